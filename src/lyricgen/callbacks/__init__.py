@@ -1,0 +1,1 @@
+"""What a training run logs, saves, prints and compares itself with."""

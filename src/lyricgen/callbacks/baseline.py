@@ -1,0 +1,151 @@
+"""What counting n-grams reaches on the same characters, and what both models reach together."""
+
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from lyricgen.callbacks.perplexity import record
+from lyricgen.data.datamodule import IGNORED, Batch, CharacterDataModule
+from lyricgen.data.splits import Split
+from lyricgen.metrics import best_mixture_weight, mixture_nats, perplexity
+from lyricgen.model.ngram import NgramCounts, NgramModel, Smoothing
+
+SMOOTHINGS: tuple[Smoothing, ...] = ("kneser_ney", "witten_bell")
+
+
+class Baseline(pl.Callback):
+    """N-gram models of the training part, scored once on the characters the network is scored on.
+
+    The best Kneser-Ney order on validation is the line `val/ngram_perplexity`. After training,
+    `Trainer.validate` then `Trainer.test` give the linear mixture of both models' probabilities,
+    its weight tuned on validation, on the same characters.
+
+    Args:
+        max_order: the longest n-grams.
+    """
+
+    def __init__(self, max_order: int) -> None:
+        self.max_order = max_order
+        self.perplexities: dict[str, dict[str, list[float]]] = {}  # part, smoothing: by order
+        self.best_order = 0
+        self.network_weight: float | None = None
+        self._nats: dict[str, Tensor] = {}  # part: (N,) of the best order, nan where not scored
+        self._network_nats: Tensor | None = None  # (N,), likewise
+
+    def count(self, datamodule: CharacterDataModule) -> None:
+        """Count the training part and score the held-out ones."""
+        splits = datamodule.splits
+        held_out = [part for part in ("val", "test") if part in splits]
+        if not held_out:
+            return
+        size = len(datamodule.vocabulary)
+        counts = NgramCounts(splits["train"].ids.numpy(), size, self.max_order)
+        scores = {
+            (part, smoothing, order): ngram_nats(NgramModel(counts, order, smoothing), splits[part])
+            for part in held_out
+            for smoothing in SMOOTHINGS
+            for order in range(1, self.max_order + 1)
+        }
+        self.perplexities = {
+            part: {
+                smoothing: [
+                    perplexity(float(scores[part, smoothing, order].nanmean()))
+                    for order in range(1, self.max_order + 1)
+                ]
+                for smoothing in SMOOTHINGS
+            }
+            for part in held_out
+        }
+        by_order = self.perplexities[held_out[0]]["kneser_ney"]
+        self.best_order = int(np.argmin(by_order)) + 1
+        self._nats = {part: scores[part, "kneser_ney", self.best_order] for part in held_out}
+
+    def best_perplexity(self, part: str) -> float:
+        """Perplexity of the best order on a held-out part."""
+        return self.perplexities[part]["kneser_ney"][self.best_order - 1]
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Count once a run."""
+        del pl_module
+        self.count(trainer.datamodule)  # type: ignore[attr-defined]
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draw the line that the network has to get below."""
+        del pl_module
+        if "val" in self._nats:
+            record(trainer, {"val/ngram_perplexity": self.best_perplexity("val")})
+        if "val" in self._nats and self._network_nats is not None:
+            network, ngram = self._scored("val")
+            self.network_weight = best_mixture_weight(network, ngram)
+            self._record_mixture(trainer, "val")
+
+    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Compare on the test part."""
+        del pl_module
+        if "test" in self._nats:
+            record(trainer, {"test/ngram_perplexity": self.best_perplexity("test")})
+            if self.network_weight is not None:
+                self._record_mixture(trainer, "test")
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep every character's nats when validation is not part of training."""
+        del pl_module
+        fitting = trainer.state.fn == "fit"
+        self._network_nats = (
+            None if fitting or "val" not in self._nats else _room(self._nats["val"])
+        )
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep every character's nats."""
+        del trainer, pl_module
+        self._network_nats = _room(self._nats["test"]) if "test" in self._nats else None
+
+    def on_validation_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, *_: Any
+    ) -> None:
+        """Collect."""
+        del trainer, pl_module
+        self._collect(outputs, batch)
+
+    def on_test_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, *_: Any
+    ) -> None:
+        """Collect."""
+        del trainer, pl_module
+        self._collect(outputs, batch)
+
+    def _collect(self, nats: Tensor, batch: Batch) -> None:
+        if self._network_nats is None:
+            return
+        steps = torch.arange(1, nats.shape[1] + 1, device=nats.device)
+        positions = batch.starts[:, None] + steps  # (B, T) of the targets
+        counted = batch.targets != IGNORED
+        self._network_nats[positions[counted].cpu()] = nats[counted].double().cpu()
+
+    def _scored(self, part: str) -> tuple[Tensor, Tensor]:
+        """Both models' nats, (N,), at the characters that both have scored."""
+        if self._network_nats is None:
+            raise RuntimeError("the network's nats were not collected")
+        scored = ~self._network_nats.isnan()
+        return self._network_nats[scored], self._nats[part][scored]
+
+    def _record_mixture(self, trainer: pl.Trainer, part: str) -> None:
+        if self.network_weight is None:
+            return
+        mixed = mixture_nats(self.network_weight, *self._scored(part))
+        record(trainer, {f"{part}/mixture_perplexity": perplexity(float(mixed.mean()))})
+
+
+def ngram_nats(model: NgramModel, split: Split) -> Tensor:
+    """(N,) float64 nats of a part, nan where the network predicts nothing either."""
+    nats = torch.from_numpy(model.nats(split.ids.numpy()))
+    if split.line_starts is None:
+        nats[0] = torch.nan  # a stream's first character: no network reads anything before it
+    return nats
+
+
+def _room(like: Tensor) -> Tensor:
+    return torch.full_like(like, torch.nan)

@@ -1,0 +1,131 @@
+"""The epoch's figures: losses, perplexities, speed and gradient norm, and where they go."""
+
+import csv
+import io
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from lyricgen.model.module import LanguageModelModule
+from lyricgen.runs import write_atomically
+
+
+def record(trainer: pl.Trainer, figures: dict[str, float]) -> None:
+    """Put figures among the epoch's metrics, which early stopping, checkpoints and logs read."""
+    trainer.callback_metrics.update(
+        {name: torch.tensor(value, dtype=torch.float64) for name, value in figures.items()}
+    )
+
+
+class Perplexity(pl.Callback):
+    """Reads each part's total of nats at its end: loss, perplexity, bits per character."""
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Forget the figures of the epoch before, so that none is taken for this one's."""
+        trainer.callback_metrics.clear()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Record the training part."""
+        self._record(trainer, pl_module, "train")
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Record the validation part."""
+        self._record(trainer, pl_module, "val")
+
+    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Record the test part."""
+        self._record(trainer, pl_module, "test")
+
+    @staticmethod
+    def _record(trainer: pl.Trainer, module: pl.LightningModule, part: str) -> None:
+        if isinstance(module, LanguageModelModule):
+            record(trainer, module.totals[part].figures(part))
+
+
+class Throughput(pl.Callback):
+    """Training characters a second, validation left out, and the mean norm of the gradient."""
+
+    def __init__(self) -> None:
+        self.characters = 0
+        self.seconds = 0.0
+        self._epoch_seconds = 0.0
+        self._since = 0.0
+
+    @property
+    def characters_per_second(self) -> float:
+        """Over the whole run so far."""
+        return self.characters / self.seconds if self.seconds else 0.0
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Start the epoch's clock."""
+        del trainer
+        self._epoch_seconds = 0.0
+        self._since = time.perf_counter()
+
+    def on_validation_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Stop the clock."""
+        self._stop(trainer)
+
+    def on_validation_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Go on."""
+        del trainer
+        self._since = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Record the epoch."""
+        self._stop(trainer)
+        if not isinstance(pl_module, LanguageModelModule):
+            return
+        characters = pl_module.totals["train"].characters
+        self.characters += characters
+        self.seconds += self._epoch_seconds
+        figures = {"train/chars_per_second": characters / self._epoch_seconds}
+        if pl_module.gradient_norm_total is not None:
+            steps = max(1, trainer.num_training_batches)
+            figures["train/grad_norm"] = float(pl_module.gradient_norm_total) / steps
+        record(trainer, figures)
+
+    def _stop(self, trainer: pl.Trainer) -> None:
+        if trainer.strategy.root_device.type == "cuda":
+            torch.cuda.synchronize(trainer.strategy.root_device)
+        self._epoch_seconds += time.perf_counter() - self._since
+        self._since = time.perf_counter()
+
+
+class EpochLog(pl.Callback):
+    """Writes the epoch's metrics once: to the loggers, and as one row of metrics.csv.
+
+    Args:
+        path: of metrics.csv, or None for no such file.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self.rows: list[dict[str, float]] = []
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the row."""
+        del pl_module
+        figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        row = {"epoch": trainer.current_epoch, "step": trainer.global_step, **figures}
+        self.rows.append(row)
+        for logger in trainer.loggers:
+            logger.log_metrics(figures, step=trainer.global_step)
+        if self.path is not None and trainer.is_global_zero:
+            self._write(self.path)
+
+    def row(self, epoch: int) -> dict[str, float]:
+        """The figures of an epoch, counted from 0; empty where there was none."""
+        return next((row for row in self.rows if row["epoch"] == epoch), {})
+
+    def _write(self, path: Path) -> None:
+        # Whole and at once: later epochs may bring columns that the first did not have.
+        names = list(dict.fromkeys(name for row in self.rows for name in row))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_atomically(path, text.getvalue())

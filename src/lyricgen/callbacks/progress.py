@@ -1,0 +1,98 @@
+"""How far the run is: a bar on a terminal, plain lines elsewhere."""
+
+import logging
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+from rich import get_console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+log = logging.getLogger(__name__)
+
+SILENCE = 10.0  # seconds after which a plain line says that the run is alive
+
+
+class ProgressReport(pl.Callback):
+    """Epochs, steps, perplexity and speed; nothing here asks the device for a number."""
+
+    def __init__(self) -> None:
+        self._bar: Progress | None = None
+        self._task = TaskID(0)
+        self._figures = ""
+        self._spoke = time.monotonic()
+        self._drawn = 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Open the bar where there is a terminal to draw it on."""
+        del pl_module
+        if trainer.is_global_zero and get_console().is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.fields[figures]}"),
+                TimeRemainingColumn(),
+                console=get_console(),
+                transient=True,
+                refresh_per_second=4,
+            )
+            total = (trainer.max_epochs or 1) * int(trainer.num_training_batches)
+            self._task = self._bar.add_task("", total=total, figures="")
+            self._bar.start()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, i: int
+    ) -> None:
+        """Move the bar a few times a second; without one, speak up after a long silence."""
+        now = time.monotonic()
+        if self._bar is not None and now - self._drawn > 0.2:
+            self._drawn = now
+            self._bar.update(
+                self._task,
+                completed=trainer.global_step,
+                description=f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}",
+                figures=self._figures,
+            )
+        elif self._bar is None and now - self._spoke > SILENCE and trainer.is_global_zero:
+            self._spoke = now
+            log.info(
+                "epoch %d/%s: step %d of %s",
+                trainer.current_epoch + 1,
+                trainer.max_epochs,
+                i + 1,
+                trainer.num_training_batches,
+            )
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Say what the epoch brought."""
+        del pl_module
+        metrics = trainer.callback_metrics
+        parts = [
+            f"{part} perplexity {float(metrics[f'{part}/perplexity']):,.1f}"
+            for part in ("train", "val")
+            if f"{part}/perplexity" in metrics
+        ]
+        if "train/chars_per_second" in metrics:
+            parts.append(f"{float(metrics['train/chars_per_second']):,.0f} characters/s")
+        self._figures = ", ".join(parts)
+        self._spoke = time.monotonic()
+        if self._bar is None and trainer.is_global_zero:
+            epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+            log.info("%s: %s", epoch, self._figures)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Close the bar."""
+        del trainer, pl_module
+        self._close()
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Close the bar, so that what comes next is readable."""
+        del trainer, pl_module, exception
+        self._close()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None

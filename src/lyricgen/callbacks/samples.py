@@ -1,0 +1,188 @@
+"""Texts drawn while the network learns."""
+
+import json
+import logging
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pytorch_lightning as pl
+from pytorch_lightning.loggers import TensorBoardLogger
+
+from lyricgen.callbacks.perplexity import record
+from lyricgen.data.datamodule import CharacterDataModule
+from lyricgen.model.checkpoint import TrainedModel
+
+log = logging.getLogger(__name__)
+
+FAVOURITES = ("分开", "不分开")  # the prefixes of the notebooks
+SHOWN = 3  # texts on the terminal at a time
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One generated text and how it came about."""
+
+    step: int
+    epoch: int
+    prefix: str
+    strategy: str
+    seed: int
+    text: str
+
+
+class Samples(pl.Callback):
+    """Draws texts from the untrained network and after every N epochs, greedy and at random.
+
+    They go to TensorBoard's text tab, to samples.jsonl and, a few, to the terminal. Drawing has
+    random generators of its own, so training does not depend on it. `samples/copied_fraction` is
+    the share of whole sampled lines that stand verbatim in the training part.
+
+    Args:
+        model: the network in training and its characters.
+        path: of samples.jsonl, to which is added.
+        every_n_epochs: N.
+        prefixes: what the texts begin with.
+        count: texts for each prefix at the temperature; greedy gives one.
+        length: new characters at most.
+        temperature: of the random ones.
+        seed: of the random ones; each drawing has its own, from this and the step.
+    """
+
+    def __init__(
+        self,
+        model: TrainedModel,
+        path: Path,
+        *,
+        every_n_epochs: int,
+        prefixes: list[str],
+        count: int,
+        length: int,
+        temperature: float,
+        seed: int,
+    ) -> None:
+        self.model = model
+        self.path = path
+        self.every_n_epochs = every_n_epochs
+        self.prefixes = prefixes
+        self.count = count
+        self.length = length
+        self.temperature = temperature
+        self.seed = seed
+        self._training_lines: frozenset[str] = frozenset()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Show what the untrained network writes."""
+        del pl_module
+        self._training_lines = self._lines_of(trainer)
+        self._sample(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Sample every N epochs."""
+        del pl_module
+        if (trainer.current_epoch + 1) % self.every_n_epochs == 0:
+            self._sample(trainer)
+
+    def draw(self, step: int, epoch: int) -> list[Sample]:
+        """Greedy texts, then random ones, for each prefix."""
+        seed = self.seed * 1_000_003 + step
+        drawn = []
+        for strategy, temperature, count in (
+            ("greedy", 0.0, 1),
+            (f"temperature {self.temperature:g}", self.temperature, self.count),
+        ):
+            texts = self.model.generate_many(
+                self.prefixes,
+                count=count,
+                length=self.length,
+                temperature=temperature,
+                seed=seed,
+            )
+            prefixes = [prefix for prefix in self.prefixes for _ in range(count)]
+            drawn += [
+                Sample(step, epoch, prefix, strategy, seed, text)
+                for prefix, text in zip(prefixes, texts, strict=True)
+            ]
+        return drawn
+
+    def copied_fraction(self, samples: list[Sample]) -> float | None:
+        """Share of sampled lines that stand in the training part; None without a whole line."""
+        lines = [line for sample in samples for line in self._whole_lines(sample)]
+        if not lines:
+            return None
+        return sum(line in self._training_lines for line in lines) / len(lines)
+
+    def _sample(self, trainer: pl.Trainer) -> None:
+        if not trainer.is_global_zero:
+            return
+        epoch = trainer.current_epoch + (trainer.global_step > 0)  # epochs that are done
+        samples = self.draw(trainer.global_step, epoch)
+        copied = self.copied_fraction(samples)
+        if copied is not None:
+            record(trainer, {"samples/copied_fraction": copied})
+        with self.path.open("a", encoding="utf-8") as stream:
+            stream.writelines(
+                json.dumps(asdict(sample), ensure_ascii=False) + "\n" for sample in samples
+            )
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                _write_texts(logger, samples)
+        self._show(samples)
+
+    def _show(self, samples: list[Sample]) -> None:
+        heading = f"samples after epoch {samples[0].epoch}" if samples[0].epoch else "untrained"
+        random = [sample for sample in samples if sample.strategy != "greedy"]
+        texts = [sample.text.strip("\n").replace("\n", " / ") for sample in random[:SHOWN]]
+        log.info("%s (%s):\n  %s", heading, random[0].strategy, "\n  ".join(texts))
+
+    def _lines_of(self, trainer: pl.Trainer) -> frozenset[str]:
+        datamodule = trainer.datamodule  # type: ignore[attr-defined]
+        if not isinstance(datamodule, CharacterDataModule):
+            return frozenset()
+        ids = datamodule.splits["train"].ids
+        text = datamodule.vocabulary.decode(ids[ids < len(datamodule.vocabulary)])
+        return frozenset(_lines(text))
+
+    def _whole_lines(self, sample: Sample) -> list[str]:
+        if self.model.layout == "lines":
+            whole = len(sample.text) - len(sample.prefix) < self.length
+            return [sample.text] if whole and sample.text else []
+        # the text was cut off at its length, so its last line need not be whole
+        return _lines(sample.text[: max(sample.text.rfind("\n"), sample.text.rfind(" ")) + 1])
+
+
+def choose_prefixes(wanted: list[str] | None, model: TrainedModel, text: str) -> list[str]:
+    """The prefixes to sample with: the user's, or ones that the model can spell.
+
+    Without any of the user's: none for a model of lines; else 分开 and 不分开 where the
+    vocabulary has them, else the opening of the text.
+
+    Args:
+        wanted: the user's own, or None.
+        model: whose characters they must be.
+        text: the corpus.
+
+    Raises:
+        UserError: one of the user's has an unknown character.
+    """
+    if wanted:
+        for prefix in wanted:
+            model.vocabulary.encode(prefix)
+        return wanted
+    if model.layout == "lines":
+        return [""]
+    known = set(model.vocabulary.characters)
+    spelled = [prefix for prefix in FAVOURITES if set(prefix) <= known]
+    return spelled or [text.lstrip()[:2]]
+
+
+def _lines(text: str) -> list[str]:
+    return [line for line in text.replace(" ", "\n").split("\n") if line]
+
+
+def _write_texts(logger: TensorBoardLogger, samples: list[Sample]) -> None:
+    for sample in samples:
+        parts = ["samples", sample.prefix.strip(), sample.strategy.replace(" ", "_")]
+        # Markdown keeps the line breaks, stars and hashes of a text that is indented by four
+        indented = "\n".join(f"    {line}" for line in sample.text.split("\n"))
+        tag = "/".join(part for part in parts if part)
+        logger.experiment.add_text(tag, indented, global_step=sample.step)

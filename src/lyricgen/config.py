@@ -1,0 +1,158 @@
+"""The schema of the configuration: a class for every group, and the checks between groups.
+
+Defaults stand in conf/, not here. Options of a cell, sampler, optimizer or schedule stand beside it.
+"""
+
+from typing import Any, Literal, Self
+
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+
+from lyricgen.data.samplers import SamplerOptions
+from lyricgen.model.cells import CellOptions
+from lyricgen.model.language_model import DepthOptions, ModelOptions
+from lyricgen.model.optimization import OptimizerOptions, SchedulerOptions
+from lyricgen.options import Options, validate
+
+
+class DataOptions(Options):
+    """Options of `data=`: which text, and how it is read, split and cut."""
+
+    kind: Literal["lyrics", "dino", "jaychou", "coursera_dino", "text"]
+    path: str | None
+    unit: Literal["text", "line"]
+    max_chars: PositiveInt | None
+    lowercase: bool
+    newline: Literal["keep", "space"]
+    encoding: str
+    max_bytes: PositiveInt
+    batch_size: PositiveInt
+    num_steps: PositiveInt
+    val_fraction: float = Field(ge=0, lt=1)
+    test_fraction: float = Field(ge=0, lt=1)
+    split_seed: NonNegativeInt
+
+
+class LossOptions(Options):
+    """Options of `loss.`."""
+
+    label_smoothing: float = Field(ge=0, lt=1)
+
+
+class TrainerOptions(Options):
+    """Options of `trainer=`: pytorch_lightning.Trainer's own names, and the matmul precision."""
+
+    max_epochs: PositiveInt
+    accelerator: str
+    devices: int | str | list[int]
+    strategy: str
+    precision: str
+    gradient_clip_val: NonNegativeFloat | None
+    gradient_clip_algorithm: Literal["norm", "value"]
+    limit_train_batches: PositiveInt | None
+    check_val_every_n_epoch: PositiveInt
+    deterministic: bool
+    profiler: Literal["simple", "advanced", "pytorch"] | None
+    float32_matmul_precision: Literal["highest", "high", "medium"]
+
+
+class CheckpointOptions(Options):
+    """Options of `callbacks.checkpoint.`."""
+
+    enabled: bool
+
+
+class EarlyStoppingOptions(Options):
+    """Options of `callbacks.early_stopping.`."""
+
+    enabled: bool
+    patience: PositiveInt
+    min_delta: NonNegativeFloat
+
+
+class SamplesOptions(Options):
+    """Options of `callbacks.samples.`."""
+
+    every_n_epochs: NonNegativeInt
+    prefixes: list[str] | None
+    count: PositiveInt
+    length: PositiveInt
+    temperature: PositiveFloat
+
+
+class BaselineOptions(Options):
+    """Options of `callbacks.baseline.`."""
+
+    enabled: bool
+    max_order: int = Field(ge=1, le=9)
+
+
+class ProgressOptions(Options):
+    """Options of `callbacks.progress.`."""
+
+    enabled: bool
+
+
+class CallbacksOptions(Options):
+    """Options of `callbacks=`."""
+
+    checkpoint: CheckpointOptions
+    early_stopping: EarlyStoppingOptions
+    samples: SamplesOptions
+    baseline: BaselineOptions
+    progress: ProgressOptions
+
+
+class LoggerOptions(Options):
+    """Options of `logger=`."""
+
+    tensorboard: bool
+    csv: bool
+
+
+class TrainOptions(Options):
+    """The whole configuration of a training run."""
+
+    seed: int = Field(ge=0, lt=2**32)
+    layers: PositiveInt
+    hidden_size: PositiveInt
+    name: str = Field(min_length=1)
+    init_from: str | None
+    cell: CellOptions
+    depth: DepthOptions
+    model: ModelOptions
+    loss: LossOptions
+    sampler: SamplerOptions
+    data: DataOptions
+    optimizer: OptimizerOptions
+    scheduler: SchedulerOptions
+    trainer: TrainerOptions
+    callbacks: CallbacksOptions
+    logger: LoggerOptions
+
+    @model_validator(mode="after")
+    def _check_between_groups(self) -> Self:
+        if self.sampler.kind == "lines" and self.data.unit == "text":
+            raise ValueError(
+                f"sampler=lines cannot serve data={self.data.kind}, which is running text: choose "
+                "sampler=consecutive or sampler=random, or data.unit=line"
+            )
+        if "/" in self.name or "\0" in self.name:
+            raise ValueError(f"name={self.name!r}: it names a directory and cannot hold '/'")
+        return self
+
+
+def parse(values: dict[str, Any]) -> TrainOptions:
+    """Check a composed configuration.
+
+    Raises:
+        UserError: the first wrong key, and what is wrong with it.
+    """
+    options: TrainOptions = validate(TrainOptions, values)
+    return options

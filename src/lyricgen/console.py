@@ -1,0 +1,13 @@
+"""The terminal: one rich console, shared by messages, tables and the progress bar."""
+
+import logging
+
+from rich import get_console
+
+
+class ConsoleHandler(logging.Handler):
+    """Prints log messages above a running progress bar instead of through it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print the message; long lines are left to the terminal to wrap."""
+        get_console().print(self.format(record), markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,185 @@
+"""Batches of character ids, cut from the corpus by one gather each.
+
+B rows, T time steps, N characters in a part of the corpus.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from lyricgen.data.samplers import LineSampler, Sampler, StreamSampler, Windows
+from lyricgen.data.splits import Split
+from lyricgen.data.vocabulary import Vocabulary
+from lyricgen.errors import UserError
+
+IGNORED = -100  # the target of padding, as in torch.nn.functional.cross_entropy
+STREAM_ROW = 200_000  # characters of held-out text read as one row before it is cut
+EVALUATION_LOGITS = 2**22  # rows x steps x vocabulary of one evaluation batch, at most
+EVALUATION_LINES = 256  # lines scored at once
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's input and target characters."""
+
+    inputs: Tensor  # (B, T) int64, id V is the start of a line
+    targets: Tensor  # (B, T) int64, IGNORED where there is only padding
+    starts: Tensor  # (B,) int64: inputs[b, t] stands at starts[b] + t in its part
+    starts_stream: bool  # the state is zeroed first
+    num_characters: int  # targets that count, known without asking the device
+
+
+def cut(ids: Tensor, windows: Windows) -> Batch:
+    """Gather one batch from a text.
+
+    Args:
+        ids: (N,) integers on any device.
+        windows: which characters.
+    """
+    starts = windows.starts.to(ids.device, non_blocking=True)
+    steps = torch.arange(windows.num_steps + 1, device=ids.device)  # (T+1,)
+    positions = starts[:, None] + steps  # (B, T+1)
+    if windows.lengths is None:
+        characters = ids[positions].long()
+        inputs, targets = characters[:, :-1], characters[:, 1:]
+    else:
+        characters = ids[positions.clamp_(max=len(ids) - 1)].long()
+        padding = steps[:-1] >= windows.lengths.to(ids.device, non_blocking=True)[:, None]
+        # padded inputs repeat an ordinary character, so that they are valid whatever the layout
+        inputs = characters[:, :-1].masked_fill(padding, 0)
+        targets = characters[:, 1:].masked_fill(padding, IGNORED)
+    return Batch(inputs, targets, starts, windows.starts_stream, windows.num_characters)
+
+
+class BatchLoader:
+    """The batches of one part, epoch after epoch, in the sampler's order.
+
+    Args:
+        ids: (N,) the part's characters; where they lie, the batches are cut.
+        sampler: says which characters make a batch.
+        device: where the batches go.
+        epoch: tells the current epoch.
+    """
+
+    def __init__(
+        self,
+        ids: Tensor,
+        sampler: Sampler,
+        device: torch.device,
+        epoch: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self.ids = ids.to(device) if _fits(ids, device) else ids
+        self._sampler = sampler  # Lightning looks into what is called `sampler`
+        self.device = device
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self._sampler)
+
+    def __iter__(self) -> Iterator[Batch]:
+        epoch = self.epoch()
+        for index in range(len(self._sampler)):
+            batch = cut(self.ids, self._sampler.windows(epoch, index))
+            if self.ids.device != self.device:
+                batch = _moved(batch, self.device)
+            yield batch
+
+
+class CharacterDataModule(pl.LightningDataModule):
+    """The training, validation and test parts of a corpus.
+
+    Validation and test read a part as one stream, whatever the training sampler, so that their
+    figures do not depend on the batch size; lines are scored each from its own start.
+
+    Args:
+        vocabulary: of the whole corpus.
+        splits: "train", and "val" and "test" where there are such parts.
+        sampler: of the training part.
+
+    Raises:
+        UserError: a held-out part is too short to predict anything.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, splits: dict[str, Split], sampler: Sampler) -> None:
+        super().__init__()
+        self.vocabulary = vocabulary
+        self.splits = splits
+        self.sampler = sampler
+        for name, split in splits.items():
+            if len(split.ids) < 2:
+                raise UserError(
+                    f"the {name} part has {len(split.ids)} character, at least 2 are needed: "
+                    f"raise data.{name}_fraction, or set it to 0 for none"
+                )
+
+    def train_dataloader(self) -> BatchLoader:
+        """Batches in the sampler's order."""
+        trainer = self._trainer
+        return BatchLoader(
+            self.splits["train"].ids, self.sampler, self._device, lambda: trainer.current_epoch
+        )
+
+    def val_dataloader(self) -> BatchLoader | list[BatchLoader]:
+        """The validation part, every character once; nothing where there is no such part."""
+        return self.evaluation_loader("val") if "val" in self.splits else []
+
+    def test_dataloader(self) -> BatchLoader | list[BatchLoader]:
+        """The test part, every character once; nothing where there is no such part."""
+        return self.evaluation_loader("test") if "test" in self.splits else []
+
+    def evaluation_loader(self, name: str) -> BatchLoader:
+        """Every character of a part that can be predicted, once, in order."""
+        split = self.splits[name]
+        sampler = evaluation_sampler(split, len(self.vocabulary))
+        return BatchLoader(split.ids, sampler, self._device)
+
+    def transfer_batch_to_device(
+        self, batch: Any, device: torch.device, dataloader_idx: int
+    ) -> Any:
+        """Leave batches alone: they are cut where they are needed."""
+        del device, dataloader_idx
+        return batch
+
+    @property
+    def _trainer(self) -> pl.Trainer:
+        if self.trainer is None:
+            raise RuntimeError("the data module has no Trainer yet: pass it to Trainer.fit")
+        return self.trainer
+
+    @property
+    def _device(self) -> torch.device:
+        return torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
+
+
+def evaluation_sampler(split: Split, vocabulary_size: int) -> Sampler:
+    """Read a whole part in order: one stream, or its lines one by one.
+
+    A stream past 200,000 characters is cut into rows, each from state zero.
+    """
+    if split.line_starts is not None:
+        return LineSampler(split.line_starts, split.line_lengths, EVALUATION_LINES, seed=None)
+    rows = max(1, len(split.ids) // (STREAM_ROW // 10)) if len(split.ids) > STREAM_ROW else 1
+    steps = min(1024, max(1, EVALUATION_LOGITS // (rows * vocabulary_size)))
+    return StreamSampler(len(split.ids), rows, steps)
+
+
+def _fits(ids: Tensor, device: torch.device) -> bool:
+    """Whether a text may lie on the device for good: a quarter of a GPU's free memory at most."""
+    if device.type != "cuda":
+        return device.type == "cpu"
+    free, _ = torch.cuda.mem_get_info(device)
+    return ids.nbytes <= free // 4
+
+
+def _moved(batch: Batch, device: torch.device) -> Batch:
+    return Batch(
+        batch.inputs.to(device, non_blocking=True),
+        batch.targets.to(device, non_blocking=True),
+        batch.starts.to(device, non_blocking=True),
+        batch.starts_stream,
+        batch.num_characters,
+    )

@@ -1,0 +1,79 @@
+"""A corpus cut into its training and held-out parts, as character ids."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from lyricgen.data.corpus import Corpus
+from lyricgen.data.split import split_lines, split_text
+from lyricgen.data.vocabulary import Vocabulary
+
+Layout = Literal["stream", "lines"]
+PARTS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Split:
+    """One part of the corpus.
+
+    In the layout "stream" the ids are the text itself. In the layout "lines" every line is a
+    start symbol (id V), its characters and the newline that stops it; line_starts says where.
+    """
+
+    ids: Tensor  # (N,) the smallest integer type that holds V
+    line_starts: Tensor | None  # (number of lines,) int64
+
+    @property
+    def line_lengths(self) -> Tensor:
+        """Predicted characters of each line, the stop included; layout "lines" only."""
+        if self.line_starts is None:
+            raise ValueError("running text has no lines to count")
+        ends = torch.cat([self.line_starts[1:], torch.tensor([len(self.ids)])])
+        return ends - self.line_starts - 1
+
+
+def make_splits(
+    corpus: Corpus,
+    vocabulary: Vocabulary,
+    *,
+    layout: Layout,
+    val_fraction: float,
+    test_fraction: float,
+    split_seed: int,
+) -> dict[str, Split]:
+    """Encode a corpus and cut it into parts; parts without a fraction are left out.
+
+    Running text is cut into contiguous parts, lists of lines by distinct line.
+
+    Returns:
+        "train", and "val" and "test" where their fractions are positive.
+
+    Raises:
+        UserError: the fractions leave a part without text.
+    """
+    if corpus.unit == "text":
+        ids = vocabulary.encode(corpus.text)
+        ranges = split_text(len(ids), val_fraction, test_fraction)
+        parts = [Split(ids[start:stop], None) for start, stop in ranges]
+    else:
+        lines = corpus.lines
+        chosen = split_lines(lines, val_fraction, test_fraction, split_seed)
+        texts = ["".join(lines[i] + "\n" for i in part) for part in chosen]
+        parts = [_line_split(vocabulary.encode(text), vocabulary, layout) for text in texts]
+    return {name: part for name, part in zip(PARTS, parts, strict=True) if len(part.ids)}
+
+
+def _line_split(ids: Tensor, vocabulary: Vocabulary, layout: Layout) -> Split:
+    if layout == "stream":
+        return Split(ids, None)
+    newline = vocabulary.encode("\n")
+    stops = torch.nonzero(ids == newline).flatten()  # (lines,)
+    count = torch.arange(len(stops))
+    line_starts = torch.cat([torch.zeros(1, dtype=torch.int64), stops + 1])[: len(stops)] + count
+    with_starts = torch.full((len(ids) + len(stops),), len(vocabulary), dtype=ids.dtype)
+    inside = torch.ones(len(with_starts), dtype=torch.bool)
+    inside[line_starts] = False
+    with_starts[inside] = ids
+    return Split(with_starts, line_starts)

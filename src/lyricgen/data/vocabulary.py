@@ -1,0 +1,139 @@
+"""The characters of a corpus and their numbers."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lyricgen.errors import UserError
+
+# Characters at a time: whole, the code points of a text would take four times its room or more.
+_CHUNK = 1 << 18
+_CODE_POINTS = 0x110000
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Sorted distinct characters, numbered 0…V-1.
+
+    The number V itself is no character: it is the symbol that starts a line. A vocabulary is its
+    string of characters and nothing else, so a checkpoint holds that string.
+
+    Attributes:
+        characters: The V characters by rising code point; character number i has id i.
+
+    Raises:
+        UserError: If there are no characters, or they are not sorted and distinct.
+    """
+
+    characters: str
+
+    def __post_init__(self) -> None:
+        codes = _code_points(self.characters)
+        if not codes.size:
+            raise UserError(
+                "the vocabulary is empty; give a text or checkpoint that has characters"
+            )
+        if not (codes[1:] > codes[:-1]).all():
+            raise UserError(
+                "the characters of the vocabulary are not sorted and distinct; build it from a "
+                "text, or take the checkpoint it came from as damaged"
+            )
+
+    @classmethod
+    def of(cls, text: str) -> "Vocabulary":
+        """Number the distinct characters of a text.
+
+        Raises:
+            UserError: If the text is empty.
+        """
+        return cls(_distinct(text))
+
+    def __len__(self) -> int:
+        return len(self.characters)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The smallest of uint8, int16 and int32 that holds every id and V itself."""
+        if len(self) <= torch.iinfo(torch.uint8).max:
+            return torch.uint8
+        return torch.int16 if len(self) <= torch.iinfo(torch.int16).max else torch.int32
+
+    def encode(self, text: str) -> Tensor:
+        """Turn a text into the ids of its characters.
+
+        Args:
+            text: N characters of the vocabulary; none at all is fine.
+
+        Returns:
+            The ids, (N,), of type ``dtype``, on the CPU.
+
+        Raises:
+            UserError: If characters are not in the vocabulary; it lists the first ten of them.
+        """
+        ids = torch.empty(len(text), dtype=self.dtype)
+        view = ids.numpy()
+        for start, codes in _chunks(text):
+            chunk = self._ids[codes]
+            # No character has V as its id, so the table marks what is unknown with it.
+            if (chunk == len(self)).any():
+                raise self._unknown(text)
+            view[start : start + codes.size] = chunk
+        return ids
+
+    def decode(self, ids: Tensor) -> str:
+        """Turn ids back into their characters.
+
+        Args:
+            ids: Integers 0…V-1, (N,), of any integer type and on any device.
+
+        Returns:
+            A text of N characters.
+
+        Raises:
+            ValueError: If the shape is another one, or an id is no character's; V is none.
+        """
+        if ids.dim() != 1:
+            raise ValueError(f"ids must have one dimension, not the shape {tuple(ids.shape)}")
+        wanted: NDArray[np.integer] = ids.detach().cpu().numpy()
+        if wanted.size and not 0 <= wanted.min() <= wanted.max() < len(self):
+            raise ValueError(f"ids must be 0…{len(self) - 1}")
+        codes: NDArray[np.uint32] = _code_points(self.characters)[wanted]
+        return codes.tobytes().decode("utf-32-le", "surrogatepass")
+
+    @cached_property
+    def _ids(self) -> NDArray[np.integer]:
+        table = torch.full((_CODE_POINTS,), len(self), dtype=self.dtype).numpy()
+        table[_code_points(self.characters)] = np.arange(len(self))
+        return table
+
+    def _unknown(self, text: str) -> UserError:
+        unknown = [one for one in _distinct(text) if one not in self.characters]
+        # repr: an escape sequence in a prefix must not reach the terminal as it is.
+        listed = ", ".join(repr(one) for one in unknown[:10])
+        more = f" and {len(unknown) - 10} more" if len(unknown) > 10 else ""
+        return UserError(
+            f"characters that the vocabulary of {len(self)} does not have: {listed}{more}; "
+            "leave them out, or train on a text that has them"
+        )
+
+
+def _code_points(text: str) -> NDArray[np.uint32]:
+    # surrogatepass: a command line that is not UTF-8 gives lone surrogates, to be told as unknown.
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
+
+
+def _chunks(text: str) -> Iterator[tuple[int, NDArray[np.uint32]]]:
+    for start in range(0, len(text), _CHUNK):
+        yield start, _code_points(text[start : start + _CHUNK])
+
+
+def _distinct(text: str) -> str:
+    present = np.zeros(_CODE_POINTS, np.bool_)
+    for _, codes in _chunks(text):
+        present[codes] = True
+    return np.flatnonzero(present).astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")

@@ -1,0 +1,114 @@
+"""Continuing texts with a language model, many at once.
+
+B sequences, V vocabulary, P prefix characters.
+"""
+
+import torch
+from torch import Tensor
+
+from lyricgen.model.cells import State
+from lyricgen.model.language_model import LanguageModel
+
+
+@torch.inference_mode()
+def continue_texts(
+    model: LanguageModel,
+    prefixes: list[Tensor],
+    *,
+    length: int,
+    temperature: float,
+    seeds: list[int],
+    stop: int | None = None,
+) -> list[list[int]]:
+    """Continue each prefix by up to `length` characters, drawn from softmax(logits / temperature).
+
+    Each prefix is read once, as a sequence. Every sequence takes its random numbers from a
+    generator of its own, seeded by seeds[b], one number a character by the inverse of the
+    cumulative distribution; temperature 0 takes the most probable character instead. The other
+    sequences of the batch change a text only where rounding in the logits (about 1e-6) tips a
+    draw that lies on the border between two characters.
+
+    Args:
+        model: the network; it is put into evaluation mode and back.
+        prefixes: B tensors (P,) of at least one input id each, on the CPU.
+        length: new characters at most.
+        temperature: 0 for greedy.
+        seeds: B seeds.
+        stop: a character that ends a text; it is not part of it.
+
+    Returns:
+        B lists of new character ids.
+
+    Raises:
+        ValueError: an empty prefix.
+    """
+    was_training = model.training
+    model.eval()
+    try:
+        return _continue(model, prefixes, length, temperature, seeds, stop)
+    finally:
+        model.train(was_training)
+
+
+def _continue(
+    model: LanguageModel,
+    prefixes: list[Tensor],
+    length: int,
+    temperature: float,
+    seeds: list[int],
+    stop: int | None,
+) -> list[list[int]]:
+    device = model.output.bias.device
+    logits, state = _read_prefixes(model, prefixes, device)  # (B, V)
+    uniforms = torch.stack(
+        [torch.rand(length, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    ).to(device)  # (B, length)
+    chosen = torch.empty(len(prefixes), length, dtype=torch.int64, device=device)
+    running = torch.ones(len(prefixes), dtype=torch.bool, device=device)
+    for step in range(length):
+        chosen[:, step] = _draw(logits, temperature, uniforms[:, step])
+        if stop is not None:
+            running &= chosen[:, step] != stop
+            if not running.any():
+                chosen = chosen[:, : step + 1]
+                break
+        if step + 1 < length:
+            output, state = model(chosen[:, step : step + 1], state)
+            logits = output[:, -1]
+    rows: list[list[int]] = chosen.tolist()
+    if stop is None:
+        return rows
+    return [row[: row.index(stop)] if stop in row else row for row in rows]
+
+
+def _read_prefixes(
+    model: LanguageModel, prefixes: list[Tensor], device: torch.device
+) -> tuple[Tensor, State]:
+    """Logits (B, V) after each prefix and the states; each distinct prefix is read once, alone."""
+    distinct: dict[tuple[int, ...], int] = {}
+    rows, logits, states = [], [], []
+    for prefix in prefixes:
+        key = tuple(prefix.tolist())
+        if key not in distinct:
+            if not key:
+                raise ValueError("a prefix needs at least one input symbol")
+            distinct[key] = len(logits)
+            output, state = model(prefix.long().to(device)[None])
+            logits.append(output[:, -1])
+            states.append(state)
+        rows.append(distinct[key])
+    index = torch.tensor(rows, device=device)
+    state = tuple(
+        torch.cat(parts, dim=1).index_select(1, index) for parts in zip(*states, strict=True)
+    )
+    return torch.cat(logits).index_select(0, index), state
+
+
+def _draw(logits: Tensor, temperature: float, uniforms: Tensor) -> Tensor:
+    """One character a row: (B, V), (B,) -> (B,)."""
+    if temperature == 0:
+        return logits.argmax(dim=-1)
+    cumulative = torch.softmax(logits.double() / temperature, dim=-1).cumsum(dim=-1)
+    targets = uniforms.double()[:, None] * cumulative[:, -1:]
+    drawn = torch.searchsorted(cumulative, targets, right=True).squeeze(-1)
+    return drawn.clamp_(max=logits.shape[-1] - 1)

@@ -1,0 +1,9 @@
+"""The one kind of error that a user can mend."""
+
+
+class UserError(Exception):
+    """A mistake in what the user asked for: a setting, a file, a name.
+
+    The message is one line that says what is wrong, where, and what to do. The commands print it
+    alone on standard error and exit with status 2; from Python it is an ordinary exception.
+    """

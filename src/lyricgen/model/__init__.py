@@ -1,0 +1,1 @@
+"""Recurrent and n-gram language models over characters."""

@@ -1,0 +1,116 @@
+"""The recurrences: each takes (B, T, input) and a state, and gives (B, T, H) and the next state.
+
+B batch, T time steps, H hidden size, L layers.
+"""
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from lyricgen.options import Options
+
+# (L, B, H) tensors: the hidden state alone, or hidden and cell state for an LSTM
+State = tuple[Tensor, ...]
+
+
+class RnnOptions(Options):
+    """Options of `cell=rnn`."""
+
+    kind: Literal["rnn"]
+    nonlinearity: Literal["tanh", "relu"]
+
+
+class GruOptions(Options):
+    """Options of `cell=gru`."""
+
+    kind: Literal["gru"]
+
+
+class LstmOptions(Options):
+    """Options of `cell=lstm`."""
+
+    kind: Literal["lstm"]
+    forget_bias: float | None
+
+
+CellOptions = Annotated[RnnOptions | GruOptions | LstmOptions, Field(discriminator="kind")]
+
+
+class Rnn(nn.RNN):
+    """An Elman network (Elman 1990): H = tanh(X W_xh + H W_hh + b), torch's own layer."""
+
+    def __init__(
+        self, options: RnnOptions, input_size: int, hidden_size: int, layers: int, dropout: float
+    ) -> None:
+        super().__init__(
+            input_size,
+            hidden_size,
+            layers,
+            nonlinearity=options.nonlinearity,
+            dropout=dropout,
+            batch_first=True,
+        )
+
+    def forward(self, inputs: Tensor, state: State | None) -> tuple[Tensor, State]:  # type: ignore[override]
+        """Read T steps: (B, T, input), state from before or None for zero."""
+        output, hidden = super().forward(inputs, None if state is None else state[0])
+        return output, (hidden,)
+
+
+class Gru(nn.GRU):
+    """Gated recurrent units, torch's own layer: the reset gate acts after the matrix product.
+
+    Cho et al. 2014 apply it before; see torch.nn.GRU.
+    """
+
+    def __init__(
+        self, options: GruOptions, input_size: int, hidden_size: int, layers: int, dropout: float
+    ) -> None:
+        del options
+        super().__init__(input_size, hidden_size, layers, dropout=dropout, batch_first=True)
+
+    def forward(self, inputs: Tensor, state: State | None) -> tuple[Tensor, State]:  # type: ignore[override]
+        """Read T steps: (B, T, input), state from before or None for zero."""
+        output, hidden = super().forward(inputs, None if state is None else state[0])
+        return output, (hidden,)
+
+
+class Lstm(nn.LSTM):
+    """Long short-term memory with forget gates (Gers et al. 2000), torch's own layer.
+
+    A positive initial bias of the forget gate lets a new network remember (Jozefowicz et al.
+    2015); torch's own is about zero.
+    """
+
+    def __init__(
+        self, options: LstmOptions, input_size: int, hidden_size: int, layers: int, dropout: float
+    ) -> None:
+        self.forget_bias = options.forget_bias
+        super().__init__(input_size, hidden_size, layers, dropout=dropout, batch_first=True)
+
+    def reset_parameters(self) -> None:
+        """Torch's initial weights, and the forget gate's bias, in one of torch's two biases."""
+        super().reset_parameters()
+        self.reset_forget_bias()
+
+    def reset_forget_bias(self) -> None:
+        """Set the forget gate's bias, which is the second quarter of each bias."""
+        if self.forget_bias is None:
+            return
+        forget = slice(self.hidden_size, 2 * self.hidden_size)
+        with torch.no_grad():
+            for name, bias in self.named_parameters():
+                if name.startswith("bias_"):
+                    bias[forget] = self.forget_bias if name.startswith("bias_ih") else 0.0
+
+    def forward(self, inputs: Tensor, state: State | None) -> tuple[Tensor, State]:  # type: ignore[override]
+        """Read T steps: (B, T, input), state from before or None for zero."""
+        output, (hidden, cell) = super().forward(
+            inputs, None if state is None else (state[0], state[1])
+        )
+        return output, (hidden, cell)
+
+
+CELLS: dict[str, type[Rnn] | type[Gru] | type[Lstm]] = {"rnn": Rnn, "gru": Gru, "lstm": Lstm}

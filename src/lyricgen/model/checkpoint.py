@@ -1,0 +1,154 @@
+"""A trained network in a file: what a checkpoint says of itself, and reading it back."""
+
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from lyricgen.data.vocabulary import Vocabulary
+from lyricgen.decoding import continue_texts
+from lyricgen.errors import UserError
+from lyricgen.model.language_model import Architecture, LanguageModel
+from lyricgen.options import Options, validate
+
+FORMAT = 1
+_PREFIX = "model."  # where the LightningModule keeps the network
+
+
+class Card(Options):
+    """What a checkpoint holds, in plain values."""
+
+    format: Literal[1]
+    architecture: Architecture
+    vocabulary: str  # the sorted characters
+    layout: Literal["stream", "lines"]
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A network and the characters it speaks."""
+
+    network: LanguageModel
+    vocabulary: Vocabulary
+    layout: Literal["stream", "lines"]
+
+    def generate(
+        self,
+        prefix: str = "",
+        *,
+        length: int = 50,
+        temperature: float = 0.8,
+        seed: int = 1,
+    ) -> str:
+        """One text that begins with the prefix; see `generate_many`."""
+        return self.generate_many([prefix], length=length, temperature=temperature, seed=seed)[0]
+
+    def generate_many(
+        self,
+        prefixes: list[str],
+        *,
+        count: int = 1,
+        length: int = 50,
+        temperature: float = 0.8,
+        seed: int = 1,
+    ) -> list[str]:
+        """Continue prefixes in one batch.
+
+        Args:
+            prefixes: what the texts begin with; "" for nothing.
+            count: texts for each prefix, side by side in the result.
+            length: new characters at most; a model of lines stops at the end of the line.
+            temperature: of the softmax; 0 takes the most probable character each time.
+            seed: text number i of a prefix depends on (seed, i) only, not on the other texts.
+
+        Returns:
+            len(prefixes) · count texts, the prefixes included.
+
+        Raises:
+            UserError: a prefix has a character that the model does not know, or a number is out
+                of range.
+        """
+        for name, value, least in (("count", count, 1), ("length", length, 1)):
+            if value < least:
+                raise UserError(f"{name}={value}: it must be at least {least}")
+        if not 0 <= temperature < float("inf"):
+            raise UserError(f"temperature={temperature}: it must be 0 or more")
+        inputs = [self._inputs(prefix) for prefix in prefixes for _ in range(count)]
+        stop = int(self.vocabulary.encode("\n")) if self.layout == "lines" else None
+        rows = continue_texts(
+            self.network,
+            inputs,
+            length=length,
+            temperature=temperature,
+            seeds=[seed * 1_000_003 + index for _ in prefixes for index in range(count)],
+            stop=stop,
+        )
+        repeated = [prefix for prefix in prefixes for _ in range(count)]
+        return [
+            prefix + self.vocabulary.decode(torch.tensor(row, dtype=torch.int64))
+            for prefix, row in zip(repeated, rows, strict=True)
+        ]
+
+    def _inputs(self, prefix: str) -> torch.Tensor:
+        """(P,) input ids: a line's start symbol, or a line break for a text without a prefix."""
+        if self.layout == "lines":
+            if "\n" in prefix:
+                raise UserError("this model writes single lines: a prefix cannot hold a newline")
+            start = torch.tensor([len(self.vocabulary)])
+            return torch.cat([start, self.vocabulary.encode(prefix).long()])
+        if prefix:
+            return self.vocabulary.encode(prefix).long()
+        known = [mark for mark in "\n " if mark in self.vocabulary.characters]
+        return self.vocabulary.encode(known[0] if known else self.vocabulary.characters[0]).long()
+
+
+def card(
+    architecture: Architecture, vocabulary: Vocabulary, layout: Literal["stream", "lines"]
+) -> dict[str, Any]:
+    """What a checkpoint says of the network in it, as plain values."""
+    return {
+        "format": FORMAT,
+        "architecture": architecture.model_dump(),
+        "vocabulary": vocabulary.characters,
+        "layout": layout,
+    }
+
+
+def load(path: str | Path, device: str | torch.device = "cpu") -> TrainedModel:
+    """Read a network from a checkpoint; no other file is needed, and no code in it is run.
+
+    Args:
+        path: a checkpoint, or the directory of a run.
+        device: where to put the network.
+
+    Raises:
+        UserError: no checkpoint there, or not one of lyricgen's.
+    """
+    from lyricgen.runs import checkpoint_in
+
+    path = checkpoint_in(Path(path))
+    try:
+        # pickled code is never run: said explicitly, since an environment variable undoes a default
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        first_line = str(error).strip().split("\n", 1)[0]
+        raise UserError(f"'{path}' is not a readable checkpoint: {first_line}") from error
+    if not isinstance(content, dict) or "lyricgen" not in content:
+        raise UserError(f"'{path}' is not a checkpoint of lyricgen: name one of a run's")
+    try:
+        described: Card = validate(Card, content["lyricgen"])
+        vocabulary = Vocabulary(described.vocabulary)
+        network = LanguageModel(described.architecture)
+        weights = {
+            name.removeprefix(_PREFIX): tensor
+            for name, tensor in content["state_dict"].items()
+            if name.startswith(_PREFIX)
+        }
+        network.load_state_dict(weights)
+    except (UserError, RuntimeError, KeyError, AttributeError) as error:
+        first_line = str(error).strip().split("\n", 1)[0]
+        raise UserError(f"'{path}' does not hold what it says: {first_line}") from error
+    network.to(device).eval()
+    return TrainedModel(network, vocabulary, described.layout)

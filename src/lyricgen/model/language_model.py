@@ -1,0 +1,174 @@
+"""The network: characters in, a recurrence of any depth, logits of the next character out.
+
+B batch, T time steps, V vocabulary, E embedding, H hidden size, L layers.
+"""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, PositiveInt
+from torch import Tensor, nn
+
+from lyricgen.errors import UserError
+from lyricgen.model.cells import CELLS, CellOptions, Lstm, State
+from lyricgen.options import Options
+
+
+class DepthOptions(Options):
+    """Options of `depth=`: what stands between the layers."""
+
+    dropout: float = Field(ge=0, lt=1)
+    residual: bool
+
+
+class ModelOptions(Options):
+    """Options of `model=recurrent`: what surrounds the recurrence."""
+
+    input: Literal["embedding", "one_hot"]
+    embedding_size: PositiveInt | None
+    tie_weights: bool
+    dropout: float = Field(ge=0, lt=1)
+    init: Literal["torch", "normal_0.01"]
+    output_bias: Literal["zero", "unigram"]
+
+
+class Architecture(Options):
+    """All that it takes to build the network again; a checkpoint holds it as plain values."""
+
+    vocabulary_size: PositiveInt
+    start_symbol: bool  # lines begin with one more input symbol, id V
+    layers: PositiveInt
+    hidden_size: PositiveInt
+    cell: CellOptions
+    depth: DepthOptions
+    model: ModelOptions
+
+
+class RecurrentStack(nn.Module):
+    """L layers of one cell; with `residual`, each layer after the first adds its input.
+
+    Residual connections: He et al. 2016.
+    """
+
+    def __init__(
+        self,
+        cell: CellOptions,
+        input_size: int,
+        hidden_size: int,
+        layers: int,
+        depth: DepthOptions,
+    ) -> None:
+        super().__init__()
+        build = CELLS[cell.kind]
+        self.residual = depth.residual
+        self.dropout = nn.Dropout(depth.dropout)
+        if depth.residual:
+            sizes = [input_size] + [hidden_size] * (layers - 1)
+            blocks = [build(cell, size, hidden_size, 1, 0.0) for size in sizes]  # type: ignore[arg-type]
+        else:  # one fused module, which cuDNN runs faster than layer by layer
+            dropout = depth.dropout if layers > 1 else 0.0
+            blocks = [build(cell, input_size, hidden_size, layers, dropout)]  # type: ignore[arg-type]
+        self.blocks = nn.ModuleList(blocks)
+
+    def forward(self, inputs: Tensor, state: State | None) -> tuple[Tensor, State]:
+        """Read (B, T, input) from a state of (L, B, H) tensors, or from zero."""
+        if not self.residual:
+            output, new_state = self.blocks[0](inputs, state)
+            return output, new_state
+        states = []
+        output = inputs
+        for layer, block in enumerate(self.blocks):
+            before = None if state is None else tuple(s[layer : layer + 1] for s in state)
+            below = output if layer == 0 else self.dropout(output)
+            above, after = block(below, before)
+            output = above if layer == 0 else above + output
+            states.append(after)
+        return output, tuple(torch.cat(parts) for parts in zip(*states, strict=True))
+
+
+class LanguageModel(nn.Module):
+    """P(next character | all before), by an embedding or one-hot input and a recurrence.
+
+    The start symbol, where there is one, is a row of its own in the embedding and the zero vector
+    among one-hot inputs. It is never predicted.
+
+    Raises:
+        UserError: tied weights without an embedding of the hidden size.
+    """
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        options = architecture.model
+        self.architecture = architecture
+        self.vocabulary_size = architecture.vocabulary_size
+        hidden_size = architecture.hidden_size
+        embedding_size = options.embedding_size or hidden_size
+        self.embedding: nn.Embedding | None = None
+        input_size = self.vocabulary_size
+        if options.input == "embedding":
+            symbols = self.vocabulary_size + architecture.start_symbol
+            self.embedding = nn.Embedding(symbols, embedding_size)
+            input_size = embedding_size
+        self.tied = options.tie_weights and self.embedding is not None
+        if self.tied and embedding_size != hidden_size:
+            raise UserError(
+                f"model.tie_weights=true needs model.embedding_size={embedding_size} equal to "
+                f"hidden_size={hidden_size}: set model.tie_weights=false"
+            )
+        self.recurrence = RecurrentStack(
+            architecture.cell, input_size, hidden_size, architecture.layers, architecture.depth
+        )
+        self.dropout = nn.Dropout(options.dropout)
+        self.output = nn.Linear(hidden_size, self.vocabulary_size)
+        if self.tied and self.embedding is not None:
+            with torch.no_grad():  # an output layer's scale: N(0, 1) rows would start far off
+                self.embedding.weight[: self.vocabulary_size] = self.output.weight
+            self.output.weight = None  # type: ignore[assignment]
+        if options.init == "normal_0.01":
+            self._init_normal()
+
+    def forward(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """Predict the character after each.
+
+        Args:
+            inputs: (B, T) int64 character ids, V for the start of a line.
+            state: (L, B, H) tensors from the characters before, or None for zero.
+
+        Returns:
+            Logits (B, T, V) and the state after the last character.
+        """
+        if self.embedding is None:
+            one_hot = F.one_hot(inputs, self.vocabulary_size + 1)[..., : self.vocabulary_size]
+            features = one_hot.to(self.output.bias.dtype)  # (B, T, V), zeros for the start
+        else:
+            features = self.dropout(self.embedding(inputs))  # (B, T, E)
+        hidden, state = self.recurrence(features, state)  # (B, T, H)
+        return F.linear(self.dropout(hidden), self.output_weight, self.output.bias), state
+
+    @property
+    def output_weight(self) -> Tensor:
+        """(V, H)."""
+        if self.tied and self.embedding is not None:
+            return self.embedding.weight[: self.vocabulary_size]
+        return self.output.weight
+
+    def set_output_bias(self, counts: Tensor) -> None:
+        """Start from the unigram distribution of the training text, add-one smoothed.
+
+        Args:
+            counts: (V,) how often each character occurs.
+        """
+        smoothed = counts.double() + 1
+        with torch.no_grad():
+            self.output.bias.copy_((smoothed / smoothed.sum()).log())
+
+    def _init_normal(self) -> None:
+        for parameter in self.parameters():
+            if parameter.dim() > 1:
+                nn.init.normal_(parameter, std=0.01)
+            else:
+                nn.init.zeros_(parameter)
+        for module in self.modules():
+            if isinstance(module, Lstm):
+                module.reset_forget_bias()

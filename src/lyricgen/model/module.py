@@ -1,0 +1,129 @@
+"""The LightningModule: losses, carried state, optimizer and schedule around a language model.
+
+B batch, T time steps, V vocabulary, N parameters.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from torch import Tensor, optim
+
+from lyricgen.data.datamodule import IGNORED, Batch
+from lyricgen.metrics import NatsTotal
+from lyricgen.model.cells import State
+from lyricgen.model.language_model import LanguageModel
+
+Schedule = Callable[[optim.Optimizer], dict[str, Any] | None]
+
+
+class LanguageModelModule(pl.LightningModule):
+    """Trains a language model by cross-entropy and keeps each part's totals of nats.
+
+    The recurrent state belongs to a stream of characters: it is carried, detached, from batch to
+    batch, and zeroed where a batch says that its stream starts. Validation and test carry a state
+    of their own. The totals count plain nats, whatever the label smoothing.
+
+    Args:
+        model: the network.
+        optimizer: makes the optimizer from the parameters.
+        schedule: makes Lightning's description of the learning-rate schedule, or None.
+        label_smoothing: share of each target spread over the vocabulary (Szegedy et al. 2016).
+        card: plain values that a checkpoint carries to say what it holds.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        optimizer: Callable[[Any], optim.Optimizer],
+        schedule: Schedule,
+        label_smoothing: float,
+        card: dict[str, Any],
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.label_smoothing = label_smoothing
+        self.card = card
+        self.totals = {part: NatsTotal() for part in ("train", "val", "test")}
+        self.gradient_norm_total: Tensor | None = None
+        self._optimizer = optimizer
+        self._schedule = schedule
+        self._training_state: State | None = None
+        self._evaluation_state: State | None = None
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Mean loss of a batch, in nats per character."""
+        del batch_idx
+        state = None if batch.starts_stream else self._training_state
+        logits, state = self.model(batch.inputs, state)
+        self._training_state = tuple(part.detach() for part in state)
+        # one softmax serves the loss and the metric
+        log_probabilities = F.log_softmax(logits.flatten(0, 1), dim=-1)  # (B·T, V)
+        targets = batch.targets.flatten()
+        nats = F.nll_loss(log_probabilities, targets, ignore_index=IGNORED, reduction="sum")
+        self.totals["train"].add(nats, batch.num_characters)
+        loss = nats
+        if self.label_smoothing:
+            counted = (targets != IGNORED).to(log_probabilities.dtype)
+            spread = -(log_probabilities.mean(-1) * counted).sum()
+            loss = (1 - self.label_smoothing) * nats + self.label_smoothing * spread
+        return loss / batch.num_characters
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Nats of each character of a batch, (B, T), zero where there is only padding."""
+        del batch_idx
+        return self._evaluate(batch, "val")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Nats of each character of a batch, (B, T), zero where there is only padding."""
+        del batch_idx
+        return self._evaluate(batch, "test")
+
+    def _evaluate(self, batch: Batch, part: str) -> Tensor:
+        state = None if batch.starts_stream else self._evaluation_state
+        logits, self._evaluation_state = self.model(batch.inputs, state)
+        nats = F.cross_entropy(
+            logits.transpose(1, 2).float(), batch.targets, ignore_index=IGNORED, reduction="none"
+        )  # (B, T)
+        self.totals[part].add(nats.double().sum(), batch.num_characters)
+        return nats
+
+    def on_train_epoch_start(self) -> None:
+        """Begin the epoch's totals."""
+        self.totals["train"].reset()
+        self.gradient_norm_total = None
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin the totals."""
+        self.totals["val"].reset()
+
+    def on_test_epoch_start(self) -> None:
+        """Begin the totals."""
+        self.totals["test"].reset()
+
+    def on_before_optimizer_step(self, optimizer: optim.Optimizer) -> None:
+        """Add up the gradient's norm before it is clipped, without waiting for the device."""
+        del optimizer
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        total = self.gradient_norm_total
+        self.gradient_norm_total = norm if total is None else total + norm
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer and, where there is one, its schedule."""
+        optimizer = self._optimizer(self.model.parameters())
+        schedule = self._schedule(optimizer)
+        return (
+            optimizer
+            if schedule is None
+            else {
+                "optimizer": optimizer,
+                "lr_scheduler": schedule,
+            }
+        )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Say what the checkpoint holds, in plain values."""
+        checkpoint["lyricgen"] = self.card

@@ -1,0 +1,76 @@
+"""Starting a network from the weights of another one, character by character.
+
+V characters of the new vocabulary, U of the old one.
+"""
+
+import torch
+from torch import Tensor
+
+from lyricgen.data.vocabulary import Vocabulary
+from lyricgen.errors import UserError
+from lyricgen.model.checkpoint import TrainedModel
+from lyricgen.model.language_model import Architecture, LanguageModel
+
+
+def copy_weights(source: TrainedModel, network: LanguageModel, vocabulary: Vocabulary) -> int:
+    """Copy all weights; rows of characters that the source does not know stay as they are.
+
+    Args:
+        source: the trained network and its characters.
+        network: of the same architecture, its vocabulary aside; changed in place.
+        vocabulary: of `network`.
+
+    Returns:
+        How many characters both vocabularies have.
+
+    Raises:
+        UserError: the architectures differ.
+    """
+    old, new = source.network.state_dict(), network.state_dict()
+    here, there = _described(network.architecture), _described(source.network.architecture)
+    if here != there:
+        differing = [key for key in here if here[key] != there[key]]
+        told = ", ".join(f"{key}={there[key]} there and {here[key]} here" for key in differing)
+        raise UserError(f"init_from: the networks differ, {told}: choose the same")
+    position = {character: i for i, character in enumerate(source.vocabulary.characters)}
+    pairs = [
+        (i, position[character])
+        for i, character in enumerate(vocabulary.characters)
+        if character in position
+    ]
+    if network.architecture.start_symbol and source.network.architecture.start_symbol:
+        pairs.append((len(vocabulary), len(source.vocabulary)))
+    to, origin = torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2).unbind(1)
+    for name, tensor in new.items():
+        dimension = _vocabulary_dimension(name, network)
+        if dimension is None:
+            tensor.copy_(old[name])
+        else:
+            _copy_characters(tensor, old[name], to, origin, dimension)
+    return len(set(position) & set(vocabulary.characters))
+
+
+def _copy_characters(new: Tensor, old: Tensor, to: Tensor, origin: Tensor, dimension: int) -> None:
+    held = (to < new.shape[dimension]) & (origin < old.shape[dimension])  # a start row may lack
+    new.index_copy_(dimension, to[held], old.index_select(dimension, origin[held]))
+
+
+def _vocabulary_dimension(name: str, network: LanguageModel) -> int | None:
+    if name in {"embedding.weight", "output.weight", "output.bias"}:
+        return 0
+    one_hot = network.architecture.model.input == "one_hot"
+    return 1 if one_hot and name == "recurrence.blocks.0.weight_ih_l0" else None
+
+
+def _described(architecture: Architecture) -> dict[str, object]:
+    """What must agree, by the names that a user sets."""
+    model, depth = architecture.model, architecture.depth
+    return {
+        "cell": architecture.cell.kind,
+        "layers": architecture.layers,
+        "hidden_size": architecture.hidden_size,
+        "depth.residual": depth.residual,
+        "model.input": model.input,
+        "model.embedding_size": model.embedding_size or architecture.hidden_size,
+        "model.tie_weights": model.tie_weights,
+    }

@@ -1,0 +1,182 @@
+"""The end of a run: the best epoch's figures, beside the baselines, in one table."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.loggers import TensorBoardLogger
+from rich import box, get_console
+from rich.table import Table
+
+from lyricgen.callbacks.baseline import Baseline
+from lyricgen.callbacks.perplexity import EpochLog, Throughput
+from lyricgen.callbacks.samples import Samples
+from lyricgen.data.datamodule import CharacterDataModule
+from lyricgen.model.checkpoint import load
+from lyricgen.model.module import LanguageModelModule
+
+SHOWN_SAMPLES = 3
+
+
+def conclude(
+    trainer: pl.Trainer,
+    module: LanguageModelModule,
+    datamodule: CharacterDataModule,
+    monitor: str,
+) -> dict[str, Any]:
+    """Evaluate the best epoch's weights.
+
+    Args:
+        trainer: that has trained.
+        module: left with the best weights.
+        datamodule: the corpus.
+        monitor: the metric by which an epoch is best.
+
+    Returns:
+        Plain figures for summary.json: metrics by their own names, and what is not a metric by
+        a name without a slash.
+    """
+    rows = _only(trainer, EpochLog).rows
+    best = min(rows, key=lambda row: row[monitor])
+    checkpoint = getattr(trainer.checkpoint_callback, "best_model_path", "")
+    if checkpoint:
+        module.model.load_state_dict(load(checkpoint).network.state_dict())
+    else:
+        best = rows[-1]  # no weights were kept but the last ones
+    figures: dict[str, Any] = {
+        "best_epoch": int(best["epoch"]) + 1,
+        "epochs": len(rows),
+        "parameters": sum(parameter.numel() for parameter in module.model.parameters()),
+        "chars_per_second": _only(trainer, Throughput).characters_per_second,
+        "best_checkpoint": checkpoint or None,
+        **{name: best[name] for name in best if name.startswith("train/")},
+    }
+    figures |= _evaluate(trainer, module, datamodule)
+    baseline = _find(trainer, Baseline)
+    if baseline is not None and baseline.perplexities:
+        figures["ngram_order"] = baseline.best_order
+        figures["ngram_perplexities"] = baseline.perplexities
+        figures["mixture_network_weight"] = baseline.network_weight
+    samples = _find(trainer, Samples)
+    if samples is not None:
+        drawn = samples.draw(trainer.global_step, figures["best_epoch"])
+        random = [sample for sample in drawn if sample.strategy != "greedy"]
+        figures["samples"] = [sample.text for sample in random[:SHOWN_SAMPLES]]
+    return figures
+
+
+def score(figures: dict[str, Any]) -> float:
+    """The figure that sweeps compare: held-out perplexity where there is one."""
+    held_out = figures.get("val/perplexity", figures["train/perplexity"])
+    return float(held_out)
+
+
+def print_table(figures: dict[str, Any]) -> None:
+    """Show the figures on the terminal."""
+    parts = [part for part in ("train", "val", "test") if f"{part}/perplexity" in figures]
+    table = Table(box=box.SIMPLE_HEAD, title=f"perplexity at epoch {figures['best_epoch']}")
+    table.add_column("")
+    for part in parts:
+        table.add_column(part, justify="right")
+    table.add_row("network", *(_shown(figures.get(f"{part}/perplexity")) for part in parts))
+    order = figures.get("ngram_order")
+    for smoothing, name in (("kneser_ney", "Kneser-Ney"), ("witten_bell", "Witten-Bell")):
+        by_part = {
+            part: perplexities[smoothing]
+            for part, perplexities in figures.get("ngram_perplexities", {}).items()
+        }
+        for index in range(max((len(values) for values in by_part.values()), default=0)):
+            label = f"{name} {index + 1}-gram"
+            if smoothing == "kneser_ney" and index + 1 == order:
+                label += " (best)"
+            cells = (_shown(by_part[part][index] if part in by_part else None) for part in parts)
+            table.add_row(label, *cells)
+    if figures.get("mixture_network_weight") is not None:
+        weight = figures["mixture_network_weight"]
+        cells = (_shown(figures.get(f"{part}/mixture_perplexity")) for part in parts)
+        table.add_row(f"mixture ({weight:.2f} network)", *cells)
+    console = get_console()
+    console.print(table)
+    console.print(
+        f"{figures['parameters']:,} parameters, {figures['chars_per_second']:,.0f} characters/s",
+        highlight=False,
+    )
+    for text in figures.get("samples", []):
+        console.print(f"  {text.strip()}".replace("\n", " / "), markup=False, highlight=False)
+    if figures["best_checkpoint"]:
+        console.print(
+            f"best checkpoint: {figures['best_checkpoint']}", markup=False, soft_wrap=True
+        )
+
+
+def begin_hyperparameters(trainer: pl.Trainer, options: dict[str, Any]) -> None:
+    """Open the run's row of TensorBoard's HPARAMS tab, which every run fills with these metrics.
+
+    Args:
+        trainer: whose loggers to write to.
+        options: plain, nested.
+    """
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.log_hyperparams(_flat(options), _row({}, float("nan")), step=0)
+
+
+def finish_hyperparameters(
+    trainer: pl.Trainer, figures: dict[str, Any], wall_seconds: float
+) -> None:
+    """Fill the row, and the test figures, which no epoch has written."""
+    final = {name: value for name, value in figures.items() if name.startswith("test/")}
+    if "val/mixture_perplexity" in figures:
+        final["val/mixture_perplexity"] = figures["val/mixture_perplexity"]
+    for logger in trainer.loggers:
+        logger.log_metrics(final | _row(figures, wall_seconds), step=trainer.global_step)
+        logger.save()
+
+
+def _row(figures: dict[str, Any], wall_seconds: float) -> dict[str, float]:
+    names = {
+        "hp/best_val_perplexity": "val/perplexity",
+        "hp/test_perplexity": "test/perplexity",
+        "hp/parameters": "parameters",
+        "hp/chars_per_second": "chars_per_second",
+    }
+    row = {tag: float(figures.get(name, float("nan"))) for tag, name in names.items()}
+    return row | {"hp/wall_seconds": wall_seconds}
+
+
+def _evaluate(
+    trainer: pl.Trainer, module: LanguageModelModule, datamodule: CharacterDataModule
+) -> dict[str, float]:
+    figures: dict[str, float] = {}
+    if "val" in datamodule.splits:
+        trainer.validate(module, datamodule, verbose=False)
+        figures |= {name: float(value) for name, value in trainer.callback_metrics.items()}
+    if "test" in datamodule.splits:
+        trainer.test(module, datamodule, verbose=False)
+        figures |= {name: float(value) for name, value in trainer.callback_metrics.items()}
+    return figures
+
+
+def _find(trainer: pl.Trainer, kind: type[Any]) -> Any:
+    return next((c for c in trainer.callbacks if isinstance(c, kind)), None)  # type: ignore[attr-defined]
+
+
+def _only(trainer: pl.Trainer, kind: type[Any]) -> Any:
+    found = _find(trainer, kind)
+    if found is None:
+        raise RuntimeError(f"the Trainer has no {kind.__name__} callback")
+    return found
+
+
+def _shown(value: float | None) -> str:
+    return "" if value is None else f"{value:,.2f}"
+
+
+def _flat(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in options.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{name}.")
+        else:
+            flat[name] = value if isinstance(value, bool | int | float) else str(value)
+    return flat

@@ -1,0 +1,199 @@
+"""Run directories: where they are, what they say of themselves, and which one is the newest."""
+
+import json
+import math
+import os
+import platform
+import shlex
+import socket
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from lyricgen.errors import UserError
+
+SUMMARY = "summary.json"
+LATEST = "latest.txt"
+
+
+def outputs_directory() -> Path:
+    """Where all runs go: $LYRICGEN_OUTPUTS, else outputs/ under the current directory."""
+    return Path(os.environ.get("LYRICGEN_OUTPUTS") or "outputs")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a whole text file or, if anything goes wrong, leave what was there.
+
+    Raises:
+        OSError: the disk is full or may not be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("w", encoding="utf-8", newline="") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+class Run:
+    """One run's directory and its summary.json, which always tells how the run stands.
+
+    Args:
+        directory: exists already; Hydra has made it.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.checkpoints = directory / "checkpoints"
+        self.summary: dict[str, Any] = {}
+        self._start = time.perf_counter()
+
+    def begin(self, seed: int) -> None:
+        """Say that the run is under way."""
+        self.summary = {
+            "status": "running",
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "process": os.getpid(),
+            "host": socket.gethostname(),
+            "seed": seed,
+            "command": shlex.join(["python", "-m", "lyricgen.train", *sys.argv[1:]]),
+            "git_commit": _git_commit(),
+            "versions": _versions(),
+        }
+        self._write()
+
+    def discard(self) -> None:
+        """Leave nothing behind of a run that never began: Hydra's record and log, empty folders."""
+        record = self.directory / ".hydra"
+        for path in (*record.glob("*.yaml"), self.directory / "train.log"):
+            path.unlink(missing_ok=True)
+        for folder in (record, self.directory, *self.directory.parents[:2]):
+            try:
+                folder.rmdir()
+            except OSError:  # not empty: others' work
+                return
+
+    def become_newest(self) -> None:
+        """Make this the run that commands take when none is named."""
+        write_atomically(outputs_directory() / LATEST, f"{self.directory.resolve()}\n")
+
+    def finish(self, figures: dict[str, Any]) -> None:
+        """Record the results of a finished run."""
+        self.summary |= {"status": "finished", **figures}
+        self._close()
+
+    def fail(self, reason: str) -> None:
+        """Record why a run stopped short."""
+        self.summary |= {"status": "failed", "reason": reason}
+        self._close()
+
+    def interrupt(self) -> None:
+        """Record that the user stopped the run."""
+        self.summary["status"] = "interrupted"
+        self._close()
+
+    def _close(self) -> None:
+        self.summary["wall_seconds"] = round(time.perf_counter() - self._start, 3)
+        self._write()
+
+    def _write(self) -> None:
+        text = json.dumps(_finite(self.summary), ensure_ascii=False, indent=2, allow_nan=False)
+        write_atomically(self.directory / SUMMARY, text + "\n")
+
+
+def read_summary(directory: Path) -> dict[str, Any]:
+    """What a run says of itself; one that runs no more without having said so is `killed`.
+
+    Raises:
+        UserError: no summary.json there, or not a readable one.
+    """
+    path = directory / SUMMARY
+    try:
+        summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"'{path}' cannot be read ({error}): name a run's directory") from error
+    here = summary.get("host") == socket.gethostname()
+    if summary.get("status") == "running" and here and not _alive(summary.get("process", 0)):
+        summary["status"] = "killed"
+    return summary
+
+
+def newest_checkpoint() -> Path:
+    """The best checkpoint of the newest run, or its last one where no best was kept.
+
+    Raises:
+        UserError: there is no run yet, or it has no checkpoint.
+    """
+    outputs = outputs_directory()
+    try:
+        directory = Path((outputs / LATEST).read_text(encoding="utf-8").strip())
+    except OSError as error:
+        raise UserError(
+            f"no run found in '{outputs}': train one (python -m lyricgen.train), name a "
+            "checkpoint, or set LYRICGEN_OUTPUTS"
+        ) from error
+    return checkpoint_in(directory)
+
+
+def checkpoint_in(path: Path) -> Path:
+    """The checkpoint that a path means: itself, or the best one of a run's directory.
+
+    Raises:
+        UserError: there is none.
+    """
+    if path.is_file():
+        return path
+    for name in ("best.ckpt", "last.ckpt"):
+        for candidate in (path / "checkpoints" / name, path / name):
+            if candidate.is_file():
+                return candidate
+    found = "is not there" if not path.exists() else "has no checkpoints/best.ckpt"
+    raise UserError(f"'{path}' {found}: name a checkpoint or a run's directory")
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return process > 0
+
+
+def _git_commit() -> str | None:
+    """The commit of the source that runs, if it is a checkout."""
+    try:
+        result = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return result.stdout.strip()
+
+
+def _versions() -> dict[str, str]:
+    packages = ("lyricgen", "torch", "pytorch-lightning", "hydra-core", "omegaconf", "numpy")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+
+
+def _finite(value: Any) -> Any:
+    """JSON knows no infinity: what is not finite is written as null."""
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

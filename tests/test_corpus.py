@@ -1,0 +1,190 @@
+"""A text becomes a corpus: one line end, composed characters, and only as much as was asked for."""
+
+import os
+import unicodedata
+from dataclasses import FrozenInstanceError
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lyricgen.data.corpus import Corpus, prepare
+from lyricgen.data.reading import read_text
+from lyricgen.errors import UserError
+
+
+def running(text: str, **settings: object) -> str:
+    return prepare(text, name="test", unit="text", **settings).text  # type: ignore[arg-type]
+
+
+def listed(text: str, **settings: object) -> Corpus:
+    return prepare(text, name="test", unit="line", **settings)  # type: ignore[arg-type]
+
+
+def refusal(text: str, *needed: str, **settings: object) -> None:
+    with pytest.raises(UserError) as caught:
+        prepare(text, **({"name": "songs", "unit": "text"} | settings))  # type: ignore[arg-type]
+    message = str(caught.value)
+    assert message.isprintable()
+    for part in needed:
+        assert part in message
+
+
+def published(name: str) -> str:
+    """A text of the notebooks, which is never committed."""
+    directory = os.environ.get("LYRICGEN_DATA")
+    if not directory or not (Path(directory) / name).exists():
+        pytest.skip(f"{name} is not in LYRICGEN_DATA={directory}")
+    return read_text(Path(directory) / name)
+
+
+def test_a_corpus_is_its_name_its_unit_and_its_text() -> None:
+    corpus = prepare("ab\ncd", name="songs", unit="text")
+    assert corpus == Corpus("songs", "text", "ab\ncd")
+    with pytest.raises(FrozenInstanceError):
+        corpus.text = "other"  # type: ignore[misc]
+
+
+def test_every_line_end_becomes_a_newline() -> None:
+    assert running("a\r\nb\rc\nd\r\r\ne\n\r") == "a\nb\nc\nd\n\ne\n\n"
+
+
+def test_newlines_become_spaces_one_for_one() -> None:
+    assert running("a\r\nb\n\nc\rd ", newline="space") == "a b  c d "
+
+
+@pytest.mark.parametrize("unit", ["text", "line"])
+def test_characters_are_composed(unit: str) -> None:
+    decomposed = "Cafe\u0301 \u1100\u1161 \u212b"
+    assert prepare(decomposed, name="x", unit=unit).text.strip() == "Café 가 Å"  # type: ignore[arg-type]
+
+
+def test_look_alikes_that_are_not_the_same_are_kept() -> None:
+    assert running("ﬁ ，, ² Ａ") == "ﬁ ，, ² Ａ"
+
+
+def test_lower_case_is_composed_too() -> None:
+    assert running("J\u030cA", lowercase=True) == "\u01f0a"
+    assert running("J\u030cA") == "J\u030cA"
+
+
+@given(
+    text=st.text(),
+    newline=st.sampled_from(["keep", "space"]),
+    lowercase=st.booleans(),
+    max_chars=st.none() | st.integers(2, 30),
+)
+def test_any_running_text(text: str, newline: str, lowercase: bool, max_chars: int | None) -> None:
+    """Against the same rules said in another way: line ends by splitting, the rest one by one."""
+    expected = "\n".join(part for rest in text.split("\r\n") for part in rest.split("\r"))
+    if lowercase:
+        expected = expected.lower()
+    expected = unicodedata.normalize("NFC", expected)
+    if newline == "space":
+        expected = "".join(" " if one == "\n" else one for one in expected)
+    expected = "".join(one for place, one in enumerate(expected) if place < (max_chars or 10**9))
+    try:
+        found = running(text, newline=newline, lowercase=lowercase, max_chars=max_chars)
+    except UserError:
+        assert len(set(expected)) < 2 or not expected.strip()
+    else:
+        assert found == expected
+        assert unicodedata.is_normalized("NFC", found)
+
+
+def test_max_chars_counts_the_finished_text() -> None:
+    assert running("a\r\ne\u0301xyz", newline="space", max_chars=4) == "a éx"
+    assert running("ab", max_chars=100) == "ab"
+
+
+def test_a_list_has_stripped_lines_and_no_blank_ones() -> None:
+    corpus = listed("\n  Zuul \r\n\r\n\u3000想要\t\rZuul\n \n")
+    assert corpus.text == "Zuul\n想要\nZuul\n"
+    assert corpus.lines == ["Zuul", "想要", "Zuul"]
+
+
+def test_a_list_with_and_without_a_last_line_end_is_the_same() -> None:
+    assert listed("ab\ncd") == listed("ab\ncd\n")
+
+
+def test_only_line_ends_end_a_line() -> None:
+    assert listed("a\u2028b\nc").lines == ["a\u2028b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("max_chars", "kept"),
+    [(3, ["ab"]), (6, ["ab"]), (7, ["ab", "cde"]), (8, ["ab", "cde"]), (9, ["ab", "cde", "f"])],
+)
+def test_max_chars_keeps_whole_lines(max_chars: int, kept: list[str]) -> None:
+    assert listed("ab\n\n cde\nf", max_chars=max_chars).lines == kept
+
+
+@given(
+    lines=st.lists(st.text("ab ", max_size=5), max_size=8), max_chars=st.none() | st.integers(2, 30)
+)
+def test_any_list(lines: list[str], max_chars: int | None) -> None:
+    room, expected = max_chars if max_chars is not None else 10**9, []
+    for line in lines:
+        if line.strip():
+            room -= len(line.strip()) + 1
+            if room < 0:
+                break
+            expected.append(line.strip())
+    try:
+        corpus = listed("\n".join(lines), max_chars=max_chars)
+    except UserError:
+        assert not expected
+    else:
+        assert corpus.lines == expected
+        assert corpus.text == "".join(line + "\n" for line in expected)
+
+
+def test_the_first_line_has_to_fit() -> None:
+    refusal("saurus\nab", "data.max_chars=6", "'songs'", "at least 7", unit="line", max_chars=6)
+
+
+@pytest.mark.parametrize("unit", ["text", "line"])
+@pytest.mark.parametrize("text", ["", " \n\t\r\n\u3000", "\n"])
+def test_only_white_space(text: str, unit: str) -> None:
+    refusal(text, "only white space", "'songs'", "data.max_chars", unit=unit)
+
+
+def test_only_white_space_in_the_part_that_is_kept() -> None:
+    refusal(" \n abc", "only white space", "data.max_chars", max_chars=3)
+
+
+def test_one_single_symbol() -> None:
+    refusal("aaaa", "'songs'", "one single symbol, 'a'")
+    refusal("aaab", "one single symbol, 'a'", "data.max_chars", max_chars=3)
+    refusal("\x1b\x1b", r"'\x1b'")
+    assert listed("a\na").text == "a\na\n"
+
+
+@pytest.mark.parametrize("max_chars", [1, 0, -5])
+def test_too_few_characters_asked_for(max_chars: int) -> None:
+    refusal("abc", f"data.max_chars={max_chars} ", "at least 2", max_chars=max_chars)
+
+
+def test_settings_that_are_not_choices() -> None:
+    refusal("abc", "data.unit='word'", "text or line", unit="word")
+    refusal("abc", r"data.newline='tab\n'", "keep or space", newline="tab\n")
+
+
+def test_a_list_keeps_its_newlines() -> None:
+    refusal("a\nb", "data.newline=space", "data.unit=line", unit="line", newline="space")
+
+
+def test_the_lyrics_of_the_notebooks() -> None:
+    text = published("jaychou_lyrics.txt.zip")
+    kept = running(text)
+    assert (len(kept), len(set(kept))) == (63_282, 2_583)
+    first = running(text, newline="space", max_chars=10_000)
+    assert (len(first), len(set(first))) == (10_000, 1_027)
+    assert "\n" not in first
+
+
+def test_the_dinosaurs_of_the_notebooks() -> None:
+    corpus = listed(published("dinos.txt"), lowercase=True)
+    assert len(corpus.lines) == 1_536
+    assert len(set(corpus.text)) == 27

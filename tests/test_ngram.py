@@ -1,0 +1,325 @@
+import os
+import zipfile
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from fractions import Fraction
+from math import log
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lyricgen.model.ngram import NgramCounts, NgramModel, Smoothing
+
+SMOOTHINGS: tuple[Smoothing, ...] = ("kneser_ney", "witten_bell")
+ORDERS = (1, 2, 3, 4, 5)
+LETTERS = "abcdrz"  # z is in the vocabulary and nowhere in the text
+ABRACADABRA = np.array([LETTERS.index(letter) for letter in "abracadabra"])
+
+
+def model_of(ids: npt.ArrayLike, size: int, order: int, smoothing: Smoothing) -> NgramModel:
+    return NgramModel(NgramCounts(np.asarray(ids, dtype=np.int64), size, order), order, smoothing)
+
+
+def letters(text: str) -> npt.NDArray[np.int64]:
+    return np.array([LETTERS.index(letter) for letter in text], dtype=np.int64)
+
+
+def streams(ids: Sequence[int], size: int) -> list[list[int]]:
+    """Cut a text before each START, so that no gram can cross a line."""
+    parts: list[list[int]] = [[]]
+    for symbol in ids:
+        if symbol == size:
+            parts.append([])
+        parts[-1].append(symbol)
+    return parts
+
+
+class Reference:
+    """The definitions of the module under test, word for word, with dictionaries and fractions."""
+
+    def __init__(self, ids: Sequence[int], size: int, order: int, smoothing: Smoothing) -> None:
+        self.size, self.order, self.kneser_ney = size, order, smoothing == "kneser_ney"
+        occurrences: Counter[tuple[int, ...]] = Counter()
+        preceding: defaultdict[tuple[int, ...], set[int]] = defaultdict(set)
+        for stream in streams(ids, size):
+            for first in range(len(stream)):
+                for end in range(first + 1, min(first + order, len(stream)) + 1):
+                    gram = tuple(stream[first:end])
+                    if gram == (size,):
+                        continue
+                    occurrences[gram] += 1
+                    if first > 0:
+                        preceding[gram].add(stream[first - 1])
+        self.count = {
+            gram: len(preceding[gram])
+            if self.kneser_ney and len(gram) < order and gram[0] != size
+            else times
+            for gram, times in occurrences.items()
+        }
+        self.discounts = {k: self.discount(k) for k in range(1, order + 1)}
+
+    def discount(self, length: int) -> Fraction:
+        counts = [count for gram, count in self.count.items() if len(gram) == length]
+        once, twice = counts.count(1), counts.count(2)
+        return Fraction(once, once + 2 * twice) if once and twice else Fraction(1, 2)
+
+    def probability(self, symbol: int, context: tuple[int, ...]) -> Fraction:
+        lower = self.probability(symbol, context[1:]) if context else Fraction(1, self.size)
+        following = [self.count.get((*context, other), 0) for other in range(self.size)]
+        count, total = following[symbol], sum(following)
+        distinct = sum(1 for other in following if other > 0)
+        if total == 0:
+            return lower
+        if self.kneser_ney:
+            discount = self.discounts[len(context) + 1]
+            own = max(count - discount, Fraction(0)) / total
+            return own + discount * distinct / total * lower
+        return (count + distinct * lower) / (total + distinct)
+
+    def distribution(self, text: Sequence[int]) -> list[Fraction]:
+        stream = streams(text, self.size)[-1]
+        context = tuple(stream[max(len(stream) - self.order + 1, 0) :])
+        return [self.probability(symbol, context) for symbol in range(self.size)]
+
+
+@st.composite
+def corpora(draw: st.DrawFn) -> tuple[int, list[int], list[int]]:
+    """Draw a vocabulary size, a training text and another text; each running or line by line."""
+    size = draw(st.integers(1, 4))
+
+    def text(alphabet: int) -> list[int]:
+        lines = draw(st.lists(st.lists(st.integers(0, alphabet - 1), max_size=15), max_size=5))
+        opening = [size] if draw(st.booleans()) else []
+        return [symbol for line in lines for symbol in (*opening, *line)]
+
+    training = text(draw(st.integers(1, size)))  # some symbols may be missing
+    last = draw(st.integers(0, size - 1))  # so that there is a symbol to predict
+    return size, [*training, last], text(size)
+
+
+# abracadabra: a 5, b 2, r 2, c 1, d 1, z 0; ab 2, br 2, ra 2, ac 1, ca 1, ad 1, da 1.
+HAND_WORKED = [
+    # The unigram is the highest order: n1 = 2 (c, d), n2 = 2 (b, r), D = 2/6 = 1/3.
+    # p(a) = (14/3)/11 + (1/3)(5/11)(1/6) = 84/198 + 5/198;   b, r: 30/198;   c, d: 12/198
+    ("kneser_ney", 1, "", "89/198 35/198 17/198 17/198 35/198 5/198"),
+    # Unigrams by distinct predecessors: a 3 (r, c, d), b 1, r 1, c 1, d 1, of 7; n2 = 0, D = 1/2.
+    # p1(a) = (5/2)/7 + (1/2)(5/7)(1/6) = 30/84 + 5/84; b, c, d, r: 6/84 + 5/84; z: 5/84.
+    # Bigrams raw: n1 = 4, n2 = 3, D = 4/10. After a: ab 2, ac 1, ad 1, total 4, three distinct.
+    # p(b|a) = (8/5)/4 + (2/5)(3/4)(11/84) = 112/280 + 11/280
+    # p(c|a) = (3/5)/4 + 11/280 = 42/280 + 11/280;   p(a|a) = (3/10)(35/84) = 35/280
+    ("kneser_ney", 2, "a", "35/280 123/280 53/280 53/280 11/280 5/280"),
+    # z never occurs, so the unigrams of the line above speak alone.
+    ("kneser_ney", 2, "z", "35/84 11/84 11/84 11/84 11/84 5/84"),
+    # Trigrams raw: abr 2, bra 2 and five once, D = 5/9. Bigrams by distinct predecessors are all 1
+    # (ab at the very start has none, the other d), D = 1/2: after a, ab, ac, ad of 3:
+    # p2(b|a) = (1/2)/3 + (1/2)(11/84) = 39/168;  c, d the same;  a (1/2)(35/84) = 35/168
+    # p(b|da) = (4/9)/1 + (5/9)(39/168) = 672/1512 + 195/1512
+    ("kneser_ney", 3, "da", "175/1512 867/1512 195/1512 195/1512 55/1512 25/1512"),
+    # c = 11, T = 5: p(a) = (5 + 5/6)/16 = 35/96
+    ("witten_bell", 1, "", "35/96 17/96 11/96 11/96 17/96 5/96"),
+    # c(a) = 4, T(a) = 3: p(b|a) = (2 + 3 * 17/96)/7 = (64/32 + 17/32)/7
+    ("witten_bell", 2, "a", "35/224 81/224 43/224 43/224 17/224 5/224"),
+]
+
+
+@pytest.mark.parametrize(("smoothing", "order", "context", "expected"), HAND_WORKED)
+def test_hand_worked_abracadabra(
+    smoothing: Smoothing, order: int, context: str, expected: str
+) -> None:
+    worked = [Fraction(value) for value in expected.split()]
+    assert sum(worked) == 1
+    model = model_of(ABRACADABRA, len(LETTERS), order, smoothing)
+    np.testing.assert_allclose(
+        model.distribution(letters(context)), [float(value) for value in worked], rtol=1e-13
+    )
+
+
+def test_hand_worked_kneser_ney_keeps_the_counts_of_grams_that_open_a_line() -> None:
+    # Lines "ab", "ab", "b" with a = 0, b = 1, START = 2.
+    # Unigrams by predecessors: a 1 (START), b 2 (START, a): D = 1/3.
+    #   p1(a) = (2/3)/3 + (1/3)(2/3)(1/2) = 1/3,  p1(b) = 2/3
+    # Bigrams: START a 2 and START b 1 raw, ab 1 (START): n1 = 2, n2 = 1, D = 1/2.
+    #   p2(a|START) = (3/2)/3 + (1/2)(2/3)(1/3) = 11/18,  p2(b|a) = 1/2 + (1/2)(2/3) = 5/6
+    # Trigrams raw: START a b 2, n1 = 0, D = 1/2.
+    #   p3(b|START a) = (3/2)/2 + (1/2)(1/2)(5/6) = 23/24
+    start = 2
+    model = model_of([start, 0, 1, start, 0, 1, start, 1], 2, 3, "kneser_ney")
+    expected = [np.nan, -log(11 / 18), -log(23 / 24)]
+    np.testing.assert_allclose(model.nats(np.array([start, 0, 1])), expected, rtol=1e-13)
+
+
+@pytest.mark.parametrize("smoothing", SMOOTHINGS)
+@pytest.mark.parametrize("order", ORDERS)
+@given(corpus=corpora())
+@settings(deadline=None)
+def test_agrees_with_the_reference(
+    order: int, smoothing: Smoothing, corpus: tuple[int, list[int], list[int]]
+) -> None:
+    size, training, text = corpus
+    reference = Reference(training, size, order, smoothing)
+    counts = NgramCounts(np.array(training), size, max(ORDERS))
+    model = NgramModel(counts, order, smoothing)
+    ids = np.array(text, dtype=np.int64)
+    expected = []
+    for t, symbol in enumerate(text):
+        probabilities = [float(value) for value in reference.distribution(text[:t])]
+        np.testing.assert_allclose(model.distribution(ids[:t]), probabilities, rtol=1e-12)
+        expected.append(np.nan if symbol == size else -log(probabilities[symbol]))
+    np.testing.assert_allclose(model.nats(ids), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("smoothing", SMOOTHINGS)
+@given(corpus=corpora(), order=st.sampled_from(ORDERS))
+@settings(deadline=None)
+def test_every_distribution_sums_to_one_and_gives_the_nats(
+    smoothing: Smoothing, corpus: tuple[int, list[int], list[int]], order: int
+) -> None:
+    size, training, text = corpus
+    model = model_of(training, size, order, smoothing)
+    for part in (training, text):  # seen contexts, then mostly unseen ones; t = 0 is the empty one
+        ids = np.array(part, dtype=np.int64)
+        nats = model.nats(ids)
+        assert nats.dtype == np.float64
+        assert nats.shape == ids.shape
+        for t, symbol in enumerate(part):
+            probabilities = model.distribution(ids[:t])
+            assert probabilities.shape == (size,)
+            assert (probabilities > 0).all()
+            assert probabilities.sum() == pytest.approx(1, abs=1e-12)
+            if symbol != size:
+                assert nats[t] == pytest.approx(-log(probabilities[symbol]), abs=1e-12)
+
+
+@pytest.mark.parametrize("smoothing", SMOOTHINGS)
+def test_large_distributions_sum_to_one(smoothing: Smoothing) -> None:
+    size = 300
+    ids = (np.random.default_rng(0).pareto(1, 20_000) * 4).astype(np.int64) % size
+    model = model_of(ids, size, 5, smoothing)
+    for end in range(0, 200, 7):
+        for context in (ids[:end], ids[:end][::-1]):
+            assert model.distribution(context).sum() == pytest.approx(1, abs=1e-12)
+
+
+@pytest.mark.parametrize("smoothing", SMOOTHINGS)
+def test_no_context_crosses_a_line(smoothing: Smoothing) -> None:
+    start = 3
+    lines = [[start, 0, 1, 2, 0, 1], [start, 1, 1, 0, 2], [start, 2, 0, 1, 2]]
+    ids = np.concatenate(lines)
+    model = model_of(ids, start, 4, smoothing)
+    joined = model.nats(ids)
+    apart = [model.nats(np.array(line)) for line in lines]
+    assert all(np.isnan(line[0]) and not np.isnan(line[1:]).any() for line in apart)
+    np.testing.assert_array_equal(joined, np.concatenate(apart))
+    # The text after a START is the same whatever the line before it held.
+    np.testing.assert_array_equal(
+        model.distribution(np.array([0, 1, start, 2])), model.distribution(np.array([start, 2]))
+    )
+    # ... and it does matter that a START is there.
+    opened, running = model.distribution(np.array([start, 2])), model.distribution(np.array([2]))
+    assert not np.allclose(opened, running)
+
+
+@pytest.mark.parametrize("smoothing", SMOOTHINGS)
+def test_the_type_of_the_ids_makes_no_difference(smoothing: Smoothing) -> None:
+    size = 255  # START fills the last value of a byte
+    ids = np.random.default_rng(1).integers(0, size + 1, 3000)
+    wide = model_of(ids, size, 3, smoothing)
+    narrow = NgramModel(NgramCounts(ids.astype(np.uint8), size, 3), 3, smoothing)
+    np.testing.assert_array_equal(narrow.nats(ids.astype(np.uint8)), wide.nats(ids))
+    np.testing.assert_array_equal(
+        narrow.distribution(ids[:9].astype(np.uint8)), wide.distribution(ids[:9])
+    )
+
+
+def test_a_text_without_symbols_has_no_scores() -> None:
+    assert model_of([0, 1, 0], 2, 2, "kneser_ney").nats(np.array([], dtype=np.int64)).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("ids", "max_order", "message"),
+    [
+        ([0, 1], 0, "max_order"),
+        ([], 2, "no symbol to predict"),
+        ([2, 2], 2, "no symbol to predict"),
+        ([0, 3], 2, "symbols in 0"),
+        ([0, -1], 2, "symbols in 0"),
+        ([[0, 1]], 2, "1-D"),
+    ],
+)
+def test_counting_refuses(ids: list[int], max_order: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        NgramCounts(np.array(ids, dtype=np.int64), 2, max_order)
+
+
+def test_a_model_refuses_orders_and_names_it_does_not_have() -> None:
+    counts = NgramCounts(np.array([0, 1, 0]), 2, 2)
+    for order in (0, 3):
+        with pytest.raises(ValueError, match="order must lie in"):
+            NgramModel(counts, order, "kneser_ney")
+    with pytest.raises(ValueError, match="smoothing"):
+        NgramModel(counts, 2, "laplace")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("bad", [[3], [-1], [[0, 1]]])
+def test_a_model_refuses_ids_outside_the_vocabulary(bad: list[int]) -> None:
+    model = model_of([0, 1, 0], 2, 2, "kneser_ney")
+    for method in (model.nats, model.distribution):
+        with pytest.raises(ValueError, match="1-D array of symbols"):
+            method(np.array(bad))
+
+
+# Perplexities of the Jay Chou lyrics, measured by other programs and known to the digits given:
+# smoothing, order, newlines as spaces, training part, scored part, perplexity, half a last digit.
+PUBLISHED = [
+    ("witten_bell", 1, True, (0, 90), (90, 100), 426.6, 0.05),
+    ("witten_bell", 2, True, (0, 90), (90, 100), 234.3, 0.05),
+    ("witten_bell", 3, True, (0, 90), (90, 100), 291.8, 0.05),
+    ("witten_bell", 1, False, (0, 80), (80, 90), 494, 0.5),
+    ("witten_bell", 2, False, (0, 80), (80, 90), 284, 0.5),
+    ("witten_bell", 3, False, (0, 80), (80, 90), 366, 0.5),
+    ("kneser_ney", 5, False, (0, 80), (80, 90), 220, 0.5),
+    ("kneser_ney", 5, False, (0, 80), (90, 100), 232, 0.5),
+]
+
+
+@pytest.fixture(scope="module")
+def lyrics() -> str:
+    folder = os.environ.get("LYRICGEN_DATA")
+    if not folder:
+        pytest.skip("LYRICGEN_DATA does not name the folder of jaychou_lyrics.txt.zip")
+    path = Path(folder) / "jaychou_lyrics.txt.zip"
+    if not path.is_file():
+        pytest.skip(f"{path} is not there")
+    with zipfile.ZipFile(path) as archive:
+        return archive.read("jaychou_lyrics.txt").decode("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("smoothing", "order", "spaces", "training", "scored", "perplexity", "tolerance"), PUBLISHED
+)
+def test_perplexities_measured_elsewhere(
+    *,
+    lyrics: str,
+    smoothing: Smoothing,
+    order: int,
+    spaces: bool,
+    training: tuple[int, int],
+    scored: tuple[int, int],
+    perplexity: float,
+    tolerance: float,
+) -> None:
+    text = lyrics.replace("\n", " ") if spaces else lyrics
+    vocabulary = sorted(set(text))
+    number = {symbol: index for index, symbol in enumerate(vocabulary)}
+    ids = np.array([number[symbol] for symbol in text])
+
+    def part(percents: tuple[int, int]) -> npt.NDArray[np.int64]:
+        return ids[slice(*(len(ids) * percent // 100 for percent in percents))]
+
+    # The first symbol of the scored part has no context and is not scored.
+    nats = model_of(part(training), len(vocabulary), order, smoothing).nats(part(scored))[1:]
+    assert np.exp(nats.mean()) == pytest.approx(perplexity, abs=tolerance)

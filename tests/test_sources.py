@@ -1,0 +1,259 @@
+"""Every corpus has one place, and a published one is used only if it is the pinned file."""
+
+import errno
+import functools
+import hashlib
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pooch
+import pytest
+
+import lyricgen
+from lyricgen.data import sources
+from lyricgen.data.sources import KINDS, PUBLISHED, Published, corpus_path
+from lyricgen.errors import UserError
+
+CONTENT = b"Zuul\nZupaysaurus\n"
+SUM = hashlib.sha256(CONTENT).hexdigest()
+URL = "https://example.invalid/names.txt"
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty directory of published files, where ``jaychou`` is a small file of ours."""
+    monkeypatch.setenv("LYRICGEN_DATA", str(tmp_path / "cache"))
+    monkeypatch.setitem(PUBLISHED, "jaychou", Published("names.txt", URL, SUM))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes | Exception], list[str]]:
+    """Put a content, or a failure, behind every url; all else of ``pooch`` stays as it is."""
+
+    def serve(answer: bytes | Exception) -> list[str]:
+        asked = []
+
+        def download(url: str, output_file: str, _: object) -> None:
+            asked.append(url)
+            if isinstance(answer, Exception):
+                raise answer
+            Path(output_file).write_bytes(answer)
+
+        monkeypatch.setattr(
+            pooch, "retrieve", functools.partial(pooch.retrieve, downloader=download)
+        )
+        return asked
+
+    return serve
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: object) -> None:
+        pytest.fail("asked the network for a file")
+
+    monkeypatch.setattr(pooch, "retrieve", refuse)
+
+
+def refusal(kind: str, path: str | None = None) -> str:
+    with pytest.raises(UserError) as caught:
+        corpus_path(kind, path)
+    assert str(caught.value).isprintable()
+    return str(caught.value)
+
+
+def test_the_kinds_are_those_of_the_design() -> None:
+    assert sorted(KINDS) == ["coursera_dino", "dino", "jaychou", "lyrics", "text"]
+
+
+@pytest.mark.parametrize("kind", ["lyric", "", "text ", "\x1b[31m"])
+def test_an_unknown_kind_names_those_there_are(kind: str) -> None:
+    message = refusal(kind)
+    assert f"data={kind!r}" in message
+    assert all(known in message for known in KINDS)
+
+
+def test_a_text_of_the_users_own_is_where_they_say(tmp_path: Path) -> None:
+    assert corpus_path("text", "songs/歌词.txt") == Path("songs/歌词.txt")
+    assert corpus_path("text", tmp_path) == tmp_path
+
+
+@pytest.mark.parametrize("path", [None, ""])
+def test_a_text_of_the_users_own_needs_a_path(path: str | None) -> None:
+    assert refusal("text", path) == "data=text needs data.path=FILE"
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "text"])
+def test_no_other_kind_takes_a_path(kind: str, no_network: None) -> None:
+    message = refusal(kind, "mine\n.txt")
+    for part in (f"data={kind} ", r"'mine\n.txt'", "data=text"):
+        assert part in message
+
+
+@pytest.mark.parametrize(("kind", "name"), [("lyrics", "lyrics.txt"), ("dino", "dino.txt")])
+def test_bundled_texts_lie_in_the_package(kind: str, name: str, no_network: None) -> None:
+    path = corpus_path(kind)
+    assert path == Path(lyricgen.__file__).parent / "data" / "corpora" / name
+    assert path.is_file()
+
+
+def test_the_right_file_is_used_without_asking_anybody(cache: Path, no_network: None) -> None:
+    cache.mkdir()
+    (cache / "names.txt").write_bytes(CONTENT)
+    assert corpus_path("jaychou") == cache / "names.txt"
+
+
+def test_another_file_stays_untouched(cache: Path, no_network: None) -> None:
+    cache.mkdir()
+    theirs = cache / "names.txt"
+    theirs.write_bytes(b"mine")
+    os.utime(theirs, ns=(1, 1))
+    message = refusal("jaychou")
+    for part in (SUM, hashlib.sha256(b"mine").hexdigest(), str(theirs), "LYRICGEN_DATA"):
+        assert part in message
+    assert theirs.read_bytes() == b"mine"
+    assert theirs.stat().st_mtime_ns == 1
+    assert list(cache.iterdir()) == [theirs]
+
+
+def test_a_directory_in_its_place_stays_untouched(cache: Path, no_network: None) -> None:
+    (cache / "names.txt").mkdir(parents=True)
+    message = refusal("jaychou")
+    assert str(cache / "names.txt") in message
+    assert "directory" in message
+    assert (cache / "names.txt").is_dir()
+
+
+def test_a_link_that_leads_nowhere_stays_untouched(cache: Path, no_network: None) -> None:
+    cache.mkdir()
+    (cache / "names.txt").symlink_to(cache / "not mounted")
+    message = refusal("jaychou")
+    assert str(cache / "names.txt") in message
+    assert "No such file" in message
+    assert (cache / "names.txt").is_symlink()
+
+
+@pytest.mark.skipif(
+    os.geteuid() == 0, reason="root may read a file of mode 000; the next test simulates it"
+)
+def test_a_file_that_may_not_be_read(cache: Path, no_network: None) -> None:
+    cache.mkdir()
+    (cache / "names.txt").write_bytes(CONTENT)
+    (cache / "names.txt").chmod(0)
+    assert "Permission denied" in refusal("jaychou")
+
+
+def test_a_file_that_the_system_refuses(
+    cache: Path, no_network: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Path, *arguments: object) -> None:
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+
+    cache.mkdir()
+    (cache / "names.txt").write_bytes(CONTENT)
+    monkeypatch.setattr(Path, "open", refuse)
+    message = refusal("jaychou")
+    for part in (str(cache / "names.txt"), "Permission denied", "LYRICGEN_DATA"):
+        assert part in message
+
+
+def test_an_absent_file_is_fetched_once_and_quietly(
+    cache: Path,
+    serve: Callable[[bytes | Exception], list[str]],
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    asked = serve(CONTENT)
+    pooch.get_logger().setLevel(logging.INFO)
+    assert corpus_path("jaychou") == corpus_path("jaychou") == cache / "names.txt"
+    assert asked == [URL]
+    assert [path.name for path in cache.iterdir()] == ["names.txt"]
+    assert (cache / "names.txt").read_bytes() == CONTENT
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (b"<html>not found</html>", "hash"),
+        (ConnectionError("no\nroute \x1b[31mto host"), "ConnectionError"),
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left"),
+        (ValueError("bad"), "bad"),
+    ],
+    ids=["another file", "no network", "disk full", "anything else"],
+)
+def test_a_fetch_that_fails_says_what_to_do_and_leaves_nothing(
+    cache: Path,
+    serve: Callable[[bytes | Exception], list[str]],
+    answer: bytes | Exception,
+    reason: str,
+) -> None:
+    serve(answer)
+    message = refusal("jaychou")
+    for part in (URL, reason, "by hand", str(cache / "names.txt")):
+        assert part in message
+    assert list(cache.iterdir()) == []
+
+
+def test_a_cache_that_cannot_be_made(
+    cache: Path, serve: Callable[[bytes | Exception], list[str]]
+) -> None:
+    asked = serve(CONTENT)
+    cache.write_bytes(b"a file where the directory should be")
+    message = refusal("jaychou")
+    assert "by hand" in message
+    assert str(cache) in message
+    assert asked == []
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_without_lyricgen_data_the_users_cache_is_used(
+    cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    no_network: None,
+    value: str | None,
+) -> None:
+    if value is None:
+        monkeypatch.delenv("LYRICGEN_DATA")
+    else:
+        monkeypatch.setenv("LYRICGEN_DATA", value)
+    monkeypatch.setattr(pooch, "os_cache", lambda project: tmp_path / "home" / project)
+    (tmp_path / "home" / "lyricgen").mkdir(parents=True)
+    (tmp_path / "home" / "lyricgen" / "names.txt").write_bytes(CONTENT)
+    assert corpus_path("jaychou") == tmp_path / "home" / "lyricgen" / "names.txt"
+
+
+def test_a_tilde_means_home_here_as_it_does_to_pooch(
+    cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    serve: Callable[[bytes | Exception], list[str]],
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("LYRICGEN_DATA", "~/kept")
+    serve(CONTENT)
+    assert corpus_path("jaychou") == tmp_path / "kept" / "names.txt"
+
+
+@pytest.mark.parametrize(("kind", "size"), [("jaychou", 52_607), ("coursera_dino", 19_909)])
+def test_the_published_files_are_those_of_the_notebooks(
+    kind: str, size: int, no_network: None
+) -> None:
+    directory = os.environ.get("LYRICGEN_DATA")
+    if not directory or not (Path(directory) / PUBLISHED[kind].file_name).exists():
+        pytest.skip(f"the published file of data={kind} is not in LYRICGEN_DATA={directory}")
+    path = corpus_path(kind)
+    assert path.parent == Path(directory)
+    assert path.stat().st_size == size
+
+
+def test_published_files_are_pinned_to_one_revision_each() -> None:
+    assert sources.PUBLISHED.keys() == {"jaychou", "coursera_dino"}
+    for published in sources.PUBLISHED.values():
+        assert published.url.startswith("https://raw.githubusercontent.com/")
+        assert published.url.endswith("/" + published.file_name)
+        assert any(len(part) == 40 and int(part, 16) for part in published.url.split("/"))
+        assert len(bytes.fromhex(published.sha256)) == 32
