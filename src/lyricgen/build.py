@@ -4,6 +4,7 @@ from functools import partial
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import EarlyStopping, LambdaCallback, ModelCheckpoint
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 
@@ -14,6 +15,7 @@ from lyricgen.callbacks.samples import Samples, choose_prefixes
 from lyricgen.config import DataOptions, TrainOptions
 from lyricgen.data.corpus import Corpus, prepare
 from lyricgen.data.datamodule import CharacterDataModule
+from lyricgen.data.parts import Layout, Part, make_parts
 from lyricgen.data.reading import read_text
 from lyricgen.data.samplers import (
     ConsecutiveSampler,
@@ -22,8 +24,8 @@ from lyricgen.data.samplers import (
     Sampler,
 )
 from lyricgen.data.sources import corpus_path
-from lyricgen.data.splits import Layout, Split, make_splits
 from lyricgen.data.vocabulary import Vocabulary
+from lyricgen.errors import UserError
 from lyricgen.model.checkpoint import TrainedModel, card
 from lyricgen.model.language_model import Architecture, LanguageModel
 from lyricgen.model.module import LanguageModelModule
@@ -60,7 +62,7 @@ def build_datamodule(options: TrainOptions, corpus: Corpus) -> CharacterDataModu
         UserError: a part of the corpus is too short.
     """
     vocabulary = Vocabulary.of(corpus.text)
-    splits = make_splits(
+    parts = make_parts(
         corpus,
         vocabulary,
         layout=layout_of(options),
@@ -68,10 +70,10 @@ def build_datamodule(options: TrainOptions, corpus: Corpus) -> CharacterDataModu
         test_fraction=options.data.test_fraction,
         split_seed=options.data.split_seed,
     )
-    return CharacterDataModule(vocabulary, splits, build_sampler(options, splits["train"]))
+    return CharacterDataModule(vocabulary, parts, build_sampler(options, parts["train"]))
 
 
-def build_sampler(options: TrainOptions, split: Split) -> Sampler:
+def build_sampler(options: TrainOptions, part: Part) -> Sampler:
     """The sampler of the training part.
 
     Raises:
@@ -79,21 +81,19 @@ def build_sampler(options: TrainOptions, split: Split) -> Sampler:
     """
     chosen, data = options.sampler, options.data
     if chosen.kind == "lines":
-        if split.line_starts is None:
+        if part.line_starts is None:
             raise ValueError("the lines sampler needs the layout of lines")
-        return LineSampler(
-            split.line_starts, split.line_lengths, data.batch_size, seed=options.seed
-        )
+        return LineSampler(part.line_starts, part.line_lengths, data.batch_size, seed=options.seed)
     if chosen.kind == "random":
         return RandomSampler(
-            len(split.ids),
+            len(part.ids),
             data.batch_size,
             data.num_steps,
             seed=options.seed,
             random_offset=chosen.random_offset,
         )
     return ConsecutiveSampler(
-        len(split.ids), data.batch_size, data.num_steps, drop_last=chosen.drop_last
+        len(part.ids), data.batch_size, data.num_steps, drop_last=chosen.drop_last
     )
 
 
@@ -112,7 +112,7 @@ def build_network(options: TrainOptions, datamodule: CharacterDataModule) -> Lan
         )
     )
     if options.model.output_bias == "unigram":
-        ids = datamodule.splits["train"].ids
+        ids = datamodule.parts["train"].ids
         counts = torch.bincount(ids[ids < len(vocabulary)], minlength=len(vocabulary))
         network.set_output_bias(counts)
     return network
@@ -144,7 +144,7 @@ def build_module(
 
 def monitored(datamodule: CharacterDataModule) -> str:
     """The loss that says which epoch is best: held-out where there is such a part."""
-    return "val/loss" if "val" in datamodule.splits else "train/loss"
+    return "val/loss" if "val" in datamodule.parts else "train/loss"
 
 
 def build_trainer(
@@ -162,12 +162,26 @@ def build_trainer(
         loggers.append(
             TensorBoardLogger(run.directory, name="", version="", default_hp_metric=False)
         )
+    callbacks = build_callbacks(options, datamodule, network, corpus, run)
+    try:
+        return _trainer(options, run, loggers, callbacks)
+    except (MisconfigurationException, ValueError) as error:
+        raise UserError(
+            f"trainer: {error}: look at trainer.accelerator={chosen.accelerator}, "
+            f"trainer.devices={chosen.devices} and trainer.strategy={chosen.strategy}"
+        ) from error
+
+
+def _trainer(
+    options: TrainOptions, run: Run, loggers: list[Logger], callbacks: list[pl.Callback]
+) -> pl.Trainer:
+    chosen = options.trainer
     return pl.Trainer(
         max_epochs=chosen.max_epochs,
         accelerator=chosen.accelerator,
         devices=chosen.devices,
         strategy=chosen.strategy,
-        precision=chosen.precision,  # type: ignore[arg-type]  # checked by Lightning
+        precision=chosen.precision,
         gradient_clip_val=chosen.gradient_clip_val,
         gradient_clip_algorithm=chosen.gradient_clip_algorithm,
         limit_train_batches=chosen.limit_train_batches,
@@ -175,7 +189,7 @@ def build_trainer(
         deterministic=chosen.deterministic,
         profiler=chosen.profiler,
         logger=loggers,
-        callbacks=build_callbacks(options, datamodule, network, corpus, run),
+        callbacks=callbacks,
         default_root_dir=run.directory,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
@@ -243,7 +257,7 @@ def describe(
     options: TrainOptions, corpus: Corpus, datamodule: CharacterDataModule, network: LanguageModel
 ) -> str:
     """One line on what is about to be trained on what."""
-    sizes = ", ".join(f"{part} {len(s.ids):,}" for part, s in datamodule.splits.items())
+    sizes = ", ".join(f"{part} {len(s.ids):,}" for part, s in datamodule.parts.items())
     parameters = sum(parameter.numel() for parameter in network.parameters())
     return (
         f"{corpus.name}: {len(corpus.text):,} characters, {len(datamodule.vocabulary):,} distinct "

@@ -1,6 +1,7 @@
 """The schema of the configuration: a class for every group, and the checks between groups.
 
-Defaults stand in conf/, not here. Options of a cell, sampler, optimizer or schedule stand beside it.
+Defaults stand in conf/, not here. Options of cells, samplers, optimizers and schedules stand
+beside them.
 """
 
 from typing import Any, Literal, Self
@@ -52,7 +53,7 @@ class TrainerOptions(Options):
     accelerator: str
     devices: int | str | list[int]
     strategy: str
-    precision: str
+    precision: Literal["32-true", "64-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true"]
     gradient_clip_val: NonNegativeFloat | None
     gradient_clip_algorithm: Literal["norm", "value"]
     limit_train_batches: PositiveInt | None

@@ -40,53 +40,45 @@ def continue_texts(
         B lists of new character ids.
 
     Raises:
-        ValueError: an empty prefix.
+        ValueError: an empty prefix, or no characters wanted.
     """
+    if length < 1:
+        raise ValueError(f"length must be at least 1, got {length}")
     was_training = model.training
     model.eval()
     try:
-        return _continue(model, prefixes, length, temperature, seeds, stop)
+        logits, state = _read_prefixes(model, prefixes)  # (B, V)
+        uniforms = torch.stack(
+            [torch.rand(length, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        ).to(logits.device)  # (B, length)
+        chosen = torch.empty(uniforms.shape, dtype=torch.int64, device=logits.device)
+        running = torch.ones(len(prefixes), dtype=torch.bool, device=logits.device)
+        for step in range(length):
+            chosen[:, step] = _draw(logits, temperature, uniforms[:, step])
+            if stop is not None:
+                running &= chosen[:, step] != stop
+                if not running.any():
+                    break
+            if step + 1 < length:
+                output, state = model(chosen[:, step : step + 1], state)
+                logits = output[:, -1]
+        rows: list[list[int]] = chosen[:, : step + 1].tolist()
     finally:
         model.train(was_training)
+    return rows if stop is None else [_until(row, stop) for row in rows]
 
 
-def _continue(
-    model: LanguageModel,
-    prefixes: list[Tensor],
-    length: int,
-    temperature: float,
-    seeds: list[int],
-    stop: int | None,
-) -> list[list[int]]:
-    device = model.output.bias.device
-    logits, state = _read_prefixes(model, prefixes, device)  # (B, V)
-    uniforms = torch.stack(
-        [torch.rand(length, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-    ).to(device)  # (B, length)
-    chosen = torch.empty(len(prefixes), length, dtype=torch.int64, device=device)
-    running = torch.ones(len(prefixes), dtype=torch.bool, device=device)
-    for step in range(length):
-        chosen[:, step] = _draw(logits, temperature, uniforms[:, step])
-        if stop is not None:
-            running &= chosen[:, step] != stop
-            if not running.any():
-                chosen = chosen[:, : step + 1]
-                break
-        if step + 1 < length:
-            output, state = model(chosen[:, step : step + 1], state)
-            logits = output[:, -1]
-    rows: list[list[int]] = chosen.tolist()
-    if stop is None:
-        return rows
-    return [row[: row.index(stop)] if stop in row else row for row in rows]
+def _until(row: list[int], stop: int) -> list[int]:
+    return row[: row.index(stop)] if stop in row else row
 
 
-def _read_prefixes(
-    model: LanguageModel, prefixes: list[Tensor], device: torch.device
-) -> tuple[Tensor, State]:
+def _read_prefixes(model: LanguageModel, prefixes: list[Tensor]) -> tuple[Tensor, State]:
     """Logits (B, V) after each prefix and the states; each distinct prefix is read once, alone."""
+    device = model.output.bias.device
     distinct: dict[tuple[int, ...], int] = {}
-    rows, logits, states = [], [], []
+    rows: list[int] = []
+    logits: list[Tensor] = []
+    states: list[State] = []
     for prefix in prefixes:
         key = tuple(prefix.tolist())
         if key not in distinct:

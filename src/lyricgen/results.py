@@ -147,10 +147,10 @@ def _evaluate(
     trainer: pl.Trainer, module: LanguageModelModule, datamodule: CharacterDataModule
 ) -> dict[str, float]:
     figures: dict[str, float] = {}
-    if "val" in datamodule.splits:
+    if "val" in datamodule.parts:
         trainer.validate(module, datamodule, verbose=False)
         figures |= {name: float(value) for name, value in trainer.callback_metrics.items()}
-    if "test" in datamodule.splits:
+    if "test" in datamodule.parts:
         trainer.test(module, datamodule, verbose=False)
         figures |= {name: float(value) for name, value in trainer.callback_metrics.items()}
     return figures

@@ -3,12 +3,14 @@
 import logging
 import os
 import sys
+import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -16,6 +18,9 @@ from lyricgen.errors import UserError
 from lyricgen.runs import Run, outputs_directory
 
 log = logging.getLogger(__name__)
+
+# whether the user wants to see where errors come from; main() sets the variable for its own ends
+_DEBUG = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 _PACKAGED = Path(__file__).parent / "conf"  # in a wheel
 _CHECKOUT = Path(__file__).parents[2] / "conf"  # in an editable install
@@ -34,9 +39,14 @@ OmegaConf.register_new_resolver("lyricgen.job_directory", job_directory, replace
 
 @hydra.main(config_path=str(CONFIG_DIRECTORY), config_name="train", version_base="1.3")
 def task(config: DictConfig) -> float:
-    """Hydra's task: one run."""
+    """Hydra's task: one run, alone or as a job of a sweep."""
     values: Any = OmegaConf.to_container(config, resolve=True)
-    return train(values, Path(HydraConfig.get().runtime.output_dir))
+    try:
+        return train(values, Path(HydraConfig.get().runtime.output_dir))
+    except UserError as error:
+        if _DEBUG or HydraConfig.get().mode == RunMode.MULTIRUN:
+            raise
+        _stop(error)  # from here, since Hydra would write lines of its own
 
 
 def train(values: dict[str, Any], directory: Path) -> float:
@@ -60,7 +70,7 @@ def train(values: dict[str, Any], directory: Path) -> float:
     from lyricgen.model.checkpoint import load
     from lyricgen.model.transfer import copy_weights
 
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # no hardware lines, no adverts
+    _quiet_lightning()
     run = Run(directory)
     try:
         options = parse(values)
@@ -94,31 +104,42 @@ def train(values: dict[str, Any], directory: Path) -> float:
     return results.score(figures)
 
 
+def _quiet_lightning() -> None:
+    # no lines about the hardware, no advertisements
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    # about a step-wise log that lyricgen does not keep, and about Lightning's own use of torch
+    warnings.filterwarnings("ignore", message="The number of training batches")
+    warnings.filterwarnings("ignore", module="pytorch_lightning.utilities._pytree")
+
+
 def main() -> None:
     """Run the command; what the user can mend is one line and exit status 2."""
-    debug = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that errors come here instead of Hydra's printing
     try:
         task()
     except (UserError, HydraException, OmegaConfBaseException) as error:
-        if debug:
+        if _DEBUG:
             raise
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        sys.exit(2)
+        _stop(error)
     except KeyboardInterrupt:
         sys.exit(130)
 
 
-def one_line(error: BaseException) -> str:
+def _stop(error: Exception) -> NoReturn:
+    print(f"error: {_one_line(error)}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _one_line(error: Exception) -> str:
     """An error and its cause in one line, with a hint where Hydra's grammar is the hurdle."""
-    parts = [str(error)]
+    text = str(error).split("Config search path", maxsplit=1)[0]
     cause = error.__cause__
-    if not isinstance(error, UserError) and cause is not None and str(cause) not in parts[0]:
-        parts.append(str(cause))
-    text = " ".join(" ".join(part.split()) for part in parts)
-    if "override" in text.lower() and not text.isascii() and "'" not in "".join(sys.argv[1:]):
-        text += " (quote other characters than ASCII twice: \"data.path='歌词.txt'\")"
-    return text
+    if isinstance(error, HydraException) and cause is not None:
+        reason = str(cause).split("\n", maxsplit=1)[0]
+        text += "" if reason in text else f" ({reason})"
+    if isinstance(error, OverrideParseException) and not error.override.isascii():
+        text += " (characters beyond ASCII need quotes: \"data.path='歌词.txt'\")"
+    return " ".join(text.split())
 
 
 if __name__ == "__main__":

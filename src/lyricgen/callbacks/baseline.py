@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lyricgen.callbacks.perplexity import record
 from lyricgen.data.datamodule import IGNORED, Batch, CharacterDataModule
-from lyricgen.data.splits import Split
+from lyricgen.data.parts import Part
 from lyricgen.metrics import best_mixture_weight, mixture_nats, perplexity
 from lyricgen.model.ngram import NgramCounts, NgramModel, Smoothing
 
@@ -37,14 +37,14 @@ class Baseline(pl.Callback):
 
     def count(self, datamodule: CharacterDataModule) -> None:
         """Count the training part and score the held-out ones."""
-        splits = datamodule.splits
-        held_out = [part for part in ("val", "test") if part in splits]
+        parts = datamodule.parts
+        held_out = [part for part in ("val", "test") if part in parts]
         if not held_out:
             return
         size = len(datamodule.vocabulary)
-        counts = NgramCounts(splits["train"].ids.numpy(), size, self.max_order)
+        counts = NgramCounts(parts["train"].ids.numpy(), size, self.max_order)
         scores = {
-            (part, smoothing, order): ngram_nats(NgramModel(counts, order, smoothing), splits[part])
+            (part, smoothing, order): ngram_nats(NgramModel(counts, order, smoothing), parts[part])
             for part in held_out
             for smoothing in SMOOTHINGS
             for order in range(1, self.max_order + 1)
@@ -139,10 +139,10 @@ class Baseline(pl.Callback):
         record(trainer, {f"{part}/mixture_perplexity": perplexity(float(mixed.mean()))})
 
 
-def ngram_nats(model: NgramModel, split: Split) -> Tensor:
+def ngram_nats(model: NgramModel, part: Part) -> Tensor:
     """(N,) float64 nats of a part, nan where the network predicts nothing either."""
-    nats = torch.from_numpy(model.nats(split.ids.numpy()))
-    if split.line_starts is None:
+    nats = torch.from_numpy(model.nats(part.ids.numpy()))
+    if part.line_starts is None:
         nats[0] = torch.nan  # a stream's first character: no network reads anything before it
     return nats
 

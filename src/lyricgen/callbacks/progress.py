@@ -44,6 +44,7 @@ class ProgressReport(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, i: int
     ) -> None:
         """Move the bar a few times a second; without one, speak up after a long silence."""
+        del pl_module, outputs, batch
         now = time.monotonic()
         if self._bar is not None and now - self._drawn > 0.2:
             self._drawn = now

@@ -138,7 +138,7 @@ class Samples(pl.Callback):
         datamodule = trainer.datamodule  # type: ignore[attr-defined]
         if not isinstance(datamodule, CharacterDataModule):
             return frozenset()
-        ids = datamodule.splits["train"].ids
+        ids = datamodule.parts["train"].ids
         text = datamodule.vocabulary.decode(ids[ids < len(datamodule.vocabulary)])
         return frozenset(_lines(text))
 

@@ -3,6 +3,7 @@
 B rows, T time steps, N characters in a part of the corpus.
 """
 
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,13 +12,16 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from lyricgen.data.parts import Part
 from lyricgen.data.samplers import LineSampler, Sampler, StreamSampler, Windows
-from lyricgen.data.splits import Split
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 
+log = logging.getLogger(__name__)
+
 IGNORED = -100  # the target of padding, as in torch.nn.functional.cross_entropy
-STREAM_ROW = 200_000  # characters of held-out text read as one row before it is cut
+LONGEST_STREAM = 200_000  # characters of held-out text that are read as one row
+ROW = 20_000  # about so many characters a row beyond that
 EVALUATION_LOGITS = 2**22  # rows x steps x vocabulary of one evaluation batch, at most
 EVALUATION_LINES = 256  # lines scored at once
 
@@ -97,22 +101,22 @@ class CharacterDataModule(pl.LightningDataModule):
 
     Args:
         vocabulary: of the whole corpus.
-        splits: "train", and "val" and "test" where there are such parts.
+        parts: "train", and "val" and "test" where there are such parts.
         sampler: of the training part.
 
     Raises:
         UserError: a held-out part is too short to predict anything.
     """
 
-    def __init__(self, vocabulary: Vocabulary, splits: dict[str, Split], sampler: Sampler) -> None:
+    def __init__(self, vocabulary: Vocabulary, parts: dict[str, Part], sampler: Sampler) -> None:
         super().__init__()
         self.vocabulary = vocabulary
-        self.splits = splits
+        self.parts = parts
         self.sampler = sampler
-        for name, split in splits.items():
-            if len(split.ids) < 2:
+        for name, part in parts.items():
+            if len(part.ids) < 2:
                 raise UserError(
-                    f"the {name} part has {len(split.ids)} character, at least 2 are needed: "
+                    f"the {name} part has {len(part.ids)} character, at least 2 are needed: "
                     f"raise data.{name}_fraction, or set it to 0 for none"
                 )
 
@@ -120,22 +124,22 @@ class CharacterDataModule(pl.LightningDataModule):
         """Batches in the sampler's order."""
         trainer = self._trainer
         return BatchLoader(
-            self.splits["train"].ids, self.sampler, self._device, lambda: trainer.current_epoch
+            self.parts["train"].ids, self.sampler, self._device, lambda: trainer.current_epoch
         )
 
     def val_dataloader(self) -> BatchLoader | list[BatchLoader]:
         """The validation part, every character once; nothing where there is no such part."""
-        return self.evaluation_loader("val") if "val" in self.splits else []
+        return self.evaluation_loader("val") if "val" in self.parts else []
 
     def test_dataloader(self) -> BatchLoader | list[BatchLoader]:
         """The test part, every character once; nothing where there is no such part."""
-        return self.evaluation_loader("test") if "test" in self.splits else []
+        return self.evaluation_loader("test") if "test" in self.parts else []
 
     def evaluation_loader(self, name: str) -> BatchLoader:
         """Every character of a part that can be predicted, once, in order."""
-        split = self.splits[name]
-        sampler = evaluation_sampler(split, len(self.vocabulary))
-        return BatchLoader(split.ids, sampler, self._device)
+        part = self.parts[name]
+        sampler = evaluation_sampler(part, len(self.vocabulary))
+        return BatchLoader(part.ids, sampler, self._device)
 
     def transfer_batch_to_device(
         self, batch: Any, device: torch.device, dataloader_idx: int
@@ -155,16 +159,19 @@ class CharacterDataModule(pl.LightningDataModule):
         return torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
 
 
-def evaluation_sampler(split: Split, vocabulary_size: int) -> Sampler:
+def evaluation_sampler(part: Part, vocabulary_size: int) -> Sampler:
     """Read a whole part in order: one stream, or its lines one by one.
 
-    A stream past 200,000 characters is cut into rows, each from state zero.
+    A stream past 200,000 characters is cut into rows, each from state zero; the log says so.
     """
-    if split.line_starts is not None:
-        return LineSampler(split.line_starts, split.line_lengths, EVALUATION_LINES, seed=None)
-    rows = max(1, len(split.ids) // (STREAM_ROW // 10)) if len(split.ids) > STREAM_ROW else 1
+    if part.line_starts is not None:
+        return LineSampler(part.line_starts, part.line_lengths, EVALUATION_LINES, seed=None)
+    rows = 1
+    if len(part.ids) > LONGEST_STREAM:
+        rows = len(part.ids) // ROW
+        log.info("held-out text of %d characters: read as %d rows", len(part.ids), rows)
     steps = min(1024, max(1, EVALUATION_LOGITS // (rows * vocabulary_size)))
-    return StreamSampler(len(split.ids), rows, steps)
+    return StreamSampler(len(part.ids), rows, steps)
 
 
 def _fits(ids: Tensor, device: torch.device) -> bool:

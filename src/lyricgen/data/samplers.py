@@ -137,7 +137,7 @@ class ConsecutiveSampler:
         self.row_starts = torch.arange(batch_size) * row
 
     def __len__(self) -> int:
-        return -(-self.num_targets // self.num_steps)
+        return (self.num_targets + self.num_steps - 1) // self.num_steps
 
     def windows(self, epoch: int, index: int) -> Windows:
         """The next T columns of every row."""
@@ -177,7 +177,7 @@ class LineSampler:
         self.seed = seed
 
     def __len__(self) -> int:
-        return -(-len(self.line_starts) // self.batch_size)
+        return (len(self.line_starts) + self.batch_size - 1) // self.batch_size
 
     def windows(self, epoch: int, index: int) -> Windows:
         """B lines, padded to the longest of them."""
@@ -208,7 +208,7 @@ class StreamSampler:
         self.row_targets = (num_characters - 1 - self.starts).clamp(0, self.row)
 
     def __len__(self) -> int:
-        return -(-self.row // self.num_steps)
+        return (self.row + self.num_steps - 1) // self.num_steps
 
     def windows(self, epoch: int, index: int) -> Windows:
         """The next T columns of every row."""

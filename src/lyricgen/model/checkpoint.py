@@ -12,6 +12,7 @@ from lyricgen.decoding import continue_texts
 from lyricgen.errors import UserError
 from lyricgen.model.language_model import Architecture, LanguageModel
 from lyricgen.options import Options, validate
+from lyricgen.runs import checkpoint_in
 
 FORMAT = 1
 _PREFIX = "model."  # where the LightningModule keeps the network
@@ -126,8 +127,6 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> TrainedModel:
     Raises:
         UserError: no checkpoint there, or not one of lyricgen's.
     """
-    from lyricgen.runs import checkpoint_in
-
     path = checkpoint_in(Path(path))
     try:
         # pickled code is never run: said explicitly, since an environment variable undoes a default

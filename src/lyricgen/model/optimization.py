@@ -78,8 +78,8 @@ def build_optimizer(
     ]
     if isinstance(options, SgdOptions):
         return optim.SGD(groups, lr=options.lr, momentum=options.momentum, fused=fused)
-    kinds = {"adam": optim.Adam, "adamw": optim.AdamW}
-    return kinds[options.kind](groups, lr=options.lr, betas=options.betas, fused=fused)
+    kind: type[optim.Adam] = {"adam": optim.Adam, "adamw": optim.AdamW}[options.kind]
+    return kind(groups, lr=options.lr, betas=options.betas, fused=fused)
 
 
 def build_scheduler(

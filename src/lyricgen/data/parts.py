@@ -15,7 +15,7 @@ PARTS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
-class Split:
+class Part:
     """One part of the corpus.
 
     In the layout "stream" the ids are the text itself. In the layout "lines" every line is a
@@ -34,7 +34,7 @@ class Split:
         return ends - self.line_starts - 1
 
 
-def make_splits(
+def make_parts(
     corpus: Corpus,
     vocabulary: Vocabulary,
     *,
@@ -42,7 +42,7 @@ def make_splits(
     val_fraction: float,
     test_fraction: float,
     split_seed: int,
-) -> dict[str, Split]:
+) -> dict[str, Part]:
     """Encode a corpus and cut it into parts; parts without a fraction are left out.
 
     Running text is cut into contiguous parts, lists of lines by distinct line.
@@ -56,18 +56,18 @@ def make_splits(
     if corpus.unit == "text":
         ids = vocabulary.encode(corpus.text)
         ranges = split_text(len(ids), val_fraction, test_fraction)
-        parts = [Split(ids[start:stop], None) for start, stop in ranges]
+        parts = [Part(ids[start:stop], None) for start, stop in ranges]
     else:
         lines = corpus.lines
         chosen = split_lines(lines, val_fraction, test_fraction, split_seed)
         texts = ["".join(lines[i] + "\n" for i in part) for part in chosen]
-        parts = [_line_split(vocabulary.encode(text), vocabulary, layout) for text in texts]
+        parts = [_line_part(vocabulary.encode(text), vocabulary, layout) for text in texts]
     return {name: part for name, part in zip(PARTS, parts, strict=True) if len(part.ids)}
 
 
-def _line_split(ids: Tensor, vocabulary: Vocabulary, layout: Layout) -> Split:
+def _line_part(ids: Tensor, vocabulary: Vocabulary, layout: Layout) -> Part:
     if layout == "stream":
-        return Split(ids, None)
+        return Part(ids, None)
     newline = vocabulary.encode("\n")
     stops = torch.nonzero(ids == newline).flatten()  # (lines,)
     count = torch.arange(len(stops))
@@ -76,4 +76,4 @@ def _line_split(ids: Tensor, vocabulary: Vocabulary, layout: Layout) -> Split:
     inside = torch.ones(len(with_starts), dtype=torch.bool)
     inside[line_starts] = False
     with_starts[inside] = ids
-    return Split(with_starts, line_starts)
+    return Part(with_starts, line_starts)
