@@ -163,15 +163,18 @@ def test_a_file_that_the_system_refuses(
 def test_an_absent_file_is_fetched_once_and_quietly(
     cache: Path,
     serve: Callable[[bytes | Exception], list[str]],
-    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked = serve(CONTENT)
+    # pooch's logger stands outside the tree that caplog listens to.
+    monkeypatch.setattr(pooch.get_logger(), "handlers", [caplog.handler])
     pooch.get_logger().setLevel(logging.INFO)
     assert corpus_path("jaychou") == corpus_path("jaychou") == cache / "names.txt"
     assert asked == [URL]
     assert [path.name for path in cache.iterdir()] == ["names.txt"]
     assert (cache / "names.txt").read_bytes() == CONTENT
-    assert capfd.readouterr() == ("", "")
+    assert caplog.messages == []
 
 
 @pytest.mark.parametrize(

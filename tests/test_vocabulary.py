@@ -122,7 +122,7 @@ def test_only_the_first_ten_unknown_characters_are_listed() -> None:
     message = str(caught.value)
     assert all(repr(one) in message for one in "abcdefghij")
     assert "'k'" not in message
-    assert "2 more" in message
+    assert " and 2 more;" in message
     assert "of 3 " in message
 
 

@@ -12,6 +12,7 @@ from lyricgen.callbacks.baseline import Baseline
 from lyricgen.callbacks.perplexity import EpochLog, Perplexity, Throughput
 from lyricgen.callbacks.progress import ProgressReport
 from lyricgen.callbacks.samples import Samples, choose_prefixes
+from lyricgen.checkpoint_io import AtomicCheckpointIO
 from lyricgen.config import DataOptions, TrainOptions
 from lyricgen.data.corpus import Corpus, prepare
 from lyricgen.data.datamodule import CharacterDataModule
@@ -190,6 +191,7 @@ def _trainer(
         profiler=chosen.profiler,
         logger=loggers,
         callbacks=callbacks,
+        plugins=[AtomicCheckpointIO()],
         default_root_dir=run.directory,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
@@ -233,6 +235,7 @@ def build_callbacks(
                 monitored(datamodule),
                 patience=chosen.early_stopping.patience,
                 min_delta=chosen.early_stopping.min_delta,
+                check_on_train_epoch_end=monitored(datamodule) == "train/loss",
             )
         )
     callbacks.append(EpochLog(run.directory / "metrics.csv" if options.logger.csv else None))

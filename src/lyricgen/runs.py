@@ -48,10 +48,12 @@ class Run:
 
     Args:
         directory: exists already; Hydra has made it.
+        sweep: the directory of the sweep whose job this run is, if it is one.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, sweep: Path | None = None) -> None:
         self.directory = directory
+        self.sweep = sweep
         self.checkpoints = directory / "checkpoints"
         self.summary: dict[str, Any] = {}
         self._start = time.perf_counter()
@@ -82,8 +84,10 @@ class Run:
                 return
 
     def become_newest(self) -> None:
-        """Make this the run that commands take when none is named."""
-        write_atomically(outputs_directory() / LATEST, f"{self.directory.resolve()}\n")
+        """Make this run, or the sweep it is part of, what commands take when none is named."""
+        outputs_directory().mkdir(parents=True, exist_ok=True)
+        newest = self.sweep or self.directory
+        write_atomically(outputs_directory() / LATEST, f"{newest.resolve()}\n")
 
     def finish(self, figures: dict[str, Any]) -> None:
         """Record the results of a finished run."""
@@ -144,7 +148,7 @@ def newest_checkpoint() -> Path:
 
 
 def checkpoint_in(path: Path) -> Path:
-    """The checkpoint that a path means: itself, or the best one of a run's directory.
+    """The checkpoint that a path means: itself, or the best of a run, or of a sweep's newest job.
 
     Raises:
         UserError: there is none.
@@ -155,6 +159,10 @@ def checkpoint_in(path: Path) -> Path:
         for candidate in (path / "checkpoints" / name, path / name):
             if candidate.is_file():
                 return candidate
+    jobs = path.glob("*/checkpoints/best.ckpt")
+    newest = max(jobs, key=lambda job: job.stat().st_mtime, default=None)
+    if newest is not None:
+        return newest
     found = "is not there" if not path.exists() else "has no checkpoints/best.ckpt"
     raise UserError(f"'{path}' {found}: name a checkpoint or a run's directory")
 

@@ -40,21 +40,24 @@ OmegaConf.register_new_resolver("lyricgen.job_directory", job_directory, replace
 @hydra.main(config_path=str(CONFIG_DIRECTORY), config_name="train", version_base="1.3")
 def task(config: DictConfig) -> float:
     """Hydra's task: one run, alone or as a job of a sweep."""
+    hydra_config = HydraConfig.get()
+    in_sweep = hydra_config.mode == RunMode.MULTIRUN
+    directory = Path(hydra_config.runtime.output_dir)
     values: Any = OmegaConf.to_container(config, resolve=True)
     try:
-        return train(values, Path(HydraConfig.get().runtime.output_dir))
-    except UserError as error:
-        if _DEBUG or HydraConfig.get().mode == RunMode.MULTIRUN:
+        return train(values, Run(directory, Path(hydra_config.sweep.dir) if in_sweep else None))
+    except (UserError, OSError) as error:
+        if _DEBUG or in_sweep:
             raise
         _stop(error)  # from here, since Hydra would write lines of its own
 
 
-def train(values: dict[str, Any], directory: Path) -> float:
+def train(values: dict[str, Any], run: Run) -> float:
     """Train once, from the composed configuration to the table at the end.
 
     Args:
         values: the configuration as plain values.
-        directory: of the run; it exists.
+        run: its directory exists.
 
     Returns:
         The best held-out perplexity; the best training perplexity where nothing is held out.
@@ -71,7 +74,6 @@ def train(values: dict[str, Any], directory: Path) -> float:
     from lyricgen.model.transfer import copy_weights
 
     _quiet_lightning()
-    run = Run(directory)
     try:
         options = parse(values)
         seed_everything(options.seed, verbose=False)
@@ -117,7 +119,7 @@ def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that errors come here instead of Hydra's printing
     try:
         task()
-    except (UserError, HydraException, OmegaConfBaseException) as error:
+    except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
         if _DEBUG:
             raise
         _stop(error)
@@ -132,6 +134,8 @@ def _stop(error: Exception) -> NoReturn:
 
 def _one_line(error: Exception) -> str:
     """An error and its cause in one line, with a hint where Hydra's grammar is the hurdle."""
+    if isinstance(error, OSError):
+        return f"{error} (LYRICGEN_OUTPUTS=DIRECTORY sends runs to another place)"
     text = str(error).split("Config search path", maxsplit=1)[0]
     cause = error.__cause__
     if isinstance(error, HydraException) and cause is not None:

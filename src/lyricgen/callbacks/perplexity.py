@@ -46,7 +46,7 @@ class Perplexity(pl.Callback):
 
 
 class Throughput(pl.Callback):
-    """Training characters a second, validation left out, and the mean norm of the gradient."""
+    """Training characters a second, validation left out; the gradient's mean norm; the rate."""
 
     def __init__(self) -> None:
         self.characters = 0
@@ -82,7 +82,10 @@ class Throughput(pl.Callback):
         characters = pl_module.totals["train"].characters
         self.characters += characters
         self.seconds += self._epoch_seconds
-        figures = {"train/chars_per_second": characters / self._epoch_seconds}
+        figures = {
+            "train/chars_per_second": characters / self._epoch_seconds,
+            "train/lr": trainer.optimizers[0].param_groups[0]["lr"],
+        }
         if pl_module.gradient_norm_total is not None:
             steps = max(1, trainer.num_training_batches)
             figures["train/grad_norm"] = float(pl_module.gradient_norm_total) / steps

@@ -1,6 +1,7 @@
 """A trained network in a file: what a checkpoint says of itself, and reading it back."""
 
 import pickle
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -62,7 +63,7 @@ class TrainedModel:
             count: texts for each prefix, side by side in the result.
             length: new characters at most; a model of lines stops at the end of the line.
             temperature: of the softmax; 0 takes the most probable character each time.
-            seed: text number i of a prefix depends on (seed, i) only, not on the other texts.
+            seed: text number i of a prefix depends on (seed, prefix, i) only, not on the others.
 
         Returns:
             len(prefixes) · count texts, the prefixes included.
@@ -83,7 +84,7 @@ class TrainedModel:
             inputs,
             length=length,
             temperature=temperature,
-            seeds=[seed * 1_000_003 + index for _ in prefixes for index in range(count)],
+            seeds=[_seed(seed, prefix, index) for prefix in prefixes for index in range(count)],
             stop=stop,
         )
         repeated = [prefix for prefix in prefixes for _ in range(count)]
@@ -103,6 +104,10 @@ class TrainedModel:
             return self.vocabulary.encode(prefix).long()
         known = [mark for mark in "\n " if mark in self.vocabulary.characters]
         return self.vocabulary.encode(known[0] if known else self.vocabulary.characters[0]).long()
+
+
+def _seed(seed: int, prefix: str, index: int) -> int:
+    return (seed << 32) + zlib.crc32(f"{index} {prefix}".encode())
 
 
 def card(

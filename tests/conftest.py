@@ -1,0 +1,90 @@
+"""What several test files share: small runs through the real command."""
+
+import json
+import os
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+# Small enough for a second, and still everything that a run does.
+TINY = (
+    "trainer=cpu",
+    "hidden_size=16",
+    "data.max_chars=1500",
+    "data.batch_size=4",
+    "data.num_steps=10",
+    "trainer.max_epochs=2",
+    "callbacks.samples.every_n_epochs=1",
+    "callbacks.samples.length=12",
+)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run of the train command that has ended."""
+
+    status: int
+    out: str
+    err: str
+    directory: Path | None
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        assert self.directory is not None, self.err
+        summary: dict[str, Any] = json.loads((self.directory / "summary.json").read_text("utf-8"))
+        return summary
+
+
+Train = Callable[..., Finished]
+
+
+@pytest.fixture
+def train(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> Train:
+    """Run `python -m lyricgen.train` in this process, in a directory of its own."""
+    from lyricgen import train as command
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LYRICGEN_OUTPUTS", raising=False)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*overrides: str) -> Finished:
+        before = _directories()
+        monkeypatch.setattr(sys, "argv", ["lyricgen.train", *overrides])
+        status = 0
+        try:
+            command.main()
+        except SystemExit as stop:
+            status = int(stop.code or 0)
+        made = _directories() - before
+        captured = capfd.readouterr()
+        directory = made.pop() if len(made) == 1 else None
+        return Finished(status, captured.out, captured.err, directory)
+
+    return run
+
+
+def _directories() -> set[Path]:
+    outputs = Path(os.environ.get("LYRICGEN_OUTPUTS", "outputs"))
+    return {path.parent for path in outputs.resolve().rglob("summary.json")}
+
+
+def readme_commands() -> list[str]:
+    """Every command line of the README's shell blocks."""
+    text = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+    blocks = re.findall(r"```(?:sh|bash|console)\n(.*?)```", text, flags=re.S)
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
