@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import torch
 
+from lyricgen import train as command
+
 # Small enough for a second, and still everything that a run does.
 TINY = (
     "trainer=cpu",
@@ -54,8 +56,6 @@ def train(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> Train:
     """Run `python -m lyricgen.train` in this process, in a directory of its own."""
-    from lyricgen import train as command
-
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("LYRICGEN_OUTPUTS", raising=False)
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")

@@ -1,7 +1,6 @@
 """The train command, from a command line to what it leaves in a run's directory."""
 
 import csv
-import json
 from pathlib import Path
 
 from tests.conftest import TINY, Train

@@ -119,6 +119,13 @@ def build_network(options: TrainOptions, datamodule: CharacterDataModule) -> Lan
     return network
 
 
+def trained_model(
+    options: TrainOptions, datamodule: CharacterDataModule, network: LanguageModel
+) -> TrainedModel:
+    """The network together with the characters it speaks."""
+    return TrainedModel(network, datamodule.vocabulary, layout_of(options), options.data.lowercase)
+
+
 def build_module(
     options: TrainOptions, datamodule: CharacterDataModule, network: LanguageModel
 ) -> LanguageModelModule:
@@ -139,7 +146,7 @@ def build_module(
             ),
         ),
         label_smoothing=options.loss.label_smoothing,
-        card=card(network.architecture, datamodule.vocabulary, layout_of(options)),
+        card=card(trained_model(options, datamodule, network)),
     )
 
 
@@ -216,7 +223,7 @@ def build_callbacks(
     if chosen.baseline.enabled:
         callbacks.append(Baseline(chosen.baseline.max_order))
     if chosen.samples.every_n_epochs:
-        model = TrainedModel(network, datamodule.vocabulary, layout_of(options))
+        model = trained_model(options, datamodule, network)
         callbacks.append(
             Samples(
                 model,

@@ -1,6 +1,7 @@
 """A trained network in a file: what a checkpoint says of itself, and reading it back."""
 
 import pickle
+import unicodedata
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from lyricgen.model.language_model import Architecture, LanguageModel
 from lyricgen.options import Options, validate
 from lyricgen.runs import checkpoint_in
 
-FORMAT = 1
+FORMAT: Literal[1] = 1
 _PREFIX = "model."  # where the LightningModule keeps the network
 
 
@@ -26,6 +27,7 @@ class Card(Options):
     architecture: Architecture
     vocabulary: str  # the sorted characters
     layout: Literal["stream", "lines"]
+    lowercase: bool  # the corpus was lower-cased, so a prefix is too
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class TrainedModel:
     network: LanguageModel
     vocabulary: Vocabulary
     layout: Literal["stream", "lines"]
+    lowercase: bool
 
     def generate(
         self,
@@ -66,7 +69,7 @@ class TrainedModel:
             seed: text number i of a prefix depends on (seed, prefix, i) only, not on the others.
 
         Returns:
-            len(prefixes) · count texts, the prefixes included.
+            len(prefixes) · count texts, the prefixes included, normalised as the corpus was.
 
         Raises:
             UserError: a prefix has a character that the model does not know, or a number is out
@@ -77,6 +80,7 @@ class TrainedModel:
                 raise UserError(f"{name}={value}: it must be at least {least}")
         if not 0 <= temperature < float("inf"):
             raise UserError(f"temperature={temperature}: it must be 0 or more")
+        prefixes = [self._normalised(prefix) for prefix in prefixes]
         inputs = [self._inputs(prefix) for prefix in prefixes for _ in range(count)]
         stop = int(self.vocabulary.encode("\n")) if self.layout == "lines" else None
         rows = continue_texts(
@@ -92,6 +96,9 @@ class TrainedModel:
             prefix + self.vocabulary.decode(torch.tensor(row, dtype=torch.int64))
             for prefix, row in zip(repeated, rows, strict=True)
         ]
+
+    def _normalised(self, prefix: str) -> str:
+        return unicodedata.normalize("NFC", prefix.lower() if self.lowercase else prefix)
 
     def _inputs(self, prefix: str) -> torch.Tensor:
         """(P,) input ids: a line's start symbol, or a line break for a text without a prefix."""
@@ -110,16 +117,16 @@ def _seed(seed: int, prefix: str, index: int) -> int:
     return (seed << 32) + zlib.crc32(f"{index} {prefix}".encode())
 
 
-def card(
-    architecture: Architecture, vocabulary: Vocabulary, layout: Literal["stream", "lines"]
-) -> dict[str, Any]:
+def card(model: TrainedModel) -> dict[str, Any]:
     """What a checkpoint says of the network in it, as plain values."""
-    return {
-        "format": FORMAT,
-        "architecture": architecture.model_dump(),
-        "vocabulary": vocabulary.characters,
-        "layout": layout,
-    }
+    described = Card(
+        format=FORMAT,
+        architecture=model.network.architecture,
+        vocabulary=model.vocabulary.characters,
+        layout=model.layout,
+        lowercase=model.lowercase,
+    )
+    return described.model_dump()
 
 
 def load(path: str | Path, device: str | torch.device = "cpu") -> TrainedModel:
@@ -155,4 +162,4 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> TrainedModel:
         first_line = str(error).strip().split("\n", 1)[0]
         raise UserError(f"'{path}' does not hold what it says: {first_line}") from error
     network.to(device).eval()
-    return TrainedModel(network, vocabulary, described.layout)
+    return TrainedModel(network, vocabulary, described.layout, described.lowercase)

@@ -1,0 +1,526 @@
+"""Which characters make up a batch, against the notebooks' loops and by hand."""
+
+import math
+import random
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lyricgen.data.datamodule import IGNORED, cut
+from lyricgen.data.samplers import (
+    ConsecutiveSampler,
+    LineSampler,
+    RandomSampler,
+    Sampler,
+    StreamSampler,
+    Windows,
+)
+from lyricgen.errors import UserError
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+KINDS = ("random", "offset", "consecutive", "remainder", "lines", "lines in order", "stream")
+NEW_ORDER = KINDS[:2] + KINDS[4:5]
+STREAMS = ("consecutive", "remainder", "stream")
+
+sizes = st.tuples(st.integers(1, 8), st.integers(1, 9))  # B, T
+
+
+def sampler_of(kind: str, length: int, batch_size: int, num_steps: int, seed: int = 0) -> Sampler:
+    """Any sampler over a text of N characters; the lines get 2 … T + 1 characters by turns."""
+    if kind in ("random", "offset"):
+        return RandomSampler(
+            length, batch_size, num_steps, seed=seed, random_offset=kind == "offset"
+        )
+    if kind in ("consecutive", "remainder"):
+        return ConsecutiveSampler(length, batch_size, num_steps, drop_last=kind == "consecutive")
+    if kind == "stream":
+        return StreamSampler(length, batch_size, num_steps)
+    stands, counts, start = [], [], 0
+    while start + 2 <= length:
+        characters = min(2 + len(stands) % num_steps, length - start)
+        stands.append(start)
+        counts.append(characters - 1)
+        start += characters
+    shuffle = seed if kind == "lines" else None
+    return LineSampler(torch.tensor(stands), torch.tensor(counts), batch_size, seed=shuffle)
+
+
+@st.composite
+def cases(draw: st.DrawFn, kinds: tuple[str, ...] = KINDS) -> tuple[str, int, int, int, int]:
+    """Kind, N, B, T and seed, with a text long enough for every kind."""
+    batch_size, num_steps = draw(sizes)
+    least = (batch_size + 1) * (num_steps + 1)
+    length = draw(st.integers(least, least + 80))
+    return draw(st.sampled_from(kinds)), length, batch_size, num_steps, draw(st.integers(0, 2**32))
+
+
+def rows(windows: Windows) -> list[range]:
+    """Where the characters that each row really reads stand."""
+    starts = windows.starts.tolist()
+    steps = [windows.num_steps] * len(starts)
+    counts = steps if windows.lengths is None else windows.lengths.tolist()
+    assert all(0 <= count <= windows.num_steps for count in counts)
+    return [range(start, start + n) for start, n in zip(starts, counts, strict=True)]
+
+
+def epoch_of(sampler: Sampler, epoch: int = 0) -> list[Windows]:
+    return [sampler.windows(epoch, index) for index in range(len(sampler))]
+
+
+def plain(windows: Windows) -> tuple[object, ...]:
+    lengths = None if windows.lengths is None else windows.lengths.tolist()
+    return (
+        windows.starts.tolist(),
+        windows.num_steps,
+        lengths,
+        windows.starts_stream,
+        windows.num_characters,
+    )
+
+
+def texts(windows: Windows, text: str) -> list[tuple[str, str]]:
+    """Inputs and targets of every row as text."""
+    return [
+        (text[row.start : row.stop], text[row.start + 1 : row.stop + 1]) for row in rows(windows)
+    ]
+
+
+# ---- the notebooks' loops, with lists in place of their arrays
+
+
+def data_iter_random(
+    corpus_indices: list[int], batch_size: int, num_steps: int
+) -> Iterator[tuple[list[list[int]], list[list[int]]]]:
+    num_examples = (len(corpus_indices) - 1) // num_steps
+    epoch_size = num_examples // batch_size
+    example_indices = list(range(num_examples))
+    random.shuffle(example_indices)
+
+    def _data(pos: int) -> list[int]:
+        return corpus_indices[pos : pos + num_steps]
+
+    for i in range(epoch_size):
+        batch_indices = example_indices[i * batch_size : i * batch_size + batch_size]
+        yield (
+            [_data(j * num_steps) for j in batch_indices],
+            [_data(j * num_steps + 1) for j in batch_indices],
+        )
+
+
+def data_iter_consecutive(
+    corpus_indices: list[int], batch_size: int, num_steps: int
+) -> Iterator[tuple[list[list[int]], list[list[int]]]]:
+    batch_len = len(corpus_indices) // batch_size
+    indices = [
+        corpus_indices[row * batch_len : (row + 1) * batch_len] for row in range(batch_size)
+    ]
+    epoch_size = (batch_len - 1) // num_steps
+    for i in range(epoch_size):
+        first = i * num_steps
+        yield (
+            [row[first : first + num_steps] for row in indices],
+            [row[first + 1 : first + num_steps + 1] for row in indices],
+        )
+
+
+def pairs(sampler: Sampler, length: int, epoch: int) -> list[tuple[list[list[int]], ...]]:
+    """The batches of an epoch over the text 0 … N - 1, in the notebooks' form."""
+    corpus = list(range(length))
+    return [
+        (
+            [corpus[row.start : row.stop] for row in rows(windows)],
+            [corpus[row.start + 1 : row.stop + 1] for row in rows(windows)],
+        )
+        for windows in epoch_of(sampler, epoch)
+    ]
+
+
+# ---- random
+
+
+def test_random_windows_by_hand() -> None:
+    text = LETTERS[:13]
+    sampler = RandomSampler(13, 2, 3, seed=1)
+    assert len(sampler) == 2
+    first, second = epoch_of(sampler)
+    assert sorted(texts(first, text) + texts(second, text)) == [
+        ("abc", "bcd"),
+        ("def", "efg"),
+        ("ghi", "hij"),
+        ("jkl", "klm"),
+    ]
+    assert [first.num_characters, second.num_characters] == [6, 6]
+
+
+def test_the_last_character_has_no_successor() -> None:
+    # 12 characters hold four windows of three, but the fourth has no last target.
+    sampler = RandomSampler(12, 1, 3, seed=1)
+    assert sorted(row for batch in epoch_of(sampler) for row in texts(batch, LETTERS)) == [
+        ("abc", "bcd"),
+        ("def", "efg"),
+        ("ghi", "hij"),
+    ]
+
+
+def test_every_epoch_draws_its_order_anew() -> None:
+    # Three windows, one batch of two: each epoch leaves another one out.
+    sampler = RandomSampler(12, 2, 3, seed=1)
+    assert len(sampler) == 1
+    drawn = Counter(tuple(sampler.windows(epoch, 0).starts.tolist()) for epoch in range(600))
+    assert set(drawn) == {(0, 3), (0, 6), (3, 0), (3, 6), (6, 0), (6, 3)}
+    # 100 expected of each; six standard deviations of a fair draw
+    assert all(abs(count - 100) < 6 * math.sqrt(600 / 6 * 5 / 6) for count in drawn.values())
+
+
+def test_random_offset_by_hand() -> None:
+    sampler = RandomSampler(13, 1, 3, seed=1, random_offset=True)
+    assert len(sampler) == 3
+    offsets = Counter()
+    for epoch in range(300):
+        starts = sorted(start for batch in epoch_of(sampler, epoch) for start in batch.starts)
+        first = int(starts[0])
+        assert [int(start) for start in starts] == [first, first + 3, first + 6]
+        offsets[first] += 1
+    assert set(offsets) == {0, 1, 2}
+    assert all(abs(count - 100) < 6 * math.sqrt(300 / 3 * 2 / 3) for count in offsets.values())
+
+
+@given(case=cases(("random",)), epoch=st.integers(0, 1000))
+def test_random_windows_are_those_of_the_notebook(
+    case: tuple[str, int, int, int, int], epoch: int
+) -> None:
+    _, length, batch_size, num_steps, seed = case
+    sampler = RandomSampler(length, batch_size, num_steps, seed=seed)
+    ours = pairs(sampler, length, epoch)
+    theirs = list(data_iter_random(list(range(length)), batch_size, num_steps))
+    assert len(ours) == len(theirs) == len(sampler)
+    assert [len(x) for x, _ in ours] == [len(x) for x, _ in theirs]
+
+    def windows(batches: list[tuple[list[list[int]], ...]]) -> list[tuple[list[int], list[int]]]:
+        return sorted(row for x, y in batches for row in zip(x, y, strict=True))
+
+    one_by_one = windows(list(data_iter_random(list(range(length)), 1, num_steps)))
+    assert all(window in one_by_one for window in windows(ours))
+    if len(one_by_one) % batch_size == 0:  # else both leave out some, each its own
+        assert windows(ours) == windows(theirs) == one_by_one
+
+
+# ---- consecutive
+
+
+def test_consecutive_windows_by_hand() -> None:
+    text = LETTERS[:23]  # two rows, abcdefghijk and lmnopqrstuv; w is left over
+    whole = [
+        [("abcd", "bcde"), ("lmno", "mnop")],
+        [("efgh", "fghi"), ("pqrs", "qrst")],
+    ]
+    sampler = ConsecutiveSampler(23, 2, 4)
+    assert [texts(windows, text) for windows in epoch_of(sampler)] == whole
+    with_rest = ConsecutiveSampler(23, 2, 4, drop_last=False)
+    batches = epoch_of(with_rest)
+    assert [texts(windows, text) for windows in batches] == [
+        *whole,
+        [("ij", "jk"), ("tu", "uv")],
+    ]
+    assert [windows.num_characters for windows in batches] == [8, 8, 4]
+    assert [windows.starts_stream for windows in batches] == [True, False, False]
+
+
+def test_without_a_rest_both_ways_are_the_same() -> None:
+    # 19 characters: rows of nine, of which eight have a successor
+    kept, dropped = (ConsecutiveSampler(19, 2, 4, drop_last=drop) for drop in (False, True))
+    assert [plain(w) for w in epoch_of(kept)] == [plain(w) for w in epoch_of(dropped)]
+    assert len(kept) == 2
+
+
+def test_a_row_shorter_than_the_steps_is_one_short_batch() -> None:
+    (batch,) = epoch_of(ConsecutiveSampler(7, 2, 35, drop_last=False))
+    assert texts(batch, LETTERS) == [("ab", "bc"), ("de", "ef")]
+    assert batch.num_steps == 2
+
+
+@given(case=cases(("consecutive",)), epoch=st.integers(0, 1000))
+def test_consecutive_windows_are_those_of_the_notebook(
+    case: tuple[str, int, int, int, int], epoch: int
+) -> None:
+    _, length, batch_size, num_steps, _ = case
+    theirs = list(data_iter_consecutive(list(range(length)), batch_size, num_steps))
+    assert pairs(ConsecutiveSampler(length, batch_size, num_steps), length, epoch) == theirs
+    with_rest = pairs(
+        ConsecutiveSampler(length, batch_size, num_steps, drop_last=False), length, epoch
+    )
+    row = length // batch_size
+    assert with_rest[: len(theirs)] == theirs
+    assert len(with_rest) == math.ceil((row - 1) / num_steps)
+    for number in range(batch_size):
+        targets = [target for _, y in with_rest for target in y[number]]
+        assert targets == list(range(number * row + 1, (number + 1) * row))
+
+
+# ---- lines
+
+
+def test_lines_by_hand() -> None:
+    # ^ab$^c$^def$ with ^ the start symbol and $ the newline
+    text = "^ab$^c$^def$"
+    sampler = LineSampler(torch.tensor([0, 4, 7]), torch.tensor([3, 2, 4]), 2, seed=None)
+    first, second = epoch_of(sampler)
+    assert plain(first) == ([0, 4], 3, [3, 2], True, 5)
+    assert plain(second) == ([7], 4, [4], True, 4)
+    assert texts(first, text) == [("^ab", "ab$"), ("^c", "c$")]
+    assert texts(second, text) == [("^def", "def$")]
+
+
+def test_every_order_of_lines_is_drawn() -> None:
+    sampler = LineSampler(torch.tensor([0, 4, 7]), torch.tensor([3, 2, 4]), 1, seed=3)
+    orders = Counter(
+        tuple(int(windows.starts) for windows in epoch_of(sampler, epoch)) for epoch in range(600)
+    )
+    assert len(orders) == 6
+    assert all(abs(count - 100) < 6 * math.sqrt(600 / 6 * 5 / 6) for count in orders.values())
+
+
+@given(
+    lengths=st.lists(st.integers(1, 12), min_size=1, max_size=40),
+    share=st.floats(0, 1),
+    seed=st.none() | st.integers(0, 2**32),
+    epoch=st.integers(0, 1000),
+)
+def test_every_line_once_an_epoch_padded_to_the_longest_beside_it(
+    lengths: list[int], share: float, seed: int | None, epoch: int
+) -> None:
+    batch_size = 1 + int(share * (len(lengths) - 1))
+    starts = [sum(lengths[:number]) + number for number in range(len(lengths))]
+    sampler = LineSampler(torch.tensor(starts), torch.tensor(lengths), batch_size, seed=seed)
+    batches = epoch_of(sampler, epoch)
+    served = []
+    for windows in batches:
+        assert windows.lengths is not None
+        assert windows.num_steps == max(windows.lengths.tolist())
+        served += zip(windows.starts.tolist(), windows.lengths.tolist(), strict=True)
+    lines = list(zip(starts, lengths, strict=True))
+    assert sorted(served) == lines
+    assert seed is not None or served == lines
+    assert [len(windows.starts) for windows in batches[:-1]] == [batch_size] * (len(batches) - 1)
+    assert 1 <= len(batches[-1].starts) <= batch_size
+
+
+# ---- streams
+
+
+@given(
+    length=st.integers(1, 200), num_rows=st.integers(1, 30), num_steps=st.integers(1, 40)
+)
+def test_a_stream_predicts_every_character_after_the_first_once(
+    length: int, num_rows: int, num_steps: int
+) -> None:
+    batches = epoch_of(StreamSampler(length, num_rows, num_steps))
+    read = [rows(windows) for windows in batches]
+    assert all(len(batch) == num_rows for batch in read)
+    assert all(windows.num_steps <= num_steps for windows in batches)
+    assert sum(windows.num_characters for windows in batches) == length - 1
+    # what one row reads from its first batch to its last: one unbroken piece of text, and the
+    # rows one after the other are the text
+    in_order = [
+        place for number in range(num_rows) for batch in read for place in batch[number]
+    ]
+    assert in_order == list(range(length - 1))
+    for number in range(num_rows):
+        starts = [int(windows.starts[number]) for windows in batches]
+        assert starts == [starts[0] + index * num_steps for index in range(len(batches))]
+
+
+def test_a_stream_by_hand() -> None:
+    text = LETTERS[:8]
+    one_row = epoch_of(StreamSampler(8, 1, 3))
+    assert [texts(windows, text) for windows in one_row] == [
+        [("abc", "bcd")],
+        [("def", "efg")],
+        [("g", "h")],
+    ]
+    assert [windows.starts_stream for windows in one_row] == [True, False, False]
+    # three rows of three targets would be nine: the last row has one alone
+    three_rows = epoch_of(StreamSampler(8, 3, 2))
+    assert [texts(windows, text) for windows in three_rows] == [
+        [("ab", "bc"), ("de", "ef"), ("g", "h")],
+        [("c", "d"), ("f", "g"), ("", "")],
+    ]
+    assert [windows.num_characters for windows in three_rows] == [5, 2]
+
+
+# ---- what every sampler promises
+
+
+@given(case=cases(), epoch=st.integers(0, 2**31))
+def test_windows_stay_within_the_text_and_share_no_character(
+    case: tuple[str, int, int, int, int], epoch: int
+) -> None:
+    kind, length, batch_size, num_steps, _ = case
+    sampler = sampler_of(*case)
+    batches = epoch_of(sampler, epoch)
+    assert batches
+    read = Counter(place for windows in batches for row in rows(windows) for place in row)
+    assert set(read.values()) == {1}
+    assert min(read) >= 0
+    assert max(read) + 1 <= length - 1  # the target of the last one is a character too
+    assert all(windows.starts.dtype == torch.int64 for windows in batches)
+    if kind in ("random", "offset"):
+        windows_there = (length - (num_steps if kind == "offset" else 1)) // num_steps
+        assert len(sampler) == windows_there // batch_size
+        assert len(read) == len(sampler) * batch_size * num_steps
+        first = min(read) % num_steps
+        assert kind == "offset" or first == 0
+        assert all(int(start) % num_steps == first for w in batches for start in w.starts)
+
+
+@given(case=cases())
+def test_the_characters_of_a_batch_are_its_targets_that_count(
+    case: tuple[str, int, int, int, int]
+) -> None:
+    ids = torch.arange(case[1], dtype=torch.int16)
+    for windows in epoch_of(sampler_of(*case)):
+        batch = cut(ids, windows)
+        assert windows.num_characters == int((batch.targets != IGNORED).sum())
+        assert batch.num_characters == windows.num_characters > 0
+        assert batch.starts_stream == windows.starts_stream
+
+
+@given(case=cases(), epoch=st.integers(0, 5))
+def test_only_streams_go_on_where_the_batch_before_ended(
+    case: tuple[str, int, int, int, int], epoch: int
+) -> None:
+    batches = epoch_of(sampler_of(*case), epoch)
+    flags = [windows.starts_stream for windows in batches]
+    assert flags == [case[0] not in STREAMS or index == 0 for index in range(len(batches))]
+    for before, after in zip(batches, batches[1:], strict=False):
+        if not after.starts_stream:
+            assert (before.starts + before.num_steps).tolist() == after.starts.tolist()
+
+
+@settings(max_examples=60)
+@given(case=cases(), data=st.data())
+def test_a_batch_depends_on_its_epoch_and_position_alone(
+    case: tuple[str, int, int, int, int], data: st.DataObject
+) -> None:
+    sampler = sampler_of(*case)
+    calls = [(epoch, index) for epoch in range(7) for index in range(len(sampler))]
+    first = {call: plain(sampler.windows(*call)) for call in calls}
+    torch.manual_seed(data.draw(st.integers(0, 9)))
+    before = torch.get_rng_state()
+    fresh, stranger = sampler_of(*case), sampler_of(*case[:4], seed=case[4] + 1)
+    for call in data.draw(st.permutations(calls[:40])):
+        stranger.windows(call[0], 0)
+        assert plain(fresh.windows(*call)) == first[call]
+        assert plain(sampler.windows(*call)) == first[call]
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_epochs_and_seeds_differ_where_the_order_is_drawn(kind: str) -> None:
+    def order(seed: int, epoch: int) -> tuple[object, ...]:
+        return tuple(map(repr, map(plain, epoch_of(sampler_of(kind, 900, 4, 5, seed), epoch))))
+
+    epochs = {order(1, epoch) for epoch in range(20)}
+    seeds = {order(seed, 0) for seed in range(20)}
+    assert (len(epochs), len(seeds)) == ((20, 20) if kind in NEW_ORDER else (1, 1))
+
+
+# ---- texts too short
+
+
+def refusal(make: Callable[[], Sampler]) -> str:
+    with pytest.raises(UserError) as caught:
+        make()
+    assert str(caught.value).isprintable()  # one line, that is
+    return str(caught.value)
+
+
+def fits(kind: str, length: int, batch_size: int, num_steps: int) -> bool:
+    """Whether there is a batch, as SEEDS.md words it."""
+    if kind == "random":
+        return any(data_iter_random(list(range(length)), batch_size, num_steps))
+    if kind == "consecutive":
+        return any(data_iter_consecutive(list(range(length)), batch_size, num_steps))
+    if kind == "remainder":
+        return any(data_iter_consecutive(list(range(length)), batch_size, 1))
+    # the offset may be T - 1, and what follows has to hold B windows and one more target
+    return any(data_iter_random(list(range(length - num_steps + 1)), batch_size, num_steps))
+
+
+@settings(max_examples=300)
+@given(
+    kind=st.sampled_from(KINDS[:4]),
+    length=st.integers(2, 60),
+    batch_size=st.integers(1, 20),
+    num_steps=st.integers(1, 30),
+)
+def test_a_text_too_short_is_refused_and_the_advice_works(
+    kind: str, length: int, batch_size: int, num_steps: int
+) -> None:
+    def make(length: int, batch_size: int, num_steps: int) -> Sampler:
+        return sampler_of(kind, length, batch_size, num_steps)
+
+    if fits(kind, length, batch_size, num_steps):
+        assert len(make(length, batch_size, num_steps)) >= 1
+        return
+    message = refusal(lambda: make(length, batch_size, num_steps))
+    said = re.fullmatch(
+        r"the training part has (\d+) characters, one batch of data\.batch_size=(\d+) and "
+        r"data\.num_steps=(\d+) needs (\d+): (.+)",
+        message,
+    )
+    assert said is not None
+    has, rows_asked, steps_asked, needs = (int(number) for number in said.groups()[:4])
+    assert (has, rows_asked, steps_asked) == (length, batch_size, num_steps)
+    assert len(make(needs, batch_size, num_steps)) == 1
+    refusal(lambda: make(needs - 1, batch_size, num_steps))
+    largest = re.fullmatch(r"the largest that fits is data\.batch_size=(\d+)", said[5])
+    if largest is None:
+        assert said[5] == f"even data.batch_size=1 does not fit: lower data.num_steps={num_steps}"
+        refusal(lambda: make(length, 1, num_steps))
+        assert num_steps > 1
+        assert len(make(length, 1, 1)) >= 1
+        return
+    fitting = int(largest[1])
+    (batch,) = epoch_of(make(length, fitting, num_steps))[:1]
+    assert len(batch.starts) == fitting
+    assert max(row.stop for row in rows(batch)) <= length - 1
+    refusal(lambda: make(length, fitting + 1, num_steps))
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        # four windows of three, the last without its last target
+        ("random", "has 12 characters, .*batch_size=5 and .*num_steps=3 needs 16: .*batch_size=3"),
+        # as if two characters more were lost at the start
+        ("offset", "has 12 characters, .*batch_size=5 and .*num_steps=3 needs 18: .*batch_size=3"),
+        # five rows of four
+        ("consecutive", "has 12 char.*batch_size=5 and .*num_steps=3 needs 20: .*batch_size=3"),
+    ],
+)
+def test_refusals_by_hand(kind: str, message: str) -> None:
+    assert re.fullmatch(
+        f"the training part {message}", refusal(lambda: sampler_of(kind, 12, 5, 3))
+    )
+
+
+def test_fewer_lines_than_a_batch_are_refused() -> None:
+    starts, lengths = torch.tensor([0, 4, 7]), torch.tensor([3, 2, 4])
+    message = refusal(lambda: LineSampler(starts, lengths, 4, seed=0))
+    assert message == (
+        "the training part has 3 lines, one batch needs 4: "
+        "the largest that fits is data.batch_size=3"
+    )
+    (batch,) = epoch_of(LineSampler(starts, lengths, 3, seed=0))
+    assert sorted(batch.starts.tolist()) == [0, 4, 7]
+
+
+def test_lines_in_order_are_scored_however_few() -> None:
+    (batch,) = epoch_of(LineSampler(torch.tensor([0]), torch.tensor([3]), 256, seed=None))
+    assert plain(batch) == ([0], 3, [3], True, 3)
