@@ -36,7 +36,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -214,8 +214,10 @@ def plain_loop(options: TrainOptions, ids: Tensor, symbols: int) -> float:
             inputs = rows[:, first : first + steps].T  # (T, B)
             targets = rows[:, first + 1 : first + steps + 1].T.flatten()  # (T·B,)
             hidden, state = cell(F.one_hot(inputs, symbols).float(), state)  # (T, B, H)
-            # the LSTM's state is a pair
-            state = state.detach() if isinstance(state, Tensor) else tuple(s.detach() for s in state)
+            if isinstance(state, tuple):  # an LSTM's
+                state = (state[0].detach(), state[1].detach())
+            else:
+                state = state.detach()
             loss = F.cross_entropy(output(hidden).flatten(0, 1), targets)
             optimizer.zero_grad()
             loss.backward()

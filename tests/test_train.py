@@ -1,21 +1,250 @@
 """The train command, from a command line to what it leaves in a run's directory."""
 
 import csv
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
+from typing import Any
 
+import pytest
+import torch
+from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
+
+import lyricgen
+from lyricgen.runs import newest_checkpoint
 from tests.conftest import TINY, Train
 
+SAMPLERS = {
+    "consecutive": ("sampler=consecutive",),
+    "random": ("sampler=random", "sampler.random_offset=true"),
+    "lines": ("data=dino", "data.max_chars=1500"),
+}
 
-def test_run_directory_says_the_same_everywhere(train: Train) -> None:
+
+def rows_of(directory: Path) -> list[dict[str, str]]:
+    with (directory / "metrics.csv").open(encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def samples_of(directory: Path) -> list[dict[str, Any]]:
+    text = (directory / "samples.jsonl").read_text("utf-8")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def weights_of(directory: Path, name: str = "last") -> dict[str, torch.Tensor]:
+    path = directory / "checkpoints" / f"{name}.ckpt"
+    weights: dict[str, torch.Tensor] = torch.load(path, weights_only=True)["state_dict"]
+    return weights
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    first, second = weights_of(one), weights_of(other)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_files_of_a_run_agree(train: Train) -> None:
     done = train(*TINY)
     assert done.status == 0, done.err
     assert done.directory is not None
-    rows = list(csv.DictReader((done.directory / "metrics.csv").open(encoding="utf-8")))
-    assert [row["epoch"] for row in rows] == ["0", "1"]
+    rows = rows_of(done.directory)
+    assert [row["epoch"] for row in rows] == ["1", "2"]
     best = min(rows, key=lambda row: float(row["val/loss"]))
     summary = done.summary
     assert summary["status"] == "finished"
-    assert summary["best_epoch"] == int(best["epoch"]) + 1
+    assert summary["best_epoch"] == int(best["epoch"])
     # the weights are loaded back and scored again: the figure must be the one of that epoch
     assert summary["val/perplexity"] == float(best["val/perplexity"])
+    assert summary["train/perplexity"] == float(best["train/perplexity"])
     assert Path("outputs/latest.txt").read_text("utf-8").strip() == str(done.directory)
+    assert newest_checkpoint() == done.directory / "checkpoints" / "best.ckpt"
+
+
+def test_figures_keep_their_relations(train: Train) -> None:
+    done = train(*TINY)
+    assert done.directory is not None
+    for row in rows_of(done.directory):
+        for part in ("train", "val"):
+            loss = float(row[f"{part}/loss"])
+            assert float(row[f"{part}/perplexity"]) == pytest.approx(math.exp(loss), rel=1e-12)
+            bits = float(row[f"{part}/bits_per_char"])
+            assert bits == pytest.approx(loss / math.log(2), rel=1e-12)
+        orders = done.summary["ngram_perplexities"]["val"]["kneser_ney"]
+        assert float(row["val/ngram_perplexity"]) == min(orders)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_same_seed_gives_the_same_bits(train: Train, sampler: str) -> None:
+    options = (*TINY, *SAMPLERS[sampler], "layers=2", "depth.dropout=0.2")
+    one, other = train(*options), train(*options)
+    assert one.directory is not None
+    assert other.directory is not None
+    assert_same_weights(one.directory, other.directory)
+    timed = {"train/chars_per_second"}
+    for first, second in zip(rows_of(one.directory), rows_of(other.directory), strict=True):
+        assert {k: v for k, v in first.items() if k not in timed} == {
+            k: v for k, v in second.items() if k not in timed
+        }
+    assert samples_of(one.directory) == samples_of(other.directory)
+    different = train(*options, "seed=2")
+    assert different.directory is not None
+    assert samples_of(one.directory) != samples_of(different.directory)
+
+
+@pytest.mark.parametrize(
+    "without", ["callbacks.samples.every_n_epochs=0", "callbacks.baseline.enabled=false"]
+)
+def test_what_watches_does_not_change_the_weights(train: Train, without: str) -> None:
+    watched, unwatched = train(*TINY), train(*TINY, without)
+    assert watched.directory is not None
+    assert unwatched.directory is not None
+    assert_same_weights(watched.directory, unwatched.directory)
+
+
+def test_tensorboard_says_what_the_files_say(train: Train) -> None:
+    done = train(*TINY, "callbacks.samples.prefixes=['分开']", "callbacks.samples.count=2")
+    assert done.directory is not None
+    events = EventAccumulator(
+        str(done.directory),
+        size_guidance={"tensors": 0},
+        tensor_size_guidance={"scalars": 0, "text": 0},
+    )
+    events.Reload()
+    rows = rows_of(done.directory)
+    for name in ("train/perplexity", "val/perplexity", "val/ngram_perplexity", "train/grad_norm"):
+        drawn = [(e.step, float(e.tensor_proto.float_val[0])) for e in events.Tensors(name)]
+        written = [(int(row["step"]), float(row[name])) for row in rows]
+        assert [step for step, _ in drawn] == [step for step, _ in written]
+        assert [v for _, v in drawn] == pytest.approx([v for _, v in written], rel=1e-6)
+    greedy = [
+        event.tensor_proto.string_val[0].decode()
+        for event in events.Tensors("samples/分开/greedy/text_summary")
+    ]
+    samples = [s["text"] for s in samples_of(done.directory) if s["strategy"] == "greedy"]
+    assert len(greedy) == 3  # untrained, and after each of two epochs
+    # indented by four, so that markdown keeps the line breaks
+    assert greedy == ["\n".join(f"    {line}" for line in t.split("\n")) for t in samples]
+    final = events.Tensors("hp/best_val_perplexity")[-1].tensor_proto.float_val[0]
+    assert final == pytest.approx(done.summary["val/perplexity"], rel=1e-6)
+    assert "_hparams_/session_start_info" in events.Tags()["tensors"] or any(
+        "_hparams_" in tag for tag in events.summary_metadata
+    )
+
+
+def test_early_stopping_waits_for_its_patience(train: Train) -> None:
+    stop = ("callbacks.early_stopping.min_delta=100", "callbacks.early_stopping.patience=2")
+    done = train(*TINY, *stop, "trainer.max_epochs=9", "callbacks.samples.every_n_epochs=0")
+    assert done.summary["epochs"] == 3  # the first sets the mark, two more do not beat it by 100
+
+
+def test_without_a_held_out_part_training_perplexity_decides(train: Train) -> None:
+    done = train(*TINY, "data.val_fraction=0", "data.test_fraction=0")
+    assert done.status == 0, done.err
+    assert done.directory is not None
+    rows = rows_of(done.directory)
+    assert not any(name.startswith(("val/", "test/")) for name in rows[0])
+    best = min(float(row["train/perplexity"]) for row in rows)
+    assert done.summary["train/perplexity"] == best
+    assert (done.directory / "checkpoints" / "best.ckpt").is_file()
+
+
+def test_init_from_goes_on_from_the_old_weights(train: Train) -> None:
+    first = train(*TINY)
+    assert first.directory is not None
+    second = train(*TINY, f"init_from={first.directory}", "optimizer.lr=1e-12", "seed=7")
+    assert second.status == 0, second.err
+    assert second.summary["val/perplexity"] == pytest.approx(
+        first.summary["val/perplexity"], rel=1e-4
+    )
+
+
+def test_the_best_checkpoint_holds_the_best_weights(train: Train) -> None:
+    # a rate so high that the network is best before its last epoch
+    done = train(*TINY, "optimizer.lr=0.3", "scheduler=none", "trainer.max_epochs=4")
+    assert done.directory is not None
+    losses = [float(row["val/loss"]) for row in rows_of(done.directory)]
+    best = losses.index(min(losses))
+    assert best < 3, "this test needs a run that gets worse"
+    assert done.summary["best_epoch"] == best + 1
+    assert done.summary["val/loss"] == losses[best]
+
+
+def test_a_sweep_leaves_a_directory_a_job(train: Train) -> None:
+    done = train("-m", *TINY, "trainer.max_epochs=1", "cell=rnn,gru")
+    assert done.status == 0, done.err
+    sweep = Path(Path("outputs/latest.txt").read_text("utf-8").strip())
+    jobs = sorted(path.name for path in sweep.iterdir() if path.is_dir())
+    assert [name.split("_")[0] for name in jobs] == ["0", "1"]
+    assert "cell=rnn" in jobs[0]
+    assert "cell=gru" in jobs[1]
+    assert newest_checkpoint().parents[1].name == jobs[1]
+
+
+def test_profile_lands_in_the_run_directory(train: Train) -> None:
+    done = train(*TINY, "debug=profile", "trainer.max_epochs=1")
+    assert done.directory is not None
+    profiles = list(done.directory.glob("*profile*"))
+    assert "run_training_batch" in profiles[0].read_text("utf-8")
+
+
+def test_one_batch_trains_one_batch(train: Train) -> None:
+    options = [option for option in TINY if not option.startswith("trainer.max_epochs")]
+    done = train(*options, "debug=one_batch")
+    assert done.directory is not None
+    assert [row["step"] for row in rows_of(done.directory)] == ["1"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sampler", ["consecutive", "random"])
+def test_overfit_learns_a_page_by_heart(train: Train, sampler: str) -> None:
+    done = train("trainer=cpu", "debug=overfit", f"sampler={sampler}")
+    assert done.summary["train/perplexity"] < 1.2
+
+
+@pytest.mark.slow
+def test_a_key_press_ends_a_run_in_order(tmp_path: Path) -> None:
+    environment = {**os.environ, "LYRICGEN_OUTPUTS": str(tmp_path)}
+    command = [sys.executable, "-m", "lyricgen.train", "trainer=cpu", "trainer.max_epochs=500"]
+    process = subprocess.Popen(
+        [*command, "callbacks.early_stopping.enabled=false"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.rglob("last.ckpt")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    [summary] = tmp_path.rglob("summary.json")
+    assert json.loads(summary.read_text("utf-8"))["status"] == "interrupted"
+    [checkpoint] = tmp_path.rglob("last.ckpt")
+    assert len(lyricgen.load(checkpoint).generate(length=5)) == 5
+
+
+@pytest.mark.slow
+def test_the_default_run_beats_its_baselines(train: Train) -> None:
+    """The network lies below the unigram, the mixture below the best n-gram, on both parts."""
+    summary = train("trainer=cpu").summary
+    for part in ("val", "test"):
+        orders = summary["ngram_perplexities"][part]["kneser_ney"]
+        assert summary[f"{part}/perplexity"] < orders[0]
+        assert summary[f"{part}/mixture_perplexity"] < min(orders)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_a_gpu_reaches_what_the_cpu_reaches(train: Train, precision: str) -> None:
+    options = [option for option in TINY if option != "trainer=cpu"]
+    on_cpu = train(*TINY, "model.dropout=0")
+    on_gpu = train(*options, "trainer=gpu", f"trainer.precision={precision}", "model.dropout=0")
+    assert on_gpu.status == 0, on_gpu.err
+    assert on_gpu.summary["val/loss"] == pytest.approx(on_cpu.summary["val/loss"], rel=0.02)

@@ -7,6 +7,12 @@ import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import EarlyStopping, LambdaCallback, ModelCheckpoint
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
+from pytorch_lightning.profilers import (
+    AdvancedProfiler,
+    Profiler,
+    PyTorchProfiler,
+    SimpleProfiler,
+)
 
 from lyricgen.callbacks.baseline import Baseline
 from lyricgen.callbacks.perplexity import EpochLog, Perplexity, Throughput
@@ -146,7 +152,7 @@ def build_module(
             ),
         ),
         label_smoothing=options.loss.label_smoothing,
-        card=card(trained_model(options, datamodule, network)),
+        card=card(trained_model(options, datamodule, network), options.model_dump(mode="json")),
     )
 
 
@@ -172,7 +178,7 @@ def build_trainer(
         )
     callbacks = build_callbacks(options, datamodule, network, corpus, run)
     try:
-        return _trainer(options, run, loggers, callbacks)
+        return _trainer(options, datamodule, run, loggers, callbacks)
     except (MisconfigurationException, ValueError) as error:
         raise UserError(
             f"trainer: {error}: look at trainer.accelerator={chosen.accelerator}, "
@@ -181,7 +187,11 @@ def build_trainer(
 
 
 def _trainer(
-    options: TrainOptions, run: Run, loggers: list[Logger], callbacks: list[pl.Callback]
+    options: TrainOptions,
+    datamodule: CharacterDataModule,
+    run: Run,
+    loggers: list[Logger],
+    callbacks: list[pl.Callback],
 ) -> pl.Trainer:
     chosen = options.trainer
     return pl.Trainer(
@@ -193,9 +203,10 @@ def _trainer(
         gradient_clip_val=chosen.gradient_clip_val,
         gradient_clip_algorithm=chosen.gradient_clip_algorithm,
         limit_train_batches=chosen.limit_train_batches,
+        limit_val_batches=None if "val" in datamodule.parts else 0,
         check_val_every_n_epoch=chosen.check_val_every_n_epoch,
         deterministic=chosen.deterministic,
-        profiler=chosen.profiler,
+        profiler=build_profiler(chosen.profiler, run),
         logger=loggers,
         callbacks=callbacks,
         plugins=[AtomicCheckpointIO()],
@@ -207,6 +218,16 @@ def _trainer(
         enable_checkpointing=options.callbacks.checkpoint.enabled,
         enable_autolog_hparams=False,
     )
+
+
+def build_profiler(kind: str | None, run: Run) -> Profiler | None:
+    """One of Lightning's profilers, which writes to the run's directory."""
+    kinds: dict[str, type[Profiler]] = {
+        "simple": SimpleProfiler,
+        "advanced": AdvancedProfiler,
+        "pytorch": PyTorchProfiler,
+    }
+    return None if kind is None else kinds[kind](dirpath=run.directory, filename="profile")
 
 
 def build_callbacks(

@@ -100,7 +100,7 @@ def _draw(logits: Tensor, temperature: float, uniforms: Tensor) -> Tensor:
     """One character a row: (B, V), (B,) -> (B,)."""
     if temperature == 0:
         return logits.argmax(dim=-1)
-    cumulative = torch.softmax(logits.double() / temperature, dim=-1).cumsum(dim=-1)
-    targets = uniforms.double()[:, None] * cumulative[:, -1:]
+    cumulative = torch.softmax(logits.float() / temperature, dim=-1).cumsum(dim=-1)
+    targets = uniforms[:, None] * cumulative[:, -1:]
     drawn = torch.searchsorted(cumulative, targets, right=True).squeeze(-1)
     return drawn.clamp_(max=logits.shape[-1] - 1)

@@ -25,13 +25,13 @@ class NatsTotal:
         """Add a batch.
 
         Args:
-            nats: scalar, the batch's total.
-            characters: how many it is the total of.
+            nats: of its characters, or their total; any shape.
+            characters: how many they are.
         """
         nats = nats.detach()
         if nats.device.type == "mps":  # it has no float64
             nats = nats.cpu()
-        nats = nats.double()
+        nats = nats.double().sum()
         self.nats = nats if self.nats is None else self.nats + nats
         self.characters += characters
 

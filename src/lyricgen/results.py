@@ -43,7 +43,7 @@ def conclude(
     else:
         best = rows[-1]  # no weights were kept but the last ones
     figures: dict[str, Any] = {
-        "best_epoch": int(best["epoch"]) + 1,
+        "best_epoch": int(best["epoch"]),
         "epochs": len(rows),
         "parameters": sum(parameter.numel() for parameter in module.model.parameters()),
         "chars_per_second": _only(trainer, Throughput).characters_per_second,
@@ -73,8 +73,8 @@ def score(figures: dict[str, Any]) -> float:
 def print_table(figures: dict[str, Any]) -> None:
     """Show the figures on the terminal."""
     parts = [part for part in ("train", "val", "test") if f"{part}/perplexity" in figures]
-    table = Table(box=box.SIMPLE_HEAD, title=f"perplexity at epoch {figures['best_epoch']}")
-    table.add_column("")
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column(f"perplexity at epoch {figures['best_epoch']}")
     for part in parts:
         table.add_column(part, justify="right")
     table.add_row("network", *(_shown(figures.get(f"{part}/perplexity")) for part in parts))
@@ -101,7 +101,9 @@ def print_table(figures: dict[str, Any]) -> None:
         highlight=False,
     )
     for text in figures.get("samples", []):
-        console.print(f"  {text.strip()}".replace("\n", " / "), markup=False, highlight=False)
+        console.print(
+            f"  {text.strip()}".replace("\n", " / "), markup=False, highlight=False, soft_wrap=True
+        )
     if figures["best_checkpoint"]:
         console.print(
             f"best checkpoint: {figures['best_checkpoint']}", markup=False, soft_wrap=True

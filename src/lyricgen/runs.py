@@ -179,10 +179,13 @@ def _alive(process: int) -> bool:
 
 def _git_commit() -> str | None:
     """The commit of the source that runs, if it is a checkout."""
+    checkout = Path(__file__).parents[2]
+    if not (checkout / ".git").exists():
+        return None  # installed; a repository around the environment has nothing to do with it
     try:
         result = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-            cwd=Path(__file__).parent,
+            cwd=checkout,
             capture_output=True,
             text=True,
             timeout=5,

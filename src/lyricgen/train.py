@@ -35,6 +35,8 @@ def job_directory(number: int, overrides: str) -> str:
 
 OmegaConf.register_new_resolver("lyricgen.outputs", lambda: str(outputs_directory()), replace=True)
 OmegaConf.register_new_resolver("lyricgen.job_directory", job_directory, replace=True)
+# keeps the first value: Hydra hands the cache of the sweep on to its jobs
+OmegaConf.register_new_resolver("lyricgen.once", lambda value: value, use_cache=True, replace=True)
 
 
 @hydra.main(config_path=str(CONFIG_DIRECTORY), config_name="train", version_base="1.3")

@@ -113,16 +113,12 @@ class EpochLog(pl.Callback):
         """Write the row."""
         del pl_module
         figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        row = {"epoch": trainer.current_epoch, "step": trainer.global_step, **figures}
+        row = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step, **figures}
         self.rows.append(row)
         for logger in trainer.loggers:
             logger.log_metrics(figures, step=trainer.global_step)
         if self.path is not None and trainer.is_global_zero:
             self._write(self.path)
-
-    def row(self, epoch: int) -> dict[str, float]:
-        """The figures of an epoch, counted from 0; empty where there was none."""
-        return next((row for row in self.rows if row["epoch"] == epoch), {})
 
     def _write(self, path: Path) -> None:
         # Whole and at once: later epochs may bring columns that the first did not have.

@@ -28,6 +28,7 @@ class Card(Options):
     vocabulary: str  # the sorted characters
     layout: Literal["stream", "lines"]
     lowercase: bool  # the corpus was lower-cased, so a prefix is too
+    options: dict[str, Any]  # the training run's whole configuration
 
 
 @dataclass(frozen=True)
@@ -117,16 +118,22 @@ def _seed(seed: int, prefix: str, index: int) -> int:
     return (seed << 32) + zlib.crc32(f"{index} {prefix}".encode())
 
 
-def card(model: TrainedModel) -> dict[str, Any]:
-    """What a checkpoint says of the network in it, as plain values."""
+def card(model: TrainedModel, options: dict[str, Any]) -> dict[str, Any]:
+    """What a checkpoint says of the network in it, as plain values.
+
+    Args:
+        model: the network and its characters.
+        options: plain values, the configuration it is trained with.
+    """
     described = Card(
         format=FORMAT,
         architecture=model.network.architecture,
         vocabulary=model.vocabulary.characters,
         layout=model.layout,
         lowercase=model.lowercase,
+        options=options,
     )
-    return described.model_dump()
+    return described.model_dump(mode="json")
 
 
 def load(path: str | Path, device: str | torch.device = "cpu") -> TrainedModel:

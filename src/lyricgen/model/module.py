@@ -87,7 +87,7 @@ class LanguageModelModule(pl.LightningModule):
         nats = F.cross_entropy(
             logits.transpose(1, 2).float(), batch.targets, ignore_index=IGNORED, reduction="none"
         )  # (B, T)
-        self.totals[part].add(nats.double().sum(), batch.num_characters)
+        self.totals[part].add(nats, batch.num_characters)
         return nats
 
     def on_train_epoch_start(self) -> None:

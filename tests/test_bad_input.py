@@ -1,0 +1,541 @@
+"""What a user gets wrong is told in one line, with exit status 2, and leaves nothing behind."""
+
+import copy
+import gzip
+import hashlib
+import os
+import re
+import socket
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from lyricgen import build
+from lyricgen.config import TrainOptions, parse
+from lyricgen.errors import UserError
+from lyricgen.train import CONFIG_DIRECTORY
+from tests.conftest import TINY, Train
+
+SONG = "想要有直升机\n想要和你飞到宇宙去\n想要和你融化在一起\n" * 20  # 26 · 20 characters
+
+
+def written(path: Path, content: bytes | str = SONG) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return f"data.path={path}"
+
+
+def everything() -> dict[Path, bytes | None]:
+    """What lies under the current directory: the files with their content, and the folders."""
+    return {
+        path: path.read_bytes() if path.is_file() and not path.is_symlink() else None
+        for path in sorted(Path.cwd().rglob("*"))
+    }
+
+
+def refused(train: Train, *overrides: str, names: tuple[str, ...] = ()) -> str:
+    """The one line that the command refuses with; it has all of the names in it."""
+    before = everything()
+    done = train(*TINY, *overrides)
+    assert done.status == 2
+    assert "Traceback" not in done.err + done.out
+    [line] = done.err.splitlines()
+    assert line.startswith("error: ")
+    assert len(line) < 1000
+    for name in names:
+        assert name in line
+    assert done.out == ""
+    after = everything()
+    if (Path.cwd() / "outputs") not in before and not list(Path("outputs").glob("*")):
+        after.pop(Path.cwd() / "outputs", None)  # it may stay, empty
+    assert after == before
+    return line
+
+
+def values_of(*overrides: str) -> Any:
+    with initialize_config_dir(str(CONFIG_DIRECTORY), version_base="1.3"):
+        config = compose("train", overrides=[*TINY, *overrides])
+    return OmegaConf.to_container(config, resolve=True)
+
+
+def options_of(*overrides: str) -> TrainOptions:
+    return parse(values_of(*overrides))
+
+
+# The text
+
+
+def test_missing_file(train: Train) -> None:
+    refused(
+        train,
+        "data=text",
+        "data.path=nowhere.txt",
+        names=("'nowhere.txt'", "No such file", "data.path"),
+    )
+
+
+def test_no_file_named(train: Train) -> None:
+    refused(train, "data=text", names=("data.path",))
+
+
+def test_bundled_text_with_a_file_of_the_users(train: Train, tmp_path: Path) -> None:
+    path = written(tmp_path / "song.txt")
+    refused(train, "data=lyrics", path, names=("song.txt", "data=text"))
+
+
+def test_directory(train: Train, tmp_path: Path) -> None:
+    (tmp_path / "songs").mkdir()
+    refused(train, "data=text", "data.path=songs", names=("'songs'", "directory"))
+
+
+def test_empty_file(train: Train, tmp_path: Path) -> None:
+    refused(train, "data=text", written(tmp_path / "empty.txt", ""), names=("empty.txt", "empty"))
+
+
+def test_wrong_encoding(train: Train, tmp_path: Path) -> None:
+    path = written(tmp_path / "gbk.txt", b"12345" + SONG.encode("gb18030"))
+    refused(train, "data=text", path, names=("gbk.txt", "utf-8", "offset 5", "data.encoding="))
+
+
+def test_unknown_encoding(train: Train, tmp_path: Path) -> None:
+    path = written(tmp_path / "song.txt")
+    refused(train, "data=text", path, "data.encoding=klingon", names=("data.encoding", "klingon"))
+
+
+def test_white_space(train: Train, tmp_path: Path) -> None:
+    path = written(tmp_path / "blank.txt", " \n\t\u3000\n" * 500)
+    refused(train, "data=text", path, names=("blank.txt", "white space"))
+
+
+def test_nul(train: Train, tmp_path: Path) -> None:
+    path = written(tmp_path / "nul.txt", SONG[:10] + "\0" + SONG)
+    refused(train, "data=text", path, names=("nul.txt", "U+0000", "line 2, column 4"))
+
+
+def test_one_single_symbol(train: Train, tmp_path: Path) -> None:
+    path = written(tmp_path / "one.txt", "啦" * 5000)
+    refused(train, "data=text", path, names=("one.txt", "single symbol", "'啦'"))
+
+
+def test_zip_without_a_text(train: Train, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "none.zip", "w") as archive:
+        archive.writestr("songs/", "")
+    refused(train, "data=text", "data.path=none.zip", names=("none.zip", "0 text files"))
+
+
+def test_zip_with_several_texts(train: Train, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "two.zip", "w") as archive:
+        archive.writestr("one.txt", SONG)
+        archive.writestr("two.txt", SONG)
+    names = ("two.zip", "2 text files", "one.txt", "two.txt")
+    refused(train, "data=text", "data.path=two.zip", names=names)
+
+
+@pytest.mark.parametrize("packing", ["zip", "gz"])
+def test_archive_that_unpacks_past_the_limit(train: Train, tmp_path: Path, packing: str) -> None:
+    content = b"abc " * 100_000
+    if packing == "zip":
+        with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("bomb.txt", content)
+    else:
+        (tmp_path / "bomb.gz").write_bytes(gzip.compress(content))
+    assert (tmp_path / f"bomb.{packing}").stat().st_size < 20_000
+    names = (f"bomb.{packing}", "399999 bytes", "data.max_bytes=")
+    overrides = ("data=text", f"data.path=bomb.{packing}", "data.max_bytes=399999")
+    refused(train, *overrides, names=names)
+
+
+def test_damaged_archive(train: Train, tmp_path: Path) -> None:
+    path = written(tmp_path / "cut.gz", gzip.compress(SONG.encode())[:-20])
+    refused(train, "data=text", path, names=("cut.gz", "damaged"))
+
+
+# Too short for one batch
+
+
+@pytest.mark.parametrize(
+    ("sampler", "has", "needs"),
+    [
+        # 520 characters, 10 % each to validate and test on: 416 to train on
+        ("sampler=consecutive", "416 characters", 50 * 11),
+        ("sampler=random", "416 characters", 50 * 10 + 1),
+        ("sampler=random sampler.random_offset=true", "416 characters", 50 * 10 + 10),
+    ],
+)
+def test_fewer_characters_than_a_batch(
+    train: Train, tmp_path: Path, sampler: str, has: str, needs: int
+) -> None:
+    fixed = ["data=text", written(tmp_path / "short.txt", SONG[:520]), *sampler.split()]
+    names = (has, f"needs {needs}:", "data.batch_size=50", "data.num_steps=10")
+    line = refused(train, *fixed, "data.batch_size=50", names=names)
+    _check_largest(line, fixed)
+
+
+def test_fewer_lines_than_a_batch(train: Train, tmp_path: Path) -> None:
+    path = written(tmp_path / "names.txt", "".join(f"name{i}\n" for i in range(20)))
+    fixed = ["data=text", "data.unit=line", "sampler=lines", path]
+    line = refused(train, *fixed, "data.batch_size=17", names=("16 lines", "needs 17"))
+    _check_largest(line, fixed)
+
+
+def _check_largest(line: str, fixed: list[str]) -> None:
+    """The batch size that the message offers fits, and the next one does not."""
+    offered = re.search(r"largest that fits is data\.batch_size=(\d+)", line)
+    assert offered is not None
+    largest = int(offered[1])
+    for size, fits in ((largest, True), (largest + 1, False)):
+        options = options_of(*fixed, f"data.batch_size={size}")
+        corpus = build.build_corpus(options.data)
+        try:
+            datamodule = build.build_datamodule(options, corpus)
+        except UserError:
+            assert not fits
+        else:
+            assert fits
+            assert len(datamodule.sampler) >= 1
+
+
+def test_no_batch_size_would_do(train: Train, tmp_path: Path) -> None:
+    path = written(tmp_path / "short.txt", SONG[:40])
+    names = ("32 characters", "data.batch_size=1", "data.num_steps=35")
+    refused(train, "data=text", path, "data.num_steps=35", names=names)
+
+
+@pytest.mark.parametrize("fractions", [("0.6", "0.4"), ("0.5", "0.7"), ("0.999", "0")])
+def test_fractions_that_leave_nothing_to_train_on(
+    train: Train, tmp_path: Path, fractions: tuple[str, str]
+) -> None:
+    path = written(tmp_path / "song.txt", SONG[:100])
+    given = [f"data.val_fraction={fractions[0]}", f"data.test_fraction={fractions[1]}"]
+    refused(train, "data=text", path, *given, names=("data.val_fraction", "data.test_fraction"))
+
+
+@pytest.mark.parametrize("data", ["lyrics", "dino"])
+def test_too_few_characters_kept(train: Train, data: str) -> None:
+    refused(train, f"data={data}", "data.max_chars=1", names=("data.max_chars=1",))
+
+
+def test_lines_and_newlines_as_spaces(train: Train) -> None:
+    names = ("data.newline=space", "data.unit=line")
+    refused(train, "data=dino", "data.newline=space", names=names)
+
+
+# The cache of published texts
+
+
+def test_cached_file_that_is_another(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LYRICGEN_DATA", str(tmp_path / "cache"))
+    written(tmp_path / "cache/dinos.txt", "aachenosaurus\n")
+    found = hashlib.sha256(b"aachenosaurus\n").hexdigest()
+    pinned = "ad6465621cf56c08f71d4fbb40cf7eab763f9df42c54cc460d6c4d86e9c927fb"
+    names = (str(tmp_path / "cache/dinos.txt"), found, pinned)
+    refused(train, "data=coursera_dino", names=names)
+
+
+def test_unreadable_cache(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LYRICGEN_DATA", str(tmp_path / "cache"))
+    (tmp_path / "cache/jaychou_lyrics.txt.zip").mkdir(parents=True)
+    names = (str(tmp_path / "cache/jaychou_lyrics.txt.zip"), "LYRICGEN_DATA")
+    refused(train, "data=jaychou", names=names)
+
+
+def test_cache_below_a_file(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(tmp_path / "file")
+    monkeypatch.setenv("LYRICGEN_DATA", str(tmp_path / "file/cache"))
+    refused(train, "data=jaychou", names=(str(tmp_path / "file/cache"),))
+
+
+def test_no_network(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unplugged(*_: object, **__: object) -> None:
+        raise OSError("the network is unplugged")
+
+    monkeypatch.setattr(socket, "create_connection", unplugged)
+    monkeypatch.setattr(socket, "getaddrinfo", unplugged)
+    monkeypatch.setattr(socket.socket, "connect", unplugged)
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    monkeypatch.setenv("LYRICGEN_DATA", str(cache))
+    refused(train, "data=jaychou", names=("https://", str(cache / "jaychou_lyrics.txt.zip")))
+
+
+# Options
+
+# key, value as YAML reads it, what else the line must show
+WRONG: list[tuple[str, object, str]] = [
+    # type
+    ("layers", "two", "'two'"),
+    ("layers", True, "True"),
+    ("layers", None, "None"),
+    ("hidden_size", 1.5, "1.5"),
+    ("seed", "today", "'today'"),
+    ("data.lowercase", "maybe", "'maybe'"),
+    ("data.path", ["a", "b"], "['a', 'b']"),
+    ("optimizer.lr", "fast", "'fast'"),
+    ("optimizer.betas", [0.9], "betas"),
+    ("optimizer.betas", 0.9, "0.9"),
+    ("callbacks.samples.prefixes", "a", "'a'"),
+    ("callbacks.samples.prefixes", [1], "1"),
+    ("cell.forget_bias", "big", "'big'"),
+    ("model", None, "None"),
+    ("data", "lyrics", "'lyrics'"),
+    # out of range
+    ("layers", 0, "0"),
+    ("hidden_size", -3, "-3"),
+    ("seed", -1, "-1"),
+    ("seed", 2**32, "4294967296"),
+    ("data.val_fraction", 1, "1"),
+    ("data.test_fraction", -0.1, "-0.1"),
+    ("data.val_fraction", float("nan"), "nan"),
+    ("data.batch_size", 0, "0"),
+    ("data.num_steps", -1, "-1"),
+    ("data.max_chars", 0, "0"),
+    ("optimizer.lr", 0, "0"),
+    ("optimizer.lr", float("inf"), "inf"),
+    ("optimizer.betas", [0.9, 1], "1"),
+    ("model.dropout", 1, "1"),
+    ("depth.dropout", -0.5, "-0.5"),
+    ("loss.label_smoothing", 1.5, "1.5"),
+    ("callbacks.samples.temperature", -1, "-1"),
+    ("callbacks.baseline.max_order", 0, "0"),
+    ("callbacks.early_stopping.patience", 0, "0"),
+    ("trainer.max_epochs", 0, "0"),
+    ("trainer.gradient_clip_val", -1, "-1"),
+    ("name", "", "at least 1"),
+    # none of the choices
+    ("data.unit", "word", "'line'"),
+    ("data.newline", "tab", "'space'"),
+    ("model.init", "xavier", "normal_0.01"),
+    ("model.input", "bytes", "one_hot"),
+    ("trainer.precision", "8", "bf16-mixed"),
+    ("trainer.gradient_clip_algorithm", "sign", "'value'"),
+    ("trainer.profiler", "gut", "'simple'"),
+    ("cell.kind", "transformer", "'gru'"),
+    ("sampler.kind", "shuffled", "'random'"),
+    ("optimizer.kind", "lion", "'adamw'"),
+    # keys that are not there
+    ("data.pth", "song.txt", "no such option"),
+    ("trainer.max_steps", 3, "no such option"),
+    ("cell.nonlinearity", "relu", "no such option"),
+    ("extra", {"key": 1}, "no such option"),
+]
+
+
+@pytest.fixture(scope="module")
+def defaults() -> dict[str, Any]:
+    return values_of()
+
+
+@pytest.mark.parametrize(("key", "value", "shown"), WRONG)
+def test_wrong_value_is_named(
+    defaults: dict[str, Any], key: str, value: object, shown: str
+) -> None:
+    values = copy.deepcopy(defaults)
+    place, (*path, last) = values, key.split(".")
+    for name in path:
+        place = place[name]
+    place[last] = value
+    with pytest.raises(UserError) as caught:
+        parse(values)
+    message = str(caught.value)
+    assert message.isprintable()  # and so one line
+    # the group is name enough where the wrong thing is which of its kinds was meant
+    assert message.startswith((key, f"choose {key}", key.removesuffix(".kind")))
+    assert shown in message
+
+
+def test_missing_keys_are_named(defaults: dict[str, Any]) -> None:
+    for key in ("cell.forget_bias", "optimizer.lr", "data", "seed"):
+        values = copy.deepcopy(defaults)
+        place, (*path, last) = values, key.split(".")
+        for name in path:
+            place = place[name]
+        del place[last]
+        with pytest.raises(UserError, match=rf"^{key}: is missing$"):
+            parse(values)
+
+
+WRONG_ON_THE_COMMAND_LINE = [
+    ("hidden_size=-3", "hidden_size", "-3"),
+    ("optimizer.betas=[0.9]", "optimizer.betas"),
+    ("cell.kind=transformer", "cell", "'gru'"),
+    ("name=a/b", "name", "'a/b'"),
+    ("name=../b", "name", "'../b'"),
+    ("trainer.accelerator=abacus", "abacus", "trainer.accelerator"),
+    ("trainer.strategy=hope", "hope", "trainer.strategy"),
+    ("trainer.devices=0", "0", "trainer.devices"),
+]
+
+
+@pytest.mark.parametrize("case", WRONG_ON_THE_COMMAND_LINE, ids=lambda case: case[0])
+def test_wrong_value(train: Train, case: tuple[str, ...]) -> None:
+    override, *names = case
+    refused(train, override, names=tuple(names))
+
+
+UNKNOWN = [
+    ("layer=2", "layer"),
+    ("data.pth=song.txt", "pth"),
+    ("+data.pth=song.txt", "data.pth"),
+    ("~optimizer.lr", "optimizer.lr"),
+]
+
+
+@pytest.mark.parametrize("case", UNKNOWN, ids=lambda case: case[0])
+def test_unknown_or_missing_key(train: Train, case: tuple[str, str]) -> None:
+    refused(train, case[0], names=(case[1],))
+
+
+GROUPS = [
+    ("cell=transformer", "cell/transformer", "gru"),
+    ("data=abba", "data/abba", "lyrics"),
+    ("experiment=nothing", "experiment/nothing"),
+    ("rhythm=slow", "rhythm"),
+    ("data=base", "data"),  # what the others have in common is no corpus
+    ("cell=null", "group"),
+    ("cell=3", "group"),
+]
+
+
+@pytest.mark.parametrize("case", GROUPS, ids=lambda case: case[0])
+def test_unknown_choice(train: Train, case: tuple[str, ...]) -> None:
+    override, *names = case
+    refused(train, override, names=tuple(names))
+
+
+@pytest.mark.parametrize("override", ["data.path=歌词.txt", "callbacks.samples.prefixes=[分开]"])
+def test_chinese_without_quotes(train: Train, override: str) -> None:
+    refused(train, "data=text", override, names=(override, "quotes", "\"data.path='歌词.txt'\""))
+
+
+def test_the_hint_helps(train: Train, tmp_path: Path) -> None:
+    written(tmp_path / "歌词.txt")
+    done = train(*TINY, "data=text", "data.path='歌词.txt'", "trainer.max_epochs=1")
+    assert (done.status, done.err) == (0, "")
+    assert done.directory is not None
+
+
+def test_other_mistakes_of_grammar_get_no_hint(train: Train) -> None:
+    line = refused(train, "data.path=[a", names=("data.path=[a",))
+    assert "歌词" not in line
+
+
+# What does not go together
+
+
+@pytest.mark.parametrize("data", [["data=lyrics"], ["data=text", "data.path=song.txt"]])
+def test_sampler_that_cannot_serve(train: Train, tmp_path: Path, data: list[str]) -> None:
+    written(tmp_path / "song.txt")
+    line = refused(train, *data, "sampler=lines", names=("sampler=lines", data[0]))
+    offered = re.findall(r"sampler=(?!lines)\w+|data\.unit=\w+", line)
+    assert sorted(offered) == ["data.unit=line", "sampler=consecutive", "sampler=random"]
+    for mend in offered:  # each does what it promises
+        options = options_of(*data, "sampler=lines", mend)
+        build.build_datamodule(options, build.build_corpus(options.data))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_gpu_where_there_is_none(train: Train) -> None:
+    refused(train, "trainer=gpu", names=("gpu", "trainer.accelerator"))
+
+
+def test_prefix_that_the_text_cannot_spell(train: Train) -> None:
+    override = "callbacks.samples.prefixes=['Ω开']"
+    refused(train, override, names=("'Ω'",))
+
+
+def test_tied_weights_of_another_size(train: Train) -> None:
+    names = ("model.tie_weights", "model.embedding_size=8", "hidden_size=16")
+    refused(train, "model.embedding_size=8", names=names)
+
+
+def test_init_from_nowhere(train: Train) -> None:
+    refused(train, "init_from=no/such.ckpt", names=("no/such.ckpt",))
+
+
+def test_init_from_no_checkpoint(train: Train, tmp_path: Path) -> None:
+    written(tmp_path / "song.ckpt")
+    refused(train, "init_from=song.ckpt", names=("song.ckpt", "checkpoint"))
+
+
+def test_init_from_another_network(train: Train) -> None:
+    """The run that is there already stays as it is, to the last byte."""
+    first = train(*TINY, "trainer.max_epochs=1")
+    assert first.directory is not None
+    given = f"init_from='{first.directory}'"
+    refused(train, given, "cell=gru", names=("init_from", "cell=lstm", "gru"))
+    refused(train, given, "hidden_size=17", names=("init_from", "hidden_size=16", "17"))
+
+
+# Sweeps, and the place where runs go
+
+
+def test_sweep_with_a_mistake(train: Train) -> None:
+    done = train("-m", *TINY, "hidden_size=0,-1")
+    assert done.status == 2
+    assert "Traceback" not in done.err + done.out
+    # Hydra's line says which job it was, ours what is wrong with it
+    which, what = done.err.splitlines()
+    assert which.startswith("Error executing job with overrides")
+    assert "'hidden_size=0'" in which
+    assert what == "error: hidden_size=0: input should be greater than 0"
+    left = {path.name for path in Path("outputs").rglob("*") if path.is_file()}
+    assert left <= {"multirun.yaml"}  # Hydra's own note of what the sweep was to be
+
+
+@pytest.mark.parametrize("mode", [[], ["-m"]])
+@pytest.mark.parametrize("place", ["file", "file/below"])
+def test_outputs_that_cannot_be(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, mode: list[str]
+) -> None:
+    written(tmp_path / "file")
+    monkeypatch.setenv("LYRICGEN_OUTPUTS", str(tmp_path / place))
+    refused(train, *mode, names=(str(tmp_path / place), "LYRICGEN_OUTPUTS"))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_outputs_that_may_not_be_written(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o500)
+    monkeypatch.setenv("LYRICGEN_OUTPUTS", str(closed / "outputs"))
+    refused(train, names=(str(closed / "outputs"), "Permission denied", "LYRICGEN_OUTPUTS"))
+
+
+# As a process of its own
+
+
+def run(tmp_path: Path, *overrides: str, full: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "lyricgen.train", *overrides],
+        cwd=tmp_path,
+        env=os.environ | {"HYDRA_FULL_ERROR": full, "LYRICGEN_OUTPUTS": "outputs"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("override", ["hidden_size=0", "cell=transformer", "data.max_chars=1"])
+def test_full_error_shows_where_it_comes_from(tmp_path: Path, override: str) -> None:
+    brief = run(tmp_path, override, full="0")
+    assert (brief.returncode, brief.stdout) == (2, "")
+    [line] = brief.stderr.splitlines()
+    assert line.startswith("error: ")
+    full = run(tmp_path, override, full="1")
+    assert full.returncode != 0
+    assert "Traceback (most recent call last)" in full.stderr
+    assert "train.py" in full.stderr
+    last = full.stderr.strip().splitlines()[-1]
+    assert last.startswith("lyricgen.errors.UserError") or "hydra" in full.stderr
+    assert list(tmp_path.rglob("*.yaml")) == []

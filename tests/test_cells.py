@@ -1,0 +1,338 @@
+"""Each recurrence is torch's own layer, and the equations that the layer stands for."""
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lyricgen.model.cells import CELLS, CellOptions, GruOptions, LstmOptions, RnnOptions, State
+from lyricgen.model.language_model import DepthOptions, RecurrentStack
+
+Floats = npt.NDArray[np.float64]
+# (input, hidden state, cell state, weights by torch's names) -> hidden state, cell state
+Step = Callable[[Floats, Floats, Floats, dict[str, Floats]], tuple[Floats, Floats]]
+
+B, T, E, H = 3, 5, 4, 6
+
+RNN = RnnOptions(kind="rnn", nonlinearity="tanh")
+RELU = RnnOptions(kind="rnn", nonlinearity="relu")
+GRU = GruOptions(kind="gru")
+LSTM = LstmOptions(kind="lstm", forget_bias=1.0)
+ALL = pytest.mark.parametrize("options", [RNN, RELU, GRU, LSTM], ids=["rnn", "relu", "gru", "lstm"])
+LAYERS = pytest.mark.parametrize("layers", [1, 2, 3])
+RESIDUAL = pytest.mark.parametrize("residual", [False, True], ids=["plain", "residual"])
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+def sigmoid(values: Floats) -> Floats:
+    return 1 / (1 + np.exp(-values))
+
+
+def rnn_step(
+    x: Floats, h: Floats, c: Floats, w: dict[str, Floats], squash: Callable[[Floats], Floats]
+) -> tuple[Floats, Floats]:
+    return squash(w["weight_ih"] @ x + w["bias_ih"] + w["weight_hh"] @ h + w["bias_hh"]), c
+
+
+def tanh_step(x: Floats, h: Floats, c: Floats, w: dict[str, Floats]) -> tuple[Floats, Floats]:
+    return rnn_step(x, h, c, w, np.tanh)
+
+
+def relu_step(x: Floats, h: Floats, c: Floats, w: dict[str, Floats]) -> tuple[Floats, Floats]:
+    return rnn_step(x, h, c, w, lambda z: np.maximum(z, 0))
+
+
+def gru_step(x: Floats, h: Floats, c: Floats, w: dict[str, Floats]) -> tuple[Floats, Floats]:
+    from_input = np.split(w["weight_ih"] @ x + w["bias_ih"], 3)
+    from_state = np.split(w["weight_hh"] @ h + w["bias_hh"], 3)
+    reset = sigmoid(from_input[0] + from_state[0])
+    update = sigmoid(from_input[1] + from_state[1])
+    candidate = np.tanh(from_input[2] + reset * from_state[2])  # after the matrix product
+    return (1 - update) * candidate + update * h, c
+
+
+def lstm_step(x: Floats, h: Floats, c: Floats, w: dict[str, Floats]) -> tuple[Floats, Floats]:
+    total = w["weight_ih"] @ x + w["bias_ih"] + w["weight_hh"] @ h + w["bias_hh"]
+    i, f, g, o = np.split(total, 4)
+    c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+    return sigmoid(o) * np.tanh(c), c
+
+
+STEPS: list[tuple[CellOptions, Step]] = [
+    (RNN, tanh_step),
+    (RELU, relu_step),
+    (GRU, gru_step),
+    (LSTM, lstm_step),
+]
+
+
+def parts_of(options: CellOptions) -> int:
+    """How many tensors its state has."""
+    return 2 if options.kind == "lstm" else 1
+
+
+def layer_like(options: CellOptions, input_size: int, layers: int) -> nn.RNNBase:
+    """Torch's own layer, with weights of its own."""
+    if isinstance(options, RnnOptions):
+        how = options.nonlinearity
+        return nn.RNN(input_size, H, layers, nonlinearity=how, batch_first=True)
+    kind = nn.GRU if options.kind == "gru" else nn.LSTM
+    return kind(input_size, H, layers, batch_first=True)
+
+
+def read(layer: nn.RNNBase, inputs: Tensor, state: State | None) -> tuple[Tensor, State]:
+    """Run torch's own layer, with its state as a tuple."""
+    given = state if state is None or isinstance(layer, nn.LSTM) else state[0]
+    output, after = layer(inputs, given)
+    return output, after if isinstance(after, tuple) else (after,)
+
+
+def a_state(options: CellOptions, layers: int, generator: torch.Generator) -> State:
+    return tuple(
+        torch.randn(layers, B, H, generator=generator, dtype=torch.float64)
+        for _ in range(parts_of(options))
+    )
+
+
+def stack(
+    options: CellOptions, layers: int, *, residual: bool = False, dropout: float = 0.0
+) -> RecurrentStack:
+    depth = DepthOptions(dropout=dropout, residual=residual)
+    return RecurrentStack(options, E, H, layers, depth).double()
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+
+def same(left: Tensor, right: Tensor | Floats) -> None:
+    torch.testing.assert_close(left, torch.as_tensor(right), rtol=1e-12, atol=1e-12)
+
+
+@ALL
+@LAYERS
+@pytest.mark.parametrize("carried", [False, True], ids=["zero", "carried"])
+def test_a_cell_equals_torchs_layer(options: CellOptions, layers: int, carried: bool) -> None:
+    cell = CELLS[options.kind](options, E, H, layers, 0.0).double()  # type: ignore[arg-type]
+    layer = layer_like(options, E, layers).double()
+    layer.load_state_dict(cell.state_dict())
+    state = a_state(options, layers, torch.Generator().manual_seed(1)) if carried else None
+    inputs = random(B, T, E)
+    output, after = cell(inputs, state)
+    expected, expected_after = read(layer, inputs, state)
+    assert output.shape == (B, T, H)
+    assert len(after) == parts_of(options)
+    same(output, expected)
+    for part, wanted in zip(after, expected_after, strict=True):
+        assert part.shape == (layers, B, H)
+        same(part, wanted)
+
+
+@pytest.mark.parametrize(("options", "step"), STEPS, ids=["rnn", "relu", "gru", "lstm"])
+@pytest.mark.parametrize("carried", [False, True], ids=["zero", "carried"])
+def test_a_cell_follows_its_equations(options: CellOptions, step: Step, carried: bool) -> None:
+    torch.manual_seed(2)
+    layers = 2
+    network = stack(options, layers)
+    weights = {name: value.numpy() for name, value in network.blocks[0].state_dict().items()}
+    state = a_state(options, layers, torch.Generator().manual_seed(3)) if carried else None
+    inputs = random(B, T, E)
+    output, after = network(inputs, state)
+
+    for b in range(B):
+        sequence = list(inputs[b].numpy())
+        for layer in range(layers):
+            own = {name[:-3]: w for name, w in weights.items() if name.endswith(f"_l{layer}")}
+            h, c = np.zeros(H), np.zeros(H)
+            if state is not None:
+                h, c = state[0][layer, b].numpy(), state[-1][layer, b].numpy()
+            for t in range(T):
+                h, c = step(sequence[t], h, c, own)
+                sequence[t] = h
+            same(after[0][layer, b], h)
+            if options.kind == "lstm":
+                same(after[1][layer, b], c)
+        same(output[b], np.stack(sequence))
+
+
+@pytest.mark.parametrize("bias", [1.5, -2.0, 0.0])
+@LAYERS
+@RESIDUAL
+def test_the_forget_bias_is_the_sum_of_both_biases(
+    bias: float, layers: int, residual: bool
+) -> None:
+    network = stack(LstmOptions(kind="lstm", forget_bias=bias), layers, residual=residual)
+    sums = [
+        getattr(block, f"bias_ih_l{layer}") + getattr(block, f"bias_hh_l{layer}")
+        for block in network.blocks
+        for layer in range(block.num_layers)
+    ]
+    assert len(sums) == layers
+    for total in sums:
+        assert (total[H : 2 * H] == bias).all()  # torch's order is i, f, g, o
+        others = torch.cat([total[:H], total[2 * H :]])
+        assert (others != 0).all()
+        assert len(set(others.tolist())) == 3 * H
+
+
+def test_the_forget_bias_acts_on_what_is_remembered() -> None:
+    cell = CELLS["lstm"](LstmOptions(kind="lstm", forget_bias=1.5), E, H, 1, 0.0).double()
+    with torch.no_grad():  # nothing but the forget bias is left
+        for name, parameter in cell.named_parameters():
+            if name.startswith("weight"):
+                parameter.zero_()
+            else:
+                parameter[:H] = parameter[2 * H :] = 0
+    remembered = random(1, B, H)
+    _, (hidden, memory) = cell(random(B, 1, E), (torch.zeros_like(remembered), remembered))
+    same(memory, sigmoid(np.array(1.5)) * remembered.numpy())
+    same(hidden, 0.5 * np.tanh(memory.detach().numpy()))
+
+
+@pytest.mark.parametrize("bias", [None, 1.0])
+@LAYERS
+def test_all_other_initial_weights_are_torchs_own(bias: float | None, layers: int) -> None:
+    options = LstmOptions(kind="lstm", forget_bias=bias)
+    torch.manual_seed(4)
+    cell = CELLS["lstm"](options, E, H, layers, 0.0)
+    torch.manual_seed(4)
+    layer = nn.LSTM(E, H, layers)
+    forget = torch.zeros(4 * H, dtype=torch.bool)
+    forget[H : 2 * H] = bias is not None
+    expected = dict(layer.named_parameters())
+    for name, parameter in cell.named_parameters():
+        if name.startswith("bias"):
+            assert torch.equal(parameter[~forget], expected[name][~forget])
+        else:
+            assert torch.equal(parameter, expected[name])
+    assert len(expected) == 4 * layers
+
+
+@pytest.mark.parametrize("options", [RNN, RELU, GRU], ids=["rnn", "relu", "gru"])
+def test_initial_weights_of_the_others_are_torchs_own(options: CellOptions) -> None:
+    torch.manual_seed(4)
+    cell = CELLS[options.kind](options, E, H, 2, 0.0)  # type: ignore[arg-type]
+    torch.manual_seed(4)
+    layer = layer_like(options, E, 2)
+    for name, parameter in layer.named_parameters():
+        assert torch.equal(dict(cell.named_parameters())[name], parameter)
+
+
+@ALL
+@LAYERS
+def test_a_plain_stack_equals_torchs_stacked_layer(options: CellOptions, layers: int) -> None:
+    network = stack(options, layers)
+    layer = layer_like(options, E, layers).double()
+    layer.load_state_dict(network.blocks[0].state_dict())
+    state = a_state(options, layers, torch.Generator().manual_seed(5))
+    inputs = random(B, T, E)
+    output, after = network(inputs, state)
+    expected, expected_after = read(layer, inputs, state)
+    same(output, expected)
+    for part, wanted in zip(after, expected_after, strict=True):
+        same(part, wanted)
+
+
+@ALL
+@LAYERS
+@pytest.mark.parametrize("carried", [False, True], ids=["zero", "carried"])
+def test_with_residuals_each_layer_after_the_first_adds_its_input(
+    options: CellOptions, layers: int, carried: bool
+) -> None:
+    network = stack(options, layers, residual=True)
+    state = a_state(options, layers, torch.Generator().manual_seed(6)) if carried else None
+    inputs = random(B, T, E)
+    output, after = network(inputs, state)
+
+    below = inputs
+    for number, block in enumerate(network.blocks):
+        layer = layer_like(options, E if number == 0 else H, 1).double()
+        layer.load_state_dict(block.state_dict())
+        before = None if state is None else tuple(part[[number]] for part in state)
+        above, expected_after = read(layer, below, before)
+        below = above if number == 0 else above + below
+        for part, wanted in zip(after, expected_after, strict=True):
+            same(part[[number]], wanted)
+    assert len(network.blocks) == layers
+    assert after[0].shape == (layers, B, H)
+    same(output, below)
+
+
+@ALL
+@LAYERS
+@RESIDUAL
+@pytest.mark.parametrize("first", [1, 3])
+def test_a_sequence_in_two_pieces_equals_the_whole(
+    options: CellOptions, layers: int, residual: bool, first: int
+) -> None:
+    network = stack(options, layers, residual=residual)
+    inputs = random(B, T, E)
+    whole, end = network(inputs, None)
+    left, between = network(inputs[:, :first], None)
+    right, after = network(inputs[:, first:], between)
+    same(torch.cat([left, right], dim=1), whole)
+    for part, wanted in zip(after, end, strict=True):
+        same(part, wanted)
+
+
+@ALL
+@RESIDUAL
+def test_sequences_of_a_batch_do_not_mix(options: CellOptions, residual: bool) -> None:
+    network = stack(options, 2, residual=residual)
+    inputs = random(B, T, E)
+    output, _ = network(inputs, None)
+    for b in range(B):
+        same(network(inputs[[b]], None)[0][0], output[b])
+
+
+@ALL
+@RESIDUAL
+def test_dropout_is_for_training_only(options: CellOptions, residual: bool) -> None:
+    torch.manual_seed(7)
+    network = stack(options, 2, residual=residual, dropout=0.5)
+    without = stack(options, 2, residual=residual)
+    without.load_state_dict(network.state_dict())
+    inputs = random(B, T, E)
+    assert not torch.equal(network(inputs, None)[0], network(inputs, None)[0])
+    same(network.eval()(inputs, None)[0], without(inputs, None)[0])
+
+
+@pytest.mark.parametrize("options", [RNN, GRU, LSTM], ids=["rnn", "gru", "lstm"])
+@RESIDUAL
+def test_a_single_layer_has_nothing_to_drop(options: CellOptions, residual: bool) -> None:
+    network = stack(options, 1, residual=residual, dropout=0.9)
+    without = stack(options, 1, residual=residual)
+    without.load_state_dict(network.state_dict())
+    inputs = random(B, T, E)
+    same(network(inputs, None)[0], without(inputs, None)[0])
+
+
+@pytest.mark.parametrize("options", [RNN, GRU, LSTM], ids=["rnn", "gru", "lstm"])
+def test_dropout_stands_between_layers_and_spares_the_residual(options: CellOptions) -> None:
+    network = stack(options, 2, residual=True, dropout=0.5)
+    inputs = random(B, T, E)
+    torch.manual_seed(8)
+    output, _ = network(inputs, None)
+    torch.manual_seed(8)
+    lower, _ = network.blocks[0](inputs, None)
+    upper, _ = network.blocks[1](F.dropout(lower, 0.5), None)
+    same(output, upper + lower)
+
+
+def test_dropout_of_a_plain_stack_spares_the_output() -> None:
+    network = stack(LSTM, 3, dropout=0.9)
+    output, after = network(random(B, T, E), None)
+    assert (output != 0).all()
+    same(output[:, -1], after[0][-1])
+    below = stack(LSTM, 3)
+    below.load_state_dict(network.state_dict())
+    same(after[0][0], below(random(B, T, E), None)[1][0][0])  # nothing is dropped before layer 1

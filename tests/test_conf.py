@@ -1,0 +1,348 @@
+"""The files of conf/ and the schema: every choice composes, and neither side knows more."""
+
+import ast
+import itertools
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Union, get_args, get_origin
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from pydantic import BaseModel
+
+import lyricgen
+from lyricgen.config import TrainOptions, parse
+from lyricgen.errors import UserError
+from lyricgen.train import CONFIG_DIRECTORY, job_directory
+from tests.conftest import TINY, Train
+
+ABSTRACT = {("data", "base")}  # what the other files of its group have in common, no corpus itself
+RUNNING_TEXT = {"lyrics", "jaychou", "text"}
+TIME = r"\d\d-\d\d-\d\d\.\d{6}"
+
+Row = dict[str, str | None]
+
+
+def groups() -> dict[str, list[str | None]]:
+    """Every group and its choices, as they lie on the disk; null where the default is none."""
+    defaults = yaml.safe_load((CONFIG_DIRECTORY / "train.yaml").read_text("utf-8"))["defaults"]
+    listed = {group: choice for entry in defaults if isinstance(entry, dict)
+              for group, choice in entry.items() if "override" not in group}  # fmt: skip
+    found: dict[str, list[str | None]] = {}
+    for group, choice in listed.items():
+        names = sorted(path.stem for path in (CONFIG_DIRECTORY / group).glob("*.yaml"))
+        chosen: list[str | None] = [name for name in names if (group, name) not in ABSTRACT]
+        found[group] = chosen if choice is not None else [None, *chosen]
+    return found
+
+
+def composed(*overrides: str) -> dict[str, Any]:
+    with initialize_config_dir(str(CONFIG_DIRECTORY), version_base="1.3"):
+        config = compose("train", overrides=list(overrides))
+    values = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(values, dict)
+    return values  # type: ignore[return-value]
+
+
+def cannot_serve(row: Row) -> bool:
+    return row["sampler"] == "lines" and row["data"] in RUNNING_TEXT
+
+
+def pairs_of(row: Row) -> set[tuple[tuple[str, str | None], tuple[str, str | None]]]:
+    return set(itertools.combinations(sorted(row.items()), 2))
+
+
+def covering_rows() -> list[Row]:
+    """Rows that together hold every allowed pair of two groups' choices; greedy, no randomness."""
+    choices = groups()
+    open_pairs = {
+        pair
+        for one, two in itertools.combinations(sorted(choices), 2)
+        for pair in itertools.product(
+            ((one, name) for name in choices[one]), ((two, name) for name in choices[two])
+        )
+    }
+    open_pairs = {p for p in open_pairs if not cannot_serve({"sampler": "", "data": "", **dict(p)})}
+    rows: list[Row] = []
+    while open_pairs:
+        row: Row = dict(min(open_pairs, key=str))
+        for group in sorted(choices, key=lambda group: (group not in row, -len(choices[group]))):
+            if group in row:
+                continue
+            allowed = [
+                name
+                for name in choices[group]
+                if not cannot_serve({"sampler": "", "data": "", **row, group: name})
+            ]
+            row[group] = max(
+                allowed,
+                key=lambda name: len(pairs_of({**row, group: name}) & open_pairs),
+            )
+        open_pairs -= pairs_of(row)
+        rows.append(row)
+    return rows
+
+
+def as_overrides(row: Row) -> list[str]:
+    return [f"{group}={name}" for group, name in row.items() if name is not None]
+
+
+def test_rows_hold_every_file_and_every_pair() -> None:
+    rows, choices = covering_rows(), groups()
+    files = {
+        (path.parent.name, path.stem)
+        for path in CONFIG_DIRECTORY.glob("*/*.yaml")
+        if path.parent.name != "hydra"
+    }
+    assert files - ABSTRACT == {
+        (group, name) for row in rows for group, name in row.items() if name is not None
+    }
+    held = set().union(*(pairs_of(row) for row in rows))
+    assert len(held) == sum(
+        len(choices[one]) * len(choices[two]) for one, two in itertools.combinations(choices, 2)
+    ) - len(RUNNING_TEXT)
+
+
+@pytest.mark.parametrize("row", covering_rows(), ids=lambda row: ",".join(as_overrides(row)))
+def test_every_choice_composes_with_every_other(row: Row) -> None:
+    values = composed(*as_overrides(row))
+    options = parse(values)
+    assert options.sampler.kind == row["sampler"]  # no file but the user's choice decides
+    assert options.data.kind == row["data"]
+    assert options.cell.kind == row["cell"]
+    assert options.optimizer.kind == row["optimizer"]
+    assert options.scheduler.kind == row["scheduler"]
+    assert leaves(values) == schema_leaves(TrainOptions, values)
+    # what was accepted is what was written, up to lists for tuples: nothing coerced, nothing lost
+    assert plain(options.model_dump()) == plain(values)
+
+
+@pytest.mark.parametrize("data", sorted(RUNNING_TEXT))
+def test_lines_are_refused_where_there_are_none(data: str) -> None:
+    with pytest.raises(UserError, match=r"(?=.*sampler=consecutive)(?=.*sampler=random)"):
+        parse(composed(f"data={data}", "sampler=lines"))
+    assert parse(composed(f"data={data}", "sampler=lines", "data.unit=line")).data.unit == "line"
+
+
+def leaves(values: dict[str, Any], prefix: str = "") -> set[str]:
+    found: set[str] = set()
+    for key, value in values.items():
+        nested = isinstance(value, dict)
+        found |= leaves(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}"}
+    return found
+
+
+def plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: plain(entry) for key, entry in value.items()}
+    return [plain(entry) for entry in value] if isinstance(value, list | tuple) else value
+
+
+def members(annotation: Any) -> list[type[BaseModel]]:
+    """The option classes that an annotation of the schema allows."""
+    if get_origin(annotation) is Annotated:
+        return members(get_args(annotation)[0])
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    if get_origin(annotation) is Union or "|" in str(annotation):
+        return [member for part in get_args(annotation) for member in members(part)]
+    return []
+
+
+def schema_leaves(schema: type[BaseModel], values: dict[str, Any], prefix: str = "") -> set[str]:
+    """Dotted names of all options, for the kinds that the values choose."""
+    found: set[str] = set()
+    for name, field in schema.model_fields.items():
+        candidates = members(field.annotation)
+        if len(candidates) > 1:
+            kind = values[name]["kind"]
+            candidates = [
+                c for c in candidates if kind in get_args(c.model_fields["kind"].annotation)
+            ]
+        if candidates:
+            [candidate] = candidates
+            found |= schema_leaves(candidate, values[name], f"{prefix}{name}.")
+        else:
+            found.add(f"{prefix}{name}")
+    return found
+
+
+def all_classes(schema: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    yield schema
+    for field in schema.model_fields.values():
+        for member in members(field.annotation):
+            yield from all_classes(member)
+
+
+def test_no_default_stands_in_the_schema() -> None:
+    """They stand in conf/: with the equal sets of keys above, conf/ has one for every option."""
+    fields = [
+        field for schema in all_classes(TrainOptions) for field in schema.model_fields.items()
+    ]
+    assert len(fields) > 60
+    assert [name for name, field in fields if not field.is_required()] == []
+
+
+def test_every_kind_of_the_schema_has_a_file() -> None:
+    for group in ("cell", "sampler", "optimizer", "scheduler", "data"):
+        kinds = {
+            kind
+            for member in members(TrainOptions.model_fields[group].annotation)
+            for kind in get_args(member.model_fields["kind"].annotation)
+        }
+        assert kinds == set(groups()[group])
+
+
+def test_every_option_is_read_somewhere() -> None:
+    """An option that only the schema knows would be a flag that changes nothing."""
+    source = Path(lyricgen.__file__).parent
+    read: set[str] = set()
+    for path in source.rglob("*.py"):
+        if path.name in {"config.py", "options.py"}:
+            continue
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            # options.x or chosen.samples.x: an attribute of something else of that name is not it
+            if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
+                owner = node.value
+                named = owner.attr if isinstance(owner, ast.Attribute) else getattr(owner, "id", "")
+                read.add(f"{named}.{node.attr}")
+    owners = {"options", "chosen", "data", "architecture", "loss", "described"}
+    owners |= {name for schema in all_classes(TrainOptions) for name in schema.model_fields}
+    read_names = {name.split(".")[1] for name in read if name.split(".")[0] in owners}
+    options = {name for schema in all_classes(TrainOptions) for name in schema.model_fields}
+    in_conf_only = {"name"}  # names the directory, by interpolation in conf/hydra
+    assert options - read_names - in_conf_only == set()
+    assert "${name}" in (CONFIG_DIRECTORY / "hydra/output/lyricgen.yaml").read_text("utf-8")
+
+
+def test_corpus_of_lines_picks_its_sampler() -> None:
+    assert composed("data=dino")["sampler"]["kind"] == "lines"
+    assert composed("data=coursera_dino")["sampler"]["kind"] == "lines"
+    assert composed()["sampler"]["kind"] == "consecutive"
+
+
+def test_the_users_sampler_wins_in_any_order() -> None:
+    one = composed("data=dino", "sampler=random")
+    assert one["sampler"] == {"kind": "random", "random_offset": False}
+    assert composed("sampler=random", "data=dino") == one
+    assert one["data"] == composed("data=dino")["data"]  # and takes nothing else away
+
+
+def test_depth_and_layers() -> None:
+    deep = composed("depth=deep")
+    assert (deep["layers"], deep["depth"]) == (3, {"dropout": 0.2, "residual": True})
+    two = composed("depth=deep", "layers=2")
+    assert (two["layers"], two["depth"]) == (2, deep["depth"])
+    assert composed("layers=2", "depth=deep") == two
+    assert composed("layers=2")["depth"] == {"dropout": 0.0, "residual": False}
+    assert composed()["layers"] == 1
+
+
+def test_name_says_what_is_trained() -> None:
+    values = composed("data=dino", "cell=gru", "depth=deep", "hidden_size=64")
+    assert values["name"] == "dino_gru_3x64"
+    assert composed("name=mine")["name"] == "mine"
+
+
+def test_a_run_lies_by_date_and_time(train: Train) -> None:
+    done = train(*TINY, "trainer.max_epochs=1", "name='分 开'")
+    assert done.directory is not None, done.err
+    place = str(done.directory.relative_to(Path("outputs/runs").resolve()))
+    assert re.fullmatch(rf"\d{{4}}-\d\d-\d\d/{TIME}_分 开", place)
+
+
+def test_a_sweeps_jobs_tell_what_differs(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A user's own experiment, with a text and prefixes, which names of directories leave out."""
+    monkeypatch.setenv("LYRICGEN_OUTPUTS", str(tmp_path / "another place"))
+    (tmp_path / "song.txt").write_text("分开不分开\n想要和你\n" * 40, "utf-8")
+    user = user_directory(tmp_path)
+    done = train(
+        "--config-dir",
+        str(user),
+        "-m",
+        "experiment=mine",
+        f"data.path={tmp_path}/song.txt",
+        'callbacks.samples.prefixes=["分开"]',
+        "hidden_size=8,9",
+    )
+    assert done.status == 0, done.err
+    jobs = sorted((tmp_path / "another place/sweeps").glob("*/*/*/summary.json"))
+    assert [path.parent.name for path in jobs] == ["0_hidden_size=8", "1_hidden_size=9"]
+    [sweep] = {path.parents[1] for path in jobs}
+    place = str(sweep.relative_to(tmp_path / "another place/sweeps"))
+    assert re.fullmatch(rf"\d{{4}}-\d\d-\d\d/{TIME}_text_gru_1x16", place)
+    assert (tmp_path / "another place/latest.txt").read_text("utf-8") == f"{sweep}\n"
+    assert not (tmp_path / "outputs").exists()
+    # what the experiment set has arrived, and what it did not set is as it was
+    written = yaml.safe_load((jobs[1].parent / ".hydra/config.yaml").read_text("utf-8"))
+    assert (written["cell"]["kind"], written["hidden_size"]) == ("gru", 9)
+    assert written["optimizer"] == composed()["optimizer"]
+
+
+def user_directory(tmp_path: Path) -> Path:
+    user = tmp_path / "mein conf"
+    (user / "experiment").mkdir(parents=True)
+    (user / "data").mkdir()
+    overrides = dict(override.split("=") for override in TINY)
+    recipe: dict[str, Any] = {"defaults": [{"override /cell": "gru"}, {"override /data": "text"}]}
+    for key, value in overrides.items():
+        *path, last = key.split(".")
+        if key == "trainer":
+            recipe["defaults"].append({"override /trainer": value})
+            continue
+        place = recipe
+        for name in path:
+            place = place.setdefault(name, {})
+        place[last] = int(value)
+    recipe["trainer"]["max_epochs"] = 1
+    text = "# @package _global_\n" + yaml.safe_dump(recipe, allow_unicode=True)
+    (user / "experiment/mine.yaml").write_text(text, "utf-8")
+    return user
+
+
+def test_a_users_corpus_is_a_choice_like_ours(train: Train, tmp_path: Path) -> None:
+    user = user_directory(tmp_path)
+    (tmp_path / "names.txt").write_text("".join(f"Ab{i}\n" for i in range(100)), "utf-8")
+    (user / "data/mine.yaml").write_text(
+        "defaults:\n  - base\n  - override /sampler@_global_.sampler: lines\n  - _self_\n"
+        f"kind: text\nunit: line\npath: {tmp_path}/names.txt\nlowercase: true\n",
+        "utf-8",
+    )
+    done = train("--config-dir", str(user), *TINY, "data=mine", "trainer.max_epochs=1")
+    assert done.status == 0, done.err
+    assert done.directory is not None
+    # 10 % of 100 distinct lines to validate on, 10 % to test on; a start symbol before each line
+    lengths = [int(n) for n in re.findall(r"(?:train|val|test) (\d+)", done.out)]
+    assert sum(lengths) == sum(len(f"Ab{i}\n") + 1 for i in range(100))
+    written = yaml.safe_load((done.directory / ".hydra/config.yaml").read_text("utf-8"))
+    assert written["sampler"] == {"kind": "lines"}
+    assert written["data"]["lowercase"] is True
+
+
+@pytest.mark.parametrize(
+    ("number", "overrides", "name"),
+    [
+        (0, "cell=gru,layers=2", "0_cell=gru,layers=2"),
+        (12, "init=a/b", "12_init=a-b"),
+        (3, "", "3_"),
+        (7, "name=" + "歌" * 60, "7_name=" + "歌" * 47),  # 7 + 3 · 47 = 148; one more is 151
+        (7, "x" * 300, "7_" + "x" * 148),
+    ],
+)
+def test_a_jobs_name_fits_any_file_system(number: int, overrides: str, name: str) -> None:
+    assert job_directory(number, overrides) == name
+    assert len(name.encode()) <= 150
+
+
+def test_a_long_name_is_cut_when_it_is_made(train: Train) -> None:
+    done = train("-m", *TINY, "trainer.max_epochs=1", "seed=1", f"name='{'歌' * 40}'")
+    assert done.directory is not None, done.err
+    # Hydra sorts the overrides, so the first ones are known
+    begin = "0_callbacks.samples.every_n_epochs=1,callbacks.samples.length=12,data.batch_size=4,"
+    assert done.directory.name.startswith(begin)
+    assert 147 < len(done.directory.name.encode()) <= 150

@@ -1,0 +1,258 @@
+"""Continued texts, against loops that draw one character at a time."""
+
+import itertools
+import random
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from lyricgen.decoding import continue_texts
+from lyricgen.model.language_model import LanguageModel
+from tests.test_language_model import architecture
+
+V, START = 5, 5
+PREFIXES = [[0], [1, 2, 3], [START, 4, 4], [2, 0, 1, 3, 3, 1], [START]]
+EACH_CELL = pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+EACH_INPUT = pytest.mark.parametrize("kind", ["embedding", "one_hot"])
+
+
+def network(cell: str = "lstm", **options: Any) -> LanguageModel:
+    """A network with opinions: weights so large that texts do not end up alike."""
+    torch.manual_seed(0)
+    model = LanguageModel(architecture(cell, hidden_size=12, layers=2, **options))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=1.0 if parameter.dim() > 1 else 0.1)
+    return model.eval()
+
+
+def independent(probabilities: list[float]) -> LanguageModel:
+    """A network whose every character has these probabilities, whatever came before."""
+    model = network()
+    with torch.no_grad():
+        model.output.weight.zero_()
+        model.output.bias.copy_(torch.tensor(probabilities).log())
+    return model
+
+
+def continued(model: LanguageModel, prefixes: list[list[int]], **options: Any) -> list[list[int]]:
+    chosen = {"length": 20, "temperature": 1.0, "seeds": list(range(len(prefixes))), **options}
+    return continue_texts(model, [torch.tensor(prefix) for prefix in prefixes], **chosen)
+
+
+@torch.no_grad()
+def whole_text_again(model: LanguageModel, prefix: list[int], length: int) -> list[int]:
+    """Greedy, the whole text read anew from state zero for each character."""
+    ids = list(prefix)
+    for _ in range(length):
+        logits = model(torch.tensor([ids]))[0][0, -1].tolist()
+        ids.append(max(range(V), key=lambda symbol: logits[symbol]))
+    return ids[len(prefix) :]
+
+
+@torch.no_grad()
+def one_at_a_time(
+    model: LanguageModel, prefix: list[int], length: int, temperature: float, seed: int
+) -> list[int]:
+    """Each character drawn by a loop over the cumulative distribution, prefix included."""
+    state = None
+    for symbol in prefix:
+        logits, state = model(torch.tensor([[symbol]]), state)
+    generator = torch.Generator().manual_seed(seed)
+    drawn: list[int] = []
+    for number in torch.rand(length, generator=generator).tolist():
+        weights = np.exp(logits[0, 0].double().numpy() / temperature)
+        below, symbol = 0.0, 0
+        for symbol in range(V):
+            below += weights[symbol] / weights.sum()
+            if number < below:
+                break
+        drawn.append(symbol)
+        logits, state = model(torch.tensor([[symbol]]), state)
+    return drawn
+
+
+@EACH_CELL
+@EACH_INPUT
+@pytest.mark.parametrize("residual", [False, True])
+def test_greedy_takes_the_most_probable_character(cell: str, kind: str, residual: bool) -> None:
+    model = network(cell, input=kind, residual=residual)
+    expected = [whole_text_again(model, prefix, 20) for prefix in PREFIXES]
+    assert len({tuple(text) for text in expected}) > 1
+    assert continued(model, PREFIXES, temperature=0.0) == expected
+    # without chance the seed says nothing
+    assert continued(model, PREFIXES, temperature=0.0, seeds=[9] * len(PREFIXES)) == expected
+
+
+@EACH_CELL
+@EACH_INPUT
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_draws_equal_a_loop_over_single_characters(
+    cell: str, kind: str, temperature: float
+) -> None:
+    model = network(cell, input=kind)
+    expected = [
+        one_at_a_time(model, prefix, 20, temperature, seed) for seed, prefix in enumerate(PREFIXES)
+    ]
+    assert continued(model, PREFIXES, temperature=temperature) == expected
+
+
+def chi_square(drawn: list[int], probabilities: np.ndarray) -> float:
+    expected = len(drawn) * probabilities
+    seen = np.array([drawn.count(symbol) for symbol in range(len(probabilities))])
+    return float(((seen - expected) ** 2 / expected).sum())
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_draws_follow_the_softmax_at_a_temperature(temperature: float) -> None:
+    probabilities = np.array([0.4, 0.3, 0.2, 0.07, 0.03])
+    rows = continued(
+        independent(probabilities.tolist()),
+        [[0]] * 20,
+        length=500,
+        temperature=temperature,
+    )
+    drawn = [symbol for row in rows for symbol in row]
+    assert len(drawn) == 10_000
+    powers = probabilities ** (1 / temperature)  # softmax(ln p / t)
+    assert chi_square(drawn, powers / powers.sum()) < 18.47  # 4 degrees of freedom: 0.1 %
+    for other in {0.5, 1.0, 3.0} - {temperature}:
+        wrong = probabilities ** (1 / other)
+        assert chi_square(drawn, wrong / wrong.sum()) > 100
+
+
+def test_neighbouring_draws_do_not_depend_on_each_other() -> None:
+    rows = continued(independent([0.2] * 5), [[0]] * 20, length=500)
+    pairs = Counter(pair for row in rows for pair in itertools.pairwise(row))
+    total = sum(pairs.values())
+    seen = np.array([pairs[i, j] for i in range(V) for j in range(V)])
+    assert ((seen - total / 25) ** 2 / (total / 25)).sum() < 51.18  # 24 degrees: 0.1 %
+    columns = zip(*rows, strict=True)  # one draw of each seed
+    across = Counter(pair for column in columns for pair in itertools.pairwise(column))
+    seen = np.array([across[i, j] for i in range(V) for j in range(V)])
+    assert ((seen - seen.sum() / 25) ** 2 / (seen.sum() / 25)).sum() < 51.18
+
+
+@pytest.mark.parametrize("temperature", [1e-2, 1e-5, 1e-30, 1e-60])
+def test_a_temperature_near_zero_is_greedy(temperature: float) -> None:
+    model = network()
+    greedy = continued(model, PREFIXES, temperature=0.0)
+    assert continued(model, PREFIXES, temperature=temperature) == greedy
+
+
+def test_a_character_without_probability_is_never_drawn() -> None:
+    model = independent([0.0, 0.5, 0.0, 0.5, 0.0])
+    rows = continued(model, [[0]] * 10, length=500)
+    assert {symbol for row in rows for symbol in row} == {1, 3}
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.7, 1.0])
+def test_a_text_does_not_depend_on_the_others(temperature: float) -> None:
+    model = network()
+    seeds = [11, 22, 33, 44, 55]
+    together = continued(model, PREFIXES, temperature=temperature, seeds=seeds)
+    for prefix, seed, text in zip(PREFIXES, seeds, together, strict=True):
+        assert continued(model, [prefix], temperature=temperature, seeds=[seed]) == [text]
+    backwards = continued(model, PREFIXES[::-1], temperature=temperature, seeds=seeds[::-1])
+    assert backwards == together[::-1]
+    doubled = continued(model, PREFIXES * 3, temperature=temperature, seeds=seeds * 3)
+    assert doubled == together * 3
+
+
+def test_seeds_make_different_texts_of_one_prefix() -> None:
+    model = network()
+    texts = continued(model, [[1]] * 10, seeds=list(range(10)))
+    assert len({tuple(text) for text in texts}) == 10
+    assert continued(model, [[1]] * 2, seeds=[3, 3]) == [texts[3]] * 2
+
+
+@pytest.mark.parametrize("short", [1, 5, 15, 16, 17, 40])
+def test_a_longer_text_begins_with_the_shorter_one(short: int) -> None:
+    model = network()
+    longer = continued(model, PREFIXES, length=60)
+    assert continued(model, PREFIXES, length=short) == [text[:short] for text in longer]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("stop", range(V))
+def test_the_stop_character_ends_a_text_and_is_left_out(temperature: float, stop: int) -> None:
+    model = network()
+    prefixes = PREFIXES * 4
+    endless = continued(model, prefixes, temperature=temperature)
+    expected = []
+    for text in endless:
+        kept = []
+        for symbol in text:
+            if symbol == stop:
+                break
+            kept.append(symbol)
+        expected.append(kept)
+    assert all(len(text) == 20 for text in endless)
+    assert continued(model, prefixes, temperature=temperature, stop=stop) == expected
+    if temperature:
+        assert len({len(text) for text in expected}) > 2
+
+
+def test_a_stop_character_in_the_prefix_does_not_end_the_text() -> None:
+    model = independent([0.0, 0.5, 0.5, 0.0, 0.0])
+    assert [len(text) for text in continued(model, [[3, 0, 3]], stop=3)] == [20]
+
+
+def test_all_texts_may_stop_at_once() -> None:
+    model = independent([0.0, 0.0, 0.0, 1.0, 0.0])
+    assert continued(model, PREFIXES, stop=3) == [[]] * len(PREFIXES)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_dropout_is_off_and_the_mode_comes_back(training: bool) -> None:
+    model = network(dropout=0.5, depth_dropout=0.5)
+    expected = continued(network(), PREFIXES)
+    model.train(training)
+    assert continued(model, PREFIXES) == expected
+    assert all(module.training == training for module in model.modules())
+    with pytest.raises(ValueError, match="prefix"):
+        continued(model, [[1], []])
+    assert all(module.training == training for module in model.modules())
+
+
+def test_a_network_trains_on_after_it_was_asked_for_texts() -> None:
+    model = network().train()
+    continued(model, PREFIXES)
+    logits, _ = model(torch.tensor([[1, 2, 3]]))
+    logits.sum().backward()
+    assert all(p.requires_grad and p.grad is not None for p in model.parameters())
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_no_random_generator_of_the_process_is_touched(temperature: float) -> None:
+    model = network(dropout=0.5).train()
+
+    def states() -> tuple[Tensor, object, object]:
+        return torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # type: ignore[index]
+
+    before = states()
+    first = continued(model, PREFIXES, temperature=temperature)
+    after = states()
+    assert torch.equal(before[0], after[0])
+    assert before[1:] == after[1:]
+    torch.manual_seed(123)
+    assert continued(model, PREFIXES, temperature=temperature) == first
+
+
+@pytest.mark.parametrize("length", [0, -1])
+def test_no_characters_wanted(length: int) -> None:
+    with pytest.raises(ValueError, match=f"length.*{length}"):
+        continued(network(), [[1]], length=length)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int64])
+def test_prefixes_of_any_integer_type(dtype: torch.dtype) -> None:
+    model = network()
+    prefix = torch.tensor([1, 2, 3], dtype=dtype)
+    texts = continue_texts(model, [prefix], length=20, temperature=1.0, seeds=[0])
+    assert texts == continued(model, [[1, 2, 3]])
+    assert all(isinstance(symbol, int) for symbol in texts[0])

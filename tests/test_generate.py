@@ -1,0 +1,382 @@
+"""The generate command: texts from a run that the train command has left."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+import lyricgen
+from lyricgen import train as train_command
+from lyricgen.errors import UserError
+from lyricgen.generate import main
+from tests.conftest import TINY
+
+
+def trained(place: Path, *overrides: str) -> Path:
+    """Train for an epoch below `place` and give the run's directory."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LYRICGEN_OUTPUTS", str(place))
+        command = ["lyricgen.train", *TINY, "trainer.max_epochs=1", *overrides]
+        patch.setattr(sys, "argv", command)
+        train_command.main()
+    return Path((place / "latest.txt").read_text("utf-8").strip())
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a run on lyrics without line breaks lies: each of its texts is one line."""
+    place = tmp_path_factory.mktemp("歌 词") / "outputs"
+    trained(place, "data.newline=space", "optimizer.lr=0.03")
+    return place
+
+
+@pytest.fixture(scope="module")
+def names(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return trained(tmp_path_factory.mktemp("names"), "data=dino", "trainer.max_epochs=2")
+
+
+@dataclass(frozen=True)
+class Printed:
+    status: int
+    out: str
+    err: str
+
+    @property
+    def texts(self) -> list[str]:
+        assert self.status == 0, self.err
+        return self.out.removesuffix("\n").split("\n")
+
+
+Generate = Callable[..., Printed]
+
+
+@pytest.fixture
+def generate(
+    outputs: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> Iterator[Generate]:
+    """Run `python -m lyricgen.generate` in this process, in a directory of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LYRICGEN_OUTPUTS", str(outputs))
+
+    def run(*arguments: str | Path) -> Printed:
+        status = 0
+        capsys.readouterr()  # what came before, a training say, is not the command's
+        try:
+            main([str(argument) for argument in arguments])
+        except SystemExit as stop:
+            status = int(stop.code or 0)
+        captured = capsys.readouterr()
+        return Printed(status, captured.out, captured.err)
+
+    yield run
+    assert list(tmp_path.iterdir()) == []  # it writes nothing
+
+
+def newest(outputs: Path) -> Path:
+    [run] = (outputs / "runs").glob("*/*")
+    return run
+
+
+def test_newest_run(generate: Generate, outputs: Path) -> None:
+    best = newest(outputs) / "checkpoints/best.ckpt"
+    printed = generate()
+    assert printed.err == ""
+    [text] = printed.texts
+    assert len(text) == 50
+    assert text == generate(best).texts[0]
+    assert text == lyricgen.load(best).generate()
+
+
+def test_newer_run_takes_over(
+    generate: Generate, outputs: Path, tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    place = tmp_path_factory.mktemp("two") / "outputs"
+    shutil.copytree(outputs, place)
+    second = trained(place, "data=dino", "data.max_chars=600")
+    monkeypatch.setenv("LYRICGEN_OUTPUTS", str(place))
+    assert generate("--seed", "3").texts == [lyricgen.load(second).generate(seed=3)]
+    shutil.rmtree(second)
+    gone = generate()
+    assert gone.status == 2
+    assert str(second) in gone.err
+
+
+def test_any_name_of_a_checkpoint(generate: Generate, outputs: Path) -> None:
+    run = newest(outputs)
+    wanted = generate("--seed", "5").texts
+    assert generate(run, "--seed", "5").texts == wanted
+    assert generate(run / "checkpoints", "--seed", "5").texts == wanted
+    moved = outputs.parent / "我 的" / "最好 的 (1).ckpt"
+    moved.parent.mkdir(exist_ok=True)
+    shutil.copy(run / "checkpoints/best.ckpt", moved)  # alone: no other file is needed
+    assert generate(moved, "--seed", "5").texts == wanted
+    assert generate(os.path.relpath(moved), "--seed", "5").texts == wanted
+
+
+def test_six_texts(generate: Generate, outputs: Path) -> None:
+    given = ["--prefix", "桥头", "--prefix", "我", "--count", "3", "--length", "20"]
+    texts = generate(*given, "--seed", "4").texts
+    assert [text[:2] for text in texts[:3]] == ["桥头"] * 3
+    assert [text[:1] for text in texts[3:]] == ["我"] * 3
+    assert [len(text) for text in texts] == [22] * 3 + [21] * 3
+    assert len(set(texts)) == 6
+    # a text does not depend on the others that are asked for, nor on their number
+    model = lyricgen.load(newest(outputs))
+    assert texts[0] == model.generate("桥头", length=20, seed=4)
+    assert texts[3] == model.generate("我", length=20, seed=4)
+    assert (
+        texts[1] == generate("--prefix", "桥头", "--count", "2", *given[6:], "--seed", "4").texts[1]
+    )
+    assert texts[0].startswith(model.generate("桥头", length=7, seed=4))
+
+
+def test_seed(generate: Generate) -> None:
+    one = generate("--seed", "1", "--count", "4", "--temperature", "1.5").texts
+    assert one == generate("--seed", "1", "--count", "4", "--temperature", "1.5").texts
+    two = generate("--seed", "2", "--count", "4", "--temperature", "1.5").texts
+    assert not set(one) & set(two)
+    assert len(set(one + two)) == 8
+    assert generate("--count", "4", "--temperature", "1.5").texts == one  # 1 is the default
+
+
+def test_python_says_the_same(generate: Generate, outputs: Path) -> None:
+    model = lyricgen.load(newest(outputs))
+    printed = generate("--prefix", "我", "--length", "30", "--temperature", "0.5", "--seed", "7")
+    assert printed.texts == [model.generate("我", length=30, temperature=0.5, seed=7)]
+    many = model.generate_many(["我", "在"], count=2, length=9, temperature=2.0, seed=3)
+    options = ["--count", "2", "--length", "9", "--temperature", "2", "--seed", "3"]
+    assert generate("--prefix", "我", "--prefix", "在", *options).texts == many
+
+
+def test_greedy(generate: Generate, outputs: Path) -> None:
+    """The most probable character each time, by reading the whole text anew for each."""
+    model = lyricgen.load(newest(outputs))
+    characters = model.vocabulary.characters
+    text = "我在"
+    with torch.no_grad():
+        while len(text) < 2 + 25:
+            logits, _ = model.network(torch.tensor([[characters.index(c) for c in text]]))
+            text += characters[int(logits[0, -1].argmax())]
+    for seed in ("1", "2", "77"):
+        given = ["--prefix", "我在", "--length", "25", "--temperature", "0", "--seed", seed]
+        assert generate(*given).texts == [text]
+        assert generate(*given, "--count", "2").texts == [text, text]
+
+
+def test_low_temperature_is_nearly_greedy(generate: Generate) -> None:
+    cold = generate("--prefix", "我", "--temperature", "0.0001", "--count", "3").texts
+    assert set(cold) == set(generate("--prefix", "我", "--temperature", "0").texts)
+
+
+def test_texts_of_several_lines_stand_apart(
+    tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path_factory.mktemp("lines")
+    song = place / "song.txt"
+    song.write_text("甲乙\n" * 400, "utf-8")
+    run = trained(
+        place, "data=text", f"data.path={song}", "optimizer.lr=0.05", "trainer.max_epochs=8"
+    )
+    capsys.readouterr()
+    main([str(run), "--prefix", "甲", "--length", "5", "--temperature", "0", "--count", "2"])
+    assert capsys.readouterr().out == "甲乙\n甲乙\n\n\n甲乙\n甲乙\n\n"
+
+
+def test_names_are_single_lines(generate: Generate, names: Path) -> None:
+    printed = generate(names, "--count", "20", "--length", "12")
+    texts = printed.texts
+    assert len(texts) == 20
+    assert all(len(text) <= 12 for text in texts)
+    assert {len(text) for text in texts} != {12}  # they stop by themselves
+    assert texts == lyricgen.load(names).generate_many([""], count=20, length=12)
+    assert all(text == text.lower() and text.replace(" ", "").isalpha() for text in texts if text)
+
+
+def test_prefix_is_normalised_as_the_corpus_was(generate: Generate, names: Path) -> None:
+    upper = generate(names, "--prefix", "TRI", "--length", "5").texts
+    assert upper == generate(names, "--prefix", "tri", "--length", "5").texts
+    assert upper[0].startswith("tri")
+
+
+def test_outputs_from_anywhere(generate: Generate, outputs: Path, tmp_path: Path) -> None:
+    """Without the variable, outputs/ is looked for under the current directory."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(outputs.parent)
+        patch.delenv("LYRICGEN_OUTPUTS")
+        here = generate("--seed", "8").texts
+        patch.chdir(tmp_path)
+        assert generate("--seed", "8").status == 2
+    assert here == generate("--seed", "8").texts
+
+
+def refusal(printed: Printed) -> str:
+    assert printed.status == 2
+    assert printed.out == ""
+    [line] = printed.err.splitlines()
+    assert line.startswith("error: ")
+    return line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        (["--length", "0"], ["length=0"]),
+        (["--length", "-5"], ["length=-5"]),
+        (["--count", "0"], ["count=0"]),
+        (["--temperature", "-0.5"], ["temperature=-0.5"]),
+        (["--temperature", "nan"], ["temperature=nan"]),
+        (["--temperature", "inf"], ["temperature=inf"]),
+        (["--prefix", "我Ω开"], ["'Ω'"]),
+        (["--prefix", "我", "--prefix", "Ψ"], ["'Ψ'"]),
+        (["--prefix", "\x1b[2J"], ["'\\x1b'"]),
+        (["nowhere.ckpt"], ["'nowhere.ckpt'", "is not there"]),
+        (["没有 这个"], ["'没有 这个'", "is not there"]),
+        (["."], ["'.'", "checkpoint"]),
+        (["--seed", str(10**30)], ["seed"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_what_cannot_be(generate: Generate, arguments: list[str], shown: list[str]) -> None:
+    line = refusal(generate(*arguments))
+    for part in shown:
+        assert part in line
+    assert line.isprintable()
+
+
+@pytest.mark.parametrize("seed", ["0", "-1", "4295", str(2**32 - 1)])
+def test_every_seed_that_training_takes(generate: Generate, seed: str) -> None:
+    [text] = generate("--seed", seed).texts
+    assert len(text) == 50
+
+
+@pytest.mark.parametrize("arguments", [["--length", "many"], ["--lenght", "5"], ["--seed", "1.5"]])
+def test_arguments_that_cannot_be_read(generate: Generate, arguments: list[str]) -> None:
+    printed = generate(*arguments)
+    assert (printed.status, printed.out) == (2, "")
+    [line] = printed.err.splitlines()
+    assert arguments[0] in line
+
+
+def test_no_run_at_all(generate: Generate, outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LYRICGEN_OUTPUTS", str(outputs.parent / "empty"))
+    line = refusal(generate())
+    assert "lyricgen.train" in line
+    assert "LYRICGEN_OUTPUTS" in line
+    assert not (outputs.parent / "empty").exists()
+
+
+@pytest.mark.parametrize("damage", ["text", "cut", "other", "empty"])
+def test_no_checkpoint_of_ours(generate: Generate, outputs: Path, damage: str) -> None:
+    best = newest(outputs) / "checkpoints/best.ckpt"
+    path = outputs.parent / f"{damage}.ckpt"
+    if damage == "text":
+        path.write_text("想要有直升机", "utf-8")
+    elif damage == "empty":
+        path.write_bytes(b"")
+    elif damage == "cut":
+        path.write_bytes(best.read_bytes()[:-500])
+    else:
+        torch.save({"state_dict": {}}, path)
+    line = refusal(generate(path))
+    assert f"{damage}.ckpt" in line
+
+
+def test_checkpoint_that_would_run_code(generate: Generate, outputs: Path) -> None:
+    """Nothing but plain values is read, whatever the environment allows."""
+    path, marker = outputs.parent / "evil.ckpt", outputs.parent / "marker"
+    torch.save({"lyricgen": Evil(str(marker))}, path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+        refusal(generate(path))
+    assert not marker.exists()
+
+
+class Evil:
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.mkdir, (self.path,)
+
+
+def test_weights_that_are_not_what_the_card_says(generate: Generate, outputs: Path) -> None:
+    content = torch.load(newest(outputs) / "checkpoints/best.ckpt", weights_only=True)
+    path = outputs.parent / "changed.ckpt"
+    content["lyricgen"]["architecture"]["hidden_size"] = 17
+    torch.save(content, path)
+    assert "changed.ckpt" in refusal(generate(path))
+    content["lyricgen"]["architecture"]["hidden_size"] = 16
+    content["lyricgen"]["vocabulary"] = content["lyricgen"]["vocabulary"][::-1]
+    torch.save(content, path)
+    assert "changed.ckpt" in refusal(generate(path))
+    del content["lyricgen"]["layout"]
+    torch.save(content, path)
+    assert "layout" in refusal(generate(path))
+
+
+def test_newline_in_the_prefix_of_a_line(generate: Generate, names: Path) -> None:
+    assert "newline" in refusal(generate(names, "--prefix", "tri\nceratops"))
+
+
+def test_debug_shows_where_it_comes_from(generate: Generate) -> None:
+    with pytest.raises(UserError, match="length=0"):
+        generate("--length", "0", "--debug")
+
+
+@pytest.mark.slow
+def test_a_process_of_its_own(outputs: Path, tmp_path: Path) -> None:
+    """Ordinary command line, UTF-8 whatever the locale; Hydra is never imported, nor Lightning."""
+    program = (
+        "import sys, json, lyricgen.generate as g\n"
+        "first = sorted(sys.modules)\n"
+        "g.main(sys.argv[1:])\n"
+        "print(json.dumps([first, sorted(sys.modules)]))\n"
+    )
+    given = ["--prefix", "桥头", "--length", "9"]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *given],
+        cwd=tmp_path,
+        env=os.environ | {"LYRICGEN_OUTPUTS": str(outputs)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == ""
+    text, modules = done.stdout.splitlines()
+    assert text == lyricgen.load(newest(outputs)).generate("桥头", length=9)
+    imported, used = json.loads(modules)
+    assert "torch" not in imported  # --help need not wait for it
+    assert "torch" in used
+    heavy = {"hydra", "omegaconf", "pytorch_lightning"}
+    assert not heavy & {name.split(".")[0] for name in used}
+
+
+@pytest.mark.slow
+def test_reader_that_has_seen_enough(outputs: Path, tmp_path: Path) -> None:
+    """`generate | head -1` ends quietly."""
+    command = [sys.executable, "-m", "lyricgen.generate", "--count", "2000", "--length", "40"]
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env=os.environ | {"LYRICGEN_OUTPUTS": str(outputs)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert len(process.stdout.readline().decode().strip("\n")) == 40
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    process.wait()

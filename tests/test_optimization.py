@@ -1,0 +1,265 @@
+"""Optimizer steps and learning rates, against their formulas."""
+
+import itertools
+import math
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn, optim
+
+from lyricgen.callbacks.perplexity import Perplexity
+from lyricgen.data.datamodule import CharacterDataModule
+from lyricgen.data.parts import Part
+from lyricgen.data.samplers import ConsecutiveSampler
+from lyricgen.data.vocabulary import Vocabulary
+from lyricgen.model.language_model import LanguageModel
+from lyricgen.model.module import LanguageModelModule
+from lyricgen.model.optimization import (
+    AdamOptions,
+    ConstantOptions,
+    CosineOptions,
+    PlateauOptions,
+    SchedulerOptions,
+    SgdOptions,
+    build_optimizer,
+    build_scheduler,
+)
+from tests.conftest import TINY, Train
+from tests.test_language_model import architecture
+
+Floats = npt.NDArray[np.float64]
+
+LR, DECAY = 0.1, 0.03
+FUSED = pytest.mark.parametrize("fused", [False, True], ids=["plain", "fused"])
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+def parameters() -> list[nn.Parameter]:
+    """A matrix, a bias and an embedding-like matrix, in float64."""
+    shapes = [(3, 4), (4,), (2, 3)]
+    return [nn.Parameter(torch.randn(*shape, dtype=torch.float64)) for shape in shapes]
+
+
+def gradients(steps: int) -> list[list[Tensor]]:
+    return [[torch.randn_like(p) for p in parameters()] for _ in range(steps)]
+
+
+def run(
+    optimizer: optim.Optimizer, weights: list[nn.Parameter], slopes: list[list[Tensor]]
+) -> None:
+    for step in slopes:
+        for weight, slope in zip(weights, step, strict=True):
+            weight.grad = slope.clone()
+        optimizer.step()
+
+
+def check(weights: list[nn.Parameter], expected: list[Floats]) -> None:
+    for weight, wanted in zip(weights, expected, strict=True):
+        np.testing.assert_allclose(weight.detach().numpy(), wanted, rtol=1e-9, atol=1e-12)
+
+
+def decay_of(weight: Floats, decay: float) -> float:
+    return decay if weight.ndim > 1 else 0.0
+
+
+@FUSED
+@pytest.mark.parametrize("decay", [0.0, DECAY])
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("steps", [1, 3])
+def test_sgd(fused: bool, decay: float, momentum: float, steps: int) -> None:
+    weights, slopes = parameters(), gradients(steps)
+    expected = [weight.detach().numpy().copy() for weight in weights]
+    for number, weight in enumerate(expected):
+        velocity = np.zeros_like(weight)
+        for step in slopes:
+            velocity = momentum * velocity + step[number].numpy() + decay_of(weight, decay) * weight
+            weight[...] -= LR * velocity
+    options = SgdOptions(kind="sgd", lr=LR, momentum=momentum, weight_decay=decay)
+    run(build_optimizer(options, weights, fused), weights, slopes)
+    check(weights, expected)
+
+
+@FUSED
+@pytest.mark.parametrize("kind", ["adam", "adamw"])
+@pytest.mark.parametrize("decay", [0.0, DECAY])
+@pytest.mark.parametrize("steps", [1, 3])
+def test_adam(fused: bool, kind: str, decay: float, steps: int) -> None:
+    weights, slopes = parameters(), gradients(steps)
+    expected = [weight.detach().numpy().copy() for weight in weights]
+    for number, weight in enumerate(expected):
+        mean, square = np.zeros_like(weight), np.zeros_like(weight)
+        for t, step in enumerate(slopes, start=1):
+            slope = step[number].numpy()
+            if kind == "adam":  # decay is part of the gradient (L2)
+                slope = slope + decay_of(weight, decay) * weight
+            else:  # or of the weight alone (Loshchilov & Hutter)
+                weight[...] -= LR * decay_of(weight, decay) * weight
+            mean = 0.8 * mean + 0.2 * slope
+            square = 0.95 * square + 0.05 * slope**2
+            unbiased = mean / (1 - 0.8**t), square / (1 - 0.95**t)
+            weight[...] -= LR * unbiased[0] / (np.sqrt(unbiased[1]) + 1e-8)
+    options = AdamOptions(kind=kind, lr=LR, betas=(0.8, 0.95), weight_decay=decay)  # type: ignore[arg-type]
+    run(build_optimizer(options, weights, fused), weights, slopes)
+    check(weights, expected)
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adamw"])
+def test_decay_shrinks_the_matrices_of_a_network_and_no_bias(kind: str) -> None:
+    network = LanguageModel(architecture("lstm", layers=2))
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    options: Any = (
+        SgdOptions(kind="sgd", lr=LR, momentum=0.0, weight_decay=DECAY)
+        if kind == "sgd"
+        else AdamOptions(kind="adamw", lr=LR, betas=(0.9, 0.99), weight_decay=DECAY)
+    )
+    optimizer = build_optimizer(options, network.parameters(), fused=True)
+    for parameter in network.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    biases = 0
+    for name, value in network.named_parameters():
+        biases += "bias" in name
+        factor = 1 if "bias" in name else 1 - LR * DECAY
+        torch.testing.assert_close(value.detach(), before[name] * factor)
+    assert biases == 5
+
+
+COSINE = CosineOptions(kind="cosine", warmup_epochs=1.5, min_factor=0.1)
+
+
+def rates(options: SchedulerOptions, epochs: int, steps_per_epoch: int, steps: int) -> list[float]:
+    """The learning rate of each step."""
+    weight = nn.Parameter(torch.zeros(1))
+    optimizer = optim.SGD([weight], lr=LR)
+    described = build_scheduler(options, optimizer, "val/loss", epochs, steps_per_epoch)
+    assert described is not None
+    assert described["interval"] == "step"
+    seen = []
+    for _ in range(steps):
+        seen.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        described["scheduler"].step()
+    return seen
+
+
+def test_cosine_with_warm_up_worked_by_hand() -> None:
+    # 4 steps an epoch: 6 of warm-up, 24 in all, so half of the cosine is behind at step 15
+    seen = rates(COSINE, 6, 4, 30)
+    assert seen[:7] == pytest.approx([LR * k / 7 for k in range(1, 8)])
+    assert seen[6] == pytest.approx(LR)
+    assert seen[9] == pytest.approx(LR * (0.1 + 0.9 * (1 + math.sqrt(3) / 2) / 2))  # 30 degrees
+    assert seen[12] == pytest.approx(LR * (0.1 + 0.9 * 0.75))  # 60 degrees
+    assert seen[15] == pytest.approx(LR * 0.55)
+    assert seen[18] == pytest.approx(LR * (0.1 + 0.9 * 0.25))
+    assert seen[24:] == pytest.approx([LR * 0.1] * 6)  # beyond the end it stays
+    assert all(a > b for a, b in itertools.pairwise(seen[6:25]))
+
+
+@pytest.mark.parametrize("warmup_epochs", [0.0, 0.3, 2.0])
+@pytest.mark.parametrize("min_factor", [0.0, 0.5, 1.0])
+def test_cosine_against_its_formula(warmup_epochs: float, min_factor: float) -> None:
+    options = CosineOptions(kind="cosine", warmup_epochs=warmup_epochs, min_factor=min_factor)
+    epochs, steps_per_epoch = 5, 10
+    seen = rates(options, epochs, steps_per_epoch, 50)
+    warmup = {0.0: 0, 0.3: 3, 2.0: 20}[warmup_epochs]
+    for step, rate in enumerate(seen):
+        if step < warmup:
+            expected = (step + 1) / (warmup + 1)
+        else:
+            angle = math.pi * (step - warmup) / (50 - warmup)
+            expected = min_factor + (1 - min_factor) * (1 + math.cos(angle)) / 2
+        assert rate == pytest.approx(LR * expected, rel=1e-9, abs=1e-12)
+
+
+def test_a_warm_up_longer_than_the_run_only_rises() -> None:
+    options = CosineOptions(kind="cosine", warmup_epochs=10.0, min_factor=0.0)
+    seen = rates(options, 2, 3, 6)
+    assert seen == pytest.approx([LR * k / 31 for k in range(1, 7)])
+
+
+def test_a_constant_rate_needs_no_schedule() -> None:
+    optimizer = optim.SGD([nn.Parameter(torch.zeros(1))], lr=LR)
+    options = ConstantOptions(kind="none")
+    assert build_scheduler(options, optimizer, "val/loss", 3, 4) is None
+    assert optimizer.param_groups[0]["lr"] == LR
+
+
+PLATEAU = PlateauOptions(kind="plateau", factor=0.5, patience=2, min_lr=0.02)
+
+
+@pytest.mark.parametrize("monitor", ["val/loss", "train/loss"])
+def test_a_plateau_is_described_to_lightning(monitor: str) -> None:
+    optimizer = optim.SGD([nn.Parameter(torch.zeros(1))], lr=LR)
+    described = build_scheduler(PLATEAU, optimizer, monitor, 3, 4)
+    assert described is not None
+    assert described["monitor"] == monitor
+    assert described["interval"] == "epoch"
+    assert isinstance(described["scheduler"], optim.lr_scheduler.ReduceLROnPlateau)
+    seen = []
+    for loss in [3.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]:
+        described["scheduler"].step(loss)
+        seen.append(optimizer.param_groups[0]["lr"])
+    # a loss that falls keeps the rate, the third that does not lowers it, down to min_lr
+    assert seen == pytest.approx([0.1] * 5 + [0.05] * 3 + [0.025] * 3 + [0.02])
+
+
+class Rates(pl.Callback):
+    """Notes the learning rate of every batch."""
+
+    def __init__(self) -> None:
+        self.seen: list[float] = []
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        self.seen.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+
+@pytest.mark.filterwarnings("ignore:.*treespec.*is deprecated")
+@pytest.mark.parametrize("schedule", ["cosine", "plateau"])
+def test_a_run_follows_the_schedule(schedule: str) -> None:
+    tiny = 1e-6  # so that the loss stays as it is: a plateau
+    options: Any = (
+        CosineOptions(kind="cosine", warmup_epochs=1.0, min_factor=0.0)
+        if schedule == "cosine"
+        else PlateauOptions(kind="plateau", factor=0.5, patience=1, min_lr=0.0)
+    )
+    module = LanguageModelModule(
+        LanguageModel(architecture("rnn")),
+        optimizer=lambda p: optim.SGD(p, lr=tiny),
+        schedule=partial(build_scheduler, options, monitor="val/loss", epochs=5, steps_per_epoch=2),
+        label_smoothing=0.0,
+        card={},
+    )
+    ids = torch.randint(5, (26,))
+    parts = {"train": Part(ids, None), "val": Part(ids, None)}
+    data = CharacterDataModule(Vocabulary("abcde"), parts, ConsecutiveSampler(26, 2, 6))
+    noted = Rates()
+    pl.Trainer(
+        accelerator="cpu",
+        max_epochs=5,
+        callbacks=[Perplexity(), noted],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    ).fit(module, datamodule=data)
+    if schedule == "cosine":
+        wave = [0.5 * (1 + math.cos(math.pi * step / 8)) for step in range(8)]
+        expected = [1 / 3, 2 / 3, *wave]
+    else:  # epoch 1 is the best there is, and after epoch 3 two have not been better
+        expected = [1] * 6 + [0.5] * 4
+    assert [rate / tiny for rate in noted.seen] == pytest.approx(expected)
+
+
+def test_a_plateau_waits_for_the_epochs_that_are_validated(train: Train) -> None:
+    run = train(*TINY, "scheduler=plateau", "trainer.check_val_every_n_epoch=2")
+    assert run.status == 0, run.err

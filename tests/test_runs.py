@@ -1,0 +1,357 @@
+"""Run directories: files are whole or not there, and summary.json tells how a run stands."""
+
+import errno
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+import torch
+
+import lyricgen
+from lyricgen.callbacks.perplexity import Throughput
+from lyricgen.checkpoint_io import AtomicCheckpointIO
+from lyricgen.errors import UserError
+from lyricgen.runs import (
+    Run,
+    checkpoint_in,
+    newest_checkpoint,
+    outputs_directory,
+    read_summary,
+    write_atomically,
+)
+from tests.conftest import TINY, Train
+
+
+def full_disk(*_: object, **__: object) -> NoReturn:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def summary_of(directory: Path) -> dict[str, Any]:
+    def never(constant: str) -> NoReturn:
+        raise AssertionError(f"{constant} is not JSON")
+
+    text = (directory / "summary.json").read_text("utf-8")
+    summary: dict[str, Any] = json.loads(text, parse_constant=never)
+    return summary
+
+
+# Whole files
+
+
+def test_text_is_written_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "歌.txt"
+    write_atomically(path, "想要\r\n有\n直升机")
+    assert path.read_bytes() == "想要\r\n有\n直升机".encode()
+    write_atomically(path, "")
+    assert path.read_bytes() == b""
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("failing", ["fsync", "replace"])
+def test_full_disk_leaves_the_old_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    path = tmp_path / "summary.json"
+    path.write_text("old", "utf-8")
+    monkeypatch.setattr(os, failing, full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomically(path, "new")
+    assert path.read_text("utf-8") == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_text_that_cannot_be_encoded_leaves_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "samples.txt"
+    path.write_text("old", "utf-8")
+    with pytest.raises(UnicodeEncodeError):
+        write_atomically(path, "new " * 100_000 + "\ud800")  # after buffers have been written
+    assert path.read_text("utf-8") == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_interrupted_writing_leaves_the_old_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "summary.json"
+    path.write_text("old", "utf-8")
+
+    def interrupt(_: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(path, "new")
+    assert path.read_text("utf-8") == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_disk_has_the_text_before_it_has_the_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, seen = tmp_path / "latest.txt", []
+    monkeypatch.setattr(
+        os, "fsync", lambda number: seen.append((os.fstat(number).st_size, path.exists()))
+    )
+    write_atomically(path, "four")
+    assert seen == [(4, False)]
+
+
+@pytest.mark.parametrize("failing", ["save", "fsync", "replace"])
+def test_old_checkpoint_survives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    path = tmp_path / "checkpoints" / "last.ckpt"
+    writer = AtomicCheckpointIO()
+    writer.save_checkpoint({"step": 1, "weights": torch.arange(5)}, path)
+    if failing == "save":
+
+        def half(_: object, stream: Any) -> NoReturn:
+            stream.write(b"PK\x03\x04 half of a checkpoint")
+            full_disk()
+
+        monkeypatch.setattr(torch, "save", half)
+    else:
+        monkeypatch.setattr(os, failing, full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        writer.save_checkpoint({"step": 2}, path)
+    monkeypatch.undo()
+    old = torch.load(path, weights_only=True)
+    assert old["step"] == 1
+    assert old["weights"].tolist() == [0, 1, 2, 3, 4]
+    assert list(path.parent.iterdir()) == [path]
+    writer.save_checkpoint({"step": 2}, path)
+    assert writer.load_checkpoint(path)["step"] == 2
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_disk_that_fills_up_while_training(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The third checkpoint does not fit: best and last of the first epoch are whole."""
+    saved = []
+    save = torch.save
+
+    def until_full(content: Any, stream: Any) -> None:
+        if len(saved) == 2:
+            stream.write(b"PK")
+            full_disk()
+        saved.append(content["epoch"])
+        save(content, stream)
+
+    monkeypatch.setattr(torch, "save", until_full)
+    done = train(*TINY, "trainer.max_epochs=3")
+    assert saved == [0, 0]
+    assert done.status == 2
+    [line] = done.err.splitlines()
+    assert "No space left" in line
+    assert (done.summary["status"], done.directory) != ("finished", None)
+    assert done.summary["status"] == "failed"
+    assert "No space left" in done.summary["reason"]
+    assert done.directory is not None
+    folder = done.directory / "checkpoints"
+    assert sorted(path.name for path in folder.iterdir()) == ["best.ckpt", "last.ckpt"]
+    assert len(lyricgen.load(folder / "best.ckpt").generate(length=3)) == 3
+    assert len(lyricgen.load(folder / "last.ckpt").generate(length=3)) == 3
+
+
+# How a run stands
+
+
+def begun(directory: Path) -> Run:
+    directory.mkdir()
+    run = Run(directory)
+    run.begin(seed=7)
+    return run
+
+
+def test_a_run_says_so_from_the_start(tmp_path: Path) -> None:
+    begun(tmp_path / "run")
+    summary = summary_of(tmp_path / "run")
+    assert summary["status"] == "running"
+    assert summary["seed"] == 7
+    assert summary["process"] == os.getpid()
+    assert summary["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert read_summary(tmp_path / "run") == summary
+
+
+def test_every_way_to_end(tmp_path: Path) -> None:
+    begun(tmp_path / "one").finish({"val/perplexity": 12.5, "best_epoch": 3})
+    summary = summary_of(tmp_path / "one")
+    assert summary["status"] == "finished"
+    assert (summary["val/perplexity"], summary["best_epoch"]) == (12.5, 3)
+    assert summary["wall_seconds"] >= 0
+    assert summary["seed"] == 7  # what it said at the start still stands
+    begun(tmp_path / "two").fail("RuntimeError: 坏了\nmore")
+    assert summary_of(tmp_path / "two")["status"] == "failed"
+    assert summary_of(tmp_path / "two")["reason"] == "RuntimeError: 坏了\nmore"
+    begun(tmp_path / "three").interrupt()
+    assert summary_of(tmp_path / "three")["status"] == "interrupted"
+
+
+def dead_process() -> int:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ({"process": None}, "killed"),  # None: one that has just died
+        ({"process": 0}, "killed"),
+        ({"process": os.getppid()}, "running"),
+        ({"process": None, "host": "elsewhere"}, "running"),  # nobody here can know
+        ({"process": None, "status": "finished"}, "finished"),
+        ({"process": None, "status": "failed"}, "failed"),
+    ],
+)
+def test_a_run_whose_process_is_gone(tmp_path: Path, change: dict[str, Any], status: str) -> None:
+    begun(tmp_path / "run")
+    summary = summary_of(tmp_path / "run") | change
+    summary["process"] = dead_process() if change["process"] is None else change["process"]
+    (tmp_path / "run/summary.json").write_text(json.dumps(summary), "utf-8")
+    assert read_summary(tmp_path / "run") == summary | {"status": status}
+    assert summary_of(tmp_path / "run") == summary  # reading changes nothing
+
+
+def test_a_killed_process_reads_as_killed(tmp_path: Path) -> None:
+    program = (
+        "import os, sys; from pathlib import Path; from lyricgen.runs import Run\n"
+        "Run(Path(sys.argv[1])).begin(1); os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", program, tmp_path], check=False)
+    assert summary_of(tmp_path)["status"] == "running"
+    assert read_summary(tmp_path)["status"] == "killed"
+
+
+def test_figures_without_a_number_are_null(tmp_path: Path) -> None:
+    figures = {
+        "train/perplexity": math.inf,
+        "nested": {"low": [-math.inf, 1.5, [math.nan]], "text": "nan"},
+        "count": 3,
+        "none": None,
+    }
+    begun(tmp_path / "run").finish(figures)
+    summary = summary_of(tmp_path / "run")
+    assert {name: summary[name] for name in figures} == {
+        "train/perplexity": None,
+        "nested": {"low": [None, 1.5, [None]], "text": "nan"},
+        "count": 3,
+        "none": None,
+    }
+
+
+@pytest.mark.parametrize("content", [None, "", "{", '{"status": "running"'])
+def test_summary_that_cannot_be_read(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "summary.json").write_text(content, "utf-8")
+    with pytest.raises(UserError, match=r"summary\.json"):
+        read_summary(tmp_path)
+
+
+def test_training_that_fails(train: Train, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def fail(*_: object) -> NoReturn:
+        raise RuntimeError("it went wrong")
+
+    monkeypatch.setattr(Throughput, "on_validation_start", fail)
+    with pytest.raises(RuntimeError, match="it went wrong"):
+        train(*TINY)
+    [path] = (tmp_path / "outputs").rglob("summary.json")
+    summary = summary_of(path.parent)
+    assert (summary["status"], summary["reason"]) == ("failed", "RuntimeError: it went wrong")
+    assert "val/perplexity" not in summary
+
+
+def test_training_that_is_interrupted(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Throughput, "on_validation_start", interrupt)
+    done = train(*TINY)
+    assert done.status == 130
+    assert "Traceback" not in done.err
+    assert done.summary["status"] == "interrupted"
+    # it has trained, so it is the newest run
+    assert Path("outputs/latest.txt").read_text("utf-8") == f"{done.directory}\n"
+
+
+def test_training_that_diverges(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An infinite perplexity ends up as null, not as a word that JSON does not know."""
+    done = train(*TINY, "optimizer=sgd", "optimizer.lr=1e30", "trainer.gradient_clip_val=null")
+    assert done.directory is not None, done.err
+    assert summary_of(done.directory)["status"] in {"finished", "failed"}
+    assert "NaN" not in (done.directory / "summary.json").read_text("utf-8")
+    assert "Infinity" not in (done.directory / "summary.json").read_text("utf-8")
+
+
+# Where a checkpoint is
+
+
+def touch(path: Path, seconds: int) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"")
+    os.utime(path, (seconds, seconds))
+    return path
+
+
+def test_checkpoint_of_a_file_and_of_a_run(tmp_path: Path) -> None:
+    last = touch(tmp_path / "run/checkpoints/last.ckpt", 9)
+    assert checkpoint_in(tmp_path / "run") == last
+    assert checkpoint_in(last) == last
+    best = touch(tmp_path / "run/checkpoints/best.ckpt", 5)
+    assert checkpoint_in(tmp_path / "run") == best  # the better one, however old
+    assert checkpoint_in(tmp_path / "run/checkpoints") == best
+
+
+def test_checkpoint_of_a_sweep_is_its_newest_jobs(tmp_path: Path) -> None:
+    touch(tmp_path / "0_a/checkpoints/best.ckpt", 10)
+    newest = touch(tmp_path / "1_b/checkpoints/best.ckpt", 30)
+    touch(tmp_path / "10_c/checkpoints/best.ckpt", 20)
+    touch(tmp_path / "2_d/checkpoints/last.ckpt", 40)
+    assert checkpoint_in(tmp_path) == newest
+
+
+def test_no_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"empty' has no checkpoints/best\.ckpt"):
+        checkpoint_in(tmp_path / "empty")
+    with pytest.raises(UserError, match="nowhere' is not there"):
+        checkpoint_in(tmp_path / "nowhere")
+
+
+def test_newest_run_of_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LYRICGEN_OUTPUTS", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert outputs_directory() == Path("outputs")
+    monkeypatch.setenv("LYRICGEN_OUTPUTS", "")
+    assert outputs_directory() == Path("outputs")  # empty is as good as not set
+    with pytest.raises(UserError, match="no run found"):
+        newest_checkpoint()
+    one = touch(tmp_path / "outputs/runs/day/one/checkpoints/best.ckpt", 20)
+    two = touch(tmp_path / "outputs/sweeps/day/two/0_x/checkpoints/best.ckpt", 10)
+    Run(one.parents[1]).become_newest()
+    assert newest_checkpoint() == one
+    Run(two.parents[1], sweep=two.parents[2]).become_newest()
+    assert newest_checkpoint() == two
+    latest = Path("outputs/latest.txt").read_text("utf-8")
+    assert latest == f"{tmp_path}/outputs/sweeps/day/two\n"  # absolute: good from anywhere
+    monkeypatch.chdir("/")
+    monkeypatch.setenv("LYRICGEN_OUTPUTS", str(tmp_path / "outputs"))
+    assert newest_checkpoint() == two
+
+
+def test_discarding_leaves_what_is_others(tmp_path: Path) -> None:
+    run = tmp_path / "outputs/runs/day/new"
+    (run / ".hydra").mkdir(parents=True)
+    (run / ".hydra/config.yaml").write_text("a: 1", "utf-8")
+    (run / "train.log").write_text("", "utf-8")
+    (tmp_path / "outputs/runs/day/old").mkdir()
+    Run(run).discard()
+    assert [path.name for path in (tmp_path / "outputs/runs/day").iterdir()] == ["old"]
+    (run / ".hydra").mkdir(parents=True)
+    (run / "notes.txt").write_text("the user's", "utf-8")
+    Run(run).discard()
+    assert [path.name for path in run.iterdir()] == ["notes.txt"]
