@@ -50,7 +50,7 @@ def whole_text_again(model: LanguageModel, prefix: list[int], length: int) -> li
     ids = list(prefix)
     for _ in range(length):
         logits = model(torch.tensor([ids]))[0][0, -1].tolist()
-        ids.append(max(range(V), key=lambda symbol: logits[symbol]))
+        ids.append(max(range(len(logits)), key=lambda symbol: logits[symbol]))
     return ids[len(prefix) :]
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 import lyricgen
 from lyricgen.runs import newest_checkpoint
@@ -129,11 +130,14 @@ def test_tensorboard_says_what_the_files_say(train: Train) -> None:
     assert len(greedy) == 3  # untrained, and after each of two epochs
     # indented by four, so that markdown keeps the line breaks
     assert greedy == ["\n".join(f"    {line}" for line in t.split("\n")) for t in samples]
-    final = events.Tensors("hp/best_val_perplexity")[-1].tensor_proto.float_val[0]
-    assert final == pytest.approx(done.summary["val/perplexity"], rel=1e-6)
-    assert "_hparams_/session_start_info" in events.Tags()["tensors"] or any(
-        "_hparams_" in tag for tag in events.summary_metadata
+    [final] = events.Tensors("summary/best_val_perplexity")
+    assert final.tensor_proto.float_val[0] == pytest.approx(
+        done.summary["val/perplexity"], rel=1e-6
     )
+    started = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+    columns = HParamsPluginData.FromString(started).session_start_info.hparams
+    assert columns["cell"].string_value == "lstm"
+    assert columns["hidden_size"].number_value == 16
 
 
 def test_early_stopping_waits_for_its_patience(train: Train) -> None:

@@ -6,6 +6,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.loggers import TensorBoardLogger
 from rich import box, get_console
 from rich.table import Table
+from torch.utils.tensorboard.summary import hparams
 
 from lyricgen.callbacks.baseline import Baseline
 from lyricgen.callbacks.perplexity import EpochLog, Throughput
@@ -15,6 +16,16 @@ from lyricgen.model.checkpoint import load
 from lyricgen.model.module import LanguageModelModule
 
 SHOWN_SAMPLES = 3
+# The columns of the HPARAMS tab, the same for every run, and the figures they show.
+SUMMARY_METRICS = {
+    "summary/best_val_perplexity": "val/perplexity",
+    "summary/test_perplexity": "test/perplexity",
+    "summary/parameters": "parameters",
+    "summary/chars_per_second": "chars_per_second",
+    "summary/wall_seconds": "wall_seconds",
+}
+# Groups that do not change what is learnt, and so make no column.
+_PLUMBING = {"callbacks", "logger", "name", "init_from"}
 
 
 def conclude(
@@ -111,38 +122,36 @@ def print_table(figures: dict[str, Any]) -> None:
 
 
 def begin_hyperparameters(trainer: pl.Trainer, options: dict[str, Any]) -> None:
-    """Open the run's row of TensorBoard's HPARAMS tab, which every run fills with these metrics.
+    """Open the run's row of TensorBoard's HPARAMS tab, which `finish_hyperparameters` fills.
+
+    The row names its metrics without giving them a value: a curve that begins with nan is blank.
 
     Args:
         trainer: whose loggers to write to.
         options: plain, nested.
     """
+    chosen = _hyperparameters(options)
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
-            logger.log_hyperparams(_flat(options), _row({}, float("nan")), step=0)
+            logger.hparams.update(options)  # for hparams.yaml
+            writer = logger.experiment._get_file_writer()
+            summaries = hparams(chosen, dict.fromkeys(SUMMARY_METRICS, 0.0))  # type: ignore[no-untyped-call]
+            for summary in summaries:
+                writer.add_summary(summary)
 
 
 def finish_hyperparameters(
     trainer: pl.Trainer, figures: dict[str, Any], wall_seconds: float
 ) -> None:
-    """Fill the row, and the test figures, which no epoch has written."""
+    """Fill the row, and write the figures that no epoch has written."""
     final = {name: value for name, value in figures.items() if name.startswith("test/")}
     if "val/mixture_perplexity" in figures:
         final["val/mixture_perplexity"] = figures["val/mixture_perplexity"]
+    known = figures | {"wall_seconds": wall_seconds}
+    final |= {tag: known[name] for tag, name in SUMMARY_METRICS.items() if name in known}
     for logger in trainer.loggers:
-        logger.log_metrics(final | _row(figures, wall_seconds), step=trainer.global_step)
+        logger.log_metrics(final, step=trainer.global_step)
         logger.save()
-
-
-def _row(figures: dict[str, Any], wall_seconds: float) -> dict[str, float]:
-    names = {
-        "hp/best_val_perplexity": "val/perplexity",
-        "hp/test_perplexity": "test/perplexity",
-        "hp/parameters": "parameters",
-        "hp/chars_per_second": "chars_per_second",
-    }
-    row = {tag: float(figures.get(name, float("nan"))) for tag, name in names.items()}
-    return row | {"hp/wall_seconds": wall_seconds}
 
 
 def _evaluate(
@@ -173,12 +182,12 @@ def _shown(value: float | None) -> str:
     return "" if value is None else f"{value:,.2f}"
 
 
-def _flat(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def _hyperparameters(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that a run is compared by, flat; the kind of a group under the group's name."""
+    chosen = {key: value for key, value in options.items() if key not in _PLUMBING}
     flat: dict[str, Any] = {}
-    for key, value in options.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{name}.")
-        else:
-            flat[name] = value if isinstance(value, bool | int | float) else str(value)
+    for key, value in chosen.items():
+        for name, entry in value.items() if isinstance(value, dict) else [("kind", value)]:
+            tag = key if name == "kind" else f"{key}.{name}"
+            flat[tag] = entry if isinstance(entry, bool | int | float) else str(entry)
     return flat

@@ -1,0 +1,463 @@
+"""What a checkpoint holds, and that no file at all makes trouble when it is read."""
+
+import pickle
+import random
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import optim
+
+import lyricgen
+from lyricgen.data.vocabulary import Vocabulary
+from lyricgen.errors import UserError
+from lyricgen.model.checkpoint import TrainedModel, card, load
+from lyricgen.model.language_model import LanguageModel
+from lyricgen.model.module import LanguageModelModule
+from tests.test_decoding import whole_text_again
+from tests.test_language_model import architecture
+
+LETTERS = "\nabcde分开é"  # é is U+00E9: sorted, it stands before 分
+VOCABULARY = Vocabulary("".join(sorted(LETTERS)))
+OPTIONS = {"seed": 1, "cell": {"kind": "lstm"}, "optimizer": {"betas": (0.9, 0.99)}, "name": None}
+
+
+def model_of(
+    cell: str = "lstm",
+    *,
+    layout: Any = "stream",
+    vocabulary: Vocabulary = VOCABULARY,
+    lowercase: bool = False,
+    **options: Any,
+) -> TrainedModel:
+    torch.manual_seed(0)
+    described = architecture(
+        cell,
+        vocabulary_size=len(vocabulary),
+        start_symbol=layout == "lines",
+        hidden_size=12,
+        **options,
+    )
+    network = LanguageModel(described)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.normal_(std=1.0 if parameter.dim() > 1 else 0.1)
+    return TrainedModel(network.eval(), vocabulary, layout, lowercase)
+
+
+def content_of(model: TrainedModel) -> dict[str, Any]:
+    """What Lightning would save of it."""
+    weights = {f"model.{name}": value for name, value in model.network.state_dict().items()}
+    return {"epoch": 3, "state_dict": weights, "lyricgen": card(model, OPTIONS)}
+
+
+def saved(directory: Path, content: Any, name: str = "some.ckpt") -> Path:
+    path = directory / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(content, path)
+    return path
+
+
+def refusal(path: Path, *needed: str) -> str:
+    """The message that a file is refused with: one printable line with its path and all these."""
+    with pytest.raises(UserError) as caught:
+        load(path)
+    message = str(caught.value)
+    assert message.isprintable()
+    assert len(message) < 1000
+    for part in (str(path), *needed):
+        assert part in message
+    return message
+
+
+def ids_of(text: str) -> list[int]:
+    return [VOCABULARY.characters.index(character) for character in text]
+
+
+def kinds_in(value: Any) -> set[type]:
+    inside: list[Any] = []
+    if isinstance(value, dict):
+        inside = [*value.keys(), *value.values()]
+    elif isinstance(value, list | tuple):
+        inside = list(value)
+    return {type(value)}.union(*map(kinds_in, inside))
+
+
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+def test_the_card_is_plain_values(cell: str) -> None:
+    described = card(model_of(cell), OPTIONS)
+    assert kinds_in(described) <= {dict, list, str, int, float, bool, type(None)}
+    assert described["format"] == 1
+    assert described["vocabulary"] == VOCABULARY.characters
+    assert described["architecture"]["vocabulary_size"] == 9
+    assert described["architecture"]["cell"]["kind"] == cell
+
+
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+@pytest.mark.parametrize("layout", ["stream", "lines"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"input": "one_hot", "layers": 2},
+        {"tie_weights": True, "residual": True, "layers": 3},
+        {"embedding_size": 3, "dropout": 0.5},
+    ],
+    ids=["one_hot", "tied", "embedding"],
+)
+def test_a_saved_model_writes_the_same_texts(
+    tmp_path: Path, cell: str, layout: str, options: dict[str, Any]
+) -> None:
+    model = model_of(cell, layout=layout, **options)
+    loaded = load(saved(tmp_path, content_of(model)))
+    assert (loaded.vocabulary, loaded.layout) == (model.vocabulary, layout)
+    assert not loaded.network.training
+    prefixes = ["", "ab", "分开"]
+    for temperature in (0.0, 1.0):
+        arguments: Any = {"count": 2, "length": 20, "temperature": temperature, "seed": 5}
+        texts = loaded.generate_many(prefixes, **arguments)
+        assert texts == model.generate_many(prefixes, **arguments)
+        assert [text.startswith(p) for text, p in zip(texts[::2], prefixes, strict=True)]
+    assert lyricgen.load(str(tmp_path / "some.ckpt")).generate("ab", seed=5) == model.generate(
+        "ab", seed=5
+    )
+
+
+@pytest.mark.filterwarnings("ignore:.*treespec.*is deprecated")
+def test_what_lightning_saves_can_be_loaded(tmp_path: Path) -> None:
+    model = model_of()
+    module = LanguageModelModule(
+        model.network, optim.SGD, lambda _: None, 0.0, card(model, OPTIONS)
+    )
+    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    trainer.strategy.connect(module)
+    trainer.save_checkpoint(tmp_path / "best.ckpt")
+    assert load(tmp_path / "best.ckpt").generate("分开", seed=3) == model.generate("分开", seed=3)
+
+
+@pytest.mark.parametrize("prefix", ["a", "分开", "ab\ncd"])
+def test_greedy_continues_the_prefix(prefix: str) -> None:
+    model = model_of()
+    expected = whole_text(model, ids_of(prefix), 30)
+    assert model.generate(prefix, length=30, temperature=0) == prefix + expected
+
+
+def whole_text(model: TrainedModel, ids: list[int], length: int) -> str:
+    network = model.network
+    drawn = whole_text_again(network, ids, length)
+    return "".join(VOCABULARY.characters[symbol] for symbol in drawn)
+
+
+@pytest.mark.parametrize("prefix", ["", "a", "分开"])
+def test_a_line_begins_at_its_start_symbol_and_ends_at_its_newline(prefix: str) -> None:
+    model = model_of(layout="lines")
+    start = len(VOCABULARY)
+    expected = whole_text(model, [start, *ids_of(prefix)], 60).split("\n")[0]
+    assert model.generate(prefix, length=60, temperature=0) == prefix + expected
+    lines = model.generate_many([prefix], count=30, length=60, temperature=1)
+    assert not any("\n" in line for line in lines)
+    assert len({len(line) for line in lines}) > 5
+
+
+def test_a_model_of_lines_refuses_a_newline_in_a_prefix() -> None:
+    with pytest.raises(UserError, match="newline") as caught:
+        model_of(layout="lines").generate("a\nb")
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("characters", "read"), [("\n abc", "\n"), (" abc", " "), ("abc", "a")], ids=repr
+)
+def test_a_text_without_a_prefix_begins_after_a_break(characters: str, read: str) -> None:
+    model = model_of(vocabulary=Vocabulary(characters))
+    after_it = model.generate(read, length=20, temperature=0)
+    assert model.generate("", length=20, temperature=0) == after_it.removeprefix(read)
+
+
+@pytest.mark.parametrize("layout", ["stream", "lines"])
+@pytest.mark.parametrize(
+    ("prefix", "named"), [("ab车", "车"), ("Z", "Z"), ("a\x1b[2J", r"\x1b"), ("\ud800", "ud800")]
+)
+def test_an_unknown_character_in_a_prefix_is_named(layout: str, prefix: str, named: str) -> None:
+    with pytest.raises(UserError) as caught:
+        model_of(layout=layout).generate(prefix)
+    assert named in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+def test_a_prefix_is_normalised_as_the_corpus_was() -> None:
+    decomposed = "e\u0301"  # é in two code points
+    model = model_of()
+    assert model.generate(decomposed) == model.generate("\u00e9")
+    lower = model_of(lowercase=True)
+    assert lower.generate("AB") == lower.generate("ab")
+    assert lower.generate("AB").startswith("ab")
+    with pytest.raises(UserError, match="'A'"):
+        model.generate("AB")
+
+
+def test_a_text_depends_on_its_prefix_and_number_only() -> None:
+    model = model_of()
+    alone = model.generate("ab", seed=7, temperature=1)
+    many = model.generate_many(["c", "ab", "", "分"], count=3, seed=7, temperature=1)
+    assert len(many) == 12
+    assert many[3] == alone
+    assert len(set(many)) == 12
+    assert model.generate_many(["ab"], count=5, seed=7, temperature=1)[:3] == many[3:6]
+    assert model.generate("ab", seed=8, temperature=1) != alone
+    assert len(alone) == 2 + 50
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"count": 0}, "count=0"),
+        ({"length": 0}, "length=0"),
+        ({"length": -3}, "length=-3"),
+        ({"temperature": -0.1}, "temperature=-0.1"),
+        ({"temperature": float("nan")}, "temperature=nan"),
+        ({"temperature": float("inf")}, "temperature=inf"),
+    ],
+)
+def test_numbers_out_of_range(wrong: dict[str, Any], named: str) -> None:
+    with pytest.raises(UserError) as caught:
+        model_of().generate_many(["a"], **wrong)
+    assert named in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+# the largest `seed` of a run is 2**32 - 1, and its samples use it times 1,000,003 plus the step
+@pytest.mark.parametrize("seed", [0, -1, 2**32 - 1, 2**32, (2**32 - 1) * 1_000_003 + 999])
+def test_any_seed_of_a_run_can_be_drawn_with(seed: int) -> None:
+    model = model_of()
+    text = model.generate("a", seed=seed, temperature=1)
+    assert text == model.generate("a", seed=seed, temperature=1)
+    assert text != model.generate("a", seed=seed + 1, temperature=1)
+
+
+@pytest.mark.parametrize("seed", [2**64, -(2**64), 10**30])
+def test_a_seed_beyond_all_bounds_is_no_traceback(seed: int) -> None:
+    try:
+        text = model_of().generate("a", seed=seed)
+    except UserError as error:
+        assert "seed" in str(error)
+    else:
+        assert len(text) == 51
+
+
+class Touch:
+    """Pickled, it is a call that makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("place", ["alone", "card", "options", "weights", "beside", "pickle"])
+def test_code_in_a_checkpoint_is_refused_and_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")  # what undoes torch's default
+    marker = tmp_path / "marker"
+    content = content_of(model_of())
+    code = Touch(marker)
+    if place == "card":
+        content["lyricgen"] = code
+    elif place == "options":
+        content["lyricgen"]["options"]["seed"] = code
+    elif place == "weights":
+        content["state_dict"]["model.output.bias"] = code
+    elif place == "beside":
+        content["hyper_parameters"] = code
+    path = saved(tmp_path, code if place == "alone" else content)
+    if place == "pickle":
+        path.write_bytes(pickle.dumps(code))
+        pickle.loads(path.read_bytes())
+    else:
+        torch.load(path, weights_only=False)
+    assert marker.exists()  # it does run where nothing stops it
+    marker.unlink()
+    refusal(path)
+    assert not marker.exists()
+
+
+def test_a_truncated_checkpoint(tmp_path: Path) -> None:
+    path = saved(tmp_path, content_of(model_of()))
+    whole = path.read_bytes()
+    for kept in (0, 1, 4, 100, len(whole) // 2, len(whole) - 200, len(whole) - 1):
+        path.write_bytes(whole[:kept])
+        refusal(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\n",
+        b"abelisaurus\naardonyx\n",
+        b"abc",
+        "想要有直升机\n".encode(),
+        b"Jay",
+        b"[1]",
+        b"PK\x03\x04",
+        b"\x80\x02.",
+        b"\x80\x02cos\nsys\x1b[2Jtem\n.",
+    ],
+)
+def test_a_file_that_is_no_checkpoint_at_all(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "song.txt"
+    path.write_bytes(content)
+    refusal(path)
+
+
+def test_an_archive_that_is_no_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "songs.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("song.txt", "la la la")
+    refusal(path)
+
+
+def test_damaged_bytes_never_give_another_error(tmp_path: Path) -> None:
+    small = Vocabulary("abc")
+    path = saved(tmp_path, content_of(model_of(vocabulary=small)))
+    whole = path.read_bytes()
+    generator = random.Random(0)
+    refused = 0
+    for number in range(300):
+        if number % 2:  # a few bytes of the archive, most of all of the pickle that it begins with
+            damaged = bytearray(whole)
+            for _ in range(3):
+                damaged[generator.randrange(min(len(damaged), 3000))] = generator.randrange(256)
+        else:  # a pickle that makes no sense
+            codes = b"(.012FJKMNTX]acehjopqrstu}\x81\x85\x86\x87\x89\x8a\x8b\x8c\x8e\x93\x95\x02"
+            damaged = bytearray(b"\x80\x02" + bytes(generator.choices(codes, k=8)))
+        path.write_bytes(damaged)
+        try:
+            load(path)
+        except UserError:
+            refused += 1
+    assert refused > 100
+
+
+@pytest.mark.parametrize("content", [[1, 2], 3, "text", None, {}, {"state_dict": {}}])
+def test_a_file_of_torchs_that_is_no_checkpoint_of_lyricgens(tmp_path: Path, content: Any) -> None:
+    refusal(saved(tmp_path, content), "not a checkpoint of lyricgen")
+
+
+@pytest.mark.parametrize("number", [0, 2, "1", None])
+def test_another_format(tmp_path: Path, number: Any) -> None:
+    content = content_of(model_of())
+    content["lyricgen"]["format"] = number
+    refusal(saved(tmp_path, content), f"format={number!r}")
+
+
+@pytest.mark.parametrize("missing", ["format", "architecture", "vocabulary", "layout"])
+def test_a_card_that_lacks_something(tmp_path: Path, missing: str) -> None:
+    content = content_of(model_of())
+    del content["lyricgen"][missing]
+    refusal(saved(tmp_path, content), missing, "is missing")
+
+
+@pytest.mark.parametrize("described", [None, 3, "card", [], {}])
+def test_a_card_that_is_none(tmp_path: Path, described: Any) -> None:
+    content = content_of(model_of())
+    content["lyricgen"] = described
+    refusal(saved(tmp_path, content))
+
+
+def test_a_card_of_another_architecture(tmp_path: Path) -> None:
+    content = content_of(model_of())
+    content["lyricgen"]["architecture"]["cell"] = {"kind": "transformer"}
+    refusal(saved(tmp_path, content), "architecture.cell", "lstm")
+    content["lyricgen"]["architecture"] = {
+        **content_of(model_of())["lyricgen"]["architecture"],
+        "heads": 3,
+    }
+    refusal(saved(tmp_path, content), "architecture.heads")
+
+
+@pytest.mark.parametrize("size", [0, -1, 1.5, "12", 10**19])
+def test_sizes_that_cannot_be(tmp_path: Path, size: Any) -> None:
+    content = content_of(model_of())
+    content["lyricgen"]["architecture"]["hidden_size"] = size
+    if size == "12":  # read as the number it is
+        assert load(saved(tmp_path, content)).network.architecture.hidden_size == 12
+    else:
+        refusal(saved(tmp_path, content))
+
+
+def test_shapes_that_do_not_fit(tmp_path: Path) -> None:
+    content = content_of(model_of())
+    content["lyricgen"]["architecture"]["hidden_size"] = 13
+    refusal(saved(tmp_path, content), "output.weight")
+    content = content_of(model_of())
+    content["state_dict"]["model.output.bias"] = torch.zeros(10)
+    refusal(saved(tmp_path, content), "output.bias")
+
+
+def test_weights_that_are_missing_or_too_many(tmp_path: Path) -> None:
+    content = content_of(model_of())
+    del content["state_dict"]["model.output.bias"]
+    refusal(saved(tmp_path, content), "output.bias")
+    content = content_of(model_of())
+    content["state_dict"]["model.output.scale"] = torch.zeros(1)
+    refusal(saved(tmp_path, content), "output.scale")
+    del content["state_dict"]
+    refusal(saved(tmp_path, content), "state_dict")
+
+
+@pytest.mark.parametrize("weights", [None, [], 3, {1: 2}, {"model.output.bias": "x"}])
+def test_weights_that_are_none(tmp_path: Path, weights: Any) -> None:
+    content = content_of(model_of())
+    content["state_dict"] = weights
+    refusal(saved(tmp_path, content))
+
+
+@pytest.mark.parametrize("characters", ["", "ba", "aab"])
+def test_a_vocabulary_that_is_none(tmp_path: Path, characters: str) -> None:
+    content = content_of(model_of())
+    content["lyricgen"]["vocabulary"] = characters
+    refusal(saved(tmp_path, content), "vocabulary")
+
+
+@pytest.mark.parametrize("characters", ["\nabc", "\nabcdefghijkl"])
+def test_a_vocabulary_of_another_size_than_the_networks(tmp_path: Path, characters: str) -> None:
+    content = content_of(model_of())
+    content["lyricgen"]["vocabulary"] = characters
+    refusal(saved(tmp_path, content))
+
+
+def test_lines_without_a_start_symbol(tmp_path: Path) -> None:
+    content = content_of(model_of(layout="stream"))
+    content["lyricgen"]["layout"] = "lines"
+    refusal(saved(tmp_path, content))
+
+
+def test_lines_without_a_newline_to_end_them(tmp_path: Path) -> None:
+    content = content_of(model_of(layout="lines", vocabulary=Vocabulary("abc")))
+    refusal(saved(tmp_path, content))
+
+
+@pytest.mark.parametrize("key", ["two\nlines", "\x1b[2J"])
+def test_what_a_file_says_does_not_reach_the_terminal_raw(tmp_path: Path, key: str) -> None:
+    content = content_of(model_of())
+    content["lyricgen"][key] = 1
+    refusal(saved(tmp_path, content))
+
+
+def test_a_directory_means_its_best_checkpoint(tmp_path: Path) -> None:
+    best, last = model_of("gru"), model_of("lstm")
+    saved(tmp_path, content_of(last), "checkpoints/last.ckpt")
+    assert load(tmp_path).network.architecture.cell.kind == "lstm"
+    saved(tmp_path, content_of(best), "checkpoints/best.ckpt")
+    assert load(tmp_path).network.architecture.cell.kind == "gru"
+    assert load(tmp_path / "checkpoints").network.architecture.cell.kind == "gru"
+
+
+def test_a_directory_without_a_checkpoint(tmp_path: Path) -> None:
+    refusal(tmp_path, "checkpoints/best.ckpt")
+    refusal(tmp_path / "nowhere", "not there")
