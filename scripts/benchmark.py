@@ -15,7 +15,7 @@ schedule in conf/ and records the gradient's norm. Everything not named here is 
 What is reported, medians over the rounds:
 - plain loop: characters a second, the median epoch of a round;
 - lyricgen: likewise, from the train/chars_per_second that it logs;
-- ratio: of the two in the same round, so that a busy machine slows both;
+- ratio: of the two in the same round, so that a busy machine slows both; beside it the target;
 - whole fit: lyricgen's training characters over all of Trainer.fit, so with n-gram counting,
   untrained samples, validation and checkpoints; it rises with --epochs;
 - outside: share of a training step, from one on_train_batch_end to the next, that is spent outside
@@ -237,7 +237,8 @@ class TimedModule(LanguageModelModule):
     """
 
     def on_train_start(self) -> None:
-        """Begin to count; PARTS but for the rest, whole steps and validation."""
+        """Begin to count: PARTS but for the rest, whole steps and validation."""
+        super().on_train_start()
         self.seconds: Counter[str] = Counter()
 
     @contextmanager
@@ -251,8 +252,9 @@ class TimedModule(LanguageModelModule):
         super().on_train_epoch_start()
         self._step_start = time.perf_counter()
 
-    def on_train_batch_end(self, *_: Any) -> None:
+    def on_train_batch_end(self, *arguments: Any) -> None:
         """Here a step ends and the next one begins."""
+        super().on_train_batch_end(*arguments)
         now = time.perf_counter()
         self.seconds["step"] += now - self._step_start
         self._step_start = now
@@ -262,10 +264,10 @@ class TimedModule(LanguageModelModule):
         with self._timed("forward"):
             return super().training_step(*arguments)
 
-    def backward(self, loss: Tensor) -> None:  # type: ignore[override]
+    def backward(self, *arguments: Any) -> None:
         """Backward."""
         with self._timed("backward"):
-            super().backward(loss)
+            super().backward(*arguments)
 
     def optimizer_zero_grad(self, *arguments: Any) -> None:
         """A part of the optimizer's work."""
@@ -285,10 +287,12 @@ class TimedModule(LanguageModelModule):
 
     def on_validation_start(self) -> None:
         """Here validation begins."""
+        super().on_validation_start()
         self._validation_start = time.perf_counter()
 
     def on_validation_epoch_end(self) -> None:
         """Here it ends; checkpoints come later."""
+        super().on_validation_epoch_end()
         self.seconds["validation"] += time.perf_counter() - self._validation_start
 
 
@@ -338,7 +342,7 @@ def zipf_text(length: int) -> str:
 
 def speed_table(turns: dict[str, list[Turn]]) -> Table:
     table = new_table("training, characters a second", "")
-    for name in ("plain loop", "lyricgen", "ratio", "target", "whole fit", "outside", "target"):
+    for name in ("plain loop", "lyricgen", "ratio", "at least", "whole fit", "outside", "at most"):
         table.add_column(name, justify="right")
     for cell, rounds in turns.items():
         ratio = median(each.lyricgen / each.plain for each in rounds)

@@ -20,8 +20,7 @@ from lyricgen.model.module import LanguageModelModule
 from tests.test_decoding import whole_text_again
 from tests.test_language_model import architecture
 
-LETTERS = "\nabcde分开é"  # é is U+00E9: sorted, it stands before 分
-VOCABULARY = Vocabulary("".join(sorted(LETTERS)))
+VOCABULARY = Vocabulary("\nabcdeé分开")
 OPTIONS = {"seed": 1, "cell": {"kind": "lstm"}, "optimizer": {"betas": (0.9, 0.99)}, "name": None}
 
 
@@ -206,7 +205,6 @@ def test_a_text_depends_on_its_prefix_and_number_only() -> None:
     assert many[3] == alone
     assert len(set(many)) == 12
     assert model.generate_many(["ab"], count=5, seed=7, temperature=1)[:3] == many[3:6]
-    assert model.generate("ab", seed=8, temperature=1) != alone
     assert len(alone) == 2 + 50
 
 
@@ -228,13 +226,18 @@ def test_numbers_out_of_range(wrong: dict[str, Any], named: str) -> None:
     assert str(caught.value).isprintable()
 
 
+@pytest.mark.parametrize("seeds", [(1, 2), (0, 1000), (-1, 1), (5, 5 + 2**31)])
+def test_another_seed_gives_another_text(seeds: tuple[int, int]) -> None:
+    model = model_of()
+    texts = [model.generate_many(["a"], count=3, seed=seed, temperature=1) for seed in seeds]
+    assert len({*texts[0], *texts[1]}) == 6
+
+
 # the largest `seed` of a run is 2**32 - 1, and its samples use it times 1,000,003 plus the step
-@pytest.mark.parametrize("seed", [0, -1, 2**32 - 1, 2**32, (2**32 - 1) * 1_000_003 + 999])
+@pytest.mark.parametrize("seed", [-1, 2**32 - 1, 2**32, (2**32 - 1) * 1_000_003 + 999])
 def test_any_seed_of_a_run_can_be_drawn_with(seed: int) -> None:
     model = model_of()
-    text = model.generate("a", seed=seed, temperature=1)
-    assert text == model.generate("a", seed=seed, temperature=1)
-    assert text != model.generate("a", seed=seed + 1, temperature=1)
+    assert model.generate("a", seed=seed) == model.generate("a", seed=seed)
 
 
 @pytest.mark.parametrize("seed", [2**64, -(2**64), 10**30])
@@ -275,14 +278,24 @@ def test_code_in_a_checkpoint_is_refused_and_not_run(
         content["hyper_parameters"] = code
     path = saved(tmp_path, code if place == "alone" else content)
     if place == "pickle":
-        path.write_bytes(pickle.dumps(code))
+        path.write_bytes(pickle.dumps(code, protocol=2))
         pickle.loads(path.read_bytes())
     else:
         torch.load(path, weights_only=False)
     assert marker.exists()  # it does run where nothing stops it
     marker.unlink()
-    refusal(path)
+    with pytest.raises(UserError) as caught:
+        load(path)
+    assert str(path) in str(caught.value)
     assert not marker.exists()
+
+
+@pytest.mark.parametrize("text", [False, True])
+def test_a_refusal_does_not_advise_to_run_the_code(tmp_path: Path, text: bool) -> None:
+    path = saved(tmp_path, {**content_of(model_of()), "more": Touch(tmp_path / "marker")})
+    if text:
+        path.write_text("想要有直升机\n", encoding="utf-8")
+    assert "arbitrary code" not in refusal(path)
 
 
 def test_a_truncated_checkpoint(tmp_path: Path) -> None:
@@ -293,6 +306,7 @@ def test_a_truncated_checkpoint(tmp_path: Path) -> None:
         refusal(path)
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize(
     "content",
     [
@@ -321,6 +335,7 @@ def test_an_archive_that_is_no_checkpoint(tmp_path: Path) -> None:
     refusal(path)
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 def test_damaged_bytes_never_give_another_error(tmp_path: Path) -> None:
     small = Vocabulary("abc")
     path = saved(tmp_path, content_of(model_of(vocabulary=small)))
@@ -380,20 +395,17 @@ def test_a_card_of_another_architecture(tmp_path: Path) -> None:
     refusal(saved(tmp_path, content), "architecture.heads")
 
 
-@pytest.mark.parametrize("size", [0, -1, 1.5, "12", 10**19])
+@pytest.mark.parametrize("size", [0, -1, 1.5, "x", 10**19])
 def test_sizes_that_cannot_be(tmp_path: Path, size: Any) -> None:
     content = content_of(model_of())
     content["lyricgen"]["architecture"]["hidden_size"] = size
-    if size == "12":  # read as the number it is
-        assert load(saved(tmp_path, content)).network.architecture.hidden_size == 12
-    else:
-        refusal(saved(tmp_path, content))
+    refusal(saved(tmp_path, content))
 
 
 def test_shapes_that_do_not_fit(tmp_path: Path) -> None:
     content = content_of(model_of())
     content["lyricgen"]["architecture"]["hidden_size"] = 13
-    refusal(saved(tmp_path, content), "output.weight")
+    refusal(saved(tmp_path, content), "recurrence.blocks.0.weight_ih_l0")
     content = content_of(model_of())
     content["state_dict"]["model.output.bias"] = torch.zeros(10)
     refusal(saved(tmp_path, content), "output.bias")

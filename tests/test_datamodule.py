@@ -405,6 +405,15 @@ def test_held_out_lines_are_scored_one_by_one(lines: list[str], rows: int) -> No
     )
 
 
+def test_batches_of_held_out_lines_are_bounded_too() -> None:
+    # nineteen short lines beside a long one, each padded to it: 20 x 41 x 27 logits
+    data = names_module([*LETTERS[:19], LETTERS + LETTERS[:14]], 0, 0)
+    with constants(EVALUATION_LOGITS=41 * 27):  # the long line alone
+        batches = batches_of(data.evaluation_loader("train"))
+    for batch in batches:
+        assert batch.inputs.numel() * len(data.vocabulary) <= 41 * 27
+
+
 def test_without_held_out_parts_nothing_is_evaluated() -> None:
     data = text_module(LETTERS)
     assert data.val_dataloader() == []

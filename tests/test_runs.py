@@ -142,7 +142,7 @@ def test_disk_that_fills_up_while_training(train: Train, monkeypatch: pytest.Mon
         save(content, stream)
 
     monkeypatch.setattr(torch, "save", until_full)
-    done = train(*TINY, "optimizer.lr=0.0005")  # slow enough to be better each time
+    done = train(*TINY, "data.val_fraction=0", "data.test_fraction=0")  # better each time
     assert saved == [0, 0]
     assert done.status == 2
     [line] = done.err.splitlines()
@@ -159,11 +159,13 @@ def test_disk_that_fills_up_while_training(train: Train, monkeypatch: pytest.Mon
 
 def test_last_checkpoint_is_of_the_last_epoch(train: Train) -> None:
     """Even where the best one is older, as with steps that overshoot."""
-    done = train(*TINY, "trainer.max_epochs=3")
+    done = train(*TINY, "trainer.max_epochs=3", "optimizer.lr=0.03")
     assert done.directory is not None, done.err
     assert done.summary["best_epoch"] == 1
     folder = done.directory / "checkpoints"
-    epochs = [torch.load(folder / name, weights_only=True)["epoch"] for name in ("best.ckpt", "last.ckpt")]
+    epochs = [
+        torch.load(folder / name, weights_only=True)["epoch"] for name in ("best.ckpt", "last.ckpt")
+    ]
     assert epochs == [0, 2]  # Lightning counts from 0
 
 

@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 IGNORED = -100  # the target of padding, as in torch.nn.functional.cross_entropy
 LONGEST_STREAM = 200_000  # characters of held-out text that are read as one row
 ROW = 20_000  # about so many characters a row beyond that
-EVALUATION_LOGITS = 2**22  # rows x steps x vocabulary of one evaluation batch, at most
-EVALUATION_LINES = 256  # lines scored at once
+EVALUATION_LOGITS = 2**22  # rows x steps x vocabulary that one evaluation batch aims at
+EVALUATION_LINES = 256  # lines scored at once, at most
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def cut(ids: Tensor, windows: Windows) -> Batch:
     else:
         characters = ids[positions.clamp_(max=len(ids) - 1)].long()
         padding = steps[:-1] >= windows.lengths.to(ids.device, non_blocking=True)[:, None]
-        # padded inputs repeat an ordinary character, so that they are valid whatever the layout
+        # padded inputs are an ordinary character, valid whatever the layout
         inputs = characters[:, :-1].masked_fill(padding, 0)
         targets = characters[:, 1:].masked_fill(padding, IGNORED)
     return Batch(inputs, targets, starts, windows.starts_stream, windows.num_characters)
@@ -165,7 +165,9 @@ def evaluation_sampler(part: Part, vocabulary_size: int) -> Sampler:
     A stream past 200,000 characters is cut into rows, each from state zero; the log says so.
     """
     if part.line_starts is not None:
-        return LineSampler(part.line_starts, part.line_lengths, EVALUATION_LINES, seed=None)
+        longest = int(part.line_lengths.max())
+        lines = min(EVALUATION_LINES, max(1, EVALUATION_LOGITS // (longest * vocabulary_size)))
+        return LineSampler(part.line_starts, part.line_lengths, lines, seed=None)
     rows = 1
     if len(part.ids) > LONGEST_STREAM:
         rows = len(part.ids) // ROW

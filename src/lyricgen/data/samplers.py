@@ -160,7 +160,7 @@ class LineSampler:
         seed: of the shuffle.
 
     Raises:
-        UserError: fewer lines than one batch.
+        UserError: fewer lines than one batch, when they are shuffled for training.
     """
 
     def __init__(

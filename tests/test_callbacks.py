@@ -1,0 +1,678 @@
+"""What watches a training: samples, figures, n-grams, the progress report, the clock."""
+
+import csv
+import io
+import itertools
+import logging
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Literal, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import pytorch_lightning as pl
+import torch
+from rich.console import Console
+
+from lyricgen import console as terminal
+from lyricgen.callbacks import progress
+from lyricgen.callbacks.baseline import Baseline
+from lyricgen.callbacks.perplexity import EpochLog, Perplexity, Throughput
+from lyricgen.callbacks.progress import ProgressReport
+from lyricgen.callbacks.samples import Sample, Samples, choose_prefixes
+from lyricgen.console import ConsoleHandler
+from lyricgen.data.corpus import Corpus
+from lyricgen.data.datamodule import CharacterDataModule
+from lyricgen.data.parts import make_parts
+from lyricgen.data.samplers import ConsecutiveSampler, LineSampler, Sampler
+from lyricgen.data.vocabulary import Vocabulary
+from lyricgen.errors import UserError
+from lyricgen.model.cells import LstmOptions
+from lyricgen.model.checkpoint import TrainedModel
+from lyricgen.model.language_model import Architecture, DepthOptions, LanguageModel, ModelOptions
+from lyricgen.model.module import LanguageModelModule
+from lyricgen.model.ngram import NgramCounts, NgramModel
+
+Floats = npt.NDArray[np.float64]
+Layout = Literal["stream", "lines"]
+LAYOUTS: tuple[Layout, ...] = ("stream", "lines")
+
+pytestmark = pytest.mark.filterwarnings(
+    # about a step-wise log that lyricgen does not keep, and Lightning's own use of torch
+    "ignore:The number of training batches",
+    "ignore::FutureWarning:pytorch_lightning.utilities._pytree",
+    "ignore:.*treespec.*is deprecated",
+)
+
+
+def network_of(vocabulary: Vocabulary, layout: Layout) -> LanguageModel:
+    torch.manual_seed(0)
+    return LanguageModel(
+        Architecture(
+            vocabulary_size=len(vocabulary),
+            start_symbol=layout == "lines",
+            layers=1,
+            hidden_size=12,
+            cell=LstmOptions(kind="lstm", forget_bias=1.0),
+            depth=DepthOptions(dropout=0.0, residual=False),
+            model=ModelOptions(
+                input="embedding",
+                embedding_size=None,
+                tie_weights=False,
+                dropout=0.0,
+                init="torch",
+                output_bias="zero",
+            ),
+        )
+    )
+
+
+def datamodule_of(text: str, layout: Layout, held_out: float = 0.2) -> CharacterDataModule:
+    vocabulary = Vocabulary.of(text)
+    corpus = Corpus("test", "line" if layout == "lines" else "text", text)
+    parts = make_parts(
+        corpus,
+        vocabulary,
+        layout=layout,
+        val_fraction=held_out,
+        test_fraction=held_out,
+        split_seed=0,
+    )
+    train = parts["train"]
+    sampler: Sampler = (
+        LineSampler(train.line_starts, train.line_lengths, 8, seed=0)
+        if train.line_starts is not None
+        else ConsecutiveSampler(len(train.ids), 4, 10)
+    )
+    return CharacterDataModule(vocabulary, parts, sampler)
+
+
+def module_of(datamodule: CharacterDataModule, layout: Layout) -> LanguageModelModule:
+    return LanguageModelModule(
+        network_of(datamodule.vocabulary, layout),
+        optimizer=partial(torch.optim.Adam, lr=0.02),
+        schedule=lambda _: None,
+        label_smoothing=0.0,
+        card={},
+    )
+
+
+def trainer_of(tmp_path: Path, *callbacks: pl.Callback, **options: Any) -> pl.Trainer:
+    return pl.Trainer(
+        **{"max_epochs": 1, **options},
+        accelerator="cpu",
+        logger=False,
+        callbacks=list(callbacks),
+        default_root_dir=tmp_path,
+        num_sanity_val_steps=0,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+    )
+
+
+def names(count: int, seed: int = 0) -> str:
+    """Lines with habits that both a network and n-grams can learn."""
+    generator = np.random.default_rng(seed)
+    syllables = ["sau", "rus", "ty", "ra", "no", "don", "tri", "ce"]
+    lines = ["".join(generator.choice(syllables, generator.integers(1, 5))) for _ in range(count)]
+    return "".join(f"{line}\n" for line in lines)
+
+
+# Samples
+
+
+def samples_of(text: str, layout: Layout, tmp_path: Path, **options: Any) -> Samples:
+    """The callback as it stands when training on the text starts; it has drawn nothing."""
+    datamodule = datamodule_of(text, layout, held_out=0)
+    network = network_of(datamodule.vocabulary, layout)
+    model = TrainedModel(network, datamodule.vocabulary, layout, lowercase=False)
+    settings = {"every_n_epochs": 1, "prefixes": [""], "count": 1, "length": 20, "seed": 1}
+    samples = Samples(model, tmp_path / "s.jsonl", temperature=1.0, **{**settings, **options})
+    trainer: Any = SimpleNamespace(datamodule=datamodule, is_global_zero=False)
+    samples.on_train_start(trainer, pl.LightningModule())
+    return samples
+
+
+def sample(text: str, prefix: str = "") -> Sample:
+    return Sample(step=1, epoch=1, prefix=prefix, strategy="greedy", seed=1, text=text)
+
+
+SONG = "春天来了\n你在哪里\n\n想要和你\n" * 8
+
+
+@pytest.mark.parametrize(
+    ("texts", "share"),
+    [
+        (["春天来了\n没有的事\n"], 1 / 2),
+        (["春天来了\n你在哪里\n"], 1.0),
+        (["春天来\n天来了\n来"], 0.0),  # parts of lines are no lines
+        (["春天来了"], None),  # cut off at the length: nobody knows how it goes on
+        (["没有\n春天来了"], 0.0),
+        (["\n\n春天来了\n\n\n没有\n"], 1 / 2),  # blank lines do not count
+        (["春天来了\n", "没有\n没有\n没有\n"], 1 / 4),  # of all lines, not a mean of shares
+        (["来了\n来了 你\n"], 0.0),
+        ([""], None),
+        ([], None),
+    ],
+)
+def test_copied_lines_of_a_stream(tmp_path: Path, texts: list[str], share: float | None) -> None:
+    samples = samples_of(SONG, "stream", tmp_path)
+    assert samples.copied_fraction([sample(text) for text in texts]) == share
+
+
+def test_lines_of_a_text_whose_newlines_became_spaces(tmp_path: Path) -> None:
+    samples = samples_of(SONG.replace("\n", " "), "stream", tmp_path)
+    assert samples.copied_fraction([sample("春天来了 没有的事 你在")]) == 1 / 2
+
+
+def test_words_of_a_line_are_no_lines(tmp_path: Path) -> None:
+    samples = samples_of("叮当一声 夜就开演\nto be or not\n" * 20, "stream", tmp_path)
+    assert samples.copied_fraction([sample("叮当一声 没有的事\nbe to\n")]) == 0.0
+    assert samples.copied_fraction([sample("叮当一声 夜就开演\nbe to\n")]) == 1 / 2
+
+
+@pytest.mark.parametrize(
+    ("texts", "share"),
+    [
+        (["triceratops"], 1.0),
+        (["triceratop", "triceratopsus", "ceratops"], 0.0),
+        (["triceratops", "mei", "yi", "no"], 3 / 4),
+        (["mei", ""], 1.0),  # an empty line is none
+        (["mei", "x" * 20], 1.0),  # as long as may be: cut off
+        ([""], None),
+    ],
+)
+def test_copied_lines_of_a_list(tmp_path: Path, texts: list[str], share: float | None) -> None:
+    samples = samples_of("triceratops\nmei\nyi\nx\n" * 5, "lines", tmp_path)
+    assert samples.copied_fraction([sample(text) for text in texts]) == share
+
+
+def test_copied_lines_of_a_list_with_spaces(tmp_path: Path) -> None:
+    samples = samples_of("new york\nlos angeles\nrome\n" * 5, "lines", tmp_path)
+    assert samples.copied_fraction([sample("new york"), sample("rome")]) == 1.0
+    assert samples.copied_fraction([sample("york"), sample("rome")]) == 1 / 2
+
+
+def test_prefix_counts_to_the_length(tmp_path: Path) -> None:
+    """A line that stopped by itself is whole, with its prefix."""
+    samples = samples_of("triceratops\nmei\n" * 5, "lines", tmp_path, length=8)
+    assert samples.copied_fraction([sample("triceratops", prefix="tric")]) == 1.0
+    assert samples.copied_fraction([sample("triceratops", prefix="tri")]) is None
+
+
+def test_held_out_lines_are_not_copied(tmp_path: Path) -> None:
+    text = "".join(f"{a}{b}\n" for a, b in itertools.product("abcdefgh", repeat=2))
+    datamodule = datamodule_of(text, "lines", held_out=0.25)
+    samples = samples_of(text, "lines", tmp_path)
+    trainer: Any = SimpleNamespace(datamodule=datamodule, is_global_zero=False)
+    samples.on_train_start(trainer, pl.LightningModule())
+    copied = {line for line in text.split() if samples.copied_fraction([sample(line)]) == 1.0}
+    ids = datamodule.parts["train"].ids
+    kept = ids[ids < len(datamodule.vocabulary)].tolist()
+    wanted = "".join(datamodule.vocabulary.characters[i] for i in kept).split()
+    assert copied == set(wanted)
+    assert len(copied) == 32
+
+
+def test_each_drawing_has_numbers_of_its_own(tmp_path: Path) -> None:
+    samples = samples_of(SONG, "stream", tmp_path, prefixes=["春", "你"], count=2)
+    drawn = [samples.draw(step, 0) for step in (0, 1, 2)]
+    for step, texts in enumerate(drawn):
+        assert [s.prefix for s in texts] == ["春", "你", "春", "春", "你", "你"]
+        assert [s.strategy for s in texts] == ["greedy"] * 2 + ["temperature 1"] * 4
+        assert {s.step for s in texts} == {step}
+        assert all(s.text.startswith(s.prefix) and len(s.text) == 21 for s in texts)
+        assert texts == samples.draw(step, 0)
+        assert texts[:2] == [Sample(**{**vars(s), "step": step, "seed": texts[0].seed})
+                             for s in drawn[0][:2]]  # fmt: skip
+    random = [s.text for texts in drawn for s in texts[2:]]
+    assert len(set(random)) == len(random)
+
+
+def model_with(characters: str, layout: Layout = "stream", lowercase: bool = False) -> TrainedModel:
+    vocabulary = Vocabulary.of(characters + "\n")
+    return TrainedModel(network_of(vocabulary, layout), vocabulary, layout, lowercase)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "characters", "layout", "text", "chosen"),
+    [
+        (["春", "天来"], "春天来", "stream", "春天来", ["春", "天来"]),
+        (["b"], "abc", "lines", "abc\n", ["b"]),  # the user's own, for lists too
+        (None, "分开不", "stream", "不分开", ["分开", "不分开"]),
+        (None, "分开", "stream", "分开", ["分开"]),
+        (None, "分不", "stream", "\n \n不分\n", ["不分"]),
+        (None, "abc", "stream", "cab", ["ca"]),
+        (None, "分开不", "lines", "分开\n不\n", [""]),
+        ([], "abc", "lines", "abc\n", [""]),
+        ([], "分开", "stream", "分开", ["分开"]),
+    ],
+)
+def test_prefixes(
+    wanted: list[str] | None, characters: str, layout: Layout, text: str, chosen: list[str]
+) -> None:
+    assert choose_prefixes(wanted, model_with(characters, layout), text) == chosen
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_prefix_of_unknown_characters(layout: Layout) -> None:
+    with pytest.raises(UserError, match="'Ω'"):
+        choose_prefixes(["ab", "aΩ"], model_with("abc", layout), "abc\n")
+
+
+def test_prefix_is_taken_as_generate_takes_it() -> None:
+    model = model_with("abcé", "stream", lowercase=True)
+    [prefix] = choose_prefixes(["ABe\u0301"], model, "abcé")
+    assert model.generate(prefix, length=3) == model.generate("abé", length=3)
+
+
+def test_prefix_that_no_line_can_have() -> None:
+    with pytest.raises(UserError, match="newline"):
+        choose_prefixes(["a\nb"], model_with("ab", "lines"), "ab\n")
+
+
+# The epoch's row
+
+
+def test_rows_may_bring_new_columns(tmp_path: Path) -> None:
+    logged: list[tuple[dict[str, float], int]] = []
+    logger = SimpleNamespace(log_metrics=lambda figures, step: logged.append((figures, step)))
+    trainer: Any = SimpleNamespace(loggers=[logger], is_global_zero=True)
+    log = EpochLog(tmp_path / "metrics.csv")
+    epochs: list[dict[str, float]] = [
+        {"train/loss": 2.5, "train/perplexity": 12.0},
+        {"train/loss": 2.25, "val/loss": 3.5, "samples/copied_fraction": 0.0},
+        {"val/loss": float("inf"), "train/loss": 2.0},
+    ]
+    for epoch, figures in enumerate(epochs):
+        trainer.current_epoch, trainer.global_step = epoch, 10 * (epoch + 1)
+        trainer.callback_metrics = {name: torch.tensor(value) for name, value in figures.items()}
+        log.on_train_epoch_end(trainer, pl.LightningModule())
+        with (tmp_path / "metrics.csv").open(encoding="utf-8", newline="") as stream:
+            rows = list(csv.DictReader(stream))
+        assert len(rows) == epoch + 1  # whole after each epoch
+    assert list(rows[0]) == [
+        "epoch", "step", "train/loss", "train/perplexity", "val/loss", "samples/copied_fraction",
+    ]  # fmt: skip
+    assert [row["step"] for row in rows] == ["10", "20", "30"]
+    assert [int(row["epoch"]) - int(rows[0]["epoch"]) for row in rows] == [0, 1, 2]
+    read = [
+        {name: float(v) for name, v in row.items() if v and name not in {"epoch", "step"}}
+        for row in rows
+    ]
+    assert read == epochs
+    assert logged == [(figures, 10 * (i + 1)) for i, figures in enumerate(epochs)]
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.csv"]
+
+
+@pytest.mark.parametrize("silent", ["no path", "another rank"])
+def test_rows_that_are_not_written(tmp_path: Path, silent: str) -> None:
+    trainer: Any = SimpleNamespace(
+        loggers=[], current_epoch=0, global_step=3, callback_metrics={"train/loss": 1.5},
+        is_global_zero=silent == "no path",
+    )  # fmt: skip
+    log = EpochLog(None if silent == "no path" else tmp_path / "metrics.csv")
+    log.on_train_epoch_end(trainer, pl.LightningModule())
+    assert log.rows[0]["train/loss"] == 1.5  # the end of the run reads them all the same
+    assert list(tmp_path.iterdir()) == []
+
+
+# N-grams, and the mixture
+
+
+def network_nats(network: LanguageModel, ids: list[int]) -> Floats:
+    """-ln p of each character but the first, read one by one."""
+    network.eval()
+    nats, state = [], None
+    with torch.no_grad():
+        for before, after in itertools.pairwise(ids):
+            logits, state = network(torch.tensor([[before]]), state)
+            nats.append(-float(torch.log_softmax(logits[0, 0].double(), dim=-1)[after]))
+    return np.array(nats)
+
+
+def both_nats(
+    network: LanguageModel, datamodule: CharacterDataModule, part: str, order: int
+) -> tuple[Floats, Floats]:
+    """The network's and the n-gram's nats of the same characters, in order."""
+    size = len(datamodule.vocabulary)
+    counts = NgramCounts(datamodule.parts["train"].ids.numpy(), size, order)
+    ngram = NgramModel(counts, order, "kneser_ney").nats(datamodule.parts[part].ids.numpy())
+    ids = datamodule.parts[part].ids.tolist()
+    if datamodule.parts[part].line_starts is None:
+        return network_nats(network, ids), ngram[1:]
+    starts = [i for i, symbol in enumerate(ids) if symbol == size]
+    lines = [ids[a:b] for a, b in itertools.pairwise([*starts, len(ids)])]
+    network_scores = np.concatenate([network_nats(network, line) for line in lines])
+    return network_scores, ngram[[i for i, symbol in enumerate(ids) if symbol != size]]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_networks_and_the_n_grams_figures_are_of_the_same_characters(
+    tmp_path: Path, layout: Layout
+) -> None:
+    datamodule = datamodule_of(names(120), layout)
+    module = module_of(datamodule, layout)
+    baseline = Baseline(4)
+    trainer = trainer_of(tmp_path, Perplexity(), baseline, max_epochs=6)
+    trainer.fit(module, datamodule)
+    assert "val/mixture_perplexity" not in trainer.callback_metrics  # the weights still change
+    drawn = float(trainer.callback_metrics["val/ngram_perplexity"])
+    trainer.validate(module, datamodule, verbose=False)
+    figures = dict(trainer.callback_metrics)
+    trainer.test(module, datamodule, verbose=False)
+    figures |= trainer.callback_metrics
+
+    for part in ("val", "test"):
+        for order in range(1, 5):
+            network, ngram = both_nats(module.model, datamodule, part, order)
+            found = baseline.perplexities[part]["kneser_ney"][order - 1]
+            assert found == pytest.approx(np.exp(ngram.mean()), rel=1e-12)
+        assert len(network) == module.totals[part].characters == len(ngram)
+        assert float(figures[f"{part}/perplexity"]) == pytest.approx(
+            np.exp(network.mean()), rel=1e-5
+        )
+    by_order = baseline.perplexities["val"]["kneser_ney"]
+    assert baseline.best_order == by_order.index(min(by_order)) + 1
+    assert drawn == pytest.approx(min(by_order), rel=1e-12)
+    assert float(figures["test/ngram_perplexity"]) == pytest.approx(
+        baseline.perplexities["test"]["kneser_ney"][baseline.best_order - 1], rel=1e-12
+    )
+    _check_mixture(baseline, module, datamodule, figures)
+
+
+def _check_mixture(
+    baseline: Baseline,
+    module: LanguageModelModule,
+    datamodule: CharacterDataModule,
+    figures: dict[str, Any],
+) -> None:
+    def loss(weight: float, network: Floats, ngram: Floats) -> float:
+        mixed = weight * np.exp(-network) + (1 - weight) * np.exp(-ngram)
+        return float(-np.log(mixed).mean())
+
+    val = both_nats(module.model, datamodule, "val", baseline.best_order)
+    grid = np.linspace(0, 1, 2001)
+    losses = [loss(weight, *val) for weight in grid]
+    weight = float(grid[int(np.argmin(losses))])
+    assert 0.01 < weight < 0.99  # else the mixture would show nothing
+    assert baseline.network_weight == pytest.approx(weight, abs=1e-3)
+    assert float(figures["val/mixture_perplexity"]) == pytest.approx(np.exp(min(losses)), rel=1e-5)
+    test = both_nats(module.model, datamodule, "test", baseline.best_order)
+    # the weight is validation's
+    assert baseline.network_weight is not None
+    assert float(figures["test/mixture_perplexity"]) == pytest.approx(
+        np.exp(loss(baseline.network_weight, *test)), rel=1e-5
+    )
+    assert min(losses) < min(val[0].mean(), val[1].mean())
+
+
+def test_witten_bell_stands_beside_it() -> None:
+    datamodule = datamodule_of(names(120), "stream")
+    baseline = Baseline(3)
+    baseline.count(datamodule)
+    train, val = (datamodule.parts[part].ids.numpy() for part in ("train", "val"))
+    counts = NgramCounts(train, len(datamodule.vocabulary), 3)
+    for order in (1, 2, 3):
+        nats = NgramModel(counts, order, "witten_bell").nats(val)[1:]
+        found = baseline.perplexities["val"]["witten_bell"][order - 1]
+        assert found == pytest.approx(np.exp(nats.mean()), rel=1e-12)
+
+
+def test_nothing_held_out_nothing_to_compare() -> None:
+    baseline = Baseline(3)
+    baseline.count(datamodule_of(names(50), "stream", held_out=0))
+    assert baseline.perplexities == {}
+
+
+# The progress report
+
+
+class Untouchable:
+    """Whoever asks it for anything would make the program wait for the device."""
+
+    def __getattribute__(self, name: str) -> NoReturn:
+        raise AssertionError(f"asked for {name}")
+
+    __float__ = __getitem__ = __iter__ = __len__ = __getattribute__  # type: ignore[assignment]
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Stands still, and goes on as told."""
+    now = [1000.0]
+
+    def go_on(seconds: float) -> None:
+        now[0] += seconds
+
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    return go_on
+
+
+def watched() -> Any:
+    return SimpleNamespace(
+        is_global_zero=True, max_epochs=3, num_training_batches=20, current_epoch=0,
+        global_step=0, callback_metrics=Untouchable(),
+    )  # fmt: skip
+
+
+def batch(report: ProgressReport, trainer: Any, index: int) -> None:
+    nothing: Any = Untouchable()
+    trainer.global_step += 1
+    report.on_train_batch_end(trainer, nothing, nothing, nothing, index)
+
+
+def epoch_end(report: ProgressReport, trainer: Any, **figures: float) -> None:
+    trainer.callback_metrics = {
+        name.replace("_", "/", 1): torch.tensor(value) for name, value in figures.items()
+    }
+    report.on_train_epoch_end(trainer, pl.LightningModule())
+    trainer.callback_metrics = Untouchable()
+
+
+def test_plain_lines_without_a_terminal(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    clock: Callable[[float], None],
+) -> None:
+    shown = io.StringIO()
+    monkeypatch.setattr(progress, "get_console", lambda: Console(file=shown))
+    caplog.set_level(logging.INFO, "lyricgen")
+    report, trainer = ProgressReport(), watched()
+    report.on_train_start(trainer, pl.LightningModule())
+    for index in range(20):
+        batch(report, trainer, index)
+        clock(1.0)
+    epoch_end(report, trainer, train_perplexity=1234.56, val_perplexity=50.25)
+    clock(5.0)
+    trainer.current_epoch = 1
+    batch(report, trainer, 0)
+    epoch_end(report, trainer, train_perplexity=3.0, train_chars_per_second=12345.6)
+    report.on_train_end(trainer, pl.LightningModule())
+    assert [record.getMessage() for record in caplog.records] == [
+        "epoch 1/3: step 12 of 20",  # it was silent for more than ten seconds
+        "epoch 1/3: train perplexity 1,234.6, val perplexity 50.2",
+        "epoch 2/3: train perplexity 3.0, 12,346 characters/s",
+    ]
+    assert shown.getvalue() == ""
+
+
+def test_a_bar_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    clock: Callable[[float], None],
+) -> None:
+    screen = Console(force_terminal=True, file=io.StringIO(), width=120)
+    monkeypatch.setattr(progress, "get_console", lambda: screen)
+    caplog.set_level(logging.INFO, "lyricgen")
+    report, trainer = ProgressReport(), watched()
+    report.on_train_start(trainer, pl.LightningModule())
+    for index in range(20):
+        clock(1.0)
+        batch(report, trainer, index)
+    epoch_end(report, trainer, train_perplexity=1234.56, val_perplexity=50.25)
+    trainer.current_epoch = 1
+    clock(1.0)
+    batch(report, trainer, 0)
+    report.on_train_end(trainer, pl.LightningModule())
+    shown = screen.file.getvalue()  # type: ignore[attr-defined]
+    assert "epoch 2/3" in shown
+    assert "train perplexity 1,234.6, val perplexity 50.2" in shown
+    assert "━" in shown
+    assert shown.rstrip().endswith("\x1b[2K")  # the bar is wiped off
+    assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")  # the cursor is back
+    assert caplog.records == []  # no lines beside it
+
+
+def test_the_bar_is_not_drawn_for_every_batch(
+    monkeypatch: pytest.MonkeyPatch, clock: Callable[[float], None]
+) -> None:
+    screen = Console(force_terminal=True, file=io.StringIO())
+    monkeypatch.setattr(progress, "get_console", lambda: screen)
+    drawn: list[int] = []
+    monkeypatch.setattr(
+        progress.Progress, "update", lambda self, task, **fields: drawn.append(fields["completed"])
+    )
+    report, trainer = ProgressReport(), watched()
+    report.on_train_start(trainer, pl.LightningModule())
+    for index in range(100):
+        batch(report, trainer, index)
+        clock(0.01)
+    report.on_train_end(trainer, pl.LightningModule())
+    assert 3 <= len(drawn) <= 6
+
+
+def test_the_bar_is_closed_when_training_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Console(force_terminal=True, file=io.StringIO())
+    monkeypatch.setattr(progress, "get_console", lambda: screen)
+    for _ in range(2):  # a console can hold one live bar: a second run would fail
+        report = ProgressReport()
+        report.on_train_start(watched(), pl.LightningModule())
+        report.on_exception(watched(), pl.LightningModule(), RuntimeError())
+        report.on_train_end(watched(), pl.LightningModule())
+    shown = screen.file.getvalue()  # type: ignore[attr-defined]
+    assert shown.count("\x1b[?25l") == shown.count("\x1b[?25h") == 2
+
+
+def test_only_one_process_reports(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    clock: Callable[[float], None],
+) -> None:
+    screen = Console(force_terminal=True, file=io.StringIO())
+    monkeypatch.setattr(progress, "get_console", lambda: screen)
+    caplog.set_level(logging.INFO, "lyricgen")
+    report, trainer = ProgressReport(), watched()
+    trainer.is_global_zero = False
+    report.on_train_start(trainer, pl.LightningModule())
+    clock(60.0)
+    batch(report, trainer, 0)
+    epoch_end(report, trainer, train_perplexity=3.0)
+    report.on_train_end(trainer, pl.LightningModule())
+    assert screen.file.getvalue() == ""  # type: ignore[attr-defined]
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_messages_are_printed_as_they_are(
+    monkeypatch: pytest.MonkeyPatch, is_terminal: bool
+) -> None:
+    screen = Console(force_terminal=is_terminal, file=io.StringIO(), width=30)
+    monkeypatch.setattr(terminal, "get_console", lambda: screen)
+    message = "[bold]歌[/bold] /usr/bin 'text' 1.5 True :smile:\n" + "long " * 30
+    handler = ConsoleHandler()
+    handler.emit(logging.LogRecord("lyricgen", logging.INFO, "", 1, "%s", (message,), None))
+    assert screen.file.getvalue() == message + "\n"  # type: ignore[attr-defined]
+
+
+def test_messages_stand_above_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Console(force_terminal=True, file=io.StringIO(), width=80)
+    monkeypatch.setattr(terminal, "get_console", lambda: screen)
+    monkeypatch.setattr(progress, "get_console", lambda: screen)
+    report = ProgressReport()
+    report.on_train_start(watched(), pl.LightningModule())
+    record = logging.LogRecord("lyricgen", logging.INFO, "", 1, "分开 / 不分开", (), None)
+    ConsoleHandler().emit(record)
+    report.on_train_end(watched(), pl.LightningModule())
+    shown = screen.file.getvalue()  # type: ignore[attr-defined]
+    message = shown.index("分开 / 不分开\n")
+    # the line of the bar is wiped before the message is written, and the bar drawn again after it
+    assert shown.rindex("\x1b[2K", 0, message) > shown.index("━")
+    assert "━" in shown[message:]
+
+
+# The clock
+
+
+class Slow(pl.Callback):
+    """Lets training steps take a second, and all that belongs to validation very long."""
+
+    def __init__(self, clock: Callable[[float], None]) -> None:
+        self.clock = clock
+        self.steps = 0
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        self.clock(1.0)
+        self.steps += 1
+
+    def on_validation_epoch_start(self, *_: Any) -> None:
+        self.clock(100.0)
+
+    def on_validation_batch_start(self, *_: Any) -> None:
+        self.clock(1000.0)
+
+    def on_validation_epoch_end(self, *_: Any) -> None:
+        self.clock(100.0)
+
+    def on_train_epoch_start(self, *_: Any) -> None:
+        self.clock(0.5)
+
+
+@pytest.mark.parametrize("every", [1.0, 3])  # validation after the epoch, and every three batches
+def test_speed_is_that_of_training(
+    tmp_path: Path, clock: Callable[[float], None], every: float
+) -> None:
+    datamodule = datamodule_of(names(120), "stream")
+    module = module_of(datamodule, "stream")
+    throughput, slow = Throughput(), Slow(clock)
+    trainer = trainer_of(tmp_path, throughput, slow, max_epochs=2, val_check_interval=every)
+    trainer.fit(module, datamodule)
+    batches = len(datamodule.sampler)
+    assert slow.steps == 2 * batches
+    characters = module.totals["train"].characters
+    assert characters == batches * 4 * 10
+    found = float(trainer.callback_metrics["train/chars_per_second"])
+    assert found == pytest.approx(characters / (batches + 0.5), rel=1e-9)
+    assert throughput.characters_per_second == pytest.approx(found, rel=1e-9)
+    assert throughput.characters == 2 * characters
+
+
+def test_the_runs_speed_is_of_all_characters(clock: Callable[[float], None]) -> None:
+    """Not a mean of the epochs' speeds."""
+    datamodule = datamodule_of(names(50), "stream")
+    module = module_of(datamodule, "stream")
+    throughput = Throughput()
+    assert throughput.characters_per_second == 0.0
+    trainer: Any = SimpleNamespace(
+        strategy=SimpleNamespace(root_device=torch.device("cpu")), callback_metrics={},
+        optimizers=[torch.optim.SGD(module.parameters(), lr=0.25)], num_training_batches=4,
+    )  # fmt: skip
+    clock(7.0)
+    for characters, seconds in ((100, 10.0), (300, 2.0)):
+        module.totals["train"].reset()
+        throughput.on_train_epoch_start(trainer)
+        clock(seconds)
+        module.totals["train"].add(torch.tensor(1.0), characters)
+        module.gradient_norm_total = torch.tensor(6.0)
+        throughput.on_train_epoch_end(trainer, module)
+        clock(500.0)  # samples, checkpoints: no training either
+        assert float(trainer.callback_metrics["train/chars_per_second"]) == characters / seconds
+    assert throughput.characters_per_second == pytest.approx(400 / 12)
+    assert float(trainer.callback_metrics["train/grad_norm"]) == 6.0 / 4
+    assert float(trainer.callback_metrics["train/lr"]) == 0.25

@@ -1,0 +1,160 @@
+"""The bundled texts are what the README beside them promises."""
+
+import os
+import unicodedata
+import zipfile
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from lyricgen import build
+from lyricgen.config import parse
+from lyricgen.data.corpus import Corpus
+from lyricgen.data.sources import corpus_path
+from lyricgen.train import CONFIG_DIRECTORY
+
+
+def corpus(*overrides: str) -> Corpus:
+    with initialize_config_dir(str(CONFIG_DIRECTORY), version_base="1.3"):
+        config = compose("train", overrides=list(overrides))
+    options = parse(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
+    return build.build_corpus(options.data)
+
+
+@pytest.fixture(scope="module")
+def lyrics() -> Corpus:
+    return corpus()  # the default
+
+
+@pytest.fixture(scope="module")
+def dino() -> Corpus:
+    return corpus("data=dino")
+
+
+def songs_of(text: str) -> list[list[str]]:
+    return [song.split("\n") for song in text.strip("\n").split("\n\n")]
+
+
+def longest_return(lines: list[str]) -> int:
+    """Of the blocks of lines that come back later in the song, the longest; they do not overlap."""
+    longest = 0
+    for first in range(len(lines)):
+        for second in range(first + 1, len(lines)):
+            length = 0
+            while (
+                second + length < len(lines)
+                and first + length < second
+                and lines[first + length] == lines[second + length]
+            ):
+                length += 1
+            longest = max(longest, length)
+    return longest
+
+
+def test_lyrics_are_large_enough(lyrics: Corpus) -> None:
+    assert lyrics.unit == "text"
+    assert len(lyrics.text) >= 15_000
+    assert len(set(lyrics.text)) >= 1_000
+    assert len(songs_of(lyrics.text)) >= 60
+
+
+def test_lyrics_are_parted_by_single_blank_lines(lyrics: Corpus) -> None:
+    assert "\n\n\n" not in lyrics.text
+    lines = lyrics.text.split("\n")
+    assert all(line == line.strip() for line in lines)
+    songs = songs_of(lyrics.text)
+    assert min(len(song) for song in songs) >= 8
+    assert len({tuple(song) for song in songs}) == len(songs)
+
+
+def test_choruses_come_back_within_songs(lyrics: Corpus) -> None:
+    returns = [longest_return(song) for song in songs_of(lyrics.text)]
+    assert min(returns) >= 2
+    assert longest_return([*"abcdabxabc"]) == 3  # the measure itself
+    assert longest_return([*"aaaa"]) == 2
+    assert longest_return([*"abc"]) == 0
+
+
+def test_songs_are_of_their_own(lyrics: Corpus) -> None:
+    """What comes back comes back within a song: two songs share next to no line."""
+    held = Counter(line for song in songs_of(lyrics.text) for line in set(song))
+    shared = sum(count > 1 for count in held.values())
+    assert shared / len(held) < 0.01
+
+
+def test_lyrics_are_chinese(lyrics: Corpus) -> None:
+    chinese = sum(
+        unicodedata.name(one).startswith("CJK UNIFIED") for one in lyrics.text if one.strip()
+    )
+    assert chinese / sum(not one.isspace() for one in lyrics.text) > 0.95
+
+
+def test_names_are_many_and_none_twice(dino: Corpus) -> None:
+    names = dino.lines
+    assert dino.unit == "line"
+    assert len(names) >= 1_200
+    assert len(set(names)) == len(names)  # lower-cased, so not even up to case
+    assert all(name.isalpha() and name.isascii() for name in names)
+    assert len(set(dino.text)) == 27  # a to z and the newline
+
+
+def test_names_are_sorted_one_a_line() -> None:
+    content = corpus_path("dino").read_bytes().decode("ascii")
+    names = content.splitlines()
+    assert content == "".join(f"{name}\n" for name in names)
+    assert names == sorted(names)
+    assert all(name[0].isupper() and name[1:].islower() for name in names)
+
+
+def test_names_are_of_dinosaurs(dino: Corpus) -> None:
+    known = """tyrannosaurus triceratops velociraptor stegosaurus diplodocus iguanodon compsognathus
+    parasaurolophus micropachycephalosaurus ankylosaurus spinosaurus xiongguanlong zuul"""
+    others = "pteranodon quetzalcoatlus dimetrodon plesiosaurus ichthyosaurus mosasaurus"
+    assert set(known.split()) <= set(dino.lines)
+    assert not set(others.split()) & set(dino.lines)
+
+
+def test_read_as_they_lie_in_the_package(lyrics: Corpus, dino: Corpus) -> None:
+    assert lyrics.text == corpus_path("lyrics").read_text("utf-8")
+    assert dino.text == corpus_path("dino").read_text("utf-8").lower()
+
+
+def test_free_for_anything() -> None:
+    folder = corpus_path("lyrics").parent
+    assert folder == corpus_path("dino").parent
+    readme = (folder / "README.md").read_text("utf-8")
+    for part in ("CC0", "creativecommons.org/publicdomain/zero/1.0", "lyrics.txt", "dino.txt"):
+        assert part in readme
+    assert {path.name for path in folder.iterdir()} == {"README.md", "lyrics.txt", "dino.txt"}
+    assert f"{len(songs_of(corpus_path('lyrics').read_text('utf-8')))} song" in readme
+
+
+def published(name: str) -> Path:
+    directory = os.environ.get("LYRICGEN_DATA")
+    path = Path(directory or "") / name
+    if not directory or not path.is_file():
+        pytest.skip(f"{name} is not in LYRICGEN_DATA={directory}")
+    return path
+
+
+def test_no_line_is_somebody_elses(lyrics: Corpus) -> None:
+    """Of five characters on, with or without the spaces."""
+    with zipfile.ZipFile(published("jaychou_lyrics.txt.zip")) as archive:
+        theirs = archive.read("jaychou_lyrics.txt").decode("utf-8")
+    taken = {"".join(line.split()) for line in theirs.splitlines()}
+    assert len(taken) > 2_000
+    ours = {"".join(line.split()) for line in lyrics.text.split("\n")}
+    assert {line for line in ours if len(line) >= 5} & taken == set()
+
+
+def test_names_are_not_the_courses_list(dino: Corpus) -> None:
+    """Single names are facts and coincide; the list, its order and its doubles are another one."""
+    theirs = [line.strip().lower() for line in published("dinos.txt").read_text("ascii").split()]
+    assert set(dino.lines) - set(theirs)
+    assert set(theirs) - set(dino.lines)
+    common = set(theirs) & set(dino.lines)
+    assert dino.lines != theirs
+    assert len(common) < len(set(theirs))

@@ -1,0 +1,218 @@
+"""Weights of another text's network, character by character."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from lyricgen.data.vocabulary import Vocabulary
+from lyricgen.errors import UserError
+from lyricgen.model.checkpoint import TrainedModel
+from lyricgen.model.language_model import LanguageModel
+from lyricgen.model.transfer import copy_weights
+from tests.test_language_model import architecture
+
+OLD, NEW = Vocabulary("abcdef"), Vocabulary("\nacfz")
+SHARED = "acf"
+H = 4
+EACH_CELL = pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+EACH_MODEL = pytest.mark.parametrize(
+    "options",
+    [
+        {"tie_weights": True},
+        {"embedding_size": 3},
+        {"input": "one_hot"},
+        {"input": "one_hot", "residual": True},
+        {"tie_weights": True, "residual": True},
+    ],
+    ids=["tied", "embedding", "one_hot", "one_hot_residual", "tied_residual"],
+)
+
+
+def network(
+    vocabulary: Vocabulary, cell: str = "gru", *, start: bool = False, seed: int = 0, **options: Any
+) -> LanguageModel:
+    torch.manual_seed(seed)
+    described = architecture(
+        cell,
+        vocabulary_size=len(vocabulary),
+        start_symbol=start,
+        hidden_size=options.pop("hidden_size", H),
+        layers=options.pop("layers", 2),
+        **options,
+    )
+    return LanguageModel(described).double()
+
+
+def trained(vocabulary: Vocabulary = OLD, *arguments: Any, **options: Any) -> TrainedModel:
+    start = options.get("start", False)
+    built = network(vocabulary, *arguments, seed=1, **options)
+    with torch.no_grad():  # an initial bias of the forget gate would hide what is copied
+        for parameter in built.parameters():
+            parameter.normal_()
+    return TrainedModel(built, vocabulary, "lines" if start else "stream", False)
+
+
+def copied(model: LanguageModel) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def along_characters(name: str, options: dict[str, Any]) -> int | None:
+    """Which dimension of a weight is the vocabulary's."""
+    if name in {"embedding.weight", "output.weight", "output.bias"}:
+        return 0
+    first_layer = name == "recurrence.blocks.0.weight_ih_l0"
+    return 1 if first_layer and options.get("input") == "one_hot" else None
+
+
+@EACH_CELL
+@EACH_MODEL
+@pytest.mark.parametrize("start_here", [False, True])
+@pytest.mark.parametrize("start_there", [False, True])
+def test_shared_characters_bring_their_weights_and_the_others_keep_theirs(
+    cell: str, options: dict[str, Any], start_here: bool, start_there: bool
+) -> None:
+    source = trained(OLD, cell, start=start_there, **options)
+    model = network(NEW, cell, start=start_here, **options)
+    before, there = copied(model), copied(source.network)
+    assert copy_weights(source, model, NEW) == 3
+    for name, after in model.state_dict().items():
+        dimension = along_characters(name, options)
+        if dimension is None:
+            assert torch.equal(after, there[name]), name
+            assert not torch.equal(after, before[name]), name
+            continue
+        for here, character in enumerate(NEW.characters):
+            got = after.select(dimension, here)
+            if character in SHARED:
+                row = OLD.characters.index(character)
+                assert torch.equal(got, there[name].select(dimension, row)), (name, character)
+            else:
+                assert torch.equal(got, before[name].select(dimension, here)), (name, character)
+        if name == "embedding.weight" and start_here:
+            wanted = there[name][len(OLD)] if start_there else before[name][len(NEW)]
+            assert torch.equal(after[len(NEW)], wanted)
+    for name, value in source.network.state_dict().items():
+        assert torch.equal(value, there[name])
+
+
+@EACH_CELL
+@EACH_MODEL
+@pytest.mark.parametrize("start", [False, True])
+def test_what_was_learnt_of_shared_characters_is_there(
+    cell: str, options: dict[str, Any], start: bool
+) -> None:
+    source = trained(OLD, cell, start=start, **options)
+    model = network(NEW, cell, start=start, **options)
+    copy_weights(source, model, NEW)
+    text = "facafcca"
+    there = [OLD.characters.index(character) for character in text]
+    here = [NEW.characters.index(character) for character in text]
+    if start:
+        there, here = [len(OLD), *there], [len(NEW), *here]
+    expected, _ = source.network(torch.tensor([there]))
+    logits, _ = model(torch.tensor([here]))
+    rows = [OLD.characters.index(character) for character in SHARED]
+    columns = [NEW.characters.index(character) for character in SHARED]
+    torch.testing.assert_close(logits[..., columns], expected[..., rows], rtol=1e-12, atol=1e-12)
+
+
+def test_the_same_vocabulary_brings_the_same_network() -> None:
+    source = trained(OLD, start=True, tie_weights=True)
+    model = network(OLD, start=True, tie_weights=True)
+    assert copy_weights(source, model, OLD) == len(OLD)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, source.network.state_dict()[name])
+
+
+def test_without_a_shared_character_only_the_rest_is_copied() -> None:
+    other = Vocabulary("xyz")
+    source = trained(OLD, start=True)
+    model = network(other, start=True)
+    before = copied(model)
+    assert copy_weights(source, model, other) == 0
+    after = model.state_dict()
+    assert torch.equal(after["output.weight"], before["output.weight"])
+    assert torch.equal(after["embedding.weight"][:3], before["embedding.weight"][:3])
+    start = source.network.state_dict()["embedding.weight"][len(OLD)]
+    assert torch.equal(after["embedding.weight"][3], start)
+    for name in after:
+        if name.startswith("recurrence."):
+            assert torch.equal(after[name], source.network.state_dict()[name])
+
+
+def test_the_network_still_learns_and_shares_no_memory_with_the_source() -> None:
+    source = trained(OLD, tie_weights=True)
+    model = network(NEW, tie_weights=True)
+    copy_weights(source, model, NEW)
+    assert model.embedding is not None
+    assert model.output_weight.data_ptr() == model.embedding.weight.data_ptr()
+    before = copied(source.network)
+    logits, _ = model(torch.tensor([[0, 1, 2, 3, 4]]))
+    logits.square().sum().backward()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            assert parameter.grad is not None
+            assert parameter.grad.any()
+            parameter.sub_(parameter.grad)
+    for name, value in source.network.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+@pytest.mark.parametrize(
+    ("there", "here", "named"),
+    [
+        ({"cell": "lstm"}, {"cell": "gru"}, ("cell=lstm there", "gru here")),
+        ({"layers": 1}, {"layers": 3}, ("layers=1 there", "3 here")),
+        ({"hidden_size": 5}, {}, ("hidden_size=5 there", "4 here")),
+        ({"residual": True}, {}, ("depth.residual=True there", "False here")),
+        ({"input": "one_hot"}, {}, ("model.input=one_hot there", "embedding here")),
+        ({"embedding_size": 3}, {}, ("model.embedding_size=3 there", "4 here")),
+        ({"tie_weights": True}, {}, ("model.tie_weights=True there", "False here")),
+        (
+            {"layers": 1, "cell": "rnn", "hidden_size": 7},
+            {},
+            ("cell=rnn", "layers=1", "hidden_size=7"),
+        ),
+    ],
+)
+def test_another_architecture_is_refused_by_its_keys(
+    there: dict[str, Any], here: dict[str, Any], named: tuple[str, ...]
+) -> None:
+    model = network(NEW, **here)
+    before = copied(model)
+    with pytest.raises(UserError) as caught:
+        copy_weights(trained(OLD, **there), model, NEW)
+    message = str(caught.value)
+    assert message.isprintable()
+    for part in ("init_from", *named):
+        assert part in message
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+def test_another_nonlinearity_is_refused() -> None:
+    relu: Any = {"kind": "rnn", "nonlinearity": "relu"}
+    with pytest.raises(UserError, match=r"cell\.nonlinearity"):
+        copy_weights(trained(OLD, relu), network(NEW, "rnn"), NEW)
+
+
+@pytest.mark.parametrize(
+    "here",
+    [
+        {"dropout": 0.5},
+        {"depth_dropout": 0.5},
+        {"init": "normal_0.01"},
+        {"output_bias": "unigram"},
+        {"embedding_size": H},
+        {"cell": {"kind": "lstm", "forget_bias": None}},
+    ],
+    ids=str,
+)
+def test_what_does_not_shape_the_network_may_differ(here: dict[str, Any]) -> None:
+    model = network(NEW, **{"cell": "lstm", **here})
+    source = trained(OLD, "lstm")
+    assert copy_weights(source, model, NEW) == 3
+    name = "recurrence.blocks.0.bias_ih_l0"
+    assert torch.equal(model.state_dict()[name], source.network.state_dict()[name])
