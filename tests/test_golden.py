@@ -1,0 +1,35 @@
+"""The default experiment, shortened, follows the curve on file.
+
+After a change that is meant to move it, write it anew with
+LYRICGEN_WRITE_GOLDEN=1 pytest tests/test_golden.py
+"""
+
+import csv
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Train
+
+GOLDEN = Path(__file__).parent / "golden" / "default.csv"
+COLUMNS = ("epoch", "train/loss", "val/loss", "train/grad_norm", "train/lr")
+
+
+def test_default_experiment_follows_its_curve(train: Train) -> None:
+    done = train("trainer=cpu", "data.max_chars=12000", "trainer.max_epochs=3")
+    assert done.directory is not None
+    with (done.directory / "metrics.csv").open(encoding="utf-8") as stream:
+        rows = [{name: row[name] for name in COLUMNS} for row in csv.DictReader(stream)]
+    if os.environ.get("LYRICGEN_WRITE_GOLDEN"):
+        with GOLDEN.open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+    with GOLDEN.open(encoding="utf-8") as stream:
+        golden = list(csv.DictReader(stream))
+    assert len(rows) == len(golden) == 3
+    for row, expected in zip(rows, golden, strict=True):
+        for name in COLUMNS:
+            # other processors round otherwise; a wrong gradient shows in the third digit
+            assert float(row[name]) == pytest.approx(float(expected[name]), rel=1e-3), name
