@@ -371,7 +371,10 @@ WRONG_ON_THE_COMMAND_LINE = [
     ("name=../b", "name", "'../b'"),
     ("trainer.accelerator=abacus", "abacus", "trainer.accelerator"),
     ("trainer.strategy=hope", "hope", "trainer.strategy"),
+    ("trainer.accelerator=tpu", "trainer.accelerator"),
     ("trainer.devices=0", "0", "trainer.devices"),
+    ("trainer.devices=-1", "-1", "trainer.devices"),
+    ("trainer.devices=two", "two", "trainer.devices"),
 ]
 
 
@@ -486,7 +489,7 @@ def test_sweep_with_a_mistake(train: Train) -> None:
     which, what = done.err.splitlines()
     assert which.startswith("Error executing job with overrides")
     assert "'hidden_size=0'" in which
-    assert what == "error: hidden_size=0: input should be greater than 0"
+    assert what.startswith("error: hidden_size=0: ")
     left = {path.name for path in Path("outputs").rglob("*") if path.is_file()}
     assert left <= {"multirun.yaml"}  # Hydra's own note of what the sweep was to be
 

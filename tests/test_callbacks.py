@@ -36,6 +36,7 @@ from lyricgen.model.checkpoint import TrainedModel
 from lyricgen.model.language_model import Architecture, DepthOptions, LanguageModel, ModelOptions
 from lyricgen.model.module import LanguageModelModule
 from lyricgen.model.ngram import NgramCounts, NgramModel
+from tests.conftest import TINY, Train
 
 Floats = npt.NDArray[np.float64]
 Layout = Literal["stream", "lines"]
@@ -308,6 +309,18 @@ def test_rows_may_bring_new_columns(tmp_path: Path) -> None:
     assert read == epochs
     assert logged == [(figures, 10 * (i + 1)) for i, figures in enumerate(epochs)]
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.csv"]
+
+
+@pytest.mark.parametrize("scheduler", ["cosine", "plateau"])
+def test_validation_every_other_epoch(train: Train, scheduler: str) -> None:
+    """The best epoch is one that was validated."""
+    done = train(*TINY, "trainer.check_val_every_n_epoch=2", "trainer.max_epochs=3",
+                 f"scheduler={scheduler}")  # fmt: skip
+    assert done.directory is not None, done.err
+    with (done.directory / "metrics.csv").open(encoding="utf-8", newline="") as stream:
+        validated = [bool(row["val/loss"]) for row in csv.DictReader(stream)]
+    assert validated == [False, True, False]
+    assert done.summary["best_epoch"] == 2
 
 
 @pytest.mark.parametrize("silent", ["no path", "another rank"])

@@ -1,5 +1,6 @@
 """Run directories: files are whole or not there, and summary.json tells how a run stands."""
 
+import contextlib
 import errno
 import json
 import math
@@ -13,6 +14,7 @@ import pytest
 import torch
 
 import lyricgen
+from lyricgen import build
 from lyricgen.callbacks.perplexity import Throughput
 from lyricgen.checkpoint_io import AtomicCheckpointIO
 from lyricgen.errors import UserError
@@ -288,6 +290,22 @@ def test_training_that_is_interrupted(train: Train, monkeypatch: pytest.MonkeyPa
     assert done.summary["status"] == "interrupted"
     # it has trained, so it is the newest run
     assert Path("outputs/latest.txt").read_text("utf-8") == f"{done.directory}\n"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+def test_what_breaks_before_training_leaves_no_nameless_directory(
+    train: Train, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    """Nothing at all, or a run that says how it ended."""
+
+    def stop(*_: object) -> NoReturn:
+        raise error
+
+    monkeypatch.setattr(build, "build_network", stop)
+    with contextlib.suppress(error):
+        assert train(*TINY).status == 130
+    begun_runs = {path.parent for path in Path("outputs").rglob(".hydra")}
+    assert begun_runs == {path.parent for path in Path("outputs").rglob("summary.json")}
 
 
 def test_training_that_diverges(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:

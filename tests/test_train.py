@@ -169,7 +169,7 @@ def test_init_from_goes_on_from_the_old_weights(train: Train) -> None:
 
 def test_the_best_checkpoint_holds_the_best_weights(train: Train) -> None:
     # a rate so high that the network is best before its last epoch
-    done = train(*TINY, "optimizer.lr=0.3", "scheduler=none", "trainer.max_epochs=4")
+    done = train(*TINY, "optimizer.lr=1", "scheduler=none", "trainer.max_epochs=4")
     assert done.directory is not None
     losses = [float(row["val/loss"]) for row in rows_of(done.directory)]
     best = losses.index(min(losses))

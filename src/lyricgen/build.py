@@ -139,13 +139,14 @@ def build_module(
     return LanguageModelModule(
         network,
         optimizer=partial(
-            build_optimizer, options.optimizer, fused=options.trainer.precision != "16-mixed"
+            build_optimizer, options.optimizer, fused="mixed" not in options.trainer.precision
         ),
         schedule=partial(
             build_scheduler,
             options.scheduler,
             monitor=monitored(datamodule),
             epochs=options.trainer.max_epochs,
+            validated_every=options.trainer.check_val_every_n_epoch,
             steps_per_epoch=min(
                 len(datamodule.sampler),
                 options.trainer.limit_train_batches or len(datamodule.sampler),

@@ -17,7 +17,7 @@ from pydantic import (
 
 from lyricgen.data.samplers import SamplerOptions
 from lyricgen.model.cells import CellOptions
-from lyricgen.model.language_model import DepthOptions, ModelOptions
+from lyricgen.model.language_model import DepthOptions, Layers, ModelOptions, Size
 from lyricgen.model.optimization import OptimizerOptions, SchedulerOptions
 from lyricgen.options import Options, validate
 
@@ -121,8 +121,8 @@ class TrainOptions(Options):
     """The whole configuration of a training run."""
 
     seed: int = Field(ge=0, lt=2**32)
-    layers: PositiveInt
-    hidden_size: PositiveInt
+    layers: Layers
+    hidden_size: Size
     name: str = Field(min_length=1)
     init_from: str | None
     cell: CellOptions

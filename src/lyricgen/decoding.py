@@ -100,7 +100,9 @@ def _draw(logits: Tensor, temperature: float, uniforms: Tensor) -> Tensor:
     """One character a row: (B, V), (B,) -> (B,)."""
     if temperature == 0:
         return logits.argmax(dim=-1)
-    cumulative = torch.softmax(logits.float() / temperature, dim=-1).cumsum(dim=-1)
+    # from the largest down, so that a temperature near 0 gives no infinity but the largest
+    below = logits.float() - logits.float().amax(dim=-1, keepdim=True)
+    cumulative = torch.softmax(below / max(temperature, 1e-30), dim=-1).cumsum(dim=-1)
     targets = uniforms[:, None] * cumulative[:, -1:]
     drawn = torch.searchsorted(cumulative, targets, right=True).squeeze(-1)
     return drawn.clamp_(max=logits.shape[-1] - 1)

@@ -7,3 +7,8 @@ class UserError(Exception):
     The message is one line that says what is wrong, where, and what to do. The commands print it
     alone on standard error and exit with status 2; from Python it is an ordinary exception.
     """
+
+
+def printable(text: str) -> str:
+    """The text with everything that could steer a terminal escaped, as repr() would."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

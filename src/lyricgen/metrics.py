@@ -75,7 +75,7 @@ def best_mixture_weight(network_nats: Tensor, ngram_nats: Tensor) -> float:
     Returns:
         w in [0, 1].
     """
-    ratio = torch.expm1(ngram_nats - network_nats)  # p_network / p_ngram - 1
+    ratio = torch.expm1((ngram_nats - network_nats).clamp(max=700))  # p_network / p_ngram - 1
     low, high = 0.0, 1.0
     for _ in range(50):
         middle = (low + high) / 2

@@ -4,7 +4,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from lyricgen.errors import UserError
+from lyricgen.errors import UserError, printable
 
 T = TypeVar("T")
 
@@ -33,23 +33,40 @@ def validate(schema: type[T] | Any, values: Any) -> Any:
 
 def _first_mistake(error: ValidationError, values: Any) -> str:
     first, *rest = error.errors(include_url=False)
-    path: list[str] = []
-    for part in first["loc"]:  # the kind of a union stands in the path too; the user never typed it
-        if isinstance(part, int) or (isinstance(values, dict) and part in values):
-            values = values[part]
-            path.append(str(part))
-        elif part == first["loc"][-1]:
-            path.append(str(part))
+    kind, message = first["type"], first["msg"].removeprefix("Value error, ").replace("\n", " ")
+    path = _typed_path(first["loc"], values)
+    if kind == "missing":
+        path.append(str(first["loc"][-1]))
     name = ".".join(path)
-    message = first["msg"].removeprefix("Value error, ").replace("\n", " ")
-    if first["type"] == "extra_forbidden":
+    shown = ""
+    if kind == "extra_forbidden":
         message = "there is no such option here"
-    elif first["type"] == "union_tag_invalid":
-        message = f"choose {name}= from {(first.get('ctx') or {}).get('expected_tags')}"
-    elif first["type"] == "missing":
+    elif kind == "missing":
         message = "is missing"
-    shown = "" if first["type"] in {"missing", "extra_forbidden"} else f"={first['input']!r}"
+    elif kind == "union_tag_invalid":
+        message = f"choose {name}= from {first['ctx']['expected_tags']}"
+    else:
+        shown = f"={first['input']!r}"
+        message = message[:1].lower() + message[1:]
     more = f" (and {len(rest)} more)" if rest else ""
-    if not name:
-        return f"{message}{more}"
-    return f"{name}{shown}: {message[:1].lower() + message[1:]}{more}"
+    return printable(f"{name}{shown}: {message}{more}" if name else f"{message}{more}")
+
+
+def _typed_path(location: tuple[int | str, ...], values: Any) -> list[str]:
+    """The keys that a user typed, without the kinds and types that pydantic adds for unions."""
+    path: list[str] = []
+    kind_passed = False
+    for part in location:
+        if isinstance(values, dict) and not kind_passed and values.get("kind") == part:
+            kind_passed = True
+            continue
+        inside = part in values if isinstance(values, dict) else _is_index(part, values)
+        if not inside:
+            break
+        path.append(str(part))
+        values, kind_passed = values[part], False
+    return path
+
+
+def _is_index(part: int | str, values: Any) -> bool:
+    return isinstance(part, int) and isinstance(values, list | tuple) and part < len(values)

@@ -47,9 +47,10 @@ def conclude(
         a name without a slash.
     """
     rows = _only(trainer, EpochLog).rows
-    best = min(rows, key=lambda row: row[monitor])
+    judged = [row for row in rows if monitor in row]
     checkpoint = getattr(trainer.checkpoint_callback, "best_model_path", "")
-    if checkpoint:
+    if checkpoint and judged:
+        best = min(judged, key=lambda row: row[monitor])
         module.model.load_state_dict(load(checkpoint).network.state_dict())
     else:
         best = rows[-1]  # no weights were kept but the last ones

@@ -46,13 +46,16 @@ class Perplexity(pl.Callback):
 
 
 class Throughput(pl.Callback):
-    """Training characters a second, validation left out; the gradient's mean norm; the rate."""
+    """Training characters a second, the mean norm of the gradient, and the learning rate.
+
+    Validation, sampling and checkpoints are left out of the seconds.
+    """
 
     def __init__(self) -> None:
         self.characters = 0
         self.seconds = 0.0
         self._epoch_seconds = 0.0
-        self._since = 0.0
+        self._since: float | None = None
 
     @property
     def characters_per_second(self) -> float:
@@ -62,17 +65,11 @@ class Throughput(pl.Callback):
     def on_train_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:
         """Start the epoch's clock."""
         del trainer
-        self._epoch_seconds = 0.0
         self._since = time.perf_counter()
 
     def on_validation_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Stop the clock."""
+        """Stop the clock: validation ends an epoch, and checkpoints are saved after it."""
         self._stop(trainer)
-
-    def on_validation_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Go on."""
-        del trainer
-        self._since = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Record the epoch."""
@@ -92,10 +89,12 @@ class Throughput(pl.Callback):
         record(trainer, figures)
 
     def _stop(self, trainer: pl.Trainer) -> None:
+        if self._since is None:
+            return
         if trainer.strategy.root_device.type == "cuda":
             torch.cuda.synchronize(trainer.strategy.root_device)
-        self._epoch_seconds += time.perf_counter() - self._since
-        self._since = time.perf_counter()
+        self._epoch_seconds = time.perf_counter() - self._since
+        self._since = None
 
 
 class EpochLog(pl.Callback):

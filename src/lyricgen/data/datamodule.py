@@ -26,7 +26,7 @@ EVALUATION_LOGITS = 2**22  # rows x steps x vocabulary that one evaluation batch
 EVALUATION_LINES = 256  # lines scored at once, at most
 
 
-@dataclass(frozen=True)
+@dataclass  # not frozen: Lightning copies its fields for some precisions
 class Batch:
     """One step's input and target characters."""
 

@@ -3,16 +3,20 @@
 B batch, T time steps, V vocabulary, E embedding, H hidden size, L layers.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from torch import Tensor, nn
 
 from lyricgen.errors import UserError
 from lyricgen.model.cells import CELLS, CellOptions, Lstm, State
 from lyricgen.options import Options
+
+# Limits that only a mistake or a hostile file goes past.
+Layers = Annotated[int, Field(ge=1, le=256)]
+Size = Annotated[int, Field(ge=1, le=2**16)]
 
 
 class DepthOptions(Options):
@@ -26,7 +30,7 @@ class ModelOptions(Options):
     """Options of `model=recurrent`: what surrounds the recurrence."""
 
     input: Literal["embedding", "one_hot"]
-    embedding_size: PositiveInt | None
+    embedding_size: Size | None
     tie_weights: bool
     dropout: float = Field(ge=0, lt=1)
     init: Literal["torch", "normal_0.01"]
@@ -36,10 +40,10 @@ class ModelOptions(Options):
 class Architecture(Options):
     """All that it takes to build the network again; a checkpoint holds it as plain values."""
 
-    vocabulary_size: PositiveInt
+    vocabulary_size: int = Field(ge=1, le=0x110000)
     start_symbol: bool  # lines begin with one more input symbol, id V
-    layers: PositiveInt
-    hidden_size: PositiveInt
+    layers: Layers
+    hidden_size: Size
     cell: CellOptions
     depth: DepthOptions
     model: ModelOptions
@@ -122,8 +126,8 @@ class LanguageModel(nn.Module):
         self.dropout = nn.Dropout(options.dropout)
         self.output = nn.Linear(hidden_size, self.vocabulary_size)
         if self.tied and self.embedding is not None:
-            with torch.no_grad():  # an output layer's scale: N(0, 1) rows would start far off
-                self.embedding.weight[: self.vocabulary_size] = self.output.weight
+            # an output layer's scale: rows of N(0, 1) would start far off
+            nn.init.uniform_(self.embedding.weight, -(hidden_size**-0.5), hidden_size**-0.5)
             self.output.weight = None  # type: ignore[assignment]
         if options.init == "normal_0.01":
             self._init_normal()

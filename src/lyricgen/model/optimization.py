@@ -69,7 +69,7 @@ def build_optimizer(
     Args:
         options: which one.
         parameters: what it changes.
-        fused: take torch's fused step, which cannot be had together with a gradient scaler.
+        fused: take torch's fused step; Lightning cannot clip it under mixed precision.
     """
     parameters = list(parameters)
     groups: list[dict[str, Any]] = [
@@ -88,6 +88,7 @@ def build_scheduler(
     monitor: str,
     epochs: int,
     steps_per_epoch: int,
+    validated_every: int = 1,
 ) -> dict[str, Any] | None:
     """Make Lightning's description of a schedule, or None for a constant learning rate.
 
@@ -97,12 +98,18 @@ def build_scheduler(
         monitor: the metric that a plateau is seen in.
         epochs: of the whole run.
         steps_per_epoch: optimizer steps.
+        validated_every: epochs between two values of the metric.
     """
     if isinstance(options, PlateauOptions):
         plateau = optim.lr_scheduler.ReduceLROnPlateau(
             optimizer, factor=options.factor, patience=options.patience, min_lr=options.min_lr
         )
-        return {"scheduler": plateau, "monitor": monitor, "interval": "epoch"}
+        return {
+            "scheduler": plateau,
+            "monitor": monitor,
+            "interval": "epoch",
+            "frequency": validated_every,
+        }
     if isinstance(options, CosineOptions):
         warmup = round(options.warmup_epochs * steps_per_epoch)
         total = max(epochs * steps_per_epoch, warmup + 1)

@@ -29,8 +29,10 @@ def copy_weights(source: TrainedModel, network: LanguageModel, vocabulary: Vocab
     old, new = source.network.state_dict(), network.state_dict()
     here, there = _described(network.architecture), _described(source.network.architecture)
     if here != there:
-        differing = [key for key in here if here[key] != there[key]]
-        told = ", ".join(f"{key}={there[key]} there and {here[key]} here" for key in differing)
+        differing = [key for key in here | there if here.get(key) != there.get(key)]
+        told = ", ".join(
+            f"{key}={there.get(key)} there and {here.get(key)} here" for key in differing
+        )
         raise UserError(f"init_from: the networks differ, {told}: choose the same")
     position = {character: i for i, character in enumerate(source.vocabulary.characters)}
     pairs = [
@@ -65,12 +67,16 @@ def _vocabulary_dimension(name: str, network: LanguageModel) -> int | None:
 def _described(architecture: Architecture) -> dict[str, object]:
     """What must agree, by the names that a user sets."""
     model, depth = architecture.model, architecture.depth
+    embedded = model.input == "embedding"
+    # of a cell's options, all but those that only its first weights depend on
+    cell = architecture.cell.model_dump(exclude={"kind", "forget_bias"})
     return {
         "cell": architecture.cell.kind,
+        **{f"cell.{name}": value for name, value in cell.items()},
         "layers": architecture.layers,
         "hidden_size": architecture.hidden_size,
         "depth.residual": depth.residual,
         "model.input": model.input,
-        "model.embedding_size": model.embedding_size or architecture.hidden_size,
-        "model.tie_weights": model.tie_weights,
+        "model.embedding_size": (model.embedding_size or architecture.hidden_size) * embedded,
+        "model.tie_weights": model.tie_weights and embedded,
     }
