@@ -215,7 +215,7 @@ def test_every_option_is_read_somewhere() -> None:
     options = {name for schema in all_classes(TrainOptions) for name in schema.model_fields}
     in_conf_only = {"name"}  # names the directory, by interpolation in conf/hydra
     assert options - read_names - in_conf_only == set()
-    assert "${name}" in (CONFIG_DIRECTORY / "hydra/output/lyricgen.yaml").read_text("utf-8")
+    assert "${name}" in (CONFIG_DIRECTORY / "train.yaml").read_text("utf-8")
 
 
 def test_corpus_of_lines_picks_its_sampler() -> None:

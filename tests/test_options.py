@@ -19,7 +19,7 @@ class Inner(Options):
 class Slow(Options):
     kind: Literal["slow"]
     rate: NonNegativeFloat
-    betas: tuple[Annotated[float, Field(lt=1)], float]
+    betas: tuple[Annotated[float, Field(lt=1)], float] = Field(strict=False)
     inner: Inner
 
 

@@ -4,7 +4,6 @@ from functools import partial
 
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import EarlyStopping, LambdaCallback, ModelCheckpoint
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.profilers import (
@@ -180,7 +179,7 @@ def build_trainer(
     callbacks = build_callbacks(options, datamodule, network, corpus, run)
     try:
         return _trainer(options, datamodule, run, loggers, callbacks)
-    except (MisconfigurationException, ValueError) as error:
+    except Exception as error:  # Lightning tells wrong arguments by many kinds of error
         raise UserError(
             f"trainer: {error}: look at trainer.accelerator={chosen.accelerator}, "
             f"trainer.devices={chosen.devices} and trainer.strategy={chosen.strategy}"
@@ -271,17 +270,12 @@ def build_callbacks(
     if chosen.progress.enabled:
         callbacks.append(ProgressReport())
     if chosen.checkpoint.enabled:
+        by_loss = monitored(datamodule)
+        saved = partial(ModelCheckpoint, run.checkpoints, enable_version_counter=False)
         callbacks.append(
-            ModelCheckpoint(
-                run.checkpoints,
-                filename="best",
-                monitor=monitored(datamodule),
-                save_last=True,
-                save_top_k=1,
-                enable_version_counter=False,
-                save_on_train_epoch_end=monitored(datamodule) == "train/loss",
-            )
+            saved(filename="best", monitor=by_loss, save_on_train_epoch_end=by_loss == "train/loss")
         )
+        callbacks.append(saved(filename="last", save_on_train_epoch_end=True))
     return callbacks
 
 

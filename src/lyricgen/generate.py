@@ -3,8 +3,9 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import NoReturn
 
-from lyricgen.errors import UserError
+from lyricgen.errors import UserError, printable
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -44,8 +45,14 @@ def _generate(options: argparse.Namespace) -> None:
     sys.stdout.flush()
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Say it in one line."""
+        self.exit(2, f"error: {printable(message)} (see --help)\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m lyricgen.generate",
         description="Print texts from a trained model.",
     )

@@ -12,7 +12,7 @@ T = TypeVar("T")
 class Options(BaseModel):
     """Plain, typed values without defaults: the defaults stand in conf/, in one place."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 def validate(schema: type[T] | Any, values: Any) -> Any:

@@ -11,6 +11,7 @@ from torch.utils.tensorboard.summary import hparams
 from lyricgen.callbacks.baseline import Baseline
 from lyricgen.callbacks.perplexity import EpochLog, Throughput
 from lyricgen.callbacks.samples import Samples
+from lyricgen.console import show
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.model.checkpoint import load
 from lyricgen.model.module import LanguageModelModule
@@ -106,20 +107,12 @@ def print_table(figures: dict[str, Any]) -> None:
         weight = figures["mixture_network_weight"]
         cells = (_shown(figures.get(f"{part}/mixture_perplexity")) for part in parts)
         table.add_row(f"mixture ({weight:.2f} network)", *cells)
-    console = get_console()
-    console.print(table)
-    console.print(
-        f"{figures['parameters']:,} parameters, {figures['chars_per_second']:,.0f} characters/s",
-        highlight=False,
-    )
+    get_console().print(table)
+    show(f"{figures['parameters']:,} parameters, {figures['chars_per_second']:,.0f} characters/s")
     for text in figures.get("samples", []):
-        console.print(
-            f"  {text.strip()}".replace("\n", " / "), markup=False, highlight=False, soft_wrap=True
-        )
+        show(f"  {text.strip()}".replace("\n", " / "))
     if figures["best_checkpoint"]:
-        console.print(
-            f"best checkpoint: {figures['best_checkpoint']}", markup=False, soft_wrap=True
-        )
+        show(f"best checkpoint: {figures['best_checkpoint']}")
 
 
 def begin_hyperparameters(trainer: pl.Trainer, options: dict[str, Any]) -> None:

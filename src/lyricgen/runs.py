@@ -77,7 +77,10 @@ class Run:
         record = self.directory / ".hydra"
         for path in (*record.glob("*.yaml"), self.directory / "train.log"):
             path.unlink(missing_ok=True)
-        for folder in (record, self.directory, *self.directory.parents[:2]):
+        outputs = outputs_directory().resolve()
+        here = self.directory.resolve()
+        above = [folder for folder in here.parents if outputs in folder.parents]
+        for folder in (record, here, *above):
             try:
                 folder.rmdir()
             except OSError:  # not empty: others' work

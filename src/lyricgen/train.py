@@ -1,8 +1,10 @@
 """Train a language model: python -m lyricgen.train [group=choice] [key=value]."""
 
+import errno
 import logging
 import os
 import sys
+import traceback
 import warnings
 from pathlib import Path
 from typing import Any, NoReturn
@@ -14,13 +16,15 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lyricgen.errors import UserError
+from lyricgen.errors import UserError, printable
 from lyricgen.runs import Run, outputs_directory
 
 log = logging.getLogger(__name__)
 
 # whether the user wants to see where errors come from; main() sets the variable for its own ends
 _DEBUG = os.environ.get("HYDRA_FULL_ERROR") == "1"
+
+_NO_PLACE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.ENOTDIR, errno.EEXIST}
 
 _PACKAGED = Path(__file__).parent / "conf"  # in a wheel
 _CHECKOUT = Path(__file__).parents[2] / "conf"  # in an editable install
@@ -87,7 +91,7 @@ def train(values: dict[str, Any], run: Run) -> float:
             log.info("init_from=%s: %d characters in common", options.init_from, shared)
         module = build.build_module(options, datamodule, network)
         trainer = build.build_trainer(options, datamodule, network, corpus, run)
-    except UserError:
+    except BaseException:
         run.discard()
         raise
     log.info(build.describe(options, corpus, datamodule, network))
@@ -121,8 +125,8 @@ def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that errors come here instead of Hydra's printing
     try:
         task()
-    except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
-        if _DEBUG:
+    except Exception as error:
+        if _DEBUG or not _mendable(error):
             raise
         _stop(error)
     except KeyboardInterrupt:
@@ -134,18 +138,29 @@ def _stop(error: Exception) -> NoReturn:
     sys.exit(2)
 
 
+def _mendable(error: Exception) -> bool:
+    """Whether the user can mend it; what Hydra refuses by a ValueError is about the options."""
+    if isinstance(error, UserError | HydraException | OmegaConfBaseException | OSError):
+        return True
+    in_training = any(
+        frame.f_code is train.__code__ for frame, _ in traceback.walk_tb(error.__traceback__)
+    )
+    return isinstance(error, ValueError) and not in_training
+
+
 def _one_line(error: Exception) -> str:
     """An error and its cause in one line, with a hint where Hydra's grammar is the hurdle."""
-    if isinstance(error, OSError):
-        return f"{error} (LYRICGEN_OUTPUTS=DIRECTORY sends runs to another place)"
     text = str(error).split("Config search path", maxsplit=1)[0]
-    cause = error.__cause__
-    if isinstance(error, HydraException) and cause is not None:
-        reason = str(cause).split("\n", maxsplit=1)[0]
+    if isinstance(error, OverrideParseException):
+        text = f"{error.override}: {text.split('See https://', maxsplit=1)[0]}"
+        if not error.override.isascii():
+            text += " (characters beyond ASCII need quotes: \"data.path='歌词.txt'\")"
+    elif isinstance(error, HydraException) and error.__cause__ is not None:
+        reason = str(error.__cause__).split("\n", maxsplit=1)[0]
         text += "" if reason in text else f" ({reason})"
-    if isinstance(error, OverrideParseException) and not error.override.isascii():
-        text += " (characters beyond ASCII need quotes: \"data.path='歌词.txt'\")"
-    return " ".join(text.split())
+    elif isinstance(error, OSError) and error.errno in _NO_PLACE:
+        text += " (LYRICGEN_OUTPUTS=DIRECTORY sends runs to another place)"
+    return printable(" ".join(text.split()))
 
 
 if __name__ == "__main__":

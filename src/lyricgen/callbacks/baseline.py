@@ -59,8 +59,9 @@ class Baseline(pl.Callback):
             }
             for part in held_out
         }
-        by_order = self.perplexities[held_out[0]]["kneser_ney"]
-        self.best_order = int(np.argmin(by_order)) + 1
+        self.best_order = self.max_order  # never chosen on the test part
+        if "val" in held_out:
+            self.best_order = int(np.argmin(self.perplexities["val"]["kneser_ney"])) + 1
         self._nats = {part: scores[part, "kneser_ney", self.best_order] for part in held_out}
 
     def best_perplexity(self, part: str) -> float:

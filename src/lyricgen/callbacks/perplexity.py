@@ -65,11 +65,17 @@ class Throughput(pl.Callback):
     def on_train_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:
         """Start the epoch's clock."""
         del trainer
+        self._epoch_seconds = 0.0
         self._since = time.perf_counter()
 
     def on_validation_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Stop the clock: validation ends an epoch, and checkpoints are saved after it."""
+        """Stop the clock."""
         self._stop(trainer)
+
+    def on_validation_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Go on if the epoch does; at its end, checkpoints are saved after validation."""
+        if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+            self._since = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Record the epoch."""
@@ -93,7 +99,7 @@ class Throughput(pl.Callback):
             return
         if trainer.strategy.root_device.type == "cuda":
             torch.cuda.synchronize(trainer.strategy.root_device)
-        self._epoch_seconds = time.perf_counter() - self._since
+        self._epoch_seconds += time.perf_counter() - self._since
         self._since = None
 
 

@@ -140,14 +140,22 @@ class Samples(pl.Callback):
             return frozenset()
         ids = datamodule.parts["train"].ids
         text = datamodule.vocabulary.decode(ids[ids < len(datamodule.vocabulary)])
-        return frozenset(_lines(text))
+        return frozenset(self._lines(text))
 
     def _whole_lines(self, sample: Sample) -> list[str]:
         if self.model.layout == "lines":
             whole = len(sample.text) - len(sample.prefix) < self.length
             return [sample.text] if whole and sample.text else []
         # the text was cut off at its length, so its last line need not be whole
-        return _lines(sample.text[: max(sample.text.rfind("\n"), sample.text.rfind(" ")) + 1])
+        return self._lines(sample.text[: sample.text.rfind(self._line_end) + 1])
+
+    def _lines(self, text: str) -> list[str]:
+        return [line for line in text.split(self._line_end) if line]
+
+    @property
+    def _line_end(self) -> str:
+        """What ends a line: spaces do where the corpus has them for newlines."""
+        return "\n" if "\n" in self.model.vocabulary.characters else " "
 
 
 def choose_prefixes(wanted: list[str] | None, model: TrainedModel, text: str) -> list[str]:
@@ -166,17 +174,13 @@ def choose_prefixes(wanted: list[str] | None, model: TrainedModel, text: str) ->
     """
     if wanted:
         for prefix in wanted:
-            model.vocabulary.encode(prefix)
+            model.encode_prefix(prefix)
         return wanted
     if model.layout == "lines":
         return [""]
     known = set(model.vocabulary.characters)
     spelled = [prefix for prefix in FAVOURITES if set(prefix) <= known]
     return spelled or [text.lstrip()[:2]]
-
-
-def _lines(text: str) -> list[str]:
-    return [line for line in text.replace(" ", "\n").split("\n") if line]
 
 
 def _write_texts(logger: TensorBoardLogger, samples: list[Sample]) -> None:

@@ -93,8 +93,8 @@ class TrainedModel:
                 raise UserError(f"{name}={value}: it must be at least {least}")
         if not 0 <= temperature < float("inf"):
             raise UserError(f"temperature={temperature}: it must be 0 or more")
-        prefixes = [self._normalised(prefix) for prefix in prefixes]
-        inputs = [self._inputs(prefix) for prefix in prefixes for _ in range(count)]
+        prefixes = [self.normalised(prefix) for prefix in prefixes]
+        inputs = [self.encode_prefix(prefix) for prefix in prefixes for _ in range(count)]
         stop = int(self.vocabulary.encode("\n")) if self.layout == "lines" else None
         rows = continue_texts(
             self.network,
@@ -110,11 +110,20 @@ class TrainedModel:
             for prefix, row in zip(repeated, rows, strict=True)
         ]
 
-    def _normalised(self, prefix: str) -> str:
+    def normalised(self, prefix: str) -> str:
+        """A prefix as the corpus would have it: composed, and lower-cased if that was."""
         return unicodedata.normalize("NFC", prefix.lower() if self.lowercase else prefix)
 
-    def _inputs(self, prefix: str) -> torch.Tensor:
-        """(P,) input ids: a line's start symbol, or a line break for a text without a prefix."""
+    def encode_prefix(self, prefix: str) -> torch.Tensor:
+        """What the network reads first, (P,) ids.
+
+        That is the prefix, after the start symbol in a model of lines; and for a running text
+        that is to begin with nothing, a line break.
+
+        Raises:
+            UserError: a character that the model does not know, or a newline for a model of lines.
+        """
+        prefix = self.normalised(prefix)
         if self.layout == "lines":
             if "\n" in prefix:
                 raise UserError("this model writes single lines: a prefix cannot hold a newline")

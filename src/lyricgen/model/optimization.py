@@ -26,7 +26,7 @@ class AdamOptions(Options):
 
     kind: Literal["adam", "adamw"]
     lr: PositiveFloat
-    betas: tuple[Beta, Beta]
+    betas: tuple[Beta, Beta] = Field(strict=False)  # YAML knows lists only
     weight_decay: NonNegativeFloat
 
 
