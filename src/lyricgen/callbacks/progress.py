@@ -34,7 +34,7 @@ class ProgressReport(pl.Callback):
                 TimeRemainingColumn(),
                 console=get_console(),
                 transient=True,
-                refresh_per_second=4,
+                auto_refresh=False,  # a thread that draws would slow the steps it draws over
             )
             total = (trainer.max_epochs or 1) * int(trainer.num_training_batches)
             self._task = self._bar.add_task("", total=total, figures="")
@@ -43,16 +43,17 @@ class ProgressReport(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, i: int
     ) -> None:
-        """Move the bar a few times a second; without one, speak up after a long silence."""
+        """Move the bar twice a second; without one, speak up after a long silence."""
         del pl_module, outputs, batch
         now = time.monotonic()
-        if self._bar is not None and now - self._drawn > 0.2:
+        if self._bar is not None and now - self._drawn > 0.5:
             self._drawn = now
             self._bar.update(
                 self._task,
                 completed=trainer.global_step,
                 description=f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}",
                 figures=self._figures,
+                refresh=True,
             )
         elif self._bar is None and now - self._spoke > SILENCE and trainer.is_global_zero:
             self._spoke = now
