@@ -536,11 +536,14 @@ def test_a_bar_on_a_terminal(
     report.on_train_end(trainer, pl.LightningModule())
     shown = screen.file.getvalue()  # type: ignore[attr-defined]
     assert "epoch 2/3" in shown
-    assert "train perplexity 1,234.6, val perplexity 50.2" in shown
+    assert "perplexity train 1,234.6, val 50.2" in shown
     assert "━" in shown
     assert shown.rstrip().endswith("\x1b[2K")  # the bar is wiped off
     assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")  # the cursor is back
-    assert caplog.records == []  # no lines beside it
+    # the line stays when the bar is gone
+    assert [record.getMessage() for record in caplog.records] == [
+        "epoch 1/3: train perplexity 1,234.6, val perplexity 50.2"
+    ]
 
 
 def test_the_bar_is_not_drawn_for_every_batch(
@@ -682,7 +685,7 @@ def test_the_runs_speed_is_of_all_characters(clock: Callable[[float], None]) -> 
         throughput.on_train_epoch_start(trainer)
         clock(seconds)
         module.totals["train"].add(torch.tensor(1.0), characters)
-        module.gradient_norm_total = torch.tensor(6.0)
+        module.gradient_norm_total, module.gradient_norms = torch.tensor(6.0), 4
         throughput.on_train_epoch_end(trainer, module)
         clock(500.0)  # samples, checkpoints: no training either
         assert float(trainer.callback_metrics["train/chars_per_second"]) == characters / seconds

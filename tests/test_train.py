@@ -178,6 +178,68 @@ def test_the_best_checkpoint_holds_the_best_weights(train: Train) -> None:
     assert done.summary["val/loss"] == losses[best]
 
 
+def test_a_run_that_diverges_says_so_and_fails(train: Train) -> None:
+    wild = ("optimizer=sgd", "optimizer.lr=1e38", "trainer.gradient_clip_val=null")
+    done = train(*TINY, *wild, "scheduler=none")
+    assert done.status == 2
+    assert "training diverged in epoch 1" in done.err
+    assert "optimizer.lr" in done.err
+    assert done.summary["status"] == "failed"
+    assert "diverged" in done.summary["reason"]
+
+
+def test_a_directory_with_a_run_is_not_trained_into(train: Train) -> None:
+    first = train(*TINY)
+    assert first.directory is not None
+    kept = (first.directory / "metrics.csv").read_text("utf-8")
+    again = train(*TINY, f"hydra.run.dir='{first.directory}'", "layers=2")
+    assert again.status == 2
+    assert "holds a run already" in again.err
+    assert (first.directory / "metrics.csv").read_text("utf-8") == kept
+    assert (first.directory / "train.log").exists()
+
+
+def test_several_devices_are_refused(train: Train) -> None:
+    done = train(*TINY, "trainer.devices=2")
+    assert done.status == 2
+    assert "trainer.devices=2" in done.err
+    assert done.directory is None
+
+
+def test_lines_of_a_users_text_are_samples_of_their_own(train: Train, tmp_path: Path) -> None:
+    names = [f"{a}{b}os" for a in "abcdefgh" for b in "klmnpqrs"]
+    (tmp_path / "names.txt").write_text("\n".join(names), "utf-8")
+    lines = (*TINY, "data=text", "data.path=names.txt", "data.unit=line")
+    by_itself = train(*lines)
+    assert by_itself.status == 0, by_itself.err
+    assert by_itself.directory is not None
+    assert all("\n" not in sample["text"] for sample in samples_of(by_itself.directory))
+    assert {sample["prefix"] for sample in samples_of(by_itself.directory)} == {""}
+    chosen = train(*lines, "sampler=consecutive")
+    assert chosen.directory is not None
+    assert {sample["prefix"] for sample in samples_of(chosen.directory)} != {""}
+
+
+@pytest.mark.parametrize("prefixes", ["['分开']", "['分开','我']"])
+def test_three_texts_of_the_best_weights_end_a_run(train: Train, prefixes: str) -> None:
+    done = train(*TINY, f"callbacks.samples.prefixes={prefixes}")
+    assert done.directory is not None
+    texts = done.summary["samples"]
+    assert len(texts) == 3
+    written = [sample["text"] for sample in samples_of(done.directory)]
+    assert all(text in written for text in texts)
+    if "我" in prefixes:
+        assert {text[0] for text in texts} == {"分", "我"}
+
+
+def test_a_terminal_without_chinese_is_no_obstacle(tmp_path: Path) -> None:
+    environment = {**os.environ, "LYRICGEN_OUTPUTS": str(tmp_path), "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-m", "lyricgen.train", *TINY, "trainer.max_epochs=1"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "\\u5206\\u5f00" in done.stdout
+
+
 def test_a_sweep_leaves_a_directory_a_job(train: Train) -> None:
     done = train("-m", *TINY, "trainer.max_epochs=1", "cell=rnn,gru")
     assert done.status == 0, done.err

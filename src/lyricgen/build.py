@@ -178,12 +178,18 @@ def build_trainer(
         )
     callbacks = build_callbacks(options, datamodule, network, corpus, run)
     try:
-        return _trainer(options, datamodule, run, loggers, callbacks)
+        trainer = _trainer(options, datamodule, run, loggers, callbacks)
     except Exception as error:  # Lightning tells wrong arguments by many kinds of error
         raise UserError(
             f"trainer: {error}: look at trainer.accelerator={chosen.accelerator}, "
             f"trainer.devices={chosen.devices} and trainer.strategy={chosen.strategy}"
         ) from error
+    if trainer.world_size > 1:
+        raise UserError(
+            f"trainer.devices={chosen.devices}: a run trains on one device: choose "
+            "trainer.devices=1, and sweep with -m for several runs"
+        )
+    return trainer
 
 
 def _trainer(

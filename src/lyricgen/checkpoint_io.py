@@ -1,11 +1,14 @@
 """Checkpoints on the disk: whole under their name, or not there."""
 
+import io
 import os
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning_fabric.plugins import TorchCheckpointIO
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+
+from lyricgen.files import replacing
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -26,13 +29,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         del storage_options
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{os.getpid()}")
-        try:
-            with temporary.open("wb") as stream:
-                torch.save(checkpoint, stream)
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(target)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        content = io.BytesIO()  # torch tells a full disk by an error of its own
+        torch.save(checkpoint, content)
+        with replacing(target) as stream:
+            stream.write(content.getbuffer())

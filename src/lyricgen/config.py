@@ -15,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from lyricgen.data.corpus import Newline, Unit
 from lyricgen.data.samplers import SamplerOptions
 from lyricgen.model.cells import CellOptions
 from lyricgen.model.language_model import DepthOptions, Layers, ModelOptions, Size
@@ -27,10 +28,10 @@ class DataOptions(Options):
 
     kind: Literal["lyrics", "dino", "jaychou", "coursera_dino", "text"]
     path: str | None
-    unit: Literal["text", "line"]
+    unit: Unit
     max_chars: PositiveInt | None
     lowercase: bool
-    newline: Literal["keep", "space"]
+    newline: Newline
     encoding: str
     max_bytes: PositiveInt
     batch_size: PositiveInt
@@ -143,6 +144,11 @@ class TrainOptions(Options):
             raise ValueError(
                 f"sampler=lines cannot serve data={self.data.kind}, which is running text: choose "
                 "sampler=consecutive or sampler=random, or data.unit=line"
+            )
+        if self.trainer.check_val_every_n_epoch > self.trainer.max_epochs:
+            raise ValueError(
+                f"trainer.check_val_every_n_epoch={self.trainer.check_val_every_n_epoch} is more "
+                f"than trainer.max_epochs={self.trainer.max_epochs}: nothing would be validated"
             )
         if "/" in self.name or "\0" in self.name:
             raise ValueError(f"name={self.name!r}: it names a directory and cannot hold '/'")

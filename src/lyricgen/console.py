@@ -1,8 +1,17 @@
 """The terminal: one rich console, shared by messages, tables and the progress bar."""
 
+import io
 import logging
+import sys
 
 from rich import get_console
+
+
+def prepare_streams() -> None:
+    """Let a terminal that cannot show a character show its number instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def show(text: str) -> None:
@@ -15,4 +24,7 @@ class ConsoleHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print the message."""
-        show(self.format(record))
+        try:
+            show(self.format(record))
+        except Exception:  # as logging.Handler has it: a message never ends the work
+            self.handleError(record)

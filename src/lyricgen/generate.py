@@ -5,18 +5,20 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+from lyricgen.console import prepare_streams
 from lyricgen.errors import UserError, printable
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command; what the user can mend is one line and exit status 2."""
+    prepare_streams()
     options = _parser().parse_args(arguments)
     try:
         _generate(options)
     except UserError as error:
         if options.debug:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:  # the reader, `head` say, has seen enough
         sys.stderr.close()

@@ -1,8 +1,10 @@
 """The end of a run: the best epoch's figures, beside the baselines, in one table."""
 
+import math
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 from rich import box, get_console
 from rich.table import Table
@@ -10,17 +12,21 @@ from torch.utils.tensorboard.summary import hparams
 
 from lyricgen.callbacks.baseline import Baseline
 from lyricgen.callbacks.perplexity import EpochLog, Throughput
-from lyricgen.callbacks.samples import Samples
+from lyricgen.callbacks.samples import Samples, one_line
 from lyricgen.console import show
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.model.checkpoint import load
 from lyricgen.model.module import LanguageModelModule
 
-SHOWN_SAMPLES = 3
 # The columns of the HPARAMS tab, the same for every run, and the figures they show.
 SUMMARY_METRICS = {
     "summary/best_val_perplexity": "val/perplexity",
     "summary/test_perplexity": "test/perplexity",
+    "summary/train_perplexity": "train/perplexity",
+    "summary/val_ngram_perplexity": "val/ngram_perplexity",
+    "summary/test_ngram_perplexity": "test/ngram_perplexity",
+    "summary/val_mixture_perplexity": "val/mixture_perplexity",
+    "summary/test_mixture_perplexity": "test/mixture_perplexity",
     "summary/parameters": "parameters",
     "summary/chars_per_second": "chars_per_second",
     "summary/wall_seconds": "wall_seconds",
@@ -48,8 +54,13 @@ def conclude(
         a name without a slash.
     """
     rows = _only(trainer, EpochLog).rows
-    judged = [row for row in rows if monitor in row]
-    checkpoint = getattr(trainer.checkpoint_callback, "best_model_path", "")
+    judged = [row for row in rows if not math.isnan(row.get(monitor, math.nan))]
+    saved = [
+        each.best_model_path
+        for each in trainer.checkpoint_callbacks
+        if isinstance(each, ModelCheckpoint) and each.monitor == monitor
+    ]
+    checkpoint = saved[0] if saved else ""
     if checkpoint and judged:
         best = min(judged, key=lambda row: row[monitor])
         module.model.load_state_dict(load(checkpoint).network.state_dict())
@@ -71,9 +82,10 @@ def conclude(
         figures["mixture_network_weight"] = baseline.network_weight
     samples = _find(trainer, Samples)
     if samples is not None:
-        drawn = samples.draw(trainer.global_step, figures["best_epoch"])
-        random = [sample for sample in drawn if sample.strategy != "greedy"]
-        figures["samples"] = [sample.text for sample in random[:SHOWN_SAMPLES]]
+        drawn = samples.draw(int(best["step"]), figures["best_epoch"])
+        if not samples.due(figures["best_epoch"]):
+            samples.write(trainer, drawn)
+        figures["samples"] = [sample.text for sample in samples.few(drawn)]
     return figures
 
 
@@ -110,7 +122,7 @@ def print_table(figures: dict[str, Any]) -> None:
     get_console().print(table)
     show(f"{figures['parameters']:,} parameters, {figures['chars_per_second']:,.0f} characters/s")
     for text in figures.get("samples", []):
-        show(f"  {text.strip()}".replace("\n", " / "))
+        show(f"  {one_line(text)}")
     if figures["best_checkpoint"]:
         show(f"best checkpoint: {figures['best_checkpoint']}")
 

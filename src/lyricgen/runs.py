@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lyricgen.errors import UserError
+from lyricgen.files import write_atomically
 
 SUMMARY = "summary.json"
 LATEST = "latest.txt"
@@ -23,24 +24,6 @@ LATEST = "latest.txt"
 def outputs_directory() -> Path:
     """Where all runs go: $LYRICGEN_OUTPUTS, else outputs/ under the current directory."""
     return Path(os.environ.get("LYRICGEN_OUTPUTS") or "outputs")
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a whole text file or, if anything goes wrong, leave what was there.
-
-    Raises:
-        OSError: the disk is full or may not be written.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 class Run:
@@ -72,8 +55,15 @@ class Run:
         }
         self._write()
 
+    @property
+    def taken(self) -> bool:
+        """Whether a run has left its summary in the directory before."""
+        return (self.directory / SUMMARY).exists()
+
     def discard(self) -> None:
         """Leave nothing behind of a run that never began: Hydra's record and log, empty folders."""
+        if self.taken:
+            return
         record = self.directory / ".hydra"
         for path in (*record.glob("*.yaml"), self.directory / "train.log"):
             path.unlink(missing_ok=True)
@@ -126,7 +116,8 @@ def read_summary(directory: Path) -> dict[str, Any]:
     try:
         summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"'{path}' cannot be read ({error}): name a run's directory") from error
+        shown = repr(str(path))
+        raise UserError(f"{shown} cannot be read ({error}): name a run's directory") from error
     here = summary.get("host") == socket.gethostname()
     if summary.get("status") == "running" and here and not _alive(summary.get("process", 0)):
         summary["status"] = "killed"
@@ -142,9 +133,9 @@ def newest_checkpoint() -> Path:
     outputs = outputs_directory()
     try:
         directory = Path((outputs / LATEST).read_text(encoding="utf-8").strip())
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise UserError(
-            f"no run found in '{outputs}': train one (python -m lyricgen.train), name a "
+            f"no run found in {str(outputs)!r}: train one (python -m lyricgen.train), name a "
             "checkpoint, or set LYRICGEN_OUTPUTS"
         ) from error
     return checkpoint_in(directory)
@@ -167,7 +158,7 @@ def checkpoint_in(path: Path) -> Path:
     if newest is not None:
         return newest
     found = "is not there" if not path.exists() else "has no checkpoints/best.ckpt"
-    raise UserError(f"'{path}' {found}: name a checkpoint or a run's directory")
+    raise UserError(f"{str(path)!r} {found}: name a checkpoint or a run's directory")
 
 
 def _alive(process: int) -> bool:

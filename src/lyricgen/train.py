@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import re
 import sys
 import traceback
 import warnings
@@ -16,6 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from lyricgen.console import prepare_streams
 from lyricgen.errors import UserError, printable
 from lyricgen.runs import Run, outputs_directory
 
@@ -50,6 +52,10 @@ def task(config: DictConfig) -> float:
     in_sweep = hydra_config.mode == RunMode.MULTIRUN
     directory = Path(hydra_config.runtime.output_dir)
     values: Any = OmegaConf.to_container(config, resolve=True)
+    named = any(override.startswith("sampler=") for override in hydra_config.overrides.task)
+    by_default = hydra_config.runtime.choices["sampler"] == "consecutive" and not named
+    if by_default and values["data"]["unit"] == "line":
+        values["sampler"] = {"kind": "lines"}  # data=text told to be lines: one sample a line
     try:
         return train(values, Run(directory, Path(hydra_config.sweep.dir) if in_sweep else None))
     except (UserError, OSError) as error:
@@ -66,22 +72,28 @@ def train(values: dict[str, Any], run: Run) -> float:
         run: its directory exists.
 
     Returns:
-        The best held-out perplexity; the best training perplexity where nothing is held out.
+        The best held-out perplexity; the training perplexity where nothing is held out, and the
+        last one where no checkpoint is kept.
 
     Raises:
         UserError: a wrong option, or a text that cannot be used.
     """
-    # torch and Lightning take seconds, which --help and --cfg job need not wait for
-    from lightning_fabric.utilities.seed import seed_everything
-
-    from lyricgen import build, results
-    from lyricgen.config import parse
-    from lyricgen.model.checkpoint import load
-    from lyricgen.model.transfer import copy_weights
-
-    _quiet_lightning()
     try:
+        # torch and Lightning take seconds, which --help and --cfg job need not wait for
+        from pytorch_lightning import seed_everything
+
+        from lyricgen import build, results
+        from lyricgen.config import parse
+        from lyricgen.model.checkpoint import load
+        from lyricgen.model.transfer import copy_weights
+
+        _quiet_lightning()
         options = parse(values)
+        if run.taken:
+            raise UserError(
+                f"{str(run.directory)!r} holds a run already: leave hydra.run.dir out, or name "
+                "another directory"
+            )
         seed_everything(options.seed, verbose=False)
         corpus = build.build_corpus(options.data)
         datamodule = build.build_datamodule(options, corpus)
@@ -105,6 +117,8 @@ def train(values: dict[str, Any], run: Run) -> float:
     except BaseException as error:
         stopped = isinstance(error, KeyboardInterrupt | SystemExit)
         run.interrupt() if stopped else run.fail(f"{type(error).__name__}: {error}")
+        if stopped:
+            log.info("interrupted; the run so far is in %s", run.directory)
         if isinstance(error, SystemExit):  # Lightning's answer to Ctrl-C
             raise KeyboardInterrupt from error
         raise
@@ -122,6 +136,7 @@ def _quiet_lightning() -> None:
 
 def main() -> None:
     """Run the command; what the user can mend is one line and exit status 2."""
+    prepare_streams()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that errors come here instead of Hydra's printing
     try:
         task()
@@ -151,6 +166,8 @@ def _mendable(error: Exception) -> bool:
 def _one_line(error: Exception) -> str:
     """An error and its cause in one line, with a hint where Hydra's grammar is the hurdle."""
     text = str(error).split("Config search path", maxsplit=1)[0]
+    # Hydra's advice to add a key helps nobody here: there are no others
+    text = re.sub(r"To append to your config use \S+", "--cfg job lists all keys.", text)
     if isinstance(error, OverrideParseException):
         text = f"{error.override}: {text.split('See https://', maxsplit=1)[0]}"
         if not error.override.isascii():

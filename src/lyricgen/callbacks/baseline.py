@@ -43,17 +43,15 @@ class Baseline(pl.Callback):
             return
         size = len(datamodule.vocabulary)
         counts = NgramCounts(parts["train"].ids.numpy(), size, self.max_order)
-        scores = {
-            (part, smoothing, order): ngram_nats(NgramModel(counts, order, smoothing), parts[part])
-            for part in held_out
+        models = {
+            smoothing: [NgramModel(counts, n + 1, smoothing) for n in range(self.max_order)]
             for smoothing in SMOOTHINGS
-            for order in range(1, self.max_order + 1)
         }
         self.perplexities = {
             part: {
                 smoothing: [
-                    perplexity(float(scores[part, smoothing, order].nanmean()))
-                    for order in range(1, self.max_order + 1)
+                    perplexity(float(ngram_nats(model, parts[part]).nanmean()))
+                    for model in models[smoothing]
                 ]
                 for smoothing in SMOOTHINGS
             }
@@ -62,7 +60,8 @@ class Baseline(pl.Callback):
         self.best_order = self.max_order  # never chosen on the test part
         if "val" in held_out:
             self.best_order = int(np.argmin(self.perplexities["val"]["kneser_ney"])) + 1
-        self._nats = {part: scores[part, "kneser_ney", self.best_order] for part in held_out}
+        best = models["kneser_ney"][self.best_order - 1]
+        self._nats = {part: ngram_nats(best, parts[part]) for part in held_out}
 
     def best_perplexity(self, part: str) -> float:
         """Perplexity of the best order on a held-out part."""
@@ -127,7 +126,7 @@ class Baseline(pl.Callback):
         self._network_nats[positions[counted].cpu()] = nats[counted].double().cpu()
 
     def _scored(self, part: str) -> tuple[Tensor, Tensor]:
-        """Both models' nats, (N,), at the characters that both have scored."""
+        """Both models' nats, at the characters that the network has scored."""
         if self._network_nats is None:
             raise RuntimeError("the network's nats were not collected")
         scored = ~self._network_nats.isnan()

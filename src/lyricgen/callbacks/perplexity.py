@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from lyricgen.errors import UserError
+from lyricgen.files import write_atomically
 from lyricgen.model.module import LanguageModelModule
-from lyricgen.runs import write_atomically
 
 
 def record(trainer: pl.Trainer, figures: dict[str, float]) -> None:
@@ -41,8 +43,15 @@ class Perplexity(pl.Callback):
 
     @staticmethod
     def _record(trainer: pl.Trainer, module: pl.LightningModule, part: str) -> None:
-        if isinstance(module, LanguageModelModule):
-            record(trainer, module.totals[part].figures(part))
+        if not isinstance(module, LanguageModelModule):
+            return
+        figures = module.totals[part].figures(part)
+        if trainer.state.fn == "fit" and not math.isfinite(figures.get(f"{part}/loss", 0.0)):
+            raise UserError(
+                f"training diverged in epoch {trainer.current_epoch + 1} ({part}/loss is "
+                f"{figures[f'{part}/loss']}): lower optimizer.lr or trainer.gradient_clip_val"
+            )
+        record(trainer, figures)
 
 
 class Throughput(pl.Callback):
@@ -54,6 +63,7 @@ class Throughput(pl.Callback):
     def __init__(self) -> None:
         self.characters = 0
         self.seconds = 0.0
+        self._rate = 0.0  # of the epoch's first step
         self._epoch_seconds = 0.0
         self._since: float | None = None
 
@@ -64,7 +74,7 @@ class Throughput(pl.Callback):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:
         """Start the epoch's clock."""
-        del trainer
+        self._rate = trainer.optimizers[0].param_groups[0]["lr"]
         self._epoch_seconds = 0.0
         self._since = time.perf_counter()
 
@@ -87,11 +97,11 @@ class Throughput(pl.Callback):
         self.seconds += self._epoch_seconds
         figures = {
             "train/chars_per_second": characters / self._epoch_seconds,
-            "train/lr": trainer.optimizers[0].param_groups[0]["lr"],
+            "train/lr": self._rate,
         }
         if pl_module.gradient_norm_total is not None:
-            steps = max(1, trainer.num_training_batches)
-            figures["train/grad_norm"] = float(pl_module.gradient_norm_total) / steps
+            steps = float(pl_module.gradient_norms)
+            figures["train/grad_norm"] = float(pl_module.gradient_norm_total) / max(1.0, steps)
         record(trainer, figures)
 
     def _stop(self, trainer: pl.Trainer) -> None:

@@ -29,7 +29,7 @@ class ProgressReport(pl.Callback):
         if trainer.is_global_zero and get_console().is_terminal:
             self._bar = Progress(
                 TextColumn("{task.description}"),
-                BarColumn(),
+                BarColumn(bar_width=20),
                 TextColumn("{task.fields[figures]}"),
                 TimeRemainingColumn(),
                 console=get_console(),
@@ -43,10 +43,10 @@ class ProgressReport(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, i: int
     ) -> None:
-        """Move the bar twice a second; without one, speak up after a long silence."""
+        """Move the bar four times a second; without one, speak up after a long silence."""
         del pl_module, outputs, batch
         now = time.monotonic()
-        if self._bar is not None and now - self._drawn > 0.5:
+        if self._bar is not None and now - self._drawn > 0.25:
             self._drawn = now
             self._bar.update(
                 self._task,
@@ -69,18 +69,20 @@ class ProgressReport(pl.Callback):
         """Say what the epoch brought."""
         del pl_module
         metrics = trainer.callback_metrics
-        parts = [
-            f"{part} perplexity {float(metrics[f'{part}/perplexity']):,.1f}"
+        perplexities = {
+            part: f"{float(metrics[f'{part}/perplexity']):,.1f}"
             for part in ("train", "val")
             if f"{part}/perplexity" in metrics
-        ]
-        if "train/chars_per_second" in metrics:
-            parts.append(f"{float(metrics['train/chars_per_second']):,.0f} characters/s")
-        self._figures = ", ".join(parts)
+        }
+        # short, since a terminal of 80 columns has to show the bar as well
+        self._figures = f"perplexity {', '.join(' '.join(each) for each in perplexities.items())}"
         self._spoke = time.monotonic()
-        if self._bar is None and trainer.is_global_zero:
+        if trainer.is_global_zero:
+            parts = [f"{part} perplexity {value}" for part, value in perplexities.items()]
+            if "train/chars_per_second" in metrics:
+                parts.append(f"{float(metrics['train/chars_per_second']):,.0f} characters/s")
             epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
-            log.info("%s: %s", epoch, self._figures)
+            log.info("%s: %s", epoch, ", ".join(parts))
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Close the bar."""

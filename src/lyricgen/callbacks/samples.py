@@ -15,6 +15,8 @@ from lyricgen.model.checkpoint import TrainedModel
 log = logging.getLogger(__name__)
 
 FAVOURITES = ("分开", "不分开")  # the prefixes of the notebooks
+GREEDY = "greedy"
+COPIED = "samples/copied_fraction"
 SHOWN = 3  # texts on the terminal at a time
 
 
@@ -74,20 +76,30 @@ class Samples(pl.Callback):
         """Show what the untrained network writes."""
         del pl_module
         self._training_lines = self._lines_of(trainer)
-        self._sample(trainer)
+        self._sample(trainer, epoch=0)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Sample every N epochs."""
         del pl_module
-        if (trainer.current_epoch + 1) % self.every_n_epochs == 0:
-            self._sample(trainer)
+        epoch = trainer.current_epoch + 1
+        if self.due(epoch):
+            self._sample(trainer, epoch)
+
+    def due(self, epoch: int) -> bool:
+        """Whether texts are drawn after an epoch, counted from 1."""
+        return epoch % self.every_n_epochs == 0
+
+    def few(self, samples: list[Sample]) -> list[Sample]:
+        """Some of the random texts, for each prefix in turn."""
+        random = [sample for sample in samples if sample.strategy != GREEDY]
+        return [sample for i in range(self.count) for sample in random[i :: self.count]][:SHOWN]
 
     def draw(self, step: int, epoch: int) -> list[Sample]:
         """Greedy texts, then random ones, for each prefix."""
         seed = self.seed * 1_000_003 + step
         drawn = []
         for strategy, temperature, count in (
-            ("greedy", 0.0, 1),
+            (GREEDY, 0.0, 1),
             (f"temperature {self.temperature:g}", self.temperature, self.count),
         ):
             texts = self.model.generate_many(
@@ -111,14 +123,8 @@ class Samples(pl.Callback):
             return None
         return sum(line in self._training_lines for line in lines) / len(lines)
 
-    def _sample(self, trainer: pl.Trainer) -> None:
-        if not trainer.is_global_zero:
-            return
-        epoch = trainer.current_epoch + (trainer.global_step > 0)  # epochs that are done
-        samples = self.draw(trainer.global_step, epoch)
-        copied = self.copied_fraction(samples)
-        if copied is not None:
-            record(trainer, {"samples/copied_fraction": copied})
+    def write(self, trainer: pl.Trainer, samples: list[Sample]) -> None:
+        """Add texts to samples.jsonl and to TensorBoard."""
         with self.path.open("a", encoding="utf-8") as stream:
             stream.writelines(
                 json.dumps(asdict(sample), ensure_ascii=False) + "\n" for sample in samples
@@ -126,13 +132,21 @@ class Samples(pl.Callback):
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 _write_texts(logger, samples)
-        self._show(samples)
 
-    def _show(self, samples: list[Sample]) -> None:
-        heading = f"samples after epoch {samples[0].epoch}" if samples[0].epoch else "untrained"
-        random = [sample for sample in samples if sample.strategy != "greedy"]
-        texts = [sample.text.strip("\n").replace("\n", " / ") for sample in random[:SHOWN]]
-        log.info("%s (%s):\n  %s", heading, random[0].strategy, "\n  ".join(texts))
+    def _sample(self, trainer: pl.Trainer, epoch: int) -> None:
+        if not trainer.is_global_zero:
+            return
+        samples = self.draw(trainer.global_step, epoch)
+        copied = self.copied_fraction(samples)
+        if copied is not None and epoch:
+            record(trainer, {COPIED: copied})
+        elif copied is not None:  # before the first epoch, whose metrics come at its end
+            for logger in trainer.loggers:
+                logger.log_metrics({COPIED: copied}, step=0)
+        self.write(trainer, samples)
+        heading = f"samples after epoch {epoch}" if epoch else "untrained"
+        texts = "\n  ".join(one_line(sample.text) for sample in self.few(samples))
+        log.info("%s (temperature %g):\n  %s", heading, self.temperature, texts)
 
     def _lines_of(self, trainer: pl.Trainer) -> frozenset[str]:
         datamodule = trainer.datamodule  # type: ignore[attr-defined]
@@ -158,6 +172,11 @@ class Samples(pl.Callback):
         return "\n" if "\n" in self.model.vocabulary.characters else " "
 
 
+def one_line(text: str) -> str:
+    """A text as the terminal shows it."""
+    return text.strip().replace("\n", " / ")
+
+
 def choose_prefixes(wanted: list[str] | None, model: TrainedModel, text: str) -> list[str]:
     """The prefixes to sample with: the user's, or ones that the model can spell.
 
@@ -175,7 +194,7 @@ def choose_prefixes(wanted: list[str] | None, model: TrainedModel, text: str) ->
     if wanted:
         for prefix in wanted:
             model.encode_prefix(prefix)
-        return wanted
+        return [model.normalised(prefix) for prefix in wanted]
     if model.layout == "lines":
         return [""]
     known = set(model.vocabulary.characters)

@@ -19,7 +19,7 @@ _ZIP = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
 _CHUNK = 1 << 20  # bytes a read
 # Unicode's class Cc without \t, \n and \r, and the lone surrogates that some codecs let through:
 # no such character can be part of a text that is later written as UTF-8 to a terminal or a log.
-_FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 # What the standard library raises on archives whose bytes are not what their headers promise.
 _DAMAGE = (
     zipfile.BadZipFile,
@@ -166,7 +166,7 @@ def _decode(data: bytearray, shown: str, encoding: str) -> str:
 
 
 def _refuse_control_characters(text: str, shown: str) -> None:
-    found = _FORBIDDEN.search(text)
+    found = FORBIDDEN.search(text)
     if found is None:
         return
     before = text[: found.start()].replace("\r\n", "\n").replace("\r", "\n")

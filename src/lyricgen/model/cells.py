@@ -87,16 +87,12 @@ class Lstm(nn.LSTM):
     def __init__(
         self, options: LstmOptions, input_size: int, hidden_size: int, layers: int, dropout: float
     ) -> None:
-        self.forget_bias = options.forget_bias
         super().__init__(input_size, hidden_size, layers, dropout=dropout, batch_first=True)
-
-    def reset_parameters(self) -> None:
-        """Torch's initial weights, and the forget gate's bias, in one of torch's two biases."""
-        super().reset_parameters()
+        self.forget_bias = options.forget_bias
         self.reset_forget_bias()
 
     def reset_forget_bias(self) -> None:
-        """Set the forget gate's bias, which is the second quarter of each bias."""
+        """Set the forget gate's bias: the second quarter of torch's two biases, which add up."""
         if self.forget_bias is None:
             return
         forget = slice(self.hidden_size, 2 * self.hidden_size)

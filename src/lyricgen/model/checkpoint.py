@@ -9,6 +9,8 @@ from typing import Any, Literal, Self
 import torch
 from pydantic import model_validator
 
+from lyricgen.data.parts import Layout
+from lyricgen.data.reading import FORBIDDEN
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.decoding import continue_texts
 from lyricgen.errors import UserError, printable
@@ -26,7 +28,7 @@ class Card(Options):
     format: Literal[1]
     architecture: Architecture
     vocabulary: str  # the sorted characters
-    layout: Literal["stream", "lines"]
+    layout: Layout
     lowercase: bool  # the corpus was lower-cased, so a prefix is too
     options: dict[str, Any]  # the training run's whole configuration
 
@@ -37,6 +39,8 @@ class Card(Options):
             raise ValueError(
                 f"the vocabulary has {len(self.vocabulary)} characters, the network {size}"
             )
+        if FORBIDDEN.search(self.vocabulary):
+            raise ValueError("the vocabulary has control characters")
         lines = self.layout == "lines"
         if lines and not (self.architecture.start_symbol and "\n" in self.vocabulary):
             raise ValueError("a model of lines needs a start symbol and a newline")
@@ -49,7 +53,7 @@ class TrainedModel:
 
     network: LanguageModel
     vocabulary: Vocabulary
-    layout: Literal["stream", "lines"]
+    layout: Layout
     lowercase: bool
 
     def generate(
@@ -91,6 +95,10 @@ class TrainedModel:
         for name, value, least in (("count", count, 1), ("length", length, 1)):
             if value < least:
                 raise UserError(f"{name}={value}: it must be at least {least}")
+        if length > 10**6:
+            raise UserError(f"length={length}: it must be at most 1000000")
+        if not prefixes:
+            return []
         if not 0 <= temperature < float("inf"):
             raise UserError(f"temperature={temperature}: it must be 0 or more")
         prefixes = [self.normalised(prefix) for prefix in prefixes]
@@ -201,6 +209,10 @@ def _rebuild(card: Card, state: Any, device: str | torch.device) -> TrainedModel
         if found.get(name) != expected.get(name):
             wanted, there = expected.get(name), found.get(name)
             raise UserError(f"{printable(name)} should be {_shape(wanted)}, it is {_shape(there)}")
+        if not weights[name].is_floating_point() or weights[name].layout != torch.strided:
+            raise UserError(f"{name} is {weights[name].dtype}, not plain floating-point numbers")
+        if weights[name].is_meta:
+            raise UserError(f"{name} has no values")
     network.load_state_dict(weights, assign=True)
     precise = torch.promote_types(network.output.bias.dtype, torch.float32)
     network.to(device, precise).eval()

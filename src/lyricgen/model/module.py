@@ -48,6 +48,7 @@ class LanguageModelModule(pl.LightningModule):
         self.card = card
         self.totals = {part: NatsTotal() for part in ("train", "val", "test")}
         self.gradient_norm_total: Tensor | None = None
+        self.gradient_norms: Tensor | int = 0  # how many it is the total of
         self._optimizer = optimizer
         self._schedule = schedule
         self._training_state: State | None = None
@@ -94,6 +95,7 @@ class LanguageModelModule(pl.LightningModule):
         """Begin the epoch's totals."""
         self.totals["train"].reset()
         self.gradient_norm_total = None
+        self.gradient_norms = 0
 
     def on_validation_epoch_start(self) -> None:
         """Begin the totals."""
@@ -117,8 +119,12 @@ class LanguageModelModule(pl.LightningModule):
             gradients = [p.grad for p in parameters if p.grad is not None]
             norm = torch.nn.utils.get_total_norm(gradients)
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        # a step that the gradient scaler of 16-mixed skips has no norm
+        finite = norm.isfinite()
+        norm = torch.where(finite, norm, 0.0)
         total = self.gradient_norm_total
         self.gradient_norm_total = norm if total is None else total + norm
+        self.gradient_norms = self.gradient_norms + finite
 
     def configure_optimizers(self) -> Any:
         """The optimizer and, where there is one, its schedule."""

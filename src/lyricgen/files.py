@@ -1,0 +1,34 @@
+"""Files that are whole under their name, or not there."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Write beside a file, wait for the disk, then take its place.
+
+    A kill, a full disk or an error inside the block leaves what was there before.
+
+    Raises:
+        OSError: the disk is full or may not be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a whole text file in UTF-8, or leave what was there; errors as `replacing`."""
+    with replacing(path) as stream:
+        stream.write(text.encode())
