@@ -1,6 +1,7 @@
 """Every command of the README works as it stands there."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -67,3 +68,10 @@ def test_command(workplace: Path, command: str) -> None:
         assert "label_smoothing" in done.stdout
     else:
         assert done.stdout.strip()
+
+
+def test_the_readme_links_to_what_is_there() -> None:
+    text = (ROOT / "README.md").read_text("utf-8")
+    links = re.findall(r"\]\(([^)#:]+)\)", text)
+    assert "docs/tensorboard.png" in links
+    assert [link for link in links if not (ROOT / link).is_file()] == []
