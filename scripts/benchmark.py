@@ -54,6 +54,7 @@ from rich.table import Column, Table
 from torch import Tensor, nn
 
 from lyricgen import build
+from lyricgen.build_trainer import build_trainer
 from lyricgen.callbacks.perplexity import EpochLog
 from lyricgen.callbacks.samples import Samples
 from lyricgen.config import TrainOptions, parse
@@ -163,7 +164,7 @@ def take_turn(options: TrainOptions, directory: Path) -> dict[str, float]:
     module = build.build_module(options, datamodule, network)
     module.__class__ = _TimedModule  # the very object that a user trains, with clocks
     module.seconds = seconds = Counter()
-    trainer = build.build_trainer(options, datamodule, network, corpus, Run(directory))
+    trainer = build_trainer(options, datamodule, network, corpus, Run(directory))
     samples = next(each for each in trainer.callbacks if isinstance(each, Samples))
     epoch_log = next(each for each in trainer.callbacks if isinstance(each, EpochLog))
 

@@ -1,23 +1,9 @@
-"""From options to objects: the one module that knows both."""
+"""From options to the corpus, the network and the module; `build_trainer` adds the Trainer."""
 
 from functools import partial
 
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import EarlyStopping, LambdaCallback, ModelCheckpoint
-from pytorch_lightning.loggers import Logger, TensorBoardLogger
-from pytorch_lightning.profilers import (
-    AdvancedProfiler,
-    Profiler,
-    PyTorchProfiler,
-    SimpleProfiler,
-)
 
-from lyricgen.callbacks.baseline import Baseline
-from lyricgen.callbacks.perplexity import EpochLog, Perplexity, Throughput
-from lyricgen.callbacks.progress import ProgressReport
-from lyricgen.callbacks.samples import Samples, choose_prefixes
-from lyricgen.checkpoint_io import AtomicCheckpointIO
 from lyricgen.config import DataOptions, TrainOptions
 from lyricgen.data.corpus import Corpus, prepare
 from lyricgen.data.datamodule import CharacterDataModule
@@ -31,12 +17,10 @@ from lyricgen.data.samplers import (
 )
 from lyricgen.data.sources import corpus_path
 from lyricgen.data.vocabulary import Vocabulary
-from lyricgen.errors import UserError
 from lyricgen.model.checkpoint import TrainedModel, card
 from lyricgen.model.language_model import Architecture, LanguageModel
 from lyricgen.model.module import LanguageModelModule
 from lyricgen.model.optimization import build_optimizer, build_scheduler
-from lyricgen.runs import Run
 
 
 def build_corpus(options: DataOptions) -> Corpus:
@@ -159,130 +143,6 @@ def build_module(
 def monitored(datamodule: CharacterDataModule) -> str:
     """The loss that says which epoch is best: held-out where there is such a part."""
     return "val/loss" if "val" in datamodule.parts else "train/loss"
-
-
-def build_trainer(
-    options: TrainOptions,
-    datamodule: CharacterDataModule,
-    network: LanguageModel,
-    corpus: Corpus,
-    run: Run,
-) -> pl.Trainer:
-    """Lightning's Trainer with lyricgen's callbacks, in the order in which they depend."""
-    torch.set_float32_matmul_precision(options.trainer.float32_matmul_precision)
-    chosen = options.trainer
-    loggers: list[Logger] = []
-    if options.logger.tensorboard:
-        loggers.append(
-            TensorBoardLogger(run.directory, name="", version="", default_hp_metric=False)
-        )
-    callbacks = build_callbacks(options, datamodule, network, corpus, run)
-    try:
-        trainer = _trainer(options, datamodule, run, loggers, callbacks)
-    except Exception as error:  # Lightning tells wrong arguments by many kinds of error
-        raise UserError(
-            f"trainer: {error}: look at trainer.accelerator={chosen.accelerator}, "
-            f"trainer.devices={chosen.devices} and trainer.strategy={chosen.strategy}"
-        ) from error
-    if trainer.world_size > 1:
-        raise UserError(
-            f"trainer.devices={chosen.devices}: a run trains on one device: choose "
-            "trainer.devices=1, and sweep with -m for several runs"
-        )
-    return trainer
-
-
-def _trainer(
-    options: TrainOptions,
-    datamodule: CharacterDataModule,
-    run: Run,
-    loggers: list[Logger],
-    callbacks: list[pl.Callback],
-) -> pl.Trainer:
-    chosen = options.trainer
-    return pl.Trainer(
-        max_epochs=chosen.max_epochs,
-        accelerator=chosen.accelerator,
-        devices=chosen.devices,
-        strategy=chosen.strategy,
-        precision=chosen.precision,
-        gradient_clip_val=chosen.gradient_clip_val,
-        gradient_clip_algorithm=chosen.gradient_clip_algorithm,
-        limit_train_batches=chosen.limit_train_batches,
-        limit_val_batches=None if "val" in datamodule.parts else 0,
-        check_val_every_n_epoch=chosen.check_val_every_n_epoch,
-        deterministic=chosen.deterministic,
-        profiler=build_profiler(chosen.profiler, run),
-        logger=loggers,
-        callbacks=callbacks,
-        plugins=[AtomicCheckpointIO()],
-        default_root_dir=run.directory,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=options.callbacks.checkpoint.enabled,
-        enable_autolog_hparams=False,
-    )
-
-
-def build_profiler(kind: str | None, run: Run) -> Profiler | None:
-    """One of Lightning's profilers, which writes to the run's directory."""
-    kinds: dict[str, type[Profiler]] = {
-        "simple": SimpleProfiler,
-        "advanced": AdvancedProfiler,
-        "pytorch": PyTorchProfiler,
-    }
-    return None if kind is None else kinds[kind](dirpath=run.directory, filename="profile")
-
-
-def build_callbacks(
-    options: TrainOptions,
-    datamodule: CharacterDataModule,
-    network: LanguageModel,
-    corpus: Corpus,
-    run: Run,
-) -> list[pl.Callback]:
-    """Figures first, then what adds to them, then what reads them."""
-    chosen = options.callbacks
-    newest = LambdaCallback(on_train_start=lambda *_: run.become_newest())
-    callbacks: list[pl.Callback] = [newest, Perplexity(), Throughput()]
-    if chosen.baseline.enabled:
-        callbacks.append(Baseline(chosen.baseline.max_order))
-    if chosen.samples.every_n_epochs:
-        model = trained_model(options, datamodule, network)
-        callbacks.append(
-            Samples(
-                model,
-                run.directory / "samples.jsonl",
-                every_n_epochs=chosen.samples.every_n_epochs,
-                prefixes=choose_prefixes(chosen.samples.prefixes, model, corpus.text),
-                count=chosen.samples.count,
-                length=chosen.samples.length,
-                temperature=chosen.samples.temperature,
-                seed=options.seed,
-            )
-        )
-    if chosen.early_stopping.enabled:
-        callbacks.append(
-            EarlyStopping(
-                monitored(datamodule),
-                patience=chosen.early_stopping.patience,
-                min_delta=chosen.early_stopping.min_delta,
-                check_on_train_epoch_end=monitored(datamodule) == "train/loss",
-            )
-        )
-    callbacks.append(EpochLog(run.directory / "metrics.csv" if options.logger.csv else None))
-    if chosen.progress.enabled:
-        callbacks.append(ProgressReport())
-    if chosen.checkpoint.enabled:
-        by_loss = monitored(datamodule)
-        saved = partial(ModelCheckpoint, run.checkpoints, enable_version_counter=False)
-        callbacks.append(
-            saved(filename="best", monitor=by_loss, save_on_train_epoch_end=by_loss == "train/loss")
-        )
-        callbacks.append(saved(filename="last", save_on_train_epoch_end=True))
-    return callbacks
 
 
 def describe(

@@ -83,6 +83,7 @@ def train(values: dict[str, Any], run: Run) -> float:
         from pytorch_lightning import seed_everything
 
         from lyricgen import build, results
+        from lyricgen.build_trainer import build_trainer
         from lyricgen.config import parse
         from lyricgen.model.checkpoint import load
         from lyricgen.model.transfer import copy_weights
@@ -102,7 +103,7 @@ def train(values: dict[str, Any], run: Run) -> float:
             shared = copy_weights(load(options.init_from), network, datamodule.vocabulary)
             log.info("init_from=%s: %d characters in common", options.init_from, shared)
         module = build.build_module(options, datamodule, network)
-        trainer = build.build_trainer(options, datamodule, network, corpus, run)
+        trainer = build_trainer(options, datamodule, network, corpus, run)
     except BaseException:
         run.discard()
         raise
