@@ -4,6 +4,7 @@ import csv
 import io
 import itertools
 import logging
+import math
 import time
 from collections.abc import Callable
 from functools import partial
@@ -544,6 +545,23 @@ def test_a_bar_on_a_terminal(
     assert [record.getMessage() for record in caplog.records] == [
         "epoch 1/3: train perplexity 1,234.6, val perplexity 50.2"
     ]
+
+
+def test_the_bar_shows_perplexity_within_the_first_epoch(
+    monkeypatch: pytest.MonkeyPatch, clock: Callable[[float], None]
+) -> None:
+    screen = Console(force_terminal=True, file=io.StringIO(), width=120)
+    monkeypatch.setattr(progress, "get_console", lambda: screen)
+    datamodule = datamodule_of(names(50), "stream")
+    module = module_of(datamodule, "stream")
+    module.totals["train"].add(torch.tensor(10 * math.log(321.5)), 10)
+    report, trainer = ProgressReport(), watched()
+    trainer.strategy = SimpleNamespace(root_device=torch.device("cpu"))
+    report.on_train_start(trainer, module)
+    clock(1.0)
+    report.on_train_batch_end(trainer, module, None, None, 0)
+    report.on_train_end(trainer, module)
+    assert "perplexity train 321.5" in screen.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_the_bar_is_not_drawn_for_every_batch(

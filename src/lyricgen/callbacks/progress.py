@@ -8,6 +8,9 @@ import pytorch_lightning as pl
 from rich import get_console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from lyricgen.metrics import NatsTotal
+from lyricgen.model.module import LanguageModelModule
+
 log = logging.getLogger(__name__)
 
 SILENCE = 10.0  # seconds after which a plain line says that the run is alive
@@ -20,12 +23,16 @@ class ProgressReport(pl.Callback):
         self._bar: Progress | None = None
         self._task = TaskID(0)
         self._figures = ""
+        self._total: NatsTotal | None = None
         self._spoke = time.monotonic()
         self._drawn = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Open the bar where there is a terminal to draw it on."""
-        del pl_module
+        if isinstance(pl_module, LanguageModelModule):
+            # elsewhere than on the CPU, reading it would be waiting for the device
+            on_cpu = trainer.strategy.root_device.type == "cpu"
+            self._total = pl_module.totals["train"] if on_cpu else None
         if trainer.is_global_zero and get_console().is_terminal:
             self._bar = Progress(
                 TextColumn("{task.description}"),
@@ -48,11 +55,12 @@ class ProgressReport(pl.Callback):
         now = time.monotonic()
         if self._bar is not None and now - self._drawn > 0.25:
             self._drawn = now
+            figures = self._figures or self._running()
             self._bar.update(
                 self._task,
                 completed=trainer.global_step,
                 description=f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}",
-                figures=self._figures,
+                figures=figures,
                 refresh=True,
             )
         elif self._bar is None and now - self._spoke > SILENCE and trainer.is_global_zero:
@@ -95,6 +103,11 @@ class ProgressReport(pl.Callback):
         """Close the bar, so that what comes next is readable."""
         del trainer, pl_module, exception
         self._close()
+
+    def _running(self) -> str:
+        """The first epoch's training perplexity so far."""
+        figures = self._total.figures("train") if self._total is not None else {}
+        return f"perplexity train {figures['train/perplexity']:,.1f}" if figures else ""
 
     def _close(self) -> None:
         if self._bar is not None:
