@@ -59,6 +59,7 @@ from lyricgen.callbacks.perplexity import EpochLog
 from lyricgen.callbacks.samples import Samples
 from lyricgen.config import TrainOptions, parse
 from lyricgen.console import ConsoleHandler
+from lyricgen.interruption import Interruption
 from lyricgen.model.module import LanguageModelModule
 from lyricgen.runs import Run
 from lyricgen.train import CONFIG_DIRECTORY
@@ -164,7 +165,7 @@ def take_turn(options: TrainOptions, directory: Path) -> dict[str, float]:
     module = build.build_module(options, datamodule, network)
     module.__class__ = _TimedModule  # the very object that a user trains, with clocks
     module.seconds = seconds = Counter()
-    trainer = build_trainer(options, datamodule, network, corpus, Run(directory))
+    trainer = build_trainer(options, datamodule, network, corpus, Run(directory), Interruption())
     samples = next(each for each in trainer.callbacks if isinstance(each, Samples))
     epoch_log = next(each for each in trainer.callbacks if isinstance(each, EpochLog))
 

@@ -135,7 +135,7 @@ def samples_of(text: str, layout: Layout, tmp_path: Path, **options: Any) -> Sam
     model = TrainedModel(network, datamodule.vocabulary, layout, lowercase=False)
     settings = {"every_n_epochs": 1, "prefixes": [""], "count": 1, "length": 20, "seed": 1}
     samples = Samples(model, tmp_path / "s.jsonl", temperature=1.0, **{**settings, **options})
-    trainer: Any = SimpleNamespace(datamodule=datamodule, is_global_zero=False)
+    trainer: Any = SimpleNamespace(datamodule=datamodule, is_global_zero=False, global_step=0)
     samples.on_train_start(trainer, pl.LightningModule())
     return samples
 
@@ -211,7 +211,7 @@ def test_held_out_lines_are_not_copied(tmp_path: Path) -> None:
     text = "".join(f"{a}{b}\n" for a, b in itertools.product("abcdefgh", repeat=2))
     datamodule = datamodule_of(text, "lines", held_out=0.25)
     samples = samples_of(text, "lines", tmp_path)
-    trainer: Any = SimpleNamespace(datamodule=datamodule, is_global_zero=False)
+    trainer: Any = SimpleNamespace(datamodule=datamodule, is_global_zero=False, global_step=0)
     samples.on_train_start(trainer, pl.LightningModule())
     copied = {line for line in text.split() if samples.copied_fraction([sample(line)]) == 1.0}
     ids = datamodule.parts["train"].ids
@@ -284,7 +284,10 @@ def test_prefix_that_no_line_can_have() -> None:
 def test_rows_may_bring_new_columns(tmp_path: Path) -> None:
     logged: list[tuple[dict[str, float], int]] = []
     logger = SimpleNamespace(log_metrics=lambda figures, step: logged.append((figures, step)))
-    trainer: Any = SimpleNamespace(loggers=[logger], is_global_zero=True)
+    state = SimpleNamespace(fn="fit")
+    trainer: Any = SimpleNamespace(
+        loggers=[logger], is_global_zero=True, is_last_batch=True, state=state
+    )
     log = EpochLog(tmp_path / "metrics.csv")
     epochs: list[dict[str, float]] = [
         {"train/loss": 2.5, "train/perplexity": 12.0},
@@ -294,6 +297,7 @@ def test_rows_may_bring_new_columns(tmp_path: Path) -> None:
     for epoch, figures in enumerate(epochs):
         trainer.current_epoch, trainer.global_step = epoch, 10 * (epoch + 1)
         trainer.callback_metrics = {name: torch.tensor(value) for name, value in figures.items()}
+        log.on_validation_end(trainer, pl.LightningModule())
         log.on_train_epoch_end(trainer, pl.LightningModule())
         with (tmp_path / "metrics.csv").open(encoding="utf-8", newline="") as stream:
             rows = list(csv.DictReader(stream))
@@ -328,7 +332,7 @@ def test_validation_every_other_epoch(train: Train, scheduler: str) -> None:
 def test_rows_that_are_not_written(tmp_path: Path, silent: str) -> None:
     trainer: Any = SimpleNamespace(
         loggers=[], current_epoch=0, global_step=3, callback_metrics={"train/loss": 1.5},
-        is_global_zero=silent == "no path",
+        is_global_zero=silent == "no path", is_last_batch=True,
     )  # fmt: skip
     log = EpochLog(None if silent == "no path" else tmp_path / "metrics.csv")
     log.on_train_epoch_end(trainer, pl.LightningModule())
@@ -696,6 +700,7 @@ def test_the_runs_speed_is_of_all_characters(clock: Callable[[float], None]) -> 
     trainer: Any = SimpleNamespace(
         strategy=SimpleNamespace(root_device=torch.device("cpu")), callback_metrics={},
         optimizers=[torch.optim.SGD(module.parameters(), lr=0.25)], num_training_batches=4,
+        is_last_batch=True,
     )  # fmt: skip
     clock(7.0)
     for characters, seconds in ((100, 10.0), (300, 2.0)):

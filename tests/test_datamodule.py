@@ -102,7 +102,12 @@ def scored(batches: Iterable[Batch]) -> dict[int, int]:
 
 def stub_trainer() -> SimpleNamespace:
     """As much of a Trainer as the data module asks for."""
-    return SimpleNamespace(current_epoch=0, strategy=SimpleNamespace(root_device=CPU))
+    progress = SimpleNamespace(current=SimpleNamespace(ready=0))
+    return SimpleNamespace(
+        current_epoch=0,
+        strategy=SimpleNamespace(root_device=CPU),
+        fit_loop=SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=progress)),
+    )
 
 
 def same(one: Batch, other: Batch) -> bool:
@@ -212,6 +217,10 @@ def test_the_loader_serves_the_epoch_of_the_trainer() -> None:
         for batch in expected:
             for start, inputs in zip(batch.starts.tolist(), batch.inputs, strict=True):
                 assert data.vocabulary.decode(inputs) == text[start : start + 5]
+    trainer.fit_loop.epoch_loop.batch_progress.current.ready = 2  # as where a run is resumed
+    assert all(map(same, batches_of(loader), expected[2:]))
+    assert len(batches_of(loader)) == len(expected) - 2
+    trainer.fit_loop.epoch_loop.batch_progress.current.ready = 0
     trainer.current_epoch = 0
     first = batches_of(loader)
     trainer.current_epoch = 1

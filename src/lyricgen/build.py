@@ -129,7 +129,6 @@ def build_module(
             options.scheduler,
             monitor=monitored(datamodule),
             epochs=options.trainer.max_epochs,
-            validated_every=options.trainer.check_val_every_n_epoch,
             steps_per_epoch=min(
                 len(datamodule.sampler),
                 options.trainer.limit_train_batches or len(datamodule.sampler),
@@ -137,6 +136,7 @@ def build_module(
         ),
         label_smoothing=options.loss.label_smoothing,
         card=card(trained_model(options, datamodule, network), options.model_dump(mode="json")),
+        seed=options.seed,
     )
 
 

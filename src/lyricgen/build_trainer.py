@@ -1,10 +1,11 @@
 """From options to a Trainer with lyricgen's callbacks and loggers."""
 
-from functools import partial
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import EarlyStopping, LambdaCallback, ModelCheckpoint
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from pytorch_lightning.callbacks import LambdaCallback
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.profilers import (
     AdvancedProfiler,
@@ -15,6 +16,8 @@ from pytorch_lightning.profilers import (
 
 from lyricgen.build import monitored, trained_model
 from lyricgen.callbacks.baseline import Baseline
+from lyricgen.callbacks.checkpoints import Checkpoints
+from lyricgen.callbacks.early_stopping import EarlyStopping
 from lyricgen.callbacks.perplexity import EpochLog, Perplexity, Throughput
 from lyricgen.callbacks.progress import ProgressReport
 from lyricgen.callbacks.samples import Samples, choose_prefixes
@@ -23,6 +26,7 @@ from lyricgen.config import TrainOptions
 from lyricgen.data.corpus import Corpus
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.errors import UserError
+from lyricgen.interruption import Interruption
 from lyricgen.model.language_model import LanguageModel
 from lyricgen.runs import Run
 
@@ -33,16 +37,43 @@ def build_trainer(
     network: LanguageModel,
     corpus: Corpus,
     run: Run,
+    interruption: Interruption,
+    steps: int = 0,
 ) -> pl.Trainer:
-    """Lightning's Trainer with lyricgen's callbacks, in the order in which they depend."""
+    """Lightning's Trainer with lyricgen's callbacks, in the order in which they depend.
+
+    Args:
+        options: the whole configuration.
+        datamodule: the corpus in batches.
+        network: what is trained.
+        corpus: its text.
+        run: its directory.
+        interruption: tells the run to stop.
+        steps: that a resumed run has made; TensorBoard forgets what came after them.
+
+    Raises:
+        UserError: Lightning refuses the options.
+    """
     torch.set_float32_matmul_precision(options.trainer.float32_matmul_precision)
     chosen = options.trainer
     loggers: list[Logger] = []
     if options.logger.tensorboard:
         loggers.append(
-            TensorBoardLogger(run.directory, name="", version="", default_hp_metric=False)
+            TensorBoardLogger(
+                run.directory,
+                name="",
+                version="",
+                default_hp_metric=False,
+                purge_step=steps + 1 if steps else 0,
+            )
         )
-    callbacks = build_callbacks(options, datamodule, network, corpus, run)
+    callbacks = build_callbacks(options, datamodule, network, corpus, run, interruption)
+    batches = min(len(datamodule.sampler), chosen.limit_train_batches or len(datamodule.sampler))
+    if "val" in datamodule.parts and (chosen.val_check_interval or 0) > batches:
+        raise UserError(
+            f"trainer.val_check_interval={chosen.val_check_interval} is more than the {batches} "
+            "steps of an epoch: lower it, or set it to null"
+        )
     try:
         trainer = _trainer(options, datamodule, run, loggers, callbacks)
     except Exception as error:  # Lightning tells wrong arguments by many kinds of error
@@ -77,11 +108,12 @@ def _trainer(
         limit_train_batches=chosen.limit_train_batches,
         limit_val_batches=None if "val" in datamodule.parts else 0,
         check_val_every_n_epoch=chosen.check_val_every_n_epoch,
+        val_check_interval=chosen.val_check_interval,
         deterministic=chosen.deterministic,
         profiler=build_profiler(chosen.profiler, run),
         logger=loggers,
         callbacks=callbacks,
-        plugins=[AtomicCheckpointIO()],
+        plugins=_plugins(),
         default_root_dir=run.directory,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
@@ -90,6 +122,13 @@ def _trainer(
         enable_checkpointing=options.callbacks.checkpoint.enabled,
         enable_autolog_hparams=False,
     )
+
+
+def _plugins() -> list[Any]:
+    plugins: list[Any] = [AtomicCheckpointIO()]
+    if SLURMEnvironment.detect():  # Lightning would save within its signal handler, anywhere
+        plugins.append(SLURMEnvironment(auto_requeue=False))
+    return plugins
 
 
 def build_profiler(kind: str | None, run: Run) -> Profiler | None:
@@ -108,6 +147,7 @@ def build_callbacks(
     network: LanguageModel,
     corpus: Corpus,
     run: Run,
+    interruption: Interruption,
 ) -> list[pl.Callback]:
     """Figures first, then what adds to them, then what reads them."""
     chosen = options.callbacks
@@ -142,10 +182,13 @@ def build_callbacks(
     if chosen.progress.enabled:
         callbacks.append(ProgressReport())
     if chosen.checkpoint.enabled:
-        by_loss = monitored(datamodule)
-        saved = partial(ModelCheckpoint, run.checkpoints, enable_version_counter=False)
         callbacks.append(
-            saved(filename="best", monitor=by_loss, save_on_train_epoch_end=by_loss == "train/loss")
+            Checkpoints(
+                run,
+                corpus.digest,
+                monitored(datamodule),
+                chosen.checkpoint.every_n_steps,
+                interruption,
+            )
         )
-        callbacks.append(saved(filename="last", save_on_train_epoch_end=True))
     return callbacks

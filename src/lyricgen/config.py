@@ -59,6 +59,7 @@ class TrainerOptions(Options):
     gradient_clip_algorithm: Literal["norm", "value"]
     limit_train_batches: PositiveInt | None
     check_val_every_n_epoch: PositiveInt
+    val_check_interval: PositiveInt | None
     deterministic: bool
     profiler: Literal["simple", "advanced", "pytorch"] | None
     float32_matmul_precision: Literal["highest", "high", "medium"]
@@ -68,6 +69,7 @@ class CheckpointOptions(Options):
     """Options of `callbacks.checkpoint.`."""
 
     enabled: bool
+    every_n_steps: PositiveInt | None
 
 
 class EarlyStoppingOptions(Options):
@@ -126,6 +128,7 @@ class TrainOptions(Options):
     hidden_size: Size
     name: str = Field(min_length=1)
     init_from: str | None
+    resume: str | None
     cell: CellOptions
     depth: DepthOptions
     model: ModelOptions

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,15 +20,34 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     try:
         with temporary.open("wb") as stream:
             yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
+            to_disk(stream)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    _names_to_disk(path.parent)
 
 
 def write_atomically(path: Path, text: str) -> None:
     """Write a whole text file in UTF-8, or leave what was there; errors as `replacing`."""
     with replacing(path) as stream:
         stream.write(text.encode())
+
+
+def to_disk(stream: BinaryIO) -> None:
+    """Wait until what was written would survive a loss of power.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    stream.flush()
+    os.fsync(stream.fileno())
+
+
+def _names_to_disk(directory: Path) -> None:
+    with suppress(OSError):  # not every file system lets a directory be opened
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

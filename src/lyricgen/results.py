@@ -4,13 +4,13 @@ import math
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 from rich import box, get_console
 from rich.table import Table
 from torch.utils.tensorboard.summary import hparams
 
 from lyricgen.callbacks.baseline import Baseline
+from lyricgen.callbacks.checkpoints import Checkpoints
 from lyricgen.callbacks.perplexity import EpochLog, Throughput
 from lyricgen.callbacks.samples import Samples, one_line
 from lyricgen.console import show
@@ -32,7 +32,7 @@ SUMMARY_METRICS = {
     "summary/wall_seconds": "wall_seconds",
 }
 # Groups that do not change what is learnt, and so make no column.
-_PLUMBING = {"callbacks", "logger", "name", "init_from"}
+_PLUMBING = {"callbacks", "logger", "name", "init_from", "resume"}
 
 
 def conclude(
@@ -55,12 +55,8 @@ def conclude(
     """
     rows = _only(trainer, EpochLog).rows
     judged = [row for row in rows if not math.isnan(row.get(monitor, math.nan))]
-    saved = [
-        each.best_model_path
-        for each in trainer.checkpoint_callbacks
-        if isinstance(each, ModelCheckpoint) and each.monitor == monitor
-    ]
-    checkpoint = saved[0] if saved else ""
+    checkpoints = _find(trainer, Checkpoints)
+    checkpoint = "" if checkpoints is None else str(checkpoints.best_path or "")
     if checkpoint and judged:
         best = min(judged, key=lambda row: row[monitor])
         module.model.load_state_dict(load(checkpoint).network.state_dict())

@@ -1,6 +1,7 @@
 """Run directories: where they are, what they say of themselves, and which one is the newest."""
 
 import json
+import logging
 import math
 import os
 import platform
@@ -9,16 +10,25 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from lyricgen.errors import UserError
 from lyricgen.files import write_atomically
 
+log = logging.getLogger(__name__)
+
 SUMMARY = "summary.json"
 LATEST = "latest.txt"
+LOCK = ".lock"
+BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
+SUMS = f"{LAST}.sha256"
 
 
 def outputs_directory() -> Path:
@@ -40,10 +50,35 @@ class Run:
         self.checkpoints = directory / "checkpoints"
         self.summary: dict[str, Any] = {}
         self._start = time.perf_counter()
+        self._lock = FileLock(directory / LOCK, blocking=False)
 
-    def begin(self, seed: int) -> None:
-        """Say that the run is under way."""
-        self.summary = {
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Keep every other process out of the directory, until this one ends at the latest.
+
+        Raises:
+            UserError: another process trains here.
+        """
+        try:
+            self._lock.acquire()
+        except Timeout as error:
+            raise UserError(
+                f"{str(self.directory)!r} is in use by another process: wait for it, or stop it"
+            ) from error
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    def begin(self, seed: int, earlier: dict[str, Any] | None = None, seconds: float = 0) -> None:
+        """Say that the run is under way.
+
+        Args:
+            seed: of the run.
+            earlier: the summary of a run that is resumed.
+            seconds: that it had taken up to its checkpoint.
+        """
+        now = {
             "status": "running",
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "process": os.getpid(),
@@ -53,7 +88,28 @@ class Run:
             "git_commit": _git_commit(),
             "versions": _versions(),
         }
+        self._start -= seconds
+        self.summary = now
+        if earlier:
+            resumed = {name: now[name] for name in ("started", "git_commit", "versions")}
+            kept = {name: earlier[name] for name in ("started", "command") if name in earlier}
+            self.summary |= kept | {"resumed": [*earlier.get("resumed", []), resumed]}
         self._write()
+
+    @property
+    def wall_seconds(self) -> float:
+        """Since the start, times before a resume included."""
+        return round(time.perf_counter() - self._start, 3)
+
+    @property
+    def earlier_summary(self) -> dict[str, Any]:
+        """What an earlier process has left; nothing where it was killed before it began."""
+        return json.loads((self.directory / SUMMARY).read_text("utf-8")) if self.taken else {}
+
+    @property
+    def resume_command(self) -> str:
+        """What to type to go on with this run."""
+        return f"python -m lyricgen.train {shlex.quote(f'resume={self.directory}')}"
 
     @property
     def taken(self) -> bool:
@@ -65,7 +121,8 @@ class Run:
         if self.taken:
             return
         record = self.directory / ".hydra"
-        for path in (*record.glob("*.yaml"), self.directory / "train.log"):
+        kept = (self.directory / name for name in ("train.log", LOCK))
+        for path in (*record.glob("*.yaml"), *kept):
             path.unlink(missing_ok=True)
         outputs = outputs_directory().resolve()
         here = self.directory.resolve()
@@ -98,8 +155,11 @@ class Run:
         self._close()
 
     def _close(self) -> None:
-        self.summary["wall_seconds"] = round(time.perf_counter() - self._start, 3)
-        self._write()
+        self.summary["wall_seconds"] = self.wall_seconds
+        try:
+            self._write()
+        except OSError as error:  # a full disk must not hide what went wrong before
+            log.warning("%s cannot be written: %s", self.directory / SUMMARY, error.strerror)
 
     def _write(self) -> None:
         text = json.dumps(_finite(self.summary), ensure_ascii=False, indent=2, allow_nan=False)
@@ -124,21 +184,29 @@ def read_summary(directory: Path) -> dict[str, Any]:
     return summary
 
 
+def newest_run() -> Path:
+    """The directory of the newest run or sweep.
+
+    Raises:
+        UserError: there is none yet.
+    """
+    outputs = outputs_directory()
+    try:
+        return Path((outputs / LATEST).read_text(encoding="utf-8").strip())
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"no run found in {str(outputs)!r}: train one (python -m lyricgen.train), name one, "
+            "or set LYRICGEN_OUTPUTS"
+        ) from error
+
+
 def newest_checkpoint() -> Path:
     """The best checkpoint of the newest run, or its last one where no best was kept.
 
     Raises:
         UserError: there is no run yet, or it has no checkpoint.
     """
-    outputs = outputs_directory()
-    try:
-        directory = Path((outputs / LATEST).read_text(encoding="utf-8").strip())
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"no run found in {str(outputs)!r}: train one (python -m lyricgen.train), name a "
-            "checkpoint, or set LYRICGEN_OUTPUTS"
-        ) from error
-    return checkpoint_in(directory)
+    return checkpoint_in(newest_run())
 
 
 def checkpoint_in(path: Path) -> Path:
@@ -149,7 +217,7 @@ def checkpoint_in(path: Path) -> Path:
     """
     if path.is_file():
         return path
-    for name in ("best.ckpt", "last.ckpt"):
+    for name in (BEST, LAST, PREVIOUS):
         for candidate in (path / "checkpoints" / name, path / name):
             if candidate.is_file():
                 return candidate

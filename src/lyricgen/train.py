@@ -6,7 +6,6 @@ import os
 import re
 import sys
 import traceback
-import warnings
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,8 +16,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from lyricgen import resume
 from lyricgen.console import prepare_streams
 from lyricgen.errors import UserError, printable
+from lyricgen.interruption import Interrupted, Interruption
 from lyricgen.runs import Run, outputs_directory
 
 log = logging.getLogger(__name__)
@@ -77,62 +78,50 @@ def train(values: dict[str, Any], run: Run) -> float:
 
     Raises:
         UserError: a wrong option, or a text that cannot be used.
+        Interrupted: by Ctrl-C or another signal.
     """
-    try:
-        # torch and Lightning take seconds, which --help and --cfg job need not wait for
-        from pytorch_lightning import seed_everything
+    with run.claimed(), Interruption() as interruption:
+        try:
+            # torch and Lightning take seconds, which --help and --cfg job need not wait for
+            from lyricgen import results
+            from lyricgen.checkpoint_io import newest_sound
+            from lyricgen.config import parse
+            from lyricgen.training import carry_out, prepare
 
-        from lyricgen import build, results
-        from lyricgen.build_trainer import build_trainer
-        from lyricgen.config import parse
-        from lyricgen.model.checkpoint import load
-        from lyricgen.model.transfer import copy_weights
-
-        _quiet_lightning()
-        options = parse(values)
-        if run.taken:
-            raise UserError(
-                f"{str(run.directory)!r} holds a run already: leave hydra.run.dir out, or name "
-                "another directory"
-            )
-        seed_everything(options.seed, verbose=False)
-        corpus = build.build_corpus(options.data)
-        datamodule = build.build_datamodule(options, corpus)
-        network = build.build_network(options, datamodule)
-        if options.init_from is not None:
-            shared = copy_weights(load(options.init_from), network, datamodule.vocabulary)
-            log.info("init_from=%s: %d characters in common", options.init_from, shared)
-        module = build.build_module(options, datamodule, network)
-        trainer = build_trainer(options, datamodule, network, corpus, run)
-    except BaseException:
-        run.discard()
-        raise
-    log.info(build.describe(options, corpus, datamodule, network))
-    run.begin(options.seed)
-    try:
-        results.begin_hyperparameters(trainer, options.model_dump())
-        trainer.fit(module, datamodule)
-        figures = results.conclude(trainer, module, datamodule, build.monitored(datamodule))
-        run.finish(figures)
-        results.finish_hyperparameters(trainer, figures, run.summary["wall_seconds"])
-    except BaseException as error:
-        stopped = isinstance(error, KeyboardInterrupt | SystemExit)
-        run.interrupt() if stopped else run.fail(f"{type(error).__name__}: {error}")
-        if stopped:
-            log.info("interrupted; the run so far is in %s", run.directory)
-        if isinstance(error, SystemExit):  # Lightning's answer to Ctrl-C
-            raise KeyboardInterrupt from error
-        raise
+            options = parse(values)
+            checkpoint = None if options.resume is None else newest_sound(run.checkpoints)
+            past = resume.take_up(run, options.model_dump(mode="json"), checkpoint)
+            if past.is_complete:
+                log.info("%s is finished: raise trainer.max_epochs to go on", run.directory)
+                return results.score(past.summary)
+            training = prepare(options, run, past, interruption)
+        except BaseException:
+            run.discard()
+            raise
+        log.info(training.description)
+        run.begin(options.seed, past.summary, past.wall_seconds)
+        try:
+            figures = carry_out(training, run, past)
+        except BaseException as error:
+            _record(error, run)
+            raise
     results.print_table(figures)
     return results.score(figures)
 
 
-def _quiet_lightning() -> None:
-    # no lines about the hardware, no advertisements
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    # about a step-wise log that lyricgen does not keep, and about Lightning's own use of torch
-    warnings.filterwarnings("ignore", message="The number of training batches")
-    warnings.filterwarnings("ignore", module="pytorch_lightning.utilities._pytree")
+def _record(error: BaseException, run: Run) -> None:
+    """Say in summary.json how a run has ended before its time.
+
+    Raises:
+        KeyboardInterrupt: instead of what Lightning makes of one.
+    """
+    if not isinstance(error, KeyboardInterrupt | SystemExit):
+        run.fail(f"{type(error).__name__}: {error}")
+        return
+    run.interrupt()
+    log.info("interrupted; to go on: %s", run.resume_command)
+    if not isinstance(error, Interrupted):
+        raise KeyboardInterrupt from error
 
 
 def main() -> None:
@@ -140,6 +129,7 @@ def main() -> None:
     prepare_streams()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that errors come here instead of Hydra's printing
     try:
+        sys.argv[1:] = resume.expand(sys.argv[1:])
         task()
     except Exception as error:
         if _DEBUG or not _mendable(error):

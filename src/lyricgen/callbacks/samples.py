@@ -76,13 +76,14 @@ class Samples(pl.Callback):
         """Show what the untrained network writes."""
         del pl_module
         self._training_lines = self._lines_of(trainer)
-        self._sample(trainer, epoch=0)
+        if trainer.global_step == 0:  # else the run is resumed
+            self._sample(trainer, epoch=0)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Sample every N epochs."""
         del pl_module
         epoch = trainer.current_epoch + 1
-        if self.due(epoch):
+        if self.due(epoch) and trainer.is_last_batch:  # not where training ends within the epoch
             self._sample(trainer, epoch)
 
     def due(self, epoch: int) -> bool:

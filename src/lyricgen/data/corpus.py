@@ -1,5 +1,6 @@
 """The text a model learns from, made ready once so that nothing later touches its characters."""
 
+import hashlib
 import unicodedata
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -25,6 +26,11 @@ class Corpus:
     name: str
     unit: Unit
     text: str
+
+    @property
+    def digest(self) -> str:
+        """What tells this text from any other: the SHA-256 sum of its UTF-8."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
 
     @property
     def lines(self) -> list[str]:

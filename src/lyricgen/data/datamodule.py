@@ -66,7 +66,7 @@ class BatchLoader:
         ids: (N,) the part's characters; where they lie, the batches are cut.
         sampler: says which characters make a batch.
         device: where the batches go.
-        epoch: tells the current epoch.
+        position: tells the current epoch, and how many of its batches have been read before.
     """
 
     def __init__(
@@ -74,19 +74,19 @@ class BatchLoader:
         ids: Tensor,
         sampler: Sampler,
         device: torch.device,
-        epoch: Callable[[], int] = lambda: 0,
+        position: Callable[[], tuple[int, int]] = lambda: (0, 0),
     ) -> None:
         self.ids = ids.to(device) if _fits(ids, device) else ids
         self._sampler = sampler  # Lightning looks into what is called `sampler`
         self.device = device
-        self.epoch = epoch
+        self.position = position
 
     def __len__(self) -> int:
         return len(self._sampler)
 
     def __iter__(self) -> Iterator[Batch]:
-        epoch = self.epoch()
-        for index in range(len(self._sampler)):
+        epoch, first = self.position()
+        for index in range(first, len(self._sampler)):
             batch = cut(self.ids, self._sampler.windows(epoch, index))
             if self.ids.device != self.device:
                 batch = _moved(batch, self.device)
@@ -123,9 +123,13 @@ class CharacterDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> BatchLoader:
         """Batches in the sampler's order."""
         trainer = self._trainer
-        return BatchLoader(
-            self.parts["train"].ids, self.sampler, self._device, lambda: trainer.current_epoch
-        )
+
+        def position() -> tuple[int, int]:
+            # asked with the first batch, when a resumed trainer knows where it is
+            progress = trainer.fit_loop.epoch_loop.batch_progress
+            return trainer.current_epoch, progress.current.ready
+
+        return BatchLoader(self.parts["train"].ids, self.sampler, self._device, position)
 
     def val_dataloader(self) -> BatchLoader | list[BatchLoader]:
         """The validation part, every character once; nothing where there is no such part."""

@@ -3,6 +3,7 @@
 B batch, T time steps, V vocabulary, N parameters.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, optim
 
 from lyricgen.data.datamodule import IGNORED, Batch
+from lyricgen.errors import UserError
 from lyricgen.metrics import NatsTotal
 from lyricgen.model.cells import State
 from lyricgen.model.language_model import LanguageModel
@@ -26,12 +28,16 @@ class LanguageModelModule(pl.LightningModule):
     batch, and zeroed where a batch says that its stream starts. Validation and test carry a state
     of their own. The totals count plain nats, whatever the label smoothing.
 
+    What is random in a step, dropout, depends on the seed and the step alone, and a checkpoint
+    carries the state and the totals: training goes on from one exactly.
+
     Args:
         model: the network.
         optimizer: makes the optimizer from the parameters.
         schedule: makes Lightning's description of the learning-rate schedule, or None.
         label_smoothing: share of each target spread over the vocabulary (Szegedy et al. 2016).
         card: plain values that a checkpoint carries to say what it holds.
+        seed: of the dropout.
     """
 
     def __init__(
@@ -41,6 +47,7 @@ class LanguageModelModule(pl.LightningModule):
         schedule: Schedule,
         label_smoothing: float,
         card: dict[str, Any],
+        seed: int = 1,
     ) -> None:
         super().__init__()
         self.model = model
@@ -49,10 +56,25 @@ class LanguageModelModule(pl.LightningModule):
         self.totals = {part: NatsTotal() for part in ("train", "val", "test")}
         self.gradient_norm_total: Tensor | None = None
         self.gradient_norms: Tensor | int = 0  # how many it is the total of
+        self._seed = seed
+        self._losses: list[Tensor] = []  # of the steps since `check_finite`
         self._optimizer = optimizer
         self._schedule = schedule
         self._training_state: State | None = None
         self._evaluation_state: State | None = None
+
+    def on_train_start(self) -> None:
+        """Bring the state that a checkpoint held to the device."""
+        if self._training_state is not None:
+            self._training_state = tuple(part.to(self.device) for part in self._training_state)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Seed the step, whatever was drawn before it: 1.5 µs, a hundredth of torch.manual_seed."""
+        del batch, batch_idx
+        seed = self._seed * 1_000_003 + self.trainer.global_step
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.default_generators[self.device.index or 0].manual_seed(seed)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Mean loss of a batch, in nats per character."""
@@ -70,7 +92,33 @@ class LanguageModelModule(pl.LightningModule):
             counted = (targets != IGNORED).to(log_probabilities.dtype)
             spread = -(log_probabilities.mean(-1) * counted).sum()
             loss = (1 - self.label_smoothing) * nats + self.label_smoothing * spread
-        return loss / batch.num_characters
+        loss = loss / batch.num_characters
+        self._losses.append(loss.detach())
+        return loss
+
+    def check_finite(self) -> None:
+        """Look at the losses since the last look, and at the weights; waits for the device.
+
+        Raises:
+            UserError: one is not finite; it names the step.
+        """
+        first = self.trainer.global_step - len(self._losses)  # steps before these losses
+        losses = torch.stack(self._losses).tolist() if self._losses else []
+        self._losses.clear()
+        for step, loss in enumerate(losses, start=first + 1):
+            if not math.isfinite(loss):
+                raise self._diverged(f"the training loss is {loss} at step {step}")
+        norms = torch.stack([parameter.norm() for parameter in self.model.parameters()])
+        if not bool(norms.isfinite().all()):
+            raise self._diverged(f"the weights are not finite after step {first + len(losses)}")
+
+    def _diverged(self, what: str) -> UserError:
+        group = self.trainer.optimizers[0].param_groups[0]
+        return UserError(
+            f"training diverged in epoch {self.trainer.current_epoch + 1}: {what}; lower "
+            f"optimizer.lr (the rate is now {group['lr']:g}) or trainer.gradient_clip_val (now "
+            f"{self.trainer.gradient_clip_val})"
+        )
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Nats of each character of a batch, (B, T), zero where there is only padding."""
@@ -104,6 +152,21 @@ class LanguageModelModule(pl.LightningModule):
     def on_test_epoch_start(self) -> None:
         """Begin the totals."""
         self.totals["test"].reset()
+
+    def on_validation_epoch_end(self) -> None:
+        """Lower the rate where the validation loss has stopped falling."""
+        if self.trainer.state.fn == "fit":
+            self._step_plateau("val/loss")
+
+    def on_train_epoch_end(self) -> None:
+        """Lower the rate where the training loss has stopped falling."""
+        self._step_plateau("train/loss")
+
+    def _step_plateau(self, monitor: str) -> None:
+        # by us, since Lightning would do it after the epoch's checkpoint and forget it on a resume
+        for config in self.trainer.lr_scheduler_configs:
+            if config.reduce_on_plateau and config.monitor == monitor:
+                config.scheduler.step(self.trainer.callback_metrics[monitor])  # type: ignore[arg-type]
 
     def configure_gradient_clipping(
         self,
@@ -140,8 +203,24 @@ class LanguageModelModule(pl.LightningModule):
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Say what the checkpoint holds, in plain values."""
+        """Say what the checkpoint holds, in plain values, and what the epoch has come to."""
         checkpoint["lyricgen"] = self.card
+        checkpoint["epoch_so_far"] = {
+            "state": self._training_state,
+            "nats": self.totals["train"].nats,
+            "characters": self.totals["train"].characters,
+            "gradient_norm_total": self.gradient_norm_total,
+            "gradient_norms": self.gradient_norms,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take up the epoch where it was."""
+        epoch = checkpoint["epoch_so_far"]
+        self._training_state = epoch["state"]
+        self.totals["train"].nats = epoch["nats"]
+        self.totals["train"].characters = epoch["characters"]
+        self.gradient_norm_total = epoch["gradient_norm_total"]
+        self.gradient_norms = epoch["gradient_norms"]
 
 
 def _exact(logits: Tensor) -> Tensor:

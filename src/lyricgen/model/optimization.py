@@ -1,6 +1,7 @@
 """Optimizers and learning-rate schedules."""
 
 import math
+import sys
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
@@ -88,7 +89,6 @@ def build_scheduler(
     monitor: str,
     epochs: int,
     steps_per_epoch: int,
-    validated_every: int = 1,
 ) -> dict[str, Any] | None:
     """Make Lightning's description of a schedule, or None for a constant learning rate.
 
@@ -98,18 +98,13 @@ def build_scheduler(
         monitor: the metric that a plateau is seen in.
         epochs: of the whole run.
         steps_per_epoch: optimizer steps.
-        validated_every: epochs between two values of the metric.
     """
     if isinstance(options, PlateauOptions):
         plateau = optim.lr_scheduler.ReduceLROnPlateau(
             optimizer, factor=options.factor, patience=options.patience, min_lr=options.min_lr
         )
-        return {
-            "scheduler": plateau,
-            "monitor": monitor,
-            "interval": "epoch",
-            "frequency": validated_every,
-        }
+        # the module steps it when there is a new value of the metric
+        return {"scheduler": plateau, "monitor": monitor, "frequency": sys.maxsize}
     if isinstance(options, CosineOptions):
         warmup = round(options.warmup_epochs * steps_per_epoch)
         total = max(epochs * steps_per_epoch, warmup + 1)

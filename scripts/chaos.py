@@ -1,0 +1,299 @@
+"""Does a run survive anything? python scripts/chaos.py [--chains 25] [--seed 1] [--jobs 1].
+
+A chain is one training run of a random configuration that is killed again and again, at a random
+moment, at a random touch of one of its files, or by a signal that it may answer, and is resumed
+until it is done. Then everything it has left is compared with a run that nobody disturbed:
+weights, optimizer, schedule, recurrent state, metrics.csv, samples.jsonl, summary.json, and
+TensorBoard's scalars and texts, bit for bit and row for row. Only what a clock has measured is
+left out. The status is 1 if anything differs.
+
+The loaded process is forked for each life of a run, so that a life takes a second or less.
+"""
+
+import argparse
+import csv
+import json
+import os
+import random
+import signal
+import sys
+import time
+import traceback
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NoReturn
+
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import lyricgen.training  # noqa: F401
+from lyricgen import train as command
+from lyricgen.checkpoint_io import is_sound
+
+# A run of a second with everything in it, and what may vary from chain to chain.
+SMALL = (
+    *("trainer=cpu", "trainer.max_epochs=3", "hidden_size=8", "model.dropout=0.3"),
+    *("data.batch_size=4", "data.num_steps=10", "callbacks.baseline.max_order=2"),
+    *("callbacks.samples.every_n_epochs=1", "callbacks.samples.length=8"),
+    "callbacks.samples.count=2",
+)
+SAMPLERS = {
+    "consecutive": ("data.max_chars=900", "sampler=consecutive"),
+    "consecutive, short last batch": ("data.max_chars=850", "sampler.drop_last=false"),
+    "random": ("data.max_chars=900", "sampler=random"),
+    "random, random offset": ("data.max_chars=900", "sampler=random", "sampler.random_offset=true"),
+    "lines": ("data=dino", "data.max_chars=700"),
+}
+VARIATIONS: tuple[tuple[tuple[str, ...], ...], ...] = (
+    (("cell=rnn",), ("cell=gru",), ("cell=lstm",)),
+    ((), ("layers=2", "depth.dropout=0.2"), ("depth=deep", "layers=2")),
+    (("scheduler=none",), ("scheduler=cosine",), ("scheduler=plateau", "scheduler.patience=0")),
+    (("optimizer=sgd", "optimizer.momentum=0.9"), ("optimizer=adam",), ("optimizer=adamw",)),
+    (
+        (),
+        (),
+        ("trainer.val_check_interval=4",),
+        ("trainer.val_check_interval=3", "callbacks.early_stopping.patience=2"),
+        ("callbacks.early_stopping.patience=1",),
+        ("trainer.check_val_every_n_epoch=2",),
+        ("data.val_fraction=0", "data.test_fraction=0"),
+        ("trainer.limit_train_batches=7",),
+    ),
+    tuple((f"callbacks.checkpoint.every_n_steps={n}",) for n in ("1", "2", "3", "5", "null")),
+)
+DEATHS = 8  # of a chain at most
+CLOCKS = ("train/chars_per_second", "summary/chars_per_second", "summary/wall_seconds")
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+FILE_EVENTS = ("open", "os.rename", "os.remove", "os.truncate", "os.mkdir")
+TOUCHES = 250  # of its files by an undisturbed run, about
+LIFE_LIMIT = 120  # seconds, of a life that hangs
+
+
+@dataclass
+class Outcome:
+    """What became of a chain."""
+
+    configuration: list[str]
+    deaths: Counter[str] = field(default_factory=Counter)
+    differences: list[str] = field(default_factory=list)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--chains", type=int, default=25, help="runs to torment (default: 25)")
+    parser.add_argument("--seed", type=int, default=1, help="of all that is random (default: 1)")
+    parser.add_argument("--jobs", type=int, default=1, help="chains at a time (default: 1)")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    deaths: Counter[str] = Counter()
+    samplers: Counter[str] = Counter()
+    wrong = 0
+    with TemporaryDirectory() as name, ThreadPoolExecutor(arguments.jobs) as pool:
+        chains = [
+            pool.submit(chain, Path(name) / f"歌 {number}", number, arguments.seed)
+            for number in range(arguments.chains)
+        ]
+        for number, future in enumerate(chains):
+            outcome = future.result()
+            deaths += outcome.deaths
+            samplers[sampler_of(number)] += 1
+            wrong += bool(outcome.differences)
+            killed = ", ".join(f"{count} {cause}" for cause, count in outcome.deaths.items())
+            verdict = "; ".join(outcome.differences) or "equal"
+            print(f"{number + 1}/{arguments.chains} {sampler_of(number)}: {killed}: {verdict}")
+            if outcome.differences:
+                print(f"  {' '.join(outcome.configuration)}")
+            sys.stdout.flush()
+    print(f"chains by sampler: {dict(samplers)}")
+    print(f"deaths: {sum(deaths.values())} {dict(deaths)}")
+    print(f"chains that differ from an undisturbed run: {wrong} of {arguments.chains}")
+    sys.exit(wrong > 0)
+
+
+def sampler_of(number: int) -> str:
+    return list(SAMPLERS)[number % len(SAMPLERS)]
+
+
+def chain(directory: Path, number: int, seed: int) -> Outcome:
+    """Torment one run until it is done, and compare it with an undisturbed one."""
+    drawn = random.Random(f"{seed} {number}")
+    configuration = [*SMALL, *SAMPLERS[sampler_of(number)], f"seed={number}"]
+    for choices in VARIATIONS:
+        configuration += drawn.choice(choices)
+    outcome = Outcome(configuration)
+    undisturbed, run = directory / "undisturbed", directory / "run"
+    start = time.perf_counter()
+    status = live([*configuration, f"hydra.run.dir='{undisturbed}'"], directory / "undisturbed.log")
+    span = time.perf_counter() - start
+    if status != 0:
+        outcome.differences.append(f"the undisturbed run has status {status}")
+        return outcome
+    for life in range(DEATHS + 1):
+        begun = (run / "summary.json").exists()  # before, Hydra may not have written its record
+        arguments = [f"resume={run}"] if begun else [*configuration, f"hydra.run.dir='{run}'"]
+        cause, moment = "", 0.0
+        if life < DEATHS:
+            cause = drawn.choice(["SIGKILL", "SIGKILL", "file", "signal"])
+            moment = (
+                drawn.uniform(0, 0.8 * span)
+                if cause != "file"
+                else drawn.randrange(TOUCHES * 2 // 3)
+            )
+        status = live(arguments, directory / f"life {life}.log", cause, moment, drawn)
+        if status == 0:
+            break
+        outcome.deaths[cause or "by itself"] += 1
+        if status not in (-signal.SIGKILL, 130, 143, *(-number for number in SIGNALS)):
+            outcome.differences.append(f"life {life} ended with status {status}")
+            outcome.differences.append((directory / f"life {life}.log").read_text("utf-8")[-2000:])
+            return outcome
+    outcome.differences += differences(undisturbed, run)
+    return outcome
+
+
+def live(
+    arguments: list[str],
+    output: Path,
+    cause: str = "",
+    moment: float = 0.0,
+    drawn: random.Random | None = None,
+) -> int:
+    """Run the command in a fork of this process.
+
+    Args:
+        arguments: of the command.
+        output: what it prints goes there.
+        cause: of its death, "" for none: "SIGKILL", "signal" (one that it may answer), or "file"
+            (killed as it touches one of its files).
+        moment: seconds after its start, or how many touches.
+        drawn: which signal.
+
+    Returns:
+        Its exit status, negative for a signal.
+    """
+    output.parent.mkdir(parents=True, exist_ok=True)
+    number = drawn.choice(SIGNALS) if cause == "signal" and drawn else signal.SIGKILL
+    process = os.fork()
+    if process == 0:
+        _be_born(arguments, output, int(moment) if cause == "file" else None)
+    deadline = time.monotonic() + (moment if cause in ("SIGKILL", "signal") else LIFE_LIMIT)
+    limit = time.monotonic() + LIFE_LIMIT
+    while True:
+        ended, status = os.waitpid(process, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() > deadline:
+            os.kill(process, number)
+            deadline = limit
+            number = signal.SIGKILL
+        time.sleep(0.002)
+
+
+def _be_born(arguments: list[str], output: Path, touches: int | None) -> NoReturn:
+    """Be the command, and never come back to the code of the parent."""
+    status = 1
+    try:
+        descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(descriptor, 1)
+        os.dup2(descriptor, 2)
+        sys.argv = ["lyricgen.train", *arguments]
+        if touches is not None:
+            _die_at_touch(touches, str(output.parent / "run"))
+        command.main()
+        status = 0
+    except SystemExit as stop:
+        status = int(stop.code or 0)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _die_at_touch(touches: int, directory: str) -> None:
+    """Have the process killed the n-th time that it opens, renames or removes a file of its run."""
+    left = touches
+
+    def watch(event: str, arguments: tuple[Any, ...]) -> None:
+        nonlocal left
+        if event in FILE_EVENTS and str(arguments[0]).startswith(directory):
+            left -= 1
+            if left < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(watch)
+
+
+# What is compared -------------------------------------------------------------------------------
+
+
+def differences(undisturbed: Path, run: Path) -> list[str]:
+    """The names of what is not the same in two run directories."""
+    if not is_sound(run / "checkpoints" / "last.ckpt"):
+        return ["last.ckpt does not have its sum"]
+    one, other = contents(undisturbed), contents(run)
+    return [
+        f"{name} ({_first_difference(one.get(name), other.get(name))})"
+        for name in sorted(one.keys() | other.keys())
+        if _first_difference(one.get(name), other.get(name)) is not None
+    ]
+
+
+def contents(directory: Path) -> dict[str, Any]:
+    """All that a run has left, but for what a clock has measured."""
+    files = (path for path in directory.rglob("*") if ".tfevents." not in path.name)
+    found: dict[str, Any] = {"files": sorted(str(path.relative_to(directory)) for path in files)}
+    for name in ("last", "best"):
+        path = directory / "checkpoints" / f"{name}.ckpt"
+        checkpoint = torch.load(path, weights_only=True) if path.exists() else {}
+        for part in ("state_dict", "optimizer_states", "lr_schedulers", "epoch_so_far"):
+            found[f"{name}.ckpt {part}"] = checkpoint.get(part)
+        found[f"{name}.ckpt position"] = [checkpoint.get("epoch"), checkpoint.get("global_step")]
+    with (directory / "metrics.csv").open(encoding="utf-8") as stream:
+        found["metrics.csv"] = [
+            {name: value for name, value in row.items() if name not in CLOCKS}
+            for row in csv.DictReader(stream)
+        ]
+    found["samples.jsonl"] = (directory / "samples.jsonl").read_text("utf-8").splitlines()
+    summary = json.loads((directory / "summary.json").read_text("utf-8"))
+    names = ("status", "best_epoch", "epochs", "parameters", "samples", "ngram_perplexities")
+    found["summary.json"] = {name: summary.get(name) for name in names} | {
+        name: value for name, value in summary.items() if "/" in name and name not in CLOCKS
+    }
+    events = EventAccumulator(str(directory), {"scalars": 0, "tensors": 0})
+    events.Reload()
+    for tag in events.Tags()["scalars"]:
+        if tag not in CLOCKS:
+            found[f"scalar {tag}"] = [[event.step, event.value] for event in events.Scalars(tag)]
+    for tag in events.Tags()["tensors"]:
+        found[f"text {tag}"] = [
+            [event.step, event.tensor_proto.string_val[0]] for event in events.Tensors(tag)
+        ]
+    return found
+
+
+def _first_difference(one: Any, other: Any, where: str = "") -> str | None:
+    """Where two nested values are not the same to the last bit; None where they are."""
+    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
+        same = one.dtype == other.dtype and torch.equal(one, other)
+        return None if same else f"{where}: the tensors differ"
+    if isinstance(one, dict) and isinstance(other, dict):
+        if list(one) != list(other):
+            return f"{where}: keys {list(one)} and {list(other)}"
+        pairs = [(one[key], other[key], f"{where}.{key}") for key in one]
+    elif isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        if len(one) != len(other):
+            return f"{where}: {len(one)} and {len(other)} entries"
+        pairs = [(a, b, f"{where}[{i}]") for i, (a, b) in enumerate(zip(one, other, strict=True))]
+    else:
+        return None if one == other else f"{where}: {one!r} and {other!r}"
+    found = (_first_difference(*pair) for pair in pairs)
+    return next((difference for difference in found if difference is not None), None)
+
+
+if __name__ == "__main__":
+    main()

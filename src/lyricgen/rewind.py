@@ -1,0 +1,59 @@
+"""Files that grow with a run, cut back to what they were when its checkpoint was saved."""
+
+import logging
+import os
+import time
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+EVENTS = "events.out.tfevents.*"
+GROWING = ("samples.jsonl", EVENTS)  # metrics.csv is written anew from the checkpoint
+
+
+def sizes(directory: Path) -> dict[str, int]:
+    """Bytes in each growing file, once they are on the disk.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    found = {}
+    for path in _growing(directory):
+        with path.open("rb") as stream:
+            os.fsync(stream.fileno())
+            found[path.name] = os.fstat(stream.fileno()).st_size
+    return found
+
+
+def rewind(directory: Path, wanted: dict[str, int]) -> None:
+    """Forget what was written after a checkpoint, for it will be written again.
+
+    Args:
+        directory: of the run.
+        wanted: as `sizes` gave them at the checkpoint; empty to begin anew.
+    """
+    for path in _growing(directory):
+        size = wanted.get(path.name, 0)
+        if size == 0:
+            path.unlink()
+        elif path.stat().st_size > size:
+            os.truncate(path, size)
+    for name, size in wanted.items():
+        path = directory / name
+        if not path.is_file() or path.stat().st_size < size:
+            log.warning("%s is shorter than at the checkpoint: a part of it is lost", path)
+    for path in (*directory.glob(".*"), *directory.glob("checkpoints/.*")):
+        if path.suffix[1:].isdigit() and path.is_file():  # what a kill has cut short
+            path.unlink()
+    _wait_for_a_new_name(directory)
+
+
+def _growing(directory: Path) -> list[Path]:
+    return sorted(path for pattern in GROWING for path in directory.glob(pattern))
+
+
+def _wait_for_a_new_name(directory: Path) -> None:
+    """TensorBoard reads event files in the order of the second in their names."""
+    newest = max((path.name.split(".")[3] for path in directory.glob(EVENTS)), default="")
+    while newest.isdigit() and int(newest) == int(time.time()):
+        time.sleep(0.02)

@@ -1,0 +1,96 @@
+"""One run: built from its options, then carried out, from the first step or from a checkpoint."""
+
+import logging
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning import seed_everything
+
+from lyricgen import build, results
+from lyricgen.build_trainer import build_trainer
+from lyricgen.config import TrainOptions
+from lyricgen.data.datamodule import CharacterDataModule
+from lyricgen.errors import UserError
+from lyricgen.interruption import Interruption
+from lyricgen.model.checkpoint import load
+from lyricgen.model.module import LanguageModelModule
+from lyricgen.model.transfer import copy_weights
+from lyricgen.resume import Past
+from lyricgen.rewind import rewind
+from lyricgen.runs import Run
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Training:
+    """What takes part in a run."""
+
+    options: TrainOptions
+    datamodule: CharacterDataModule
+    module: LanguageModelModule
+    trainer: pl.Trainer
+    description: str
+
+
+def prepare(options: TrainOptions, run: Run, past: Past, interruption: Interruption) -> Training:
+    """Build everything; nothing of the run's is written yet.
+
+    Raises:
+        UserError: a wrong option, or a text that cannot be used.
+    """
+    _quiet_lightning()
+    seed_everything(options.seed, verbose=False)
+    corpus = build.build_corpus(options.data)
+    if past.text not in (None, corpus.digest):
+        raise UserError(
+            f"resume: data={options.data.kind} ({corpus.name}) is not the text that the run has "
+            "read so far: bring that one back, or start a new run"
+        )
+    datamodule = build.build_datamodule(options, corpus)
+    network = build.build_network(options, datamodule)
+    if options.init_from is not None and past.checkpoint is None:
+        shared = copy_weights(load(options.init_from), network, datamodule.vocabulary)
+        log.info("init_from=%s: %d characters in common", options.init_from, shared)
+    module = build.build_module(options, datamodule, network)
+    trainer = build_trainer(options, datamodule, network, corpus, run, interruption, past.steps)
+    description = build.describe(options, corpus, datamodule, network)
+    return Training(options, datamodule, module, trainer, description)
+
+
+def carry_out(training: Training, run: Run, past: Past) -> dict[str, Any]:
+    """Train, then evaluate the best weights.
+
+    Returns:
+        The figures of summary.json.
+    """
+    trainer, module, datamodule = training.trainer, training.module, training.datamodule
+    if training.options.resume is not None:
+        rewind(run.directory, past.sizes)
+    if past.checkpoint is None:
+        results.begin_hyperparameters(trainer, training.options.model_dump())
+    else:
+        log.info("going on after step %d of %s", past.steps, run.directory)
+    trainer.fit(module, datamodule, ckpt_path=past.checkpoint, weights_only=True)
+    figures = results.conclude(trainer, module, datamodule, build.monitored(datamodule))
+    results.finish_hyperparameters(trainer, figures, run.wall_seconds)
+    run.finish(figures)
+    return figures
+
+
+def _quiet_lightning() -> None:
+    # no lines about the hardware, no advertisements
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for message in (
+        # about a step-wise log that lyricgen does not keep
+        "The number of training batches",
+        # the position in the text is the data module's affair, not the loader's
+        "You're resuming from a checkpoint that ended before",
+        # callbacks may be switched off for the rest of a run
+        "Be aware that when using `ckpt_path`",
+    ):
+        warnings.filterwarnings("ignore", message=message)
+    # about Lightning's own use of torch
+    warnings.filterwarnings("ignore", module="pytorch_lightning.utilities._pytree")

@@ -1,0 +1,602 @@
+"""Resuming: the same run to the last bit, wherever it was stopped, and nothing but the same run."""
+
+import csv
+import json
+import logging
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from filelock import FileLock
+
+from lyricgen.callbacks.checkpoints import Checkpoints
+from lyricgen.callbacks.samples import Samples
+from lyricgen.checkpoint_io import is_sound
+from lyricgen.errors import UserError
+from lyricgen.interruption import SIGNALS, Interrupted, Interruption
+from lyricgen.model.module import LanguageModelModule
+from lyricgen.resume import changed, expand
+from lyricgen.rewind import rewind, sizes
+from tests.conftest import TINY, Finished, Train
+
+SHORT = (*TINY, "data.max_chars=800", "callbacks.checkpoint.every_n_steps=4")
+
+
+def weights(directory: Path | None, name: str = "last.ckpt") -> dict[str, Any]:
+    assert directory is not None
+    content = torch.load(directory / "checkpoints" / name, weights_only=True)
+    state: dict[str, Any] = content["state_dict"]
+    return state
+
+
+def same_weights(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def stop_at(
+    monkeypatch: pytest.MonkeyPatch, step: int, act: Callable[[], None], hook: str = "batch"
+) -> None:
+    """Do something after a training step, once."""
+    done = []
+    original = LanguageModelModule.on_train_batch_start
+
+    def start(self: LanguageModelModule, *arguments: Any) -> None:
+        original(self, *arguments)
+        if self.trainer.global_step == step and not done:
+            done.append(step)
+            act()
+
+    monkeypatch.setattr(LanguageModelModule, "on_train_batch_start", start)
+
+
+def send(number: int) -> Callable[[], None]:
+    return lambda: os.kill(os.getpid(), number)
+
+
+# Stopping and going on
+
+
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 143)],
+)
+def test_a_signal_saves_stops_and_says_how_to_go_on(
+    train: Train, monkeypatch: pytest.MonkeyPatch, number: int, status: int
+) -> None:
+    whole = train(*SHORT)
+    with monkeypatch.context() as patch:
+        stop_at(patch, 6, send(number))
+        stopped = train(*SHORT)
+    assert stopped.directory is not None
+    assert stopped.status == status
+    assert "Traceback" not in stopped.err
+    assert stopped.summary["status"] == "interrupted"
+    saved = torch.load(stopped.directory / "checkpoints" / "last.ckpt", weights_only=True)
+    assert saved["global_step"] == 7  # the step was finished, though 8 would have been due
+    [line] = [line for line in stopped.out.splitlines() if "to go on: " in line]
+    command = shlex.split(line.partition("to go on: ")[2])
+    assert command[:3] == ["python", "-m", "lyricgen.train"]
+    record = {path: path.read_bytes() for path in stopped.directory.glob(".hydra/*")}
+    done = train(*command[3:])
+    assert done.status == 0, done.err
+    assert record == {path: path.read_bytes() for path in stopped.directory.glob(".hydra/*")}
+    assert same_weights(weights(whole.directory), weights(stopped.directory))
+    assert table(whole) == table(done)
+    summary = stopped.summary
+    assert summary["status"] == "finished"
+    assert len(summary["resumed"]) == 1
+    for name in ("val/perplexity", "test/perplexity", "best_epoch", "samples"):
+        assert summary[name] == whole.summary[name]
+
+
+def table(run: Finished) -> list[str]:
+    """The table at the end, without what a clock has measured and without paths."""
+    lines = run.out[run.out.index("perplexity at epoch") :].splitlines()
+    return [line for line in lines if "characters/s" not in line and "checkpoint" not in line]
+
+
+def test_latest_is_the_run_that_was_stopped(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        stop_at(patch, 3, send(signal.SIGTERM))
+        stopped = train(*SHORT)
+    done = train("resume=latest")
+    assert done.status == 0, done.err
+    assert stopped.summary["status"] == "finished"
+
+
+def test_a_second_signal_stops_at_once(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    def twice() -> None:
+        send(signal.SIGINT)()
+        send(signal.SIGINT)()
+
+    stop_at(monkeypatch, 6, twice)
+    stopped = train(*SHORT)
+    assert stopped.status == 130
+    assert stopped.directory is not None
+    saved = torch.load(stopped.directory / "checkpoints" / "last.ckpt", weights_only=True)
+    assert saved["global_step"] == 4  # not the step in which it came
+    assert stopped.summary["status"] == "interrupted"
+
+
+def test_a_run_that_keeps_no_checkpoints_stops_at_once(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop_at(monkeypatch, 6, send(signal.SIGTERM))
+    stopped = train(*SHORT, "callbacks.checkpoint.enabled=false")
+    assert (stopped.status, stopped.summary["status"]) == (143, "interrupted")
+
+
+@pytest.mark.parametrize("place", ["val", "samples", "test"])
+def test_stopped_outside_of_a_step(
+    train: Train, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """In validation and sampling it waits for the end of the epoch; in testing it need not."""
+    whole = train(*SHORT)
+    kind: Any = Samples if place == "samples" else LanguageModelModule
+    name = "draw" if place == "samples" else f"on_{place.replace('val', 'validation')}_epoch_start"
+    original, calls = getattr(kind, name), []
+
+    def interrupted(self: Any, *arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == (1 if place == "test" else 2):
+            send(signal.SIGTERM)()
+        return original(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kind, name, interrupted)
+        stopped = train(*SHORT)
+    assert stopped.status == 143
+    assert stopped.directory is not None
+    done = train(f"resume={stopped.directory}")
+    assert done.status == 0, done.err
+    assert table(done) == table(whole)
+    for name in ("samples.jsonl", "metrics.csv"):
+        assert len(lines(stopped, name)) == len(lines(whole, name))
+    assert lines(stopped, "samples.jsonl") == lines(whole, "samples.jsonl")
+
+
+def lines(run: Finished, name: str) -> list[str]:
+    assert run.directory is not None
+    return (run.directory / name).read_text("utf-8").splitlines()
+
+
+def test_resumed_where_names_are_strange(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hydra's grammar and OmegaConf leave a quoted path as it is."""
+    for name in ("a b", "歌词", "it's", 'a"b', "a=b,c", "[x]{y}", "back\\slash", "end\\"):
+        place = tmp_path / name
+        place.mkdir()
+        monkeypatch.setenv("LYRICGEN_OUTPUTS", str(place))
+        with monkeypatch.context() as patch:
+            stop_at(patch, 3, send(signal.SIGTERM))
+            stopped = train(*SHORT, "trainer.max_epochs=1")
+        assert stopped.status == 143, stopped.err
+        done = train("resume=latest")
+        assert done.status == 0, (name, done.err)
+        assert stopped.summary["status"] == "finished"
+
+
+def test_one_that_was_killed_before_its_first_checkpoint_begins_anew(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(*SHORT)
+
+    class Killed(BaseException):
+        pass
+
+    def kill() -> NoReturn:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        stop_at(patch, 2, kill)
+        with pytest.raises(Killed):
+            train(*SHORT)
+    runs = {path.parent.resolve() for path in Path("outputs").rglob("summary.json")}
+    [directory] = runs - {whole.directory}
+    done = train(f"resume={directory}")
+    assert done.status == 0, done.err
+    assert table(done) == table(whole)
+    assert (directory / "samples.jsonl").read_text("utf-8") == "\n".join(
+        [*lines(whole, "samples.jsonl"), ""]
+    )
+
+
+# Which run, and what may change
+
+
+def test_a_finished_run_says_so(train: Train) -> None:
+    first = train(*SHORT)
+    files = {path: path.read_bytes() for path in first.directory.rglob("*ckpt*")}  # type: ignore[union-attr]
+    again = train("resume=latest")
+    assert (again.status, again.err) == (0, "")
+    assert "is finished" in again.out
+    assert {path: path.read_bytes() for path in files} == files
+
+
+def test_a_finished_run_can_be_made_longer(train: Train) -> None:
+    """As if it had been so long from the start, where the schedule does not look ahead."""
+    options = (*SHORT, "scheduler=none", "seed=5")
+    long = train(*options, "trainer.max_epochs=3")
+    short = train(*options, "trainer.max_epochs=2")
+    done = train("resume=latest", "trainer.max_epochs=3", "callbacks.samples.temperature=0.5")
+    assert done.status == 0, done.err
+    assert same_weights(weights(long.directory), weights(short.directory))
+    assert short.summary["val/perplexity"] == long.summary["val/perplexity"]
+    assert short.summary["epochs"] == 3
+
+
+def test_a_run_that_stopped_early_stays_stopped(train: Train) -> None:
+    options = (*SHORT, "optimizer.lr=0.5", "trainer.max_epochs=9")
+    first = train(*options, "callbacks.early_stopping.patience=1")
+    assert first.summary["epochs"] < 9
+    assert train("resume=latest", "trainer.max_epochs=8").out.count("is finished") == 1
+    patient = train("resume=latest", "callbacks.early_stopping.patience=3")
+    assert patient.status == 0, patient.err
+    assert first.summary["epochs"] > 2
+
+
+@pytest.mark.parametrize(
+    ("override", "shown"),
+    [
+        ("cell=gru", "cell.kind=lstm (now: gru)"),
+        ("optimizer.lr=0.5", "optimizer.lr=0.01 (now: 0.5)"),
+        ("data.batch_size=5", "data.batch_size=4 (now: 5)"),
+        ("seed=7", "seed=1 (now: 7)"),
+        ("sampler=random", "sampler.kind=consecutive (now: random)"),
+        ("depth.residual=true", "depth.residual=false (now: true)"),
+    ],
+)
+def test_what_changes_the_mathematics_is_refused(train: Train, override: str, shown: str) -> None:
+    first = train(*SHORT)
+    before = first.summary
+    refused = train("resume=latest", override)
+    assert refused.status == 2
+    [line] = refused.err.splitlines()
+    assert shown in line
+    assert first.summary == before
+
+
+def test_every_change_is_named() -> None:
+    recorded = {"seed": 1, "cell": {"kind": "lstm", "forget_bias": None}, "name": "a"}
+    now = {"seed": 1, "cell": {"kind": "gru"}, "name": "b", "trainer": {"max_epochs": 3}}
+    assert changed(recorded, now) == [
+        "cell.forget_bias=null (now: absent)",
+        "cell.kind=lstm (now: gru)",
+    ]
+    assert changed({"betas": (0.9, 0.99)}, {"betas": [0.9, 0.99]}) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["resume=latest"], "no run found"),
+        (["resume=nowhere"], "not a run's directory"),
+        (["resume=sweep"], "is a sweep"),
+        (["resume=sweep/0", "-m"], "leave out -m"),
+        (["resume=sweep/0", "hydra.run.dir=x"], "leave out hydra.run.dir=x"),
+        (["resume=broken"], "cannot be read"),
+    ],
+)
+def test_what_cannot_be_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LYRICGEN_OUTPUTS", raising=False)
+    for name in ("sweep/0/.hydra", "broken/.hydra"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "overrides.yaml").write_text("- cell=rnn\n", "utf-8")
+    (tmp_path / "sweep/multirun.yaml").touch()
+    (tmp_path / "sweep/0/.hydra/hydra.yaml").write_text(
+        "hydra: {runtime: {config_sources: []}, overrides: {hydra: []}}", "utf-8"
+    )
+    (tmp_path / "broken/.hydra/hydra.yaml").write_text("hydra: [", "utf-8")
+    with pytest.raises(UserError, match=message):
+        expand(arguments)
+
+
+def test_recorded_overrides_come_first_and_typed_ones_win(tmp_path: Path) -> None:
+    record = tmp_path / ".hydra"
+    record.mkdir()
+    (record / "overrides.yaml").write_text("- cell=rnn\n- layers=2\n- seed=3\n", "utf-8")
+    (record / "hydra.yaml").write_text(
+        "hydra: {runtime: {config_sources: [{path: /mine, provider: command-line},"
+        " {path: /x, provider: main}]}, overrides: {hydra: ['hydra.searchpath=[a]']}}",
+        "utf-8",
+    )
+    directory = str(tmp_path.resolve())
+    assert expand(["layers=3", f"resume={tmp_path}", "data=dino"]) == [
+        "--config-dir", "/mine", "cell=rnn", "seed=3", "hydra.searchpath=[a]",
+        "layers=3", "data=dino",
+        f"hydra.run.dir='{directory}'", "hydra.output_subdir=null", f"resume='{directory}'",
+    ]  # fmt: skip
+    assert expand(["cell=rnn", "resume=null"]) == ["cell=rnn"]
+    assert expand(["cell=rnn"]) == ["cell=rnn"]
+    checkpoint = tmp_path / "checkpoints" / "last.ckpt"
+    checkpoint.parent.mkdir()
+    checkpoint.touch()
+    assert expand([f"resume={checkpoint}"])[-1] == f"resume='{directory}'"
+
+
+def test_another_text_is_refused(train: Train, tmp_path: Path) -> None:
+    path = tmp_path / "text.txt"
+    path.write_text("abcdefgh" * 200, "utf-8")
+    options = ("data=text", "data.path=text.txt", "trainer.max_epochs=1")
+    first = train(*TINY, *options, "callbacks.samples.every_n_epochs=0")
+    path.rename(tmp_path / "moved.txt")
+    moved = train("resume=latest", "data.path=moved.txt", "trainer.max_epochs=2")
+    assert (moved.status, first.summary["epochs"]) == (0, 2)
+    (tmp_path / "moved.txt").write_text("abcdefhg" * 200, "utf-8")
+    other = train("resume=latest", "data.path=moved.txt", "trainer.max_epochs=3")
+    assert other.status == 2
+    [line] = other.err.splitlines()
+    assert "moved.txt" in line
+    assert "not the text" in line
+
+
+def test_two_at_once(train: Train) -> None:
+    first = train(*SHORT)
+    assert first.directory is not None
+    before = first.summary
+    with FileLock(first.directory / ".lock"):
+        second = train("resume=latest", "trainer.max_epochs=4")
+    assert second.status == 2
+    [line] = second.err.splitlines()
+    assert "in use by another process" in line
+    assert first.summary == before
+
+
+def test_a_directory_that_holds_a_run_is_not_taken_twice(train: Train) -> None:
+    first = train(*SHORT)
+    again = train(*SHORT, f"hydra.run.dir={first.directory}")
+    assert again.status == 2
+    assert "holds a run already" in again.err
+
+
+# Checkpoints
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(train: Train) -> None:
+    whole = train(*SHORT, "trainer.max_epochs=3", "scheduler=none")
+    first = train(*SHORT, "scheduler=none")
+    assert first.directory is not None
+    last = first.directory / "checkpoints" / "last.ckpt"
+    content = bytearray(last.read_bytes())
+    content[len(content) // 2] ^= 1  # torch would read it without a word
+    last.write_bytes(content)
+    assert not is_sound(last)
+    done = train("resume=latest", "trainer.max_epochs=3")
+    assert done.status == 0, done.err
+    assert "is damaged" in done.out
+    assert "going on from" in done.out
+    assert same_weights(weights(whole.directory), weights(first.directory))
+    assert lines(first, "samples.jsonl") == lines(whole, "samples.jsonl")
+
+
+@pytest.mark.parametrize("harm", ["empty", "text", "no sums"])
+def test_no_undamaged_checkpoint(train: Train, harm: str) -> None:
+    first = train(*SHORT)
+    assert first.directory is not None
+    folder = first.directory / "checkpoints"
+    for name in ("last.ckpt", "previous.ckpt"):
+        if harm != "no sums":
+            (folder / name).write_text("" if harm == "empty" else "not a checkpoint", "utf-8")
+    if harm == "no sums":
+        (folder / "last.ckpt.sha256").unlink()
+    done = train("resume=latest", "trainer.max_epochs=3")
+    assert done.status == 2
+    [line] = done.err.splitlines()
+    assert "no undamaged checkpoint" in line
+    assert "best.ckpt" in line
+
+
+def test_saved_every_so_many_steps_and_only_where_exact(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: list[tuple[int, str]] = []
+    original = pl.Trainer.save_checkpoint
+
+    def note(self: pl.Trainer, path: Any, *arguments: Any, **options: Any) -> None:
+        hook = str(self.lightning_module._current_fx_name)
+        saved.append((self.global_step, f"{Path(path).name} {hook}"))
+        original(self, path, *arguments, **options)
+
+    monkeypatch.setattr(pl.Trainer, "save_checkpoint", note)
+    done = train(*SHORT, "trainer.limit_train_batches=12", "trainer.val_check_interval=6",
+                 "trainer.max_epochs=1", "callbacks.checkpoint.every_n_steps=3",
+                 "optimizer=sgd", "optimizer.lr=1e-9")  # fmt: skip
+    assert done.status == 0, done.err
+    assert [entry for entry in saved if "last" in entry[1]] == [
+        (3, "last.ckpt on_train_batch_end"),
+        (6, "last.ckpt on_validation_end"),
+        (9, "last.ckpt on_train_batch_end"),
+        (12, "last.ckpt on_train_epoch_end"),
+    ]
+
+
+def test_a_checkpoint_loads_without_running_code(train: Train) -> None:
+    done = train(*SHORT)
+    assert done.directory is not None
+    content = torch.load(done.directory / "checkpoints" / "last.ckpt", weights_only=True)
+    assert set(content["run"]) == {"sizes", "wall_seconds", "text"}
+
+
+# Validation within the epoch
+
+
+def test_a_row_for_every_validation(train: Train) -> None:
+    done = train(*SHORT, "trainer.val_check_interval=5", "trainer.limit_train_batches=12",
+                 "trainer.max_epochs=2")  # fmt: skip
+    assert done.directory is not None, done.err
+    with (done.directory / "metrics.csv").open(encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(row["epoch"], row["step"], bool(row["val/loss"])) for row in rows] == [
+        ("1", "5", True), ("1", "10", True), ("1", "12", False),
+        ("2", "17", True), ("2", "22", True), ("2", "24", False),
+    ]  # fmt: skip
+    assert all(float(row["train/loss"]) > 0 for row in rows)
+    best = min((row for row in rows if row["val/loss"]), key=lambda row: float(row["val/loss"]))
+    assert done.summary["val/loss"] == float(best["val/loss"])
+
+
+def test_more_steps_between_validations_than_there_are(train: Train) -> None:
+    refused = train(*SHORT, "trainer.val_check_interval=1000")
+    assert refused.status == 2
+    [line] = refused.err.splitlines()
+    assert "trainer.val_check_interval=1000" in line
+
+
+# What watching may not change
+
+
+@pytest.mark.parametrize(
+    "watching",
+    [
+        "callbacks.samples.every_n_epochs=0",
+        "callbacks.baseline.enabled=false",
+        "callbacks.checkpoint.every_n_steps=1",
+        "logger=none",
+        "trainer.check_val_every_n_epoch=2",
+    ],
+)
+def test_watching_does_not_change_the_weights(train: Train, watching: str) -> None:
+    options = (*SHORT, "depth=deep", "layers=2")
+    assert same_weights(
+        weights(train(*options).directory), weights(train(*options, watching).directory)
+    )
+
+
+# A loss that is not finite
+
+
+def test_training_that_diverges(train: Train) -> None:
+    done = train(*TINY, "optimizer=sgd", "optimizer.lr=1e30", "trainer.gradient_clip_val=null",
+                 "callbacks.checkpoint.every_n_steps=1")  # fmt: skip
+    assert done.status == 2
+    [line] = done.err.splitlines()
+    assert "step" in line
+    assert "optimizer.lr" in line
+    assert done.summary["status"] == "failed"
+    assert "NaN" not in json.dumps(done.summary)
+
+
+def test_the_step_that_diverged_is_named(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a long epoch within 50 steps, and the checkpoint before it is kept."""
+    original = LanguageModelModule.training_step
+
+    def step(self: LanguageModelModule, *arguments: Any) -> Any:
+        loss = original(self, *arguments)
+        return loss * torch.nan if self.trainer.global_step == 61 else loss
+
+    monkeypatch.setattr(LanguageModelModule, "training_step", step)
+    seen = []
+    count = LanguageModelModule.on_train_batch_start
+
+    def start(self: LanguageModelModule, *arguments: Any) -> None:
+        seen.append(self.trainer.global_step)
+        count(self, *arguments)
+
+    monkeypatch.setattr(LanguageModelModule, "on_train_batch_start", start)
+    done = train(*TINY, "data.max_chars=9000", "data.batch_size=2",
+                 "callbacks.checkpoint.every_n_steps=30")  # fmt: skip
+    assert done.status == 2
+    assert "after step 62" in done.err or "at step 62" in done.err or "at step 63" in done.err
+    assert max(seen) < 100  # of some 350
+    assert done.directory is not None
+    kept = torch.load(done.directory / "checkpoints" / "last.ckpt", weights_only=True)
+    assert kept["global_step"] == 60
+    assert all(bool(tensor.isfinite().all()) for tensor in kept["state_dict"].values())
+
+
+# Growing files
+
+
+def test_files_are_cut_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    samples, events = tmp_path / "samples.jsonl", tmp_path / "events.out.tfevents.1.host.2.0"
+    samples.write_bytes(b"one\n")
+    events.write_bytes(b"abc")
+    noted = sizes(tmp_path)
+    assert noted == {"samples.jsonl": 4, events.name: 3}
+    samples.write_bytes(b"one\ntwo\nthr")
+    later = tmp_path / "events.out.tfevents.3.host.2.0"
+    later.write_bytes(b"later")
+    torn = tmp_path / ".metrics.csv.123"
+    torn.write_bytes(b"half")
+    (tmp_path / ".lock").touch()
+    rewind(tmp_path, noted)
+    assert samples.read_bytes() == b"one\n"
+    assert events.read_bytes() == b"abc"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", events.name, samples.name]
+    samples.write_bytes(b"o")
+    with caplog.at_level(logging.WARNING):
+        rewind(tmp_path, noted)
+    assert samples.read_bytes() == b"o"  # what is lost is not made up by zeros
+    assert "shorter" in caplog.text
+    rewind(tmp_path, {})
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
+# Signals
+
+
+def test_signals_are_given_back() -> None:
+    before = [signal.getsignal(number) for number in SIGNALS]
+    with Interruption() as interruption:
+        assert [signal.getsignal(number) for number in SIGNALS] != before
+        with pytest.raises(Interrupted) as impatient:
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert impatient.value.code == 143
+        interruption.patient = True
+        os.kill(os.getpid(), signal.SIGINT)
+        assert interruption.requested == signal.SIGINT
+        with pytest.raises(Interrupted) as second:
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert second.value.code == 143
+        with pytest.raises(Interrupted) as asked:
+            interruption.raise_if_requested()
+        assert asked.value.code == 130
+    assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+def test_the_checkpoint_callback_comes_last(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It sees, and saves, what all others have done in the same hook."""
+    seen = []
+    original = Checkpoints.on_train_start
+
+    def note(self: Checkpoints, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        seen.extend(type(each).__name__ for each in trainer.callbacks)  # type: ignore[attr-defined]
+        original(self, trainer, module)
+
+    monkeypatch.setattr(Checkpoints, "on_train_start", note)
+    train(*SHORT)
+    assert seen[-1] == "Checkpoints"
+
+
+# Chaos
+
+
+@pytest.mark.slow
+def test_killed_at_random_and_resumed_until_done(tmp_path: Path) -> None:
+    """25 chains, five for each sampler, each equal to a run that nobody disturbed."""
+    script = Path(__file__).parents[1] / "scripts" / "chaos.py"
+    done = subprocess.run(
+        [sys.executable, str(script), "--chains", "25"],
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=1500,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "chains that differ from an undisturbed run: 0 of 25" in done.stdout
+    [deaths] = [line for line in done.stdout.splitlines() if line.startswith("deaths: ")]
+    assert int(deaths.split()[1]) > 50
