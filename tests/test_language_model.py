@@ -80,7 +80,12 @@ def library(model: LanguageModel, kind: str, features: Tensor) -> Tensor:
     """Logits by torch's own layers from features (B, T, input), with the model's weights."""
     layers = model.architecture.layers
     layer = LIBRARY[kind](features.shape[-1], H, layers, batch_first=True).double()
-    layer.load_state_dict(model.recurrence.blocks[0].state_dict())
+    stacked = {
+        f"{name.removesuffix('_l0')}_l{number}": weight
+        for number, block in enumerate(model.recurrence.blocks)
+        for name, weight in block.state_dict().items()
+    }
+    layer.load_state_dict(stacked)
     hidden, _ = layer(features)
     return hidden @ model.output_weight.T + model.output.bias
 

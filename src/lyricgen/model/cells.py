@@ -1,6 +1,7 @@
 """The recurrences: each takes (B, T, input) and a state, and gives (B, T, H) and the next state.
 
-B batch, T time steps, H hidden size, L layers.
+A cell is one layer; the stack of them is `language_model.RecurrentStack`. B batch, T time steps,
+H hidden size, L layers.
 """
 
 from typing import Annotated, Literal
@@ -41,15 +42,11 @@ CellOptions = Annotated[RnnOptions | GruOptions | LstmOptions, Field(discriminat
 class Rnn(nn.RNN):
     """An Elman network (Elman 1990): H = tanh(X W_xh + H W_hh + b), torch's own layer."""
 
-    def __init__(
-        self, options: RnnOptions, input_size: int, hidden_size: int, layers: int, dropout: float
-    ) -> None:
+    def __init__(self, options: RnnOptions, input_size: int, hidden_size: int) -> None:
         super().__init__(
             input_size,
             hidden_size,
-            layers,
             nonlinearity=options.nonlinearity,
-            dropout=dropout,
             batch_first=True,
         )
 
@@ -65,11 +62,9 @@ class Gru(nn.GRU):
     Cho et al. 2014 apply it before; see torch.nn.GRU.
     """
 
-    def __init__(
-        self, options: GruOptions, input_size: int, hidden_size: int, layers: int, dropout: float
-    ) -> None:
+    def __init__(self, options: GruOptions, input_size: int, hidden_size: int) -> None:
         del options
-        super().__init__(input_size, hidden_size, layers, dropout=dropout, batch_first=True)
+        super().__init__(input_size, hidden_size, batch_first=True)
 
     def forward(self, inputs: Tensor, state: State | None) -> tuple[Tensor, State]:  # type: ignore[override]
         """Read T steps: (B, T, input), state from before or None for zero."""
@@ -84,10 +79,8 @@ class Lstm(nn.LSTM):
     2015); torch's own is about zero.
     """
 
-    def __init__(
-        self, options: LstmOptions, input_size: int, hidden_size: int, layers: int, dropout: float
-    ) -> None:
-        super().__init__(input_size, hidden_size, layers, dropout=dropout, batch_first=True)
+    def __init__(self, options: LstmOptions, input_size: int, hidden_size: int) -> None:
+        super().__init__(input_size, hidden_size, batch_first=True)
         self.forget_bias = options.forget_bias
         self.reset_forget_bias()
 

@@ -52,7 +52,9 @@ class Architecture(Options):
 class RecurrentStack(nn.Module):
     """L layers of one cell; with `residual`, each layer after the first adds its input.
 
-    Residual connections: He et al. 2016.
+    One module a layer, whatever stands between them: a checkpoint reads the same, and dropout is
+    ours. cuDNN's own draws from a state that nothing can restore, so that a run could not go on
+    exactly. Residual connections: He et al. 2016.
     """
 
     def __init__(
@@ -67,26 +69,19 @@ class RecurrentStack(nn.Module):
         build = CELLS[cell.kind]
         self.residual = depth.residual
         self.dropout = nn.Dropout(depth.dropout)
-        if depth.residual:
-            sizes = [input_size] + [hidden_size] * (layers - 1)
-            blocks = [build(cell, size, hidden_size, 1, 0.0) for size in sizes]  # type: ignore[arg-type]
-        else:  # one fused module, which cuDNN runs faster than layer by layer
-            dropout = depth.dropout if layers > 1 else 0.0
-            blocks = [build(cell, input_size, hidden_size, layers, dropout)]  # type: ignore[arg-type]
+        sizes = [input_size] + [hidden_size] * (layers - 1)
+        blocks = [build(cell, size, hidden_size) for size in sizes]  # type: ignore[arg-type]
         self.blocks = nn.ModuleList(blocks)
 
     def forward(self, inputs: Tensor, state: State | None) -> tuple[Tensor, State]:
         """Read (B, T, input) from a state of (L, B, H) tensors, or from zero."""
-        if not self.residual:
-            output, new_state = self.blocks[0](inputs, state)
-            return output, new_state
         states = []
         output = inputs
         for layer, block in enumerate(self.blocks):
             before = None if state is None else tuple(s[layer : layer + 1] for s in state)
             below = output if layer == 0 else self.dropout(output)
             above, after = block(below, before)
-            output = above if layer == 0 else above + output
+            output = above + output if self.residual and layer > 0 else above
             states.append(after)
         return output, tuple(torch.cat(parts) for parts in zip(*states, strict=True))
 
