@@ -445,6 +445,11 @@ def test_a_row_for_every_validation(train: Train) -> None:
     assert all(float(row["train/loss"]) > 0 for row in rows)
     best = min((row for row in rows if row["val/loss"]), key=lambda row: float(row["val/loss"]))
     assert done.summary["val/loss"] == float(best["val/loss"])
+    shown = [line.partition(":")[0] for line in done.out.splitlines() if line.startswith("epoch ")]
+    assert shown == [
+        "epoch 1/2, step 5", "epoch 1/2, step 10", "epoch 1/2",
+        "epoch 2/2, step 17", "epoch 2/2, step 22", "epoch 2/2",
+    ]  # fmt: skip
 
 
 def test_more_steps_between_validations_than_there_are(train: Train) -> None:

@@ -22,7 +22,9 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             yield stream
             to_disk(stream)
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)  # a full disk does not say what for
         temporary.unlink(missing_ok=True)
         raise
     _names_to_disk(path.parent)

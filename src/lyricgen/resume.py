@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from lyricgen.errors import UserError
-from lyricgen.runs import LAST, Run, newest_run
+from lyricgen.runs import LAST, PREVIOUS, Run, newest_run
 
 # What does not change the mathematics of training, only how long it goes on, where and how it is
 # watched. All other keys must be as they were.
@@ -51,6 +51,7 @@ def expand(arguments: list[str]) -> list[str]:
         if one in ("-m", "--multirun") or one.startswith(("hydra.run.dir=", "hydra.mode=")):
             raise UserError(f"resume={wanted[-1]} goes on in that run's directory: leave out {one}")
     directory = _run_directory(wanted[-1])
+    _refuse_what_nothing_compares(directory, typed)
     keys = {_key(one) for one in typed}
     options, recorded = _recorded(directory)
     return [
@@ -142,6 +143,18 @@ def _run_directory(wanted: str) -> Path:
             ".hydra/overrides.yaml): name one under outputs/runs, or resume=latest"
         )
     return directory.resolve()
+
+
+def _refuse_what_nothing_compares(directory: Path, typed: list[str]) -> None:
+    """Without a checkpoint a run begins anew, as it is recorded."""
+    if any((directory / "checkpoints" / name).exists() for name in (LAST, PREVIOUS)):
+        return
+    for one in typed:
+        if "=" in one and not _is_free(_key(one)) and not _key(one).startswith("hydra"):
+            raise UserError(
+                f"{str(directory)!r} has no checkpoint yet and begins anew as it was: leave out "
+                f"{one}, or start a new run"
+            )
 
 
 def _recorded(directory: Path) -> tuple[list[str], list[str]]:

@@ -96,7 +96,8 @@ def train(values: dict[str, Any], run: Run) -> float:
                 return results.score(past.summary)
             training = prepare(options, run, past, interruption)
         except BaseException:
-            run.discard()
+            if values["resume"] is None:
+                run.discard()
             raise
         log.info(training.description)
         run.begin(options.seed, past.summary, past.wall_seconds)

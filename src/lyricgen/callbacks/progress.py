@@ -73,9 +73,18 @@ class ProgressReport(pl.Callback):
                 trainer.num_training_batches,
             )
 
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Say what a validation within the epoch has found."""
+        del pl_module
+        if trainer.state.fn == "fit" and not trainer.is_last_batch:
+            self._say(trainer, f", step {trainer.global_step}")
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Say what the epoch brought."""
         del pl_module
+        self._say(trainer)
+
+    def _say(self, trainer: pl.Trainer, step: str = "") -> None:
         metrics = trainer.callback_metrics
         perplexities = {
             part: f"{float(metrics[f'{part}/perplexity']):,.1f}"
@@ -87,9 +96,9 @@ class ProgressReport(pl.Callback):
         self._spoke = time.monotonic()
         if trainer.is_global_zero:
             parts = [f"{part} perplexity {value}" for part, value in perplexities.items()]
-            if "train/chars_per_second" in metrics:
+            if "train/chars_per_second" in metrics and not step:
                 parts.append(f"{float(metrics['train/chars_per_second']):,.0f} characters/s")
-            epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+            epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}{step}"
             log.info("%s: %s", epoch, ", ".join(parts))
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
