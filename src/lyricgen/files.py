@@ -30,6 +30,17 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     _names_to_disk(path.parent)
 
 
+def remove_torn(directory: Path) -> None:
+    """Remove what `replacing` has left of files whose writing was cut short by a kill.
+
+    Args:
+        directory: in which nobody writes at the moment.
+    """
+    for path in directory.glob(".*"):
+        if path.suffix[1:].isdigit() and path.is_file():
+            path.unlink()
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Write a whole text file in UTF-8, or leave what was there; errors as `replacing`."""
     with replacing(path) as stream:

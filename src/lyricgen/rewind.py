@@ -42,9 +42,6 @@ def rewind(directory: Path, wanted: dict[str, int]) -> None:
         path = directory / name
         if not path.is_file() or path.stat().st_size < size:
             log.warning("%s is shorter than at the checkpoint: a part of it is lost", path)
-    for path in (*directory.glob(".*"), *directory.glob("checkpoints/.*")):
-        if path.suffix[1:].isdigit() and path.is_file():  # what a kill has cut short
-            path.unlink()
     _wait_for_a_new_name(directory)
 
 

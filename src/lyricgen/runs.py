@@ -20,7 +20,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from lyricgen.errors import UserError
-from lyricgen.files import write_atomically
+from lyricgen.files import remove_torn, write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +66,8 @@ class Run:
                 f"{str(self.directory)!r} is in use by another process: wait for it, or stop it"
             ) from error
         try:
+            for place in (self.directory, self.checkpoints):
+                remove_torn(place)
             yield
         finally:
             self._lock.release()
