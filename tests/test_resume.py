@@ -313,6 +313,12 @@ def test_recorded_overrides_come_first_and_typed_ones_win(tmp_path: Path) -> Non
         "utf-8",
     )
     directory = str(tmp_path.resolve())
+    with pytest.raises(UserError, match="no checkpoint yet.* layers=3"):
+        expand(["layers=3", f"resume={tmp_path}"])
+    assert "trainer.max_epochs=9" in expand(["trainer.max_epochs=9", f"resume={tmp_path}"])
+    checkpoint = tmp_path / "checkpoints" / "last.ckpt"
+    checkpoint.parent.mkdir()
+    checkpoint.touch()
     assert expand(["layers=3", f"resume={tmp_path}", "data=dino"]) == [
         "--config-dir", "/mine", "cell=rnn", "seed=3", "hydra.searchpath=[a]",
         "layers=3", "data=dino",
@@ -320,9 +326,6 @@ def test_recorded_overrides_come_first_and_typed_ones_win(tmp_path: Path) -> Non
     ]  # fmt: skip
     assert expand(["cell=rnn", "resume=null"]) == ["cell=rnn"]
     assert expand(["cell=rnn"]) == ["cell=rnn"]
-    checkpoint = tmp_path / "checkpoints" / "last.ckpt"
-    checkpoint.parent.mkdir()
-    checkpoint.touch()
     assert expand([f"resume={checkpoint}"])[-1] == f"resume='{directory}'"
 
 
