@@ -313,7 +313,7 @@ def test_recorded_overrides_come_first_and_typed_ones_win(tmp_path: Path) -> Non
         "utf-8",
     )
     directory = str(tmp_path.resolve())
-    with pytest.raises(UserError, match="no checkpoint yet.* layers=3"):
+    with pytest.raises(UserError, match=r"no checkpoint yet.* layers=3"):
         expand(["layers=3", f"resume={tmp_path}"])
     assert "trainer.max_epochs=9" in expand(["trainer.max_epochs=9", f"resume={tmp_path}"])
     checkpoint = tmp_path / "checkpoints" / "last.ckpt"
