@@ -28,6 +28,7 @@ from lyricgen.callbacks.samples import Sample, Samples, choose_prefixes
 from lyricgen.console import ConsoleHandler
 from lyricgen.data.corpus import Corpus
 from lyricgen.data.datamodule import CharacterDataModule
+from lyricgen.data.encoding import encode
 from lyricgen.data.parts import make_parts
 from lyricgen.data.samplers import ConsecutiveSampler, LineSampler, Sampler
 from lyricgen.data.vocabulary import Vocabulary
@@ -75,10 +76,9 @@ def network_of(vocabulary: Vocabulary, layout: Layout) -> LanguageModel:
 
 def datamodule_of(text: str, layout: Layout, held_out: float = 0.2) -> CharacterDataModule:
     vocabulary = Vocabulary.of(text)
-    corpus = Corpus("test", "line" if layout == "lines" else "text", text)
+    corpus = encode(Corpus("test", "line" if layout == "lines" else "text", text))
     parts = make_parts(
         corpus,
-        vocabulary,
         layout=layout,
         val_fraction=held_out,
         test_fraction=held_out,

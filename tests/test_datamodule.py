@@ -24,6 +24,7 @@ from lyricgen.data.datamodule import (
     cut,
     evaluation_sampler,
 )
+from lyricgen.data.encoding import encode
 from lyricgen.data.parts import Part, make_parts
 from lyricgen.data.samplers import (
     ConsecutiveSampler,
@@ -45,8 +46,7 @@ def text_module(
 ) -> CharacterDataModule:
     vocabulary = Vocabulary.of(text)
     parts = make_parts(
-        Corpus("a text", "text", text),
-        vocabulary,
+        encode(Corpus("a text", "text", text)),
         layout="stream",
         val_fraction=val,
         test_fraction=test,
@@ -59,8 +59,7 @@ def names_module(lines: list[str], val: float, test: float) -> CharacterDataModu
     text = "".join(line + "\n" for line in lines)
     vocabulary = Vocabulary.of(text)
     parts = make_parts(
-        Corpus("names", "line", text),
-        vocabulary,
+        encode(Corpus("names", "line", text)),
         layout="lines",
         val_fraction=val,
         test_fraction=test,

@@ -8,6 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from lyricgen.data.corpus import Corpus
+from lyricgen.data.encoding import encode
 from lyricgen.data.parts import Layout, Part, make_parts
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
@@ -26,11 +27,9 @@ def parts_of(
     test: float = 0.0,
     split_seed: int = 0,
 ) -> tuple[Vocabulary, dict[str, Part]]:
-    vocabulary = Vocabulary.of(text)
-    corpus = Corpus("a text", unit, text)  # type: ignore[arg-type]
-    return vocabulary, make_parts(
+    corpus = encode(Corpus("a text", unit, text))  # type: ignore[arg-type]
+    return corpus.vocabulary, make_parts(
         corpus,
-        vocabulary,
         layout=layout,
         val_fraction=val,
         test_fraction=test,

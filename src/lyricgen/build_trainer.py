@@ -20,8 +20,8 @@ from lyricgen.callbacks.progress import ProgressReport
 from lyricgen.callbacks.samples import Samples, choose_prefixes
 from lyricgen.checkpoint_io import AtomicCheckpointIO
 from lyricgen.config import TrainOptions
-from lyricgen.data.corpus import Corpus
 from lyricgen.data.datamodule import CharacterDataModule
+from lyricgen.data.encoding import EncodedCorpus
 from lyricgen.errors import UserError
 from lyricgen.model.language_model import LanguageModel
 from lyricgen.runs import Run
@@ -31,7 +31,7 @@ def build_trainer(
     options: TrainOptions,
     datamodule: CharacterDataModule,
     network: LanguageModel,
-    corpus: Corpus,
+    corpus: EncodedCorpus,
     run: Run,
 ) -> pl.Trainer:
     """Lightning's Trainer with lyricgen's callbacks, in the order in which they depend."""
@@ -106,7 +106,7 @@ def build_callbacks(
     options: TrainOptions,
     datamodule: CharacterDataModule,
     network: LanguageModel,
-    corpus: Corpus,
+    corpus: EncodedCorpus,
     run: Run,
 ) -> list[pl.Callback]:
     """Figures first, then what adds to them, then what reads them."""
@@ -122,7 +122,7 @@ def build_callbacks(
                 model,
                 run.directory / "samples.jsonl",
                 every_n_epochs=chosen.samples.every_n_epochs,
-                prefixes=choose_prefixes(chosen.samples.prefixes, model, corpus.text),
+                prefixes=choose_prefixes(chosen.samples.prefixes, model, corpus.opening),
                 count=chosen.samples.count,
                 length=chosen.samples.length,
                 temperature=chosen.samples.temperature,

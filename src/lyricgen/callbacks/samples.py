@@ -177,7 +177,7 @@ def one_line(text: str) -> str:
     return text.strip().replace("\n", " / ")
 
 
-def choose_prefixes(wanted: list[str] | None, model: TrainedModel, text: str) -> list[str]:
+def choose_prefixes(wanted: list[str] | None, model: TrainedModel, opening: str) -> list[str]:
     """The prefixes to sample with: the user's, or ones that the model can spell.
 
     Without any of the user's: none for a model of lines; else 分开 and 不分开 where the
@@ -186,7 +186,7 @@ def choose_prefixes(wanted: list[str] | None, model: TrainedModel, text: str) ->
     Args:
         wanted: the user's own, or None.
         model: whose characters they must be.
-        text: the corpus.
+        opening: how the corpus begins.
 
     Raises:
         UserError: one of the user's has an unknown character.
@@ -199,7 +199,7 @@ def choose_prefixes(wanted: list[str] | None, model: TrainedModel, text: str) ->
         return [""]
     known = set(model.vocabulary.characters)
     spelled = [prefix for prefix in FAVOURITES if set(prefix) <= known]
-    return spelled or [text.lstrip()[:2]]
+    return spelled or [opening.lstrip()[:2]]
 
 
 def _write_texts(logger: TensorBoardLogger, samples: list[Sample]) -> None:
