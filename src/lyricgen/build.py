@@ -3,11 +3,12 @@
 from functools import partial
 
 from lyricgen.config import DataOptions, TrainOptions
+from lyricgen.data.cache import MAX_BYTES, LargeText, encode_large, is_large
 from lyricgen.data.corpus import prepare
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.data.encoding import EncodedCorpus, encode
 from lyricgen.data.parts import Layout, Part, make_parts
-from lyricgen.data.reading import read_text
+from lyricgen.data.reading import DEFAULT_MAX_BYTES, read_text
 from lyricgen.data.samplers import (
     ConsecutiveSampler,
     LineSampler,
@@ -28,10 +29,21 @@ def build_corpus(options: DataOptions) -> EncodedCorpus:
         UserError: it cannot be read, or is none to learn from.
     """
     path = corpus_path(options.kind, options.path)
+    name = options.kind if options.path is None else options.path
+    if options.unit == "text" and is_large(path):
+        large = LargeText(
+            path,
+            encoding=options.encoding,
+            newline=options.newline,
+            lowercase=options.lowercase,
+            max_chars=options.max_chars,
+            max_bytes=options.max_bytes or MAX_BYTES,
+        )
+        return encode_large(large, name)
     return encode(
         prepare(
-            read_text(path, options.encoding, options.max_bytes),
-            name=options.kind if options.path is None else options.path,
+            read_text(path, options.encoding, options.max_bytes or DEFAULT_MAX_BYTES),
+            name=name,
             unit=options.unit,
             newline=options.newline,
             lowercase=options.lowercase,

@@ -33,7 +33,7 @@ class DataOptions(Options):
     lowercase: bool
     newline: Newline
     encoding: str
-    max_bytes: PositiveInt
+    max_bytes: PositiveInt | None
     batch_size: PositiveInt
     num_steps: PositiveInt
     val_fraction: float = Field(ge=0, lt=1)

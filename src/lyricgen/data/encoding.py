@@ -3,6 +3,7 @@
 N characters in the corpus, V in the vocabulary.
 """
 
+import mmap
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +25,7 @@ class EncodedCorpus:
         vocabulary: Its distinct characters.
         ids: (N,) its characters, of the vocabulary's type.
         counts: (V,) int64, how often each character occurs.
+        mapping: Of the file in which the ids lie, where they are not in memory.
     """
 
     name: str
@@ -31,6 +33,7 @@ class EncodedCorpus:
     vocabulary: Vocabulary
     ids: Tensor
     counts: Tensor
+    mapping: mmap.mmap | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -63,3 +66,9 @@ def count_ids(ids: Tensor, size: int) -> Tensor:
     for chunk in torch.split(ids, _CHUNK):
         counts += torch.bincount(chunk, minlength=size)[:size]
     return counts
+
+
+def forget_pages(mapping: mmap.mmap | None) -> None:
+    """Give back the memory in which a file's pages are mapped; reading brings them back."""
+    if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
+        mapping.madvise(mmap.MADV_DONTNEED)

@@ -1,5 +1,6 @@
 """A corpus cut into its training and held-out parts, as character ids."""
 
+import mmap
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -25,6 +26,7 @@ class Part:
     ids: Tensor  # (N,) the smallest integer type that holds V
     line_starts: Tensor | None  # (number of lines,) int64
     counts: Tensor | None = None  # what character_counts gives, where it is known already
+    mapping: mmap.mmap | None = None  # of the file in which the ids lie, if they do
 
     def character_counts(self, vocabulary_size: int) -> Tensor:
         """How often each character occurs, (V,) int64; start symbols are left out."""
@@ -60,7 +62,9 @@ def make_parts(
     vocabulary = corpus.vocabulary
     if corpus.unit == "text":
         ranges = split_text(len(corpus), val_fraction, test_fraction)
-        train, *held_out = (Part(corpus.ids[start:stop], None) for start, stop in ranges)
+        train, *held_out = (
+            Part(corpus.ids[start:stop], None, mapping=corpus.mapping) for start, stop in ranges
+        )
     else:
         lines = corpus.lines
         chosen = split_lines(lines, val_fraction, test_fraction, split_seed)

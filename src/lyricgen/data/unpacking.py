@@ -68,7 +68,7 @@ def unpacked(
         with ExitStack() as opened:
             file = opened.enter_context(Path(path).open("rb"))
             if os.fstat(file.fileno()).st_size > max_bytes:
-                raise _too_large(shown, max_bytes)
+                raise too_large(shown, max_bytes)
             kind = _kind(file)
             stream = _unpacking(file, kind, shown, opened)
             left = max_bytes
@@ -76,11 +76,11 @@ def unpacked(
             while piece := stream.read(min(_CHUNK, left + 1)):
                 left -= len(piece)
                 if left < 0:
-                    raise _too_large(shown, max_bytes)
+                    raise too_large(shown, max_bytes)
                 passed(file.tell() if file.seekable() else 0)
                 yield piece
     except _DAMAGE as error:
-        raise _unreadable(error, shown, kind) from error
+        raise unreadable(error, shown, kind) from error
 
 
 def _kind(file: BufferedReader) -> str:
@@ -101,14 +101,16 @@ def _unpacking(
     return file
 
 
-def _too_large(shown: str, max_bytes: int) -> UserError:
+def too_large(shown: str, max_bytes: int) -> UserError:
+    """What to say of a file with more bytes than are allowed."""
     return UserError(
         f"{shown} holds more than the {max_bytes} bytes allowed; "
         f"raise the limit, for example data.max_bytes={2 * max_bytes}"
     )
 
 
-def _unreadable(error: Exception, shown: str, kind: str) -> UserError:
+def unreadable(error: Exception, shown: str, kind: str = "") -> UserError:
+    """What to say of a file that cannot be read; the kind is that of an archive."""
     # EINVAL: a place that a damaged archive points to and no file can have
     from_system = isinstance(error, OSError) and error.errno not in {None, errno.EINVAL}
     if kind and not from_system:
