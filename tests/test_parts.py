@@ -102,6 +102,30 @@ def test_lines_by_hand() -> None:
     assert part.line_lengths.tolist() == [3, 2]
 
 
+@pytest.mark.parametrize(
+    ("max_chars", "kept"),
+    [
+        (1, "^c\n"),
+        (2, "^c\n"),
+        (4, "^c\n"),
+        (5, "^ab\n^c\n"),
+        (6, "^ab\n^c\n"),
+        (9, "^def\n^ab\n^c\n"),
+    ],
+)
+def test_the_last_lines_that_fit(max_chars: int, kept: str) -> None:
+    vocabulary, parts = parts_of("def\nab\nc\n", "line", "lines")
+    assert spelled(vocabulary, Part(parts["train"].last(max_chars), None)) == kept
+
+
+@pytest.mark.parametrize(
+    ("max_chars", "kept"), [(1, "a"), (3, "bra"), (11, "abracadabra"), (50, "abracadabra")]
+)
+def test_the_last_characters(max_chars: int, kept: str) -> None:
+    vocabulary, parts = parts_of("abracadabra", "text")
+    assert spelled(vocabulary, Part(parts["train"].last(max_chars), None)) == kept
+
+
 def test_lines_as_running_text_by_hand() -> None:
     _, parts = parts_of("ab\nc\n", "line", "stream")
     (part,) = parts.values()

@@ -69,6 +69,7 @@ def build_datamodule(options: TrainOptions, corpus: EncodedCorpus) -> CharacterD
         val_fraction=options.data.val_fraction,
         test_fraction=options.data.test_fraction,
         split_seed=options.data.split_seed,
+        max_held_out=options.data.max_held_out,
     )
     return CharacterDataModule(corpus.vocabulary, parts, build_sampler(options, parts["train"]))
 

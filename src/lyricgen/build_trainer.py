@@ -114,7 +114,7 @@ def build_callbacks(
     newest = LambdaCallback(on_train_start=lambda *_: run.become_newest())
     callbacks: list[pl.Callback] = [newest, Perplexity(), Throughput()]
     if chosen.baseline.enabled:
-        callbacks.append(Baseline(chosen.baseline.max_order))
+        callbacks.append(Baseline(chosen.baseline.max_order, chosen.baseline.max_chars))
     if chosen.samples.every_n_epochs:
         model = trained_model(options, datamodule, network)
         callbacks.append(

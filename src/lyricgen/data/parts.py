@@ -32,6 +32,13 @@ class Part:
         """How often each character occurs, (V,) int64; start symbols are left out."""
         return count_ids(self.ids, vocabulary_size) if self.counts is None else self.counts
 
+    def last(self, max_chars: int) -> Tensor:
+        """The ids of the last characters; of lines, the last whole ones that fit, at least one."""
+        if self.line_starts is None:
+            return self.ids[-max_chars:]
+        fit = int((self.line_lengths.flip(0).cumsum(0) <= max_chars).sum())
+        return self.ids[int(self.line_starts[-max(1, fit)]) :]
+
     @property
     def line_lengths(self) -> Tensor:
         """Predicted characters of each line, the stop included; layout "lines" only."""
@@ -48,6 +55,7 @@ def make_parts(
     val_fraction: float,
     test_fraction: float,
     split_seed: int,
+    max_held_out: int | None = None,
 ) -> dict[str, Part]:
     """Cut a corpus into parts; parts without a fraction are left out.
 
@@ -61,13 +69,13 @@ def make_parts(
     """
     vocabulary = corpus.vocabulary
     if corpus.unit == "text":
-        ranges = split_text(len(corpus), val_fraction, test_fraction)
+        ranges = split_text(len(corpus), val_fraction, test_fraction, max_held_out)
         train, *held_out = (
             Part(corpus.ids[start:stop], None, mapping=corpus.mapping) for start, stop in ranges
         )
     else:
         lines = corpus.lines
-        chosen = split_lines(lines, val_fraction, test_fraction, split_seed)
+        chosen = split_lines(lines, val_fraction, test_fraction, split_seed, max_held_out)
         texts = ("".join(lines[i] + "\n" for i in part) for part in chosen)
         train, *held_out = (_line_part(vocabulary.encode(one), vocabulary, layout) for one in texts)
     # The training part may be too long to be counted at every start: it is what the others leave.
