@@ -35,6 +35,8 @@ def cache_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Pieces so small that everything happens many times."""
     monkeypatch.setenv("LYRICGEN_DATA", str(tmp_path / "kept"))
     monkeypatch.setattr(unpacking, "_CHUNK", 97)
+    monkeypatch.setattr(cache, "_SECTION", 101)
+    monkeypatch.setattr(cache, "_BLOCK", 13)
     return tmp_path / "kept" / "encoded"
 
 
@@ -136,9 +138,13 @@ def test_content_and_options_have_entries_of_their_own(
         assert len(entries(cache_directory)) == number
     encode_large(replace(text, max_bytes=10**5), "b")  # which changes nothing
     assert len(entries(cache_directory)) == len(changes)
-    Path(text.path).write_bytes(TEXT.encode() + b"!")
-    assert len(encode_large(text, "a")) == len(in_memory()) + 1
-    assert len(entries(cache_directory)) == len(changes) + 1
+    content = TEXT.encode()
+    for number, changed in enumerate(
+        (content + b"!", content[:-1] + b"!", b"A" + content[5:], content.replace(b"A", b"B", 1)), 1
+    ):
+        Path(text.path).write_bytes(changed)
+        encode_large(text, "a")
+        assert len(entries(cache_directory)) == len(changes) + number
 
 
 def damages(content: bytes) -> Iterator[bytes]:

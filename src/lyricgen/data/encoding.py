@@ -41,8 +41,8 @@ class EncodedCorpus:
     @property
     def opening(self) -> str:
         """How the text begins, without the white space that it may begin with."""
-        for ids in torch.split(self.ids, 1000):
-            text = self.vocabulary.decode(ids).lstrip()
+        for start in range(0, len(self), 1000):
+            text = self.vocabulary.decode(self.ids[start : start + 1000]).lstrip()
             if text:
                 return text
         return ""
