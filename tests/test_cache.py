@@ -140,7 +140,13 @@ def test_content_and_options_have_entries_of_their_own(
     assert len(entries(cache_directory)) == len(changes)
     content = TEXT.encode()
     for number, changed in enumerate(
-        (content + b"!", content[:-1] + b"!", b"A" + content[5:], content.replace(b"A", b"B", 1)), 1
+        (
+            content + b"!",
+            content[:-1] + b"!",
+            b"A" + content[5:],
+            content.replace(b"END", b"ENE", 1),
+        ),
+        1,
     ):
         Path(text.path).write_bytes(changed)
         encode_large(text, "a")
