@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 import torch
 
+from lyricgen.data import cache
 from lyricgen.data.datamodule import BatchLoader, CharacterDataModule
 from lyricgen.data.parts import Part
 from lyricgen.data.samplers import ConsecutiveSampler, RandomSampler, Sampler
 from lyricgen.data.vocabulary import Vocabulary
+from tests.conftest import TINY, Train
 from tests.test_datamodule import stub_trainer
 
 STATUS = Path("/proc/self/status")
@@ -53,6 +55,36 @@ def test_what_was_read_of_a_mapped_text_is_given_back(tmp_path: Path, kind: type
 
     assert most(loader_of(Part(ids, None, mapping=mapping))) < 45
     assert most(loader_of(Part(ids, None))) > 70  # so there was something to give back
+
+
+def test_a_mapped_text_trains_as_one_in_memory(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LYRICGEN_DATA", str(tmp_path / "kept"))
+    path = tmp_path / "song.txt"
+    path.write_text("Σ想要 有直升机\r\nAnd cafe\u0301 too\n" * 200, encoding="utf-8")
+    overrides = (*TINY, "data=text", f"data.path={path}", "data.lowercase=true")
+    in_memory = train(*overrides)
+    assert not (tmp_path / "kept").exists()
+    monkeypatch.setattr(cache, "LARGE", 100)
+    monkeypatch.setattr(cache, "LARGE_PACKED", 100)
+    for told in ("encoded into", ""):
+        mapped = train(*overrides)
+        assert ("encoded into" in mapped.out) == bool(told)
+        for figure in ("train/loss", "val/loss", "test/mixture_perplexity", "samples"):
+            assert mapped.summary[figure] == in_memory.summary[figure]
+    assert len(list((tmp_path / "kept" / "encoded").glob("*.ids"))) == 1
+    refused = train(*overrides, "data.max_bytes=1000")
+    assert refused.status == 2
+    assert "data.max_bytes=2000" in refused.err
+
+
+def test_the_table_says_what_was_counted(train: Train) -> None:
+    done = train(*TINY, "callbacks.baseline.max_chars=700")
+    assert done.summary["ngram_characters"] == 700
+    assert done.summary["ngram_sampled"]
+    assert "n-grams of the last 700 characters of the training part" in done.out
+    assert "n-grams of the last" not in train(*TINY).out
 
 
 @pytest.mark.slow
