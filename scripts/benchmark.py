@@ -20,6 +20,7 @@ All figures are medians over the rounds. Columns:
 - outside: share of an epoch's training, up to its validation, outside training_step, backward, and
   the optimizer's step and zero_grad; at most: its target. Clipping counts as outside, though the
   plain loop clips too; the second table shows it by itself.
+With --scale: texts of 1, 100 and 1,000 MB instead, see scale.py.
 On a busy machine take --threads 1 or OMP_WAIT_POLICY=passive: threads that wait burn the cores.
 """
 
@@ -51,6 +52,7 @@ from omegaconf import OmegaConf
 from rich import box
 from rich.console import Console
 from rich.table import Column, Table
+from scale import scale
 from torch import Tensor, nn
 
 from lyricgen import build
@@ -71,6 +73,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="turns of each arm (default: 5)")
     parser.add_argument("--epochs", type=int, default=5, help="epochs a turn (default: 5)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--scale", action="store_true", help="measure texts of several sizes")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[1, 100, 1000], help="their MB")
+    parser.add_argument("--steps", type=int, default=200, help="training steps of each round")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     logging.basicConfig(level=logging.INFO, handlers=[ConsoleHandler()])
@@ -81,6 +86,11 @@ def main() -> None:
         os.environ["LYRICGEN_OUTPUTS"] = name
         rich.reconfigure(file=nowhere, force_terminal=True)  # lyricgen's own console
         console.print(machine_facts(Path(name)), soft_wrap=True, markup=False)
+        if arguments.scale:
+            os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
+            chosen = (arguments.sizes, arguments.rounds, arguments.steps)
+            console.print(scale(*chosen, Path(name)))
+            return
         for table in training(arguments.cells, arguments.rounds, arguments.epochs, Path(name)):
             console.print(table)
 

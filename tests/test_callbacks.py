@@ -21,6 +21,7 @@ from rich.console import Console
 
 from lyricgen import console as terminal
 from lyricgen.callbacks import progress
+from lyricgen.callbacks import samples as callback
 from lyricgen.callbacks.baseline import Baseline
 from lyricgen.callbacks.perplexity import EpochLog, Perplexity, Throughput
 from lyricgen.callbacks.progress import ProgressReport
@@ -28,6 +29,7 @@ from lyricgen.callbacks.samples import Sample, Samples, choose_prefixes
 from lyricgen.console import ConsoleHandler
 from lyricgen.data.corpus import Corpus
 from lyricgen.data.datamodule import CharacterDataModule
+from lyricgen.data.encoding import encode
 from lyricgen.data.parts import make_parts
 from lyricgen.data.samplers import ConsecutiveSampler, LineSampler, Sampler
 from lyricgen.data.vocabulary import Vocabulary
@@ -36,7 +38,8 @@ from lyricgen.model.cells import LstmOptions
 from lyricgen.model.checkpoint import TrainedModel
 from lyricgen.model.language_model import Architecture, DepthOptions, LanguageModel, ModelOptions
 from lyricgen.model.module import LanguageModelModule
-from lyricgen.model.ngram import NgramCounts, NgramModel
+from lyricgen.model.ngram import NgramModel
+from lyricgen.model.ngram_counts import NgramCounts
 from tests.conftest import TINY, Train
 
 Floats = npt.NDArray[np.float64]
@@ -75,10 +78,9 @@ def network_of(vocabulary: Vocabulary, layout: Layout) -> LanguageModel:
 
 def datamodule_of(text: str, layout: Layout, held_out: float = 0.2) -> CharacterDataModule:
     vocabulary = Vocabulary.of(text)
-    corpus = Corpus("test", "line" if layout == "lines" else "text", text)
+    corpus = encode(Corpus("test", "line" if layout == "lines" else "text", text))
     parts = make_parts(
         corpus,
-        vocabulary,
         layout=layout,
         val_fraction=held_out,
         test_fraction=held_out,
@@ -219,6 +221,19 @@ def test_held_out_lines_are_not_copied(tmp_path: Path) -> None:
     wanted = "".join(datamodule.vocabulary.characters[i] for i in kept).split()
     assert copied == set(wanted)
     assert len(copied) == 32
+
+
+def test_lines_of_a_very_long_text_are_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(callback, "MOST_COMPARED", len(SONG) - 1)
+    with caplog.at_level(logging.INFO):
+        samples = samples_of(SONG, "stream", tmp_path)
+    assert samples.copied_fraction([sample("春天来了\n")]) is None
+    assert len(caplog.messages) == 1
+    assert "samples/copied_fraction" in caplog.text
+    monkeypatch.setattr(callback, "MOST_COMPARED", len(SONG))
+    assert samples_of(SONG, "stream", tmp_path).copied_fraction([sample("春天来了\n")]) == 1.0
 
 
 def test_each_drawing_has_numbers_of_its_own(tmp_path: Path) -> None:
@@ -442,6 +457,46 @@ def test_witten_bell_stands_beside_it() -> None:
         assert found == pytest.approx(np.exp(nats.mean()), rel=1e-12)
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_counting_a_sample_is_counting_the_end_of_the_training_part(
+    layout: Layout, caplog: pytest.LogCaptureFixture
+) -> None:
+    datamodule = datamodule_of(names(200), layout)
+    train, size = datamodule.parts["train"], len(datamodule.vocabulary)
+    ids = train.ids.numpy()
+    end = ids[-300:]
+    if layout == "lines":  # whole lines of 300 characters, start symbols not among them
+        lines = np.split(ids, np.flatnonzero(ids == size)[1:])
+        while sum(len(line) - 1 for line in lines) > 300:
+            lines.pop(0)
+        end = np.concatenate(lines)
+    baseline = Baseline(3, max_chars=300)
+    with caplog.at_level(logging.INFO):
+        baseline.count(datamodule)
+    counts = NgramCounts(end, size, 3)
+    for part in ("val", "test"):
+        for order in (1, 2, 3):
+            nats = NgramModel(counts, order, "kneser_ney").nats(datamodule.parts[part].ids.numpy())
+            nats = nats[1:] if layout == "stream" else nats
+            found = baseline.perplexities[part]["kneser_ney"][order - 1]
+            assert found == pytest.approx(np.exp(np.nanmean(nats)), rel=1e-12)
+    counted = int((end != size).sum())
+    assert (baseline.characters, baseline.sampled) == (counted, True)
+    assert f"the last {counted} characters" in caplog.text
+
+
+def test_a_sample_that_holds_everything_is_none(caplog: pytest.LogCaptureFixture) -> None:
+    datamodule = datamodule_of(names(50), "stream")
+    whole, longest = Baseline(3), Baseline(3, max_chars=len(datamodule.parts["train"].ids))
+    with caplog.at_level(logging.INFO):
+        for baseline in (whole, longest):
+            baseline.count(datamodule)
+            assert not baseline.sampled
+            assert baseline.characters == len(datamodule.parts["train"].ids)
+    assert whole.perplexities == longest.perplexities
+    assert not caplog.messages
+
+
 def test_nothing_held_out_nothing_to_compare() -> None:
     baseline = Baseline(3)
     baseline.count(datamodule_of(names(50), "stream", held_out=0))
@@ -615,6 +670,34 @@ def test_only_one_process_reports(
     report.on_train_end(trainer, pl.LightningModule())
     assert screen.file.getvalue() == ""  # type: ignore[attr-defined]
     assert caplog.records == []
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_something_slow_is_seen_to_move(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    clock: Callable[[float], None],
+    is_terminal: bool,
+) -> None:
+    screen = Console(force_terminal=is_terminal, file=io.StringIO(), width=80)
+    monkeypatch.setattr(terminal, "get_console", lambda: screen)
+    shown: io.StringIO = screen.file  # type: ignore[assignment]
+    caplog.set_level(logging.INFO, "lyricgen")
+    with terminal.progress("encoding song.txt", 400) as moved:
+        for done in range(20):
+            clock(0.09)
+            moved(done)
+        assert shown.getvalue() == ""  # it may soon be over
+        for done in range(20, 320):
+            clock(0.1)
+            moved(done)
+    if is_terminal:
+        assert "encoding song.txt" in shown.getvalue()
+        assert shown.getvalue().rindex("\x1b[?25h") > shown.getvalue().rindex("\x1b[?25l")
+        assert caplog.messages == []
+    else:
+        assert "\x1b" not in shown.getvalue()
+        assert caplog.messages == [f"encoding song.txt: {part} %" for part in (25, 50, 75)]
 
 
 @pytest.mark.parametrize("is_terminal", [True, False])

@@ -21,7 +21,8 @@ def corpus(*overrides: str) -> Corpus:
     with initialize_config_dir(str(CONFIG_DIRECTORY), version_base="1.3"):
         config = compose("train", overrides=list(overrides))
     options = parse(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
-    return build.build_corpus(options.data)
+    built = build.build_corpus(options.data)
+    return Corpus(built.name, built.unit, built.vocabulary.decode(built.ids))
 
 
 @pytest.fixture(scope="module")

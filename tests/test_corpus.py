@@ -1,15 +1,17 @@
 """A text becomes a corpus: one line end, composed characters, and only as much as was asked for."""
 
+import itertools
 import os
 import unicodedata
+from collections.abc import Iterator
 from dataclasses import FrozenInstanceError
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lyricgen.data.corpus import Corpus, prepare
+from lyricgen.data.corpus import Corpus, prepare, prepared_pieces
 from lyricgen.data.reading import read_text
 from lyricgen.errors import UserError
 
@@ -188,3 +190,91 @@ def test_the_dinosaurs_of_the_notebooks() -> None:
     corpus = listed(published("dinos.txt"), lowercase=True)
     assert len(corpus.lines) == 1_536
     assert len(set(corpus.text)) == 27
+
+
+# ---- in pieces
+
+# Line ends across cuts, marks that compose and reorder, jamo, a Σ before and behind apostrophes and
+# marks, letters whose lower case has more characters, characters beyond the basic plane.
+NASTY = (
+    "a\r\nb\r\r\n\nc\u0301\u0323e\u0323\u0301 q\u0307\u0323\r\u0301x\n\u0308\u0301 "
+    "\u1100\u1161\u11a8 \uac00\u11a8 \u0938\u094d\u0928\u093c "
+    "ΟΔΥΣΣΕΥΣ ΑΣ'Β ΑΣ' 'Σ Σ\u0301 ΑΣ\u0301. ΑΣ.Β AΣ1 AΣ一 一Σ AΣ\nΣA\u0345Σ "
+    "J\u030c İSTANBUL I\u0307 Ⱥ\u0301 \u212b\u0301 ﬁ 🚀"
+    "\U0001d15e\U0001d165 \u2126\u0345\u0301 が\u3099 ゙"
+)
+
+
+def whole(text: str, *, lowercase: bool, newline: str, max_chars: int | None) -> str:
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    text = unicodedata.normalize("NFC", text.lower() if lowercase else text)
+    return (text.replace("\n", " ") if newline == "space" else text)[:max_chars]
+
+
+def cut_up(text: str, cuts: list[int], **settings: object) -> str:
+    places = [0, *sorted(cuts), len(text)]
+    pieces = [text[start:stop] for start, stop in itertools.pairwise(places)]
+    return "".join(prepared_pieces(pieces, **settings))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("lowercase", [False, True])
+def test_every_cut_of_a_nasty_text_gives_the_whole(lowercase: bool) -> None:
+    kept = {"lowercase": lowercase, "newline": "keep", "max_chars": None}
+    for text in (NASTY, NASTY[::-1], NASTY.replace(" ", ""), NASTY.replace(" ", "'")):
+        expected = whole(text, **kept)  # type: ignore[arg-type]
+        for first in range(len(text)):
+            assert cut_up(text, [first], **kept) == expected
+        for size in (1, 2, 3, 5):
+            assert cut_up(text, list(range(0, len(text), size)), **kept) == expected
+
+
+@given(
+    text=st.text(st.sampled_from(sorted({*NASTY, *"Σ'.aA1 \u0301\u0345"})), max_size=40),
+    cuts=st.lists(st.integers(0, 40), max_size=8),
+    lowercase=st.booleans(),
+    newline=st.sampled_from(["keep", "space"]),
+    max_chars=st.none() | st.integers(2, 20),
+)
+@settings(deadline=None, max_examples=500)
+def test_any_cuts_give_the_whole(
+    text: str, cuts: list[int], lowercase: bool, newline: str, max_chars: int | None
+) -> None:
+    options = {"lowercase": lowercase, "newline": newline, "max_chars": max_chars}
+    cuts = [min(cut, len(text)) for cut in cuts]
+    assert cut_up(text, cuts, **options) == whole(text, **options)  # type: ignore[arg-type]
+
+
+def test_no_character_that_is_cut_before_joins_what_stands_before_it() -> None:
+    safe = [*" 0123456789", *map(chr, [*range(65, 91), *range(97, 123), *range(0x3400, 0xA000)])]
+    for character in safe:
+        for before in "aeΣ一\u1100\u0301":
+            for lowercase in (False, True):
+                both = (before + character).lower() if lowercase else before + character
+                parts = [each.lower() if lowercase else each for each in (before, character)]
+                if before == "Σ" and character.isalpha() and character.isascii():
+                    continue  # the other rule
+                composed = [unicodedata.normalize("NFC", part) for part in parts]
+                assert unicodedata.normalize("NFC", both) == "".join(composed)
+
+
+def test_little_is_held_back() -> None:
+    held = []
+
+    def pieces() -> Iterator[str]:
+        for _ in range(1000):
+            held.append(given_on)
+            yield "飞到宇宙去\r\nand back AGAIN " * 10
+
+    given_on = 0
+    settings_ = {"newline": "keep", "lowercase": True, "max_chars": None}
+    for piece in prepared_pieces(pieces(), **settings_):  # type: ignore[arg-type]
+        given_on += len(piece)
+    assert [read * 210 - given for read, given in enumerate(held)][1:] == [1] * 999
+
+
+def test_nothing_is_read_past_the_characters_that_are_kept() -> None:
+    read = []
+    pieces = (read.append(number) or "ab cd " for number in range(100))  # type: ignore[func-returns-value]
+    kept = prepared_pieces(pieces, newline="keep", lowercase=False, max_chars=20)
+    assert "".join(kept) == "ab cd ab cd ab cd ab"
+    assert len(read) == 4

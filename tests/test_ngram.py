@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lyricgen.model.ngram import NgramCounts, NgramModel, Smoothing
+from lyricgen.model.ngram import NgramModel, Smoothing, nats_by_order
+from lyricgen.model.ngram_counts import NgramCounts
 
 SMOOTHINGS: tuple[Smoothing, ...] = ("kneser_ney", "witten_bell")
 ORDERS = (1, 2, 3, 4, 5)
@@ -192,6 +193,22 @@ def test_every_distribution_sums_to_one_and_gives_the_nats(
             assert probabilities.sum() == pytest.approx(1, abs=1e-12)
             if symbol != size:
                 assert nats[t] == pytest.approx(-log(probabilities[symbol]), abs=1e-12)
+
+
+@given(corpus=corpora(), smoothing=st.sampled_from(SMOOTHINGS))
+@settings(deadline=None)
+def test_all_orders_at_once_are_the_models_one_by_one(
+    corpus: tuple[int, list[int], list[int]], smoothing: Smoothing
+) -> None:
+    size, training, text = corpus
+    counts = NgramCounts(np.array(training), size, 4)
+    ids = [np.array(part, dtype=np.int64) for part in (text, training, text[:1], [])]
+    found = list(nats_by_order(counts, [(each, counts.number(each, 4)) for each in ids], smoothing))
+    assert len(found) == 4
+    for order, scored in enumerate(found, 1):
+        model = NgramModel(counts, order, smoothing)
+        for nats, each in zip(scored, ids, strict=True):
+            np.testing.assert_array_equal(nats, model.nats(each))
 
 
 @pytest.mark.parametrize("smoothing", SMOOTHINGS)

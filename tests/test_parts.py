@@ -8,6 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from lyricgen.data.corpus import Corpus
+from lyricgen.data.encoding import encode
 from lyricgen.data.parts import Layout, Part, make_parts
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
@@ -26,11 +27,9 @@ def parts_of(
     test: float = 0.0,
     split_seed: int = 0,
 ) -> tuple[Vocabulary, dict[str, Part]]:
-    vocabulary = Vocabulary.of(text)
-    corpus = Corpus("a text", unit, text)  # type: ignore[arg-type]
-    return vocabulary, make_parts(
+    corpus = encode(Corpus("a text", unit, text))  # type: ignore[arg-type]
+    return corpus.vocabulary, make_parts(
         corpus,
-        vocabulary,
         layout=layout,
         val_fraction=val,
         test_fraction=test,
@@ -101,6 +100,30 @@ def test_lines_by_hand() -> None:
     assert part.line_starts.tolist() == [0, 4]
     assert part.line_starts.dtype == torch.int64
     assert part.line_lengths.tolist() == [3, 2]
+
+
+@pytest.mark.parametrize(
+    ("max_chars", "kept"),
+    [
+        (1, "^c\n"),
+        (2, "^c\n"),
+        (4, "^c\n"),
+        (5, "^ab\n^c\n"),
+        (6, "^ab\n^c\n"),
+        (9, "^def\n^ab\n^c\n"),
+    ],
+)
+def test_the_last_lines_that_fit(max_chars: int, kept: str) -> None:
+    vocabulary, parts = parts_of("def\nab\nc\n", "line", "lines")
+    assert spelled(vocabulary, Part(parts["train"].last(max_chars), None)) == kept
+
+
+@pytest.mark.parametrize(
+    ("max_chars", "kept"), [(1, "a"), (3, "bra"), (11, "abracadabra"), (50, "abracadabra")]
+)
+def test_the_last_characters(max_chars: int, kept: str) -> None:
+    vocabulary, parts = parts_of("abracadabra", "text")
+    assert spelled(vocabulary, Part(parts["train"].last(max_chars), None)) == kept
 
 
 def test_lines_as_running_text_by_hand() -> None:

@@ -7,6 +7,7 @@ import io
 import os
 import random
 import stat
+import sys
 import tempfile
 import tracemalloc
 import unicodedata
@@ -17,7 +18,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from lyricgen.data.reading import read_text
+from lyricgen.data import unpacking
+from lyricgen.data.reading import read_text, text_pieces
 from lyricgen.errors import UserError
 
 MEBIBYTE = 1 << 20
@@ -351,3 +353,96 @@ def test_any_damage_gives_a_text_or_one_line(
     for place, value in changes:
         content[place % len(content)] = value
     either_a_text_or_one_line(bytes(content))
+
+
+# ---- in pieces
+
+NASTY = "\ufeff一\r\n二\r三四\n\n\r\ncafe\u0301 🚀🚀\u1100\u1161 ΣΑΣ'ς \ufeff end\r"
+
+
+@pytest.fixture(params=[1, 2, 3, 5, 7, 64])
+def small_pieces(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(unpacking, "_CHUNK", request.param)
+    return int(request.param)
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, lambda content: zipped({"a": content})])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32", "utf-7", "gb18030"])
+def test_pieces_make_the_text(small_pieces: int, tmp_path: Path, encoding: str, pack) -> None:  # type: ignore[no-untyped-def]
+    content = NASTY.encode(encoding)
+    pieces = list(text_pieces(write(tmp_path, pack(content)), encoding))
+    assert "".join(pieces) == content.decode(encoding).removeprefix("\ufeff")
+    assert (
+        all(0 < len(piece) <= max(4, small_pieces + 1) for piece in pieces) or encoding == "utf-7"
+    )
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+def test_without_a_mark_the_order_is_the_machines(
+    small_pieces: int, tmp_path: Path, encoding: str
+) -> None:
+    content = "分开 abc".encode(f"{encoding}-{'le' if sys.byteorder == 'little' else 'be'}")
+    assert content.decode(encoding) == "分开 abc"
+    assert read_text(write(tmp_path, content), encoding) == "分开 abc"
+    assert (
+        read_text(write(tmp_path, content[:4]), encoding) == "分开 abc"[: 32 // int(encoding[4:])]
+    )
+
+
+@pytest.mark.parametrize(
+    ("encoding", "content"),
+    [
+        ("utf-8", "一二".encode() + b"\xe4\xb8" + "三".encode()),
+        ("utf-8", "一二".encode() + b"\xe4\xb8"),  # cut off
+        ("utf-8", codecs.BOM_UTF8 + b"ab\xe9cd"),
+        ("utf-8-sig", codecs.BOM_UTF8 + b"ab\xe9cd"),
+        ("utf-8", b"abc" + "飞到".encode("gb18030") + b"\0 too"),
+        ("gb18030", "飞到".encode("gb18030") + b"\xff\xff abc"),
+        ("gb18030", "飞到".encode("gb18030")[:-1]),
+        ("big5", "飞".encode("gb18030") + b"\xff\xff abc"),
+        ("utf-16", "ab".encode("utf-16") + b"\x00"),
+        ("utf-16-le", "ab".encode("utf-16-le") + b"\x00\xdca\0"),
+        ("ascii", "abc 一".encode()),
+    ],
+)
+def test_the_first_undecodable_byte_is_told_wherever_the_pieces_end(
+    small_pieces: int, tmp_path: Path, encoding: str, content: bytes
+) -> None:
+    with pytest.raises(UnicodeDecodeError) as whole:
+        content.decode(encoding)
+    error = whole.value
+    offset = error.start + len(content) - len(error.object)
+    refusal(
+        write(tmp_path, content),
+        f"byte 0x{content[offset]:02X} at offset {offset} ({error.reason})",
+        encoding=encoding,
+    )
+
+
+@pytest.mark.parametrize(
+    "before", ["", "\r", "\r\n", "一\r\n二\r三四", "a\n\r\r\n\nbc", "\r\r\n\r"]
+)
+def test_a_control_character_keeps_its_place(
+    small_pieces: int, tmp_path: Path, before: str
+) -> None:
+    lines = before.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    place = f"line {len(lines)}, column {len(lines[-1]) + 1};"
+    refusal(write(tmp_path, f"{before}\x1b\0 and on\n".encode()), "U+001B", place)
+
+
+def test_what_is_wrong_with_the_bytes_comes_first(small_pieces: int, tmp_path: Path) -> None:
+    content = b"\0" + b"abc" * 100
+    packed = bytearray(gzip.compress(content))
+    packed[-8] ^= 1
+    refusal(write(tmp_path, packed), "damaged gzip file")
+    refusal(write(tmp_path, content), "holds more than", max_bytes=200)
+    refusal(write(tmp_path, content + b"\xff"), "not in the encoding", "offset 301 ")
+
+
+def test_how_far_it_is_told_in_the_files_own_bytes(small_pieces: int, tmp_path: Path) -> None:
+    content = "想要有直升机\n".encode() * 100
+    for packed in (content, gzip.compress(content)):
+        passed: list[int] = []
+        list(text_pieces(write(tmp_path, packed), passed=passed.append))
+        assert passed == sorted(passed)
+        assert passed[-1] == len(packed)

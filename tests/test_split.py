@@ -1,5 +1,6 @@
 """Three parts that cover the corpus and share nothing."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -47,6 +48,25 @@ def test_the_split_of_the_lyrics() -> None:
     assert split_text(100, 0.29, 0) == ((0, 71), (71, 100), (100, 100))
     assert split_text(100, 0, 0.5) == ((0, 50), (50, 50), (50, 100))
     assert split_text(10_000, 0, 0) == ((0, 10_000), (10_000, 10_000), (10_000, 10_000))
+
+
+def test_no_held_out_part_is_longer_than_allowed(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        assert split_text(10_000, 0.1, 0.1, 1000) == split_text(10_000, 0.1, 0.1)
+        assert not caplog.messages
+        assert split_text(10_000, 0.1, 0.05, 600) == ((0, 8_900), (8_900, 9_500), (9_500, 10_000))
+        assert split_text(10_000, 0.9, 0, 2) == ((0, 9_998), (9_998, 10_000), (10_000, 10_000))
+    assert len(caplog.messages) == 2
+    assert "data.max_held_out=600: of 1000 and 500 characters" in caplog.messages[0]
+
+
+def test_no_more_distinct_lines_are_held_out_than_allowed() -> None:
+    lines = [str(number) for number in range(50)] * 2
+    train, val, test = split_lines(lines, 0.2, 0.04, 3, 4)
+    assert [len(part) for part in (train, val, test)] == [88, 8, 4]
+    longer = split_lines(lines, 0.2, 0.04, 3)
+    assert set(val) <= set(longer[1])
+    assert sorted([*train, *val, *test]) == list(range(100))
 
 
 def test_a_held_out_part_can_be_predicted_at_all() -> None:

@@ -2,13 +2,13 @@
 
 from functools import partial
 
-import torch
-
 from lyricgen.config import DataOptions, TrainOptions
-from lyricgen.data.corpus import Corpus, prepare
+from lyricgen.data.cache import MAX_BYTES, LargeText, encode_large, is_large
+from lyricgen.data.corpus import prepare
 from lyricgen.data.datamodule import CharacterDataModule
+from lyricgen.data.encoding import EncodedCorpus, encode
 from lyricgen.data.parts import Layout, Part, make_parts
-from lyricgen.data.reading import read_text
+from lyricgen.data.reading import DEFAULT_MAX_BYTES, read_text
 from lyricgen.data.samplers import (
     ConsecutiveSampler,
     LineSampler,
@@ -16,27 +16,39 @@ from lyricgen.data.samplers import (
     Sampler,
 )
 from lyricgen.data.sources import corpus_path
-from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.model.checkpoint import TrainedModel, card
 from lyricgen.model.language_model import Architecture, LanguageModel
 from lyricgen.model.module import LanguageModelModule
 from lyricgen.model.optimization import build_optimizer, build_scheduler
 
 
-def build_corpus(options: DataOptions) -> Corpus:
-    """Read the text.
+def build_corpus(options: DataOptions) -> EncodedCorpus:
+    """Read the text and encode it.
 
     Raises:
         UserError: it cannot be read, or is none to learn from.
     """
     path = corpus_path(options.kind, options.path)
-    return prepare(
-        read_text(path, options.encoding, options.max_bytes),
-        name=options.kind if options.path is None else options.path,
-        unit=options.unit,
-        newline=options.newline,
-        lowercase=options.lowercase,
-        max_chars=options.max_chars,
+    name = options.kind if options.path is None else options.path
+    if options.unit == "text" and is_large(path):
+        large = LargeText(
+            path,
+            encoding=options.encoding,
+            newline=options.newline,
+            lowercase=options.lowercase,
+            max_chars=options.max_chars,
+            max_bytes=options.max_bytes or MAX_BYTES,
+        )
+        return encode_large(large, name)
+    return encode(
+        prepare(
+            read_text(path, options.encoding, options.max_bytes or DEFAULT_MAX_BYTES),
+            name=name,
+            unit=options.unit,
+            newline=options.newline,
+            lowercase=options.lowercase,
+            max_chars=options.max_chars,
+        )
     )
 
 
@@ -45,22 +57,21 @@ def layout_of(options: TrainOptions) -> Layout:
     return "lines" if options.sampler.kind == "lines" else "stream"
 
 
-def build_datamodule(options: TrainOptions, corpus: Corpus) -> CharacterDataModule:
-    """Encode, split, and choose the sampler.
+def build_datamodule(options: TrainOptions, corpus: EncodedCorpus) -> CharacterDataModule:
+    """Split, and choose the sampler.
 
     Raises:
         UserError: a part of the corpus is too short.
     """
-    vocabulary = Vocabulary.of(corpus.text)
     parts = make_parts(
         corpus,
-        vocabulary,
         layout=layout_of(options),
         val_fraction=options.data.val_fraction,
         test_fraction=options.data.test_fraction,
         split_seed=options.data.split_seed,
+        max_held_out=options.data.max_held_out,
     )
-    return CharacterDataModule(vocabulary, parts, build_sampler(options, parts["train"]))
+    return CharacterDataModule(corpus.vocabulary, parts, build_sampler(options, parts["train"]))
 
 
 def build_sampler(options: TrainOptions, part: Part) -> Sampler:
@@ -102,9 +113,7 @@ def build_network(options: TrainOptions, datamodule: CharacterDataModule) -> Lan
         )
     )
     if options.model.output_bias == "unigram":
-        ids = datamodule.parts["train"].ids
-        counts = torch.bincount(ids[ids < len(vocabulary)], minlength=len(vocabulary))
-        network.set_output_bias(counts)
+        network.set_output_bias(datamodule.parts["train"].character_counts(len(vocabulary)))
     return network
 
 
@@ -146,13 +155,16 @@ def monitored(datamodule: CharacterDataModule) -> str:
 
 
 def describe(
-    options: TrainOptions, corpus: Corpus, datamodule: CharacterDataModule, network: LanguageModel
+    options: TrainOptions,
+    corpus: EncodedCorpus,
+    datamodule: CharacterDataModule,
+    network: LanguageModel,
 ) -> str:
     """One line on what is about to be trained on what."""
     sizes = ", ".join(f"{part} {len(s.ids):,}" for part, s in datamodule.parts.items())
     parameters = sum(parameter.numel() for parameter in network.parameters())
     return (
-        f"{corpus.name}: {len(corpus.text):,} characters, {len(datamodule.vocabulary):,} distinct "
+        f"{corpus.name}: {len(corpus):,} characters, {len(datamodule.vocabulary):,} distinct "
         f"({sizes}); {options.cell.kind} {options.layers}x{options.hidden_size}, "
         f"{parameters:,} parameters"
     )

@@ -23,8 +23,8 @@ from lyricgen.callbacks.progress import ProgressReport
 from lyricgen.callbacks.samples import Samples, choose_prefixes
 from lyricgen.checkpoint_io import AtomicCheckpointIO
 from lyricgen.config import TrainOptions
-from lyricgen.data.corpus import Corpus
 from lyricgen.data.datamodule import CharacterDataModule
+from lyricgen.data.encoding import EncodedCorpus
 from lyricgen.errors import UserError
 from lyricgen.interruption import Interruption
 from lyricgen.model.language_model import LanguageModel
@@ -35,7 +35,7 @@ def build_trainer(
     options: TrainOptions,
     datamodule: CharacterDataModule,
     network: LanguageModel,
-    corpus: Corpus,
+    corpus: EncodedCorpus,
     run: Run,
     interruption: Interruption,
     steps: int = 0,
@@ -145,7 +145,7 @@ def build_callbacks(
     options: TrainOptions,
     datamodule: CharacterDataModule,
     network: LanguageModel,
-    corpus: Corpus,
+    corpus: EncodedCorpus,
     run: Run,
     interruption: Interruption,
 ) -> list[pl.Callback]:
@@ -154,7 +154,7 @@ def build_callbacks(
     newest = LambdaCallback(on_train_start=lambda *_: run.become_newest())
     callbacks: list[pl.Callback] = [newest, Perplexity(), Throughput()]
     if chosen.baseline.enabled:
-        callbacks.append(Baseline(chosen.baseline.max_order))
+        callbacks.append(Baseline(chosen.baseline.max_order, chosen.baseline.max_chars))
     if chosen.samples.every_n_epochs:
         model = trained_model(options, datamodule, network)
         callbacks.append(
@@ -162,7 +162,7 @@ def build_callbacks(
                 model,
                 run.directory / "samples.jsonl",
                 every_n_epochs=chosen.samples.every_n_epochs,
-                prefixes=choose_prefixes(chosen.samples.prefixes, model, corpus.text),
+                prefixes=choose_prefixes(chosen.samples.prefixes, model, corpus.opening),
                 count=chosen.samples.count,
                 length=chosen.samples.length,
                 temperature=chosen.samples.temperature,

@@ -33,11 +33,12 @@ class DataOptions(Options):
     lowercase: bool
     newline: Newline
     encoding: str
-    max_bytes: PositiveInt
+    max_bytes: PositiveInt | None
     batch_size: PositiveInt
     num_steps: PositiveInt
     val_fraction: float = Field(ge=0, lt=1)
     test_fraction: float = Field(ge=0, lt=1)
+    max_held_out: int | None = Field(ge=2)
     split_seed: NonNegativeInt
 
 
@@ -95,6 +96,7 @@ class BaselineOptions(Options):
 
     enabled: bool
     max_order: int = Field(ge=1, le=9)
+    max_chars: PositiveInt | None
 
 
 class ProgressOptions(Options):

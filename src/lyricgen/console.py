@@ -1,10 +1,19 @@
-"""The terminal: one rich console, shared by messages, tables and the progress bar."""
+"""The terminal: one rich console, shared by messages, tables and the progress bars."""
 
 import io
 import logging
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from rich import get_console
+from rich.progress import Progress
+
+log = logging.getLogger(__name__)
+
+PATIENCE = 2.0  # seconds for which nothing is shown of what may soon be done
+SILENCE = 10.0  # seconds between lines where there is no terminal to draw a bar on
 
 
 def prepare_streams() -> None:
@@ -17,6 +26,44 @@ def prepare_streams() -> None:
 def show(text: str) -> None:
     """Print a text exactly as it is; long lines are left to the terminal to wrap."""
     get_console().print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show how far something slow has come: a bar on a terminal, plain lines elsewhere.
+
+    Args:
+        what: is being done.
+        total: steps there are in all.
+
+    Yields:
+        What to call with the number of steps done, often.
+    """
+    bar: Progress | None = None
+    start = shown = time.monotonic()
+
+    def moved(done: int) -> None:
+        nonlocal bar, shown
+        now = time.monotonic()
+        if now - start < PATIENCE:
+            return
+        if get_console().is_terminal and now - shown > 0.25:
+            shown = now
+            if bar is None:
+                # auto_refresh would draw in a thread
+                bar = Progress(console=get_console(), transient=True, auto_refresh=False)
+                bar.add_task(what, total=total)
+                bar.start()
+            bar.update(bar.task_ids[0], completed=done, refresh=True)
+        elif not get_console().is_terminal and now - shown > SILENCE:
+            shown = now
+            log.info("%s: %d %%", what, 100 * done / max(1, total))
+
+    try:
+        yield moved
+    finally:
+        if bar is not None:
+            bar.stop()
 
 
 class ConsoleHandler(logging.Handler):

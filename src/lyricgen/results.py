@@ -75,6 +75,8 @@ def conclude(
     if baseline is not None and baseline.perplexities:
         figures["ngram_order"] = baseline.best_order
         figures["ngram_perplexities"] = baseline.perplexities
+        figures["ngram_characters"] = baseline.characters
+        figures["ngram_sampled"] = baseline.sampled
         figures["mixture_network_weight"] = baseline.network_weight
     samples = _find(trainer, Samples)
     if samples is not None:
@@ -115,6 +117,9 @@ def print_table(figures: dict[str, Any]) -> None:
         weight = figures["mixture_network_weight"]
         cells = (_shown(figures.get(f"{part}/mixture_perplexity")) for part in parts)
         table.add_row(f"mixture ({weight:.2f} network)", *cells)
+    if figures.get("ngram_sampled"):
+        counted = f"{figures['ngram_characters']:,}"
+        table.caption = f"n-grams of the last {counted} characters of the training part"
     get_console().print(table)
     show(f"{figures['parameters']:,} parameters, {figures['chars_per_second']:,.0f} characters/s")
     for text in figures.get("samples", []):

@@ -1,8 +1,10 @@
 """What counting n-grams reaches on the same characters, and what both models reach together."""
 
+import logging
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
@@ -11,7 +13,10 @@ from lyricgen.callbacks.perplexity import record
 from lyricgen.data.datamodule import IGNORED, Batch, CharacterDataModule
 from lyricgen.data.parts import Part
 from lyricgen.metrics import best_mixture_weight, mixture_nats, perplexity
-from lyricgen.model.ngram import NgramCounts, NgramModel, Smoothing
+from lyricgen.model.ngram import Smoothing, nats_by_order
+from lyricgen.model.ngram_counts import NgramCounts
+
+log = logging.getLogger(__name__)
 
 SMOOTHINGS: tuple[Smoothing, ...] = ("kneser_ney", "witten_bell")
 
@@ -19,16 +24,22 @@ SMOOTHINGS: tuple[Smoothing, ...] = ("kneser_ney", "witten_bell")
 class Baseline(pl.Callback):
     """N-gram models of the training part, scored once on the characters the network is scored on.
 
-    The best Kneser-Ney order on validation is the line `val/ngram_perplexity`. After training,
+    They are counted when they are first needed, so that training starts at once. The best
+    Kneser-Ney order on validation is the line `val/ngram_perplexity`. After training,
     `Trainer.validate` then `Trainer.test` give the linear mixture of both models' probabilities,
     its weight tuned on validation, on the same characters.
 
     Args:
         max_order: the longest n-grams.
+        max_chars: count only the last so many characters of the training part, those next to a
+            text's held-out parts, and of a list of lines whole lines; None for all.
     """
 
-    def __init__(self, max_order: int) -> None:
+    def __init__(self, max_order: int, max_chars: int | None = None) -> None:
         self.max_order = max_order
+        self.max_chars = max_chars
+        self.characters = 0  # counted
+        self.sampled = False  # the training part has more
         self.perplexities: dict[str, dict[str, list[float]]] = {}  # part, smoothing: by order
         self.best_order = 0
         self.network_weight: float | None = None
@@ -37,40 +48,54 @@ class Baseline(pl.Callback):
 
     def count(self, datamodule: CharacterDataModule) -> None:
         """Count the training part and score the held-out ones."""
-        parts = datamodule.parts
-        held_out = [part for part in ("val", "test") if part in parts]
+        parts, size = datamodule.parts, len(datamodule.vocabulary)
+        held_out = {part: parts[part] for part in ("val", "test") if part in parts}
         if not held_out:
             return
-        size = len(datamodule.vocabulary)
-        counts = NgramCounts(parts["train"].ids.numpy(), size, self.max_order)
-        models = {
-            smoothing: [NgramModel(counts, n + 1, smoothing) for n in range(self.max_order)]
+        counts = NgramCounts(self._counted(parts["train"], size).numpy(), size, self.max_order)
+        ids = [part.ids.numpy() for part in held_out.values()]
+        texts = [(each, counts.number(each, self.max_order)) for each in ids]
+        scored = {
+            smoothing: [
+                [
+                    _as_scored(nats, part)
+                    for nats, part in zip(order, held_out.values(), strict=True)
+                ]
+                for order in nats_by_order(counts, texts, smoothing)
+            ]
             for smoothing in SMOOTHINGS
         }
         self.perplexities = {
             part: {
                 smoothing: [
-                    perplexity(float(ngram_nats(model, parts[part]).nanmean()))
-                    for model in models[smoothing]
+                    perplexity(float(order[number].nanmean())) for order in scored[smoothing]
                 ]
                 for smoothing in SMOOTHINGS
             }
-            for part in held_out
+            for number, part in enumerate(held_out)
         }
         self.best_order = self.max_order  # never chosen on the test part
         if "val" in held_out:
             self.best_order = int(np.argmin(self.perplexities["val"]["kneser_ney"])) + 1
-        best = models["kneser_ney"][self.best_order - 1]
-        self._nats = {part: ngram_nats(best, parts[part]) for part in held_out}
+        best = scored["kneser_ney"][self.best_order - 1]
+        self._nats = dict(zip(held_out, best, strict=True))
+
+    def _counted(self, train: Part, size: int) -> Tensor:
+        """The ids that are counted; the log says where they are not all."""
+        ids = train.ids if self.max_chars is None else train.last(self.max_chars)
+        self.characters = int((ids < size).sum())
+        self.sampled = len(ids) < len(train.ids)
+        if self.sampled:
+            log.info(
+                "n-grams are counted on the last %s characters of the training part "
+                "(callbacks.baseline.max_chars=null: on all)",
+                f"{self.characters:,}",
+            )
+        return ids
 
     def best_perplexity(self, part: str) -> float:
         """Perplexity of the best order on a held-out part."""
         return self.perplexities[part]["kneser_ney"][self.best_order - 1]
-
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Count once a run."""
-        del pl_module
-        self.count(trainer.datamodule)  # type: ignore[attr-defined]
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw the line that the network has to get below."""
@@ -91,16 +116,18 @@ class Baseline(pl.Callback):
                 self._record_mixture(trainer, "test")
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keep every character's nats when validation is not part of training."""
+        """Count if need be; keep every character's nats when this is not part of training."""
         del pl_module
+        self._count_once(trainer)
         fitting = trainer.state.fn == "fit"
         self._network_nats = (
             None if fitting or "val" not in self._nats else _room(self._nats["val"])
         )
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keep every character's nats."""
-        del trainer, pl_module
+        """Count if need be; keep every character's nats."""
+        del pl_module
+        self._count_once(trainer)
         self._network_nats = _room(self._nats["test"]) if "test" in self._nats else None
 
     def on_validation_batch_end(
@@ -116,6 +143,10 @@ class Baseline(pl.Callback):
         """Collect."""
         del trainer, pl_module
         self._collect(outputs, batch)
+
+    def _count_once(self, trainer: pl.Trainer) -> None:
+        if not self.perplexities:
+            self.count(trainer.datamodule)  # type: ignore[attr-defined]
 
     def _collect(self, nats: Tensor, batch: Batch) -> None:
         if self._network_nats is None:
@@ -139,12 +170,12 @@ class Baseline(pl.Callback):
         record(trainer, {f"{part}/mixture_perplexity": perplexity(float(mixed.mean()))})
 
 
-def ngram_nats(model: NgramModel, part: Part) -> Tensor:
-    """(N,) float64 nats of a part, nan where the network predicts nothing either."""
-    nats = torch.from_numpy(model.nats(part.ids.numpy()))
+def _as_scored(nats: npt.NDArray[np.float64], part: Part) -> Tensor:
+    """(N,) the nats of a part, nan where the network predicts nothing either."""
+    scored = torch.from_numpy(nats)
     if part.line_starts is None:
-        nats[0] = torch.nan  # a stream's first character: no network reads anything before it
-    return nats
+        scored[0] = torch.nan  # a stream's first character: no network reads anything before it
+    return scored
 
 
 def _room(like: Tensor) -> Tensor:

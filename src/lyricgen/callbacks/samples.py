@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 FAVOURITES = ("分开", "不分开")  # the prefixes of the notebooks
 GREEDY = "greedy"
 COPIED = "samples/copied_fraction"
+MOST_COMPARED = 10_000_000  # characters of a training part whose lines are kept to compare with
 SHOWN = 3  # texts on the terminal at a time
 
 
@@ -37,7 +38,8 @@ class Samples(pl.Callback):
 
     They go to TensorBoard's text tab, to samples.jsonl and, a few, to the terminal. Drawing has
     random generators of its own, so training does not depend on it. `samples/copied_fraction` is
-    the share of whole sampled lines that stand verbatim in the training part.
+    the share of whole sampled lines that stand verbatim in the training part; for a training part
+    of more than ten million characters there is no such figure.
 
     Args:
         model: the network in training and its characters.
@@ -70,7 +72,7 @@ class Samples(pl.Callback):
         self.length = length
         self.temperature = temperature
         self.seed = seed
-        self._training_lines: frozenset[str] = frozenset()
+        self._training_lines: frozenset[str] | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Show what the untrained network writes."""
@@ -119,6 +121,8 @@ class Samples(pl.Callback):
 
     def copied_fraction(self, samples: list[Sample]) -> float | None:
         """Share of sampled lines that stand in the training part; None without a whole line."""
+        if self._training_lines is None:
+            return None
         lines = [line for sample in samples for line in self._whole_lines(sample)]
         if not lines:
             return None
@@ -149,11 +153,14 @@ class Samples(pl.Callback):
         texts = "\n  ".join(one_line(sample.text) for sample in self.few(samples))
         log.info("%s (temperature %g):\n  %s", heading, self.temperature, texts)
 
-    def _lines_of(self, trainer: pl.Trainer) -> frozenset[str]:
+    def _lines_of(self, trainer: pl.Trainer) -> frozenset[str] | None:
         datamodule = trainer.datamodule  # type: ignore[attr-defined]
         if not isinstance(datamodule, CharacterDataModule):
             return frozenset()
         ids = datamodule.parts["train"].ids
+        if len(ids) > MOST_COMPARED:
+            log.info("%s: left out, the training part is too long for it", COPIED)
+            return None
         text = datamodule.vocabulary.decode(ids[ids < len(datamodule.vocabulary)])
         return frozenset(self._lines(text))
 
@@ -178,7 +185,7 @@ def one_line(text: str) -> str:
     return text.strip().replace("\n", " / ")
 
 
-def choose_prefixes(wanted: list[str] | None, model: TrainedModel, text: str) -> list[str]:
+def choose_prefixes(wanted: list[str] | None, model: TrainedModel, opening: str) -> list[str]:
     """The prefixes to sample with: the user's, or ones that the model can spell.
 
     Without any of the user's: none for a model of lines; else 分开 and 不分开 where the
@@ -187,7 +194,7 @@ def choose_prefixes(wanted: list[str] | None, model: TrainedModel, text: str) ->
     Args:
         wanted: the user's own, or None.
         model: whose characters they must be.
-        text: the corpus.
+        opening: how the corpus begins.
 
     Raises:
         UserError: one of the user's has an unknown character.
@@ -200,7 +207,7 @@ def choose_prefixes(wanted: list[str] | None, model: TrainedModel, text: str) ->
         return [""]
     known = set(model.vocabulary.characters)
     spelled = [prefix for prefix in FAVOURITES if set(prefix) <= known]
-    return spelled or [text.lstrip()[:2]]
+    return spelled or [opening.lstrip()[:2]]
 
 
 def _write_texts(logger: TensorBoardLogger, samples: list[Sample]) -> None:

@@ -1,14 +1,22 @@
 """The text a model learns from, made ready once so that nothing later touches its characters."""
 
-import hashlib
+import re
 import unicodedata
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from lyricgen.data.code_points import distinct
 from lyricgen.errors import UserError
 
 Unit = Literal["text", "line"]
 Newline = Literal["keep", "space"]
+
+# Where a text may be cut without changing what becomes of its two sides: behind a newline, or
+# before a character that neither composes with what stands before it nor lets a Σ further on see
+# it. The Σ of a word's end is lower-cased by its context, so letters cut no text that has one.
+_CUT = re.compile(r"(?s).*(?:(?<=\n)|(?=[ 0-9A-Za-z\u3400-\u9fff]))")
+_CUT_WITH_SIGMA = re.compile(r"(?s).*(?:(?<=\n)|(?=[ 0-9\u3400-\u9fff]))")
 
 
 @dataclass(frozen=True)
@@ -26,11 +34,6 @@ class Corpus:
     name: str
     unit: Unit
     text: str
-
-    @property
-    def digest(self) -> str:
-        """What tells this text from any other: the SHA-256 sum of its UTF-8."""
-        return hashlib.sha256(self.text.encode()).hexdigest()
 
     @property
     def lines(self) -> list[str]:
@@ -66,17 +69,52 @@ def prepare(
             nothing to learn from.
     """
     _check_settings(unit, newline, max_chars)
+    if unit == "line":
+        text = _whole_lines("".join(_composed([text], lowercase)), name, max_chars)
+    else:
+        pieces = prepared_pieces([text], newline=newline, lowercase=lowercase, max_chars=max_chars)
+        text = "".join(pieces)
+    check_symbols(distinct(text), len(text), name)
+    return Corpus(name, unit, text)
+
+
+def prepared_pieces(
+    pieces: Iterable[str], *, newline: Newline, lowercase: bool, max_chars: int | None
+) -> Iterator[str]:
+    """Prepare a running text that comes in pieces, cut anywhere; settings as for `prepare`.
+
+    Yields:
+        Pieces of the prepared text, which does not depend on where it was cut.
+    """
+    _check_settings("text", newline, max_chars)
+    left = max_chars
+    for piece in _composed(pieces, lowercase):
+        kept = piece.replace("\n", " ") if newline == "space" else piece
+        if left is not None:
+            kept = kept[:left]
+            left -= len(kept)
+        yield kept
+        if left == 0:
+            return
+
+
+def _composed(pieces: Iterable[str], lowercase: bool) -> Iterator[str]:
+    held = ""  # read and not yet given on
+    for piece in pieces:
+        held += piece
+        cut = (_CUT_WITH_SIGMA if "Σ" in held else _CUT).match(held)
+        if cut is not None and cut.end():
+            yield _compose(held[: cut.end()], lowercase)
+            held = held[cut.end() :]
+    if held:
+        yield _compose(held, lowercase)
+
+
+def _compose(text: str, lowercase: bool) -> str:
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     # Composed last: lower-casing can bring together a letter and an accent that have a composed
     # form only in lower case.
-    text = unicodedata.normalize("NFC", text.lower() if lowercase else text)
-    if unit == "line":
-        text = _whole_lines(text, name, max_chars)
-    else:
-        text = text.replace("\n", " ") if newline == "space" else text
-        text = text[:max_chars]
-    _check_symbols(text, name)
-    return Corpus(name, unit, text)
+    return unicodedata.normalize("NFC", text.lower() if lowercase else text)
 
 
 def _check_settings(unit: str, newline: str, max_chars: int | None) -> None:
@@ -112,14 +150,24 @@ def _whole_lines(text: str, name: str, max_chars: int | None) -> str:
     return text
 
 
-def _check_symbols(text: str, name: str) -> None:
-    if not text or text.isspace():
+def check_symbols(characters: str, length: int, name: str) -> None:
+    """Refuse a corpus that has nothing to learn from.
+
+    Args:
+        characters: Its distinct characters.
+        length: How many characters it has in all.
+        name: What to call it in messages.
+
+    Raises:
+        UserError: If it is all white space or one single symbol.
+    """
+    if not characters or characters.isspace():
         raise UserError(
-            f"corpus {name!r} holds only white space ({len(text)} characters kept); "
+            f"corpus {name!r} holds only white space ({length} characters kept); "
             "give a text with words in it, or a larger data.max_chars"
         )
-    if text.count(text[0]) == len(text):
+    if len(characters) == 1:
         raise UserError(
-            f"corpus {name!r} holds one single symbol, {text[0]!r}; a model needs at least two "
+            f"corpus {name!r} holds one single symbol, {characters!r}; a model needs at least two "
             "distinct characters: give another text, or a larger data.max_chars"
         )

@@ -4,6 +4,7 @@ B rows, T time steps, N characters in a part of the corpus.
 """
 
 import logging
+import mmap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from lyricgen.data.encoding import forget_pages
 from lyricgen.data.parts import Part
 from lyricgen.data.samplers import LineSampler, Sampler, StreamSampler, Windows
 from lyricgen.data.vocabulary import Vocabulary
@@ -24,6 +26,7 @@ LONGEST_STREAM = 200_000  # characters of held-out text that are read as one row
 ROW = 20_000  # about so many characters a row beyond that
 EVALUATION_LOGITS = 2**22  # rows x steps x vocabulary that one evaluation batch aims at
 EVALUATION_LINES = 256  # lines scored at once, at most
+FORGET_EVERY = 64  # batches after which the pages of a mapped text are given back
 
 
 @dataclass  # not frozen: Lightning copies its fields for some precisions
@@ -67,6 +70,8 @@ class BatchLoader:
         sampler: says which characters make a batch.
         device: where the batches go.
         position: tells the current epoch, and how many of its batches have been read before.
+        mapping: of the file in which the ids lie. Its pages would count as this process's memory
+            once they are read, so they are given back every 64 batches.
     """
 
     def __init__(
@@ -75,8 +80,10 @@ class BatchLoader:
         sampler: Sampler,
         device: torch.device,
         position: Callable[[], tuple[int, int]] = lambda: (0, 0),
+        mapping: mmap.mmap | None = None,
     ) -> None:
         self.ids = ids.to(device) if _fits(ids, device) else ids
+        self._mapping = mapping
         self._sampler = sampler  # Lightning looks into what is called `sampler`
         self.device = device
         self.position = position
@@ -87,6 +94,8 @@ class BatchLoader:
     def __iter__(self) -> Iterator[Batch]:
         epoch, first = self.position()
         for index in range(first, len(self._sampler)):
+            if index % FORGET_EVERY == 0:
+                forget_pages(self._mapping)
             batch = cut(self.ids, self._sampler.windows(epoch, index))
             if self.ids.device != self.device:
                 batch = _moved(batch, self.device)
@@ -122,14 +131,14 @@ class CharacterDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> BatchLoader:
         """Batches in the sampler's order."""
-        trainer = self._trainer
+        trainer, part = self._trainer, self.parts["train"]
 
         def position() -> tuple[int, int]:
             # asked with the first batch, when a resumed trainer knows where it is
             progress = trainer.fit_loop.epoch_loop.batch_progress
             return trainer.current_epoch, progress.current.ready
 
-        return BatchLoader(self.parts["train"].ids, self.sampler, self._device, position)
+        return BatchLoader(part.ids, self.sampler, self._device, position, part.mapping)
 
     def val_dataloader(self) -> BatchLoader | list[BatchLoader]:
         """The validation part, every character once; nothing where there is no such part."""
@@ -143,7 +152,7 @@ class CharacterDataModule(pl.LightningDataModule):
         """Every character of a part that can be predicted, once, in order."""
         part = self.parts[name]
         sampler = evaluation_sampler(part, len(self.vocabulary))
-        return BatchLoader(part.ids, sampler, self._device)
+        return BatchLoader(part.ids, sampler, self._device, mapping=part.mapping)
 
     def transfer_batch_to_device(
         self, batch: Any, device: torch.device, dataloader_idx: int

@@ -1,12 +1,13 @@
 """A corpus cut into its training and held-out parts, as character ids."""
 
-from dataclasses import dataclass
+import mmap
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from lyricgen.data.corpus import Corpus
+from lyricgen.data.encoding import EncodedCorpus, count_ids
 from lyricgen.data.split import split_lines, split_text
 from lyricgen.data.vocabulary import Vocabulary
 
@@ -24,6 +25,19 @@ class Part:
 
     ids: Tensor  # (N,) the smallest integer type that holds V
     line_starts: Tensor | None  # (number of lines,) int64
+    counts: Tensor | None = None  # what character_counts gives, where it is known already
+    mapping: mmap.mmap | None = None  # of the file in which the ids lie, if they do
+
+    def character_counts(self, vocabulary_size: int) -> Tensor:
+        """How often each character occurs, (V,) int64; start symbols are left out."""
+        return count_ids(self.ids, vocabulary_size) if self.counts is None else self.counts
+
+    def last(self, max_chars: int) -> Tensor:
+        """The ids of the last characters; of lines, the last whole ones that fit, at least one."""
+        if self.line_starts is None:
+            return self.ids[-max_chars:]
+        fit = int((self.line_lengths.flip(0).cumsum(0) <= max_chars).sum())
+        return self.ids[int(self.line_starts[-max(1, fit)]) :]
 
     @property
     def line_lengths(self) -> Tensor:
@@ -35,15 +49,15 @@ class Part:
 
 
 def make_parts(
-    corpus: Corpus,
-    vocabulary: Vocabulary,
+    corpus: EncodedCorpus,
     *,
     layout: Layout,
     val_fraction: float,
     test_fraction: float,
     split_seed: int,
+    max_held_out: int | None = None,
 ) -> dict[str, Part]:
-    """Encode a corpus and cut it into parts; parts without a fraction are left out.
+    """Cut a corpus into parts; parts without a fraction are left out.
 
     Running text is cut into contiguous parts, lists of lines by distinct line.
 
@@ -53,15 +67,20 @@ def make_parts(
     Raises:
         UserError: the fractions leave a part without text.
     """
+    vocabulary = corpus.vocabulary
     if corpus.unit == "text":
-        ids = vocabulary.encode(corpus.text)
-        ranges = split_text(len(ids), val_fraction, test_fraction)
-        parts = [Part(ids[start:stop], None) for start, stop in ranges]
+        ranges = split_text(len(corpus), val_fraction, test_fraction, max_held_out)
+        train, *held_out = (
+            Part(corpus.ids[start:stop], None, mapping=corpus.mapping) for start, stop in ranges
+        )
     else:
         lines = corpus.lines
-        chosen = split_lines(lines, val_fraction, test_fraction, split_seed)
-        texts = ["".join(lines[i] + "\n" for i in part) for part in chosen]
-        parts = [_line_part(vocabulary.encode(text), vocabulary, layout) for text in texts]
+        chosen = split_lines(lines, val_fraction, test_fraction, split_seed, max_held_out)
+        texts = ("".join(lines[i] + "\n" for i in part) for part in chosen)
+        train, *held_out = (_line_part(vocabulary.encode(one), vocabulary, layout) for one in texts)
+    # The training part may be too long to be counted at every start: it is what the others leave.
+    counts = corpus.counts - sum(part.character_counts(len(vocabulary)) for part in held_out)
+    parts = [replace(train, counts=counts), *held_out]
     return {name: part for name, part in zip(PARTS, parts, strict=True) if len(part.ids)}
 
 

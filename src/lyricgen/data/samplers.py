@@ -105,7 +105,7 @@ class RandomSampler:
         first, order = _shuffled(
             self.num_windows, self.seed, epoch, self.num_steps if self.random_offset else 1
         )
-        chosen = order[index * self.batch_size : (index + 1) * self.batch_size]
+        chosen = order[index * self.batch_size : (index + 1) * self.batch_size].long()
         characters = self.batch_size * self.num_steps
         return Windows(first + chosen * self.num_steps, self.num_steps, None, True, characters)
 
@@ -183,7 +183,7 @@ class LineSampler:
         """B lines, padded to the longest of them."""
         chosen: Tensor | slice = slice(index * self.batch_size, (index + 1) * self.batch_size)
         if self.seed is not None:
-            chosen = _shuffled(len(self.line_starts), self.seed, epoch, 1)[1][chosen]
+            chosen = _shuffled(len(self.line_starts), self.seed, epoch, 1)[1][chosen].long()
         lengths = self.line_lengths[chosen]
         steps = int(lengths.max())
         return Windows(self.line_starts[chosen], steps, lengths, True, int(lengths.sum()))
@@ -219,12 +219,13 @@ class StreamSampler:
         return Windows(self.starts + first, steps, lengths, index == 0, int(lengths.sum()))
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=1)  # of a long text it is the largest thing in memory
 def _shuffled(count: int, seed: int, epoch: int, offsets: int) -> tuple[int, Tensor]:
     """The epoch's first offset, below `offsets`, and its order of 0 … count - 1."""
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
     first = int(torch.randint(offsets, (1,), generator=generator))
-    return first, torch.randperm(count, generator=generator)
+    dtype = torch.int32 if count < 2**31 else torch.int64  # the same order in half the room
+    return first, torch.randperm(count, generator=generator, dtype=dtype)
 
 
 def _too_short(has: int, needs: int, largest: int, batch_size: int, num_steps: int) -> UserError:

@@ -78,9 +78,14 @@ def corpus_path(kind: str, path: str | os.PathLike[str] | None = None) -> Path:
     return _published_path(PUBLISHED[kind])
 
 
-def _published_path(published: Published) -> Path:
+def cache_directory() -> Path:
+    """Where fetched and encoded texts are kept: $LYRICGEN_DATA, else the user's cache directory."""
     # A ~ is expanded because pooch would: both have to mean the same directory.
-    directory = Path(os.environ.get("LYRICGEN_DATA") or pooch.os_cache("lyricgen")).expanduser()
+    return Path(os.environ.get("LYRICGEN_DATA") or pooch.os_cache("lyricgen")).expanduser()
+
+
+def _published_path(published: Published) -> Path:
+    directory = cache_directory()
     path = directory / published.file_name
     # lexists: a link that leads nowhere for now is the user's too, and a fetch would replace it.
     if not os.path.lexists(path):

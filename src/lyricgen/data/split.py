@@ -1,17 +1,20 @@
 """Which part of a corpus is learnt from, which one is watched and which one is kept for the end."""
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
 
 from lyricgen.errors import UserError
 
+log = logging.getLogger(__name__)
+
 Range = tuple[int, int]
 """Positions from the first number up to, and without, the second."""
 
 
 def split_text(
-    length: int, val_fraction: float, test_fraction: float
+    length: int, val_fraction: float, test_fraction: float, max_held_out: int | None = None
 ) -> tuple[Range, Range, Range]:
     """Split a running text into three contiguous ranges: training, validation, test, in order.
 
@@ -23,6 +26,7 @@ def split_text(
         val_fraction: Share of the characters to validate on. Not zero: at least two characters,
             one to read and one to predict.
         test_fraction: Share of the characters to test on, likewise.
+        max_held_out: The most characters in each of these two parts; the rest is trained on.
 
     Returns:
         Three ranges that cover 0…length without gap or overlap; one of fraction zero is empty.
@@ -31,13 +35,19 @@ def split_text(
         UserError: If the fractions are not possible, or leave fewer than two characters to train
             on.
     """
-    val, test = _held_out_sizes(length, val_fraction, test_fraction, least=2, unit="characters")
+    val, test = _held_out_sizes(
+        length, val_fraction, test_fraction, max_held_out, least=2, unit="characters"
+    )
     train = length - val - test
     return (0, train), (train, train + val), (train + val, length)
 
 
 def split_lines(
-    lines: Sequence[str], val_fraction: float, test_fraction: float, seed: int
+    lines: Sequence[str],
+    val_fraction: float,
+    test_fraction: float,
+    seed: int,
+    max_held_out: int | None = None,
 ) -> tuple[list[int], list[int], list[int]]:
     """Split a list of lines into three parts that share no line: training, validation, test.
 
@@ -49,6 +59,7 @@ def split_lines(
         val_fraction: Share of the distinct lines to validate on. Not zero: at least one.
         test_fraction: Share of the distinct lines to test on, likewise.
         seed: Which draw; the same seed and lines give the same parts on any machine.
+        max_held_out: The most distinct lines in each of these two parts; the rest is trained on.
 
     Returns:
         Three lists of indices into ``lines``, each in rising order; together every index once.
@@ -58,7 +69,7 @@ def split_lines(
     """
     number = {line: index for index, line in enumerate(dict.fromkeys(lines))}
     val, test = _held_out_sizes(
-        len(number), val_fraction, test_fraction, least=1, unit="distinct lines"
+        len(number), val_fraction, test_fraction, max_held_out, least=1, unit="distinct lines"
     )
     drawn = np.random.default_rng(seed).permutation(len(number))
     part_of = np.zeros(len(number), np.uint8)
@@ -72,7 +83,13 @@ def split_lines(
 
 
 def _held_out_sizes(
-    total: int, val_fraction: float, test_fraction: float, *, least: int, unit: str
+    total: int,
+    val_fraction: float,
+    test_fraction: float,
+    max_held_out: int | None,
+    *,
+    least: int,
+    unit: str,
 ) -> tuple[int, int]:
     settings = f"data.val_fraction={val_fraction} and data.test_fraction={test_fraction}"
     # Put so that a fraction that is not a number fails as well.
@@ -82,6 +99,13 @@ def _held_out_sizes(
         max(least, round(total * fraction)) if fraction else 0
         for fraction in (val_fraction, test_fraction)
     )
+    if max_held_out is not None and max(val, test) > max_held_out:
+        log.info(
+            "data.max_held_out=%d: of %d and %d %s to validate and to test on, what is more goes "
+            "to the training part",
+            *(max_held_out, val, test, unit),
+        )
+        val, test = min(val, max_held_out), min(test, max_held_out)
     if total - val - test < least:
         raise UserError(
             f"{settings} leave {max(0, total - val - test)} of {total} {unit} to train on, "

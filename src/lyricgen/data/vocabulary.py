@@ -1,6 +1,5 @@
 """The characters of a corpus and their numbers."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -9,11 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lyricgen.data.code_points import CODE_POINTS, chunks, code_points, distinct
 from lyricgen.errors import UserError
-
-# Characters at a time: whole, the code points of a text would take four times its room or more.
-_CHUNK = 1 << 18
-_CODE_POINTS = 0x110000
 
 
 @dataclass(frozen=True)
@@ -33,7 +29,7 @@ class Vocabulary:
     characters: str
 
     def __post_init__(self) -> None:
-        codes = _code_points(self.characters)
+        codes = code_points(self.characters)
         if not codes.size:
             raise UserError(
                 "the vocabulary is empty; give a text or checkpoint that has characters"
@@ -51,7 +47,7 @@ class Vocabulary:
         Raises:
             UserError: If the text is empty.
         """
-        return cls(_distinct(text))
+        return cls(distinct(text))
 
     def __len__(self) -> int:
         return len(self.characters)
@@ -77,7 +73,7 @@ class Vocabulary:
         """
         ids = torch.empty(len(text), dtype=self.dtype)
         view = ids.numpy()
-        for start, codes in _chunks(text):
+        for start, codes in chunks(text):
             chunk = self._ids[codes]
             # No character has V as its id, so the table marks what is unknown with it.
             if (chunk == len(self)).any():
@@ -102,17 +98,17 @@ class Vocabulary:
         wanted: NDArray[np.integer] = ids.detach().cpu().numpy()
         if wanted.size and not 0 <= wanted.min() <= wanted.max() < len(self):
             raise ValueError(f"ids must be 0…{len(self) - 1}")
-        codes: NDArray[np.uint32] = _code_points(self.characters)[wanted]
+        codes: NDArray[np.uint32] = code_points(self.characters)[wanted]
         return codes.tobytes().decode("utf-32-le", "surrogatepass")
 
     @cached_property
     def _ids(self) -> NDArray[np.integer]:
-        table = torch.full((_CODE_POINTS,), len(self), dtype=self.dtype).numpy()
-        table[_code_points(self.characters)] = np.arange(len(self))
+        table = torch.full((CODE_POINTS,), len(self), dtype=self.dtype).numpy()
+        table[code_points(self.characters)] = np.arange(len(self))
         return table
 
     def _unknown(self, text: str) -> UserError:
-        unknown = [one for one in _distinct(text) if one not in self.characters]
+        unknown = [one for one in distinct(text) if one not in self.characters]
         # repr: an escape sequence in a prefix must not reach the terminal as it is.
         listed = ", ".join(repr(one) for one in unknown[:10])
         more = f" and {len(unknown) - 10} more" if len(unknown) > 10 else ""
@@ -120,20 +116,3 @@ class Vocabulary:
             f"characters that the vocabulary of {len(self)} does not have: {listed}{more}; "
             "leave them out, or train on a text that has them"
         )
-
-
-def _code_points(text: str) -> NDArray[np.uint32]:
-    # surrogatepass: a command line that is not UTF-8 gives lone surrogates, to be told as unknown.
-    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
-
-
-def _chunks(text: str) -> Iterator[tuple[int, NDArray[np.uint32]]]:
-    for start in range(0, len(text), _CHUNK):
-        yield start, _code_points(text[start : start + _CHUNK])
-
-
-def _distinct(text: str) -> str:
-    present = np.zeros(_CODE_POINTS, np.bool_)
-    for _, codes in _chunks(text):
-        present[codes] = True
-    return np.flatnonzero(present).astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")

@@ -22,99 +22,17 @@ Shape legend: T symbols in a text, C in a context, V in the vocabulary; G_k dist
 symbols in the training text (G_0 = 1, the empty gram).
 """
 
-from typing import Any, Literal, TypeAlias, get_args
+from collections.abc import Iterator
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-Ids: TypeAlias = npt.NDArray[np.integer[Any]]
-Numbers: TypeAlias = npt.NDArray[np.int64]
+from lyricgen.model.ngram_counts import Ids, NgramCounts, Numbers
+
 Floats: TypeAlias = npt.NDArray[np.float64]
 Terms: TypeAlias = tuple[Floats, Floats]
 Smoothing: TypeAlias = Literal["kneser_ney", "witten_bell"]
-
-
-class NgramCounts:
-    """The grams of a training text up to a length, counted once for models of every order.
-
-    Ids 0..V-1 are the symbols to predict. The id V, where it occurs, is START: it opens a line, is
-    context only, and no context reaches back past it. Text without START is one stream.
-
-    Attributes:
-        vocabulary_size: V.
-        keys: for each length k = 1..max_order, (G_k,) ascending: the number of the gram's first
-            k - 1 symbols times V + 1, plus its last. A gram's number is its index here.
-        counts: for each length, (G_k,) occurrences in the text; 0 for START alone.
-        continuations: for each length but the longest, (G_k,) Kneser-Ney's lower-order counts.
-    """
-
-    def __init__(self, ids: Ids, vocabulary_size: int, max_order: int) -> None:
-        """Count every gram of 1 to ``max_order`` symbols in ``ids``, (T,) in 0..V.
-
-        Raises:
-            ValueError: If ``max_order`` < 1, or ``ids`` is not 1-D, leaves 0..V or is all START.
-        """
-        if max_order < 1:
-            raise ValueError(f"max_order must be at least 1, got {max_order}")
-        self.vocabulary_size = vocabulary_size
-        text = self._checked(ids)
-        if not (text < vocabulary_size).any():
-            raise ValueError("the training text holds no symbol to predict")
-        self.keys: list[Numbers] = []
-        self.counts: list[Numbers] = []
-        found: list[Numbers] = []
-        for _ in range(max_order):
-            wanted = self._wanted(text, found)  # (T,)
-            keys, counts = np.unique(wanted[wanted >= 0], return_counts=True)  # (G_k,) each
-            self.keys.append(keys)
-            self.counts.append(counts)
-            found.append(_find(keys, wanted))
-        self.counts[0][self.keys[0] == vocabulary_size] = 0
-        self.continuations = self._continuations(found)
-
-    def number(self, ids: Ids, order: int) -> list[Numbers]:
-        """Find the grams of 1 to ``order`` symbols that end at each of ``ids``, (T,) in 0..V.
-
-        Returns:
-            For each length, (T,) the number of the gram that ends at t; -1 where the training text
-            lacks it or it would reach back past its line or stream.
-
-        Raises:
-            ValueError: If ``ids`` is not 1-D or holds an id outside 0..V.
-        """
-        text = self._checked(ids)
-        found: list[Numbers] = []
-        for keys in self.keys[:order]:
-            found.append(_find(keys, self._wanted(text, found)))
-        return found
-
-    def _wanted(self, text: Numbers, found: list[Numbers]) -> Numbers:
-        """Return the (T,) keys of the grams one longer than ``found``; negative where none is."""
-        prefix = np.zeros_like(text)  # (T,)
-        if found:
-            # -1 makes the key negative whatever the symbol is, and longer grams inherit it: set
-            # at the stream's first symbol and at each START, it keeps every gram from crossing.
-            prefix[1:] = found[-1][:-1]
-            prefix[:1] = prefix[text == self.vocabulary_size] = -1
-        return prefix * (self.vocabulary_size + 1) + text
-
-    def _continuations(self, found: list[Numbers]) -> list[Numbers]:
-        continuations: list[Numbers] = []
-        opens_line = self.keys[0] == self.vocabulary_size  # (G_1,), next (G_2,) and so on
-        for k, keys in enumerate(self.keys[1:]):
-            known = found[k + 1] >= 0  # (T,)
-            suffix = np.empty_like(keys)  # (G_{k+2},) the gram without its oldest symbol
-            suffix[found[k + 1][known]] = found[k][known]
-            preceding = np.bincount(suffix, minlength=len(opens_line))  # (G_{k+1},)
-            continuations.append(np.where(opens_line, self.counts[k], preceding))
-            opens_line = opens_line[keys // (self.vocabulary_size + 1)]
-        return continuations
-
-    def _checked(self, ids: Ids) -> Numbers:
-        text = np.asarray(ids, dtype=np.int64)
-        if text.ndim != 1 or ((text < 0) | (text > self.vocabulary_size)).any():
-            raise ValueError(f"ids must be a 1-D array of symbols in 0..{self.vocabulary_size}")
-        return text
 
 
 class NgramModel:
@@ -131,12 +49,7 @@ class NgramModel:
         if smoothing not in get_args(Smoothing):
             raise ValueError(f"smoothing must be one of {get_args(Smoothing)}, got {smoothing!r}")
         self._counts = counts
-        self._terms: list[Terms] = []
-        lower = counts.continuations if smoothing == "kneser_ney" else counts.counts
-        for k, level in enumerate([*lower[: order - 1], counts.counts[order - 1]]):
-            prefix = counts.keys[k] // (counts.vocabulary_size + 1)  # (G_{k+1},)
-            contexts = len(counts.keys[k - 1]) if k else 1
-            self._terms.append(_terms(level, prefix, contexts, smoothing))
+        self._terms = [_level(counts, k, smoothing, k == order) for k in range(1, order + 1)]
 
     def nats(self, ids: Ids) -> Floats:
         """Score a text ``ids``, (T,) in 0..V.
@@ -149,13 +62,10 @@ class NgramModel:
             ValueError: If ``ids`` is not 1-D or holds an id outside 0..V.
         """
         found = self._counts.number(ids, len(self._terms))
-        size = self._counts.vocabulary_size
-        probability = np.full(len(ids), 1 / size)  # (T,)
-        context = np.zeros(len(ids), dtype=np.int64)  # (T,) number of the gram that ends at t - 1
-        for (direct, passed), gram in zip(self._terms, found, strict=True):
-            probability = direct[gram] + passed[context] * probability
-            context[:1], context[1:] = -1, gram[:-1]
-        return np.where(np.asarray(ids) == size, np.nan, -np.log(probability))
+        probability = _uniform(found[0], self._counts)
+        for k, terms in enumerate(self._terms, 1):
+            probability = _interpolated(terms, found, k, probability)
+        return _nats(probability, ids, self._counts)
 
     def distribution(self, context: Ids) -> Floats:
         """Give the probability of every symbol to come after ``context``, (C,) in 0..V, C >= 0.
@@ -181,6 +91,64 @@ class NgramModel:
         return probability[:-1]
 
 
+def nats_by_order(
+    counts: NgramCounts, texts: list[tuple[Ids, list[Numbers]]], smoothing: Smoothing
+) -> Iterator[list[Floats]]:
+    """Score texts with the models of every order from 1 up, which share what they have in common.
+
+    Args:
+        counts: of the training text.
+        texts: each as its ids, (T,), and what `NgramCounts.number` gives for all orders.
+        smoothing: of the models.
+
+    Yields:
+        For each order, what `NgramModel.nats` gives for each text.
+    """
+    lower = [_uniform(ids, counts) for ids, _ in texts]
+    for order in range(1, len(counts.keys) + 1):
+        terms = _level(counts, order, smoothing, highest=True)
+        highest = _each_interpolated(terms, texts, order, lower)
+        yield [_nats(p, ids, counts) for p, (ids, _) in zip(highest, texts, strict=True)]
+        if smoothing == "witten_bell" or order == len(counts.keys):
+            lower = highest
+        else:
+            terms = _level(counts, order, smoothing, highest=False)
+            lower = _each_interpolated(terms, texts, order, lower)
+
+
+def _each_interpolated(
+    terms: Terms, texts: list[tuple[Ids, list[Numbers]]], k: int, lower: list[Floats]
+) -> list[Floats]:
+    each = zip(texts, lower, strict=True)
+    return [_interpolated(terms, found, k, probability) for (_, found), probability in each]
+
+
+def _uniform(ids: Ids, counts: NgramCounts) -> Floats:
+    return np.full(len(ids), 1 / counts.vocabulary_size)  # (T,)
+
+
+def _interpolated(terms: Terms, found: list[Numbers], k: int, lower: Floats) -> Floats:
+    """Return p_k, (T,), from p_{k-1}."""
+    direct, passed = terms
+    context = np.zeros(len(lower), dtype=np.int64)  # (T,) number of the gram that ends at t - 1
+    if k > 1:
+        context[:1], context[1:] = -1, found[k - 2][:-1]
+    probability: Floats = direct[found[k - 1]] + passed[context] * lower
+    return probability
+
+
+def _nats(probability: Floats, ids: Ids, counts: NgramCounts) -> Floats:
+    return np.where(np.asarray(ids) == counts.vocabulary_size, np.nan, -np.log(probability))
+
+
+def _level(counts: NgramCounts, k: int, smoothing: Smoothing, highest: bool) -> Terms:
+    """Return the terms of p_k in a model of which it is the highest order, or is not."""
+    continuing = smoothing == "kneser_ney" and not highest
+    level = (counts.continuations if continuing else counts.counts)[k - 1]
+    prefix = counts.keys[k - 1] // (counts.vocabulary_size + 1)  # (G_k,)
+    return _terms(level, prefix, len(counts.keys[k - 2]) if k > 1 else 1, smoothing)
+
+
 def _terms(counts: Numbers, prefix: Numbers, contexts: int, smoothing: Smoothing) -> Terms:
     """Return an order's direct (G_k + 1,) and passed (G_{k-1} + 1,); index -1 is for unseen."""
     once, twice = int((counts == 1).sum()), int((counts == 2).sum())
@@ -192,9 +160,3 @@ def _terms(counts: Numbers, prefix: Numbers, contexts: int, smoothing: Smoothing
     reserved = np.where(distinct > 0, share * distinct, 1.0)  # (G_{k-1},)
     total = np.bincount(prefix, weights=kept, minlength=contexts) + reserved  # (G_{k-1},)
     return np.append(kept / total[prefix], 0.0), np.append(reserved / total, 1.0)
-
-
-def _find(keys: Numbers, wanted: Numbers) -> Numbers:
-    """Return the index in the ascending keys of each wanted one, -1 where it is not there."""
-    index = np.searchsorted(keys, wanted)
-    return np.where(np.searchsorted(keys, wanted, side="right") > index, index, -1)

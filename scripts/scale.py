@@ -1,0 +1,128 @@
+"""Texts of any size: how soon training starts, how fast it goes and how much memory it takes.
+
+Every figure is of a fresh process that runs the train command with the options of conf/, on texts
+of the same distinct characters, drawn by Zipf's law from one seed. Columns:
+- encoding: seconds in which the text of the first start becomes a vocabulary and ids;
+- first, second start: seconds from the start of Python to the first training step, the second with
+  the ids in the cache (median of the rounds);
+- resident: the most memory of a whole run, with n-grams, validation, test and samples, and of
+  training with each sampler, whichever is largest;
+- consecutive, random: training characters a second (medians); against: the median over the rounds
+  of the ratio to the smallest text's in the same round;
+- validation: seconds of the first one, n-gram counting included.
+"""
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+from rich.table import Table
+
+SEED = 1
+SYMBOLS = 5_000  # distinct characters, the newline among them
+SAMPLERS = ("consecutive", "random")
+TARGETS = {
+    "encoding, s": "<= 30",
+    "first start, s": "",
+    "second start, s": "<= 5",
+    "resident, GB": "<= 1.5",
+    "consecutive, chars/s": "",
+    "consecutive, against": ">= 0.95",
+    "random, chars/s": "",
+    "random, against": ">= 0.95",
+    "validation, s": "<= 60",
+}
+
+
+def scale(sizes: list[int], rounds: int, steps: int, directory: Path) -> Table:
+    """Measure texts of so many megabytes."""
+    texts = {size: directory / f"{size}.txt" for size in sizes}
+    for size, path in texts.items():
+        tell(f"{size} MB: making the text")
+        write_text(path, size * 1_000_000)
+    found: dict[int, dict[str, list[float]]] = {size: defaultdict(list) for size in sizes}
+
+    def note(size: int, told: str, last: int, *overrides: str) -> dict[str, float]:
+        figures = child(directory, last, f"data.path={texts[size]}", *overrides)
+        found[size]["resident"].append(figures["peak"] / 1e9)
+        tell(f"{size} MB, {told}: {json.dumps(figures)}")
+        return figures
+
+    for size in sizes:
+        figures = note(size, "first start", 0, f"trainer.limit_train_batches={steps}")
+        for name in ("encoding", "first step", "validation"):
+            found[size][name].append(figures[name])
+    for number, sampler, size in itertools.product(range(rounds), SAMPLERS, sizes):
+        figures = note(size, f"round {number + 1}, {sampler}", steps, f"sampler={sampler}")
+        found[size][sampler].append(figures["speed"])
+        if sampler == SAMPLERS[0]:
+            found[size]["second start"].append(figures["first step"])
+    return table(sizes, found)
+
+
+def child(directory: Path, last: int, *overrides: str) -> dict[str, float]:
+    """The figures of one run, which ends after the last step, or by itself with 0."""
+    figures = directory / "figures.json"
+    figures.unlink(missing_ok=True)
+    script = Path(__file__).with_name("scale_child.py")
+    command = [sys.executable, script, figures, str(last), "data=text", "trainer=cpu"]
+    settings = {
+        "LYRICGEN_DATA": str(directory / "cache"),
+        "LYRICGEN_OUTPUTS": str(directory / "outputs"),
+        "SCALE_STARTED": str(time.time()),
+    }
+    done = subprocess.run(
+        [*command, "trainer.max_epochs=1", *overrides],
+        env=os.environ | settings,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if not figures.exists():
+        raise SystemExit(f"{' '.join(map(str, overrides))}: {done.stderr[-2000:]}")
+    measured: dict[str, float] = json.loads(figures.read_text())
+    return measured
+
+
+def table(sizes: list[int], found: dict[int, dict[str, list[float]]]) -> Table:
+    shown = Table("", *(f"{size} MB" for size in sizes), "target")
+    rows: dict[str, list[str]] = {name: [] for name in TARGETS}
+    for size in sizes:
+        of = found[size]
+        rows["encoding, s"].append(f"{of['encoding'][0]:.1f}")
+        rows["first start, s"].append(f"{of['first step'][0]:.1f}")
+        rows["second start, s"].append(f"{median(of['second start']):.1f}")
+        rows["resident, GB"].append(f"{max(of['resident']):.2f}")
+        rows["validation, s"].append(f"{of['validation'][0]:.1f}")
+        for sampler in SAMPLERS:
+            rows[f"{sampler}, chars/s"].append(f"{median(of[sampler]):,.0f}")
+            pairs = zip(of[sampler], found[sizes[0]][sampler], strict=True)
+            rows[f"{sampler}, against"].append(f"{median(a / b for a, b in pairs):.3f}")
+    for name, cells in rows.items():
+        shown.add_row(name, *cells, TARGETS[name])
+    return shown
+
+
+def write_text(path: Path, size: int) -> None:
+    """At least so many bytes of UTF-8: every character once, then drawn in pieces."""
+    generator = np.random.default_rng(SEED)
+    alphabet = np.concatenate([[10], 0x4E00 + np.arange(SYMBOLS - 1)]).astype("<u4")
+    shares = np.cumsum(1 / np.arange(1, SYMBOLS + 1))
+    with path.open("wb") as stream:
+        drawn = generator.permutation(SYMBOLS)
+        while size > 0:
+            piece = alphabet[drawn].tobytes().decode("utf-32-le").encode()
+            size -= stream.write(piece)
+            ranks = shares[-1] * generator.random(min(1 << 21, max(1, size // 2)))
+            drawn = np.searchsorted(shares, ranks, side="right")
+
+
+def tell(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)

@@ -1,0 +1,80 @@
+"""The train command, which notes when things happen; started by scale.py.
+
+python scripts/scale_child.py FIGURES STEPS [overrides]: the figures go to a JSON file, either after
+so many training steps, where the process ends, or with 0 at the end of the whole run.
+"""
+
+import json
+import os
+import re
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+STARTED = float(os.environ["SCALE_STARTED"])  # time.time() before this process
+
+from pytorch_lightning.loops.evaluation_loop import _EvaluationLoop  # noqa: E402
+
+from lyricgen import build, train  # noqa: E402
+from lyricgen.callbacks.baseline import Baseline  # noqa: E402
+from lyricgen.model.module import LanguageModelModule  # noqa: E402
+
+WARM_UP = 10  # steps before the speed is taken
+figures: dict[str, float] = {}
+
+
+def timed(owner: Any, name: str, figure: str) -> None:
+    """Note the seconds of the first call."""
+    original = getattr(owner, name)
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        start = time.perf_counter()
+        result = original(*arguments, **options)
+        figures.setdefault(figure, time.perf_counter() - start)
+        return result
+
+    setattr(owner, name, call)
+
+
+def watch_steps(path: Path, last: int) -> None:
+    original = LanguageModelModule.training_step
+    seen: dict[str, float] = {"steps": 0, "characters": 0, "since": 0.0}
+
+    def step(self: Any, batch: Any, index: int) -> Any:
+        if seen["steps"] == 0:
+            figures["first step"] = time.time() - STARTED
+        if seen["steps"] == WARM_UP:
+            seen.update(characters=0, since=time.perf_counter())
+        if seen["steps"] == last:
+            if last > WARM_UP:
+                seconds = time.perf_counter() - seen["since"]
+                figures["speed"] = seen["characters"] / seconds
+            finish(path)
+        seen["steps"] += 1
+        seen["characters"] += batch.num_characters
+        return original(self, batch, index)
+
+    LanguageModelModule.training_step = step  # type: ignore[method-assign]
+
+
+def finish(path: Path) -> None:
+    peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    figures["peak"] = int(peak[1]) * 1024 if peak else float("nan")
+    path.write_text(json.dumps(figures))
+    os._exit(0)
+
+
+def main() -> None:
+    path, last = Path(sys.argv[1]), int(sys.argv[2])
+    sys.argv = ["lyricgen.train", *sys.argv[3:]]
+    timed(build, "build_corpus", "encoding")
+    timed(Baseline, "count", "baseline")
+    timed(_EvaluationLoop, "run", "validation")
+    watch_steps(path, last or -1)
+    train.main()
+    finish(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""The bytes of a file, unpacked where it is packed, a piece at a time."""
+
+import errno
+import gzip
+import os
+import stat
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from io import BufferedReader
+from pathlib import Path
+from typing import IO
+
+from lyricgen.errors import UserError
+
+_GZIP = b"\x1f\x8b"
+_ZIP = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
+_CHUNK = 1 << 20  # bytes a read
+# What the standard library raises on archives whose bytes are not what their headers promise.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    OSError,
+    EOFError,
+    IndexError,
+    NotImplementedError,
+    OverflowError,
+    ValueError,
+)
+
+
+def is_packed(path: str | os.PathLike[str]) -> bool:
+    """Whether a file begins as a gzip file or a zip archive does.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with Path(path).open("rb") as file:
+        return _kind(file) != ""
+
+
+def unpacked(
+    path: str | os.PathLike[str],
+    max_bytes: int,
+    passed: Callable[[int], object] = lambda _: None,
+) -> Iterator[bytes]:
+    """Read a plain file, a gzip file or a zip archive of exactly one file.
+
+    The three are told apart by their first bytes, never by their names. Nothing is unpacked to
+    the disk.
+
+    Args:
+        path: The file, shown in every error as it is given here.
+        max_bytes: The most bytes the file may hold, both as it lies there and unpacked.
+        passed: Told before each piece how many of the file's own bytes have been read.
+
+    Yields:
+        Pieces of at most a mebibyte, none empty.
+
+    Raises:
+        UserError: If the file is missing, not a file, unreadable, too large, or a damaged,
+            encrypted or ambiguous archive.
+    """
+    shown = repr(os.fspath(path))
+    kind = ""
+    try:
+        with ExitStack() as opened:
+            file = opened.enter_context(Path(path).open("rb"))
+            if os.fstat(file.fileno()).st_size > max_bytes:
+                raise too_large(shown, max_bytes)
+            kind = _kind(file)
+            stream = _unpacking(file, kind, shown, opened)
+            left = max_bytes
+            # In pieces: read(max_bytes + 1) would reserve all of a generous limit.
+            while piece := stream.read(min(_CHUNK, left + 1)):
+                left -= len(piece)
+                if left < 0:
+                    raise too_large(shown, max_bytes)
+                passed(file.tell() if file.seekable() else 0)
+                yield piece
+    except _DAMAGE as error:
+        raise unreadable(error, shown, kind) from error
+
+
+def _kind(file: BufferedReader) -> str:
+    head = file.peek(4)[:4]
+    if head.startswith(_GZIP):
+        return "gzip file"
+    return "zip archive" if head.startswith(_ZIP) else ""
+
+
+def _unpacking(
+    file: BufferedReader, kind: str, shown: str, opened: ExitStack
+) -> IO[bytes] | gzip.GzipFile:
+    if kind == "gzip file":
+        return opened.enter_context(gzip.GzipFile(fileobj=file))
+    if kind == "zip archive":
+        archive = opened.enter_context(zipfile.ZipFile(file))
+        return opened.enter_context(archive.open(_only_member(archive, shown)))
+    return file
+
+
+def too_large(shown: str, max_bytes: int) -> UserError:
+    """What to say of a file with more bytes than are allowed."""
+    return UserError(
+        f"{shown} holds more than the {max_bytes} bytes allowed; "
+        f"raise the limit, for example data.max_bytes={2 * max_bytes}"
+    )
+
+
+def unreadable(error: Exception, shown: str, kind: str = "") -> UserError:
+    """What to say of a file that cannot be read; the kind is that of an archive."""
+    # EINVAL: a place that a damaged archive points to and no file can have
+    from_system = isinstance(error, OSError) and error.errno not in {None, errno.EINVAL}
+    if kind and not from_system:
+        # The library's words may quote bytes of the file, so they are escaped like any other.
+        reason = repr(str(error) or "cut short")
+        return UserError(f"{shown} is a damaged {kind} ({reason}); get it again")
+    told = error.strerror if isinstance(error, OSError) else error
+    return UserError(f"cannot read {shown}: {told}; name a readable text file (data.path=FILE)")
+
+
+def _only_member(archive: zipfile.ZipFile, shown: str) -> zipfile.ZipInfo:
+    members = [info for info in archive.infolist() if _may_be_text(info)]
+    if len(members) != 1:
+        seen = members or archive.infolist()
+        names = ", ".join(repr(info.filename) for info in seen[:5])
+        more = f" and {len(seen) - 5} more" if len(seen) > 5 else ""
+        raise UserError(
+            f"{shown} is a zip archive with {len(members)} text files where exactly one is needed; "
+            f"it holds {names or 'nothing'}{more}; unpack it and name one (data.path=FILE)"
+        )
+    [member] = members
+    if member.flag_bits & 1:
+        raise UserError(f"{shown} is an encrypted zip archive; unpack it and name the text file")
+    # Only these two are unpacked by zipfile in bounded steps: a bzip2 or LZMA bomb would go off.
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise UserError(
+            f"{shown} is a zip archive packed by method {member.compress_type}, which is not read; "
+            "pack it with the ordinary one (deflate) or unpack it"
+        )
+    return member
+
+
+def _may_be_text(info: zipfile.ZipInfo) -> bool:
+    return not (
+        info.is_dir()
+        or stat.S_ISLNK(info.external_attr >> 16)  # its content is a path, not a text
+        or info.filename.startswith("__MACOSX/")
+        or info.filename.rsplit("/", 1)[-1].startswith(".")
+    )

@@ -1,0 +1,382 @@
+"""A text too long for memory is encoded once, whole or not at all, and read from its file."""
+
+import gzip
+import io
+import json
+import logging
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lyricgen import files
+from lyricgen.data import cache, unpacking
+from lyricgen.data.cache import LargeText, encode_large, is_large
+from lyricgen.data.corpus import prepare
+from lyricgen.data.encoding import EncodedCorpus, encode
+from lyricgen.data.parts import make_parts
+from lyricgen.errors import UserError
+
+TEXT = "\ufeffΑΣ café 分开\r\n想要有直升机, e\u0301\u0323 🚀 END OF LINE\n\r\n" * 40
+
+
+@pytest.fixture(autouse=True)
+def cache_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Pieces so small that everything happens many times."""
+    monkeypatch.setenv("LYRICGEN_DATA", str(tmp_path / "kept"))
+    monkeypatch.setattr(unpacking, "_CHUNK", 97)
+    monkeypatch.setattr(cache, "_SECTION", 101)
+    monkeypatch.setattr(cache, "_BLOCK", 13)
+    return tmp_path / "kept" / "encoded"
+
+
+def large(path: Path, **options: object) -> LargeText:
+    settings: dict[str, object] = {"encoding": "utf-8", "newline": "keep", "lowercase": False}
+    return LargeText(path, **{**settings, "max_chars": None, "max_bytes": 10**6, **options})  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> LargeText:
+    path = tmp_path / "song.txt"
+    path.write_bytes(TEXT.encode())
+    return large(path)
+
+
+def entries(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir() if path.suffix != ".lock")
+
+
+def same(one: EncodedCorpus, other: EncodedCorpus) -> bool:
+    return (
+        (one.name, one.unit, one.vocabulary) == (other.name, other.unit, other.vocabulary)
+        and one.ids.dtype == other.ids.dtype
+        and torch.equal(one.ids, other.ids)
+        and torch.equal(one.counts, other.counts)
+        and one.digest == other.digest
+    )
+
+
+def in_memory(**options: object) -> EncodedCorpus:
+    return encode(prepare(TEXT.removeprefix("\ufeff"), name="a", unit="text", **options))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("packing", ["plain", "gzip", "zip"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"lowercase": True},
+        {"newline": "space"},
+        {"max_chars": 100},
+        {"lowercase": True, "newline": "space", "max_chars": 1001},
+    ],
+)
+def test_what_is_mapped_is_what_would_be_in_memory(
+    tmp_path: Path, packing: str, options: dict[str, object]
+) -> None:
+    zipped = io.BytesIO()
+    with zipfile.ZipFile(zipped, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("song.txt", TEXT.encode())
+    contents = {"plain": TEXT.encode(), "gzip": gzip.compress(TEXT.encode())}
+    path = tmp_path / "song"
+    path.write_bytes(contents.get(packing, zipped.getvalue()))
+    for _ in range(2):  # written, then found
+        corpus = encode_large(large(path, **options), "a")
+        assert same(corpus, in_memory(**options))
+        assert corpus.mapping is not None
+
+
+def test_the_second_start_reads_no_text(text: LargeText, monkeypatch: pytest.MonkeyPatch) -> None:
+    encode_large(text, "a")
+    monkeypatch.setattr(cache, "text_pieces", None)
+    assert same(encode_large(text, "a"), in_memory())
+
+
+@pytest.mark.parametrize("symbols", [3, 255, 256, 32_767, 32_768])
+def test_ids_of_every_size(tmp_path: Path, symbols: int) -> None:
+    path = tmp_path / "song.txt"
+    characters = [chr(0x100 + i) for i in range(symbols + 0x800) if not 0xD700 <= i < 0xDF00]
+    drawn = characters[:symbols] + random.Random(0).choices(characters[:symbols], k=500)
+    path.write_text("".join(drawn), encoding="utf-8")
+    corpus = encode_large(large(path), "a")
+    expected = encode(prepare("".join(drawn), name="a", unit="text"))
+    assert len(corpus.vocabulary) == len(expected.vocabulary)
+    assert same(corpus, expected)
+
+
+def test_the_training_part_is_counted_without_being_read(text: LargeText) -> None:
+    corpus = encode_large(text, "a")
+    parts = make_parts(corpus, layout="stream", val_fraction=0.2, test_fraction=0.1, split_seed=0)
+    size = len(corpus.vocabulary)
+    for part in parts.values():
+        expected = np.bincount(part.ids.numpy(), minlength=size)
+        np.testing.assert_array_equal(part.character_counts(size), expected)
+        assert part.mapping is corpus.mapping
+
+
+def test_content_and_options_have_entries_of_their_own(
+    text: LargeText, cache_directory: Path
+) -> None:
+    changes: list[dict[str, object]] = [
+        {},
+        {"lowercase": True},
+        {"newline": "space"},
+        {"max_chars": 50},
+        {"encoding": "utf-8-sig"},
+    ]
+    for number, change in enumerate(changes, 1):
+        encode_large(replace(text, **change), "a")  # type: ignore[arg-type]
+        assert len(entries(cache_directory)) == number
+    encode_large(replace(text, max_bytes=10**5), "b")  # which changes nothing
+    assert len(entries(cache_directory)) == len(changes)
+    content = TEXT.encode()
+    for number, changed in enumerate(
+        (
+            content + b"!",
+            content[:-1] + b"!",
+            b"A" + content[5:],
+            content.replace(b"END", b"ENE", 1),
+        ),
+        1,
+    ):
+        Path(text.path).write_bytes(changed)
+        encode_large(text, "a")
+        assert len(entries(cache_directory)) == len(changes) + number
+
+
+def damages(content: bytes) -> Iterator[bytes]:
+    yield b""
+    yield content[:-1]
+    yield content[1:]
+    yield content[: len(content) // 2]
+    yield content + b"\0"
+    yield content[:-8] + b"notouurs"
+    yield content[:-16] + b"\xff" * 8 + content[-8:]
+    yield content.replace(b'"counts"', b'"amount"')
+    yield content.replace(b'"counts": [', b'"counts": [1')
+
+
+def test_damage_is_made_good(text: LargeText, cache_directory: Path) -> None:
+    encode_large(text, "a")
+    [name] = entries(cache_directory)
+    whole = (cache_directory / name).read_bytes()
+    for damaged in damages(whole):
+        assert damaged != whole
+        (cache_directory / name).write_bytes(damaged)
+        assert same(encode_large(text, "a"), in_memory())
+        assert (cache_directory / name).read_bytes() == whole
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")])
+def test_an_end_in_the_middle_leaves_nothing(
+    text: LargeText,
+    cache_directory: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+) -> None:
+    def stop(_: int) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files.os, "fsync", stop)
+        with pytest.raises((KeyboardInterrupt, UserError)) as caught:
+            encode_large(text, "a")
+    if isinstance(error, OSError):
+        message = str(caught.value)
+        assert message.isprintable()
+        for told in ("No space left", "LYRICGEN_DATA", str(cache_directory)):
+            assert told in message
+    assert entries(cache_directory) == []
+    assert same(encode_large(text, "a"), in_memory())
+
+
+PROGRAM = """
+import sys
+from lyricgen.data.cache import LargeText, encode_large
+import logging
+logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
+text = LargeText(sys.argv[1], "utf-8", "keep", False, None, 10**9)
+corpus = encode_large(text, "a")
+print(len(corpus), corpus.ids.long().sum().item(), corpus.counts.square().sum().item())
+"""
+
+
+def started(path: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(path)], stdout=subprocess.PIPE, text=True
+    )
+
+
+def test_a_kill_in_the_middle_leaves_what_the_next_start_clears(
+    tmp_path: Path, cache_directory: Path
+) -> None:
+    path = tmp_path / "long.txt"
+    path.write_bytes(TEXT.encode() * 8000)
+    process = started(path)
+    deadline = time.monotonic() + 60
+    while not list(cache_directory.glob(".*.ids.*")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    [left] = entries(cache_directory)
+    assert left.startswith(".")
+    path.write_bytes(path.read_bytes())  # the same content has the same entry
+    with started(path) as process:
+        told, _ = process.communicate()
+    assert process.returncode == 0
+    assert told.splitlines()[-1].split()[0] == str(len(in_memory()) * 8000 + 7999)
+    [entry] = entries(cache_directory)
+    assert not entry.startswith(".")
+
+
+@pytest.mark.slow
+def test_eight_processes_write_one_entry(tmp_path: Path, cache_directory: Path) -> None:
+    path = tmp_path / "long.txt"
+    path.write_bytes(TEXT.encode() * 1000)
+    told = [process.communicate()[0].splitlines() for process in [started(path) for _ in range(8)]]
+    assert len({lines[-1] for lines in told}) == 1
+    messages = [line for lines in told for line in lines[:-1]]
+    assert sum("encoded into" in message for message in messages) == 1
+    assert len(entries(cache_directory)) == 1
+
+
+def test_whoever_waits_says_so(
+    text: LargeText, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    acquired: list[object] = []
+
+    class Held:
+        def __init__(self, path: Path) -> None:
+            assert path.suffix == ".lock"
+
+        def acquire(self, **options: object) -> None:
+            acquired.append(options)
+            if options:
+                raise cache.Timeout("held")
+            encode_elsewhere()  # while we wait
+
+        def release(self) -> None:
+            acquired.append("released")
+
+    def encode_elsewhere() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(cache, "FileLock", real)
+            encode_large(text, "a")
+
+    real = cache.FileLock
+    monkeypatch.setattr(cache, "FileLock", Held)
+    with caplog.at_level(logging.INFO):
+        assert same(encode_large(text, "a"), in_memory())
+    assert acquired == [{"timeout": 0}, {}, "released"]
+    assert "another process" in caplog.text
+    assert caplog.text.count("encoded into") == 1
+
+
+def test_a_file_that_grows_while_it_is_read(text: LargeText, cache_directory: Path) -> None:
+    class Growing(LargeText):
+        def pieces(self, passed):  # type: ignore[no-untyped-def]
+            yield from super().pieces(passed)
+            with Path(self.path).open("ab") as stream:
+                stream.write("新".encode())
+
+    growing = Growing(**vars(text))
+    with pytest.raises(UserError, match=r"was changed while it was read"):
+        encode_large(growing, "a")
+    assert entries(cache_directory) == []
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere; the next test simulates it")
+def test_a_cache_that_may_not_be_written(text: LargeText, cache_directory: Path) -> None:
+    cache_directory.mkdir(parents=True)
+    cache_directory.chmod(0o500)
+    with pytest.raises(UserError, match=r"Permission denied.*LYRICGEN_DATA"):
+        encode_large(text, "a")
+
+
+def test_a_cache_that_cannot_be_made(text: LargeText, cache_directory: Path) -> None:
+    cache_directory.parent.mkdir()
+    cache_directory.write_bytes(b"a file")
+    with pytest.raises(UserError, match=r"LYRICGEN_DATA") as caught:
+        encode_large(text, "a")
+    assert str(caught.value).isprintable()
+
+
+def test_an_entry_is_found_where_nothing_can_be_written(
+    text: LargeText, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode_large(text, "a")
+    monkeypatch.setattr(cache, "FileLock", None)
+    monkeypatch.setattr(Path, "mkdir", None)
+    assert same(encode_large(text, "a"), in_memory())
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "told"),
+    [
+        (b"", {}, "is empty"),
+        (b" \n \n", {}, "only white space"),
+        (b"aaaa", {}, "one single symbol, 'a'"),
+        (b"ab\xff", {}, "offset 2 "),
+        (b"ab\ncd\0", {}, "line 2, column 3"),
+        (b"abc", {"max_bytes": 2}, "data.max_bytes=4"),
+        (b"abc", {"encoding": "hex"}, "data.encoding='hex'"),
+        (gzip.compress(b"abc")[:-5], {}, "damaged gzip file"),
+    ],
+)
+def test_what_is_wrong_with_a_text_is_told_as_ever(
+    tmp_path: Path, cache_directory: Path, content: bytes, options: dict[str, object], told: str
+) -> None:
+    path = tmp_path / "song.txt"
+    path.write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        encode_large(large(path, **options), "a")
+    assert told in str(caught.value)
+    assert str(caught.value).isprintable()
+    assert not cache_directory.exists() or entries(cache_directory) == []
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"cannot read .*No such file"):
+        encode_large(large(tmp_path / "none.txt"), "a")
+
+
+def test_what_is_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "LARGE", 2000)
+    monkeypatch.setattr(cache, "LARGE_PACKED", 500)
+    path = tmp_path / "song"
+    for content, expected in (
+        (b"a" * 2000, False),
+        (b"a" * 2001, True),
+        (gzip.compress(random.Random(0).randbytes(1000)), True),
+        (gzip.compress(b"a" * 5000), False),
+        (b"a" * 501, False),
+    ):
+        path.write_bytes(content)
+        assert is_large(path) == is_large(str(path)) == expected
+    assert not is_large(tmp_path / "none")
+    assert not is_large(tmp_path)
+    assert not is_large("a\0b")
+
+
+def test_an_entry_says_what_it_holds_in_plain_json(text: LargeText, cache_directory: Path) -> None:
+    corpus = encode_large(text, "a")
+    [name] = entries(cache_directory)
+    content = (cache_directory / name).read_bytes()
+    ids = np.frombuffer(content, np.uint8, len(corpus))
+    described = json.loads(content[len(corpus) : -16])
+    assert (
+        "".join(described["characters"][i] for i in ids)
+        == prepare(TEXT.removeprefix("\ufeff"), name="a", unit="text").text
+    )

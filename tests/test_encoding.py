@@ -1,0 +1,57 @@
+"""A corpus as ids: the same text, and how often each character occurs."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lyricgen.data import encoding
+from lyricgen.data.corpus import Corpus
+from lyricgen.data.encoding import count_ids, encode
+from lyricgen.data.parts import make_parts
+
+
+@given(text=st.text(min_size=1))
+def test_the_text_comes_back_and_its_characters_are_counted(text: str) -> None:
+    encoded = encode(Corpus("songs", "text", text))
+    assert (encoded.name, encoded.unit, len(encoded)) == ("songs", "text", len(text))
+    assert encoded.vocabulary.decode(encoded.ids) == text
+    counted = [text.count(character) for character in encoded.vocabulary.characters]
+    assert encoded.counts.tolist() == counted
+    assert text.lstrip().startswith(encoded.opening)
+    assert bool(encoded.opening) == bool(text.strip())
+
+
+def test_the_opening_stands_behind_any_white_space() -> None:
+    assert encode(Corpus("songs", "text", " \n" * 2000 + "分开")).opening == "分开"
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32])
+def test_counting_in_pieces_leaves_out_what_is_no_character(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
+) -> None:
+    monkeypatch.setattr(encoding, "_CHUNK", 7)
+    ids = torch.from_numpy(np.random.default_rng(0).integers(0, 12, 100)).to(dtype)
+    counts = count_ids(ids, 10)  # 10 and 11 are none
+    assert counts.dtype == torch.int64
+    np.testing.assert_array_equal(counts, np.bincount(ids.numpy(), minlength=12)[:10])
+    assert count_ids(ids[:0], 3).tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("fractions", [(0.0, 0.0), (0.2, 0.0), (0.1, 0.3)])
+@pytest.mark.parametrize("layout", ["stream", "lines"])
+@pytest.mark.parametrize("unit", ["text", "line"])
+def test_the_training_part_has_what_the_others_leave(
+    unit: str, layout: str, fractions: tuple[float, float]
+) -> None:
+    if (unit, layout) == ("text", "lines"):
+        pytest.skip("running text has no lines")
+    text = "".join(f"line {number}\n" for number in range(50))
+    corpus = encode(Corpus("a text", unit, text))  # type: ignore[arg-type]
+    val, test = fractions
+    parts = make_parts(corpus, layout=layout, val_fraction=val, test_fraction=test, split_seed=0)  # type: ignore[arg-type]
+    size = len(corpus.vocabulary)
+    for part in parts.values():
+        counted = np.bincount(part.ids.numpy(), minlength=size + 1)[:size]
+        np.testing.assert_array_equal(part.character_counts(size), counted)

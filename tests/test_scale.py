@@ -1,0 +1,134 @@
+"""Long texts train in little memory, and the second start does not encode them again."""
+
+import mmap
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lyricgen.data import cache
+from lyricgen.data.datamodule import BatchLoader, CharacterDataModule
+from lyricgen.data.parts import Part
+from lyricgen.data.samplers import ConsecutiveSampler, RandomSampler, Sampler
+from lyricgen.data.vocabulary import Vocabulary
+from tests.conftest import TINY, Train
+from tests.test_datamodule import stub_trainer
+
+STATUS = Path("/proc/self/status")
+LENGTH = 100_000_000
+
+
+def mapped_megabytes() -> float:
+    """The pages of files that count as this process's memory."""
+    found = re.search(r"RssFile:\s+(\d+) kB", STATUS.read_text())
+    assert found is not None
+    return int(found[1]) / 1000
+
+
+@pytest.mark.skipif(
+    not STATUS.exists() or not hasattr(mmap, "MADV_DONTNEED"), reason="needs Linux to be measured"
+)
+@pytest.mark.parametrize("kind", [RandomSampler, ConsecutiveSampler])
+def test_what_was_read_of_a_mapped_text_is_given_back(tmp_path: Path, kind: type) -> None:
+    path = tmp_path / "ids"
+    path.touch()
+    os.truncate(path, LENGTH)
+    with path.open("rb") as stream:
+        mapping = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)
+    ids = torch.from_numpy(np.frombuffer(mapping, np.uint8))
+    options = {"seed": 0} if kind is RandomSampler else {}
+    sampler: Sampler = kind(LENGTH, 4, 50_000, **options)
+
+    def most(loader: BatchLoader) -> float:
+        before = mapped_megabytes()
+        return max(mapped_megabytes() - before for _ in loader)
+
+    def loader_of(part: Part) -> BatchLoader:
+        data = CharacterDataModule(Vocabulary("ab"), {"train": part}, sampler)
+        data.trainer = stub_trainer()  # type: ignore[assignment]
+        return data.train_dataloader()
+
+    assert most(loader_of(Part(ids, None, mapping=mapping))) < 45
+    assert most(loader_of(Part(ids, None))) > 70  # so there was something to give back
+
+
+def test_a_mapped_text_trains_as_one_in_memory(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LYRICGEN_DATA", str(tmp_path / "kept"))
+    path = tmp_path / "song.txt"
+    path.write_text("Σ想要 有直升机\r\nAnd cafe\u0301 too\n" * 200, encoding="utf-8")
+    overrides = (*TINY, "data=text", f"data.path={path}", "data.lowercase=true")
+    in_memory = train(*overrides)
+    assert not (tmp_path / "kept").exists()
+    monkeypatch.setattr(cache, "LARGE", 100)
+    monkeypatch.setattr(cache, "LARGE_PACKED", 100)
+    for told in ("encoded into", ""):
+        mapped = train(*overrides)
+        assert ("encoded into" in mapped.out) == bool(told)
+        for figure in ("train/loss", "val/loss", "test/mixture_perplexity", "samples"):
+            assert mapped.summary[figure] == in_memory.summary[figure]
+    assert len(list((tmp_path / "kept" / "encoded").glob("*.ids"))) == 1
+    refused = train(*overrides, "data.max_bytes=1000")
+    assert refused.status == 2
+    assert "data.max_bytes=2000" in refused.err
+
+
+def test_the_table_says_what_was_counted(train: Train) -> None:
+    done = train(*TINY, "callbacks.baseline.max_chars=700")
+    assert done.summary["ngram_characters"] == 700
+    assert done.summary["ngram_sampled"]
+    assert "n-grams of the last 700 characters of the training part" in done.out
+    assert "n-grams of the last" not in train(*TINY).out
+
+
+@pytest.mark.slow
+def test_the_command_on_a_long_text(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    path = tmp_path / "long.txt"
+    with path.open("wb") as stream:
+        while stream.tell() < 100_000_000:
+            codes = 0x4E00 + (3000 * generator.random(1 << 20) ** 3).astype("<u4")
+            codes[::31] = 10
+            stream.write(codes.tobytes().decode("utf-32-le").encode())
+    size = path.stat().st_size
+    overrides = [
+        *("data=text", "data.max_held_out=2000", "sampler=random", "hidden_size=16"),
+        *("trainer=cpu", "trainer.max_epochs=1", "trainer.limit_train_batches=70"),
+        "callbacks.baseline.max_chars=50000",
+    ]
+    figures = []
+    for start in ("first", "second"):
+        outputs = tmp_path / start
+        process = subprocess.Popen(
+            [sys.executable, "-m", "lyricgen.train", *overrides, f"data.path={path}"],
+            env=os.environ
+            | {"LYRICGEN_DATA": str(tmp_path / "cache"), "LYRICGEN_OUTPUTS": str(outputs)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        assert process.stdout is not None
+        told = process.stdout.read().decode()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = status
+        process.stdout.close()
+        assert status == 0, told
+        assert usage.ru_maxrss * 1024 < 1.5e9
+        assert ("encoded into" in told) == (start == "first")
+        assert "data.max_held_out=2000" in told
+        assert "n-grams are counted on the last 50,000 characters" in told
+        [metrics] = outputs.rglob("metrics.csv")
+        figures.append(losses(metrics))
+    assert figures[0] == figures[1]
+    [entry] = (tmp_path / "cache" / "encoded").glob("*.ids")
+    assert entry.stat().st_size < size  # two bytes for a character of three
+
+
+def losses(metrics: Path) -> str:
+    names, row = (line.split(",") for line in metrics.read_text("utf-8").splitlines())
+    return str({name: value for name, value in zip(names, row, strict=True) if "loss" in name})
