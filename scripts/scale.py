@@ -10,7 +10,7 @@ of the same distinct characters, drawn by Zipf's law from one seed. Columns:
 - consecutive, random: training characters a second (medians); against: the median over the rounds
   of the ratio to the smallest text's in the same round;
 - validation: seconds of the first one, n-gram counting included.
-Each run finds the files in the system's cache; from a cold disk, reading the text once comes on top.
+Each run finds the files in the system's cache; from a cold disk, reading the text comes on top.
 """
 
 import itertools
