@@ -63,7 +63,7 @@ from lyricgen.config import TrainOptions, parse
 from lyricgen.console import ConsoleHandler
 from lyricgen.interruption import Interruption
 from lyricgen.model.module import LanguageModelModule
-from lyricgen.runs import Run
+from lyricgen.run import Run
 from lyricgen.train import CONFIG_DIRECTORY
 
 
@@ -97,7 +97,7 @@ def main() -> None:
 
 def machine_facts(directory: Path) -> str:
     run = Run(directory)
-    run.begin(seed=0)  # for what every run notes of itself
+    run.begin({"seed": 0})  # for what every run notes of itself
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     models = (line.partition(": ")[2] for line in lines if line.startswith("model name"))

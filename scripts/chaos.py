@@ -13,8 +13,10 @@ The loaded process is forked for each life of a run, so that a life takes a seco
 import argparse
 import csv
 import json
+import math
 import os
 import random
+import shutil
 import signal
 import sys
 import time
@@ -51,6 +53,8 @@ VARIATIONS: tuple[tuple[tuple[str, ...], ...], ...] = (
     (("cell=rnn",), ("cell=gru",), ("cell=lstm",)),
     ((), ("layers=2", "depth.dropout=0.2"), ("depth=deep", "layers=2")),
     (("scheduler=none",), ("scheduler=cosine",), ("scheduler=plateau", "scheduler.patience=0")),
+    ((), (), ("trainer.precision=64-true",), ("trainer.precision=bf16-mixed",)),
+    ((), (), ("model.input=one_hot", "model.tie_weights=false"), ("loss.label_smoothing=0",)),
     (("optimizer=sgd", "optimizer.momentum=0.9"), ("optimizer=adam",), ("optimizer=adamw",)),
     (
         (),
@@ -69,7 +73,8 @@ CLOCKS = ("train/chars_per_second", "summary/chars_per_second", "summary/wall_se
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 FILE_EVENTS = ("open", "os.rename", "os.remove", "os.truncate", "os.mkdir")
 TOUCHES = 250  # of its files by an undisturbed run, about
-LIFE_LIMIT = 120  # seconds, of a life that hangs
+LIFE_LIMIT = 120  # seconds; whatever lives longer hangs
+HUNG = 1000
 
 
 @dataclass
@@ -131,20 +136,20 @@ def chain(directory: Path, number: int, seed: int) -> Outcome:
     if status != 0:
         outcome.differences.append(f"the undisturbed run has status {status}")
         return outcome
-    for life in range(DEATHS + 1):
-        begun = (run / "summary.json").exists()  # before, Hydra may not have written its record
+    deaths = drawn.randint(1, DEATHS)
+    for life in range(100):
+        begun = (run / "summary.json").exists()
         arguments = [f"resume={run}"] if begun else [*configuration, f"hydra.run.dir='{run}'"]
         cause, moment = "", 0.0
-        if life < DEATHS:
+        if outcome.deaths.total() < deaths:
             cause = drawn.choice(["SIGKILL", "SIGKILL", "file", "signal"])
-            moment = (
-                drawn.uniform(0, 0.8 * span)
-                if cause != "file"
-                else drawn.randrange(TOUCHES * 2 // 3)
-            )
+            moment = 0.7 * (TOUCHES if cause == "file" else span) * drawn.random()
         status = live(arguments, directory / f"life {life}.log", cause, moment, drawn)
-        if status == 0:
+        if status == 0 and outcome.deaths:
             break
+        if status == 0:  # it was over before it was disturbed
+            shutil.rmtree(run)
+            continue
         outcome.deaths[cause or "by itself"] += 1
         if status not in (-signal.SIGKILL, 130, 143, *(-number for number in SIGNALS)):
             outcome.differences.append(f"life {life} ended with status {status}")
@@ -172,23 +177,26 @@ def live(
         drawn: which signal.
 
     Returns:
-        Its exit status, negative for a signal.
+        Its exit status, negative for a signal; HUNG if it did not end in time.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
     number = drawn.choice(SIGNALS) if cause == "signal" and drawn else signal.SIGKILL
     process = os.fork()
     if process == 0:
         _be_born(arguments, output, int(moment) if cause == "file" else None)
-    deadline = time.monotonic() + (moment if cause in ("SIGKILL", "signal") else LIFE_LIMIT)
+    deadline = time.monotonic() + (moment if cause in ("SIGKILL", "signal") else math.inf)
     limit = time.monotonic() + LIFE_LIMIT
     while True:
         ended, status = os.waitpid(process, os.WNOHANG)
         if ended:
             return os.waitstatus_to_exitcode(status)
+        if time.monotonic() > limit:
+            os.kill(process, signal.SIGKILL)
+            os.waitpid(process, 0)
+            return HUNG
         if time.monotonic() > deadline:
             os.kill(process, number)
-            deadline = limit
-            number = signal.SIGKILL
+            deadline = math.inf
         time.sleep(0.002)
 
 

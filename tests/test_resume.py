@@ -238,7 +238,8 @@ def test_a_run_that_stopped_early_stays_stopped(train: Train) -> None:
     options = (*SHORT, "optimizer.lr=0.5", "trainer.max_epochs=9")
     first = train(*options, "callbacks.early_stopping.patience=1")
     assert first.summary["epochs"] < 9
-    assert train("resume=latest", "trainer.max_epochs=8").out.count("is finished") == 1
+    assert "a larger callbacks.early_stopping.patience" in train("resume=latest").out
+    assert "is finished" in train("resume=latest", "trainer.max_epochs=10").out
     patient = train("resume=latest", "callbacks.early_stopping.patience=3")
     assert patient.status == 0, patient.err
     assert first.summary["epochs"] > 2
@@ -279,10 +280,11 @@ def test_every_change_is_named() -> None:
     ("arguments", "message"),
     [
         (["resume=latest"], "no run found"),
-        (["resume=nowhere"], "not a run's directory"),
-        (["resume=sweep"], "is a sweep"),
+        (["resume=nowhere"], "not the directory of a run"),
+        (["resume=sweep"], "is a sweep: .*resume=sweep/0"),
         (["resume=sweep/0", "-m"], "leave out -m"),
         (["resume=sweep/0", "hydra.run.dir=x"], "leave out hydra.run.dir=x"),
+        (["resume=sweep/0", "++hydra.mode=MULTIRUN"], "leave out"),
         (["resume=broken"], "cannot be read"),
     ],
 )
@@ -291,42 +293,182 @@ def test_what_cannot_be_resumed(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("LYRICGEN_OUTPUTS", raising=False)
-    for name in ("sweep/0/.hydra", "broken/.hydra"):
-        (tmp_path / name).mkdir(parents=True)
-        (tmp_path / name / "overrides.yaml").write_text("- cell=rnn\n", "utf-8")
+    recorded(tmp_path / "sweep/0")
     (tmp_path / "sweep/multirun.yaml").touch()
-    (tmp_path / "sweep/0/.hydra/hydra.yaml").write_text(
-        "hydra: {runtime: {config_sources: []}, overrides: {hydra: []}}", "utf-8"
-    )
+    recorded(tmp_path / "broken")
     (tmp_path / "broken/.hydra/hydra.yaml").write_text("hydra: [", "utf-8")
     with pytest.raises(UserError, match=message):
         expand(arguments)
 
 
+RECORD = """hydra:
+  runtime: {config_sources: [{path: /mine, provider: command-line}, {path: /x, provider: main}]}
+  job: {config_name: other}
+  overrides: {hydra: ["hydra.searchpath=[a]", hydra.verbose=true]}
+"""
+
+
+def recorded(directory: Path, overrides: str = "- cell=rnn\n- layers=2\n- seed=3\n") -> Path:
+    (directory / ".hydra").mkdir(parents=True, exist_ok=True)
+    (directory / ".hydra/overrides.yaml").write_text(overrides, "utf-8")
+    (directory / ".hydra/hydra.yaml").write_text(RECORD, "utf-8")
+    return directory.resolve()
+
+
 def test_recorded_overrides_come_first_and_typed_ones_win(tmp_path: Path) -> None:
-    record = tmp_path / ".hydra"
-    record.mkdir()
-    (record / "overrides.yaml").write_text("- cell=rnn\n- layers=2\n- seed=3\n", "utf-8")
-    (record / "hydra.yaml").write_text(
-        "hydra: {runtime: {config_sources: [{path: /mine, provider: command-line},"
-        " {path: /x, provider: main}]}, overrides: {hydra: ['hydra.searchpath=[a]']}}",
-        "utf-8",
-    )
-    directory = str(tmp_path.resolve())
-    with pytest.raises(UserError, match=r"no checkpoint yet.* layers=3"):
-        expand(["layers=3", f"resume={tmp_path}"])
-    assert "trainer.max_epochs=9" in expand(["trainer.max_epochs=9", f"resume={tmp_path}"])
+    directory = recorded(tmp_path)
+    there = [f"hydra.run.dir='{directory}'", f"resume='{directory}'"]
+    found = ["--config-dir", "/mine", "--config-name", "other"]
+    assert expand(["layers=3", f"resume={tmp_path}", "--cfg", "job", "data=dino"]) == [
+        "--cfg", "job", *found, "cell=rnn", "seed=3", "hydra.searchpath=[a]",
+        "layers=3", "data=dino", *there,
+    ]  # fmt: skip
+    mine = expand([f"++resume='{tmp_path}'", "--config-dir", "/else", "-c", "job"])
+    assert mine[:6] == ["--config-dir", "/else", "-c", "job", "--config-name", "other"]
+    assert mine[-2:] == there
+    assert expand(["cell=rnn", "resume=null"]) == ["cell=rnn", "resume=null"]
+    assert expand(["cell=rnn"]) == ["cell=rnn"]
     checkpoint = tmp_path / "checkpoints" / "last.ckpt"
     checkpoint.parent.mkdir()
     checkpoint.touch()
-    assert expand(["layers=3", f"resume={tmp_path}", "data=dino"]) == [
-        "--config-dir", "/mine", "cell=rnn", "seed=3", "hydra.searchpath=[a]",
-        "layers=3", "data=dino",
-        f"hydra.run.dir='{directory}'", "hydra.output_subdir=null", f"resume='{directory}'",
-    ]  # fmt: skip
-    assert expand(["cell=rnn", "resume=null"]) == ["cell=rnn"]
-    assert expand(["cell=rnn"]) == ["cell=rnn"]
-    assert expand([f"resume={checkpoint}"])[-1] == f"resume='{directory}'"
+    assert expand([f"resume={checkpoint}"])[-2:] == there
+    (tmp_path / "summary.json").write_text('{"overrides": ["cell=gru"]}', "utf-8")
+    assert expand([f"resume={tmp_path}"])[4] == "cell=gru"  # as of the last resume
+
+
+@pytest.mark.parametrize("overrides", ["", "null", "- 5", "foo", "{a: 1}", "- [a]"])
+def test_a_damaged_record_is_told(tmp_path: Path, overrides: str) -> None:
+    directory = recorded(tmp_path, overrides)
+    with pytest.raises(UserError, match="cannot be read"):
+        expand([f"resume={directory}"])
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null"])
+def test_a_damaged_summary_stands_in_nobodys_way(train: Train, content: str) -> None:
+    first = train(*SHORT)
+    assert first.directory is not None
+    (first.directory / "summary.json").write_text(content, "utf-8")
+    done = train("resume=latest")
+    assert done.status == 0, done.err
+    assert "summary.json is damaged" in done.out
+    assert first.summary["status"] == "finished"
+
+
+def test_what_was_typed_on_a_resume_still_holds_on_the_next(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = train(*SHORT, "trainer.max_epochs=1")
+    with monkeypatch.context() as patch:
+        stop_at(patch, 25, send(signal.SIGTERM))
+        assert train("resume=latest", "trainer.max_epochs=3", "name=longer").status == 143
+    done = train("resume=latest")
+    assert done.status == 0, done.err
+    assert first.summary["epochs"] == 3
+    assert "trainer.max_epochs=3" in first.summary["overrides"]
+    refused = train("resume=latest", "trainer.max_epochs=2")
+    assert refused.status == 2
+    [line] = refused.err.splitlines()
+    assert "trainer.max_epochs=2: the run is in epoch 3 already" in line
+
+
+def test_a_refused_command_leaves_the_record_alone(train: Train) -> None:
+    first = train(*SHORT)
+    assert first.directory is not None
+    files = {path: path.read_bytes() for path in first.directory.rglob("*") if path.is_file()}
+    assert train(*SHORT, "cell=rnn", f"hydra.run.dir={first.directory}").status == 2
+    with FileLock(first.directory / ".lock"):
+        assert train(*SHORT, "cell=rnn", f"hydra.run.dir={first.directory}").status == 2
+    assert {path: path.read_bytes() for path in files} == files
+
+
+@pytest.mark.parametrize("how", ["file", "summary"])
+def test_resume_belongs_on_the_command_line(train: Train, tmp_path: Path, how: str) -> None:
+    mine = tmp_path / "mine" / "experiment"
+    mine.mkdir(parents=True)
+    (mine / "e.yaml").write_text("# @package _global_\nresume: latest\n", "utf-8")
+    if how == "file":
+        refused = train(*SHORT, "--config-dir", str(mine.parent), "experiment=e")
+        assert refused.status == 2
+        assert "command line" in refused.err
+    else:
+        composed = train(*SHORT)
+        shown = train("--cfg", "job", "resume=latest")
+        assert shown.status == 0, shown.err
+        assert f"resume: {composed.directory}" in shown.out
+
+
+def test_a_run_without_checkpoints(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = (*SHORT, "callbacks.checkpoint.enabled=false")
+    first = train(*options)
+    before = first.summary
+    assert "is finished" in train("resume=latest").out
+    assert first.summary == before
+    with monkeypatch.context() as patch:
+        stop_at(patch, 5, send(signal.SIGTERM))
+        stopped = train(*options)
+    refused = train("resume=latest", "cell=gru")
+    assert refused.status == 2
+    assert "cell.kind=lstm (now: gru)" in refused.err
+    assert train("resume=latest", "hidden_size=16").status == 0  # as it was
+    assert stopped.summary["test/perplexity"] == before["test/perplexity"]
+
+
+def test_a_best_checkpoint_that_is_gone(train: Train) -> None:
+    first = train(*SHORT)
+    assert first.directory is not None
+    best = first.directory / "checkpoints" / "best.ckpt"
+    content = bytearray(best.read_bytes())
+    content[len(content) // 2] ^= 1
+    best.write_bytes(content)
+    refused = train("resume=latest", "trainer.max_epochs=3")
+    assert refused.status == 2
+    [line] = refused.err.splitlines()
+    assert "best.ckpt" in line
+    assert "damaged" in line
+
+
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true"])
+def test_resumed_in_another_precision(
+    train: Train, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    options = (*SHORT, f"trainer.precision={precision}")
+    whole = train(*options)
+    with monkeypatch.context() as patch:
+        stop_at(patch, 6, send(signal.SIGTERM))
+        stopped = train(*options)
+    assert train("resume=latest").status == 0
+    assert same_weights(weights(whole.directory), weights(stopped.directory))
+
+
+@pytest.mark.parametrize("closed", ["stderr", "pipe"])
+def test_a_signal_when_nobody_reads(tmp_path: Path, closed: str) -> None:
+    """As of Ctrl-C in `train 2>&1 | tee log`, which ends tee, too."""
+    program = (
+        "import os, signal, sys; from lyricgen import train; from tests.test_resume import send; "
+        "import pytest; from tests import test_resume as t; patch = pytest.MonkeyPatch(); "
+        f"read, write = os.pipe(); t.stop_at(patch, 6, lambda: ({CLOSING[closed]}, "
+        "os.kill(os.getpid(), signal.SIGTERM))); train.main()"
+    )
+    command = [sys.executable, "-c", program, *SHORT]
+    done = subprocess.run(
+        command,
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        stdout=subprocess.DEVNULL,
+        timeout=100,
+    )
+    assert done.returncode == 143
+    [summary] = tmp_path.rglob("summary.json")
+    assert json.loads(summary.read_text("utf-8"))["status"] == "interrupted"
+    [last] = tmp_path.rglob("last.ckpt")
+    assert torch.load(last, weights_only=True)["global_step"] == 7
+
+
+CLOSING = {
+    "stderr": "os.close(2)",
+    "pipe": "os.close(read), os.dup2(write, 1), os.dup2(write, 2)",
+}
 
 
 def test_another_text_is_refused(train: Train, tmp_path: Path) -> None:
@@ -453,6 +595,9 @@ def test_a_row_for_every_validation(train: Train) -> None:
     assert all(float(row["train/loss"]) > 0 for row in rows)
     best = min((row for row in rows if row["val/loss"]), key=lambda row: float(row["val/loss"]))
     assert done.summary["val/loss"] == float(best["val/loss"])
+    assert done.summary["epochs"] == 2
+    steps = [json.loads(line)["step"] for line in lines(done, "samples.jsonl")]
+    assert int(best["step"]) in steps  # the texts of the best weights are there, too
     shown = [line.partition(":")[0] for line in done.out.splitlines() if line.startswith("epoch ")]
     assert shown == [
         "epoch 1/2, step 5", "epoch 1/2, step 10", "epoch 1/2",
@@ -503,25 +648,21 @@ def test_training_that_diverges(train: Train) -> None:
 
 def test_the_step_that_diverged_is_named(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a long epoch within 50 steps, and the checkpoint before it is kept."""
-    original = LanguageModelModule.training_step
-
-    def step(self: LanguageModelModule, *arguments: Any) -> Any:
-        loss = original(self, *arguments)
-        return loss * torch.nan if self.trainer.global_step == 61 else loss
-
-    monkeypatch.setattr(LanguageModelModule, "training_step", step)
     seen = []
     count = LanguageModelModule.on_train_batch_start
 
     def start(self: LanguageModelModule, *arguments: Any) -> None:
         seen.append(self.trainer.global_step)
+        if self.trainer.global_step == 61:
+            with torch.no_grad():
+                self.model.output.bias.fill_(torch.nan)
         count(self, *arguments)
 
     monkeypatch.setattr(LanguageModelModule, "on_train_batch_start", start)
     done = train(*TINY, "data.max_chars=9000", "data.batch_size=2",
                  "callbacks.checkpoint.every_n_steps=30")  # fmt: skip
     assert done.status == 2
-    assert "after step 62" in done.err or "at step 62" in done.err or "at step 63" in done.err
+    assert "at step 62;" in done.err
     assert max(seen) < 100  # of some 350
     assert done.directory is not None
     kept = torch.load(done.directory / "checkpoints" / "last.ckpt", weights_only=True)

@@ -19,15 +19,20 @@ from lyricgen import build
 from lyricgen.callbacks.perplexity import Throughput
 from lyricgen.checkpoint_io import AtomicCheckpointIO, is_sound
 from lyricgen.errors import UserError
+from lyricgen.files import write_atomically
+from lyricgen.run import Run
 from lyricgen.runs import (
-    Run,
     checkpoint_in,
     newest_checkpoint,
     outputs_directory,
     read_summary,
-    write_atomically,
 )
 from tests.conftest import TINY, Train
+
+
+@pytest.fixture(autouse=True)
+def _outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LYRICGEN_OUTPUTS", str(tmp_path / "outputs"))
 
 
 def full_disk(*_: object, **__: object) -> NoReturn:
@@ -164,8 +169,9 @@ def test_disk_that_fills_up_while_training(train: Train, monkeypatch: pytest.Mon
     assert "No space left" in done.summary["reason"]
     assert done.directory is not None
     folder = done.directory / "checkpoints"
-    names = ["best.ckpt", "last.ckpt", "last.ckpt.sha256"]
+    names = ["best.ckpt", "best.ckpt.sha256", "last.ckpt", "last.ckpt.sha256"]
     assert sorted(path.name for path in folder.iterdir()) == names
+    assert is_sound(folder / "best.ckpt")
     assert is_sound(folder / "last.ckpt")
     assert len(lyricgen.load(folder / "best.ckpt").generate(length=3)) == 3
     assert len(lyricgen.load(folder / "last.ckpt").generate(length=3)) == 3
@@ -189,7 +195,7 @@ def test_last_checkpoint_is_of_the_last_epoch(train: Train) -> None:
 def begun(directory: Path) -> Run:
     directory.mkdir()
     run = Run(directory)
-    run.begin(seed=7)
+    run.begin({"seed": 7, "cell": {"kind": "rnn"}})
     return run
 
 
@@ -245,8 +251,8 @@ def test_a_run_whose_process_is_gone(tmp_path: Path, change: dict[str, Any], sta
 
 def test_a_killed_process_reads_as_killed(tmp_path: Path) -> None:
     program = (
-        "import os, sys; from pathlib import Path; from lyricgen.runs import Run\n"
-        "Run(Path(sys.argv[1])).begin(1); os.kill(os.getpid(), 9)"
+        "import os, sys; from pathlib import Path; from lyricgen.run import Run\n"
+        "Run(Path(sys.argv[1])).begin({'seed': 1}); os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", program, tmp_path], check=False)
     assert summary_of(tmp_path)["status"] == "running"
@@ -365,9 +371,9 @@ def test_newest_run_of_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         newest_checkpoint()
     one = touch(tmp_path / "outputs/runs/day/one/checkpoints/best.ckpt", 20)
     two = touch(tmp_path / "outputs/sweeps/day/two/0_x/checkpoints/best.ckpt", 10)
-    Run(one.parents[1]).become_newest()
+    Run(one.parents[1]).begin({"seed": 1})
     assert newest_checkpoint() == one
-    Run(two.parents[1], sweep=two.parents[2]).become_newest()
+    Run(two.parents[1], sweep=two.parents[2]).begin({"seed": 1})
     assert newest_checkpoint() == two
     latest = Path("outputs/latest.txt").read_text("utf-8")
     assert latest == f"{tmp_path}/outputs/sweeps/day/two\n"  # absolute: good from anywhere
@@ -378,13 +384,12 @@ def test_newest_run_of_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_discarding_leaves_what_is_others(tmp_path: Path) -> None:
     run = tmp_path / "outputs/runs/day/new"
-    (run / ".hydra").mkdir(parents=True)
-    (run / ".hydra/config.yaml").write_text("a: 1", "utf-8")
+    run.mkdir(parents=True)
     (run / "train.log").write_text("", "utf-8")
     (tmp_path / "outputs/runs/day/old").mkdir()
     Run(run).discard()
     assert [path.name for path in (tmp_path / "outputs/runs/day").iterdir()] == ["old"]
-    (run / ".hydra").mkdir(parents=True)
+    run.mkdir()
     (run / "notes.txt").write_text("the user's", "utf-8")
     Run(run).discard()
     assert [path.name for path in run.iterdir()] == ["notes.txt"]

@@ -5,7 +5,6 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
-from pytorch_lightning.callbacks import LambdaCallback
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.profilers import (
     AdvancedProfiler,
@@ -28,7 +27,7 @@ from lyricgen.data.encoding import EncodedCorpus
 from lyricgen.errors import UserError
 from lyricgen.interruption import Interruption
 from lyricgen.model.language_model import LanguageModel
-from lyricgen.runs import Run
+from lyricgen.run import Run
 
 
 def build_trainer(
@@ -68,12 +67,7 @@ def build_trainer(
             )
         )
     callbacks = build_callbacks(options, datamodule, network, corpus, run, interruption)
-    batches = min(len(datamodule.sampler), chosen.limit_train_batches or len(datamodule.sampler))
-    if "val" in datamodule.parts and (chosen.val_check_interval or 0) > batches:
-        raise UserError(
-            f"trainer.val_check_interval={chosen.val_check_interval} is more than the {batches} "
-            "steps of an epoch: lower it, or set it to null"
-        )
+    _check_interval(options, datamodule)
     try:
         trainer = _trainer(options, datamodule, run, loggers, callbacks)
     except Exception as error:  # Lightning tells wrong arguments by many kinds of error
@@ -87,6 +81,16 @@ def build_trainer(
             "trainer.devices=1, and sweep with -m for several runs"
         )
     return trainer
+
+
+def _check_interval(options: TrainOptions, datamodule: CharacterDataModule) -> None:
+    chosen = options.trainer
+    batches = min(len(datamodule.sampler), chosen.limit_train_batches or len(datamodule.sampler))
+    if "val" in datamodule.parts and (chosen.val_check_interval or 0) > batches:
+        raise UserError(
+            f"trainer.val_check_interval={chosen.val_check_interval} is more than the {batches} "
+            "steps of an epoch: lower it, or set it to null"
+        )
 
 
 def _trainer(
@@ -151,8 +155,7 @@ def build_callbacks(
 ) -> list[pl.Callback]:
     """Figures first, then what adds to them, then what reads them."""
     chosen = options.callbacks
-    newest = LambdaCallback(on_train_start=lambda *_: run.become_newest())
-    callbacks: list[pl.Callback] = [newest, Perplexity(), Throughput()]
+    callbacks: list[pl.Callback] = [Perplexity(), Throughput()]
     if chosen.baseline.enabled:
         callbacks.append(Baseline(chosen.baseline.max_order, chosen.baseline.max_chars))
     if chosen.samples.every_n_epochs:

@@ -3,16 +3,18 @@
 import hashlib
 import io
 import logging
+import math
 import os
+import shlex
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from lyricgen.errors import UserError
 from lyricgen.files import replacing, to_disk, write_atomically
-from lyricgen.runs import BEST, LAST, PREVIOUS, SUMS
+from lyricgen.runs import BEST, LAST, PREVIOUS
 
 log = logging.getLogger(__name__)
 
@@ -21,9 +23,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes beside the final name, waits for the disk, then renames.
 
     A kill or a full disk leaves the checkpoint of before; Lightning's own way leaves a truncated
-    file where the temporary directory lies on another file system. Of `last.ckpt` the one before
-    is kept as `previous.ckpt`, and the SHA-256 sums of both stand in `last.ckpt.sha256`: torch
-    reads a checkpoint with flipped bits without a word.
+    file where the temporary directory lies on another file system. Beside a checkpoint lies a
+    file `….sha256` with its sum and those of the two before, since torch reads flipped bits
+    without a word; and of `last.ckpt` the one before is kept as `previous.ckpt`.
     """
 
     def save_checkpoint(
@@ -39,61 +41,76 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         target.parent.mkdir(parents=True, exist_ok=True)
         content = io.BytesIO()  # torch tells a full disk by an error of its own
         torch.save(checkpoint, content)
+        digest = hashlib.sha256(content.getbuffer()).hexdigest()
         with replacing(target) as stream:
             stream.write(content.getbuffer())
-            if target.name == LAST:
-                _keep_previous(target, stream, hashlib.sha256(content.getbuffer()).hexdigest())
-
-
-def _keep_previous(last: Path, stream: BinaryIO, digest: str) -> None:
-    """Make way for a new last.ckpt; killed anywhere in here, one sound checkpoint has its name."""
-    to_disk(stream)
-    # the new sum beside the old ones, before any file takes its new name
-    write_atomically(last.parent / SUMS, "\n".join([digest, *sums_of(last.parent)[:2], ""]))
-    if last.exists():
-        last.replace(last.parent / PREVIOUS)
-
-
-def sums_of(checkpoints: Path) -> list[str]:
-    """The SHA-256 sums of the last three checkpoints saved as last.ckpt, newest first."""
-    try:
-        return (checkpoints / SUMS).read_text("utf-8").split()
-    except (OSError, ValueError):
-        return []
+            to_disk(stream)
+            # killed from here on, a sound checkpoint and its sum are there all the same
+            write_atomically(_sums(target), "\n".join([digest, *_known(target)[:2], ""]))
+            if target.name == LAST and target.exists():
+                target.replace(target.with_name(PREVIOUS))
 
 
 def is_sound(checkpoint: Path) -> bool:
-    """Whether a checkpoint has one of the sums that stand beside it."""
-    with checkpoint.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    return digest in sums_of(checkpoint.parent)
+    """Whether a checkpoint is there and has one of the sums that lie beside it."""
+    try:
+        with checkpoint.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest() in _known(checkpoint)
+    except OSError:
+        return False
 
 
-def newest_sound(checkpoints: Path) -> dict[str, Any] | None:
-    """The content of last.ckpt; where it is damaged, of the one before, which takes its place.
+def newest_sound(checkpoints: Path) -> tuple[Path, dict[str, Any]] | None:
+    """The checkpoint to go on from: last.ckpt; where it is damaged, the one before.
 
     Returns:
-        What Lightning has saved, on the CPU; None where nothing was saved yet.
+        Its path and what Lightning has saved in it, on the CPU; None where nothing was saved yet.
 
     Raises:
-        UserError: all there is is damaged.
+        UserError: all there is is damaged, or the best one is, by which the run will be judged.
     """
     there = [path for name in (LAST, PREVIOUS) if (path := checkpoints / name).exists()]
     for path in there:
         content = _read(path) if is_sound(path) else None
         if content is None:
-            log.warning("%s is damaged, its sum is not the one in %s", path, SUMS)
+            log.warning("%s is damaged, its sum is not the one beside it", path)
             continue
         if path.name == PREVIOUS:
             log.warning("going on from %s, the checkpoint before", path)
-            path.replace(checkpoints / LAST)
-        return content
+        best = checkpoints / BEST
+        if math.isfinite(content["callbacks"]["Checkpoints"]["best"]) and not is_sound(best):
+            raise UserError(
+                f"{str(best)!r} is damaged or gone, and the run would be judged by it: bring it "
+                f"back, or start a new run from init_from={shlex.quote(str(path))}"
+            )
+        return path, content
     if there:
         raise UserError(
             f"{str(checkpoints)!r} has no undamaged checkpoint: start a new run, from "
-            f"init_from={checkpoints / BEST} if that one can be read"
+            f"init_from={shlex.quote(str(checkpoints / BEST))} if that one can be read"
         )
     return None
+
+
+def go_on_from(checkpoint: Path) -> Path:
+    """Give the checkpoint that a run goes on from its place, in front of a damaged one.
+
+    Returns:
+        Its path from now on.
+    """
+    return checkpoint.replace(checkpoint.with_name(LAST))
+
+
+def _sums(checkpoint: Path) -> Path:
+    name = LAST if checkpoint.name == PREVIOUS else checkpoint.name
+    return checkpoint.with_name(f"{name}.sha256")
+
+
+def _known(checkpoint: Path) -> list[str]:
+    try:
+        return _sums(checkpoint).read_text("utf-8").split()
+    except (OSError, ValueError):
+        return []
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -6,8 +6,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich import get_console
+from rich.console import RenderableType
 from rich.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -25,7 +27,17 @@ def prepare_streams() -> None:
 
 def show(text: str) -> None:
     """Print a text exactly as it is; long lines are left to the terminal to wrap."""
-    get_console().print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
+    put(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+
+def put(what: RenderableType, **options: Any) -> None:
+    """Print anything that rich can, while somebody reads it."""
+    try:
+        get_console().print(what, **options)
+    except SystemExit as stop:
+        # rich ends the program when the pipe is closed, as by head or tee; a run goes on
+        if type(stop) is not SystemExit:
+            raise
 
 
 @contextmanager

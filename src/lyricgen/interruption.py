@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -49,8 +50,9 @@ class Interruption:
     def install(self) -> None:
         """Take the signals, also from Lightning, which puts a handler of its own before ours."""
         if threading.current_thread() is threading.main_thread():
-            for number in SIGNALS:
-                signal.signal(number, self._handle)
+            for number, before in self._before.items():
+                if before is not signal.SIG_IGN:  # as of a background job
+                    signal.signal(number, self._handle)
 
     def raise_if_requested(self) -> None:
         """Stop here if a signal has come.
@@ -65,7 +67,8 @@ class Interruption:
         del frame
         if self.patient and self.requested is None:
             self.requested = number
-            # not by print, which may be what the signal has interrupted
-            os.write(2, b"\nstopping after this step; once more stops at once\n")
+            with suppress(OSError):  # nobody may be reading any more
+                # not by print, which may be what the signal has interrupted
+                os.write(2, b"\nstopping after this step; once more stops at once\n")
             return
         raise Interrupted(number)

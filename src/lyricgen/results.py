@@ -5,7 +5,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import TensorBoardLogger
-from rich import box, get_console
+from rich import box
 from rich.table import Table
 from torch.utils.tensorboard.summary import hparams
 
@@ -13,7 +13,7 @@ from lyricgen.callbacks.baseline import Baseline
 from lyricgen.callbacks.checkpoints import Checkpoints
 from lyricgen.callbacks.perplexity import EpochLog, Throughput
 from lyricgen.callbacks.samples import Samples, one_line
-from lyricgen.console import show
+from lyricgen.console import put, show
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.model.checkpoint import load
 from lyricgen.model.module import LanguageModelModule
@@ -64,7 +64,7 @@ def conclude(
         best = rows[-1]  # no weights were kept but the last ones
     figures: dict[str, Any] = {
         "best_epoch": int(best["epoch"]),
-        "epochs": len(rows),
+        "epochs": int(rows[-1]["epoch"]),
         "parameters": sum(parameter.numel() for parameter in module.model.parameters()),
         "chars_per_second": _only(trainer, Throughput).characters_per_second,
         "best_checkpoint": checkpoint or None,
@@ -81,7 +81,7 @@ def conclude(
     samples = _find(trainer, Samples)
     if samples is not None:
         drawn = samples.draw(int(best["step"]), figures["best_epoch"])
-        if not samples.due(figures["best_epoch"]):
+        if not samples.has(int(best["step"])):
             samples.write(trainer, drawn)
         figures["samples"] = [sample.text for sample in samples.few(drawn)]
     return figures
@@ -89,8 +89,8 @@ def conclude(
 
 def score(figures: dict[str, Any]) -> float:
     """The figure that sweeps compare: held-out perplexity where there is one."""
-    held_out = figures.get("val/perplexity", figures["train/perplexity"])
-    return float(held_out)
+    held_out = figures.get("val/perplexity", figures.get("train/perplexity"))
+    return math.inf if held_out is None else float(held_out)  # JSON has no infinity
 
 
 def print_table(figures: dict[str, Any]) -> None:
@@ -120,7 +120,7 @@ def print_table(figures: dict[str, Any]) -> None:
     if figures.get("ngram_sampled"):
         counted = f"{figures['ngram_characters']:,}"
         table.caption = f"n-grams of the last {counted} characters of the training part"
-    get_console().print(table)
+    put(table)
     show(f"{figures['parameters']:,} parameters, {figures['chars_per_second']:,.0f} characters/s")
     for text in figures.get("samples", []):
         show(f"  {one_line(text)}")
@@ -128,7 +128,9 @@ def print_table(figures: dict[str, Any]) -> None:
         show(f"best checkpoint: {figures['best_checkpoint']}")
 
 
-def begin_hyperparameters(trainer: pl.Trainer, options: dict[str, Any]) -> None:
+def begin_hyperparameters(
+    trainer: pl.Trainer, options: dict[str, Any], *, new: bool = True
+) -> None:
     """Open the run's row of TensorBoard's HPARAMS tab, which `finish_hyperparameters` fills.
 
     The row names its metrics without giving them a value: a curve that begins with nan is blank.
@@ -136,11 +138,14 @@ def begin_hyperparameters(trainer: pl.Trainer, options: dict[str, Any]) -> None:
     Args:
         trainer: whose loggers to write to.
         options: plain, nested.
+        new: whether the row is not there yet, as it is where a run is resumed.
     """
     chosen = _hyperparameters(options)
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
             logger.hparams.update(options)  # for hparams.yaml
+            if not new:
+                continue
             writer = logger.experiment._get_file_writer()
             summaries = hparams(chosen, dict.fromkeys(SUMMARY_METRICS, 0.0))  # type: ignore[no-untyped-call]
             for summary in summaries:

@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from lyricgen.errors import UserError
-from lyricgen.runs import LAST, PREVIOUS, Run, newest_run
+from lyricgen.runs import BEST, RECORD, earlier_summary, newest_run
 
 # What does not change the mathematics of training, only how long it goes on, where and how it is
 # watched. All other keys must be as they were.
@@ -18,8 +18,6 @@ FREE = (
     "trainer.accelerator",
     "trainer.devices",
     "trainer.strategy",
-    "trainer.deterministic",
-    "trainer.float32_matmul_precision",
     "trainer.profiler",
     "callbacks",
     "logger",
@@ -27,6 +25,11 @@ FREE = (
     "resume",
     "data.path",
     "data.max_bytes",
+)
+# Options of Hydra's command line that take the argument after them.
+_WITH_VALUE = (
+    *("-c", "--cfg", "-p", "--package", "-i", "--info", "--experimental-rerun"),
+    *("-cn", "--config-name", "-cd", "--config-dir", "-cp", "--config-path"),
 )
 
 
@@ -37,29 +40,34 @@ def expand(arguments: list[str]) -> list[str]:
         arguments: as they were typed.
 
     Returns:
-        The recorded overrides, then those typed now, then what makes Hydra work in the run's
-        directory and leave its record there alone. Without `resume=`, the arguments as they are.
+        Options, since Hydra's parser refuses one between two overrides; then the recorded
+        overrides, those typed now, and what makes Hydra work in the run's directory.
 
     Raises:
         UserError: no such run, or one that cannot be resumed so.
     """
-    wanted = [one.partition("=")[2] for one in arguments if one.startswith("resume=")]
+    options, overrides = _split(arguments)
+    wanted = [one.partition("=")[2] for one in overrides if _key(one) == "resume"]
     if not wanted or wanted[-1] in ("null", ""):
-        return [one for one in arguments if not one.startswith("resume=")]
-    typed = [one for one in arguments if not one.startswith("resume=")]
-    for one in typed:
-        if one in ("-m", "--multirun") or one.startswith(("hydra.run.dir=", "hydra.mode=")):
+        return [*options, *overrides]
+    typed = [one for one in overrides if _key(one) != "resume"]
+    for one in (*options, *typed):
+        if one in ("-m", "--multirun") or _key(one) in ("hydra.run.dir", "hydra.mode"):
             raise UserError(f"resume={wanted[-1]} goes on in that run's directory: leave out {one}")
-    directory = _run_directory(wanted[-1])
-    _refuse_what_nothing_compares(directory, typed)
+    directory = _run_directory(re.sub(r"^(['\"])(.*)\1$", r"\2", wanted[-1]))
+    recorded_options, recorded = _recorded(directory)
     keys = {_key(one) for one in typed}
-    options, recorded = _recorded(directory)
     return [
-        *([] if any(one.startswith(("--config-", "-c")) for one in typed) else options),
+        *options,
+        *(
+            part
+            for name, value in recorded_options
+            if name not in options
+            for part in (name, value)
+        ),
         *(one for one in recorded if _key(one) not in keys),
         *typed,
         f"hydra.run.dir={_quoted(str(directory))}",
-        "hydra.output_subdir=null",
         f"resume={_quoted(str(directory))}",
     ]
 
@@ -68,54 +76,58 @@ def expand(arguments: list[str]) -> list[str]:
 class Past:
     """What a run brings along that is gone on with; nothing for a new one."""
 
-    checkpoint: Path | None = None
-    steps: int = 0  # that the checkpoint has made
+    checkpoint: Path | None = None  # to go on from
+    steps: int = 0  # that it has made
     text: str | None = None  # digest of what it had read
     sizes: dict[str, int] = field(default_factory=dict)  # of the run's growing files then
     wall_seconds: float = 0.0  # that it had taken
     summary: dict[str, Any] = field(default_factory=dict)
-    is_complete: bool = False  # the run is finished, and nothing was asked for beyond
+    finished: str | None = None  # what would make a finished run longer; None if it goes on
 
 
-def take_up(run: Run, options: dict[str, Any], content: dict[str, Any] | None) -> Past:
+def take_up(
+    directory: Path, options: dict[str, Any], checkpoint: tuple[Path, dict[str, Any]] | None
+) -> Past:
     """Find where a run stands.
 
     Args:
-        run: claimed.
+        directory: of the run.
         options: plain values, the configuration now.
-        content: of the checkpoint to go on from; None for none.
+        checkpoint: to go on from, and what is in it; None for none.
 
     Raises:
-        UserError: the directory holds a run and `resume` was not asked for; the configuration is
-            not the run's.
+        UserError: the configuration is not the run's, or nothing was asked to be resumed here.
     """
+    summary = earlier_summary(directory)
     if options["resume"] is None:
-        if run.taken:
+        if summary is not None:
             raise UserError(
-                f"{str(run.directory)!r} holds a run already: leave hydra.run.dir out, name "
-                f"another directory, or go on with it by resume={shlex.quote(str(run.directory))}"
+                f"{str(directory)!r} holds a run already: leave hydra.run.dir out, name another "
+                f"directory, or go on with it by resume={shlex.quote(str(directory))}"
             )
         return Past()
-    summary = run.earlier_summary
-    if content is None:
-        return Past(summary=summary)
-    recorded = content["lyricgen"]["options"]
-    differences = changed(recorded, options)
-    if differences:
+    if Path(options["resume"]) != directory.resolve():
         raise UserError(
-            f"resume: a run goes on as it began, but {'; '.join(differences)}: leave these out, "
-            "or start a new run"
+            f"resume={options['resume']}: it belongs on the command line, not in a file"
         )
-    longer = options["trainer"]["max_epochs"] > recorded["trainer"]["max_epochs"]
-    waits = options["callbacks"]["early_stopping"] != recorded["callbacks"]["early_stopping"]
+    summary = summary or {}
+    recorded = checkpoint[1]["lyricgen"]["options"] if checkpoint else summary.get("options")
+    _refuse_changes(recorded, options)
+    if checkpoint is None:
+        finished = "it has kept no checkpoint" if summary.get("status") == "finished" else None
+        return Past(summary=summary, finished=finished)
+    path, content = checkpoint
+    epoch, max_epochs = content["epoch"], options["trainer"]["max_epochs"]
+    if max_epochs <= epoch:
+        raise UserError(f"trainer.max_epochs={max_epochs}: the run is in epoch {epoch + 1} already")
     return Past(
-        run.checkpoints / LAST,
+        path,
         content["global_step"],
         content["run"]["text"],
         content["run"]["sizes"],
         content["run"]["wall_seconds"],
         summary,
-        is_complete=summary.get("status") == "finished" and not longer and not waits,
+        _finished(content, options) if summary.get("status") == "finished" else None,
     )
 
 
@@ -129,57 +141,90 @@ def changed(recorded: dict[str, Any], now: dict[str, Any]) -> list[str]:
     ]
 
 
+def _refuse_changes(recorded: dict[str, Any] | None, options: dict[str, Any]) -> None:
+    differences = changed(recorded, options) if recorded else []
+    if differences:
+        raise UserError(
+            f"resume: a run goes on as it began, but {'; '.join(differences)}: leave these out, "
+            "or start a new run"
+        )
+
+
+def _finished(content: dict[str, Any], options: dict[str, Any]) -> str | None:
+    """What would make a finished run longer; None where that was asked for."""
+    stopping = options["callbacks"]["early_stopping"]
+    counts = [
+        state["wait_count"]
+        for name, state in content["callbacks"].items()
+        if name.startswith("EarlyStopping")
+    ]
+    if stopping["enabled"] and counts and counts[0] >= stopping["patience"]:
+        return "a larger callbacks.early_stopping.patience makes it longer"
+    if content["epoch"] + 1 >= options["trainer"]["max_epochs"]:
+        return "a larger trainer.max_epochs makes it longer"
+    return None
+
+
 def _run_directory(wanted: str) -> Path:
     directory = newest_run() if wanted == "latest" else Path(wanted).expanduser()
     if directory.is_file() and directory.parent.name == "checkpoints":
         directory = directory.parent.parent
     if (directory / "multirun.yaml").exists():
-        jobs = sorted(str(path.parent) for path in directory.glob("*/.hydra"))
-        first = f", as in resume={jobs[0]}" if jobs else ""
-        raise UserError(f"resume={wanted} is a sweep: name the directory of one of its jobs{first}")
-    if not (directory / ".hydra" / "overrides.yaml").is_file():
+        jobs = sorted(path.parent for path in directory.glob(f"*/{RECORD}"))
+        unfinished = [
+            job for job in jobs if (earlier_summary(job) or {}).get("status") != "finished"
+        ]
+        example = f", as in resume={shlex.quote(str(unfinished[0]))}" if unfinished else ""
         raise UserError(
-            f"resume={wanted}: {str(directory)!r} is not a run's directory (it has no "
-            ".hydra/overrides.yaml): name one under outputs/runs, or resume=latest"
+            f"resume={wanted} is a sweep: name the directory of one of its jobs{example}"
+        )
+    if not (directory / RECORD / "overrides.yaml").is_file():
+        raise UserError(
+            f"resume={wanted}: {str(directory)!r} is not the directory of a run that has begun "
+            f"(it has no {RECORD}/overrides.yaml): name one under outputs/runs, or resume=latest"
         )
     return directory.resolve()
 
 
-def _refuse_what_nothing_compares(directory: Path, typed: list[str]) -> None:
-    """Without a checkpoint a run begins anew, as it is recorded."""
-    if any((directory / "checkpoints" / name).exists() for name in (LAST, PREVIOUS)):
-        return
-    for one in typed:
-        if "=" in one and not _is_free(_key(one)) and not _key(one).startswith("hydra"):
-            raise UserError(
-                f"{str(directory)!r} has no checkpoint yet and begins anew as it was: leave out "
-                f"{one}, or start a new run"
-            )
-
-
-def _recorded(directory: Path) -> tuple[list[str], list[str]]:
-    """The options of the command line, then the overrides, that a run was composed from."""
-    record = directory / ".hydra"
+def _recorded(directory: Path) -> tuple[list[tuple[str, str]], list[str]]:
+    """The options of the command line, then the overrides, that a run was last composed from."""
+    record = directory / RECORD
     try:
         overrides: Any = OmegaConf.to_container(OmegaConf.load(record / "overrides.yaml"))
+        # those of the last resume, if there was one
+        overrides = (earlier_summary(directory) or {}).get("overrides", overrides)
         hydra: Any = OmegaConf.to_container(OmegaConf.load(record / "hydra.yaml"))["hydra"]  # type: ignore[index,call-overload]
-        folders = [
-            source["path"]
+        options = [
+            ("--config-dir", str(source["path"]))
             for source in hydra["runtime"]["config_sources"]
             if source["provider"] == "command-line"
         ]
+        if hydra["job"]["config_name"] != "train":
+            options.append(("--config-name", str(hydra["job"]["config_name"])))
         search = [one for one in hydra["overrides"]["hydra"] if one.startswith("hydra.searchpath=")]
+        if not (isinstance(overrides, list) and all(isinstance(one, str) for one in overrides)):
+            raise ValueError("overrides are not a list of strings")
     except Exception as error:  # yaml, OmegaConf and a wrong shape each have errors of their own
         raise UserError(
-            f"the record in {str(record)!r} cannot be read ({type(error).__name__}): start the "
-            "run anew"
+            f"the record in {str(record)!r} cannot be read ({type(error).__name__}): start a new "
+            f"run, from init_from={shlex.quote(str(directory / 'checkpoints' / BEST))} if that one "
+            "is there"
         ) from error
-    options = [part for folder in folders for part in ("--config-dir", folder)]
     return options, [*overrides, *search]
 
 
+def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Options with their values, and overrides."""
+    options: list[str] = []
+    overrides: list[str] = []
+    for one in arguments:
+        is_value = bool(options) and options[-1] in _WITH_VALUE and "=" not in one
+        (options if one.startswith("-") or is_value else overrides).append(one)
+    return options, overrides
+
+
 def _key(override: str) -> str:
-    """What an override sets: cell of cell=lstm, sampler of +sampler@x=random."""
+    """What an override sets: cell of cell=lstm, sampler of ++sampler@x=random."""
     return override.lstrip("+~").partition("=")[0].partition("@")[0]
 
 

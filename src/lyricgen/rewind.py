@@ -42,6 +42,7 @@ def rewind(directory: Path, wanted: dict[str, int]) -> None:
         path = directory / name
         if not path.is_file() or path.stat().st_size < size:
             log.warning("%s is shorter than at the checkpoint: a part of it is lost", path)
+    (directory / "hparams.yaml").unlink(missing_ok=True)  # may be torn; it is written once
     _wait_for_a_new_name(directory)
 
 

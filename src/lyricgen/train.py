@@ -20,7 +20,8 @@ from lyricgen import resume
 from lyricgen.console import prepare_streams
 from lyricgen.errors import UserError, printable
 from lyricgen.interruption import Interrupted, Interruption
-from lyricgen.runs import Run, outputs_directory
+from lyricgen.run import Run
+from lyricgen.runs import outputs_directory
 
 log = logging.getLogger(__name__)
 
@@ -57,8 +58,19 @@ def task(config: DictConfig) -> float:
     by_default = hydra_config.runtime.choices["sampler"] == "consecutive" and not named
     if by_default and values["data"]["unit"] == "line":
         values["sampler"] = {"kind": "lines"}  # data=text told to be lines: one sample a line
+    overrides = list(hydra_config.overrides.task)
+    run = Run(
+        directory,
+        Path(hydra_config.sweep.dir) if in_sweep else None,
+        [override for override in overrides if not override.startswith("resume=")],
+        {  # as Hydra itself would write it, but before it knows whether the directory is free
+            "config.yaml": OmegaConf.to_yaml(config),
+            "hydra.yaml": OmegaConf.to_yaml(HydraConfig.instance().cfg),
+            "overrides.yaml": OmegaConf.to_yaml(overrides),
+        },
+    )
     try:
-        return train(values, Run(directory, Path(hydra_config.sweep.dir) if in_sweep else None))
+        return train(values, run)
     except (UserError, OSError) as error:
         if _DEBUG or in_sweep:
             raise
@@ -90,9 +102,10 @@ def train(values: dict[str, Any], run: Run) -> float:
 
             options = parse(values)
             checkpoint = None if options.resume is None else newest_sound(run.checkpoints)
-            past = resume.take_up(run, options.model_dump(mode="json"), checkpoint)
-            if past.is_complete:
-                log.info("%s is finished: raise trainer.max_epochs to go on", run.directory)
+            plain = options.model_dump(mode="json")
+            past = resume.take_up(run.directory, plain, checkpoint)
+            if past.finished:
+                log.info("%s is finished: %s", run.directory, past.finished)
                 return results.score(past.summary)
             training = prepare(options, run, past, interruption)
         except BaseException:
@@ -100,7 +113,7 @@ def train(values: dict[str, Any], run: Run) -> float:
                 run.discard()
             raise
         log.info(training.description)
-        run.begin(options.seed, past.summary, past.wall_seconds)
+        run.begin(plain, past.summary if options.resume else None, past.wall_seconds)
         try:
             figures = carry_out(training, run, past)
         except BaseException as error:

@@ -10,6 +10,7 @@ from pytorch_lightning import seed_everything
 
 from lyricgen import build, results
 from lyricgen.build_trainer import build_trainer
+from lyricgen.checkpoint_io import go_on_from
 from lyricgen.config import TrainOptions
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.errors import UserError
@@ -19,7 +20,7 @@ from lyricgen.model.module import LanguageModelModule
 from lyricgen.model.transfer import copy_weights
 from lyricgen.resume import Past
 from lyricgen.rewind import rewind
-from lyricgen.runs import Run
+from lyricgen.run import Run
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,8 @@ def prepare(options: TrainOptions, run: Run, past: Past, interruption: Interrupt
         shared = copy_weights(load(options.init_from), network, datamodule.vocabulary)
         log.info("init_from=%s: %d characters in common", options.init_from, shared)
     module = build.build_module(options, datamodule, network)
+    if options.trainer.precision == "64-true":
+        module.double()  # before Lightning does, which first puts a checkpoint's weights in float32
     trainer = build_trainer(options, datamodule, network, corpus, run, interruption, past.steps)
     description = build.describe(options, corpus, datamodule, network)
     return Training(options, datamodule, module, trainer, description)
@@ -69,11 +72,12 @@ def carry_out(training: Training, run: Run, past: Past) -> dict[str, Any]:
     trainer, module, datamodule = training.trainer, training.module, training.datamodule
     if training.options.resume is not None:
         rewind(run.directory, past.sizes)
-    if past.checkpoint is None:
-        results.begin_hyperparameters(trainer, training.options.model_dump())
-    else:
+    results.begin_hyperparameters(trainer, training.options.model_dump(), new=not past.sizes)
+    checkpoint = None
+    if past.checkpoint is not None:
+        checkpoint = go_on_from(past.checkpoint)
         log.info("going on after step %d of %s", past.steps, run.directory)
-    trainer.fit(module, datamodule, ckpt_path=past.checkpoint, weights_only=True)
+    trainer.fit(module, datamodule, ckpt_path=checkpoint, weights_only=True)
     figures = results.conclude(trainer, module, datamodule, build.monitored(datamodule))
     results.finish_hyperparameters(trainer, figures, run.wall_seconds)
     run.finish(figures)

@@ -10,7 +10,8 @@ from pytorch_lightning.callbacks import Checkpoint
 from lyricgen.interruption import Interruption
 from lyricgen.model.module import LanguageModelModule
 from lyricgen.rewind import sizes
-from lyricgen.runs import BEST, LAST, Run
+from lyricgen.run import Run
+from lyricgen.runs import BEST, LAST
 
 
 class Checkpoints(Checkpoint):
@@ -88,6 +89,7 @@ class Checkpoints(Checkpoint):
         """An exact point, unless validation or the end of the epoch follows."""
         del outputs, batch, i
         if self._due(trainer) or self._interruption.requested is not None:
+            # Lightning's own answer, which knows of intervals, limits and epochs without any
             loop = trainer.fit_loop.epoch_loop
             follows = loop._should_check_val_fx(trainer.fit_loop._data_fetcher)  # type: ignore[arg-type]
             if not follows and not trainer.is_last_batch:

@@ -10,7 +10,6 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from lyricgen.errors import UserError
 from lyricgen.files import write_atomically
 from lyricgen.model.module import LanguageModelModule
 
@@ -83,10 +82,8 @@ class Perplexity(pl.Callback):
             return
         figures = module.totals[part].figures(part)
         if trainer.state.fn == "fit" and not math.isfinite(figures.get(f"{part}/loss", 0.0)):
-            raise UserError(
-                f"training diverged in epoch {trainer.current_epoch + 1} ({part}/loss is "
-                f"{figures[f'{part}/loss']}): lower optimizer.lr or trainer.gradient_clip_val"
-            )
+            value = figures[f"{part}/loss"]
+            raise module.diverged(f"{part}/loss is {value} at step {trainer.global_step}")
         record(trainer, figures)
 
 

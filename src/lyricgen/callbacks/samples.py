@@ -92,6 +92,13 @@ class Samples(pl.Callback):
         """Whether texts are drawn after an epoch, counted from 1."""
         return epoch % self.every_n_epochs == 0
 
+    def has(self, step: int) -> bool:
+        """Whether samples.jsonl has texts of a step."""
+        if not self.path.exists():
+            return False
+        with self.path.open(encoding="utf-8") as stream:
+            return any(json.loads(line)["step"] == step for line in stream)
+
     def few(self, samples: list[Sample]) -> list[Sample]:
         """Some of the random texts, for each prefix in turn."""
         random = [sample for sample in samples if sample.strategy != GREEDY]

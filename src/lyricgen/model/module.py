@@ -107,17 +107,20 @@ class LanguageModelModule(pl.LightningModule):
         self._losses.clear()
         for step, loss in enumerate(losses, start=first + 1):
             if not math.isfinite(loss):
-                raise self._diverged(f"the training loss is {loss} at step {step}")
+                raise self.diverged(f"the training loss is {loss} at step {step}")
         norms = torch.stack([parameter.norm() for parameter in self.model.parameters()])
         if not bool(norms.isfinite().all()):
-            raise self._diverged(f"the weights are not finite after step {first + len(losses)}")
+            raise self.diverged(f"the weights are not finite after step {first + len(losses)}")
 
-    def _diverged(self, what: str) -> UserError:
-        group = self.trainer.optimizers[0].param_groups[0]
+    def diverged(self, what: str) -> UserError:
+        """The error that says so and how to mend it."""
+        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+        clipping = self.trainer.gradient_clip_val
         return UserError(
-            f"training diverged in epoch {self.trainer.current_epoch + 1}: {what}; lower "
-            f"optimizer.lr (the rate is now {group['lr']:g}) or trainer.gradient_clip_val (now "
-            f"{self.trainer.gradient_clip_val})"
+            f"training diverged in epoch {self.trainer.current_epoch + 1}: {what}; start again, "
+            f"with a lower optimizer.lr (the rate was {rate:g}) or with "
+            + (f"trainer.gradient_clip_val below {clipping:g}" if clipping else "")
+            + ("" if clipping else "clipping, as in trainer.gradient_clip_val=1")
         )
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:

@@ -1,0 +1,202 @@
+"""One run's directory: claimed by one process, and always telling how the run stands."""
+
+import json
+import logging
+import math
+import os
+import platform
+import shlex
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from lyricgen.errors import UserError
+from lyricgen.files import remove_torn, write_atomically
+from lyricgen.runs import LATEST, RECORD, SUMMARY, outputs_directory
+
+log = logging.getLogger(__name__)
+
+LOCK = ".lock"
+
+
+class Run:
+    """One run's directory and its summary.json, which always tells how the run stands.
+
+    Args:
+        directory: exists already; Hydra has made it.
+        sweep: the directory of the sweep whose job this run is, if it is one.
+        overrides: that the run was composed from.
+        record: file names and contents of the composition, kept in .hydra.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        sweep: Path | None = None,
+        overrides: Sequence[str] = (),
+        record: Mapping[str, str] | None = None,
+    ) -> None:
+        self.directory = directory
+        self.sweep = sweep
+        self.overrides = list(overrides)
+        self.record = record or {}
+        self.checkpoints = directory / "checkpoints"
+        self.summary: dict[str, Any] = {}
+        self._start = time.perf_counter()
+        self._lock = FileLock(directory / LOCK, blocking=False)
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Keep every other process out of the directory, until this one ends at the latest.
+
+        Raises:
+            UserError: another process trains here.
+        """
+        try:
+            self._lock.acquire()
+        except Timeout as error:
+            raise UserError(
+                f"{str(self.directory)!r} is in use by another process: wait for it, or stop it"
+            ) from error
+        try:
+            for place in (self.directory, self.checkpoints):
+                remove_torn(place)
+            yield
+        finally:
+            self._lock.release()
+
+    def begin(
+        self, options: dict[str, Any], earlier: dict[str, Any] | None = None, seconds: float = 0
+    ) -> None:
+        """Say that the run is under way, and make it, or its sweep, the newest one.
+
+        Args:
+            options: plain values, the whole configuration.
+            earlier: the summary of a run that is resumed; its .hydra stays as it is.
+            seconds: that it had taken up to its checkpoint.
+        """
+        now = {
+            "status": "running",
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "process": os.getpid(),
+            "host": socket.gethostname(),
+            "seed": options["seed"],
+            "command": shlex.join(["python", "-m", "lyricgen.train", *sys.argv[1:]]),
+            "git_commit": _git_commit(),
+            "versions": _versions(),
+            "overrides": self.overrides,
+            "options": options,
+        }
+        self._start -= seconds
+        self.summary = now
+        if earlier is None:
+            for name, text in self.record.items():
+                (self.directory / RECORD).mkdir(exist_ok=True)
+                write_atomically(self.directory / RECORD / name, text)
+        else:
+            resumed = {name: now[name] for name in ("started", "git_commit", "versions")}
+            kept = {name: earlier[name] for name in ("started", "command") if name in earlier}
+            self.summary |= kept | {"resumed": [*earlier.get("resumed", []), resumed]}
+        self._write()
+        self._become_newest()
+
+    @property
+    def wall_seconds(self) -> float:
+        """Since the start, times before a resume included."""
+        return round(time.perf_counter() - self._start, 3)
+
+    @property
+    def resume_command(self) -> str:
+        """What to type to go on with this run."""
+        return f"python -m lyricgen.train {shlex.quote(f'resume={self.directory}')}"
+
+    def discard(self) -> None:
+        """Leave nothing behind of a run that never began: its log, its lock, empty folders."""
+        if (self.directory / SUMMARY).exists():
+            return
+        for name in ("train.log", LOCK):
+            (self.directory / name).unlink(missing_ok=True)
+        outputs = outputs_directory().resolve()
+        here = self.directory.resolve()
+        above = [folder for folder in here.parents if outputs in folder.parents]
+        for folder in (here, *above):
+            try:
+                folder.rmdir()
+            except OSError:  # not empty: others' work
+                return
+
+    def _become_newest(self) -> None:
+        newest = (self.sweep or self.directory).resolve()
+        # a resumed run may lie under other outputs than those of the current directory
+        known = (place for place in newest.parents if (place / LATEST).is_file())
+        outputs = next(known, outputs_directory())
+        outputs.mkdir(parents=True, exist_ok=True)
+        write_atomically(outputs / LATEST, f"{newest}\n")
+
+    def finish(self, figures: dict[str, Any]) -> None:
+        """Record the results of a finished run."""
+        self.summary |= {"status": "finished", **figures}
+        self._close()
+
+    def fail(self, reason: str) -> None:
+        """Record why a run stopped short."""
+        self.summary |= {"status": "failed", "reason": reason}
+        self._close()
+
+    def interrupt(self) -> None:
+        """Record that the user stopped the run."""
+        self.summary["status"] = "interrupted"
+        self._close()
+
+    def _close(self) -> None:
+        self.summary["wall_seconds"] = self.wall_seconds
+        try:
+            self._write()
+        except OSError as error:  # a full disk must not hide what went wrong before
+            log.debug("%s cannot be written: %s", self.directory / SUMMARY, error)
+
+    def _write(self) -> None:
+        text = json.dumps(_finite(self.summary), ensure_ascii=False, indent=2, allow_nan=False)
+        write_atomically(self.directory / SUMMARY, text + "\n")
+
+
+def _git_commit() -> str | None:
+    """The commit of the source that runs, if it is a checkout."""
+    checkout = Path(__file__).parents[2]
+    if not (checkout / ".git").exists():
+        return None  # installed; a repository around the environment has nothing to do with it
+    try:
+        result = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            cwd=checkout,
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return result.stdout.strip()
+
+
+def _versions() -> dict[str, str]:
+    packages = ("lyricgen", "torch", "pytorch-lightning", "hydra-core", "omegaconf", "numpy")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+
+
+def _finite(value: Any) -> Any:
+    """JSON knows no infinity: what is not finite is written as null."""
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
