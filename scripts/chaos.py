@@ -97,6 +97,7 @@ def main() -> None:
     samplers: Counter[str] = Counter()
     wrong = 0
     with TemporaryDirectory() as name, ThreadPoolExecutor(arguments.jobs) as pool:
+        os.environ["LYRICGEN_OUTPUTS"] = name
         chains = [
             pool.submit(chain, Path(name) / f"歌 {number}", number, arguments.seed)
             for number in range(arguments.chains)
@@ -295,7 +296,8 @@ def _first_difference(one: Any, other: Any, where: str = "") -> str | None:
         pairs = [(one[key], other[key], f"{where}.{key}") for key in one]
     elif isinstance(one, list | tuple) and isinstance(other, list | tuple):
         if len(one) != len(other):
-            return f"{where}: {len(one)} and {len(other)} entries"
+            odd = [each for each in (*one, *other) if (each in one) != (each in other)]
+            return f"{where}: {len(one)} and {len(other)} entries, such as {odd[:1]}"
         pairs = [(a, b, f"{where}[{i}]") for i, (a, b) in enumerate(zip(one, other, strict=True))]
     else:
         return None if one == other else f"{where}: {one!r} and {other!r}"

@@ -68,7 +68,7 @@ class Run:
                 f"{str(self.directory)!r} is in use by another process: wait for it, or stop it"
             ) from error
         try:
-            for place in (self.directory, self.checkpoints):
+            for place in (self.directory, self.checkpoints, self.directory / RECORD):
                 remove_torn(place)
             yield
         finally:
