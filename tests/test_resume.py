@@ -4,6 +4,7 @@ import csv
 import json
 import logging
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -23,7 +24,7 @@ from lyricgen.checkpoint_io import is_sound
 from lyricgen.errors import UserError
 from lyricgen.interruption import SIGNALS, Interrupted, Interruption
 from lyricgen.model.module import LanguageModelModule
-from lyricgen.resume import changed, expand
+from lyricgen.resume import FREE, changed, expand
 from lyricgen.rewind import rewind, sizes
 from tests.conftest import TINY, Finished, Train
 
@@ -264,6 +265,12 @@ def test_what_changes_the_mathematics_is_refused(train: Train, override: str, sh
     [line] = refused.err.splitlines()
     assert shown in line
     assert first.summary == before
+
+
+def test_the_readme_tells_what_may_change() -> None:
+    text = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+    told = text.partition("These may be given anew")[2].partition("Anything else")[0]
+    assert set(re.findall(r"`([a-z_.]+)`", told)) == set(FREE) - {"resume"}
 
 
 def test_every_change_is_named() -> None:
