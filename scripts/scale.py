@@ -7,8 +7,8 @@ of the same distinct characters, drawn by Zipf's law from one seed. Columns:
   the ids in the cache (median of the rounds);
 - resident: the most memory of a whole run, with n-grams, validation, test and samples, and of
   training with each sampler, whichever is largest;
-- consecutive, random: training characters a second (medians); against: the median over the rounds
-  of the ratio to the smallest text's in the same round;
+- consecutive, random: training characters a second with this sampler (medians); against: the
+  median ratio to the smallest text's, of blocks of ten steps taken in turn in one process;
 - validation: seconds of the first one, n-gram counting included.
 Each run finds the files in the system's cache; from a cold disk, reading the text comes on top.
 """
@@ -22,6 +22,7 @@ import time
 from collections import defaultdict
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 from rich.table import Table
@@ -61,36 +62,57 @@ def scale(sizes: list[int], rounds: int, steps: int, directory: Path) -> Table:
         figures = note(size, "first start", 0, f"trainer.limit_train_batches={steps}")
         for name in ("encoding", "first step", "validation"):
             found[size][name].append(figures[name])
-    for number, sampler, size in itertools.product(range(rounds), SAMPLERS, sizes):
-        figures = note(size, f"round {number + 1}, {sampler}", steps, f"sampler={sampler}")
-        found[size][sampler].append(figures["speed"])
-        if sampler == SAMPLERS[0]:
-            found[size]["second start"].append(figures["first step"])
+    for number, size in itertools.product(range(rounds), sizes):
+        figures = note(size, f"second start, {number + 1} of {rounds}", 1)
+        found[size]["second start"].append(figures["first step"])
+    for sampler in SAMPLERS:
+        for size in sizes:
+            note(size, f"memory, {sampler}", steps, f"sampler={sampler}")
+        speeds = side_by_side(directory, sampler, max(1, steps // 10), list(texts.values()))
+        for size, of_size in zip(sizes, speeds, strict=True):
+            found[size][sampler] = of_size
     return table(sizes, found)
+
+
+def side_by_side(
+    directory: Path, sampler: str, blocks: int, texts: list[Path]
+) -> list[list[float]]:
+    """Training characters a second of so many blocks on each text, taken in turn."""
+    tell(f"{sampler}: training on all of them side by side")
+    speeds: list[list[float]] = run_script(
+        directory, "scale_speed.py", sampler, str(blocks), *map(str, texts)
+    )
+    return speeds
 
 
 def child(directory: Path, last: int, *overrides: str) -> dict[str, float]:
     """The figures of one run, which ends after the last step, or by itself with 0."""
+    settings = ("data=text", "trainer=cpu", "trainer.max_epochs=1")
+    measured: dict[str, float] = run_script(
+        directory, "scale_child.py", str(last), *settings, *overrides
+    )
+    return measured
+
+
+def run_script(directory: Path, name: str, *arguments: str) -> Any:
+    """What a script of ours has written into the JSON file that is its first argument."""
     figures = directory / "figures.json"
     figures.unlink(missing_ok=True)
-    script = Path(__file__).with_name("scale_child.py")
-    command = [sys.executable, script, figures, str(last), "data=text", "trainer=cpu"]
     settings = {
         "LYRICGEN_DATA": str(directory / "cache"),
         "LYRICGEN_OUTPUTS": str(directory / "outputs"),
         "SCALE_STARTED": str(time.time()),
     }
     done = subprocess.run(
-        [*command, "trainer.max_epochs=1", *overrides],
+        [sys.executable, Path(__file__).with_name(name), figures, *arguments],
         env=os.environ | settings,
         capture_output=True,
         text=True,
         check=False,
     )
     if not figures.exists():
-        raise SystemExit(f"{' '.join(map(str, overrides))}: {done.stderr[-2000:]}")
-    measured: dict[str, float] = json.loads(figures.read_text())
-    return measured
+        raise SystemExit(f"{name} {' '.join(arguments)}: {done.stderr[-2000:]}")
+    return json.loads(figures.read_text())
 
 
 def table(sizes: list[int], found: dict[int, dict[str, list[float]]]) -> Table:

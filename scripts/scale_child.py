@@ -20,7 +20,6 @@ from lyricgen import build, train  # noqa: E402
 from lyricgen.callbacks.baseline import Baseline  # noqa: E402
 from lyricgen.model.module import LanguageModelModule  # noqa: E402
 
-WARM_UP = 10  # steps before the speed is taken
 figures: dict[str, float] = {}
 
 
@@ -39,20 +38,11 @@ def timed(owner: Any, name: str, figure: str) -> None:
 
 def watch_steps(path: Path, last: int) -> None:
     original = LanguageModelModule.training_step
-    seen: dict[str, float] = {"steps": 0, "characters": 0, "since": 0.0}
 
     def step(self: Any, batch: Any, index: int) -> Any:
-        if seen["steps"] == 0:
-            figures["first step"] = time.time() - STARTED
-        if seen["steps"] == WARM_UP:
-            seen.update(characters=0, since=time.perf_counter())
-        if seen["steps"] == last:
-            if last > WARM_UP:
-                seconds = time.perf_counter() - seen["since"]
-                figures["speed"] = seen["characters"] / seconds
+        figures.setdefault("first step", time.time() - STARTED)
+        if index == last:
             finish(path)
-        seen["steps"] += 1
-        seen["characters"] += batch.num_characters
         return original(self, batch, index)
 
     LanguageModelModule.training_step = step  # type: ignore[method-assign]

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,10 +20,11 @@ import pytest
 import torch
 
 from lyricgen import files
-from lyricgen.data import cache, unpacking
-from lyricgen.data.cache import LargeText, encode_large, is_large
+from lyricgen.data import cache, large_text, unpacking
+from lyricgen.data.cache import encode_large
 from lyricgen.data.corpus import prepare
 from lyricgen.data.encoding import EncodedCorpus, encode
+from lyricgen.data.large_text import LargeText, is_large
 from lyricgen.data.parts import make_parts
 from lyricgen.errors import UserError
 
@@ -35,8 +36,8 @@ def cache_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Pieces so small that everything happens many times."""
     monkeypatch.setenv("LYRICGEN_DATA", str(tmp_path / "kept"))
     monkeypatch.setattr(unpacking, "_CHUNK", 97)
-    monkeypatch.setattr(cache, "_SECTION", 101)
-    monkeypatch.setattr(cache, "_BLOCK", 13)
+    monkeypatch.setattr(large_text, "_SECTION", 101)
+    monkeypatch.setattr(large_text, "_BLOCK", 13)
     return tmp_path / "kept" / "encoded"
 
 
@@ -53,7 +54,11 @@ def text(tmp_path: Path) -> LargeText:
 
 
 def entries(directory: Path) -> list[str]:
-    return sorted(path.name for path in directory.iterdir() if path.suffix != ".lock")
+    return sorted(
+        path.name
+        for path in directory.iterdir()
+        if path.suffix == ".ids" or path.name.startswith(".")
+    )
 
 
 def same(one: EncodedCorpus, other: EncodedCorpus) -> bool:
@@ -98,8 +103,39 @@ def test_what_is_mapped_is_what_would_be_in_memory(
 
 def test_the_second_start_reads_no_text(text: LargeText, monkeypatch: pytest.MonkeyPatch) -> None:
     encode_large(text, "a")
-    monkeypatch.setattr(cache, "text_pieces", None)
+    monkeypatch.setattr(large_text, "text_pieces", None)
     assert same(encode_large(text, "a"), in_memory())
+
+
+def test_an_unchanged_file_is_not_even_hashed(
+    text: LargeText, cache_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once it has lain there for a while: within one tick of the clock it may change unseen."""
+    hashed: list[int] = []
+    original = LargeText._hash
+
+    def count(self: LargeText, size: int, passed: Callable[[int], object]) -> str:
+        hashed.append(size)
+        return original(self, size, passed)
+
+    monkeypatch.setattr(LargeText, "_hash", count)
+    for _ in range(2):
+        encode_large(text, "a")
+    assert len(hashed) == 2  # it has only just been written
+    monkeypatch.setattr(large_text, "SETTLED", -(10**18))
+    for _ in range(3):
+        assert same(encode_large(text, "a"), in_memory())
+    assert len(hashed) == 3
+    path = Path(text.path)
+    before = path.stat()
+    path.write_bytes(TEXT.replace("café", "thé!").encode()[: before.st_size].ljust(before.st_size))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # the time of change still tells
+    assert not same(encode_large(text, "a"), in_memory())
+    assert len(hashed) == 4
+    for memory in cache_directory.glob("*.sum"):
+        memory.write_text("[", "utf-8")
+    encode_large(text, "a")
+    assert len(hashed) == 5
 
 
 @pytest.mark.parametrize("symbols", [3, 255, 256, 32_767, 32_768])
@@ -202,7 +238,7 @@ def test_an_end_in_the_middle_leaves_nothing(
 
 PROGRAM = """
 import sys
-from lyricgen.data.cache import LargeText, encode_large
+from lyricgen.data.cache import encode_large; from lyricgen.data.large_text import LargeText
 import logging
 logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
 text = LargeText(sys.argv[1], "utf-8", "keep", False, None, 10**9)
@@ -353,8 +389,8 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_what_is_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "LARGE", 2000)
-    monkeypatch.setattr(cache, "LARGE_PACKED", 500)
+    monkeypatch.setattr(large_text, "LARGE", 2000)
+    monkeypatch.setattr(large_text, "LARGE_PACKED", 500)
     path = tmp_path / "song"
     for content, expected in (
         (b"a" * 2000, False),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from lyricgen.data import cache
+from lyricgen.data import large_text
 from lyricgen.data.datamodule import BatchLoader, CharacterDataModule
 from lyricgen.data.parts import Part
 from lyricgen.data.samplers import ConsecutiveSampler, RandomSampler, Sampler
@@ -66,8 +66,8 @@ def test_a_mapped_text_trains_as_one_in_memory(
     overrides = (*TINY, "data=text", f"data.path={path}", "data.lowercase=true")
     in_memory = train(*overrides)
     assert not (tmp_path / "kept").exists()
-    monkeypatch.setattr(cache, "LARGE", 100)
-    monkeypatch.setattr(cache, "LARGE_PACKED", 100)
+    monkeypatch.setattr(large_text, "LARGE", 100)
+    monkeypatch.setattr(large_text, "LARGE_PACKED", 100)
     for told in ("encoded into", ""):
         mapped = train(*overrides)
         assert ("encoded into" in mapped.out) == bool(told)

@@ -3,10 +3,11 @@
 from functools import partial
 
 from lyricgen.config import DataOptions, TrainOptions
-from lyricgen.data.cache import MAX_BYTES, LargeText, encode_large, is_large
+from lyricgen.data.cache import encode_large
 from lyricgen.data.corpus import prepare
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.data.encoding import EncodedCorpus, encode
+from lyricgen.data.large_text import MAX_BYTES, LargeText, is_large
 from lyricgen.data.parts import Layout, Part, make_parts
 from lyricgen.data.reading import DEFAULT_MAX_BYTES, read_text
 from lyricgen.data.samplers import (

@@ -1,105 +1,26 @@
 """Texts too long for memory: encoded once, into the cache directory, and mapped from there."""
 
-import hashlib
-import json
 import logging
 import os
-import stat
-import unicodedata
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from lyricgen.console import progress
 from lyricgen.data.code_points import Distinct
-from lyricgen.data.corpus import Newline, check_symbols, prepared_pieces
+from lyricgen.data.corpus import check_symbols
 from lyricgen.data.encoding import EncodedCorpus
-from lyricgen.data.entry import FORMAT, open_entry, write_entry
-from lyricgen.data.reading import text_pieces
+from lyricgen.data.entry import open_entry, write_entry
+from lyricgen.data.large_text import LargeText
 from lyricgen.data.sources import cache_directory
-from lyricgen.data.unpacking import is_packed, too_large, unreadable
+from lyricgen.data.unpacking import too_large
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.files import replacing
 
 log = logging.getLogger(__name__)
-
-LARGE = 32_000_000  # bytes of a file beyond which a running text is not held in memory
-LARGE_PACKED = 8_000_000  # likewise of a packed one
-MAX_BYTES = 16_000_000_000  # of a text that is not held in memory
-_BLOCK = 1 << 20  # bytes read at a time to be hashed
-_SECTION = 1 << 26  # bytes hashed by one thread
-_THREADS = 2
-
-
-def is_large(path: str | os.PathLike[str]) -> bool:
-    """Whether a running text is too long to be held in memory; False where that cannot be told."""
-    try:
-        found = Path(path).stat()
-        if not stat.S_ISREG(found.st_mode) or found.st_size <= LARGE_PACKED:
-            return False
-        return found.st_size > LARGE or is_packed(path)
-    except (OSError, ValueError):
-        return False
-
-
-@dataclass(frozen=True)
-class LargeText:
-    """A running text in a file and how it is read; see `text_pieces` and `prepare`."""
-
-    path: str | os.PathLike[str]
-    encoding: str
-    newline: Newline
-    lowercase: bool
-    max_chars: int | None
-    max_bytes: int
-
-    @property
-    def stamp(self) -> tuple[int, ...]:
-        """The file's size in bytes, then what else tells whether it has been changed."""
-        try:
-            found = Path(self.path).stat()
-        except OSError as error:
-            raise unreadable(error, repr(os.fspath(self.path))) from error
-        return found.st_size, found.st_mtime_ns, found.st_ino
-
-    def key(self, passed: Callable[[int], object]) -> str:
-        """The sum of what is in the entry: the file's bytes, and the options that matter."""
-        options = [self.encoding, self.newline, self.lowercase, self.max_chars]
-        described = json.dumps([FORMAT, unicodedata.unidata_version, *options])
-        digest = hashlib.sha256(described.encode())
-        size = self.stamp[0]
-        # Sections, since hashing is most of a second start's work and leaves Python to others.
-        with ThreadPoolExecutor(_THREADS) as pool:
-            for number, section in enumerate(pool.map(self._section, range(0, size, _SECTION)), 1):
-                digest.update(section)
-                passed(min(size, number * _SECTION))
-        return digest.hexdigest()
-
-    def _section(self, start: int) -> bytes:
-        digest, left = hashlib.sha256(), _SECTION
-        try:
-            with Path(self.path).open("rb") as stream:
-                stream.seek(start)
-                while left and (block := stream.read(min(_BLOCK, left))):
-                    digest.update(block)
-                    left -= len(block)
-        except OSError as error:
-            raise unreadable(error, repr(os.fspath(self.path))) from error
-        return digest.digest()
-
-    def pieces(self, passed: Callable[[int], object]) -> Iterator[str]:
-        """The prepared text."""
-        return prepared_pieces(
-            text_pieces(self.path, self.encoding, self.max_bytes, passed),
-            newline=self.newline,
-            lowercase=self.lowercase,
-            max_chars=self.max_chars,
-        )
 
 
 def encode_large(text: LargeText, name: str) -> EncodedCorpus:
@@ -123,7 +44,8 @@ def encode_large(text: LargeText, name: str) -> EncodedCorpus:
     if stamp[0] > text.max_bytes:
         raise too_large(repr(os.fspath(text.path)), text.max_bytes)
     with progress(f"reading {name}", stamp[0]) as moved:
-        entry = cache_directory() / "encoded" / f"{text.key(moved)}.ids"
+        directory = cache_directory() / "encoded"
+        entry = directory / f"{text.key(directory, moved)}.ids"
     corpus = open_entry(entry, name)
     if corpus is not None:
         return corpus

@@ -1,0 +1,103 @@
+"""Trains on several texts side by side in one process, by turns; started by scale.py.
+
+python scripts/scale_speed.py FIGURES SAMPLER BLOCKS TEXT...: each text has the train command's own
+Trainer, with all of its callbacks, in a thread of its own, and only one of them runs at a time, for
+ten steps. What else the machine does falls on all of them alike. The seconds and characters of
+every block go to a JSON file, by text.
+"""
+
+import json
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from lyricgen.config import parse
+from lyricgen.interruption import Interruption
+from lyricgen.resume import Past
+from lyricgen.run import Run
+from lyricgen.train import CONFIG_DIRECTORY
+from lyricgen.training import Training, prepare
+
+BLOCK = 10  # steps of a turn
+
+
+class Turns:
+    """Whose turn it is, of so many."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._current = 0
+        self._changed = threading.Condition()
+
+    def wait(self, number: int) -> None:
+        """Wait for the turn of this number."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._current == number)
+
+    def pass_on(self) -> None:
+        """Give the turn to the next one."""
+        with self._changed:
+            self._current = (self._current + 1) % self._count
+            self._changed.notify_all()
+
+
+class ByTurns(pl.Callback):
+    """Lets its Trainer run when it is its turn, and notes the speed of each block but the first."""
+
+    def __init__(self, number: int, turns: Turns, finished: threading.Barrier) -> None:
+        self.speeds: list[float] = []
+        self._number, self._turns, self._finished = number, turns, finished
+        self._characters, self._since = 0, 0.0
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Begin, or end, a block."""
+        del pl_module
+        if batch_idx % BLOCK == 0:
+            if batch_idx > BLOCK:
+                self.speeds.append(self._characters / (time.perf_counter() - self._since))
+            if batch_idx:
+                self._turns.pass_on()
+            if batch_idx + BLOCK >= int(trainer.num_training_batches):
+                self._finished.wait()
+            self._turns.wait(self._number)
+            self._characters, self._since = 0, time.perf_counter()
+        self._characters += batch.num_characters
+
+
+def training_on(text: str, sampler: str, blocks: int, directory: Path) -> Training:
+    overrides = ["data=text", f"data.path='{text}'", "trainer=cpu", f"sampler={sampler}"]
+    overrides += ["trainer.max_epochs=1", f"trainer.limit_train_batches={BLOCK * (blocks + 2)}"]
+    with initialize_config_dir(str(CONFIG_DIRECTORY), version_base="1.3"):
+        config = compose("train", overrides)
+    values: Any = OmegaConf.to_container(config, resolve=True)
+    directory.mkdir(parents=True)
+    return prepare(parse(values), Run(directory), Past(), Interruption())
+
+
+def main() -> None:
+    figures, sampler, blocks, texts = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4:]
+    runs = Path(os.environ["LYRICGEN_OUTPUTS"]) / f"side by side, {sampler}"
+    turns, finished = Turns(len(texts)), threading.Barrier(len(texts) + 1)
+    watched = [ByTurns(number, turns, finished) for number in range(len(texts))]
+    for callback, text in zip(watched, texts, strict=True):
+        training = training_on(text, sampler, blocks, runs / Path(text).stem)
+        training.trainer.callbacks.append(callback)  # type: ignore[attr-defined]
+        fit = training.trainer.fit
+        arguments = (training.module, training.datamodule)
+        threading.Thread(target=fit, args=arguments, daemon=True).start()
+    finished.wait()
+    Path(figures).write_text(json.dumps([each.speeds for each in watched]))
+    os._exit(0)  # the rest of the runs is not wanted
+
+
+if __name__ == "__main__":
+    main()
