@@ -320,12 +320,15 @@ def test_whoever_waits_says_so(
     assert caplog.text.count("encoded into") == 1
 
 
-def test_a_file_that_grows_while_it_is_read(text: LargeText, cache_directory: Path) -> None:
+@pytest.mark.parametrize("added", ["新", "分"])  # a character that the text had, and one it had not
+def test_a_file_that_grows_while_it_is_read(
+    text: LargeText, cache_directory: Path, added: str
+) -> None:
     class Growing(LargeText):
         def pieces(self, passed):  # type: ignore[no-untyped-def]
             yield from super().pieces(passed)
             with Path(self.path).open("ab") as stream:
-                stream.write("新".encode())
+                stream.write(added.encode())
 
     growing = Growing(**vars(text))
     with pytest.raises(UserError, match=r"was changed while it was read"):

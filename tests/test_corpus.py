@@ -272,6 +272,24 @@ def test_little_is_held_back() -> None:
     assert [read * 210 - given for read, given in enumerate(held)][1:] == [1] * 999
 
 
+@pytest.mark.parametrize(
+    ("piece", "lowercase"),
+    [
+        ("([{}])", False), ("🚀🎉", False), ("かなカナ", False), ("Дорога", False),
+        ("ＡＢＣ", False), ("\u1112\u1161\u11ab", False),
+        ("สวัสดี", False), ("각뷁", False), ("e\u0301", False), ("([{}])Σ", True), ("かなΣ", True),
+    ],
+)  # fmt: skip
+def test_little_is_held_back_of_any_script(piece: str, lowercase: bool) -> None:
+    settings_ = {"newline": "keep", "lowercase": lowercase, "max_chars": None}
+    pieces = list(prepared_pieces([piece * 50] * 20, **settings_))  # type: ignore[arg-type]
+    assert len(pieces) >= 20
+    assert len(pieces[-1]) <= 3
+    whole = piece * 1000
+    expected = unicodedata.normalize("NFC", whole.lower() if lowercase else whole)
+    assert "".join(pieces) == expected
+
+
 def test_nothing_is_read_past_the_characters_that_are_kept() -> None:
     read = []
     pieces = (read.append(number) or "ab cd " for number in range(100))  # type: ignore[func-returns-value]

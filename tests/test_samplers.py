@@ -20,6 +20,7 @@ from lyricgen.data.samplers import (
     Sampler,
     StreamSampler,
     Windows,
+    _shuffled,
 )
 from lyricgen.errors import UserError
 
@@ -524,3 +525,14 @@ def test_fewer_lines_than_a_batch_are_refused() -> None:
 def test_lines_in_order_are_scored_however_few() -> None:
     (batch,) = epoch_of(LineSampler(torch.tensor([0]), torch.tensor([3]), 256, seed=None))
     assert plain(batch) == ([0], 3, [3], True, 3)
+
+
+@pytest.mark.parametrize("count", [1, 2, 1000, 30_011])
+def test_the_shuffle_takes_half_the_room_for_the_same_order(count: int) -> None:
+    """int32 instead of int64: a resumed run must find the order that it had."""
+    generator = torch.Generator().manual_seed(5 * 1_000_003 + 2)
+    first = int(torch.randint(7, (1,), generator=generator))
+    expected = torch.randperm(count, generator=generator)
+    found, order = _shuffled(count, 5, 2, 7)
+    assert (found, order.dtype) == (first, torch.int32)
+    assert torch.equal(order.long(), expected)

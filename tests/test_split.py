@@ -57,13 +57,14 @@ def test_no_held_out_part_is_longer_than_allowed(caplog: pytest.LogCaptureFixtur
         assert split_text(10_000, 0.1, 0.05, 600) == ((0, 8_900), (8_900, 9_500), (9_500, 10_000))
         assert split_text(10_000, 0.9, 0, 2) == ((0, 9_998), (9_998, 10_000), (10_000, 10_000))
     assert len(caplog.messages) == 2
-    assert "data.max_held_out=600: of 1000 and 500 characters" in caplog.messages[0]
+    assert "data.max_held_out=600: of 1000 characters" in caplog.messages[0]
 
 
-def test_no_more_distinct_lines_are_held_out_than_allowed() -> None:
-    lines = [str(number) for number in range(50)] * 2
-    train, val, test = split_lines(lines, 0.2, 0.04, 3, 4)
+def test_no_more_characters_of_lines_are_held_out_than_allowed() -> None:
+    lines = [f"{number:03}" for number in range(50)] * 2  # four characters with its newline each
+    train, val, test = split_lines(lines, 0.2, 0.04, 3, 19)
     assert [len(part) for part in (train, val, test)] == [88, 8, 4]
+    assert [len(part) for part in split_lines(lines, 0.2, 0.04, 3, 1)] == [96, 2, 2]
     longer = split_lines(lines, 0.2, 0.04, 3)
     assert set(val) <= set(longer[1])
     assert sorted([*train, *val, *test]) == list(range(100))

@@ -10,6 +10,7 @@ from typing import Any
 
 from rich import get_console
 from rich.console import RenderableType
+from rich.markup import escape
 from rich.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
             if bar is None:
                 # auto_refresh would draw in a thread
                 bar = Progress(console=get_console(), transient=True, auto_refresh=False)
-                bar.add_task(what, total=total)
+                bar.add_task(escape(what), total=total)
                 bar.start()
             bar.update(bar.task_ids[0], completed=done, refresh=True)
         elif not get_console().is_terminal and now - shown > SILENCE:

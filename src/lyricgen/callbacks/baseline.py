@@ -1,6 +1,7 @@
 """What counting n-grams reaches on the same characters, and what both models reach together."""
 
 import logging
+import math
 from typing import Any
 
 import numpy as np
@@ -55,30 +56,24 @@ class Baseline(pl.Callback):
         counts = NgramCounts(self._counted(parts["train"], size).numpy(), size, self.max_order)
         ids = [part.ids.numpy() for part in held_out.values()]
         texts = [(each, counts.number(each, self.max_order)) for each in ids]
-        scored = {
-            smoothing: [
-                [
-                    _as_scored(nats, part)
-                    for nats, part in zip(order, held_out.values(), strict=True)
-                ]
-                for order in nats_by_order(counts, texts, smoothing)
-            ]
-            for smoothing in SMOOTHINGS
-        }
-        self.perplexities = {
-            part: {
-                smoothing: [
-                    perplexity(float(order[number].nanmean())) for order in scored[smoothing]
-                ]
-                for smoothing in SMOOTHINGS
-            }
-            for number, part in enumerate(held_out)
-        }
-        self.best_order = self.max_order  # never chosen on the test part
-        if "val" in held_out:
-            self.best_order = int(np.argmin(self.perplexities["val"]["kneser_ney"])) + 1
-        best = scored["kneser_ney"][self.best_order - 1]
-        self._nats = dict(zip(held_out, best, strict=True))
+        self.perplexities = {part: {each: [] for each in SMOOTHINGS} for part in held_out}
+        for smoothing in SMOOTHINGS:
+            for nats in nats_by_order(counts, texts, smoothing):
+                scored: dict[str, Tensor] = {
+                    part: _as_scored(each, held_out[part])
+                    for part, each in zip(held_out, nats, strict=True)
+                }
+                for part, of_part in scored.items():
+                    mean = float(of_part.nanmean())
+                    self.perplexities[part][smoothing].append(perplexity(mean))
+                if smoothing == "kneser_ney" and self._is_best_yet():
+                    self.best_order = len(self.perplexities[next(iter(held_out))][smoothing])
+                    self._nats = scored
+
+    def _is_best_yet(self) -> bool:
+        """Whether the order scored last is the best on validation; the test part never says."""
+        orders = self.perplexities.get("val", {"kneser_ney": []})["kneser_ney"]
+        return not orders or orders[-1] < min(orders[:-1], default=math.inf)
 
     def _counted(self, train: Part, size: int) -> Tensor:
         """The ids that are counted; the log says where they are not all."""

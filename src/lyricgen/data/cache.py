@@ -27,7 +27,7 @@ def encode_large(text: LargeText, name: str) -> EncodedCorpus:
     """Encode a running text of any length, or find it encoded already.
 
     Processes that need the same text at the same time encode it once. A kill leaves no entry, and
-    one that is damaged is made anew.
+    one that is cut short or misshapen is made anew; its ids are not summed again.
 
     Args:
         text: The text.
@@ -40,7 +40,7 @@ def encode_large(text: LargeText, name: str) -> EncodedCorpus:
         UserError: If the text cannot be read or has nothing to learn from, if its file changes
             meanwhile, or if the cache cannot be written.
     """
-    stamp = text.stamp
+    stamp = text.stamp()
     if stamp[0] > text.max_bytes:
         raise too_large(repr(os.fspath(text.path)), text.max_bytes)
     with progress(f"reading {name}", stamp[0]) as moved:
@@ -99,7 +99,7 @@ def _write(text: LargeText, name: str, entry: Path, stamp: tuple[int, ...]) -> N
 
 
 def _refuse_change(text: LargeText, stamp: tuple[int, ...]) -> None:
-    if text.stamp != stamp:
+    if text.stamp() != stamp:
         raise UserError(
             f"{os.fspath(text.path)!r} was changed while it was read; start again once it is whole"
         )

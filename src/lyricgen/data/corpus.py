@@ -1,6 +1,5 @@
 """The text a model learns from, made ready once so that nothing later touches its characters."""
 
-import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -12,11 +11,10 @@ from lyricgen.errors import UserError
 Unit = Literal["text", "line"]
 Newline = Literal["keep", "space"]
 
-# Where a text may be cut without changing what becomes of its two sides: behind a newline, or
-# before a character that neither composes with what stands before it nor lets a Σ further on see
-# it. The Σ of a word's end is lower-cased by its context, so letters cut no text that has one.
-_CUT = re.compile(r"(?s).*(?:(?<=\n)|(?=[ 0-9A-Za-z\u3400-\u9fff]))")
-_CUT_WITH_SIGMA = re.compile(r"(?s).*(?:(?<=\n)|(?=[ 0-9\u3400-\u9fff]))")
+_JAMO = frozenset(map(chr, (*range(0x1161, 0x1176), *range(0x11A8, 0x11C3))))
+# Characters, by category, that neither are letters of a word, for the lower-casing of a Σ before
+# or behind them, nor are looked through by it.
+_APART = frozenset(("Zs", "Nd", "Lo", "Ps", "Pe", "Sm", "Sc"))
 
 
 @dataclass(frozen=True)
@@ -99,15 +97,42 @@ def prepared_pieces(
 
 
 def _composed(pieces: Iterable[str], lowercase: bool) -> Iterator[str]:
-    held = ""  # read and not yet given on
+    held: list[str] = []  # read and not yet given on, for there is nowhere to cut
+    has_sigma = False
     for piece in pieces:
-        held += piece
-        cut = (_CUT_WITH_SIGMA if "Σ" in held else _CUT).match(held)
-        if cut is not None and cut.end():
-            yield _compose(held[: cut.end()], lowercase)
-            held = held[cut.end() :]
-    if held:
-        yield _compose(held, lowercase)
+        has_sigma = has_sigma or (lowercase and "Σ" in piece)
+        cut = _last_cut(piece, has_sigma)
+        if cut is None:
+            held.append(piece)
+            continue
+        ready, rest = "".join([*held, piece[:cut]]), piece[cut:]
+        if ready:
+            yield _compose(ready, lowercase)
+        held, has_sigma = [rest], lowercase and "Σ" in rest
+    if any(held):
+        yield _compose("".join(held), lowercase)
+
+
+def _last_cut(piece: str, has_sigma: bool) -> int | None:
+    """The last place where cutting changes nothing of what becomes of the two sides, if any."""
+    for place in range(len(piece), -1, -1):
+        if place and piece[place - 1] == "\n":
+            return place
+        if place < len(piece) and _begins(piece[place], has_sigma):
+            return place
+    return None
+
+
+def _begins(character: str, has_sigma: bool) -> bool:
+    """Whether a character neither composes with one before it nor has to do with a Σ near it.
+
+    Only marks (categories M) and the jamo of Hangul vowels and finals compose with what stands
+    before them. The Σ of a word's end is lower-cased by its context.
+    """
+    first = unicodedata.normalize("NFD", character)[0]
+    if character in "\r\n" or unicodedata.category(first).startswith("M") or first in _JAMO:
+        return False
+    return not has_sigma or (unicodedata.category(character) in _APART and character not in "ªº")
 
 
 def _compose(text: str, lowercase: bool) -> str:

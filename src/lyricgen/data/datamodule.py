@@ -26,7 +26,9 @@ LONGEST_STREAM = 200_000  # characters of held-out text that are read as one row
 ROW = 20_000  # about so many characters a row beyond that
 EVALUATION_LOGITS = 2**22  # rows x steps x vocabulary that one evaluation batch aims at
 EVALUATION_LINES = 256  # lines scored at once, at most
-FORGET_EVERY = 64  # batches after which the pages of a mapped text are given back
+# Rows read from a mapped text before its pages are given back: Linux maps up to 2 MB around each.
+FORGET_EVERY = 128
+_COPIED = 1 << 24  # ids copied to a device at a time
 
 
 @dataclass  # not frozen: Lightning copies its fields for some precisions
@@ -71,7 +73,7 @@ class BatchLoader:
         device: where the batches go.
         position: tells the current epoch, and how many of its batches have been read before.
         mapping: of the file in which the ids lie. Its pages would count as this process's memory
-            once they are read, so they are given back every 64 batches.
+            once they are read, so they are given back from time to time.
     """
 
     def __init__(
@@ -82,7 +84,7 @@ class BatchLoader:
         position: Callable[[], tuple[int, int]] = lambda: (0, 0),
         mapping: mmap.mmap | None = None,
     ) -> None:
-        self.ids = ids.to(device) if _fits(ids, device) else ids
+        self.ids = _copied(ids, device, mapping) if _fits(ids, device) else ids
         self._mapping = mapping
         self._sampler = sampler  # Lightning looks into what is called `sampler`
         self.device = device
@@ -93,10 +95,14 @@ class BatchLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         epoch, first = self.position()
+        rows = 0
         for index in range(first, len(self._sampler)):
-            if index % FORGET_EVERY == 0:
+            windows = self._sampler.windows(epoch, index)
+            rows += len(windows.starts)
+            if rows > FORGET_EVERY:
                 forget_pages(self._mapping)
-            batch = cut(self.ids, self._sampler.windows(epoch, index))
+                rows = len(windows.starts)
+            batch = cut(self.ids, windows)
             if self.ids.device != self.device:
                 batch = _moved(batch, self.device)
             yield batch
@@ -195,6 +201,16 @@ def _fits(ids: Tensor, device: torch.device) -> bool:
         return device.type == "cpu"
     free, _ = torch.cuda.mem_get_info(device)
     return ids.nbytes <= free // 4
+
+
+def _copied(ids: Tensor, device: torch.device, mapping: mmap.mmap | None) -> Tensor:
+    if ids.device == device:
+        return ids
+    copy = torch.empty(len(ids), dtype=ids.dtype, device=device)
+    for start in range(0, len(ids), _COPIED):  # a mapped text never lies in memory as a whole
+        copy[start : start + _COPIED] = ids[start : start + _COPIED].to(device)
+        forget_pages(mapping)
+    return copy
 
 
 def _moved(batch: Batch, device: torch.device) -> Batch:

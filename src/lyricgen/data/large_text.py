@@ -19,7 +19,7 @@ from lyricgen.data.unpacking import is_packed, unreadable
 from lyricgen.files import write_atomically
 
 LARGE = 32_000_000  # bytes of a file beyond which a running text is not held in memory
-LARGE_PACKED = 8_000_000  # likewise of a packed one
+LARGE_PACKED = 1_000_000  # likewise of a packed one, which may unpack to many times its size
 MAX_BYTES = 16_000_000_000  # of a text that is not held in memory
 _BLOCK = 1 << 20  # bytes read at a time to be hashed
 _SECTION = 1 << 26  # bytes hashed by one thread
@@ -49,7 +49,6 @@ class LargeText:
     max_chars: int | None
     max_bytes: int
 
-    @property
     def stamp(self) -> tuple[int, ...]:
         """The file's size in bytes, then what else tells whether it has been changed."""
         try:
@@ -75,7 +74,7 @@ class LargeText:
         """The sum of the file's bytes: of an unchanged file, the one that was found before."""
         path = str(Path(self.path).resolve()).encode("utf-8", "surrogateescape")
         memory = directory / f"{hashlib.sha256(path).hexdigest()}.sum"
-        stamp = self.stamp
+        stamp = self.stamp()
         with suppress(OSError, ValueError, TypeError):
             *before, content = json.loads(memory.read_text("utf-8"))
             if before == list(stamp) and isinstance(content, str):
@@ -83,7 +82,7 @@ class LargeText:
         content = self._hash(stamp[0], passed)
         # a file that was written a moment ago may be written again within the same tick
         settled = time.time_ns() - max(stamp[1:3]) > SETTLED
-        if settled and self.stamp == stamp:
+        if settled and self.stamp() == stamp:
             with suppress(OSError):  # it will be found again
                 directory.mkdir(parents=True, exist_ok=True)
                 write_atomically(memory, json.dumps([*stamp, content]))

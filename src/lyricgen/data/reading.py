@@ -63,7 +63,7 @@ def text_pieces(
     empty, undecodable, forbidden = True, None, None
     for data in chain(unpacked(path, max_bytes, passed), [b""]):
         if undecodable is not None:
-            continue
+            continue  # an archive that turns out to be damaged is the deeper cause
         try:
             piece = decoder.decode(data)
         except UserError as error:

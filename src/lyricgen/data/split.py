@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lyricgen.errors import UserError
 
@@ -35,9 +36,10 @@ def split_text(
         UserError: If the fractions are not possible, or leave fewer than two characters to train
             on.
     """
-    val, test = _held_out_sizes(
-        length, val_fraction, test_fraction, max_held_out, least=2, unit="characters"
-    )
+    val, test = _held_out_sizes(length, val_fraction, test_fraction, least=2, unit="characters")
+    if max_held_out is not None and max(val, test) > max_held_out:
+        _tell(max_held_out, max(val, test), "validate or test")
+        val, test = min(val, max_held_out), min(test, max_held_out)
     train = length - val - test
     return (0, train), (train, train + val), (train + val, length)
 
@@ -59,7 +61,8 @@ def split_lines(
         val_fraction: Share of the distinct lines to validate on. Not zero: at least one.
         test_fraction: Share of the distinct lines to test on, likewise.
         seed: Which draw; the same seed and lines give the same parts on any machine.
-        max_held_out: The most distinct lines in each of these two parts; the rest is trained on.
+        max_held_out: The most characters in each of these two parts, counting a repeated line
+            once, but one line at least; the rest is trained on.
 
     Returns:
         Three lists of indices into ``lines``, each in rising order; together every index once.
@@ -69,9 +72,13 @@ def split_lines(
     """
     number = {line: index for index, line in enumerate(dict.fromkeys(lines))}
     val, test = _held_out_sizes(
-        len(number), val_fraction, test_fraction, max_held_out, least=1, unit="distinct lines"
+        len(number), val_fraction, test_fraction, least=1, unit="distinct lines"
     )
     drawn = np.random.default_rng(seed).permutation(len(number))
+    if max_held_out is not None:
+        lengths = np.fromiter((len(line) + 1 for line in number), np.intp, len(number))[drawn]
+        val = _at_most(lengths[:val], max_held_out, "validate")
+        test = _at_most(lengths[val : val + test], max_held_out, "test")
     part_of = np.zeros(len(number), np.uint8)
     part_of[drawn[:val]] = 1
     part_of[drawn[val : val + test]] = 2
@@ -86,7 +93,6 @@ def _held_out_sizes(
     total: int,
     val_fraction: float,
     test_fraction: float,
-    max_held_out: int | None,
     *,
     least: int,
     unit: str,
@@ -99,16 +105,25 @@ def _held_out_sizes(
         max(least, round(total * fraction)) if fraction else 0
         for fraction in (val_fraction, test_fraction)
     )
-    if max_held_out is not None and max(val, test) > max_held_out:
-        log.info(
-            "data.max_held_out=%d: of %d and %d %s to validate and to test on, what is more goes "
-            "to the training part",
-            *(max_held_out, val, test, unit),
-        )
-        val, test = min(val, max_held_out), min(test, max_held_out)
     if total - val - test < least:
         raise UserError(
             f"{settings} leave {max(0, total - val - test)} of {total} {unit} to train on, "
             f"where at least {least} must be left; lower them, or give a longer text"
         )
     return val, test
+
+
+def _at_most(lengths: NDArray[np.intp], characters: int, what: str) -> int:
+    """How many of the first lines have so many characters together at most, one at least."""
+    total = int(lengths.sum())
+    if total <= characters:
+        return len(lengths)
+    _tell(characters, total, what)
+    return max(1, int(np.searchsorted(np.cumsum(lengths), characters, side="right")))
+
+
+def _tell(most: int, found: int, what: str) -> None:
+    log.info(
+        "data.max_held_out=%d: of %d characters to %s on, what is more goes to the training part",
+        *(most, found, what),
+    )
