@@ -79,6 +79,7 @@ def side_by_side(
 ) -> list[list[float]]:
     """Training characters a second of so many blocks on each text, taken in turn."""
     tell(f"{sampler}: training on all of them side by side")
+    warm([*texts, *(directory / "cache" / "encoded").glob("*.ids")])
     speeds: list[list[float]] = run_script(
         directory, "scale_speed.py", sampler, str(blocks), *map(str, texts)
     )
