@@ -461,7 +461,11 @@ def test_a_signal_when_nobody_reads(tmp_path: Path, closed: str) -> None:
         command,
         check=False,
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(Path(__file__).parents[1]),
+            "LYRICGEN_OUTPUTS": str(tmp_path),
+        },
         stdout=subprocess.DEVNULL,
         timeout=100,
     )
