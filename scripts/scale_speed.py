@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 import time
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from lyricgen.config import parse
+from lyricgen.data import samplers
 from lyricgen.interruption import Interruption
 from lyricgen.resume import Past
 from lyricgen.run import Run
@@ -86,6 +88,8 @@ def training_on(text: str, sampler: str, blocks: int, directory: Path) -> Traini
 def main() -> None:
     figures, sampler, blocks, texts = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4:]
     runs = Path(os.environ["LYRICGEN_OUTPUTS"]) / f"side by side, {sampler}"
+    # one order is kept, which the trainings would draw anew at each other's expense
+    samplers._shuffled = lru_cache(maxsize=None)(samplers._shuffled.__wrapped__)
     turns, finished = Turns(len(texts)), threading.Barrier(len(texts) + 1)
     watched = [ByTurns(number, turns, finished) for number in range(len(texts))]
     for callback, text in zip(watched, texts, strict=True):
