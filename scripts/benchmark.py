@@ -57,7 +57,7 @@ from torch import Tensor, nn
 
 from lyricgen import build
 from lyricgen.build_trainer import build_trainer
-from lyricgen.callbacks.perplexity import EpochLog
+from lyricgen.callbacks.epoch_log import EpochLog
 from lyricgen.callbacks.samples import Samples
 from lyricgen.config import TrainOptions, parse
 from lyricgen.console import ConsoleHandler

@@ -23,9 +23,11 @@ from lyricgen import console as terminal
 from lyricgen.callbacks import progress
 from lyricgen.callbacks import samples as callback
 from lyricgen.callbacks.baseline import Baseline
-from lyricgen.callbacks.perplexity import EpochLog, Perplexity, Throughput
+from lyricgen.callbacks.epoch_log import EpochLog
+from lyricgen.callbacks.perplexity import Perplexity
 from lyricgen.callbacks.progress import ProgressReport
 from lyricgen.callbacks.samples import Sample, Samples, choose_prefixes
+from lyricgen.callbacks.throughput import Throughput
 from lyricgen.console import ConsoleHandler
 from lyricgen.data.corpus import Corpus
 from lyricgen.data.datamodule import CharacterDataModule
@@ -102,6 +104,7 @@ def module_of(datamodule: CharacterDataModule, layout: Layout) -> LanguageModelM
         schedule=lambda _: None,
         label_smoothing=0.0,
         card={},
+        seed=1,
     )
 
 

@@ -49,6 +49,7 @@ def module_of(cell: str = "lstm", *, smoothing: float = 0.0, **options: Any) -> 
         schedule=lambda _: None,
         label_smoothing=smoothing,
         card={},
+        seed=1,
     ).double()
 
 

@@ -237,6 +237,7 @@ def test_a_run_follows_the_schedule(schedule: str) -> None:
         schedule=partial(build_scheduler, options, monitor="val/loss", epochs=5, steps_per_epoch=2),
         label_smoothing=0.0,
         card={},
+        seed=1,
     )
     ids = torch.randint(5, (26,))
     parts = {"train": Part(ids, None), "val": Part(ids, None)}

@@ -72,6 +72,8 @@ def send(number: int) -> Callable[[], None]:
 def test_a_signal_saves_stops_and_says_how_to_go_on(
     train: Train, monkeypatch: pytest.MonkeyPatch, number: int, status: int
 ) -> None:
+    # a shell that starts pytest in the background has Ctrl-C ignored
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     whole = train(*SHORT)
     with monkeypatch.context() as patch:
         stop_at(patch, 6, send(number))

@@ -16,7 +16,7 @@ import torch
 
 import lyricgen
 from lyricgen import build
-from lyricgen.callbacks.perplexity import Throughput
+from lyricgen.callbacks.throughput import Throughput
 from lyricgen.checkpoint_io import AtomicCheckpointIO, is_sound
 from lyricgen.errors import UserError
 from lyricgen.files import write_atomically

@@ -17,9 +17,11 @@ from lyricgen.build import monitored, trained_model
 from lyricgen.callbacks.baseline import Baseline
 from lyricgen.callbacks.checkpoints import Checkpoints
 from lyricgen.callbacks.early_stopping import EarlyStopping
-from lyricgen.callbacks.perplexity import EpochLog, Perplexity, Throughput
+from lyricgen.callbacks.epoch_log import EpochLog
+from lyricgen.callbacks.perplexity import Perplexity
 from lyricgen.callbacks.progress import ProgressReport
 from lyricgen.callbacks.samples import Samples, choose_prefixes
+from lyricgen.callbacks.throughput import Throughput
 from lyricgen.checkpoint_io import AtomicCheckpointIO
 from lyricgen.config import TrainOptions
 from lyricgen.data.datamodule import CharacterDataModule

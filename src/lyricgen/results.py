@@ -11,8 +11,9 @@ from torch.utils.tensorboard.summary import hparams
 
 from lyricgen.callbacks.baseline import Baseline
 from lyricgen.callbacks.checkpoints import Checkpoints
-from lyricgen.callbacks.perplexity import EpochLog, Throughput
+from lyricgen.callbacks.epoch_log import EpochLog
 from lyricgen.callbacks.samples import Samples, one_line
+from lyricgen.callbacks.throughput import Throughput
 from lyricgen.console import put, show
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.model.checkpoint import load

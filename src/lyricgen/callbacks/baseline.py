@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from lyricgen.callbacks.perplexity import record
+from lyricgen.callbacks.record import record
 from lyricgen.data.datamodule import IGNORED, Batch, CharacterDataModule
 from lyricgen.data.parts import Part
 from lyricgen.metrics import best_mixture_weight, mixture_nats, perplexity

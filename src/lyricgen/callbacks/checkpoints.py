@@ -15,7 +15,7 @@ from lyricgen.runs import BEST, LAST
 
 
 class Checkpoints(Checkpoint):
-    """Keeps best.ckpt, the epoch of the lowest monitored loss, and last.ckpt.
+    """Keeps best.ckpt, of the lowest monitored loss, and last.ckpt, of the newest exact point.
 
     Both are saved at exact points only: after a batch that neither ends the epoch nor is
     followed by validation, after validation within an epoch, and at the end of an epoch, when

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import TensorBoardLogger
 
-from lyricgen.callbacks.perplexity import record
+from lyricgen.callbacks.record import record
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.model.checkpoint import TrainedModel
 

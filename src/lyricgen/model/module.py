@@ -18,6 +18,8 @@ from lyricgen.metrics import NatsTotal
 from lyricgen.model.cells import State
 from lyricgen.model.language_model import LanguageModel
 
+CHECKED = 50  # steps after which a loss that is not finite has stopped training
+
 Schedule = Callable[[optim.Optimizer], dict[str, Any] | None]
 
 
@@ -47,7 +49,7 @@ class LanguageModelModule(pl.LightningModule):
         schedule: Schedule,
         label_smoothing: float,
         card: dict[str, Any],
-        seed: int = 1,
+        seed: int,
     ) -> None:
         super().__init__()
         self.model = model
@@ -95,6 +97,12 @@ class LanguageModelModule(pl.LightningModule):
         loss = loss / batch.num_characters
         self._losses.append(loss.detach())
         return loss
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Look from time to time whether training has diverged; looking waits for the device."""
+        del outputs, batch, batch_idx
+        if len(self._losses) >= CHECKED or self.trainer.is_last_batch:
+            self.check_finite()
 
     def check_finite(self) -> None:
         """Look at the losses since the last look, and at the weights; waits for the device.
