@@ -56,6 +56,7 @@ from scale import scale
 from torch import Tensor, nn
 
 from lyricgen import build
+from lyricgen.build_callbacks import build_callbacks
 from lyricgen.build_trainer import build_trainer
 from lyricgen.callbacks.epoch_log import EpochLog
 from lyricgen.callbacks.samples import Samples
@@ -175,7 +176,9 @@ def take_turn(options: TrainOptions, directory: Path) -> dict[str, float]:
     module = build.build_module(options, datamodule, network)
     module.__class__ = _TimedModule  # the very object that a user trains, with clocks
     module.seconds = seconds = Counter()
-    trainer = build_trainer(options, datamodule, network, corpus, Run(directory), Interruption())
+    run = Run(directory)
+    callbacks = build_callbacks(options, datamodule, network, corpus, run, Interruption())
+    trainer = build_trainer(options, datamodule, run, callbacks)
     samples = next(each for each in trainer.callbacks if isinstance(each, Samples))
     epoch_log = next(each for each in trainer.callbacks if isinstance(each, EpochLog))
 

@@ -37,11 +37,11 @@ from lyricgen.data.samplers import ConsecutiveSampler, LineSampler, Sampler
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.model.cells import LstmOptions
-from lyricgen.model.checkpoint import TrainedModel
 from lyricgen.model.language_model import Architecture, DepthOptions, LanguageModel, ModelOptions
 from lyricgen.model.module import LanguageModelModule
 from lyricgen.model.ngram import NgramModel
 from lyricgen.model.ngram_counts import NgramCounts
+from lyricgen.model.trained_model import TrainedModel
 from tests.conftest import TINY, Train
 
 Floats = npt.NDArray[np.float64]

@@ -14,9 +14,10 @@ from torch import optim
 import lyricgen
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
-from lyricgen.model.checkpoint import TrainedModel, card, load
+from lyricgen.model.checkpoint import card, load
 from lyricgen.model.language_model import LanguageModel
 from lyricgen.model.module import LanguageModelModule
+from lyricgen.model.trained_model import TrainedModel
 from tests.test_decoding import whole_text_again
 from tests.test_language_model import architecture
 

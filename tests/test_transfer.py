@@ -8,8 +8,8 @@ from torch import Tensor
 
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
-from lyricgen.model.checkpoint import TrainedModel
 from lyricgen.model.language_model import LanguageModel
+from lyricgen.model.trained_model import TrainedModel
 from lyricgen.model.transfer import copy_weights
 from tests.test_language_model import architecture
 

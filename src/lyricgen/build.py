@@ -17,10 +17,11 @@ from lyricgen.data.samplers import (
     Sampler,
 )
 from lyricgen.data.sources import corpus_path
-from lyricgen.model.checkpoint import TrainedModel, card
+from lyricgen.model.checkpoint import card
 from lyricgen.model.language_model import Architecture, LanguageModel
 from lyricgen.model.module import LanguageModelModule
 from lyricgen.model.optimization import build_optimizer, build_scheduler
+from lyricgen.model.trained_model import TrainedModel
 
 
 def build_corpus(options: DataOptions) -> EncodedCorpus:

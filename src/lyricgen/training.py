@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 from pytorch_lightning import seed_everything
 
 from lyricgen import build, results
+from lyricgen.build_callbacks import build_callbacks
 from lyricgen.build_trainer import build_trainer
 from lyricgen.checkpoint_io import go_on_from
 from lyricgen.config import TrainOptions
@@ -58,7 +59,8 @@ def prepare(options: TrainOptions, run: Run, past: Past, interruption: Interrupt
     module = build.build_module(options, datamodule, network)
     if options.trainer.precision == "64-true":
         module.double()  # before Lightning does, which first puts a checkpoint's weights in float32
-    trainer = build_trainer(options, datamodule, network, corpus, run, interruption, past.steps)
+    callbacks = build_callbacks(options, datamodule, network, corpus, run, interruption)
+    trainer = build_trainer(options, datamodule, run, callbacks, past.steps)
     description = build.describe(options, corpus, datamodule, network)
     return Training(options, datamodule, module, trainer, description)
 

@@ -10,7 +10,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 
 from lyricgen.callbacks.record import record
 from lyricgen.data.datamodule import CharacterDataModule
-from lyricgen.model.checkpoint import TrainedModel
+from lyricgen.model.trained_model import TrainedModel
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
-from lyricgen.model.checkpoint import TrainedModel
 from lyricgen.model.language_model import Architecture, LanguageModel
+from lyricgen.model.trained_model import TrainedModel
 
 
 def copy_weights(source: TrainedModel, network: LanguageModel, vocabulary: Vocabulary) -> int:
