@@ -20,7 +20,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from lyricgen.config import parse
-from lyricgen.data import samplers
+from lyricgen.data import shuffling
 from lyricgen.interruption import Interruption
 from lyricgen.resume import Past
 from lyricgen.run import Run
@@ -89,7 +89,7 @@ def main() -> None:
     figures, sampler, blocks, texts = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4:]
     runs = Path(os.environ["LYRICGEN_OUTPUTS"]) / f"side by side, {sampler}"
     # one order is kept, which the trainings would draw anew at each other's expense
-    samplers._shuffled = lru_cache(maxsize=None)(samplers._shuffled.__wrapped__)
+    shuffling._order = lru_cache(maxsize=None)(shuffling._order.__wrapped__)
     turns, finished = Turns(len(texts)), threading.Barrier(len(texts) + 1)
     watched = [ByTurns(number, turns, finished) for number in range(len(texts))]
     for callback, text in zip(watched, texts, strict=True):

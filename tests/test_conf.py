@@ -21,6 +21,7 @@ from tests.conftest import TINY, Train
 
 ABSTRACT = {("data", "base")}  # what the other files of its group have in common, no corpus itself
 RUNNING_TEXT = {"lyrics", "jaychou", "text"}
+SAMPLERS_OF_LINES = {"lines", "lines_carried"}
 TIME = r"\d\d-\d\d-\d\d\.\d{6}"
 
 Row = dict[str, str | None]
@@ -48,7 +49,7 @@ def composed(*overrides: str) -> dict[str, Any]:
 
 
 def cannot_serve(row: Row) -> bool:
-    return row["sampler"] == "lines" and row["data"] in RUNNING_TEXT
+    return row["sampler"] in SAMPLERS_OF_LINES and row["data"] in RUNNING_TEXT
 
 
 def pairs_of(row: Row) -> set[tuple[tuple[str, str | None], tuple[str, str | None]]]:
@@ -87,7 +88,8 @@ def covering_rows() -> list[Row]:
 
 
 def as_overrides(row: Row) -> list[str]:
-    return [f"{group}={name}" for group, name in row.items() if name is not None]
+    needed = ["data.batch_size=1"] if row["sampler"] == "lines_carried" else []
+    return [f"{group}={name}" for group, name in row.items() if name is not None] + needed
 
 
 def test_rows_hold_every_file_and_every_pair() -> None:
@@ -103,14 +105,15 @@ def test_rows_hold_every_file_and_every_pair() -> None:
     held = set().union(*(pairs_of(row) for row in rows))
     assert len(held) == sum(
         len(choices[one]) * len(choices[two]) for one, two in itertools.combinations(choices, 2)
-    ) - len(RUNNING_TEXT)
+    ) - len(RUNNING_TEXT) * len(SAMPLERS_OF_LINES)
 
 
 @pytest.mark.parametrize("row", covering_rows(), ids=lambda row: ",".join(as_overrides(row)))
 def test_every_choice_composes_with_every_other(row: Row) -> None:
     values = composed(*as_overrides(row))
     options = parse(values)
-    assert options.sampler.kind == row["sampler"]  # no file but the user's choice decides
+    # no file but the user's choice decides
+    assert options.sampler.kind == str(row["sampler"]).removesuffix("_carried")
     assert options.data.kind == row["data"]
     assert options.cell.kind == row["cell"]
     assert options.optimizer.kind == row["optimizer"]
@@ -193,7 +196,9 @@ def test_every_kind_of_the_schema_has_a_file() -> None:
             for member in members(TrainOptions.model_fields[group].annotation)
             for kind in get_args(member.model_fields["kind"].annotation)
         }
-        assert kinds == set(groups()[group])
+        files = (CONFIG_DIRECTORY / group).glob("*.yaml")
+        written = (yaml.safe_load(path.read_text("utf-8")).get("kind") for path in files)
+        assert kinds == {kind for kind in written if kind is not None}
 
 
 def test_every_option_is_read_somewhere() -> None:
@@ -226,9 +231,26 @@ def test_corpus_of_lines_picks_its_sampler() -> None:
 
 def test_the_users_sampler_wins_in_any_order() -> None:
     one = composed("data=dino", "sampler=random")
-    assert one["sampler"] == {"kind": "random", "random_offset": False}
+    assert one["sampler"] == {
+        "kind": "random",
+        "shuffle": "each_epoch",
+        "seed": None,
+        "random_offset": False,
+    }
     assert composed("sampler=random", "data=dino") == one
     assert one["data"] == composed("data=dino")["data"]  # and takes nothing else away
+
+
+def test_a_state_carried_from_line_to_line_needs_lines_one_by_one() -> None:
+    with pytest.raises(UserError, match=r"sampler.carry_state=true .*: set data.batch_size=1"):
+        parse(composed("data=dino", "sampler=lines_carried"))
+    carried = parse(composed("data=dino", "sampler=lines_carried", "data.batch_size=1"))
+    assert carried.sampler.model_dump() == {
+        "kind": "lines",
+        "shuffle": "once",
+        "seed": None,
+        "carry_state": True,
+    }
 
 
 def test_depth_and_layers() -> None:
@@ -320,7 +342,7 @@ def test_a_users_corpus_is_a_choice_like_ours(train: Train, tmp_path: Path) -> N
     lengths = [int(n) for n in re.findall(r"(?:train|val|test) (\d+)", done.out)]
     assert sum(lengths) == sum(len(f"Ab{i}\n") + 1 for i in range(100))
     written = yaml.safe_load((done.directory / ".hydra/config.yaml").read_text("utf-8"))
-    assert written["sampler"] == {"kind": "lines"}
+    assert written["sampler"] == composed("sampler=lines", "data=dino")["sampler"]
     assert written["data"]["lowercase"] is True
 
 

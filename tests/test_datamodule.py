@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lyricgen.data import datamodule as module
+from lyricgen.data import evaluation
 from lyricgen.data.corpus import Corpus
 from lyricgen.data.datamodule import (
     IGNORED,
@@ -22,9 +22,9 @@ from lyricgen.data.datamodule import (
     BatchLoader,
     CharacterDataModule,
     cut,
-    evaluation_sampler,
 )
 from lyricgen.data.encoding import encode
+from lyricgen.data.evaluation import evaluation_sampler
 from lyricgen.data.parts import Part, make_parts
 from lyricgen.data.samplers import (
     ConsecutiveSampler,
@@ -76,7 +76,7 @@ def constants(**values: int) -> Iterator[None]:
     """The module's limits made small; usable inside a property test, unlike the fixture."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in values.items():
-            patch.setattr(module, name, value)
+            patch.setattr(evaluation, name, value)
         yield
 
 
@@ -188,7 +188,7 @@ def test_lines_by_hand() -> None:
     data = names_module(["ab", "c", "def"], 0, 0)
     ids, vocabulary = data.parts["train"].ids, data.vocabulary
     assert vocabulary.characters == "\nabcdef"
-    sampler = LineSampler(torch.tensor([0, 4, 7]), torch.tensor([3, 2, 4]), 2, seed=None)
+    sampler = LineSampler(torch.tensor([0, 4, 7]), torch.tensor([3, 2, 4]), 2, shuffle="none")
     first, second = BatchLoader(ids, sampler, CPU)
     assert first.inputs.tolist() == [[7, 1, 2], [7, 3, 0]]  # V a b, V c and padding
     assert first.targets.tolist() == [[1, 2, 0], [3, 0, IGNORED]]  # a b \n, c \n and padding

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lyricgen.callbacks.perplexity import Perplexity
-from lyricgen.data import datamodule as evaluation
+from lyricgen.data import evaluation
 from lyricgen.data.datamodule import IGNORED, Batch, CharacterDataModule, cut
 from lyricgen.data.parts import Part
 from lyricgen.data.samplers import ConsecutiveSampler, LineSampler, Sampler
@@ -81,7 +81,7 @@ def line_part(lines: Iterable[list[int]]) -> Part:
 
 def line_batches(part: Part, size: int) -> list[Batch]:
     assert part.line_starts is not None
-    sampler = LineSampler(part.line_starts, part.line_lengths, size, seed=None)
+    sampler = LineSampler(part.line_starts, part.line_lengths, size, shuffle="none")
     return [cut(part.ids, sampler.windows(0, index)) for index in range(len(sampler))]
 
 

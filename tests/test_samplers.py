@@ -7,21 +7,22 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lyricgen.data.datamodule import IGNORED, cut
+from lyricgen.data.evaluation import StreamSampler
 from lyricgen.data.samplers import (
     ConsecutiveSampler,
     LineSampler,
     RandomSampler,
     Sampler,
-    StreamSampler,
     Windows,
-    _shuffled,
 )
+from lyricgen.data.shuffling import first_offset, order
 from lyricgen.errors import UserError
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -48,8 +49,13 @@ def sampler_of(kind: str, length: int, batch_size: int, num_steps: int, seed: in
         stands.append(start)
         counts.append(characters - 1)
         start += characters
-    shuffle = seed if kind == "lines" else None
-    return LineSampler(torch.tensor(stands), torch.tensor(counts), batch_size, seed=shuffle)
+    return LineSampler(
+        torch.tensor(stands),
+        torch.tensor(counts),
+        batch_size,
+        seed=seed,
+        shuffle="each_epoch" if kind == "lines" else "none",
+    )
 
 
 @st.composite
@@ -270,7 +276,7 @@ def test_consecutive_windows_are_those_of_the_notebook(
 def test_lines_by_hand() -> None:
     # ^ab$^c$^def$ with ^ the start symbol and $ the newline
     text = "^ab$^c$^def$"
-    sampler = LineSampler(torch.tensor([0, 4, 7]), torch.tensor([3, 2, 4]), 2, seed=None)
+    sampler = LineSampler(torch.tensor([0, 4, 7]), torch.tensor([3, 2, 4]), 2, shuffle="none")
     first, second = epoch_of(sampler)
     assert plain(first) == ([0, 4], 3, [3, 2], True, 5)
     assert plain(second) == ([7], 4, [4], True, 4)
@@ -299,7 +305,13 @@ def test_every_line_once_an_epoch_padded_to_the_longest_beside_it(
 ) -> None:
     batch_size = 1 + int(share * (len(lengths) - 1))
     starts = [sum(lengths[:number]) + number for number in range(len(lengths))]
-    sampler = LineSampler(torch.tensor(starts), torch.tensor(lengths), batch_size, seed=seed)
+    sampler = LineSampler(
+        torch.tensor(starts),
+        torch.tensor(lengths),
+        batch_size,
+        seed=seed or 0,
+        shuffle="none" if seed is None else "each_epoch",
+    )
     batches = epoch_of(sampler, epoch)
     served = []
     for windows in batches:
@@ -523,8 +535,49 @@ def test_fewer_lines_than_a_batch_are_refused() -> None:
 
 
 def test_lines_in_order_are_scored_however_few() -> None:
-    (batch,) = epoch_of(LineSampler(torch.tensor([0]), torch.tensor([3]), 256, seed=None))
+    (batch,) = epoch_of(LineSampler(torch.tensor([0]), torch.tensor([3]), 256, shuffle="none"))
     assert plain(batch) == ([0], 3, [3], True, 3)
+
+
+@pytest.mark.parametrize("kind", ["random", "lines"])
+def test_shuffled_once_every_epoch_has_numpys_order(kind: str) -> None:
+    numbers = list(range(40))
+    np.random.seed(7)
+    np.random.shuffle(numbers)
+    sampler = (
+        RandomSampler(81, 4, 2, seed=7, shuffle="once")
+        if kind == "random"
+        else LineSampler(
+            torch.arange(40) * 2, torch.ones(40, dtype=torch.int64), 4, seed=7, shuffle="once"
+        )
+    )
+    for epoch in (0, 1, 9):
+        starts = torch.cat([windows.starts for windows in epoch_of(sampler, epoch)])
+        assert starts.tolist() == [2 * number for number in numbers]
+
+
+def test_windows_that_are_not_shuffled_follow_the_text() -> None:
+    batches = epoch_of(RandomSampler(81, 4, 2, seed=7, shuffle="none"), 3)
+    assert torch.cat([windows.starts for windows in batches]).tolist() == list(range(0, 80, 2))
+
+
+def test_a_state_carried_from_line_to_line_is_zero_once_only() -> None:
+    starts, lengths = torch.tensor([0, 4, 7]), torch.tensor([3, 2, 4])
+    carried = LineSampler(starts, lengths, 1, seed=3, shuffle="once", carry_state=True)
+    flags = [w.starts_stream for epoch in (0, 1) for w in epoch_of(carried, epoch)]
+    assert flags == [True, False, False, False, False, False]
+    with pytest.raises(ValueError, match="batches of 2 lines"):
+        LineSampler(starts, lengths, 2, shuffle="once", carry_state=True)
+
+
+def test_consecutive_windows_may_each_start_from_zero() -> None:
+    carried, not_carried = (
+        ConsecutiveSampler(50, 2, 5, carry_state=carry_state) for carry_state in (True, False)
+    )
+    assert [w.starts_stream for w in epoch_of(carried)] == [True, False, False, False]
+    assert [w.starts_stream for w in epoch_of(not_carried)] == [True] * 4
+    for one, other in zip(epoch_of(carried), epoch_of(not_carried), strict=True):
+        assert torch.equal(one.starts, other.starts)
 
 
 @pytest.mark.parametrize("count", [1, 2, 1000, 30_011])
@@ -533,6 +586,6 @@ def test_the_shuffle_takes_half_the_room_for_the_same_order(count: int) -> None:
     generator = torch.Generator().manual_seed(5 * 1_000_003 + 2)
     first = int(torch.randint(7, (1,), generator=generator))
     expected = torch.randperm(count, generator=generator)
-    found, order = _shuffled(count, 5, 2, 7)
-    assert (found, order.dtype) == (first, torch.int32)
-    assert torch.equal(order.long(), expected)
+    shuffled = order(count, 5, 2, "each_epoch")
+    assert (first_offset(7, 5, 2), shuffled.dtype) == (first, torch.int32)
+    assert torch.equal(shuffled.long(), expected)

@@ -83,20 +83,33 @@ def build_sampler(options: TrainOptions, part: Part) -> Sampler:
         UserError: the part is too short for one batch.
     """
     chosen, data = options.sampler, options.data
-    if chosen.kind == "lines":
-        if part.line_starts is None:
-            raise ValueError("the lines sampler needs the layout of lines")
-        return LineSampler(part.line_starts, part.line_lengths, data.batch_size, seed=options.seed)
+    if chosen.kind == "consecutive":
+        return ConsecutiveSampler(
+            len(part.ids),
+            data.batch_size,
+            data.num_steps,
+            drop_last=chosen.drop_last,
+            carry_state=chosen.carry_state,
+        )
+    seed = options.seed if chosen.seed is None else chosen.seed
     if chosen.kind == "random":
         return RandomSampler(
             len(part.ids),
             data.batch_size,
             data.num_steps,
-            seed=options.seed,
+            seed=seed,
+            shuffle=chosen.shuffle,
             random_offset=chosen.random_offset,
         )
-    return ConsecutiveSampler(
-        len(part.ids), data.batch_size, data.num_steps, drop_last=chosen.drop_last
+    if part.line_starts is None:
+        raise ValueError("the lines sampler needs the layout of lines")
+    return LineSampler(
+        part.line_starts,
+        part.line_lengths,
+        data.batch_size,
+        seed=seed,
+        shuffle=chosen.shuffle,
+        carry_state=chosen.carry_state,
     )
 
 

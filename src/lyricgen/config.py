@@ -150,6 +150,12 @@ class TrainOptions(Options):
                 f"sampler=lines cannot serve data={self.data.kind}, which is running text: choose "
                 "sampler=consecutive or sampler=random, or data.unit=line"
             )
+        if self.sampler.kind == "lines" and self.sampler.carry_state and self.data.batch_size > 1:
+            raise ValueError(
+                "sampler.carry_state=true carries the state from line to line, and the lines of a "
+                f"batch end at different characters (data.batch_size={self.data.batch_size}): set "
+                "data.batch_size=1"
+            )
         if self.trainer.check_val_every_n_epoch > self.trainer.max_epochs:
             raise ValueError(
                 f"trainer.check_val_every_n_epoch={self.trainer.check_val_every_n_epoch} is more "

@@ -57,7 +57,9 @@ def task(config: DictConfig) -> float:
     named = any(override.startswith("sampler=") for override in hydra_config.overrides.task)
     by_default = hydra_config.runtime.choices["sampler"] == "consecutive" and not named
     if by_default and values["data"]["unit"] == "line":
-        values["sampler"] = {"kind": "lines"}  # data=text told to be lines: one sample a line
+        # data=text told to be lines: one sample a line
+        lines = OmegaConf.load(CONFIG_DIRECTORY / "sampler" / "lines.yaml")
+        values["sampler"] = OmegaConf.to_container(lines)
     overrides = list(hydra_config.overrides.task)
     run = Run(
         directory,

@@ -3,7 +3,6 @@
 B rows, T time steps, N characters in a part of the corpus.
 """
 
-import logging
 import mmap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,18 +13,13 @@ import torch
 from torch import Tensor
 
 from lyricgen.data.encoding import forget_pages
+from lyricgen.data.evaluation import evaluation_sampler
 from lyricgen.data.parts import Part
-from lyricgen.data.samplers import LineSampler, Sampler, StreamSampler, Windows
+from lyricgen.data.samplers import Sampler, Windows
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 
-log = logging.getLogger(__name__)
-
 IGNORED = -100  # the target of padding, as in torch.nn.functional.cross_entropy
-LONGEST_STREAM = 200_000  # characters of held-out text that are read as one row
-ROW = 20_000  # about so many characters a row beyond that
-EVALUATION_LOGITS = 2**22  # rows x steps x vocabulary that one evaluation batch aims at
-EVALUATION_LINES = 256  # lines scored at once, at most
 # Rows read from a mapped text before its pages are given back: Linux maps up to 2 MB around each.
 FORGET_EVERY = 128
 _COPIED = 1 << 24  # ids copied to a device at a time
@@ -176,23 +170,6 @@ class CharacterDataModule(pl.LightningDataModule):
     @property
     def _device(self) -> torch.device:
         return torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
-
-
-def evaluation_sampler(part: Part, vocabulary_size: int) -> Sampler:
-    """Read a whole part in order: one stream, or its lines one by one.
-
-    A stream past 200,000 characters is cut into rows, each from state zero; the log says so.
-    """
-    if part.line_starts is not None:
-        longest = int(part.line_lengths.max())
-        lines = min(EVALUATION_LINES, max(1, EVALUATION_LOGITS // (longest * vocabulary_size)))
-        return LineSampler(part.line_starts, part.line_lengths, lines, seed=None)
-    rows = 1
-    if len(part.ids) > LONGEST_STREAM:
-        rows = len(part.ids) // ROW
-        log.info("held-out text of %d characters: read as %d rows", len(part.ids), rows)
-    steps = min(1024, max(1, EVALUATION_LOGITS // (rows * vocabulary_size)))
-    return StreamSampler(len(part.ids), rows, steps)
 
 
 def _fits(ids: Tensor, device: torch.device) -> bool:

@@ -1,0 +1,65 @@
+"""How a held-out part is read: every character once, in order, whatever the training sampler.
+
+B rows (batch size), T time steps, N characters in the text.
+"""
+
+import logging
+
+import torch
+
+from lyricgen.data.parts import Part
+from lyricgen.data.samplers import LineSampler, Sampler, Windows
+
+log = logging.getLogger(__name__)
+
+LONGEST_STREAM = 200_000  # characters of held-out text that are read as one row
+ROW = 20_000  # about so many characters a row beyond that
+EVALUATION_LOGITS = 2**22  # rows x steps x vocabulary that one evaluation batch aims at
+EVALUATION_LINES = 256  # lines scored at once, at most
+
+
+class StreamSampler:
+    """A whole text, every character after the first predicted once: for evaluation.
+
+    One row, the state carried from its first to its last character. With several rows, each
+    starts from state zero and takes up where the row above ends.
+
+    Args:
+        num_characters: N.
+        num_rows: B.
+        num_steps: T, characters a batch.
+    """
+
+    def __init__(self, num_characters: int, num_rows: int, num_steps: int) -> None:
+        self.num_steps = num_steps
+        self.row = -(-(num_characters - 1) // num_rows)
+        self.starts = torch.arange(num_rows) * self.row
+        self.row_targets = (num_characters - 1 - self.starts).clamp(0, self.row)
+
+    def __len__(self) -> int:
+        return (self.row + self.num_steps - 1) // self.num_steps
+
+    def windows(self, epoch: int, index: int) -> Windows:
+        """The next T columns of every row."""
+        del epoch
+        first = index * self.num_steps
+        steps = min(self.num_steps, self.row - first)
+        lengths = (self.row_targets - first).clamp(0, steps)
+        return Windows(self.starts + first, steps, lengths, index == 0, int(lengths.sum()))
+
+
+def evaluation_sampler(part: Part, vocabulary_size: int) -> Sampler:
+    """Read a whole part in order: one stream, or its lines one by one.
+
+    A stream past 200,000 characters is cut into rows, each from state zero; the log says so.
+    """
+    if part.line_starts is not None:
+        longest = int(part.line_lengths.max())
+        lines = min(EVALUATION_LINES, max(1, EVALUATION_LOGITS // (longest * vocabulary_size)))
+        return LineSampler(part.line_starts, part.line_lengths, lines, shuffle="none")
+    rows = 1
+    if len(part.ids) > LONGEST_STREAM:
+        rows = len(part.ids) // ROW
+        log.info("held-out text of %d characters: read as %d rows", len(part.ids), rows)
+    steps = min(1024, max(1, EVALUATION_LOGITS // (rows * vocabulary_size)))
+    return StreamSampler(len(part.ids), rows, steps)
