@@ -103,6 +103,7 @@ def module_of(datamodule: CharacterDataModule, layout: Layout) -> LanguageModelM
         optimizer=partial(torch.optim.Adam, lr=0.02),
         schedule=lambda _: None,
         label_smoothing=0.0,
+        reduction="mean",
         card={},
         seed=1,
     )
@@ -138,7 +139,15 @@ def samples_of(text: str, layout: Layout, tmp_path: Path, **options: Any) -> Sam
     datamodule = datamodule_of(text, layout, held_out=0)
     network = network_of(datamodule.vocabulary, layout)
     model = TrainedModel(network, datamodule.vocabulary, layout, lowercase=False)
-    settings = {"every_n_epochs": 1, "prefixes": [""], "count": 1, "length": 20, "seed": 1}
+    settings = {
+        "every_n_epochs": 1,
+        "prefixes": [""],
+        "count": 1,
+        "length": 20,
+        "seed": 1,
+        "steps": [],
+        "generator": "torch",
+    }
     samples = Samples(model, tmp_path / "s.jsonl", temperature=1.0, **{**settings, **options})
     trainer: Any = SimpleNamespace(datamodule=datamodule, is_global_zero=False, global_step=0)
     samples.on_train_start(trainer, pl.LightningModule())
@@ -533,7 +542,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
 def watched() -> Any:
     return SimpleNamespace(
-        is_global_zero=True, max_epochs=3, num_training_batches=20, current_epoch=0,
+        is_global_zero=True, max_epochs=3, max_steps=-1, num_training_batches=20, current_epoch=0,
         global_step=0, callback_metrics=Untouchable(),
     )  # fmt: skip
 

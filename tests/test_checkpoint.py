@@ -129,7 +129,7 @@ def test_a_saved_model_writes_the_same_texts(
 def test_what_lightning_saves_can_be_loaded(tmp_path: Path) -> None:
     model = model_of()
     module = LanguageModelModule(
-        model.network, optim.SGD, lambda _: None, 0.0, card(model, OPTIONS), seed=1
+        model.network, optim.SGD, lambda _: None, 0.0, "mean", card(model, OPTIONS), seed=1
     )
     trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
     trainer.strategy.connect(module)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lyricgen.decoding import continue_texts
+from lyricgen.decoding import continue_texts, draw_uniforms
 from lyricgen.model.language_model import LanguageModel
 from tests.test_language_model import architecture
 
@@ -41,7 +41,9 @@ def independent(probabilities: list[float]) -> LanguageModel:
 
 def continued(model: LanguageModel, prefixes: list[list[int]], **options: Any) -> list[list[int]]:
     chosen = {"length": 20, "temperature": 1.0, "seeds": list(range(len(prefixes))), **options}
-    return continue_texts(model, [torch.tensor(prefix) for prefix in prefixes], **chosen)
+    uniforms = draw_uniforms("torch", chosen.pop("seeds"), chosen.pop("length"))
+    texts = [torch.tensor(prefix) for prefix in prefixes]
+    return continue_texts(model, texts, uniforms=uniforms, **chosen)
 
 
 @torch.no_grad()
@@ -253,6 +255,25 @@ def test_no_characters_wanted(length: int) -> None:
 def test_prefixes_of_any_integer_type(dtype: torch.dtype) -> None:
     model = network()
     prefix = torch.tensor([1, 2, 3], dtype=dtype)
-    texts = continue_texts(model, [prefix], length=20, temperature=1.0, seeds=[0])
+    uniforms = draw_uniforms("torch", [0], 20)
+    texts = continue_texts(model, [prefix], temperature=1.0, uniforms=uniforms)
     assert texts == continued(model, [[1, 2, 3]])
     assert all(isinstance(symbol, int) for symbol in texts[0])
+
+
+def test_numpys_numbers_are_reseeded_for_every_character() -> None:
+    drawn = draw_uniforms("numpy_reseeded", [0, 5], 4)
+    assert drawn.dtype == torch.float64
+    for row, seed in zip(drawn.tolist(), (0, 5), strict=True):
+        for step, value in enumerate(row):
+            np.random.seed(2 * step + seed)
+            assert value == np.random.random_sample()
+
+
+def test_double_precision_is_kept_in_the_draw() -> None:
+    """Two characters of equal probability: a number just above one half takes the second."""
+    model = independent([0.5, 0.5, *[1e-300] * (V - 2)]).double()
+    uniforms = torch.tensor([[0.5 - 1e-12, 0.5 + 1e-12]], dtype=torch.float64)
+    assert continue_texts(model, [torch.tensor([1])], temperature=1.0, uniforms=uniforms) == [
+        [0, 1]
+    ]

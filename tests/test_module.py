@@ -48,6 +48,7 @@ def module_of(cell: str = "lstm", *, smoothing: float = 0.0, **options: Any) -> 
         optimizer=partial(torch.optim.SGD, lr=LR),
         schedule=lambda _: None,
         label_smoothing=smoothing,
+        reduction="mean",
         card={},
         seed=1,
     ).double()

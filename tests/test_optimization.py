@@ -236,6 +236,7 @@ def test_a_run_follows_the_schedule(schedule: str) -> None:
         optimizer=lambda p: optim.SGD(p, lr=tiny),
         schedule=partial(build_scheduler, options, monitor="val/loss", epochs=5, steps_per_epoch=2),
         label_smoothing=0.0,
+        reduction="mean",
         card={},
         seed=1,
     )

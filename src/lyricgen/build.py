@@ -49,6 +49,7 @@ def build_corpus(options: DataOptions) -> EncodedCorpus:
             unit=options.unit,
             newline=options.newline,
             lowercase=options.lowercase,
+            distinct_lines=options.distinct,
             max_chars=options.max_chars,
         )
     )
@@ -127,6 +128,11 @@ def build_network(options: TrainOptions, datamodule: CharacterDataModule) -> Lan
             model=options.model,
         )
     )
+    if options.trainer.precision == "64-true":
+        # before Lightning does it, which first puts a checkpoint's weights in float32
+        network.double()
+    if options.model.init == "numpy_normal_0.01":
+        network.init_from_numpy(options.seed)
     if options.model.output_bias == "unigram":
         network.set_output_bias(datamodule.parts["train"].character_counts(len(vocabulary)))
     return network
@@ -157,8 +163,10 @@ def build_module(
                 len(datamodule.sampler),
                 options.trainer.limit_train_batches or len(datamodule.sampler),
             ),
+            max_steps=options.trainer.max_steps,
         ),
         label_smoothing=options.loss.label_smoothing,
+        reduction=options.loss.reduction,
         card=card(trained_model(options, datamodule, network), options.model_dump(mode="json")),
         seed=options.seed,
     )

@@ -10,12 +10,14 @@ from lyricgen.callbacks.epoch_log import EpochLog
 from lyricgen.callbacks.perplexity import Perplexity
 from lyricgen.callbacks.progress import ProgressReport
 from lyricgen.callbacks.samples import Samples, choose_prefixes
+from lyricgen.callbacks.smoothed_loss import SmoothedLoss
 from lyricgen.callbacks.throughput import Throughput
 from lyricgen.config import TrainOptions
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.data.encoding import EncodedCorpus
 from lyricgen.interruption import Interruption
 from lyricgen.model.language_model import LanguageModel
+from lyricgen.rewind import STEPS
 from lyricgen.run import Run
 
 
@@ -41,19 +43,26 @@ def build_callbacks(
     callbacks: list[pl.Callback] = [Perplexity(), Throughput()]
     if chosen.baseline.enabled:
         callbacks.append(Baseline(chosen.baseline.max_order, chosen.baseline.max_chars))
-    if chosen.samples.every_n_epochs:
+    if chosen.samples.every_n_epochs or chosen.samples.steps:
         model = trained_model(options, datamodule, network)
         callbacks.append(
             Samples(
                 model,
                 run.directory / "samples.jsonl",
                 every_n_epochs=chosen.samples.every_n_epochs,
+                steps=chosen.samples.steps,
                 prefixes=choose_prefixes(chosen.samples.prefixes, model, corpus.opening),
                 count=chosen.samples.count,
                 length=chosen.samples.length,
                 temperature=chosen.samples.temperature,
-                seed=options.seed,
+                seed=options.seed if chosen.samples.seed is None else chosen.samples.seed,
+                generator=chosen.samples.generator,
             )
+        )
+    if chosen.smoothed_loss.enabled:
+        path = run.directory / STEPS if options.logger.csv else None
+        callbacks.append(
+            SmoothedLoss(path, decay=chosen.smoothed_loss.decay, start=chosen.smoothed_loss.start)
         )
     if chosen.early_stopping.enabled:
         callbacks.append(

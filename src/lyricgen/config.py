@@ -17,8 +17,11 @@ from pydantic import (
 
 from lyricgen.data.corpus import Newline, Unit
 from lyricgen.data.samplers import SamplerOptions
+from lyricgen.data.shuffling import Seed
+from lyricgen.decoding import Generator
 from lyricgen.model.cells import CellOptions
 from lyricgen.model.language_model import DepthOptions, Layers, ModelOptions, Size
+from lyricgen.model.module import Reduction
 from lyricgen.model.optimization import OptimizerOptions, SchedulerOptions
 from lyricgen.options import Options, validate
 
@@ -31,6 +34,7 @@ class DataOptions(Options):
     unit: Unit
     max_chars: PositiveInt | None
     lowercase: bool
+    distinct: bool
     newline: Newline
     encoding: str
     max_bytes: PositiveInt | None
@@ -46,12 +50,14 @@ class LossOptions(Options):
     """Options of `loss.`."""
 
     label_smoothing: float = Field(ge=0, lt=1)
+    reduction: Reduction
 
 
 class TrainerOptions(Options):
     """Options of `trainer=`: pytorch_lightning.Trainer's own names, and the matmul precision."""
 
     max_epochs: PositiveInt
+    max_steps: PositiveInt | None
     accelerator: str
     devices: int | str | list[int]
     strategy: str
@@ -85,10 +91,21 @@ class SamplesOptions(Options):
     """Options of `callbacks.samples.`."""
 
     every_n_epochs: NonNegativeInt
+    steps: list[PositiveInt]
     prefixes: list[str] | None
     count: PositiveInt
     length: PositiveInt
     temperature: PositiveFloat
+    generator: Generator
+    seed: Seed | None
+
+
+class SmoothedLossOptions(Options):
+    """Options of `callbacks.smoothed_loss.`."""
+
+    enabled: bool
+    decay: float = Field(ge=0, lt=1)
+    start: NonNegativeFloat | None
 
 
 class BaselineOptions(Options):
@@ -111,6 +128,7 @@ class CallbacksOptions(Options):
     checkpoint: CheckpointOptions
     early_stopping: EarlyStoppingOptions
     samples: SamplesOptions
+    smoothed_loss: SmoothedLossOptions
     baseline: BaselineOptions
     progress: ProgressOptions
 
@@ -150,6 +168,8 @@ class TrainOptions(Options):
                 f"sampler=lines cannot serve data={self.data.kind}, which is running text: choose "
                 "sampler=consecutive or sampler=random, or data.unit=line"
             )
+        if self.data.distinct and self.data.unit == "text":
+            raise ValueError("data.distinct=true keeps each line once: it needs data.unit=line")
         if self.sampler.kind == "lines" and self.sampler.carry_state and self.data.batch_size > 1:
             raise ValueError(
                 "sampler.carry_state=true carries the state from line to line, and the lines of a "

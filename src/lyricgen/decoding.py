@@ -3,11 +3,16 @@
 B sequences, V vocabulary, P prefix characters.
 """
 
+from typing import Literal
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from lyricgen.model.cells import State
 from lyricgen.model.language_model import LanguageModel
+
+Generator = Literal["torch", "numpy_reseeded"]
 
 
 @torch.inference_mode()
@@ -15,25 +20,23 @@ def continue_texts(
     model: LanguageModel,
     prefixes: list[Tensor],
     *,
-    length: int,
     temperature: float,
-    seeds: list[int],
+    uniforms: Tensor,
     stop: int | None = None,
 ) -> list[list[int]]:
     """Continue each prefix by up to `length` characters, drawn from softmax(logits / temperature).
 
-    Each prefix is read once, as a sequence. Every sequence takes its random numbers from a
-    generator of its own, seeded by seeds[b], one number a character by the inverse of the
-    cumulative distribution; temperature 0 takes the most probable character instead. The other
-    sequences of the batch change a text only where rounding in the logits (about 1e-6) tips a
-    draw that lies on the border between two characters.
+    Each prefix is read once, as a sequence. Every sequence has random numbers of its own, one a
+    character, which choose by the inverse of the cumulative distribution; temperature 0 takes the
+    most probable character instead. The other sequences of the batch change a text only where
+    rounding in the logits (about 1e-6) tips a draw that lies on the border between two characters.
 
     Args:
         model: the network; it is put into evaluation mode and back.
         prefixes: B tensors (P,) of at least one input id each, on the CPU.
-        length: new characters at most.
         temperature: 0 for greedy.
-        seeds: B seeds.
+        uniforms: (B, length) numbers from [0, 1), length new characters at most; see
+            `draw_uniforms`.
         stop: a character that ends a text; it is not part of it.
 
     Returns:
@@ -42,15 +45,14 @@ def continue_texts(
     Raises:
         ValueError: an empty prefix, or no characters wanted.
     """
+    length = uniforms.shape[1]
     if length < 1:
         raise ValueError(f"length must be at least 1, got {length}")
     was_training = model.training
     model.eval()
     try:
         logits, state = _read_prefixes(model, prefixes)  # (B, V)
-        uniforms = torch.stack(
-            [torch.rand(length, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-        ).to(logits.device)  # (B, length)
+        uniforms = uniforms.to(logits.device)
         chosen = torch.empty(uniforms.shape, dtype=torch.int64, device=logits.device)
         running = torch.ones(len(prefixes), dtype=torch.bool, device=logits.device)
         for step in range(length):
@@ -67,6 +69,32 @@ def continue_texts(
     finally:
         model.train(was_training)
     return rows if stop is None else [_until(row, stop) for row in rows]
+
+
+def draw_uniforms(generator: Generator, seeds: list[int], length: int) -> Tensor:
+    """Random numbers from [0, 1), a row for each seed.
+
+    Args:
+        generator: "torch": each row is a stream of torch's generator. "numpy_reseeded": number k
+            is the first of NumPy's legacy generator seeded anew by 2k + seed, a rule of course
+            code, for repeating its texts letter for letter.
+        seeds: B numbers from 0 to 2**32 - 1.
+        length: of a row.
+
+    Returns:
+        (B, length), float32 from torch and float64 from NumPy.
+    """
+    if generator == "torch":
+        rows = [torch.rand(length, generator=torch.Generator().manual_seed(one)) for one in seeds]
+        return torch.stack(rows)
+    numbers = np.random.RandomState()
+
+    def reseeded(seed: int) -> float:
+        numbers.seed(seed % 2**32)
+        return numbers.random_sample()
+
+    drawn = [[reseeded(2 * step + seed) for step in range(length)] for seed in seeds]
+    return torch.tensor(drawn, dtype=torch.float64)
 
 
 def _until(row: list[int], stop: int) -> list[int]:
@@ -102,8 +130,9 @@ def _draw(logits: Tensor, temperature: float, uniforms: Tensor) -> Tensor:
     if temperature == 0:
         return logits.argmax(dim=-1)
     # from the largest down, so that a temperature near 0 gives no infinity but the largest
-    below = logits.float() - logits.float().amax(dim=-1, keepdim=True)
+    exact = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    below = exact - exact.amax(dim=-1, keepdim=True)
     cumulative = torch.softmax(below / max(temperature, 1e-30), dim=-1).cumsum(dim=-1)
-    targets = uniforms[:, None] * cumulative[:, -1:]
+    targets = uniforms[:, None].to(exact.dtype) * cumulative[:, -1:]
     drawn = torch.searchsorted(cumulative, targets, right=True).squeeze(-1)
     return drawn.clamp_(max=logits.shape[-1] - 1)

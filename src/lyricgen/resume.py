@@ -160,6 +160,8 @@ def _finished(content: dict[str, Any], options: dict[str, Any]) -> str | None:
     ]
     if stopping["enabled"] and counts and counts[0] >= stopping["patience"]:
         return "a larger callbacks.early_stopping.patience makes it longer"
+    if content["global_step"] == options["trainer"]["max_steps"]:
+        return "its trainer.max_steps are made"
     if content["epoch"] + 1 >= options["trainer"]["max_epochs"]:
         return "a larger trainer.max_epochs makes it longer"
     return None

@@ -8,7 +8,8 @@ from pathlib import Path
 log = logging.getLogger(__name__)
 
 EVENTS = "events.out.tfevents.*"
-GROWING = ("samples.jsonl", EVENTS)  # metrics.csv is written anew from the checkpoint
+STEPS = "steps.csv"
+GROWING = ("samples.jsonl", STEPS, EVENTS)  # metrics.csv is written anew from the checkpoint
 
 
 def sizes(directory: Path) -> dict[str, int]:

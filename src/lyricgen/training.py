@@ -57,8 +57,6 @@ def prepare(options: TrainOptions, run: Run, past: Past, interruption: Interrupt
         shared = copy_weights(load(options.init_from), network, datamodule.vocabulary)
         log.info("init_from=%s: %d characters in common", options.init_from, shared)
     module = build.build_module(options, datamodule, network)
-    if options.trainer.precision == "64-true":
-        module.double()  # before Lightning does, which first puts a checkpoint's weights in float32
     callbacks = build_callbacks(options, datamodule, network, corpus, run, interruption)
     trainer = build_trainer(options, datamodule, run, callbacks, past.steps)
     description = build.describe(options, corpus, datamodule, network)

@@ -44,6 +44,7 @@ class ProgressReport(pl.Callback):
                 auto_refresh=False,  # a thread that draws would slow the steps it draws over
             )
             total = (trainer.max_epochs or 1) * int(trainer.num_training_batches)
+            total = min(total, trainer.max_steps) if trainer.max_steps > 0 else total
             self._task = self._bar.add_task("", total=total, figures="")
             self._bar.start()
 

@@ -4,12 +4,14 @@ import json
 import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from lyricgen.callbacks.record import record
 from lyricgen.data.datamodule import CharacterDataModule
+from lyricgen.decoding import Generator
 from lyricgen.model.trained_model import TrainedModel
 
 log = logging.getLogger(__name__)
@@ -34,7 +36,9 @@ class Sample:
 
 
 class Samples(pl.Callback):
-    """Draws texts from the untrained network and after every N epochs, greedy and at random.
+    """Draws texts as training goes on, greedy and at random.
+
+    That is from the untrained network and after every N epochs, and after single steps.
 
     They go to TensorBoard's text tab, to samples.jsonl and, a few, to the terminal. Drawing has
     random generators of its own, so training does not depend on it. `samples/copied_fraction` is
@@ -44,12 +48,15 @@ class Samples(pl.Callback):
     Args:
         model: the network in training and its characters.
         path: of samples.jsonl, to which is added.
-        every_n_epochs: N.
+        every_n_epochs: N; 0 for none of these.
+        steps: optimizer steps after which texts are drawn as well.
         prefixes: what the texts begin with.
         count: texts for each prefix at the temperature; greedy gives one.
         length: new characters at most.
         temperature: of the random ones.
-        seed: of the random ones; each drawing has its own, from this and the step.
+        seed: of the random ones; each drawing has its own, from this and the step, where the
+            numbers are torch's.
+        generator: of the random numbers, see `decoding.draw_uniforms`.
     """
 
     def __init__(
@@ -58,39 +65,43 @@ class Samples(pl.Callback):
         path: Path,
         *,
         every_n_epochs: int,
+        steps: list[int],
         prefixes: list[str],
         count: int,
         length: int,
         temperature: float,
         seed: int,
+        generator: Generator,
     ) -> None:
         self.model = model
         self.path = path
         self.every_n_epochs = every_n_epochs
+        self.steps = frozenset(steps)
         self.prefixes = prefixes
         self.count = count
         self.length = length
         self.temperature = temperature
         self.seed = seed
+        self.generator: Generator = generator
         self._training_lines: frozenset[str] | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Show what the untrained network writes."""
         del pl_module
         self._training_lines = self._lines_of(trainer)
-        if trainer.global_step == 0:  # else the run is resumed
+        if trainer.global_step == 0 and self.every_n_epochs:  # else the run is resumed
             self._sample(trainer, epoch=0)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Sample after single steps."""
+        if trainer.global_step in self.steps and not (trainer.is_last_batch and self._due(trainer)):
+            self._sample(trainer, trainer.current_epoch + 1, f"step {trainer.global_step}")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Sample every N epochs."""
         del pl_module
-        epoch = trainer.current_epoch + 1
-        if self.due(epoch) and trainer.is_last_batch:  # not where training ends within the epoch
-            self._sample(trainer, epoch)
-
-    def due(self, epoch: int) -> bool:
-        """Whether texts are drawn after an epoch, counted from 1."""
-        return epoch % self.every_n_epochs == 0
+        if self._due(trainer) and trainer.is_last_batch:  # not where training ends within the epoch
+            self._sample(trainer, trainer.current_epoch + 1)
 
     def has(self, step: int) -> bool:
         """Whether samples.jsonl has texts of a step."""
@@ -106,7 +117,7 @@ class Samples(pl.Callback):
 
     def draw(self, step: int, epoch: int) -> list[Sample]:
         """Greedy texts, then random ones, for each prefix."""
-        seed = self.seed * 1_000_003 + step
+        seed = self.seed * 1_000_003 + step if self.generator == "torch" else self.seed
         drawn = []
         for strategy, temperature, count in (
             (GREEDY, 0.0, 1),
@@ -118,6 +129,7 @@ class Samples(pl.Callback):
                 length=self.length,
                 temperature=temperature,
                 seed=seed,
+                generator=self.generator,
             )
             prefixes = [prefix for prefix in self.prefixes for _ in range(count)]
             drawn += [
@@ -145,7 +157,11 @@ class Samples(pl.Callback):
             if isinstance(logger, TensorBoardLogger):
                 _write_texts(logger, samples)
 
-    def _sample(self, trainer: pl.Trainer, epoch: int) -> None:
+    def _due(self, trainer: pl.Trainer) -> bool:
+        """Whether texts are drawn at the end of this epoch."""
+        return bool(self.every_n_epochs) and (trainer.current_epoch + 1) % self.every_n_epochs == 0
+
+    def _sample(self, trainer: pl.Trainer, epoch: int, when: str | None = None) -> None:
         if not trainer.is_global_zero:
             return
         samples = self.draw(trainer.global_step, epoch)
@@ -156,7 +172,7 @@ class Samples(pl.Callback):
             for logger in trainer.loggers:
                 logger.log_metrics({COPIED: copied}, step=0)
         self.write(trainer, samples)
-        heading = f"samples after epoch {epoch}" if epoch else "untrained"
+        heading = f"samples after {when or f'epoch {epoch}'}" if epoch else "untrained"
         texts = "\n  ".join(one_line(sample.text) for sample in self.few(samples))
         log.info("%s (temperature %g):\n  %s", heading, self.temperature, texts)
 

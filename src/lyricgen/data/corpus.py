@@ -46,6 +46,7 @@ def prepare(
     unit: Unit,
     newline: Newline = "keep",
     lowercase: bool = False,
+    distinct_lines: bool = False,
     max_chars: int | None = None,
 ) -> Corpus:
     r"""Turn a text as it was read into a corpus.
@@ -56,6 +57,7 @@ def prepare(
         unit: ``text`` for one running text, ``line`` for a list of short ones.
         newline: Whether a newline of a running text is kept or becomes a space.
         lowercase: Whether to lower-case the text.
+        distinct_lines: With unit ``line``, whether to keep only the first of equal lines.
         max_chars: The most characters to keep, from the start and counted in the finished text.
             With unit ``line``, whole lines are kept while they fit, their ``\n`` counted.
 
@@ -68,7 +70,11 @@ def prepare(
     """
     _check_settings(unit, newline, max_chars)
     if unit == "line":
-        text = _whole_lines("".join(_composed([text], lowercase)), name, max_chars)
+        lines = "".join(_composed([text], lowercase)).split("\n")
+        kept = [stripped for line in lines if (stripped := line.strip())]
+        if distinct_lines:
+            kept = list(dict.fromkeys(kept))
+        text = _whole_lines(kept, name, max_chars)
     else:
         pieces = prepared_pieces([text], newline=newline, lowercase=lowercase, max_chars=max_chars)
         text = "".join(pieces)
@@ -159,8 +165,7 @@ def _check_settings(unit: str, newline: str, max_chars: int | None) -> None:
         )
 
 
-def _whole_lines(text: str, name: str, max_chars: int | None) -> str:
-    kept = [stripped for line in text.split("\n") if (stripped := line.strip())]
+def _whole_lines(kept: list[str], name: str, max_chars: int | None) -> str:
     if not kept:
         return ""
     text = "\n".join([*kept, ""])

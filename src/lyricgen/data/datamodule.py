@@ -6,7 +6,7 @@ B rows, T time steps, N characters in a part of the corpus.
 import mmap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
@@ -58,6 +58,14 @@ def cut(ids: Tensor, windows: Windows) -> Batch:
     return Batch(inputs, targets, starts, windows.starts_stream, windows.num_characters)
 
 
+class Position(NamedTuple):
+    """Which batches of which epoch are read."""
+
+    epoch: int  # from 0
+    first: int  # batches that have been read before
+    stop: int | None  # the batch to stop before, None for the epoch's end
+
+
 class BatchLoader:
     """The batches of one part, epoch after epoch, in the sampler's order.
 
@@ -65,7 +73,7 @@ class BatchLoader:
         ids: (N,) the part's characters; where they lie, the batches are cut.
         sampler: says which characters make a batch.
         device: where the batches go.
-        position: tells the current epoch, and how many of its batches have been read before.
+        position: tells which batches are to be read.
         mapping: of the file in which the ids lie. Its pages would count as this process's memory
             once they are read, so they are given back from time to time.
     """
@@ -75,7 +83,7 @@ class BatchLoader:
         ids: Tensor,
         sampler: Sampler,
         device: torch.device,
-        position: Callable[[], tuple[int, int]] = lambda: (0, 0),
+        position: Callable[[], Position] = lambda: Position(0, 0, None),
         mapping: mmap.mmap | None = None,
     ) -> None:
         self.ids = _copied(ids, device, mapping) if _fits(ids, device) else ids
@@ -88,10 +96,9 @@ class BatchLoader:
         return len(self._sampler)
 
     def __iter__(self) -> Iterator[Batch]:
-        epoch, first = self.position()
-        rows = 0
-        for index in range(first, len(self._sampler)):
-            windows = self._sampler.windows(epoch, index)
+        position, rows = self.position(), 0
+        for index in range(len(self._sampler))[position.first : position.stop]:
+            windows = self._sampler.windows(position.epoch, index)
             rows += len(windows.starts)
             if rows > FORGET_EVERY:
                 forget_pages(self._mapping)
@@ -133,10 +140,13 @@ class CharacterDataModule(pl.LightningDataModule):
         """Batches in the sampler's order."""
         trainer, part = self._trainer, self.parts["train"]
 
-        def position() -> tuple[int, int]:
+        def position() -> Position:
             # asked with the first batch, when a resumed trainer knows where it is
-            progress = trainer.fit_loop.epoch_loop.batch_progress
-            return trainer.current_epoch, progress.current.ready
+            ready = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+            stop = None
+            if trainer.max_steps > 0:  # the epoch in which they are reached is a shorter one
+                stop = ready + trainer.max_steps - trainer.global_step
+            return Position(trainer.current_epoch, ready, stop)
 
         return BatchLoader(part.ids, self.sampler, self._device, position, part.mapping)
 

@@ -3,8 +3,10 @@
 B batch, T time steps, V vocabulary, E embedding, H hidden size, L layers.
 """
 
+from collections.abc import Callable
 from typing import Annotated, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import Field
@@ -33,7 +35,7 @@ class ModelOptions(Options):
     embedding_size: Size | None
     tie_weights: bool
     dropout: float = Field(ge=0, lt=1)
-    init: Literal["torch", "normal_0.01"]
+    init: Literal["torch", "normal_0.01", "numpy_normal_0.01"]
     output_bias: Literal["zero", "unigram"]
 
 
@@ -125,7 +127,7 @@ class LanguageModel(nn.Module):
             nn.init.uniform_(self.embedding.weight, -(hidden_size**-0.5), hidden_size**-0.5)
             self.output.weight = None  # type: ignore[assignment]
         if options.init == "normal_0.01":
-            self._init_normal()
+            self._init(lambda matrix: torch.normal(0.0, 0.01, matrix.shape))
 
     def forward(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Predict the character after each.
@@ -162,12 +164,26 @@ class LanguageModel(nn.Module):
         with torch.no_grad():
             self.output.bias.copy_((smoothed / smoothed.sum()).log())
 
-    def _init_normal(self) -> None:
-        for parameter in self.parameters():
-            if parameter.dim() > 1:
-                nn.init.normal_(parameter, std=0.01)
-            else:
-                nn.init.zeros_(parameter)
+    def init_from_numpy(self, seed: int) -> None:
+        """Weights N(0, 0.01²) from NumPy's legacy generator, biases 0.
+
+        Drawn one matrix (outputs, inputs) after the other, as they follow each other in the
+        network: of each layer the input's, then the hidden state's, and at last the output
+        layer's. So course code in NumPy draws them from the same seed.
+        """
+        generator = np.random.RandomState(seed)
+        self._init(lambda matrix: torch.from_numpy(0.01 * generator.randn(*matrix.shape)))
+
+    def _init(self, draw: Callable[[Tensor], Tensor]) -> None:
+        """Fill every matrix (outputs, inputs) with what is drawn in its shape, biases with 0."""
+        with torch.no_grad():
+            for module in self.modules():
+                for parameter in module.parameters(recurse=False):
+                    if parameter.dim() == 1:
+                        parameter.zero_()
+                        continue
+                    matrix = parameter.T if getattr(module, "row_vectors", False) else parameter
+                    matrix.copy_(draw(matrix))
         for module in self.modules():
             if isinstance(module, Lstm):
                 module.reset_forget_bias()

@@ -5,7 +5,7 @@ B batch, T time steps, V vocabulary, N parameters.
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -20,6 +20,7 @@ from lyricgen.model.language_model import LanguageModel
 
 CHECKED = 50  # steps after which a loss that is not finite has stopped training
 
+Reduction = Literal["mean", "sum"]
 Schedule = Callable[[optim.Optimizer], dict[str, Any] | None]
 
 
@@ -38,6 +39,8 @@ class LanguageModelModule(pl.LightningModule):
         optimizer: makes the optimizer from the parameters.
         schedule: makes Lightning's description of the learning-rate schedule, or None.
         label_smoothing: share of each target spread over the vocabulary (Szegedy et al. 2016).
+        reduction: whether the loss of a batch is the "mean" over its characters, or their "sum",
+            which gives long batches more weight.
         card: plain values that a checkpoint carries to say what it holds.
         seed: of the dropout.
     """
@@ -48,12 +51,14 @@ class LanguageModelModule(pl.LightningModule):
         optimizer: Callable[[Any], optim.Optimizer],
         schedule: Schedule,
         label_smoothing: float,
+        reduction: Reduction,
         card: dict[str, Any],
         seed: int,
     ) -> None:
         super().__init__()
         self.model = model
         self.label_smoothing = label_smoothing
+        self.reduction: Reduction = reduction
         self.card = card
         self.totals = {part: NatsTotal() for part in ("train", "val", "test")}
         self.gradient_norm_total: Tensor | None = None
@@ -79,7 +84,7 @@ class LanguageModelModule(pl.LightningModule):
             torch.cuda.default_generators[self.device.index or 0].manual_seed(seed)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Mean loss of a batch, in nats per character."""
+        """Loss of a batch, in nats per character, or in nats where it is summed."""
         del batch_idx
         state = None if batch.starts_stream else self._training_state
         logits, state = self.model(batch.inputs, state)
@@ -94,7 +99,8 @@ class LanguageModelModule(pl.LightningModule):
             counted = (targets != IGNORED).to(log_probabilities.dtype)
             spread = -(log_probabilities.mean(-1) * counted).sum()
             loss = (1 - self.label_smoothing) * nats + self.label_smoothing * spread
-        loss = loss / batch.num_characters
+        if self.reduction == "mean":
+            loss = loss / batch.num_characters
         self._losses.append(loss.detach())
         return loss
 
@@ -103,6 +109,8 @@ class LanguageModelModule(pl.LightningModule):
         del outputs, batch, batch_idx
         if len(self._losses) >= CHECKED or self.trainer.is_last_batch:
             self.check_finite()
+        if self.trainer.global_step == self.trainer.max_steps:
+            self.trainer.should_stop = True  # else Lightning would not validate the shorter epoch
 
     def check_finite(self) -> None:
         """Look at the losses since the last look, and at the weights; waits for the device.

@@ -89,6 +89,7 @@ def build_scheduler(
     monitor: str,
     epochs: int,
     steps_per_epoch: int,
+    max_steps: int | None = None,
 ) -> dict[str, Any] | None:
     """Make Lightning's description of a schedule, or None for a constant learning rate.
 
@@ -98,6 +99,7 @@ def build_scheduler(
         monitor: the metric that a plateau is seen in.
         epochs: of the whole run.
         steps_per_epoch: optimizer steps.
+        max_steps: of the whole run, where it may end before its epochs do.
     """
     if isinstance(options, PlateauOptions):
         plateau = optim.lr_scheduler.ReduceLROnPlateau(
@@ -107,7 +109,7 @@ def build_scheduler(
         return {"scheduler": plateau, "monitor": monitor, "frequency": sys.maxsize}
     if isinstance(options, CosineOptions):
         warmup = round(options.warmup_epochs * steps_per_epoch)
-        total = max(epochs * steps_per_epoch, warmup + 1)
+        total = max(min(epochs * steps_per_epoch, max_steps or sys.maxsize), warmup + 1)
 
         def factor(step: int) -> float:
             if step < warmup:

@@ -8,7 +8,7 @@ import torch
 
 from lyricgen.data.parts import Layout
 from lyricgen.data.vocabulary import Vocabulary
-from lyricgen.decoding import continue_texts
+from lyricgen.decoding import Generator, continue_texts, draw_uniforms
 from lyricgen.errors import UserError
 from lyricgen.model.language_model import LanguageModel
 
@@ -41,6 +41,7 @@ class TrainedModel:
         length: int = 50,
         temperature: float = 0.8,
         seed: int = 1,
+        generator: Generator = "torch",
     ) -> list[str]:
         """Continue prefixes in one batch.
 
@@ -50,6 +51,8 @@ class TrainedModel:
             length: new characters at most; a model of lines stops at the end of the line.
             temperature: of the softmax; 0 takes the most probable character each time.
             seed: text number i of a prefix depends on (seed, prefix, i) only, not on the others.
+            generator: where the random numbers come from; with "numpy_reseeded" the i-th of all
+                texts has the seed plus i for its own, see `decoding.draw_uniforms`.
 
         Returns:
             len(prefixes) · count texts, the prefixes included, normalised as the corpus was.
@@ -70,12 +73,15 @@ class TrainedModel:
         prefixes = [self.normalised(prefix) for prefix in prefixes]
         inputs = [self.encode_prefix(prefix) for prefix in prefixes for _ in range(count)]
         stop = int(self.vocabulary.encode("\n")) if self.layout == "lines" else None
+        if generator == "torch":
+            seeds = [_seed(seed, prefix, index) for prefix in prefixes for index in range(count)]
+        else:
+            seeds = list(range(seed, seed + len(inputs)))
         rows = continue_texts(
             self.network,
             inputs,
-            length=length,
             temperature=temperature,
-            seeds=[_seed(seed, prefix, index) for prefix in prefixes for index in range(count)],
+            uniforms=draw_uniforms(generator, seeds, length),
             stop=stop,
         )
         repeated = [prefix for prefix in prefixes for _ in range(count)]
