@@ -1,0 +1,215 @@
+"""How fast lyricgen trains, beside the plain loop; a part of benchmark.py.
+
+lyricgen as a user runs it, with the Trainer, all callbacks, both loggers, samples,
+validation, checkpoints and the progress bar (drawn into nothing), against the plain loop that the
+books teach, one-hot characters into torch.nn.RNN, GRU or LSTM. They take turns in one process.
+
+Equal in both: the training characters and their order (32 rows read side by side, 35 steps at a
+time, the state carried and detached), one layer of 256 units, 1,027 symbols, an output layer with
+weights of its own, float32 on the CPU, the mean cross-entropy, the clipping of the gradient's norm,
+SGD without momentum or weight decay, no dropout, no label smoothing, the epoch's loss added up.
+Different: lyricgen reads an embedding of 256 numbers where the loop multiplies one-hot vectors of
+1,027 (most of the gain), keeps the batch first, takes torch's fused SGD, follows the learning-rate
+schedule in conf/ and records the gradient's norm. What is not named here is as conf/ has it.
+
+All figures are medians over the rounds. Columns:
+- plain loop: the median epoch of a round; lyricgen: likewise, train/chars_per_second as logged;
+- ratio: of these two in the same round; at least: its target;
+- whole fit: lyricgen's training characters over the time of Trainer.fit, so with n-gram counting,
+  samples, validation and checkpoints; it rises with --epochs;
+- outside: share of an epoch's training, up to its validation, outside training_step, backward, and
+  the optimizer's step and zero_grad; at most: its target. Clipping counts as outside, though the
+  plain loop clips too; the second table shows it by itself.
+"""
+
+import gc
+import itertools
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from hydra import compose, initialize_config_dir
+from lightning_fabric.utilities.seed import seed_everything
+from omegaconf import OmegaConf
+from plain_loop import plain_loop
+from rich import box
+from rich.table import Column, Table
+from torch import Tensor
+
+from lyricgen import build
+from lyricgen.build_callbacks import build_callbacks
+from lyricgen.build_trainer import build_trainer
+from lyricgen.callbacks.epoch_log import EpochLog
+from lyricgen.callbacks.samples import Samples
+from lyricgen.config import TrainOptions, parse
+from lyricgen.interruption import Interruption
+from lyricgen.model.module import LanguageModelModule
+from lyricgen.run import Run
+from lyricgen.train import CONFIG_DIRECTORY
+
+SYMBOLS = 1027
+TARGETS = {"rnn": 1.1, "gru": 1.15, "lstm": 1.6}  # lyricgen's speed over the plain loop's
+OUTSIDE_TARGET = 0.10
+PARTS = ("forward", "backward", "optimizer", "clipping", "rest")  # of a training step
+
+# what the tables show, by the names in take_turn, and how
+SPEEDS = {"plain loop": ",.0f", "lyricgen": ",.0f", "ratio": ".2f", "at least": ".2f"}
+SPEEDS |= {"whole fit": ",.0f", "outside": ".1%", "at most": ".0%"}
+STEP = dict.fromkeys((*PARTS, "step"), ".2f")
+BESIDE = {"validation": ",.0f", "sampling": ",.0f", "one checkpoint, ms": ".1f"}
+
+
+def training(cells: list[str], rounds: int, epochs: int, directory: Path) -> list[Table]:
+    text = directory / "text.txt"
+    text.write_text(zipf_text(20_000), encoding="utf-8")
+    turns: dict[str, list[dict[str, float]]] = {cell: [] for cell in cells}
+    for number, cell in itertools.product(range(rounds + 1), cells):
+        run = directory / f"{number}_{cell}"
+        run.mkdir()
+        turn = take_turn(compose_options(cell, text, epochs if number else 1), run)
+        if number:
+            turns[cell].append(turn)
+        stage = f"round {number} of {rounds}" if number else "warm-up"
+        speeds = f"plain loop {turn['plain loop']:,.0f}, lyricgen {turn['lyricgen']:,.0f}"
+        print(f"{cell}, {stage}: {speeds} characters a second", file=sys.stderr, flush=True)
+
+    def shown(cell: str, name: str, form: str) -> str:
+        return format(median(turn[name] for turn in turns[cell]), form)
+
+    def rows(forms: dict[str, str]) -> list[list[str]]:
+        return [[cell, *(shown(cell, *item) for item in forms.items())] for cell in cells]
+
+    beside = [[item[0], *(shown(cell, *item) for cell in cells)] for item in BESIDE.items()]
+    return [
+        make_table("training, characters a second", SPEEDS, rows(SPEEDS)),
+        make_table("a training step of lyricgen, ms", STEP, rows(STEP)),
+        make_table("beside training, characters a second", cells, beside),
+    ]
+
+
+def take_turn(options: TrainOptions, directory: Path) -> dict[str, float]:
+    gc.collect()  # nothing of earlier turns is left to be cleaned up in this one
+    seed_everything(options.seed, verbose=False)
+    corpus = build.build_corpus(options.data)
+    datamodule = build.build_datamodule(options, corpus)
+    network = build.build_network(options, datamodule)
+    module = build.build_module(options, datamodule, network)
+    module.__class__ = _TimedModule  # the very object that a user trains, with clocks
+    module.seconds = seconds = Counter()
+    run = Run(directory)
+    callbacks = build_callbacks(options, datamodule, network, corpus, run, Interruption())
+    trainer = build_trainer(options, datamodule, run, callbacks)
+    samples = next(each for each in trainer.callbacks if isinstance(each, Samples))
+    epoch_log = next(each for each in trainer.callbacks if isinstance(each, EpochLog))
+
+    plain = plain_loop(options, datamodule.parts["train"].ids.long(), len(datamodule.vocabulary))
+    with timed(seconds, "fit"):
+        trainer.fit(module, datamodule)
+    with timed(seconds, "checkpoint"):
+        trainer.save_checkpoint(directory / "timed.ckpt")
+    with timed(seconds, "sampling"):
+        drawn = samples.draw(trainer.global_step, trainer.current_epoch)
+
+    seconds["rest"] = seconds["step"] - sum(seconds[part] for part in PARTS[:-1])
+    lyricgen = median(row["train/chars_per_second"] for row in epoch_log.rows)
+    sampled = sum(len(sample.text) - len(sample.prefix) for sample in drawn)
+    epochs = len(epoch_log.rows)
+    return {
+        "plain loop": plain,
+        "lyricgen": lyricgen,
+        "ratio": lyricgen / plain,
+        "at least": TARGETS[options.cell.kind],
+        "whole fit": epochs * module.totals["train"].characters / seconds["fit"],
+        "outside": (seconds["clipping"] + seconds["rest"]) / seconds["step"],
+        "at most": OUTSIDE_TARGET,
+        **{name: 1000 * seconds[name] / trainer.global_step for name in STEP},
+        "validation": epochs * module.totals["val"].characters / seconds["validation"],
+        "sampling": sampled / seconds["sampling"],
+        "one checkpoint, ms": 1000 * seconds["checkpoint"],
+    }
+
+
+def make_table(title: str, names: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
+    columns = [Column(name, justify="right") for name in names]
+    table = Table("", *columns, title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+@contextmanager
+def timed(seconds: Counter[str], name: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[name] += time.perf_counter() - start
+
+
+class _TimedModule(LanguageModelModule):
+    """Adds up seconds in the module's hooks: one more callback would slow every hook."""
+
+    def on_train_epoch_start(self) -> None:
+        super().on_train_epoch_start()
+        self._since = time.perf_counter()
+
+    def on_validation_start(self) -> None:
+        self._lap("step")
+
+    def on_validation_epoch_end(self) -> None:
+        self._lap("validation")
+
+    def _lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.seconds[name] += now - self._since
+        self._since = now
+
+    def training_step(self, *arguments: Any) -> Tensor:
+        with timed(self.seconds, "forward"):
+            return super().training_step(*arguments)
+
+    def optimizer_zero_grad(self, *arguments: Any) -> None:
+        with timed(self.seconds, "optimizer"):
+            super().optimizer_zero_grad(*arguments)
+
+    def backward(self, *arguments: Any) -> None:
+        with timed(self.seconds, "backward"):
+            super().backward(*arguments)
+
+    def configure_gradient_clipping(self, *arguments: Any, **options: Any) -> None:
+        with timed(self.seconds, "clipping"):
+            super().configure_gradient_clipping(*arguments, **options)
+        self._clipped = time.perf_counter()
+
+    def optimizer_step(self, *arguments: Any) -> None:
+        super().optimizer_step(*arguments)  # the four above, then the update
+        self.seconds["optimizer"] += time.perf_counter() - self._clipped
+
+
+def compose_options(cell: str, text: Path, epochs: int) -> TrainOptions:
+    """The options in conf/, with what makes both arms do the same."""
+    overrides = f"""
+        cell={cell} depth=shallow layers=1 hidden_size=256 loss.label_smoothing=0
+        model.input=embedding model.embedding_size=256 model.tie_weights=false model.dropout=0
+        optimizer=sgd optimizer.momentum=0 optimizer.weight_decay=0
+        sampler=consecutive sampler.drop_last=true data=text data.batch_size=32 data.num_steps=35
+        data.val_fraction=0.1 data.test_fraction=0.1
+        trainer=cpu trainer.gradient_clip_val=1 trainer.max_epochs={epochs}
+    """.split()
+    with initialize_config_dir(str(CONFIG_DIRECTORY), version_base="1.3"):
+        config = compose("train", [*overrides, f"data.path='{text}'"])
+    values: Any = OmegaConf.to_container(config, resolve=True)
+    return parse(values)
+
+
+def zipf_text(length: int) -> str:
+    """A text of SYMBOLS distinct characters, the k-th of them drawn 1/k as often as the first."""
+    generator = np.random.default_rng(1)
+    shares = 1 / np.arange(1, SYMBOLS + 1)
+    drawn = generator.choice(SYMBOLS, length - SYMBOLS, p=shares / shares.sum())
+    ranks = generator.permutation(np.concatenate([np.arange(SYMBOLS), drawn]))
+    return "".join(chr(0x4E00 + rank) for rank in ranks)
