@@ -50,7 +50,7 @@ SAMPLERS = {
     "lines": ("data=dino", "data.max_chars=700"),
 }
 VARIATIONS: tuple[tuple[tuple[str, ...], ...], ...] = (
-    (("cell=rnn",), ("cell=gru",), ("cell=lstm",)),
+    (("cell=rnn",), ("cell=gru",), ("cell=lstm",), ("cell=gru_scratch",), ("cell=lstm_scratch",)),
     ((), ("layers=2", "depth.dropout=0.2"), ("depth=deep", "layers=2")),
     (("scheduler=none",), ("scheduler=cosine",), ("scheduler=plateau", "scheduler.patience=0")),
     ((), (), ("trainer.precision=64-true",), ("trainer.precision=bf16-mixed",)),

@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lyricgen.model.cells import CELLS, CellOptions, GruOptions, LstmOptions, RnnOptions, State
+from lyricgen.model.cells import CELLS, CellOptions, GruOptions, LstmOptions, RnnOptions
 from lyricgen.model.language_model import DepthOptions, RecurrentStack
+from lyricgen.model.recurrence import State
 
 Floats = npt.NDArray[np.float64]
 # (input, hidden state, cell state, weights by torch's names) -> hidden state, cell state
@@ -130,7 +131,7 @@ def same(left: Tensor, right: Tensor | Floats) -> None:
 @ALL
 @pytest.mark.parametrize("carried", [False, True], ids=["zero", "carried"])
 def test_a_cell_equals_torchs_layer(options: CellOptions, carried: bool) -> None:
-    cell = CELLS[options.kind](options, E, H).double()  # type: ignore[arg-type]
+    cell = CELLS[options.kind](options, E, H).double()
     layer = layer_like(options, E, 1).double()
     layer.load_state_dict(cell.state_dict())
     state = a_state(options, 1, torch.Generator().manual_seed(1)) if carried else None

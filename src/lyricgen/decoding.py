@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lyricgen.model.cells import State
 from lyricgen.model.language_model import LanguageModel
+from lyricgen.model.recurrence import State
 
 Generator = Literal["torch", "numpy_reseeded"]
 

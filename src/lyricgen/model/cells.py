@@ -1,7 +1,7 @@
-"""The recurrences: each takes (B, T, input) and a state, and gives (B, T, H) and the next state.
+"""The recurrences, torch's own layers, and the table of all.
 
-A cell is one layer; the stack of them is `language_model.RecurrentStack`. B batch, T time steps,
-H hidden size, L layers.
+A cell is one layer; the stack of them is `language_model.RecurrentStack`. The ones written out
+stand in `scratch.py`. B batch, T time steps, H hidden size.
 """
 
 from typing import Annotated, Literal
@@ -10,10 +10,16 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from lyricgen.model.recurrence import Cell, State
+from lyricgen.model.scratch import (
+    GruScratch,
+    GruScratchOptions,
+    LstmScratch,
+    LstmScratchOptions,
+    RnnScratch,
+    RnnScratchOptions,
+)
 from lyricgen.options import Options
-
-# (L, B, H) tensors: the hidden state alone, or hidden and cell state for an LSTM
-State = tuple[Tensor, ...]
 
 
 class RnnOptions(Options):
@@ -36,10 +42,18 @@ class LstmOptions(Options):
     forget_bias: float | None
 
 
-CellOptions = Annotated[RnnOptions | GruOptions | LstmOptions, Field(discriminator="kind")]
+CellOptions = Annotated[
+    RnnOptions
+    | GruOptions
+    | LstmOptions
+    | RnnScratchOptions
+    | GruScratchOptions
+    | LstmScratchOptions,
+    Field(discriminator="kind"),
+]
 
 
-class Rnn(nn.RNN):
+class Rnn(nn.RNN, Cell):
     """An Elman network (Elman 1990): H = tanh(X W_xh + H W_hh + b), torch's own layer."""
 
     def __init__(self, options: RnnOptions, input_size: int, hidden_size: int) -> None:
@@ -56,7 +70,7 @@ class Rnn(nn.RNN):
         return output, (hidden,)
 
 
-class Gru(nn.GRU):
+class Gru(nn.GRU, Cell):
     """Gated recurrent units, torch's own layer: the reset gate acts after the matrix product.
 
     Cho et al. 2014 apply it before; see torch.nn.GRU.
@@ -72,7 +86,7 @@ class Gru(nn.GRU):
         return output, (hidden,)
 
 
-class Lstm(nn.LSTM):
+class Lstm(nn.LSTM, Cell):
     """Long short-term memory with forget gates (Gers et al. 2000), torch's own layer.
 
     A positive initial bias of the forget gate lets a new network remember (Jozefowicz et al.
@@ -82,9 +96,9 @@ class Lstm(nn.LSTM):
     def __init__(self, options: LstmOptions, input_size: int, hidden_size: int) -> None:
         super().__init__(input_size, hidden_size, batch_first=True)
         self.forget_bias = options.forget_bias
-        self.reset_forget_bias()
+        self.set_chosen_biases()
 
-    def reset_forget_bias(self) -> None:
+    def set_chosen_biases(self) -> None:
         """Set the forget gate's bias: the second quarter of torch's two biases, which add up."""
         if self.forget_bias is None:
             return
@@ -102,4 +116,11 @@ class Lstm(nn.LSTM):
         return output, (hidden, cell)
 
 
-CELLS: dict[str, type[Rnn] | type[Gru] | type[Lstm]] = {"rnn": Rnn, "gru": Gru, "lstm": Lstm}
+CELLS: dict[str, type[Cell]] = {
+    "rnn": Rnn,
+    "gru": Gru,
+    "lstm": Lstm,
+    "rnn_scratch": RnnScratch,
+    "gru_scratch": GruScratch,
+    "lstm_scratch": LstmScratch,
+}

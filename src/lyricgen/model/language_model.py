@@ -13,7 +13,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from lyricgen.errors import UserError
-from lyricgen.model.cells import CELLS, CellOptions, Lstm, State
+from lyricgen.model.cells import CELLS, CellOptions
+from lyricgen.model.recurrence import Cell, State
 from lyricgen.options import Options
 
 # Limits that only a mistake or a hostile file goes past.
@@ -69,14 +70,14 @@ class RecurrentStack(nn.Module):
     ) -> None:
         super().__init__()
         build = CELLS[cell.kind]
+        self.takes_ids = build.takes_ids
         self.residual = depth.residual
         self.dropout = nn.Dropout(depth.dropout)
         sizes = [input_size] + [hidden_size] * (layers - 1)
-        blocks = [build(cell, size, hidden_size) for size in sizes]  # type: ignore[arg-type]
-        self.blocks = nn.ModuleList(blocks)
+        self.blocks = nn.ModuleList([build(cell, size, hidden_size) for size in sizes])
 
     def forward(self, inputs: Tensor, state: State | None) -> tuple[Tensor, State]:
-        """Read (B, T, input) from a state of (L, B, H) tensors, or from zero."""
+        """Read (B, T, input), or ids (B, T) if it takes them, from (L, B, H) tensors or zero."""
         states = []
         output = inputs
         for layer, block in enumerate(self.blocks):
@@ -139,11 +140,13 @@ class LanguageModel(nn.Module):
         Returns:
             Logits (B, T, V) and the state after the last character.
         """
-        if self.embedding is None:
+        if self.embedding is not None:
+            features = self.dropout(self.embedding(inputs))  # (B, T, E)
+        elif self.recurrence.takes_ids:
+            features = inputs
+        else:
             one_hot = F.one_hot(inputs, self.vocabulary_size + 1)[..., : self.vocabulary_size]
             features = one_hot.to(self.output.bias.dtype)  # (B, T, V), zeros for the start
-        else:
-            features = self.dropout(self.embedding(inputs))  # (B, T, E)
         hidden, state = self.recurrence(features, state)  # (B, T, H)
         return F.linear(self.dropout(hidden), self.output_weight, self.output.bias), state
 
@@ -185,5 +188,5 @@ class LanguageModel(nn.Module):
                     matrix = parameter.T if getattr(module, "row_vectors", False) else parameter
                     matrix.copy_(draw(matrix))
         for module in self.modules():
-            if isinstance(module, Lstm):
-                module.reset_forget_bias()
+            if isinstance(module, Cell):
+                module.set_chosen_biases()

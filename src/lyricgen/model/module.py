@@ -15,8 +15,8 @@ from torch import Tensor, optim
 from lyricgen.data.datamodule import IGNORED, Batch
 from lyricgen.errors import UserError
 from lyricgen.metrics import NatsTotal
-from lyricgen.model.cells import State
 from lyricgen.model.language_model import LanguageModel
+from lyricgen.model.recurrence import State
 
 CHECKED = 50  # steps after which a loss that is not finite has stopped training
 

@@ -60,8 +60,11 @@ def _copy_characters(new: Tensor, old: Tensor, to: Tensor, origin: Tensor, dimen
 def _vocabulary_dimension(name: str, network: LanguageModel) -> int | None:
     if name in {"embedding.weight", "output.weight", "output.bias"}:
         return 0
-    one_hot = network.architecture.model.input == "one_hot"
-    return 1 if one_hot and name == "recurrence.blocks.0.weight_ih_l0" else None
+    if network.architecture.model.input == "embedding":
+        return None
+    # torch's layers hold a column for each character, the ones written out a row
+    columns, rows = "recurrence.blocks.0.weight_ih_l0", "recurrence.blocks.0.input_weight"
+    return {columns: 1, rows: 0}.get(name)
 
 
 def _described(architecture: Architecture) -> dict[str, object]:
