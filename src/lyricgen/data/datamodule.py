@@ -93,11 +93,13 @@ class BatchLoader:
         self.position = position
 
     def __len__(self) -> int:
-        return len(self._sampler)
+        """Batches in the current epoch, those read before included."""
+        stop = self.position().stop
+        return len(self._sampler) if stop is None else min(len(self._sampler), stop)
 
     def __iter__(self) -> Iterator[Batch]:
         position, rows = self.position(), 0
-        for index in range(len(self._sampler))[position.first : position.stop]:
+        for index in range(position.first, len(self)):
             windows = self._sampler.windows(position.epoch, index)
             rows += len(windows.starts)
             if rows > FORGET_EVERY:

@@ -185,7 +185,8 @@ class LanguageModel(nn.Module):
                     if parameter.dim() == 1:
                         parameter.zero_()
                         continue
-                    matrix = parameter.T if getattr(module, "row_vectors", False) else parameter
+                    transposed = isinstance(module, Cell) and module.row_vectors
+                    matrix = parameter.T if transposed else parameter
                     matrix.copy_(draw(matrix))
         for module in self.modules():
             if isinstance(module, Cell):

@@ -21,6 +21,8 @@ class Cell(nn.Module):
     # whether int64 character ids (B, T) are read as the one-hot vectors that they stand for, and
     # V, the start of a line, as the zero vector
     takes_ids: ClassVar[bool] = False
+    # whether its matrices are (inputs, outputs), to be multiplied by row vectors
+    row_vectors: ClassVar[bool] = False
 
     def set_chosen_biases(self) -> None:
         """Set the initial biases that are options of the cell, however the others are drawn."""

@@ -43,6 +43,7 @@ class ScratchCell(Cell):
 
     gates: ClassVar[int]
     takes_ids = True
+    row_vectors = True
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__()

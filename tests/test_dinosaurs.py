@@ -1,0 +1,316 @@
+"""The dinosaur names of the deep-learning course, held against the digits that it prints."""
+
+import csv
+import json
+import math
+import os
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers import TensorBoardLogger
+from tensorboard.backend.event_processing import plugin_event_accumulator
+from torch import Tensor, optim
+from torch.utils.data import DataLoader
+
+from lyricgen.callbacks.smoothed_loss import NAME, SmoothedLoss
+from lyricgen.data.datamodule import Batch
+from lyricgen.decoding import continue_texts, draw_uniforms
+from lyricgen.model.language_model import LanguageModel
+from lyricgen.model.module import LanguageModelModule
+from tests.conftest import TINY, Finished, Train
+from tests.test_language_model import architecture
+from tests.test_resume import same_weights, send, stop_at, weights
+
+SYMBOLS, HIDDEN = 27, 100
+
+NAMES = {
+    1: "Nkzxwtdmfqoeyhsqwasjkjvu Kneb Kzxwtdmfqoeyhsqwasjkjvu Neb Zxwtdmfqoeyhsqwasjkjvu Eb "
+    "Xwtdmfqoeyhsqwasjkjvu",
+    2001: "Liusskeomnolxeros Hmdaairus Hytroligoraurus Lecalosapaus Xusicikoraurus "
+    "Abalpsamantisaurus Tpraneronxeros",
+}
+
+
+def network(numbers: np.random.RandomState) -> LanguageModel:
+    """The course's network with weights drawn in the course's order."""
+    model = LanguageModel(
+        architecture(
+            {"kind": "rnn_scratch"},
+            vocabulary_size=SYMBOLS,
+            hidden_size=HIDDEN,
+            input="one_hot",
+        )
+    ).double()
+    (block,) = model.recurrence.blocks
+    shapes = [(HIDDEN, SYMBOLS), (HIDDEN, HIDDEN), (SYMBOLS, HIDDEN), (HIDDEN, 1), (SYMBOLS, 1)]
+    wax, waa, wya, b, by = (torch.from_numpy(numbers.randn(*shape)) for shape in shapes)
+    with torch.no_grad():
+        block.input_weight.copy_(wax.T)
+        block.hidden_weight.copy_(waa.T)
+        block.bias.copy_(b[:, 0])
+        model.output.weight.copy_(wya)
+        model.output.bias.copy_(by[:, 0])
+    return model
+
+
+class Gradients(pl.Callback):
+    """Keeps the loss, and the gradients as the optimizer has taken them: clipped."""
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, *_: Any) -> None:
+        self.of = {name: p.grad.clone() for name, p in pl_module.model.named_parameters()}
+        self.loss = float(outputs["loss"])
+
+
+@pytest.mark.filterwarnings(
+    "ignore:.*treespec.*is deprecated", "ignore:You defined a `validation_step`"
+)
+def test_one_step_gives_the_courses_gradients() -> None:
+    numbers = np.random.RandomState(1)
+    before = torch.from_numpy(numbers.randn(HIDDEN, 1))
+    module = LanguageModelModule(
+        network(numbers),
+        partial(optim.SGD, lr=0.01),
+        lambda _: None,
+        label_smoothing=0.0,
+        reduction="sum",
+        card={},
+        seed=1,
+    )
+    module._training_state = (before.T[None],)  # (1, 1, H)
+    inputs, targets = torch.tensor([[12, 3, 5, 11, 22, 3]]), torch.tensor([[4, 14, 11, 22, 25, 26]])
+    batch = Batch(inputs, targets, torch.zeros(1, dtype=torch.int64), False, 6)
+    seen = Gradients()
+    pl.Trainer(
+        max_epochs=1, accelerator="cpu", precision="64-true", logger=False, callbacks=[seen],
+        gradient_clip_val=5.0, gradient_clip_algorithm="value", enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False,
+    ).fit(module, DataLoader([batch], batch_size=None))  # type: ignore[arg-type]  # fmt: skip
+    assert seen.loss == pytest.approx(126.50397572165345, abs=1e-10)
+    from_input = seen.of["recurrence.blocks.0.input_weight"].T  # (H, V)
+    from_hidden = seen.of["recurrence.blocks.0.hidden_weight"].T  # (H, H)
+    assert float(from_hidden[1, 2]) == pytest.approx(0.19470931534725341, rel=1e-12)
+    assert int(from_input.numpy().argmax()) == 93  # the first of several that are clipped
+    assert float(seen.of["output.weight"][1, 2]) == pytest.approx(-0.007773876032004315, rel=1e-12)
+    assert float(seen.of["recurrence.blocks.0.bias"][4]) == pytest.approx(-0.06809825, abs=5e-9)
+    assert float(seen.of["output.bias"][1]) == pytest.approx(0.01538192, abs=5e-9)
+    assert float(module._training_state[0][0, 0, 4]) == pytest.approx(-1.0, abs=1e-8)
+    assert max(float(gradient.abs().max()) for gradient in seen.of.values()) == 5.0  # clipped
+
+
+def test_one_name_is_drawn_as_in_the_course() -> None:
+    model = network(np.random.RandomState(2))
+    uniforms = draw_uniforms("numpy_reseeded", [0], 50)
+    start = torch.tensor([SYMBOLS])
+    [drawn] = continue_texts(model, [start], temperature=1.0, uniforms=uniforms)
+    printed = (
+        "12 17 24 14 13 9 10 22 24 6 13 11 12 6 21 15 21 14 3 2 1 21 18 24 7 25 6 25 18 10 16 2 3 "
+        "8 15 12 11 7 1 12 10 2 7"
+    )
+    # The course prints seven more. With weights this large a difference of 1e-16 grows to 1 within
+    # 40 characters: in arithmetic of 60 digits the next one is 3, where the course has 7.
+    assert drawn[:43] == [int(number) for number in printed.split()]
+    assert len(drawn) == 50
+
+
+def courses_file() -> None:
+    folder = os.environ.get("LYRICGEN_DATA")
+    if folder is None or not (Path(folder) / "dinos.txt").is_file():
+        pytest.skip("LYRICGEN_DATA does not name the folder of dinos.txt")
+
+
+def smoothed(directory: Path | None) -> dict[int, float]:
+    assert directory is not None
+    with (directory / "steps.csv").open(encoding="utf-8") as stream:
+        return {int(row["step"]): float(row["smoothed_loss"]) for row in csv.DictReader(stream)}
+
+
+def metrics(run: Finished) -> list[dict[str, str]]:
+    assert run.directory is not None
+    with (run.directory / "metrics.csv").open(encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def names_drawn(run: Finished, step: int) -> list[str]:
+    assert run.directory is not None
+    texts = map(json.loads, (run.directory / "samples.jsonl").read_text("utf-8").splitlines())
+    return [
+        text["text"].capitalize()
+        for text in texts
+        if text["step"] == step and text["strategy"] == "temperature 1"
+    ]
+
+
+@pytest.mark.slow
+def test_the_courses_digits_and_names(train: Train) -> None:
+    courses_file()
+    run = train("experiment=notebook/dino_exact")
+    assert run.status == 0, run.err
+    losses = smoothed(run.directory)
+    assert list(losses) == list(range(1, 3501))
+    assert losses[1] == pytest.approx(23.087336085484605, rel=1e-10)
+    assert losses[2001] == pytest.approx(27.884160491415773, rel=1e-10)
+    for step, names in NAMES.items():
+        assert names_drawn(run, step) == names.split()
+    rows = metrics(run)
+    assert [int(row["step"]) for row in rows] == [1536, 3072, 3500]
+    for row in rows:
+        assert float(row["train/smoothed_loss"]) == losses[int(row["step"])]
+
+
+def test_the_courses_first_step(train: Train) -> None:
+    courses_file()
+    run = train("experiment=notebook/dino_exact", "trainer.max_steps=2")
+    assert smoothed(run.directory)[1] == pytest.approx(23.087336085484605, rel=1e-10)
+    assert names_drawn(run, 1) == NAMES[1].split()
+
+
+# What the recipe is made of
+
+
+def test_smoothed_loss_of_every_step(tmp_path: Path) -> None:
+    losses = [3.0, 2.5, 4.0, 1.0]
+    logger = TensorBoardLogger(tmp_path, name="", version="")
+    trainer: Any = pl.Trainer(accelerator="cpu", logger=logger, enable_checkpointing=False)
+    for start in (None, 7.0):
+        callback = SmoothedLoss(tmp_path / f"{start}.csv", decay=0.9, start=start)
+        expected, value = [], 3.0 if start is None else start
+        for step, loss in enumerate(losses, start=1):
+            value = 0.9 * value + 0.1 * loss
+            expected.append(value)
+            outputs = {"loss": torch.tensor(loss, dtype=torch.float64)}
+            trainer.fit_loop.epoch_loop.automatic_optimization.optim_progress.optimizer.step.total.completed = step  # noqa: E501
+            trainer.fit_loop.epoch_loop.batch_progress.is_last_batch = step == len(losses)
+            callback.on_train_batch_end(trainer, pl.LightningModule(), outputs)
+        with (tmp_path / f"{start}.csv").open(encoding="utf-8") as stream:
+            rows = list(csv.DictReader(stream))
+        assert [float(row["loss"]) for row in rows] == losses
+        assert [float(row["smoothed_loss"]) for row in rows] == pytest.approx(expected, rel=1e-14)
+        callback.on_train_epoch_end(trainer, pl.LightningModule())
+        assert float(trainer.callback_metrics[NAME]) == callback.value == float(
+            rows[-1]["smoothed_loss"]
+        )  # fmt: skip
+    logger.save()
+    events = plugin_event_accumulator.EventAccumulator(
+        str(tmp_path), size_guidance={"tensors": 0}, tensor_size_guidance={"scalars": 0}
+    ).Reload()
+    drawn = [float(event.tensor_proto.float_val[0]) for event in events.Tensors(NAME)]
+    assert drawn[-4:] == pytest.approx(expected, rel=1e-6)
+
+
+SHORT = (*TINY, "data.max_chars=800", "callbacks.checkpoint.every_n_steps=4")
+WATCHED = ("callbacks.smoothed_loss.enabled=true", "callbacks.samples.steps=[3,21]")
+
+
+def test_steps_end_a_run_within_an_epoch(train: Train) -> None:
+    """15 batches an epoch: the run ends as if the second epoch had six."""
+    longer = train(*SHORT, "scheduler=none")
+    run = train(*SHORT, "scheduler=none", "trainer.max_steps=21", "trainer.max_epochs=9")
+    assert run.status == 0, run.err
+    assert run.directory is not None
+    rows = metrics(run)
+    assert [(int(row["epoch"]), int(row["step"])) for row in rows] == [(1, 15), (2, 21)]
+    assert all(math.isfinite(float(row["val/loss"])) for row in rows)
+    assert metrics(longer)[0]["val/loss"] == rows[0]["val/loss"]
+    saved = torch.load(run.directory / "checkpoints/last.ckpt", weights_only=True)
+    assert saved["global_step"] == 21
+    again = train(f"resume={run.directory}")
+    assert "its trainer.max_steps are made" in again.out
+
+
+def test_a_run_that_steps_end_is_resumed_exactly(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = (*SHORT, *WATCHED, "trainer.max_steps=21", "scheduler=cosine")
+    whole = train(*options)
+    for step in (10, 17):
+        with monkeypatch.context() as patch:
+            stop_at(patch, step, send(15))
+            stopped = train(*options)
+        assert stopped.status == 143
+        assert stopped.directory is not None
+        assert train(f"resume={stopped.directory}").status == 0
+        assert same_weights(weights(whole.directory), weights(stopped.directory))
+        assert smoothed(stopped.directory) == smoothed(whole.directory)
+        assert list(smoothed(stopped.directory)) == list(range(1, 22))
+        assert whole.directory is not None
+        name = "samples.jsonl"
+        assert (stopped.directory / name).read_bytes() == (whole.directory / name).read_bytes()
+
+
+def test_samples_after_single_steps(train: Train) -> None:
+    run = train(*SHORT, "callbacks.samples.steps=[2,15]", "callbacks.samples.every_n_epochs=1")
+    assert run.directory is not None
+    texts = map(json.loads, (run.directory / "samples.jsonl").read_text("utf-8").splitlines())
+    steps = [text["step"] for text in texts]
+    assert list(dict.fromkeys(steps)) == [0, 2, 15, 30]
+    assert steps.count(2) == steps.count(15) == steps.count(30)  # not twice after step 15
+    only = train(*SHORT, "callbacks.samples.steps=[2]", "callbacks.samples.every_n_epochs=0")
+    assert only.directory is not None
+    texts = map(json.loads, (only.directory / "samples.jsonl").read_text("utf-8").splitlines())
+    assert next(texts)["step"] == 2
+
+
+def test_numpys_generator_draws_the_initial_weights_as_course_code_does() -> None:
+    def of(cell: dict[str, Any], **options: Any) -> dict[str, Tensor]:
+        model = LanguageModel(architecture(cell, input="one_hot", **options)).double()
+        model.init_from_numpy(1)
+        return model.state_dict()
+
+    np.random.seed(1)
+    wax, waa, wya = (0.01 * np.random.randn(*shape) for shape in ((4, 5), (4, 4), (5, 4)))
+    scratch = of({"kind": "rnn_scratch"})
+    assert np.array_equal(scratch["recurrence.blocks.0.input_weight"].T.numpy(), wax)
+    assert np.array_equal(scratch["recurrence.blocks.0.hidden_weight"].T.numpy(), waa)
+    assert np.array_equal(scratch["output.weight"].numpy(), wya)
+    library = of({"kind": "rnn", "nonlinearity": "tanh"})
+    assert np.array_equal(library["recurrence.blocks.0.weight_ih_l0"].numpy(), wax)
+    assert np.array_equal(library["recurrence.blocks.0.weight_hh_l0"].numpy(), waa)
+    for state in (scratch, library):
+        assert all(not tensor.any() for tensor in state.values() if tensor.dim() == 1)
+    forgetful = of({"kind": "lstm_scratch", "forget_bias": 1.0})
+    assert forgetful["recurrence.blocks.0.bias"].tolist() == [0.0] * 4 + [1.0] * 4 + [0.0] * 8
+
+
+def test_a_summed_loss_has_the_gradient_of_all_characters() -> None:
+    """Its gradient is that of the mean times the characters of the batch."""
+    batch = Batch(
+        torch.tensor([[0, 1, 2], [3, 4, 0]]),
+        torch.tensor([[1, 2, 3], [4, 0, -100]]),
+        torch.zeros(2, dtype=torch.int64),
+        True,
+        5,
+    )
+    gradients = {}
+    for reduction in ("mean", "sum"):
+        torch.manual_seed(0)
+        module = LanguageModelModule(
+            LanguageModel(architecture("rnn")).double(),
+            partial(optim.SGD, lr=0.1),
+            lambda _: None,
+            label_smoothing=0.1,
+            reduction=reduction,  # type: ignore[arg-type]
+            card={},
+            seed=1,
+        )
+        module.training_step(batch, 0).backward()
+        gradients[reduction] = [parameter.grad for parameter in module.model.parameters()]
+        assert module.totals["train"].characters == 5
+    for mean, total in zip(gradients["mean"], gradients["sum"], strict=True):
+        torch.testing.assert_close(5 * mean, total, rtol=1e-12, atol=0)
+
+
+def test_equal_lines_are_kept_once(train: Train, tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("Ab\ncd\nAB\n cd \nef\n" * 9, "utf-8")
+    options = (*TINY, "data=text", "data.path=names.txt", "data.unit=line", "data.lowercase=true")
+    run = train(*options, "data.distinct=true", "data.batch_size=1", "data.val_fraction=0",
+                "data.test_fraction=0")  # fmt: skip
+    assert run.status == 0, run.err
+    assert "text: 9 characters" in run.out.replace("names.txt", "text")
+    refused = train(*TINY, "data.distinct=true")
+    assert refused.status == 2
+    assert "data.distinct=true keeps each line once: it needs data.unit=line" in refused.err
