@@ -1,5 +1,7 @@
 """The training loop that the books teach, which lyricgen's speed is held against.
 
+One-hot characters into torch's layer, or step by step into torch's cell, and a dense layer on top.
+
 B rows read side by side, T time steps, V symbols, H hidden size, N characters of the text.
 """
 
@@ -12,7 +14,15 @@ from torch import Tensor, nn
 
 from lyricgen.config import TrainOptions
 
-PLAIN = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
+PLAIN: dict[str, type[nn.RNNBase | nn.RNNCellBase]] = {
+    "rnn": nn.RNN,
+    "gru": nn.GRU,
+    "lstm": nn.LSTM,
+    "rnn_scratch": nn.RNNCell,
+    "gru_scratch": nn.GRUCell,
+    "lstm_scratch": nn.LSTMCell,
+}
+State = Tensor | tuple[Tensor, Tensor] | None
 
 
 def plain_loop(options: TrainOptions, ids: Tensor, symbols: int) -> float:
@@ -30,7 +40,7 @@ def plain_loop(options: TrainOptions, ids: Tensor, symbols: int) -> float:
         for first in range(0, rows.shape[1] - steps, steps):
             inputs = rows[:, first : first + steps].T  # (T, B)
             targets = rows[:, first + 1 : first + steps + 1].T.flatten()  # (T·B,)
-            hidden, state = cell(F.one_hot(inputs, symbols).float(), state)  # (T, B, H)
+            hidden, state = read(cell, F.one_hot(inputs, symbols).float(), state)  # (T, B, H)
             lstm = isinstance(state, tuple)
             state = (state[0].detach(), state[1].detach()) if lstm else state.detach()
             loss = F.cross_entropy(output(hidden).flatten(0, 1), targets)
@@ -42,3 +52,14 @@ def plain_loop(options: TrainOptions, ids: Tensor, symbols: int) -> float:
         characters = (rows.shape[1] - 1) // steps * steps * batch_size
         speeds.append(characters / (time.perf_counter() - start))
     return median(speeds)
+
+
+def read(cell: nn.Module, features: Tensor, state: State) -> tuple[Tensor, State]:
+    """Give features (T, B, V) to a layer as they are, or to a cell step by step."""
+    if isinstance(cell, nn.RNNBase):
+        return cell(features, state)
+    outputs = []
+    for step in features:
+        state = cell(step, state)  # (B, H), of an LSTM two of them
+        outputs.append(state[0] if isinstance(state, tuple) else state)
+    return torch.stack(outputs), state

@@ -1,8 +1,9 @@
 """How fast lyricgen trains, beside the plain loop; a part of benchmark.py.
 
-lyricgen as a user runs it, with the Trainer, all callbacks, both loggers, samples,
-validation, checkpoints and the progress bar (drawn into nothing), against the plain loop that the
-books teach, one-hot characters into torch.nn.RNN, GRU or LSTM. They take turns in one process.
+lyricgen as a user runs it, with the Trainer, all callbacks, both loggers, samples, validation,
+checkpoints and the progress bar (drawn into nothing), against the plain loop that the books teach,
+one-hot characters into torch.nn.RNN, GRU or LSTM; for the cells written out, into RNNCell, GRUCell
+or LSTMCell, called step by step. They take turns in one process.
 
 Equal in both: the training characters and their order (32 rows read side by side, 35 steps at a
 time, the state carried and detached), one layer of 256 units, 1,027 symbols, an output layer with
@@ -10,7 +11,8 @@ weights of its own, float32 on the CPU, the mean cross-entropy, the clipping of 
 SGD without momentum or weight decay, no dropout, no label smoothing, the epoch's loss added up.
 Different: lyricgen reads an embedding of 256 numbers where the loop multiplies one-hot vectors of
 1,027 (most of the gain), keeps the batch first, takes torch's fused SGD, follows the learning-rate
-schedule in conf/ and records the gradient's norm. What is not named here is as conf/ has it.
+schedule in conf/ and records the gradient's norm. The cells written out read one-hot input as rows
+of their matrix, all steps at once. What is not named here is as conf/ has it.
 
 All figures are medians over the rounds. Columns:
 - plain loop: the median epoch of a round; lyricgen: likewise, train/chars_per_second as logged;
@@ -55,6 +57,7 @@ from lyricgen.train import CONFIG_DIRECTORY
 
 SYMBOLS = 1027
 TARGETS = {"rnn": 1.1, "gru": 1.15, "lstm": 1.6}  # lyricgen's speed over the plain loop's
+TARGETS |= {"rnn_scratch": 1.0, "gru_scratch": 1.0, "lstm_scratch": 1.0}
 OUTSIDE_TARGET = 0.10
 PARTS = ("forward", "backward", "optimizer", "clipping", "rest")  # of a training step
 
@@ -192,14 +195,16 @@ class _TimedModule(LanguageModelModule):
 
 def compose_options(cell: str, text: Path, epochs: int) -> TrainOptions:
     """The options in conf/, with what makes both arms do the same."""
+    given = "one_hot" if cell.endswith("_scratch") else "embedding"
     overrides = f"""
         cell={cell} depth=shallow layers=1 hidden_size=256 loss.label_smoothing=0
-        model.input=embedding model.embedding_size=256 model.tie_weights=false model.dropout=0
+        model.input={given} model.embedding_size=256 model.tie_weights=false model.dropout=0
         optimizer=sgd optimizer.momentum=0 optimizer.weight_decay=0
         sampler=consecutive sampler.drop_last=true data=text data.batch_size=32 data.num_steps=35
         data.val_fraction=0.1 data.test_fraction=0.1
         trainer=cpu trainer.gradient_clip_val=1 trainer.max_epochs={epochs}
     """.split()
+    overrides += ["cell.reset=after"] * (cell == "gru_scratch")  # as torch.nn.GRUCell
     with initialize_config_dir(str(CONFIG_DIRECTORY), version_base="1.3"):
         config = compose("train", [*overrides, f"data.path='{text}'"])
     values: Any = OmegaConf.to_container(config, resolve=True)
