@@ -39,10 +39,11 @@ from lyricgen.errors import UserError
 from lyricgen.model.cells import LstmOptions
 from lyricgen.model.language_model import Architecture, DepthOptions, LanguageModel, ModelOptions
 from lyricgen.model.module import LanguageModelModule
-from lyricgen.model.ngram import NgramModel
+from lyricgen.model.ngram import smoothed
 from lyricgen.model.ngram_counts import NgramCounts
 from lyricgen.model.trained_model import TrainedModel
 from tests.conftest import TINY, Train
+from tests.test_ngram import nats_of
 
 Floats = npt.NDArray[np.float64]
 Layout = Literal["stream", "lines"]
@@ -387,7 +388,7 @@ def both_nats(
     """The network's and the n-gram's nats of the same characters, in order."""
     size = len(datamodule.vocabulary)
     counts = NgramCounts(datamodule.parts["train"].ids.numpy(), size, order)
-    ngram = NgramModel(counts, order, "kneser_ney").nats(datamodule.parts[part].ids.numpy())
+    ngram = nats_of(smoothed(counts, order, "kneser_ney"), datamodule.parts[part].ids.numpy())
     ids = datamodule.parts[part].ids.tolist()
     if datamodule.parts[part].line_starts is None:
         return network_nats(network, ids), ngram[1:]
@@ -464,7 +465,7 @@ def test_witten_bell_stands_beside_it() -> None:
     train, val = (datamodule.parts[part].ids.numpy() for part in ("train", "val"))
     counts = NgramCounts(train, len(datamodule.vocabulary), 3)
     for order in (1, 2, 3):
-        nats = NgramModel(counts, order, "witten_bell").nats(val)[1:]
+        nats = nats_of(smoothed(counts, order, "witten_bell"), val)[1:]
         found = baseline.perplexities["val"]["witten_bell"][order - 1]
         assert found == pytest.approx(np.exp(nats.mean()), rel=1e-12)
 
@@ -488,7 +489,9 @@ def test_counting_a_sample_is_counting_the_end_of_the_training_part(
     counts = NgramCounts(end, size, 3)
     for part in ("val", "test"):
         for order in (1, 2, 3):
-            nats = NgramModel(counts, order, "kneser_ney").nats(datamodule.parts[part].ids.numpy())
+            nats = nats_of(
+                smoothed(counts, order, "kneser_ney"), datamodule.parts[part].ids.numpy()
+            )
             nats = nats[1:] if layout == "stream" else nats
             found = baseline.perplexities[part]["kneser_ney"][order - 1]
             assert found == pytest.approx(np.exp(np.nanmean(nats)), rel=1e-12)

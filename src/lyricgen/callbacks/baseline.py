@@ -14,12 +14,13 @@ from lyricgen.callbacks.record import record
 from lyricgen.data.datamodule import IGNORED, Batch, CharacterDataModule
 from lyricgen.data.parts import Part
 from lyricgen.metrics import best_mixture_weight, mixture_nats, perplexity
-from lyricgen.model.ngram import Smoothing, nats_by_order
+from lyricgen.model.ngram import nats_by_order
 from lyricgen.model.ngram_counts import NgramCounts
+from lyricgen.model.smoothing import Interpolated
 
 log = logging.getLogger(__name__)
 
-SMOOTHINGS: tuple[Smoothing, ...] = ("kneser_ney", "witten_bell")
+SMOOTHINGS: tuple[Interpolated, ...] = ("kneser_ney", "witten_bell")
 
 
 class Baseline(pl.Callback):
