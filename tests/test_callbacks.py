@@ -37,7 +37,12 @@ from lyricgen.data.samplers import ConsecutiveSampler, LineSampler, Sampler
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.model.cells import LstmOptions
-from lyricgen.model.language_model import Architecture, DepthOptions, LanguageModel, ModelOptions
+from lyricgen.model.language_model import (
+    DepthOptions,
+    LanguageModel,
+    RecurrentArchitecture,
+    RecurrentOptions,
+)
 from lyricgen.model.module import LanguageModelModule
 from lyricgen.model.ngram import smoothed
 from lyricgen.model.ngram_counts import NgramCounts
@@ -60,14 +65,16 @@ pytestmark = pytest.mark.filterwarnings(
 def network_of(vocabulary: Vocabulary, layout: Layout) -> LanguageModel:
     torch.manual_seed(0)
     return LanguageModel(
-        Architecture(
+        RecurrentArchitecture(
+            kind="recurrent",
             vocabulary_size=len(vocabulary),
             start_symbol=layout == "lines",
             layers=1,
             hidden_size=12,
             cell=LstmOptions(kind="lstm", forget_bias=1.0),
             depth=DepthOptions(dropout=0.0, residual=False),
-            model=ModelOptions(
+            model=RecurrentOptions(
+                kind="recurrent",
                 input="embedding",
                 embedding_size=None,
                 tie_weights=False,

@@ -90,7 +90,7 @@ def kinds_in(value: Any) -> set[type]:
 def test_the_card_is_plain_values(cell: str) -> None:
     described = card(model_of(cell), OPTIONS)
     assert kinds_in(described) <= {dict, list, str, int, float, bool, type(None)}
-    assert described["format"] == 1
+    assert described["format"] == 2
     assert described["vocabulary"] == VOCABULARY.characters
     assert described["architecture"]["vocabulary_size"] == 9
     assert described["architecture"]["cell"]["kind"] == cell
@@ -365,7 +365,7 @@ def test_a_file_of_torchs_that_is_no_checkpoint_of_lyricgens(tmp_path: Path, con
     refusal(saved(tmp_path, content), "not a checkpoint of lyricgen")
 
 
-@pytest.mark.parametrize("number", [0, 2, "1", None])
+@pytest.mark.parametrize("number", [0, 1, 3, "2", None])
 def test_another_format(tmp_path: Path, number: Any) -> None:
     content = content_of(model_of())
     content["lyricgen"]["format"] = number

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lyricgen.errors import UserError
-from lyricgen.model.language_model import Architecture, LanguageModel
+from lyricgen.model.language_model import LanguageModel, RecurrentArchitecture
 from lyricgen.options import validate
 
 V, E, H = 5, 3, 4
@@ -40,8 +40,9 @@ def architecture(
     depth_dropout: float = 0.0,
     residual: bool = False,
     **model: Any,
-) -> Architecture:
+) -> RecurrentArchitecture:
     plain = {
+        "kind": "recurrent",
         "input": "embedding",
         "embedding_size": None,
         "tie_weights": False,
@@ -49,9 +50,10 @@ def architecture(
         "init": "torch",
         "output_bias": "zero",
     }
-    built: Architecture = validate(
-        Architecture,
+    built: RecurrentArchitecture = validate(
+        RecurrentArchitecture,
         {
+            "kind": "recurrent",
             "vocabulary_size": vocabulary_size,
             "start_symbol": start_symbol,
             "layers": layers,

@@ -7,6 +7,7 @@ from lyricgen.data.cache import encode_large
 from lyricgen.data.corpus import prepare
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.data.encoding import EncodedCorpus, encode
+from lyricgen.data.evaluation import StreamSampler
 from lyricgen.data.large_text import MAX_BYTES, LargeText, is_large
 from lyricgen.data.parts import Layout, Part, make_parts
 from lyricgen.data.reading import DEFAULT_MAX_BYTES, read_text
@@ -18,9 +19,13 @@ from lyricgen.data.samplers import (
 )
 from lyricgen.data.sources import corpus_path
 from lyricgen.model.checkpoint import card
-from lyricgen.model.language_model import Architecture, LanguageModel
+from lyricgen.model.language_model import LanguageModel, RecurrentArchitecture
 from lyricgen.model.module import LanguageModelModule
+from lyricgen.model.networks import Network
+from lyricgen.model.ngram_module import NgramModule
+from lyricgen.model.ngram_network import NgramArchitecture, NgramNetwork, NgramOptions
 from lyricgen.model.optimization import build_optimizer, build_scheduler
+from lyricgen.model.scored_module import ScoredModule
 from lyricgen.model.trained_model import TrainedModel
 
 
@@ -83,6 +88,8 @@ def build_sampler(options: TrainOptions, part: Part) -> Sampler:
     Raises:
         UserError: the part is too short for one batch.
     """
+    if isinstance(options.model, NgramOptions):  # one batch: all there is
+        return StreamSampler(len(part.ids), num_rows=1, num_steps=len(part.ids) - 1)
     chosen, data = options.sampler, options.data
     if chosen.kind == "consecutive":
         return ConsecutiveSampler(
@@ -114,13 +121,22 @@ def build_sampler(options: TrainOptions, part: Part) -> Sampler:
     )
 
 
-def build_network(options: TrainOptions, datamodule: CharacterDataModule) -> LanguageModel:
+def build_network(options: TrainOptions, datamodule: CharacterDataModule) -> Network:
     """The network with its initial weights, drawn from the global generator."""
-    vocabulary = datamodule.vocabulary
+    vocabulary, start_symbol = datamodule.vocabulary, layout_of(options) == "lines"
+    if isinstance(options.model, NgramOptions):
+        return NgramNetwork(
+            NgramArchitecture(
+                **options.model.model_dump(),
+                vocabulary_size=len(vocabulary),
+                start_symbol=start_symbol,
+            )
+        )
     network = LanguageModel(
-        Architecture(
+        RecurrentArchitecture(
+            kind="recurrent",
             vocabulary_size=len(vocabulary),
-            start_symbol=layout_of(options) == "lines",
+            start_symbol=start_symbol,
             layers=options.layers,
             hidden_size=options.hidden_size,
             cell=options.cell,
@@ -139,16 +155,19 @@ def build_network(options: TrainOptions, datamodule: CharacterDataModule) -> Lan
 
 
 def trained_model(
-    options: TrainOptions, datamodule: CharacterDataModule, network: LanguageModel
+    options: TrainOptions, datamodule: CharacterDataModule, network: Network
 ) -> TrainedModel:
     """The network together with the characters it speaks."""
     return TrainedModel(network, datamodule.vocabulary, layout_of(options), options.data.lowercase)
 
 
 def build_module(
-    options: TrainOptions, datamodule: CharacterDataModule, network: LanguageModel
-) -> LanguageModelModule:
-    """The network with its loss, optimizer and schedule."""
+    options: TrainOptions, datamodule: CharacterDataModule, network: Network
+) -> ScoredModule:
+    """The network with its loss, optimizer and schedule; n-grams have none of these."""
+    plain = card(trained_model(options, datamodule, network), options.model_dump(mode="json"))
+    if isinstance(network, NgramNetwork):
+        return NgramModule(network, plain)
     return LanguageModelModule(
         network,
         optimizer=partial(
@@ -167,7 +186,7 @@ def build_module(
         ),
         label_smoothing=options.loss.label_smoothing,
         reduction=options.loss.reduction,
-        card=card(trained_model(options, datamodule, network), options.model_dump(mode="json")),
+        card=plain,
         seed=options.seed,
     )
 
@@ -178,16 +197,14 @@ def monitored(datamodule: CharacterDataModule) -> str:
 
 
 def describe(
-    options: TrainOptions,
     corpus: EncodedCorpus,
     datamodule: CharacterDataModule,
-    network: LanguageModel,
+    network: Network,
 ) -> str:
     """One line on what is about to be trained on what."""
     sizes = ", ".join(f"{part} {len(s.ids):,}" for part, s in datamodule.parts.items())
-    parameters = sum(parameter.numel() for parameter in network.parameters())
+    learnt = "" if isinstance(network, NgramNetwork) else f", {network.num_parameters:,} parameters"
     return (
         f"{corpus.name}: {len(corpus):,} characters, {len(datamodule.vocabulary):,} distinct "
-        f"({sizes}); {options.cell.kind} {options.layers}x{options.hidden_size}, "
-        f"{parameters:,} parameters"
+        f"({sizes}); {network.description}{learnt}"
     )

@@ -16,7 +16,7 @@ from lyricgen.config import TrainOptions
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.data.encoding import EncodedCorpus
 from lyricgen.interruption import Interruption
-from lyricgen.model.language_model import LanguageModel
+from lyricgen.model.networks import Network
 from lyricgen.rewind import STEPS
 from lyricgen.run import Run
 
@@ -24,7 +24,7 @@ from lyricgen.run import Run
 def build_callbacks(
     options: TrainOptions,
     datamodule: CharacterDataModule,
-    network: LanguageModel,
+    network: Network,
     corpus: EncodedCorpus,
     run: Run,
     interruption: Interruption,

@@ -17,6 +17,7 @@ from lyricgen.checkpoint_io import AtomicCheckpointIO
 from lyricgen.config import TrainOptions
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.errors import UserError
+from lyricgen.model.ngram_network import NgramOptions
 from lyricgen.run import Run
 
 
@@ -39,6 +40,8 @@ def build_trainer(
     Raises:
         UserError: Lightning refuses the options.
     """
+    if isinstance(options.model, NgramOptions):
+        options = _counting(options)
     torch.set_float32_matmul_precision(options.trainer.float32_matmul_precision)
     chosen = options.trainer
     loggers: list[Logger] = []
@@ -66,6 +69,21 @@ def build_trainer(
             "trainer.devices=1, and sweep with -m for several runs"
         )
     return trainer
+
+
+def _counting(options: TrainOptions) -> TrainOptions:
+    """One pass on the CPU, whatever else is asked of networks."""
+    once = {
+        "max_epochs": 1,
+        "accelerator": "cpu",
+        "devices": 1,
+        "strategy": "auto",
+        "precision": "32-true",  # leaves float64 alone
+        "gradient_clip_val": None,
+        "check_val_every_n_epoch": 1,
+        "val_check_interval": None,
+    }
+    return options.model_copy(update={"trainer": options.trainer.model_copy(update=once)})
 
 
 def _check_interval(options: TrainOptions, datamodule: CharacterDataModule) -> None:

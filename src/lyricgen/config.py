@@ -20,8 +20,9 @@ from lyricgen.data.samplers import SamplerOptions
 from lyricgen.data.shuffling import Seed
 from lyricgen.decoding import Generator
 from lyricgen.model.cells import CellOptions
-from lyricgen.model.language_model import DepthOptions, Layers, ModelOptions, Size
+from lyricgen.model.language_model import DepthOptions, Layers, Size
 from lyricgen.model.module import Reduction
+from lyricgen.model.networks import ModelOptions
 from lyricgen.model.optimization import OptimizerOptions, SchedulerOptions
 from lyricgen.options import Options, validate
 

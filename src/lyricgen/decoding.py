@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lyricgen.model.language_model import LanguageModel
+from lyricgen.model.networks import Network
 from lyricgen.model.recurrence import State
 
 Generator = Literal["torch", "numpy_reseeded"]
@@ -17,7 +17,7 @@ Generator = Literal["torch", "numpy_reseeded"]
 
 @torch.inference_mode()
 def continue_texts(
-    model: LanguageModel,
+    model: Network,
     prefixes: list[Tensor],
     *,
     temperature: float,
@@ -101,9 +101,9 @@ def _until(row: list[int], stop: int) -> list[int]:
     return row[: row.index(stop)] if stop in row else row
 
 
-def _read_prefixes(model: LanguageModel, prefixes: list[Tensor]) -> tuple[Tensor, State]:
+def _read_prefixes(model: Network, prefixes: list[Tensor]) -> tuple[Tensor, State]:
     """Logits (B, V) after each prefix and the states; each distinct prefix is read once, alone."""
-    device = model.output.bias.device
+    device = model.device
     distinct: dict[tuple[int, ...], int] = {}
     rows: list[int] = []
     logits: list[Tensor] = []

@@ -17,7 +17,7 @@ from lyricgen.callbacks.throughput import Throughput
 from lyricgen.console import put, show
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.model.checkpoint import load
-from lyricgen.model.module import LanguageModelModule
+from lyricgen.model.scored_module import ScoredModule
 
 # The columns of the HPARAMS tab, the same for every run, and the figures they show.
 SUMMARY_METRICS = {
@@ -34,11 +34,13 @@ SUMMARY_METRICS = {
 }
 # Groups that do not change what is learnt, and so make no column.
 _PLUMBING = {"callbacks", "logger", "name", "init_from", "resume"}
+# Those that n-grams do not know.
+_NETWORKS = {"layers", "hidden_size", "cell", "depth", "loss", "optimizer", "scheduler", "trainer"}
 
 
 def conclude(
     trainer: pl.Trainer,
-    module: LanguageModelModule,
+    module: ScoredModule,
     datamodule: CharacterDataModule,
     monitor: str,
 ) -> dict[str, Any]:
@@ -64,9 +66,10 @@ def conclude(
     else:
         best = rows[-1]  # no weights were kept but the last ones
     figures: dict[str, Any] = {
+        "model": module.model.description,
         "best_epoch": int(best["epoch"]),
         "epochs": int(rows[-1]["epoch"]),
-        "parameters": sum(parameter.numel() for parameter in module.model.parameters()),
+        "parameters": module.model.num_parameters,
         "chars_per_second": _only(trainer, Throughput).characters_per_second,
         "best_checkpoint": checkpoint or None,
         **{name: best[name] for name in best if name.startswith("train/")},
@@ -101,7 +104,7 @@ def print_table(figures: dict[str, Any]) -> None:
     table.add_column(f"perplexity at epoch {figures['best_epoch']}")
     for part in parts:
         table.add_column(part, justify="right")
-    table.add_row("network", *(_shown(figures.get(f"{part}/perplexity")) for part in parts))
+    table.add_row(figures["model"], *(_shown(figures.get(f"{part}/perplexity")) for part in parts))
     order = figures.get("ngram_order")
     for smoothing, name in (("kneser_ney", "Kneser-Ney"), ("witten_bell", "Witten-Bell")):
         by_part = {
@@ -168,7 +171,7 @@ def finish_hyperparameters(
 
 
 def _evaluate(
-    trainer: pl.Trainer, module: LanguageModelModule, datamodule: CharacterDataModule
+    trainer: pl.Trainer, module: ScoredModule, datamodule: CharacterDataModule
 ) -> dict[str, float]:
     figures: dict[str, float] = {}
     if "val" in datamodule.parts:
@@ -197,7 +200,8 @@ def _shown(value: float | None) -> str:
 
 def _hyperparameters(options: dict[str, Any]) -> dict[str, Any]:
     """The options that a run is compared by, flat; the kind of a group under the group's name."""
-    chosen = {key: value for key, value in options.items() if key not in _PLUMBING}
+    left_out = _PLUMBING | (_NETWORKS if options["model"]["kind"] == "ngram" else set())
+    chosen = {key: value for key, value in options.items() if key not in left_out}
     flat: dict[str, Any] = {}
     for key, value in chosen.items():
         for name, entry in value.items() if isinstance(value, dict) else [("kind", value)]:

@@ -113,8 +113,9 @@ def take_up(
     summary = summary or {}
     recorded = checkpoint[1]["lyricgen"]["options"] if checkpoint else summary.get("options")
     _refuse_changes(recorded, options)
-    if checkpoint is None:
-        finished = "it has kept no checkpoint" if summary.get("status") == "finished" else None
+    if checkpoint is None or options["model"]["kind"] == "ngram":  # counting has no half-way
+        why = "it has kept no checkpoint" if checkpoint is None else "its n-grams are counted"
+        finished = why if summary.get("status") == "finished" else None
         return Past(summary=summary, finished=finished)
     path, content = checkpoint
     epoch, max_epochs = content["epoch"], options["trainer"]["max_epochs"]

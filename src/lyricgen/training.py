@@ -17,7 +17,7 @@ from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.errors import UserError
 from lyricgen.interruption import Interruption
 from lyricgen.model.checkpoint import load
-from lyricgen.model.module import LanguageModelModule
+from lyricgen.model.scored_module import ScoredModule
 from lyricgen.model.transfer import copy_weights
 from lyricgen.resume import Past
 from lyricgen.rewind import rewind
@@ -32,7 +32,7 @@ class Training:
 
     options: TrainOptions
     datamodule: CharacterDataModule
-    module: LanguageModelModule
+    module: ScoredModule
     trainer: pl.Trainer
     description: str
 
@@ -59,7 +59,7 @@ def prepare(options: TrainOptions, run: Run, past: Past, interruption: Interrupt
     module = build.build_module(options, datamodule, network)
     callbacks = build_callbacks(options, datamodule, network, corpus, run, interruption)
     trainer = build_trainer(options, datamodule, run, callbacks, past.steps)
-    description = build.describe(options, corpus, datamodule, network)
+    description = build.describe(corpus, datamodule, network)
     return Training(options, datamodule, module, trainer, description)
 
 

@@ -14,6 +14,7 @@ from lyricgen.callbacks.record import record
 from lyricgen.data.datamodule import IGNORED, Batch, CharacterDataModule
 from lyricgen.data.parts import Part
 from lyricgen.metrics import best_mixture_weight, mixture_nats, perplexity
+from lyricgen.model.module import LanguageModelModule
 from lyricgen.model.ngram import nats_by_order
 from lyricgen.model.ngram_counts import NgramCounts
 from lyricgen.model.smoothing import Interpolated
@@ -29,7 +30,7 @@ class Baseline(pl.Callback):
     They are counted when they are first needed, so that training starts at once. The best
     Kneser-Ney order on validation is the line `val/ngram_perplexity`. After training,
     `Trainer.validate` then `Trainer.test` give the linear mixture of both models' probabilities,
-    its weight tuned on validation, on the same characters.
+    its weight tuned on validation, on the same characters; n-grams are mixed with no other n-grams.
 
     Args:
         max_order: the longest n-grams.
@@ -113,18 +114,15 @@ class Baseline(pl.Callback):
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Count if need be; keep every character's nats when this is not part of training."""
-        del pl_module
         self._count_once(trainer)
-        fitting = trainer.state.fn == "fit"
-        self._network_nats = (
-            None if fitting or "val" not in self._nats else _room(self._nats["val"])
-        )
+        wanted = trainer.state.fn != "fit" and isinstance(pl_module, LanguageModelModule)
+        self._network_nats = _room(self._nats["val"]) if wanted and "val" in self._nats else None
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Count if need be; keep every character's nats."""
-        del pl_module
         self._count_once(trainer)
-        self._network_nats = _room(self._nats["test"]) if "test" in self._nats else None
+        wanted = isinstance(pl_module, LanguageModelModule)
+        self._network_nats = _room(self._nats["test"]) if wanted and "test" in self._nats else None
 
     def on_validation_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, *_: Any

@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 
 from lyricgen.callbacks.record import record
 from lyricgen.files import write_atomically
-from lyricgen.model.module import LanguageModelModule
+from lyricgen.model.scored_module import ScoredModule
 
 
 class EpochLog(pl.Callback):
@@ -48,7 +48,7 @@ class EpochLog(pl.Callback):
         self._validated_step = trainer.global_step
         if trainer.is_last_batch:
             return
-        if isinstance(pl_module, LanguageModelModule):
+        if isinstance(pl_module, ScoredModule):
             record(trainer, pl_module.totals["train"].figures("train"))
         self._add(trainer, dict(trainer.callback_metrics))
 

@@ -7,6 +7,7 @@ import pytorch_lightning as pl
 
 from lyricgen.callbacks.record import record
 from lyricgen.model.module import LanguageModelModule
+from lyricgen.model.scored_module import ScoredModule
 
 
 class Perplexity(pl.Callback):
@@ -52,10 +53,11 @@ class Perplexity(pl.Callback):
 
     @staticmethod
     def _record(trainer: pl.Trainer, module: pl.LightningModule, part: str) -> None:
-        if not isinstance(module, LanguageModelModule):
+        if not isinstance(module, ScoredModule):
             return
         figures = module.totals[part].figures(part)
-        if trainer.state.fn == "fit" and not math.isfinite(figures.get(f"{part}/loss", 0.0)):
-            value = figures[f"{part}/loss"]
-            raise module.diverged(f"{part}/loss is {value} at step {trainer.global_step}")
-        record(trainer, figures)
+        loss = figures.get(f"{part}/loss", 0.0)
+        if trainer.state.fn != "fit" or math.isfinite(loss):
+            record(trainer, figures)
+        elif isinstance(module, LanguageModelModule):
+            raise module.diverged(f"{part}/loss is {loss} at step {trainer.global_step}")

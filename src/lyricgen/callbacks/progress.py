@@ -9,7 +9,7 @@ from rich import get_console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from lyricgen.metrics import NatsTotal
-from lyricgen.model.module import LanguageModelModule
+from lyricgen.model.scored_module import ScoredModule
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class ProgressReport(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Open the bar where there is a terminal to draw it on."""
-        if isinstance(pl_module, LanguageModelModule):
+        if isinstance(pl_module, ScoredModule):
             # elsewhere than on the CPU, reading it would be waiting for the device
             on_cpu = trainer.strategy.root_device.type == "cpu"
             self._total = pl_module.totals["train"] if on_cpu else None

@@ -8,6 +8,7 @@ import torch
 
 from lyricgen.callbacks.record import record
 from lyricgen.model.module import LanguageModelModule
+from lyricgen.model.scored_module import ScoredModule
 
 
 class Throughput(pl.Callback):
@@ -19,7 +20,7 @@ class Throughput(pl.Callback):
     def __init__(self) -> None:
         self.characters = 0
         self.seconds = 0.0
-        self._rate = 0.0  # of the epoch's first step
+        self._rate: float | None = None  # of the epoch's first step; n-grams have none
         self._epoch_seconds = 0.0
         self._since: float | None = None
 
@@ -51,7 +52,7 @@ class Throughput(pl.Callback):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:
         """Start the epoch's clock."""
-        self._rate = trainer.optimizers[0].param_groups[0]["lr"]
+        self._rate = trainer.optimizers[0].param_groups[0].get("lr")
         self._epoch_seconds = 0.0
         self._since = time.perf_counter()
 
@@ -67,16 +68,15 @@ class Throughput(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Record the epoch."""
         self._stop(trainer)
-        if not isinstance(pl_module, LanguageModelModule) or not trainer.is_last_batch:
+        if not isinstance(pl_module, ScoredModule) or not trainer.is_last_batch:
             return
         characters = pl_module.totals["train"].characters
         self.characters += characters
         self.seconds += self._epoch_seconds
-        figures = {
-            "train/chars_per_second": characters / self._epoch_seconds,
-            "train/lr": self._rate,
-        }
-        if pl_module.gradient_norm_total is not None:
+        figures = {"train/chars_per_second": characters / self._epoch_seconds}
+        if self._rate is not None:
+            figures["train/lr"] = self._rate
+        if isinstance(pl_module, LanguageModelModule) and pl_module.gradient_norm_total is not None:
             steps = float(pl_module.gradient_norms)
             figures["train/grad_norm"] = float(pl_module.gradient_norm_total) / max(1.0, steps)
         record(trainer, figures)

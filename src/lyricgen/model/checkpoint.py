@@ -10,19 +10,21 @@ from lyricgen.data.parts import Layout
 from lyricgen.data.reading import FORBIDDEN
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError, printable
-from lyricgen.model.language_model import Architecture, LanguageModel
+from lyricgen.model.language_model import LanguageModel, RecurrentArchitecture
+from lyricgen.model.networks import Architecture, Network
+from lyricgen.model.ngram_network import NgramNetwork
 from lyricgen.model.trained_model import TrainedModel
 from lyricgen.options import Options, validate
 from lyricgen.runs import checkpoint_in
 
-FORMAT: Literal[1] = 1
+FORMAT: Literal[2] = 2
 _PREFIX = "model."  # where the LightningModule keeps the network
 
 
 class Card(Options):
     """What a checkpoint holds, in plain values."""
 
-    format: Literal[1]
+    format: Literal[2]
     architecture: Architecture
     vocabulary: str  # the sorted characters
     layout: Layout
@@ -90,29 +92,42 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> TrainedModel:
 
 
 def _rebuild(card: Card, state: Any, device: str | torch.device) -> TrainedModel:
-    with torch.device("meta"):  # shapes without memory, until they are known to be right
-        network = LanguageModel(card.architecture)
     if not isinstance(state, dict):
         raise UserError("it has no weights, state_dict")
-    expected = {name: tensor.shape for name, tensor in network.state_dict().items()}
-    weights = {
+    tensors = {
         str(name).removeprefix(_PREFIX): tensor
         for name, tensor in state.items()
         if str(name).startswith(_PREFIX) and isinstance(tensor, torch.Tensor)
     }
+    for name, tensor in tensors.items():
+        if tensor.is_meta:
+            raise UserError(f"{printable(name)} has no values")
+        if tensor.layout != torch.strided:
+            raise UserError(f"{printable(name)} is {tensor.layout}, not plain numbers")
+    network: Network
+    if isinstance(card.architecture, RecurrentArchitecture):
+        network = _recurrent(card.architecture, tensors).to(device)
+    else:
+        network = NgramNetwork.from_tensors(card.architecture, tensors)
+    network.eval()
+    return TrainedModel(network, Vocabulary(card.vocabulary), card.layout, card.lowercase)
+
+
+def _recurrent(
+    architecture: RecurrentArchitecture, weights: dict[str, torch.Tensor]
+) -> LanguageModel:
+    with torch.device("meta"):  # shapes without memory, until they are known to be right
+        network = LanguageModel(architecture)
+    expected = {name: tensor.shape for name, tensor in network.state_dict().items()}
     found = {name: tensor.shape for name, tensor in weights.items()}
     for name in sorted(expected.keys() | found.keys()):
         if found.get(name) != expected.get(name):
             wanted, there = expected.get(name), found.get(name)
             raise UserError(f"{printable(name)} should be {_shape(wanted)}, it is {_shape(there)}")
-        if not weights[name].is_floating_point() or weights[name].layout != torch.strided:
+        if not weights[name].is_floating_point():
             raise UserError(f"{name} is {weights[name].dtype}, not plain floating-point numbers")
-        if weights[name].is_meta:
-            raise UserError(f"{name} has no values")
     network.load_state_dict(weights, assign=True)
-    precise = torch.promote_types(network.output.bias.dtype, torch.float32)
-    network.to(device, precise).eval()
-    return TrainedModel(network, Vocabulary(card.vocabulary), card.layout, card.lowercase)
+    return network.to(torch.promote_types(network.output.bias.dtype, torch.float32))
 
 
 def _shape(shape: torch.Size | None) -> str:

@@ -29,9 +29,10 @@ class DepthOptions(Options):
     residual: bool
 
 
-class ModelOptions(Options):
+class RecurrentOptions(Options):
     """Options of `model=recurrent`: what surrounds the recurrence."""
 
+    kind: Literal["recurrent"]
     input: Literal["embedding", "one_hot"]
     embedding_size: Size | None
     tie_weights: bool
@@ -40,16 +41,17 @@ class ModelOptions(Options):
     output_bias: Literal["zero", "unigram"]
 
 
-class Architecture(Options):
+class RecurrentArchitecture(Options):
     """All that it takes to build the network again; a checkpoint holds it as plain values."""
 
+    kind: Literal["recurrent"]
     vocabulary_size: int = Field(ge=1, le=0x110000)
     start_symbol: bool  # lines begin with one more input symbol, id V
     layers: Layers
     hidden_size: Size
     cell: CellOptions
     depth: DepthOptions
-    model: ModelOptions
+    model: RecurrentOptions
 
 
 class RecurrentStack(nn.Module):
@@ -99,7 +101,7 @@ class LanguageModel(nn.Module):
         UserError: tied weights without an embedding of the hidden size.
     """
 
-    def __init__(self, architecture: Architecture) -> None:
+    def __init__(self, architecture: RecurrentArchitecture) -> None:
         super().__init__()
         options = architecture.model
         self.architecture = architecture
@@ -149,6 +151,22 @@ class LanguageModel(nn.Module):
             features = one_hot.to(self.output.bias.dtype)  # (B, T, V), zeros for the start
         hidden, state = self.recurrence(features, state)  # (B, T, H)
         return F.linear(self.dropout(hidden), self.output_weight, self.output.bias), state
+
+    @property
+    def device(self) -> torch.device:
+        """Where the inputs belong."""
+        return self.output.bias.device
+
+    @property
+    def num_parameters(self) -> int:
+        """How many numbers are learnt."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    @property
+    def description(self) -> str:
+        """A few words on what it is."""
+        built = self.architecture
+        return f"{built.cell.kind} {built.layers}x{built.hidden_size}"
 
     @property
     def output_weight(self) -> Tensor:

@@ -7,16 +7,15 @@ import math
 from collections.abc import Callable
 from typing import Any, Literal
 
-import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from torch import Tensor, optim
 
 from lyricgen.data.datamodule import IGNORED, Batch
 from lyricgen.errors import UserError
-from lyricgen.metrics import NatsTotal
 from lyricgen.model.language_model import LanguageModel
 from lyricgen.model.recurrence import State
+from lyricgen.model.scored_module import ScoredModule
 
 CHECKED = 50  # steps after which a loss that is not finite has stopped training
 
@@ -24,12 +23,12 @@ Reduction = Literal["mean", "sum"]
 Schedule = Callable[[optim.Optimizer], dict[str, Any] | None]
 
 
-class LanguageModelModule(pl.LightningModule):
-    """Trains a language model by cross-entropy and keeps each part's totals of nats.
+class LanguageModelModule(ScoredModule):
+    """Trains a language model by cross-entropy.
 
     The recurrent state belongs to a stream of characters: it is carried, detached, from batch to
-    batch, and zeroed where a batch says that its stream starts. Validation and test carry a state
-    of their own. The totals count plain nats, whatever the label smoothing.
+    batch, and zeroed where a batch says that its stream starts. The totals count plain nats,
+    whatever the label smoothing.
 
     What is random in a step, dropout, depends on the seed and the step alone, and a checkpoint
     carries the state and the totals: training goes on from one exactly.
@@ -55,12 +54,10 @@ class LanguageModelModule(pl.LightningModule):
         card: dict[str, Any],
         seed: int,
     ) -> None:
-        super().__init__()
-        self.model = model
+        super().__init__(model, card)
+        self.model: LanguageModel = model
         self.label_smoothing = label_smoothing
         self.reduction: Reduction = reduction
-        self.card = card
-        self.totals = {part: NatsTotal() for part in ("train", "val", "test")}
         self.gradient_norm_total: Tensor | None = None
         self.gradient_norms: Tensor | int = 0  # how many it is the total of
         self._seed = seed
@@ -68,7 +65,6 @@ class LanguageModelModule(pl.LightningModule):
         self._optimizer = optimizer
         self._schedule = schedule
         self._training_state: State | None = None
-        self._evaluation_state: State | None = None
 
     def on_train_start(self) -> None:
         """Bring the state that a checkpoint held to the device."""
@@ -139,19 +135,9 @@ class LanguageModelModule(pl.LightningModule):
             + ("" if clipping else "clipping, as in trainer.gradient_clip_val=1")
         )
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Nats of each character of a batch, (B, T), zero where there is only padding."""
-        del batch_idx
-        return self._evaluate(batch, "val")
-
-    def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Nats of each character of a batch, (B, T), zero where there is only padding."""
-        del batch_idx
-        return self._evaluate(batch, "test")
-
-    def _evaluate(self, batch: Batch, part: str) -> Tensor:
-        state = None if batch.starts_stream else self._evaluation_state
-        logits, self._evaluation_state = self.model(batch.inputs, state)
+    def score(self, batch: Batch, state: State | None) -> tuple[Tensor, State]:
+        """Nats of each character of a batch, (B, T), zero for padding, and the next state."""
+        logits, state = self.model(batch.inputs, state)
         # flat, since classes that do not lie side by side take several times as long
         nats = F.cross_entropy(
             _exact(logits).flatten(0, 1),
@@ -159,22 +145,13 @@ class LanguageModelModule(pl.LightningModule):
             ignore_index=IGNORED,
             reduction="none",
         ).view_as(batch.targets)
-        self.totals[part].add(nats, batch.num_characters)
-        return nats
+        return nats, state
 
     def on_train_epoch_start(self) -> None:
         """Begin the epoch's totals."""
-        self.totals["train"].reset()
+        super().on_train_epoch_start()
         self.gradient_norm_total = None
         self.gradient_norms = 0
-
-    def on_validation_epoch_start(self) -> None:
-        """Begin the totals."""
-        self.totals["val"].reset()
-
-    def on_test_epoch_start(self) -> None:
-        """Begin the totals."""
-        self.totals["test"].reset()
 
     def on_validation_epoch_end(self) -> None:
         """Lower the rate where the validation loss has stopped falling."""
@@ -226,8 +203,8 @@ class LanguageModelModule(pl.LightningModule):
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Say what the checkpoint holds, in plain values, and what the epoch has come to."""
-        checkpoint["lyricgen"] = self.card
+        """Say what the checkpoint holds, and what the epoch has come to."""
+        super().on_save_checkpoint(checkpoint)
         checkpoint["epoch_so_far"] = {
             "state": self._training_state,
             "nats": self.totals["train"].nats,

@@ -10,14 +10,14 @@ from lyricgen.data.parts import Layout
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.decoding import Generator, continue_texts, draw_uniforms
 from lyricgen.errors import UserError
-from lyricgen.model.language_model import LanguageModel
+from lyricgen.model.networks import Network
 
 
 @dataclass(frozen=True)
 class TrainedModel:
     """A network and the characters it speaks."""
 
-    network: LanguageModel
+    network: Network
     vocabulary: Vocabulary
     layout: Layout
     lowercase: bool

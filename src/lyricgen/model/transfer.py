@@ -8,11 +8,12 @@ from torch import Tensor
 
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
-from lyricgen.model.language_model import Architecture, LanguageModel
+from lyricgen.model.language_model import LanguageModel, RecurrentArchitecture
+from lyricgen.model.networks import Network
 from lyricgen.model.trained_model import TrainedModel
 
 
-def copy_weights(source: TrainedModel, network: LanguageModel, vocabulary: Vocabulary) -> int:
+def copy_weights(source: TrainedModel, network: Network, vocabulary: Vocabulary) -> int:
     """Copy all weights; rows of characters that the source does not know stay as they are.
 
     Args:
@@ -24,8 +25,15 @@ def copy_weights(source: TrainedModel, network: LanguageModel, vocabulary: Vocab
         How many characters both vocabularies have.
 
     Raises:
-        UserError: the architectures differ.
+        UserError: the architectures differ, or one is an n-gram model.
     """
+    if not isinstance(network, LanguageModel):
+        raise UserError("init_from: model=ngram has no weights to start with: leave init_from out")
+    if not isinstance(source.network, LanguageModel):
+        raise UserError(
+            f"init_from: that is a {source.network.description} model, which has no weights: name "
+            "the checkpoint of a network"
+        )
     old, new = source.network.state_dict(), network.state_dict()
     here, there = _described(network.architecture), _described(source.network.architecture)
     if here != there:
@@ -67,7 +75,7 @@ def _vocabulary_dimension(name: str, network: LanguageModel) -> int | None:
     return {columns: 1, rows: 0}.get(name)
 
 
-def _described(architecture: Architecture) -> dict[str, object]:
+def _described(architecture: RecurrentArchitecture) -> dict[str, object]:
     """What must agree, by the names that a user sets."""
     model, depth = architecture.model, architecture.depth
     embedded = model.input == "embedding"
