@@ -49,7 +49,19 @@ def composed(*overrides: str) -> dict[str, Any]:
 
 
 def cannot_serve(row: Row) -> bool:
-    return row["sampler"] in SAMPLERS_OF_LINES and row["data"] in RUNNING_TEXT
+    lines_of_text = row["sampler"] in SAMPLERS_OF_LINES and row["data"] in RUNNING_TEXT
+    counted = row.get("model") == "ngram" and recipes_of_networks() & set(row.items())
+    return lines_of_text or bool(counted)
+
+
+def recipes_of_networks() -> set[tuple[str, str | None]]:
+    """Files that set options of model=recurrent."""
+    return {
+        (path.parent.name, path.stem)
+        for group in ("experiment", "debug")
+        for path in (CONFIG_DIRECTORY / group).glob("*.yaml")
+        if "model" in yaml.safe_load(path.read_text("utf-8"))
+    }
 
 
 def pairs_of(row: Row) -> set[tuple[tuple[str, str | None], tuple[str, str | None]]]:
@@ -105,7 +117,7 @@ def test_rows_hold_every_file_and_every_pair() -> None:
     held = set().union(*(pairs_of(row) for row in rows))
     assert len(held) == sum(
         len(choices[one]) * len(choices[two]) for one, two in itertools.combinations(choices, 2)
-    ) - len(RUNNING_TEXT) * len(SAMPLERS_OF_LINES)
+    ) - len(RUNNING_TEXT) * len(SAMPLERS_OF_LINES) - len(recipes_of_networks())
 
 
 @pytest.mark.parametrize("row", covering_rows(), ids=lambda row: ",".join(as_overrides(row)))
@@ -115,6 +127,7 @@ def test_every_choice_composes_with_every_other(row: Row) -> None:
     # no file but the user's choice decides
     assert options.sampler.kind == str(row["sampler"]).removesuffix("_carried")
     assert options.data.kind == row["data"]
+    assert options.model.kind == row["model"]
     assert options.cell.kind == row["cell"]
     assert options.optimizer.kind == row["optimizer"]
     assert options.scheduler.kind == row["scheduler"]
@@ -190,14 +203,15 @@ def test_no_default_stands_in_the_schema() -> None:
 
 
 def test_every_kind_of_the_schema_has_a_file() -> None:
-    for group in ("cell", "sampler", "optimizer", "scheduler", "data"):
+    for group in ("cell", "model", "sampler", "optimizer", "scheduler", "data"):
         kinds = {
             kind
             for member in members(TrainOptions.model_fields[group].annotation)
             for kind in get_args(member.model_fields["kind"].annotation)
         }
         files = (CONFIG_DIRECTORY / group).glob("*.yaml")
-        written = (yaml.safe_load(path.read_text("utf-8")).get("kind") for path in files)
+        contents = (yaml.safe_load(path.read_text("utf-8")) for path in files)
+        written = (content.get(group, content).get("kind") for content in contents)
         assert kinds == {kind for kind in written if kind is not None}
 
 
@@ -267,6 +281,8 @@ def test_name_says_what_is_trained() -> None:
     values = composed("data=dino", "cell=gru", "depth=deep", "hidden_size=64")
     assert values["name"] == "dino_gru_3x64"
     assert composed("name=mine")["name"] == "mine"
+    assert composed("model=ngram", "model.order=3")["name"] == "lyrics_3-gram_kneser_ney"
+    assert composed("name=mine", "model=ngram")["name"] == "mine"
 
 
 def test_a_run_lies_by_date_and_time(train: Train) -> None:
