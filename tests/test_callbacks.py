@@ -37,15 +37,12 @@ from lyricgen.data.samplers import ConsecutiveSampler, LineSampler, Sampler
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.model.cells import LstmOptions
-from lyricgen.model.language_model import (
-    DepthOptions,
-    LanguageModel,
-    RecurrentArchitecture,
-    RecurrentOptions,
-)
+from lyricgen.model.character_network import RecurrentArchitecture, RecurrentOptions
+from lyricgen.model.language_model import LanguageModel
 from lyricgen.model.module import LanguageModelModule
 from lyricgen.model.ngram import smoothed
 from lyricgen.model.ngram_counts import NgramCounts
+from lyricgen.model.stack import DepthOptions
 from lyricgen.model.trained_model import TrainedModel
 from tests.conftest import TINY, Train
 from tests.test_ngram import nats_of
@@ -69,6 +66,7 @@ def network_of(vocabulary: Vocabulary, layout: Layout) -> LanguageModel:
             kind="recurrent",
             vocabulary_size=len(vocabulary),
             start_symbol=layout == "lines",
+            objective="next",
             layers=1,
             hidden_size=12,
             cell=LstmOptions(kind="lstm", forget_bias=1.0),

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lyricgen.model.cells import CELLS, CellOptions, GruOptions, LstmOptions, RnnOptions
-from lyricgen.model.language_model import DepthOptions, RecurrentStack
 from lyricgen.model.recurrence import State
+from lyricgen.model.stack import DepthOptions, RecurrentStack
 
 Floats = npt.NDArray[np.float64]
 # (input, hidden state, cell state, weights by torch's names) -> hidden state, cell state

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lyricgen.errors import UserError
-from lyricgen.model.language_model import LanguageModel, RecurrentArchitecture
+from lyricgen.model.character_network import RecurrentArchitecture
+from lyricgen.model.language_model import LanguageModel
 from lyricgen.options import validate
 
 V, E, H = 5, 3, 4
@@ -35,6 +36,7 @@ def architecture(
     *,
     vocabulary_size: int = V,
     start_symbol: bool = True,
+    objective: str = "next",
     layers: int = 1,
     hidden_size: int = H,
     depth_dropout: float = 0.0,
@@ -56,6 +58,7 @@ def architecture(
             "kind": "recurrent",
             "vocabulary_size": vocabulary_size,
             "start_symbol": start_symbol,
+            "objective": objective,
             "layers": layers,
             "hidden_size": hidden_size,
             "cell": CELLS[cell] if isinstance(cell, str) else cell,

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from lyricgen.errors import UserError
 from lyricgen.model.cells import CELLS, CellOptions
 from lyricgen.model.checkpoint import load
-from lyricgen.model.language_model import LanguageModel, RecurrentStack
+from lyricgen.model.language_model import LanguageModel
 from lyricgen.model.recurrence import Cell, State
 from lyricgen.model.scratch import GruScratchOptions, LstmScratchOptions, RnnScratchOptions
+from lyricgen.model.stack import RecurrentStack
 from lyricgen.model.transfer import copy_weights
 from tests.conftest import TINY, Train
 from tests.test_cells import B, E, Floats, H, T, random, read, same, sigmoid, stack

@@ -7,7 +7,7 @@ from lyricgen.data.cache import encode_large
 from lyricgen.data.corpus import prepare
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.data.encoding import EncodedCorpus, encode
-from lyricgen.data.evaluation import StreamSampler
+from lyricgen.data.evaluation import FOLLOWING, StreamSampler
 from lyricgen.data.large_text import MAX_BYTES, LargeText, is_large
 from lyricgen.data.parts import Layout, Part, make_parts
 from lyricgen.data.reading import DEFAULT_MAX_BYTES, read_text
@@ -18,10 +18,12 @@ from lyricgen.data.samplers import (
     Sampler,
 )
 from lyricgen.data.sources import corpus_path
+from lyricgen.model.character_network import RecurrentArchitecture
 from lyricgen.model.checkpoint import card
-from lyricgen.model.language_model import LanguageModel, RecurrentArchitecture
+from lyricgen.model.fill_model import FillModel
+from lyricgen.model.fill_module import FillModule
 from lyricgen.model.module import LanguageModelModule
-from lyricgen.model.networks import Network
+from lyricgen.model.networks import Network, recurrent
 from lyricgen.model.ngram_module import NgramModule
 from lyricgen.model.ngram_network import NgramArchitecture, NgramNetwork, NgramOptions
 from lyricgen.model.optimization import build_optimizer, build_scheduler
@@ -79,7 +81,9 @@ def build_datamodule(options: TrainOptions, corpus: EncodedCorpus) -> CharacterD
         split_seed=options.data.split_seed,
         max_held_out=options.data.max_held_out,
     )
-    return CharacterDataModule(corpus.vocabulary, parts, build_sampler(options, parts["train"]))
+    sampler = build_sampler(options, parts["train"])
+    following = FOLLOWING if options.objective == "fill" else 0
+    return CharacterDataModule(corpus.vocabulary, parts, sampler, following)
 
 
 def build_sampler(options: TrainOptions, part: Part) -> Sampler:
@@ -132,11 +136,12 @@ def build_network(options: TrainOptions, datamodule: CharacterDataModule) -> Net
                 start_symbol=start_symbol,
             )
         )
-    network = LanguageModel(
+    network = recurrent(
         RecurrentArchitecture(
             kind="recurrent",
             vocabulary_size=len(vocabulary),
             start_symbol=start_symbol,
+            objective=options.objective,
             layers=options.layers,
             hidden_size=options.hidden_size,
             cell=options.cell,
@@ -168,7 +173,8 @@ def build_module(
     plain = card(trained_model(options, datamodule, network), options.model_dump(mode="json"))
     if isinstance(network, NgramNetwork):
         return NgramModule(network, plain)
-    return LanguageModelModule(
+    kind = FillModule if isinstance(network, FillModel) else LanguageModelModule
+    return kind(
         network,
         optimizer=partial(
             build_optimizer, options.optimizer, fused="mixed" not in options.trainer.precision

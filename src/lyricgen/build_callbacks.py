@@ -41,7 +41,7 @@ def build_callbacks(
     """
     chosen = options.callbacks
     callbacks: list[pl.Callback] = [Perplexity(), Throughput()]
-    if chosen.baseline.enabled:
+    if chosen.baseline.enabled and options.objective == "next":  # n-grams read from the left only
         callbacks.append(Baseline(chosen.baseline.max_order, chosen.baseline.max_chars))
     if chosen.samples.every_n_epochs or chosen.samples.steps:
         model = trained_model(options, datamodule, network)

@@ -20,10 +20,11 @@ from lyricgen.data.samplers import SamplerOptions
 from lyricgen.data.shuffling import Seed
 from lyricgen.decoding import Generator
 from lyricgen.model.cells import CellOptions
-from lyricgen.model.language_model import DepthOptions, Layers, Size
+from lyricgen.model.character_network import Layers, Objective, Size
 from lyricgen.model.module import Reduction
 from lyricgen.model.networks import ModelOptions
 from lyricgen.model.optimization import OptimizerOptions, SchedulerOptions
+from lyricgen.model.stack import DepthOptions
 from lyricgen.options import Options, validate
 
 
@@ -150,6 +151,7 @@ class TrainOptions(Options):
     name: str = Field(min_length=1)
     init_from: str | None
     resume: str | None
+    objective: Objective
     cell: CellOptions
     depth: DepthOptions
     model: ModelOptions
@@ -168,6 +170,11 @@ class TrainOptions(Options):
             raise ValueError(
                 f"sampler=lines cannot serve data={self.data.kind}, which is running text: choose "
                 "sampler=consecutive or sampler=random, or data.unit=line"
+            )
+        if self.objective == "fill" and self.model.kind == "ngram":
+            raise ValueError(
+                "objective=fill predicts a character from both sides, which model=ngram cannot: "
+                "choose model=recurrent, or objective=next"
             )
         if self.data.distinct and self.data.unit == "text":
             raise ValueError("data.distinct=true keeps each line once: it needs data.unit=line")

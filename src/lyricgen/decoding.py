@@ -9,15 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lyricgen.model.networks import Network
+from lyricgen.model.language_model import LanguageModel
+from lyricgen.model.ngram_network import NgramNetwork
 from lyricgen.model.recurrence import State
 
 Generator = Literal["torch", "numpy_reseeded"]
+NextModel = LanguageModel | NgramNetwork  # those that predict the next character
 
 
 @torch.inference_mode()
 def continue_texts(
-    model: Network,
+    model: NextModel,
     prefixes: list[Tensor],
     *,
     temperature: float,
@@ -43,11 +45,9 @@ def continue_texts(
         B lists of new character ids.
 
     Raises:
-        ValueError: an empty prefix, or no characters wanted.
+        ValueError: an empty prefix.
     """
     length = uniforms.shape[1]
-    if length < 1:
-        raise ValueError(f"length must be at least 1, got {length}")
     was_training = model.training
     model.eval()
     try:
@@ -56,7 +56,7 @@ def continue_texts(
         chosen = torch.empty(uniforms.shape, dtype=torch.int64, device=logits.device)
         running = torch.ones(len(prefixes), dtype=torch.bool, device=logits.device)
         for step in range(length):
-            chosen[:, step] = _draw(logits, temperature, uniforms[:, step])
+            chosen[:, step] = draw_characters(logits, temperature, uniforms[:, step])
             if stop is not None:
                 running &= chosen[:, step] != stop
                 # asked now and then, since the answer has to come from the device
@@ -83,7 +83,12 @@ def draw_uniforms(generator: Generator, seeds: list[int], length: int) -> Tensor
 
     Returns:
         (B, length), float32 from torch and float64 from NumPy.
+
+    Raises:
+        ValueError: no numbers wanted.
     """
+    if length < 1:
+        raise ValueError(f"length must be at least 1, got {length}")
     if generator == "torch":
         rows = [torch.rand(length, generator=torch.Generator().manual_seed(one)) for one in seeds]
         return torch.stack(rows)
@@ -101,7 +106,7 @@ def _until(row: list[int], stop: int) -> list[int]:
     return row[: row.index(stop)] if stop in row else row
 
 
-def _read_prefixes(model: Network, prefixes: list[Tensor]) -> tuple[Tensor, State]:
+def _read_prefixes(model: NextModel, prefixes: list[Tensor]) -> tuple[Tensor, State]:
     """Logits (B, V) after each prefix and the states; each distinct prefix is read once, alone."""
     device = model.device
     distinct: dict[tuple[int, ...], int] = {}
@@ -125,7 +130,7 @@ def _read_prefixes(model: Network, prefixes: list[Tensor]) -> tuple[Tensor, Stat
     return torch.cat(logits).index_select(0, index), state
 
 
-def _draw(logits: Tensor, temperature: float, uniforms: Tensor) -> Tensor:
+def draw_characters(logits: Tensor, temperature: float, uniforms: Tensor) -> Tensor:
     """One character a row: (B, V), (B,) -> (B,)."""
     if temperature == 0:
         return logits.argmax(dim=-1)

@@ -1,6 +1,8 @@
 """Totals of nats, and the figures read from them."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,9 +13,14 @@ class NatsTotal:
 
     Perplexity is exp(total / characters): never a mean of batch means, never a mean of
     exponentials.
+
+    Args:
+        prefix: of the names of its perplexity and bits: "pseudo_" where characters are predicted
+            from both sides.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: str = "") -> None:
+        self.prefix = prefix
         self.reset()
 
     def reset(self) -> None:
@@ -43,16 +50,22 @@ class NatsTotal:
         """
         if self.nats is None or self.characters == 0:
             return {}
-        return loss_figures(part, float(self.nats) / self.characters)
+        return loss_figures(part, float(self.nats) / self.characters, self.prefix)
 
 
-def loss_figures(part: str, loss: float) -> dict[str, float]:
+def loss_figures(part: str, loss: float, prefix: str = "") -> dict[str, float]:
     """The three figures of a loss in nats per character."""
     return {
         f"{part}/loss": loss,
-        f"{part}/perplexity": perplexity(loss),
-        f"{part}/bits_per_char": loss / math.log(2),
+        f"{part}/{prefix}perplexity": perplexity(loss),
+        f"{part}/{prefix}bits_per_char": loss / math.log(2),
     }
+
+
+def perplexity_name(figures: Mapping[str, Any]) -> str:
+    """Whether figures tell of a perplexity or a pseudo_perplexity."""
+    pseudo = any(name.endswith("/pseudo_perplexity") for name in figures)
+    return "pseudo_perplexity" if pseudo else "perplexity"
 
 
 def perplexity(loss: float) -> float:

@@ -16,6 +16,7 @@ from lyricgen.callbacks.samples import Samples, one_line
 from lyricgen.callbacks.throughput import Throughput
 from lyricgen.console import put, show
 from lyricgen.data.datamodule import CharacterDataModule
+from lyricgen.metrics import perplexity_name
 from lyricgen.model.checkpoint import load
 from lyricgen.model.scored_module import ScoredModule
 
@@ -24,6 +25,8 @@ SUMMARY_METRICS = {
     "summary/best_val_perplexity": "val/perplexity",
     "summary/test_perplexity": "test/perplexity",
     "summary/train_perplexity": "train/perplexity",
+    "summary/best_val_pseudo_perplexity": "val/pseudo_perplexity",
+    "summary/test_pseudo_perplexity": "test/pseudo_perplexity",
     "summary/val_ngram_perplexity": "val/ngram_perplexity",
     "summary/test_ngram_perplexity": "test/ngram_perplexity",
     "summary/val_mixture_perplexity": "val/mixture_perplexity",
@@ -93,18 +96,20 @@ def conclude(
 
 def score(figures: dict[str, Any]) -> float:
     """The figure that sweeps compare: held-out perplexity where there is one."""
-    held_out = figures.get("val/perplexity", figures.get("train/perplexity"))
+    name = perplexity_name(figures)
+    held_out = figures.get(f"val/{name}", figures.get(f"train/{name}"))
     return math.inf if held_out is None else float(held_out)  # JSON has no infinity
 
 
 def print_table(figures: dict[str, Any]) -> None:
     """Show the figures on the terminal."""
-    parts = [part for part in ("train", "val", "test") if f"{part}/perplexity" in figures]
+    name = perplexity_name(figures)
+    parts = [part for part in ("train", "val", "test") if f"{part}/{name}" in figures]
     table = Table(box=box.SIMPLE_HEAD)
-    table.add_column(f"perplexity at epoch {figures['best_epoch']}")
+    table.add_column(f"{name.replace('_', '-')} at epoch {figures['best_epoch']}")
     for part in parts:
         table.add_column(part, justify="right")
-    table.add_row(figures["model"], *(_shown(figures.get(f"{part}/perplexity")) for part in parts))
+    table.add_row(figures["model"], *(_shown(figures.get(f"{part}/{name}")) for part in parts))
     order = figures.get("ngram_order")
     for smoothing, name in (("kneser_ney", "Kneser-Ney"), ("witten_bell", "Witten-Bell")):
         by_part = {

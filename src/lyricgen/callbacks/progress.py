@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 from rich import get_console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from lyricgen.metrics import NatsTotal
+from lyricgen.metrics import NatsTotal, perplexity_name
 from lyricgen.model.scored_module import ScoredModule
 
 log = logging.getLogger(__name__)
@@ -87,16 +87,18 @@ class ProgressReport(pl.Callback):
 
     def _say(self, trainer: pl.Trainer, step: str = "") -> None:
         metrics = trainer.callback_metrics
+        name = perplexity_name(metrics)
+        shown = name.replace("_", "-")
         perplexities = {
-            part: f"{float(metrics[f'{part}/perplexity']):,.1f}"
+            part: f"{float(metrics[f'{part}/{name}']):,.1f}"
             for part in ("train", "val")
-            if f"{part}/perplexity" in metrics
+            if f"{part}/{name}" in metrics
         }
         # short, since a terminal of 80 columns has to show the bar as well
-        self._figures = f"perplexity {', '.join(' '.join(each) for each in perplexities.items())}"
+        self._figures = f"{shown} {', '.join(' '.join(each) for each in perplexities.items())}"
         self._spoke = time.monotonic()
         if trainer.is_global_zero:
-            parts = [f"{part} perplexity {value}" for part, value in perplexities.items()]
+            parts = [f"{part} {shown} {value}" for part, value in perplexities.items()]
             if "train/chars_per_second" in metrics and not step:
                 parts.append(f"{float(metrics['train/chars_per_second']):,.0f} characters/s")
             epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}{step}"
@@ -117,7 +119,8 @@ class ProgressReport(pl.Callback):
     def _running(self) -> str:
         """The first epoch's training perplexity so far."""
         figures = self._total.figures("train") if self._total is not None else {}
-        return f"perplexity train {figures['train/perplexity']:,.1f}" if figures else ""
+        name = perplexity_name(figures)
+        return f"{name.replace('_', '-')} train {figures[f'train/{name}']:,.1f}" if figures else ""
 
     def _close(self) -> None:
         if self._bar is not None:

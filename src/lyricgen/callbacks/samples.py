@@ -12,7 +12,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from lyricgen.callbacks.record import record
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.decoding import Generator
-from lyricgen.model.trained_model import TrainedModel
+from lyricgen.model.trained_model import GAP, TrainedModel
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +20,7 @@ FAVOURITES = ("分开", "不分开")  # the prefixes of the notebooks
 GREEDY = "greedy"
 COPIED = "samples/copied_fraction"
 MOST_COMPARED = 10_000_000  # characters of a training part whose lines are kept to compare with
+LONGEST_LINE = 30  # characters of the text's first line that a model fills the gaps of
 SHOWN = 3  # texts on the terminal at a time
 
 
@@ -123,20 +124,27 @@ class Samples(pl.Callback):
             (GREEDY, 0.0, 1),
             (f"temperature {self.temperature:g}", self.temperature, self.count),
         ):
-            texts = self.model.generate_many(
-                self.prefixes,
-                count=count,
-                length=self.length,
-                temperature=temperature,
-                seed=seed,
-                generator=self.generator,
-            )
+            texts = self._texts(count, temperature, seed)
             prefixes = [prefix for prefix in self.prefixes for _ in range(count)]
             drawn += [
                 Sample(step, epoch, prefix, strategy, seed, text)
                 for prefix, text in zip(prefixes, texts, strict=True)
             ]
         return drawn
+
+    def _texts(self, count: int, temperature: float, seed: int) -> list[str]:
+        if self.model.fills_gaps:
+            return self.model.fill_many(
+                self.prefixes, count=count, temperature=temperature, seed=seed
+            )
+        return self.model.generate_many(
+            self.prefixes,
+            count=count,
+            length=self.length,
+            temperature=temperature,
+            seed=seed,
+            generator=self.generator,
+        )
 
     def copied_fraction(self, samples: list[Sample]) -> float | None:
         """Share of sampled lines that stand in the training part; None without a whole line."""
@@ -178,6 +186,8 @@ class Samples(pl.Callback):
 
     def _lines_of(self, trainer: pl.Trainer) -> frozenset[str] | None:
         datamodule = trainer.datamodule  # type: ignore[attr-defined]
+        if self.model.fills_gaps:
+            return None  # most of their lines was given
         if not isinstance(datamodule, CharacterDataModule):
             return frozenset()
         ids = datamodule.parts["train"].ids
@@ -212,7 +222,8 @@ def choose_prefixes(wanted: list[str] | None, model: TrainedModel, opening: str)
     """The prefixes to sample with: the user's, or ones that the model can spell.
 
     Without any of the user's: none for a model of lines; else 分开 and 不分开 where the
-    vocabulary has them, else the opening of the text.
+    vocabulary has them, else the opening of the text. A model that fills gaps gets the user's
+    texts with gaps, or the first line of the text with every third character missing.
 
     Args:
         wanted: the user's own, or None.
@@ -222,6 +233,12 @@ def choose_prefixes(wanted: list[str] | None, model: TrainedModel, opening: str)
     Raises:
         UserError: one of the user's has an unknown character.
     """
+    if model.fills_gaps:
+        for text in wanted or []:
+            model.encode_gaps(text)
+        line = opening.partition("\n")[0][:LONGEST_LINE]
+        missing = [GAP if i % 3 == 2 else character for i, character in enumerate(line)]
+        return wanted or ["".join(missing) if GAP in missing else GAP + line[1:]]
     if wanted:
         for prefix in wanted:
             model.encode_prefix(prefix)

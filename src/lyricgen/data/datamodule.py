@@ -34,6 +34,7 @@ class Batch:
     starts: Tensor  # (B,) int64: inputs[b, t] stands at starts[b] + t in its part
     starts_stream: bool  # the state is zeroed first
     num_characters: int  # targets that count, known without asking the device
+    following: Tensor | None = None  # (B, K) int64 the characters after, IGNORED past the text
 
 
 def cut(ids: Tensor, windows: Windows) -> Batch:
@@ -55,7 +56,13 @@ def cut(ids: Tensor, windows: Windows) -> Batch:
         # padded inputs are an ordinary character, valid whatever the layout
         inputs = characters[:, :-1].masked_fill(padding, 0)
         targets = characters[:, 1:].masked_fill(padding, IGNORED)
-    return Batch(inputs, targets, starts, windows.starts_stream, windows.num_characters)
+    following = None
+    if windows.following:
+        places = starts[:, None] + torch.arange(windows.following, device=ids.device)
+        places += windows.num_steps + 1  # (B, K)
+        following = ids[places.clamp(max=len(ids) - 1)].long()
+        following = following.masked_fill(places >= len(ids), IGNORED)
+    return Batch(inputs, targets, starts, windows.starts_stream, windows.num_characters, following)
 
 
 class Position(NamedTuple):
@@ -121,13 +128,21 @@ class CharacterDataModule(pl.LightningDataModule):
         vocabulary: of the whole corpus.
         parts: "train", and "val" and "test" where there are such parts.
         sampler: of the training part.
+        following: characters after each window of held-out text that are known as well.
 
     Raises:
         UserError: a held-out part is too short to predict anything.
     """
 
-    def __init__(self, vocabulary: Vocabulary, parts: dict[str, Part], sampler: Sampler) -> None:
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        parts: dict[str, Part],
+        sampler: Sampler,
+        following: int = 0,
+    ) -> None:
         super().__init__()
+        self.following = following
         self.vocabulary = vocabulary
         self.parts = parts
         self.sampler = sampler
@@ -163,7 +178,7 @@ class CharacterDataModule(pl.LightningDataModule):
     def evaluation_loader(self, name: str) -> BatchLoader:
         """Every character of a part that can be predicted, once, in order."""
         part = self.parts[name]
-        sampler = evaluation_sampler(part, len(self.vocabulary))
+        sampler = evaluation_sampler(part, len(self.vocabulary), self.following)
         return BatchLoader(part.ids, sampler, self._device, mapping=part.mapping)
 
     def transfer_batch_to_device(
@@ -209,4 +224,5 @@ def _moved(batch: Batch, device: torch.device) -> Batch:
         batch.starts.to(device, non_blocking=True),
         batch.starts_stream,
         batch.num_characters,
+        None if batch.following is None else batch.following.to(device, non_blocking=True),
     )

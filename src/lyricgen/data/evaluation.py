@@ -16,6 +16,7 @@ LONGEST_STREAM = 200_000  # characters of held-out text that are read as one row
 ROW = 20_000  # about so many characters a row beyond that
 EVALUATION_LOGITS = 2**22  # rows x steps x vocabulary that one evaluation batch aims at
 EVALUATION_LINES = 256  # lines scored at once, at most
+FOLLOWING = 128  # characters after a window that a model of both sides knows
 
 
 class StreamSampler:
@@ -28,10 +29,14 @@ class StreamSampler:
         num_characters: N.
         num_rows: B.
         num_steps: T, characters a batch.
+        following: characters after each window that are known as well.
     """
 
-    def __init__(self, num_characters: int, num_rows: int, num_steps: int) -> None:
+    def __init__(
+        self, num_characters: int, num_rows: int, num_steps: int, following: int = 0
+    ) -> None:
         self.num_steps = num_steps
+        self.following = following
         self.row = -(-(num_characters - 1) // num_rows)
         self.starts = torch.arange(num_rows) * self.row
         self.row_targets = (num_characters - 1 - self.starts).clamp(0, self.row)
@@ -45,10 +50,11 @@ class StreamSampler:
         first = index * self.num_steps
         steps = min(self.num_steps, self.row - first)
         lengths = (self.row_targets - first).clamp(0, steps)
-        return Windows(self.starts + first, steps, lengths, index == 0, int(lengths.sum()))
+        characters = int(lengths.sum())
+        return Windows(self.starts + first, steps, lengths, index == 0, characters, self.following)
 
 
-def evaluation_sampler(part: Part, vocabulary_size: int) -> Sampler:
+def evaluation_sampler(part: Part, vocabulary_size: int, following: int = 0) -> Sampler:
     """Read a whole part in order: one stream, or its lines one by one.
 
     A stream past 200,000 characters is cut into rows, each from state zero; the log says so.
@@ -62,4 +68,4 @@ def evaluation_sampler(part: Part, vocabulary_size: int) -> Sampler:
         rows = len(part.ids) // ROW
         log.info("held-out text of %d characters: read as %d rows", len(part.ids), rows)
     steps = min(1024, max(1, EVALUATION_LOGITS // (rows * vocabulary_size)))
-    return StreamSampler(len(part.ids), rows, steps)
+    return StreamSampler(len(part.ids), rows, steps, following)

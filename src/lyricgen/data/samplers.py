@@ -59,6 +59,7 @@ class Windows:
     lengths: Tensor | None  # (B,) int64
     starts_stream: bool  # the rows do not go on where those of the batch before ended
     num_characters: int  # predicted characters in the batch, padding left out
+    following: int = 0  # characters after each row to be known as well, for who looks ahead
 
 
 class Sampler(Protocol):

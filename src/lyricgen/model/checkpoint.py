@@ -10,8 +10,10 @@ from lyricgen.data.parts import Layout
 from lyricgen.data.reading import FORBIDDEN
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError, printable
-from lyricgen.model.language_model import LanguageModel, RecurrentArchitecture
-from lyricgen.model.networks import Architecture, Network
+from lyricgen.model.character_network import RecurrentArchitecture
+from lyricgen.model.fill_model import FillModel
+from lyricgen.model.language_model import LanguageModel
+from lyricgen.model.networks import Architecture, Network, recurrent
 from lyricgen.model.ngram_network import NgramNetwork
 from lyricgen.model.trained_model import TrainedModel
 from lyricgen.options import Options, validate
@@ -115,9 +117,9 @@ def _rebuild(card: Card, state: Any, device: str | torch.device) -> TrainedModel
 
 def _recurrent(
     architecture: RecurrentArchitecture, weights: dict[str, torch.Tensor]
-) -> LanguageModel:
+) -> LanguageModel | FillModel:
     with torch.device("meta"):  # shapes without memory, until they are known to be right
-        network = LanguageModel(architecture)
+        network = recurrent(architecture)
     expected = {name: tensor.shape for name, tensor in network.state_dict().items()}
     found = {name: tensor.shape for name, tensor in weights.items()}
     for name in sorted(expected.keys() | found.keys()):

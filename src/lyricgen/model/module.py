@@ -13,7 +13,7 @@ from torch import Tensor, optim
 
 from lyricgen.data.datamodule import IGNORED, Batch
 from lyricgen.errors import UserError
-from lyricgen.model.language_model import LanguageModel
+from lyricgen.model.networks import Network
 from lyricgen.model.recurrence import State
 from lyricgen.model.scored_module import ScoredModule
 
@@ -46,7 +46,7 @@ class LanguageModelModule(ScoredModule):
 
     def __init__(
         self,
-        model: LanguageModel,
+        model: Network,
         optimizer: Callable[[Any], optim.Optimizer],
         schedule: Schedule,
         label_smoothing: float,
@@ -55,7 +55,6 @@ class LanguageModelModule(ScoredModule):
         seed: int,
     ) -> None:
         super().__init__(model, card)
-        self.model: LanguageModel = model
         self.label_smoothing = label_smoothing
         self.reduction: Reduction = reduction
         self.gradient_norm_total: Tensor | None = None
@@ -79,11 +78,16 @@ class LanguageModelModule(ScoredModule):
         if self.device.type == "cuda":
             torch.cuda.default_generators[self.device.index or 0].manual_seed(seed)
 
+    def predict(self, batch: Batch, state: State | None) -> tuple[Tensor, State]:
+        """Logits of a batch's targets, (B, T, V), and the next state."""
+        logits, state = self.model(batch.inputs, state)
+        return logits, state
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a batch, in nats per character, or in nats where it is summed."""
         del batch_idx
         state = None if batch.starts_stream else self._training_state
-        logits, state = self.model(batch.inputs, state)
+        logits, state = self.predict(batch, state)
         self._training_state = tuple(part.detach() for part in state)
         # one softmax serves the loss and the metric
         log_probabilities = F.log_softmax(_exact(logits).flatten(0, 1), dim=-1)  # (B·T, V)
@@ -137,7 +141,7 @@ class LanguageModelModule(ScoredModule):
 
     def score(self, batch: Batch, state: State | None) -> tuple[Tensor, State]:
         """Nats of each character of a batch, (B, T), zero for padding, and the next state."""
-        logits, state = self.model(batch.inputs, state)
+        logits, state = self.predict(batch, state)
         # flat, since classes that do not lie side by side take several times as long
         nats = F.cross_entropy(
             _exact(logits).flatten(0, 1),

@@ -5,12 +5,18 @@ import zlib
 from dataclasses import dataclass
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from lyricgen.data.parts import Layout
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.decoding import Generator, continue_texts, draw_uniforms
 from lyricgen.errors import UserError
+from lyricgen.filling import fill_gaps
+from lyricgen.model.fill_model import FillModel
 from lyricgen.model.networks import Network
+
+GAP = "_"
+SWEEPS = 20
 
 
 @dataclass(frozen=True)
@@ -21,6 +27,11 @@ class TrainedModel:
     vocabulary: Vocabulary
     layout: Layout
     lowercase: bool
+
+    @property
+    def fills_gaps(self) -> bool:
+        """Whether it fills gaps instead of continuing texts."""
+        return isinstance(self.network, FillModel)
 
     def generate(
         self,
@@ -61,15 +72,14 @@ class TrainedModel:
             UserError: a prefix has a character that the model does not know, or a number is out
                 of range.
         """
-        for name, value, least in (("count", count, 1), ("length", length, 1)):
-            if value < least:
-                raise UserError(f"{name}={value}: it must be at least {least}")
-        if length > 10**6:
-            raise UserError(f"length={length}: it must be at most 1000000")
+        _check(temperature, count=count, length=length)
         if not prefixes:
             return []
-        if not 0 <= temperature < float("inf"):
-            raise UserError(f"temperature={temperature}: it must be 0 or more")
+        if isinstance(self.network, FillModel):
+            raise UserError(
+                "this model fills gaps and continues no text: give it a text with gaps, as in "
+                "--fill '分__天'"
+            )
         prefixes = [self.normalised(prefix) for prefix in prefixes]
         inputs = [self.encode_prefix(prefix) for prefix in prefixes for _ in range(count)]
         stop = int(self.vocabulary.encode("\n")) if self.layout == "lines" else None
@@ -89,6 +99,83 @@ class TrainedModel:
             prefix + self.vocabulary.decode(torch.tensor(row, dtype=torch.int64))
             for prefix, row in zip(repeated, rows, strict=True)
         ]
+
+    def fill_many(
+        self,
+        texts: list[str],
+        *,
+        count: int = 1,
+        temperature: float = 0.8,
+        seed: int = 1,
+        sweeps: int = SWEEPS,
+        gap: str = GAP,
+    ) -> list[str]:
+        """Fill the gaps of texts, all gaps of a text jointly; see `filling.fill_gaps`.
+
+        Args:
+            texts: with gaps.
+            count: ways to fill each, side by side in the result.
+            temperature: of the softmax; 0 takes the most probable character each time.
+            seed: filling number i of a text depends on (seed, text, i) only.
+            sweeps: how often each gap is drawn anew.
+            gap: the character that marks one.
+
+        Returns:
+            len(texts) · count texts, normalised as the corpus was.
+
+        Raises:
+            UserError: the model fills no gaps, a text has none or a character that the model does
+                not know, or a number is out of range.
+        """
+        _check(temperature, count=count, sweeps=sweeps)
+        if not isinstance(self.network, FillModel):
+            raise UserError(
+                "this model continues texts and fills no gaps: train one with objective=fill"
+            )
+        each = [self.normalised(text) for text in texts for _ in range(count)]
+        if not each:
+            return []
+        encoded = [self.encode_gaps(text, gap) for text in each]
+        characters = pad_sequence([ids for ids, _ in encoded], batch_first=True)  # (B, 1 + N)
+        gaps = pad_sequence([places for _, places in encoded], batch_first=True)  # (B, G)
+        seeds = [_seed(seed, text, index) for text in texts for index in range(count)]
+        filled = fill_gaps(
+            self.network,
+            characters,
+            torch.tensor([len(ids) - 1 for ids, _ in encoded]),
+            gaps,
+            temperature=temperature,
+            sweeps=sweeps,
+            uniforms=draw_uniforms("torch", seeds, (sweeps + 1) * gaps.shape[1]),
+            forbidden=[i for i, one in enumerate(self.vocabulary.characters) if one == "\n"],
+        )
+        return [
+            self.vocabulary.decode(row[1 : len(text) + 1])
+            for row, text in zip(filled, each, strict=True)
+        ]
+
+    def encode_gaps(self, text: str, gap: str = GAP) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the network reads of a text with gaps, (1 + N,) ids, and where its gaps are, (G,).
+
+        Before the text stands what `encode_prefix` gives for none; after it, in a model of lines,
+        the end of the line.
+
+        Raises:
+            UserError: it has no gap, or a character that the model does not know.
+        """
+        text = self.normalised(text)
+        if len(gap) != 1 or gap in self.vocabulary.characters:
+            raise UserError(
+                f"gap={gap!r}: a gap is marked by one character that the model's texts do not have"
+            )
+        if gap not in text:
+            raise UserError(f"{text!r} has no gap to fill: mark each missing character by {gap!r}")
+        places = torch.tensor([i for i, character in enumerate(text, start=1) if character == gap])
+        start = self.encode_prefix("")
+        self.encode_prefix(text.replace(gap, ""))  # for what a model of lines refuses
+        known = text.replace(gap, self.vocabulary.characters[0])
+        known += "\n" if self.layout == "lines" else ""
+        return torch.cat([start, self.vocabulary.encode(known).long()]), places
 
     def normalised(self, prefix: str) -> str:
         """A prefix as the corpus would have it: composed, and lower-cased if that was."""
@@ -113,6 +200,16 @@ class TrainedModel:
             return self.vocabulary.encode(prefix).long()
         known = [mark for mark in "\n " if mark in self.vocabulary.characters]
         return self.vocabulary.encode(known[0] if known else self.vocabulary.characters[0]).long()
+
+
+def _check(temperature: float, **numbers: int) -> None:
+    for name, value in numbers.items():
+        if value < 1:
+            raise UserError(f"{name}={value}: it must be at least 1")
+        if value > 10**6:
+            raise UserError(f"{name}={value}: it must be at most 1000000")
+    if not 0 <= temperature < float("inf"):
+        raise UserError(f"temperature={temperature}: it must be 0 or more")
 
 
 def _seed(seed: int, prefix: str, index: int) -> int:

@@ -3,12 +3,14 @@
 V characters of the new vocabulary, U of the old one.
 """
 
+import re
+
 import torch
 from torch import Tensor
 
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
-from lyricgen.model.language_model import LanguageModel, RecurrentArchitecture
+from lyricgen.model.character_network import CharacterNetwork, RecurrentArchitecture
 from lyricgen.model.networks import Network
 from lyricgen.model.trained_model import TrainedModel
 
@@ -27,9 +29,9 @@ def copy_weights(source: TrainedModel, network: Network, vocabulary: Vocabulary)
     Raises:
         UserError: the architectures differ, or one is an n-gram model.
     """
-    if not isinstance(network, LanguageModel):
+    if not isinstance(network, CharacterNetwork):
         raise UserError("init_from: model=ngram has no weights to start with: leave init_from out")
-    if not isinstance(source.network, LanguageModel):
+    if not isinstance(source.network, CharacterNetwork):
         raise UserError(
             f"init_from: that is a {source.network.description} model, which has no weights: name "
             "the checkpoint of a network"
@@ -65,14 +67,14 @@ def _copy_characters(new: Tensor, old: Tensor, to: Tensor, origin: Tensor, dimen
     new.index_copy_(dimension, to[held], old.index_select(dimension, origin[held]))
 
 
-def _vocabulary_dimension(name: str, network: LanguageModel) -> int | None:
+def _vocabulary_dimension(name: str, network: CharacterNetwork) -> int | None:
     if name in {"embedding.weight", "output.weight", "output.bias"}:
         return 0
     if network.architecture.model.input == "embedding":
         return None
     # torch's layers hold a column for each character, the ones written out a row
-    columns, rows = "recurrence.blocks.0.weight_ih_l0", "recurrence.blocks.0.input_weight"
-    return {columns: 1, rows: 0}.get(name)
+    first = re.fullmatch(r"recurrence\.(?:left\.|right\.)?blocks\.0\.(.+)", name)
+    return {"weight_ih_l0": 1, "input_weight": 0}.get(first[1]) if first else None
 
 
 def _described(architecture: RecurrentArchitecture) -> dict[str, object]:
@@ -82,6 +84,7 @@ def _described(architecture: RecurrentArchitecture) -> dict[str, object]:
     # of a cell's options, all but those that only its first weights depend on
     cell = architecture.cell.model_dump(exclude={"kind", "forget_bias"})
     return {
+        "objective": architecture.objective,
         "cell": architecture.cell.kind,
         **{f"cell.{name}": value for name, value in cell.items()},
         "layers": architecture.layers,
