@@ -2,34 +2,18 @@
 
 import argparse
 import sys
-from pathlib import Path
-from typing import NoReturn
 
-from lyricgen.console import prepare_streams
-from lyricgen.errors import UserError, printable
+from lyricgen.command_line import Parser, run
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command; what the user can mend is one line and exit status 2."""
-    prepare_streams()
-    options = _parser().parse_args(arguments)
-    try:
-        _generate(options)
-    except UserError as error:
-        if options.debug:
-            raise
-        print(f"error: {printable(str(error))}", file=sys.stderr)
-        sys.exit(2)
-    except BrokenPipeError:  # the reader, `head` say, has seen enough
-        sys.stderr.close()
-    except KeyboardInterrupt:
-        sys.exit(130)
+    run(_parser(), _generate, arguments)
 
 
 def _generate(options: argparse.Namespace) -> None:
-    from lyricgen.model.checkpoint import (
-        load,
-    )  # torch takes seconds, which --help need not wait for
+    # torch takes seconds, which --help need not wait for
+    from lyricgen.model.checkpoint import load
     from lyricgen.runs import newest_checkpoint
 
     path = options.checkpoint or newest_checkpoint()
@@ -47,23 +31,8 @@ def _generate(options: argparse.Namespace) -> None:
     sys.stdout.flush()
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """Say it in one line."""
-        self.exit(2, f"error: {printable(message)} (see --help)\n")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="python -m lyricgen.generate",
-        description="Print texts from a trained model.",
-    )
-    parser.add_argument(
-        "checkpoint",
-        nargs="?",
-        type=Path,
-        help="a checkpoint or a run's directory; without it, the newest run's best one",
-    )
+def _parser() -> Parser:
+    parser = Parser("generate", "Print texts from a trained model.")
     parser.add_argument(
         "--prefix",
         action="append",
@@ -86,7 +55,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--count", type=int, default=1, help="texts for each prefix (default: %(default)s)"
     )
-    parser.add_argument("--debug", action="store_true", help="show where an error comes from")
     return parser
 
 

@@ -1,0 +1,53 @@
+"""What the ordinary command lines share: one-line errors, exit statuses, the checkpoint."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from lyricgen.console import prepare_streams
+from lyricgen.errors import UserError, printable
+
+
+class Parser(argparse.ArgumentParser):
+    """Reads [CHECKPOINT] [--debug] and what a command adds."""
+
+    def __init__(self, command: str, description: str) -> None:
+        super().__init__(prog=f"python -m lyricgen.{command}", description=description)
+        self.add_argument(
+            "checkpoint",
+            nargs="?",
+            type=Path,
+            help="a checkpoint or a run's directory; without it, the newest run's best one",
+        )
+        self.add_argument("--debug", action="store_true", help="show where an error comes from")
+
+    def error(self, message: str) -> NoReturn:
+        """Say it in one line."""
+        self.exit(2, f"error: {printable(message)} (see --help)\n")
+
+
+def run(
+    parser: Parser, work: Callable[[argparse.Namespace], None], arguments: list[str] | None
+) -> None:
+    """Run a command; what the user can mend is one line and exit status 2.
+
+    Args:
+        parser: of its arguments.
+        work: does what they say.
+        arguments: None for those of the process.
+    """
+    prepare_streams()
+    options = parser.parse_args(arguments)
+    try:
+        work(options)
+    except UserError as error:
+        if options.debug:
+            raise
+        print(f"error: {printable(str(error))}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:  # the reader, `head` say, has seen enough
+        sys.stderr.close()
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,165 @@
+"""A picture of what a layer does: time across, units down, one panel a gate or state.
+
+T time steps, H hidden size.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lyricgen.errors import UserError
+from lyricgen.fonts import families_for
+from lyricgen.gates import activations
+from lyricgen.model.checkpoint import TrainedModel
+from lyricgen.model.column_vectors import Activations, Array
+
+MAX_CHARACTERS = 500  # more cannot be told apart
+MAX_ROWS = 1024  # up to here each unit has a row of pixels of its own
+TITLE_CHARACTERS = 30
+DPI = 120
+
+START = "▷"
+# what stands on the axis for what leaves no mark
+SIGNS = {"\n": ("⏎", "line break"), " ": ("␣", "space"), "\t": ("⇥", "tab")}
+LEGEND = [(START, "start of line"), *SIGNS.values()]
+
+LSTM_TITLES = {
+    "forget": "forget gate $f$ (1 keeps the cell state)",
+    "update": "update or input gate $i$ (1 lets the candidate in)",
+    "candidate": r"candidate $\tilde{c}$",
+    "output": "output gate $o$ (1 shows the cell state)",
+}
+GRU_TITLES = {
+    "update": "update gate $z$ (1 keeps the hidden state)",
+    "reset": "reset gate $r$ (0 hides the hidden state from the candidate)",
+    "candidate": r"candidate $\tilde{h}$",
+}
+
+
+class Panel(NamedTuple):
+    """One picture: values (H, T) and the range of their colours."""
+
+    title: str
+    values: Array
+    least: float
+    most: float
+
+
+def panels(read: Activations) -> list[Panel]:
+    """The gates of one sample in the order of the equations, then its states."""
+    titles = GRU_TITLES if read.c is None else LSTM_TITLES
+    shown = [
+        Panel(titles[name], gate[:, 0], -1 if name == "candidate" else 0, 1)
+        for name, gate in read.gates.items()
+    ]
+    if read.c is not None:
+        most = max(1.0, float(np.abs(read.c).max()))  # it has no bounds
+        shown.append(Panel("cell state $c$", read.c[:, 0], -most, most))
+    most = max(1.0, float(np.abs(read.a).max()))  # rectified units have none either
+    shown.append(Panel("hidden state $h$", read.a[:, 0], -most, most))
+    return shown
+
+
+def draw(model: TrainedModel, text: str, layer: int) -> tuple[Figure, str]:
+    """Draw what a layer computes while the network reads a text.
+
+    Args:
+        model: whose network has a recurrence.
+        text: 1 to `MAX_CHARACTERS` characters.
+        layer: 1 is the one next to the input.
+
+    Returns:
+        The figure, and the characters that no installed font has: their numbers are shown.
+
+    Raises:
+        UserError: the text is empty or too long; and as `gates.activations`.
+    """
+    text = model.normalised(text)
+    if not 1 <= len(text) <= MAX_CHARACTERS:
+        raise UserError(
+            f"the text has {len(text)} characters: 1 to {MAX_CHARACTERS} can be told apart in a "
+            "picture"
+        )
+    shown = panels(activations(model, text, layer))
+    hidden_size, steps = shown[0].values.shape
+    families, missing = families_for("".join(filter(_leaves_a_mark, text)))
+    labels = [START] * (steps - len(text)) + [_label(one, missing) for one in text]
+
+    cell = min(max(20 / steps, 0.11), 0.28)  # inches for a character
+    height = max(1.6, 0.6 + min(hidden_size, MAX_ROWS) / DPI)  # inches for a panel
+    size = (max(cell * steps + 1.5, 8), len(shown) * height + 1.4)
+    figure = Figure(size, dpi=DPI, layout="constrained")
+    rows = list(figure.subplots(len(shown), 1, squeeze=False)[:, 0])
+    for axes, panel in zip(rows, shown, strict=True):
+        _draw_panel(axes, panel)
+    font = {"family": families, "parse_math": False}  # a text may have dollar signs
+    for axes, side in ((rows[0], "top"), (rows[-1], "bottom")):
+        _name_steps(axes, labels, side, min(12, 54 * cell), font)
+    rows[-1].set_xlabel(_legend(labels), **font)
+    figure.suptitle(_title(model, labels, layer), **font)
+    return figure, missing
+
+
+def _draw_panel(axes: Axes, panel: Panel) -> None:
+    both_signs = panel.least < 0
+    image = axes.imshow(
+        panel.values,
+        cmap="RdBu_r" if both_signs else "viridis",
+        vmin=panel.least,
+        vmax=panel.most,
+        aspect="auto",
+        # anything else blurs one character into the next
+        interpolation="nearest" if len(panel.values) <= MAX_ROWS else "auto",
+    )
+    axes.set_title(panel.title, loc="left", size=10)
+    axes.set_ylabel("unit", size=9)
+    axes.locator_params(axis="y", nbins=4, integer=True)
+    axes.tick_params(axis="y", labelsize=8)
+    axes.set_xticks([])
+    figure = axes.get_figure()
+    assert isinstance(figure, Figure)
+    inches = figure.get_figwidth()
+    middle = (panel.least + panel.most) / 2
+    bar = figure.colorbar(image, ax=axes, fraction=0.12 / inches, pad=0.1 / inches, aspect=12)
+    ticks = [panel.least, middle, panel.most]
+    bar.set_ticks(ticks, labels=[f"{tick:.2g}" for tick in ticks])
+    bar.ax.tick_params(labelsize=8)
+
+
+def _name_steps(
+    axes: Axes, labels: list[str], side: str, size: float, font: dict[str, Any]
+) -> None:
+    here = side == "top"
+    axes.tick_params(axis="x", length=2, top=here, labeltop=here, bottom=not here)
+    axes.tick_params(axis="x", labelbottom=not here)
+    axes.set_xticks(range(len(labels)), labels, size=size, **font)
+    for label, named in zip(labels, axes.get_xticklabels(), strict=True):
+        if len(label) > 1:
+            named.set_rotation(90)
+            named.set_fontsize(size * 0.7)
+
+
+def _leaves_a_mark(character: str) -> bool:
+    return character.isprintable() and not character.isspace()
+
+
+def _label(character: str, missing: str) -> str:
+    if character in SIGNS:
+        return SIGNS[character][0]
+    shown = _leaves_a_mark(character) and character not in missing
+    return character if shown else f"U+{ord(character):04X}"
+
+
+def _legend(labels: list[str]) -> str:
+    signs = [f"{sign} {meaning}" for sign, meaning in LEGEND if sign in labels]
+    return ", ".join(["characters read", *signs])
+
+
+def _title(model: TrainedModel, labels: list[str], layer: int) -> str:
+    architecture = model.network.architecture
+    shown = [label if len(label) == 1 else "□" for label in labels[:TITLE_CHARACTERS]]
+    text = "".join(shown) + "…" * (len(labels) > TITLE_CHARACTERS)
+    where = f"layer {layer} of {architecture.layers}"
+    return f"{architecture.cell.kind}, {where}, {architecture.hidden_size} units: {text}"

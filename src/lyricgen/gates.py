@@ -1,0 +1,61 @@
+"""What the units of one layer do while the network reads a text.
+
+T time steps, H hidden size, I input size, V vocabulary.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lyricgen.errors import UserError
+from lyricgen.model.checkpoint import TrainedModel
+from lyricgen.model.column_parameters import step_of, to_columns
+from lyricgen.model.column_vectors import Activations, Array, forward
+
+
+def activations(model: TrainedModel, text: str, layer: int) -> Activations:
+    """What a layer computes while the network reads a text, from state zero.
+
+    What the layers below give comes from the network itself, dropout off.
+
+    Args:
+        model: whose network has a recurrence.
+        text: as `TrainedModel.encode_prefix` takes it; a model of lines reads a start symbol first.
+        layer: 1 is the one next to the input.
+
+    Returns:
+        Activations of one sample, (H, 1, T), and predictions, (V, 1, T). These are the network's
+        own for the last layer, without residual connections.
+
+    Raises:
+        UserError: a character that the model does not know, no such layer, or no recurrence at all.
+    """
+    network = model.network
+    recurrence: Any = getattr(network, "recurrence", None)
+    if recurrence is None:
+        raise UserError("this model is no recurrent network: it has no gates to look into")
+    layers = len(recurrence.blocks)
+    if not 1 <= layer <= layers:
+        known = "1" if layers == 1 else f"1 to {layers}"
+        raise UserError(f"layer={layer}: the network has {layers}, give {known}")
+    block = recurrence.blocks[layer - 1]
+    below = _input_of(block, network, model.encode_prefix(text)[None])  # (T, I)
+    zero = np.zeros((block.hidden_size, 1), below.dtype)
+    state = (zero, zero) if model.network.architecture.cell.kind.startswith("lstm") else (zero,)
+    parameters = to_columns(block, network.output_weight, network.output.bias)
+    return forward(step_of(block), below.T[:, None], state, parameters)
+
+
+@torch.no_grad()
+def _input_of(block: nn.Module, network: nn.Module, ids: Tensor) -> Array:
+    """What a layer is given while the network reads ids (1, T): (T, I)."""
+    caught: list[Tensor] = []
+    hook = block.register_forward_pre_hook(lambda _, given: caught.append(given[0]))
+    try:
+        network(ids)
+    finally:
+        hook.remove()
+    array: Array = caught[0][0].cpu().numpy()
+    return array
