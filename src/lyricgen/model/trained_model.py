@@ -193,7 +193,7 @@ class TrainedModel:
         prefix = self.normalised(prefix)
         if self.layout == "lines":
             if "\n" in prefix:
-                raise UserError("this model writes single lines: a prefix cannot hold a newline")
+                raise UserError("this model writes single lines: leave the newline out")
             start = torch.tensor([len(self.vocabulary)])
             return torch.cat([start, self.vocabulary.encode(prefix).long()])
         if prefix:

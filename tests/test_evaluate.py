@@ -1,0 +1,181 @@
+"""The evaluate command: pictures of a model's gates, from checkpoints."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+from lyricgen import fonts
+from lyricgen.errors import UserError
+from lyricgen.evaluate import main
+from tests.test_checkpoint import content_of, model_of, saved
+
+
+@dataclass(frozen=True)
+class Printed:
+    status: int
+    out: str
+    err: str
+
+
+Evaluate = Callable[..., Printed]
+
+
+@pytest.fixture
+def evaluate(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> Evaluate:
+    """Run `python -m lyricgen.evaluate` in this process, beside a run with an LSTM of 2 layers."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LYRICGEN_OUTPUTS", raising=False)
+    run_directory = tmp_path / "outputs/runs/2026-01-01/some"
+    saved(run_directory / "checkpoints", content_of(model_of("lstm", layers=2)), "best.ckpt")
+    (tmp_path / "outputs/latest.txt").write_text(f"{run_directory}\n", "utf-8")
+
+    def run(*arguments: str | Path) -> Printed:
+        status = 0
+        try:
+            main([str(argument) for argument in arguments])
+        except SystemExit as stop:
+            status = int(stop.code or 0)
+        captured = capsys.readouterr()
+        return Printed(status, captured.out, captured.err)
+
+    return run
+
+
+def pixels(path: Path) -> np.ndarray:
+    return matplotlib.image.imread(path, format="png")
+
+
+def refusal(printed: Printed) -> str:
+    assert (printed.status, printed.out) == (2, "")
+    [line] = printed.err.splitlines()
+    assert line.startswith("error: ")
+    assert line.isprintable()
+    return line
+
+
+def test_a_picture_of_the_newest_runs_gates(evaluate: Evaluate, tmp_path: Path) -> None:
+    printed = evaluate("--gates", "门.png", "--text", "abc d")
+    assert "' '" in refusal(printed)  # the vocabulary has no space
+    assert not Path("门.png").exists()
+    printed = evaluate("--gates", "门.png", "--text", "abc\nd")
+    assert (printed.status, printed.err) == (0, "")
+    best = tmp_path / "outputs/runs/2026-01-01/some/checkpoints/best.ckpt"
+    assert printed.out == f"gates of {best}: 门.png\n"
+    picture = pixels(Path("门.png"))
+    assert picture.shape == (1320, 960, 4)  # 6 panels of 1.6 inches and 1.4 for the rest, 8 wide
+    assert len(np.unique(picture.reshape(-1, 4), axis=0)) > 100
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["outputs", "门.png"]
+
+
+def test_same_picture_every_time(evaluate: Evaluate) -> None:
+    for name in ("a.png", "b.png"):
+        assert evaluate("--gates", name, "--text", "abc").status == 0
+    assert Path("a.png").read_bytes() == Path("b.png").read_bytes()
+    assert evaluate("--gates", "b.png", "--text", "abc", "--layer", "2").status == 0  # replaced
+    one, two = pixels(Path("a.png")), pixels(Path("b.png"))
+    assert one.shape == two.shape
+    assert not np.array_equal(one, two)
+
+
+@pytest.mark.parametrize(("cell", "height"), [("rnn", 360), ("gru", 936), ("lstm", 1320)])
+def test_one_panel_a_gate(evaluate: Evaluate, tmp_path: Path, cell: str, height: int) -> None:
+    model = model_of(cell, layout="lines", lowercase=True, input="one_hot")
+    path = saved(tmp_path / "其 他", content_of(model))
+    assert evaluate(path, "--gates", "gates.PNG", "--text", "ABC").status == 0
+    assert pixels(Path("gates.PNG")).shape == (height, 960, 4)
+
+
+def test_long_text(evaluate: Evaluate, tmp_path: Path) -> None:
+    path = saved(tmp_path, content_of(model_of("rnn")))
+    line = refusal(evaluate(path, "--gates", "a.png", "--text", "a" * 501))
+    assert "501 characters: 1 to 500" in line
+    assert evaluate(path, "--gates", "a.png", "--text", "ab" * 250).status == 0
+    assert pixels(Path("a.png")).shape[1] == round((500 * 0.11 + 1.5) * 120)
+
+
+def test_no_font_for_chinese(evaluate: Evaluate, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fonts, "findSystemFonts", list)
+    printed = evaluate("--gates", "a.png", "--text", "分开a开")
+    assert (printed.status, printed.err) == (0, "")
+    note, _ = printed.out.splitlines()
+    assert note.startswith("no installed font has 2 of the characters")
+    assert "fonts-noto-cjk" in note
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([], "--gates PNG is needed"),
+        (["--text", "abc"], "--gates PNG is needed"),
+        (["--gates", "a.png"], "--text TEXT"),
+        (["--gates", "a.png", "--text", ""], "0 characters"),
+        (["--gates", "a.png", "--text", "aΩ"], "'Ω'"),
+        (["--gates", "a.png", "--text", "\x1b[2J"], "'\\x1b'"),
+        (["--gates", "a.png", "--text", "a", "--layer", "3"], "layer=3: the network has 2"),
+        (["--gates", "a.png", "--text", "a", "--layer", "0"], "give 1 to 2"),
+        (["--gates", "a.pdf", "--text", "a"], "'a.pdf': give a name that ends in .png"),
+        (["--gates", "", "--text", "a"], ".png"),
+        (["--gates", "nowhere/a.png", "--text", "a"], "no directory 'nowhere'"),
+        (["--gates", "folder.png", "--text", "a"], "'folder.png' is a directory"),
+        (["没有.ckpt", "--gates", "a.png", "--text", "a"], "'没有.ckpt' is not there"),
+        (["--gates", "a.png", "--text", "a", "--layer", "two"], "--layer"),
+        (["--gate", "a.png", "--txt", "a"], "--txt"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_what_cannot_be(evaluate: Evaluate, arguments: list[str], told: str) -> None:
+    Path("folder.png").mkdir()
+    assert told in refusal(evaluate(*arguments))
+    assert sorted(path.name for path in Path().iterdir()) == ["folder.png", "outputs"]
+
+
+def test_a_newline_where_lines_are_read(evaluate: Evaluate, tmp_path: Path) -> None:
+    path = saved(tmp_path, content_of(model_of("gru", layout="lines")))
+    line = refusal(evaluate(path, "--gates", "a.png", "--text", "a\nb"))
+    assert "newline" in line
+    assert "prefix" not in line
+
+
+def test_a_disk_that_is_full(evaluate: Evaluate, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("a.png").write_bytes(b"what was there")
+
+    def full(stream: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("lyricgen.files.to_disk", full)
+    line = refusal(evaluate("--gates", "a.png", "--text", "a"))
+    assert line == "error: --gates 'a.png' cannot be written: No space left on device"
+    assert Path("a.png").read_bytes() == b"what was there"
+    assert sorted(path.name for path in Path().iterdir()) == ["a.png", "outputs"]
+
+
+def test_no_run_yet(evaluate: Evaluate, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LYRICGEN_OUTPUTS", "empty")
+    assert "lyricgen.train" in refusal(evaluate("--gates", "a.png", "--text", "a"))
+
+
+def test_debug_shows_where_it_comes_from(evaluate: Evaluate) -> None:
+    with pytest.raises(UserError, match="--gates PNG is needed"):
+        evaluate("--debug")
+
+
+def test_help_waits_for_nothing() -> None:
+    """Neither torch nor matplotlib is imported before it is needed."""
+    program = (
+        "import sys, lyricgen.evaluate\n"
+        "print({'torch', 'matplotlib', 'hydra'} & set(sys.modules))\n"
+        "lyricgen.evaluate.main(['--help'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("set()\nusage: python -m lyricgen.evaluate")
+    assert done.stderr == ""

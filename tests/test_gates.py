@@ -1,0 +1,206 @@
+"""What a layer does over a text: its activations, the panels that show them, the fonts."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lyricgen import fonts
+from lyricgen.data.vocabulary import Vocabulary
+from lyricgen.errors import UserError
+from lyricgen.gate_plot import draw, panels
+from lyricgen.gates import activations
+from lyricgen.model.checkpoint import TrainedModel
+from tests.test_checkpoint import model_of
+
+TEXT = "abc分de开bé"
+RECTIFIED = {"kind": "rnn", "nonlinearity": "relu"}
+
+
+def precise(model: TrainedModel) -> TrainedModel:
+    model.network.double()
+    return model
+
+
+def features(model: TrainedModel, text: str) -> Tensor:
+    """What the first layer reads, one character after the other: (T, I)."""
+    vocabulary = model.vocabulary.characters
+    ids = [vocabulary.index(character) for character in text]
+    rows = torch.eye(len(vocabulary), dtype=torch.float64)[ids]
+    if model.layout == "lines":
+        rows = torch.cat([torch.zeros(1, len(vocabulary), dtype=torch.float64), rows])
+        ids = [len(vocabulary), *ids]
+    embedding = model.network.embedding
+    return rows if embedding is None else embedding.weight[ids]
+
+
+def below(model: TrainedModel, text: str, layer: int, *, residual: bool) -> Tensor:
+    """What a layer reads, by the layers under it one by one: (T, I)."""
+    read = features(model, text)
+    for number, block in enumerate(list(model.network.recurrence.blocks)[: layer - 1]):
+        above, _ = block(read[None], None)
+        read = read + above[0] if residual and number > 0 else above[0]
+    return read
+
+
+def close(array: Any, expected: Tensor) -> None:
+    np.testing.assert_allclose(array, expected.detach().numpy(), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("layout", ["stream", "lines"])
+@pytest.mark.parametrize("kind", ["embedding", "one_hot"])
+@pytest.mark.parametrize("residual", [False, True], ids=["plain", "residual"])
+@pytest.mark.parametrize("layer", [1, 2, 3])
+def test_an_lstm_of_any_depth(layer: int, residual: bool, kind: str, layout: str) -> None:
+    """By nn.LSTMCell, step by step, and torch's documented order of gates i, f, g, o."""
+    options = {"layers": 3, "residual": residual, "depth_dropout": 0.5, "dropout": 0.5}
+    model = precise(model_of("lstm", layout=layout, input=kind, **options))
+    got = activations(model, TEXT, layer)
+    layer_weights = model.network.recurrence.blocks[layer - 1].state_dict()
+    inputs = below(model, TEXT, layer, residual=residual)
+    cell = nn.LSTMCell(inputs.shape[1], 12).double()
+    cell.load_state_dict({k.removesuffix("_l0"): v for k, v in layer_weights.items()})
+    h = c = torch.zeros(12, dtype=torch.float64)
+    assert got.c is not None
+    assert got.a.shape == (12, 1, len(TEXT) + (layout == "lines"))
+    for t, x in enumerate(inputs):
+        total = F.linear(x, cell.weight_ih, cell.bias_ih) + F.linear(h, cell.weight_hh)
+        i, f, g, o = (total + cell.bias_hh).chunk(4)
+        close(got.gates["update"][:, 0, t], i.sigmoid())
+        close(got.gates["forget"][:, 0, t], f.sigmoid())
+        close(got.gates["candidate"][:, 0, t], g.tanh())
+        close(got.gates["output"][:, 0, t], o.sigmoid())
+        h, c = cell(x, (h, c))
+        close(got.c[:, 0, t], c)
+        close(got.a[:, 0, t], h)
+
+
+@pytest.mark.parametrize("cell", ["rnn", RECTIFIED, "gru", "lstm"], ids=str)
+def test_the_last_layers_states_and_predictions_are_the_networks(cell: Any) -> None:
+    model = precise(model_of(cell, layers=2, input="one_hot"))
+    with torch.no_grad():
+        for parameter in model.network.parameters():
+            parameter.mul_(0.3)  # rectified units would grow and grow
+    got = activations(model, TEXT, 2)
+    logits, state = model.network(model.vocabulary.encode(TEXT).long()[None])
+    close(got.y[:, 0], logits[0].softmax(-1).T)
+    close(got.a[:, 0, -1], state[0][1, 0])
+
+
+def test_dropout_is_off_and_nothing_is_left_behind() -> None:
+    model = model_of("gru", layers=2, depth_dropout=0.9)
+    first = activations(model, TEXT, 2)
+    assert np.array_equal(first.a, activations(model, TEXT, 2).a)
+    assert first.a.dtype == np.float32  # as the network's weights
+    assert not model.network.recurrence.blocks[1]._forward_pre_hooks
+
+
+def test_panels_have_the_fields_names() -> None:
+    def shown(cell: Any) -> list[str]:
+        return [panel.title for panel in panels(activations(model_of(cell), TEXT, 1))]
+
+    assert [title.split(" (")[0] for title in shown("lstm")] == [
+        "forget gate $f$",
+        "update or input gate $i$",
+        r"candidate $\tilde{c}$",
+        "output gate $o$",
+        "cell state $c$",
+        "hidden state $h$",
+    ]
+    assert [title.split(" (")[0] for title in shown("gru")] == [
+        "update gate $z$",
+        "reset gate $r$",
+        r"candidate $\tilde{h}$",
+        "hidden state $h$",
+    ]
+    assert shown("rnn") == ["hidden state $h$"]
+
+
+@pytest.mark.parametrize("cell", ["rnn", RECTIFIED, "gru", "lstm"], ids=str)
+def test_no_value_is_beyond_its_colours(cell: Any) -> None:
+    model = model_of(cell)
+    with torch.no_grad():
+        for parameter in model.network.parameters():
+            parameter.mul_(4)
+    for panel in panels(activations(model, TEXT, 1)):
+        assert panel.least in {0, -panel.most}
+        assert panel.least <= panel.values.min()
+        assert panel.values.max() <= panel.most
+        assert panel.least == 0 or panel.values.min() < 0 or cell == RECTIFIED
+
+
+def labels(model: TrainedModel, text: str) -> tuple[list[str], str, str]:
+    """Of the axis below and of its name; and what no font has."""
+    figure, missing = draw(model, text, 1)
+    axes = [one for one in figure.axes if one.get_xlabel()]
+    [last] = axes
+    assert [label.get_text() for label in last.get_xticklabels()][: len(text)]
+    return [label.get_text() for label in last.get_xticklabels()], last.get_xlabel(), missing
+
+
+def test_characters_stand_on_the_axis() -> None:
+    model = model_of("gru", vocabulary=Vocabulary("\t\n $ab\u3000"))
+    names, title, missing = labels(model, "a \nb\t\u3000$a$")
+    assert names == ["a", "␣", "⏎", "b", "⇥", "U+3000", "$", "a", "$"]
+    assert title == "characters read, ⏎ line break, ␣ space, ⇥ tab"
+    assert missing == ""
+    names, title, _ = labels(model_of("gru", layout="lines", lowercase=True), "AB")
+    assert names == ["▷", "a", "b"]
+    assert title == "characters read, ▷ start of line"
+
+
+def test_pictures_show_each_value_at_its_place() -> None:
+    model = model_of("lstm")
+    figure, _ = draw(model, TEXT, 1)
+    read = activations(model, TEXT, 1)
+    assert read.c is not None
+    images = [axes.get_images()[0] for axes in figure.axes if axes.get_images()]
+    wanted = [*read.gates.values(), read.c, read.a]
+    assert len(images) == len(wanted) == 6
+    for image, values in zip(images, wanted, strict=True):
+        assert np.array_equal(image.get_array(), values[:, 0])
+
+
+def test_characters_that_no_font_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fonts, "findSystemFonts", list)  # only what comes with matplotlib
+    names, _, missing = labels(model_of("rnn"), "a分b开é")
+    assert names == ["a", "U+5206", "b", "U+5F00", "é"]
+    assert missing == "分开"
+
+
+def test_a_font_is_taken_for_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fonts that hold no outlines, or nothing but boxes, are passed over; damaged ones, too."""
+    held = {"/a/emoji.ttf": (False, "分开"), "/b/LastResort.otf": (True, "分开"),
+            "/c/damaged.ttf": None, "/d/bold-cjk.ttf": (True, "分"),
+            "/d/cjk-regular.ttf": (True, "分"), "/e/other.ttf": (True, "开")}  # fmt: skip
+
+    def opened(path: str) -> Any:
+        font = held.get(path, (True, "abc"))  # DejaVu Sans
+        if font is None:
+            raise RuntimeError("cannot open")
+        return SimpleNamespace(
+            scalable=font[0], get_charmap=lambda: dict.fromkeys(map(ord, font[1]))
+        )
+
+    monkeypatch.setattr(fonts, "findSystemFonts", lambda: list(held))
+    monkeypatch.setattr(fonts, "FT2Font", opened)
+    monkeypatch.setattr(fonts, "_family", lambda path: path.name)
+    assert fonts.families_for("abc") == (["DejaVu Sans"], "")
+    assert fonts.families_for("a分") == (["DejaVu Sans", "cjk-regular.ttf"], "")
+    assert fonts.families_for("分开Ω") == (["DejaVu Sans", "cjk-regular.ttf", "other.ttf"], "Ω")
+
+
+@pytest.mark.parametrize("layer", [-1, 0, 3])
+def test_no_such_layer(layer: int) -> None:
+    with pytest.raises(UserError, match=f"layer={layer}: the network has 2, give 1 to 2"):
+        activations(model_of("gru", layers=2), TEXT, layer)
+
+
+def test_a_model_without_gates() -> None:
+    model: Any = SimpleNamespace(network=object())
+    with pytest.raises(UserError, match="no recurrent network"):
+        activations(model, TEXT, 1)
