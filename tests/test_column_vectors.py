@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lyricgen.model.cells import CELLS, GruOptions, LstmOptions, RnnOptions
+from lyricgen.model.cells import CELLS, CellOptions, GruOptions, LstmOptions, RnnOptions
 from lyricgen.model.column_parameters import from_columns, step_of, to_columns
 from lyricgen.model.column_vectors import (
     Activations,
@@ -19,13 +19,18 @@ from lyricgen.model.column_vectors import (
     sigmoid,
     softmax,
 )
+from lyricgen.model.scratch import GruScratchOptions, LstmScratchOptions, RnnScratchOptions
 
 N_X, N_A, N_Y, M, T_X = 5, 4, 6, 3, 7
-OPTIONS = {
+OPTIONS: dict[str, CellOptions] = {
     "rnn": RnnOptions(kind="rnn", nonlinearity="tanh"),
     "relu": RnnOptions(kind="rnn", nonlinearity="relu"),
     "gru": GruOptions(kind="gru"),
     "lstm": LstmOptions(kind="lstm", forget_bias=1.0),
+    "rnn_scratch": RnnScratchOptions(kind="rnn_scratch"),
+    "gru_scratch": GruScratchOptions(kind="gru_scratch", reset="before"),
+    "gru_scratch_after": GruScratchOptions(kind="gru_scratch", reset="after"),
+    "lstm_scratch": LstmScratchOptions(kind="lstm_scratch", forget_bias=None),
 }
 
 
@@ -33,7 +38,7 @@ def build(name: str, seed: int = 0) -> tuple[nn.Module, nn.Linear]:
     """A layer and the softmax's, every number of them drawn anew, in float64."""
     torch.manual_seed(seed)
     options = OPTIONS[name]
-    layer = CELLS[options.kind](options, N_X, N_A).double()  # type: ignore[arg-type]
+    layer = CELLS[options.kind](options, N_X, N_A).double()
     output = nn.Linear(N_A, N_Y).double()
     with torch.no_grad():
         for parameter in (*layer.parameters(), *output.parameters()):
@@ -49,7 +54,7 @@ def drawn(name: str) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Inputs (B, T, I) and a state of (1, B, H) tensors."""
     torch.manual_seed(3)
     inputs = torch.randn(M, T_X, N_X, dtype=torch.float64)
-    parts = 2 if name == "lstm" else 1
+    parts = 2 if name.startswith("lstm") else 1
     return inputs, tuple(torch.randn(1, M, N_A, dtype=torch.float64) for _ in range(parts))
 
 
@@ -65,7 +70,7 @@ def close(array: Any, expected: Any) -> None:
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_every_state_and_prediction_is_torchs(name: str) -> None:
+def test_every_state_and_prediction_is_the_layers(name: str) -> None:
     layer, output = build(name)
     inputs, state = drawn(name)
     got = passed(name, layer, output)
@@ -77,7 +82,7 @@ def test_every_state_and_prediction_is_torchs(name: str) -> None:
     assert got.a.dtype == got.y.dtype == np.float64
     close(got.a, hidden.permute(2, 0, 1))
     close(got.y, predicted.permute(2, 0, 1))
-    if name == "lstm":
+    if name.startswith("lstm"):
         assert got.c is not None
         close(got.c[:, :, -1], after[1][0].T)
     else:
@@ -155,7 +160,9 @@ def test_the_dictionary_is_the_courses() -> None:
     stacked, column = (N_A, N_A + N_X), (N_A, 1)
     above = {"Wy": (N_Y, N_A), "by": (N_Y, 1)}
     shapes = {name: {k: v.shape for k, v in columns(*build(name)).items()} for name in OPTIONS}
-    assert shapes["rnn"] == shapes["relu"]
+    assert shapes["rnn"] == shapes["relu"] == shapes["rnn_scratch"]
+    assert shapes["lstm"] == shapes["lstm_scratch"]
+    assert shapes["gru"] == shapes["gru_scratch"] | {"bca": column} == shapes["gru_scratch_after"]
     assert shapes["rnn"] == {
         "Wax": (N_A, N_X), "Waa": (N_A, N_A), "ba": column, "Wya": (N_Y, N_A), "by": (N_Y, 1)
     }  # fmt: skip
@@ -182,11 +189,27 @@ def test_there_and_back(name: str) -> None:
         close(above(inputs[..., :N_A]), output(inputs[..., :N_A]))
 
 
-def test_the_dictionary_is_a_copy() -> None:
-    layer, output = build("lstm")
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [("rnn", "rnn_scratch"), ("gru", "gru_scratch_after"), ("lstm", "lstm_scratch")],
+)
+def test_from_one_family_to_the_other(name: str, other: str) -> None:
+    """torch's layer and the one written out, by way of the dictionary, in both directions."""
+    inputs, state = drawn(name)
+    for source, target in ((name, other), (other, name)):
+        layer, output = build(source)
+        written, _ = build(target, seed=1)
+        from_columns(columns(layer, output), written, output.weight, output.bias)
+        with torch.no_grad():
+            close(written(inputs, state)[0], layer(inputs, state)[0])
+
+
+@pytest.mark.parametrize("name", ["lstm", "lstm_scratch"])
+def test_the_dictionary_is_a_copy(name: str) -> None:
+    layer, output = build(name)
     for value in columns(layer, output).values():
         value.fill(1.0)
-    untouched = build("lstm")[0]
+    untouched = build(name)[0]
     for before, after in zip(untouched.parameters(), layer.parameters(), strict=True):
         assert torch.equal(before, after)
 
@@ -199,6 +222,7 @@ def test_the_dictionary_is_a_copy() -> None:
         ("lstm", {"Wf": np.zeros((N_A, 1))}, "Wf should be (4, 9), it is (4, 1)"),
         ("rnn", {"Wy": np.zeros((N_Y, N_A))}, "Wy should be absent, it is (6, 4)"),
         ("gru", {"bca": None}, "bca should be (4, 1), it is absent"),
+        ("gru_scratch", {"bca": np.zeros((N_A, 1))}, "bca should be absent, it is (4, 1)"),
     ],
 )
 def test_what_does_not_fit_changes_nothing(

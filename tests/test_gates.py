@@ -18,7 +18,16 @@ from lyricgen.model.checkpoint import TrainedModel
 from tests.test_checkpoint import model_of
 
 TEXT = "abc分de开bé"
-RECTIFIED = {"kind": "rnn", "nonlinearity": "relu"}
+CELLS: dict[str, Any] = {
+    "rnn": "rnn",
+    "relu": {"kind": "rnn", "nonlinearity": "relu"},
+    "gru": "gru",
+    "lstm": "lstm",
+    "rnn_scratch": {"kind": "rnn_scratch"},
+    "gru_scratch": {"kind": "gru_scratch", "reset": "before"},
+    "gru_scratch_after": {"kind": "gru_scratch", "reset": "after"},
+    "lstm_scratch": {"kind": "lstm_scratch", "forget_bias": 1.0},
+}
 
 
 def precise(model: TrainedModel) -> TrainedModel:
@@ -79,16 +88,18 @@ def test_an_lstm_of_any_depth(layer: int, residual: bool, kind: str, layout: str
         close(got.a[:, 0, t], h)
 
 
-@pytest.mark.parametrize("cell", ["rnn", RECTIFIED, "gru", "lstm"], ids=str)
-def test_the_last_layers_states_and_predictions_are_the_networks(cell: Any) -> None:
-    model = precise(model_of(cell, layers=2, input="one_hot"))
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("cell", CELLS)
+def test_the_last_layers_states_and_predictions_are_the_networks(cell: str, layers: int) -> None:
+    model = precise(model_of(CELLS[cell], layers=layers, layout="lines", input="one_hot"))
     with torch.no_grad():
         for parameter in model.network.parameters():
             parameter.mul_(0.3)  # rectified units would grow and grow
-    got = activations(model, TEXT, 2)
-    logits, state = model.network(model.vocabulary.encode(TEXT).long()[None])
+    got = activations(model, TEXT, layers)
+    ids = [len(model.vocabulary), *model.vocabulary.encode(TEXT).tolist()]
+    logits, state = model.network(torch.tensor([ids]))
     close(got.y[:, 0], logits[0].softmax(-1).T)
-    close(got.a[:, 0, -1], state[0][1, 0])
+    close(got.a[:, 0, -1], state[0][-1, 0])
 
 
 def test_dropout_is_off_and_nothing_is_left_behind() -> None:
@@ -100,8 +111,8 @@ def test_dropout_is_off_and_nothing_is_left_behind() -> None:
 
 
 def test_panels_have_the_fields_names() -> None:
-    def shown(cell: Any) -> list[str]:
-        return [panel.title for panel in panels(activations(model_of(cell), TEXT, 1))]
+    def shown(cell: str) -> list[str]:
+        return [panel.title for panel in panels(activations(model_of(CELLS[cell]), TEXT, 1))]
 
     assert [title.split(" (")[0] for title in shown("lstm")] == [
         "forget gate $f$",
@@ -118,11 +129,13 @@ def test_panels_have_the_fields_names() -> None:
         "hidden state $h$",
     ]
     assert shown("rnn") == ["hidden state $h$"]
+    for cell in ("rnn", "gru", "lstm"):
+        assert shown(f"{cell}_scratch") == shown(cell)
 
 
-@pytest.mark.parametrize("cell", ["rnn", RECTIFIED, "gru", "lstm"], ids=str)
-def test_no_value_is_beyond_its_colours(cell: Any) -> None:
-    model = model_of(cell)
+@pytest.mark.parametrize("cell", CELLS)
+def test_no_value_is_beyond_its_colours(cell: str) -> None:
+    model = model_of(CELLS[cell])
     with torch.no_grad():
         for parameter in model.network.parameters():
             parameter.mul_(4)
@@ -130,7 +143,7 @@ def test_no_value_is_beyond_its_colours(cell: Any) -> None:
         assert panel.least in {0, -panel.most}
         assert panel.least <= panel.values.min()
         assert panel.values.max() <= panel.most
-        assert panel.least == 0 or panel.values.min() < 0 or cell == RECTIFIED
+        assert panel.least == 0 or panel.values.min() < 0 or cell == "relu"
 
 
 def labels(model: TrainedModel, text: str) -> tuple[list[str], str, str]:

@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lyricgen.errors import UserError
 from lyricgen.model.checkpoint import TrainedModel
 from lyricgen.model.column_parameters import step_of, to_columns
-from lyricgen.model.column_vectors import Activations, Array, forward
+from lyricgen.model.column_vectors import Activations, Array, forward, lstm_step
+from lyricgen.model.language_model import LanguageModel
 
 
 def activations(model: TrainedModel, text: str, layer: int) -> Activations:
@@ -42,14 +44,15 @@ def activations(model: TrainedModel, text: str, layer: int) -> Activations:
         raise UserError(f"layer={layer}: the network has {layers}, give {known}")
     block = recurrence.blocks[layer - 1]
     below = _input_of(block, network, model.encode_prefix(text)[None])  # (T, I)
+    step = step_of(block)
     zero = np.zeros((block.hidden_size, 1), below.dtype)
-    state = (zero, zero) if model.network.architecture.cell.kind.startswith("lstm") else (zero,)
+    state = (zero, zero) if step is lstm_step else (zero,)
     parameters = to_columns(block, network.output_weight, network.output.bias)
-    return forward(step_of(block), below.T[:, None], state, parameters)
+    return forward(step, below.T[:, None], state, parameters)
 
 
 @torch.no_grad()
-def _input_of(block: nn.Module, network: nn.Module, ids: Tensor) -> Array:
+def _input_of(block: nn.Module, network: LanguageModel, ids: Tensor) -> Array:
     """What a layer is given while the network reads ids (1, T): (T, I)."""
     caught: list[Tensor] = []
     hook = block.register_forward_pre_hook(lambda _, given: caught.append(given[0]))
@@ -57,5 +60,9 @@ def _input_of(block: nn.Module, network: nn.Module, ids: Tensor) -> Array:
         network(ids)
     finally:
         hook.remove()
-    array: Array = caught[0][0].cpu().numpy()
+    below = caught[0][0]
+    if not below.is_floating_point():  # ids, which stand for one-hot vectors
+        size = network.vocabulary_size
+        below = F.one_hot(below, size + 1)[:, :size].to(network.output.bias.dtype)
+    array: Array = below.cpu().numpy()
     return array

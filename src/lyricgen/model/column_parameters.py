@@ -2,7 +2,7 @@
 
 I input size, H hidden size, G gates, V outputs; n_x is I, n_a is H, n_y is V. torch's layers add
 two biases, one beside each matrix; they become one, but for a GRU's candidate, where the reset gate
-comes between them.
+may come between them.
 """
 
 from functools import partial
@@ -21,9 +21,17 @@ from lyricgen.model.column_vectors import (
     relu,
     rnn_step,
 )
+from lyricgen.model.scratch import GruScratch, LstmScratch, RnnScratch, ScratchCell
 
-# the blocks of rows in a layer's weights, by the letter that the dictionary has for each
-ORDERS: dict[type[nn.Module], str] = {nn.RNN: "a", nn.GRU: "rzc", nn.LSTM: "ifco"}
+# the gates in a layer's weights, by the letter that the dictionary has for each
+ORDERS: dict[type[nn.Module], str] = {
+    nn.RNN: "a",
+    nn.GRU: "rzc",
+    nn.LSTM: "ifco",
+    RnnScratch: "a",
+    GruScratch: "zrc",
+    LstmScratch: "ifoc",
+}
 
 
 class _Weights(NamedTuple):
@@ -43,7 +51,8 @@ def step_of(layer: nn.Module) -> Step:
     """
     order = _order(layer)
     if order == "a":
-        return partial(rnn_step, activation=relu if layer.nonlinearity == "relu" else np.tanh)
+        rectified = getattr(layer, "nonlinearity", "tanh") == "relu"
+        return partial(rnn_step, activation=relu if rectified else np.tanh)
     return gru_step if "r" in order else lstm_step
 
 
@@ -51,7 +60,7 @@ def to_columns(layer: nn.Module, output_weight: Tensor, output_bias: Tensor) -> 
     """The parameters of a layer, and of the softmax above it.
 
     Args:
-        layer: torch's RNN, GRU or LSTM, of one layer and one direction.
+        layer: one of `cells.CELLS`, or torch's RNN, GRU or LSTM of one layer and one direction.
         output_weight: (V, H).
         output_bias: (V,).
 
@@ -86,8 +95,8 @@ def from_columns(
 
     Args:
         parameters: as `column_vectors` describes them.
-        layer: torch's RNN, GRU or LSTM, of one layer and one direction; changed in place. Of two
-            biases that add up, the second becomes zero.
+        layer: as for `to_columns`; changed in place. Of two biases that add up, the second becomes
+            zero.
         output_weight: (V, H), changed in place.
         output_bias: (V,), changed in place.
 
@@ -127,10 +136,19 @@ def _order(layer: nn.Module) -> str:
 
 
 def _resets_after(layer: nn.Module) -> bool:
-    return isinstance(layer, nn.GRU)
+    after = isinstance(layer, GruScratch) and layer.reset_bias is not None
+    return after or isinstance(layer, nn.GRU)
 
 
 def _read(layer: nn.Module) -> _Weights:
+    if isinstance(layer, ScratchCell):
+        bias = _array(layer.bias)[:, None]
+        state_bias = np.zeros_like(bias)
+        if _resets_after(layer):
+            state_bias[-layer.hidden_size :, 0] = _array(layer.get_parameter("reset_bias"))
+        return _Weights(
+            _array(layer.input_weight).T, _array(layer.hidden_weight).T, bias, state_bias
+        )
     return _Weights(
         _array(layer.get_parameter("weight_ih_l0")),
         _array(layer.get_parameter("weight_hh_l0")),
@@ -141,6 +159,13 @@ def _read(layer: nn.Module) -> _Weights:
 
 def _write(layer: nn.Module, weights: _Weights) -> None:
     on_input, on_state, bias, state_bias = map(torch.from_numpy, weights)
+    if isinstance(layer, ScratchCell):
+        layer.input_weight.copy_(on_input.T)
+        layer.hidden_weight.copy_(on_state.T)
+        layer.bias.copy_(bias[:, 0])
+        if _resets_after(layer):
+            layer.get_parameter("reset_bias").copy_(state_bias[-layer.hidden_size :, 0])
+        return
     layer.get_parameter("weight_ih_l0").copy_(on_input)
     layer.get_parameter("weight_hh_l0").copy_(on_state)
     layer.get_parameter("bias_ih_l0").copy_(bias[:, 0])
