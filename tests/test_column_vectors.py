@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lyricgen.model.cells import CELLS, CellOptions, GruOptions, LstmOptions, RnnOptions
-from lyricgen.model.column_parameters import from_columns, step_of, to_columns
+from lyricgen.model.column_parameters import ORDERS, from_columns, step_of, to_columns
 from lyricgen.model.column_vectors import (
     Activations,
     forward,
@@ -236,6 +236,11 @@ def test_what_does_not_fit_changes_nothing(
     assert str(raised.value) == told
     for key, value in columns(layer, output).items():
         assert np.array_equal(before[key], value)
+
+
+def test_every_cell_has_columns() -> None:
+    for name, kind in CELLS.items():
+        assert any(issubclass(kind, known) for known in ORDERS), name
 
 
 def test_other_modules_are_refused() -> None:
