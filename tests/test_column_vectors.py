@@ -204,14 +204,14 @@ def test_from_one_family_to_the_other(name: str, other: str) -> None:
             close(written(inputs, state)[0], layer(inputs, state)[0])
 
 
-@pytest.mark.parametrize("name", ["lstm", "lstm_scratch"])
+@pytest.mark.parametrize("name", OPTIONS)
 def test_the_dictionary_is_a_copy(name: str) -> None:
-    layer, output = build(name)
-    for value in columns(layer, output).values():
+    changed, untouched = build(name), build(name)
+    for value in columns(*changed).values():
         value.fill(1.0)
-    untouched = build(name)[0]
-    for before, after in zip(untouched.parameters(), layer.parameters(), strict=True):
-        assert torch.equal(before, after)
+    for module, same in zip(changed, untouched, strict=True):
+        for after, before in zip(module.parameters(), same.parameters(), strict=True):
+            assert torch.equal(after, before)
 
 
 @pytest.mark.parametrize(

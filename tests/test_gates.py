@@ -1,5 +1,6 @@
 """What a layer does over a text: its activations, the panels that show them, the fonts."""
 
+from io import BytesIO
 from types import SimpleNamespace
 from typing import Any
 
@@ -164,6 +165,12 @@ def test_characters_stand_on_the_axis() -> None:
     names, title, _ = labels(model_of("gru", layout="lines", lowercase=True), "AB")
     assert names == ["▷", "a", "b"]
     assert title == "characters read, ▷ start of line"
+
+
+def test_dollar_signs_are_no_formula() -> None:
+    """As one, `$_$` could not be drawn at all."""
+    figure, _ = draw(model_of("rnn", vocabulary=Vocabulary("$_a")), "$_$", 1)
+    figure.savefig(BytesIO(), format="png")
 
 
 def test_pictures_show_each_value_at_its_place() -> None:
