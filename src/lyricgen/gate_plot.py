@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from lyricgen.errors import UserError
 from lyricgen.fonts import families_for
-from lyricgen.gates import activations
+from lyricgen.gates import activations, recurrent_network
 from lyricgen.model.checkpoint import TrainedModel
 from lyricgen.model.column_vectors import Activations, Array
 
@@ -158,7 +158,7 @@ def _legend(labels: list[str]) -> str:
 
 
 def _title(model: TrainedModel, labels: list[str], layer: int) -> str:
-    architecture = model.network.architecture
+    architecture = recurrent_network(model).architecture
     shown = [label if len(label) == 1 else "□" for label in labels[:TITLE_CHARACTERS]]
     text = "".join(shown) + "…" * (len(labels) > TITLE_CHARACTERS)
     where = f"layer {layer} of {architecture.layers}"

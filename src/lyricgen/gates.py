@@ -17,6 +17,18 @@ from lyricgen.model.column_vectors import Activations, Array, forward, lstm_step
 from lyricgen.model.language_model import LanguageModel
 
 
+def recurrent_network(model: TrainedModel) -> LanguageModel:
+    """The network of a model that has gates or states at all.
+
+    Raises:
+        UserError: it is of another kind.
+    """
+    network: nn.Module = model.network
+    if not isinstance(network, LanguageModel):
+        raise UserError("this model is no recurrent network: it has no gates to look into")
+    return network
+
+
 def activations(model: TrainedModel, text: str, layer: int) -> Activations:
     """What a layer computes while the network reads a text, from state zero.
 
@@ -34,15 +46,12 @@ def activations(model: TrainedModel, text: str, layer: int) -> Activations:
     Raises:
         UserError: a character that the model does not know, no such layer, or no recurrence at all.
     """
-    network = model.network
-    recurrence: Any = getattr(network, "recurrence", None)
-    if recurrence is None:
-        raise UserError("this model is no recurrent network: it has no gates to look into")
-    layers = len(recurrence.blocks)
+    network = recurrent_network(model)
+    layers = network.architecture.layers
     if not 1 <= layer <= layers:
         known = "1" if layers == 1 else f"1 to {layers}"
         raise UserError(f"layer={layer}: the network has {layers}, give {known}")
-    block = recurrence.blocks[layer - 1]
+    block: Any = network.recurrence.blocks[layer - 1]
     below = _input_of(block, network, model.encode_prefix(text)[None])  # (T, I)
     step = step_of(block)
     zero = np.zeros((block.hidden_size, 1), below.dtype)
