@@ -19,7 +19,6 @@ def fill_gaps(
     gaps: Tensor,
     *,
     temperature: float,
-    sweeps: int,
     uniforms: Tensor,
     forbidden: list[int],
 ) -> Tensor:
@@ -38,8 +37,7 @@ def fill_gaps(
         lengths: (B,) int64, where the last character of each text stands.
         gaps: (B, G) int64, where the gaps stand, in order; 0 in a text that has fewer.
         temperature: of the softmax.
-        sweeps: S.
-        uniforms: (B, (S + 1)·G) numbers from [0, 1); see `decoding.draw_uniforms`.
+        uniforms: (B, S + 1, G) numbers from [0, 1).
         forbidden: ids that no gap is filled with.
 
     Returns:
@@ -47,9 +45,9 @@ def fill_gaps(
     """
     texts = characters.to(model.device, copy=True)
     lengths, gaps = lengths.to(model.device), gaps.to(model.device)
-    drawn = uniforms.to(model.device).view(len(texts), sweeps + 1, gaps.shape[1])  # (B, S + 1, G)
+    uniforms = uniforms.to(model.device)
     rows = torch.arange(len(texts), device=model.device)
-    number = gaps.shape[1]
+    sweeps, number = uniforms.shape[1] - 1, gaps.shape[1]
     was_training = model.training
     model.eval()
     try:
@@ -65,7 +63,7 @@ def fill_gaps(
                         predicted, _ = model(texts, lengths, texts.shape[1] - 1)  # (B, N, V)
                         logits = predicted[rows, (places - 1).clamp(min=0)]
                     logits[:, forbidden] = -torch.inf
-                    chosen = draw_characters(logits, temperature, drawn[:, sweep, gap])
+                    chosen = draw_characters(logits, temperature, uniforms[:, sweep, gap])
                     texts[rows, places] = torch.where(places > 0, chosen, texts[rows, places])
                 if temperature == 0 and sweep and torch.equal(texts, before):
                     break

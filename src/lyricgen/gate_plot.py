@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from lyricgen.errors import UserError
 from lyricgen.fonts import families_for
 from lyricgen.gates import activations, recurrent_network
-from lyricgen.model.checkpoint import TrainedModel
 from lyricgen.model.column_vectors import Activations, Array
+from lyricgen.model.trained_model import TrainedModel
 
 MAX_CHARACTERS = 500  # more cannot be told apart
 MAX_ROWS = 1024  # up to here each unit has a row of pixels of its own

@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lyricgen.errors import UserError
-from lyricgen.model.checkpoint import TrainedModel
 from lyricgen.model.column_parameters import step_of, to_columns
 from lyricgen.model.column_vectors import Activations, Array, forward, lstm_step
 from lyricgen.model.language_model import LanguageModel
+from lyricgen.model.trained_model import TrainedModel
 
 
 def recurrent_network(model: TrainedModel) -> LanguageModel:

@@ -18,14 +18,24 @@ def _generate(options: argparse.Namespace) -> None:
 
     path = options.checkpoint or newest_checkpoint()
     model = load(path)
-    prefixes = options.prefix or [""]
-    texts = model.generate_many(
-        prefixes,
-        count=options.count,
-        length=options.length,
-        temperature=options.temperature,
-        seed=options.seed,
-    )
+    if options.fill:
+        texts = model.fill_many(
+            options.fill,
+            count=options.count,
+            temperature=options.temperature,
+            seed=options.seed,
+            sweeps=options.sweeps,
+            gap=options.gap,
+        )
+    else:
+        texts = model.generate_many(
+            options.prefix or [""],
+            count=options.count,
+            length=options.length,
+            temperature=options.temperature,
+            seed=options.seed,
+            generator=options.generator,
+        )
     between = "\n\n" if any("\n" in text for text in texts) else "\n"
     print(between.join(texts))
     sys.stdout.flush()
@@ -33,11 +43,19 @@ def _generate(options: argparse.Namespace) -> None:
 
 def _parser() -> Parser:
     parser = Parser("generate", "Print texts from a trained model.")
-    parser.add_argument(
+    asked = parser.add_mutually_exclusive_group()
+    asked.add_argument(
         "--prefix",
         action="append",
         metavar="TEXT",
         help="what the texts begin with; may be given several times",
+    )
+    asked.add_argument(
+        "--fill",
+        action="append",
+        metavar="TEXT",
+        help="a text whose gaps are to be filled, as in 分__天, by a model trained with "
+        "objective=fill; may be given several times",
     )
     parser.add_argument(
         "--length", type=int, default=50, help="new characters at most (default: %(default)s)"
@@ -53,7 +71,26 @@ def _parser() -> Parser:
         "--seed", type=int, default=1, help="of the random numbers (default: %(default)s)"
     )
     parser.add_argument(
-        "--count", type=int, default=1, help="texts for each prefix (default: %(default)s)"
+        "--generator",
+        choices=("torch", "numpy_reseeded"),
+        default="torch",
+        help="of the random numbers; numpy_reseeded repeats texts of course code letter for letter "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--count",
+        type=int,
+        default=1,
+        help="texts for each of these (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--sweeps",
+        type=int,
+        default=20,
+        help="how often --fill draws each gap anew (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--gap", default="_", help="the character that marks a gap (default: %(default)s)"
     )
     return parser
 

@@ -138,15 +138,19 @@ class TrainedModel:
         encoded = [self.encode_gaps(text, gap) for text in each]
         characters = pad_sequence([ids for ids, _ in encoded], batch_first=True)  # (B, 1 + N)
         gaps = pad_sequence([places for _, places in encoded], batch_first=True)  # (B, G)
-        seeds = [_seed(seed, text, index) for text in texts for index in range(count)]
+        uniforms = torch.zeros(len(each), sweeps + 1, gaps.shape[1])
+        for row, (text, (_, places)) in enumerate(zip(each, encoded, strict=True)):
+            # each text's own, whatever the others of the batch need
+            seeds, number = [_seed(seed, text, row % count)], len(places)
+            drawn = draw_uniforms("torch", seeds, (sweeps + 1) * number)
+            uniforms[row, :, :number] = drawn.view(sweeps + 1, number)
         filled = fill_gaps(
             self.network,
             characters,
             torch.tensor([len(ids) - 1 for ids, _ in encoded]),
             gaps,
             temperature=temperature,
-            sweeps=sweeps,
-            uniforms=draw_uniforms("torch", seeds, (sweeps + 1) * gaps.shape[1]),
+            uniforms=uniforms,
             forbidden=[i for i, one in enumerate(self.vocabulary.characters) if one == "\n"],
         )
         return [
