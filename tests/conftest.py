@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from lyricgen import train as command
+from lyricgen.data.sources import PUBLISHED
 
 # Small enough for a second, and still everything that a run does.
 TINY = (
@@ -75,6 +76,13 @@ def train(
         return Finished(status, captured.out, captured.err, directory)
 
     return run
+
+
+def need_published(kind: str) -> None:
+    """Skip a test on a published text where LYRICGEN_DATA does not have its file."""
+    directory = os.environ.get("LYRICGEN_DATA")
+    if not directory or not (Path(directory) / PUBLISHED[kind].file_name).exists():
+        pytest.skip(f"the published file of data={kind} is not in LYRICGEN_DATA={directory}")
 
 
 def _directories() -> set[Path]:

@@ -265,7 +265,7 @@ def test_a_state_carried_from_line_to_line_needs_lines_one_by_one() -> None:
     assert carried.sampler.model_dump() == {
         "kind": "lines",
         "shuffle": "once",
-        "seed": None,
+        "seed": 0,
         "carry_state": True,
     }
 

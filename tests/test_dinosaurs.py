@@ -3,7 +3,6 @@
 import csv
 import json
 import math
-import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from lyricgen.data.datamodule import Batch
 from lyricgen.decoding import continue_texts, draw_uniforms
 from lyricgen.model.language_model import LanguageModel
 from lyricgen.model.module import LanguageModelModule
-from tests.conftest import TINY, Finished, Train
+from tests.conftest import TINY, Finished, Train, need_published
 from tests.test_language_model import architecture
 from tests.test_resume import same_weights, send, stop_at, weights
 
@@ -117,12 +116,6 @@ def test_one_name_is_drawn_as_in_the_course() -> None:
     assert len(drawn) == 50
 
 
-def courses_file() -> None:
-    folder = os.environ.get("LYRICGEN_DATA")
-    if folder is None or not (Path(folder) / "dinos.txt").is_file():
-        pytest.skip("LYRICGEN_DATA does not name the folder of dinos.txt")
-
-
 def smoothed(directory: Path | None) -> dict[int, float]:
     assert directory is not None
     with (directory / "steps.csv").open(encoding="utf-8") as stream:
@@ -147,7 +140,7 @@ def names_drawn(run: Finished, step: int) -> list[str]:
 
 @pytest.mark.slow
 def test_the_courses_digits_and_names(train: Train) -> None:
-    courses_file()
+    need_published("coursera_dino")
     run = train("experiment=notebook/dino_exact")
     assert run.status == 0, run.err
     losses = smoothed(run.directory)
@@ -163,7 +156,7 @@ def test_the_courses_digits_and_names(train: Train) -> None:
 
 
 def test_the_courses_first_step(train: Train) -> None:
-    courses_file()
+    need_published("coursera_dino")
     run = train("experiment=notebook/dino_exact", "trainer.max_steps=2")
     assert smoothed(run.directory)[1] == pytest.approx(23.087336085484605, rel=1e-10)
     assert names_drawn(run, 1) == NAMES[1].split()

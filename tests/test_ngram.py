@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from lyricgen.model.ngram import NgramModel, nats_by_order, smoothed
 from lyricgen.model.ngram_counts import NOTHING, Ids, NgramCounts
 from lyricgen.model.smoothing import Floats, Interpolated, Smoothing
+from tests.conftest import need_published
 
 INTERPOLATED: tuple[Interpolated, ...] = ("kneser_ney", "witten_bell")
 SMOOTHINGS: tuple[Smoothing, ...] = (*INTERPOLATED, "add_k")
@@ -352,12 +353,8 @@ PUBLISHED = [
 
 @pytest.fixture(scope="module")
 def lyrics() -> str:
-    folder = os.environ.get("LYRICGEN_DATA")
-    if not folder:
-        pytest.skip("LYRICGEN_DATA does not name the folder of jaychou_lyrics.txt.zip")
-    path = Path(folder) / "jaychou_lyrics.txt.zip"
-    if not path.is_file():
-        pytest.skip(f"{path} is not there")
+    need_published("jaychou")
+    path = Path(os.environ["LYRICGEN_DATA"]) / "jaychou_lyrics.txt.zip"
     with zipfile.ZipFile(path) as archive:
         return archive.read("jaychou_lyrics.txt").decode("utf-8")
 

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 from collections import Counter
 from itertools import pairwise
 from math import log
@@ -25,7 +24,7 @@ from lyricgen.model.ngram_counts import NOTHING
 from lyricgen.model.ngram_network import NgramArchitecture, NgramNetwork
 from lyricgen.model.smoothing import Smoothing
 from lyricgen.model.trained_model import TrainedModel
-from tests.conftest import TINY, Finished, Train
+from tests.conftest import TINY, Finished, Train, need_published
 from tests.test_checkpoint import refusal, saved
 from tests.test_ngram import SMOOTHINGS, K, Reference
 
@@ -436,17 +435,11 @@ def test_options_out_of_range(train: Train, override: str) -> None:
 # Figures measured by other programs, to the digits given
 
 
-def _needs(name: str) -> None:
-    directory = os.environ.get("LYRICGEN_DATA")
-    if not directory or not (Path(directory) / name).is_file():
-        pytest.skip(f"{name} is not in LYRICGEN_DATA={directory}")
-
-
 QUIET = ("model=ngram", "logger=none", "callbacks.samples.every_n_epochs=0")
 
 
 def test_jay_chou_as_measured_elsewhere(train: Train) -> None:
-    _needs("jaychou_lyrics.txt.zip")
+    need_published("jaychou")
     five = train(*QUIET, "data=jaychou")
     assert five.summary["val/perplexity"] == pytest.approx(220, abs=0.5)
     assert five.summary["test/perplexity"] == pytest.approx(232, abs=0.5)
@@ -456,7 +449,7 @@ def test_jay_chou_as_measured_elsewhere(train: Train) -> None:
 
 def test_dinosaurs_as_measured_elsewhere(train: Train) -> None:
     """1.70-1.71 nats a character on a tenth of the distinct names, on average of three splits."""
-    _needs("dinos.txt")
+    need_published("coursera_dino")
     losses = [
         train(
             *QUIET,

@@ -15,6 +15,7 @@ import lyricgen
 from lyricgen.data import sources
 from lyricgen.data.sources import KINDS, PUBLISHED, Published, corpus_path
 from lyricgen.errors import UserError
+from tests.conftest import need_published
 
 CONTENT = b"Zuul\nZupaysaurus\n"
 SUM = hashlib.sha256(CONTENT).hexdigest()
@@ -245,11 +246,9 @@ def test_a_tilde_means_home_here_as_it_does_to_pooch(
 def test_the_published_files_are_those_of_the_notebooks(
     kind: str, size: int, no_network: None
 ) -> None:
-    directory = os.environ.get("LYRICGEN_DATA")
-    if not directory or not (Path(directory) / PUBLISHED[kind].file_name).exists():
-        pytest.skip(f"the published file of data={kind} is not in LYRICGEN_DATA={directory}")
+    need_published(kind)
     path = corpus_path(kind)
-    assert path.parent == Path(directory)
+    assert path.parent == Path(os.environ["LYRICGEN_DATA"])
     assert path.stat().st_size == size
 
 

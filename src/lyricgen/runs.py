@@ -22,21 +22,6 @@ def outputs_directory() -> Path:
     return Path(os.environ.get("LYRICGEN_OUTPUTS") or "outputs")
 
 
-def earlier_summary(directory: Path) -> dict[str, Any] | None:
-    """What a run has left behind; None where none has begun, nothing where it is damaged."""
-    path = directory / SUMMARY
-    try:
-        summary = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError):
-        summary = None
-    if not isinstance(summary, dict):
-        log.warning("%s is damaged: what it said of the run until now is lost", path)
-        return {}
-    return summary
-
-
 def read_summary(directory: Path) -> dict[str, Any]:
     """What a run says of itself; one that runs no more without having said so is `killed`.
 
@@ -45,14 +30,28 @@ def read_summary(directory: Path) -> dict[str, Any]:
     """
     path = directory / SUMMARY
     try:
-        summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        summary: Any = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(summary, dict):
+            raise ValueError("it holds no object")
     except (OSError, ValueError) as error:
         shown = repr(str(path))
         raise UserError(f"{shown} cannot be read ({error}): name a run's directory") from error
     here = summary.get("host") == socket.gethostname()
     if summary.get("status") == "running" and here and not _alive(summary.get("process", 0)):
         summary["status"] = "killed"
-    return summary
+    found: dict[str, Any] = summary
+    return found
+
+
+def earlier_summary(directory: Path) -> dict[str, Any] | None:
+    """What a run has left behind; None where none has begun, nothing where it is damaged."""
+    if not (directory / SUMMARY).exists():
+        return None
+    try:
+        return read_summary(directory)
+    except UserError:
+        log.warning("%s is damaged: what it said of the run is lost", directory / SUMMARY)
+        return {}
 
 
 def newest_run() -> Path:

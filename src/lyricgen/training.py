@@ -3,6 +3,7 @@
 import logging
 import warnings
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from typing import Any
 
 import pytorch_lightning as pl
@@ -20,7 +21,7 @@ from lyricgen.model.checkpoint import load
 from lyricgen.model.scored_module import ScoredModule
 from lyricgen.model.transfer import copy_weights
 from lyricgen.resume import Past
-from lyricgen.rewind import rewind
+from lyricgen.rewind import EVENTS, rewind
 from lyricgen.run import Run
 
 log = logging.getLogger(__name__)
@@ -72,7 +73,8 @@ def carry_out(training: Training, run: Run, past: Past) -> dict[str, Any]:
     trainer, module, datamodule = training.trainer, training.module, training.datamodule
     if training.options.resume is not None:
         rewind(run.directory, past.sizes)
-    results.begin_hyperparameters(trainer, training.options.model_dump(), new=not past.sizes)
+    new = not any(fnmatch(name, EVENTS) for name in past.sizes)
+    results.begin_hyperparameters(trainer, training.options.model_dump(), new=new)
     checkpoint = None
     if past.checkpoint is not None:
         checkpoint = go_on_from(past.checkpoint)
