@@ -11,8 +11,6 @@ The loaded process is forked for each life of a run, so that a life takes a seco
 """
 
 import argparse
-import csv
-import json
 import math
 import os
 import random
@@ -29,16 +27,15 @@ from tempfile import TemporaryDirectory
 from typing import Any, NoReturn
 
 import torch
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from compare_runs import differences
 
 import lyricgen.training  # noqa: F401
 from lyricgen import train as command
-from lyricgen.checkpoint_io import is_sound
 
 # A run of a second with everything in it, and what may vary from chain to chain.
 SMALL = (
     *("trainer=cpu", "trainer.max_epochs=3", "hidden_size=8", "model.dropout=0.3"),
-    *("data.batch_size=4", "data.num_steps=10", "callbacks.baseline.max_order=2"),
+    *("data.num_steps=10", "callbacks.baseline.max_order=2"),
     *("callbacks.samples.every_n_epochs=1", "callbacks.samples.length=8"),
     "callbacks.samples.count=2",
 )
@@ -48,6 +45,7 @@ SAMPLERS = {
     "random": ("data.max_chars=900", "sampler=random"),
     "random, random offset": ("data.max_chars=900", "sampler=random", "sampler.random_offset=true"),
     "lines": ("data=dino", "data.max_chars=700"),
+    "lines, carried": ("data=dino", "data.max_chars=120", "sampler=lines_carried"),
 }
 VARIATIONS: tuple[tuple[tuple[str, ...], ...], ...] = (
     (("cell=rnn",), ("cell=gru",), ("cell=lstm",), ("cell=gru_scratch",), ("cell=lstm_scratch",)),
@@ -66,10 +64,16 @@ VARIATIONS: tuple[tuple[tuple[str, ...], ...], ...] = (
         ("data.val_fraction=0", "data.test_fraction=0"),
         ("trainer.limit_train_batches=7",),
     ),
+    (
+        (),
+        ("objective=fill",),
+        ("loss.reduction=sum", "optimizer.lr=0.001"),
+        ("callbacks.smoothed_loss.enabled=true", "callbacks.samples.steps=[2,11]"),
+        ("trainer.max_steps=23", "callbacks.smoothed_loss.enabled=true"),
+    ),
     tuple((f"callbacks.checkpoint.every_n_steps={n}",) for n in ("1", "2", "3", "5", "null")),
 )
 DEATHS = 8  # of a chain at most
-CLOCKS = ("train/chars_per_second", "summary/chars_per_second", "summary/wall_seconds")
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 FILE_EVENTS = ("open", "os.rename", "os.remove", "os.truncate", "os.mkdir")
 TOUCHES = 250  # of its files by an undisturbed run, about
@@ -126,7 +130,9 @@ def sampler_of(number: int) -> str:
 def chain(directory: Path, number: int, seed: int) -> Outcome:
     """Torment one run until it is done, and compare it with an undisturbed one."""
     drawn = random.Random(f"{seed} {number}")
+    rows = 1 if "carried" in sampler_of(number) else 4
     configuration = [*SMALL, *SAMPLERS[sampler_of(number)], f"seed={number}"]
+    configuration.append(f"data.batch_size={rows}")
     for choices in VARIATIONS:
         configuration += drawn.choice(choices)
     outcome = Outcome(configuration)
@@ -235,74 +241,6 @@ def _die_at_touch(touches: int, directory: str) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(watch)
-
-
-# What is compared -------------------------------------------------------------------------------
-
-
-def differences(undisturbed: Path, run: Path) -> list[str]:
-    """The names of what is not the same in two run directories."""
-    if not is_sound(run / "checkpoints" / "last.ckpt"):
-        return ["last.ckpt does not have its sum"]
-    one, other = contents(undisturbed), contents(run)
-    return [
-        f"{name} ({_first_difference(one.get(name), other.get(name))})"
-        for name in sorted(one.keys() | other.keys())
-        if _first_difference(one.get(name), other.get(name)) is not None
-    ]
-
-
-def contents(directory: Path) -> dict[str, Any]:
-    """All that a run has left, but for what a clock has measured."""
-    files = (path for path in directory.rglob("*") if ".tfevents." not in path.name)
-    found: dict[str, Any] = {"files": sorted(str(path.relative_to(directory)) for path in files)}
-    for name in ("last", "best"):
-        path = directory / "checkpoints" / f"{name}.ckpt"
-        checkpoint = torch.load(path, weights_only=True) if path.exists() else {}
-        for part in ("state_dict", "optimizer_states", "lr_schedulers", "epoch_so_far"):
-            found[f"{name}.ckpt {part}"] = checkpoint.get(part)
-        found[f"{name}.ckpt position"] = [checkpoint.get("epoch"), checkpoint.get("global_step")]
-    with (directory / "metrics.csv").open(encoding="utf-8") as stream:
-        found["metrics.csv"] = [
-            {name: value for name, value in row.items() if name not in CLOCKS}
-            for row in csv.DictReader(stream)
-        ]
-    found["samples.jsonl"] = (directory / "samples.jsonl").read_text("utf-8").splitlines()
-    summary = json.loads((directory / "summary.json").read_text("utf-8"))
-    names = ("status", "best_epoch", "epochs", "parameters", "samples", "ngram_perplexities")
-    found["summary.json"] = {name: summary.get(name) for name in names} | {
-        name: value for name, value in summary.items() if "/" in name and name not in CLOCKS
-    }
-    events = EventAccumulator(str(directory), {"scalars": 0, "tensors": 0})
-    events.Reload()
-    for tag in events.Tags()["scalars"]:
-        if tag not in CLOCKS:
-            found[f"scalar {tag}"] = [[event.step, event.value] for event in events.Scalars(tag)]
-    for tag in events.Tags()["tensors"]:
-        found[f"text {tag}"] = [
-            [event.step, event.tensor_proto.string_val[0]] for event in events.Tensors(tag)
-        ]
-    return found
-
-
-def _first_difference(one: Any, other: Any, where: str = "") -> str | None:
-    """Where two nested values are not the same to the last bit; None where they are."""
-    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
-        same = one.dtype == other.dtype and torch.equal(one, other)
-        return None if same else f"{where}: the tensors differ"
-    if isinstance(one, dict) and isinstance(other, dict):
-        if list(one) != list(other):
-            return f"{where}: keys {list(one)} and {list(other)}"
-        pairs = [(one[key], other[key], f"{where}.{key}") for key in one]
-    elif isinstance(one, list | tuple) and isinstance(other, list | tuple):
-        if len(one) != len(other):
-            odd = [each for each in (*one, *other) if (each in one) != (each in other)]
-            return f"{where}: {len(one)} and {len(other)} entries, such as {odd[:1]}"
-        pairs = [(a, b, f"{where}[{i}]") for i, (a, b) in enumerate(zip(one, other, strict=True))]
-    else:
-        return None if one == other else f"{where}: {one!r} and {other!r}"
-    found = (_first_difference(*pair) for pair in pairs)
-    return next((difference for difference in found if difference is not None), None)
 
 
 if __name__ == "__main__":

@@ -326,7 +326,8 @@ WRONG: list[tuple[str, object, str]] = [
     ("optimizer.kind", "lion", "'adamw'"),
     # keys that are not there
     ("data.pth", "song.txt", "no such option"),
-    ("trainer.max_steps", 3, "no such option"),
+    ("trainer.max_steps", 0, "greater than 0"),
+    ("trainer.max_time", 3, "no such option"),
     ("cell.nonlinearity", "relu", "no such option"),
     ("extra", {"key": 1}, "no such option"),
 ]

@@ -550,7 +550,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
 def watched() -> Any:
     return SimpleNamespace(
-        is_global_zero=True, max_epochs=3, max_steps=-1, num_training_batches=20, current_epoch=0,
+        is_global_zero=True, max_epochs=3, num_training_batches=20, current_epoch=0,
         global_step=0, callback_metrics=Untouchable(),
     )  # fmt: skip
 

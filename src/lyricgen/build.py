@@ -83,7 +83,8 @@ def build_datamodule(options: TrainOptions, corpus: EncodedCorpus) -> CharacterD
     )
     sampler = build_sampler(options, parts["train"])
     following = FOLLOWING if options.objective == "fill" else 0
-    return CharacterDataModule(corpus.vocabulary, parts, sampler, following)
+    max_steps = options.trainer.max_steps
+    return CharacterDataModule(corpus.vocabulary, parts, sampler, following, max_steps)
 
 
 def build_sampler(options: TrainOptions, part: Part) -> Sampler:

@@ -7,6 +7,7 @@ from lyricgen.callbacks.baseline import Baseline
 from lyricgen.callbacks.checkpoints import Checkpoints
 from lyricgen.callbacks.early_stopping import EarlyStopping
 from lyricgen.callbacks.epoch_log import EpochLog
+from lyricgen.callbacks.max_steps import MaxSteps
 from lyricgen.callbacks.perplexity import Perplexity
 from lyricgen.callbacks.progress import ProgressReport
 from lyricgen.callbacks.samples import Samples, choose_prefixes
@@ -73,9 +74,11 @@ def build_callbacks(
                 check_on_train_epoch_end=monitored(datamodule) == "train/loss",
             )
         )
+    if options.trainer.max_steps is not None:
+        callbacks.append(MaxSteps(options.trainer.max_steps))
     callbacks.append(EpochLog(run.directory / "metrics.csv" if options.logger.csv else None))
     if chosen.progress.enabled:
-        callbacks.append(ProgressReport())
+        callbacks.append(ProgressReport(options.trainer.max_steps))
     if chosen.checkpoint.enabled:
         callbacks.append(
             Checkpoints(

@@ -106,7 +106,6 @@ def _trainer(
     chosen = options.trainer
     return pl.Trainer(
         max_epochs=chosen.max_epochs,
-        max_steps=chosen.max_steps or -1,
         accelerator=chosen.accelerator,
         devices=chosen.devices,
         strategy=chosen.strategy,

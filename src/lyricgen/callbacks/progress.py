@@ -17,9 +17,14 @@ SILENCE = 10.0  # seconds after which a plain line says that the run is alive
 
 
 class ProgressReport(pl.Callback):
-    """Epochs, steps, perplexity and speed; nothing here asks the device for a number."""
+    """Epochs, steps, perplexity and speed; nothing here asks the device for a number.
 
-    def __init__(self) -> None:
+    Args:
+        max_steps: after which the run ends, where that may be before its epochs do.
+    """
+
+    def __init__(self, max_steps: int | None = None) -> None:
+        self._max_steps = max_steps
         self._bar: Progress | None = None
         self._task = TaskID(0)
         self._figures = ""
@@ -44,7 +49,7 @@ class ProgressReport(pl.Callback):
                 auto_refresh=False,  # a thread that draws would slow the steps it draws over
             )
             total = (trainer.max_epochs or 1) * int(trainer.num_training_batches)
-            total = min(total, trainer.max_steps) if trainer.max_steps > 0 else total
+            total = min(total, self._max_steps or total)
             self._task = self._bar.add_task("", total=total, figures="")
             self._bar.start()
 

@@ -129,6 +129,7 @@ class CharacterDataModule(pl.LightningDataModule):
         parts: "train", and "val" and "test" where there are such parts.
         sampler: of the training part.
         following: characters after each window of held-out text that are known as well.
+        max_steps: of training; the epoch in which they are reached is a shorter one.
 
     Raises:
         UserError: a held-out part is too short to predict anything.
@@ -140,9 +141,11 @@ class CharacterDataModule(pl.LightningDataModule):
         parts: dict[str, Part],
         sampler: Sampler,
         following: int = 0,
+        max_steps: int | None = None,
     ) -> None:
         super().__init__()
         self.following = following
+        self.max_steps = max_steps
         self.vocabulary = vocabulary
         self.parts = parts
         self.sampler = sampler
@@ -161,8 +164,8 @@ class CharacterDataModule(pl.LightningDataModule):
             # asked with the first batch, when a resumed trainer knows where it is
             ready = trainer.fit_loop.epoch_loop.batch_progress.current.ready
             stop = None
-            if trainer.max_steps > 0:  # the epoch in which they are reached is a shorter one
-                stop = ready + trainer.max_steps - trainer.global_step
+            if self.max_steps is not None:
+                stop = ready + max(0, self.max_steps - trainer.global_step)
             return Position(trainer.current_epoch, ready, stop)
 
         return BatchLoader(part.ids, self.sampler, self._device, position, part.mapping)

@@ -109,8 +109,6 @@ class LanguageModelModule(ScoredModule):
         del outputs, batch, batch_idx
         if len(self._losses) >= CHECKED or self.trainer.is_last_batch:
             self.check_finite()
-        if self.trainer.global_step == self.trainer.max_steps:
-            self.trainer.should_stop = True  # else Lightning would not validate the shorter epoch
 
     def check_finite(self) -> None:
         """Look at the losses since the last look, and at the weights; waits for the device.

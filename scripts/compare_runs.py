@@ -1,0 +1,80 @@
+"""What two runs have left, compared bit for bit but for what a clock has measured."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from lyricgen.checkpoint_io import is_sound
+
+CLOCKS = ("train/chars_per_second", "summary/chars_per_second", "summary/wall_seconds")
+
+
+def differences(undisturbed: Path, run: Path) -> list[str]:
+    """The names of what is not the same in two run directories."""
+    if not is_sound(run / "checkpoints" / "last.ckpt"):
+        return ["last.ckpt does not have its sum"]
+    one, other = contents(undisturbed), contents(run)
+    return [
+        f"{name} ({_first_difference(one.get(name), other.get(name))})"
+        for name in sorted(one.keys() | other.keys())
+        if _first_difference(one.get(name), other.get(name)) is not None
+    ]
+
+
+def contents(directory: Path) -> dict[str, Any]:
+    """All that a run has left, but for what a clock has measured."""
+    files = (path for path in directory.rglob("*") if ".tfevents." not in path.name)
+    found: dict[str, Any] = {"files": sorted(str(path.relative_to(directory)) for path in files)}
+    for name in ("last", "best"):
+        path = directory / "checkpoints" / f"{name}.ckpt"
+        checkpoint = torch.load(path, weights_only=True) if path.exists() else {}
+        for part in ("state_dict", "optimizer_states", "lr_schedulers", "epoch_so_far"):
+            found[f"{name}.ckpt {part}"] = checkpoint.get(part)
+        found[f"{name}.ckpt position"] = [checkpoint.get("epoch"), checkpoint.get("global_step")]
+    with (directory / "metrics.csv").open(encoding="utf-8") as stream:
+        found["metrics.csv"] = [
+            {name: value for name, value in row.items() if name not in CLOCKS}
+            for row in csv.DictReader(stream)
+        ]
+    for name in ("samples.jsonl", "steps.csv"):
+        path = directory / name
+        found[name] = path.read_text("utf-8").splitlines() if path.exists() else None
+    summary = json.loads((directory / "summary.json").read_text("utf-8"))
+    names = ("status", "best_epoch", "epochs", "parameters", "samples", "ngram_perplexities")
+    found["summary.json"] = {name: summary.get(name) for name in names} | {
+        name: value for name, value in summary.items() if "/" in name and name not in CLOCKS
+    }
+    events = EventAccumulator(str(directory), {"scalars": 0, "tensors": 0})
+    events.Reload()
+    for tag in events.Tags()["scalars"]:
+        if tag not in CLOCKS:
+            found[f"scalar {tag}"] = [[event.step, event.value] for event in events.Scalars(tag)]
+    for tag in events.Tags()["tensors"]:
+        found[f"text {tag}"] = [
+            [event.step, event.tensor_proto.string_val[0]] for event in events.Tensors(tag)
+        ]
+    return found
+
+
+def _first_difference(one: Any, other: Any, where: str = "") -> str | None:
+    """Where two nested values are not the same to the last bit; None where they are."""
+    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
+        same = one.dtype == other.dtype and torch.equal(one, other)
+        return None if same else f"{where}: the tensors differ"
+    if isinstance(one, dict) and isinstance(other, dict):
+        if list(one) != list(other):
+            return f"{where}: keys {list(one)} and {list(other)}"
+        pairs = [(one[key], other[key], f"{where}.{key}") for key in one]
+    elif isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        if len(one) != len(other):
+            odd = [each for each in (*one, *other) if (each in one) != (each in other)]
+            return f"{where}: {len(one)} and {len(other)} entries, such as {odd[:1]}"
+        pairs = [(a, b, f"{where}[{i}]") for i, (a, b) in enumerate(zip(one, other, strict=True))]
+    else:
+        return None if one == other else f"{where}: {one!r} and {other!r}"
+    found = (_first_difference(*pair) for pair in pairs)
+    return next((difference for difference in found if difference is not None), None)
