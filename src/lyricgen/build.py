@@ -83,8 +83,7 @@ def build_datamodule(options: TrainOptions, corpus: EncodedCorpus) -> CharacterD
     )
     sampler = build_sampler(options, parts["train"])
     following = FOLLOWING if options.objective == "fill" else 0
-    max_steps = options.trainer.max_steps
-    return CharacterDataModule(corpus.vocabulary, parts, sampler, following, max_steps)
+    return CharacterDataModule(corpus.vocabulary, parts, sampler, following)
 
 
 def build_sampler(options: TrainOptions, part: Part) -> Sampler:

@@ -41,7 +41,10 @@ def build_callbacks(
         interruption: tells the run to stop.
     """
     chosen = options.callbacks
-    callbacks: list[pl.Callback] = [Perplexity(), Throughput()]
+    callbacks: list[pl.Callback] = []
+    if options.trainer.max_steps is not None:
+        callbacks.append(MaxSteps(options.trainer.max_steps))
+    callbacks += [Perplexity(), Throughput()]
     if chosen.baseline.enabled and options.objective == "next":  # n-grams read from the left only
         callbacks.append(Baseline(chosen.baseline.max_order, chosen.baseline.max_chars))
     if chosen.samples.every_n_epochs or chosen.samples.steps:
@@ -74,8 +77,6 @@ def build_callbacks(
                 check_on_train_epoch_end=monitored(datamodule) == "train/loss",
             )
         )
-    if options.trainer.max_steps is not None:
-        callbacks.append(MaxSteps(options.trainer.max_steps))
     callbacks.append(EpochLog(run.directory / "metrics.csv" if options.logger.csv else None))
     if chosen.progress.enabled:
         callbacks.append(ProgressReport(options.trainer.max_steps))

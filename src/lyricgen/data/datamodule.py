@@ -6,7 +6,7 @@ B rows, T time steps, N characters in a part of the corpus.
 import mmap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -65,14 +65,6 @@ def cut(ids: Tensor, windows: Windows) -> Batch:
     return Batch(inputs, targets, starts, windows.starts_stream, windows.num_characters, following)
 
 
-class Position(NamedTuple):
-    """Which batches of which epoch are read."""
-
-    epoch: int  # from 0
-    first: int  # batches that have been read before
-    stop: int | None  # the batch to stop before, None for the epoch's end
-
-
 class BatchLoader:
     """The batches of one part, epoch after epoch, in the sampler's order.
 
@@ -80,7 +72,7 @@ class BatchLoader:
         ids: (N,) the part's characters; where they lie, the batches are cut.
         sampler: says which characters make a batch.
         device: where the batches go.
-        position: tells which batches are to be read.
+        position: tells the current epoch, and how many of its batches have been read before.
         mapping: of the file in which the ids lie. Its pages would count as this process's memory
             once they are read, so they are given back from time to time.
     """
@@ -90,7 +82,7 @@ class BatchLoader:
         ids: Tensor,
         sampler: Sampler,
         device: torch.device,
-        position: Callable[[], Position] = lambda: Position(0, 0, None),
+        position: Callable[[], tuple[int, int]] = lambda: (0, 0),
         mapping: mmap.mmap | None = None,
     ) -> None:
         self.ids = _copied(ids, device, mapping) if _fits(ids, device) else ids
@@ -100,14 +92,13 @@ class BatchLoader:
         self.position = position
 
     def __len__(self) -> int:
-        """Batches in the current epoch, those read before included."""
-        stop = self.position().stop
-        return len(self._sampler) if stop is None else min(len(self._sampler), stop)
+        return len(self._sampler)
 
     def __iter__(self) -> Iterator[Batch]:
-        position, rows = self.position(), 0
-        for index in range(position.first, len(self)):
-            windows = self._sampler.windows(position.epoch, index)
+        epoch, first = self.position()
+        rows = 0
+        for index in range(first, len(self._sampler)):
+            windows = self._sampler.windows(epoch, index)
             rows += len(windows.starts)
             if rows > FORGET_EVERY:
                 forget_pages(self._mapping)
@@ -129,7 +120,6 @@ class CharacterDataModule(pl.LightningDataModule):
         parts: "train", and "val" and "test" where there are such parts.
         sampler: of the training part.
         following: characters after each window of held-out text that are known as well.
-        max_steps: of training; the epoch in which they are reached is a shorter one.
 
     Raises:
         UserError: a held-out part is too short to predict anything.
@@ -141,11 +131,9 @@ class CharacterDataModule(pl.LightningDataModule):
         parts: dict[str, Part],
         sampler: Sampler,
         following: int = 0,
-        max_steps: int | None = None,
     ) -> None:
         super().__init__()
         self.following = following
-        self.max_steps = max_steps
         self.vocabulary = vocabulary
         self.parts = parts
         self.sampler = sampler
@@ -160,13 +148,10 @@ class CharacterDataModule(pl.LightningDataModule):
         """Batches in the sampler's order."""
         trainer, part = self._trainer, self.parts["train"]
 
-        def position() -> Position:
+        def position() -> tuple[int, int]:
             # asked with the first batch, when a resumed trainer knows where it is
-            ready = trainer.fit_loop.epoch_loop.batch_progress.current.ready
-            stop = None
-            if self.max_steps is not None:
-                stop = ready + max(0, self.max_steps - trainer.global_step)
-            return Position(trainer.current_epoch, ready, stop)
+            progress = trainer.fit_loop.epoch_loop.batch_progress
+            return trainer.current_epoch, progress.current.ready
 
         return BatchLoader(part.ids, self.sampler, self._device, position, part.mapping)
 
