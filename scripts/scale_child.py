@@ -18,7 +18,7 @@ from pytorch_lightning.loops.evaluation_loop import _EvaluationLoop  # noqa: E40
 
 from lyricgen import build, train  # noqa: E402
 from lyricgen.callbacks.baseline import Baseline  # noqa: E402
-from lyricgen.model.module import LanguageModelModule  # noqa: E402
+from lyricgen.model.recurrent_module import RecurrentModule  # noqa: E402
 
 figures: dict[str, float] = {}
 
@@ -37,7 +37,7 @@ def timed(owner: Any, name: str, figure: str) -> None:
 
 
 def watch_steps(path: Path, last: int) -> None:
-    original = LanguageModelModule.training_step
+    original = RecurrentModule.training_step
 
     def step(self: Any, batch: Any, index: int) -> Any:
         figures.setdefault("first step", time.time() - STARTED)
@@ -45,7 +45,7 @@ def watch_steps(path: Path, last: int) -> None:
             finish(path)
         return original(self, batch, index)
 
-    LanguageModelModule.training_step = step  # type: ignore[method-assign]
+    RecurrentModule.training_step = step  # type: ignore[method-assign]
 
 
 def finish(path: Path) -> None:

@@ -51,7 +51,7 @@ from lyricgen.callbacks.epoch_log import EpochLog
 from lyricgen.callbacks.samples import Samples
 from lyricgen.config import TrainOptions, parse
 from lyricgen.interruption import Interruption
-from lyricgen.model.module import LanguageModelModule
+from lyricgen.model.recurrent_module import RecurrentModule
 from lyricgen.run import Run
 from lyricgen.train import CONFIG_DIRECTORY
 
@@ -153,7 +153,7 @@ def timed(seconds: Counter[str], name: str) -> Iterator[None]:
     seconds[name] += time.perf_counter() - start
 
 
-class _TimedModule(LanguageModelModule):
+class _TimedModule(RecurrentModule):
     """Adds up seconds in the module's hooks: one more callback would slow every hook."""
 
     def on_train_epoch_start(self) -> None:

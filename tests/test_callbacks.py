@@ -39,9 +39,9 @@ from lyricgen.errors import UserError
 from lyricgen.model.cells import LstmOptions
 from lyricgen.model.character_network import RecurrentArchitecture, RecurrentOptions
 from lyricgen.model.language_model import LanguageModel
-from lyricgen.model.module import LanguageModelModule
 from lyricgen.model.ngram import smoothed
 from lyricgen.model.ngram_counts import NgramCounts
+from lyricgen.model.recurrent_module import RecurrentModule
 from lyricgen.model.stack import DepthOptions
 from lyricgen.model.trained_model import TrainedModel
 from tests.conftest import TINY, Train
@@ -103,8 +103,8 @@ def datamodule_of(text: str, layout: Layout, held_out: float = 0.2) -> Character
     return CharacterDataModule(vocabulary, parts, sampler)
 
 
-def module_of(datamodule: CharacterDataModule, layout: Layout) -> LanguageModelModule:
-    return LanguageModelModule(
+def module_of(datamodule: CharacterDataModule, layout: Layout) -> RecurrentModule:
+    return RecurrentModule(
         network_of(datamodule.vocabulary, layout),
         optimizer=partial(torch.optim.Adam, lr=0.02),
         schedule=lambda _: None,
@@ -439,7 +439,7 @@ def test_the_networks_and_the_n_grams_figures_are_of_the_same_characters(
 
 def _check_mixture(
     baseline: Baseline,
-    module: LanguageModelModule,
+    module: RecurrentModule,
     datamodule: CharacterDataModule,
     figures: dict[str, Any],
 ) -> None:

@@ -16,7 +16,7 @@ from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.model.checkpoint import card, load
 from lyricgen.model.language_model import LanguageModel
-from lyricgen.model.module import LanguageModelModule
+from lyricgen.model.recurrent_module import RecurrentModule
 from lyricgen.model.trained_model import TrainedModel
 from tests.test_decoding import whole_text_again
 from tests.test_language_model import architecture
@@ -128,7 +128,7 @@ def test_a_saved_model_writes_the_same_texts(
 @pytest.mark.filterwarnings("ignore:.*treespec.*is deprecated")
 def test_what_lightning_saves_can_be_loaded(tmp_path: Path) -> None:
     model = model_of()
-    module = LanguageModelModule(
+    module = RecurrentModule(
         model.network, optim.SGD, lambda _: None, 0.0, "mean", card(model, OPTIONS), seed=1
     )
     trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)

@@ -20,7 +20,7 @@ from lyricgen.callbacks.smoothed_loss import NAME, SmoothedLoss
 from lyricgen.data.datamodule import Batch
 from lyricgen.decoding import continue_texts, draw_uniforms
 from lyricgen.model.language_model import LanguageModel
-from lyricgen.model.module import LanguageModelModule
+from lyricgen.model.recurrent_module import RecurrentModule
 from tests.conftest import TINY, Finished, Train, need_published
 from tests.test_language_model import architecture
 from tests.test_resume import same_weights, send, stop_at, weights
@@ -71,7 +71,7 @@ class Gradients(pl.Callback):
 def test_one_step_gives_the_courses_gradients() -> None:
     numbers = np.random.RandomState(1)
     before = torch.from_numpy(numbers.randn(HIDDEN, 1))
-    module = LanguageModelModule(
+    module = RecurrentModule(
         network(numbers),
         partial(optim.SGD, lr=0.01),
         lambda _: None,
@@ -250,8 +250,9 @@ def test_samples_after_single_steps(train: Train) -> None:
 
 def test_numpys_generator_draws_the_initial_weights_as_course_code_does() -> None:
     def of(cell: dict[str, Any], **options: Any) -> dict[str, Tensor]:
-        model = LanguageModel(architecture(cell, input="one_hot", **options)).double()
-        model.init_from_numpy(1)
+        built = architecture(cell, input="one_hot", init="numpy_normal_0.01", **options)
+        model = LanguageModel(built).double()
+        model.initialise(1)
         return model.state_dict()
 
     np.random.seed(1)
@@ -281,7 +282,7 @@ def test_a_summed_loss_has_the_gradient_of_all_characters() -> None:
     gradients = {}
     for reduction in ("mean", "sum"):
         torch.manual_seed(0)
-        module = LanguageModelModule(
+        module = RecurrentModule(
             LanguageModel(architecture("rnn")).double(),
             partial(optim.SGD, lr=0.1),
             lambda _: None,

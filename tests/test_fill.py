@@ -318,6 +318,10 @@ def test_the_command_fills(train: Train, capfd: pytest.CaptureFixture[str]) -> N
         (["--fill", "分_", "--gap", "__"], "gap='__': a gap is marked by one character that"),
         (["--fill", "分_", "--sweeps", "0"], "sweeps=0: it must be at least 1"),
         (["--fill", "分_", "--prefix", "分"], "not allowed with argument --fill"),
+        (["--fill", "分_", "--length", "3"], "--length does not go with --fill"),
+        (["--fill", "分_", "--generator", "torch"], "--generator does not go with --fill"),
+        (["--prefix", "分", "--sweeps", "3"], "--sweeps goes with --fill"),
+        (["--gap", "*"], "--gap goes with --fill"),
     ):
         status, _, err = command(capfd, *arguments)
         assert status == 2
@@ -332,6 +336,24 @@ def test_a_model_that_continues_fills_no_gaps(
     status, _, err = command(capfd, "--fill", "分_")
     assert status == 2
     assert "continues texts and fills no gaps: train one with objective=fill" in err
+
+
+def test_a_text_that_has_the_usual_mark_itself(train: Train, tmp_path: Path) -> None:
+    (tmp_path / "code.txt").write_text("max_steps = min_steps\n" * 40, "utf-8")
+    run = train(*TINY, "data=text", "data.path=code.txt", "objective=fill")
+    assert run.status == 0, run.err
+    model = lyricgen.load(str(run.directory))
+    assert model.gap == "□"
+    [filled] = model.fill_many(["max_□teps"])
+    assert filled[:4] + filled[5:] == "max_teps"
+    with pytest.raises(UserError, match="a gap is marked by one character that"):
+        model.fill_many(["max_teps"], gap="_")
+
+
+def test_numbers_of_course_code_fill_no_gaps(train: Train) -> None:
+    run = train(*TINY, "objective=fill", "callbacks.samples.generator=numpy_reseeded")
+    assert run.status == 2
+    assert "callbacks.samples.generator=numpy_reseeded goes with objective=next" in run.err
 
 
 def test_a_model_of_lines_fills_names(train: Train) -> None:

@@ -15,8 +15,11 @@ from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.gate_plot import draw, panels
 from lyricgen.gates import activations
-from lyricgen.model.checkpoint import TrainedModel
+from lyricgen.model.fill_model import FillModel
+from lyricgen.model.trained_model import TrainedModel
 from tests.test_checkpoint import model_of
+from tests.test_language_model import architecture
+from tests.test_ngram_language_model import uncounted
 
 TEXT = "abc分de开bé"
 CELLS: dict[str, Any] = {
@@ -220,7 +223,10 @@ def test_no_such_layer(layer: int) -> None:
         activations(model_of("gru", layers=2), TEXT, layer)
 
 
-def test_a_model_without_gates() -> None:
-    model: Any = SimpleNamespace(network=object())
-    with pytest.raises(UserError, match="no recurrent network"):
-        activations(model, TEXT, 1)
+def test_models_that_cannot_be_looked_into() -> None:
+    filling = FillModel(architecture("lstm", objective="fill"))
+    counting = uncounted(2, "witten_bell")
+    for network, told in ((filling, "fills gaps from both sides"), (counting, "counts n-grams")):
+        model = TrainedModel(network, Vocabulary("abcde"), "stream", lowercase=False)
+        with pytest.raises(UserError, match=f"this model {told}: --gates shows recurrent"):
+            activations(model, TEXT, 1)

@@ -70,7 +70,9 @@ def architecture(
 
 
 def network(*arguments: Any, **options: Any) -> LanguageModel:
-    return LanguageModel(architecture(*arguments, **options)).double()
+    model = LanguageModel(architecture(*arguments, **options)).double()
+    model.initialise(seed=1)
+    return model
 
 
 def characters(*shape: int, below: int = V + 1, seed: int = 0) -> Tensor:

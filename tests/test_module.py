@@ -20,7 +20,7 @@ from lyricgen.data.parts import Part
 from lyricgen.data.samplers import ConsecutiveSampler, LineSampler, Sampler
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.model.language_model import LanguageModel
-from lyricgen.model.module import LanguageModelModule
+from lyricgen.model.recurrent_module import RecurrentModule
 from tests.conftest import TINY, Train
 from tests.test_language_model import architecture
 
@@ -40,10 +40,10 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
-def module_of(cell: str = "lstm", *, smoothing: float = 0.0, **options: Any) -> LanguageModelModule:
+def module_of(cell: str = "lstm", *, smoothing: float = 0.0, **options: Any) -> RecurrentModule:
     """A small module in float64; the same options give the same weights."""
     torch.manual_seed(0)
-    return LanguageModelModule(
+    return RecurrentModule(
         LanguageModel(architecture(cell, hidden_size=6, **options)),
         optimizer=partial(torch.optim.SGD, lr=LR),
         schedule=lambda _: None,
@@ -86,11 +86,11 @@ def line_batches(part: Part, size: int) -> list[Batch]:
     return [cut(part.ids, sampler.windows(0, index)) for index in range(len(sampler))]
 
 
-def gradient(module: LanguageModelModule) -> Tensor:
+def gradient(module: RecurrentModule) -> Tensor:
     return torch.cat([p.grad.flatten() for p in module.parameters() if p.grad is not None])
 
 
-def step(module: LanguageModelModule, batch: Batch) -> tuple[float, Tensor]:
+def step(module: RecurrentModule, batch: Batch) -> tuple[float, Tensor]:
     """The loss of one training step, and its gradient."""
     module.zero_grad()
     loss = module.training_step(batch, 0)
@@ -98,7 +98,7 @@ def step(module: LanguageModelModule, batch: Batch) -> tuple[float, Tensor]:
     return float(loss.detach()), gradient(module).clone()
 
 
-def total(module: LanguageModelModule, part: str) -> float:
+def total(module: RecurrentModule, part: str) -> float:
     nats = module.totals[part].nats
     assert nats is not None
     return float(nats)
@@ -378,7 +378,7 @@ def check_figures(figures: dict[str, Any], part: str, nats: list[float]) -> None
     assert float(figures[f"{part}/bits_per_char"]) == pytest.approx(loss / math.log(2), rel=1e-6)
 
 
-def one_hot_rnn() -> LanguageModelModule:
+def one_hot_rnn() -> RecurrentModule:
     return module_of("rnn", input="one_hot", smoothing=0.2, dropout=0.5)
 
 

@@ -18,7 +18,6 @@ from lyricgen.data.parts import Part
 from lyricgen.data.samplers import ConsecutiveSampler
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.model.language_model import LanguageModel
-from lyricgen.model.module import LanguageModelModule
 from lyricgen.model.optimization import (
     AdamOptions,
     ConstantOptions,
@@ -29,6 +28,7 @@ from lyricgen.model.optimization import (
     build_optimizer,
     build_scheduler,
 )
+from lyricgen.model.recurrent_module import RecurrentModule
 from tests.conftest import TINY, Train
 from tests.test_language_model import architecture
 
@@ -231,7 +231,7 @@ def test_a_run_follows_the_schedule(schedule: str) -> None:
         if schedule == "cosine"
         else PlateauOptions(kind="plateau", factor=0.5, patience=1, min_lr=0.0)
     )
-    module = LanguageModelModule(
+    module = RecurrentModule(
         LanguageModel(architecture("rnn")),
         optimizer=lambda p: optim.SGD(p, lr=tiny),
         schedule=partial(build_scheduler, options, monitor="val/loss", epochs=5, steps_per_epoch=2),

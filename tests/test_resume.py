@@ -23,7 +23,7 @@ from lyricgen.callbacks.samples import Samples
 from lyricgen.checkpoint_io import is_sound
 from lyricgen.errors import UserError
 from lyricgen.interruption import SIGNALS, Interrupted, Interruption
-from lyricgen.model.module import LanguageModelModule
+from lyricgen.model.recurrent_module import RecurrentModule
 from lyricgen.resume import FREE, changed, expand
 from lyricgen.rewind import rewind, sizes
 from tests.conftest import TINY, Finished, Train
@@ -47,15 +47,15 @@ def stop_at(
 ) -> None:
     """Do something after a training step, once."""
     done = []
-    original = LanguageModelModule.on_train_batch_start
+    original = RecurrentModule.on_train_batch_start
 
-    def start(self: LanguageModelModule, *arguments: Any) -> None:
+    def start(self: RecurrentModule, *arguments: Any) -> None:
         original(self, *arguments)
         if self.trainer.global_step == step and not done:
             done.append(step)
             act()
 
-    monkeypatch.setattr(LanguageModelModule, "on_train_batch_start", start)
+    monkeypatch.setattr(RecurrentModule, "on_train_batch_start", start)
 
 
 def send(number: int) -> Callable[[], None]:
@@ -143,7 +143,7 @@ def test_stopped_outside_of_a_step(
 ) -> None:
     """In validation and sampling it waits for the end of the epoch; in testing it need not."""
     whole = train(*SHORT)
-    kind: Any = Samples if place == "samples" else LanguageModelModule
+    kind: Any = Samples if place == "samples" else RecurrentModule
     name = "draw" if place == "samples" else f"on_{place.replace('val', 'validation')}_epoch_start"
     original, calls = getattr(kind, name), []
 
@@ -662,16 +662,16 @@ def test_training_that_diverges(train: Train) -> None:
 def test_the_step_that_diverged_is_named(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a long epoch within 50 steps, and the checkpoint before it is kept."""
     seen = []
-    count = LanguageModelModule.on_train_batch_start
+    count = RecurrentModule.on_train_batch_start
 
-    def start(self: LanguageModelModule, *arguments: Any) -> None:
+    def start(self: RecurrentModule, *arguments: Any) -> None:
         seen.append(self.trainer.global_step)
         if self.trainer.global_step == 61:
             with torch.no_grad():
                 self.model.output.bias.fill_(torch.nan)
         count(self, *arguments)
 
-    monkeypatch.setattr(LanguageModelModule, "on_train_batch_start", start)
+    monkeypatch.setattr(RecurrentModule, "on_train_batch_start", start)
     done = train(*TINY, "data.max_chars=9000", "data.batch_size=2",
                  "callbacks.checkpoint.every_n_steps=30")  # fmt: skip
     assert done.status == 2

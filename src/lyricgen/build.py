@@ -22,11 +22,11 @@ from lyricgen.model.character_network import RecurrentArchitecture
 from lyricgen.model.checkpoint import card
 from lyricgen.model.fill_model import FillModel
 from lyricgen.model.fill_module import FillModule
-from lyricgen.model.module import LanguageModelModule
-from lyricgen.model.networks import Network, recurrent
+from lyricgen.model.models import Model, recurrent
+from lyricgen.model.ngram_language_model import NgramArchitecture, NgramLanguageModel, NgramOptions
 from lyricgen.model.ngram_module import NgramModule
-from lyricgen.model.ngram_network import NgramArchitecture, NgramNetwork, NgramOptions
 from lyricgen.model.optimization import build_optimizer, build_scheduler
+from lyricgen.model.recurrent_module import RecurrentModule
 from lyricgen.model.scored_module import ScoredModule
 from lyricgen.model.trained_model import TrainedModel
 
@@ -125,11 +125,11 @@ def build_sampler(options: TrainOptions, part: Part) -> Sampler:
     )
 
 
-def build_network(options: TrainOptions, datamodule: CharacterDataModule) -> Network:
+def build_network(options: TrainOptions, datamodule: CharacterDataModule) -> Model:
     """The network with its initial weights, drawn from the global generator."""
     vocabulary, start_symbol = datamodule.vocabulary, layout_of(options) == "lines"
     if isinstance(options.model, NgramOptions):
-        return NgramNetwork(
+        return NgramLanguageModel(
             NgramArchitecture(
                 **options.model.model_dump(),
                 vocabulary_size=len(vocabulary),
@@ -152,28 +152,27 @@ def build_network(options: TrainOptions, datamodule: CharacterDataModule) -> Net
     if options.trainer.precision == "64-true":
         # before Lightning does it, which first puts a checkpoint's weights in float32
         network.double()
-    if options.model.init == "numpy_normal_0.01":
-        network.init_from_numpy(options.seed)
+    network.initialise(options.seed)
     if options.model.output_bias == "unigram":
         network.set_output_bias(datamodule.parts["train"].character_counts(len(vocabulary)))
     return network
 
 
 def trained_model(
-    options: TrainOptions, datamodule: CharacterDataModule, network: Network
+    options: TrainOptions, datamodule: CharacterDataModule, network: Model
 ) -> TrainedModel:
     """The network together with the characters it speaks."""
     return TrainedModel(network, datamodule.vocabulary, layout_of(options), options.data.lowercase)
 
 
 def build_module(
-    options: TrainOptions, datamodule: CharacterDataModule, network: Network
+    options: TrainOptions, datamodule: CharacterDataModule, network: Model
 ) -> ScoredModule:
     """The network with its loss, optimizer and schedule; n-grams have none of these."""
     plain = card(trained_model(options, datamodule, network), options.model_dump(mode="json"))
-    if isinstance(network, NgramNetwork):
+    if isinstance(network, NgramLanguageModel):
         return NgramModule(network, plain)
-    kind = FillModule if isinstance(network, FillModel) else LanguageModelModule
+    kind = FillModule if isinstance(network, FillModel) else RecurrentModule
     return kind(
         network,
         optimizer=partial(
@@ -205,11 +204,15 @@ def monitored(datamodule: CharacterDataModule) -> str:
 def describe(
     corpus: EncodedCorpus,
     datamodule: CharacterDataModule,
-    network: Network,
+    network: Model,
 ) -> str:
     """One line on what is about to be trained on what."""
     sizes = ", ".join(f"{part} {len(s.ids):,}" for part, s in datamodule.parts.items())
-    learnt = "" if isinstance(network, NgramNetwork) else f", {network.num_parameters:,} parameters"
+    learnt = (
+        ""
+        if isinstance(network, NgramLanguageModel)
+        else f", {network.num_parameters:,} parameters"
+    )
     return (
         f"{corpus.name}: {len(corpus):,} characters, {len(datamodule.vocabulary):,} distinct "
         f"({sizes}); {network.description}{learnt}"

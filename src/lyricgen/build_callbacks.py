@@ -17,7 +17,7 @@ from lyricgen.config import TrainOptions
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.data.encoding import EncodedCorpus
 from lyricgen.interruption import Interruption
-from lyricgen.model.networks import Network
+from lyricgen.model.models import Model
 from lyricgen.rewind import STEPS
 from lyricgen.run import Run
 
@@ -25,7 +25,7 @@ from lyricgen.run import Run
 def build_callbacks(
     options: TrainOptions,
     datamodule: CharacterDataModule,
-    network: Network,
+    network: Model,
     corpus: EncodedCorpus,
     run: Run,
     interruption: Interruption,

@@ -17,7 +17,7 @@ from lyricgen.checkpoint_io import AtomicCheckpointIO
 from lyricgen.config import TrainOptions
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.errors import UserError
-from lyricgen.model.ngram_network import NgramOptions
+from lyricgen.model.ngram_language_model import NgramOptions
 from lyricgen.run import Run
 
 

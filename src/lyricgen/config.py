@@ -21,9 +21,9 @@ from lyricgen.data.shuffling import Seed
 from lyricgen.decoding import Generator
 from lyricgen.model.cells import CellOptions
 from lyricgen.model.character_network import Layers, Objective, Size
-from lyricgen.model.module import Reduction
-from lyricgen.model.networks import ModelOptions
+from lyricgen.model.models import ModelOptions
 from lyricgen.model.optimization import OptimizerOptions, SchedulerOptions
+from lyricgen.model.recurrent_module import Reduction
 from lyricgen.model.stack import DepthOptions
 from lyricgen.options import Options, validate
 
@@ -145,7 +145,7 @@ class LoggerOptions(Options):
 class TrainOptions(Options):
     """The whole configuration of a training run."""
 
-    seed: int = Field(ge=0, lt=2**32)
+    seed: Seed
     layers: Layers
     hidden_size: Size
     name: str = Field(min_length=1)
@@ -175,6 +175,16 @@ class TrainOptions(Options):
             raise ValueError(
                 "objective=fill predicts a character from both sides, which model=ngram cannot: "
                 "choose model=recurrent, or objective=next"
+            )
+        if self.objective == "fill" and self.callbacks.samples.generator != "torch":
+            raise ValueError(
+                f"callbacks.samples.generator={self.callbacks.samples.generator} goes with "
+                "objective=next: leave it out where gaps are filled"
+            )
+        if self.model.kind == "ngram" and self.callbacks.smoothed_loss.enabled:
+            raise ValueError(
+                "callbacks.smoothed_loss.enabled=true follows a loss from step to step, and "
+                "model=ngram has one step: leave it out"
             )
         if self.data.distinct and self.data.unit == "text":
             raise ValueError("data.distinct=true keeps each line once: it needs data.unit=line")

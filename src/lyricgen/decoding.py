@@ -9,12 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lyricgen.model.language_model import LanguageModel
-from lyricgen.model.ngram_network import NgramNetwork
+from lyricgen.model.models import NextModel
 from lyricgen.model.recurrence import State
 
 Generator = Literal["torch", "numpy_reseeded"]
-NextModel = LanguageModel | NgramNetwork  # those that predict the next character
 
 
 @torch.inference_mode()
@@ -26,7 +24,7 @@ def continue_texts(
     uniforms: Tensor,
     stop: int | None = None,
 ) -> list[list[int]]:
-    """Continue each prefix by up to `length` characters, drawn from softmax(logits / temperature).
+    """Continue each prefix by characters drawn from softmax(logits / temperature).
 
     Each prefix is read once, as a sequence. Every sequence has random numbers of its own, one a
     character, which choose by the inverse of the cumulative distribution; temperature 0 takes the

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lyricgen.errors import UserError
@@ -25,7 +24,10 @@ def recurrent_network(model: TrainedModel) -> LanguageModel:
     """
     network: nn.Module = model.network
     if not isinstance(network, LanguageModel):
-        raise UserError("this model is no recurrent network: it has no gates to look into")
+        what = "fills gaps from both sides" if model.fills_gaps else "counts n-grams"
+        raise UserError(
+            f"this model {what}: --gates shows recurrent networks that read from left to right"
+        )
     return network
 
 
@@ -71,7 +73,6 @@ def _input_of(block: nn.Module, network: LanguageModel, ids: Tensor) -> Array:
         hook.remove()
     below = caught[0][0]
     if not below.is_floating_point():  # ids, which stand for one-hot vectors
-        size = network.vocabulary_size
-        below = F.one_hot(below, size + 1)[:, :size].to(network.output.bias.dtype)
+        below = network.one_hot(below)
     array: Array = below.cpu().numpy()
     return array

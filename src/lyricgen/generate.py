@@ -4,6 +4,7 @@ import argparse
 import sys
 
 from lyricgen.command_line import Parser, run
+from lyricgen.errors import UserError
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -14,31 +15,42 @@ def main(arguments: list[str] | None = None) -> None:
 def _generate(options: argparse.Namespace) -> None:
     # torch takes seconds, which --help need not wait for
     from lyricgen.model.checkpoint import load
+    from lyricgen.model.trained_model import SWEEPS
     from lyricgen.runs import newest_checkpoint
 
     path = options.checkpoint or newest_checkpoint()
     model = load(path)
+    _refuse_idle(options)
     if options.fill:
         texts = model.fill_many(
             options.fill,
             count=options.count,
             temperature=options.temperature,
             seed=options.seed,
-            sweeps=options.sweeps,
+            sweeps=SWEEPS if options.sweeps is None else options.sweeps,
             gap=options.gap,
         )
     else:
         texts = model.generate_many(
             options.prefix or [""],
             count=options.count,
-            length=options.length,
+            length=50 if options.length is None else options.length,
             temperature=options.temperature,
             seed=options.seed,
-            generator=options.generator,
+            generator=options.generator or "torch",
         )
     between = "\n\n" if any("\n" in text for text in texts) else "\n"
     print(between.join(texts))
     sys.stdout.flush()
+
+
+def _refuse_idle(options: argparse.Namespace) -> None:
+    """Refuse what would change nothing."""
+    idle = ("length", "generator") if options.fill else ("sweeps", "gap")
+    for name in idle:
+        if getattr(options, name) is not None:
+            there = "does not go with" if options.fill else "goes with"
+            raise UserError(f"--{name} {there} --fill")
 
 
 def _parser() -> Parser:
@@ -57,9 +69,7 @@ def _parser() -> Parser:
         help="a text whose gaps are to be filled, as in 分__天, by a model trained with "
         "objective=fill; may be given several times",
     )
-    parser.add_argument(
-        "--length", type=int, default=50, help="new characters at most (default: %(default)s)"
-    )
+    parser.add_argument("--length", type=int, help="new characters at most (default: 50)")
     parser.add_argument(
         "--temperature",
         type=float,
@@ -73,9 +83,8 @@ def _parser() -> Parser:
     parser.add_argument(
         "--generator",
         choices=("torch", "numpy_reseeded"),
-        default="torch",
         help="of the random numbers; numpy_reseeded repeats texts of course code letter for letter "
-        "(default: %(default)s)",
+        "(default: torch)",
     )
     parser.add_argument(
         "--count",
@@ -86,11 +95,10 @@ def _parser() -> Parser:
     parser.add_argument(
         "--sweeps",
         type=int,
-        default=20,
-        help="how often --fill draws each gap anew (default: %(default)s)",
+        help="how often --fill draws each gap anew (default: 20)",
     )
     parser.add_argument(
-        "--gap", default="_", help="the character that marks a gap (default: %(default)s)"
+        "--gap", help="the character that marks a gap (default: _, where the texts do not have it)"
     )
     return parser
 

@@ -25,6 +25,7 @@ SUMMARY_METRICS = {
     "summary/best_val_perplexity": "val/perplexity",
     "summary/test_perplexity": "test/perplexity",
     "summary/train_perplexity": "train/perplexity",
+    "summary/train_pseudo_perplexity": "train/pseudo_perplexity",
     "summary/best_val_pseudo_perplexity": "val/pseudo_perplexity",
     "summary/test_pseudo_perplexity": "test/pseudo_perplexity",
     "summary/val_ngram_perplexity": "val/ngram_perplexity",

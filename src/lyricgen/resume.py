@@ -82,7 +82,7 @@ class Past:
     sizes: dict[str, int] = field(default_factory=dict)  # of the run's growing files then
     wall_seconds: float = 0.0  # that it had taken
     summary: dict[str, Any] = field(default_factory=dict)
-    finished: str | None = None  # what would make a finished run longer; None if it goes on
+    finished: str | None = None  # why it is, or what would make it longer; None if it goes on
 
 
 def take_up(
@@ -152,7 +152,7 @@ def _refuse_changes(recorded: dict[str, Any] | None, options: dict[str, Any]) ->
 
 
 def _finished(content: dict[str, Any], options: dict[str, Any]) -> str | None:
-    """What would make a finished run longer; None where that was asked for."""
+    """Why a run is finished, or what would make it longer; None where that was asked for."""
     stopping = options["callbacks"]["early_stopping"]
     counts = [
         state["wait_count"]
@@ -162,7 +162,7 @@ def _finished(content: dict[str, Any], options: dict[str, Any]) -> str | None:
     if stopping["enabled"] and counts and counts[0] >= stopping["patience"]:
         return "a larger callbacks.early_stopping.patience makes it longer"
     if content["global_step"] == options["trainer"]["max_steps"]:
-        return "its trainer.max_steps are made"
+        return "its trainer.max_steps are made; start a new run for more"
     if content["epoch"] + 1 >= options["trainer"]["max_epochs"]:
         return "a larger trainer.max_epochs makes it longer"
     return None

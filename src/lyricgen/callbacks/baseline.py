@@ -14,9 +14,9 @@ from lyricgen.callbacks.record import record
 from lyricgen.data.datamodule import IGNORED, Batch, CharacterDataModule
 from lyricgen.data.parts import Part
 from lyricgen.metrics import best_mixture_weight, mixture_nats, perplexity
-from lyricgen.model.module import LanguageModelModule
 from lyricgen.model.ngram import nats_by_order
 from lyricgen.model.ngram_counts import NgramCounts
+from lyricgen.model.recurrent_module import RecurrentModule
 from lyricgen.model.smoothing import Interpolated
 
 log = logging.getLogger(__name__)
@@ -115,13 +115,13 @@ class Baseline(pl.Callback):
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Count if need be; keep every character's nats when this is not part of training."""
         self._count_once(trainer)
-        wanted = trainer.state.fn != "fit" and isinstance(pl_module, LanguageModelModule)
+        wanted = trainer.state.fn != "fit" and isinstance(pl_module, RecurrentModule)
         self._network_nats = _room(self._nats["val"]) if wanted and "val" in self._nats else None
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Count if need be; keep every character's nats."""
         self._count_once(trainer)
-        wanted = isinstance(pl_module, LanguageModelModule)
+        wanted = isinstance(pl_module, RecurrentModule)
         self._network_nats = _room(self._nats["test"]) if wanted and "test" in self._nats else None
 
     def on_validation_batch_end(

@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 
 from lyricgen.interruption import Interruption
-from lyricgen.model.module import LanguageModelModule
+from lyricgen.model.recurrent_module import RecurrentModule
 from lyricgen.rewind import sizes
 from lyricgen.run import Run
 from lyricgen.runs import BEST, LAST
@@ -120,7 +120,7 @@ class Checkpoints(Checkpoint):
     def _save(
         self, trainer: pl.Trainer, module: pl.LightningModule, *, improved: bool = False
     ) -> None:
-        if isinstance(module, LanguageModelModule):
+        if isinstance(module, RecurrentModule):
             module.check_finite()
         if improved:  # first, since last.ckpt says that it is there
             trainer.save_checkpoint(self.run.checkpoints / BEST)

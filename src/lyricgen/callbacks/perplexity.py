@@ -6,7 +6,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from lyricgen.callbacks.record import record
-from lyricgen.model.module import LanguageModelModule
+from lyricgen.model.recurrent_module import RecurrentModule
 from lyricgen.model.scored_module import ScoredModule
 
 
@@ -59,5 +59,5 @@ class Perplexity(pl.Callback):
         loss = figures.get(f"{part}/loss", 0.0)
         if trainer.state.fn != "fit" or math.isfinite(loss):
             record(trainer, figures)
-        elif isinstance(module, LanguageModelModule):
+        elif isinstance(module, RecurrentModule):
             raise module.diverged(f"{part}/loss is {loss} at step {trainer.global_step}")

@@ -12,7 +12,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from lyricgen.callbacks.record import record
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.decoding import Generator
-from lyricgen.model.trained_model import GAP, TrainedModel
+from lyricgen.model.trained_model import TrainedModel
 
 log = logging.getLogger(__name__)
 
@@ -237,8 +237,9 @@ def choose_prefixes(wanted: list[str] | None, model: TrainedModel, opening: str)
         for text in wanted or []:
             model.encode_gaps(text)
         line = opening.partition("\n")[0][:LONGEST_LINE]
-        missing = [GAP if i % 3 == 2 else character for i, character in enumerate(line)]
-        return wanted or ["".join(missing) if GAP in missing else GAP + line[1:]]
+        gap = model.gap
+        missing = [gap if i % 3 == 2 else character for i, character in enumerate(line)]
+        return wanted or ["".join(missing) if gap in missing else gap + line[1:]]
     if wanted:
         for prefix in wanted:
             model.encode_prefix(prefix)

@@ -50,7 +50,7 @@ class SmoothedLoss(pl.Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Write what has not been written, and keep the average."""
+        """Write what is not yet (`state_dict` has no Trainer to do it with); keep the average."""
         del pl_module
         self._write(trainer)
         checkpoint["smoothed_loss"] = self.value

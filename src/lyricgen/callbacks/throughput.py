@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 import torch
 
 from lyricgen.callbacks.record import record
-from lyricgen.model.module import LanguageModelModule
+from lyricgen.model.recurrent_module import RecurrentModule
 from lyricgen.model.scored_module import ScoredModule
 
 
@@ -76,7 +76,7 @@ class Throughput(pl.Callback):
         figures = {"train/chars_per_second": characters / self._epoch_seconds}
         if self._rate is not None:
             figures["train/lr"] = self._rate
-        if isinstance(pl_module, LanguageModelModule) and pl_module.gradient_norm_total is not None:
+        if isinstance(pl_module, RecurrentModule) and pl_module.gradient_norm_total is not None:
             steps = float(pl_module.gradient_norms)
             figures["train/grad_norm"] = float(pl_module.gradient_norm_total) / max(1.0, steps)
         record(trainer, figures)

@@ -20,7 +20,7 @@ FOLLOWING = 128  # characters after a window that a model of both sides knows
 
 
 class StreamSampler:
-    """A whole text, every character after the first predicted once: for evaluation.
+    """A whole text, every character after the first predicted once: for scoring and counting.
 
     One row, the state carried from its first to its last character. With several rows, each
     starts from state zero and takes up where the row above ends.

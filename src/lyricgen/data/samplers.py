@@ -75,7 +75,7 @@ class Sampler(Protocol):
 
 
 class RandomSampler:
-    """Windows that do not overlap, in random order; every batch starts from state zero.
+    """Windows that do not overlap, every batch starts from state zero.
 
     The (N-1)//T windows at multiples of T are shuffled and cut into batches of B; the last,
     incomplete batch is left out. With `random_offset` each epoch begins at another character
@@ -173,7 +173,7 @@ class ConsecutiveSampler:
 
 
 class LineSampler:
-    """Whole lines, each from its start symbol to its stop character, in random order.
+    """Whole lines, each from its start symbol to its stop character.
 
     Rows are padded to the longest line of the batch; padding is masked by `lengths`. The last
     batch may have fewer rows. Every line starts from state zero; with `carry_state`, for batches

@@ -33,7 +33,7 @@ def _order(count: int, seed: int, epoch: int, shuffle: Shuffle) -> Tensor:
         return torch.arange(count, dtype=dtype)
     if shuffle == "each_epoch":
         generator = _generator(seed, epoch)
-        torch.randint(1, (1,), generator=generator)  # the number that first_offset draws
+        torch.randint(1, (1,), generator=generator)  # first_offset's, so that they are independent
         return torch.randperm(count, generator=generator, dtype=dtype)
     numbers = torch.arange(count, dtype=dtype)
     np.random.RandomState(seed).shuffle(numbers.numpy())  # in place

@@ -1,6 +1,6 @@
 """The recurrences, torch's own layers, and the table of all.
 
-A cell is one layer; the stack of them is `language_model.RecurrentStack`. The ones written out
+A cell is one layer; the stack of them is `stack.RecurrentStack`. The ones written out
 stand in `scratch.py`. B batch, T time steps, H hidden size.
 """
 

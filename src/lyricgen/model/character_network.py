@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from lyricgen.errors import UserError
-from lyricgen.model.cells import CellOptions
+from lyricgen.model.cells import CELLS, CellOptions
 from lyricgen.model.recurrence import Cell
 from lyricgen.model.stack import DepthOptions
 from lyricgen.options import Options
@@ -25,7 +25,7 @@ Size = Annotated[int, Field(ge=1, le=2**16)]
 # next: a character from those before it; fill: from those on both sides
 Objective = Literal["next", "fill"]
 
-# (cell, input size, hidden size, layers, depth) -> a module that tells whether it takes ids
+# (cell, input size, hidden size, layers, depth) -> what reads the inputs
 Recurrence = Callable[[CellOptions, int, int, int, DepthOptions], Any]
 
 
@@ -97,18 +97,20 @@ class CharacterNetwork(nn.Module):
             # an output layer's scale: rows of N(0, 1) would start far off
             nn.init.uniform_(self.embedding.weight, -(hidden_size**-0.5), hidden_size**-0.5)
             self.output.weight = None  # type: ignore[assignment]
-        if options.init == "normal_0.01":
-            self._init(lambda matrix: torch.normal(0.0, 0.01, matrix.shape))
 
     def features(self, ids: Tensor) -> Tensor:
         """What the recurrence reads: (B, T) int64 -> (B, T, E or V), or ids where it takes them."""
         if self.embedding is not None:
             embedded: Tensor = self.dropout(self.embedding(ids))
             return embedded  # (B, T, E)
-        if self.recurrence.takes_ids:
+        if CELLS[self.architecture.cell.kind].takes_ids:
             return ids
-        one_hot = F.one_hot(ids, self.vocabulary_size + 1)[..., : self.vocabulary_size]
-        return one_hot.to(self.output.bias.dtype)  # (B, T, V), zeros for the start
+        return self.one_hot(ids)
+
+    def one_hot(self, ids: Tensor) -> Tensor:
+        """(B, T) int64 -> (B, T, V), zeros for the start of a line."""
+        vectors = F.one_hot(ids, self.vocabulary_size + 1)[..., : self.vocabulary_size]
+        return vectors.to(self.output.bias.dtype)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(B, T, H) -> (B, T, V)."""
@@ -147,18 +149,25 @@ class CharacterNetwork(nn.Module):
         with torch.no_grad():
             self.output.bias.copy_((smoothed / smoothed.sum()).log())
 
-    def init_from_numpy(self, seed: int) -> None:
-        """Weights N(0, 0.01²) from NumPy's legacy generator, biases 0.
+    def initialise(self, seed: int) -> None:
+        """Draw the initial weights as `model.init` has it, where that is not as torch has done it.
 
-        Drawn one matrix (outputs, inputs) after the other, as they follow each other in the
-        network: of each layer the input's, then the hidden state's, and at last the output
-        layer's. So course code in NumPy draws them from the same seed.
+        That is every matrix from N(0, 0.01²), biases 0 but those that a cell has an option for;
+        from torch's global generator, or from NumPy's legacy one. The matrices are drawn as
+        (outputs, inputs), in the order in which they follow each other: of each layer the input's,
+        then the hidden state's, and at last the output layer's, as course code in NumPy does.
+
+        Args:
+            seed: of NumPy's generator.
         """
-        generator = np.random.RandomState(seed)
-        self._init(lambda matrix: torch.from_numpy(0.01 * generator.randn(*matrix.shape)))
+        init = self.architecture.model.init
+        numbers = np.random.RandomState(seed)
+        if init == "normal_0.01":
+            self._draw(lambda shape: torch.normal(0.0, 0.01, shape))
+        elif init == "numpy_normal_0.01":
+            self._draw(lambda shape: torch.from_numpy(0.01 * numbers.randn(*shape)))
 
-    def _init(self, draw: Callable[[Tensor], Tensor]) -> None:
-        """Fill every matrix (outputs, inputs) with what is drawn in its shape, biases with 0."""
+    def _draw(self, drawn: Callable[[torch.Size], Tensor]) -> None:
         with torch.no_grad():
             for module in self.modules():
                 for parameter in module.parameters(recurse=False):
@@ -167,7 +176,7 @@ class CharacterNetwork(nn.Module):
                         continue
                     transposed = isinstance(module, Cell) and module.row_vectors
                     matrix = parameter.T if transposed else parameter
-                    matrix.copy_(draw(matrix))
+                    matrix.copy_(drawn(matrix.shape))
         for module in self.modules():
             if isinstance(module, Cell):
                 module.set_chosen_biases()

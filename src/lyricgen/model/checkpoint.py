@@ -13,8 +13,8 @@ from lyricgen.errors import UserError, printable
 from lyricgen.model.character_network import RecurrentArchitecture
 from lyricgen.model.fill_model import FillModel
 from lyricgen.model.language_model import LanguageModel
-from lyricgen.model.networks import Architecture, Network, recurrent
-from lyricgen.model.ngram_network import NgramNetwork
+from lyricgen.model.models import Architecture, Model, recurrent
+from lyricgen.model.ngram_language_model import NgramLanguageModel
 from lyricgen.model.trained_model import TrainedModel
 from lyricgen.options import Options, validate
 from lyricgen.runs import checkpoint_in
@@ -106,11 +106,11 @@ def _rebuild(card: Card, state: Any, device: str | torch.device) -> TrainedModel
             raise UserError(f"{printable(name)} has no values")
         if tensor.layout != torch.strided:
             raise UserError(f"{printable(name)} is {tensor.layout}, not plain numbers")
-    network: Network
+    network: Model
     if isinstance(card.architecture, RecurrentArchitecture):
         network = _recurrent(card.architecture, tensors).to(device)
     else:
-        network = NgramNetwork.from_tensors(card.architecture, tensors)
+        network = NgramLanguageModel.from_tensors(card.architecture, tensors)
     network.eval()
     return TrainedModel(network, Vocabulary(card.vocabulary), card.layout, card.lowercase)
 

@@ -33,7 +33,6 @@ class BothSides(nn.Module):
         self.left = RecurrentStack(cell, input_size, hidden_size, layers, depth)
         self.right = RecurrentStack(cell, input_size, hidden_size, layers, depth)
         self.join = nn.Linear(2 * hidden_size, hidden_size)
-        self.takes_ids = self.left.takes_ids
 
 
 class FillModel(CharacterNetwork):

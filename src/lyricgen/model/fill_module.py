@@ -3,27 +3,22 @@
 B batch, T time steps, K characters known after them, V vocabulary.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from lyricgen.data.datamodule import IGNORED, Batch
-from lyricgen.metrics import NatsTotal
-from lyricgen.model.module import LanguageModelModule
 from lyricgen.model.recurrence import State
+from lyricgen.model.recurrent_module import RecurrentModule
 
 
-class FillModule(LanguageModelModule):
+class FillModule(RecurrentModule):
     """Trains a model to predict each character of a window from all others; see the base class.
 
     What it reaches is called pseudo-perplexity everywhere, since it has seen both sides of each
     character and compares with no model that reads from left to right.
     """
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self.totals = {part: NatsTotal("pseudo_") for part in self.totals}
+    figure_prefix = "pseudo_"
 
     def predict(self, batch: Batch, state: State | None) -> tuple[Tensor, State]:
         """Logits of a batch's targets, (B, T, V), and the left stack's next state."""

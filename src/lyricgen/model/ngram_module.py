@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, optim
 
 from lyricgen.data.datamodule import IGNORED, Batch
-from lyricgen.model.ngram_network import NgramNetwork
+from lyricgen.model.ngram_language_model import NgramLanguageModel
 from lyricgen.model.recurrence import State
 from lyricgen.model.scored_module import ScoredModule
 
@@ -25,9 +25,9 @@ class NgramModule(ScoredModule):
         card: plain values that a checkpoint carries to say what it holds.
     """
 
-    def __init__(self, model: NgramNetwork, card: dict[str, Any]) -> None:
+    def __init__(self, model: NgramLanguageModel, card: dict[str, Any]) -> None:
         super().__init__(model, card)
-        self.model: NgramNetwork = model
+        self.model: NgramLanguageModel = model
         self.automatic_optimization = False  # there is no gradient
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:

@@ -3,14 +3,14 @@
 B batch, T time steps.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytorch_lightning as pl
 from torch import Tensor
 
 from lyricgen.data.datamodule import Batch
 from lyricgen.metrics import NatsTotal
-from lyricgen.model.networks import Network
+from lyricgen.model.models import Model
 from lyricgen.model.recurrence import State
 
 
@@ -25,11 +25,14 @@ class ScoredModule(pl.LightningModule):
         card: plain values that a checkpoint carries to say what it holds.
     """
 
-    def __init__(self, model: Network, card: dict[str, Any]) -> None:
+    # of the names of its perplexities
+    figure_prefix: ClassVar[str] = ""
+
+    def __init__(self, model: Model, card: dict[str, Any]) -> None:
         super().__init__()
         self.model = model
         self.card = card
-        self.totals = {part: NatsTotal() for part in ("train", "val", "test")}
+        self.totals = {part: NatsTotal(self.figure_prefix) for part in ("train", "val", "test")}
         self._evaluation_state: State | None = None
 
     def score(self, batch: Batch, state: State | None) -> tuple[Tensor, State]:

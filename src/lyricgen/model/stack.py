@@ -37,7 +37,6 @@ class RecurrentStack(nn.Module):
     ) -> None:
         super().__init__()
         build = CELLS[cell.kind]
-        self.takes_ids = build.takes_ids
         self.residual = depth.residual
         self.dropout = nn.Dropout(depth.dropout)
         sizes = [input_size] + [hidden_size] * (layers - 1)

@@ -13,9 +13,9 @@ from lyricgen.decoding import Generator, continue_texts, draw_uniforms
 from lyricgen.errors import UserError
 from lyricgen.filling import fill_gaps
 from lyricgen.model.fill_model import FillModel
-from lyricgen.model.networks import Network
+from lyricgen.model.models import Model
 
-GAP = "_"
+GAPS = "_□◌"  # what may mark a gap
 SWEEPS = 20
 
 
@@ -23,7 +23,7 @@ SWEEPS = 20
 class TrainedModel:
     """A network and the characters it speaks."""
 
-    network: Network
+    network: Model
     vocabulary: Vocabulary
     layout: Layout
     lowercase: bool
@@ -108,7 +108,7 @@ class TrainedModel:
         temperature: float = 0.8,
         seed: int = 1,
         sweeps: int = SWEEPS,
-        gap: str = GAP,
+        gap: str | None = None,
     ) -> list[str]:
         """Fill the gaps of texts, all gaps of a text jointly; see `filling.fill_gaps`.
 
@@ -118,7 +118,7 @@ class TrainedModel:
             temperature: of the softmax; 0 takes the most probable character each time.
             seed: filling number i of a text depends on (seed, text, i) only.
             sweeps: how often each gap is drawn anew.
-            gap: the character that marks one.
+            gap: the character that marks one; None for `self.gap`.
 
         Returns:
             len(texts) · count texts, normalised as the corpus was.
@@ -158,7 +158,12 @@ class TrainedModel:
             for row, text in zip(filled, each, strict=True)
         ]
 
-    def encode_gaps(self, text: str, gap: str = GAP) -> tuple[torch.Tensor, torch.Tensor]:
+    @property
+    def gap(self) -> str:
+        """What marks a gap: "_", where the vocabulary does not have it."""
+        return next((one for one in GAPS if one not in self.vocabulary.characters), GAPS[0])
+
+    def encode_gaps(self, text: str, gap: str | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """What the network reads of a text with gaps, (1 + N,) ids, and where its gaps are, (G,).
 
         Before the text stands what `encode_prefix` gives for none; after it, in a model of lines,
@@ -167,7 +172,7 @@ class TrainedModel:
         Raises:
             UserError: it has no gap, or a character that the model does not know.
         """
-        text = self.normalised(text)
+        text, gap = self.normalised(text), self.gap if gap is None else gap
         if len(gap) != 1 or gap in self.vocabulary.characters:
             raise UserError(
                 f"gap={gap!r}: a gap is marked by one character that the model's texts do not have"
@@ -176,7 +181,8 @@ class TrainedModel:
             raise UserError(f"{text!r} has no gap to fill: mark each missing character by {gap!r}")
         places = torch.tensor([i for i, character in enumerate(text, start=1) if character == gap])
         start = self.encode_prefix("")
-        self.encode_prefix(text.replace(gap, ""))  # for what a model of lines refuses
+        if self.layout == "lines" and "\n" in text:
+            raise UserError("this model writes single lines: leave the newline out")
         known = text.replace(gap, self.vocabulary.characters[0])
         known += "\n" if self.layout == "lines" else ""
         return torch.cat([start, self.vocabulary.encode(known).long()]), places

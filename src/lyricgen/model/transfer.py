@@ -11,11 +11,11 @@ from torch import Tensor
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.model.character_network import CharacterNetwork, RecurrentArchitecture
-from lyricgen.model.networks import Network
+from lyricgen.model.models import Model
 from lyricgen.model.trained_model import TrainedModel
 
 
-def copy_weights(source: TrainedModel, network: Network, vocabulary: Vocabulary) -> int:
+def copy_weights(source: TrainedModel, network: Model, vocabulary: Vocabulary) -> int:
     """Copy all weights; rows of characters that the source does not know stay as they are.
 
     Args:

@@ -21,7 +21,7 @@ from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.decoding import continue_texts, draw_uniforms
 from lyricgen.model.checkpoint import card
 from lyricgen.model.ngram_counts import NOTHING
-from lyricgen.model.ngram_network import NgramArchitecture, NgramNetwork
+from lyricgen.model.ngram_language_model import NgramArchitecture, NgramLanguageModel
 from lyricgen.model.smoothing import Smoothing
 from lyricgen.model.trained_model import TrainedModel
 from tests.conftest import TINY, Finished, Train, need_published
@@ -33,8 +33,8 @@ VOCABULARY = Vocabulary("\nabc分")
 EACH_SMOOTHING = pytest.mark.parametrize("smoothing", SMOOTHINGS)
 
 
-def uncounted(order: int, smoothing: Smoothing, *, lines: bool = False) -> NgramNetwork:
-    return NgramNetwork(
+def uncounted(order: int, smoothing: Smoothing, *, lines: bool = False) -> NgramLanguageModel:
+    return NgramLanguageModel(
         NgramArchitecture(
             kind="ngram",
             order=order,
@@ -56,7 +56,7 @@ def symbols(length: int, *, lines: bool = False, seed: int = 0) -> list[int]:
     return [s for line in np.split(text, line_ends + 1)[:-1] for s in (V, *line.tolist())]
 
 
-def counted(order: int, smoothing: Smoothing, *, lines: bool = False) -> NgramNetwork:
+def counted(order: int, smoothing: Smoothing, *, lines: bool = False) -> NgramLanguageModel:
     network = uncounted(order, smoothing, lines=lines)
     network.count(torch.tensor(symbols(400, lines=lines), dtype=torch.uint8))
     return network
@@ -391,16 +391,16 @@ def test_a_finished_run_says_so_and_a_stopped_one_starts_again(
     again = train("resume=latest", "trainer.max_epochs=9")
     assert again.status == 0
     assert "is finished: its n-grams are counted" in again.out
-    count = NgramNetwork.count
+    count = NgramLanguageModel.count
 
     def stop(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(NgramNetwork, "count", stop)
+    monkeypatch.setattr(NgramLanguageModel, "count", stop)
     stopped = train(*NGRAM)
     assert stopped.status == 130
     assert stopped.summary["status"] == "interrupted"
-    monkeypatch.setattr(NgramNetwork, "count", count)
+    monkeypatch.setattr(NgramLanguageModel, "count", count)
     assert train("resume=latest").status == 0
     assert stopped.summary["status"] == "finished"
     assert stopped.summary["val/loss"] == whole.summary["val/loss"]
@@ -430,6 +430,12 @@ def test_options_out_of_range(train: Train, override: str) -> None:
     assert refused.status == 2
     assert refused.err.startswith(f"error: {override.split('=', maxsplit=1)[0]}")
     assert refused.err.count("\n") == 1
+
+
+def test_one_step_has_no_smoothed_loss(train: Train) -> None:
+    run = train(*TINY, "model=ngram", "callbacks.smoothed_loss.enabled=true")
+    assert run.status == 2
+    assert "callbacks.smoothed_loss.enabled=true follows a loss from step to step" in run.err
 
 
 # Figures measured by other programs, to the digits given

@@ -13,7 +13,7 @@ from torch import Tensor, optim
 
 from lyricgen.data.datamodule import IGNORED, Batch
 from lyricgen.errors import UserError
-from lyricgen.model.networks import Network
+from lyricgen.model.models import Model
 from lyricgen.model.recurrence import State
 from lyricgen.model.scored_module import ScoredModule
 
@@ -23,7 +23,7 @@ Reduction = Literal["mean", "sum"]
 Schedule = Callable[[optim.Optimizer], dict[str, Any] | None]
 
 
-class LanguageModelModule(ScoredModule):
+class RecurrentModule(ScoredModule):
     """Trains a language model by cross-entropy.
 
     The recurrent state belongs to a stream of characters: it is carried, detached, from batch to
@@ -46,7 +46,7 @@ class LanguageModelModule(ScoredModule):
 
     def __init__(
         self,
-        model: Network,
+        model: Model,
         optimizer: Callable[[Any], optim.Optimizer],
         schedule: Schedule,
         label_smoothing: float,

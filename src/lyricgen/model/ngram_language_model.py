@@ -34,7 +34,7 @@ class NgramArchitecture(NgramOptions):
     start_symbol: bool  # lines begin with one more input symbol, id V
 
 
-class NgramNetwork(nn.Module):
+class NgramLanguageModel(nn.Module):
     """P(next character | the last order - 1), by counting; uniform until it has counted.
 
     Its n-grams and their terms, which `smoothing` defines, are buffers in int64 and float64:

@@ -1,4 +1,4 @@
-"""The kinds of model, told apart by `kind`: a recurrent network, or counted n-grams."""
+"""All models: recurrent networks, told apart by their objective, and counted n-grams."""
 
 from typing import Annotated
 
@@ -7,15 +7,15 @@ from pydantic import Field
 from lyricgen.model.character_network import RecurrentArchitecture, RecurrentOptions
 from lyricgen.model.fill_model import FillModel
 from lyricgen.model.language_model import LanguageModel
-from lyricgen.model.ngram_network import NgramArchitecture, NgramNetwork, NgramOptions
+from lyricgen.model.ngram_language_model import NgramArchitecture, NgramLanguageModel, NgramOptions
 
 ModelOptions = Annotated[RecurrentOptions | NgramOptions, Field(discriminator="kind")]
 Architecture = Annotated[RecurrentArchitecture | NgramArchitecture, Field(discriminator="kind")]
-Network = LanguageModel | FillModel | NgramNetwork
+NextModel = LanguageModel | NgramLanguageModel  # those that predict the next character
+Model = NextModel | FillModel
 
 
 def recurrent(architecture: RecurrentArchitecture) -> LanguageModel | FillModel:
     """The recurrent network for an objective, with its initial weights."""
-    kinds: dict[str, type[LanguageModel] | type[FillModel]]
-    kinds = {"next": LanguageModel, "fill": FillModel}
-    return kinds[architecture.objective](architecture)
+    fills = architecture.objective == "fill"
+    return FillModel(architecture) if fills else LanguageModel(architecture)
