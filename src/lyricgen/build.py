@@ -153,7 +153,9 @@ def build_network(options: TrainOptions, datamodule: CharacterDataModule) -> Mod
         # before Lightning does it, which first puts a checkpoint's weights in float32
         network.double()
     network.initialise(options.seed)
-    if options.model.output_bias == "unigram":
+    if options.model.output_bias == "zero":
+        network.output.bias.detach().zero_()
+    elif options.model.output_bias == "unigram":
         network.set_output_bias(datamodule.parts["train"].character_counts(len(vocabulary)))
     return network
 

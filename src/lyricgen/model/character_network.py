@@ -38,7 +38,7 @@ class RecurrentOptions(Options):
     tie_weights: bool
     dropout: float = Field(ge=0, lt=1)
     init: Literal["torch", "normal_0.01", "numpy_normal_0.01"]
-    output_bias: Literal["zero", "unigram"]
+    output_bias: Literal["torch", "zero", "unigram"]
 
 
 class RecurrentArchitecture(Options):
