@@ -235,6 +235,47 @@ def test_a_run_that_steps_end_is_resumed_exactly(
         assert (stopped.directory / name).read_bytes() == (whole.directory / name).read_bytes()
 
 
+@pytest.mark.parametrize(
+    "stop",
+    [
+        ("callbacks.early_stopping.patience=1", "optimizer.lr=0.9", "trainer.max_epochs=9"),
+        ("trainer.max_steps=12",),
+    ],
+)
+@pytest.mark.parametrize("kept", [True, False], ids=["checkpoints", "no checkpoints"])
+def test_every_step_is_written_wherever_training_ends(
+    train: Train, stop: tuple[str, ...], kept: bool
+) -> None:
+    checkpoint = f"callbacks.checkpoint.enabled={str(kept).lower()}"
+    run = train(*TINY, *WATCHED, "trainer.val_check_interval=7", checkpoint, *stop)
+    assert run.status == 0, run.err
+    last = metrics(run)[-1]
+    values = smoothed(run.directory)
+    assert list(values) == list(range(1, int(last["step"]) + 1))
+    assert float(last["train/smoothed_loss"]) == values[int(last["step"])]
+    assert all(row["train/smoothed_loss"] for row in metrics(run))
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["trainer.check_val_every_n_epoch=2"], "nothing would be validated"),
+        (["trainer.val_check_interval=99"], "is more than the 15 steps of an epoch"),
+    ],
+)
+def test_steps_that_end_before_a_validation(train: Train, options: list[str], told: str) -> None:
+    run = train(*SHORT, "trainer.max_steps=5", *options)
+    assert run.status == 2
+    assert told in run.err
+
+
+def test_steps_fewer_than_the_interval_of_validation(train: Train) -> None:
+    run = train(*SHORT, "trainer.max_steps=5", "trainer.val_check_interval=10")
+    assert run.status == 0, run.err
+    assert [row["step"] for row in metrics(run)] == ["5"]
+    assert metrics(run)[0]["val/loss"]
+
+
 def test_samples_after_single_steps(train: Train) -> None:
     run = train(*SHORT, "callbacks.samples.steps=[2,15]", "callbacks.samples.every_n_epochs=1")
     assert run.directory is not None

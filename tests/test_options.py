@@ -130,8 +130,8 @@ def test_options_do_not_change() -> None:
         ("part.rate", math.nan, "part.rate=nan: "),
         ("part.rate", math.inf, "part.rate=inf: "),
         ("part.rate", MISSING, "part.rate: is missing"),
-        ("part.slow", 3, "part.slow: there is no such option here"),
-        ("part.slot", 3, "part.slot: there is no such option here"),
+        ("part.slow", 3, "part.slow: there is no such option with part=slow"),
+        ("part.slot", 3, "part.slot: there is no such option with part=slow"),
         ("part.inner.size", -1, "part.inner.size=-1: "),
         ("part.inner.flag", MISSING, "part.inner.flag: is missing"),
         ("part.inner.more", 1, "part.inner.more: there is no such option here"),
@@ -181,7 +181,7 @@ def test_a_kind_that_is_not_said() -> None:
 
 def test_an_option_of_another_kind() -> None:
     message = refusal(changed({"part": {"kind": "fast", "rate": 0.5}}))
-    assert message == "part.rate: there is no such option here"
+    assert message == "part.rate: there is no such option with part=fast"
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,13 @@ def _counting(options: TrainOptions) -> TrainOptions:
 def _check_interval(options: TrainOptions, datamodule: CharacterDataModule) -> None:
     chosen = options.trainer
     batches = min(len(datamodule.sampler), chosen.limit_train_batches or len(datamodule.sampler))
+    unseen = (chosen.check_val_every_n_epoch - 1) * batches  # steps before an epoch that validates
+    if "val" in datamodule.parts and (chosen.max_steps or unseen + 1) <= unseen:
+        raise UserError(
+            f"trainer.max_steps={chosen.max_steps} ends the run before the epoch that "
+            f"trainer.check_val_every_n_epoch={chosen.check_val_every_n_epoch} validates: nothing "
+            "would be validated"
+        )
     if "val" in datamodule.parts and (chosen.val_check_interval or 0) > batches:
         raise UserError(
             f"trainer.val_check_interval={chosen.val_check_interval} is more than the {batches} "

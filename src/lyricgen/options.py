@@ -40,7 +40,7 @@ def _first_mistake(error: ValidationError, values: Any) -> str:
     name = ".".join(path)
     shown = ""
     if kind == "extra_forbidden":
-        message = "there is no such option here"
+        message = f"there is no such option {_place(path, values)}"
     elif kind == "missing":
         message = "is missing"
     elif kind == "union_tag_invalid":
@@ -50,6 +50,14 @@ def _first_mistake(error: ValidationError, values: Any) -> str:
         message = message[:1].lower() + message[1:]
     more = f" (and {len(rest)} more)" if rest else ""
     return printable(f"{name}{shown}: {message}{more}" if name else f"{message}{more}")
+
+
+def _place(path: list[str], values: Any) -> str:
+    """Where an option was looked for: the group and its choice, where that decides."""
+    for part in path[:-1]:
+        values = values[part]
+    chosen = values.get("kind") if isinstance(values, dict) else None
+    return f"with {'.'.join(path[:-1])}={chosen}" if chosen and path[:-1] else "here"
 
 
 def _typed_path(location: tuple[int | str, ...], values: Any) -> list[str]:

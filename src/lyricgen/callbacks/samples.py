@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from lyricgen.callbacks.record import record
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.decoding import Generator
+from lyricgen.errors import UserError
 from lyricgen.model.trained_model import TrainedModel
 
 log = logging.getLogger(__name__)
@@ -235,20 +237,27 @@ def choose_prefixes(wanted: list[str] | None, model: TrainedModel, opening: str)
     """
     if model.fills_gaps:
         for text in wanted or []:
-            model.encode_gaps(text)
+            _check(model.encode_gaps, text)
         line = opening.partition("\n")[0][:LONGEST_LINE]
         gap = model.gap
         missing = [gap if i % 3 == 2 else character for i, character in enumerate(line)]
         return wanted or ["".join(missing) if gap in missing else gap + line[1:]]
     if wanted:
         for prefix in wanted:
-            model.encode_prefix(prefix)
+            _check(model.encode_prefix, prefix)
         return [model.normalised(prefix) for prefix in wanted]
     if model.layout == "lines":
         return [""]
     known = set(model.vocabulary.characters)
     spelled = [prefix for prefix in FAVOURITES if set(prefix) <= known]
     return spelled or [opening.lstrip()[:2]]
+
+
+def _check(encode: Callable[[str], Any], text: str) -> None:
+    try:
+        encode(text)
+    except UserError as error:
+        raise UserError(f"callbacks.samples.prefixes: {error}") from error
 
 
 def _write_texts(logger: TensorBoardLogger, samples: list[Sample]) -> None:

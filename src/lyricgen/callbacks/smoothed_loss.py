@@ -41,11 +41,21 @@ class SmoothedLoss(pl.Callback):
         if len(self._losses) == EVERY or trainer.is_last_batch:
             self._write(trainer)
 
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Put the average among the metrics of a validation within the epoch."""
+        del pl_module
+        if trainer.state.fn == "fit":
+            self._record(trainer)
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Put the average among the epoch's metrics."""
         del pl_module
-        if self.value is not None:
-            record(trainer, {NAME: self.value})
+        self._record(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write what is left where training ends within an epoch."""
+        del pl_module
+        self._write(trainer)
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -61,6 +71,11 @@ class SmoothedLoss(pl.Callback):
         """Go on with it."""
         del trainer, pl_module
         self.value = checkpoint.get("smoothed_loss", self.value)
+
+    def _record(self, trainer: pl.Trainer) -> None:
+        self._write(trainer)
+        if self.value is not None:
+            record(trainer, {NAME: self.value})
 
     def _write(self, trainer: pl.Trainer) -> None:
         if not self._losses:

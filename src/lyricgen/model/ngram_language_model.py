@@ -69,7 +69,8 @@ class NgramLanguageModel(nn.Module):
                 raise UserError(f"{printable(name)} is {there}")
             found, wanted = tensors[name].detach().resolve_neg(), buffers[name].dtype
             if found.dtype != wanted or found.dim() != 1 or not found.is_contiguous():
-                raise UserError(f"{name} is {found.dtype}, not a plain row of {wanted}")
+                shown = f"{found.dtype} of shape {tuple(found.shape)}"
+                raise UserError(f"{name} is {shown}, not a plain row of {wanted}")
             setattr(network, name, found)
         contexts = 1  # the empty n-gram
         for k in range(1, architecture.order + 1):
