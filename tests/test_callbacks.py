@@ -25,8 +25,9 @@ from lyricgen.callbacks import samples as callback
 from lyricgen.callbacks.baseline import Baseline
 from lyricgen.callbacks.epoch_log import EpochLog
 from lyricgen.callbacks.perplexity import Perplexity
+from lyricgen.callbacks.prefixes import choose_prefixes
 from lyricgen.callbacks.progress import ProgressReport
-from lyricgen.callbacks.samples import Sample, Samples, choose_prefixes
+from lyricgen.callbacks.samples import Sample, Samples
 from lyricgen.callbacks.throughput import Throughput
 from lyricgen.console import ConsoleHandler
 from lyricgen.data.corpus import Corpus

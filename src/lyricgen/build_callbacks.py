@@ -9,8 +9,9 @@ from lyricgen.callbacks.early_stopping import EarlyStopping
 from lyricgen.callbacks.epoch_log import EpochLog
 from lyricgen.callbacks.max_steps import MaxSteps
 from lyricgen.callbacks.perplexity import Perplexity
+from lyricgen.callbacks.prefixes import choose_prefixes
 from lyricgen.callbacks.progress import ProgressReport
-from lyricgen.callbacks.samples import Samples, choose_prefixes
+from lyricgen.callbacks.samples import Samples
 from lyricgen.callbacks.smoothed_loss import SmoothedLoss
 from lyricgen.callbacks.throughput import Throughput
 from lyricgen.config import TrainOptions

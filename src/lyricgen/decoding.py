@@ -3,11 +3,13 @@
 B sequences, V vocabulary, P prefix characters.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lyricgen.model.models import NextModel
 from lyricgen.model.recurrence import State
@@ -46,9 +48,7 @@ def continue_texts(
         ValueError: an empty prefix.
     """
     length = uniforms.shape[1]
-    was_training = model.training
-    model.eval()
-    try:
+    with evaluating(model):
         logits, state = _read_prefixes(model, prefixes)  # (B, V)
         uniforms = uniforms.to(logits.device)
         chosen = torch.empty(uniforms.shape, dtype=torch.int64, device=logits.device)
@@ -64,9 +64,18 @@ def continue_texts(
                 output, state = model(chosen[:, step : step + 1], state)
                 logits = output[:, -1]
         rows: list[list[int]] = chosen[:, : step + 1].tolist()
+    return rows if stop is None else [_until(row, stop) for row in rows]
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put a network into evaluation mode, and back at the end."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
     finally:
         model.train(was_training)
-    return rows if stop is None else [_until(row, stop) for row in rows]
 
 
 def draw_uniforms(generator: Generator, seeds: list[int], length: int) -> Tensor:

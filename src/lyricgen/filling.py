@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lyricgen.console import progress
-from lyricgen.decoding import draw_characters
+from lyricgen.decoding import draw_characters, evaluating
 from lyricgen.model.fill_model import FillModel
 
 
@@ -48,25 +48,20 @@ def fill_gaps(
     uniforms = uniforms.to(model.device)
     rows = torch.arange(len(texts), device=model.device)
     sweeps, number = uniforms.shape[1] - 1, gaps.shape[1]
-    was_training = model.training
-    model.eval()
-    try:
-        with progress("filling the gaps", sweeps * number) as moved:
-            for sweep in range(sweeps + 1):
-                before = texts.clone()
-                for gap in range(number):
-                    places = gaps[:, gap]  # (B,)
-                    if sweep == 0:
-                        logits = model.output.bias.expand(len(texts), -1).clone()  # (B, V)
-                    else:
-                        moved((sweep - 1) * number + gap)
-                        predicted, _ = model(texts, lengths, texts.shape[1] - 1)  # (B, N, V)
-                        logits = predicted[rows, (places - 1).clamp(min=0)]
-                    logits[:, forbidden] = -torch.inf
-                    chosen = draw_characters(logits, temperature, uniforms[:, sweep, gap])
-                    texts[rows, places] = torch.where(places > 0, chosen, texts[rows, places])
-                if temperature == 0 and sweep and torch.equal(texts, before):
-                    break
-    finally:
-        model.train(was_training)
+    with evaluating(model), progress("filling the gaps", sweeps * number) as moved:
+        for sweep in range(sweeps + 1):
+            before = texts.clone()
+            for gap in range(number):
+                places = gaps[:, gap]  # (B,)
+                if sweep == 0:
+                    logits = model.output.bias.expand(len(texts), -1).clone()  # (B, V)
+                else:
+                    moved((sweep - 1) * number + gap)
+                    predicted, _ = model(texts, lengths, texts.shape[1] - 1)  # (B, N, V)
+                    logits = predicted[rows, (places - 1).clamp(min=0)]
+                logits[:, forbidden] = -torch.inf
+                chosen = draw_characters(logits, temperature, uniforms[:, sweep, gap])
+                texts[rows, places] = torch.where(places > 0, chosen, texts[rows, places])
+            if temperature == 0 and sweep and torch.equal(texts, before):
+                break
     return texts.cpu()

@@ -2,7 +2,6 @@
 
 import json
 import logging
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,16 +12,13 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from lyricgen.callbacks.record import record
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.decoding import Generator
-from lyricgen.errors import UserError
 from lyricgen.model.trained_model import TrainedModel
 
 log = logging.getLogger(__name__)
 
-FAVOURITES = ("分开", "不分开")  # the prefixes of the notebooks
 GREEDY = "greedy"
 COPIED = "samples/copied_fraction"
 MOST_COMPARED = 10_000_000  # characters of a training part whose lines are kept to compare with
-LONGEST_LINE = 30  # characters of the text's first line that a model fills the gaps of
 SHOWN = 3  # texts on the terminal at a time
 
 
@@ -218,46 +214,6 @@ class Samples(pl.Callback):
 def one_line(text: str) -> str:
     """A text as the terminal shows it."""
     return text.strip().replace("\n", " / ")
-
-
-def choose_prefixes(wanted: list[str] | None, model: TrainedModel, opening: str) -> list[str]:
-    """The prefixes to sample with: the user's, or ones that the model can spell.
-
-    Without any of the user's: none for a model of lines; else 分开 and 不分开 where the
-    vocabulary has them, else the opening of the text. A model that fills gaps gets the user's
-    texts with gaps, or the first line of the text with every third character missing.
-
-    Args:
-        wanted: the user's own, or None.
-        model: whose characters they must be.
-        opening: how the corpus begins.
-
-    Raises:
-        UserError: one of the user's has an unknown character.
-    """
-    if model.fills_gaps:
-        for text in wanted or []:
-            _check(model.encode_gaps, text)
-        line = opening.partition("\n")[0][:LONGEST_LINE]
-        gap = model.gap
-        missing = [gap if i % 3 == 2 else character for i, character in enumerate(line)]
-        return wanted or ["".join(missing) if gap in missing else gap + line[1:]]
-    if wanted:
-        for prefix in wanted:
-            _check(model.encode_prefix, prefix)
-        return [model.normalised(prefix) for prefix in wanted]
-    if model.layout == "lines":
-        return [""]
-    known = set(model.vocabulary.characters)
-    spelled = [prefix for prefix in FAVOURITES if set(prefix) <= known]
-    return spelled or [opening.lstrip()[:2]]
-
-
-def _check(encode: Callable[[str], Any], text: str) -> None:
-    try:
-        encode(text)
-    except UserError as error:
-        raise UserError(f"callbacks.samples.prefixes: {error}") from error
 
 
 def _write_texts(logger: TensorBoardLogger, samples: list[Sample]) -> None:
