@@ -19,6 +19,7 @@ from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.data.encoding import EncodedCorpus
 from lyricgen.interruption import Interruption
 from lyricgen.model.models import Model
+from lyricgen.model.trained_model import TrainedModel
 from lyricgen.rewind import STEPS
 from lyricgen.run import Run
 
@@ -50,45 +51,44 @@ def build_callbacks(
         callbacks.append(Baseline(chosen.baseline.max_order, chosen.baseline.max_chars))
     if chosen.samples.every_n_epochs or chosen.samples.steps:
         model = trained_model(options, datamodule, network)
-        callbacks.append(
-            Samples(
-                model,
-                run.directory / "samples.jsonl",
-                every_n_epochs=chosen.samples.every_n_epochs,
-                steps=chosen.samples.steps,
-                prefixes=choose_prefixes(chosen.samples.prefixes, model, corpus.opening),
-                count=chosen.samples.count,
-                length=chosen.samples.length,
-                temperature=chosen.samples.temperature,
-                seed=options.seed if chosen.samples.seed is None else chosen.samples.seed,
-                generator=chosen.samples.generator,
-            )
-        )
+        callbacks.append(_samples(options, model, corpus, run))
     if chosen.smoothed_loss.enabled:
         path = run.directory / STEPS if options.logger.csv else None
         callbacks.append(
             SmoothedLoss(path, decay=chosen.smoothed_loss.decay, start=chosen.smoothed_loss.start)
         )
+    monitor = monitored(datamodule)
     if chosen.early_stopping.enabled:
         callbacks.append(
             EarlyStopping(
-                monitored(datamodule),
+                monitor,
                 patience=chosen.early_stopping.patience,
                 min_delta=chosen.early_stopping.min_delta,
-                check_on_train_epoch_end=monitored(datamodule) == "train/loss",
+                check_on_train_epoch_end=monitor == "train/loss",
             )
         )
     callbacks.append(EpochLog(run.directory / "metrics.csv" if options.logger.csv else None))
     if chosen.progress.enabled:
         callbacks.append(ProgressReport(options.trainer.max_steps))
     if chosen.checkpoint.enabled:
-        callbacks.append(
-            Checkpoints(
-                run,
-                corpus.digest,
-                monitored(datamodule),
-                chosen.checkpoint.every_n_steps,
-                interruption,
-            )
-        )
+        every = chosen.checkpoint.every_n_steps
+        callbacks.append(Checkpoints(run, corpus.digest, monitor, every, interruption))
     return callbacks
+
+
+def _samples(
+    options: TrainOptions, model: TrainedModel, corpus: EncodedCorpus, run: Run
+) -> Samples:
+    chosen = options.callbacks.samples
+    return Samples(
+        model,
+        run.directory / "samples.jsonl",
+        every_n_epochs=chosen.every_n_epochs,
+        steps=chosen.steps,
+        prefixes=choose_prefixes(chosen.prefixes, model, corpus.opening),
+        count=chosen.count,
+        length=chosen.length,
+        temperature=chosen.temperature,
+        seed=options.seed if chosen.seed is None else chosen.seed,
+        generator=chosen.generator,
+    )

@@ -1,27 +1,28 @@
 """Filling the gaps of texts with a model that sees both sides of each.
 
-B texts, N characters in the longest, G gaps in the text that has most, S sweeps, V vocabulary.
+B texts, N characters of a text, G gaps in it, S sweeps, V vocabulary.
 """
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from lyricgen.console import progress
-from lyricgen.decoding import draw_characters, evaluating
+from lyricgen.decoding import draw_characters, draw_uniforms, evaluating
 from lyricgen.model.fill_model import FillModel
 
 
 @torch.inference_mode()
 def fill_gaps(
     model: FillModel,
-    characters: Tensor,
-    lengths: Tensor,
-    gaps: Tensor,
+    texts: list[Tensor],
+    gaps: list[Tensor],
     *,
+    seeds: list[int],
     temperature: float,
-    uniforms: Tensor,
+    sweeps: int,
     forbidden: list[int],
-) -> Tensor:
+) -> list[Tensor]:
     """Draw all gaps of each text jointly, by Gibbs sampling.
 
     The gaps begin with draws from the output layer's biases alone. Then, sweep after sweep, each
@@ -32,36 +33,58 @@ def fill_gaps(
 
     Args:
         model: the network; it is put into evaluation mode and back.
-        characters: (B, 1 + N) int64 ids, the first the start of the text, V for the start of a
-            line; anything where there is a gap or padding.
-        lengths: (B,) int64, where the last character of each text stands.
-        gaps: (B, G) int64, where the gaps stand, in order; 0 in a text that has fewer.
+        texts: B tensors (1 + N,) of int64 ids, the first the start of the text, V for the start
+            of a line; anything where there is a gap.
+        gaps: B tensors (G,) of int64, where the gaps stand, in order.
+        seeds: B seeds; a text depends on its own alone.
         temperature: of the softmax.
-        uniforms: (B, S + 1, G) numbers from [0, 1).
+        sweeps: S.
         forbidden: ids that no gap is filled with.
 
     Returns:
-        (B, 1 + N), filled.
+        B tensors (1 + N,), filled, on the CPU.
     """
-    texts = characters.to(model.device, copy=True)
-    lengths, gaps = lengths.to(model.device), gaps.to(model.device)
-    uniforms = uniforms.to(model.device)
-    rows = torch.arange(len(texts), device=model.device)
-    sweeps, number = uniforms.shape[1] - 1, gaps.shape[1]
+    filled = pad_sequence(texts, batch_first=True).to(model.device)  # (B, 1 + N)
+    lengths = torch.tensor([len(text) - 1 for text in texts], device=model.device)
+    places = pad_sequence(gaps, batch_first=True).to(model.device)  # (B, G), 0 for none
+    uniforms = _uniforms(seeds, gaps, sweeps).to(model.device)
+    number = places.shape[1]
     with evaluating(model), progress("filling the gaps", sweeps * number) as moved:
         for sweep in range(sweeps + 1):
-            before = texts.clone()
+            before = filled.clone()
             for gap in range(number):
-                places = gaps[:, gap]  # (B,)
-                if sweep == 0:
-                    logits = model.output.bias.expand(len(texts), -1).clone()  # (B, V)
-                else:
-                    moved((sweep - 1) * number + gap)
-                    predicted, _ = model(texts, lengths, texts.shape[1] - 1)  # (B, N, V)
-                    logits = predicted[rows, (places - 1).clamp(min=0)]
+                moved(max(0, sweep - 1) * number + gap)
+                logits = _logits(model, filled, lengths, places[:, gap], first=sweep == 0)
                 logits[:, forbidden] = -torch.inf
                 chosen = draw_characters(logits, temperature, uniforms[:, sweep, gap])
-                texts[rows, places] = torch.where(places > 0, chosen, texts[rows, places])
-            if temperature == 0 and sweep and torch.equal(texts, before):
+                _put(filled, places[:, gap], chosen)
+            if temperature == 0 and sweep and torch.equal(filled, before):
                 break
-    return texts.cpu()
+    return [row[: len(text)] for row, text in zip(filled.cpu(), texts, strict=True)]
+
+
+def _uniforms(seeds: list[int], gaps: list[Tensor], sweeps: int) -> Tensor:
+    """(B, S + 1, G): each text's numbers are its own, whatever the others of the batch need."""
+    uniforms = torch.zeros(len(gaps), sweeps + 1, max(len(places) for places in gaps))
+    for row, (seed, places) in enumerate(zip(seeds, gaps, strict=True)):
+        drawn = draw_uniforms("torch", [seed], (sweeps + 1) * len(places))
+        uniforms[row, :, : len(places)] = drawn.view(sweeps + 1, -1)
+    return uniforms
+
+
+def _logits(
+    model: FillModel, filled: Tensor, lengths: Tensor, places: Tensor, *, first: bool
+) -> Tensor:
+    """What the model says of one place of each text, (B, V)."""
+    if first:
+        return model.output.bias.expand(len(filled), -1).clone()
+    predicted, _ = model(filled, lengths, filled.shape[1] - 1)  # (B, N, V)
+    rows = torch.arange(len(filled), device=filled.device)
+    chosen: Tensor = predicted[rows, (places - 1).clamp(min=0)]
+    return chosen
+
+
+def _put(filled: Tensor, places: Tensor, characters: Tensor) -> None:
+    """Write characters (B,) to their places, but for texts that have no such gap."""
+    there = places > 0
+    filled[there.nonzero()[:, 0], places[there]] = characters[there]

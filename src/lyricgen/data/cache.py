@@ -55,7 +55,9 @@ def encode_large(text: LargeText, name: str) -> EncodedCorpus:
             if corpus is None:
                 _write(text, name, entry, stamp)
                 corpus = open_entry(entry, name)
-    except (OSError, NotImplementedError) as error:  # of the cache: the text's own are UserErrors
+    # The cache's errors; the text's own are UserErrors. filelock raises NotImplementedError on a
+    # file system without locks.
+    except (OSError, NotImplementedError) as error:
         raise _unwritable(entry.parent, error) from error
     if corpus is None:
         raise _unwritable(entry.parent, OSError("what was written does not read back"))

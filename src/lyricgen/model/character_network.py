@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lyricgen.errors import UserError
 from lyricgen.model.cells import CELLS, CellOptions
 from lyricgen.model.recurrence import Cell
-from lyricgen.model.stack import DepthOptions
+from lyricgen.model.stack import DepthOptions, RecurrentStack
 from lyricgen.options import Options
 
 # Limits that only a mistake or a hostile file goes past.
@@ -24,9 +24,6 @@ Size = Annotated[int, Field(ge=1, le=2**16)]
 
 # next: a character from those before it; fill: from those on both sides
 Objective = Literal["next", "fill"]
-
-# (cell, input size, hidden size, layers, depth) -> what reads the inputs
-Recurrence = Callable[[CellOptions, int, int, int, DepthOptions], Any]
 
 
 class RecurrentOptions(Options):
@@ -63,13 +60,12 @@ class CharacterNetwork(nn.Module):
 
     Args:
         architecture: sizes and options.
-        recurrence: builds what stands between input and output.
 
     Raises:
         UserError: tied weights without an embedding of the hidden size.
     """
 
-    def __init__(self, architecture: RecurrentArchitecture, recurrence: Recurrence) -> None:
+    def __init__(self, architecture: RecurrentArchitecture) -> None:
         super().__init__()
         options = architecture.model
         self.architecture = architecture
@@ -88,8 +84,10 @@ class CharacterNetwork(nn.Module):
                 f"model.tie_weights=true needs model.embedding_size={embedding_size} equal to "
                 f"hidden_size={hidden_size}: set model.tie_weights=false"
             )
-        self.recurrence = recurrence(
-            architecture.cell, input_size, hidden_size, architecture.layers, architecture.depth
+        self.recurrence = self.build_recurrence(
+            lambda: RecurrentStack(
+                architecture.cell, input_size, hidden_size, architecture.layers, architecture.depth
+            )
         )
         self.dropout = nn.Dropout(options.dropout)
         self.output = nn.Linear(hidden_size, self.vocabulary_size)
@@ -97,6 +95,10 @@ class CharacterNetwork(nn.Module):
             # an output layer's scale: rows of N(0, 1) would start far off
             nn.init.uniform_(self.embedding.weight, -(hidden_size**-0.5), hidden_size**-0.5)
             self.output.weight = None  # type: ignore[assignment]
+
+    def build_recurrence(self, stack: Callable[[], RecurrentStack]) -> Any:
+        """What stands between input and output, of as many new stacks as it takes."""
+        return stack()
 
     def features(self, ids: Tensor) -> Tensor:
         """What the recurrence reads: (B, T) int64 -> (B, T, E or V), or ids where it takes them."""

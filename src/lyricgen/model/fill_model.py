@@ -3,14 +3,15 @@
 B batch, T characters to predict, K characters known after them, V vocabulary, H hidden size.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lyricgen.model.cells import CellOptions
-from lyricgen.model.character_network import CharacterNetwork, RecurrentArchitecture
+from lyricgen.model.character_network import CharacterNetwork
 from lyricgen.model.recurrence import State
-from lyricgen.model.stack import DepthOptions, RecurrentStack
+from lyricgen.model.stack import RecurrentStack
 
 
 class BothSides(nn.Module):
@@ -21,17 +22,10 @@ class BothSides(nn.Module):
     comes, through the first layer from the left, the character at t that is to be predicted.
     """
 
-    def __init__(
-        self,
-        cell: CellOptions,
-        input_size: int,
-        hidden_size: int,
-        layers: int,
-        depth: DepthOptions,
-    ) -> None:
+    def __init__(self, stack: Callable[[], RecurrentStack], hidden_size: int) -> None:
         super().__init__()
-        self.left = RecurrentStack(cell, input_size, hidden_size, layers, depth)
-        self.right = RecurrentStack(cell, input_size, hidden_size, layers, depth)
+        self.left = stack()
+        self.right = stack()
         self.join = nn.Linear(2 * hidden_size, hidden_size)
 
 
@@ -42,8 +36,9 @@ class FillModel(CharacterNetwork):
     pseudo-likelihood (Besag 1975), exp of its mean negative logarithm the pseudo-perplexity.
     """
 
-    def __init__(self, architecture: RecurrentArchitecture) -> None:
-        super().__init__(architecture, BothSides)
+    def build_recurrence(self, stack: Callable[[], RecurrentStack]) -> BothSides:
+        """One stack for each side."""
+        return BothSides(stack, self.architecture.hidden_size)
 
     def forward(
         self, characters: Tensor, lengths: Tensor, steps: int, state: State | None = None

@@ -5,16 +5,12 @@ B batch, T time steps, V vocabulary, L layers, H hidden size.
 
 from torch import Tensor
 
-from lyricgen.model.character_network import CharacterNetwork, RecurrentArchitecture
+from lyricgen.model.character_network import CharacterNetwork
 from lyricgen.model.recurrence import State
-from lyricgen.model.stack import RecurrentStack
 
 
 class LanguageModel(CharacterNetwork):
     """P(next character | all before), by a recurrence from left to right."""
-
-    def __init__(self, architecture: RecurrentArchitecture) -> None:
-        super().__init__(architecture, RecurrentStack)
 
     def forward(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Predict the character after each.

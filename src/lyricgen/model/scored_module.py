@@ -3,6 +3,7 @@
 B batch, T time steps.
 """
 
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import pytorch_lightning as pl
@@ -14,7 +15,7 @@ from lyricgen.model.models import Model
 from lyricgen.model.recurrence import State
 
 
-class ScoredModule(pl.LightningModule):
+class ScoredModule(pl.LightningModule, ABC):
     """Keeps each part's total of nats, and scores the held-out parts.
 
     Validation and test carry a state of their own, which belongs to a stream of characters as it
@@ -35,9 +36,9 @@ class ScoredModule(pl.LightningModule):
         self.totals = {part: NatsTotal(self.figure_prefix) for part in ("train", "val", "test")}
         self._evaluation_state: State | None = None
 
+    @abstractmethod
     def score(self, batch: Batch, state: State | None) -> tuple[Tensor, State]:
         """Nats of each character of a batch, (B, T), zero for padding, and the next state."""
-        raise NotImplementedError
 
     def evaluate(self, batch: Batch, part: str) -> Tensor:
         """Score a batch that goes on where the one before it has ended, and add it to a total."""

@@ -5,7 +5,6 @@ import zlib
 from dataclasses import dataclass
 
 import torch
-from torch.nn.utils.rnn import pad_sequence
 
 from lyricgen.data.parts import Layout
 from lyricgen.data.vocabulary import Vocabulary
@@ -80,24 +79,19 @@ class TrainedModel:
                 "this model fills gaps and continues no text: give it a text with gaps, as in "
                 "--fill '分__天'"
             )
-        prefixes = [self.normalised(prefix) for prefix in prefixes]
-        inputs = [self.encode_prefix(prefix) for prefix in prefixes for _ in range(count)]
+        each = [self.normalised(prefix) for prefix in prefixes for _ in range(count)]
+        inputs = [self.encode_prefix(prefix) for prefix in each]
         stop = int(self.vocabulary.encode("\n")) if self.layout == "lines" else None
+        seeds = list(range(seed, seed + len(each)))
         if generator == "torch":
-            seeds = [_seed(seed, prefix, index) for prefix in prefixes for index in range(count)]
-        else:
-            seeds = list(range(seed, seed + len(inputs)))
+            seeds = [_seed(seed, prefix, row % count) for row, prefix in enumerate(each)]
+        uniforms = draw_uniforms(generator, seeds, length)
         rows = continue_texts(
-            self.network,
-            inputs,
-            temperature=temperature,
-            uniforms=draw_uniforms(generator, seeds, length),
-            stop=stop,
+            self.network, inputs, temperature=temperature, uniforms=uniforms, stop=stop
         )
-        repeated = [prefix for prefix in prefixes for _ in range(count)]
         return [
             prefix + self.vocabulary.decode(torch.tensor(row, dtype=torch.int64))
-            for prefix, row in zip(repeated, rows, strict=True)
+            for prefix, row in zip(each, rows, strict=True)
         ]
 
     def fill_many(
@@ -135,22 +129,14 @@ class TrainedModel:
         each = [self.normalised(text) for text in texts for _ in range(count)]
         if not each:
             return []
-        encoded = [self.encode_gaps(text, gap) for text in each]
-        characters = pad_sequence([ids for ids, _ in encoded], batch_first=True)  # (B, 1 + N)
-        gaps = pad_sequence([places for _, places in encoded], batch_first=True)  # (B, G)
-        uniforms = torch.zeros(len(each), sweeps + 1, gaps.shape[1])
-        for row, (text, (_, places)) in enumerate(zip(each, encoded, strict=True)):
-            # each text's own, whatever the others of the batch need
-            seeds, number = [_seed(seed, text, row % count)], len(places)
-            drawn = draw_uniforms("torch", seeds, (sweeps + 1) * number)
-            uniforms[row, :, :number] = drawn.view(sweeps + 1, number)
+        ids, gaps = zip(*(self.encode_gaps(text, gap) for text in each), strict=True)
         filled = fill_gaps(
             self.network,
-            characters,
-            torch.tensor([len(ids) - 1 for ids, _ in encoded]),
-            gaps,
+            list(ids),
+            list(gaps),
+            seeds=[_seed(seed, text, row % count) for row, text in enumerate(each)],
             temperature=temperature,
-            uniforms=uniforms,
+            sweeps=sweeps,
             forbidden=[i for i, one in enumerate(self.vocabulary.characters) if one == "\n"],
         )
         return [
