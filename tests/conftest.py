@@ -52,6 +52,35 @@ class Finished:
 Train = Callable[..., Finished]
 
 
+@dataclass(frozen=True)
+class Printed:
+    """What one of the ordinary commands has left on the terminal."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def texts(self) -> list[str]:
+        assert self.status == 0, self.err
+        return self.out.removesuffix("\n").split("\n")
+
+
+Main = Callable[[list[str]], None]
+
+
+def printed(main: Main, capture: pytest.CaptureFixture[str], *arguments: str | Path) -> Printed:
+    """Run an ordinary command in this process."""
+    capture.readouterr()  # what came before, a training say, is not the command's
+    status = 0
+    try:
+        main([str(argument) for argument in arguments])
+    except SystemExit as stop:
+        status = int(stop.code or 0)
+    captured = capture.readouterr()
+    return Printed(status, captured.out, captured.err)
+
+
 @pytest.fixture
 def train(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]

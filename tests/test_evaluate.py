@@ -3,7 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import matplotlib.image
@@ -13,15 +13,8 @@ import pytest
 from lyricgen import fonts
 from lyricgen.errors import UserError
 from lyricgen.evaluate import main
+from tests.conftest import Printed, printed
 from tests.test_checkpoint import content_of, model_of, saved
-
-
-@dataclass(frozen=True)
-class Printed:
-    status: int
-    out: str
-    err: str
-
 
 Evaluate = Callable[..., Printed]
 
@@ -37,16 +30,7 @@ def evaluate(
     saved(run_directory / "checkpoints", content_of(model_of("lstm", layers=2)), "best.ckpt")
     (tmp_path / "outputs/latest.txt").write_text(f"{run_directory}\n", "utf-8")
 
-    def run(*arguments: str | Path) -> Printed:
-        status = 0
-        try:
-            main([str(argument) for argument in arguments])
-        except SystemExit as stop:
-            status = int(stop.code or 0)
-        captured = capsys.readouterr()
-        return Printed(status, captured.out, captured.err)
-
-    return run
+    return partial(printed, main, capsys)
 
 
 def pixels(path: Path) -> np.ndarray:

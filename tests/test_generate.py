@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ import lyricgen
 from lyricgen import train as train_command
 from lyricgen.errors import UserError
 from lyricgen.generate import main
-from tests.conftest import TINY
+from tests.conftest import TINY, Printed, printed
 
 
 def trained(place: Path, *overrides: str) -> Path:
@@ -42,18 +42,6 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return trained(tmp_path_factory.mktemp("names"), "data=dino", "trainer.max_epochs=2")
 
 
-@dataclass(frozen=True)
-class Printed:
-    status: int
-    out: str
-    err: str
-
-    @property
-    def texts(self) -> list[str]:
-        assert self.status == 0, self.err
-        return self.out.removesuffix("\n").split("\n")
-
-
 Generate = Callable[..., Printed]
 
 
@@ -68,17 +56,7 @@ def generate(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LYRICGEN_OUTPUTS", str(outputs))
 
-    def run(*arguments: str | Path) -> Printed:
-        status = 0
-        capsys.readouterr()  # what came before, a training say, is not the command's
-        try:
-            main([str(argument) for argument in arguments])
-        except SystemExit as stop:
-            status = int(stop.code or 0)
-        captured = capsys.readouterr()
-        return Printed(status, captured.out, captured.err)
-
-    yield run
+    yield partial(printed, main, capsys)
     assert list(tmp_path.iterdir()) == []  # it writes nothing
 
 
