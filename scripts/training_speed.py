@@ -44,7 +44,7 @@ from rich import box
 from rich.table import Column, Table
 from torch import Tensor
 
-from lyricgen import build
+from lyricgen import build, build_data
 from lyricgen.build_callbacks import build_callbacks
 from lyricgen.build_trainer import build_trainer
 from lyricgen.callbacks.epoch_log import EpochLog
@@ -99,8 +99,8 @@ def training(cells: list[str], rounds: int, epochs: int, directory: Path) -> lis
 def take_turn(options: TrainOptions, directory: Path) -> dict[str, float]:
     gc.collect()  # nothing of earlier turns is left to be cleaned up in this one
     seed_everything(options.seed, verbose=False)
-    corpus = build.build_corpus(options.data)
-    datamodule = build.build_datamodule(options, corpus)
+    corpus = build_data.build_corpus(options.data)
+    datamodule = build_data.build_datamodule(options, corpus)
     network = build.build_network(options, datamodule)
     module = build.build_module(options, datamodule, network)
     module.__class__ = _TimedModule  # the very object that a user trains, with clocks

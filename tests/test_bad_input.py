@@ -17,7 +17,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from lyricgen import build
+from lyricgen import build_data
 from lyricgen.config import TrainOptions, parse
 from lyricgen.errors import UserError
 from lyricgen.train import CONFIG_DIRECTORY
@@ -192,9 +192,9 @@ def _check_largest(line: str, fixed: list[str]) -> None:
     largest = int(offered[1])
     for size, fits in ((largest, True), (largest + 1, False)):
         options = options_of(*fixed, f"data.batch_size={size}")
-        corpus = build.build_corpus(options.data)
+        corpus = build_data.build_corpus(options.data)
         try:
-            datamodule = build.build_datamodule(options, corpus)
+            datamodule = build_data.build_datamodule(options, corpus)
         except UserError:
             assert not fits
         else:
@@ -446,7 +446,7 @@ def test_sampler_that_cannot_serve(train: Train, tmp_path: Path, data: list[str]
     assert sorted(offered) == ["data.unit=line", "sampler=consecutive", "sampler=random"]
     for mend in offered:  # each does what it promises
         options = options_of(*data, "sampler=lines", mend)
-        build.build_datamodule(options, build.build_corpus(options.data))
+        build_data.build_datamodule(options, build_data.build_corpus(options.data))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")

@@ -9,7 +9,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning import seed_everything
 
-from lyricgen import build, results
+from lyricgen import build, build_data, results
 from lyricgen.build_callbacks import build_callbacks
 from lyricgen.build_trainer import build_trainer
 from lyricgen.checkpoint_io import go_on_from
@@ -46,13 +46,13 @@ def prepare(options: TrainOptions, run: Run, past: Past, interruption: Interrupt
     """
     _quiet_lightning()
     seed_everything(options.seed, verbose=False)
-    corpus = build.build_corpus(options.data)
+    corpus = build_data.build_corpus(options.data)
     if past.text not in (None, corpus.digest):
         raise UserError(
             f"resume: data={options.data.kind} ({corpus.name}) is not the text that the run has "
             "read so far: bring that one back, or start a new run"
         )
-    datamodule = build.build_datamodule(options, corpus)
+    datamodule = build_data.build_datamodule(options, corpus)
     network = build.build_network(options, datamodule)
     if options.init_from is not None and past.checkpoint is None:
         shared = copy_weights(load(options.init_from), network, datamodule.vocabulary)

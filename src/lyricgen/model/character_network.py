@@ -35,7 +35,7 @@ class RecurrentOptions(Options):
     tie_weights: bool
     dropout: float = Field(ge=0, lt=1)
     init: Literal["torch", "normal_0.01", "numpy_normal_0.01"]
-    output_bias: Literal["torch", "zero", "unigram"]
+    output_bias: Literal["init", "zero", "unigram"]
 
 
 class RecurrentArchitecture(Options):
