@@ -18,6 +18,7 @@ import pytorch_lightning as pl
 import torch
 from filelock import FileLock
 
+from lyricgen import train as command
 from lyricgen.callbacks.checkpoints import Checkpoints
 from lyricgen.callbacks.samples import Samples
 from lyricgen.checkpoint_io import is_sound
@@ -113,6 +114,23 @@ def test_latest_is_the_run_that_was_stopped(train: Train, monkeypatch: pytest.Mo
     done = train("resume=latest")
     assert done.status == 0, done.err
     assert stopped.summary["status"] == "finished"
+
+
+def test_an_interrupt_that_a_library_turns_into_another_error(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted() -> None:
+        try:
+            try:
+                raise KeyboardInterrupt
+            finally:
+                None.half_made  # type: ignore[attr-defined]  # noqa: B018
+        except AttributeError as error:
+            raise ValueError("full_key: hydra.runtime") from error.__cause__
+
+    monkeypatch.setattr(command, "task", interrupted)
+    stopped = train()
+    assert (stopped.status, stopped.err) == (130, "")
 
 
 def test_a_second_signal_stops_at_once(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:

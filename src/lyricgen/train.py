@@ -148,11 +148,20 @@ def main() -> None:
         sys.argv[1:] = resume.expand(sys.argv[1:])
         task()
     except Exception as error:
+        if _hides_an_interrupt(error):
+            sys.exit(130)
         if _DEBUG or not _mendable(error):
             raise
         _stop(error)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _hides_an_interrupt(error: BaseException | None) -> bool:
+    """Whether Ctrl-C came first: where Hydra composes, OmegaConf answers it by other errors."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
 
 
 def _stop(error: Exception) -> NoReturn:
