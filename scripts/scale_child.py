@@ -16,7 +16,7 @@ STARTED = float(os.environ["SCALE_STARTED"])  # time.time() before this process
 
 from pytorch_lightning.loops.evaluation_loop import _EvaluationLoop  # noqa: E402
 
-from lyricgen import build, train  # noqa: E402
+from lyricgen import build_data, train  # noqa: E402
 from lyricgen.callbacks.baseline import Baseline  # noqa: E402
 from lyricgen.model.recurrent_module import RecurrentModule  # noqa: E402
 
@@ -58,7 +58,7 @@ def finish(path: Path) -> None:
 def main() -> None:
     path, last = Path(sys.argv[1]), int(sys.argv[2])
     sys.argv = ["lyricgen.train", *sys.argv[3:]]
-    timed(build, "build_corpus", "encoding")
+    timed(build_data, "build_corpus", "encoding")
     timed(Baseline, "count", "baseline")
     timed(_EvaluationLoop, "run", "validation")
     watch_steps(path, last or -1)
