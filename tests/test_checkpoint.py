@@ -45,13 +45,13 @@ def model_of(
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.normal_(std=1.0 if parameter.dim() > 1 else 0.1)
-    return TrainedModel(network.eval(), vocabulary, layout, lowercase)
+    return TrainedModel(network.eval(), vocabulary, layout, lowercase, OPTIONS)
 
 
 def content_of(model: TrainedModel) -> dict[str, Any]:
     """What Lightning would save of it."""
     weights = {f"model.{name}": value for name, value in model.network.state_dict().items()}
-    return {"epoch": 3, "state_dict": weights, "lyricgen": card(model, OPTIONS)}
+    return {"epoch": 3, "state_dict": weights, "lyricgen": card(model)}
 
 
 def saved(directory: Path, content: Any, name: str = "some.ckpt") -> Path:
@@ -88,7 +88,7 @@ def kinds_in(value: Any) -> set[type]:
 
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
 def test_the_card_is_plain_values(cell: str) -> None:
-    described = card(model_of(cell), OPTIONS)
+    described = card(model_of(cell))
     assert kinds_in(described) <= {dict, list, str, int, float, bool, type(None)}
     assert described["format"] == 2
     assert described["vocabulary"] == VOCABULARY.characters
@@ -129,7 +129,7 @@ def test_a_saved_model_writes_the_same_texts(
 def test_what_lightning_saves_can_be_loaded(tmp_path: Path) -> None:
     model = model_of()
     module = RecurrentModule(
-        model.network, optim.SGD, lambda _: None, 0.0, "mean", card(model, OPTIONS), seed=1
+        model.network, optim.SGD, lambda _: None, 0.0, "mean", card(model), seed=1
     )
     trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
     trainer.strategy.connect(module)

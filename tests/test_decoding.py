@@ -10,8 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from lyricgen.decoding import continue_texts, draw_uniforms
+from lyricgen.decoding.continuing import continue_texts
+from lyricgen.decoding.drawing import draw_uniforms
+from lyricgen.decoding.strategy import Strategy
 from lyricgen.model.language_model import LanguageModel
+from lyricgen.model.models import NextModel
 from tests.test_language_model import architecture
 
 V, START = 5, 5
@@ -43,7 +46,25 @@ def continued(model: LanguageModel, prefixes: list[list[int]], **options: Any) -
     chosen = {"length": 20, "temperature": 1.0, "seeds": list(range(len(prefixes))), **options}
     uniforms = draw_uniforms("torch", chosen.pop("seeds"), chosen.pop("length"))
     texts = [torch.tensor(prefix) for prefix in prefixes]
-    return continue_texts(model, texts, uniforms=uniforms, **chosen)
+    return drawn_texts(model, texts, chosen.pop("temperature"), uniforms, **chosen)
+
+
+def drawn_texts(
+    model: NextModel,
+    prefixes: list[Tensor],
+    temperature: float,
+    uniforms: Tensor,
+    stop: int | None = None,
+) -> list[list[int]]:
+    strategy = Strategy(temperature=temperature)
+    return continue_texts(
+        model,
+        prefixes,
+        rules=strategy.rules(),
+        uniforms=None if strategy.greedy else uniforms,
+        length=uniforms.shape[1],
+        stop=stop,
+    )
 
 
 @torch.no_grad()
@@ -256,7 +277,7 @@ def test_prefixes_of_any_integer_type(dtype: torch.dtype) -> None:
     model = network()
     prefix = torch.tensor([1, 2, 3], dtype=dtype)
     uniforms = draw_uniforms("torch", [0], 20)
-    texts = continue_texts(model, [prefix], temperature=1.0, uniforms=uniforms)
+    texts = drawn_texts(model, [prefix], 1.0, uniforms)
     assert texts == continued(model, [[1, 2, 3]])
     assert all(isinstance(symbol, int) for symbol in texts[0])
 
@@ -274,6 +295,4 @@ def test_double_precision_is_kept_in_the_draw() -> None:
     """Two characters of equal probability: a number just above one half takes the second."""
     model = independent([0.5, 0.5, *[1e-300] * (V - 2)]).double()
     uniforms = torch.tensor([[0.5 - 1e-12, 0.5 + 1e-12]], dtype=torch.float64)
-    assert continue_texts(model, [torch.tensor([1])], temperature=1.0, uniforms=uniforms) == [
-        [0, 1]
-    ]
+    assert drawn_texts(model, [torch.tensor([1])], 1.0, uniforms) == [[0, 1]]

@@ -14,10 +14,11 @@ from torch import optim
 from torch.utils.data import DataLoader
 
 from lyricgen.data.datamodule import Batch
-from lyricgen.decoding import continue_texts, draw_uniforms
+from lyricgen.decoding.drawing import draw_uniforms
 from lyricgen.model.language_model import LanguageModel
 from lyricgen.model.recurrent_module import RecurrentModule
 from tests.conftest import Finished, Train, need_published
+from tests.test_decoding import drawn_texts
 from tests.test_language_model import architecture
 
 SYMBOLS, HIDDEN = 27, 100
@@ -100,7 +101,7 @@ def test_one_name_is_drawn_as_in_the_course() -> None:
     model = network(np.random.RandomState(2))
     uniforms = draw_uniforms("numpy_reseeded", [0], 50)
     start = torch.tensor([SYMBOLS])
-    [drawn] = continue_texts(model, [start], temperature=1.0, uniforms=uniforms)
+    [drawn] = drawn_texts(model, [start], 1.0, uniforms)
     printed = (
         "12 17 24 14 13 9 10 22 24 6 13 11 12 6 21 15 21 14 3 2 1 21 18 24 7 25 6 25 18 10 16 2 3 "
         "8 15 12 11 7 1 12 10 2 7"

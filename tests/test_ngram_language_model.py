@@ -18,7 +18,7 @@ from torch import Tensor
 import lyricgen
 from lyricgen import generate
 from lyricgen.data.vocabulary import Vocabulary
-from lyricgen.decoding import continue_texts, draw_uniforms
+from lyricgen.decoding.drawing import draw_uniforms
 from lyricgen.model.checkpoint import card
 from lyricgen.model.ngram_counts import NOTHING
 from lyricgen.model.ngram_language_model import NgramArchitecture, NgramLanguageModel
@@ -26,6 +26,7 @@ from lyricgen.model.smoothing import Smoothing
 from lyricgen.model.trained_model import TrainedModel
 from tests.conftest import TINY, Finished, Train, need_published
 from tests.test_checkpoint import refusal, saved
+from tests.test_decoding import drawn_texts
 from tests.test_ngram import SMOOTHINGS, K, Reference
 
 V = 5
@@ -64,7 +65,7 @@ def counted(order: int, smoothing: Smoothing, *, lines: bool = False) -> NgramLa
 
 def model_of(order: int = 3, smoothing: Smoothing = "kneser_ney", layout: Any = "stream") -> Any:
     return TrainedModel(
-        counted(order, smoothing, lines=layout == "lines"), VOCABULARY, layout, lowercase=False
+        counted(order, smoothing, lines=layout == "lines"), VOCABULARY, layout, False, {"seed": 1}
     )
 
 
@@ -130,10 +131,10 @@ def test_prefixes_of_any_length_are_read_together_as_alone() -> None:
     network = counted(4, "add_k")
     prefixes = [torch.tensor(symbols(length, seed=length)) for length in (1, 2, 7, 2)]
     numbers = draw_uniforms("torch", [1, 2, 3, 4], 20)
-    together = continue_texts(network, prefixes, temperature=1.0, uniforms=numbers)
+    together = drawn_texts(network, prefixes, 1.0, numbers)
     for row, prefix, own in zip(together, prefixes, numbers, strict=True):
-        assert [row] == continue_texts(network, [prefix], temperature=1.0, uniforms=own[None])
-    greedy = continue_texts(network, prefixes, temperature=0.0, uniforms=numbers)
+        assert [row] == drawn_texts(network, [prefix], 1.0, own[None])
+    greedy = drawn_texts(network, prefixes, 0.0, numbers)
     for row, prefix in zip(greedy, prefixes, strict=True):
         text = prefix.tolist()
         for _ in range(20):
@@ -146,7 +147,7 @@ def test_prefixes_of_any_length_are_read_together_as_alone() -> None:
 
 def content_of(model: TrainedModel) -> dict[str, Any]:
     weights = {f"model.{name}": value for name, value in model.network.state_dict().items()}
-    return {"epoch": 0, "state_dict": weights, "lyricgen": card(model, {"seed": 1})}
+    return {"epoch": 0, "state_dict": weights, "lyricgen": card(model)}
 
 
 @EACH_SMOOTHING

@@ -58,14 +58,20 @@ def trained_model(
     options: TrainOptions, datamodule: CharacterDataModule, network: Model
 ) -> TrainedModel:
     """The network together with the characters it speaks."""
-    return TrainedModel(network, datamodule.vocabulary, layout_of(options), options.data.lowercase)
+    return TrainedModel(
+        network,
+        datamodule.vocabulary,
+        layout_of(options),
+        options.data.lowercase,
+        options.model_dump(mode="json"),
+    )
 
 
 def build_module(
     options: TrainOptions, datamodule: CharacterDataModule, network: Model
 ) -> ScoredModule:
     """The network with its loss, optimizer and schedule; n-grams have none of these."""
-    plain = card(trained_model(options, datamodule, network), options.model_dump(mode="json"))
+    plain = card(trained_model(options, datamodule, network))
     if isinstance(network, NgramLanguageModel):
         return NgramModule(network, plain)
     kind = FillModule if isinstance(network, FillModel) else RecurrentModule

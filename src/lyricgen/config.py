@@ -18,7 +18,7 @@ from pydantic import (
 from lyricgen.data.corpus import Newline, Unit
 from lyricgen.data.samplers import SamplerOptions
 from lyricgen.data.shuffling import Seed
-from lyricgen.decoding import Generator
+from lyricgen.decoding.drawing import Generator
 from lyricgen.model.cells import CellOptions
 from lyricgen.model.character_network import Layers, Objective, Size
 from lyricgen.model.models import ModelOptions

@@ -8,7 +8,9 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from lyricgen.console import progress
-from lyricgen.decoding import draw_characters, draw_uniforms, evaluating
+from lyricgen.decoding.continuing import evaluating
+from lyricgen.decoding.drawing import draw_characters, draw_uniforms
+from lyricgen.decoding.rules import scaled
 from lyricgen.model.fill_model import FillModel
 
 
@@ -56,7 +58,11 @@ def fill_gaps(
                 moved(max(0, sweep - 1) * number + gap)
                 logits = _logits(model, filled, lengths, places[:, gap], first=sweep == 0)
                 logits[:, forbidden] = -torch.inf
-                chosen = draw_characters(logits, temperature, uniforms[:, sweep, gap])
+                if temperature == 0:
+                    chosen = draw_characters(logits, None)
+                else:
+                    numbers = uniforms[:, sweep, gap]
+                    chosen = draw_characters(scaled(logits, temperature), numbers)
                 _put(filled, places[:, gap], chosen)
             if temperature == 0 and sweep and torch.equal(filled, before):
                 break

@@ -11,7 +11,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 
 from lyricgen.callbacks.record import record
 from lyricgen.data.datamodule import CharacterDataModule
-from lyricgen.decoding import Generator
+from lyricgen.decoding.drawing import Generator
 from lyricgen.model.trained_model import TrainedModel
 
 log = logging.getLogger(__name__)

@@ -48,20 +48,15 @@ class Card(Options):
         return self
 
 
-def card(model: TrainedModel, options: dict[str, Any]) -> dict[str, Any]:
-    """What a checkpoint says of the network in it, as plain values.
-
-    Args:
-        model: the network and its characters.
-        options: plain values, the configuration it is trained with.
-    """
+def card(model: TrainedModel) -> dict[str, Any]:
+    """What a checkpoint says of the network in it, as plain values."""
     described = Card(
         format=FORMAT,
         architecture=model.network.architecture,
         vocabulary=model.vocabulary.characters,
         layout=model.layout,
         lowercase=model.lowercase,
-        options=options,
+        options=model.options,
     )
     return described.model_dump(mode="json")
 
@@ -112,7 +107,9 @@ def _rebuild(card: Card, state: Any, device: str | torch.device) -> TrainedModel
     else:
         network = NgramLanguageModel.from_tensors(card.architecture, tensors)
     network.eval()
-    return TrainedModel(network, Vocabulary(card.vocabulary), card.layout, card.lowercase)
+    return TrainedModel(
+        network, Vocabulary(card.vocabulary), card.layout, card.lowercase, card.options
+    )
 
 
 def _recurrent(

@@ -2,17 +2,21 @@
 
 import unicodedata
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
 from lyricgen.data.parts import Layout
 from lyricgen.data.vocabulary import Vocabulary
-from lyricgen.decoding import Generator, continue_texts, draw_uniforms
+from lyricgen.decoding.continuing import continue_texts
+from lyricgen.decoding.drawing import Generator, draw_uniforms
+from lyricgen.decoding.strategy import Strategy
 from lyricgen.errors import UserError
 from lyricgen.filling import fill_gaps
 from lyricgen.model.fill_model import FillModel
 from lyricgen.model.models import Model
+from lyricgen.options import validate
 
 GAPS = "_□◌"  # what may mark a gap
 SWEEPS = 20
@@ -20,12 +24,21 @@ SWEEPS = 20
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A network and the characters it speaks."""
+    """A network and the characters it speaks.
+
+    Attributes:
+        network: in evaluation mode where it comes from a file.
+        vocabulary: its characters.
+        layout: of the texts it has learnt from, lines or running text.
+        lowercase: whether these were lower-cased.
+        options: plain values, the whole configuration it was trained with; empty if not known.
+    """
 
     network: Model
     vocabulary: Vocabulary
     layout: Layout
     lowercase: bool
+    options: dict[str, Any] = field(default_factory=dict)
 
     @property
     def fills_gaps(self) -> bool:
@@ -37,11 +50,11 @@ class TrainedModel:
         prefix: str = "",
         *,
         length: int = 50,
-        temperature: float = 0.8,
         seed: int = 1,
+        **strategy: Any,
     ) -> str:
         """One text that begins with the prefix; see `generate_many`."""
-        return self.generate_many([prefix], length=length, temperature=temperature, seed=seed)[0]
+        return self.generate_many([prefix], length=length, seed=seed, **strategy)[0]
 
     def generate_many(
         self,
@@ -49,9 +62,9 @@ class TrainedModel:
         *,
         count: int = 1,
         length: int = 50,
-        temperature: float = 0.8,
         seed: int = 1,
         generator: Generator = "torch",
+        **strategy: Any,
     ) -> list[str]:
         """Continue prefixes in one batch.
 
@@ -59,10 +72,10 @@ class TrainedModel:
             prefixes: what the texts begin with; "" for nothing.
             count: texts for each prefix, side by side in the result.
             length: new characters at most; a model of lines stops at the end of the line.
-            temperature: of the softmax; 0 takes the most probable character each time.
             seed: text number i of a prefix depends on (seed, prefix, i) only, not on the others.
             generator: where the random numbers come from; with "numpy_reseeded" the i-th of all
-                texts has the seed plus i for its own, see `decoding.draw_uniforms`.
+                texts has the seed plus i for its own, see `drawing.draw_uniforms`.
+            strategy: how characters are chosen: what `strategy.Strategy` has, as temperature=0.8.
 
         Returns:
             len(prefixes) · count texts, the prefixes included, normalised as the corpus was.
@@ -71,7 +84,8 @@ class TrainedModel:
             UserError: a prefix has a character that the model does not know, or a number is out
                 of range.
         """
-        _check(temperature, count=count, length=length)
+        _check(count=count, length=length)
+        chosen: Strategy = validate(Strategy, strategy)
         if not prefixes:
             return []
         if isinstance(self.network, FillModel):
@@ -85,9 +99,13 @@ class TrainedModel:
         seeds = list(range(seed, seed + len(each)))
         if generator == "torch":
             seeds = [_seed(seed, prefix, row % count) for row, prefix in enumerate(each)]
-        uniforms = draw_uniforms(generator, seeds, length)
         rows = continue_texts(
-            self.network, inputs, temperature=temperature, uniforms=uniforms, stop=stop
+            self.network,
+            inputs,
+            rules=chosen.rules(),
+            uniforms=None if chosen.greedy else draw_uniforms(generator, seeds, length),
+            length=length,
+            stop=stop,
         )
         return [
             prefix + self.vocabulary.decode(torch.tensor(row, dtype=torch.int64))
@@ -121,7 +139,8 @@ class TrainedModel:
             UserError: the model fills no gaps, a text has none or a character that the model does
                 not know, or a number is out of range.
         """
-        _check(temperature, count=count, sweeps=sweeps)
+        _check(count=count, sweeps=sweeps)
+        validate(Strategy, {"temperature": temperature})
         if not isinstance(self.network, FillModel):
             raise UserError(
                 "this model continues texts and fills no gaps: train one with objective=fill"
@@ -198,14 +217,12 @@ class TrainedModel:
         return self.vocabulary.encode(known[0] if known else self.vocabulary.characters[0]).long()
 
 
-def _check(temperature: float, **numbers: int) -> None:
+def _check(**numbers: int) -> None:
     for name, value in numbers.items():
         if value < 1:
             raise UserError(f"{name}={value}: it must be at least 1")
         if value > 10**6:
             raise UserError(f"{name}={value}: it must be at most 1000000")
-    if not 0 <= temperature < float("inf"):
-        raise UserError(f"temperature={temperature}: it must be 0 or more")
 
 
 def _seed(seed: int, prefix: str, index: int) -> int:

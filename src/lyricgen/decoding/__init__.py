@@ -1,0 +1,1 @@
+"""Continuing texts with a language model: rules on logits, drawing, many texts at once."""

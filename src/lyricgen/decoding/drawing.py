@@ -1,0 +1,62 @@
+"""Random numbers for texts, and the characters that they choose.
+
+B sequences, V vocabulary.
+"""
+
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Generator = Literal["torch", "numpy_reseeded"]
+
+
+def draw_uniforms(generator: Generator, seeds: list[int], length: int) -> Tensor:
+    """Random numbers from [0, 1), a row for each seed.
+
+    Args:
+        generator: "torch": each row is a stream of torch's generator. "numpy_reseeded": number k
+            is the first of NumPy's legacy generator seeded anew by 2k + seed, a rule of course
+            code, for repeating its texts letter for letter.
+        seeds: B numbers from 0 to 2**32 - 1.
+        length: of a row.
+
+    Returns:
+        (B, length), float32 from torch and float64 from NumPy.
+
+    Raises:
+        ValueError: no numbers wanted.
+    """
+    if length < 1:
+        raise ValueError(f"length must be at least 1, got {length}")
+    if generator == "torch":
+        rows = [torch.rand(length, generator=torch.Generator().manual_seed(one)) for one in seeds]
+        return torch.stack(rows)
+    numbers = np.random.RandomState()
+
+    def reseeded(seed: int) -> float:
+        numbers.seed(seed % 2**32)
+        return numbers.random_sample()
+
+    drawn = [[reseeded(2 * step + seed) for step in range(length)] for seed in seeds]
+    return torch.tensor(drawn, dtype=torch.float64)
+
+
+def draw_characters(logits: Tensor, uniforms: Tensor | None) -> Tensor:
+    """One character a row, by the inverse of the cumulative distribution.
+
+    Args:
+        logits: (B, V), -inf for what must not be.
+        uniforms: (B,) numbers from [0, 1); None takes the most probable character.
+
+    Returns:
+        (B,) int64.
+    """
+    if uniforms is None:
+        return logits.argmax(dim=-1)
+    exact = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    cumulative = torch.softmax(exact, dim=-1).cumsum(dim=-1)
+    targets = uniforms[:, None].to(exact.dtype) * cumulative[:, -1:]
+    drawn = torch.searchsorted(cumulative, targets, right=True).squeeze(-1)
+    return drawn.clamp_(max=logits.shape[-1] - 1)
