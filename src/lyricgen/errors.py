@@ -1,4 +1,6 @@
-"""The one kind of error that a user can mend."""
+"""The one kind of error that a user can mend, and words that leave a terminal alone."""
+
+import unicodedata
 
 
 class UserError(Exception):
@@ -12,3 +14,12 @@ class UserError(Exception):
 def printable(text: str) -> str:
     """The text with everything that could steer a terminal escaped, as repr() would."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def printable_text(text: str) -> str:
+    """A text as a terminal may have it: its newlines and spaces kept, what could steer escaped."""
+    kept = {"Zs"}  # spaces, the ideographic one too, which isprintable() counts out
+    return "".join(
+        c if c == "\n" or c.isprintable() or unicodedata.category(c) in kept else repr(c)[1:-1]
+        for c in text
+    )
