@@ -8,9 +8,9 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from lyricgen.console import progress
-from lyricgen.decoding.continuing import evaluating
 from lyricgen.decoding.drawing import draw_characters, draw_uniforms
 from lyricgen.decoding.rules import scaled
+from lyricgen.decoding.stepping import evaluating
 from lyricgen.model.fill_model import FillModel
 
 

@@ -3,17 +3,20 @@
 B sequences, V vocabulary, P prefix characters.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from lyricgen.decoding.drawing import draw_characters
 from lyricgen.decoding.rules import Rule, Written
+from lyricgen.decoding.stepping import Stepper, evaluating
+from lyricgen.errors import UserError
 from lyricgen.model.models import NextModel
-from lyricgen.model.recurrence import State
+
+# (C,) which of the texts go on, and the next character (C,) of each
+Watch = Callable[[Tensor, Tensor], None]
 
 
 @torch.inference_mode()
@@ -25,6 +28,7 @@ def continue_texts(
     uniforms: Tensor | None,
     length: int,
     stop: int | None = None,
+    watch: Watch | None = None,
 ) -> list[list[int]]:
     """Continue each prefix by characters drawn from the softmax of the logits, after all rules.
 
@@ -41,52 +45,47 @@ def continue_texts(
             probable character each time.
         length: new characters at most.
         stop: a character that ends a text; it is not part of it.
+        watch: called after each step with (C,) which of the texts go on and (C,) their new
+            characters, so without a stop; for showing texts as they are written.
 
     Returns:
         B lists of new character ids.
 
     Raises:
         ValueError: an empty prefix.
+        UserError: the rules leave no character for some place of a text.
     """
     with evaluating(model):
-        logits, state = _read_prefixes(model, prefixes)  # (B, V)
-        device = logits.device
+        texts = Stepper(model, prefixes)
+        device = texts.logits.device
         uniforms = None if uniforms is None else uniforms.to(device)
-        prefix = _right_aligned(prefixes).to(device)  # (B, P)
+        prefix = right_aligned(prefixes).to(device)  # (B, P)
         text = torch.cat([prefix, prefix.new_empty(len(prefix), length)], dim=1)
         chosen = text[:, prefix.shape[1] :]
         rows_of = torch.arange(len(prefixes), device=device)
         running = torch.ones(len(prefixes), dtype=torch.bool, device=device)
         for step in range(length):
             written = Written(text[:, : prefix.shape[1] + step], step, rows_of)
+            logits = texts.logits
             for rule in rules:
                 logits = rule(logits, written)
+            if not (logits.amax(dim=-1) > -torch.inf)[running].all():
+                raise UserError(f"the constraints leave no character at position {step + 1}")
             numbers = None if uniforms is None else uniforms[:, step]
             chosen[:, step] = draw_characters(logits, numbers)
             if stop is not None:
                 running &= chosen[:, step] != stop
-                # asked now and then, since the answer has to come from the device
-                if step % 8 == 7 and not running.any():
+                if not running.any():
                     break
+            if watch is not None:
+                watch(rows_of[running], chosen[running, step])
             if step + 1 < length:
-                output, state = model(chosen[:, step : step + 1], state)
-                logits = output[:, -1]
+                texts.step(chosen[:, step])
         rows: list[list[int]] = chosen[:, : step + 1].tolist()
-    return rows if stop is None else [_until(row, stop) for row in rows]
+    return rows if stop is None else [until(row, stop) for row in rows]
 
 
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a network into evaluation mode, and back at the end."""
-    was_training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was_training)
-
-
-def _right_aligned(prefixes: list[Tensor]) -> Tensor:
+def right_aligned(prefixes: Sequence[Tensor]) -> Tensor:
     """(B, P) int64, -1 before shorter ones."""
     return pad_sequence(
         [prefix.long() for prefix in prefixes],
@@ -96,29 +95,6 @@ def _right_aligned(prefixes: list[Tensor]) -> Tensor:
     )
 
 
-def _until(row: list[int], stop: int) -> list[int]:
+def until(row: list[int], stop: int) -> list[int]:
+    """What stands before the first stop."""
     return row[: row.index(stop)] if stop in row else row
-
-
-def _read_prefixes(model: NextModel, prefixes: list[Tensor]) -> tuple[Tensor, State]:
-    """Logits (B, V) after each prefix and the states; each distinct prefix is read once, alone."""
-    device = model.device
-    distinct: dict[tuple[int, ...], int] = {}
-    rows: list[int] = []
-    logits: list[Tensor] = []
-    states: list[State] = []
-    for prefix in prefixes:
-        key = tuple(prefix.tolist())
-        if key not in distinct:
-            if not key:
-                raise ValueError("a prefix needs at least one input symbol")
-            distinct[key] = len(logits)
-            output, state = model(prefix.long().to(device)[None])
-            logits.append(output[:, -1])
-            states.append(state)
-        rows.append(distinct[key])
-    index = torch.tensor(rows, device=device)
-    state = tuple(
-        torch.cat(parts, dim=1).index_select(1, index) for parts in zip(*states, strict=True)
-    )
-    return torch.cat(logits).index_select(0, index), state
