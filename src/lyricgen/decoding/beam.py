@@ -9,10 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lyricgen.decoding.continuing import right_aligned, until
+from lyricgen.decoding.continuing import no_character, until
 from lyricgen.decoding.rules import Rule, Written
-from lyricgen.decoding.stepping import Stepper, evaluating
-from lyricgen.errors import UserError
+from lyricgen.decoding.stepping import evaluating, right_aligned, stepper
 from lyricgen.model.models import NextModel
 
 
@@ -90,7 +89,7 @@ class _Search:
     ) -> None:
         device, number = model.device, len(prefixes)
         repeated = [prefix for prefix in prefixes for _ in range(beams)]
-        self.texts = Stepper(model, repeated)
+        self.texts = stepper(model, repeated, length)
         self.rules, self.stop, self.length = rules, stop, length
         self.beams, self.number = beams, number
         prefix = right_aligned(repeated).to(device)  # (B, P)
@@ -108,7 +107,7 @@ class _Search:
         for step in range(self.length):
             characters, parents = self._best(step)
             if not (self.sums > -torch.inf).any(dim=1).all():
-                raise UserError(f"the constraints leave no character at position {step + 1}")
+                raise no_character(step)
             if not (self.running & (self.sums > -torch.inf)).any():
                 break
             if step + 1 < self.length:

@@ -1,21 +1,24 @@
 """Continuing texts with a language model, many at once.
 
-B sequences, V vocabulary, P prefix characters.
+A texts, B of which still run, V vocabulary, P prefix characters, N new characters.
 """
 
 from collections.abc import Callable, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
-from lyricgen.decoding.drawing import draw_characters
+from lyricgen.console import progress
+from lyricgen.decoding.drawing import draw
 from lyricgen.decoding.rules import Rule, Written
-from lyricgen.decoding.stepping import Stepper, evaluating
+from lyricgen.decoding.stepping import evaluating, right_aligned, stepper
 from lyricgen.errors import UserError
 from lyricgen.model.models import NextModel
 
-# (C,) which of the texts go on, and the next character (C,) of each
+LOOK = 4  # steps after which the device is asked which texts have ended
+
+# (B,) which of the texts go on, and the next character (B,) of each
 Watch = Callable[[Tensor, Tensor], None]
 
 
@@ -32,66 +35,134 @@ def continue_texts(
 ) -> list[list[int]]:
     """Continue each prefix by characters drawn from the softmax of the logits, after all rules.
 
-    Each prefix is read once, as a sequence. Every sequence has random numbers of its own, one a
-    character, which choose by the inverse of the cumulative distribution. The other sequences of
-    the batch change a text only where rounding in the logits (about 1e-6) tips a draw that lies on
-    the border between two characters.
+    Each prefix is read once, as a sequence. Every text has random numbers of its own, one a
+    character, which choose by the inverse of the cumulative distribution. So a text depends on its
+    prefix and its numbers, not on the others; `stepping.RecurrentStepper` says where rounding may
+    still tip a draw that lies on the border between two characters.
 
     Args:
         model: the network; it is put into evaluation mode and back.
-        prefixes: B tensors (P,) of at least one input id each, on the CPU.
+        prefixes: A tensors (P,) of at least one input id each, on the CPU.
         rules: what is done to the logits, one after the other.
-        uniforms: (B, length) numbers from [0, 1), see `drawing.draw_uniforms`; None takes the most
+        uniforms: (A, length) numbers from [0, 1), see `drawing.draw_uniforms`; None takes the most
             probable character each time.
         length: new characters at most.
         stop: a character that ends a text; it is not part of it.
-        watch: called after each step with (C,) which of the texts go on and (C,) their new
+        watch: called after each step with (B,) which of the texts go on and (B,) their new
             characters, so without a stop; for showing texts as they are written.
 
     Returns:
-        B lists of new character ids.
+        A lists of new character ids.
 
     Raises:
         ValueError: an empty prefix.
         UserError: the rules leave no character for some place of a text.
     """
-    with evaluating(model):
-        texts = Stepper(model, prefixes)
-        device = texts.logits.device
-        uniforms = None if uniforms is None else uniforms.to(device)
-        prefix = right_aligned(prefixes).to(device)  # (B, P)
-        text = torch.cat([prefix, prefix.new_empty(len(prefix), length)], dim=1)
-        chosen = text[:, prefix.shape[1] :]
-        rows_of = torch.arange(len(prefixes), device=device)
-        running = torch.ones(len(prefixes), dtype=torch.bool, device=device)
-        for step in range(length):
-            written = Written(text[:, : prefix.shape[1] + step], step, rows_of)
-            logits = texts.logits
-            for rule in rules:
-                logits = rule(logits, written)
-            if not (logits.amax(dim=-1) > -torch.inf)[running].all():
-                raise UserError(f"the constraints leave no character at position {step + 1}")
-            numbers = None if uniforms is None else uniforms[:, step]
-            chosen[:, step] = draw_characters(logits, numbers)
-            if stop is not None:
-                running &= chosen[:, step] != stop
-                if not running.any():
-                    break
-            if watch is not None:
-                watch(rows_of[running], chosen[running, step])
-            if step + 1 < length:
-                texts.step(chosen[:, step])
-        rows: list[list[int]] = chosen[:, : step + 1].tolist()
-    return rows if stop is None else [until(row, stop) for row in rows]
+    with evaluating(model), progress("writing", length) as moved:
+        batch = _Batch(model, prefixes, uniforms, length, stop)
+        while True:
+            batch.choose(rules)
+            if watch is not None or batch.step % LOOK == 0 or batch.step == length:
+                batch.settle()
+            if watch is None:
+                moved(batch.step)
+            elif len(batch.rows):
+                watch(batch.rows, batch.newest)
+            if batch.step == length or len(batch.rows) == 0:
+                return batch.texts()
+            batch.model.step(batch.newest)
 
 
-def right_aligned(prefixes: Sequence[Tensor]) -> Tensor:
-    """(B, P) int64, -1 before shorter ones."""
-    return pad_sequence(
-        [prefix.long() for prefix in prefixes],
-        batch_first=True,
-        padding_value=-1,
-        padding_side="left",
+class _Batch:
+    """The texts that still run, and what the others have become.
+
+    Attributes:
+        model: as far as it has read the texts.
+        step: characters chosen so far.
+        rows: (B,), which of the A texts still run; some of them may have ended since `settle`.
+    """
+
+    def __init__(
+        self,
+        model: NextModel,
+        prefixes: list[Tensor],
+        uniforms: Tensor | None,
+        length: int,
+        stop: int | None,
+    ) -> None:
+        self.model = stepper(model, prefixes, length)
+        device = self.model.logits.device
+        self.step = 0
+        self.rows = torch.arange(len(prefixes), device=device)
+        prefix = right_aligned(prefixes).to(device)  # (A, P)
+        self._text = torch.cat([prefix, prefix.new_full((len(prefix), length), -1)], dim=1)
+        self._start = prefix.shape[1]
+        self._new = self._text[:, self._start :].clone()  # (A, N) of texts that have ended
+        self._uniforms = None if uniforms is None else uniforms.to(device)  # (B, N)
+        self._stop = -1 if stop is None else stop
+        self._settled = 0  # steps
+        self._possible: list[Tensor] = []  # (B,) for each step since then
+
+    @property
+    def newest(self) -> Tensor:
+        """The last character of each text, (B,)."""
+        return self._text[:, self._start + self.step - 1]
+
+    def choose(self, rules: Sequence[Rule]) -> None:
+        """Choose one more character for each text."""
+        place = self._start + self.step
+        written = Written(self._text[:, :place], self.step, self.rows)
+        logits = self.model.logits
+        for rule in rules:
+            logits = rule(logits, written)
+        numbers = None if self._uniforms is None else self._uniforms[:, self.step]
+        self._text[:, place], possible = draw(logits, numbers)
+        self._possible.append(possible)
+        self.step += 1
+
+    def settle(self) -> None:
+        """Part with the texts that have ended; the device is waited for.
+
+        Raises:
+            UserError: there was no character to choose.
+        """
+        since = self._text[:, self._start + self._settled : self._start + self.step]  # (B, S)
+        ended = (since == self._stop).cumsum(dim=1) > 0
+        # what comes after the end of a text does not count
+        missing = ~(torch.stack(self._possible, dim=1) | F.pad(ended, (1, 0))[:, :-1])
+        wrong, over = torch.stack([missing.any(), ended[:, -1].any()]).tolist()
+        if wrong:
+            raise self._error(missing)
+        if over:
+            self._keep((~ended[:, -1]).nonzero()[:, 0])
+        self._settled, self._possible = self.step, []
+
+    def texts(self) -> list[list[int]]:
+        """The new characters of all A texts."""
+        self._new[self.rows] = self._text[:, self._start :]
+        return [until(row, self._stop) for row in self._new.tolist()]
+
+    def _keep(self, running: Tensor) -> None:
+        self._new[self.rows] = self._text[:, self._start :]
+        self.rows, self._text = self.rows[running], self._text[running]
+        if self._uniforms is not None:
+            self._uniforms = self._uniforms[running]
+        self.model.select(running)
+
+    def _error(self, missing: Tensor) -> UserError:
+        if self.model.logits.isnan().any():
+            return UserError(
+                "the model's outputs are no numbers, its training has diverged: take the "
+                "checkpoint of an earlier step"
+            )
+        first = int(missing.any(dim=0).long().argmax())
+        return no_character(self._settled + first)
+
+
+def no_character(step: int) -> UserError:
+    """What is said where the rules leave none, after so many characters."""
+    return UserError(
+        f"the constraints leave no character at position {step + 1} of a text: loosen one of them"
     )
 
 

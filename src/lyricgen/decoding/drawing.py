@@ -44,6 +44,11 @@ def draw_uniforms(generator: Generator, seeds: list[int], length: int) -> Tensor
 
 
 def draw_characters(logits: Tensor, uniforms: Tensor | None) -> Tensor:
+    """One character a row, (B,) int64; see `draw`."""
+    return draw(logits, uniforms)[0]
+
+
+def draw(logits: Tensor, uniforms: Tensor | None) -> tuple[Tensor, Tensor]:
     """One character a row, by the inverse of the cumulative distribution.
 
     Args:
@@ -51,12 +56,18 @@ def draw_characters(logits: Tensor, uniforms: Tensor | None) -> Tensor:
         uniforms: (B,) numbers from [0, 1); None takes the most probable character.
 
     Returns:
-        (B,) int64.
+        (B,) int64, and (B,) whether there was a character to choose: where all logits are -inf, or
+        one is no number, there is none.
     """
     if uniforms is None:
-        return logits.argmax(dim=-1)
+        largest, chosen = logits.max(dim=-1)
+        return chosen, largest > -torch.inf
     exact = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    cumulative = torch.softmax(exact, dim=-1).cumsum(dim=-1)
-    targets = uniforms[:, None].to(exact.dtype) * cumulative[:, -1:]
-    drawn = torch.searchsorted(cumulative, targets, right=True).squeeze(-1)
-    return drawn.clamp_(max=logits.shape[-1] - 1)
+    cumulative = torch.softmax(exact, dim=-1).cumsum_(dim=-1)
+    total = cumulative[:, -1:].contiguous()  # (B, 1), not a number where there is no character
+    targets = uniforms[:, None].to(exact.dtype) * total
+    drawn = torch.searchsorted(cumulative, targets, right=True)
+    # rounding may lift a target up to the total, behind the last character with a probability
+    last = torch.searchsorted(cumulative, total)
+    chosen = torch.minimum(drawn, last).clamp_(max=logits.shape[-1] - 1)
+    return chosen.squeeze(-1), total.squeeze(-1) > 0

@@ -1,37 +1,160 @@
-"""A model that reads one character of many texts at a time.
+"""Models that read one character of many texts at a time.
 
-B sequences, V vocabulary.
+B texts, R rows that they lie in, P prefix characters, V vocabulary, L layers, H hidden size, G
+gates, E embedding.
 """
 
-from collections.abc import Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
+from lyricgen.decoding.recurrences import LayerStep, step_of
+from lyricgen.model.language_model import LanguageModel
 from lyricgen.model.models import NextModel
 from lyricgen.model.recurrence import State
 
+LARGEST_TABLE = 2**26  # numbers
 
-class Stepper:
-    """Texts as far as a model has read them, and its logits for what comes after each.
+
+class Stepper(ABC):
+    """Texts as far as a model has read them.
 
     Attributes:
-        logits: (B, V), valid until the next step.
+        logits: (B, V) for what comes after each text, valid until the next step.
     """
 
+    logits: Tensor
+
+    @abstractmethod
+    def step(self, characters: Tensor) -> None:
+        """Read one more character of each text, (B,) int64 below V."""
+
+    @abstractmethod
+    def select(self, rows: Tensor) -> None:
+        """Go on with these of the texts, in this order, at the next step."""
+
+
+class ModelStepper(Stepper):
+    """A model called with one character of each text."""
+
     def __init__(self, model: NextModel, prefixes: Sequence[Tensor]) -> None:
-        self.model = model
-        self.logits, self.state = read_prefixes(model, prefixes)
+        self._model = model
+        self.logits, self._state = read_prefixes(model, prefixes)
 
     def step(self, characters: Tensor) -> None:
-        """Read one more character of each text, (B,)."""
-        output, self.state = self.model(characters[:, None], self.state)
+        """Read one more character of each text."""
+        output, self._state = self._model(characters[:, None], self._state)
         self.logits = output[:, -1]
 
     def select(self, rows: Tensor) -> None:
-        """Go on with these of the texts, (C,) numbers of rows, before the next step."""
-        self.state = tuple(part.index_select(1, rows) for part in self.state)
+        """Go on with these of the texts."""
+        self._state = tuple(part.index_select(1, rows) for part in self._state)
+
+
+class RecurrentStepper(Stepper):
+    """A network whose layers are stepped in place, see `recurrences`.
+
+    What a text gives does not depend on the others, nor on their number, as far as matrix products
+    can be had that way. MKL, torch's library for them on most CPUs, takes rows by fours and has
+    other kernels, which add up in another order, for what is left over; so there is always a
+    multiple of four rows. Then all products of float32 that were tried (12 to 1,500 inputs, 5 to
+    6,000 outputs, 1 to 16 threads) gave a row the same bits in batches of 4 to 300, and those of
+    float64 but for few, with several threads or an odd number of inputs. The libraries of GPUs
+    choose by the shape and promise nothing.
+
+    Args:
+        model: in evaluation mode.
+        prefixes: B tensors (P,) on the CPU.
+        layers: what steps its layers.
+        length: about how many steps there will be.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        prefixes: Sequence[Tensor],
+        layers: list[LayerStep],
+        length: int,
+    ) -> None:
+        self._layers = layers
+        self._residual = model.recurrence.residual
+        self._bias, self._weight = model.output.bias, model.output_weight.T
+        self._input = _input_share(model, layers[0], len(prefixes) * length)
+        self.logits, state = read_prefixes(model, prefixes)
+        each = zip(*(part.unbind() for part in state), strict=True)
+        self._hold(list(each))
+
+    def step(self, characters: Tensor) -> None:
+        """Read one more character of each text."""
+        self._ids[: len(characters)] = characters
+        self._input(self._ids, self._layers[0].totals)
+        self._layers[0].step()
+        output = self._layers[0].state[0]  # (R, H)
+        for layer in self._layers[1:]:
+            torch.addmm(layer.bias, output, layer.on_input.T, out=layer.totals)
+            layer.step()
+            above = layer.state[0]
+            output = torch.add(above, output, out=self._sum) if self._residual else above
+        torch.addmm(self._bias, output, self._weight, out=self._all_logits)
+        self.logits = self._all_logits[: len(characters)]
+
+    def select(self, rows: Tensor) -> None:
+        """Go on with these of the texts."""
+        self._hold([[part.index_select(0, rows) for part in one.state] for one in self._layers])
+
+    def _hold(self, states: Sequence[Sequence[Tensor]]) -> None:
+        """Go on from the state of each layer, some (B, H)."""
+        texts = len(states[0][0])
+        rows = texts + -texts % 4
+        for layer, state in zip(self._layers, states, strict=True):
+            layer.hold(state, rows)
+        self._ids = torch.zeros(rows, dtype=torch.int64, device=self._bias.device)
+        self._sum = torch.empty_like(self._layers[0].state[0])
+        self._all_logits = self._bias.new_empty(rows, len(self._bias))
+
+
+def stepper(model: NextModel, prefixes: Sequence[Tensor], length: int) -> Stepper:
+    """Read prefixes, each distinct one once and as a sequence.
+
+    Args:
+        model: in evaluation mode.
+        prefixes: B tensors (P,) of at least one input id each, on the CPU.
+        length: about how many steps there will be.
+
+    Raises:
+        ValueError: an empty prefix.
+    """
+    if isinstance(model, LanguageModel):
+        layers = [step_of(block) for block in model.recurrence.blocks]
+        known = [layer for layer in layers if layer is not None]
+        if len(known) == len(layers):
+            return RecurrentStepper(model, prefixes, known, length)
+    return ModelStepper(model, prefixes)
+
+
+def _input_share(
+    model: LanguageModel, layer: LayerStep, characters: int
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """What puts the input's share of the first layer, for ids (R,), into its totals (R, G·H).
+
+    Where so many characters will be read that it pays, the shares of all V are computed at once.
+    """
+    weight, bias, vocabulary = layer.on_input.T, layer.bias, model.vocabulary_size
+    if model.embedding is None:
+        # a one-hot vector times a matrix is a row of the matrix
+        table = weight.contiguous() + bias
+        return lambda ids, totals: torch.index_select(table, 0, ids, out=totals)
+    symbols = model.embedding.weight[:vocabulary]  # (V, E)
+    if vocabulary <= characters and vocabulary * len(bias) <= LARGEST_TABLE:
+        by_fours = F.pad(symbols, (0, 0, 0, -vocabulary % 4))
+        table = torch.addmm(bias, by_fours, weight)
+        return lambda ids, totals: torch.index_select(table, 0, ids, out=totals)
+    return lambda ids, totals: torch.addmm(bias, symbols.index_select(0, ids), weight, out=totals)
 
 
 def read_prefixes(model: NextModel, prefixes: Sequence[Tensor]) -> tuple[Tensor, State]:
@@ -60,6 +183,16 @@ def read_prefixes(model: NextModel, prefixes: Sequence[Tensor]) -> tuple[Tensor,
         torch.cat(parts, dim=1).index_select(1, index) for parts in zip(*states, strict=True)
     )
     return torch.cat(logits).index_select(0, index), state
+
+
+def right_aligned(prefixes: Sequence[Tensor]) -> Tensor:
+    """(B, P) int64, -1 before shorter ones."""
+    return pad_sequence(
+        [prefix.long() for prefix in prefixes],
+        batch_first=True,
+        padding_value=-1,
+        padding_side="left",
+    )
 
 
 @contextmanager
