@@ -16,8 +16,6 @@ from lyricgen.decoding.stepping import evaluating, right_aligned, stepper
 from lyricgen.errors import UserError
 from lyricgen.model.models import NextModel
 
-LOOK = 4  # steps after which the device is asked which texts have ended
-
 # (B,) which of the texts go on, and the next character (B,) of each
 Watch = Callable[[Tensor, Tensor], None]
 
@@ -58,11 +56,13 @@ def continue_texts(
         ValueError: an empty prefix.
         UserError: the rules leave no character for some place of a text.
     """
+    # how often the device is asked which texts have ended
+    look = 1 if watch is not None else 32 if stop is None else 4
     with evaluating(model), progress("writing", length) as moved:
         batch = _Batch(model, prefixes, uniforms, length, stop)
         while True:
             batch.choose(rules)
-            if watch is not None or batch.step % LOOK == 0 or batch.step == length:
+            if batch.step % look == 0 or batch.step == length:
                 batch.settle()
             if watch is None:
                 moved(batch.step)

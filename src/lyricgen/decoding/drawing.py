@@ -64,10 +64,8 @@ def draw(logits: Tensor, uniforms: Tensor | None) -> tuple[Tensor, Tensor]:
         return chosen, largest > -torch.inf
     exact = logits.to(torch.promote_types(logits.dtype, torch.float32))
     cumulative = torch.softmax(exact, dim=-1).cumsum_(dim=-1)
-    total = cumulative[:, -1:].contiguous()  # (B, 1), not a number where there is no character
-    targets = uniforms[:, None].to(exact.dtype) * total
-    drawn = torch.searchsorted(cumulative, targets, right=True)
-    # rounding may lift a target up to the total, behind the last character with a probability
-    last = torch.searchsorted(cumulative, total)
-    chosen = torch.minimum(drawn, last).clamp_(max=logits.shape[-1] - 1)
-    return chosen.squeeze(-1), total.squeeze(-1) > 0
+    total = cumulative[:, -1:].contiguous()  # (B, 1), no number where there is no character
+    drawn = torch.searchsorted(cumulative, uniforms[:, None].to(exact.dtype) * total, right=True)
+    # rounding may lift a number to the total, behind the last character that has a probability
+    last = torch.searchsorted(cumulative, total).clamp_(max=logits.shape[-1] - 1)
+    return torch.minimum(drawn, last)[:, 0], total[:, 0] > 0

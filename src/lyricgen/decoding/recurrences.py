@@ -1,8 +1,8 @@
 """One step of a recurrent layer, in place, for reading one character of many texts at a time.
 
 The layers compute what those of `model/cells.py` and `model/scratch.py` do, without what a sequence
-and a gradient need: all numbers lie in buffers that stay. Weights have torch's layout, G blocks of
-H rows, first the gates that go through a sigmoid.
+and a gradient need: all numbers lie in buffers that stay. The gates that go through a sigmoid come
+first among the G blocks of columns.
 
 R rows, I input size, H hidden size, G gates.
 """
@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lyricgen.model.cells import Gru, Lstm, Rnn
@@ -23,10 +22,13 @@ class LayerStep:
     """One layer and the states of R rows.
 
     Attributes:
-        on_input: (G·H, I).
+        on_input: (I, G·H).
+        on_state: (H, G·H).
         bias: (G·H,), what goes with the input's share of the gates.
         state: (R, H) tensors, the hidden state first; changed in place.
         totals: (R, G·H), where the input's share is put before each step, which overwrites it.
+        gates: (R, (G-1)·H), the part of it that goes through a sigmoid.
+        blocks: G tensors (R, H), all parts of it.
     """
 
     order: ClassVar[str]  # of the gates, by their letters in `column_parameters.ORDERS`
@@ -43,14 +45,20 @@ class LayerStep:
             weights = [layer.get_parameter(name) for name in names]
         own = next(order for kind, order in ORDERS.items() if isinstance(layer, kind))
         places = [own.index(gate) for gate in self.order]
-        ordered = (torch.cat([one.chunk(len(own))[k] for k in places]) for one in weights)
-        self.on_input, self.on_state, self.bias, self.state_bias = ordered
-        self.hidden_size = self.on_state.shape[1]
+        ordered = [torch.cat([one.chunk(len(own))[k] for k in places]) for one in weights]
+        # matrix products with few rows are fastest where each column's numbers follow each other
+        self.on_input, self.on_state = ordered[0].T, ordered[1].T
+        self.bias, self.state_bias = ordered[2:]
+        self.hidden_size = len(self.on_state)
 
     def hold(self, state: Sequence[Tensor], rows: int) -> None:
         """Go on from a state (B, H), in the first of R rows."""
-        self.state = tuple(F.pad(part, (0, 0, 0, rows - len(part))) for part in state)
-        self.totals = self.on_state.new_empty(rows, len(self.on_state))
+        self.state = tuple(apart(self.on_state, rows, self.hidden_size) for _ in state)
+        for buffer, part in zip(self.state, state, strict=True):
+            buffer[: len(part)] = part
+        self.totals = apart(self.on_state, rows, len(self.bias))
+        self.gates = self.totals[:, : -self.hidden_size]
+        self.blocks = self.totals.chunk(len(self.order), dim=1)
 
     def step(self) -> None:
         """Go from the totals to the next state."""
@@ -70,7 +78,7 @@ class RnnStep(LayerStep):
     def step(self) -> None:
         """Go from the totals to the next state."""
         (hidden,) = self.state
-        self.totals.addmm_(hidden, self.on_state.T)
+        self.totals.addmm_(hidden, self.on_state)
         hidden.copy_(self.totals.relu_() if self.rectified else tanh_(self.totals))
 
 
@@ -84,22 +92,22 @@ class GruStep(LayerStep):
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__(layer)
-        gates = 2 * self.hidden_size
-        self.bias[:gates] += self.state_bias[:gates]
-        self.state_bias[:gates] = 0
+        self.bias[: -self.hidden_size] += self.state_bias[: -self.hidden_size]
+        self.state_bias[: -self.hidden_size] = 0
 
     def hold(self, state: Sequence[Tensor], rows: int) -> None:
         """Go on from a state."""
         super().hold(state, rows)
-        self.from_state = torch.empty_like(self.totals)
+        self.from_state = apart(self.on_state, rows, len(self.bias))
+        self.from_state_parts = self.from_state.tensor_split([2 * self.hidden_size], dim=1)
 
     def step(self) -> None:
         """Go from the totals to the next state."""
-        (hidden,), gates = self.state, 2 * self.hidden_size
-        torch.addmm(self.state_bias, hidden, self.on_state.T, out=self.from_state)
-        self.totals[:, :gates].add_(self.from_state[:, :gates]).sigmoid_()
-        update, reset, candidate = self.totals.chunk(3, dim=1)  # (R, H)
-        tanh_(candidate.addcmul_(reset, self.from_state[:, gates:]))
+        (hidden,), (update, reset, candidate) = self.state, self.blocks
+        to_gates, to_candidate = self.from_state_parts
+        torch.addmm(self.state_bias, hidden, self.on_state, out=self.from_state)
+        self.gates.add_(to_gates).sigmoid_()
+        tanh_(candidate.addcmul_(reset, to_candidate))
         hidden.sub_(candidate).mul_(update).add_(candidate)
 
 
@@ -111,12 +119,15 @@ class GruBeforeStep(LayerStep):
 
     order = "zrc"
 
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__(layer)
+        self.to_gates, self.to_candidate = self.on_state.tensor_split([2 * self.hidden_size], dim=1)
+
     def step(self) -> None:
         """Go from the totals to the next state."""
-        (hidden,), gates = self.state, 2 * self.hidden_size
-        self.totals[:, :gates].addmm_(hidden, self.on_state[:gates].T).sigmoid_()
-        update, reset, candidate = self.totals.chunk(3, dim=1)  # (R, H)
-        tanh_(candidate.addmm_(reset.mul_(hidden), self.on_state[gates:].T))
+        (hidden,), (update, reset, candidate) = self.state, self.blocks
+        self.gates.addmm_(hidden, self.to_gates).sigmoid_()
+        tanh_(candidate.addmm_(reset.mul_(hidden), self.to_candidate))
         hidden.sub_(candidate).mul_(update).add_(candidate)
 
 
@@ -131,10 +142,12 @@ class LstmStep(LayerStep):
 
     def step(self) -> None:
         """Go from the totals to the next state."""
-        hidden, memory = self.state
-        self.totals.addmm_(hidden, self.on_state.T)
-        self.totals[:, : 3 * self.hidden_size].sigmoid_()
-        input_gate, forget_gate, output_gate, candidate = self.totals.chunk(4, dim=1)  # (R, H)
+        (hidden, memory), (input_gate, forget_gate, output_gate, candidate) = (
+            self.state,
+            self.blocks,
+        )
+        self.totals.addmm_(hidden, self.on_state)
+        self.gates.sigmoid_()
         memory.mul_(forget_gate).addcmul_(input_gate, tanh_(candidate))
         tanh_(hidden.copy_(memory)).mul_(output_gate)
 
@@ -149,6 +162,16 @@ def step_of(layer: nn.Module) -> LayerStep | None:
         ((Lstm, LstmScratch), LstmStep),
     ]
     return next((step(layer) for known, step in kinds if isinstance(layer, known)), None)
+
+
+def apart(like: Tensor, rows: int, width: int) -> Tensor:
+    """Zeros (rows, width) of a type, with gaps between the rows.
+
+    A function of all numbers then goes row by row. Where the rows follow each other it takes 16
+    numbers at a time, whatever rows they are of, and what is left over by other instructions, which
+    round otherwise: a result would depend on the number of rows.
+    """
+    return like.new_zeros(rows, width + 16 + -width % 16)[:, :width]
 
 
 def tanh_(values: Tensor) -> Tensor:

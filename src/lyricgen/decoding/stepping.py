@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from lyricgen.decoding.recurrences import LayerStep, step_of
+from lyricgen.decoding.recurrences import LayerStep, apart, step_of
 from lyricgen.model.language_model import LanguageModel
 from lyricgen.model.models import NextModel
 from lyricgen.model.recurrence import State
@@ -96,7 +96,7 @@ class RecurrentStepper(Stepper):
         self._layers[0].step()
         output = self._layers[0].state[0]  # (R, H)
         for layer in self._layers[1:]:
-            torch.addmm(layer.bias, output, layer.on_input.T, out=layer.totals)
+            torch.addmm(layer.bias, output, layer.on_input, out=layer.totals)
             layer.step()
             above = layer.state[0]
             output = torch.add(above, output, out=self._sum) if self._residual else above
@@ -114,7 +114,7 @@ class RecurrentStepper(Stepper):
         for layer, state in zip(self._layers, states, strict=True):
             layer.hold(state, rows)
         self._ids = torch.zeros(rows, dtype=torch.int64, device=self._bias.device)
-        self._sum = torch.empty_like(self._layers[0].state[0])
+        self._sum = apart(self._bias, rows, self._weight.shape[0])
         self._all_logits = self._bias.new_empty(rows, len(self._bias))
 
 
@@ -144,17 +144,21 @@ def _input_share(
 
     Where so many characters will be read that it pays, the shares of all V are computed at once.
     """
-    weight, bias, vocabulary = layer.on_input.T, layer.bias, model.vocabulary_size
-    if model.embedding is None:
-        # a one-hot vector times a matrix is a row of the matrix
+    weight, bias, vocabulary = layer.on_input, layer.bias, model.vocabulary_size
+    at_once = vocabulary <= characters and vocabulary * len(bias) <= LARGEST_TABLE
+    if model.embedding is None:  # a one-hot vector times a matrix is a row of the matrix
+        if not at_once:
+            return lambda ids, totals: torch.add(weight.index_select(0, ids), bias, out=totals)
         table = weight.contiguous() + bias
-        return lambda ids, totals: torch.index_select(table, 0, ids, out=totals)
-    symbols = model.embedding.weight[:vocabulary]  # (V, E)
-    if vocabulary <= characters and vocabulary * len(bias) <= LARGEST_TABLE:
+    else:
+        symbols = model.embedding.weight[:vocabulary]  # (V, E)
+        if not at_once:
+            return lambda ids, totals: torch.addmm(
+                bias, symbols.index_select(0, ids), weight, out=totals
+            )
         by_fours = F.pad(symbols, (0, 0, 0, -vocabulary % 4))
         table = torch.addmm(bias, by_fours, weight)
-        return lambda ids, totals: torch.index_select(table, 0, ids, out=totals)
-    return lambda ids, totals: torch.addmm(bias, symbols.index_select(0, ids), weight, out=totals)
+    return lambda ids, totals: torch.index_select(table, 0, ids, out=totals)
 
 
 def read_prefixes(model: NextModel, prefixes: Sequence[Tensor]) -> tuple[Tensor, State]:
