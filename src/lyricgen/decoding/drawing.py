@@ -62,10 +62,10 @@ def draw(logits: Tensor, uniforms: Tensor | None) -> tuple[Tensor, Tensor]:
     if uniforms is None:
         largest, chosen = logits.max(dim=-1)
         return chosen, largest > -torch.inf
-    exact = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    cumulative = torch.softmax(exact, dim=-1).cumsum_(dim=-1)
-    total = cumulative[:, -1:].contiguous()  # (B, 1), no number where there is no character
-    drawn = torch.searchsorted(cumulative, uniforms[:, None].to(exact.dtype) * total, right=True)
-    # rounding may lift a number to the total, behind the last character that has a probability
-    last = torch.searchsorted(cumulative, total).clamp_(max=logits.shape[-1] - 1)
-    return torch.minimum(drawn, last)[:, 0], total[:, 0] > 0
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    cumulative = torch.softmax(logits, dim=-1, dtype=dtype).cumsum_(dim=-1)
+    total = cumulative[:, -1:]  # (B, 1), no number where there is no character
+    # so far below 1 that rounding leaves it below the total: what comes last may be forbidden
+    below = uniforms.to(dtype).clamp(max=1 - torch.finfo(dtype).eps)
+    drawn = torch.searchsorted(cumulative, below[:, None] * total, right=True)
+    return drawn[:, 0].clamp_(max=logits.shape[-1] - 1), total[:, 0] > 0

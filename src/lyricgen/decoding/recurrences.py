@@ -79,7 +79,10 @@ class RnnStep(LayerStep):
         """Go from the totals to the next state."""
         (hidden,) = self.state
         self.totals.addmm_(hidden, self.on_state)
-        hidden.copy_(self.totals.relu_() if self.rectified else tanh_(self.totals))
+        if self.rectified:
+            torch.clamp(self.totals, min=0, out=hidden)
+        else:
+            tanh(self.totals, out=hidden)
 
 
 class GruStep(LayerStep):
@@ -107,7 +110,7 @@ class GruStep(LayerStep):
         to_gates, to_candidate = self.from_state_parts
         torch.addmm(self.state_bias, hidden, self.on_state, out=self.from_state)
         self.gates.add_(to_gates).sigmoid_()
-        tanh_(candidate.addcmul_(reset, to_candidate))
+        tanh(candidate.addcmul_(reset, to_candidate), out=candidate)
         hidden.sub_(candidate).mul_(update).add_(candidate)
 
 
@@ -127,7 +130,7 @@ class GruBeforeStep(LayerStep):
         """Go from the totals to the next state."""
         (hidden,), (update, reset, candidate) = self.state, self.blocks
         self.gates.addmm_(hidden, self.to_gates).sigmoid_()
-        tanh_(candidate.addmm_(reset.mul_(hidden), self.to_candidate))
+        tanh(candidate.addmm_(reset.mul_(hidden), self.to_candidate), out=candidate)
         hidden.sub_(candidate).mul_(update).add_(candidate)
 
 
@@ -148,8 +151,8 @@ class LstmStep(LayerStep):
         )
         self.totals.addmm_(hidden, self.on_state)
         self.gates.sigmoid_()
-        memory.mul_(forget_gate).addcmul_(input_gate, tanh_(candidate))
-        tanh_(hidden.copy_(memory)).mul_(output_gate)
+        memory.mul_(forget_gate).addcmul_(input_gate, tanh(candidate, out=candidate))
+        tanh(memory, out=hidden).mul_(output_gate)
 
 
 def step_of(layer: nn.Module) -> LayerStep | None:
@@ -174,8 +177,9 @@ def apart(like: Tensor, rows: int, width: int) -> Tensor:
     return like.new_zeros(rows, width + 16 + -width % 16)[:, :width]
 
 
-def tanh_(values: Tensor) -> Tensor:
-    """In place, as 2 σ(2x) - 1: torch's own takes three times as long on a CPU."""
+def tanh(values: Tensor, out: Tensor) -> Tensor:
+    """The hyperbolic tangent; `out` may be `values` themselves."""
     if values.is_cuda:
-        return values.tanh_()
-    return values.mul_(2).sigmoid_().mul_(2).sub_(1)
+        return torch.tanh(values, out=out)
+    # torch's own takes three times as long as this equation on a CPU
+    return torch.mul(values, 2, out=out).sigmoid_().mul_(2).sub_(1)

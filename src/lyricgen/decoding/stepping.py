@@ -36,7 +36,7 @@ class Stepper(ABC):
 
     @abstractmethod
     def select(self, rows: Tensor) -> None:
-        """Go on with these of the texts, in this order, at the next step."""
+        """Go on with these of the texts, in this order."""
 
 
 class ModelStepper(Stepper):
@@ -53,6 +53,7 @@ class ModelStepper(Stepper):
 
     def select(self, rows: Tensor) -> None:
         """Go on with these of the texts."""
+        self.logits = self.logits.index_select(0, rows)
         self._state = tuple(part.index_select(1, rows) for part in self._state)
 
 
@@ -105,6 +106,7 @@ class RecurrentStepper(Stepper):
 
     def select(self, rows: Tensor) -> None:
         """Go on with these of the texts."""
+        self.logits = self.logits.index_select(0, rows)
         self._hold([[part.index_select(0, rows) for part in one.state] for one in self._layers])
 
     def _hold(self, states: Sequence[Sequence[Tensor]]) -> None:
@@ -145,7 +147,8 @@ def _input_share(
     Where so many characters will be read that it pays, the shares of all V are computed at once.
     """
     weight, bias, vocabulary = layer.on_input, layer.bias, model.vocabulary_size
-    at_once = vocabulary <= characters and vocabulary * len(bias) <= LARGEST_TABLE
+    # in one product a row costs a fourth, or less, of what it costs in many
+    at_once = vocabulary <= 4 * characters and vocabulary * len(bias) <= LARGEST_TABLE
     if model.embedding is None:  # a one-hot vector times a matrix is a row of the matrix
         if not at_once:
             return lambda ids, totals: torch.add(weight.index_select(0, ids), bias, out=totals)

@@ -1,0 +1,155 @@
+"""Recurrences stepped in place equal the network's own forward, whatever else is in the batch."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from lyricgen.decoding import stepping
+from lyricgen.decoding.stepping import ModelStepper, RecurrentStepper, Stepper, stepper
+from lyricgen.model.language_model import LanguageModel
+from tests.test_language_model import architecture
+
+V = 27
+CELLS: dict[str, dict[str, Any]] = {
+    "rnn": {"kind": "rnn", "nonlinearity": "tanh"},
+    "relu": {"kind": "rnn", "nonlinearity": "relu"},
+    "gru": {"kind": "gru"},
+    "lstm": {"kind": "lstm", "forget_bias": 1.0},
+    "rnn_scratch": {"kind": "rnn_scratch"},
+    "gru_before": {"kind": "gru_scratch", "reset": "before"},
+    "gru_after": {"kind": "gru_scratch", "reset": "after"},
+    "lstm_scratch": {"kind": "lstm_scratch", "forget_bias": None},
+}
+EACH_CELL = pytest.mark.parametrize("cell", CELLS)
+EACH_INPUT = pytest.mark.parametrize("kind", ["embedding", "one_hot"])
+PREFIXES = [torch.tensor([V, row % V, 7 * row % V][: 1 + row % 3]) for row in range(37)]
+
+
+def network(cell: str = "lstm", dtype: torch.dtype = torch.float32, **given: Any) -> LanguageModel:
+    torch.manual_seed(0)
+    options = {"hidden_size": 24, "vocabulary_size": V, **given}
+    model = LanguageModel(architecture(CELLS[cell], **options)).to(dtype).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(2)
+            if parameter.dim() == 1:  # scratch cells' biases may begin at zero
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    return model
+
+
+def characters(steps: int, rows: int) -> Tensor:
+    return torch.randint(V, (steps, rows), generator=torch.Generator().manual_seed(1))
+
+
+@torch.inference_mode()
+def stepped(model: Stepper, symbols: Tensor) -> Tensor:
+    """Logits (1 + T, B, V) before and after reading (T, B)."""
+    logits = [model.logits.clone()]
+    for each in symbols:
+        model.step(each)
+        logits.append(model.logits.clone())
+    return torch.stack(logits)
+
+
+@EACH_CELL
+@EACH_INPUT
+@pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("table", [False, True])
+def test_steps_equal_forward(
+    cell: str, kind: str, layers: int, residual: bool, table: bool
+) -> None:
+    model = network(cell, torch.float64, input=kind, layers=layers, residual=residual)
+    symbols = characters(12, len(PREFIXES))
+    with torch.inference_mode():
+        fast = stepper(model, PREFIXES, 1000 if table else 0)
+        assert isinstance(fast, RecurrentStepper)
+        found = stepped(fast, symbols)
+        for row, prefix in enumerate(PREFIXES):
+            wanted, _ = model(torch.cat([prefix, symbols[:, row]])[None])
+            torch.testing.assert_close(
+                found[:, row], wanted[0, len(prefix) - 1 :], rtol=1e-12, atol=1e-12
+            )
+
+
+@EACH_CELL
+def test_single_precision(cell: str) -> None:
+    model = network(cell, layers=2, tie_weights=True)
+    symbols = characters(12, len(PREFIXES))
+    with torch.inference_mode():
+        found = stepped(stepper(model, PREFIXES, 12), symbols)
+        wanted = stepped(ModelStepper(model, PREFIXES), symbols)
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=2e-5)
+
+
+@EACH_CELL
+@EACH_INPUT
+@pytest.mark.parametrize("hidden_size", [12, 33, 64, 100])
+def test_a_text_gives_the_same_bits_in_every_batch(cell: str, kind: str, hidden_size: int) -> None:
+    """Alone, among others, at any place, and whether the input's share comes from a table."""
+    model = network(cell, input=kind, hidden_size=hidden_size, layers=2)
+    symbols = characters(5, len(PREFIXES))
+    with torch.inference_mode():
+        together = stepped(stepper(model, PREFIXES, 1000), symbols)
+        for rows in (1, 2, 3, 4, 5, 8, 15, 16):
+            for first in (0, len(PREFIXES) - rows):
+                some = slice(first, first + rows)
+                few = stepped(stepper(model, PREFIXES[some], 0), symbols[:, some])
+                assert torch.equal(few, together[:, some])
+
+
+@EACH_CELL
+def test_some_go_on(cell: str) -> None:
+    model = network(cell, layers=2)
+    symbols = characters(9, len(PREFIXES))
+    kept = torch.tensor([30, 2, 2, 17, 5])
+    with torch.inference_mode():
+        wanted = stepped(stepper(model, PREFIXES, 9), symbols)
+        some = stepper(model, PREFIXES, 9)
+        stepped(some, symbols[:4])
+        some.select(kept)
+        assert torch.equal(stepped(some, symbols[4:, kept])[1:], wanted[5:, kept])
+        some = ModelStepper(model, PREFIXES)
+        stepped(some, symbols[:4])
+        some.select(kept)
+        found = stepped(some, symbols[4:, kept])[1:]
+        torch.testing.assert_close(found, wanted[5:, kept], rtol=1e-4, atol=2e-5)
+
+
+def test_a_table_that_is_too_large_is_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same logits come either way; only the products differ."""
+    model, symbols, shapes = network(), characters(3, len(PREFIXES)), []
+    addmm = torch.addmm
+
+    def noted(bias: Tensor, left: Tensor, right: Tensor, **options: Any) -> Tensor:
+        shapes.append(len(left))
+        return addmm(bias, left, right, **options)
+
+    monkeypatch.setattr(torch, "addmm", noted)
+    found = stepped(stepper(model, PREFIXES, 1000), symbols)
+    assert V + 1 in shapes  # a multiple of four
+    shapes.clear()
+    monkeypatch.setattr(stepping, "LARGEST_TABLE", V * 4 * 24 - 1)
+    assert torch.equal(stepped(stepper(model, PREFIXES, 1000), symbols), found)
+    assert set(shapes) == {40}
+
+
+def test_an_unknown_layer_is_called_itself() -> None:
+    model = network()
+
+    class Other(torch.nn.Module):
+        def __init__(self, inner: torch.nn.Module) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, *given: Any) -> Any:
+            return self.inner(*given)
+
+    symbols = characters(3, len(PREFIXES))
+    wanted = stepped(ModelStepper(model, PREFIXES), symbols)
+    model.recurrence.blocks[0] = Other(model.recurrence.blocks[0])
+    other = stepper(model, PREFIXES, 3)
+    assert isinstance(other, ModelStepper)
+    torch.testing.assert_close(stepped(other, symbols), wanted)
