@@ -3,6 +3,7 @@
 import itertools
 import random
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from lyricgen.decoding.continuing import continue_texts
-from lyricgen.decoding.drawing import draw_uniforms
+from lyricgen.decoding.continuing import Watch, continue_texts
+from lyricgen.decoding.drawing import draw, draw_uniforms
+from lyricgen.decoding.rules import Rule, Written
 from lyricgen.decoding.strategy import Strategy
+from lyricgen.errors import UserError
 from lyricgen.model.language_model import LanguageModel
 from lyricgen.model.models import NextModel
 from tests.test_language_model import architecture
@@ -55,15 +58,18 @@ def drawn_texts(
     temperature: float,
     uniforms: Tensor,
     stop: int | None = None,
+    rules: Sequence[Rule] = (),
+    watch: Watch | None = None,
 ) -> list[list[int]]:
     strategy = Strategy(temperature=temperature)
     return continue_texts(
         model,
         prefixes,
-        rules=strategy.rules(),
+        rules=[*rules, *strategy.rules()],
         uniforms=None if strategy.greedy else uniforms,
         length=uniforms.shape[1],
         stop=stop,
+        watch=watch,
     )
 
 
@@ -296,3 +302,110 @@ def test_double_precision_is_kept_in_the_draw() -> None:
     model = independent([0.5, 0.5, *[1e-300] * (V - 2)]).double()
     uniforms = torch.tensor([[0.5 - 1e-12, 0.5 + 1e-12]], dtype=torch.float64)
     assert drawn_texts(model, [torch.tensor([1])], 1.0, uniforms) == [[0, 1]]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("watched", [False, True])
+def test_finished_texts_stop_costing(temperature: float, watched: bool) -> None:
+    """Rules are told of fewer and fewer rows, and which these are."""
+    model, prefixes, stop = network(), PREFIXES * 8, 2
+    seen: list[Written] = []
+    streamed: list[list[int]] = [[] for _ in prefixes]
+
+    def noted(logits: Tensor, written: Written) -> Tensor:
+        assert len(logits) == len(written.text) == len(written.rows)
+        seen.append(written)
+        return logits
+
+    def watch(rows: Tensor, characters: Tensor) -> None:
+        for row, character in zip(rows.tolist(), characters.tolist(), strict=True):
+            streamed[row].append(character)
+
+    options: dict[str, Any] = {"temperature": temperature, "stop": stop, "rules": [noted]}
+    texts = continued(model, prefixes, **options, watch=watch if watched else None)
+    assert texts == continued(model, prefixes, temperature=temperature, stop=stop)
+    assert streamed == (texts if watched else [[] for _ in prefixes])
+    longest = max(len(text) for text in texts)
+    for step, written in enumerate(seen):
+        assert written.step == step
+        rows = written.rows.tolist()
+        running = {row for row, text in enumerate(texts) if len(text) >= step}
+        assert set(rows) >= running
+        assert rows == sorted(rows)
+        if watched:
+            assert set(rows) == running
+        else:  # the device is asked now and then
+            assert all(len(texts[row]) > step - 4 for row in rows)
+        for row, text in zip(rows, written.text.tolist(), strict=True):
+            known = [one for one in text if one >= 0]
+            begun = [*prefixes[row], *texts[row]]
+            assert known[: len(begun)] == begun[: len(known)]
+    assert len(seen) - longest in (range(1, 2) if watched else range(1, 5)) or longest == 20
+
+
+def test_texts_are_equal_bit_for_bit_in_every_batch() -> None:
+    """Hundreds of texts, of which some end early, and each of them alone."""
+    torch.manual_seed(0)
+    model = LanguageModel(architecture("lstm", hidden_size=64, vocabulary_size=97)).eval()
+    with torch.no_grad():
+        model.output.weight.mul_(10)
+    prefixes = [[97, row % 97, row * 5 % 97][: 1 + row % 3] for row in range(203)]
+    seeds = list(range(203))
+    together = continued(model, prefixes, length=60, stop=4)
+    assert 20 < sum(len(text) < 60 for text in together) < 180
+    for some in (slice(0, 2), slice(5, 8), slice(10, 14), slice(20, 90), *map(one, range(9))):
+        few = continued(model, prefixes[some], length=60, stop=4, seeds=seeds[some])
+        assert few == together[some]
+
+
+def one(row: int) -> slice:
+    return slice(row, row + 1)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("step", [0, 3, 4, 19])
+def test_constraints_that_leave_no_character(temperature: float, step: int) -> None:
+    def nothing(logits: Tensor, written: Written) -> Tensor:
+        impossible = (written.rows == 3) & (written.step == step)
+        return logits.masked_fill(impossible[:, None], -torch.inf)
+
+    with pytest.raises(UserError, match=f"position {step + 1} of a text") as raised:
+        continued(network(), PREFIXES, temperature=temperature, rules=[nothing])
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_constraints_do_not_bind_a_text_that_has_ended(temperature: float) -> None:
+    """A constraint need not say what comes after the stop."""
+
+    def stop_at_two(logits: Tensor, written: Written) -> Tensor:
+        if written.step < 2:
+            return logits.index_fill(1, torch.tensor(3), -torch.inf)
+        if written.step == 2:
+            return logits.masked_fill(torch.arange(V) != 3, -torch.inf)
+        return logits - torch.inf
+
+    texts = continued(network(), PREFIXES, temperature=temperature, stop=3, rules=[stop_at_two])
+    assert [len(text) for text in texts] == [2] * len(PREFIXES)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_model_that_has_diverged(temperature: float) -> None:
+    model = network()
+    with torch.no_grad():
+        model.output.bias.fill_(torch.nan)
+    with pytest.raises(UserError, match="diverged"):
+        continued(model, PREFIXES, temperature=temperature)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_largest_numbers_draw_what_is_allowed(dtype: torch.dtype) -> None:
+    """Rounding must not reach behind the last character that has a probability."""
+    logits = torch.randn(2000, 50, dtype=dtype, generator=torch.Generator().manual_seed(0))
+    logits[:, -7:] = -torch.inf
+    for number in (1 - 2**-24, 1 - 2**-53):
+        drawn, possible = draw(logits, torch.full((2000,), number, dtype=torch.float64))
+        assert (drawn == 42).all()
+        assert possible.all()
+    logits[:, :5] = -torch.inf
+    assert (draw(logits, torch.zeros(2000))[0] == 5).all()

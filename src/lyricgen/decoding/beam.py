@@ -9,9 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lyricgen.console import progress
 from lyricgen.decoding.continuing import no_character, until
 from lyricgen.decoding.rules import Rule, Written
 from lyricgen.decoding.stepping import evaluating, right_aligned, stepper
+from lyricgen.decoding.strategy import LENGTH_PENALTY
 from lyricgen.model.models import NextModel
 
 
@@ -39,19 +41,19 @@ def beam_search(
     length: int,
     rules: Sequence[Rule] = (),
     stop: int | None = None,
-    length_penalty: float = 0.6,
+    length_penalty: float = LENGTH_PENALTY,
 ) -> list[list[Hypothesis]]:
     """Search for the most probable continuations of each prefix.
 
-    The K best texts of a prefix are kept at each step. One that ends by the stop is complete and
-    keeps its place, so that the others have one place less (as in Bahdanau et al. 2015); at most
-    `length` characters later all are complete. They are then ordered by
+    At each step the K best texts of a prefix go on. One that ends by the stop is complete and keeps
+    its place, so that one less goes on (as in the decoder of Bahdanau et al. 2015). At last they
+    are ordered by
 
         score = ln p / ((5 + N) / 6)^length_penalty        (Wu et al. 2016, equation 14)
 
-    where N counts new characters and the stop. ln p is the model's own for what the rules let
-    stand: a rule that only forbids leaves the probabilities of the others as they are, one that
-    lowers logits, as a repetition penalty does, lowers ln p by as much.
+    where N counts new characters and the stop. ln p is the model's own, less what rules have
+    lowered: one that only forbids changes nothing for the other characters, so that the most
+    probable of the texts that are allowed is searched for.
 
     Args:
         model: the network; it is put into evaluation mode and back.
@@ -71,12 +73,26 @@ def beam_search(
         ValueError: an empty prefix.
         UserError: the rules leave no text for one of the prefixes.
     """
-    with evaluating(model):
-        return _Search(model, prefixes, beams, length, list(rules), stop).run(length_penalty)
+    with evaluating(model), progress("searching", length) as moved:
+        search = _Search(model, prefixes, beams, length, stop)
+        for step in range(length):
+            characters, parents = search.grow(rules)
+            if not search.running:
+                break
+            moved(step + 1)
+            if step + 1 < length:
+                search.model.select(parents)
+                search.model.step(characters)
+        return search.hypotheses(length_penalty)
 
 
 class _Search:
-    """What a search knows: B texts, their sums (A, K) and which of them still run."""
+    """The K best texts of each of A prefixes, some of them complete.
+
+    Attributes:
+        model: as far as it has read the texts, B = A·K rows.
+        step: characters chosen so far.
+    """
 
     def __init__(
         self,
@@ -84,81 +100,84 @@ class _Search:
         prefixes: list[Tensor],
         beams: int,
         length: int,
-        rules: list[Rule],
         stop: int | None,
     ) -> None:
-        device, number = model.device, len(prefixes)
         repeated = [prefix for prefix in prefixes for _ in range(beams)]
-        self.texts = stepper(model, repeated, length)
-        self.rules, self.stop, self.length = rules, stop, length
-        self.beams, self.number = beams, number
+        self.model = stepper(model, repeated, length)
+        self.step = 0
+        device = self.model.logits.device
         prefix = right_aligned(repeated).to(device)  # (B, P)
-        self.start = prefix.shape[1]
-        self.text = torch.cat([prefix, prefix.new_full((len(prefix), length), -1)], dim=1)
-        self.rows = torch.arange(number, device=device).repeat_interleave(beams)  # (B,)
-        # all beams of a prefix begin alike, so only the first counts
-        self.sums = torch.full((number, beams), -torch.inf, dtype=torch.float64, device=device)
-        self.sums[:, 0] = 0
-        self.nats = torch.zeros_like(self.sums)  # the model's own -ln p
-        self.lengths = torch.zeros(number, beams, dtype=torch.int64, device=device)
-        self.running = torch.ones(number, beams, dtype=torch.bool, device=device)
+        self._start = prefix.shape[1]
+        self._text = torch.cat([prefix, prefix.new_full((len(prefix), length), -1)], dim=1)
+        self._numbers = torch.arange(len(prefixes), device=device)  # (A,)
+        self._places = torch.arange(beams, device=device)  # (K,)
+        self._stop = -1 if stop is None else stop
+        # all texts of a prefix begin alike, so only the first may go on
+        self._scores = torch.full((len(prefixes), beams), -torch.inf, device=device).double()
+        self._scores[:, 0] = 0
+        self._own = torch.zeros_like(self._scores)  # ln p without rules
+        self._lengths = torch.zeros_like(self._scores)
+        self._open = torch.ones_like(self._scores, dtype=torch.bool)  # not complete
 
-    def run(self, length_penalty: float) -> list[list[Hypothesis]]:
-        for step in range(self.length):
-            characters, parents = self._best(step)
-            if not (self.sums > -torch.inf).any(dim=1).all():
-                raise no_character(step)
-            if not (self.running & (self.sums > -torch.inf)).any():
-                break
-            if step + 1 < self.length:
-                self.texts.select(parents)
-                self.texts.step(characters)
-        scores = self.sums / ((5 + self.lengths.double()) / 6) ** length_penalty  # (A, K)
-        return [self._ordered(number, scores[number].tolist()) for number in range(self.number)]
+    @property
+    def running(self) -> bool:
+        """Whether any text goes on."""
+        return bool((self._open & (self._scores > -torch.inf)).any())
 
-    def _best(self, step: int) -> tuple[Tensor, Tensor]:
-        """Go on to the K best; gives their last characters and what row each goes on from, (B,)."""
-        written = Written(self.text[:, : self.start + step], step, self.rows)
-        changed = self.texts.logits
-        for rule in self.rules:
+    def grow(self, rules: Sequence[Rule]) -> tuple[Tensor, Tensor]:
+        """Choose the K best from all that could come next.
+
+        Returns:
+            The last characters (B,), and which of the rows before they go on from, (B,).
+
+        Raises:
+            UserError: the rules leave nothing of a prefix.
+        """
+        scores, own = self._grown(rules)  # (A, K, V)
+        vocabulary = scores.shape[-1]
+        best = scores.flatten(1).topk(len(self._places), dim=1)  # (A, K)
+        # the complete texts stay where they are, the best of the others fill the other places
+        rank = (self._open.cumsum(dim=1) - 1).clamp(min=0)
+        taken = best.indices.gather(1, rank)
+        parents = torch.where(self._open, taken // vocabulary, self._places)
+        characters = torch.where(self._open, taken % vocabulary, -1)
+        self._scores = torch.where(self._open, best.values.gather(1, rank), self._scores)
+        gained = own.flatten(1).gather(1, taken)
+        self._own = self._own.gather(1, parents) + gained.where(self._open, 0)
+        self._lengths += self._open
+        rows = (parents + len(self._places) * self._numbers[:, None]).flatten()
+        self._text = self._text[rows]
+        self._text[:, self._start + self.step] = characters.flatten()
+        if not (self._scores > -torch.inf).any(dim=1).all():
+            raise no_character(self.step, self.model.logits)
+        self._open &= (characters != self._stop) | (self._scores == -torch.inf)
+        self.step += 1
+        return characters.flatten().clamp(min=0), rows
+
+    def _grown(self, rules: Sequence[Rule]) -> tuple[Tensor, Tensor]:
+        """What each text's sum becomes with each character, and ln p of that, (A, K, V)."""
+        place, rows = self._start + self.step, self._numbers.repeat_interleave(len(self._places))
+        written = Written(self._text[:, :place], self.step, rows)
+        logits = changed = self.model.logits
+        for rule in rules:
             changed = rule(changed, written)
-        shape = (self.number, self.beams, -1)
-        log_sum = self.texts.logits.double().logsumexp(dim=-1, keepdim=True)
-        grown = self.sums[..., None] + (changed - log_sum).view(shape)  # (A, K, V)
-        # a complete text has one way to go on: as it is, before all others
-        vocabulary = grown.shape[-1]
-        complete = ~self.running[..., None]
-        grown = grown.masked_fill(complete, -torch.inf)
-        order = grown.flatten(1).topk(self.beams, dim=1)  # (A, K)
-        # the complete ones keep their places, the best of the others take the rest
-        place = self.running.long().cumsum(dim=1) - 1  # (A, K)
-        taken = order.indices.gather(1, place.clamp(min=0))
-        own = torch.arange(self.beams, device=taken.device).expand_as(taken)
-        parents = (taken // vocabulary).where(self.running, own)  # (A, K)
-        characters = (taken % vocabulary).where(self.running, 0)
-        new_sums = order.values.gather(1, place.clamp(min=0)).where(self.running, self.sums)
-        rows = (parents + self.beams * torch.arange(self.number, device=own.device)[:, None]).view(
-            -1
-        )
-        increment = (log_sum - self.texts.logits)[rows].gather(1, characters.view(-1, 1))
-        self.nats = self.nats.gather(1, parents) + increment.view_as(self.nats).where(
-            self.running, 0
-        )
-        self.text = self.text[rows]
-        self.text[:, self.start + step] = characters.view(-1).where(self.running.view(-1), -1)
-        self.lengths += self.running
-        self.sums = new_sums
-        if self.stop is not None:
-            self.running &= (characters != self.stop) | (new_sums == -torch.inf)
-        return characters.view(-1), rows
+        total = logits.double().logsumexp(dim=-1, keepdim=True)
+        shape = (*self._scores.shape, -1)
+        grown = self._scores[..., None] + (changed - total).view(shape)
+        return grown.masked_fill(~self._open[..., None], -torch.inf), (logits - total).view(shape)
 
-    def _ordered(self, number: int, scores: list[float]) -> list[Hypothesis]:
-        found = []
-        for beam in sorted(range(self.beams), key=lambda one: -scores[one]):
-            if scores[beam] == -torch.inf:
-                break
-            row = self.text[number * self.beams + beam, self.start :]
-            ids = row[: int(self.lengths[number, beam])].tolist()
-            ids = ids if self.stop is None else until(ids, self.stop)
-            found.append(Hypothesis(ids, scores[beam], -float(self.nats[number, beam])))
-        return found
+    def hypotheses(self, length_penalty: float) -> list[list[Hypothesis]]:
+        """The texts of each prefix, the best first."""
+        scores = self._scores / ((5 + self._lengths) / 6) ** length_penalty  # (A, K)
+        best = scores.argsort(dim=1, descending=True, stable=True)
+        rows = best + len(self._places) * self._numbers[:, None]
+        texts = self._text[rows, self._start : self._start + self.step].tolist()  # (A, K, N)
+        figures = [part.gather(1, best).tolist() for part in (scores, self._own, self._lengths)]
+        return [
+            [
+                Hypothesis(until(text[: int(length)], self._stop), score, own)
+                for text, score, own, length in zip(*each, strict=True)
+                if score > -torch.inf
+            ]
+            for each in zip(texts, *figures, strict=True)
+        ]

@@ -132,7 +132,8 @@ class _Batch:
         missing = ~(torch.stack(self._possible, dim=1) | F.pad(ended, (1, 0))[:, :-1])
         wrong, over = torch.stack([missing.any(), ended[:, -1].any()]).tolist()
         if wrong:
-            raise self._error(missing)
+            first = int(missing.any(dim=0).long().argmax())
+            raise no_character(self._settled + first, self.model.logits)
         if over:
             self._keep((~ended[:, -1]).nonzero()[:, 0])
         self._settled, self._possible = self.step, []
@@ -149,18 +150,14 @@ class _Batch:
             self._uniforms = self._uniforms[running]
         self.model.select(running)
 
-    def _error(self, missing: Tensor) -> UserError:
-        if self.model.logits.isnan().any():
-            return UserError(
-                "the model's outputs are no numbers, its training has diverged: take the "
-                "checkpoint of an earlier step"
-            )
-        first = int(missing.any(dim=0).long().argmax())
-        return no_character(self._settled + first)
 
-
-def no_character(step: int) -> UserError:
-    """What is said where the rules leave none, after so many characters."""
+def no_character(step: int, logits: Tensor) -> UserError:
+    """What is said where nothing can follow so many characters, in one of the rows (B, V)."""
+    if logits.isnan().any():
+        return UserError(
+            "the model's outputs are no numbers, its training has diverged: take the checkpoint of "
+            "an earlier step"
+        )
     return UserError(
         f"the constraints leave no character at position {step + 1} of a text: loosen one of them"
     )

@@ -6,6 +6,7 @@ B texts, T time steps, V vocabulary.
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
@@ -13,6 +14,7 @@ from lyricgen.decoding.stepping import evaluating
 from lyricgen.model.models import NextModel
 
 LARGEST = 2**22  # logits at a time
+NONE = -1  # no character to be scored
 
 
 @torch.inference_mode()
@@ -38,24 +40,29 @@ def log_probabilities(
     if not any(rows):
         return totals
     new = [torch.tensor(row, dtype=torch.int64) for row in rows]
-    texts = [torch.cat([a.long(), b]) for a, b in zip(prefixes, new, strict=True)]
-    known = [
-        torch.cat([a.new_full((len(a),), -1).long(), b]) for a, b in zip(prefixes, new, strict=True)
-    ]
+    each = list(zip(prefixes, new, strict=True))
+    texts = [torch.cat([prefix.long(), row]) for prefix, row in each]
+    scored = [F.pad(row, (len(prefix), 0), value=NONE) for prefix, row in each]
     inputs = pad_sequence(texts, batch_first=True)[:, :-1]  # (B, T)
-    targets = pad_sequence(known, batch_first=True, padding_value=-1)[:, 1:]  # (B, T), -1 for none
-    number = max(1, LARGEST // model.vocabulary_size)
-    at_once = max(1, min(len(rows), number))
-    steps = max(1, number // at_once)
+    targets = pad_sequence(scored, batch_first=True, padding_value=NONE)[:, 1:]  # (B, T)
+    places = max(1, LARGEST // model.vocabulary_size)
     with evaluating(model):
-        for first in range(0, len(rows), at_once):
-            state = None
-            some = slice(first, first + at_once)
-            for start in range(0, inputs.shape[1], steps):
-                window = slice(start, start + steps)
-                logits, state = model(inputs[some, window].to(model.device), state)
-                wanted = targets[some, window].to(model.device)
-                log_p = logits.double().log_softmax(dim=-1)
-                each = log_p.gather(-1, wanted.clamp(min=0)[..., None])[..., 0]
-                totals[some] += each.where(wanted >= 0, 0).sum(dim=1).cpu()
+        for first in range(0, len(rows), places):
+            some = slice(first, first + places)
+            totals[some] = _sums(model, inputs[some], targets[some], places)
+    return totals
+
+
+def _sums(model: NextModel, inputs: Tensor, targets: Tensor, places: int) -> Tensor:
+    """The sum of ln p of each row's targets, (B, T), NONE left out; so many places at a time."""
+    state, totals = None, torch.zeros(len(inputs), dtype=torch.float64)
+    steps = max(1, places // len(inputs))
+    for start in range(0, inputs.shape[1], steps):
+        window = slice(start, start + steps)
+        logits, state = model(inputs[:, window].to(model.device), state)
+        wanted = targets[:, window].to(model.device)
+        nats = F.cross_entropy(
+            logits.flatten(0, 1).double(), wanted.flatten(), ignore_index=NONE, reduction="none"
+        )
+        totals -= nats.view_as(wanted).sum(dim=1).cpu()
     return totals

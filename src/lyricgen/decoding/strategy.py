@@ -31,7 +31,7 @@ class Strategy(Options):
     min_p: float | None = Field(None, gt=0, le=1)
     repetition_penalty: float | None = Field(None, gt=0, le=1e6)
     no_repeat_ngram: int | None = Field(None, ge=1)
-    beams: int | None = Field(None, ge=1, le=10_000)
+    beams: int | None = Field(None, ge=1, le=1000)
     length_penalty: float | None = Field(None, ge=0, le=100)
 
     @property

@@ -1,0 +1,214 @@
+"""Beam search, against every text that there is on a tiny vocabulary."""
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from lyricgen.decoding import rules
+from lyricgen.decoding.beam import Hypothesis, beam_search
+from lyricgen.decoding.continuing import continue_texts
+from lyricgen.decoding.rules import Rule, Written
+from lyricgen.decoding.scoring import log_probabilities
+from lyricgen.errors import UserError
+from lyricgen.model.language_model import LanguageModel
+from tests.test_decoding import continued
+from tests.test_language_model import architecture
+
+V, LENGTH, STOP = 4, 4, 3
+PREFIXES = [[V], [V, 0, 1], [V, 2], [V, 2, 2, 0]]
+Allowed = Callable[[list[int], list[int]], bool]  # prefix, new characters
+
+
+def network(cell: str = "gru", vocabulary_size: int = V) -> LanguageModel:
+    torch.manual_seed(0)
+    size = {"hidden_size": 8, "layers": 2, "vocabulary_size": vocabulary_size}
+    model = LanguageModel(architecture(cell, **size)).double().eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.7)
+    return model
+
+
+def every_text(stop: int | None) -> list[list[int]]:
+    """Up to LENGTH characters, the stop among them where it ends the text."""
+    texts = []
+    for length in range(1, LENGTH + 1):
+        for text in itertools.product(range(V), repeat=length):
+            ends = stop is not None and text[-1] == stop
+            if (ends or length == LENGTH) and (stop is None or stop not in text[:-1]):
+                texts.append(list(text))
+    return texts
+
+
+def enumerated(
+    model: LanguageModel, prefix: list[int], stop: int | None, penalty: float, allowed: Allowed
+) -> list[Hypothesis]:
+    texts = [text for text in every_text(stop) if allowed(prefix, text)]
+    found = []
+    for text in texts:
+        with torch.no_grad():
+            logits = model(torch.tensor([[*prefix, *text]]))[0][0, len(prefix) - 1 : -1]
+        each = logits.log_softmax(dim=-1)[range(len(text)), text]
+        own = math.fsum(each.tolist())
+        score = own / ((5 + len(text)) / 6) ** penalty
+        found.append(Hypothesis(text[:-1] if text[-1] == stop else text, score, own))
+    return sorted(found, key=lambda one: -one.score)
+
+
+def no_two_alike(prefix: list[int], text: list[int]) -> bool:
+    both = [*prefix, *text]
+    pairs = list(itertools.pairwise(both))
+    new = pairs[len(prefix) - 1 :]
+    return all(pair not in pairs[: len(prefix) - 1 + at] for at, pair in enumerate(new))
+
+
+def second_is_one(logits: Tensor, written: Written) -> Tensor:
+    """As a constraint has it: of each prefix, the second character is 1, for the third one 2."""
+    if written.step != 1:
+        return logits
+    wanted = torch.tensor([1, 1, 2, 1])[written.rows]
+    return logits.masked_fill(torch.arange(V) != wanted[:, None], -torch.inf)
+
+
+def has_second(prefix: list[int], text: list[int]) -> bool:
+    return len(text) < 2 or text[1] == (2 if prefix == PREFIXES[2] else 1)
+
+
+RULED: dict[str, tuple[list[Rule], Allowed]] = {
+    "none": ([], lambda prefix, text: True),
+    "no pair twice": ([rules.no_repeat_ngram(2)], no_two_alike),
+    "second": ([second_is_one], has_second),
+}
+
+
+@pytest.mark.parametrize("stop", [None, STOP])
+@pytest.mark.parametrize("penalty", [0.0, 0.6, 2.0])
+@pytest.mark.parametrize("ruled", RULED)
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_enough_beams_find_every_text(
+    stop: int | None, penalty: float, ruled: str, cell: str
+) -> None:
+    model, (chosen, allowed) = network(cell), RULED[ruled]
+    found = beam_search(
+        model,
+        [torch.tensor(prefix) for prefix in PREFIXES],
+        beams=V**LENGTH,
+        length=LENGTH,
+        rules=chosen,
+        stop=stop,
+        length_penalty=penalty,
+    )
+    for prefix, hypotheses in zip(PREFIXES, found, strict=True):
+        wanted = enumerated(model, prefix, stop, penalty, allowed)
+        assert [one.ids for one in hypotheses] == [one.ids for one in wanted]
+        for name in ("score", "log_probability"):
+            figures = [[getattr(one, name) for one in many] for many in (hypotheses, wanted)]
+            assert figures[0] == pytest.approx(figures[1], abs=1e-12)
+
+
+def search(model: LanguageModel, prefixes: list[list[int]], **given: Any) -> list[list[Hypothesis]]:
+    options = {"beams": 3, "length": 12, "stop": STOP, **given}
+    return beam_search(model, [torch.tensor(prefix) for prefix in prefixes], **options)
+
+
+@pytest.mark.parametrize("stop", [None, 0, 1, 2, 3])
+@pytest.mark.parametrize("chosen", [[], [rules.no_repeat_ngram(3), rules.repetition_penalty(1.3)]])
+def test_one_beam_is_greedy(stop: int | None, chosen: list[Rule]) -> None:
+    model = network(vocabulary_size=5)
+    prefixes = [[5], [5, 0, 1], [5, 2], [4, 4]]
+    ids = [torch.tensor(prefix) for prefix in prefixes]
+    greedy = continue_texts(model, ids, rules=chosen, uniforms=None, length=15, stop=stop)
+    found = search(model, prefixes, beams=1, length=15, rules=chosen, stop=stop)
+    assert [[one.ids for one in hypotheses] for hypotheses in found] == [[ids] for ids in greedy]
+
+
+def test_a_beam_follows_its_definition() -> None:
+    """A few beams, by a loop over lists."""
+    model = network()
+    for beams in (2, 3, 5):
+        for prefix, hypotheses in zip(PREFIXES, search(model, PREFIXES, beams=beams), strict=True):
+            running, complete = [(0.0, [])], []
+            for _ in range(12):
+                grown = []
+                for total, text in running:
+                    logits = model(torch.tensor([[*prefix, *text]]))[0][0, -1].log_softmax(dim=-1)
+                    grown += [(total + p, [*text, c]) for c, p in enumerate(logits.tolist())]
+                grown = sorted(grown, key=lambda one: -one[0])[: beams - len(complete)]
+                complete += [one for one in grown if one[1][-1] == STOP]
+                running = [one for one in grown if one[1][-1] != STOP]
+            every = [*complete, *running]
+            every.sort(key=lambda one: -one[0] / ((5 + len(one[1])) / 6) ** 0.6)
+            texts = [text[:-1] if text[-1] == STOP else text for _, text in every]
+            assert [one.ids for one in hypotheses] == texts
+            assert [one.log_probability for one in hypotheses] == pytest.approx(
+                [total for total, _ in every], abs=1e-12
+            )
+
+
+def test_a_prefix_finds_alone_what_it_finds_among_others() -> None:
+    model = network().float()
+    together = search(model, PREFIXES * 3)
+    assert together == together[: len(PREFIXES)] * 3
+    for prefix, hypotheses in zip(PREFIXES, together, strict=False):
+        assert search(model, [prefix]) == [hypotheses]
+
+
+def test_log_probabilities_are_the_models_own() -> None:
+    """A repetition penalty lowers the score alone; a longer text counts the stop."""
+    model = network()
+    found = search(model, PREFIXES, rules=[rules.repetition_penalty(2.0)], length_penalty=0.0)
+    for prefix, hypotheses in zip(PREFIXES, found, strict=True):
+        rows = [one.ids + [STOP] * (len(one.ids) < 12) for one in hypotheses]
+        own = log_probabilities(model, [torch.tensor(prefix)] * len(rows), rows)
+        assert [one.log_probability for one in hypotheses] == pytest.approx(own.tolist(), abs=1e-12)
+    lowered = [one.log_probability - one.score for many in found for one in many]
+    assert min(lowered) >= 0
+    assert max(lowered) > 0.1
+
+
+def test_more_beams_than_characters_can_go_on() -> None:
+    """Fewer than K texts in the first step, K in the next."""
+    [hypotheses] = search(network(), [[V]], beams=10, length=2, stop=None)
+    assert len(hypotheses) == 10
+    assert len({tuple(one.ids) for one in hypotheses}) == 10
+
+
+def test_constraints_that_leave_nothing() -> None:
+    def nothing(logits: Tensor, written: Written) -> Tensor:
+        return logits - torch.inf if written.step == 5 else logits
+
+    with pytest.raises(UserError, match="position 6 of a text") as raised:
+        search(network(), PREFIXES, rules=[nothing], stop=None)
+    assert "\n" not in str(raised.value)
+    # texts that end before are not in its way
+    model = network()
+    with torch.no_grad():
+        model.output.bias[STOP] = 9
+    found = search(model, PREFIXES, rules=[nothing])
+    assert all(len(one.ids) < 5 for many in found for one in many)
+
+
+def test_longer_texts_are_favoured_by_a_length_penalty() -> None:
+    model = network()
+    lengths = [
+        [len(many[0].ids) for many in search(model, PREFIXES, beams=20, length_penalty=penalty)]
+        for penalty in (0.0, 3.0)
+    ]
+    assert all(short <= long for short, long in zip(*lengths, strict=True))
+    assert sum(lengths[0]) < sum(lengths[1])
+
+
+def test_greedy_finds_less_than_a_beam() -> None:
+    """What the search is for."""
+    model = network()
+    greedy = continued(model, PREFIXES, temperature=0.0, length=12)
+    own = log_probabilities(model, [torch.tensor(prefix) for prefix in PREFIXES], greedy)
+    found = search(model, PREFIXES, beams=30, stop=None)
+    gains = [many[0].log_probability - float(one) for many, one in zip(found, own, strict=True)]
+    assert min(gains) > -1e-9
+    assert max(gains) > 0.1
