@@ -1,6 +1,7 @@
 """How fast is lyricgen? python scripts/benchmark.py [--cells lstm] [--rounds 5] [--threads 1].
 
-Training speed beside a plain loop, see training_speed.py; with --scale: texts of 1, 100 and
+Training speed beside a plain loop, see training_speed.py; with --generation: the speed of writing
+beside the notebooks' loop instead, see generation_speed.py; with --scale: texts of 1, 100 and
 1,000 MB instead, see scale.py.
 On a busy machine take --threads 1 or OMP_WAIT_POLICY=passive: threads that wait burn the cores.
 """
@@ -17,6 +18,7 @@ from tempfile import TemporaryDirectory
 
 import rich
 import torch
+from generation_speed import generation
 from rich.console import Console
 from scale import scale
 from training_speed import TARGETS, training
@@ -31,9 +33,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="turns of each arm (default: 5)")
     parser.add_argument("--epochs", type=int, default=5, help="epochs a turn (default: 5)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--scale", action="store_true", help="measure texts of several sizes")
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--generation", action="store_true", help="measure writing texts")
+    instead.add_argument("--scale", action="store_true", help="measure texts of several sizes")
     parser.add_argument("--sizes", type=int, nargs="+", default=[1, 100, 1000], help="their MB")
-    parser.add_argument("--steps", type=int, default=200, help="training steps of each round")
+    parser.add_argument(
+        "--steps", type=int, default=200, help="of each round: training steps, or characters a text"
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     logging.basicConfig(level=logging.INFO, handlers=[ConsoleHandler()])
@@ -44,6 +50,9 @@ def main() -> None:
         os.environ["LYRICGEN_OUTPUTS"] = name
         rich.reconfigure(file=nowhere, force_terminal=True)  # lyricgen's own console
         console.print(machine_facts(Path(name)), soft_wrap=True, markup=False)
+        if arguments.generation:
+            console.print(generation(arguments.rounds, arguments.steps))
+            return
         if arguments.scale:
             os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
             chosen = (arguments.sizes, arguments.rounds, arguments.steps)

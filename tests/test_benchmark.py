@@ -1,4 +1,4 @@
-"""The measurement of training speed runs, for torch's layers and for the cells written out."""
+"""The measurements run: of training, with torch's layers and our own, and of writing."""
 
 import os
 import subprocess
@@ -29,3 +29,40 @@ def test_the_benchmark_fills_its_tables(tmp_path: Path) -> None:
     for plain, lyricgen, ratio, *_ in speeds.values():
         quotient = float(lyricgen.replace(",", "")) / float(plain.replace(",", ""))
         assert quotient == pytest.approx(float(ratio), abs=0.01)
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_writing_fills_its_table(tmp_path: Path) -> None:
+    script = Path(__file__).parents[1] / "scripts" / "benchmark.py"
+    done = subprocess.run(
+        [
+            sys.executable,
+            script,
+            "--generation",
+            "--rounds",
+            "1",
+            "--steps",
+            "20",
+            "--threads",
+            "1",
+        ],
+        check=False,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    lines = [line.split() for line in done.stdout.splitlines()]
+    [loop] = [line[2:] for line in lines if line[:2] == ["notebooks'", "loop"]]
+    rows = {line[1]: line[5:] if line[0] == "lyricgen," else [] for line in lines if len(line) > 4}
+    figures = {int(count): row for count, row in rows.items() if row}
+    assert list(figures) == [1, 16, 256]
+    speed, ratio = loop
+    assert float(ratio) == 1
+    for count, target in ((1, ["8"]), (16, []), (256, ["100"])):
+        own, ratio, *least = figures[count]
+        quotient = float(own.replace(",", "")) / float(speed.replace(",", ""))
+        assert float(ratio) == pytest.approx(quotient, rel=0.01, abs=0.1)
+        assert least == target

@@ -1,0 +1,108 @@
+"""How fast lyricgen writes, beside the notebooks' loop; a part of benchmark.py.
+
+The loop: a batch of one, one-hot vectors, one Python step a character, gradients recorded. lyricgen
+writes 1, 16 and 256 texts at a time. Equal in both: the weights (an LSTM of 256 units, 1,027
+symbols, one-hot input, float32), the prefix of one character, the length of a text, drawing at
+temperature 0.8. They take turns in one process; a warm-up comes first. lyricgen's seconds hold all
+that a call does, its random numbers included.
+
+Figures are medians over the rounds. Columns: characters a second; ratio: of that to the loop's in
+the same round; at least: its target.
+"""
+
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from statistics import median
+
+import torch
+import torch.nn.functional as F
+from rich.table import Table
+from training_speed import SYMBOLS, make_table
+
+from lyricgen.decoding.continuing import continue_texts
+from lyricgen.decoding.drawing import draw_uniforms
+from lyricgen.decoding.strategy import Strategy
+from lyricgen.model.character_network import RecurrentArchitecture
+from lyricgen.model.language_model import LanguageModel
+from lyricgen.options import validate
+
+LOOP = "notebooks' loop"
+TARGETS = {1: 8, 16: None, 256: 100}  # lyricgen's speed over the loop's, by texts at a time
+TEMPERATURE = 0.8
+
+
+def generation(rounds: int, length: int) -> Table:
+    torch.manual_seed(1)
+    model = LanguageModel(architecture()).eval()
+    arms: dict[str, Callable[[], int]] = {LOOP: partial(notebook_loop, model, length)}
+    names = {f"lyricgen, {count} at a time": count for count in TARGETS}
+    for name, count in names.items():
+        arms[name] = partial(write, model, count, length)
+    speeds: dict[str, list[float]] = {name: [] for name in arms}
+    for number in range(rounds + 1):
+        for name, arm in arms.items():
+            start = time.perf_counter()
+            characters = arm()
+            speed = characters / (time.perf_counter() - start)
+            if number:
+                speeds[name].append(speed)
+        stage = f"round {number} of {rounds}" if number else "warm-up"
+        print(stage, file=sys.stderr, flush=True)
+
+    rows = []
+    for name, each in speeds.items():
+        ratios = [one / loop for one, loop in zip(each, speeds[LOOP], strict=True)]
+        target = TARGETS[names[name]] if name in names else None
+        rows.append([name, f"{median(each):,.0f}", f"{median(ratios):.1f}", str(target or "")])
+    title = f"writing texts of {length} characters, median of {rounds} rounds"
+    return make_table(title, ["characters a second", "ratio", "at least"], rows)
+
+
+def architecture() -> RecurrentArchitecture:
+    plain = {
+        "kind": "recurrent",
+        "vocabulary_size": SYMBOLS,
+        "start_symbol": False,
+        "objective": "next",
+        "layers": 1,
+        "hidden_size": 256,
+        "cell": {"kind": "lstm", "forget_bias": None},
+        "depth": {"dropout": 0.0, "residual": False},
+        "model": {
+            "kind": "recurrent",
+            "input": "one_hot",
+            "embedding_size": None,
+            "tie_weights": False,
+            "dropout": 0.0,
+            "init": "torch",
+            "output_bias": "init",
+        },
+    }
+    built: RecurrentArchitecture = validate(RecurrentArchitecture, plain)
+    return built
+
+
+def notebook_loop(model: LanguageModel, length: int) -> int:
+    """Write one text as the notebooks do; gives the number of its characters."""
+    [layer], dense = model.recurrence.blocks, model.output
+    state, text = None, [0]
+    while len(text) <= length:
+        vector = F.one_hot(torch.tensor([[text[-1]]]), SYMBOLS).float()  # (1, 1, V)
+        hidden, state = layer(vector, state)
+        probabilities = torch.softmax(dense(hidden[0, 0]) / TEMPERATURE, dim=0)  # (V,)
+        text.append(int(torch.multinomial(probabilities, 1)))
+    return length
+
+
+def write(model: LanguageModel, count: int, length: int) -> int:
+    """Write so many texts with lyricgen; gives the number of their characters."""
+    texts = continue_texts(
+        model,
+        [torch.tensor([0])] * count,
+        rules=Strategy(temperature=TEMPERATURE).rules(),
+        uniforms=draw_uniforms("torch", list(range(count)), length),
+        length=length,
+    )
+    return sum(map(len, texts))
