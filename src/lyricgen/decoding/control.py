@@ -1,0 +1,83 @@
+"""What a text must be like, as a user names it."""
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from lyricgen.data.parts import Layout
+from lyricgen.errors import UserError
+from lyricgen.options import Options
+
+OF_TEXTS = ("lines", "line_length", "acrostic", "rhyme")  # these are for running text alone
+OF_NAMES = ("starts_with", "max_length", "novel")  # and these for single lines
+
+
+class Control(Options):
+    """Constraints on texts; each forbids characters where they are chosen.
+
+    Attributes:
+        lines: how many lines a text has.
+        line_length: characters of every line.
+        acrostic: what the lines begin with, one character each.
+        rhyme: whether the last characters of the lines rhyme, and differ.
+        ban: characters that are not written, as between the brackets of a regular expression.
+        only: the characters that are written, likewise.
+        starts_with: what a name begins with.
+        max_length: characters of a name at most.
+        novel: whether a name must differ from all training names and from the others.
+    """
+
+    lines: int | None = Field(None, ge=1, le=10_000)
+    line_length: int | None = Field(None, ge=1, le=10_000)
+    acrostic: str | None = None
+    rhyme: bool = False
+    ban: str | None = None
+    only: str | None = None
+    starts_with: str | None = None
+    max_length: int | None = Field(None, ge=1, le=100_000)
+    novel: bool = False
+
+    @property
+    def number_of_lines(self) -> int | None:
+        """How many lines are wanted, said or by the acrostic; None for any number."""
+        return self.lines if self.acrostic is None else len(self.acrostic)
+
+    def check_layout(self, layout: Layout) -> None:
+        """See that a model can do all of this.
+
+        Raises:
+            UserError: something is for models of the other layout.
+        """
+        wrong = OF_TEXTS if layout == "lines" else OF_NAMES
+        writes, others = ("single lines", "running text")[:: 1 if layout == "lines" else -1]
+        for name in wrong:
+            if getattr(self, name):
+                raise UserError(
+                    f"{typed(name)} is for models of {others}, and this one writes {writes}"
+                )
+
+    @model_validator(mode="after")
+    def _check_agreement(self) -> Self:
+        for name in ("acrostic", "ban", "only", "starts_with"):
+            if getattr(self, name) == "":
+                raise ValueError(f"{typed(name)} is empty: give it characters, or leave it out")
+        if self.acrostic is not None and self.lines not in (None, len(self.acrostic)):
+            raise ValueError(
+                f"--acrostic {self.acrostic!r} makes {len(self.acrostic)} lines, --lines says "
+                f"{self.lines}: leave --lines out"
+            )
+        if self.rhyme and self.line_length is None:
+            raise ValueError("--rhyme needs --line-length: only then it is known where lines end")
+        if self.rhyme and self.number_of_lines == 1:
+            raise ValueError("--rhyme needs two lines or more")
+        if self.rhyme and self.acrostic is not None and self.line_length == 1:
+            raise ValueError(
+                "--rhyme and --acrostic want the same character at --line-length 1: "
+                "give a larger one"
+            )
+        return self
+
+
+def typed(name: str) -> str:
+    """An option as it stands on a command line."""
+    return "--" + name.replace("_", "-")
