@@ -1,15 +1,53 @@
 """Constraints: rules that forbid all but some characters at a place of a text.
 
 B sequences, R texts that were asked for, N characters so far, T new characters, V vocabulary,
-M masks, E line ends.
+M sets of characters, E line ends.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch import Tensor
 
 from lyricgen.decoding.rules import Rule, Written
+
+
+@dataclass(frozen=True)
+class Constraints:
+    """What holds at each place of R texts, and where they end.
+
+    Attributes:
+        rules: they forbid all else; in this order.
+        lengths: R, new characters of each text at most, a stop included.
+        stop: a character that ends a text; None for none.
+        stops: R, at which of its stops in the new characters each text ends, from 1.
+    """
+
+    rules: list[Rule]
+    lengths: list[int]
+    stop: int | None
+    stops: list[int]
+
+    @property
+    def only_stop(self) -> int | None:
+        """What ends every text where it first comes; None where that differs."""
+        return self.stop if all(number == 1 for number in self.stops) else None
+
+    def ended(self, text: int, ids: list[int]) -> list[int]:
+        """What of the characters drawn for text number `text` belongs to it, its stop included."""
+        ids = ids[: self.lengths[text]]
+        return ids[: self._last(text, ids) + 1]
+
+    def shown(self, text: int, ids: list[int]) -> list[int]:
+        """The same without the stop."""
+        ids = ids[: self.lengths[text]]
+        return ids[: self._last(text, ids)]
+
+    def _last(self, text: int, ids: list[int]) -> int:
+        stops = (place for place, one in enumerate(ids) if one == self.stop)
+        return next(islice(stops, self.stops[text] - 1, None), len(ids))
 
 
 def mask(allowed: Tensor) -> Tensor:
@@ -46,7 +84,7 @@ def rhyming(classes: Tensor, ends: Tensor) -> Rule:
         ends: (R, E) int64, the last characters of a text's lines, counted in new characters from
             0, rising; negative where the prefix has them. The first is left as it is.
     """
-    steps = frozenset(ends.unique().tolist())
+    steps = frozenset(ends.flatten().tolist())
 
     def rule(logits: Tensor, written: Written) -> Tensor:
         text, step = written.text, written.step

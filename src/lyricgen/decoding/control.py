@@ -27,20 +27,31 @@ class Control(Options):
         novel: whether a name must differ from all training names and from the others.
     """
 
-    lines: int | None = Field(None, ge=1, le=10_000)
-    line_length: int | None = Field(None, ge=1, le=10_000)
+    lines: int | None = Field(default=None, ge=1, le=10_000)
+    line_length: int | None = Field(default=None, ge=1, le=10_000)
     acrostic: str | None = None
     rhyme: bool = False
     ban: str | None = None
     only: str | None = None
     starts_with: str | None = None
-    max_length: int | None = Field(None, ge=1, le=100_000)
+    max_length: int | None = Field(default=None, ge=1, le=100_000)
     novel: bool = False
 
     @property
     def number_of_lines(self) -> int | None:
         """How many lines are wanted, said or by the acrostic; None for any number."""
         return self.lines if self.acrostic is None else len(self.acrostic)
+
+    @property
+    def counted(self) -> str:
+        """What says how many lines there are, as typed."""
+        return f"--lines {self.lines}" if self.acrostic is None else f"--acrostic {self.acrostic!r}"
+
+    @property
+    def sets(self) -> str:
+        """What says which characters may be written, as typed."""
+        given = {"--only": self.only, "--ban": self.ban}
+        return " with ".join(f"{name} {value!r}" for name, value in given.items() if value)
 
     def check_layout(self, layout: Layout) -> None:
         """See that a model can do all of this.

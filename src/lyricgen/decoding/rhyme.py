@@ -1,11 +1,14 @@
 """Which characters rhyme, by the finals of their pinyin.
 
-V vocabulary.
+R texts, V vocabulary, E lines that end.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 
 # The fourteen classes of 中华新韵 (十四韵, Chinese Poetry Society 2005): finals of one class differ
@@ -64,3 +67,69 @@ def rhyme_classes(characters: str) -> Tensor:
             for syllable, final in zip(syllables, finals, strict=True)
         ]
     )
+
+
+def plan_rhymes(
+    vocabulary: Vocabulary,
+    visible: Tensor,
+    prefixes: Sequence[str],
+    lengths: Tensor,
+    width: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What lines may end with, so that all of a text rhyme and no character ends two of them.
+
+    Args:
+        vocabulary: of the model.
+        visible: (V,) booleans, what may stand in a line.
+        prefixes: R, whole lines but for their last ones.
+        lengths: (R,) int64, new characters.
+        width: characters of a line.
+
+    Returns:
+        Where lines end, (R, E), counted in new characters from 0, so negative in the prefix; the
+        rhymes, (V,); and what a first line may end with, (V,) booleans: what enough others rhyme
+        with.
+
+    Raises:
+        UserError: not enough characters rhyme, or those of a prefix do not.
+    """
+    classes = rhyme_classes(vocabulary.characters)
+    begun = torch.tensor([len(prefix) for prefix in prefixes])
+    lines = int(((begun + lengths + 1) // (width + 1)).max())  # E, whole ones
+    if lines < 2:
+        raise UserError("--rhyme needs two whole lines: raise --length, or lower --line-length")
+    ends = torch.arange(lines) * (width + 1) + width - 1 - begun[:, None]  # (R, E)
+    free = visible.cpu()
+    sizes = torch.bincount(classes[free & (classes != NONE)], minlength=len(CLASSES))
+    enough = free & (classes != NONE) & (sizes[classes] >= lines)
+    for prefix in dict.fromkeys(prefixes):
+        given = prefix[width - 1 :: width + 1]
+        if given:
+            _check_given(prefix, vocabulary.encode(given).long(), classes, free, lines)
+        elif not enough.any():
+            most = int(sizes.max())
+            raise UserError(
+                f"--rhyme finds no {lines} different characters that rhyme: with these characters "
+                f"at most {most} lines do"
+            )
+    device = visible.device
+    return ends.to(device), classes.to(device), enough.to(device)
+
+
+def _check_given(prefix: str, given: Tensor, classes: Tensor, free: Tensor, lines: int) -> None:
+    """See that the lines which a prefix has ended rhyme, and that enough is left for the others."""
+    rhyme = int(classes[given[0]])
+    if rhyme == NONE:
+        raise UserError(f"--rhyme: the first line of the prefix {prefix!r} ends with no syllable")
+    if (classes[given] != rhyme).any() or len(set(given.tolist())) < len(given):
+        raise UserError(
+            f"--rhyme: the lines of the prefix {prefix!r} do not end with different characters "
+            "that rhyme"
+        )
+    left = free & (classes == rhyme)
+    left[given] = False
+    if int(left.sum()) < lines - len(given):
+        raise UserError(
+            f"--rhyme: only {int(left.sum())} more characters rhyme with those of the prefix "
+            f"{prefix!r}, for {lines - len(given)} lines"
+        )

@@ -1,7 +1,6 @@
 """A trained network together with the characters it speaks."""
 
 import unicodedata
-import zlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,14 +8,14 @@ import torch
 
 from lyricgen.data.parts import Layout
 from lyricgen.data.vocabulary import Vocabulary
-from lyricgen.decoding.continuing import continue_texts
-from lyricgen.decoding.drawing import Generator, draw_uniforms
 from lyricgen.decoding.strategy import Strategy
 from lyricgen.errors import UserError
 from lyricgen.filling import fill_gaps
+from lyricgen.generation import check_number, generate_texts
 from lyricgen.model.fill_model import FillModel
 from lyricgen.model.models import Model
 from lyricgen.options import validate
+from lyricgen.writing import text_seed
 
 GAPS = "_□◌"  # what may mark a gap
 SWEEPS = 20
@@ -49,68 +48,46 @@ class TrainedModel:
         self,
         prefix: str = "",
         *,
-        length: int = 50,
+        length: int | None = None,
         seed: int = 1,
-        **strategy: Any,
+        **options: Any,
     ) -> str:
-        """One text that begins with the prefix; see `generate_many`."""
-        return self.generate_many([prefix], length=length, seed=seed, **strategy)[0]
+        """One text that begins with the prefix; see `generation.continue_prefixes`.
+
+        >>> model.generate("分开", length=50, seed=1, temperature=0.8, top_p=0.9)
+        >>> model.generate(lines=4, line_length=7, acrostic="桥头有雨", rhyme=True)
+        """
+        return self.generate_many([prefix], count=1, length=length, seed=seed, **options)[0]
 
     def generate_many(
         self,
         prefixes: list[str],
         *,
-        count: int = 1,
-        length: int = 50,
+        count: int | None = None,
+        length: int | None = None,
         seed: int = 1,
-        generator: Generator = "torch",
-        **strategy: Any,
+        **options: Any,
     ) -> list[str]:
-        """Continue prefixes in one batch.
+        """Continue prefixes in one batch; see `generation.continue_prefixes`.
+
+        `generation.generate` says how probable each text is as well.
 
         Args:
             prefixes: what the texts begin with; "" for nothing.
-            count: texts for each prefix, side by side in the result.
-            length: new characters at most; a model of lines stops at the end of the line.
+            count: texts for each prefix; None for one, or for all that a beam search keeps.
+            length: new characters at most; None for 50, or for what the options need.
             seed: text number i of a prefix depends on (seed, prefix, i) only, not on the others.
-            generator: where the random numbers come from; with "numpy_reseeded" the i-th of all
-                texts has the seed plus i for its own, see `drawing.draw_uniforms`.
-            strategy: how characters are chosen: what `strategy.Strategy` has, as temperature=0.8.
+            options: how characters are chosen and what texts must be like: what
+                `strategy.Strategy` and `control.Control` have.
 
         Returns:
             len(prefixes) · count texts, the prefixes included, normalised as the corpus was.
 
         Raises:
-            UserError: a prefix has a character that the model does not know, or a number is out
-                of range.
+            UserError: a prefix has a character that the model does not know, a number is out of
+                range, or no text can be as it should.
         """
-        _check(count=count, length=length)
-        chosen: Strategy = validate(Strategy, strategy)
-        if not prefixes:
-            return []
-        if isinstance(self.network, FillModel):
-            raise UserError(
-                "this model fills gaps and continues no text: give it a text with gaps, as in "
-                "--fill '分__天'"
-            )
-        each = [self.normalised(prefix) for prefix in prefixes for _ in range(count)]
-        inputs = [self.encode_prefix(prefix) for prefix in each]
-        stop = int(self.vocabulary.encode("\n")) if self.layout == "lines" else None
-        seeds = list(range(seed, seed + len(each)))
-        if generator == "torch":
-            seeds = [_seed(seed, prefix, row % count) for row, prefix in enumerate(each)]
-        rows = continue_texts(
-            self.network,
-            inputs,
-            rules=chosen.rules(),
-            uniforms=None if chosen.greedy else draw_uniforms(generator, seeds, length),
-            length=length,
-            stop=stop,
-        )
-        return [
-            prefix + self.vocabulary.decode(torch.tensor(row, dtype=torch.int64))
-            for prefix, row in zip(each, rows, strict=True)
-        ]
+        return generate_texts(self, prefixes, count=count, length=length, seed=seed, **options)
 
     def fill_many(
         self,
@@ -139,7 +116,8 @@ class TrainedModel:
             UserError: the model fills no gaps, a text has none or a character that the model does
                 not know, or a number is out of range.
         """
-        _check(count=count, sweeps=sweeps)
+        check_number("count", count)
+        check_number("sweeps", sweeps)
         validate(Strategy, {"temperature": temperature})
         if not isinstance(self.network, FillModel):
             raise UserError(
@@ -153,7 +131,7 @@ class TrainedModel:
             self.network,
             list(ids),
             list(gaps),
-            seeds=[_seed(seed, text, row % count) for row, text in enumerate(each)],
+            seeds=[text_seed(seed, text, row % count) for row, text in enumerate(each)],
             temperature=temperature,
             sweeps=sweeps,
             forbidden=[i for i, one in enumerate(self.vocabulary.characters) if one == "\n"],
@@ -215,16 +193,3 @@ class TrainedModel:
             return self.vocabulary.encode(prefix).long()
         known = [mark for mark in "\n " if mark in self.vocabulary.characters]
         return self.vocabulary.encode(known[0] if known else self.vocabulary.characters[0]).long()
-
-
-def _check(**numbers: int) -> None:
-    for name, value in numbers.items():
-        if value < 1:
-            raise UserError(f"{name}={value}: it must be at least 1")
-        if value > 10**6:
-            raise UserError(f"{name}={value}: it must be at most 1000000")
-
-
-def _seed(seed: int, prefix: str, index: int) -> int:
-    # 32 bits, of which torch's generator uses no more
-    return zlib.crc32(f"{seed} {index} {prefix}".encode())

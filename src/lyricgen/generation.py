@@ -1,0 +1,157 @@
+"""Texts from a trained model, as a user asks for them."""
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lyricgen.decoding.control import Control
+from lyricgen.decoding.drawing import Generator
+from lyricgen.decoding.scoring import log_probabilities
+from lyricgen.decoding.strategy import Strategy
+from lyricgen.errors import UserError
+from lyricgen.novelty import draw_novel
+from lyricgen.options import validate
+from lyricgen.writing import Continuation, Watch, Writer, text_seed
+
+if TYPE_CHECKING:
+    from lyricgen.model.trained_model import TrainedModel
+
+
+@dataclass(frozen=True)
+class Generated:
+    """One text and how it came about.
+
+    Attributes:
+        prefix: what it begins with, as the model reads it.
+        text: all of it, the prefix included.
+        strategy: how its characters were chosen.
+        seed: of the random numbers, as asked for.
+        log_probability: nats, ln p of the new characters given the prefix under the model's own
+            distribution, whatever the strategy; with the line break that ended the text, if any.
+        perplexity: of the same characters.
+        score: what a beam search ordered it by; None without one.
+    """
+
+    prefix: str
+    text: str
+    strategy: str
+    seed: int
+    log_probability: float
+    perplexity: float
+    score: float | None = None
+
+
+def generate(
+    model: "TrainedModel", prefixes: list[str], *, seed: int = 1, **options: Any
+) -> list[Generated]:
+    """Continue prefixes, and say how probable the model itself finds each text.
+
+    Args:
+        model: it continues texts.
+        prefixes: what the texts begin with; "" for nothing.
+        seed: as `continue_prefixes` has it.
+        options: likewise.
+
+    Raises:
+        UserError: as `continue_prefixes` does.
+    """
+    written, writer = continue_prefixes(model, prefixes, seed=seed, **options)
+    inputs = [model.encode_prefix(one.prefix) for one in written]
+    nats = log_probabilities(writer.network, inputs, [one.scored for one in written]).tolist()
+    return [
+        Generated(
+            prefix=one.prefix,
+            text=one.prefix + writer.decode(one.shown),
+            strategy=writer.strategy.name,
+            seed=seed,
+            log_probability=log_probability,
+            perplexity=math.exp(-log_probability / max(1, len(one.scored))),
+            score=one.score,
+        )
+        for one, log_probability in zip(written, nats, strict=True)
+    ]
+
+
+def generate_texts(model: "TrainedModel", prefixes: list[str], **options: Any) -> list[str]:
+    """The texts of `generate` alone, in less time."""
+    written, writer = continue_prefixes(model, prefixes, **options)
+    return [one.prefix + writer.decode(one.shown) for one in written]
+
+
+def continue_prefixes(
+    model: "TrainedModel",
+    prefixes: list[str],
+    *,
+    count: int | None = None,
+    length: int | None = None,
+    seed: int = 1,
+    generator: Generator = "torch",
+    watch: Watch | None = None,
+    **options: Any,
+) -> tuple[list[Continuation], Writer]:
+    """Continue prefixes, all texts side by side in one batch.
+
+    Args:
+        model: it continues texts.
+        prefixes: what the texts begin with; "" for nothing.
+        count: texts for each prefix; None for one, or for all that a beam search keeps.
+        length: new characters at most; None for 50, or for what the options need. A model of lines
+            stops at the end of the line.
+        seed: text number i of a prefix depends on (seed, prefix, i) only, not on the others.
+        generator: where the random numbers come from; with "numpy_reseeded" the i-th of all
+            texts has the seed plus i for its own, see `drawing.draw_uniforms`.
+        watch: told the characters of a single text as they are chosen.
+        options: what `strategy.Strategy` and `control.Control` have, as temperature=0.8, lines=8.
+
+    Returns:
+        len(prefixes) · count continuations, side by side, and what has written them.
+
+    Raises:
+        UserError: a prefix has a character that the model does not know, a number is out of range,
+            or no text can be as it should.
+    """
+    writer = Writer(model, *_split(model, options), length, generator, watch)
+    beams = writer.strategy.beams
+    number = check_number("count", (beams or 1) if count is None else count)
+    if length is not None:
+        check_number("length", length)
+    each = [model.normalised(prefix) for prefix in prefixes]
+    _ = writer.network  # says so where there is none
+    if not each:
+        return [], writer
+    if writer.control.novel:
+        if generator != "torch":
+            raise UserError(f"--novel does not go with --generator {generator}")
+        return draw_novel(writer, each, number, seed), writer
+    if beams is not None:
+        if number > beams:
+            raise UserError(f"--count {number}: --beams {beams} finds {beams} texts at most")
+        return writer.search(each, number), writer
+    repeated = [prefix for prefix in each for _ in range(number)]
+    seeds = list(range(seed, seed + len(repeated)))
+    if generator == "torch":
+        seeds = [text_seed(seed, prefix, row % number) for row, prefix in enumerate(repeated)]
+    return writer.draw(repeated, seeds), writer
+
+
+def check_number(name: str, value: int) -> int:
+    """See that a number of things is one.
+
+    Raises:
+        UserError: it is not.
+    """
+    if value < 1:
+        raise UserError(f"{name}={value}: it must be at least 1")
+    if value > 10**6:
+        raise UserError(f"{name}={value}: it must be at most 1000000")
+    return value
+
+
+def _split(model: "TrainedModel", options: dict[str, Any]) -> tuple[Strategy, Control]:
+    """Options of either kind, the control's texts as the corpus would have them."""
+    control = {name: value for name, value in options.items() if name in Control.model_fields}
+    for name in ("acrostic", "starts_with"):
+        if isinstance(control.get(name), str):
+            control[name] = model.normalised(control[name])
+    others = {name: value for name, value in options.items() if name not in control}
+    return validate(Strategy, others), validate(Control, control)

@@ -1,0 +1,98 @@
+"""Names that a model has not learnt by heart."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from lyricgen.errors import UserError
+from lyricgen.options import validate
+from lyricgen.writing import Continuation, Writer, text_seed
+
+if TYPE_CHECKING:
+    from lyricgen.model.trained_model import TrainedModel
+
+TRIES = 20  # draws for each name
+
+
+def training_names(model: "TrainedModel") -> frozenset[str]:
+    """The lines that a model was trained on, read anew from its corpus; held-out ones are not.
+
+    Raises:
+        UserError: the corpus is not there any more, or is another one.
+    """
+    # with them comes Lightning, for which other texts need not wait
+    from lyricgen.build_data import build_corpus  # noqa: PLC0415
+    from lyricgen.config import DataOptions  # noqa: PLC0415
+    from lyricgen.data.parts import make_parts  # noqa: PLC0415
+
+    values: dict[str, Any] | None = model.options.get("data")
+    if not values:
+        raise UserError("--novel: the checkpoint does not say which names it has learnt")
+    try:
+        data: DataOptions = validate(DataOptions, values)
+        corpus = build_corpus(data)
+    except UserError as error:
+        raise UserError(f"--novel needs the names that the model has learnt: {error}") from error
+    if corpus.vocabulary != model.vocabulary:
+        raise UserError(
+            f"--novel needs the names that the model has learnt: data={data.kind} has other "
+            "characters now than in training"
+        )
+    parts = make_parts(
+        corpus,
+        layout="lines",
+        val_fraction=data.val_fraction,
+        test_fraction=data.test_fraction,
+        split_seed=data.split_seed,
+        max_held_out=data.max_held_out,
+    )
+    ids = parts["train"].ids
+    return frozenset(model.vocabulary.decode(ids[ids < len(model.vocabulary)]).split("\n"))
+
+
+def draw_novel(
+    writer: Writer, prefixes: Sequence[str], count: int, seed: int
+) -> list[Continuation]:
+    """Continue each prefix to names that are none of training and all different.
+
+    A name that is not so is thrown away; the next one of its prefix is drawn instead, with the
+    next seed, at most `TRIES` for each name that is wanted.
+
+    Returns:
+        count continuations of each prefix, side by side.
+
+    Raises:
+        UserError: too few were found, or nothing is drawn at all.
+    """
+    if not writer.strategy.random:
+        raise UserError(
+            f"--novel draws again what is not new, and {writer.strategy.name} never writes "
+            "anything else: give a --temperature above 0, without --beams"
+        )
+    seen = set(training_names(writer.model))
+    found: list[list[Continuation]] = [[] for _ in prefixes]
+    drawn, most = [0] * len(prefixes), count * TRIES
+    while True:
+        asked = []
+        for number, known in enumerate(found):
+            missing = count - len(known)
+            wanted = max(16, 2 * missing) if drawn[number] and missing else missing
+            upto = min(drawn[number] + wanted, most)
+            asked += [(number, index) for index in range(drawn[number], upto)]
+            drawn[number] = upto
+        if not asked:
+            break
+        seeds = [text_seed(seed, prefixes[number], index) for number, index in asked]
+        texts = writer.draw([prefixes[number] for number, _ in asked], seeds)
+        for (number, _), text in zip(asked, texts, strict=True):
+            name = text.prefix + writer.decode(text.shown)
+            if name not in seen and len(found[number]) < count:
+                seen.add(name)
+                found[number].append(text)
+    for prefix, known in zip(prefixes, found, strict=True):
+        if len(known) < count:
+            after = f" that begin with {prefix!r}" if prefix else ""
+            raise UserError(
+                f"--novel found {len(known)} of {count} new names{after} in {most} draws: ask for "
+                "fewer (--count), raise --temperature, or ask less of them"
+            )
+    return [text for known in found for text in known]

@@ -1,0 +1,204 @@
+"""Continuing prefixes with a trained model: its constraints, its strategy, its stop together.
+
+B texts, V vocabulary.
+"""
+
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from lyricgen.console import progress
+from lyricgen.decoding.beam import beam_search
+from lyricgen.decoding.constraints import Constraints, unless_empty
+from lyricgen.decoding.continuing import continue_texts
+from lyricgen.decoding.control import Control
+from lyricgen.decoding.drawing import Generator, draw_uniforms
+from lyricgen.decoding.planning import constrain
+from lyricgen.decoding.rules import Rule
+from lyricgen.decoding.strategy import LENGTH_PENALTY, Strategy
+from lyricgen.errors import UserError
+from lyricgen.model.fill_model import FillModel
+from lyricgen.model.models import NextModel
+
+if TYPE_CHECKING:
+    from lyricgen.model.trained_model import TrainedModel
+
+LARGEST = 2**24  # logits of one batch
+
+Watch = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """What was written after one prefix.
+
+    Attributes:
+        prefix: as the model reads it.
+        shown: ids of the new characters.
+        scored: the same with the stop that ended the text, if any.
+        score: what a beam search ordered it by.
+    """
+
+    prefix: str
+    shown: list[int]
+    scored: list[int]
+    score: float | None = None
+
+
+@dataclass(frozen=True)
+class Writer:
+    """How texts are wanted of a model.
+
+    Attributes:
+        model: it continues texts.
+        strategy: how characters are chosen.
+        control: what texts must be like.
+        length: new characters at most; None for 50, or for what the control needs.
+        generator: of the random numbers.
+        watch: told the characters of a single text as they are chosen.
+    """
+
+    model: "TrainedModel"
+    strategy: Strategy
+    control: Control
+    length: int | None
+    generator: Generator
+    watch: Watch | None = None
+
+    @property
+    def network(self) -> NextModel:
+        """The network that predicts the next character.
+
+        Raises:
+            UserError: it fills gaps instead.
+        """
+        if isinstance(self.model.network, FillModel):
+            raise UserError(
+                "this model fills gaps and continues no text: give it a text with gaps, as in "
+                "--fill '分__天'"
+            )
+        return self.model.network
+
+    def draw(self, prefixes: Sequence[str], seeds: Sequence[int]) -> list[Continuation]:
+        """Continue B prefixes, each by random numbers from a seed of its own."""
+        self.constraints(prefixes)  # so that what cannot be is said before anything is written
+        at_once = max(1, LARGEST // len(self.model.vocabulary))
+        starts = range(0, len(prefixes), at_once)
+        drawn: list[Continuation] = []
+        with progress("writing", 100 * len(starts)) as moved:
+            for number, start in enumerate(starts):
+                some = slice(start, start + at_once)
+
+                def done(share: float, before: int = number) -> None:
+                    moved(int(100 * (before + share)))
+
+                drawn += self._draw_batch(prefixes[some], seeds[some], done)
+        return drawn
+
+    def search(self, prefixes: Sequence[str], best: int) -> list[Continuation]:
+        """The best continuations of each of A prefixes that a beam search finds, side by side."""
+        lengths = self.constraints(prefixes).lengths
+        found: dict[int, list[Continuation]] = {}
+        for length in dict.fromkeys(lengths):  # a search ends all its texts at one length
+            rows = [row for row, one in enumerate(lengths) if one == length]
+            searched = self._search_group([prefixes[row] for row in rows], length)
+            found.update(zip(rows, searched, strict=True))
+        return [one for row in range(len(prefixes)) for one in found[row][:best]]
+
+    def decode(self, ids: list[int]) -> str:
+        """The characters of new ids."""
+        return self.model.vocabulary.decode(torch.tensor(ids, dtype=torch.int64))
+
+    def constraints(self, prefixes: Sequence[str]) -> Constraints:
+        """What holds for continuations of these; see `planning.constrain`."""
+        return constrain(
+            self.control,
+            self.model.vocabulary,
+            self.model.layout,
+            prefixes,
+            length=self.length,
+            lowercase=self.model.lowercase,
+            device=self.network.device,
+        )
+
+    def _rules(self, constraints: Constraints) -> list[Rule]:
+        """Constraints first, so that a strategy chooses among what they allow."""
+        chosen = self.strategy.rules()
+        if constraints.rules and self.strategy.no_repeat_ngram is not None:
+            return [unless_empty(constraints.rules, chosen)]
+        return [*constraints.rules, *chosen]
+
+    def _draw_batch(
+        self, prefixes: Sequence[str], seeds: Sequence[int], done: Callable[[float], None]
+    ) -> list[Continuation]:
+        constraints = self.constraints(prefixes)
+        length = max(constraints.lengths)
+        written: list[int] = []  # of the first text
+
+        def stepped(rows: Tensor, characters: Tensor) -> None:
+            del rows
+            written.append(int(characters[0]))
+            done(len(written) / length)
+            if self.watch is not None and len(constraints.shown(0, written)) == len(written):
+                self.watch(self.model.vocabulary.characters[written[-1]])
+
+        random = self.strategy.random
+        rows = continue_texts(
+            self.network,
+            [self.model.encode_prefix(prefix) for prefix in prefixes],
+            rules=self._rules(constraints),
+            uniforms=draw_uniforms(self.generator, list(seeds), length) if random else None,
+            length=length,
+            stop=constraints.only_stop,
+            watch=stepped,
+        )
+        return [
+            _continuation(prefix, constraints, row, ids, length)
+            for row, (prefix, ids) in enumerate(zip(prefixes, rows, strict=True))
+        ]
+
+    def _search_group(self, prefixes: Sequence[str], length: int) -> list[list[Continuation]]:
+        constraints = self.constraints(prefixes)
+        strategy = self.strategy
+        penalty = LENGTH_PENALTY if strategy.length_penalty is None else strategy.length_penalty
+        found = beam_search(
+            self.network,
+            [self.model.encode_prefix(prefix) for prefix in prefixes],
+            beams=strategy.beams or 1,
+            length=length,
+            rules=self._rules(constraints),
+            stop=constraints.only_stop,
+            length_penalty=penalty,
+        )
+
+        ordered = []
+        for row, (prefix, hypotheses) in enumerate(zip(prefixes, found, strict=True)):
+            written = []
+            for one in hypotheses:
+                text = _continuation(prefix, constraints, row, one.ids, length)
+                score = one.score
+                if constraints.only_stop is None:  # what follows the last line has cost nothing
+                    score *= ((5 + length) / (5 + len(text.scored))) ** penalty
+                written.append(replace(text, score=score))
+            ordered.append(sorted(written, key=lambda text: -(text.score or 0)))
+        return ordered
+
+
+def text_seed(seed: int, prefix: str, index: int) -> int:
+    """The seed of text number `index` of a prefix, whatever the others are."""
+    # 32 bits, of which torch's generator uses no more
+    return zlib.crc32(f"{seed} {index} {prefix}".encode())
+
+
+def _continuation(
+    prefix: str, constraints: Constraints, row: int, ids: list[int], length: int
+) -> Continuation:
+    if constraints.only_stop is None:
+        return Continuation(prefix, constraints.shown(row, ids), constraints.ended(row, ids))
+    # fewer than were asked for only where the stop ended them
+    stop = [constraints.only_stop] if len(ids) < length else []
+    return Continuation(prefix, ids, ids + stop)
