@@ -1,106 +1,107 @@
 """Print texts from a trained model: python -m lyricgen.generate [CHECKPOINT] [--prefix 分开]."""
 
 import argparse
-import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from lyricgen.command_line import Parser, run
 from lyricgen.errors import UserError
+from lyricgen.generate_options import CONTROL, STRATEGY, add_options
+
+if TYPE_CHECKING:
+    from lyricgen.model.trained_model import TrainedModel
+
+FILLING = ("temperature", "seed", "count", "sweeps", "gap", "compare")  # what goes with --fill
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command; what the user can mend is one line and exit status 2."""
-    run(_parser(), _generate, arguments)
+    parser = Parser("generate", "Print texts from a trained model.")
+    add_options(parser)
+    run(parser, _generate, arguments)
 
 
 def _generate(options: argparse.Namespace) -> None:
-    # torch takes seconds, which --help need not wait for
-    from lyricgen.model.checkpoint import load
-    from lyricgen.model.trained_model import SWEEPS
-    from lyricgen.runs import newest_checkpoint
-
-    path = options.checkpoint or newest_checkpoint()
-    model = load(path)
     _refuse_idle(options)
-    if options.fill:
-        texts = model.fill_many(
-            options.fill,
-            count=options.count,
-            temperature=options.temperature,
-            seed=options.seed,
-            sweeps=SWEEPS if options.sweeps is None else options.sweeps,
-            gap=options.gap,
-        )
+    # torch takes seconds, which --help need not wait for
+    from lyricgen.generation import generate
+    from lyricgen.model.checkpoint import load
+    from lyricgen.runs import newest_checkpoint
+    from lyricgen.text_output import print_columns, print_json, print_texts
+
+    named = [path for path in (options.checkpoint, *(options.compare or [])) if path is not None]
+    paths: list[Path] = named or [newest_checkpoint()]
+    models = [load(path) for path in paths]
+    if options.watch:
+        _watch(models[0], options)
+    elif options.format == "jsonl":
+        described = [generate(model, **_asked(options)) for model in models]
+        print_json(described, paths if options.compare else None)
+    elif options.compare:
+        print_columns(paths, [_texts(model, options) for model in models])
     else:
-        texts = model.generate_many(
-            options.prefix or [""],
-            count=options.count,
-            length=50 if options.length is None else options.length,
-            temperature=options.temperature,
-            seed=options.seed,
-            generator=options.generator or "torch",
-        )
-    between = "\n\n" if any("\n" in text for text in texts) else "\n"
-    print(between.join(texts))
-    sys.stdout.flush()
+        print_texts(_texts(models[0], options))
+
+
+def _texts(model: "TrainedModel", options: argparse.Namespace) -> list[str]:
+    from lyricgen.generation import generate, generate_texts
+    from lyricgen.text_output import with_score
+
+    if options.fill:
+        given = {name: getattr(options, name) for name in FILLING if name != "compare"}
+        known = {name: value for name, value in given.items() if value is not None}
+        return model.fill_many(options.fill, **known)
+    if options.beams:
+        return [with_score(one) for one in generate(model, **_asked(options))]
+    return generate_texts(model, **_asked(options))
+
+
+def _watch(model: "TrainedModel", options: argparse.Namespace) -> None:
+    from lyricgen.generation import generate_texts
+    from lyricgen.text_output import Stream
+
+    asked = _asked(options)
+    stream = Stream(model.normalised(asked["prefixes"][0]))
+    generate_texts(model, watch=stream, **asked)
+    stream.end()
+
+
+def _asked(options: argparse.Namespace) -> dict[str, Any]:
+    """What `generation.generate` is asked for: what was given, for the rest has defaults there."""
+    names = ("count", "length", "seed", "generator", *STRATEGY, *CONTROL)
+    given = {name: getattr(options, name) for name in names}
+    return {
+        "prefixes": options.prefix or [""],
+        **{name: value for name, value in given.items() if value is not None},
+    }
 
 
 def _refuse_idle(options: argparse.Namespace) -> None:
     """Refuse what would change nothing."""
-    idle = ("length", "generator") if options.fill else ("sweeps", "gap")
-    for name in idle:
-        if getattr(options, name) is not None:
-            there = "does not go with" if options.fill else "goes with"
-            raise UserError(f"--{name} {there} --fill")
+    given = [
+        name
+        for name, value in vars(options).items()
+        if value is not None and name not in ("checkpoint", "debug")
+    ]
+    for name in given:
+        if options.fill and name not in ("fill", *FILLING):
+            raise UserError(f"{_typed(name)} does not go with --fill")
+        if not options.fill and name in ("sweeps", "gap"):
+            raise UserError(f"{_typed(name)} goes with --fill")
+        if options.beams and name in ("seed", "generator"):
+            raise UserError(f"{_typed(name)} is for drawing, and --beams searches without drawing")
+        if options.watch and name in ("fill", "beams", "novel", "compare"):
+            raise UserError(f"--watch does not go with {_typed(name)}: only one of them")
+    if options.watch and options.format == "jsonl":
+        raise UserError("--watch shows a text itself: leave --format jsonl out")
+    if options.watch and (len(options.prefix or [""]) > 1 or (options.count or 1) > 1):
+        raise UserError("--watch shows one text as it is written: ask for one prefix, --count 1")
+    if options.compare and len(options.compare) + (options.checkpoint is not None) < 2:
+        raise UserError("--compare needs two checkpoints or more")
 
 
-def _parser() -> Parser:
-    parser = Parser("generate", "Print texts from a trained model.")
-    asked = parser.add_mutually_exclusive_group()
-    asked.add_argument(
-        "--prefix",
-        action="append",
-        metavar="TEXT",
-        help="what the texts begin with; may be given several times",
-    )
-    asked.add_argument(
-        "--fill",
-        action="append",
-        metavar="TEXT",
-        help="a text whose gaps are to be filled, as in 分__天, by a model trained with "
-        "objective=fill; may be given several times",
-    )
-    parser.add_argument("--length", type=int, help="new characters at most (default: 50)")
-    parser.add_argument(
-        "--temperature",
-        type=float,
-        default=0.8,
-        help="below 1 more probable, above 1 more varied, 0 always the most probable character "
-        "(default: %(default)s)",
-    )
-    parser.add_argument(
-        "--seed", type=int, default=1, help="of the random numbers (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--generator",
-        choices=("torch", "numpy_reseeded"),
-        help="of the random numbers; numpy_reseeded repeats texts of course code letter for letter "
-        "(default: torch)",
-    )
-    parser.add_argument(
-        "--count",
-        type=int,
-        default=1,
-        help="texts for each of these (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--sweeps",
-        type=int,
-        help="how often --fill draws each gap anew (default: 20)",
-    )
-    parser.add_argument(
-        "--gap", help="the character that marks a gap (default: _, where the texts do not have it)"
-    )
-    return parser
+def _typed(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,74 @@
+"""Generated texts on the terminal: plain, as JSON, and side by side."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import zip_longest
+from pathlib import Path
+
+from rich.table import Table
+from rich.text import Text
+
+from lyricgen.console import put
+from lyricgen.errors import printable, printable_text
+from lyricgen.generation import Generated
+
+
+def print_texts(texts: Sequence[str]) -> None:
+    """Print them at once, with an empty line between them where one has several lines."""
+    between = "\n\n" if any("\n" in text for text in texts) else "\n"
+    print(printable_text(between.join(texts)), flush=True)
+
+
+def with_score(one: Generated) -> str:
+    """A text of a beam search after its score."""
+    between = "\n" if "\n" in one.text else "  "
+    return f"{one.score:.3f}{between}{one.text}"
+
+
+def print_json(
+    texts: Sequence[Sequence[Generated]], checkpoints: Sequence[Path] | None = None
+) -> None:
+    """Print an object a line: what `Generated` has.
+
+    Args:
+        texts: of each model.
+        checkpoints: named in the objects; None where there is one model.
+    """
+    lines = []
+    for number, of_model in enumerate(texts):
+        source = {} if checkpoints is None else {"checkpoint": str(checkpoints[number])}
+        for one in of_model:
+            known = {name: value for name, value in asdict(one).items() if value is not None}
+            line = json.dumps({**source, **known}, ensure_ascii=False)
+            # JSON has its own escapes, which a reader undoes
+            lines.append("".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line))
+    print("\n".join(lines), flush=True)
+
+
+def print_columns(checkpoints: Sequence[Path], texts: Sequence[Sequence[str]]) -> None:
+    """Print a column for each checkpoint, and a row for each of their texts."""
+    table = Table(show_lines=True)
+    for checkpoint in checkpoints:
+        table.add_column(Text(printable(str(checkpoint))), overflow="fold", ratio=1)
+    for row in zip_longest(*texts, fillvalue=""):
+        table.add_row(*(Text(printable_text(text)) for text in row))
+    put(table)
+
+
+class Stream:
+    """Prints one text while it is written, and the end of its line at the end."""
+
+    def __init__(self, prefix: str) -> None:
+        self.begun = prefix
+
+    def __call__(self, character: str) -> None:
+        """Print one more character."""
+        sys.stdout.write(printable_text(self.begun + character))
+        sys.stdout.flush()
+        self.begun = ""
+
+    def end(self) -> None:
+        """Print the end of the line."""
+        self("\n")
