@@ -6,6 +6,7 @@ M sets of characters, E line ends.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 
 import torch
@@ -30,7 +31,7 @@ class Constraints:
     stop: int | None
     stops: list[int]
 
-    @property
+    @cached_property
     def only_stop(self) -> int | None:
         """What ends every text where it first comes; None where that differs."""
         return self.stop if all(number == 1 for number in self.stops) else None
