@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from lyricgen.console import progress
+from lyricgen.decoding import continuing
 from lyricgen.decoding.beam import beam_search
 from lyricgen.decoding.constraints import Constraints, unless_empty
 from lyricgen.decoding.continuing import continue_texts
@@ -87,16 +87,10 @@ class Writer:
         """Continue B prefixes, each by random numbers from a seed of its own."""
         self.constraints(prefixes)  # so that what cannot be is said before anything is written
         at_once = max(1, LARGEST // len(self.model.vocabulary))
-        starts = range(0, len(prefixes), at_once)
         drawn: list[Continuation] = []
-        with progress("writing", 100 * len(starts)) as moved:
-            for number, start in enumerate(starts):
-                some = slice(start, start + at_once)
-
-                def done(share: float, before: int = number) -> None:
-                    moved(int(100 * (before + share)))
-
-                drawn += self._draw_batch(prefixes[some], seeds[some], done)
+        for start in range(0, len(prefixes), at_once):
+            some = slice(start, start + at_once)
+            drawn += self._draw_batch(prefixes[some], seeds[some])
         return drawn
 
     def search(self, prefixes: Sequence[str], best: int) -> list[Continuation]:
@@ -132,20 +126,9 @@ class Writer:
             return [unless_empty(constraints.rules, chosen)]
         return [*constraints.rules, *chosen]
 
-    def _draw_batch(
-        self, prefixes: Sequence[str], seeds: Sequence[int], done: Callable[[float], None]
-    ) -> list[Continuation]:
+    def _draw_batch(self, prefixes: Sequence[str], seeds: Sequence[int]) -> list[Continuation]:
         constraints = self.constraints(prefixes)
         length = max(constraints.lengths)
-        written: list[int] = []  # of the first text
-
-        def stepped(rows: Tensor, characters: Tensor) -> None:
-            del rows
-            written.append(int(characters[0]))
-            done(len(written) / length)
-            if self.watch is not None and len(constraints.shown(0, written)) == len(written):
-                self.watch(self.model.vocabulary.characters[written[-1]])
-
         random = self.strategy.random
         rows = continue_texts(
             self.network,
@@ -154,12 +137,27 @@ class Writer:
             uniforms=draw_uniforms(self.generator, list(seeds), length) if random else None,
             length=length,
             stop=constraints.only_stop,
-            watch=stepped,
+            watch=self._streamed(constraints),
         )
         return [
             _continuation(prefix, constraints, row, ids, length)
             for row, (prefix, ids) in enumerate(zip(prefixes, rows, strict=True))
         ]
+
+    def _streamed(self, constraints: Constraints) -> continuing.Watch | None:
+        """Tells `watch` the characters of the first text, as far as they belong to it."""
+        watch = self.watch
+        if watch is None:
+            return None
+        written: list[int] = []
+
+        def chosen(rows: Tensor, characters: Tensor) -> None:
+            del rows
+            written.append(int(characters[0]))
+            if len(constraints.shown(0, written)) == len(written):
+                watch(self.model.vocabulary.characters[written[-1]])
+
+        return chosen
 
     def _search_group(self, prefixes: Sequence[str], length: int) -> list[list[Continuation]]:
         constraints = self.constraints(prefixes)
