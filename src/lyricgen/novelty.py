@@ -68,6 +68,7 @@ def draw_novel(
             f"--novel draws again what is not new, and {writer.strategy.name} never writes "
             "anything else: give a --temperature above 0, without --beams"
         )
+    writer.constraints(prefixes)  # what cannot be is said before a corpus is read
     seen = set(training_names(writer.model))
     found: list[list[Continuation]] = [[] for _ in prefixes]
     drawn, most = [0] * len(prefixes), count * TRIES

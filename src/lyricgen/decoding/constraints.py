@@ -145,15 +145,15 @@ def free_lines(
 
 
 def unless_empty(constraints: Sequence[Rule], others: Sequence[Rule]) -> Rule:
-    """Constraints, then other rules where these leave something; a constraint wins over them."""
+    """Constraints, then other rules, each where it leaves something: a constraint wins over it."""
 
     def rule(logits: Tensor, written: Written) -> Tensor:
         for one in constraints:
             logits = one(logits, written)
-        result = logits
         for one in others:
-            result = one(result, written)
-        empty = result.amax(dim=-1, keepdim=True) == -torch.inf
-        return result.where(~empty, logits) if empty.any() else result
+            changed = one(logits, written)
+            empty = changed.amax(dim=-1, keepdim=True) == -torch.inf
+            logits = logits.where(empty, changed)
+        return logits
 
     return rule

@@ -1,6 +1,6 @@
 """Which characters rhyme, by the finals of their pinyin.
 
-R texts, V vocabulary, E lines that end.
+R texts, V vocabulary, E lines that end, D different numbers of lines.
 """
 
 from collections.abc import Sequence
@@ -75,7 +75,7 @@ def plan_rhymes(
     prefixes: Sequence[str],
     lengths: Tensor,
     width: int,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """What lines may end with, so that all of a text rhyme and no character ends two of them.
 
     Args:
@@ -87,33 +87,35 @@ def plan_rhymes(
 
     Returns:
         Where lines end, (R, E), counted in new characters from 0, so negative in the prefix; the
-        rhymes, (V,); and what a first line may end with, (V,) booleans: what enough others rhyme
-        with.
+        rhymes, (V,); what first lines may end with, (D, V) booleans: what enough others rhyme with
+        for each number of lines that texts have; and which of these holds for a text, (R,).
 
     Raises:
         UserError: not enough characters rhyme, or those of a prefix do not.
     """
     classes = rhyme_classes(vocabulary.characters)
     begun = torch.tensor([len(prefix) for prefix in prefixes])
-    lines = int(((begun + lengths + 1) // (width + 1)).max())  # E, whole ones
-    if lines < 2:
+    lines = (begun + lengths + 1) // (width + 1)  # (R,), whole ones
+    if (lines < 2).any():
         raise UserError("--rhyme needs two whole lines: raise --length, or lower --line-length")
-    ends = torch.arange(lines) * (width + 1) + width - 1 - begun[:, None]  # (R, E)
-    free = visible.cpu()
-    sizes = torch.bincount(classes[free & (classes != NONE)], minlength=len(CLASSES))
-    enough = free & (classes != NONE) & (sizes[classes] >= lines)
-    for prefix in dict.fromkeys(prefixes):
+    places = torch.arange(int(lines.max())) * (width + 1) + width - 1
+    ends = places - begun[:, None]  # (R, E)
+    free = visible.cpu() & (classes != NONE)
+    sizes = torch.bincount(classes[free], minlength=len(CLASSES))
+    numbers = sorted(set(lines.tolist()))
+    enough = torch.stack([free & (sizes[classes] >= number) for number in numbers])
+    which = torch.tensor([numbers.index(number) for number in lines.tolist()])
+    for prefix, number in dict(zip(prefixes, lines.tolist(), strict=True)).items():
         given = prefix[width - 1 :: width + 1]
         if given:
-            _check_given(prefix, vocabulary.encode(given).long(), classes, free, lines)
-        elif not enough.any():
-            most = int(sizes.max())
+            _check_given(prefix, vocabulary.encode(given).long(), classes, free, number)
+        elif not enough[numbers.index(number)].any():
             raise UserError(
-                f"--rhyme finds no {lines} different characters that rhyme: with these characters "
-                f"at most {most} lines do"
+                f"--rhyme finds no {number} different characters that rhyme: with these characters "
+                f"at most {int(sizes.max())} lines do"
             )
     device = visible.device
-    return ends.to(device), classes.to(device), enough.to(device)
+    return ends.to(device), classes.to(device), enough.to(device), which
 
 
 def _check_given(prefix: str, given: Tensor, classes: Tensor, free: Tensor, lines: int) -> None:

@@ -173,9 +173,11 @@ def _same_length(
         plan = torch.where(column == 0, HEADS + line.clamp(max=len(sets) - HEADS - 1), plan)
     rules = []
     if control.rhyme:
-        ends, classes, enough = plan_rhymes(vocabulary, sets[INSIDE], prefixes, lengths, width)
-        plan = torch.where((line == 0) & (column == width - 1), len(sets), plan)
-        sets = torch.cat([sets, enough[None]])
+        visible = sets[INSIDE]
+        ends, classes, enough, which = plan_rhymes(vocabulary, visible, prefixes, lengths, width)
+        first = (line == 0) & (column == width - 1)
+        plan = torch.where(first, len(sets) + which[:, None], plan)
+        sets = torch.cat([sets, enough])
         rules = [rhyming(classes, ends)]
     rules = [planned(sets, plan.to(sets.device)), *rules]
     return Constraints(rules, lengths.tolist(), None, [1] * len(prefixes))

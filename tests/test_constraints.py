@@ -1,0 +1,606 @@
+"""Constraints, against plain statements of what may follow a text, over all texts there are."""
+
+import re
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from lyricgen.data.parts import Layout
+from lyricgen.data.vocabulary import Vocabulary
+from lyricgen.decoding.character_sets import members
+from lyricgen.decoding.constraints import unless_empty
+from lyricgen.decoding.drawing import draw_uniforms
+from lyricgen.decoding.rhyme import CLASSES, NONE, rhyme_classes
+from lyricgen.decoding.rules import Written, no_repeat_ngram
+from lyricgen.errors import UserError
+from lyricgen.generation import continue_prefixes, generate
+from lyricgen.model.language_model import LanguageModel
+from lyricgen.model.trained_model import TrainedModel
+from lyricgen.writing import text_seed
+from tests.test_language_model import architecture
+
+# of a verse: three rhyme with 天, two with 人
+RHYMES = {"天": 1, "山": 1, "安": 1, "人": 2, "云": 2, "东": 3, "我": 4}
+VERSE = "".join(sorted(["\n", " ", *RHYMES]))
+NAMES = "\nabc"
+
+
+def trained(
+    characters: str,
+    layout: Layout = "stream",
+    *,
+    lowercase: bool = False,
+    options: dict[str, Any] | None = None,
+) -> TrainedModel:
+    """A model with opinions, not trained at all."""
+    torch.manual_seed(0)
+    lines = layout == "lines"
+    network = LanguageModel(
+        architecture("gru", vocabulary_size=len(characters), start_symbol=lines, hidden_size=8)
+    )
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.normal_(std=1.0 if parameter.dim() > 1 else 0.1)
+    return TrainedModel(network.eval(), Vocabulary(characters), layout, lowercase, options or {})
+
+
+Permitted = Callable[[str, str, int], bool]
+
+
+def verse(
+    text: str,
+    character: str,
+    left: int,
+    *,
+    k: int,
+    acrostic: str | None = None,
+    rhyme: int = 0,
+    only: str = VERSE,
+) -> bool:
+    """Whether a character may follow a text of lines of k characters; rhyme: lines that do."""
+    *whole, line = text.split("\n")
+    if len(line) == k:
+        return character == "\n"
+    if character.isspace() or character not in only:
+        return False
+    if acrostic is not None and not line and character != acrostic[len(whole)]:
+        return False
+    if not rhyme or len(line) < k - 1:
+        return True
+    ends = [one[-1] for one in whole]
+    if ends:
+        return RHYMES.get(character) == RHYMES[ends[0]] and character not in ends
+    alike = [c for c in only if RHYMES.get(c) == RHYMES[character]]
+    return len(alike) >= rhyme
+
+
+def free(
+    text: str, character: str, left: int, *, n: int, acrostic: str | None = None, ban: str = ""
+) -> bool:
+    """The same for lines of any length, of which `left` characters are still to come."""
+    *whole, line = text.split("\n")
+    if not line:
+        if character.isspace() or character in ban:
+            return False
+        if acrostic is not None and character != acrostic[len(whole)]:
+            return False
+    elif character in ban:
+        return False
+    return acrostic is None or finishable(text + character, left - 1, n)
+
+
+def finishable(text: str, left: int, n: int) -> bool:
+    """Whether the rest has room for the beginnings of all lines."""
+    *whole, line = text.split("\n")
+    if len(whole) >= n or (len(whole) == n - 1 and line):
+        return True
+    return left > 0 and finishable(text + ("x" if not line else "\n"), left - 1, n)
+
+
+def name(
+    text: str,
+    character: str,
+    left: int,
+    *,
+    starts: str = "",
+    most: int = 99,
+    ban: str = "",
+    novel: bool = False,
+) -> bool:
+    """Whether a character may follow a name."""
+    if len(text) < len(starts):
+        return character == starts[len(text)]
+    if len(text) == most:
+        return character == "\n"
+    if character == "\n":
+        return bool(text) or not novel
+    return character not in ban
+
+
+def over_line(text: str, n: int) -> bool:
+    return text.count("\n") == n
+
+
+def constraints_of(model: TrainedModel, prefixes: list[str], length: int | None, **options: Any):  # type: ignore[no-untyped-def]
+    _, writer = continue_prefixes(model, [], length=length, **options)
+    return writer.constraints(prefixes)
+
+
+def check_every_text(
+    model: TrainedModel,
+    prefixes: list[str],
+    permitted: Permitted,
+    ended: Callable[[str], bool] = lambda _: False,
+    length: int | None = None,
+    most: int = 4000,
+    **options: Any,
+) -> list[str]:
+    """Over all texts, what is left of any logits is their softmax over what is permitted.
+
+    Gives all whole texts.
+    """
+    characters = model.vocabulary.characters
+    constraints = constraints_of(model, prefixes, length, **options)
+    read = [model.encode_prefix(prefix).tolist() for prefix in prefixes]
+    widest = max(map(len, read))
+    nodes, complete = [(row, "") for row in range(len(prefixes))], []
+    for step in range(max(constraints.lengths)):
+        texts = torch.tensor(
+            [
+                [-1] * (widest - len(read[row])) + read[row] + [characters.index(c) for c in new]
+                for row, new in nodes
+            ]
+        )
+        logits = torch.randn(len(nodes), len(characters)) * 3
+        changed = logits
+        for rule in constraints.rules:
+            changed = rule(changed, Written(texts, step, torch.tensor([row for row, _ in nodes])))
+        following = []
+        for (row, new), before, found in zip(nodes, logits, changed, strict=True):
+            text, left = prefixes[row] + new, constraints.lengths[row] - step
+            may = np.array([permitted(text, c, left) for c in characters])
+            assert may.any(), (text, new)
+            weights = np.where(may, np.exp(before.double().numpy()), 0)
+            softmax = torch.softmax(found.double(), dim=-1).numpy()
+            np.testing.assert_allclose(
+                softmax, weights / weights.sum(), atol=1e-7, err_msg=repr(text)
+            )
+            following += [(row, new + c) for c, one in zip(characters, may, strict=True) if one]
+        nodes = []
+        for row, new in following:
+            over = ended(prefixes[row] + new) or len(new) == constraints.lengths[row]
+            (complete if over else nodes).append((row, new))
+        nodes = nodes[:: max(1, len(nodes) // most)]  # where there are too many, some of them
+        if not nodes:
+            break
+    return [prefixes[row] + new for row, new in complete]
+
+
+@pytest.mark.parametrize(
+    ("n", "options", "prefixes"),
+    [
+        (2, {}, [""]),
+        (2, {}, ["天人\n", "", "我", "天人\n山", "人云"]),
+        (2, {"only": "天人"}, ["", "我我"]),
+        (2, {"rhyme": 2}, ["", "天", "我天\n人", "人云"]),
+        (3, {"rhyme": 3, "only": "天山安人云"}, ["", "东", "我天\n人", "我天\n我山"]),
+        (None, {}, ["", "天人\n"]),
+        (None, {"rhyme": 2}, ["", "我天\n"]),
+    ],
+)
+def test_lines_of_one_length(n: int | None, options: dict[str, Any], prefixes: list[str]) -> None:
+    texts = check_every_text(
+        trained(VERSE),
+        prefixes,
+        lambda *so_far: verse(*so_far, k=2, **options),
+        length=5 if n is None else None,
+        lines=n,
+        line_length=2,
+        rhyme="rhyme" in options,
+        only=options.get("only"),
+    )
+    assert texts
+    for text in texts if n else []:
+        assert [len(line) for line in text.split("\n")] == [2] * (n or 0)
+
+
+def test_a_verse_with_everything() -> None:
+    texts = check_every_text(
+        trained(VERSE),
+        ["", "东", "东我天\n"],
+        lambda *so_far: verse(*so_far, k=3, acrostic="东人", rhyme=2),
+        acrostic="东人",
+        line_length=3,
+        rhyme=True,
+    )
+    for text in texts:
+        first, second = text.split("\n")
+        assert (first[0], second[0], len(first), len(second)) == ("东", "人", 3, 3)
+        assert RHYMES[first[-1]] == RHYMES[second[-1]]
+        assert first[-1] != second[-1]
+    # two whole lines from nothing: 7 · (3 · 2 + 2 · 1) · 7 ends and middles
+    assert sum(len(text) == 7 for text in set(texts)) == 7 * 8 * 7
+
+
+@pytest.mark.parametrize(
+    "options", [{"n": 1}, {"n": 2}, {"n": 2, "ban": "我 "}, {"n": 3, "acrostic": "天人我"}], ids=str
+)
+def test_lines_of_any_length(options: dict[str, Any]) -> None:
+    prefixes = [""] if options["n"] == 1 else ["", "天", "天东\n"]
+    texts = check_every_text(
+        trained(VERSE),
+        prefixes,
+        lambda *so_far: free(*so_far, **options),
+        ended=lambda text: over_line(text, options["n"]),
+        length=6,
+        most=500,
+        lines=options["n"],
+        acrostic=options.get("acrostic"),
+        ban=options.get("ban"),
+    )
+    assert any(text.endswith("\n") for text in texts)
+    for text in texts if "acrostic" in options else []:
+        assert [line[0] for line in text.removesuffix("\n").split("\n")] == ["天", "人", "我"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"starts": "ab"},
+        {"most": 2},
+        {"ban": "b"},
+        {"novel": True},
+        {"starts": "ab", "most": 3, "ban": "c", "novel": True},
+    ],
+    ids=str,
+)
+def test_names(options: dict[str, Any]) -> None:
+    given = {"starts": "starts_with", "most": "max_length"}
+    check_every_text(
+        trained(NAMES, "lines"),
+        [""] if "starts" in options else ["", "c", "ab"],
+        lambda *so_far: name(*so_far, **options),
+        ended=lambda text: text.endswith("\n"),
+        length=None if "most" in options else 5,
+        **{given.get(name, name): value for name, value in options.items()},
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "member"),
+    [
+        ({"only": "天人"}, "天人"),
+        ({"ban": "^天人"}, "天人"),
+        ({"ban": r"\s东我"}, "云人天安山"),
+        ({"only": "天-我", "ban": "山"}, "天安我"),
+    ],
+)
+def test_sets_alone(options: dict[str, str], member: str) -> None:
+    check_every_text(trained(VERSE), [""], lambda _, c, __: c in member, length=3, **options)
+
+
+def test_spaces_that_were_newlines() -> None:
+    """Where the corpus has no newlines, spaces end lines."""
+    model = trained(VERSE.replace("\n", ""))
+    [text] = model.generate_many([""], lines=3, line_length=4)
+    assert [len(line) for line in text.split(" ")] == [4, 4, 4]
+    [text] = model.generate_many(["天人 "], acrostic="天人我", length=40)
+    assert [line[0] for line in text.split(" ")] == ["天", "人", "我"]
+
+
+OPTIONS = {"lines": 2, "line_length": 3, "acrostic": "天我", "rhyme": True}
+
+
+def all_verses(model: TrainedModel) -> list[str]:
+    """Every text of OPTIONS, by trying all."""
+    texts = [""]
+    while len(texts[0]) < 7:
+        texts = [
+            text + c
+            for text in texts
+            for c in VERSE
+            if verse(text, c, 0, k=3, acrostic="天我", rhyme=2)
+        ]
+    return texts
+
+
+def nats(model: TrainedModel, prefix: str, text: str) -> float:
+    """ln p of what follows the prefix, by one pass over the whole text."""
+    new = model.vocabulary.encode(text[len(prefix) :]).tolist()
+    ids = [*model.encode_prefix(prefix).tolist(), *new]
+    with torch.no_grad():
+        logits, _ = model.network(torch.tensor([ids]))
+    log_p = torch.log_softmax(logits[0].double(), dim=-1)
+    start = len(model.encode_prefix(prefix))
+    return float(sum(log_p[place - 1, ids[place]] for place in range(start, len(ids))))
+
+
+def test_an_exhaustive_search_finds_the_best_of_all_texts() -> None:
+    model = trained(VERSE)
+    texts = sorted(all_verses(model), key=lambda text: -nats(model, "", text))
+    assert len(texts) == 7 * 8 * 7
+    found = generate(model, [""], beams=2500, count=20, **OPTIONS)
+    assert [one.text for one in found] == texts[:20]
+    expected = [nats(model, "", text) for text in texts[:20]]
+    np.testing.assert_allclose([one.log_probability for one in found], expected, rtol=1e-6)
+    penalised = [value / ((5 + 7) / 6) ** 0.6 for value in expected]
+    np.testing.assert_allclose([one.score or 0 for one in found], penalised, rtol=1e-6)
+
+
+def test_an_exhaustive_search_of_lines_that_end_early() -> None:
+    """What follows the last line counts neither for the score nor for its length."""
+    model = trained("\nab")
+    texts = {""}
+    whole: set[str] = set()
+    for left in range(5, 0, -1):
+        longer = {text + c for text in texts for c in "\nab" if free(text, c, left, n=2)}
+        whole |= {text for text in longer if over_line(text, 2)}
+        texts = longer - whole
+    scores = {text: nats(model, "", text) / ((5 + len(text)) / 6) ** 1.5 for text in whole | texts}
+    best = sorted(scores, key=lambda text: -scores[text])
+    found = generate(model, [""], beams=300, lines=2, length=5, length_penalty=1.5)
+    assert [one.text for one in found] == [
+        text[:-1] if over_line(text, 2) else text for text in best
+    ]
+    np.testing.assert_allclose(
+        [one.score or 0 for one in found], sorted(scores.values())[::-1], rtol=1e-5
+    )
+    by_nats = [nats(model, "", text) for text in best]
+    np.testing.assert_allclose([one.log_probability for one in found], by_nats, rtol=1e-5)
+    perplexities = [np.exp(-one / len(text)) for one, text in zip(by_nats, best, strict=True)]
+    np.testing.assert_allclose([one.perplexity for one in found], perplexities, rtol=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.7, 1.5])
+def test_draws_equal_a_loop(temperature: float) -> None:
+    """One character after another from the masked and renormalised softmax, in NumPy."""
+    model = trained(VERSE)
+    drawn = model.generate_many(["", "天"], count=3, temperature=temperature, seed=9, **OPTIONS)
+    for row, found in enumerate(drawn):
+        prefix, index = ["", "天"][row // 3], row % 3
+        numbers = draw_uniforms("torch", [text_seed(9, prefix, index)], 7)[0]
+        text = prefix
+        for number in numbers[: 7 - len(prefix)].tolist():
+            ids = [
+                *model.encode_prefix(prefix).tolist(),
+                *model.vocabulary.encode(text[len(prefix) :]),
+            ]
+            with torch.no_grad():
+                logits = model.network(torch.tensor([ids]))[0][0, -1].double().numpy()
+            may = [verse(text, c, 0, k=3, acrostic="天我", rhyme=2) for c in VERSE]
+            logits = np.where(may, logits, -np.inf)
+            if temperature == 0:
+                text += VERSE[int(logits.argmax())]
+                continue
+            cumulative = np.exp((logits - logits.max()) / temperature).cumsum()
+            text += VERSE[int((cumulative / cumulative[-1] <= number).sum())]
+        assert found == text
+
+
+def test_a_batch_gives_what_each_prefix_gives_alone() -> None:
+    model = trained(VERSE)
+    prefixes = ["", "天", "天人山\n我"]
+    for strategy in ({"temperature": 0.9}, {"temperature": 0.0}, {"beams": 3}, {"top_k": 3}):
+        together = model.generate_many(prefixes, count=2, **OPTIONS, **strategy)
+        alone = [model.generate_many([one], count=2, **OPTIONS, **strategy) for one in prefixes]
+        assert together == [text for texts in alone for text in texts]
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    lines=st.integers(1, 4),
+    width=st.integers(2, 5),
+    seed=st.integers(0, 99),
+    beams=st.sampled_from([None, 2]),
+    repeat=st.sampled_from([None, 1, 2]),
+    sets=st.sampled_from([{}, {"only": "天山安人云我"}, {"ban": "东 "}]),
+    rhyme=st.booleans(),
+)
+def test_any_combination(
+    lines: int, width: int, seed: int, beams: int | None, repeat: int | None,
+    sets: dict[str, str], rhyme: bool,
+) -> None:  # fmt: skip
+    rhyme = rhyme and 2 <= lines <= 3
+    chosen: dict[str, Any] = {"no_repeat_ngram": repeat, "rhyme": rhyme, **sets}
+    chosen |= {"seed": seed} if beams is None else {"beams": beams}
+    [text, *_] = trained(VERSE).generate_many([""], lines=lines, line_length=width, **chosen)
+    written = text.split("\n")
+    assert [len(line) for line in written] == [width] * lines
+    assert not set("".join(written)) & set("\n ")
+    assert "only" not in sets or not set("".join(written)) - set(sets["only"])
+    assert "ban" not in sets or "东" not in text
+    if rhyme:
+        assert len({RHYMES[line[-1]] for line in written}) == 1
+        assert len({line[-1] for line in written}) == lines
+
+
+def test_a_constraint_wins_over_what_may_not_repeat() -> None:
+    allowed = torch.tensor([True, True, False])
+    written = Written(torch.tensor([[0, 1], [2, 2]]), 2, torch.tensor([0, 1]))
+    logits = torch.tensor([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0]])
+
+    def constraint(logits: Tensor, _: Written) -> Tensor:
+        return logits.masked_fill(~allowed, -torch.inf)
+
+    changed = unless_empty([constraint], [no_repeat_ngram(1)])(logits, written)
+    infinite = -torch.inf
+    assert changed.tolist() == [[1.0, 2.0, infinite], [1.0, 2.0, infinite]]
+    both = Written(torch.tensor([[0, 2], [2, 2]]), 2, torch.tensor([0, 1]))
+    changed = unless_empty([constraint], [no_repeat_ngram(1)])(logits, both)
+    assert changed.tolist() == [[infinite, 2.0, infinite], [1.0, 2.0, infinite]]
+
+
+TABLE = {
+    "麻": "花家他马下",
+    "波": "我多车和国",
+    "皆": "学月街夜雪",
+    "开": "爱来海外怪",
+    "微": "飞水杯谁岁",
+    "豪": "高小鸟桥老",
+    "尤": "走久酒有秋",
+    "寒": "天山远岸泉",
+    "文": "人春云心军",
+    "唐": "光香阳窗长",
+    "庚": "风星东雄翁",
+    "齐": "你米雨去二",
+    "支": "知诗日字死",
+    "姑": "路树苦住出",
+}
+
+
+@pytest.mark.parametrize("name", list(TABLE))
+def test_rhymes_by_hand(name: str) -> None:
+    assert rhyme_classes(TABLE[name]).tolist() == [list(CLASSES).index(name)] * 5
+
+
+def test_what_has_no_syllable_rhymes_with_nothing() -> None:
+    assert rhyme_classes("a1，\n ☆").tolist() == [NONE] * 6
+
+
+def test_the_most_frequent_reading_decides() -> None:
+    """了 is le, not liao; 着 zhe, 的 de, 都 dou, 行 xing."""
+    classes = list(CLASSES)
+    assert [classes[one] for one in rhyme_classes("了着的都行")] == list("波波波尤庚")
+
+
+def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pypinyin", None)
+    model = trained(VERSE)
+    with pytest.raises(UserError, match=re.escape("pip install 'lyricgen[rhyme]'")):
+        model.generate(lines=2, line_length=2, rhyme=True)
+    assert len(model.generate(lines=2, line_length=2)) == 5
+
+
+@pytest.mark.parametrize(
+    ("given_set", "expected"),
+    [
+        ("的a", "a的"),
+        ("a-c", "abc"),
+        ("一-龥", "一的龥"),
+        ("^a-z一-龥", "\n !-A[\\]^é"),
+        (r"\s", "\n "),
+        ("[a]", "[]a"),
+        (r"\]\\", "\\]"),
+        ("!-", "!-"),
+        ("a&&b", "ab"),
+        ("e\u0301", "é"),
+    ],
+)
+def test_character_sets(given_set: str, expected: str) -> None:
+    characters = "\n !-A[\\]^abcé一的龥"
+    found = members("--only", given_set, characters).tolist()
+    assert {c for c, one in zip(characters, found, strict=True) if one} - {"&"} == set(expected)
+
+
+def test_a_model_of_small_letters_knows_large_ones() -> None:
+    assert members("--only", "A-B", "abc", ignore_case=True).tolist() == [True, True, False]
+
+
+VERSE_REFUSED = [
+    ({"lines": 0}, "lines=0"),
+    ({"acrostic": ""}, "--acrostic is empty"),
+    ({"only": ""}, "--only is empty"),
+    ({"acrostic": "天我", "lines": 3}, "--acrostic '天我' makes 2 lines, --lines says 3"),
+    ({"acrostic": "天龙"}, "--acrostic '天龙': characters that the vocabulary of 9"),
+    ({"acrostic": "天 "}, "--acrostic '天 ': a line cannot begin with ' '"),
+    ({"acrostic": "天我", "ban": "我"}, "--acrostic '天我' has '我', which --ban '我' forbids"),
+    ({"acrostic": "天我", "only": "天人"}, "which --only '天人' forbids"),
+    ({"acrostic": "天我人", "length": 4}, "--length 4 is too short for the 3 lines of --acrostic"),
+    ({"rhyme": True}, "--rhyme needs --line-length"),
+    ({"rhyme": True, "line_length": 2, "lines": 1}, "--rhyme needs two lines"),
+    ({"rhyme": True, "line_length": 30}, "--rhyme needs two whole lines"),
+    ({"rhyme": True, "line_length": 2, "lines": 4}, "--rhyme finds no 4 different characters"),
+    ({"rhyme": True, "line_length": 2, "lines": 2, "only": "天人"}, "at most 1 lines do"),
+    ({"rhyme": True, "line_length": 1, "acrostic": "天山"}, "--line-length 1"),
+    ({"lines": 2, "line_length": 3, "length": 9}, "--length does not go with --lines 2 and"),
+    ({"only": "龙"}, "--only '龙' leaves no character to write"),
+    ({"only": "\n ", "lines": 2}, "--only '\\n ' leaves no character for the lines"),
+    ({"only": "天", "ban": "天"}, "--only '天' with --ban '天' leaves no character"),
+    ({"ban": "山-天"}, "--ban '山-天' is no set of characters"),
+    ({"starts_with": "天"}, "--starts-with is for models of single lines"),
+    ({"max_length": 3}, "--max-length is for models of single lines"),
+    ({"novel": True}, "--novel is for models of single lines"),
+    ({"linelength": 3}, "linelength: there is no such option"),
+    ({"beams": 2, "count": 3}, "--count 3: --beams 2 finds 2"),
+]
+
+
+@pytest.mark.parametrize(("options", "shown"), VERSE_REFUSED, ids=str)
+def test_verses_that_cannot_be(options: dict[str, Any], shown: str) -> None:
+    with pytest.raises(UserError) as caught:
+        trained(VERSE).generate_many([""], **options)
+    assert shown in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "options", "shown"),
+    [
+        ("天天天", {"lines": 2, "line_length": 2}, "line 1 of the prefix '天天天' has 3"),
+        ("天\n我", {"lines": 2, "line_length": 2}, "line 1 of the prefix '天\\n我' has 1"),
+        ("天天\n我我\n", {"lines": 2, "line_length": 2}, "--lines 2: the prefix"),
+        ("天天\n我我", {"lines": 2, "line_length": 2}, "is all of a text already"),
+        ("天\n我\n", {"lines": 2}, "has 3 lines"),
+        ("山", {"acrostic": "天我"}, "line 1 of the prefix '山' does not begin with '天'"),
+        ("天\n人", {"acrostic": "天我"}, "line 2 of the prefix '天\\n人' does not begin with '我'"),
+        ("天东", {"lines": 2, "line_length": 2, "rhyme": True}, "only 0 more characters rhyme"),
+        ("天 \n", {"lines": 2, "line_length": 2, "rhyme": True}, "ends with no syllable"),
+        ("东天\n东人", {"lines": 3, "line_length": 2, "rhyme": True}, "do not end with different"),
+        ("东天\n人天", {"lines": 3, "line_length": 2, "rhyme": True}, "do not end with different"),
+    ],
+)
+def test_prefixes_that_do_not_fit(prefix: str, options: dict[str, Any], shown: str) -> None:
+    with pytest.raises(UserError) as caught:
+        trained(VERSE).generate_many(["", prefix], **options)
+    assert shown in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "options", "shown"),
+    [
+        ("", {"lines": 2}, "--lines is for models of running text"),
+        ("", {"line_length": 2}, "--line-length is for models of running text"),
+        ("", {"acrostic": "ab"}, "--acrostic is for models of running text"),
+        ("", {"rhyme": True, "line_length": 2}, "is for models of running text"),
+        ("a", {"starts_with": "ab"}, "--starts-with 'ab' does not go with --prefix"),
+        ("", {"starts_with": "ad"}, "'d'"),
+        ("", {"starts_with": "a\n"}, "a single line"),
+        ("", {"starts_with": "ab", "ban": "b"}, "--starts-with 'ab' has 'b', which --ban 'b'"),
+        ("", {"starts_with": "abc", "max_length": 2}, "more than the 2 of a name"),
+        ("abc", {"max_length": 2}, "--max-length 2: the prefix 'abc' has 3 characters"),
+        ("", {"max_length": 2, "length": 5}, "--length does not go with --max-length"),
+        ("", {"only": "\n"}, "--only '\\n' leaves no character"),
+        ("", {"novel": True}, "does not say which names it has learnt"),
+        ("", {"novel": True, "beams": 2}, "--novel draws again"),
+        ("", {"novel": True, "temperature": 0.0}, "--novel draws again"),
+        ("", {"novel": True, "generator": "numpy_reseeded"}, "--generator numpy_reseeded"),
+    ],
+)
+def test_names_that_cannot_be(prefix: str, options: dict[str, Any], shown: str) -> None:
+    with pytest.raises(UserError) as caught:
+        trained(NAMES, "lines").generate_many([prefix], **options)
+    assert shown in str(caught.value)
+
+
+def test_a_model_without_line_breaks() -> None:
+    with pytest.raises(UserError, match="knows no line break"):
+        trained("ab").generate(lines=2)
+
+
+def test_the_engine_scores_as_one_pass_does() -> None:
+    model = trained(NAMES, "lines")
+    texts = generate(model, ["", "ab"], count=4, length=6, seed=3)
+    for one in texts:
+        whole = one.text + "\n" * (len(one.text) - len(one.prefix) < 6)
+        assert one.log_probability == pytest.approx(nats(model, one.prefix, whole), rel=1e-5)
+        number = len(whole) - len(one.prefix)
+        assert one.perplexity == pytest.approx(np.exp(-one.log_probability / number))
+    assert {one.strategy for one in texts} == {"temperature 0.8"}
+    assert [one.text for one in texts] == model.generate_many(["", "ab"], count=4, length=6, seed=3)
