@@ -19,14 +19,14 @@ def training_names(model: "TrainedModel") -> frozenset[str]:
     Raises:
         UserError: the corpus is not there any more, or is another one.
     """
+    values: dict[str, Any] | None = model.options.get("data")
+    if not values:
+        raise UserError("--novel: the checkpoint does not say which names it has learnt")
     # with them comes Lightning, for which other texts need not wait
     from lyricgen.build_data import build_corpus  # noqa: PLC0415
     from lyricgen.config import DataOptions  # noqa: PLC0415
     from lyricgen.data.parts import make_parts  # noqa: PLC0415
 
-    values: dict[str, Any] | None = model.options.get("data")
-    if not values:
-        raise UserError("--novel: the checkpoint does not say which names it has learnt")
     try:
         data: DataOptions = validate(DataOptions, values)
         corpus = build_corpus(data)
@@ -46,7 +46,8 @@ def training_names(model: "TrainedModel") -> frozenset[str]:
         max_held_out=data.max_held_out,
     )
     ids = parts["train"].ids
-    return frozenset(model.vocabulary.decode(ids[ids < len(model.vocabulary)]).split("\n"))
+    text = model.vocabulary.decode(ids[ids < len(model.vocabulary)])
+    return frozenset(text.removesuffix("\n").split("\n"))
 
 
 def draw_novel(

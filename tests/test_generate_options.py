@@ -1,0 +1,246 @@
+"""Every option of the generate command, through the command."""
+
+import io
+import json
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+from rich.cells import cell_len
+
+import lyricgen
+from lyricgen.decoding.rhyme import rhyme_classes
+from lyricgen.generate import main
+from lyricgen.generation import generate as generated
+from tests.conftest import Printed, printed
+from tests.test_constraints import nats
+from tests.test_generate import refusal, trained
+
+
+@pytest.fixture(scope="module")
+def verse(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on lyrics with their line breaks."""
+    place = tmp_path_factory.mktemp("verse")
+    return trained(place, "data.max_chars=12000", "optimizer.lr=0.03", "trainer.max_epochs=2")
+
+
+@pytest.fixture(scope="module")
+def names(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return trained(tmp_path_factory.mktemp("names"), "data=dino", "trainer.max_epochs=2")
+
+
+@pytest.fixture(scope="module")
+def counted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """N-grams of the same names."""
+    return trained(tmp_path_factory.mktemp("counted"), "data=dino", "model=ngram", "model.order=3")
+
+
+Generate = Callable[..., Printed]
+
+
+@pytest.fixture
+def generate(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Generate:
+    monkeypatch.setenv("COLUMNS", "100")
+    return partial(printed, main, capsys)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options"),
+    [
+        (["--top-k", "5"], {"top_k": 5}),
+        (["--top-p", "0.5"], {"top_p": 0.5}),
+        (["--min-p", "0.2"], {"min_p": 0.2}),
+        (["--repetition-penalty", "1.5"], {"repetition_penalty": 1.5}),
+        (["--no-repeat-ngram", "2"], {"no_repeat_ngram": 2}),
+        (["--only", "一-龥"], {"only": "一-龥"}),
+        (["--ban", "的 了"], {"ban": "的 了"}),
+        (["--generator", "numpy_reseeded"], {"generator": "numpy_reseeded"}),
+        (["--temperature", "0.5", "--top-k", "9", "--min-p", "0.01", "--seed", "7"],
+         {"temperature": 0.5, "top_k": 9, "min_p": 0.01, "seed": 7}),
+    ],
+)  # fmt: skip
+def test_python_says_the_same(
+    generate: Generate, verse: Path, arguments: list[str], options: dict[str, object]
+) -> None:
+    model = lyricgen.load(verse)
+    texts = generate(verse, "--length", "30", *arguments).texts
+    assert "\n".join(texts) == model.generate(length=30, **options)
+    assert "\n".join(texts) != model.generate(length=30)
+
+
+def test_a_verse(generate: Generate, verse: Path) -> None:
+    """An acrostic, lines of seven characters and a rhyme, by every strategy."""
+    wanted = ["--acrostic", "桥头有雨", "--line-length", "7", "--rhyme", "--only", "一-龥"]
+    for strategy in (["--seed", "3"], ["--temperature", "0"], ["--beams", "3", "--count", "1"]):
+        lines = generate(verse, *wanted, *strategy).texts[-4:]
+        assert [line[0] for line in lines] == list("桥头有雨")
+        assert [len(line) for line in lines] == [7] * 4
+        ends = "".join(line[-1] for line in lines)
+        assert len(set(ends)) == 4
+        assert len(set(rhyme_classes(ends).tolist())) == 1
+        assert all("一" <= c <= "龥" for line in lines for c in line)
+
+
+def test_several_verses(generate: Generate, verse: Path) -> None:
+    texts = generate(verse, "--prefix", "桥头", "--prefix", "我", "--lines", "8", "--line-length",
+                     "7", "--count", "3").out.removesuffix("\n").split("\n\n")  # fmt: skip
+    assert [text[:1] for text in texts] == ["桥"] * 3 + ["我"] * 3
+    for text in texts:
+        assert [len(line) for line in text.split("\n")] == [7] * 8
+        assert not set(text) & {" ", "　"}
+
+
+def test_lines_of_any_length(generate: Generate, verse: Path) -> None:
+    lines = generate(verse, "--lines", "3", "--seed", "2").texts
+    assert len(lines) == 3
+    assert all(line.strip() for line in lines)
+    assert len("\n".join(generate(verse, "--line-length", "5", "--length", "21").texts)) == 21
+    assert len("\n".join(generate(verse, "--lines", "3", "--length", "4").texts)) <= 4
+    lines = generate(verse, "--acrostic", "桥头有雨", "--length", "9").texts
+    assert [line[0] for line in lines] == list("桥头有雨")
+    assert len("\n".join(lines)) <= 9
+
+
+def test_names(generate: Generate, names: Path, counted: Path) -> None:
+    for run in (names, counted):
+        texts = generate(run, "--starts-with", "Tri", "--max-length", "9", "--count", "20").texts
+        assert all(text.startswith("tri") and len(text) <= 9 for text in texts)
+        assert any(len(text) == 9 for text in texts)
+        novel = generate(run, "--novel", "--count", "20").texts
+        assert len(set(novel)) == 20
+        known = (Path(lyricgen.__file__).parent / "data/corpora/dino.txt").read_text("utf-8")
+        # what is held out may come, but hardly does
+        assert len(set(novel) & set(known.lower().split("\n"))) <= 2
+        assert not set("".join(generate(run, "--ban", "aeiou", "--count", "9").texts)) & set(
+            "aeiou"
+        )
+
+
+def test_beams(generate: Generate, names: Path) -> None:
+    texts = generate(names, "--beams", "4", "--starts-with", "a", "--length-penalty", "0").texts
+    found = generated(lyricgen.load(names), [""], beams=4, starts_with="a", length_penalty=0.0)
+    assert texts == [f"{one.score:.3f}  {one.text}" for one in found]
+    scores = [one.score or 0 for one in found]
+    assert scores == sorted(scores, reverse=True)
+    # without a penalty the score is the log-probability
+    assert scores == pytest.approx([one.log_probability for one in found], rel=1e-4)
+    assert generate(names, "--beams", "4", "--count", "2", "--starts-with", "a",
+                    "--length-penalty", "0").texts == texts[:2]  # fmt: skip
+
+
+def test_json_lines(generate: Generate, verse: Path) -> None:
+    given = [
+        "--prefix",
+        "桥头",
+        "--lines",
+        "2",
+        "--line-length",
+        "5",
+        "--count",
+        "2",
+        "--seed",
+        "4",
+    ]
+    out = generate(verse, *given, "--format", "jsonl").out
+    assert generate(verse, *given).out.split("\n\n")[0] == json.loads(out.split("\n")[0])["text"]
+    model = lyricgen.load(verse)
+    for line in out.splitlines():
+        one = json.loads(line)
+        assert list(one) == ["prefix", "text", "strategy", "seed", "log_probability", "perplexity"]
+        assert (one["prefix"], one["strategy"], one["seed"]) == ("桥头", "temperature 0.8", 4)
+        assert one["log_probability"] == pytest.approx(nats(model, "桥头", one["text"]), rel=1e-4)
+        new = len(one["text"]) - 2
+        assert one["perplexity"] == pytest.approx(2.718281828 ** (-one["log_probability"] / new))
+    [one] = map(
+        json.loads, generate(verse, "--beams", "2", "--count", "1", "--format", "jsonl").texts
+    )
+    assert one["strategy"] == "beam 2"
+    assert one["score"] < 0
+
+
+class Terminal(io.StringIO):
+    """Remembers what stood there at each flush."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def flush(self) -> None:
+        self.seen.append(self.getvalue())
+
+
+@pytest.mark.parametrize("arguments", [["--prefix", "桥头"], ["--lines", "2"], ["--beams", "1"]])
+def test_watch(
+    generate: Generate, verse: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "--beams" in arguments:
+        assert "--watch does not go with --beams" in refusal(generate(verse, "--watch", *arguments))
+        return
+    wanted = generate(verse, *arguments).out
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    main([str(verse), "--watch", *arguments])
+    assert terminal.getvalue() == wanted
+    first = 3 if "--prefix" in arguments else 1
+    shown = list(dict.fromkeys(one for one in terminal.seen if one))
+    assert [len(one) for one in shown] == list(range(first, len(wanted) + 1))
+
+
+def test_watch_a_name(generate: Generate, names: Path) -> None:
+    wanted = generate(names, "--prefix", "Tri")
+    assert generate(names, "--prefix", "Tri", "--watch").out == wanted.out
+    assert len(wanted.texts) == 1
+
+
+def test_compare(generate: Generate, verse: Path, names: Path, tmp_path: Path) -> None:
+    """Columns of one width though Chinese characters are wide, without a terminal too."""
+    other = trained(tmp_path, "data.max_chars=12000", "optimizer.lr=0.02")
+    given = ["--lines", "2", "--line-length", "4", "--count", "2", "--prefix", "我"]
+    out = generate("--compare", verse, other, *given).out
+    assert len({cell_len(line) for line in out.splitlines()}) == 1
+    for run in (verse, other):
+        for line in "\n".join(generate(run, *given).texts).split():
+            assert line in out
+    assert generate(verse, "--compare", other, *given).out == out
+    lines = generate(verse, "--compare", other, *given, "--format", "jsonl").texts
+    sources = [json.loads(line).pop("checkpoint") for line in lines]
+    assert sources == [str(verse)] * 2 + [str(other)] * 2
+    assert "two checkpoints" in refusal(generate("--compare", verse))
+    assert "single lines" in refusal(generate("--compare", verse, names, *given))
+
+
+def test_a_thousand_texts_at_once(generate: Generate, names: Path) -> None:
+    assert len(generate(names, "--count", "1000", "--length", "20").texts) == 1000
+
+
+REFUSED = [
+    (["--watch", "--count", "2"], "--watch shows one text"),
+    (["--watch", "--prefix", "我", "--prefix", "在"], "--watch shows one text"),
+    (["--watch", "--format", "jsonl"], "leave --format jsonl out"),
+    (["--watch", "--novel"], "--watch does not go with --novel"),
+    (["--fill", "分_", "--lines", "2"], "--lines does not go with --fill"),
+    (["--fill", "分_", "--top-k", "2"], "--top-k does not go with --fill"),
+    (["--fill", "分_", "--format", "jsonl"], "--format does not go with --fill"),
+    (["--fill", "分_", "--watch"], "--watch does not go with --fill"),
+    (["--sweeps", "3"], "--sweeps goes with --fill"),
+    (["--gap", "_"], "--gap goes with --fill"),
+    (["--beams", "2", "--seed", "3"], "--seed is for drawing"),
+    (["--beams", "2", "--temperature", "1"], "temperature=1 is for drawing"),
+    (["--length-penalty", "1"], "length_penalty=1 goes with a beam search"),
+    (["--top-k", "3", "--temperature", "0"], "top_k=3 changes nothing at temperature=0"),
+    (["--rhyme"], "--rhyme needs --line-length"),
+    (["--novel"], "--novel is for models of single lines"),
+    (["--lines", "0"], "lines=0"),
+    (["--line-length", "2", "--lines", "2", "--length", "9"], "--length does not go"),
+    (["--acrostic", "我爱恐龙"], "--acrostic '我爱恐龙': characters that the vocabulary"),
+    (["--only", "\x1b"], "'\\x1b'"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "shown"), REFUSED, ids=str)
+def test_what_cannot_be(generate: Generate, verse: Path, arguments: list[str], shown: str) -> None:
+    line = refusal(generate(verse, *arguments))
+    assert shown in line
+    assert line.isprintable()

@@ -1,0 +1,118 @@
+"""Names that are new: no training name, and none twice."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+import lyricgen
+from lyricgen.errors import UserError
+from lyricgen.model.trained_model import TrainedModel
+from lyricgen.novelty import TRIES, training_names
+from tests.test_constraints import trained
+from tests.test_generate import trained as train
+
+ROOT = Path(__file__).parents[1]
+KNOWN = ["a", "b", "ab", "ba"]
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    path = tmp_path / "names.txt"
+    path.write_text("".join(f"{name}\n" for name in KNOWN), "utf-8")
+    return path
+
+
+def writer_of(corpus: Path, probabilities: list[float], **changed: Any) -> TrainedModel:
+    """A model of \\n, a and b whose every character has these probabilities."""
+    base = OmegaConf.to_container(OmegaConf.load(ROOT / "conf/data/base.yaml"))
+    assert isinstance(base, dict)
+    options = {**base, "kind": "text", "path": str(corpus), "unit": "line"}
+    options |= {"val_fraction": 0.0, "test_fraction": 0.0, **changed}
+    model = trained("\nab", "lines", options={"data": options})
+    with torch.no_grad():
+        model.network.output.weight.zero_()
+        model.network.output.bias.copy_(torch.tensor(probabilities).log())
+    return model
+
+
+def test_all_are_new_and_different(corpus: Path) -> None:
+    model = writer_of(corpus, [0.4, 0.3, 0.3])
+    plain = model.generate_many([""], count=100, temperature=1.0)
+    assert set(plain) & set(KNOWN)
+    assert len(set(plain)) < 100
+    names = model.generate_many([""], count=100, temperature=1.0, novel=True)
+    assert len(set(names)) == 100
+    assert not set(names) & {*KNOWN, ""}
+    assert {char for name in names for char in name} == {"a", "b"}
+
+
+def test_they_depend_on_the_seed_alone(corpus: Path) -> None:
+    model = writer_of(corpus, [0.4, 0.3, 0.3])
+    names = model.generate_many([""], count=30, temperature=1.0, novel=True, seed=5)
+    assert names == model.generate_many([""], count=30, temperature=1.0, novel=True, seed=5)
+    assert names[:7] == model.generate_many([""], count=7, temperature=1.0, novel=True, seed=5)
+    assert names != model.generate_many([""], count=30, temperature=1.0, novel=True, seed=6)
+
+
+def test_the_next_draw_takes_the_place_of_what_is_thrown_away(corpus: Path) -> None:
+    model = writer_of(corpus, [0.5, 0.25, 0.25])
+    drawn = model.generate_many(["a"], count=20 * TRIES, temperature=1.0, seed=5)
+    expected = [name for name in dict.fromkeys(drawn) if name not in KNOWN]
+    names = model.generate_many(["a"], count=20, temperature=1.0, novel=True, seed=5)
+    assert names == expected[:20]
+    assert drawn[:20] != names
+
+
+def test_several_prefixes_share_no_name(corpus: Path) -> None:
+    model = writer_of(corpus, [0.5, 0.25, 0.25])
+    names = model.generate_many(["", "a", "aa"], count=12, temperature=1.0, novel=True)
+    assert len(set(names)) == 36
+    assert all(name.startswith("a") for name in names[12:])
+    assert all(name.startswith("aa") for name in names[24:])
+
+
+def test_too_few_new_names(corpus: Path) -> None:
+    model = writer_of(corpus, [0.4, 0.3, 0.3])
+    # of at most two letters there are six names, four of which are known
+    wanted = {"count": 2, "max_length": 2, "temperature": 1.0, "novel": True}
+    assert sorted(model.generate_many([""], **wanted)) == ["aa", "bb"]
+    with pytest.raises(UserError, match=rf"2 of 3 new names in {3 * TRIES} draws: ask for fewer"):
+        model.generate_many([""], **wanted | {"count": 3})
+    with pytest.raises(UserError, match="0 of 1 new names that begin with 'ba' in 20 draws"):
+        model.generate_many(["aa", "ba"], **wanted | {"count": 1})
+
+
+def test_only_training_names_are_known(corpus: Path) -> None:
+    model = writer_of(corpus, [0.4, 0.3, 0.3], val_fraction=0.25, test_fraction=0.25)
+    learnt = training_names(model)
+    assert len(learnt) == 2
+    assert learnt < set(KNOWN)
+    found = model.generate_many([""], count=4, max_length=2, temperature=1.0, novel=True, seed=2)
+    assert set(found) == {"aa", "bb", *KNOWN} - learnt
+
+
+def test_a_corpus_that_is_gone_or_another(corpus: Path) -> None:
+    model = writer_of(corpus, [0.4, 0.3, 0.3])
+    corpus.write_text("a\nc\n", "utf-8")
+    with pytest.raises(UserError, match="other characters now than in training"):
+        model.generate(novel=True)
+    corpus.unlink()
+    with pytest.raises(
+        UserError, match="--novel needs the names that the model has learnt: "
+    ) as no:
+        model.generate(novel=True)
+    assert str(corpus) in str(no.value)
+    assert "\n" not in str(no.value)
+
+
+def test_names_of_a_run(tmp_path: Path) -> None:
+    """The options of a real checkpoint lead back to its training part."""
+    run = train(tmp_path, "data=dino", "trainer.max_epochs=2")
+    learnt = training_names(lyricgen.load(run))
+    text = (ROOT / "src/lyricgen/data/corpora/dino.txt").read_text("utf-8").lower()
+    lines = set(text[:1500].split("\n"))
+    assert learnt <= lines
+    assert 0.75 * len(lines) < len(learnt) < 0.85 * len(lines)
