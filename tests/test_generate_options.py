@@ -208,7 +208,8 @@ def test_compare(generate: Generate, verse: Path, names: Path, tmp_path: Path) -
     sources = [json.loads(line).pop("checkpoint") for line in lines]
     assert sources == [str(verse)] * 2 + [str(other)] * 2
     assert "two checkpoints" in refusal(generate("--compare", verse))
-    assert "single lines" in refusal(generate("--compare", verse, names, *given))
+    wrong = refusal(generate("--compare", verse, names, *given))
+    assert wrong.startswith(f"error: {names}: --lines is for models of running text")
 
 
 def test_a_thousand_texts_at_once(generate: Generate, names: Path) -> None:

@@ -1,15 +1,19 @@
 """Print texts from a trained model: python -m lyricgen.generate [CHECKPOINT] [--prefix 分开]."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lyricgen.command_line import Parser, run
 from lyricgen.errors import UserError
 from lyricgen.generate_options import CONTROL, STRATEGY, add_options
 
 if TYPE_CHECKING:
+    from lyricgen.generation import Generated
     from lyricgen.model.trained_model import TrainedModel
+
+T = TypeVar("T")
 
 FILLING = ("temperature", "seed", "count", "sweeps", "gap", "compare")  # what goes with --fill
 
@@ -24,7 +28,6 @@ def main(arguments: list[str] | None = None) -> None:
 def _generate(options: argparse.Namespace) -> None:
     _refuse_idle(options)
     # torch takes seconds, which --help need not wait for
-    from lyricgen.generation import generate
     from lyricgen.model.checkpoint import load
     from lyricgen.runs import newest_checkpoint
     from lyricgen.text_output import print_columns, print_json, print_texts
@@ -35,16 +38,38 @@ def _generate(options: argparse.Namespace) -> None:
     if options.watch:
         _watch(models[0], options)
     elif options.format == "jsonl":
-        described = [generate(model, **_asked(options)) for model in models]
+        described = _of_each(_described, models, paths, options)
         print_json(described, paths if options.compare else None)
     elif options.compare:
-        print_columns(paths, [_texts(model, options) for model in models])
+        print_columns(paths, _of_each(_texts, models, paths, options))
     else:
         print_texts(_texts(models[0], options))
 
 
+def _of_each(
+    write: Callable[["TrainedModel", argparse.Namespace], list[T]],
+    models: list["TrainedModel"],
+    paths: list[Path],
+    options: argparse.Namespace,
+) -> list[list[T]]:
+    """What each model writes; where several do, an error says which one cannot."""
+    written = []
+    for model, path in zip(models, paths, strict=True):
+        try:
+            written.append(write(model, options))
+        except UserError as error:
+            raise UserError(f"{path}: {error}" if options.compare else str(error)) from error
+    return written
+
+
+def _described(model: "TrainedModel", options: argparse.Namespace) -> list["Generated"]:
+    from lyricgen.generation import generate
+
+    return generate(model, **_asked(options))
+
+
 def _texts(model: "TrainedModel", options: argparse.Namespace) -> list[str]:
-    from lyricgen.generation import generate, generate_texts
+    from lyricgen.generation import generate_texts
     from lyricgen.text_output import with_score
 
     if options.fill:
@@ -52,7 +77,7 @@ def _texts(model: "TrainedModel", options: argparse.Namespace) -> list[str]:
         known = {name: value for name, value in given.items() if value is not None}
         return model.fill_many(options.fill, **known)
     if options.beams:
-        return [with_score(one) for one in generate(model, **_asked(options))]
+        return [with_score(one) for one in _described(model, options)]
     return generate_texts(model, **_asked(options))
 
 

@@ -6,6 +6,7 @@ B texts, V vocabulary.
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import torch
@@ -85,13 +86,16 @@ class Writer:
 
     def draw(self, prefixes: Sequence[str], seeds: Sequence[int]) -> list[Continuation]:
         """Continue B prefixes, each by random numbers from a seed of its own."""
-        self.constraints(prefixes)  # so that what cannot be is said before anything is written
         at_once = max(1, LARGEST // len(self.model.vocabulary))
-        drawn: list[Continuation] = []
-        for start in range(0, len(prefixes), at_once):
-            some = slice(start, start + at_once)
-            drawn += self._draw_batch(prefixes[some], seeds[some])
-        return drawn
+        batches = [prefixes[start : start + at_once] for start in range(0, len(prefixes), at_once)]
+        # of all batches first, so that what cannot be is said before anything is written
+        planned = [self.constraints(batch) for batch in batches]
+        remaining = iter(seeds)
+        return [
+            written
+            for batch, constraints in zip(batches, planned, strict=True)
+            for written in self._draw_batch(batch, list(islice(remaining, len(batch))), constraints)
+        ]
 
     def search(self, prefixes: Sequence[str], best: int) -> list[Continuation]:
         """The best continuations of each of A prefixes that a beam search finds, side by side."""
@@ -126,15 +130,16 @@ class Writer:
             return [unless_empty(constraints.rules, chosen)]
         return [*constraints.rules, *chosen]
 
-    def _draw_batch(self, prefixes: Sequence[str], seeds: Sequence[int]) -> list[Continuation]:
-        constraints = self.constraints(prefixes)
+    def _draw_batch(
+        self, prefixes: Sequence[str], seeds: list[int], constraints: Constraints
+    ) -> list[Continuation]:
         length = max(constraints.lengths)
         random = self.strategy.random
         rows = continue_texts(
             self.network,
             [self.model.encode_prefix(prefix) for prefix in prefixes],
             rules=self._rules(constraints),
-            uniforms=draw_uniforms(self.generator, list(seeds), length) if random else None,
+            uniforms=draw_uniforms(self.generator, seeds, length) if random else None,
             length=length,
             stop=constraints.only_stop,
             watch=self._streamed(constraints),

@@ -101,8 +101,7 @@ def _constrain_names(
     plan = torch.where(place < len(starts), 3 + place, plan)
     if control.max_length is not None:
         plan = torch.where(place >= control.max_length, 0, plan)
-    free = control == Control()
-    rules = [] if free else [planned(sets, plan.to(allowed.device))]
+    rules = [] if control == Control() else [planned(sets, plan.to(allowed.device))]
     return Constraints(rules, [steps] * len(prefixes), stop, [1] * len(prefixes))
 
 
