@@ -13,7 +13,9 @@ from rich.cells import cell_len
 import lyricgen
 from lyricgen.decoding.rhyme import rhyme_classes
 from lyricgen.generate import main
+from lyricgen.generation import Generated
 from lyricgen.generation import generate as generated
+from lyricgen.text_output import print_columns, print_json, print_texts
 from tests.conftest import Printed, printed
 from tests.test_constraints import nats
 from tests.test_generate import refusal, trained
@@ -245,3 +247,19 @@ def test_what_cannot_be(generate: Generate, verse: Path, arguments: list[str], s
     line = refusal(generate(verse, *arguments))
     assert shown in line
     assert line.isprintable()
+
+
+def test_nothing_that_steers_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """A model's own characters may turn the direction of writing; JSON gives them back."""
+    text = "我\u202e开\u3000x\u2028\n在"
+    one = Generated("", text, "greedy", 1, -2.0, 3.0)
+    print_texts([text])
+    assert capsys.readouterr().out == "我\\u202e开\u3000x\\u2028\n在\n"
+    print_json([[one]])
+    [line] = capsys.readouterr().out.splitlines()
+    assert line.isprintable()
+    assert json.loads(line)["text"] == text
+    print_columns([Path("a\x1b.ckpt"), Path("b.ckpt")], [[text], [text]])
+    shown = capsys.readouterr().out
+    assert "\u202e" not in shown
+    assert "\x1b" not in shown
