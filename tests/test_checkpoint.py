@@ -14,7 +14,8 @@ from torch import optim
 import lyricgen
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
-from lyricgen.model.checkpoint import card, load
+from lyricgen.model.card import card
+from lyricgen.model.checkpoint import load
 from lyricgen.model.language_model import LanguageModel
 from lyricgen.model.recurrent_module import RecurrentModule
 from lyricgen.model.trained_model import TrainedModel

@@ -19,7 +19,7 @@ import lyricgen
 from lyricgen import generate
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.decoding.drawing import draw_uniforms
-from lyricgen.model.checkpoint import card
+from lyricgen.model.card import card
 from lyricgen.model.ngram_counts import NOTHING
 from lyricgen.model.ngram_language_model import NgramArchitecture, NgramLanguageModel
 from lyricgen.model.smoothing import Smoothing
@@ -193,8 +193,8 @@ def plain_row(values: Tensor) -> Tensor:
         ("direct_3", lambda direct: -direct, "not the terms of probabilities"),
         ("passed_3", lambda passed: passed.clamp(max=0), "not the terms of probabilities"),
         ("passed_1", lambda passed: passed * 0.5, "not the terms of probabilities"),
-        ("keys_1", lambda _: torch.zeros(3, dtype=torch.int64).to_sparse(), "keys_1"),
-        ("keys_1", lambda _: torch.zeros(3, dtype=torch.int64, device="meta"), "no values"),
+        ("keys_1", lambda _: torch.zeros(3, dtype=torch.int64).to_sparse(), "sparse"),
+        ("keys_1", lambda _: torch.zeros(3, dtype=torch.int64, device="meta"), "meta"),
         ("direct_1", plain_row, "direct_1"),
         ("passed_1", lambda _: torch.ones(1, dtype=torch.float64).expand(10**12), "passed_1"),
         ("keys_3", lambda _: torch.zeros(1, dtype=torch.int64).expand(10**12), "keys_3"),

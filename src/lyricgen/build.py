@@ -6,8 +6,8 @@ from lyricgen.build_data import layout_of
 from lyricgen.config import TrainOptions
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.data.encoding import EncodedCorpus
+from lyricgen.model.card import card
 from lyricgen.model.character_network import RecurrentArchitecture
-from lyricgen.model.checkpoint import card
 from lyricgen.model.fill_model import FillModel
 from lyricgen.model.fill_module import FillModule
 from lyricgen.model.models import Model, recurrent

@@ -13,6 +13,8 @@ from rich.console import RenderableType
 from rich.markup import escape
 from rich.progress import Progress
 
+from lyricgen.errors import printable, printable_text
+
 log = logging.getLogger(__name__)
 
 PATIENCE = 2.0  # seconds for which nothing is shown of what may soon be done
@@ -27,8 +29,8 @@ def prepare_streams() -> None:
 
 
 def show(text: str) -> None:
-    """Print a text exactly as it is; long lines are left to the terminal to wrap."""
-    put(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
+    """Print a text as it is, but nothing that steers; long lines are the terminal's to wrap."""
+    put(printable_text(text), markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 def put(what: RenderableType, **options: Any) -> None:
@@ -65,7 +67,7 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
             if bar is None:
                 # auto_refresh would draw in a thread
                 bar = Progress(console=get_console(), transient=True, auto_refresh=False)
-                bar.add_task(escape(what), total=total)
+                bar.add_task(escape(printable(what)), total=total)
                 bar.start()
             bar.update(bar.task_ids[0], completed=done, refresh=True)
         elif not get_console().is_terminal and now - shown > SILENCE:

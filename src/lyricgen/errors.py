@@ -12,14 +12,19 @@ class UserError(Exception):
 
 
 def printable(text: str) -> str:
-    """The text with everything that could steer a terminal escaped, as repr() would."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    """The text in one line, everything that could steer a terminal escaped, as repr() would."""
+    return _escaped(text, {c for c in set(text) if not c.isprintable()})
 
 
 def printable_text(text: str) -> str:
-    """A text as a terminal may have it: its newlines and spaces kept, what could steer escaped."""
-    kept = {"Zs"}  # spaces, the ideographic one too, which isprintable() counts out
-    return "".join(
-        c if c == "\n" or c.isprintable() or unicodedata.category(c) in kept else repr(c)[1:-1]
-        for c in text
-    )
+    """A text as a terminal may have it: its newlines and spaces kept, what could steer escaped.
+
+    That is all of Unicode's control, format, surrogate, private and unassigned characters, and
+    the separators of lines and paragraphs. Combining marks and emoji stay.
+    """
+    escaped = {c for c in set(text) if not (c.isprintable() or c == "\n")}
+    return _escaped(text, {c for c in escaped if unicodedata.category(c) != "Zs"})
+
+
+def _escaped(text: str, characters: set[str]) -> str:
+    return text.translate({ord(c): repr(c)[1:-1] for c in characters}) if characters else text

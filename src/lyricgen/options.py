@@ -1,5 +1,6 @@
 """The base of every group of options, and how a mistake in one is told."""
 
+import reprlib
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
@@ -46,10 +47,20 @@ def _first_mistake(error: ValidationError, values: Any) -> str:
     elif kind == "union_tag_invalid":
         message = f"choose {name}= from {first['ctx']['expected_tags']}"
     else:
-        shown = f"={first['input']!r}"
+        shown = f"={_short(first['input'])}"
         message = message[:1].lower() + message[1:]
     more = f" (and {len(rest)} more)" if rest else ""
     return printable(f"{name}{shown}: {message}{more}" if name else f"{message}{more}")
+
+
+def _short(value: Any) -> str:
+    """A value as repr() has it, cut where a file has filled it with a great deal."""
+    shortening = reprlib.Repr()
+    shortening.maxstring = shortening.maxother = shortening.maxlong = 200
+    try:
+        return shortening.repr(value)
+    except ValueError:  # a number of thousands of digits
+        return "a huge number"
 
 
 def _place(path: list[str], values: Any) -> str:

@@ -95,7 +95,9 @@ def checkpoint_in(path: Path) -> Path:
     newest = max(jobs, key=lambda job: job.stat().st_mtime, default=None)
     if newest is not None:
         return newest
-    found = "is not there" if not path.exists() else "has no checkpoints/best.ckpt"
+    found = "has no checkpoints/best.ckpt" if path.is_dir() else "is not there"
+    if path.exists() and not path.is_dir():
+        found = "is no ordinary file"  # but a pipe or a device, which may never end
     raise UserError(f"{str(path)!r} {found}: name a checkpoint or a run's directory")
 
 

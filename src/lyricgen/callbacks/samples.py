@@ -12,6 +12,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from lyricgen.callbacks.record import record
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.decoding.drawing import Generator
+from lyricgen.errors import printable_text
 from lyricgen.model.trained_model import TrainedModel
 
 log = logging.getLogger(__name__)
@@ -213,7 +214,7 @@ class Samples(pl.Callback):
 
 def one_line(text: str) -> str:
     """A text as the terminal shows it."""
-    return text.strip().replace("\n", " / ")
+    return printable_text(text.strip().replace("\n", " / "))
 
 
 def _write_texts(logger: TensorBoardLogger, samples: list[Sample]) -> None:

@@ -1,133 +1,80 @@
-"""A trained network in a file: what a checkpoint says of itself, and reading it back."""
+"""Reading a trained network from a file, a checkpoint or a model file; the file is not trusted."""
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any
 
 import torch
-from pydantic import model_validator
+from torch import Tensor
 
-from lyricgen.data.parts import Layout
-from lyricgen.data.reading import FORBIDDEN
-from lyricgen.data.vocabulary import Vocabulary
-from lyricgen.errors import UserError, printable
-from lyricgen.model.character_network import RecurrentArchitecture
-from lyricgen.model.fill_model import FillModel
-from lyricgen.model.language_model import LanguageModel
-from lyricgen.model.models import Architecture, Model, recurrent
-from lyricgen.model.ngram_language_model import NgramLanguageModel
+from lyricgen.errors import UserError
+from lyricgen.model.archive import BEGINNING, read_archive
+from lyricgen.model.card import rebuild
+from lyricgen.model.model_file import is_model_file, read_model_file
 from lyricgen.model.trained_model import TrainedModel
-from lyricgen.options import Options, validate
 from lyricgen.runs import checkpoint_in
 
-FORMAT: Literal[2] = 2
+MAX_BYTES = 2**34  # of a file: a network of a thousand million parameters with its optimizer
 _PREFIX = "model."  # where the LightningModule keeps the network
-
-
-class Card(Options):
-    """What a checkpoint holds, in plain values."""
-
-    format: Literal[2]
-    architecture: Architecture
-    vocabulary: str  # the sorted characters
-    layout: Layout
-    lowercase: bool  # the corpus was lower-cased, so a prefix is too
-    options: dict[str, Any]  # the training run's whole configuration
-
-    @model_validator(mode="after")
-    def _check_agreement(self) -> Self:
-        size = self.architecture.vocabulary_size
-        if len(self.vocabulary) != size:
-            raise ValueError(
-                f"the vocabulary has {len(self.vocabulary)} characters, the network {size}"
-            )
-        if FORBIDDEN.search(self.vocabulary):
-            raise ValueError("the vocabulary has control characters")
-        lines = self.layout == "lines"
-        if lines and not (self.architecture.start_symbol and "\n" in self.vocabulary):
-            raise ValueError("a model of lines needs a start symbol and a newline")
-        return self
-
-
-def card(model: TrainedModel) -> dict[str, Any]:
-    """What a checkpoint says of the network in it, as plain values."""
-    described = Card(
-        format=FORMAT,
-        architecture=model.network.architecture,
-        vocabulary=model.vocabulary.characters,
-        layout=model.layout,
-        lowercase=model.lowercase,
-        options=model.options,
-    )
-    return described.model_dump(mode="json")
+_LONGEST = 500  # characters of a message, most of which a file may have chosen
 
 
 def load(path: str | Path, device: str | torch.device = "cpu") -> TrainedModel:
-    """Read a network from a checkpoint; no other file is needed, and no code in it is run.
+    """Read a network from a checkpoint or a model file; no other file is needed.
+
+    No code in the file is run, and no memory is taken for what it only declares to hold.
 
     Args:
-        path: a checkpoint, or the directory of a run.
+        path: a checkpoint, a model file that `lyricgen.export` has written, or the directory of a
+            run.
         device: where to put the network.
 
     Raises:
-        UserError: no checkpoint there, or not one of lyricgen's.
+        UserError: none of these, a damaged one, or one that does not hold what it says.
     """
     path = checkpoint_in(Path(path))
+    shown = repr(str(path))
     try:
-        # pickled code is never run: said explicitly, since an environment variable undoes a default
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a hostile file may raise anything; torch's words advise to run it
-        kind = type(error).__name__
-        raise UserError(
-            f"{str(path)!r} is not a readable checkpoint ({kind}): name one that lyricgen wrote"
-        ) from error
-    if not isinstance(content, dict) or "lyricgen" not in content:
-        raise UserError(f"{str(path)!r} is not a checkpoint of lyricgen: name one of a run's")
-    try:
-        return _rebuild(validate(Card, content["lyricgen"]), content.get("state_dict"), device)
+        size = path.stat().st_size
+        values, tensors = _read(path, size)
     except UserError as error:
-        raise UserError(f"{str(path)!r} does not hold what it says: {error}") from error
+        raise UserError(f"{shown} is not a checkpoint of lyricgen: {_short(error)}") from error
+    except OSError as error:
+        raise UserError(f"{shown} cannot be read: {error.strerror}") from error
+    except Exception as error:  # a hostile file may raise anything; torch's words advise to run it
+        raise UserError(
+            f"{shown} is not a readable checkpoint ({type(error).__name__}): name one that "
+            "lyricgen wrote"
+        ) from error
+    try:
+        return rebuild(values, tensors, size, device)
+    except UserError as error:
+        raise UserError(f"{shown} does not hold what it says: {_short(error)}") from error
 
 
-def _rebuild(card: Card, state: Any, device: str | torch.device) -> TrainedModel:
+def _read(path: Path, size: int) -> tuple[Any, dict[str, Tensor]]:
+    """What a file says of itself, not yet checked, and its tensors, not yet read."""
+    if size > MAX_BYTES:
+        raise UserError(f"it has {size} bytes, more than {MAX_BYTES}")
+    with path.open("rb") as stream:
+        start = stream.read(9)
+    if is_model_file(start):
+        return read_model_file(path)
+    if not start.startswith(BEGINNING):
+        raise UserError("name a run's, or a file of lyricgen.export")
+    content = read_archive(path)
+    if not isinstance(content, dict) or "lyricgen" not in content:
+        raise UserError("it is of another program; name a run's")
+    state = content.get("state_dict")
     if not isinstance(state, dict):
         raise UserError("it has no weights, state_dict")
     tensors = {
-        str(name).removeprefix(_PREFIX): tensor
+        name.removeprefix(_PREFIX): tensor
         for name, tensor in state.items()
-        if str(name).startswith(_PREFIX) and isinstance(tensor, torch.Tensor)
+        if isinstance(name, str) and name.startswith(_PREFIX) and isinstance(tensor, Tensor)
     }
-    for name, tensor in tensors.items():
-        if tensor.is_meta:
-            raise UserError(f"{printable(name)} has no values")
-        if tensor.layout != torch.strided:
-            raise UserError(f"{printable(name)} is {tensor.layout}, not plain numbers")
-    network: Model
-    if isinstance(card.architecture, RecurrentArchitecture):
-        network = _recurrent(card.architecture, tensors).to(device)
-    else:
-        network = NgramLanguageModel.from_tensors(card.architecture, tensors)
-    network.eval()
-    return TrainedModel(
-        network, Vocabulary(card.vocabulary), card.layout, card.lowercase, card.options
-    )
+    return content["lyricgen"], tensors
 
 
-def _recurrent(
-    architecture: RecurrentArchitecture, weights: dict[str, torch.Tensor]
-) -> LanguageModel | FillModel:
-    with torch.device("meta"):  # shapes without memory, until they are known to be right
-        network = recurrent(architecture)
-    expected = {name: tensor.shape for name, tensor in network.state_dict().items()}
-    found = {name: tensor.shape for name, tensor in weights.items()}
-    for name in sorted(expected.keys() | found.keys()):
-        if found.get(name) != expected.get(name):
-            wanted, there = expected.get(name), found.get(name)
-            raise UserError(f"{printable(name)} should be {_shape(wanted)}, it is {_shape(there)}")
-        if not weights[name].is_floating_point():
-            raise UserError(f"{name} is {weights[name].dtype}, not plain floating-point numbers")
-    network.load_state_dict(weights, assign=True)
-    return network.to(torch.promote_types(network.output.bias.dtype, torch.float32))
-
-
-def _shape(shape: torch.Size | None) -> str:
-    return "absent" if shape is None else "x".join(map(str, shape))
+def _short(error: UserError) -> str:
+    text = str(error)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} …"

@@ -1,0 +1,88 @@
+"""Write a model file to share: python -m lyricgen.export [CHECKPOINT] [--out FILE]."""
+
+import argparse
+import hashlib
+import re
+from pathlib import Path
+from typing import Any
+
+from lyricgen.command_line import Parser, run
+from lyricgen.console import show
+from lyricgen.errors import UserError
+
+SUFFIX = ".safetensors"
+PERSONAL = {"init_from", "resume", "path", "prefixes"}  # options, whatever their group
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command; what the user can mend is one line and exit status 2."""
+    run(_parser(), _export, arguments)
+
+
+def _export(options: argparse.Namespace) -> None:
+    out: Path | None = options.out
+    if out is not None:
+        _refuse_place(out, options.force)
+
+    # torch takes seconds, which --help need not wait for
+    from lyricgen.files import replacing
+    from lyricgen.model.card import card
+    from lyricgen.model.checkpoint import load
+    from lyricgen.model.model_file import to_bytes
+    from lyricgen.runs import newest_checkpoint
+
+    model = load(options.checkpoint or newest_checkpoint())
+    if out is None:
+        out = Path(_file_name(model.options.get("name"), model.network.description))
+        _refuse_place(out, options.force)
+    described = card(model)
+    described["options"] = shared(described["options"])
+    content = to_bytes(described, model.network.state_dict())
+    try:
+        with replacing(out) as stream:
+            stream.write(content)
+    except OSError as error:
+        raise UserError(f"{str(out)!r} cannot be written: {error.strerror}") from error
+    show(f"{out}: {len(content):,} bytes, sha256 {hashlib.sha256(content).hexdigest()}")
+
+
+def shared(options: dict[str, Any]) -> dict[str, Any]:
+    """A run's configuration with its paths and prefixes, which are the user's own, as None."""
+    return {
+        key: None if key in PERSONAL else shared(value) if isinstance(value, dict) else value
+        for key, value in options.items()
+    }
+
+
+def _refuse_place(out: Path, force: bool) -> None:
+    """Refuse to write where nothing can be written or something would be lost."""
+    if out.suffix != SUFFIX:
+        raise UserError(f"{str(out)!r}: give --out a name that ends in {SUFFIX}")
+    if not out.parent.is_dir():
+        raise UserError(f"{str(out)!r}: there is no directory {str(out.parent)!r}")
+    if out.is_dir():
+        raise UserError(f"{str(out)!r} is a directory: name a file")
+    if out.exists() and not force:
+        raise UserError(f"{str(out)!r} is there already: name another, or add --force")
+
+
+def _file_name(name: Any, description: str) -> str:
+    """A plain file name: the run's own name, whatever a file says that it is."""
+    plain = re.sub(r"[^\w-]+", "_", name if isinstance(name, str) else description).strip("_")
+    return f"{plain[:60] or 'model'}{SUFFIX}"
+
+
+def _parser() -> Parser:
+    parser = Parser("export", "Write a model to a safetensors file, to share.")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help=f"where to write it (default: NAME{SUFFIX} in this directory, NAME of the run)",
+    )
+    parser.add_argument("--force", action="store_true", help="replace FILE where it is there")
+    return parser
+
+
+if __name__ == "__main__":
+    main()
