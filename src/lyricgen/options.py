@@ -56,6 +56,7 @@ def _first_mistake(error: ValidationError, values: Any) -> str:
 def _short(value: Any) -> str:
     """A value as repr() has it, cut where a file has filled it with a great deal."""
     shortening = reprlib.Repr()
+    shortening.maxlevel = 2
     shortening.maxstring = shortening.maxother = shortening.maxlong = 200
     try:
         return shortening.repr(value)

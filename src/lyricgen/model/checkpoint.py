@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lyricgen.errors import UserError
+from lyricgen.errors import UserError, printable
 from lyricgen.model.archive import BEGINNING, read_archive
 from lyricgen.model.card import rebuild
 from lyricgen.model.model_file import is_model_file, read_model_file
@@ -76,5 +76,5 @@ def _read(path: Path, size: int) -> tuple[Any, dict[str, Tensor]]:
 
 
 def _short(error: UserError) -> str:
-    text = str(error)
+    text = printable(str(error))
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} …"

@@ -1,0 +1,612 @@
+"""Files that somebody could send: none is a model, and some would like to run code or take memory.
+
+Each builder writes a file to a path; `marker` is what code in it would create.
+"""
+
+import io
+import json
+import os
+import pickle
+import random
+import struct
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import safetensors.torch
+import torch
+
+from lyricgen.model.archive import MAX_OPERATIONS
+from lyricgen.model.card import card
+from lyricgen.model.checkpoint import MAX_BYTES
+from tests.test_checkpoint import Touch, content_of, model_of
+
+Builder = Callable[[Path, Path], None]
+# a file's name, how it is made, and what is said of it
+HOSTILE: dict[str, tuple[Builder, str]] = {}
+
+
+def hostile(said: str) -> Callable[[Builder], Builder]:
+    def keep(builder: Builder) -> Builder:
+        HOSTILE[builder.__name__] = builder, said
+        return builder
+
+    return keep
+
+
+def checkpoint(said: str, suffix: str = "") -> Callable[[Callable[[Any, Path], Any]], None]:
+    """A checkpoint that is an honest one but for a change of its content."""
+
+    def keep(change: Callable[[Any, Path], Any]) -> None:
+        def build(path: Path, marker: Path) -> None:
+            content = content_of(model_of())
+            changed = change(content, marker)
+            torch.save(content if changed is None else changed, path)
+
+        HOSTILE[change.__name__ + suffix] = build, said
+
+    return keep
+
+
+def weight(name: str, made: Callable[[], Any], said: str) -> None:
+    """A checkpoint one of whose tensors is another one."""
+
+    def build(path: Path, marker: Path) -> None:
+        content = content_of(model_of())
+        content["state_dict"]["model.output.bias"] = made()
+        torch.save(content, path)
+
+    HOSTILE[f"weight_{name}"] = build, said
+
+
+def archive(path: Path, **members: bytes) -> None:
+    """An archive as torch writes it, with members of any content."""
+    writer = torch._C.PyTorchFileWriter(str(path))
+    for name, content in members.items():
+        writer.write_record(name.replace("__", "/").replace("_pkl", ".pkl"), content, len(content))
+    writer.write_end_of_file()
+
+
+def repacked(path: Path, **options: Any) -> zipfile.ZipFile:
+    """A zip file whose end `torch_end` makes look like torch's."""
+    return zipfile.ZipFile(path, "w", **options)
+
+
+def torch_end(path: Path) -> None:
+    whole = path.read_bytes()
+    count, length, offset = struct.unpack("<10xH2L2x", whole[-22:])
+    end = len(whole) - 22
+    path.write_bytes(
+        whole[:end]
+        + struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, count, count, length, offset)
+        + struct.pack("<4sLQL", b"PK\6\7", 0, end, 1)
+        + whole[end:]
+    )
+
+
+def nested(depth: int) -> Any:
+    inner: Any = []
+    for _ in range(depth):
+        inner = [inner]
+    return inner
+
+
+def laughs() -> Any:
+    """2**60 values in sixty lists."""
+    inner: Any = ["ha"]
+    for _ in range(60):
+        inner = [inner, inner]
+    return inner
+
+
+# no archive of torch's
+
+
+def raw(name: str, content: bytes, said: str) -> None:
+    def build(path: Path, marker: Path) -> None:
+        path.write_bytes(content)
+
+    HOSTILE[name] = build, said
+
+
+raw("empty", b"", "name a run's")
+raw("text", "想要有直升机\n".encode() * 20, "name a run's")
+raw("image", b"\x89PNG\r\n\x1a\n" + bytes(200), "name a run's")
+raw("noise", random.Random(0).randbytes(5000), "name a run's")
+raw("start_of_a_zip", b"PK\x03\x04", "cut short")
+raw("pickle", pickle.dumps({"state_dict": {}, "lyricgen": {}}), "name a run's")
+raw("end_alone", b"PK\x05\x06" + bytes(18), "name a run's")
+
+
+@hostile("name a run's")
+def pickled_code(path: Path, marker: Path) -> None:
+    path.write_bytes(pickle.dumps(Touch(marker), protocol=2))
+
+
+@hostile("name a run's")
+def legacy(path: Path, marker: Path) -> None:
+    content = {**content_of(model_of()), "more": Touch(marker)}
+    torch.save(content, path, _use_new_zipfile_serialization=False)
+
+
+@hostile("does not end as torch's files do")
+def zip_of_songs(path: Path, marker: Path) -> None:
+    with zipfile.ZipFile(path, "w") as songs:
+        songs.writestr("song.txt", "la la la" * 50)
+
+
+@hostile("does not end as torch's files do")
+def arrays_of_numpy(path: Path, marker: Path) -> None:
+    content = io.BytesIO()
+    np.savez(content, weights=np.zeros(100))
+    path.write_bytes(content.getvalue())
+
+
+@hostile("not what torch.save writes")
+def torch_script(path: Path, marker: Path) -> None:
+    archive(path, data_pkl=b"\x80\x02}.", constants_pkl=b"\x80\x02).", code__a=b"def f(): pass")
+
+
+@hostile("not what torch.save writes")
+def archive_without_a_pickle(path: Path, marker: Path) -> None:
+    archive(path, song=b"la la la")
+
+
+@hostile("not a readable checkpoint")
+def archive_of_nonsense(path: Path, marker: Path) -> None:
+    archive(path, data_pkl=b"\x80\x02}]q\x00(K")
+
+
+@hostile("it has 17179869185 bytes")
+def too_large(path: Path, marker: Path) -> None:
+    with path.open("wb") as stream:
+        stream.write(b"PK\x03\x04")
+        stream.truncate(MAX_BYTES + 1)  # takes no room on the disk
+
+
+# archives whose members lie
+
+
+@hostile("not stored as torch stores them")
+def packed(path: Path, marker: Path) -> None:
+    with repacked(path, compression=zipfile.ZIP_DEFLATED) as bomb:
+        bomb.writestr("a/data.pkl", b"\x80\x02}.")
+        with bomb.open("a/data/0", "w") as member:
+            for _ in range(400):
+                member.write(bytes(2**20))
+    torch_end(path)
+
+
+@hostile("not stored as torch stores them")
+def same_member_twice(path: Path, marker: Path) -> None:
+    content = b"\x80\x02}."
+    with repacked(path) as twice:
+        twice.writestr("a/data.pkl", content)
+        twice.filelist.append(twice.filelist[0])
+    torch_end(path)
+
+
+@hostile("its directory has")
+def many_members(path: Path, marker: Path) -> None:
+    with repacked(path) as crowd:
+        crowd.writestr("a/" + "x" * 100, b"")
+        crowd.filelist *= 60_000
+    torch_end(path)
+
+
+@hostile("larger than the file")
+def lying_sizes(path: Path, marker: Path) -> None:
+    with repacked(path) as liar:
+        liar.writestr("a/data.pkl", b"\x80\x02}.")
+        liar.writestr("a/data/0", b"12345678")
+        liar.filelist[1].file_size = liar.filelist[1].compress_size = 2**31
+    torch_end(path)
+
+
+@hostile("does not end as torch's files do")
+def two_directories(path: Path, marker: Path) -> None:
+    archive(path, data_pkl=b"\x80\x02}.")
+    whole = bytearray(path.read_bytes())
+    whole[-34:-26] = struct.pack("<Q", 100)  # where some readers look for the directory
+    path.write_bytes(whole)
+
+
+# pickles that take time or memory
+
+
+@hostile("more than 1000000 operations")
+def pickle_of_dictionaries(path: Path, marker: Path) -> None:
+    archive(path, data_pkl=b"\x80\x02](" + b"}" * (2 * MAX_OPERATIONS) + b"e.")
+
+
+@hostile("its pickle has 17000000 bytes")
+def pickle_too_long(path: Path, marker: Path) -> None:
+    archive(path, data_pkl=bytes(17_000_000))
+
+
+@hostile("it names __builtin__ bytearray")
+def pickle_of_an_array_of_bytes(path: Path, marker: Path) -> None:
+    archive(path, data_pkl=b"\x80\x02c__builtin__\nbytearray\n\x8a\x05\x00\x00\x00\x00\x08\x85R.")
+
+
+@hostile("it names torch FloatTensor")
+def pickle_of_a_tensor_without_storage(path: Path, marker: Path) -> None:
+    archive(path, data_pkl=b"\x80\x02ctorch\nFloatTensor\n\x8a\x05\x00\x00\x00\x00\x08\x85R.")
+
+
+@hostile("protocol 4")
+def pickle_of_another_protocol(path: Path, marker: Path) -> None:
+    archive(path, data_pkl=pickle.dumps({"lyricgen": 1}, protocol=4))
+
+
+@hostile("it names evil \\x1b[2Jname")
+def pickle_with_an_escape_in_a_name(path: Path, marker: Path) -> None:
+    archive(path, data_pkl=b"\x80\x02cevil\n\x1b[2Jname\n.")
+
+
+@hostile("not a readable checkpoint")
+def storage_that_is_not_there(path: Path, marker: Path) -> None:
+    storage = (
+        b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x007X\x03\x00\x00\x00cpu"
+    )
+    archive(path, data_pkl=b"\x80\x02" + storage + b"\x8a\x05\x00\x00\x00\x00\x08tQ.")
+
+
+# checkpoints that are not lyricgen's, or not of this version
+
+
+@hostile("it is of another program")
+def another_module(path: Path, marker: Path) -> None:
+    class Regression(pl.LightningModule):
+        def __init__(self, width: int) -> None:
+            super().__init__()
+            self.save_hyperparameters()
+            self.layer = torch.nn.Linear(width, 1)
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD(self.parameters())
+
+    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    trainer.strategy.connect(Regression(3))
+    trainer.save_checkpoint(path)
+
+
+@checkpoint("it is of another program")
+def a_list(content: Any, marker: Path) -> Any:
+    return [content]
+
+
+@checkpoint("format=3: this lyricgen reads 2, update lyricgen")
+def newer(content: Any, marker: Path) -> None:
+    content["lyricgen"]["format"] = 3
+
+
+@checkpoint("format=1: this lyricgen reads 2, train the model again")
+def older(content: Any, marker: Path) -> None:
+    content["lyricgen"]["format"] = 1
+
+
+@checkpoint("no weights")
+def without_weights(content: Any, marker: Path) -> None:
+    del content["state_dict"]
+
+
+# cards that are none
+
+
+@checkpoint("should be 9x65536, it is 9x12")
+def huge_sizes(content: Any, marker: Path) -> None:
+    content["lyricgen"]["architecture"] |= {"hidden_size": 65_536, "layers": 256}
+
+
+@checkpoint("less than or equal to 256")
+def beyond_all_sizes(content: Any, marker: Path) -> None:
+    content["lyricgen"]["architecture"]["layers"] = 10**9
+
+
+@checkpoint("lyricgen reads 2")
+def format_of_a_thousand(content: Any, marker: Path) -> None:
+    content["lyricgen"]["format"] = 999
+
+
+@checkpoint("format=1000")
+def huge_number(content: Any, marker: Path) -> None:
+    content["lyricgen"]["format"] = 10**600
+
+
+@checkpoint("vocabulary")
+def laughing_vocabulary(content: Any, marker: Path) -> None:
+    content["lyricgen"]["vocabulary"] = laughs()
+
+
+@checkpoint("more than 100000 characters and values")
+def laughing_options(content: Any, marker: Path) -> None:
+    content["lyricgen"]["options"] = {"data": laughs()}
+
+
+@checkpoint("more than 100000 characters and values")
+def laughing_tuples(content: Any, marker: Path) -> None:
+    once: Any = ("ha",) * 50
+    for _ in range(15):
+        once = (once,) * 50
+    content["lyricgen"]["options"] = {"data": once}
+
+
+@checkpoint("nested more than 20 deep")
+def deep_options(content: Any, marker: Path) -> None:
+    content["lyricgen"]["options"] = {"data": nested(100)}
+
+
+@checkpoint("nested more than 20 deep")
+def options_in_themselves(content: Any, marker: Path) -> None:
+    endless: list[Any] = []
+    endless.append(endless)
+    content["lyricgen"]["options"] = {"data": endless}
+
+
+@checkpoint("not the plain values")
+def tensor_among_the_options(content: Any, marker: Path) -> None:
+    content["lyricgen"]["options"] = {"seed": torch.zeros(3)}
+
+
+@checkpoint("not the plain values")
+def no_number_among_the_options(content: Any, marker: Path) -> None:
+    content["lyricgen"]["options"] = {"seed": float("nan")}
+
+
+@checkpoint("does not hold what it says: kkkkkk")
+def long_key(content: Any, marker: Path) -> None:
+    content["lyricgen"]["k" * 100_000] = 1
+
+
+@checkpoint("control characters")
+def escape_in_the_vocabulary(content: Any, marker: Path) -> None:
+    content["lyricgen"]["vocabulary"] = "\n\x1bbcdeé分开"
+
+
+# tensors that are none
+
+weight("of_another_shape", lambda: torch.zeros(10), "output.bias should be 9, it is 10")
+weight("of_integers", lambda: torch.zeros(9, dtype=torch.int64), "output.bias is torch.int64")
+weight("of_truths", lambda: torch.zeros(9, dtype=torch.bool), "torch.bool")
+weight("of_complex", lambda: torch.zeros(9, dtype=torch.complex64), "torch ComplexFloatStorage")
+weight("of_eight_bits", lambda: torch.zeros(9).to(torch.float8_e4m3fn), "it names")
+weight("sparse", lambda: torch.zeros(9).to_sparse(), "_rebuild_sparse_tensor")
+weight(
+    "quantised", lambda: torch.quantize_per_tensor(torch.zeros(9), 0.1, 0, torch.qint8), "it names"
+)
+weight("nested", lambda: torch.nested.nested_tensor([torch.zeros(9)]), "_rebuild_nested_tensor")
+weight("without_values", lambda: torch.zeros(9, device="meta"), "meta")
+weight("not_a_number", lambda: torch.full((9,), float("nan")), "not finite")
+weight("infinite", lambda: torch.full((9,), float("inf")), "not finite")
+weight("expanded", lambda: torch.zeros(1).expand(9), "strides")
+weight("of_tebibytes", lambda: torch.zeros(1).expand(2**20, 2**20), "strides")
+weight("with_hooks", lambda: torch.nn.Parameter(torch.zeros(9)), "_rebuild_parameter")
+weight("with_names", lambda: "output.bias", "output.bias should be 9, it is absent")
+
+
+@checkpoint("more than the file")
+def one_storage_for_all(content: Any, marker: Path) -> None:
+    rows = torch.zeros(30_000)
+    content["state_dict"] = {f"model.{number}": rows for number in range(1000)}
+
+
+@checkpoint("strides")
+def declared_and_expanded(content: Any, marker: Path) -> None:
+    content["lyricgen"]["architecture"] |= {"hidden_size": 65_536}
+    sizes = {"embedding.weight": (9, 65_536), "output.weight": (9, 65_536), "output.bias": (9,)}
+    for part in ("weight_ih_l0", "weight_hh_l0"):
+        sizes[f"recurrence.blocks.0.{part}"] = (4 * 65_536, 65_536)
+    for part in ("bias_ih_l0", "bias_hh_l0"):
+        sizes[f"recurrence.blocks.0.{part}"] = (4 * 65_536,)
+    one = torch.zeros(1)
+    content["state_dict"] = {f"model.{name}": one.expand(size) for name, size in sizes.items()}
+
+
+# code
+
+CODE: dict[str, Callable[[Any, Touch], Any]] = {
+    "alone": lambda content, code: code,
+    "as_the_card": lambda content, code: content.update(lyricgen=code),
+    "in_the_options": lambda content, code: content["lyricgen"]["options"].update(seed=code),
+    "among_the_weights": lambda content, code: content["state_dict"].update(a=code),
+    "beside": lambda content, code: content.update(hyper_parameters={"_instantiator": code}),
+    "in_a_key": lambda content, code: content.update({(code,): 1}),
+    "nested": lambda content, code: content.update(more=OrderedDict(a=[({"b": code},)])),
+}
+for place, put in CODE.items():
+
+    def code(content: Any, marker: Path, put: Any = put) -> Any:
+        return put(content, Touch(marker))
+
+    checkpoint("it names", f"_{place}")(code)
+
+TARGETS = ("_target_", "_instantiator", "_class_path", "class_path", "__reduce__")
+for field in ("format", "architecture", "vocabulary", "layout", "lowercase"):
+
+    def target(content: Any, marker: Path, field: str = field) -> None:
+        named = dict.fromkeys(TARGETS, "pathlib.Path.touch")
+        content["lyricgen"][field] = named | {"self": str(marker), "_args_": [str(marker)]}
+        content["hyper_parameters"] = content["datamodule_hyper_parameters"] = named
+
+    checkpoint("does not hold what it says", f"_in_{field}")(target)
+
+
+# model files
+
+
+def model_file(said: str) -> Callable[[Callable[[Any, Any], Any]], None]:
+    """A model file that is an honest one but for a change of its card and tensors."""
+
+    def keep(change: Callable[[Any, Any], Any]) -> None:
+        def build(path: Path, marker: Path) -> None:
+            model = model_of()
+            described, tensors = card(model), dict(model.network.state_dict())
+            metadata = change(described, tensors)
+            if metadata is None:
+                metadata = {"lyricgen": json.dumps(described)}
+            path.write_bytes(safetensors.torch.save(tensors, metadata=metadata))
+
+        HOSTILE[f"shared_{change.__name__}"] = build, said
+
+    return keep
+
+
+def headed(name: str, made: Callable[[dict[str, Any], bytes], bytes], said: str) -> None:
+    """A model file whose header and numbers are made anew from those of an honest one."""
+
+    def build(path: Path, marker: Path) -> None:
+        model = model_of()
+        metadata = {"lyricgen": json.dumps(card(model))}
+        whole = safetensors.torch.save(dict(model.network.state_dict()), metadata=metadata)
+        length = int.from_bytes(whole[:8], "little")
+        path.write_bytes(made(json.loads(whole[8 : 8 + length]), whole[8 + length :]))
+
+    HOSTILE[f"header_{name}"] = build, said
+
+
+def with_header(header: bytes | str, numbers: bytes = b"") -> bytes:
+    header = header.encode() if isinstance(header, str) else header
+    return len(header).to_bytes(8, "little") + header + numbers
+
+
+def moved(header: dict[str, Any], numbers: bytes) -> bytes:
+    header["output.bias"]["data_offsets"] = header["embedding.weight"]["data_offsets"]
+    return with_header(json.dumps(header), numbers)
+
+
+def larger(header: dict[str, Any], numbers: bytes) -> bytes:
+    header["embedding.weight"]["shape"] = [2**40, 2**40]
+    return with_header(json.dumps(header), numbers)
+
+
+def doubled(header: dict[str, Any], numbers: bytes) -> bytes:
+    bias = json.dumps(header["output.bias"])
+    return with_header(f'{{"output.bias": {bias}, {json.dumps(header)[1:]}', numbers)
+
+
+def deep(header: dict[str, Any], numbers: bytes) -> bytes:
+    return with_header('{"a":' + "[" * 40_000 + "]" * 40_000 + "}")
+
+
+READABLE = "not a readable checkpoint"
+headed("of_no_end", lambda _, n: (2**63).to_bytes(8, "little") + b"{}" + n, "bytes, more than")
+headed("past_the_file", lambda _, n: (10**6).to_bytes(8, "little") + b"{}" + n, READABLE)
+headed("of_no_text", lambda _, n: with_header(b'{"\xff\xfe": 1}', n), READABLE)
+headed("of_no_object", lambda _, n: with_header("{]", n), READABLE)
+headed("deep", deep, READABLE)
+headed("of_many_values", lambda _, n: with_header('{"a":[' + "{}," * 10**6 + "0]}"), "values")
+headed("of_long_numbers", lambda _, n: with_header('{"a":' + "9" * 10_000 + "}"), READABLE)
+headed("of_one_key_twice", doubled, "the same key twice")
+headed("of_tensors_that_overlap", moved, READABLE)
+headed("of_another_shape", larger, READABLE)
+headed("cut", lambda h, n: with_header(json.dumps(h), n[:-1]), READABLE)
+headed("with_more_behind", lambda h, n: with_header(json.dumps(h), n + b"PK\5\6"), READABLE)
+headed("without_metadata", lambda h, n: with_header(json.dumps({}), n), "no card")
+
+
+@model_file("no card of lyricgen")
+def of_another_program(described: Any, tensors: Any) -> Any:
+    return {"format": "pt", "_target_": "os.system"}
+
+
+@model_file(READABLE)
+def with_no_json(described: Any, tensors: Any) -> Any:
+    return {"lyricgen": "{'format': 2}"}
+
+
+@model_file("the same key twice")
+def with_a_key_twice(described: Any, tensors: Any) -> Any:
+    return {"lyricgen": '{"format": 3, ' + json.dumps(described)[1:]}
+
+
+@model_file(READABLE)
+def with_a_deep_card(described: Any, tensors: Any) -> Any:
+    return {"lyricgen": "[" * 40_000 + "]" * 40_000}
+
+
+@model_file("bytes, more than")
+def with_a_huge_card(described: Any, tensors: Any) -> Any:
+    return {"lyricgen": json.dumps({"vocabulary": "a" * 10**7})}
+
+
+@model_file("does not hold what it says")
+def with_a_card_that_is_none(described: Any, tensors: Any) -> Any:
+    return {"lyricgen": "[1, 2]"}
+
+
+@model_file("which is no number")
+def with_no_number(described: Any, tensors: Any) -> Any:
+    described["options"] = {"seed": float("nan")}
+
+
+@model_file("control characters")
+def with_an_escape(described: Any, tensors: Any) -> Any:
+    described["vocabulary"] = "\n\x1bbcdeé分开"
+
+
+@model_file("control characters")
+def with_a_lone_surrogate(described: Any, tensors: Any) -> Any:
+    described["vocabulary"] = "\nbcdeé分开\ud800"
+
+
+@model_file("format=3")
+def newer_than_us(described: Any, tensors: Any) -> Any:
+    described["format"] = 3
+
+
+@model_file("embedding.weight should be 9x65536")
+def with_huge_sizes(described: Any, tensors: Any) -> Any:
+    described["architecture"] |= {"hidden_size": 65_536, "layers": 256}
+
+
+@model_file("more should be absent, it is 3")
+def with_one_too_many(described: Any, tensors: Any) -> Any:
+    tensors["more"] = torch.zeros(3)
+
+
+@model_file("output.bias should be 9, it is absent")
+def with_one_missing(described: Any, tensors: Any) -> Any:
+    del tensors["output.bias"]
+
+
+@model_file("output.bias is torch.int64")
+def of_integers(described: Any, tensors: Any) -> Any:
+    tensors["output.bias"] = torch.zeros(9, dtype=torch.int64)
+
+
+@model_file("float8_e4m3fn")
+def of_eight_bits(described: Any, tensors: Any) -> Any:
+    tensors["output.bias"] = torch.zeros(9).to(torch.float8_e4m3fn)
+
+
+@model_file("not finite")
+def of_no_numbers(described: Any, tensors: Any) -> Any:
+    tensors["output.bias"] = torch.full((9,), float("nan"))
+
+
+# what is no file
+
+
+@hostile("has no checkpoints/best.ckpt")
+def directory(path: Path, marker: Path) -> None:
+    path.mkdir()
+
+
+@hostile("no ordinary file")
+def pipe(path: Path, marker: Path) -> None:
+    os.mkfifo(path)
+
+
+@hostile("no ordinary file")
+def device(path: Path, marker: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+@hostile("is not there")
+def loop(path: Path, marker: Path) -> None:
+    path.symlink_to(path)

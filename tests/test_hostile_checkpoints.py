@@ -1,0 +1,176 @@
+"""Files that somebody could send are refused in one line; nothing in them runs or takes memory."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from lyricgen.errors import UserError
+from lyricgen.model.card import card
+from lyricgen.model.checkpoint import load
+from lyricgen.model.model_file import to_bytes
+from tests.hostile import HOSTILE
+from tests.test_checkpoint import content_of, model_of, refusal, saved
+
+MOST = 500 * 1024  # KiB of memory that a command may have taken, Python and torch included
+
+# Runs both commands on every file, and says what they have printed and taken each time.
+COMMANDS = """
+import contextlib, io, json, os, sys
+from lyricgen import evaluate, generate
+for path in sys.argv[1:]:
+    for main, more in (generate.main, []), (evaluate.main, ["--gates", "no.png", "--text", "ab"]):
+        with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as stream:
+            stream.write("5")  # forgets the peak so far
+        out, err, status = io.StringIO(), io.StringIO(), 0
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                main([path, *more])
+            except SystemExit as stop:
+                status = stop.code
+        with open("/proc/self/status") as stream:
+            peak = next(int(line.split()[1]) for line in stream if line.startswith("VmHWM"))
+        command = main.__module__.split(".")[-1]
+        print(json.dumps([path, command, status, out.getvalue(), err.getvalue(), peak]))
+"""
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", HOSTILE)
+def test_refused(tmp_path: Path, name: str) -> None:
+    build, said = HOSTILE[name]
+    path, marker = tmp_path / "some file.ckpt", tmp_path / "marker"
+    build(path, marker)
+    message = refusal(path, said)
+    assert not marker.exists()
+    assert "weights_only" not in message
+    assert "trust" not in message
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux tells the memory")
+@pytest.mark.filterwarnings("ignore")
+def test_the_commands_say_one_line_and_take_no_memory(tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
+    paths = {name: tmp_path / name for name in HOSTILE}
+    for name, (build, _) in HOSTILE.items():
+        build(paths[name], marker)
+    done = subprocess.run(
+        [sys.executable, "-c", COMMANDS, *paths.values()],
+        env={**os.environ, "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == ""  # no warning either
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(results) == 2 * len(HOSTILE)
+    for path, command, status, out, err, peak in results:
+        where = f"{Path(path).name} {command}: {err}"
+        assert (status, out) == (2, ""), where
+        assert err.endswith("\n"), where
+        assert err[:-1].isprintable(), where
+        assert err.startswith("error: "), where
+        assert HOSTILE[Path(path).name][1] in err, where
+        assert peak < MOST, f"{where} {peak}"
+    assert not marker.exists()
+    assert not (tmp_path / "no.png").exists()
+
+
+def honest(directory: Path, kind: str) -> Path:
+    model = model_of(layers=2)
+    if kind == "checkpoint":
+        return saved(directory, content_of(model))
+    path = directory / "some.safetensors"
+    path.write_bytes(to_bytes(card(model), model.network.state_dict()))
+    return path
+
+
+@pytest.mark.parametrize("kind", ["checkpoint", "model file"])
+def test_a_damaged_file_loads_or_is_refused(tmp_path: Path, kind: str) -> None:
+    path = honest(tmp_path, kind)
+    whole, generator = path.read_bytes(), random.Random(0)
+    refused = 0
+    for number in range(400):
+        damaged = bytearray(whole)
+        if number % 4 == 0:
+            del damaged[generator.randrange(len(whole)) :]
+        elif number % 4 == 1:  # a piece is missing, or there twice
+            first, last = sorted(generator.choices(range(len(whole)), k=2))
+            damaged[first:last] = b"" if number % 8 == 1 else whole[first:last] * 2
+        else:  # most of all in what is not numbers, at the beginning and the end
+            for _ in range(1 + number % 5):
+                place = generator.randrange(3000) - (1500 if kind == "checkpoint" else 0)
+                damaged[place] = generator.randrange(256)
+        path.write_bytes(damaged)
+        try:
+            load(path).generate("ab", length=3)
+        except UserError as error:
+            assert str(error).isprintable()
+            refused += 1
+    assert refused > 200
+
+
+@pytest.mark.parametrize("kind", ["checkpoint", "model file"])
+def test_a_file_cut_anywhere_is_refused(tmp_path: Path, kind: str) -> None:
+    path = honest(tmp_path, kind)
+    whole = path.read_bytes()
+    for kept in (*range(0, len(whole), 97), *range(len(whole) - 100, len(whole))):
+        path.write_bytes(whole[:kept])
+        refusal(path)
+
+
+def test_what_a_file_declares_takes_no_memory_until_it_is_checked(tmp_path: Path) -> None:
+    """A file of 600 MB whose shapes are wrong is refused without reading them."""
+    content = content_of(model_of())
+    content["state_dict"]["model.embedding.weight"] = torch.zeros(12_500, 12_000)
+    path = saved(tmp_path, content)
+    peak = "print(next(l.split()[1] for l in open('/proc/self/status') if l[:5] == 'VmHWM'))"
+    script = (
+        f"import lyricgen\ntry: lyricgen.load({str(path)!r})\nexcept Exception as e: print(e)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script + peak], capture_output=True, text=True, check=True
+    )
+    said, kib = done.stdout.splitlines()
+    assert "embedding.weight should be 9x12, it is 12500x12000" in said
+    assert int(kib) < MOST
+
+
+def test_an_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = honest(tmp_path, "checkpoint")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    refusal(path, "Permission denied")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("kind", ["checkpoint", "model file"])
+def test_weights_of_any_precision(tmp_path: Path, kind: str, dtype: torch.dtype) -> None:
+    model = model_of()
+    model.network.to(dtype)
+    path = saved(tmp_path, content_of(model))
+    if kind == "model file":
+        path = tmp_path / "some.safetensors"
+        path.write_bytes(to_bytes(card(model), model.network.state_dict()))
+    weight = load(path).network.output.bias
+    assert weight.dtype == torch.promote_types(dtype, torch.float32)
+    assert torch.equal(weight, model.network.output.bias.to(weight.dtype))
+
+
+def test_a_loaded_model_outlives_its_file(tmp_path: Path) -> None:
+    for kind in ("checkpoint", "model file"):
+        path = honest(tmp_path, kind)
+        model = load(path)
+        text = model.generate("ab", seed=3)
+        with path.open("r+b") as stream:
+            stream.truncate(0)
+        assert model.generate("ab", seed=3) == text
