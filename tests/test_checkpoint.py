@@ -27,7 +27,7 @@ OPTIONS = {"seed": 1, "cell": {"kind": "lstm"}, "optimizer": {"betas": (0.9, 0.9
 
 
 def model_of(
-    cell: str = "lstm",
+    cell: str | dict[str, Any] = "lstm",
     *,
     layout: Any = "stream",
     vocabulary: Vocabulary = VOCABULARY,

@@ -19,7 +19,8 @@ class Parser(argparse.ArgumentParser):
             "checkpoint",
             nargs="?",
             type=Path,
-            help="a checkpoint or a run's directory; without it, the newest run's best one",
+            help="a checkpoint, a model file or a run's directory; without it, the newest run's "
+            "best checkpoint",
         )
         self.add_argument("--debug", action="store_true", help="show where an error comes from")
 

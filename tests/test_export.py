@@ -1,0 +1,268 @@
+"""Model files: what they hold, and that they speak as the checkpoints that they come from."""
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import lyricgen
+from lyricgen import evaluate, export, generate
+from lyricgen.errors import UserError
+from lyricgen.export import shared
+from lyricgen.model.trained_model import TrainedModel
+from tests import test_fill, test_ngram_language_model
+from tests.conftest import TINY, Printed, Train, printed
+from tests.test_checkpoint import VOCABULARY, content_of, model_of, saved
+from tests.test_fill import CELLS
+
+TYPES = {"F32": "<f4", "F64": "<f8", "I64": "<i8"}
+
+
+def parts_of(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A model file's card and arrays, read as the format's description has it."""
+    whole = path.read_bytes()
+    begin = 8 + int.from_bytes(whole[:8], "little")
+    header = json.loads(whole[8:begin])
+    metadata = header.pop("__metadata__")
+    assert list(metadata) == ["lyricgen"]
+    arrays = {}
+    for name, entry in header.items():
+        first, last = (begin + offset for offset in entry["data_offsets"])
+        numbers = np.frombuffer(whole[first:last], TYPES[entry["dtype"]])
+        arrays[name] = numbers.reshape(entry["shape"])
+    return json.loads(metadata["lyricgen"]), arrays
+
+
+@pytest.fixture
+def command(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> Any:
+    """Run `python -m lyricgen.export` in this process, in a directory of its own."""
+    monkeypatch.chdir(tmp_path)
+    return partial(printed, export.main, capsys)
+
+
+def models() -> dict[str, TrainedModel]:
+    """A model of every kind, cell, layout and input."""
+    fill = test_fill.model_of("gru", vocabulary_size=len(VOCABULARY), start_symbol=False, layers=2)
+    return {
+        **{name: model_of(cell) for name, cell in CELLS.items()},
+        "lines": model_of("gru", layout="lines", lowercase=True),
+        "tied": model_of(tie_weights=True, residual=True, layers=3),
+        "one_hot": model_of("rnn", input="one_hot"),
+        "embedding": model_of(embedding_size=3, dropout=0.5),
+        "fill": TrainedModel(fill.eval(), VOCABULARY, "stream", False, {}),
+        "ngram": test_ngram_language_model.model_of(),
+        "ngram of lines": test_ngram_language_model.model_of(4, "add_k", "lines"),
+    }
+
+
+@pytest.mark.parametrize("kind", models())
+def test_a_model_file_is_its_checkpoint(command: Any, tmp_path: Path, kind: str) -> None:
+    model = models()[kind]
+    checkpoint = saved(tmp_path, content_of(model))
+    done: Printed = command(checkpoint, "--out", "shared.safetensors")
+    assert done.status == 0, done.err
+    card, arrays = parts_of(tmp_path / "shared.safetensors")
+    weights = model.network.state_dict()
+    assert card["vocabulary"] == model.vocabulary.characters
+    assert card["architecture"] == model.network.architecture.model_dump(mode="json")
+    assert arrays.keys() == weights.keys()
+    assert all(np.array_equal(array, weights[name]) for name, array in arrays.items())
+
+    before, after = lyricgen.load(checkpoint), lyricgen.load("shared.safetensors")
+    assert (after.vocabulary, after.layout) == (before.vocabulary, before.layout)
+    assert (after.lowercase, after.network.training) == (before.lowercase, False)
+    for name, weight in before.network.state_dict().items():
+        assert torch.equal(weight, after.network.state_dict()[name])
+    if kind == "fill":
+        texts = [one.fill_many(["a_c", "分__b"], count=2) for one in (before, after)]
+    else:
+        options: Any = {"count": 3, "length": 30, "temperature": 1.0}
+        texts = [one.generate_many(["", "ab"], **options) for one in (before, after)]
+    assert texts[0] == texts[1]
+
+
+def test_the_same_model_is_the_same_file(command: Any, tmp_path: Path) -> None:
+    checkpoint = saved(tmp_path, content_of(model_of()))
+    for source, out in ((checkpoint, "a"), (checkpoint, "b"), ("a.safetensors", "c")):
+        assert command(source, "--out", f"{out}.safetensors").status == 0
+    contents = {Path(f"{out}.safetensors").read_bytes() for out in "abc"}
+    assert len(contents) == 1
+    assert command("a.safetensors").out.endswith(hashlib.sha256(*contents).hexdigest() + "\n")
+
+
+@pytest.fixture(scope="module")
+def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory whose name is nobody's business, with a text in it."""
+    directory = tmp_path_factory.mktemp("secret")
+    (directory / "song.txt").write_text("la la la di da\nlu lu lu di du\n" * 60, "utf-8")
+    return directory
+
+
+def test_a_runs_file(
+    train: Train, secrets: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
+    run = train(
+        *TINY,
+        "data=text",
+        f"data.path={secrets / 'song.txt'}",
+        "callbacks.samples.prefixes=[lala]",
+        "name=song",
+        "data.val_fraction=0.2",
+    )
+    assert run.status == 0, run.err
+    done = printed(export.main, capfd)
+    assert (done.status, done.err) == (0, "")
+    content = Path("song.safetensors").read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    assert done.out == f"song.safetensors: {len(content):,} bytes, sha256 {digest}\n"
+    for told in (b"secret", str(Path.cwd()).encode(), b"lala", b"host", b"optimizer_states"):
+        assert told not in content
+    options = run.summary["options"]
+    options["data"]["path"] = options["callbacks"]["samples"]["prefixes"] = None
+    card, _ = parts_of(Path("song.safetensors"))
+    assert card["options"] == options
+    assert card["options"]["data"]["val_fraction"] == 0.2
+
+    texts = [printed(generate.main, capfd, *where) for where in ([], ["song.safetensors"])]
+    assert texts[0] == texts[1]
+    assert texts[0].status == 0
+    png = printed(evaluate.main, capfd, "song.safetensors", "--gates", "g.png", "--text", "la")
+    assert png.status == 0, png.err
+    further = train(
+        *TINY,
+        "data=text",
+        f"data.path={secrets / 'song.txt'}",
+        f"init_from={Path('song.safetensors').absolute()}",
+    )
+    assert further.status == 0, further.err
+
+
+def test_what_is_the_users_own_is_left_out() -> None:
+    options = {
+        "init_from": "/home/me/a.ckpt",
+        "resume": "/home/me/run",
+        "data": {"kind": "text", "path": "/home/me/b.txt", "val_fraction": 0.1},
+        "callbacks": {"samples": {"prefixes": ["me"], "count": 3}},
+        "betas": [0.9, 0.99],
+    }
+    assert shared(options) == {
+        "init_from": None,
+        "resume": None,
+        "data": {"kind": "text", "path": None, "val_fraction": 0.1},
+        "callbacks": {"samples": {"prefixes": None, "count": 3}},
+        "betas": [0.9, 0.99],
+    }
+    assert options["init_from"] == "/home/me/a.ckpt"
+    assert shared({}) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("lyrics_lstm_1x256", "lyrics_lstm_1x256"),
+        ("../../.ssh/keys", "ssh_keys"),
+        ("\x1b[2J歌 词", "2J歌_词"),
+        ("", "model"),
+        (".", "model"),
+        ("a" * 500, "a" * 60),
+        (None, "lstm_1x12"),
+        (["x"], "lstm_1x12"),
+    ],
+)
+def test_a_file_name_of_its_own(command: Any, tmp_path: Path, name: Any, file: str) -> None:
+    content = content_of(model_of())
+    content["lyricgen"]["options"] = {} if name is None else {"name": name}
+    done = command(saved(tmp_path, content))
+    assert done.status == 0, done.err
+    assert {path.name for path in tmp_path.iterdir()} == {"some.ckpt", f"{file}.safetensors"}
+
+
+def test_nothing_is_replaced_but_by_force(command: Any, tmp_path: Path) -> None:
+    checkpoint = saved(tmp_path, content_of(model_of()))
+    Path("lstm_1x12.safetensors").write_text("mine")
+    Path("other.safetensors").write_text("mine")
+    for out in ([], ["--out", "other.safetensors"]):
+        done = command(checkpoint, *out)
+        assert done.status == 2
+        assert "is there already: name another, or add --force" in done.err
+    assert Path("other.safetensors").read_text() == "mine"
+    assert command(checkpoint, "--out", "other.safetensors", "--force").status == 0
+    assert lyricgen.load("other.safetensors").vocabulary == VOCABULARY
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+@pytest.mark.parametrize(
+    ("out", "told"),
+    [
+        ("model.ckpt", "ends in .safetensors"),
+        ("nowhere/model.safetensors", "no directory 'nowhere'"),
+        ("folder.safetensors", "is a directory"),
+    ],
+)
+def test_places_that_cannot_be_written(command: Any, tmp_path: Path, out: str, told: str) -> None:
+    Path("folder.safetensors").mkdir()
+    done = command(saved(tmp_path, content_of(model_of())), "--out", out, "--force")
+    assert (done.status, done.out) == (2, "")
+    assert told in done.err
+    assert done.err.count("\n") == 1
+
+
+def test_a_full_disk(command: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = saved(tmp_path, content_of(model_of()))
+    Path("a.safetensors").write_text("mine")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    done = command(checkpoint, "--out", "a.safetensors", "--force")
+    assert done.status == 2
+    assert "'a.safetensors' cannot be written: No space left on device" in done.err
+    assert Path("a.safetensors").read_text() == "mine"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_file_that_is_no_checkpoint(command: Any, tmp_path: Path) -> None:
+    (tmp_path / "song.txt").write_text("la la la\n" * 9)
+    done = command("song.txt", "--out", "a.safetensors")
+    assert done.status == 2
+    assert re.fullmatch(r"error: 'song.txt' is not a checkpoint of lyricgen: .*\n", done.err)
+    assert not Path("a.safetensors").exists()
+
+
+def test_a_model_file_needs_no_hydra_and_no_pickle(command: Any, tmp_path: Path) -> None:
+    assert command(saved(tmp_path, content_of(model_of())), "--out", "a.safetensors").status == 0
+    script = """
+import sys, torch, pickle
+def refuse(*_, **__): raise AssertionError("a pickle")
+torch.load = pickle.load = pickle.loads = refuse
+pickle.Unpickler = type("Unpickler", (), {"__init__": refuse})
+from lyricgen import generate
+generate.main(["a.safetensors", "--prefix", "ab"])
+print(sorted({"hydra", "omegaconf", "pytorch_lightning"} & set(sys.modules)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert done.stdout.startswith("ab")
+    assert done.stdout.endswith("\n[]\n")
+
+
+def test_a_device_that_is_not_there_is_no_fault_of_the_file(tmp_path: Path) -> None:
+    path = saved(tmp_path, content_of(model_of()))
+    if torch.cuda.is_available():
+        pytest.skip("it is there")
+    with pytest.raises((RuntimeError, AssertionError)) as caught:
+        lyricgen.load(path, device="cuda")
+    assert not isinstance(caught.value, UserError)
