@@ -217,6 +217,9 @@ def two_directories(path: Path, marker: Path) -> None:
 
 # pickles that take time or memory
 
+# the beginning of a name of a storage: of floats, in the member data/7
+STORAGE = b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x007X\x03\x00\x00\x00cpu"
+
 
 @hostile("more than 1000000 operations")
 def pickle_of_dictionaries(path: Path, marker: Path) -> None:
@@ -238,9 +241,32 @@ def pickle_of_a_tensor_without_storage(path: Path, marker: Path) -> None:
     archive(path, data_pkl=b"\x80\x02ctorch\nFloatTensor\n\x8a\x05\x00\x00\x00\x00\x08\x85R.")
 
 
-@hostile("protocol 4")
+@hostile("not of protocol 2")
 def pickle_of_another_protocol(path: Path, marker: Path) -> None:
     archive(path, data_pkl=pickle.dumps({"lyricgen": 1}, protocol=4))
+
+
+@hostile("not of protocol 2")
+def pickle_of_sets(path: Path, marker: Path) -> None:
+    archive(path, data_pkl=b"\x80\x02](" + b"\x8f" * (MAX_OPERATIONS - 10) + b"e.")
+
+
+@hostile("of another program")
+def pickle_of_almost_too_many(path: Path, marker: Path) -> None:
+    archive(path, data_pkl=b"\x80\x02](" + b"}" * (MAX_OPERATIONS - 10) + b"e.")
+
+
+@hostile("of another program")
+def pickle_of_storages(path: Path, marker: Path) -> None:
+    """Empty ones, of which torch makes a new one each time."""
+    again = b"h\x01Q" * (MAX_OPERATIONS // 2 - 100)
+    pickled = b"\x80\x02](" + STORAGE + b"K\x00tq\x01Q" + again + b"e."
+    archive(path, data_pkl=pickled, data__7=b"")
+
+
+@hostile("of another program")
+def pickle_of_nested_lists(path: Path, marker: Path) -> None:
+    archive(path, data_pkl=b"\x80\x02" + b"]" * 400_000 + b"a" * 399_999 + b".")
 
 
 @hostile("it names evil \\x1b[2Jname")
@@ -250,10 +276,7 @@ def pickle_with_an_escape_in_a_name(path: Path, marker: Path) -> None:
 
 @hostile("not a readable checkpoint")
 def storage_that_is_not_there(path: Path, marker: Path) -> None:
-    storage = (
-        b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x007X\x03\x00\x00\x00cpu"
-    )
-    archive(path, data_pkl=b"\x80\x02" + storage + b"\x8a\x05\x00\x00\x00\x00\x08tQ.")
+    archive(path, data_pkl=b"\x80\x02" + STORAGE + b"\x8a\x05\x00\x00\x00\x00\x08tQ.")
 
 
 # checkpoints that are not lyricgen's, or not of this version
@@ -318,17 +341,22 @@ def huge_number(content: Any, marker: Path) -> None:
     content["lyricgen"]["format"] = 10**600
 
 
+@checkpoint("the vocabulary has 3900000 characters")
+def long_vocabulary(content: Any, marker: Path) -> None:
+    content["lyricgen"]["vocabulary"] = "\U0001f600" * 3_900_000
+
+
 @checkpoint("vocabulary")
 def laughing_vocabulary(content: Any, marker: Path) -> None:
     content["lyricgen"]["vocabulary"] = laughs()
 
 
-@checkpoint("more than 100000 characters and values")
+@checkpoint("more than 1000000 characters and values")
 def laughing_options(content: Any, marker: Path) -> None:
     content["lyricgen"]["options"] = {"data": laughs()}
 
 
-@checkpoint("more than 100000 characters and values")
+@checkpoint("more than 1000000 characters and values")
 def laughing_tuples(content: Any, marker: Path) -> None:
     once: Any = ("ha",) * 50
     for _ in range(15):
@@ -532,6 +560,12 @@ def with_a_deep_card(described: Any, tensors: Any) -> Any:
 @model_file("bytes, more than")
 def with_a_huge_card(described: Any, tensors: Any) -> Any:
     return {"lyricgen": json.dumps({"vocabulary": "a" * 10**7})}
+
+
+@model_file("the vocabulary has 1900000 characters")
+def with_a_long_vocabulary(described: Any, tensors: Any) -> Any:
+    described["vocabulary"] = "\U0001f600" * 1_900_000
+    return {"lyricgen": json.dumps(described, ensure_ascii=False)}
 
 
 @model_file("does not hold what it says")

@@ -98,5 +98,5 @@ def _check_pickle(pickled: bytes) -> None:
             raise UserError(f"its pickle has more than {MAX_OPERATIONS} operations")
         if operation.name in ("GLOBAL", "INST") and argument not in _NAMES:
             raise UserError(f"it names {argument}, which no checkpoint of lyricgen does")
-        if operation.name == "PROTO" and argument != 2:
-            raise UserError(f"its pickle is of protocol {argument}, and torch's of 2")
+        if operation.proto > 2 or (operation.name == "PROTO" and argument != 2):
+            raise UserError("its pickle is not of protocol 2, as torch's are")

@@ -22,7 +22,7 @@ from lyricgen.model.trained_model import TrainedModel
 from lyricgen.options import Options, validate
 
 FORMAT: Literal[2] = 2
-MAX_OPTIONS, MAX_DEPTH = 10**5, 20  # characters and values in a run's configuration
+MAX_OPTIONS, MAX_DEPTH = 10**6, 20  # characters and values in a run's configuration
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64)
 
 

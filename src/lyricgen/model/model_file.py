@@ -14,7 +14,7 @@ from torch import Tensor
 from lyricgen.errors import UserError
 
 MAX_HEADER = 2**23  # bytes; all of Unicode as a vocabulary takes 2**22
-MAX_MARKS = 10**5  # brackets, commas and quotation marks, so values, in the header
+MAX_MARKS = 10**6  # brackets, commas and quotation marks, so values, in the header
 _CARD = "lyricgen"  # its name among the metadata
 
 
