@@ -113,33 +113,33 @@ def raw(name: str, content: bytes, said: str) -> None:
     HOSTILE[name] = build, said
 
 
-raw("empty", b"", "name a run's")
-raw("text", "想要有直升机\n".encode() * 20, "name a run's")
-raw("image", b"\x89PNG\r\n\x1a\n" + bytes(200), "name a run's")
-raw("noise", random.Random(0).randbytes(5000), "name a run's")
+raw("empty", b"", "it is none at all")
+raw("text", "想要有直升机\n".encode() * 20, "it is none at all")
+raw("image", b"\x89PNG\r\n\x1a\n" + bytes(200), "it is none at all")
+raw("noise", random.Random(0).randbytes(5000), "it is none at all")
 raw("start_of_a_zip", b"PK\x03\x04", "cut short")
-raw("pickle", pickle.dumps({"state_dict": {}, "lyricgen": {}}), "name a run's")
-raw("end_alone", b"PK\x05\x06" + bytes(18), "name a run's")
+raw("pickle", pickle.dumps({"state_dict": {}, "lyricgen": {}}), "it is none at all")
+raw("end_alone", b"PK\x05\x06" + bytes(18), "it is none at all")
 
 
-@hostile("name a run's")
+@hostile("it is none at all")
 def pickled_code(path: Path, marker: Path) -> None:
     path.write_bytes(pickle.dumps(Touch(marker), protocol=2))
 
 
-@hostile("name a run's")
+@hostile("it is none at all")
 def legacy(path: Path, marker: Path) -> None:
     content = {**content_of(model_of()), "more": Touch(marker)}
     torch.save(content, path, _use_new_zipfile_serialization=False)
 
 
-@hostile("does not end as torch's files do")
+@hostile("cut short, or not of torch")
 def zip_of_songs(path: Path, marker: Path) -> None:
     with zipfile.ZipFile(path, "w") as songs:
         songs.writestr("song.txt", "la la la" * 50)
 
 
-@hostile("does not end as torch's files do")
+@hostile("cut short, or not of torch")
 def arrays_of_numpy(path: Path, marker: Path) -> None:
     content = io.BytesIO()
     np.savez(content, weights=np.zeros(100))
@@ -207,7 +207,7 @@ def lying_sizes(path: Path, marker: Path) -> None:
     torch_end(path)
 
 
-@hostile("does not end as torch's files do")
+@hostile("cut short, or not of torch")
 def two_directories(path: Path, marker: Path) -> None:
     archive(path, data_pkl=b"\x80\x02}.")
     whole = bytearray(path.read_bytes())

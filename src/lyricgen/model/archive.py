@@ -60,7 +60,7 @@ def _check_end(stream: BinaryIO, size: int) -> None:
     signatures, length, offset = (end[0], end[10], end[14]), end[8], end[9]
     in_place = end[12] == offset + length == size - _END.size
     if signatures != (b"PK\x06\x06", b"PK\x06\x07", b"PK\x05\x06") or not in_place:
-        raise UserError("it does not end as torch's files do")
+        raise UserError("it is cut short, or not of torch")
     if length > MAX_DIRECTORY:
         raise UserError(f"its directory has {length} bytes, more than {MAX_DIRECTORY}")
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 import torch
 from pydantic import AfterValidator, model_validator
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from lyricgen.data.parts import Layout
@@ -180,6 +180,13 @@ class _Undrawn(TorchFunctionMode):
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         del types
-        if function in (Tensor.uniform_, Tensor.normal_, Tensor.zero_, Tensor.fill_):
-            return args[0]
-        return function(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        if function in _DRAWING:
+            return args[0] if args else kwargs["tensor"]
+        return function(*args, **kwargs)
+
+
+_DRAWING = {
+    *(Tensor.uniform_, Tensor.normal_, Tensor.zero_, Tensor.fill_),
+    *(nn.init.uniform_, nn.init.normal_, nn.init.constant_),
+}

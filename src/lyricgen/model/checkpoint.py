@@ -37,13 +37,16 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> TrainedModel:
         size = path.stat().st_size
         values, tensors = _read(path, size)
     except UserError as error:
-        raise UserError(f"{shown} is not a checkpoint of lyricgen: {_short(error)}") from error
+        raise UserError(
+            f"{shown} is not a checkpoint of lyricgen: {_short(error)}; name a run's, or a file "
+            "of lyricgen.export"
+        ) from error
     except OSError as error:
         raise UserError(f"{shown} cannot be read: {error.strerror}") from error
     except Exception as error:  # a hostile file may raise anything; torch's words advise to run it
         raise UserError(
-            f"{shown} is not a readable checkpoint ({type(error).__name__}): name one that "
-            "lyricgen wrote"
+            f"{shown} is not a readable checkpoint ({type(error).__name__}): it may be damaged or "
+            "cut short; name one that lyricgen wrote"
         ) from error
     try:
         return rebuild(values, tensors, size, device)
@@ -60,10 +63,10 @@ def _read(path: Path, size: int) -> tuple[Any, dict[str, Tensor]]:
     if is_model_file(start):
         return read_model_file(path)
     if not start.startswith(BEGINNING):
-        raise UserError("name a run's, or a file of lyricgen.export")
+        raise UserError("it is none at all")
     content = read_archive(path)
     if not isinstance(content, dict) or "lyricgen" not in content:
-        raise UserError("it is of another program; name a run's")
+        raise UserError("it is of another program")
     state = content.get("state_dict")
     if not isinstance(state, dict):
         raise UserError("it has no weights, state_dict")
