@@ -1,11 +1,15 @@
 """Files that somebody could send are refused in one line; nothing in them runs or takes memory."""
 
+import copy
+import itertools
 import json
 import os
 import random
 import subprocess
 import sys
+from collections import OrderedDict
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -174,3 +178,38 @@ def test_a_loaded_model_outlives_its_file(tmp_path: Path) -> None:
         with path.open("r+b") as stream:
             stream.truncate(0)
         assert model.generate("ab", seed=3) == text
+
+
+def places_in(value: Any, place: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    inside = (
+        [places_in(v, (*place, k)) for k, v in value.items()] if isinstance(value, dict) else []
+    )
+    return [place, *itertools.chain(*inside)] if place else list(itertools.chain(*inside))
+
+
+STRANGE: list[Any] = [
+    *(None, True, -1, 2, 10**30, 1e300, float("nan"), "", "x", "\ud800", "\x1b[2J", b"\xff"),
+    *([], {}, (), set(), [None], {1: 2}, {(): ()}, {"kind": []}, {"kind": "lstm", "\x1b": 1}),
+    *(OrderedDict(a=1), torch.zeros(2, 2), torch.Size([2]), "ab" * 10**5, [[[[]]]] * 10**4),
+]
+
+
+@pytest.mark.parametrize("strange", STRANGE, ids=lambda value: repr(value)[:20])
+def test_no_value_in_a_card_makes_another_error(tmp_path: Path, strange: Any) -> None:
+    """Each place of a card in turn, and each of what lies beside it."""
+    honest = content_of(model_of())
+    places = [("lyricgen",), ("state_dict",), ("state_dict", "model.output.bias")]
+    places += [("lyricgen", *place) for place in places_in(honest["lyricgen"])]
+    assert len(places) > 25
+    for place in places:
+        content = copy.deepcopy(honest)
+        group = content
+        for key in place[:-1]:
+            group = group[key]
+        group[place[-1]] = strange
+        path = saved(tmp_path, content)
+        try:
+            load(path)
+        except UserError as error:
+            assert str(error).isprintable()
+            assert len(str(error)) < 1000
