@@ -9,6 +9,7 @@ import os
 import pickle
 import random
 import struct
+import sys
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
@@ -205,6 +206,12 @@ def lying_sizes(path: Path, marker: Path) -> None:
         liar.writestr("a/data/0", b"12345678")
         liar.filelist[1].file_size = liar.filelist[1].compress_size = 2**31
     torch_end(path)
+
+
+@hostile("another byte order")
+def other_byte_order(path: Path, marker: Path) -> None:
+    other = "big" if sys.byteorder == "little" else "little"
+    archive(path, data_pkl=b"\x80\x02}.", byteorder=other.encode())
 
 
 @hostile("cut short, or not of torch")

@@ -213,3 +213,17 @@ def test_no_value_in_a_card_makes_another_error(tmp_path: Path, strange: Any) ->
         except UserError as error:
             assert str(error).isprintable()
             assert len(str(error)) < 1000
+
+
+def test_torch_is_told_to_run_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What names are let through is checked before; this holds should that check have a hole."""
+    told: list[dict[str, Any]] = []
+    read = torch.load
+
+    def recorded(*arguments: Any, **options: Any) -> Any:
+        told.append(options)
+        return read(*arguments, **options)
+
+    monkeypatch.setattr(torch, "load", recorded)
+    load(honest(tmp_path, "checkpoint"))
+    assert [options["weights_only"] for options in told] == [True]
