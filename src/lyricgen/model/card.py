@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from lyricgen.data.parts import Layout
 from lyricgen.data.reading import FORBIDDEN
 from lyricgen.data.vocabulary import Vocabulary
-from lyricgen.errors import UserError, printable
+from lyricgen.errors import UserError
 from lyricgen.model.character_network import RecurrentArchitecture
 from lyricgen.model.models import Architecture, Model, recurrent
 from lyricgen.model.ngram_language_model import NgramLanguageModel
@@ -95,8 +95,8 @@ def rebuild(
 
     Args:
         values: what `card` has given, if the file is an honest one.
-        tensors: by their names in the network, mapped to the file; they are copied once it is
-            known that they are those of such a network.
+        tensors: by their names in the network, strided, mapped to the file; they are copied once
+            it is known that they are those of such a network.
         size: bytes of the file, which the tensors cannot be larger than.
         device: where to put the network.
 
@@ -126,16 +126,13 @@ def rebuild(
 
 
 def _check_plain(tensors: dict[str, Tensor], size: int) -> None:
-    """Check that each is numbers of a common type that lie in the file one after the other."""
+    """Check that each is numbers of a common type, and lies in the file one after the other."""
     total = 0
     for name, tensor in tensors.items():
-        shown = printable(name)
-        if tensor.is_meta:
-            raise UserError(f"{shown} has no values")
-        if tensor.layout != torch.strided or tensor.dtype not in _DTYPES or tensor.is_nested:
-            raise UserError(f"{shown} is {tensor.layout} of {tensor.dtype}, not plain numbers")
+        if tensor.dtype not in _DTYPES:
+            raise UserError(f"{name} is {tensor.dtype}, not plain numbers")
         if not tensor.is_contiguous():
-            raise UserError(f"{shown} has strides {tensor.stride()}, not those of its shape")
+            raise UserError(f"{name} has strides {tensor.stride()}, not those of its shape")
         total += tensor.nbytes
     if total > size:
         raise UserError(f"its tensors would have {total} bytes, more than the file")
@@ -155,7 +152,7 @@ def _recurrent(architecture: RecurrentArchitecture, tensors: dict[str, Tensor]) 
     for name in sorted(expected.keys() | found.keys()):
         if found.get(name) != expected.get(name):
             wanted, there = expected.get(name), found.get(name)
-            raise UserError(f"{printable(name)} should be {_shape(wanted)}, it is {_shape(there)}")
+            raise UserError(f"{name} should be {_shape(wanted)}, it is {_shape(there)}")
         if not tensors[name].is_floating_point():
             raise UserError(f"{name} is {tensors[name].dtype}, not plain floating-point numbers")
     weights = _copied(tensors)
