@@ -56,6 +56,7 @@ def test_refused(tmp_path: Path, name: str) -> None:
     assert "trust" not in message
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux tells the memory")
 @pytest.mark.filterwarnings("ignore")
 def test_the_commands_say_one_line_and_take_no_memory(tmp_path: Path) -> None:
