@@ -4,20 +4,17 @@ import logging
 import math
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
 from lyricgen.callbacks.record import record
-from lyricgen.data.datamodule import IGNORED, Batch, CharacterDataModule
-from lyricgen.data.parts import Part
+from lyricgen.data.datamodule import Batch, CharacterDataModule
 from lyricgen.metrics import best_mixture_weight, mixture_nats, perplexity
-from lyricgen.model.ngram import nats_by_order
-from lyricgen.model.ngram_counts import NgramCounts
 from lyricgen.model.recurrent_module import RecurrentModule
+from lyricgen.model.scoring import place
 from lyricgen.model.smoothing import Interpolated
+from lyricgen.ngram_baseline import NgramBaseline
 
 log = logging.getLogger(__name__)
 
@@ -52,43 +49,25 @@ class Baseline(pl.Callback):
     def count(self, datamodule: CharacterDataModule) -> None:
         """Count the training part and score the held-out ones."""
         parts, size = datamodule.parts, len(datamodule.vocabulary)
-        held_out = {part: parts[part] for part in ("val", "test") if part in parts}
+        held_out = [part for part in parts if part != "train"]
         if not held_out:
             return
-        counts = NgramCounts(self._counted(parts["train"], size).numpy(), size, self.max_order)
-        ids = [part.ids.numpy() for part in held_out.values()]
-        texts = [(each, counts.number(each, self.max_order)) for each in ids]
+        ngrams = NgramBaseline(parts, size, self.max_order, self.max_chars)
+        self.characters, self.sampled = ngrams.characters, ngrams.sampled
         self.perplexities = {part: {each: [] for each in SMOOTHINGS} for part in held_out}
         for smoothing in SMOOTHINGS:
-            for nats in nats_by_order(counts, texts, smoothing):
-                scored: dict[str, Tensor] = {
-                    part: _as_scored(each, held_out[part])
-                    for part, each in zip(held_out, nats, strict=True)
-                }
-                for part, of_part in scored.items():
-                    mean = float(of_part.nanmean())
+            for scored in ngrams.nats_by_order(smoothing):
+                for part, nats in scored.items():
+                    mean = float(nats.nanmean())
                     self.perplexities[part][smoothing].append(perplexity(mean))
                 if smoothing == "kneser_ney" and self._is_best_yet():
-                    self.best_order = len(self.perplexities[next(iter(held_out))][smoothing])
+                    self.best_order = len(self.perplexities[held_out[0]][smoothing])
                     self._nats = scored
 
     def _is_best_yet(self) -> bool:
         """Whether the order scored last is the best on validation; the test part never says."""
         orders = self.perplexities.get("val", {"kneser_ney": []})["kneser_ney"]
         return not orders or orders[-1] < min(orders[:-1], default=math.inf)
-
-    def _counted(self, train: Part, size: int) -> Tensor:
-        """The ids that are counted; the log says where they are not all."""
-        ids = train.ids if self.max_chars is None else train.last(self.max_chars)
-        self.characters = int((ids < size).sum())
-        self.sampled = len(ids) < len(train.ids)
-        if self.sampled:
-            log.info(
-                "n-grams are counted on the last %s characters of the training part "
-                "(callbacks.baseline.max_chars=null: on all)",
-                f"{self.characters:,}",
-            )
-        return ids
 
     def best_perplexity(self, part: str) -> float:
         """Perplexity of the best order on a held-out part."""
@@ -143,12 +122,8 @@ class Baseline(pl.Callback):
             self.count(trainer.datamodule)  # type: ignore[attr-defined]
 
     def _collect(self, nats: Tensor, batch: Batch) -> None:
-        if self._network_nats is None:
-            return
-        steps = torch.arange(1, nats.shape[1] + 1, device=nats.device)
-        positions = batch.starts[:, None] + steps  # (B, T) of the targets
-        counted = batch.targets != IGNORED
-        self._network_nats[positions[counted].cpu()] = nats[counted].double().cpu()
+        if self._network_nats is not None:
+            place(nats, batch, self._network_nats)
 
     def _scored(self, part: str) -> tuple[Tensor, Tensor]:
         """Both models' nats, at the characters that the network has scored."""
@@ -162,14 +137,6 @@ class Baseline(pl.Callback):
             return
         mixed = mixture_nats(self.network_weight, *self._scored(part))
         record(trainer, {f"{part}/mixture_perplexity": perplexity(float(mixed.mean()))})
-
-
-def _as_scored(nats: npt.NDArray[np.float64], part: Part) -> Tensor:
-    """(N,) the nats of a part, nan where the network predicts nothing either."""
-    scored = torch.from_numpy(nats)
-    if part.line_starts is None:
-        scored[0] = torch.nan  # a stream's first character: no network reads anything before it
-    return scored
 
 
 def _room(like: Tensor) -> Tensor:

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, optim
+from torch import optim
 
-from lyricgen.data.datamodule import IGNORED, Batch
+from lyricgen.data.datamodule import Batch
 from lyricgen.model.ngram_language_model import NgramLanguageModel
 from lyricgen.model.recurrence import State
 from lyricgen.model.scored_module import ScoredModule
@@ -45,12 +45,6 @@ class NgramModule(ScoredModule):
             nats, state = self.model.nats(inputs, targets, state)
             predicted = targets < self.model.vocabulary_size  # no start of a line
             self.totals["train"].add(nats[predicted], int(predicted.sum()))
-
-    def score(self, batch: Batch, state: State | None) -> tuple[Tensor, State]:
-        """Nats of each character of a batch, (B, T), zero for padding, and the next state."""
-        padding = batch.targets == IGNORED
-        nats, state = self.model.nats(batch.inputs, batch.targets.masked_fill(padding, 0), state)
-        return nats.masked_fill(padding, 0.0), state
 
     def configure_optimizers(self) -> optim.Optimizer:
         """The one step."""

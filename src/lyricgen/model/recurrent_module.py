@@ -13,9 +13,11 @@ from torch import Tensor, optim
 
 from lyricgen.data.datamodule import IGNORED, Batch
 from lyricgen.errors import UserError
-from lyricgen.model.models import Model
+from lyricgen.model.fill_model import FillModel
+from lyricgen.model.language_model import LanguageModel
 from lyricgen.model.recurrence import State
 from lyricgen.model.scored_module import ScoredModule
+from lyricgen.model.scoring import exact, predict
 
 CHECKED = 50  # steps after which a loss that is not finite has stopped training
 
@@ -46,7 +48,7 @@ class RecurrentModule(ScoredModule):
 
     def __init__(
         self,
-        model: Model,
+        model: LanguageModel | FillModel,
         optimizer: Callable[[Any], optim.Optimizer],
         schedule: Schedule,
         label_smoothing: float,
@@ -55,6 +57,7 @@ class RecurrentModule(ScoredModule):
         seed: int,
     ) -> None:
         super().__init__(model, card)
+        self.model: LanguageModel | FillModel = model
         self.label_smoothing = label_smoothing
         self.reduction: Reduction = reduction
         self.gradient_norm_total: Tensor | None = None
@@ -78,19 +81,14 @@ class RecurrentModule(ScoredModule):
         if self.device.type == "cuda":
             torch.cuda.default_generators[self.device.index or 0].manual_seed(seed)
 
-    def predict(self, batch: Batch, state: State | None) -> tuple[Tensor, State]:
-        """Logits of a batch's targets, (B, T, V), and the next state."""
-        logits, state = self.model(batch.inputs, state)
-        return logits, state
-
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a batch, in nats per character, or in nats where it is summed."""
         del batch_idx
         state = None if batch.starts_stream else self._training_state
-        logits, state = self.predict(batch, state)
+        logits, state = predict(self.model, batch, state)
         self._training_state = tuple(part.detach() for part in state)
         # one softmax serves the loss and the metric
-        log_probabilities = F.log_softmax(_exact(logits).flatten(0, 1), dim=-1)  # (B·T, V)
+        log_probabilities = F.log_softmax(exact(logits).flatten(0, 1), dim=-1)  # (B·T, V)
         targets = batch.targets.flatten()
         nats = F.nll_loss(log_probabilities, targets, ignore_index=IGNORED, reduction="sum")
         self.totals["train"].add(nats, batch.num_characters)
@@ -136,18 +134,6 @@ class RecurrentModule(ScoredModule):
             + (f"trainer.gradient_clip_val below {clipping:g}" if clipping else "")
             + ("" if clipping else "clipping, as in trainer.gradient_clip_val=1")
         )
-
-    def score(self, batch: Batch, state: State | None) -> tuple[Tensor, State]:
-        """Nats of each character of a batch, (B, T), zero for padding, and the next state."""
-        logits, state = self.predict(batch, state)
-        # flat, since classes that do not lie side by side take several times as long
-        nats = F.cross_entropy(
-            _exact(logits).flatten(0, 1),
-            batch.targets.flatten(),
-            ignore_index=IGNORED,
-            reduction="none",
-        ).view_as(batch.targets)
-        return nats, state
 
     def on_train_epoch_start(self) -> None:
         """Begin the epoch's totals."""
@@ -223,8 +209,3 @@ class RecurrentModule(ScoredModule):
         self.totals["train"].characters = epoch["characters"]
         self.gradient_norm_total = epoch["gradient_norm_total"]
         self.gradient_norms = epoch["gradient_norms"]
-
-
-def _exact(logits: Tensor) -> Tensor:
-    """At least float32: sums of nats in half precision are off in their third digit."""
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))

@@ -3,7 +3,6 @@
 B batch, T time steps.
 """
 
-from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import pytorch_lightning as pl
@@ -13,9 +12,10 @@ from lyricgen.data.datamodule import Batch
 from lyricgen.metrics import NatsTotal
 from lyricgen.model.models import Model
 from lyricgen.model.recurrence import State
+from lyricgen.model.scoring import score
 
 
-class ScoredModule(pl.LightningModule, ABC):
+class ScoredModule(pl.LightningModule):
     """Keeps each part's total of nats, and scores the held-out parts.
 
     Validation and test carry a state of their own, which belongs to a stream of characters as it
@@ -36,14 +36,10 @@ class ScoredModule(pl.LightningModule, ABC):
         self.totals = {part: NatsTotal(self.figure_prefix) for part in ("train", "val", "test")}
         self._evaluation_state: State | None = None
 
-    @abstractmethod
-    def score(self, batch: Batch, state: State | None) -> tuple[Tensor, State]:
-        """Nats of each character of a batch, (B, T), zero for padding, and the next state."""
-
     def evaluate(self, batch: Batch, part: str) -> Tensor:
         """Score a batch that goes on where the one before it has ended, and add it to a total."""
         state = None if batch.starts_stream else self._evaluation_state
-        nats, self._evaluation_state = self.score(batch, state)
+        nats, self._evaluation_state = score(self.model, batch, state)
         self.totals[part].add(nats, batch.num_characters)
         return nats
 
