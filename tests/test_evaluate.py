@@ -1,4 +1,4 @@
-"""The evaluate command: pictures of a model's gates, from checkpoints."""
+"""The evaluate command: figures of checkpoints, and pictures of a model's gates."""
 
 import subprocess
 import sys
@@ -97,8 +97,9 @@ def test_no_font_for_chinese(evaluate: Evaluate, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ([], "--gates PNG is needed"),
-        (["--text", "abc"], "--gates PNG is needed"),
+        ([], "does not say on which text it was trained (layers: is missing (and 16 more))"),
+        (["--text", "abc"], "--text TEXT goes with --gates PNG"),
+        (["a.ckpt", "b.ckpt", "--gates", "a.png", "--text", "abc"], "name one checkpoint"),
         (["--gates", "a.png"], "--text TEXT"),
         (["--gates", "a.png", "--text", ""], "0 characters"),
         (["--gates", "a.png", "--text", "aΩ"], "'Ω'"),
@@ -147,7 +148,7 @@ def test_no_run_yet(evaluate: Evaluate, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_debug_shows_where_it_comes_from(evaluate: Evaluate) -> None:
-    with pytest.raises(UserError, match="--gates PNG is needed"):
+    with pytest.raises(UserError, match="does not say"):
         evaluate("--debug")
 
 

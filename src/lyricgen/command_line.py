@@ -11,14 +11,21 @@ from lyricgen.errors import UserError, printable
 
 
 class Parser(argparse.ArgumentParser):
-    """Reads [CHECKPOINT] [--debug] and what a command adds."""
+    """Reads [CHECKPOINT] [--debug] and what a command adds.
 
-    def __init__(self, command: str, description: str) -> None:
+    Args:
+        command: its name.
+        description: what it does.
+        several: read [CHECKPOINT …] into `checkpoints`.
+    """
+
+    def __init__(self, command: str, description: str, *, several: bool = False) -> None:
         super().__init__(prog=f"python -m lyricgen.{command}", description=description)
         self.add_argument(
-            "checkpoint",
-            nargs="?",
+            "checkpoints" if several else "checkpoint",
+            nargs="*" if several else "?",
             type=Path,
+            metavar="CHECKPOINT",
             help="a checkpoint, a model file or a run's directory; without it, the newest run's "
             "best checkpoint",
         )

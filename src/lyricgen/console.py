@@ -12,12 +12,14 @@ from rich import get_console
 from rich.console import RenderableType
 from rich.markup import escape
 from rich.progress import Progress
+from rich.table import Table
 
 from lyricgen.errors import printable, printable_text
 
 log = logging.getLogger(__name__)
 
 PATIENCE = 2.0  # seconds for which nothing is shown of what may soon be done
+WIDEST = 1000  # characters in a line that no terminal shows
 SILENCE = 10.0  # seconds between lines where there is no terminal to draw a bar on
 
 
@@ -41,6 +43,14 @@ def put(what: RenderableType, **options: Any) -> None:
         # rich ends the program when the pipe is closed, as by head or tee; a run goes on
         if type(stop) is not SystemExit:
             raise
+
+
+def put_whole(table: Table) -> None:
+    """Print a table; where there is no terminal, as wide as it is."""
+    console = get_console()
+    if not console.is_terminal:
+        console.width = WIDEST
+    put(table)
 
 
 @contextmanager

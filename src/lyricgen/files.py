@@ -1,10 +1,12 @@
 """Files that are whole under their name, or not there."""
 
+import json
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 
 @contextmanager
@@ -45,6 +47,19 @@ def write_atomically(path: Path, text: str) -> None:
     """Write a whole text file in UTF-8, or leave what was there; errors as `replacing`."""
     with replacing(path) as stream:
         stream.write(text.encode())
+
+
+def to_json(value: Any) -> str:
+    """Plain values as JSON, which knows no infinity: what is not finite is written as null."""
+    return json.dumps(_finite(value), ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def to_disk(stream: BinaryIO) -> None:

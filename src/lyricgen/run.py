@@ -1,8 +1,6 @@
 """One run's directory: claimed by one process, and always telling how the run stands."""
 
-import json
 import logging
-import math
 import os
 import platform
 import shlex
@@ -20,7 +18,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from lyricgen.errors import UserError
-from lyricgen.files import remove_torn, write_atomically
+from lyricgen.files import remove_torn, to_json, write_atomically
 from lyricgen.runs import LATEST, RECORD, SUMMARY, outputs_directory
 
 log = logging.getLogger(__name__)
@@ -165,8 +163,7 @@ class Run:
             log.debug("%s cannot be written: %s", self.directory / SUMMARY, error)
 
     def _write(self) -> None:
-        text = json.dumps(_finite(self.summary), ensure_ascii=False, indent=2, allow_nan=False)
-        write_atomically(self.directory / SUMMARY, text + "\n")
+        write_atomically(self.directory / SUMMARY, to_json(self.summary))
 
 
 def _git_commit() -> str | None:
@@ -191,12 +188,3 @@ def _git_commit() -> str | None:
 def _versions() -> dict[str, str]:
     packages = ("lyricgen", "torch", "pytorch-lightning", "hydra-core", "omegaconf", "numpy")
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}
-
-
-def _finite(value: Any) -> Any:
-    """JSON knows no infinity: what is not finite is written as null."""
-    if isinstance(value, dict):
-        return {key: _finite(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [_finite(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

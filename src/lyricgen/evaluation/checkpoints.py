@@ -1,0 +1,122 @@
+"""Checkpoints to evaluate, each with the text that it was trained on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lyricgen.build_data import build_corpus, build_datamodule
+from lyricgen.config import TrainOptions, parse
+from lyricgen.data.datamodule import CharacterDataModule
+from lyricgen.data.encoding import EncodedCorpus
+from lyricgen.errors import UserError
+from lyricgen.model.checkpoint import load
+from lyricgen.model.trained_model import TrainedModel
+from lyricgen.runs import checkpoint_in
+
+# Options of data= that decide which characters are held out.
+DECIDING = (
+    *("kind", "path", "unit", "max_chars", "lowercase", "distinct", "newline", "encoding"),
+    *("val_fraction", "test_fraction", "max_held_out", "split_seed"),
+)
+ANOTHER_TEXT = "--text FILE scores a text of your own"
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A checkpoint and its text.
+
+    Attributes:
+        label: what to call it, no two the same.
+        path: of the file.
+        model: that it holds.
+        options: of the training.
+        corpus: the whole text.
+        data: the same, in parts, laid out as the model reads it.
+    """
+
+    label: str
+    path: Path
+    model: TrainedModel
+    options: TrainOptions
+    corpus: EncodedCorpus
+    data: CharacterDataModule
+
+
+def open_checkpoints(paths: Sequence[Path]) -> list[Evaluated]:
+    """Load checkpoints and the text that they were trained on, one for all.
+
+    Args:
+        paths: checkpoints or directories of runs, at least one.
+
+    Raises:
+        UserError: one cannot be loaded, its text is not there or another one by now, or two of
+            them do not compare.
+    """
+    files = [checkpoint_in(path) for path in paths]
+    models = [load(file) for file in files]
+    options = [_options(file, model) for file, model in zip(files, models, strict=True)]
+    for file, chosen, model in zip(files[1:], options[1:], models[1:], strict=True):
+        _check_comparable(file, (options[0], models[0]), (chosen, model))
+    corpus = _corpus(files[0], options[0])
+    for file, model in zip(files, models, strict=True):
+        if model.vocabulary != corpus.vocabulary:
+            raise UserError(
+                f"{str(file)!r} was trained on another text than {corpus.name!r} is now: the "
+                f"characters differ; bring that text back; or {ANOTHER_TEXT}"
+            )
+    return [
+        Evaluated(label, file, model, chosen, corpus, build_datamodule(chosen, corpus))
+        for label, file, model, chosen in zip(
+            _labels(files, models, options), files, models, options, strict=True
+        )
+    ]
+
+
+def _options(file: Path, model: TrainedModel) -> TrainOptions:
+    try:
+        return parse(model.options)
+    except UserError as error:
+        raise UserError(
+            f"{str(file)!r} does not say on which text it was trained ({error}); {ANOTHER_TEXT}"
+        ) from error
+
+
+def _corpus(file: Path, options: TrainOptions) -> EncodedCorpus:
+    try:
+        return build_corpus(options.data)
+    except UserError as error:
+        raise UserError(
+            f"the text that {str(file)!r} was trained on: {error}; or {ANOTHER_TEXT}"
+        ) from error
+
+
+def _check_comparable(
+    file: Path, first: tuple[TrainOptions, TrainedModel], other: tuple[TrainOptions, TrainedModel]
+) -> None:
+    for name in DECIDING:
+        mine, others = (getattr(options.data, name) for options, _ in (first, other))
+        if mine != others:
+            raise UserError(
+                f"{str(file)!r} has data.{name}={others}, the first checkpoint {mine}: only those "
+                "of the same text and split compare"
+            )
+    if first[1].fills_gaps != other[1].fills_gaps:
+        raise UserError(
+            f"{str(file)!r} does not compare with the first checkpoint: one predicts a character "
+            "from both sides (objective=fill), the other from those before it"
+        )
+
+
+def _labels(
+    files: list[Path], models: list[TrainedModel], options: list[TrainOptions]
+) -> list[str]:
+    """What they are; where that is the same, with the run's name; at last with a number."""
+    labels = [model.network.description for model in models]
+    names = [chosen.name for chosen in options]
+    runs = [file.parent.parent.name for file in files]
+    for further in (names, runs, [str(number) for number in range(1, len(files) + 1)]):
+        labels = [
+            f"{label} ({more})" if labels.count(label) > 1 else label
+            for label, more in zip(labels, further, strict=True)
+        ]
+    return labels
