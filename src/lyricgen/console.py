@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich import get_console
-from rich.console import RenderableType
+from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
@@ -35,10 +35,10 @@ def show(text: str) -> None:
     put(printable_text(text), markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
-def put(what: RenderableType, **options: Any) -> None:
-    """Print anything that rich can, while somebody reads it."""
+def put(what: RenderableType, console: Console | None = None, **options: Any) -> None:
+    """Print anything that rich can, while somebody reads it; on the shared console by default."""
     try:
-        get_console().print(what, **options)
+        (console or get_console()).print(what, **options)
     except SystemExit as stop:
         # rich ends the program when the pipe is closed, as by head or tee; a run goes on
         if type(stop) is not SystemExit:
@@ -47,10 +47,7 @@ def put(what: RenderableType, **options: Any) -> None:
 
 def put_whole(table: Table) -> None:
     """Print a table; where there is no terminal, as wide as it is."""
-    console = get_console()
-    if not console.is_terminal:
-        console.width = WIDEST
-    put(table)
+    put(table, None if get_console().is_terminal else Console(width=WIDEST))
 
 
 @contextmanager

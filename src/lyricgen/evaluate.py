@@ -3,7 +3,7 @@
 import argparse
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -11,6 +11,7 @@ from lyricgen.command_line import Parser, run
 from lyricgen.errors import UserError
 
 if TYPE_CHECKING:
+    from lyricgen.evaluation.curves import Curves
     from lyricgen.evaluation.figures import Figures
 
 PARTS = ("train", "val", "test")
@@ -27,47 +28,48 @@ def _evaluate(options: argparse.Namespace) -> None:
         _draw_gates(options)
     elif options.text is not None:
         raise UserError("--text TEXT goes with --gates PNG: it draws the gates over a text")
-    elif options.json:
-        with redirect_stdout(sys.stderr):  # all but the figures
-            text = _json(_figures(options))
-        print(text, end="")
     else:
-        _show(_figures(options))
+        _judge(options)
+
+
+def _judge(options: argparse.Namespace) -> None:
+    if options.png is not None:
+        _check_png("--png", options.png)
+    # torch and matplotlib take seconds, which --help need not wait for
+    from lyricgen.evaluation.report import print_tables, to_plain
+    from lyricgen.files import to_json
+
+    # with --json nothing else may stand on standard output
+    with redirect_stdout(sys.stderr) if options.json else nullcontext():
+        found, drawn = _measure(options)
+        if not options.json:
+            print_tables(found, drawn)
+        if options.png is not None:
+            from lyricgen.evaluation.picture import draw
+
+            with _writing("--png", options.png) as stream:
+                draw(found, drawn).savefig(stream, format="png")
+            print(f"figures: {options.png}")
+    if options.json:
+        print(to_json(to_plain(found, drawn)), end="")
     sys.stdout.flush()
 
 
-def _figures(options: argparse.Namespace) -> "Figures":
-    if options.png is not None:
-        _check_png("--png", options.png)
-    # torch takes seconds, which --help need not wait for
+def _measure(options: argparse.Namespace) -> "tuple[Figures, Curves | None]":
     from lyricgen.evaluation.checkpoints import open_checkpoints
+    from lyricgen.evaluation.curves import check_curves, curves
     from lyricgen.evaluation.figures import figures
     from lyricgen.runs import newest_checkpoint
 
     evaluated = open_checkpoints(options.checkpoints or [newest_checkpoint()])
-    parts = tuple(evaluated[0].data.parts)
-    if options.part is not None:
-        if options.part not in parts:
-            raise UserError(f"--part {options.part}: the text has no such part, choose {parts}")
-        parts = (options.part,)
-    return figures(evaluated, parts, resamples=options.resamples, seed=options.seed)
-
-
-def _json(found: "Figures") -> str:
-    from lyricgen.evaluation.report import plain
-    from lyricgen.files import to_json
-
-    return to_json(plain(found))
-
-
-def _show(found: "Figures") -> None:
-    from lyricgen.console import put_whole
-    from lyricgen.evaluation.report import checkpoint_table, comparison_table
-
-    put_whole(checkpoint_table(found))
-    for part in found.parts:
-        if len(found.parts[part]) > 1 and part != "train":
-            put_whole(comparison_table(found, part))
+    parts = list(evaluated[0].data.parts)
+    if options.part is not None and options.part not in parts:
+        raise UserError(f"--part {options.part}: the text has only {' and '.join(parts)}")
+    if options.curves:
+        check_curves(evaluated)
+    parts = parts if options.part is None else [options.part]
+    found = figures(evaluated, parts, resamples=options.resamples, seed=options.seed)
+    return found, curves(found) if options.curves else None
 
 
 def _draw_gates(options: argparse.Namespace) -> None:
@@ -127,6 +129,11 @@ def _from(least: int) -> Callable[[str], int]:
 def _parser() -> Parser:
     parser = Parser("evaluate", "Judge trained models, or look into one.", several=True)
     judged = parser.add_argument_group("figures")
+    judged.add_argument(
+        "--curves",
+        action="store_true",
+        help="also perplexity by position, by length of the context and by frequency of characters",
+    )
     judged.add_argument("--json", action="store_true", help="print them as JSON, and nothing else")
     judged.add_argument(
         "--part", choices=PARTS, help="of this part of the text alone (default: of all)"

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lyricgen.build_data import build_corpus, build_datamodule
+from lyricgen.build_data import build_corpus, build_datamodule, layout_of
 from lyricgen.config import TrainOptions, parse
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.data.encoding import EncodedCorpus
@@ -74,7 +74,10 @@ def open_checkpoints(paths: Sequence[Path]) -> list[Evaluated]:
 
 def _options(file: Path, model: TrainedModel) -> TrainOptions:
     try:
-        return parse(model.options)
+        options = parse(model.options)
+        if layout_of(options) != model.layout:
+            raise UserError(f"sampler.kind={options.sampler.kind} is not what it reads")
+        return options
     except UserError as error:
         raise UserError(
             f"{str(file)!r} does not say on which text it was trained ({error}); {ANOTHER_TEXT}"

@@ -76,7 +76,7 @@ class Figures(NamedTuple):
     evaluated: list[Evaluated]
     parts: dict[str, list[Row]]
     texts: dict[str, PartText]
-    ngrams: Ngrams | None
+    ngrams: Ngrams
     mixture_weights: dict[str, float]
     resamples: int
     seed: int
@@ -99,12 +99,16 @@ def figures(
         seed: of the draws.
     """
     first = evaluated[0]
-    scored = [part for part in first.data.parts if part in parts or part == "val"]
+    # validation says how to mix on the test part
+    scored = [
+        part for part in first.data.parts if part in parts or (part == "val" and "test" in parts)
+    ]
     series = score_checkpoints(evaluated, scored)
-    ngrams, weights = None, {}
+    ngrams, weights = Ngrams({}, None, 0), {}
     if not first.model.fills_gaps:  # no baseline sees both sides of a character
-        ngrams = count_ngrams(first)
-        weights = mixture_weights(evaluated, series.get("val", []), ngrams)
+        if set(parts) != {"train"}:
+            ngrams = count_ngrams(first)
+            weights = mixture_weights(evaluated, series.get("val", []), ngrams)
         size = len(first.data.vocabulary)
         for part in series:
             series[part] += baselines(part, series[part], ngrams, weights, size)

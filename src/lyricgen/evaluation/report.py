@@ -5,12 +5,25 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
+from lyricgen.console import put_whole
 from lyricgen.errors import printable
 from lyricgen.evaluation.bootstrap import CONFIDENCE
+from lyricgen.evaluation.curves import Curve, Curves
 from lyricgen.evaluation.figures import Estimate, Figures, Row
 
 
-def plain(figures: Figures) -> dict[str, Any]:
+def print_tables(figures: Figures, curves: Curves | None) -> None:
+    """Show everything on the terminal."""
+    put_whole(checkpoint_table(figures))
+    for part, rows in figures.parts.items():
+        if any(row.series.kind != "uniform" for row in rows[1:]):
+            put_whole(comparison_table(figures, part))
+    if curves is not None:
+        for curve in curves.curves:
+            put_whole(curve_table(curves, curve))
+
+
+def to_plain(figures: Figures, curves: Curves | None) -> dict[str, Any]:
     """Everything, by the names that docs/evaluation.md explains."""
     first, ngrams = figures.evaluated[0], figures.ngrams
     return {
@@ -28,8 +41,8 @@ def plain(figures: Figures) -> dict[str, Any]:
         "confidence": CONFIDENCE,
         "resamples": figures.resamples,
         "seed": figures.seed,
-        "ngram_order": ngrams and ngrams.best,
-        "ngram_characters": ngrams and ngrams.characters,
+        "ngram_order": ngrams.best,
+        "ngram_characters": ngrams.characters,
         "mixture_network_weights": figures.mixture_weights,
         "parts": {
             part: {
@@ -39,6 +52,7 @@ def plain(figures: Figures) -> dict[str, Any]:
             }
             for part, rows in figures.parts.items()
         },
+        "curves": curves and _plain_curves(curves),
     }
 
 
@@ -56,6 +70,11 @@ def _plain_row(row: Row, prefix: str) -> dict[str, Any]:
         "difference": row.difference and row.difference._asdict(),
         "differs": row.differs,
     }
+
+
+def _plain_curves(found: Curves) -> dict[str, Any]:
+    each: dict[str, Any] = {curve.name: curve._asdict() for curve in found.curves}
+    return {"part": found.part, "position_in": found.position_in, **each}
 
 
 def checkpoint_table(figures: Figures) -> Table:
@@ -92,6 +111,26 @@ def comparison_table(figures: Figures, part: str) -> Table:
     return table
 
 
+def curve_table(found: Curves, curve: Curve) -> Table:
+    """A curve; of many places those whose numbers are powers of two, and the last."""
+    headings = {
+        "position": f"position in the {found.position_in}",
+        "context": "characters before",
+        "frequency": "times in training",
+    }
+    labels = tuple(printable(label) for label in curve.perplexities)
+    table = _table(numbers=(headings[curve.name], "characters", *labels))
+    table.title = f"perplexity on {found.part}"
+    last = len(curve.places) - 1
+    for index in curve.told:
+        if curve.name == "position" and index != last and (index + 1) & index:
+            continue
+        values = (values[index] for values in curve.perplexities.values())
+        shown = ("–" if value is None else f"{value:,.2f}" for value in values)
+        table.add_row(curve.places[index], f"{curve.characters[index]:,}", *shown)
+    return table
+
+
 def _table(*headings: str, numbers: tuple[str, ...]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, caption_justify="left")
     for heading in headings:
@@ -106,12 +145,11 @@ def _perplexity(figures: Figures) -> str:
 
 
 def _shown(estimate: Estimate, digits: int, sign: str = "") -> str:
-    form = f"{sign},.{digits}f"
-    value = format(estimate.value, form)
-    if estimate.low is None or estimate.high is None:
-        return value
+    value, *bounds = (
+        "" if number is None else format(number, f"{sign},.{digits}f") for number in estimate
+    )
     # a square bracket would be markup
-    return f"{value} ({estimate.low:{form}}…{estimate.high:{form}})"
+    return value if set(bounds) <= {"", value} else f"{value} ({bounds[0]}…{bounds[1]})"
 
 
 def _verdict(row: Row) -> str:
@@ -123,9 +161,7 @@ def _verdict(row: Row) -> str:
 
 
 def _how_drawn(figures: Figures) -> str:
-    units = {
-        part: "lines" if rows[0].block_length is None else f"blocks of {rows[0].block_length}"
-        for part, rows in figures.parts.items()
-    }
-    each = ", ".join(f"{part} {unit}" for part, unit in units.items())
-    return f"{100 * CONFIDENCE:.0f} % intervals from {figures.resamples:,} resamples: {each}"
+    lengths = {part: rows[0].block_length for part, rows in figures.parts.items()}
+    blocks = ", ".join(f"{length} ({part})" for part, length in lengths.items())
+    units = "whole lines" if None in lengths.values() else f"blocks of characters, {blocks}"
+    return f"{CONFIDENCE:.0%} intervals: {figures.resamples:,} resamples of {units}"

@@ -17,6 +17,7 @@ from lyricgen.data.corpus import Unit
 from lyricgen.data.parts import Part
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.decoding.continuing import evaluating
+from lyricgen.errors import UserError
 from lyricgen.evaluation.bootstrap import Floats
 from lyricgen.evaluation.checkpoints import Evaluated
 from lyricgen.model.recurrence import State
@@ -67,6 +68,9 @@ def nats_of(evaluated: Evaluated, part: str) -> Floats:
 
     Returns:
         (C,) in nats; nan where the model predicts nothing, as at the start of a running text.
+
+    Raises:
+        UserError: the model gives a character no probability.
     """
     network, data = evaluated.model.network, evaluated.data
     loader = data.evaluation_loader(part)
@@ -77,6 +81,11 @@ def nats_of(evaluated: Evaluated, part: str) -> Floats:
         for done, batch in enumerate(loader, start=1):
             nats, state = score(network, batch, None if batch.starts_stream else state)
             place(nats, batch, found)
+            if not bool(nats.isfinite().all()):
+                raise UserError(
+                    f"{str(evaluated.path)!r} predicts no probabilities (nan or 0): its training "
+                    "has diverged; name another checkpoint"
+                )
             moved(done)
     return without_starts(found, data.parts[part], len(data.vocabulary))
 

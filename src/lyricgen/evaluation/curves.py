@@ -1,0 +1,167 @@
+"""On what a model's perplexity depends: position, length of the context, frequency.
+
+C characters in the text of a part; V vocabulary.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from lyricgen.console import progress
+from lyricgen.errors import UserError
+from lyricgen.evaluation.bootstrap import Floats
+from lyricgen.evaluation.checkpoints import Evaluated
+from lyricgen.evaluation.contexts import (
+    context_begins,
+    context_lengths,
+    nats_after,
+    nats_in_windows,
+    target_places,
+    window_starts,
+)
+from lyricgen.evaluation.figures import Figures
+from lyricgen.evaluation.scores import Integers, PartText
+from lyricgen.metrics import perplexity
+
+
+class Curve(NamedTuple):
+    """Perplexities along an axis.
+
+    Attributes:
+        name: of the axis.
+        places: on it: positions and lengths from 1, or bins of frequencies.
+        characters: that were predicted at each place.
+        perplexities: of each checkpoint, by its label; None where there was no character.
+    """
+
+    name: Literal["position", "context", "frequency"]
+    places: list[str]
+    characters: list[int]
+    perplexities: dict[str, list[float | None]]
+
+    @property
+    def told(self) -> range:
+        """The places to show: those from the first on at which there was a character."""
+        first = next(place for place, number in enumerate(self.characters) if number)
+        return range(first, len(self.places))
+
+
+class Curves(NamedTuple):
+    """The curves of some checkpoints on one part."""
+
+    part: str
+    position_in: Literal["line", "window"]
+    curves: list[Curve]
+
+
+def check_curves(evaluated: Sequence[Evaluated]) -> None:
+    """See that there can be curves, before anything is scored.
+
+    Raises:
+        UserError: the models see both sides of a character.
+    """
+    if evaluated[0].model.fills_gaps:
+        raise UserError(
+            "--curves asks what the characters before are worth, and this model sees both sides: "
+            "leave it out"
+        )
+
+
+def curves(figures: Figures) -> Curves:
+    """Curves of all checkpoints: on the test part, or if it was not scored on the one before."""
+    evaluated = figures.evaluated
+    part = next(name for name in ("test", "val", "train") if name in figures.parts)
+    text = figures.texts[part]
+    nats = [row.series.nats for row in figures.parts[part][: len(evaluated)]]  # (C,) each
+    lines = text.lines is not None
+    found = [
+        _line_positions(nats, text, evaluated) if lines else _window_positions(evaluated, part),
+        _contexts(evaluated, part),
+        _frequencies(nats, text, evaluated),
+    ]
+    return Curves(part, "line" if lines else "window", found)
+
+
+def means_by_bin(nats: Floats, bins: Integers, number: int) -> tuple[list[int], list[float | None]]:
+    """How many characters fall into each bin, and their perplexity.
+
+    Args:
+        nats: (C,), nan where nothing was predicted.
+        bins: (C,) in 0 … number - 1.
+        number: of bins.
+    """
+    scored = ~np.isnan(nats)
+    characters = np.bincount(bins[scored], minlength=number)
+    totals = np.bincount(bins[scored], nats[scored], minlength=number)
+    return characters.tolist(), [
+        perplexity(total / count) if count else None
+        for total, count in zip(totals.tolist(), characters.tolist(), strict=True)
+    ]
+
+
+def frequency_bins(counts: Integers) -> Integers:
+    """The bin of each count: 0 for 0, 1 for 1, 2 for 2 and 3, 3 for 4 … 7, and so on."""
+    _, exponents = np.frexp(counts)
+    return exponents
+
+
+def _window_positions(evaluated: Sequence[Evaluated], part: str) -> Curve:
+    first = evaluated[0]
+    ids = first.data.parts[part].ids
+    steps = min(first.options.data.num_steps, len(ids) - 1)
+    starts = window_starts(len(ids), steps)
+    perplexities: dict[str, list[float | None]] = {}
+    for each in evaluated:
+        nats = nats_in_windows(each.model.network, ids, starts, steps)  # (W, T)
+        perplexities[each.label] = [perplexity(loss) for loss in nats.mean(axis=0).tolist()]
+    places = [str(position) for position in range(1, steps + 1)]
+    return Curve("position", places, [len(starts)] * steps, perplexities)
+
+
+def _line_positions(
+    nats: Sequence[Floats], text: PartText, evaluated: Sequence[Evaluated]
+) -> Curve:
+    assert text.lines is not None
+    begins = np.flatnonzero(np.diff(text.lines, prepend=-1))  # of each line, in the text
+    positions = np.arange(len(text.lines)) - begins[text.lines]  # (C,)
+    longest = int(positions.max()) + 1
+    return _binned("position", nats, positions, [str(1 + p) for p in range(longest)], evaluated)
+
+
+def _frequencies(nats: Sequence[Floats], text: PartText, evaluated: Sequence[Evaluated]) -> Curve:
+    data = evaluated[0].data
+    counts = data.parts["train"].character_counts(len(data.vocabulary)).numpy()  # (V,)
+    bins = frequency_bins(counts)[text.ids]  # (C,)
+    names = ["0", "1"] + [f"{2**e}–{2 * 2**e - 1}" for e in range(1, int(bins.max()))]
+    return _binned("frequency", nats, bins, names[: int(bins.max()) + 1], evaluated)
+
+
+def _binned(
+    name: Literal["position", "frequency"],
+    nats: Sequence[Floats],
+    bins: Integers,
+    places: list[str],
+    evaluated: Sequence[Evaluated],
+) -> Curve:
+    each = [means_by_bin(of_model, bins, len(places)) for of_model in nats]
+    perplexities = {one.label: means for one, (_, means) in zip(evaluated, each, strict=True)}
+    return Curve(name, places, each[0][0], perplexities)
+
+
+def _contexts(evaluated: Sequence[Evaluated], part: str) -> Curve:
+    first = evaluated[0].data.parts[part]
+    lengths = context_lengths(first, len(evaluated[0].data.vocabulary))
+    perplexities: dict[str, list[float | None]] = {each.label: [] for each in evaluated}
+    with progress("perplexity by context", len(evaluated) * sum(lengths)) as moved:
+        done = 0
+        for each in evaluated:
+            chosen, size = each.data.parts[part], len(each.data.vocabulary)
+            places = target_places(chosen, size, lengths[-1])
+            for length in lengths:
+                begins = context_begins(chosen, places, length)
+                nats = nats_after(each.model.network, chosen.ids, begins, places)
+                perplexities[each.label].append(perplexity(float(nats.mean())))
+                done += length
+                moved(done)
+    return Curve("context", [*map(str, lengths)], [len(places)] * len(lengths), perplexities)
