@@ -97,7 +97,7 @@ def autocovariances(values: Floats, lags: int) -> Floats:
     for first in range(0, len(values), _CHUNK):
         head = centred[first : first + _CHUNK]
         tail = centred[first : first + len(head) + lags]
-        width = 1 << (len(head) + len(tail)).bit_length()  # nothing wraps around
+        width = 1 << (2 * len(head) + lags).bit_length()  # nothing wraps around
         product = np.conj(np.fft.rfft(head, width)) * np.fft.rfft(tail, width)
         total += np.fft.irfft(product, width)[: lags + 1]
     return total / len(values)

@@ -99,11 +99,8 @@ def figures(
         seed: of the draws.
     """
     first = evaluated[0]
-    # validation says how to mix on the test part
-    scored = [
-        part for part in first.data.parts if part in parts or (part == "val" and "test" in parts)
-    ]
-    series = score_checkpoints(evaluated, scored)
+    wanted = {*parts, "val"} if "test" in parts else {*parts}  # validation says how to mix
+    series = score_checkpoints(evaluated, [part for part in first.data.parts if part in wanted])
     ngrams, weights = Ngrams({}, None, 0), {}
     if not first.model.fills_gaps:  # no baseline sees both sides of a character
         if set(parts) != {"train"}:
