@@ -146,9 +146,7 @@ def names(generated: list[str], parts: dict[str, Part], vocabulary: Vocabulary) 
     """Compare whole generated names with those of the corpus; None without any."""
     if not generated:
         return None
-    held_out = frozenset[str]().union(
-        *(lines_of(parts[n], vocabulary) for n in HELD_OUT if n in parts)
-    )
+    held_out = held_out_names(parts, vocabulary)
     ids = [vocabulary.encode(name).numpy() for name in generated]
     return Names(
         whole=len(generated),
@@ -172,6 +170,12 @@ def lines_of(part: Part, vocabulary: Vocabulary) -> frozenset[str]:
     """The distinct lines of a part, none of them empty."""
     text = vocabulary.decode(part.ids[part.ids < len(vocabulary)])
     return frozenset(line for line in text.split("\n") if line)
+
+
+def held_out_names(parts: dict[str, Part], vocabulary: Vocabulary) -> frozenset[str]:
+    """The distinct lines of the validation and test parts, as far as there are such parts."""
+    each = [lines_of(parts[name], vocabulary) for name in HELD_OUT if name in parts]
+    return frozenset[str]().union(*each)
 
 
 def share_in(lines: Collection[str], known: Set[str]) -> float:

@@ -9,6 +9,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import TensorBoardLogger
 
+from lyricgen.callbacks.copying import Copying
 from lyricgen.callbacks.record import record
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.decoding.drawing import Generator
@@ -18,8 +19,6 @@ from lyricgen.model.trained_model import TrainedModel
 log = logging.getLogger(__name__)
 
 GREEDY = "greedy"
-COPIED = "samples/copied_fraction"
-MOST_COMPARED = 10_000_000  # characters of a training part whose lines are kept to compare with
 SHOWN = 3  # texts on the terminal at a time
 
 
@@ -41,9 +40,8 @@ class Samples(pl.Callback):
     That is from the untrained network and after every N epochs, and after single steps.
 
     They go to TensorBoard's text tab, to samples.jsonl and, a few, to the terminal. Drawing has
-    random generators of its own, so training does not depend on it. `samples/copied_fraction` is
-    the share of whole sampled lines that stand verbatim in the training part; for a training part
-    of more than ten million characters there is no such figure.
+    random generators of its own, so training does not depend on it. `copying.Copying` has the
+    figures on them; there are none of filled gaps, since most of those texts was given.
 
     Args:
         model: the network in training and its characters.
@@ -83,12 +81,14 @@ class Samples(pl.Callback):
         self.temperature = temperature
         self.seed = seed
         self.generator: Generator = generator
-        self._training_lines: frozenset[str] | None = None
+        self._copying: Copying | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Show what the untrained network writes."""
         del pl_module
-        self._training_lines = self._lines_of(trainer)
+        datamodule = trainer.datamodule  # type: ignore[attr-defined]
+        if isinstance(datamodule, CharacterDataModule) and not self.model.fills_gaps:
+            self._copying = Copying(self.model, datamodule.parts, self.length)
         if trainer.global_step == 0 and self.every_n_epochs:  # else the run is resumed
             self._sample(trainer, epoch=0)
 
@@ -145,14 +145,11 @@ class Samples(pl.Callback):
             generator=self.generator,
         )
 
-    def copied_fraction(self, samples: list[Sample]) -> float | None:
-        """Share of sampled lines that stand in the training part; None without a whole line."""
-        if self._training_lines is None:
-            return None
-        lines = [line for sample in samples for line in self._whole_lines(sample)]
-        if not lines:
-            return None
-        return sum(line in self._training_lines for line in lines) / len(lines)
+    def figures(self, samples: list[Sample]) -> dict[str, float]:
+        """What the texts have in common with the parts of the corpus, as far as that is known."""
+        if self._copying is None:
+            return {}
+        return self._copying.figures([(sample.prefix, sample.text) for sample in samples])
 
     def write(self, trainer: pl.Trainer, samples: list[Sample]) -> None:
         """Add texts to samples.jsonl and to TensorBoard."""
@@ -172,44 +169,16 @@ class Samples(pl.Callback):
         if not trainer.is_global_zero:
             return
         samples = self.draw(trainer.global_step, epoch)
-        copied = self.copied_fraction(samples)
-        if copied is not None and epoch:
-            record(trainer, {COPIED: copied})
-        elif copied is not None:  # before the first epoch, whose metrics come at its end
+        figures = self.figures(samples)
+        if epoch:
+            record(trainer, figures)
+        elif figures:  # before the first epoch, whose metrics come at its end
             for logger in trainer.loggers:
-                logger.log_metrics({COPIED: copied}, step=0)
+                logger.log_metrics(figures, step=0)
         self.write(trainer, samples)
         heading = f"samples after {when or f'epoch {epoch}'}" if epoch else "untrained"
         texts = "\n  ".join(one_line(sample.text) for sample in self.few(samples))
         log.info("%s (temperature %g):\n  %s", heading, self.temperature, texts)
-
-    def _lines_of(self, trainer: pl.Trainer) -> frozenset[str] | None:
-        datamodule = trainer.datamodule  # type: ignore[attr-defined]
-        if self.model.fills_gaps:
-            return None  # most of their lines was given
-        if not isinstance(datamodule, CharacterDataModule):
-            return frozenset()
-        ids = datamodule.parts["train"].ids
-        if len(ids) > MOST_COMPARED:
-            log.info("%s: left out, the training part is too long for it", COPIED)
-            return None
-        text = datamodule.vocabulary.decode(ids[ids < len(datamodule.vocabulary)])
-        return frozenset(self._lines(text))
-
-    def _whole_lines(self, sample: Sample) -> list[str]:
-        if self.model.layout == "lines":
-            whole = len(sample.text) - len(sample.prefix) < self.length
-            return [sample.text] if whole and sample.text else []
-        # the text was cut off at its length, so its last line need not be whole
-        return self._lines(sample.text[: sample.text.rfind(self._line_end) + 1])
-
-    def _lines(self, text: str) -> list[str]:
-        return [line for line in text.split(self._line_end) if line]
-
-    @property
-    def _line_end(self) -> str:
-        """What ends a line: spaces do where the corpus has them for newlines."""
-        return "\n" if "\n" in self.model.vocabulary.characters else " "
 
 
 def one_line(text: str) -> str:
