@@ -77,14 +77,15 @@ def make_parts(
         lines = corpus.lines
         chosen = split_lines(lines, val_fraction, test_fraction, split_seed, max_held_out)
         texts = ("".join(lines[i] + "\n" for i in part) for part in chosen)
-        train, *held_out = (_line_part(vocabulary.encode(one), vocabulary, layout) for one in texts)
+        train, *held_out = (line_part(vocabulary.encode(one), vocabulary, layout) for one in texts)
     # The training part may be too long to be counted at every start: it is what the others leave.
     counts = corpus.counts - sum(part.character_counts(len(vocabulary)) for part in held_out)
     parts = [replace(train, counts=counts), *held_out]
     return {name: part for name, part in zip(PARTS, parts, strict=True) if len(part.ids)}
 
 
-def _line_part(ids: Tensor, vocabulary: Vocabulary, layout: Layout) -> Part:
+def line_part(ids: Tensor, vocabulary: Vocabulary, layout: Layout) -> Part:
+    """Lay lines out, (N,) ids in which each ends with a newline."""
     if layout == "stream":
         return Part(ids, None)
     newline = vocabulary.encode("\n")

@@ -81,6 +81,13 @@ class Vocabulary:
             view[start : start + codes.size] = chunk
         return ids
 
+    def knows(self, text: str) -> NDArray[np.bool_]:
+        """Which characters of a text the vocabulary has, (N,)."""
+        known = np.empty(len(text), np.bool_)
+        for start, codes in chunks(text):
+            known[start : start + codes.size] = self._ids[codes] != len(self)
+        return known
+
     def decode(self, ids: Tensor) -> str:
         """Turn ids back into their characters.
 

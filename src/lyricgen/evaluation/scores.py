@@ -3,7 +3,9 @@
 N symbols in a part, start symbols of lines among them; C characters in its text.
 """
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -14,6 +16,8 @@ from torch import Tensor
 from lyricgen.console import progress
 from lyricgen.data.code_points import code_points
 from lyricgen.data.corpus import Unit
+from lyricgen.data.datamodule import Batch, BatchLoader
+from lyricgen.data.evaluation import FOLLOWING, evaluation_sampler
 from lyricgen.data.parts import Part
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.decoding.continuing import evaluating
@@ -22,6 +26,7 @@ from lyricgen.evaluation.bootstrap import Floats
 from lyricgen.evaluation.checkpoints import Evaluated
 from lyricgen.model.recurrence import State
 from lyricgen.model.scoring import place, score
+from lyricgen.model.trained_model import TrainedModel
 
 Integers: TypeAlias = npt.NDArray[np.integer]
 
@@ -64,7 +69,18 @@ def utf8_sizes(characters: str) -> Integers:
 
 
 def nats_of(evaluated: Evaluated, part: str) -> Floats:
+    """The nats of a part of the text; see `part_nats`."""
+    what = f"scoring {part} with {evaluated.label}"
+    return part_nats(evaluated.model, evaluated.data.parts[part], what)
+
+
+def part_nats(model: TrainedModel, part: Part, what: str) -> Floats:
     """Score a part as training does: all of it, in order, the state carried, without dropout.
+
+    Args:
+        model: whose vocabulary and layout the part has.
+        part: to score.
+        what: is being done, for the progress bar.
 
     Returns:
         (C,) in nats; nan where the model predicts nothing, as at the start of a running text.
@@ -72,22 +88,52 @@ def nats_of(evaluated: Evaluated, part: str) -> Floats:
     Raises:
         UserError: the model gives a character no probability.
     """
-    network, data = evaluated.model.network, evaluated.data
-    loader = data.evaluation_loader(part)
-    found = torch.full((len(data.parts[part].ids),), torch.nan, dtype=torch.float64)
+    found = torch.full((len(part.ids),), torch.nan, dtype=torch.float64)
+    for batch, nats in read_part(model, part, what, partial(score, model.network)):
+        place(nats, batch, found)
+        check_finite(nats, what)
+    return without_starts(found, part, len(model.vocabulary))
+
+
+def check_finite(nats: Tensor, what: str) -> None:
+    """Refuse a model that gives a character no probability.
+
+    Raises:
+        UserError: it does.
+    """
+    if not bool(nats.isfinite().all()):
+        raise UserError(
+            f"{what}: it predicts no probabilities (nan or 0), so its training has diverged; name "
+            "another checkpoint"
+        )
+
+
+def read_part(
+    model: TrainedModel,
+    part: Part,
+    what: str,
+    read: Callable[[Batch, State | None], tuple[Tensor, State]],
+) -> Iterator[tuple[Batch, Tensor]]:
+    """Read the batches of a part one after the other, from state to state.
+
+    Args:
+        model: as for `part_nats`.
+        part: to read.
+        what: is being done, for the progress bar.
+        read: gives something for each character of a batch, (B, T, …), and the next state.
+
+    Yields:
+        Each batch and what was read of it.
+    """
+    following = FOLLOWING if model.fills_gaps else 0
+    sampler = evaluation_sampler(part, len(model.vocabulary), following)
+    loader = BatchLoader(part.ids, sampler, model.network.device, mapping=part.mapping)
     state: State | None = None
-    what = f"scoring {part} with {evaluated.label}"
-    with torch.inference_mode(), evaluating(network), progress(what, len(loader)) as moved:
+    with torch.inference_mode(), evaluating(model.network), progress(what, len(loader)) as moved:
         for done, batch in enumerate(loader, start=1):
-            nats, state = score(network, batch, None if batch.starts_stream else state)
-            place(nats, batch, found)
-            if not bool(nats.isfinite().all()):
-                raise UserError(
-                    f"{str(evaluated.path)!r} predicts no probabilities (nan or 0): its training "
-                    "has diverged; name another checkpoint"
-                )
+            found, state = read(batch, None if batch.starts_stream else state)
+            yield batch, found
             moved(done)
-    return without_starts(found, data.parts[part], len(data.vocabulary))
 
 
 def without_starts(nats: Tensor, part: Part, vocabulary_size: int) -> Floats:

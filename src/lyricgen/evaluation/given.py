@@ -1,0 +1,69 @@
+"""What --text says: a file, or the text itself."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from lyricgen.data.reading import FORBIDDEN, read_text
+from lyricgen.errors import UserError
+
+# the words of an option of the training run, in those of the command line here
+WORDS = {
+    "data.encoding=": "--encoding ",
+    "data.path=FILE": "--text FILE",
+    "raise the limit, for example data.max_bytes=": "cut it, or give it in parts of ",
+}
+
+
+@dataclass(frozen=True)
+class Given:
+    """A text as it was given.
+
+    Attributes:
+        text: with any of the three line ends.
+        file: that it was read from; None where it was given itself.
+    """
+
+    text: str
+    file: Path | None
+
+    @property
+    def name(self) -> str:
+        """What to call it."""
+        return repr(str(self.file)) if self.file is not None else "the text given"
+
+
+def given(argument: str, encoding: str = "utf-8") -> Given:
+    """A file's text, or the argument itself where there is no such file.
+
+    Raises:
+        UserError: it looks like the name of a file that is not there, or the file is no text.
+    """
+    if os.path.isfile(argument):  # noqa: PTH113  # a text may be longer than a path can be
+        try:
+            return Given(read_text(argument, encoding), Path(argument))
+        except UserError as error:
+            message = str(error)
+            for theirs, ours in WORDS.items():
+                message = message.replace(theirs, ours)
+            raise UserError(message) from error
+    shown = repr(argument)
+    if os.path.isdir(argument):  # noqa: PTH112
+        raise UserError(f"--text {shown} is a directory: name a file in it")
+    if looks_like_path(argument):
+        raise UserError(
+            f"--text {shown} is not there; a text that looks like a file's name has to be in a file"
+        )
+    if FORBIDDEN.search(argument):
+        raise UserError(f"--text {shown} has control characters: leave them out")
+    return Given(argument, None)
+
+
+def looks_like_path(argument: str) -> bool:
+    """Whether somebody who types this means a file."""
+    separators = {os.sep, os.altsep} - {None}
+    one_line = "\n" not in argument
+    return one_line and (
+        any(mark in argument for mark in separators if mark)
+        or argument.lower().endswith((".txt", ".md", ".gz", ".zip"))
+    )
