@@ -12,7 +12,7 @@ from torch import Tensor
 from lyricgen.data.datamodule import IGNORED, Batch
 from lyricgen.data.parts import Part
 from lyricgen.evaluation.bootstrap import Floats
-from lyricgen.evaluation.scores import Integers, read_part
+from lyricgen.evaluation.scores import Integers, check_finite, read_part
 from lyricgen.model.ngram_language_model import NgramLanguageModel
 from lyricgen.model.recurrence import State
 from lyricgen.model.scoring import exact, predict
@@ -55,6 +55,7 @@ def alternatives(model: TrainedModel, part: Part, what: str) -> Alternatives:
         certain = exact(logits[counted]).log_softmax(dim=-1)  # (M, V)
         own = certain.gather(1, batch.targets[counted][:, None])  # (M, 1)
         top = certain.topk(most)
+        check_finite(own, what)
         found.nats[positions] = -own[:, 0].double()
         found.ranks[positions] = 1 + (certain > own).sum(dim=1)
         found.ids[positions] = top.indices
