@@ -1,67 +1,65 @@
-"""Judge trained models: python -m lyricgen.evaluate [CHECKPOINT …]; or look into one: --gates."""
+"""Judge trained models: python -m lyricgen.evaluate [CHECKPOINT …]; or look into one: --heat."""
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any
 
-from lyricgen.command_line import Parser, run
+from lyricgen.command_line import run
 from lyricgen.errors import UserError
+from lyricgen.evaluation.arguments import asked, build_parser
 
 if TYPE_CHECKING:
     from lyricgen.evaluation.curves import Curves
     from lyricgen.evaluation.figures import Figures
 
-PARTS = ("train", "val", "test")
-MOST = 10**6  # resamples, or a seed
+# torch and matplotlib take seconds, which --help need not wait for: they are imported where they
+# are needed.
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command; what the user can mend is one line and exit status 2."""
-    run(_parser(), _evaluate, arguments)
+    run(build_parser(), _evaluate, arguments)
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    if options.gates is not None:
-        _draw_gates(options)
-    elif options.text is not None:
-        raise UserError("--text TEXT goes with --gates PNG: it draws the gates over a text")
-    else:
-        _judge(options)
-
-
-def _judge(options: argparse.Namespace) -> None:
-    if options.png is not None:
-        _check_png("--png", options.png)
-    # torch and matplotlib take seconds, which --help need not wait for
-    from lyricgen.evaluation.report import print_tables, to_plain
-    from lyricgen.files import to_json
-
+    modes = asked(build_parser(), options)
     # with --json nothing else may stand on standard output
     with redirect_stdout(sys.stderr) if options.json else nullcontext():
-        found, drawn = _measure(options)
-        if not options.json:
-            print_tables(found, drawn)
-        if options.png is not None:
-            from lyricgen.evaluation.picture import draw
-
-            with _writing("--png", options.png) as stream:
-                draw(found, drawn).savefig(stream, format="png")
-            print(f"figures: {options.png}")
+        plain: dict[str, Any] = {}
+        for mode in modes:
+            plain |= MODES[mode](options) or {}
     if options.json:
-        print(to_json(to_plain(found, drawn)), end="")
+        from lyricgen.files import to_json
+
+        print(to_json(plain), end="")
     sys.stdout.flush()
+
+
+def _judge(options: argparse.Namespace) -> dict[str, Any]:
+    _check(options, "png", ".png")
+    from lyricgen.evaluation.output import writing
+    from lyricgen.evaluation.report import print_tables, to_plain
+
+    found, drawn = _measure(options)
+    if not options.json:
+        print_tables(found, drawn)
+    if options.png is not None:
+        from lyricgen.evaluation.picture import draw
+
+        with writing("--png", options.png) as stream:
+            draw(found, drawn).savefig(stream, format="png")
+        print(f"figures: {options.png}")
+    return to_plain(found, drawn)
 
 
 def _measure(options: argparse.Namespace) -> "tuple[Figures, Curves | None]":
     from lyricgen.evaluation.checkpoints import open_checkpoints
     from lyricgen.evaluation.curves import check_curves, curves
     from lyricgen.evaluation.figures import figures
-    from lyricgen.runs import newest_checkpoint
 
-    evaluated = open_checkpoints(options.checkpoints or [newest_checkpoint()])
+    evaluated = open_checkpoints(_paths(options))
     parts = list(evaluated[0].data.parts)
     if options.part is not None and options.part not in parts:
         raise UserError(f"--part {options.part}: the text has only {' and '.join(parts)}")
@@ -72,99 +70,108 @@ def _measure(options: argparse.Namespace) -> "tuple[Figures, Curves | None]":
     return found, curves(found) if options.curves else None
 
 
+def _score_text(options: argparse.Namespace) -> dict[str, Any]:
+    from lyricgen.console import put_whole
+    from lyricgen.evaluation.given import given
+    from lyricgen.evaluation.own_text_figures import score_text, text_table, to_plain
+
+    text, numbers = given(options.text, options.encoding), (options.resamples, options.seed)
+    found = score_text(_paths(options), text, options.unknown, *numbers)
+    if not options.json:
+        put_whole(text_table(found, text, options.resamples))
+    return to_plain(found, text, *numbers)
+
+
+def _remember(options: argparse.Namespace) -> dict[str, Any]:
+    _check(options, "png", ".png")
+    from lyricgen.console import put_whole
+    from lyricgen.evaluation.checkpoints import open_checkpoints
+    from lyricgen.evaluation.memorisation_report import draw, remember, tables, to_plain
+    from lyricgen.evaluation.output import writing
+
+    evaluated = open_checkpoints(_paths(options))
+    found = [remember(each, options.count, options.temperature, options.seed) for each in evaluated]
+    if not options.json:
+        for each in found:
+            for table in tables(each):
+                put_whole(table)
+    if options.png is not None:
+        with writing("--png", options.png) as stream:
+            draw(found).savefig(stream, format="png")
+        print(f"memorisation: {options.png}")
+    return to_plain(found)
+
+
+def _write_heat(options: argparse.Namespace) -> None:
+    _check(options, "heat", ".html")
+    from lyricgen.evaluation.given import given
+    from lyricgen.evaluation.heat_page import heat_page
+    from lyricgen.evaluation.heat_source import from_given, from_part
+    from lyricgen.evaluation.output import writing
+
+    path = _path(options, "--heat")
+    if options.text is None:
+        source = from_part(path, options.part, options.heat_chars)
+    else:
+        text = given(options.text, options.encoding)
+        source = from_given(path, text, options.unknown, options.heat_chars)
+    page = heat_page(source.model, source.text, str(path), source.told)
+    with writing("--heat", options.heat) as stream:
+        stream.write(page.encode())
+    print(f"surprisal of {source.told}, by {path}: {options.heat}")
+
+
 def _draw_gates(options: argparse.Namespace) -> None:
-    _check_png("--gates", options.gates)
+    _check(options, "gates", ".png")
     if options.text is None:
         raise UserError("--gates needs --text TEXT, characters for the model to read")
-    if len(options.checkpoints) > 1:
-        raise UserError("--gates draws one model's: name one checkpoint")
-
-    # torch and matplotlib take seconds, which --help need not wait for
+    from lyricgen.evaluation.given import given
+    from lyricgen.evaluation.output import writing
     from lyricgen.gate_plot import draw
     from lyricgen.model.checkpoint import load
-    from lyricgen.runs import newest_checkpoint
 
-    path = options.checkpoints[0] if options.checkpoints else newest_checkpoint()
-    figure, missing = draw(load(path), options.text, options.layer)
-    with _writing("--gates", options.gates) as stream:
+    path, text = _path(options, "--gates"), given(options.text, options.encoding)
+    # a file ends with a newline, which a model of lines reads no text after
+    read = text.text if text.file is None else text.text.removesuffix("\n")
+    figure, missing = draw(load(path), read, options.layer)
+    with writing("--gates", options.gates) as stream:
         figure.savefig(stream, format="png")
     if missing:
         print(
             f"no installed font has {len(missing)} of the characters: their code points are shown; "
             "install a font that has them (for Chinese: apt-get install fonts-noto-cjk)"
         )
-    print(f"gates of {path}: {options.gates}")
+    print(f"gates of {path} over {text.name}: {options.gates}")
 
 
-def _check_png(option: str, path: Path) -> None:
-    """Refuse, before any work, a picture that could not be written."""
-    if path.suffix.lower() != ".png":
-        raise UserError(f"{option} {str(path)!r}: give a name that ends in .png")
-    if not path.parent.is_dir():
-        raise UserError(f"{option} {str(path)!r}: there is no directory {str(path.parent)!r}")
-    if path.is_dir():
-        raise UserError(f"{option} {str(path)!r} is a directory: name a file")
+def _check(options: argparse.Namespace, name: str, suffix: str) -> None:
+    """Refuse a file to write that could not be, before anything slow is imported."""
+    path = getattr(options, name)
+    if path is not None:
+        from lyricgen.evaluation.output import check_output
+
+        check_output(f"--{name}", path, suffix)
 
 
-@contextmanager
-def _writing(option: str, path: Path) -> Iterator[BinaryIO]:
-    from lyricgen.files import replacing
+def _paths(options: argparse.Namespace) -> list[Path]:
+    from lyricgen.runs import newest_checkpoint
 
-    try:
-        with replacing(path) as stream:
-            yield stream
-    except OSError as error:
-        raise UserError(f"{option} {str(path)!r} cannot be written: {error.strerror}") from error
+    return options.checkpoints or [newest_checkpoint()]
 
 
-def _from(least: int) -> Callable[[str], int]:
-    def number(typed: str) -> int:
-        if not typed.isdecimal() or not least <= int(typed) <= MOST:
-            raise argparse.ArgumentTypeError(f"{typed!r}: give a number from {least} to {MOST}")
-        return int(typed)
-
-    return number
+def _path(options: argparse.Namespace, option: str) -> Path:
+    if len(options.checkpoints) > 1:
+        raise UserError(f"{option} shows one model's: name one checkpoint")
+    return _paths(options)[0]
 
 
-def _parser() -> Parser:
-    parser = Parser("evaluate", "Judge trained models, or look into one.", several=True)
-    judged = parser.add_argument_group("figures")
-    judged.add_argument(
-        "--curves",
-        action="store_true",
-        help="also perplexity by position, by length of the context and by frequency of characters",
-    )
-    judged.add_argument("--json", action="store_true", help="print them as JSON, and nothing else")
-    judged.add_argument(
-        "--part", choices=PARTS, help="of this part of the text alone (default: of all)"
-    )
-    judged.add_argument(
-        "--resamples",
-        type=_from(100),
-        default=1000,
-        metavar="N",
-        help="texts drawn for each 95 %% interval (default: %(default)s)",
-    )
-    judged.add_argument(
-        "--seed", type=_from(0), default=1, help="of what is drawn (default: %(default)s)"
-    )
-    judged.add_argument("--png", type=Path, metavar="PNG", help="draw them into this file as well")
-    gates = parser.add_argument_group("gates")
-    gates.add_argument(
-        "--gates",
-        type=Path,
-        metavar="PNG",
-        help="draw the activations of a layer's gates and states over --text into this file",
-    )
-    gates.add_argument("--text", help="what the model reads, 500 characters at most")
-    gates.add_argument(
-        "--layer",
-        type=int,
-        default=1,
-        metavar="N",
-        help="whose gates; 1 is next to the input (default: %(default)s)",
-    )
-    return parser
+MODES = {
+    "figures": _judge,
+    "text": _score_text,
+    "memorisation": _remember,
+    "heat": _write_heat,
+    "gates": _draw_gates,
+}
 
 
 if __name__ == "__main__":

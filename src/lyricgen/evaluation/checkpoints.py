@@ -67,7 +67,11 @@ def open_checkpoints(paths: Sequence[Path]) -> list[Evaluated]:
     return [
         Evaluated(label, file, model, chosen, corpus, build_datamodule(chosen, corpus))
         for label, file, model, chosen in zip(
-            _labels(files, models, options), files, models, options, strict=True
+            labels_of(files, models, [chosen.name for chosen in options]),
+            files,
+            models,
+            options,
+            strict=True,
         )
     ]
 
@@ -110,12 +114,9 @@ def _check_comparable(
         )
 
 
-def _labels(
-    files: list[Path], models: list[TrainedModel], options: list[TrainOptions]
-) -> list[str]:
+def labels_of(files: list[Path], models: list[TrainedModel], names: list[str]) -> list[str]:
     """What they are; where that is the same, with the run's name; at last with a number."""
     labels = [model.network.description for model in models]
-    names = [chosen.name for chosen in options]
     runs = [file.parent.parent.name for file in files]
     for further in (names, runs, [str(number) for number in range(1, len(files) + 1)]):
         labels = [

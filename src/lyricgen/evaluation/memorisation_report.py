@@ -14,9 +14,12 @@ from rich.table import Table
 
 from lyricgen.callbacks.copying import LINES, NGRAMS
 from lyricgen.errors import printable
-from lyricgen.memorisation import Copied, Memorisation, Names
+from lyricgen.evaluation.checkpoints import Evaluated
+from lyricgen.memorisation import Copied, Memorisation, Names, measure
 
 DPI = 120
+TEXTS, TEXT = 64, 250  # texts that are drawn, and their characters
+NAMES, NAME = 1000, 100
 
 
 class Remembered(NamedTuple):
@@ -31,6 +34,27 @@ class Remembered(NamedTuple):
     label: str
     path: Path
     found: Memorisation
+
+
+def remember(evaluated: Evaluated, count: int | None, temperature: float, seed: int) -> Remembered:
+    """Draw texts from a checkpoint and compare them; see `memorisation.measure`.
+
+    Args:
+        evaluated: the checkpoint and its text.
+        count: texts; None for 1,000 names or 64 texts.
+        temperature: of the drawing.
+        seed: of the drawing.
+    """
+    usual, length = (NAMES, NAME) if evaluated.model.layout == "lines" else (TEXTS, TEXT)
+    found = measure(
+        evaluated.model,
+        evaluated.data.parts,
+        count=usual if count is None else count,
+        length=length,
+        temperature=temperature,
+        seed=seed,
+    )
+    return Remembered(evaluated.label, evaluated.path, found)
 
 
 def to_plain(remembered: Sequence[Remembered]) -> dict[str, Any]:

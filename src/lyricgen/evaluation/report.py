@@ -1,5 +1,6 @@
 """Figures as tables for a terminal and as plain values for JSON."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from rich import box
@@ -48,7 +49,7 @@ def to_plain(figures: Figures, curves: Curves | None) -> dict[str, Any]:
             part: {
                 "characters": len(figures.texts[part].ids),
                 "lines": figures.texts[part].num_lines,
-                "models": [_plain_row(row, figures.prefix) for row in rows],
+                "models": [plain_row(row, figures.prefix) for row in rows],
             }
             for part, rows in figures.parts.items()
         },
@@ -56,7 +57,8 @@ def to_plain(figures: Figures, curves: Curves | None) -> dict[str, Any]:
     }
 
 
-def _plain_row(row: Row, prefix: str) -> dict[str, Any]:
+def plain_row(row: Row, prefix: str) -> dict[str, Any]:
+    """The figures of one model."""
     return {
         "name": row.series.name,
         "kind": row.series.kind,
@@ -79,7 +81,7 @@ def _plain_curves(found: Curves) -> dict[str, Any]:
 
 def checkpoint_table(figures: Figures) -> Table:
     """What each checkpoint reaches on each part."""
-    table = _table("", "part", numbers=("characters", "loss", _perplexity(figures), "bits/char"))
+    table = new_table("", "part", numbers=("characters", "loss", _perplexity(figures), "bits/char"))
     table.add_column("bits/byte", justify="right")
     for index, evaluated in enumerate(figures.evaluated):
         for part, rows in figures.parts.items():
@@ -88,12 +90,13 @@ def checkpoint_table(figures: Figures) -> Table:
                 printable(evaluated.label) if part == next(iter(figures.parts)) else "",
                 part,
                 f"{row.characters:,}",
-                _shown(row.loss, 3),
-                _shown(row.perplexity, 2),
-                _shown(row.bits_per_char, 3),
-                _shown(row.bits_per_byte, 3),
+                shown(row.loss, 3),
+                shown(row.perplexity, 2),
+                shown(row.bits_per_char, 3),
+                shown(row.bits_per_byte, 3),
             )
-    table.caption = _how_drawn(figures)
+    lengths = {part: rows[0].block_length for part, rows in figures.parts.items()}
+    table.caption = how_drawn(lengths, figures.resamples)
     return table
 
 
@@ -101,13 +104,14 @@ def comparison_table(figures: Figures, part: str) -> Table:
     """All models on the same characters, and how their loss differs from the first one's."""
     first, *others = figures.parts[part]
     name = printable(first.series.name)
-    table = _table(part, numbers=(_perplexity(figures), f"loss − that of {name}"))
+    table = new_table(part, numbers=(_perplexity(figures), f"loss − that of {name}"))
     table.add_column("")
-    table.add_row(name, _shown(first.perplexity, 2))
+    table.add_row(name, shown(first.perplexity, 2))
     for row in others:
-        difference = "" if row.difference is None else _shown(row.difference, 3, "+")
-        shown = printable(row.series.name)
-        table.add_row(shown, _shown(row.perplexity, 2), difference, _verdict(row))
+        difference = "" if row.difference is None else shown(row.difference, 3, "+")
+        table.add_row(
+            printable(row.series.name), shown(row.perplexity, 2), difference, _verdict(row)
+        )
     return table
 
 
@@ -119,19 +123,20 @@ def curve_table(found: Curves, curve: Curve) -> Table:
         "frequency": "times in training",
     }
     labels = tuple(printable(label) for label in curve.perplexities)
-    table = _table(numbers=(headings[curve.name], "characters", *labels))
+    table = new_table(numbers=(headings[curve.name], "characters", *labels))
     table.title = f"perplexity on {found.part}"
     last = len(curve.places) - 1
     for index in curve.told:
         if curve.name == "position" and index != last and (index + 1) & index:
             continue
         values = (values[index] for values in curve.perplexities.values())
-        shown = ("–" if value is None else f"{value:,.2f}" for value in values)
-        table.add_row(curve.places[index], f"{curve.characters[index]:,}", *shown)
+        texts = ("–" if value is None else f"{value:,.2f}" for value in values)
+        table.add_row(curve.places[index], f"{curve.characters[index]:,}", *texts)
     return table
 
 
-def _table(*headings: str, numbers: tuple[str, ...]) -> Table:
+def new_table(*headings: str, numbers: tuple[str, ...]) -> Table:
+    """A table whose columns of numbers are aligned."""
     table = Table(box=box.SIMPLE_HEAD, caption_justify="left")
     for heading in headings:
         table.add_column(heading)
@@ -144,7 +149,8 @@ def _perplexity(figures: Figures) -> str:
     return f"{figures.prefix}perplexity".replace("_", "-")
 
 
-def _shown(estimate: Estimate, digits: int, sign: str = "") -> str:
+def shown(estimate: Estimate, digits: int, sign: str = "") -> str:
+    """A figure and its interval."""
     value, *bounds = (
         "" if number is None else format(number, f"{sign},.{digits}f") for number in estimate
     )
@@ -160,8 +166,8 @@ def _verdict(row: Row) -> str:
     return "worse" if row.difference.value > 0 else "better"
 
 
-def _how_drawn(figures: Figures) -> str:
-    lengths = {part: rows[0].block_length for part, rows in figures.parts.items()}
+def how_drawn(lengths: Mapping[str, int | None], resamples: int) -> str:
+    """Where intervals come from, with the length of the blocks of each part."""
     blocks = ", ".join(f"{length} ({part})" for part, length in lengths.items())
     units = "whole lines" if None in lengths.values() else f"blocks of characters, {blocks}"
-    return f"{CONFIDENCE:.0%} intervals: {figures.resamples:,} resamples of {units}"
+    return f"{CONFIDENCE:.0%} intervals: {resamples:,} resamples of {units}"

@@ -1,0 +1,73 @@
+"""Which text a page of surprisal shows: the user's own, or a held-out part of the model's."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from lyricgen.errors import UserError
+from lyricgen.evaluation.checkpoints import open_checkpoints
+from lyricgen.evaluation.given import Given
+from lyricgen.evaluation.own_text import OwnText, Unknown, own_text
+from lyricgen.model.checkpoint import load
+from lyricgen.model.trained_model import TrainedModel
+
+
+class Source(NamedTuple):
+    """A text for a model, and where it comes from in words."""
+
+    model: TrainedModel
+    text: OwnText
+    told: str
+
+
+def from_given(path: Path, given: Given, unknown: Unknown, most: int) -> Source:
+    """The beginning of a text of the user's, at most so many characters."""
+    model = load(path)
+    beginning = _beginning(given.text, most, model)
+    text = own_text(beginning, given.name, model, unknown)
+    return Source(model, text, _told(given.name, len(beginning), len(given.text)))
+
+
+def from_part(path: Path, part: str | None, most: int) -> Source:
+    """The beginning of a part of the text that a model was trained on.
+
+    Args:
+        path: of the checkpoint.
+        part: its name; None for the test part, or the validation part where there is no other.
+        most: characters.
+
+    Raises:
+        UserError: there is no such part, or it cannot be read.
+    """
+    [evaluated] = open_checkpoints([path])
+    parts, model = evaluated.data.parts, evaluated.model
+    name = part or next((one for one in ("test", "val") if one in parts), None)
+    if name is None:
+        raise UserError(
+            "the model's text has no held-out part to show: give one, --text FILE, or --part train"
+        )
+    if name not in parts:
+        raise UserError(f"--part {name}: the text has only {' and '.join(parts)}")
+    ids = parts[name].ids
+    # as many symbols more as there may be starts of lines among them
+    head = ids[: 2 * most]
+    every = int((ids < len(model.vocabulary)).sum())
+    beginning = model.vocabulary.decode(head[head < len(model.vocabulary)])
+    beginning = _beginning(beginning, most, model)
+    text = own_text(beginning, f"the {name} part", model)
+    return Source(
+        model, text, _told(f"the {name} part of {evaluated.corpus.name}", len(beginning), every)
+    )
+
+
+def _beginning(text: str, most: int, model: TrainedModel) -> str:
+    """Of a list of lines the whole ones that fit, at least one."""
+    if len(text) <= most:
+        return text
+    end = text.rfind("\n", 0, most) + 1 if model.layout == "lines" else most
+    return text[: end or most]
+
+
+def _told(name: str, shown: int, every: int) -> str:
+    if shown >= every:
+        return f"{name}, {every:,} characters"
+    return f"{name}, the first {shown:,} of {every:,} characters"

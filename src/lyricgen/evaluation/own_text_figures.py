@@ -1,0 +1,115 @@
+"""What checkpoints reach on a text of the user's own."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.markup import escape
+from rich.table import Table
+
+from lyricgen.errors import UserError, printable
+from lyricgen.evaluation.bootstrap import resampled_totals
+from lyricgen.evaluation.checkpoints import labels_of
+from lyricgen.evaluation.figures import Row, row
+from lyricgen.evaluation.given import Given
+from lyricgen.evaluation.own_text import Unknown, listed, own_text
+from lyricgen.evaluation.report import how_drawn, new_table, plain_row, shown
+from lyricgen.evaluation.series import Series
+from lyricgen.model.checkpoint import load
+from lyricgen.runs import checkpoint_in
+
+
+class OnText(NamedTuple):
+    """What one checkpoint reaches.
+
+    Attributes:
+        path: of the file.
+        left_out: characters of the text that it does not know.
+        prefix: of the names of its perplexity and bits.
+        row: its figures.
+    """
+
+    path: Path
+    left_out: str
+    prefix: str
+    row: Row
+
+
+def score_text(
+    paths: Sequence[Path], given: Given, unknown: Unknown, resamples: int, seed: int
+) -> list[OnText]:
+    """Score a text with each checkpoint; the text that it was trained on need not be there.
+
+    Args:
+        paths: checkpoints or directories of runs, at least one.
+        given: the text.
+        unknown: what to do with characters that a checkpoint does not know.
+        resamples: texts that are drawn for each interval.
+        seed: of the draws.
+
+    Raises:
+        UserError: a checkpoint cannot be loaded or cannot read the text, or some predict from one
+            side and some from both.
+    """
+    files = [checkpoint_in(path) for path in paths]
+    models = [load(file) for file in files]
+    if len({model.fills_gaps for model in models}) > 1:
+        raise UserError(
+            "the checkpoints do not compare: one predicts a character from both sides "
+            "(objective=fill), another from those before it"
+        )
+    draw = partial(resampled_totals, resamples=resamples, seed=seed)
+    names = [str(model.options.get("name", "")) for model in models]
+    found = []
+    for label, file, model in zip(labels_of(files, models, names), files, models, strict=True):
+        text = own_text(given.text, given.name, model, unknown)
+        series = Series(label, "checkpoint", text.nats(model, label))
+        prefix = "pseudo_" if model.fills_gaps else ""
+        found.append(
+            OnText(file, text.left_out, prefix, row(series, series, text.characters, draw))
+        )
+    return found
+
+
+def to_plain(found: Sequence[OnText], given: Given, resamples: int, seed: int) -> dict[str, Any]:
+    """Everything, by the names that docs/evaluation.md explains."""
+    return {
+        "text": None if given.file is None else str(given.file),
+        "resamples": resamples,
+        "seed": seed,
+        "models": [
+            {
+                "path": str(each.path),
+                "left_out": len(each.left_out),
+                **plain_row(each.row, each.prefix),
+            }
+            for each in found
+        ],
+    }
+
+
+def text_table(found: Sequence[OnText], given: Given, resamples: int) -> Table:
+    """The figures, and what was left out."""
+    perplexity = f"{found[0].prefix}perplexity".replace("_", "-")
+    headings = ("characters", "loss", perplexity, "bits/char", "bits/byte")
+    table = new_table(escape(printable(given.name)), numbers=headings)
+    for each in found:
+        figures = each.row
+        table.add_row(
+            printable(figures.series.name),
+            f"{figures.characters:,}",
+            shown(figures.loss, 3),
+            shown(figures.perplexity, 2),
+            shown(figures.bits_per_char, 3),
+            shown(figures.bits_per_byte, 3),
+        )
+    notes = [how_drawn({"text": found[0].row.block_length}, resamples)]
+    notes += [
+        f"{printable(each.row.series.name)} does not know {len(each.left_out):,} characters, "
+        f"which are left out: {listed(each.left_out)}"
+        for each in found
+        if each.left_out
+    ]
+    table.caption = escape("\n".join(notes))
+    return table
