@@ -41,7 +41,7 @@ def contrast(one: str, other: str) -> float:
 
 def _ink(colour: Colour) -> str:
     ground = _hexadecimal(colour)
-    return max("#14130f", "#ffffff", key=lambda ink: contrast(ink, ground))
+    return max("#000000", "#ffffff", key=lambda ink: contrast(ink, ground))
 
 
 def _between(stops: Sequence[str], share: float) -> Colour:

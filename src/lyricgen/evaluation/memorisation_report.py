@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 from rich import box
 from rich.table import Table
 
@@ -168,12 +168,13 @@ def _draw_log(
             axes.axhline(held_out.ngrams[n], color=f"C{number}", linestyle="--", linewidth=1)
     axes.set_title(f"in training, {label}; dashed: held-out text", size=10)
     axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _finish(axes)
 
 
 def _finish(axes: Axes) -> None:
     # shares go from one half down to thousandths, and to 0, which a logarithmic axis has not
-    axes.set_yscale("symlog", linthresh=0.001)
+    axes.set_yscale("symlog", linthresh=0.001, linscale=0.4)
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.set_ylabel("share")

@@ -1,0 +1,193 @@
+"""The page of surprisal: what stands in it, read back as a browser would."""
+
+import base64
+import json
+import math
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lyricgen.data.vocabulary import Vocabulary
+from lyricgen.evaluation.alternatives import alternatives
+from lyricgen.evaluation.heat_colours import DARK, LEVELS, LIGHT, contrast, level_of, levels
+from lyricgen.evaluation.heat_page import heat_page, sign
+from lyricgen.evaluation.own_text import own_text
+from lyricgen.model.trained_model import TrainedModel
+from tests.test_checkpoint import model_of
+from tests.test_own_text import filling_model, ngram_model
+from tests.test_own_text import model as small_model
+
+NASTY = "\t\n \"&'<>ab\u0301\u200b\u202e\u3000分\U0001f600"
+
+
+class Page(HTMLParser):
+    """The cells of a page's text, with what stands between them, and its data."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.cells: list[tuple[str, str, str]] = []  # element, class, text
+        self.between = ""
+        self.tags: list[str] = []
+        self.data = ""
+        self.texts: list[str] = []
+        self._open: list[str] = []
+        self._inside = False
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        given = dict(attributes)
+        self.tags.append(tag)
+        self._open.append(given.get("id") or tag)
+        if given.get("id") == "text":
+            self._inside = True
+        elif self._inside:
+            self.cells.append((tag, given.get("class") or "", ""))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "div" and self._inside:
+            self._inside = False
+        self._open.pop()
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+        if self._open and self._open[-1] == "data":
+            self.data += data
+        elif self._inside and self._open[-1] == "text":
+            self.between += data
+        elif self._inside:
+            tag, kind, text = self.cells[-1]
+            self.cells[-1] = tag, kind, text + data
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        plain = json.loads(self.data)
+        kinds = {"own": "<u4", "bits": "<f4", "ranks": "<u4", "ids": "<u4", "probabilities": "<f4"}
+        return plain | {
+            name: np.frombuffer(base64.b64decode(plain[name]), kind) for name, kind in kinds.items()
+        }
+
+
+def page_of(model: TrainedModel, text: str, source: str = "a text") -> str:
+    return heat_page(model, own_text(text, "it", model, "skip"), "some.ckpt", source)
+
+
+def test_every_character_with_its_colour_and_figures() -> None:
+    model = small_model()
+    text = "ab分开 cd\n\nabcd分" * 3
+    page = Page(page_of(model, text))
+    read = own_text(text, "it", model)
+    found = alternatives(model, read.part, "reading")
+    bits = found.nats / math.log(2)
+    assert [tag for tag, _, _ in page.cells] == ["i"] * len(text)
+    shown = "".join("\n" if "n" in kind.split() else inside for _, kind, inside in page.cells)
+    assert shown == text
+    assert page.between.count("\n") == text.count("\n")
+    most = max(4, math.ceil(1.5 * math.log2(len(model.vocabulary))))
+    assert [kind.split()[0] for _, kind, _ in page.cells] == [
+        "r" if math.isnan(one) else f"c{level_of(one, most)}" for one in bits
+    ]
+    figures = page.figures
+    assert figures["size"] == len(model.vocabulary)
+    labels = figures["labels"]
+    assert [labels[one] for one in figures["own"]] == [sign(one) for one in text]
+    np.testing.assert_array_equal(figures["bits"], bits.astype("f4"))
+    assert figures["ranks"].tolist() == found.ranks.tolist()
+    others = [sign(model.vocabulary.characters[k]) for k in found.ids.flatten()]
+    assert [labels[k] for k in figures["ids"]] == others
+    np.testing.assert_array_equal(
+        figures["probabilities"], found.probabilities.astype("f4").flatten()
+    )
+
+
+def test_facts_of_the_header() -> None:
+    model = small_model()
+    text = "ab分开 cd\n" * 4
+    words = Page(page_of(model, text, "the song <b>, 'x'")).texts
+    nats = own_text(text, "it", model).nats(model, "model")
+    total, scored = np.nansum(nats), len(text) - 1
+    assert f"{math.exp(total / scored):,.2f}" in words
+    assert f"{total / scored / math.log(2):.3f}" in words
+    assert f"{total / math.log(2) / len(text[1:].encode()):.3f}" in words
+    assert f"{scored:,}" in words
+    assert "the song <b>, 'x'" in words
+    assert "gru 1x12 · some.ckpt" in words
+
+
+def test_nothing_steers_the_page() -> None:
+    vocabulary = Vocabulary("".join(sorted(NASTY)))
+    model = model_of("rnn", vocabulary=vocabulary)
+    html = page_of(model, NASTY + NASTY)
+    page = Page(html)
+    shown = [inside for _, kind, inside in page.cells]
+    expected = [{"\n": "", "\u3000": "\u3000", "\t": "\t", " ": " "}.get(c, sign(c)) for c in NASTY]
+    assert shown[: len(NASTY)] == shown[len(NASTY) :]
+    assert sorted(shown[: len(NASTY)]) == sorted(expected)
+    assert {"U+202E", "U+200B", "◌\u0301", "<", '"'} <= set(shown)
+    assert set(page.tags) == set(Page(page_of(small_model(), "ab")).tags)
+    for character in "\u202e\u200b":
+        assert character not in html
+    scripts = re.findall(r"<script[^>]*>(.*?)</script>", html, flags=re.S)
+    assert len(scripts) == 2
+    assert "<" not in scripts[0]
+
+
+def test_a_text_that_looks_like_the_template() -> None:
+    vocabulary = Vocabulary("".join(sorted("{}datex")))
+    page = Page(page_of(model_of("rnn", vocabulary=vocabulary), "{{data}}{{text}}"))
+    assert "".join(inside for _, _, inside in page.cells) == "{{data}}{{text}}"
+
+
+def test_characters_that_were_left_out_are_shown_as_such() -> None:
+    page = Page(page_of(small_model(), "aΩb<\u202e"))
+    assert [tag for tag, _, _ in page.cells] == ["i", "s", "i", "s", "s"]
+    assert [inside for _, _, inside in page.cells] == ["a", "Ω", "b", "<", "U+202E"]
+    figures = page.figures
+    assert [figures["labels"][one] for one in figures["own"]] == ["a", "Ω", "b", "<", "U+202E"]
+    assert np.isnan(figures["bits"]).tolist() == [True, True, False, True, True]
+    assert figures["ranks"][1] == 0
+    at = page.texts.index("left out")
+    assert page.texts[at + 1] == "3"
+
+
+@pytest.mark.parametrize("kind", ["lines", "ngram", "fill"])
+def test_models_of_every_kind(kind: str) -> None:
+    model = {"ngram": ngram_model, "fill": filling_model}.get(kind, lambda: small_model("lines"))()
+    page = Page(page_of(model, "ab\ncd\n分开\n"))
+    words = " ".join(page.texts)
+    assert len(page.cells) == 9
+    assert np.isnan(page.figures["bits"]).sum() == (kind != "lines")
+    assert ("pseudo-perplexity" in words) == (kind == "fill")
+    assert ("on both sides" in words) == (kind == "fill")
+
+
+def test_nothing_is_fetched() -> None:
+    html = page_of(small_model(), "ab分开")
+    assert "default-src 'none'" in html
+    assert not re.search(r"(https?:)?//\w|\bsrc=|\bhref=|url\(|@import|\bfetch\(|\bimport\b", html)
+
+
+def test_a_long_text_stays_small() -> None:
+    model = small_model()
+    html = page_of(model, "ab分开 cd\n" * 2500)
+    assert len(html.encode()) < 2_500_000
+
+
+@pytest.mark.parametrize("stops", [LIGHT, DARK])
+def test_legible_on_every_colour(stops: str) -> None:
+    found = levels(stops)
+    assert len(found) == len({one.ground for one in found}) == LEVELS
+    assert min(contrast(one.ground, one.ink) for one in found) >= 4.5
+    each = stops.split()
+    assert (found[0].ground, found[-1].ground) == (each[0], each[-1])
+
+
+def test_contrast_of_wcag() -> None:
+    assert contrast("#000000", "#ffffff") == pytest.approx(21)
+    assert contrast("#777777", "#ffffff") == pytest.approx(4.48, abs=0.005)
+
+
+def test_levels_of_a_scale() -> None:
+    assert [level_of(bits, 16) for bits in (0, 0.49, 0.5, 15.9, 16, 400)] == [0, 0, 1, 31, 31, 31]

@@ -1,0 +1,242 @@
+"""A text of the user's own: what --text means, and its figures beside the formula."""
+
+import gzip
+import math
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from lyricgen.data.parts import line_part
+from lyricgen.data.vocabulary import Vocabulary
+from lyricgen.errors import UserError
+from lyricgen.evaluation.alternatives import alternatives
+from lyricgen.evaluation.given import given
+from lyricgen.evaluation.own_text import LONGEST_LINE, own_text
+from lyricgen.model.ngram_language_model import NgramArchitecture, NgramLanguageModel
+from lyricgen.model.trained_model import TrainedModel
+from tests.test_checkpoint import model_of
+from tests.test_fill import model_of as fill_model
+
+VOCABULARY = Vocabulary("\n abcdé分开")
+
+
+def model(layout: Any = "stream", cell: str = "gru", **options: Any) -> TrainedModel:
+    return model_of(cell, layout=layout, vocabulary=VOCABULARY, **options)
+
+
+def nats_one_by_one(model: TrainedModel, text: str) -> list[float]:
+    """-ln p of each character after the first, or of each line from its start: step by step."""
+    found = []
+    pieces = [text] if model.layout == "stream" else text.splitlines(keepends=True)
+    for piece in pieces:
+        ids = VOCABULARY.encode(piece).long()
+        if model.layout == "lines":
+            ids = torch.cat([torch.tensor([len(VOCABULARY)]), ids])
+        else:
+            found.append(math.nan)
+        state = None
+        for before, after in pairwise(ids):
+            with torch.no_grad():
+                logits, state = model.network(before[None, None], state)  # type: ignore[call-arg]
+            exact = logits[0, 0].double()
+            found.append(float(exact.logsumexp(0) - exact[after]))
+    return found
+
+
+# What is given
+
+
+def test_a_file_or_the_text_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("歌").write_text("\ufeff分开\r\n", "utf-8")
+    assert given("歌").text == "分开\r\n"
+    assert given("歌").name == "'歌'"
+    assert (given("分开").text, given("分开").file) == ("分开", None)
+    assert given("a/b\nc.txt").file is None  # no file has a name of two lines
+    assert given("分" * 5000).file is None  # nor one so long
+
+
+def test_a_packed_file_and_another_encoding(tmp_path: Path) -> None:
+    packed, other = tmp_path / "a.gz", tmp_path / "b.txt"
+    packed.write_bytes(gzip.compress("分开".encode()))
+    other.write_bytes("分开".encode("gb18030"))
+    assert given(str(packed)).text == "分开"
+    assert given(str(other), "gb18030").text == "分开"
+
+
+@pytest.mark.parametrize(
+    ("argument", "told"),
+    [
+        ("没有/text", "'没有/text' is not there"),
+        ("song.txt", "has to be in a file"),
+        ("Song.MD", "is not there"),
+        ("folder", "is a directory"),
+        ("a\x1b[2J", "'a\\x1b[2J' has control characters"),
+        ("gb", "--encoding gb18030"),
+        ("empty", "(--text FILE)"),
+        ("control", "--encoding utf-16"),
+    ],
+)
+def test_what_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, argument: str, told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("folder").mkdir()
+    Path("gb").write_bytes("分开".encode("gb18030"))
+    Path("empty").touch()
+    Path("control").write_bytes(b"a\x00b")
+    with pytest.raises(UserError) as caught:
+        given(argument)
+    assert told in str(caught.value)
+    assert "data." not in str(caught.value)
+
+
+# Reading and scoring
+
+
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+def test_a_running_text_one_by_one(cell: str) -> None:
+    one = model(cell=cell)
+    text = "ab 分开\ncd\n\nabcd分" * 3
+    found = own_text(text, "it", one).nats(one, "model")
+    np.testing.assert_allclose(found, nats_one_by_one(one, text), rtol=2e-5)
+
+
+def test_lines_one_by_one() -> None:
+    one = model("lines")
+    read = own_text("  ab\r\n\n cd开 \r分", "it", one)
+    assert read.text == "ab\ncd开\n分\n"
+    np.testing.assert_allclose(read.nats(one, "model"), nats_one_by_one(one, read.text), rtol=2e-5)
+    assert read.characters.num_lines == 3
+
+
+def test_composed_and_in_lower_case_as_the_corpus() -> None:
+    assert own_text("ABE\u0301", "it", model(lowercase=True)).text == "abé"
+    with pytest.raises(UserError, match="'A', 'B'"):
+        own_text("ABe\u0301", "it", model())
+
+
+def test_newlines_become_spaces_where_they_did_in_training() -> None:
+    one = model_of(vocabulary=VOCABULARY)
+    spaced = TrainedModel(
+        one.network, VOCABULARY, "stream", False, {"data": {"newline": "space", "unit": "text"}}
+    )
+    assert own_text("ab\r\ncd\n", "it", spaced).text == "ab cd "
+
+
+def test_a_list_that_is_read_as_a_running_text() -> None:
+    one = model_of(vocabulary=VOCABULARY)
+    listed = TrainedModel(one.network, VOCABULARY, "stream", False, {"data": {"unit": "line"}})
+    read = own_text(" ab \n\ncd", "it", listed)
+    assert read.text == "ab\ncd\n"
+    assert read.part.line_starts is None
+    assert read.characters.num_lines == 2
+
+
+def test_unknown_characters_are_refused() -> None:
+    with pytest.raises(UserError) as caught:
+        own_text("aΩb\x1bΩ" + "".join(map(chr, range(0x4E00, 0x4E20))), "'f'", model())
+    told = str(caught.value)
+    assert told.startswith("'f' has 35 characters that the model does not know: '\\x1b', 'Ω', '一'")
+    assert "and 24 more; leave them out, or say --unknown skip" in told
+    assert told.isprintable()
+
+
+@pytest.mark.parametrize("layout", ["stream", "lines"])
+def test_unknown_characters_left_out(layout: Any) -> None:
+    one = model(layout)
+    read = own_text("aΩb\nΩΩ\nΩcd\n", "it", one, "skip")
+    assert read.left_out == "ΩΩΩΩ"
+    shown = "".join(
+        character for character, known in zip(read.text, read.known, strict=True) if known
+    )
+    # a line of which nothing is left is none
+    assert shown == ("ab\n\ncd\n" if layout == "stream" else "ab\ncd\n")
+    nats = read.nats(one, "model")
+    np.testing.assert_allclose(nats, nats_one_by_one(one, shown), rtol=2e-5)
+    assert np.isnan(read.spread(nats)).tolist() == [
+        not known or (layout == "stream" and place == 0) for place, known in enumerate(read.known)
+    ]
+    assert read.characters.sizes.sum() == len(shown.encode())
+
+
+@pytest.mark.parametrize("layout", ["stream", "lines"])
+@pytest.mark.parametrize("text", ["Ω", "", "ΩΩ\nΩ", "\n" * 5])
+def test_nothing_to_read(layout: Any, text: str) -> None:
+    if layout == "stream" and text == "\n" * 5:
+        return
+    with pytest.raises(UserError, match="at least 2"):
+        own_text(text, "it", model(layout), "skip")
+
+
+def test_a_line_past_all_measure() -> None:
+    with pytest.raises(UserError, match="a line of 10,001 characters"):
+        own_text("ab\n" + "a" * (LONGEST_LINE + 1), "it", model("lines"))
+    assert own_text("a" * LONGEST_LINE, "it", model("lines")).characters.num_lines == 1
+    assert len(own_text("a" * (LONGEST_LINE + 1), "it", model()).text) == LONGEST_LINE + 1
+
+
+# Alternatives
+
+
+def ngram_model() -> TrainedModel:
+    described = NgramArchitecture(
+        kind="ngram", order=3, smoothing="kneser_ney", k=1.0,
+        vocabulary_size=len(VOCABULARY), start_symbol=False,
+    )  # fmt: skip
+    network = NgramLanguageModel(described)
+    network.count(VOCABULARY.encode("ab分开 ab分cd\n" * 4).long())
+    return TrainedModel(network, VOCABULARY, "stream", lowercase=False)
+
+
+def filling_model() -> TrainedModel:
+    network = fill_model("gru", vocabulary_size=len(VOCABULARY))
+    return TrainedModel(network, VOCABULARY, "stream", lowercase=False)
+
+
+@pytest.mark.parametrize("kind", ["stream", "lines", "ngram", "fill"])
+def test_alternatives_as_sorting_has_them(kind: str) -> None:
+    one = {"ngram": ngram_model, "fill": filling_model}.get(kind, lambda: model(kind))()
+    text = "ab分开\ncd\nab cd\n" * 2
+    layout: Any = one.layout
+    ids = VOCABULARY.encode(text)
+    part = line_part(ids, VOCABULARY, layout)
+    found = alternatives(one, part, "reading")
+    read = own_text(text, "it", one)
+    np.testing.assert_allclose(found.nats, read.nats(one, "model"), rtol=1e-6)
+    scored = ~np.isnan(found.nats)
+    assert scored.sum() == len(text) - (layout == "stream")
+    for t in np.flatnonzero(scored):
+        p = found.probabilities[t]
+        assert (np.diff(p) <= 0).all()
+        assert 0 < p.sum() <= 1 + 1e-6
+        own = math.exp(-found.nats[t])
+        if found.ranks[t] <= 5:
+            assert p[found.ranks[t] - 1] == pytest.approx(own, rel=1e-5)
+        else:
+            assert own <= p[-1] * (1 + 1e-6)
+        if found.ranks[t] == 1:
+            assert p[0] == pytest.approx(own, rel=1e-5)
+        if kind != "ngram":  # whose equal probabilities have no order
+            assert found.ids[t].tolist().count(int(ids[t])) == (found.ranks[t] <= 5)
+
+
+def test_alternatives_beside_a_softmax() -> None:
+    one = model()
+    text = "ab分开\ncd"
+    found = alternatives(one, own_text(text, "it", one).part, "reading")
+    with torch.no_grad():
+        logits, _ = one.network(VOCABULARY.encode(text).long()[None])  # type: ignore[call-arg]
+    p = torch.softmax(logits[0].double(), -1).numpy()  # (T, V) of the characters after each
+    order = np.argsort(-p, axis=1, kind="stable")
+    assert found.ids[1:].tolist() == order[:-1, :5].tolist()
+    sorted_p = np.take_along_axis(p, order, axis=1)
+    np.testing.assert_allclose(found.probabilities[1:], sorted_p[:-1, :5], rtol=2e-6)
+    ids = VOCABULARY.encode(text).tolist()
+    ranks = [1 + order[t].tolist().index(ids[t + 1]) for t in range(len(text) - 1)]
+    assert found.ranks.tolist() == [0, *ranks]
+    assert np.isnan(found.nats[0])
