@@ -52,7 +52,7 @@ def test_a_picture_of_the_newest_runs_gates(evaluate: Evaluate, tmp_path: Path) 
     printed = evaluate("--gates", "门.png", "--text", "abc\nd")
     assert (printed.status, printed.err) == (0, "")
     best = tmp_path / "outputs/runs/2026-01-01/some/checkpoints/best.ckpt"
-    assert printed.out == f"gates of {best}: 门.png\n"
+    assert printed.out == f"gates of {best} over the text given: 门.png\n"
     picture = pixels(Path("门.png"))
     assert picture.shape == (1320, 960, 4)  # 6 panels of 1.6 inches and 1.4 for the rest, 8 wide
     assert len(np.unique(picture.reshape(-1, 4), axis=0)) > 100
@@ -98,7 +98,6 @@ def test_no_font_for_chinese(evaluate: Evaluate, monkeypatch: pytest.MonkeyPatch
     ("arguments", "told"),
     [
         ([], "does not say on which text it was trained (layers: is missing (and 16 more))"),
-        (["--text", "abc"], "--text TEXT goes with --gates PNG"),
         (["a.ckpt", "b.ckpt", "--gates", "a.png", "--text", "abc"], "name one checkpoint"),
         (["--gates", "a.png"], "--text TEXT"),
         (["--gates", "a.png", "--text", ""], "0 characters"),

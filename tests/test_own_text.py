@@ -75,7 +75,6 @@ def test_a_packed_file_and_another_encoding(tmp_path: Path) -> None:
         ("song.txt", "has to be in a file"),
         ("Song.MD", "is not there"),
         ("folder", "is a directory"),
-        ("a\x1b[2J", "'a\\x1b[2J' has control characters"),
         ("gb", "--encoding gb18030"),
         ("empty", "(--text FILE)"),
         ("control", "--encoding utf-16"),

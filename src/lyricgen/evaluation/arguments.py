@@ -1,6 +1,7 @@
 """The options of the evaluate command, and which of them go together."""
 
 import argparse
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -147,7 +148,7 @@ def _add_memorisation(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--temperature",
-        type=float,
+        type=_temperature,
         default=0.8,
         metavar="T",
         help="at which they are drawn (default: %(default)s, as generate has it)",
@@ -161,3 +162,13 @@ def _from(least: int) -> Callable[[str], int]:
         return int(typed)
 
     return number
+
+
+def _temperature(typed: str) -> float:
+    try:
+        value = float(typed)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{typed!r}: give a number from 0")
+    return value

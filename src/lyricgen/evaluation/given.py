@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from lyricgen.data.reading import FORBIDDEN, read_text
+from lyricgen.data.reading import read_text
 from lyricgen.errors import UserError
 
 # the words of an option of the training run, in those of the command line here
@@ -54,8 +54,6 @@ def given(argument: str, encoding: str = "utf-8") -> Given:
         raise UserError(
             f"--text {shown} is not there; a text that looks like a file's name has to be in a file"
         )
-    if FORBIDDEN.search(argument):
-        raise UserError(f"--text {shown} has control characters: leave them out")
     return Given(argument, None)
 
 

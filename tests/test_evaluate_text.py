@@ -1,0 +1,229 @@
+"""The evaluate command on texts of the user's own, its pages and what it says of memorisation."""
+
+import csv
+import json
+import math
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import matplotlib.image
+import pytest
+
+from lyricgen.evaluate import main
+from lyricgen.evaluation.memorisation_report import logged
+from lyricgen.evaluation.own_text import own_text
+from lyricgen.memorisation import lines_of
+from tests.conftest import Printed, Train, printed
+from tests.test_checkpoint import content_of, model_of, saved
+from tests.test_heat import Page
+from tests.test_own_text import VOCABULARY, nats_one_by_one
+
+Evaluate = Callable[..., Printed]
+
+NAMES = ("data=dino", "trainer=cpu", "hidden_size=32", "trainer.max_epochs=2", "layers=1")
+LYRICS = (*("trainer=cpu", "hidden_size=16", "trainer.max_epochs=2"), "data.max_chars=8000")
+
+
+@pytest.fixture
+def evaluate(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> Evaluate:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LYRICGEN_OUTPUTS", raising=False)
+    return partial(printed, main, capfd)
+
+
+def refusal(printed: Printed) -> str:
+    assert (printed.status, printed.out) == (2, "")
+    [line] = printed.err.splitlines()
+    assert line.isprintable()
+    return line
+
+
+def small(directory: Path, name: str = "a.ckpt", cell: str = "gru") -> Path:
+    return saved(directory, content_of(model_of(cell, vocabulary=VOCABULARY)), name)
+
+
+# A text
+
+
+def test_figures_of_a_text_and_of_the_same_in_a_file(evaluate: Evaluate, tmp_path: Path) -> None:
+    path = small(tmp_path)
+    text = "ab分开 cd\n" * 6
+    Path("歌.txt").write_text(text.replace("\n", "\r\n"), "utf-8")
+    told = json.loads(evaluate(path, "--text", "歌.txt", "--json").out)
+    assert told["text"] == "歌.txt"
+    [model] = told["models"]
+    nats = nats_one_by_one(model_of("gru", vocabulary=VOCABULARY), text)[1:]
+    loss = sum(nats) / len(nats)
+    assert model["loss"]["value"] == pytest.approx(loss, rel=1e-5)
+    assert model["perplexity"]["value"] == pytest.approx(math.exp(loss), rel=1e-5)
+    assert model["bits_per_char"]["value"] == pytest.approx(loss / math.log(2), rel=1e-5)
+    size = len(text[1:].encode())
+    assert model["bits_per_byte"]["value"] == pytest.approx(sum(nats) / math.log(2) / size, 1e-5)
+    assert (model["characters"], model["bytes"], model["left_out"]) == (len(nats), size, 0)
+    assert model["loss"]["low"] < loss < model["loss"]["high"]
+    given = json.loads(evaluate(path, "--text", text, "--json").out)
+    assert given == {**told, "text": None}
+    shown = evaluate(path, "--text", "歌.txt").out
+    assert "'歌.txt'" in shown
+    assert f"{math.exp(loss):.2f}" in shown
+
+
+def test_several_checkpoints_on_a_text(evaluate: Evaluate, tmp_path: Path) -> None:
+    one, other = small(tmp_path / "1"), small(tmp_path / "2", cell="rnn")
+    told = json.loads(evaluate(one, other, "--text", "ab分cd", "--json").out)
+    assert [model["name"] for model in told["models"]] == ["gru 1x12", "rnn 1x12"]
+    assert told["models"][0]["loss"] != told["models"][1]["loss"]
+
+
+def test_characters_that_nobody_knows(evaluate: Evaluate, tmp_path: Path) -> None:
+    path = small(tmp_path)
+    line = refusal(evaluate(path, "--text", "abΩ[c]分"))
+    assert "the text given has 3 characters that the model does not know: '[', ']', 'Ω'" in line
+    shown = evaluate(path, "--text", "abΩ[c]分", "--unknown", "skip")
+    assert "does not know 3 characters, which are left out: '[', ']', 'Ω'" in shown.out
+    told = json.loads(evaluate(path, "--text", "abΩ分", "--unknown", "skip", "--json").out)
+    assert (told["models"][0]["left_out"], told["models"][0]["characters"]) == (1, 2)
+
+
+def test_the_held_out_part_as_a_text_of_ones_own(evaluate: Evaluate, train: Train) -> None:
+    """Scored as a text it gives what training has reported of it."""
+    done = train(*NAMES)
+    assert done.directory is not None
+    printed = evaluate(done.directory, "--heat", "page.html")
+    assert printed.status == 0
+    page = Page(Path("page.html").read_text("utf-8"))
+    text = "".join("\n" if "n" in kind.split() else inside for _, kind, inside in page.cells)
+    Path("part").write_text(text, "utf-8")
+    told = json.loads(evaluate("--text", "part", "--json").out)
+    assert told["models"][0]["perplexity"]["value"] == pytest.approx(
+        done.summary["test/perplexity"], rel=1e-6
+    )
+    assert f"{done.summary['best']['test/perplexity']:,.2f}" in page.texts
+
+
+# The page
+
+
+def test_page_of_a_text(evaluate: Evaluate, tmp_path: Path) -> None:
+    path = small(tmp_path)
+    printed = evaluate(path, "--heat", "热.html", "--text", "ab分\ncd")
+    assert printed.out == f"surprisal of the text given, 6 characters, by {path}: 热.html\n"
+    assert len(Page(Path("热.html").read_text("utf-8")).cells) == 6
+    printed = evaluate(path, "--heat", "热.html", "--text", "ab分\ncd", "--heat-chars", "3")
+    assert "the first 3 of 6 characters" in printed.out
+    assert len(Page(Path("热.html").read_text("utf-8")).cells) == 3
+
+
+def test_page_of_whole_lines(evaluate: Evaluate, tmp_path: Path) -> None:
+    model = model_of("gru", vocabulary=VOCABULARY, layout="lines")
+    path = saved(tmp_path, content_of(model))
+    evaluate(path, "--heat", "a.html", "--text", "ab\ncd\nabcd\n", "--heat-chars", "8")
+    assert len(Page(Path("a.html").read_text("utf-8")).cells) == 6
+
+
+def test_page_of_a_part(evaluate: Evaluate, train: Train) -> None:
+    assert train(*LYRICS, "callbacks.samples.every_n_epochs=0").directory is not None
+    assert "of the test part of lyrics, 800 char" in evaluate("--heat", "a.html").out
+    printed = evaluate("--heat", "a.html", "--part", "train", "--heat-chars", "100")
+    assert "of the train part of lyrics, the first 100 of 6,400 characters" in printed.out
+
+
+def test_gates_and_page_at_once(evaluate: Evaluate, tmp_path: Path) -> None:
+    Path("song").write_text("ab分\n", "utf-8")
+    printed = evaluate(small(tmp_path), "--heat", "a.html", "--gates", "a.png", "--text", "song")
+    assert [line.split(":")[-1] for line in printed.texts] == [" a.html", " a.png"]
+
+
+# Memorisation
+
+
+def test_memorisation_of_names(evaluate: Evaluate, train: Train) -> None:
+    done = train(*NAMES, "callbacks.samples.every_n_epochs=1")
+    assert done.directory is not None
+    found = evaluate("--memorisation", "--json", "--png", "a.png", "--count", "200")
+    [told] = json.loads(found.out)["memorisation"]
+    assert told["generated"]["texts"] == 200
+    assert told["names"]["whole"] > 100
+    assert told["held_out"]["texts"] == 270
+    assert set(told["held_out"]["ngrams"]) == {str(n) for n in range(4, 13)}
+    assert matplotlib.image.imread("a.png", format="png").shape[0] > 700  # both panels
+    shown = evaluate("--memorisation", "--count", "200").out
+    assert "longest run in the training text" in shown
+    assert f"{100 * told['names']['in_train']:.2f} %" in shown
+    assert f"{100 * told['held_out']['ngrams']['4']:.2f} %" in shown
+    with (done.directory / "metrics.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    curve = logged(done.directory / "checkpoints" / "best.ckpt")["samples/copied_ngrams_4"]
+    assert curve == [(float(r["epoch"]), float(r["samples/copied_ngrams_4"])) for r in rows]
+    assert {"samples/distinct_2", "samples/in_held_out", "samples/longest_copied"} <= set(rows[0])
+
+
+def test_memorisation_of_a_text(evaluate: Evaluate, train: Train) -> None:
+    assert train(*LYRICS, "callbacks.samples.every_n_epochs=0").directory is not None
+    one, again, hot = (
+        evaluate("--memorisation", "--json", "--count", "5", *more).out
+        for more in ((), (), ("--temperature", "2"))
+    )
+    assert one == again != hot
+    [told] = json.loads(one)["memorisation"]
+    assert told["generated"]["characters"] == 5 * 250
+    assert told["names"] is None
+    assert told["held_out"]["characters"] == 1600
+
+
+def test_what_was_not_logged(tmp_path: Path) -> None:
+    assert logged(tmp_path / "checkpoints" / "a.ckpt") == {}
+    (tmp_path / "metrics.csv").write_text("epoch,samples/copied_ngrams_4\n1,\nx,y\n", "utf-8")
+    assert logged(tmp_path / "checkpoints" / "a.ckpt") == {}
+
+
+def test_lines_of_a_part_of_names() -> None:
+    model = model_of(layout="lines", vocabulary=VOCABULARY)
+    part = own_text("ab\ncd\nab\n", "it", model).part
+    assert lines_of(part, VOCABULARY) == {"ab", "cd"}
+
+
+# What does not go together
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--unknown", "skip"], "--unknown goes with --text or --heat"),
+        (["--encoding", "big5"], "--encoding goes with --text"),
+        (["--count", "5"], "--count goes with --memorisation"),
+        (["--temperature", "1"], "--temperature goes with --memorisation"),
+        (["--heat-chars", "5"], "--heat-chars goes with --heat"),
+        (["--text", "a", "--curves"], "--curves goes with the figures"),
+        (["--text", "a", "--png", "a.png"], "--png goes with --memorisation or the figures alone"),
+        (["--text", "ab", "--part", "val"], "--part goes with --heat or the figures alone"),
+        (["--memorisation", "--text", "ab"], "--text goes with"),
+        (["--memorisation", "--heat", "a.html"], "one at a time"),
+        (["--memorisation", "--layer", "2"], "--layer goes with --gates"),
+        (["--memorisation", "--count", "0"], "--count"),
+        (["--memorisation", "--temperature", "nan"], "--temperature"),
+        (["--heat", "a.txt"], "ends in .html"),
+        (["--heat", "nowhere/a.html"], "no directory 'nowhere'"),
+        (["--heat", "a.html", "--text", "none.txt"], "'none.txt' is not there"),
+        (["--text", "a"], "1 characters to read, at least 2"),
+        (["b.ckpt", "--heat", "a.html", "--text", "ab"], "name one checkpoint"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_what_cannot_be(
+    evaluate: Evaluate, tmp_path: Path, arguments: list[str], told: str
+) -> None:
+    assert told in refusal(evaluate(small(tmp_path), *arguments))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.ckpt"]
+
+
+def test_models_that_do_not_compare(evaluate: Evaluate, tmp_path: Path, train: Train) -> None:
+    done = train(*LYRICS, "objective=fill", "callbacks.samples.every_n_epochs=0")
+    assert done.directory is not None
+    assert "do not compare" in refusal(evaluate(done.directory, small(tmp_path), "--text", "ab"))
+    assert "fills gaps" in refusal(evaluate(done.directory, "--memorisation"))
+    assert "pseudo-perplexity" in evaluate(done.directory, "--text", "我们").out
+    assert evaluate(done.directory, "--heat", "a.html").status == 0
