@@ -115,16 +115,16 @@ def test_lengths_of_contexts() -> None:
 
 def test_many_targets_are_evenly_spaced() -> None:
     places = target_places(Part(text_of(100_000), None), V, longest=256).tolist()
-    assert len(places) == len(set(places)) == 1024
+    assert len(places) == len(set(places)) == 512
     assert (places[0], places[-1]) == (256, 99_999)
-    assert set(np.diff(places)) <= {97, 98}  # 99,743 / 1,023
+    assert set(np.diff(places)) <= {195, 196}  # 99,743 / 511
 
 
 def test_windows_start_everywhere_or_in_runs_all_over_the_text() -> None:
     assert window_starts(100, 35).tolist() == list(range(65))
     assert window_starts(36, 35).tolist() == [0]
     starts = window_starts(500_000, 35).numpy()
-    assert 0.9 * 2**17 <= 35 * len(starts) <= 2**17
+    assert 0.85 * 2**16 <= 35 * len(starts) <= 2**16
     assert (starts[0], starts[-1]) == (0, 500_000 - 35 - 1)
     assert len(set(starts.tolist())) == len(starts)
     assert (np.diff(starts) == 1).mean() > 0.99

@@ -50,7 +50,8 @@ def _judge(options: argparse.Namespace) -> dict[str, Any]:
 
         with writing("--png", options.png) as stream:
             draw(found, drawn).savefig(stream, format="png")
-        print(f"figures: {options.png}")
+        if not options.json:
+            print(f"figures: {options.png}")
     return to_plain(found, drawn)
 
 
