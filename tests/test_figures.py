@@ -102,8 +102,12 @@ def models_of(figures: dict[str, Any], part: str) -> dict[str, dict[str, Any]]:
     ids=" ".join,
 )
 def test_the_figures_are_those_of_training(
-    train: Train, evaluate: Evaluate, overrides: tuple[str, ...]
+    train: Train,
+    evaluate: Evaluate,
+    overrides: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(evaluation, "EVALUATION_LOGITS", 2**13)  # several batches
     done = train(*TINY, *overrides)
     figures = figures_of(evaluate)
     assert list(figures["parts"]) == [
