@@ -100,7 +100,10 @@ def test_no_font_for_chinese(evaluate: Evaluate, monkeypatch: pytest.MonkeyPatch
         ([], "does not say on which text it was trained (layers: is missing (and 16 more))"),
         (["a.ckpt", "b.ckpt", "--gates", "a.png", "--text", "abc"], "name one checkpoint"),
         (["--gates", "a.png"], "--text TEXT"),
-        (["--gates", "a.png", "--text", "a", "--json"], "--json goes with --text or --memorisation"),
+        (
+            ["--gates", "a.png", "--text", "a", "--json"],
+            "--json goes with --text or --memorisation",
+        ),
         (["--gates", "a.png", "--text", ""], "0 characters"),
         (["--gates", "a.png", "--text", "aΩ"], "'Ω'"),
         (["--gates", "a.png", "--text", "\x1b[2J"], "'\\x1b'"),

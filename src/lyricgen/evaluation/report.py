@@ -6,7 +6,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from lyricgen.console import put_whole
+from lyricgen.console import put_whole, show
 from lyricgen.errors import printable
 from lyricgen.evaluation.bootstrap import CONFIDENCE
 from lyricgen.evaluation.curves import Curve, Curves
@@ -15,7 +15,10 @@ from lyricgen.evaluation.figures import Estimate, Figures, Row
 
 def print_tables(figures: Figures, curves: Curves | None) -> None:
     """Show everything on the terminal."""
-    put_whole(checkpoint_table(figures))
+    for index in range(len(figures.evaluated)):
+        put_whole(checkpoint_table(figures, index))
+    lengths = {part: rows[0].block_length for part, rows in figures.parts.items()}
+    show(how_drawn(lengths, figures.resamples))
     for part, rows in figures.parts.items():
         if any(row.series.kind != "uniform" for row in rows[1:]):
             put_whole(comparison_table(figures, part))
@@ -79,24 +82,15 @@ def _plain_curves(found: Curves) -> dict[str, Any]:
     return {"part": found.part, "position_in": found.position_in, **each}
 
 
-def checkpoint_table(figures: Figures) -> Table:
-    """What each checkpoint reaches on each part."""
-    table = new_table("", "part", numbers=("characters", "loss", _perplexity(figures), "bits/char"))
-    table.add_column("bits/byte", justify="right")
-    for index, evaluated in enumerate(figures.evaluated):
-        for part, rows in figures.parts.items():
-            row = rows[index]
-            table.add_row(
-                printable(evaluated.label) if part == next(iter(figures.parts)) else "",
-                part,
-                f"{row.characters:,}",
-                shown(row.loss, 3),
-                shown(row.perplexity, 2),
-                shown(row.bits_per_char, 3),
-                shown(row.bits_per_byte, 3),
-            )
-    lengths = {part: rows[0].block_length for part, rows in figures.parts.items()}
-    table.caption = how_drawn(lengths, figures.resamples)
+def checkpoint_table(figures: Figures, index: int) -> Table:
+    """What one of the checkpoints reaches on each part."""
+    rows = [of_part[index] for of_part in figures.parts.values()]
+    table = new_table(printable(figures.evaluated[index].label), numbers=tuple(figures.parts))
+    table.add_row("characters", *(f"{row.characters:,}" for row in rows))
+    table.add_row("loss", *(shown(row.loss, 3) for row in rows))
+    table.add_row(_perplexity(figures), *(shown(row.perplexity, 2) for row in rows))
+    table.add_row("bits/char", *(shown(row.bits_per_char, 3) for row in rows))
+    table.add_row("bits/byte", *(shown(row.bits_per_byte, 3) for row in rows))
     return table
 
 
@@ -141,7 +135,7 @@ def new_table(*headings: str, numbers: tuple[str, ...]) -> Table:
     for heading in headings:
         table.add_column(heading)
     for heading in numbers:
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", overflow="fold")
     return table
 
 
