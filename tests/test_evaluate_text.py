@@ -101,7 +101,7 @@ def test_the_held_out_part_as_a_text_of_ones_own(evaluate: Evaluate, train: Trai
     assert told["models"][0]["perplexity"]["value"] == pytest.approx(
         done.summary["test/perplexity"], rel=1e-6
     )
-    assert f"{done.summary['best']['test/perplexity']:,.2f}" in page.texts
+    assert f"{done.summary['test/perplexity']:,.2f}" in page.texts
 
 
 # The page
