@@ -127,11 +127,21 @@ def test_nothing_steers_the_page() -> None:
     assert sorted(shown[: len(NASTY)]) == sorted(expected)
     assert {"U+202E", "U+200B", "◌\u0301", "<", '"'} <= set(shown)
     assert set(page.tags) == set(Page(page_of(small_model(), "ab")).tags)
+    assert html.count(">&lt;</i>") == html.count(">&amp;</i>") == html.count(">&quot;</i>") == 2
     for character in "\u202e\u200b":
         assert character not in html
     scripts = re.findall(r"<script[^>]*>(.*?)</script>", html, flags=re.S)
     assert len(scripts) == 2
     assert "<" not in scripts[0]
+
+
+def test_words_around_the_text_are_escaped() -> None:
+    model = small_model()
+    name = "</title><script>alert(1)</script>\x1b"
+    html = heat_page(model, own_text("ab", name, model), name, name)
+    assert set(Page(html).tags) == set(Page(page_of(model, "ab")).tags)
+    assert html.count("<script") == 2
+    assert "\x1b" not in html
 
 
 def test_a_text_that_looks_like_the_template() -> None:
