@@ -32,9 +32,11 @@ Rule = Callable[[Tensor, Written], Tensor]
 
 
 def scaled(logits: Tensor, temperature: float) -> Tensor:
-    """Logits (B, V) over a temperature, above 0; the largest becomes 0."""
+    """Logits (B, V) over a temperature, above 0, where they may all be moved alike."""
+    if 1 / temperature < torch.finfo(logits.dtype).max ** 0.5:
+        return logits / temperature
     # from the largest down, so that a temperature near 0 gives no infinity but the largest
-    return (logits - logits.amax(dim=-1, keepdim=True)).div_(max(temperature, 1e-30))
+    return (logits - logits.amax(dim=-1, keepdim=True)) / max(temperature, 1e-30)
 
 
 def temperature(value: float) -> Rule:
