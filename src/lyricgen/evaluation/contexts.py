@@ -13,7 +13,7 @@ from lyricgen.data.datamodule import cut
 from lyricgen.data.evaluation import EVALUATION_LOGITS
 from lyricgen.data.parts import Part
 from lyricgen.data.samplers import Windows
-from lyricgen.decoding.continuing import evaluating
+from lyricgen.decoding.stepping import evaluating
 from lyricgen.evaluation.bootstrap import Floats
 from lyricgen.model.fill_model import FillModel
 from lyricgen.model.models import Model

@@ -20,7 +20,7 @@ from lyricgen.data.datamodule import Batch, BatchLoader
 from lyricgen.data.evaluation import FOLLOWING, evaluation_sampler
 from lyricgen.data.parts import Part
 from lyricgen.data.vocabulary import Vocabulary
-from lyricgen.decoding.continuing import evaluating
+from lyricgen.decoding.stepping import evaluating
 from lyricgen.errors import UserError
 from lyricgen.evaluation.bootstrap import Floats
 from lyricgen.evaluation.checkpoints import Evaluated
