@@ -194,7 +194,7 @@ class Writer:
 def text_seed(seed: int, prefix: str, index: int) -> int:
     """The seed of text number `index` of a prefix, whatever the others are."""
     # 32 bits, of which torch's generator uses no more
-    return zlib.crc32(f"{seed} {index} {prefix}".encode())
+    return zlib.crc32(f"{seed} {index} {prefix}".encode(errors="surrogatepass"))
 
 
 def _continuation(

@@ -21,7 +21,7 @@ from lyricgen.model.ngram_language_model import NgramLanguageModel
 from lyricgen.model.scoring import exact, score
 
 LONGEST_CONTEXT = 256
-WINDOW_CHARACTERS = 2**16  # in all windows, about so many
+WINDOW_CHARACTERS = 2**18  # in all windows, about so many
 TARGETS = 512  # for each length of context, at most
 _STEPS = 2**15  # characters that are read at once
 
