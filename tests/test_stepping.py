@@ -87,9 +87,12 @@ def test_single_precision(cell: str) -> None:
 @EACH_CELL
 @EACH_INPUT
 @pytest.mark.parametrize("hidden_size", [12, 33, 64, 100])
-def test_a_text_gives_the_same_bits_in_every_batch(cell: str, kind: str, hidden_size: int) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_text_gives_the_same_bits_in_every_batch(
+    cell: str, kind: str, hidden_size: int, dtype: torch.dtype
+) -> None:
     """Alone, among others, at any place, and whether the input's share comes from a table."""
-    model = network(cell, input=kind, hidden_size=hidden_size, layers=2)
+    model = network(cell, dtype, input=kind, hidden_size=hidden_size, layers=2)
     symbols = characters(5, len(PREFIXES))
     with torch.inference_mode():
         together = stepped(stepper(model, PREFIXES, 1000), symbols)
