@@ -34,21 +34,26 @@ def network(cell: str = "gru", vocabulary_size: int = V) -> LanguageModel:
     return model
 
 
-def every_text(stop: int | None) -> list[list[int]]:
-    """Up to LENGTH characters, the stop among them where it ends the text."""
+def every_text(stop: int | None, stops: int) -> list[list[int]]:
+    """Up to LENGTH characters, among them the stops, the last of which ends the text."""
     texts = []
     for length in range(1, LENGTH + 1):
         for text in itertools.product(range(V), repeat=length):
-            ends = stop is not None and text[-1] == stop
-            if (ends or length == LENGTH) and (stop is None or stop not in text[:-1]):
+            ends = text[-1] == stop and text.count(stop) == stops
+            if (ends or length == LENGTH) and text[:-1].count(stop) < stops:
                 texts.append(list(text))
     return texts
 
 
 def enumerated(
-    model: LanguageModel, prefix: list[int], stop: int | None, penalty: float, allowed: Allowed
+    model: LanguageModel,
+    prefix: list[int],
+    stop: int | None,
+    stops: int,
+    penalty: float,
+    allowed: Allowed,
 ) -> list[Hypothesis]:
-    texts = [text for text in every_text(stop) if allowed(prefix, text)]
+    texts = [text for text in every_text(stop, stops) if allowed(prefix, text)]
     found = []
     for text in texts:
         with torch.no_grad():
@@ -56,7 +61,7 @@ def enumerated(
         each = logits.log_softmax(dim=-1)[range(len(text)), text]
         own = math.fsum(each.tolist())
         score = own / ((5 + len(text)) / 6) ** penalty
-        found.append(Hypothesis(text[:-1] if text[-1] == stop else text, score, own))
+        found.append(Hypothesis(text[:-1] if text.count(stop) == stops else text, score, own))
     return sorted(found, key=lambda one: -one.score)
 
 
@@ -86,12 +91,12 @@ RULED: dict[str, tuple[list[Rule], Allowed]] = {
 }
 
 
-@pytest.mark.parametrize("stop", [None, STOP])
+@pytest.mark.parametrize(("stop", "stops"), [(None, None), (STOP, None), (STOP, [1, 2, 3, 2])])
 @pytest.mark.parametrize("penalty", [0.0, 0.6, 2.0])
 @pytest.mark.parametrize("ruled", RULED)
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
 def test_enough_beams_find_every_text(
-    stop: int | None, penalty: float, ruled: str, cell: str
+    stop: int | None, stops: list[int] | None, penalty: float, ruled: str, cell: str
 ) -> None:
     model, (chosen, allowed) = network(cell), RULED[ruled]
     found = beam_search(
@@ -101,10 +106,11 @@ def test_enough_beams_find_every_text(
         length=LENGTH,
         rules=chosen,
         stop=stop,
+        stops=stops,
         length_penalty=penalty,
     )
-    for prefix, hypotheses in zip(PREFIXES, found, strict=True):
-        wanted = enumerated(model, prefix, stop, penalty, allowed)
+    for prefix, number, hypotheses in zip(PREFIXES, stops or [1] * 4, found, strict=True):
+        wanted = enumerated(model, prefix, stop, number, penalty, allowed)
         assert [one.ids for one in hypotheses] == [one.ids for one in wanted]
         for name in ("score", "log_probability"):
             figures = [[getattr(one, name) for one in many] for many in (hypotheses, wanted)]

@@ -58,6 +58,7 @@ def drawn_texts(
     temperature: float,
     uniforms: Tensor,
     stop: int | None = None,
+    stops: Sequence[int] | None = None,
     rules: Sequence[Rule] = (),
     watch: Watch | None = None,
 ) -> list[list[int]]:
@@ -69,6 +70,7 @@ def drawn_texts(
         uniforms=None if strategy.greedy else uniforms,
         length=uniforms.shape[1],
         stop=stop,
+        stops=stops,
         watch=watch,
     )
 
@@ -208,20 +210,24 @@ def test_a_longer_text_begins_with_the_shorter_one(short: int) -> None:
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 @pytest.mark.parametrize("stop", range(V))
-def test_the_stop_character_ends_a_text_and_is_left_out(temperature: float, stop: int) -> None:
+@pytest.mark.parametrize("stops", [None, [1, 2, 3] * 6 + [1, 2]])
+def test_a_stop_character_ends_a_text_and_is_left_out(
+    temperature: float, stop: int, stops: list[int] | None
+) -> None:
     model = network()
     prefixes = PREFIXES * 4
     endless = continued(model, prefixes, temperature=temperature)
     expected = []
-    for text in endless:
-        kept = []
+    for text, number in zip(endless, stops or [1] * 20, strict=True):
+        kept: list[int] = []
         for symbol in text:
-            if symbol == stop:
+            if symbol == stop and kept.count(stop) == number - 1:
                 break
             kept.append(symbol)
         expected.append(kept)
     assert all(len(text) == 20 for text in endless)
-    assert continued(model, prefixes, temperature=temperature, stop=stop) == expected
+    found = continued(model, prefixes, temperature=temperature, stop=stop, stops=stops)
+    assert found == expected
     if temperature:
         assert len({len(text) for text in expected}) > 2
 
@@ -306,7 +312,10 @@ def test_double_precision_is_kept_in_the_draw() -> None:
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 @pytest.mark.parametrize("watched", [False, True])
-def test_finished_texts_stop_costing(temperature: float, watched: bool) -> None:
+@pytest.mark.parametrize("stops", [None, [1, 2] * 20])
+def test_finished_texts_stop_costing(
+    temperature: float, watched: bool, stops: list[int] | None
+) -> None:
     """Rules are told of fewer and fewer rows, and which these are."""
     model, prefixes, stop = network(), PREFIXES * 8, 2
     seen: list[Written] = []
@@ -321,9 +330,9 @@ def test_finished_texts_stop_costing(temperature: float, watched: bool) -> None:
         for row, character in zip(rows.tolist(), characters.tolist(), strict=True):
             streamed[row].append(character)
 
-    options: dict[str, Any] = {"temperature": temperature, "stop": stop, "rules": [noted]}
-    texts = continued(model, prefixes, **options, watch=watch if watched else None)
-    assert texts == continued(model, prefixes, temperature=temperature, stop=stop)
+    options: dict[str, Any] = {"temperature": temperature, "stop": stop, "stops": stops}
+    texts = continued(model, prefixes, **options, rules=[noted], watch=watch if watched else None)
+    assert texts == continued(model, prefixes, **options)
     assert streamed == (texts if watched else [[] for _ in prefixes])
     longest = max(len(text) for text in texts)
     for step, written in enumerate(seen):

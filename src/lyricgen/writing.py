@@ -141,26 +141,24 @@ class Writer:
             rules=self._rules(constraints),
             uniforms=draw_uniforms(self.generator, seeds, length) if random else None,
             length=length,
-            stop=constraints.only_stop,
-            watch=self._streamed(constraints),
+            stop=constraints.stop,
+            stops=constraints.stops,
+            watch=self._streamed(),
         )
         return [
             _continuation(prefix, constraints, row, ids, length)
             for row, (prefix, ids) in enumerate(zip(prefixes, rows, strict=True))
         ]
 
-    def _streamed(self, constraints: Constraints) -> continuing.Watch | None:
-        """Tells `watch` the characters of the first text, as far as they belong to it."""
+    def _streamed(self) -> continuing.Watch | None:
+        """Tells `watch` the characters of the first text."""
         watch = self.watch
         if watch is None:
             return None
-        written: list[int] = []
 
         def chosen(rows: Tensor, characters: Tensor) -> None:
             del rows
-            written.append(int(characters[0]))
-            if len(constraints.shown(0, written)) == len(written):
-                watch(self.model.vocabulary.characters[written[-1]])
+            watch(self.model.vocabulary.characters[int(characters[0])])
 
         return chosen
 
@@ -174,21 +172,17 @@ class Writer:
             beams=strategy.beams or 1,
             length=length,
             rules=self._rules(constraints),
-            stop=constraints.only_stop,
+            stop=constraints.stop,
+            stops=constraints.stops,
             length_penalty=penalty,
         )
-
-        ordered = []
-        for row, (prefix, hypotheses) in enumerate(zip(prefixes, found, strict=True)):
-            written = []
-            for one in hypotheses:
-                text = _continuation(prefix, constraints, row, one.ids, length)
-                score = one.score
-                if constraints.only_stop is None:  # what follows the last line has cost nothing
-                    score *= ((5 + length) / (5 + len(text.scored))) ** penalty
-                written.append(replace(text, score=score))
-            ordered.append(sorted(written, key=lambda text: -(text.score or 0)))
-        return ordered
+        return [
+            [
+                replace(_continuation(prefix, constraints, row, one.ids, length), score=one.score)
+                for one in hypotheses
+            ]
+            for row, (prefix, hypotheses) in enumerate(zip(prefixes, found, strict=True))
+        ]
 
 
 def text_seed(seed: int, prefix: str, index: int) -> int:
@@ -200,8 +194,8 @@ def text_seed(seed: int, prefix: str, index: int) -> int:
 def _continuation(
     prefix: str, constraints: Constraints, row: int, ids: list[int], length: int
 ) -> Continuation:
-    if constraints.only_stop is None:
-        return Continuation(prefix, constraints.shown(row, ids), constraints.ended(row, ids))
+    shown = ids[: constraints.lengths[row]]
+    if constraints.stop is None or len(ids) == length:
+        return Continuation(prefix, shown, shown)
     # fewer than were asked for only where the stop ended them
-    stop = [constraints.only_stop] if len(ids) < length else []
-    return Continuation(prefix, ids, ids + stop)
+    return Continuation(prefix, shown, [*shown, constraints.stop])

@@ -41,6 +41,7 @@ def beam_search(
     length: int,
     rules: Sequence[Rule] = (),
     stop: int | None = None,
+    stops: Sequence[int] | None = None,
     length_penalty: float = LENGTH_PENALTY,
 ) -> list[list[Hypothesis]]:
     """Search for the most probable continuations of each prefix.
@@ -64,6 +65,7 @@ def beam_search(
             temperature does. They are told texts as B = A·K rows; the number of a row is that of
             its prefix.
         stop: a character that ends a text; it is not part of it.
+        stops: A, at which of its stops, counted from 1, each text ends; None for the first.
         length_penalty: 0 for none; larger ones favour longer texts.
 
     Returns:
@@ -74,7 +76,7 @@ def beam_search(
         UserError: the rules leave no text for one of the prefixes.
     """
     with evaluating(model), progress("searching", length) as moved:
-        search = _Search(model, prefixes, beams, length, stop)
+        search = _Search(model, prefixes, beams, length, stop, stops)
         for step in range(length):
             characters, parents = search.grow(rules)
             if not search.running:
@@ -101,6 +103,7 @@ class _Search:
         beams: int,
         length: int,
         stop: int | None,
+        stops: Sequence[int] | None,
     ) -> None:
         repeated = [prefix for prefix in prefixes for _ in range(beams)]
         self.model = stepper(model, repeated, length)
@@ -112,6 +115,9 @@ class _Search:
         self._numbers = torch.arange(len(prefixes), device=device)  # (A,)
         self._places = torch.arange(beams, device=device)  # (K,)
         self._stop = -1 if stop is None else stop
+        self._stops = list(stops or [1] * len(prefixes))  # (A,)
+        wanted = torch.tensor(self._stops, device=device)[:, None]
+        self._left = wanted.repeat(1, beams)  # (A, K), stops that are still to come
         # all texts of a prefix begin alike, so only the first may go on
         self._scores = torch.full((len(prefixes), beams), -torch.inf, device=device).double()
         self._scores[:, 0] = 0
@@ -150,7 +156,8 @@ class _Search:
         self._text[:, self._start + self.step] = characters.flatten()
         if not (self._scores > -torch.inf).any(dim=1).all():
             raise no_character(self.step, self.model.logits)
-        self._open &= (characters != self._stop) | (self._scores == -torch.inf)
+        self._left = self._left.gather(1, parents) - (characters == self._stop).long()
+        self._open &= (self._left > 0) | (self._scores == -torch.inf)
         self.step += 1
         return characters.flatten().clamp(min=0), rows
 
@@ -175,9 +182,9 @@ class _Search:
         figures = [part.gather(1, best).tolist() for part in (scores, self._own, self._lengths)]
         return [
             [
-                Hypothesis(until(text[: int(length)], self._stop), score, own)
+                Hypothesis(until(text[: int(length)], self._stop, number), score, own)
                 for text, score, own, length in zip(*each, strict=True)
                 if score > -torch.inf
             ]
-            for each in zip(texts, *figures, strict=True)
+            for number, *each in zip(self._stops, texts, *figures, strict=True)
         ]

@@ -6,8 +6,6 @@ M sets of characters, E line ends.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import islice
 
 import torch
 from torch import Tensor
@@ -23,32 +21,13 @@ class Constraints:
         rules: they forbid all else; in this order.
         lengths: R, new characters of each text at most, a stop included.
         stop: a character that ends a text; None for none.
-        stops: R, at which of its stops in the new characters each text ends, from 1.
+        stops: R, at which of its stops in the new characters, from 1, each text ends.
     """
 
     rules: list[Rule]
     lengths: list[int]
     stop: int | None
     stops: list[int]
-
-    @cached_property
-    def only_stop(self) -> int | None:
-        """What ends every text where it first comes; None where that differs."""
-        return self.stop if all(number == 1 for number in self.stops) else None
-
-    def ended(self, text: int, ids: list[int]) -> list[int]:
-        """What of the characters drawn for text number `text` belongs to it, its stop included."""
-        ids = ids[: self.lengths[text]]
-        return ids[: self._last(text, ids) + 1]
-
-    def shown(self, text: int, ids: list[int]) -> list[int]:
-        """The same without the stop."""
-        ids = ids[: self.lengths[text]]
-        return ids[: self._last(text, ids)]
-
-    def _last(self, text: int, ids: list[int]) -> int:
-        stops = (place for place, one in enumerate(ids) if one == self.stop)
-        return next(islice(stops, self.stops[text] - 1, None), len(ids))
 
 
 def mask(allowed: Tensor) -> Tensor:
@@ -114,9 +93,7 @@ def free_lines(
     at_start: Tensor,
     finish_by: int | None,
 ) -> Rule:
-    """Lines of any length: each begins as it should, and after the last nothing is chosen freely.
-
-    What follows the last line's break is more breaks, to be cut off; they cost a search nothing.
+    """Lines of any length: each begins as it should, and none is empty.
 
     Args:
         allowed: (M, V) booleans: the line break, what may stand within a line, then what lines may
@@ -138,8 +115,7 @@ def free_lines(
         if finish_by is not None:  # a break and a character for each line to come
             needed = 2 * (len(heads) - 1 - line)
             chosen = chosen.where(fresh | (needed < finish_by - written.step), 0)
-        running = (line < len(heads))[:, None]
-        return logits.where(running, logits.logsumexp(dim=-1, keepdim=True)) + masks[chosen]
+        return logits + masks[chosen]
 
     return rule
 

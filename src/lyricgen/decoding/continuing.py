@@ -4,6 +4,7 @@ A texts, B of which still run, V vocabulary, P prefix characters, N new characte
 """
 
 from collections.abc import Callable, Sequence
+from itertools import islice
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +30,7 @@ def continue_texts(
     uniforms: Tensor | None,
     length: int,
     stop: int | None = None,
+    stops: Sequence[int] | None = None,
     watch: Watch | None = None,
 ) -> list[list[int]]:
     """Continue each prefix by characters drawn from the softmax of the logits, after all rules.
@@ -46,8 +48,9 @@ def continue_texts(
             probable character each time.
         length: new characters at most.
         stop: a character that ends a text; it is not part of it.
+        stops: A, at which of its stops, counted from 1, each text ends; None for the first.
         watch: called after each step with (B,) which of the texts go on and (B,) their new
-            characters, so without a stop; for showing texts as they are written.
+            characters, so without what ends one; for showing texts as they are written.
 
     Returns:
         A lists of new character ids.
@@ -59,7 +62,7 @@ def continue_texts(
     # how often the device is asked which texts have ended
     look = 1 if watch is not None else 32 if stop is None else 4
     with evaluating(model), progress("writing", length) as moved:
-        batch = _Batch(model, prefixes, uniforms, length, stop)
+        batch = _Batch(model, prefixes, uniforms, length, stop, stops)
         while True:
             batch.choose(rules)
             if batch.step % look == 0 or batch.step == length:
@@ -89,6 +92,7 @@ class _Batch:
         uniforms: Tensor | None,
         length: int,
         stop: int | None,
+        stops: Sequence[int] | None,
     ) -> None:
         self.model = stepper(model, prefixes, length)
         device = self.model.logits.device
@@ -100,6 +104,8 @@ class _Batch:
         self._new = self._text[:, self._start :].clone()  # (A, N) of texts that have ended
         self._uniforms = None if uniforms is None else uniforms.to(device)  # (B, N)
         self._stop = -1 if stop is None else stop
+        self._stops = list(stops or [1] * len(prefixes))  # (A,)
+        self._left = torch.tensor(self._stops, device=device)  # (B,), stops that are still to come
         self._settled = 0  # steps
         self._possible: list[Tensor] = []  # (B,) for each step since then
 
@@ -127,13 +133,15 @@ class _Batch:
             UserError: there was no character to choose.
         """
         since = self._text[:, self._start + self._settled : self._start + self.step]  # (B, S)
-        ended = (since == self._stop).cumsum(dim=1) > 0
+        stops = (since == self._stop).cumsum(dim=1)
+        ended = stops >= self._left[:, None]
         # what comes after the end of a text does not count
         missing = ~(torch.stack(self._possible, dim=1) | F.pad(ended, (1, 0))[:, :-1])
         wrong, over = torch.stack([missing.any(), ended[:, -1].any()]).tolist()
         if wrong:
             first = int(missing.any(dim=0).long().argmax())
             raise no_character(self._settled + first, self.model.logits)
+        self._left -= stops[:, -1]
         if over:
             self._keep((~ended[:, -1]).nonzero()[:, 0])
         self._settled, self._possible = self.step, []
@@ -141,11 +149,13 @@ class _Batch:
     def texts(self) -> list[list[int]]:
         """The new characters of all A texts."""
         self._new[self.rows] = self._text[:, self._start :]
-        return [until(row, self._stop) for row in self._new.tolist()]
+        each = zip(self._new.tolist(), self._stops, strict=True)
+        return [until(row, self._stop, number) for row, number in each]
 
     def _keep(self, running: Tensor) -> None:
         self._new[self.rows] = self._text[:, self._start :]
         self.rows, self._text = self.rows[running], self._text[running]
+        self._left = self._left[running]
         if self._uniforms is not None:
             self._uniforms = self._uniforms[running]
         self.model.select(running)
@@ -163,6 +173,7 @@ def no_character(step: int, logits: Tensor) -> UserError:
     )
 
 
-def until(row: list[int], stop: int) -> list[int]:
-    """What stands before the first stop."""
-    return row[: row.index(stop)] if stop in row else row
+def until(row: list[int], stop: int, number: int) -> list[int]:
+    """What stands before a stop, the `number`-th from 1; all where there are fewer."""
+    places = (place for place, one in enumerate(row) if one == stop)
+    return row[: next(islice(places, number - 1, None), len(row))]
