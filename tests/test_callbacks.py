@@ -7,6 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -161,7 +162,7 @@ def samples_of(text: str, layout: Layout, tmp_path: Path, **options: Any) -> Sam
 
 
 def sample(text: str, prefix: str = "") -> Sample:
-    return Sample(step=1, epoch=1, prefix=prefix, strategy="greedy", seed=1, text=text)
+    return Sample(step=1, epoch=1, prefix=prefix, strategy="temperature 1", seed=1, text=text)
 
 
 def copied_fraction(samples: Samples, texts: list[Sample]) -> float | None:
@@ -189,6 +190,13 @@ SONG = "春天来了\n你在哪里\n\n想要和你\n" * 8
 def test_copied_lines_of_a_stream(tmp_path: Path, texts: list[str], share: float | None) -> None:
     samples = samples_of(SONG, "stream", tmp_path)
     assert copied_fraction(samples, [sample(text) for text in texts]) == share
+
+
+def test_greedy_texts_are_not_judged(tmp_path: Path) -> None:
+    samples = samples_of(SONG, "stream", tmp_path)
+    greedy = replace(sample("春天来了\n你在哪里\n"), strategy="greedy")
+    assert samples.figures([greedy]) == {}
+    assert samples.figures([greedy, sample("里哪\n")]) == samples.figures([sample("里哪\n")])
 
 
 def test_lines_of_a_text_whose_newlines_became_spaces(tmp_path: Path) -> None:

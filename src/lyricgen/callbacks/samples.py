@@ -146,10 +146,12 @@ class Samples(pl.Callback):
         )
 
     def figures(self, samples: list[Sample]) -> dict[str, float]:
-        """What the texts have in common with the parts of the corpus, as far as that is known."""
+        """What the random texts have in common with the parts of the corpus, as far as is known."""
         if self._copying is None:
             return {}
-        return self._copying.figures([(sample.prefix, sample.text) for sample in samples])
+        return self._copying.figures(
+            [(one.prefix, one.text) for one in samples if one.strategy != GREEDY]
+        )
 
     def write(self, trainer: pl.Trainer, samples: list[Sample]) -> None:
         """Add texts to samples.jsonl and to TensorBoard."""
