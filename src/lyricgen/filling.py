@@ -10,8 +10,8 @@ from torch.nn.utils.rnn import pad_sequence
 from lyricgen.console import progress
 from lyricgen.decoding.drawing import draw_characters, draw_uniforms
 from lyricgen.decoding.rules import scaled
-from lyricgen.decoding.stepping import evaluating
 from lyricgen.model.fill_model import FillModel
+from lyricgen.model.models import evaluating
 
 
 @torch.inference_mode()

@@ -12,9 +12,9 @@ from torch import Tensor
 from lyricgen.console import progress
 from lyricgen.decoding.continuing import no_character, until
 from lyricgen.decoding.rules import Rule, Written
-from lyricgen.decoding.stepping import evaluating, right_aligned, stepper
+from lyricgen.decoding.stepping import right_aligned, stepper
 from lyricgen.decoding.strategy import LENGTH_PENALTY
-from lyricgen.model.models import NextModel
+from lyricgen.model.models import NextModel, evaluating
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from torch import Tensor
 from lyricgen.console import progress
 from lyricgen.decoding.drawing import draw
 from lyricgen.decoding.rules import Rule, Written
-from lyricgen.decoding.stepping import evaluating, right_aligned, stepper
+from lyricgen.decoding.stepping import right_aligned, stepper
 from lyricgen.errors import UserError
-from lyricgen.model.models import NextModel
+from lyricgen.model.models import NextModel, evaluating
 
 # (B,) which of the texts go on, and the next character (B,) of each
 Watch = Callable[[Tensor, Tensor], None]

@@ -10,8 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from lyricgen.decoding.stepping import evaluating
-from lyricgen.model.models import NextModel
+from lyricgen.model.models import NextModel, evaluating
 
 LARGEST = 2**22  # logits at a time
 NONE = -1  # no character to be scored

@@ -5,12 +5,11 @@ gates, E embedding.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from lyricgen.decoding.recurrences import LayerStep, apart, step_of
@@ -202,14 +201,3 @@ def right_aligned(prefixes: Sequence[Tensor]) -> Tensor:
         padding_value=-1,
         padding_side="left",
     )
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a network into evaluation mode, and back at the end."""
-    was_training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was_training)

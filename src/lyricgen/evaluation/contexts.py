@@ -13,10 +13,9 @@ from lyricgen.data.datamodule import cut
 from lyricgen.data.evaluation import EVALUATION_LOGITS
 from lyricgen.data.parts import Part
 from lyricgen.data.samplers import Windows
-from lyricgen.decoding.stepping import evaluating
 from lyricgen.evaluation.bootstrap import Floats
 from lyricgen.model.fill_model import FillModel
-from lyricgen.model.models import Model
+from lyricgen.model.models import Model, evaluating
 from lyricgen.model.ngram_language_model import NgramLanguageModel
 from lyricgen.model.scoring import exact, score
 

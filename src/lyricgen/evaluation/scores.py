@@ -20,10 +20,10 @@ from lyricgen.data.datamodule import Batch, BatchLoader
 from lyricgen.data.evaluation import FOLLOWING, evaluation_sampler
 from lyricgen.data.parts import Part
 from lyricgen.data.vocabulary import Vocabulary
-from lyricgen.decoding.stepping import evaluating
 from lyricgen.errors import UserError
 from lyricgen.evaluation.bootstrap import Floats
 from lyricgen.evaluation.checkpoints import Evaluated
+from lyricgen.model.models import evaluating
 from lyricgen.model.recurrence import State
 from lyricgen.model.scoring import place, score
 from lyricgen.model.trained_model import TrainedModel

@@ -1,8 +1,11 @@
 """All models: recurrent networks, told apart by their objective, and counted n-grams."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 from pydantic import Field
+from torch import nn
 
 from lyricgen.model.character_network import RecurrentArchitecture, RecurrentOptions
 from lyricgen.model.fill_model import FillModel
@@ -19,3 +22,14 @@ def recurrent(architecture: RecurrentArchitecture) -> LanguageModel | FillModel:
     """The recurrent network for an objective, with its initial weights."""
     fills = architecture.objective == "fill"
     return FillModel(architecture) if fills else LanguageModel(architecture)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put a network into evaluation mode, and back at the end."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
