@@ -7,11 +7,10 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from lyricgen.console import progress
-from lyricgen.decoding.drawing import draw
+from lyricgen.decoding.drawing import below_one, draw
 from lyricgen.decoding.rules import Rule, Written
 from lyricgen.decoding.stepping import right_aligned, stepper
 from lyricgen.errors import UserError
@@ -96,18 +95,21 @@ class _Batch:
     ) -> None:
         self.model = stepper(model, prefixes, length)
         device = self.model.logits.device
+        self._vocabulary = self.model.logits.shape[1]
         self.step = 0
         self.rows = torch.arange(len(prefixes), device=device)
         prefix = right_aligned(prefixes).to(device)  # (A, P)
         self._text = torch.cat([prefix, prefix.new_full((len(prefix), length), -1)], dim=1)
         self._start = prefix.shape[1]
         self._new = self._text[:, self._start :].clone()  # (A, N) of texts that have ended
-        self._uniforms = None if uniforms is None else uniforms.to(device)  # (B, N)
+        self._uniforms: Tensor | None = None
+        if uniforms is not None:
+            numbers = below_one(uniforms.to(device), self.model.logits.dtype)
+            self._uniforms = numbers.T[..., None].contiguous()  # (N, B, 1)
         self._stop = -1 if stop is None else stop
         self._stops = list(stops or [1] * len(prefixes))  # (A,)
         self._left = torch.tensor(self._stops, device=device)  # (B,), stops that are still to come
         self._settled = 0  # steps
-        self._possible: list[Tensor] = []  # (B,) for each step since then
 
     @property
     def newest(self) -> Tensor:
@@ -121,9 +123,8 @@ class _Batch:
         logits = self.model.logits
         for rule in rules:
             logits = rule(logits, written)
-        numbers = None if self._uniforms is None else self._uniforms[:, self.step]
-        self._text[:, place], possible = draw(logits, numbers)
-        self._possible.append(possible)
+        numbers = None if self._uniforms is None else self._uniforms[self.step]
+        self._text[:, place : place + 1] = draw(logits, numbers)
         self.step += 1
 
     def settle(self) -> None:
@@ -135,8 +136,8 @@ class _Batch:
         since = self._text[:, self._start + self._settled : self._start + self.step]  # (B, S)
         stops = (since == self._stop).cumsum(dim=1)
         ended = stops >= self._left[:, None]
-        # what comes after the end of a text does not count
-        missing = ~(torch.stack(self._possible, dim=1) | F.pad(ended, (1, 0))[:, :-1])
+        # where there is no character, one past the last was chosen; after an end it does not count
+        missing = (since == self._vocabulary) & ~ended
         wrong, over = torch.stack([missing.any(), ended[:, -1].any()]).tolist()
         if wrong:
             first = int(missing.any(dim=0).long().argmax())
@@ -144,7 +145,7 @@ class _Batch:
         self._left -= stops[:, -1]
         if over:
             self._keep((~ended[:, -1]).nonzero()[:, 0])
-        self._settled, self._possible = self.step, []
+        self._settled = self.step
 
     def texts(self) -> list[list[int]]:
         """The new characters of all A texts."""
@@ -157,7 +158,7 @@ class _Batch:
         self.rows, self._text = self.rows[running], self._text[running]
         self._left = self._left[running]
         if self._uniforms is not None:
-            self._uniforms = self._uniforms[running]
+            self._uniforms = self._uniforms[:, running]
         self.model.select(running)
 
 

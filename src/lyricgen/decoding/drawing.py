@@ -44,11 +44,6 @@ def draw_uniforms(generator: Generator, seeds: list[int], length: int) -> Tensor
 
 
 def draw_characters(logits: Tensor, uniforms: Tensor | None) -> Tensor:
-    """One character a row, (B,) int64; see `draw`."""
-    return draw(logits, uniforms)[0]
-
-
-def draw(logits: Tensor, uniforms: Tensor | None) -> tuple[Tensor, Tensor]:
     """One character a row, by the inverse of the cumulative distribution.
 
     Args:
@@ -56,16 +51,35 @@ def draw(logits: Tensor, uniforms: Tensor | None) -> tuple[Tensor, Tensor]:
         uniforms: (B,) numbers from [0, 1); None takes the most probable character.
 
     Returns:
-        (B,) int64, and (B,) whether there was a character to choose: where all logits are -inf, or
-        one is no number, there is none.
+        (B,) int64; V - 1 where no character is possible.
+    """
+    numbers = None if uniforms is None else below_one(uniforms[:, None], logits.dtype)
+    return draw(logits, numbers)[:, 0].clamp_(max=logits.shape[-1] - 1)
+
+
+def below_one(uniforms: Tensor, dtype: torch.dtype) -> Tensor:
+    """Numbers from [0, 1) as `draw` takes them for logits of a type.
+
+    They stay so far below 1 that rounding leaves them below the sum of all probabilities: what
+    comes last among the characters may be forbidden.
+    """
+    dtype = torch.promote_types(dtype, torch.float32)
+    return uniforms.to(dtype).clamp(max=1 - torch.finfo(dtype).eps)
+
+
+def draw(logits: Tensor, uniforms: Tensor | None) -> Tensor:
+    """One character a row, as `draw_characters`.
+
+    Args:
+        logits: (B, V), -inf for what must not be.
+        uniforms: (B, 1), from `below_one`; None takes the most probable character.
+
+    Returns:
+        (B, 1) int64; V where no character is possible: all logits are -inf, or one is no number.
     """
     if uniforms is None:
-        largest, chosen = logits.max(dim=-1)
-        return chosen, largest > -torch.inf
-    dtype = torch.promote_types(logits.dtype, torch.float32)
-    cumulative = torch.softmax(logits, dim=-1, dtype=dtype).cumsum_(dim=-1)
-    total = cumulative[:, -1:]  # (B, 1), no number where there is no character
-    # so far below 1 that rounding leaves it below the total: what comes last may be forbidden
-    below = uniforms.to(dtype).clamp(max=1 - torch.finfo(dtype).eps)
-    drawn = torch.searchsorted(cumulative, below[:, None] * total, right=True)
-    return drawn[:, 0].clamp_(max=logits.shape[-1] - 1), total[:, 0] > 0
+        largest, chosen = logits.max(dim=-1, keepdim=True)
+        return chosen.where(largest > -torch.inf, logits.shape[-1])
+    cumulative = torch.softmax(logits, dim=-1, dtype=uniforms.dtype).cumsum_(dim=-1)
+    # without a character the sums are no numbers, and nothing is larger than those
+    return torch.searchsorted(cumulative, uniforms * cumulative[:, -1:], right=True)

@@ -1,14 +1,13 @@
 """One step of a recurrent layer, in place, for reading one character of many texts at a time.
 
-The layers compute what those of `model/cells.py` and `model/scratch.py` do, without what a sequence
-and a gradient need: all numbers lie in buffers that stay. The gates that go through a sigmoid come
-first among the G blocks of columns.
+The layers compute what those of `model/cells.py` and `model/scratch.py` do, on the same weights,
+without what a sequence and a gradient need: all numbers lie in buffers that stay. Operations are
+few, since where rows are few each costs about as much as its numbers.
 
 R rows, I input size, H hidden size, G gates.
 """
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -25,30 +24,29 @@ class LayerStep:
         on_input: (I, G·H).
         on_state: (H, G·H).
         bias: (G·H,), what goes with the input's share of the gates.
+        state_bias: (G·H,), what goes with the state's share, where that is not in `bias` as well.
         state: (R, H) tensors, the hidden state first; changed in place.
         totals: (R, G·H), where the input's share is put before each step, which overwrites it.
-        gates: (R, (G-1)·H), the part of it that goes through a sigmoid.
-        blocks: G tensors (R, H), all parts of it.
+        blocks: (R, H) of each gate, parts of it, by the letters of `column_parameters.ORDERS`.
     """
 
-    order: ClassVar[str]  # of the gates, by their letters in `column_parameters.ORDERS`
+    on_input: Tensor
+    on_state: Tensor
+    bias: Tensor
+    state_bias: Tensor
 
     def __init__(self, layer: nn.Module) -> None:
+        self.order = next(order for kind, order in ORDERS.items() if isinstance(layer, kind))
         if isinstance(layer, ScratchCell):
-            weights = [layer.input_weight.T, layer.hidden_weight.T, layer.bias]
-            state_bias = torch.zeros_like(layer.bias)
+            self.on_input, self.on_state = layer.input_weight, layer.hidden_weight
+            self.bias, self.state_bias = layer.bias, torch.zeros_like(layer.bias)
             if isinstance(layer, GruScratch) and layer.reset_bias is not None:
-                state_bias[-layer.hidden_size :] = layer.reset_bias
-            weights.append(state_bias)
+                self.state_bias[-layer.hidden_size :] = layer.reset_bias
         else:
             names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
-            weights = [layer.get_parameter(name) for name in names]
-        own = next(order for kind, order in ORDERS.items() if isinstance(layer, kind))
-        places = [own.index(gate) for gate in self.order]
-        ordered = [torch.cat([one.chunk(len(own))[k] for k in places]) for one in weights]
-        # matrix products with few rows are fastest where each column's numbers follow each other
-        self.on_input, self.on_state = ordered[0].T, ordered[1].T
-        self.bias, self.state_bias = ordered[2:]
+            on_input, on_state, bias, state_bias = map(layer.get_parameter, names)
+            self.on_input, self.on_state = on_input.T, on_state.T
+            self.bias, self.state_bias = bias, state_bias
         self.hidden_size = len(self.on_state)
 
     def hold(self, state: Sequence[Tensor], rows: int) -> None:
@@ -57,8 +55,8 @@ class LayerStep:
         for buffer, part in zip(self.state, state, strict=True):
             buffer[: len(part)] = part
         self.totals = apart(self.on_state, rows, len(self.bias))
-        self.gates = self.totals[:, : -self.hidden_size]
-        self.blocks = self.totals.chunk(len(self.order), dim=1)
+        blocks = self.totals.chunk(len(self.order), dim=1)
+        self.blocks = dict(zip(self.order, blocks, strict=True))
 
     def step(self) -> None:
         """Go from the totals to the next state."""
@@ -68,11 +66,9 @@ class LayerStep:
 class RnnStep(LayerStep):
     """H = tanh(X W_xh + H W_hh + b), or the larger of 0 and that."""
 
-    order = "a"
-
     def __init__(self, layer: nn.Module) -> None:
         super().__init__(layer)
-        self.bias += self.state_bias
+        self.bias = self.bias + self.state_bias
         self.rectified = isinstance(layer, Rnn) and layer.nonlinearity == "relu"
 
     def step(self) -> None:
@@ -91,27 +87,21 @@ class GruStep(LayerStep):
     H~ = tanh(X W_xh + b_h + R∘(H W_hh + c_h)).
     """
 
-    order = "zrc"
-
-    def __init__(self, layer: nn.Module) -> None:
-        super().__init__(layer)
-        self.bias[: -self.hidden_size] += self.state_bias[: -self.hidden_size]
-        self.state_bias[: -self.hidden_size] = 0
-
     def hold(self, state: Sequence[Tensor], rows: int) -> None:
         """Go on from a state."""
         super().hold(state, rows)
+        gates = 2 * self.hidden_size
+        self.gates = self.totals[:, :gates]
         self.from_state = apart(self.on_state, rows, len(self.bias))
-        self.from_state_parts = self.from_state.tensor_split([2 * self.hidden_size], dim=1)
+        self.to_gates, self.to_candidate = self.from_state.tensor_split([gates], dim=1)
 
     def step(self) -> None:
         """Go from the totals to the next state."""
-        (hidden,), (update, reset, candidate) = self.state, self.blocks
-        to_gates, to_candidate = self.from_state_parts
+        (hidden,), candidate = self.state, self.blocks["c"]
         torch.addmm(self.state_bias, hidden, self.on_state, out=self.from_state)
-        self.gates.add_(to_gates).sigmoid_()
-        tanh(candidate.addcmul_(reset, to_candidate), out=candidate)
-        hidden.sub_(candidate).mul_(update).add_(candidate)
+        self.gates.add_(self.to_gates).sigmoid_()
+        tanh(candidate.addcmul_(self.blocks["r"], self.to_candidate), out=candidate)
+        hidden.sub_(candidate).mul_(self.blocks["z"]).add_(candidate)
 
 
 class GruBeforeStep(LayerStep):
@@ -120,39 +110,43 @@ class GruBeforeStep(LayerStep):
     H~ = tanh(X W_xh + (R∘H) W_hh + b_h).
     """
 
-    order = "zrc"
-
-    def __init__(self, layer: nn.Module) -> None:
-        super().__init__(layer)
-        self.to_gates, self.to_candidate = self.on_state.tensor_split([2 * self.hidden_size], dim=1)
+    def hold(self, state: Sequence[Tensor], rows: int) -> None:
+        """Go on from a state."""
+        super().hold(state, rows)
+        gates = 2 * self.hidden_size
+        self.gates = self.totals[:, :gates]
+        self.gates_on_state, self.candidate_on_state = self.on_state.tensor_split([gates], dim=1)
 
     def step(self) -> None:
         """Go from the totals to the next state."""
-        (hidden,), (update, reset, candidate) = self.state, self.blocks
-        self.gates.addmm_(hidden, self.to_gates).sigmoid_()
-        tanh(candidate.addmm_(reset.mul_(hidden), self.to_candidate), out=candidate)
-        hidden.sub_(candidate).mul_(update).add_(candidate)
+        (hidden,), candidate = self.state, self.blocks["c"]
+        self.gates.addmm_(hidden, self.gates_on_state).sigmoid_()
+        candidate.addmm_(self.blocks["r"].mul_(hidden), self.candidate_on_state)
+        tanh(candidate, out=candidate)
+        hidden.sub_(candidate).mul_(self.blocks["z"]).add_(candidate)
 
 
 class LstmStep(LayerStep):
-    """C = F∘C + I∘C~ and H = O∘tanh(C)."""
+    """C = F∘C + I∘C~ and H = O∘tanh(C).
 
-    order = "ifoc"
+    By tanh(x) = 2 σ(2x) - 1 all gates and the candidate go through one sigmoid; where that of the
+    candidate is S, C = F∘C + 2 I∘S - I, and H = 2 O∘σ(2C) - O.
+    """
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__(layer)
-        self.bias += self.state_bias
+        self.bias = self.bias + self.state_bias
 
     def step(self) -> None:
         """Go from the totals to the next state."""
-        (hidden, memory), (input_gate, forget_gate, output_gate, candidate) = (
-            self.state,
-            self.blocks,
-        )
+        (hidden, memory), blocks = self.state, self.blocks
         self.totals.addmm_(hidden, self.on_state)
-        self.gates.sigmoid_()
-        memory.mul_(forget_gate).addcmul_(input_gate, tanh(candidate, out=candidate))
-        tanh(memory, out=hidden).mul_(output_gate)
+        blocks["c"].mul_(2)
+        self.totals.sigmoid_()
+        memory.mul_(blocks["f"]).addcmul_(blocks["i"], blocks["c"], value=2).sub_(blocks["i"])
+        torch.mul(memory, 2, out=hidden).sigmoid_()
+        minus = blocks["o"].neg_()
+        torch.addcmul(minus, minus, hidden, value=-2, out=hidden)
 
 
 def step_of(layer: nn.Module) -> LayerStep | None:

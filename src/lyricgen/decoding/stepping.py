@@ -31,7 +31,7 @@ class Stepper(ABC):
 
     @abstractmethod
     def step(self, characters: Tensor) -> None:
-        """Read one more character of each text, (B,) int64 below V."""
+        """Read one more character of each text, (B,) int64; V, which is none, may give anything."""
 
     @abstractmethod
     def select(self, rows: Tensor) -> None:
@@ -47,7 +47,8 @@ class ModelStepper(Stepper):
 
     def step(self, characters: Tensor) -> None:
         """Read one more character of each text."""
-        output, self._state = self._model(characters[:, None], self._state)
+        known = characters.clamp(max=self.logits.shape[1] - 1)
+        output, self._state = self._model(known[:, None], self._state)
         self.logits = output[:, -1]
 
     def select(self, rows: Tensor) -> None:
@@ -147,21 +148,28 @@ def _input_share(
     Where so many characters will be read that it pays, the shares of all V are computed at once.
     """
     weight, bias, vocabulary = layer.on_input, layer.bias, model.vocabulary_size
-    # in one product a row costs a fourth, or less, of what it costs in many
-    at_once = vocabulary <= 4 * characters and vocabulary * len(bias) <= LARGEST_TABLE
+    small, last = vocabulary * len(bias) <= LARGEST_TABLE, vocabulary - 1
     if model.embedding is None:  # a one-hot vector times a matrix is a row of the matrix
-        if not at_once:
-            return lambda ids, totals: torch.add(weight.index_select(0, ids), bias, out=totals)
-        table = weight.contiguous() + bias
+        if not small or characters < vocabulary:
+            return lambda ids, totals: torch.add(
+                weight.index_select(0, ids.clamp(max=last)), bias, out=totals
+            )
+        table = bias.new_zeros(vocabulary + 1, len(bias))
+        table[:vocabulary].copy_(weight).add_(bias)
     else:
         symbols = model.embedding.weight[:vocabulary]  # (V, E)
         more = -symbols.shape[1] % 16  # zeros, for rows that all begin alike in memory
-        weight = F.pad(weight.T, (0, more)).T
-        if not at_once:
+        weight = F.pad(weight.T, (0, more)).T if more else weight
+        # in one product a row costs a fourth, or less, of what it costs in many
+        if not small or 4 * characters < vocabulary:
             return lambda ids, totals: torch.addmm(
-                bias, F.pad(symbols.index_select(0, ids), (0, more)), weight, out=totals
+                bias,
+                F.pad(symbols.index_select(0, ids.clamp(max=last)), (0, more)),
+                weight,
+                out=totals,
             )
-        table = torch.addmm(bias, F.pad(symbols, (0, more, 0, -vocabulary % 4)), weight)
+        by_fours = 4 - vocabulary % 4  # rows, of which one at least is for V
+        table = torch.addmm(bias, F.pad(symbols, (0, more, 0, by_fours)), weight)
     return lambda ids, totals: torch.index_select(table, 0, ids, out=totals)
 
 
