@@ -63,11 +63,9 @@ class RecurrentStepper(Stepper):
     What a text gives does not depend on the others, nor on their number, as far as matrix products
     can be had that way. MKL, torch's library for them on most CPUs, takes rows by fours and has
     other kernels, which add up in another order, for what is left over, and others again for rows
-    that begin differently in memory. So there is always a multiple of four rows, all aligned; then
-    the logits of batches of 1 to 40 were equal bit for bit with every cell, sizes of 12 to 256,
-    float32 and float64, 1 to 8 threads, and so were single products of up to 300 rows and 1,500
-    inputs, but for a few of float64 on several threads. The libraries of GPUs choose by the shape
-    and promise nothing.
+    that begin differently in memory. So there is always a multiple of four rows, all aligned: with
+    AVX-512 a text then gets the same bits in every batch, but for some of float64 on several
+    threads. Elsewhere, and on GPUs, whose libraries choose by the shape, rounding may differ.
 
     Args:
         model: in evaluation mode.
