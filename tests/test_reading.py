@@ -132,6 +132,15 @@ def test_a_name_that_no_file_can_have_or_no_terminal_should_see(path: str) -> No
     assert repr(path) in str(caught.value)
 
 
+@pytest.mark.parametrize("path", ["/dev/zero", "pipe"])
+def test_what_is_no_ordinary_file(tmp_path: Path, path: str) -> None:
+    """A pipe that nobody writes to would be waited for, a device never ends."""
+    os.mkfifo(tmp_path / "pipe")
+    for read in (read_text, unpacking.is_packed):
+        with pytest.raises(UserError, match="is no ordinary file"):
+            read(tmp_path / path)
+
+
 def test_a_directory(tmp_path: Path) -> None:
     refusal(tmp_path, "directory", "data.path=")
 

@@ -1,8 +1,11 @@
 """What the ordinary command lines share: one-line errors, exit statuses, the checkpoint."""
 
 import argparse
+import logging
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -49,13 +52,44 @@ def run(
     prepare_streams()
     options = parser.parse_args(arguments)
     try:
-        work(options)
+        with _messages():
+            work(options)
+        sys.stdout.flush()
     except UserError as error:
         if options.debug:
             raise
-        print(f"error: {printable(str(error))}", file=sys.stderr)
-        sys.exit(2)
+        _refuse(str(error))
     except BrokenPipeError:  # the reader, `head` say, has seen enough
-        sys.stderr.close()
+        _forget_output()
+    except OSError as error:
+        if options.debug or error.filename is not None:
+            raise
+        _forget_output()
+        _refuse(f"the output cannot be written: {error.strerror}")
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+@contextmanager
+def _messages() -> Iterator[None]:
+    """Let what is logged, such as how far slow work has come, be seen beside the output."""
+    handler, log = logging.StreamHandler(sys.stderr), logging.getLogger("lyricgen")
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+
+
+def _refuse(message: str) -> NoReturn:
+    print(f"error: {printable(message)}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _forget_output() -> None:
+    """Let nothing fail again as the interpreter writes what is left of the output."""
+    with suppress(OSError):  # a stream of a test has no descriptor
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

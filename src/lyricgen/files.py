@@ -11,13 +11,14 @@ from typing import Any, BinaryIO
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Write beside a file, wait for the disk, then take its place.
+    """Write beside a file, wait for the disk, then take its place, or that of what it links to.
 
     A kill, a full disk or an error inside the block leaves what was there before.
 
     Raises:
         OSError: the disk is full or may not be written.
     """
+    path = Path(os.path.realpath(path))
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with temporary.open("wb") as stream:

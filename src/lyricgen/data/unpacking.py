@@ -35,8 +35,9 @@ def is_packed(path: str | os.PathLike[str]) -> bool:
 
     Raises:
         OSError: It cannot be read.
+        UserError: It is a pipe or a device.
     """
-    with Path(path).open("rb") as file:
+    with _opened(path) as file:
         return _kind(file) != ""
 
 
@@ -66,7 +67,7 @@ def unpacked(
     kind = ""
     try:
         with ExitStack() as opened:
-            file = opened.enter_context(Path(path).open("rb"))
+            file = opened.enter_context(_opened(path))
             if os.fstat(file.fileno()).st_size > max_bytes:
                 raise too_large(shown, max_bytes)
             kind = _kind(file)
@@ -81,6 +82,13 @@ def unpacked(
                 yield piece
     except _DAMAGE as error:
         raise unreadable(error, shown, kind) from error
+
+
+def _opened(path: str | os.PathLike[str]) -> BufferedReader:
+    """Open a file; what is none, a pipe say, may keep its reader waiting for ever."""
+    if Path(path).exists() and not (Path(path).is_file() or Path(path).is_dir()):
+        raise UserError(f"{os.fspath(path)!r} is no ordinary file: name one with a text in it")
+    return Path(path).open("rb")
 
 
 def _kind(file: BufferedReader) -> str:

@@ -1,0 +1,53 @@
+"""What the ordinary commands share, whatever they do."""
+
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lyricgen.command_line import Parser, run
+from lyricgen.files import write_atomically
+
+WRITES = """
+from lyricgen.command_line import Parser, run
+run(Parser("test", "Write."), lambda options: print("x\\n" * {lines}), [])
+"""
+
+
+@pytest.mark.parametrize("lines", [1, 100_000])
+def test_a_full_disk_is_one_line(lines: int) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", WRITES.format(lines=lines)],
+            check=False,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 2
+    assert done.stderr == "error: the output cannot be written: No space left on device\n"
+
+
+@pytest.mark.parametrize("lines", [1, 100_000])
+def test_a_reader_may_have_seen_enough(lines: int) -> None:
+    command = f"{sys.executable} -c '{WRITES.format(lines=lines)}' | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], check=False, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("0\n", "")
+
+
+def test_messages_go_beside_the_output(capsys: pytest.CaptureFixture[str]) -> None:
+    log = logging.getLogger("lyricgen.test")
+    run(Parser("test", "Tell."), lambda options: log.info("%d %%", 12), [])
+    log.info("no more")
+    assert capsys.readouterr() == ("", "12 %\n")
+
+
+def test_a_file_is_written_through_its_link(tmp_path: Path) -> None:
+    (tmp_path / "real").write_text("old")
+    (tmp_path / "link").symlink_to("real")
+    write_atomically(tmp_path / "link", "new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real").read_text() == "new"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "real"]
