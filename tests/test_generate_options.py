@@ -2,12 +2,14 @@
 
 import io
 import json
+import math
 import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 from rich.cells import cell_len
 
 import lyricgen
@@ -18,6 +20,7 @@ from lyricgen.generation import generate as generated
 from lyricgen.text_output import print_columns, print_json, print_texts
 from tests.conftest import Printed, printed
 from tests.test_constraints import nats
+from tests.test_constraints import trained as model_of
 from tests.test_generate import refusal, trained
 
 
@@ -247,6 +250,17 @@ def test_what_cannot_be(generate: Generate, verse: Path, arguments: list[str], s
     line = refusal(generate(verse, *arguments))
     assert shown in line
     assert line.isprintable()
+
+
+def test_a_perplexity_too_large_for_a_number(capsys: pytest.CaptureFixture[str]) -> None:
+    model = model_of("ab")
+    with torch.no_grad():
+        model.network.output.bias[0] = -5000
+    [one] = generated(model, [""], only="a", length=3)
+    assert (one.text, one.perplexity) == ("aaa", math.inf)
+    assert one.log_probability == pytest.approx(-15000, rel=1e-2)
+    print_json([[one]])
+    assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail)["perplexity"] is None
 
 
 def test_nothing_that_steers_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,5 @@
 """Texts from a trained model, as a user asks for them."""
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +8,7 @@ from lyricgen.decoding.drawing import Generator
 from lyricgen.decoding.scoring import log_probabilities
 from lyricgen.decoding.strategy import Strategy
 from lyricgen.errors import UserError
+from lyricgen.metrics import perplexity
 from lyricgen.novelty import draw_novel
 from lyricgen.options import validate
 from lyricgen.writing import Continuation, Watch, Writer, text_seed
@@ -28,7 +28,7 @@ class Generated:
         seed: of the random numbers, as asked for.
         log_probability: nats, ln p of the new characters given the prefix under the model's own
             distribution, whatever the strategy; with the line break that ended the text, if any.
-        perplexity: of the same characters.
+        perplexity: of the same characters; infinite where it is too large for a float.
         score: what a beam search ordered it by; None without one.
     """
 
@@ -65,7 +65,7 @@ def generate(
             strategy=writer.strategy.name,
             seed=seed,
             log_probability=log_probability,
-            perplexity=math.exp(-log_probability / max(1, len(one.scored))),
+            perplexity=perplexity(-log_probability / max(1, len(one.scored))),
             score=one.score,
         )
         for one, log_probability in zip(written, nats, strict=True)

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from lyricgen.console import put
 from lyricgen.errors import printable, printable_text
+from lyricgen.files import finite
 from lyricgen.generation import Generated
 
 
@@ -30,7 +31,7 @@ def with_score(one: Generated) -> str:
 def print_json(
     texts: Sequence[Sequence[Generated]], checkpoints: Sequence[Path] | None = None
 ) -> None:
-    """Print an object a line: what `Generated` has.
+    """Print an object a line: what `Generated` has, null for what is not finite.
 
     Args:
         texts: of each model.
@@ -41,7 +42,7 @@ def print_json(
         source = {} if checkpoints is None else {"checkpoint": str(checkpoints[number])}
         for one in of_model:
             known = {name: value for name, value in asdict(one).items() if value is not None}
-            line = json.dumps({**source, **known}, ensure_ascii=False)
+            line = json.dumps(finite({**source, **known}), ensure_ascii=False, allow_nan=False)
             # JSON has its own escapes, which a reader undoes
             lines.append("".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line))
     print("\n".join(lines), flush=True)
