@@ -13,8 +13,12 @@ import torch
 from rich.cells import cell_len
 
 import lyricgen
+from lyricgen.command_line import Parser
+from lyricgen.decoding.control import Control
 from lyricgen.decoding.rhyme import rhyme_classes
-from lyricgen.generate import main
+from lyricgen.decoding.strategy import Strategy
+from lyricgen.generate import HERE, main
+from lyricgen.generate_options import add_options
 from lyricgen.generation import Generated
 from lyricgen.generation import generate as generated
 from lyricgen.text_output import print_columns, print_json, print_texts
@@ -73,6 +77,15 @@ def test_python_says_the_same(
     texts = generate(verse, "--length", "30", *arguments).texts
     assert "\n".join(texts) == model.generate(length=30, **options)
     assert "\n".join(texts) != model.generate(length=30)
+
+
+def test_the_command_has_all_options() -> None:
+    """What it has beside them is read by itself, goes with --fill, or is not of one text alone."""
+    parser = Parser("generate", "")
+    add_options(parser)
+    own = {"fill", "sweeps", "gap", "count", "length", "seed", "generator"}
+    passed = set(vars(parser.parse_args([]))) - {*HERE, *own}
+    assert passed == {*Strategy.model_fields, *Control.model_fields}
 
 
 def test_a_verse(generate: Generate, verse: Path) -> None:

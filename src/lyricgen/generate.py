@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from lyricgen.command_line import Parser, run
 from lyricgen.errors import UserError
-from lyricgen.generate_options import CONTROL, STRATEGY, add_options
+from lyricgen.generate_options import add_options
 
 if TYPE_CHECKING:
     from lyricgen.generation import Generated
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 FILLING = ("temperature", "seed", "count", "sweeps", "gap", "compare")  # what goes with --fill
+HERE = ("checkpoint", "debug", "prefix", "format", "watch", "compare")  # what this module reads
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -93,8 +94,7 @@ def _watch(model: "TrainedModel", options: argparse.Namespace) -> None:
 
 def _asked(options: argparse.Namespace) -> dict[str, Any]:
     """What `generation.generate` is asked for: what was given, for the rest has defaults there."""
-    names = ("count", "length", "seed", "generator", *STRATEGY, *CONTROL)
-    given = {name: getattr(options, name) for name in names}
+    given = {name: value for name, value in vars(options).items() if name not in HERE}
     return {
         "prefixes": options.prefix or [""],
         **{name: value for name, value in given.items() if value is not None},

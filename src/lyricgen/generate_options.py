@@ -3,28 +3,6 @@
 import argparse
 from pathlib import Path
 
-STRATEGY = (
-    "temperature",
-    "top_k",
-    "top_p",
-    "min_p",
-    "repetition_penalty",
-    "no_repeat_ngram",
-    "beams",
-    "length_penalty",
-)
-CONTROL = (
-    "lines",
-    "line_length",
-    "acrostic",
-    "rhyme",
-    "ban",
-    "only",
-    "starts_with",
-    "max_length",
-    "novel",
-)
-
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add all options, in groups."""
