@@ -21,10 +21,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "objective=fill; may be given several times",
     )
     parser.add_argument(
-        "--length", type=int, metavar="N", help="new characters at most (default: 50)"
+        "--length",
+        type=int,
+        metavar="N",
+        help="new characters at most (default: 50; with --lines or --acrostic 50 a line; with "
+        "--max-length, or --lines and --line-length, what these need)",
     )
     parser.add_argument(
-        "--count", type=int, metavar="N", help="texts for each prefix or --fill (default: 1)"
+        "--count",
+        type=int,
+        metavar="N",
+        help="texts for each prefix or --fill (default: 1; with --beams all that it finds)",
     )
     parser.add_argument("--seed", type=int, metavar="N", help="of the random numbers (default: 1)")
     parser.add_argument(
@@ -33,8 +40,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="of the random numbers; numpy_reseeded repeats texts of course code letter for letter "
         "(default: torch)",
     )
-    _add_strategy(parser.add_argument_group("strategy: how characters are chosen"))
-    _add_control(parser.add_argument_group("control: what texts must be like"))
+    _add_strategy(parser.add_argument_group("strategy", "how characters are chosen"))
+    _add_control(parser.add_argument_group("control", "what texts must be like"))
     filling = parser.add_argument_group("with --fill")
     filling.add_argument(
         "--sweeps", type=int, metavar="N", help="how often each gap is drawn anew (default: 20)"
@@ -140,8 +147,8 @@ def _add_output(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--format",
         choices=("text", "jsonl"),
-        help="jsonl: an object a line with prefix, text, strategy, seed, log_probability (nats) "
-        "and perplexity (default: text)",
+        help="jsonl: an object a line with prefix, text, strategy, seed, log_probability (nats), "
+        "perplexity, with --beams score, with --compare checkpoint (default: text)",
     )
     group.add_argument(
         "--watch",
