@@ -216,6 +216,10 @@ def test_a_text_depends_on_its_prefix_and_number_only() -> None:
         ({"count": 0}, "count=0"),
         ({"length": 0}, "length=0"),
         ({"length": -3}, "length=-3"),
+        ({"length": 2.5}, "length=2.5: it must be a whole number"),
+        ({"length": True}, "length=True: it must be a whole number"),
+        ({"count": "2"}, "count='2': it must be a whole number"),
+        ({"seed": 1.5}, "seed=1.5: it must be a whole number"),
         ({"temperature": -0.1}, "temperature=-0.1"),
         ({"temperature": float("nan")}, "temperature=nan"),
         ({"temperature": float("inf")}, "temperature=inf"),
@@ -226,6 +230,15 @@ def test_numbers_out_of_range(wrong: dict[str, Any], named: str) -> None:
         model_of().generate_many(["a"], **wrong)
     assert named in str(caught.value)
     assert str(caught.value).isprintable()
+
+
+def test_one_text_is_no_list() -> None:
+    model: Any = model_of()
+    for write in (model.generate_many, model.fill_many):
+        with pytest.raises(UserError, match=r"='分开': put it in a list, \['分开'\]$"):
+            write("分开")
+        with pytest.raises(UserError, match="5 is no text: put it in quotation marks"):
+            write(["分", 5])
 
 
 @pytest.mark.parametrize("seeds", [(1, 2), (0, 1000), (-1, 1), (5, 5 + 2**31)])

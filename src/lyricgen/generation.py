@@ -9,6 +9,7 @@ from lyricgen.decoding.scoring import log_probabilities
 from lyricgen.decoding.strategy import Strategy
 from lyricgen.errors import UserError
 from lyricgen.metrics import perplexity
+from lyricgen.model.fill_model import FillModel
 from lyricgen.novelty import draw_novel
 from lyricgen.options import validate
 from lyricgen.writing import Continuation, Watch, Writer, text_seed
@@ -107,19 +108,34 @@ def continue_prefixes(
         len(prefixes) · count continuations, side by side, and what has written them.
 
     Raises:
-        UserError: a prefix has a character that the model does not know, a number is out of range,
-            or no text can be as it should.
+        UserError: a prefix has a character that the model does not know, a number is none or out
+            of range, the model fills gaps instead, or no text can be as it should.
     """
-    writer = Writer(model, *_split(model, options), length, generator, watch)
-    beams = writer.strategy.beams
+    check_texts("prefixes", prefixes)
+    check_whole("seed", seed)
+    strategy, control = _split(model, options)
+    beams = strategy.beams
     number = check_number("count", (beams or 1) if count is None else count)
     if length is not None:
         check_number("length", length)
     each = [model.normalised(prefix) for prefix in prefixes]
-    _ = writer.network  # says so where there is none
+    if isinstance(model.network, FillModel):
+        raise UserError(
+            "this model fills gaps and continues no text: give it a text with gaps, as in "
+            "--fill '分__天'"
+        )
+    writer = Writer(
+        model=model,
+        network=model.network,
+        strategy=strategy,
+        control=control,
+        length=length,
+        generator=generator,
+        watch=watch,
+    )
     if not each:
         return [], writer
-    if writer.control.novel:
+    if control.novel:
         if generator != "torch":
             raise UserError(f"--novel does not go with --generator {generator}")
         return draw_novel(writer, each, number, seed), writer
@@ -134,12 +150,36 @@ def continue_prefixes(
     return writer.draw(repeated, seeds), writer
 
 
+def check_texts(name: str, texts: Any) -> None:
+    """See that a list of texts is one.
+
+    Raises:
+        UserError: it is not; a single text would be taken for a list of its characters.
+    """
+    if isinstance(texts, str):
+        raise UserError(f"{name}={texts!r}: put it in a list, [{texts!r}]")
+    for text in texts:
+        if not isinstance(text, str):
+            raise UserError(f"{name}: {text!r} is no text: put it in quotation marks")
+
+
+def check_whole(name: str, value: Any) -> None:
+    """See that a number is a whole one.
+
+    Raises:
+        UserError: it is not.
+    """
+    if type(value) is not int:  # True is one of Python's, but none of a user's
+        raise UserError(f"{name}={value!r}: it must be a whole number")
+
+
 def check_number(name: str, value: int) -> int:
     """See that a number of things is one.
 
     Raises:
         UserError: it is not.
     """
+    check_whole(name, value)
     if value < 1:
         raise UserError(f"{name}={value}: it must be at least 1")
     if value > 10**6:

@@ -21,8 +21,6 @@ from lyricgen.decoding.drawing import Generator, draw_uniforms
 from lyricgen.decoding.planning import constrain
 from lyricgen.decoding.rules import Rule
 from lyricgen.decoding.strategy import LENGTH_PENALTY, Strategy
-from lyricgen.errors import UserError
-from lyricgen.model.fill_model import FillModel
 from lyricgen.model.models import NextModel
 
 if TYPE_CHECKING:
@@ -56,6 +54,7 @@ class Writer:
 
     Attributes:
         model: it continues texts.
+        network: its own, which predicts the next character.
         strategy: how characters are chosen.
         control: what texts must be like.
         length: new characters at most; None for 50, or for what the control needs.
@@ -64,25 +63,12 @@ class Writer:
     """
 
     model: "TrainedModel"
+    network: NextModel
     strategy: Strategy
     control: Control
     length: int | None
     generator: Generator
     watch: Watch | None = None
-
-    @property
-    def network(self) -> NextModel:
-        """The network that predicts the next character.
-
-        Raises:
-            UserError: it fills gaps instead.
-        """
-        if isinstance(self.model.network, FillModel):
-            raise UserError(
-                "this model fills gaps and continues no text: give it a text with gaps, as in "
-                "--fill '分__天'"
-            )
-        return self.model.network
 
     def draw(self, prefixes: Sequence[str], seeds: Sequence[int]) -> list[Continuation]:
         """Continue B prefixes, each by random numbers from a seed of its own."""

@@ -11,7 +11,7 @@ from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.decoding.strategy import Strategy
 from lyricgen.errors import UserError
 from lyricgen.filling import fill_gaps
-from lyricgen.generation import check_number, generate_texts
+from lyricgen.generation import check_number, check_texts, check_whole, generate_texts
 from lyricgen.model.fill_model import FillModel
 from lyricgen.model.models import Model
 from lyricgen.options import validate
@@ -116,6 +116,8 @@ class TrainedModel:
             UserError: the model fills no gaps, a text has none or a character that the model does
                 not know, or a number is out of range.
         """
+        check_texts("texts", texts)
+        check_whole("seed", seed)
         check_number("count", count)
         check_number("sweeps", sweeps)
         validate(Strategy, {"temperature": temperature})
