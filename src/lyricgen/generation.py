@@ -1,7 +1,7 @@
 """Texts from a trained model, as a user asks for them."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lyricgen.decoding.control import Control
 from lyricgen.decoding.drawing import Generator
@@ -10,12 +10,10 @@ from lyricgen.decoding.strategy import Strategy
 from lyricgen.errors import UserError
 from lyricgen.metrics import perplexity
 from lyricgen.model.fill_model import FillModel
+from lyricgen.model.trained_model import TrainedModel
 from lyricgen.novelty import draw_novel
 from lyricgen.options import validate
 from lyricgen.writing import Continuation, Watch, Writer, text_seed
-
-if TYPE_CHECKING:
-    from lyricgen.model.trained_model import TrainedModel
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class Generated:
 
 
 def generate(
-    model: "TrainedModel", prefixes: list[str], *, seed: int = 1, **options: Any
+    model: TrainedModel, prefixes: list[str], *, seed: int = 1, **options: Any
 ) -> list[Generated]:
     """Continue prefixes, and say how probable the model itself finds each text.
 
@@ -73,14 +71,14 @@ def generate(
     ]
 
 
-def generate_texts(model: "TrainedModel", prefixes: list[str], **options: Any) -> list[str]:
+def generate_texts(model: TrainedModel, prefixes: list[str], **options: Any) -> list[str]:
     """The texts of `generate` alone, in less time."""
     written, writer = continue_prefixes(model, prefixes, **options)
     return [one.prefix + writer.decode(one.shown) for one in written]
 
 
 def continue_prefixes(
-    model: "TrainedModel",
+    model: TrainedModel,
     prefixes: list[str],
     *,
     count: int | None = None,
@@ -187,7 +185,7 @@ def check_number(name: str, value: int) -> int:
     return value
 
 
-def _split(model: "TrainedModel", options: dict[str, Any]) -> tuple[Strategy, Control]:
+def _split(model: TrainedModel, options: dict[str, Any]) -> tuple[Strategy, Control]:
     """Options of either kind, the control's texts as the corpus would have them."""
     control = {name: value for name, value in options.items() if name in Control.model_fields}
     for name in ("acrostic", "starts_with"):

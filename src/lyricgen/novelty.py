@@ -1,19 +1,17 @@
 """Names that a model has not learnt by heart."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lyricgen.errors import UserError
+from lyricgen.model.trained_model import TrainedModel
 from lyricgen.options import validate
 from lyricgen.writing import Continuation, Writer, text_seed
-
-if TYPE_CHECKING:
-    from lyricgen.model.trained_model import TrainedModel
 
 TRIES = 20  # draws for each name
 
 
-def training_names(model: "TrainedModel") -> frozenset[str]:
+def training_names(model: TrainedModel) -> frozenset[str]:
     """The lines that a model was trained on, read anew from its corpus; held-out ones are not.
 
     Raises:

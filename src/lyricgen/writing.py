@@ -7,7 +7,6 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -22,9 +21,7 @@ from lyricgen.decoding.planning import constrain
 from lyricgen.decoding.rules import Rule
 from lyricgen.decoding.strategy import LENGTH_PENALTY, Strategy
 from lyricgen.model.models import NextModel
-
-if TYPE_CHECKING:
-    from lyricgen.model.trained_model import TrainedModel
+from lyricgen.model.trained_model import TrainedModel
 
 LARGEST = 2**24  # logits of one batch
 
@@ -62,7 +59,7 @@ class Writer:
         watch: told the characters of a single text as they are chosen.
     """
 
-    model: "TrainedModel"
+    model: TrainedModel
     network: NextModel
     strategy: Strategy
     control: Control

@@ -1,9 +1,11 @@
 """What the texts that are drawn in training begin with, or the gaps that are filled in them."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from lyricgen.errors import UserError
+from lyricgen.filling import encode_gaps
 from lyricgen.model.trained_model import TrainedModel
 
 NOTEBOOKS = ("分开", "不分开")  # prefixes
@@ -41,7 +43,7 @@ def choose_prefixes(wanted: list[str] | None, model: TrainedModel, opening: str)
 def _with_gaps(wanted: list[str] | None, model: TrainedModel, opening: str) -> list[str]:
     if wanted:
         for text in wanted:
-            _check(model.encode_gaps, text)
+            _check(partial(encode_gaps, model), text)
         return [model.normalised(text) for text in wanted]
     line = opening.partition("\n")[0][:LONGEST_LINE]
     missing = [model.gap if i % 3 == 2 else character for i, character in enumerate(line)]

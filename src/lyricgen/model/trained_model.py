@@ -8,17 +8,11 @@ import torch
 
 from lyricgen.data.parts import Layout
 from lyricgen.data.vocabulary import Vocabulary
-from lyricgen.decoding.strategy import Strategy
 from lyricgen.errors import UserError
-from lyricgen.filling import fill_gaps
-from lyricgen.generation import check_number, check_texts, check_whole, generate_texts
 from lyricgen.model.fill_model import FillModel
 from lyricgen.model.models import Model
-from lyricgen.options import validate
-from lyricgen.writing import text_seed
 
 GAPS = "_□◌"  # what may mark a gap
-SWEEPS = 20
 
 
 @dataclass(frozen=True)
@@ -87,90 +81,24 @@ class TrainedModel:
             UserError: a prefix has a character that the model does not know, a number is out of
                 range, or no text can be as it should.
         """
+        # here, since the modules that write texts with a model import this one
+        from lyricgen.generation import generate_texts
+
         return generate_texts(self, prefixes, count=count, length=length, seed=seed, **options)
 
-    def fill_many(
-        self,
-        texts: list[str],
-        *,
-        count: int = 1,
-        temperature: float = 0.8,
-        seed: int = 1,
-        sweeps: int = SWEEPS,
-        gap: str | None = None,
-    ) -> list[str]:
-        """Fill the gaps of texts, all gaps of a text jointly; see `filling.fill_gaps`.
+    def fill_many(self, texts: list[str], **options: Any) -> list[str]:
+        """Fill the gaps of texts; see `filling.fill_texts`.
 
-        Args:
-            texts: with gaps.
-            count: ways to fill each, side by side in the result.
-            temperature: of the softmax; 0 takes the most probable character each time.
-            seed: filling number i of a text depends on (seed, text, i) only.
-            sweeps: how often each gap is drawn anew.
-            gap: the character that marks one; None for `self.gap`.
-
-        Returns:
-            len(texts) · count texts, normalised as the corpus was.
-
-        Raises:
-            UserError: the model fills no gaps, a text has none or a character that the model does
-                not know, or a number is out of range.
+        >>> model.fill_many(["分__天"], count=3, temperature=0.8, seed=1)
         """
-        check_texts("texts", texts)
-        check_whole("seed", seed)
-        check_number("count", count)
-        check_number("sweeps", sweeps)
-        validate(Strategy, {"temperature": temperature})
-        if not isinstance(self.network, FillModel):
-            raise UserError(
-                "this model continues texts and fills no gaps: train one with objective=fill"
-            )
-        each = [self.normalised(text) for text in texts for _ in range(count)]
-        if not each:
-            return []
-        ids, gaps = zip(*(self.encode_gaps(text, gap) for text in each), strict=True)
-        filled = fill_gaps(
-            self.network,
-            list(ids),
-            list(gaps),
-            seeds=[text_seed(seed, text, row % count) for row, text in enumerate(each)],
-            temperature=temperature,
-            sweeps=sweeps,
-            forbidden=[i for i, one in enumerate(self.vocabulary.characters) if one == "\n"],
-        )
-        return [
-            self.vocabulary.decode(row[1 : len(text) + 1])
-            for row, text in zip(filled, each, strict=True)
-        ]
+        from lyricgen.filling import fill_texts  # here, likewise
+
+        return fill_texts(self, texts, **options)
 
     @property
     def gap(self) -> str:
         """What marks a gap: "_", where the vocabulary does not have it."""
         return next((one for one in GAPS if one not in self.vocabulary.characters), GAPS[0])
-
-    def encode_gaps(self, text: str, gap: str | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-        """What the network reads of a text with gaps, (1 + N,) ids, and where its gaps are, (G,).
-
-        Before the text stands what `encode_prefix` gives for none; after it, in a model of lines,
-        the end of the line.
-
-        Raises:
-            UserError: it has no gap, or a character that the model does not know.
-        """
-        text, gap = self.normalised(text), self.gap if gap is None else gap
-        if len(gap) != 1 or gap in self.vocabulary.characters:
-            raise UserError(
-                f"gap={gap!r}: a gap is marked by one character that the model's texts do not have"
-            )
-        if gap not in text:
-            raise UserError(f"{text!r} has no gap to fill: mark each missing character by {gap!r}")
-        places = torch.tensor([i for i, character in enumerate(text, start=1) if character == gap])
-        start = self.encode_prefix("")
-        if self.layout == "lines" and "\n" in text:
-            raise UserError("this model writes single lines: leave the newline out")
-        known = text.replace(gap, self.vocabulary.characters[0])
-        known += "\n" if self.layout == "lines" else ""
-        return torch.cat([start, self.vocabulary.encode(known).long()]), places
 
     def normalised(self, prefix: str) -> str:
         """A prefix as the corpus would have it: composed, and lower-cased if that was."""
