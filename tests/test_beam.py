@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -59,9 +60,8 @@ def enumerated(
         with torch.no_grad():
             logits = model(torch.tensor([[*prefix, *text]]))[0][0, len(prefix) - 1 : -1]
         each = logits.log_softmax(dim=-1)[range(len(text)), text]
-        own = math.fsum(each.tolist())
-        score = own / ((5 + len(text)) / 6) ** penalty
-        found.append(Hypothesis(text[:-1] if text.count(stop) == stops else text, score, own))
+        score = math.fsum(each.tolist()) / ((5 + len(text)) / 6) ** penalty
+        found.append(Hypothesis(text[:-1] if text.count(stop) == stops else text, score))
     return sorted(found, key=lambda one: -one.score)
 
 
@@ -112,9 +112,8 @@ def test_enough_beams_find_every_text(
     for prefix, number, hypotheses in zip(PREFIXES, stops or [1] * 4, found, strict=True):
         wanted = enumerated(model, prefix, stop, number, penalty, allowed)
         assert [one.ids for one in hypotheses] == [one.ids for one in wanted]
-        for name in ("score", "log_probability"):
-            figures = [[getattr(one, name) for one in many] for many in (hypotheses, wanted)]
-            assert figures[0] == pytest.approx(figures[1], abs=1e-12)
+        scores = [[one.score for one in many] for many in (hypotheses, wanted)]
+        assert scores[0] == pytest.approx(scores[1], abs=1e-12)
 
 
 def search(model: LanguageModel, prefixes: list[list[int]], **given: Any) -> list[list[Hypothesis]]:
@@ -148,11 +147,12 @@ def test_a_beam_follows_its_definition() -> None:
                 complete += [one for one in grown if one[1][-1] == STOP]
                 running = [one for one in grown if one[1][-1] != STOP]
             every = [*complete, *running]
-            every.sort(key=lambda one: -one[0] / ((5 + len(one[1])) / 6) ** 0.6)
-            texts = [text[:-1] if text[-1] == STOP else text for _, text in every]
+            scored = [(total / ((5 + len(text)) / 6) ** 0.6, text) for total, text in every]
+            scored.sort(key=lambda one: -one[0])
+            texts = [text[:-1] if text[-1] == STOP else text for _, text in scored]
             assert [one.ids for one in hypotheses] == texts
-            assert [one.log_probability for one in hypotheses] == pytest.approx(
-                [total for total, _ in every], abs=1e-12
+            assert [one.score for one in hypotheses] == pytest.approx(
+                [score for score, _ in scored], abs=1e-12
             )
 
 
@@ -164,16 +164,24 @@ def test_a_prefix_finds_alone_what_it_finds_among_others() -> None:
         assert search(model, [prefix]) == [hypotheses]
 
 
-def test_log_probabilities_are_the_models_own() -> None:
-    """A repetition penalty lowers the score alone; a longer text counts the stop."""
+def own(model: LanguageModel, prefix: list[int], hypotheses: list[Hypothesis]) -> list[float]:
+    """ln p of the new characters and of the stop, where that ended them."""
+    rows = [one.ids + [STOP] * (len(one.ids) < 12) for one in hypotheses]
+    nats: list[float] = log_probabilities(model, [torch.tensor(prefix)] * len(rows), rows).tolist()
+    return nats
+
+
+def test_scores_are_the_models_own_less_what_rules_have_lowered() -> None:
     model = network()
-    found = search(model, PREFIXES, rules=[rules.repetition_penalty(2.0)], length_penalty=0.0)
-    for prefix, hypotheses in zip(PREFIXES, found, strict=True):
-        rows = [one.ids + [STOP] * (len(one.ids) < 12) for one in hypotheses]
-        own = log_probabilities(model, [torch.tensor(prefix)] * len(rows), rows)
-        assert [one.log_probability for one in hypotheses] == pytest.approx(own.tolist(), abs=1e-12)
-    lowered = [one.log_probability - one.score for many in found for one in many]
-    assert min(lowered) >= 0
+    lowered = []
+    for chosen in ([], [rules.repetition_penalty(2.0)]):
+        found = search(model, PREFIXES, rules=chosen, length_penalty=0.0)
+        for prefix, hypotheses in zip(PREFIXES, found, strict=True):
+            scores = [one.score for one in hypotheses]
+            if not chosen:
+                assert scores == pytest.approx(own(model, prefix, hypotheses), abs=1e-12)
+            lowered += np.subtract(own(model, prefix, hypotheses), scores).tolist()
+    assert min(lowered) > -1e-12
     assert max(lowered) > 0.1
 
 
@@ -213,8 +221,8 @@ def test_greedy_finds_less_than_a_beam() -> None:
     """What the search is for."""
     model = network()
     greedy = continued(model, PREFIXES, temperature=0.0, length=12)
-    own = log_probabilities(model, [torch.tensor(prefix) for prefix in PREFIXES], greedy)
-    found = search(model, PREFIXES, beams=30, stop=None)
-    gains = [many[0].log_probability - float(one) for many, one in zip(found, own, strict=True)]
+    ids = [torch.tensor(prefix) for prefix in PREFIXES]
+    found = [many[0].ids for many in search(model, PREFIXES, beams=30, stop=None)]
+    gains = log_probabilities(model, ids, found) - log_probabilities(model, ids, greedy)
     assert min(gains) > -1e-9
     assert max(gains) > 0.1

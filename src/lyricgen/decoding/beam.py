@@ -24,12 +24,10 @@ class Hypothesis:
     Attributes:
         ids: new characters, without the stop; fewer than `length` only where the stop ended it.
         score: what the search compares, the sum of what rules made of ln p over the length penalty.
-        log_probability: ln p of the new characters, the stop included where it ended the text.
     """
 
     ids: list[int]
     score: float
-    log_probability: float
 
 
 @torch.inference_mode()
@@ -121,7 +119,6 @@ class _Search:
         # all texts of a prefix begin alike, so only the first may go on
         self._scores = torch.full((len(prefixes), beams), -torch.inf, device=device).double()
         self._scores[:, 0] = 0
-        self._own = torch.zeros_like(self._scores)  # ln p without rules
         self._lengths = torch.zeros_like(self._scores)
         self._open = torch.ones_like(self._scores, dtype=torch.bool)  # not complete
 
@@ -139,7 +136,7 @@ class _Search:
         Raises:
             UserError: the rules leave nothing of a prefix.
         """
-        scores, own = self._grown(rules)  # (A, K, V)
+        scores = self._grown(rules)  # (A, K, V)
         vocabulary = scores.shape[-1]
         best = scores.flatten(1).topk(len(self._places), dim=1)  # (A, K)
         # the complete texts stay where they are, the best of the others fill the other places
@@ -148,8 +145,6 @@ class _Search:
         parents = torch.where(self._open, taken // vocabulary, self._places)
         characters = torch.where(self._open, taken % vocabulary, -1)
         self._scores = torch.where(self._open, best.values.gather(1, rank), self._scores)
-        gained = own.flatten(1).gather(1, taken)
-        self._own = self._own.gather(1, parents) + gained.where(self._open, 0)
         self._lengths += self._open
         rows = (parents + len(self._places) * self._numbers[:, None]).flatten()
         self._text = self._text[rows]
@@ -161,17 +156,16 @@ class _Search:
         self.step += 1
         return characters.flatten().clamp(min=0), rows
 
-    def _grown(self, rules: Sequence[Rule]) -> tuple[Tensor, Tensor]:
-        """What each text's sum becomes with each character, and ln p of that, (A, K, V)."""
+    def _grown(self, rules: Sequence[Rule]) -> Tensor:
+        """What each text's sum becomes with each character, (A, K, V)."""
         place, rows = self._start + self.step, self._numbers.repeat_interleave(len(self._places))
         written = Written(self._text[:, :place], self.step, rows)
         logits = changed = self.model.logits
         for rule in rules:
             changed = rule(changed, written)
         total = logits.double().logsumexp(dim=-1, keepdim=True)
-        shape = (*self._scores.shape, -1)
-        grown = self._scores[..., None] + (changed - total).view(shape)
-        return grown.masked_fill(~self._open[..., None], -torch.inf), (logits - total).view(shape)
+        grown = self._scores[..., None] + (changed - total).view(*self._scores.shape, -1)
+        return grown.masked_fill(~self._open[..., None], -torch.inf)
 
     def hypotheses(self, length_penalty: float) -> list[list[Hypothesis]]:
         """The texts of each prefix, the best first."""
@@ -179,11 +173,11 @@ class _Search:
         best = scores.argsort(dim=1, descending=True, stable=True)
         rows = best + len(self._places) * self._numbers[:, None]
         texts = self._text[rows, self._start : self._start + self.step].tolist()  # (A, K, N)
-        figures = [part.gather(1, best).tolist() for part in (scores, self._own, self._lengths)]
+        figures = [part.gather(1, best).tolist() for part in (scores, self._lengths)]
         return [
             [
-                Hypothesis(until(text[: int(length)], self._stop, number), score, own)
-                for text, score, own, length in zip(*each, strict=True)
+                Hypothesis(until(text[: int(length)], self._stop, number), score)
+                for text, score, length in zip(*each, strict=True)
                 if score > -torch.inf
             ]
             for number, *each in zip(self._stops, texts, *figures, strict=True)
