@@ -45,14 +45,7 @@ def generate(
 ) -> list[Generated]:
     """Continue prefixes, and say how probable the model itself finds each text.
 
-    Args:
-        model: it continues texts.
-        prefixes: what the texts begin with; "" for nothing.
-        seed: as `continue_prefixes` has it.
-        options: likewise.
-
-    Raises:
-        UserError: as `continue_prefixes` does.
+    Arguments and errors are those of `continue_prefixes`.
     """
     written, writer = continue_prefixes(model, prefixes, seed=seed, **options)
     inputs = [model.encode_prefix(one.prefix) for one in written]

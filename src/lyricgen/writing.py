@@ -47,16 +47,10 @@ class Continuation:
 
 @dataclass(frozen=True)
 class Writer:
-    """How texts are wanted of a model.
+    """How texts are wanted of a model, as `generation.continue_prefixes` was asked for them.
 
     Attributes:
-        model: it continues texts.
-        network: its own, which predicts the next character.
-        strategy: how characters are chosen.
-        control: what texts must be like.
-        length: new characters at most; None for 50, or for what the control needs.
-        generator: of the random numbers.
-        watch: told the characters of a single text as they are chosen.
+        network: the model's own, which predicts the next character.
     """
 
     model: TrainedModel

@@ -62,24 +62,12 @@ class TrainedModel:
         seed: int = 1,
         **options: Any,
     ) -> list[str]:
-        """Continue prefixes in one batch; see `generation.continue_prefixes`.
+        """Continue prefixes in one batch: arguments and errors of `generation.continue_prefixes`.
 
         `generation.generate` says how probable each text is as well.
 
-        Args:
-            prefixes: what the texts begin with; "" for nothing.
-            count: texts for each prefix; None for one, or for all that a beam search keeps.
-            length: new characters at most; None for 50, or for what the options need.
-            seed: text number i of a prefix depends on (seed, prefix, i) only, not on the others.
-            options: how characters are chosen and what texts must be like: what
-                `strategy.Strategy` and `control.Control` have.
-
         Returns:
             len(prefixes) · count texts, the prefixes included, normalised as the corpus was.
-
-        Raises:
-            UserError: a prefix has a character that the model does not know, a number is out of
-                range, or no text can be as it should.
         """
         # here, since the modules that write texts with a model import this one
         from lyricgen.generation import generate_texts
