@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from lyricgen.command_line import Parser, run
+from lyricgen.errors import UserError
 from lyricgen.files import write_atomically
 
 WRITES = """
@@ -37,7 +38,12 @@ def test_a_reader_may_have_seen_enough(lines: int) -> None:
     assert (done.stdout, done.stderr) == ("0\n", "")
 
 
-def test_messages_go_beside_the_output(capsys: pytest.CaptureFixture[str]) -> None:
+def test_messages_go_beside_the_output(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = logging.getLogger("lyricgen")
+    monkeypatch.setattr(ours, "handlers", [])  # those of a training in this process, say
+    monkeypatch.setattr(ours, "propagate", False)
     log = logging.getLogger("lyricgen.test")
     run(Parser("test", "Tell."), lambda options: log.info("%d %%", 12), [])
     log.info("no more")
@@ -51,3 +57,30 @@ def test_a_file_is_written_through_its_link(tmp_path: Path) -> None:
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "real").read_text() == "new"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "real"]
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("top_k=0: it must be at least 1", "--top-k 0: it must be at least 1"),
+        ("top_k=3 and seed=1", "--top-k 3 and --seed 1"),
+        (
+            "data.seed=3, mytop_k=2, 'seed=1', --seed=4",
+            "data.seed=3, mytop_k=2, 'seed=1', --seed=4",
+        ),
+    ],
+)
+def test_errors_name_options_as_they_are_typed(
+    message: str, shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parser = Parser("test", "Fail.")
+    parser.add_argument("--top-k", type=int)
+    parser.add_argument("--seed", type=int)
+
+    def fail(options: object) -> None:
+        raise UserError(message)
+
+    with pytest.raises(SystemExit) as stop:
+        run(parser, fail, [])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == f"error: {shown}\n"

@@ -107,7 +107,7 @@ def test_no_font_for_chinese(evaluate: Evaluate, monkeypatch: pytest.MonkeyPatch
         (["--gates", "a.png", "--text", ""], "0 characters"),
         (["--gates", "a.png", "--text", "aΩ"], "'Ω'"),
         (["--gates", "a.png", "--text", "\x1b[2J"], "'\\x1b'"),
-        (["--gates", "a.png", "--text", "a", "--layer", "3"], "layer=3: the network has 2"),
+        (["--gates", "a.png", "--text", "a", "--layer", "3"], "--layer 3: the network has 2"),
         (["--gates", "a.png", "--text", "a", "--layer", "0"], "give 1 to 2"),
         (["--gates", "a.pdf", "--text", "a"], "'a.pdf': give a name that ends in .png"),
         (["--gates", "", "--text", "a"], ".png"),

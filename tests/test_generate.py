@@ -209,12 +209,12 @@ def refusal(printed: Printed) -> str:
 @pytest.mark.parametrize(
     ("arguments", "shown"),
     [
-        (["--length", "0"], ["length=0"]),
-        (["--length", "-5"], ["length=-5"]),
-        (["--count", "0"], ["count=0"]),
-        (["--temperature", "-0.5"], ["temperature=-0.5"]),
-        (["--temperature", "nan"], ["temperature=nan"]),
-        (["--temperature", "inf"], ["temperature=inf"]),
+        (["--length", "0"], ["--length 0"]),
+        (["--length", "-5"], ["--length -5"]),
+        (["--count", "0"], ["--count 0"]),
+        (["--temperature", "-0.5"], ["--temperature -0.5"]),
+        (["--temperature", "nan"], ["--temperature nan"]),
+        (["--temperature", "inf"], ["--temperature inf"]),
         (["--prefix", "我Ω开"], ["'Ω'"]),
         (["--prefix", "我", "--prefix", "Ψ"], ["'Ψ'"]),
         (["--prefix", "\x1b[2J"], ["'\\x1b'"]),

@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -58,7 +59,7 @@ def run(
     except UserError as error:
         if options.debug:
             raise
-        _refuse(str(error))
+        _refuse(_as_typed(str(error), options))
     except BrokenPipeError:  # the reader, `head` say, has seen enough
         _forget_output()
     except OSError as error:
@@ -82,6 +83,14 @@ def _messages() -> Iterator[None]:
     finally:
         log.removeHandler(handler)
         log.setLevel(level)
+
+
+def _as_typed(message: str, options: argparse.Namespace) -> str:
+    """A message of the library with its names=values as the options that a user types."""
+    names = "|".join(vars(options))
+    return re.sub(
+        rf"(?<![\w.'\"-])({names})=", lambda found: f"--{found[1].replace('_', '-')} ", message
+    )
 
 
 def _refuse(message: str) -> NoReturn:

@@ -88,8 +88,10 @@ def _watch(model: "TrainedModel", options: argparse.Namespace) -> None:
 
     asked = _asked(options)
     stream = Stream(model.normalised(asked["prefixes"][0]))
-    generate_texts(model, watch=stream, **asked)
-    stream.end()
+    try:
+        generate_texts(model, watch=stream, **asked)
+    finally:
+        stream.end()
 
 
 def _asked(options: argparse.Namespace) -> dict[str, Any]:

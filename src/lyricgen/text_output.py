@@ -63,13 +63,15 @@ class Stream:
 
     def __init__(self, prefix: str) -> None:
         self.begun = prefix
+        self.shown = False
 
     def __call__(self, character: str) -> None:
         """Print one more character."""
         sys.stdout.write(printable_text(self.begun + character))
         sys.stdout.flush()
-        self.begun = ""
+        self.begun, self.shown = "", True
 
     def end(self) -> None:
-        """Print the end of the line."""
-        self("\n")
+        """Print the end of the line, if there is one."""
+        if self.shown:
+            self("\n")

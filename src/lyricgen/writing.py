@@ -20,10 +20,12 @@ from lyricgen.decoding.drawing import Generator, draw_uniforms
 from lyricgen.decoding.planning import constrain
 from lyricgen.decoding.rules import Rule
 from lyricgen.decoding.strategy import LENGTH_PENALTY, Strategy
+from lyricgen.errors import UserError
 from lyricgen.model.models import NextModel
 from lyricgen.model.trained_model import TrainedModel
 
 LARGEST = 2**24  # logits of one batch
+MOST_CHARACTERS = 10**8  # of all texts together, which are held in memory
 
 Watch = Callable[[str], None]
 
@@ -67,6 +69,12 @@ class Writer:
         batches = [prefixes[start : start + at_once] for start in range(0, len(prefixes), at_once)]
         # of all batches first, so that what cannot be is said before anything is written
         planned = [self.constraints(batch) for batch in batches]
+        characters = sum(max(one.lengths) * len(one.lengths) for one in planned)
+        if characters > MOST_CHARACTERS:
+            raise UserError(
+                f"{len(prefixes):,} texts of up to {max(planned[0].lengths):,} characters are more "
+                f"than {MOST_CHARACTERS:,} in all: ask for fewer, or shorter ones, at a time"
+            )
         remaining = iter(seeds)
         return [
             written

@@ -150,15 +150,21 @@ class LstmStep(LayerStep):
 
 
 def step_of(layer: nn.Module) -> LayerStep | None:
-    """The step of a layer; None for one that this module does not know."""
-    if isinstance(layer, GruScratch) and layer.reset_bias is None:
+    """The step of a layer; None for one that this module does not know, or of a derived class."""
+    if type(layer) is GruScratch and layer.reset_bias is None:
         return GruBeforeStep(layer)
-    kinds: list[tuple[tuple[type[nn.Module], ...], type[LayerStep]]] = [
-        ((Rnn, RnnScratch), RnnStep),
-        ((Gru, GruScratch), GruStep),
-        ((Lstm, LstmScratch), LstmStep),
-    ]
-    return next((step(layer) for known, step in kinds if isinstance(layer, known)), None)
+    step = STEPS.get(type(layer))
+    return None if step is None else step(layer)
+
+
+STEPS: dict[type[nn.Module], type[LayerStep]] = {
+    Rnn: RnnStep,
+    RnnScratch: RnnStep,
+    Gru: GruStep,
+    GruScratch: GruStep,
+    Lstm: LstmStep,
+    LstmScratch: LstmStep,
+}
 
 
 def apart(like: Tensor, rows: int, width: int) -> Tensor:
