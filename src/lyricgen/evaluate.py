@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    modes = asked(build_parser(), options)
+    modes = asked(options)
     # with --json nothing else may stand on standard output
     with redirect_stdout(sys.stderr) if options.json else nullcontext():
         plain: dict[str, Any] = {}

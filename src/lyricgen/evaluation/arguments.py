@@ -13,7 +13,7 @@ MOST = 10**6  # of most numbers
 SHOWN = 20_000  # characters of a page of surprisal
 
 # What an option changes something for; those that are not here are read by all.
-READ_BY = {
+READ_BY: dict[str, tuple[str, ...]] = {
     "curves": ("figures",),
     "json": ("figures", "text", "memorisation"),
     "part": ("figures", "heat"),
@@ -30,28 +30,64 @@ READ_BY = {
 }
 PICTURES = ("heat", "gates")
 
+# What holds where an option is not given. The parser has no defaults, so that it is known which
+# options were.
+DEFAULTS: dict[str, object] = {
+    "resamples": 1000,
+    "seed": 1,
+    "unknown": "refuse",
+    "heat_chars": SHOWN,
+    "layer": 1,
+    "temperature": 0.8,
+}
 
-def asked(parser: argparse.ArgumentParser, options: argparse.Namespace) -> list[str]:
+
+def asked(options: argparse.Namespace) -> list[str]:
     """What is to be done: "figures", "text", "memorisation", or "heat" and "gates".
 
+    Options that were not given get their values.
+
     Raises:
-        UserError: an option is of no use to that, or two things are asked for at once.
+        UserError: an option changes nothing of that, or two things are asked for at once.
     """
     modes = [name for name in PICTURES if getattr(options, name) is not None]
     if options.memorisation:
-        modes.append("memorisation")
+        for other in (*modes, *(["text"] if options.text is not None else [])):
+            raise UserError(f"--memorisation does not go with --{other}: leave --{other} out")
+        modes = ["memorisation"]
     if not modes:
         modes = ["figures" if options.text is None else "text"]
-    if "memorisation" in modes and len(modes) > 1:
-        raise UserError(f"--memorisation and --{modes[0]}: ask for one at a time")
-    for name, readers in READ_BY.items():
-        if getattr(options, name) != parser.get_default(name) and not set(readers) & set(modes):
-            there = " or ".join(f"--{mode}" for mode in readers if mode != "figures")
-            raise UserError(
-                f"--{name.replace('_', '-')} goes with {there or 'the figures'}"
-                + (" or the figures alone" if there and "figures" in readers else "")
-            )
+    _refuse_idle(options, modes)
+    for name, value in DEFAULTS.items():
+        if getattr(options, name) is None:
+            setattr(options, name, value)
     return modes
+
+
+def _refuse_idle(options: argparse.Namespace, modes: list[str]) -> None:
+    given = [name for name in READ_BY if getattr(options, name) is not None]
+    if "part" in given and "text" in given:
+        raise UserError("--part is of the text that the model was trained on: leave --text out")
+    for name in given:
+        if not set(READ_BY[name]) & set(modes):
+            raise UserError(f"{_typed(name)} goes with {_mended(name, modes)}")
+    for name in ("unknown", "encoding"):
+        if name in given and "text" not in given:
+            raise UserError(f"--{name} goes with --text: leave --{name} out, or give --text FILE")
+
+
+def _mended(name: str, modes: list[str]) -> str:
+    """Where an option belongs that none of the modes reads, and what to leave out."""
+    readers = READ_BY[name]
+    there = [_typed(mode) for mode in readers if mode != "figures"]
+    if "figures" not in readers:
+        return f"{' or '.join(there)}: leave {_typed(name)} out"
+    where = " or ".join([*there, "the figures alone" if there else "the figures"])
+    return f"{where}: leave {' and '.join(map(_typed, modes))} out"
+
+
+def _typed(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 def build_parser() -> Parser:
@@ -68,21 +104,23 @@ def _add_figures(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--curves",
         action="store_true",
+        default=None,
         help="also perplexity by position, by length of the context and by frequency of characters",
     )
-    group.add_argument("--json", action="store_true", help="print them as JSON, and nothing else")
+    group.add_argument(
+        "--json", action="store_true", default=None, help="print them as JSON, and nothing else"
+    )
     group.add_argument(
         "--part", choices=PARTS, help="of this part of the text alone (default: of all)"
     )
     group.add_argument(
         "--resamples",
         type=_from(100),
-        default=1000,
         metavar="N",
-        help="texts drawn for each 95 %% interval (default: %(default)s)",
+        help=f"texts drawn for each 95 %% interval (default: {DEFAULTS['resamples']})",
     )
     group.add_argument(
-        "--seed", type=_from(0), default=1, help="of what is drawn (default: %(default)s)"
+        "--seed", type=_from(0), help=f"of what is drawn (default: {DEFAULTS['seed']})"
     )
     group.add_argument("--png", type=Path, metavar="PNG", help="draw them into this file as well")
 
@@ -96,12 +134,11 @@ def _add_text(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--unknown",
         choices=("refuse", "skip"),
-        default="refuse",
         help="what to do with characters that the model does not know: say which they are, or "
-        "leave them out and say how many (default: %(default)s)",
+        f"leave them out and say how many (default: {DEFAULTS['unknown']})",
     )
     group.add_argument(
-        "--encoding", default="utf-8", help="of the file, as in gb18030 (default: %(default)s)"
+        "--encoding", metavar="NAME", help="of the file, as in gb18030 (default: utf-8)"
     )
 
 
@@ -115,9 +152,9 @@ def _add_pictures(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--heat-chars",
         type=_from(2),
-        default=SHOWN,
         metavar="N",
-        help="characters on it at most, from the text's beginning (default: %(default)s)",
+        help="characters on it at most, from the text's beginning "
+        f"(default: {DEFAULTS['heat_chars']})",
     )
     group.add_argument(
         "--gates",
@@ -128,9 +165,8 @@ def _add_pictures(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--layer",
         type=int,
-        default=1,
         metavar="N",
-        help="whose gates; 1 is next to the input (default: %(default)s)",
+        help=f"whose gates; 1 is next to the input (default: {DEFAULTS['layer']})",
     )
 
 
@@ -138,6 +174,7 @@ def _add_memorisation(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--memorisation",
         action="store_true",
+        default=None,
         help="how much of what the model writes stands in its training text",
     )
     group.add_argument(
@@ -149,9 +186,8 @@ def _add_memorisation(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--temperature",
         type=_temperature,
-        default=0.8,
         metavar="T",
-        help="at which they are drawn (default: %(default)s, as generate has it)",
+        help=f"at which they are drawn (default: {DEFAULTS['temperature']}, as generate has it)",
     )
 
 

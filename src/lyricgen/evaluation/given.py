@@ -33,15 +33,20 @@ class Given:
         return repr(str(self.file)) if self.file is not None else "the text given"
 
 
-def given(argument: str, encoding: str = "utf-8") -> Given:
+def given(argument: str, encoding: str | None = None) -> Given:
     """A file's text, or the argument itself where there is no such file.
 
+    Args:
+        argument: what was typed.
+        encoding: of the file; None for UTF-8.
+
     Raises:
-        UserError: it looks like the name of a file that is not there, or the file is no text.
+        UserError: it looks like the name of a file that is not there, the file is no text, or
+            there is no file whose encoding it could be.
     """
     if os.path.isfile(argument):  # noqa: PTH113  # a text may be longer than a path can be
         try:
-            return Given(read_text(argument, encoding), Path(argument))
+            return Given(read_text(argument, encoding or "utf-8"), Path(argument))
         except UserError as error:
             message = str(error)
             for theirs, ours in WORDS.items():
@@ -53,6 +58,10 @@ def given(argument: str, encoding: str = "utf-8") -> Given:
     if looks_like_path(argument):
         raise UserError(
             f"--text {shown} is not there; a text that looks like a file's name has to be in a file"
+        )
+    if encoding is not None:
+        raise UserError(
+            "--encoding is a file's, and --text is no file's name: leave --encoding out"
         )
     return Given(argument, None)
 
