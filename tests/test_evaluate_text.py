@@ -144,6 +144,7 @@ def test_memorisation_of_names(evaluate: Evaluate, train: Train) -> None:
     done = train(*NAMES, "callbacks.samples.every_n_epochs=1")
     assert done.directory is not None
     found = evaluate("--memorisation", "--json", "--png", "a.png", "--count", "200")
+    assert "a.png" not in found.err
     [told] = json.loads(found.out)["memorisation"]
     assert told["generated"]["texts"] == 200
     assert told["names"]["whole"] > 100

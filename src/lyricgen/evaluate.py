@@ -1,4 +1,4 @@
-"""Judge trained models: python -m lyricgen.evaluate [CHECKPOINT …]; or look into one: --heat."""
+"""Evaluate trained models: python -m lyricgen.evaluate [CHECKPOINT …]; look into one: --heat."""
 
 import argparse
 import sys
@@ -99,7 +99,8 @@ def _remember(options: argparse.Namespace) -> dict[str, Any]:
     if options.png is not None:
         with writing("--png", options.png) as stream:
             draw(found).savefig(stream, format="png")
-        print(f"memorisation: {options.png}")
+        if not options.json:
+            print(f"memorisation: {options.png}")
     return to_plain(found)
 
 

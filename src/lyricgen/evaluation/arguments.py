@@ -92,11 +92,12 @@ def _typed(name: str) -> str:
 
 def build_parser() -> Parser:
     """All options."""
-    parser = Parser("evaluate", "Judge trained models, or look into one.", several=True)
+    parser = Parser("evaluate", "Evaluate trained models, or look into one.", several=True)
     _add_figures(parser.add_argument_group("figures"))
     _add_text(parser.add_argument_group("a text of your own"))
-    _add_pictures(parser.add_argument_group("pictures of a text, --text or the held-out part"))
+    _add_pictures(parser.add_argument_group("surprisal and gates, character by character"))
     _add_memorisation(parser.add_argument_group("memorisation"))
+    _add_output(parser.add_argument_group("output"))
     return parser
 
 
@@ -108,9 +109,6 @@ def _add_figures(group: argparse._ArgumentGroup) -> None:
         help="also perplexity by position, by length of the context and by frequency of characters",
     )
     group.add_argument(
-        "--json", action="store_true", default=None, help="print them as JSON, and nothing else"
-    )
-    group.add_argument(
         "--part", choices=PARTS, help="of this part of the text alone (default: of all)"
     )
     group.add_argument(
@@ -119,10 +117,6 @@ def _add_figures(group: argparse._ArgumentGroup) -> None:
         metavar="N",
         help=f"texts drawn for each 95 %% interval (default: {DEFAULTS['resamples']})",
     )
-    group.add_argument(
-        "--seed", type=_from(0), help=f"of what is drawn (default: {DEFAULTS['seed']})"
-    )
-    group.add_argument("--png", type=Path, metavar="PNG", help="draw them into this file as well")
 
 
 def _add_text(group: argparse._ArgumentGroup) -> None:
@@ -147,7 +141,8 @@ def _add_pictures(group: argparse._ArgumentGroup) -> None:
         "--heat",
         type=Path,
         metavar="HTML",
-        help="write a page that colours each character by its surprisal",
+        help="write a page that colours each character of --text, or of the held-out part, by its "
+        "surprisal",
     )
     group.add_argument(
         "--heat-chars",
@@ -188,6 +183,24 @@ def _add_memorisation(group: argparse._ArgumentGroup) -> None:
         type=_temperature,
         metavar="T",
         help=f"at which they are drawn (default: {DEFAULTS['temperature']}, as generate has it)",
+    )
+
+
+def _add_output(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--json",
+        action="store_true",
+        default=None,
+        help="print the figures as JSON, and nothing else; not of --heat and --gates",
+    )
+    group.add_argument(
+        "--png", type=Path, metavar="PNG", help="also draw the figures, or those of --memorisation"
+    )
+    group.add_argument(
+        "--seed",
+        type=_from(0),
+        metavar="N",
+        help=f"of the random numbers (default: {DEFAULTS['seed']})",
     )
 
 
