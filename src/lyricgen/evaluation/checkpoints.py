@@ -9,7 +9,7 @@ from lyricgen.config import TrainOptions, parse
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.data.encoding import EncodedCorpus
 from lyricgen.errors import UserError
-from lyricgen.model.checkpoint import load
+from lyricgen.model.checkpoint import load, text_digest
 from lyricgen.model.trained_model import TrainedModel
 from lyricgen.runs import checkpoint_in
 
@@ -59,11 +59,7 @@ def open_checkpoints(paths: Sequence[Path]) -> list[Evaluated]:
         _check_comparable(file, (options[0], models[0]), (chosen, model))
     corpus = _corpus(files[0], options[0])
     for file, model in zip(files, models, strict=True):
-        if model.vocabulary != corpus.vocabulary:
-            raise UserError(
-                f"{str(file)!r} was trained on another text than {corpus.name!r} is now: the "
-                f"characters differ; bring that text back; or {ANOTHER_TEXT}"
-            )
+        _check_text(file, model, corpus)
     return [
         Evaluated(label, file, model, chosen, corpus, build_datamodule(chosen, corpus))
         for label, file, model, chosen in zip(
@@ -95,6 +91,14 @@ def _corpus(file: Path, options: TrainOptions) -> EncodedCorpus:
         raise UserError(
             f"the text that {str(file)!r} was trained on: {error}; or {ANOTHER_TEXT}"
         ) from error
+
+
+def _check_text(file: Path, model: TrainedModel, corpus: EncodedCorpus) -> None:
+    if model.vocabulary != corpus.vocabulary or text_digest(file) not in (None, corpus.digest):
+        raise UserError(
+            f"{str(file)!r} was trained on another text than {corpus.name!r} is now: bring that "
+            f"text back; or {ANOTHER_TEXT}"
+        )
 
 
 def _check_comparable(
