@@ -15,14 +15,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lyricgen.data import evaluation
+from lyricgen.data.batch import IGNORED, Batch, BatchLoader, cut
 from lyricgen.data.corpus import Corpus
-from lyricgen.data.datamodule import (
-    IGNORED,
-    Batch,
-    BatchLoader,
-    CharacterDataModule,
-    cut,
-)
+from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.data.encoding import encode
 from lyricgen.data.evaluation import evaluation_sampler
 from lyricgen.data.parts import Part, make_parts

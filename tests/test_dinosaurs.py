@@ -13,7 +13,7 @@ import torch
 from torch import optim
 from torch.utils.data import DataLoader
 
-from lyricgen.data.datamodule import Batch
+from lyricgen.data.batch import Batch
 from lyricgen.decoding.drawing import draw_uniforms
 from lyricgen.model.language_model import LanguageModel
 from lyricgen.model.recurrent_module import RecurrentModule

@@ -3,6 +3,8 @@
 import csv
 import json
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -102,6 +104,23 @@ def test_the_held_out_part_as_a_text_of_ones_own(evaluate: Evaluate, train: Trai
         done.summary["test/perplexity"], rel=1e-6
     )
     assert f"{done.summary['test/perplexity']:,.2f}" in page.texts
+
+
+def test_a_text_of_ones_own_waits_for_no_training(tmp_path: Path) -> None:
+    """Neither Lightning nor matplotlib, which take seconds, is imported for it."""
+    path, page = small(tmp_path), tmp_path / "a.html"
+    program = (
+        "import sys\n"
+        "from lyricgen.evaluate import main\n"
+        f"main([{str(path)!r}, '--text', 'ab分cd', '--json'])\n"
+        f"main([{str(path)!r}, '--text', 'ab分cd', '--heat', {str(page)!r}])\n"
+        "print({'pytorch_lightning', 'matplotlib'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.endswith("\nset()\n")
+    assert page.exists()
 
 
 # The page

@@ -18,9 +18,8 @@ from lyricgen import train as train_command
 from lyricgen.data import evaluation
 from lyricgen.evaluate import main
 from lyricgen.evaluation.bootstrap import resampled_totals
-from lyricgen.evaluation.figures import row
+from lyricgen.evaluation.estimates import Series, row
 from lyricgen.evaluation.scores import PartText, utf8_sizes
-from lyricgen.evaluation.series import Series
 from tests.conftest import TINY, Printed, Train, printed
 from tests.test_evaluate import refusal
 

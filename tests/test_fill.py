@@ -13,7 +13,8 @@ from torch import Tensor
 import lyricgen
 from lyricgen import generate
 from lyricgen.data import evaluation
-from lyricgen.data.datamodule import CharacterDataModule, cut
+from lyricgen.data.batch import cut
+from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.data.evaluation import StreamSampler
 from lyricgen.data.parts import Part
 from lyricgen.data.samplers import ConsecutiveSampler

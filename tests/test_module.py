@@ -15,7 +15,8 @@ from torch import Tensor
 
 from lyricgen.callbacks.perplexity import Perplexity
 from lyricgen.data import evaluation
-from lyricgen.data.datamodule import IGNORED, Batch, CharacterDataModule, cut
+from lyricgen.data.batch import IGNORED, Batch, cut
+from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.data.parts import Part
 from lyricgen.data.samplers import ConsecutiveSampler, LineSampler, Sampler
 from lyricgen.data.vocabulary import Vocabulary

@@ -18,7 +18,7 @@ from torch import Tensor, optim
 from lyricgen import build, build_data
 from lyricgen.callbacks.smoothed_loss import NAME, SmoothedLoss
 from lyricgen.config import parse
-from lyricgen.data.datamodule import Batch
+from lyricgen.data.batch import Batch
 from lyricgen.model.language_model import LanguageModel
 from lyricgen.model.recurrent_module import RecurrentModule
 from tests.conftest import TINY, Train

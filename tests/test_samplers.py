@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lyricgen.data.datamodule import IGNORED, cut
+from lyricgen.data.batch import IGNORED, cut
 from lyricgen.data.evaluation import StreamSampler
 from lyricgen.data.samplers import (
     ConsecutiveSampler,

@@ -113,7 +113,9 @@ def _write_heat(options: argparse.Namespace) -> None:
 
     path = _path(options, "--heat")
     if options.text is None:
-        source = from_part(path, options.part, options.heat_chars)
+        from lyricgen.evaluation.checkpoints import open_checkpoints
+
+        source = from_part(open_checkpoints([path])[0], options.part, options.heat_chars)
     else:
         text = given(options.text, options.encoding)
         source = from_given(path, text, options.unknown, options.heat_chars)

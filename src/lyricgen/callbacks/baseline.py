@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from lyricgen.callbacks.record import record
-from lyricgen.data.datamodule import Batch, CharacterDataModule
+from lyricgen.data.batch import Batch
+from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.metrics import best_mixture_weight, mixture_nats, perplexity
 from lyricgen.model.recurrent_module import RecurrentModule
 from lyricgen.model.scoring import place

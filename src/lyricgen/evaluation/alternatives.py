@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lyricgen.data.datamodule import IGNORED, Batch
+from lyricgen.data.batch import IGNORED, Batch
 from lyricgen.data.parts import Part
 from lyricgen.evaluation.bootstrap import Floats
 from lyricgen.evaluation.scores import Integers, check_finite, read_part

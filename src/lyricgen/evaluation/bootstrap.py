@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 Floats: TypeAlias = npt.NDArray[np.float64]
+Booleans: TypeAlias = npt.NDArray[np.bool_]
 
 CONFIDENCE = 0.95
 _DRAWN = 2**20  # blocks that are drawn at once

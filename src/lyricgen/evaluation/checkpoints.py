@@ -9,6 +9,7 @@ from lyricgen.config import TrainOptions, parse
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.data.encoding import EncodedCorpus
 from lyricgen.errors import UserError
+from lyricgen.evaluation.labels import labels_of
 from lyricgen.model.checkpoint import load, text_digest
 from lyricgen.model.trained_model import TrainedModel
 from lyricgen.runs import checkpoint_in
@@ -116,15 +117,3 @@ def _check_comparable(
             f"{str(file)!r} does not compare with the first checkpoint: one predicts a character "
             "from both sides (objective=fill), the other from those before it"
         )
-
-
-def labels_of(files: list[Path], models: list[TrainedModel], names: list[str]) -> list[str]:
-    """What they are; where that is the same, with the run's name; at last with a number."""
-    labels = [model.network.description for model in models]
-    runs = [file.parent.parent.name for file in files]
-    for further in (names, runs, [str(number) for number in range(1, len(files) + 1)]):
-        labels = [
-            f"{label} ({more})" if labels.count(label) > 1 else label
-            for label, more in zip(labels, further, strict=True)
-        ]
-    return labels

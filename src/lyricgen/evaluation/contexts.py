@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lyricgen.console import progress
-from lyricgen.data.datamodule import cut
+from lyricgen.data.batch import cut
 from lyricgen.data.evaluation import EVALUATION_LOGITS
 from lyricgen.data.parts import Part
 from lyricgen.data.samplers import Windows

@@ -1,14 +1,16 @@
 """Which text a page of surprisal shows: the user's own, or a held-out part of the model's."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from lyricgen.errors import UserError
-from lyricgen.evaluation.checkpoints import open_checkpoints
 from lyricgen.evaluation.given import Given
 from lyricgen.evaluation.own_text import OwnText, Unknown, own_text
 from lyricgen.model.checkpoint import load
 from lyricgen.model.trained_model import TrainedModel
+
+if TYPE_CHECKING:  # it reads the corpus, which a text of the user's own does without
+    from lyricgen.evaluation.checkpoints import Evaluated
 
 
 class Source(NamedTuple):
@@ -27,18 +29,17 @@ def from_given(path: Path, given: Given, unknown: Unknown, most: int) -> Source:
     return Source(model, text, _told(given.name, len(beginning), len(given.text)))
 
 
-def from_part(path: Path, part: str | None, most: int) -> Source:
+def from_part(evaluated: "Evaluated", part: str | None, most: int) -> Source:
     """The beginning of a part of the text that a model was trained on.
 
     Args:
-        path: of the checkpoint.
+        evaluated: the checkpoint and its text.
         part: its name; None for the test part, or the validation part where there is no other.
         most: characters.
 
     Raises:
-        UserError: there is no such part, or it cannot be read.
+        UserError: there is no such part.
     """
-    [evaluated] = open_checkpoints([path])
     parts, model = evaluated.data.parts, evaluated.model
     name = part or next((one for one in ("test", "val") if one in parts), None)
     if name is None:

@@ -12,8 +12,7 @@ from lyricgen.data.code_points import code_points, distinct
 from lyricgen.data.corpus import Newline, Unit, prepared_pieces
 from lyricgen.data.parts import Part, line_part
 from lyricgen.errors import UserError
-from lyricgen.evaluation.bootstrap import Floats
-from lyricgen.evaluation.figures import Booleans
+from lyricgen.evaluation.bootstrap import Booleans, Floats
 from lyricgen.evaluation.scores import Integers, PartText, part_nats
 from lyricgen.model.trained_model import TrainedModel
 

@@ -10,12 +10,11 @@ from rich.table import Table
 
 from lyricgen.errors import UserError, printable
 from lyricgen.evaluation.bootstrap import resampled_totals
-from lyricgen.evaluation.checkpoints import labels_of
-from lyricgen.evaluation.figures import Row, row
+from lyricgen.evaluation.estimates import Row, Series, row
 from lyricgen.evaluation.given import Given
+from lyricgen.evaluation.labels import labels_of
 from lyricgen.evaluation.own_text import Unknown, listed, own_text
-from lyricgen.evaluation.report import how_drawn, new_table, plain_row, shown
-from lyricgen.evaluation.series import Series
+from lyricgen.evaluation.tables import how_drawn, new_table, plain_row, shown
 from lyricgen.model.checkpoint import load
 from lyricgen.runs import checkpoint_in
 

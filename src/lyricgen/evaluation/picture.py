@@ -8,7 +8,8 @@ from matplotlib.ticker import FuncFormatter
 
 from lyricgen.errors import printable
 from lyricgen.evaluation.curves import Curve, Curves
-from lyricgen.evaluation.figures import Figures, Row
+from lyricgen.evaluation.estimates import Row
+from lyricgen.evaluation.figures import Figures
 from lyricgen.fonts import families_for
 
 DPI = 120

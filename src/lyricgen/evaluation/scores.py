@@ -14,15 +14,14 @@ import torch
 from torch import Tensor
 
 from lyricgen.console import progress
+from lyricgen.data.batch import Batch, BatchLoader
 from lyricgen.data.code_points import code_points
 from lyricgen.data.corpus import Unit
-from lyricgen.data.datamodule import Batch, BatchLoader
 from lyricgen.data.evaluation import FOLLOWING, evaluation_sampler
 from lyricgen.data.parts import Part
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.evaluation.bootstrap import Floats
-from lyricgen.evaluation.checkpoints import Evaluated
 from lyricgen.model.models import evaluating
 from lyricgen.model.recurrence import State
 from lyricgen.model.scoring import place, score
@@ -66,12 +65,6 @@ def utf8_sizes(characters: str) -> Integers:
     """How many bytes UTF-8 has for each character, (number of characters,)."""
     codes = code_points(characters)
     return (1 + (codes > 0x7F) + (codes > 0x7FF) + (codes > 0xFFFF)).astype(np.uint8)
-
-
-def nats_of(evaluated: Evaluated, part: str) -> Floats:
-    """The nats of a part of the text; see `part_nats`."""
-    what = f"scoring {part} with {evaluated.label}"
-    return part_nats(evaluated.model, evaluated.data.parts[part], what)
 
 
 def part_nats(model: TrainedModel, part: Part, what: str) -> Floats:

@@ -5,27 +5,20 @@ C characters in the text of a part.
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from lyricgen.evaluation.bootstrap import Floats
 from lyricgen.evaluation.checkpoints import Evaluated
-from lyricgen.evaluation.scores import nats_of, without_starts
+from lyricgen.evaluation.estimates import Series
+from lyricgen.evaluation.scores import part_nats, without_starts
 from lyricgen.metrics import best_mixture_weight, mixture_nats
 from lyricgen.model.ngram_language_model import NgramLanguageModel
 from lyricgen.ngram_baseline import NgramBaseline
 
 ORDERS = 5
-
-
-class Series(NamedTuple):
-    """What one model makes of a part."""
-
-    name: str
-    kind: Literal["checkpoint", "mixture", "ngram", "unigram", "uniform"]
-    nats: Floats  # (C,), nan where it predicts nothing
 
 
 class Ngrams(NamedTuple):
@@ -40,10 +33,13 @@ def score_checkpoints(
     evaluated: Sequence[Evaluated], parts: Sequence[str]
 ) -> dict[str, list[Series]]:
     """Score parts with each checkpoint."""
-    return {
-        part: [Series(each.label, "checkpoint", nats_of(each, part)) for each in evaluated]
-        for part in parts
-    }
+    return {part: [_score(each, part) for each in evaluated] for part in parts}
+
+
+def _score(evaluated: Evaluated, part: str) -> Series:
+    what = f"scoring {part} with {evaluated.label}"
+    nats = part_nats(evaluated.model, evaluated.data.parts[part], what)
+    return Series(evaluated.label, "checkpoint", nats)
 
 
 def count_ngrams(evaluated: Evaluated) -> Ngrams:

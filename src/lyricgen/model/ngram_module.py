@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import optim
 
-from lyricgen.data.datamodule import Batch
+from lyricgen.data.batch import Batch
 from lyricgen.model.ngram_language_model import NgramLanguageModel
 from lyricgen.model.recurrence import State
 from lyricgen.model.scored_module import ScoredModule

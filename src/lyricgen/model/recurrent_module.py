@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, optim
 
-from lyricgen.data.datamodule import IGNORED, Batch
+from lyricgen.data.batch import IGNORED, Batch
 from lyricgen.errors import UserError
 from lyricgen.model.fill_model import FillModel
 from lyricgen.model.language_model import LanguageModel

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import pytorch_lightning as pl
 from torch import Tensor
 
-from lyricgen.data.datamodule import Batch
+from lyricgen.data.batch import Batch
 from lyricgen.metrics import NatsTotal
 from lyricgen.model.models import Model
 from lyricgen.model.recurrence import State

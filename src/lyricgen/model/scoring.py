@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lyricgen.data.datamodule import IGNORED, Batch
+from lyricgen.data.batch import IGNORED, Batch
 from lyricgen.model.fill_model import FillModel
 from lyricgen.model.language_model import LanguageModel
 from lyricgen.model.models import Model

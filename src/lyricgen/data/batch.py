@@ -1,0 +1,132 @@
+"""Batches of character ids, cut from the corpus by one gather each.
+
+B rows, T time steps, N characters in a part of the corpus.
+"""
+
+import mmap
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lyricgen.data.encoding import forget_pages
+from lyricgen.data.samplers import Sampler, Windows
+
+IGNORED = -100  # the target of padding, as in torch.nn.functional.cross_entropy
+# Rows read from a mapped text before its pages are given back: Linux maps up to 2 MB around each.
+FORGET_EVERY = 128
+_COPIED = 1 << 24  # ids copied to a device at a time
+
+
+@dataclass  # not frozen: Lightning copies its fields for some precisions
+class Batch:
+    """One step's input and target characters."""
+
+    inputs: Tensor  # (B, T) int64, id V is the start of a line
+    targets: Tensor  # (B, T) int64, IGNORED where there is only padding
+    starts: Tensor  # (B,) int64: inputs[b, t] stands at starts[b] + t in its part
+    starts_stream: bool  # the state is zeroed first
+    num_characters: int  # targets that count, known without asking the device
+    following: Tensor | None = None  # (B, K) int64 the characters after, IGNORED past the text
+
+
+def cut(ids: Tensor, windows: Windows) -> Batch:
+    """Gather one batch from a text.
+
+    Args:
+        ids: (N,) integers on any device.
+        windows: which characters.
+    """
+    starts = windows.starts.to(ids.device, non_blocking=True)
+    steps = torch.arange(windows.num_steps + 1, device=ids.device)  # (T+1,)
+    positions = starts[:, None] + steps  # (B, T+1)
+    if windows.lengths is None:
+        characters = ids[positions].long()
+        inputs, targets = characters[:, :-1], characters[:, 1:]
+    else:
+        characters = ids[positions.clamp_(max=len(ids) - 1)].long()
+        padding = steps[:-1] >= windows.lengths.to(ids.device, non_blocking=True)[:, None]
+        # padded inputs are an ordinary character, valid whatever the layout
+        inputs = characters[:, :-1].masked_fill(padding, 0)
+        targets = characters[:, 1:].masked_fill(padding, IGNORED)
+    following = None
+    if windows.following:
+        places = starts[:, None] + torch.arange(windows.following, device=ids.device)
+        places += windows.num_steps + 1  # (B, K)
+        following = ids[places.clamp(max=len(ids) - 1)].long()
+        following = following.masked_fill(places >= len(ids), IGNORED)
+    return Batch(inputs, targets, starts, windows.starts_stream, windows.num_characters, following)
+
+
+class BatchLoader:
+    """The batches of one part, epoch after epoch, in the sampler's order.
+
+    Args:
+        ids: (N,) the part's characters; where they lie, the batches are cut.
+        sampler: says which characters make a batch.
+        device: where the batches go.
+        position: tells the current epoch, and how many of its batches have been read before.
+        mapping: of the file in which the ids lie. Its pages would count as this process's memory
+            once they are read, so they are given back from time to time.
+    """
+
+    def __init__(
+        self,
+        ids: Tensor,
+        sampler: Sampler,
+        device: torch.device,
+        position: Callable[[], tuple[int, int]] = lambda: (0, 0),
+        mapping: mmap.mmap | None = None,
+    ) -> None:
+        self.ids = _copied(ids, device, mapping) if _fits(ids, device) else ids
+        self._mapping = mapping
+        self._sampler = sampler  # Lightning looks into what is called `sampler`
+        self.device = device
+        self.position = position
+
+    def __len__(self) -> int:
+        return len(self._sampler)
+
+    def __iter__(self) -> Iterator[Batch]:
+        epoch, first = self.position()
+        rows = 0
+        for index in range(first, len(self._sampler)):
+            windows = self._sampler.windows(epoch, index)
+            rows += len(windows.starts)
+            if rows > FORGET_EVERY:
+                forget_pages(self._mapping)
+                rows = len(windows.starts)
+            batch = cut(self.ids, windows)
+            if self.ids.device != self.device:
+                batch = _moved(batch, self.device)
+            yield batch
+
+
+def _fits(ids: Tensor, device: torch.device) -> bool:
+    """Whether a text may lie on the device for good: a quarter of a GPU's free memory at most."""
+    if device.type != "cuda":
+        return device.type == "cpu"
+    free, _ = torch.cuda.mem_get_info(device)
+    return ids.nbytes <= free // 4
+
+
+def _copied(ids: Tensor, device: torch.device, mapping: mmap.mmap | None) -> Tensor:
+    if ids.device == device:
+        return ids
+    copy = torch.empty(len(ids), dtype=ids.dtype, device=device)
+    for start in range(0, len(ids), _COPIED):  # a mapped text never lies in memory as a whole
+        copy[start : start + _COPIED] = ids[start : start + _COPIED].to(device)
+        forget_pages(mapping)
+    return copy
+
+
+def _moved(batch: Batch, device: torch.device) -> Batch:
+    return Batch(
+        batch.inputs.to(device, non_blocking=True),
+        batch.targets.to(device, non_blocking=True),
+        batch.starts.to(device, non_blocking=True),
+        batch.starts_stream,
+        batch.num_characters,
+        None if batch.following is None else batch.following.to(device, non_blocking=True),
+    )
