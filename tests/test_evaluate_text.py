@@ -250,7 +250,7 @@ def test_what_cannot_be(
 def test_models_that_do_not_compare(evaluate: Evaluate, tmp_path: Path, train: Train) -> None:
     done = train(*LYRICS, "objective=fill", "callbacks.samples.every_n_epochs=0")
     assert done.directory is not None
-    assert "do not compare" in refusal(evaluate(done.directory, small(tmp_path), "--text", "ab"))
+    assert "does not compare" in refusal(evaluate(done.directory, small(tmp_path), "--text", "ab"))
     assert "fills gaps" in refusal(evaluate(done.directory, "--memorisation"))
     assert "pseudo-perplexity" in evaluate(done.directory, "--text", "我们").out
     assert evaluate(done.directory, "--heat", "a.html").status == 0

@@ -100,6 +100,7 @@ def test_lines_by_hand() -> None:
     assert part.line_starts.tolist() == [0, 4]
     assert part.line_starts.dtype == torch.int64
     assert part.line_lengths.tolist() == [3, 2]
+    assert part.text(vocabulary) == "ab\nc\n"
 
 
 @pytest.mark.parametrize(

@@ -62,8 +62,8 @@ def _measure(options: argparse.Namespace) -> "tuple[Figures, Curves | None]":
 
     evaluated = open_checkpoints(_paths(options))
     parts = list(evaluated[0].data.parts)
-    if options.part is not None and options.part not in parts:
-        raise UserError(f"--part {options.part}: the text has only {' and '.join(parts)}")
+    if options.part is not None:
+        evaluated[0].check_part(options.part)
     if options.curves:
         check_curves(evaluated)
     parts = parts if options.part is None else [options.part]

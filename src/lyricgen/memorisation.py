@@ -168,8 +168,7 @@ def texts_of(part: Part) -> list[Ids]:
 
 def lines_of(part: Part, vocabulary: Vocabulary) -> frozenset[str]:
     """The distinct lines of a part, none of them empty."""
-    text = vocabulary.decode(part.ids[part.ids < len(vocabulary)])
-    return frozenset(line for line in text.split("\n") if line)
+    return frozenset(line for line in part.text(vocabulary).split("\n") if line)
 
 
 def held_out_names(parts: dict[str, Part], vocabulary: Vocabulary) -> frozenset[str]:

@@ -43,8 +43,7 @@ class Copying:
         if len(ids) > MOST_COMPARED:
             log.info("%s and the like: left out, the training part is too long for it", LINES)
         else:
-            text = vocabulary.decode(ids[ids < len(vocabulary)])
-            self._lines = frozenset(self._split(text))
+            self._lines = frozenset(self._split(parts["train"].text(vocabulary)))
             self._shared = SharedNgrams(ids.numpy(), len(vocabulary) + 1)
         if model.layout == "lines":
             self._held_out = held_out_names(parts, vocabulary)

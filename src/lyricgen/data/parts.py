@@ -32,6 +32,10 @@ class Part:
         """How often each character occurs, (V,) int64; start symbols are left out."""
         return count_ids(self.ids, vocabulary_size) if self.counts is None else self.counts
 
+    def text(self, vocabulary: Vocabulary) -> str:
+        """The characters, start symbols left out."""
+        return vocabulary.decode(self.ids[self.ids < len(vocabulary)])
+
     def last(self, max_chars: int) -> Tensor:
         """The ids of the last characters; of lines, the last whole ones that fit, at least one."""
         if self.line_starts is None:

@@ -3,18 +3,16 @@
 B batch, T time steps, V vocabulary, K alternatives, N symbols of a part, C characters of it.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from lyricgen.data.batch import IGNORED, Batch
+from lyricgen.data.batch import IGNORED
 from lyricgen.data.parts import Part
 from lyricgen.evaluation.bootstrap import Floats
 from lyricgen.evaluation.scores import Integers, check_finite, read_part
-from lyricgen.model.ngram_language_model import NgramLanguageModel
-from lyricgen.model.recurrence import State
 from lyricgen.model.scoring import exact, predict
 from lyricgen.model.trained_model import TrainedModel
 
@@ -47,9 +45,7 @@ def alternatives(model: TrainedModel, part: Part, what: str) -> Alternatives:
         np.zeros((count, most), np.int64),
         np.full((count, most), np.nan),
     )
-    for batch, logits in read_part(
-        model, part, what, lambda batch, state: _read(model, batch, state)
-    ):
+    for batch, logits in read_part(model, part, what, partial(predict, model.network)):
         counted = batch.targets != IGNORED  # (B, T)
         positions = (batch.starts[:, None] + torch.arange(1, 1 + counted.shape[1]))[counted]
         certain = exact(logits[counted]).log_softmax(dim=-1)  # (M, V)
@@ -64,11 +60,3 @@ def alternatives(model: TrainedModel, part: Part, what: str) -> Alternatives:
         return found
     characters = (part.ids < size).numpy()
     return Alternatives(*(values[characters] for values in found))
-
-
-def _read(model: TrainedModel, batch: Batch, state: State | None) -> tuple[Tensor, State]:
-    """Logits of a batch's targets, (B, T, V), by a model of any kind."""
-    if isinstance(model.network, NgramLanguageModel):
-        logits, state = model.network(batch.inputs, state)
-        return logits, state
-    return predict(model.network, batch, state)

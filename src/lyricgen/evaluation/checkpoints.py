@@ -9,7 +9,7 @@ from lyricgen.config import TrainOptions, parse
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.data.encoding import EncodedCorpus
 from lyricgen.errors import UserError
-from lyricgen.evaluation.labels import labels_of
+from lyricgen.evaluation.comparison import check_same_objective, labels_of
 from lyricgen.model.checkpoint import load, text_digest
 from lyricgen.model.trained_model import TrainedModel
 from lyricgen.runs import checkpoint_in
@@ -42,6 +42,15 @@ class Evaluated:
     corpus: EncodedCorpus
     data: CharacterDataModule
 
+    def check_part(self, name: str) -> None:
+        """Refuse a part that the text does not have.
+
+        Raises:
+            UserError: it has no such part.
+        """
+        if name not in self.data.parts:
+            raise UserError(f"--part {name}: the text has only {' and '.join(self.data.parts)}")
+
 
 def open_checkpoints(paths: Sequence[Path]) -> list[Evaluated]:
     """Load checkpoints and the text that they were trained on, one for all.
@@ -56,8 +65,9 @@ def open_checkpoints(paths: Sequence[Path]) -> list[Evaluated]:
     files = [checkpoint_in(path) for path in paths]
     models = [load(file) for file in files]
     options = [_options(file, model) for file, model in zip(files, models, strict=True)]
-    for file, chosen, model in zip(files[1:], options[1:], models[1:], strict=True):
-        _check_comparable(file, (options[0], models[0]), (chosen, model))
+    for file, chosen in zip(files, options, strict=True):
+        _check_same_split(file, options[0], chosen)
+    check_same_objective(files, models)
     corpus = _corpus(files[0], options[0])
     for file, model in zip(files, models, strict=True):
         _check_text(file, model, corpus)
@@ -102,18 +112,11 @@ def _check_text(file: Path, model: TrainedModel, corpus: EncodedCorpus) -> None:
         )
 
 
-def _check_comparable(
-    file: Path, first: tuple[TrainOptions, TrainedModel], other: tuple[TrainOptions, TrainedModel]
-) -> None:
+def _check_same_split(file: Path, first: TrainOptions, other: TrainOptions) -> None:
     for name in DECIDING:
-        mine, others = (getattr(options.data, name) for options, _ in (first, other))
+        mine, others = (getattr(options.data, name) for options in (first, other))
         if mine != others:
             raise UserError(
                 f"{str(file)!r} has data.{name}={others}, the first checkpoint {mine}: only those "
                 "of the same text and split compare"
             )
-    if first[1].fills_gaps != other[1].fills_gaps:
-        raise UserError(
-            f"{str(file)!r} does not compare with the first checkpoint: one predicts a character "
-            "from both sides (objective=fill), the other from those before it"
-        )

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from lyricgen.console import progress
 from lyricgen.evaluation.bootstrap import Floats, resampled_totals
 from lyricgen.evaluation.checkpoints import Evaluated
+from lyricgen.evaluation.comparison import prefix_of
 from lyricgen.evaluation.estimates import Row, row
 from lyricgen.evaluation.scores import PartText
 from lyricgen.evaluation.series import (
@@ -31,7 +32,7 @@ class Figures(NamedTuple):
     @property
     def prefix(self) -> str:
         """Of the names of perplexities and bits: those of models that see both sides."""
-        return "pseudo_" if self.evaluated[0].model.fills_gaps else ""
+        return prefix_of(self.evaluated[0].model)
 
 
 def figures(

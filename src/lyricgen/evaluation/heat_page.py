@@ -18,6 +18,7 @@ from lyricgen.data.code_points import code_points
 from lyricgen.errors import printable
 from lyricgen.evaluation.alternatives import Alternatives, alternatives
 from lyricgen.evaluation.bootstrap import Floats
+from lyricgen.evaluation.comparison import prefix_of
 from lyricgen.evaluation.heat_colours import DARK, LEVELS, LIGHT, level_of, levels
 from lyricgen.evaluation.own_text import OwnText
 from lyricgen.metrics import perplexity
@@ -77,7 +78,7 @@ def _facts(model: TrainedModel, text: OwnText, nats: Floats) -> str:
     scored = ~np.isnan(nats)
     total = float(nats[scored].sum())
     count, sizes = int(scored.sum()), int(text.characters.sizes[scored].sum())
-    prefix = "pseudo-" if model.fills_gaps else ""
+    prefix = prefix_of(model).replace("_", "-")
     facts = {
         f"{prefix}perplexity": f"{perplexity(total / count):,.2f}",
         f"{prefix}bits per character": f"{total / math.log(2) / count:.3f}",

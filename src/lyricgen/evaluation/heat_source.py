@@ -1,5 +1,6 @@
 """Which text a page of surprisal shows: the user's own, or a held-out part of the model's."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -46,14 +47,11 @@ def from_part(evaluated: "Evaluated", part: str | None, most: int) -> Source:
         raise UserError(
             "the model's text has no held-out part to show: give one, --text FILE, or --part train"
         )
-    if name not in parts:
-        raise UserError(f"--part {name}: the text has only {' and '.join(parts)}")
-    ids = parts[name].ids
+    evaluated.check_part(name)
     # as many symbols more as there may be starts of lines among them
-    head = ids[: 2 * most]
-    every = int((ids < len(model.vocabulary)).sum())
-    beginning = model.vocabulary.decode(head[head < len(model.vocabulary)])
-    beginning = _beginning(beginning, most, model)
+    head = replace(parts[name], ids=parts[name].ids[: 2 * most])
+    every = int(parts[name].character_counts(len(model.vocabulary)).sum())
+    beginning = _beginning(head.text(model.vocabulary), most, model)
     text = own_text(beginning, f"the {name} part", model)
     return Source(
         model, text, _told(f"the {name} part of {evaluated.corpus.name}", len(beginning), every)

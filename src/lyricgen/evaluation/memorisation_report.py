@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
-from rich import box
 from rich.table import Table
 
 from lyricgen.callbacks.copying import LINES, NGRAMS
 from lyricgen.errors import printable
 from lyricgen.evaluation.checkpoints import Evaluated
+from lyricgen.evaluation.tables import new_table
 from lyricgen.memorisation import Copied, Memorisation, Names, measure
 
 DPI = 120
@@ -72,7 +72,7 @@ def tables(remembered: Remembered) -> list[Table]:
     found = remembered.found
     columns = {"generated": found.generated, "held-out": found.held_out}
     present = {name: copied for name, copied in columns.items() if copied is not None}
-    table = _table(printable(remembered.label), *present)
+    table = new_table(printable(remembered.label), numbers=tuple(present))
     for n in found.generated.ngrams:
         shares = [_percent(copied.ngrams.get(n)) for copied in present.values()]
         table.add_row(f"{n}-grams in the training text", *shares)
@@ -85,7 +85,7 @@ def tables(remembered: Remembered) -> list[Table]:
 
 
 def _names_table(names: Names) -> Table:
-    table = _table("names", "generated")
+    table = new_table("names", numbers=("generated",))
     rows = {
         "in the training names": names.in_train,
         "in the held-out names": names.in_held_out,
@@ -181,13 +181,6 @@ def _finish(axes: Axes) -> None:
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(fontsize=8)
-
-
-def _table(*headings: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, caption_justify="left")
-    for number, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if number else "left")
-    return table
 
 
 def _percent(share: float | None) -> str:

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 from rich.markup import escape
 from rich.table import Table
 
-from lyricgen.errors import UserError, printable
+from lyricgen.errors import printable
 from lyricgen.evaluation.bootstrap import resampled_totals
+from lyricgen.evaluation.comparison import check_same_objective, labels_of, prefix_of
 from lyricgen.evaluation.estimates import Row, Series, row
 from lyricgen.evaluation.given import Given
-from lyricgen.evaluation.labels import labels_of
 from lyricgen.evaluation.own_text import Unknown, listed, own_text
 from lyricgen.evaluation.tables import how_drawn, new_table, plain_row, shown
 from lyricgen.model.checkpoint import load
@@ -53,21 +53,15 @@ def score_text(
     """
     files = [checkpoint_in(path) for path in paths]
     models = [load(file) for file in files]
-    if len({model.fills_gaps for model in models}) > 1:
-        raise UserError(
-            "the checkpoints do not compare: one predicts a character from both sides "
-            "(objective=fill), another from those before it"
-        )
+    check_same_objective(files, models)
     draw = partial(resampled_totals, resamples=resamples, seed=seed)
     names = [str(model.options.get("name", "")) for model in models]
     found = []
     for label, file, model in zip(labels_of(files, models, names), files, models, strict=True):
         text = own_text(given.text, given.name, model, unknown)
         series = Series(label, "checkpoint", text.nats(model, label))
-        prefix = "pseudo_" if model.fills_gaps else ""
-        found.append(
-            OnText(file, text.left_out, prefix, row(series, series, text.characters, draw))
-        )
+        figures = row(series, series, text.characters, draw)
+        found.append(OnText(file, text.left_out, prefix_of(model), figures))
     return found
 
 

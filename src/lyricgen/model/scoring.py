@@ -9,15 +9,12 @@ from torch import Tensor
 
 from lyricgen.data.batch import IGNORED, Batch
 from lyricgen.model.fill_model import FillModel
-from lyricgen.model.language_model import LanguageModel
 from lyricgen.model.models import Model
 from lyricgen.model.ngram_language_model import NgramLanguageModel
 from lyricgen.model.recurrence import State
 
 
-def predict(
-    network: LanguageModel | FillModel, batch: Batch, state: State | None
-) -> tuple[Tensor, State]:
+def predict(network: Model, batch: Batch, state: State | None) -> tuple[Tensor, State]:
     """Logits of a batch's targets, (B, T, V), and the next state."""
     if isinstance(network, FillModel):
         return _predict_within(network, batch, state)
