@@ -14,8 +14,8 @@ from lyricgen.data.parts import line_part
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.evaluation.alternatives import alternatives
-from lyricgen.evaluation.given import given
 from lyricgen.evaluation.own_text import LONGEST_LINE, own_text
+from lyricgen.evaluation.text_argument import read_text_argument
 from lyricgen.model.ngram_language_model import NgramArchitecture, NgramLanguageModel
 from lyricgen.model.trained_model import TrainedModel
 from tests.test_checkpoint import model_of
@@ -53,19 +53,19 @@ def nats_one_by_one(model: TrainedModel, text: str) -> list[float]:
 def test_a_file_or_the_text_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("歌").write_text("\ufeff分开\r\n", "utf-8")
-    assert given("歌").text == "分开\r\n"
-    assert given("歌").name == "'歌'"
-    assert (given("分开").text, given("分开").file) == ("分开", None)
-    assert given("a/b\nc.txt").file is None  # no file has a name of two lines
-    assert given("分" * 5000).file is None  # nor one so long
+    assert read_text_argument("歌").text == "分开\r\n"
+    assert read_text_argument("歌").name == "'歌'"
+    assert (read_text_argument("分开").text, read_text_argument("分开").file) == ("分开", None)
+    assert read_text_argument("a/b\nc.txt").file is None  # no file has a name of two lines
+    assert read_text_argument("分" * 5000).file is None  # nor one so long
 
 
 def test_a_packed_file_and_another_encoding(tmp_path: Path) -> None:
     packed, other = tmp_path / "a.gz", tmp_path / "b.txt"
     packed.write_bytes(gzip.compress("分开".encode()))
     other.write_bytes("分开".encode("gb18030"))
-    assert given(str(packed)).text == "分开"
-    assert given(str(other), "gb18030").text == "分开"
+    assert read_text_argument(str(packed)).text == "分开"
+    assert read_text_argument(str(other), "gb18030").text == "分开"
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_what_cannot_be_read(
     Path("empty").touch()
     Path("control").write_bytes(b"a\x00b")
     with pytest.raises(UserError) as caught:
-        given(argument)
+        read_text_argument(argument)
     assert told in str(caught.value)
     assert "data." not in str(caught.value)
 

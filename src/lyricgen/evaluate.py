@@ -6,9 +6,10 @@ from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lyricgen.command_line import run
+from lyricgen.command_line import Parser, run
 from lyricgen.errors import UserError
-from lyricgen.evaluation.arguments import asked, build_parser
+from lyricgen.evaluate_options import add_options
+from lyricgen.evaluation.modes import asked
 
 if TYPE_CHECKING:
     from lyricgen.evaluation.curves import Curves
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command; what the user can mend is one line and exit status 2."""
-    run(build_parser(), _evaluate, arguments)
+    parser = Parser("evaluate", "Evaluate trained models, or look into one.", several=True)
+    add_options(parser)
+    run(parser, _evaluate, arguments)
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -37,7 +40,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     sys.stdout.flush()
 
 
-def _judge(options: argparse.Namespace) -> dict[str, Any]:
+def _show_figures(options: argparse.Namespace) -> dict[str, Any]:
     _check(options, "png", ".png")
     from lyricgen.evaluation.output import writing
     from lyricgen.evaluation.report import print_tables, to_plain
@@ -73,25 +76,29 @@ def _measure(options: argparse.Namespace) -> "tuple[Figures, Curves | None]":
 
 def _score_text(options: argparse.Namespace) -> dict[str, Any]:
     from lyricgen.console import put_whole
-    from lyricgen.evaluation.given import given
-    from lyricgen.evaluation.own_text_figures import score_text, text_table, to_plain
+    from lyricgen.evaluation.text_argument import read_text_argument
+    from lyricgen.evaluation.text_report import score_text, text_table, to_plain
 
-    text, numbers = given(options.text, options.encoding), (options.resamples, options.seed)
+    text = read_text_argument(options.text, options.encoding)
+    numbers = (options.resamples, options.seed)
     found = score_text(_paths(options), text, options.unknown, *numbers)
     if not options.json:
         put_whole(text_table(found, text, options.resamples))
     return to_plain(found, text, *numbers)
 
 
-def _remember(options: argparse.Namespace) -> dict[str, Any]:
+def _show_memorisation(options: argparse.Namespace) -> dict[str, Any]:
     _check(options, "png", ".png")
     from lyricgen.console import put_whole
     from lyricgen.evaluation.checkpoints import open_checkpoints
-    from lyricgen.evaluation.memorisation_report import draw, remember, tables, to_plain
+    from lyricgen.evaluation.memorisation_report import draw, measure_checkpoint, tables, to_plain
     from lyricgen.evaluation.output import writing
 
     evaluated = open_checkpoints(_paths(options))
-    found = [remember(each, options.count, options.temperature, options.seed) for each in evaluated]
+    found = [
+        measure_checkpoint(each, options.count, options.temperature, options.seed)
+        for each in evaluated
+    ]
     if not options.json:
         for each in found:
             for table in tables(each):
@@ -106,10 +113,10 @@ def _remember(options: argparse.Namespace) -> dict[str, Any]:
 
 def _write_heat(options: argparse.Namespace) -> None:
     _check(options, "heat", ".html")
-    from lyricgen.evaluation.given import given
     from lyricgen.evaluation.heat_page import heat_page
-    from lyricgen.evaluation.heat_source import from_given, from_part
+    from lyricgen.evaluation.heat_source import from_argument, from_part
     from lyricgen.evaluation.output import writing
+    from lyricgen.evaluation.text_argument import read_text_argument
 
     path = _path(options, "--heat")
     if options.text is None:
@@ -117,8 +124,8 @@ def _write_heat(options: argparse.Namespace) -> None:
 
         source = from_part(open_checkpoints([path])[0], options.part, options.heat_chars)
     else:
-        text = given(options.text, options.encoding)
-        source = from_given(path, text, options.unknown, options.heat_chars)
+        text = read_text_argument(options.text, options.encoding)
+        source = from_argument(path, text, options.unknown, options.heat_chars)
     page = heat_page(source.model, source.text, str(path), source.told)
     with writing("--heat", options.heat) as stream:
         stream.write(page.encode())
@@ -129,12 +136,12 @@ def _draw_gates(options: argparse.Namespace) -> None:
     _check(options, "gates", ".png")
     if options.text is None:
         raise UserError("--gates needs --text TEXT, characters for the model to read")
-    from lyricgen.evaluation.given import given
     from lyricgen.evaluation.output import writing
+    from lyricgen.evaluation.text_argument import read_text_argument
     from lyricgen.gate_plot import draw
     from lyricgen.model.checkpoint import load
 
-    path, text = _path(options, "--gates"), given(options.text, options.encoding)
+    path, text = _path(options, "--gates"), read_text_argument(options.text, options.encoding)
     # a file ends with a newline, which a model of lines reads no text after
     read = text.text if text.file is None else text.text.removesuffix("\n")
     figure, missing = draw(load(path), read, options.layer)
@@ -170,9 +177,9 @@ def _path(options: argparse.Namespace, option: str) -> Path:
 
 
 MODES = {
-    "figures": _judge,
+    "figures": _show_figures,
     "text": _score_text,
-    "memorisation": _remember,
+    "memorisation": _show_memorisation,
     "heat": _write_heat,
     "gates": _draw_gates,
 }

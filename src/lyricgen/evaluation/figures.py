@@ -4,18 +4,17 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from lyricgen.console import progress
-from lyricgen.evaluation.bootstrap import Floats, resampled_totals
-from lyricgen.evaluation.checkpoints import Evaluated
-from lyricgen.evaluation.comparison import prefix_of
-from lyricgen.evaluation.estimates import Row, row
-from lyricgen.evaluation.scores import PartText
-from lyricgen.evaluation.series import (
+from lyricgen.evaluation.baselines import (
     Ngrams,
     baselines,
     count_ngrams,
     mixture_weights,
-    score_checkpoints,
 )
+from lyricgen.evaluation.bootstrap import Floats, resampled_totals
+from lyricgen.evaluation.checkpoints import Evaluated
+from lyricgen.evaluation.comparison import prefix_of
+from lyricgen.evaluation.estimates import Row, Series, row
+from lyricgen.evaluation.scores import PartText, part_nats
 
 
 class Figures(NamedTuple):
@@ -48,7 +47,7 @@ def figures(
     """
     first = evaluated[0]
     wanted = {*parts, "val"} if "test" in parts else {*parts}  # validation says how to mix
-    series = score_checkpoints(evaluated, [part for part in first.data.parts if part in wanted])
+    series = _score_checkpoints(evaluated, [part for part in first.data.parts if part in wanted])
     ngrams, weights = Ngrams({}, None, 0), {}
     if not first.model.fills_gaps:  # no baseline sees both sides of a character
         if set(parts) != {"train"}:
@@ -72,3 +71,16 @@ def figures(
                 rows[part].append(row(each, series[part][0], texts[part], draw))
                 moved(sum(map(len, rows.values())))
     return Figures(evaluated, rows, texts, ngrams, weights, resamples, seed)
+
+
+def _score_checkpoints(
+    evaluated: Sequence[Evaluated], parts: Sequence[str]
+) -> dict[str, list[Series]]:
+    """Score parts with each checkpoint."""
+    return {part: [_score(each, part) for each in evaluated] for part in parts}
+
+
+def _score(evaluated: Evaluated, part: str) -> Series:
+    what = f"scoring {part} with {evaluated.label}"
+    nats = part_nats(evaluated.model, evaluated.data.parts[part], what)
+    return Series(evaluated.label, "checkpoint", nats)

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from lyricgen.errors import UserError
-from lyricgen.evaluation.given import Given
 from lyricgen.evaluation.own_text import OwnText, Unknown, own_text
+from lyricgen.evaluation.text_argument import TextArgument
 from lyricgen.model.checkpoint import load
 from lyricgen.model.trained_model import TrainedModel
 
@@ -22,12 +22,12 @@ class Source(NamedTuple):
     told: str
 
 
-def from_given(path: Path, given: Given, unknown: Unknown, most: int) -> Source:
+def from_argument(path: Path, argument: TextArgument, unknown: Unknown, most: int) -> Source:
     """The beginning of a text of the user's, at most so many characters."""
     model = load(path)
-    beginning = _beginning(given.text, most, model)
-    text = own_text(beginning, given.name, model, unknown)
-    return Source(model, text, _told(given.name, len(beginning), len(given.text)))
+    beginning = _beginning(argument.text, most, model)
+    text = own_text(beginning, argument.name, model, unknown)
+    return Source(model, text, _told(argument.name, len(beginning), len(argument.text)))
 
 
 def from_part(evaluated: "Evaluated", part: str | None, most: int) -> Source:

@@ -1,4 +1,4 @@
-"""The nats of checkpoints and baselines on the same characters.
+"""The nats of baselines on the characters that the checkpoints predict.
 
 C characters in the text of a part.
 """
@@ -13,7 +13,7 @@ import torch
 from lyricgen.evaluation.bootstrap import Floats
 from lyricgen.evaluation.checkpoints import Evaluated
 from lyricgen.evaluation.estimates import Series
-from lyricgen.evaluation.scores import part_nats, without_starts
+from lyricgen.evaluation.scores import without_starts
 from lyricgen.metrics import best_mixture_weight, mixture_nats
 from lyricgen.model.ngram_language_model import NgramLanguageModel
 from lyricgen.ngram_baseline import NgramBaseline
@@ -27,19 +27,6 @@ class Ngrams(NamedTuple):
     nats: dict[str, list[Floats]]  # by part: of each order from 1 up, (C,)
     best: int | None  # the order that is best on validation, where there is such a part
     characters: int  # that were counted
-
-
-def score_checkpoints(
-    evaluated: Sequence[Evaluated], parts: Sequence[str]
-) -> dict[str, list[Series]]:
-    """Score parts with each checkpoint."""
-    return {part: [_score(each, part) for each in evaluated] for part in parts}
-
-
-def _score(evaluated: Evaluated, part: str) -> Series:
-    what = f"scoring {part} with {evaluated.label}"
-    nats = part_nats(evaluated.model, evaluated.data.parts[part], what)
-    return Series(evaluated.label, "checkpoint", nats)
 
 
 def count_ngrams(evaluated: Evaluated) -> Ngrams:

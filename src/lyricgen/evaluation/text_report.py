@@ -12,9 +12,9 @@ from lyricgen.errors import printable
 from lyricgen.evaluation.bootstrap import resampled_totals
 from lyricgen.evaluation.comparison import check_same_objective, labels_of, prefix_of
 from lyricgen.evaluation.estimates import Row, Series, row
-from lyricgen.evaluation.given import Given
 from lyricgen.evaluation.own_text import Unknown, listed, own_text
 from lyricgen.evaluation.tables import how_drawn, new_table, plain_row, shown
+from lyricgen.evaluation.text_argument import TextArgument
 from lyricgen.model.checkpoint import load
 from lyricgen.runs import checkpoint_in
 
@@ -36,13 +36,13 @@ class OnText(NamedTuple):
 
 
 def score_text(
-    paths: Sequence[Path], given: Given, unknown: Unknown, resamples: int, seed: int
+    paths: Sequence[Path], argument: TextArgument, unknown: Unknown, resamples: int, seed: int
 ) -> list[OnText]:
     """Score a text with each checkpoint; the text that it was trained on need not be there.
 
     Args:
         paths: checkpoints or directories of runs, at least one.
-        given: the text.
+        argument: the text.
         unknown: what to do with characters that a checkpoint does not know.
         resamples: texts that are drawn for each interval.
         seed: of the draws.
@@ -58,17 +58,19 @@ def score_text(
     names = [str(model.options.get("name", "")) for model in models]
     found = []
     for label, file, model in zip(labels_of(files, models, names), files, models, strict=True):
-        text = own_text(given.text, given.name, model, unknown)
+        text = own_text(argument.text, argument.name, model, unknown)
         series = Series(label, "checkpoint", text.nats(model, label))
         figures = row(series, series, text.characters, draw)
         found.append(OnText(file, text.left_out, prefix_of(model), figures))
     return found
 
 
-def to_plain(found: Sequence[OnText], given: Given, resamples: int, seed: int) -> dict[str, Any]:
+def to_plain(
+    found: Sequence[OnText], argument: TextArgument, resamples: int, seed: int
+) -> dict[str, Any]:
     """Everything, by the names that docs/evaluation.md explains."""
     return {
-        "text": None if given.file is None else str(given.file),
+        "text": None if argument.file is None else str(argument.file),
         "resamples": resamples,
         "seed": seed,
         "models": [
@@ -82,11 +84,11 @@ def to_plain(found: Sequence[OnText], given: Given, resamples: int, seed: int) -
     }
 
 
-def text_table(found: Sequence[OnText], given: Given, resamples: int) -> Table:
+def text_table(found: Sequence[OnText], argument: TextArgument, resamples: int) -> Table:
     """The figures, and what was left out."""
     perplexity = f"{found[0].prefix}perplexity".replace("_", "-")
     headings = ("characters", "loss", perplexity, "bits/char", "bits/byte")
-    table = new_table(escape(printable(given.name)), numbers=headings)
+    table = new_table(escape(printable(argument.name)), numbers=headings)
     for each in found:
         figures = each.row
         table.add_row(

@@ -16,7 +16,7 @@ WORDS = {
 
 
 @dataclass(frozen=True)
-class Given:
+class TextArgument:
     """A text as it was given.
 
     Attributes:
@@ -33,7 +33,7 @@ class Given:
         return repr(str(self.file)) if self.file is not None else "the text given"
 
 
-def given(argument: str, encoding: str | None = None) -> Given:
+def read_text_argument(argument: str, encoding: str | None = None) -> TextArgument:
     """A file's text, or the argument itself where there is no such file.
 
     Args:
@@ -46,7 +46,7 @@ def given(argument: str, encoding: str | None = None) -> Given:
     """
     if os.path.isfile(argument):  # noqa: PTH113  # a text may be longer than a path can be
         try:
-            return Given(read_text(argument, encoding or "utf-8"), Path(argument))
+            return TextArgument(read_text(argument, encoding or "utf-8"), Path(argument))
         except UserError as error:
             message = str(error)
             for theirs, ours in WORDS.items():
@@ -63,7 +63,7 @@ def given(argument: str, encoding: str | None = None) -> Given:
         raise UserError(
             "--encoding is a file's, and --text is no file's name: leave --encoding out"
         )
-    return Given(argument, None)
+    return TextArgument(argument, None)
 
 
 def looks_like_path(argument: str) -> bool:

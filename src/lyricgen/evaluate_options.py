@@ -1,104 +1,31 @@
-"""The options of the evaluate command, and which of them go together."""
+"""The options of the evaluate command; none has a default, so that it is known which were given."""
 
 import argparse
 import math
 from collections.abc import Callable
 from pathlib import Path
 
-from lyricgen.command_line import Parser
-from lyricgen.errors import UserError
-
 PARTS = ("train", "val", "test")
 MOST = 10**6  # of most numbers
-SHOWN = 20_000  # characters of a page of surprisal
 
-# What an option changes something for; those that are not here are read by all.
-READ_BY: dict[str, tuple[str, ...]] = {
-    "curves": ("figures",),
-    "json": ("figures", "text", "memorisation"),
-    "part": ("figures", "heat"),
-    "resamples": ("figures", "text"),
-    "seed": ("figures", "text", "memorisation"),
-    "png": ("figures", "memorisation"),
-    "text": ("text", "heat", "gates"),
-    "unknown": ("text", "heat"),
-    "encoding": ("text", "heat", "gates"),
-    "heat_chars": ("heat",),
-    "layer": ("gates",),
-    "count": ("memorisation",),
-    "temperature": ("memorisation",),
-}
-PICTURES = ("heat", "gates")
-
-# What holds where an option is not given. The parser has no defaults, so that it is known which
-# options were.
+# What holds where an option is not given.
 DEFAULTS: dict[str, object] = {
     "resamples": 1000,
     "seed": 1,
     "unknown": "refuse",
-    "heat_chars": SHOWN,
+    "heat_chars": 20_000,
     "layer": 1,
     "temperature": 0.8,
 }
 
 
-def asked(options: argparse.Namespace) -> list[str]:
-    """What is to be done: "figures", "text", "memorisation", or "heat" and "gates".
-
-    Options that were not given get their values.
-
-    Raises:
-        UserError: an option changes nothing of that, or two things are asked for at once.
-    """
-    modes = [name for name in PICTURES if getattr(options, name) is not None]
-    if options.memorisation:
-        for other in (*modes, *(["text"] if options.text is not None else [])):
-            raise UserError(f"--memorisation does not go with --{other}: leave --{other} out")
-        modes = ["memorisation"]
-    if not modes:
-        modes = ["figures" if options.text is None else "text"]
-    _refuse_idle(options, modes)
-    for name, value in DEFAULTS.items():
-        if getattr(options, name) is None:
-            setattr(options, name, value)
-    return modes
-
-
-def _refuse_idle(options: argparse.Namespace, modes: list[str]) -> None:
-    given = [name for name in READ_BY if getattr(options, name) is not None]
-    if "part" in given and "text" in given:
-        raise UserError("--part is of the text that the model was trained on: leave --text out")
-    for name in given:
-        if not set(READ_BY[name]) & set(modes):
-            raise UserError(f"{_typed(name)} goes with {_mended(name, modes)}")
-    for name in ("unknown", "encoding"):
-        if name in given and "text" not in given:
-            raise UserError(f"--{name} goes with --text: leave --{name} out, or give --text FILE")
-
-
-def _mended(name: str, modes: list[str]) -> str:
-    """Where an option belongs that none of the modes reads, and what to leave out."""
-    readers = READ_BY[name]
-    there = [_typed(mode) for mode in readers if mode != "figures"]
-    if "figures" not in readers:
-        return f"{' or '.join(there)}: leave {_typed(name)} out"
-    where = " or ".join([*there, "the figures alone" if there else "the figures"])
-    return f"{where}: leave {' and '.join(map(_typed, modes))} out"
-
-
-def _typed(name: str) -> str:
-    return "--" + name.replace("_", "-")
-
-
-def build_parser() -> Parser:
-    """All options."""
-    parser = Parser("evaluate", "Evaluate trained models, or look into one.", several=True)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add all options, in groups."""
     _add_figures(parser.add_argument_group("figures"))
     _add_text(parser.add_argument_group("a text of your own"))
     _add_pictures(parser.add_argument_group("surprisal and gates, character by character"))
     _add_memorisation(parser.add_argument_group("memorisation"))
     _add_output(parser.add_argument_group("output"))
-    return parser
 
 
 def _add_figures(group: argparse._ArgumentGroup) -> None:
