@@ -13,7 +13,7 @@ import matplotlib.image
 import pytest
 
 from lyricgen.evaluate import main
-from lyricgen.evaluation.memorisation_report import logged
+from lyricgen.evaluation.memorisation_picture import logged
 from lyricgen.evaluation.own_text import own_text
 from lyricgen.memorisation import lines_of
 from tests.conftest import Printed, Train, printed

@@ -91,7 +91,7 @@ def _show_memorisation(options: argparse.Namespace) -> dict[str, Any]:
     _check(options, "png", ".png")
     from lyricgen.console import put_whole
     from lyricgen.evaluation.checkpoints import open_checkpoints
-    from lyricgen.evaluation.memorisation_report import draw, measure_checkpoint, tables, to_plain
+    from lyricgen.evaluation.memorisation_report import measure_checkpoint, tables, to_plain
     from lyricgen.evaluation.output import writing
 
     evaluated = open_checkpoints(_paths(options))
@@ -104,6 +104,8 @@ def _show_memorisation(options: argparse.Namespace) -> dict[str, Any]:
             for table in tables(each):
                 put_whole(table)
     if options.png is not None:
+        from lyricgen.evaluation.memorisation_picture import draw
+
         with writing("--png", options.png) as stream:
             draw(found).savefig(stream, format="png")
         if not options.json:

@@ -19,6 +19,13 @@ from lyricgen.shared_ngrams import SharedNgrams
 NGRAMS = range(4, 13)
 DISTINCT = (1, 2, 3)
 HELD_OUT = ("val", "test")
+# What training logs of the texts that `callbacks.samples` draws.
+LOGGED_LINES = "samples/copied_fraction"
+LOGGED_NGRAMS = {n: f"samples/copied_ngrams_{n}" for n in (4, 8, 12)}
+LOGGED_LONGEST = "samples/longest_copied"
+LOGGED_IN_HELD_OUT = "samples/in_held_out"
+LOGGED_DISTINCT = "samples/distinct_2"
+
 READINGS = 16  # of the training part that it takes about
 
 

@@ -4,6 +4,9 @@ T characters of the longer text, N of the others together, W their n-grams, S sy
 
 The n-gram that starts at i has the hash Σ_k r[x_{i+k}]·B^k mod 2^64, with r a random number for
 each symbol (after Karp and Rabin 1987). All of them come from one running sum, whatever n is.
+
+`NgramCounts.number` tells as much exactly, but sorts the longer text once for each length from 1 to
+n and keeps what it finds: too much for a text of millions, or for a longest run of hundreds.
 """
 
 from collections.abc import Callable, Iterator, Sequence

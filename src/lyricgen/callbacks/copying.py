@@ -4,17 +4,22 @@ import logging
 from collections.abc import Sequence
 
 from lyricgen.data.parts import Part
-from lyricgen.memorisation import copied, distinct_ngrams, held_out_names, share_in
+from lyricgen.memorisation import (
+    LOGGED_DISTINCT,
+    LOGGED_IN_HELD_OUT,
+    LOGGED_LINES,
+    LOGGED_LONGEST,
+    LOGGED_NGRAMS,
+    copied,
+    distinct_ngrams,
+    held_out_names,
+    share_in,
+)
 from lyricgen.model.trained_model import TrainedModel
 from lyricgen.shared_ngrams import SharedNgrams
 
 log = logging.getLogger(__name__)
 
-LINES = "samples/copied_fraction"
-NGRAMS = {n: f"samples/copied_ngrams_{n}" for n in (4, 8, 12)}
-LONGEST = "samples/longest_copied"
-IN_HELD_OUT = "samples/in_held_out"
-DISTINCT = "samples/distinct_2"
 MOST_COMPARED = 10_000_000  # characters of a training part that texts are compared with
 
 
@@ -41,7 +46,9 @@ class Copying:
         self._held_out: frozenset[str] = frozenset()
         vocabulary, ids = model.vocabulary, parts["train"].ids
         if len(ids) > MOST_COMPARED:
-            log.info("%s and the like: left out, the training part is too long for it", LINES)
+            log.info(
+                "%s and the like: left out, the training part is too long for it", LOGGED_LINES
+            )
         else:
             self._lines = frozenset(self._split(parts["train"].text(vocabulary)))
             self._shared = SharedNgrams(ids.numpy(), len(vocabulary) + 1)
@@ -53,17 +60,17 @@ class Copying:
         figures = {}
         lines = [line for prefix, text in drawn for line in self._whole_lines(prefix, text)]
         if self._lines is not None and lines:
-            figures[LINES] = share_in(lines, self._lines)
+            figures[LOGGED_LINES] = share_in(lines, self._lines)
         vocabulary = self.model.vocabulary
         texts = [vocabulary.encode(text[len(prefix) :]).numpy() for prefix, text in drawn]
         if self._shared is not None and any(map(len, texts)):
-            common = copied(self._shared, texts, list(NGRAMS))
-            figures |= {NGRAMS[n]: share for n, share in common.ngrams.items()}
-            figures[LONGEST] = float(common.longest)
+            common = copied(self._shared, texts, list(LOGGED_NGRAMS))
+            figures |= {LOGGED_NGRAMS[n]: share for n, share in common.ngrams.items()}
+            figures[LOGGED_LONGEST] = float(common.longest)
         if lines and self._held_out:
-            figures[IN_HELD_OUT] = share_in(lines, self._held_out)
+            figures[LOGGED_IN_HELD_OUT] = share_in(lines, self._held_out)
         if self.model.layout == "lines" and (distinct := distinct_ngrams(texts, 2)) is not None:
-            figures[DISTINCT] = distinct
+            figures[LOGGED_DISTINCT] = distinct
         return figures
 
     def _whole_lines(self, prefix: str, text: str) -> list[str]:
