@@ -43,8 +43,7 @@ def training_names(model: TrainedModel) -> frozenset[str]:
         split_seed=data.split_seed,
         max_held_out=data.max_held_out,
     )
-    ids = parts["train"].ids
-    text = model.vocabulary.decode(ids[ids < len(model.vocabulary)])
+    text = parts["train"].text(model.vocabulary)
     return frozenset(text.removesuffix("\n").split("\n"))
 
 

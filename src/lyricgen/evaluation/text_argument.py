@@ -44,7 +44,10 @@ def read_text_argument(argument: str, encoding: str | None = None) -> TextArgume
         UserError: it looks like the name of a file that is not there, the file is no text, or
             there is no file whose encoding it could be.
     """
-    if os.path.isfile(argument):  # noqa: PTH113  # a text may be longer than a path can be
+    shown = repr(argument)
+    if os.path.isdir(argument):  # noqa: PTH112
+        raise UserError(f"--text {shown} is a directory: name a file in it")
+    if os.path.exists(argument):  # noqa: PTH110  # a text may be longer than a path can be
         try:
             return TextArgument(read_text(argument, encoding or "utf-8"), Path(argument))
         except UserError as error:
@@ -52,9 +55,6 @@ def read_text_argument(argument: str, encoding: str | None = None) -> TextArgume
             for theirs, ours in WORDS.items():
                 message = message.replace(theirs, ours)
             raise UserError(message) from error
-    shown = repr(argument)
-    if os.path.isdir(argument):  # noqa: PTH112
-        raise UserError(f"--text {shown} is a directory: name a file in it")
     if looks_like_path(argument):
         raise UserError(
             f"--text {shown} is not there; a text that looks like a file's name has to be in a file"
