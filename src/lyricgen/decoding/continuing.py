@@ -4,7 +4,6 @@ A texts, B of which still run, V vocabulary, P prefix characters, N new characte
 """
 
 from collections.abc import Callable, Sequence
-from itertools import islice
 
 import torch
 from torch import Tensor
@@ -176,5 +175,9 @@ def no_character(step: int, logits: Tensor) -> UserError:
 
 def until(row: list[int], stop: int, number: int) -> list[int]:
     """What stands before a stop, the `number`-th from 1; all where there are fewer."""
-    places = (place for place, one in enumerate(row) if one == stop)
-    return row[: next(islice(places, number - 1, None), len(row))]
+    place = -1
+    for _ in range(number):
+        if stop not in row[place + 1 :]:
+            return row
+        place = row.index(stop, place + 1)
+    return row[:place]
