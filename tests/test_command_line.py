@@ -62,12 +62,10 @@ def test_a_file_is_written_through_its_link(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("message", "shown"),
     [
-        ("top_k=0: it must be at least 1", "--top-k 0: it must be at least 1"),
-        ("top_k=3 and seed=1", "--top-k 3 and --seed 1"),
-        (
-            "data.seed=3, mytop_k=2, 'seed=1', --seed=4",
-            "data.seed=3, mytop_k=2, 'seed=1', --seed=4",
-        ),
+        ("top_k=3: it must be at least 4", "--top-k 3: it must be at least 4"),
+        ("top_k=3, and scale=0 or scale=0.0", "--top-k 3, and --scale 0 or --scale 0.0"),
+        # another's options, other values, and what is quoted
+        *[(kept, kept) for kept in ("data.top_k=3", "top_k=30", "'top_k=3'", "seed=None")],
     ],
 )
 def test_errors_name_options_as_they_are_typed(
@@ -75,12 +73,13 @@ def test_errors_name_options_as_they_are_typed(
 ) -> None:
     parser = Parser("test", "Fail.")
     parser.add_argument("--top-k", type=int)
+    parser.add_argument("--scale", type=float)
     parser.add_argument("--seed", type=int)
 
     def fail(options: object) -> None:
         raise UserError(message)
 
     with pytest.raises(SystemExit) as stop:
-        run(parser, fail, [])
+        run(parser, fail, ["--top-k", "3", "--scale", "0"])
     assert stop.value.code == 2
     assert capsys.readouterr().err == f"error: {shown}\n"

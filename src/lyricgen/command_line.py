@@ -86,11 +86,15 @@ def _messages() -> Iterator[None]:
 
 
 def _as_typed(message: str, options: argparse.Namespace) -> str:
-    """A message of the library with its names=values as the options that a user types."""
-    names = "|".join(vars(options))
-    return re.sub(
-        rf"(?<![\w.'\"-])({names})=", lambda found: f"--{found[1].replace('_', '-')} ", message
-    )
+    """A message of the library whose names=values are options, as the user has typed them."""
+
+    def typed(found: re.Match[str]) -> str:
+        name, shown = found[1], found[2]
+        value = getattr(options, name, "")
+        given = {str(value)} | ({f"{value:g}"} if isinstance(value, int | float) else set())
+        return f"--{name.replace('_', '-')} {shown}" if shown in given - {"None"} else found[0]
+
+    return re.sub(r"(?<![\w.'\"-])([a-z_]+)=([\w.+-]*\w)", typed, message)
 
 
 def _refuse(message: str) -> NoReturn:
