@@ -307,7 +307,7 @@ def test_the_command_fills(train: Train, capfd: pytest.CaptureFixture[str]) -> N
         (["--fill", "分_Ж"], "characters that the vocabulary of"),
         (["--fill", "分分", "--gap", "分"], "gap='分': a gap is marked by one character that"),
         (["--fill", "分_", "--gap", "__"], "gap='__': a gap is marked by one character that"),
-        (["--fill", "分_", "--sweeps", "0"], "sweeps=0: it must be at least 1"),
+        (["--fill", "分_", "--sweeps", "0"], "--sweeps 0: it must be at least 1"),
         (["--fill", "分_", "--prefix", "分"], "not allowed with argument --fill"),
         (["--fill", "分_", "--length", "3"], "--length does not go with --fill"),
         (["--fill", "分_", "--generator", "torch"], "--generator does not go with --fill"),
