@@ -20,10 +20,10 @@ from lyricgen.decoding.drawing import draw_uniforms
 from lyricgen.decoding.rhyme import CLASSES, NONE, rhyme_classes
 from lyricgen.decoding.rules import Written, no_repeat_ngram
 from lyricgen.errors import UserError
-from lyricgen.generation import continue_prefixes, generate
+from lyricgen.generation.texts import continue_prefixes, generate
+from lyricgen.generation.writer import text_seed
 from lyricgen.model.language_model import LanguageModel
 from lyricgen.model.trained_model import TrainedModel
-from lyricgen.writing import text_seed
 from tests.test_language_model import architecture
 
 # of a verse: three rhyme with 天, two with 人

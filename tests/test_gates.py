@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from lyricgen import fonts
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
-from lyricgen.gate_plot import draw, panels
-from lyricgen.gates import activations
+from lyricgen.evaluation.gate_plot import draw, panels
+from lyricgen.evaluation.gates import activations
 from lyricgen.model.fill_model import FillModel
 from lyricgen.model.trained_model import TrainedModel
 from tests.test_checkpoint import model_of

@@ -19,9 +19,9 @@ from lyricgen.decoding.rhyme import rhyme_classes
 from lyricgen.decoding.strategy import Strategy
 from lyricgen.generate import HERE, main
 from lyricgen.generate_options import add_options
-from lyricgen.generation import Generated
-from lyricgen.generation import generate as generated
-from lyricgen.text_output import print_columns, print_json, print_texts
+from lyricgen.generation.output import print_columns, print_json, print_texts
+from lyricgen.generation.texts import Generated
+from lyricgen.generation.texts import generate as generated
 from tests.conftest import Printed, printed
 from tests.test_constraints import nats
 from tests.test_constraints import trained as model_of

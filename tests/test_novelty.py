@@ -9,8 +9,8 @@ from omegaconf import OmegaConf
 
 import lyricgen
 from lyricgen.errors import UserError
+from lyricgen.generation.novelty import TRIES, training_names
 from lyricgen.model.trained_model import TrainedModel
-from lyricgen.novelty import TRIES, training_names
 from tests.test_constraints import trained
 from tests.test_generate import trained as train
 

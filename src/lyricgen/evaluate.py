@@ -138,9 +138,9 @@ def _draw_gates(options: argparse.Namespace) -> None:
     _check(options, "gates", ".png")
     if options.text is None:
         raise UserError("--gates needs --text TEXT, characters for the model to read")
+    from lyricgen.evaluation.gate_plot import draw
     from lyricgen.evaluation.output import writing
     from lyricgen.evaluation.text_argument import read_text_argument
-    from lyricgen.gate_plot import draw
     from lyricgen.model.checkpoint import load
 
     path, text = _path(options, "--gates"), read_text_argument(options.text, options.encoding)

@@ -10,7 +10,7 @@ from lyricgen.errors import UserError
 from lyricgen.generate_options import add_options
 
 if TYPE_CHECKING:
-    from lyricgen.generation import Generated
+    from lyricgen.generation.texts import Generated
     from lyricgen.model.trained_model import TrainedModel
 
 T = TypeVar("T")
@@ -29,9 +29,9 @@ def main(arguments: list[str] | None = None) -> None:
 def _generate(options: argparse.Namespace) -> None:
     _refuse_idle(options)
     # torch takes seconds, which --help need not wait for
+    from lyricgen.generation.output import print_columns, print_json, print_texts
     from lyricgen.model.checkpoint import load
     from lyricgen.runs import newest_checkpoint
-    from lyricgen.text_output import print_columns, print_json, print_texts
 
     named = [path for path in (options.checkpoint, *(options.compare or [])) if path is not None]
     paths: list[Path] = named or [newest_checkpoint()]
@@ -64,14 +64,14 @@ def _of_each(
 
 
 def _described(model: "TrainedModel", options: argparse.Namespace) -> list["Generated"]:
-    from lyricgen.generation import generate
+    from lyricgen.generation.texts import generate
 
     return generate(model, **_asked(options))
 
 
 def _texts(model: "TrainedModel", options: argparse.Namespace) -> list[str]:
-    from lyricgen.generation import generate_texts
-    from lyricgen.text_output import with_score
+    from lyricgen.generation.output import with_score
+    from lyricgen.generation.texts import generate_texts
 
     if options.fill:
         given = {name: getattr(options, name) for name in FILLING if name != "compare"}
@@ -83,8 +83,8 @@ def _texts(model: "TrainedModel", options: argparse.Namespace) -> list[str]:
 
 
 def _watch(model: "TrainedModel", options: argparse.Namespace) -> None:
-    from lyricgen.generation import generate_texts
-    from lyricgen.text_output import Stream
+    from lyricgen.generation.output import Stream
+    from lyricgen.generation.texts import generate_texts
 
     asked = _asked(options)
     stream = Stream(model.normalised(asked["prefixes"][0]))

@@ -1,4 +1,4 @@
-"""The base of every group of options, and how a mistake in one is told."""
+"""The base of every group of options, checks of plain values, and how a mistake is told."""
 
 import reprlib
 from typing import Any, TypeVar
@@ -30,6 +30,43 @@ def validate(schema: type[T] | Any, values: Any) -> Any:
         return TypeAdapter(schema).validate_python(values)
     except ValidationError as error:
         raise UserError(_first_mistake(error, values)) from error
+
+
+def check_texts(name: str, texts: Any) -> None:
+    """See that a list of texts is one.
+
+    Raises:
+        UserError: it is not; a single text would be taken for a list of its characters.
+    """
+    if isinstance(texts, str):
+        raise UserError(f"{name}={texts!r}: put it in a list, [{texts!r}]")
+    for text in texts:
+        if not isinstance(text, str):
+            raise UserError(f"{name}: {text!r} is no text: put it in quotation marks")
+
+
+def check_whole(name: str, value: Any) -> None:
+    """See that a number is a whole one.
+
+    Raises:
+        UserError: it is not.
+    """
+    if type(value) is not int:  # True is one of Python's, but none of a user's
+        raise UserError(f"{name}={value!r}: it must be a whole number")
+
+
+def check_number(name: str, value: int) -> int:
+    """See that a number of things is one.
+
+    Raises:
+        UserError: it is not.
+    """
+    check_whole(name, value)
+    if value < 1:
+        raise UserError(f"{name}={value}: it must be at least 1")
+    if value > 10**6:
+        raise UserError(f"{name}={value}: it must be at most 1000000")
+    return value
 
 
 def _first_mistake(error: ValidationError, values: Any) -> str:

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from lyricgen.errors import UserError
-from lyricgen.filling import encode_gaps
+from lyricgen.generation.filling import encode_gaps
 from lyricgen.model.trained_model import TrainedModel
 
 NOTEBOOKS = ("分开", "不分开")  # prefixes

@@ -7,7 +7,8 @@ few, since where rows are few each costs about as much as its numbers.
 R rows, I input size, H hidden size, G gates.
 """
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from lyricgen.model.column_parameters import ORDERS
 from lyricgen.model.scratch import GruScratch, LstmScratch, RnnScratch, ScratchCell
 
 
-class LayerStep:
+class LayerStep(ABC):
     """One layer and the states of R rows.
 
     Attributes:
@@ -58,9 +59,9 @@ class LayerStep:
         blocks = self.totals.chunk(len(self.order), dim=1)
         self.blocks = dict(zip(self.order, blocks, strict=True))
 
+    @abstractmethod
     def step(self) -> None:
         """Go from the totals to the next state."""
-        raise NotImplementedError
 
 
 class RnnStep(LayerStep):
@@ -157,7 +158,7 @@ def step_of(layer: nn.Module) -> LayerStep | None:
     return None if step is None else step(layer)
 
 
-STEPS: dict[type[nn.Module], type[LayerStep]] = {
+STEPS: dict[type[nn.Module], Callable[[nn.Module], LayerStep]] = {
     Rnn: RnnStep,
     RnnScratch: RnnStep,
     Gru: GruStep,

@@ -70,7 +70,7 @@ class TrainedModel:
             len(prefixes) · count texts, the prefixes included, normalised as the corpus was.
         """
         # here, since the modules that write texts with a model import this one
-        from lyricgen.generation import generate_texts
+        from lyricgen.generation.texts import generate_texts
 
         return generate_texts(self, prefixes, count=count, length=length, seed=seed, **options)
 
@@ -79,7 +79,7 @@ class TrainedModel:
 
         >>> model.fill_many(["分__天"], count=3, temperature=0.8, seed=1)
         """
-        from lyricgen.filling import fill_texts  # here, likewise
+        from lyricgen.generation.filling import fill_texts  # here, likewise
 
         return fill_texts(self, texts, **options)
 

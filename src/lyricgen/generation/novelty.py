@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from lyricgen.errors import UserError
+from lyricgen.generation.writer import Continuation, Writer, text_seed
 from lyricgen.model.trained_model import TrainedModel
 from lyricgen.options import validate
-from lyricgen.writing import Continuation, Writer, text_seed
 
 TRIES = 20  # draws for each name
 

@@ -8,12 +8,12 @@ from lyricgen.decoding.drawing import Generator
 from lyricgen.decoding.scoring import log_probabilities
 from lyricgen.decoding.strategy import Strategy
 from lyricgen.errors import UserError
+from lyricgen.generation.novelty import draw_novel
+from lyricgen.generation.writer import Continuation, Watch, Writer, text_seed
 from lyricgen.metrics import perplexity
 from lyricgen.model.fill_model import FillModel
 from lyricgen.model.trained_model import TrainedModel
-from lyricgen.novelty import draw_novel
-from lyricgen.options import validate
-from lyricgen.writing import Continuation, Watch, Writer, text_seed
+from lyricgen.options import check_number, check_texts, check_whole, validate
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,7 @@ def continue_prefixes(
     check_texts("prefixes", prefixes)
     check_whole("seed", seed)
     strategy, control = _split(model, options)
-    beams = strategy.beams
-    number = check_number("count", (beams or 1) if count is None else count)
+    number = check_number("count", (strategy.beams or 1) if count is None else count)
     if length is not None:
         check_number("length", length)
     each = [model.normalised(prefix) for prefix in prefixes]
@@ -124,58 +123,27 @@ def continue_prefixes(
         generator=generator,
         watch=watch,
     )
-    if not each:
-        return [], writer
-    if control.novel:
+    return _continued(writer, each, number, seed), writer
+
+
+def _continued(writer: Writer, prefixes: list[str], count: int, seed: int) -> list[Continuation]:
+    """So many continuations of each prefix: searched for, drawn until they are new, or drawn."""
+    beams, generator = writer.strategy.beams, writer.generator
+    if not prefixes:
+        return []
+    if writer.control.novel:
         if generator != "torch":
             raise UserError(f"--novel does not go with --generator {generator}")
-        return draw_novel(writer, each, number, seed), writer
+        return draw_novel(writer, prefixes, count, seed)
     if beams is not None:
-        if number > beams:
-            raise UserError(f"--count {number}: --beams {beams} finds {beams} texts at most")
-        return writer.search(each, number), writer
-    repeated = [prefix for prefix in each for _ in range(number)]
+        if count > beams:
+            raise UserError(f"--count {count}: --beams {beams} finds {beams} texts at most")
+        return writer.search(prefixes, count)
+    repeated = [prefix for prefix in prefixes for _ in range(count)]
     seeds = list(range(seed, seed + len(repeated)))
     if generator == "torch":
-        seeds = [text_seed(seed, prefix, row % number) for row, prefix in enumerate(repeated)]
-    return writer.draw(repeated, seeds), writer
-
-
-def check_texts(name: str, texts: Any) -> None:
-    """See that a list of texts is one.
-
-    Raises:
-        UserError: it is not; a single text would be taken for a list of its characters.
-    """
-    if isinstance(texts, str):
-        raise UserError(f"{name}={texts!r}: put it in a list, [{texts!r}]")
-    for text in texts:
-        if not isinstance(text, str):
-            raise UserError(f"{name}: {text!r} is no text: put it in quotation marks")
-
-
-def check_whole(name: str, value: Any) -> None:
-    """See that a number is a whole one.
-
-    Raises:
-        UserError: it is not.
-    """
-    if type(value) is not int:  # True is one of Python's, but none of a user's
-        raise UserError(f"{name}={value!r}: it must be a whole number")
-
-
-def check_number(name: str, value: int) -> int:
-    """See that a number of things is one.
-
-    Raises:
-        UserError: it is not.
-    """
-    check_whole(name, value)
-    if value < 1:
-        raise UserError(f"{name}={value}: it must be at least 1")
-    if value > 10**6:
-        raise UserError(f"{name}={value}: it must be at most 1000000")
-    return value
+        seeds = [text_seed(seed, prefix, row % count) for row, prefix in enumerate(repeated)]
+    return writer.draw(repeated, seeds)
 
 
 def _split(model: TrainedModel, options: dict[str, Any]) -> tuple[Strategy, Control]:

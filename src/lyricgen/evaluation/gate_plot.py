@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lyricgen.errors import UserError
+from lyricgen.evaluation.gates import activations, recurrent_network
 from lyricgen.fonts import families_for
-from lyricgen.gates import activations, recurrent_network
 from lyricgen.model.column_vectors import Activations, Array
 from lyricgen.model.trained_model import TrainedModel
 

@@ -13,7 +13,7 @@ from rich.text import Text
 from lyricgen.console import put
 from lyricgen.errors import printable, printable_text
 from lyricgen.files import finite
-from lyricgen.generation import Generated
+from lyricgen.generation.texts import Generated
 
 
 def print_texts(texts: Sequence[str]) -> None:

@@ -1,0 +1,1 @@
+"""Texts from a trained model: asked for, written under constraints, filled in, printed."""
