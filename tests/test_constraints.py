@@ -93,7 +93,7 @@ def free(
             return False
     elif character in ban:
         return False
-    return acrostic is None or finishable(text + character, left - 1, n)
+    return finishable(text + character, left - 1, n)
 
 
 def finishable(text: str, left: int, n: int) -> bool:
@@ -512,6 +512,7 @@ VERSE_REFUSED = [
     ({"acrostic": "天 "}, "--acrostic '天 ': a line cannot begin with ' '"),
     ({"acrostic": "天我", "ban": "我"}, "--acrostic '天我' has '我', which --ban '我' forbids"),
     ({"acrostic": "天我", "only": "天人"}, "which --only '天人' forbids"),
+    ({"lines": 3, "length": 4}, "--length 4 is too short for the 3 lines of --lines 3"),
     ({"acrostic": "天我人", "length": 4}, "--length 4 is too short for the 3 lines of --acrostic"),
     ({"rhyme": True}, "--rhyme needs --line-length"),
     ({"rhyme": True, "line_length": 2, "lines": 1}, "--rhyme needs two lines"),

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
@@ -97,7 +98,7 @@ def test_only_training_names_are_known(corpus: Path) -> None:
 def test_a_corpus_that_is_gone_or_another(corpus: Path) -> None:
     model = writer_of(corpus, [0.4, 0.3, 0.3])
     corpus.write_text("a\nc\n", "utf-8")
-    with pytest.raises(UserError, match="other characters now than in training"):
+    with pytest.raises(UserError, match="has others now: bring that text back"):
         model.generate(novel=True)
     corpus.unlink()
     with pytest.raises(
@@ -106,6 +107,20 @@ def test_a_corpus_that_is_gone_or_another(corpus: Path) -> None:
         model.generate(novel=True)
     assert str(corpus) in str(no.value)
     assert "\n" not in str(no.value)
+
+
+def test_other_names_of_the_same_characters(tmp_path: Path) -> None:
+    """They are told by the text's digest, in the checkpoint and in a model file of it."""
+    names = tmp_path / "names.txt"
+    letters = np.random.default_rng(0).integers(97, 100, (120, 5)).astype("<u4")
+    lines = letters.view("<U5").ravel().tolist()
+    names.write_text("\n".join(lines) + "\n", "utf-8")
+    run = train(tmp_path, "data=text", "data.unit=line", f"data.path={names}", "sampler=lines")
+    model = lyricgen.load(run)
+    assert set(training_names(model)) < set(lines)
+    names.write_text("\n".join(line[::-1] for line in lines) + "\n", "utf-8")
+    with pytest.raises(UserError, match="has others now"):
+        training_names(model)
 
 
 def test_names_of_a_run(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def free_lines(
     line_break: int,
     begun: Tensor,
     at_start: Tensor,
-    finish_by: int | None,
+    finish_by: int,
 ) -> Rule:
     """Lines of any length: each begins as it should, and none is empty.
 
@@ -102,7 +102,7 @@ def free_lines(
         line_break: its id.
         begun: (R,) int64, line breaks in the prefix.
         at_start: (R,) booleans, whether a line is to begin at once.
-        finish_by: T, by which every line shall have begun; None where that does not matter.
+        finish_by: T, by which every line shall have begun.
     """
     masks = mask(allowed)
     sets = torch.tensor([*heads, 0], device=allowed.device)
@@ -112,9 +112,8 @@ def free_lines(
         line = begun[written.rows] + new.sum(dim=1)  # (B,), from 0
         fresh = new[:, -1] if written.step else at_start[written.rows]
         chosen = sets[line.clamp(max=len(heads))].where(fresh, 1)
-        if finish_by is not None:  # a break and a character for each line to come
-            needed = 2 * (len(heads) - 1 - line)
-            chosen = chosen.where(fresh | (needed < finish_by - written.step), 0)
+        needed = 2 * (len(heads) - 1 - line)  # a break and a character for each line to come
+        chosen = chosen.where(fresh | (needed < finish_by - written.step), 0)
         return logits + masks[chosen]
 
     return rule

@@ -123,13 +123,13 @@ def _any_length(
     heads = [HEADS] * number
     if control.acrostic is not None:
         heads = list(range(HEADS, HEADS + number))
-        for lines in begun:  # a break and a character for each line, but for those begun
-            least = 2 * (number - len(lines)) + (lines[-1] == "")
-            if length < least:
-                raise UserError(
-                    f"--length {length} is too short for the {number} lines of --acrostic: "
-                    f"give {least} or more"
-                )
+    for lines in begun:  # a break and a character for each line, but for those begun
+        least = 2 * (number - len(lines)) + (lines[-1] == "")
+        if length < least:
+            raise UserError(
+                f"--length {length} is too short for the {number} lines of {control.counted}: "
+                f"give {least} or more"
+            )
     stop, device = int(sets[BREAK].nonzero()), sets.device
     rule = free_lines(
         sets,
@@ -137,7 +137,7 @@ def _any_length(
         line_break=stop,
         begun=torch.tensor([len(lines) - 1 for lines in begun], device=device),
         at_start=torch.tensor([lines[-1] == "" for lines in begun], device=device),
-        finish_by=None if control.acrostic is None else length,
+        finish_by=length,
     )
     stops = [number - len(lines) + 1 for lines in begun]
     return Constraints([rule], [length] * len(begun), stop, stops)

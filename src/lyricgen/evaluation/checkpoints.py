@@ -10,7 +10,7 @@ from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.data.encoding import EncodedCorpus
 from lyricgen.errors import UserError
 from lyricgen.evaluation.comparison import check_same_objective, labels_of
-from lyricgen.model.checkpoint import load, text_digest
+from lyricgen.model.checkpoint import load
 from lyricgen.model.trained_model import TrainedModel
 from lyricgen.runs import checkpoint_in
 
@@ -105,7 +105,7 @@ def _corpus(file: Path, options: TrainOptions) -> EncodedCorpus:
 
 
 def _check_text(file: Path, model: TrainedModel, corpus: EncodedCorpus) -> None:
-    if model.vocabulary != corpus.vocabulary or text_digest(file) not in (None, corpus.digest):
+    if model.vocabulary != corpus.vocabulary or model.text not in (None, corpus.digest):
         raise UserError(
             f"{str(file)!r} was trained on another text than {corpus.name!r} is now: bring that "
             f"text back; or {ANOTHER_TEXT}"

@@ -30,10 +30,10 @@ def training_names(model: TrainedModel) -> frozenset[str]:
         corpus = build_corpus(data)
     except UserError as error:
         raise UserError(f"--novel needs the names that the model has learnt: {error}") from error
-    if corpus.vocabulary != model.vocabulary:
+    if corpus.vocabulary != model.vocabulary or model.text not in (None, corpus.digest):
         raise UserError(
-            f"--novel needs the names that the model has learnt: data={data.kind} has other "
-            "characters now than in training"
+            f"--novel needs the names that the model has learnt, and {corpus.name!r} has others "
+            "now: bring that text back"
         )
     parts = make_parts(
         corpus,

@@ -59,6 +59,7 @@ class Card(Options):
     layout: Layout
     lowercase: bool  # the corpus was lower-cased, so a prefix is too
     options: Annotated[dict[str, Any], AfterValidator(_plain)]  # the run's whole configuration
+    text: str | None = None  # digest of the corpus; in a checkpoint it stands beside the card
 
     @model_validator(mode="after")
     def _check_agreement(self) -> Self:
@@ -84,6 +85,7 @@ def card(model: TrainedModel) -> dict[str, Any]:
         layout=model.layout,
         lowercase=model.lowercase,
         options=model.options,
+        text=model.text,
     )
     return described.model_dump(mode="json")
 
@@ -122,6 +124,7 @@ def rebuild(
         described.layout,
         described.lowercase,
         described.options,
+        described.text,
     )
 
 

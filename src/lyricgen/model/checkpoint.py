@@ -54,22 +54,6 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> TrainedModel:
         raise UserError(f"{shown} does not hold what it says: {_short(error)}") from error
 
 
-def text_digest(path: Path) -> str | None:
-    """The digest of the corpus that a checkpoint was trained on; None where the file has none.
-
-    A model file has none, nor has a checkpoint that no run of the train command has written.
-
-    Args:
-        path: a file that `load` has read; no weights are read again.
-    """
-    with path.open("rb") as stream:
-        if is_model_file(stream.read(9)):
-            return None
-    run = read_archive(path).get("run")
-    digest = run.get("text") if isinstance(run, dict) else None
-    return digest if isinstance(digest, str) else None
-
-
 def _read(path: Path, size: int) -> tuple[Any, dict[str, Tensor]]:
     """What a file says of itself, not yet checked, and its tensors, not yet read."""
     if size > MAX_BYTES:
@@ -91,7 +75,10 @@ def _read(path: Path, size: int) -> tuple[Any, dict[str, Tensor]]:
         for name, tensor in state.items()
         if isinstance(name, str) and name.startswith(_PREFIX) and isinstance(tensor, Tensor)
     }
-    return content["lyricgen"], tensors
+    values, run = content["lyricgen"], content.get("run")
+    if isinstance(values, dict) and isinstance(run, dict):
+        values = {**values, "text": run.get("text")}
+    return values, tensors
 
 
 def _short(error: UserError) -> str:

@@ -25,6 +25,7 @@ class TrainedModel:
         layout: of the texts it has learnt from, lines or running text.
         lowercase: whether these were lower-cased.
         options: plain values, the whole configuration it was trained with; empty if not known.
+        text: digest of the corpus it was trained on; None if not known.
     """
 
     network: Model
@@ -32,6 +33,7 @@ class TrainedModel:
     layout: Layout
     lowercase: bool
     options: dict[str, Any] = field(default_factory=dict)
+    text: str | None = None
 
     @property
     def fills_gaps(self) -> bool:
@@ -46,7 +48,7 @@ class TrainedModel:
         seed: int = 1,
         **options: Any,
     ) -> str:
-        """One text that begins with the prefix; see `generation.continue_prefixes`.
+        """One text that begins with the prefix; see `generation.texts.continue_prefixes`.
 
         >>> model.generate("分开", length=50, seed=1, temperature=0.8, top_p=0.9)
         >>> model.generate(lines=4, line_length=7, acrostic="桥头有雨", rhyme=True)
