@@ -19,12 +19,12 @@ import pytorch_lightning as pl
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from lyricgen.composition import CONFIG_DIRECTORY
 from lyricgen.config import parse
 from lyricgen.data import shuffling
 from lyricgen.interruption import Interruption
 from lyricgen.resume import Past
 from lyricgen.run import Run
-from lyricgen.train import CONFIG_DIRECTORY
 from lyricgen.training import Training, prepare
 
 BLOCK = 10  # steps of a turn

@@ -49,11 +49,11 @@ from lyricgen.build_callbacks import build_callbacks
 from lyricgen.build_trainer import build_trainer
 from lyricgen.callbacks.epoch_log import EpochLog
 from lyricgen.callbacks.samples import Samples
+from lyricgen.composition import CONFIG_DIRECTORY
 from lyricgen.config import TrainOptions, parse
 from lyricgen.interruption import Interruption
 from lyricgen.model.recurrent_module import RecurrentModule
 from lyricgen.run import Run
-from lyricgen.train import CONFIG_DIRECTORY
 
 SYMBOLS = 1027
 TARGETS = {"rnn": 1.1, "gru": 1.15, "lstm": 1.6}  # lyricgen's speed over the plain loop's

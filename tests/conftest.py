@@ -116,7 +116,8 @@ def need_published(kind: str) -> None:
 
 def _directories() -> set[Path]:
     outputs = Path(os.environ.get("LYRICGEN_OUTPUTS", "outputs"))
-    return {path.parent for path in outputs.resolve().rglob("summary.json")}
+    found = {path.parent for path in outputs.resolve().rglob("summary.json")}
+    return {path for path in found if not (path / "multirun.yaml").exists()}  # not of sweeps
 
 
 def readme_commands() -> list[str]:

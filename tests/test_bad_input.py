@@ -18,9 +18,9 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from lyricgen import build_data
+from lyricgen.composition import CONFIG_DIRECTORY
 from lyricgen.config import TrainOptions, parse
 from lyricgen.errors import UserError
-from lyricgen.train import CONFIG_DIRECTORY
 from tests.conftest import TINY, Train
 
 SONG = "想要有直升机\n想要和你飞到宇宙去\n想要和你融化在一起\n" * 20  # 26 · 20 characters
@@ -487,15 +487,20 @@ def test_init_from_another_network(train: Train) -> None:
 
 def test_sweep_with_a_mistake(train: Train) -> None:
     done = train("-m", *TINY, "hidden_size=0,-1")
-    assert done.status == 2
+    assert done.status == 1
     assert "Traceback" not in done.err + done.out
-    # Hydra's line says which job it was, ours what is wrong with it
-    which, what = done.err.splitlines()
-    assert which.startswith("Error executing job with overrides")
-    assert "'hidden_size=0'" in which
-    assert what.startswith("error: hidden_size=0: ")
-    left = {path.name for path in Path("outputs").rglob("*") if path.is_file()}
-    assert left <= {"multirun.yaml"}  # Hydra's own note of what the sweep was to be
+    [line] = done.err.splitlines()
+    assert line.startswith("error: 2 of 2 jobs did not finish: 0_hidden_size=0 (failed: hidden_siz")
+    assert "1_hidden_size=-1 (failed: hidden_size=-1: " in line
+    assert "resume=" in line
+
+
+def test_sweep_over_what_there_is_not(train: Train) -> None:
+    done = train("-m", *TINY, "cell=gru,lamp")
+    assert done.status == 2
+    [line] = done.err.splitlines()
+    assert "lamp" in line
+    assert not Path("outputs").exists()
 
 
 @pytest.mark.parametrize("mode", [[], ["-m"]])

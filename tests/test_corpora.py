@@ -11,10 +11,10 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from lyricgen import build_data
+from lyricgen.composition import CONFIG_DIRECTORY
 from lyricgen.config import parse
 from lyricgen.data.corpus import Corpus
 from lyricgen.data.sources import corpus_path
-from lyricgen.train import CONFIG_DIRECTORY
 
 
 def corpus(*overrides: str) -> Corpus:

@@ -25,7 +25,8 @@ from lyricgen.checkpoint_io import is_sound
 from lyricgen.errors import UserError
 from lyricgen.interruption import SIGNALS, Interrupted, Interruption
 from lyricgen.model.recurrent_module import RecurrentModule
-from lyricgen.resume import FREE, changed, expand
+from lyricgen.resume import FREE, changed
+from lyricgen.resume_arguments import expand
 from lyricgen.rewind import rewind, sizes
 from tests.conftest import TINY, Finished, Train
 
@@ -308,7 +309,9 @@ def test_every_change_is_named() -> None:
     [
         (["resume=latest"], "no run found"),
         (["resume=nowhere"], "not the directory of a run"),
-        (["resume=sweep"], "is a sweep: .*resume=sweep/0"),
+        (["resume=sweep", "-m"], "leave out -m"),
+        (["resume=sweep"], "multirun.yaml' cannot be read"),
+        (["resume=sweep", "hydra.sweep.dir=x"], "leave out hydra.sweep.dir=x"),
         (["resume=sweep/0", "-m"], "leave out -m"),
         (["resume=sweep/0", "hydra.run.dir=x"], "leave out hydra.run.dir=x"),
         (["resume=sweep/0", "++hydra.mode=MULTIRUN"], "leave out"),
@@ -344,7 +347,7 @@ def recorded(directory: Path, overrides: str = "- cell=rnn\n- layers=2\n- seed=3
 
 def test_recorded_overrides_come_first_and_typed_ones_win(tmp_path: Path) -> None:
     directory = recorded(tmp_path)
-    there = [f"hydra.run.dir='{directory}'", f"resume='{directory}'"]
+    there = [f"hydra.run.dir='{directory}'", "hydra.mode=RUN", f"resume='{directory}'"]
     found = ["--config-dir", "/mine", "--config-name", "other"]
     assert expand(["layers=3", f"resume={tmp_path}", "--cfg", "job", "data=dino"]) == [
         "--cfg", "job", *found, "cell=rnn", "seed=3", "hydra.searchpath=[a]",
@@ -352,13 +355,13 @@ def test_recorded_overrides_come_first_and_typed_ones_win(tmp_path: Path) -> Non
     ]  # fmt: skip
     mine = expand([f"++resume='{tmp_path}'", "--config-dir", "/else", "-c", "job"])
     assert mine[:6] == ["--config-dir", "/else", "-c", "job", "--config-name", "other"]
-    assert mine[-2:] == there
+    assert mine[-3:] == there
     assert expand(["cell=rnn", "resume=null"]) == ["cell=rnn", "resume=null"]
     assert expand(["cell=rnn"]) == ["cell=rnn"]
     checkpoint = tmp_path / "checkpoints" / "last.ckpt"
     checkpoint.parent.mkdir()
     checkpoint.touch()
-    assert expand([f"resume={checkpoint}"])[-2:] == there
+    assert expand([f"resume={checkpoint}"])[-3:] == there
     (tmp_path / "summary.json").write_text('{"overrides": ["cell=gru"]}', "utf-8")
     assert expand([f"resume={tmp_path}"])[4] == "cell=gru"  # as of the last resume
 

@@ -216,9 +216,15 @@ def test_every_way_to_end(tmp_path: Path) -> None:
     assert (summary["val/perplexity"], summary["best_epoch"]) == (12.5, 3)
     assert summary["wall_seconds"] >= 0
     assert summary["seed"] == 7  # what it said at the start still stands
-    begun(tmp_path / "two").fail("RuntimeError: 坏了\nmore")
+    try:
+        raise RuntimeError("坏了\nmore")
+    except RuntimeError as error:
+        begun(tmp_path / "two").fail(error)
     assert summary_of(tmp_path / "two")["status"] == "failed"
-    assert summary_of(tmp_path / "two")["reason"] == "RuntimeError: 坏了\nmore"
+    assert summary_of(tmp_path / "two")["reason"] == "RuntimeError: 坏了 more"
+    assert 'raise RuntimeError("坏了' in summary_of(tmp_path / "two")["traceback"]
+    begun(tmp_path / "four").fail(UserError("sampler=lines: choose another"))
+    assert summary_of(tmp_path / "four")["reason"] == "sampler=lines: choose another"
     begun(tmp_path / "three").interrupt()
     assert summary_of(tmp_path / "three")["status"] == "interrupted"
 

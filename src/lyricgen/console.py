@@ -88,6 +88,13 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
             bar.stop()
 
 
+def quiet_messages() -> None:
+    """From here on only warnings and errors reach the terminal; all goes to train.log as before."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, ConsoleHandler):
+            handler.setLevel(logging.WARNING)
+
+
 class ConsoleHandler(logging.Handler):
     """Prints log messages above a running progress bar instead of through it."""
 

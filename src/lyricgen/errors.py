@@ -11,6 +11,12 @@ class UserError(Exception):
     """
 
 
+def reason(error: BaseException) -> str:
+    """What went wrong, in one line; an error that no user can mend tells its kind, too."""
+    text = " ".join(str(error).split())
+    return printable(text if isinstance(error, UserError) else f"{type(error).__name__}: {text}")
+
+
 def printable(text: str) -> str:
     """The text in one line, everything that could steer a terminal escaped, as repr() would."""
     return _escaped(text, {c for c in set(text) if not c.isprintable()})

@@ -138,6 +138,17 @@ def print_table(figures: dict[str, Any]) -> None:
         show(f"best checkpoint: {figures['best_checkpoint']}")
 
 
+def in_a_line(figures: dict[str, Any]) -> str:
+    """The figures that count, for one of many runs."""
+    name = perplexity_name(figures)
+    told = [
+        f"{part} {name.replace('_', '-')} {_shown(figures[f'{part}/{name}'])}"
+        for part in ("train", "val", "test")
+        if f"{part}/{name}" in figures
+    ]
+    return f"{', '.join(told)} at epoch {figures['best_epoch']}"
+
+
 def begin_hyperparameters(
     trainer: pl.Trainer, options: dict[str, Any], *, new: bool = True
 ) -> None:

@@ -1,15 +1,12 @@
-"""Going on with a run: which one, by which overrides, and whether it is still the same one."""
+"""Going on with a run: where it stands, and whether it is still the same one."""
 
-import re
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from lyricgen.errors import UserError
-from lyricgen.runs import BEST, RECORD, earlier_summary, newest_run
+from lyricgen.runs import earlier_summary
 
 # What does not change the mathematics of training, only how long it goes on, where and how it is
 # watched. All other keys must be as they were.
@@ -26,50 +23,6 @@ FREE = (
     "data.path",
     "data.max_bytes",
 )
-# Options of Hydra's command line that take the argument after them.
-_WITH_VALUE = (
-    *("-c", "--cfg", "-p", "--package", "-i", "--info", "--experimental-rerun"),
-    *("-cn", "--config-name", "-cd", "--config-dir", "-cp", "--config-path"),
-)
-
-
-def expand(arguments: list[str]) -> list[str]:
-    """Turn `resume=` among a command's arguments into the run's recorded overrides.
-
-    Args:
-        arguments: as they were typed.
-
-    Returns:
-        Options, since Hydra's parser refuses one between two overrides; then the recorded
-        overrides, those typed now, and what makes Hydra work in the run's directory.
-
-    Raises:
-        UserError: no such run, or one that cannot be resumed so.
-    """
-    options, overrides = _split(arguments)
-    wanted = [one.partition("=")[2] for one in overrides if _key(one) == "resume"]
-    if not wanted or wanted[-1] in ("null", ""):
-        return [*options, *overrides]
-    typed = [one for one in overrides if _key(one) != "resume"]
-    for one in (*options, *typed):
-        if one in ("-m", "--multirun") or _key(one) in ("hydra.run.dir", "hydra.mode"):
-            raise UserError(f"resume={wanted[-1]} goes on in that run's directory: leave out {one}")
-    directory = _run_directory(re.sub(r"^(['\"])(.*)\1$", r"\2", wanted[-1]))
-    recorded_options, recorded = _recorded(directory)
-    keys = {_key(one) for one in typed}
-    return [
-        *options,
-        *(
-            part
-            for name, value in recorded_options
-            if name not in options
-            for part in (name, value)
-        ),
-        *(one for one in recorded if _key(one) not in keys),
-        *typed,
-        f"hydra.run.dir={_quoted(str(directory))}",
-        f"resume={_quoted(str(directory))}",
-    ]
 
 
 @dataclass(frozen=True)
@@ -132,6 +85,12 @@ def take_up(
     )
 
 
+def identity(options: dict[str, Any]) -> str:
+    """What makes a run the one that it is: all that must not change, in one line."""
+    flat = _flat(options)
+    return "\n".join(f"{key}={_shown(flat, key)}" for key in sorted(flat) if not _is_free(key))
+
+
 def changed(recorded: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """What must not change and did: "key=recorded value (now: other value)", sorted by key."""
     before, after = _flat(recorded), _flat(now)
@@ -166,75 +125,6 @@ def _finished(content: dict[str, Any], options: dict[str, Any]) -> str | None:
     if content["epoch"] + 1 >= options["trainer"]["max_epochs"]:
         return "a larger trainer.max_epochs makes it longer"
     return None
-
-
-def _run_directory(wanted: str) -> Path:
-    directory = newest_run() if wanted == "latest" else Path(wanted).expanduser()
-    if directory.is_file() and directory.parent.name == "checkpoints":
-        directory = directory.parent.parent
-    if (directory / "multirun.yaml").exists():
-        jobs = sorted(path.parent for path in directory.glob(f"*/{RECORD}"))
-        unfinished = [
-            job for job in jobs if (earlier_summary(job) or {}).get("status") != "finished"
-        ]
-        example = f", as in resume={shlex.quote(str(unfinished[0]))}" if unfinished else ""
-        raise UserError(
-            f"resume={wanted} is a sweep: name the directory of one of its jobs{example}"
-        )
-    if not (directory / RECORD / "overrides.yaml").is_file():
-        raise UserError(
-            f"resume={wanted}: {str(directory)!r} is not the directory of a run that has begun "
-            f"(it has no {RECORD}/overrides.yaml): name one under outputs/runs, or resume=latest"
-        )
-    return directory.resolve()
-
-
-def _recorded(directory: Path) -> tuple[list[tuple[str, str]], list[str]]:
-    """The options of the command line, then the overrides, that a run was last composed from."""
-    record = directory / RECORD
-    try:
-        overrides: Any = OmegaConf.to_container(OmegaConf.load(record / "overrides.yaml"))
-        # those of the last resume, if there was one
-        overrides = (earlier_summary(directory) or {}).get("overrides", overrides)
-        hydra: Any = OmegaConf.to_container(OmegaConf.load(record / "hydra.yaml"))["hydra"]  # type: ignore[index,call-overload]
-        options = [
-            ("--config-dir", str(source["path"]))
-            for source in hydra["runtime"]["config_sources"]
-            if source["provider"] == "command-line"
-        ]
-        if hydra["job"]["config_name"] != "train":
-            options.append(("--config-name", str(hydra["job"]["config_name"])))
-        search = [one for one in hydra["overrides"]["hydra"] if one.startswith("hydra.searchpath=")]
-        if not (isinstance(overrides, list) and all(isinstance(one, str) for one in overrides)):
-            raise ValueError("overrides are not a list of strings")
-    except Exception as error:  # yaml, OmegaConf and a wrong shape each have errors of their own
-        raise UserError(
-            f"the record in {str(record)!r} cannot be read ({type(error).__name__}): start a new "
-            f"run, from init_from={shlex.quote(str(directory / 'checkpoints' / BEST))} if that one "
-            "is there"
-        ) from error
-    return options, [*overrides, *search]
-
-
-def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """Options with their values, and overrides."""
-    options: list[str] = []
-    overrides: list[str] = []
-    for one in arguments:
-        is_value = bool(options) and options[-1] in _WITH_VALUE and "=" not in one
-        (options if one.startswith("-") or is_value else overrides).append(one)
-    return options, overrides
-
-
-def _key(override: str) -> str:
-    """What an override sets: cell of cell=lstm, sampler of ++sampler@x=random."""
-    return override.lstrip("+~").partition("=")[0].partition("@")[0]
-
-
-def _quoted(value: str) -> str:
-    """A value that Hydra's grammar gives back as it is."""
-    value = re.sub(r"\\+(?='|$)", lambda slashes: slashes[0] * 2, value)
-    return "'" + value.replace("'", "\\'") + "'"
 
 
 def _flat(values: dict[str, Any], above: str = "") -> dict[str, Any]:

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -17,9 +18,16 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from lyricgen.errors import UserError
+from lyricgen.errors import UserError, reason
 from lyricgen.files import remove_torn, to_json, write_atomically
-from lyricgen.runs import LATEST, RECORD, SUMMARY, outputs_directory
+from lyricgen.runs import (
+    LATEST,
+    RECORD,
+    SUMMARY,
+    number_of,
+    outputs_directory,
+    resume_command,
+)
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +52,7 @@ class Run:
         record: Mapping[str, str] | None = None,
     ) -> None:
         self.directory = directory
-        self.sweep = sweep
+        self.sweep = None if sweep is None else sweep.resolve()
         self.overrides = list(overrides)
         self.record = record or {}
         self.checkpoints = directory / "checkpoints"
@@ -94,6 +102,8 @@ class Run:
             "overrides": self.overrides,
             "options": options,
         }
+        if self.sweep is not None:
+            now["job"] = number_of(self.directory)
         self._start -= seconds
         self.summary = now
         if earlier is None:
@@ -114,8 +124,8 @@ class Run:
 
     @property
     def resume_command(self) -> str:
-        """What to type to go on with this run."""
-        return f"python -m lyricgen.train {shlex.quote(f'resume={self.directory}')}"
+        """What to type to go on with this run, or with the sweep whose job it is."""
+        return resume_command(self.sweep or self.directory)
 
     def discard(self) -> None:
         """Leave nothing behind of a run that never began: its log, its lock, empty folders."""
@@ -133,7 +143,7 @@ class Run:
                 return
 
     def _become_newest(self) -> None:
-        newest = (self.sweep or self.directory).resolve()
+        newest = self.sweep or self.directory.resolve()
         # a resumed run may lie under other outputs than those of the current directory
         known = (place for place in newest.parents if (place / LATEST).is_file())
         outputs = next(known, outputs_directory())
@@ -145,9 +155,10 @@ class Run:
         self.summary |= {"status": "finished", **figures}
         self._close()
 
-    def fail(self, reason: str) -> None:
+    def fail(self, error: BaseException) -> None:
         """Record why a run stopped short."""
-        self.summary |= {"status": "failed", "reason": reason}
+        told = "".join(traceback.format_exception(error))
+        self.summary |= {"status": "failed", "reason": reason(error), "traceback": told}
         self._close()
 
     def interrupt(self) -> None:

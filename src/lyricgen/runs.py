@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shlex
 import socket
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,33 @@ BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
 def outputs_directory() -> Path:
     """Where all runs go: $LYRICGEN_OUTPUTS, else outputs/ under the current directory."""
     return Path(os.environ.get("LYRICGEN_OUTPUTS") or "outputs")
+
+
+def new_directory(wanted: Path) -> Path:
+    """Make a directory that nobody else has: the one wanted, or one with _2, _3, … after it."""
+    number = 1
+    while True:
+        directory = wanted if number == 1 else wanted.with_name(f"{wanted.name}_{number}")
+        try:
+            directory.mkdir(parents=True)
+        except FileExistsError:
+            if directory.parent.is_dir():  # and not the parent is in the way
+                number += 1
+                continue
+        except OSError:
+            pass  # whoever writes there first says what is wrong
+        return directory
+
+
+def number_of(directory: Path) -> int | None:
+    """The number of the job of a sweep whose directory it is; None where it is none's."""
+    number = directory.name.partition("_")[0]
+    return int(number) if number.isdecimal() else None
+
+
+def resume_command(directory: Path) -> str:
+    """What to type to go on with a run or a sweep."""
+    return f"python -m lyricgen.train {shlex.quote(f'resume={directory}')}"
 
 
 def read_summary(directory: Path) -> dict[str, Any]:

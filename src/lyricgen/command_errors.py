@@ -1,0 +1,52 @@
+"""Errors of the train command, Hydra's among them, in one line that says how to mend them."""
+
+import errno
+import re
+import traceback
+from types import CodeType
+
+from hydra.errors import HydraException, OverrideParseException
+from omegaconf.errors import OmegaConfBaseException
+
+from lyricgen.errors import UserError, printable
+
+_NO_PLACE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.ENOTDIR, errno.EEXIST}
+
+
+def mendable(error: Exception, training: CodeType) -> bool:
+    """Whether the user can mend it; what Hydra refuses by a ValueError is about the options.
+
+    Args:
+        error: that has ended the command.
+        training: the code of what Hydra calls, where a ValueError is a mistake of ours.
+    """
+    if isinstance(error, UserError | HydraException | OmegaConfBaseException | OSError):
+        return True
+    in_training = any(
+        frame.f_code is training for frame, _ in traceback.walk_tb(error.__traceback__)
+    )
+    return isinstance(error, ValueError) and not in_training
+
+
+def one_line(error: Exception) -> str:
+    """An error and its cause in one line, with a hint where Hydra's grammar is the hurdle."""
+    text = str(error).split("Config search path", maxsplit=1)[0]
+    # Hydra's advice to add a key helps nobody here: there are no others
+    text = re.sub(r"To append to your config use \S+", "--cfg job lists all keys.", text)
+    if isinstance(error, OverrideParseException):
+        text = f"{error.override}: {text.split('See https://', maxsplit=1)[0]}"
+        if not error.override.isascii():
+            text += " (characters beyond ASCII need quotes: \"data.path='歌词.txt'\")"
+    elif isinstance(error, HydraException) and error.__cause__ is not None:
+        reason = str(error.__cause__).split("\n", maxsplit=1)[0]
+        text += "" if reason in text else f" ({reason})"
+    elif isinstance(error, OSError) and error.errno in _NO_PLACE:
+        text += " (LYRICGEN_OUTPUTS=DIRECTORY sends runs to another place)"
+    return printable(" ".join(text.split()))
+
+
+def hides_an_interrupt(error: BaseException | None) -> bool:
+    """Whether Ctrl-C came first: where Hydra composes, OmegaConf answers it by other errors."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None

@@ -1,0 +1,54 @@
+"""What Hydra has composed, as plain values; and the names that conf/ leaves to be found."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from lyricgen.runs import new_directory, outputs_directory
+
+_PACKAGED = Path(__file__).parent / "conf"  # in a wheel
+_CHECKOUT = Path(__file__).parents[2] / "conf"  # in an editable install
+CONFIG_DIRECTORY = _PACKAGED if _PACKAGED.is_dir() else _CHECKOUT
+
+
+def job_directory(number: int, overrides: str) -> str:
+    """The name of a sweep's job: its number and overrides, in at most 150 bytes of UTF-8."""
+    name = f"{number}_{overrides}".replace("/", "-")
+    return name.encode()[:150].decode(errors="ignore")
+
+
+def register_resolvers() -> None:
+    """Make known to OmegaConf what conf/train.yaml asks for."""
+    resolvers: dict[str, Callable[..., str]] = {
+        "lyricgen.outputs": lambda: str(outputs_directory()),
+        "lyricgen.job_directory": job_directory,
+        "lyricgen.sweep_name": lambda sweep, name: name if sweep is None else sweep,
+    }
+    for name, resolver in resolvers.items():
+        OmegaConf.register_new_resolver(name, resolver, replace=True)
+    OmegaConf.register_new_resolver(
+        "lyricgen.new_directory",
+        lambda wanted: str(new_directory(Path(wanted))),
+        use_cache=True,  # each is made once
+        replace=True,
+    )
+
+
+def plain_values(config: DictConfig, hydra: Any) -> dict[str, Any]:
+    """A composed configuration as plain values, not yet checked.
+
+    Args:
+        config: without Hydra's own part.
+        hydra: that part, as Hydra has it.
+    """
+    values: Any = OmegaConf.to_container(config, resolve=True)
+    named = any(override.startswith("sampler=") for override in hydra.overrides.task)
+    by_default = hydra.runtime.choices["sampler"] == "consecutive" and not named
+    if by_default and values["data"]["unit"] == "line":
+        # data=text told to be lines: one sample a line
+        lines = OmegaConf.load(CONFIG_DIRECTORY / "sampler" / "lines.yaml")
+        values["sampler"] = OmegaConf.to_container(lines)
+    plain: dict[str, Any] = values
+    return plain

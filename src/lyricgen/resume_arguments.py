@@ -1,0 +1,132 @@
+"""`resume=` on the command line: the overrides that its run or sweep was started with."""
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from lyricgen.errors import UserError
+from lyricgen.runs import BEST, RECORD, earlier_summary, newest_run
+
+MULTIRUN = "multirun.yaml"  # what a sweep was composed from, as Hydra's own sweeper writes it
+_HYDRA, _OVERRIDES = f"{RECORD}/hydra.yaml", f"{RECORD}/overrides.yaml"
+PLACES = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.mode")
+# Options of Hydra's command line that take the argument after them.
+_WITH_VALUE = (
+    *("-c", "--cfg", "-p", "--package", "-i", "--info", "--experimental-rerun"),
+    *("-cn", "--config-name", "-cd", "--config-dir", "-cp", "--config-path"),
+)
+
+
+def expand(arguments: list[str]) -> list[str]:
+    """Turn `resume=` among a command's arguments into the recorded overrides of a run or a sweep.
+
+    Args:
+        arguments: as they were typed.
+
+    Returns:
+        Options, since Hydra's parser refuses one between two overrides; then the recorded
+        overrides, those typed now, and what makes Hydra work in the same directory.
+
+    Raises:
+        UserError: no such run, or one that cannot be resumed so.
+    """
+    options, overrides = _split(arguments)
+    wanted = [one.partition("=")[2] for one in overrides if key(one) == "resume"]
+    if not wanted or wanted[-1] in ("null", ""):
+        return [*options, *overrides]
+    typed = [one for one in overrides if key(one) != "resume"]
+    for one in (*options, *typed):
+        if one in ("-m", "--multirun") or key(one) in PLACES:
+            raise UserError(f"resume={wanted[-1]} goes on in that one's directory: leave out {one}")
+    directory = _directory(re.sub(r"^(['\"])(.*)\1$", r"\2", wanted[-1]))
+    is_sweep = (directory / MULTIRUN).exists()
+    recorded_options, recorded = _recorded(directory, is_sweep=is_sweep)
+    keys = {key(one) for one in typed}
+    return [
+        *options,
+        *(
+            part
+            for name, value in recorded_options
+            if name not in options
+            for part in (name, value)
+        ),
+        *(one for one in recorded if key(one) not in keys),
+        *typed,
+        f"hydra.{'sweep' if is_sweep else 'run'}.dir={quoted(str(directory))}",
+        # a job's overrides may name a file of conf/sweep
+        f"hydra.mode={'MULTIRUN' if is_sweep else 'RUN'}",
+        f"resume={quoted(str(directory))}",
+    ]
+
+
+def key(override: str) -> str:
+    """What an override sets: cell of cell=lstm, sampler of ++sampler@x=random."""
+    return override.lstrip("+~").partition("=")[0].partition("@")[0]
+
+
+def quoted(value: str) -> str:
+    """A value that Hydra's grammar gives back as it is."""
+    value = re.sub(r"\\+(?='|$)", lambda slashes: slashes[0] * 2, value)
+    return "'" + value.replace("'", "\\'") + "'"
+
+
+def _directory(wanted: str) -> Path:
+    directory = newest_run() if wanted == "latest" else Path(wanted).expanduser()
+    if directory.is_file() and directory.parent.name == "checkpoints":
+        directory = directory.parent.parent
+    if not (directory / MULTIRUN).is_file() and not (directory / _OVERRIDES).is_file():
+        raise UserError(
+            f"resume={wanted}: {str(directory)!r} is not the directory of a run or a sweep that "
+            f"has begun (it has neither {_OVERRIDES} nor {MULTIRUN}): name one under outputs, or "
+            "resume=latest"
+        )
+    return directory.resolve()
+
+
+def _recorded(directory: Path, *, is_sweep: bool) -> tuple[list[tuple[str, str]], list[str]]:
+    """The options of the command line, then the overrides, of what was last composed there."""
+    record = directory / (MULTIRUN if is_sweep else _HYDRA)
+    try:
+        hydra: Any = OmegaConf.to_container(OmegaConf.load(record))["hydra"]  # type: ignore[index,call-overload]
+        options = [
+            ("--config-dir", str(source["path"]))
+            for source in hydra["runtime"]["config_sources"]
+            if source["provider"] == "command-line"
+        ]
+        if hydra["job"]["config_name"] != "train":
+            options.append(("--config-name", str(hydra["job"]["config_name"])))
+        if is_sweep:
+            overrides: Any = hydra["overrides"]["task"]
+        else:
+            overrides = OmegaConf.to_container(OmegaConf.load(directory / _OVERRIDES))
+            # those of the last resume, if there was one
+            overrides = (earlier_summary(directory) or {}).get("overrides", overrides)
+        # of a sweep also its engine and its sweeper; a run has none of these
+        kept = "hydra" if is_sweep else "hydra.searchpath="
+        others = [
+            one
+            for one in hydra["overrides"]["hydra"]
+            if one.startswith(kept) and key(one) not in PLACES
+        ]
+        if not (isinstance(overrides, list) and all(isinstance(one, str) for one in overrides)):
+            raise ValueError("overrides are not a list of strings")
+    except Exception as error:  # yaml, OmegaConf and a wrong shape each have errors of their own
+        raise UserError(
+            f"the record {str(record)!r} cannot be read ({type(error).__name__}): start a new "
+            f"run, from init_from={shlex.quote(str(directory / 'checkpoints' / BEST))} if that one "
+            "is there"
+        ) from error
+    return options, [*(one for one in overrides if key(one) != "resume"), *others]
+
+
+def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Options with their values, and overrides."""
+    options: list[str] = []
+    overrides: list[str] = []
+    for one in arguments:
+        is_value = bool(options) and options[-1] in _WITH_VALUE and "=" not in one
+        (options if one.startswith("-") or is_value else overrides).append(one)
+    return options, overrides

@@ -1,0 +1,275 @@
+"""A sweep's directory: the jobs that it is to do, what came of them, and how they are launched."""
+
+import logging
+import os
+import shlex
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from lyricgen.composition import job_directory
+from lyricgen.errors import UserError, reason
+from lyricgen.files import remove_torn, to_json, write_atomically
+from lyricgen.interruption import Interrupted
+from lyricgen.resume import identity
+from lyricgen.resume_arguments import MULTIRUN, key, quoted
+from lyricgen.runs import SUMMARY, earlier_summary, number_of, resume_command
+
+log = logging.getLogger(__name__)
+
+DONE = ("finished", "pruned")  # statuses of jobs that need no more work
+
+# what a launcher does: jobs' overrides and the first one's number
+Launch = Callable[[Sequence[list[str]], int], Any]
+
+
+class UnfinishedJobsError(Exception):
+    """Some jobs of a sweep have not come to their end; the message names them."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is known of a job before it has a number.
+
+    Attributes:
+        overrides: of its own; those that all jobs share among them.
+        name: the part of its directory's name that tells what is its own.
+        values: its whole configuration, plain and not yet checked, by which it is recognised.
+    """
+
+    overrides: list[str]
+    name: str
+    values: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run that a sweep is to do.
+
+    Attributes:
+        number: its own for ever, also where the sweep is resumed with other jobs.
+        overrides: as of `Wanted`.
+        name: of its directory.
+        status: of what is there already; None for nothing.
+    """
+
+    number: int
+    overrides: list[str]
+    name: str
+    status: str | None = None
+
+
+class Sweep:
+    """A sweep's directory and its summary.json, which tells the jobs and how the sweep stands.
+
+    Args:
+        directory: of the sweep; it is made.
+        overrides: that were typed for all of it.
+        resume: go on with the jobs that are there.
+
+    Raises:
+        UserError: a sweep is there already, and was not to be resumed.
+    """
+
+    def __init__(self, directory: Path, overrides: Sequence[str], *, resume: bool) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self.directory = directory.resolve()
+        self.resume = resume
+        self._start = time.perf_counter()
+        self._lock = FileLock(self.directory / ".lock", blocking=False)
+        earlier = earlier_summary(self.directory)
+        if earlier is not None and not resume:
+            raise UserError(
+                f"{str(directory)!r} holds a sweep already: leave hydra.sweep.dir out, name "
+                f"another directory, or go on with it by resume={shlex.quote(str(directory))}"
+            )
+        self.summary: dict[str, Any] = {
+            "status": "running",
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "process": os.getpid(),
+            "host": socket.gethostname(),
+            "command": shlex.join(["python", "-m", "lyricgen.train", *sys.argv[1:]]),
+            "overrides": list(overrides),
+            "jobs": {},
+        }
+        if earlier:
+            self.summary |= {
+                name: earlier[name] for name in ("started", "command") if name in earlier
+            }
+            self.summary["wall_seconds"] = earlier.get("wall_seconds", 0.0)
+
+    def plan(self, wanted: Sequence[Wanted]) -> list[Job]:
+        """Give every job its number and directory: those of before, where it was there before."""
+        there: dict[str, list[Path]] = {}
+        numbers = [-1]
+        for path in sorted(self.directory.glob(f"*/{SUMMARY}")):
+            number = number_of(path.parent)
+            if number is not None:
+                options = (earlier_summary(path.parent) or {}).get("options")
+                there.setdefault(identity(options or {}), []).append(path.parent)
+                numbers.append(number)
+        jobs = []
+        following = max(numbers) + 1
+        for one in wanted:
+            found = there.get(identity(one.values))
+            if found:
+                directory = found.pop(0)
+                status = (earlier_summary(directory) or {}).get("status")
+                number = number_of(directory) or 0
+                jobs.append(Job(number, one.overrides, directory.name, status))
+            else:
+                name = job_directory(following, one.name)
+                jobs.append(Job(following, one.overrides, name))
+                following += 1
+        return sorted(jobs, key=lambda job: job.number)
+
+    def begin(self, composed: str, jobs: Iterable[Job]) -> None:
+        """Say what the sweep is to do.
+
+        Args:
+            composed: what Hydra has composed for the whole sweep, as YAML.
+            jobs: all of them.
+        """
+        remove_torn(self.directory)
+        write_atomically(self.directory / MULTIRUN, composed)
+        self.add(jobs)
+
+    def add(self, jobs: Iterable[Job]) -> None:
+        """Note jobs that the sweep is to do."""
+        self.summary["jobs"] |= {str(job.number): job.overrides for job in jobs}
+        self._write()
+
+    def arguments(self, job: Job) -> list[str]:
+        """A job's overrides for a launcher, its place among them."""
+        place = [
+            f"hydra.sweep.dir={quoted(str(self.directory))}",
+            f"hydra.sweep.subdir={quoted(job.name)}",
+        ]
+        if job.status is not None:
+            place.append(f"resume={quoted(str(self.directory / job.name))}")
+        return [*job.overrides, *place]
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Keep every other process from doing the same jobs.
+
+        Raises:
+            UserError: another one is at it.
+        """
+        try:
+            self._lock.acquire()
+        except Timeout as error:
+            raise UserError(
+                f"{str(self.directory)!r} is in use by another process: wait for it, or stop it"
+            ) from error
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    @contextmanager
+    def concluded(self) -> Iterator[None]:
+        """Do the jobs; then say in summary.json how the sweep has ended, and report.
+
+        Raises:
+            UnfinishedJobsError: not all jobs have come to their end.
+        """
+        try:
+            yield
+        except BaseException as error:
+            stopped = isinstance(error, KeyboardInterrupt | Interrupted)
+            self._end("interrupted" if stopped else "failed")
+            log.info("to go on with the sweep: %s", resume_command(self.directory))
+            raise
+        left = self.left()
+        self._end("failed" if left else "finished")
+        if left:
+            number = len(self.summary["jobs"])
+            raise UnfinishedJobsError(
+                f"{len(left)} of {number} jobs did not finish: {'; '.join(left)}; to try these "
+                f"again: {resume_command(self.directory)}"
+            )
+
+    def left(self) -> list[str]:
+        """The jobs that are not done, each with its status and the reason for it."""
+        directories = {number_of(path): path for path in self.directory.iterdir()}
+        left = []
+        for number, overrides in self.summary["jobs"].items():
+            directory = directories.get(int(number))
+            summary = earlier_summary(directory) if directory is not None else None
+            if summary is None:
+                left.append(f"{number} {' '.join(overrides)} (not begun)")
+            elif summary.get("status") not in DONE:
+                reason = f": {summary['reason']}" if summary.get("reason") else ""
+                left.append(f"{directories[int(number)].name} ({summary.get('status')}{reason})")
+        return left
+
+    def _end(self, status: str) -> None:
+        seconds = time.perf_counter() - self._start + self.summary.get("wall_seconds", 0.0)
+        self.summary |= {"status": status, "wall_seconds": round(seconds, 3)}
+        self._write()
+
+    def _write(self) -> None:
+        write_atomically(self.directory / SUMMARY, to_json(self.summary))
+
+
+def named_by(combinations: Sequence[Sequence[str]], left_out: Sequence[str]) -> list[str]:
+    """What tells jobs apart: the overrides that differ; all of them where none does.
+
+    Args:
+        combinations: each job's overrides, of the same keys in the same order.
+        left_out: keys that are never told.
+    """
+    told = [
+        each
+        for each in zip(*combinations, strict=True)
+        if key(each[0]) not in left_out and len(set(each)) > 1
+    ] or [each for each in zip(*combinations, strict=True) if key(each[0]) not in left_out]
+    return [",".join(each[job] for each in told) for job in range(len(combinations))]
+
+
+def at_a_time(launcher: str, wanted: int | None) -> int | None:
+    """How many jobs to hand to a launcher at the same time, each by itself; None for all at once.
+
+    Args:
+        launcher: the class that Hydra's launcher is.
+        wanted: by the user; None for one a core.
+    """
+    if not launcher.endswith("submitit_launcher.LocalLauncher"):
+        return None  # it has a queue of its own
+    return wanted or len(os.sched_getaffinity(0))
+
+
+def launch(launcher: Launch, jobs: Sequence[tuple[int, list[str]]], at_a_time: int | None) -> None:
+    """Do jobs; one that is killed, or a whole pool of processes that is lost, stops no other.
+
+    Args:
+        launcher: of the engine.
+        jobs: of each its number and overrides.
+        at_a_time: for engines that give every job a process of its own, how many of these there
+            are at the same time; None for engines that see to it themselves.
+    """
+    if not jobs:
+        return
+    if at_a_time is None:
+        _launch(launcher, [overrides for _, overrides in jobs], jobs[0][0])
+        return
+    with ThreadPoolExecutor(at_a_time) as pool:
+        for _ in pool.map(lambda job: _launch(launcher, [job[1]], job[0]), jobs):
+            pass
+
+
+def _launch(launcher: Launch, overrides: Sequence[list[str]], first: int) -> None:
+    try:
+        launcher(overrides, first)
+    except Exception as error:  # what the job itself did is in its summary.json
+        log.warning("the engine has lost a job: %s", reason(error))
