@@ -86,9 +86,14 @@ def take_up(
 
 
 def identity(options: dict[str, Any]) -> str:
-    """What makes a run the one that it is: all that must not change, in one line."""
+    """What makes a run the one that it is: all that must not change, in one text."""
+    return "\n".join(line for line in all_of(options) if not _is_free(line.partition("=")[0]))
+
+
+def all_of(options: dict[str, Any]) -> list[str]:
+    """A configuration as sorted lines, key=value, without what says which run to go on with."""
     flat = _flat(options)
-    return "\n".join(f"{key}={_shown(flat, key)}" for key in sorted(flat) if not _is_free(key))
+    return [f"{key}={_shown(flat, key)}" for key in sorted(flat) if key != "resume"]
 
 
 def changed(recorded: dict[str, Any], now: dict[str, Any]) -> list[str]:

@@ -17,10 +17,11 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from lyricgen.composition import job_directory
+from lyricgen.console import show
 from lyricgen.errors import UserError, reason
 from lyricgen.files import remove_torn, to_json, write_atomically
 from lyricgen.interruption import Interrupted
-from lyricgen.resume import identity
+from lyricgen.resume import all_of, identity
 from lyricgen.resume_arguments import MULTIRUN, key, quoted
 from lyricgen.runs import SUMMARY, earlier_summary, number_of, resume_command
 
@@ -59,13 +60,15 @@ class Job:
         number: its own for ever, also where the sweep is resumed with other jobs.
         overrides: as of `Wanted`.
         name: of its directory.
-        status: of what is there already; None for nothing.
+        begun: it is there already.
+        done: and is finished.
     """
 
     number: int
     overrides: list[str]
     name: str
-    status: str | None = None
+    begun: bool = False
+    done: bool = False
 
 
 class Sweep:
@@ -110,22 +113,24 @@ class Sweep:
     def plan(self, wanted: Sequence[Wanted]) -> list[Job]:
         """Give every job its number and directory: those of before, where it was there before."""
         there: dict[str, list[Path]] = {}
-        numbers = [-1]
+        following = 0
         for path in sorted(self.directory.glob(f"*/{SUMMARY}")):
             number = number_of(path.parent)
             if number is not None:
-                options = (earlier_summary(path.parent) or {}).get("options")
-                there.setdefault(identity(options or {}), []).append(path.parent)
-                numbers.append(number)
+                options = (earlier_summary(path.parent) or {}).get("options") or {}
+                there.setdefault(identity(options), []).append(path.parent)
+                following = max(following, number + 1)
         jobs = []
-        following = max(numbers) + 1
         for one in wanted:
-            found = there.get(identity(one.values))
+            values = _settled(one.values) if there else one.values
+            found = there.get(identity(values))
             if found:
                 directory = found.pop(0)
-                status = (earlier_summary(directory) or {}).get("status")
+                summary = earlier_summary(directory) or {}
+                same = all_of(summary.get("options") or {}) == all_of(values)
+                done = summary.get("status") == "finished" and same
                 number = number_of(directory) or 0
-                jobs.append(Job(number, one.overrides, directory.name, status))
+                jobs.append(Job(number, one.overrides, directory.name, begun=True, done=done))
             else:
                 name = job_directory(following, one.name)
                 jobs.append(Job(following, one.overrides, name))
@@ -154,7 +159,7 @@ class Sweep:
             f"hydra.sweep.dir={quoted(str(self.directory))}",
             f"hydra.sweep.subdir={quoted(job.name)}",
         ]
-        if job.status is not None:
+        if job.begun:
             place.append(f"resume={quoted(str(self.directory / job.name))}")
         return [*job.overrides, *place]
 
@@ -188,7 +193,7 @@ class Sweep:
         except BaseException as error:
             stopped = isinstance(error, KeyboardInterrupt | Interrupted)
             self._end("interrupted" if stopped else "failed")
-            log.info("to go on with the sweep: %s", resume_command(self.directory))
+            show(f"to go on with the sweep: {resume_command(self.directory)}")
             raise
         left = self.left()
         self._end("failed" if left else "finished")
@@ -220,6 +225,16 @@ class Sweep:
 
     def _write(self) -> None:
         write_atomically(self.directory / SUMMARY, to_json(self.summary))
+
+
+def _settled(values: dict[str, Any]) -> dict[str, Any]:
+    """A configuration as a run's summary.json has it; one that is refused as it was typed."""
+    from lyricgen.config import parse  # noqa: PLC0415  takes seconds, for a sweep that goes on
+
+    try:
+        return parse(values).model_dump(mode="json")
+    except UserError:
+        return values
 
 
 def named_by(combinations: Sequence[Sequence[str]], left_out: Sequence[str]) -> list[str]:

@@ -60,15 +60,8 @@ class Grid(BasicSweeper):
             jobs = sweep.plan(wanted)
             sweep.begin(OmegaConf.to_yaml(self.config), jobs)
             with sweep.concluded():
-                launch(
-                    self.launcher.launch,
-                    [
-                        (job.number, sweep.arguments(job))
-                        for job in jobs
-                        if job.status != "finished"
-                    ],
-                    self._at_a_time(),
-                )
+                left = [(job.number, sweep.arguments(job)) for job in jobs if not job.done]
+                launch(self.launcher.launch, left, self._at_a_time())
 
     def _combinations(self, arguments: list[str]) -> list[list[str]]:
         assert self.hydra_context is not None

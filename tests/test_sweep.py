@@ -1,0 +1,388 @@
+"""Sweeps: their record, jobs that fail, and going on where one has stopped."""
+
+import json
+import multiprocessing
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from compare_runs import differences
+
+from lyricgen import train as command
+from lyricgen import training
+from lyricgen.resume_arguments import expand
+from lyricgen.runs import new_directory
+from lyricgen.sweep import Sweep, Wanted, launch, named_by
+from tests.conftest import TINY, Train
+
+SMALL = (*TINY, "callbacks.samples.every_n_epochs=0", "callbacks.baseline.enabled=false")
+
+
+def sweep_of(outputs: str | Path = "outputs") -> Path:
+    [found] = Path(outputs).glob("sweeps/*/*")
+    return found.resolve()
+
+
+def summary_of(directory: Path) -> dict[str, Any]:
+    summary: dict[str, Any] = json.loads((directory / "summary.json").read_text("utf-8"))
+    return summary
+
+
+def test_every_combination_has_its_directory(train: Train) -> None:
+    done = train("-m", *SMALL, "cell=rnn,gru", "seed=3,4", "name='a b'")
+    assert done.status == 0, done.err
+    sweep = sweep_of()
+    names = ["0_cell=rnn,seed=3", "1_cell=rnn,seed=4", "2_cell=gru,seed=3", "3_cell=gru,seed=4"]
+    assert sorted(path.name for path in sweep.iterdir() if path.is_dir()) == names
+    for number, name in enumerate(names):
+        job = summary_of(sweep / name)
+        assert (job["status"], job["job"]) == ("finished", number)
+        cell, seed = re.findall(r"=(\w+)", name)
+        assert (job["options"]["cell"]["kind"], job["options"]["seed"]) == (cell, int(seed))
+    record = summary_of(sweep)
+    assert record["status"] == "finished"
+    assert record["jobs"]["2"][-3:] == ["cell=gru", "seed=3", "name='a b'"]
+    assert record["overrides"] == [*SMALL, "cell=rnn,gru", "seed=3,4", "name='a b'"]
+    assert Path("outputs/latest.txt").read_text("utf-8").strip() == str(sweep)
+    # a line for each job and one for its figures, no message of Hydra's
+    shown = [line for line in done.out.splitlines() if not line.startswith(" ")]
+    assert shown == [f"job {name}" for name in names]
+    assert done.out.count("val perplexity") == 4
+
+
+def test_a_job_is_what_the_run_alone_would_be(train: Train) -> None:
+    train("-m", *TINY, "cell=gru,rnn")
+    alone = train(*TINY, "cell=rnn")
+    assert alone.directory is not None
+    assert not differences(sweep_of() / "1_cell=rnn", alone.directory)
+
+
+def test_a_failed_job_stops_no_other(train: Train) -> None:
+    done = train("-m", *SMALL, "hidden_size=16,-3,8", "data.batch_size=4,100000")
+    assert done.status == 1
+    statuses = {
+        path.parent.name: json.loads(path.read_text("utf-8"))["status"]
+        for path in sweep_of().glob("*/summary.json")
+    }
+    assert statuses == {
+        "0_hidden_size=16,data.batch_size=4": "finished",
+        "1_hidden_size=16,data.batch_size=100000": "failed",
+        "2_hidden_size=-3,data.batch_size=4": "failed",
+        "3_hidden_size=-3,data.batch_size=100000": "failed",
+        "4_hidden_size=8,data.batch_size=4": "finished",
+        "5_hidden_size=8,data.batch_size=100000": "failed",
+    }
+    failed = summary_of(sweep_of() / "2_hidden_size=-3,data.batch_size=4")
+    assert failed["reason"].startswith("hidden_size=-3: ")
+    assert "UserError" in failed["traceback"]
+    assert failed["options"]["hidden_size"] == -3
+    assert summary_of(sweep_of())["status"] == "failed"
+    [line] = done.err.splitlines()
+    assert line.startswith("error: 4 of 6 jobs did not finish: 1_hidden_size=16,data.batch_size=1")
+    assert "-3,data.batch_size=4 (failed: hidden_size=-3: " in line
+    assert f"resume={sweep_of()}" in line
+    assert "Traceback" not in done.out + done.err
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (SystemExit(0), "SystemExit: 0"),
+        (SystemExit(3), "SystemExit: 3"),
+        (MemoryError("too large"), "MemoryError: too large"),
+        (RuntimeError("CUDA out of memory.\nTried"), "RuntimeError: CUDA out of memory. Tried"),
+    ],
+)
+def test_whatever_ends_a_job(
+    train: Train, monkeypatch: pytest.MonkeyPatch, error: BaseException, reason: str
+) -> None:
+    carry_out = training.carry_out
+
+    def broken(prepared: training.Training, *arguments: Any) -> dict[str, Any]:
+        if prepared.options.seed == 1:
+            raise error
+        return carry_out(prepared, *arguments)
+
+    monkeypatch.setattr(training, "carry_out", broken)
+    done = train("-m", *SMALL, "seed=1,2")
+    assert done.status == 1
+    assert f"0_seed=1 (failed: {reason})" in done.err
+    assert summary_of(sweep_of() / "0_seed=1")["reason"] == reason
+    assert type(error).__name__ in summary_of(sweep_of() / "0_seed=1")["traceback"]
+    assert summary_of(sweep_of() / "1_seed=2")["status"] == "finished"
+
+
+def test_a_diverged_job_says_so(train: Train) -> None:
+    huge = ("optimizer=sgd", "trainer.gradient_clip_val=null", "scheduler=none")
+    done = train("-m", *SMALL, *huge, "optimizer.lr=1e38,0.1")
+    assert done.status == 1
+    assert "0_optimizer.lr=1e+38 (failed: training diverged in epoch 1" in done.err
+    assert summary_of(sweep_of() / "1_optimizer.lr=0.1")["status"] == "finished"
+
+
+def test_only_what_is_left_is_done_again(train: Train) -> None:
+    train("-m", *SMALL, "hidden_size=8,-1", "optimizer.weight_decay=0")
+    kept = sweep_of() / "0_hidden_size=8/checkpoints/best.ckpt"
+    before = kept.stat().st_mtime_ns
+    again = train("resume=latest")
+    assert again.status == 1  # -1 is still wrong
+    assert "1_hidden_size=-1 (failed" in again.err
+    mended = train("resume=latest", "hidden_size=8,9")
+    assert mended.status == 0, mended.err
+    assert kept.stat().st_mtime_ns == before
+    assert sorted(path.name for path in sweep_of().iterdir() if path.is_dir()) == [
+        "0_hidden_size=8", "1_hidden_size=-1", "2_hidden_size=9",
+    ]  # fmt: skip
+    assert list(summary_of(sweep_of())["jobs"]) == ["0", "2"]
+    # what was typed is remembered, and a job keeps its number where others come before it
+    train("resume=latest", "seed=0,1")
+    names = {path.name for path in sweep_of().iterdir() if path.is_dir()}
+    assert names >= {"0_hidden_size=8", "2_hidden_size=9", "3_hidden_size=8,seed=0"}
+    assert kept.stat().st_mtime_ns == before
+    assert summary_of(sweep_of() / "0_hidden_size=8")["options"]["seed"] == 1
+
+
+def test_a_finished_sweep_made_longer(train: Train) -> None:
+    train("-m", *SMALL, "scheduler=none", "seed=1,2")
+    sweep = sweep_of()
+    done = train(f"resume={sweep}", "trainer.max_epochs=3")
+    assert done.status == 0, done.err
+    for name in ("0_seed=1", "1_seed=2"):
+        assert len((sweep / name / "metrics.csv").read_text("utf-8").splitlines()) == 4
+    straight = train(*SMALL, "scheduler=none", "seed=2", "trainer.max_epochs=3")
+    assert straight.directory is not None
+    rows = (straight.directory / "metrics.csv").read_text("utf-8").splitlines()
+    resumed = (sweep / "1_seed=2/metrics.csv").read_text("utf-8").splitlines()
+    speed = rows[0].split(",").index("train/chars_per_second")
+    assert [without(row, speed) for row in rows] == [without(row, speed) for row in resumed]
+
+
+def without(row: str, column: int) -> list[str]:
+    cells = row.split(",")
+    return cells[:column] + cells[column + 1 :]
+
+
+def test_one_job_alone_can_be_gone_on_with(train: Train) -> None:
+    train(*SMALL, "sweep=seeds", "seed=1,2")
+    job = sweep_of() / "1_seed=2"
+    done = train(f"resume={job}", "trainer.max_epochs=3")
+    assert done.status == 0, done.err
+    assert summary_of(job)["epochs"] == 3
+    assert summary_of(sweep_of() / "0_seed=1")["epochs"] == 2
+
+
+def test_an_interrupted_sweep_says_how_to_go_on(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    carry_out = training.carry_out
+
+    def stopped(prepared: training.Training, *arguments: Any) -> dict[str, Any]:
+        if prepared.options.seed == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return carry_out(prepared, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "carry_out", stopped)
+        done = train("-m", *SMALL, "seed=1,2,3")
+    assert done.status == 130
+    sweep = sweep_of()
+    assert f"to go on with the sweep: python -m lyricgen.train resume={sweep}" in done.out
+    assert [summary_of(sweep)["status"], summary_of(sweep / "1_seed=2")["status"]] == [
+        "interrupted", "interrupted",
+    ]  # fmt: skip
+    assert not (sweep / "2_seed=3").exists()
+    done = train(f"resume={sweep}")
+    assert done.status == 0, done.err
+    assert {summary_of(path)["status"] for path in sweep.iterdir() if path.is_dir()} == {"finished"}
+
+
+def kill_in_second_job(arguments: list[str], directory: Path) -> Path:
+    """SIGKILL a sweep as soon as its second job has saved an epoch, and not its last."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "LYRICGEN_OUTPUTS": str(directory)}
+    command_line = [sys.executable, "-m", "lyricgen.train", "-m", *arguments]
+    with subprocess.Popen(command_line, env=environment, stdout=subprocess.DEVNULL) as process:
+        end = time.monotonic() + 120
+        while not list(directory.glob("sweeps/*/*/1_*/checkpoints/last.ckpt")):
+            assert process.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.005)
+        process.kill()
+    return sweep_of(directory)
+
+
+@pytest.mark.slow
+def test_a_killed_sweep_is_finished_as_if_it_had_never_been(train: Train, tmp_path: Path) -> None:
+    arguments = [*TINY, "trainer.max_epochs=12", "depth=deep", "cell=gru,lstm,rnn"]
+    sweep = kill_in_second_job(arguments, tmp_path / "killed")
+    first = summary_of(sweep / "0_cell=gru")
+    assert first["status"] == "finished"
+    assert summary_of(sweep / "1_cell=lstm")["status"] == "running"
+    assert not (sweep / "2_cell=rnn").exists()
+    done = train(f"resume={sweep}")
+    assert done.status == 0, done.err
+    assert summary_of(sweep / "0_cell=gru") == first  # nobody has touched it
+    assert summary_of(sweep / "1_cell=lstm")["resumed"]
+    whole = train("-m", *arguments)
+    assert whole.status == 0, whole.err
+    for name in ("0_cell=gru", "1_cell=lstm", "2_cell=rnn"):
+        assert not differences(sweep_of() / name, sweep / name)
+
+
+def test_a_sweep_is_done_by_one_process(train: Train) -> None:
+    train("-m", *SMALL, "seed=1")
+    sweep = Sweep(sweep_of(), [], resume=True)
+    with sweep.claimed():
+        done = train("resume=latest")
+    assert done.status == 2
+    assert "is in use by another process" in done.err
+
+
+def test_a_sweep_is_not_begun_twice_in_one_place(train: Train) -> None:
+    train("-m", *SMALL, "seed=1", "hydra.sweep.dir=here")
+    done = train("-m", *SMALL, "seed=2", "hydra.sweep.dir=here")
+    assert done.status == 2
+    assert "'here' holds a sweep already" in done.err
+    assert "resume=here" in done.err
+
+
+EXPECTED = {
+    "cells_by_depth": 18,  # three cells, two depths, three seeds
+    "samplers": 6,
+    "learning_rate": 8,
+    "seeds": 5,
+}
+
+
+@pytest.mark.parametrize("name", sorted(EXPECTED))
+@pytest.mark.parametrize("recipe", [(), ("experiment=dino",), ("-m", "experiment=textbook")])
+def test_the_sweeps_that_are_files(
+    train: Train, monkeypatch: pytest.MonkeyPatch, name: str, recipe: tuple[str, ...]
+) -> None:
+    done: list[dict[str, Any]] = []
+
+    def note(values: dict[str, Any], run: Any) -> float:
+        done.append(values)
+        (run.directory / "summary.json").write_text('{"status": "finished"}', "utf-8")
+        return 1.0
+
+    monkeypatch.setattr(command, "do_job", note)
+    result = train(*recipe, f"sweep={name}")
+    assert result.status == 0, result.err
+    assert len(done) == EXPECTED[name]
+    assert len({json.dumps(values) for values in done}) == EXPECTED[name]
+    place = sweep_of()
+    assert place.name.endswith(f"_{name}")
+    if "experiment=dino" in recipe:
+        assert {values["data"]["kind"] for values in done} == {"dino"}
+        assert {values["optimizer"]["weight_decay"] for values in done} == {0.1}
+    # what is typed wins over the file
+    done.clear()
+    shutil.rmtree(place)
+    assert train(*recipe, f"sweep={name}", "seed=7").status == 0
+    assert {values["seed"] for values in done} == {7}
+
+
+def test_jobs_are_called_by_what_differs() -> None:
+    grid = [["cell=rnn", "data.path=a", "seed=1"], ["cell=rnn", "data.path=b", "seed=2"]]
+    assert named_by(grid, ["data.path"]) == ["seed=1", "seed=2"]
+    assert named_by(grid[:1], ["data.path"]) == ["cell=rnn,seed=1"]
+    assert named_by([[]], []) == [""]
+
+
+def test_equal_jobs_stay_apart(tmp_path: Path) -> None:
+    twice = [Wanted(["seed=1"], "seed=1", {"seed": 1})] * 2
+    sweep = Sweep(tmp_path, [], resume=False)
+    jobs = sweep.plan(twice)
+    assert [job.name for job in jobs] == ["0_seed=1", "1_seed=1"]
+    for job in jobs:
+        (tmp_path / job.name).mkdir()
+        summary = {"status": "finished", "options": {"seed": 1}}
+        (tmp_path / job.name / "summary.json").write_text(json.dumps(summary), "utf-8")
+    again = sweep.plan([*twice, Wanted(["seed=1"], "seed=1", {"seed": 1})])
+    assert [(job.name, job.begun, job.done) for job in again] == [
+        ("0_seed=1", True, True), ("1_seed=1", True, True), ("2_seed=1", False, False),
+    ]  # fmt: skip
+
+
+def test_a_lost_job_loses_no_other() -> None:
+    """One process a job: the launcher's error is one job's, and the queue goes on."""
+    done = []
+
+    def launcher(overrides: Any, first: int) -> None:
+        if first == 1:
+            raise RuntimeError("killed")
+        done.append((first, overrides))
+
+    launch(launcher, [(number, [f"seed={number}"]) for number in range(4)], 2)
+    assert sorted(done) == [(0, [["seed=0"]]), (2, [["seed=2"]]), (3, [["seed=3"]])]
+
+
+def make(place: str, count: int) -> list[str]:
+    return [str(new_directory(Path(place))) for _ in range(count)]
+
+
+def test_no_two_runs_have_the_same_directory(tmp_path: Path) -> None:
+    with multiprocessing.get_context("spawn").Pool(4) as pool:
+        made = pool.starmap(make, [(str(tmp_path / "day/歌 1"), 25)] * 4)
+    names = [name for some in made for name in some]
+    assert len(set(names)) == 100
+    assert {Path(name).name for name in names} == {
+        "歌 1", *(f"歌 1_{number}" for number in range(2, 101)),
+    }  # fmt: skip
+
+
+def test_two_runs_of_the_same_microsecond(train: Train) -> None:
+    at = "hydra.run.dir=${lyricgen.new_directory:outputs/runs/12-00-00.000000_x}"
+    first, second = train(*SMALL, at), train(*SMALL, at)
+    assert first.directory is not None, first.err
+    assert second.directory is not None, second.err
+    assert second.directory.name == f"{first.directory.name}_2"
+
+
+@pytest.mark.slow
+def test_jobs_leave_no_memory_behind(tmp_path: Path) -> None:
+    """30 jobs in one process, all callbacks on; resident MB after each."""
+    script = """
+import sys
+from lyricgen import train as command
+do_job, used = command.do_job, []
+def measured(values, run):
+    result = do_job(values, run)
+    with open("/proc/self/statm") as stream:
+        used.append(int(stream.read().split()[1]) * 4096 / 2**20)
+    return result
+command.do_job = measured
+command.main()
+print("USED", *used)
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", script, "-m", *TINY, "seed=range(30)"],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "LYRICGEN_OUTPUTS": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    used = [float(each) for each in result.stdout.split("USED ")[1].split()]
+    assert len(used) == 30
+    assert max(used) - used[0] < 50
+
+
+def test_the_record_that_a_sweep_is_resumed_from(train: Train) -> None:
+    train("-m", "--config-dir", ".", *SMALL, "seed=1,2", "hydra.verbose=false")
+    sweep = sweep_of()
+    expanded = expand([f"resume={sweep}", "hidden_size=9"])
+    assert expanded[:2] == ["--config-dir", str(Path.cwd())]
+    assert expanded[-4:] == [
+        "hidden_size=9", f"hydra.sweep.dir='{sweep}'", "hydra.mode=MULTIRUN", f"resume='{sweep}'",
+    ]  # fmt: skip
+    assert expanded[2:-4] == [
+        *(one for one in SMALL if not one.startswith("hidden_size=")), "seed=1,2",
+        "hydra.verbose=false",
+    ]  # fmt: skip
