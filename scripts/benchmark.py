@@ -2,7 +2,8 @@
 
 Training speed beside a plain loop, see training_speed.py; with --generation: the speed of writing
 beside the notebooks' loop instead, see generation_speed.py; with --scale: texts of 1, 100 and
-1,000 MB instead, see scale.py.
+1,000 MB instead, see scale.py; with --sweep: the cost of a sweep beside its training, see
+sweep_speed.py.
 On a busy machine take --threads 1 or OMP_WAIT_POLICY=passive: threads that wait burn the cores.
 """
 
@@ -21,6 +22,7 @@ import torch
 from generation_speed import generation
 from rich.console import Console
 from scale import scale
+from sweep_speed import sweep_speed
 from training_speed import TARGETS, training
 
 from lyricgen.console import ConsoleHandler
@@ -36,6 +38,8 @@ def main() -> None:
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument("--generation", action="store_true", help="measure writing texts")
     instead.add_argument("--scale", action="store_true", help="measure texts of several sizes")
+    instead.add_argument("--sweep", action="store_true", help="measure what lies between jobs")
+    parser.add_argument("--jobs", type=int, default=30, help="of the sweep (default: 30)")
     parser.add_argument("--sizes", type=int, nargs="+", default=[1, 100, 1000], help="their MB")
     parser.add_argument(
         "--steps", type=int, default=200, help="of each round: training steps, or characters a text"
@@ -52,6 +56,9 @@ def main() -> None:
         console.print(machine_facts(Path(name)), soft_wrap=True, markup=False)
         if arguments.generation:
             console.print(generation(arguments.rounds, arguments.steps))
+            return
+        if arguments.sweep:
+            console.print(sweep_speed(arguments.jobs, Path(name)))
             return
         if arguments.scale:
             os.environ["OMP_NUM_THREADS"] = str(arguments.threads)

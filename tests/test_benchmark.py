@@ -1,6 +1,7 @@
 """The measurements run: of training, with torch's layers and our own, and of writing."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -66,3 +67,21 @@ def test_the_benchmark_of_writing_fills_its_table(tmp_path: Path) -> None:
         quotient = float(own.replace(",", "")) / float(speed.replace(",", ""))
         assert float(ratio) == pytest.approx(quotient, rel=0.01, abs=0.1)
         assert least == target
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_sweeps_fills_its_table(tmp_path: Path) -> None:
+    script = Path(__file__).parents[1] / "scripts" / "benchmark.py"
+    done = subprocess.run(
+        [sys.executable, script, "--sweep", "--jobs", "3", "--threads", "1"],
+        check=False,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    found = dict(re.findall(r"│ (.*?) +│ +([\d.]+) │", done.stdout))
+    assert 0 < float(found["s between jobs, median"]) <= float(found["s between jobs, longest"])
+    assert float(found["MB after the first job"]) > 100

@@ -349,27 +349,15 @@ def test_two_runs_of_the_same_microsecond(train: Train) -> None:
 @pytest.mark.slow
 def test_jobs_leave_no_memory_behind(tmp_path: Path) -> None:
     """30 jobs in one process, all callbacks on; resident MB after each."""
-    script = """
-import sys
-from lyricgen import train as command
-do_job, used = command.do_job, []
-def measured(values, run):
-    result = do_job(values, run)
-    with open("/proc/self/statm") as stream:
-        used.append(int(stream.read().split()[1]) * 4096 / 2**20)
-    return result
-command.do_job = measured
-command.main()
-print("USED", *used)
-"""
+    script = Path(__file__).parents[1] / "scripts" / "sweep_child.py"
     result = subprocess.run(
-        [sys.executable, "-c", script, "-m", *TINY, "seed=range(30)"],
+        [sys.executable, script, "-m", *TINY, "seed=range(30)"],
         env={**os.environ, "OMP_NUM_THREADS": "1", "LYRICGEN_OUTPUTS": str(tmp_path)},
         capture_output=True,
         text=True,
         check=True,
     )
-    used = [float(each) for each in result.stdout.split("USED ")[1].split()]
+    used = json.loads(result.stdout.splitlines()[-1])["megabytes"]
     assert len(used) == 30
     assert max(used) - used[0] < 50
 

@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,7 @@ class Run:
             "seed": options["seed"],
             "command": shlex.join(["python", "-m", "lyricgen.train", *sys.argv[1:]]),
             "git_commit": _git_commit(),
-            "versions": _versions(),
+            "versions": dict(_versions()),
             "overrides": self.overrides,
             "options": options,
         }
@@ -177,6 +178,7 @@ class Run:
         write_atomically(self.directory / SUMMARY, to_json(self.summary))
 
 
+@cache
 def _git_commit() -> str | None:
     """The commit of the source that runs, if it is a checkout."""
     checkout = Path(__file__).parents[2]
@@ -196,6 +198,7 @@ def _git_commit() -> str | None:
     return result.stdout.strip()
 
 
+@cache
 def _versions() -> dict[str, str]:
     packages = ("lyricgen", "torch", "pytorch-lightning", "hydra-core", "omegaconf", "numpy")
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}

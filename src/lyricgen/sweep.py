@@ -259,9 +259,11 @@ def at_a_time(launcher: str, wanted: int | None) -> int | None:
         launcher: the class that Hydra's launcher is.
         wanted: by the user; None for one a core.
     """
-    if not launcher.endswith("submitit_launcher.LocalLauncher"):
-        return None  # it has a queue of its own
-    return wanted or len(os.sched_getaffinity(0))
+    if launcher.endswith(".BasicLauncher"):
+        return 1
+    if launcher.endswith(".submitit_launcher.LocalLauncher"):
+        return wanted or len(os.sched_getaffinity(0))
+    return None  # it has a queue of its own
 
 
 def launch(launcher: Launch, jobs: Sequence[tuple[int, list[str]]], at_a_time: int | None) -> None:
@@ -270,17 +272,20 @@ def launch(launcher: Launch, jobs: Sequence[tuple[int, list[str]]], at_a_time: i
     Args:
         launcher: of the engine.
         jobs: of each its number and overrides.
-        at_a_time: for engines that give every job a process of its own, how many of these there
-            are at the same time; None for engines that see to it themselves.
+        at_a_time: as the function of this name gives it; one by one in this very thread, which
+            alone has signals, and no result is kept.
     """
     if not jobs:
         return
     if at_a_time is None:
         _launch(launcher, [overrides for _, overrides in jobs], jobs[0][0])
-        return
-    with ThreadPoolExecutor(at_a_time) as pool:
-        for _ in pool.map(lambda job: _launch(launcher, [job[1]], job[0]), jobs):
-            pass
+    elif at_a_time == 1:
+        for number, overrides in jobs:
+            _launch(launcher, [overrides], number)
+    else:
+        with ThreadPoolExecutor(at_a_time) as pool:
+            for _ in pool.map(lambda job: _launch(launcher, [job[1]], job[0]), jobs):
+                pass
 
 
 def _launch(launcher: Launch, overrides: Sequence[list[str]], first: int) -> None:
