@@ -1,5 +1,6 @@
 """Train a language model: python -m lyricgen.train [group=choice] [key=value]."""
 
+import gc
 import logging
 import math
 import os
@@ -80,6 +81,15 @@ def do_job(values: dict[str, Any], run: Run) -> float:
     except BaseException as error:  # a library's sys.exit(), too, would end the sweep
         log.error("job %s failed: %s", run.directory.name, reason(error))
         return math.inf
+    finally:
+        _collect()
+
+
+def _collect() -> None:
+    """Free what hangs in cycles, networks and configurations, before the next job begins."""
+    gc.collect()
+    if not gc.get_freeze_count():
+        gc.freeze()  # the modules, which 0.2 s would be spent on after every job
 
 
 def train(values: dict[str, Any], run: Run) -> float:
