@@ -10,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from lyricgen.checkpoint_io import is_sound
 
-CLOCKS = ("train/chars_per_second", "summary/chars_per_second", "summary/wall_seconds")
+CLOCKS = ("train/chars_per_second", "run/chars_per_second", "run/wall_seconds")
 
 
 def differences(undisturbed: Path, run: Path) -> list[str]:

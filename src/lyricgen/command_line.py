@@ -21,10 +21,19 @@ class Parser(argparse.ArgumentParser):
         command: its name.
         description: what it does.
         several: read [CHECKPOINT …] into `checkpoints`.
+        directory: read [DIRECTORY] instead, and what it is.
     """
 
-    def __init__(self, command: str, description: str, *, several: bool = False) -> None:
+    def __init__(
+        self, command: str, description: str, *, several: bool = False, directory: str | None = None
+    ) -> None:
         super().__init__(prog=f"python -m lyricgen.{command}", description=description)
+        self.add_argument("--debug", action="store_true", help="show where an error comes from")
+        if directory is not None:
+            self.add_argument(
+                "directory", nargs="?", type=Path, metavar="DIRECTORY", help=directory
+            )
+            return
         self.add_argument(
             "checkpoints" if several else "checkpoint",
             nargs="*" if several else "?",
@@ -33,7 +42,6 @@ class Parser(argparse.ArgumentParser):
             help="a checkpoint, a model file or a run's directory; without it, the newest run's "
             "best checkpoint",
         )
-        self.add_argument("--debug", action="store_true", help="show where an error comes from")
 
     def error(self, message: str) -> NoReturn:
         """Say it in one line."""

@@ -4,10 +4,8 @@ import math
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.loggers import TensorBoardLogger
 from rich import box
 from rich.table import Table
-from torch.utils.tensorboard.summary import hparams
 
 from lyricgen.callbacks.baseline import Baseline
 from lyricgen.callbacks.checkpoints import Checkpoints
@@ -19,27 +17,6 @@ from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.metrics import perplexity_name
 from lyricgen.model.checkpoint import load
 from lyricgen.model.scored_module import ScoredModule
-
-# The columns of the HPARAMS tab, the same for every run, and the figures they show.
-SUMMARY_METRICS = {
-    "summary/best_val_perplexity": "val/perplexity",
-    "summary/test_perplexity": "test/perplexity",
-    "summary/train_perplexity": "train/perplexity",
-    "summary/train_pseudo_perplexity": "train/pseudo_perplexity",
-    "summary/best_val_pseudo_perplexity": "val/pseudo_perplexity",
-    "summary/test_pseudo_perplexity": "test/pseudo_perplexity",
-    "summary/val_ngram_perplexity": "val/ngram_perplexity",
-    "summary/test_ngram_perplexity": "test/ngram_perplexity",
-    "summary/val_mixture_perplexity": "val/mixture_perplexity",
-    "summary/test_mixture_perplexity": "test/mixture_perplexity",
-    "summary/parameters": "parameters",
-    "summary/chars_per_second": "chars_per_second",
-    "summary/wall_seconds": "wall_seconds",
-}
-# Groups that do not change what is learnt, and so make no column.
-_PLUMBING = {"callbacks", "logger", "name", "init_from", "resume"}
-# Those that n-grams do not know.
-_NETWORKS = {"layers", "hidden_size", "cell", "depth", "loss", "optimizer", "scheduler", "trainer"}
 
 
 def conclude(
@@ -149,44 +126,6 @@ def in_a_line(figures: dict[str, Any]) -> str:
     return f"{', '.join(told)} at epoch {figures['best_epoch']}"
 
 
-def begin_hyperparameters(
-    trainer: pl.Trainer, options: dict[str, Any], *, new: bool = True
-) -> None:
-    """Open the run's row of TensorBoard's HPARAMS tab, which `finish_hyperparameters` fills.
-
-    The row names its metrics without giving them a value: a curve that begins with nan is blank.
-
-    Args:
-        trainer: whose loggers to write to.
-        options: plain, nested.
-        new: whether the row is not there yet, as it is where a run is resumed.
-    """
-    chosen = _hyperparameters(options)
-    for logger in trainer.loggers:
-        if isinstance(logger, TensorBoardLogger):
-            logger.hparams.update(options)  # for hparams.yaml
-            if not new:
-                continue
-            writer = logger.experiment._get_file_writer()
-            summaries = hparams(chosen, dict.fromkeys(SUMMARY_METRICS, 0.0))  # type: ignore[no-untyped-call]
-            for summary in summaries:
-                writer.add_summary(summary)
-
-
-def finish_hyperparameters(
-    trainer: pl.Trainer, figures: dict[str, Any], wall_seconds: float
-) -> None:
-    """Fill the row, and write the figures that no epoch has written."""
-    final = {name: value for name, value in figures.items() if name.startswith("test/")}
-    if "val/mixture_perplexity" in figures:
-        final["val/mixture_perplexity"] = figures["val/mixture_perplexity"]
-    known = figures | {"wall_seconds": wall_seconds}
-    final |= {tag: known[name] for tag, name in SUMMARY_METRICS.items() if name in known}
-    for logger in trainer.loggers:
-        logger.log_metrics(final, step=trainer.global_step)
-        logger.save()
-
-
 def _evaluate(
     trainer: pl.Trainer, module: ScoredModule, datamodule: CharacterDataModule
 ) -> dict[str, float]:
@@ -213,15 +152,3 @@ def _only(trainer: pl.Trainer, kind: type[Any]) -> Any:
 
 def _shown(value: float | None) -> str:
     return "" if value is None else f"{value:,.2f}"
-
-
-def _hyperparameters(options: dict[str, Any]) -> dict[str, Any]:
-    """The options that a run is compared by, flat; the kind of a group under the group's name."""
-    left_out = _PLUMBING | (_NETWORKS if options["model"]["kind"] == "ngram" else set())
-    chosen = {key: value for key, value in options.items() if key not in left_out}
-    flat: dict[str, Any] = {}
-    for key, value in chosen.items():
-        for name, entry in value.items() if isinstance(value, dict) else [("kind", value)]:
-            tag = key if name == "kind" else f"{key}.{name}"
-            flat[tag] = entry if isinstance(entry, bool | int | float) else str(entry)
-    return flat

@@ -12,6 +12,7 @@ from pytorch_lightning import seed_everything
 from lyricgen import build, build_data, results
 from lyricgen.build_callbacks import build_callbacks
 from lyricgen.build_trainer import build_trainer
+from lyricgen.callbacks.board import Board
 from lyricgen.checkpoint_io import go_on_from
 from lyricgen.config import TrainOptions
 from lyricgen.data.datamodule import CharacterDataModule
@@ -35,6 +36,7 @@ class Training:
     datamodule: CharacterDataModule
     module: ScoredModule
     trainer: pl.Trainer
+    board: Board
     description: str
 
 
@@ -59,9 +61,11 @@ def prepare(options: TrainOptions, run: Run, past: Past, interruption: Interrupt
         log.info("init_from=%s: %d characters in common", options.init_from, shared)
     module = build.build_module(options, datamodule, network)
     callbacks = build_callbacks(options, datamodule, network, corpus, run, interruption)
-    trainer = build_trainer(options, datamodule, run, callbacks, past.steps)
+    new = not any(fnmatch(name, EVENTS) for name in past.sizes)
+    board = Board(options.model_dump(), run, new=new)
+    trainer = build_trainer(options, datamodule, run, [*callbacks, board], past.steps)
     description = build.describe(corpus, datamodule, network)
-    return Training(options, datamodule, module, trainer, description)
+    return Training(options, datamodule, module, trainer, board, description)
 
 
 def carry_out(training: Training, run: Run, past: Past) -> dict[str, Any]:
@@ -73,15 +77,13 @@ def carry_out(training: Training, run: Run, past: Past) -> dict[str, Any]:
     trainer, module, datamodule = training.trainer, training.module, training.datamodule
     if training.options.resume is not None:
         rewind(run.directory, past.sizes)
-    new = not any(fnmatch(name, EVENTS) for name in past.sizes)
-    results.begin_hyperparameters(trainer, training.options.model_dump(), new=new)
     checkpoint = None
     if past.checkpoint is not None:
         checkpoint = go_on_from(past.checkpoint)
         log.info("going on after step %d of %s", past.steps, run.directory)
     trainer.fit(module, datamodule, ckpt_path=checkpoint, weights_only=True)
     figures = results.conclude(trainer, module, datamodule, build.monitored(datamodule))
-    results.finish_hyperparameters(trainer, figures, run.wall_seconds)
+    training.board.finish(trainer, figures)
     run.finish(figures)
     return figures
 

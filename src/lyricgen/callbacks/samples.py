@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 GREEDY = "greedy"
 SHOWN = 3  # texts on the terminal at a time
+SHOWN_EVERY = 5  # epochs, there
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,10 @@ class Samples(pl.Callback):
 
     That is from the untrained network and after every N epochs, and after single steps.
 
-    They go to TensorBoard's text tab, to samples.jsonl and, a few, to the terminal. Drawing has
-    random generators of its own, so training does not depend on it. `copying.Copying` has the
-    figures on them; there are none of filled gaps, since most of those texts was given.
+    They go to TensorBoard's text tab, to samples.jsonl and, about every fifth epoch, a few to the
+    terminal. Drawing has random generators of its own, so training does not depend on it.
+    `copying.Copying` has the figures on them; there are none of filled gaps, since most of those
+    texts was given.
 
     Args:
         model: the network in training and its characters.
@@ -161,7 +163,8 @@ class Samples(pl.Callback):
             )
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                _write_texts(logger, samples)
+                # a step that goes back would make TensorBoard forget those in between
+                logger.experiment.add_text("samples", as_markdown(samples), trainer.global_step)
 
     def _due(self, trainer: pl.Trainer) -> bool:
         """Whether texts are drawn at the end of this epoch."""
@@ -178,9 +181,15 @@ class Samples(pl.Callback):
             for logger in trainer.loggers:
                 logger.log_metrics(figures, step=0)
         self.write(trainer, samples)
-        heading = f"samples after {when or f'epoch {epoch}'}" if epoch else "untrained"
-        texts = "\n  ".join(one_line(sample.text) for sample in self.few(samples))
-        log.info("%s (temperature %g):\n  %s", heading, self.temperature, texts)
+        if when or self._is_shown(epoch):
+            heading = f"samples after {when or f'epoch {epoch}'}" if epoch else "untrained"
+            texts = "\n  ".join(one_line(sample.text) for sample in self.few(samples))
+            log.info("%s (temperature %g):\n  %s", heading, self.temperature, texts)
+
+    def _is_shown(self, epoch: int) -> bool:
+        """Whether the terminal shows the texts of an epoch: the first ones of every few."""
+        before = epoch - self.every_n_epochs
+        return epoch // SHOWN_EVERY > before // SHOWN_EVERY
 
 
 def one_line(text: str) -> str:
@@ -188,10 +197,19 @@ def one_line(text: str) -> str:
     return printable_text(text.strip().replace("\n", " / "))
 
 
-def _write_texts(logger: TensorBoardLogger, samples: list[Sample]) -> None:
-    for sample in samples:
-        parts = ["samples", sample.prefix.strip(), sample.strategy.replace(" ", "_")]
-        # Markdown keeps the line breaks, stars and hashes of a text that is indented by four
-        indented = "\n".join(f"    {line}" for line in sample.text.split("\n"))
-        tag = "/".join(part for part in parts if part)
-        logger.experiment.add_text(tag, indented, global_step=sample.step)
+def as_markdown(samples: list[Sample]) -> str:
+    """One drawing as TensorBoard's Markdown: a heading for each strategy, the texts as they are.
+
+    Only the empty lines that a text begins or ends with are not shown.
+    """
+    parts = []
+    for strategy in dict.fromkeys(sample.strategy for sample in samples):
+        those = [sample for sample in samples if sample.strategy == strategy]
+        parts.append(f"**epoch {those[0].epoch}, {strategy}**")
+        parts.append("\n\n---\n\n".join(_indented(sample.text) for sample in those))
+    return "\n\n".join(parts)
+
+
+def _indented(text: str) -> str:
+    """What Markdown keeps line breaks, stars and hashes of."""
+    return "\n".join(f"    {line}" for line in text.split("\n"))
