@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -122,22 +123,39 @@ def test_tensorboard_says_what_the_files_say(train: Train) -> None:
         written = [(int(row["step"]), float(row[name])) for row in rows]
         assert [step for step, _ in drawn] == [step for step, _ in written]
         assert [v for _, v in drawn] == pytest.approx([v for _, v in written], rel=1e-6)
-    greedy = [
-        event.tensor_proto.string_val[0].decode()
-        for event in events.Tensors("samples/分开/greedy/text_summary")
-    ]
-    samples = [s["text"] for s in samples_of(done.directory) if s["strategy"] == "greedy"]
-    assert len(greedy) == 3  # untrained, and after each of two epochs
-    # indented by four, so that markdown keeps the line breaks
-    assert greedy == ["\n".join(f"    {line}" for line in t.split("\n")) for t in samples]
-    [final] = events.Tensors("summary/best_val_perplexity")
-    assert final.tensor_proto.float_val[0] == pytest.approx(
-        done.summary["val/perplexity"], rel=1e-6
-    )
+    shown = events.Tensors("samples/text_summary")
+    assert [event.step for event in shown] == [0, *(int(row["step"]) for row in rows)]
+    for epoch, event in enumerate(shown):
+        greedy, one, other = (
+            # indented by four, so that Markdown keeps the line breaks
+            "\n".join(f"    {line}" for line in each["text"].split("\n"))
+            for each in samples_of(done.directory)
+            if each["epoch"] == epoch
+        )
+        assert event.tensor_proto.string_val[0].decode() == (
+            f"**epoch {epoch}, greedy**\n\n{greedy}\n\n"
+            f"**epoch {epoch}, temperature 0.8**\n\n{one}\n\n---\n\n{other}"
+        )
+    [*_, last] = events.Tensors("run/best_val_perplexity")
+    assert last.tensor_proto.float_val[0] == pytest.approx(done.summary["val/perplexity"], rel=1e-6)
     started = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
     columns = HParamsPluginData.FromString(started).session_start_info.hparams
     assert columns["cell"].string_value == "lstm"
     assert columns["hidden_size"].number_value == 16
+    assert columns["data.distinct"].WhichOneof("kind") == "bool_value"
+    assert not {"trainer.accelerator", "callbacks.samples.count"} & set(columns)
+
+
+@pytest.mark.parametrize(("every", "shown"), [(1, ["5"]), (2, ["6"]), (4, ["8"])])
+def test_the_terminal_shows_texts_of_every_fifth_epoch(
+    train: Train, every: int, shown: list[str]
+) -> None:
+    done = train(*TINY, "trainer.max_epochs=8", f"callbacks.samples.every_n_epochs={every}")
+    assert re.findall(r"samples after epoch (\d+)", done.out) == shown
+    assert "untrained (temperature 0.8)" in done.out
+    assert done.directory is not None
+    epochs = {each["epoch"] for each in samples_of(done.directory)}
+    assert set(range(0, 9, every)) <= epochs
 
 
 def test_early_stopping_waits_for_its_patience(train: Train) -> None:

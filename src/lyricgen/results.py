@@ -66,7 +66,7 @@ def conclude(
     samples = _find(trainer, Samples)
     if samples is not None:
         drawn = samples.draw(int(best["step"]), figures["best_epoch"])
-        if not samples.has(int(best["step"])):
+        if not samples.of(int(best["step"])):
             samples.write(trainer, drawn)
         figures["samples"] = [sample.text for sample in samples.few(drawn)]
     return figures

@@ -105,12 +105,12 @@ class Samples(pl.Callback):
         if self._due(trainer) and trainer.is_last_batch:  # not where training ends within the epoch
             self._sample(trainer, trainer.current_epoch + 1)
 
-    def has(self, step: int) -> bool:
-        """Whether samples.jsonl has texts of a step."""
+    def of(self, step: int) -> list[Sample]:
+        """The texts of a step, from samples.jsonl."""
         if not self.path.exists():
-            return False
+            return []
         with self.path.open(encoding="utf-8") as stream:
-            return any(json.loads(line)["step"] == step for line in stream)
+            return [Sample(**one) for one in map(json.loads, stream) if one["step"] == step]
 
     def few(self, samples: list[Sample]) -> list[Sample]:
         """Some of the random texts, for each prefix in turn."""
@@ -156,15 +156,18 @@ class Samples(pl.Callback):
         )
 
     def write(self, trainer: pl.Trainer, samples: list[Sample]) -> None:
-        """Add texts to samples.jsonl and to TensorBoard."""
+        """Add the texts of a step, this one or an earlier one, to samples.jsonl and TensorBoard."""
+        shown = samples
+        if samples[0].step < trainer.global_step:
+            # TensorBoard forgets what comes after a step that goes back, and has one text a step
+            shown = [*self.of(trainer.global_step), *samples]
         with self.path.open("a", encoding="utf-8") as stream:
             stream.writelines(
                 json.dumps(asdict(sample), ensure_ascii=False) + "\n" for sample in samples
             )
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                # a step that goes back would make TensorBoard forget those in between
-                logger.experiment.add_text("samples", as_markdown(samples), trainer.global_step)
+                logger.experiment.add_text("samples", as_markdown(shown), trainer.global_step)
 
     def _due(self, trainer: pl.Trainer) -> bool:
         """Whether texts are drawn at the end of this epoch."""
@@ -198,15 +201,17 @@ def one_line(text: str) -> str:
 
 
 def as_markdown(samples: list[Sample]) -> str:
-    """One drawing as TensorBoard's Markdown: a heading for each strategy, the texts as they are.
+    """Drawings as TensorBoard's Markdown: a heading for each strategy, the texts as they are.
 
     Only the empty lines that a text begins or ends with are not shown.
     """
-    parts = []
-    for strategy in dict.fromkeys(sample.strategy for sample in samples):
-        those = [sample for sample in samples if sample.strategy == strategy]
-        parts.append(f"**epoch {those[0].epoch}, {strategy}**")
-        parts.append("\n\n---\n\n".join(_indented(sample.text) for sample in those))
+    drawn: dict[str, list[str]] = {}
+    for sample in samples:
+        heading = f"**epoch {sample.epoch}, {sample.strategy}**"
+        drawn.setdefault(heading, []).append(_indented(sample.text))
+    parts = (
+        part for heading, texts in drawn.items() for part in (heading, "\n\n---\n\n".join(texts))
+    )
     return "\n\n".join(parts)
 
 

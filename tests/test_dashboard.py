@@ -1,0 +1,369 @@
+"""The dashboard command: a real TensorBoard, asked over HTTP for what the runs' files say."""
+
+import csv
+import html
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+from urllib.request import Request, urlopen
+
+import pytest
+from torch.utils.tensorboard import SummaryWriter
+
+from lyricgen import dashboard
+from lyricgen import train as train_command
+from tests.conftest import TINY, printed
+
+# What Markdown would make something else of, and what HTML would.
+MARKED = "# 分开 *粗* __下__\n    `码` ```\n- 一\n\n> &amp; <b>5</b>\n  两格 | 表 |\n---\n"
+EPOCHS = 12  # more than the ten that TensorBoard keeps where nobody asks for more
+COLUMNS = ("best_val_perplexity", "chars_per_second", "parameters", "test_perplexity")
+
+
+@dataclass
+class Dashboard:
+    """The command in a process of its own, and the address that it has printed."""
+
+    process: subprocess.Popen[str]
+    out: str  # its first line
+    address: str
+
+    def get(self, path: str, **query: str) -> Any:
+        with urlopen(f"{self.address}data/{path}?{urlencode(query)}") as answer:
+            return json.loads(answer.read())
+
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        kind = {"Content-Type": "application/json"}
+        request = Request(f"{self.address}data/{path}", json.dumps(body).encode(), kind)
+        with urlopen(request) as answer:
+            return json.loads(answer.read())
+
+    @property
+    def children(self) -> list[int]:
+        process = self.process.pid
+        found = Path(f"/proc/{process}/task").glob("*/children")
+        return [int(child) for path in found for child in path.read_text("ascii").split()]
+
+    def stop(self, number: int) -> tuple[int, str]:
+        """Send a signal; the exit status, and what stands on standard error."""
+        self.process.send_signal(number)
+        _, errors = self.process.communicate(timeout=20)
+        return self.process.returncode, errors
+
+
+@contextmanager
+def showing(outputs: Path, *arguments: str) -> Iterator[Dashboard]:
+    """Run the command until the block ends."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lyricgen.dashboard", *arguments],
+        env={**os.environ, "LYRICGEN_OUTPUTS": str(outputs)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        out, address = "", None
+        assert process.stdout is not None
+        while address is None and (line := process.stdout.readline()):
+            out += line
+            address = re.search(r"http://127\.0\.0\.1:\d+/", line)
+        assert address is not None, process.communicate()[1]
+        yield Dashboard(process, out, address[0])
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        process.wait()
+        for stream in (process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
+
+
+def eventually(holds: Callable[[], bool], seconds: float = 20) -> bool:
+    """Whether it comes to hold: TensorBoard reads files in a process of its own."""
+    deadline = time.monotonic() + seconds
+    while not (held := holds()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return held
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Runs of several kinds, and the dashboard that shows them."""
+
+    outputs: Path
+    runs: dict[str, Path]  # what each is for, and its directory
+    board: Dashboard
+
+    def name(self, run: str) -> str:
+        return str(self.runs[run].relative_to(self.outputs))
+
+    def rows(self, run: str) -> list[dict[str, str]]:
+        with (self.runs[run] / "metrics.csv").open(encoding="utf-8") as stream:
+            return list(csv.DictReader(stream))
+
+    def summary(self, run: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.runs[run] / "summary.json").read_text("utf-8"))
+        return found
+
+    def scalars(self, run: str, tag: str) -> tuple[list[int], list[float]]:
+        points = self.board.get("plugin/scalars/scalars", run=self.name(run), tag=tag)
+        return [step for _, step, _ in points], [value for _, _, value in points]
+
+    def texts(self, run: str) -> list[dict[str, Any]]:
+        query = {"run": self.name(run), "tag": "samples/text_summary"}
+        found: list[dict[str, Any]] = self.board.get("plugin/text/text", **query)
+        return found
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
+    """A run of marked-up text, resumed; a fill run; one that fails; a sweep of two; many points."""
+    outputs = tmp_path_factory.mktemp("dashboard") / "輸出 outputs"
+    text = outputs.parent / "marked.txt"
+    text.write_text(MARKED * 40, encoding="utf-8")
+    runs: dict[str, Path] = {}
+
+    def train(*overrides: str) -> None:
+        patch.setattr(sys, "argv", ["lyricgen.train", *overrides])
+        with suppress(SystemExit):
+            train_command.main()
+
+    def newest() -> Path:
+        return Path((outputs / "latest.txt").read_text("utf-8").strip())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LYRICGEN_OUTPUTS", str(outputs))
+        patch.chdir(outputs.parent)
+        marked = (*TINY, "data=text", f"data.path='{text}'", "optimizer.lr=0.03")
+        longer = ("callbacks.samples.length=40", "name='中文'")
+        train(*marked, *longer, f"trainer.max_epochs={EPOCHS // 2}")
+        train("resume=latest", f"trainer.max_epochs={EPOCHS}")
+        runs["marked"] = newest()
+        train(*TINY, "objective=fill")
+        runs["fill"] = newest()
+        diverging = ("optimizer=sgd", "optimizer.lr=1e30", "trainer.gradient_clip_val=null")
+        train(*TINY, *diverging, "callbacks.samples.every_n_epochs=0")
+        runs["failed"] = newest()
+        # nothing is learnt, so the first epoch stays the best
+        still = ("scheduler=none", "optimizer=sgd", "optimizer.lr=1e-30", "trainer.max_epochs=3")
+        train(*TINY, *still, "callbacks.samples.every_n_epochs=3")
+        runs["best"] = newest()
+        train(*TINY, "-m", "cell=rnn,gru")
+        runs |= {path.name[0]: path for path in newest().iterdir() if path.is_dir()}
+    with SummaryWriter(outputs / "many") as writer:
+        for step in range(1500):
+            writer.add_scalar("loss", step, step)
+            if step < 150:
+                writer.add_text("samples", str(step), step)
+    runs["many"] = outputs / "many"
+    with showing(outputs) as board:
+        found = Trained(outputs, runs, board)
+        assert eventually(lambda: len(found.scalars("many", "loss")[0]) == 1500)
+        yield found
+
+
+def test_every_run_is_there_under_its_directory_and_nothing_else(trained: Trained) -> None:
+    names = {trained.name(run) for run in trained.runs}
+    assert set(trained.board.get("runs")) == names
+    assert any(name.endswith("_中文") for name in names)
+    assert any(re.fullmatch(r"sweeps/.*_lyrics_lstm_1x16/1_.*cell=gru.*", name) for name in names)
+
+
+@pytest.mark.parametrize("run", ["marked", "fill", "0", "1"])
+def test_scalars_are_those_of_metrics_csv(trained: Trained, run: str) -> None:
+    rows = trained.rows(run)
+    tags = trained.board.get("plugin/scalars/tags")[trained.name(run)]
+    assert rows[0].keys() - {"epoch", "step"} <= tags.keys()
+    for tag in rows[0].keys() - {"epoch", "step"}:
+        if not tag.startswith("samples/") and tag != "val/mixture_perplexity":
+            written = [(int(row["step"]), float(row[tag])) for row in rows]
+            steps, values = trained.scalars(run, tag)
+            assert steps == [step for step, _ in written]
+            assert values == pytest.approx([value for _, value in written], rel=1e-6)
+    summary = trained.summary(run)
+    for tag in (name for name in summary if name.startswith("test/")):
+        assert trained.scalars(run, tag)[1] == pytest.approx([summary[tag]], rel=1e-6)
+
+
+@pytest.mark.parametrize("run", ["marked", "fill"])
+def test_texts_are_those_of_samples_jsonl(trained: Trained, run: str) -> None:
+    drawn: dict[int, list[str]] = {}
+    with (trained.runs[run] / "samples.jsonl").open(encoding="utf-8") as stream:
+        for sample in map(json.loads, stream):
+            drawn.setdefault(sample["step"], []).append(sample["text"])
+    answer = trained.texts(run)
+    assert [each["step"] for each in answer] == list(drawn)
+    if run == "marked":
+        assert len(drawn) == EPOCHS + 1
+        assert {*"#*_`<&"} <= {*"".join(text for texts in drawn.values() for text in texts)}
+    for each in answer:
+        blocks = re.findall(r"<pre><code>(.*?)\n</code></pre>", each["text"], flags=re.S)
+        shown = [visible(html.unescape(block)) for block in blocks]
+        assert shown == [visible(text) for text in drawn[each["step"]] if visible(text)]
+        assert each["text"].count("<strong>") == 2  # greedy, and at the temperature
+
+
+def visible(text: str) -> str:
+    """A text without what nobody sees: blanks that end a line, empty lines that end the text."""
+    return re.sub(r" +$", "", text, flags=re.M).strip("\n")
+
+
+def test_the_best_texts_stand_beside_the_others(trained: Trained) -> None:
+    """Drawn at the end for an epoch that had none, they make TensorBoard forget no other."""
+    steps = [int(row["step"]) for row in trained.rows("best")]
+    assert trained.summary("best")["best_epoch"] == 1
+    answer = {each["step"]: each["text"] for each in trained.texts("best")}
+    assert list(answer) == [0, steps[2]]
+    headings = re.findall(r"<strong>(.*?)</strong>", answer[steps[2]])
+    assert headings == [
+        f"epoch {epoch}, {how}" for epoch in (3, 1) for how in ("greedy", "temperature 0.8")
+    ]
+
+
+def test_nothing_is_left_out_of_long_runs(trained: Trained) -> None:
+    answer = trained.texts("many")
+    assert [each["step"] for each in answer] == list(range(150))
+
+
+def test_the_page_of_charts_has_each_once(trained: Trained) -> None:
+    categories = trained.board.get("plugin/custom_scalars/layout")["category"]
+    charts = [(one["title"], chart["title"]) for one in categories for chart in one["chart"]]
+    assert len(charts) == len(set(charts))
+    assert {title for title, _ in charts} == {"Perplexity", "Pseudo-perplexity", "Training"}
+    [chart] = next(each["chart"] for each in categories if each["title"] == "Perplexity")
+    shown: dict[str, Any] = {}
+    for regex in chart["multiline"]["tag"]:
+        answer = trained.board.get(
+            "plugin/custom_scalars/scalars", run=trained.name("marked"), tag=regex
+        )
+        assert answer["regex_valid"]
+        shown |= answer["tag_to_events"]
+    assert set(shown) == {"train/perplexity", "val/perplexity", "val/ngram_perplexity"}
+    rows = trained.rows("marked")
+    for tag, points in shown.items():
+        written = [float(row[tag]) for row in rows]
+        assert [value for _, _, value in points] == pytest.approx(written, rel=1e-6)
+    assert len({value for _, _, value in shown["val/ngram_perplexity"]}) == 1
+
+
+def test_the_table_has_a_row_for_every_run(trained: Trained) -> None:
+    experiment = trained.board.post(
+        "plugin/hparams/experiment", {"experimentName": "", "hparamsLimit": 1000}
+    )
+    differing = [each["name"] for each in experiment["hparamInfos"] if each["differs"]]
+    assert differing == [each["name"] for each in experiment["hparamInfos"]][: len(differing)]
+    assert {"cell", "objective", "optimizer"} <= set(differing)
+    metrics = [each["name"]["tag"] for each in experiment["metricInfos"]]
+    perplexities = [tag for tag in metrics if "pseudo" not in tag]
+    # the first five of a list are what TensorBoard shows by itself
+    assert perplexities[:5] == [*(f"run/{name}" for name in COLUMNS), "run/wall_seconds"]
+    statuses = ["STATUS_UNKNOWN", "STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_RUNNING"]
+    groups = trained.board.post(
+        "plugin/hparams/session_groups",
+        {
+            "experimentName": "",
+            "allowedStatuses": statuses,
+            "colParams": [{"metric": each["name"]} for each in experiment["metricInfos"]],
+            "startIndex": 0,
+            "sliceSize": 100,
+        },
+    )["sessionGroups"]
+    table = {group["name"]: group for group in groups}
+    assert set(table) == {trained.name(run) for run in trained.runs} - {"many"}
+    assert table[trained.name("1")]["hparams"]["cell"] == "gru"
+    for run in ("marked", "fill", "0", "1"):
+        row, summary = table[trained.name(run)], trained.summary(run)
+        values = {each["name"]["tag"]: each["value"] for each in row["metricValues"]}
+        assert [each["status"] for each in row["sessions"]] == ["STATUS_SUCCESS"]
+        name = "pseudo_perplexity" if run == "fill" else "perplexity"
+        assert values[f"run/best_val_{name}"] == pytest.approx(summary[f"val/{name}"], rel=1e-6)
+        assert values[f"run/test_{name}"] == pytest.approx(summary[f"test/{name}"], rel=1e-6)
+        assert values["run/parameters"] == summary["parameters"]
+        speed = summary["chars_per_second"]
+        assert values["run/chars_per_second"] == pytest.approx(speed, rel=1e-6)
+        assert values["run/wall_seconds"] == pytest.approx(summary["wall_seconds"], abs=0.5)
+    failed = table[trained.name("failed")]
+    assert [each["status"] for each in failed["sessions"]] == ["STATUS_FAILURE"]
+    assert [each["name"]["tag"] for each in failed["metricValues"]] == ["run/parameters"]
+
+
+def test_the_row_follows_the_run(trained: Trained) -> None:
+    """The best so far, also across a resume, so that a run that goes on or was killed has it."""
+    rows = trained.rows("marked")
+    steps, values = trained.scalars("marked", "run/best_val_perplexity")
+    best = [
+        min(float(row["val/perplexity"]) for row in rows[: number + 1])
+        for number in range(len(rows))
+    ]
+    assert steps == [int(row["step"]) for row in rows]
+    assert values == pytest.approx(best, rel=1e-6)
+    _, seconds = trained.scalars("marked", "run/wall_seconds")
+    assert seconds == sorted(seconds)
+    assert len(seconds) == EPOCHS
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_it_ends_cleanly_and_leaves_no_process(tmp_path: Path, number: int) -> None:
+    with showing(tmp_path) as board:
+        assert board.out.startswith(f"no runs in {str(tmp_path)!r} yet")
+        assert board.get("environment")["window_title"] == "lyricgen"
+        children = board.children
+        status, errors = board.stop(number)
+        assert (status, errors) == (-number if number == signal.SIGKILL else 0, "")
+        assert eventually(lambda: not any(Path(f"/proc/{child}").exists() for child in children))
+
+
+def test_it_takes_another_port_where_one_is_taken(tmp_path: Path) -> None:
+    with showing(tmp_path) as one, showing(tmp_path) as other:
+        assert one.address != other.address
+        assert one.get("runs") == other.get("runs") == []
+
+
+def test_runs_show_as_they_are_trained(tmp_path: Path) -> None:
+    outputs = tmp_path / "not there yet"
+    with showing(outputs, "--port", "0") as board:
+        with SummaryWriter(outputs / "new") as writer:
+            writer.add_scalar("loss", 1.0, 0)
+        assert eventually(lambda: board.get("runs") == ["new"])
+
+
+def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
+    with showing(tmp_path) as board:
+        port = board.address.rstrip("/").rpartition(":")[2]
+        command = [sys.executable, "-m", "lyricgen.dashboard", str(tmp_path), "--port", port]
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert re.fullmatch(rf"error: --port {port}: .*in use: leave it out.*\n", done.stderr)
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("missing",), "'missing' is not there: name a directory of runs, or none for 'outputs'"),
+        ((__file__,), "is a file: name the directory of one run or of many"),
+        (("--port", "65536"), "--port 65536: it must be from 0 to 65535"),
+        (("--port", "many"), "argument --port: invalid int value: 'many'"),
+    ],
+)
+def test_what_cannot_be_is_told_in_one_line(
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    told: str,
+) -> None:
+    monkeypatch.delenv("LYRICGEN_OUTPUTS", raising=False)
+    done = printed(dashboard.main, capfd, *arguments)
+    assert done.status == 2
+    assert told in done.err
+    assert done.err.count("\n") == 1
