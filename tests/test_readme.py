@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,11 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from lyricgen.rewind import EVENTS
 from tests.conftest import readme_commands
+from tests.test_dashboard import eventually, showing
 
 ROOT = Path(__file__).parents[1]
-# Those that install or open a server, and those that CI runs from the README itself.
-ELSEWHERE = ("pip install", "tensorboard")
+DASHBOARD = "python -m lyricgen.dashboard"
+# Those that open a server, and those that CI runs from the README itself.
+ELSEWHERE = ("pip install", DASHBOARD)
 
 
 def _runnable() -> list[str]:
@@ -68,6 +72,17 @@ def test_command(workplace: Path, command: str) -> None:
         assert "label_smoothing" in done.stdout
     else:
         assert done.stdout.strip()
+
+
+@pytest.mark.slow
+def test_the_dashboard_shows_the_runs(workplace: Path) -> None:
+    assert DASHBOARD in readme_commands()
+    outputs = workplace / "outputs"
+    runs = {str(path.parent.relative_to(outputs)) for path in outputs.rglob(EVENTS)}
+    assert runs
+    with showing(outputs) as board:
+        assert eventually(lambda: set(board.get("runs")) == runs)
+        assert board.stop(signal.SIGTERM) == (0, "")
 
 
 def test_the_readme_links_to_what_is_there() -> None:
