@@ -27,7 +27,8 @@ from lyricgen.callbacks.epoch_log import EpochLog
 from lyricgen.callbacks.perplexity import Perplexity
 from lyricgen.callbacks.prefixes import choose_prefixes
 from lyricgen.callbacks.progress import ProgressReport
-from lyricgen.callbacks.samples import Sample, Samples
+from lyricgen.callbacks.sample import Sample
+from lyricgen.callbacks.samples import Samples
 from lyricgen.callbacks.throughput import Throughput
 from lyricgen.console import ConsoleHandler
 from lyricgen.data.corpus import Corpus

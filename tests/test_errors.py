@@ -6,7 +6,7 @@ import unicodedata
 import pytest
 
 from lyricgen import console
-from lyricgen.callbacks.samples import one_line
+from lyricgen.callbacks.sample import one_line
 from lyricgen.errors import printable, printable_text
 
 # by Unicode's categories: what a terminal or an editor takes as an order, or nothing can show

@@ -21,27 +21,23 @@ class Parser(argparse.ArgumentParser):
         command: its name.
         description: what it does.
         several: read [CHECKPOINT …] into `checkpoints`.
-        directory: read [DIRECTORY] instead, and what it is.
+        checkpoint: whether the command reads any.
     """
 
     def __init__(
-        self, command: str, description: str, *, several: bool = False, directory: str | None = None
+        self, command: str, description: str, *, several: bool = False, checkpoint: bool = True
     ) -> None:
         super().__init__(prog=f"python -m lyricgen.{command}", description=description)
-        self.add_argument("--debug", action="store_true", help="show where an error comes from")
-        if directory is not None:
+        if checkpoint:
             self.add_argument(
-                "directory", nargs="?", type=Path, metavar="DIRECTORY", help=directory
+                "checkpoints" if several else "checkpoint",
+                nargs="*" if several else "?",
+                type=Path,
+                metavar="CHECKPOINT",
+                help="a checkpoint, a model file or a run's directory; without it, the newest "
+                "run's best checkpoint",
             )
-            return
-        self.add_argument(
-            "checkpoints" if several else "checkpoint",
-            nargs="*" if several else "?",
-            type=Path,
-            metavar="CHECKPOINT",
-            help="a checkpoint, a model file or a run's directory; without it, the newest run's "
-            "best checkpoint",
-        )
+        self.add_argument("--debug", action="store_true", help="show where an error comes from")
 
     def error(self, message: str) -> NoReturn:
         """Say it in one line."""

@@ -29,10 +29,13 @@ PATIENCE = 5.0  # seconds without another run read, after which the page is show
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command until Ctrl-C or SIGTERM; what the user can mend is one line and status 2."""
-    parser = Parser(
-        "dashboard",
-        "Show all runs in TensorBoard, until Ctrl-C.",
-        directory="of runs, of a sweep or of one run; without it, outputs/",
+    parser = Parser("dashboard", "Show all runs in TensorBoard, until Ctrl-C.", checkpoint=False)
+    parser.add_argument(
+        "directory",
+        nargs="?",
+        type=Path,
+        metavar="DIRECTORY",
+        help="of runs, of a sweep or of one run; without it, outputs/",
     )
     parser.add_argument(
         "--port",

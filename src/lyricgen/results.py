@@ -10,7 +10,8 @@ from rich.table import Table
 from lyricgen.callbacks.baseline import Baseline
 from lyricgen.callbacks.checkpoints import Checkpoints
 from lyricgen.callbacks.epoch_log import EpochLog
-from lyricgen.callbacks.samples import Samples, one_line
+from lyricgen.callbacks.sample import one_line
+from lyricgen.callbacks.samples import Samples
 from lyricgen.callbacks.throughput import Throughput
 from lyricgen.console import put, show
 from lyricgen.data.datamodule import CharacterDataModule
@@ -67,7 +68,7 @@ def conclude(
     if samples is not None:
         drawn = samples.draw(int(best["step"]), figures["best_epoch"])
         if not samples.of(int(best["step"])):
-            samples.write(trainer, drawn)
+            samples.write(trainer, drawn, int(rows[-1]["step"]))
         figures["samples"] = [sample.text for sample in samples.few(drawn)]
     return figures
 

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,9 @@ from pytorch_lightning.loggers import TensorBoardLogger
 
 from lyricgen.callbacks.copying import Copying
 from lyricgen.callbacks.record import record
+from lyricgen.callbacks.sample import Sample, as_markdown, one_line
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.decoding.drawing import Generator
-from lyricgen.errors import printable_text
 from lyricgen.model.trained_model import TrainedModel
 
 log = logging.getLogger(__name__)
@@ -21,18 +21,6 @@ log = logging.getLogger(__name__)
 GREEDY = "greedy"
 SHOWN = 3  # texts on the terminal at a time
 SHOWN_EVERY = 5  # epochs, there
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One generated text and how it came about."""
-
-    step: int
-    epoch: int
-    prefix: str
-    strategy: str
-    seed: int
-    text: str
 
 
 class Samples(pl.Callback):
@@ -155,19 +143,25 @@ class Samples(pl.Callback):
             [(one.prefix, one.text) for one in samples if one.strategy != GREEDY]
         )
 
-    def write(self, trainer: pl.Trainer, samples: list[Sample]) -> None:
-        """Add the texts of a step, this one or an earlier one, to samples.jsonl and TensorBoard."""
+    def write(self, trainer: pl.Trainer, samples: list[Sample], step: int) -> None:
+        """Add texts to samples.jsonl and to TensorBoard.
+
+        Args:
+            trainer: whose loggers to write to.
+            samples: of one step, which may have been earlier.
+            step: that training has reached.
+        """
         shown = samples
-        if samples[0].step < trainer.global_step:
+        if samples[0].step < step:
             # TensorBoard forgets what comes after a step that goes back, and has one text a step
-            shown = [*self.of(trainer.global_step), *samples]
+            shown = [*self.of(step), *samples]
         with self.path.open("a", encoding="utf-8") as stream:
             stream.writelines(
                 json.dumps(asdict(sample), ensure_ascii=False) + "\n" for sample in samples
             )
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_text("samples", as_markdown(shown), trainer.global_step)
+                logger.experiment.add_text("samples", as_markdown(shown), step)
 
     def _due(self, trainer: pl.Trainer) -> bool:
         """Whether texts are drawn at the end of this epoch."""
@@ -183,7 +177,7 @@ class Samples(pl.Callback):
         elif figures:  # before the first epoch, whose metrics come at its end
             for logger in trainer.loggers:
                 logger.log_metrics(figures, step=0)
-        self.write(trainer, samples)
+        self.write(trainer, samples, trainer.global_step)
         if when or self._is_shown(epoch):
             heading = f"samples after {when or f'epoch {epoch}'}" if epoch else "untrained"
             texts = "\n  ".join(one_line(sample.text) for sample in self.few(samples))
@@ -193,28 +187,3 @@ class Samples(pl.Callback):
         """Whether the terminal shows the texts of an epoch: the first ones of every few."""
         before = epoch - self.every_n_epochs
         return epoch // SHOWN_EVERY > before // SHOWN_EVERY
-
-
-def one_line(text: str) -> str:
-    """A text as the terminal shows it."""
-    return printable_text(text.strip().replace("\n", " / "))
-
-
-def as_markdown(samples: list[Sample]) -> str:
-    """Drawings as TensorBoard's Markdown: a heading for each strategy, the texts as they are.
-
-    Only the empty lines that a text begins or ends with are not shown.
-    """
-    drawn: dict[str, list[str]] = {}
-    for sample in samples:
-        heading = f"**epoch {sample.epoch}, {sample.strategy}**"
-        drawn.setdefault(heading, []).append(_indented(sample.text))
-    parts = (
-        part for heading, texts in drawn.items() for part in (heading, "\n\n---\n\n".join(texts))
-    )
-    return "\n\n".join(parts)
-
-
-def _indented(text: str) -> str:
-    """What Markdown keeps line breaks, stars and hashes of."""
-    return "\n".join(f"    {line}" for line in text.split("\n"))
