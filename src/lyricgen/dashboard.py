@@ -118,19 +118,27 @@ def _launch(directory: Path, port: int | None) -> tuple[Any, str]:
 
 
 def _wait_for(address: str, runs: int) -> None:
-    """Wait until the server answers and, while it goes on reading, until it has read all runs."""
+    """Wait until the server answers and, while it goes on reading, until it has read all runs.
+
+    Raises:
+        UserError: it does not answer.
+    """
     connection = HTTPConnection(HOST, urlsplit(address).port, timeout=ANSWER)
     read, since = -1, time.monotonic()
-    with progress("reading runs", runs) as moved:
-        while read < runs and time.monotonic() - since < PATIENCE:
-            if read >= 0:
-                time.sleep(0.1)
-            connection.request("GET", "/data/runs")
-            found = len(json.loads(connection.getresponse().read()))
-            if found > read:
-                read, since = found, time.monotonic()
-            moved(read)
-    connection.close()
+    try:
+        with progress("reading runs", runs) as moved:
+            while read < runs and time.monotonic() - since < PATIENCE:
+                if read >= 0:
+                    time.sleep(0.1)
+                connection.request("GET", "/data/runs")
+                found = len(json.loads(connection.getresponse().read()))
+                if found > read:
+                    read, since = found, time.monotonic()
+                moved(read)
+    except OSError as error:
+        raise UserError(f"TensorBoard does not answer at {address} ({error}): try again") from error
+    finally:
+        connection.close()
 
 
 if __name__ == "__main__":
