@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lyricgen.build_data import build_corpus, build_datamodule, layout_of
+from lyricgen.comparability import DECIDING
 from lyricgen.config import TrainOptions, parse
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.data.encoding import EncodedCorpus
@@ -14,11 +15,6 @@ from lyricgen.model.checkpoint import load
 from lyricgen.model.trained_model import TrainedModel
 from lyricgen.runs import checkpoint_in
 
-# Options of data= that decide which characters are held out.
-DECIDING = (
-    *("kind", "path", "unit", "max_chars", "lowercase", "distinct", "newline", "encoding"),
-    *("val_fraction", "test_fraction", "max_held_out", "split_seed"),
-)
 ANOTHER_TEXT = "--text FILE scores a text of your own"
 
 

@@ -1,0 +1,172 @@
+"""The plots of a comparison."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from lyricgen.errors import printable
+from lyricgen.evaluation.heat_colours import contrast
+from lyricgen.reporting.curves import Curves
+from lyricgen.reporting.drawing import INK, LINE, MUTED, SERIES, SIZE, add_legend, new_plot, scale
+from lyricgen.reporting.grouping import Cell, Comparison, sign_of
+from lyricgen.reporting.importance import Importances
+from lyricgen.reporting.pareto import front
+from lyricgen.reporting.selection import shown
+from lyricgen.reporting.settings import Value
+from lyricgen.reporting.tables import title_of
+
+MOST_LINES = 60  # more cannot be told apart
+MOST_CELLS = 20  # of a heat map, a side
+HEAT = "viridis_r"
+NGRAM = "val/ngram_perplexity"
+
+
+def draw_curves(comparison: Comparison, curves: Curves) -> Figure:
+    """The mean of every epoch, with a band of one standard deviation over seeds."""
+    figure, axes = new_plot(f"{title_of(curves.metric)} by {curves.unit}")
+    handles: list[Any] = []
+    labels: list[str] = []
+    heights: list[float] = []
+    for place, (cell, points) in reversed(list(enumerate(curves.cells[:MOST_LINES]))):
+        colour, order = _colour(place), 3 if place < len(SERIES) else 2
+        x, means = list(points), [point.value for point in points.values()]
+        deviations = [point.deviation or 0.0 for point in points.values()]
+        style = {"marker": "o", "markersize": 3} if len(x) < 3 else {}
+        [line] = axes.plot(x, means, color=colour, zorder=order, linewidth=1.6, **style)  # type: ignore[arg-type]
+        heights += means
+        if any(deviations):
+            low = [max(1.0, mean - one) for mean, one in zip(means, deviations, strict=True)]
+            high = [mean + one for mean, one in zip(means, deviations, strict=True)]
+            axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
+        if place < len(SERIES):
+            handles.insert(0, line)
+            labels.insert(0, comparison.label(cell))
+    ngram = _ngram(comparison)
+    if ngram is not None:
+        handles.append(axes.axhline(ngram, color=MUTED, linestyle=(0, (4, 3)), linewidth=1.2))
+        labels.append("n-gram model")
+        heights.append(ngram)
+    scale(axes, "y", heights)
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    axes.set_xlabel(curves.unit)
+    add_legend(figure, handles, labels)
+    return figure
+
+
+def draw_price(comparison: Comparison, name: str, title: str) -> Figure:
+    """The figure of each cell against a price, with those marked that none beats in both."""
+    figure, axes = new_plot(f"{title_of(comparison.metric)} against {title}")
+    cells = [(cell, cell.figure(name)) for cell in comparison.ranked]
+    points = [
+        (place, price.value, cell.mean.value, cell.mean.deviation)
+        for place, (cell, price) in enumerate(cells)
+        if price is not None and cell.mean is not None
+    ]
+    handles: list[Any] = []
+    labels: list[str] = []
+    for place, x, y, deviation in points:
+        handle = axes.errorbar(
+            x, y, deviation, fmt="o", color=_colour(place), markersize=5, capsize=2, linewidth=1
+        )
+        if place < len(SERIES):
+            handles.append(handle)
+            labels.append(comparison.label(cells[place][0]))
+    sign = sign_of(comparison.metric)
+    best = [points[one] for one in front([(x, sign * y) for _, x, y, _ in points])]
+    xs, ys = [x for _, x, _, _ in best], [y for _, _, y, _ in best]
+    [line] = axes.plot(
+        *(xs, ys),
+        **{"color": INK, "linewidth": 1, "linestyle": (0, (2, 2)), "marker": "o"},  # type: ignore[arg-type]
+        **{"markersize": 10, "markerfacecolor": "none", "zorder": 1},  # type: ignore[arg-type]
+    )
+    scale(axes, "x", [x for _, x, _, _ in points])
+    scale(axes, "y", [y for _, _, y, _ in points])
+    axes.set_xlabel(title)
+    add_legend(figure, [*handles, line], [*labels, "Pareto front"])
+    return figure
+
+
+def heat_axes(comparison: Comparison) -> tuple[list[Value], list[Value]] | None:
+    """The values of the two settings of a table that has two, if a map of them would be one."""
+    if len(comparison.keys) != 2 or not comparison.ranked:
+        return None
+    first, second = (
+        sorted({cell.settings[side] for cell in comparison.cells}, key=_in_order) for side in (0, 1)
+    )
+    fits = 2 <= len(first) <= MOST_CELLS and 2 <= len(second) <= MOST_CELLS
+    full = 2 * len(comparison.cells) >= len(first) * len(second)
+    return (first, second) if fits and full else None
+
+
+def draw_heat(comparison: Comparison, rows: list[Value], columns: list[Value]) -> Figure:
+    """The figure by two settings; white where no run has it."""
+    title = f"{title_of(comparison.metric)} by {' and '.join(comparison.keys)}"
+    height = max(2.4, min(0.42 * len(rows) + 1.2, 9))
+    figure, axes = new_plot(title, (max(SIZE[0], 0.5 * len(columns) + 1.5), height))
+    cells = {cell.settings: cell for cell in comparison.cells}
+    found = [[cells.get((row, column)) for column in columns] for row in rows]
+    values = [[_value(cell) for cell in line] for line in found]
+    mesh: Any = axes.pcolormesh(values, cmap=HEAT if sign_of(comparison.metric) > 0 else HEAT[:-2])
+    for y, line in enumerate(found):
+        for x, cell in enumerate(line):
+            _annotate(axes, x + 0.5, y + 0.5, cell, mesh.to_rgba(_value(cell)), len(columns))
+    axes.set_xticks([x + 0.5 for x in range(len(columns))], [printable(shown(x)) for x in columns])
+    axes.set_yticks([y + 0.5 for y in range(len(rows))], [printable(shown(y)) for y in rows])
+    axes.set_xlabel(comparison.keys[1])
+    axes.set_ylabel(comparison.keys[0])
+    axes.invert_yaxis()
+    axes.grid(visible=False)
+    return figure
+
+
+def draw_importance(found: Importances) -> Figure:
+    """The share of each setting."""
+    figure, axes = new_plot("importance of settings", (SIZE[0], 0.34 * len(found) + 1.0))
+    axes.barh(range(len(found)), list(found.values()), color=SERIES[0], height=0.65)
+    axes.set_yticks(range(len(found)), [printable(name) for name in found])
+    for place, share in enumerate(found.values()):
+        label = f"{share:.0%}"
+        axes.annotate(label, (share, place), (4, 0), textcoords="offset points", va="center")
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1.12 * max(found.values()))
+    axes.xaxis.set_visible(False)
+    axes.grid(visible=False)
+    return figure
+
+
+def _annotate(
+    axes: Axes, x: float, y: float, cell: Cell | None, colour: Sequence[float], columns: int
+) -> None:
+    if cell is None or cell.mean is None:
+        text, ink = ("–" if cell is None else cell.marks), MUTED
+    else:
+        text = f"{cell.mean.value:,.1f}" if columns > 6 else f"{cell.mean.value:,.2f}"
+        ground = "#" + "".join(f"{round(255 * part):02x}" for part in colour[:3])
+        ink = max("#000000", "#ffffff", key=lambda each: contrast(each, ground))
+    size = 9 if columns <= 6 else max(5, 60 / columns)
+    axes.text(x, y, printable(text), color=ink, ha="center", va="center", size=size)
+
+
+def _value(cell: Cell | None) -> float:
+    return float("nan") if cell is None or cell.mean is None else cell.mean.value
+
+
+def _colour(place: int) -> str:
+    """The best ones have colours; the others are there to be seen together."""
+    return SERIES[place] if place < len(SERIES) else LINE
+
+
+def _in_order(value: Value) -> tuple[bool, float, str]:
+    number = value if isinstance(value, int | float) else 0.0
+    return isinstance(value, str), number, str(value)
+
+
+def _ngram(comparison: Comparison) -> float | None:
+    """What the n-gram models of all runs reach, where it is the same."""
+    if comparison.metric != "val/perplexity":
+        return None
+    values = {round(run.figures.get(NGRAM, 0.0), 6) for run in comparison.records if run.figures}
+    return values.pop() or None if len(values) == 1 else None

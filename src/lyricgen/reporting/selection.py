@@ -1,0 +1,78 @@
+"""Which runs a report is about: --where."""
+
+import re
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+from lyricgen.errors import UserError
+from lyricgen.reporting.records import Record
+from lyricgen.reporting.settings import Value, parse_value
+
+ABSENT = "–"
+Conditions = dict[str, list[str]]  # what a setting has to be, one of these
+
+
+def parse_conditions(typed: Iterable[str]) -> Conditions:
+    """Conditions as they were typed: `cell=lstm,gru`, or `cell=lstm,layers=2`.
+
+    Raises:
+        UserError: one has no `=`.
+    """
+    conditions: Conditions = {}
+    for one in typed:
+        key = ""
+        for piece in re.split(r",(?![^\[]*\])", one):  # a comma within a list is the list's
+            name, equals, value = piece.partition("=")
+            if equals and name.strip():
+                key = name.strip()
+            elif not key:
+                raise UserError(f"--where {one}: say of which setting, as in --where cell=lstm")
+            conditions.setdefault(key, []).append((value if equals else piece).strip())
+    return conditions
+
+
+def select(records: Sequence[Record], conditions: Conditions) -> list[Record]:
+    """The records that fulfil all conditions.
+
+    Raises:
+        UserError: no run has such a setting, or none fulfils them.
+    """
+    check_known(conditions, records, "--where")
+    chosen = list(records)
+    for key, values in conditions.items():
+        left = [record for record in chosen if _among(setting(record, key), values)]
+        if not left:
+            there = ", ".join(sorted({shown(setting(record, key)) for record in chosen}))
+            raise UserError(f"no run has --where {key}={','.join(values)}: there is {there}")
+        chosen = left
+    return chosen
+
+
+def check_known(keys: Iterable[str], records: Sequence[Record], option: str) -> None:
+    """Refuse settings that no run has.
+
+    Raises:
+        UserError: with the names that come near.
+    """
+    known = {"status"}.union(*(record.settings for record in records))
+    for key in keys:
+        if key not in known:
+            near = get_close_matches(key, sorted(known), n=3)
+            near = near or ["cell", "layers", "optimizer.lr"]
+            raise UserError(f"{option} {key}: no run has this setting; try {', '.join(near)}")
+
+
+def setting(record: Record, key: str) -> Value:
+    """A setting of a run, or its status; a dash where it has none."""
+    return record.status if key == "status" else record.settings.get(key, ABSENT)
+
+
+def shown(value: Value) -> str:
+    """A value as it is typed."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _among(value: Value, typed: Sequence[str]) -> bool:
+    return any(value == parse_value(one) or str(value) == one for one in typed)

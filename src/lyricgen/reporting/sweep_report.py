@@ -1,0 +1,65 @@
+"""The report on runs: as the command makes it, and as a sweep does at its end."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from lyricgen.console import show
+from lyricgen.errors import UserError
+from lyricgen.reporting.grouping import Comparison, compare
+from lyricgen.reporting.output import REPORT, print_tables, write
+from lyricgen.reporting.records import read
+from lyricgen.reporting.selection import parse_conditions, select
+from lyricgen.reporting.sweeps import complete
+from lyricgen.runs import outputs_directory
+
+log = logging.getLogger(__name__)
+
+
+def report_sweep(directory: Path) -> None:
+    """Report on a sweep into its `report/`, and print the tables.
+
+    What cannot be done is a warning, since the sweep itself is done.
+    """
+    try:
+        comparisons, out = report([directory])
+        print_tables(comparisons)
+        show(f"report: {out / REPORT}.html")
+    except UserError as error:
+        log.warning("no report: %s", error)
+
+
+def report(
+    directories: Sequence[Path],
+    *,
+    where: Sequence[str] = (),
+    by: Sequence[str] = (),
+    over: Sequence[str] = ("seed",),
+    metric: str | None = None,
+    out: Path | None = None,
+) -> tuple[list[Comparison], Path]:
+    """Compare the runs below some directories, and write the files of the report.
+
+    Args:
+        directories: of runs, sweeps or many of both; none for all outputs.
+        where: conditions, such as `cell=lstm`.
+        by: settings to group by; none for those that vary.
+        over: settings to average over.
+        metric: to rank by; None for the held-out perplexity.
+        out: where to; None for report/ in the sweep, if that is all, else in the outputs.
+
+    Returns:
+        The comparisons, and where the files are.
+
+    Raises:
+        UserError: no such directory, run, setting or figure; or the files cannot be written.
+    """
+    conditions = parse_conditions(where)
+    found = read(directories)
+    comparisons = compare(select(complete(found), conditions), by, over, metric)
+    sweeps = {record.sweep for record in found.records} | set(found.plans)
+    if out is None:
+        one = len(directories) == 1 and sweeps == {directories[0].resolve()}
+        out = (directories[0] if one else outputs_directory()) / REPORT
+    write(comparisons, directories or [outputs_directory()], out)
+    return comparisons, out

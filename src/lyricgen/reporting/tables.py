@@ -1,0 +1,145 @@
+"""A comparison as a table: what stands in which column, and what has to be said below it."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from lyricgen.errors import printable
+from lyricgen.reporting.grouping import Cell, Comparison
+from lyricgen.reporting.paired_test import Mean
+from lyricgen.reporting.selection import ABSENT, shown
+from lyricgen.reporting.settings import Value
+
+WORDS = ("", "without a figure")  # columns that hold no numbers, beside those of settings
+
+
+class Entry(NamedTuple):
+    """What stands in a table, and by what it is sorted."""
+
+    text: str
+    value: Value = None
+
+
+def headings(comparison: Comparison) -> list[str]:
+    """Of the columns of a table that is read; those of settings are as many as `keys`."""
+    return [
+        *comparison.keys,
+        title_of(comparison.metric),
+        *("n", "− best", "p", "pairs", "", "test", "parameters"),
+        *("characters/s", "wall time", "best epoch", "without a figure"),
+    ]
+
+
+def row(comparison: Comparison, cell: Cell) -> list[Entry]:
+    """A cell under these headings."""
+    found = figures(comparison, cell)
+    return [
+        *(Entry(printable(shown(value)), value) for value in cell.settings),
+        _with_deviation(cell.mean),
+        Entry(str(len(cell.scored)), len(cell.scored)),
+        *_beside_best(comparison, cell),
+        _with_deviation(found["test_perplexity"]),
+        _whole(found["parameters"]),
+        _whole(found["chars_per_second"]),
+        _duration(found["wall_seconds"]),
+        _whole(found["best_epoch"]),
+        Entry(cell.marks, len(cell.others)),
+    ]
+
+
+def figures(comparison: Comparison, cell: Cell) -> dict[str, Mean | None]:
+    """What is told of a cell beside the figure by which it is ranked."""
+    names = ("parameters", "chars_per_second", "wall_seconds", "best_epoch")
+    test = cell.figure(f"test/{comparison.prefix}perplexity")
+    return {"test_perplexity": test, **{name: cell.figure(name) for name in names}}
+
+
+def filled(comparison: Comparison) -> tuple[list[str], list[list[Entry]]]:
+    """The headings of columns in which something stands, and the rows."""
+    names = headings(comparison)
+    rows = [row(comparison, cell) for cell in comparison.cells]
+    kept = [
+        place
+        for place in range(len(names))
+        if place <= len(comparison.keys) or any(one[place].text for one in rows)
+    ]
+    return [names[place] for place in kept], [[one[place] for place in kept] for one in rows]
+
+
+def notes(comparison: Comparison) -> list[str]:
+    """What has to be known to read a table."""
+    told = []
+    best = comparison.ranked[:1]
+    if any(cell.mean and cell.mean.deviation is not None for cell in best):
+        told.append(f"mean ± sample standard deviation of n runs, over {_and(comparison.over)}")
+    if comparison.mixed:
+        told.append(f"{_and(comparison.mixed)} varies too, and is averaged over")
+    if any(cell.difference and cell.difference.p is not None for cell in comparison.cells):
+        pairs = _and((*comparison.over, *comparison.mixed))
+        told.append(f"p: paired t-test against the best, by {pairs}, each row by itself")
+    if comparison.repeated:
+        told.append(f"{comparison.repeated} left out: a later run has the same settings")
+    return told
+
+
+def failures(comparison: Comparison) -> list[str]:
+    """The runs without a figure, a line each."""
+    lines = []
+    for cell in comparison.cells:
+        for run in cell.others:
+            also = [f"{key} {shown(run.settings.get(key, ABSENT))}" for key in comparison.over]
+            where = ", ".join([comparison.label(cell), *also])
+            reason = f": {run.reason}" if run.reason else ""
+            lines.append(printable(f"{run.status}: {where}{reason}"))
+    return lines
+
+
+def title_of(metric: str) -> str:
+    """A figure's name in words."""
+    return metric.replace("/", " ").replace("pseudo_", "pseudo-").replace("_", " ")
+
+
+def p_value(p: float | None) -> str:
+    """As reports have it."""
+    return "" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def duration(seconds: float) -> str:
+    """As people say it."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, left = divmod(round(seconds), 60)
+    return f"{minutes}:{left:02} min" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02} h"
+
+
+def _beside_best(comparison: Comparison, cell: Cell) -> list[Entry]:
+    difference = cell.difference
+    if difference is None:
+        return [Entry(""), Entry(""), Entry(""), Entry("best" if cell.mean else "")]
+    tested = difference.p is not None
+    return [
+        Entry(f"{difference.value:+,.2f}", difference.value),
+        Entry(p_value(difference.p), difference.p),
+        Entry(str(difference.pairs) if tested else "", difference.pairs),
+        Entry(comparison.verdict(cell)),
+    ]
+
+
+def _with_deviation(value: Mean | None) -> Entry:
+    if value is None:
+        return Entry("")
+    text = f"{value.value:,.2f}"
+    if value.deviation is not None:
+        text += f" ± {value.deviation:,.2f}"
+    return Entry(text, value.value)
+
+
+def _whole(value: Mean | None) -> Entry:
+    return Entry("") if value is None else Entry(f"{value.value:,.0f}", value.value)
+
+
+def _duration(value: Mean | None) -> Entry:
+    return Entry("") if value is None else Entry(duration(value.value), value.value)
+
+
+def _and(names: Sequence[str]) -> str:
+    return " and ".join(names)
