@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from lyricgen.console import progress
-from lyricgen.reporting.grouping import HELD_OUT, Cell, Comparison
+from lyricgen.reporting.grouping import HELD_OUT, Comparison
 from lyricgen.reporting.paired_test import Mean, mean
 from lyricgen.reporting.records import Record
 
@@ -27,12 +27,12 @@ class Curves(NamedTuple):
     Attributes:
         metric: whose.
         unit: of the horizontal axis: steps where runs were validated within epochs.
-        cells: the mean over the runs of each cell, as far as all of them go; best cell first.
+        means: over the runs of each cell, by its rank from 0, as far as all of them go.
     """
 
     metric: str
     unit: str
-    cells: list[tuple[Cell, dict[float, Mean]]]
+    means: dict[int, dict[float, Mean]]
 
 
 def read_curves(comparison: Comparison) -> Curves:
@@ -53,13 +53,13 @@ def read_curves(comparison: Comparison) -> Curves:
             read[id(run)] = _read(run, metric)
             moved(number + 1)
     within = any(len(by_epoch) < len(by_step) for by_epoch, by_step in read.values())
-    cells = []
-    for cell in ranked:
+    means = {}
+    for rank, cell in enumerate(ranked):
         curves = [read[id(run)][within] for run in cell.scored.values()]
         points = average([points for points in curves if points])
         if points:
-            cells.append((cell, points))
-    return Curves(metric, "step" if within else "epoch", cells)
+            means[rank] = points
+    return Curves(metric, "step" if within else "epoch", means)
 
 
 def average(curves: Sequence[Points]) -> dict[float, Mean]:
@@ -91,6 +91,6 @@ def _read(run: Record, metric: str) -> tuple[Points, Points]:
                 if math.isfinite(value):
                     by_epoch[epoch] = by_step[step] = value
     except (OSError, ValueError, csv.Error) as error:
-        log.warning("%s is left out: %s", path, error)
+        log.warning("%s is left out: %s", path, getattr(error, "strerror", None) or error)
         return {}, {}
     return by_epoch, by_step

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 
+from lyricgen.console import WIDEST
 from lyricgen.errors import printable
 from lyricgen.reporting.grouping import Comparison
 from lyricgen.reporting.tables import WORDS, Entry, figures, filled
@@ -22,16 +23,15 @@ _SPARE = ("best epoch", "pairs", "wall time", "characters/s", "parameters", "tes
 
 def terminal_table(comparison: Comparison, console: Console) -> Table:
     """The best rows, with as many columns as the terminal has room for."""
-    names, rows = filled(comparison)
-    left_out: list[str] = []
+    names, rows = filled(comparison, LONGEST)
+    unlimited = console.options.update(max_width=WIDEST)
     for spare in (None, *_SPARE):
         if spare is not None and spare in names:
             place = names.index(spare, len(comparison.keys))
             names = names[:place] + names[place + 1 :]
             rows = [one[:place] + one[place + 1 :] for one in rows]
-            left_out.append(spare)
         table = _table(comparison, names, rows)
-        if Measurement.get(console, console.options, table).maximum <= console.width:
+        if Measurement.get(console, unlimited, table).maximum <= console.width:
             break
     return table
 
@@ -67,7 +67,7 @@ def plain(comparison: Comparison) -> list[dict[str, Any]]:
                 **{
                     name: value and value.value for name, value in figures(comparison, cell).items()
                 },
-                "without_figure": cell.marks,
+                "incomplete": cell.marks,
                 "reasons": "; ".join(
                     dict.fromkeys(one.reason for one in cell.others if one.reason)
                 ),
@@ -88,14 +88,20 @@ def to_csv(comparisons: Sequence[Comparison]) -> str:
 
 
 def _table(comparison: Comparison, names: Sequence[str], rows: Sequence[Sequence[Entry]]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, title=escape(printable(comparison.name)), pad_edge=False)
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        title=escape(printable(comparison.name)),
+        title_justify="left",
+        collapse_padding=True,
+        pad_edge=False,
+    )
     for place, name in enumerate(names):
         number = place >= len(comparison.keys) and name not in WORDS
         table.add_column(escape(name), justify="right" if number else "left", overflow="fold")
-    for one in rows[:LONGEST]:
+    for one in rows:
         table.add_row(*(escape(entry.text) for entry in one))
-    if len(rows) > LONGEST:
-        table.caption = f"{len(rows) - LONGEST:,} more rows in the report"
+    if len(comparison.cells) > LONGEST:
+        table.caption = f"{len(comparison.cells) - LONGEST:,} more rows in the report"
     return table
 
 

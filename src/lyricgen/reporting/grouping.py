@@ -47,7 +47,7 @@ class Cell:
     @property
     def marks(self) -> str:
         """How many runs have no figure, and what became of them."""
-        counts = Counter(_became(record) for record in self.others)
+        counts = Counter(map(became, self.others))
         return ", ".join(f"{number} {status}" for status, number in counts.items())
 
 
@@ -136,6 +136,11 @@ def sign_of(metric: str) -> int:
     return -1 if metric.endswith(LARGEST) else 1
 
 
+def became(record: Record) -> str:
+    """What to call a run that has no figure."""
+    return "without a figure" if record.status == "finished" else record.status
+
+
 def _compare(
     records: list[Record],
     name: str,
@@ -218,10 +223,6 @@ def _place(record: Record, keys: Sequence[str]) -> Place:
 
 def _has(record: Record, metric: str) -> bool:
     return record.status == "finished" and metric in record.figures
-
-
-def _became(record: Record) -> str:
-    return "without a figure" if record.status == "finished" else record.status
 
 
 def _newest(repeats: list[Record], metric: str) -> Record:

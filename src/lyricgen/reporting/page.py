@@ -60,7 +60,7 @@ def _section(section: Section) -> str:
         f"<p>{_words(title_of(comparison.metric))}, best first</p>",
         _table(comparison),
         _list(notes(comparison), "notes"),
-        f"<h3>Without a figure</h3>{_list(lost, 'lost')}" if lost else "",
+        f"<h3>Incomplete</h3>{_list(lost, 'lost')}" if lost else "",
         '<div class="plots">',
         *(f"<figure>{plot.svg}</figure>" for plot in section.plots),
         "</div>",

@@ -1,6 +1,7 @@
 """The plots of a comparison."""
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -30,8 +31,9 @@ def draw_curves(comparison: Comparison, curves: Curves) -> Figure:
     handles: list[Any] = []
     labels: list[str] = []
     heights: list[float] = []
-    for place, (cell, points) in reversed(list(enumerate(curves.cells[:MOST_LINES]))):
-        colour, order = _colour(place), 3 if place < len(SERIES) else 2
+    drawn = list(curves.means.items())[:MOST_LINES]
+    for rank, points in drawn:
+        colour, order = _colour(rank), 2 + (rank < len(SERIES))
         x, means = list(points), [point.value for point in points.values()]
         deviations = [point.deviation or 0.0 for point in points.values()]
         style = {"marker": "o", "markersize": 3} if len(x) < 3 else {}
@@ -41,9 +43,10 @@ def draw_curves(comparison: Comparison, curves: Curves) -> Figure:
             low = [max(1.0, mean - one) for mean, one in zip(means, deviations, strict=True)]
             high = [mean + one for mean, one in zip(means, deviations, strict=True)]
             axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
-        if place < len(SERIES):
-            handles.insert(0, line)
-            labels.insert(0, comparison.label(cell))
+        label = _label(comparison, rank, [one for one, _ in drawn])
+        if label not in labels:
+            handles.append(line)
+            labels.append(label)
     ngram = _ngram(comparison)
     if ngram is not None:
         handles.append(axes.axhline(ngram, color=MUTED, linestyle=(0, (4, 3)), linewidth=1.2))
@@ -61,24 +64,22 @@ def draw_price(comparison: Comparison, name: str, title: str) -> Figure:
     figure, axes = new_plot(f"{title_of(comparison.metric)} against {title}")
     cells = [(cell, cell.figure(name)) for cell in comparison.ranked]
     points = [
-        (place, price.value, cell.mean.value, cell.mean.deviation)
-        for place, (cell, price) in enumerate(cells)
+        (rank, price.value, cell.mean.value, cell.mean.deviation)
+        for rank, (cell, price) in enumerate(cells)
         if price is not None and cell.mean is not None
     ]
     handles: list[Any] = []
     labels: list[str] = []
-    for place, x, y, deviation in points:
-        handle = axes.errorbar(
-            x, y, deviation, fmt="o", color=_colour(place), markersize=5, capsize=2, linewidth=1
-        )
-        if place < len(SERIES):
-            handles.append(handle)
-            labels.append(comparison.label(cells[place][0]))
+    for colour, drawn in groupby(points, lambda point: _colour(point[0])):
+        ranks, xs, ys, deviations = zip(*drawn, strict=True)
+        bars = [deviation or 0.0 for deviation in deviations] if any(deviations) else None
+        style = {"markersize": 5, "capsize": 2, "linewidth": 1, "zorder": 2 + (colour != LINE)}
+        handles.append(axes.errorbar(xs, ys, bars, fmt="o", color=colour, **style))  # type: ignore[arg-type]
+        labels.append(_label(comparison, ranks[0], ranks))
     sign = sign_of(comparison.metric)
     best = [points[one] for one in front([(x, sign * y) for _, x, y, _ in points])]
-    xs, ys = [x for _, x, _, _ in best], [y for _, _, y, _ in best]
     [line] = axes.plot(
-        *(xs, ys),
+        *([x for _, x, _, _ in best], [y for _, _, y, _ in best]),
         **{"color": INK, "linewidth": 1, "linestyle": (0, (2, 2)), "marker": "o"},  # type: ignore[arg-type]
         **{"markersize": 10, "markerfacecolor": "none", "zorder": 1},  # type: ignore[arg-type]
     )
@@ -154,9 +155,16 @@ def _value(cell: Cell | None) -> float:
     return float("nan") if cell is None or cell.mean is None else cell.mean.value
 
 
-def _colour(place: int) -> str:
+def _colour(rank: int) -> str:
     """The best ones have colours; the others are there to be seen together."""
-    return SERIES[place] if place < len(SERIES) else LINE
+    return SERIES[rank] if rank < len(SERIES) else LINE
+
+
+def _label(comparison: Comparison, rank: int, ranks: Sequence[int]) -> str:
+    """Of a cell, or of all those that have no colour."""
+    if rank < len(SERIES):
+        return comparison.label(comparison.ranked[rank])
+    return f"{sum(one >= len(SERIES) for one in ranks)} more"
 
 
 def _in_order(value: Value) -> tuple[bool, float, str]:

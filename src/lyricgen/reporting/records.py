@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from lyricgen.console import progress
 from lyricgen.errors import UserError
 from lyricgen.files import finite
-from lyricgen.reporting.settings import Value, flatten, parse_overrides
+from lyricgen.reporting.settings import Value, flatten, known_to_model, parse_overrides
 from lyricgen.runs import SUMMARY, outputs_directory, read_summary
 
 log = logging.getLogger(__name__)
@@ -55,10 +56,10 @@ class Record:
     sweep: Path | None = None
     number: int | None = None
 
-    @property
+    @cached_property
     def settings(self) -> dict[str, Value]:
         """The options, and what was typed that is none: groups such as depth=deep."""
-        return self.overrides | self.options
+        return known_to_model(self.overrides | self.options)
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,8 @@ def _read_into(found: Found, directory: Path) -> None:
         where = ".".join(map(str, first["loc"]))
         log.warning("%s is left out: %s: %s", path, where, first["msg"])
     except (UserError, ValueError, TypeError, RecursionError, OverflowError) as error:
-        log.warning("%s is left out: %s", path, error.__cause__ or error)
+        cause = error.__cause__ or error
+        log.warning("%s is left out: %s", path, getattr(cause, "strerror", None) or cause)
 
 
 def _record(directory: Path, values: dict[str, Any]) -> Record:

@@ -51,11 +51,9 @@ class Section(NamedTuple):
 def sections(comparisons: list[Comparison]) -> list[Section]:
     """Read and draw what the tables leave out."""
     found = []
-    with progress("drawing", len(comparisons)) as moved:
-        for number, comparison in enumerate(comparisons):
-            plots, lines = _plots(comparison)
-            found.append(Section(comparison, plots, lines, _samples(comparison)))
-            moved(number + 1)
+    for comparison in comparisons:
+        plots, lines = _plots(comparison)
+        found.append(Section(comparison, plots, lines, _samples(comparison)))
     return found
 
 
@@ -63,7 +61,7 @@ def _plots(comparison: Comparison) -> tuple[list[Plot], list[str]]:
     drawn: dict[str, Callable[[], Figure]] = {}
     lines = []
     curves = read_curves(comparison)
-    if curves.cells:
+    if curves.means:
         drawn["learning curves"] = lambda: draw_curves(comparison, curves)
     for name, title in (("parameters", "parameters"), ("wall_seconds", "wall time in seconds")):
         if name != comparison.metric and any(cell.figure(name) for cell in comparison.ranked):
@@ -81,8 +79,9 @@ def _plots(comparison: Comparison) -> tuple[list[Plot], list[str]]:
             drawn["importance"] = lambda: draw_importance(found)
     words = comparison.name + "".join(map(comparison.label, comparison.cells))
     plots = []
-    with styled(words):
-        for name, draw in drawn.items():
+    with styled(words), progress(f"drawing {comparison.name}", len(drawn)) as moved:
+        for number, (name, draw) in enumerate(drawn.items()):
+            moved(number)
             figure = draw()
             title = f"{name}: {title_of(comparison.metric)} on {comparison.name}"
             plots.append(Plot(name.replace(" ", "_"), to_png(figure), to_svg(figure, title)))

@@ -19,9 +19,14 @@ def flatten(options: Mapping[str, Any]) -> dict[str, Value]:
                 flat[key if name == "kind" else f"{key}.{name}"] = entry
         else:
             flat[key] = value if value is None or isinstance(value, int | float) else str(value)
-    if flat.get("model") == "ngram":
-        return {key: value for key, value in flat.items() if key.split(".")[0] not in NETWORKS}
-    return flat
+    return known_to_model(flat)
+
+
+def known_to_model(settings: dict[str, Value]) -> dict[str, Value]:
+    """Settings without those that an n-gram model does not read."""
+    if settings.get("model") != "ngram":
+        return settings
+    return {key: value for key, value in settings.items() if key.partition(".")[0] not in NETWORKS}
 
 
 def parse_overrides(overrides: Iterable[str]) -> dict[str, Value]:

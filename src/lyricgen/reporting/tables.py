@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from lyricgen.errors import printable
-from lyricgen.reporting.grouping import Cell, Comparison
+from lyricgen.reporting.grouping import Cell, Comparison, became
 from lyricgen.reporting.paired_test import Mean
 from lyricgen.reporting.selection import ABSENT, shown
 from lyricgen.reporting.settings import Value
 
-WORDS = ("", "without a figure")  # columns that hold no numbers, beside those of settings
+WORDS = ("", "incomplete")  # columns that hold no numbers, beside those of settings
 
 
 class Entry(NamedTuple):
@@ -25,7 +25,7 @@ def headings(comparison: Comparison) -> list[str]:
         *comparison.keys,
         title_of(comparison.metric),
         *("n", "− best", "p", "pairs", "", "test", "parameters"),
-        *("characters/s", "wall time", "best epoch", "without a figure"),
+        *("characters/s", "wall time", "best epoch", "incomplete"),
     ]
 
 
@@ -53,10 +53,10 @@ def figures(comparison: Comparison, cell: Cell) -> dict[str, Mean | None]:
     return {"test_perplexity": test, **{name: cell.figure(name) for name in names}}
 
 
-def filled(comparison: Comparison) -> tuple[list[str], list[list[Entry]]]:
-    """The headings of columns in which something stands, and the rows."""
+def filled(comparison: Comparison, most: int | None = None) -> tuple[list[str], list[list[Entry]]]:
+    """The headings of columns in which something stands, and the rows, the first so many."""
     names = headings(comparison)
-    rows = [row(comparison, cell) for cell in comparison.cells]
+    rows = [row(comparison, cell) for cell in comparison.cells[:most]]
     kept = [
         place
         for place in range(len(names))
@@ -82,15 +82,18 @@ def notes(comparison: Comparison) -> list[str]:
 
 
 def failures(comparison: Comparison) -> list[str]:
-    """The runs without a figure, a line each."""
+    """The runs without a figure, a line each; of those that a search has pruned their number."""
     lines = []
+    pruned = sum(run.status == "pruned" for run in comparison.records)
     for cell in comparison.cells:
         for run in cell.others:
+            if run.status == "pruned":
+                continue
             also = [f"{key} {shown(run.settings.get(key, ABSENT))}" for key in comparison.over]
             where = ", ".join([comparison.label(cell), *also])
             reason = f": {run.reason}" if run.reason else ""
-            lines.append(printable(f"{run.status}: {where}{reason}"))
-    return lines
+            lines.append(printable(f"{became(run)}: {where}{reason}"))
+    return [*lines, f"pruned: {pruned:,}"] if pruned else lines
 
 
 def title_of(metric: str) -> str:

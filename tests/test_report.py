@@ -1,0 +1,842 @@
+"""The report on many runs: which are read, how they are grouped, compared and shown."""
+
+import csv
+import io
+import json
+import logging
+import math
+import os
+import re
+import socket
+import statistics
+import sys
+from html.parser import HTMLParser
+from itertools import product
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from lyricgen import report as command
+from lyricgen import results
+from lyricgen.errors import UserError
+from lyricgen.reporting import output
+from lyricgen.reporting.curves import average, read_curves
+from lyricgen.reporting.formats import LONGEST, markdown, plain, terminal_table
+from lyricgen.reporting.grouping import Comparison, compare
+from lyricgen.reporting.importance import importances
+from lyricgen.reporting.paired_test import paired_test, two_sided_p
+from lyricgen.reporting.pareto import front
+from lyricgen.reporting.plots import heat_axes
+from lyricgen.reporting.records import read
+from lyricgen.reporting.selection import parse_conditions, select
+from lyricgen.reporting.settings import flatten, parse_overrides, parse_value
+from lyricgen.reporting.sweep_report import report, report_sweep
+from lyricgen.reporting.sweeps import complete
+from lyricgen.reporting.tables import duration
+from tests.conftest import TINY, Train, printed
+
+OPTIONS: dict[str, Any] = {
+    "seed": 1,
+    "layers": 1,
+    "hidden_size": 64,
+    "name": "lyrics_lstm_1x64",
+    "init_from": None,
+    "resume": None,
+    "objective": "next",
+    "cell": {"kind": "lstm", "forget_bias": 1.0},
+    "depth": {"dropout": 0.0, "residual": False},
+    "model": {"kind": "recurrent", "dropout": 0.5},
+    "data": {"kind": "lyrics", "path": None, "max_chars": None, "val_fraction": 0.1},
+    "optimizer": {"kind": "adamw", "lr": 0.01, "betas": [0.9, 0.99]},
+    "trainer": {"max_epochs": 2, "accelerator": "cpu"},
+    "callbacks": {"early_stopping": {"enabled": True, "patience": 8}},
+    "logger": {"csv": True},
+}
+
+
+def options_of(**changed: Any) -> dict[str, Any]:
+    """Options with some changed, as `optimizer__lr=0.1`; a group whole where a dictionary is."""
+    options: dict[str, Any] = json.loads(json.dumps(OPTIONS))
+    for key, value in changed.items():
+        group, _, name = key.partition("__")
+        if name:
+            options[group][name] = value
+        else:
+            options[group] = value
+    return options
+
+
+def write(
+    directory: Path,
+    value: float | None = None,
+    overrides: tuple[str, ...] = (),
+    curve: tuple[float, ...] = (),
+    **changed: Any,
+) -> Path:
+    """A run as training leaves it; what is not an option goes by the name of `summary`."""
+    more = changed.pop("summary", {})
+    options = changed.pop("options", options_of(**changed))
+    summary = {"status": "finished", "overrides": list(overrides), "options": options}
+    if value is not None:
+        summary |= {
+            "val/perplexity": value,
+            "test/perplexity": value + 1,
+            "parameters": 1000,
+            "chars_per_second": 5000.0,
+            "wall_seconds": 30.0,
+            "best_epoch": 2,
+        }
+    directory.mkdir(parents=True)
+    (directory / "summary.json").write_text(json.dumps(summary | more), encoding="utf-8")
+    rows = [f"{epoch},{10 * epoch},{one}\n" for epoch, one in enumerate(curve or [9.0], 1)]
+    text = "epoch,step,val/perplexity\n" + "".join(rows)
+    (directory / "metrics.csv").write_text(text, encoding="utf-8")
+    return directory
+
+
+# Perplexities of three cells over seeds, to be worked by hand:
+# lstm 10, 11, 12; gru 12, 12, 15; rnn 13, 11 at seeds 1 and 3.
+WORKED = {"lstm": {1: 10.0, 2: 11.0, 3: 12.0}, "gru": {1: 12.0, 2: 12.0, 3: 15.0}}
+WORKED["rnn"] = {1: 13.0, 3: 11.5}
+
+
+def worked_sweep(sweep: Path) -> Path:
+    """The grid with one failed job."""
+    for number, (cell, seed) in enumerate(product(("rnn", "gru", "lstm"), (1, 2, 3))):
+        typed = (f"cell={cell}", f"seed={seed}")
+        value = WORKED[cell].get(seed)
+        more = {} if value else {"status": "failed", "reason": "ValueError: <b>no|luck</b>"}
+        cells = {"rnn": {"kind": "rnn"}, "gru": {"kind": "gru", "reset": "after"}}
+        chosen = cells.get(cell, OPTIONS["cell"])
+        name = f"{number}_{','.join(typed)}"
+        write(sweep / name, value, typed, cell=chosen, seed=seed, name=f"x_{cell}", summary=more)
+    return sweep
+
+
+def compared(*directories: Path, **chosen: Any) -> list[Comparison]:
+    records = complete(read(directories))
+    return compare(
+        records, chosen.get("by", ()), chosen.get("over", ("seed",)), chosen.get("metric")
+    )
+
+
+def only(*directories: Path, **chosen: Any) -> Comparison:
+    [comparison] = compared(*directories, **chosen)
+    return comparison
+
+
+@pytest.mark.parametrize(
+    ("degrees", "level", "t"),
+    [
+        # a t-table: two-sided levels of 5, 1 and 0.1 %
+        *[(1, 0.05, 12.706), (2, 0.05, 4.303), (3, 0.05, 3.182), (4, 0.05, 2.776)],
+        *[(9, 0.05, 2.262), (10, 0.05, 2.228), (30, 0.05, 2.042), (120, 0.05, 1.980)],
+        *[(1, 0.01, 63.657), (2, 0.01, 9.925), (5, 0.01, 4.032), (20, 0.01, 2.845)],
+        *[(2, 0.001, 31.599), (5, 0.001, 6.869), (10, 0.001, 4.587), (19, 0.001, 3.883)],
+    ],
+)
+def test_p_values_of_a_t_table(degrees: int, level: float, t: float) -> None:
+    assert two_sided_p(t, degrees) == pytest.approx(level, rel=1e-3)
+    assert two_sided_p(-t, degrees) == two_sided_p(t, degrees)
+
+
+@pytest.mark.parametrize("degrees", [1, 2, 3, 6, 7])
+@pytest.mark.parametrize("t", [0.0, 0.3, 1.7, 5.0])
+def test_p_values_are_the_area_below_the_density(degrees: int, t: float) -> None:
+    x = np.linspace(0, t, 100_001)
+    log_height = math.lgamma((degrees + 1) / 2) - math.lgamma(degrees / 2)
+    height = math.exp(log_height) / math.sqrt(degrees * math.pi)
+    density = height * (1 + x**2 / degrees) ** (-(degrees + 1) / 2)
+    assert two_sided_p(t, degrees) == pytest.approx(1 - 2 * np.trapezoid(density, x), abs=1e-9)
+
+
+def test_the_paired_test_worked_by_hand() -> None:
+    # differences 2, 1, 3: mean 2, deviation 1, t = 2/(1/√3) = √12; ν = 2: p = 1 − t/√(t² + 2)
+    found = paired_test([2.0, 1.0, 3.0])
+    assert (found.value, found.pairs) == (2.0, 3)
+    assert found.p == pytest.approx(1 - math.sqrt(12 / 14))
+    # ν = 1: p = 1 − 2 atan(t)/π, with mean 1, deviation √2 and t = 1
+    assert paired_test([0.0, 2.0]).p == pytest.approx(0.5)
+    assert paired_test([1.0]) == (1.0, None, 1)
+    assert paired_test([0.1 + 0.2, 0.3, 0.3]).p is None
+
+
+def test_a_table_worked_by_hand(tmp_path: Path) -> None:
+    found = only(worked_sweep(tmp_path / "sweep"))
+    assert (found.name, found.metric, found.keys) == ("lyrics", "val/perplexity", ("cell",))
+    lstm, rnn, gru = found.cells
+    assert [cell.settings for cell in found.cells] == [("lstm",), ("rnn",), ("gru",)]
+    assert lstm.mean == (11.0, 1.0, 3)
+    assert gru.mean is not None
+    assert gru.mean == (13.0, pytest.approx(math.sqrt(3)), 3)
+    assert rnn.mean == (12.25, pytest.approx(1.5 / math.sqrt(2)), 2)
+    assert lstm.difference is None
+    assert gru.difference is not None
+    # 2, 1, 3 as above
+    assert gru.difference == (2.0, pytest.approx(1 - math.sqrt(12 / 14)), 3)
+    assert rnn.difference is not None
+    # seeds 1 and 3 alone: 3 and −0.5, t = 1.25/1.75
+    p = 1 - 2 * math.atan(1.25 / 1.75) / math.pi
+    assert rnn.difference == (1.25, pytest.approx(p), 2)
+    assert rnn.marks == "1 failed"
+    assert found.verdict(gru) == "not told apart"
+    test = gru.figure("test/perplexity")
+    assert test is not None
+    assert test.value == 14.0
+
+
+def test_worse_and_better(tmp_path: Path) -> None:
+    for seed, (first, second) in enumerate([(10.0, 20.0), (10.1, 20.2), (10.2, 20.1)]):
+        write(tmp_path / f"{2 * seed}_a", first, ("layers=1",), layers=1, seed=seed)
+        write(tmp_path / f"{2 * seed + 1}_b", second, ("layers=2",), layers=2, seed=seed)
+    found = only(tmp_path)
+    assert [found.verdict(cell) for cell in found.cells] == ["", "worse"]
+    # a lucky seed of its own makes layers=2 the best, which pairs by pairs is worse
+    write(tmp_path / "6_b", 0.1, ("layers=2",), layers=2, seed=7)
+    write(tmp_path / "7_b", 0.1, ("layers=2",), layers=2, seed=8)
+    write(tmp_path / "8_b", 0.1, ("layers=2",), layers=2, seed=9)
+    write(tmp_path / "9_a", 10.3, ("layers=1",), layers=1, seed=10)
+    write(tmp_path / "10_a", 11.3, ("layers=1",), layers=1, seed=11)
+    found = only(tmp_path)
+    assert [cell.settings for cell in found.ranked] == [(2,), (1,)]
+    assert [found.verdict(cell) for cell in found.cells] == ["", "better"]
+
+
+def test_runs_of_other_texts_and_tasks_are_never_in_one_table(tmp_path: Path) -> None:
+    write(tmp_path / "a", 10.0, seed=1)
+    write(tmp_path / "b", 3.0, seed=1, data__kind="dino")
+    write(tmp_path / "c", 5.0, seed=1, data__max_chars=500)
+    write(tmp_path / "d", 6.0, seed=1, data__kind="text", data__path="/somewhere/歌.txt")
+    pseudo = {"val/pseudo_perplexity": 2.0, "test/pseudo_perplexity": 2.5}
+    write(tmp_path / "e", None, seed=1, objective="fill", summary=pseudo)
+    write(tmp_path / "f", None, data__val_fraction=0, summary={"train/perplexity": 4.0})
+    found = compared(tmp_path)
+    assert {one.name: one.metric for one in found} == {
+        "lyrics, objective=next, data.max_chars=null, data.val_fraction=0.1": "val/perplexity",
+        "dino": "val/perplexity",
+        "lyrics, objective=next, data.max_chars=500, data.val_fraction=0.1": "val/perplexity",
+        "歌.txt": "val/perplexity",
+        "lyrics, objective=fill, data.max_chars=null, data.val_fraction=0.1": (
+            "val/pseudo_perplexity"
+        ),
+        "lyrics, objective=next, data.max_chars=null, data.val_fraction=0": "train/perplexity",
+    }
+    assert all(len(one.cells) == 1 for one in found)
+    fill = next(one for one in found if one.prefix)
+    assert plain(fill)[0]["test_perplexity"] == 2.5
+    assert compared(tmp_path, metric="test/perplexity")[4].metric == "test/pseudo_perplexity"
+
+
+def test_settings_that_follow_from_others_make_no_column(tmp_path: Path) -> None:
+    deep = {"dropout": 0.3, "residual": True}
+    write(tmp_path / "0_", 1.0, ("depth=shallow", "trainer=cpu"), name="a")
+    write(tmp_path / "1_", 2.0, ("depth=deep", "trainer=cpu"), name="b", depth=deep, layers=3)
+    assert only(tmp_path).keys == ("depth",)
+    # where the group was not typed for all runs, what it sets tells them apart
+    write(tmp_path / "2_", 3.0, ("optimizer.lr=0.1",), optimizer__lr=0.1)
+    assert only(tmp_path).keys == ("optimizer.lr", "layers")
+    assert {cell.settings for cell in only(tmp_path).cells} == {(0.01, 1), (0.01, 3), (0.1, 1)}
+
+
+def test_an_option_of_one_cell_that_varies_by_itself(tmp_path: Path) -> None:
+    write(tmp_path / "0_", 1.0, ("cell=rnn",), cell={"kind": "rnn", "nonlinearity": "tanh"})
+    for number, bias in enumerate((0.0, 1.0), 1):
+        cell = {"kind": "lstm", "forget_bias": bias}
+        typed = ("cell=lstm", f"cell.forget_bias={bias}")
+        write(tmp_path / f"{number}_", 2.0, typed, cell=cell)
+    found = only(tmp_path)
+    assert found.keys == ("cell", "cell.forget_bias")
+    assert {cell.settings for cell in found.cells} == {("rnn", "–"), ("lstm", 0.0), ("lstm", 1.0)}
+
+
+def test_callbacks_make_a_column_only_where_a_sweep_tries_them(tmp_path: Path) -> None:
+    for number, patience in enumerate((2, 4)):
+        stopping = {"early_stopping": {"enabled": True, "patience": patience}}
+        typed = (f"callbacks.early_stopping.patience={patience}",)
+        write(tmp_path / "alone" / f"run{number}", 1.0, typed, callbacks=stopping, seed=number)
+        write(tmp_path / "sweep" / f"{number}_", 1.0, typed, callbacks=stopping)
+    assert only(tmp_path / "alone").keys == ("name",)
+    assert only(tmp_path / "sweep").keys == ("callbacks.early_stopping.patience",)
+
+
+def test_ngrams_have_no_settings_of_networks(tmp_path: Path) -> None:
+    write(tmp_path / "0_", 1.0, ("model=ngram", "layers=2"), layers=2, model={"kind": "ngram"})
+    write(tmp_path / "1_", 2.0, ("model=ngram", "layers=3"), layers=3, model={"kind": "ngram"})
+    write(tmp_path / "2_", 2.0, ("model=recurrent",), layers=1)
+    found = only(tmp_path)
+    assert found.keys == ("model",)
+    assert found.repeated == 1
+    assert set(results._hyperparameters(options_of(model={"kind": "ngram"}))) == {
+        *("seed", "objective", "model", "data", "data.path", "data.max_chars"),
+        "data.val_fraction",
+    }
+
+
+def test_by_and_over(tmp_path: Path) -> None:
+    values = {}
+    for number, (cell, layers, seed) in enumerate(product(("rnn", "gru"), (1, 2), (1, 2))):
+        values[cell, layers, seed] = float(10 + number**2)
+        typed = (f"cell={cell}", f"layers={layers}", f"seed={seed}")
+        changed = {"cell": {"kind": cell}, "layers": layers, "seed": seed}
+        write(tmp_path / f"{number}_", values[cell, layers, seed], typed, **changed)
+    assert only(tmp_path).keys == ("cell", "layers")
+    found = only(tmp_path, by=("cell",))
+    assert (found.keys, found.mixed) == (("cell",), ("layers",))
+    for cell in found.cells:
+        numbers = [value for key, value in values.items() if key[0] == cell.settings[0]]
+        assert cell.mean == (statistics.mean(numbers), statistics.stdev(numbers), 4)
+    difference = found.cells[1].difference
+    assert difference is not None
+    pairs = [values["gru", *rest] - values["rnn", *rest] for rest in product((1, 2), (1, 2))]
+    assert (difference.value, difference.pairs) == (statistics.mean(pairs), 4)
+    assert only(tmp_path, over=("layers", "seed")).keys == ("cell",)
+    assert only(tmp_path, over=("layers",)).keys == ("cell", "seed")
+    for wrong, told in [({"by": ("cel",)}, "--by cel: .*try cell"), ({"over": ("x",)}, "--over x")]:
+        with pytest.raises(UserError, match=told):
+            only(tmp_path, **wrong)
+
+
+def test_metrics(tmp_path: Path) -> None:
+    more = {"summary": {"chars_per_second": 9.0, "test/perplexity": 1.0}}
+    write(tmp_path / "a", 1.0, layers=1)
+    write(tmp_path / "b", 2.0, layers=2, **more)
+    assert [cell.settings for cell in only(tmp_path).cells] == [(1,), (2,)]
+    assert [cell.settings for cell in only(tmp_path, metric="test/perplexity").cells] == [
+        (2,),
+        (1,),
+    ]
+    # more characters a second are better
+    fast = only(tmp_path, metric="chars_per_second")
+    assert [cell.settings for cell in fast.cells] == [(1,), (2,)]
+    with pytest.raises(UserError, match=r"--metric best_epoch: .*chars_per_second, parameters"):
+        only(tmp_path, metric="best_epoch")
+
+
+def test_where(tmp_path: Path) -> None:
+    worked_sweep(tmp_path / "sweep")
+
+    def cells(*where: str) -> set[Any]:
+        records = select(complete(read([tmp_path])), parse_conditions(where))
+        [found] = compare(records, ["cell"], ["seed"], None)
+        return {(cell.settings[0], len(cell.scored)) for cell in found.cells}
+
+    assert cells("cell=lstm") == {("lstm", 3)}
+    assert cells("cell=lstm,rnn") == {("lstm", 3), ("rnn", 2)}
+    assert cells("cell=lstm,rnn,seed=1") == {("lstm", 1), ("rnn", 1)}
+    assert cells("cell=lstm", "seed=1,2") == {("lstm", 2)}
+    assert cells("status=failed") == {("rnn", 0)}
+    assert len(cells("optimizer.lr=1e-2", "data=lyrics", "init_from=null")) == 3
+    assert len(cells("optimizer.betas=[0.9, 0.99]")) == 3
+    for wrong, told in [
+        ("cell", "--where cell: say of which"),
+        ("cell=lstmm", "no run has --where cell=lstmm: there is gru, lstm, rnn"),
+        ("layer=1", "--where layer: no run has this setting; try layers"),
+    ]:
+        with pytest.raises(UserError, match=re.escape(told)):
+            cells(wrong)
+    assert parse_conditions(["a=1,2", "b=x=y", "a=3"]) == {"a": ["1", "2", "3"], "b": ["x=y"]}
+
+
+def test_settings_as_they_are_typed() -> None:
+    flat = flatten(OPTIONS)
+    assert (flat["cell"], flat["cell.forget_bias"], flat["data"]) == ("lstm", 1.0, "lyrics")
+    assert flat["callbacks.early_stopping.patience"] == 8
+    assert flat["optimizer.betas"] == "[0.9, 0.99]"
+    typed = parse_overrides(
+        ["cell=gru", "+x.y=1", "optimizer.lr=1e-3", "data.path='a b.txt'", "~z"]
+    )
+    assert typed == {"cell": "gru", "x.y": 1, "optimizer.lr": 0.001, "data.path": "a b.txt"}
+    assert [parse_value(one) for one in ("null", "True", "nan", "")] == [None, True, "nan", ""]
+
+
+def test_missing_jobs_of_a_plan(tmp_path: Path) -> None:
+    sweep = worked_sweep(tmp_path / "sweep")
+    jobs = [f"cell={cell}" for cell in ("rnn", "gru", "lstm") for _ in range(3)] + ["cell=gru"]
+    plan = {str(n): [job, f"seed={n % 3 + 1}"] for n, job in enumerate(jobs)}
+    plan["9"][1] = "seed=4"
+    plan["10"] = ["cell=lstm_plain", "seed=1"]
+    (sweep / "summary.json").write_text(json.dumps({"status": "finished", "jobs": plan}))
+    found = only(sweep)
+    marks = {cell.settings[0]: cell.marks for cell in found.cells}
+    assert marks == {"lstm": "", "rnn": "1 failed", "gru": "1 missing", "lstm_plain": "1 missing"}
+    assert found.keys == ("cell",)
+    # the sweep's own file is no run
+    assert len(found.records) == 11
+
+
+def test_missing_cells_of_a_grid_without_a_plan(tmp_path: Path) -> None:
+    for number, (layers, seed) in enumerate([(1, 1), (1, 2), (2, 1)]):
+        write(
+            tmp_path / f"{number}_",
+            5.0,
+            (f"layers={layers}", f"seed={seed}"),
+            layers=layers,
+            seed=seed,
+        )
+    assert {cell.settings: cell.marks for cell in only(tmp_path).cells} == {
+        (1,): "",
+        (2,): "1 missing",
+    }
+
+
+def test_a_job_that_failed_before_its_options_were_known(tmp_path: Path) -> None:
+    write(tmp_path / "0_", 5.0, ("cell=lstm", "layers=2", "seed=1"), layers=2)
+    failed = {"status": "failed", "reason": "cell=nope: no such cell"}
+    typed = ("cell=nope", "layers=2", "seed=1")
+    write(tmp_path / "1_", None, typed, options=None, summary=failed)
+    partial = {"cell": {"kind": "gru"}, "layers": "two"}
+    typed = ("cell=gru", "layers=two", "seed=1")
+    write(tmp_path / "2_", None, typed, options=partial, summary=failed)
+    found = only(tmp_path)
+    assert found.keys == ("cell", "layers")
+    assert {cell.settings for cell in found.cells if cell.others} >= {("nope", 2), ("gru", "two")}
+    assert found.name == "lyrics"
+
+
+def test_every_kind_of_end_is_marked(tmp_path: Path) -> None:
+    write(tmp_path / "0_", 5.0, seed=0)
+    ends = ("failed", "interrupted", "pruned", "killed")
+    for number, status in enumerate(ends, 1):
+        write(tmp_path / f"{number}_", 4.0, seed=number, summary={"status": status})
+    gone = {"status": "running", "process": 2**22 + 1, "host": socket.gethostname()}
+    write(tmp_path / "5_", 4.0, seed=5, summary=gone)
+    write(tmp_path / "6_", 4.0, seed=6, summary={"status": "running", "host": "elsewhere"})
+    write(tmp_path / "7_", None, seed=7, summary={"val/perplexity": None})
+    write(tmp_path / "8_", None, seed=8, summary={"val/perplexity": math.nan})
+    [cell] = only(tmp_path).cells
+    assert len(cell.scored) == 1
+    assert set(cell.marks.split(", ")) == {
+        *("1 failed", "1 interrupted", "1 pruned", "2 killed", "1 running", "2 without a figure"),
+    }
+
+
+def test_of_runs_repeated_the_latest_counts(tmp_path: Path) -> None:
+    times = {"a": "2026-01-01T00:00:00", "b": "2026-01-03T00:00:00", "c": "2026-01-04T00:00:00"}
+    for value, (name, started) in enumerate(times.items(), 1):
+        status = "failed" if name == "c" else "finished"
+        write(tmp_path / name, value, summary={"started": started, "status": status})
+    found = only(tmp_path)
+    assert found.repeated == 2
+    assert [cell.mean for cell in found.cells] == [(2.0, None, 1)]
+    assert any("2 left out" in note for note in output.notes(found))
+
+
+BROKEN: dict[str, str | bytes] = {
+    "truncated": '{"status": "fini',
+    "a list": "[1, 2]",
+    "empty": "",
+    "not UTF-8": b'{"status": "\xff"}',
+    "deep": "[" * 100_000,
+    "no status": "{}",
+    "a status that is none": '{"status": 3}',
+    "options that are none": '{"status": "finished", "options": [1]}',
+    "a figure that is text": '{"status": "finished", "val/perplexity": "12"}',
+    "samples that are none": '{"status": "finished", "samples": [1]}',
+    "a process that is none": '{"status": "running", "host": "HOST", "process": "x"}',
+    "a process too large": '{"status": "running", "host": "HOST", "process": 1e400}',
+    "a plan that is none": '{"status": "finished", "jobs": [1]}',
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_summary_is_left_out(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path / "good", 5.0)
+    broken = write(tmp_path / name) / "summary.json"
+    text = BROKEN[name]
+    text = text.encode() if isinstance(text, str) else text
+    broken.write_bytes(text.replace(b"HOST", socket.gethostname().encode()))
+    assert len(only(tmp_path).records) == 1
+    [warning] = [one.getMessage() for one in caplog.records]
+    assert warning.startswith(f"{broken} is left out: ")
+    assert "\n" not in warning
+
+
+def test_a_summary_that_may_not_be_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "good", 5.0)
+    secret = write(tmp_path / "secret", 4.0)
+    (write(tmp_path / "pipe") / "summary.json").unlink()
+    os.mkfifo(tmp_path / "pipe" / "summary.json")
+    read_text = Path.read_text
+
+    def refuse(path: Path, **arguments: Any) -> str:
+        if path.parent == secret:
+            raise PermissionError(13, "Permission denied", str(path))
+        return read_text(path, **arguments)
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    assert len(only(tmp_path).records) == 1
+    told = sorted(one.getMessage().partition("/summary.json")[2] for one in caplog.records)
+    assert told == [" is left out: Permission denied", " is left out: it is no ordinary file"]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("epoch,step,val/perplexity\n1,10,5\n2,20\n", "line 3 has 2 fields, not 3"),
+        ("epoch,step,val/perplexity\n1,10,5,6\n", "line 2 has 4 fields, not 3"),
+        ("epoch,step,val/perplexity\n1,10,five\n", "could not convert"),
+        ("epoch,step\n1,10\n", "'val/perplexity' is not in list"),
+        ("", "'epoch' is not in list"),
+        ('epoch,step,val/perplexity\n1,10,"5\n', "unexpected end of data"),
+        (None, "No such file"),
+    ],
+)
+def test_a_broken_curve_is_left_out(
+    text: str | None, told: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path / "good", 5.0, curve=(7, 6), seed=1)
+    broken = write(tmp_path / "broken", 6.0, seed=2) / "metrics.csv"
+    broken.unlink()
+    if text is not None:
+        broken.write_text(text)
+    found = only(tmp_path)
+    curves = read_curves(found)
+    assert found.cells[0].mean == (5.5, pytest.approx(math.sqrt(0.5)), 2)
+    assert curves.means == {0: {1: (7.0, None, 1), 2: (6.0, None, 1)}}
+    [warning] = [one.getMessage() for one in caplog.records]
+    assert warning.startswith(f"{broken} is left out: ")
+    assert told in warning
+
+
+def test_no_curve_is_expected_where_none_was_asked_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    directory = write(tmp_path / "run", 5.0, logger={"csv": False})
+    (directory / "metrics.csv").unlink()
+    assert read_curves(only(tmp_path)).means == {}
+    assert caplog.records == []
+
+
+def test_curves_are_means_as_far_as_all_runs_go(tmp_path: Path) -> None:
+    curves = [(9.0, 8.0, 7.0), (11.0, 8.0), (10.0, 11.0, 3.0, 2.0)]
+    for seed, curve in enumerate(curves):
+        write(tmp_path / str(seed), curve[-1], curve=curve, seed=seed)
+    [points] = read_curves(only(tmp_path)).means.values()
+    assert list(points) == [1, 2]
+    for epoch, point in points.items():
+        values = [curve[int(epoch) - 1] for curve in curves]
+        assert point.value == pytest.approx(np.mean(values))
+        assert point.deviation == pytest.approx(np.std(values, ddof=1))
+    assert average([]) == {}
+
+
+def test_curves_of_runs_validated_within_an_epoch_go_by_step(tmp_path: Path) -> None:
+    path = write(tmp_path / "a", 5.0) / "metrics.csv"
+    path.write_text("epoch,step,val/perplexity\n1,10,9\n1,20,8\n2,30,\n")
+    curves = read_curves(only(tmp_path))
+    assert curves.unit == "step"
+    assert curves.means == {0: {10: (9.0, None, 1), 20: (8.0, None, 1)}}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_pareto_front_by_brute_force(seed: int) -> None:
+    draw = Random(seed)
+    # few values, so that there are ties and equal points
+    points = [(float(draw.randrange(8)), float(draw.randrange(8))) for _ in range(12)]
+
+    def beaten(x: float, y: float) -> bool:
+        return any(a <= x and b <= y and (a, b) != (x, y) for a, b in points)
+
+    expected = {place for place, point in enumerate(points) if not beaten(*point)}
+    found = front(points)
+    assert set(found) == expected
+    assert [points[place][0] for place in found] == sorted(points[place][0] for place in found)
+
+
+def test_the_heat_map_needs_two_settings(tmp_path: Path) -> None:
+    for number, (cell, layers) in enumerate(product(("rnn", "gru"), (10, 2))):
+        typed = (f"cell={cell}", f"layers={layers}")
+        write(tmp_path / f"{number}_", 5.0 + number, typed, cell={"kind": cell}, layers=layers)
+    assert heat_axes(only(tmp_path)) == (["gru", "rnn"], [2, 10])
+    assert heat_axes(only(tmp_path, by=("cell",))) is None
+    _, out = report([tmp_path])
+    assert (out / "heat_map.png").read_bytes().startswith(b"\x89PNG")
+
+
+SPACE = {
+    "optimizer.lr": {"low": 1e-4, "high": 1e-1, "log": True},
+    "hidden_size": {"low": 64, "high": 512, "step": 64, "log": False},
+    "cell": {"choices": ["rnn", "lstm"]},
+}
+
+
+def search(directory: Path, count: int) -> Path:
+    """A search in which only the learning rate matters."""
+    draw = Random(1)
+    for number in range(count):
+        rate, size = 10 ** draw.uniform(-4, -1), 64 * draw.randint(1, 8)
+        cell = draw.choice(["rnn", "lstm"])
+        value = 50 + 10 * (math.log10(rate) + 2.5) ** 2
+        typed = (f"optimizer.lr={rate}", f"hidden_size={size}", f"cell={cell}")
+        changed = {"optimizer__lr": rate, "hidden_size": size, "cell": {"kind": cell}}
+        summary = {"search_space": SPACE, "status": "pruned" if number % 5 == 4 else "finished"}
+        write(directory / f"{number}_", value, typed, summary=summary, **changed)
+    return directory
+
+
+def test_importance_of_what_a_search_has_tried(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("optuna")
+    comparison = only(search(tmp_path / "search", 40))
+    found = importances(comparison)
+    assert not isinstance(found, str)
+    assert next(iter(found)) == "optimizer.lr"
+    assert set(found) == set(SPACE)
+    assert found["optimizer.lr"] > 0.8
+    assert sum(found.values()) == pytest.approx(1)
+    assert capfd.readouterr() == ("", "")
+    lines = output.failures(comparison)
+    assert lines == ["pruned: 8"]
+
+
+def test_importance_says_why_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    comparison = only(search(tmp_path / "few", 6))
+    assert importances(comparison) == "importance of settings needs 10 finished trials; there are 5"
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    comparison = only(search(tmp_path / "search", 20))
+    told = "importance of settings needs Optuna: pip install 'lyricgen[optuna]'"
+    assert importances(comparison) == told
+    _, out = report([tmp_path / "search"])
+    assert told.replace("'", "&#x27;") in (out / "report.html").read_text("utf-8")
+    assert told in (out / "report.md").read_text("utf-8")
+
+
+class Page(HTMLParser):
+    """Tags, attributes and texts of a page; complains about what is not closed."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.rows: list[list[str]] = []
+        self.text = ""
+        self._open: list[str] = []
+        self.feed(page)
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "link"):
+            self._open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        elif tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+        if self._open and self._open[-1] in ("td", "th"):
+            self.rows[-1][-1] += data
+
+
+def test_the_page_has_the_figures_and_loads_nothing(tmp_path: Path) -> None:
+    sweep = worked_sweep(tmp_path / "sweep")
+    report_sweep(sweep)
+    html = (sweep / "report" / "report.html").read_text("utf-8")
+    page = Page(html)
+    heads, lstm, rnn, gru = page.rows
+    assert heads[:6] == ["cell", "val perplexity", "n", "− best", "p", "pairs"]
+    assert lstm[:3] == ["lstm", "11.00 ± 1.00", "3"]
+    assert gru[:7] == ["gru", "13.00 ± 1.73", "3", "+2.00", "0.074", "3", "not told apart"]
+    assert rnn[-1] == "1 failed"
+    assert "failed: cell rnn, seed 2: ValueError: <b>no|luck</b>" in page.text
+    assert "default-src 'none'" in html
+    assert not re.search(r"(https?:)?//\w|@import|\bfetch\(|\bimport\b|<link|<img|<iframe", html)
+    for _, attributes in page.tags:
+        assert "src" not in attributes
+        assert (attributes.get("href") or "#").startswith("#")
+    assert [tag for tag, _ in page.tags].count("svg") == 3
+    assert set(re.findall(r"url\(([^)]*)\)", html)) <= {
+        f"#{attributes['id']}" for _, attributes in page.tags if attributes.get("id")
+    }
+
+
+def test_nothing_steers_the_page_or_the_terminal(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    nasty = "</title><script>alert(1)</script>\x1b[31m[bold]{{sections}}$x$|`_"
+    for seed, name in product((1, 2), (nasty, "_plain")):
+        value = float(len(name) + seed)
+        more = {"samples": [nasty, "分开\n\x1b[0m"]}
+        place = tmp_path / "runs" / f"{seed}{len(name)}"
+        write(place, value, model={"kind": nasty}, cell={"kind": name}, seed=seed, summary=more)
+    failed = {"status": "failed", "reason": nasty}
+    write(
+        tmp_path / "runs" / "x",
+        None,
+        model={"kind": nasty},
+        cell={"kind": name},
+        seed=3,
+        summary=failed,
+    )
+    [found], out = report([tmp_path / "runs"], out=tmp_path / "out")
+    output.print_tables([found])
+    shown = capfd.readouterr().out
+    assert "\x1b" not in shown
+    assert r"\x1b[31m[bold]{{sections}}$x$|`_" in shown
+    html = (out / "report.html").read_text("utf-8")
+    page = Page(html)
+    assert html.count("<script") == 1
+    assert "\x1b" not in html
+    assert r"</script>\x1b[31m[bold]{{sections}}$x$|`_" in page.text
+    assert 'lang="zh-Hans"' in html
+    line = (out / "report.md").read_text("utf-8").splitlines()[6]
+    assert "<script>" not in line.replace(r"\<", "")
+
+
+def test_markdown_and_csv(tmp_path: Path) -> None:
+    [found], out = report([worked_sweep(tmp_path / "sweep")])
+    assert out == tmp_path / "sweep" / "report"
+    lines = markdown(found).splitlines()
+    assert len({line.count("|") for line in lines}) == 1
+    assert lines[2].startswith("| lstm | 11.00 ± 1.00 | 3 |")
+    text = (out / "report.md").read_text("utf-8")
+    assert "\n".join(lines) in text
+    images = re.findall(r"!\[\w+\]\((.*?)\)", text)
+    assert images == ["learning_curves.png", "parameters.png", "wall_time.png"]
+    for image in images:
+        assert (out / image).read_bytes().startswith(b"\x89PNG")
+    rows = list(csv.DictReader(io.StringIO((out / "report.csv").read_text("utf-8"))))
+    assert [row["cell"] for row in rows] == ["lstm", "rnn", "gru"]
+    assert float(rows[2]["deviation"]) == math.sqrt(3)
+    assert float(rows[2]["p"]) == pytest.approx(1 - math.sqrt(12 / 14), rel=1e-12)
+    assert (rows[1]["incomplete"], rows[1]["reasons"]) == ("1 failed", "ValueError: <b>no|luck</b>")
+    assert rows[0]["p"] == rows[0]["difference"] == ""
+
+
+def test_the_table_fits_on_a_terminal(tmp_path: Path) -> None:
+    found = only(worked_sweep(tmp_path / "sweep"))
+    for width in (60, 80, 120, 200):
+        console = Console(width=width, record=True, file=io.StringIO())
+        console.print(terminal_table(found, console))
+        lines = console.export_text().splitlines()
+        assert max(map(len, lines)) <= width
+        assert sum(line.strip().startswith(("lstm", "rnn", "gru")) for line in lines) == 3
+        assert any("11.00 ± 1.00" in line for line in lines)
+        assert any("1 failed" in line for line in lines)
+        assert any("wall time" in line for line in lines) == (width >= 120)
+
+
+def test_only_the_best_rows_are_on_the_terminal(tmp_path: Path) -> None:
+    for number in range(LONGEST + 5):
+        write(tmp_path / str(number), float(number), hidden_size=number + 1)
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(terminal_table(only(tmp_path), console))
+    text = console.export_text()
+    assert f"+{LONGEST - 1}.00" in text
+    assert f"+{LONGEST}.00" not in text
+    assert "5 more rows in the report" in text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(2.34, "2.3 s"), (59.96, "1:00 min"), (125, "2:05 min"), (7260, "2:01 h")],
+)
+def test_durations(seconds: float, shown: str) -> None:
+    assert duration(seconds) == shown
+
+
+def test_samples_of_the_three_best_and_the_worst(tmp_path: Path) -> None:
+    for seed in range(6):
+        write(
+            tmp_path / "runs" / str(seed),
+            10.0 + seed,
+            seed=seed,
+            summary={"samples": [f"text {seed}"]},
+        )
+    _, out = report([tmp_path / "runs"], out=tmp_path / "out")
+    text = Page((out / "report.html").read_text("utf-8")).text
+    assert re.findall(r"text \d", text) == ["text 0", "text 1", "text 2", "text 5"]
+    assert "worst: name lyrics_lstm_1x64, seed 5 (val perplexity 15.00)" in text
+
+
+def test_where_reports_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LYRICGEN_OUTPUTS", str(tmp_path / "outputs"))
+    sweep = worked_sweep(tmp_path / "outputs" / "sweeps" / "one")
+    run = write(tmp_path / "outputs" / "runs" / "alone", 5.0)
+    assert report([sweep])[1] == sweep / "report"
+    for several in ([], [sweep, run], [run], [sweep / "0_cell=rnn,seed=1"]):
+        assert report(several)[1] == tmp_path / "outputs" / "report"
+    # what a report leaves is no run
+    assert len(read([]).records) == 10
+    # no run is read twice
+    assert len(read([sweep, sweep / "0_cell=rnn,seed=1", tmp_path]).records) == 10
+
+
+def test_the_command(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LYRICGEN_OUTPUTS", str(tmp_path / "outputs"))
+    none = printed(command.main, capfd)
+    assert none.status == 2
+    assert re.fullmatch(r"error: '.*/outputs' is not there: train one .*\n", none.err)
+    sweep = worked_sweep(tmp_path / "outputs" / "sweeps" / "one")
+    told = printed(command.main, capfd, sweep, "--where", "cell=lstm,gru", "--by", "cell").texts
+    assert told[0].strip() == "lyrics"
+    assert told[-1] == f"report: {sweep}/report/report.html"
+    plain = json.loads(printed(command.main, capfd, "--json").out)
+    assert [row["mean"] for row in plain] == [11.0, 12.25, 13.0]
+    (tmp_path / "empty").mkdir()
+    for arguments, message in [
+        (["nowhere"], "'nowhere' is not there: name a directory that holds runs"),
+        ([tmp_path / "empty"], "no run found in"),
+        (["--by", "cell,"], "argument --by: 'cell,': give names of settings"),
+        (["--metric", "luck"], "--metric luck: no run has it"),
+        (["--out", sweep / "0_cell=rnn,seed=1" / "metrics.csv"], "the report cannot be written"),
+    ]:
+        wrong = printed(command.main, capfd, *arguments)
+        assert wrong.status == 2
+        assert wrong.err.startswith(f"error: {message}")
+        assert wrong.err.count("\n") == 1
+
+
+def test_a_sweep_that_left_nothing_is_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    report_sweep(tmp_path)
+    assert [(one.levelno, one.getMessage()[:10]) for one in caplog.records] == [
+        (logging.WARNING, "no report:")
+    ]
+
+
+def test_a_sweep_of_which_all_is_missing(tmp_path: Path) -> None:
+    plan = {"0": ["cell=rnn"], "1": ["cell=gru"]}
+    (tmp_path / "summary.json").write_text(json.dumps({"status": "running", "jobs": plan}))
+    report_sweep(tmp_path)
+    text = (tmp_path / "report" / "report.md").read_text("utf-8")
+    assert text.count("missing: cell") == 2
+
+
+def test_a_small_real_sweep(train: Train, capfd: pytest.CaptureFixture[str]) -> None:
+    grid = ("-m", "cell=rnn,gru", "seed=1,2", "callbacks.progress.enabled=false")
+    assert train(*TINY, *grid).status == 0
+    [sweep] = Path("outputs/sweeps").glob("*/*")
+    rows = json.loads(printed(command.main, capfd, sweep, "--json").out)
+    assert {row["cell"] for row in rows} == {"rnn", "gru"}
+    summaries = [json.loads(path.read_text("utf-8")) for path in sweep.glob("*/summary.json")]
+    for row in rows:
+        values = [
+            one["val/perplexity"]
+            for one in summaries
+            if one["options"]["cell"]["kind"] == row["cell"]
+        ]
+        assert (row["n"], row["pairs"]) == (2, None if row["rank"] == 1 else 2)
+        assert row["mean"] == pytest.approx(np.mean(values))
+        assert row["deviation"] == pytest.approx(np.std(values, ddof=1))
+    page = Page((sweep / "report" / "report.html").read_text("utf-8"))
+    assert len(page.rows) == 3
+    assert "n-gram model" in page.text
