@@ -3,7 +3,7 @@
 Training speed beside a plain loop, see training_speed.py; with --generation: the speed of writing
 beside the notebooks' loop instead, see generation_speed.py; with --scale: texts of 1, 100 and
 1,000 MB instead, see scale.py; with --sweep: the cost of a sweep beside its training, see
-sweep_speed.py.
+sweep_speed.py; with --report: reports on many runs, see report_speed.py.
 On a busy machine take --threads 1 or OMP_WAIT_POLICY=passive: threads that wait burn the cores.
 """
 
@@ -20,6 +20,7 @@ from tempfile import TemporaryDirectory
 import rich
 import torch
 from generation_speed import generation
+from report_speed import report_speed
 from rich.console import Console
 from scale import scale
 from sweep_speed import sweep_speed
@@ -40,6 +41,7 @@ def main() -> None:
     instead.add_argument("--scale", action="store_true", help="measure texts of several sizes")
     instead.add_argument("--sweep", action="store_true", help="measure what lies between jobs")
     parser.add_argument("--jobs", type=int, default=30, help="of the sweep (default: 30)")
+    instead.add_argument("--report", action="store_true", help="measure reports on many runs")
     parser.add_argument("--sizes", type=int, nargs="+", default=[1, 100, 1000], help="their MB")
     parser.add_argument(
         "--steps", type=int, default=200, help="of each round: training steps, or characters a text"
@@ -64,6 +66,9 @@ def main() -> None:
             os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
             chosen = (arguments.sizes, arguments.rounds, arguments.steps)
             console.print(scale(*chosen, Path(name)))
+            return
+        if arguments.report:
+            console.print(report_speed([6, 1000], arguments.rounds, Path(name)))
             return
         for table in training(arguments.cells, arguments.rounds, arguments.epochs, Path(name)):
             console.print(table)

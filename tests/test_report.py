@@ -293,6 +293,8 @@ def test_by_and_over(tmp_path: Path) -> None:
     assert difference is not None
     pairs = [values["gru", *rest] - values["rnn", *rest] for rest in product((1, 2), (1, 2))]
     assert (difference.value, difference.pairs) == (statistics.mean(pairs), 4)
+    # what follows from the settings asked for is not mixed
+    assert only(tmp_path, by=("cell", "layers")).mixed == ()
     assert only(tmp_path, over=("layers", "seed")).keys == ("cell",)
     assert only(tmp_path, over=("layers",)).keys == ("cell", "seed")
     for wrong, told in [({"by": ("cel",)}, "--by cel: .*try cell"), ({"over": ("x",)}, "--over x")]:

@@ -88,12 +88,15 @@ def scale(axes: Axes, which: Literal["x", "y"], values: Sequence[float]) -> None
 
 
 def add_legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) -> None:
-    """Below the axes."""
+    """Below the axes, which keep their height."""
+    columns = 1 if max(map(len, labels)) > 32 else 2
+    rows = -(-len(labels) // columns)
+    figure.set_size_inches(SIZE[0], SIZE[1] - 0.9 + 0.19 * rows)
     figure.legend(
         handles,
         [printable(label) for label in labels],
         loc="outside lower left",
-        ncols=1 if max(map(len, labels)) > 32 else 2,
+        ncols=columns,
         fontsize=8.5,
     )
 

@@ -10,7 +10,7 @@ from lyricgen.reporting.paired_test import LEVEL, Difference, Mean, mean, paired
 from lyricgen.reporting.records import Record
 from lyricgen.reporting.selection import check_known, setting, shown
 from lyricgen.reporting.settings import Value
-from lyricgen.reporting.varied import CORPUS, varied
+from lyricgen.reporting.varied import CORPUS, follows, varied
 
 HELD_OUT = "val/perplexity"  # what sweeps compare, where something is held out
 # Figures by which runs are ranked: of these the smallest is best, of the others the largest.
@@ -152,7 +152,8 @@ def _compare(
     metric = _metric(records, prefix, metric)
     found = varied(records, over)
     keys = tuple(by or found or ["name"])
-    mixed = tuple(key for key in found if key not in keys) if by else ()
+    settings = [record.settings for record in records]
+    mixed = [key for key in found if key not in keys and not follows(key, [*keys, *over], settings)]
     cells: dict[Place, dict[Place, list[Record]]] = {}
     for record in records:
         cell = cells.setdefault(_place(record, keys), {})
@@ -163,7 +164,7 @@ def _compare(
     }
     repeated = len(records) - sum(map(len, kept.values()))
     ordered = _ranked([_cell(*item, metric) for item in kept.items()], metric)
-    return Comparison(name, prefix, metric, keys, tuple(over), mixed, ordered, repeated)
+    return Comparison(name, prefix, metric, keys, tuple(over), tuple(mixed), ordered, repeated)
 
 
 def _cell(settings: Place, runs: dict[Place, Record], metric: str) -> Cell:

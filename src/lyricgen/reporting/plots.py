@@ -81,7 +81,7 @@ def draw_price(comparison: Comparison, name: str, title: str) -> Figure:
     [line] = axes.plot(
         *([x for _, x, _, _ in best], [y for _, _, y, _ in best]),
         **{"color": INK, "linewidth": 1, "linestyle": (0, (2, 2)), "marker": "o"},  # type: ignore[arg-type]
-        **{"markersize": 10, "markerfacecolor": "none", "zorder": 1},  # type: ignore[arg-type]
+        **{"markersize": 10, "markerfacecolor": "none", "zorder": 4},  # type: ignore[arg-type]
     )
     scale(axes, "x", [x for _, x, _, _ in points])
     scale(axes, "y", [y for _, _, y, _ in points])

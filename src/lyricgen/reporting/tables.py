@@ -32,12 +32,13 @@ def headings(comparison: Comparison) -> list[str]:
 def row(comparison: Comparison, cell: Cell) -> list[Entry]:
     """A cell under these headings."""
     found = figures(comparison, cell)
+    by_test = comparison.metric == f"test/{comparison.prefix}perplexity"  # it stands there already
     return [
         *(Entry(printable(shown(value)), value) for value in cell.settings),
         _with_deviation(cell.mean),
         Entry(str(len(cell.scored)), len(cell.scored)),
         *_beside_best(comparison, cell),
-        _with_deviation(found["test_perplexity"]),
+        _with_deviation(None if by_test else found["test_perplexity"]),
         _whole(found["parameters"]),
         _whole(found["chars_per_second"]),
         _duration(found["wall_seconds"]),
@@ -68,8 +69,7 @@ def filled(comparison: Comparison, most: int | None = None) -> tuple[list[str], 
 def notes(comparison: Comparison) -> list[str]:
     """What has to be known to read a table."""
     told = []
-    best = comparison.ranked[:1]
-    if any(cell.mean and cell.mean.deviation is not None for cell in best):
+    if any(cell.mean and cell.mean.deviation is not None for cell in comparison.cells):
         told.append(f"mean ± sample standard deviation of n runs, over {_and(comparison.over)}")
     if comparison.mixed:
         told.append(f"{_and(comparison.mixed)} varies too, and is averaged over")
@@ -118,11 +118,10 @@ def _beside_best(comparison: Comparison, cell: Cell) -> list[Entry]:
     difference = cell.difference
     if difference is None:
         return [Entry(""), Entry(""), Entry(""), Entry("best" if cell.mean else "")]
-    tested = difference.p is not None
     return [
         Entry(f"{difference.value:+,.2f}", difference.value),
         Entry(p_value(difference.p), difference.p),
-        Entry(str(difference.pairs) if tested else "", difference.pairs),
+        Entry(str(difference.pairs) if len(cell.scored) > 1 else "", difference.pairs),
         Entry(comparison.verdict(cell)),
     ]
 

@@ -41,9 +41,19 @@ def varied(records: Sequence[Record], over: Sequence[str]) -> list[str]:
     ]
     chosen = [key for key in _keys(record.overrides for record in records) if key in differing]
     for key in sorted(differing, key=lambda key: key.count(".")):
-        if key not in chosen and not _follows(key, [*chosen, *over], settings):
+        if key not in chosen and not follows(key, [*chosen, *over], settings):
             chosen.append(key)
     return chosen
+
+
+def follows(key: str, others: Sequence[str], settings: Sequence[Settings]) -> bool:
+    """Whether runs that agree in other settings agree in this one, too."""
+    found: dict[tuple[Value, ...], Value] = {}
+    for one in settings:
+        place = tuple(one.get(name) for name in others)
+        if key in one and found.setdefault(place, one[key]) != one[key]:
+            return False
+    return True
 
 
 def _keys(each: Iterable[Settings]) -> list[str]:
@@ -62,13 +72,3 @@ def _tried(records: Sequence[Record]) -> set[str]:
 
 def _is_plumbing(key: str) -> bool:
     return key in _PLUMBING or key.partition(".")[0] in _PLUMBING_GROUPS
-
-
-def _follows(key: str, others: Sequence[str], settings: Sequence[Settings]) -> bool:
-    """Whether runs that agree in other settings agree in this one, too."""
-    found: dict[tuple[Value, ...], Value] = {}
-    for one in settings:
-        place = tuple(one.get(name) for name in others)
-        if key in one and found.setdefault(place, one[key]) != one[key]:
-            return False
-    return True
