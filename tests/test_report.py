@@ -21,7 +21,6 @@ import pytest
 from rich.console import Console
 
 from lyricgen import report as command
-from lyricgen import results
 from lyricgen.errors import UserError
 from lyricgen.reporting import output
 from lyricgen.reporting.curves import average, read_curves
@@ -270,10 +269,6 @@ def test_ngrams_have_no_settings_of_networks(tmp_path: Path) -> None:
     found = only(tmp_path)
     assert found.keys == ("model",)
     assert found.repeated == 1
-    assert set(results._hyperparameters(options_of(model={"kind": "ngram"}))) == {
-        *("seed", "objective", "model", "data", "data.path", "data.max_chars"),
-        "data.val_fraction",
-    }
 
 
 def test_by_and_over(tmp_path: Path) -> None:
@@ -397,6 +392,29 @@ def test_a_job_that_failed_before_its_options_were_known(tmp_path: Path) -> None
     assert found.keys == ("cell", "layers")
     assert {cell.settings for cell in found.cells if cell.others} >= {("nope", 2), ("gru", "two")}
     assert found.name == "lyrics"
+
+
+def test_a_job_that_failed_early_stands_beside_those_on_its_text(tmp_path: Path) -> None:
+    jobs = [("lyrics", "rnn", 1), ("dino", "rnn", 1), ("dino", "gru", 2)]
+    for number, (data, cell, seed) in enumerate(jobs):
+        typed = (f"data={data}", f"cell={cell}", f"seed={seed}")
+        early = {"options": None, "summary": {"status": "failed"}} if number == 1 else {}
+        chars = {"lyrics": 500, "dino": None}[data]
+        changed = {"data__kind": data, "data__max_chars": chars, "cell": {"kind": cell}}
+        write(tmp_path / f"{number}_", 5.0, typed, seed=seed, **changed, **early)
+
+    def there() -> dict[str, list[Any]]:
+        return {
+            one.name: [run for run in one.records if run.status != "missing"]
+            for one in compared(tmp_path)
+        }
+
+    assert {name: len(runs) for name, runs in there().items()} == {"lyrics": 1, "dino": 2}
+    # on a text of which no job is known it takes nothing from the other text's
+    (tmp_path / "2_" / "summary.json").unlink()
+    [alone] = there()["dino"]
+    assert alone.settings["data"] == "dino"
+    assert "data.max_chars" not in alone.settings
 
 
 def test_every_kind_of_end_is_marked(tmp_path: Path) -> None:
@@ -670,7 +688,7 @@ def test_the_page_has_the_figures_and_loads_nothing(tmp_path: Path) -> None:
 def test_nothing_steers_the_page_or_the_terminal(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    nasty = "</title><script>alert(1)</script>\x1b[31m[bold]{{sections}}$x$|`_"
+    nasty = "</title><script>alert(1)</script>\x1b[31m[bold]{{sections}}$\\frac{$|`_"
     for seed, name in product((1, 2), (nasty, "_plain")):
         value = float(len(name) + seed)
         more = {"samples": [nasty, "分开\n\x1b[0m"]}
@@ -689,12 +707,13 @@ def test_nothing_steers_the_page_or_the_terminal(
     output.print_tables([found])
     shown = capfd.readouterr().out
     assert "\x1b" not in shown
-    assert r"\x1b[31m[bold]{{sections}}$x$|`_" in shown
+    # in the table, and in the reason of the failed run
+    assert shown.count(r"\x1b[31m[bold]{{sections}}$\frac{$|`_") == 2
     html = (out / "report.html").read_text("utf-8")
     page = Page(html)
     assert html.count("<script") == 1
     assert "\x1b" not in html
-    assert r"</script>\x1b[31m[bold]{{sections}}$x$|`_" in page.text
+    assert r"</script>\x1b[31m[bold]{{sections}}$\frac{$|`_" in page.text
     assert 'lang="zh-Hans"' in html
     line = (out / "report.md").read_text("utf-8").splitlines()[6]
     assert "<script>" not in line.replace(r"\<", "")

@@ -47,7 +47,9 @@ def write(comparisons: list[Comparison], sources: Sequence[Path], directory: Pat
 def print_tables(comparisons: list[Comparison]) -> None:
     """Show the tables and what became of the runs that are not in them."""
     # where there is no terminal, as wide as they are
-    console = get_console() if get_console().is_terminal else Console(width=WIDEST)
+    console = get_console()
+    if not console.is_terminal:
+        console = Console(width=WIDEST, quiet=console.quiet)
     for comparison in comparisons:
         put(terminal_table(comparison, console), console)
         for line in notes(comparison):

@@ -56,7 +56,7 @@ def _gaps(jobs: list[Record]) -> Iterator[Record]:
 
 def _with_options(job: Record, known: Iterable[Record]) -> Record:
     """A job with the options that it has in common with the nearest one."""
-    nearest = max(known, key=lambda other: _shared(job, other), default=None)
+    nearest = max(known, key=lambda other: _nearness(job, other), default=None)
     if nearest is None:
         return job
     differing = [key for key, value in job.overrides.items() if nearest.overrides.get(key) != value]
@@ -69,5 +69,12 @@ def _with_options(job: Record, known: Iterable[Record]) -> Record:
     return replace(job, options=options | job.options | typed)
 
 
-def _shared(one: Record, other: Record) -> int:
-    return len(one.overrides.items() & other.overrides.items())
+def _nearness(one: Record, other: Record) -> tuple[bool, int]:
+    """Whether two jobs have the same text, and how many of their overrides are the same."""
+    shared = len(one.overrides.items() & other.overrides.items())
+    return _text(one) == _text(other), shared
+
+
+def _text(job: Record) -> dict[str, Value]:
+    groups = ("data", "objective")
+    return {key: one for key, one in job.overrides.items() if key.partition(".")[0] in groups}

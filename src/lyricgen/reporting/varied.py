@@ -34,7 +34,7 @@ def varied(records: Sequence[Record], over: Sequence[str]) -> list[str]:
         key
         for key in _keys(settings)
         if len({one[key] for one in settings if key in one}) > 1
-        and key not in (*over, *CORPUS, *_NEVER)
+        and key not in (*over, *_NEVER)
         and (key in tried or not _is_plumbing(key))
         # a group that is no option, as depth=deep, is known only of runs that it was typed for
         and (key in options or all(key in one for one in settings))
