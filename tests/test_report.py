@@ -23,9 +23,10 @@ from rich.console import Console
 from lyricgen import report as command
 from lyricgen.errors import UserError
 from lyricgen.reporting import output
+from lyricgen.reporting.comparison import Comparison
 from lyricgen.reporting.curves import average, read_curves
 from lyricgen.reporting.formats import LONGEST, markdown, plain, terminal_table
-from lyricgen.reporting.grouping import Comparison, compare
+from lyricgen.reporting.grouping import compare
 from lyricgen.reporting.importance import importances
 from lyricgen.reporting.paired_test import paired_test, two_sided_p
 from lyricgen.reporting.pareto import front

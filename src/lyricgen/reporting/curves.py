@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from lyricgen.console import progress
-from lyricgen.reporting.grouping import HELD_OUT, Comparison
+from lyricgen.reporting.comparison import HELD_OUT, Comparison
 from lyricgen.reporting.paired_test import Mean, mean
 from lyricgen.reporting.records import Record
 

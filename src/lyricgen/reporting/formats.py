@@ -13,7 +13,7 @@ from rich.table import Table
 
 from lyricgen.console import WIDEST
 from lyricgen.errors import printable
-from lyricgen.reporting.grouping import Comparison
+from lyricgen.reporting.comparison import Comparison
 from lyricgen.reporting.tables import WORDS, Entry, figures, filled
 
 LONGEST = 20  # rows on a terminal

@@ -1,102 +1,22 @@
 """Runs grouped by their settings, one table for each text and task, the best group first."""
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from lyricgen.errors import UserError
-from lyricgen.reporting.paired_test import LEVEL, Difference, Mean, mean, paired_test
+from lyricgen.reporting.comparison import (
+    HELD_OUT,
+    LARGEST,
+    SMALLEST,
+    Cell,
+    Comparison,
+    Place,
+    sign_of,
+)
+from lyricgen.reporting.paired_test import Difference, mean, paired_test
 from lyricgen.reporting.records import Record
 from lyricgen.reporting.selection import check_known, setting, shown
-from lyricgen.reporting.settings import Value
 from lyricgen.reporting.varied import CORPUS, follows, varied
-
-HELD_OUT = "val/perplexity"  # what sweeps compare, where something is held out
-# Figures by which runs are ranked: of these the smallest is best, of the others the largest.
-SMALLEST = ("loss", "perplexity", "bits_per_char", "parameters", "wall_seconds")
-LARGEST = ("chars_per_second",)
-
-Place = tuple[Value, ...]
-
-
-@dataclass(frozen=True)
-class Cell:
-    """Runs that differ in nothing but what is averaged over.
-
-    Attributes:
-        settings: by which the table is grouped.
-        scored: the finished runs that have the figure, by what is averaged over.
-        others: the runs that have none.
-        mean: of the figure, None where there is none.
-        difference: to the best cell.
-    """
-
-    settings: Place
-    scored: dict[Place, Record]
-    others: list[Record]
-    mean: Mean | None
-    difference: Difference | None = None
-
-    def figure(self, name: str) -> Mean | None:
-        """The mean of another figure over the same runs."""
-        records = self.scored.values()
-        values = [record.figures[name] for record in records if name in record.figures]
-        return mean(values) if values else None
-
-    @property
-    def marks(self) -> str:
-        """How many runs have no figure, and what became of them."""
-        counts = Counter(map(became, self.others))
-        return ", ".join(f"{number} {status}" for status, number in counts.items())
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """The runs of one text and task, side by side.
-
-    Attributes:
-        name: of the text.
-        prefix: of the names of its perplexities: "pseudo_" where gaps are filled.
-        metric: that the cells are ranked by.
-        keys: settings by which runs are grouped.
-        over: settings that are averaged over.
-        mixed: settings that differ within cells, though they are neither.
-        cells: the best first, those without a figure last.
-        repeated: runs that were left out since a later one has the same settings.
-    """
-
-    name: str
-    prefix: str
-    metric: str
-    keys: tuple[str, ...]
-    over: tuple[str, ...]
-    mixed: tuple[str, ...]
-    cells: list[Cell]
-    repeated: int
-
-    @property
-    def records(self) -> list[Record]:
-        """All that are in a cell."""
-        return [one for cell in self.cells for one in (*cell.scored.values(), *cell.others)]
-
-    @property
-    def ranked(self) -> list[Cell]:
-        """The cells that have a figure."""
-        return [cell for cell in self.cells if cell.mean is not None]
-
-    def label(self, cell: Cell) -> str:
-        """A cell in words."""
-        pairs = zip(self.keys, cell.settings, strict=True)
-        return ", ".join(f"{key} {shown(value)}" for key, value in pairs)
-
-    def verdict(self, cell: Cell) -> str:
-        """What the test says of a cell beside the best one, in the words of `evaluate`."""
-        if cell.difference is None or cell.difference.p is None:
-            return ""
-        if cell.difference.p >= LEVEL:
-            return "not told apart"
-        return "worse" if sign_of(self.metric) * cell.difference.value > 0 else "better"
 
 
 def compare(
@@ -129,16 +49,6 @@ def compare(
         _compare(group, name, by, over, metric)
         for name, group in zip(names, groups.values(), strict=True)
     ]
-
-
-def sign_of(metric: str) -> int:
-    """1 for a figure of which the smallest is best, else -1."""
-    return -1 if metric.endswith(LARGEST) else 1
-
-
-def became(record: Record) -> str:
-    """What to call a run that has no figure."""
-    return "without a figure" if record.status == "finished" else record.status
 
 
 def _compare(

@@ -6,7 +6,7 @@ import warnings
 from collections import Counter
 from typing import Any
 
-from lyricgen.reporting.grouping import Comparison, sign_of
+from lyricgen.reporting.comparison import Comparison, sign_of
 from lyricgen.reporting.records import Record
 from lyricgen.reporting.settings import Value
 

@@ -9,8 +9,8 @@ from rich.console import Console
 from lyricgen.console import WIDEST, put, show
 from lyricgen.errors import UserError, printable
 from lyricgen.files import replacing, write_atomically
+from lyricgen.reporting.comparison import Comparison
 from lyricgen.reporting.formats import markdown, terminal_table, to_csv
-from lyricgen.reporting.grouping import Comparison
 from lyricgen.reporting.page import page
 from lyricgen.reporting.sections import Section, sections
 from lyricgen.reporting.tables import failures, notes, title_of

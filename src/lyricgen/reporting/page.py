@@ -7,8 +7,8 @@ from html import escape
 from pathlib import Path
 
 from lyricgen.errors import printable, printable_text
+from lyricgen.reporting.comparison import Comparison
 from lyricgen.reporting.drawing import DARK, LIGHT
-from lyricgen.reporting.grouping import Comparison
 from lyricgen.reporting.sections import Section, Shown
 from lyricgen.reporting.tables import WORDS, failures, filled, notes, title_of
 

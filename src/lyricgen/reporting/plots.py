@@ -10,9 +10,9 @@ from matplotlib.ticker import MaxNLocator
 
 from lyricgen.errors import printable
 from lyricgen.evaluation.heat_colours import contrast
+from lyricgen.reporting.comparison import Cell, Comparison, sign_of
 from lyricgen.reporting.curves import Curves
 from lyricgen.reporting.drawing import INK, LINE, MUTED, SERIES, SIZE, add_legend, new_plot, scale
-from lyricgen.reporting.grouping import Cell, Comparison, sign_of
 from lyricgen.reporting.importance import Importances
 from lyricgen.reporting.pareto import front
 from lyricgen.reporting.selection import shown

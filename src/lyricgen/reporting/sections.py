@@ -6,9 +6,9 @@ from typing import NamedTuple
 from matplotlib.figure import Figure
 
 from lyricgen.console import progress
+from lyricgen.reporting.comparison import Comparison, sign_of
 from lyricgen.reporting.curves import read_curves
 from lyricgen.reporting.drawing import styled, to_png, to_svg
-from lyricgen.reporting.grouping import Comparison, sign_of
 from lyricgen.reporting.importance import importances, searched
 from lyricgen.reporting.plots import (
     draw_curves,

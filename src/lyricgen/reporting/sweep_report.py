@@ -6,7 +6,8 @@ from pathlib import Path
 
 from lyricgen.console import show
 from lyricgen.errors import UserError
-from lyricgen.reporting.grouping import Comparison, compare
+from lyricgen.reporting.comparison import Comparison
+from lyricgen.reporting.grouping import compare
 from lyricgen.reporting.output import REPORT, print_tables, write
 from lyricgen.reporting.records import read
 from lyricgen.reporting.selection import parse_conditions, select

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from lyricgen.errors import printable
-from lyricgen.reporting.grouping import Cell, Comparison, became
+from lyricgen.reporting.comparison import Cell, Comparison, became
 from lyricgen.reporting.paired_test import Mean
 from lyricgen.reporting.selection import ABSENT, shown
 from lyricgen.reporting.settings import Value
