@@ -72,7 +72,7 @@ def notes(comparison: Comparison) -> list[str]:
     if any(cell.mean and cell.mean.deviation is not None for cell in comparison.cells):
         told.append(f"mean ± sample standard deviation of n runs, over {_and(comparison.over)}")
     if comparison.mixed:
-        told.append(f"{_and(comparison.mixed)} varies too, and is averaged over")
+        told.append(f"also averaged over, since it varies: {_and(comparison.mixed)}")
     if any(cell.difference and cell.difference.p is not None for cell in comparison.cells):
         pairs = _and((*comparison.over, *comparison.mixed))
         told.append(f"p: paired t-test against the best, by {pairs}, each row by itself")
