@@ -21,6 +21,7 @@ from lyricgen.console import show
 from lyricgen.errors import UserError, reason
 from lyricgen.files import remove_torn, to_json, write_atomically
 from lyricgen.interruption import Interrupted
+from lyricgen.reporting.sweep_report import report_sweep
 from lyricgen.resume import all_of, identity
 from lyricgen.resume_arguments import MULTIRUN, key, quoted
 from lyricgen.runs import SUMMARY, earlier_summary, number_of, resume_command
@@ -197,6 +198,7 @@ class Sweep:
             raise
         left = self.left()
         self._end("failed" if left else "finished")
+        report_sweep(self.directory)
         if left:
             number = len(self.summary["jobs"])
             raise UnfinishedJobsError(

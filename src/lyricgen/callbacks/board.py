@@ -17,6 +17,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import (
 
 from lyricgen.callbacks.epoch_log import EpochLog
 from lyricgen.callbacks.throughput import Throughput
+from lyricgen.comparability import NETWORKS
 from lyricgen.metrics import perplexity_name
 from lyricgen.model.recurrent_module import RecurrentModule
 from lyricgen.run import Run
@@ -24,8 +25,6 @@ from lyricgen.run import Run
 # Groups and options that do not change what is learnt, and so make no column.
 _PLUMBING = {"callbacks", "logger", "name", "init_from", "resume"}
 _PLACE = {f"trainer.{name}" for name in ("accelerator", "devices", "strategy", "profiler")}
-# Those that n-grams do not know.
-_NETWORKS = {"layers", "hidden_size", "cell", "depth", "loss", "optimizer", "scheduler", "trainer"}
 
 
 class Board(pl.Callback):
@@ -139,7 +138,7 @@ class Board(pl.Callback):
 
 def hyperparameters(options: dict[str, Any]) -> dict[str, bool | int | float | str]:
     """The options that a run is compared by, flat; the kind of a group under the group's name."""
-    left_out = _PLUMBING | (_NETWORKS if options["model"]["kind"] == "ngram" else set())
+    left_out = _PLUMBING | (NETWORKS if options["model"]["kind"] == "ngram" else set())
     chosen = {key: value for key, value in options.items() if key not in left_out}
     flat: dict[str, Any] = {}
     for key, value in chosen.items():
