@@ -11,6 +11,7 @@ from lyricgen.callbacks.max_steps import MaxSteps
 from lyricgen.callbacks.perplexity import Perplexity
 from lyricgen.callbacks.prefixes import choose_prefixes
 from lyricgen.callbacks.progress import ProgressReport
+from lyricgen.callbacks.pruning import Pruning, Trial
 from lyricgen.callbacks.samples import Samples
 from lyricgen.callbacks.smoothed_loss import SmoothedLoss
 from lyricgen.callbacks.throughput import Throughput
@@ -31,6 +32,7 @@ def build_callbacks(
     corpus: EncodedCorpus,
     run: Run,
     interruption: Interruption,
+    trial: Trial | None = None,
 ) -> list[pl.Callback]:
     """Figures first, then what adds to them, then what reads them.
 
@@ -41,6 +43,7 @@ def build_callbacks(
         corpus: its text.
         run: its directory.
         interruption: tells the run to stop.
+        trial: of a search, if the run is one.
     """
     chosen = options.callbacks
     callbacks: list[pl.Callback] = []
@@ -70,6 +73,8 @@ def build_callbacks(
     callbacks.append(EpochLog(run.directory / "metrics.csv" if options.logger.csv else None))
     if chosen.progress.enabled:
         callbacks.append(ProgressReport(options.trainer.max_steps))
+    if trial is not None:
+        callbacks.append(Pruning(trial, monitor.partition("/")[0]))
     if chosen.checkpoint.enabled:
         every = chosen.checkpoint.every_n_steps
         callbacks.append(Checkpoints(run, corpus.digest, monitor, every, interruption))

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from hydra.core.config_loader import ConfigLoader
 from omegaconf import DictConfig, OmegaConf
 
 from lyricgen.runs import new_directory, outputs_directory
@@ -52,3 +53,16 @@ def plain_values(config: DictConfig, hydra: Any) -> dict[str, Any]:
         values["sampler"] = OmegaConf.to_container(lines)
     plain: dict[str, Any] = values
     return plain
+
+
+def job_values(loader: ConfigLoader, sweep: DictConfig, overrides: list[str]) -> dict[str, Any]:
+    """The configuration of a job of a sweep as plain values, not yet checked.
+
+    Args:
+        loader: Hydra's.
+        sweep: the configuration of the whole sweep.
+        overrides: of the job.
+    """
+    config = loader.load_sweep_config(sweep, overrides)
+    own = OmegaConf.masked_copy(config, [str(part) for part in config if part != "hydra"])
+    return plain_values(own, config.hydra)

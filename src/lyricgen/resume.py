@@ -66,6 +66,8 @@ def take_up(
     summary = summary or {}
     recorded = checkpoint[1]["lyricgen"]["options"] if checkpoint else summary.get("options")
     _refuse_changes(recorded, options)
+    if summary.get("status") == "pruned":
+        return Past(summary=summary, finished=summary.get("reason", "its search has pruned it"))
     if checkpoint is None or options["model"]["kind"] == "ngram":  # counting has no half-way
         why = "it has kept no checkpoint" if checkpoint is None else "its n-grams are counted"
         finished = why if summary.get("status") == "finished" else None

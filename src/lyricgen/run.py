@@ -57,6 +57,7 @@ class Run:
         self.overrides = list(overrides)
         self.record = record or {}
         self.checkpoints = directory / "checkpoints"
+        self.search_space: dict[str, Any] | None = None  # of the search whose trial this run is
         self.summary: dict[str, Any] = {}
         self._start = time.perf_counter()
         self._lock = FileLock(directory / LOCK, blocking=False)
@@ -105,6 +106,8 @@ class Run:
         }
         if self.sweep is not None:
             now["job"] = number_of(self.directory)
+        if self.search_space is not None:
+            now["search_space"] = self.search_space
         self._start -= seconds
         self.summary = now
         if earlier is None:
@@ -113,7 +116,8 @@ class Run:
                 write_atomically(self.directory / RECORD / name, text)
         else:
             resumed = {name: now[name] for name in ("started", "git_commit", "versions")}
-            kept = {name: earlier[name] for name in ("started", "command") if name in earlier}
+            names = ("started", "command", "job", "search_space")
+            kept = {name: earlier[name] for name in names if name in earlier}
             self.summary |= kept | {"resumed": [*earlier.get("resumed", []), resumed]}
         self._write()
         self._become_newest()
@@ -151,9 +155,10 @@ class Run:
         outputs.mkdir(parents=True, exist_ok=True)
         write_atomically(outputs / LATEST, f"{newest}\n")
 
-    def finish(self, figures: dict[str, Any]) -> None:
-        """Record the results of a finished run."""
-        self.summary |= {"status": "finished", **figures}
+    def finish(self, figures: dict[str, Any], given_up: str | None = None) -> None:
+        """Record the results of a run that has come to its end, or why a search gave it up."""
+        pruned = {} if given_up is None else {"status": "pruned", "reason": given_up}
+        self.summary |= {"status": "finished", **pruned, **figures}
         self._close()
 
     def fail(self, error: BaseException) -> None:

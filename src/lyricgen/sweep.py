@@ -21,7 +21,6 @@ from lyricgen.console import show
 from lyricgen.errors import UserError, reason
 from lyricgen.files import remove_torn, to_json, write_atomically
 from lyricgen.interruption import Interrupted
-from lyricgen.reporting.sweep_report import report_sweep
 from lyricgen.resume import all_of, identity
 from lyricgen.resume_arguments import MULTIRUN, key, quoted
 from lyricgen.runs import SUMMARY, earlier_summary, number_of, resume_command
@@ -196,6 +195,8 @@ class Sweep:
             self._end("interrupted" if stopped else "failed")
             show(f"to go on with the sweep: {resume_command(self.directory)}")
             raise
+        from lyricgen.reporting.sweep_report import report_sweep  # noqa: PLC0415  takes a second
+
         left = self.left()
         self._end("failed" if left else "finished")
         report_sweep(self.directory)

@@ -6,9 +6,10 @@ import math
 import os
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import hydra
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -21,8 +22,11 @@ from lyricgen.errors import UserError, printable, reason
 from lyricgen.interruption import Interrupted, Interruption
 from lyricgen.resume_arguments import expand, key
 from lyricgen.run import Run
-from lyricgen.runs import earlier_summary
+from lyricgen.runs import earlier_summary, number_of
 from lyricgen.sweep import UnfinishedJobsError
+
+if TYPE_CHECKING:
+    from lyricgen.search.trial import JobTrial
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +54,7 @@ def task(config: DictConfig) -> float:
     )
     values = plain_values(config, hydra_config)
     if in_sweep:
-        return do_job(values, run)
+        return do_job(values, run, _search(hydra_config))
     try:
         return train(values, run)
     except (UserError, OSError) as error:
@@ -59,12 +63,21 @@ def task(config: DictConfig) -> float:
         _stop(error)  # from here, since Hydra would write lines of its own
 
 
-def do_job(values: dict[str, Any], run: Run) -> float:
+def _search(hydra_config: HydraConf) -> dict[str, Any] | None:
+    """The options of the search whose trial this is; None where it is none's."""
+    if hydra_config.runtime.choices["hydra/sweeper"] != "study":
+        return None
+    options: Any = OmegaConf.to_container(hydra_config.sweeper, resolve=True)
+    return {name: value for name, value in options.items() if name != "_target_"}
+
+
+def do_job(values: dict[str, Any], run: Run, search: dict[str, Any] | None = None) -> float:
     """Train as a job of a sweep, which goes on whatever becomes of this one.
 
     Args:
         values: the configuration as plain values.
         run: its directory exists; why the job has failed, if so, stands in its summary.json.
+        search: options of the search whose trial it is, if it is one.
 
     Returns:
         As `train`; infinity where the job has failed.
@@ -75,7 +88,7 @@ def do_job(values: dict[str, Any], run: Run) -> float:
     show(f"job {run.directory.name}")
     quiet_messages()
     try:
-        return train(values, run)
+        return train(values, run, search)
     except (Interrupted, KeyboardInterrupt):
         raise
     except BaseException as error:  # a library's sys.exit(), too, would end the sweep
@@ -92,12 +105,13 @@ def _collect() -> None:
         gc.freeze()  # the modules, which 0.2 s would be spent on after every job
 
 
-def train(values: dict[str, Any], run: Run) -> float:
+def train(values: dict[str, Any], run: Run, search: dict[str, Any] | None = None) -> float:
     """Train once, from the composed configuration to the table at the end.
 
     Args:
         values: the configuration as plain values.
         run: its directory exists.
+        search: options of the search whose trial it is, if it is one.
 
     Returns:
         The best held-out perplexity; the training perplexity where nothing is held out, and the
@@ -115,6 +129,7 @@ def train(values: dict[str, Any], run: Run) -> float:
             from lyricgen.config import parse
             from lyricgen.training import carry_out, prepare
 
+            trial = None if search is None else _trial(search, run)
             options = parse(values)
             values = options.model_dump(mode="json")
             checkpoint = None if options.resume is None else newest_sound(run.checkpoints)
@@ -122,7 +137,7 @@ def train(values: dict[str, Any], run: Run) -> float:
             if past.finished:
                 log.info("%s is finished: %s", run.directory, past.finished)
                 return results.score(past.summary)
-            training = prepare(options, run, past, interruption)
+            training = prepare(options, run, past, interruption, trial)
         except BaseException as error:
             if run.sweep is not None and isinstance(error, Exception):
                 run.begin(values, earlier_summary(run.directory))
@@ -140,8 +155,22 @@ def train(values: dict[str, Any], run: Run) -> float:
     if run.sweep is None:
         results.print_table(figures)
     else:
-        show(f"  {results.in_a_line(figures)}, {run.wall_seconds:,.0f} s")
+        pruned = ", pruned" if run.summary["status"] == "pruned" else ""
+        show(f"  {results.in_a_line(figures)}, {run.wall_seconds:,.0f} s{pruned}")
     return results.score(figures)
+
+
+def _trial(search: dict[str, Any], run: Run) -> "JobTrial":
+    """The run as a trial of a search, whose space it then tells in summary.json."""
+    from lyricgen.search.options import parse
+    from lyricgen.search.trial import JobTrial
+
+    assert run.sweep is not None
+    number = number_of(run.directory)
+    assert number is not None
+    trial = JobTrial(parse(search), run.sweep, number)
+    run.search_space = trial.search_space
+    return trial
 
 
 def _record(error: BaseException, run: Run) -> None:

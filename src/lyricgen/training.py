@@ -13,6 +13,7 @@ from lyricgen import build, build_data, results
 from lyricgen.build_callbacks import build_callbacks
 from lyricgen.build_trainer import build_trainer
 from lyricgen.callbacks.board import Board
+from lyricgen.callbacks.pruning import Pruning, Trial
 from lyricgen.checkpoint_io import go_on_from
 from lyricgen.config import TrainOptions
 from lyricgen.data.datamodule import CharacterDataModule
@@ -40,8 +41,21 @@ class Training:
     description: str
 
 
-def prepare(options: TrainOptions, run: Run, past: Past, interruption: Interruption) -> Training:
+def prepare(
+    options: TrainOptions,
+    run: Run,
+    past: Past,
+    interruption: Interruption,
+    trial: Trial | None = None,
+) -> Training:
     """Build everything; nothing of the run's is written yet.
+
+    Args:
+        options: the whole configuration.
+        run: its directory.
+        past: what the run goes on from.
+        interruption: tells the run to stop.
+        trial: of a search, if the run is one.
 
     Raises:
         UserError: a wrong option, or a text that cannot be used.
@@ -60,7 +74,7 @@ def prepare(options: TrainOptions, run: Run, past: Past, interruption: Interrupt
         shared = copy_weights(load(options.init_from), network, datamodule.vocabulary)
         log.info("init_from=%s: %d characters in common", options.init_from, shared)
     module = build.build_module(options, datamodule, network)
-    callbacks = build_callbacks(options, datamodule, network, corpus, run, interruption)
+    callbacks = build_callbacks(options, datamodule, network, corpus, run, interruption, trial)
     new = not any(fnmatch(name, EVENTS) for name in past.sizes)
     board = Board(options.model_dump(), run, new=new)
     trainer = build_trainer(options, datamodule, run, [*callbacks, board], past.steps)
@@ -84,7 +98,8 @@ def carry_out(training: Training, run: Run, past: Past) -> dict[str, Any]:
     trainer.fit(module, datamodule, ckpt_path=checkpoint, weights_only=True)
     figures = results.conclude(trainer, module, datamodule, build.monitored(datamodule))
     training.board.finish(trainer, figures)
-    run.finish(figures)
+    pruning = [one for one in trainer.callbacks if isinstance(one, Pruning)]  # type: ignore[attr-defined]
+    run.finish(figures, pruning[0].reason if pruning else None)
     return figures
 
 

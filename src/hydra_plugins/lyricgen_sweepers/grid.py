@@ -70,7 +70,7 @@ class Grid(BasicSweeper):
         return combinations
 
     def _compose(self, combinations: list[list[str]]) -> "list[Wanted]":
-        from lyricgen.composition import plain_values
+        from lyricgen.composition import job_values
         from lyricgen.console import progress
         from lyricgen.sweep import Wanted, named_by
 
@@ -81,11 +81,8 @@ class Grid(BasicSweeper):
         wanted = []
         with progress("composing the jobs", len(combinations)) as moved:
             for overrides, name in zip(combinations, names, strict=True):
-                config = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
-                own = OmegaConf.masked_copy(
-                    config, [str(part) for part in config if part != "hydra"]
-                )
-                wanted.append(Wanted(overrides, name, plain_values(own, config.hydra)))
+                values = job_values(self.hydra_context.config_loader, self.config, overrides)
+                wanted.append(Wanted(overrides, name, values))
                 moved(len(wanted))
         return wanted
 

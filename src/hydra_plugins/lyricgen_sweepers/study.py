@@ -1,0 +1,90 @@
+"""A search: Optuna proposes the settings of the next jobs from what came of those before."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+if TYPE_CHECKING:
+    from lyricgen.search.space import Space
+
+
+class StudySweeper(Sweeper):
+    """Does the trials of a study, alone or with other processes, and goes on with those of before.
+
+    Args:
+        options: conf/hydra/sweeper/study.yaml says what they mean.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self.options: Any = OmegaConf.to_container(OmegaConf.create(options), resolve=True)
+        self.config: DictConfig | None = None
+        self.hydra_context: HydraContext | None = None
+        self.launcher: Launcher | None = None
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Take what Hydra has."""
+        self.hydra_context = hydra_context
+        self.config = config
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Do all trials.
+
+        Raises:
+            UserError: Optuna is not there, or cannot do what is asked of it.
+            UnfinishedJobsError: some have failed or were killed.
+        """
+        # Hydra imports this module at every start
+        from lyricgen.errors import UserError
+        from lyricgen.resume_arguments import key
+        from lyricgen.sweep import Sweep, at_a_time, launch
+
+        try:
+            import optuna  # noqa: F401
+        except ImportError as error:
+            raise UserError(
+                "hydra/sweeper=study searches with Optuna: pip install 'lyricgen[optuna]'"
+            ) from error
+        from lyricgen.search.carry_out import carry_out
+        from lyricgen.search.options import parse
+        from lyricgen.search.study import Study
+
+        assert self.config is not None
+        assert self.launcher is not None
+        launcher = self.launcher.launch
+        options = parse(self.options)
+        again = any(key(one) == "resume" for one in arguments)
+        typed = [one for one in arguments if key(one) != "resume"]
+        params = [f"{name}={value}" for name, value in options.params.items()]
+        space = self._space([*params, *typed])
+        sweep = Sweep(Path(self.config.hydra.sweep.dir), typed, resume=True)
+        study = Study(options, sweep.directory, space)
+        size = at_a_time(self.config.hydra.launcher._target_, options.workers)
+        with study.alone:
+            sweep.begin(OmegaConf.to_yaml(self.config), study.jobs)
+        with sweep.concluded():
+            carry_out(study, sweep, lambda jobs: launch(launcher, jobs, size), failed=again)
+
+    def _space(self, overrides: list[str]) -> "Space":
+        """What is searched; one corner of it shows before all trials what is misspelt."""
+        from lyricgen.composition import job_values
+        from lyricgen.config import parse
+        from lyricgen.search.space import read_space
+
+        assert self.config is not None
+        assert self.hydra_context is not None
+        loader = self.hydra_context.config_loader
+        parser = OverridesParser.create(config_loader=loader)
+        space = read_space(parser.parse_overrides(overrides))
+        parse(job_values(loader, self.config, [*space.fixed, *space.corner]))
+        return space

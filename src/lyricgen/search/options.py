@@ -1,0 +1,49 @@
+"""Options of `hydra.sweeper.` where hydra/sweeper=study."""
+
+from typing import Any, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from lyricgen.data.shuffling import Seed
+from lyricgen.errors import UserError
+from lyricgen.options import Options, validate
+
+
+class ProposalOptions(Options):
+    """Options of `hydra.sweeper.sampler.`: who proposes the settings of a trial."""
+
+    kind: Literal["tpe", "random"]
+    seed: Seed
+    startup_trials: NonNegativeInt
+
+
+class PrunerOptions(Options):
+    """Options of `hydra.sweeper.pruner.`: which trials are stopped early."""
+
+    enabled: bool
+    startup_trials: NonNegativeInt
+    warmup_epochs: NonNegativeInt
+
+
+class StudyOptions(Options):
+    """Options of `hydra.sweeper.`."""
+
+    n_trials: PositiveInt
+    workers: PositiveInt
+    storage: str | None = Field(min_length=1)
+    sampler: ProposalOptions
+    pruner: PrunerOptions
+    params: dict[str, Any]
+
+
+def parse(values: dict[str, Any]) -> StudyOptions:
+    """Check the options of a search.
+
+    Raises:
+        UserError: the first wrong one, and what is wrong with it.
+    """
+    try:
+        options: StudyOptions = validate(StudyOptions, values)
+    except UserError as error:
+        raise UserError(f"hydra.sweeper.{error}") from error
+    return options

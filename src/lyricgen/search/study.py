@@ -1,0 +1,188 @@
+"""The study of a sweep: which trials are to be done, by whom, and what came of them."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import optuna
+from filelock import FileLock, Timeout
+from optuna.distributions import check_distribution_compatibility
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from lyricgen.composition import job_directory
+from lyricgen.errors import UserError
+from lyricgen.results import score
+from lyricgen.run import LOCK
+from lyricgen.runs import earlier_summary
+from lyricgen.search.options import ProposalOptions, StudyOptions
+from lyricgen.search.space import Space
+from lyricgen.search.storage import build_pruner, open_storage, study_name
+from lyricgen.search.trial import DIRECTORY, JOB, OVERRIDES, newest_trials
+from lyricgen.sweep import DONE, Job
+
+
+class Study:
+    """Optuna's study of a sweep, on which several processes may work.
+
+    Whoever works on a trial holds a lock of its own, which the system frees when the process
+    ends, however it does: a trial that is running and not locked was left behind. What is to be
+    done is decided while `alone`.
+
+    Args:
+        options: of the search.
+        directory: of the sweep.
+        space: that is searched.
+
+    Raises:
+        UserError: no such storage, or the study has searched another space so far.
+    """
+
+    def __init__(self, options: StudyOptions, directory: Path, space: Space) -> None:
+        self.options = options
+        self.directory = directory
+        self.space = space
+        self.alone = FileLock(directory / ".study.lock")
+        self._held: dict[int, FileLock] = {}
+        with self.alone:
+            self._study = optuna.create_study(
+                study_name=study_name(options, directory),
+                storage=open_storage(options, directory),
+                direction=StudyDirection.MINIMIZE,
+                pruner=build_pruner(options.pruner),
+                load_if_exists=True,
+            )
+        for trial in self._study.get_trials(deepcopy=False):
+            _check_space(trial, space)
+
+    @property
+    def trials(self) -> dict[int, FrozenTrial]:
+        """The trial of every job, by its number."""
+        return newest_trials(self._study)
+
+    @property
+    def jobs(self) -> list[Job]:
+        """All jobs so far."""
+        return [self._job(trial) for trial in self.trials.values()]
+
+    @property
+    def best(self) -> FrozenTrial | None:
+        """The trial of the lowest perplexity, once there is one."""
+        done = [one for one in self.trials.values() if one.state == TrialState.COMPLETE]
+        return min(done, key=lambda trial: trial.value or 0.0, default=None)
+
+    @property
+    def under_way(self) -> list[int]:
+        """The numbers of the jobs that others work on."""
+        return [n for n, trial in self.trials.items() if not trial.state.is_finished()]
+
+    def take_up(self, *, failed: bool) -> list[Job]:
+        """Jobs that others have left behind, and failed ones too if they are to be repeated."""
+        found = []
+        with self.alone:
+            for number, trial in self.trials.items():
+                repeat = failed and trial.state == TrialState.FAIL
+                if not (repeat or trial.state == TrialState.RUNNING) or not self._claim(number):
+                    continue
+                if repeat:
+                    self._study.add_trial(_repetition(trial))
+                job = self._job(trial)
+                if job.status in DONE:
+                    self._tell(job)
+                else:
+                    found.append(job)
+        return found
+
+    def ask(self) -> list[Job]:
+        """New jobs, one for each worker of this process, until the study has its trials."""
+        with self.alone:
+            there = len(self.trials)
+            wanted = min(self.options.workers, self.options.n_trials - there)
+            return [self._ask(there + index) for index in range(wanted)]
+
+    def tell(self, jobs: Iterable[Job]) -> None:
+        """Tell Optuna what has come of jobs; the trials are then no longer this process's."""
+        with self.alone:
+            for job in jobs:
+                self._tell(self._job(self.trials[job.number]))
+
+    def release(self) -> None:
+        """Leave what this process was at to others."""
+        for lock in self._held.values():
+            lock.release()
+        self._held.clear()
+
+    def _ask(self, number: int) -> Job:
+        self._study.sampler = build_sampler(self.options.sampler, number)
+        trial = self._study.ask(self.space.distributions)
+        name = job_directory(number, ",".join(self.space.searched(trial.params)))
+        trial.set_user_attr(OVERRIDES, [*self.space.fixed, *self.space.searched(trial.params)])
+        trial.set_user_attr(DIRECTORY, name)
+        trial.set_user_attr(JOB, number)
+        self._claim(number)
+        return self._job(self.trials[number])
+
+    def _job(self, trial: FrozenTrial) -> Job:
+        told = trial.user_attrs
+        status = (earlier_summary(self.directory / told[DIRECTORY]) or {}).get("status")
+        return Job(told[JOB], told[OVERRIDES], told[DIRECTORY], status)
+
+    def _tell(self, job: Job) -> None:
+        number = self.trials[job.number].number
+        if job.status == "finished":
+            summary = earlier_summary(self.directory / job.name) or {}
+            self._study.tell(number, score(summary))
+        else:
+            pruned = job.status == "pruned"
+            self._study.tell(number, state=TrialState.PRUNED if pruned else TrialState.FAIL)
+        self._held.pop(job.number).release()
+
+    def _claim(self, number: int) -> bool:
+        """Take a trial, unless another process is at it, or its job goes on without one."""
+        directory = self.directory / self.trials[number].user_attrs[DIRECTORY]
+        lock = FileLock(self.directory / f".{number}.lock", blocking=False)
+        try:
+            lock.acquire()
+            if directory.is_dir():
+                with FileLock(directory / LOCK, blocking=False):
+                    pass
+        except Timeout:
+            lock.release()
+            return False
+        self._held[number] = lock
+        return True
+
+
+def build_sampler(options: ProposalOptions, number: int) -> BaseSampler:
+    """Who proposes the settings of a job: a pure function of the seed, its number and the past.
+
+    With one generator for all, a resumed study would propose its first settings again.
+    """
+    seed = int(np.random.SeedSequence(options.seed, spawn_key=(number,)).generate_state(1)[0])
+    if options.kind == "random":
+        return RandomSampler(seed)
+    return TPESampler(n_startup_trials=options.startup_trials, seed=seed)
+
+
+def _repetition(trial: FrozenTrial) -> FrozenTrial:
+    """A trial of the same job; Optuna keeps a failed one as it is."""
+    return create_trial(
+        state=TrialState.RUNNING,
+        params=trial.params,
+        distributions=trial.distributions,
+        user_attrs=trial.user_attrs,
+        intermediate_values=trial.intermediate_values,
+    )
+
+
+def _check_space(trial: FrozenTrial, space: Space) -> None:
+    for name, distribution in space.distributions.items():
+        if name in trial.distributions:
+            try:
+                check_distribution_compatibility(trial.distributions[name], distribution)
+            except ValueError as error:
+                raise UserError(
+                    f"{space.dimensions[name].key}: the study has searched other values so far "
+                    f"({error}): start a new sweep"
+                ) from error

@@ -1,0 +1,59 @@
+"""A trial as the job that carries it out sees it: what it searches, and whether it goes on."""
+
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.samplers import RandomSampler
+from optuna.trial import FrozenTrial
+
+from lyricgen.search.options import StudyOptions
+from lyricgen.search.space import describe
+from lyricgen.search.storage import build_pruner, open_storage, study_name
+
+# attributes of a trial: the number of the job that carries it out, its directory, its overrides
+JOB, DIRECTORY, OVERRIDES = "job", "directory", "overrides"
+
+
+def newest_trials(study: optuna.Study) -> dict[int, FrozenTrial]:
+    """The trial of every job, by its number; the newest, where a failed one was repeated."""
+    trials = study.get_trials(deepcopy=False)
+    return {trial.user_attrs[JOB]: trial for trial in trials if JOB in trial.user_attrs}
+
+
+class JobTrial:
+    """The trial of a job.
+
+    Args:
+        options: of the search.
+        sweep: its directory.
+        job: its number.
+    """
+
+    def __init__(self, options: StudyOptions, sweep: Path, job: int) -> None:
+        self._storage = open_storage(options, sweep)
+        self._study = optuna.load_study(
+            study_name=study_name(options, sweep),
+            storage=self._storage,
+            sampler=RandomSampler(),  # proposes nothing here
+            pruner=build_pruner(options.pruner),
+        )
+        self._id = newest_trials(self._study)[job]._trial_id
+
+    @property
+    def search_space(self) -> dict[str, dict[str, Any]]:
+        """What is searched, for summary.json."""
+        return describe(self._now().distributions)
+
+    def report(self, epoch: int, value: float) -> None:
+        """Tell the study an epoch's value, once: after a resume it may be there already."""
+        trial = self._now()
+        if epoch not in trial.intermediate_values and not trial.state.is_finished():
+            self._storage.set_trial_intermediate_value(self._id, epoch, value)
+
+    def should_stop(self) -> bool:
+        """Whether the pruner gives the trial up at the newest epoch that was reported."""
+        return self._study.pruner.prune(self._study, self._now())
+
+    def _now(self) -> FrozenTrial:
+        return self._storage.get_trial(self._id)
