@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from lyricgen.runs import new_directory, outputs_directory
@@ -53,6 +54,14 @@ def plain_values(config: DictConfig, hydra: Any) -> dict[str, Any]:
         values["sampler"] = OmegaConf.to_container(lines)
     plain: dict[str, Any] = values
     return plain
+
+
+def search_options(hydra: Any) -> dict[str, Any] | None:
+    """The options of the search whose trial a job is; None where it is none's."""
+    if hydra.mode != RunMode.MULTIRUN or hydra.runtime.choices["hydra/sweeper"] != "study":
+        return None
+    options: Any = OmegaConf.to_container(hydra.sweeper, resolve=True)
+    return {name: value for name, value in options.items() if name != "_target_"}
 
 
 def job_values(loader: ConfigLoader, sweep: DictConfig, overrides: list[str]) -> dict[str, Any]:

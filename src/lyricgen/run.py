@@ -43,6 +43,7 @@ class Run:
         sweep: the directory of the sweep whose job this run is, if it is one.
         overrides: that the run was composed from.
         record: file names and contents of the composition, kept in .hydra.
+        search: options of the search whose trial this run is, if it is one.
     """
 
     def __init__(
@@ -51,13 +52,15 @@ class Run:
         sweep: Path | None = None,
         overrides: Sequence[str] = (),
         record: Mapping[str, str] | None = None,
+        search: dict[str, Any] | None = None,
     ) -> None:
         self.directory = directory
         self.sweep = None if sweep is None else sweep.resolve()
         self.overrides = list(overrides)
         self.record = record or {}
         self.checkpoints = directory / "checkpoints"
-        self.search_space: dict[str, Any] | None = None  # of the search whose trial this run is
+        self.search = search
+        self.search_space: dict[str, Any] | None = None
         self.summary: dict[str, Any] = {}
         self._start = time.perf_counter()
         self._lock = FileLock(directory / LOCK, blocking=False)

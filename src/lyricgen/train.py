@@ -6,27 +6,28 @@ import math
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import hydra
-from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from lyricgen import resume
 from lyricgen.command_errors import hides_an_interrupt, mendable, one_line
-from lyricgen.composition import CONFIG_DIRECTORY, plain_values, register_resolvers
+from lyricgen.composition import (
+    CONFIG_DIRECTORY,
+    plain_values,
+    register_resolvers,
+    search_options,
+)
 from lyricgen.console import prepare_streams, quiet_messages, show
 from lyricgen.errors import UserError, printable, reason
 from lyricgen.interruption import Interrupted, Interruption
 from lyricgen.resume_arguments import expand, key
 from lyricgen.run import Run
-from lyricgen.runs import earlier_summary, number_of
+from lyricgen.runs import earlier_summary
 from lyricgen.sweep import UnfinishedJobsError
-
-if TYPE_CHECKING:
-    from lyricgen.search.trial import JobTrial
 
 log = logging.getLogger(__name__)
 
@@ -51,10 +52,11 @@ def task(config: DictConfig) -> float:
             "hydra.yaml": OmegaConf.to_yaml(HydraConfig.instance().cfg),
             "overrides.yaml": OmegaConf.to_yaml(overrides),
         },
+        search_options(hydra_config),
     )
     values = plain_values(config, hydra_config)
     if in_sweep:
-        return do_job(values, run, _search(hydra_config))
+        return do_job(values, run)
     try:
         return train(values, run)
     except (UserError, OSError) as error:
@@ -63,21 +65,12 @@ def task(config: DictConfig) -> float:
         _stop(error)  # from here, since Hydra would write lines of its own
 
 
-def _search(hydra_config: HydraConf) -> dict[str, Any] | None:
-    """The options of the search whose trial this is; None where it is none's."""
-    if hydra_config.runtime.choices["hydra/sweeper"] != "study":
-        return None
-    options: Any = OmegaConf.to_container(hydra_config.sweeper, resolve=True)
-    return {name: value for name, value in options.items() if name != "_target_"}
-
-
-def do_job(values: dict[str, Any], run: Run, search: dict[str, Any] | None = None) -> float:
+def do_job(values: dict[str, Any], run: Run) -> float:
     """Train as a job of a sweep, which goes on whatever becomes of this one.
 
     Args:
         values: the configuration as plain values.
         run: its directory exists; why the job has failed, if so, stands in its summary.json.
-        search: options of the search whose trial it is, if it is one.
 
     Returns:
         As `train`; infinity where the job has failed.
@@ -88,7 +81,7 @@ def do_job(values: dict[str, Any], run: Run, search: dict[str, Any] | None = Non
     show(f"job {run.directory.name}")
     quiet_messages()
     try:
-        return train(values, run, search)
+        return train(values, run)
     except (Interrupted, KeyboardInterrupt):
         raise
     except BaseException as error:  # a library's sys.exit(), too, would end the sweep
@@ -105,13 +98,12 @@ def _collect() -> None:
         gc.freeze()  # the modules, which 0.2 s would be spent on after every job
 
 
-def train(values: dict[str, Any], run: Run, search: dict[str, Any] | None = None) -> float:
+def train(values: dict[str, Any], run: Run) -> float:
     """Train once, from the composed configuration to the table at the end.
 
     Args:
         values: the configuration as plain values.
         run: its directory exists.
-        search: options of the search whose trial it is, if it is one.
 
     Returns:
         The best held-out perplexity; the training perplexity where nothing is held out, and the
@@ -129,7 +121,11 @@ def train(values: dict[str, Any], run: Run, search: dict[str, Any] | None = None
             from lyricgen.config import parse
             from lyricgen.training import carry_out, prepare
 
-            trial = None if search is None else _trial(search, run)
+            trial = None
+            if run.search is not None:
+                from lyricgen.search.trial import trial_of
+
+                trial = trial_of(run)
             options = parse(values)
             values = options.model_dump(mode="json")
             checkpoint = None if options.resume is None else newest_sound(run.checkpoints)
@@ -158,19 +154,6 @@ def train(values: dict[str, Any], run: Run, search: dict[str, Any] | None = None
         pruned = ", pruned" if run.summary["status"] == "pruned" else ""
         show(f"  {results.in_a_line(figures)}, {run.wall_seconds:,.0f} s{pruned}")
     return results.score(figures)
-
-
-def _trial(search: dict[str, Any], run: Run) -> "JobTrial":
-    """The run as a trial of a search, whose space it then tells in summary.json."""
-    from lyricgen.search.options import parse
-    from lyricgen.search.trial import JobTrial
-
-    assert run.sweep is not None
-    number = number_of(run.directory)
-    assert number is not None
-    trial = JobTrial(parse(search), run.sweep, number)
-    run.search_space = trial.search_space
-    return trial
 
 
 def _record(error: BaseException, run: Run) -> None:

@@ -71,7 +71,8 @@ class StudySweeper(Sweeper):
         study = Study(options, sweep.directory, space)
         size = at_a_time(self.config.hydra.launcher._target_, options.workers)
         with study.alone:
-            sweep.begin(OmegaConf.to_yaml(self.config), study.jobs)
+            if again or not study.jobs:
+                sweep.begin(OmegaConf.to_yaml(self.config), study.jobs)
         with sweep.concluded():
             carry_out(study, sweep, lambda jobs: launch(launcher, jobs, size), failed=again)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
@@ -53,7 +54,13 @@ class Study:
                 pruner=build_pruner(options.pruner),
                 load_if_exists=True,
             )
-        for trial in self._study.get_trials(deepcopy=False):
+        trials = self._study.get_trials(deepcopy=False)
+        if not trials and (earlier_summary(directory) or {}).get("jobs"):
+            raise UserError(
+                f"{str(directory)!r} holds a sweep that this study knows nothing of: leave "
+                "hydra.sweep.dir out, or give the hydra.sweeper.storage that it was begun with"
+            )
+        for trial in trials:
             _check_space(trial, space)
 
     @property
@@ -88,8 +95,8 @@ class Study:
                 if repeat:
                     self._study.add_trial(_repetition(trial))
                 job = self._job(trial)
-                if job.status in DONE:
-                    self._tell(job)
+                if job.done:
+                    self._tell(number)
                 else:
                     found.append(job)
         return found
@@ -105,7 +112,7 @@ class Study:
         """Tell Optuna what has come of jobs; the trials are then no longer this process's."""
         with self.alone:
             for job in jobs:
-                self._tell(self._job(self.trials[job.number]))
+                self._tell(job.number)
 
     def release(self) -> None:
         """Leave what this process was at to others."""
@@ -124,19 +131,24 @@ class Study:
         return self._job(self.trials[number])
 
     def _job(self, trial: FrozenTrial) -> Job:
-        told = trial.user_attrs
-        status = (earlier_summary(self.directory / told[DIRECTORY]) or {}).get("status")
-        return Job(told[JOB], told[OVERRIDES], told[DIRECTORY], status)
+        told, summary = trial.user_attrs, self._summary(trial)
+        done = (summary or {}).get("status") in DONE
+        return Job(told[JOB], told[OVERRIDES], told[DIRECTORY], summary is not None, done)
 
-    def _tell(self, job: Job) -> None:
-        number = self.trials[job.number].number
-        if job.status == "finished":
-            summary = earlier_summary(self.directory / job.name) or {}
-            self._study.tell(number, score(summary))
-        else:
-            pruned = job.status == "pruned"
-            self._study.tell(number, state=TrialState.PRUNED if pruned else TrialState.FAIL)
-        self._held.pop(job.number).release()
+    def _summary(self, trial: FrozenTrial) -> dict[str, Any] | None:
+        return earlier_summary(self.directory / trial.user_attrs[DIRECTORY])
+
+    def _tell(self, job: int) -> None:
+        trial = self.trials[job]
+        summary = self._summary(trial) or {}
+        match summary.get("status"):
+            case "finished":
+                self._study.tell(trial.number, score(summary))
+            case "pruned":
+                self._study.tell(trial.number, state=TrialState.PRUNED)
+            case _:
+                self._study.tell(trial.number, state=TrialState.FAIL)
+        self._held.pop(job).release()
 
     def _claim(self, number: int) -> bool:
         """Take a trial, unless another process is at it, or its job goes on without one."""

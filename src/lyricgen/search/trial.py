@@ -7,7 +7,9 @@ import optuna
 from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial
 
-from lyricgen.search.options import StudyOptions
+from lyricgen.run import Run
+from lyricgen.runs import number_of
+from lyricgen.search.options import StudyOptions, parse
 from lyricgen.search.space import describe
 from lyricgen.search.storage import build_pruner, open_storage, study_name
 
@@ -19,6 +21,20 @@ def newest_trials(study: optuna.Study) -> dict[int, FrozenTrial]:
     """The trial of every job, by its number; the newest, where a failed one was repeated."""
     trials = study.get_trials(deepcopy=False)
     return {trial.user_attrs[JOB]: trial for trial in trials if JOB in trial.user_attrs}
+
+
+def trial_of(run: Run) -> "JobTrial":
+    """The trial that a run is; the run then tells in its summary.json what is searched.
+
+    Raises:
+        UserError: the study cannot be reached.
+    """
+    number = number_of(run.directory)
+    if run.search is None or run.sweep is None or number is None:
+        raise ValueError(f"{run.directory} is no trial of a search")
+    trial = JobTrial(parse(run.search), run.sweep, number)
+    run.search_space = trial.search_space
+    return trial
 
 
 class JobTrial:

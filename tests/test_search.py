@@ -1,0 +1,540 @@
+"""Searches with Optuna: their space, their study, pruning, and several processes at one study."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+from compare_runs import differences
+from filelock import FileLock
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+from lyricgen.callbacks.pruning import Pruning
+from lyricgen.errors import UserError
+from lyricgen.search.options import StudyOptions, parse
+from lyricgen.search.space import Space, describe, read_space
+from lyricgen.search.storage import JournalLock
+from lyricgen.search.study import Study, build_sampler
+from lyricgen.search.trial import JobTrial
+from tests.conftest import TINY, Train
+
+SMALL = (*TINY, "callbacks.samples.every_n_epochs=0", "callbacks.baseline.enabled=false")
+SEARCH = (*SMALL, "sweep=optuna", "hydra.sweeper.n_trials=3")
+EARLY = ("hydra.sweeper.pruner.startup_trials=1", "hydra.sweeper.pruner.warmup_epochs=1")
+
+
+def space_of(*overrides: str) -> Space:
+    return read_space(OverridesParser.create().parse_overrides(list(overrides)))
+
+
+def sweep_of(outputs: str | Path = "outputs") -> Path:
+    [found] = Path(outputs).glob("sweeps/*/*")
+    return found.resolve()
+
+
+def summary_of(directory: Path) -> dict[str, Any]:
+    summary: dict[str, Any] = json.loads((directory / "summary.json").read_text("utf-8"))
+    return summary
+
+
+def trials_of(sweep: Path) -> list[optuna.trial.FrozenTrial]:
+    """By Optuna alone, as anybody may read the file."""
+    storage = JournalStorage(JournalFileBackend(str(sweep / "study.log")))
+    return optuna.load_study(study_name=None, storage=storage).trials
+
+
+def jobs_of(sweep: Path) -> list[Path]:
+    return sorted(path for path in sweep.iterdir() if path.is_dir())
+
+
+@pytest.mark.parametrize(
+    ("override", "distribution"),
+    [
+        ("x=interval(1,5)", FloatDistribution(1.0, 5.0)),
+        ("x=int(interval(1,5))", IntDistribution(1, 5)),
+        ("x=tag(log,interval(1e-4,1e-2))", FloatDistribution(1e-4, 1e-2, log=True)),
+        ("x=tag(log,int(interval(8,512)))", IntDistribution(8, 512, log=True)),
+        ("x=range(64,512,step=64)", IntDistribution(64, 512, step=64)),
+        ("x=range(1,10,4)", IntDistribution(1, 9, step=4)),
+        ("x=range(5,1,-2)", IntDistribution(1, 5, step=2)),
+        ("x=range(0,1,0.25)", FloatDistribution(0.0, 1.0, step=0.25)),
+        ("x=range(0,1,0.3)", FloatDistribution(0.0, 0.9, step=0.3)),
+        ("x=shuffle(range(1,3))", IntDistribution(1, 3)),
+        ("x=rnn,gru", CategoricalDistribution(["rnn", "gru"])),
+        ("x=choice(1,2.5,true,a,'b c')", CategoricalDistribution([1, 2.5, True, "a", "b c"])),
+        ("x=[1],[2]", CategoricalDistribution(["[1]", "[2]"])),
+        ("+x=1,null", CategoricalDistribution([1, None])),
+    ],
+)
+def test_the_grammar_of_a_space(override: str, distribution: Any) -> None:
+    space = space_of("y=2", override, "cell=gru")
+    assert space.distributions == {"x": distribution}
+    assert space.fixed == ["y=2", "cell=gru"]
+
+
+def test_values_come_back_as_they_were() -> None:
+    """Overrides of a trial, read by Hydra, give the very values that Optuna has proposed."""
+    space = space_of("a=tag(log,interval(1e-9,1))", "b=range(1,9)", "c='1',2,null,'b, c'")
+    study = optuna.create_study(sampler=build_sampler(options().sampler, 0))
+    parser = OverridesParser.create()
+    for _ in range(20):
+        params = study.ask(space.distributions).params
+        read = [one.value() for one in parser.parse_overrides(space.searched(params))]
+        assert read == list(params.values())
+        assert [type(one) for one in read] == [type(one) for one in params.values()]
+
+
+def test_the_last_override_of_a_key_counts() -> None:
+    assert space_of("x=1,2", "y=3,4", "x=5").fixed == ["x=5"]
+    assert space_of("x=5", "+x=1,2").distributions == {"x": CategoricalDistribution([1, 2])}
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("x=5", "nothing is searched"),
+        ("x=interval(5,1)", r"x=interval\(5,1\): .*low"),
+        ("x=tag(log,interval(0,1))", r"x=tag\(log,interval\(0,1\)\): .*low"),
+        ("x=tag(log,range(1,5))", "only an interval can be logarithmic"),
+        ("x=tag(fine,interval(1,5))", "the only tag"),
+        ("x=range(1,5,0)", "step is 0"),
+    ],
+)
+def test_what_cannot_be_searched(override: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        space_of(override)
+
+
+def test_a_space_as_plain_values() -> None:
+    space = space_of("lr=tag(log,interval(1e-4,1e-2))", "h=range(64,512,step=64)", "cell=rnn,gru")
+    assert describe(dict(space.distributions)) == {
+        "lr": {"low": 1e-4, "high": 1e-2, "log": True},
+        "h": {"low": 64, "high": 512, "step": 64, "log": False},
+        "cell": {"choices": ["rnn", "gru"]},
+    }
+
+
+def options(**changed: Any) -> StudyOptions:
+    plain: dict[str, Any] = {
+        "n_trials": 3,
+        "workers": 1,
+        "storage": None,
+        "sampler": {"kind": "tpe", "seed": 1, "startup_trials": 2},
+        "pruner": {"enabled": True, "startup_trials": 1, "warmup_epochs": 1},
+        "params": {},
+    }
+    return parse(plain | changed)
+
+
+def finish(sweep: Path, job: Any, status: str = "finished", perplexity: float = 1.0) -> None:
+    """Leave what a job leaves."""
+    (sweep / job.name).mkdir(exist_ok=True)
+    summary = {"status": status, "val/perplexity": perplexity}
+    (sweep / job.name / "summary.json").write_text(json.dumps(summary), "utf-8")
+
+
+def work(study: Study, count: int) -> list[str]:
+    """Do trials whose perplexity is a function of what they are; their directories."""
+    done = []
+    for _ in range(count):
+        [job] = study.ask()
+        x = float(job.overrides[-1].partition("=")[2])
+        finish(study.directory, job, perplexity=100 + (x - 0.3) ** 2)
+        study.tell([job])
+        done.append(job.name)
+    return done
+
+
+def test_a_study_is_a_function_of_its_seed(tmp_path: Path) -> None:
+    """Also where another process goes on with it, after the random trials and after TPE's."""
+    space = space_of("x=interval(0,1)")
+    names = {}
+    for split in (0, 1, 5, 8):
+        directory = tmp_path / str(split)
+        directory.mkdir()
+        first = work(Study(options(n_trials=8), directory, space), split)
+        names[split] = first + work(Study(options(n_trials=8), directory, space), 8 - split)
+    assert names[0] == names[1] == names[5] == names[8]
+    assert len(set(names[0])) == 8
+    other = tmp_path / "other"
+    other.mkdir()
+    sampler = {"kind": "tpe", "seed": 2, "startup_trials": 2}
+    assert work(Study(options(sampler=sampler), other, space), 3) != names[0][:3]
+
+
+def test_a_study_has_its_trials_and_no_more(tmp_path: Path) -> None:
+    space = space_of("x=interval(0,1)")
+    one, two = Study(options(workers=2), tmp_path, space), Study(options(), tmp_path, space)
+    jobs = one.ask()
+    assert [job.number for job in jobs] == [0, 1]
+    assert [job.number for job in two.ask()] == [2]
+    assert one.ask() == two.ask() == []
+    assert one.under_way == [0, 1, 2]
+
+
+def test_what_a_dead_process_has_left_is_taken_up(tmp_path: Path) -> None:
+    """With its number, its overrides and its reported values; what others do is left to them."""
+    space = space_of("x=interval(0,1)")
+    dead, alive, third = (Study(options(), tmp_path, space) for _ in range(3))
+    [left], [kept] = dead.ask(), alive.ask()
+    JobTrial(options(), tmp_path, 0).report(1, 5.0)
+    assert third.take_up(failed=True) == []
+    dead.release()  # as the system does for a killed process
+    assert third.take_up(failed=True) == [left]
+    assert alive.take_up(failed=True) == []
+    finish(tmp_path, left, perplexity=7.0)
+    third.tell([left])
+    assert trials_of(tmp_path)[0].value == 7.0
+    assert trials_of(tmp_path)[0].intermediate_values == {1: 5.0}
+    assert third.under_way == [kept.number]
+
+
+def test_a_job_that_outlives_its_search_is_not_done_twice(tmp_path: Path) -> None:
+    """An engine's process may go on after the one that has launched it."""
+    space = space_of("x=interval(0,1)")
+    first = Study(options(), tmp_path, space)
+    [job] = first.ask()
+    first.release()
+    (tmp_path / job.name).mkdir()
+    again = Study(options(), tmp_path, space)
+    with FileLock(tmp_path / job.name / ".lock"):
+        assert again.take_up(failed=False) == []
+    finish(tmp_path, job, perplexity=3.0)
+    assert again.take_up(failed=False) == []  # nothing to do, but to note what has come of it
+    assert trials_of(tmp_path)[0].value == 3.0
+
+
+def test_a_failed_trial_is_repeated_once_asked_for(tmp_path: Path) -> None:
+    space = space_of("x=interval(0,1)")
+    study = Study(options(), tmp_path, space)
+    [job] = study.ask()
+    finish(tmp_path, job, "failed")
+    study.tell([job])
+    assert study.take_up(failed=False) == []
+    [again] = study.take_up(failed=True)
+    assert (again.number, again.name, again.overrides) == (0, job.name, job.overrides)
+    finish(tmp_path, again)
+    study.tell([again])
+    states = [(trial.number, trial.state.name) for trial in trials_of(tmp_path)]
+    assert states == [(0, "FAIL"), (1, "COMPLETE")]
+    assert [job.number for job in study.ask()] == [1]  # the failed one and its like count once
+
+
+def test_a_study_keeps_its_choices(tmp_path: Path) -> None:
+    study = Study(options(), tmp_path, space_of("cell=rnn,gru"))
+    study.ask()
+    with pytest.raises(UserError, match="cell: the study has searched other values"):
+        Study(options(), tmp_path, space_of("cell=rnn,lstm"))
+
+
+def test_a_torn_line_of_the_journal_is_cut_off(tmp_path: Path) -> None:
+    study = Study(options(), tmp_path, space_of("x=interval(0,1)"))
+    study.ask()
+    with (tmp_path / "study.log").open("ab") as stream:
+        stream.write(b'{"op_code":4,"wor')
+    study.ask()
+    assert [trial.number for trial in trials_of(tmp_path)] == [0, 1]
+
+
+def test_a_killed_process_holds_up_no_other(tmp_path: Path) -> None:
+    journal = tmp_path / "study.log"
+    journal.touch()
+    script = (
+        "import sys, time; from pathlib import Path; "
+        "from lyricgen.search.storage import JournalLock; "
+        "JournalLock(Path(sys.argv[1])).acquire(); print('held', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", script, journal], stdout=-1) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"held\n"
+        process.kill()
+    start = time.monotonic()
+    assert JournalLock(journal).acquire()
+    assert time.monotonic() - start < 1
+
+
+def trainer_at(epoch: int, metrics: dict[str, float], **changed: Any) -> Any:
+    plain = {
+        "current_epoch": epoch - 1,
+        "max_epochs": 5,
+        "should_stop": False,
+        "is_global_zero": True,
+        "callback_metrics": metrics,
+        "strategy": SimpleNamespace(broadcast=lambda value: value),
+    }
+    return SimpleNamespace(**(plain | changed))
+
+
+class Told:
+    """A trial that is always given up."""
+
+    def __init__(self) -> None:
+        self.values: list[tuple[int, float]] = []
+
+    def report(self, epoch: int, value: float) -> None:
+        self.values.append((epoch, value))
+
+    def should_stop(self) -> bool:
+        return True
+
+
+def test_the_end_of_a_run_is_no_pruning() -> None:
+    trial = Told()
+    pruning = Pruning(trial, "val")
+    module: Any = None
+    for trainer in (
+        trainer_at(5, {"val/perplexity": 4.0}),  # the last epoch
+        trainer_at(4, {"val/perplexity": 3.0}, should_stop=True),  # early stopping, say
+        trainer_at(3, {"train/perplexity": 2.0}),  # no validation
+    ):
+        before = trainer.should_stop
+        pruning.on_train_epoch_end(trainer, module)
+        assert (pruning.reason, trainer.should_stop) == (None, before)
+    assert trial.values == [(5, 4.0), (4, 3.0)]
+    trainer = trainer_at(2, {"val/pseudo_perplexity": 9.0})
+    pruning.on_train_epoch_end(trainer, module)
+    assert trainer.should_stop
+    assert str(pruning.reason).startswith("pruned at epoch 2: its best val/pseudo_perplexity")
+    resumed, trainer = Pruning(trial, "val"), trainer_at(3, {})
+    resumed.load_state_dict(pruning.state_dict())
+    resumed.on_train_start(trainer, module)
+    assert trainer.should_stop
+
+
+def test_an_epoch_is_told_once(tmp_path: Path) -> None:
+    study = Study(options(), tmp_path, space_of("x=interval(0,1)"))
+    [job] = study.ask()
+    trial = JobTrial(options(), tmp_path, 0)
+    trial.report(1, 5.0)
+    JobTrial(options(), tmp_path, 0).report(1, 6.0)  # the same epoch, after a resume
+    finish(tmp_path, job)
+    study.tell([job])
+    trial.report(2, 4.0)  # of a process that has outlived the search
+    assert trials_of(tmp_path)[0].intermediate_values == {1: 5.0}
+
+
+def given_up_at(values: dict[int, float], others: list[dict[int, float]], last: int) -> int | None:
+    """The median rule: startup of 1 trial, warm-up of 1 epoch."""
+    for epoch in sorted(values):
+        there = [other[epoch] for other in others if epoch in other]
+        best = min(value for at, value in values.items() if at <= epoch)
+        if 1 < epoch < last and there and best > np.median(there):
+            return epoch
+    return None
+
+
+def test_bad_trials_are_given_up_between_epochs(train: Train) -> None:
+    lr = "optimizer.lr=tag(log,interval(1e-4,1))"
+    random = ("hydra.sweeper.sampler.kind=random", "hydra.sweeper.n_trials=6")
+    done = train(*SEARCH, *EARLY, *random, "trainer.max_epochs=4", lr, "model.dropout=0")
+    assert done.status == 0, done.err
+    sweep = sweep_of()
+    complete: list[dict[int, float]] = []
+    pruned = 0
+    trials = trials_of(sweep)
+    for trial, directory in zip(trials, jobs_of(sweep), strict=True):
+        job = summary_of(directory)
+        lines = (directory / "metrics.csv").read_text("utf-8").splitlines()
+        column = lines[0].split(",").index("val/perplexity")
+        rows = {n: float(line.split(",")[column]) for n, line in enumerate(lines[1:], 1)}
+        assert trial.intermediate_values == rows
+        assert job["options"]["optimizer"]["lr"] == trial.params["optimizer.lr"]
+        assert job["search_space"] == {"optimizer.lr": {"low": 1e-4, "high": 1, "log": True}}
+        epoch = given_up_at(rows, complete, 4)
+        if epoch is None:
+            assert (trial.state, job["status"]) == (TrialState.COMPLETE, "finished")
+            assert trial.value == job["val/perplexity"]
+            assert len(rows) == 4
+            complete.append(rows)
+        else:
+            assert (trial.state, job["status"]) == (TrialState.PRUNED, "pruned")
+            assert max(rows) == job["epochs"] == epoch
+            assert job["reason"].startswith(f"pruned at epoch {epoch}: ")
+            assert job["val/perplexity"] == pytest.approx(min(rows.values()))
+            assert (directory / "checkpoints/last.ckpt").exists()
+            pruned += 1
+    assert pruned
+    assert pruned < 5
+    assert summary_of(sweep)["status"] == "finished"
+    best = min((t for t in trials if t.value is not None and t.state == 1), key=lambda t: t.value)
+    assert f"6 trials: {6 - pruned} complete, {pruned} pruned" in done.out
+    lr = f"optimizer.lr={best.params['optimizer.lr']!r}"
+    assert f"the best is job {best.number}, perplexity {best.value:,.2f}: {lr}" in done.out
+
+
+def test_a_search_is_repeatable_and_typed_values_stay(train: Train) -> None:
+    typed = ("layers=2", "optimizer.lr=0.01", "hydra.sweeper.params.hidden_size='range(8,16,8)'")
+    search = [one for one in SEARCH if not one.startswith("hidden_size")]
+    for place in ("one", "two"):
+        done = train(*search, *typed, f"hydra.sweep.dir={place}")
+        assert done.status == 0, done.err
+    names = [path.name for path in jobs_of(Path("one"))]
+    assert names == [path.name for path in jobs_of(Path("two"))]
+    for directory in jobs_of(Path("one")):
+        job = summary_of(directory)
+        assert job["options"]["layers"] == 2
+        assert job["options"]["optimizer"]["lr"] == 0.01
+        assert job["options"]["hidden_size"] in (8, 16)
+        assert sorted(job["search_space"]) == ["hidden_size", "model.dropout"]
+        assert f"_hidden_size={job['options']['hidden_size']},model.dropout=" in directory.name
+
+
+def test_a_failing_trial_stops_no_other(train: Train) -> None:
+    sizes = ("data.batch_size=4,100000", "model.dropout=0", "optimizer.lr=0.01")
+    done = train(*SEARCH, *sizes, "hydra.sweeper.n_trials=4")
+    assert done.status == 1
+    states = {
+        directory.name: (trial.state, summary_of(directory)["status"])
+        for trial, directory in zip(trials_of(sweep_of()), jobs_of(sweep_of()), strict=True)
+    }
+    failed = [name for name in states if name.endswith("100000")]
+    assert 0 < len(failed) < 4
+    for name, state in states.items():
+        bad = name in failed
+        assert state == ((TrialState.FAIL, "failed") if bad else (TrialState.COMPLETE, "finished"))
+    assert f"error: {len(failed)} of 4 jobs did not finish: {failed[0]} (failed: " in done.err
+    again = train("resume=latest", "hydra.sweeper.n_trials=5")
+    assert again.status == 1
+    assert [path.name.partition("_")[0] for path in jobs_of(sweep_of())] == list("01234")
+    assert len(trials_of(sweep_of())) == 5 + len(failed)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials=0: "),
+        (["hydra.sweeper.sampler.kind=grid"], "hydra.sweeper.sampler.kind='grid': "),
+        (["hydra.sweeper.storage=none://x"], "hydra.sweeper.storage=none://x: it cannot be"),
+        (["hidden_size=interval(8,16)"], "hidden_size=8.0: "),
+        (["hiden_size=8,16"], "hiden_size"),
+        (["optimizer.lr=interval(2,1)"], "optimizer.lr=interval(2,1): "),
+        (["optimizer.lr=1", "hidden_size=8", "model.dropout=0"], "nothing is searched"),
+    ],
+)
+def test_mistakes_are_one_line_before_any_trial(
+    train: Train, arguments: list[str], message: str
+) -> None:
+    done = train(*(one for one in SEARCH if not one.startswith("hidden_size")), *arguments)
+    assert done.status == 2
+    [line] = done.err.splitlines()
+    assert line.startswith("error: ")
+    assert message in line
+    assert not list(Path().rglob("summary.json"))
+
+
+def test_a_grid_is_not_taken_for_a_study(train: Train) -> None:
+    train("-m", *SMALL, "seed=1", "hydra.sweep.dir=here")
+    done = train(*SEARCH, "hydra.sweep.dir=here")
+    assert done.status == 2
+    assert "holds a sweep that this study knows nothing of" in done.err
+
+
+def test_without_optuna(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    done = train(*SEARCH)
+    assert done.status == 2
+    [line] = done.err.splitlines()
+    assert line.endswith("pip install 'lyricgen[optuna]'")
+
+
+def test_hydra_starts_without_heavy_imports() -> None:
+    script = (
+        "import sys, hydra_plugins.lyricgen_sweepers.study; "
+        "print([name for name in ('optuna', 'torch', 'lyricgen') if name in sys.modules])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert result.stdout == "[]\n"
+
+
+def test_a_study_may_be_kept_elsewhere(train: Train) -> None:
+    done = train(*SEARCH, "hydra.sweeper.storage=sqlite:///study.db", "trainer.max_epochs=1")
+    assert done.status == 0, done.err
+    study = optuna.load_study(study_name=sweep_of().name, storage="sqlite:///study.db")
+    assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 3
+    assert not (sweep_of() / "study.log").exists()
+
+
+def start(directory: Path, *arguments: str) -> "subprocess.Popen[str]":
+    command_line = [sys.executable, "-m", "lyricgen.train", *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "LYRICGEN_OUTPUTS": str(directory)}
+    return subprocess.Popen(
+        command_line, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+
+
+LONG = ("trainer.max_epochs=6", *EARLY, "hydra.sweeper.n_trials=5")
+
+
+@pytest.mark.slow
+def test_a_killed_search_is_finished_as_if_it_had_never_been(train: Train, tmp_path: Path) -> None:
+    with start(tmp_path / "killed", *SEARCH, *LONG) as process:
+        end = time.monotonic() + 120
+        while not list(tmp_path.glob("killed/sweeps/*/*/2_*/checkpoints/last.ckpt")):
+            assert process.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+    sweep = sweep_of(tmp_path / "killed")
+    assert [trial.state.name for trial in trials_of(sweep)][2:] == ["RUNNING"]
+    done = train(f"resume={sweep}")
+    assert done.status == 0, done.err
+    assert "5 trials: " in done.out
+    whole = train(*SEARCH, *LONG)
+    assert whole.status == 0, whole.err
+    assert whole.out.splitlines()[-2:] == done.out.splitlines()[-2:]
+    for left, right in zip(trials_of(sweep), trials_of(sweep_of()), strict=True):
+        assert (left.state, left.values, left.params) == (right.state, right.values, right.params)
+        assert left.intermediate_values == right.intermediate_values
+    for left_job, right_job in zip(jobs_of(sweep), jobs_of(sweep_of()), strict=True):
+        assert left_job.name == right_job.name
+        assert not differences(left_job, right_job)
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_study(tmp_path: Path) -> None:
+    """One is killed; the other takes its trial up, and no trial is done twice."""
+    place = f"hydra.sweep.dir={tmp_path / 'here'}"
+    one, two = (start(tmp_path, *SEARCH, *LONG, place) for _ in range(2))
+    with one, two:
+        end = time.monotonic() + 120
+        while len(list(tmp_path.glob("here/*/checkpoints/last.ckpt"))) < 2:
+            assert one.poll() is None
+            assert two.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.005)
+        one.kill()
+        out, _ = two.communicate(timeout=300)
+    assert two.returncode == 0, out
+    trials, jobs = trials_of(tmp_path / "here"), jobs_of(tmp_path / "here")
+    assert [trial.number for trial in trials] == list(range(5))
+    assert [path.name.partition("_")[0] for path in jobs] == list("01234")
+    for trial, path in zip(trials, jobs, strict=True):
+        job = summary_of(path)
+        assert (trial.state.name, job["status"]) in (("COMPLETE", "finished"), ("PRUNED", "pruned"))
+        assert job["options"]["optimizer"]["lr"] == trial.params["optimizer.lr"]
+    assert sum("resumed" in summary_of(path) for path in jobs) == 1
+    assert sorted(summary_of(tmp_path / "here")["jobs"]) == list("01234")
+
+
+def test_several_trials_at_a_time(train: Train) -> None:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    done = train(*SEARCH, "hydra/launcher=joblib", "hydra.sweeper.workers=3")
+    assert done.status == 0, done.err
+    assert [trial.state for trial in trials_of(sweep_of())] == [TrialState.COMPLETE] * 3
+    times = [(trial.datetime_start, trial.datetime_complete) for trial in trials_of(sweep_of())]
+    starts, ends = zip(*times, strict=True)
+    assert max(starts) < min(ends)  # asked for before any had ended
