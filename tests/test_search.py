@@ -96,6 +96,13 @@ def test_values_come_back_as_they_were() -> None:
         assert [type(one) for one in read] == [type(one) for one in params.values()]
 
 
+def test_a_directory_is_called_by_what_is_searched(tmp_path: Path) -> None:
+    space = space_of("y=1", "lr=interval(0.123456,0.123456)", "h=range(8,8)", "c=0.123456,0.1")
+    [job] = Study(options(), tmp_path, space).ask()
+    assert job.name.startswith("0_lr=0.1235,h=8,c=0.1")
+    assert job.overrides[:3] == ["y=1", "lr=0.123456", "h=8"]
+
+
 def test_the_last_override_of_a_key_counts() -> None:
     assert space_of("x=1,2", "y=3,4", "x=5").fixed == ["x=5"]
     assert space_of("x=5", "+x=1,2").distributions == {"x": CategoricalDistribution([1, 2])}
@@ -146,32 +153,32 @@ def finish(sweep: Path, job: Any, status: str = "finished", perplexity: float = 
 
 
 def work(study: Study, count: int) -> list[str]:
-    """Do trials whose perplexity is a function of what they are; their directories."""
+    """Do trials whose perplexity is a function of what they are; their values."""
     done = []
     for _ in range(count):
         [job] = study.ask()
         x = float(job.overrides[-1].partition("=")[2])
         finish(study.directory, job, perplexity=100 + (x - 0.3) ** 2)
         study.tell([job])
-        done.append(job.name)
+        done.append(job.overrides[-1])
     return done
 
 
 def test_a_study_is_a_function_of_its_seed(tmp_path: Path) -> None:
     """Also where another process goes on with it, after the random trials and after TPE's."""
     space = space_of("x=interval(0,1)")
-    names = {}
+    values = {}
     for split in (0, 1, 5, 8):
         directory = tmp_path / str(split)
         directory.mkdir()
         first = work(Study(options(n_trials=8), directory, space), split)
-        names[split] = first + work(Study(options(n_trials=8), directory, space), 8 - split)
-    assert names[0] == names[1] == names[5] == names[8]
-    assert len(set(names[0])) == 8
+        values[split] = first + work(Study(options(n_trials=8), directory, space), 8 - split)
+    assert values[0] == values[1] == values[5] == values[8]
+    assert len(set(values[0])) == 8
     other = tmp_path / "other"
     other.mkdir()
     sampler = {"kind": "tpe", "seed": 2, "startup_trials": 2}
-    assert work(Study(options(sampler=sampler), other, space), 3) != names[0][:3]
+    assert work(Study(options(sampler=sampler), other, space), 3) != values[0][:3]
 
 
 def test_a_study_has_its_trials_and_no_more(tmp_path: Path) -> None:
@@ -220,6 +227,7 @@ def test_a_failed_trial_is_repeated_once_asked_for(tmp_path: Path) -> None:
     space = space_of("x=interval(0,1)")
     study = Study(options(), tmp_path, space)
     [job] = study.ask()
+    JobTrial(options(), tmp_path, 0).report(1, 5.0)
     finish(tmp_path, job, "failed")
     study.tell([job])
     assert study.take_up(failed=False) == []
@@ -229,6 +237,7 @@ def test_a_failed_trial_is_repeated_once_asked_for(tmp_path: Path) -> None:
     study.tell([again])
     states = [(trial.number, trial.state.name) for trial in trials_of(tmp_path)]
     assert states == [(0, "FAIL"), (1, "COMPLETE")]
+    assert trials_of(tmp_path)[1].intermediate_values == {1: 5.0}  # not told once more
     assert [job.number for job in study.ask()] == [1]  # the failed one and its like count once
 
 

@@ -45,6 +45,11 @@ class Dimension:
             return f"{self.key}={self.texts[int(self.distribution.to_internal_repr(value))]}"
         return f"{self.key}={value!r}"
 
+    def label(self, value: Any) -> str:
+        """The same for people, in four digits."""
+        short = isinstance(value, float) and not self.texts
+        return f"{self.key}={value:.4g}" if short else self.override(value)
+
     @property
     def corner(self) -> str:
         """What sets it to its lowest value, or its first choice."""
@@ -68,6 +73,10 @@ class Space:
     def searched(self, values: dict[str, Any]) -> list[str]:
         """The overrides that only a trial of these values has."""
         return [one.override(values[name]) for name, one in self.dimensions.items()]
+
+    def label(self, values: dict[str, Any]) -> str:
+        """What tells a trial of these values from others."""
+        return ",".join(one.label(values[name]) for name, one in self.dimensions.items())
 
     @property
     def corner(self) -> list[str]:

@@ -123,7 +123,7 @@ class Study:
     def _ask(self, number: int) -> Job:
         self._study.sampler = build_sampler(self.options.sampler, number)
         trial = self._study.ask(self.space.distributions)
-        name = job_directory(number, ",".join(self.space.searched(trial.params)))
+        name = job_directory(number, self.space.label(trial.params))
         trial.set_user_attr(OVERRIDES, [*self.space.fixed, *self.space.searched(trial.params)])
         trial.set_user_attr(DIRECTORY, name)
         trial.set_user_attr(JOB, number)
