@@ -21,8 +21,11 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
+from lyricgen import train as command
+from lyricgen import training
 from lyricgen.callbacks.pruning import Pruning
 from lyricgen.errors import UserError
+from lyricgen.run import Run
 from lyricgen.search.options import StudyOptions, parse
 from lyricgen.search.space import Space, describe, read_space
 from lyricgen.search.storage import JournalLock
@@ -475,6 +478,66 @@ def test_a_study_may_be_kept_elsewhere(train: Train) -> None:
     study = optuna.load_study(study_name=sweep_of().name, storage="sqlite:///study.db")
     assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 3
     assert not (sweep_of() / "study.log").exists()
+
+
+def test_an_interrupted_search_goes_on(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    carry_out = training.carry_out
+
+    def stopped(prepared: training.Training, run: Run, *arguments: Any) -> dict[str, Any]:
+        if run.directory.name.startswith("1_"):
+            os.kill(os.getpid(), signal.SIGINT)
+        return carry_out(prepared, run, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "carry_out", stopped)
+        assert train(*SEARCH).status == 130
+    states = [trial.state for trial in trials_of(sweep_of())]
+    assert states == [TrialState.COMPLETE, TrialState.RUNNING]
+    done = train("resume=latest")
+    assert done.status == 0, done.err
+    assert [trial.state for trial in trials_of(sweep_of())] == [TrialState.COMPLETE] * 3
+    assert [summary_of(path)["status"] for path in jobs_of(sweep_of())] == ["finished"] * 3
+
+
+def test_one_trial_alone_can_be_gone_on_with(train: Train) -> None:
+    early = ("hydra.sweeper.pruner.startup_trials=1", "hydra.sweeper.pruner.warmup_epochs=0")
+    lr = ("optimizer.lr=1e-2,1", "hydra.sweeper.sampler.kind=random", "scheduler=none")
+    done = train(*SEARCH, *early, *lr, "model.dropout=0", "hydra.sweeper.n_trials=4")
+    assert done.status == 0, done.err
+    told = {summary_of(path)["status"]: path for path in jobs_of(sweep_of())}
+    again = train(f"resume={told['pruned']}", "trainer.max_epochs=3")
+    assert again.status == 0, again.err
+    assert "is finished: pruned at epoch 1" in again.out
+    before = summary_of(told["finished"])
+    longer = train(f"resume={told['finished']}", "trainer.max_epochs=3")
+    assert longer.status == 0, longer.err
+    after = summary_of(told["finished"])
+    assert after["epochs"] == 3
+    assert (after["search_space"], after["job"]) == (before["search_space"], before["job"])
+
+
+@pytest.mark.parametrize("recipe", [(), ("experiment=dino",), ("-m", "experiment=textbook")])
+def test_the_search_that_is_a_file(
+    train: Train, monkeypatch: pytest.MonkeyPatch, recipe: tuple[str, ...]
+) -> None:
+    done: list[dict[str, Any]] = []
+
+    def note(values: dict[str, Any], run: Run) -> float:
+        done.append(values)
+        summary = {"status": "finished", "val/perplexity": values["optimizer"]["lr"]}
+        (run.directory / "summary.json").write_text(json.dumps(summary), "utf-8")
+        return 1.0
+
+    monkeypatch.setattr(command, "do_job", note)
+    fewer = ("hydra.sweeper.n_trials=12", "hydra.sweeper.sampler.startup_trials=6")
+    assert train(*recipe, "sweep=optuna", *fewer).status == 0
+    searched = [(v["optimizer"]["lr"], v["hidden_size"], v["model"]["dropout"]) for v in done]
+    assert len(set(searched)) == 12
+    assert all(1e-3 <= lr <= 1e-1 and 64 <= size <= 512 for lr, size, _ in searched)
+    # the sampler has seen that a small learning rate is good
+    assert np.median([lr for lr, _, _ in searched[6:]]) < np.median(
+        [lr for lr, _, _ in searched[:6]]
+    )
 
 
 def start(directory: Path, *arguments: str) -> "subprocess.Popen[str]":
