@@ -106,6 +106,17 @@ def test_a_directory_is_called_by_what_is_searched(tmp_path: Path) -> None:
     assert job.overrides[:3] == ["y=1", "lr=0.123456", "h=8"]
 
 
+def test_what_was_searched_for_a_trial_stays(tmp_path: Path) -> None:
+    """Where the search goes on with other overrides, a trial under way has those but its own."""
+    study = Study(options(), tmp_path, space_of("a=1", "x=interval(0,1)", "cell=rnn,gru"))
+    [job] = study.ask()
+    study.release()
+    [again] = Study(options(), tmp_path, space_of("a=2", "cell=lstm", "x=interval(0,2)")).take_up(
+        failed=False
+    )
+    assert again.overrides == ["a=2", *job.overrides[1:]]
+
+
 def test_the_last_override_of_a_key_counts() -> None:
     assert space_of("x=1,2", "y=3,4", "x=5").fixed == ["x=5"]
     assert space_of("x=5", "+x=1,2").distributions == {"x": CategoricalDistribution([1, 2])}

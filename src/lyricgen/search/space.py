@@ -21,6 +21,7 @@ from optuna.distributions import (
 )
 
 from lyricgen.errors import UserError
+from lyricgen.resume_arguments import key
 
 Distribution = CategoricalDistribution | FloatDistribution | IntDistribution
 
@@ -74,6 +75,11 @@ class Space:
         """The overrides that only a trial of these values has."""
         return [one.override(values[name]) for name, one in self.dimensions.items()]
 
+    def complete(self, searched: Sequence[str]) -> list[str]:
+        """All overrides of a trial; what was searched for it stays, also where it is fixed now."""
+        keys = {key(one) for one in searched}
+        return [*(one for one in self.fixed if key(one) not in keys), *searched]
+
     def label(self, values: dict[str, Any]) -> str:
         """What tells a trial of these values from others."""
         return ",".join(one.label(values[name]) for name, one in self.dimensions.items())
@@ -117,7 +123,7 @@ def _name(override: Override) -> str:
 
 
 def _dimension(override: Override) -> Dimension:
-    key, value = override.get_key_element(), override.value()
+    typed, value = override.get_key_element(), override.value()
     log = getattr(value, "tags", set()) == {"log"}
     if getattr(value, "tags", set()) - {"log"}:
         raise UserError(f"{override.input_line}: the only tag that a search reads is log")
@@ -125,13 +131,13 @@ def _dimension(override: Override) -> Dimension:
         raise UserError(f"{override.input_line}: only an interval can be logarithmic")
     try:
         if isinstance(value, IntervalSweep):
-            return Dimension(key, _interval(value, log))
+            return Dimension(typed, _interval(value, log))
         if isinstance(value, RangeSweep):
-            return Dimension(key, _range(value))
+            return Dimension(typed, _range(value))
         choices: Any = value.list if isinstance(value, ChoiceSweep) else override.sweep_iterator()
         choices = list(choices)
         texts = tuple(Transformer.str(choice) for choice in choices)
-        return Dimension(key, CategoricalDistribution([_plain(one) for one in choices]), texts)
+        return Dimension(typed, CategoricalDistribution([_plain(one) for one in choices]), texts)
     except ValueError as error:
         raise UserError(f"{override.input_line}: {error}") from error
 

@@ -124,7 +124,7 @@ class Study:
         self._study.sampler = build_sampler(self.options.sampler, number)
         trial = self._study.ask(self.space.distributions)
         name = job_directory(number, self.space.label(trial.params))
-        trial.set_user_attr(OVERRIDES, [*self.space.fixed, *self.space.searched(trial.params)])
+        trial.set_user_attr(OVERRIDES, self.space.searched(trial.params))
         trial.set_user_attr(DIRECTORY, name)
         trial.set_user_attr(JOB, number)
         self._claim(number)
@@ -133,7 +133,8 @@ class Study:
     def _job(self, trial: FrozenTrial) -> Job:
         told, summary = trial.user_attrs, self._summary(trial)
         done = (summary or {}).get("status") in DONE
-        return Job(told[JOB], told[OVERRIDES], told[DIRECTORY], summary is not None, done)
+        overrides = self.space.complete(told[OVERRIDES])
+        return Job(told[JOB], overrides, told[DIRECTORY], summary is not None, done)
 
     def _summary(self, trial: FrozenTrial) -> dict[str, Any] | None:
         return earlier_summary(self.directory / trial.user_attrs[DIRECTORY])

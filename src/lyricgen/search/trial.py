@@ -13,7 +13,7 @@ from lyricgen.search.options import StudyOptions, parse
 from lyricgen.search.space import describe
 from lyricgen.search.storage import build_pruner, open_storage, study_name
 
-# attributes of a trial: the number of the job that carries it out, its directory, its overrides
+# attributes of a trial: the number of its job, that one's directory, its overrides of its own
 JOB, DIRECTORY, OVERRIDES = "job", "directory", "overrides"
 
 
