@@ -16,6 +16,7 @@ from pytorch_lightning.profilers import (
 from lyricgen.checkpoint_io import AtomicCheckpointIO
 from lyricgen.config import TrainOptions
 from lyricgen.data.datamodule import CharacterDataModule
+from lyricgen.devices import choose_devices
 from lyricgen.errors import UserError
 from lyricgen.model.ngram_language_model import NgramOptions
 from lyricgen.run import Run
@@ -114,7 +115,7 @@ def _trainer(
     return pl.Trainer(
         max_epochs=chosen.max_epochs,
         accelerator=chosen.accelerator,
-        devices=chosen.devices,
+        devices=choose_devices(chosen.accelerator, chosen.devices, run),
         strategy=chosen.strategy,
         precision=chosen.precision,
         gradient_clip_val=chosen.gradient_clip_val,

@@ -47,7 +47,8 @@ def put(what: RenderableType, console: Console | None = None, **options: Any) ->
 
 def put_whole(table: Table) -> None:
     """Print a table; where there is no terminal, as wide as it is."""
-    put(table, None if get_console().is_terminal else Console(width=WIDEST))
+    console = get_console()
+    put(table, None if console.is_terminal else Console(width=WIDEST, quiet=console.quiet))
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGUSR1 (Slurm's warning): stop where a run can go on from, or at once."""
+"""Ctrl-C and other signals, Slurm's among them: stop where a run can go on from, or at once."""
 
 import os
 import signal
@@ -8,7 +8,9 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 SIGNALS = tuple(
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2")
+    if hasattr(signal, name)
 )
 
 
@@ -17,6 +19,7 @@ class Interrupted(SystemExit):
 
     def __init__(self, number: int) -> None:
         super().__init__(130 if number == signal.SIGINT else 143)
+        self.number = number
 
 
 class Interruption:

@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from rich import box
 from rich.table import Table
 
@@ -53,6 +54,8 @@ def conclude(
         "epochs": int(rows[-1]["epoch"]),
         "parameters": module.model.num_parameters,
         "chars_per_second": _only(trainer, Throughput).characters_per_second,
+        "device": str(trainer.strategy.root_device),
+        "threads": torch.get_num_threads(),
         "best_checkpoint": checkpoint or None,
         **{name: best[name] for name in best if name.startswith("train/")},
     }

@@ -10,7 +10,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
@@ -63,6 +63,7 @@ class Run:
         self.search_space: dict[str, Any] | None = None
         self.summary: dict[str, Any] = {}
         self._start = time.perf_counter()
+        self.until_end = ExitStack()  # what is to be done when the directory is given up
         self._lock = FileLock(directory / LOCK, blocking=False)
 
     @contextmanager
@@ -81,7 +82,8 @@ class Run:
         try:
             for place in (self.directory, self.checkpoints, self.directory / RECORD):
                 remove_torn(place)
-            yield
+            with self.until_end:
+                yield
         finally:
             self._lock.release()
 

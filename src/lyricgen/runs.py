@@ -65,7 +65,7 @@ def read_summary(directory: Path) -> dict[str, Any]:
         shown = repr(str(path))
         raise UserError(f"{shown} cannot be read ({error}): name a run's directory") from error
     here = summary.get("host") == socket.gethostname()
-    if summary.get("status") == "running" and here and not _alive(summary.get("process", 0)):
+    if summary.get("status") == "running" and here and not is_alive(summary.get("process", 0)):
         summary["status"] = "killed"
     found: dict[str, Any] = summary
     return found
@@ -129,7 +129,8 @@ def checkpoint_in(path: Path) -> Path:
     raise UserError(f"{str(path)!r} {found}: name a checkpoint or a run's directory")
 
 
-def _alive(process: int) -> bool:
+def is_alive(process: int) -> bool:
+    """Whether this machine has a process of that number."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:

@@ -7,7 +7,6 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from lyricgen.composition import job_directory
 from lyricgen.console import show
-from lyricgen.errors import UserError, reason
+from lyricgen.errors import UserError
 from lyricgen.files import remove_torn, to_json, write_atomically
 from lyricgen.interruption import Interrupted
 from lyricgen.resume import all_of, identity
@@ -253,46 +252,3 @@ def named_by(combinations: Sequence[Sequence[str]], left_out: Sequence[str]) -> 
         if key(each[0]) not in left_out and len(set(each)) > 1
     ] or [each for each in zip(*combinations, strict=True) if key(each[0]) not in left_out]
     return [",".join(each[job] for each in told) for job in range(len(combinations))]
-
-
-def at_a_time(launcher: str, wanted: int | None) -> int | None:
-    """How many jobs to hand to a launcher at the same time, each by itself; None for all at once.
-
-    Args:
-        launcher: the class that Hydra's launcher is.
-        wanted: by the user; None for one a core.
-    """
-    if launcher.endswith(".BasicLauncher"):
-        return 1
-    if launcher.endswith(".submitit_launcher.LocalLauncher"):
-        return wanted or len(os.sched_getaffinity(0))
-    return None  # it has a queue of its own
-
-
-def launch(launcher: Launch, jobs: Sequence[tuple[int, list[str]]], at_a_time: int | None) -> None:
-    """Do jobs; one that is killed, or a whole pool of processes that is lost, stops no other.
-
-    Args:
-        launcher: of the engine.
-        jobs: of each its number and overrides.
-        at_a_time: as the function of this name gives it; one by one in this very thread, which
-            alone has signals, and no result is kept.
-    """
-    if not jobs:
-        return
-    if at_a_time is None:
-        _launch(launcher, [overrides for _, overrides in jobs], jobs[0][0])
-    elif at_a_time == 1:
-        for number, overrides in jobs:
-            _launch(launcher, [overrides], number)
-    else:
-        with ThreadPoolExecutor(at_a_time) as pool:
-            for _ in pool.map(lambda job: _launch(launcher, [job[1]], job[0]), jobs):
-                pass
-
-
-def _launch(launcher: Launch, overrides: Sequence[list[str]], first: int) -> None:
-    try:
-        launcher(overrides, first)
-    except Exception as error:  # what the job itself did is in its summary.json
-        log.warning("the engine has lost a job: %s", reason(error))

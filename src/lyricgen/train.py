@@ -24,9 +24,10 @@ from lyricgen.composition import (
 from lyricgen.console import prepare_streams, quiet_messages, show
 from lyricgen.errors import UserError, printable, reason
 from lyricgen.interruption import Interrupted, Interruption
+from lyricgen.job_process import as_job
 from lyricgen.resume_arguments import expand, key
 from lyricgen.run import Run
-from lyricgen.runs import earlier_summary
+from lyricgen.runs import SUMMARY, earlier_summary
 from lyricgen.sweep import UnfinishedJobsError
 
 log = logging.getLogger(__name__)
@@ -55,8 +56,10 @@ def task(config: DictConfig) -> float:
         search_options(hydra_config),
     )
     values = plain_values(config, hydra_config)
-    if in_sweep:
-        return do_job(values, run)
+    if run.sweep is not None:
+        if (run.directory / SUMMARY).exists():  # also where Slurm has started the job again
+            values["resume"] = str(run.directory.resolve())
+        return as_job(run.sweep, lambda: do_job(values, run))
     try:
         return train(values, run)
     except (UserError, OSError) as error:

@@ -7,6 +7,7 @@ from fnmatch import fnmatch
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning import seed_everything
 
 from lyricgen import build, build_data, results
@@ -25,6 +26,7 @@ from lyricgen.model.transfer import copy_weights
 from lyricgen.resume import Past
 from lyricgen.rewind import EVENTS, rewind
 from lyricgen.run import Run
+from lyricgen.threads import cores
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +63,7 @@ def prepare(
         UserError: a wrong option, or a text that cannot be used.
     """
     _quiet_lightning()
+    torch.set_num_threads(min(torch.get_num_threads(), cores()))
     seed_everything(options.seed, verbose=False)
     corpus = build_data.build_corpus(options.data)
     if past.text not in (None, corpus.digest):

@@ -47,8 +47,9 @@ class Grid(BasicSweeper):
             UnfinishedJobsError: some have failed or were killed.
         """
         # Hydra imports this module at every start
+        from lyricgen.engines import launch
         from lyricgen.resume_arguments import key
-        from lyricgen.sweep import Sweep, launch
+        from lyricgen.sweep import Sweep
 
         assert self.config is not None
         assert self.launcher is not None
@@ -61,7 +62,13 @@ class Grid(BasicSweeper):
             sweep.begin(OmegaConf.to_yaml(self.config), jobs)
             with sweep.concluded():
                 left = [(job.number, sweep.arguments(job)) for job in jobs if not job.done]
-                launch(self.launcher.launch, left, self._at_a_time())
+                launch(
+                    self.launcher,
+                    left,
+                    sweep.directory,
+                    self.jobs_at_a_time,
+                    of=len(jobs),
+                )
 
     def _combinations(self, arguments: list[str]) -> list[list[str]]:
         assert self.hydra_context is not None
@@ -85,9 +92,3 @@ class Grid(BasicSweeper):
                 wanted.append(Wanted(overrides, name, values))
                 moved(len(wanted))
         return wanted
-
-    def _at_a_time(self) -> int | None:
-        from lyricgen.sweep import at_a_time
-
-        assert self.config is not None
-        return at_a_time(self.config.hydra.launcher._target_, self.jobs_at_a_time)

@@ -1,0 +1,61 @@
+"""Threads: how many cores this process may use, and how jobs that run side by side share them."""
+
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+# what OpenMP, MKL and OpenBLAS read when a process starts
+VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+CGROUPS = Path("/sys/fs/cgroup")
+
+
+def cores() -> int:
+    """Cores that this process may use: by its affinity, its cgroup's quota and Slurm's word."""
+    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
+    own = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+    return max(1, min(own, quota() or own, number("SLURM_CPUS_PER_TASK") or own))
+
+
+def quota(cgroups: Path = CGROUPS, own: Path = Path("/proc/self/cgroup")) -> int | None:
+    """Cores' worth of time that this process's cgroup (version 2) may take; None for any."""
+    try:
+        path = cgroups / own.read_text("utf-8").strip().rpartition("::")[2].strip("/")
+    except OSError:
+        return None
+    quotas = []
+    for place in (path, *path.parents):
+        with suppress(OSError, ValueError):  # none there, or "max"
+            time, period = (place / "cpu.max").read_text("utf-8").split()
+            quotas.append(math.ceil(int(time) / int(period)))
+    return min(quotas, default=None)
+
+
+@contextmanager
+def shared_by(jobs: int) -> Iterator[None]:
+    """Give every process that is started meanwhile its share of the cores.
+
+    What the user has set stays an upper bound.
+
+    Args:
+        jobs: that run side by side.
+    """
+    before = {name: os.environ.get(name) for name in VARIABLES}
+    share = max(1, cores() // jobs)
+    os.environ.update({name: str(min(share, number(name) or share)) for name in VARIABLES})
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def number(variable: str) -> int | None:
+    """A positive number in the environment; None where there is none."""
+    value = os.environ.get(variable, "")
+    return int(value) if value.isdecimal() and int(value) > 0 else None
