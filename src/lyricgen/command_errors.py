@@ -12,6 +12,9 @@ from lyricgen.errors import UserError, printable
 
 _NO_PLACE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.ENOTDIR, errno.EEXIST}
 
+# the plugins that engines need, and the extras of lyricgen that bring them
+_EXTRAS = {"joblib": "joblib", "submitit": "slurm", "ray": "ray"}
+
 
 def mendable(error: Exception, training: CodeType) -> bool:
     """Whether the user can mend it; what Hydra refuses by a ValueError is about the options.
@@ -22,14 +25,31 @@ def mendable(error: Exception, training: CodeType) -> bool:
     """
     if isinstance(error, UserError | HydraException | OmegaConfBaseException | OSError):
         return True
+    if missing_extra(error) is not None:
+        return True
     in_training = any(
         frame.f_code is training for frame, _ in traceback.walk_tb(error.__traceback__)
     )
     return isinstance(error, ValueError) and not in_training
 
 
+def missing_extra(error: Exception) -> str | None:
+    """The extra of lyricgen without which Hydra knows a launcher not; None for another error."""
+    for plugin, extra in _EXTRAS.items():
+        missing = (
+            f"load 'hydra/launcher/{plugin}",
+            f"Unknown plugin class : 'hydra_plugins.hydra_{plugin}_launcher.",
+        )
+        if any(text in str(error) for text in missing):
+            return extra
+    return None
+
+
 def one_line(error: Exception) -> str:
     """An error and its cause in one line, with a hint where Hydra's grammar is the hurdle."""
+    extra = missing_extra(error)
+    if extra is not None:
+        return f"hydra/launcher: this engine is not installed: pip install 'lyricgen[{extra}]'"
     text = str(error).split("Config search path", maxsplit=1)[0]
     # Hydra's advice to add a key helps nobody here: there are no others
     text = re.sub(r"To append to your config use \S+", "--cfg job lists all keys.", text)

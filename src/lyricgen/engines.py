@@ -57,7 +57,8 @@ def launch(
     if engine == "JoblibLauncher":
         launcher.joblib["n_jobs"] = side_by_side
     if engine == "BasicLauncher" or (engine == "JoblibLauncher" and side_by_side == 1):
-        _launch(launcher, jobs)  # in this process, in which each job answers to signals
+        # in this process, in which each job answers to signals
+        launcher.launch([overrides for _, overrides in jobs], jobs[0][0])
         return
     own_process = engine == "LocalLauncher"
     with ExitStack() as stack:
@@ -75,20 +76,6 @@ def _workers(n_jobs: int) -> int:
             "hydra.launcher.n_jobs=0: choose how many jobs run at a time; -1 is one a core"
         )
     return n_jobs if n_jobs > 0 else max(1, cores() + 1 + n_jobs)
-
-
-def _launch(launcher: Launcher, jobs: Sequence[tuple[int, list[str]]]) -> None:
-    try:
-        launcher.launch([overrides for _, overrides in jobs], jobs[0][0])
-    except Exception as error:  # what the job itself did is in its summary.json
-        if type(error).__name__ == "TerminatedWorkerError":
-            log.warning(
-                "a job was killed from outside (for want of memory?), and hydra/launcher=cpus has "
-                "lost all its processes with it; hydra/launcher=processes would only lose the one"
-            )
-        else:
-            names = ", ".join(str(number) for number, _ in jobs)
-            log.warning("the engine has lost job %s: %s", names, reason(error))
 
 
 class _Watch:
@@ -134,7 +121,25 @@ class _Watch:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         with suppress(IndexError):
             while True:
-                _launch(self._launcher, self._batches.popleft())
+                batch = self._batches.popleft()
+                try:
+                    self._launcher.launch([overrides for _, overrides in batch], batch[0][0])
+                except Exception as error:
+                    self._tell(error, [number for number, _ in batch])
+
+    def _tell(self, error: Exception, batch: list[int]) -> None:
+        """Say what only the engine knows: the rest stands in the jobs' own summary.json."""
+        if type(error).__name__ == "TerminatedWorkerError":
+            log.warning(
+                "a job was killed from outside (for want of memory?), and hydra/launcher=cpus has "
+                "lost all its processes with it; hydra/launcher=processes would only lose the one"
+            )
+            return
+        begun = self._ended | self._summaries().keys()
+        for number in [number for number in batch if number not in begun]:
+            written = self._sweep / ".submitit"
+            where = f"; what its process has written is in {written}" if written.is_dir() else ""
+            log.warning("job %d did not begin: %s%s", number, reason(error)[:200], where)
 
     def _goes_on(self, threads: list[threading.Thread], interruption: Interruption) -> bool:
         if interruption.requested is not None and not stop_file(self._sweep).exists():

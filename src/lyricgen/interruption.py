@@ -7,6 +7,8 @@ from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+from rich import get_console
+
 SIGNALS = tuple(
     getattr(signal, name)
     for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2")
@@ -70,6 +72,8 @@ class Interruption:
         del frame
         if self.patient and self.requested is None:
             self.requested = number
+            if get_console().quiet:
+                return
             with suppress(OSError):  # nobody may be reading any more
                 # not by print, which may be what the signal has interrupted
                 os.write(2, b"\nstopping after this step; once more stops at once\n")
