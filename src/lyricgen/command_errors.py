@@ -25,8 +25,6 @@ def mendable(error: Exception, training: CodeType) -> bool:
     """
     if isinstance(error, UserError | HydraException | OmegaConfBaseException | OSError):
         return True
-    if missing_extra(error) is not None:
-        return True
     in_training = any(
         frame.f_code is training for frame, _ in traceback.walk_tb(error.__traceback__)
     )
@@ -35,14 +33,8 @@ def mendable(error: Exception, training: CodeType) -> bool:
 
 def missing_extra(error: Exception) -> str | None:
     """The extra of lyricgen without which Hydra knows a launcher not; None for another error."""
-    for plugin, extra in _EXTRAS.items():
-        missing = (
-            f"load 'hydra/launcher/{plugin}",
-            f"Unknown plugin class : 'hydra_plugins.hydra_{plugin}_launcher.",
-        )
-        if any(text in str(error) for text in missing):
-            return extra
-    return None
+    missing = re.search(r"Could not (?:load|find) 'hydra/launcher/([a-z]+)", str(error))
+    return _EXTRAS.get(missing[1]) if missing else None
 
 
 def one_line(error: Exception) -> str:

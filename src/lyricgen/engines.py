@@ -156,7 +156,7 @@ class _Watch:
 
     def _cancel_waiting(self) -> None:
         if self._on_slurm:
-            waiting = [path.name for path in (self._sweep / ".submitit").glob("*_*")]
+            waiting = [path.name for path in (self._sweep / ".submitit").glob("[0-9]*")]
             subprocess.run(["scancel", "--state=PENDING", *waiting], check=False)
 
     @staticmethod

@@ -54,6 +54,8 @@ def as_job(sweep: Path, job: Callable[[], float]) -> float:
         try:
             return job()
         except Interrupted as stop:
+            if _gone(record):
+                os._exit(143)  # the pool of cpus would wait for the next job
             _requeue(stop.number)
             return math.inf
 
@@ -88,13 +90,10 @@ def _record(sweep: Path) -> dict[str, Any] | None:
 def _following(sweep: Path, record: dict[str, Any]) -> Iterator[None]:
     """Meanwhile, send this process SIGTERM when the sweep is to stop, or is gone."""
     over = threading.Event()
-    here = record["host"] == socket.gethostname()
-    on_slurm = os.environ.get("SUBMITIT_EXECUTOR") == "slurm"  # goes on without the sweep
 
     def follow() -> None:
         while not over.wait(TICK):
-            gone = here and not on_slurm and not is_alive(record["process"])
-            if gone or stop_file(sweep).exists():
+            if _gone(record) or stop_file(sweep).exists():
                 os.kill(os.getpid(), signal.SIGTERM)
                 return
 
@@ -105,6 +104,13 @@ def _following(sweep: Path, record: dict[str, Any]) -> Iterator[None]:
     finally:
         over.set()
         thread.join()
+
+
+def _gone(record: dict[str, Any]) -> bool:
+    """Whether the sweep has died; jobs of Slurm go on without it."""
+    if os.environ.get("SUBMITIT_EXECUTOR") == "slurm" or record["host"] != socket.gethostname():
+        return False
+    return not is_alive(record["process"])
 
 
 def _requeue(number: int) -> None:
