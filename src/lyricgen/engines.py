@@ -1,30 +1,19 @@
-"""Engines: a sweep's jobs done by one of Hydra's launchers, watched from the sweep's process."""
+"""Engines: a sweep's jobs done by one of Hydra's launchers, one after another or side by side."""
 
 import logging
-import os
-import signal
-import socket
-import subprocess
-import threading
-from collections import deque
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from hydra.plugins.launcher import Launcher
 
-from lyricgen.console import show
 from lyricgen.errors import UserError, reason
-from lyricgen.interruption import Interrupted, Interruption
-from lyricgen.job_process import handed_on_devices, stop_file
-from lyricgen.runs import SUMMARY, number_of, read_summary
+from lyricgen.job_process import handed_on
+from lyricgen.job_watch import JobWatch
 from lyricgen.threads import cores, shared_by
 
 log = logging.getLogger(__name__)
-
-TICK = 0.5  # seconds between two looks at the jobs
-PATIENCE = 5.0  # seconds for jobs that are to stop at once
 
 
 def launch(
@@ -37,165 +26,62 @@ def launch(
     """Do jobs; one that fails or is killed stops no other where the engine can help it.
 
     Args:
-        launcher: Hydra's; what it is tells the engine.
+        launcher: Hydra's; its class tells the engine.
         jobs: of each its number and overrides.
-        sweep: the directory of the sweep, which has its summary.json.
-        at_a_time: how many jobs run side by side on this machine; None for one a core.
-        of: how many jobs the sweep has in all, so that a resumed one does its jobs with as many
-            threads as before.
+        sweep: its directory.
+        at_a_time: how many jobs are to run side by side on this machine; None for one a core.
+        of: how many jobs the sweep has in all, so that a resumed one gives each as many threads
+            as before.
 
     Raises:
         Interrupted: by Ctrl-C or another signal; all jobs have stopped.
-        UserError: jobs cannot be run in such a number.
+        UserError: jobs cannot be done in such a number.
     """
     if not jobs:
         return
     engine = type(launcher).__name__
+    at_a_time = side_by_side(launcher, at_a_time, max(of, len(jobs)))
     if engine == "JoblibLauncher":
-        at_a_time = at_a_time or _workers(launcher.joblib["n_jobs"])
-    side_by_side = min(at_a_time or cores(), cores(), max(of, len(jobs)))
-    if engine == "JoblibLauncher":
-        launcher.joblib["n_jobs"] = side_by_side
-    if engine == "BasicLauncher" or (engine == "JoblibLauncher" and side_by_side == 1):
-        # in this process, in which each job answers to signals
-        launcher.launch([overrides for _, overrides in jobs], jobs[0][0])
+        launcher.joblib["n_jobs"] = at_a_time
+    if at_a_time == 1 and engine in ("BasicLauncher", "JoblibLauncher"):
+        _do_here(launcher, jobs)
         return
     own_process = engine == "LocalLauncher"
+    batches = [[job] for job in jobs] if own_process else [list(jobs)]
     with ExitStack() as stack:
         if engine in ("JoblibLauncher", "LocalLauncher"):
-            stack.enter_context(shared_by(side_by_side))
-        stack.enter_context(handed_on_devices())
-        batches = [[job] for job in jobs] if own_process else [list(jobs)]
-        _Watch(launcher, batches, sweep).carry_out(side_by_side if own_process else 1)
+            stack.enter_context(shared_by(at_a_time))
+        stack.enter_context(handed_on())
+        JobWatch(launcher, batches, sweep).carry_out(at_a_time if own_process else 1)
 
 
-def _workers(n_jobs: int) -> int:
-    """What joblib means by its number of jobs: counted from the cores down where negative."""
-    if n_jobs == 0:
-        raise UserError(
-            "hydra.launcher.n_jobs=0: choose how many jobs run at a time; -1 is one a core"
-        )
-    return n_jobs if n_jobs > 0 else max(1, cores() + 1 + n_jobs)
-
-
-class _Watch:
-    """Jobs in other processes: launched from threads, so that this one can watch and stop them.
+def side_by_side(launcher: Any, wanted: int | None, jobs: int) -> int:
+    """How many jobs an engine runs at the same time on this machine.
 
     Args:
         launcher: Hydra's.
-        batches: what it is given at a time.
-        sweep: the directory of the sweep.
+        wanted: by the user; None for one a core.
+        jobs: that there are.
+
+    Raises:
+        UserError: none is wanted.
     """
+    engine = type(launcher).__name__
+    if engine == "BasicLauncher":
+        return 1
+    if engine == "JoblibLauncher" and wanted is None:
+        wanted = launcher.joblib["n_jobs"]
+        if wanted < 0:  # counted down from all cores, which are -1
+            wanted = max(1, cores() + 1 + wanted)
+    if wanted is not None and wanted < 1:
+        raise UserError(f"{wanted} jobs at a time: choose 1 or more, or leave it to the engine")
+    return min(wanted or cores(), cores(), jobs)
 
-    def __init__(
-        self, launcher: Launcher, batches: Sequence[list[tuple[int, list[str]]]], sweep: Path
-    ) -> None:
-        self._launcher = launcher
-        self._batches = deque(batches)
-        self._sweep = sweep
-        self._wanted = {number for batch in batches for number, _ in batch}
-        self._begun = {path: path.stat().st_mtime_ns for path in sweep.glob(f"*/{SUMMARY}")}
-        self._ended: set[int] = set()
 
-    def carry_out(self, at_a_time: int) -> None:
-        """Do the jobs, so many batches at a time, and say of each how it has ended."""
-        stop_file(self._sweep).unlink(missing_ok=True)
-        # daemons: Slurm's queue may keep them waiting after the sweep was stopped
-        threads = [threading.Thread(target=self._work, daemon=True) for _ in range(at_a_time)]
-        with Interruption() as interruption:
-            interruption.patient = True
-            try:
-                for thread in threads:
-                    thread.start()
-                while self._goes_on(threads, interruption):
-                    self._look()
-                    self._wait(threads, TICK)
-                self._look()
-            except Interrupted:
-                self._stop_at_once(threads)
-                raise
-            interruption.raise_if_requested()
-
-    def _work(self) -> None:
-        # the terminal sends Ctrl-C to every process: this one alone answers, and tells the jobs
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        with suppress(IndexError):
-            while True:
-                batch = self._batches.popleft()
-                try:
-                    self._launcher.launch([overrides for _, overrides in batch], batch[0][0])
-                except Exception as error:
-                    self._tell(error, [number for number, _ in batch])
-
-    def _tell(self, error: Exception, batch: list[int]) -> None:
-        """Say what only the engine knows: the rest stands in the jobs' own summary.json."""
-        if type(error).__name__ == "TerminatedWorkerError":
-            log.warning(
-                "a job was killed from outside (for want of memory?), and hydra/launcher=cpus has "
-                "lost all its processes with it; hydra/launcher=processes would only lose the one"
-            )
-            return
-        begun = self._ended | self._summaries().keys()
-        for number in [number for number in batch if number not in begun]:
-            written = self._sweep / ".submitit"
-            where = f"; what its process has written is in {written}" if written.is_dir() else ""
-            log.warning("job %d did not begin: %s%s", number, reason(error)[:200], where)
-
-    def _goes_on(self, threads: list[threading.Thread], interruption: Interruption) -> bool:
-        if interruption.requested is not None and not stop_file(self._sweep).exists():
-            self._batches.clear()
-            stop_file(self._sweep).touch()
-            self._cancel_waiting()
-        alive = any(thread.is_alive() for thread in threads)
-        in_queue = interruption.requested is not None and self._on_slurm
-        return alive and not (in_queue and not self._running())
-
-    @property
-    def _on_slurm(self) -> bool:
-        return type(self._launcher).__name__ == "SlurmLauncher"
-
-    def _cancel_waiting(self) -> None:
-        if self._on_slurm:
-            waiting = [path.name for path in (self._sweep / ".submitit").glob("[0-9]*")]
-            subprocess.run(["scancel", "--state=PENDING", *waiting], check=False)
-
-    @staticmethod
-    def _wait(threads: list[threading.Thread], seconds: float) -> None:
-        for thread in threads:
-            thread.join(seconds / len(threads))
-
-    def _summaries(self) -> dict[int, tuple[Path, dict[str, Any]]]:
-        """Of the jobs that have begun since the launch, what they say of themselves."""
-        found = {}
-        for path in self._sweep.glob(f"*/{SUMMARY}"):
-            number = number_of(path.parent)
-            if number in self._wanted - self._ended:
-                with suppress(OSError, UserError):
-                    if path.stat().st_mtime_ns != self._begun.get(path):
-                        found[number] = (path.parent, read_summary(path.parent))
-        return found
-
-    def _running(self) -> list[int]:
-        """The processes of jobs that run on this machine; 0 for one elsewhere."""
-        here = socket.gethostname()
-        running = [each for _, each in self._summaries().values() if each["status"] == "running"]
-        return [each["process"] if each["host"] == here else 0 for each in running]
-
-    def _look(self) -> None:
-        """Say which jobs have ended since the last look, and how."""
-        for number, (directory, summary) in sorted(self._summaries().items()):
-            if summary["status"] == "running":
-                continue
-            self._ended.add(number)
-            figures = [name for name in ("val/perplexity", "train/perplexity") if summary.get(name)]
-            told = f", {figures[0]} {summary[figures[0]]:,.2f}" if figures else ""
-            why = f": {summary['reason']}" if summary.get("reason") else ""
-            done = f"{len(self._ended)} of {len(self._wanted)}"
-            show(f"job {directory.name} {summary['status']}{told}{why} ({done})")
-
-    def _stop_at_once(self, threads: list[threading.Thread]) -> None:
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            for process in filter(None, self._running()):
-                with suppress(OSError):
-                    os.kill(process, number)
-            self._wait(threads, PATIENCE)
+def _do_here(launcher: Launcher, jobs: Sequence[tuple[int, list[str]]]) -> None:
+    """Do jobs in this thread, which alone has signals; one by one, so that no result is kept."""
+    for number, overrides in jobs:
+        try:
+            launcher.launch([overrides], number)
+        except Exception as error:  # what the job itself did is in its summary.json
+            log.warning("job %d did not begin: %s", number, reason(error))

@@ -9,23 +9,41 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from rich import get_console
 
-from lyricgen.errors import UserError
 from lyricgen.interruption import Interrupted
-from lyricgen.runs import is_alive, read_summary
+from lyricgen.runs import is_alive
 
 log = logging.getLogger(__name__)
 
 TICK = 1.0  # seconds between two looks at the sweep
-_VISIBLE = "LYRICGEN_CUDA_VISIBLE_DEVICES"
+_SWEEP = "LYRICGEN_SWEEP_PROCESS"  # whose job this is
+_VISIBLE = "LYRICGEN_CUDA_VISIBLE_DEVICES"  # what submitit hides
 
 
-def stop_file(sweep: Path) -> Path:
-    """What tells the jobs of a sweep, wherever they run, that it is to stop."""
-    return sweep / ".stop"
+def this_process() -> str:
+    """Its host and number."""
+    return f"{socket.gethostname()}_{os.getpid()}"
+
+
+def stop_file(sweep: Path, process: str) -> Path:
+    """What tells the jobs of a sweep's process, wherever they run, that they are to stop."""
+    return sweep / f".stop_{process}"
+
+
+@contextmanager
+def handed_on() -> Iterator[None]:
+    """Let processes that are started meanwhile know whose they are, and which GPUs to see."""
+    told = {_SWEEP: this_process()}
+    if "CUDA_VISIBLE_DEVICES" in os.environ:
+        told[_VISIBLE] = os.environ["CUDA_VISIBLE_DEVICES"]
+    os.environ.update(told)
+    try:
+        yield
+    finally:
+        for name in told:
+            del os.environ[name]
 
 
 def as_job(sweep: Path, job: Callable[[], float]) -> float:
@@ -41,35 +59,23 @@ def as_job(sweep: Path, job: Callable[[], float]) -> float:
     Returns:
         That figure; infinity where the job was stopped.
     """
-    record = _record(sweep)
-    if record is None or record["process"] == os.getpid():
+    parent = os.environ.get(_SWEEP)
+    if parent is None:
         return job()
-    if stop_file(sweep).exists():
+    if stop_file(sweep, parent).exists():
         return math.inf
     get_console().quiet = True
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the sweep's to answer
     _show_devices()
-    with _following(sweep, record):
+    with _following(sweep, parent):
         try:
             return job()
         except Interrupted as stop:
-            if _gone(record):
+            if _gone(parent):
                 os._exit(143)  # the pool of cpus would wait for the next job
             _requeue(stop.number)
             return math.inf
-
-
-@contextmanager
-def handed_on_devices() -> Iterator[None]:
-    """Let processes started meanwhile know which GPUs the user wants seen."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        os.environ[_VISIBLE] = visible
-    try:
-        yield
-    finally:
-        os.environ.pop(_VISIBLE, None)
 
 
 def _show_devices() -> None:
@@ -80,20 +86,14 @@ def _show_devices() -> None:
             os.environ["CUDA_VISIBLE_DEVICES"] = os.environ[_VISIBLE]
 
 
-def _record(sweep: Path) -> dict[str, Any] | None:
-    with suppress(UserError):
-        return read_summary(sweep)
-    return None
-
-
 @contextmanager
-def _following(sweep: Path, record: dict[str, Any]) -> Iterator[None]:
+def _following(sweep: Path, parent: str) -> Iterator[None]:
     """Meanwhile, send this process SIGTERM when the sweep is to stop, or is gone."""
     over = threading.Event()
 
     def follow() -> None:
         while not over.wait(TICK):
-            if _gone(record) or stop_file(sweep).exists():
+            if _gone(parent) or stop_file(sweep, parent).exists():
                 os.kill(os.getpid(), signal.SIGTERM)
                 return
 
@@ -106,11 +106,12 @@ def _following(sweep: Path, record: dict[str, Any]) -> Iterator[None]:
         thread.join()
 
 
-def _gone(record: dict[str, Any]) -> bool:
-    """Whether the sweep has died; jobs of Slurm go on without it."""
-    if os.environ.get("SUBMITIT_EXECUTOR") == "slurm" or record["host"] != socket.gethostname():
+def _gone(parent: str) -> bool:
+    """Whether the sweep's process has died; jobs of Slurm go on without it."""
+    host, _, number = parent.rpartition("_")
+    if os.environ.get("SUBMITIT_EXECUTOR") == "slurm" or host != socket.gethostname():
         return False
-    return not is_alive(record["process"])
+    return not is_alive(int(number))
 
 
 def _requeue(number: int) -> None:

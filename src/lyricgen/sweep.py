@@ -6,7 +6,7 @@ import shlex
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,9 +27,6 @@ from lyricgen.runs import SUMMARY, earlier_summary, number_of, resume_command
 log = logging.getLogger(__name__)
 
 DONE = ("finished", "pruned")  # statuses of jobs that need no more work
-
-# what a launcher does: jobs' overrides and the first one's number
-Launch = Callable[[Sequence[list[str]], int], Any]
 
 
 class UnfinishedJobsError(Exception):

@@ -19,7 +19,7 @@ class GridConfig:
 
     Attributes:
         params: keys and their values, as in "1,2,3"; what is typed wins.
-        jobs_at_a_time: for engines that give every job a process of its own; null: one a core.
+        jobs_at_a_time: side by side on this machine; null: one a core.
     """
 
     _target_: str = "hydra_plugins.lyricgen_sweepers.grid.Grid"
@@ -62,13 +62,8 @@ class Grid(BasicSweeper):
             sweep.begin(OmegaConf.to_yaml(self.config), jobs)
             with sweep.concluded():
                 left = [(job.number, sweep.arguments(job)) for job in jobs if not job.done]
-                launch(
-                    self.launcher,
-                    left,
-                    sweep.directory,
-                    self.jobs_at_a_time,
-                    of=len(jobs),
-                )
+                here = self.jobs_at_a_time
+                launch(self.launcher, left, sweep.directory, here, of=len(jobs))
 
     def _combinations(self, arguments: list[str]) -> list[list[str]]:
         assert self.hydra_context is not None

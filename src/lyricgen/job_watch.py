@@ -1,0 +1,154 @@
+"""Watching jobs in other processes: what became of each, and how all are stopped."""
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import threading
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from hydra.plugins.launcher import Launcher
+
+from lyricgen.console import show
+from lyricgen.errors import UserError, reason
+from lyricgen.interruption import Interrupted, Interruption
+from lyricgen.job_process import stop_file, this_process
+from lyricgen.runs import SUMMARY, number_of, read_summary
+
+log = logging.getLogger(__name__)
+
+TICK = 0.5  # seconds between two looks at the jobs
+PATIENCE = 5.0  # seconds for jobs that are to stop at once
+
+
+class JobWatch:
+    """Jobs in other processes: launched from threads, so that this one can watch and stop them.
+
+    Args:
+        launcher: Hydra's.
+        batches: what it is given at a time.
+        sweep: the directory of the sweep.
+    """
+
+    def __init__(
+        self, launcher: Launcher, batches: Sequence[list[tuple[int, list[str]]]], sweep: Path
+    ) -> None:
+        self._launcher = launcher
+        self._batches = deque(batches)
+        self._sweep = sweep
+        self._stop = stop_file(sweep, this_process())
+        self._wanted = {number for batch in batches for number, _ in batch}
+        self._begun = {path: path.stat().st_mtime_ns for path in sweep.glob(f"*/{SUMMARY}")}
+        self._ended: set[int] = set()
+
+    def carry_out(self, at_a_time: int) -> None:
+        """Do the jobs, so many batches at a time, and say of each how it has ended."""
+        self._stop.unlink(missing_ok=True)  # of an earlier process of this number
+        # daemons: Slurm's queue may keep them waiting after the sweep was stopped
+        threads = [threading.Thread(target=self._work, daemon=True) for _ in range(at_a_time)]
+        with Interruption() as interruption:
+            interruption.patient = True
+            try:
+                for thread in threads:
+                    thread.start()
+                while self._goes_on(threads, interruption):
+                    self._look()
+                    self._wait(threads, TICK)
+                self._look()
+            except Interrupted:
+                self._stop_at_once(threads)
+                raise
+            finally:
+                if not self._on_slurm:  # which may yet begin a job
+                    self._stop.unlink(missing_ok=True)
+        interruption.raise_if_requested()
+
+    def _work(self) -> None:
+        # the terminal sends Ctrl-C to every process: this one alone answers, and tells the jobs
+        if hasattr(signal, "pthread_sigmask"):  # not on Windows
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        with suppress(IndexError):
+            while True:
+                batch = self._batches.popleft()
+                try:
+                    self._launcher.launch([overrides for _, overrides in batch], batch[0][0])
+                except Exception as error:
+                    self._tell(error, [number for number, _ in batch])
+
+    def _tell(self, error: Exception, batch: list[int]) -> None:
+        """Say what only the engine knows: the rest stands in the jobs' own summary.json."""
+        if type(error).__name__ == "TerminatedWorkerError":
+            log.warning(
+                "a job was killed from outside (for want of memory?), and hydra/launcher=cpus has "
+                "lost all its processes with it; hydra/launcher=processes would only lose the one"
+            )
+            return
+        begun = self._ended | self._summaries().keys()
+        for number in [number for number in batch if number not in begun]:
+            written = self._sweep / ".submitit"
+            where = f"; what its process has written is in {written}" if written.is_dir() else ""
+            log.warning("job %d did not begin: %s%s", number, reason(error)[:200], where)
+
+    def _goes_on(self, threads: list[threading.Thread], interruption: Interruption) -> bool:
+        if interruption.requested is not None and not self._stop.exists():
+            self._batches.clear()
+            self._stop.touch()
+            self._cancel_waiting()
+        alive = any(thread.is_alive() for thread in threads)
+        in_queue = interruption.requested is not None and self._on_slurm
+        return alive and not (in_queue and not self._running())
+
+    @property
+    def _on_slurm(self) -> bool:
+        return type(self._launcher).__name__ == "SlurmLauncher"
+
+    def _cancel_waiting(self) -> None:
+        if self._on_slurm:
+            waiting = [path.name for path in (self._sweep / ".submitit").glob("[0-9]*")]
+            subprocess.run(["scancel", "--state=PENDING", *waiting], check=False)
+
+    @staticmethod
+    def _wait(threads: list[threading.Thread], seconds: float) -> None:
+        for thread in threads:
+            thread.join(seconds / len(threads))
+
+    def _summaries(self) -> dict[int, tuple[Path, dict[str, Any]]]:
+        """Of the jobs that have begun since the launch, what they say of themselves."""
+        found = {}
+        for path in self._sweep.glob(f"*/{SUMMARY}"):
+            number = number_of(path.parent)
+            if number in self._wanted - self._ended:
+                with suppress(OSError, UserError):
+                    if path.stat().st_mtime_ns != self._begun.get(path):
+                        found[number] = (path.parent, read_summary(path.parent))
+        return found
+
+    def _running(self) -> list[int]:
+        """The processes of jobs that run on this machine; 0 for one elsewhere."""
+        here = socket.gethostname()
+        running = [each for _, each in self._summaries().values() if each["status"] == "running"]
+        return [each["process"] if each["host"] == here else 0 for each in running]
+
+    def _look(self) -> None:
+        """Say which jobs have ended since the last look, and how."""
+        for number, (directory, summary) in sorted(self._summaries().items()):
+            if summary["status"] == "running":
+                continue
+            self._ended.add(number)
+            figures = [name for name in ("val/perplexity", "train/perplexity") if summary.get(name)]
+            told = f", {figures[0]} {summary[figures[0]]:,.2f}" if figures else ""
+            why = f": {summary['reason']}" if summary.get("reason") else ""
+            done = f"{len(self._ended)} of {len(self._wanted)}"
+            show(f"job {directory.name} {summary['status']}{told}{why} ({done})")
+
+    def _stop_at_once(self, threads: list[threading.Thread]) -> None:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            for process in filter(None, self._running()):
+                with suppress(OSError):
+                    os.kill(process, number)
+            self._wait(threads, PATIENCE)

@@ -1,0 +1,122 @@
+"""GPUs are shared out among a sweep's jobs; here by their number alone."""
+
+import multiprocessing
+import os
+import signal
+from collections import Counter
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lyricgen import build_trainer
+from lyricgen.devices import Slot, choose_devices
+from lyricgen.run import Run
+from tests.conftest import TINY, Train
+
+
+def test_the_gpu_with_the_fewest_jobs(tmp_path: Path) -> None:
+    slots = [Slot(tmp_path / "slots", 3) for _ in range(7)]
+    assert [slot.device for slot in slots] == [0, 1, 2, 0, 1, 2, 0]
+    slots[1].release()
+    slots[4].release()
+    later = [Slot(tmp_path / "slots", 3) for _ in range(4)]
+    assert [slot.device for slot in later] == [1, 1, 1, 2]
+
+
+def test_a_place_that_is_given_back(tmp_path: Path) -> None:
+    held = [Slot(tmp_path, 2) for _ in range(4)]
+    for number in (1, 3):
+        held[number].release()
+    more = [Slot(tmp_path, 2), Slot(tmp_path, 2), Slot(tmp_path, 2)]
+    assert [slot.device for slot in more] == [1, 1, 0]
+    # GPU 0 keeps one of the later places alone, which counts as any other
+    for slot in (held[0], held[2]):
+        slot.release()
+    last = [Slot(tmp_path, 2), Slot(tmp_path, 2)]
+    assert [slot.device for slot in last] == [0, 0]
+
+
+def _take(directory: Path, devices: int, barrier: Barrier, taken: Any) -> None:
+    barrier.wait()
+    slot = Slot(directory, devices)
+    taken.put((os.getpid(), slot.device))
+    signal.pause()
+
+
+def test_processes_that_come_at_once(tmp_path: Path) -> None:
+    """Nine on four GPUs, all at the same time; one that is killed leaves its place."""
+    context = multiprocessing.get_context("fork")
+    barrier, taken = context.Barrier(9), context.Queue()
+    processes = [
+        context.Process(target=_take, args=(tmp_path, 4, barrier, taken)) for _ in range(9)
+    ]
+    try:
+        for process in processes:
+            process.start()
+        found = dict(taken.get(timeout=60) for _ in processes)
+        assert sorted(Counter(found.values()).values()) == [2, 2, 2, 3]
+        for number, device in found.items():
+            if device == 2:
+                os.kill(number, signal.SIGKILL)
+        for process in processes:
+            if found[process.pid or 0] == 2:
+                process.join()
+        assert Slot(tmp_path, 4).device == 2
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
+
+
+@pytest.mark.parametrize(
+    ("sweep", "accelerator", "devices", "gpus", "expected"),
+    [
+        (True, "auto", 1, 2, [1]),
+        (True, "gpu", 1, 2, [1]),
+        (True, "cuda", 1, 2, [1]),
+        (True, "auto", 1, 1, 1),  # Slurm and Ray show a job its own alone
+        (True, "auto", 1, 0, 1),
+        (True, "cpu", 1, 2, 1),
+        (True, "auto", 2, 2, 2),
+        (True, "auto", [0], 2, [0]),
+        (True, "auto", "auto", 2, "auto"),
+        (False, "auto", 1, 2, 1),
+    ],
+)
+def test_what_the_trainer_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    sweep: bool, accelerator: str, devices: Any, gpus: int, expected: Any,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    other = Slot(tmp_path / ".devices", 2)  # another job's: GPU 0
+    run = Run(tmp_path / "job", tmp_path if sweep else None)
+    run.directory.mkdir()
+    with run.claimed():
+        assert choose_devices(accelerator, devices, run) == expected
+    again = Slot(tmp_path / ".devices", 2)
+    assert (other.device, again.device) == (0, 1)  # the job has given its place back
+
+
+def test_a_job_holds_its_place_while_it_trains(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no GPU here: the Trainer itself is told another thing, and counts none."""
+    seen: list[Any] = []
+    build = build_trainer.pl.Trainer
+
+    def trainer(**arguments: Any) -> Any:
+        seen.append(arguments["devices"])
+        sweep = Path(arguments["default_root_dir"]).parent
+        seen.append(Slot(sweep / ".devices", 2).device)  # what a job beside it would get
+        with monkeypatch.context() as none:
+            none.setattr(torch.cuda, "device_count", lambda: 0)
+            return build(**(arguments | {"devices": 1, "accelerator": "cpu"}))
+
+    monkeypatch.setattr(build_trainer.pl, "Trainer", trainer)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    done = train("-m", *TINY, "trainer=auto", "seed=1,2")
+    assert done.status == 0, done.err
+    assert seen == [[0], 1, [0], 1]

@@ -1,0 +1,492 @@
+"""Engines: jobs side by side on the real command, and what becomes of them when some are killed."""
+
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
+from rich import get_console
+
+from lyricgen import engines, threads
+from lyricgen.job_process import as_job, handed_on, stop_file, this_process
+from lyricgen.runs import read_summary
+from tests import slurm
+from tests.conftest import TINY, Train
+
+SMALL = (*TINY, "callbacks.samples.every_n_epochs=0", "callbacks.baseline.enabled=false")
+LONG = ("trainer.max_epochs=100000", "callbacks.early_stopping.enabled=false")
+NEEDS = {"cpus": "joblib", "processes": "submitit", "slurm": "submitit", "ray": "ray"}
+
+# Makes the job with seed=2 raise, and those with seed=3 and 4 call sys.exit(0) and sys.exit(1).
+SABOTEUR = """
+import importlib.abc, importlib.util, sys
+
+class Finder(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name != "lyricgen.training":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        execute = spec.loader.exec_module
+
+        def exec_module(module):
+            execute(module)
+            carry_out = module.carry_out
+
+            def spoiled(training, *others):
+                seed = training.options.seed
+                if seed == 2:
+                    raise RuntimeError("spoiled")
+                if seed in (3, 4):
+                    sys.exit(seed - 3)
+                return carry_out(training, *others)
+
+            module.carry_out = spoiled
+
+        spec.loader.exec_module = exec_module
+        return spec
+
+sys.meta_path.insert(0, Finder())
+"""
+
+
+class Command:
+    """A sweep by the real command, in a session of its own."""
+
+    def __init__(self, sweep: Path, *overrides: str, **environment: str) -> None:
+        self.sweep = sweep
+        given = {key: value for key, value in os.environ.items() if not key.startswith("LYRICGEN_")}
+        self.process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "lyricgen.train", "-m", *SMALL),
+                *(f"hydra.sweep.dir={sweep}", *overrides),
+            ],
+            env=given | {"LYRICGEN_OUTPUTS": str(sweep.parent / "outputs")} | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def wait(self) -> tuple[int, str]:
+        """Its exit status and what it has printed."""
+        out, _ = self.process.communicate(timeout=300)
+        return self.process.returncode, out
+
+    def begun(self, number: int) -> dict[str, Any]:
+        """The summary of a job that has made its first epoch."""
+
+        def look() -> dict[str, Any] | None:
+            found = [path.parent for path in self.sweep.glob(f"{number}_*/metrics.csv")]
+            assert self.process.poll() is None, self.process.communicate()[0]
+            return read_summary(found[0]) if found else None
+
+        return until(look)
+
+    @property
+    def statuses(self) -> list[str]:
+        """Of all jobs that have begun, in their order."""
+        jobs = sorted(path.parent for path in self.sweep.glob("*/summary.json"))
+        return [read_summary(job)["status"] for job in jobs]
+
+    @property
+    def processes(self) -> list[int]:
+        """All that live in its session."""
+        found = []
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                state, _, _, session = stat.read_text().rpartition(") ")[2].split()[:4]
+            except OSError:
+                continue
+            if int(session) == self.process.pid and state != "Z":
+                found.append(int(stat.parent.name))
+        return found
+
+    def end(self) -> None:
+        """Leave nothing of it."""
+        for process in (*self.processes, self.process.pid):
+            try:
+                os.kill(process, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        self.process.wait()
+
+
+def until(look: Callable[[], Any], seconds: float = 120) -> Any:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found = look()
+        if found:
+            return found
+        time.sleep(0.05)
+    raise AssertionError("it did not come about")
+
+
+Start = Callable[..., Command]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start a sweep of the real command on an engine; none survives the test."""
+    started: list[Command] = []
+
+    def command(engine: str, *overrides: str, **environment: str) -> Command:
+        if engine in NEEDS:
+            pytest.importorskip(f"hydra_plugins.hydra_{NEEDS[engine]}_launcher")
+        overrides = (f"hydra/launcher={engine}", *overrides)
+        started.append(Command(tmp_path / "sweep", *overrides, **environment))
+        return started[-1]
+
+    yield command
+    for each in started:
+        each.end()
+
+
+# Each engine
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["basic", "cpus", "processes", "ray"])
+def test_two_jobs(start: Start, engine: str) -> None:
+    command = start(engine, "seed=1,2")
+    status, out = command.wait()
+    assert status == 0, out
+    assert command.statuses == ["finished", "finished"]
+    for name in ("0_seed=1", "1_seed=2"):
+        # told by name, by the sweep alone, without the lines that a job has for a terminal
+        assert out.count(name) == 1, out
+    assert "epoch 1/2" not in out
+    assert "epoch 1/2" in (command.sweep / "1_seed=2/train.log").read_text("utf-8")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["cpus", "processes"])
+def test_engines_change_no_figure(start: Start, train: Train, engine: str) -> None:
+    command = start(engine, "seed=1,2", OMP_NUM_THREADS="1")
+    assert command.wait()[0] == 0
+    alone = train(*SMALL, "seed=2").summary
+    job = read_summary(command.sweep / "1_seed=2")
+    for name in ("train/loss", "val/loss", "test/loss"):
+        assert job[name] == alone[name]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["basic", "cpus", "processes"])
+def test_jobs_that_fail(start: Start, tmp_path: Path, engine: str) -> None:
+    (tmp_path / "sitecustomize.py").write_text(SABOTEUR, "utf-8")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    command = start(engine, "seed=1,2,3,4,5", PYTHONPATH=path)
+    status, out = command.wait()
+    assert status == 1, out
+    assert command.statuses == ["finished", "failed", "failed", "failed", "finished"]
+    *_, last = out.splitlines()
+    assert last.startswith("error: 3 of 5 jobs did not finish: 1_seed=2 (failed: RuntimeError")
+    assert [name in last for name in ("0_", "2_seed=3", "3_seed=4", "4_")] == [
+        False,
+        True,
+        True,
+        False,
+    ]
+    assert "Traceback" not in out
+    assert 'RuntimeError("spoiled")' in read_summary(command.sweep / "1_seed=2")["traceback"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["cpus", "processes"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_job_that_is_killed(start: Start, engine: str, number: signal.Signals) -> None:
+    command = start(engine, "seed=1,2,3", "trainer.max_epochs=60", *LONG[1:])
+    os.kill(command.begun(1)["process"], number)
+    status, out = command.wait()
+    assert status == 1, out
+    assert "Traceback" not in out
+    killed = "killed" if number == signal.SIGKILL else "interrupted"
+    assert f"1_seed=2 ({killed})" in out.splitlines()[-1]
+    if engine == "cpus" and number == signal.SIGKILL:
+        assert "lost all its processes" in out
+        assert "2 trainer=cpu" in out.splitlines()[-1]  # not begun
+    else:
+        assert command.statuses == ["finished", killed, "finished"]
+        assert "1 of 3 jobs" in out.splitlines()[-1]
+    again = subprocess.run(
+        [sys.executable, "-m", "lyricgen.train", f"resume={command.sweep}"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert again.returncode == 0, again.stderr
+    assert command.statuses == ["finished"] * 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["cpus", "processes"])
+@pytest.mark.parametrize(("name", "expected"), [("Ctrl-C", 130), ("SIGTERM", 143)])
+def test_a_sweep_that_is_stopped(start: Start, engine: str, name: str, expected: int) -> None:
+    command = start(engine, "seed=1,2,3", *LONG)
+    command.begun(0)
+    if name == "Ctrl-C":  # as from a terminal: for every process
+        os.killpg(command.process.pid, signal.SIGINT)
+    else:
+        command.process.terminate()
+    status, out = command.wait()
+    assert status == expected, out
+    assert "Traceback" not in out
+    assert set(command.statuses) == {"interrupted"}
+    assert read_summary(command.sweep)["status"] == "interrupted"
+    assert (
+        not (command.sweep / "2_seed=3/summary.json").exists() or len(os.sched_getaffinity(0)) > 2
+    )
+    until(lambda: not command.processes, 20)
+    assert not list(command.sweep.glob(".stop*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["cpus", "processes"])
+def test_a_sweep_that_is_killed_takes_its_jobs_along(start: Start, engine: str) -> None:
+    command = start(engine, "seed=1,2", *LONG)
+    processes = [command.begun(number)["process"] for number in (0, 1)]
+    command.process.kill()
+    command.process.wait()
+    until(lambda: not set(processes) & set(command.processes), 30)
+    assert command.statuses == ["interrupted", "interrupted"]
+    assert read_summary(command.sweep)["status"] == "killed"
+
+
+# Slurm
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Path:
+    place = tmp_path / "cluster"
+    place.mkdir()
+    slurm.install(place)
+    return place
+
+
+def on(cluster: Path) -> dict[str, str]:
+    return {"PATH": f"{cluster / 'bin'}{os.pathsep}{os.environ['PATH']}"}
+
+
+@pytest.mark.slow
+def test_slurm(start: Start, cluster: Path) -> None:
+    """The batch file asks for what was chosen, and the jobs that it starts finish."""
+    chosen = ("timeout_min=90", "mem_gb=3", "gpus_per_node=2", "array_parallelism=1")
+    command = start(
+        "slurm",
+        "seed=1,2",
+        *(f"hydra.launcher.{one}" for one in (*chosen, "cpus_per_task=1", "partition=night")),
+        **on(cluster),
+    )
+    status, out = command.wait()
+    assert status == 0, out
+    assert command.statuses == ["finished", "finished"]
+    assert [read_summary(job)["threads"] for job in command.sweep.glob("*_seed=*")] == [1, 1]
+    batch = (cluster / "batch.sh").read_text("utf-8")
+    asked = dict(re.findall(r"^#SBATCH --([a-z-]+)=(.*)$", batch, flags=re.M))
+    expected = {
+        **{"array": "0-1%1", "cpus-per-task": "1", "gpus-per-node": "2", "mem": "3GB"},
+        **{"nodes": "1", "ntasks-per-node": "1", "partition": "night", "time": "90"},
+        **{"job-name": "train", "signal": "USR2@120"},
+    }
+    assert {name: asked[name] for name in expected} == expected
+    assert asked["output"].startswith(str(command.sweep / ".submitit"))
+    # that of the sweep, which finds lyricgen also from elsewhere
+    assert f" {sys.executable} -u -m submitit.core._submit {command.sweep}" in batch
+
+
+@pytest.mark.slow
+def test_slurm_starts_again_what_it_has_preempted(start: Start, cluster: Path) -> None:
+    """The warning comes in the middle of a job, which then goes on from where it was."""
+    command = start("slurm", "seed=1,2", "trainer.max_epochs=60", *LONG[1:], **on(cluster))
+    os.kill(command.begun(1)["process"], signal.SIGUSR2)
+    status, out = command.wait()
+    assert status == 0, out
+    assert command.statuses == ["finished", "finished"]
+    assert (cluster / "scontrol.log").read_text("utf-8") == "requeue 4242_1\n"
+    summary = read_summary(command.sweep / "1_seed=2")
+    assert len(summary["resumed"]) == 1
+    assert summary["epochs"] == 60
+    log = (command.sweep / "1_seed=2/train.log").read_text("utf-8")
+    assert log.count("epoch 1/60") == 1
+
+
+@pytest.mark.slow
+def test_a_stopped_sweep_stops_its_slurm_jobs(start: Start, cluster: Path) -> None:
+    command = start("slurm", "seed=1,2", *LONG, **on(cluster))
+    for number in (0, 1):
+        command.begun(number)
+    command.process.send_signal(signal.SIGINT)
+    status, out = command.wait()
+    assert status == 130, out
+    assert command.statuses == ["interrupted", "interrupted"]
+    cancelled = (cluster / "scancel.log").read_text("utf-8").split()
+    assert cancelled[0] == "--state=PENDING"
+    assert {"4242_0", "4242_1"} <= set(cancelled)
+
+
+# What is not installed
+
+
+@pytest.mark.parametrize(
+    ("engine", "plugin", "extra"),
+    [
+        ("cpus", "joblib", "joblib"),
+        ("processes", "submitit_local", "slurm"),
+        ("slurm", "submitit_slurm", "slurm"),
+        ("ray", "ray", "ray"),
+    ],
+)
+def test_an_engine_that_is_not_installed(
+    train: Train, monkeypatch: pytest.MonkeyPatch, engine: str, plugin: str, extra: str
+) -> None:
+    Plugins.instance()  # has them registered
+    launchers = ConfigStore.instance().repo["hydra"]["launcher"]
+    monkeypatch.delitem(launchers, f"{plugin}.yaml", raising=False)
+    done = train("-m", f"hydra/launcher={engine}", *TINY, "seed=1,2")
+    assert done.status == 2
+    [line] = done.err.splitlines()
+    assert line.endswith(f"pip install 'lyricgen[{extra}]'")
+
+
+# Threads
+
+
+def engine(name: str, n_jobs: int = -1) -> Any:
+    launcher = type(name, (), {})()
+    launcher.joblib = {"n_jobs": n_jobs}
+    return launcher
+
+
+@pytest.mark.parametrize(
+    ("launcher", "wanted", "jobs", "expected"),
+    [
+        (engine("BasicLauncher"), 4, 9, 1),
+        (engine("JoblibLauncher"), None, 9, 8),
+        (engine("JoblibLauncher"), None, 3, 3),
+        (engine("JoblibLauncher", 2), None, 9, 2),
+        (engine("JoblibLauncher", -2), None, 9, 7),
+        (engine("JoblibLauncher", 2), 5, 9, 5),
+        (engine("JoblibLauncher", 20), None, 30, 8),
+        (engine("LocalLauncher"), None, 9, 8),
+        (engine("LocalLauncher"), 3, 9, 3),
+    ],
+)
+def test_jobs_side_by_side(
+    monkeypatch: pytest.MonkeyPatch, launcher: Any, wanted: int | None, jobs: int, expected: int
+) -> None:
+    monkeypatch.setattr(engines, "cores", lambda: 8)
+    assert engines.side_by_side(launcher, wanted, jobs) == expected
+
+
+@pytest.mark.parametrize(("own", "jobs"), [(None, 1), (None, 3), (None, 8), ("1", 2), ("6", 2)])
+def test_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch, own: str | None, jobs: int) -> None:
+    monkeypatch.setattr(threads, "cores", lambda: 8)
+    for name in threads.VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    if own is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", own)
+    before = dict(os.environ)
+    with threads.shared_by(jobs):
+        share = int(os.environ["OMP_NUM_THREADS"])
+        assert share == min(8 // jobs, int(own or 8))
+        assert int(os.environ["MKL_NUM_THREADS"]) == 8 // jobs
+    assert dict(os.environ) == before
+
+
+def test_cores_of_a_cgroup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = tmp_path / "cgroup"
+    own.write_text("0::/above/here\n")
+    place = tmp_path / "groups/above/here"
+    place.mkdir(parents=True)
+    assert threads.quota(tmp_path / "groups", own) is None
+    (place / "cpu.max").write_text("max 100000\n")
+    assert threads.quota(tmp_path / "groups", own) is None
+    (place / "cpu.max").write_text("350000 100000\n")
+    assert threads.quota(tmp_path / "groups", own) == 4
+    (place.parent / "cpu.max").write_text("50000 25000\n")
+    assert threads.quota(tmp_path / "groups", own) == 2
+    assert threads.quota(tmp_path / "groups", tmp_path / "none") is None
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)))
+    monkeypatch.setattr(threads, "quota", lambda: None)
+    assert threads.cores() == 16
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "3")
+    assert threads.cores() == 3
+    monkeypatch.setattr(threads, "quota", lambda: 2)
+    assert threads.cores() == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["cpus", "processes"])
+@pytest.mark.parametrize("jobs", [2, 3])
+def test_no_more_threads_than_cores(start: Start, engine: str, jobs: int) -> None:
+    cores = len(os.sched_getaffinity(0))
+    variables = dict.fromkeys(threads.VARIABLES, "")  # the user has set none
+    command = start(engine, f"seed=range({jobs})", **variables)
+    status, out = command.wait()
+    assert status == 0, out
+    used = [read_summary(path.parent)["threads"] for path in command.sweep.glob("*/summary.json")]
+    side_by_side = min(jobs, cores)
+    assert used == [cores // side_by_side] * jobs
+
+
+def test_one_process_uses_all_cores_but_no_more(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lyricgen.training.cores", lambda: 1)
+    torch.set_num_threads(2)
+    assert train(*TINY).summary["threads"] == 1
+
+
+# A job in a process of its own
+
+
+def test_a_job_of_the_sweeps_own_process(tmp_path: Path) -> None:
+    def fail() -> float:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        as_job(tmp_path, fail)
+    assert not get_console().quiet
+
+
+def test_gpus_that_submitit_hides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every job sees those of the sweep, unless fewer were asked for."""
+
+    def seen(visible: str | None, hidden: str = "") -> str | None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        if visible is not None:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        program = (
+            "import math, os; from pathlib import Path; from lyricgen.job_process import as_job\n"
+            "def job():\n"
+            "    print(os.environ.get('CUDA_VISIBLE_DEVICES'))\n"
+            "    return 0.0\n"
+            "as_job(Path('.'), job)"
+        )
+        with handed_on():
+            changed = {"SUBMITIT_EXECUTOR": "local", "CUDA_VISIBLE_DEVICES": hidden}
+            environment = os.environ | changed
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            env=environment, cwd=tmp_path, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        return done.stdout.strip()
+
+    assert seen(None) == "None"
+    assert seen("2,3") == "2,3"
+    assert seen("") == ""
+    assert seen("2,3", "0,1") == "0,1"  # hydra.launcher.gpus_per_node=2
+
+
+def test_a_job_that_has_not_begun_when_the_sweep_stops(tmp_path: Path) -> None:
+    with handed_on():
+        stop_file(tmp_path, this_process()).touch()
+        assert as_job(tmp_path, lambda: 1.0) == math.inf
