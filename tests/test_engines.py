@@ -319,6 +319,17 @@ def test_slurm_starts_again_what_it_has_preempted(start: Start, cluster: Path) -
 
 
 @pytest.mark.slow
+def test_slurm_kills_one(start: Start, cluster: Path) -> None:
+    """The sweep waits for the others, though its launcher gives up."""
+    command = start("slurm", "seed=1,2", "trainer.max_epochs=150", *LONG[1:], **on(cluster))
+    command.begun(1)
+    os.kill(command.begun(0)["process"], signal.SIGKILL)
+    status, out = command.wait()
+    assert status == 1, out
+    assert command.statuses == ["killed", "finished"]
+
+
+@pytest.mark.slow
 def test_a_stopped_sweep_stops_its_slurm_jobs(start: Start, cluster: Path) -> None:
     command = start("slurm", "seed=1,2", *LONG, **on(cluster))
     for number in (0, 1):

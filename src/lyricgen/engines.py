@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.plugins.launcher import Launcher
+from omegaconf import OmegaConf
 
 from lyricgen.errors import UserError, reason
 from lyricgen.job_process import handed_on
@@ -46,13 +47,17 @@ def launch(
     if at_a_time == 1 and engine in ("BasicLauncher", "JoblibLauncher"):
         _do_here(launcher, jobs)
         return
-    own_process = engine == "LocalLauncher"
-    batches = [[job] for job in jobs] if own_process else [list(jobs)]
+    if engine == "RayLauncher":
+        at_a_time = len(jobs)  # Ray has a queue of its own
+        _start_ray(launcher)
+    # one by one, since a launcher that loses one job forgets the others
+    each = engine in ("LocalLauncher", "RayLauncher")
+    batches = [[job] for job in jobs] if each else [list(jobs)]
     with ExitStack() as stack:
         if engine in ("JoblibLauncher", "LocalLauncher"):
             stack.enter_context(shared_by(at_a_time))
         stack.enter_context(handed_on())
-        JobWatch(launcher, batches, sweep).carry_out(at_a_time if own_process else 1)
+        JobWatch(launcher, batches, sweep).carry_out(at_a_time if each else 1)
 
 
 def side_by_side(launcher: Any, wanted: int | None, jobs: int) -> int:
@@ -85,3 +90,13 @@ def _do_here(launcher: Launcher, jobs: Sequence[tuple[int, list[str]]]) -> None:
             launcher.launch([overrides], number)
         except Exception as error:  # what the job itself did is in its summary.json
             log.warning("job %d did not begin: %s", number, reason(error))
+
+
+def _start_ray(launcher: Any) -> None:
+    """Once, before several threads ask the launcher to; with what the sweep hands on."""
+    import ray  # noqa: PLC0415  an extra
+
+    if not ray.is_initialized():
+        with handed_on():
+            options: Any = OmegaConf.to_container(launcher.ray_cfg.init, resolve=True)
+            ray.init(**options)

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
@@ -78,6 +79,8 @@ class JobWatch:
                 try:
                     self._launcher.launch([overrides for _, overrides in batch], batch[0][0])
                 except Exception as error:
+                    if self._on_slurm:
+                        self._wait_for_slurm()
                     self._tell(error, [number for number, _ in batch])
 
     def _tell(self, error: Exception, batch: list[int]) -> None:
@@ -109,8 +112,20 @@ class JobWatch:
 
     def _cancel_waiting(self) -> None:
         if self._on_slurm:
-            waiting = [path.name for path in (self._sweep / ".submitit").glob("[0-9]*")]
-            subprocess.run(["scancel", "--state=PENDING", *waiting], check=False)
+            subprocess.run(["scancel", "--state=PENDING", *self._tasks()], check=False)
+
+    def _wait_for_slurm(self) -> None:
+        """The launcher has given up at the first job that was killed; the others go on."""
+        from submitit import SlurmJob  # noqa: PLC0415  an extra
+
+        folder = self._sweep / ".submitit"
+        jobs: list[Any] = [SlurmJob(folder / "%j", name) for name in self._tasks()]
+        while not all(job.done() for job in jobs):
+            time.sleep(TICK)
+
+    def _tasks(self) -> list[str]:
+        """Slurm's names of the sweep's jobs."""
+        return [path.name for path in (self._sweep / ".submitit").glob("[0-9]*")]
 
     @staticmethod
     def _wait(threads: list[threading.Thread], seconds: float) -> None:
