@@ -46,8 +46,9 @@ class StudySweeper(Sweeper):
         """
         # Hydra imports this module at every start
         from lyricgen.errors import UserError
+        from lyricgen.engines import launch
         from lyricgen.resume_arguments import key
-        from lyricgen.sweep import Sweep, at_a_time, launch
+        from lyricgen.sweep import Sweep
 
         try:
             import optuna  # noqa: F401
@@ -61,7 +62,7 @@ class StudySweeper(Sweeper):
 
         assert self.config is not None
         assert self.launcher is not None
-        launcher = self.launcher.launch
+        launcher = self.launcher
         options = parse(self.options)
         again = any(key(one) == "resume" for one in arguments)
         typed = [one for one in arguments if key(one) != "resume"]
@@ -69,12 +70,14 @@ class StudySweeper(Sweeper):
         space = self._space([*params, *typed])
         sweep = Sweep(Path(self.config.hydra.sweep.dir), typed, resume=True)
         study = Study(options, sweep.directory, space)
-        size = at_a_time(self.config.hydra.launcher._target_, options.workers)
         with study.alone:
             if again or not study.jobs:
                 sweep.begin(OmegaConf.to_yaml(self.config), study.jobs)
         with sweep.concluded():
-            carry_out(study, sweep, lambda jobs: launch(launcher, jobs, size), failed=again)
+            here, size = sweep.directory, options.workers
+            carry_out(
+                study, sweep, lambda jobs: launch(launcher, jobs, here, size, of=size), failed=again
+            )
 
     def _space(self, overrides: list[str]) -> "Space":
         """What is searched; one corner of it shows before all trials what is misspelt."""
