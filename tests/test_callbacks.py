@@ -157,7 +157,7 @@ def samples_of(text: str, layout: Layout, tmp_path: Path, **options: Any) -> Sam
         "generator": "torch",
     }
     samples = Samples(model, tmp_path / "s.jsonl", temperature=1.0, **{**settings, **options})
-    trainer: Any = SimpleNamespace(datamodule=datamodule, is_global_zero=False, global_step=0)
+    trainer: Any = SimpleNamespace(datamodule=datamodule, is_global_zero=True, global_step=1)
     samples.on_train_start(trainer, pl.LightningModule())
     return samples
 
@@ -244,7 +244,7 @@ def test_held_out_lines_are_not_copied(tmp_path: Path) -> None:
     text = "".join(f"{a}{b}\n" for a, b in itertools.product("abcdefgh", repeat=2))
     datamodule = datamodule_of(text, "lines", held_out=0.25)
     samples = samples_of(text, "lines", tmp_path)
-    trainer: Any = SimpleNamespace(datamodule=datamodule, is_global_zero=False, global_step=0)
+    trainer: Any = SimpleNamespace(datamodule=datamodule, is_global_zero=True, global_step=1)
     samples.on_train_start(trainer, pl.LightningModule())
     copied = {line for line in text.split() if copied_fraction(samples, [sample(line)]) == 1.0}
     ids = datamodule.parts["train"].ids

@@ -217,13 +217,6 @@ def test_a_directory_with_a_run_is_not_trained_into(train: Train) -> None:
     assert (first.directory / "train.log").exists()
 
 
-def test_several_devices_are_refused(train: Train) -> None:
-    done = train(*TINY, "trainer.devices=2")
-    assert done.status == 2
-    assert "trainer.devices=2" in done.err
-    assert done.directory is None
-
-
 def test_lines_of_a_users_text_are_samples_of_their_own(train: Train, tmp_path: Path) -> None:
     names = [f"{a}{b}os" for a in "abcdefgh" for b in "klmnpqrs"]
     (tmp_path / "names.txt").write_text("\n".join(names), "utf-8")

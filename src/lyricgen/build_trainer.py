@@ -12,11 +12,20 @@ from pytorch_lightning.profilers import (
     PyTorchProfiler,
     SimpleProfiler,
 )
+from pytorch_lightning.strategies import Strategy
 
 from lyricgen.checkpoint_io import AtomicCheckpointIO
 from lyricgen.config import TrainOptions
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.devices import choose_devices
+from lyricgen.distributed.environment import (
+    OURS,
+    OrderedDDP,
+    Place,
+    keep_out_of_signals,
+    number_of_processes,
+    refuse_other_launchers,
+)
 from lyricgen.errors import UserError
 from lyricgen.model.ngram_language_model import NgramOptions
 from lyricgen.run import Run
@@ -28,6 +37,7 @@ def build_trainer(
     run: Run,
     callbacks: list[pl.Callback],
     steps: int = 0,
+    rank: int = 0,
 ) -> pl.Trainer:
     """Lightning's Trainer with lyricgen's loggers and plugins.
 
@@ -37,16 +47,17 @@ def build_trainer(
         run: its directory.
         callbacks: in the order in which they depend on each other.
         steps: that a resumed run has made; TensorBoard forgets what came after them.
+        rank: of this process, where several train; only the first one writes.
 
     Raises:
-        UserError: Lightning refuses the options.
+        UserError: Lightning refuses the options, or the batches cannot be shared.
     """
     if isinstance(options.model, NgramOptions):
         options = _counting(options)
     torch.set_float32_matmul_precision(options.trainer.float32_matmul_precision)
     chosen = options.trainer
     loggers: list[Logger] = []
-    if options.logger.tensorboard:
+    if options.logger.tensorboard and rank == 0:
         loggers.append(
             TensorBoardLogger(
                 run.directory,
@@ -58,18 +69,35 @@ def build_trainer(
         )
     _check_interval(options, datamodule)
     try:
-        trainer = _trainer(options, datamodule, run, loggers, callbacks)
+        processes = number_of_processes(chosen)
+        place = Place(rank, processes) if processes > 1 else None
+        trainer = _trainer(options, datamodule, run, loggers, callbacks, place)
+    except UserError:
+        raise
     except Exception as error:  # Lightning tells wrong arguments by many kinds of error
         raise UserError(
             f"trainer: {error}: look at trainer.accelerator={chosen.accelerator}, "
             f"trainer.devices={chosen.devices} and trainer.strategy={chosen.strategy}"
         ) from error
-    if trainer.world_size > 1:
+    refuse_other_launchers(processes)
+    if options.data.batch_size < processes and not isinstance(options.model, NgramOptions):
         raise UserError(
-            f"trainer.devices={chosen.devices}: a run trains on one device: choose "
-            "trainer.devices=1, and sweep with -m for several runs"
+            f"data.batch_size={options.data.batch_size} is shared among trainer.devices="
+            f"{chosen.devices}, a row each at least: raise it, or choose fewer devices"
         )
     return trainer
+
+
+def alone(
+    trainer: pl.Trainer, options: TrainOptions, datamodule: CharacterDataModule, run: Run
+) -> pl.Trainer:
+    """A Trainer of rank 0's device alone, with the callbacks and loggers of one of several."""
+    device = trainer.strategy.root_device
+    devices = 1 if device.index is None else [device.index]
+    one = {"accelerator": device.type, "devices": devices, "strategy": "auto"}
+    options = options.model_copy(update={"trainer": options.trainer.model_copy(update=one)})
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return _trainer(options, datamodule, run, trainer.loggers, callbacks)
 
 
 def _counting(options: TrainOptions) -> TrainOptions:
@@ -110,13 +138,18 @@ def _trainer(
     run: Run,
     loggers: list[Logger],
     callbacks: list[pl.Callback],
+    place: Place | None = None,
 ) -> pl.Trainer:
     chosen = options.trainer
-    return pl.Trainer(
+    strategy: str | Strategy = "auto" if chosen.strategy in OURS else chosen.strategy
+    if place is not None:
+        strategy = OrderedDDP()
+    first = place is None or place.rank == 0
+    trainer = pl.Trainer(
         max_epochs=chosen.max_epochs,
         accelerator=chosen.accelerator,
         devices=choose_devices(chosen.accelerator, chosen.devices, run),
-        strategy=chosen.strategy,
+        strategy=strategy,
         precision=chosen.precision,
         gradient_clip_val=chosen.gradient_clip_val,
         gradient_clip_algorithm=chosen.gradient_clip_algorithm,
@@ -125,10 +158,10 @@ def _trainer(
         check_val_every_n_epoch=chosen.check_val_every_n_epoch,
         val_check_interval=chosen.val_check_interval,
         deterministic=chosen.deterministic,
-        profiler=build_profiler(chosen.profiler, run),
+        profiler=build_profiler(chosen.profiler if first else None, run),
         logger=loggers,
         callbacks=callbacks,
-        plugins=_plugins(),
+        plugins=_plugins(place),
         default_root_dir=run.directory,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
@@ -137,11 +170,16 @@ def _trainer(
         enable_checkpointing=options.callbacks.checkpoint.enabled,
         enable_autolog_hparams=False,
     )
+    if place is not None:
+        keep_out_of_signals(trainer)
+    return trainer
 
 
-def _plugins() -> list[Any]:
+def _plugins(place: Place | None) -> list[Any]:
     plugins: list[Any] = [AtomicCheckpointIO()]
-    if SLURMEnvironment.detect():  # Lightning would save within its signal handler, anywhere
+    if place is not None:
+        plugins.append(place)
+    elif SLURMEnvironment.detect():  # Lightning would save within its signal handler, anywhere
         plugins.append(SLURMEnvironment(auto_requeue=False))
     return plugins
 

@@ -4,6 +4,7 @@ import logging
 import warnings
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -12,15 +13,19 @@ from pytorch_lightning import seed_everything
 
 from lyricgen import build, build_data, results
 from lyricgen.build_callbacks import build_callbacks
-from lyricgen.build_trainer import build_trainer
+from lyricgen.build_trainer import alone, build_trainer
 from lyricgen.callbacks.board import Board
 from lyricgen.callbacks.pruning import Pruning, Trial
 from lyricgen.checkpoint_io import go_on_from
 from lyricgen.config import TrainOptions
 from lyricgen.data.datamodule import CharacterDataModule
+from lyricgen.distributed.environment import number_of_processes
+from lyricgen.distributed.group import check
+from lyricgen.distributed.launch import others
 from lyricgen.errors import UserError
 from lyricgen.interruption import Interruption
 from lyricgen.model.checkpoint import load
+from lyricgen.model.ngram_language_model import NgramOptions
 from lyricgen.model.scored_module import ScoredModule
 from lyricgen.model.transfer import copy_weights
 from lyricgen.resume import Past
@@ -40,6 +45,7 @@ class Training:
     module: ScoredModule
     trainer: pl.Trainer
     board: Board
+    text: str  # digest of the corpus
     description: str
 
 
@@ -49,6 +55,7 @@ def prepare(
     past: Past,
     interruption: Interruption,
     trial: Trial | None = None,
+    rank: int = 0,
 ) -> Training:
     """Build everything; nothing of the run's is written yet.
 
@@ -58,6 +65,7 @@ def prepare(
         past: what the run goes on from.
         interruption: tells the run to stop.
         trial: of a search, if the run is one.
+        rank: of this process, where several train.
 
     Raises:
         UserError: a wrong option, or a text that cannot be used.
@@ -80,9 +88,9 @@ def prepare(
     callbacks = build_callbacks(options, datamodule, network, corpus, run, interruption, trial)
     new = not any(fnmatch(name, EVENTS) for name in past.sizes)
     board = Board(options.model_dump(), run, new=new)
-    trainer = build_trainer(options, datamodule, run, [*callbacks, board], past.steps)
+    trainer = build_trainer(options, datamodule, run, [*callbacks, board], past.steps, rank)
     description = build.describe(corpus, datamodule, network)
-    return Training(options, datamodule, module, trainer, board, description)
+    return Training(options, datamodule, module, trainer, board, corpus.digest, description)
 
 
 def carry_out(training: Training, run: Run, past: Past) -> dict[str, Any]:
@@ -98,12 +106,40 @@ def carry_out(training: Training, run: Run, past: Past) -> dict[str, Any]:
     if past.checkpoint is not None:
         checkpoint = go_on_from(past.checkpoint)
         log.info("going on after step %d of %s", past.steps, run.directory)
-    trainer.fit(module, datamodule, ckpt_path=checkpoint, weights_only=True)
+    if trainer.world_size == 1:
+        fit(training, checkpoint)
+    else:
+        _fit_together(training, run, past, checkpoint)
+        trainer = alone(trainer, training.options, datamodule, run)
     figures = results.conclude(trainer, module, datamodule, build.monitored(datamodule))
-    training.board.finish(trainer, figures)
+    training.board.finish(training.trainer, figures)  # the Trainer that knows the step
     pruning = [one for one in trainer.callbacks if isinstance(one, Pruning)]  # type: ignore[attr-defined]
     run.finish(figures, pruning[0].reason if pruning else None)
     return figures
+
+
+def fit(training: Training, checkpoint: Path | None) -> None:
+    """Train, from a checkpoint if there is one; every process of a run does."""
+    trainer, options = training.trainer, training.options
+    asked = 1 if isinstance(options.model, NgramOptions) else number_of_processes(options.trainer)
+    check(asked, trainer.world_size, f"{training.text} {options.model_dump_json()}")
+    trainer.fit(training.module, training.datamodule, ckpt_path=checkpoint, weights_only=True)
+
+
+def _fit_together(training: Training, run: Run, past: Past, checkpoint: Path | None) -> None:
+    """Train as rank 0 of several processes, which are gone afterwards."""
+    task = {
+        "options": training.options.model_dump(mode="json"),
+        "directory": str(run.directory),
+        "checkpoint": None if checkpoint is None else str(checkpoint),
+        "steps": past.steps,
+        "text": training.text,
+        "in_search": run.search is not None,
+    }
+    device = training.trainer.strategy.root_device.type
+    size = training.trainer.world_size
+    with others(task, size, device, lambda reason: run.fail(UserError(reason))):
+        fit(training, checkpoint)
 
 
 def _quiet_lightning() -> None:

@@ -45,8 +45,8 @@ class StudySweeper(Sweeper):
             UnfinishedJobsError: some have failed or were killed.
         """
         # Hydra imports this module at every start
-        from lyricgen.errors import UserError
         from lyricgen.engines import launch
+        from lyricgen.errors import UserError
         from lyricgen.resume_arguments import key
         from lyricgen.sweep import Sweep
 

@@ -119,7 +119,7 @@ class Baseline(pl.Callback):
         self._collect(outputs, batch)
 
     def _count_once(self, trainer: pl.Trainer) -> None:
-        if not self.perplexities:
+        if trainer.is_global_zero and not self.perplexities:
             self.count(trainer.datamodule)  # type: ignore[attr-defined]
 
     def _collect(self, nats: Tensor, batch: Batch) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 
+from lyricgen.distributed.collectives import Broadcast
 from lyricgen.interruption import Interruption
 from lyricgen.model.recurrent_module import RecurrentModule
 from lyricgen.rewind import sizes
@@ -44,6 +45,7 @@ class Checkpoints(Checkpoint):
         self.every_n_steps = every_n_steps
         self.best = math.inf
         self._interruption = interruption
+        self._request = Broadcast()  # of the signal that rank 0 has received
 
     @property
     def best_path(self) -> Path | None:
@@ -88,7 +90,8 @@ class Checkpoints(Checkpoint):
     ) -> None:
         """An exact point, unless validation or the end of the epoch follows."""
         del outputs, batch, i
-        if self._due(trainer) or self._interruption.requested is not None:
+        stopping = self._stopping()
+        if self._due(trainer) or stopping:
             # Lightning's own answer, which knows of intervals, limits and epochs without any
             loop = trainer.fit_loop.epoch_loop
             follows = loop._should_check_val_fx(trainer.fit_loop._data_fetcher)  # type: ignore[arg-type]
@@ -100,13 +103,21 @@ class Checkpoints(Checkpoint):
         if trainer.state.fn != "fit" or trainer.is_last_batch:
             return
         improved = self.monitor == "val/loss" and self._improves(trainer)
-        if improved or self._due(trainer) or self._interruption.requested is not None:
+        stopping = self._stopping()
+        if improved or self._due(trainer) or stopping:
             self._save(trainer, pl_module, improved=improved)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """An exact point, unless a validation within the epoch has ended training."""
         if trainer.is_last_batch:
             self._save(trainer, pl_module, improved=self._improves(trainer))
+
+    def _stopping(self) -> bool:
+        """Whether a signal has come; several processes know of it one call later."""
+        number = self._request(self._interruption.requested or 0)
+        if number and self._interruption.requested is None:
+            self._interruption.requested = number
+        return bool(number)
 
     def _due(self, trainer: pl.Trainer) -> bool:
         return self.every_n_steps is not None and trainer.global_step % self.every_n_steps == 0

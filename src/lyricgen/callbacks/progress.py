@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 from rich import get_console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from lyricgen.distributed.collectives import world_size
 from lyricgen.metrics import NatsTotal, perplexity_name
 from lyricgen.model.scored_module import ScoredModule
 
@@ -35,9 +36,10 @@ class ProgressReport(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Open the bar where there is a terminal to draw it on."""
         if isinstance(pl_module, ScoredModule):
-            # elsewhere than on the CPU, reading it would be waiting for the device
-            on_cpu = trainer.strategy.root_device.type == "cpu"
-            self._total = pl_module.totals["train"] if on_cpu else None
+            # elsewhere than on the CPU, reading it would be waiting for the device, and among
+            # several processes for the others
+            at_hand = trainer.strategy.root_device.type == "cpu" and world_size() == 1
+            self._total = pl_module.totals["train"] if at_hand else None
         if trainer.is_global_zero and get_console().is_terminal:
             self._bar = Progress(
                 TextColumn("{task.description}"),

@@ -17,6 +17,17 @@ class Trial(Protocol):
         """Whether the run is worse than others were."""
 
 
+class NoTrial:
+    """Of a process that is not the first of its run, which alone speaks with the search."""
+
+    def report(self, epoch: int, value: float) -> None:
+        """Nothing to note."""
+
+    def should_stop(self) -> bool:
+        """The first process says so."""
+        return False
+
+
 class Pruning(pl.Callback):
     """Reports each epoch's perplexity to the search, and ends the run where that gives it up.
 

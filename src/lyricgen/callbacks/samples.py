@@ -77,7 +77,8 @@ class Samples(pl.Callback):
         """Show what the untrained network writes."""
         del pl_module
         datamodule = trainer.datamodule  # type: ignore[attr-defined]
-        if isinstance(datamodule, CharacterDataModule) and not self.model.fills_gaps:
+        wanted = trainer.is_global_zero and not self.model.fills_gaps
+        if isinstance(datamodule, CharacterDataModule) and wanted:
             self._copying = Copying(self.model, datamodule.parts, self.length)
         if trainer.global_step == 0 and self.every_n_epochs:  # else the run is resumed
             self._sample(trainer, epoch=0)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lyricgen.callbacks.record import record
+from lyricgen.distributed.collectives import summed, world_size
 
 NAME = "train/smoothed_loss"
 EVERY = 50  # steps after which the device is asked for their losses
@@ -82,7 +83,8 @@ class SmoothedLoss(pl.Callback):
             return
         first = trainer.global_step - len(self._losses) + 1
         rows = []
-        for step, loss in enumerate(torch.stack(self._losses).tolist(), start=first):
+        losses = summed(torch.stack(self._losses)) / world_size()
+        for step, loss in enumerate(losses.tolist(), start=first):
             past = loss if self.value is None else self.value
             self.value = self.decay * past + (1 - self.decay) * loss
             rows.append(f"{step},{loss!r},{self.value!r}\n")

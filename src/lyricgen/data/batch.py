@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lyricgen.data.encoding import forget_pages
 from lyricgen.data.samplers import Sampler, Windows
+from lyricgen.data.sharing import share
 
 IGNORED = -100  # the target of padding, as in torch.nn.functional.cross_entropy
 # Rows read from a mapped text before its pages are given back: Linux maps up to 2 MB around each.
@@ -27,7 +28,7 @@ class Batch:
     targets: Tensor  # (B, T) int64, IGNORED where there is only padding
     starts: Tensor  # (B,) int64: inputs[b, t] stands at starts[b] + t in its part
     starts_stream: bool  # the state is zeroed first
-    num_characters: int  # targets that count, known without asking the device
+    num_characters: int  # targets that count, in all processes, known without asking the device
     following: Tensor | None = None  # (B, K) int64 the characters after, IGNORED past the text
 
 
@@ -69,6 +70,7 @@ class BatchLoader:
         position: tells the current epoch, and how many of its batches have been read before.
         mapping: of the file in which the ids lie. Its pages would count as this process's memory
             once they are read, so they are given back from time to time.
+        place: which process this is, of how many; each gets its rows of every batch.
     """
 
     def __init__(
@@ -78,12 +80,14 @@ class BatchLoader:
         device: torch.device,
         position: Callable[[], tuple[int, int]] = lambda: (0, 0),
         mapping: mmap.mmap | None = None,
+        place: tuple[int, int] = (0, 1),
     ) -> None:
         self.ids = _copied(ids, device, mapping) if _fits(ids, device) else ids
         self._mapping = mapping
         self._sampler = sampler  # Lightning looks into what is called `sampler`
         self.device = device
         self.position = position
+        self._place = place
 
     def __len__(self) -> int:
         return len(self._sampler)
@@ -92,7 +96,7 @@ class BatchLoader:
         epoch, first = self.position()
         rows = 0
         for index in range(first, len(self._sampler)):
-            windows = self._sampler.windows(epoch, index)
+            windows = share(self._sampler.windows(epoch, index), *self._place)
             rows += len(windows.starts)
             if rows > FORGET_EVERY:
                 forget_pages(self._mapping)

@@ -10,6 +10,7 @@ from lyricgen.data.evaluation import evaluation_sampler
 from lyricgen.data.parts import Part
 from lyricgen.data.samplers import Sampler
 from lyricgen.data.vocabulary import Vocabulary
+from lyricgen.distributed.collectives import rank, world_size
 from lyricgen.errors import UserError
 
 
@@ -57,7 +58,9 @@ class CharacterDataModule(pl.LightningDataModule):
             progress = trainer.fit_loop.epoch_loop.batch_progress
             return trainer.current_epoch, progress.current.ready
 
-        return BatchLoader(part.ids, self.sampler, self._device, position, part.mapping)
+        return BatchLoader(
+            part.ids, self.sampler, self._device, position, part.mapping, self._place
+        )
 
     def val_dataloader(self) -> BatchLoader | list[BatchLoader]:
         """The validation part, every character once; nothing where there is no such part."""
@@ -68,10 +71,13 @@ class CharacterDataModule(pl.LightningDataModule):
         return self.evaluation_loader("test") if "test" in self.parts else []
 
     def evaluation_loader(self, name: str) -> BatchLoader:
-        """Every character of a part that can be predicted, once, in order."""
+        """Every character of a part that can be predicted, once, in order.
+
+        Processes that train together share the rows as in training.
+        """
         part = self.parts[name]
         sampler = evaluation_sampler(part, len(self.vocabulary), self.following)
-        return BatchLoader(part.ids, sampler, self._device, mapping=part.mapping)
+        return BatchLoader(part.ids, sampler, self._device, mapping=part.mapping, place=self._place)
 
     def transfer_batch_to_device(
         self, batch: Any, device: torch.device, dataloader_idx: int
@@ -85,6 +91,11 @@ class CharacterDataModule(pl.LightningDataModule):
         if self.trainer is None:
             raise RuntimeError("the data module has no Trainer yet: pass it to Trainer.fit")
         return self.trainer
+
+    @property
+    def _place(self) -> tuple[int, int]:
+        """Which process this is, of how many."""
+        return rank(), world_size()
 
     @property
     def _device(self) -> torch.device:

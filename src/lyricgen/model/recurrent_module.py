@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, optim
 
 from lyricgen.data.batch import IGNORED, Batch
+from lyricgen.distributed.collectives import rank, summed, world_size
+from lyricgen.distributed.shares import own_rows, own_total, totals_of_all, whole_state
 from lyricgen.errors import UserError
 from lyricgen.model.fill_model import FillModel
 from lyricgen.model.language_model import LanguageModel
@@ -19,6 +21,9 @@ from lyricgen.model.recurrence import State
 from lyricgen.model.scored_module import ScoredModule
 from lyricgen.model.scoring import exact, predict
 
+# Between the seeds of two ranks: 2³² over the golden ratio, so that of any few ranks no two meet
+# within millions of steps (of a seed torch's generator on the CPU takes the lower 32 bits).
+APART = 2_654_435_769
 CHECKED = 50  # steps after which a loss that is not finite has stopped training
 
 Reduction = Literal["mean", "sum"]
@@ -76,13 +81,16 @@ class RecurrentModule(ScoredModule):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed the step, whatever was drawn before it: 1.5 µs, a hundredth of torch.manual_seed."""
         del batch, batch_idx
-        seed = self._seed * 1_000_003 + self.trainer.global_step
+        seed = self._seed * 1_000_003 + self.trainer.global_step + rank() * APART
         torch.default_generator.manual_seed(seed)
         if self.device.type == "cuda":
             torch.cuda.default_generators[self.device.index or 0].manual_seed(seed)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Loss of a batch, in nats per character, or in nats where it is summed."""
+        """Loss of a batch, in nats per character, or in nats where it is summed.
+
+        With several processes, the mean of what each returns for its rows is that loss.
+        """
         del batch_idx
         state = None if batch.starts_stream else self._training_state
         logits, state = predict(self.model, batch, state)
@@ -100,7 +108,8 @@ class RecurrentModule(ScoredModule):
         if self.reduction == "mean":
             loss = loss / batch.num_characters
         self._losses.append(loss.detach())
-        return loss
+        # the gradients of all processes are averaged, and are to be summed
+        return loss * world_size() if world_size() > 1 else loss
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Look from time to time whether training has diverged; looking waits for the device."""
@@ -115,7 +124,7 @@ class RecurrentModule(ScoredModule):
             UserError: one is not finite; it names the step.
         """
         first = self.trainer.global_step - len(self._losses)  # steps before these losses
-        losses = torch.stack(self._losses).tolist() if self._losses else []
+        losses = summed(torch.stack(self._losses)).tolist() if self._losses else []
         self._losses.clear()
         for step, loss in enumerate(losses, start=first + 1):
             if not math.isfinite(loss):
@@ -194,8 +203,8 @@ class RecurrentModule(ScoredModule):
         """Say what the checkpoint holds, and what the epoch has come to."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["epoch_so_far"] = {
-            "state": self._training_state,
-            "nats": self.totals["train"].nats,
+            "state": whole_state(self._training_state),
+            "nats": totals_of_all(self.totals["train"].nats),
             "characters": self.totals["train"].characters,
             "gradient_norm_total": self.gradient_norm_total,
             "gradient_norms": self.gradient_norms,
@@ -204,8 +213,8 @@ class RecurrentModule(ScoredModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take up the epoch where it was."""
         epoch = checkpoint["epoch_so_far"]
-        self._training_state = epoch["state"]
-        self.totals["train"].nats = epoch["nats"]
+        self._training_state = own_rows(epoch["state"])
+        self.totals["train"].nats = own_total(epoch["nats"])
         self.totals["train"].characters = epoch["characters"]
         self.gradient_norm_total = epoch["gradient_norm_total"]
         self.gradient_norms = epoch["gradient_norms"]

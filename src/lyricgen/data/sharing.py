@@ -1,0 +1,39 @@
+"""How the rows of a batch are shared among the processes that train on it.
+
+B rows (batch size), of one process b.
+"""
+
+from dataclasses import replace
+
+import torch
+
+from lyricgen.data.samplers import Windows
+
+
+def block(rows: int, rank: int, world_size: int) -> slice:
+    """The rows of one process: all in order, none twice, at most one more than another's."""
+    return slice(rows * rank // world_size, rows * (rank + 1) // world_size)
+
+
+def share(windows: Windows, rank: int, world_size: int) -> Windows:
+    """The part of a batch that one process works on.
+
+    `num_characters` stays that of the whole batch, by which every process divides. A process
+    without a row of its own gets the first one with nothing in it that counts, since it has to
+    take part in every step.
+
+    Args:
+        windows: the whole batch.
+        rank: of the process.
+        world_size: processes in all.
+    """
+    if world_size == 1:
+        return windows
+    mine = block(len(windows.starts), rank, world_size)
+    if mine.start == mine.stop:
+        nothing = torch.zeros(1, dtype=torch.int64)
+        return replace(windows, starts=windows.starts[:1], num_steps=1, lengths=nothing)
+    starts = windows.starts[mine]  # (b,)
+    if windows.lengths is None:
+        return replace(windows, starts=starts)
+    return replace(windows, starts=starts, lengths=windows.lengths[mine])

@@ -1,0 +1,1 @@
+"""One run in several processes: how they start, agree and end."""

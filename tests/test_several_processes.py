@@ -1,0 +1,395 @@
+"""A run in several processes is the same run as in one, and ends as one."""
+
+import csv
+import itertools
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lyricgen.callbacks.checkpoints import Checkpoints
+from lyricgen.model.recurrent_module import RecurrentModule
+from scripts.compare_runs import differences
+from tests.conftest import TINY, Finished, Train
+
+# Without dropout, whose masks are each process's own.
+PLAIN = (
+    *(option for option in TINY if not option.startswith("callbacks")),
+    "model.dropout=0",
+    "callbacks.samples.every_n_epochs=0",
+    "callbacks.baseline.max_order=2",
+)
+CLOCKS = ("train/chars_per_second", "chars_per_second")
+
+
+def of(processes: int) -> tuple[str, ...]:
+    return "trainer=ddp", "trainer.accelerator=cpu", f"trainer.devices={processes}"
+
+
+@pytest.fixture(autouse=True)
+def _one_thread_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+def checkpoint(run: Finished) -> dict[str, Any]:
+    assert run.directory is not None, run.err
+    path = run.directory / "checkpoints" / "last.ckpt"
+    content: dict[str, Any] = torch.load(path, weights_only=True)
+    return content
+
+
+def rows(run: Finished) -> list[dict[str, str]]:
+    assert run.directory is not None, run.err
+    with (run.directory / "metrics.csv").open(encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def files(run: Finished) -> set[str]:
+    """All files, but for the numbers in the names of TensorBoard's."""
+    assert run.directory is not None
+    names = (path.relative_to(run.directory).as_posix() for path in run.directory.rglob("*"))
+    return {re.sub(r"tfevents\..*", "tfevents", name) for name in names} - {
+        "checkpoints/previous.ckpt"
+    }
+
+
+def assert_same(one: Finished, other: Finished) -> None:
+    """To 1e-5: figures of every epoch, of the end, weights and carried state."""
+    for row, expected in zip(rows(other), rows(one), strict=True):
+        assert row.keys() == expected.keys()
+        for name in row.keys() - CLOCKS:
+            assert float(row[name] or 0) == pytest.approx(float(expected[name] or 0), rel=1e-5)
+    assert one.summary.keys() == other.summary.keys() - {"resumed"}
+    for name in one.summary.keys() - CLOCKS:
+        if "/" in name:
+            assert other.summary[name] == pytest.approx(one.summary[name], rel=1e-5), name
+    here, there = checkpoint(one), checkpoint(other)
+    for name, weight in here["state_dict"].items():
+        assert torch.allclose(weight, there["state_dict"][name], rtol=0, atol=1e-5), name
+    carried = one.summary["options"]["sampler"]["kind"] == "consecutive"
+    states = here["epoch_so_far"]["state"], there["epoch_so_far"]["state"]
+    for mine, theirs in zip(*states, strict=True) if carried else ():
+        assert torch.allclose(mine, theirs, rtol=0, atol=1e-5)
+    assert files(one) == files(other)
+
+
+# The same run
+
+
+def without_clocks(run: Finished) -> list[str]:
+    lines = [line for line in run.out.splitlines() if "best checkpoint" not in line]
+    return [re.sub(r"[\d,]+ characters/s", "", line) for line in lines]
+
+
+def test_two_processes_follow_the_curve_of_one(train: Train) -> None:
+    one, two = train(*PLAIN), train(*PLAIN, *of(2))
+    assert_same(one, two)
+    assert two.err == ""
+    state = checkpoint(two)["epoch_so_far"]
+    assert [part.shape for part in state["state"]] == [(1, 4, 16)] * 2  # of all four rows
+    assert len(state["nats"]) == 2
+    assert two.summary["status"] == "finished"
+    assert without_clocks(two) == without_clocks(one)  # each line once
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("processes", "options"),
+    [
+        (2, ("cell=gru", "sampler=random", "loss.reduction=sum", "optimizer.lr=1e-4")),
+        (3, ("cell=rnn", "data=dino", "loss.label_smoothing=0.2")),
+        (2, ("data=dino", "loss.reduction=sum", "optimizer.lr=1e-4", "loss.label_smoothing=0")),
+        (2, ("data.batch_size=5", "sampler.drop_last=false", "scheduler=plateau")),
+        (3, ("cell=gru_scratch", "trainer.gradient_clip_algorithm=value", "trainer.max_steps=11")),
+        (2, ("layers=2", "trainer.val_check_interval=3", "callbacks.smoothed_loss.enabled=true")),
+        (3, ("cell=lstm_scratch", "sampler=random", "trainer.precision=64-true")),
+        (2, ("sampler.carry_state=false", "callbacks.early_stopping.patience=1")),
+        (2, ("objective=fill",)),
+    ],
+)
+def test_any_number_of_processes_follows_the_curve_of_one(
+    train: Train, processes: int, options: tuple[str, ...]
+) -> None:
+    if "data=dino" in options:  # 127 lines to train on: a single one is left for the last batch
+        options += ("data.max_chars=2001", "data.batch_size=7")
+    base = [one for one in PLAIN if one.split("=")[0] not in {o.split("=")[0] for o in options}]
+    several = (*base, *options, f"trainer.devices={processes}")
+    assert_same(train(*base, *options), train(*several))
+
+
+def test_a_sweep_over_the_number_of_processes(train: Train, tmp_path: Path) -> None:
+    swept = train("-m", *PLAIN, "trainer.strategy=ddp", "trainer.devices=2,1")
+    assert swept.status == 0, swept.err
+    jobs = sorted((tmp_path / "outputs" / "sweeps").glob("*/*/*/summary.json"))
+    assert [path.parent.name[0] for path in jobs] == ["0", "1"]
+    assert_same(*(Finished(0, "", "", path.parent) for path in reversed(jobs)))
+    assert not {"LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE"} & os.environ.keys()
+    assert not torch.distributed.is_initialized()
+
+
+def test_each_process_drops_out_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Trainer:
+        global_step = 3
+
+    drawn = []
+    for rank, step in itertools.product((0, 1, 2), (3, 4)):
+        module = object.__new__(RecurrentModule)
+        torch.nn.Module.__init__(module)
+        module._seed = 1
+        monkeypatch.setattr("lyricgen.model.recurrent_module.rank", lambda rank=rank: rank)
+        monkeypatch.setattr(RecurrentModule, "trainer", Trainer)
+        monkeypatch.setattr(RecurrentModule, "device", torch.device("cpu"))
+        Trainer.global_step = step
+        module.on_train_batch_start(None, 0)  # type: ignore[arg-type]
+        drawn.append(float(torch.rand(1)))
+    assert len(set(drawn)) == 6
+
+
+def test_ngrams_are_counted_by_one_process(train: Train) -> None:
+    counted = train(*PLAIN[:3], *of(2), "model=ngram")
+    assert counted.status == 0, counted.err
+
+
+# Going on
+
+
+def stopped_after(
+    train: Train, monkeypatch: pytest.MonkeyPatch, step: int, *options: str
+) -> Finished:
+    original = Checkpoints.on_train_batch_end
+
+    def end(self: Checkpoints, trainer: Any, *arguments: Any) -> None:
+        if trainer.global_step == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        original(self, trainer, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "on_train_batch_end", end)
+        stopped = train(*options)
+    assert stopped.status == 143
+    assert stopped.summary["status"] == "interrupted"
+    return stopped
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [2, 3])
+@pytest.mark.parametrize("data", ["lyrics", "dino"])
+def test_as_many_processes_go_on_to_the_last_bit(
+    train: Train, monkeypatch: pytest.MonkeyPatch, processes: int, data: str
+) -> None:
+    options = (*TINY, *of(processes), f"data={data}", "callbacks.smoothed_loss.enabled=true")
+    whole = train(*options)  # dropout is on
+    stopped = stopped_after(train, monkeypatch, 11, *options)
+    assert checkpoint(stopped)["global_step"] in (11, 12)
+    done = train(f"resume={stopped.directory}")
+    assert done.status == 0, done.err
+    assert whole.directory is not None and stopped.directory is not None
+    assert differences(whole.directory, stopped.directory) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("first", "then"), [(2, 1), (1, 2), (3, 2)])
+def test_more_or_fewer_processes_go_on(
+    train: Train, monkeypatch: pytest.MonkeyPatch, first: int, then: int
+) -> None:
+    whole = train(*PLAIN)
+    stopped = stopped_after(train, monkeypatch, 11, *PLAIN, *of(first))
+    done = train(f"resume={stopped.directory}", f"trainer.devices={then}")
+    assert done.status == 0, done.err
+    assert_same(whole, stopped)
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (("data.batch_size=1",), ("data.batch_size=1", "trainer.devices=2")),
+        (("data=dino", "sampler=lines_carried", "data.batch_size=1"), ("trainer.devices=2",)),
+        (("trainer.strategy=ddp_spawn",), ("trainer.strategy=ddp_spawn", "trainer.strategy=ddp,")),
+        (("trainer.strategy=fsdp",), ("trainer.strategy=fsdp", "trainer.strategy=ddp,")),
+    ],
+)
+def test_what_several_processes_cannot_do(
+    train: Train, options: tuple[str, ...], named: tuple[str, ...]
+) -> None:
+    base = [one for one in PLAIN if one.split("=")[0] not in {o.split("=")[0] for o in options}]
+    refused = train(*base, "trainer.devices=2", *options)
+    assert (refused.status, refused.directory) == (2, None)
+    assert refused.err.count("\n") == 1
+    assert all(name in refused.err for name in named), refused.err
+
+
+def test_processes_that_others_have_started(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for options in ((), of(2)):
+        refused = train(*PLAIN, *options)
+        assert (refused.status, refused.directory) == (2, None)
+        assert "torchrun has started 2 processes" in refused.err
+
+
+# Ends
+
+
+class Started:
+    """A run of two processes in a process of its own."""
+
+    def __init__(self, place: Path, *options: str, path: Path | None = None) -> None:
+        paths = [*([str(path)] if path else []), *filter(None, [os.environ.get("PYTHONPATH")])]
+        self.place = place
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "lyricgen.train", *PLAIN, *of(2), *options],
+            cwd=place,
+            env=os.environ | {"LYRICGEN_OUTPUTS": str(place), "PYTHONPATH": os.pathsep.join(paths)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def other(self) -> int:
+        """The process of rank 1, once training is under way."""
+        while not list(self.place.glob("runs/*/*/metrics.csv")):
+            assert self.process.poll() is None, self.process.communicate()
+            time.sleep(0.05)
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            fields = path.read_text().rpartition(")")[2].split()
+            command = (path.parent / "cmdline").read_text()
+            if int(fields[1]) == self.process.pid and "distributed.worker" in command:
+                return int(path.parent.name)
+        raise AssertionError("there is no process of rank 1")
+
+    def ended(self) -> Finished:
+        out, err = self.process.communicate(timeout=60)
+        [summary] = self.place.glob("runs/*/*/summary.json")
+        return Finished(self.process.returncode, out, err, summary.parent)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Started]]:
+    started = []
+
+    def begin(*options: str, path: Path | None = None) -> Started:
+        started.append(Started(tmp_path, *options, path=path))
+        return started[-1]
+
+    yield begin
+    for run in started:
+        run.process.kill()
+        run.process.communicate()
+
+
+def gone(process: int) -> bool:
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{process}").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not Path(f"/proc/{process}").exists()
+
+
+LONG = ("trainer.max_epochs=5000", "callbacks.baseline.enabled=false")
+needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="it reads /proc")
+
+
+@pytest.mark.slow
+@needs_proc
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_all(start: Callable[..., Started], number: int, status: int) -> None:
+    run = start(*LONG)
+    other = run.other()
+    os.killpg(run.process.pid, number)  # as a terminal's Ctrl-C
+    ended = run.ended()
+    assert ended.status == status
+    assert "Traceback" not in ended.err
+    assert ended.summary["status"] == "interrupted"
+    assert gone(other)
+    assert checkpoint(ended)["global_step"] > 0
+
+
+@pytest.mark.slow
+@needs_proc
+def test_the_end_of_one_is_the_end_of_all(start: Callable[..., Started]) -> None:
+    run = start(*LONG)
+    os.kill(run.other(), signal.SIGKILL)
+    ended = run.ended()
+    assert ended.status == 2
+    assert ended.err == "error: process 2 of 2 has ended: it was killed by SIGKILL\n"
+    assert ended.summary["status"] == "failed"
+    assert "SIGKILL" in ended.summary["reason"]
+
+
+@pytest.mark.slow
+@needs_proc
+def test_no_process_outlives_the_first(start: Callable[..., Started]) -> None:
+    run = start(*LONG)
+    other = run.other()
+    run.process.kill()
+    assert gone(other)
+
+
+@pytest.mark.slow
+def test_divergence_ends_all_with_one_line(train: Train) -> None:
+    wild = ("optimizer=sgd", "optimizer.lr=1e30", "trainer.gradient_clip_val=null")
+    done = train(*PLAIN, *of(2), *wild)
+    assert done.status == 2
+    assert done.err.startswith("error: training diverged in epoch 1")
+    assert done.err.count("\n") == 1
+    assert done.summary["status"] == "failed"
+    assert not torch.distributed.is_initialized()
+
+
+# Python imports a module of this name first thing, in every process that finds it.
+IN_RANK_1 = """
+import sys
+if "lyricgen.distributed.worker" in sys.orig_argv:
+    import json
+    from lyricgen.model.recurrent_module import RecurrentModule
+    step, end = RecurrentModule.training_step, RecurrentModule.on_train_end
+    def training_step(self, batch, i):
+        if {failing} and self.trainer.global_step == 5:
+            raise MemoryError("no more\\nroom")
+        return step(self, batch, i)
+    def on_train_end(self):
+        weights = {{name: weight.tolist() for name, weight in self.state_dict().items()}}
+        with open({report!r}, "w") as stream:
+            json.dump(weights, stream)
+    RecurrentModule.training_step, RecurrentModule.on_train_end = training_step, on_train_end
+"""
+
+
+@pytest.mark.slow
+def test_an_error_of_one_ends_all_with_its_line(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = IN_RANK_1.format(failing=True, report="")
+    (tmp_path / "sitecustomize.py").write_text(code, "utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    done = train(*PLAIN, *of(2))
+    assert (done.status, done.err) == (
+        2,
+        "error: process 2 of 2 has ended: MemoryError: no more room\n",
+    )
+    assert done.summary["status"] == "failed"
+
+
+@pytest.mark.slow
+def test_all_processes_have_the_same_weights(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = tmp_path / "weights.json"
+    code = IN_RANK_1.format(failing=False, report=str(report))
+    (tmp_path / "sitecustomize.py").write_text(code, "utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    done = train(*TINY, *of(2))  # dropout is on
+    reported = json.loads(report.read_text("utf-8"))
+    for name, weight in checkpoint(done)["state_dict"].items():
+        assert torch.equal(weight, torch.tensor(reported[name])), name
