@@ -327,6 +327,40 @@ def test_the_end_of_one_is_the_end_of_all(start: Callable[..., Started]) -> None
     assert "SIGKILL" in ended.summary["reason"]
 
 
+BLOCKED = """
+import time
+from lyricgen import train
+from lyricgen.distributed import launch
+from lyricgen.model.recurrent_module import RecurrentModule
+launch.BLOCKED, original, started = 0.5, launch.Others.__init__, []
+def begin(self, *arguments):
+    original(self, *arguments)
+    started.append(self)
+def training_step(self, batch, i):
+    started[0]._processes[0].kill()
+    time.sleep(100)
+launch.Others.__init__, RecurrentModule.training_step = begin, training_step
+train.main()
+"""
+
+
+@pytest.mark.slow
+def test_a_first_process_that_cannot_know_ends_too(tmp_path: Path) -> None:
+    # as one that waits for its GPU, which waits for another
+    done = subprocess.run(
+        [sys.executable, "-c", BLOCKED, *PLAIN, *of(2)],
+        env=os.environ | {"LYRICGEN_OUTPUTS": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr == "error: process 2 of 2 has ended: it was killed by SIGKILL\n"
+    [summary] = tmp_path.glob("runs/*/*/summary.json")
+    assert json.loads(summary.read_text("utf-8"))["status"] == "failed"
+
+
 @pytest.mark.slow
 @needs_proc
 def test_no_process_outlives_the_first(start: Callable[..., Started]) -> None:
