@@ -67,7 +67,7 @@ def test_command(workplace: Path, command: str) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     if "lyricgen.train" in command and "--cfg" not in command:
-        ends = ("best checkpoint", "is finished", "the best is job")
+        ends = ("best checkpoint", "is finished", "report.html")
         assert any(end in done.stdout for end in ends)
     elif "--cfg" in command:
         assert "label_smoothing" in done.stdout
