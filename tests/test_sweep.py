@@ -30,6 +30,10 @@ def sweep_of(outputs: str | Path = "outputs") -> Path:
     return found.resolve()
 
 
+def jobs_of(sweep: Path) -> list[str]:
+    return sorted(path.parent.name for path in sweep.glob("*/.hydra"))
+
+
 def summary_of(directory: Path) -> dict[str, Any]:
     summary: dict[str, Any] = json.loads((directory / "summary.json").read_text("utf-8"))
     return summary
@@ -40,7 +44,7 @@ def test_every_combination_has_its_directory(train: Train) -> None:
     assert done.status == 0, done.err
     sweep = sweep_of()
     names = ["0_cell=rnn,seed=3", "1_cell=rnn,seed=4", "2_cell=gru,seed=3", "3_cell=gru,seed=4"]
-    assert sorted(path.name for path in sweep.iterdir() if path.is_dir()) == names
+    assert jobs_of(sweep) == names
     for number, name in enumerate(names):
         job = summary_of(sweep / name)
         assert (job["status"], job["job"]) == ("finished", number)
@@ -137,14 +141,17 @@ def test_only_what_is_left_is_done_again(train: Train) -> None:
     mended = train("resume=latest", "hidden_size=8,9")
     assert mended.status == 0, mended.err
     assert kept.stat().st_mtime_ns == before
-    assert sorted(path.name for path in sweep_of().iterdir() if path.is_dir()) == [
+    assert jobs_of(sweep_of()) == [
         "0_hidden_size=8", "1_hidden_size=-1", "2_hidden_size=9",
     ]  # fmt: skip
     assert list(summary_of(sweep_of())["jobs"]) == ["0", "2"]
     # what was typed is remembered, and a job keeps its number where others come before it
     train("resume=latest", "seed=0,1")
-    names = {path.name for path in sweep_of().iterdir() if path.is_dir()}
-    assert names >= {"0_hidden_size=8", "2_hidden_size=9", "3_hidden_size=8,seed=0"}
+    assert set(jobs_of(sweep_of())) >= {
+        "0_hidden_size=8",
+        "2_hidden_size=9",
+        "3_hidden_size=8,seed=0",
+    }
     assert kept.stat().st_mtime_ns == before
     assert summary_of(sweep_of() / "0_hidden_size=8")["options"]["seed"] == 1
 
@@ -200,7 +207,7 @@ def test_an_interrupted_sweep_says_how_to_go_on(
     assert not (sweep / "2_seed=3").exists()
     done = train(f"resume={sweep}")
     assert done.status == 0, done.err
-    assert {summary_of(path)["status"] for path in sweep.iterdir() if path.is_dir()} == {"finished"}
+    assert {summary_of(sweep / name)["status"] for name in jobs_of(sweep)} == {"finished"}
 
 
 def kill_in_second_job(arguments: list[str], directory: Path) -> Path:
