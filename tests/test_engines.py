@@ -205,7 +205,7 @@ def test_jobs_that_fail(start: Start, tmp_path: Path, engine: str) -> None:
 @pytest.mark.parametrize("engine", ["cpus", "processes"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_job_that_is_killed(start: Start, engine: str, number: signal.Signals) -> None:
-    command = start(engine, "seed=1,2,3", "trainer.max_epochs=60", *LONG[1:])
+    command = start(engine, "seed=1,2,3", "trainer.max_epochs=25", *LONG[1:])
     os.kill(command.begun(1)["process"], number)
     status, out = command.wait()
     assert status == 1, out

@@ -740,6 +740,9 @@ def test_signals_are_given_back() -> None:
         with pytest.raises(Interrupted) as impatient:
             os.kill(os.getpid(), signal.SIGTERM)
         assert impatient.value.code == 143
+        with pytest.raises(Interrupted):  # also where that one was swallowed
+            interruption.raise_if_requested()
+    with Interruption() as interruption:
         interruption.patient = True
         os.kill(os.getpid(), signal.SIGINT)
         assert interruption.requested == signal.SIGINT

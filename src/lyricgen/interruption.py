@@ -78,4 +78,6 @@ class Interruption:
                 # not by print, which may be what the signal has interrupted
                 os.write(2, b"\nstopping after this step; once more stops at once\n")
             return
+        # should a library swallow what comes now, as happens in callbacks from C
+        self.requested = self.requested or number
         raise Interrupted(number)
