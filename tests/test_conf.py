@@ -14,9 +14,10 @@ from omegaconf import OmegaConf
 from pydantic import BaseModel
 
 import lyricgen
-from lyricgen.composition import CONFIG_DIRECTORY, job_directory
+from lyricgen.composition import CONFIG_DIRECTORY
 from lyricgen.config import TrainOptions, parse
 from lyricgen.errors import UserError
+from lyricgen.runs import job_directory
 from tests.conftest import TINY, Train
 
 ABSTRACT = {("data", "base")}  # what the other files of its group have in common, no corpus itself

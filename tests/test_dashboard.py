@@ -367,3 +367,17 @@ def test_what_cannot_be_is_told_in_one_line(
     assert done.status == 2
     assert told in done.err
     assert done.err.count("\n") == 1
+
+
+def test_ctrl_c_while_it_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    monkeypatch.setattr(dashboard, "_launch", stopped)
+    done = printed(dashboard.main, capfd, tmp_path)
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    assert (done.status, done.err) == (0, "")

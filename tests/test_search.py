@@ -150,7 +150,7 @@ def test_a_space_as_plain_values() -> None:
 def options(**changed: Any) -> StudyOptions:
     plain: dict[str, Any] = {
         "n_trials": 3,
-        "workers": 1,
+        "jobs_at_a_time": 1,
         "storage": None,
         "sampler": {"kind": "tpe", "seed": 1, "startup_trials": 2},
         "pruner": {"enabled": True, "startup_trials": 1, "warmup_epochs": 1},
@@ -197,7 +197,7 @@ def test_a_study_is_a_function_of_its_seed(tmp_path: Path) -> None:
 
 def test_a_study_has_its_trials_and_no_more(tmp_path: Path) -> None:
     space = space_of("x=interval(0,1)")
-    one, two = Study(options(workers=2), tmp_path, space), Study(options(), tmp_path, space)
+    one, two = Study(options(jobs_at_a_time=2), tmp_path, space), Study(options(), tmp_path, space)
     jobs = one.ask()
     assert [job.number for job in jobs] == [0, 1]
     assert [job.number for job in two.ask()] == [2]
@@ -428,6 +428,12 @@ def test_a_failing_trial_stops_no_other(train: Train) -> None:
         bad = name in failed
         assert state == ((TrialState.FAIL, "failed") if bad else (TrialState.COMPLETE, "finished"))
     assert f"error: {len(failed)} of 4 jobs did not finish: {failed[0]} (failed: " in done.err
+    # another process that comes when all is done takes nothing away
+    record = summary_of(sweep_of())
+    late = train(*SEARCH, *sizes, "hydra.sweeper.n_trials=4", f"hydra.sweep.dir={sweep_of()}")
+    assert late.status == 1
+    assert f"error: {len(failed)} of 4 jobs did not finish: {failed[0]} (failed: " in late.err
+    assert summary_of(sweep_of())["jobs"] == record["jobs"]
     again = train("resume=latest", "hydra.sweeper.n_trials=5")
     assert again.status == 1
     assert [path.name.partition("_")[0] for path in jobs_of(sweep_of())] == list("01234")
@@ -615,7 +621,7 @@ def test_two_processes_share_a_study(tmp_path: Path) -> None:
 
 def test_several_trials_at_a_time(train: Train) -> None:
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    done = train(*SEARCH, "hydra/launcher=joblib", "hydra.sweeper.workers=3")
+    done = train(*SEARCH, "hydra/launcher=joblib", "hydra.sweeper.jobs_at_a_time=3")
     assert done.status == 0, done.err
     assert [trial.state for trial in trials_of(sweep_of())] == [TrialState.COMPLETE] * 3
     times = [(trial.datetime_start, trial.datetime_complete) for trial in trials_of(sweep_of())]

@@ -17,6 +17,7 @@ from compare_runs import differences
 
 from lyricgen import train as command
 from lyricgen import training
+from lyricgen.reporting import sweep_report
 from lyricgen.resume_arguments import expand
 from lyricgen.runs import new_directory
 from lyricgen.sweep import Sweep, Wanted, named_by
@@ -55,10 +56,12 @@ def test_every_combination_has_its_directory(train: Train) -> None:
     assert record["jobs"]["2"][-3:] == ["cell=gru", "seed=3", "name='a b'"]
     assert record["overrides"] == [*SMALL, "cell=rnn,gru", "seed=3,4", "name='a b'"]
     assert Path("outputs/latest.txt").read_text("utf-8").strip() == str(sweep)
-    # a line for each job and one for its figures, no message of Hydra's
-    shown = [line for line in done.out.splitlines() if not line.startswith(" ")]
-    assert shown == [f"job {name}" for name in names]
-    assert done.out.count("val perplexity") == 4
+    # a line for each job and one for its figures, no message of Hydra's, then the report
+    jobs = done.out.splitlines()[:8]
+    assert jobs[::2] == [f"job {name}" for name in names]
+    assert all(line.startswith("  train perplexity ") for line in jobs[1::2])
+    assert f"report: {sweep}/report/report.html" in done.out
+    assert (sweep / "report/report.html").is_file()
 
 
 def test_a_job_is_what_the_run_alone_would_be(train: Train) -> None:
@@ -121,6 +124,36 @@ def test_whatever_ends_a_job(
     assert summary_of(sweep_of() / "0_seed=1")["reason"] == reason
     assert type(error).__name__ in summary_of(sweep_of() / "0_seed=1")["traceback"]
     assert summary_of(sweep_of() / "1_seed=2")["status"] == "finished"
+
+
+def test_a_library_that_ends_the_program_before_training(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare = training.prepare
+
+    def broken(options: Any, *arguments: Any) -> training.Training:
+        if options.seed == 1:
+            raise SystemExit(0)
+        return prepare(options, *arguments)
+
+    monkeypatch.setattr(training, "prepare", broken)
+    done = train("-m", *SMALL, "seed=1,2")
+    assert done.status == 1
+    assert "0_seed=1 (failed: SystemExit: 0)" in done.err
+
+
+def test_a_report_that_cannot_be_made_hides_nothing(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: Any, **options: Any) -> Any:
+        raise ValueError("no fonts")
+
+    monkeypatch.setattr(sweep_report, "report", broken)
+    done = train("-m", *SMALL, "hidden_size=-1,8")
+    assert done.status == 1
+    assert "0_hidden_size=-1 (failed: " in done.err
+    assert "no report: ValueError: no fonts" in done.out
+    assert summary_of(sweep_of())["status"] == "failed"
 
 
 def test_a_diverged_job_says_so(train: Train) -> None:

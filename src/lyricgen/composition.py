@@ -8,17 +8,11 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from lyricgen.runs import new_directory, outputs_directory
+from lyricgen.runs import job_directory, new_directory, outputs_directory
 
 _PACKAGED = Path(__file__).parent / "conf"  # in a wheel
 _CHECKOUT = Path(__file__).parents[2] / "conf"  # in an editable install
 CONFIG_DIRECTORY = _PACKAGED if _PACKAGED.is_dir() else _CHECKOUT
-
-
-def job_directory(number: int, overrides: str) -> str:
-    """The name of a sweep's job: its number and overrides, in at most 150 bytes of UTF-8."""
-    name = f"{number}_{overrides}".replace("/", "-")
-    return name.encode()[:150].decode(errors="ignore")
 
 
 def register_resolvers() -> None:

@@ -55,6 +55,7 @@ def _show(options: argparse.Namespace) -> None:
         raise UserError(f"--port {options.port}: it must be from 0 to 65535")
     directory = _directory(options.directory)
     runs = {path.parent for path in directory.rglob(EVENTS)}
+    board: Any = None
     try:
         # kept to the end: with it goes the process that reads the files
         board, address = _launch(directory, options.port)

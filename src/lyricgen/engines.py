@@ -22,7 +22,7 @@ def launch(
     jobs: Sequence[tuple[int, list[str]]],
     sweep: Path,
     at_a_time: int | None = None,
-    of: int = 0,
+    jobs_in_all: int = 0,
 ) -> None:
     """Do jobs; one that fails or is killed stops no other where the engine can help it.
 
@@ -31,7 +31,7 @@ def launch(
         jobs: of each its number and overrides.
         sweep: its directory.
         at_a_time: how many jobs are to run side by side on this machine; None for one a core.
-        of: how many jobs the sweep has in all, so that a resumed one gives each as many threads
+        jobs_in_all: how many jobs the sweep has, so that a resumed one gives each as many threads
             as before.
 
     Raises:
@@ -41,7 +41,7 @@ def launch(
     if not jobs:
         return
     engine = type(launcher).__name__
-    at_a_time = side_by_side(launcher, at_a_time, max(of, len(jobs)))
+    at_a_time = side_by_side(launcher, at_a_time, max(jobs_in_all, len(jobs)))
     if engine == "JoblibLauncher":
         launcher.joblib["n_jobs"] = at_a_time
     if at_a_time == 1 and engine in ("BasicLauncher", "JoblibLauncher"):

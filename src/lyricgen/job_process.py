@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rich import get_console
 
-from lyricgen.interruption import Interrupted
+from lyricgen.interruption import Interrupted, Interruption
 from lyricgen.runs import is_alive
 
 log = logging.getLogger(__name__)
@@ -68,14 +68,14 @@ def as_job(sweep: Path, job: Callable[[], float]) -> float:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the sweep's to answer
     _show_devices()
-    with _following(sweep, parent):
-        try:
+    try:
+        with Interruption(), _following(sweep, parent):
             return job()
-        except Interrupted as stop:
-            if _gone(parent):
-                os._exit(143)  # the pool of cpus would wait for the next job
-            _requeue(stop.number)
-            return math.inf
+    except Interrupted as stop:
+        if _gone(parent):
+            os._exit(143)  # the pool of cpus would wait for the next job
+        _requeue(stop.number)
+        return math.inf
 
 
 def _show_devices() -> None:

@@ -24,6 +24,7 @@ from lyricgen.runs import SUMMARY, number_of, read_summary
 log = logging.getLogger(__name__)
 
 TICK = 0.5  # seconds between two looks at the jobs
+FIGURES = tuple(f"{part}/{kind}perplexity" for part in ("val", "train") for kind in ("", "pseudo_"))
 PATIENCE = 5.0  # seconds for jobs that are to stop at once
 
 
@@ -46,6 +47,8 @@ class JobWatch:
         self._wanted = {number for batch in batches for number, _ in batch}
         self._begun = {path: path.stat().st_mtime_ns for path in sweep.glob(f"*/{SUMMARY}")}
         self._ended: set[int] = set()
+        self._earlier: set[str] = set()  # Slurm's names of the jobs of launches before this one
+        self._earlier.update(self._tasks())
 
     def carry_out(self, at_a_time: int) -> None:
         """Do the jobs, so many batches at a time, and say of each how it has ended."""
@@ -124,8 +127,9 @@ class JobWatch:
             time.sleep(TICK)
 
     def _tasks(self) -> list[str]:
-        """Slurm's names of the sweep's jobs."""
-        return [path.name for path in (self._sweep / ".submitit").glob("[0-9]*")]
+        """Slurm's names of the jobs."""
+        names = {path.name for path in (self._sweep / ".submitit").glob("[0-9]*")}
+        return sorted(names - self._earlier)
 
     @staticmethod
     def _wait(threads: list[threading.Thread], seconds: float) -> None:
@@ -135,9 +139,10 @@ class JobWatch:
     def _summaries(self) -> dict[int, tuple[Path, dict[str, Any]]]:
         """Of the jobs that have begun since the launch, what they say of themselves."""
         found = {}
+        looked_for = self._wanted - self._ended
         for path in self._sweep.glob(f"*/{SUMMARY}"):
             number = number_of(path.parent)
-            if number in self._wanted - self._ended:
+            if number in looked_for:
                 with suppress(OSError, UserError):
                     if path.stat().st_mtime_ns != self._begun.get(path):
                         found[number] = (path.parent, read_summary(path.parent))
@@ -155,7 +160,7 @@ class JobWatch:
             if summary["status"] == "running":
                 continue
             self._ended.add(number)
-            figures = [name for name in ("val/perplexity", "train/perplexity") if summary.get(name)]
+            figures = [name for name in FIGURES if summary.get(name)]
             told = f", {figures[0]} {summary[figures[0]]:,.2f}" if figures else ""
             why = f": {summary['reason']}" if summary.get("reason") else ""
             done = f"{len(self._ended)} of {len(self._wanted)}"

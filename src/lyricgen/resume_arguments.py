@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ def expand(arguments: list[str]) -> list[str]:
     wanted = [one.partition("=")[2] for one in overrides if key(one) == "resume"]
     if not wanted or wanted[-1] in ("null", ""):
         return [*options, *overrides]
-    typed = [one for one in overrides if key(one) != "resume"]
+    typed = without_resume(overrides)
     for one in (*options, *typed):
         if one in ("-m", "--multirun") or key(one) in PLACES:
             raise UserError(f"resume={wanted[-1]} goes on in that one's directory: leave out {one}")
@@ -65,6 +66,11 @@ def expand(arguments: list[str]) -> list[str]:
 def key(override: str) -> str:
     """What an override sets: cell of cell=lstm, sampler of ++sampler@x=random."""
     return override.lstrip("+~").partition("=")[0].partition("@")[0]
+
+
+def without_resume(overrides: Iterable[str]) -> list[str]:
+    """Overrides but for the one that says what to go on with."""
+    return [one for one in overrides if key(one) != "resume"]
 
 
 def quoted(value: str) -> str:
@@ -119,7 +125,7 @@ def _recorded(directory: Path, *, is_sweep: bool) -> tuple[list[tuple[str, str]]
             f"run, from init_from={shlex.quote(str(directory / 'checkpoints' / BEST))} if that one "
             "is there"
         ) from error
-    return options, [*(one for one in overrides if key(one) != "resume"), *others]
+    return options, [*without_resume(overrides), *others]
 
 
 def _split(arguments: list[str]) -> tuple[list[str], list[str]]:

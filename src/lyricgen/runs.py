@@ -39,6 +39,12 @@ def new_directory(wanted: Path) -> Path:
         return directory
 
 
+def job_directory(number: int, overrides: str) -> str:
+    """The name of a sweep's job: its number and overrides, in at most 150 bytes of UTF-8."""
+    name = f"{number}_{overrides}".replace("/", "-")
+    return name.encode()[:150].decode(errors="ignore")
+
+
 def number_of(directory: Path) -> int | None:
     """The number of the job of a sweep whose directory it is; None where it is none's."""
     number = directory.name.partition("_")[0]

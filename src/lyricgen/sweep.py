@@ -15,14 +15,13 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from lyricgen.composition import job_directory
 from lyricgen.console import show
-from lyricgen.errors import UserError
+from lyricgen.errors import UserError, reason
 from lyricgen.files import remove_torn, to_json, write_atomically
 from lyricgen.interruption import Interrupted
 from lyricgen.resume import all_of, identity
 from lyricgen.resume_arguments import MULTIRUN, key, quoted
-from lyricgen.runs import SUMMARY, earlier_summary, number_of, resume_command
+from lyricgen.runs import SUMMARY, earlier_summary, job_directory, number_of, resume_command
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +81,6 @@ class Sweep:
     def __init__(self, directory: Path, overrides: Sequence[str], *, resume: bool) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory.resolve()
-        self.resume = resume
         self._start = time.perf_counter()
         self._lock = FileLock(self.directory / ".lock", blocking=False)
         earlier = earlier_summary(self.directory)
@@ -124,7 +122,7 @@ class Sweep:
                 directory = found.pop(0)
                 summary = earlier_summary(directory) or {}
                 same = all_of(summary.get("options") or {}) == all_of(values)
-                done = summary.get("status") == "finished" and same
+                done = summary.get("status") in DONE and same
                 number = number_of(directory) or 0
                 jobs.append(Job(number, one.overrides, directory.name, begun=True, done=done))
             else:
@@ -187,14 +185,17 @@ class Sweep:
         try:
             yield
         except BaseException as error:
-            stopped = isinstance(error, KeyboardInterrupt | Interrupted)
-            self._end("interrupted" if stopped else "failed")
+            if isinstance(error, KeyboardInterrupt | Interrupted):
+                self._end("interrupted")
+            else:
+                self.summary["reason"] = reason(error)
+                self._end("failed")
             show(f"to go on with the sweep: {resume_command(self.directory)}")
             raise
-        from lyricgen.reporting.sweep_report import report_sweep  # noqa: PLC0415  takes a second
-
         left = self.left()
         self._end("failed" if left else "finished")
+        from lyricgen.reporting.sweep_report import report_sweep  # noqa: PLC0415  takes a second
+
         report_sweep(self.directory)
         if left:
             number = len(self.summary["jobs"])

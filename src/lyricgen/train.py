@@ -25,7 +25,7 @@ from lyricgen.console import prepare_streams, quiet_messages, show
 from lyricgen.errors import UserError, printable, reason
 from lyricgen.interruption import Interrupted, Interruption
 from lyricgen.job_process import as_job
-from lyricgen.resume_arguments import expand, key
+from lyricgen.resume_arguments import expand, without_resume
 from lyricgen.run import Run
 from lyricgen.runs import SUMMARY, earlier_summary
 from lyricgen.sweep import UnfinishedJobsError
@@ -47,7 +47,7 @@ def task(config: DictConfig) -> float:
     run = Run(
         Path(hydra_config.runtime.output_dir),
         Path(hydra_config.sweep.dir) if in_sweep else None,
-        [override for override in overrides if key(override) != "resume"],
+        without_resume(overrides),
         {  # as Hydra itself would write it, but before it knows whether the directory is free
             "config.yaml": OmegaConf.to_yaml(config),
             "hydra.yaml": OmegaConf.to_yaml(HydraConfig.instance().cfg),
@@ -138,7 +138,8 @@ def train(values: dict[str, Any], run: Run) -> float:
                 return results.score(past.summary)
             training = prepare(options, run, past, interruption, trial)
         except BaseException as error:
-            if run.sweep is not None and isinstance(error, Exception):
+            stopped = isinstance(error, KeyboardInterrupt | Interrupted)
+            if run.sweep is not None and not stopped:
                 run.begin(values, earlier_summary(run.directory))
                 _record(error, run)
             elif values["resume"] is None:

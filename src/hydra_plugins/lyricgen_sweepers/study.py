@@ -47,7 +47,7 @@ class StudySweeper(Sweeper):
         # Hydra imports this module at every start
         from lyricgen.engines import launch
         from lyricgen.errors import UserError
-        from lyricgen.resume_arguments import key
+        from lyricgen.resume_arguments import without_resume
         from lyricgen.sweep import Sweep
 
         try:
@@ -64,8 +64,8 @@ class StudySweeper(Sweeper):
         assert self.launcher is not None
         launcher = self.launcher
         options = parse(self.options)
-        again = any(key(one) == "resume" for one in arguments)
-        typed = [one for one in arguments if key(one) != "resume"]
+        typed = without_resume(arguments)
+        again = typed != arguments
         params = [f"{name}={value}" for name, value in options.params.items()]
         space = self._space([*params, *typed])
         sweep = Sweep(Path(self.config.hydra.sweep.dir), typed, resume=True)
@@ -74,10 +74,12 @@ class StudySweeper(Sweeper):
             if again or not study.jobs:
                 sweep.begin(OmegaConf.to_yaml(self.config), study.jobs)
         with sweep.concluded():
-            here, size = sweep.directory, options.workers
-            carry_out(
-                study, sweep, lambda jobs: launch(launcher, jobs, here, size, of=size), failed=again
-            )
+            size = options.jobs_at_a_time
+
+            def do(jobs: list[tuple[int, list[str]]]) -> None:
+                launch(launcher, jobs, sweep.directory, size, jobs_in_all=size)
+
+            carry_out(study, sweep, do, failed=again)
 
     def _space(self, overrides: list[str]) -> "Space":
         """What is searched; one corner of it shows before all trials what is misspelt."""

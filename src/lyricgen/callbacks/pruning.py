@@ -4,6 +4,7 @@ from typing import Any, Protocol
 
 import pytorch_lightning as pl
 
+from lyricgen.distributed.collectives import gathered
 from lyricgen.metrics import perplexity_name
 
 
@@ -70,7 +71,7 @@ class Pruning(pl.Callback):
             self._trial.report(epoch, float(value))
             last = trainer.should_stop or epoch == trainer.max_epochs
             given_up = not last and self._trial.should_stop()
-        if trainer.strategy.broadcast(given_up):
+        if gathered(given_up)[0]:
             self.reason = (
                 f"pruned at epoch {epoch}: its best {self._part}/{perplexity_name(metrics)} so "
                 "far is above the median of the finished trials there"

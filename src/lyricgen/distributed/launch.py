@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import IO, Any
 
 import torch
@@ -65,8 +65,9 @@ class Others:
     def _tell(process: subprocess.Popen[bytes], task: dict[str, Any]) -> None:
         if process.stdin is None:
             raise RuntimeError("the process has no pipe")
-        process.stdin.write(json.dumps(task).encode() + b"\n")
-        process.stdin.flush()
+        with suppress(BrokenPipeError):  # `lost` knows why it has ended
+            process.stdin.write(json.dumps(task).encode() + b"\n")
+            process.stdin.flush()
 
     def wait_until(self, ready: Callable[[int], bool]) -> None:
         """Wait for each rank to be ready.

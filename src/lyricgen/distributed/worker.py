@@ -9,7 +9,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from lyricgen.errors import UserError
+from lyricgen.errors import reason
 from lyricgen.interruption import SIGNALS, Interruption
 
 PEER_LOST = 3  # exit status where only another process's end is to blame
@@ -59,8 +59,7 @@ def main() -> None:
         from lyricgen.distributed.collectives import lost_connection
 
         traceback.print_exc()
-        name = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-        print(f"{name}{error}".replace("\n", " "), file=sys.stderr)
+        print(reason(error), file=sys.stderr)
         sys.exit(PEER_LOST if lost_connection(error) else 1)
 
 

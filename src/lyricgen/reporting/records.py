@@ -3,7 +3,6 @@
 import logging
 import math
 import os
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,14 +15,13 @@ from lyricgen.console import progress
 from lyricgen.errors import UserError
 from lyricgen.files import finite
 from lyricgen.reporting.settings import Value, flatten, known_to_model, parse_overrides
-from lyricgen.runs import SUMMARY, outputs_directory, read_summary
+from lyricgen.runs import SUMMARY, number_of, outputs_directory, read_summary
 
 log = logging.getLogger(__name__)
 
 # Figures of a summary whose names have no part, as val/ is one.
 FIGURES = ("parameters", "chars_per_second", "wall_seconds", "best_epoch", "epochs")
 MISSING = "missing"  # the status of a job that has left nothing
-_NUMBERED = re.compile(r"(\d+)_")
 
 
 @dataclass(frozen=True)
@@ -114,8 +112,8 @@ def _with_summary(directory: Path) -> Iterator[Path]:
 
 
 def _by_number(name: str) -> tuple[float, str]:
-    match = _NUMBERED.match(name)
-    return (int(match[1]) if match else math.inf), name
+    number = number_of(Path(name))
+    return (math.inf if number is None else number), name
 
 
 class _Plan(BaseModel):
@@ -163,8 +161,7 @@ def _record(directory: Path, values: dict[str, Any]) -> Record:
     named = {key: value for key, value in values.items() if "/" in key or key in FIGURES}
     figures = {key: value for key, value in named.items() if value is not None}
     summary = _Summary.model_validate(values | {"figures": figures})
-    match = _NUMBERED.match(directory.name)
-    number = int(match[1]) if summary.job is None and match else summary.job
+    number = number_of(directory) if summary.job is None else summary.job
     return Record(
         directory,
         summary.status,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lyricgen.console import show
-from lyricgen.errors import UserError
+from lyricgen.errors import reason
 from lyricgen.reporting.comparison import Comparison
 from lyricgen.reporting.grouping import compare
 from lyricgen.reporting.output import REPORT, print_tables, write
@@ -26,8 +26,9 @@ def report_sweep(directory: Path) -> None:
         comparisons, out = report([directory])
         print_tables(comparisons)
         show(f"report: {out / REPORT}.html")
-    except UserError as error:
-        log.warning("no report: %s", error)
+    except Exception as error:  # the jobs that have failed are still to be named
+        log.warning("no report: %s", reason(error))
+        log.debug("no report", exc_info=True)
 
 
 def report(

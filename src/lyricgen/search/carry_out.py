@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from lyricgen.console import show
 from lyricgen.search.study import Study
@@ -15,7 +15,7 @@ NAP = 0.5  # seconds between looks at what others do
 def carry_out(
     study: Study,
     sweep: Sweep,
-    launch: Callable[[Sequence[tuple[int, list[str]]]], None],
+    launch: Callable[[list[tuple[int, list[str]]]], None],
     *,
     failed: bool,
 ) -> None:
@@ -33,7 +33,8 @@ def carry_out(
         while True:
             jobs = jobs or study.ask() or study.take_up(failed=False)
             if jobs:
-                batch, jobs = jobs[: study.options.workers], jobs[study.options.workers :]
+                size = study.options.jobs_at_a_time
+                batch, jobs = jobs[:size], jobs[size:]
                 with study.alone:
                     sweep.add(study.jobs)
                 launch([(job.number, sweep.arguments(job)) for job in batch])
@@ -46,6 +47,8 @@ def carry_out(
             else:
                 break
     finally:
+        with study.alone:  # what others have asked for meanwhile is the sweep's, too
+            sweep.add(study.jobs)
         study.release()
     _show_end(study)
 

@@ -29,7 +29,7 @@ class StudyOptions(Options):
     """Options of `hydra.sweeper.`."""
 
     n_trials: PositiveInt
-    workers: PositiveInt
+    jobs_at_a_time: PositiveInt
     storage: str | None = Field(min_length=1)
     sampler: ProposalOptions
     pruner: PrunerOptions

@@ -12,11 +12,10 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from lyricgen.composition import job_directory
 from lyricgen.errors import UserError
 from lyricgen.results import score
 from lyricgen.run import LOCK
-from lyricgen.runs import earlier_summary
+from lyricgen.runs import earlier_summary, job_directory
 from lyricgen.search.options import ProposalOptions, StudyOptions
 from lyricgen.search.space import Space
 from lyricgen.search.storage import build_pruner, open_storage, study_name
@@ -105,7 +104,7 @@ class Study:
         """New jobs, one for each worker of this process, until the study has its trials."""
         with self.alone:
             there = len(self.trials)
-            wanted = min(self.options.workers, self.options.n_trials - there)
+            wanted = min(self.options.jobs_at_a_time, self.options.n_trials - there)
             return [self._ask(there + index) for index in range(wanted)]
 
     def tell(self, jobs: Iterable[Job]) -> None:
