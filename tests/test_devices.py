@@ -47,17 +47,17 @@ def _take(directory: Path, devices: int, barrier: Barrier, taken: Any) -> None:
 
 
 def test_processes_that_come_at_once(tmp_path: Path) -> None:
-    """Nine on four GPUs, all at the same time; one that is killed leaves its place."""
+    """Twenty-four on four GPUs, all at the same time; one that is killed leaves its place."""
     context = multiprocessing.get_context("fork")
-    barrier, taken = context.Barrier(9), context.Queue()
+    barrier, taken = context.Barrier(24), context.Queue()
     processes = [
-        context.Process(target=_take, args=(tmp_path, 4, barrier, taken)) for _ in range(9)
+        context.Process(target=_take, args=(tmp_path, 4, barrier, taken)) for _ in range(24)
     ]
     try:
         for process in processes:
             process.start()
         found = dict(taken.get(timeout=60) for _ in processes)
-        assert sorted(Counter(found.values()).values()) == [2, 2, 2, 3]
+        assert sorted(Counter(found.values()).values()) == [6, 6, 6, 6]
         for number, device in found.items():
             if device == 2:
                 os.kill(number, signal.SIGKILL)

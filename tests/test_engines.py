@@ -120,6 +120,8 @@ class Command:
             except ProcessLookupError:
                 continue
         self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
 
 
 def until(look: Callable[[], Any], seconds: float = 120) -> Any:
@@ -321,7 +323,7 @@ def test_slurm_starts_again_what_it_has_preempted(start: Start, cluster: Path) -
 @pytest.mark.slow
 def test_slurm_kills_one(start: Start, cluster: Path) -> None:
     """The sweep waits for the others, though its launcher gives up."""
-    command = start("slurm", "seed=1,2", "trainer.max_epochs=150", *LONG[1:], **on(cluster))
+    command = start("slurm", "seed=1,2", "trainer.max_epochs=25", *LONG[1:], **on(cluster))
     command.begun(1)
     os.kill(command.begun(0)["process"], signal.SIGKILL)
     status, out = command.wait()

@@ -47,8 +47,8 @@ class JobWatch:
         self._wanted = {number for batch in batches for number, _ in batch}
         self._begun = {path: path.stat().st_mtime_ns for path in sweep.glob(f"*/{SUMMARY}")}
         self._ended: set[int] = set()
-        self._earlier: set[str] = set()  # Slurm's names of the jobs of launches before this one
-        self._earlier.update(self._tasks())
+        self._submitted: set[str] = set()
+        self._submitted = self._tasks()
 
     def carry_out(self, at_a_time: int) -> None:
         """Do the jobs, so many batches at a time, and say of each how it has ended."""
@@ -114,8 +114,9 @@ class JobWatch:
         return type(self._launcher).__name__ == "SlurmLauncher"
 
     def _cancel_waiting(self) -> None:
-        if self._on_slurm:
-            subprocess.run(["scancel", "--state=PENDING", *self._tasks()], check=False)
+        tasks = self._tasks() if self._on_slurm else None
+        if tasks:  # without a name, scancel would take all jobs of the user
+            subprocess.run(["scancel", "--state=PENDING", *sorted(tasks)], check=False)
 
     def _wait_for_slurm(self) -> None:
         """The launcher has given up at the first job that was killed; the others go on."""
@@ -126,10 +127,10 @@ class JobWatch:
         while not all(job.done() for job in jobs):
             time.sleep(TICK)
 
-    def _tasks(self) -> list[str]:
-        """Slurm's names of the jobs."""
-        names = {path.name for path in (self._sweep / ".submitit").glob("[0-9]*")}
-        return sorted(names - self._earlier)
+    def _tasks(self) -> set[str]:
+        """Slurm's names of the jobs that were submitted since the launch."""
+        submitted = (self._sweep / ".submitit").glob("*/*_submitted.pkl")
+        return {path.parent.name for path in submitted} - self._submitted
 
     @staticmethod
     def _wait(threads: list[threading.Thread], seconds: float) -> None:
