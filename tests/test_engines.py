@@ -76,6 +76,8 @@ class Command:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
+            # pytest in the background ignores it, and so would the sweep
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
         )
 
     def wait(self) -> tuple[int, str]:
