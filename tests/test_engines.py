@@ -512,3 +512,20 @@ def test_a_job_that_has_not_begun_when_the_sweep_stops(tmp_path: Path) -> None:
     with handed_on():
         stop_file(tmp_path, this_process()).touch()
         assert as_job(tmp_path, lambda: 1.0) == math.inf
+
+
+def test_where_there_is_no_slurm(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    done = train("-m", "hydra/launcher=slurm", "seed=1,2")
+    assert done.status == 2
+    [line] = done.err.splitlines()
+    assert line.startswith("error: hydra/launcher=slurm: this machine has no Slurm")
+    assert not [path for path in Path("outputs").rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("engine", ["basic", "cpus", "processes"])
+def test_no_jobs_at_a_time(train: Train, engine: str) -> None:
+    done = train("-m", f"hydra/launcher={engine}", "seed=1,2", "hydra.sweeper.jobs_at_a_time=0")
+    assert done.status == 2
+    assert done.err == "error: 0 jobs at a time: choose 1 or more, or leave it to the engine\n"
+    assert not [path for path in Path("outputs").rglob("*") if path.is_file()]

@@ -218,6 +218,32 @@ def test_one_job_alone_can_be_gone_on_with(train: Train) -> None:
     assert summary_of(sweep_of() / "0_seed=1")["epochs"] == 2
 
 
+def test_a_sweep_has_the_name_that_was_typed(train: Train) -> None:
+    train(*SMALL, "sweep=seeds", "seed=1", "name=mine")
+    assert sweep_of().name.endswith("_mine")
+
+
+def test_many_failures_are_told_in_part(train: Train) -> None:
+    done = train("-m", *SMALL, "hidden_size=range(-10,0)")
+    [line] = done.err.splitlines()
+    assert "10 of 10 jobs did not finish: 0_hidden_size=-10 (failed: " in line
+    assert "7_hidden_size=-3 (failed: " in line
+    assert "8_hidden_size=-2" not in line
+    assert "; and 2 more; to try these again: " in line
+
+
+def test_a_first_jobs_time_is_that_of_its_training(tmp_path: Path) -> None:
+    """Not that of the imports, which only the first job of a process needs."""
+    subprocess.run(
+        [sys.executable, "-m", "lyricgen.train", "-m", *SMALL, "seed=1,2"],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "LYRICGEN_OUTPUTS": str(tmp_path)},
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
+    first, second = (summary_of(sweep_of(tmp_path) / name) for name in ("0_seed=1", "1_seed=2"))
+    assert first["wall_seconds"] < 4 * second["wall_seconds"]
+
+
 def test_an_interrupted_sweep_says_how_to_go_on(
     train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -240,6 +266,7 @@ def test_an_interrupted_sweep_says_how_to_go_on(
     assert not (sweep / "2_seed=3").exists()
     done = train(f"resume={sweep}")
     assert done.status == 0, done.err
+    assert done.out.startswith("1 of 3 jobs are done\n")
     assert {summary_of(sweep / name)["status"] for name in jobs_of(sweep)} == {"finished"}
 
 

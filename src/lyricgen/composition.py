@@ -8,6 +8,7 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from lyricgen.resume_arguments import key
 from lyricgen.runs import job_directory, new_directory, outputs_directory
 
 _PACKAGED = Path(__file__).parent / "conf"  # in a wheel
@@ -20,7 +21,7 @@ def register_resolvers() -> None:
     resolvers: dict[str, Callable[..., str]] = {
         "lyricgen.outputs": lambda: str(outputs_directory()),
         "lyricgen.job_directory": job_directory,
-        "lyricgen.sweep_name": lambda sweep, name: name if sweep is None else sweep,
+        "lyricgen.sweep_name": _sweep_name,
     }
     for name, resolver in resolvers.items():
         OmegaConf.register_new_resolver(name, resolver, replace=True)
@@ -30,6 +31,12 @@ def register_resolvers() -> None:
         use_cache=True,  # each is made once
         replace=True,
     )
+
+
+def _sweep_name(sweep: str | None, name: str, *, _root_: DictConfig) -> str:
+    """What a sweep is called: as was typed, as its file in conf/sweep, or as a run would be."""
+    typed = any(key(one) == "name" for one in _root_.hydra.overrides.task)
+    return name if typed or sweep is None else sweep
 
 
 def plain_values(config: DictConfig, hydra: Any) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Engines: a sweep's jobs done by one of Hydra's launchers, one after another or side by side."""
 
 import logging
+import shutil
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -60,6 +61,24 @@ def launch(
         JobWatch(launcher, batches, sweep).carry_out(at_a_time if each else 1)
 
 
+def check_engine(launcher: Any, wanted: int | None) -> None:
+    """See that an engine can work here, before a sweep begins.
+
+    Args:
+        launcher: Hydra's.
+        wanted: jobs at a time; None for one a core.
+
+    Raises:
+        UserError: it cannot.
+    """
+    side_by_side(launcher, wanted, 1)
+    if type(launcher).__name__ == "SlurmLauncher" and shutil.which("srun") is None:
+        raise UserError(
+            "hydra/launcher=slurm: this machine has no Slurm (srun is not found): start the "
+            "sweep where it is, or choose hydra/launcher=processes"
+        )
+
+
 def side_by_side(launcher: Any, wanted: int | None, jobs: int) -> int:
     """How many jobs an engine runs at the same time on this machine.
 
@@ -72,14 +91,14 @@ def side_by_side(launcher: Any, wanted: int | None, jobs: int) -> int:
         UserError: none is wanted.
     """
     engine = type(launcher).__name__
-    if engine == "BasicLauncher":
-        return 1
     if engine == "JoblibLauncher" and wanted is None:
         wanted = launcher.joblib["n_jobs"]
         if wanted < 0:  # counted down from all cores, which are -1
             wanted = max(1, cores() + 1 + wanted)
     if wanted is not None and wanted < 1:
         raise UserError(f"{wanted} jobs at a time: choose 1 or more, or leave it to the engine")
+    if engine == "BasicLauncher":
+        return 1
     return min(wanted or cores(), cores(), jobs)
 
 

@@ -113,7 +113,7 @@ class Run:
             now["job"] = number_of(self.directory)
         if self.search_space is not None:
             now["search_space"] = self.search_space
-        self._start -= seconds
+        self._start = time.perf_counter() - seconds  # not from the imports that a first job needs
         self.summary = now
         if earlier is None:
             for name, text in self.record.items():
@@ -129,7 +129,7 @@ class Run:
 
     @property
     def wall_seconds(self) -> float:
-        """Since the start, times before a resume included."""
+        """Since it has begun, times before a resume included."""
         return round(time.perf_counter() - self._start, 3)
 
     @property

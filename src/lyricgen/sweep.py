@@ -25,6 +25,7 @@ from lyricgen.runs import SUMMARY, earlier_summary, job_directory, number_of, re
 
 log = logging.getLogger(__name__)
 
+TOLD = 8  # unfinished jobs in one line
 DONE = ("finished", "pruned")  # statuses of jobs that need no more work
 
 
@@ -199,9 +200,10 @@ class Sweep:
         report_sweep(self.directory)
         if left:
             number = len(self.summary["jobs"])
+            more = f"; and {len(left) - TOLD} more" if len(left) > TOLD else ""
             raise UnfinishedJobsError(
-                f"{len(left)} of {number} jobs did not finish: {'; '.join(left)}; to try these "
-                f"again: {resume_command(self.directory)}"
+                f"{len(left)} of {number} jobs did not finish: {'; '.join(left[:TOLD])}{more}; to "
+                f"try these again: {resume_command(self.directory)}"
             )
 
     def left(self) -> list[str]:

@@ -27,19 +27,23 @@ class Grid(BasicSweeper):
             UnfinishedJobsError: some have failed or were killed.
         """
         # Hydra imports this module at every start
-        from lyricgen.engines import launch, side_by_side
+        from lyricgen.console import show
+        from lyricgen.engines import check_engine, launch
         from lyricgen.resume_arguments import without_resume
         from lyricgen.sweep import Sweep
 
         assert self.config is not None
         assert self.launcher is not None
         typed = without_resume(arguments)
-        side_by_side(self.launcher, self.jobs_at_a_time, 1)  # before there is a sweep
+        check_engine(self.launcher, self.jobs_at_a_time)
         wanted = self._compose(self._combinations([*self._parse_config(), *typed]))
         sweep = Sweep(Path(self.config.hydra.sweep.dir), typed, resume=typed != arguments)
         with sweep.claimed():
             jobs = sweep.plan(wanted)
             sweep.begin(OmegaConf.to_yaml(self.config), jobs)
+            done = sum(job.done for job in jobs)
+            if done:
+                show(f"{done} of {len(jobs)} jobs are done")
             with sweep.concluded():
                 left = [(job.number, sweep.arguments(job)) for job in jobs if not job.done]
                 number = self.jobs_at_a_time

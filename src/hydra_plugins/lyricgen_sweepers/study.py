@@ -45,7 +45,7 @@ class StudySweeper(Sweeper):
             UnfinishedJobsError: some have failed or were killed.
         """
         # Hydra imports this module at every start
-        from lyricgen.engines import launch
+        from lyricgen.engines import check_engine, launch
         from lyricgen.errors import UserError
         from lyricgen.resume_arguments import without_resume
         from lyricgen.sweep import Sweep
@@ -64,6 +64,7 @@ class StudySweeper(Sweeper):
         assert self.launcher is not None
         launcher = self.launcher
         options = parse(self.options)
+        check_engine(launcher, options.jobs_at_a_time)
         typed = without_resume(arguments)
         again = typed != arguments
         params = [f"{name}={value}" for name, value in options.params.items()]
