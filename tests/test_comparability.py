@@ -1,0 +1,29 @@
+"""Which options decide whether checkpoints compare."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from lyricgen.comparability import DECIDING
+from lyricgen.config import DataOptions
+from lyricgen.errors import UserError
+from lyricgen.evaluation.checkpoints import _check_same_split
+
+
+def test_all_options_of_the_text_decide_but_those_of_its_reading() -> None:
+    """Batches are cut from the training part; max_bytes only refuses."""
+    assert set(DECIDING) == set(DataOptions.model_fields) - {"batch_size", "num_steps", "max_bytes"}
+
+
+@pytest.mark.parametrize("name", sorted(DataOptions.model_fields))
+def test_each_is_told(name: str) -> None:
+    same: Any = dict.fromkeys(DataOptions.model_fields, "a")
+    first = SimpleNamespace(data=SimpleNamespace(**same))
+    other: Any = SimpleNamespace(data=SimpleNamespace(**same | {name: "b"}))
+    if name not in DECIDING:
+        _check_same_split(Path("x.ckpt"), first, other)  # type: ignore[arg-type]
+        return
+    with pytest.raises(UserError, match=rf"'x.ckpt' has data.{name}=b, the first checkpoint a: "):
+        _check_same_split(Path("x.ckpt"), first, other)  # type: ignore[arg-type]
