@@ -159,7 +159,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
         train(*TINY, *still, "callbacks.samples.every_n_epochs=3")
         runs["best"] = newest()
         train(*TINY, "-m", "cell=rnn,gru")
-        runs |= {path.name[0]: path for path in newest().iterdir() if path.is_dir()}
+        runs |= {path.parent.name[0]: path.parent for path in newest().glob("*/.hydra")}
     with SummaryWriter(outputs / "many") as writer:
         for step in range(1500):
             writer.add_scalar("loss", step, step)
