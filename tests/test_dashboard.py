@@ -70,6 +70,8 @@ def showing(outputs: Path, *arguments: str) -> Iterator[Dashboard]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # pytest in the background ignores it, and so would the command
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )
     try:
         out, address = "", None

@@ -255,7 +255,7 @@ def test_a_sweep_leaves_a_directory_a_job(train: Train) -> None:
     done = train("-m", *TINY, "trainer.max_epochs=1", "cell=rnn,gru")
     assert done.status == 0, done.err
     sweep = Path(Path("outputs/latest.txt").read_text("utf-8").strip())
-    jobs = sorted(path.name for path in sweep.iterdir() if path.is_dir())
+    jobs = sorted(path.parent.name for path in sweep.glob("*/.hydra"))
     assert [name.split("_")[0] for name in jobs] == ["0", "1"]
     assert "cell=rnn" in jobs[0]
     assert "cell=gru" in jobs[1]

@@ -92,6 +92,12 @@ class Others:
         ]
         return self._obituary(min(ended)[1]) if ended else None
 
+    def killed(self) -> str | None:
+        """Which process a signal has ended; None where none was."""
+        ranks = enumerate(self._processes, start=1)
+        ended = [rank for rank, process in ranks if (process.poll() or 0) < 0]
+        return self._obituary(ended[0]) if ended else None
+
     def _obituary(self, rank: int) -> str:
         process, errors = self._processes[rank - 1], self._errors[rank - 1]
         errors.seek(0)
@@ -161,7 +167,8 @@ def others(
                 yield
                 started.end(GRACE)
             except Exception as error:
-                reason = started.lost_soon() if lost_connection(error) else None
+                # whatever this process says of it, one that was killed is why
+                reason = started.lost_soon() if lost_connection(error) else started.killed()
                 if reason is None:
                     raise
                 raise UserError(reason) from error
