@@ -17,6 +17,7 @@ from compare_runs import differences
 
 from lyricgen import train as command
 from lyricgen import training
+from lyricgen.claim import claimed
 from lyricgen.reporting import sweep_report
 from lyricgen.resume_arguments import expand
 from lyricgen.runs import new_directory
@@ -304,8 +305,7 @@ def test_a_killed_sweep_is_finished_as_if_it_had_never_been(train: Train, tmp_pa
 
 def test_a_sweep_is_done_by_one_process(train: Train) -> None:
     train("-m", *SMALL, "seed=1")
-    sweep = Sweep(sweep_of(), [], resume=True)
-    with sweep.claimed():
+    with claimed(sweep_of()):
         done = train("resume=latest")
     assert done.status == 2
     assert "is in use by another process" in done.err

@@ -15,7 +15,7 @@ from lyricgen.callbacks.pruning import Pruning, Trial
 from lyricgen.callbacks.samples import Samples
 from lyricgen.callbacks.smoothed_loss import SmoothedLoss
 from lyricgen.callbacks.throughput import Throughput
-from lyricgen.config import TrainOptions
+from lyricgen.config import EarlyStoppingOptions, TrainOptions
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.data.encoding import EncodedCorpus
 from lyricgen.interruption import Interruption
@@ -62,14 +62,7 @@ def build_callbacks(
         )
     monitor = monitored(datamodule)
     if chosen.early_stopping.enabled:
-        callbacks.append(
-            EarlyStopping(
-                monitor,
-                patience=chosen.early_stopping.patience,
-                min_delta=chosen.early_stopping.min_delta,
-                check_on_train_epoch_end=monitor == "train/loss",
-            )
-        )
+        callbacks.append(_early_stopping(chosen.early_stopping, monitor))
     callbacks.append(EpochLog(run.directory / "metrics.csv" if options.logger.csv else None))
     if chosen.progress.enabled:
         callbacks.append(ProgressReport(options.trainer.max_steps))
@@ -79,6 +72,15 @@ def build_callbacks(
         every = chosen.checkpoint.every_n_steps
         callbacks.append(Checkpoints(run, corpus.digest, monitor, every, interruption))
     return callbacks
+
+
+def _early_stopping(chosen: EarlyStoppingOptions, monitor: str) -> EarlyStopping:
+    return EarlyStopping(
+        monitor,
+        patience=chosen.patience,
+        min_delta=chosen.min_delta,
+        check_on_train_epoch_end=monitor == "train/loss",
+    )
 
 
 def _samples(

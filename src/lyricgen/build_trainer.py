@@ -56,17 +56,7 @@ def build_trainer(
         options = _counting(options)
     torch.set_float32_matmul_precision(options.trainer.float32_matmul_precision)
     chosen = options.trainer
-    loggers: list[Logger] = []
-    if options.logger.tensorboard and rank == 0:
-        loggers.append(
-            TensorBoardLogger(
-                run.directory,
-                name="",
-                version="",
-                default_hp_metric=False,
-                purge_step=steps + 1 if steps else 0,
-            )
-        )
+    loggers = _loggers(options, run, steps) if rank == 0 else []
     _check_interval(options, datamodule)
     try:
         processes = number_of_processes(chosen)
@@ -86,6 +76,17 @@ def build_trainer(
             f"{chosen.devices}, a row each at least: raise it, or choose fewer devices"
         )
     return trainer
+
+
+def _loggers(options: TrainOptions, run: Run, steps: int) -> list[Logger]:
+    if not options.logger.tensorboard:
+        return []
+    purge_step = steps + 1 if steps else 0
+    return [
+        TensorBoardLogger(
+            run.directory, name="", version="", default_hp_metric=False, purge_step=purge_step
+        )
+    ]
 
 
 def alone(

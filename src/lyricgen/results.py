@@ -60,13 +60,7 @@ def conclude(
         **{name: best[name] for name in best if name.startswith("train/")},
     }
     figures |= _evaluate(trainer, module, datamodule)
-    baseline = _find(trainer, Baseline)
-    if baseline is not None and baseline.perplexities:
-        figures["ngram_order"] = baseline.best_order
-        figures["ngram_perplexities"] = baseline.perplexities
-        figures["ngram_characters"] = baseline.characters
-        figures["ngram_sampled"] = baseline.sampled
-        figures["mixture_network_weight"] = baseline.network_weight
+    figures |= _baseline_figures(_find(trainer, Baseline))
     samples = _find(trainer, Samples)
     if samples is not None:
         drawn = samples.draw(int(best["step"]), figures["best_epoch"])
@@ -74,6 +68,18 @@ def conclude(
             samples.write(trainer, drawn, int(rows[-1]["step"]))
         figures["samples"] = [sample.text for sample in samples.few(drawn)]
     return figures
+
+
+def _baseline_figures(baseline: Baseline | None) -> dict[str, Any]:
+    if baseline is None or not baseline.perplexities:
+        return {}
+    return {
+        "ngram_order": baseline.best_order,
+        "ngram_perplexities": baseline.perplexities,
+        "ngram_characters": baseline.characters,
+        "ngram_sampled": baseline.sampled,
+        "mixture_network_weight": baseline.network_weight,
+    }
 
 
 def score(figures: dict[str, Any]) -> float:

@@ -17,9 +17,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from lyricgen.errors import UserError, reason
+from lyricgen.claim import LOCK, claimed
+from lyricgen.errors import reason
 from lyricgen.files import remove_torn, to_json, write_atomically
 from lyricgen.runs import (
     LATEST,
@@ -31,8 +30,6 @@ from lyricgen.runs import (
 )
 
 log = logging.getLogger(__name__)
-
-LOCK = ".lock"
 
 
 class Run:
@@ -64,7 +61,6 @@ class Run:
         self.summary: dict[str, Any] = {}
         self._start = time.perf_counter()
         self.until_end = ExitStack()  # what is to be done when the directory is given up
-        self._lock = FileLock(directory / LOCK, blocking=False)
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
@@ -73,19 +69,11 @@ class Run:
         Raises:
             UserError: another process trains here.
         """
-        try:
-            self._lock.acquire()
-        except Timeout as error:
-            raise UserError(
-                f"{str(self.directory)!r} is in use by another process: wait for it, or stop it"
-            ) from error
-        try:
+        with claimed(self.directory):
             for place in (self.directory, self.checkpoints, self.directory / RECORD):
                 remove_torn(place)
             with self.until_end:
                 yield
-        finally:
-            self._lock.release()
 
     def begin(
         self, options: dict[str, Any], earlier: dict[str, Any] | None = None, seconds: float = 0

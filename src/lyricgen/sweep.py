@@ -13,8 +13,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from lyricgen.console import show
 from lyricgen.errors import UserError, reason
 from lyricgen.files import remove_torn, to_json, write_atomically
@@ -83,7 +81,6 @@ class Sweep:
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory.resolve()
         self._start = time.perf_counter()
-        self._lock = FileLock(self.directory / ".lock", blocking=False)
         earlier = earlier_summary(self.directory)
         if earlier is not None and not resume:
             raise UserError(
@@ -157,24 +154,6 @@ class Sweep:
         if job.begun:
             place.append(f"resume={quoted(str(self.directory / job.name))}")
         return [*job.overrides, *place]
-
-    @contextmanager
-    def claimed(self) -> Iterator[None]:
-        """Keep every other process from doing the same jobs.
-
-        Raises:
-            UserError: another one is at it.
-        """
-        try:
-            self._lock.acquire()
-        except Timeout as error:
-            raise UserError(
-                f"{str(self.directory)!r} is in use by another process: wait for it, or stop it"
-            ) from error
-        try:
-            yield
-        finally:
-            self._lock.release()
 
     @contextmanager
     def concluded(self) -> Iterator[None]:

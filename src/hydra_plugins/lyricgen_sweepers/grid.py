@@ -27,6 +27,7 @@ class Grid(BasicSweeper):
             UnfinishedJobsError: some have failed or were killed.
         """
         # Hydra imports this module at every start
+        from lyricgen.claim import claimed
         from lyricgen.console import show
         from lyricgen.engines import check_engine, launch
         from lyricgen.resume_arguments import without_resume
@@ -38,7 +39,7 @@ class Grid(BasicSweeper):
         check_engine(self.launcher, self.jobs_at_a_time)
         wanted = self._compose(self._combinations([*self._parse_config(), *typed]))
         sweep = Sweep(Path(self.config.hydra.sweep.dir), typed, resume=typed != arguments)
-        with sweep.claimed():
+        with claimed(sweep.directory):
             jobs = sweep.plan(wanted)
             sweep.begin(OmegaConf.to_yaml(self.config), jobs)
             done = sum(job.done for job in jobs)

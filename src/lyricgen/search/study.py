@@ -12,9 +12,9 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from lyricgen.claim import LOCK
 from lyricgen.errors import UserError
 from lyricgen.results import score
-from lyricgen.run import LOCK
 from lyricgen.runs import earlier_summary, job_directory
 from lyricgen.search.options import ProposalOptions, StudyOptions
 from lyricgen.search.space import Space
