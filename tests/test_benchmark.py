@@ -9,22 +9,28 @@ from pathlib import Path
 import pytest
 
 
-@pytest.mark.slow
-def test_the_benchmark_fills_its_tables(tmp_path: Path) -> None:
+def benchmark(place: Path, *arguments: str) -> str:
+    """What it prints."""
     script = Path(__file__).parents[1] / "scripts" / "benchmark.py"
-    few = ["--rounds", "1", "--epochs", "1", "--threads", "1"]
-    cells = ["lstm", "rnn_scratch", "gru_scratch", "lstm_scratch"]
     done = subprocess.run(
-        [sys.executable, script, "--cells", *cells, *few],
+        [sys.executable, script, *arguments],
         check=False,
-        cwd=tmp_path,
+        cwd=place,
         capture_output=True,
         text=True,
         timeout=900,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr
-    rows = [line.split() for line in done.stdout.splitlines()]
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_the_benchmark_fills_its_tables(tmp_path: Path) -> None:
+    few = ["--rounds", "1", "--epochs", "1", "--threads", "1"]
+    cells = ["lstm", "rnn_scratch", "gru_scratch", "lstm_scratch"]
+    out = benchmark(tmp_path, "--cells", *cells, *few)
+    rows = [line.split() for line in out.splitlines()]
     speeds = {row[0]: row[1:] for row in rows if row and row[0] in cells and row[-1] == "10%"}
     assert list(speeds) == cells
     for plain, lyricgen, ratio, *_ in speeds.values():
@@ -34,28 +40,8 @@ def test_the_benchmark_fills_its_tables(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_benchmark_of_writing_fills_its_table(tmp_path: Path) -> None:
-    script = Path(__file__).parents[1] / "scripts" / "benchmark.py"
-    done = subprocess.run(
-        [
-            sys.executable,
-            script,
-            "--generation",
-            "--rounds",
-            "1",
-            "--steps",
-            "20",
-            "--threads",
-            "1",
-        ],
-        check=False,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr
-    lines = [line.split() for line in done.stdout.splitlines()]
+    out = benchmark(tmp_path, "--generation", "--rounds", "1", "--steps", "20", "--threads", "1")
+    lines = [line.split() for line in out.splitlines()]
     [loop] = [line[2:] for line in lines if line[:2] == ["notebooks'", "loop"]]
     rows = {line[1]: line[5:] if line[0] == "lyricgen," else [] for line in lines if len(line) > 4}
     figures = {int(count): row for count, row in rows.items() if row}
@@ -71,17 +57,7 @@ def test_the_benchmark_of_writing_fills_its_table(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_benchmark_of_sweeps_fills_its_table(tmp_path: Path) -> None:
-    script = Path(__file__).parents[1] / "scripts" / "benchmark.py"
-    done = subprocess.run(
-        [sys.executable, script, "--sweep", "--jobs", "3", "--threads", "1"],
-        check=False,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr
-    found = dict(re.findall(r"│ (.*?) +│ +([\d.]+) │", done.stdout))
+    out = benchmark(tmp_path, "--sweep", "--jobs", "3", "--threads", "1")
+    found = dict(re.findall(r"│ (.*?) +│ +([\d.]+) │", out))
     assert 0 < float(found["s between jobs, median"]) <= float(found["s between jobs, longest"])
     assert float(found["MB after the first job"]) > 100

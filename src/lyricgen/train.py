@@ -138,12 +138,7 @@ def train(values: dict[str, Any], run: Run) -> float:
                 return results.score(past.summary)
             training = prepare(options, run, past, interruption, trial)
         except BaseException as error:
-            stopped = isinstance(error, KeyboardInterrupt | Interrupted)
-            if run.sweep is not None and not stopped:
-                run.begin(values, earlier_summary(run.directory))
-                _record(error, run)
-            elif values["resume"] is None:
-                run.discard()
+            _record_unbegun(error, run, values)
             raise
         log.info(training.description)
         run.begin(values, past.summary if options.resume else None, past.wall_seconds)
@@ -158,6 +153,16 @@ def train(values: dict[str, Any], run: Run) -> float:
         pruned = ", pruned" if run.summary["status"] == "pruned" else ""
         show(f"  {results.in_a_line(figures)}, {run.wall_seconds:,.0f} s{pruned}")
     return results.score(figures)
+
+
+def _record_unbegun(error: BaseException, run: Run, values: dict[str, Any]) -> None:
+    """Say why a job could not begin; of a run alone nothing is left, since the user was told."""
+    stopped = isinstance(error, KeyboardInterrupt | Interrupted)
+    if run.sweep is not None and not stopped:
+        run.begin(values, earlier_summary(run.directory))
+        _record(error, run)
+    elif values["resume"] is None:
+        run.discard()
 
 
 def _record(error: BaseException, run: Run) -> None:
