@@ -33,6 +33,12 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def _no_tracebacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    # which main() asks Hydra for: the processes that a test starts are not to inherit it
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+
+
 @dataclass(frozen=True)
 class Finished:
     """A run of the train command that has ended."""
@@ -88,7 +94,6 @@ def train(
     """Run `python -m lyricgen.train` in this process, in a directory of its own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("LYRICGEN_OUTPUTS", raising=False)
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
     monkeypatch.setenv("COLUMNS", "200")
 
     def run(*overrides: str) -> Finished:
