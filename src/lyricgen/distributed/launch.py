@@ -92,12 +92,6 @@ class Others:
         ]
         return self._obituary(min(ended)[1]) if ended else None
 
-    def killed(self) -> str | None:
-        """Which process a signal has ended; None where none was."""
-        ranks = enumerate(self._processes, start=1)
-        ended = [rank for rank, process in ranks if (process.poll() or 0) < 0]
-        return self._obituary(ended[0]) if ended else None
-
     def _obituary(self, rank: int) -> str:
         process, errors = self._processes[rank - 1], self._errors[rank - 1]
         errors.seek(0)
@@ -167,8 +161,7 @@ def others(
                 yield
                 started.end(GRACE)
             except Exception as error:
-                # whatever this process says of it, one that was killed is why
-                reason = started.lost_soon() if lost_connection(error) else started.killed()
+                reason = started.lost_soon() if lost_connection(error) else None
                 if reason is None:
                     raise
                 raise UserError(reason) from error
