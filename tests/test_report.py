@@ -33,10 +33,10 @@ from lyricgen.reporting.pareto import front
 from lyricgen.reporting.plots import heat_axes
 from lyricgen.reporting.records import read
 from lyricgen.reporting.selection import parse_conditions, select
-from lyricgen.reporting.settings import flatten, parse_overrides, parse_value
 from lyricgen.reporting.sweep_report import report, report_sweep
 from lyricgen.reporting.sweeps import complete
 from lyricgen.reporting.tables import duration
+from lyricgen.settings import flatten, parse_overrides, parse_value
 from tests.conftest import TINY, Train, printed
 
 OPTIONS: dict[str, Any] = {

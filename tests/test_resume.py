@@ -270,11 +270,11 @@ def test_a_run_that_stopped_early_stays_stopped(train: Train) -> None:
 @pytest.mark.parametrize(
     ("override", "shown"),
     [
-        ("cell=gru", "cell.kind=lstm (now: gru)"),
+        ("cell=gru", "cell=lstm (now: gru)"),
         ("optimizer.lr=0.5", "optimizer.lr=0.01 (now: 0.5)"),
         ("data.batch_size=5", "data.batch_size=4 (now: 5)"),
         ("seed=7", "seed=1 (now: 7)"),
-        ("sampler=random", "sampler.kind=consecutive (now: random)"),
+        ("sampler=random", "sampler=consecutive (now: random)"),
         ("depth.residual=true", "depth.residual=false (now: true)"),
     ],
 )
@@ -298,8 +298,8 @@ def test_every_change_is_named() -> None:
     recorded = {"seed": 1, "cell": {"kind": "lstm", "forget_bias": None}, "name": "a"}
     now = {"seed": 1, "cell": {"kind": "gru"}, "name": "b", "trainer": {"max_epochs": 3}}
     assert changed(recorded, now) == [
+        "cell=lstm (now: gru)",
         "cell.forget_bias=null (now: absent)",
-        "cell.kind=lstm (now: gru)",
     ]
     assert changed({"betas": (0.9, 0.99)}, {"betas": [0.9, 0.99]}) == []
 
@@ -438,7 +438,7 @@ def test_a_run_without_checkpoints(train: Train, monkeypatch: pytest.MonkeyPatch
         stopped = train(*options)
     refused = train("resume=latest", "cell=gru")
     assert refused.status == 2
-    assert "cell.kind=lstm (now: gru)" in refused.err
+    assert "cell=lstm (now: gru)" in refused.err
     assert train("resume=latest", "hidden_size=16").status == 0  # as it was
     assert stopped.summary["test/perplexity"] == before["test/perplexity"]
 

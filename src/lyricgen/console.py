@@ -45,10 +45,15 @@ def put(what: RenderableType, console: Console | None = None, **options: Any) ->
             raise
 
 
+def table_console() -> Console:
+    """Where tables are shown; without a terminal as wide as they are."""
+    console = get_console()
+    return console if console.is_terminal else Console(width=WIDEST, quiet=console.quiet)
+
+
 def put_whole(table: Table) -> None:
     """Print a table; where there is no terminal, as wide as it is."""
-    console = get_console()
-    put(table, None if console.is_terminal else Console(width=WIDEST, quiet=console.quiet))
+    put(table, table_console())
 
 
 @contextmanager

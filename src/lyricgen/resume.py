@@ -7,22 +7,11 @@ from typing import Any
 
 from lyricgen.errors import UserError
 from lyricgen.runs import earlier_summary
+from lyricgen.settings import PLUMBING, Settings, among, flatten
 
-# What does not change the mathematics of training, only how long it goes on, where and how it is
-# watched. All other keys must be as they were.
-FREE = (
-    "trainer.max_epochs",
-    "trainer.accelerator",
-    "trainer.devices",
-    "trainer.strategy",
-    "trainer.profiler",
-    "callbacks",
-    "logger",
-    "name",
-    "resume",
-    "data.path",
-    "data.max_bytes",
-)
+# What may change from one resumption to the next: how long training goes on, too, and where its
+# text lies, whose digest is compared. All other keys must be as they were.
+FREE = (*PLUMBING, "trainer.max_epochs", "data.path", "data.max_bytes")
 
 
 @dataclass(frozen=True)
@@ -89,22 +78,22 @@ def take_up(
 
 def identity(options: dict[str, Any]) -> str:
     """What makes a run the one that it is: all that must not change, in one text."""
-    return "\n".join(line for line in all_of(options) if not _is_free(line.partition("=")[0]))
+    return "\n".join(line for line in all_of(options) if not among(line.partition("=")[0], FREE))
 
 
 def all_of(options: dict[str, Any]) -> list[str]:
     """A configuration as sorted lines, key=value, without what says which run to go on with."""
-    flat = _flat(options)
+    flat = flatten(options)
     return [f"{key}={_shown(flat, key)}" for key in sorted(flat) if key != "resume"]
 
 
 def changed(recorded: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """What must not change and did: "key=recorded value (now: other value)", sorted by key."""
-    before, after = _flat(recorded), _flat(now)
+    before, after = flatten(recorded), flatten(now)
     return [
         f"{key}={_shown(before, key)} (now: {_shown(after, key)})"
         for key in sorted(before.keys() | after.keys())
-        if _shown(before, key) != _shown(after, key) and not _is_free(key)
+        if _shown(before, key) != _shown(after, key) and not among(key, FREE)
     ]
 
 
@@ -134,22 +123,8 @@ def _finished(content: dict[str, Any], options: dict[str, Any]) -> str | None:
     return None
 
 
-def _flat(values: dict[str, Any], above: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        nested = isinstance(value, dict)
-        flat |= _flat(value, f"{above}{key}.") if nested else {f"{above}{key}": value}
-    return flat
-
-
-def _shown(values: dict[str, Any], key: str) -> str:
-    if key not in values:
-        return "absent"
-    value = values[key]
+def _shown(values: Settings, key: str) -> str:
+    value = values.get(key, "absent")
     if value is None or isinstance(value, bool):
         return str(value).lower().replace("none", "null")
-    return str(list(value)) if isinstance(value, list | tuple) else str(value)
-
-
-def _is_free(key: str) -> bool:
-    return any(key == free or key.startswith(f"{free}.") for free in FREE)
+    return str(value)

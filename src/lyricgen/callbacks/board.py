@@ -17,14 +17,10 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import (
 
 from lyricgen.callbacks.epoch_log import EpochLog
 from lyricgen.callbacks.throughput import Throughput
-from lyricgen.comparability import NETWORKS
 from lyricgen.metrics import perplexity_name
 from lyricgen.model.recurrent_module import RecurrentModule
 from lyricgen.run import Run
-
-# Groups and options that do not change what is learnt, and so make no column.
-_PLUMBING = {"callbacks", "logger", "name", "init_from", "resume"}
-_PLACE = {f"trainer.{name}" for name in ("accelerator", "devices", "strategy", "profiler")}
+from lyricgen.settings import PLUMBING, among, flatten, known_to_model
 
 
 class Board(pl.Callback):
@@ -138,15 +134,11 @@ class Board(pl.Callback):
 
 def hyperparameters(options: dict[str, Any]) -> dict[str, bool | int | float | str]:
     """The options that a run is compared by, flat; the kind of a group under the group's name."""
-    left_out = _PLUMBING | (NETWORKS if options["model"]["kind"] == "ngram" else set())
-    chosen = {key: value for key, value in options.items() if key not in left_out}
-    flat: dict[str, Any] = {}
-    for key, value in chosen.items():
-        for name, entry in value.items() if isinstance(value, dict) else [("kind", value)]:
-            tag = key if name == "kind" else f"{key}.{name}"
-            if tag not in _PLACE:
-                flat[tag] = entry if isinstance(entry, bool | int | float) else str(entry)
-    return flat
+    return {
+        name: value if isinstance(value, bool | int | float) else str(value)
+        for name, value in known_to_model(flatten(options)).items()
+        if not among(name, PLUMBING)
+    }
 
 
 def layout(objective: str) -> dict[str, dict[str, list[Any]]]:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lyricgen.build_data import build_corpus, build_datamodule, layout_of
-from lyricgen.comparability import DECIDING
 from lyricgen.config import TrainOptions, parse
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.data.encoding import EncodedCorpus
@@ -14,6 +13,7 @@ from lyricgen.evaluation.comparison import check_same_objective, labels_of
 from lyricgen.model.checkpoint import load
 from lyricgen.model.trained_model import TrainedModel
 from lyricgen.runs import checkpoint_in
+from lyricgen.settings import DECIDING
 
 ANOTHER_TEXT = "--text FILE scores a text of your own"
 

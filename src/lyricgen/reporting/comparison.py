@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from lyricgen.reporting.paired_test import LEVEL, Difference, Mean, mean
 from lyricgen.reporting.records import Record
 from lyricgen.reporting.selection import shown
-from lyricgen.reporting.settings import Value
+from lyricgen.settings import Value
 
 HELD_OUT = "val/perplexity"  # what sweeps compare, where something is held out
 # Figures by which runs are ranked: of these the smallest is best, of the others the largest.

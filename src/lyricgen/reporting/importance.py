@@ -8,7 +8,7 @@ from typing import Any
 
 from lyricgen.reporting.comparison import Comparison, sign_of
 from lyricgen.reporting.records import Record
-from lyricgen.reporting.settings import Value
+from lyricgen.settings import Value
 
 FEWEST = 10  # finished trials from which anything can be said
 

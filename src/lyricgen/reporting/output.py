@@ -3,10 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich import get_console
-from rich.console import Console
-
-from lyricgen.console import WIDEST, put, show
+from lyricgen.console import put, show, table_console
 from lyricgen.errors import UserError, printable
 from lyricgen.files import replacing, write_atomically
 from lyricgen.reporting.comparison import Comparison
@@ -46,10 +43,7 @@ def write(comparisons: list[Comparison], sources: Sequence[Path], directory: Pat
 
 def print_tables(comparisons: list[Comparison]) -> None:
     """Show the tables and what became of the runs that are not in them."""
-    # where there is no terminal, as wide as they are
-    console = get_console()
-    if not console.is_terminal:
-        console = Console(width=WIDEST, quiet=console.quiet)
+    console = table_console()
     for comparison in comparisons:
         put(terminal_table(comparison, console), console)
         for line in notes(comparison):

@@ -16,8 +16,8 @@ from lyricgen.reporting.drawing import INK, LINE, MUTED, SERIES, SIZE, add_legen
 from lyricgen.reporting.importance import Importances
 from lyricgen.reporting.pareto import front
 from lyricgen.reporting.selection import shown
-from lyricgen.reporting.settings import Value
 from lyricgen.reporting.tables import title_of
+from lyricgen.settings import Value
 
 MOST_LINES = 60  # more cannot be told apart
 MOST_CELLS = 20  # of a heat map, a side

@@ -6,7 +6,7 @@ from difflib import get_close_matches
 
 from lyricgen.errors import UserError
 from lyricgen.reporting.records import Record
-from lyricgen.reporting.settings import Value, parse_value
+from lyricgen.settings import Value, parse_value
 
 ABSENT = "–"
 Conditions = dict[str, list[str]]  # what a setting has to be, one of these

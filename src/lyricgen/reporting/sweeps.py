@@ -7,7 +7,7 @@ from itertools import product
 from pathlib import Path
 
 from lyricgen.reporting.records import MISSING, Found, Record
-from lyricgen.reporting.settings import Value, parse_overrides
+from lyricgen.settings import Value, parse_overrides
 
 _MOST = 100_000  # combinations of a grid that are looked at
 

@@ -7,7 +7,7 @@ from lyricgen.errors import printable
 from lyricgen.reporting.comparison import Cell, Comparison, became
 from lyricgen.reporting.paired_test import Mean
 from lyricgen.reporting.selection import ABSENT, shown
-from lyricgen.reporting.settings import Value
+from lyricgen.settings import Value
 
 WORDS = ("", "incomplete")  # columns that hold no numbers, beside those of settings
 

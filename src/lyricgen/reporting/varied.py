@@ -3,16 +3,13 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from lyricgen.comparability import DECIDING
 from lyricgen.reporting.records import Record
-from lyricgen.reporting.settings import Settings, Value
-from lyricgen.resume import FREE
+from lyricgen.settings import DECIDING, PLUMBING, Settings, Value, among
 
 # What tells two texts or tasks apart: runs that differ here are never in one table.
 CORPUS = ("objective", "data", *(f"data.{name}" for name in DECIDING if name != "kind"))
 # What does not change what is learnt makes no column, unless one sweep tries several of it.
-_PLUMBING = {*FREE, "trainer", "debug"} - {"trainer.max_epochs"}
-_PLUMBING_GROUPS = {"callbacks", "logger"}
+_NO_COLUMN = (*PLUMBING, "data.max_bytes", "debug")
 _NEVER = ("name", "resume")
 
 
@@ -71,4 +68,4 @@ def _tried(records: Sequence[Record]) -> set[str]:
 
 
 def _is_plumbing(key: str) -> bool:
-    return key in _PLUMBING or key.partition(".")[0] in _PLUMBING_GROUPS
+    return key == "trainer" or among(key, _NO_COLUMN)

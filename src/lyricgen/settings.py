@@ -1,0 +1,70 @@
+"""Settings of runs, flat: as their options have them, as they were typed, and what they decide."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from lyricgen.resume_arguments import key
+
+Value = str | int | float | bool | None
+Settings = Mapping[str, Value]
+
+# Options of data= that decide which characters are held out.
+DECIDING = (
+    *("kind", "path", "unit", "max_chars", "lowercase", "distinct", "newline", "encoding"),
+    *("val_fraction", "test_fraction", "max_held_out", "split_seed"),
+)
+# Groups and options that n-grams do not know.
+NETWORKS = ("layers", "hidden_size", "cell", "depth", "loss", "optimizer", "scheduler", "trainer")
+# Where a run takes place and how it is watched, which does not change what is learnt.
+PLUMBING = (
+    *("trainer.accelerator", "trainer.devices", "trainer.strategy", "trainer.profiler"),
+    *("callbacks", "logger", "name", "resume"),
+)
+
+
+def among(name: str, options: Sequence[str]) -> bool:
+    """Whether a setting is one of these options, or stands below one that is a group."""
+    return any(name == option or name.startswith(f"{option}.") for option in options)
+
+
+def flatten(options: Mapping[str, Any]) -> dict[str, Value]:
+    """Options as flat keys, the kind of a group under the group's name; lists as text."""
+    flat: dict[str, Value] = {}
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            for inner, entry in flatten(value).items():
+                flat[name if inner == "kind" else f"{name}.{inner}"] = entry
+        elif isinstance(value, list | tuple):
+            flat[name] = str(list(value))
+        else:
+            flat[name] = value if value is None or isinstance(value, int | float) else str(value)
+    return flat
+
+
+def known_to_model(settings: dict[str, Value]) -> dict[str, Value]:
+    """Settings without those that an n-gram model does not read."""
+    if settings.get("model") != "ngram":
+        return settings
+    return {name: value for name, value in settings.items() if not among(name, NETWORKS)}
+
+
+def parse_overrides(overrides: Iterable[str]) -> dict[str, Value]:
+    """What was typed, `key=value`, as keys and values."""
+    return {key(one): parse_value(one.partition("=")[2]) for one in overrides if "=" in one}
+
+
+def parse_value(text: str) -> Value:
+    """A value as it would stand in the options: null, true and false, numbers, text."""
+    plain = {"null": None, "true": True, "false": False}
+    if text.lower() in plain:
+        return plain[text.lower()]
+    for number in (int, float):
+        try:
+            value = number(text)
+        except ValueError:
+            continue
+        if math.isfinite(value):
+            return value
+    quoted = len(text) > 1 and text[0] in "'\"" and text[-1] == text[0]
+    return text[1:-1] if quoted else text
