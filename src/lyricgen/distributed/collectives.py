@@ -51,17 +51,13 @@ class Broadcast:
         """Send this number, and get the one that was sent before; 0 at first."""
         if world_size() == 1:
             return number
-        received = self.last()
+        received = 0
+        if self._work is not None and self._sent is not None:
+            self._work.wait()
+            received = int(self._sent)
         self._sent = torch.tensor(number)
         self._work = dist.broadcast(self._sent, src=0, async_op=True)
         return received
-
-    def last(self) -> int:
-        """The number that was sent last."""
-        if self._work is None or self._sent is None:
-            return 0
-        self._work.wait()
-        return int(self._sent)
 
 
 def lost_connection(error: BaseException) -> bool:
