@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 import torch
+from compare_runs import differences
 
 from lyricgen.callbacks.checkpoints import Checkpoints
 from lyricgen.model.recurrent_module import RecurrentModule
-from scripts.compare_runs import differences
 from tests.conftest import TINY, Finished, Train
 
 # Without dropout, whose masks are each process's own.
