@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import torch
@@ -26,6 +26,8 @@ TINY = (
     "callbacks.samples.every_n_epochs=1",
     "callbacks.samples.length=12",
 )
+# Smaller yet, for what happens around runs.
+SMALL = (*TINY, "callbacks.samples.every_n_epochs=0", "callbacks.baseline.enabled=false")
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +39,23 @@ def _one_thread() -> None:
 def _no_tracebacks(monkeypatch: pytest.MonkeyPatch) -> None:
     # which main() asks Hydra for: the processes that a test starts are not to inherit it
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+
+
+def summary_of(directory: Path) -> dict[str, Any]:
+    """What a run or a sweep says of itself, in strict JSON."""
+
+    def never(constant: str) -> NoReturn:
+        raise AssertionError(f"{constant} is not JSON")
+
+    text = (directory / "summary.json").read_text("utf-8")
+    summary: dict[str, Any] = json.loads(text, parse_constant=never)
+    return summary
+
+
+def sweep_of(outputs: str | Path = "outputs") -> Path:
+    """The only sweep that is there."""
+    [found] = Path(outputs).glob("sweeps/*/*")
+    return found.resolve()
 
 
 @dataclass(frozen=True)
@@ -51,8 +70,7 @@ class Finished:
     @property
     def summary(self) -> dict[str, Any]:
         assert self.directory is not None, self.err
-        summary: dict[str, Any] = json.loads((self.directory / "summary.json").read_text("utf-8"))
-        return summary
+        return summary_of(self.directory)
 
 
 Train = Callable[..., Finished]

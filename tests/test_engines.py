@@ -21,9 +21,8 @@ from lyricgen import engines, threads
 from lyricgen.job_process import as_job, handed_on, stop_file, this_process
 from lyricgen.runs import read_summary
 from tests import slurm
-from tests.conftest import TINY, Train
+from tests.conftest import SMALL, TINY, Train
 
-SMALL = (*TINY, "callbacks.samples.every_n_epochs=0", "callbacks.baseline.enabled=false")
 LONG = ("trainer.max_epochs=100000", "callbacks.early_stopping.enabled=false")
 NEEDS = {"cpus": "joblib", "processes": "submitit", "slurm": "submitit", "ray": "ray"}
 

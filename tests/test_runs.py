@@ -27,7 +27,7 @@ from lyricgen.runs import (
     outputs_directory,
     read_summary,
 )
-from tests.conftest import TINY, Train
+from tests.conftest import TINY, Train, summary_of
 
 
 @pytest.fixture(autouse=True)
@@ -37,15 +37,6 @@ def _outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def full_disk(*_: object, **__: object) -> NoReturn:
     raise OSError(errno.ENOSPC, "No space left on device")
-
-
-def summary_of(directory: Path) -> dict[str, Any]:
-    def never(constant: str) -> NoReturn:
-        raise AssertionError(f"{constant} is not JSON")
-
-    text = (directory / "summary.json").read_text("utf-8")
-    summary: dict[str, Any] = json.loads(text, parse_constant=never)
-    return summary
 
 
 # Whole files

@@ -31,25 +31,14 @@ from lyricgen.search.space import Space, describe, read_space
 from lyricgen.search.storage import JournalLock
 from lyricgen.search.study import Study, build_sampler
 from lyricgen.search.trial import JobTrial
-from tests.conftest import TINY, Train
+from tests.conftest import SMALL, Train, summary_of, sweep_of
 
-SMALL = (*TINY, "callbacks.samples.every_n_epochs=0", "callbacks.baseline.enabled=false")
 SEARCH = (*SMALL, "sweep=optuna", "hydra.sweeper.n_trials=3")
 EARLY = ("hydra.sweeper.pruner.startup_trials=1", "hydra.sweeper.pruner.warmup_epochs=1")
 
 
 def space_of(*overrides: str) -> Space:
     return read_space(OverridesParser.create().parse_overrides(list(overrides)))
-
-
-def sweep_of(outputs: str | Path = "outputs") -> Path:
-    [found] = Path(outputs).glob("sweeps/*/*")
-    return found.resolve()
-
-
-def summary_of(directory: Path) -> dict[str, Any]:
-    summary: dict[str, Any] = json.loads((directory / "summary.json").read_text("utf-8"))
-    return summary
 
 
 def trials_of(sweep: Path) -> list[optuna.trial.FrozenTrial]:

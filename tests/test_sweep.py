@@ -22,23 +22,11 @@ from lyricgen.reporting import sweep_report
 from lyricgen.resume_arguments import expand
 from lyricgen.runs import new_directory
 from lyricgen.sweep import Sweep, Wanted, named_by
-from tests.conftest import TINY, Train
-
-SMALL = (*TINY, "callbacks.samples.every_n_epochs=0", "callbacks.baseline.enabled=false")
-
-
-def sweep_of(outputs: str | Path = "outputs") -> Path:
-    [found] = Path(outputs).glob("sweeps/*/*")
-    return found.resolve()
+from tests.conftest import SMALL, TINY, Train, summary_of, sweep_of
 
 
 def jobs_of(sweep: Path) -> list[str]:
     return sorted(path.parent.name for path in sweep.glob("*/.hydra"))
-
-
-def summary_of(directory: Path) -> dict[str, Any]:
-    summary: dict[str, Any] = json.loads((directory / "summary.json").read_text("utf-8"))
-    return summary
 
 
 def test_every_combination_has_its_directory(train: Train) -> None:
