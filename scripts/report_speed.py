@@ -49,15 +49,17 @@ def make_runs(sweep: Path, count: int) -> None:
             "data": {"kind": "lyrics", "path": None, "val_fraction": 0.1},
             "optimizer": {"kind": "adamw", "lr": rate},
         }
-        _make_run(sweep / f"{number}_{','.join(typed)}", typed, options, Random(number))
+        _make_run(sweep / f"{number}_{','.join(typed)}", number, typed, options)
 
 
-def _make_run(directory: Path, typed: list[str], options: dict[str, object], draw: Random) -> None:
+def _make_run(directory: Path, number: int, typed: list[str], options: dict[str, object]) -> None:
     directory.mkdir(parents=True)
+    draw = Random(number)
     level = 200 + 100 * draw.random()
     curve = [level * (1 + 2 / epoch) for epoch in range(1, EPOCHS + 1)]
     summary = {
         "status": "finished",
+        "job": number,
         "overrides": typed,
         "options": options,
         "best_epoch": EPOCHS,

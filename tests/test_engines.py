@@ -288,10 +288,11 @@ def on(cluster: Path) -> dict[str, str]:
 @pytest.mark.slow
 def test_slurm(start: Start, cluster: Path) -> None:
     """The batch file asks for what was chosen, and the jobs that it starts finish."""
-    chosen = ("timeout_min=90", "mem_gb=3", "gpus_per_node=2", "array_parallelism=1")
+    chosen = ("timeout_min=90", "mem_gb=3", "gpus_per_node=2")
     command = start(
         "slurm",
         "seed=1,2",
+        "hydra.sweeper.jobs_at_a_time=1",
         *(f"hydra.launcher.{one}" for one in (*chosen, "cpus_per_task=1", "partition=night")),
         **on(cluster),
     )

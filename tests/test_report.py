@@ -36,6 +36,7 @@ from lyricgen.reporting.selection import parse_conditions, select
 from lyricgen.reporting.sweep_report import report, report_sweep
 from lyricgen.reporting.sweeps import complete
 from lyricgen.reporting.tables import duration
+from lyricgen.runs import number_of
 from lyricgen.settings import flatten, parse_overrides, parse_value
 from tests.conftest import TINY, Train, printed
 
@@ -81,6 +82,7 @@ def write(
     more = changed.pop("summary", {})
     options = changed.pop("options", options_of(**changed))
     summary = {"status": "finished", "overrides": list(overrides), "options": options}
+    summary["job"] = number_of(directory)
     if value is not None:
         summary |= {
             "val/perplexity": value,
@@ -364,6 +366,18 @@ def test_missing_jobs_of_a_plan(tmp_path: Path) -> None:
     assert found.keys == ("cell",)
     # the sweep's own file is no run
     assert len(found.records) == 11
+
+
+def test_runs_that_are_called_as_jobs_are(tmp_path: Path) -> None:
+    for number, (hidden_size, layers) in enumerate([(4, 1), (8, 2)]):
+        typed = (f"hidden_size={hidden_size}", f"layers={layers}")
+        run = tmp_path / f"{number}_{layers}"
+        write(run, 9.0, typed, hidden_size=hidden_size, layers=layers, summary={"job": None})
+    comparison = only(tmp_path)
+    assert [run.status for run in comparison.records] == ["finished"] * 2
+    # unless they are those of a sweep that Hydra's own sweeper has left
+    (tmp_path / "multirun.yaml").touch()
+    assert len([run for run in only(tmp_path).records if run.status == "missing"]) == 2
 
 
 def test_missing_cells_of_a_grid_without_a_plan(tmp_path: Path) -> None:

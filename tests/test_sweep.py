@@ -352,18 +352,95 @@ def test_jobs_are_called_by_what_differs() -> None:
 
 
 def test_equal_jobs_stay_apart(tmp_path: Path) -> None:
-    twice = [Wanted(["seed=1"], "seed=1", {"seed": 1})] * 2
+    twice = [Wanted(["seed=1"], "seed=1", {"seed": 1, "trainer": {}})] * 2
     sweep = Sweep(tmp_path, [], resume=False)
     jobs = sweep.plan(twice)
     assert [job.name for job in jobs] == ["0_seed=1", "1_seed=1"]
     for job in jobs:
         (tmp_path / job.name).mkdir()
-        summary = {"status": "finished", "options": {"seed": 1}}
+        summary = {"status": "finished", "options": {"seed": 1, "trainer": {}}}
         (tmp_path / job.name / "summary.json").write_text(json.dumps(summary), "utf-8")
-    again = sweep.plan([*twice, Wanted(["seed=1"], "seed=1", {"seed": 1})])
+    again = sweep.plan([*twice, twice[0]])
     assert [(job.name, job.begun, job.done) for job in again] == [
         ("0_seed=1", True, True), ("1_seed=1", True, True), ("2_seed=1", False, False),
     ]  # fmt: skip
+
+
+def wanted_epochs(*epochs: int) -> list[Wanted]:
+    return [
+        Wanted([f"trainer.max_epochs={n}"], str(n), {"seed": 1, "trainer": {"max_epochs": n}})
+        for n in epochs
+    ]
+
+
+def test_jobs_that_differ_only_in_what_may_change_find_their_own(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path, [], resume=False)
+    wanted = wanted_epochs(*range(1, 13))  # "10_" and "11_" come before "2_" by name
+    for job, one in zip(sweep.plan(wanted), wanted, strict=True):
+        (tmp_path / job.name).mkdir()
+        epochs = one.values["trainer"]["max_epochs"]
+        summary = {"status": "finished", "options": one.values, "epochs": epochs}
+        (tmp_path / job.name / "summary.json").write_text(json.dumps(summary), "utf-8")
+    again = sweep.plan(wanted)
+    assert [job.overrides for job in again] == [one.overrides for one in wanted]
+    assert all(job.done for job in again)
+    assert [job.number for job in again] == list(range(12))
+    others = {job.name: (job.begun, job.done) for job in sweep.plan(wanted_epochs(3, 20))}
+    # which one is made longer does not matter, but it is none that is asked for as it is
+    assert others == {"0_1": (True, False), "2_3": (True, True)}
+
+
+def test_more_values_of_an_option_that_may_change(train: Train) -> None:
+    train("-m", *SMALL, "trainer.max_epochs=2,3")
+    sweep = sweep_of()
+    before = {name: (sweep / name / "summary.json").read_bytes() for name in jobs_of(sweep)}
+    done = train("resume=latest", "trainer.max_epochs=1,2,3")
+    assert done.status == 0, done.err
+    assert {name: (sweep / name / "summary.json").read_bytes() for name in before} == before
+    [added] = set(jobs_of(sweep)) - before.keys()
+    assert (added[:2], summary_of(sweep / added)["epochs"]) == ("2_", 1)
+
+
+def test_fewer_epochs_than_there_are_change_nothing(train: Train) -> None:
+    train("-m", *SMALL, "seed=1,2")
+    sweep = sweep_of()
+    before = {path: path.read_bytes() for path in sweep.rglob("summary.json")}
+    refused = train("resume=latest", "trainer.max_epochs=1")
+    assert refused.status == 2
+    assert refused.err == (
+        "error: trainer.max_epochs=1: job 0_seed=1 has trained for 2 epochs: choose 2 or more\n"
+    )
+    assert {path: path.read_bytes() for path in sweep.rglob("summary.json")} == before
+
+
+def test_what_a_job_that_never_began_has_left(train: Train) -> None:
+    train("-m", *SMALL, "seed=1,2")
+    sweep = sweep_of()
+    for seed in range(3, 23):  # whatever order the file system has
+        (sweep / f"0_seed={seed}").mkdir()
+    done = train("resume=latest")
+    assert done.status == 0, done.err
+
+
+@pytest.mark.parametrize(
+    "typed", [("sweep=seeds", "seed=1,2"), ("sweep=optuna", "hidden_size=range(4,8,step=2)")]
+)
+def test_a_misspelt_key_is_named(train: Train, typed: tuple[str, ...]) -> None:
+    refused = train(*typed, "hidden_sise=4")
+    assert (refused.status, refused.directory) == (2, None)
+    assert "hidden_sise" in refused.err
+    assert refused.err.count("\n") == 1
+
+
+def test_hydra_is_told_of_sweeps() -> None:
+    assert expand(["seed=3", "sweep=seeds", "--config-dir", "x"]) == [
+        "--multirun", "--config-dir", "x", "seed=3", "sweep=seeds",
+    ]  # fmt: skip
+    for others in (["-m"], ["--cfg", "job"], ["--info=config"], ["--help"]):
+        assert "--multirun" not in expand(["sweep=seeds", *others])
+    for none in ("sweep=null", "seed=1"):
+        assert expand([none]) == [none]
+    assert "--multirun" not in expand(["sweep=seeds", "hydra.mode=RUN"])
 
 
 def make(place: str, count: int) -> list[str]:
@@ -405,14 +482,14 @@ def test_jobs_leave_no_memory_behind(tmp_path: Path) -> None:
 
 
 def test_the_record_that_a_sweep_is_resumed_from(train: Train) -> None:
-    train("-m", "--config-dir", ".", *SMALL, "seed=1,2", "hydra.verbose=false")
+    more = ("hydra.verbose=false", "+hydra.job.env_set.NOTHING=1")
+    train("-m", "--config-dir", ".", *SMALL, "seed=1,2", *more)
     sweep = sweep_of()
     expanded = expand([f"resume={sweep}", "hidden_size=9"])
-    assert expanded[:2] == ["--config-dir", str(Path.cwd())]
+    assert expanded[:3] == ["--multirun", "--config-dir", str(Path.cwd())]
     assert expanded[-4:] == [
         "hidden_size=9", f"hydra.sweep.dir='{sweep}'", "hydra.mode=MULTIRUN", f"resume='{sweep}'",
     ]  # fmt: skip
-    assert expanded[2:-4] == [
-        *(one for one in SMALL if not one.startswith("hidden_size=")), "seed=1,2",
-        "hydra.verbose=false",
+    assert expanded[3:-4] == [
+        *(one for one in SMALL if not one.startswith("hidden_size=")), "seed=1,2", *more,
     ]  # fmt: skip

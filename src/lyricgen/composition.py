@@ -8,8 +8,8 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from lyricgen.resume_arguments import key
 from lyricgen.runs import job_directory, new_directory, outputs_directory
+from lyricgen.settings import key
 
 _PACKAGED = Path(__file__).parent / "conf"  # in a wheel
 _CHECKOUT = Path(__file__).parents[2] / "conf"  # in an editable install

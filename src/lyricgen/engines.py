@@ -31,7 +31,8 @@ def launch(
         launcher: Hydra's; its class tells the engine.
         jobs: of each its number and overrides.
         sweep: its directory.
-        at_a_time: how many jobs are to run side by side on this machine; None for one a core.
+        at_a_time: how many jobs are to run side by side; None for one a core of this machine, on
+            Ray for all, and on Slurm for as many as the launcher has.
         jobs_in_all: how many jobs the sweep has, so that a resumed one gives each as many threads
             as before.
 
@@ -41,15 +42,17 @@ def launch(
     """
     if not jobs:
         return
-    engine = type(launcher).__name__
-    at_a_time = side_by_side(launcher, at_a_time, max(jobs_in_all, len(jobs)))
+    engine, wanted = type(launcher).__name__, at_a_time
+    at_a_time = side_by_side(launcher, wanted, max(jobs_in_all, len(jobs)))
     if engine == "JoblibLauncher":
         launcher.joblib["n_jobs"] = at_a_time
+    if engine == "SlurmLauncher" and wanted is not None:
+        launcher.params["array_parallelism"] = wanted
     if at_a_time == 1 and engine in ("BasicLauncher", "JoblibLauncher"):
         _do_here(launcher, jobs)
         return
     if engine == "RayLauncher":
-        at_a_time = len(jobs)  # Ray has a queue of its own
+        at_a_time = min(wanted or len(jobs), len(jobs))  # Ray has a queue and cores of its own
         _start_ray(launcher)
     # one by one, since a launcher that loses one job forgets the others
     each = engine in ("LocalLauncher", "RayLauncher")

@@ -76,9 +76,9 @@ def take_up(
     )
 
 
-def identity(options: dict[str, Any]) -> str:
-    """What makes a run the one that it is: all that must not change, in one text."""
-    return "\n".join(line for line in all_of(options) if not among(line.partition("=")[0], FREE))
+def identity(options: dict[str, Any]) -> list[str]:
+    """What makes a run the one that it is: all of it that must not change."""
+    return [line for line in all_of(options) if not among(line.partition("=")[0], FREE)]
 
 
 def all_of(options: dict[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""`resume=` on the command line: the overrides that its run or sweep was started with."""
+"""Hydra's arguments from what was typed: those of the run or sweep of `resume=`, and a sweep's."""
 
 import re
 import shlex
@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from lyricgen.errors import UserError
 from lyricgen.runs import BEST, RECORD, earlier_summary, newest_run
+from lyricgen.settings import key
 
 MULTIRUN = "multirun.yaml"  # what a sweep was composed from, as Hydra's own sweeper writes it
 _HYDRA, _OVERRIDES = f"{RECORD}/hydra.yaml", f"{RECORD}/overrides.yaml"
@@ -19,10 +20,16 @@ _WITH_VALUE = (
     *("-c", "--cfg", "-p", "--package", "-i", "--info", "--experimental-rerun"),
     *("-cn", "--config-name", "-cd", "--config-dir", "-cp", "--config-path"),
 )
+# and those that say what Hydra is to do
+_TASKS = {"-h", "--help", "--hydra-help", "-c", "--cfg", "-r", "--run", "-m", "--multirun"}
+_TASKS |= {"-sc", "--shell-completion", "-i", "--info"}
 
 
 def expand(arguments: list[str]) -> list[str]:
     """Turn `resume=` among a command's arguments into the recorded overrides of a run or a sweep.
+
+    A sweep gets --multirun, too: Hydra would find out by itself, but not where it cannot compose,
+    and would then complain of the sweep instead of the mistake.
 
     Args:
         arguments: as they were typed.
@@ -35,18 +42,20 @@ def expand(arguments: list[str]) -> list[str]:
         UserError: no such run, or one that cannot be resumed so.
     """
     options, overrides = _split(arguments)
-    wanted = [one.partition("=")[2] for one in overrides if key(one) == "resume"]
-    if not wanted or wanted[-1] in ("null", ""):
-        return [*options, *overrides]
+    wanted = _last("resume", overrides)
+    if wanted is None:
+        sweeps = _last("sweep", overrides) is not None and _last("hydra.mode", overrides) is None
+        return [*(_multirun(options) if sweeps else []), *options, *overrides]
     typed = without_resume(overrides)
     for one in (*options, *typed):
         if one in ("-m", "--multirun") or key(one) in PLACES:
-            raise UserError(f"resume={wanted[-1]} goes on in that one's directory: leave out {one}")
-    directory = _directory(re.sub(r"^(['\"])(.*)\1$", r"\2", wanted[-1]))
+            raise UserError(f"resume={wanted} goes on in that one's directory: leave out {one}")
+    directory = _directory(re.sub(r"^(['\"])(.*)\1$", r"\2", wanted))
     is_sweep = (directory / MULTIRUN).exists()
     recorded_options, recorded = _recorded(directory, is_sweep=is_sweep)
     keys = {key(one) for one in typed}
     return [
+        *(_multirun(options) if is_sweep else []),
         *options,
         *(
             part
@@ -63,9 +72,15 @@ def expand(arguments: list[str]) -> list[str]:
     ]
 
 
-def key(override: str) -> str:
-    """What an override sets: cell of cell=lstm, sampler of ++sampler@x=random."""
-    return override.lstrip("+~").partition("=")[0].partition("@")[0]
+def _last(name: str, overrides: list[str]) -> str | None:
+    """The value that counts of those that were typed for a key; None where it is null, or none."""
+    typed = [one.partition("=")[2] for one in overrides if key(one) == name]
+    return typed[-1] if typed and typed[-1] not in ("null", "") else None
+
+
+def _multirun(options: list[str]) -> list[str]:
+    told = {one.partition("=")[0] for one in options}
+    return [] if told & _TASKS else ["--multirun"]
 
 
 def without_resume(overrides: Iterable[str]) -> list[str]:
@@ -115,7 +130,7 @@ def _recorded(directory: Path, *, is_sweep: bool) -> tuple[list[tuple[str, str]]
         others = [
             one
             for one in hydra["overrides"]["hydra"]
-            if one.startswith(kept) and key(one) not in PLACES
+            if one.lstrip("+~").startswith(kept) and key(one) not in PLACES
         ]
         if not (isinstance(overrides, list) and all(isinstance(one, str) for one in overrides)):
             raise ValueError("overrides are not a list of strings")

@@ -4,8 +4,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from lyricgen.resume_arguments import key
-
 Value = str | int | float | bool | None
 Settings = Mapping[str, Value]
 
@@ -47,6 +45,11 @@ def known_to_model(settings: dict[str, Value]) -> dict[str, Value]:
     if settings.get("model") != "ngram":
         return settings
     return {name: value for name, value in settings.items() if not among(name, NETWORKS)}
+
+
+def key(override: str) -> str:
+    """What an override sets: cell of cell=lstm, sampler of ++sampler@x=random."""
+    return override.lstrip("+~").partition("=")[0].partition("@")[0]
 
 
 def parse_overrides(overrides: Iterable[str]) -> dict[str, Value]:

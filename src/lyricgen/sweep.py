@@ -1,4 +1,4 @@
-"""A sweep's directory: the jobs that it is to do, what came of them, and how they are launched."""
+"""A sweep's directory: the jobs that it is to do, and what came of them."""
 
 import logging
 import os
@@ -18,8 +18,9 @@ from lyricgen.errors import UserError, reason
 from lyricgen.files import remove_torn, to_json, write_atomically
 from lyricgen.interruption import Interrupted
 from lyricgen.resume import all_of, identity
-from lyricgen.resume_arguments import MULTIRUN, key, quoted
+from lyricgen.resume_arguments import MULTIRUN, quoted
 from lyricgen.runs import SUMMARY, earlier_summary, job_directory, number_of, resume_command
+from lyricgen.settings import key
 
 log = logging.getLogger(__name__)
 
@@ -103,24 +104,22 @@ class Sweep:
             self.summary["wall_seconds"] = earlier.get("wall_seconds", 0.0)
 
     def plan(self, wanted: Sequence[Wanted]) -> list[Job]:
-        """Give every job its number and directory: those of before, where it was there before."""
-        there: dict[str, list[Path]] = {}
-        following = 0
-        for path in sorted(self.directory.glob(f"*/{SUMMARY}")):
-            number = number_of(path.parent)
-            if number is not None:
-                options = (earlier_summary(path.parent) or {}).get("options") or {}
-                there.setdefault(identity(options), []).append(path.parent)
-                following = max(following, number + 1)
+        """Give every job its number and directory: those of before, where it was there before.
+
+        Raises:
+            UserError: a finished job is asked for fewer epochs than it has.
+        """
+        there = self._there()
+        values = [_settled(one.values) if there else one.values for one in wanted]
+        found = _paired(values, [summary.get("options") or {} for _, summary in there])
+        following = 1 + max((number_of(path) or 0 for path, _ in there), default=-1)
         jobs = []
-        for one in wanted:
-            values = _settled(one.values) if there else one.values
-            found = there.get(identity(values))
-            if found:
-                directory = found.pop(0)
-                summary = earlier_summary(directory) or {}
-                same = all_of(summary.get("options") or {}) == all_of(values)
+        for index, one in enumerate(wanted):
+            if index in found:
+                directory, summary = there[found[index]]
+                same = all_of(summary.get("options") or {}) == all_of(values[index])
                 done = summary.get("status") in DONE and same
+                _refuse_fewer_epochs(directory, summary, values[index])
                 number = number_of(directory) or 0
                 jobs.append(Job(number, one.overrides, directory.name, begun=True, done=done))
             else:
@@ -128,6 +127,12 @@ class Sweep:
                 jobs.append(Job(following, one.overrides, name))
                 following += 1
         return sorted(jobs, key=lambda job: job.number)
+
+    def _there(self) -> list[tuple[Path, dict[str, Any]]]:
+        """The jobs that have begun, in the order of their numbers, each with its summary."""
+        found = [path.parent for path in self.directory.glob(f"*/{SUMMARY}")]
+        numbered = [(number, path) for path in found if (number := number_of(path)) is not None]
+        return [(path, earlier_summary(path) or {}) for _, path in sorted(numbered)]
 
     def begin(self, composed: str, jobs: Iterable[Job]) -> None:
         """Say what the sweep is to do.
@@ -187,16 +192,16 @@ class Sweep:
 
     def left(self) -> list[str]:
         """The jobs that are not done, each with its status and the reason for it."""
-        directories = {number_of(path): path for path in self.directory.iterdir()}
+        there = {number_of(path): (path, summary) for path, summary in self._there()}
         left = []
         for number, overrides in self.summary["jobs"].items():
-            directory = directories.get(int(number))
-            summary = earlier_summary(directory) if directory is not None else None
-            if summary is None:
+            if int(number) not in there:
                 left.append(f"{number} {' '.join(overrides)} (not begun)")
-            elif summary.get("status") not in DONE:
-                reason = f": {summary['reason']}" if summary.get("reason") else ""
-                left.append(f"{directories[int(number)].name} ({summary.get('status')}{reason})")
+                continue
+            directory, summary = there[int(number)]
+            if summary.get("status") not in DONE:
+                why = f": {summary['reason']}" if summary.get("reason") else ""
+                left.append(f"{directory.name} ({summary.get('status')}{why})")
         return left
 
     def _end(self, status: str) -> None:
@@ -216,6 +221,36 @@ def _settled(values: dict[str, Any]) -> dict[str, Any]:
         return parse(values).model_dump(mode="json")
     except UserError:
         return values
+
+
+def _paired(wanted: Sequence[dict[str, Any]], there: Sequence[dict[str, Any]]) -> dict[int, int]:
+    """Which configurations are those of which runs, by their indices.
+
+    First those that are the same in all; then those that a run may go on with, so that of jobs
+    which differ in nothing but their epochs, say, each finds its own.
+    """
+    found: dict[int, int] = {}
+    for told in (all_of, identity):
+        left: dict[str, list[int]] = {}
+        for index, options in enumerate(there):
+            if index not in found.values():
+                left.setdefault("\n".join(told(options)), []).append(index)
+        for index, values in enumerate(wanted):
+            same = left.get("\n".join(told(values))) if index not in found else None
+            if same:
+                found[index] = same.pop(0)
+    return found
+
+
+def _refuse_fewer_epochs(directory: Path, summary: dict[str, Any], values: dict[str, Any]) -> None:
+    """See to it before any job has begun: those of the sweep would fail, one after the other."""
+    epochs = summary.get("epochs", 0) if summary.get("status") in DONE else 0
+    wanted = values["trainer"].get("max_epochs")
+    if isinstance(wanted, int) and wanted < epochs:
+        raise UserError(
+            f"trainer.max_epochs={wanted}: job {directory.name} has trained for {epochs} epochs: "
+            f"choose {epochs} or more"
+        )
 
 
 def named_by(combinations: Sequence[Sequence[str]], left_out: Sequence[str]) -> list[str]:

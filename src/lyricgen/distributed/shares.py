@@ -32,8 +32,14 @@ def totals_of_all(own: Tensor | None) -> list[float | None]:
     return gathered(None if own is None else float(own))
 
 
-def own_total(totals: list[float | None]) -> Tensor | None:
-    """This process's total; where there were more or fewer of them, rank 0 takes it all."""
+def own_total(totals: list[float | None] | Tensor | None) -> Tensor | None:
+    """This process's total; where there were more or fewer of them, rank 0 takes it all.
+
+    Args:
+        totals: of each process; a tensor or None from checkpoints that know of one only.
+    """
+    if totals is None or isinstance(totals, Tensor):
+        totals = [None if totals is None else float(totals)]
     known = [total for total in totals if total is not None]
     if not known:
         return None

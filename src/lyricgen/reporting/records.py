@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from lyricgen.console import progress
 from lyricgen.errors import UserError
 from lyricgen.files import finite
+from lyricgen.resume_arguments import MULTIRUN
 from lyricgen.runs import SUMMARY, number_of, outputs_directory, read_summary
 from lyricgen.settings import Value, flatten, known_to_model, parse_overrides
 
@@ -161,7 +162,9 @@ def _record(directory: Path, values: dict[str, Any]) -> Record:
     named = {key: value for key, value in values.items() if "/" in key or key in FIGURES}
     figures = {key: value for key, value in named.items() if value is not None}
     summary = _Summary.model_validate(values | {"figures": figures})
-    number = number_of(directory) if summary.job is None else summary.job
+    number = summary.job
+    if number is None and (directory.parent / MULTIRUN).exists():  # of a sweep of Hydra's own
+        number = number_of(directory)
     return Record(
         directory,
         summary.status,

@@ -21,7 +21,7 @@ from optuna.distributions import (
 )
 
 from lyricgen.errors import UserError
-from lyricgen.resume_arguments import key
+from lyricgen.settings import key
 
 Distribution = CategoricalDistribution | FloatDistribution | IntDistribution
 
