@@ -1,5 +1,7 @@
-"""The measurements run: of training, with torch's layers and our own, and of writing."""
+"""The measurements run: of training, of writing, of sweeps and of reports."""
 
+import csv
+import json
 import os
 import re
 import subprocess
@@ -7,6 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from report_speed import make_runs
+
+from lyricgen import report
+from tests.conftest import printed
 
 
 def benchmark(place: Path, *arguments: str) -> str:
@@ -61,3 +67,27 @@ def test_the_benchmark_of_sweeps_fills_its_table(tmp_path: Path) -> None:
     found = dict(re.findall(r"│ (.*?) +│ +([\d.]+) │", out))
     assert 0 < float(found["s between jobs, median"]) <= float(found["s between jobs, longest"])
     assert float(found["MB after the first job"]) > 100
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_reports_fills_its_table(tmp_path: Path) -> None:
+    out = benchmark(tmp_path, "--report", "--rounds", "1", "--threads", "1")
+    rows = re.findall(r"│ ([\d,]+) +│ ([\d.]+) +│ (\d*) +│", out)
+    assert [(runs, target) for runs, _, target in rows] == [("6", ""), ("1,000", "20")]
+    assert all(float(seconds) > 0 for _, seconds, _ in rows)
+
+
+def test_runs_that_a_script_has_made_are_reported_as_finished(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_runs(tmp_path / "sweep", 30)
+    done = printed(report.main, capsys, tmp_path / "sweep")
+    assert done.status == 0, done.err
+    with (tmp_path / "sweep/report/report.csv").open(encoding="utf-8", newline="") as stream:
+        rows = {row["layers"]: row for row in csv.DictReader(stream)}
+    assert sorted(rows) == ["1", "2", "3"]
+    for layers, row in rows.items():
+        found = list(tmp_path.glob(f"sweep/*layers={layers},*/summary.json"))
+        figures = [json.loads(path.read_text("utf-8"))["val/perplexity"] for path in found]
+        assert (row["n"], row["incomplete"]) == ("10", "")
+        assert float(row["mean"]) == pytest.approx(sum(figures) / 10)

@@ -18,17 +18,21 @@ from hydra.core.plugins import Plugins
 from rich import get_console
 
 from lyricgen import engines, threads
-from lyricgen.job_process import as_job, handed_on, stop_file, this_process
-from lyricgen.runs import read_summary
+from lyricgen.job_process import TICK, as_job, handed_on, stop_file, this_process
+from lyricgen.job_watch import PATIENCE
+from lyricgen.runs import is_alive, read_summary
 from tests import slurm
 from tests.conftest import SMALL, TINY, Train
 
 LONG = ("trainer.max_epochs=100000", "callbacks.early_stopping.enabled=false")
 NEEDS = {"cpus": "joblib", "processes": "submitit", "slurm": "submitit", "ray": "ray"}
 
-# Makes the job with seed=2 raise, and those with seed=3 and 4 call sys.exit(0) and sys.exit(1).
-SABOTEUR = """
-import importlib.abc, importlib.util, sys
+# Python imports a module of this name first thing: it changes how every job is carried out.
+CHANGED_JOBS = """
+import importlib.abc, importlib.util, os, pathlib, signal, sys, time
+
+def before(training, directory):
+{before}
 
 class Finder(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
@@ -42,21 +46,45 @@ class Finder(importlib.abc.MetaPathFinder):
             execute(module)
             carry_out = module.carry_out
 
-            def spoiled(training, *others):
-                seed = training.options.seed
-                if seed == 2:
-                    raise RuntimeError("spoiled")
-                if seed in (3, 4):
-                    sys.exit(seed - 3)
-                return carry_out(training, *others)
+            def changed(training, run, past):
+                before(training, run.directory)
+                return carry_out(training, run, past)
 
-            module.carry_out = spoiled
+            module.carry_out = changed
 
         spec.loader.exec_module = exec_module
         return spec
 
 sys.meta_path.insert(0, Finder())
 """
+
+# The job with seed=2 raises, and those with seed=3 and 4 call sys.exit(0) and sys.exit(1).
+SPOILED = """
+    seed = training.options.seed
+    if seed == 2:
+        raise RuntimeError("spoiled")
+    if seed in (3, 4):
+        sys.exit(seed - 3)
+"""
+
+# No job comes to the end of a step in its second epoch; that with seed=2 hears no SIGTERM either.
+STUCK = """
+    step = training.module.training_step
+    def training_step(batch, batch_idx):
+        if training.trainer.current_epoch == 1:
+            if training.options.seed == 2:
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            (directory / "stuck").touch()
+            time.sleep(1000)
+        return step(batch, batch_idx)
+    training.module.training_step = training_step
+"""
+
+
+def changed_jobs(place: Path, before: str) -> str:
+    """The PYTHONPATH of a sweep whose jobs do something else first."""
+    (place / "sitecustomize.py").write_text(CHANGED_JOBS.format(before=before), "utf-8")
+    return os.pathsep.join([str(place), os.environ.get("PYTHONPATH", "")])
 
 
 class Command:
@@ -84,15 +112,22 @@ class Command:
         out, _ = self.process.communicate(timeout=300)
         return self.process.returncode, out
 
-    def begun(self, number: int) -> dict[str, Any]:
-        """The summary of a job that has made its first epoch."""
+    def begun(self, number: int, file: str = "metrics.csv") -> dict[str, Any]:
+        """The summary of a job that has written a file; by default, made its first epoch."""
 
         def look() -> dict[str, Any] | None:
-            found = [path.parent for path in self.sweep.glob(f"{number}_*/metrics.csv")]
+            found = [path.parent for path in self.sweep.glob(f"{number}_*/{file}")]
             assert self.process.poll() is None, self.process.communicate()[0]
             return read_summary(found[0]) if found else None
 
         return until(look)
+
+    def stop(self, name: str) -> None:
+        """Ask it to, by SIGTERM, or by Ctrl-C as from a terminal: every process."""
+        if name == "Ctrl-C":
+            os.killpg(self.process.pid, signal.SIGINT)
+        else:
+            self.process.terminate()
 
     @property
     def statuses(self) -> list[str]:
@@ -192,8 +227,7 @@ def test_engines_change_no_figure(start: Start, train: Train, engine: str) -> No
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["basic", "cpus", "processes"])
 def test_jobs_that_fail(start: Start, tmp_path: Path, engine: str) -> None:
-    (tmp_path / "sitecustomize.py").write_text(SABOTEUR, "utf-8")
-    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    path = changed_jobs(tmp_path, SPOILED)
     command = start(engine, "seed=1,2,3,4,5", PYTHONPATH=path)
     status, out = command.wait()
     assert status == 1, out
@@ -243,16 +277,44 @@ def test_a_job_that_is_killed(start: Start, engine: str, number: signal.Signals)
 def test_a_sweep_that_is_stopped(start: Start, engine: str, name: str, expected: int) -> None:
     command = start(engine, "seed=1,2,3", *LONG, TWO)
     command.begun(0)
-    if name == "Ctrl-C":  # as from a terminal: for every process
-        os.killpg(command.process.pid, signal.SIGINT)
-    else:
-        command.process.terminate()
+    command.stop(name)
     status, out = command.wait()
     assert status == expected, out
     assert "Traceback" not in out
     assert set(command.statuses) == {"interrupted"}
     assert read_summary(command.sweep)["status"] == "interrupted"
     assert not (command.sweep / "2_seed=3/summary.json").exists()
+    until(lambda: not command.processes, 20)
+    assert not list(command.sweep.glob(".stop*"))
+
+
+@needs_two_cores
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["cpus", "processes"])
+@pytest.mark.parametrize(("name", "expected"), [("Ctrl-C", 130), ("SIGTERM", 143)])
+def test_a_sweep_that_is_stopped_at_once(
+    start: Start, tmp_path: Path, engine: str, name: str, expected: int
+) -> None:
+    """By the second signal, where jobs do not stop for the first."""
+    path = changed_jobs(tmp_path, STUCK)
+    command = start(engine, "seed=1,2,3", *LONG, TWO, PYTHONPATH=path)
+    jobs = [command.begun(number, "stuck")["process"] for number in (0, 1)]
+    command.stop(name)
+    until(lambda: list(command.sweep.glob(".stop*")))
+    time.sleep(3 * TICK)  # each job is told of it
+    assert command.process.poll() is None
+    assert command.statuses == ["running", "running"]
+    command.stop(name)
+    second = time.monotonic()
+    status, out = command.wait()
+    assert time.monotonic() - second < 3 * PATIENCE
+    assert status == expected, out
+    assert "Traceback" not in out
+    assert "from outside" not in out
+    assert command.statuses == ["interrupted", "killed"]
+    assert read_summary(command.sweep)["status"] == "interrupted"
+    assert not (command.sweep / "2_seed=3/summary.json").exists()
+    assert not any(is_alive(job) for job in jobs)
     until(lambda: not command.processes, 20)
     assert not list(command.sweep.glob(".stop*"))
 

@@ -26,6 +26,7 @@ from lyricgen import training
 from lyricgen.callbacks.pruning import Pruning
 from lyricgen.errors import UserError
 from lyricgen.run import Run
+from lyricgen.runs import is_alive
 from lyricgen.search.options import StudyOptions, parse
 from lyricgen.search.space import Space, describe, read_space
 from lyricgen.search.storage import JournalLock
@@ -347,16 +348,11 @@ def given_up_at(values: dict[int, float], others: list[dict[int, float]], last: 
     return None
 
 
-def test_bad_trials_are_given_up_between_epochs(train: Train) -> None:
-    lr = "optimizer.lr=tag(log,interval(1e-4,1))"
-    random = ("hydra.sweeper.sampler.kind=random", "hydra.sweeper.n_trials=6")
-    done = train(*SEARCH, *EARLY, *random, "trainer.max_epochs=4", lr, "model.dropout=0")
-    assert done.status == 0, done.err
-    sweep = sweep_of()
+def pruned_in(sweep: Path, last: int) -> dict[int, int]:
+    """The epochs at which trials were given up, by their numbers; each must be the rule's."""
     complete: list[dict[int, float]] = []
-    pruned = 0
-    trials = trials_of(sweep)
-    for trial, directory in zip(trials, jobs_of(sweep), strict=True):
+    pruned = {}
+    for trial, directory in zip(trials_of(sweep), jobs_of(sweep), strict=True):
         job = summary_of(directory)
         lines = (directory / "metrics.csv").read_text("utf-8").splitlines()
         column = lines[0].split(",").index("val/perplexity")
@@ -364,11 +360,11 @@ def test_bad_trials_are_given_up_between_epochs(train: Train) -> None:
         assert trial.intermediate_values == rows
         assert job["options"]["optimizer"]["lr"] == trial.params["optimizer.lr"]
         assert job["search_space"] == {"optimizer.lr": {"low": 1e-4, "high": 1, "log": True}}
-        epoch = given_up_at(rows, complete, 4)
+        epoch = given_up_at(rows, complete, last)
         if epoch is None:
             assert (trial.state, job["status"]) == (TrialState.COMPLETE, "finished")
             assert trial.value == job["val/perplexity"]
-            assert len(rows) == 4
+            assert len(rows) == last
             complete.append(rows)
         else:
             assert (trial.state, job["status"]) == (TrialState.PRUNED, "pruned")
@@ -376,14 +372,73 @@ def test_bad_trials_are_given_up_between_epochs(train: Train) -> None:
             assert job["reason"].startswith(f"pruned at epoch {epoch}: ")
             assert job["val/perplexity"] == pytest.approx(min(rows.values()))
             assert (directory / "checkpoints/last.ckpt").exists()
-            pruned += 1
+            pruned[trial.number] = epoch
+    return pruned
+
+
+LR = ("optimizer.lr=tag(log,interval(1e-4,1))", "hydra.sweeper.sampler.kind=random")
+
+
+def test_bad_trials_are_given_up_between_epochs(train: Train) -> None:
+    six = ("trainer.max_epochs=4", "model.dropout=0", "hydra.sweeper.n_trials=6")
+    done = train(*SEARCH, *EARLY, *LR, *six)
+    assert done.status == 0, done.err
+    pruned = len(pruned_in(sweep_of(), 4))
     assert pruned
     assert pruned < 5
-    assert summary_of(sweep)["status"] == "finished"
-    best = min((t for t in trials if t.value is not None and t.state == 1), key=lambda t: t.value)
+    assert summary_of(sweep_of())["status"] == "finished"
+    complete = [trial for trial in trials_of(sweep_of()) if trial.state == TrialState.COMPLETE]
+    best = min(complete, key=lambda trial: trial.value or 0.0)
     assert f"6 trials: {6 - pruned} complete, {pruned} pruned" in done.out
     lr = f"optimizer.lr={best.params['optimizer.lr']!r}"
     assert f"the best is job {best.number}, perplexity {best.value:,.2f}: {lr}" in done.out
+
+
+# Python imports a module of this name first thing: the second process of each trial tells its end.
+TOLD_BY_RANK_1 = """
+import sys
+if "lyricgen.distributed.worker" in sys.orig_argv:
+    import json, os
+    from lyricgen.callbacks.pruning import Pruning
+    def on_train_end(self, trainer, module):
+        with open({report!r}, "a") as stream:
+            told = [os.getpid(), trainer.world_size, trainer.current_epoch, self.reason]
+            stream.write(json.dumps(told) + "\\n")
+    Pruning.on_train_end = on_train_end
+"""
+
+
+@pytest.mark.slow
+def test_a_trial_of_several_processes_is_given_up_in_all(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it is in one, by the decision of the first, which alone speaks with the search."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    report = tmp_path / "told.jsonl"
+    (tmp_path / "sitecustomize.py").write_text(TOLD_BY_RANK_1.format(report=str(report)), "utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    plain = [one for one in SEARCH if one != "trainer=cpu"]
+    few = ("trainer.max_epochs=4", "model.dropout=0", "hydra.sweeper.n_trials=4")
+    few += ("trainer.precision=64-true",)  # so that wild trials are the same ones, too
+    two = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "hydra.sweep.dir=two")
+    done = train(*plain, *EARLY, *LR, *few, *two)
+    assert done.status == 0, done.err
+    assert done.err == ""
+    pruned = pruned_in(Path("two"), 4)
+    assert 0 < len(pruned) < 3
+    told = [json.loads(line) for line in report.read_text("utf-8").splitlines()]
+    for number, (process, count, epochs, reason) in enumerate(told):
+        job = summary_of(jobs_of(Path("two"))[number])
+        assert (count, epochs, reason) == (2, pruned.get(number, 4), job.get("reason"))
+        assert not is_alive(process)
+    assert len(told) == 4
+    assert summary_of(Path("two"))["status"] == "finished"
+    alone = train(*SEARCH, *EARLY, *LR, *few, "hydra.sweep.dir=one")
+    assert alone.status == 0, alone.err
+    assert pruned_in(Path("one"), 4) == pruned
+    for one, other in zip(trials_of(Path("one")), trials_of(Path("two")), strict=True):
+        assert one.params == other.params
+        assert one.intermediate_values == pytest.approx(other.intermediate_values, rel=1e-5)
 
 
 def test_a_search_is_repeatable_and_typed_values_stay(train: Train) -> None:

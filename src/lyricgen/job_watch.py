@@ -54,29 +54,30 @@ class JobWatch:
         """Do the jobs, so many batches at a time, and say of each how it has ended."""
         self._stop.unlink(missing_ok=True)  # of an earlier process of this number
         # daemons: Slurm's queue may keep them waiting after the sweep was stopped
-        threads = [threading.Thread(target=self._work, daemon=True) for _ in range(at_a_time)]
+        over = [threading.Event() for _ in range(at_a_time)]
+        threads = [threading.Thread(target=self._work, args=(each,), daemon=True) for each in over]
         with Interruption() as interruption:
             interruption.patient = True
             try:
                 for thread in threads:
                     thread.start()
-                while self._goes_on(threads, interruption):
+                while self._goes_on(over, interruption):
                     self._look()
-                    self._wait(threads, TICK)
+                    self._wait(over, TICK)
                 self._look()
             except Interrupted:
-                self._stop_at_once(threads)
+                self._stop_at_once(over)
                 raise
             finally:
                 if not self._on_slurm:  # which may yet begin a job
                     self._stop.unlink(missing_ok=True)
         interruption.raise_if_requested()
 
-    def _work(self) -> None:
+    def _work(self, over: threading.Event) -> None:
         # the terminal sends Ctrl-C to every process: this one alone answers, and tells the jobs
         if hasattr(signal, "pthread_sigmask"):  # not on Windows
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        with suppress(IndexError):
+        try:
             while True:
                 batch = self._batches.popleft()
                 try:
@@ -85,9 +86,15 @@ class JobWatch:
                     if self._on_slurm:
                         self._wait_for_slurm()
                     self._tell(error, [number for number, _ in batch])
+        except IndexError:
+            pass
+        finally:
+            over.set()
 
     def _tell(self, error: Exception, batch: list[int]) -> None:
         """Say what only the engine knows: the rest stands in the jobs' own summary.json."""
+        if self._stop.exists():
+            return  # the user knows
         if type(error).__name__ == "TerminatedWorkerError":
             log.warning(
                 "a job was killed from outside (for want of memory?), and hydra/launcher=cpus has "
@@ -100,12 +107,12 @@ class JobWatch:
             where = f"; what its process has written is in {written}" if written.is_dir() else ""
             log.warning("job %d did not begin: %s%s", number, reason(error)[:200], where)
 
-    def _goes_on(self, threads: list[threading.Thread], interruption: Interruption) -> bool:
+    def _goes_on(self, over: list[threading.Event], interruption: Interruption) -> bool:
         if interruption.requested is not None and not self._stop.exists():
             self._batches.clear()
             self._stop.touch()
             self._cancel_waiting()
-        alive = any(thread.is_alive() for thread in threads)
+        alive = not all(each.is_set() for each in over)
         in_queue = interruption.requested is not None and self._on_slurm
         return alive and not (in_queue and not self._running())
 
@@ -133,9 +140,11 @@ class JobWatch:
         return {path.parent.name for path in submitted} - self._submitted
 
     @staticmethod
-    def _wait(threads: list[threading.Thread], seconds: float) -> None:
-        for thread in threads:
-            thread.join(seconds / len(threads))
+    def _wait(over: list[threading.Event], seconds: float) -> None:
+        # not by join: a signal that raises in it makes Python take the thread for ended
+        end = time.monotonic() + seconds
+        for each in over:
+            each.wait(max(0.0, end - time.monotonic()))
 
     def _summaries(self) -> dict[int, tuple[Path, dict[str, Any]]]:
         """Of the jobs that have begun since the launch, what they say of themselves."""
@@ -167,9 +176,9 @@ class JobWatch:
             done = f"{len(self._ended)} of {len(self._wanted)}"
             show(f"job {directory.name} {summary['status']}{told}{why} ({done})")
 
-    def _stop_at_once(self, threads: list[threading.Thread]) -> None:
+    def _stop_at_once(self, over: list[threading.Event]) -> None:
         for number in (signal.SIGTERM, signal.SIGKILL):
             for process in filter(None, self._running()):
                 with suppress(OSError):
                     os.kill(process, number)
-            self._wait(threads, PATIENCE)
+            self._wait(over, PATIENCE)
