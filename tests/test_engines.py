@@ -19,7 +19,6 @@ from rich import get_console
 
 from lyricgen import engines, threads
 from lyricgen.job_process import TICK, as_job, handed_on, stop_file, this_process
-from lyricgen.job_watch import PATIENCE
 from lyricgen.runs import is_alive, read_summary
 from tests import slurm
 from tests.conftest import SMALL, TINY, Train
@@ -305,9 +304,7 @@ def test_a_sweep_that_is_stopped_at_once(
     assert command.process.poll() is None
     assert command.statuses == ["running", "running"]
     command.stop(name)
-    second = time.monotonic()
     status, out = command.wait()
-    assert time.monotonic() - second < 3 * PATIENCE
     assert status == expected, out
     assert "Traceback" not in out
     assert "from outside" not in out
