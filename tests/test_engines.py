@@ -106,9 +106,9 @@ class Command:
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
         )
 
-    def wait(self) -> tuple[int, str]:
+    def wait(self, seconds: float = 300) -> tuple[int, str]:
         """Its exit status and what it has printed."""
-        out, _ = self.process.communicate(timeout=300)
+        out, _ = self.process.communicate(timeout=seconds)
         return self.process.returncode, out
 
     def begun(self, number: int, file: str = "metrics.csv") -> dict[str, Any]:
@@ -304,7 +304,7 @@ def test_a_sweep_that_is_stopped_at_once(
     assert command.process.poll() is None
     assert command.statuses == ["running", "running"]
     command.stop(name)
-    status, out = command.wait()
+    status, out = command.wait(60)
     assert status == expected, out
     assert "Traceback" not in out
     assert "from outside" not in out

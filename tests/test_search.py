@@ -637,6 +637,16 @@ def test_a_killed_search_is_finished_as_if_it_had_never_been(train: Train, tmp_p
         assert not differences(left_job, right_job)
 
 
+def _held_in_a_job(process: int, sweep: Path) -> bool:
+    """Stop a process; whether it is in the midst of a job that has a checkpoint."""
+    os.kill(process, signal.SIGSTOP)
+    _, status = os.waitpid(process, os.WUNTRACED)
+    assert os.WIFSTOPPED(status)
+    jobs = [path.parent.parent for path in sweep.glob("*/checkpoints/last.ckpt")]
+    summaries = map(summary_of, jobs)
+    return any(one["process"] == process and one["status"] == "running" for one in summaries)
+
+
 @pytest.mark.slow
 def test_two_processes_share_a_study(tmp_path: Path) -> None:
     """One is killed; the other takes its trial up, and no trial is done twice."""
@@ -644,11 +654,11 @@ def test_two_processes_share_a_study(tmp_path: Path) -> None:
     one, two = (start(tmp_path, *SEARCH, *LONG, place) for _ in range(2))
     with one, two:
         end = time.monotonic() + 120
-        while len(list(tmp_path.glob("here/*/checkpoints/last.ckpt"))) < 2:
-            assert one.poll() is None
+        while not _held_in_a_job(one.pid, tmp_path / "here"):
             assert two.poll() is None
             assert time.monotonic() < end
-            time.sleep(0.005)
+            os.kill(one.pid, signal.SIGCONT)
+            time.sleep(0.02)
         one.kill()
         out, _ = two.communicate(timeout=300)
     assert two.returncode == 0, out
