@@ -347,7 +347,7 @@ def test_settings_as_they_are_typed() -> None:
     assert flat["callbacks.early_stopping.patience"] == 8
     assert flat["optimizer.betas"] == "[0.9, 0.99]"
     typed = parse_overrides(
-        ["cell=gru", "+x.y=1", "optimizer.lr=1e-3", "data.path='a b.txt'", "~z"]
+        ["cell=gru", "+x.y=1", "optimizer.lr=1e-3", "data.path='a b.txt'", "~z", "~y=1"]
     )
     assert typed == {"cell": "gru", "x.y": 1, "optimizer.lr": 0.001, "data.path": "a b.txt"}
     assert [parse_value(one) for one in ("null", "True", "nan", "")] == [None, True, "nan", ""]

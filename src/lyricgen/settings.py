@@ -53,8 +53,9 @@ def key(override: str) -> str:
 
 
 def parse_overrides(overrides: Iterable[str]) -> dict[str, Value]:
-    """What was typed, `key=value`, as keys and values."""
-    return {key(one): parse_value(one.partition("=")[2]) for one in overrides if "=" in one}
+    """What was typed, `key=value`, as keys and values; not what was taken out, `~key=value`."""
+    typed = [one for one in overrides if "=" in one and not one.startswith("~")]
+    return {key(one): parse_value(one.partition("=")[2]) for one in typed}
 
 
 def parse_value(text: str) -> Value:
