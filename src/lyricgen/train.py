@@ -6,7 +6,7 @@ import math
 import os
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -29,6 +29,9 @@ from lyricgen.resume_arguments import expand, without_resume
 from lyricgen.run import Run
 from lyricgen.runs import SUMMARY, earlier_summary
 from lyricgen.sweep import UnfinishedJobsError
+
+if TYPE_CHECKING:
+    from lyricgen.search.trial import JobTrial
 
 log = logging.getLogger(__name__)
 
@@ -124,11 +127,7 @@ def train(values: dict[str, Any], run: Run) -> float:
             from lyricgen.config import parse
             from lyricgen.training import carry_out, prepare
 
-            trial = None
-            if run.search is not None:
-                from lyricgen.search.trial import trial_of
-
-                trial = trial_of(run)
+            trial = _trial(run)
             options = parse(values)
             values = options.model_dump(mode="json")
             checkpoint = None if options.resume is None else newest_sound(run.checkpoints)
@@ -153,6 +152,15 @@ def train(values: dict[str, Any], run: Run) -> float:
         pruned = ", pruned" if run.summary["status"] == "pruned" else ""
         show(f"  {results.in_a_line(figures)}, {run.wall_seconds:,.0f} s{pruned}")
     return results.score(figures)
+
+
+def _trial(run: Run) -> "JobTrial | None":
+    """What the search says to a run that is its trial; Optuna need not be there otherwise."""
+    if run.search is None:
+        return None
+    from lyricgen.search.trial import trial_of
+
+    return trial_of(run)
 
 
 def _record_unbegun(error: BaseException, run: Run, values: dict[str, Any]) -> None:
