@@ -21,7 +21,7 @@ from lyricgen.claim import claimed
 from lyricgen.reporting import sweep_report
 from lyricgen.resume_arguments import expand
 from lyricgen.runs import new_directory
-from lyricgen.sweep import Sweep, Wanted, named_by
+from lyricgen.sweep_plan import Wanted, named_by, plan
 from tests.conftest import SMALL, TINY, Train, summary_of, sweep_of
 
 
@@ -353,14 +353,13 @@ def test_jobs_are_called_by_what_differs() -> None:
 
 def test_equal_jobs_stay_apart(tmp_path: Path) -> None:
     twice = [Wanted(["seed=1"], "seed=1", {"seed": 1, "trainer": {}})] * 2
-    sweep = Sweep(tmp_path, [], resume=False)
-    jobs = sweep.plan(twice)
+    jobs = plan(tmp_path, twice)
     assert [job.name for job in jobs] == ["0_seed=1", "1_seed=1"]
     for job in jobs:
         (tmp_path / job.name).mkdir()
         summary = {"status": "finished", "options": {"seed": 1, "trainer": {}}}
         (tmp_path / job.name / "summary.json").write_text(json.dumps(summary), "utf-8")
-    again = sweep.plan([*twice, twice[0]])
+    again = plan(tmp_path, [*twice, twice[0]])
     assert [(job.name, job.begun, job.done) for job in again] == [
         ("0_seed=1", True, True), ("1_seed=1", True, True), ("2_seed=1", False, False),
     ]  # fmt: skip
@@ -374,18 +373,17 @@ def wanted_epochs(*epochs: int) -> list[Wanted]:
 
 
 def test_jobs_that_differ_only_in_what_may_change_find_their_own(tmp_path: Path) -> None:
-    sweep = Sweep(tmp_path, [], resume=False)
     wanted = wanted_epochs(*range(1, 13))  # "10_" and "11_" come before "2_" by name
-    for job, one in zip(sweep.plan(wanted), wanted, strict=True):
+    for job, one in zip(plan(tmp_path, wanted), wanted, strict=True):
         (tmp_path / job.name).mkdir()
         epochs = one.values["trainer"]["max_epochs"]
         summary = {"status": "finished", "options": one.values, "epochs": epochs}
         (tmp_path / job.name / "summary.json").write_text(json.dumps(summary), "utf-8")
-    again = sweep.plan(wanted)
+    again = plan(tmp_path, wanted)
     assert [job.overrides for job in again] == [one.overrides for one in wanted]
     assert all(job.done for job in again)
     assert [job.number for job in again] == list(range(12))
-    others = {job.name: (job.begun, job.done) for job in sweep.plan(wanted_epochs(3, 20))}
+    others = {job.name: (job.begun, job.done) for job in plan(tmp_path, wanted_epochs(3, 20))}
     # which one is made longer does not matter, but it is none that is asked for as it is
     assert others == {"0_1": (True, False), "2_3": (True, True)}
 

@@ -9,10 +9,9 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from lyricgen.errors import UserError
-from lyricgen.runs import BEST, RECORD, earlier_summary, newest_run
+from lyricgen.runs import BEST, MULTIRUN, RECORD, earlier_summary, newest_run
 from lyricgen.settings import key
 
-MULTIRUN = "multirun.yaml"  # what a sweep was composed from, as Hydra's own sweeper writes it
 _HYDRA, _OVERRIDES = f"{RECORD}/hydra.yaml", f"{RECORD}/overrides.yaml"
 PLACES = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.mode")
 # Options of Hydra's command line that take the argument after them.

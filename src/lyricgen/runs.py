@@ -13,6 +13,7 @@ from lyricgen.errors import UserError
 log = logging.getLogger(__name__)
 
 SUMMARY = "summary.json"
+MULTIRUN = "multirun.yaml"  # what a sweep was composed from, as Hydra's own sweeper writes it
 LATEST = "latest.txt"
 RECORD = ".hydra"
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"

@@ -1,4 +1,4 @@
-"""A sweep's directory: the jobs that it is to do, and what came of them."""
+"""A sweep's record: its directory, the jobs that it is to do, and what came of them."""
 
 import logging
 import os
@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,53 +16,17 @@ from lyricgen.console import show
 from lyricgen.errors import UserError, reason
 from lyricgen.files import remove_torn, to_json, write_atomically
 from lyricgen.interruption import Interrupted
-from lyricgen.resume import all_of, identity
-from lyricgen.resume_arguments import MULTIRUN, quoted
-from lyricgen.runs import SUMMARY, earlier_summary, job_directory, number_of, resume_command
-from lyricgen.settings import key
+from lyricgen.resume_arguments import quoted
+from lyricgen.runs import MULTIRUN, SUMMARY, earlier_summary, number_of, resume_command
+from lyricgen.sweep_plan import DONE, Job, jobs_in
 
 log = logging.getLogger(__name__)
 
 TOLD = 8  # unfinished jobs in one line
-DONE = ("finished", "pruned")  # statuses of jobs that need no more work
 
 
 class UnfinishedJobsError(Exception):
     """Some jobs of a sweep have not come to their end; the message names them."""
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What is known of a job before it has a number.
-
-    Attributes:
-        overrides: of its own; those that all jobs share among them.
-        name: the part of its directory's name that tells what is its own.
-        values: its whole configuration, plain and not yet checked, by which it is recognised.
-    """
-
-    overrides: list[str]
-    name: str
-    values: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Job:
-    """A run that a sweep is to do.
-
-    Attributes:
-        number: its own for ever, also where the sweep is resumed with other jobs.
-        overrides: as of `Wanted`.
-        name: of its directory.
-        begun: it is there already.
-        done: and is finished.
-    """
-
-    number: int
-    overrides: list[str]
-    name: str
-    begun: bool = False
-    done: bool = False
 
 
 class Sweep:
@@ -102,37 +65,6 @@ class Sweep:
                 name: earlier[name] for name in ("started", "command") if name in earlier
             }
             self.summary["wall_seconds"] = earlier.get("wall_seconds", 0.0)
-
-    def plan(self, wanted: Sequence[Wanted]) -> list[Job]:
-        """Give every job its number and directory: those of before, where it was there before.
-
-        Raises:
-            UserError: a finished job is asked for fewer epochs than it has.
-        """
-        there = self._there()
-        values = [_settled(one.values) if there else one.values for one in wanted]
-        found = _paired(values, [summary.get("options") or {} for _, summary in there])
-        following = 1 + max((number_of(path) or 0 for path, _ in there), default=-1)
-        jobs = []
-        for index, one in enumerate(wanted):
-            if index in found:
-                directory, summary = there[found[index]]
-                same = all_of(summary.get("options") or {}) == all_of(values[index])
-                done = summary.get("status") in DONE and same
-                _refuse_fewer_epochs(directory, summary, values[index])
-                number = number_of(directory) or 0
-                jobs.append(Job(number, one.overrides, directory.name, begun=True, done=done))
-            else:
-                name = job_directory(following, one.name)
-                jobs.append(Job(following, one.overrides, name))
-                following += 1
-        return sorted(jobs, key=lambda job: job.number)
-
-    def _there(self) -> list[tuple[Path, dict[str, Any]]]:
-        """The jobs that have begun, in the order of their numbers, each with its summary."""
-        found = [path.parent for path in self.directory.glob(f"*/{SUMMARY}")]
-        numbered = [(number, path) for path in found if (number := number_of(path)) is not None]
-        return [(path, earlier_summary(path) or {}) for _, path in sorted(numbered)]
 
     def begin(self, composed: str, jobs: Iterable[Job]) -> None:
         """Say what the sweep is to do.
@@ -192,7 +124,7 @@ class Sweep:
 
     def left(self) -> list[str]:
         """The jobs that are not done, each with its status and the reason for it."""
-        there = {number_of(path): (path, summary) for path, summary in self._there()}
+        there = {number_of(path): (path, summary) for path, summary in jobs_in(self.directory)}
         left = []
         for number, overrides in self.summary["jobs"].items():
             if int(number) not in there:
@@ -211,58 +143,3 @@ class Sweep:
 
     def _write(self) -> None:
         write_atomically(self.directory / SUMMARY, to_json(self.summary))
-
-
-def _settled(values: dict[str, Any]) -> dict[str, Any]:
-    """A configuration as a run's summary.json has it; one that is refused as it was typed."""
-    from lyricgen.config import parse  # noqa: PLC0415  takes seconds, for a sweep that goes on
-
-    try:
-        return parse(values).model_dump(mode="json")
-    except UserError:
-        return values
-
-
-def _paired(wanted: Sequence[dict[str, Any]], there: Sequence[dict[str, Any]]) -> dict[int, int]:
-    """Which configurations are those of which runs, by their indices.
-
-    First those that are the same in all; then those that a run may go on with, so that of jobs
-    which differ in nothing but their epochs, say, each finds its own.
-    """
-    found: dict[int, int] = {}
-    for told in (all_of, identity):
-        left: dict[str, list[int]] = {}
-        for index, options in enumerate(there):
-            if index not in found.values():
-                left.setdefault("\n".join(told(options)), []).append(index)
-        for index, values in enumerate(wanted):
-            same = left.get("\n".join(told(values))) if index not in found else None
-            if same:
-                found[index] = same.pop(0)
-    return found
-
-
-def _refuse_fewer_epochs(directory: Path, summary: dict[str, Any], values: dict[str, Any]) -> None:
-    """See to it before any job has begun: those of the sweep would fail, one after the other."""
-    epochs = summary.get("epochs", 0) if summary.get("status") in DONE else 0
-    wanted = values["trainer"].get("max_epochs")
-    if isinstance(wanted, int) and wanted < epochs:
-        raise UserError(
-            f"trainer.max_epochs={wanted}: job {directory.name} has trained for {epochs} epochs: "
-            f"choose {epochs} or more"
-        )
-
-
-def named_by(combinations: Sequence[Sequence[str]], left_out: Sequence[str]) -> list[str]:
-    """What tells jobs apart: the overrides that differ; all of them where none does.
-
-    Args:
-        combinations: each job's overrides, of the same keys in the same order.
-        left_out: keys that are never told.
-    """
-    told = [
-        each
-        for each in zip(*combinations, strict=True)
-        if key(each[0]) not in left_out and len(set(each)) > 1
-    ] or [each for each in zip(*combinations, strict=True) if key(each[0]) not in left_out]
-    return [",".join(each[job] for each in told) for job in range(len(combinations))]

@@ -8,7 +8,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 if TYPE_CHECKING:
-    from lyricgen.sweep import Wanted
+    from lyricgen.sweep_plan import Wanted
 
 
 class Grid(BasicSweeper):
@@ -32,6 +32,7 @@ class Grid(BasicSweeper):
         from lyricgen.engines import check_engine, launch
         from lyricgen.resume_arguments import without_resume
         from lyricgen.sweep import Sweep
+        from lyricgen.sweep_plan import plan
 
         assert self.config is not None
         assert self.launcher is not None
@@ -40,7 +41,7 @@ class Grid(BasicSweeper):
         wanted = self._compose(self._combinations([*self._parse_config(), *typed]))
         sweep = Sweep(Path(self.config.hydra.sweep.dir), typed, resume=typed != arguments)
         with claimed(sweep.directory):
-            jobs = sweep.plan(wanted)
+            jobs = plan(sweep.directory, wanted)
             sweep.begin(OmegaConf.to_yaml(self.config), jobs)
             done = sum(job.done for job in jobs)
             if done:
@@ -59,7 +60,7 @@ class Grid(BasicSweeper):
     def _compose(self, combinations: list[list[str]]) -> "list[Wanted]":
         from lyricgen.composition import job_values
         from lyricgen.console import progress
-        from lyricgen.sweep import Wanted, named_by
+        from lyricgen.sweep_plan import Wanted, named_by
 
         assert self.config is not None
         assert self.hydra_context is not None

@@ -14,8 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from lyricgen.console import progress
 from lyricgen.errors import UserError
 from lyricgen.files import finite
-from lyricgen.resume_arguments import MULTIRUN
-from lyricgen.runs import SUMMARY, number_of, outputs_directory, read_summary
+from lyricgen.runs import MULTIRUN, SUMMARY, number_of, outputs_directory, read_summary
 from lyricgen.settings import Value, flatten, known_to_model, parse_overrides
 
 log = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ from lyricgen.search.options import ProposalOptions, StudyOptions
 from lyricgen.search.space import Space
 from lyricgen.search.storage import build_pruner, open_storage, study_name
 from lyricgen.search.trial import DIRECTORY, JOB, OVERRIDES, newest_trials
-from lyricgen.sweep import DONE, Job
+from lyricgen.sweep_plan import DONE, Job
 
 
 class Study:

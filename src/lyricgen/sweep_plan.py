@@ -1,0 +1,139 @@
+"""The jobs that a sweep is to do: their numbers and names, and which are there already."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lyricgen.errors import UserError
+from lyricgen.resume import all_of, identity
+from lyricgen.runs import SUMMARY, earlier_summary, job_directory, number_of
+from lyricgen.settings import key
+
+DONE = ("finished", "pruned")  # statuses of jobs that need no more work
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is known of a job before it has a number.
+
+    Attributes:
+        overrides: of its own; those that all jobs share among them.
+        name: the part of its directory's name that tells what is its own.
+        values: its whole configuration, plain and not yet checked, by which it is recognised.
+    """
+
+    overrides: list[str]
+    name: str
+    values: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run that a sweep is to do.
+
+    Attributes:
+        number: its own for ever, also where the sweep is resumed with other jobs.
+        overrides: as of `Wanted`.
+        name: of its directory.
+        begun: it is there already.
+        done: and is finished.
+    """
+
+    number: int
+    overrides: list[str]
+    name: str
+    begun: bool = False
+    done: bool = False
+
+
+def plan(directory: Path, wanted: Sequence[Wanted]) -> list[Job]:
+    """Give every job its number and directory: those of before, where it was there before.
+
+    Args:
+        directory: of the sweep.
+        wanted: all jobs that it is to do now.
+
+    Raises:
+        UserError: a finished job is asked for fewer epochs than it has.
+    """
+    there = jobs_in(directory)
+    values = [_settled(one.values) if there else one.values for one in wanted]
+    found = _paired(values, [summary.get("options") or {} for _, summary in there])
+    following = 1 + max((number_of(path) or 0 for path, _ in there), default=-1)
+    jobs = []
+    for index, one in enumerate(wanted):
+        if index in found:
+            run, summary = there[found[index]]
+            same = all_of(summary.get("options") or {}) == all_of(values[index])
+            done = summary.get("status") in DONE and same
+            _refuse_fewer_epochs(run, summary, values[index])
+            number = number_of(run) or 0
+            jobs.append(Job(number, one.overrides, run.name, begun=True, done=done))
+        else:
+            name = job_directory(following, one.name)
+            jobs.append(Job(following, one.overrides, name))
+            following += 1
+    return sorted(jobs, key=lambda job: job.number)
+
+
+def jobs_in(directory: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """The jobs of a sweep that have begun, in the order of their numbers, each with its summary."""
+    found = [path.parent for path in directory.glob(f"*/{SUMMARY}")]
+    numbered = [(number, path) for path in found if (number := number_of(path)) is not None]
+    return [(path, earlier_summary(path) or {}) for _, path in sorted(numbered)]
+
+
+def named_by(combinations: Sequence[Sequence[str]], left_out: Sequence[str]) -> list[str]:
+    """What tells jobs apart: the overrides that differ; all of them where none does.
+
+    Args:
+        combinations: each job's overrides, of the same keys in the same order.
+        left_out: keys that are never told.
+    """
+    told = [
+        each
+        for each in zip(*combinations, strict=True)
+        if key(each[0]) not in left_out and len(set(each)) > 1
+    ] or [each for each in zip(*combinations, strict=True) if key(each[0]) not in left_out]
+    return [",".join(each[job] for each in told) for job in range(len(combinations))]
+
+
+def _settled(values: dict[str, Any]) -> dict[str, Any]:
+    """A configuration as a run's summary.json has it; one that is refused as it was typed."""
+    from lyricgen.config import parse  # noqa: PLC0415  takes seconds, for a sweep that goes on
+
+    try:
+        return parse(values).model_dump(mode="json")
+    except UserError:
+        return values
+
+
+def _paired(wanted: Sequence[dict[str, Any]], there: Sequence[dict[str, Any]]) -> dict[int, int]:
+    """Which configurations are those of which runs, by their indices.
+
+    First those that are the same in all; then those that a run may go on with, so that of jobs
+    which differ in nothing but their epochs, say, each finds its own.
+    """
+    found: dict[int, int] = {}
+    for told in (all_of, identity):
+        left: dict[str, list[int]] = {}
+        for index, options in enumerate(there):
+            if index not in found.values():
+                left.setdefault("\n".join(told(options)), []).append(index)
+        for index, values in enumerate(wanted):
+            same = left.get("\n".join(told(values))) if index not in found else None
+            if same:
+                found[index] = same.pop(0)
+    return found
+
+
+def _refuse_fewer_epochs(directory: Path, summary: dict[str, Any], values: dict[str, Any]) -> None:
+    """See to it before any job has begun: those of the sweep would fail, one after the other."""
+    epochs = summary.get("epochs", 0) if summary.get("status") in DONE else 0
+    wanted = values["trainer"].get("max_epochs")
+    if isinstance(wanted, int) and wanted < epochs:
+        raise UserError(
+            f"trainer.max_epochs={wanted}: job {directory.name} has trained for {epochs} epochs: "
+            f"choose {epochs} or more"
+        )
