@@ -4,6 +4,7 @@ import math
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -77,6 +78,15 @@ STUCK = """
             time.sleep(1000)
         return step(batch, batch_idx)
     training.module.training_step = training_step
+"""
+
+
+# Tasks of Slurm are elsewhere.
+TASKS_ON = """
+import sys
+if {host!r} is not None and "submitit.core._submit" in sys.orig_argv:
+    import socket
+    socket.gethostname = lambda: {host!r}
 """
 
 
@@ -389,14 +399,26 @@ def test_slurm_starts_again_what_it_has_preempted(start: Start, cluster: Path) -
 
 
 @pytest.mark.slow
-def test_slurm_kills_one(start: Start, cluster: Path) -> None:
+@pytest.mark.parametrize("host", [None, "node7"])
+def test_slurm_kills_one(start: Start, cluster: Path, tmp_path: Path, host: str | None) -> None:
     """The sweep waits for the others, though its launcher gives up."""
-    command = start("slurm", "seed=1,2", "trainer.max_epochs=25", *LONG[1:], **on(cluster))
+    (tmp_path / "sitecustomize.py").write_text(TASKS_ON.format(host=host), "utf-8")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    more = ("trainer.max_epochs=25", *LONG[1:])
+    command = start("slurm", "seed=1,2", *more, PYTHONPATH=path, **on(cluster))
     command.begun(1)
-    os.kill(command.begun(0)["process"], signal.SIGKILL)
+    killed = command.begun(0)
+    assert killed["host"] == (host or socket.gethostname())
+    os.kill(killed["process"], signal.SIGKILL)
     status, out = command.wait()
     assert status == 1, out
     assert command.statuses == ["killed", "finished"]
+    assert "job 0_seed=1 killed" in out
+    assert "1 of 2 jobs did not finish: 0_seed=1 (killed)" in out
+    # whoever begins it again alone, there, is at it
+    job = command.sweep / "0_seed=1"
+    (job / "summary.json").touch()
+    assert read_summary(job)["status"] == ("running" if host else "killed")
 
 
 @pytest.mark.slow

@@ -64,7 +64,7 @@ class JobWatch:
                 while self._goes_on(over, interruption):
                     self._look()
                     self._wait(over, TICK)
-                self._look()
+                self._look(all_over=all(each.is_set() for each in over))
             except Interrupted:
                 self._stop_at_once(over)
                 raise
@@ -164,17 +164,20 @@ class JobWatch:
         running = [each for _, each in self._summaries().values() if each["status"] == "running"]
         return [each["process"] if each["host"] == here else 0 for each in running]
 
-    def _look(self) -> None:
+    def _look(self, *, all_over: bool = False) -> None:
         """Say which jobs have ended since the last look, and how."""
         for number, (directory, summary) in sorted(self._summaries().items()):
-            if summary["status"] == "running":
+            status = summary["status"]
+            if status == "running" and not all_over:
                 continue
+            if status == "running":  # on another machine, where its end cannot be seen
+                status = "killed"
             self._ended.add(number)
             figures = [name for name in FIGURES if summary.get(name)]
             told = f", {figures[0]} {summary[figures[0]]:,.2f}" if figures else ""
             why = f": {summary['reason']}" if summary.get("reason") else ""
             done = f"{len(self._ended)} of {len(self._wanted)}"
-            show(f"job {directory.name} {summary['status']}{told}{why} ({done})")
+            show(f"job {directory.name} {status}{told}{why} ({done})")
 
     def _stop_at_once(self, over: list[threading.Event]) -> None:
         for number in (signal.SIGTERM, signal.SIGKILL):

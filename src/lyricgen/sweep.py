@@ -131,9 +131,11 @@ class Sweep:
                 left.append(f"{number} {' '.join(overrides)} (not begun)")
                 continue
             directory, summary = there[int(number)]
-            if summary.get("status") not in DONE:
+            status = summary.get("status")
+            if status not in DONE:
+                status = "killed" if status == "running" else status  # its engine has seen its end
                 why = f": {summary['reason']}" if summary.get("reason") else ""
-                left.append(f"{directory.name} ({summary.get('status')}{why})")
+                left.append(f"{directory.name} ({status}{why})")
         return left
 
     def _end(self, status: str) -> None:
