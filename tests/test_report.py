@@ -30,8 +30,9 @@ from lyricgen.reporting.grouping import compare
 from lyricgen.reporting.importance import importances
 from lyricgen.reporting.paired_test import paired_test, two_sided_p
 from lyricgen.reporting.pareto import front
-from lyricgen.reporting.plots import heat_axes
+from lyricgen.reporting.plots import draw_curves, draw_importance, heat_axes
 from lyricgen.reporting.records import read
+from lyricgen.reporting.sections import sections
 from lyricgen.reporting.selection import parse_conditions, select
 from lyricgen.reporting.sweep_report import report, report_sweep
 from lyricgen.reporting.sweeps import complete
@@ -563,6 +564,22 @@ def test_curves_are_means_as_far_as_all_runs_go(tmp_path: Path) -> None:
     assert average([]) == {}
 
 
+def test_a_band_of_one_standard_deviation_goes_with_a_curve(tmp_path: Path) -> None:
+    curves = [(9.0, 8.0, 7.0), (11.0, 8.0, 6.0), (10.0, 11.0, 3.0)]
+    for seed, curve in enumerate(curves):
+        write(tmp_path / str(seed), curve[-1], curve=curve, seed=seed)
+    comparison = only(tmp_path)
+    axes = draw_curves(comparison, read_curves(comparison)).axes[0]
+    means, deviations = np.mean(curves, axis=0), np.std(curves, axis=0, ddof=1)
+    assert np.asarray(axes.lines[0].get_ydata()) == pytest.approx(means)
+    [band] = axes.collections
+    corners = np.asarray(band.get_paths()[0].vertices)
+    for epoch, (middle, deviation) in enumerate(zip(means, deviations, strict=True), 1):
+        heights = corners[corners[:, 0] == epoch, 1]
+        assert heights.min() == pytest.approx(middle - deviation)
+        assert heights.max() == pytest.approx(middle + deviation)
+
+
 def test_curves_of_runs_validated_within_an_epoch_go_by_step(tmp_path: Path) -> None:
     path = write(tmp_path / "a", 5.0) / "metrics.csv"
     path.write_text("epoch,step,val/perplexity\n1,10,9\n1,20,8\n2,30,\n")
@@ -631,6 +648,11 @@ def test_importance_of_what_a_search_has_tried(
     assert capfd.readouterr() == ("", "")
     lines = output.failures(comparison)
     assert lines == ["pruned: 8"]
+    axes = draw_importance(found).axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == list(found)
+    assert [bar.get_width() for bar in axes.patches] == list(found.values())  # type: ignore[attr-defined]
+    [section] = sections([comparison])
+    assert "importance" in [plot.name for plot in section.plots]
 
 
 def test_importance_says_why_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
