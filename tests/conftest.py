@@ -3,11 +3,14 @@
 import json
 import os
 import re
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import pytest
 import torch
@@ -28,6 +31,27 @@ TINY = (
 )
 # Smaller yet, for what happens around runs.
 SMALL = (*TINY, "callbacks.samples.every_n_epochs=0", "callbacks.baseline.enabled=false")
+
+# Seconds after which what does not come about never will, on a machine however busy.
+PATIENCE = 300.0
+
+# Trains, and is killed as soon as it has written as many checkpoints to go on from.
+KILLED = """
+import os, signal, sys
+from lyricgen import train
+from lyricgen.callbacks.checkpoints import Checkpoints
+save, left = Checkpoints._save, int(sys.argv.pop(1))
+def counted(*arguments, **named):
+    global left
+    save(*arguments, **named)
+    left -= 1
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+Checkpoints._save = counted
+train.main()
+"""
+
+Found = TypeVar("Found")
 
 
 @pytest.fixture(autouse=True)
@@ -74,6 +98,25 @@ class Finished:
 
 
 Train = Callable[..., Finished]
+
+
+def until(look: Callable[[], Found]) -> Found:
+    """Look again and again, until there is something."""
+    end = time.monotonic() + PATIENCE
+    while not (found := look()):
+        assert time.monotonic() < end, "it did not come about"
+        time.sleep(0.005)
+    return found
+
+
+def killed_after(checkpoints: int, outputs: Path, *arguments: str) -> None:
+    """Run the train command in a process that is killed after as many checkpoints."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "LYRICGEN_OUTPUTS": str(outputs)}
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(checkpoints), *arguments],
+        env=environment, stdout=subprocess.DEVNULL, check=False,
+    )  # fmt: skip
+    assert done.returncode == -signal.SIGKILL
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -27,6 +26,7 @@ from lyricgen.data.encoding import EncodedCorpus, encode
 from lyricgen.data.large_text import LargeText, is_large
 from lyricgen.data.parts import make_parts
 from lyricgen.errors import UserError
+from tests.conftest import until
 
 TEXT = "\ufeffΑΣ café 分开\r\n想要有直升机, e\u0301\u0323 🚀 END OF LINE\n\r\n" * 40
 
@@ -259,11 +259,8 @@ def test_a_kill_in_the_middle_leaves_what_the_next_start_clears(
     path = tmp_path / "long.txt"
     path.write_bytes(TEXT.encode() * 8000)
     process = started(path)
-    deadline = time.monotonic() + 60
-    while not list(cache_directory.glob(".*.ids.*")):
-        assert time.monotonic() < deadline
-        assert process.poll() is None
-        time.sleep(0.005)
+    until(lambda: process.poll() is not None or list(cache_directory.glob(".*.ids.*")))
+    assert process.poll() is None
     process.send_signal(signal.SIGKILL)
     process.communicate()
     [left] = entries(cache_directory)

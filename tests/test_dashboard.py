@@ -8,8 +8,7 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from lyricgen import dashboard
 from lyricgen import train as train_command
-from tests.conftest import TINY, printed
+from tests.conftest import PATIENCE, TINY, printed, until
 
 # What Markdown would make something else of, and what HTML would.
 MARKED = "# 分开 *粗* __下__\n    `码` ```\n- 一\n\n> &amp; <b>5</b>\n  两格 | 表 |\n---\n"
@@ -57,7 +56,7 @@ class Dashboard:
     def stop(self, number: int) -> tuple[int, str]:
         """Send a signal; the exit status, and what stands on standard error."""
         self.process.send_signal(number)
-        _, errors = self.process.communicate(timeout=20)
+        _, errors = self.process.communicate(timeout=PATIENCE)
         return self.process.returncode, errors
 
 
@@ -88,14 +87,6 @@ def showing(outputs: Path, *arguments: str) -> Iterator[Dashboard]:
         for stream in (process.stdout, process.stderr):
             if stream is not None:
                 stream.close()
-
-
-def eventually(holds: Callable[[], bool], seconds: float = 20) -> bool:
-    """Whether it comes to hold: TensorBoard reads files in a process of its own."""
-    deadline = time.monotonic() + seconds
-    while not (held := holds()) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return held
 
 
 @dataclass(frozen=True)
@@ -170,7 +161,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
     runs["many"] = outputs / "many"
     with showing(outputs) as board:
         found = Trained(outputs, runs, board)
-        assert eventually(lambda: len(found.scalars("many", "loss")[0]) == 1500)
+        # TensorBoard reads files in a process of its own
+        until(lambda: len(found.scalars("many", "loss")[0]) == 1500)
         yield found
 
 
@@ -325,7 +317,7 @@ def test_it_ends_cleanly_and_leaves_no_process(tmp_path: Path, number: int) -> N
         children = board.children
         status, errors = board.stop(number)
         assert (status, errors) == (-number if number == signal.SIGKILL else 0, "")
-        assert eventually(lambda: not any(Path(f"/proc/{child}").exists() for child in children))
+        until(lambda: not any(Path(f"/proc/{child}").exists() for child in children))
 
 
 def test_it_takes_another_port_where_one_is_taken(tmp_path: Path) -> None:
@@ -339,7 +331,7 @@ def test_runs_show_as_they_are_trained(tmp_path: Path) -> None:
     with showing(outputs, "--port", "0") as board:
         with SummaryWriter(outputs / "new") as writer:
             writer.add_scalar("loss", 1.0, 0)
-        assert eventually(lambda: board.get("runs") == ["new"])
+        until(lambda: board.get("runs") == ["new"])
 
 
 def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ from lyricgen.search.space import Space, describe, read_space
 from lyricgen.search.storage import JournalLock
 from lyricgen.search.study import Study, build_sampler
 from lyricgen.search.trial import JobTrial
-from tests.conftest import SMALL, Train, summary_of, sweep_of
+from tests.conftest import PATIENCE, SMALL, Train, killed_after, summary_of, sweep_of, until
 
 SEARCH = (*SMALL, "sweep=optuna", "hydra.sweeper.n_trials=3")
 EARLY = ("hydra.sweeper.pruner.startup_trials=1", "hydra.sweeper.pruner.warmup_epochs=1")
@@ -261,7 +261,9 @@ def test_a_torn_line_of_the_journal_is_cut_off(tmp_path: Path) -> None:
     assert [trial.number for trial in trials_of(tmp_path)] == [0, 1]
 
 
-def test_a_killed_process_holds_up_no_other(tmp_path: Path) -> None:
+def test_a_killed_process_holds_up_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     journal = tmp_path / "study.log"
     journal.touch()
     script = (
@@ -273,9 +275,8 @@ def test_a_killed_process_holds_up_no_other(tmp_path: Path) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == b"held\n"
         process.kill()
-    start = time.monotonic()
+    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("it waits"))
     assert JournalLock(journal).acquire()
-    assert time.monotonic() - start < 1
 
 
 def trainer_at(epoch: int, metrics: dict[str, float], **changed: Any) -> Any:
@@ -614,13 +615,7 @@ LONG = ("trainer.max_epochs=6", *EARLY, "hydra.sweeper.n_trials=5")
 
 @pytest.mark.slow
 def test_a_killed_search_is_finished_as_if_it_had_never_been(train: Train, tmp_path: Path) -> None:
-    with start(tmp_path / "killed", *SEARCH, *LONG) as process:
-        end = time.monotonic() + 120
-        while not list(tmp_path.glob("killed/sweeps/*/*/2_*/checkpoints/last.ckpt")):
-            assert process.poll() is None
-            assert time.monotonic() < end
-            time.sleep(0.005)
-        process.send_signal(signal.SIGKILL)
+    killed_after(6 + 6 + 1, tmp_path / "killed", *SEARCH, *LONG)
     sweep = sweep_of(tmp_path / "killed")
     assert [trial.state.name for trial in trials_of(sweep)][2:] == ["RUNNING"]
     done = train(f"resume={sweep}")
@@ -637,14 +632,24 @@ def test_a_killed_search_is_finished_as_if_it_had_never_been(train: Train, tmp_p
         assert not differences(left_job, right_job)
 
 
-def _held_in_a_job(process: int, sweep: Path) -> bool:
-    """Stop a process; whether it is in the midst of a job that has a checkpoint."""
-    os.kill(process, signal.SIGSTOP)
-    _, status = os.waitpid(process, os.WUNTRACED)
-    assert os.WIFSTOPPED(status)
+def _in_a_job(process: int, sweep: Path) -> bool:
+    """Whether a process is in the midst of a job that has a checkpoint."""
     jobs = [path.parent.parent for path in sweep.glob("*/checkpoints/last.ckpt")]
     summaries = map(summary_of, jobs)
     return any(one["process"] == process and one["status"] == "running" for one in summaries)
+
+
+def _held_in_a_job(process: int, sweep: Path) -> bool:
+    """Whether a process has been stopped there."""
+    if not _in_a_job(process, sweep):
+        return False
+    os.kill(process, signal.SIGSTOP)
+    _, status = os.waitpid(process, os.WUNTRACED)
+    assert os.WIFSTOPPED(status)
+    held = _in_a_job(process, sweep)
+    if not held:
+        os.kill(process, signal.SIGCONT)
+    return held
 
 
 @pytest.mark.slow
@@ -653,14 +658,10 @@ def test_two_processes_share_a_study(tmp_path: Path) -> None:
     place = f"hydra.sweep.dir={tmp_path / 'here'}"
     one, two = (start(tmp_path, *SEARCH, *LONG, place) for _ in range(2))
     with one, two:
-        end = time.monotonic() + 120
-        while not _held_in_a_job(one.pid, tmp_path / "here"):
-            assert two.poll() is None
-            assert time.monotonic() < end
-            os.kill(one.pid, signal.SIGCONT)
-            time.sleep(0.02)
+        until(lambda: two.poll() is not None or _held_in_a_job(one.pid, tmp_path / "here"))
+        assert two.poll() is None
         one.kill()
-        out, _ = two.communicate(timeout=300)
+        out, _ = two.communicate(timeout=PATIENCE)
     assert two.returncode == 0, out
     trials, jobs = trials_of(tmp_path / "here"), jobs_of(tmp_path / "here")
     assert [trial.number for trial in trials] == list(range(5))

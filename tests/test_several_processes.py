@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from compare_runs import differences
 
 from lyricgen.callbacks.checkpoints import Checkpoints
 from lyricgen.model.recurrent_module import RecurrentModule
-from tests.conftest import TINY, Finished, Train
+from tests.conftest import PATIENCE, TINY, Finished, Train, until
 
 # Without dropout, whose masks are each process's own.
 PLAIN = (
@@ -259,9 +258,12 @@ class Started:
 
     def other(self) -> int:
         """The process of rank 1, once training is under way."""
-        while not list(self.place.glob("runs/*/*/metrics.csv")):
+
+        def look() -> bool:
             assert self.process.poll() is None, self.process.communicate()
-            time.sleep(0.05)
+            return any(self.place.glob("runs/*/*/metrics.csv"))
+
+        until(look)
         for path in Path("/proc").glob("[0-9]*/stat"):
             fields = path.read_text().rpartition(")")[2].split()
             command = (path.parent / "cmdline").read_text()
@@ -270,7 +272,7 @@ class Started:
         raise AssertionError("there is no process of rank 1")
 
     def ended(self) -> Finished:
-        out, err = self.process.communicate(timeout=60)
+        out, err = self.process.communicate(timeout=PATIENCE)
         [summary] = self.place.glob("runs/*/*/summary.json")
         return Finished(self.process.returncode, out, err, summary.parent)
 
@@ -289,13 +291,6 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Started]]:
         run.process.communicate()
 
 
-def gone(process: int) -> bool:
-    deadline = time.monotonic() + 10
-    while Path(f"/proc/{process}").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return not Path(f"/proc/{process}").exists()
-
-
 LONG = ("trainer.max_epochs=5000", "callbacks.baseline.enabled=false")
 needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="it reads /proc")
 
@@ -311,7 +306,7 @@ def test_a_signal_ends_all(start: Callable[..., Started], number: int, status: i
     assert ended.status == status
     assert "Traceback" not in ended.err
     assert ended.summary["status"] == "interrupted"
-    assert gone(other)
+    until(lambda: not Path(f"/proc/{other}").exists())
     assert checkpoint(ended)["global_step"] > 0
 
 
@@ -352,7 +347,7 @@ def test_a_first_process_that_cannot_know_ends_too(tmp_path: Path) -> None:
         env=os.environ | {"LYRICGEN_OUTPUTS": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 2
@@ -367,7 +362,7 @@ def test_no_process_outlives_the_first(start: Callable[..., Started]) -> None:
     run = start(*LONG)
     other = run.other()
     run.process.kill()
-    assert gone(other)
+    until(lambda: not Path(f"/proc/{other}").exists())
 
 
 @pytest.mark.slow

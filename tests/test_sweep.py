@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from lyricgen.reporting import sweep_report
 from lyricgen.resume_arguments import expand
 from lyricgen.runs import new_directory
 from lyricgen.sweep_plan import Wanted, named_by, plan
-from tests.conftest import SMALL, TINY, Train, summary_of, sweep_of
+from tests.conftest import SMALL, TINY, Train, killed_after, summary_of, sweep_of
 
 
 def jobs_of(sweep: Path) -> list[str]:
@@ -259,24 +258,11 @@ def test_an_interrupted_sweep_says_how_to_go_on(
     assert {summary_of(sweep / name)["status"] for name in jobs_of(sweep)} == {"finished"}
 
 
-def kill_in_second_job(arguments: list[str], directory: Path) -> Path:
-    """SIGKILL a sweep as soon as its second job has saved an epoch, and not its last."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "LYRICGEN_OUTPUTS": str(directory)}
-    command_line = [sys.executable, "-m", "lyricgen.train", "-m", *arguments]
-    with subprocess.Popen(command_line, env=environment, stdout=subprocess.DEVNULL) as process:
-        end = time.monotonic() + 120
-        while not list(directory.glob("sweeps/*/*/1_*/checkpoints/last.ckpt")):
-            assert process.poll() is None
-            assert time.monotonic() < end
-            time.sleep(0.005)
-        process.kill()
-    return sweep_of(directory)
-
-
 @pytest.mark.slow
 def test_a_killed_sweep_is_finished_as_if_it_had_never_been(train: Train, tmp_path: Path) -> None:
     arguments = [*TINY, "trainer.max_epochs=12", "depth=deep", "cell=gru,lstm,rnn"]
-    sweep = kill_in_second_job(arguments, tmp_path / "killed")
+    killed_after(12 + 1, tmp_path / "killed", "-m", *arguments)
+    sweep = sweep_of(tmp_path / "killed")
     first = summary_of(sweep / "0_cell=gru")
     assert first["status"] == "finished"
     assert summary_of(sweep / "1_cell=lstm")["status"] == "running"

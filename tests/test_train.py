@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 import lyricgen
 from lyricgen.runs import newest_checkpoint
-from tests.conftest import TINY, Train
+from tests.conftest import PATIENCE, TINY, Train, until
 
 SAMPLERS = {
     "consecutive": ("sampler=consecutive",),
@@ -294,11 +293,9 @@ def test_a_key_press_ends_a_run_in_order(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
     )
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.rglob("last.ckpt")) and time.monotonic() < deadline:
-        time.sleep(0.1)
+    until(lambda: process.poll() is not None or list(tmp_path.rglob("last.ckpt")))
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert "Traceback" not in errors
     [summary] = tmp_path.rglob("summary.json")
