@@ -109,6 +109,11 @@ def until(look: Callable[[], Found]) -> Found:
     return found
 
 
+def hear_ctrl_c() -> None:
+    """As preexec_fn of a process: pytest in the background ignores it, and so would the process."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def killed_after(checkpoints: int, outputs: Path, *arguments: str) -> None:
     """Run the train command in a process that is killed after as many checkpoints."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "LYRICGEN_OUTPUTS": str(outputs)}

@@ -21,7 +21,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from lyricgen import dashboard
 from lyricgen import train as train_command
-from tests.conftest import PATIENCE, TINY, printed, until
+from tests.conftest import PATIENCE, TINY, hear_ctrl_c, printed, until
 
 # What Markdown would make something else of, and what HTML would.
 MARKED = "# 分开 *粗* __下__\n    `码` ```\n- 一\n\n> &amp; <b>5</b>\n  两格 | 表 |\n---\n"
@@ -69,8 +69,7 @@ def showing(outputs: Path, *arguments: str) -> Iterator[Dashboard]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # pytest in the background ignores it, and so would the command
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+        preexec_fn=hear_ctrl_c,  # noqa: PLW1509
     )
     try:
         out, address = "", None

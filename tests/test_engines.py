@@ -22,7 +22,7 @@ from lyricgen import engines, threads
 from lyricgen.job_process import TICK, as_job, handed_on, stop_file, this_process
 from lyricgen.runs import is_alive, read_summary
 from tests import slurm
-from tests.conftest import PATIENCE, SMALL, TINY, Train, until
+from tests.conftest import PATIENCE, SMALL, TINY, Train, hear_ctrl_c, until
 
 LONG = ("trainer.max_epochs=100000", "callbacks.early_stopping.enabled=false")
 NEEDS = {"cpus": "joblib", "processes": "submitit", "slurm": "submitit", "ray": "ray"}
@@ -112,8 +112,7 @@ class Command:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
-            # pytest in the background ignores it, and so would the sweep
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+            preexec_fn=hear_ctrl_c,  # noqa: PLW1509
         )
 
     def wait(self) -> tuple[int, str]:

@@ -18,7 +18,7 @@ from compare_runs import differences
 
 from lyricgen.callbacks.checkpoints import Checkpoints
 from lyricgen.model.recurrent_module import RecurrentModule
-from tests.conftest import PATIENCE, TINY, Finished, Train, until
+from tests.conftest import PATIENCE, TINY, Finished, Train, hear_ctrl_c, until
 
 # Without dropout, whose masks are each process's own.
 PLAIN = (
@@ -254,6 +254,7 @@ class Started:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            preexec_fn=hear_ctrl_c,  # noqa: PLW1509
         )
 
     def other(self) -> int:

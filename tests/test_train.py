@@ -18,7 +18,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 import lyricgen
 from lyricgen.runs import newest_checkpoint
-from tests.conftest import PATIENCE, TINY, Train, until
+from tests.conftest import PATIENCE, TINY, Train, hear_ctrl_c, until
 
 SAMPLERS = {
     "consecutive": ("sampler=consecutive",),
@@ -292,6 +292,7 @@ def test_a_key_press_ends_a_run_in_order(tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=hear_ctrl_c,  # noqa: PLW1509
     )
     until(lambda: process.poll() is not None or list(tmp_path.rglob("last.ckpt")))
     process.send_signal(signal.SIGINT)
