@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from lyricgen.rewind import EVENTS
-from tests.conftest import readme_commands
-from tests.test_dashboard import eventually, showing
+from tests.conftest import readme_commands, until
+from tests.test_dashboard import showing
 
 ROOT = Path(__file__).parents[1]
 DASHBOARD = "python -m lyricgen.dashboard"
@@ -82,7 +82,7 @@ def test_the_dashboard_shows_the_runs(workplace: Path) -> None:
     runs = {str(path.parent.relative_to(outputs)) for path in outputs.rglob(EVENTS)}
     assert runs
     with showing(outputs) as board:
-        assert eventually(lambda: set(board.get("runs")) == runs)
+        until(lambda: set(board.get("runs")) == runs)
         assert board.stop(signal.SIGTERM) == (0, "")
 
 
