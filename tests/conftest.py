@@ -32,10 +32,8 @@ TINY = (
 # Smaller yet, for what happens around runs.
 SMALL = (*TINY, "callbacks.samples.every_n_epochs=0", "callbacks.baseline.enabled=false")
 
-# Seconds after which what does not come about never will, on a machine however busy.
-PATIENCE = 300.0
-
-# Trains, and is killed as soon as it has written as many checkpoints to go on from.
+# Trains, and is killed in place of its next checkpoint after so many: with all else that the next
+# one would have told already written.
 KILLED = """
 import os, signal, sys
 from lyricgen import train
@@ -43,10 +41,10 @@ from lyricgen.callbacks.checkpoints import Checkpoints
 save, left = Checkpoints._save, int(sys.argv.pop(1))
 def counted(*arguments, **named):
     global left
-    save(*arguments, **named)
-    left -= 1
     if left == 0:
         os.kill(os.getpid(), signal.SIGKILL)
+    left -= 1
+    save(*arguments, **named)
 Checkpoints._save = counted
 train.main()
 """
@@ -100,9 +98,9 @@ class Finished:
 Train = Callable[..., Finished]
 
 
-def until(look: Callable[[], Found]) -> Found:
+def until(look: Callable[[], Found], seconds: float = 120) -> Found:
     """Look again and again, until there is something."""
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + seconds
     while not (found := look()):
         assert time.monotonic() < end, "it did not come about"
         time.sleep(0.005)
@@ -115,7 +113,7 @@ def hear_ctrl_c() -> None:
 
 
 def killed_after(checkpoints: int, outputs: Path, *arguments: str) -> None:
-    """Run the train command in a process that is killed after as many checkpoints."""
+    """Run the train command in a process that is killed before the next checkpoint after those."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "LYRICGEN_OUTPUTS": str(outputs)}
     done = subprocess.run(
         [sys.executable, "-c", KILLED, str(checkpoints), *arguments],

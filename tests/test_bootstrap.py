@@ -120,11 +120,11 @@ def test_autocovariances_against_sums(monkeypatch: pytest.MonkeyPatch, chunk: in
 def test_a_million_characters_take_seconds_and_little_memory() -> None:
     values = np.random.default_rng(0).gamma(2.0, 1.0, 10**6)
     tracemalloc.start()
-    start = time.process_time()
+    start = time.perf_counter()
     totals = resampled_totals(
         np.stack([values, np.ones(10**6)], axis=1), block_length(values), resamples=1000, seed=0
     )
-    seconds, (_, most) = time.process_time() - start, tracemalloc.get_traced_memory()
+    seconds, (_, most) = time.perf_counter() - start, tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert totals.shape == (1000, 2)
     assert seconds < 30

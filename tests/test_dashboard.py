@@ -21,7 +21,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from lyricgen import dashboard
 from lyricgen import train as train_command
-from tests.conftest import PATIENCE, TINY, hear_ctrl_c, printed, until
+from tests.conftest import TINY, hear_ctrl_c, printed, until
 
 # What Markdown would make something else of, and what HTML would.
 MARKED = "# 分开 *粗* __下__\n    `码` ```\n- 一\n\n> &amp; <b>5</b>\n  两格 | 表 |\n---\n"
@@ -56,7 +56,7 @@ class Dashboard:
     def stop(self, number: int) -> tuple[int, str]:
         """Send a signal; the exit status, and what stands on standard error."""
         self.process.send_signal(number)
-        _, errors = self.process.communicate(timeout=PATIENCE)
+        _, errors = self.process.communicate(timeout=20)
         return self.process.returncode, errors
 
 
@@ -161,7 +161,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
     with showing(outputs) as board:
         found = Trained(outputs, runs, board)
         # TensorBoard reads files in a process of its own
-        until(lambda: len(found.scalars("many", "loss")[0]) == 1500)
+        until(lambda: len(found.scalars("many", "loss")[0]) == 1500, 20)
         yield found
 
 
@@ -316,7 +316,7 @@ def test_it_ends_cleanly_and_leaves_no_process(tmp_path: Path, number: int) -> N
         children = board.children
         status, errors = board.stop(number)
         assert (status, errors) == (-number if number == signal.SIGKILL else 0, "")
-        until(lambda: not any(Path(f"/proc/{child}").exists() for child in children))
+        until(lambda: not any(Path(f"/proc/{child}").exists() for child in children), 20)
 
 
 def test_it_takes_another_port_where_one_is_taken(tmp_path: Path) -> None:
@@ -330,7 +330,7 @@ def test_runs_show_as_they_are_trained(tmp_path: Path) -> None:
     with showing(outputs, "--port", "0") as board:
         with SummaryWriter(outputs / "new") as writer:
             writer.add_scalar("loss", 1.0, 0)
-        until(lambda: board.get("runs") == ["new"])
+        until(lambda: board.get("runs") == ["new"], 20)
 
 
 def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:

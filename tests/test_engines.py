@@ -22,7 +22,7 @@ from lyricgen import engines, threads
 from lyricgen.job_process import TICK, as_job, handed_on, stop_file, this_process
 from lyricgen.runs import is_alive, read_summary
 from tests import slurm
-from tests.conftest import PATIENCE, SMALL, TINY, Train, hear_ctrl_c, until
+from tests.conftest import SMALL, TINY, Train, hear_ctrl_c, until
 
 LONG = ("trainer.max_epochs=100000", "callbacks.early_stopping.enabled=false")
 NEEDS = {"cpus": "joblib", "processes": "submitit", "slurm": "submitit", "ray": "ray"}
@@ -115,9 +115,9 @@ class Command:
             preexec_fn=hear_ctrl_c,  # noqa: PLW1509
         )
 
-    def wait(self) -> tuple[int, str]:
+    def wait(self, seconds: float = 300) -> tuple[int, str]:
         """Its exit status and what it has printed."""
-        out, _ = self.process.communicate(timeout=PATIENCE)
+        out, _ = self.process.communicate(timeout=seconds)
         return self.process.returncode, out
 
     def begun(self, number: int, file: str = "metrics.csv") -> dict[str, Any]:
@@ -282,7 +282,7 @@ def test_a_sweep_that_is_stopped(start: Start, engine: str, name: str, expected:
     assert set(command.statuses) == {"interrupted"}
     assert read_summary(command.sweep)["status"] == "interrupted"
     assert not (command.sweep / "2_seed=3/summary.json").exists()
-    until(lambda: not command.processes)
+    until(lambda: not command.processes, 20)
     assert not list(command.sweep.glob(".stop*"))
 
 
@@ -303,7 +303,7 @@ def test_a_sweep_that_is_stopped_at_once(
     assert command.process.poll() is None
     assert command.statuses == ["running", "running"]
     command.stop(name)
-    status, out = command.wait()
+    status, out = command.wait(60)
     assert status == expected, out
     assert "Traceback" not in out
     assert "from outside" not in out
@@ -311,7 +311,7 @@ def test_a_sweep_that_is_stopped_at_once(
     assert read_summary(command.sweep)["status"] == "interrupted"
     assert not (command.sweep / "2_seed=3/summary.json").exists()
     assert not any(is_alive(job) for job in jobs)
-    until(lambda: not command.processes)
+    until(lambda: not command.processes, 20)
     assert not list(command.sweep.glob(".stop*"))
 
 
@@ -323,7 +323,7 @@ def test_a_sweep_that_is_killed_takes_its_jobs_along(start: Start, engine: str) 
     processes = [command.begun(number)["process"] for number in (0, 1)]
     command.process.kill()
     command.process.wait()
-    until(lambda: not set(processes) & set(command.processes))
+    until(lambda: not set(processes) & set(command.processes), 30)
     assert command.statuses == ["interrupted", "interrupted"]
     assert read_summary(command.sweep)["status"] == "killed"
 

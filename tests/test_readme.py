@@ -82,7 +82,7 @@ def test_the_dashboard_shows_the_runs(workplace: Path) -> None:
     runs = {str(path.parent.relative_to(outputs)) for path in outputs.rglob(EVENTS)}
     assert runs
     with showing(outputs) as board:
-        until(lambda: set(board.get("runs")) == runs)
+        until(lambda: set(board.get("runs")) == runs, 20)
         assert board.stop(signal.SIGTERM) == (0, "")
 
 

@@ -32,7 +32,7 @@ from lyricgen.search.space import Space, describe, read_space
 from lyricgen.search.storage import JournalLock
 from lyricgen.search.study import Study, build_sampler
 from lyricgen.search.trial import JobTrial
-from tests.conftest import PATIENCE, SMALL, Train, killed_after, summary_of, sweep_of, until
+from tests.conftest import SMALL, Train, killed_after, summary_of, sweep_of, until
 
 SEARCH = (*SMALL, "sweep=optuna", "hydra.sweeper.n_trials=3")
 EARLY = ("hydra.sweeper.pruner.startup_trials=1", "hydra.sweeper.pruner.warmup_epochs=1")
@@ -661,7 +661,7 @@ def test_two_processes_share_a_study(tmp_path: Path) -> None:
         until(lambda: two.poll() is not None or _held_in_a_job(one.pid, tmp_path / "here"))
         assert two.poll() is None
         one.kill()
-        out, _ = two.communicate(timeout=PATIENCE)
+        out, _ = two.communicate(timeout=300)
     assert two.returncode == 0, out
     trials, jobs = trials_of(tmp_path / "here"), jobs_of(tmp_path / "here")
     assert [trial.number for trial in trials] == list(range(5))

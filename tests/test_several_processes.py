@@ -18,7 +18,7 @@ from compare_runs import differences
 
 from lyricgen.callbacks.checkpoints import Checkpoints
 from lyricgen.model.recurrent_module import RecurrentModule
-from tests.conftest import PATIENCE, TINY, Finished, Train, hear_ctrl_c, until
+from tests.conftest import TINY, Finished, Train, hear_ctrl_c, until
 
 # Without dropout, whose masks are each process's own.
 PLAIN = (
@@ -273,7 +273,7 @@ class Started:
         raise AssertionError("there is no process of rank 1")
 
     def ended(self) -> Finished:
-        out, err = self.process.communicate(timeout=PATIENCE)
+        out, err = self.process.communicate(timeout=60)
         [summary] = self.place.glob("runs/*/*/summary.json")
         return Finished(self.process.returncode, out, err, summary.parent)
 
@@ -307,7 +307,7 @@ def test_a_signal_ends_all(start: Callable[..., Started], number: int, status: i
     assert ended.status == status
     assert "Traceback" not in ended.err
     assert ended.summary["status"] == "interrupted"
-    until(lambda: not Path(f"/proc/{other}").exists())
+    until(lambda: not Path(f"/proc/{other}").exists(), 10)
     assert checkpoint(ended)["global_step"] > 0
 
 
@@ -348,7 +348,7 @@ def test_a_first_process_that_cannot_know_ends_too(tmp_path: Path) -> None:
         env=os.environ | {"LYRICGEN_OUTPUTS": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=60,
         check=False,
     )
     assert done.returncode == 2
@@ -363,7 +363,7 @@ def test_no_process_outlives_the_first(start: Callable[..., Started]) -> None:
     run = start(*LONG)
     other = run.other()
     run.process.kill()
-    until(lambda: not Path(f"/proc/{other}").exists())
+    until(lambda: not Path(f"/proc/{other}").exists(), 10)
 
 
 @pytest.mark.slow

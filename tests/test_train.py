@@ -18,7 +18,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 import lyricgen
 from lyricgen.runs import newest_checkpoint
-from tests.conftest import PATIENCE, TINY, Train, hear_ctrl_c, until
+from tests.conftest import TINY, Train, hear_ctrl_c, until
 
 SAMPLERS = {
     "consecutive": ("sampler=consecutive",),
@@ -296,7 +296,7 @@ def test_a_key_press_ends_a_run_in_order(tmp_path: Path) -> None:
     )
     until(lambda: process.poll() is not None or list(tmp_path.rglob("last.ckpt")))
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=PATIENCE)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in errors
     [summary] = tmp_path.rglob("summary.json")

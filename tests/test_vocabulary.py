@@ -159,9 +159,9 @@ def test_no_work_in_python_for_each_character() -> None:
     def seconds(work) -> float:  # type: ignore[no-untyped-def]
         taken = []
         for _ in range(3):
-            start = time.process_time()
+            start = time.perf_counter()
             work()
-            taken.append(time.process_time() - start)
+            taken.append(time.perf_counter() - start)
         return min(taken)
 
     number = {one: index for index, one in enumerate(vocabulary.characters)}
