@@ -44,15 +44,12 @@ def beam_search(
 ) -> list[list[Hypothesis]]:
     """Search for the most probable continuations of each prefix.
 
-    At each step the K best texts of a prefix go on. One that ends by the stop is complete and keeps
-    its place, so that one less goes on (as in the decoder of Bahdanau et al. 2015). At last they
-    are ordered by
+    At last the K best texts of each are ordered by
 
         score = ln p / ((5 + N) / 6)^length_penalty        (Wu et al. 2016, equation 14)
 
-    where N counts new characters and the stop. ln p is the model's own, less what rules have
-    lowered: one that only forbids changes nothing for the other characters, so that the most
-    probable of the texts that are allowed is searched for.
+    where N counts new characters and the stop, and ln p is the model's own, less what rules have
+    lowered: one that only forbids changes nothing for the other characters.
 
     Args:
         model: the network; it is put into evaluation mode and back.
@@ -88,6 +85,9 @@ def beam_search(
 
 class _Search:
     """The K best texts of each of A prefixes, some of them complete.
+
+    At each step the K best of a prefix go on. One that ends by the stop is complete and keeps its
+    place, so that one less goes on (as in the decoder of Bahdanau et al. 2015).
 
     Attributes:
         model: as far as it has read the texts, B = A·K rows.

@@ -33,17 +33,15 @@ def continue_texts(
 ) -> list[list[int]]:
     """Continue each prefix by characters drawn from the softmax of the logits, after all rules.
 
-    Each prefix is read once, as a sequence. Every text has random numbers of its own, one a
-    character, which choose by the inverse of the cumulative distribution. So a text depends on its
-    prefix and its numbers, not on the others; `stepping.RecurrentStepper` says where rounding may
-    still tip a draw that lies on the border between two characters.
+    Every text has random numbers of its own, one a character, so that it depends on its prefix and
+    its numbers, not on the others; `stepping.RecurrentStepper` says where rounding may still tip a
+    draw that lies on the border between two characters.
 
     Args:
         model: the network; it is put into evaluation mode and back.
         prefixes: A tensors (P,) of at least one input id each, on the CPU.
         rules: what is done to the logits, one after the other.
-        uniforms: (A, length) numbers from [0, 1), see `drawing.draw_uniforms`; None takes the most
-            probable character each time.
+        uniforms: (A, length) from [0, 1), see `drawing.draw_uniforms`; None for greedy texts.
         length: new characters at most.
         stop: a character that ends a text; it is not part of it.
         stops: A, at which of its stops, counted from 1, each text ends; None for the first.

@@ -48,16 +48,13 @@ def fill_texts(
     check_number("count", count)
     check_number("sweeps", sweeps)
     validate(Strategy, {"temperature": temperature})
-    if not isinstance(model.network, FillModel):
-        raise UserError(
-            "this model continues texts and fills no gaps: train one with objective=fill"
-        )
+    network = _filling(model)
     each = [model.normalised(text) for text in texts for _ in range(count)]
     if not each:
         return []
     ids, gaps = zip(*(encode_gaps(model, text, gap) for text in each), strict=True)
     filled = fill_gaps(
-        model.network,
+        network,
         list(ids),
         list(gaps),
         seeds=[text_seed(seed, text, row % count) for row, text in enumerate(each)],
@@ -65,10 +62,16 @@ def fill_texts(
         sweeps=sweeps,
         forbidden=[i for i, one in enumerate(model.vocabulary.characters) if one == "\n"],
     )
-    return [
-        model.vocabulary.decode(row[1 : len(text) + 1])
-        for row, text in zip(filled, each, strict=True)
-    ]
+    decode = model.vocabulary.decode
+    return [decode(row[1 : len(text) + 1]) for row, text in zip(filled, each, strict=True)]
+
+
+def _filling(model: TrainedModel) -> FillModel:
+    if not isinstance(model.network, FillModel):
+        raise UserError(
+            "this model continues texts and fills no gaps: train one with objective=fill"
+        )
+    return model.network
 
 
 def encode_gaps(model: TrainedModel, text: str, gap: str | None = None) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,7 @@ from lyricgen.generation.novelty import draw_novel
 from lyricgen.generation.writer import Continuation, Watch, Writer, text_seed
 from lyricgen.metrics import perplexity
 from lyricgen.model.fill_model import FillModel
+from lyricgen.model.models import NextModel
 from lyricgen.model.trained_model import TrainedModel
 from lyricgen.options import check_number, check_texts, check_whole, validate
 
@@ -109,14 +110,9 @@ def continue_prefixes(
     if length is not None:
         check_number("length", length)
     each = [model.normalised(prefix) for prefix in prefixes]
-    if isinstance(model.network, FillModel):
-        raise UserError(
-            "this model fills gaps and continues no text: give it a text with gaps, as in "
-            "--fill '分__天'"
-        )
     writer = Writer(
         model=model,
-        network=model.network,
+        network=_continuing(model),
         strategy=strategy,
         control=control,
         length=length,
@@ -124,6 +120,15 @@ def continue_prefixes(
         watch=watch,
     )
     return _continued(writer, each, number, seed), writer
+
+
+def _continuing(model: TrainedModel) -> NextModel:
+    if isinstance(model.network, FillModel):
+        raise UserError(
+            "this model fills gaps and continues no text: give it a text with gaps, as in "
+            "--fill '分__天'"
+        )
+    return model.network
 
 
 def _continued(writer: Writer, prefixes: list[str], count: int, seed: int) -> list[Continuation]:
