@@ -2,24 +2,21 @@
 
 import logging
 import os
-import platform
 import shlex
 import socket
-import subprocess
 import sys
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
-from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from lyricgen.claim import LOCK, claimed
 from lyricgen.errors import reason
 from lyricgen.files import remove_torn, to_json, write_atomically
+from lyricgen.provenance import git_commit, versions
 from lyricgen.runs import (
     LATEST,
     RECORD,
@@ -92,8 +89,8 @@ class Run:
             "host": socket.gethostname(),
             "seed": options["seed"],
             "command": shlex.join(["python", "-m", "lyricgen.train", *sys.argv[1:]]),
-            "git_commit": _git_commit(),
-            "versions": dict(_versions()),
+            "git_commit": git_commit(),
+            "versions": dict(versions()),
             "overrides": self.overrides,
             "options": options,
         }
@@ -174,29 +171,3 @@ class Run:
 
     def _write(self) -> None:
         write_atomically(self.directory / SUMMARY, to_json(self.summary))
-
-
-@cache
-def _git_commit() -> str | None:
-    """The commit of the source that runs, if it is a checkout."""
-    checkout = Path(__file__).parents[2]
-    if not (checkout / ".git").exists():
-        return None  # installed; a repository around the environment has nothing to do with it
-    try:
-        result = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-            cwd=checkout,
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return result.stdout.strip()
-
-
-@cache
-def _versions() -> dict[str, str]:
-    packages = ("lyricgen", "torch", "pytorch-lightning", "hydra-core", "omegaconf", "numpy")
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
