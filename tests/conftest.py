@@ -98,12 +98,12 @@ class Finished:
 Train = Callable[..., Finished]
 
 
-def until(look: Callable[[], Found], seconds: float = 120) -> Found:
+def until(look: Callable[[], Found], seconds: float = 120, every: float = 0.05) -> Found:
     """Look again and again, until there is something."""
     end = time.monotonic() + seconds
     while not (found := look()):
         assert time.monotonic() < end, "it did not come about"
-        time.sleep(0.005)
+        time.sleep(every)
     return found
 
 

@@ -259,7 +259,7 @@ def test_a_kill_in_the_middle_leaves_what_the_next_start_clears(
     path = tmp_path / "long.txt"
     path.write_bytes(TEXT.encode() * 8000)
     process = started(path)
-    until(lambda: process.poll() is not None or list(cache_directory.glob(".*.ids.*")), 60)
+    until(lambda: process.poll() is not None or list(cache_directory.glob(".*.ids.*")), 60, 0.005)
     assert process.poll() is None
     process.send_signal(signal.SIGKILL)
     process.communicate()
