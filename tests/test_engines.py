@@ -1,5 +1,6 @@
 """Engines: jobs side by side on the real command, and what becomes of them when some are killed."""
 
+import json
 import math
 import os
 import re
@@ -19,10 +20,13 @@ from hydra.core.plugins import Plugins
 from rich import get_console
 
 from lyricgen import engines, threads
+from lyricgen.claim import claimed
 from lyricgen.job_process import TICK, as_job, handed_on, stop_file, this_process
+from lyricgen.job_watch import JobWatch
 from lyricgen.runs import is_alive, read_summary
+from lyricgen.sweep import Sweep
 from tests import slurm
-from tests.conftest import SMALL, TINY, Train, hear_ctrl_c, until
+from tests.conftest import SMALL, TINY, Train, hear_ctrl_c, summary_of, until
 
 LONG = ("trainer.max_epochs=100000", "callbacks.early_stopping.enabled=false")
 NEEDS = {"cpus": "joblib", "processes": "submitit", "slurm": "submitit", "ray": "ray"}
@@ -405,10 +409,9 @@ def test_slurm_kills_one(start: Start, cluster: Path, tmp_path: Path, host: str 
     assert command.statuses == ["killed", "finished"]
     assert "job 0_seed=1 killed" in out
     assert "1 of 2 jobs did not finish: 0_seed=1 (killed)" in out
-    # whoever begins it again alone, there, is at it
-    job = command.sweep / "0_seed=1"
-    (job / "summary.json").touch()
-    assert read_summary(job)["status"] == ("running" if host else "killed")
+    # what nobody can see from here is written down
+    written = summary_of(command.sweep / "0_seed=1")["status"]
+    assert written == ("killed" if host else "running")
 
 
 @pytest.mark.slow
@@ -423,6 +426,39 @@ def test_a_stopped_sweep_stops_its_slurm_jobs(start: Start, cluster: Path) -> No
     cancelled = (cluster / "scancel.log").read_text("utf-8").split()
     assert cancelled[0] == "--state=PENDING"
     assert {"4242_0", "4242_1"} <= set(cancelled)
+
+
+class Elsewhere:
+    """A launcher whose jobs begin on another machine, and are not heard of again."""
+
+    def __init__(self, *directories: Path) -> None:
+        self.directories = directories
+
+    def launch(self, overrides: list[list[str]], first: int) -> None:
+        del overrides, first
+        for directory in self.directories:
+            summary = {"status": "running", "host": "node7", "process": 1}
+            (directory / "summary.json").write_text(json.dumps(summary), "utf-8")
+
+
+def test_jobs_elsewhere_that_nobody_works_on_are_killed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lost, held, earlier = (tmp_path / name for name in ("0_lost", "1_held", "2_earlier"))
+    for directory in (lost, held, earlier):
+        directory.mkdir()
+    Elsewhere(earlier).launch([], 0)  # by another sweep, to which it belongs
+    launcher: Any = Elsewhere(lost, held)
+    with claimed(held):
+        JobWatch(launcher, [[(0, []), (1, []), (2, [])]], tmp_path).carry_out(1)
+        statuses = [read_summary(each)["status"] for each in (lost, held, earlier)]
+    assert statuses == ["killed", "running", "running"]
+    assert capsys.readouterr().out == "job 0_lost killed (1 of 3)\n"
+    sweep = Sweep(tmp_path, [], resume=False)
+    sweep.summary["jobs"] = {"0": [], "1": [], "2": [], "3": ["seed=4"]}
+    assert sweep.left() == [
+        *("0_lost (killed)", "1_held (running)", "2_earlier (running)", "3 seed=4 (not begun)")
+    ]
 
 
 # What is not installed

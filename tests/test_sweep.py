@@ -358,6 +358,26 @@ def wanted_epochs(*epochs: int) -> list[Wanted]:
     ]
 
 
+@pytest.mark.parametrize(
+    ("told", "numbers"),
+    [
+        ({"status": "failed", "options": {"seed": 1}, "epochs": 3}, [0, 1, 0]),
+        ({"status": "finished", "options": {"seed": 1}, "epochs": None}, [0, 1, 0]),
+        ({"status": "finished", "options": ["seed=1"], "epochs": 3}, [1, 1, 1]),
+        ({"status": "finished", "options": {"seed": 1, "trainer": None}, "epochs": 3}, [1, 0, 1]),
+    ],
+)
+def test_jobs_without_what_a_run_has(
+    tmp_path: Path, told: dict[str, Any], numbers: list[int]
+) -> None:
+    """A refused configuration or a damaged summary is no reason to give up."""
+    (tmp_path / "0_seed=1").mkdir()
+    (tmp_path / "0_seed=1/summary.json").write_text(json.dumps(told), "utf-8")
+    given: list[dict[str, Any]] = [{}, {"trainer": None}, {"trainer": {"max_epochs": 2}}]
+    wanted = [[Wanted(["seed=1"], "seed=1", {"seed": 1, **trainer})] for trainer in given]
+    assert [plan(tmp_path, one)[0].number for one in wanted] == numbers
+
+
 def test_jobs_that_differ_only_in_what_may_change_find_their_own(tmp_path: Path) -> None:
     wanted = wanted_epochs(*range(1, 13))  # "10_" and "11_" come before "2_" by name
     for job, one in zip(plan(tmp_path, wanted), wanted, strict=True):

@@ -15,8 +15,10 @@ from typing import Any
 
 from hydra.plugins.launcher import Launcher
 
+from lyricgen.claim import claimed
 from lyricgen.console import show
 from lyricgen.errors import UserError, reason
+from lyricgen.files import to_json, write_atomically
 from lyricgen.interruption import Interrupted, Interruption
 from lyricgen.job_process import stop_file, this_process
 from lyricgen.runs import SUMMARY, number_of, read_summary
@@ -64,7 +66,9 @@ class JobWatch:
                 while self._goes_on(over, interruption):
                     self._look()
                     self._wait(over, TICK)
-                self._look(all_over=all(each.is_set() for each in over))
+                if all(each.is_set() for each in over):
+                    self._record_killed()
+                self._look()
             except Interrupted:
                 self._stop_at_once(over)
                 raise
@@ -78,18 +82,21 @@ class JobWatch:
         if hasattr(signal, "pthread_sigmask"):  # not on Windows
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            while True:
-                batch = self._batches.popleft()
+            while batch := self._next_batch():
                 try:
                     self._launcher.launch([overrides for _, overrides in batch], batch[0][0])
                 except Exception as error:
                     if self._on_slurm:
                         self._wait_for_slurm()
                     self._tell(error, [number for number, _ in batch])
-        except IndexError:
-            pass
         finally:
             over.set()
+
+    def _next_batch(self) -> list[tuple[int, list[str]]]:
+        try:
+            return self._batches.popleft()
+        except IndexError:
+            return []
 
     def _tell(self, error: Exception, batch: list[int]) -> None:
         """Say what only the engine knows: the rest stands in the jobs' own summary.json."""
@@ -164,20 +171,26 @@ class JobWatch:
         running = [each for _, each in self._summaries().values() if each["status"] == "running"]
         return [each["process"] if each["host"] == here else 0 for each in running]
 
-    def _look(self, *, all_over: bool = False) -> None:
+    def _record_killed(self) -> None:
+        """Say it for jobs on other machines that no process works on any more."""
+        for directory, _ in self._summaries().values():
+            with suppress(OSError, UserError), claimed(directory):
+                summary = read_summary(directory)
+                if summary["status"] == "running":
+                    killed = to_json(summary | {"status": "killed"})
+                    write_atomically(directory / SUMMARY, killed)
+
+    def _look(self) -> None:
         """Say which jobs have ended since the last look, and how."""
         for number, (directory, summary) in sorted(self._summaries().items()):
-            status = summary["status"]
-            if status == "running" and not all_over:
+            if summary["status"] == "running":
                 continue
-            if status == "running":  # on another machine, where its end cannot be seen
-                status = "killed"
             self._ended.add(number)
             figures = [name for name in FIGURES if summary.get(name)]
             told = f", {figures[0]} {summary[figures[0]]:,.2f}" if figures else ""
             why = f": {summary['reason']}" if summary.get("reason") else ""
             done = f"{len(self._ended)} of {len(self._wanted)}"
-            show(f"job {directory.name} {status}{told}{why} ({done})")
+            show(f"job {directory.name} {summary['status']}{told}{why} ({done})")
 
     def _stop_at_once(self, over: list[threading.Event]) -> None:
         for number in (signal.SIGTERM, signal.SIGKILL):

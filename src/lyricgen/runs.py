@@ -71,29 +71,12 @@ def read_summary(directory: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         shown = repr(str(path))
         raise UserError(f"{shown} cannot be read ({error}): name a run's directory") from error
+    # of one on another machine its sweep says it, see job_watch
+    here = summary.get("host") == socket.gethostname()
+    if summary.get("status") == "running" and here and not is_alive(summary.get("process", 0)):
+        summary["status"] = "killed"
     found: dict[str, Any] = summary
-    if found.get("status") == "running" and _is_gone(directory, found):
-        found["status"] = "killed"
     return found
-
-
-def _is_gone(directory: Path, summary: dict[str, Any]) -> bool:
-    """Whether a run that has not said how it ended works no more.
-
-    Of one on another machine only its sweep can tell, which ends when it has seen all jobs end.
-    """
-    if summary.get("host") == socket.gethostname():
-        return not is_alive(summary.get("process", 0))
-    if "job" not in summary:
-        return False
-    above = directory.parent / SUMMARY
-    try:
-        sweep = json.loads(above.read_text(encoding="utf-8"))
-        begun_before = (directory / SUMMARY).stat().st_mtime_ns < above.stat().st_mtime_ns
-        has_seen_all = sweep["status"] in ("finished", "failed") and "reason" not in sweep
-    except (OSError, ValueError, TypeError, KeyError):
-        return False
-    return has_seen_all and begun_before
 
 
 def earlier_summary(directory: Path) -> dict[str, Any] | None:

@@ -17,7 +17,7 @@ from lyricgen.errors import UserError, reason
 from lyricgen.files import remove_torn, to_json, write_atomically
 from lyricgen.interruption import Interrupted
 from lyricgen.resume_arguments import quoted
-from lyricgen.runs import MULTIRUN, SUMMARY, earlier_summary, number_of, resume_command
+from lyricgen.runs import MULTIRUN, SUMMARY, earlier_summary, resume_command
 from lyricgen.sweep_plan import DONE, Job, jobs_in
 
 log = logging.getLogger(__name__)
@@ -124,18 +124,16 @@ class Sweep:
 
     def left(self) -> list[str]:
         """The jobs that are not done, each with its status and the reason for it."""
-        there = {number_of(path): (path, summary) for path, summary in jobs_in(self.directory)}
+        there = jobs_in(self.directory)
         left = []
         for number, overrides in self.summary["jobs"].items():
             if int(number) not in there:
                 left.append(f"{number} {' '.join(overrides)} (not begun)")
                 continue
             directory, summary = there[int(number)]
-            status = summary.get("status")
-            if status not in DONE:
-                status = "killed" if status == "running" else status  # its engine has seen its end
+            if summary.get("status") not in DONE:
                 why = f": {summary['reason']}" if summary.get("reason") else ""
-                left.append(f"{directory.name} ({status}{why})")
+                left.append(f"{directory.name} ({summary.get('status')}{why})")
         return left
 
     def _end(self, status: str) -> None:

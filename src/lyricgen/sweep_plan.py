@@ -8,7 +8,7 @@ from typing import Any
 from lyricgen.errors import UserError
 from lyricgen.resume import all_of, identity
 from lyricgen.runs import SUMMARY, earlier_summary, job_directory, number_of
-from lyricgen.settings import key
+from lyricgen.settings import flatten, key
 
 DONE = ("finished", "pruned")  # statuses of jobs that need no more work
 
@@ -59,16 +59,16 @@ def plan(directory: Path, wanted: Sequence[Wanted]) -> list[Job]:
     """
     there = jobs_in(directory)
     values = [_settled(one.values) if there else one.values for one in wanted]
-    found = _paired(values, [summary.get("options") or {} for _, summary in there])
-    following = 1 + max((number_of(path) or 0 for path, _ in there), default=-1)
+    found = _paired(values, {number: _options(summary) for number, (_, summary) in there.items()})
+    following = 1 + max(there, default=-1)
     jobs = []
     for index, one in enumerate(wanted):
         if index in found:
-            run, summary = there[found[index]]
-            same = all_of(summary.get("options") or {}) == all_of(values[index])
+            number = found[index]
+            run, summary = there[number]
+            same = all_of(_options(summary)) == all_of(values[index])
             done = summary.get("status") in DONE and same
             _refuse_fewer_epochs(run, summary, values[index])
-            number = number_of(run) or 0
             jobs.append(Job(number, one.overrides, run.name, begun=True, done=done))
         else:
             name = job_directory(following, one.name)
@@ -77,11 +77,11 @@ def plan(directory: Path, wanted: Sequence[Wanted]) -> list[Job]:
     return sorted(jobs, key=lambda job: job.number)
 
 
-def jobs_in(directory: Path) -> list[tuple[Path, dict[str, Any]]]:
-    """The jobs of a sweep that have begun, in the order of their numbers, each with its summary."""
+def jobs_in(directory: Path) -> dict[int, tuple[Path, dict[str, Any]]]:
+    """The jobs of a sweep that have begun: by number, in order, the directory and the summary."""
     found = [path.parent for path in directory.glob(f"*/{SUMMARY}")]
     numbered = [(number, path) for path in found if (number := number_of(path)) is not None]
-    return [(path, earlier_summary(path) or {}) for _, path in sorted(numbered)]
+    return {number: (path, earlier_summary(path) or {}) for number, path in sorted(numbered)}
 
 
 def named_by(combinations: Sequence[Sequence[str]], left_out: Sequence[str]) -> list[str]:
@@ -109,8 +109,14 @@ def _settled(values: dict[str, Any]) -> dict[str, Any]:
         return values
 
 
-def _paired(wanted: Sequence[dict[str, Any]], there: Sequence[dict[str, Any]]) -> dict[int, int]:
-    """Which configurations are those of which runs, by their indices.
+def _options(summary: dict[str, Any]) -> dict[str, Any]:
+    """What a run was to do; nothing where its summary is damaged."""
+    options = summary.get("options")
+    return options if isinstance(options, dict) else {}
+
+
+def _paired(wanted: Sequence[dict[str, Any]], there: dict[int, dict[str, Any]]) -> dict[int, int]:
+    """Which configurations, by index, are those of which jobs, by number.
 
     First those that are the same in all; then those that a run may go on with, so that of jobs
     which differ in nothing but their epochs, say, each finds its own.
@@ -118,9 +124,9 @@ def _paired(wanted: Sequence[dict[str, Any]], there: Sequence[dict[str, Any]]) -
     found: dict[int, int] = {}
     for told in (all_of, identity):
         left: dict[str, list[int]] = {}
-        for index, options in enumerate(there):
-            if index not in found.values():
-                left.setdefault("\n".join(told(options)), []).append(index)
+        for number, options in there.items():
+            if number not in found.values():
+                left.setdefault("\n".join(told(options)), []).append(number)
         for index, values in enumerate(wanted):
             same = left.get("\n".join(told(values))) if index not in found else None
             if same:
@@ -130,9 +136,10 @@ def _paired(wanted: Sequence[dict[str, Any]], there: Sequence[dict[str, Any]]) -
 
 def _refuse_fewer_epochs(directory: Path, summary: dict[str, Any], values: dict[str, Any]) -> None:
     """See to it before any job has begun: those of the sweep would fail, one after the other."""
-    epochs = summary.get("epochs", 0) if summary.get("status") in DONE else 0
-    wanted = values["trainer"].get("max_epochs")
-    if isinstance(wanted, int) and wanted < epochs:
+    if summary.get("status") not in DONE:
+        return
+    epochs, wanted = summary.get("epochs"), flatten(values).get("trainer.max_epochs")
+    if isinstance(wanted, int) and isinstance(epochs, int) and wanted < epochs:
         raise UserError(
             f"trainer.max_epochs={wanted}: job {directory.name} has trained for {epochs} epochs: "
             f"choose {epochs} or more"
