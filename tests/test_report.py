@@ -30,7 +30,7 @@ from lyricgen.reporting.grouping import compare
 from lyricgen.reporting.importance import importances
 from lyricgen.reporting.paired_test import paired_test, two_sided_p
 from lyricgen.reporting.pareto import front
-from lyricgen.reporting.plots import draw_curves, draw_importance, heat_axes
+from lyricgen.reporting.plots import draw_curves, draw_heat, draw_importance, draw_price, heat_axes
 from lyricgen.reporting.records import read
 from lyricgen.reporting.sections import sections
 from lyricgen.reporting.selection import parse_conditions, select
@@ -601,6 +601,37 @@ def test_the_pareto_front_by_brute_force(seed: int) -> None:
     found = front(points)
     assert set(found) == expected
     assert [points[place][0] for place in found] == sorted(points[place][0] for place in found)
+
+
+def test_prices_are_drawn_with_their_front(tmp_path: Path) -> None:
+    prices = {"rnn": (100, 9.0), "gru": (200, 7.0), "lstm": (300, 8.0)}  # lstm is beaten by gru
+    for cell, (parameters, value) in prices.items():
+        more = {"parameters": parameters, "wall_seconds": 40.0 - parameters / 10}
+        write(tmp_path / cell, value, (f"cell={cell}",), summary=more, cell={"kind": cell})
+    comparison = only(tmp_path)
+    axes = draw_price(comparison, "parameters", "parameters").axes[0]
+    drawn = {tuple(*bars.lines[0].get_xydata()) for bars in axes.containers}  # type: ignore[attr-defined]
+    assert drawn == set(prices.values())
+    assert axes.lines[-1].get_xydata().tolist() == [[100, 9], [200, 7]]  # type: ignore[union-attr]
+    axes = draw_price(comparison, "wall_seconds", "wall time").axes[0]
+    # the dearest is now the cheapest
+    assert axes.lines[-1].get_xydata().tolist() == [[10, 8], [20, 7]]  # type: ignore[union-attr]
+
+
+def test_every_place_of_the_heat_map_has_its_figure(tmp_path: Path) -> None:
+    figures = {("gru", 2): 5.25, ("gru", 10): 6.5, ("rnn", 2): 7.75}
+    for number, ((cell, layers), value) in enumerate(figures.items()):
+        typed = (f"cell={cell}", f"layers={layers}")
+        write(tmp_path / str(number), value, typed, cell={"kind": cell}, layers=layers)
+    axes = draw_heat(only(tmp_path), ["gru", "rnn"], [2, 10]).axes[0]
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["gru", "rnn"]
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["2", "10"]
+    told = {text.get_position(): text.get_text() for text in axes.texts}
+    expected = {(0.5, 0.5): "5.25", (1.5, 0.5): "6.50", (0.5, 1.5): "7.75", (1.5, 1.5): "1 missing"}
+    assert told == expected
+    [mesh] = axes.collections
+    values = np.ma.filled(np.ma.masked_invalid(mesh.get_array()), 0.0)  # type: ignore[arg-type]
+    assert values.ravel().tolist() == [5.25, 6.5, 7.75, 0.0]
 
 
 def test_the_heat_map_needs_two_settings(tmp_path: Path) -> None:

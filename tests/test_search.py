@@ -596,6 +596,11 @@ def test_the_search_that_is_a_file(
     searched = [(v["optimizer"]["lr"], v["hidden_size"], v["model"]["dropout"]) for v in done]
     assert len(set(searched)) == 12
     assert all(1e-3 <= lr <= 1e-1 and 64 <= size <= 512 for lr, size, _ in searched)
+    assert trials_of(sweep_of())[0].distributions == {
+        "optimizer.lr": FloatDistribution(1e-3, 1e-1, log=True),
+        "hidden_size": IntDistribution(64, 512, step=64),
+        "model.dropout": FloatDistribution(0.0, 0.8),
+    }
     # the sampler has seen that a small learning rate is good
     assert np.median([lr for lr, _, _ in searched[6:]]) < np.median(
         [lr for lr, _, _ in searched[:6]]

@@ -8,9 +8,11 @@ import shutil
 import signal
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from compare_runs import differences
 
@@ -20,6 +22,7 @@ from lyricgen.claim import claimed
 from lyricgen.reporting import sweep_report
 from lyricgen.resume_arguments import expand
 from lyricgen.runs import new_directory
+from lyricgen.settings import flatten
 from lyricgen.sweep_plan import Wanted, named_by, plan
 from tests.conftest import SMALL, TINY, Train, killed_after, summary_of, sweep_of
 
@@ -48,6 +51,10 @@ def test_every_combination_has_its_directory(train: Train) -> None:
     jobs = done.out.splitlines()[:8]
     assert jobs[::2] == [f"job {name}" for name in names]
     assert all(line.startswith("  train perplexity ") for line in jobs[1::2])
+    # with the table, seed 3 and seed 4 in one row
+    for cell, jobs in (("rnn", names[:2]), ("gru", names[2:])):
+        mean = np.mean([summary_of(sweep / name)["val/perplexity"] for name in jobs])
+        assert re.search(rf"^ *{cell} +{mean:.2f} ± [\d.]+ +2 ", done.out, flags=re.MULTILINE)
     assert f"report: {sweep}/report/report.html" in done.out
     assert (sweep / "report/report.html").is_file()
 
@@ -293,11 +300,11 @@ def test_a_sweep_is_not_begun_twice_in_one_place(train: Train) -> None:
     assert "resume=here" in done.err
 
 
-EXPECTED = {
-    "cells_by_depth": 18,  # three cells, two depths, three seeds
-    "samplers": 6,
-    "learning_rate": 8,
-    "seeds": 5,
+EXPECTED: dict[str, dict[str, set[Any]]] = {
+    "cells_by_depth": {"cell": {"rnn", "gru", "lstm"}, "layers": {1, 2}, "seed": {1, 2, 3}},
+    "samplers": {"sampler": {"random", "consecutive"}, "seed": {1, 2, 3}},
+    "learning_rate": {"optimizer.lr": {0.001, 0.003, 0.01, 0.03}, "seed": {1, 2}},
+    "seeds": {"seed": {1, 2, 3, 4, 5}},
 }
 
 
@@ -316,8 +323,9 @@ def test_the_sweeps_that_are_files(
     monkeypatch.setattr(command, "do_job", note)
     result = train(*recipe, f"sweep={name}")
     assert result.status == 0, result.err
-    assert len(done) == EXPECTED[name]
-    assert len({json.dumps(values) for values in done}) == EXPECTED[name]
+    found = [tuple(flatten(values)[key] for key in EXPECTED[name]) for values in done]
+    assert len(found) == len(set(found))
+    assert set(found) == set(product(*EXPECTED[name].values()))
     place = sweep_of()
     assert place.name.endswith(f"_{name}")
     if "experiment=dino" in recipe:
@@ -334,6 +342,7 @@ def test_jobs_are_called_by_what_differs() -> None:
     grid = [["cell=rnn", "data.path=a", "seed=1"], ["cell=rnn", "data.path=b", "seed=2"]]
     assert named_by(grid, ["data.path"]) == ["seed=1", "seed=2"]
     assert named_by(grid[:1], ["data.path"]) == ["cell=rnn,seed=1"]
+    assert named_by(grid, ["data.path", "seed"]) == ["data.path=a,seed=1", "data.path=b,seed=2"]
     assert named_by([[]], []) == [""]
 
 

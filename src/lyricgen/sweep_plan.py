@@ -89,13 +89,12 @@ def named_by(combinations: Sequence[Sequence[str]], left_out: Sequence[str]) -> 
 
     Args:
         combinations: each job's overrides, of the same keys in the same order.
-        left_out: keys that are never told.
+        left_out: keys that are told only where nothing else differs.
     """
-    told = [
-        each
-        for each in zip(*combinations, strict=True)
-        if key(each[0]) not in left_out and len(set(each)) > 1
-    ] or [each for each in zip(*combinations, strict=True) if key(each[0]) not in left_out]
+    each_key = list(zip(*combinations, strict=True))
+    short = [each for each in each_key if key(each[0]) not in left_out]
+    differ = [[each for each in some if len(set(each)) > 1] for some in (short, each_key)]
+    told = differ[0] or differ[1] or short
     return [",".join(each[job] for each in told) for job in range(len(combinations))]
 
 
