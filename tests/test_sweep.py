@@ -300,6 +300,14 @@ def test_a_sweep_is_not_begun_twice_in_one_place(train: Train) -> None:
     assert "resume=here" in done.err
 
 
+def test_a_sweeper_that_would_not_tell_of_failed_jobs(train: Train) -> None:
+    done = train("-m", *SMALL, "seed=1,2", "optimizer.lr=-1,0.01", "hydra/sweeper=basic")
+    assert done.status == 2
+    [line] = done.err.splitlines()
+    assert line.startswith("error: hydra/sweeper=basic: ")
+    assert not list(Path().rglob("summary.json"))
+
+
 EXPECTED: dict[str, dict[str, set[Any]]] = {
     "cells_by_depth": {"cell": {"rnn", "gru", "lstm"}, "layers": {1, 2}, "seed": {1, 2, 3}},
     "samplers": {"sampler": {"random", "consecutive"}, "seed": {1, 2, 3}},

@@ -38,6 +38,9 @@ log = logging.getLogger(__name__)
 # whether the user wants to see where errors come from; main() sets the variable for its own ends
 _DEBUG = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
+# Hydra's sweeper, of which ours is one that knows of jobs that fail
+_BASIC = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+
 register_resolvers()
 
 
@@ -59,6 +62,9 @@ def task(config: DictConfig) -> float:
         search_options(hydra_config),
     )
     values = plain_values(config, hydra_config)
+    if in_sweep and hydra_config.sweeper._target_ == _BASIC:
+        run.discard()
+        _stop(UserError("hydra/sweeper=basic: it would not tell which jobs fail: leave it out"))
     if run.sweep is not None:
         if (run.directory / SUMMARY).exists():  # also where Slurm has started the job again
             values["resume"] = str(run.directory.resolve())
