@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import re
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -14,12 +15,14 @@ from rich.cells import cell_len
 
 import lyricgen
 from lyricgen.command_line import Parser
+from lyricgen.console import prepare_streams
 from lyricgen.decoding.control import Control
 from lyricgen.decoding.rhyme import rhyme_classes
 from lyricgen.decoding.strategy import Strategy
+from lyricgen.errors import printable_text
 from lyricgen.generate import HERE, main
 from lyricgen.generate_options import add_options
-from lyricgen.generation.output import print_columns, print_json, print_texts
+from lyricgen.generation.output import Stream, print_columns, print_json, print_texts
 from lyricgen.generation.texts import Generated
 from lyricgen.generation.texts import generate as generated
 from tests.conftest import Printed, printed
@@ -278,17 +281,58 @@ def test_a_perplexity_too_large_for_a_number(capsys: pytest.CaptureFixture[str])
     assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail)["perplexity"] is None
 
 
-def test_nothing_that_steers_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    """A model's own characters may turn the direction of writing; JSON gives them back."""
-    text = "我\u202e开\u3000x\u2028\n在"
-    one = Generated("", text, "greedy", 1, -2.0, 3.0)
-    print_texts([text])
-    assert capsys.readouterr().out == "我\\u202e开\u3000x\\u2028\n在\n"
+STEERS = "我\u202e\u2066开\xad\u3000\ue000\ufeff\u200b\u2028\n在"
+JOINED = "if x:\n\treturn می\u200cخواهم क्\u200dष 👩\u200d👧"
+
+
+def _print_all(texts: list[str]) -> None:
+    """Print texts in each way that generate has."""
+    print_texts(texts)
+    for text in texts:
+        stream = Stream("")
+        for character in text:
+            stream(character)
+        stream.end()
+    print_columns([Path("a\x1b.ckpt"), Path("b.ckpt")], [texts, texts])
+
+
+def test_a_pipe_gets_every_text_unaltered(capsys: pytest.CaptureFixture[str]) -> None:
+    long = "\t\u200c" + "x" * 3000
+    _print_all([STEERS, JOINED, long])
+    out = capsys.readouterr().out
+    for line in (*STEERS.split("\n"), *JOINED.split("\n"), long):
+        assert out.count(line) == 4
+    assert "\x1b" not in out
+
+
+def test_a_terminal_gets_nothing_that_steers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setattr(Terminal, "isatty", lambda self: True)
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    print_texts([STEERS])
+    assert sys.stdout.getvalue() == printable_text(STEERS) + "\n"  # type: ignore[attr-defined]
+    print_texts([JOINED])
+    assert sys.stdout.getvalue().endswith(JOINED + "\n")  # type: ignore[attr-defined]
+    _print_all([STEERS, JOINED])
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", sys.stdout.getvalue())  # type: ignore[attr-defined]
+    assert not set("\x1b\u202e\u2066\xad\ue000\ufeff\u200b\u2028") & set(shown)
+    assert "می\u200cخواهم" in shown.splitlines()[-2]
+
+
+def test_json_is_printable_and_gives_every_character_back(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    one = Generated("", STEERS + JOINED, "greedy", 1, -2.0, 3.0)
     print_json([[one]])
     [line] = capsys.readouterr().out.splitlines()
     assert line.isprintable()
-    assert json.loads(line)["text"] == text
-    print_columns([Path("a\x1b.ckpt"), Path("b.ckpt")], [[text], [text]])
-    shown = capsys.readouterr().out
-    assert "\u202e" not in shown
-    assert "\x1b" not in shown
+    assert json.loads(line)["text"] == one.text
+
+
+def test_a_file_gets_utf_8_in_any_locale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONIOENCODING", raising=False)
+    with (tmp_path / "out.txt").open("w", encoding="latin-1") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        prepare_streams()
+        print_texts([JOINED])
+    assert (tmp_path / "out.txt").read_text("utf-8") == JOINED + "\n"

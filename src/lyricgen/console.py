@@ -2,6 +2,7 @@
 
 import io
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -24,10 +25,12 @@ SILENCE = 10.0  # seconds between lines where there is no terminal to draw a bar
 
 
 def prepare_streams() -> None:
-    """Let a terminal that cannot show a character show its number instead of failing."""
+    """Let a terminal that cannot show a character show its number; files and pipes get UTF-8."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+            if not stream.isatty() and "PYTHONIOENCODING" not in os.environ:
+                stream.reconfigure(encoding="utf-8")
 
 
 def show(text: str) -> None:

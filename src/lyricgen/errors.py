@@ -2,6 +2,9 @@
 
 import unicodedata
 
+# Code needs tabs; Persian, Indic scripts and families of emoji need joiners. They steer nothing.
+TEXT = "\t\u200c\u200d"
+
 
 class UserError(Exception):
     """A mistake in what the user asked for: a setting, a file, a name.
@@ -22,13 +25,13 @@ def printable(text: str) -> str:
     return _escaped(text, {c for c in set(text) if not c.isprintable()})
 
 
-def printable_text(text: str) -> str:
+def printable_text(text: str, keep: str = "") -> str:
     """A text as a terminal may have it: its newlines and spaces kept, what could steer escaped.
 
     That is all of Unicode's control, format, surrogate, private and unassigned characters, and
-    the separators of lines and paragraphs. Combining marks and emoji stay.
+    the separators of lines and paragraphs, but for those in `keep`. Combining marks and emoji stay.
     """
-    escaped = {c for c in set(text) if not (c.isprintable() or c == "\n")}
+    escaped = {c for c in set(text) if not (c.isprintable() or c in "\n" + keep)}
     return _escaped(text, {c for c in escaped if unicodedata.category(c) != "Zs"})
 
 

@@ -1,5 +1,9 @@
-"""Generated texts on the terminal: plain, as JSON, and side by side."""
+"""Generated texts on standard output: plain, as JSON, and side by side.
 
+A file or a pipe gets the texts unaltered. On a terminal, characters that steer it are escaped.
+"""
+
+import io
 import json
 import sys
 from collections.abc import Sequence
@@ -7,19 +11,22 @@ from dataclasses import asdict
 from itertools import zip_longest
 from pathlib import Path
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from lyricgen.console import put
-from lyricgen.errors import printable, printable_text
+from lyricgen.errors import TEXT, printable, printable_text
 from lyricgen.files import finite
 from lyricgen.generation.texts import Generated
+
+TAB = "\uffff"  # stands for a tab, of which a table makes spaces; no text has it
 
 
 def print_texts(texts: Sequence[str]) -> None:
     """Print them at once, with an empty line between them where one has several lines."""
     between = "\n\n" if any("\n" in text for text in texts) else "\n"
-    print(printable_text(between.join(texts)), flush=True)
+    print(_shown(between.join(texts)), flush=True)
 
 
 def with_score(one: Generated) -> str:
@@ -54,8 +61,27 @@ def print_columns(checkpoints: Sequence[Path], texts: Sequence[Sequence[str]]) -
     for checkpoint in checkpoints:
         table.add_column(Text(printable(str(checkpoint))), overflow="fold", ratio=1)
     for row in zip_longest(*texts, fillvalue=""):
-        table.add_row(*(Text(printable_text(text)) for text in row))
-    put(table)
+        table.add_row(*(Text(_shown(text)) for text in row))
+    if sys.stdout.isatty():
+        put(table)
+    else:
+        print(_unfolded(table), end="", flush=True)
+
+
+def _unfolded(table: Table) -> str:
+    """A table as wide as its texts, which stay as they are."""
+    for column in table.columns:
+        for cell in column.cells:
+            assert isinstance(cell, Text)
+            cell.plain = cell.plain.replace("\t", TAB)
+    stream = io.StringIO()
+    console = Console(file=stream, width=sys.maxsize)
+    console.print(table)
+    return stream.getvalue().replace(TAB, "\t")
+
+
+def _shown(text: str) -> str:
+    return printable_text(text, TEXT) if sys.stdout.isatty() else text
 
 
 class Stream:
@@ -67,7 +93,7 @@ class Stream:
 
     def __call__(self, character: str) -> None:
         """Print one more character."""
-        sys.stdout.write(printable_text(self.begun + character))
+        sys.stdout.write(_shown(self.begun + character))
         sys.stdout.flush()
         self.begun, self.shown = "", True
 

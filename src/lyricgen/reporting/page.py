@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 
-from lyricgen.errors import printable, printable_text
+from lyricgen.errors import TEXT, printable, printable_text
 from lyricgen.reporting.comparison import Comparison
 from lyricgen.reporting.drawing import DARK, LIGHT
 from lyricgen.reporting.sections import Section, Shown
@@ -105,7 +105,7 @@ def _list(lines: Iterable[str], name: str) -> str:
 
 
 def _samples(shown: Shown) -> str:
-    texts = "".join(f"<pre>{escape(printable_text(text))}</pre>" for text in shown.texts)
+    texts = "".join(f"<pre>{escape(printable_text(text, TEXT))}</pre>" for text in shown.texts)
     chinese = ' lang="zh-Hans"' if re.search("[\u4e00-\u9fff]", texts) else ""
     return f'<h4>{_words(shown.title)}</h4><div class="samples"{chinese}>{texts}</div>'
 
