@@ -74,6 +74,12 @@ def summary_of(directory: Path) -> dict[str, Any]:
     return summary
 
 
+def newest_of(outputs: str | Path = "outputs") -> Path:
+    """The directory of the run or sweep that latest.txt names."""
+    outputs = Path(outputs)
+    return (outputs / (outputs / "latest.txt").read_text("utf-8").strip()).resolve()
+
+
 def sweep_of(outputs: str | Path = "outputs") -> Path:
     """The only sweep that is there."""
     [found] = Path(outputs).glob("sweeps/*/*")

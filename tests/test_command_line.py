@@ -9,7 +9,7 @@ import pytest
 
 from lyricgen.command_line import Parser, run
 from lyricgen.errors import UserError
-from lyricgen.files import write_atomically
+from lyricgen.files import replacing
 
 WRITES = """
 from lyricgen.command_line import Parser, run
@@ -50,12 +50,15 @@ def test_messages_go_beside_the_output(
     assert capsys.readouterr() == ("", "12 %\n")
 
 
-def test_a_file_is_written_through_its_link(tmp_path: Path) -> None:
+@pytest.mark.parametrize("follow", [False, True])
+def test_a_link_is_followed_only_where_that_is_asked_for(tmp_path: Path, follow: bool) -> None:
     (tmp_path / "real").write_text("old")
     (tmp_path / "link").symlink_to("real")
-    write_atomically(tmp_path / "link", "new")
-    assert (tmp_path / "link").is_symlink()
-    assert (tmp_path / "real").read_text() == "new"
+    with replacing(tmp_path / "link", follow_link=follow) as stream:
+        stream.write(b"new")
+    assert (tmp_path / "link").is_symlink() == follow
+    assert (tmp_path / "link").read_text() == "new"
+    assert (tmp_path / "real").read_text() == ("new" if follow else "old")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "real"]
 
 

@@ -18,7 +18,7 @@ from lyricgen.composition import CONFIG_DIRECTORY
 from lyricgen.config import TrainOptions, parse
 from lyricgen.errors import UserError
 from lyricgen.runs import job_directory
-from tests.conftest import TINY, Train
+from tests.conftest import TINY, Train, newest_of
 
 ABSTRACT = {("data", "base")}  # what the other files of its group have in common, no corpus itself
 RUNNING_TEXT = {"lyrics", "jaychou", "text"}
@@ -321,7 +321,7 @@ def test_a_sweeps_jobs_tell_what_differs(
     [sweep] = {path.parents[1] for path in jobs}
     place = str(sweep.relative_to(tmp_path / "another place/sweeps"))
     assert re.fullmatch(rf"\d{{4}}-\d\d-\d\d/{TIME}_text_gru_1x16", place)
-    assert (tmp_path / "another place/latest.txt").read_text("utf-8") == f"{sweep}\n"
+    assert newest_of(tmp_path / "another place") == sweep
     assert not (tmp_path / "outputs").exists()
     # what the experiment set has arrived, and what it did not set is as it was
     written = yaml.safe_load((jobs[1].parent / ".hydra/config.yaml").read_text("utf-8"))

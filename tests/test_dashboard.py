@@ -21,7 +21,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from lyricgen import dashboard
 from lyricgen import train as train_command
-from tests.conftest import TINY, hear_ctrl_c, printed, until
+from tests.conftest import TINY, hear_ctrl_c, newest_of, printed, until
 
 # What Markdown would make something else of, and what HTML would.
 MARKED = "# 分开 *粗* __下__\n    `码` ```\n- 一\n\n> &amp; <b>5</b>\n  两格 | 表 |\n---\n"
@@ -131,7 +131,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
             train_command.main()
 
     def newest() -> Path:
-        return Path((outputs / "latest.txt").read_text("utf-8").strip())
+        return newest_of(outputs)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LYRICGEN_OUTPUTS", str(outputs))

@@ -20,7 +20,7 @@ from lyricgen.evaluate import main
 from lyricgen.evaluation.bootstrap import resampled_totals
 from lyricgen.evaluation.estimates import Series, row
 from lyricgen.evaluation.scores import PartText, utf8_sizes
-from tests.conftest import TINY, Printed, Train, printed
+from tests.conftest import TINY, Printed, Train, newest_of, printed
 from tests.test_evaluate import refusal
 
 Evaluate = Callable[..., Printed]
@@ -56,7 +56,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
         def trained(*overrides: str) -> Path:
             patch.setattr(sys, "argv", ["lyricgen.train", *TINY, *overrides])
             train_command.main()
-            return Path((home / "outputs/latest.txt").read_text("utf-8").strip())
+            return newest_of(home / "outputs")
 
         yield Runs(
             lstm=trained(),

@@ -16,7 +16,7 @@ import lyricgen
 from lyricgen import train as train_command
 from lyricgen.errors import UserError
 from lyricgen.generate import main
-from tests.conftest import TINY, Printed, printed
+from tests.conftest import TINY, Printed, newest_of, printed
 
 
 def trained(place: Path, *overrides: str) -> Path:
@@ -26,7 +26,7 @@ def trained(place: Path, *overrides: str) -> Path:
         command = ["lyricgen.train", *TINY, "trainer.max_epochs=1", *overrides]
         patch.setattr(sys, "argv", command)
         train_command.main()
-    return Path((place / "latest.txt").read_text("utf-8").strip())
+    return newest_of(place)
 
 
 @pytest.fixture(scope="module")

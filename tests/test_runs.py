@@ -5,9 +5,12 @@ import errno
 import json
 import math
 import os
+import shutil
 import stat
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,11 +22,13 @@ from lyricgen import build
 from lyricgen.callbacks.throughput import Throughput
 from lyricgen.checkpoint_io import AtomicCheckpointIO, is_sound
 from lyricgen.errors import UserError
-from lyricgen.files import write_atomically
+from lyricgen.files import remove_torn, replacing, write_atomically
 from lyricgen.run import Run
 from lyricgen.runs import (
     checkpoint_in,
     newest_checkpoint,
+    newest_run,
+    newest_runs,
     outputs_directory,
     read_summary,
 )
@@ -101,6 +106,38 @@ def test_the_disk_has_the_text_before_it_has_the_name(
     monkeypatch.setattr(os, "fsync", note)
     write_atomically(path, "four")
     assert seen == [(4, False), ("folder", True)]  # then the disk has the name, too
+
+
+def test_writers_with_equal_process_numbers_lose_no_write(tmp_path: Path) -> None:
+    """As those of two containers that share a disk; here they are threads."""
+    shared = tmp_path / "latest.txt"
+
+    def write(writer: int) -> None:
+        for number in range(400):
+            write_atomically(shared, f"{writer}" * 100)
+            write_atomically(tmp_path / f"{writer}_{number}", "whole")
+
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(write, writer) for writer in (1, 2)]:
+            done.result()
+    assert shared.read_text("utf-8") in ("1" * 100, "2" * 100)
+    names = {f"{writer}_{number}" for writer in (1, 2) for number in range(400)}
+    assert {path.name for path in tmp_path.iterdir()} == names | {"latest.txt"}
+
+
+def test_what_a_kill_leaves_is_told_from_other_hidden_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (".notes.2024", ".mine.part", "歌" * 85):  # 255 bytes, the longest name
+        write_atomically(tmp_path / name, "mine")
+    before = set(tmp_path.iterdir())
+    with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
+        patch.setattr(Path, "unlink", lambda *_, **__: None)
+        with replacing(tmp_path / ("歌" * 85)):
+            raise KeyboardInterrupt
+    assert len(set(tmp_path.iterdir()) - before) == 1
+    remove_torn(tmp_path)
+    assert set(tmp_path.iterdir()) == before
 
 
 @pytest.mark.parametrize("failing", ["save", "fsync", "replace"])
@@ -304,7 +341,7 @@ def test_training_that_is_interrupted(train: Train, monkeypatch: pytest.MonkeyPa
     assert "Traceback" not in done.err
     assert done.summary["status"] == "interrupted"
     # it has trained, so it is the newest run
-    assert Path("outputs/latest.txt").read_text("utf-8") == f"{done.directory}\n"
+    assert newest_run().resolve() == done.directory
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
@@ -369,14 +406,121 @@ def test_newest_run_of_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     one = touch(tmp_path / "outputs/runs/day/one/checkpoints/best.ckpt", 20)
     two = touch(tmp_path / "outputs/sweeps/day/two/0_x/checkpoints/best.ckpt", 10)
     Run(one.parents[1]).begin({"seed": 1})
-    assert newest_checkpoint() == one
+    assert newest_checkpoint() == one.relative_to(tmp_path)
     Run(two.parents[1], sweep=two.parents[2]).begin({"seed": 1})
-    assert newest_checkpoint() == two
+    assert newest_checkpoint() == two.relative_to(tmp_path)
     latest = Path("outputs/latest.txt").read_text("utf-8")
-    assert latest == f"{tmp_path}/outputs/sweeps/day/two\n"  # absolute: good from anywhere
+    assert latest == "sweeps/day/two\n"  # relative: good wherever outputs is moved
     monkeypatch.chdir("/")
     monkeypatch.setenv("LYRICGEN_OUTPUTS", str(tmp_path / "outputs"))
     assert newest_checkpoint() == two
+    (tmp_path / "outputs").rename(tmp_path / "moved")
+    monkeypatch.setenv("LYRICGEN_OUTPUTS", str(tmp_path / "moved"))
+    assert newest_checkpoint() == tmp_path / "moved/sweeps/day/two/0_x/checkpoints/best.ckpt"
+
+
+def begun_at(outputs: Path, place: str) -> Path:
+    directory = outputs / place
+    directory.mkdir(parents=True)
+    (directory / "summary.json").write_text("{}", "utf-8")
+    return directory
+
+
+def test_runs_newest_first(tmp_path: Path) -> None:
+    """By the times in their names, which a copy keeps; jobs count as their sweep."""
+    outputs = tmp_path / "outputs"
+    runs = [
+        begun_at(outputs, place)
+        for place in (
+            "runs/2026-01-02/09-00-00.000000_a",
+            "sweeps/2026-01-02/10-00-00.000000_b",
+            "runs/2026-01-03/08-00-00.000000_c",
+        )
+    ]
+    begun_at(outputs, "sweeps/2026-01-02/10-00-00.000000_b/0_seed=1")
+    assert list(newest_runs()) == runs[::-1]
+    own_name = begun_at(outputs, "mine")  # by the time of its summary
+    assert list(newest_runs()) == [own_name, *runs[::-1]]
+    (outputs / "latest.txt").write_text("runs/2026-01-02/09-00-00.000000_a\n", "utf-8")
+    assert list(newest_runs()) == [runs[0], own_name, runs[2], runs[1]]
+    shutil.rmtree(runs[0])
+    assert newest_run() == own_name
+    (outputs / "latest.txt").write_text(f"{runs[1]}\n", "utf-8")  # of an earlier version
+    assert newest_run() == runs[1]
+
+
+def harm_latest(latest: Path, harm: str) -> None:
+    content = {
+        "empty": b"", "binary": b"\x00\xff\x01", "control": b"runs\x01", "endless": b"x" * 10**6,
+        "outside": b"../victim\n", "absolute": b"/\n", "itself": b".\n",
+    }  # fmt: skip
+    victim = latest.parent.parent / "victim"
+    victim.mkdir()
+    if harm == "pipe":
+        os.mkfifo(latest)
+    elif harm == "link":
+        (victim / "notes").write_text("runs/other\n", "utf-8")
+        latest.symlink_to(victim / "notes")
+    elif harm == "directory":
+        latest.mkdir()
+    else:
+        latest.write_bytes(content[harm])
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        *("empty", "binary", "control", "endless", "outside", "absolute", "itself"),
+        *("pipe", "link", "directory"),
+    ],
+)
+def test_damaged_latest_is_ignored_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, harm: str
+) -> None:
+    outputs = tmp_path / "outputs"
+    run = begun_at(outputs, "runs/2026-01-02/09-00-00.000000_a")
+    begun_at(outputs, "runs/other")
+    harm_latest(outputs / "latest.txt", harm)
+    os.utime(outputs / "runs/other/summary.json", (0, 0))
+    assert newest_run() == run
+    [record] = caplog.records
+    assert "latest.txt names no run" in record.message
+
+
+def test_new_run_writes_latest_of_the_outputs_in_use_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither in a directory above, nor through a link; a run outside is named nowhere."""
+    victim = tmp_path / "victim"
+    victim.write_text("mine", "utf-8")
+    inner = tmp_path / "outputs/two"
+    inner.mkdir(parents=True)
+    for place in (tmp_path, tmp_path / "outputs"):
+        (place / "latest.txt").write_text("mine", "utf-8")
+    (inner / "latest.txt").symlink_to(victim)
+    monkeypatch.setenv("LYRICGEN_OUTPUTS", str(inner))
+    begun(inner / "run")
+    assert (inner / "latest.txt").read_text("utf-8") == "run\n"
+    assert not (inner / "latest.txt").is_symlink()
+    begun(tmp_path / "elsewhere")
+    assert (inner / "latest.txt").read_text("utf-8") == "run\n"
+    for place in (victim, tmp_path / "latest.txt", tmp_path / "outputs/latest.txt"):
+        assert place.read_text("utf-8") == "mine"
+
+
+def test_resumed_run_is_named_in_the_outputs_that_hold_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holder, used = tmp_path / "outputs/moved", tmp_path / "outputs"
+    run = begun_at(holder, "runs/2026-01-02/09-00-00.000000_a")
+    marked = [tmp_path, used, holder, holder / "runs", run.parent, run]
+    for place in marked:
+        (place / "latest.txt").write_text("mine", "utf-8")
+    monkeypatch.setenv("LYRICGEN_OUTPUTS", str(used))
+    Run(run).begin({"seed": 1}, earlier={"started": "before"})
+    changed = [p for p in marked if (p / "latest.txt").read_text("utf-8") != "mine"]
+    assert changed == [holder]
+    assert (holder / "latest.txt").read_text("utf-8") == f"{run.relative_to(holder)}\n"
 
 
 def test_discarding_leaves_what_is_others(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from lyricgen.resume_arguments import expand
 from lyricgen.runs import new_directory
 from lyricgen.settings import flatten
 from lyricgen.sweep_plan import Wanted, named_by, plan
-from tests.conftest import SMALL, TINY, Train, killed_after, summary_of, sweep_of
+from tests.conftest import SMALL, TINY, Train, killed_after, newest_of, summary_of, sweep_of
 
 
 def jobs_of(sweep: Path) -> list[str]:
@@ -46,7 +46,7 @@ def test_every_combination_has_its_directory(train: Train) -> None:
     assert record["status"] == "finished"
     assert record["jobs"]["2"][-3:] == ["cell=gru", "seed=3", "name='a b'"]
     assert record["overrides"] == [*SMALL, "cell=rnn,gru", "seed=3,4", "name='a b'"]
-    assert Path("outputs/latest.txt").read_text("utf-8").strip() == str(sweep)
+    assert newest_of() == sweep
     # a line for each job and one for its figures, no message of Hydra's, then the report
     jobs = done.out.splitlines()[:8]
     assert jobs[::2] == [f"job {name}" for name in names]

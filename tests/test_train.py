@@ -18,7 +18,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 import lyricgen
 from lyricgen.runs import newest_checkpoint
-from tests.conftest import TINY, Train, hear_ctrl_c, until
+from tests.conftest import TINY, Train, hear_ctrl_c, newest_of, until
 
 SAMPLERS = {
     "consecutive": ("sampler=consecutive",),
@@ -62,8 +62,8 @@ def test_files_of_a_run_agree(train: Train) -> None:
     # the weights are loaded back and scored again: the figure must be the one of that epoch
     assert summary["val/perplexity"] == float(best["val/perplexity"])
     assert summary["train/perplexity"] == float(best["train/perplexity"])
-    assert Path("outputs/latest.txt").read_text("utf-8").strip() == str(done.directory)
-    assert newest_checkpoint() == done.directory / "checkpoints" / "best.ckpt"
+    assert newest_of() == done.directory
+    assert newest_checkpoint().resolve() == done.directory / "checkpoints" / "best.ckpt"
 
 
 def test_figures_keep_their_relations(train: Train) -> None:
@@ -253,7 +253,7 @@ def test_a_terminal_without_chinese_is_no_obstacle(tmp_path: Path) -> None:
 def test_a_sweep_leaves_a_directory_a_job(train: Train) -> None:
     done = train("-m", *TINY, "trainer.max_epochs=1", "cell=rnn,gru")
     assert done.status == 0, done.err
-    sweep = Path(Path("outputs/latest.txt").read_text("utf-8").strip())
+    sweep = newest_of()
     jobs = sorted(path.parent.name for path in sweep.glob("*/.hydra"))
     assert [name.split("_")[0] for name in jobs] == ["0", "1"]
     assert "cell=rnn" in jobs[0]

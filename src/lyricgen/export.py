@@ -39,7 +39,7 @@ def _export(options: argparse.Namespace) -> None:
     described["options"] = shared(described["options"])
     content = to_bytes(described, model.network.state_dict())
     try:
-        with replacing(out) as stream:
+        with replacing(out, follow_link=True) as stream:
             stream.write(content)
     except OSError as error:
         raise UserError(f"{str(out)!r} cannot be written: {error.strerror}") from error

@@ -3,6 +3,8 @@
 import json
 import math
 import os
+import re
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -10,18 +12,23 @@ from typing import Any, BinaryIO
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Write beside a file, wait for the disk, then take its place, or that of what it links to.
+def replacing(path: Path, *, follow_link: bool = False) -> Iterator[BinaryIO]:
+    """Write beside a file, wait for the disk, then take its place.
 
     A kill, a full disk or an error inside the block leaves what was there before.
+
+    Args:
+        path: of the file.
+        follow_link: take the place of the file that a link names, instead of the link's.
 
     Raises:
         OSError: the disk is full or may not be written.
     """
-    path = Path(os.path.realpath(path))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    if follow_link:
+        path = Path(os.path.realpath(path))
+    temporary = path.with_name(_temporary_name(path.name))
     try:
-        with temporary.open("wb") as stream:
+        with temporary.open("xb") as stream:
             yield stream
             to_disk(stream)
         temporary.replace(path)
@@ -33,14 +40,20 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     _names_to_disk(path.parent)
 
 
+def _temporary_name(name: str) -> str:
+    """A name that no other writer has: process numbers repeat where containers share a disk."""
+    start = os.fsdecode(os.fsencode(name)[:200])  # a name has at most 255 bytes
+    return f".{start}.{secrets.token_hex(8)}.part"
+
+
 def remove_torn(directory: Path) -> None:
     """Remove what `replacing` has left of files whose writing was cut short by a kill.
 
     Args:
         directory: in which nobody writes at the moment.
     """
-    for path in directory.glob(".*"):
-        if path.suffix[1:].isdigit() and path.is_file():
+    for path in directory.glob(".*.part"):
+        if re.search(r"\.[0-9a-f]{16}\.part$", path.name) and path.is_file():
             path.unlink()
 
 

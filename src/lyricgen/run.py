@@ -18,11 +18,11 @@ from lyricgen.errors import reason
 from lyricgen.files import remove_torn, to_json, write_atomically
 from lyricgen.provenance import git_commit, versions
 from lyricgen.runs import (
-    LATEST,
     RECORD,
     SUMMARY,
     number_of,
     outputs_directory,
+    record_newest,
     resume_command,
 )
 
@@ -110,7 +110,7 @@ class Run:
             kept = {name: earlier[name] for name in names if name in earlier}
             self.summary |= kept | {"resumed": [*earlier.get("resumed", []), resumed]}
         self._write()
-        self._become_newest()
+        record_newest(self.sweep or self.directory, resumed=earlier is not None)
 
     @property
     def wall_seconds(self) -> float:
@@ -136,14 +136,6 @@ class Run:
                 folder.rmdir()
             except OSError:  # not empty: others' work
                 return
-
-    def _become_newest(self) -> None:
-        newest = self.sweep or self.directory.resolve()
-        # a resumed run may lie under other outputs than those of the current directory
-        known = (place for place in newest.parents if (place / LATEST).is_file())
-        outputs = next(known, outputs_directory())
-        outputs.mkdir(parents=True, exist_ok=True)
-        write_atomically(outputs / LATEST, f"{newest}\n")
 
     def finish(self, figures: dict[str, Any], given_up: str | None = None) -> None:
         """Record the results of a run that has come to its end, or why a search gave it up."""

@@ -3,12 +3,17 @@
 import json
 import logging
 import os
+import re
 import shlex
 import socket
+import stat
+from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from lyricgen.errors import UserError
+from lyricgen.files import write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -17,6 +22,9 @@ MULTIRUN = "multirun.yaml"  # what a sweep was composed from, as Hydra's own swe
 LATEST = "latest.txt"
 RECORD = ".hydra"
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
+
+_LONGEST = 10_000  # bytes of a latest.txt
+_DATE, _TIME = r"\d{4}-\d\d-\d\d", r"\d\d-\d\d-\d\d\.\d{6}"  # in names of directories
 
 
 def outputs_directory() -> Path:
@@ -96,14 +104,95 @@ def newest_run() -> Path:
     Raises:
         UserError: there is none yet.
     """
-    outputs = outputs_directory()
-    try:
-        return Path((outputs / LATEST).read_text(encoding="utf-8").strip())
-    except (OSError, ValueError) as error:
+    newest = next(newest_runs(), None)
+    if newest is None:
         raise UserError(
-            f"no run found in {str(outputs)!r}: train one (python -m lyricgen.train), name one, "
-            "or set LYRICGEN_OUTPUTS"
-        ) from error
+            f"no run found in {str(outputs_directory())!r}: train one (python -m lyricgen.train), "
+            "name one, or set LYRICGEN_OUTPUTS"
+        )
+    return newest
+
+
+def newest_runs() -> Iterator[Path]:
+    """The runs and sweeps of the outputs directory, newest first.
+
+    The first is the run that latest.txt names; a resumed run may be older than others.
+    """
+    outputs = outputs_directory()
+    named = _named_newest(outputs)
+    if named is not None:
+        yield named
+    levels = [outputs.glob(f"{level}/{SUMMARY}") for level in ("*", "*/*", "*/*/*")]
+    found = {summary.parent for level in levels for summary in level}
+    runs = [run for run in found if run.parent not in found]  # the others are jobs of sweeps
+    yield from sorted((run for run in runs if run != named), key=_begun, reverse=True)
+
+
+def record_newest(directory: Path, *, resumed: bool) -> None:
+    """Name a run or sweep in the latest.txt of the outputs directory that holds it, if one does.
+
+    Args:
+        directory: of the run or sweep.
+        resumed: a resumed one may lie below other outputs than those of the current directory; a
+            new one is named in these alone.
+    """
+    directory, outputs = directory.resolve(), outputs_directory().resolve()
+    if resumed:
+        dated = (p for p in directory.parents if re.fullmatch(_DATE, p.name))
+        holders = (p.parents[1] for p in dated if p.parent.name in ("runs", "sweeps"))
+        outputs = next((p for p in holders if os.path.lexists(p / LATEST)), outputs)
+    if outputs not in directory.parents:
+        log.info(
+            "%s lies outside of %s: name it to commands that take the newest run",
+            directory,
+            outputs,
+        )
+        return
+    write_atomically(outputs / LATEST, f"{directory.relative_to(outputs).as_posix()}\n")
+
+
+def _named_newest(outputs: Path) -> Path | None:
+    """The directory that latest.txt names; None where there is none, or latest.txt is damaged."""
+    latest = outputs / LATEST
+    try:
+        text = _short_text(latest).removesuffix("\n")
+        named = Path(text)
+        if named.is_absolute():  # as earlier versions wrote it
+            named = named.relative_to(outputs.resolve())
+        if ".." in named.parts or named == Path() or any(c < " " for c in text):
+            raise ValueError
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError):
+        log.warning("%s names no run below %s: it is ignored", latest, outputs)
+        return None
+    return outputs / named if (outputs / named).is_dir() else None
+
+
+def _short_text(path: Path) -> str:
+    """The text of a small ordinary file; links are not followed, and no pipe is waited for.
+
+    Raises:
+        OSError: it cannot be opened.
+        ValueError: it is no short text in an ordinary file.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError
+        content = stream.read(_LONGEST + 1)
+    if len(content) > _LONGEST:
+        raise ValueError
+    return content.decode()
+
+
+def _begun(directory: Path) -> float:
+    """When a run or sweep began, in seconds: by its directory's name, else by its summary.json."""
+    name = f"{directory.parent.name} {directory.name}"
+    began = re.match(f"{_DATE} {_TIME}", name)
+    if began is not None:
+        return datetime.strptime(began[0], "%Y-%m-%d %H-%M-%S.%f").timestamp()
+    return (directory / SUMMARY).stat().st_mtime
 
 
 def newest_checkpoint() -> Path:

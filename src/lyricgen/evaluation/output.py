@@ -31,7 +31,7 @@ def writing(option: str, path: Path) -> Iterator[BinaryIO]:
         UserError: it cannot be written.
     """
     try:
-        with replacing(path) as stream:
+        with replacing(path, follow_link=True) as stream:
             yield stream
     except OSError as error:
         raise UserError(f"{option} {str(path)!r} cannot be written: {error.strerror}") from error
