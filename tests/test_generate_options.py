@@ -170,7 +170,9 @@ def test_json_lines(generate: Generate, verse: Path) -> None:
     model = lyricgen.load(verse)
     for line in out.splitlines():
         one = json.loads(line)
-        assert list(one) == ["prefix", "text", "strategy", "seed", "log_probability", "perplexity"]
+        names = ["prefix", "text", "strategy", "seed", "log_probability", "perplexity", "ended"]
+        assert list(one) == names
+        assert one["ended"]
         assert (one["prefix"], one["strategy"], one["seed"]) == ("桥头", "temperature 0.8", 4)
         assert one["log_probability"] == pytest.approx(nats(model, "桥头", one["text"]), rel=1e-4)
         new = len(one["text"]) - 2

@@ -86,6 +86,16 @@ def test_too_few_new_names(corpus: Path) -> None:
         model.generate_many(["aa", "ba"], **wanted | {"count": 1})
 
 
+def test_a_name_that_was_cut_off_is_none(corpus: Path) -> None:
+    model = writer_of(corpus, [0.4, 0.3, 0.3])
+    wanted = {"temperature": 1.0, "novel": True}
+    found = model.generate_many([""], count=4, length=4, **wanted)
+    assert {len(name) for name in found} <= {2, 3}
+    never = writer_of(corpus, [0.0, 0.5, 0.5])
+    with pytest.raises(UserError, match="raise --length, which has cut 20 of the draws"):
+        never.generate_many([""], count=1, length=9, **wanted)
+
+
 def test_only_training_names_are_known(corpus: Path) -> None:
     model = writer_of(corpus, [0.4, 0.3, 0.3], val_fraction=0.25, test_fraction=0.25)
     learnt = training_names(model)

@@ -58,12 +58,14 @@ def trained_model(
     options: TrainOptions, datamodule: CharacterDataModule, network: Model
 ) -> TrainedModel:
     """The network together with the characters it speaks."""
+    train = datamodule.parts["train"]
     return TrainedModel(
         network,
         datamodule.vocabulary,
         layout_of(options),
         options.data.lowercase,
         options.model_dump(mode="json"),
+        longest_line=None if train.line_starts is None else int(train.line_lengths.max()) - 1,
     )
 
 

@@ -70,8 +70,8 @@ def _described(model: "TrainedModel", options: argparse.Namespace) -> list["Gene
 
 
 def _texts(model: "TrainedModel", options: argparse.Namespace) -> list[str]:
-    from lyricgen.generation.output import with_score
-    from lyricgen.generation.texts import generate_texts
+    from lyricgen.generation.output import marked, with_score
+    from lyricgen.generation.texts import continue_prefixes
 
     if options.fill:
         given = {name: getattr(options, name) for name in FILLING if name != "compare"}
@@ -79,17 +79,19 @@ def _texts(model: "TrainedModel", options: argparse.Namespace) -> list[str]:
         return model.fill_many(options.fill, **known)
     if options.beams:
         return [with_score(one) for one in _described(model, options)]
-    return generate_texts(model, **_asked(options))
+    written, writer = continue_prefixes(model, **_asked(options))
+    return [marked(one.prefix + writer.decode(one.shown), one.ended) for one in written]
 
 
 def _watch(model: "TrainedModel", options: argparse.Namespace) -> None:
     from lyricgen.generation.output import Stream
-    from lyricgen.generation.texts import generate_texts
+    from lyricgen.generation.texts import continue_prefixes
 
     asked = _asked(options)
     stream = Stream(model.normalised(asked["prefixes"][0]))
     try:
-        generate_texts(model, watch=stream, **asked)
+        [one], _ = continue_prefixes(model, watch=stream, **asked)
+        stream.mark(one.ended)
     finally:
         stream.end()
 

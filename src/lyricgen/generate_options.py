@@ -24,8 +24,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--length",
         type=int,
         metavar="N",
-        help="new characters at most (default: 50; with --lines or --acrostic 50 a line; with "
-        "--max-length, or --lines and --line-length, what these need)",
+        help="new characters at most (default: 50; for single lines what the longest training line "
+        "needs; with --lines or --acrostic 50 a line; with --max-length, or --lines and "
+        "--line-length, what these need)",
     )
     parser.add_argument(
         "--count",
@@ -133,13 +134,16 @@ def _add_control(group: argparse._ArgumentGroup) -> None:
         "--starts-with", metavar="TEXT", help="for names: what they begin with, as part of them"
     )
     group.add_argument(
-        "--max-length", type=int, metavar="N", help="for names: their characters at most"
+        "--max-length",
+        type=int,
+        metavar="N",
+        help="for names: their characters at most; every name ends",
     )
     group.add_argument(
         "--novel",
         action="store_true",
         default=None,
-        help="for names: none that the model was trained on, and none twice",
+        help="for names: whole ones, none that the model was trained on, and none twice",
     )
 
 
@@ -148,7 +152,8 @@ def _add_output(group: argparse._ArgumentGroup) -> None:
         "--format",
         choices=("text", "jsonl"),
         help="jsonl: an object a line with prefix, text, strategy, seed, log_probability (nats), "
-        "perplexity, with --beams score, with --compare checkpoint (default: text)",
+        "perplexity, with --beams score, of lines ended (false: cut off), with --compare "
+        "checkpoint (default: text)",
     )
     group.add_argument(
         "--watch",

@@ -22,12 +22,14 @@ class Constraints:
         lengths: R, new characters of each text at most, a stop included.
         stop: a character that ends a text; None for none.
         stops: R, at which of its stops in the new characters, from 1, each text ends.
+        complete: whether a text that has its length ends there, not cut off.
     """
 
     rules: list[Rule]
     lengths: list[int]
     stop: int | None
     stops: list[int]
+    complete: bool = False
 
 
 def mask(allowed: Tensor) -> Tensor:

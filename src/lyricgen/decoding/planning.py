@@ -16,8 +16,6 @@ from lyricgen.decoding.control import Control
 from lyricgen.decoding.verse import constrain_lines
 from lyricgen.errors import UserError
 
-LENGTH = 50  # new characters, unless another number is wanted
-
 
 def constrain(
     control: Control,
@@ -26,6 +24,7 @@ def constrain(
     prefixes: Sequence[str],
     *,
     length: int | None,
+    default_length: int,
     lowercase: bool,
     device: torch.device,
 ) -> Constraints:
@@ -36,7 +35,8 @@ def constrain(
         vocabulary: of the model.
         layout: of its texts.
         prefixes: R, as the model reads them; they need not obey `ban` and `only`.
-        length: new characters at most; None for 50, or for what the lines or names need.
+        length: new characters at most; None for the default, or for what the options need.
+        default_length: where neither says it.
         lowercase: whether the model knows small letters alone.
         device: where the logits will be.
 
@@ -46,13 +46,13 @@ def constrain(
     control.check_layout(layout)
     allowed = _allowed(control, vocabulary, lowercase).to(device)
     if layout == "lines":
-        return _constrain_names(control, vocabulary, allowed, prefixes, length)
+        return _constrain_names(control, vocabulary, allowed, prefixes, length, default_length)
     if control.number_of_lines is not None or control.line_length is not None:
-        return constrain_lines(control, vocabulary, allowed, prefixes, length, LENGTH)
+        return constrain_lines(control, vocabulary, allowed, prefixes, length, default_length)
     if not allowed.any():
         raise UserError(f"{control.sets} leaves no character to write: allow some")
     rules = [] if allowed.all() else [only(allowed)]
-    return Constraints(rules, [length or LENGTH] * len(prefixes), None, [1] * len(prefixes))
+    return Constraints(rules, [length or default_length] * len(prefixes), None, [1] * len(prefixes))
 
 
 def _allowed(control: Control, vocabulary: Vocabulary, lowercase: bool) -> Tensor:
@@ -71,6 +71,7 @@ def _constrain_names(
     allowed: Tensor,
     prefixes: Sequence[str],
     length: int | None,
+    default_length: int,
 ) -> Constraints:
     """Names of single lines: the stop is always allowed where nothing else is wanted."""
     stop = int(vocabulary.encode("\n"))
@@ -85,7 +86,7 @@ def _constrain_names(
                     f"{len(prefix)} characters"
                 )
         length = control.max_length - int(begun.min()) + 1
-    steps = length or LENGTH
+    steps = length or default_length
     ending = torch.zeros_like(allowed)
     ending[stop] = True
     inside = allowed & ~ending

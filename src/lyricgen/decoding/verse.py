@@ -180,4 +180,5 @@ def _same_length(
         sets = torch.cat([sets, enough])
         rules = [rhyming(classes, ends)]
     rules = [planned(sets, plan.to(sets.device)), *rules]
-    return Constraints(rules, lengths.tolist(), None, [1] * len(prefixes))
+    stops = [1] * len(prefixes)
+    return Constraints(rules, lengths.tolist(), None, stops, complete=number is not None)

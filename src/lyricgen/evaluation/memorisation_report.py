@@ -41,7 +41,9 @@ def measure_checkpoint(
         temperature: of the drawing.
         seed: of the drawing.
     """
-    usual, length = (NAMES, NAME) if evaluated.model.layout == "lines" else (TEXTS, TEXT)
+    usual, length = TEXTS, TEXT
+    if evaluated.model.layout == "lines":
+        usual, length = NAMES, max(NAME, evaluated.model.default_length)
     found = measure(
         evaluated.model,
         evaluated.data.parts,

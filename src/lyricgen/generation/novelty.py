@@ -52,8 +52,8 @@ def draw_novel(
 ) -> list[Continuation]:
     """Continue each prefix to names that are none of training and all different.
 
-    A name that is not so is thrown away; the next one of its prefix is drawn instead, with the
-    next seed, at most `TRIES` for each name that is wanted.
+    A name that is not so, or that was cut off, is thrown away; the next one of its prefix is drawn
+    instead, with the next seed, at most `TRIES` for each name that is wanted.
 
     Returns:
         count continuations of each prefix, side by side.
@@ -69,7 +69,7 @@ def draw_novel(
     writer.constraints(prefixes)  # what cannot be is said before a corpus is read
     seen = set(training_names(writer.model))
     found: list[list[Continuation]] = [[] for _ in prefixes]
-    drawn, most = [0] * len(prefixes), count * TRIES
+    drawn, cut, most = [0] * len(prefixes), [0] * len(prefixes), count * TRIES
     while True:
         asked = []
         for number, known in enumerate(found):
@@ -84,14 +84,18 @@ def draw_novel(
         texts = writer.draw([prefixes[number] for number, _ in asked], seeds)
         for (number, _), text in zip(asked, texts, strict=True):
             name = text.prefix + writer.decode(text.shown)
-            if name not in seen and len(found[number]) < count:
+            cut[number] += not text.ended
+            if text.ended and name not in seen and len(found[number]) < count:
                 seen.add(name)
                 found[number].append(text)
-    for prefix, known in zip(prefixes, found, strict=True):
+    for prefix, known, stumps in zip(prefixes, found, cut, strict=True):
         if len(known) < count:
             after = f" that begin with {prefix!r}" if prefix else ""
+            mend = "raise --temperature, or ask less of them"
+            if 2 * stumps > most:
+                mend = f"raise --length, which has cut {stumps} of the draws, or say --max-length"
             raise UserError(
                 f"--novel found {len(known)} of {count} new names{after} in {most} draws: ask for "
-                "fewer (--count), raise --temperature, or ask less of them"
+                f"fewer (--count), {mend}"
             )
     return [text for known in found for text in known]

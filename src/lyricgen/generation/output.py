@@ -20,6 +20,7 @@ from lyricgen.errors import TEXT, printable, printable_text
 from lyricgen.files import finite
 from lyricgen.generation.texts import Generated
 
+CUT = " […]"  # marks a text that was cut off
 TAB = "\uffff"  # stands for a tab, of which a table makes spaces; no text has it
 
 
@@ -29,10 +30,15 @@ def print_texts(texts: Sequence[str]) -> None:
     print(_shown(between.join(texts)), flush=True)
 
 
+def marked(text: str, ended: bool | None) -> str:
+    """A text; on a terminal with a mark if it was cut off before its end."""
+    return text + CUT if ended is False and sys.stdout.isatty() else text
+
+
 def with_score(one: Generated) -> str:
     """A text of a beam search after its score."""
     between = "\n" if "\n" in one.text else "  "
-    return f"{one.score:.3f}{between}{one.text}"
+    return f"{one.score:.3f}{between}{marked(one.text, one.ended)}"
 
 
 def print_json(
@@ -96,6 +102,11 @@ class Stream:
         sys.stdout.write(_shown(self.begun + character))
         sys.stdout.flush()
         self.begun, self.shown = "", True
+
+    def mark(self, ended: bool | None) -> None:
+        """Print the mark of a text that was cut off."""
+        if mark := marked("", ended):
+            self(mark)
 
     def end(self) -> None:
         """Print the end of the line, if there is one."""

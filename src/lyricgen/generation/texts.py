@@ -30,6 +30,8 @@ class Generated:
             distribution, whatever the strategy; with the line break that ended the text, if any.
         perplexity: of the same characters; infinite where it is too large for a float.
         score: what a beam search ordered it by; None without one.
+        ended: whether it has come to the end of its line, or of its last line, or was cut off;
+            None for running text, which has no end.
     """
 
     prefix: str
@@ -39,6 +41,7 @@ class Generated:
     log_probability: float
     perplexity: float
     score: float | None = None
+    ended: bool | None = None
 
 
 def generate(
@@ -60,6 +63,7 @@ def generate(
             log_probability=log_probability,
             perplexity=perplexity(-log_probability / max(1, len(one.scored))),
             score=one.score,
+            ended=one.ended,
         )
         for one, log_probability in zip(written, nats, strict=True)
     ]
@@ -89,7 +93,7 @@ def continue_prefixes(
         prefixes: what the texts begin with; "" for nothing.
         count: texts for each prefix; None for one, or for all that a beam search keeps.
         length: new characters at most; None for 50, or for what the options need. A model of lines
-            stops at the end of the line.
+            stops at the end of the line; None gives it what its longest training line needs.
         seed: text number i of a prefix depends on (seed, prefix, i) only, not on the others.
         generator: where the random numbers come from; with "numpy_reseeded" the i-th of all
             texts has the seed plus i for its own, see `drawing.draw_uniforms`.

@@ -38,12 +38,15 @@ class Continuation:
         prefix: as the model reads it.
         shown: ids of the new characters.
         scored: the same with the stop that ended the text, if any.
+        ended: whether the text has come to the end of its line, or of its last line, or was cut
+            off; None for running text, which has no end.
         score: what a beam search ordered it by.
     """
 
     prefix: str
     shown: list[int]
     scored: list[int]
+    ended: bool | None
     score: float | None = None
 
 
@@ -104,6 +107,7 @@ class Writer:
             self.model.layout,
             prefixes,
             length=self.length,
+            default_length=self.model.default_length,
             lowercase=self.model.lowercase,
             device=self.network.device,
         )
@@ -180,7 +184,9 @@ def _continuation(
     prefix: str, constraints: Constraints, row: int, ids: list[int], length: int
 ) -> Continuation:
     shown = ids[: constraints.lengths[row]]
-    if constraints.stop is None or len(ids) == length:
-        return Continuation(prefix, shown, shown)
+    if constraints.stop is None:
+        return Continuation(prefix, shown, shown, constraints.complete or None)
+    if len(ids) == length:
+        return Continuation(prefix, shown, shown, ended=False)
     # fewer than were asked for only where the stop ended them
-    return Continuation(prefix, shown, [*shown, constraints.stop])
+    return Continuation(prefix, shown, [*shown, constraints.stop], ended=True)

@@ -7,7 +7,7 @@ import json
 from typing import Annotated, Any, Literal, Self
 
 import torch
-from pydantic import AfterValidator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -60,6 +60,7 @@ class Card(Options):
     lowercase: bool  # the corpus was lower-cased, so a prefix is too
     options: Annotated[dict[str, Any], AfterValidator(_plain)]  # the run's whole configuration
     text: str | None = None  # digest of the corpus; in a checkpoint it stands beside the card
+    longest_line: Annotated[int, Field(ge=0)] | None = None  # characters, of training
 
     @model_validator(mode="after")
     def _check_agreement(self) -> Self:
@@ -86,6 +87,7 @@ def card(model: TrainedModel) -> dict[str, Any]:
         lowercase=model.lowercase,
         options=model.options,
         text=model.text,
+        longest_line=model.longest_line,
     )
     return described.model_dump(mode="json")
 
@@ -125,6 +127,7 @@ def rebuild(
         described.lowercase,
         described.options,
         described.text,
+        described.longest_line,
     )
 
 

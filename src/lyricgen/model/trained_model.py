@@ -13,6 +13,9 @@ from lyricgen.model.fill_model import FillModel
 from lyricgen.model.models import Model
 
 GAPS = "_□◌"  # what may mark a gap
+LENGTH = 50  # new characters of a text, unless another number is wanted
+LONGEST_LINE = 2000  # characters that a line gets without --length, however long training's are
+UNKNOWN_LINE = 500  # the same for a model that does not say how long training's are
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,8 @@ class TrainedModel:
         lowercase: whether these were lower-cased.
         options: plain values, the whole configuration it was trained with; empty if not known.
         text: digest of the corpus it was trained on; None if not known.
+        longest_line: characters of the longest training line; None if not known, or for running
+            text.
     """
 
     network: Model
@@ -34,6 +39,16 @@ class TrainedModel:
     lowercase: bool
     options: dict[str, Any] = field(default_factory=dict)
     text: str | None = None
+    longest_line: int | None = None
+
+    @property
+    def default_length(self) -> int:
+        """New characters of a text at most, unless asked otherwise; a line's end is one, too."""
+        if self.layout == "stream":
+            return LENGTH
+        if self.longest_line is None:
+            return UNKNOWN_LINE
+        return min(max(LENGTH, self.longest_line + 1), LONGEST_LINE)
 
     @property
     def fills_gaps(self) -> bool:
