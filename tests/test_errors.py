@@ -1,13 +1,25 @@
 """What is printed never steers a terminal."""
 
+import ast
+import json
+import logging
+import subprocess
 import sys
 import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import yaml
+from rich.table import Table
 
+import hydra_plugins.lyricgen_sweepers
+import lyricgen
 from lyricgen import console
 from lyricgen.callbacks.sample import one_line
+from lyricgen.composition import CONFIG_DIRECTORY
 from lyricgen.errors import printable, printable_text
+from lyricgen.files import to_json
 
 # by Unicode's categories: what a terminal or an editor takes as an order, or nothing can show
 STEERING = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
@@ -67,3 +79,114 @@ def test_what_the_console_shows_is_escaped(capsys: pytest.CaptureFixture[str]) -
 
 def test_a_sample_on_one_line() -> None:
     assert one_line("\n分开\u3000以后\n\x1b[2J\u202e走\n") == "分开\u3000以后 / \\x1b[2J\\u202e走"
+
+
+HOSTILE = "\x1b]0;X\x07\x9b2J\u202e"
+
+# Where else the terminal is touched, and why that prints nothing that is not escaped.
+ALLOWED = {
+    "callbacks/progress.py": {"get_console"},  # a bar of figures; whether this is a terminal
+    "interruption.py": {"get_console"},  # whether anything is to be printed
+    "job_process.py": {"get_console"},  # which it tells to be quiet
+    "command_line.py": {"sys.stdout"},  # flushed, closed, never written
+    "evaluate.py": {"sys.stderr"},  # takes what is printed in place of standard output
+    "report.py": {"sys.stderr"},  # likewise
+    "reporting/formats.py": {"Console"},  # whose width a table is to have
+}
+WRITERS = {
+    *("print", "pprint", "get_console", "Console", "StreamHandler", "RichHandler"),
+    *("print_exc", "print_exception", "print_stack", "print_tb"),
+    *("sys.stdout", "sys.stderr", "sys.__stdout__", "sys.__stderr__", "os.write"),
+}
+
+
+def _writers(path: Path) -> Iterator[str]:
+    """What a module calls or names that could print."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Name) and node.id in WRITERS:
+            yield node.id
+        if isinstance(node, ast.ImportFrom):
+            yield from (name.name for name in node.names if name.name in WRITERS)
+            whole = {f"{node.module}.{name.name}" for name in node.names}
+            yield from whole & WRITERS
+        if isinstance(node, ast.Attribute):
+            owner = node.value.id if isinstance(node.value, ast.Name) else ""
+            yield from {node.attr, f"{owner}.{node.attr}"} & WRITERS
+
+
+def test_only_one_module_prints() -> None:
+    package = Path(lyricgen.__file__).parent
+    plugins = Path(hydra_plugins.lyricgen_sweepers.__file__).parent
+    found = {
+        path.relative_to(place).as_posix(): set(_writers(path))
+        for place in (package, plugins)
+        for path in place.rglob("*.py")
+    }
+    assert {"print", "os.write", "Console", "sys.stdout"} <= found.pop("console.py")
+    others = {name: writers for name, writers in found.items() if writers}
+    unexpected = {name: writers - ALLOWED.get(name, set()) for name, writers in others.items()}
+    assert not {name: writers for name, writers in unexpected.items() if writers}
+
+
+def test_every_logging_handler_of_the_configuration_escapes() -> None:
+    for name in ("job_logging", "hydra_logging"):
+        given = yaml.safe_load((CONFIG_DIRECTORY / "hydra" / name / "lyricgen.yaml").read_text())
+        for handler in given["handlers"].values():
+            formatter = given["formatters"][handler["formatter"]]
+            assert (
+                handler["class"] == "lyricgen.console.ConsoleHandler"
+                or formatter["class"] == "lyricgen.console.PrintableFormatter"
+            )
+
+
+@pytest.mark.parametrize("printer", [console.show, console.tell])
+def test_logged_messages_are_escaped(
+    printer: console.Printer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = logging.LogRecord("x", logging.WARNING, "", 1, "%s\nhere", (HOSTILE,), None)
+    console.ConsoleHandler(printer).emit(record)
+    shown = "".join(capsys.readouterr())
+    assert shown == "\\x1b]0;X\\x07\\x9b2J\\u202e\nhere\n"
+    assert console.PrintableFormatter("%(message)s").format(record) == shown.removesuffix("\n")
+
+
+def test_a_message_in_a_handler_of_signals_is_escaped(capfd: pytest.CaptureFixture[str]) -> None:
+    console.tell_now(HOSTILE)
+    assert capfd.readouterr().err.removesuffix("\n").isprintable()
+
+
+def test_tables_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    table = Table(title=HOSTILE, caption=HOSTILE)
+    table.add_column(HOSTILE)
+    table.add_row(HOSTILE)
+    console.put_whole(table)
+    shown = capsys.readouterr().out
+    assert shown.count("\\x1b]0;X") == 4
+    assert all(line.isprintable() for line in shown.splitlines())
+
+
+def test_json_is_escaped_and_reads_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    console.show_json(to_json({HOSTILE: ["雨\tif\u200d", "\U000e0041"]}))
+    shown = capsys.readouterr().out
+    assert all(line.isprintable() for line in shown.splitlines())
+    assert json.loads(shown) == {HOSTILE: ["雨\tif\u200d", "\U000e0041"]}
+
+
+UNCAUGHT = """
+import warnings
+from lyricgen.console import prepare_streams
+prepare_streams()
+warnings.warn({hostile!r})
+raise ValueError({hostile!r})
+"""
+
+
+def test_what_python_prints_by_itself_is_escaped() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", UNCAUGHT.format(hostile=HOSTILE)],
+        check=False, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert done.stderr.count("\\x1b]0;X\\x07\\x9b2J") == 2
+    assert all(line.isprintable() for line in done.stderr.splitlines())

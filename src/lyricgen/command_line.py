@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
-from lyricgen.console import prepare_streams
+from lyricgen.console import ConsoleHandler, prepare_streams, tell
 from lyricgen.errors import UserError, printable
 
 
@@ -78,7 +78,7 @@ def run(
 @contextmanager
 def _messages() -> Iterator[None]:
     """Let what is logged, such as how far slow work has come, be seen beside the output."""
-    handler, log = logging.StreamHandler(sys.stderr), logging.getLogger("lyricgen")
+    handler, log = ConsoleHandler(tell), logging.getLogger("lyricgen")
     level = log.level
     log.addHandler(handler)
     log.setLevel(logging.INFO)
@@ -102,7 +102,7 @@ def _as_typed(message: str, options: argparse.Namespace) -> str:
 
 
 def _refuse(message: str) -> NoReturn:
-    print(f"error: {printable(message)}", file=sys.stderr)
+    tell(f"error: {printable(message)}")
     sys.exit(2)
 
 

@@ -1,51 +1,150 @@
-"""The terminal: one rich console, shared by messages, tables and the progress bars."""
+"""The terminal: the only module that prints; it escapes all characters that steer a terminal."""
 
 import io
+import json
 import logging
 import os
 import sys
 import time
+import traceback
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, suppress
+from types import TracebackType
+from typing import Any, TextIO
 
 from rich import get_console
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
 from rich.progress import Progress
+from rich.segment import Segment
 from rich.table import Table
+from rich.text import Text
 
-from lyricgen.errors import printable, printable_text
+from lyricgen.errors import TEXT, printable, printable_text
 
 log = logging.getLogger(__name__)
 
+Printer = Callable[[str], None]
+
 PATIENCE = 2.0  # seconds for which nothing is shown of what may soon be done
 WIDEST = 1000  # characters in a line that no terminal shows
+TAB = "\uffff"  # stands for a tab, of which a table makes spaces; no text has it
 SILENCE = 10.0  # seconds between lines where there is no terminal to draw a bar on
 
 
 def prepare_streams() -> None:
-    """Let a terminal that cannot show a character show its number; files and pipes get UTF-8."""
+    """Prepare the process of a command: all that Python prints by itself is escaped, too.
+
+    A terminal that cannot show a character shows its number; files and pipes get UTF-8.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
             if not stream.isatty() and "PYTHONIOENCODING" not in os.environ:
                 stream.reconfigure(encoding="utf-8")
+    sys.excepthook = _show_traceback
+    warnings.showwarning = _show_warning
 
 
 def show(text: str) -> None:
-    """Print a text as it is, but nothing that steers; long lines are the terminal's to wrap."""
-    put(printable_text(text), markup=False, emoji=False, highlight=False, soft_wrap=True)
+    """Print a text on standard output, escaped; long lines are the terminal's to wrap."""
+    _print(printable_text(text), markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
-def put(what: RenderableType, console: Console | None = None, **options: Any) -> None:
-    """Print anything that rich can, while somebody reads it; on the shared console by default."""
+def tell(text: str) -> None:
+    """Print a message on standard error, escaped; other output may be on standard output."""
+    with suppress(BrokenPipeError):  # nobody is reading any more
+        print(printable_text(text), file=sys.stderr, flush=True)
+
+
+def tell_now(text: str) -> None:
+    """Print as `tell`, also in a signal's handler, which may have interrupted a print."""
+    with suppress(OSError):  # nobody may be reading any more
+        os.write(2, f"{printable_text(text)}\n".encode(errors="backslashreplace"))
+
+
+def show_json(text: str) -> None:
+    """Print JSON on standard output; its own escapes, which a reader undoes, are the only ones."""
+    shown = "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
+    _write(shown if shown.endswith("\n") else f"{shown}\n")
+
+
+def show_generated(text: str) -> None:
+    """Write a generated text to standard output: a terminal gets it escaped, a file unaltered."""
+    _write(printable_text(text, TEXT) if on_terminal() else text)
+
+
+def on_terminal() -> bool:
+    """Whether standard output is a terminal."""
+    return sys.stdout.isatty()
+
+
+def put_generated(table: Table) -> None:
+    """Print a table of generated texts, all cells being `Text`; as `show_generated`."""
+    terminal = on_terminal()
+    for column in table.columns:
+        for cell in column.cells:
+            assert isinstance(cell, Text)
+            text = cell.plain
+            cell.plain = printable_text(text, TEXT) if terminal else text.replace("\t", TAB)
+    if terminal:
+        put(table)
+        return
+    stream = io.StringIO()
+    Console(file=stream, width=sys.maxsize).print(table)  # as wide as its texts
+    _write(stream.getvalue().replace(TAB, "\t"))
+
+
+def put(what: RenderableType, console: Console | None = None) -> None:
+    """Print a table or the like, escaped; on the shared console by default."""
+    _print(_Escaped(what), console)
+
+
+class _Escaped:
+    """Anything that rich can print, with its texts escaped once they are laid out."""
+
+    def __init__(self, what: RenderableType) -> None:
+        self._what = what
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        for text, style, control in console.render(self._what, options):
+            yield Segment(text if control else printable_text(text, TEXT), style, control)
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _print(what: RenderableType, console: Console | None = None, **options: Any) -> None:
     try:
         (console or get_console()).print(what, **options)
     except SystemExit as stop:
         # rich ends the program when the pipe is closed, as by head or tee; a run goes on
         if type(stop) is not SystemExit:
             raise
+
+
+def _show_traceback(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    tell("".join(traceback.format_exception(kind, error, trace)).rstrip("\n"))
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    text = warnings.formatwarning(message, category, filename, lineno, line)
+    if file is None:
+        tell(text.rstrip("\n"))
+    else:
+        file.write(text)
 
 
 def table_console() -> Console:
@@ -105,11 +204,27 @@ def quiet_messages() -> None:
 
 
 class ConsoleHandler(logging.Handler):
-    """Prints log messages above a running progress bar instead of through it."""
+    """Prints log messages above a running progress bar instead of through it.
+
+    Args:
+        printer: `show`, or `tell` where other output is on standard output.
+    """
+
+    def __init__(self, printer: Printer = show) -> None:
+        super().__init__()
+        self._printer = printer
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print the message."""
         try:
-            show(self.format(record))
+            self._printer(self.format(record))
         except Exception:  # as logging.Handler has it: a message never ends the work
             self.handleError(record)
+
+
+class PrintableFormatter(logging.Formatter):
+    """Escapes log messages, for a file that somebody may show on a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format the message, its traceback included."""
+        return printable_text(super().format(record))

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from lyricgen.command_line import Parser, run
-from lyricgen.console import progress
+from lyricgen.console import progress, show
 from lyricgen.errors import UserError
 from lyricgen.rewind import EVENTS
 from lyricgen.runs import outputs_directory
@@ -61,8 +61,8 @@ def _show(options: argparse.Namespace) -> None:
         board, address = _launch(directory, options.port)
         _wait_for(address, len(runs))
         if not runs:
-            print(f"no runs in {str(directory)!r} yet: they will show here as they are trained")
-        print(f"TensorBoard of {str(directory)!r}: {address} (Ctrl-C ends it)", flush=True)
+            show(f"no runs in {str(directory)!r} yet: they will show here as they are trained")
+        show(f"TensorBoard of {str(directory)!r}: {address} (Ctrl-C ends it)")
         threading.Event().wait()
     except KeyboardInterrupt:  # the one way to end it
         for number in (signal.SIGINT, signal.SIGTERM):

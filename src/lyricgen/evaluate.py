@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lyricgen.command_line import Parser, run
+from lyricgen.console import show, show_json
 from lyricgen.errors import UserError
 from lyricgen.evaluate_options import add_options
 from lyricgen.evaluation.modes import asked
@@ -36,8 +37,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     if options.json:
         from lyricgen.files import to_json
 
-        print(to_json(plain), end="")
-    sys.stdout.flush()
+        show_json(to_json(plain))
 
 
 def _show_figures(options: argparse.Namespace) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def _show_figures(options: argparse.Namespace) -> dict[str, Any]:
         with writing("--png", options.png) as stream:
             draw(found, drawn).savefig(stream, format="png")
         if not options.json:
-            print(f"figures: {options.png}")
+            show(f"figures: {options.png}")
     return to_plain(found, drawn)
 
 
@@ -109,7 +109,7 @@ def _show_memorisation(options: argparse.Namespace) -> dict[str, Any]:
         with writing("--png", options.png) as stream:
             draw(found).savefig(stream, format="png")
         if not options.json:
-            print(f"memorisation: {options.png}")
+            show(f"memorisation: {options.png}")
     return to_plain(found)
 
 
@@ -131,7 +131,7 @@ def _write_heat(options: argparse.Namespace) -> None:
     page = heat_page(source.model, source.text, str(path), source.told)
     with writing("--heat", options.heat) as stream:
         stream.write(page.encode())
-    print(f"surprisal of {source.told}, by {path}: {options.heat}")
+    show(f"surprisal of {source.told}, by {path}: {options.heat}")
 
 
 def _draw_gates(options: argparse.Namespace) -> None:
@@ -150,11 +150,11 @@ def _draw_gates(options: argparse.Namespace) -> None:
     with writing("--gates", options.gates) as stream:
         figure.savefig(stream, format="png")
     if missing:
-        print(
+        show(
             f"no installed font has {len(missing)} of the characters: their code points are shown; "
             "install a font that has them (for Chinese: apt-get install fonts-noto-cjk)"
         )
-    print(f"gates of {path} over {text.name}: {options.gates}")
+    show(f"gates of {path} over {text.name}: {options.gates}")
 
 
 def _check(options: argparse.Namespace, name: str, suffix: str) -> None:

@@ -1,13 +1,13 @@
 """Ctrl-C and other signals, Slurm's among them: stop where a run can go on from, or at once."""
 
-import os
 import signal
 import threading
-from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any, Self
 
 from rich import get_console
+
+from lyricgen.console import tell_now
 
 SIGNALS = tuple(
     getattr(signal, name)
@@ -74,9 +74,7 @@ class Interruption:
             self.requested = number
             if get_console().quiet:
                 return
-            with suppress(OSError):  # nobody may be reading any more
-                # not by print, which may be what the signal has interrupted
-                os.write(2, b"\nstopping after this step; once more stops at once\n")
+            tell_now("\nstopping after this step; once more stops at once")
             return
         # should a library swallow what comes now, as happens in callbacks from C
         self.requested = self.requested or number

@@ -18,7 +18,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
-    from lyricgen.console import show
+    from lyricgen.console import show, show_json
     from lyricgen.files import to_json
     from lyricgen.reporting.formats import plain
     from lyricgen.reporting.output import REPORT, print_tables
@@ -29,7 +29,7 @@ def _report(options: argparse.Namespace) -> None:
     with redirect_stdout(sys.stderr) if options.json else nullcontext():
         comparisons, out = report(options.directories, **chosen)
     if options.json:
-        print(to_json([row for each in comparisons for row in plain(each)]), end="")
+        show_json(to_json([row for each in comparisons for row in plain(each)]))
         return
     print_tables(comparisons)
     show(f"report: {out / REPORT}.html")

@@ -21,7 +21,7 @@ from lyricgen.composition import (
     register_resolvers,
     search_options,
 )
-from lyricgen.console import prepare_streams, quiet_messages, show
+from lyricgen.console import prepare_streams, quiet_messages, show, tell
 from lyricgen.errors import UserError, printable, reason
 from lyricgen.interruption import Interrupted, Interruption
 from lyricgen.job_process import as_job
@@ -203,7 +203,7 @@ def main() -> None:
         sys.argv[1:] = expand(sys.argv[1:])
         task()
     except UnfinishedJobsError as error:
-        print(f"error: {printable(str(error))}", file=sys.stderr)
+        tell(f"error: {printable(str(error))}")
         sys.exit(1)
     except Exception as error:
         if hides_an_interrupt(error):
@@ -216,7 +216,7 @@ def main() -> None:
 
 
 def _stop(error: Exception) -> NoReturn:
-    print(f"error: {one_line(error)}", file=sys.stderr)
+    tell(f"error: {one_line(error)}")
     sys.exit(2)
 
 

@@ -15,7 +15,7 @@ from typing import IO, Any
 
 import torch
 
-from lyricgen.console import progress
+from lyricgen.console import progress, tell_now
 from lyricgen.distributed.collectives import lost_connection
 from lyricgen.distributed.group import joined, server
 from lyricgen.distributed.worker import PEER_LOST
@@ -116,7 +116,7 @@ class Others:
             found = self.lost()
             if found is not None and not self._left.wait(BLOCKED):
                 self._give_up(found)
-                os.write(2, f"error: {found}\n".encode())
+                tell_now(f"error: {found}")
                 os._exit(2)
 
     def end(self, grace: float) -> None:

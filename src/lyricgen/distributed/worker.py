@@ -9,6 +9,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from lyricgen.console import tell
 from lyricgen.errors import reason
 from lyricgen.interruption import SIGNALS, Interruption
 
@@ -58,8 +59,7 @@ def main() -> None:
     except Exception as error:
         from lyricgen.distributed.collectives import lost_connection
 
-        traceback.print_exc()
-        print(reason(error), file=sys.stderr)
+        tell(f"{traceback.format_exc()}{reason(error)}")
         sys.exit(PEER_LOST if lost_connection(error) else 1)
 
 

@@ -3,36 +3,32 @@
 A file or a pipe gets the texts unaltered. On a terminal, characters that steer it are escaped.
 """
 
-import io
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import zip_longest
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lyricgen.console import put
-from lyricgen.errors import TEXT, printable, printable_text
+from lyricgen.console import on_terminal, put_generated, show_generated, show_json
+from lyricgen.errors import printable
 from lyricgen.files import finite
 from lyricgen.generation.texts import Generated
 
 CUT = " […]"  # marks a text that was cut off
-TAB = "\uffff"  # stands for a tab, of which a table makes spaces; no text has it
 
 
 def print_texts(texts: Sequence[str]) -> None:
     """Print them at once, with an empty line between them where one has several lines."""
     between = "\n\n" if any("\n" in text for text in texts) else "\n"
-    print(_shown(between.join(texts)), flush=True)
+    show_generated(f"{between.join(texts)}\n")
 
 
 def marked(text: str, ended: bool | None) -> str:
     """A text; on a terminal with a mark if it was cut off before its end."""
-    return text + CUT if ended is False and sys.stdout.isatty() else text
+    return text + CUT if ended is False and on_terminal() else text
 
 
 def with_score(one: Generated) -> str:
@@ -56,9 +52,8 @@ def print_json(
         for one in of_model:
             known = {name: value for name, value in asdict(one).items() if value is not None}
             line = json.dumps(finite({**source, **known}), ensure_ascii=False, allow_nan=False)
-            # JSON has its own escapes, which a reader undoes
-            lines.append("".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line))
-    print("\n".join(lines), flush=True)
+            lines.append(line)
+    show_json("\n".join(lines))
 
 
 def print_columns(checkpoints: Sequence[Path], texts: Sequence[Sequence[str]]) -> None:
@@ -67,27 +62,8 @@ def print_columns(checkpoints: Sequence[Path], texts: Sequence[Sequence[str]]) -
     for checkpoint in checkpoints:
         table.add_column(Text(printable(str(checkpoint))), overflow="fold", ratio=1)
     for row in zip_longest(*texts, fillvalue=""):
-        table.add_row(*(Text(_shown(text)) for text in row))
-    if sys.stdout.isatty():
-        put(table)
-    else:
-        print(_unfolded(table), end="", flush=True)
-
-
-def _unfolded(table: Table) -> str:
-    """A table as wide as its texts, which stay as they are."""
-    for column in table.columns:
-        for cell in column.cells:
-            assert isinstance(cell, Text)
-            cell.plain = cell.plain.replace("\t", TAB)
-    stream = io.StringIO()
-    console = Console(file=stream, width=sys.maxsize)
-    console.print(table)
-    return stream.getvalue().replace(TAB, "\t")
-
-
-def _shown(text: str) -> str:
-    return printable_text(text, TEXT) if sys.stdout.isatty() else text
+        table.add_row(*map(Text, row))
+    put_generated(table)
 
 
 class Stream:
@@ -99,8 +75,7 @@ class Stream:
 
     def __call__(self, character: str) -> None:
         """Print one more character."""
-        sys.stdout.write(_shown(self.begun + character))
-        sys.stdout.flush()
+        show_generated(self.begun + character)
         self.begun, self.shown = "", True
 
     def mark(self, ended: bool | None) -> None:
