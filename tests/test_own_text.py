@@ -115,7 +115,7 @@ def test_lines_one_by_one() -> None:
 
 def test_composed_and_in_lower_case_as_the_corpus() -> None:
     assert own_text("ABE\u0301", "it", model(lowercase=True)).text == "abé"
-    with pytest.raises(UserError, match="'A', 'B'"):
+    with pytest.raises(UserError, match=r"'A' \(it has 'a'\), 'B' \(it has 'b'\);"):
         own_text("ABe\u0301", "it", model())
 
 

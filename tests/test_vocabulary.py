@@ -116,6 +116,37 @@ def test_unknown_characters_are_listed_and_harmless() -> None:
     assert "'分'" not in message
 
 
+@pytest.mark.parametrize(
+    ("typed", "known", "told"),
+    [
+        ("'", "ab’", "\"'\" (it has '’')"),
+        (",", "。，分", "',' (it has '，')"),
+        ("，", ",.a", "'，' (it has ',')"),
+        ("!", "！", "'!' (it has '！')"),
+        ('"', "“”a", "'\"' (it has '“' or '”')"),
+        ("—", "-", "'—' (it has '-')"),
+        ("\u3000", " a", r"'\u3000' (it has ' ')"),
+        ("\u00a0", " a", r"'\xa0' (it has ' ')"),
+        ("A", "abc", "'A' (it has 'a')"),
+        ("é", "É", "'é' (it has 'É')"),
+        ("Ｂ", "ab", "'Ｂ' (it has 'b')"),
+        ("．", "。", "'．' (it has '。')"),
+        ("1", "１２", "'1' (it has '１')"),
+    ],
+)
+def test_an_error_names_the_twin_that_is_known(typed: str, known: str, told: str) -> None:
+    vocabulary = Vocabulary.of(known)
+    with pytest.raises(UserError) as caught:
+        vocabulary.encode(known + typed)
+    assert f"does not have: {told}; leave" in str(caught.value)
+    assert vocabulary.list_unknown(typed + "Ω") in (f"{told}, 'Ω'", f"'Ω', {told}")
+
+
+@pytest.mark.parametrize("typed", list("Ωz?\n\x1b一;("))
+def test_what_looks_like_nothing_known_has_no_twin(typed: str) -> None:
+    assert Vocabulary.of("ab.,' \u202e：我").list_unknown(typed) == repr(typed)
+
+
 def test_only_the_first_ten_unknown_characters_are_listed() -> None:
     with pytest.raises(UserError) as caught:
         Vocabulary.of("xyz").encode("lkjihgfedcbaxx")

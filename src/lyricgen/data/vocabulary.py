@@ -9,7 +9,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lyricgen.data.code_points import CODE_POINTS, chunks, code_points, distinct
+from lyricgen.data.twins import twins
 from lyricgen.errors import UserError
+
+LISTED = 10  # unknown characters that an error names
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,17 @@ class Vocabulary:
             known[start : start + codes.size] = self._ids[codes] != len(self)
         return known
 
+    def list_unknown(self, text: str) -> str:
+        """The first ten distinct characters that the vocabulary does not have, and known twins."""
+        unknown = [one for one in distinct(text) if one not in self.characters]
+        listed = []
+        for one in unknown[:LISTED]:
+            known = " or ".join(map(repr, twins(one, self.characters)))
+            # repr: an escape sequence in a prefix must not reach the terminal as it is.
+            listed.append(f"{one!r} (it has {known})" if known else repr(one))
+        more = f" and {len(unknown) - LISTED} more" if len(unknown) > LISTED else ""
+        return ", ".join(listed) + more
+
     def decode(self, ids: Tensor) -> str:
         """Turn ids back into their characters.
 
@@ -115,11 +129,7 @@ class Vocabulary:
         return table
 
     def _unknown(self, text: str) -> UserError:
-        unknown = [one for one in distinct(text) if one not in self.characters]
-        # repr: an escape sequence in a prefix must not reach the terminal as it is.
-        listed = ", ".join(repr(one) for one in unknown[:10])
-        more = f" and {len(unknown) - 10} more" if len(unknown) > 10 else ""
         return UserError(
-            f"characters that the vocabulary of {len(self)} does not have: {listed}{more}; "
-            "leave them out, or train on a text that has them"
+            f"characters that the vocabulary of {len(self)} does not have: "
+            f"{self.list_unknown(text)}; leave them out, or train on a text that has them"
         )

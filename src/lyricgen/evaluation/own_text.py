@@ -8,9 +8,10 @@ from typing import Literal
 
 import numpy as np
 
-from lyricgen.data.code_points import code_points, distinct
+from lyricgen.data.code_points import code_points
 from lyricgen.data.corpus import Newline, Unit, prepared_pieces
 from lyricgen.data.parts import Part, line_part
+from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.evaluation.bootstrap import Booleans, Floats
 from lyricgen.evaluation.scores import Integers, PartText, part_nats
@@ -19,7 +20,6 @@ from lyricgen.model.trained_model import TrainedModel
 Unknown = Literal["refuse", "skip"]
 
 LONGEST_LINE = 10_000  # characters; a model of lines reads each as a whole
-LISTED = 10
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def own_text(text: str, name: str, model: TrainedModel, unknown: Unknown = "refu
     codes = code_points(text)
     left_out = _text_of(codes[~known])
     if unknown == "refuse" and left_out:
-        raise _refused(name, left_out)
+        raise _refused(name, left_out, model.vocabulary)
     if unit == "line":
         known &= ~_ends_of_empty_lines(codes, known)
     kept = codes[known]
@@ -115,18 +115,11 @@ def _trained_with(model: TrainedModel, option: str) -> object:
     return data.get(option) if isinstance(data, dict) else None
 
 
-def _refused(name: str, unknown: str) -> UserError:
+def _refused(name: str, unknown: str, vocabulary: Vocabulary) -> UserError:
     return UserError(
-        f"{name} has {len(unknown):,} characters that the model does not know: {listed(unknown)}; "
-        "leave them out, or say --unknown skip"
+        f"{name} has {len(unknown):,} characters that the model does not know: "
+        f"{vocabulary.list_unknown(unknown)}; leave them out, or say --unknown skip"
     )
-
-
-def listed(characters: str) -> str:
-    """The first of the distinct characters, as repr() has them."""
-    each = distinct(characters)
-    more = f" and {len(each) - LISTED} more" if len(each) > LISTED else ""
-    return ", ".join(map(repr, each[:LISTED])) + more
 
 
 def _text_of(codes: Integers) -> str:

@@ -12,7 +12,7 @@ from lyricgen.errors import printable
 from lyricgen.evaluation.bootstrap import resampled_totals
 from lyricgen.evaluation.comparison import check_same_objective, labels_of, prefix_of
 from lyricgen.evaluation.estimates import Row, Series, row
-from lyricgen.evaluation.own_text import Unknown, listed, own_text
+from lyricgen.evaluation.own_text import Unknown, own_text
 from lyricgen.evaluation.tables import how_drawn, new_table, plain_row, shown
 from lyricgen.evaluation.text_argument import TextArgument
 from lyricgen.model.checkpoint import load
@@ -25,12 +25,14 @@ class OnText(NamedTuple):
     Attributes:
         path: of the file.
         left_out: characters of the text that it does not know.
+        listed: the first of them, as a message names them.
         prefix: of the names of its perplexity and bits.
         row: its figures.
     """
 
     path: Path
     left_out: str
+    listed: str
     prefix: str
     row: Row
 
@@ -60,8 +62,9 @@ def score_text(
     for label, file, model in zip(labels_of(files, models, names), files, models, strict=True):
         text = own_text(argument.text, argument.name, model, unknown)
         series = Series(label, "checkpoint", text.nats(model, label))
+        listed = model.vocabulary.list_unknown(text.left_out)
         figures = row(series, series, text.characters, draw)
-        found.append(OnText(file, text.left_out, prefix_of(model), figures))
+        found.append(OnText(file, text.left_out, listed, prefix_of(model), figures))
     return found
 
 
@@ -102,7 +105,7 @@ def text_table(found: Sequence[OnText], argument: TextArgument, resamples: int) 
     notes = [how_drawn({"text": found[0].row.block_length}, resamples)]
     notes += [
         f"{printable(each.row.series.name)} does not know {len(each.left_out):,} characters, "
-        f"which are left out: {listed(each.left_out)}"
+        f"which are left out: {each.listed}"
         for each in found
         if each.left_out
     ]
