@@ -18,7 +18,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from lyricgen import build_data
-from lyricgen.composition import CONFIG_DIRECTORY
+from lyricgen.conf_files import CONFIG_DIRECTORY
 from lyricgen.config import TrainOptions, parse
 from lyricgen.errors import UserError
 from tests.conftest import TINY, Train
@@ -407,8 +407,8 @@ GROUPS = [
     ("experiment=nothing", "experiment/nothing"),
     ("rhythm=slow", "rhythm"),
     ("data=base", "data"),  # what the others have in common is no corpus
-    ("cell=null", "group"),
-    ("cell=3", "group"),
+    ("cell=null", "gru_scratch"),
+    ("cell=3", "cell/3", "gru_scratch"),
 ]
 
 
@@ -418,21 +418,14 @@ def test_unknown_choice(train: Train, case: tuple[str, ...]) -> None:
     refused(train, override, names=tuple(names))
 
 
-@pytest.mark.parametrize("override", ["data.path=歌词.txt", "callbacks.samples.prefixes=[分开]"])
-def test_chinese_without_quotes(train: Train, override: str) -> None:
-    refused(train, "data=text", override, names=(override, "quotes", "\"data.path='歌词.txt'\""))
+@pytest.mark.parametrize("override", ["hidden_size=１６", "optimizer.betas=[0.9", "seed=~1"])
+def test_what_the_grammar_refuses_is_shown_as_a_text(train: Train, override: str) -> None:
+    name, _, value = override.partition("=")
+    refused(train, override, names=(f"{override}: ", f"\"{name}='{value}'\""))
 
 
-def test_the_hint_helps(train: Train, tmp_path: Path) -> None:
-    written(tmp_path / "歌词.txt")
-    done = train(*TINY, "data=text", "data.path='歌词.txt'", "trainer.max_epochs=1")
-    assert (done.status, done.err) == (0, "")
-    assert done.directory is not None
-
-
-def test_other_mistakes_of_grammar_get_no_hint(train: Train) -> None:
-    line = refused(train, "data.path=[a", names=("data.path=[a",))
-    assert "歌词" not in line
+def test_a_word_that_sets_nothing(train: Train) -> None:
+    refused(train, "song", names=("song: settings are typed as NAME=VALUE",))
 
 
 # What does not go together

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from pydantic import BaseModel
 
 import lyricgen
-from lyricgen.composition import CONFIG_DIRECTORY
+from lyricgen.conf_files import CONFIG_DIRECTORY
 from lyricgen.config import TrainOptions, parse
 from lyricgen.errors import UserError
 from lyricgen.runs import job_directory

@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from lyricgen import build_data
-from lyricgen.composition import CONFIG_DIRECTORY
+from lyricgen.conf_files import CONFIG_DIRECTORY
 from lyricgen.config import parse
 from lyricgen.data.corpus import Corpus
 from lyricgen.data.sources import corpus_path

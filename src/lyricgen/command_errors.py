@@ -9,6 +9,7 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
 from lyricgen.errors import UserError, printable
+from lyricgen.typed_values import for_shell, quoted
 
 _NO_PLACE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.ENOTDIR, errno.EEXIST}
 
@@ -38,7 +39,7 @@ def missing_extra(error: Exception) -> str | None:
 
 
 def one_line(error: Exception) -> str:
-    """An error and its cause in one line, with a hint where Hydra's grammar is the hurdle."""
+    """An error and its cause in one line."""
     extra = missing_extra(error)
     if extra is not None:
         return f"hydra/launcher: this engine is not installed: pip install 'lyricgen[{extra}]'"
@@ -46,9 +47,11 @@ def one_line(error: Exception) -> str:
     # Hydra's advice to add a key helps nobody here: there are no others
     text = re.sub(r"To append to your config use \S+", "--cfg job lists all keys.", text)
     if isinstance(error, OverrideParseException):
-        text = f"{error.override}: {text.split('See https://', maxsplit=1)[0]}"
-        if not error.override.isascii():
-            text += " (characters beyond ASCII need quotes: \"data.path='歌词.txt'\")"
+        name, equals, value = error.override.partition("=")
+        text = f"{error.override}: settings are typed as NAME=VALUE"
+        if equals:
+            as_text = for_shell(f"{name}={quoted(value)}")
+            text = f"{error.override}: the value cannot be read; as a text it is typed {as_text}"
     elif isinstance(error, HydraException) and error.__cause__ is not None:
         reason = str(error.__cause__).split("\n", maxsplit=1)[0]
         text += "" if reason in text else f" ({reason})"

@@ -8,12 +8,9 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from lyricgen.conf_files import CONFIG_DIRECTORY
 from lyricgen.runs import job_directory, new_directory, outputs_directory
 from lyricgen.settings import key
-
-_PACKAGED = Path(__file__).parent / "conf"  # in a wheel
-_CHECKOUT = Path(__file__).parents[2] / "conf"  # in an editable install
-CONFIG_DIRECTORY = _PACKAGED if _PACKAGED.is_dir() else _CHECKOUT
 
 
 def register_resolvers() -> None:

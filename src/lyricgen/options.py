@@ -1,9 +1,9 @@
 """The base of every group of options, checks of plain values, and how a mistake is told."""
 
 import reprlib
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, model_validator
 
 from lyricgen.errors import UserError, printable
 
@@ -14,6 +14,24 @@ class Options(BaseModel):
     """Plain, typed values without defaults: the defaults stand in conf/, in one place."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_none(cls, values: Any) -> Any:
+        """Read None as null where a setting may be null."""
+        if isinstance(values, cls):
+            return values
+        if not isinstance(values, dict):
+            raise ValueError(f"it holds settings of its own: {', '.join(cls.model_fields)}")
+        nullable = {
+            name
+            for name, field in cls.model_fields.items()
+            if type(None) in get_args(field.annotation)
+        }
+        return {
+            name: None if value == "None" and name in nullable else value
+            for name, value in values.items()
+        }
 
 
 def validate(schema: type[T] | Any, values: Any) -> Any:

@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from lyricgen.errors import UserError
 from lyricgen.runs import BEST, MULTIRUN, RECORD, earlier_summary, newest_run
 from lyricgen.settings import key
+from lyricgen.typed_values import as_typed, quoted
 
 _HYDRA, _OVERRIDES = f"{RECORD}/hydra.yaml", f"{RECORD}/overrides.yaml"
 PLACES = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.mode")
@@ -43,8 +44,11 @@ def expand(arguments: list[str]) -> list[str]:
     options, overrides = _split(arguments)
     wanted = _last("resume", overrides)
     if wanted is None:
-        sweeps = _last("sweep", overrides) is not None and _last("hydra.mode", overrides) is None
-        return [*(_multirun(options) if sweeps else []), *options, *overrides]
+        mode = _last("hydra.mode", overrides)
+        sweeps = _last("sweep", overrides) is not None and mode is None
+        multirun = sweeps or mode == "MULTIRUN" or bool({"-m", "--multirun"} & set(options))
+        typed = as_typed(overrides, multirun=multirun)
+        return [*(_multirun(options) if sweeps else []), *options, *typed]
     typed = without_resume(overrides)
     for one in (*options, *typed):
         if one in ("-m", "--multirun") or key(one) in PLACES:
@@ -52,7 +56,8 @@ def expand(arguments: list[str]) -> list[str]:
     directory = _directory(re.sub(r"^(['\"])(.*)\1$", r"\2", wanted))
     is_sweep = (directory / MULTIRUN).exists()
     recorded_options, recorded = _recorded(directory, is_sweep=is_sweep)
-    keys = {key(one) for one in typed}
+    rewritten = as_typed(typed, multirun=is_sweep)
+    keys = {key(one) for one in (*typed, *rewritten)}
     return [
         *(_multirun(options) if is_sweep else []),
         *options,
@@ -63,7 +68,7 @@ def expand(arguments: list[str]) -> list[str]:
             for part in (name, value)
         ),
         *(one for one in recorded if key(one) not in keys),
-        *typed,
+        *rewritten,
         f"hydra.{'sweep' if is_sweep else 'run'}.dir={quoted(str(directory))}",
         # a job's overrides may name a file of conf/sweep
         f"hydra.mode={'MULTIRUN' if is_sweep else 'RUN'}",
@@ -74,7 +79,7 @@ def expand(arguments: list[str]) -> list[str]:
 def _last(name: str, overrides: list[str]) -> str | None:
     """The value that counts of those that were typed for a key; None where it is null, or none."""
     typed = [one.partition("=")[2] for one in overrides if key(one) == name]
-    return typed[-1] if typed and typed[-1] not in ("null", "") else None
+    return typed[-1] if typed and typed[-1] not in ("null", "None", "") else None
 
 
 def _multirun(options: list[str]) -> list[str]:
@@ -85,12 +90,6 @@ def _multirun(options: list[str]) -> list[str]:
 def without_resume(overrides: Iterable[str]) -> list[str]:
     """Overrides but for the one that says what to go on with."""
     return [one for one in overrides if key(one) != "resume"]
-
-
-def quoted(value: str) -> str:
-    """A value that Hydra's grammar gives back as it is."""
-    value = re.sub(r"\\+(?='|$)", lambda slashes: slashes[0] * 2, value)
-    return "'" + value.replace("'", "\\'") + "'"
 
 
 def _directory(wanted: str) -> Path:

@@ -16,9 +16,9 @@ from lyricgen.console import show
 from lyricgen.errors import UserError, reason
 from lyricgen.files import remove_torn, to_json, write_atomically
 from lyricgen.interruption import Interrupted
-from lyricgen.resume_arguments import quoted
 from lyricgen.runs import MULTIRUN, SUMMARY, earlier_summary, resume_command
 from lyricgen.sweep_plan import DONE, Job, jobs_in
+from lyricgen.typed_values import quoted
 
 log = logging.getLogger(__name__)
 

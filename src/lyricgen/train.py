@@ -15,12 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from lyricgen import resume
 from lyricgen.command_errors import hides_an_interrupt, mendable, one_line
-from lyricgen.composition import (
-    CONFIG_DIRECTORY,
-    plain_values,
-    register_resolvers,
-    search_options,
-)
+from lyricgen.composition import plain_values, register_resolvers, search_options
+from lyricgen.conf_files import CONFIG_DIRECTORY
 from lyricgen.console import prepare_streams, quiet_messages, show, tell
 from lyricgen.errors import UserError, printable, reason
 from lyricgen.interruption import Interrupted, Interruption

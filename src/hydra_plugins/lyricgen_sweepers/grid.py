@@ -33,12 +33,14 @@ class Grid(BasicSweeper):
         from lyricgen.resume_arguments import without_resume
         from lyricgen.sweep import Sweep
         from lyricgen.sweep_plan import plan
+        from lyricgen.typed_values import as_typed
 
         assert self.config is not None
         assert self.launcher is not None
         typed = without_resume(arguments)
         check_engine(self.launcher, self.jobs_at_a_time)
-        wanted = self._compose(self._combinations([*self._parse_config(), *typed]))
+        params = as_typed(self._parse_config(), multirun=True)
+        wanted = self._compose(self._combinations([*params, *typed]))
         sweep = Sweep(Path(self.config.hydra.sweep.dir), typed, resume=typed != arguments)
         with claimed(sweep.directory):
             jobs = plan(sweep.directory, wanted)

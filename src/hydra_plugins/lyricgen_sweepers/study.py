@@ -59,6 +59,7 @@ class StudySweeper(Sweeper):
         from lyricgen.search.carry_out import carry_out
         from lyricgen.search.options import parse
         from lyricgen.search.study import Study
+        from lyricgen.typed_values import as_typed
 
         assert self.config is not None
         assert self.launcher is not None
@@ -68,7 +69,7 @@ class StudySweeper(Sweeper):
         typed = without_resume(arguments)
         again = typed != arguments
         params = [f"{name}={value}" for name, value in options.params.items()]
-        space = self._space([*params, *typed])
+        space = self._space([*as_typed(params, multirun=True), *typed])
         sweep = Sweep(Path(self.config.hydra.sweep.dir), typed, resume=True)
         study = Study(options, sweep.directory, space)
         with study.alone:

@@ -1,0 +1,226 @@
+"""A path, a name or another text on the command line is taken as it was typed."""
+
+import os
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import QuotedString
+from hydra.errors import HydraException
+from hypothesis import given
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+from pydantic import BaseModel
+
+from lyricgen.conf_files import CONFIG_DIRECTORY
+from lyricgen.config import CallbacksOptions, TrainOptions, parse
+from lyricgen.errors import UserError
+from lyricgen.typed_values import FILES, LISTS, NAMES, NULLABLE, SWITCHED_OFF, as_typed
+from tests.conftest import SMALL, Train, sweep_of
+
+TYPED = [
+    *("歌词.txt", "song (1).txt", "~/a.txt", "/x/epoch=3.ckpt", "歌", "it's", "[x].txt", "[x]"),
+    *("{a}", "f(1)", "'a", 'say "hi"', "a=b", "a!", "#1", "a;b", "a'b\"c", "C:\\歌\\", "𝄞", "é"),
+    *("1_1", "1e3", "true", "2024", "007", "nan", "-inf", "+1", ".5", "1.", "0x10", "False"),
+]
+
+
+def composed(*overrides: str) -> Any:
+    with initialize_config_dir(str(CONFIG_DIRECTORY), version_base="1.3"):
+        config = compose("train", overrides=list(overrides))
+    return OmegaConf.to_container(config, resolve=True)
+
+
+def read_by_hydra(override: str) -> Any:
+    return OverridesParser.create().parse_overrides([override])[0].value()
+
+
+def read_list(override: str) -> Any:
+    return OverridesParser.create().parse_overrides([override])[0]._value
+
+
+def text_settings(schema: Any, prefix: str = "") -> dict[str, Any]:
+    """Dotted names of the settings that are texts or lists of them, with their types."""
+    found = {}
+    for name, field in schema.model_fields.items():
+        kinds = [field.annotation, *get_args(field.annotation)]
+        kinds += [member for kind in kinds if get_origin(kind) is not None
+                  for member in get_args(kind)]  # fmt: skip
+        for kind in kinds:
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                found |= text_settings(kind, f"{prefix}{name}.")
+        if field.annotation in (str, str | None, list[str], list[str] | None):
+            found[f"{prefix}{name}"] = field.annotation
+    return found
+
+
+def test_the_lists_are_those_of_the_schema() -> None:
+    found = text_settings(TrainOptions)
+    ours = {name for name in (*FILES, *NAMES, *LISTS) if not name.startswith("hydra.")}
+    assert set(found) == ours
+    for name, kind in found.items():
+        assert (name in LISTS) == (kind in (list[str], list[str] | None))
+        assert (name in NULLABLE) == (type(None) in get_args(kind))
+    assert set(SWITCHED_OFF) == {f"callbacks.{name}" for name in CallbacksOptions.model_fields}
+
+
+@pytest.mark.parametrize("sign", ["", "+", "++"])
+@pytest.mark.parametrize("text", TYPED)
+def test_a_text_stays_as_it_was_typed(text: str, sign: str) -> None:
+    for name in ("name", "data.path", "init_from", "hydra.run.dir", "data.encoding"):
+        for multirun in (False, True):
+            [override] = as_typed([f"{sign}{name}={text}"], multirun=multirun)
+            assert read_by_hydra(override) == text
+            assert as_typed([override], multirun=multirun) == [override]
+
+
+@given(st.text(st.sampled_from("aZ歌(~=#'\"[]{}:;!&é 1_e+-.\\$|*?@%/"), min_size=1))
+def test_any_text_is_read(text: str) -> None:
+    [override] = as_typed([f"name={text}"], multirun=False)
+    try:
+        alone = OverridesParser.create().parse_override(f"name={text}")
+    except HydraException:
+        alone = None
+    if alone is not None and (
+        isinstance(alone._value, str | QuotedString) or alone.is_sweep_override()
+    ):
+        assert override == f"name={text}"
+    else:
+        assert read_by_hydra(override) == text.strip()
+
+
+@pytest.mark.parametrize("typed", ["'歌 词'", '"歌"', "a\\,b", "${data.kind}_x", "a b"])
+def test_what_the_grammar_reads_as_a_text_stays(typed: str) -> None:
+    assert as_typed([f"name={typed}"], multirun=False) == [f"name={typed}"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "texts"),
+    [
+        ("[分开]", ["分开"]),
+        ("[分 开, 不]", ["分 开", "不"]),
+        ("['分,开',\"不\", 1e3,true,null,007]", ["分,开", "不", "1e3", "true", "null", "007"]),
+        ("[(a), {b}, it's, a=b]", ["(a)", "{b}", "it's", "a=b"]),
+        ("[f(1,2),]", ["f(1,2)"]),
+        ("[:(, b]", [":(", "b"]),
+        ("[]", []),
+    ],
+)
+def test_a_list_of_texts(typed: str, texts: list[str]) -> None:
+    [override] = as_typed([f"callbacks.samples.prefixes={typed}"], multirun=False)
+    assert [getattr(each, "text", each) for each in read_list(override)] == texts
+
+
+def test_a_text_in_place_of_a_list_is_told_how() -> None:
+    with pytest.raises(UserError, match=r'type "callbacks.samples.prefixes=\[分开\]"'):
+        as_typed(["callbacks.samples.prefixes=分开"], multirun=False)
+
+
+@pytest.mark.parametrize(
+    ("typed", "values"),
+    [
+        ("name=歌,b", ["歌", "b"]),
+        ("name=1_1,true,'a,b'", ["1_1", "true", "a,b"]),
+        ("name=choice(歌,007)", ["歌", "007"]),
+        ("data.path=a.txt,歌 (1).txt", ["a.txt", "歌 (1).txt"]),
+        ("name=f(1,2),b", ["f(1,2)", "b"]),
+        ("callbacks.samples.prefixes=[分,开],[不]", [["分", "开"], ["不"]]),
+        ("experiment=dino,歌", ["dino", "歌"]),
+    ],
+)
+def test_a_sweep_over_texts(typed: str, values: list[Any]) -> None:
+    [override] = as_typed([typed], multirun=True)
+    [parsed] = OverridesParser.create().parse_overrides([override])
+    found = [getattr(each, "text", each) for each in parsed.sweep_iterator()]
+    if "prefixes" in typed:
+        found = [[each.text for each in texts] for texts in found]
+    assert found == values
+
+
+def test_a_comma_is_decided_by_the_files_that_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    override = "data.path=~/a,b.txt"
+    with pytest.raises(UserError, match=r"comma") as caught:
+        as_typed([override], multirun=False)
+    for line in ("\"data.path='~/a,b.txt'\"", "--multirun \"data.path='~/a','b.txt'\""):
+        assert line in str(caught.value)
+    assert as_typed([override], multirun=True) == ["data.path='~/a',b.txt"]
+    Path("a,b.txt").touch()
+    for multirun in (False, True):
+        assert as_typed([override], multirun=multirun) == ["data.path='~/a,b.txt'"]
+    for each in ("a", "b.txt"):
+        Path(each).touch()
+    with pytest.raises(UserError, match=r"comma"):
+        as_typed([override], multirun=True)
+    assert as_typed([override], multirun=False) == ["data.path='~/a,b.txt'"]
+
+
+def test_every_callback_is_switched_off() -> None:
+    names = CallbacksOptions.model_fields
+    off = {word: as_typed([word.format(name) for name in names], multirun=False)
+           for word in ("callbacks.{}=null", "callbacks.{}=None", "callbacks.{}=False",
+                        "~callbacks.{}")}  # fmt: skip
+    [same] = {tuple(each) for each in off.values()}
+    callbacks = composed(*same)["callbacks"]
+    samples = callbacks.pop("samples")
+    assert (samples["every_n_epochs"], samples["steps"]) == (0, [])
+    assert [each["enabled"] for each in callbacks.values()] == [False] * (len(names) - 1)
+
+
+def test_a_group_set_to_nothing() -> None:
+    for value in ("null", "None", "false"):
+        assert as_typed([f"logger={value}"], multirun=False) == ["logger=none"]
+        assert as_typed([f"experiment={value}"], multirun=False) == []
+        with pytest.raises(UserError, match=r"choose cell= from gru, gru_scratch, lstm"):
+            as_typed([f"cell={value}"], multirun=False)
+    with pytest.raises(UserError, match=r"callbacks.progress.enabled=false"):
+        as_typed(["callbacks=null"], multirun=False)
+
+
+def test_none_is_null_where_null_may_be() -> None:
+    values = composed("trainer.gradient_clip_val=None", "data.path=None", "name=None")
+    values["callbacks"]["samples"]["prefixes"] = "None"  # as in a user's file
+    options = parse(values)
+    assert options.trainer.gradient_clip_val is None
+    assert options.data.path is None
+    assert options.callbacks.samples.prefixes is None
+    assert options.name == "None"
+    with pytest.raises(UserError, match=r"hidden_size='None'"):
+        parse({**values, "hidden_size": "None"})
+
+
+def test_a_group_of_settings_that_is_none_names_them() -> None:
+    values = composed()
+    values["callbacks"]["samples"] = True
+    with pytest.raises(UserError, match=r"callbacks.samples=True: .*every_n_epochs"):
+        parse(values)
+
+
+def test_a_run_of_such_names_is_resumed(train: Train, tmp_path: Path) -> None:
+    place = tmp_path / "歌 (1), 词"
+    place.mkdir()
+    (place / "2024").write_text("想要有直升机\n" * 100, "utf-8")
+    os.chdir(place)
+    done = train(*SMALL, "data=text", "data.path=2024", "name=1_1", "trainer.max_epochs=1")
+    assert done.status == 0, done.err
+    assert done.directory is not None
+    config = yaml.safe_load((done.directory / ".hydra/config.yaml").read_text("utf-8"))
+    assert (config["data"]["path"], config["name"]) == ("2024", "1_1")
+    more = train(f"resume={done.directory}", "trainer.max_epochs=2", "callbacks.progress=None")
+    assert more.status == 0, more.err
+    assert done.summary["epochs"] == 2
+
+
+@pytest.mark.slow
+def test_a_sweep_over_such_names(train: Train) -> None:
+    done = train("-m", *SMALL, "name=歌,1_1", "trainer.max_epochs=1")
+    assert done.status == 0, done.err
+    configs = [yaml.safe_load(path.read_text("utf-8"))
+               for path in sorted(sweep_of().glob("*/.hydra/config.yaml"))]  # fmt: skip
+    assert [config["name"] for config in configs] == ["歌", "1_1"]
