@@ -157,55 +157,20 @@ def test_damaged_archive(train: Train, tmp_path: Path) -> None:
     refused(train, "data=text", path, names=("cut.gz", "damaged"))
 
 
-# Too short for one batch
+# Too short for one window
 
 
 @pytest.mark.parametrize(
-    ("sampler", "has", "needs"),
-    [
-        # 520 characters, 10 % each to validate and test on: 416 to train on
-        ("sampler=consecutive", "416 characters", 50 * 11),
-        ("sampler=random", "416 characters", 50 * 10 + 1),
-        ("sampler=random sampler.random_offset=true", "416 characters", 50 * 10 + 10),
-    ],
+    ("sampler", "needs"), [("consecutive", 36), ("random", 36), ("random random_offset", 70)]
 )
-def test_fewer_characters_than_a_batch(
-    train: Train, tmp_path: Path, sampler: str, has: str, needs: int
+def test_fewer_characters_than_a_window(
+    train: Train, tmp_path: Path, sampler: str, needs: int
 ) -> None:
-    fixed = ["data=text", written(tmp_path / "short.txt", SONG[:520]), *sampler.split()]
-    names = (has, f"needs {needs}:", "data.batch_size=50", "data.num_steps=10")
-    line = refused(train, *fixed, "data.batch_size=50", names=names)
-    _check_largest(line, fixed)
-
-
-def test_fewer_lines_than_a_batch(train: Train, tmp_path: Path) -> None:
-    path = written(tmp_path / "names.txt", "".join(f"name{i}\n" for i in range(20)))
-    fixed = ["data=text", "data.unit=line", "sampler=lines", path]
-    line = refused(train, *fixed, "data.batch_size=17", names=("16 lines", "needs 17"))
-    _check_largest(line, fixed)
-
-
-def _check_largest(line: str, fixed: list[str]) -> None:
-    """The batch size that the message offers fits, and the next one does not."""
-    offered = re.search(r"largest that fits is data\.batch_size=(\d+)", line)
-    assert offered is not None
-    largest = int(offered[1])
-    for size, fits in ((largest, True), (largest + 1, False)):
-        options = options_of(*fixed, f"data.batch_size={size}")
-        corpus = build_data.build_corpus(options.data)
-        try:
-            datamodule = build_data.build_datamodule(options, corpus)
-        except UserError:
-            assert not fits
-        else:
-            assert fits
-            assert len(datamodule.sampler) >= 1
-
-
-def test_no_batch_size_would_do(train: Train, tmp_path: Path) -> None:
     path = written(tmp_path / "short.txt", SONG[:40])
-    names = ("32 characters", "data.batch_size=1", "data.num_steps=35")
-    refused(train, "data=text", path, "data.num_steps=35", names=names)
+    kind, *offset = sampler.split()
+    given = [f"sampler={kind}", "sampler.drop_last=true", *(f"sampler.{o}=true" for o in offset)]
+    names = ("32 characters", f"needs {needs}:", "data.num_steps=35", "sampler.drop_last=false")
+    refused(train, "data=text", path, "data.num_steps=35", *given, names=names)
 
 
 @pytest.mark.parametrize("fractions", [("0.6", "0.4"), ("0.5", "0.7"), ("0.999", "0")])

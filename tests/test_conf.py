@@ -257,6 +257,7 @@ def test_the_users_sampler_wins_in_any_order() -> None:
         "shuffle": "each_epoch",
         "seed": None,
         "random_offset": False,
+        "drop_last": False,
     }
     assert composed("sampler=random", "data=dino") == one
     assert one["data"] == composed("data=dino")["data"]  # and takes nothing else away

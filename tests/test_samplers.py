@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 import torch
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lyricgen.composition import CONFIG_DIRECTORY
 from lyricgen.data.batch import IGNORED, cut
 from lyricgen.data.evaluation import StreamSampler
 from lyricgen.data.samplers import (
@@ -26,8 +28,18 @@ from lyricgen.data.shuffling import first_offset, order
 from lyricgen.errors import UserError
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
-KINDS = ("random", "offset", "consecutive", "remainder", "lines", "lines in order", "stream")
-NEW_ORDER = KINDS[:2] + KINDS[4:5]
+KINDS = (
+    "random",
+    "offset",
+    "consecutive",
+    "remainder",
+    "lines",
+    "lines in order",
+    "stream",
+    "all random",
+    "all offset",
+)
+NEW_ORDER = ("random", "offset", "lines", "all random", "all offset")
 STREAMS = ("consecutive", "remainder", "stream")
 
 sizes = st.tuples(st.integers(1, 8), st.integers(1, 9))  # B, T
@@ -35,9 +47,10 @@ sizes = st.tuples(st.integers(1, 8), st.integers(1, 9))  # B, T
 
 def sampler_of(kind: str, length: int, batch_size: int, num_steps: int, seed: int = 0) -> Sampler:
     """Any sampler over a text of N characters; the lines get 2 … T + 1 characters by turns."""
-    if kind in ("random", "offset"):
+    if kind in ("random", "offset", "all random", "all offset"):
+        offset, drop_last = kind.endswith("offset"), not kind.startswith("all")
         return RandomSampler(
-            length, batch_size, num_steps, seed=seed, random_offset=kind == "offset"
+            length, batch_size, num_steps, seed=seed, random_offset=offset, drop_last=drop_last
         )
     if kind in ("consecutive", "remainder"):
         return ConsecutiveSampler(length, batch_size, num_steps, drop_last=kind == "consecutive")
@@ -228,27 +241,32 @@ def test_consecutive_windows_by_hand() -> None:
     ]
     sampler = ConsecutiveSampler(23, 2, 4)
     assert [texts(windows, text) for windows in epoch_of(sampler)] == whole
+    # 22 targets, eleven a row: three windows that differ by one character
     with_rest = ConsecutiveSampler(23, 2, 4, drop_last=False)
     batches = epoch_of(with_rest)
     assert [texts(windows, text) for windows in batches] == [
-        *whole,
-        [("ij", "jk"), ("tu", "uv")],
+        [("abc", "bcd"), ("lmn", "mno")],
+        [("defg", "efgh"), ("opqr", "pqrs")],
+        [("hijk", "ijkl"), ("stuv", "tuvw")],
     ]
-    assert [windows.num_characters for windows in batches] == [8, 8, 4]
+    assert [windows.num_characters for windows in batches] == [6, 8, 8]
     assert [windows.starts_stream for windows in batches] == [True, False, False]
 
 
-def test_without_a_rest_both_ways_are_the_same() -> None:
-    # 19 characters: rows of nine, of which eight have a successor
-    kept, dropped = (ConsecutiveSampler(19, 2, 4, drop_last=drop) for drop in (False, True))
-    assert [plain(w) for w in epoch_of(kept)] == [plain(w) for w in epoch_of(dropped)]
-    assert len(kept) == 2
+def test_rows_of_unequal_length_by_hand() -> None:
+    # seven targets in two rows: three and four, the shorter one ends before the last column
+    first, last = epoch_of(ConsecutiveSampler(8, 2, 3, drop_last=False))
+    assert texts(first, LETTERS) == [("ab", "bc"), ("de", "ef")]
+    assert texts(last, LETTERS) == [("c", "d"), ("fg", "gh")]
+    assert (first.lengths, last.num_characters) == (None, 3)
 
 
-def test_a_row_shorter_than_the_steps_is_one_short_batch() -> None:
-    (batch,) = epoch_of(ConsecutiveSampler(7, 2, 35, drop_last=False))
-    assert texts(batch, LETTERS) == [("ab", "bc"), ("de", "ef")]
-    assert batch.num_steps == 2
+def test_a_text_smaller_than_a_batch_has_fewer_rows() -> None:
+    sampler = ConsecutiveSampler(8, 32, 3, drop_last=False)
+    assert sampler.batch_size == 3
+    assert [texts(w, LETTERS) for w in epoch_of(sampler)] == [
+        [("ab", "bc"), ("cd", "de"), ("efg", "fgh")]
+    ]
 
 
 @settings(deadline=None)
@@ -259,15 +277,41 @@ def test_consecutive_windows_are_those_of_the_notebook(
     _, length, batch_size, num_steps, _ = case
     theirs = list(data_iter_consecutive(list(range(length)), batch_size, num_steps))
     assert pairs(ConsecutiveSampler(length, batch_size, num_steps), length, epoch) == theirs
-    with_rest = pairs(
-        ConsecutiveSampler(length, batch_size, num_steps, drop_last=False), length, epoch
-    )
-    row = length // batch_size
-    assert with_rest[: len(theirs)] == theirs
-    assert len(with_rest) == math.ceil((row - 1) / num_steps)
-    for number in range(batch_size):
-        targets = [target for _, y in with_rest for target in y[number]]
-        assert targets == list(range(number * row + 1, (number + 1) * row))
+
+
+def targets_of(sampler: Sampler, length: int, epoch: int = 0) -> torch.Tensor:
+    """How often an epoch predicts each character, (N,)."""
+    found = torch.zeros(length, dtype=torch.int64)
+    for windows in epoch_of(sampler, epoch):
+        steps = torch.arange(windows.num_steps)
+        places = windows.starts[:, None] + 1 + steps
+        if windows.lengths is not None:
+            places = places[steps < windows.lengths[:, None]]
+        found += torch.bincount(places.flatten(), minlength=length)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("kind", "lengths"),
+    [
+        ("remainder", range(100, 3001)),
+        ("all random", range(100, 3001, 3)),
+        ("all offset", range(100, 3001, 7)),
+    ],
+)
+def test_by_default_every_character_but_the_first_is_a_target_once_an_epoch(
+    kind: str, lengths: range
+) -> None:
+    for length in lengths:
+        found = targets_of(sampler_of(kind, length, 32, 35, seed=length), length, length % 10)
+        assert found[0] == 0
+        assert bool((found[1:] == 1).all()), length
+
+
+def test_the_shipped_samplers_leave_nothing_out() -> None:
+    for name in ("random", "consecutive"):
+        text = (CONFIG_DIRECTORY / "sampler" / f"{name}.yaml").read_text("utf-8")
+        assert yaml.safe_load(text)["drop_last"] is False
 
 
 # ---- lines
@@ -323,6 +367,50 @@ def test_every_line_once_an_epoch_padded_to_the_longest_beside_it(
     assert seed is not None or served == lines
     assert [len(windows.starts) for windows in batches[:-1]] == [batch_size] * (len(batches) - 1)
     assert 1 <= len(batches[-1].starts) <= batch_size
+
+
+@settings(deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 40), min_size=1, max_size=20),
+    longest=st.integers(1, 12),
+    batch_size=st.integers(1, 6),
+    carry_state=st.booleans(),
+    epoch=st.integers(0, 3),
+)
+def test_long_lines_are_cut_into_pieces_that_fit(
+    lengths: list[int], longest: int, batch_size: int, carry_state: bool, epoch: int
+) -> None:
+    starts = [sum(lengths[:number]) + number for number in range(len(lengths))]
+    sampler = LineSampler(
+        torch.tensor(starts),
+        torch.tensor(lengths),
+        1 if carry_state else batch_size,
+        seed=5,
+        carry_state=carry_state,
+        longest=longest,
+    )
+    served = [row for windows in epoch_of(sampler, epoch) for row in rows(windows)]
+    assert sum(map(len, served)) == sum(lengths) == sampler.num_read
+    places = [place for row in sorted(served, key=lambda row: row.start) for place in row]
+    assert places == [s + k for s, n in zip(starts, lengths, strict=True) for k in range(n)]
+    assert all(1 <= len(row) <= longest for row in served)
+    assert max(windows.num_steps for windows in epoch_of(sampler, epoch)) <= longest
+    if carry_state:  # each piece goes on where the one before has ended, or begins a line
+        begins = {0, *starts}
+        assert all(b.start in (a.stop, *begins) for a, b in itertools.pairwise(served))
+        lines = [row.start for row in served if row.start in begins]
+        assert sorted(lines) == starts
+        whole = LineSampler(
+            torch.tensor(starts), torch.tensor(lengths), 1, seed=5, carry_state=True
+        )
+        assert lines == [int(windows.starts) for windows in epoch_of(whole, epoch)]
+
+
+def test_short_lines_are_served_as_without_a_limit() -> None:
+    starts, lengths = torch.tensor([0, 4, 7]), torch.tensor([3, 2, 4])
+    free, limited = (LineSampler(starts, lengths, 2, seed=1, longest=most) for most in (None, 4))
+    for epoch in range(5):
+        assert [*map(plain, epoch_of(free, epoch))] == [*map(plain, epoch_of(limited, epoch))]
 
 
 # ---- streams
@@ -461,76 +549,53 @@ def fits(kind: str, length: int, batch_size: int, num_steps: int) -> bool:
         return any(data_iter_random(list(range(length)), batch_size, num_steps))
     if kind == "consecutive":
         return any(data_iter_consecutive(list(range(length)), batch_size, num_steps))
-    if kind == "remainder":
-        return any(data_iter_consecutive(list(range(length)), batch_size, 1))
     # the offset may be T - 1, and what follows has to hold B windows and one more target
     return any(data_iter_random(list(range(length - num_steps + 1)), batch_size, num_steps))
 
 
 @settings(deadline=None, max_examples=300)
 @given(
-    kind=st.sampled_from(KINDS[:4]),
+    kind=st.sampled_from(KINDS[:3]),
     length=st.integers(2, 60),
     batch_size=st.integers(1, 20),
     num_steps=st.integers(1, 30),
 )
-def test_a_text_too_short_is_refused_and_the_advice_works(
+def test_a_text_too_short_lowers_the_batch_and_is_refused_without_a_window(
     kind: str, length: int, batch_size: int, num_steps: int
 ) -> None:
-    def make(length: int, batch_size: int, num_steps: int) -> Sampler:
-        return sampler_of(kind, length, batch_size, num_steps)
+    def make(length: int) -> RandomSampler | ConsecutiveSampler:
+        sampler = sampler_of(kind, length, batch_size, num_steps)
+        assert isinstance(sampler, RandomSampler | ConsecutiveSampler)
+        return sampler
 
-    if fits(kind, length, batch_size, num_steps):
-        assert len(make(length, batch_size, num_steps)) >= 1
+    fitting = [rows for rows in range(1, batch_size + 1) if fits(kind, length, rows, num_steps)]
+    if fitting:
+        sampler = make(length)
+        assert sampler.batch_size == max(fitting)
+        batches = epoch_of(sampler)
+        assert [len(windows.starts) for windows in batches] == [max(fitting)] * len(batches)
+        assert max(row.stop for windows in batches for row in rows(windows)) <= length - 1
         return
-    message = refusal(lambda: make(length, batch_size, num_steps))
+    message = refusal(lambda: make(length))
     said = re.fullmatch(
-        r"the training part has (\d+) characters, one batch of data\.batch_size=(\d+) and "
-        r"data\.num_steps=(\d+) needs (\d+): (.+)",
+        r"the training part has (\d+) characters, one window of data\.num_steps=(\d+) needs (\d+): "
+        r"lower data\.num_steps, or set sampler\.drop_last=false",
         message,
     )
     assert said is not None
-    has, rows_asked, steps_asked, needs = (int(number) for number in said.groups()[:4])
-    assert (has, rows_asked, steps_asked) == (length, batch_size, num_steps)
-    assert len(make(needs, batch_size, num_steps)) == 1
-    refusal(lambda: make(needs - 1, batch_size, num_steps))
-    largest = re.fullmatch(r"the largest that fits is data\.batch_size=(\d+)", said[5])
-    if largest is None:
-        assert said[5] == f"even data.batch_size=1 does not fit: lower data.num_steps={num_steps}"
-        refusal(lambda: make(length, 1, num_steps))
-        assert num_steps > 1
-        assert len(make(length, 1, 1)) >= 1
-        return
-    fitting = int(largest[1])
-    (batch,) = epoch_of(make(length, fitting, num_steps))[:1]
-    assert len(batch.starts) == fitting
-    assert max(row.stop for row in rows(batch)) <= length - 1
-    refusal(lambda: make(length, fitting + 1, num_steps))
+    has, steps_asked, needs = map(int, said.groups())
+    assert (has, steps_asked) == (length, num_steps)
+    assert len(make(needs)) == 1
+    refusal(lambda: make(needs - 1))
+    for whole in ("remainder", "all random", "all offset"):
+        assert epoch_of(sampler_of(whole, length, batch_size, num_steps))
 
 
-@pytest.mark.parametrize(
-    ("kind", "message"),
-    [
-        # four windows of three, the last without its last target
-        ("random", "has 12 characters, .*batch_size=5 and .*num_steps=3 needs 16: .*batch_size=3"),
-        # as if two characters more were lost at the start
-        ("offset", "has 12 characters, .*batch_size=5 and .*num_steps=3 needs 18: .*batch_size=3"),
-        # five rows of four
-        ("consecutive", "has 12 char.*batch_size=5 and .*num_steps=3 needs 20: .*batch_size=3"),
-    ],
-)
-def test_refusals_by_hand(kind: str, message: str) -> None:
-    assert re.fullmatch(f"the training part {message}", refusal(lambda: sampler_of(kind, 12, 5, 3)))
-
-
-def test_fewer_lines_than_a_batch_are_refused() -> None:
+def test_fewer_lines_than_a_batch_are_one_batch() -> None:
     starts, lengths = torch.tensor([0, 4, 7]), torch.tensor([3, 2, 4])
-    message = refusal(lambda: LineSampler(starts, lengths, 4, seed=0))
-    assert message == (
-        "the training part has 3 lines, one batch needs 4: "
-        "the largest that fits is data.batch_size=3"
-    )
-    (batch,) = epoch_of(LineSampler(starts, lengths, 3, seed=0))
+    sampler = LineSampler(starts, lengths, 32, seed=0)
+    assert sampler.batch_size == 3
+    (batch,) = epoch_of(sampler)
     assert sorted(batch.starts.tolist()) == [0, 4, 7]
 
 

@@ -1,5 +1,7 @@
 """From options to the corpus in batches."""
 
+import logging
+
 from lyricgen.config import DataOptions, TrainOptions
 from lyricgen.data.cache import encode_large
 from lyricgen.data.corpus import prepare
@@ -16,7 +18,14 @@ from lyricgen.data.samplers import (
     Sampler,
 )
 from lyricgen.data.sources import corpus_path
+from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.model.ngram_language_model import NgramOptions
+
+log = logging.getLogger(__name__)
+
+# Of a training batch of lines, estimated; longer lines are cut into pieces.
+MAX_BATCH_BYTES = 2**31
+SHOWN = 20  # characters of a line that is named by its beginning
 
 
 def build_corpus(options: DataOptions) -> EncodedCorpus:
@@ -69,16 +78,16 @@ def build_datamodule(options: TrainOptions, corpus: EncodedCorpus) -> CharacterD
         split_seed=options.data.split_seed,
         max_held_out=options.data.max_held_out,
     )
-    sampler = build_sampler(options, parts["train"])
+    sampler = build_sampler(options, parts["train"], len(corpus.vocabulary))
     following = FOLLOWING if options.objective == "fill" else 0
     return CharacterDataModule(corpus.vocabulary, parts, sampler, following)
 
 
-def build_sampler(options: TrainOptions, part: Part) -> Sampler:
+def build_sampler(options: TrainOptions, part: Part, vocabulary_size: int) -> Sampler:
     """The sampler of the training part.
 
     Raises:
-        UserError: the part is too short for one batch.
+        UserError: the part is too short for one window.
     """
     if isinstance(options.model, NgramOptions):  # one batch: all there is
         return StreamSampler(len(part.ids), num_rows=1, num_steps=len(part.ids) - 1)
@@ -100,6 +109,7 @@ def build_sampler(options: TrainOptions, part: Part) -> Sampler:
             seed=seed,
             shuffle=chosen.shuffle,
             random_offset=chosen.random_offset,
+            drop_last=chosen.drop_last,
         )
     if part.line_starts is None:
         raise ValueError("the lines sampler needs the layout of lines")
@@ -110,4 +120,64 @@ def build_sampler(options: TrainOptions, part: Part) -> Sampler:
         seed=seed,
         shuffle=chosen.shuffle,
         carry_state=chosen.carry_state,
+        longest=longest_row(options, vocabulary_size),
+    )
+
+
+def longest_row(options: TrainOptions, vocabulary_size: int) -> int:
+    """Characters of a line for which a training batch takes 2 GB at most, by estimate.
+
+    A window of data.num_steps is taken as it is, as in running text.
+    """
+    stacks = options.layers * (2 if options.objective == "fill" else 1)
+    numbers = 32 * options.hidden_size * stacks + 4 * vocabulary_size  # of a character, measured
+    most = MAX_BATCH_BYTES // (4 * numbers * options.data.batch_size)
+    return max(options.data.num_steps, most)
+
+
+def report_batches(options: TrainOptions, datamodule: CharacterDataModule) -> None:
+    """Say where training batches are not what was asked for, or leave characters out."""
+    sampler, part = datamodule.sampler, datamodule.parts["train"]
+    if isinstance(sampler, LineSampler):
+        _report_long_lines(sampler, part, datamodule.vocabulary)
+    if not isinstance(sampler, RandomSampler | ConsecutiveSampler | LineSampler):
+        return
+    if sampler.batch_size < options.data.batch_size:
+        log.info(
+            "the training part is smaller than a batch: data.batch_size=%d is lowered to %d",
+            options.data.batch_size,
+            sampler.batch_size,
+        )
+    targets = len(part.ids) - (1 if part.line_starts is None else len(part.line_starts))
+    read, reasons = sampler.num_read, []
+    if read < targets:
+        reasons.append("sampler.drop_last=true")
+    for name in ("limit_train_batches", "max_steps"):
+        most = getattr(options.trainer, name)
+        if most is not None and most < len(sampler):
+            reasons.append(f"trainer.{name}={most}")
+            batches = (sampler.windows(0, index) for index in range(most))
+            read = min(read, sum(batch.num_characters for batch in batches))
+    if reasons:
+        log.info(
+            "each epoch leaves out %s of the %s characters to predict in the training part: %s",
+            f"{targets - read:,}",
+            f"{targets:,}",
+            ", ".join(reasons),
+        )
+
+
+def _report_long_lines(sampler: LineSampler, part: Part, vocabulary: Vocabulary) -> None:
+    cut_up = int((sampler.pieces > 1).sum())
+    if not cut_up or part.line_starts is None:
+        return
+    longest = int(part.line_lengths.argmax())
+    first = int(part.line_starts[longest]) + 1
+    log.warning(
+        "lines too long for a training batch, cut into pieces of up to %s characters: %s; the "
+        "longest has %s characters and begins with %r",
+        f"{int(sampler.row_lengths.max()):,}",
+        f"{cut_up:,}",
+        f"{int(part.line_lengths[longest]) - 1:,}",
+        vocabulary.decode(part.ids[first : first + SHOWN]),
     )

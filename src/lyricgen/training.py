@@ -89,6 +89,8 @@ def prepare(
     new = not any(fnmatch(name, EVENTS) for name in past.sizes)
     board = Board(options.model_dump(), run, new=new)
     trainer = build_trainer(options, datamodule, run, [*callbacks, board], past.steps, rank)
+    if rank == 0:
+        build_data.report_batches(options, datamodule)
     description = build.describe(corpus, datamodule, network)
     return Training(options, datamodule, module, trainer, board, corpus.digest, description)
 

@@ -56,7 +56,8 @@ def cut(ids: Tensor, windows: Windows) -> Batch:
         places = starts[:, None] + torch.arange(windows.following, device=ids.device)
         places += windows.num_steps + 1  # (B, K)
         following = ids[places.clamp(max=len(ids) - 1)].long()
-        following = following.masked_fill(places >= len(ids), IGNORED)
+        ends = len(ids) if windows.ends is None else windows.ends.to(ids.device)[:, None]
+        following = following.masked_fill(places >= ends, IGNORED)
     return Batch(inputs, targets, starts, windows.starts_stream, windows.num_characters, following)
 
 

@@ -6,16 +6,19 @@ B rows (batch size), T time steps, N characters in the text.
 import logging
 
 import torch
+from torch import Tensor
 
 from lyricgen.data.parts import Part
-from lyricgen.data.samplers import LineSampler, Sampler, Windows
+from lyricgen.data.samplers import Sampler, Windows
 
 log = logging.getLogger(__name__)
 
 LONGEST_STREAM = 200_000  # characters of held-out text that are read as one row
 ROW = 20_000  # about so many characters a row beyond that
 EVALUATION_LOGITS = 2**22  # rows x steps x vocabulary that one evaluation batch aims at
+EVALUATION_STEPS = 1024  # characters of a row scored at once, at most
 EVALUATION_LINES = 256  # lines scored at once, at most
+EVALUATION_CHARACTERS = 2**15  # of lines scored at once, padding included, at most
 FOLLOWING = 128  # characters after a window that a model of both sides knows
 
 
@@ -54,18 +57,69 @@ class StreamSampler:
         return Windows(self.starts + first, steps, lengths, index == 0, characters, self.following)
 
 
+class LineScoringSampler:
+    """Lines for scoring, every character of each once, each line from state zero.
+
+    A line of more than T characters is read in pieces of T, the state carried from one to the
+    next. Lines of the same number of pieces share batches, in their order.
+
+    Args:
+        line_starts: (number of lines,) where the start symbols stand.
+        line_lengths: (number of lines,) predicted characters of each line, the stop included.
+        vocabulary_size: V, by which batches become smaller.
+        num_steps: T.
+        following: characters after each piece of a line that are known as well.
+    """
+
+    def __init__(
+        self,
+        line_starts: Tensor,
+        line_lengths: Tensor,
+        vocabulary_size: int,
+        num_steps: int = EVALUATION_STEPS,
+        following: int = 0,
+    ) -> None:
+        self.line_starts = line_starts
+        self.line_lengths = line_lengths
+        self.num_steps = num_steps
+        self.following = following
+        self.batches: list[tuple[Tensor, int]] = []  # the lines of each, and which of their pieces
+        pieces = (line_lengths + num_steps - 1) // num_steps
+        most = min(EVALUATION_CHARACTERS, EVALUATION_LOGITS // vocabulary_size)
+        for count in sorted(set(pieces.tolist())):
+            lines = torch.nonzero(pieces == count).flatten()
+            longest = min(num_steps, int(line_lengths[lines].max()))
+            rows = min(EVALUATION_LINES, max(1, most // longest))
+            self.batches += [(some, p) for some in torch.split(lines, rows) for p in range(count)]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def windows(self, epoch: int, index: int) -> Windows:
+        """The next T characters of some lines."""
+        del epoch
+        lines, piece = self.batches[index]
+        first = piece * self.num_steps
+        left = self.line_lengths[lines] - first
+        starts = self.line_starts[lines] + first
+        lengths = left.clamp(max=self.num_steps)
+        steps, characters = int(lengths.max()), int(lengths.sum())
+        following = self.following if int(left.max()) > self.num_steps else 0
+        ends = starts + left + 1
+        return Windows(starts, steps, lengths, piece == 0, characters, following, ends)
+
+
 def evaluation_sampler(part: Part, vocabulary_size: int, following: int = 0) -> Sampler:
     """Read a whole part in order: one stream, or its lines one by one.
 
     A stream past 200,000 characters is cut into rows, each from state zero; the log says so.
     """
     if part.line_starts is not None:
-        longest = int(part.line_lengths.max())
-        lines = min(EVALUATION_LINES, max(1, EVALUATION_LOGITS // (longest * vocabulary_size)))
-        return LineSampler(part.line_starts, part.line_lengths, lines, shuffle="none")
+        starts, lengths = part.line_starts, part.line_lengths
+        return LineScoringSampler(starts, lengths, vocabulary_size, following=following)
     rows = 1
     if len(part.ids) > LONGEST_STREAM:
         rows = len(part.ids) // ROW
         log.info("held-out text of %d characters: read as %d rows", len(part.ids), rows)
-    steps = min(1024, max(1, EVALUATION_LOGITS // (rows * vocabulary_size)))
+    steps = min(EVALUATION_STEPS, max(1, EVALUATION_LOGITS // (rows * vocabulary_size)))
     return StreamSampler(len(part.ids), rows, steps, following)

@@ -22,6 +22,7 @@ class RandomOptions(Options):
     shuffle: Shuffle
     seed: Seed | None
     random_offset: bool
+    drop_last: bool
 
 
 class ConsecutiveOptions(Options):
@@ -60,6 +61,7 @@ class Windows:
     starts_stream: bool  # the rows do not go on where those of the batch before ended
     num_characters: int  # predicted characters in the batch, padding left out
     following: int = 0  # characters after each row to be known as well, for who looks ahead
+    ends: Tensor | None = None  # (B,) int64: following characters are known up to here, not beyond
 
 
 class Sampler(Protocol):
@@ -77,20 +79,26 @@ class Sampler(Protocol):
 class RandomSampler:
     """Windows that do not overlap, every batch starts from state zero.
 
-    The (N-1)//T windows at multiples of T are shuffled and cut into batches of B; the last,
-    incomplete batch is left out. With `random_offset` each epoch begins at another character
-    below T, so that the windows are not always cut at the same places; there are then (N-T)//T.
+    The text is cut into windows at multiples of T, and these are shuffled and cut into batches
+    of B. With `random_offset` each epoch cuts at other places.
+
+    With `drop_last` every window has T characters and every batch B windows: what does not fill a
+    window and what does not fill a batch is left out, as in the books. Without it the last batch
+    has fewer windows and a window at an end of the text fewer characters, so that each epoch
+    predicts every character but the first. A random offset then is one of those that give the
+    most usual number of windows, since an epoch's number of batches is fixed.
 
     Args:
         num_characters: N.
-        batch_size: B.
+        batch_size: B; fewer where there are not so many windows.
         num_steps: T.
         seed: of the shuffle.
         shuffle: each epoch anew, once, or none: as they follow each other in the text.
         random_offset: see above.
+        drop_last: see above.
 
     Raises:
-        UserError: the text is too short for one batch.
+        UserError: the text is too short for one window.
     """
 
     def __init__(
@@ -102,39 +110,74 @@ class RandomSampler:
         seed: int,
         shuffle: Shuffle = "each_epoch",
         random_offset: bool = False,
+        drop_last: bool = True,
     ) -> None:
-        self.batch_size = batch_size
         self.num_steps = num_steps
         self.seed = seed
         self.shuffle: Shuffle = shuffle
-        self.random_offset = random_offset
-        usable = num_characters - (num_steps if random_offset else 1)
-        self.num_windows = max(0, usable // num_steps)
-        if self.num_windows < batch_size:
-            needed = num_characters - usable + batch_size * num_steps
-            raise _too_short(num_characters, needed, self.num_windows, batch_size, num_steps)
+        self.num_targets = num_characters - 1
+        self.drop_last = drop_last
+        if drop_last:
+            self.offsets = range(num_steps if random_offset else 1)
+            self.num_windows = (num_characters - len(self.offsets)) // num_steps
+        else:
+            self.num_windows = -(-self.num_targets // num_steps)
+            spare = self.num_windows * num_steps - self.num_targets
+            # how far the first window may begin before the text
+            self.offsets = range(spare + 1) if random_offset else range(1)
+            if random_offset and num_steps - 1 - spare > spare + 1:
+                self.offsets = range(spare + 1, num_steps)
+                self.num_windows += 1
+        if self.num_windows < 1:
+            raise _too_short(num_characters, len(self.offsets) + num_steps, num_steps)
+        self.batch_size = min(batch_size, self.num_windows)
 
     def __len__(self) -> int:
-        return self.num_windows // self.batch_size
+        full, rest = divmod(self.num_windows, self.batch_size)
+        return full if self.drop_last or not rest else full + 1
+
+    @property
+    def num_read(self) -> int:
+        """Characters predicted in an epoch."""
+        return len(self) * self.batch_size * self.num_steps if self.drop_last else self.num_targets
 
     def windows(self, epoch: int, index: int) -> Windows:
-        """B windows from places all over the text."""
-        first = first_offset(self.num_steps, self.seed, epoch) if self.random_offset else 0
+        """Windows from places all over the text."""
+        offset = self.offsets[0]
+        if len(self.offsets) > 1:
+            offset = self.offsets[first_offset(len(self.offsets), self.seed, epoch)]
         shuffled = order(self.num_windows, self.seed, epoch, self.shuffle)
         chosen = shuffled[index * self.batch_size : (index + 1) * self.batch_size].long()
-        characters = self.batch_size * self.num_steps
-        return Windows(first + chosen * self.num_steps, self.num_steps, None, True, characters)
+        if self.drop_last:
+            characters = self.batch_size * self.num_steps
+            return Windows(offset + chosen * self.num_steps, self.num_steps, None, True, characters)
+        begins = chosen * self.num_steps - offset
+        ends = (begins + self.num_steps).clamp(max=self.num_targets)
+        starts = begins.clamp(min=0)
+        return _cut_windows(starts, ends - starts, starts_stream=True)
 
 
 class ConsecutiveSampler:
     """The text as B long rows, read from left to right, so that the state can be carried.
 
-    The first B·(N//B) characters make B rows; batch i is their columns i·T … (i+1)·T. What is
-    left after the last full window is a shorter batch, or left out with `drop_last`. Without
-    `carry_state` every batch starts from state zero, which shows what carrying it is worth.
+    With `drop_last` the first B·(N//B) characters make B rows, and batch i is their columns
+    i·T … (i+1)·T: what does not fill a row or a window is left out, as in the books. Without it
+    the rows predict every character but the first: each takes up where the row above ends, some
+    are one character longer, and an epoch's windows are as equal in length as they can be, T
+    characters at most.
+
+    Without `carry_state` every batch starts from state zero, which shows what carrying it is
+    worth.
+
+    Args:
+        num_characters: N.
+        batch_size: B; fewer where the text has not so many rows of a whole window.
+        num_steps: T.
+        drop_last: see above.
+        carry_state: see above.
 
     Raises:
-        UserError: the text is too short for one batch.
+        UserError: the text is too short for one window.
     """
 
     def __init__(
@@ -147,29 +190,43 @@ class ConsecutiveSampler:
         carry_state: bool = True,
     ) -> None:
         self.num_steps = num_steps
-        self.batch_size = batch_size
         self.carry_state = carry_state
-        row = num_characters // batch_size
-        self.num_targets = row - 1  # in a row: its last character has no successor there
-        needed_row = (num_steps if drop_last else 1) + 1
-        if row < needed_row:
-            largest = num_characters // needed_row
-            needed = batch_size * needed_row
-            raise _too_short(num_characters, needed, largest, batch_size, num_steps)
+        self.num_targets = num_characters - 1
         if drop_last:
-            self.num_targets -= self.num_targets % num_steps
-        self.row_starts = torch.arange(batch_size) * row
+            most = num_characters // (num_steps + 1)
+            if most < 1:
+                raise _too_short(num_characters, num_steps + 1, num_steps)
+            self.batch_size = min(batch_size, most)
+            row = num_characters // self.batch_size
+            self.row_starts = torch.arange(self.batch_size) * row
+            self.columns = (row - 1) // num_steps * num_steps  # the last has no successor there
+            self.row_lengths = torch.full((self.batch_size,), self.columns)
+        else:
+            self.batch_size = min(batch_size, -(-self.num_targets // num_steps))
+            cuts = torch.arange(self.batch_size + 1) * self.num_targets // self.batch_size
+            self.row_starts = cuts[:-1]
+            self.row_lengths = cuts.diff()
+            self.columns = int(self.row_lengths.max())
+        self.num_read = int(self.row_lengths.sum())
 
     def __len__(self) -> int:
-        return (self.num_targets + self.num_steps - 1) // self.num_steps
+        return (self.columns + self.num_steps - 1) // self.num_steps
 
     def windows(self, epoch: int, index: int) -> Windows:
-        """The next T columns of every row."""
+        """The next columns of every row."""
         del epoch  # every epoch reads the same rows
-        first = index * self.num_steps
-        steps = min(self.num_steps, self.num_targets - first)
+        first, end = (at * self.columns // len(self) for at in (index, index + 1))
         starts_stream = index == 0 or not self.carry_state
-        return Windows(self.row_starts + first, steps, None, starts_stream, self.batch_size * steps)
+        lengths = (self.row_lengths - first).clamp(max=end - first)
+        return _cut_windows(self.row_starts + first, lengths, starts_stream=starts_stream)
+
+
+def _cut_windows(starts: Tensor, lengths: Tensor, *, starts_stream: bool) -> Windows:
+    """Windows of a batch, as long as the longest; lengths only where they differ."""
+    steps, characters = int(lengths.max()), int(lengths.sum())
+    if characters == steps * len(starts):
+        return Windows(starts, steps, None, starts_stream, characters)
+    return Windows(starts, steps, lengths, starts_stream, characters)
 
 
 class LineSampler:
@@ -179,16 +236,20 @@ class LineSampler:
     batch may have fewer rows. Every line starts from state zero; with `carry_state`, for batches
     of one line, from the state that the line before has left, also from one epoch to the next.
 
+    A line of more than `longest` characters is cut into pieces of equal length, each a row of its
+    own, so that one line cannot take all memory. A piece starts from state zero as a line does;
+    with `carry_state` the pieces of a line follow each other.
+
     Args:
         line_starts: (number of lines,) where the start symbols stand.
         line_lengths: (number of lines,) predicted characters of each line, the stop included.
-        batch_size: B.
+        batch_size: B; fewer where there are not so many rows.
         seed: of the shuffle.
         shuffle: each epoch anew, once, or none: in the order of the text.
         carry_state: see above.
+        longest: see above; None for any length.
 
     Raises:
-        UserError: fewer lines than one batch, when they are shuffled for training.
         ValueError: a state is to be carried between batches of several lines, whose rows end at
             different characters.
     """
@@ -202,43 +263,58 @@ class LineSampler:
         seed: int = 0,
         shuffle: Shuffle = "each_epoch",
         carry_state: bool = False,
+        longest: int | None = None,
     ) -> None:
-        if shuffle != "none" and len(line_starts) < batch_size:
-            raise UserError(
-                f"the training part has {len(line_starts)} lines, one batch needs {batch_size}: "
-                f"the largest that fits is data.batch_size={len(line_starts)}"
-            )
         if carry_state and batch_size != 1:
             raise ValueError(f"a state cannot be carried between batches of {batch_size} lines")
-        self.line_starts = line_starts
-        self.line_lengths = line_lengths
-        self.batch_size = batch_size
+        self.num_lines = len(line_starts)
+        self.pieces = torch.ones_like(line_lengths)  # of each line
+        if longest is not None:
+            self.pieces = (line_lengths + longest - 1) // longest
+        self.row_starts, self.row_lengths = line_starts, line_lengths
+        if int(self.pieces.max()) > 1:
+            self.row_starts, self.row_lengths = _cut_lines(line_starts, line_lengths, self.pieces)
+        self.batch_size = min(batch_size, len(self.row_starts))
+        self.num_read = int(line_lengths.sum())
         self.seed = seed
         self.shuffle: Shuffle = shuffle
         self.carry_state = carry_state
 
     def __len__(self) -> int:
-        return (len(self.line_starts) + self.batch_size - 1) // self.batch_size
+        return (len(self.row_starts) + self.batch_size - 1) // self.batch_size
 
     def windows(self, epoch: int, index: int) -> Windows:
-        """B lines, padded to the longest of them."""
-        chosen: Tensor | slice = slice(index * self.batch_size, (index + 1) * self.batch_size)
-        if self.shuffle != "none":
-            shuffled = order(len(self.line_starts), self.seed, epoch, self.shuffle)
-            chosen = shuffled[chosen].long()
-        lengths = self.line_lengths[chosen]
+        """B rows, padded to the longest of them."""
+        chosen = self._rows(epoch, slice(index * self.batch_size, (index + 1) * self.batch_size))
+        lengths = self.row_lengths[chosen]
         steps = int(lengths.max())
         starts_stream = not self.carry_state or epoch == index == 0
-        return Windows(self.line_starts[chosen], steps, lengths, starts_stream, int(lengths.sum()))
+        return Windows(self.row_starts[chosen], steps, lengths, starts_stream, int(lengths.sum()))
+
+    def _rows(self, epoch: int, places: slice) -> Tensor | slice:
+        """The rows at some places of the epoch's order."""
+        if self.shuffle == "none":
+            return places
+        if not self.carry_state or len(self.row_starts) == self.num_lines:
+            rows = len(self.row_starts)
+            return order(rows, self.seed, epoch, self.shuffle)[places].long()
+        lines = order(self.num_lines, self.seed, epoch, self.shuffle).long()
+        ends = self.pieces[lines].cumsum(0)  # of each line, in the epoch's order
+        line = int(torch.searchsorted(ends, places.start, right=True))
+        last_of_line = int(self.pieces.cumsum(0)[lines[line]]) - 1
+        return torch.tensor([last_of_line - int(ends[line]) + 1 + places.start])
 
 
-def _too_short(has: int, needs: int, largest: int, batch_size: int, num_steps: int) -> UserError:
-    mend = (
-        f"the largest that fits is data.batch_size={largest}"
-        if largest > 0
-        else f"even data.batch_size=1 does not fit: lower data.num_steps={num_steps}"
-    )
+def _cut_lines(starts: Tensor, lengths: Tensor, pieces: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the pieces of all lines start, and their lengths; of a line they differ by one."""
+    lines = torch.arange(len(pieces)).repeat_interleave(pieces)
+    number = torch.arange(len(lines)) - (pieces.cumsum(0) - pieces)[lines]  # in its line
+    first, end = (at * lengths[lines] // pieces[lines] for at in (number, number + 1))
+    return starts[lines] + first, end - first
+
+
+def _too_short(has: int, needs: int, num_steps: int) -> UserError:
     return UserError(
-        f"the training part has {has} characters, one batch of data.batch_size={batch_size} and "
-        f"data.num_steps={num_steps} needs {needs}: {mend}"
+        f"the training part has {has} characters, one window of data.num_steps={num_steps} needs "
+        f"{needs}: lower data.num_steps, or set sampler.drop_last=false"
     )

@@ -32,8 +32,11 @@ def share(windows: Windows, rank: int, world_size: int) -> Windows:
     mine = block(len(windows.starts), rank, world_size)
     if mine.start == mine.stop:
         nothing = torch.zeros(1, dtype=torch.int64)
-        return replace(windows, starts=windows.starts[:1], num_steps=1, lengths=nothing)
-    starts = windows.starts[mine]  # (b,)
-    if windows.lengths is None:
-        return replace(windows, starts=starts)
-    return replace(windows, starts=starts, lengths=windows.lengths[mine])
+        windows = replace(windows, num_steps=1, lengths=nothing.expand(len(windows.starts)))
+        mine = slice(0, 1)
+    return replace(
+        windows,
+        starts=windows.starts[mine],  # (b,)
+        lengths=None if windows.lengths is None else windows.lengths[mine],
+        ends=None if windows.ends is None else windows.ends[mine],
+    )
