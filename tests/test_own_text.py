@@ -58,6 +58,8 @@ def test_a_file_or_the_text_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert (read_text_argument("分开").text, read_text_argument("分开").file) == ("分开", None)
     assert read_text_argument("a/b\nc.txt").file is None  # no file has a name of two lines
     assert read_text_argument("分" * 5000).file is None  # nor one so long
+    assert read_text_argument("and/or").file is None  # nor is there a directory of this name
+    assert read_text_argument("分/开/\0").file is None
 
 
 def test_a_packed_file_and_another_encoding(tmp_path: Path) -> None:
@@ -71,7 +73,11 @@ def test_a_packed_file_and_another_encoding(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("argument", "told"),
     [
-        ("没有/text", "'没有/text' is not there"),
+        ("没有/text.txt", "'没有/text.txt' is not there"),
+        ("folder/text", "'folder/text' is not there"),
+        ("./text", "'./text' is not there"),
+        ("~/没有text", "is not there"),
+        ("/没有/text", "is not there"),
         ("song.txt", "has to be in a file"),
         ("Song.MD", "is not there"),
         ("folder", "is a directory"),

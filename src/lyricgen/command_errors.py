@@ -8,7 +8,7 @@ from types import CodeType
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
-from lyricgen.errors import UserError, printable
+from lyricgen.errors import UserError, path_problem, printable
 from lyricgen.typed_values import for_shell, quoted
 
 _NO_PLACE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.ENOTDIR, errno.EEXIST}
@@ -24,7 +24,8 @@ def mendable(error: Exception, training: CodeType) -> bool:
         error: that has ended the command.
         training: the code of what Hydra calls, where a ValueError is a mistake of ours.
     """
-    if isinstance(error, UserError | HydraException | OmegaConfBaseException | OSError):
+    kinds = UserError | HydraException | OmegaConfBaseException | OSError | UserWarning
+    if isinstance(error, kinds) or path_problem(error) is not None:
         return True
     in_training = any(
         frame.f_code is training for frame, _ in traceback.walk_tb(error.__traceback__)
@@ -43,7 +44,7 @@ def one_line(error: Exception) -> str:
     extra = missing_extra(error)
     if extra is not None:
         return f"hydra/launcher: this engine is not installed: pip install 'lyricgen[{extra}]'"
-    text = str(error).split("Config search path", maxsplit=1)[0]
+    text = (path_problem(error) or str(error)).split("Config search path", maxsplit=1)[0]
     # Hydra's advice to add a key helps nobody here: there are no others
     text = re.sub(r"To append to your config use \S+", "--cfg job lists all keys.", text)
     if isinstance(error, OverrideParseException):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from lyricgen.console import ConsoleHandler, prepare_streams, tell
-from lyricgen.errors import UserError, printable
+from lyricgen.errors import UserError, path_problem, printable
 
 
 class Parser(argparse.ArgumentParser):
@@ -66,11 +66,11 @@ def run(
         _refuse(_as_typed(str(error), options))
     except BrokenPipeError:  # the reader, `head` say, has seen enough
         _forget_output()
-    except OSError as error:
-        if options.debug or error.filename is not None:
+    except Exception as error:
+        problem = path_problem(error) or _output_problem(error)
+        if options.debug or problem is None:
             raise
-        _forget_output()
-        _refuse(f"the output cannot be written: {error.strerror}")
+        _refuse(problem)
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -104,6 +104,14 @@ def _as_typed(message: str, options: argparse.Namespace) -> str:
 def _refuse(message: str) -> NoReturn:
     tell(f"error: {printable(message)}")
     sys.exit(2)
+
+
+def _output_problem(error: Exception) -> str | None:
+    """Why the output cannot be written; None for an error of another kind."""
+    if not isinstance(error, OSError) or error.filename is not None:
+        return None
+    _forget_output()
+    return f"the output cannot be written: {error.strerror or error}"
 
 
 def _forget_output() -> None:

@@ -1,9 +1,13 @@
 """The one kind of error that a user can mend, and words that leave a terminal alone."""
 
+import os
 import unicodedata
 
 # Code needs tabs; Persian, Indic scripts and families of emoji need joiners. They steer nothing.
 TEXT = "\t\u200c\u200d"
+
+LONGEST_PATH = 200  # characters of a path that a message shows whole
+_PATHLIB = ("Symlink loop", "Could not determine home")  # what pathlib says by a RuntimeError
 
 
 class UserError(Exception):
@@ -18,6 +22,23 @@ def reason(error: BaseException) -> str:
     """What went wrong, in one line; an error that no user can mend tells its kind, too."""
     text = " ".join(str(error).split())
     return printable(text if isinstance(error, UserError) else f"{type(error).__name__}: {text}")
+
+
+def path_problem(error: BaseException) -> str | None:
+    """What is wrong with a path that was given, in one line; None for an error of another kind."""
+    text = str(error)
+    if isinstance(error, OSError) and isinstance(error.filename, str | bytes):
+        return f"{_shown_path(os.fsdecode(error.filename))}: {error.strerror}: name another path"
+    if isinstance(error, ValueError) and "embedded null" in text:
+        return "a path has the character NUL, which no file's name can have: name another path"
+    if isinstance(error, RuntimeError) and text.startswith(_PATHLIB):
+        return f"{text.rstrip('.')}: name another path"
+    return None
+
+
+def _shown_path(path: str) -> str:
+    """A path as repr() shows it; the middle of a very long one is left out."""
+    return repr(path if len(path) <= LONGEST_PATH else f"{path[:80]}…{path[-80:]}")
 
 
 def printable(text: str) -> str:

@@ -154,6 +154,8 @@ def record_newest(directory: Path, *, resumed: bool) -> None:
 def _named_newest(outputs: Path) -> Path | None:
     """The directory that latest.txt names; None where there is none, or latest.txt is damaged."""
     latest = outputs / LATEST
+    if not outputs.is_dir():
+        return None
     try:
         text = _short_text(latest).removesuffix("\n")
         named = Path(text)

@@ -5,6 +5,7 @@ import logging
 import math
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -67,8 +68,8 @@ def task(config: DictConfig) -> float:
         return as_job(run.sweep, lambda: do_job(values, run))
     try:
         return train(values, run)
-    except (UserError, OSError) as error:
-        if _DEBUG:
+    except Exception as error:
+        if _DEBUG or not mendable(error, train.__code__):
             raise
         _stop(error)  # from here, since Hydra would write lines of its own
 
@@ -194,6 +195,8 @@ def _record(error: BaseException, run: Run) -> None:
 def main() -> None:
     """Run the command; what the user can mend is one line and exit status 2."""
     prepare_streams()
+    # of a hydra.searchpath that is not there Hydra only warns
+    warnings.filterwarnings("error", message="provider=", category=UserWarning)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that errors come here instead of Hydra's printing
     try:
         sys.argv[1:] = expand(sys.argv[1:])

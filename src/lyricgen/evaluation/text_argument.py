@@ -1,5 +1,6 @@
 """What --text says: a file, or the text itself."""
 
+import errno
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,7 @@ def read_text_argument(argument: str, encoding: str | None = None) -> TextArgume
     shown = repr(argument)
     if os.path.isdir(argument):  # noqa: PTH112
         raise UserError(f"--text {shown} is a directory: name a file in it")
-    if os.path.exists(argument):  # noqa: PTH110  # a text may be longer than a path can be
+    if _is_there(argument):
         try:
             return TextArgument(read_text(argument, encoding or "utf-8"), Path(argument))
         except UserError as error:
@@ -66,11 +67,28 @@ def read_text_argument(argument: str, encoding: str | None = None) -> TextArgume
     return TextArgument(argument, None)
 
 
+def _is_there(argument: str) -> bool:
+    """Whether a file has this name.
+
+    Raises:
+        OSError: nobody can tell, for want of permission or because links lead in a circle.
+    """
+    try:
+        os.stat(argument)  # noqa: PTH116
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return False
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:  # a text may be longer than a path can be
+            return False
+        raise
+    return True
+
+
 def looks_like_path(argument: str) -> bool:
-    """Whether somebody who types this means a file."""
-    separators = {os.sep, os.altsep} - {None}
-    one_line = "\n" not in argument
-    return one_line and (
-        any(mark in argument for mark in separators if mark)
-        or argument.lower().endswith((".txt", ".md", ".gz", ".zip"))
-    )
+    """Whether somebody who types this means a file: by its ending, or by the directory it is in."""
+    if "\n" in argument:
+        return False
+    place = os.path.dirname(argument)  # noqa: PTH120
+    named = place.startswith((os.sep, f"~{os.sep}")) or place in (".", "..", "~")
+    ending = argument.lower().endswith((".txt", ".md", ".gz", ".zip"))
+    return ending or named or (place != "" and os.path.isdir(place))  # noqa: PTH112

@@ -1,0 +1,214 @@
+"""Every path that a user or a record gives: what cannot be is one line and exit status 2."""
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lyricgen import dashboard, evaluate, export, generate, report, train
+from lyricgen.command_errors import mendable, one_line
+from lyricgen.command_line import Parser, run
+from tests.conftest import SMALL, Main, printed
+
+NOBODY = 65534  # no file of the tests is this user's
+
+RUN = "run"  # a good one
+
+# Where a path may be given: the command, and its arguments around the path.
+COMMANDS: dict[str, tuple[Main, tuple[str, ...], tuple[str, ...]]] = {
+    "generate": (generate.main, (), ()),
+    "generate --compare": (generate.main, (RUN, "--compare"), ()),
+    "evaluate": (evaluate.main, (), ()),
+    "evaluate second": (evaluate.main, (RUN,), ()),
+    "evaluate --memorisation": (evaluate.main, (), ("--memorisation",)),
+    "evaluate --heat of": (evaluate.main, (), ("--heat", "x.html")),
+    "evaluate --text": (evaluate.main, (RUN, "--text"), ()),
+    "evaluate --heat": (evaluate.main, (RUN, "--heat"), ()),
+    "evaluate --gates": (evaluate.main, (RUN, "--text", "的", "--gates"), ()),
+    "evaluate --png": (evaluate.main, (RUN, "--png"), ()),
+    "report": (report.main, (), ()),
+    "report --out": (report.main, (RUN, "--out"), ()),
+    "export": (export.main, (), ()),
+    "export --out": (export.main, (RUN, "--out"), ()),
+    "dashboard": (dashboard.main, (), ()),
+}
+ENDINGS = {
+    "evaluate --heat": ".html", "evaluate --gates": ".png", "evaluate --png": ".png",
+    "export --out": ".safetensors", "evaluate --text": ".txt",
+}  # fmt: skip
+# The settings of a training, each with what it needs beside it; {} stands for the path.
+SETTINGS: dict[str, tuple[str, ...]] = {
+    "data.path": ("data=text", "data.path='{}'"),
+    "data.path in a list": ("data=text", "data.path='{}'", "data.unit=line"),
+    "init_from": ("init_from='{}'",),
+    "resume": ("resume='{}'",),
+    "hydra.run.dir": ("hydra.run.dir='{}'",),
+    "hydra.sweep.dir": ("hydra.sweep.dir='{}'", "-m"),
+    "hydra.sweep.subdir": ("hydra.sweep.dir=sweep", "hydra.sweep.subdir='{}'", "-m"),
+    "hydra.searchpath": ("hydra.searchpath=['{}']",),
+    "--config-dir": ("--config-dir", "{}"),
+    "--config-path": ("--config-path", "{}"),
+    "name": ("name='{}'",),
+}
+
+# What can be wrong with a path.
+FAULTS = {
+    "no permission": "closed/inside",
+    "long name": "x" * 300,
+    "long path": "/".join(["x" * 200] * 30),
+    "in a file": "plain/inside",
+    "loop": "loop",
+    "below a loop": "loop/inside",
+    "not UTF-8": "closed/\udcff\udcfe",
+    "not there": "gone/gone/inside",
+    "of another user": "~nosuchuser/inside",
+    "NUL": "a\0b",
+}
+
+
+def pairs(names: Iterable[str]) -> list[Any]:
+    """Each name with each fault; all but one fault for a name are slow together."""
+    return [
+        pytest.param(name, fault, marks=[pytest.mark.slow] if (i + j) % len(FAULTS) else [])
+        for i, name in enumerate(names)
+        for j, fault in enumerate(FAULTS)
+    ]
+
+
+def trained(*overrides: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["lyricgen.train", *SMALL, *overrides])
+        train.main()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A directory that every user may read, with a run and with what paths may run into."""
+    directory = Path(tempfile.mkdtemp())
+    directory.chmod(0o755)
+    (directory / "closed").mkdir(mode=0o700 if os.geteuid() == 0 else 0)
+    (directory / "plain").write_text("a plain file\n")
+    (directory / "loop").symlink_to("loop")
+    for ending in set(ENDINGS.values()):
+        (directory / f"loop{ending}").symlink_to(f"loop{ending}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(directory)
+        trained("trainer.max_epochs=1", f"hydra.run.dir={RUN}")
+    yield directory
+    (directory / "closed").chmod(0o700)
+    shutil.rmtree(directory)
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Be a user to whom the files belong not, where root would be told of no permission."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+@pytest.fixture(autouse=True)
+def _in_place(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("LYRICGEN_OUTPUTS", str(place / "outputs"))
+
+
+def check_refusal(status: int, err: str) -> None:
+    lines = err.splitlines()
+    assert (status, len(lines)) == (2, 1), err
+    assert lines[0].startswith("error: ")
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(("name", "fault"), pairs(COMMANDS))
+def test_a_path_that_cannot_be_is_one_line(
+    name: str, fault: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main, before, after = COMMANDS[name]
+    with as_nobody():
+        found = printed(main, capsys, *before, FAULTS[fault] + ENDINGS.get(name, ""), *after)
+    check_refusal(found.status, found.err)
+
+
+@pytest.mark.parametrize(("name", "fault"), pairs(SETTINGS))
+def test_a_setting_that_is_no_path_is_one_line(
+    name: str, fault: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    overrides = (one.format(FAULTS[fault]) for one in SETTINGS[name])
+    with as_nobody():
+        found = printed(lambda _: trained(*overrides), capfd)
+    check_refusal(found.status, found.err)
+
+
+@pytest.mark.parametrize(("name", "fault"), pairs(["LYRICGEN_OUTPUTS", "LYRICGEN_DATA"]))
+def test_a_variable_that_is_no_path_is_one_line(
+    name: str, fault: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, FAULTS[fault].replace("\0", "\udcff"))  # no variable has NUL
+    commands: list[Callable[[], object]] = [lambda: trained("data=jaychou")]
+    if name == "LYRICGEN_OUTPUTS":
+        mains = (generate.main, evaluate.main, report.main, export.main)
+        commands += [partial(main, []) for main in mains]
+    for command in commands:
+        with as_nobody():
+            found = printed(lambda _, command=command: command(), capfd)
+        check_refusal(found.status, found.err)
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (FileNotFoundError(2, "No such file or directory", "gone"), "'gone': No such file"),
+        (PermissionError(13, "Permission denied", b"closed"), "'closed': Permission denied"),
+        (ValueError("embedded null byte"), "NUL"),
+        (ValueError("stat: embedded null character in path"), "NUL"),
+        (RuntimeError("Symlink loop from '/x'"), "Symlink loop from '/x'"),
+        (RuntimeError("Could not determine home directory."), "home directory"),
+        (OSError(36, "File name too long", "x" * 5000), "File name too long"),
+    ],
+)
+def test_an_error_of_a_path_is_one_line_wherever_it_is_raised(
+    error: Exception, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(options: object) -> None:
+        raise error
+
+    found = printed(lambda arguments: run(Parser("test", "Fail."), fail, arguments), capsys)
+    check_refusal(found.status, found.err)
+    assert says in found.err
+    assert len(found.err) < 300
+    assert mendable(error, fail.__code__)
+    assert says in one_line(error)
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), RuntimeError("x"), KeyError("x")])
+def test_an_error_of_our_own_is_not_hidden(error: Exception) -> None:
+    def fail(options: object) -> None:
+        raise error
+
+    with pytest.raises(type(error)):
+        run(Parser("test", "Fail."), fail, [])
+
+
+def test_a_path_in_a_record_is_one_line(
+    place: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    content = torch.load(RUN + "/checkpoints/best.ckpt", weights_only=True)
+    for path in FAULTS.values():
+        data = content["lyricgen"]["options"]["data"]
+        data |= {"kind": "text", "path": path.replace("\udcff", "x").replace("\udcfe", "x")}
+        torch.save(content, tmp_path / "record.ckpt")
+        found = printed(evaluate.main, capsys, tmp_path / "record.ckpt")
+        check_refusal(found.status, found.err)
