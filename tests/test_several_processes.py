@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 import torch
 from compare_runs import differences
+from lightning_fabric.utilities.rank_zero import _get_rank as fabric_rank
+from lightning_utilities.core.rank_zero import rank_zero_only
 
 from lyricgen.callbacks.checkpoints import Checkpoints
 from lyricgen.model.recurrent_module import RecurrentModule
@@ -229,12 +231,53 @@ def test_what_several_processes_cannot_do(
     assert all(name in refused.err for name in named), refused.err
 
 
-def test_processes_that_others_have_started(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
+@pytest.mark.parametrize(
+    ("launcher", "variables"),
+    [
+        ("torchrun", {"WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "none"}),
+        ("srun", {"SLURM_STEP_NUM_TASKS": "2", "SLURM_NTASKS": "2", "SLURM_JOB_ID": "7"}),
+    ],
+)
+def test_processes_that_others_have_started(
+    train: Train, monkeypatch: pytest.MonkeyPatch, launcher: str, variables: dict[str, str]
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
     for options in ((), of(2)):
         refused = train(*PLAIN, *options)
         assert (refused.status, refused.directory) == (2, None)
-        assert "torchrun has started 2 processes" in refused.err
+        variable = next(iter(variables))
+        assert f"{launcher} has started 2 processes ({variable}=2)" in refused.err
+        assert refused.err.count("\n") == 1
+
+
+LEFTOVERS: list[dict[str, str]] = [
+    {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_JOB_NAME": "train.sh", "SLURM_PROCID": "3"},
+    {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1", "MASTER_ADDR": "elsewhere"},
+    {"TORCHELASTIC_RUN_ID": "none", "GROUP_RANK": "1", "KUBERNETES_PORT": "tcp://10.0.0.1"},
+    {"LSB_JOBID": "7", "LSB_DJOB_RANKFILE": "/none", "JSM_NAMESPACE_SIZE": "2",
+     "JSM_NAMESPACE_RANK": "1", "JSM_NAMESPACE_LOCAL_RANK": "1"},
+    {"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "1"},
+    {"PL_TRAINER_FAST_DEV_RUN": "1", "PL_TRAINER_NUM_NODES": "2"},
+    {"LYRICGEN_SWEEP_PROCESS": "elsewhere_1"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("variables", LEFTOVERS, ids=lambda variables: next(iter(variables)))
+def test_variables_of_an_allocation_mean_nothing(
+    train: Train, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
+) -> None:
+    """One process trains, writes all files of a run, and asks nobody for its rank."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    rank = fabric_rank()
+    monkeypatch.setattr(rank_zero_only, "rank", rank or 0)  # as on Lightning's import
+    done = train(*PLAIN, "logger.tensorboard=true")
+    assert (done.status, done.err) == (0, "")
+    assert done.summary["epochs"] == 2
+    assert done.directory is not None
+    assert (done.directory / "checkpoints/last.ckpt").is_file()
+    assert list(done.directory.glob("events.*"))
 
 
 # Ends

@@ -1,10 +1,8 @@
 """From options to a Trainer with lyricgen's loggers and plugins."""
 
-from typing import Any
-
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning_utilities.core.rank_zero import rank_zero_only
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.profilers import (
     AdvancedProfiler,
@@ -24,7 +22,7 @@ from lyricgen.distributed.environment import (
     Place,
     keep_out_of_signals,
     number_of_processes,
-    refuse_other_launchers,
+    without_trainer_variables,
 )
 from lyricgen.errors import UserError
 from lyricgen.model.ngram_language_model import NgramOptions
@@ -54,13 +52,15 @@ def build_trainer(
     """
     if isinstance(options.model, NgramOptions):
         options = _counting(options)
+    # which Lightning has taken from RANK, SLURM_PROCID or the like
+    rank_zero_only.rank = rank  # type: ignore[attr-defined]
     torch.set_float32_matmul_precision(options.trainer.float32_matmul_precision)
     chosen = options.trainer
     loggers = _loggers(options, run, steps) if rank == 0 else []
     _check_interval(options, datamodule)
     try:
         processes = number_of_processes(chosen)
-        place = Place(rank, processes) if processes > 1 else None
+        place = Place(rank, processes)
         trainer = _trainer(options, datamodule, run, loggers, callbacks, place)
     except UserError:
         raise
@@ -69,7 +69,6 @@ def build_trainer(
             f"trainer: {error}: look at trainer.accelerator={chosen.accelerator}, "
             f"trainer.devices={chosen.devices} and trainer.strategy={chosen.strategy}"
         ) from error
-    refuse_other_launchers(processes)
     if options.data.batch_size < processes and not isinstance(options.model, NgramOptions):
         raise UserError(
             f"data.batch_size={options.data.batch_size} is shared among trainer.devices="
@@ -98,7 +97,7 @@ def alone(
     one = {"accelerator": device.type, "devices": devices, "strategy": "auto"}
     options = options.model_copy(update={"trainer": options.trainer.model_copy(update=one)})
     callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    return _trainer(options, datamodule, run, trainer.loggers, callbacks)
+    return _trainer(options, datamodule, run, trainer.loggers, callbacks, Place(0, 1))
 
 
 def _counting(options: TrainOptions) -> TrainOptions:
@@ -133,19 +132,19 @@ def _check_interval(options: TrainOptions, datamodule: CharacterDataModule) -> N
         )
 
 
+@without_trainer_variables()
 def _trainer(
     options: TrainOptions,
     datamodule: CharacterDataModule,
     run: Run,
     loggers: list[Logger],
     callbacks: list[pl.Callback],
-    place: Place | None = None,
+    place: Place,
 ) -> pl.Trainer:
     chosen = options.trainer
     strategy: str | Strategy = "auto" if chosen.strategy in OURS else chosen.strategy
-    if place is not None:
+    if place.processes > 1:
         strategy = OrderedDDP()
-    first = place is None or place.rank == 0
     trainer = pl.Trainer(
         max_epochs=chosen.max_epochs,
         accelerator=chosen.accelerator,
@@ -159,10 +158,10 @@ def _trainer(
         check_val_every_n_epoch=chosen.check_val_every_n_epoch,
         val_check_interval=chosen.val_check_interval,
         deterministic=chosen.deterministic,
-        profiler=build_profiler(chosen.profiler if first else None, run),
+        profiler=build_profiler(chosen.profiler if place.rank == 0 else None, run),
         logger=loggers,
         callbacks=callbacks,
-        plugins=_plugins(place),
+        plugins=[AtomicCheckpointIO(), place],
         default_root_dir=run.directory,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
@@ -171,18 +170,8 @@ def _trainer(
         enable_checkpointing=options.callbacks.checkpoint.enabled,
         enable_autolog_hparams=False,
     )
-    if place is not None:
-        keep_out_of_signals(trainer)
+    keep_out_of_signals(trainer)
     return trainer
-
-
-def _plugins(place: Place | None) -> list[Any]:
-    plugins: list[Any] = [AtomicCheckpointIO()]
-    if place is not None:
-        plugins.append(place)
-    elif SLURMEnvironment.detect():  # Lightning would save within its signal handler, anywhere
-        plugins.append(SLURMEnvironment(auto_requeue=False))
-    return plugins
 
 
 def build_profiler(kind: str | None, run: Run) -> Profiler | None:

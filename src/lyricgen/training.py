@@ -19,7 +19,7 @@ from lyricgen.callbacks.pruning import Pruning, Trial
 from lyricgen.checkpoint_io import go_on_from
 from lyricgen.config import TrainOptions
 from lyricgen.data.datamodule import CharacterDataModule
-from lyricgen.distributed.environment import number_of_processes
+from lyricgen.distributed.environment import number_of_processes, refuse_other_launchers
 from lyricgen.distributed.group import check
 from lyricgen.distributed.launch import others
 from lyricgen.errors import UserError
@@ -71,6 +71,7 @@ def prepare(
         UserError: a wrong option, or a text that cannot be used.
     """
     _quiet_lightning()
+    refuse_other_launchers()
     torch.set_num_threads(min(torch.get_num_threads(), cores()))
     seed_everything(options.seed, verbose=False)
     corpus = build_data.build_corpus(options.data)

@@ -1,20 +1,39 @@
 """How many processes a run has, and how Lightning gets to know of them."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytorch_lightning as pl
 from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
-from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from pytorch_lightning.strategies import DDPStrategy
 from torch.nn.parallel import DistributedDataParallel
 
+from lyricgen import threads
 from lyricgen.config import TrainerOptions
 from lyricgen.errors import UserError
 
 OURS = ("auto", "ddp")  # strategies
+# launchers that start one process a task: the number of tasks, and what only such a process has
+LAUNCHERS = {
+    "torchrun": ("WORLD_SIZE", "TORCHELASTIC_RUN_ID"),
+    "srun": ("SLURM_STEP_NUM_TASKS", "SLURM_STEP_NUM_TASKS"),
+}
 
 
+@contextmanager
+def without_trainer_variables() -> Iterator[None]:
+    """Hide PL_TRAINER_…, from which Lightning would take settings that the run does not record."""
+    names = [name for name in os.environ if name.startswith("PL_TRAINER_")]
+    hidden = {name: os.environ.pop(name) for name in names}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
+
+
+@without_trainer_variables()
 def number_of_processes(chosen: TrainerOptions) -> int:
     """One for each device, as Lightning counts them.
 
@@ -24,7 +43,7 @@ def number_of_processes(chosen: TrainerOptions) -> int:
     probe = pl.Trainer(
         accelerator=chosen.accelerator,
         devices=chosen.devices,
-        plugins=[LightningEnvironment()],
+        plugins=[Place(rank=0, processes=1)],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -39,18 +58,21 @@ def number_of_processes(chosen: TrainerOptions) -> int:
     return probe.num_devices
 
 
-def refuse_other_launchers(processes: int) -> None:
+def refuse_other_launchers() -> None:
     """See that nobody else has started the processes of this run.
+
+    Variables that an allocation sets, or that a launcher has left behind, mean nothing.
 
     Raises:
         UserError: torchrun or srun has; each would train alone, or start others in turn.
     """
-    for launcher, variable in (("torchrun", "WORLD_SIZE"), ("srun", "SLURM_STEP_NUM_TASKS")):
-        tasks = os.environ.get(variable, "")
-        if tasks.isdigit() and int(tasks) > 1 and (launcher == "torchrun" or processes > 1):
+    for launcher, (variable, sign) in LAUNCHERS.items():
+        tasks = threads.number(variable) or 1
+        if tasks > 1 and sign in os.environ:
             raise UserError(
-                f"{launcher} has started {tasks} processes: start one, and let it start the "
-                f"others by trainer=ddp trainer.devices={tasks}"
+                f"{launcher} has started {tasks} processes ({variable}={tasks}): start one, and "
+                f"let it start the others by trainer=ddp trainer.devices={tasks}; if there is "
+                f"only one, unset {sign}"
             )
 
 
@@ -73,8 +95,8 @@ class OrderedDDP(DDPStrategy):
 def keep_out_of_signals(trainer: pl.Trainer) -> None:
     """Signals are for `Interruption`, and all processes hear of them through `Checkpoints`.
 
-    Lightning would broadcast within a handler, in the midst of whatever the processes are telling
-    each other, and wait for the device in every step.
+    Lightning's handlers would end a run with status 0, save within a handler where Slurm may
+    requeue it, and broadcast in the midst of whatever the processes are telling each other.
     """
     trainer._signal_connector.register_signal_handlers = _nothing  # type: ignore[method-assign]
     trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = _nothing  # type: ignore[method-assign]
