@@ -116,6 +116,7 @@ def until(look: Callable[[], Found], seconds: float = 120, every: float = 0.05) 
 def hear_ctrl_c() -> None:
     """As preexec_fn of a process: pytest in the background ignores it, and so would the process."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which nohup ignores
 
 
 def killed_after(checkpoints: int, outputs: Path, *arguments: str) -> None:

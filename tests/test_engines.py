@@ -135,9 +135,13 @@ class Command:
         return until(look)
 
     def stop(self, name: str) -> None:
-        """Ask it to, by SIGTERM, or by Ctrl-C as from a terminal: every process."""
+        """Ask it to, by SIGTERM, or as a terminal does on Ctrl-C or when it closes: all of it."""
         if name == "Ctrl-C":
             os.killpg(self.process.pid, signal.SIGINT)
+        elif name == "SIGHUP":
+            for _ in range(2):
+                os.killpg(self.process.pid, signal.SIGHUP)
+                time.sleep(0.2)
         else:
             self.process.terminate()
 
@@ -275,7 +279,9 @@ def test_a_job_that_is_killed(start: Start, engine: str, number: signal.Signals)
 @needs_two_cores
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["cpus", "processes"])
-@pytest.mark.parametrize(("name", "expected"), [("Ctrl-C", 130), ("SIGTERM", 143)])
+@pytest.mark.parametrize(
+    ("name", "expected"), [("Ctrl-C", 130), ("SIGTERM", 143), ("SIGHUP", 143)]
+)
 def test_a_sweep_that_is_stopped(start: Start, engine: str, name: str, expected: int) -> None:
     command = start(engine, "seed=1,2,3", *LONG, TWO)
     command.begun(0)

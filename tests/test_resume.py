@@ -23,7 +23,7 @@ from lyricgen.callbacks.checkpoints import Checkpoints
 from lyricgen.callbacks.samples import Samples
 from lyricgen.checkpoint_io import is_sound
 from lyricgen.errors import UserError
-from lyricgen.interruption import SIGNALS, Interrupted, Interruption
+from lyricgen.interruption import SIGNALS, Interrupted, listening
 from lyricgen.model.recurrent_module import RecurrentModule
 from lyricgen.resume import FREE, changed
 from lyricgen.resume_arguments import expand
@@ -735,14 +735,14 @@ def test_files_are_cut_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
 
 def test_signals_are_given_back() -> None:
     before = [signal.getsignal(number) for number in SIGNALS]
-    with Interruption() as interruption:
+    with listening() as interruption:
         assert [signal.getsignal(number) for number in SIGNALS] != before
         with pytest.raises(Interrupted) as impatient:
             os.kill(os.getpid(), signal.SIGTERM)
         assert impatient.value.code == 143
         with pytest.raises(Interrupted):  # also where that one was swallowed
             interruption.raise_if_requested()
-    with Interruption() as interruption:
+    with listening() as interruption:
         interruption.patient = True
         os.kill(os.getpid(), signal.SIGINT)
         assert interruption.requested == signal.SIGINT

@@ -9,6 +9,7 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
 from lyricgen.errors import UserError, path_problem, printable
+from lyricgen.interruption import Interrupted
 from lyricgen.typed_values import for_shell, quoted
 
 _NO_PLACE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.ENOTDIR, errno.EEXIST}
@@ -62,7 +63,7 @@ def one_line(error: Exception) -> str:
 
 
 def hides_an_interrupt(error: BaseException | None) -> bool:
-    """Whether Ctrl-C came first: where Hydra composes, OmegaConf answers it by other errors."""
-    while error is not None and not isinstance(error, KeyboardInterrupt):
+    """Whether a signal came first: where Hydra composes, OmegaConf answers it by other errors."""
+    while error is not None and not isinstance(error, KeyboardInterrupt | Interrupted):
         error = error.__context__
     return error is not None

@@ -11,6 +11,7 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import OmegaConf
 
 from lyricgen.errors import UserError, reason
+from lyricgen.interruption import raise_if_requested, terminal_signals_blocked
 from lyricgen.job_process import handed_on
 from lyricgen.job_watch import JobWatch
 from lyricgen.threads import cores, shared_by
@@ -40,6 +41,7 @@ def launch(
         Interrupted: by Ctrl-C or another signal; all jobs have stopped.
         UserError: jobs cannot be done in such a number.
     """
+    raise_if_requested()
     if not jobs:
         return
     engine, wanted = type(launcher).__name__, at_a_time
@@ -111,7 +113,9 @@ def _do_here(launcher: Launcher, jobs: Sequence[tuple[int, list[str]]]) -> None:
         try:
             launcher.launch([overrides], number)
         except Exception as error:  # what the job itself did is in its summary.json
+            raise_if_requested()  # which may be what has kept the job from beginning
             log.warning("job %d did not begin: %s", number, reason(error))
+        raise_if_requested()
 
 
 def _start_ray(launcher: Any) -> None:
@@ -119,6 +123,6 @@ def _start_ray(launcher: Any) -> None:
     import ray  # noqa: PLC0415  an extra
 
     if not ray.is_initialized():
-        with handed_on():
+        with handed_on(), terminal_signals_blocked():
             options: Any = OmegaConf.to_container(launcher.ray_cfg.init, resolve=True)
             ray.init(**options)

@@ -1,9 +1,13 @@
-"""Ctrl-C and other signals, Slurm's among them: stop where a run can go on from, or at once."""
+"""Ctrl-C and other signals, Slurm's among them: stop at the next exact point, or at once."""
 
+import os
 import signal
+import sys
 import threading
-from types import FrameType, TracebackType
-from typing import Any, Self
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, ClassVar
 
 from rich import get_console
 
@@ -11,13 +15,14 @@ from lyricgen.console import tell_now
 
 SIGNALS = tuple(
     getattr(signal, name)
-    for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2")
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
     if hasattr(signal, name)
 )
+HANGUP = getattr(signal, "SIGHUP", None)  # not on Windows
 
 
 class Interrupted(SystemExit):
-    """The user, or the scheduler, has stopped the run; exit status 130 or 143."""
+    """The user or the scheduler has stopped this process; exit status 130 or 143."""
 
     def __init__(self, number: int) -> None:
         super().__init__(130 if number == signal.SIGINT else 143)
@@ -25,39 +30,19 @@ class Interrupted(SystemExit):
 
 
 class Interruption:
-    """Notes the first signal while `patient`, and raises Interrupted at any other time.
+    """Record of the first signal that has asked this process to stop.
 
-    Being patient is for training, which stops by itself at the next exact point. A second signal
-    stops at once. Outside the main thread, where Python has no signals, it does nothing.
+    While `patient`, that signal is only noted: training stops at its next exact point. At any
+    other time it is noted, then raised as Interrupted. Python drops an exception that is raised
+    in a callback of the garbage collector or in `__del__`, so whoever starts a piece of work
+    calls `raise_if_requested` first.
     """
+
+    active: ClassVar["Interruption | None"] = None  # the one that `listening` has in force
 
     def __init__(self) -> None:
         self.patient = False
         self.requested: int | None = None
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> Self:
-        self._before = {number: signal.getsignal(number) for number in SIGNALS}
-        self.install()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.patient = False
-        if threading.current_thread() is threading.main_thread():
-            for number, handler in self._before.items():
-                signal.signal(number, handler)
-
-    def install(self) -> None:
-        """Take the signals, also from Lightning, which puts a handler of its own before ours."""
-        if threading.current_thread() is threading.main_thread():
-            for number, before in self._before.items():
-                if before is not signal.SIG_IGN:  # as of a background job
-                    signal.signal(number, self._handle)
 
     def raise_if_requested(self) -> None:
         """Stop here if a signal has come.
@@ -68,14 +53,94 @@ class Interruption:
         if self.requested is not None:
             raise Interrupted(self.requested)
 
-    def _handle(self, number: int, frame: FrameType | None) -> None:
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Note a signal; raise Interrupted unless it is the first one while patient."""
         del frame
-        if self.patient and self.requested is None:
+        if number == HANGUP:
+            _leave_closed_terminal()
+        if self.requested is None:
             self.requested = number
-            if get_console().quiet:
-                return
-            tell_now("\nstopping after this step; once more stops at once")
-            return
-        # should a library swallow what comes now, as happens in callbacks from C
-        self.requested = self.requested or number
-        raise Interrupted(number)
+            if not self.patient:
+                raise Interrupted(number)
+            if not get_console().quiet:
+                tell_now("\nstopping after this step; once more stops at once")
+        elif number != HANGUP:  # a terminal that closes may send it twice
+            raise Interrupted(number)
+
+
+@contextmanager
+def listening() -> Iterator[Interruption]:
+    """Handle the signals of this process until the block ends.
+
+    A block within another one shares its record. Signals that were ignored before, as by nohup,
+    stay ignored. In a thread other than the main one, where Python has no signals, nothing is
+    handled.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield Interruption()
+        return
+    outer = Interruption.active
+    if outer is not None:
+        patient = outer.patient
+        try:
+            yield outer
+        finally:
+            outer.patient = patient
+        return
+    interruption = Interruption.active = Interruption()
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    unraisable = sys.unraisablehook
+    try:
+        sys.unraisablehook = _quiet(unraisable)
+        for number, handler in before.items():
+            if handler is not signal.SIG_IGN:
+                signal.signal(number, interruption.handle)
+        yield interruption
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        sys.unraisablehook = unraisable
+        Interruption.active = None
+
+
+def raise_if_requested() -> None:
+    """Stop here if a signal has asked this process to; see `Interruption`."""
+    if Interruption.active is not None:
+        Interruption.active.raise_if_requested()
+
+
+@contextmanager
+def terminal_signals_blocked() -> Iterator[None]:
+    """Keep Ctrl-C and SIGHUP from this thread and from the processes that it starts.
+
+    A terminal sends both to every process: the one that the user has started answers for all.
+    """
+    if HANGUP is None:
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, HANGUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _leave_closed_terminal() -> None:
+    """Send output nowhere if the terminal is gone, where each write would be an error."""
+    for stream in (1, 2):
+        try:
+            os.write(stream, b"")
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream)
+            os.close(nowhere)
+
+
+def _quiet(hook: Callable[[Any], Any]) -> Callable[[Any], None]:
+    """A hook that prints nothing about Interrupted, which is noted and raised again later."""
+
+    def unraisable(what: Any) -> None:
+        if not isinstance(what.exc_value, Interrupted):
+            hook(what)
+
+    return unraisable

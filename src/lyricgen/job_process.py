@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rich import get_console
 
-from lyricgen.interruption import Interrupted, Interruption
+from lyricgen.interruption import HANGUP, Interrupted, Interruption, listening
 from lyricgen.runs import is_alive
 
 log = logging.getLogger(__name__)
@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 TICK = 1.0  # seconds between two looks at the sweep
 _SWEEP = "LYRICGEN_SWEEP_PROCESS"  # whose job this is
 _VISIBLE = "LYRICGEN_CUDA_VISIBLE_DEVICES"  # what submitit hides
+HANDED_ON = (_SWEEP, _VISIBLE)
 
 
 def this_process() -> str:
@@ -67,9 +68,11 @@ def as_job(sweep: Path, job: Callable[[], float]) -> float:
     get_console().quiet = True
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the sweep's to answer
+        if HANGUP is not None:  # blocked where the sweep has started this process
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {HANGUP})
     _show_devices()
     try:
-        with Interruption(), _following(sweep, parent):
+        with listening() as interruption, _following(sweep, parent, interruption):
             return job()
     except Interrupted as stop:
         if _gone(parent):
@@ -87,14 +90,15 @@ def _show_devices() -> None:
 
 
 @contextmanager
-def _following(sweep: Path, parent: str) -> Iterator[None]:
+def _following(sweep: Path, parent: str, interruption: Interruption) -> Iterator[None]:
     """Meanwhile, send this process SIGTERM when the sweep is to stop, or is gone."""
     over = threading.Event()
 
     def follow() -> None:
         while not over.wait(TICK):
             if _gone(parent) or stop_file(sweep, parent).exists():
-                os.kill(os.getpid(), signal.SIGTERM)
+                if interruption.requested is None:  # a second signal would stop it at once
+                    os.kill(os.getpid(), signal.SIGTERM)
                 return
 
     thread = threading.Thread(target=follow, daemon=True)

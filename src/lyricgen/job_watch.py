@@ -19,7 +19,7 @@ from lyricgen.claim import claimed
 from lyricgen.console import show
 from lyricgen.errors import UserError, reason
 from lyricgen.files import to_json, write_atomically
-from lyricgen.interruption import Interrupted, Interruption
+from lyricgen.interruption import Interrupted, Interruption, listening, terminal_signals_blocked
 from lyricgen.job_process import stop_file, this_process
 from lyricgen.runs import SUMMARY, number_of, read_summary
 
@@ -58,7 +58,7 @@ class JobWatch:
         # daemons: Slurm's queue may keep them waiting after the sweep was stopped
         over = [threading.Event() for _ in range(at_a_time)]
         threads = [threading.Thread(target=self._work, args=(each,), daemon=True) for each in over]
-        with Interruption() as interruption:
+        with listening() as interruption:
             interruption.patient = True
             try:
                 for thread in threads:
@@ -75,22 +75,23 @@ class JobWatch:
             finally:
                 if not self._on_slurm:  # which may yet begin a job
                     self._stop.unlink(missing_ok=True)
-        interruption.raise_if_requested()
+            interruption.raise_if_requested()
 
     def _work(self, over: threading.Event) -> None:
-        # the terminal sends Ctrl-C to every process: this one alone answers, and tells the jobs
-        if hasattr(signal, "pthread_sigmask"):  # not on Windows
-            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            while batch := self._next_batch():
-                try:
-                    self._launcher.launch([overrides for _, overrides in batch], batch[0][0])
-                except Exception as error:
-                    if self._on_slurm:
-                        self._wait_for_slurm()
-                    self._tell(error, [number for number, _ in batch])
+            with terminal_signals_blocked():
+                self._do_batches()
         finally:
             over.set()
+
+    def _do_batches(self) -> None:
+        while batch := self._next_batch():
+            try:
+                self._launcher.launch([overrides for _, overrides in batch], batch[0][0])
+            except Exception as error:
+                if self._on_slurm:
+                    self._wait_for_slurm()
+                self._tell(error, [number for number, _ in batch])
 
     def _next_batch(self) -> list[tuple[int, list[str]]]:
         try:

@@ -15,7 +15,7 @@ from typing import Any
 from lyricgen.console import show
 from lyricgen.errors import UserError, reason
 from lyricgen.files import remove_torn, to_json, write_atomically
-from lyricgen.interruption import Interrupted
+from lyricgen.interruption import Interrupted, raise_if_requested
 from lyricgen.runs import MULTIRUN, SUMMARY, earlier_summary, resume_command
 from lyricgen.sweep_plan import DONE, Job, jobs_in
 from lyricgen.typed_values import quoted
@@ -45,6 +45,7 @@ class Sweep:
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory.resolve()
         self._start = time.perf_counter()
+        self._recorded = False  # whether summary.json tells what this process does
         earlier = earlier_summary(self.directory)
         if earlier is not None and not resume:
             raise UserError(
@@ -65,6 +66,7 @@ class Sweep:
                 name: earlier[name] for name in ("started", "command") if name in earlier
             }
             self.summary["wall_seconds"] = earlier.get("wall_seconds", 0.0)
+            self._start -= self.summary["wall_seconds"]
 
     def begin(self, composed: str, jobs: Iterable[Job]) -> None:
         """Say what the sweep is to do.
@@ -98,10 +100,21 @@ class Sweep:
 
         Raises:
             UnfinishedJobsError: not all jobs have come to their end.
+            Interrupted: by a signal, from the begin of the record to the end of the report.
         """
         try:
             yield
+            raise_if_requested()
+            left = self.left()
+            self._end("failed" if left else "finished")
+            # takes a second
+            from lyricgen.reporting.sweep_report import report_sweep  # noqa: PLC0415
+
+            report_sweep(self.directory)
+            raise_if_requested()
         except BaseException as error:
+            if not self._recorded:
+                raise
             if isinstance(error, KeyboardInterrupt | Interrupted):
                 self._end("interrupted")
             else:
@@ -109,11 +122,6 @@ class Sweep:
                 self._end("failed")
             show(f"to go on with the sweep: {resume_command(self.directory)}")
             raise
-        left = self.left()
-        self._end("failed" if left else "finished")
-        from lyricgen.reporting.sweep_report import report_sweep  # noqa: PLC0415  takes a second
-
-        report_sweep(self.directory)
         if left:
             number = len(self.summary["jobs"])
             more = f"; and {len(left) - TOLD} more" if len(left) > TOLD else ""
@@ -137,9 +145,10 @@ class Sweep:
         return left
 
     def _end(self, status: str) -> None:
-        seconds = time.perf_counter() - self._start + self.summary.get("wall_seconds", 0.0)
-        self.summary |= {"status": status, "wall_seconds": round(seconds, 3)}
+        seconds = round(time.perf_counter() - self._start, 3)
+        self.summary |= {"status": status, "wall_seconds": seconds}
         self._write()
 
     def _write(self) -> None:
         write_atomically(self.directory / SUMMARY, to_json(self.summary))
+        self._recorded = True

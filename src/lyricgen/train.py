@@ -1,5 +1,12 @@
 """Train a language model: python -m lyricgen.train [group=choice] [key=value]."""
 
+import signal
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+    # while the imports below take their second, Ctrl-C ends this process at once; an exception
+    # could be lost in them
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import gc
 import logging
 import math
@@ -20,8 +27,8 @@ from lyricgen.composition import plain_values, register_resolvers, search_option
 from lyricgen.conf_files import CONFIG_DIRECTORY
 from lyricgen.console import prepare_streams, quiet_messages, show, tell
 from lyricgen.errors import UserError, printable, reason
-from lyricgen.interruption import Interrupted, Interruption
-from lyricgen.job_process import as_job
+from lyricgen.interruption import Interrupted, Interruption, listening, raise_if_requested
+from lyricgen.job_process import HANDED_ON, as_job
 from lyricgen.resume_arguments import expand, without_resume
 from lyricgen.run import Run
 from lyricgen.runs import SUMMARY, earlier_summary
@@ -69,7 +76,7 @@ def task(config: DictConfig) -> float:
     try:
         return train(values, run)
     except Exception as error:
-        if _DEBUG or not mendable(error, train.__code__):
+        if _DEBUG or hides_an_interrupt(error) or not mendable(error, train.__code__):
             raise
         _stop(error)  # from here, since Hydra would write lines of its own
 
@@ -91,9 +98,10 @@ def do_job(values: dict[str, Any], run: Run) -> float:
     quiet_messages()
     try:
         return train(values, run)
-    except (Interrupted, KeyboardInterrupt):
-        raise
     except BaseException as error:  # a library's sys.exit(), too, would end the sweep
+        if hides_an_interrupt(error):
+            raise_if_requested()
+            raise
         log.error("job %s failed: %s", run.directory.name, reason(error))
         return math.inf
     finally:
@@ -122,7 +130,7 @@ def train(values: dict[str, Any], run: Run) -> float:
         UserError: a wrong option, or a text that cannot be used.
         Interrupted: by Ctrl-C or another signal.
     """
-    with run.claimed(), Interruption() as interruption:
+    with run.claimed(), listening() as interruption:
         try:
             # torch and Lightning take seconds, which --help and --cfg job need not wait for
             from lyricgen import results
@@ -139,15 +147,16 @@ def train(values: dict[str, Any], run: Run) -> float:
                 log.info("%s is finished: %s", run.directory, past.finished)
                 return results.score(past.summary)
             training = prepare(options, run, past, interruption, trial)
+            interruption.raise_if_requested()
         except BaseException as error:
-            _record_unbegun(error, run, values)
+            _record_unbegun(error, run, values, interruption)
             raise
         log.info(training.description)
         run.begin(values, past.summary if options.resume else None, past.wall_seconds)
         try:
             figures = carry_out(training, run, past)
         except BaseException as error:
-            _record(error, run)
+            _record(error, run, interruption)
             raise
     if run.sweep is None:
         results.print_table(figures)
@@ -166,29 +175,31 @@ def _trial(run: Run) -> "JobTrial | None":
     return trial_of(run)
 
 
-def _record_unbegun(error: BaseException, run: Run, values: dict[str, Any]) -> None:
+def _record_unbegun(
+    error: BaseException, run: Run, values: dict[str, Any], interruption: Interruption
+) -> None:
     """Say why a job could not begin; of a run alone nothing is left, since the user was told."""
-    stopped = isinstance(error, KeyboardInterrupt | Interrupted)
-    if run.sweep is not None and not stopped:
+    if run.sweep is not None and not hides_an_interrupt(error):
         run.begin(values, earlier_summary(run.directory))
-        _record(error, run)
+        _record(error, run, interruption)
     elif values["resume"] is None:
         run.discard()
 
 
-def _record(error: BaseException, run: Run) -> None:
+def _record(error: BaseException, run: Run, interruption: Interruption) -> None:
     """Say in summary.json how a run has ended before its time.
 
     Raises:
-        KeyboardInterrupt: instead of what Lightning makes of one.
+        Interrupted: a library has made another error of it.
+        KeyboardInterrupt: likewise.
     """
-    stopped = isinstance(error, KeyboardInterrupt | Interrupted)
-    if not stopped and not (isinstance(error, SystemExit) and hides_an_interrupt(error)):
+    if not hides_an_interrupt(error):
         run.fail(error)
         return
     run.interrupt()
     log.info("interrupted; to go on: %s", run.resume_command)
     if not isinstance(error, Interrupted):
+        interruption.raise_if_requested()
         raise KeyboardInterrupt from error
 
 
@@ -198,20 +209,25 @@ def main() -> None:
     # of a hydra.searchpath that is not there Hydra only warns
     warnings.filterwarnings("error", message="provider=", category=UserWarning)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that errors come here instead of Hydra's printing
-    try:
-        sys.argv[1:] = expand(sys.argv[1:])
-        task()
-    except UnfinishedJobsError as error:
-        tell(f"error: {printable(str(error))}")
-        sys.exit(1)
-    except Exception as error:
-        if hides_an_interrupt(error):
+    for name in HANDED_ON:  # this process is no job of a sweep, though one may have started it
+        os.environ.pop(name, None)
+    with listening() as interruption:
+        try:
+            sys.argv[1:] = expand(sys.argv[1:])
+            task()
+            interruption.raise_if_requested()
+        except UnfinishedJobsError as error:
+            tell(f"error: {printable(str(error))}")
+            sys.exit(1)
+        except Exception as error:
+            if hides_an_interrupt(error):
+                interruption.raise_if_requested()
+                sys.exit(130)
+            if _DEBUG or not mendable(error, train.__code__):
+                raise
+            _stop(error)
+        except KeyboardInterrupt:
             sys.exit(130)
-        if _DEBUG or not mendable(error, train.__code__):
-            raise
-        _stop(error)
-    except KeyboardInterrupt:
-        sys.exit(130)
 
 
 def _stop(error: Exception) -> NoReturn:

@@ -44,11 +44,11 @@ class Grid(BasicSweeper):
         sweep = Sweep(Path(self.config.hydra.sweep.dir), typed, resume=typed != arguments)
         with claimed(sweep.directory):
             jobs = plan(sweep.directory, wanted)
-            sweep.begin(OmegaConf.to_yaml(self.config), jobs)
-            done = sum(job.done for job in jobs)
-            if done:
-                show(f"{done} of {len(jobs)} jobs are done")
             with sweep.concluded():
+                sweep.begin(OmegaConf.to_yaml(self.config), jobs)
+                done = sum(job.done for job in jobs)
+                if done:
+                    show(f"{done} of {len(jobs)} jobs are done")
                 left = [(job.number, sweep.arguments(job)) for job in jobs if not job.done]
                 number = self.jobs_at_a_time
                 launch(self.launcher, left, sweep.directory, number, jobs_in_all=len(jobs))

@@ -72,10 +72,10 @@ class StudySweeper(Sweeper):
         space = self._space([*as_typed(params, multirun=True), *typed])
         sweep = Sweep(Path(self.config.hydra.sweep.dir), typed, resume=True)
         study = Study(options, sweep.directory, space)
-        with study.alone:
-            if again or not study.jobs:
-                sweep.begin(OmegaConf.to_yaml(self.config), study.jobs)
         with sweep.concluded():
+            with study.alone:
+                if again or not study.jobs:
+                    sweep.begin(OmegaConf.to_yaml(self.config), study.jobs)
             size = options.jobs_at_a_time
 
             def do(jobs: list[tuple[int, list[str]]]) -> None:

@@ -76,7 +76,7 @@ class Checkpoints(Checkpoint):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """From here on a signal waits for the next exact point."""
         del trainer, pl_module
-        self._interruption.install()
+        self._interruption.raise_if_requested()
         self._interruption.patient = True
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

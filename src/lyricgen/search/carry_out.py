@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from lyricgen.console import show
+from lyricgen.interruption import raise_if_requested
 from lyricgen.search.study import Study
 from lyricgen.search.trial import JOB
 from lyricgen.sweep import Sweep
@@ -31,6 +32,7 @@ def carry_out(
     jobs = study.take_up(failed=failed)
     try:
         while True:
+            raise_if_requested()
             jobs = jobs or study.ask() or study.take_up(failed=False)
             if jobs:
                 size = study.options.jobs_at_a_time
