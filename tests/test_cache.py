@@ -43,6 +43,7 @@ def cache_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def large(path: Path, **options: object) -> LargeText:
     settings: dict[str, object] = {"encoding": "utf-8", "newline": "keep", "lowercase": False}
+    settings["control_characters"] = "refuse"
     return LargeText(path, **{**settings, "max_chars": None, "max_bytes": 10**6, **options})  # type: ignore[arg-type]
 
 
@@ -241,7 +242,7 @@ import sys
 from lyricgen.data.cache import encode_large; from lyricgen.data.large_text import LargeText
 import logging
 logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
-text = LargeText(sys.argv[1], "utf-8", "keep", False, None, 10**9)
+text = LargeText(sys.argv[1], "utf-8", "refuse", "keep", False, None, 10**9)
 corpus = encode_large(text, "a")
 print(len(corpus), corpus.ids.long().sum().item(), corpus.counts.square().sum().item())
 """

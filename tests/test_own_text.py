@@ -2,6 +2,7 @@
 
 import gzip
 import math
+import tracemalloc
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.evaluation.alternatives import alternatives
 from lyricgen.evaluation.own_text import LONGEST_LINE, own_text
-from lyricgen.evaluation.text_argument import read_text_argument
+from lyricgen.evaluation.text_argument import MAX_BYTES, read_text_argument
 from lyricgen.model.ngram_language_model import NgramArchitecture, NgramLanguageModel
 from lyricgen.model.trained_model import TrainedModel
 from tests.test_checkpoint import model_of
@@ -83,7 +84,6 @@ def test_a_packed_file_and_another_encoding(tmp_path: Path) -> None:
         ("folder", "is a directory"),
         ("gb", "--encoding gb18030"),
         ("empty", "(--text FILE)"),
-        ("control", "--encoding utf-16"),
     ],
 )
 def test_what_cannot_be_read(
@@ -93,11 +93,25 @@ def test_what_cannot_be_read(
     Path("folder").mkdir()
     Path("gb").write_bytes("分开".encode("gb18030"))
     Path("empty").touch()
-    Path("control").write_bytes(b"a\x00b")
     with pytest.raises(UserError) as caught:
         read_text_argument(argument)
     assert told in str(caught.value)
     assert "data." not in str(caught.value)
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_a_text_is_no_larger_than_its_scoring_has_room_for(tmp_path: Path, pack: Any) -> None:
+    path = tmp_path / "song"
+    path.write_bytes(pack(b"a b\n" * (MAX_BYTES // 4)))
+    assert len(read_text_argument(str(path)).text) == MAX_BYTES
+    path.write_bytes(pack(b"a b\n" * (4 * MAX_BYTES)))
+    tracemalloc.start()
+    with pytest.raises(UserError) as caught:
+        read_text_argument(str(path))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert f"holds more than the {MAX_BYTES} bytes allowed; score it in parts" in str(caught.value)
+    assert peak < 4 * MAX_BYTES
 
 
 # Reading and scoring

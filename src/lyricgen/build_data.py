@@ -40,6 +40,7 @@ def build_corpus(options: DataOptions) -> EncodedCorpus:
         large = LargeText(
             path,
             encoding=options.encoding,
+            control_characters=options.control_characters,
             newline=options.newline,
             lowercase=options.lowercase,
             max_chars=options.max_chars,
@@ -48,7 +49,12 @@ def build_corpus(options: DataOptions) -> EncodedCorpus:
         return encode_large(large, name)
     return encode(
         prepare(
-            read_text(path, options.encoding, options.max_bytes or DEFAULT_MAX_BYTES),
+            read_text(
+                path,
+                options.encoding,
+                options.max_bytes or DEFAULT_MAX_BYTES,
+                options.control_characters,
+            ),
             name=name,
             unit=options.unit,
             newline=options.newline,

@@ -15,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from lyricgen.data.control_characters import ControlCharacters
 from lyricgen.data.corpus import Newline, Unit
 from lyricgen.data.samplers import SamplerOptions
 from lyricgen.data.shuffling import Seed
@@ -39,6 +40,7 @@ class DataOptions(Options):
     distinct: bool
     newline: Newline
     encoding: str
+    control_characters: ControlCharacters
     max_bytes: PositiveInt | None
     batch_size: PositiveInt
     num_steps: PositiveInt

@@ -140,13 +140,16 @@ def _draw_gates(options: argparse.Namespace) -> None:
         raise UserError("--gates needs --text TEXT, characters for the model to read")
     from lyricgen.evaluation.gate_plot import draw
     from lyricgen.evaluation.output import writing
+    from lyricgen.evaluation.own_text import replace_controls
     from lyricgen.evaluation.text_argument import read_text_argument
     from lyricgen.model.checkpoint import load
 
     path, text = _path(options, "--gates"), read_text_argument(options.text, options.encoding)
     # a file ends with a newline, which a model of lines reads no text after
     read = text.text if text.file is None else text.text.removesuffix("\n")
-    figure, missing = draw(load(path), read, options.layer)
+    model = load(path)
+    read, _ = replace_controls(read, text.name, model)  # what is left is told as unknown
+    figure, missing = draw(model, read, options.layer)
     with writing("--gates", options.gates) as stream:
         figure.savefig(stream, format="png")
     if missing:

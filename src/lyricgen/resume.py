@@ -7,7 +7,7 @@ from typing import Any
 
 from lyricgen.errors import UserError
 from lyricgen.runs import earlier_summary
-from lyricgen.settings import PLUMBING, Settings, among, flatten
+from lyricgen.settings import PLUMBING, Settings, among, complete, flatten
 
 # What may change from one resumption to the next: how long training goes on, too, and where its
 # text lies, whose digest is compared. All other keys must be as they were.
@@ -83,13 +83,13 @@ def identity(options: dict[str, Any]) -> list[str]:
 
 def all_of(options: dict[str, Any]) -> list[str]:
     """A configuration as sorted lines, key=value, without what says which run to go on with."""
-    flat = flatten(options)
+    flat = flatten(complete(options))
     return [f"{key}={_shown(flat, key)}" for key in sorted(flat) if key != "resume"]
 
 
 def changed(recorded: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """What must not change and did: "key=recorded value (now: other value)", sorted by key."""
-    before, after = flatten(recorded), flatten(now)
+    before, after = flatten(complete(recorded)), flatten(complete(now))
     return [
         f"{key}={_shown(before, key)} (now: {_shown(after, key)})"
         for key in sorted(before.keys() | after.keys())

@@ -10,8 +10,11 @@ Settings = Mapping[str, Value]
 # Options of data= that decide which characters are held out.
 DECIDING = (
     *("kind", "path", "unit", "max_chars", "lowercase", "distinct", "newline", "encoding"),
+    "control_characters",
     *("val_fraction", "test_fraction", "max_held_out", "split_seed"),
 )
+# Settings that older runs do not record, with the value that says how these runs worked.
+ADDED = {"data": {"control_characters": "refuse"}}
 # Groups and options that n-grams do not know.
 NETWORKS = ("layers", "hidden_size", "cell", "depth", "loss", "optimizer", "scheduler", "trainer")
 # Where a run takes place and how it is watched, which does not change what is learnt.
@@ -24,6 +27,15 @@ PLUMBING = (
 def among(name: str, options: Sequence[str]) -> bool:
     """Whether a setting is one of these options, or stands below one that is a group."""
     return any(name == option or name.startswith(f"{option}.") for option in options)
+
+
+def complete(options: dict[str, Any]) -> dict[str, Any]:
+    """Recorded options together with the settings that were added since."""
+    return options | {
+        group: added | options[group]
+        for group, added in ADDED.items()
+        if isinstance(options.get(group), dict)
+    }
 
 
 def flatten(options: Mapping[str, Any]) -> dict[str, Value]:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from lyricgen.data.control_characters import ControlCharacters
 from lyricgen.data.corpus import Newline, prepared_pieces
 from lyricgen.data.entry import FORMAT
 from lyricgen.data.reading import text_pieces
@@ -44,6 +45,7 @@ class LargeText:
 
     path: str | os.PathLike[str]
     encoding: str
+    control_characters: ControlCharacters
     newline: Newline
     lowercase: bool
     max_chars: int | None
@@ -64,8 +66,8 @@ class LargeText:
             directory: of the cache, where the sum of an unchanged file is found again.
             passed: is told how many bytes have been read.
         """
-        options = [self.encoding, self.newline, self.lowercase, self.max_chars]
-        described = json.dumps([FORMAT, unicodedata.unidata_version, *options])
+        options = [self.encoding, self.control_characters, self.newline, self.lowercase]
+        described = json.dumps([FORMAT, unicodedata.unidata_version, *options, self.max_chars])
         return hashlib.sha256(
             f"{described} {self._content(directory, passed)}".encode()
         ).hexdigest()
@@ -112,7 +114,7 @@ class LargeText:
     def pieces(self, passed: Callable[[int], object]) -> Iterator[str]:
         """The prepared text."""
         return prepared_pieces(
-            text_pieces(self.path, self.encoding, self.max_bytes, passed),
+            text_pieces(self.path, self.encoding, self.max_bytes, passed, self.control_characters),
             newline=self.newline,
             lowercase=self.lowercase,
             max_chars=self.max_chars,

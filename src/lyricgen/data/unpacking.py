@@ -1,7 +1,9 @@
 """The bytes of a file, unpacked where it is packed, a piece at a time."""
 
+import bz2
 import errno
 import gzip
+import lzma
 import os
 import stat
 import zipfile
@@ -12,18 +14,27 @@ from io import BufferedReader
 from pathlib import Path
 from typing import IO
 
+from lyricgen.data.file_kinds import HEAD, document_kind, foreign_kind
 from lyricgen.errors import UserError
 
-_GZIP = b"\x1f\x8b"
-_ZIP = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
+_ZIP = "zip archive"
+# the first bytes of the files that are unpacked
+_PACKED = {
+    "gzip file": (b"\x1f\x8b",),
+    _ZIP: (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08"),
+    "bzip2 file": tuple(b"BZh%d" % level + b"1AY&SY" for level in range(1, 10)),
+    "xz file": (b"\xfd7zXZ\0",),
+}
 _CHUNK = 1 << 20  # bytes a read
 # What the standard library raises on archives whose bytes are not what their headers promise.
 _DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
+    lzma.LZMAError,
     OSError,
     EOFError,
     IndexError,
+    MemoryError,
     NotImplementedError,
     OverflowError,
     ValueError,
@@ -31,7 +42,7 @@ _DAMAGE = (
 
 
 def is_packed(path: str | os.PathLike[str]) -> bool:
-    """Whether a file begins as a gzip file or a zip archive does.
+    """Whether a file begins as one that is unpacked.
 
     Raises:
         OSError: It cannot be read.
@@ -46,10 +57,10 @@ def unpacked(
     max_bytes: int,
     passed: Callable[[int], object] = lambda _: None,
 ) -> Iterator[bytes]:
-    """Read a plain file, a gzip file or a zip archive of exactly one file.
+    """Read a plain file, a gzip, bzip2 or xz file, or a zip archive of exactly one file.
 
-    The three are told apart by their first bytes, never by their names. Nothing is unpacked to
-    the disk.
+    They are told apart by their first bytes, never by their names. Nothing is unpacked to the
+    disk.
 
     Args:
         path: The file, shown in every error as it is given here.
@@ -60,8 +71,8 @@ def unpacked(
         Pieces of at most a mebibyte, none empty.
 
     Raises:
-        UserError: If the file is missing, not a file, unreadable, too large, or a damaged,
-            encrypted or ambiguous archive.
+        UserError: If the file is missing, not a file, unreadable, too large, a damaged, encrypted
+            or ambiguous archive, or of a kind that holds no plain text.
     """
     shown = repr(os.fspath(path))
     kind = ""
@@ -72,12 +83,15 @@ def unpacked(
                 raise too_large(shown, max_bytes)
             kind = _kind(file)
             stream = _unpacking(file, kind, shown, opened)
-            left = max_bytes
+            head, left = b"", max_bytes
             # In pieces: read(max_bytes + 1) would reserve all of a generous limit.
             while piece := stream.read(min(_CHUNK, left + 1)):
                 left -= len(piece)
                 if left < 0:
                     raise too_large(shown, max_bytes)
+                if len(head) < HEAD:
+                    head += piece[:HEAD]
+                    _refuse_kind(foreign_kind(head), shown)
                 passed(file.tell() if file.seekable() else 0)
                 yield piece
     except _DAMAGE as error:
@@ -92,21 +106,29 @@ def _opened(path: str | os.PathLike[str]) -> BufferedReader:
 
 
 def _kind(file: BufferedReader) -> str:
-    head = file.peek(4)[:4]
-    if head.startswith(_GZIP):
-        return "gzip file"
-    return "zip archive" if head.startswith(_ZIP) else ""
+    head = file.peek(16)[:16]
+    return next((kind for kind, marks in _PACKED.items() if head.startswith(marks)), "")
 
 
 def _unpacking(
     file: BufferedReader, kind: str, shown: str, opened: ExitStack
 ) -> IO[bytes] | gzip.GzipFile:
-    if kind == "gzip file":
-        return opened.enter_context(gzip.GzipFile(fileobj=file))
-    if kind == "zip archive":
+    if kind == _ZIP:
         archive = opened.enter_context(zipfile.ZipFile(file))
         return opened.enter_context(archive.open(_only_member(archive, shown)))
+    # each unpacks no more at a time than is read
+    if kind == "gzip file":
+        return opened.enter_context(gzip.GzipFile(fileobj=file))
+    if kind == "bzip2 file":
+        return opened.enter_context(bz2.BZ2File(file))
+    if kind == "xz file":
+        return opened.enter_context(lzma.LZMAFile(file))
     return file
+
+
+def _refuse_kind(found: tuple[str, str] | None, shown: str) -> None:
+    if found is not None:
+        raise UserError(f"{shown} is {found[0]}, no plain text: {found[1]}")
 
 
 def too_large(shown: str, max_bytes: int) -> UserError:
@@ -130,6 +152,7 @@ def unreadable(error: Exception, shown: str, kind: str = "") -> UserError:
 
 
 def _only_member(archive: zipfile.ZipFile, shown: str) -> zipfile.ZipInfo:
+    _refuse_kind(document_kind(archive.namelist()), shown)
     members = [info for info in archive.infolist() if _may_be_text(info)]
     if len(members) != 1:
         seen = members or archive.infolist()

@@ -4,17 +4,23 @@ N characters of the text, K of them known to the model.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
-from lyricgen.data.code_points import code_points
+from lyricgen.data.code_points import code_points, distinct
+from lyricgen.data.control_characters import (
+    FORBIDDEN,
+    ControlCharacterFilter,
+    ControlCharacters,
+)
 from lyricgen.data.corpus import Newline, Unit, prepared_pieces
 from lyricgen.data.parts import Part, line_part
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.evaluation.bootstrap import Booleans, Floats
 from lyricgen.evaluation.scores import Integers, PartText, part_nats
+from lyricgen.evaluation.text_argument import in_own_words
 from lyricgen.model.trained_model import TrainedModel
 
 Unknown = Literal["refuse", "skip"]
@@ -69,6 +75,7 @@ def own_text(text: str, name: str, model: TrainedModel, unknown: Unknown = "refu
     lines = model.layout == "lines" or _trained_with(model, "unit") == "line"
     unit: Unit = "line" if lines else "text"
     newline: Newline = "space" if _trained_with(model, "newline") == "space" else "keep"
+    text, refused = replace_controls(text, name, model)
     pieces = prepared_pieces([text], newline=newline, lowercase=model.lowercase, max_chars=None)
     text = "".join(pieces)
     if unit == "line":
@@ -78,7 +85,12 @@ def own_text(text: str, name: str, model: TrainedModel, unknown: Unknown = "refu
     codes = code_points(text)
     left_out = _text_of(codes[~known])
     if unknown == "refuse" and left_out:
-        raise _refused(name, left_out, model.vocabulary)
+        only_controls = all(map(FORBIDDEN.match, distinct(left_out)))
+        raise (
+            refused
+            if refused is not None and only_controls
+            else _refused(name, left_out, model.vocabulary)
+        )
     if unit == "line":
         known &= ~_ends_of_empty_lines(codes, known)
     kept = codes[known]
@@ -89,6 +101,21 @@ def own_text(text: str, name: str, model: TrainedModel, unknown: Unknown = "refu
     part = line_part(model.vocabulary.encode(_text_of(kept)), model.vocabulary, model.layout)
     characters = PartText.of(part, model.vocabulary, unit)
     return OwnText(name, text, known, left_out, part, characters)
+
+
+def replace_controls(text: str, name: str, model: TrainedModel) -> tuple[str, UserError | None]:
+    """Replace control characters as in the model's training.
+
+    Returns:
+        The text, and what to say where the training refused characters of it.
+    """
+    wanted = _trained_with(model, "control_characters")
+    choice: ControlCharacters = next(
+        (one for one in get_args(ControlCharacters) if one == wanted), "refuse"
+    )
+    controls = ControlCharacterFilter(name, choice, "take them out, or say --unknown skip")
+    text = controls.feed(text)
+    return text, None if controls.error is None else in_own_words(controls.error)
 
 
 def _ends_of_empty_lines(codes: Integers, known: Booleans) -> Booleans:

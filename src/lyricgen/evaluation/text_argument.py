@@ -2,18 +2,20 @@
 
 import errno
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from lyricgen.data.reading import read_text
 from lyricgen.errors import UserError
 
-# the words of an option of the training run, in those of the command line here
+# an option of the training run, as a pattern -> the words of the command line here
 WORDS = {
-    "data.encoding=": "--encoding ",
-    "data.path=FILE": "--text FILE",
-    "raise the limit, for example data.max_bytes=": "cut it, or give it in parts of ",
+    r"data\.encoding=": "--encoding ",
+    r"data\.path=FILE": "--text FILE",
+    r"raise the limit, for example data\.max_bytes=\d+": "score it in parts",
 }
+MAX_BYTES = 10_000_000  # of a file; scoring takes some 130 bytes of memory for each
 
 
 @dataclass(frozen=True)
@@ -50,12 +52,11 @@ def read_text_argument(argument: str, encoding: str | None = None) -> TextArgume
         raise UserError(f"--text {shown} is a directory: name a file in it")
     if _is_there(argument):
         try:
-            return TextArgument(read_text(argument, encoding or "utf-8"), Path(argument))
+            # the model's training decides what becomes of control characters
+            text = read_text(argument, encoding or "utf-8", MAX_BYTES, control_characters=None)
+            return TextArgument(text, Path(argument))
         except UserError as error:
-            message = str(error)
-            for theirs, ours in WORDS.items():
-                message = message.replace(theirs, ours)
-            raise UserError(message) from error
+            raise in_own_words(error) from error
     if looks_like_path(argument):
         raise UserError(
             f"--text {shown} is not there; a text that looks like a file's name has to be in a file"
@@ -65,6 +66,14 @@ def read_text_argument(argument: str, encoding: str | None = None) -> TextArgume
             "--encoding is a file's, and --text is no file's name: leave --encoding out"
         )
     return TextArgument(argument, None)
+
+
+def in_own_words(error: UserError) -> UserError:
+    """An error of reading a text, with the options of this command."""
+    message = str(error)
+    for theirs, ours in WORDS.items():
+        message = re.sub(theirs, ours, message)
+    return UserError(message)
 
 
 def _is_there(argument: str) -> bool:
@@ -90,5 +99,5 @@ def looks_like_path(argument: str) -> bool:
         return False
     place = os.path.dirname(argument)  # noqa: PTH120
     named = place.startswith((os.sep, f"~{os.sep}")) or place in (".", "..", "~")
-    ending = argument.lower().endswith((".txt", ".md", ".gz", ".zip"))
+    ending = argument.lower().endswith((".txt", ".md", ".gz", ".bz2", ".xz", ".zip"))
     return ending or named or (place != "" and os.path.isdir(place))  # noqa: PTH112

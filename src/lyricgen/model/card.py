@@ -11,8 +11,8 @@ from pydantic import AfterValidator, Field, model_validator
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from lyricgen.data.control_characters import FORBIDDEN
 from lyricgen.data.parts import Layout
-from lyricgen.data.reading import FORBIDDEN
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.model.character_network import RecurrentArchitecture
@@ -20,6 +20,7 @@ from lyricgen.model.models import Architecture, Model, recurrent
 from lyricgen.model.ngram_language_model import NgramLanguageModel
 from lyricgen.model.trained_model import TrainedModel
 from lyricgen.options import Options, validate
+from lyricgen.settings import complete
 
 FORMAT: Literal[2] = 2
 MAX_OPTIONS, MAX_DEPTH = 10**6, 20  # characters and values in a run's configuration
@@ -125,7 +126,7 @@ def rebuild(
         Vocabulary(described.vocabulary),
         described.layout,
         described.lowercase,
-        described.options,
+        complete(described.options),
         described.text,
         described.longest_line,
     )

@@ -15,7 +15,7 @@ from lyricgen.console import progress
 from lyricgen.errors import UserError
 from lyricgen.files import finite
 from lyricgen.runs import MULTIRUN, SUMMARY, number_of, outputs_directory, read_summary
-from lyricgen.settings import Value, flatten, known_to_model, parse_overrides
+from lyricgen.settings import Value, complete, flatten, known_to_model, parse_overrides
 
 log = logging.getLogger(__name__)
 
@@ -169,7 +169,7 @@ def _record(directory: Path, values: dict[str, Any]) -> Record:
         summary.status,
         summary.reason or "",
         summary.started,
-        flatten(summary.options or {}),
+        flatten(complete(summary.options or {})),
         parse_overrides(summary.overrides),
         summary.figures,
         tuple(summary.samples),

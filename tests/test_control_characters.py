@@ -1,0 +1,154 @@
+"""Control characters are told all at once, and one setting replaces them or leaves them out."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import torch
+
+from lyricgen import checkpoint_io
+from lyricgen.config import parse
+from lyricgen.data import large_text, unpacking
+from lyricgen.data.cache import encode_large
+from lyricgen.data.control_characters import FORBIDDEN, ControlCharacters
+from lyricgen.data.large_text import LargeText
+from lyricgen.data.reading import read_text
+from lyricgen.errors import UserError
+from lyricgen.evaluation.own_text import own_text, replace_controls
+from lyricgen.model.checkpoint import load
+from lyricgen.resume import changed
+from lyricgen.settings import ADDED, complete
+from tests.conftest import SMALL, Train
+
+PAGES = "line 1\n\x0cline 2\n\x0c\x1bline\x0b 3\x85\nend\x1a"
+WANTED = {
+    "newline": PAGES.translate(dict.fromkeys(map(ord, "\x0c\x0b\x1b\x85\x1a"), "\n")),
+    "drop": PAGES.translate(dict.fromkeys(map(ord, "\x0c\x0b\x1b\x85\x1a"))),
+}
+
+
+def refusal(path: Path, **options: Any) -> str:
+    with pytest.raises(UserError) as caught:
+        read_text(path, **options)
+    assert str(caught.value).isprintable()
+    return str(caught.value)
+
+
+@pytest.fixture(params=[1 << 20, 3])
+def file(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setattr(unpacking, "_CHUNK", request.param)
+    path = tmp_path / "pages.txt"
+    path.write_text(PAGES, "utf-8")
+    return path
+
+
+def test_all_kinds_are_told_with_their_numbers_and_first_places(file: Path) -> None:
+    message = refusal(file)
+    for told in (
+        "U+000C (form feed) 2 times, first at line 2, column 1;",
+        "U+001B (escape) once at line 3, column 2;",
+        "U+000B (vertical tab) once at line 3, column 7;",
+        "U+0085 (next line) once at line 3, column 10;",
+        "U+001A (Ctrl-Z) once at line 4, column 4;",
+        "data.control_characters=newline",
+        "data.control_characters=drop",
+    ):
+        assert told in message
+    assert "utf-16" not in message
+
+
+@pytest.mark.parametrize("wanted", WANTED)
+def test_one_setting_replaces_them_or_leaves_them_out(file: Path, wanted: str) -> None:
+    assert read_text(file, control_characters=wanted) == WANTED[wanted]  # type: ignore[arg-type]
+
+
+def test_half_a_surrogate_pair_is_no_control_character(tmp_path: Path) -> None:
+    path = tmp_path / "song.txt"
+    path.write_bytes(b"ab+2AA-\x0c")
+    for wanted in ("newline", "drop"):
+        message = refusal(path, encoding="utf-7", control_characters=wanted)
+        assert "U+D800" in message
+        assert "U+000C" not in message
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "iso2022_jp"])
+def test_an_encoding_is_advised_where_its_marks_stand(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "song.txt"
+    path.write_bytes(("love me do\n" * 9 + "水の音" * (encoding[0] == "i")).encode(encoding))
+    assert f"data.encoding={encoding}" in refusal(path)
+    path.write_bytes(b"love\0me do\n" * 9)
+    assert "data.encoding" not in refusal(path)
+
+
+@pytest.mark.parametrize("wanted", WANTED)
+def test_a_text_too_long_for_memory_is_read_likewise(
+    file: Path, monkeypatch: pytest.MonkeyPatch, wanted: Any
+) -> None:
+    monkeypatch.setenv("LYRICGEN_DATA", str(file.parent / "kept"))
+    monkeypatch.setattr(large_text, "_SECTION", 101)
+
+    def large(choice: Any) -> LargeText:
+        return LargeText(file, "utf-8", choice, "keep", False, None, 10**6)
+
+    with pytest.raises(UserError, match="control_characters=newline"):
+        encode_large(large("refuse"), "pages")
+    for choice in (wanted, *WANTED):  # each has an entry of its own
+        found = encode_large(large(choice), "pages")
+        assert found.vocabulary.decode(found.ids) == WANTED[choice]
+
+
+def test_a_text_of_ones_own_is_read_as_the_model_was_trained(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "pages.txt"
+    path.write_text((PAGES + "\n") * 40, "utf-8")
+    trained = {}
+    for wanted in ("newline", "drop"):
+        done = train(*SMALL, "data=text", f"data.path={path}", f"data.control_characters={wanted}")
+        assert done.directory is not None, done.err
+        trained[wanted] = load(done.directory)
+        read = own_text(PAGES, "it", trained[wanted])
+        assert read.text == WANTED[wanted]
+        assert replace_controls(PAGES, "it", trained[wanted]) == (WANTED[wanted], None)
+    done = train(*SMALL, "data.max_chars=600")
+    assert done.directory is not None
+    refusing = load(done.directory)
+    known = refusing.vocabulary.characters[-3:]
+    with pytest.raises(UserError, match=r"U\+000C .* or say --unknown skip"):
+        own_text(f"{known}\x0c{known}", "it", refusing)
+    with pytest.raises(UserError, match="--encoding utf-16-le"):
+        own_text("\0".join(" " * 99), "it", refusing)
+    assert own_text(f"{known}\x0c{known}", "it", refusing, "skip").left_out == "\x0c"
+
+
+@pytest.mark.parametrize("wanted", get_args(ControlCharacters))
+def test_no_vocabulary_has_any(wanted: str) -> None:
+    read = WANTED.get(wanted, "")
+    assert not FORBIDDEN.search(read)
+
+
+def test_a_run_from_before_a_setting_goes_on(train: Train) -> None:
+    """Its checkpoint and its records do not have the setting."""
+    directory = train(*SMALL, "trainer.max_epochs=1").directory
+    assert directory is not None
+    for path in (directory / "checkpoints").glob("*.ckpt"):
+        content = torch.load(path, weights_only=True)
+        for group, added in ADDED.items():
+            for name in added:
+                del content["lyricgen"]["options"][group][name]
+        torch.save(content, path)
+        checkpoint_io._sums(path).write_text(hashlib.sha256(path.read_bytes()).hexdigest(), "utf-8")
+    summary = json.loads((directory / "summary.json").read_text("utf-8"))
+    recorded = summary["options"]
+    for group, added in ADDED.items():
+        for name in added:
+            del recorded[group][name]
+    (directory / "summary.json").write_text(json.dumps(summary), "utf-8")
+    now = complete(recorded)
+    assert changed(recorded, now) == []
+    assert changed(recorded, {**now, "data": {**now["data"], "control_characters": "drop"}}) != []
+    done = train(f"resume={directory}", "trainer.max_epochs=2")
+    assert done.status == 0, done.err
+    parse(load(directory).options)
