@@ -279,9 +279,7 @@ def test_a_job_that_is_killed(start: Start, engine: str, number: signal.Signals)
 @needs_two_cores
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["cpus", "processes"])
-@pytest.mark.parametrize(
-    ("name", "expected"), [("Ctrl-C", 130), ("SIGTERM", 143), ("SIGHUP", 143)]
-)
+@pytest.mark.parametrize(("name", "expected"), [("Ctrl-C", 130), ("SIGTERM", 143), ("SIGHUP", 143)])
 def test_a_sweep_that_is_stopped(start: Start, engine: str, name: str, expected: int) -> None:
     command = start(engine, "seed=1,2,3", *LONG, TWO)
     command.begun(0)

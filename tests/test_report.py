@@ -296,7 +296,10 @@ def test_by_and_over(tmp_path: Path) -> None:
     assert only(tmp_path, by=("cell", "layers")).mixed == ()
     assert only(tmp_path, over=("layers", "seed")).keys == ("cell",)
     assert only(tmp_path, over=("layers",)).keys == ("cell", "seed")
-    for wrong, told in [({"by": ("cel",)}, "--by cel: .*try cell"), ({"over": ("x",)}, "--over x")]:
+    for wrong, told in [
+        ({"by": ("cel",)}, "--by cel: .*did you mean cell"),
+        ({"over": ("x",)}, "--over x"),
+    ]:
         with pytest.raises(UserError, match=told):
             only(tmp_path, **wrong)
 
@@ -335,7 +338,7 @@ def test_where(tmp_path: Path) -> None:
     for wrong, told in [
         ("cell", "--where cell: say of which"),
         ("cell=lstmm", "no run has --where cell=lstmm: there is gru, lstm, rnn"),
-        ("layer=1", "--where layer: no run has this setting; try layers"),
+        ("layer=1", "--where layer: no run has this setting: did you mean layers"),
     ]:
         with pytest.raises(UserError, match=re.escape(told)):
             cells(wrong)

@@ -459,8 +459,8 @@ def test_hydra_is_told_of_sweeps() -> None:
     ]  # fmt: skip
     for others in (["-m"], ["--cfg", "job"], ["--info=config"], ["--help"]):
         assert "--multirun" not in expand(["sweep=seeds", *others])
-    for none in ("sweep=null", "seed=1"):
-        assert expand([none]) == [none]
+    for none in ("sweep=null", "sweep=None"):
+        assert expand([none, "seed=1"]) == ["seed=1"]
     assert "--multirun" not in expand(["sweep=seeds", "hydra.mode=RUN"])
 
 

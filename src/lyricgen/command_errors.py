@@ -3,16 +3,25 @@
 import errno
 import re
 import traceback
+from collections.abc import Sequence
 from types import CodeType
 
-from hydra.errors import HydraException, OverrideParseException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
+from lyricgen.conf_files import default_choices, group_choices, known_settings
 from lyricgen.errors import UserError, path_problem, printable
 from lyricgen.interruption import Interrupted
+from lyricgen.suggestions import did_you_mean
 from lyricgen.typed_values import for_shell, quoted
 
 _NO_PLACE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.ENOTDIR, errno.EEXIST}
+
+# what Hydra says of a setting that there is not
+_UNKNOWN = re.compile(
+    r"Could not (?:override '([^'@]+)'\.(?!\s*Did)|delete (?:from config\. )?'([^']+)'"
+    r"(?: does not exist|\. No match))"
+)
 
 # the plugins that engines need, and the extras of lyricgen that bring them
 _EXTRAS = {"joblib": "joblib", "submitit": "slurm", "ray": "ray"}
@@ -46,20 +55,58 @@ def one_line(error: Exception) -> str:
     if extra is not None:
         return f"hydra/launcher: this engine is not installed: pip install 'lyricgen[{extra}]'"
     text = (path_problem(error) or str(error)).split("Config search path", maxsplit=1)[0]
-    # Hydra's advice to add a key helps nobody here: there are no others
-    text = re.sub(r"To append to your config use \S+", "--cfg job lists all keys.", text)
-    if isinstance(error, OverrideParseException):
-        name, equals, value = error.override.partition("=")
-        text = f"{error.override}: settings are typed as NAME=VALUE"
-        if equals:
-            as_text = for_shell(f"{name}={quoted(value)}")
-            text = f"{error.override}: the value cannot be read; as a text it is typed {as_text}"
+    unknown = _UNKNOWN.search(text) if isinstance(error, HydraException) else None
+    added = re.match(r"([\w.]+): there is no such option", text)
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        text = _unknown_choice(error.missing_cfg_file, error.options or ())
+    elif isinstance(error, OverrideParseException):
+        text = _unreadable(error.override)
+    elif unknown:
+        text = _unknown_setting(unknown[1] or unknown[2])
+    elif added and known_settings().get(added[1]):
+        text = _unknown_setting(added[1])
     elif isinstance(error, HydraException) and error.__cause__ is not None:
         reason = str(error.__cause__).split("\n", maxsplit=1)[0]
         text += "" if reason in text else f" ({reason})"
     elif isinstance(error, OSError) and error.errno in _NO_PLACE:
         text += " (LYRICGEN_OUTPUTS=DIRECTORY sends runs to another place)"
     return printable(" ".join(text.split()))
+
+
+def _unreadable(override: str) -> str:
+    """What is wrong with an override that Hydra's grammar refuses."""
+    name, equals, value = override.partition("=")
+    if equals:
+        as_text = for_shell(f"{name}={quoted(value)}")
+        return f"{override}: the value cannot be read; as a text it is typed {as_text}"
+    choices = [
+        f"{group}={choice}" for group in default_choices() for choice in group_choices(group)
+    ]
+    meant = did_you_mean(override, [*choices, *known_settings()])
+    return f"{override}: settings are typed as NAME=VALUE{meant}"
+
+
+def _unknown_setting(name: str) -> str:
+    """What to say of a setting that a configuration has not."""
+    settings = known_settings()
+    if settings.get(name):
+        return f"{name}: only {' or '.join(settings[name])} has this setting"
+    meant = did_you_mean(name, settings) or "; --cfg job lists all settings"
+    return f"{name}: there is no such setting{meant}"
+
+
+def _unknown_choice(path: str, options: Sequence[str]) -> str:
+    """What to say of a choice, group/choice, that a group has not."""
+    known = default_choices().keys()
+    group = next((each for each in known if path.startswith(f"{each}/")), path.rpartition("/")[0])
+    choice = path.removeprefix(f"{group}/")
+    if not group:
+        return f"there is no configuration {path!r} (--config-name){did_you_mean(path, options)}"
+    there = [*options, *(group_choices(group) if group in known else ())]
+    meant = did_you_mean(choice, there)
+    if group == "data" and ("." in choice or "/" in choice):
+        meant = f": a file is named by data=text {for_shell(f'data.path={choice}')}"
+    return f"{group}={choice}: there is no such choice{meant} (there is {', '.join(options)})"
 
 
 def hides_an_interrupt(error: BaseException | None) -> bool:

@@ -5,13 +5,14 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
 from lyricgen.console import ConsoleHandler, prepare_streams, tell
 from lyricgen.errors import UserError, path_problem, printable
+from lyricgen.suggestions import did_you_mean
 
 
 class Parser(argparse.ArgumentParser):
@@ -41,7 +42,24 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Say it in one line."""
-        self.exit(2, f"error: {printable(message)} (see --help)\n")
+        self.exit(2, f"error: {printable(with_suggestions(self, message))} (see --help)\n")
+
+
+def with_suggestions(
+    parser: argparse.ArgumentParser, message: str, more: Iterable[str] = ()
+) -> str:
+    """A parser's message, with the nearest names for an unknown option or choice.
+
+    Args:
+        parser: that found the mistake.
+        message: of argparse.
+        more: names beside its options.
+    """
+    unknown = re.match(r"unrecognized arguments: .*?(-[^\s=]*)", message)
+    if unknown:
+        return message + did_you_mean(unknown[1], [*parser._option_string_actions, *more])
+    choice = re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message)
+    return message + (did_you_mean(choice[1], re.findall(r"[\w.-]+", choice[2])) if choice else "")
 
 
 def run(

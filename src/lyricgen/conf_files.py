@@ -1,4 +1,4 @@
-"""What conf/ offers: groups and their choices."""
+"""What conf/ offers: groups, their choices and their settings."""
 
 from functools import cache
 from pathlib import Path
@@ -14,8 +14,7 @@ CONFIG_DIRECTORY = _PACKAGED if _PACKAGED.is_dir() else _CHECKOUT
 @cache
 def default_choices() -> dict[str, str | None]:
     """The groups of conf/train.yaml, each with its default choice."""
-    train: Any = OmegaConf.to_container(OmegaConf.load(CONFIG_DIRECTORY / "train.yaml"))
-    named = [entry for entry in train["defaults"] if isinstance(entry, dict)]
+    named = [each for each in _read("train")["defaults"] if isinstance(each, dict)]
     pairs = [pair for entry in named for pair in entry.items()]
     return {group: choice for group, choice in pairs if not group.startswith("override ")}
 
@@ -26,3 +25,48 @@ def group_choices(group: str) -> list[str]:
     return sorted(
         path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml")
     )
+
+
+@cache
+def known_settings() -> dict[str, list[str]]:
+    """All settings, each with the choices that have it; without a choice those of all runs."""
+    train = _read("train")
+    del train["defaults"]
+    found: dict[str, list[str]] = {name: [] for name in (*default_choices(), *_leaves(train))}
+    for group, default in default_choices().items():
+        choices = [] if default is None else group_choices(group)
+        settings = {choice: _settings(group, choice) for choice in choices}
+        for name in set().union(*settings.values()) - found.keys():
+            having = [choice for choice in choices if name in settings[choice]]
+            shared = len(having) == len(choices)
+            found[name] = [] if shared else [f"{group}={choice}" for choice in having]
+    return found
+
+
+def _settings(group: str, choice: str) -> set[str]:
+    """The settings of a choice, those that it takes from others of its group included."""
+    values = _read(f"{group}/{choice}")
+    defaults = values.pop("defaults", [])
+    settings = set().union(
+        *(_settings(group, each) for each in defaults if isinstance(each, str) and each != "_self_")
+    )
+    whole = "@package _global_" in _path(f"{group}/{choice}").read_text("utf-8")
+    return settings | set(_leaves(values if whole else {group: values}))
+
+
+def _leaves(values: dict[str, Any], prefix: str = "") -> list[str]:
+    """Dotted names of all settings, the groups above them included."""
+    found = []
+    for name, value in values.items():
+        found.append(f"{prefix}{name}")
+        if isinstance(value, dict):
+            found += _leaves(value, f"{prefix}{name}.")
+    return found
+
+
+def _read(name: str) -> Any:
+    return OmegaConf.to_container(OmegaConf.load(_path(name)))
+
+
+def _path(name: str) -> Path:
+    return CONFIG_DIRECTORY / f"{name}.yaml"

@@ -1,13 +1,17 @@
 """Hydra's arguments from what was typed: those of the run or sweep of `resume=`, and a sweep's."""
 
+import argparse
 import re
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+from hydra._internal.utils import get_args_parser
 from omegaconf import OmegaConf
 
+from lyricgen.command_line import with_suggestions
+from lyricgen.conf_files import known_settings
 from lyricgen.errors import UserError
 from lyricgen.runs import BEST, MULTIRUN, RECORD, earlier_summary, newest_run
 from lyricgen.settings import key
@@ -20,9 +24,6 @@ _WITH_VALUE = (
     *("-c", "--cfg", "-p", "--package", "-i", "--info", "--experimental-rerun"),
     *("-cn", "--config-name", "-cd", "--config-dir", "-cp", "--config-path"),
 )
-# and those that say what Hydra is to do
-_TASKS = {"-h", "--help", "--hydra-help", "-c", "--cfg", "-r", "--run", "-m", "--multirun"}
-_TASKS |= {"-sc", "--shell-completion", "-i", "--info"}
 
 
 def expand(arguments: list[str]) -> list[str]:
@@ -42,13 +43,14 @@ def expand(arguments: list[str]) -> list[str]:
         UserError: no such run, or one that cannot be resumed so.
     """
     options, overrides = _split(arguments)
+    read = _read_options(options)
     wanted = _last("resume", overrides)
     if wanted is None:
         mode = _last("hydra.mode", overrides)
         sweeps = _last("sweep", overrides) is not None and mode is None
-        multirun = sweeps or mode == "MULTIRUN" or bool({"-m", "--multirun"} & set(options))
+        multirun = sweeps or mode == "MULTIRUN" or read.multirun
         typed = as_typed(overrides, multirun=multirun)
-        return [*(_multirun(options) if sweeps else []), *options, *typed]
+        return [*(_multirun(read) if sweeps else []), *options, *typed]
     typed = without_resume(overrides)
     for one in (*options, *typed):
         if one in ("-m", "--multirun") or key(one) in PLACES:
@@ -59,7 +61,7 @@ def expand(arguments: list[str]) -> list[str]:
     rewritten = as_typed(typed, multirun=is_sweep)
     keys = {key(one) for one in (*typed, *rewritten)}
     return [
-        *(_multirun(options) if is_sweep else []),
+        *(_multirun(read) if is_sweep else []),
         *options,
         *(
             part
@@ -82,9 +84,24 @@ def _last(name: str, overrides: list[str]) -> str | None:
     return typed[-1] if typed and typed[-1] not in ("null", "None", "") else None
 
 
-def _multirun(options: list[str]) -> list[str]:
-    told = {one.partition("=")[0] for one in options}
-    return [] if told & _TASKS else ["--multirun"]
+def _multirun(options: argparse.Namespace) -> list[str]:
+    tasks = (options.help, options.hydra_help, options.cfg, options.run, options.multirun)
+    return [] if any((*tasks, options.shell_completion, options.info)) else ["--multirun"]
+
+
+def _read_options(options: list[str]) -> argparse.Namespace:
+    """The options as Hydra reads them.
+
+    Raises:
+        UserError: Hydra has no such option.
+    """
+    parser = get_args_parser()
+
+    def refuse(message: str) -> NoReturn:
+        raise UserError(with_suggestions(parser, message, known_settings()))
+
+    parser.error = refuse  # type: ignore[method-assign]  # else it prints the usage and ends
+    return parser.parse_args(options)
 
 
 def without_resume(overrides: Iterable[str]) -> list[str]:
@@ -148,4 +165,6 @@ def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
     for one in arguments:
         is_value = bool(options) and options[-1] in _WITH_VALUE and "=" not in one
         (options if one.startswith("-") or is_value else overrides).append(one)
+    if options and options[-1] in ("-i", "--info"):
+        options.append("all")  # as Hydra has it, which would take the first override for its value
     return options, overrides

@@ -17,6 +17,7 @@ from lyricgen.reporting.paired_test import Difference, mean, paired_test
 from lyricgen.reporting.records import Record
 from lyricgen.reporting.selection import check_known, setting, shown
 from lyricgen.reporting.varied import CORPUS, follows, varied
+from lyricgen.suggestions import did_you_mean
 
 
 def compare(
@@ -125,7 +126,8 @@ def _check_metric(metric: str, records: Sequence[Record]) -> None:
     known |= {name.replace("pseudo_", "") for name in known}
     rankable = sorted(name for name in known if name.endswith((*SMALLEST, *LARGEST)))
     if metric not in rankable:
-        raise UserError(f"--metric {metric}: no run has it; there is {', '.join(rankable)}")
+        meant = did_you_mean(metric, rankable)
+        raise UserError(f"--metric {metric}: no run has it{meant}; there is {', '.join(rankable)}")
 
 
 def _place(record: Record, keys: Sequence[str]) -> Place:

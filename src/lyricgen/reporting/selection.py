@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
 
 from lyricgen.errors import UserError
 from lyricgen.reporting.records import Record
 from lyricgen.settings import Value, parse_value
+from lyricgen.suggestions import did_you_mean
 
 ABSENT = "–"
 Conditions = dict[str, list[str]]  # what a setting has to be, one of these
@@ -57,9 +57,8 @@ def check_known(keys: Iterable[str], records: Sequence[Record], option: str) -> 
     known = {"status"}.union(*(record.settings for record in records))
     for key in keys:
         if key not in known:
-            near = get_close_matches(key, sorted(known), n=3)
-            near = near or ["cell", "layers", "optimizer.lr"]
-            raise UserError(f"{option} {key}: no run has this setting; try {', '.join(near)}")
+            meant = did_you_mean(key, known) or "; settings are cell, layers, optimizer.lr, …"
+            raise UserError(f"{option} {key}: no run has this setting{meant}")
 
 
 def setting(record: Record, key: str) -> Value:
