@@ -503,14 +503,14 @@ def test_a_summary_that_may_not_be_read(
     secret = write(tmp_path / "secret", 4.0)
     (write(tmp_path / "pipe") / "summary.json").unlink()
     os.mkfifo(tmp_path / "pipe" / "summary.json")
-    read_text = Path.read_text
+    opened = os.open
 
-    def refuse(path: Path, **arguments: Any) -> str:
-        if path.parent == secret:
+    def refuse(path: Path, *arguments: Any) -> int:
+        if path == secret / "summary.json":
             raise PermissionError(13, "Permission denied", str(path))
-        return read_text(path, **arguments)
+        return opened(path, *arguments)
 
-    monkeypatch.setattr(Path, "read_text", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     assert len(only(tmp_path).records) == 1
     told = sorted(one.getMessage().partition("/summary.json")[2] for one in caplog.records)
     assert told == [" is left out: Permission denied", " is left out: it is no ordinary file"]

@@ -362,7 +362,9 @@ def test_recorded_overrides_come_first_and_typed_ones_win(tmp_path: Path) -> Non
     checkpoint.parent.mkdir()
     checkpoint.touch()
     assert expand([f"resume={checkpoint}"])[-3:] == there
-    (tmp_path / "summary.json").write_text('{"overrides": ["cell=gru"]}', "utf-8")
+    (tmp_path / "summary.json").write_text(
+        '{"status": "failed", "overrides": ["cell=gru"]}', "utf-8"
+    )
     assert expand([f"resume={tmp_path}"])[4] == "cell=gru"  # as of the last resume
 
 

@@ -14,9 +14,13 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from lyricgen.errors import UserError
 from lyricgen.files import replacing, to_disk, write_atomically
+from lyricgen.record_files import RecordError, open_record, read_record
 from lyricgen.runs import BEST, LAST, PREVIOUS
 
 log = logging.getLogger(__name__)
+
+LARGEST = 64_000_000_000  # bytes of a checkpoint
+_BLOCK = 1 << 20  # bytes hashed at a time
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -54,9 +58,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 def is_sound(checkpoint: Path) -> bool:
     """Whether a checkpoint is there and has one of the sums that lie beside it."""
     try:
-        with checkpoint.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest() in _known(checkpoint)
-    except OSError:
+        with open_record(checkpoint, LARGEST) as stream:
+            digest, left = hashlib.sha256(), os.fstat(stream.fileno()).st_size
+            while block := stream.read(min(left, _BLOCK)):
+                digest.update(block)
+                left -= len(block)
+            return digest.hexdigest() in _known(checkpoint)
+    except (OSError, RecordError):
         return False
 
 
@@ -108,8 +116,8 @@ def _sums(checkpoint: Path) -> Path:
 
 def _known(checkpoint: Path) -> list[str]:
     try:
-        return _sums(checkpoint).read_text("utf-8").split()
-    except (OSError, ValueError):
+        return read_record(_sums(checkpoint)).split()
+    except RecordError:
         return []
 
 

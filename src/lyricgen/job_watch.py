@@ -170,7 +170,7 @@ class JobWatch:
         """The processes of jobs that run on this machine; 0 for one elsewhere."""
         here = socket.gethostname()
         running = [each for _, each in self._summaries().values() if each["status"] == "running"]
-        return [each["process"] if each["host"] == here else 0 for each in running]
+        return [each.get("process", 0) if each.get("host") == here else 0 for each in running]
 
     def _record_killed(self) -> None:
         """Say it for jobs on other machines that no process works on any more."""

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from hydra._internal.utils import get_args_parser
-from omegaconf import OmegaConf
 
 from lyricgen.command_line import with_suggestions
 from lyricgen.conf_files import known_settings
 from lyricgen.errors import UserError
+from lyricgen.record_files import RecordError, read_yaml
 from lyricgen.runs import BEST, MULTIRUN, RECORD, earlier_summary, newest_run
 from lyricgen.settings import key
 from lyricgen.typed_values import as_typed, quoted
@@ -126,7 +126,7 @@ def _recorded(directory: Path, *, is_sweep: bool) -> tuple[list[tuple[str, str]]
     """The options of the command line, then the overrides, of what was last composed there."""
     record = directory / (MULTIRUN if is_sweep else _HYDRA)
     try:
-        hydra: Any = OmegaConf.to_container(OmegaConf.load(record))["hydra"]  # type: ignore[index,call-overload]
+        hydra: Any = read_yaml(record)["hydra"]
         options = [
             ("--config-dir", str(source["path"]))
             for source in hydra["runtime"]["config_sources"]
@@ -137,7 +137,7 @@ def _recorded(directory: Path, *, is_sweep: bool) -> tuple[list[tuple[str, str]]
         if is_sweep:
             overrides: Any = hydra["overrides"]["task"]
         else:
-            overrides = OmegaConf.to_container(OmegaConf.load(directory / _OVERRIDES))
+            overrides = read_yaml(directory / _OVERRIDES)
             # those of the last resume, if there was one
             overrides = (earlier_summary(directory) or {}).get("overrides", overrides)
         # of a sweep also its engine and its sweeper; a run has none of these
@@ -148,10 +148,11 @@ def _recorded(directory: Path, *, is_sweep: bool) -> tuple[list[tuple[str, str]]
             if one.lstrip("+~").startswith(kept) and key(one) not in PLACES
         ]
         if not (isinstance(overrides, list) and all(isinstance(one, str) for one in overrides)):
-            raise ValueError("overrides are not a list of strings")
-    except Exception as error:  # yaml, OmegaConf and a wrong shape each have errors of their own
+            raise RecordError("overrides are not a list of strings")
+    except (RecordError, TypeError, KeyError, AttributeError) as error:
+        why = str(error) if isinstance(error, RecordError) else "it is not what Hydra writes"
         raise UserError(
-            f"the record {str(record)!r} cannot be read ({type(error).__name__}): start a new "
+            f"the record {str(record)!r} cannot be read ({why}): start a new "
             f"run, from init_from={shlex.quote(str(directory / 'checkpoints' / BEST))} if that one "
             "is there"
         ) from error

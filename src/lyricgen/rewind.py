@@ -35,7 +35,7 @@ def rewind(directory: Path, wanted: dict[str, int]) -> None:
     """
     for path in _growing(directory):
         size = wanted.get(path.name, 0)
-        if size == 0:
+        if size == 0 or not path.is_file():  # but a pipe, say, which nobody can append to
             path.unlink()
         elif path.stat().st_size > size:
             os.truncate(path, size)

@@ -1,19 +1,19 @@
 """Run directories: where they are, what they say of themselves, and which one is the newest."""
 
-import json
 import logging
 import os
 import re
 import shlex
 import socket
-import stat
 from collections.abc import Iterator
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from lyricgen.errors import UserError
 from lyricgen.files import write_atomically
+from lyricgen.record_files import RecordError, check, read_json, read_record
 
 log = logging.getLogger(__name__)
 
@@ -68,20 +68,26 @@ def resume_command(directory: Path) -> str:
 def read_summary(directory: Path) -> dict[str, Any]:
     """What a run says of itself; one that runs no more without having said so is `killed`.
 
+    Returns:
+        Plain values, of which those that `summary.Summary` names have the types that it says.
+
     Raises:
         UserError: no summary.json there, or not a readable one.
     """
+    from lyricgen.summary import Summary, figures_of  # noqa: PLC0415  pydantic takes its time
+
     path = directory / SUMMARY
     try:
-        summary: Any = json.loads(path.read_text(encoding="utf-8"))
+        summary: Any = read_json(path)
         if not isinstance(summary, dict):
-            raise ValueError("it holds no object")
-    except (OSError, ValueError) as error:
+            raise RecordError("it holds no object")
+        check(Summary, summary | {"figures": figures_of(summary)})
+    except RecordError as error:
         shown = repr(str(path))
         raise UserError(f"{shown} cannot be read ({error}): name a run's directory") from error
     # of one on another machine its sweep says it, see job_watch
     here = summary.get("host") == socket.gethostname()
-    if summary.get("status") == "running" and here and not is_alive(summary.get("process", 0)):
+    if summary["status"] == "running" and here and not is_alive(summary.get("process", 0)):
         summary["status"] = "killed"
     found: dict[str, Any] = summary
     return found
@@ -89,13 +95,24 @@ def read_summary(directory: Path) -> dict[str, Any]:
 
 def earlier_summary(directory: Path) -> dict[str, Any] | None:
     """What a run has left behind; None where none has begun, nothing where it is damaged."""
-    if not (directory / SUMMARY).exists():
+    path = directory / SUMMARY
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError:
+        pass  # there may be one, and the reader says why it cannot be read
     try:
         return read_summary(directory)
-    except UserError:
-        log.warning("%s is damaged: what it said of the run is lost", directory / SUMMARY)
+    except UserError as error:
+        _warn_of_damage(path, str(error.__cause__))
         return {}
+
+
+@cache
+def _warn_of_damage(path: Path, why: str) -> None:
+    """Say it once, since a sweep reads the summaries of its jobs again and again."""
+    log.warning("%s is damaged (%s): what it said of the run is lost", path, why)
 
 
 def newest_run() -> Path:
@@ -154,38 +171,21 @@ def record_newest(directory: Path, *, resumed: bool) -> None:
 def _named_newest(outputs: Path) -> Path | None:
     """The directory that latest.txt names; None where there is none, or latest.txt is damaged."""
     latest = outputs / LATEST
-    if not outputs.is_dir():
+    if not os.path.lexists(latest):
         return None
     try:
-        text = _short_text(latest).removesuffix("\n")
+        if latest.is_symlink():
+            raise ValueError
+        text = read_record(latest, _LONGEST).removesuffix("\n")
         named = Path(text)
         if named.is_absolute():  # as earlier versions wrote it
             named = named.relative_to(outputs.resolve())
         if ".." in named.parts or named == Path() or any(c < " " for c in text):
             raise ValueError
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError):
+    except ValueError:
         log.warning("%s names no run below %s: it is ignored", latest, outputs)
         return None
     return outputs / named if (outputs / named).is_dir() else None
-
-
-def _short_text(path: Path) -> str:
-    """The text of a small ordinary file; links are not followed, and no pipe is waited for.
-
-    Raises:
-        OSError: it cannot be opened.
-        ValueError: it is no short text in an ordinary file.
-    """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ValueError
-        content = stream.read(_LONGEST + 1)
-    if len(content) > _LONGEST:
-        raise ValueError
-    return content.decode()
 
 
 def _begun(directory: Path) -> float:

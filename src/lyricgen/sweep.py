@@ -65,7 +65,7 @@ class Sweep:
             self.summary |= {
                 name: earlier[name] for name in ("started", "command") if name in earlier
             }
-            self.summary["wall_seconds"] = earlier.get("wall_seconds", 0.0)
+            self.summary["wall_seconds"] = earlier.get("wall_seconds") or 0.0
             self._start -= self.summary["wall_seconds"]
 
     def begin(self, composed: str, jobs: Iterable[Job]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from lyricgen.errors import UserError
 from lyricgen.resume import all_of, identity
-from lyricgen.runs import SUMMARY, earlier_summary, job_directory, number_of
+from lyricgen.runs import earlier_summary, job_directory, number_of
 from lyricgen.settings import flatten, key
 
 DONE = ("finished", "pruned")  # statuses of jobs that need no more work
@@ -79,9 +79,13 @@ def plan(directory: Path, wanted: Sequence[Wanted]) -> list[Job]:
 
 def jobs_in(directory: Path) -> dict[int, tuple[Path, dict[str, Any]]]:
     """The jobs of a sweep that have begun: by number, in order, the directory and the summary."""
-    found = [path.parent for path in directory.glob(f"*/{SUMMARY}")]
-    numbered = [(number, path) for path in found if (number := number_of(path)) is not None]
-    return {number: (path, earlier_summary(path) or {}) for number, path in sorted(numbered)}
+    numbered = [(number_of(path), path) for path in directory.iterdir() if path.is_dir()]
+    found = {}
+    for number, path in sorted((number, path) for number, path in numbered if number is not None):
+        summary = earlier_summary(path)
+        if summary is not None:
+            found[number] = path, summary
+    return found
 
 
 def named_by(combinations: Sequence[Sequence[str]], left_out: Sequence[str]) -> list[str]:

@@ -15,6 +15,7 @@ from lyricgen.callbacks.sample import Sample, as_markdown, one_line
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.decoding.drawing import Generator
 from lyricgen.model.trained_model import TrainedModel
+from lyricgen.record_files import RecordError, read_json_lines
 
 log = logging.getLogger(__name__)
 
@@ -98,8 +99,11 @@ class Samples(pl.Callback):
         """The texts of a step, from samples.jsonl."""
         if not self.path.exists():
             return []
-        with self.path.open(encoding="utf-8") as stream:
-            return [Sample(**one) for one in map(json.loads, stream) if one["step"] == step]
+        try:
+            return [one for one in read_json_lines(self.path, Sample) if one.step == step]
+        except RecordError as error:
+            log.warning("%s is left out: %s", self.path, error)
+            return []
 
     def few(self, samples: list[Sample]) -> list[Sample]:
         """Some of the random texts, for each prefix in turn."""

@@ -1,7 +1,9 @@
 """A picture of what models have by heart, and of how it has come about in training."""
 
-import csv
+import logging
+import os
 from collections.abc import Sequence
+from math import isfinite
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -11,6 +13,9 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from lyricgen.errors import printable
 from lyricgen.evaluation.memorisation_report import CheckpointMemorisation
 from lyricgen.memorisation import LOGGED_LINES, LOGGED_NGRAMS, Copied
+from lyricgen.record_files import RecordError, read_columns
+
+log = logging.getLogger(__name__)
 
 DPI = 120
 
@@ -34,16 +39,20 @@ def logged(checkpoint: Path) -> dict[str, list[tuple[float, float]]]:
     Args:
         checkpoint: a file; in a run it lies in a directory beside metrics.csv.
     """
-    try:
-        with (checkpoint.parent.parent / "metrics.csv").open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-        return {
-            name: points
-            for name in (*LOGGED_NGRAMS.values(), LOGGED_LINES)
-            if (points := [(float(r["epoch"]), float(r[name])) for r in rows if r.get(name)])
-        }
-    except (OSError, ValueError, KeyError, csv.Error):
+    path = checkpoint.parent.parent / "metrics.csv"
+    if not os.path.lexists(path):
         return {}
+    try:
+        columns = read_columns(path, ("epoch",), (*LOGGED_NGRAMS.values(), LOGGED_LINES))
+    except RecordError as error:
+        log.warning("%s is left out: %s", path, error)
+        return {}
+    epochs = columns.pop("epoch")
+    finite = {
+        name: [point for point in zip(epochs, values, strict=True) if all(map(isfinite, point))]
+        for name, values in columns.items()
+    }
+    return {name: points for name, points in finite.items() if points}
 
 
 def _draw_shares(axes: Axes, measured: Sequence[CheckpointMemorisation]) -> None:

@@ -3,13 +3,13 @@
 P points of a curve, R runs.
 """
 
-import csv
 import logging
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from lyricgen.console import progress
+from lyricgen.record_files import RecordError, read_columns
 from lyricgen.reporting.comparison import HELD_OUT, Comparison
 from lyricgen.reporting.paired_test import Mean, mean
 from lyricgen.reporting.records import Record
@@ -72,25 +72,15 @@ def average(curves: Sequence[Points]) -> dict[float, Mean]:
 
 def _read(run: Record, metric: str) -> tuple[Points, Points]:
     """A figure by epoch, the last of each, and by step; nothing of a damaged file."""
-    by_epoch: Points = {}
-    by_step: Points = {}
     path = run.directory / METRICS
     if not path.exists() and run.options.get("logger.csv") is False:
         return {}, {}
     try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            rows = csv.reader(stream, strict=True)
-            names = next(rows, [])
-            places = [names.index(name) for name in ("epoch", "step", metric)]
-            for row in rows:
-                if len(row) != len(names):
-                    raise ValueError(
-                        f"line {rows.line_num} has {len(row)} fields, not {len(names)}"
-                    )
-                epoch, step, value = (float(row[place] or math.nan) for place in places)
-                if math.isfinite(value):
-                    by_epoch[epoch] = by_step[step] = value
-    except (OSError, ValueError, csv.Error) as error:
-        log.warning("%s is left out: %s", path, getattr(error, "strerror", None) or error)
+        columns = read_columns(path, ("epoch", "step", metric))
+    except RecordError as error:
+        log.warning("%s is left out: %s", path, error)
         return {}, {}
-    return by_epoch, by_step
+    epochs, steps, values = columns.values()
+    places = [place for place, value in enumerate(values) if math.isfinite(value)]
+    by_epoch = {epochs[place]: values[place] for place in places}
+    return by_epoch, {steps[place]: values[place] for place in places}

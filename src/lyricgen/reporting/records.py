@@ -9,18 +9,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
 from lyricgen.console import progress
 from lyricgen.errors import UserError
-from lyricgen.files import finite
 from lyricgen.runs import MULTIRUN, SUMMARY, number_of, outputs_directory, read_summary
 from lyricgen.settings import Value, complete, flatten, known_to_model, parse_overrides
+from lyricgen.summary import figures_of
 
 log = logging.getLogger(__name__)
 
-# Figures of a summary whose names have no part, as val/ is one.
-FIGURES = ("parameters", "chars_per_second", "wall_seconds", "best_epoch", "epochs")
 MISSING = "missing"  # the status of a job that has left nothing
 
 
@@ -105,10 +101,14 @@ def read(directories: Sequence[Path]) -> Found:
 
 def _with_summary(directory: Path) -> Iterator[Path]:
     """The directories below one that have a summary.json, in the order of their names."""
-    for place, folders, files in os.walk(directory):
+    for place, folders, files in os.walk(directory, onerror=_warn_of_folder):
         if SUMMARY in files:
             yield Path(place)
         folders[:] = sorted(set(folders) - {"checkpoints", ".hydra"}, key=_by_number)
+
+
+def _warn_of_folder(error: OSError) -> None:
+    log.warning("%s is left out: %s", error.filename, error.strerror)
 
 
 def _by_number(name: str) -> tuple[float, str]:
@@ -116,64 +116,33 @@ def _by_number(name: str) -> tuple[float, str]:
     return (math.inf if number is None else number), name
 
 
-class _Plan(BaseModel):
-    """What the report reads of the summary of a sweep."""
-
-    jobs: dict[int, list[str]]
-
-
-class _Summary(BaseModel):
-    """What the report reads of the summary of a run; the rest may be anything."""
-
-    model_config = ConfigDict(strict=True)
-
-    status: str
-    reason: str | None = None
-    started: str = ""
-    options: dict[str, Any] | None = None
-    overrides: list[str] = []
-    samples: list[str] = []
-    search_space: dict[str, dict[str, Any]] | None = None
-    job: int | None = None
-    figures: dict[str, float]
-
-
 def _read_into(found: Found, directory: Path) -> None:
-    path = directory / SUMMARY
     try:
-        if not path.is_file():  # but a pipe, say, which may never end
-            raise ValueError("it is no ordinary file")
-        summary = finite(read_summary(directory))
-        if "jobs" in summary:
-            found.plans[directory] = _Plan.model_validate(summary).jobs
-        else:
-            found.records.append(_record(directory, summary))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        log.warning("%s is left out: %s: %s", path, where, first["msg"])
-    except (UserError, ValueError, TypeError, RecursionError, OverflowError) as error:
-        cause = error.__cause__ or error
-        log.warning("%s is left out: %s", path, getattr(cause, "strerror", None) or cause)
+        summary = read_summary(directory)
+    except UserError as error:
+        log.warning("%s is left out: %s", directory / SUMMARY, error.__cause__)
+        return
+    if "jobs" in summary:
+        plan = {int(number): overrides for number, overrides in summary["jobs"].items()}
+        found.plans[directory] = plan
+    else:
+        found.records.append(_record(directory, summary))
 
 
-def _record(directory: Path, values: dict[str, Any]) -> Record:
-    named = {key: value for key, value in values.items() if "/" in key or key in FIGURES}
-    figures = {key: value for key, value in named.items() if value is not None}
-    summary = _Summary.model_validate(values | {"figures": figures})
-    number = summary.job
+def _record(directory: Path, summary: dict[str, Any]) -> Record:
+    number = summary.get("job")
     if number is None and (directory.parent / MULTIRUN).exists():  # of a sweep of Hydra's own
         number = number_of(directory)
     return Record(
         directory,
-        summary.status,
-        summary.reason or "",
-        summary.started,
-        flatten(complete(summary.options or {})),
-        parse_overrides(summary.overrides),
-        summary.figures,
-        tuple(summary.samples),
-        summary.search_space or {},
+        summary["status"],
+        summary.get("reason") or "",
+        summary.get("started", ""),
+        flatten(complete(summary.get("options") or {})),
+        parse_overrides(summary.get("overrides", [])),
+        {key: value for key, value in figures_of(summary).items() if value is not None},
+        tuple(summary.get("samples", [])),
+        summary.get("search_space") or {},
         None if number is None else directory.parent,
         number,
     )

@@ -57,6 +57,8 @@ def open_storage(options: StudyOptions, sweep: Path) -> BaseStorage:
         if where is not None and "://" in where:
             return get_storage(where)
         journal = (sweep / JOURNAL if where is None else Path(where).expanduser()).resolve()
+        if journal.exists() and not journal.is_file():
+            raise ValueError("it is no ordinary file")
         journal.parent.mkdir(parents=True, exist_ok=True)
         return JournalStorage(JournalFileBackend(str(journal), JournalLock(journal)))
     except Exception as error:  # databases have errors of their own

@@ -1,17 +1,23 @@
 """A trial as the job that carries it out sees it: what it searches, and whether it goes on."""
 
+import logging
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial
+from pydantic import BaseModel, ConfigDict, Field
 
+from lyricgen.record_files import RecordError, check
 from lyricgen.run import Run
 from lyricgen.runs import number_of
 from lyricgen.search.options import StudyOptions, parse
 from lyricgen.search.space import describe
 from lyricgen.search.storage import build_pruner, open_storage, study_name
+
+log = logging.getLogger(__name__)
 
 # attributes of a trial: the number of its job, that one's directory, its overrides of its own
 JOB, DIRECTORY, OVERRIDES = "job", "directory", "overrides"
@@ -19,8 +25,27 @@ JOB, DIRECTORY, OVERRIDES = "job", "directory", "overrides"
 
 def newest_trials(study: optuna.Study) -> dict[int, FrozenTrial]:
     """The trial of every job, by its number; the newest, where a failed one was repeated."""
-    trials = study.get_trials(deepcopy=False)
-    return {trial.user_attrs[JOB]: trial for trial in trials if JOB in trial.user_attrs}
+    found = {}
+    for trial in study.get_trials(deepcopy=False):
+        if JOB in trial.user_attrs:  # else its process was killed before it said so
+            try:
+                found[check(_Attributes, trial.user_attrs).job] = trial
+            except RecordError as error:
+                _warn_of_trial(study.study_name, trial.number, str(error))
+    return found
+
+
+class _Attributes(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    job: int = Field(ge=0)
+    directory: str = Field(pattern=r"^[0-9]+_[^/\x00]*$", max_length=255)
+    overrides: list[str]
+
+
+@cache
+def _warn_of_trial(study: str, trial: int, why: str) -> None:
+    log.warning("trial %d of %s is left out: %s", trial, study, why)
 
 
 def trial_of(run: Run) -> "JobTrial":

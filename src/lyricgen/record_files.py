@@ -1,0 +1,210 @@
+"""The one reader of records: files of runs, which others may have changed, replaced or damaged.
+
+A record is data. Only ordinary files are opened, up to a size, and their content is checked
+before it is used. Every way in which a record cannot be read is a `RecordError`.
+"""
+
+import csv
+import io
+import json
+import math
+import os
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from lyricgen.errors import printable
+
+MOST = 16_000_000  # bytes of a record that is read as a whole
+MOST_OF_TABLE = 64_000_000  # bytes of a table
+MOST_OF_LINES = 256_000_000  # bytes of a file that is read line by line
+_LONGEST_LINE = 1_000_000  # bytes of a line of such a file
+_DEEPEST = 50  # levels of nesting
+_NOT_ORDINARY = "it is no ordinary file"
+
+Shape = TypeVar("Shape")
+
+
+class RecordError(ValueError):
+    """A record cannot be read; the message says why, in one short line without the path."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(" ".join(message.split()))[:200])
+
+
+def open_record(path: Path, most: int = MOST) -> io.BufferedReader:
+    """Open an ordinary file, or a link to one; never a pipe or a device, which may never end.
+
+    Args:
+        path: of the file.
+        most: bytes that it may have.
+
+    Raises:
+        RecordError: it is not there, no ordinary file, too large or may not be read.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a device may have effects
+            raise RecordError(_NOT_ORDINARY)
+        # not blocking: another file may have taken its place by now
+        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        stream = os.fdopen(os.open(path, flags), "rb")
+    except OSError as error:
+        raise RecordError(error.strerror or str(error)) from error
+    except ValueError as error:  # NUL in the path
+        raise error if isinstance(error, RecordError) else RecordError(str(error)) from error
+    found = os.fstat(stream.fileno())
+    if stat.S_ISREG(found.st_mode) and found.st_size <= most:
+        return stream
+    stream.close()
+    too_large = f"it has {found.st_size:,} bytes, more than {most:,}"
+    raise RecordError(too_large if stat.S_ISREG(found.st_mode) else _NOT_ORDINARY)
+
+
+def read_record(path: Path, most: int = MOST) -> str:
+    """The text of a record.
+
+    Raises:
+        RecordError: it cannot be read, or is not UTF-8.
+    """
+    with open_record(path, most) as stream:
+        try:
+            content = stream.read(most + 1) or b""
+            if len(content) > most:  # it has grown, or its size is not known, as in /proc
+                raise RecordError(f"it has more than {most:,} bytes")
+            return content.decode("utf-8")
+        except OSError as error:
+            raise RecordError(error.strerror or str(error)) from error
+        except UnicodeDecodeError as error:
+            raise RecordError(str(error)) from error
+
+
+def read_json(path: Path) -> Any:
+    """A record in JSON, as `parse_json` has it.
+
+    Raises:
+        RecordError: it cannot be read.
+    """
+    return parse_json(read_record(path))
+
+
+def parse_json(text: str) -> Any:
+    """JSON as plain values; a number that is not finite is None, half of a surrogate pair is "?".
+
+    Raises:
+        RecordError: it is not JSON, or nested too deeply.
+    """
+    try:
+        return _plain(json.loads(text), 0)
+    except (ValueError, RecursionError) as error:
+        raise RecordError(str(error)) from error
+
+
+def read_yaml(path: Path) -> Any:
+    """A record in YAML, of plain values and without aliases, which could stand for gigabytes.
+
+    Raises:
+        RecordError: it cannot be read.
+    """
+    import yaml  # noqa: PLC0415  needed to resume alone
+
+    text, depth = read_record(path), 0
+    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        for event in yaml.parse(text, Loader=loader):
+            if isinstance(event, yaml.AliasEvent):
+                raise RecordError("it has an alias")
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if depth > _DEEPEST:
+                raise RecordError(f"it is nested more than {_DEEPEST} levels deep")
+        return _plain(yaml.load(text, Loader=loader), 0)
+    except yaml.YAMLError as error:
+        raise RecordError(str(error)) from error
+
+
+def read_columns(
+    path: Path, names: Sequence[str], optional: Sequence[str] = ()
+) -> dict[str, list[float]]:
+    """Columns of numbers from a table in CSV; NaN where nothing stands.
+
+    Args:
+        path: of the table.
+        names: of columns that it must have.
+        optional: of columns that are left out where it has none.
+
+    Raises:
+        RecordError: it cannot be read, or its lines are not all of the same columns.
+    """
+    text = read_record(path, MOST_OF_TABLE)
+    rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        head = next(rows, [])
+        there = [*names, *(name for name in optional if name in head)]
+        places = {name: head.index(name) for name in there}
+        columns: dict[str, list[float]] = {name: [] for name in there}
+        for row in rows:
+            if len(row) != len(head):
+                raise RecordError(f"line {rows.line_num} has {len(row)} fields, not {len(head)}")
+            for name, place in places.items():
+                columns[name].append(float(row[place] or math.nan))
+    except (ValueError, csv.Error) as error:
+        raise RecordError(str(error)) from error
+    return columns
+
+
+def read_json_lines(path: Path, shape: type[Shape]) -> Iterator[Shape]:
+    """The lines of a record that has one JSON object a line, one after the other.
+
+    Args:
+        path: of the record.
+        shape: class that a line must describe.
+
+    Raises:
+        RecordError: it cannot be read, or a line describes no such object.
+    """
+    with open_record(path, MOST_OF_LINES) as stream:
+        for number, line in enumerate(_lines(stream), 1):
+            try:
+                yield check(shape, parse_json(line.decode("utf-8")))
+            except ValueError as error:
+                raise RecordError(f"line {number}: {error}") from error
+
+
+def check(shape: type[Shape], value: Any) -> Shape:
+    """Plain values as an object of a class, by pydantic.
+
+    Raises:
+        RecordError: they do not describe one.
+    """
+    from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415  takes its time
+
+    try:
+        return TypeAdapter(shape).validate_python(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise RecordError(f"{where}: {first['msg']}" if where else first["msg"]) from error
+
+
+def _lines(stream: io.BufferedReader) -> Iterable[bytes]:
+    left = MOST_OF_LINES
+    while line := stream.readline(_LONGEST_LINE + 1):
+        left -= len(line)
+        if len(line) > _LONGEST_LINE or left < 0:
+            raise RecordError(
+                f"it has more than {MOST_OF_LINES:,} bytes, or {_LONGEST_LINE:,} in a line"
+            )
+        yield line
+
+
+def _plain(value: Any, depth: int) -> Any:
+    if depth > _DEEPEST:
+        raise RecordError(f"it is nested more than {_DEEPEST} levels deep")
+    if isinstance(value, dict):
+        return {_plain(key, depth): _plain(entry, depth + 1) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_plain(entry, depth + 1) for entry in value]
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode() if not value.isascii() else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,406 @@
+"""Records of runs as data: nothing that stands in the place of one hangs, crashes or takes over."""
+
+import json
+import os
+import resource
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+
+from lyricgen import record_files
+from lyricgen.callbacks.sample import Sample
+from lyricgen.callbacks.samples import Samples
+from lyricgen.checkpoint_io import is_sound, newest_sound
+from lyricgen.errors import UserError
+from lyricgen.evaluation.memorisation_picture import logged
+from lyricgen.record_files import (
+    RecordError,
+    open_record,
+    parse_json,
+    read_columns,
+    read_json,
+    read_json_lines,
+    read_record,
+    read_yaml,
+)
+from lyricgen.reporting.comparison import Comparison
+from lyricgen.reporting.curves import read_curves
+from lyricgen.reporting.grouping import compare
+from lyricgen.reporting.records import read
+from lyricgen.reporting.sweeps import complete
+from lyricgen.resume_arguments import expand
+from lyricgen.rewind import rewind
+from lyricgen.runs import earlier_summary, read_summary
+from lyricgen.sweep import Sweep
+from lyricgen.sweep_plan import Wanted, jobs_in, plan
+
+
+def pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def endless(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def loop(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+def vast(path: Path) -> None:
+    path.touch()
+    os.truncate(path, 1 << 40)
+
+
+def sizeless(path: Path) -> None:
+    path.symlink_to("/proc/self/pagemap")  # an ordinary file of 0 bytes, and of terabytes
+
+
+def silent(path: Path) -> None:
+    server = socket.socket(socket.AF_UNIX)
+    here = Path.cwd()
+    os.chdir(path.parent)  # the path of a socket must be short
+    server.bind(path.name)
+    os.chdir(here)
+    server.close()
+
+
+def folder(path: Path) -> None:
+    path.mkdir()
+
+
+def noise(path: Path) -> None:
+    path.write_bytes(bytes(range(256)) * 100)
+
+
+def deep(path: Path) -> None:
+    path.write_text("[" * 100_000)
+
+
+NO_RECORDS = [pipe, endless, loop, vast, sizeless, silent, folder, noise, deep]
+READERS: list[Callable[[Path], object]] = [
+    read_record,
+    read_json,
+    read_yaml,
+    lambda path: read_columns(path, ("epoch",)),
+    lambda path: list(read_json_lines(path, dict)),
+]
+
+
+@pytest.mark.parametrize("make", NO_RECORDS)
+def test_what_is_no_record_is_refused_at_once(make: Callable[[Path], None], tmp_path: Path) -> None:
+    make(tmp_path / "record")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for number, reader in enumerate(READERS):
+        if make is deep and number == 0:  # a text like any other
+            continue
+        with pytest.raises(RecordError) as error:
+            reader(tmp_path / "record")
+        assert len(str(error.value)) <= 200
+        assert str(error.value).isprintable()
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kB
+
+
+def test_a_pipe_that_takes_the_place_of_a_file_while_it_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = tmp_path / "record"
+    record.write_text("{}")
+    opened = os.open
+
+    def too_late(path: Path, *arguments: Any) -> int:
+        record.unlink()
+        pipe(record)
+        return opened(path, *arguments)
+
+    monkeypatch.setattr(os, "open", too_late)
+    with pytest.raises(RecordError, match="no ordinary file"):
+        read_record(record)
+
+
+def test_a_record_is_read_up_to_a_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = tmp_path / "record"
+    record.write_text("x" * 100)
+    assert read_record(record, 100) == "x" * 100
+    with pytest.raises(RecordError, match="100 bytes, more than 99"):
+        read_record(record, 99)
+    with pytest.raises(RecordError, match="100 bytes, more than 99"):
+        open_record(record, 99)
+    monkeypatch.setattr(record_files, "_LONGEST_LINE", 10)
+    with pytest.raises(RecordError, match="or 10 in a line"):
+        list(read_json_lines(record, dict))
+    with pytest.raises(RecordError, match="null"):
+        read_record(Path("a\0b"))
+
+
+def test_plain_values_of_json() -> None:
+    text = '{"a": [1, 2.5, null, true, "歌"], "b": [NaN, 1e400], "c": "\\ud800"}'
+    found = {"a": [1, 2.5, None, True, "歌"], "b": [None, None], "c": "?"}
+    assert parse_json(text) == found
+    assert parse_json("[" * 50 + "]" * 50)
+    for wrong in ("[" * 60 + "]" * 60, '{"a":' * 900 + "1" + "}" * 900, "", "{", "1" * 5000):
+        with pytest.raises(RecordError):
+            parse_json(wrong)
+
+
+def test_yaml_that_stands_for_gigabytes(tmp_path: Path) -> None:
+    record = tmp_path / "hydra.yaml"
+    lines = ["a0: &a0 [x, x]"]
+    lines += [f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 40)]
+    record.write_text("\n".join(lines))
+    with pytest.raises(RecordError, match="it has an alias"):
+        read_yaml(record)
+    record.write_text("a: !!python/object/apply:os.system ['echo']")
+    with pytest.raises(RecordError, match="could not determine a constructor"):
+        read_yaml(record)
+    record.write_text("a: {b: [1, '1', 2.5, null]}\n")
+    assert read_yaml(record) == {"a": {"b": [1, "1", 2.5, None]}}
+
+
+def test_columns_of_a_table(tmp_path: Path) -> None:
+    table = tmp_path / "metrics.csv"
+    table.write_text("epoch,x,y\n1,2.5,\n2,,7\n")
+    found = read_columns(table, ("epoch",), ("y", "z"))
+    assert found["epoch"] == [1, 2]
+    assert [found["y"][0] != found["y"][0], found["y"][1]] == [True, 7]
+    assert found.keys() == {"epoch", "y"}
+
+
+NESTED = '{"a":' * 900 + "1" + "}" * 900
+
+DAMAGE: dict[str, Any] = {
+    "a process that is text": {"status": "running", "process": "abc"},
+    "a process that is a list": {"status": "running", "process": [1]},
+    "a process that is negative": {"status": "running", "process": -1},
+    "a process that is vast": {"status": "running", "process": 10**30},
+    "no status": {},
+    "options that are a list": {"status": "finished", "options": ["seed=1"]},
+    "options that are nested deeply": '{"status": "failed", "options": ' + NESTED + "}",
+    "a reason that is a number": {"status": "failed", "reason": 3},
+    "a figure that is text": {"status": "finished", "val/perplexity": "low"},
+    "seconds that are text": {"status": "finished", "wall_seconds": "x"},
+    "epochs that are text": {"status": "finished", "epochs": "x"},
+    "100,000 brackets": "[" * 100_000,
+    "a list": [],
+    "no JSON": "{",
+    "a pipe": pipe,
+    "no end": endless,
+    "a loop": loop,
+    "a folder": folder,
+}  # fmt: skip
+
+
+def damage(path: Path, what: Any) -> None:
+    """Put something else in the place of a summary.json."""
+    if callable(what):
+        what(path)
+        return
+    if isinstance(what, dict):
+        what = {"host": socket.gethostname(), "options": {"seed": 1}} | what
+    path.write_text(what if isinstance(what, str) else json.dumps(what), "utf-8")
+
+
+def job(sweep: Path, seed: int, **more: Any) -> Path:
+    """A finished job as training leaves it."""
+    options = {"seed": seed, "data": {"kind": "dino"}, "model": {"kind": "recurrent"}}
+    summary = {"status": "finished", "options": options, "job": seed, "val/perplexity": 5.0 + seed}
+    directory = sweep / f"{seed}_seed={seed}"
+    directory.mkdir(parents=True)
+    (directory / "summary.json").write_text(json.dumps(summary | more), "utf-8")
+    return directory
+
+
+def compared(directory: Path) -> Comparison:
+    """The report's table of all runs below a directory."""
+    [comparison] = compare(complete(read([directory])), (), ("seed",), None)
+    return comparison
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_a_damaged_job_stops_no_other(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sweep = tmp_path / "sweep"
+    directories = [job(sweep, seed) for seed in (1, 2, 3)]
+    broken = directories[1] / "summary.json"
+    broken.unlink()
+    damage(broken, DAMAGE[name])
+    wanted = [
+        Wanted([f"seed={seed}"], f"seed={seed}", read_summary(directories[seed - 1])["options"])
+        for seed in (1, 3)
+    ]
+    wanted.insert(1, Wanted(["seed=2"], "seed=2", wanted[0].values | {"seed": 2}))
+    jobs = plan(sweep, wanted)
+    # the damaged one is done anew, under a number of its own
+    assert [(one.number, one.done) for one in jobs] == [(1, True), (3, True), (4, False)]
+    [warning] = [one.getMessage() for one in caplog.records]
+    assert warning.startswith(f"{broken} is damaged (")
+    record = Sweep(sweep, ["seed=1,2,3"], resume=True)
+    record.begin("{}", jobs)
+    assert record.left() == ["4 seed=2 (not begun)"]
+    assert len(caplog.records) == 1  # it is said once
+    comparison = compared(sweep)
+    assert [cell.mean for cell in comparison.cells[:1]] == [(7.0, pytest.approx(2**0.5), 2)]
+
+
+@pytest.mark.parametrize("name", [*DAMAGE, "jobs that are a list", "jobs that are called a"])
+def test_a_damaged_summary_of_a_sweep(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    more = {"jobs that are a list": [1], "jobs that are called a": {"a": ["seed=1"]}}
+    what = DAMAGE.get(name, {"status": "finished", "jobs": more.get(name)})
+    damage(tmp_path / "summary.json", what)
+    sweep = Sweep(tmp_path, [], resume=True)
+    assert sweep.summary["status"] == "running"
+    assert sweep.summary.get("wall_seconds", 0.0) == 0.0
+    [warning] = [one.getMessage() for one in caplog.records]
+    assert warning.startswith(f"{tmp_path / 'summary.json'} is damaged (")
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_a_damaged_summary_of_a_run(name: str, tmp_path: Path) -> None:
+    damage(tmp_path / "summary.json", DAMAGE[name])
+    assert earlier_summary(tmp_path) == {}
+    with pytest.raises(UserError, match=r"summary\.json' cannot be read \(.+\): name a run's"):
+        read_summary(tmp_path)
+
+
+@pytest.fixture
+def open_to_all() -> Iterator[Path]:
+    """A directory that another user may read; pytest's own he may not."""
+    with TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@pytest.mark.skipif(os.name != "posix" or os.getuid() != 0, reason="needs another user")
+def test_a_run_that_may_not_be_read_is_named(
+    open_to_all: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sweep = open_to_all / "sweep"
+    secret = [job(sweep, seed) for seed in (1, 2, 3)][1]
+    secret.chmod(0o700)
+    os.seteuid(65534)
+    try:
+        jobs, found = jobs_in(sweep), read([sweep])
+    finally:
+        os.seteuid(0)
+    assert jobs[2][1] == {}  # its number is taken
+    assert [one.getMessage() for one in caplog.records] == [
+        f"{secret}/summary.json is damaged (Permission denied): what it said of the run is lost",
+        f"{secret} is left out: Permission denied",
+    ]
+    assert [record.number for record in found.records] == [1, 3]
+
+
+@pytest.mark.parametrize("make", NO_RECORDS)
+def test_curves_that_are_no_tables(
+    make: Callable[[Path], None], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    directory = job(tmp_path, 1)
+    make(directory / "metrics.csv")
+    comparison = compared(tmp_path)
+    assert read_curves(comparison).means == {}
+    (directory / "checkpoints").mkdir()
+    assert logged(directory / "checkpoints" / "best.ckpt") == {}
+    assert comparison.cells[0].mean == (6.0, None, 1)
+    told = [one.getMessage() for one in caplog.records]
+    assert len(told) == 2
+    assert all(one.startswith(f"{directory / 'metrics.csv'} is left out: ") for one in told)
+
+
+@pytest.mark.parametrize("make", NO_RECORDS)
+def test_records_of_what_was_typed_that_are_none(
+    make: Callable[[Path], None], tmp_path: Path
+) -> None:
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / ".hydra" / "overrides.yaml").write_text("- seed=1\n")
+    make(tmp_path / ".hydra" / "hydra.yaml")
+    with pytest.raises(UserError, match=r"hydra\.yaml' cannot be read \("):
+        expand([f"resume={tmp_path}"])
+
+
+@pytest.mark.parametrize("make", NO_RECORDS)
+def test_sums_and_checkpoints_that_are_none(make: Callable[[Path], None], tmp_path: Path) -> None:
+    for damaged in ("last.ckpt", "last.ckpt.sha256"):
+        place = tmp_path / damaged.replace(".", "_")
+        place.mkdir()
+        for name in {"last.ckpt", "last.ckpt.sha256"} - {damaged}:
+            (place / name).write_text("x")
+        make(place / damaged)
+        assert not is_sound(place / "last.ckpt")
+        if (place / "last.ckpt").exists():
+            with pytest.raises(UserError, match="no undamaged checkpoint"):
+                newest_sound(place)
+
+
+SAMPLE = Sample(10, 1, "a", "greedy", 1, "abc")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        *NO_RECORDS,
+        lambda path: path.write_text('{"step": "ten"}\n'),
+        lambda path: path.write_text('{"step": 10, "text": "a"}\n'),
+        lambda path: path.write_text("[]\n"),
+    ],
+)
+def test_samples_that_are_none(
+    make: Callable[[Path], None], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    samples = object.__new__(Samples)
+    samples.path = tmp_path / "samples.jsonl"
+    assert samples.of(10) == []
+    samples.path.write_text(json.dumps(asdict(SAMPLE)) + "\n")
+    assert (samples.of(10), samples.of(11)) == ([SAMPLE], [])
+    samples.path.unlink()
+    make(samples.path)
+    assert samples.of(10) == []
+    assert len(caplog.records) == samples.path.exists()  # a loop of links is not there
+    if make is not folder:
+        rewind(tmp_path, {"samples.jsonl": 5})
+        assert not samples.path.exists() or samples.path.is_file()
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"job": "0", "directory": "0_a", "overrides": []},
+        {"job": -1, "directory": "0_a", "overrides": []},
+        {"job": 0, "directory": "../0_a", "overrides": []},
+        {"job": 0, "directory": "0_a", "overrides": [1]},
+        {"job": 0},
+    ],
+)
+def test_a_trial_of_a_study_that_is_none(
+    attributes: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    optuna = pytest.importorskip("optuna")
+    from lyricgen.search.trial import newest_trials  # noqa: PLC0415
+
+    study = optuna.create_study(study_name=f"one of {attributes}")
+    for told in ({"job": 1, "directory": "1_a", "overrides": ["x=1"]}, attributes):
+        trial = study.ask()
+        for key, value in told.items():
+            trial.set_user_attr(key, value)
+    assert list(newest_trials(study)) == list(newest_trials(study)) == [1]
+    [warning] = [one.getMessage() for one in caplog.records if one.name.startswith("lyricgen")]
+    assert warning.startswith("trial 1 of one of")
+
+
+@pytest.mark.parametrize("make", [pipe, endless, folder])
+def test_a_journal_of_a_study_that_is_none(make: Callable[[Path], None], tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    from lyricgen.search.options import StudyOptions  # noqa: PLC0415
+    from lyricgen.search.storage import open_storage  # noqa: PLC0415
+
+    make(tmp_path / "study.log")
+    options = StudyOptions.model_construct(storage=None)
+    with pytest.raises(UserError, match="it is no ordinary file"):
+        open_storage(options, tmp_path)
