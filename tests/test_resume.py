@@ -285,6 +285,7 @@ def test_what_changes_the_mathematics_is_refused(train: Train, override: str, sh
     assert refused.status == 2
     [line] = refused.err.splitlines()
     assert shown in line
+    assert line.endswith(f"init_from={first.directory}")
     assert first.summary == before
 
 
@@ -521,6 +522,34 @@ def test_another_text_is_refused(train: Train, tmp_path: Path) -> None:
     [line] = other.err.splitlines()
     assert "moved.txt" in line
     assert "not the text" in line
+    advised = line.rpartition(" ")[2]
+    assert advised == f"init_from={first.directory}"
+    # which works: the characters are the same
+    anew = train(*TINY, *options, "data.path=moved.txt", advised, "trainer.max_epochs=1")
+    assert anew.status == 0, anew.err
+    assert "characters: 8 kept, 0 new, 0 lost" in anew.out
+
+
+def test_the_newest_run_to_start_from_is_named_by_its_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="no run"):
+        expand(["init_from=latest"])
+    checkpoint = tmp_path / "outputs/runs/2026-01-01/10-00-00.000000_a b/checkpoints/best.ckpt"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.touch()
+    (checkpoint.parents[1] / "summary.json").write_text('{"status": "finished"}')
+    for one in ("init_from=latest", "init_from='latest'", "++init_from=latest"):
+        # a sweep, whose jobs would each find another newest run
+        (given,) = [word for word in expand([one, "-m", "seed=1,2"]) if "init_from" in word]
+        assert given == f"{one.partition('=')[0]}='{checkpoint}'"
+
+
+def test_a_model_that_is_no_run_may_be_started_from(tmp_path: Path) -> None:
+    (tmp_path / "song.safetensors").touch()
+    with pytest.raises(UserError, match="init_from=CHECKPOINT"):
+        expand([f"resume={tmp_path / 'song.safetensors'}"])
 
 
 def test_two_at_once(train: Train) -> None:

@@ -177,7 +177,7 @@ def test_without_a_held_out_part_training_perplexity_decides(train: Train) -> No
 def test_init_from_goes_on_from_the_old_weights(train: Train) -> None:
     first = train(*TINY)
     assert first.directory is not None
-    second = train(*TINY, f"init_from={first.directory}", "optimizer.lr=1e-12", "seed=7")
+    second = train(*TINY, "init_from=latest", "optimizer.lr=1e-12", "seed=7")
     assert second.status == 0, second.err
     assert second.summary["val/perplexity"] == pytest.approx(
         first.summary["val/perplexity"], rel=1e-4

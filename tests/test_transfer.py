@@ -76,7 +76,7 @@ def test_shared_characters_bring_their_weights_and_the_others_keep_theirs(
     source = trained(OLD, cell, start=start_there, **options)
     model = network(NEW, cell, start=start_here, **options)
     before, there = copied(model), copied(source.network)
-    assert copy_weights(source, model, NEW) == 3
+    assert copy_weights(source, model, NEW) == (3, 2, 3)
     for name, after in model.state_dict().items():
         dimension = along_characters(name, options)
         if dimension is None:
@@ -121,7 +121,7 @@ def test_what_was_learnt_of_shared_characters_is_there(
 def test_the_same_vocabulary_brings_the_same_network() -> None:
     source = trained(OLD, start=True, tie_weights=True)
     model = network(OLD, start=True, tie_weights=True)
-    assert copy_weights(source, model, OLD) == len(OLD)
+    assert copy_weights(source, model, OLD) == (len(OLD), 0, 0)
     for name, value in model.state_dict().items():
         assert torch.equal(value, source.network.state_dict()[name])
 
@@ -131,7 +131,7 @@ def test_without_a_shared_character_only_the_rest_is_copied() -> None:
     source = trained(OLD, start=True)
     model = network(other, start=True)
     before = copied(model)
-    assert copy_weights(source, model, other) == 0
+    assert copy_weights(source, model, other).kept == 0
     after = model.state_dict()
     assert torch.equal(after["output.weight"], before["output.weight"])
     assert torch.equal(after["embedding.weight"][:3], before["embedding.weight"][:3])
@@ -213,6 +213,6 @@ def test_another_nonlinearity_is_refused() -> None:
 def test_what_does_not_shape_the_network_may_differ(here: dict[str, Any]) -> None:
     model = network(NEW, **{"cell": "lstm", **here})
     source = trained(OLD, "lstm")
-    assert copy_weights(source, model, NEW) == 3
+    assert copy_weights(source, model, NEW) == (3, 2, 3)
     name = "recurrence.blocks.0.bias_ih_l0"
     assert torch.equal(model.state_dict()[name], source.network.state_dict()[name])

@@ -1,9 +1,12 @@
 """From options to the corpus in batches."""
 
 import logging
+import os
+from contextlib import suppress
+from pathlib import Path
 
 from lyricgen.config import DataOptions, TrainOptions
-from lyricgen.data.cache import encode_large
+from lyricgen.data.cache import encode_large, find_encoded
 from lyricgen.data.corpus import prepare
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.data.encoding import EncodedCorpus, encode
@@ -17,9 +20,13 @@ from lyricgen.data.samplers import (
     RandomSampler,
     Sampler,
 )
-from lyricgen.data.sources import corpus_path
+from lyricgen.data.sources import cache_directory, corpus_path
 from lyricgen.data.vocabulary import Vocabulary
+from lyricgen.errors import UserError
 from lyricgen.model.ngram_language_model import NgramOptions
+from lyricgen.runs import places_of
+
+log = logging.getLogger(__name__)
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +70,52 @@ def build_corpus(options: DataOptions) -> EncodedCorpus:
             max_chars=options.max_chars,
         )
     )
+
+
+def find_corpus(options: DataOptions, digest: str | None, checkpoint: Path | None) -> EncodedCorpus:
+    """Read the text that a model was trained on, wherever the model and its text lie by now.
+
+    A relative path is tried from here, from where the run was started, and from each directory
+    around the checkpoint. Last, the cache is searched for the digest.
+
+    Args:
+        options: of the training.
+        digest: of the text; None if not known.
+        checkpoint: the file of the model; None if not known.
+
+    Returns:
+        The text; another one only where the path names it and the right one is nowhere.
+
+    Raises:
+        UserError: the text is nowhere, or cannot be read.
+    """
+    if options.path is None:
+        return build_corpus(options)
+    here, problem = None, ""
+    try:
+        here = build_corpus(options)
+        if digest in (None, here.digest):
+            return here
+    except UserError as error:
+        problem = str(error)
+    absolute = checkpoint is None or Path(options.path).is_absolute()
+    places = [] if checkpoint is None or absolute else places_of(checkpoint)
+    for path in (place / options.path for place in places):
+        if not os.path.isfile(path):  # noqa: PTH113  which raises nothing
+            continue
+        with suppress(UserError):  # a file that only has the same name
+            found = build_corpus(options.model_copy(update={"path": str(path)}))
+            if digest in (None, found.digest):
+                log.info("%s: read from %s", options.path, path)
+                return found
+    cached = None if digest is None else find_encoded(digest, options.path)
+    if cached is not None:
+        log.info("%s: read from the cache in %s", options.path, cache_directory())
+        return cached
+    if here is not None:
+        return here
+    looked = [f"from {str(place)!r}" for place in places]
+    raise UserError(f"{problem}; also looked for it {', '.join([*looked, 'in the cache'])}")
 
 
 def layout_of(options: TrainOptions) -> Layout:

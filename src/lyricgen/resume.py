@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lyricgen.errors import UserError
-from lyricgen.runs import earlier_summary
+from lyricgen.runs import BEST, LAST, earlier_summary
 from lyricgen.settings import PLUMBING, Settings, among, complete, flatten
 
 # What may change from one resumption to the next: how long training goes on, too, and where its
@@ -54,7 +54,7 @@ def take_up(
         )
     summary = summary or {}
     recorded = checkpoint[1]["lyricgen"]["options"] if checkpoint else summary.get("options")
-    _refuse_changes(recorded, options)
+    _refuse_changes(directory, recorded, options)
     if summary.get("status") == "pruned":
         return Past(summary=summary, finished=summary.get("reason", "its search has pruned it"))
     if checkpoint is None or options["model"]["kind"] == "ngram":  # counting has no half-way
@@ -64,7 +64,10 @@ def take_up(
     path, content = checkpoint
     epoch, max_epochs = content["epoch"], options["trainer"]["max_epochs"]
     if max_epochs <= epoch:
-        raise UserError(f"trainer.max_epochs={max_epochs}: the run is in epoch {epoch + 1} already")
+        raise UserError(
+            f"trainer.max_epochs={max_epochs}: the run is in epoch {epoch + 1} already: "
+            f"give a larger number, or {start_anew(directory)}"
+        )
     return Past(
         path,
         content["global_step"],
@@ -72,7 +75,7 @@ def take_up(
         content["run"]["sizes"],
         content["run"]["wall_seconds"],
         summary,
-        _finished(content, options) if summary.get("status") == "finished" else None,
+        _finished(directory, content, options) if summary.get("status") == "finished" else None,
     )
 
 
@@ -97,16 +100,25 @@ def changed(recorded: dict[str, Any], now: dict[str, Any]) -> list[str]:
     ]
 
 
-def _refuse_changes(recorded: dict[str, Any] | None, options: dict[str, Any]) -> None:
+def start_anew(directory: Path) -> str:
+    """Advice instead of a refused resume: a new run, with the weights of the old one if it can."""
+    if not any((directory / "checkpoints" / name).is_file() for name in (BEST, LAST)):
+        return "start a new run"
+    return f"start a new run with its weights: init_from={shlex.quote(str(directory))}"
+
+
+def _refuse_changes(
+    directory: Path, recorded: dict[str, Any] | None, options: dict[str, Any]
+) -> None:
     differences = changed(recorded, options) if recorded else []
     if differences:
         raise UserError(
             f"resume: a run goes on as it began, but {'; '.join(differences)}: leave these out, "
-            "or start a new run"
+            f"or {start_anew(directory)}"
         )
 
 
-def _finished(content: dict[str, Any], options: dict[str, Any]) -> str | None:
+def _finished(directory: Path, content: dict[str, Any], options: dict[str, Any]) -> str | None:
     """Why a run is finished, or what would make it longer; None where that was asked for."""
     stopping = options["callbacks"]["early_stopping"]
     counts = [
@@ -117,7 +129,7 @@ def _finished(content: dict[str, Any], options: dict[str, Any]) -> str | None:
     if stopping["enabled"] and counts and counts[0] >= stopping["patience"]:
         return "a larger callbacks.early_stopping.patience makes it longer"
     if content["global_step"] == options["trainer"]["max_steps"]:
-        return "its trainer.max_steps are made; start a new run for more"
+        return f"its trainer.max_steps are made; for more, {start_anew(directory)}"
     if content["epoch"] + 1 >= options["trainer"]["max_epochs"]:
         return "a larger trainer.max_epochs makes it longer"
     return None

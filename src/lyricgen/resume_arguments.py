@@ -13,7 +13,7 @@ from lyricgen.command_line import with_suggestions
 from lyricgen.conf_files import known_settings
 from lyricgen.errors import UserError
 from lyricgen.record_files import RecordError, read_yaml
-from lyricgen.runs import BEST, MULTIRUN, RECORD, earlier_summary, newest_run
+from lyricgen.runs import BEST, MULTIRUN, RECORD, earlier_summary, newest_checkpoint, newest_run
 from lyricgen.settings import key
 from lyricgen.typed_values import as_typed, quoted
 
@@ -43,6 +43,7 @@ def expand(arguments: list[str]) -> list[str]:
         UserError: no such run, or one that cannot be resumed so.
     """
     options, overrides = _split(arguments)
+    overrides = [_with_newest(one) for one in overrides]
     read = _read_options(options)
     wanted = _last("resume", overrides)
     if wanted is None:
@@ -76,6 +77,17 @@ def expand(arguments: list[str]) -> list[str]:
         f"hydra.mode={'MULTIRUN' if is_sweep else 'RUN'}",
         f"resume={quoted(str(directory))}",
     ]
+
+
+def _with_newest(override: str) -> str:
+    """An override with the newest run's checkpoint, by its path, for init_from=latest.
+
+    By its name alone each job of a sweep would take another one.
+    """
+    name, _, value = override.partition("=")
+    if key(override) != "init_from" or value.strip("'\"") != "latest":
+        return override
+    return f"{name}={quoted(str(newest_checkpoint().resolve()))}"
 
 
 def _last(name: str, overrides: list[str]) -> str | None:
@@ -117,7 +129,7 @@ def _directory(wanted: str) -> Path:
         raise UserError(
             f"resume={wanted}: {str(directory)!r} is not the directory of a run or a sweep that "
             f"has begun (it has neither {_OVERRIDES} nor {MULTIRUN}): name one under outputs, or "
-            "resume=latest"
+            "resume=latest; a new run may start with the weights of a model: init_from=CHECKPOINT"
         )
     return directory.resolve()
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from lyricgen.errors import UserError
 from lyricgen.files import write_atomically
-from lyricgen.record_files import RecordError, check, read_json, read_record
+from lyricgen.record_files import RecordError, check, read_json, read_record, read_yaml
 
 log = logging.getLogger(__name__)
 
@@ -226,6 +226,24 @@ def checkpoint_in(path: Path) -> Path:
     if path.exists() and not path.is_dir():
         found = "is no ordinary file"  # but a pipe or a device, which may never end
     raise UserError(f"{str(path)!r} {found}: name a checkpoint or a run's directory")
+
+
+def places_of(checkpoint: Path) -> list[Path]:
+    """From where a relative path of a run may start, the likeliest first.
+
+    That is where the run was started, and the directories around it, since both may have moved.
+    """
+    around = list(checkpoint.absolute().parents)
+    started = next((place for run in around[:3] if (place := _started_in(run))), None)
+    return around if started is None else [started, *around]
+
+
+def _started_in(directory: Path) -> Path | None:
+    """The directory from which a run was started; None where its record does not say."""
+    try:
+        return Path(read_yaml(directory / RECORD / "hydra.yaml")["hydra"]["runtime"]["cwd"])
+    except (RecordError, TypeError, KeyError):
+        return None
 
 
 def is_alive(process: int) -> bool:

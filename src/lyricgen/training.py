@@ -28,9 +28,10 @@ from lyricgen.model.checkpoint import load
 from lyricgen.model.ngram_language_model import NgramOptions
 from lyricgen.model.scored_module import ScoredModule
 from lyricgen.model.transfer import copy_weights
-from lyricgen.resume import Past
+from lyricgen.resume import Past, start_anew
 from lyricgen.rewind import EVENTS, rewind
 from lyricgen.run import Run
+from lyricgen.runs import LAST
 from lyricgen.threads import cores
 
 log = logging.getLogger(__name__)
@@ -74,17 +75,18 @@ def prepare(
     refuse_other_launchers()
     torch.set_num_threads(min(torch.get_num_threads(), cores()))
     seed_everything(options.seed, verbose=False)
-    corpus = build_data.build_corpus(options.data)
+    resumed = None if options.resume is None else run.checkpoints / LAST
+    corpus = build_data.find_corpus(options.data, past.text, resumed)
     if past.text not in (None, corpus.digest):
         raise UserError(
             f"resume: data={options.data.kind} ({corpus.name}) is not the text that the run has "
-            "read so far: bring that one back, or start a new run"
+            f"read so far: bring that one back, or {start_anew(run.directory)}"
         )
     datamodule = build_data.build_datamodule(options, corpus)
     network = build.build_network(options, datamodule)
     if options.init_from is not None and past.checkpoint is None:
         shared = copy_weights(load(options.init_from), network, datamodule.vocabulary)
-        log.info("init_from=%s: %d characters in common", options.init_from, shared)
+        log.info("init_from=%s: %s", options.init_from, shared)
     module = build.build_module(options, datamodule, network)
     callbacks = build_callbacks(options, datamodule, network, corpus, run, interruption, trial)
     new = not any(fnmatch(name, EVENTS) for name in past.sizes)

@@ -64,6 +64,15 @@ def encode_large(text: LargeText, name: str) -> EncodedCorpus:
     return corpus
 
 
+def find_encoded(digest: str, name: str) -> EncodedCorpus | None:
+    """The text of a digest, if the cache has it; the file that it was read from is not needed."""
+    for entry in sorted((cache_directory() / "encoded").glob("*.ids")):
+        corpus = open_entry(entry, name)
+        if corpus is not None and corpus.digest == digest:
+            return corpus
+    return None
+
+
 @contextmanager
 def _alone(entry: Path, name: str) -> Iterator[None]:
     """Hold the entry's lock, which the system takes from whoever dies."""

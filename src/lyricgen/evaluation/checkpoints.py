@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lyricgen.build_data import build_corpus, build_datamodule, layout_of
+from lyricgen.build_data import build_datamodule, find_corpus, layout_of
 from lyricgen.config import TrainOptions, parse
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.data.encoding import EncodedCorpus
@@ -64,7 +64,7 @@ def open_checkpoints(paths: Sequence[Path]) -> list[Evaluated]:
     for file, chosen in zip(files, options, strict=True):
         _check_same_split(file, options[0], chosen)
     check_same_objective(files, models)
-    corpus = _corpus(files[0], options[0])
+    corpus = _corpus(models[0], files[0], options[0])
     for file, model in zip(files, models, strict=True):
         _check_text(file, model, corpus)
     return [
@@ -91,9 +91,9 @@ def _options(file: Path, model: TrainedModel) -> TrainOptions:
         ) from error
 
 
-def _corpus(file: Path, options: TrainOptions) -> EncodedCorpus:
+def _corpus(model: TrainedModel, file: Path, options: TrainOptions) -> EncodedCorpus:
     try:
-        return build_corpus(options.data)
+        return find_corpus(options.data, model.text, file)
     except UserError as error:
         raise UserError(
             f"the text that {str(file)!r} was trained on: {error}; or {ANOTHER_TEXT}"

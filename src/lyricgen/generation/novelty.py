@@ -21,13 +21,13 @@ def training_names(model: TrainedModel) -> frozenset[str]:
     if not values:
         raise UserError("--novel: the checkpoint does not say which names it has learnt")
     # with them comes Lightning, for which other texts need not wait
-    from lyricgen.build_data import build_corpus  # noqa: PLC0415
+    from lyricgen.build_data import find_corpus  # noqa: PLC0415
     from lyricgen.config import DataOptions  # noqa: PLC0415
     from lyricgen.data.parts import make_parts  # noqa: PLC0415
 
     try:
         data: DataOptions = validate(DataOptions, values)
-        corpus = build_corpus(data)
+        corpus = find_corpus(data, model.text, model.file)
     except UserError as error:
         raise UserError(f"--novel needs the names that the model has learnt: {error}") from error
     if corpus.vocabulary != model.vocabulary or model.text not in (None, corpus.digest):

@@ -1,5 +1,6 @@
 """Reading a trained network from a file, a checkpoint or a model file; the file is not trusted."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> TrainedModel:
             "cut short; name one that lyricgen wrote"
         ) from error
     try:
-        return rebuild(values, tensors, size, device)
+        return replace(rebuild(values, tensors, size, device), file=path)
     except UserError as error:
         raise UserError(f"{shown} does not hold what it says: {_short(error)}") from error
 

@@ -2,6 +2,7 @@
 
 import unicodedata
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -31,6 +32,7 @@ class TrainedModel:
         text: digest of the corpus it was trained on; None if not known.
         longest_line: characters of the longest training line; None if not known, or for running
             text.
+        file: that it was read from; None for none.
     """
 
     network: Model
@@ -40,6 +42,7 @@ class TrainedModel:
     options: dict[str, Any] = field(default_factory=dict)
     text: str | None = None
     longest_line: int | None = None
+    file: Path | None = None
 
     @property
     def default_length(self) -> int:

@@ -4,6 +4,7 @@ V characters of the new vocabulary, U of the old one.
 """
 
 import re
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,7 +16,18 @@ from lyricgen.model.models import Model
 from lyricgen.model.trained_model import TrainedModel
 
 
-def copy_weights(source: TrainedModel, network: Model, vocabulary: Vocabulary) -> int:
+class Copied(NamedTuple):
+    """How many characters a network shares with the one whose weights it starts from."""
+
+    kept: int
+    new: int
+    lost: int
+
+    def __str__(self) -> str:
+        return f"characters: {self.kept:,} kept, {self.new:,} new, {self.lost:,} lost"
+
+
+def copy_weights(source: TrainedModel, network: Model, vocabulary: Vocabulary) -> Copied:
     """Copy all weights; rows of characters that the source does not know stay as they are.
 
     Args:
@@ -24,7 +36,7 @@ def copy_weights(source: TrainedModel, network: Model, vocabulary: Vocabulary) -
         vocabulary: of `network`.
 
     Returns:
-        How many characters both vocabularies have.
+        How many characters are known to both, to the new network alone, and to the old one alone.
 
     Raises:
         UserError: the architectures differ, or one is an n-gram model.
@@ -59,7 +71,8 @@ def copy_weights(source: TrainedModel, network: Model, vocabulary: Vocabulary) -
             tensor.copy_(old[name])
         else:
             _copy_characters(tensor, old[name], to, origin, dimension)
-    return len(set(position) & set(vocabulary.characters))
+    here_too = len(set(position) & set(vocabulary.characters))
+    return Copied(here_too, len(vocabulary) - here_too, len(source.vocabulary) - here_too)
 
 
 def _copy_characters(new: Tensor, old: Tensor, to: Tensor, origin: Tensor, dimension: int) -> None:
