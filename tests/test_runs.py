@@ -524,13 +524,9 @@ def test_resumed_run_is_named_in_the_outputs_that_hold_it(
 
 
 def test_discarding_leaves_what_is_others(tmp_path: Path) -> None:
-    run = tmp_path / "outputs/runs/day/new"
+    run = tmp_path / "run"
     run.mkdir(parents=True)
-    (run / "train.log").write_text("", "utf-8")
-    (tmp_path / "outputs/runs/day/old").mkdir()
-    Run(run).discard()
-    assert [path.name for path in (tmp_path / "outputs/runs/day").iterdir()] == ["old"]
-    run.mkdir()
-    (run / "notes.txt").write_text("the user's", "utf-8")
+    for name in ("train.log", ".lock", "notes.txt"):
+        (run / name).write_text("", "utf-8")
     Run(run).discard()
     assert [path.name for path in run.iterdir()] == ["notes.txt"]

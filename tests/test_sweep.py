@@ -19,9 +19,9 @@ from compare_runs import differences
 from lyricgen import train as command
 from lyricgen import training
 from lyricgen.claim import claimed
+from lyricgen.directories import new_directory
 from lyricgen.reporting import sweep_report
 from lyricgen.resume_arguments import expand
-from lyricgen.runs import new_directory
 from lyricgen.settings import flatten
 from lyricgen.sweep_plan import Wanted, named_by, plan
 from tests.conftest import SMALL, TINY, Train, killed_after, newest_of, summary_of, sweep_of

@@ -2,14 +2,17 @@
 
 import errno
 import re
+import sys
 import traceback
 from collections.abc import Sequence
 from types import CodeType
+from typing import NoReturn
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
 from lyricgen.conf_files import default_choices, group_choices, known_settings
+from lyricgen.console import tell
 from lyricgen.errors import UserError, path_problem, printable
 from lyricgen.interruption import Interrupted
 from lyricgen.suggestions import did_you_mean
@@ -107,6 +110,12 @@ def _unknown_choice(path: str, options: Sequence[str]) -> str:
     if group == "data" and ("." in choice or "/" in choice):
         meant = f": a file is named by data=text {for_shell(f'data.path={choice}')}"
     return f"{group}={choice}: there is no such choice{meant} (there is {', '.join(options)})"
+
+
+def stop(error: Exception) -> NoReturn:
+    """End the command with an error in one line and status 2."""
+    tell(f"error: {one_line(error)}")
+    sys.exit(2)
 
 
 def hides_an_interrupt(error: BaseException | None) -> bool:

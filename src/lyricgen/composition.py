@@ -9,7 +9,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from lyricgen.conf_files import CONFIG_DIRECTORY
-from lyricgen.runs import job_directory, new_directory, outputs_directory
+from lyricgen.directories import NEW
+from lyricgen.files import expand_home
+from lyricgen.runs import job_directory, outputs_directory
 from lyricgen.settings import key
 
 
@@ -18,16 +20,11 @@ def register_resolvers() -> None:
     resolvers: dict[str, Callable[..., str]] = {
         "lyricgen.outputs": lambda: str(outputs_directory()),
         "lyricgen.job_directory": job_directory,
+        NEW: str,  # a mark: Directories makes it
         "lyricgen.sweep_name": _sweep_name,
     }
     for name, resolver in resolvers.items():
         OmegaConf.register_new_resolver(name, resolver, replace=True)
-    OmegaConf.register_new_resolver(
-        "lyricgen.new_directory",
-        lambda wanted: str(new_directory(Path(wanted))),
-        use_cache=True,  # each is made once
-        replace=True,
-    )
 
 
 def _sweep_name(sweep: str | None, name: str, *, _root_: DictConfig) -> str:
@@ -50,6 +47,9 @@ def plain_values(config: DictConfig, hydra: Any) -> dict[str, Any]:
         # data=text told to be lines: one sample a line
         lines = OmegaConf.load(CONFIG_DIRECTORY / "sampler" / "lines.yaml")
         values["sampler"] = OmegaConf.to_container(lines)
+    for group, setting in ((values, "init_from"), (values["data"], "path")):
+        if isinstance(group.get(setting), str):
+            group[setting] = str(expand_home(group[setting]))
     plain: dict[str, Any] = values
     return plain
 

@@ -228,3 +228,18 @@ class PrintableFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Format the message, its traceback included."""
         return printable_text(super().format(record))
+
+
+class LogFile(logging.FileHandler):
+    """Adds log messages to an ordinary file; one that cannot be written never ends the work."""
+
+    def _open(self) -> io.TextIOWrapper:
+        # no link is followed, and no pipe waited for
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+        descriptor = os.open(self.baseFilename, flags, 0o666)
+        return io.TextIOWrapper(os.fdopen(descriptor, "ab"), encoding=self.encoding)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  logging's name
+        """Pass over a full disk: the terminal has the message, and the run's own files tell."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)

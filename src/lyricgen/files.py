@@ -46,6 +46,11 @@ def _temporary_name(name: str) -> str:
     return f".{start}.{secrets.token_hex(8)}.part"
 
 
+def expand_home(path: str | os.PathLike[str]) -> Path:
+    """A path whose leading ~ means the user's home; unchanged where that is not known."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111  which raises where it is not known
+
+
 def remove_torn(directory: Path) -> None:
     """Remove what `replacing` has left of files whose writing was cut short by a kill.
 

@@ -1,12 +1,11 @@
 """Going on with a run: where it stands, and whether it is still the same one."""
 
-import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lyricgen.errors import UserError
-from lyricgen.runs import BEST, LAST, earlier_summary
+from lyricgen.runs import BEST, LAST, earlier_summary, holds_a_run
 from lyricgen.settings import PLUMBING, Settings, among, complete, flatten
 
 # What may change from one resumption to the next: how long training goes on, too, and where its
@@ -43,10 +42,7 @@ def take_up(
     summary = earlier_summary(directory)
     if options["resume"] is None:
         if summary is not None:
-            raise UserError(
-                f"{str(directory)!r} holds a run already: leave hydra.run.dir out, name another "
-                f"directory, or go on with it by resume={shlex.quote(str(directory))}"
-            )
+            raise holds_a_run(directory)
         return Past()
     if Path(options["resume"]) != directory.resolve():
         raise UserError(

@@ -8,12 +8,13 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from lyricgen.claim import LOCK, claimed
+from lyricgen.directories import refuse_links
 from lyricgen.errors import reason
 from lyricgen.files import remove_torn, to_json, write_atomically
 from lyricgen.provenance import git_commit, versions
@@ -21,7 +22,6 @@ from lyricgen.runs import (
     RECORD,
     SUMMARY,
     number_of,
-    outputs_directory,
     record_newest,
     resume_command,
 )
@@ -64,8 +64,9 @@ class Run:
         """Keep every other process out of the directory, until this one ends at the latest.
 
         Raises:
-            UserError: another process trains here.
+            UserError: another process trains here, or its files are links.
         """
+        refuse_links(self.directory)
         with claimed(self.directory):
             for place in (self.directory, self.checkpoints, self.directory / RECORD):
                 remove_torn(place)
@@ -123,19 +124,14 @@ class Run:
         return resume_command(self.sweep or self.directory)
 
     def discard(self) -> None:
-        """Leave nothing behind of a run that never began: its log, its lock, empty folders."""
+        """Leave nothing behind of a run that never began: its log and its lock."""
         if (self.directory / SUMMARY).exists():
             return
         for name in ("train.log", LOCK):
             (self.directory / name).unlink(missing_ok=True)
-        outputs = outputs_directory().resolve()
-        here = self.directory.resolve()
-        above = [folder for folder in here.parents if outputs in folder.parents]
-        for folder in (here, *above):
-            try:
-                folder.rmdir()
-            except OSError:  # not empty: others' work
-                return
+        if self.sweep is not None:
+            with suppress(OSError):  # it holds something
+                self.directory.rmdir()
 
     def finish(self, figures: dict[str, Any], given_up: str | None = None) -> None:
         """Record the results of a run that has come to its end, or why a search gave it up."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lyricgen.errors import UserError
-from lyricgen.files import write_atomically
+from lyricgen.files import expand_home, write_atomically
 from lyricgen.record_files import RecordError, check, read_json, read_record, read_yaml
 
 log = logging.getLogger(__name__)
@@ -29,23 +29,7 @@ _DATE, _TIME = r"\d{4}-\d\d-\d\d", r"\d\d-\d\d-\d\d\.\d{6}"  # in names of direc
 
 def outputs_directory() -> Path:
     """Where all runs go: $LYRICGEN_OUTPUTS, else outputs/ under the current directory."""
-    return Path(os.environ.get("LYRICGEN_OUTPUTS") or "outputs")
-
-
-def new_directory(wanted: Path) -> Path:
-    """Make a directory that nobody else has: the one wanted, or one with _2, _3, … after it."""
-    number = 1
-    while True:
-        directory = wanted if number == 1 else wanted.with_name(f"{wanted.name}_{number}")
-        try:
-            directory.mkdir(parents=True)
-        except FileExistsError:
-            if directory.parent.is_dir():  # and not the parent is in the way
-                number += 1
-                continue
-        except OSError:
-            pass  # whoever writes there first says what is wrong
-        return directory
+    return expand_home(os.environ.get("LYRICGEN_OUTPUTS") or "outputs")
 
 
 def job_directory(number: int, overrides: str) -> str:
@@ -91,6 +75,14 @@ def read_summary(directory: Path) -> dict[str, Any]:
         summary["status"] = "killed"
     found: dict[str, Any] = summary
     return found
+
+
+def holds_a_run(directory: Path) -> UserError:
+    """The refusal to begin a run where there is one."""
+    return UserError(
+        f"{str(directory)!r} holds a run already: leave hydra.run.dir out, name another "
+        f"directory, or go on with it by resume={shlex.quote(str(directory))}"
+    )
 
 
 def earlier_summary(directory: Path) -> dict[str, Any] | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lyricgen.console import show
+from lyricgen.directories import make_directory
 from lyricgen.errors import UserError, reason
 from lyricgen.files import remove_torn, to_json, write_atomically
 from lyricgen.interruption import Interrupted, raise_if_requested
@@ -42,7 +43,7 @@ class Sweep:
     """
 
     def __init__(self, directory: Path, overrides: Sequence[str], *, resume: bool) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
+        make_directory(directory)
         self.directory = directory.resolve()
         self._start = time.perf_counter()
         self._recorded = False  # whether summary.json tells what this process does

@@ -14,7 +14,7 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -22,10 +22,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from lyricgen import resume
-from lyricgen.command_errors import hides_an_interrupt, mendable, one_line
+from lyricgen.command_errors import hides_an_interrupt, mendable, stop
 from lyricgen.composition import plain_values, register_resolvers, search_options
 from lyricgen.conf_files import CONFIG_DIRECTORY
 from lyricgen.console import prepare_streams, quiet_messages, show, tell
+from lyricgen.directories import remove_unused
 from lyricgen.errors import UserError, printable, reason
 from lyricgen.interruption import Interrupted, Interruption, listening, raise_if_requested
 from lyricgen.job_process import HANDED_ON, as_job
@@ -68,7 +69,7 @@ def task(config: DictConfig) -> float:
     values = plain_values(config, hydra_config)
     if in_sweep and hydra_config.sweeper._target_ == _BASIC:
         run.discard()
-        _stop(UserError("hydra/sweeper=basic: it would not tell which jobs fail: leave it out"))
+        stop(UserError("hydra/sweeper=basic: it would not tell which jobs fail: leave it out"))
     if run.sweep is not None:
         if (run.directory / SUMMARY).exists():  # also where Slurm has started the job again
             values["resume"] = str(run.directory.resolve())
@@ -78,7 +79,7 @@ def task(config: DictConfig) -> float:
     except Exception as error:
         if _DEBUG or hides_an_interrupt(error) or not mendable(error, train.__code__):
             raise
-        _stop(error)  # from here, since Hydra would write lines of its own
+        stop(error)  # from here, since Hydra would write lines of its own
 
 
 def do_job(values: dict[str, Any], run: Run) -> float:
@@ -225,14 +226,11 @@ def main() -> None:
                 sys.exit(130)
             if _DEBUG or not mendable(error, train.__code__):
                 raise
-            _stop(error)
+            stop(error)
         except KeyboardInterrupt:
             sys.exit(130)
-
-
-def _stop(error: Exception) -> NoReturn:
-    tell(f"error: {one_line(error)}")
-    sys.exit(2)
+        finally:
+            remove_unused()
 
 
 if __name__ == "__main__":

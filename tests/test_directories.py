@@ -1,0 +1,220 @@
+"""Runs and sweeps write only their own files; a directory with files of others is refused."""
+
+import os
+import shlex
+import stat
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from lyricgen import evaluate, export, generate, report
+from lyricgen.claim import LOCK
+from lyricgen.composition import plain_values
+from lyricgen.directories import OF_RUN, OF_SWEEP, Directories, make_directory, remove_unused
+from lyricgen.runs import outputs_directory
+from tests.conftest import SMALL, TINY, Train, newest_of, printed, sweep_of
+
+Tree = dict[str, object]
+
+
+def tree(place: Path) -> Tree:
+    """What lies below a directory: the content of files, the goal of links, the kind of others."""
+    found: Tree = {}
+    for path in sorted(place.rglob("*")):
+        mode = path.lstat().st_mode
+        content: object = stat.S_IFMT(mode)
+        if stat.S_ISLNK(mode):
+            content = str(path.readlink())
+        elif stat.S_ISREG(mode):
+            content = path.read_bytes()
+        found[str(path.relative_to(place))] = content
+    return found
+
+
+def changes(before: Tree, after: Tree) -> set[str]:
+    return {p for p in before.keys() | after.keys() if before.get(p) != after.get(p)}
+
+
+def hydra_config(kind: str, directory: str, **others: object) -> object:
+    job = {"name": "train", "chdir": False, **others}
+    return OmegaConf.create({"resume": None, "hydra": {"job": job, kind: {"dir": directory}}})
+
+
+def settle(kind: str, config: object) -> None:
+    hooks = {"run": Directories().on_run_start, "sweep": Directories().on_multirun_start}
+    hooks[kind](config)  # type: ignore[operator]
+
+
+def put(path: Path, kind: str) -> None:
+    if kind == "file":
+        path.write_text("mine", "utf-8")
+    elif kind == "link":
+        path.symlink_to("/nonexistent/goal")
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.mkdir()
+
+
+RUN_NAMES = (
+    *("summary.json", ".hydra", "checkpoints", "metrics.csv", "samples.jsonl", "steps.csv"),
+    *("events.out.tfevents.1.host.2.3", "hparams.yaml", "fit-profile.txt", "train.log"),
+)
+SWEEP_NAMES = ("summary.json", "multirun.yaml", ".submitit", "report", "0_seed=1")
+
+
+@pytest.mark.parametrize("entry", ["file", "link", "pipe", "directory"])
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [*(("run", name) for name in RUN_NAMES), *(("sweep", name) for name in SWEEP_NAMES)],
+)
+def test_a_directory_with_files_of_others_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, name: str, entry: str
+) -> None:
+    place = tmp_path / "x"
+    place.mkdir()
+    put(place / name, entry)
+    before = tree(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        settle(kind, hydra_config(kind, str(place)))
+    assert stop.value.code == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert str(place) in line
+    assert tree(tmp_path) == before
+
+
+def test_other_files_stand_in_nobodys_way(tmp_path: Path) -> None:
+    for name in ("notes.txt", "slurm-1.out", LOCK):
+        (tmp_path / name).touch()
+    settle("run", hydra_config("run", str(tmp_path)))
+    settle("sweep", hydra_config("sweep", str(tmp_path)))
+    (tmp_path / "train.log").touch()  # beside the lock: of a run that was killed before it began
+    settle("run", hydra_config("run", str(tmp_path)))
+
+
+@pytest.mark.parametrize("harm", ["link", "pipe"])
+@pytest.mark.parametrize("name", ["samples.jsonl", "train.log", "metrics.csv", "summary.json"])
+def test_a_run_whose_files_are_links_or_pipes_is_not_resumed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, harm: str
+) -> None:
+    put(tmp_path / name, harm)
+    config = hydra_config("run", str(tmp_path))
+    config.resume = str(tmp_path)  # type: ignore[attr-defined]
+    with pytest.raises(SystemExit):
+        settle("run", config)
+    assert "is no ordinary file" in capsys.readouterr().err
+
+
+def test_a_refusal_leaves_nothing_behind(train: Train, tmp_path: Path) -> None:
+    """Of foreign directories as of missing ones, alone and in a sweep."""
+    (tmp_path / "x/checkpoints").mkdir(parents=True)
+    (tmp_path / "x/.hydra").mkdir()
+    for name in ("checkpoints/best.ckpt", "metrics.csv", ".hydra/config.yaml"):
+        (tmp_path / "x" / name).write_text("mine", "utf-8")
+    (tmp_path / "y").mkdir()
+    (tmp_path / "y/samples.jsonl").write_text("mine", "utf-8")
+    (tmp_path / "empty").mkdir()
+    before = tree(tmp_path)
+    for typed in (
+        ("hydra.run.dir=x",),
+        ("hydra.run.dir=y", "callbacks.samples.every_n_epochs=1"),
+        ("hydra.run.dir=new/a/b", "data=text", "data.path=nowhere"),
+        ("data=text", "data.path=nowhere"),
+        ("-m", "seed=1,2", "cell=none_such"),
+        ("hydra.job.chdir=true",),
+        ("hydra.job.chdir=true", "-m", "seed=1,2"),
+    ):
+        done = train(*SMALL, *typed)
+        assert (done.status, len(done.err.splitlines())) == (2, 1), done.err
+        assert changes(before, tree(tmp_path)) == set()
+
+
+def test_unused_directories_are_removed(tmp_path: Path) -> None:
+    """But none that was there before, and none that holds something."""
+    (tmp_path / "old").mkdir()
+    for name in ("old/a/b", "new/a", "kept/a"):
+        make_directory(tmp_path / name)
+    (tmp_path / "kept/a/notes").touch()
+    (tmp_path / "new/a" / LOCK).touch()
+    remove_unused()
+    assert set(tree(tmp_path)) == {"old", "kept", "kept/a", "kept/a/notes"}
+
+
+def test_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """~ means it in every setting that names a path; nowhere is a folder of that name made."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LYRICGEN_OUTPUTS", "~/o")
+    assert outputs_directory() == tmp_path / "home/o"
+    for kind in ("run", "sweep"):
+        config = hydra_config(kind, f"~/{kind}")
+        settle(kind, config)
+        assert (tmp_path / "home" / kind).is_dir()
+        chosen = OmegaConf.select(config, f"hydra.{kind}.dir")  # type: ignore[arg-type]
+        assert chosen == str(tmp_path / "home" / kind)
+    values = {"init_from": "~/a/best.ckpt", "data": {"path": "~/a.txt", "unit": "text"}}
+    hydra = OmegaConf.create(
+        {"overrides": {"task": []}, "runtime": {"choices": {"sampler": "random"}}}
+    )
+    plain = plain_values(OmegaConf.create(values), hydra)
+    assert plain["init_from"] == str(tmp_path / "home/a/best.ckpt")
+    assert plain["data"]["path"] == str(tmp_path / "home/a.txt")
+    monkeypatch.setenv("LYRICGEN_OUTPUTS", "~nobody_of_that_name/o")
+    assert outputs_directory() == Path("~nobody_of_that_name/o")
+
+
+@pytest.mark.slow
+def test_every_command_writes_only_its_own_files(
+    train: Train,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """In a tree full of files, links and pipes that look like what commands read and write."""
+    victims, here = tmp_path / "victims", tmp_path / "home/project"
+    for place in (victims, here / "outputs/runs", here / "lightning_logs"):
+        place.mkdir(parents=True)
+    (victims / "notes").write_text("mine", "utf-8")
+    for level in (tmp_path, tmp_path / "home", here, here / "outputs/runs"):
+        (level / "latest.txt").write_text("mine", "utf-8")
+    for name in (*RUN_NAMES, *SWEEP_NAMES, ".lock", "~"):
+        for level in (here, here / "outputs"):
+            if not os.path.lexists(level / name):
+                (level / name).symlink_to(victims / ("notes" if "." in name else ""))
+    (here / "outputs/latest.txt").symlink_to(victims / "notes")
+    os.mkfifo(here / "outputs/runs/summary.json")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("LYRICGEN_DATA", str(tmp_path / "cache"))
+    monkeypatch.chdir(here)
+    before = tree(tmp_path)
+
+    everything = ("trainer.profiler=simple", "callbacks.smoothed_loss.enabled=true")
+    assert train(*TINY, *everything).status == 0
+    run = newest_of()
+    (run / "latest.txt").write_text("mine", "utf-8")
+    assert train("resume=latest", "trainer.max_epochs=3").status == 0
+    assert newest_of() == run
+    names = {path.name for path in run.iterdir()} - {"latest.txt", LOCK, "train.log"}
+    assert {name for name in names if not any(fnmatchcase(name, p) for p in OF_RUN)} == set()
+    assert (run / "latest.txt").read_text("utf-8") == "mine"
+
+    assert train("-m", *SMALL, "trainer.max_epochs=1", "seed=1,2").status == 0
+    names = {path.name for path in sweep_of().iterdir()} - {LOCK}
+    assert {name for name in names if not any(fnmatchcase(name, p) for p in OF_SWEEP)} == set()
+
+    commands = {generate: "--count 2", evaluate: "--heat heat.html", export: "--out m.safetensors"}
+    for command, options in commands.items():
+        done = printed(command.main, capfd, str(run), *shlex.split(options))
+        assert done.status == 0, done.err
+    done = printed(report.main, capfd, "--out", "told")
+    assert done.status == 0, done.err
+
+    mine = ("home/project/outputs/runs/20", "home/project/outputs/sweeps", "home/project/told")
+    named = {"home/project/outputs/latest.txt", "home/project/heat.html"}
+    named |= {"home/project/m.safetensors"}
+    changed = changes(before, tree(tmp_path))
+    assert {p for p in changed - named if not p.startswith((*mine, "cache", "home/.c"))} == set()
