@@ -3,7 +3,7 @@
 import pytorch_lightning as pl
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_only
-from pytorch_lightning.loggers import Logger, TensorBoardLogger
+from pytorch_lightning.loggers import Logger
 from pytorch_lightning.profilers import (
     AdvancedProfiler,
     Profiler,
@@ -12,6 +12,7 @@ from pytorch_lightning.profilers import (
 )
 from pytorch_lightning.strategies import Strategy
 
+from lyricgen.callbacks.event_file import EventLogger
 from lyricgen.checkpoint_io import AtomicCheckpointIO
 from lyricgen.config import TrainOptions
 from lyricgen.data.datamodule import CharacterDataModule
@@ -80,12 +81,7 @@ def build_trainer(
 def _loggers(options: TrainOptions, run: Run, steps: int) -> list[Logger]:
     if not options.logger.tensorboard:
         return []
-    purge_step = steps + 1 if steps else 0
-    return [
-        TensorBoardLogger(
-            run.directory, name="", version="", default_hp_metric=False, purge_step=purge_step
-        )
-    ]
+    return [EventLogger(run.directory, purge_step=steps + 1 if steps else 0)]
 
 
 def alone(

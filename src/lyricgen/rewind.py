@@ -2,7 +2,6 @@
 
 import logging
 import os
-import time
 from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -44,15 +43,7 @@ def rewind(directory: Path, wanted: dict[str, int]) -> None:
         if not path.is_file() or path.stat().st_size < size:
             log.warning("%s is shorter than at the checkpoint: a part of it is lost", path)
     (directory / "hparams.yaml").unlink(missing_ok=True)  # may be torn; it is written once
-    _wait_for_a_new_name(directory)
 
 
 def _growing(directory: Path) -> list[Path]:
     return sorted(path for pattern in GROWING for path in directory.glob(pattern))
-
-
-def _wait_for_a_new_name(directory: Path) -> None:
-    """TensorBoard reads event files in the order of the second in their names."""
-    newest = max((path.name.split(".")[3] for path in directory.glob(EVENTS)), default="")
-    while newest.isdigit() and int(newest) == int(time.time()):
-        time.sleep(0.02)
