@@ -3,8 +3,10 @@
 import contextlib
 import errno
 import json
+import logging
 import math
 import os
+import shlex
 import shutil
 import stat
 import subprocess
@@ -21,6 +23,7 @@ import lyricgen
 from lyricgen import build
 from lyricgen.callbacks.throughput import Throughput
 from lyricgen.checkpoint_io import AtomicCheckpointIO, is_sound
+from lyricgen.console import LogFile
 from lyricgen.errors import UserError
 from lyricgen.files import remove_torn, replacing, write_atomically
 from lyricgen.run import Run
@@ -32,7 +35,7 @@ from lyricgen.runs import (
     outputs_directory,
     read_summary,
 )
-from tests.conftest import TINY, Train, summary_of
+from tests.conftest import SMALL, TINY, Train, summary_of
 
 
 @pytest.fixture(autouse=True)
@@ -530,3 +533,105 @@ def test_discarding_leaves_what_is_others(tmp_path: Path) -> None:
         (run / name).write_text("", "utf-8")
     Run(run).discard()
     assert [path.name for path in run.iterdir()] == ["notes.txt"]
+
+
+# The end of a run
+
+
+def full_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the disk be full from the moment that results are to be written."""
+    write = Run._write
+
+    def until_finished(self: Run) -> None:
+        if self.summary["status"] != "running":
+            full_disk()
+        write(self)
+
+    monkeypatch.setattr(Run, "_write", until_finished)
+
+
+def test_results_that_cannot_be_written_are_completed_by_the_command_that_is_told(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(*TINY)
+    with monkeypatch.context() as patch:
+        full_at_the_end(patch)
+        stopped = train(*TINY)
+    assert stopped.status == 2
+    [line] = stopped.err.splitlines()
+    assert "No space left on device" in line
+    assert "Traceback" not in stopped.out
+    assert stopped.directory is not None
+    assert stopped.summary["status"] == "running"
+    command = shlex.split(line.partition("go on by ")[2])
+    assert command == ["python", "-m", "lyricgen.train", f"resume={stopped.directory}"]
+    last = (stopped.directory / "checkpoints/last.ckpt").stat()
+    steps: list[int] = []
+    monkeypatch.setattr(Throughput, "on_train_batch_end", lambda *_: steps.append(1))
+    done = train(*command[3:])
+    assert done.status == 0, done.err
+    assert steps == []  # nothing is trained again
+    assert (stopped.directory / "checkpoints/last.ckpt").stat().st_mtime_ns == last.st_mtime_ns
+    for figure in ("val/perplexity", "test/perplexity", "best_epoch", "samples"):
+        assert stopped.summary[figure] == whole.summary[figure]
+    assert stopped.summary["status"] == "finished"
+
+
+@pytest.mark.parametrize("act", ["remove", "rename"])
+@pytest.mark.parametrize("without", ["callbacks.checkpoint.enabled=true", "everything"])
+def test_a_run_whose_directory_goes_away(
+    train: Train, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, act: str, without: str
+) -> None:
+    """It ends in one line, and its directory is not made again."""
+    original, calls = Throughput.on_validation_start, []
+
+    def away(self: Throughput, *arguments: Any) -> None:
+        calls.append(1)
+        if len(calls) == 1:
+            [run] = Path("outputs/runs").glob("*/*")
+            if act == "remove":
+                shutil.rmtree(run)
+            else:
+                run.rename("elsewhere")
+        original(self, *arguments)
+
+    monkeypatch.setattr(Throughput, "on_validation_start", away)
+    quiet = ("callbacks.checkpoint.enabled=false", "logger.csv=false", "logger.tensorboard=false")
+    done = train(*SMALL, *(quiet if without == "everything" else (without,)))
+    assert done.status == 2
+    [line] = done.err.splitlines()
+    assert "was removed or renamed" in line
+    assert list(Path("outputs/runs").glob("*/*")) == []
+    if act == "rename":
+        assert read_summary(Path("elsewhere"))["status"] != "finished"
+
+
+def test_a_sweep_whose_directory_goes_away(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    finish = Run.finish
+
+    def away(self: Run, *arguments: Any) -> None:
+        finish(self, *arguments)
+        if self.sweep is not None:
+            self.sweep.rename("elsewhere")
+
+    monkeypatch.setattr(Run, "finish", away)
+    done = train("-m", *SMALL, "trainer.max_epochs=1", "seed=1,2")
+    assert done.status == 2
+    [line] = done.err.splitlines()
+    assert "was removed or renamed" in line
+    assert list(Path("outputs/sweeps").glob("*/*")) == []
+
+
+def test_a_log_that_cannot_be_written_ends_nothing(tmp_path: Path) -> None:
+    (tmp_path / "link.log").symlink_to("/nonexistent/goal")
+    os.mkfifo(tmp_path / "pipe.log")
+    for name in ("link.log", "pipe.log"):
+        with pytest.raises(OSError, match=name):
+            LogFile(tmp_path / name)
+    log = LogFile(tmp_path / "train.log", encoding="utf-8")
+    log.emit(logging.makeLogRecord({"msg": "歌"}))
+    log.close()
+    assert (tmp_path / "train.log").read_text("utf-8") == "歌\n"
+    full = LogFile("/dev/full")
+    full.emit(logging.makeLogRecord({"msg": "more"}))  # no traceback on standard error
+    full.close()

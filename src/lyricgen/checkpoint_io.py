@@ -42,7 +42,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """
         del storage_options
         target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(exist_ok=True)  # never the run's directory, should that be gone
         content = io.BytesIO()  # torch tells a full disk by an error of its own
         torch.save(checkpoint, content)
         digest = hashlib.sha256(content.getbuffer()).hexdigest()
@@ -64,7 +64,7 @@ def is_sound(checkpoint: Path) -> bool:
                 digest.update(block)
                 left -= len(block)
             return digest.hexdigest() in _known(checkpoint)
-    except (OSError, RecordError):
+    except (OSError, RecordError):  # nor has one that cannot be read
         return False
 
 

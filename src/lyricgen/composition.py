@@ -1,7 +1,6 @@
 """What Hydra has composed, as plain values; and the names that conf/ leaves to be found."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader

@@ -237,7 +237,8 @@ class LogFile(logging.FileHandler):
         # no link is followed, and no pipe waited for
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
         descriptor = os.open(self.baseFilename, flags, 0o666)
-        return io.TextIOWrapper(os.fdopen(descriptor, "ab"), encoding=self.encoding)
+        stream = os.fdopen(descriptor, "ab", buffering=0)
+        return io.TextIOWrapper(stream, encoding=self.encoding, write_through=True)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  logging's name
         """Pass over a full disk: the terminal has the message, and the run's own files tell."""

@@ -14,6 +14,7 @@ from lyricgen.errors import UserError, reason
 from lyricgen.interruption import raise_if_requested, terminal_signals_blocked
 from lyricgen.job_process import handed_on
 from lyricgen.job_watch import JobWatch
+from lyricgen.runs import check_there
 from lyricgen.threads import cores, shared_by
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ def launch(
     if engine == "SlurmLauncher" and wanted is not None:
         launcher.params["array_parallelism"] = wanted
     if at_a_time == 1 and engine in ("BasicLauncher", "JoblibLauncher"):
-        _do_here(launcher, jobs)
+        _do_here(launcher, jobs, sweep)
         return
     if engine == "RayLauncher":
         at_a_time = min(wanted or len(jobs), len(jobs))  # Ray has a queue and cores of its own
@@ -107,9 +108,10 @@ def side_by_side(launcher: Any, wanted: int | None, jobs: int) -> int:
     return min(wanted or cores(), cores(), jobs)
 
 
-def _do_here(launcher: Launcher, jobs: Sequence[tuple[int, list[str]]]) -> None:
+def _do_here(launcher: Launcher, jobs: Sequence[tuple[int, list[str]]], sweep: Path) -> None:
     """Do jobs in this thread, which alone has signals; one by one, so that no result is kept."""
     for number, overrides in jobs:
+        check_there(sweep)
         try:
             launcher.launch([overrides], number)
         except Exception as error:  # what the job itself did is in its summary.json

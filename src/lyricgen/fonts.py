@@ -38,7 +38,7 @@ def _characters(path: Path) -> set[str]:
         return set()
     try:
         font = FT2Font(str(path))
-    except (OSError, RuntimeError):
+    except (OSError, RuntimeError):  # FreeType's words for a damaged font
         return set()
     return set(map(chr, font.get_charmap())) if font.scalable else set()
 

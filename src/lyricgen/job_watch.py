@@ -94,6 +94,8 @@ class JobWatch:
                 self._tell(error, [number for number, _ in batch])
 
     def _next_batch(self) -> list[tuple[int, list[str]]]:
+        if not (self._sweep / SUMMARY).is_file():
+            return []  # the directory is gone, and no job is to make it again
         try:
             return self._batches.popleft()
         except IndexError:
@@ -161,7 +163,7 @@ class JobWatch:
         for path in self._sweep.glob(f"*/{SUMMARY}"):
             number = number_of(path.parent)
             if number in looked_for:
-                with suppress(OSError, UserError):
+                with suppress(OSError, UserError):  # it is gone, or damaged and has no end
                     if path.stat().st_mtime_ns != self._begun.get(path):
                         found[number] = (path.parent, read_summary(path.parent))
         return found
@@ -175,6 +177,7 @@ class JobWatch:
     def _record_killed(self) -> None:
         """Say it for jobs on other machines that no process works on any more."""
         for directory, _ in self._summaries().values():
+            # gone, damaged, or still at work
             with suppress(OSError, UserError), claimed(directory):
                 summary = read_summary(directory)
                 if summary["status"] == "running":
@@ -196,6 +199,6 @@ class JobWatch:
     def _stop_at_once(self, over: list[threading.Event]) -> None:
         for number in (signal.SIGTERM, signal.SIGKILL):
             for process in filter(None, self._running()):
-                with suppress(OSError):
+                with suppress(OSError):  # it has just ended
                     os.kill(process, number)
             self._wait(over, PATIENCE)

@@ -22,7 +22,7 @@ def git_commit() -> str | None:
             timeout=5,
             check=True,
         )
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, subprocess.SubprocessError):  # there is no git, or it fails
         return None
     return result.stdout.strip()
 

@@ -15,12 +15,13 @@ from typing import Any
 
 from lyricgen.claim import LOCK, claimed
 from lyricgen.directories import refuse_links
-from lyricgen.errors import reason
+from lyricgen.errors import UserError, reason
 from lyricgen.files import remove_torn, to_json, write_atomically
 from lyricgen.provenance import git_commit, versions
 from lyricgen.runs import (
     RECORD,
     SUMMARY,
+    check_there,
     number_of,
     record_newest,
     resume_command,
@@ -134,10 +135,24 @@ class Run:
                 self.directory.rmdir()
 
     def finish(self, figures: dict[str, Any], given_up: str | None = None) -> None:
-        """Record the results of a run that has come to its end, or why a search gave it up."""
+        """Record the results of a run that has come to its end, or why a search gave it up.
+
+        Raises:
+            OSError: they cannot be written.
+            UserError: the run's directory is gone.
+        """
+        check_there(self.directory)
         pruned = {} if given_up is None else {"status": "pruned", "reason": given_up}
         self.summary |= {"status": "finished", **pruned, **figures}
-        self._close()
+        self._write()
+
+    def unfinished(self, error: OSError) -> UserError:
+        """What to tell where a file stopped the run: its disk is full or its directory gone."""
+        try:
+            check_there(self.directory)
+        except UserError as gone:
+            return gone
+        return UserError(f"{error}: mend that, then go on by {self.resume_command}")
 
     def fail(self, error: BaseException) -> None:
         """Record why a run stopped short."""
@@ -151,11 +166,13 @@ class Run:
         self._close()
 
     def _close(self) -> None:
-        self.summary["wall_seconds"] = self.wall_seconds
         try:
             self._write()
-        except OSError as error:  # a full disk must not hide what went wrong before
-            log.debug("%s cannot be written: %s", self.directory / SUMMARY, error)
+        except OSError as error:  # what has stopped the run is told next, and must not be hidden
+            path = self.directory / SUMMARY
+            log.warning("%s cannot be written (%s) and is not up to date", path, error.strerror)
 
     def _write(self) -> None:
+        if self.summary["status"] != "running":
+            self.summary["wall_seconds"] = self.wall_seconds
         write_atomically(self.directory / SUMMARY, to_json(self.summary))

@@ -77,6 +77,19 @@ def read_summary(directory: Path) -> dict[str, Any]:
     return found
 
 
+def check_there(directory: Path) -> None:
+    """See that the directory of a run or sweep that is under way still holds it.
+
+    Raises:
+        UserError: it was removed or renamed meanwhile.
+    """
+    if not (directory / SUMMARY).is_file():
+        raise UserError(
+            f"{str(directory)!r} is gone: it was removed or renamed while it was worked in: bring "
+            f"it back and go on by {resume_command(directory)}, or start anew"
+        )
+
+
 def holds_a_run(directory: Path) -> UserError:
     """The refusal to begin a run where there is one."""
     return UserError(
@@ -242,8 +255,8 @@ def is_alive(process: int) -> bool:
     """Whether this machine has a process of that number."""
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+    except ProcessLookupError:  # the answer
         return False
-    except OSError:
+    except PermissionError:  # another user's
         return True
     return process > 0

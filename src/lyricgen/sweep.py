@@ -116,11 +116,13 @@ class Sweep:
         except BaseException as error:
             if not self._recorded:
                 raise
-            if isinstance(error, KeyboardInterrupt | Interrupted):
-                self._end("interrupted")
-            else:
+            stopped = isinstance(error, KeyboardInterrupt | Interrupted)
+            if not stopped:
                 self.summary["reason"] = reason(error)
-                self._end("failed")
+            try:
+                self._end("interrupted" if stopped else "failed")
+            except UserError as unwritten:  # which must not hide why the sweep has stopped
+                log.warning("%s", unwritten)
             show(f"to go on with the sweep: {resume_command(self.directory)}")
             raise
         if left:
@@ -148,7 +150,13 @@ class Sweep:
     def _end(self, status: str) -> None:
         seconds = round(time.perf_counter() - self._start, 3)
         self.summary |= {"status": status, "wall_seconds": seconds}
-        self._write()
+        try:
+            self._write()
+        except OSError as error:
+            raise UserError(
+                f"{str(self.directory / SUMMARY)!r} cannot be written ({error.strerror}): mend "
+                f"that, then go on by {resume_command(self.directory)}"
+            ) from error
 
     def _write(self) -> None:
         write_atomically(self.directory / SUMMARY, to_json(self.summary))

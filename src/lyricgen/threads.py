@@ -23,7 +23,7 @@ def quota(cgroups: Path = CGROUPS, own: Path = Path("/proc/self/cgroup")) -> int
     """Cores' worth of time that this process's cgroup (version 2) may take; None for any."""
     try:
         path = cgroups / own.read_text("utf-8").strip().rpartition("::")[2].strip("/")
-    except OSError:
+    except OSError:  # not Linux
         return None
     quotas = []
     for place in (path, *path.parents):

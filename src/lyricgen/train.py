@@ -158,6 +158,8 @@ def train(values: dict[str, Any], run: Run) -> float:
             figures = carry_out(training, run, past)
         except BaseException as error:
             _record(error, run, interruption)
+            if isinstance(error, OSError):
+                raise run.unfinished(error) from error
             raise
     if run.sweep is None:
         results.print_table(figures)

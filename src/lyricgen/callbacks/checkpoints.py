@@ -12,7 +12,7 @@ from lyricgen.interruption import Interruption
 from lyricgen.model.recurrent_module import RecurrentModule
 from lyricgen.rewind import sizes
 from lyricgen.run import Run
-from lyricgen.runs import BEST, LAST
+from lyricgen.runs import BEST, LAST, check_there
 
 
 class Checkpoints(Checkpoint):
@@ -133,6 +133,8 @@ class Checkpoints(Checkpoint):
     ) -> None:
         if isinstance(module, RecurrentModule):
             module.check_finite()
+        if trainer.is_global_zero:
+            check_there(self.run.directory)
         if improved:  # first, since last.ckpt says that it is there
             trainer.save_checkpoint(self.run.checkpoints / BEST)
         trainer.save_checkpoint(self.run.checkpoints / LAST)

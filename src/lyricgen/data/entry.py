@@ -72,7 +72,7 @@ def open_entry(path: Path, name: str) -> EncodedCorpus | None:
         if len(counts) != len(vocabulary) or first != number * vocabulary.dtype.itemsize:
             return None
     except (OSError, ValueError, KeyError, TypeError, struct.error, UserError):
-        return None
+        return None  # not there or damaged: it is made anew
     dtype = torch.empty(0, dtype=vocabulary.dtype).numpy().dtype
     ids = torch.from_numpy(np.frombuffer(mapping, dtype, number))
     return EncodedCorpus(name, "text", vocabulary, ids, counts, digest, mapping)

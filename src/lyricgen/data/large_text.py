@@ -35,7 +35,7 @@ def is_large(path: str | os.PathLike[str]) -> bool:
         if not stat.S_ISREG(found.st_mode) or found.st_size <= LARGE_PACKED:
             return False
         return found.st_size > LARGE or is_packed(path)
-    except (OSError, ValueError):
+    except (OSError, ValueError):  # whoever reads it says why
         return False
 
 
@@ -77,7 +77,7 @@ class LargeText:
         path = str(Path(self.path).resolve()).encode("utf-8", "surrogateescape")
         memory = directory / f"{hashlib.sha256(path).hexdigest()}.sum"
         stamp = self.stamp()
-        with suppress(OSError, ValueError, TypeError):
+        with suppress(OSError, ValueError, TypeError):  # no sum is kept, or a damaged one
             *before, content = json.loads(memory.read_text("utf-8"))
             if before == list(stamp) and isinstance(content, str):
                 return content
