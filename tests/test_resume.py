@@ -556,7 +556,7 @@ def test_two_at_once(train: Train) -> None:
     first = train(*SHORT)
     assert first.directory is not None
     before = first.summary
-    torn = first.directory / "checkpoints" / ".last.ckpt.123"
+    torn = first.directory / "checkpoints" / ".last.ckpt.0123456789abcdef.part"
     torn.write_bytes(b"half")
     with FileLock(first.directory / ".lock"):
         second = train("resume=latest", "trainer.max_epochs=4")
