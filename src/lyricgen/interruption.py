@@ -130,7 +130,7 @@ def _leave_closed_terminal() -> None:
     for stream in (1, 2):
         try:
             os.write(stream, b"")
-        except OSError:
+        except OSError:  # the terminal is gone
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, stream)
             os.close(nowhere)

@@ -84,7 +84,7 @@ def _is_there(argument: str) -> bool:
     """
     try:
         os.stat(argument)  # noqa: PTH116
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # the answer
         return False
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:  # a text may be longer than a path can be
