@@ -103,7 +103,7 @@ def earlier_summary(directory: Path) -> dict[str, Any] | None:
     path = directory / SUMMARY
     try:
         path.lstat()
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError):  # the answer
         return None
     except OSError:
         pass  # there may be one, and the reader says why it cannot be read
