@@ -1,5 +1,6 @@
 """Going on with a run: where it stands, and whether it is still the same one."""
 
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
