@@ -56,6 +56,7 @@ class Run:
         self.checkpoints = directory / "checkpoints"
         self.search = search
         self.search_space: dict[str, Any] | None = None
+        self.corpus_digest: str | None = None
         self.summary: dict[str, Any] = {}
         self._start = time.perf_counter()
         self.until_end = ExitStack()  # what is to be done when the directory is given up
@@ -100,6 +101,8 @@ class Run:
             now["job"] = number_of(self.directory)
         if self.search_space is not None:
             now["search_space"] = self.search_space
+        if self.corpus_digest is not None:
+            now["corpus_digest"] = self.corpus_digest
         self._start = time.perf_counter() - seconds  # not from the imports that a first job needs
         self.summary = now
         if earlier is None:
@@ -110,6 +113,8 @@ class Run:
             resumed = {name: now[name] for name in ("started", "git_commit", "versions")}
             names = ("started", "command", "job", "search_space")
             kept = {name: earlier[name] for name in names if name in earlier}
+            if "corpus_digest" in earlier:
+                self.summary.setdefault("corpus_digest", earlier["corpus_digest"])
             self.summary |= kept | {"resumed": [*earlier.get("resumed", []), resumed]}
         self._write()
         record_newest(self.sweep or self.directory, resumed=earlier is not None)

@@ -7,11 +7,12 @@ from typing import Any
 Value = str | int | float | bool | None
 Settings = Mapping[str, Value]
 
-# Options of data= that decide which characters are held out.
+# Options of data= that decide which characters of a text are held out.
+SPLITTING = ("unit", "val_fraction", "test_fraction", "max_held_out", "split_seed")
+# Those, and the options that decide what the text is.
 DECIDING = (
-    *("kind", "path", "unit", "max_chars", "lowercase", "distinct", "newline", "encoding"),
-    "control_characters",
-    *("val_fraction", "test_fraction", "max_held_out", "split_seed"),
+    *("kind", "path", "max_chars", "lowercase", "distinct", "newline", "encoding"),
+    *("control_characters", *SPLITTING),
 )
 # Settings that older runs do not record, with the value that says how these runs worked.
 ADDED = {"data": {"control_characters": "refuse"}}

@@ -32,6 +32,7 @@ from lyricgen.resume import Past, start_anew
 from lyricgen.rewind import EVENTS, rewind
 from lyricgen.run import Run
 from lyricgen.runs import LAST
+from lyricgen.sweep_plan import check_text
 from lyricgen.threads import cores
 
 log = logging.getLogger(__name__)
@@ -82,6 +83,9 @@ def prepare(
             f"resume: data={options.data.kind} ({corpus.name}) is not the text that the run has "
             f"read so far: bring that one back, or {start_anew(run.directory)}"
         )
+    if run.sweep is not None:
+        check_text(run.sweep, run.directory, options.model_dump(mode="json"), corpus.digest)
+    run.corpus_digest = corpus.digest
     datamodule = build_data.build_datamodule(options, corpus)
     network = build.build_network(options, datamodule)
     if options.init_from is not None and past.checkpoint is None:

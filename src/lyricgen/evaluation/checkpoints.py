@@ -13,7 +13,7 @@ from lyricgen.evaluation.comparison import check_same_objective, labels_of
 from lyricgen.model.checkpoint import load
 from lyricgen.model.trained_model import TrainedModel
 from lyricgen.runs import checkpoint_in
-from lyricgen.settings import DECIDING
+from lyricgen.settings import DECIDING, SPLITTING
 
 ANOTHER_TEXT = "--text FILE scores a text of your own"
 
@@ -61,8 +61,10 @@ def open_checkpoints(paths: Sequence[Path]) -> list[Evaluated]:
     files = [checkpoint_in(path) for path in paths]
     models = [load(file) for file in files]
     options = [_options(file, model) for file, model in zip(files, models, strict=True)]
-    for file, chosen in zip(files, options, strict=True):
-        _check_same_split(file, options[0], chosen)
+    for file, model, chosen in zip(files, models, options, strict=True):
+        _check_same_text(file, models[0].text, model.text)
+        known = None not in (models[0].text, model.text)
+        _check_same_settings(file, options[0], chosen, SPLITTING if known else DECIDING)
     check_same_objective(files, models)
     corpus = _corpus(models[0], files[0], options[0])
     for file, model in zip(files, models, strict=True):
@@ -108,8 +110,18 @@ def _check_text(file: Path, model: TrainedModel, corpus: EncodedCorpus) -> None:
         )
 
 
-def _check_same_split(file: Path, first: TrainOptions, other: TrainOptions) -> None:
-    for name in DECIDING:
+def _check_same_text(file: Path, first: str | None, other: str | None) -> None:
+    if None not in (first, other) and first != other:
+        raise UserError(
+            f"{str(file)!r} was trained on another text than the first checkpoint: only those of "
+            "the same text and split compare"
+        )
+
+
+def _check_same_settings(
+    file: Path, first: TrainOptions, other: TrainOptions, names: Sequence[str]
+) -> None:
+    for name in names:
         mine, others = (getattr(options.data, name) for options in (first, other))
         if mine != others:
             raise UserError(

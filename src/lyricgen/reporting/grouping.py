@@ -16,7 +16,8 @@ from lyricgen.reporting.comparison import (
 from lyricgen.reporting.paired_test import Difference, mean, paired_test
 from lyricgen.reporting.records import Record
 from lyricgen.reporting.selection import check_known, setting, shown
-from lyricgen.reporting.varied import CORPUS, follows, varied
+from lyricgen.reporting.varied import CORPUS, TASK, follows, varied
+from lyricgen.settings import Value
 from lyricgen.suggestions import did_you_mean
 
 
@@ -42,14 +43,44 @@ def compare(
         check_known(over, records, "--over")
     if metric is not None:
         _check_metric(metric, records)
-    groups: dict[Place, list[Record]] = {}
-    for record in records:
-        groups.setdefault(_place(record, CORPUS), []).append(record)
-    names = _names(list(groups))
+    groups = _by_text(records)
     return [
         _compare(group, name, by, over, metric)
-        for name, group in zip(names, groups.values(), strict=True)
+        for name, group in zip(_names(groups), groups, strict=True)
     ]
+
+
+def _by_text(records: Sequence[Record]) -> list[list[Record]]:
+    """The runs of each text and task: by digest; old runs, which have none, by their settings.
+
+    A job that has not read its text stands beside runs with the same settings: those of its own
+    sweep, else the latest.
+    """
+    groups: dict[Place, list[Record]] = {}
+    places: dict[Place, dict[Place, None]] = {}  # of the groups, by the settings of their texts
+    without: list[Record] = []
+    for record in records:
+        settings = _place(record, CORPUS)
+        if record.corpus_digest is not None:
+            place: Place = (record.corpus_digest, *_place(record, TASK))
+        elif any("/" in name for name in record.figures):
+            place = settings
+        else:
+            without.append(record)
+            continue
+        groups.setdefault(place, []).append(record)
+        places.setdefault(settings, {})[place] = None
+    for record in without:
+        settings = _place(record, CORPUS)
+        known = places.get(settings, {settings: None})
+        place = max(known, key=lambda one: _nearness(record, groups.get(one, [])))
+        groups.setdefault(place, []).append(record)
+    return list(groups.values())
+
+
+def _nearness(record: Record, group: Sequence[Record]) -> tuple[bool, str]:
+    same_sweep = any(record.sweep is not None and other.sweep == record.sweep for other in group)
+    return same_sweep, max((other.started for other in group), default="")
 
 
 def _compare(
@@ -142,17 +173,28 @@ def _newest(repeats: list[Record], metric: str) -> Record:
     return max(repeats, key=lambda run: (_has(run, metric), run.started))
 
 
-def _names(places: list[Place]) -> list[str]:
+def _names(groups: Sequence[Sequence[Record]]) -> list[str]:
     """What to call texts: by their kind or file, and by what else tells them apart."""
+    texts = [dict(zip(CORPUS, _place(group[0], CORPUS), strict=True)) for group in groups]
+    files = [_file_of(text) for text in texts]
     names = []
-    for place in places:
-        values = dict(zip(CORPUS, place, strict=True))
-        kind, path = values["data"], values["data.path"]
-        told = Path(path).name if kind == "text" and isinstance(path, str) else shown(kind)
-        alike = [dict(zip(CORPUS, one, strict=True)) for one in places if one[1] == kind]
+    for text, file in zip(texts, files, strict=True):
+        alike = [other for other, name in zip(texts, files, strict=True) if name == file]
         differing = [
             key for key in CORPUS if key != "data" and len({one[key] for one in alike}) > 1
         ]
-        more = ", ".join(f"{key}={shown(values[key])}" for key in differing)
-        names.append(f"{told}, {more}" if more else told)
-    return names
+        names.append(", ".join([file, *(f"{key}={shown(text[key])}" for key in differing)]))
+    return [
+        name if names.count(name) == 1 else f"{name}, {_digest_of(group)}"
+        for name, group in zip(names, groups, strict=True)
+    ]
+
+
+def _file_of(text: dict[str, Value]) -> str:
+    kind, path = text["data"], text["data.path"]
+    return Path(path).name if kind == "text" and isinstance(path, str) else shown(kind)
+
+
+def _digest_of(group: Sequence[Record]) -> str:
+    digest = next((run.corpus_digest for run in group if run.corpus_digest is not None), None)
+    return "text without a digest" if digest is None else f"text {digest[:8]}"

@@ -36,6 +36,7 @@ class Record:
         search_space: of its sweep, if that is a search.
         sweep: the directory of the sweep whose job it is.
         number: of the job.
+        corpus_digest: of its text; None for a job that has not read it, and for an old run.
     """
 
     directory: Path
@@ -49,6 +50,7 @@ class Record:
     search_space: dict[str, dict[str, Any]] = field(default_factory=dict)
     sweep: Path | None = None
     number: int | None = None
+    corpus_digest: str | None = None
 
     @cached_property
     def settings(self) -> dict[str, Value]:
@@ -145,4 +147,5 @@ def _record(directory: Path, summary: dict[str, Any]) -> Record:
         summary.get("search_space") or {},
         None if number is None else directory.parent,
         number,
+        summary.get("corpus_digest"),
     )

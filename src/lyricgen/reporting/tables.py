@@ -76,6 +76,8 @@ def notes(comparison: Comparison) -> list[str]:
     if any(cell.difference and cell.difference.p is not None for cell in comparison.cells):
         pairs = _and((*comparison.over, *comparison.mixed))
         told.append(f"p: paired t-test against the best, by {pairs}, each row by itself")
+    if any(run.corpus_digest is None for cell in comparison.ranked for run in cell.scored.values()):
+        told.append("runs of an earlier version, without the digest of their text: it may differ")
     if comparison.repeated:
         told.append(f"{comparison.repeated} left out: a later run has the same settings")
     return told

@@ -4,9 +4,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from lyricgen.reporting.records import Record
-from lyricgen.settings import DECIDING, PLUMBING, Settings, Value, among
+from lyricgen.settings import DECIDING, PLUMBING, SPLITTING, Settings, Value, among
 
-# What tells two texts or tasks apart: runs that differ here are never in one table.
+# What tells two tasks apart, beside the digest of the text: other runs are never in one table.
+TASK = ("objective", *(f"data.{name}" for name in SPLITTING))
+# What tells texts and tasks apart where the digest is not known.
 CORPUS = ("objective", "data", *(f"data.{name}" for name in DECIDING if name != "kind"))
 # What does not change what is learnt makes no column, unless one sweep tries several of it.
 _NO_COLUMN = (*PLUMBING, "data.max_bytes", "debug")
@@ -31,7 +33,7 @@ def varied(records: Sequence[Record], over: Sequence[str]) -> list[str]:
         key
         for key in _keys(settings)
         if len({one[key] for one in settings if key in one}) > 1
-        and key not in (*over, *_NEVER)
+        and key not in (*over, *_NEVER, *CORPUS)
         and (key in tried or not _is_plumbing(key))
         # a group that is no option, as depth=deep, is known only of runs that it was typed for
         and (key in options or all(key in one for one in settings))

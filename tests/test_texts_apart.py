@@ -1,0 +1,140 @@
+"""Texts are told apart by their digest: in reports, in `evaluate`, in sweeps."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lyricgen.errors import UserError
+from lyricgen.evaluation.checkpoints import open_checkpoints
+from lyricgen.reporting.comparison import Comparison
+from lyricgen.reporting.grouping import compare
+from lyricgen.reporting.records import read
+from lyricgen.reporting.sweeps import complete
+from lyricgen.reporting.tables import notes
+from lyricgen.run import Run
+from lyricgen.sweep_plan import check_text
+from tests.conftest import SMALL, Train, summary_of
+
+ONE, TWO = "1" * 64, "2" * 64
+
+
+def compared(*directories: Path) -> dict[str, Comparison]:
+    found = compare(complete(read(directories)), (), ("seed",), None)
+    assert len({comparison.name for comparison in found}) == len(found)
+    return {comparison.name: comparison for comparison in found}
+
+
+def write(directory: Path, digest: str | None, seed: int = 1, **more: Any) -> Path:
+    """A finished run; what is no entry of a summary is an option of its text."""
+    data = {"kind": "text", "path": "song.txt", "val_fraction": 0.1, "max_chars": None}
+    data |= {key: more.pop(key) for key in list(more) if key in data}
+    options = {"seed": seed, "name": "x", "objective": "next", "data": data}
+    summary = {"status": "finished", "options": options, "val/perplexity": 5.0} | more
+    if digest is not None:
+        summary["corpus_digest"] = digest
+    directory.mkdir(parents=True)
+    (directory / "summary.json").write_text(json.dumps(summary), "utf-8")
+    return directory
+
+
+def test_one_table_a_text(tmp_path: Path) -> None:
+    write(tmp_path / "a", ONE, seed=1)
+    write(tmp_path / "b", TWO, seed=1)
+    write(tmp_path / "c", ONE, seed=2, path="/elsewhere/song.txt", max_chars=10**6)
+    found = compared(tmp_path)
+    assert found.keys() == {"song.txt, text 11111111", "song.txt, text 22222222"}
+    one = found["song.txt, text 11111111"]
+    assert [len(cell.scored) for cell in one.cells] == [2]
+    assert one.keys == ("name",)  # what the text was called makes no column
+    assert not any("digest" in line for line in notes(one))
+    # another split of the same text is another task
+    write(tmp_path / "d", ONE, val_fraction=0.2)
+    assert len(compared(tmp_path)) == 3
+
+
+def test_texts_are_called_by_their_paths_where_these_differ(tmp_path: Path) -> None:
+    write(tmp_path / "a", ONE, path="a/song.txt")
+    write(tmp_path / "b", TWO, path="b/song.txt")
+    write(tmp_path / "c", "3" * 64, path="other.txt")
+    assert compared(tmp_path).keys() == {
+        "song.txt, data.path=a/song.txt", "song.txt, data.path=b/song.txt", "other.txt",
+    }  # fmt: skip
+
+
+def test_old_runs_are_a_group_of_their_own_and_say_so(tmp_path: Path) -> None:
+    write(tmp_path / "new", ONE)
+    write(tmp_path / "old", None)
+    found = compared(tmp_path)
+    assert found.keys() == {"song.txt, text 11111111", "song.txt, text without a digest"}
+    told = notes(found["song.txt, text without a digest"])
+    assert told == ["runs of an earlier version, without the digest of their text: it may differ"]
+
+
+def test_jobs_that_have_not_read_their_text_stand_beside_their_sweep(tmp_path: Path) -> None:
+    failed = {"status": "failed", "val/perplexity": None}
+    for sweep, digest in (("first", ONE), ("second", TWO)):
+        write(tmp_path / sweep / "0_seed=1", digest, seed=1, job=0)
+        write(tmp_path / sweep / "1_seed=2", None, seed=2, job=1, **failed)
+    write(tmp_path / "elsewhere", None, seed=3, started="2027", **failed)
+    found = compared(tmp_path)
+    numbers = {name: len(one.records) for name, one in found.items()}
+    assert sorted(numbers.values()) == [2, 3]
+    for one in found.values():
+        assert len({run.sweep for run in one.records if run.sweep is not None}) == 1
+
+
+def test_a_job_does_not_read_another_text_than_the_others(tmp_path: Path) -> None:
+    first = write(tmp_path / "0_seed=1", ONE)
+    options = summary_of(first)["options"]
+    other = options | {"seed": 2}
+    check_text(tmp_path, tmp_path / "1_seed=2", other, ONE)
+    check_text(tmp_path, first, options, TWO)  # its own summary is no other's
+    with pytest.raises(UserError, match="data=text: the text is not the one that job 0_seed=1 has"):
+        check_text(tmp_path, tmp_path / "1_seed=2", other, TWO)
+    # other settings of the text, jobs of no digest and damaged ones say nothing of it
+    check_text(tmp_path, tmp_path / "1_", other | {"data": {"kind": "dino"}}, TWO)
+    (first / "summary.json").write_text("{")
+    check_text(tmp_path, tmp_path / "1_seed=2", other, TWO)
+
+
+def test_a_digest_stays_when_a_run_is_resumed(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.corpus_digest = ONE
+    run.begin({"seed": 1})
+    assert summary_of(tmp_path)["corpus_digest"] == ONE
+    Run(tmp_path).begin({"seed": 1}, summary_of(tmp_path))
+    assert summary_of(tmp_path)["corpus_digest"] == ONE
+
+
+SONGS = {"a": "the rain in spain stays mainly in the plain\n", "b": "a bad dog and a cab\n"}
+
+
+def test_two_files_of_one_name(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LYRICGEN_OUTPUTS", str(tmp_path / "outputs"))
+    runs = []
+    for place, seed in (("a", 1), ("b", 1), ("a", 2)):
+        (tmp_path / place).mkdir(exist_ok=True)
+        (tmp_path / place / "song.txt").write_text(SONGS[place] * 40)
+        monkeypatch.chdir(tmp_path / place)
+        text = ("data=text", "data.path=song.txt", f"seed={seed}", "trainer.max_epochs=1")
+        done = train(*SMALL, *text)
+        assert done.status == 0, done.err
+        assert done.directory is not None
+        runs.append(done.directory)
+    found = compared(tmp_path / "outputs")
+    assert sorted(len(one.records) for one in found.values()) == [1, 2]
+    digests = [summary_of(run)["corpus_digest"] for run in runs]
+    assert digests[0] == digests[2] != digests[1]
+    with pytest.raises(UserError, match="another text than the first checkpoint"):
+        open_checkpoints(runs[:2])
+    # the same text under another name compares
+    monkeypatch.chdir(tmp_path)
+    shutil.copy("a/song.txt", "copy.txt")
+    done = train(*SMALL, "data=text", "data.path=copy.txt", "trainer.max_epochs=1")
+    assert done.directory is not None
+    assert len(open_checkpoints([done.directory, runs[0]])) == 2
