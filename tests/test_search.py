@@ -460,7 +460,7 @@ def test_a_search_is_repeatable_and_typed_values_stay(train: Train) -> None:
 
 
 def test_a_failing_trial_stops_no_other(train: Train) -> None:
-    sizes = ("data.batch_size=4,100000", "model.dropout=0", "optimizer.lr=0.01")
+    sizes = ("trainer.val_check_interval=null,100000", "model.dropout=0", "optimizer.lr=0.01")
     done = train(*SEARCH, *sizes, "hydra.sweeper.n_trials=4")
     assert done.status == 1
     states = {
@@ -478,6 +478,10 @@ def test_a_failing_trial_stops_no_other(train: Train) -> None:
     late = train(*SEARCH, *sizes, "hydra.sweeper.n_trials=4", f"hydra.sweep.dir={sweep_of()}")
     assert late.status == 1
     assert f"error: {len(failed)} of 4 jobs did not finish: {failed[0]} (failed: " in late.err
+    assert summary_of(sweep_of())["jobs"] == record["jobs"]
+    shorter = train("resume=latest", "hydra.sweeper.n_trials=5", "trainer.max_epochs=1")
+    assert shorter.status == 2
+    assert shorter.err.startswith("error: trainer.max_epochs=1: the trials so far were begun for 2")
     assert summary_of(sweep_of())["jobs"] == record["jobs"]
     again = train("resume=latest", "hydra.sweeper.n_trials=5")
     assert again.status == 1

@@ -20,6 +20,7 @@ from lyricgen import train as command
 from lyricgen import training
 from lyricgen.claim import claimed
 from lyricgen.directories import new_directory
+from lyricgen.errors import UserError
 from lyricgen.reporting import sweep_report
 from lyricgen.resume_arguments import expand
 from lyricgen.settings import flatten
@@ -67,28 +68,28 @@ def test_a_job_is_what_the_run_alone_would_be(train: Train) -> None:
 
 
 def test_a_failed_job_stops_no_other(train: Train) -> None:
-    done = train("-m", *SMALL, "hidden_size=16,-3,8", "data.batch_size=4,100000")
+    done = train("-m", *SMALL, "hidden_size=16,-3,8", "trainer.val_check_interval=null,100000")
     assert done.status == 1
     statuses = {
         path.parent.name: json.loads(path.read_text("utf-8"))["status"]
         for path in sweep_of().glob("*/summary.json")
     }
     assert statuses == {
-        "0_hidden_size=16,data.batch_size=4": "finished",
-        "1_hidden_size=16,data.batch_size=100000": "failed",
-        "2_hidden_size=-3,data.batch_size=4": "failed",
-        "3_hidden_size=-3,data.batch_size=100000": "failed",
-        "4_hidden_size=8,data.batch_size=4": "finished",
-        "5_hidden_size=8,data.batch_size=100000": "failed",
+        "0_hidden_size=16,trainer.val_check_interval=null": "finished",
+        "1_hidden_size=16,trainer.val_check_interval=100000": "failed",
+        "2_hidden_size=-3,trainer.val_check_interval=null": "failed",
+        "3_hidden_size=-3,trainer.val_check_interval=100000": "failed",
+        "4_hidden_size=8,trainer.val_check_interval=null": "finished",
+        "5_hidden_size=8,trainer.val_check_interval=100000": "failed",
     }
-    failed = summary_of(sweep_of() / "2_hidden_size=-3,data.batch_size=4")
+    failed = summary_of(sweep_of() / "2_hidden_size=-3,trainer.val_check_interval=null")
     assert failed["reason"].startswith("hidden_size=-3: ")
     assert "UserError" in failed["traceback"]
     assert failed["options"]["hidden_size"] == -3
     assert summary_of(sweep_of())["status"] == "failed"
     [line] = done.err.splitlines()
-    assert line.startswith("error: 4 of 6 jobs did not finish: 1_hidden_size=16,data.batch_size=1")
-    assert "-3,data.batch_size=4 (failed: hidden_size=-3: " in line
+    assert line.startswith("error: 4 of 6 jobs did not finish: 1_hidden_size=16,trainer.val_check")
+    assert "-3,trainer.val_check_interval=null (failed: hidden_size=-3: " in line
     assert f"resume={sweep_of()}" in line
     assert "Traceback" not in done.out + done.err
 
@@ -432,6 +433,62 @@ def test_fewer_epochs_than_there_are_change_nothing(train: Train) -> None:
         "error: trainer.max_epochs=1: job 0_seed=1 has trained for 2 epochs: choose 2 or more\n"
     )
     assert {path: path.read_bytes() for path in sweep.rglob("summary.json")} == before
+
+
+@pytest.mark.parametrize(
+    ("status", "saved", "epochs", "refused"),
+    [
+        ("interrupted", True, None, "was begun for 9"),
+        ("killed", True, None, "was begun for 9"),
+        ("failed", True, None, "was begun for 9"),
+        ("finished", True, 4, "was begun for 9"),  # stopped early
+        ("pruned", True, 4, "was begun for 9"),
+        ("finished", True, 9, "has trained for 9"),
+        ("failed", False, None, None),  # begins anew
+        ("killed", False, None, None),
+    ],
+)
+def test_no_job_that_has_trained_is_made_shorter(
+    tmp_path: Path, status: str, saved: bool, epochs: int | None, refused: str | None
+) -> None:
+    [begun, second] = wanted_epochs(9), wanted_epochs(6)
+    [job] = plan(tmp_path, begun)
+    checkpoints = tmp_path / job.name / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    if saved:
+        (checkpoints / "last.ckpt").touch()
+    summary = {"status": status, "options": begun[0].values, "epochs": epochs}
+    (tmp_path / job.name / "summary.json").write_text(json.dumps(summary), "utf-8")
+    if refused is None:
+        assert plan(tmp_path, second)[0].number == 0
+        return
+    with pytest.raises(UserError) as error:
+        plan(tmp_path, second)
+    assert str(error.value) == (f"trainer.max_epochs=6: job 0_9 {refused} epochs: choose 9 or more")
+
+
+def test_a_job_of_the_sweep_was_to_train_for_longer(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One job is done and two are not: no job begins, and no file changes."""
+    carry_out = training.carry_out
+
+    def stopped(prepared: training.Training, *arguments: Any) -> dict[str, Any]:
+        figures = carry_out(prepared, *arguments)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return figures
+
+    short = [one for one in SMALL if not one.startswith("trainer.max_epochs")]
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "carry_out", stopped)
+        train("-m", *short, "trainer.max_epochs=3", "seed=1,2,3")
+    before = {path: path.read_bytes() for path in Path("outputs").rglob("*") if path.is_file()}
+    refused = train("resume=latest", "trainer.max_epochs=2")
+    assert refused.status == 2
+    assert refused.err.count("\n") == 1
+    assert "trainer.max_epochs=2: job 0_seed=1 " in refused.err
+    after = {path: path.read_bytes() for path in Path("outputs").rglob("*") if path.is_file()}
+    assert after == before
 
 
 def test_what_a_job_that_never_began_has_left(train: Train) -> None:

@@ -7,9 +7,17 @@ from typing import Any
 
 from lyricgen.errors import UserError
 from lyricgen.resume import all_of, identity
-from lyricgen.runs import earlier_summary, job_directory, number_of, read_summary
+from lyricgen.runs import (
+    LAST,
+    PREVIOUS,
+    earlier_summary,
+    job_directory,
+    number_of,
+    read_summary,
+)
 from lyricgen.settings import DECIDING, Value, flatten, key
 
+EPOCHS = "trainer.max_epochs"
 DONE = ("finished", "pruned")  # statuses of jobs that need no more work
 
 
@@ -55,7 +63,7 @@ def plan(directory: Path, wanted: Sequence[Wanted]) -> list[Job]:
         wanted: all jobs that it is to do now.
 
     Raises:
-        UserError: a finished job is asked for fewer epochs than it has.
+        UserError: a job that has trained is asked for fewer epochs than it was begun with.
     """
     there = jobs_in(directory)
     values = [_settled(one.values) if there else one.values for one in wanted]
@@ -174,12 +182,20 @@ def _paired(wanted: Sequence[dict[str, Any]], there: dict[int, dict[str, Any]]) 
 
 
 def _refuse_fewer_epochs(directory: Path, summary: dict[str, Any], values: dict[str, Any]) -> None:
-    """See to it before any job has begun: those of the sweep would fail, one after the other."""
-    if summary.get("status") not in DONE:
+    """Refuse it before any job begins: some would fail, and the others train for less than these.
+
+    A job that has never saved anything begins anew, and may be shorter.
+    """
+    options = flatten(_options(summary))
+    done = summary.get("status") in DONE
+    saved = any((directory / "checkpoints" / name).is_file() for name in (LAST, PREVIOUS))
+    wanted = flatten(values).get(EPOCHS)
+    if not (done or saved) or not isinstance(wanted, int) or options.get("model") == "ngram":
         return
-    epochs, wanted = summary.get("epochs"), flatten(values).get("trainer.max_epochs")
-    if isinstance(wanted, int) and isinstance(epochs, int) and wanted < epochs:
-        raise UserError(
-            f"trainer.max_epochs={wanted}: job {directory.name} has trained for {epochs} epochs: "
-            f"choose {epochs} or more"
-        )
+    told = {"has trained for": summary.get("epochs"), "was begun for": options.get(EPOCHS)}
+    for words, epochs in told.items():
+        if isinstance(epochs, int) and wanted < epochs:
+            raise UserError(
+                f"{EPOCHS}={wanted}: job {directory.name} {words} {epochs} epochs: choose "
+                f"{options.get(EPOCHS, epochs)} or more"
+            )

@@ -84,15 +84,36 @@ class StudySweeper(Sweeper):
             carry_out(study, sweep, do, failed=again)
 
     def _space(self, overrides: list[str]) -> "Space":
-        """What is searched; one corner of it shows before all trials what is misspelt."""
+        """What is searched; one corner of it shows before all trials what is wrong."""
         from lyricgen.composition import job_values
         from lyricgen.config import parse
         from lyricgen.search.space import read_space
+        from lyricgen.sweep_plan import EPOCHS
 
         assert self.config is not None
         assert self.hydra_context is not None
         loader = self.hydra_context.config_loader
         parser = OverridesParser.create(config_loader=loader)
         space = read_space(parser.parse_overrides(overrides))
-        parse(job_values(loader, self.config, [*space.fixed, *space.corner]))
+        values = job_values(loader, self.config, [*space.fixed, *space.corner])
+        parse(values)
+        if EPOCHS not in space.dimensions:
+            self._refuse_fewer_epochs(values["trainer"]["max_epochs"])
         return space
+
+    def _refuse_fewer_epochs(self, wanted: int) -> None:
+        """Trials that were begun for more epochs could not be compared with those to come."""
+        from lyricgen.errors import UserError
+        from lyricgen.runs import MULTIRUN
+        from lyricgen.sweep_plan import EPOCHS, jobs_in
+
+        assert self.config is not None
+        directory = Path(self.config.hydra.sweep.dir)
+        if not (directory / MULTIRUN).is_file() or not jobs_in(directory):
+            return
+        begun: Any = OmegaConf.select(OmegaConf.load(directory / MULTIRUN), EPOCHS)
+        if wanted < begun:
+            raise UserError(
+                f"{EPOCHS}={wanted}: the trials so far were begun for {begun} epochs: choose "
+                f"{begun} or more, or start a new sweep"
+            )
