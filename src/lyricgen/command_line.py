@@ -2,15 +2,20 @@
 
 import argparse
 import logging
-import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
-from lyricgen.console import ConsoleHandler, prepare_streams, tell
+from lyricgen.console import (
+    ConsoleHandler,
+    forget_output,
+    prepare_streams,
+    reader_may_leave,
+    tell,
+)
 from lyricgen.errors import UserError, path_problem, printable
 from lyricgen.suggestions import did_you_mean
 
@@ -73,24 +78,25 @@ def run(
         arguments: None for those of the process.
     """
     prepare_streams()
-    options = parser.parse_args(arguments)
-    try:
-        with _messages():
-            work(options)
-        sys.stdout.flush()
-    except UserError as error:
-        if options.debug:
+    with reader_may_leave():
+        options = parser.parse_args(arguments)
+        try:
+            with _messages():
+                work(options)
+            sys.stdout.flush()
+        except UserError as error:
+            if options.debug:
+                raise
+            _refuse(_as_typed(str(error), options))
+        except BrokenPipeError:
             raise
-        _refuse(_as_typed(str(error), options))
-    except BrokenPipeError:  # the reader, `head` say, has seen enough
-        _forget_output()
-    except Exception as error:
-        problem = path_problem(error) or _output_problem(error)
-        if options.debug or problem is None:
-            raise
-        _refuse(problem)
-    except KeyboardInterrupt:
-        sys.exit(130)
+        except Exception as error:
+            problem = path_problem(error) or _output_problem(error)
+            if options.debug or problem is None:
+                raise
+            _refuse(problem)
+        except KeyboardInterrupt:
+            sys.exit(130)
 
 
 @contextmanager
@@ -128,11 +134,5 @@ def _output_problem(error: Exception) -> str | None:
     """Why the output cannot be written; None for an error of another kind."""
     if not isinstance(error, OSError) or error.filename is not None:
         return None
-    _forget_output()
+    forget_output(sys.stdout)
     return f"the output cannot be written: {error.strerror or error}"
-
-
-def _forget_output() -> None:
-    """Let nothing fail again as the interpreter writes what is left of the output."""
-    with suppress(OSError):  # a stream of a test has no descriptor
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,8 +1,12 @@
 """What Hydra has composed, as plain values; and the names that conf/ leaves to be found."""
 
-from collections.abc import Callable
+import logging
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from hydra._internal.hydra import Hydra
 from hydra.core.config_loader import ConfigLoader
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -24,6 +28,36 @@ def register_resolvers() -> None:
     }
     for name, resolver in resolvers.items():
         OmegaConf.register_new_resolver(name, resolver, replace=True)
+
+
+@contextmanager
+def only_showing(options: Namespace) -> Iterator[None]:
+    """Let Hydra's --cfg and --info show all that is asked for.
+
+    Hydra shows its own part alone by cutting off the rest, to which that part refers: it is
+    resolved before. Hydra has no hook for this, so its private method is replaced meanwhile.
+
+    Args:
+        options: of Hydra's command line.
+    """
+    if options.cfg is None and options.info is None:
+        yield
+        return
+    cut: Callable[..., DictConfig] = Hydra.get_sanitized_cfg
+
+    def resolve_and_cut(hydra: Hydra, cfg: DictConfig, cfg_type: str) -> DictConfig:
+        if options.resolve and cfg_type == "hydra":
+            OmegaConf.resolve(cfg)
+        return cut(hydra, cfg, cfg_type)
+
+    errors = logging.raiseExceptions
+    try:
+        Hydra.get_sanitized_cfg = resolve_and_cut  # type: ignore[method-assign,assignment]
+        logging.raiseExceptions = False  # the reader of the log, which --info prints, may leave
+        yield
+    finally:
+        Hydra.get_sanitized_cfg = cut  # type: ignore[method-assign]
+        logging.raiseExceptions = errors
 
 
 def _sweep_name(sweep: str | None, name: str, *, _root_: DictConfig) -> str:

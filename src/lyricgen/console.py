@@ -45,6 +45,39 @@ def prepare_streams() -> None:
                 stream.reconfigure(encoding="utf-8")
     sys.excepthook = _show_traceback
     warnings.showwarning = _show_warning
+    quiet_matplotlib()
+
+
+def quiet_matplotlib() -> None:
+    """Keep what Matplotlib says of its fonts and its cache from terminals and logs."""
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
+
+
+@contextmanager
+def reader_may_leave() -> Iterator[None]:
+    """End a command quietly where the reader of its output, `head` say, has left.
+
+    Raises:
+        SystemExit: the output cannot be written for another reason.
+    """
+    try:
+        with suppress(BrokenPipeError):
+            yield
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except OSError as error:
+                forget_output(stream)
+                if not isinstance(error, BrokenPipeError):
+                    tell(f"error: the output cannot be written: {error.strerror or error}")
+                    sys.exit(2)
+
+
+def forget_output(stream: TextIO) -> None:
+    """Let nothing fail again as the interpreter writes what is left in a stream."""
+    with suppress(OSError):  # a stream of a test has no descriptor
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def show(text: str) -> None:
@@ -54,8 +87,10 @@ def show(text: str) -> None:
 
 def tell(text: str) -> None:
     """Print a message on standard error, escaped; other output may be on standard output."""
-    with suppress(BrokenPipeError):  # nobody is reading any more
+    try:
         print(printable_text(text), file=sys.stderr, flush=True)
+    except BrokenPipeError:  # nobody is reading any more
+        forget_output(sys.stderr)
 
 
 def tell_now(text: str) -> None:

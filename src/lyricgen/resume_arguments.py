@@ -43,8 +43,10 @@ def expand(arguments: list[str]) -> list[str]:
         UserError: no such run, or one that cannot be resumed so.
     """
     options, overrides = _split(arguments)
+    read = read_options(options)
+    if read.config_path is not None:
+        _refuse_record(read.config_path)
     overrides = [_with_newest(one) for one in overrides]
-    read = _read_options(options)
     wanted = _last("resume", overrides)
     if wanted is None:
         mode = _last("hydra.mode", overrides)
@@ -90,6 +92,24 @@ def _with_newest(override: str) -> str:
     return f"{name}={quoted(str(newest_checkpoint().resolve()))}"
 
 
+def _refuse_record(path: str) -> None:
+    """Say how to repeat a run to somebody who names its record as a configuration.
+
+    Raises:
+        UserError: it is the record of a run.
+    """
+    directory = Path(path).expanduser().absolute().parent
+    if Path(path).name != RECORD or not (directory / _OVERRIDES).is_file():
+        return
+    options, overrides = _recorded(directory, is_sweep=False)
+    words = [word for option in options for word in option] + overrides
+    raise UserError(
+        f"--config-path {path}: it is the record of a run; to repeat the run type "
+        f"{shlex.join(['python', '-m', 'lyricgen.train', *words])}; to go on with it type "
+        f"{shlex.quote(f'resume={directory}')}"
+    )
+
+
 def _last(name: str, overrides: list[str]) -> str | None:
     """The value that counts of those that were typed for a key; None where it is null, or none."""
     typed = [one.partition("=")[2] for one in overrides if key(one) == name]
@@ -101,8 +121,8 @@ def _multirun(options: argparse.Namespace) -> list[str]:
     return [] if any((*tasks, options.shell_completion, options.info)) else ["--multirun"]
 
 
-def _read_options(options: list[str]) -> argparse.Namespace:
-    """The options as Hydra reads them.
+def read_options(arguments: list[str]) -> argparse.Namespace:
+    """A command's arguments as Hydra reads them.
 
     Raises:
         UserError: Hydra has no such option.
@@ -113,7 +133,7 @@ def _read_options(options: list[str]) -> argparse.Namespace:
         raise UserError(with_suggestions(parser, message, known_settings()))
 
     parser.error = refuse  # type: ignore[method-assign]  # else it prints the usage and ends
-    return parser.parse_args(options)
+    return parser.parse_args(arguments)
 
 
 def without_resume(overrides: Iterable[str]) -> list[str]:

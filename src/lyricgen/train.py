@@ -23,14 +23,26 @@ from omegaconf import DictConfig, OmegaConf
 
 from lyricgen import resume
 from lyricgen.command_errors import hides_an_interrupt, mendable, stop
-from lyricgen.composition import plain_values, register_resolvers, search_options
+from lyricgen.composition import (
+    only_showing,
+    plain_values,
+    register_resolvers,
+    search_options,
+)
 from lyricgen.conf_files import CONFIG_DIRECTORY
-from lyricgen.console import prepare_streams, quiet_messages, show, tell
+from lyricgen.console import (
+    prepare_streams,
+    quiet_matplotlib,
+    quiet_messages,
+    reader_may_leave,
+    show,
+    tell,
+)
 from lyricgen.directories import remove_unused
 from lyricgen.errors import UserError, printable, reason
 from lyricgen.interruption import Interrupted, Interruption, listening, raise_if_requested
 from lyricgen.job_process import HANDED_ON, as_job
-from lyricgen.resume_arguments import expand, without_resume
+from lyricgen.resume_arguments import expand, read_options, without_resume
 from lyricgen.run import Run
 from lyricgen.runs import SUMMARY, earlier_summary
 from lyricgen.sweep import UnfinishedJobsError
@@ -47,6 +59,7 @@ _DEBUG = os.environ.get("HYDRA_FULL_ERROR") == "1"
 _BASIC = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 
 register_resolvers()
+quiet_matplotlib()  # in the processes of jobs, too
 
 
 @hydra.main(config_path=str(CONFIG_DIRECTORY), config_name="train", version_base="1.3")
@@ -214,14 +227,17 @@ def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that errors come here instead of Hydra's printing
     for name in HANDED_ON:  # this process is no job of a sweep, though one may have started it
         os.environ.pop(name, None)
-    with listening() as interruption:
+    with listening() as interruption, reader_may_leave():
         try:
             sys.argv[1:] = expand(sys.argv[1:])
-            task()
+            with only_showing(read_options(sys.argv[1:])):
+                task()
             interruption.raise_if_requested()
         except UnfinishedJobsError as error:
             tell(f"error: {printable(str(error))}")
             sys.exit(1)
+        except BrokenPipeError:
+            raise
         except Exception as error:
             if hides_an_interrupt(error):
                 interruption.raise_if_requested()

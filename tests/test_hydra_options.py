@@ -1,0 +1,115 @@
+"""Hydra's own options, and what becomes of a command whose output nobody reads any more."""
+
+import io
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lyricgen import dashboard, evaluate, export, generate, report, train
+from tests.conftest import SMALL, Train
+
+
+@pytest.mark.parametrize("kind", ["hydra", "all", "job"])
+@pytest.mark.parametrize("resolve", [[], ["--resolve"]])
+def test_a_configuration_is_shown_and_nothing_is_made(
+    train: Train, tmp_path: Path, kind: str, resolve: list[str]
+) -> None:
+    done = train("--cfg", kind, *resolve, "cell=gru")
+    assert (done.status, done.err) == (0, "")
+    assert list(tmp_path.iterdir()) == []
+    shown = yaml.safe_load(done.out)
+    assert ("hydra" in shown, "cell" in shown) == (kind != "job", kind != "hydra")
+    assert ("${" in done.out) == (not resolve)
+    if resolve and kind != "job":
+        assert shown["hydra"]["run"]["dir"].endswith("_lyrics_gru_1x256")
+
+
+def test_a_part_of_hydras_configuration_is_shown(train: Train) -> None:
+    done = train("--cfg", "hydra", "--resolve", "--package", "hydra.run", "name=mine")
+    assert (done.status, done.err) == (0, "")
+    assert yaml.safe_load(done.out)["dir"].endswith("_mine")
+
+
+def test_the_record_of_a_run_tells_how_to_repeat_it(train: Train) -> None:
+    first = train(*SMALL, "trainer.max_epochs=1", "name=it's (1)")
+    assert first.directory is not None
+    refused = train("--config-path", f"{first.directory}/.hydra", "--config-name", "config")
+    assert refused.status == 2
+    [line] = refused.err.splitlines()
+    assert shlex.split(line.rpartition(" type ")[2]) == [f"resume={first.directory}"]
+    _, *words = shlex.split(line.partition("to repeat the run type ")[2].partition("; to go")[0])
+    assert words[:2] == ["-m", "lyricgen.train"]
+    again = train(*words[2:])
+    assert again.status == 0, again.err
+    assert again.summary["options"] == first.summary["options"]
+    assert again.summary["train/loss"] == first.summary["train/loss"]
+
+
+@pytest.fixture
+def nobody_reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.TextIOWrapper]:
+    """Standard output into a pipe whose reader has left."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    stream = os.fdopen(writer, "w", encoding="utf-8")
+    monkeypatch.setattr(sys, "stdout", stream)
+    yield stream
+    stream.close()  # fails where something is left that cannot be written
+
+
+SHOWING = [
+    *([command, "--help"] for command in (dashboard, evaluate, export, generate, report, train)),
+    *([train, *options] for options in (["--hydra-help"], ["--info"], ["--info=defaults-tree"],
+                                        ["--cfg=job"], ["--cfg=all", "--resolve"])),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", SHOWING, ids=lambda case: " ".join(map(str, case[1:])))
+def test_a_reader_that_leaves_ends_a_command_quietly(
+    case: list[Any],
+    nobody_reads: io.TextIOWrapper,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    command, *options = case
+    monkeypatch.setattr(sys, "argv", [command.__name__, *options])
+    status = 0
+    try:
+        command.main() if command is train else command.main(options)
+    except SystemExit as stop:
+        status = int(stop.code or 0)
+    nobody_reads.flush()  # as the interpreter does at its end
+    assert status == 0
+    assert capfd.readouterr().err == ""
+
+
+def test_a_mistake_keeps_its_status_where_nobody_reads(
+    nobody_reads: io.TextIOWrapper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", nobody_reads)
+    for arguments in (["--nope"], ["nowhere"]):
+        with pytest.raises(SystemExit) as stop:
+            report.main(arguments)
+        assert stop.value.code == 2
+
+
+def test_matplotlib_does_not_tell_of_its_cache(tmp_path: Path) -> None:
+    program = "import logging; logging.basicConfig(); {}; import matplotlib as m; m.get_cachedir()"
+    environment = {**os.environ, "MPLCONFIGDIR": "/proc/nowhere", "TMPDIR": str(tmp_path)}
+    told = {}
+    for before in ("pass", "import lyricgen.train", "from lyricgen.console import *;"
+                   "prepare_streams()"):  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-c", program.format(before)],
+            env=environment, check=True, capture_output=True, text=True,
+        )  # fmt: skip
+        told[before] = done.stderr
+    loud, *quiet = told.values()
+    assert "cache directory" in loud
+    assert quiet == ["", ""]
