@@ -30,6 +30,7 @@ Printer = Callable[[str], None]
 PATIENCE = 2.0  # seconds for which nothing is shown of what may soon be done
 WIDEST = 1000  # characters in a line that no terminal shows
 TAB = "\uffff"  # stands for a tab, of which a table makes spaces; no text has it
+EXPONENT_FROM = 1e7  # figures from here on are shown by their exponent
 SILENCE = 10.0  # seconds between lines where there is no terminal to draw a bar on
 
 
@@ -180,6 +181,11 @@ def _show_warning(
         tell(text.rstrip("\n"))
     else:
         file.write(text)
+
+
+def rounded(value: float, digits: int = 2) -> str:
+    """A figure for people; one too long to read, as of a run that diverged, by its exponent."""
+    return f"{value:,.{digits}f}" if abs(value) < EXPONENT_FROM else f"{value:.1e}"
 
 
 def table_console() -> Console:

@@ -16,7 +16,7 @@ from typing import Any
 from hydra.plugins.launcher import Launcher
 
 from lyricgen.claim import claimed
-from lyricgen.console import show
+from lyricgen.console import rounded, show
 from lyricgen.errors import UserError, reason
 from lyricgen.files import to_json, write_atomically
 from lyricgen.interruption import Interrupted, Interruption, listening, terminal_signals_blocked
@@ -191,7 +191,7 @@ class JobWatch:
                 continue
             self._ended.add(number)
             figures = [name for name in FIGURES if summary.get(name)]
-            told = f", {figures[0]} {summary[figures[0]]:,.2f}" if figures else ""
+            told = f", {figures[0]} {rounded(summary[figures[0]])}" if figures else ""
             why = f": {summary['reason']}" if summary.get("reason") else ""
             done = f"{len(self._ended)} of {len(self._wanted)}"
             show(f"job {directory.name} {summary['status']}{told}{why} ({done})")

@@ -1,6 +1,9 @@
 """The end of a run: the best epoch's figures, beside the baselines, in one table."""
 
+import logging
 import math
+import shlex
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -14,11 +17,16 @@ from lyricgen.callbacks.epoch_log import EpochLog
 from lyricgen.callbacks.sample import one_line
 from lyricgen.callbacks.samples import Samples
 from lyricgen.callbacks.throughput import Throughput
-from lyricgen.console import put, show
+from lyricgen.console import put, rounded, show
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.metrics import perplexity_name
 from lyricgen.model.checkpoint import load
+from lyricgen.model.recurrent_module import RecurrentModule
 from lyricgen.model.scored_module import ScoredModule
+
+log = logging.getLogger(__name__)
+
+SMOOTHINGS = {"kneser_ney": "Kneser-Ney", "witten_bell": "Witten-Bell"}
 
 
 def conclude(
@@ -26,6 +34,7 @@ def conclude(
     module: ScoredModule,
     datamodule: CharacterDataModule,
     monitor: str,
+    learning_rate: float | None,
 ) -> dict[str, Any]:
     """Evaluate the best epoch's weights.
 
@@ -34,6 +43,7 @@ def conclude(
         module: left with the best weights.
         datamodule: the corpus.
         monitor: the metric by which an epoch is best.
+        learning_rate: that was asked for; None where nothing is learnt by steps.
 
     Returns:
         Plain figures for summary.json: metrics by their own names, and what is not a metric by
@@ -61,6 +71,12 @@ def conclude(
     }
     figures |= _evaluate(trainer, module, datamodule)
     figures |= _baseline_figures(_find(trainer, Baseline))
+    loss = min((row[monitor] for row in judged), default=figures.get(monitor, math.inf))
+    if monitor == "train/loss":
+        loss = figures.get("test/loss", loss)
+    figures["worse_than_uniform"] = _warn_of_divergence(loss, datamodule, learning_rate)
+    if isinstance(module, RecurrentModule):
+        figures |= _beside_ngrams(figures)
     samples = _find(trainer, Samples)
     if samples is not None:
         drawn = samples.draw(int(best["step"]), figures["best_epoch"])
@@ -68,6 +84,50 @@ def conclude(
             samples.write(trainer, drawn, int(rows[-1]["step"]))
         figures["samples"] = [sample.text for sample in samples.few(drawn)]
     return figures
+
+
+def _warn_of_divergence(
+    loss: float, datamodule: CharacterDataModule, learning_rate: float | None
+) -> bool:
+    """Whether the best loss is worse than that of guessing; a warning says so."""
+    size = len(datamodule.vocabulary)
+    if loss <= math.log(size):
+        return False
+    held_out = "held-out" if len(datamodule.parts) > 1 else "training"
+    mend = "" if learning_rate is None else f": lower optimizer.lr={learning_rate:g}"
+    log.warning(
+        "the best %s loss, %s nats a character, is worse than guessing among all %s characters "
+        "(%.2f)%s",
+        held_out,
+        rounded(loss),
+        f"{size:,}",
+        math.log(size),
+        mend,
+    )
+    return True
+
+
+def _beside_ngrams(figures: dict[str, Any]) -> dict[str, Any]:
+    """Whether the network beats the best n-gram of all, and which one that is."""
+    by_part = figures.get("ngram_perplexities", {})
+    part = next((one for one in ("val", "test") if one in by_part), None)
+    if part is None:
+        return {}
+    best, name = min(
+        (value, f"{SMOOTHINGS[smoothing]} {order}-gram")
+        for smoothing, values in by_part[part].items()
+        for order, value in enumerate(values, start=1)
+    )
+    own = figures[f"{part}/perplexity"]
+    log.info(
+        "the network %s the best n-gram on the %s text: perplexity %s, %s %s",
+        "beats" if own < best else "does not beat",
+        "validation" if part == "val" else "test",
+        rounded(own),
+        name,
+        rounded(best),
+    )
+    return {"beats_ngrams": own < best}
 
 
 def _baseline_figures(baseline: Baseline | None) -> dict[str, Any]:
@@ -99,7 +159,7 @@ def print_table(figures: dict[str, Any]) -> None:
         table.add_column(part, justify="right")
     table.add_row(figures["model"], *(_shown(figures.get(f"{part}/{name}")) for part in parts))
     order = figures.get("ngram_order")
-    for smoothing, name in (("kneser_ney", "Kneser-Ney"), ("witten_bell", "Witten-Bell")):
+    for smoothing, name in SMOOTHINGS.items():
         by_part = {
             part: perplexities[smoothing]
             for part, perplexities in figures.get("ngram_perplexities", {}).items()
@@ -122,7 +182,11 @@ def print_table(figures: dict[str, Any]) -> None:
     for text in figures.get("samples", []):
         show(f"  {one_line(text)}")
     if figures["best_checkpoint"]:
-        show(f"best checkpoint: {figures['best_checkpoint']}")
+        checkpoint = figures["best_checkpoint"]
+        show(f"best checkpoint: {checkpoint}")
+        directory = shlex.quote(str(Path(checkpoint).parent.parent))
+        fills = " --fill ____" if perplexity_name(figures) == "pseudo_perplexity" else ""
+        show(f"to write a text: python -m lyricgen.generate {directory}{fills}")
 
 
 def in_a_line(figures: dict[str, Any]) -> str:
@@ -161,4 +225,4 @@ def _only(trainer: pl.Trainer, kind: type[Any]) -> Any:
 
 
 def _shown(value: float | None) -> str:
-    return "" if value is None else f"{value:,.2f}"
+    return "" if value is None else rounded(value)

@@ -120,7 +120,9 @@ def carry_out(training: Training, run: Run, past: Past) -> dict[str, Any]:
     else:
         _fit_together(training, run, past, checkpoint)
         trainer = alone(trainer, training.options, datamodule, run)
-    figures = results.conclude(trainer, module, datamodule, build.monitored(datamodule))
+    options = training.options
+    rate = None if isinstance(options.model, NgramOptions) else options.optimizer.lr
+    figures = results.conclude(trainer, module, datamodule, build.monitored(datamodule), rate)
     training.board.finish(training.trainer, figures)  # the Trainer that knows the step
     pruning = [one for one in trainer.callbacks if isinstance(one, Pruning)]  # type: ignore[attr-defined]
     run.finish(figures, pruning[0].reason if pruning else None)

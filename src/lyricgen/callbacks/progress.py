@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 from rich import get_console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from lyricgen.console import rounded
 from lyricgen.distributed.collectives import world_size
 from lyricgen.metrics import NatsTotal, perplexity_name
 from lyricgen.model.scored_module import ScoredModule
@@ -97,7 +98,7 @@ class ProgressReport(pl.Callback):
         name = perplexity_name(metrics)
         shown = name.replace("_", "-")
         perplexities = {
-            part: f"{float(metrics[f'{part}/{name}']):,.1f}"
+            part: rounded(float(metrics[f"{part}/{name}"]), 1)
             for part in ("train", "val")
             if f"{part}/{name}" in metrics
         }
@@ -127,7 +128,9 @@ class ProgressReport(pl.Callback):
         """The first epoch's training perplexity so far."""
         figures = self._total.figures("train") if self._total is not None else {}
         name = perplexity_name(figures)
-        return f"{name.replace('_', '-')} train {figures[f'train/{name}']:,.1f}" if figures else ""
+        if not figures:
+            return ""
+        return f"{name.replace('_', '-')} train {rounded(figures[f'train/{name}'], 1)}"
 
     def _close(self) -> None:
         if self._bar is not None:

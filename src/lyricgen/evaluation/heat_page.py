@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from lyricgen.console import rounded
 from lyricgen.data.code_points import code_points
 from lyricgen.errors import printable
 from lyricgen.evaluation.alternatives import Alternatives, alternatives
@@ -80,7 +81,7 @@ def _facts(model: TrainedModel, text: OwnText, nats: Floats) -> str:
     count, sizes = int(scored.sum()), int(text.characters.sizes[scored].sum())
     prefix = prefix_of(model).replace("_", "-")
     facts = {
-        f"{prefix}perplexity": f"{perplexity(total / count):,.2f}",
+        f"{prefix}perplexity": rounded(perplexity(total / count)),
         f"{prefix}bits per character": f"{total / math.log(2) / count:.3f}",
         f"{prefix}bits per byte": f"{total / math.log(2) / sizes:.3f}",
         "characters scored": f"{count:,}",

@@ -6,6 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from lyricgen.console import rounded
 from lyricgen.errors import printable
 from lyricgen.evaluation.curves import Curve, Curves
 from lyricgen.evaluation.estimates import Row
@@ -64,7 +65,7 @@ def _draw_bars(axes: Axes, part: str, rows: Sequence[Row], names: Sequence[str])
             error_kw={"elinewidth": 1.2, "capsize": 2.5},
         )
         axes.annotate(
-            f"{value:,.2f}",
+            rounded(value),
             (value if high is None else high, place),
             xytext=(4, 0),
             textcoords="offset points",

@@ -4,7 +4,7 @@ from typing import Any
 
 from rich.table import Table
 
-from lyricgen.console import put_whole, show
+from lyricgen.console import put_whole, rounded, show
 from lyricgen.errors import printable
 from lyricgen.evaluation.bootstrap import CONFIDENCE
 from lyricgen.evaluation.curves import Curve, Curves
@@ -107,7 +107,7 @@ def curve_table(found: Curves, curve: Curve) -> Table:
         if curve.name == "position" and index != last and (index + 1) & index:
             continue
         values = (values[index] for values in curve.perplexities.values())
-        texts = ("–" if value is None else f"{value:,.2f}" for value in values)
+        texts = ("–" if value is None else rounded(value) for value in values)
         table.add_row(curve.places[index], f"{curve.characters[index]:,}", *texts)
     return table
 

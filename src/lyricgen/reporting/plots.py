@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from lyricgen.console import rounded
 from lyricgen.errors import printable
 from lyricgen.evaluation.heat_colours import contrast
 from lyricgen.reporting.comparison import Cell, Comparison, sign_of
@@ -144,7 +145,7 @@ def _annotate(
     if cell is None or cell.mean is None:
         text, ink = ("–" if cell is None else cell.marks), MUTED
     else:
-        text = f"{cell.mean.value:,.1f}" if columns > 6 else f"{cell.mean.value:,.2f}"
+        text = rounded(cell.mean.value, 1 if columns > 6 else 2)
         ground = "#" + "".join(f"{round(255 * part):02x}" for part in colour[:3])
         ink = max("#000000", "#ffffff", key=lambda each: contrast(each, ground))
     size = 9 if columns <= 6 else max(5, 60 / columns)

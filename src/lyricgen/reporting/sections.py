@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
-from lyricgen.console import progress
+from lyricgen.console import progress, rounded
 from lyricgen.reporting.comparison import Comparison, sign_of
 from lyricgen.reporting.curves import read_curves
 from lyricgen.reporting.drawing import styled, to_png, to_svg
@@ -110,4 +110,4 @@ def _samples(comparison: Comparison) -> list[Shown]:
 
 def _title(comparison: Comparison, value: float, cell: str, run: Record) -> str:
     also = [f"{key} {shown(run.settings[key])}" for key in comparison.over if key in run.settings]
-    return f"{', '.join([cell, *also])} ({title_of(comparison.metric)} {value:,.2f})"
+    return f"{', '.join([cell, *also])} ({title_of(comparison.metric)} {rounded(value)})"

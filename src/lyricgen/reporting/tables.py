@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from lyricgen.console import rounded
 from lyricgen.errors import printable
 from lyricgen.reporting.comparison import Cell, Comparison, became
 from lyricgen.reporting.paired_test import Mean
@@ -131,9 +132,9 @@ def _beside_best(comparison: Comparison, cell: Cell) -> list[Entry]:
 def _with_deviation(value: Mean | None) -> Entry:
     if value is None:
         return Entry("")
-    text = f"{value.value:,.2f}"
+    text = rounded(value.value)
     if value.deviation is not None:
-        text += f" ± {value.deviation:,.2f}"
+        text += f" ± {rounded(value.deviation)}"
     return Entry(text, value.value)
 
 

@@ -4,7 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from lyricgen.console import show
+from lyricgen.console import rounded, show
 from lyricgen.interruption import raise_if_requested
 from lyricgen.search.study import Study
 from lyricgen.search.trial import JOB
@@ -61,7 +61,7 @@ def _show_end(study: Study) -> None:
     told = ", ".join(f"{count} {state}" for state, count in states.most_common())
     show(f"{len(trials)} trials: {told}")
     best = study.best
-    if best is not None:
+    if best is not None and best.value is not None:
         overrides = ", ".join(study.space.searched(best.params))
         number = best.user_attrs[JOB]
-        show(f"the best is job {number}, perplexity {best.value:,.2f}: {overrides}")
+        show(f"the best is job {number}, perplexity {rounded(best.value)}: {overrides}")

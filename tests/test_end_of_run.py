@@ -1,0 +1,119 @@
+"""What a run says when it ends: that it was stopped, what it is worth, and how to go on."""
+
+import csv
+import math
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import rich
+from rich.console import Console
+
+from lyricgen import generate, results
+from lyricgen.console import rounded
+from lyricgen.model.checkpoint import load
+from tests.conftest import SMALL, TINY, Finished, Train, printed
+
+
+def directory_of(done: Finished) -> Path:
+    assert done.directory is not None, done.err
+    return done.directory
+
+
+def rows_of(directory: Path) -> list[dict[str, str]]:
+    with (directory / "metrics.csv").open(encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_early_stopping_says_so(train: Train) -> None:
+    stop = ("callbacks.early_stopping.min_delta=100", "callbacks.early_stopping.patience=2")
+    done = train(*SMALL, *stop, "trainer.max_epochs=9")
+    best = float(rows_of(directory_of(done))[0]["val/loss"])
+    said = (
+        "early stopping: after epoch 3, val/loss has not fallen for 2 validations "
+        f"(callbacks.early_stopping.patience); the best is {best:.4f} of epoch 1"
+    )
+    assert said in done.out.splitlines()
+    assert said in (directory_of(done) / "train.log").read_text("utf-8")
+    again = train("resume=latest", "callbacks.early_stopping.patience=4")  # it goes on
+    assert "after epoch 5, val/loss has not fallen for 4 validations" in again.out
+    assert f"the best is {best:.4f} of epoch 1" in again.out
+
+
+def test_a_run_that_is_not_stopped_early_does_not_say_so(train: Train) -> None:
+    assert "early stopping" not in train(*SMALL).out
+
+
+@pytest.mark.parametrize("rate", ["3", "0.01"])
+def test_a_loss_worse_than_guessing_is_called_so(train: Train, rate: str) -> None:
+    done = train(*SMALL, f"optimizer.lr={rate}", "scheduler=none")
+    assert done.status == 0, done.err
+    size = len(load(directory_of(done) / "checkpoints" / "best.ckpt").vocabulary)
+    best = min(float(row["val/loss"]) for row in rows_of(directory_of(done)))
+    diverged = best > math.log(size)
+    assert diverged == (rate == "3")
+    assert done.summary["worse_than_uniform"] is diverged
+    log = (directory_of(done) / "train.log").read_text("utf-8")
+    for told in (done.out, log):
+        warned = [line for line in told.splitlines() if "worse than guessing" in line]
+        assert len(warned) == diverged
+        assert all(f"all {size:,} characters" in line for line in warned)
+        assert all(f"optimizer.lr={rate}" in line for line in warned)
+
+
+def test_the_table_shows_a_perplexity_of_any_size_whole(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(rich, "_console", Console(width=80))
+    figures = {
+        "model": "lstm 1x256",
+        "best_epoch": 1,
+        "parameters": 1,
+        "chars_per_second": 1.0,
+        "best_checkpoint": None,
+        **{f"{part}/perplexity": 1.3e27 for part in ("train", "val", "test")},
+        "ngram_perplexities": {"val": {"kneser_ney": [math.inf], "witten_bell": []}},
+    }
+    results.print_table(figures)
+    out = capsys.readouterr().out
+    assert "…" not in out
+    [row] = re.findall(r"lstm 1x256 .*", out)
+    assert row.split()[2:] == ["1.3e+27"] * 3
+    assert re.search(r"1-gram +inf", out)
+
+
+def test_the_end_names_the_command_that_writes_a_text(
+    train: Train, capfd: pytest.CaptureFixture[str]
+) -> None:
+    done = train(*SMALL)
+    [command] = re.findall(r"^to write a text: (.+)$", done.out, flags=re.MULTILINE)
+    program, *arguments = shlex.split(command)
+    assert (program, arguments[:2]) == ("python", ["-m", "lyricgen.generate"])
+    assert printed(generate.main, capfd, *arguments[2:]).texts[0]
+    assert Path(arguments[2]).resolve() == directory_of(done)
+
+
+@pytest.mark.parametrize("rate", ["1e-6", "0.02"])
+def test_the_end_says_whether_the_network_beats_the_best_ngram(train: Train, rate: str) -> None:
+    done = train(*TINY, "callbacks.samples.every_n_epochs=0", f"optimizer.lr={rate}")
+    by_order = done.summary["ngram_perplexities"]["val"]
+    best = min(value for values in by_order.values() for value in values)
+    own = done.summary["val/perplexity"]
+    [said] = re.findall(r"^the network (.*) the best n-gram on the validation text", done.out, re.M)
+    assert said == ("beats" if own < best else "does not beat")
+    assert done.summary["beats_ngrams"] is (own < best)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0.0, "0.00"),
+        (1447.128, "1,447.13"),
+        (9_999_999.0, "9,999,999.00"),
+        (1.3e27, "1.3e+27"),
+        (math.inf, "inf"),
+    ],
+)
+def test_a_figure_that_no_column_holds_is_shown_by_its_exponent(value: float, shown: str) -> None:
+    assert rounded(value) == shown
