@@ -11,9 +11,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 from urllib.request import Request, urlopen
 
 import pytest
@@ -317,6 +318,16 @@ def test_it_ends_cleanly_and_leaves_no_process(tmp_path: Path, number: int) -> N
         status, errors = board.stop(number)
         assert (status, errors) == (-number if number == signal.SIGKILL else 0, "")
         until(lambda: not any(Path(f"/proc/{child}").exists() for child in children), 20)
+
+
+def test_a_page_cannot_read_the_runs_under_a_name_of_its_own(tmp_path: Path) -> None:
+    with showing(tmp_path, "--host", "127.0.0.1", "--port", "0") as board:
+        connection = HTTPConnection("127.0.0.1", urlsplit(board.address).port, timeout=20)
+        for name, status in (("evil.example:6006", 403), ("localhost:6006", 200)):
+            connection.request("GET", "/data/runs", headers={"Host": name})
+            answer = connection.getresponse()
+            assert (answer.status, answer.read() == b"[]") == (status, status == 200)
+        connection.close()
 
 
 def test_it_takes_another_port_where_one_is_taken(tmp_path: Path) -> None:

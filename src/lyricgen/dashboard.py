@@ -1,6 +1,7 @@
 """TensorBoard on all runs: python -m lyricgen.dashboard [DIRECTORY]."""
 
 import argparse
+import fnmatch
 import io
 import json
 import logging
@@ -16,11 +17,15 @@ from urllib.parse import urlsplit
 
 from lyricgen.command_line import Parser, run
 from lyricgen.console import progress, show
+from lyricgen.dashboard_server import NamedHosts, allow_open_files, check_host
 from lyricgen.errors import UserError
+from lyricgen.record_files import walk
 from lyricgen.rewind import EVENTS
 from lyricgen.runs import outputs_directory
 
-HOST = "127.0.0.1"  # the runs are nobody else's business
+log = logging.getLogger(__name__)
+
+HOST = "127.0.0.1"  # so that nobody else reads the runs
 # What TensorBoard keeps of a curve and of a run's texts; of more it would keep a random choice.
 LIMITS = {"scalars": 100_000, "text": 10_000}
 ANSWER = 60.0  # seconds in which the server must answer
@@ -36,6 +41,13 @@ def main(arguments: list[str] | None = None) -> None:
         type=Path,
         metavar="DIRECTORY",
         help="of runs, of a sweep or of one run; without it, outputs/",
+    )
+    parser.add_argument(
+        "--host",
+        default=HOST,
+        metavar="NAME",
+        help="address or name of this machine to listen on (default: 127.0.0.1, for this machine "
+        "alone; 0.0.0.0: for everyone who reaches it)",
     )
     parser.add_argument(
         "--port",
@@ -54,11 +66,16 @@ def _show(options: argparse.Namespace) -> None:
     if options.port is not None and not 0 <= options.port <= 65535:
         raise UserError(f"--port {options.port}: it must be from 0 to 65535")
     directory = _directory(options.directory)
-    runs = {path.parent for path in directory.rglob(EVENTS)}
+    check_host(options.host)
+    files = _event_files(directory)
+    runs = {path.parent for path in files}
+    problem = allow_open_files(len(files))
+    if problem is not None:
+        log.warning("%s", problem)
     board: Any = None
     try:
         # kept to the end: with it goes the process that reads the files
-        board, address = _launch(directory, options.port)
+        board, address = _launch(directory, options.host, options.port)
         _wait_for(address, len(runs))
         if not runs:
             show(f"no runs in {str(directory)!r} yet: they will show here as they are trained")
@@ -87,7 +104,17 @@ def _directory(wanted: Path | None) -> Path:
     return directory
 
 
-def _launch(directory: Path, port: int | None) -> tuple[Any, str]:
+def _event_files(directory: Path) -> list[Path]:
+    found = []
+    for place, _, names in walk(directory):
+        for path in (place / name for name in fnmatch.filter(names, EVENTS)):
+            if not path.is_file():
+                log.warning("%s is no ordinary file: TensorBoard may wait for it forever", path)
+            found.append(path)
+    return found
+
+
+def _launch(directory: Path, host: str, port: int | None) -> tuple[Any, str]:
     """Start TensorBoard in a thread of this process.
 
     Returns:
@@ -97,14 +124,21 @@ def _launch(directory: Path, port: int | None) -> tuple[Any, str]:
         UserError: the port is not to be had.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # where TensorFlow is installed
-    from tensorboard.program import TensorBoard, TensorBoardServerException
+    from tensorboard.program import (
+        TensorBoard,
+        TensorBoardServerException,
+        create_port_scanning_werkzeug_server,
+    )
+
+    def server(application: Any, flags: Any) -> Any:
+        return create_port_scanning_werkzeug_server(NamedHosts(application, host), flags)
 
     # connections that browsers drop are no news
     logging.getLogger("tensorboard").setLevel(logging.CRITICAL)
-    board = TensorBoard()
+    board = TensorBoard(server_class=server)
     board.configure(
         logdir=str(directory.resolve()),
-        host=HOST,
+        host=host,
         port=port,
         samples_per_plugin=LIMITS,
         window_title="lyricgen",
@@ -124,7 +158,8 @@ def _wait_for(address: str, runs: int) -> None:
     Raises:
         UserError: it does not answer.
     """
-    connection = HTTPConnection(HOST, urlsplit(address).port, timeout=ANSWER)
+    place = urlsplit(address)
+    connection = HTTPConnection(place.hostname or HOST, place.port, timeout=ANSWER)
     read, since = -1, time.monotonic()
     try:
         with progress("reading runs", runs) as moved:

@@ -7,6 +7,7 @@ before it is used. Every way in which a record cannot be read is a `RecordError`
 import csv
 import io
 import json
+import logging
 import math
 import os
 import stat
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lyricgen.errors import printable
+
+log = logging.getLogger(__name__)
 
 MOST = 16_000_000  # bytes of a record that is read as a whole
 MOST_OF_TABLE = 64_000_000  # bytes of a table
@@ -169,6 +172,16 @@ def read_json_lines(path: Path, shape: type[Shape]) -> Iterator[Shape]:
                 yield check(shape, parse_json(line.decode("utf-8")))
             except ValueError as error:
                 raise RecordError(f"line {number}: {error}") from error
+
+
+def walk(directory: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """As `os.walk`; a warning names each directory that cannot be read."""
+
+    def warn(error: OSError) -> None:
+        log.warning("%s is left out: %s", error.filename, error.strerror)
+
+    for place, folders, files in os.walk(directory, onerror=warn):
+        yield Path(place), folders, files
 
 
 def check(shape: type[Shape], value: Any) -> Shape:

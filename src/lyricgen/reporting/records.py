@@ -2,7 +2,6 @@
 
 import logging
 import math
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,6 +10,7 @@ from typing import Any
 
 from lyricgen.console import progress
 from lyricgen.errors import UserError
+from lyricgen.record_files import walk
 from lyricgen.runs import MULTIRUN, SUMMARY, number_of, outputs_directory, read_summary
 from lyricgen.settings import Value, complete, flatten, known_to_model, parse_overrides
 from lyricgen.summary import figures_of
@@ -103,14 +103,10 @@ def read(directories: Sequence[Path]) -> Found:
 
 def _with_summary(directory: Path) -> Iterator[Path]:
     """The directories below one that have a summary.json, in the order of their names."""
-    for place, folders, files in os.walk(directory, onerror=_warn_of_folder):
+    for place, folders, files in walk(directory):
         if SUMMARY in files:
-            yield Path(place)
+            yield place
         folders[:] = sorted(set(folders) - {"checkpoints", ".hydra"}, key=_by_number)
-
-
-def _warn_of_folder(error: OSError) -> None:
-    log.warning("%s is left out: %s", error.filename, error.strerror)
 
 
 def _by_number(name: str) -> tuple[float, str]:
