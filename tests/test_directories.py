@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from lyricgen import evaluate, export, generate, report
+from lyricgen import evaluate, export, files, generate, report
 from lyricgen.claim import LOCK
 from lyricgen.composition import plain_values
 from lyricgen.directories import OF_RUN, OF_SWEEP, Directories, make_directory, remove_unused
+from lyricgen.errors import UserError
+from lyricgen.resume_arguments import expand
 from lyricgen.runs import outputs_directory
 from tests.conftest import SMALL, TINY, Train, newest_of, printed, sweep_of
 
@@ -163,8 +165,14 @@ def test_home(
     plain = plain_values(OmegaConf.create(values), hydra)
     assert plain["init_from"] == str(tmp_path / "home/a/best.ckpt")
     assert plain["data"]["path"] == str(tmp_path / "home/a.txt")
-    monkeypatch.setenv("LYRICGEN_OUTPUTS", "~nobody_of_that_name/o")
-    assert outputs_directory() == Path("~nobody_of_that_name/o")
+    nobody = "~nobody_of_that_name/o"  # a home that is not known: the name stays as it is
+    monkeypatch.setenv("LYRICGEN_OUTPUTS", nobody)
+    assert outputs_directory() == Path(nobody)
+    with pytest.raises(UserError, match=nobody):
+        expand([f"resume={nobody}"])
+    package = Path(files.__file__).parent
+    places = {p.name for p in package.rglob("*.py") if "expanduser" in p.read_text("utf-8")}
+    assert places == {"files.py"}  # one place knows of ~
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from lyricgen.command_line import Parser, run
 from lyricgen.console import progress, show
 from lyricgen.dashboard_server import NamedHosts, allow_open_files, check_host
 from lyricgen.errors import UserError
+from lyricgen.files import expand_home
 from lyricgen.record_files import walk
 from lyricgen.rewind import EVENTS
 from lyricgen.runs import outputs_directory
@@ -93,7 +94,7 @@ def _directory(wanted: Path | None) -> Path:
     Raises:
         UserError: no directory of that name.
     """
-    directory = outputs_directory() if wanted is None else wanted.expanduser()
+    directory = outputs_directory() if wanted is None else expand_home(wanted)
     if directory.exists() and not directory.is_dir():
         raise UserError(f"{str(directory)!r} is a file: name the directory of one run or of many")
     if wanted is not None and not directory.exists():

@@ -12,6 +12,7 @@ from hydra._internal.utils import get_args_parser
 from lyricgen.command_line import with_suggestions
 from lyricgen.conf_files import known_settings
 from lyricgen.errors import UserError
+from lyricgen.files import expand_home
 from lyricgen.record_files import RecordError, read_yaml
 from lyricgen.runs import BEST, MULTIRUN, RECORD, earlier_summary, newest_checkpoint, newest_run
 from lyricgen.settings import key
@@ -142,7 +143,7 @@ def without_resume(overrides: Iterable[str]) -> list[str]:
 
 
 def _directory(wanted: str) -> Path:
-    directory = newest_run() if wanted == "latest" else Path(wanted).expanduser()
+    directory = newest_run() if wanted == "latest" else expand_home(wanted)
     if directory.is_file() and directory.parent.name == "checkpoints":
         directory = directory.parent.parent
     if not (directory / MULTIRUN).is_file() and not (directory / _OVERRIDES).is_file():

@@ -4,7 +4,6 @@ import re
 import shlex
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -13,6 +12,7 @@ from hydra.errors import HydraException
 
 from lyricgen.conf_files import default_choices, group_choices
 from lyricgen.errors import UserError
+from lyricgen.files import expand_home
 from lyricgen.settings import key
 
 # Settings that are texts: files, names, lists of texts, and those of which a sweep has one value.
@@ -181,7 +181,7 @@ def split(value: str) -> list[str]:
 
 def _is_file(path: str) -> bool:
     try:
-        return _parse(path) is not None and Path(path.strip()).expanduser().exists()
+        return _parse(path) is not None and expand_home(path.strip()).exists()
     except (OSError, RuntimeError, ValueError):  # too long, no such user's home, NUL
         return False
 

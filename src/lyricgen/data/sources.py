@@ -9,6 +9,7 @@ from pathlib import Path
 import pooch
 
 from lyricgen.errors import UserError
+from lyricgen.files import expand_home
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def corpus_path(kind: str, path: str | os.PathLike[str] | None = None) -> Path:
 def cache_directory() -> Path:
     """Where fetched and encoded texts are kept: $LYRICGEN_DATA, else the user's cache directory."""
     # A ~ is expanded because pooch would: both have to mean the same directory.
-    return Path(os.environ.get("LYRICGEN_DATA") or pooch.os_cache("lyricgen")).expanduser()
+    return expand_home(os.environ.get("LYRICGEN_DATA") or pooch.os_cache("lyricgen"))
 
 
 def _published_path(published: Published) -> Path:

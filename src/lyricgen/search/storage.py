@@ -10,6 +10,7 @@ from optuna.storages import BaseStorage, JournalStorage, get_storage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
 from lyricgen.errors import UserError
+from lyricgen.files import expand_home
 from lyricgen.search.options import PrunerOptions, StudyOptions
 
 JOURNAL = "study.log"
@@ -56,7 +57,7 @@ def open_storage(options: StudyOptions, sweep: Path) -> BaseStorage:
     try:
         if where is not None and "://" in where:
             return get_storage(where)
-        journal = (sweep / JOURNAL if where is None else Path(where).expanduser()).resolve()
+        journal = (sweep / JOURNAL if where is None else expand_home(where)).resolve()
         if journal.exists() and not journal.is_file():
             raise ValueError("it is no ordinary file")
         journal.parent.mkdir(parents=True, exist_ok=True)
