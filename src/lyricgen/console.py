@@ -90,7 +90,7 @@ def tell(text: str) -> None:
     """Print a message on standard error, escaped; other output may be on standard output."""
     try:
         print(printable_text(text), file=sys.stderr, flush=True)
-    except BrokenPipeError:  # nobody is reading any more
+    except OSError:  # nobody reads any more, or it goes to a full disk: the exit status tells
         forget_output(sys.stderr)
 
 
