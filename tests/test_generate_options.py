@@ -295,7 +295,7 @@ def _print_all(texts: list[str]) -> None:
         for character in text:
             stream(character)
         stream.end()
-    print_columns([Path("a\x1b.ckpt"), Path("b.ckpt")], [texts, texts])
+    print_columns(["a\x1b.ckpt", "b.ckpt"], [texts, texts])
 
 
 def test_a_pipe_gets_every_text_unaltered(capsys: pytest.CaptureFixture[str]) -> None:

@@ -40,8 +40,8 @@ class Parser(argparse.ArgumentParser):
                 nargs="*" if several else "?",
                 type=Path,
                 metavar="CHECKPOINT",
-                help="a checkpoint, a model file or a run's directory; without it, the newest "
-                "run's best checkpoint",
+                help="a checkpoint, a model file or a run's directory; without it, the best "
+                "checkpoint of the newest run that has one",
             )
         self.add_argument("--debug", action="store_true", help="show where an error comes from")
 

@@ -170,9 +170,12 @@ def _check(options: argparse.Namespace, name: str, suffix: str) -> None:
 
 
 def _paths(options: argparse.Namespace) -> list[Path]:
-    from lyricgen.runs import newest_checkpoint
+    from lyricgen.newest import newest_checkpoint
 
-    return options.checkpoints or [newest_checkpoint()]
+    if not options.checkpoints:
+        options.checkpoints = [newest_checkpoint()]  # found and told once, whatever is asked for
+    paths: list[Path] = options.checkpoints
+    return paths
 
 
 def _path(options: argparse.Namespace, option: str) -> Path:

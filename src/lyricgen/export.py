@@ -29,7 +29,7 @@ def _export(options: argparse.Namespace) -> None:
     from lyricgen.model.card import card
     from lyricgen.model.checkpoint import load
     from lyricgen.model.model_file import to_bytes
-    from lyricgen.runs import newest_checkpoint
+    from lyricgen.newest import newest_checkpoint
 
     model = load(options.checkpoint or newest_checkpoint())
     if out is None:

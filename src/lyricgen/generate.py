@@ -29,9 +29,10 @@ def main(arguments: list[str] | None = None) -> None:
 def _generate(options: argparse.Namespace) -> None:
     _refuse_idle(options)
     # torch takes seconds, which --help need not wait for
+    from lyricgen.generation.headings import headings
     from lyricgen.generation.output import print_columns, print_json, print_texts
     from lyricgen.model.checkpoint import load
-    from lyricgen.runs import newest_checkpoint
+    from lyricgen.newest import newest_checkpoint
 
     named = [path for path in (options.checkpoint, *(options.compare or [])) if path is not None]
     paths: list[Path] = named or [newest_checkpoint()]
@@ -42,7 +43,7 @@ def _generate(options: argparse.Namespace) -> None:
         described = _of_each(_described, models, paths, options)
         print_json(described, paths if options.compare else None)
     elif options.compare:
-        print_columns(paths, _of_each(_texts, models, paths, options))
+        print_columns(headings(paths, models), _of_each(_texts, models, paths, options))
     else:
         print_texts(_texts(models[0], options))
 

@@ -13,6 +13,7 @@ from lyricgen.command_line import with_suggestions
 from lyricgen.conf_files import known_settings
 from lyricgen.errors import UserError
 from lyricgen.files import expand_home
+from lyricgen.newest import tell_taken
 from lyricgen.record_files import RecordError, read_yaml
 from lyricgen.runs import BEST, MULTIRUN, RECORD, earlier_summary, newest_checkpoint, newest_run
 from lyricgen.settings import key
@@ -152,6 +153,8 @@ def _directory(wanted: str) -> Path:
             f"has begun (it has neither {_OVERRIDES} nor {MULTIRUN}): name one under outputs, or "
             "resume=latest; a new run may start with the weights of a model: init_from=CHECKPOINT"
         )
+    if wanted == "latest":
+        tell_taken(directory)
     return directory.resolve()
 
 

@@ -202,15 +202,6 @@ def _begun(directory: Path) -> float:
     return (directory / SUMMARY).stat().st_mtime
 
 
-def newest_checkpoint() -> Path:
-    """The best checkpoint of the newest run, or its last one where no best was kept.
-
-    Raises:
-        UserError: there is no run yet, or it has no checkpoint.
-    """
-    return checkpoint_in(newest_run())
-
-
 def checkpoint_in(path: Path) -> Path:
     """The checkpoint that a path means: itself, or the best of a run, or of a sweep's newest job.
 

@@ -38,6 +38,11 @@ class Evaluated:
     corpus: EncodedCorpus
     data: CharacterDataModule
 
+    @property
+    def label_and_text(self) -> str:
+        """What it is and on which text, as in "lstm 1x256 on dino"."""
+        return f"{self.label} on {self.corpus.name}"
+
     def check_part(self, name: str) -> None:
         """Refuse a part that the text does not have.
 

@@ -21,11 +21,13 @@ class CheckpointMemorisation(NamedTuple):
 
     Attributes:
         label: what to call it.
+        heading: the same with its text.
         path: of the file.
         found: of its texts.
     """
 
     label: str
+    heading: str
     path: Path
     found: Memorisation
 
@@ -52,7 +54,7 @@ def measure_checkpoint(
         temperature=temperature,
         seed=seed,
     )
-    return CheckpointMemorisation(evaluated.label, evaluated.path, found)
+    return CheckpointMemorisation(evaluated.label, evaluated.label_and_text, evaluated.path, found)
 
 
 def to_plain(measured: Sequence[CheckpointMemorisation]) -> dict[str, Any]:
@@ -69,7 +71,7 @@ def tables(measured: CheckpointMemorisation) -> list[Table]:
     found = measured.found
     columns = {"generated": found.generated, "held-out": found.held_out}
     present = {name: copied for name, copied in columns.items() if copied is not None}
-    table = new_table(printable(measured.label), numbers=tuple(present))
+    table = new_table(printable(measured.heading), numbers=tuple(present))
     for n in found.generated.ngrams:
         shares = [_percent(copied.ngrams.get(n)) for copied in present.values()]
         table.add_row(f"{n}-grams in the training text", *shares)

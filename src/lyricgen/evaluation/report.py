@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from lyricgen.console import put_whole, rounded, show
@@ -24,7 +25,7 @@ def print_tables(figures: Figures, curves: Curves | None) -> None:
             put_whole(comparison_table(figures, part))
     if curves is not None:
         for curve in curves.curves:
-            put_whole(curve_table(curves, curve))
+            put_whole(curve_table(curves, curve, figures.evaluated[0].corpus.name))
 
 
 def to_plain(figures: Figures, curves: Curves | None) -> dict[str, Any]:
@@ -68,7 +69,8 @@ def _plain_curves(found: Curves) -> dict[str, Any]:
 def checkpoint_table(figures: Figures, index: int) -> Table:
     """What one of the checkpoints reaches on each part."""
     rows = [of_part[index] for of_part in figures.parts.values()]
-    table = new_table(printable(figures.evaluated[index].label), numbers=tuple(figures.parts))
+    heading = figures.evaluated[index].label_and_text
+    table = new_table(printable(heading), numbers=tuple(figures.parts))
     table.add_row("characters", *(f"{row.characters:,}" for row in rows))
     table.add_row("loss", *(shown(row.loss, 3) for row in rows))
     table.add_row(_perplexity(figures), *(shown(row.perplexity, 2) for row in rows))
@@ -81,7 +83,8 @@ def comparison_table(figures: Figures, part: str) -> Table:
     """All models on the same characters, and how their loss differs from the first one's."""
     first, *others = figures.parts[part]
     name = printable(first.series.name)
-    table = new_table(part, numbers=(_perplexity(figures), f"loss − that of {name}"))
+    text = printable(figures.evaluated[0].corpus.name)
+    table = new_table(f"{part} of {text}", numbers=(_perplexity(figures), f"loss − that of {name}"))
     table.add_column("")
     table.add_row(name, shown(first.perplexity, 2))
     for row in others:
@@ -92,7 +95,7 @@ def comparison_table(figures: Figures, part: str) -> Table:
     return table
 
 
-def curve_table(found: Curves, curve: Curve) -> Table:
+def curve_table(found: Curves, curve: Curve, text: str) -> Table:
     """A curve; of many places those whose numbers are powers of two, and the last."""
     headings = {
         "position": f"position in the {found.position_in}",
@@ -101,7 +104,7 @@ def curve_table(found: Curves, curve: Curve) -> Table:
     }
     labels = tuple(printable(label) for label in curve.perplexities)
     table = new_table(numbers=(headings[curve.name], "characters", *labels))
-    table.title = f"perplexity on {found.part}"
+    table.title = escape(printable(f"perplexity on {found.part} of {text}"))
     last = len(curve.places) - 1
     for index in curve.told:
         if curve.name == "position" and index != last and (index + 1) & index:

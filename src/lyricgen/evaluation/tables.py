@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 
 from lyricgen.evaluation.bootstrap import CONFIDENCE
@@ -14,9 +15,9 @@ def new_table(*headings: str, numbers: tuple[str, ...]) -> Table:
     """A table whose columns of numbers are aligned."""
     table = Table(box=box.SIMPLE_HEAD, caption_justify="left")
     for heading in headings:
-        table.add_column(heading)
+        table.add_column(escape(heading))
     for heading in numbers:
-        table.add_column(heading, justify="right", overflow="fold")
+        table.add_column(escape(heading), justify="right", overflow="fold")
     return table
 
 

@@ -91,7 +91,7 @@ def text_table(found: Sequence[OnText], argument: TextArgument, resamples: int) 
     """The figures, and what was left out."""
     perplexity = f"{found[0].prefix}perplexity".replace("_", "-")
     headings = ("characters", "loss", perplexity, "bits/char", "bits/byte")
-    table = new_table(escape(printable(argument.name)), numbers=headings)
+    table = new_table(printable(argument.name), numbers=headings)
     for each in found:
         figures = each.row
         table.add_row(

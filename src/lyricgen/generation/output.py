@@ -56,11 +56,11 @@ def print_json(
     show_json("\n".join(lines))
 
 
-def print_columns(checkpoints: Sequence[Path], texts: Sequence[Sequence[str]]) -> None:
-    """Print a column for each checkpoint, and a row for each of their texts."""
+def print_columns(headings: Sequence[str], texts: Sequence[Sequence[str]]) -> None:
+    """Print a column for each model, and a row for each of their texts."""
     table = Table(show_lines=True)
-    for checkpoint in checkpoints:
-        table.add_column(Text(printable(str(checkpoint))), overflow="fold", ratio=1)
+    for heading in headings:
+        table.add_column(Text(printable(heading)), overflow="fold", ratio=1)
     for row in zip_longest(*texts, fillvalue=""):
         table.add_row(*map(Text, row))
     put_generated(table)
