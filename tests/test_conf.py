@@ -391,3 +391,21 @@ def test_a_long_name_is_cut_when_it_is_made(train: Train) -> None:
     begin = "0_trainer=cpu,hidden_size=16,data.max_chars=1500,data.batch_size=4,"
     assert done.directory.name.startswith(begin)
     assert 147 < len(done.directory.name.encode()) <= 150
+
+
+def test_the_base_of_all_texts_is_no_choice(train: Train, tmp_path: Path) -> None:
+    mine = tmp_path / "my/data/mine.yaml"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("defaults: [base, _self_]\nkind: text\npath: a.txt\n", "utf-8")
+    own = ["--config-dir", str(tmp_path / "my")]
+    shown = train(*own, "--help").out
+    [data] = [line for line in shown.splitlines() if line.startswith("data: ")]
+    assert data == "data: coursera_dino, dino, jaychou, lyrics, mine, text"
+    unknown = train("data=bose")
+    assert unknown.status == 2
+    assert "base" not in unknown.err
+    alone = train("data=base")
+    assert alone.status == 2
+    assert "data: this choice does not say which text" in alone.err
+    assert not (tmp_path / "outputs").exists()
+    assert "path: a.txt\n" in train(*own, "data=mine", "--cfg", "job").out

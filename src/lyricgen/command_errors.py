@@ -57,6 +57,8 @@ def one_line(error: Exception) -> str:
     extra = missing_extra(error)
     if extra is not None:
         return f"hydra/launcher: this engine is not installed: pip install 'lyricgen[{extra}]'"
+    if "Missing mandatory value: data.kind" in str(error):
+        return "data: this choice does not say which text (data.kind): take another, see --help"
     text = (path_problem(error) or str(error)).split("Config search path", maxsplit=1)[0]
     unknown = _UNKNOWN.search(text) if isinstance(error, HydraException) else None
     added = re.match(r"([\w.]+): there is no such option", text)

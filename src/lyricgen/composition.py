@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.hydra import Hydra
 from hydra.core.config_loader import ConfigLoader
+from hydra.core.object_type import ObjectType
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from lyricgen.conf_files import CONFIG_DIRECTORY
+from lyricgen.conf_files import BASES, CONFIG_DIRECTORY
 from lyricgen.directories import NEW
 from lyricgen.files import expand_home
 from lyricgen.runs import job_directory, outputs_directory
@@ -64,6 +66,21 @@ def _sweep_name(sweep: str | None, name: str, *, _root_: DictConfig) -> str:
     """What a sweep is called: as was typed, as its file in conf/sweep, or as a run would be."""
     typed = any(key(one) == "name" for one in _root_.hydra.overrides.task)
     return name if typed or sweep is None else sweep
+
+
+def hide_bases() -> None:
+    """Leave what is no choice by itself out of Hydra's lists of choices."""
+    all_options = ConfigRepository.get_group_options
+
+    def choices(
+        repository: ConfigRepository,
+        group_name: str,
+        results_filter: ObjectType | None = ObjectType.CONFIG,
+    ) -> list[str]:
+        found = all_options(repository, group_name, results_filter)
+        return [one for one in found if (group_name, one) not in BASES]
+
+    ConfigRepository.get_group_options = choices  # type: ignore[method-assign]
 
 
 def plain_values(config: DictConfig, hydra: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 _PACKAGED = Path(__file__).parent / "conf"  # in a wheel
 _CHECKOUT = Path(__file__).parents[2] / "conf"  # in an editable install
 CONFIG_DIRECTORY = _PACKAGED if _PACKAGED.is_dir() else _CHECKOUT
+BASES = {("data", "base")}  # groups and files that other choices start from, no choices themselves
 
 
 @cache
@@ -22,9 +23,8 @@ def default_choices() -> dict[str, str | None]:
 def group_choices(group: str) -> list[str]:
     """The choices of a group, those of its subfolders included."""
     folder = CONFIG_DIRECTORY / group
-    return sorted(
-        path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml")
-    )
+    names = (path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+    return sorted(name for name in names if (group, name) not in BASES)
 
 
 @cache

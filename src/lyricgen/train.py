@@ -24,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from lyricgen import resume
 from lyricgen.command_errors import hides_an_interrupt, mendable, stop
 from lyricgen.composition import (
+    hide_bases,
     only_showing,
     plain_values,
     register_resolvers,
@@ -60,6 +61,7 @@ _BASIC = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 
 register_resolvers()
 quiet_matplotlib()  # in the processes of jobs, too
+hide_bases()
 
 
 @hydra.main(config_path=str(CONFIG_DIRECTORY), config_name="train", version_base="1.3")
