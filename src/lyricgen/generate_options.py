@@ -111,8 +111,9 @@ def _add_control(group: argparse._ArgumentGroup) -> None:
         "--line-length",
         type=int,
         metavar="K",
-        help="every line has K characters, no blanks among them; without --lines the last one is "
-        "cut off at --length",
+        help="every line has K characters: letters, punctuation and, in scripts with spaces "
+        "between words, the spaces within it; in others, and where newlines became spaces, it has "
+        "none; without --lines the last one is cut off at --length",
     )
     group.add_argument(
         "--acrostic", metavar="TEXT", help="a line for each character of TEXT, beginning with it"
@@ -121,7 +122,7 @@ def _add_control(group: argparse._ArgumentGroup) -> None:
         "--rhyme",
         action="store_true",
         default=None,
-        help="the last characters of all lines rhyme by their pinyin and differ; with "
+        help="for Chinese: the last characters of all lines rhyme by their pinyin and differ; with "
         "--line-length; needs pip install 'lyricgen[rhyme]'",
     )
     group.add_argument(

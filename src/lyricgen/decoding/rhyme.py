@@ -3,6 +3,7 @@
 R texts, V vocabulary, E lines that end, D different numbers of lines.
 """
 
+import re
 from collections.abc import Sequence
 
 import torch
@@ -30,6 +31,7 @@ CLASSES = {
     "支": "-i",
     "姑": "u",
 }
+_CHINESE = re.compile("[\u3007\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
 NONE = -1  # the class of a character that has no pinyin
 
 _NUMBERS = {
@@ -91,8 +93,11 @@ def plan_rhymes(
         for each number of lines that texts have; and which of these holds for a text, (R,).
 
     Raises:
-        UserError: not enough characters rhyme, or those of a prefix do not.
+        UserError: the model writes no Chinese, not enough characters rhyme, or those of a prefix
+            do not.
     """
+    if not any(map(_CHINESE.match, vocabulary.characters)):
+        raise UserError("--rhyme needs Chinese, whose pinyin it compares: this model writes none")
     classes = rhyme_classes(vocabulary.characters)
     begun = torch.tensor([len(prefix) for prefix in prefixes])
     lines = (begun + lengths + 1) // (width + 1)  # (R,), whole ones

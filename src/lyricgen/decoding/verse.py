@@ -3,6 +3,7 @@
 R texts, T new characters, V vocabulary.
 """
 
+import re
 from collections.abc import Sequence
 
 import torch
@@ -15,6 +16,12 @@ from lyricgen.decoding.rhyme import plan_rhymes
 from lyricgen.errors import UserError
 
 BREAK, INSIDE, HEADS = 0, 1, 2  # numbers of sets of characters
+# Letters of scripts without spaces between words: Chinese, Japanese, Thai, Lao, Tibetan, Burmese,
+# Khmer, Yi.
+_UNSPACED = re.compile(
+    "[\u3005-\u3007\u3031-\u31ff\u3400-\u9fff\uf900-\ufaff\uff66-\uff9f\U0001b000-\U0001b16f"
+    "\U00020000-\U0003ffff\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\ua000-\ua4cf\uaa60-\uaa7f]"
+)
 
 
 def constrain_lines(
@@ -27,7 +34,8 @@ def constrain_lines(
 ) -> Constraints:
     """Plan the lines of R texts; a prefix counts as their beginning.
 
-    Lines of a given length have no blanks in them, others do not begin with one; none is empty.
+    No line is empty or begins with a blank. Lines of a given length do not end with one, either,
+    and have blanks in them only where the script parts words by spaces and a newline ends lines.
     The line break is always allowed where a line may end.
 
     Args:
@@ -53,8 +61,16 @@ def constrain_lines(
     if control.line_length is None:
         sets = torch.cat([torch.stack([breaks, allowed | breaks]), heads])
         return _any_length(control, sets, begun, length, default_length)
-    sets = torch.cat([torch.stack([breaks, visible]), heads])
-    return _same_length(control, vocabulary, sets, prefixes, length, default_length)
+    spaced = mark == "\n" and is_spaced(vocabulary.characters)
+    inside = allowed & ~breaks if spaced else visible
+    sets = torch.cat([torch.stack([breaks, inside]), heads])
+    return _same_length(control, vocabulary, sets, visible, prefixes, length, default_length)
+
+
+def is_spaced(characters: str) -> bool:
+    """Whether most of the letters are of scripts that part words by spaces."""
+    letters = [one for one in characters if one.isalpha()]
+    return 2 * sum(_UNSPACED.match(one) is None for one in letters) > len(letters)
 
 
 def line_break(vocabulary: Vocabulary) -> str:
@@ -147,6 +163,7 @@ def _same_length(
     control: Control,
     vocabulary: Vocabulary,
     sets: Tensor,
+    visible: Tensor,
     prefixes: Sequence[str],
     length: int | None,
     default_length: int,
@@ -169,11 +186,12 @@ def _same_length(
     place = begun[:, None] + torch.arange(int(lengths.max()))  # (R, T)
     line, column = place // (width + 1), place % (width + 1)
     plan = torch.where(column == width, BREAK, INSIDE)
+    plan = torch.where((column == 0) | (column == width - 1), len(sets), plan)
+    sets = torch.cat([sets, visible[None]])
     if control.acrostic is not None:
-        plan = torch.where(column == 0, HEADS + line.clamp(max=len(sets) - HEADS - 1), plan)
+        plan = torch.where(column == 0, HEADS + line.clamp(max=len(control.acrostic) - 1), plan)
     rules = []
     if control.rhyme:
-        visible = sets[INSIDE]
         ends, classes, enough, which = plan_rhymes(vocabulary, visible, prefixes, lengths, width)
         first = (line == 0) & (column == width - 1)
         plan = torch.where(first, len(sets) + which[:, None], plan)

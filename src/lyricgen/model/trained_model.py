@@ -71,6 +71,8 @@ class TrainedModel:
         >>> model.generate("分开", length=50, seed=1, temperature=0.8, top_p=0.9)
         >>> model.generate(lines=4, line_length=7, acrostic="桥头有雨", rhyme=True)
         """
+        if not isinstance(prefix, str):
+            raise UserError(f"prefix={prefix!r}: give one text; generate_many takes a list of them")
         return self.generate_many([prefix], count=1, length=length, seed=seed, **options)[0]
 
     def generate_many(
