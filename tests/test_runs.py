@@ -26,10 +26,10 @@ from lyricgen.checkpoint_io import AtomicCheckpointIO, is_sound
 from lyricgen.console import LogFile
 from lyricgen.errors import UserError
 from lyricgen.files import remove_torn, replacing, write_atomically
+from lyricgen.newest import newest_checkpoint
 from lyricgen.run import Run
 from lyricgen.runs import (
     checkpoint_in,
-    newest_checkpoint,
     newest_run,
     newest_runs,
     outputs_directory,
