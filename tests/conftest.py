@@ -146,6 +146,12 @@ class Printed:
 Main = Callable[[list[str]], None]
 
 
+def messages(err: str) -> list[str]:
+    """The lines on standard error, without the one that says which run is the newest."""
+    lines = err.splitlines()
+    return lines[1:] if lines and lines[0].startswith("from ") else lines
+
+
 def printed(main: Main, capture: pytest.CaptureFixture[str], *arguments: str | Path) -> Printed:
     """Run an ordinary command in this process."""
     capture.readouterr()  # what came before, a training say, is not the command's

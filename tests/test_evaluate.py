@@ -13,7 +13,7 @@ import pytest
 from lyricgen import fonts
 from lyricgen.errors import UserError
 from lyricgen.evaluate import main
-from tests.conftest import Printed, printed
+from tests.conftest import Printed, messages, printed
 from tests.test_checkpoint import content_of, model_of, saved
 
 Evaluate = Callable[..., Printed]
@@ -39,7 +39,7 @@ def pixels(path: Path) -> np.ndarray:
 
 def refusal(printed: Printed) -> str:
     assert (printed.status, printed.out) == (2, "")
-    [line] = printed.err.splitlines()
+    [line] = messages(printed.err)
     assert line.startswith("error: ")
     assert line.isprintable()
     return line
@@ -50,7 +50,7 @@ def test_a_picture_of_the_newest_runs_gates(evaluate: Evaluate, tmp_path: Path) 
     assert "' '" in refusal(printed)  # the vocabulary has no space
     assert not Path("门.png").exists()
     printed = evaluate("--gates", "门.png", "--text", "abc\nd")
-    assert (printed.status, printed.err) == (0, "")
+    assert (printed.status, messages(printed.err)) == (0, [])
     best = "outputs/runs/2026-01-01/some/checkpoints/best.ckpt"
     assert printed.out == f"gates of {best} over the text given: 门.png\n"
     picture = pixels(Path("门.png"))
@@ -88,7 +88,7 @@ def test_long_text(evaluate: Evaluate, tmp_path: Path) -> None:
 def test_no_font_for_chinese(evaluate: Evaluate, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fonts, "findSystemFonts", list)
     printed = evaluate("--gates", "a.png", "--text", "分开a开")
-    assert (printed.status, printed.err) == (0, "")
+    assert (printed.status, messages(printed.err)) == (0, [])
     note, _ = printed.out.splitlines()
     assert note.startswith("no installed font has 2 of the characters")
     assert "fonts-noto-cjk" in note

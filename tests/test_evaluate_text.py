@@ -16,7 +16,7 @@ from lyricgen.evaluate import main
 from lyricgen.evaluation.memorisation_picture import logged
 from lyricgen.evaluation.own_text import own_text
 from lyricgen.memorisation import lines_of
-from tests.conftest import Printed, Train, printed
+from tests.conftest import Printed, Train, messages, printed
 from tests.test_checkpoint import content_of, model_of, saved
 from tests.test_heat import Page
 from tests.test_own_text import VOCABULARY, nats_one_by_one
@@ -38,7 +38,7 @@ def evaluate(
 
 def refusal(printed: Printed) -> str:
     assert (printed.status, printed.out) == (2, "")
-    [line] = printed.err.splitlines()
+    [line] = messages(printed.err)
     assert line.isprintable()
     return line
 

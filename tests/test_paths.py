@@ -16,7 +16,7 @@ import torch
 from lyricgen import dashboard, evaluate, export, generate, report, train
 from lyricgen.command_errors import mendable, one_line
 from lyricgen.command_line import Parser, run
-from tests.conftest import SMALL, Main, printed
+from tests.conftest import SMALL, Main, messages, printed
 
 NOBODY = 65534  # no file of the tests is this user's
 
@@ -126,7 +126,7 @@ def _in_place(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def check_refusal(status: int, err: str) -> None:
-    lines = err.splitlines()
+    lines = messages(err)
     assert (status, len(lines)) == (2, 1), err
     assert lines[0].startswith("error: ")
     assert "Traceback" not in err

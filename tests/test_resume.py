@@ -28,7 +28,7 @@ from lyricgen.model.recurrent_module import RecurrentModule
 from lyricgen.resume import FREE, changed
 from lyricgen.resume_arguments import expand
 from lyricgen.rewind import rewind, sizes
-from tests.conftest import TINY, Finished, Train
+from tests.conftest import TINY, Finished, Train, messages
 
 SHORT = (*TINY, "data.max_chars=800", "callbacks.checkpoint.every_n_steps=4")
 
@@ -239,7 +239,7 @@ def test_a_finished_run_says_so(train: Train) -> None:
     first = train(*SHORT)
     files = {path: path.read_bytes() for path in first.directory.rglob("*ckpt*")}  # type: ignore[union-attr]
     again = train("resume=latest")
-    assert (again.status, again.err) == (0, "")
+    assert (again.status, messages(again.err)) == (0, [])
     assert "is finished" in again.out
     assert {path: path.read_bytes() for path in files} == files
 
@@ -283,7 +283,7 @@ def test_what_changes_the_mathematics_is_refused(train: Train, override: str, sh
     before = first.summary
     refused = train("resume=latest", override)
     assert refused.status == 2
-    [line] = refused.err.splitlines()
+    [line] = messages(refused.err)
     assert shown in line
     assert line.endswith(f"init_from={first.directory}")
     assert first.summary == before
@@ -400,7 +400,7 @@ def test_what_was_typed_on_a_resume_still_holds_on_the_next(
     assert "trainer.max_epochs=3" in first.summary["overrides"]
     refused = train("resume=latest", "trainer.max_epochs=2")
     assert refused.status == 2
-    [line] = refused.err.splitlines()
+    [line] = messages(refused.err)
     assert "trainer.max_epochs=2: the run is in epoch 3 already" in line
 
 
@@ -455,7 +455,7 @@ def test_a_best_checkpoint_that_is_gone(train: Train) -> None:
     best.write_bytes(content)
     refused = train("resume=latest", "trainer.max_epochs=3")
     assert refused.status == 2
-    [line] = refused.err.splitlines()
+    [line] = messages(refused.err)
     assert "best.ckpt" in line
     assert "damaged" in line
 
@@ -519,7 +519,7 @@ def test_another_text_is_refused(train: Train, tmp_path: Path) -> None:
     (tmp_path / "moved.txt").write_text("abcdefhg" * 200, "utf-8")
     other = train("resume=latest", "data.path=moved.txt", "trainer.max_epochs=3")
     assert other.status == 2
-    [line] = other.err.splitlines()
+    [line] = messages(other.err)
     assert "moved.txt" in line
     assert "not the text" in line
     advised = line.rpartition(" ")[2]
@@ -561,7 +561,7 @@ def test_two_at_once(train: Train) -> None:
     with FileLock(first.directory / ".lock"):
         second = train("resume=latest", "trainer.max_epochs=4")
     assert second.status == 2
-    [line] = second.err.splitlines()
+    [line] = messages(second.err)
     assert "in use by another process" in line
     assert first.summary == before
     assert torn.exists()  # it may be the other one's, in the making
@@ -608,7 +608,7 @@ def test_no_undamaged_checkpoint(train: Train, harm: str) -> None:
         (folder / "last.ckpt.sha256").unlink()
     done = train("resume=latest", "trainer.max_epochs=3")
     assert done.status == 2
-    [line] = done.err.splitlines()
+    [line] = messages(done.err)
     assert "no undamaged checkpoint" in line
     assert "best.ckpt" in line
 

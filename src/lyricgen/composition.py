@@ -80,7 +80,7 @@ def hide_bases() -> None:
         found = all_options(repository, group_name, results_filter)
         return [one for one in found if (group_name, one) not in BASES]
 
-    ConfigRepository.get_group_options = choices  # type: ignore[method-assign]
+    ConfigRepository.get_group_options = choices  # type: ignore[method-assign,assignment]
 
 
 def plain_values(config: DictConfig, hydra: Any) -> dict[str, Any]:
