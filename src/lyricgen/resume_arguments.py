@@ -13,9 +13,9 @@ from lyricgen.command_line import with_suggestions
 from lyricgen.conf_files import known_settings
 from lyricgen.errors import UserError
 from lyricgen.files import expand_home
-from lyricgen.newest import tell_taken
+from lyricgen.newest import newest_checkpoint, tell_taken
 from lyricgen.record_files import RecordError, read_yaml
-from lyricgen.runs import BEST, MULTIRUN, RECORD, earlier_summary, newest_checkpoint, newest_run
+from lyricgen.runs import BEST, MULTIRUN, RECORD, earlier_summary, newest_run
 from lyricgen.settings import key
 from lyricgen.typed_values import as_typed, quoted
 
