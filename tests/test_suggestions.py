@@ -93,7 +93,7 @@ def test_every_misspelt_choice_is_found() -> None:
 
 def test_what_is_like_nothing_gets_no_suggestion() -> None:
     assert did_you_mean("rhythm", known_settings()) == ""
-    assert did_you_mean("x", []) == ""
+    assert did_you_mean("x", []) == did_you_mean("---", known_settings()) == ""
 
 
 @pytest.mark.parametrize(
@@ -112,6 +112,9 @@ def test_what_is_like_nothing_gets_no_suggestion() -> None:
         ("cell=gru +cell.forget_bias=1", "cell.forget_bias: only cell=lstm"),
         ("model=ngram model.dropout=0", "model.dropout: only model=recurrent has this setting"),
         ("gru", "did you mean cell=gru?"),
+        ("=3", "settings are typed as NAME=VALUE"),
+        ("歌=3", "歌: there is no such setting"),
+        ("~data.path", "~data.path: a setting cannot be taken out"),
         ("-m layer=1,2", "did you mean layers?"),
         ("--multrun", "did you mean --multirun"),
         ("--hidden_size=64", "did you mean hidden_size?"),

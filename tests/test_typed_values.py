@@ -114,9 +114,10 @@ def test_a_list_of_texts(typed: str, texts: list[str]) -> None:
     assert [getattr(each, "text", each) for each in read_list(override)] == texts
 
 
-def test_a_text_in_place_of_a_list_is_told_how() -> None:
+@pytest.mark.parametrize("typed", ["分开", "[分开", "分开]"])
+def test_a_text_in_place_of_a_list_is_told_how(typed: str) -> None:
     with pytest.raises(UserError, match=r'type "callbacks.samples.prefixes=\[分开\]"'):
-        as_typed(["callbacks.samples.prefixes=分开"], multirun=False)
+        as_typed([f"callbacks.samples.prefixes={typed}"], multirun=False)
 
 
 @pytest.mark.parametrize(
@@ -176,7 +177,8 @@ def test_every_callback_is_switched_off() -> None:
 def test_a_group_set_to_nothing() -> None:
     for value in ("null", "None", "false"):
         assert as_typed([f"logger={value}"], multirun=False) == ["logger=none"]
-        assert as_typed([f"experiment={value}"], multirun=False) == []
+        typed = ["experiment=dino", "seed=2", f"experiment={value}"]
+        assert as_typed(typed, multirun=False) == ["seed=2"]
         with pytest.raises(UserError, match=r"choose cell= from gru, gru_scratch, lstm"):
             as_typed([f"cell={value}"], multirun=False)
     with pytest.raises(UserError, match=r"callbacks.progress.enabled=false"):

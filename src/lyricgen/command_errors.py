@@ -81,6 +81,8 @@ def one_line(error: Exception) -> str:
 def _unreadable(override: str) -> str:
     """What is wrong with an override that Hydra's grammar refuses."""
     name, equals, value = override.partition("=")
+    if equals and not re.fullmatch(r"[~+]*[\w$./@:-]+", name, re.ASCII):
+        return _unknown_setting(name)
     if equals:
         as_text = for_shell(f"{name}={quoted(value)}")
         return f"{override}: the value cannot be read; as a text it is typed {as_text}"
@@ -96,6 +98,8 @@ def _unknown_setting(name: str) -> str:
     settings = known_settings()
     if settings.get(name):
         return f"{name}: only {' or '.join(settings[name])} has this setting"
+    if name in settings:
+        return f"~{name}: a setting cannot be taken out: leave it as it is, or set another value"
     meant = did_you_mean(name, settings) or "; --cfg job lists all settings"
     return f"{name}: there is no such setting{meant}"
 
@@ -111,7 +115,8 @@ def _unknown_choice(path: str, options: Sequence[str]) -> str:
     meant = did_you_mean(choice, there)
     if group == "data" and ("." in choice or "/" in choice):
         meant = f": a file is named by data=text {for_shell(f'data.path={choice}')}"
-    return f"{group}={choice}: there is no such choice{meant} (there is {', '.join(options)})"
+    listed = f" (there is {', '.join(options)})" if options else ""
+    return f"{group}={choice}: there is no such choice{meant}{listed}"
 
 
 def stop(error: Exception) -> NoReturn:

@@ -33,7 +33,7 @@ def _likeness(name: str, known: str) -> float:
     """From 0 to 1; above 1 where a part of the known name is the same."""
     typed, full = _plain(name), _plain(known)
     typed_leaf, leaf = (re.split(r"[./=]", each)[-1] for each in (typed, full))
-    words = leaf.split("_")
+    words = [word for word in leaf.split("_") if word]
     likeness = max(_ratio(typed, full), _ratio(typed_leaf, leaf))
     if typed_leaf == leaf:
         return _SAME_LEAF + 0.1 * likeness
@@ -41,7 +41,7 @@ def _likeness(name: str, known: str) -> float:
         return _SAME_WORD + 0.1 * likeness
     if typed == _initials(leaf) or leaf == _initials(typed):
         return _SAME_INITIALS + 0.1 * likeness
-    return max(likeness, *(0.9 * _ratio(typed_leaf, word) for word in words))
+    return max([likeness, *(0.9 * _ratio(typed_leaf, word) for word in words)])
 
 
 def _plain(name: str) -> str:

@@ -58,10 +58,14 @@ def as_typed(overrides: list[str], *, multirun: bool) -> list[str]:
     for override in overrides:
         name, (head, equals, value) = key(override), override.partition("=")
         removed = override.startswith("~")
+        if not name:
+            raise UserError(f"{override}: settings are typed as NAME=VALUE")
         if name in SWITCHED_OFF and (removed or value.lower() in _NOTHING):
             rewritten += SWITCHED_OFF[name]
         elif name in default_choices() and (removed or equals):
-            rewritten += _choose(override)
+            earlier = [each for each in rewritten if key(each) != name]
+            chosen = _choose(override)
+            rewritten = [*rewritten, *chosen] if chosen else earlier
         elif not equals or removed:
             rewritten.append(override)
         elif name in NEVER_SWEPT:
@@ -95,7 +99,7 @@ def _choose(override: str) -> list[str]:
         return [f"{head}={_each(value, _as_text)}"]
     if "none" in group_choices(name):
         return [f"{name}=none"]
-    if default_choices()[name] is None and "=" in override:
+    if default_choices()[name] is None:
         return []
     if name == "callbacks":
         switches = ", ".join(each[0] for each in SWITCHED_OFF.values())
@@ -122,7 +126,8 @@ def _list_of_texts(override: str, *, multirun: bool) -> str:
         if text.lower() in ("null", "none") or text.startswith("${"):
             return text
         if not is_list(text):
-            raise UserError(f"{override}: it is a list: type {for_shell(f'{head}=[{value}]')}")
+            one_list = for_shell(f"{head}=[{value.strip('[] ')}]")
+            raise UserError(f"{override}: it is a list: type {one_list}")
         texts = split(text[1:-1])
         if not texts[-1].strip():
             texts.pop()
@@ -182,7 +187,7 @@ def split(value: str) -> list[str]:
 def _is_file(path: str) -> bool:
     try:
         return _parse(path) is not None and expand_home(path.strip()).exists()
-    except (OSError, RuntimeError, ValueError):  # too long, no such user's home, NUL
+    except (OSError, ValueError):  # too long, NUL
         return False
 
 
