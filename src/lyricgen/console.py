@@ -62,7 +62,7 @@ def reader_may_leave() -> Iterator[None]:
         SystemExit: the output cannot be written for another reason.
     """
     try:
-        with suppress(BrokenPipeError):
+        with suppress(BrokenPipeError):  # the command has nobody to work for
             yield
     finally:
         for stream in (sys.stdout, sys.stderr):

@@ -93,7 +93,7 @@ def allow_open_files(files: int) -> str | None:
     unlimited = resource.RLIM_INFINITY
     if soft != unlimited:
         wanted = max(soft, files + _OTHER_FILES, _MANY) if hard == unlimited else hard
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError):  # then the limit stays, and is told below
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
         soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if soft == unlimited or files + _OTHER_FILES <= soft:

@@ -100,7 +100,7 @@ def _refuse_record(path: str) -> None:
     Raises:
         UserError: it is the record of a run.
     """
-    directory = Path(path).expanduser().absolute().parent
+    directory = expand_home(path).absolute().parent
     if Path(path).name != RECORD or not (directory / _OVERRIDES).is_file():
         return
     options, overrides = _recorded(directory, is_sweep=False)
