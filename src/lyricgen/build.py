@@ -87,10 +87,7 @@ def build_module(
             options.scheduler,
             monitor=monitored(datamodule),
             epochs=options.trainer.max_epochs,
-            steps_per_epoch=min(
-                len(datamodule.sampler),
-                options.trainer.limit_train_batches or len(datamodule.sampler),
-            ),
+            steps_per_epoch=options.trainer.epoch_batches(len(datamodule.sampler)),
             max_steps=options.trainer.max_steps,
         ),
         label_smoothing=options.loss.label_smoothing,

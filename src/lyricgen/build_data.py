@@ -211,10 +211,13 @@ def report_batches(options: TrainOptions, datamodule: CharacterDataModule) -> No
     read, reasons = sampler.num_read, []
     if read < targets:
         reasons.append("sampler.drop_last=true")
-    for name in ("limit_train_batches", "max_steps"):
-        most = getattr(options.trainer, name)
+    limits = {
+        "limit_train_batches": options.trainer.epoch_batches(len(sampler)),
+        "max_steps": options.trainer.max_steps,
+    }
+    for name, most in limits.items():
         if most is not None and most < len(sampler):
-            reasons.append(f"trainer.{name}={most}")
+            reasons.append(f"trainer.{name}={getattr(options.trainer, name)}")
             batches = (sampler.windows(0, index) for index in range(most))
             read = min(read, sum(batch.num_characters for batch in batches))
     if reasons:

@@ -113,7 +113,12 @@ def _counting(options: TrainOptions) -> TrainOptions:
 
 def _check_interval(options: TrainOptions, datamodule: CharacterDataModule) -> None:
     chosen = options.trainer
-    batches = min(len(datamodule.sampler), chosen.limit_train_batches or len(datamodule.sampler))
+    batches = chosen.epoch_batches(len(datamodule.sampler))
+    if batches == 0:
+        raise UserError(
+            f"trainer.limit_train_batches={chosen.limit_train_batches} leaves none of the "
+            f"{len(datamodule.sampler)} batches of an epoch: raise it"
+        )
     unseen = (chosen.check_val_every_n_epoch - 1) * batches  # steps before an epoch that validates
     if "val" in datamodule.parts and (chosen.max_steps or unseen + 1) <= unseen:
         raise UserError(

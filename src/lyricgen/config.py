@@ -4,9 +4,11 @@ Defaults stand in conf/, not here. Options of cells, samplers, optimizers and sc
 beside them.
 """
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
+    BeforeValidator,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
@@ -57,6 +59,26 @@ class LossOptions(Options):
     reduction: Reduction
 
 
+PrecisionName = Literal["32-true", "64-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true"]
+# Lightning's short names
+_SHORT_PRECISIONS = {"16": "16-mixed", "bf16": "bf16-mixed", "32": "32-true", "64": "64-true"}
+
+
+def _full_precision(value: Any) -> Any:
+    """The full name of a precision, which a run records."""
+    short = isinstance(value, int | str) and not isinstance(value, bool)
+    return _SHORT_PRECISIONS.get(str(value), value) if short else value
+
+
+def _count_or_fraction(value: int | float) -> int | float:
+    if value <= 0 or (isinstance(value, float) and value > 1):
+        raise ValueError("choose a number of batches, or a fraction of them up to 1.0")
+    return value
+
+
+BatchCount = Annotated[int | float, AfterValidator(_count_or_fraction)]
+
+
 class TrainerOptions(Options):
     """Options of `trainer=`: pytorch_lightning.Trainer's own names, and the matmul precision."""
 
@@ -65,15 +87,22 @@ class TrainerOptions(Options):
     accelerator: str
     devices: int | str | list[int]
     strategy: str
-    precision: Literal["32-true", "64-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true"]
+    precision: Annotated[PrecisionName, BeforeValidator(_full_precision)]
     gradient_clip_val: NonNegativeFloat | None
     gradient_clip_algorithm: Literal["norm", "value"]
-    limit_train_batches: PositiveInt | None
+    limit_train_batches: BatchCount | None
     check_val_every_n_epoch: PositiveInt
-    val_check_interval: PositiveInt | None
+    val_check_interval: BatchCount | None
     deterministic: bool
     profiler: Literal["simple", "advanced", "pytorch"] | None
     float32_matmul_precision: Literal["highest", "high", "medium"]
+
+    def epoch_batches(self, available: int) -> int:
+        """Number of training batches in an epoch, of those that the sampler has."""
+        limit = self.limit_train_batches
+        if limit is None:
+            return available
+        return int(available * limit) if isinstance(limit, float) else min(limit, available)
 
 
 class CheckpointOptions(Options):

@@ -28,6 +28,7 @@ from lyricgen.model.checkpoint import load
 from lyricgen.model.ngram_language_model import NgramOptions
 from lyricgen.model.scored_module import ScoredModule
 from lyricgen.model.transfer import copy_weights
+from lyricgen.precision import check_precision
 from lyricgen.resume import Past, start_anew
 from lyricgen.rewind import EVENTS, rewind
 from lyricgen.run import Run
@@ -96,6 +97,7 @@ def prepare(
     new = not any(fnmatch(name, EVENTS) for name in past.sizes)
     board = Board(options.model_dump(), run, new=new)
     trainer = build_trainer(options, datamodule, run, [*callbacks, board], past.steps, rank)
+    check_precision(options, trainer, network)
     if rank == 0:
         build_data.report_batches(options, datamodule)
     description = build.describe(corpus, datamodule, network)
