@@ -108,13 +108,17 @@ def describe(
     network: Model,
 ) -> str:
     """One line on what is about to be trained on what."""
-    sizes = ", ".join(f"{part} {len(s.ids):,}" for part, s in datamodule.parts.items())
+    size = len(datamodule.vocabulary)
+    sizes = ", ".join(
+        f"{name} {int(part.character_counts(size).sum()):,}"
+        for name, part in datamodule.parts.items()
+    )
     learnt = (
         ""
         if isinstance(network, NgramLanguageModel)
         else f", {network.num_parameters:,} parameters"
     )
     return (
-        f"{corpus.name}: {len(corpus):,} characters, {len(datamodule.vocabulary):,} distinct "
+        f"{corpus.name}: {len(corpus):,} characters, {size:,} distinct "
         f"({sizes}); {network.description}{learnt}"
     )

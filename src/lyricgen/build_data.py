@@ -12,8 +12,9 @@ from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.data.encoding import EncodedCorpus, encode
 from lyricgen.data.evaluation import FOLLOWING, StreamSampler
 from lyricgen.data.large_text import MAX_BYTES, LargeText, is_large
+from lyricgen.data.notices import format_notice, private_use_notice, repeated_lines_notice
 from lyricgen.data.parts import Layout, Part, make_parts
-from lyricgen.data.reading import DEFAULT_MAX_BYTES, read_text
+from lyricgen.data.reading import DEFAULT_MAX_BYTES, read_text, text_pieces
 from lyricgen.data.samplers import (
     ConsecutiveSampler,
     LineSampler,
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 
 # Of a training batch of lines, estimated; longer lines are cut into pieces.
 MAX_BATCH_BYTES = 2**31
+OPENING = 50_000  # characters that tell what a text is
 SHOWN = 20  # characters of a line that is named by its beginning
 
 
@@ -116,6 +118,23 @@ def find_corpus(options: DataOptions, digest: str | None, checkpoint: Path | Non
         return here
     looked = [f"from {str(place)!r}" for place in places]
     raise UserError(f"{problem}; also looked for it {', '.join([*looked, 'in the cache'])}")
+
+
+def report_text(options: DataOptions, corpus: EncodedCorpus) -> None:
+    """Log what a user may not know of the text."""
+    found = [private_use_notice(corpus, options.encoding)]
+    if options.kind == "text":
+        path = corpus_path(options.kind, options.path)
+        pieces = text_pieces(
+            path, options.encoding, MAX_BYTES, control_characters=options.control_characters
+        )
+        found.append(format_notice(next(pieces, "")[:OPENING]))
+    for notice in found:
+        if notice is not None:
+            log.warning("%s %s", corpus.name, notice)
+    repeated = repeated_lines_notice(corpus)
+    if repeated is not None:
+        log.info("%s: %s", corpus.name, repeated)
 
 
 def layout_of(options: TrainOptions) -> Layout:

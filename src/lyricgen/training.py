@@ -99,6 +99,7 @@ def prepare(
     trainer = build_trainer(options, datamodule, run, [*callbacks, board], past.steps, rank)
     check_precision(options, trainer, network)
     if rank == 0:
+        build_data.report_text(options.data, corpus)
         build_data.report_batches(options, datamodule)
     description = build.describe(corpus, datamodule, network)
     return Training(options, datamodule, module, trainer, board, corpus.digest, description)
