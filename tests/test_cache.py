@@ -13,18 +13,22 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from lyricgen import files
-from lyricgen.data import cache, large_text, unpacking
+from lyricgen.data import cache, checked_mapping, large_text, unpacking
+from lyricgen.data.batch import BatchLoader
 from lyricgen.data.cache import encode_large
+from lyricgen.data.checked_mapping import CheckedMapping
 from lyricgen.data.corpus import prepare
 from lyricgen.data.encoding import EncodedCorpus, encode
 from lyricgen.data.large_text import LargeText, is_large
-from lyricgen.data.parts import make_parts
+from lyricgen.data.parts import Part, make_parts
+from lyricgen.data.samplers import RandomSampler
 from lyricgen.errors import UserError
 from tests.conftest import until
 
@@ -199,6 +203,7 @@ def damages(content: bytes) -> Iterator[bytes]:
     yield content + b"\0"
     yield content[:-8] + b"notouurs"
     yield content[:-16] + b"\xff" * 8 + content[-8:]
+    yield content[:-48] + bytes(32) + content[-16:]
     yield content.replace(b'"counts"', b'"amount"')
     yield content.replace(b'"counts": [', b'"counts": [1')
 
@@ -412,8 +417,143 @@ def test_an_entry_says_what_it_holds_in_plain_json(text: LargeText, cache_direct
     [name] = entries(cache_directory)
     content = (cache_directory / name).read_bytes()
     ids = np.frombuffer(content, np.uint8, len(corpus))
-    described = json.loads(content[len(corpus) : -16])
+    described = json.loads(content[len(corpus) : -48])
     assert (
         "".join(described["characters"][i] for i in ids)
         == prepare(TEXT.removeprefix("\ufeff"), name="a", unit="text").text
     )
+
+
+@pytest.fixture
+def several_blocks(monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(checked_mapping, "BLOCK", 256)
+    return 256
+
+
+def overwrite(path: Path, start: int, content: bytes) -> None:
+    with path.open("r+b") as stream:
+        stream.seek(start)
+        stream.write(content)
+
+
+@pytest.mark.parametrize("content", [b"\xff" * 9, b"\x01" * 9], ids=["no ids", "other ids"])
+@pytest.mark.parametrize("when", ["before", "while mapped"])
+def test_ids_that_are_not_those_written_are_never_read(
+    text: LargeText,
+    cache_directory: Path,
+    several_blocks: int,
+    caplog: pytest.LogCaptureFixture,
+    content: bytes,
+    when: str,
+) -> None:
+    expected = encode_large(text, "a").ids.clone()
+    [name] = entries(cache_directory)
+    whole = (cache_directory / name).read_bytes()
+    mapped = encode_large(text, "a") if when == "while mapped" else None
+    overwrite(cache_directory / name, 2 * several_blocks + 5, content)
+    corpus = mapped or encode_large(text, "a")
+    assert corpus.mapping is not None
+    sampler = RandomSampler(len(corpus), 4, 10, seed=0)
+    loader = BatchLoader(corpus.ids, sampler, torch.device("cpu"), mapping=corpus.mapping)
+    for batch in loader:
+        positions = batch.starts[:, None] + torch.arange(10)
+        assert torch.equal(batch.inputs, expected[positions].long())
+    assert (cache_directory / name).read_bytes() == whole
+    assert caplog.text.count("is damaged; it is encoded anew") == 1
+
+
+def test_a_block_is_summed_once_and_only_where_it_is_read(
+    text: LargeText, several_blocks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = encode_large(text, "a")
+    summed: list[int] = []
+    original = CheckedMapping._is_sound
+
+    def count(self: CheckedMapping, block: int) -> bool:
+        summed.append(block)
+        return original(self, block)
+
+    monkeypatch.setattr(CheckedMapping, "_is_sound", count)
+    assert corpus.mapping is not None
+    for _ in range(3):
+        corpus.mapping.check(corpus.ids, torch.tensor([several_blocks - 3]), 7)
+        corpus.mapping.check(corpus.ids[4 * several_blocks + 1 :], torch.tensor([0]), 7)
+    assert sorted(summed) == [0, 1, 4]
+    corpus.mapping.check(torch.zeros(9))  # which does not lie there
+    for _ in range(3):
+        corpus.mapping.check(corpus.ids)
+    blocks = -(-corpus.ids.nbytes // several_blocks)
+    assert sorted(summed) == list(range(blocks))
+
+
+def test_every_reader_of_a_part_reads_sound_ids(
+    text: LargeText, cache_directory: Path, several_blocks: int
+) -> None:
+    expected = in_memory()
+    size = len(expected.vocabulary)
+    fractions: dict[str, Any] = {"val_fraction": 0.2, "test_fraction": 0.1, "split_seed": 0}
+    readers: list[Callable[[EncodedCorpus], object]] = [
+        lambda corpus: corpus.opening,
+        lambda corpus: Part(corpus.ids, None, mapping=corpus.mapping).text(corpus.vocabulary),
+        lambda corpus: Part(corpus.ids, None, mapping=corpus.mapping).last(50).tolist(),
+        lambda corpus: Part(corpus.ids, None, mapping=corpus.mapping).sound_ids.tolist(),
+        lambda corpus: (
+            make_parts(corpus, layout="stream", **fractions)["train"]
+            .character_counts(size)
+            .tolist()
+        ),
+        lambda corpus: (
+            make_parts(corpus, layout="stream", **fractions)["val"].character_counts(size).tolist()
+        ),
+    ]
+    for read in readers:
+        encode_large(text, "a")
+        [name] = entries(cache_directory)
+        content = bytearray((cache_directory / name).read_bytes())
+        content[: len(expected)] = bytes(len(expected))
+        (cache_directory / name).write_bytes(content)
+        assert read(encode_large(text, "a")) == read(expected)
+
+
+def test_a_file_cut_short_while_it_is_mapped_ends_no_program(
+    text: LargeText, cache_directory: Path, several_blocks: int
+) -> None:
+    """Whoever reads beyond the end of a mapped file is killed by SIGBUS."""
+    corpus = encode_large(text, "a")
+    assert corpus.mapping is not None
+    corpus.mapping.check(corpus.ids)
+    expected = corpus.ids.clone()
+    [name] = entries(cache_directory)
+    for length in (several_blocks, 0):
+        os.truncate(cache_directory / name, length)
+        corpus.mapping.check(corpus.ids, torch.tensor([len(corpus) - 20]), 10)
+        assert torch.equal(corpus.ids, expected)
+    os.truncate(cache_directory / name, 0)
+    Path(text.path).write_text("another text", "utf-8")
+    with pytest.raises(UserError, match=r"is damaged, and 'a', .*: bring that text back"):
+        corpus.mapping.check(corpus.ids)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+@pytest.mark.parametrize("ending", [".ids", ".sum"])
+def test_what_another_user_has_put_there_is_refused(
+    text: LargeText, cache_directory: Path, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    monkeypatch.setattr(large_text, "SETTLED", -(10**18))
+    encode_large(text, "a")
+    [path] = cache_directory.glob(f"*{ending}")
+    os.chown(path, 65534, -1)
+    with pytest.raises(UserError, match=r"belongs to another user \(number 65534\): remove it"):
+        encode_large(text, "a")
+    path.unlink()
+    assert same(encode_large(text, "a"), in_memory())
+
+
+def test_a_pipe_in_place_of_an_entry_is_not_waited_for(
+    text: LargeText, cache_directory: Path
+) -> None:
+    encode_large(text, "a")
+    [name] = entries(cache_directory)
+    (cache_directory / name).unlink()
+    os.mkfifo(cache_directory / name)
+    assert same(encode_large(text, "a"), in_memory())

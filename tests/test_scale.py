@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 import torch
 
 from lyricgen.data import large_text
+from lyricgen.data.checked_mapping import BLOCK, CheckedMapping
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.data.parts import Part
 from lyricgen.data.samplers import RandomSampler
@@ -44,8 +46,10 @@ def test_what_was_read_of_a_mapped_text_is_given_back(tmp_path: Path, rows: int)
     with path.open("rb") as stream:
         while stream.read(1 << 24):  # what lies in the system's cache is mapped around
             pass
-        mapping = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)
-    ids = torch.from_numpy(np.frombuffer(mapping, np.uint8))
+        pages = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)
+    ids = torch.from_numpy(np.frombuffer(pages, np.uint8))
+    sums = [zlib.crc32(block) for block in np.split(ids.numpy(), range(BLOCK, LENGTH, BLOCK))]
+    mapping = CheckedMapping(pages, sums, LENGTH, pytest.fail)
     sampler = RandomSampler(LENGTH, rows, 100, seed=0)
 
     def most(part: Part) -> float:

@@ -117,7 +117,7 @@ def measure(
     generated = [model.vocabulary.encode(text).numpy() for text in drawn]
     held_out = [text for name in HELD_OUT if name in parts for text in texts_of(parts[name])]
     whole = [text for text in drawn if len(text) < length]
-    train = parts["train"].ids.numpy()
+    train = parts["train"].sound_ids.numpy()
     with progress("looking for copied runs", READINGS * len(train)) as moved:
         shared = SharedNgrams(train, size + 1, _adding(moved))
         return Memorisation(
@@ -166,7 +166,7 @@ def names(generated: list[str], parts: dict[str, Part], vocabulary: Vocabulary) 
 
 def texts_of(part: Part) -> list[Ids]:
     """A part as texts to compare: itself, or its lines without their newlines."""
-    ids = part.ids.numpy()
+    ids = part.sound_ids.numpy()
     if part.line_starts is None:
         return [ids]
     lines: list[Ids] = np.split(ids, part.line_starts.numpy()[1:])

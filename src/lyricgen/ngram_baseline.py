@@ -41,7 +41,7 @@ class NgramBaseline:
         max_chars: int | None = None,
     ) -> None:
         train = parts["train"]
-        ids = train.ids if max_chars is None else train.last(max_chars)
+        ids = train.sound_ids if max_chars is None else train.last(max_chars)
         self.characters = int((ids < vocabulary_size).sum())
         self.sampled = len(ids) < len(train.ids)
         if self.sampled:
@@ -52,7 +52,7 @@ class NgramBaseline:
             )
         self._held_out = {part: parts[part] for part in parts if part != "train"}
         self._counts = NgramCounts(ids.numpy(), vocabulary_size, max_order)
-        texts = [part.ids.numpy() for part in self._held_out.values()]
+        texts = [part.sound_ids.numpy() for part in self._held_out.values()]
         self._texts = [(each, self._counts.number(each, max_order)) for each in texts]
 
     def nats_by_order(self, smoothing: Interpolated) -> Iterator[dict[str, Tensor]]:

@@ -51,7 +51,7 @@ class Copying:
             )
         else:
             self._lines = frozenset(self._split(parts["train"].text(vocabulary)))
-            self._shared = SharedNgrams(ids.numpy(), len(vocabulary) + 1)
+            self._shared = SharedNgrams(parts["train"].sound_ids.numpy(), len(vocabulary) + 1)
         if model.layout == "lines":
             self._held_out = held_out_names(parts, vocabulary)
 

@@ -3,14 +3,13 @@
 B rows, T time steps, N characters in a part of the corpus.
 """
 
-import mmap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from lyricgen.data.encoding import forget_pages
+from lyricgen.data.checked_mapping import CheckedMapping
 from lyricgen.data.samplers import Sampler, Windows
 from lyricgen.data.sharing import share
 
@@ -69,8 +68,9 @@ class BatchLoader:
         sampler: says which characters make a batch.
         device: where the batches go.
         position: tells the current epoch, and how many of its batches have been read before.
-        mapping: of the file in which the ids lie. Its pages would count as this process's memory
-            once they are read, so they are given back from time to time.
+        mapping: of the file in which the ids lie, which are checked before they are read. Its pages
+            would count as this process's memory from then on, so they are given back from time to
+            time.
         place: which process this is, of how many; each gets its rows of every batch.
     """
 
@@ -80,7 +80,7 @@ class BatchLoader:
         sampler: Sampler,
         device: torch.device,
         position: Callable[[], tuple[int, int]] = lambda: (0, 0),
-        mapping: mmap.mmap | None = None,
+        mapping: CheckedMapping | None = None,
         place: tuple[int, int] = (0, 1),
     ) -> None:
         self.ids = _copied(ids, device, mapping) if _fits(ids, device) else ids
@@ -99,9 +99,12 @@ class BatchLoader:
         for index in range(first, len(self._sampler)):
             windows = share(self._sampler.windows(epoch, index), *self._place)
             rows += len(windows.starts)
-            if rows > FORGET_EVERY:
-                forget_pages(self._mapping)
+            if rows > FORGET_EVERY and self._mapping is not None:
+                self._mapping.forget()
                 rows = len(windows.starts)
+            if self._mapping is not None:
+                steps = windows.num_steps + 1 + windows.following
+                self._mapping.check(self.ids, windows.starts, steps)
             batch = cut(self.ids, windows)
             if self.ids.device != self.device:
                 batch = _moved(batch, self.device)
@@ -116,13 +119,17 @@ def _fits(ids: Tensor, device: torch.device) -> bool:
     return ids.nbytes <= free // 4
 
 
-def _copied(ids: Tensor, device: torch.device, mapping: mmap.mmap | None) -> Tensor:
+def _copied(ids: Tensor, device: torch.device, mapping: CheckedMapping | None) -> Tensor:
     if ids.device == device:
         return ids
     copy = torch.empty(len(ids), dtype=ids.dtype, device=device)
     for start in range(0, len(ids), _COPIED):  # a mapped text never lies in memory as a whole
-        copy[start : start + _COPIED] = ids[start : start + _COPIED].to(device)
-        forget_pages(mapping)
+        piece = ids[start : start + _COPIED]
+        if mapping is not None:
+            mapping.check(piece)
+        copy[start : start + _COPIED] = piece.to(device)
+        if mapping is not None:
+            mapping.forget()
     return copy
 
 

@@ -2,9 +2,11 @@
 
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO, NoReturn
 
 from filelock import FileLock, Timeout
 
@@ -18,16 +20,18 @@ from lyricgen.data.sources import cache_directory
 from lyricgen.data.unpacking import too_large
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
-from lyricgen.files import replacing
+from lyricgen.files import replacing, to_disk
 
 log = logging.getLogger(__name__)
+
+_DAMAGED = "%s: the encoded text %s is damaged; it is encoded anew"
 
 
 def encode_large(text: LargeText, name: str) -> EncodedCorpus:
     """Encode a running text of any length, or find it encoded already.
 
-    Processes that need the same text at the same time encode it once. A kill leaves no entry, and
-    one that is cut short or misshapen is made anew; its ids are not summed again.
+    Processes that need the same text at the same time encode it once. A kill leaves no entry. A
+    damaged one is made anew, also where that is found out only when its ids are read.
 
     Args:
         text: The text.
@@ -38,23 +42,28 @@ def encode_large(text: LargeText, name: str) -> EncodedCorpus:
 
     Raises:
         UserError: If the text cannot be read or has nothing to learn from, if its file changes
-            meanwhile, or if the cache cannot be written.
+            meanwhile, or if the cache cannot be written or has another user's entry.
     """
     stamp = text.stamp()
     if stamp[0] > text.max_bytes:
         raise too_large(repr(os.fspath(text.path)), text.max_bytes)
     with progress(f"reading {name}", stamp[0]) as moved:
         directory = cache_directory() / "encoded"
-        entry = directory / f"{text.key(directory, moved)}.ids"
-    corpus = open_entry(entry, name)
+        key = text.key(directory, moved)
+    entry = directory / f"{key}.ids"
+    restore = partial(_restore, text, name, entry)
+    corpus = open_entry(entry, name, restore)
     if corpus is not None:
         return corpus
     try:
         with _alone(entry, name):
-            corpus = open_entry(entry, name)  # another process may just have written it
+            # another process may just have written it
+            corpus = open_entry(entry, name, restore)
             if corpus is None:
+                if os.path.lexists(entry):
+                    log.warning(_DAMAGED, name, entry)
                 _write(text, name, entry, stamp)
-                corpus = open_entry(entry, name)
+                corpus = open_entry(entry, name, restore)
     # The cache's errors; the text's own are UserErrors. filelock raises NotImplementedError on a
     # file system without locks.
     except (OSError, NotImplementedError) as error:
@@ -67,10 +76,40 @@ def encode_large(text: LargeText, name: str) -> EncodedCorpus:
 def find_encoded(digest: str, name: str) -> EncodedCorpus | None:
     """The text of a digest, if the cache has it; the file that it was read from is not needed."""
     for entry in sorted((cache_directory() / "encoded").glob("*.ids")):
-        corpus = open_entry(entry, name)
-        if corpus is not None and corpus.digest == digest:
-            return corpus
+        with suppress(UserError):  # of another user
+            corpus = open_entry(entry, name, partial(_refuse_damage, name, entry))
+            if corpus is not None and corpus.digest == digest:
+                return corpus
     return None
+
+
+def _refuse_damage(name: str, entry: Path, is_sound: Callable[[], bool]) -> NoReturn:
+    del is_sound
+    raise UserError(
+        f"the encoded text {str(entry)!r} is damaged, and {name!r}, which it is made of, is not "
+        "there or has changed: bring that text back"
+    )
+
+
+def _restore(text: LargeText, name: str, entry: Path, is_sound: Callable[[], bool]) -> None:
+    """Write an entry anew in its place, where it is mapped.
+
+    Raises:
+        UserError: the text is another one by now, or the entry cannot be written.
+    """
+    try:
+        with _alone(entry, name):
+            if is_sound():  # another process has restored it
+                return
+            log.warning(_DAMAGED, name, entry)
+            if entry.name != f"{text.key(entry.parent, lambda _: None)}.ids":
+                _refuse_damage(name, entry, is_sound)
+            with entry.open("r+b") as stream:
+                _encode(text, name, stream, text.stamp())
+                stream.truncate()
+                to_disk(stream)
+    except (OSError, NotImplementedError) as error:
+        raise _unwritable(entry.parent, error) from error
 
 
 @contextmanager
@@ -92,9 +131,15 @@ def _alone(entry: Path, name: str) -> Iterator[None]:
 def _write(text: LargeText, name: str, entry: Path, stamp: tuple[int, ...]) -> None:
     for left_over in entry.parent.glob(f".{entry.name}.*"):
         left_over.unlink()  # by a process that was killed, since the lock is ours
+    with replacing(entry) as stream:
+        _encode(text, name, stream, stamp)
+    log.info("%s: encoded into %s, where it is found from now on", name, entry.parent)
+
+
+def _encode(text: LargeText, name: str, stream: BinaryIO, stamp: tuple[int, ...]) -> None:
     size = stamp[0]
     try:
-        with progress(f"encoding {name}", 2 * size) as moved, replacing(entry) as stream:
+        with progress(f"encoding {name}", 2 * size) as moved:
             found, length = Distinct(), 0
             for piece in text.pieces(moved):
                 found.add(piece)
@@ -106,7 +151,6 @@ def _write(text: LargeText, name: str, entry: Path, stamp: tuple[int, ...]) -> N
     except UserError:  # such as of characters that were not there at first
         _refuse_change(text, stamp)
         raise
-    log.info("%s: encoded into %s, where it is found from now on", name, entry.parent)
 
 
 def _refuse_change(text: LargeText, stamp: tuple[int, ...]) -> None:

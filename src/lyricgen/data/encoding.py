@@ -4,12 +4,12 @@ N characters in the corpus, V in the vocabulary.
 """
 
 import hashlib
-import mmap
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from lyricgen.data.checked_mapping import CheckedMapping
 from lyricgen.data.corpus import Corpus, Unit
 from lyricgen.data.vocabulary import Vocabulary
 
@@ -36,7 +36,7 @@ class EncodedCorpus:
     ids: Tensor
     counts: Tensor
     digest: str
-    mapping: mmap.mmap | None = None
+    mapping: CheckedMapping | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -45,7 +45,10 @@ class EncodedCorpus:
     def opening(self) -> str:
         """How the text begins, without the white space that it may begin with."""
         for start in range(0, len(self), 1000):
-            text = self.vocabulary.decode(self.ids[start : start + 1000]).lstrip()
+            ids = self.ids[start : start + 1000]
+            if self.mapping is not None:
+                self.mapping.check(ids)
+            text = self.vocabulary.decode(ids).lstrip()
             if text:
                 return text
         return ""
@@ -72,9 +75,3 @@ def count_ids(ids: Tensor, size: int) -> Tensor:
     for chunk in torch.split(ids, _CHUNK):
         counts += torch.bincount(chunk, minlength=size)[:size]
     return counts
-
-
-def forget_pages(mapping: mmap.mmap | None) -> None:
-    """Give back the memory in which a file's pages are mapped; reading brings them back."""
-    if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
-        mapping.madvise(mmap.MADV_DONTNEED)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lyricgen.data.control_characters import ControlCharacters
 from lyricgen.data.corpus import Newline, prepared_pieces
-from lyricgen.data.entry import FORMAT
+from lyricgen.data.entry import FORMAT, open_own
 from lyricgen.data.reading import text_pieces
 from lyricgen.data.unpacking import is_packed, unreadable
 from lyricgen.files import write_atomically
@@ -25,6 +25,7 @@ MAX_BYTES = 16_000_000_000  # of a text that is not held in memory
 _BLOCK = 1 << 20  # bytes read at a time to be hashed
 _SECTION = 1 << 26  # bytes hashed by one thread
 _THREADS = 2
+MEMORY_BYTES = 1000  # of the file that remembers a sum
 SETTLED = 2_000_000_000  # nanoseconds after which a file's time of change tells the next change
 
 
@@ -77,8 +78,10 @@ class LargeText:
         path = str(Path(self.path).resolve()).encode("utf-8", "surrogateescape")
         memory = directory / f"{hashlib.sha256(path).hexdigest()}.sum"
         stamp = self.stamp()
-        with suppress(OSError, ValueError, TypeError):  # no sum is kept, or a damaged one
-            *before, content = json.loads(memory.read_text("utf-8"))
+        # no sum is kept, or a damaged one
+        with suppress(OSError, ValueError, TypeError, RecursionError):
+            with open_own(memory) as stream:
+                *before, content = json.loads(stream.read(MEMORY_BYTES))
             if before == list(stamp) and isinstance(content, str):
                 return content
         content = self._hash(stamp[0], passed)

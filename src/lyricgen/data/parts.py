@@ -1,12 +1,12 @@
 """A corpus cut into its training and held-out parts, as character ids."""
 
-import mmap
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from lyricgen.data.checked_mapping import CheckedMapping
 from lyricgen.data.encoding import EncodedCorpus, count_ids
 from lyricgen.data.split import split_lines, split_text
 from lyricgen.data.vocabulary import Vocabulary
@@ -26,20 +26,30 @@ class Part:
     ids: Tensor  # (N,) the smallest integer type that holds V
     line_starts: Tensor | None  # (number of lines,) int64
     counts: Tensor | None = None  # what character_counts gives, where it is known already
-    mapping: mmap.mmap | None = None  # of the file in which the ids lie, if they do
+    mapping: CheckedMapping | None = None  # of the file in which the ids lie, if they do
+
+    @property
+    def sound_ids(self) -> Tensor:
+        """The ids, once all of them have been compared with the checksums of their file.
+
+        `ids` are for those who ask the mapping themselves, and for their number.
+        """
+        if self.mapping is not None:
+            self.mapping.check(self.ids)
+        return self.ids
 
     def character_counts(self, vocabulary_size: int) -> Tensor:
         """How often each character occurs, (V,) int64; start symbols are left out."""
-        return count_ids(self.ids, vocabulary_size) if self.counts is None else self.counts
+        return count_ids(self.sound_ids, vocabulary_size) if self.counts is None else self.counts
 
     def text(self, vocabulary: Vocabulary) -> str:
         """The characters, start symbols left out."""
-        return vocabulary.decode(self.ids[self.ids < len(vocabulary)])
+        return vocabulary.decode(self.sound_ids[self.ids < len(vocabulary)])
 
     def last(self, max_chars: int) -> Tensor:
         """The ids of the last characters; of lines, the last whole ones that fit, at least one."""
         if self.line_starts is None:
-            return self.ids[-max_chars:]
+            return replace(self, ids=self.ids[-max_chars:]).sound_ids
         fit = int((self.line_lengths.flip(0).cumsum(0) <= max_chars).sum())
         return self.ids[int(self.line_starts[-max(1, fit)]) :]
 

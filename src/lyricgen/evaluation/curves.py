@@ -108,7 +108,7 @@ def frequency_bins(counts: Integers) -> Integers:
 
 def _window_positions(evaluated: Sequence[Evaluated], part: str) -> Curve:
     first = evaluated[0]
-    ids = first.data.parts[part].ids
+    ids = first.data.parts[part].sound_ids
     steps = min(first.options.data.num_steps, len(ids) - 1)
     starts = window_starts(len(ids), steps)
     perplexities: dict[str, list[float | None]] = {}
@@ -160,7 +160,7 @@ def _contexts(evaluated: Sequence[Evaluated], part: str) -> Curve:
             places = target_places(chosen, size, lengths[-1])
             for length in lengths:
                 begins = context_begins(chosen, places, length)
-                nats = nats_after(each.model.network, chosen.ids, begins, places)
+                nats = nats_after(each.model.network, chosen.sound_ids, begins, places)
                 perplexities[each.label].append(perplexity(float(nats.mean())))
                 done += length
                 moved(done)

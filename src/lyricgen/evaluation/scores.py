@@ -47,7 +47,7 @@ class PartText:
     @classmethod
     def of(cls, part: Part, vocabulary: Vocabulary, unit: Unit) -> "PartText":
         """Take the start symbols out of a part."""
-        ids = part.ids.numpy()
+        ids = part.sound_ids.numpy()
         ids = ids if part.line_starts is None else ids[ids < len(vocabulary)]
         lines = None
         if unit == "line":
