@@ -128,7 +128,8 @@ def report_text(options: DataOptions, corpus: EncodedCorpus) -> None:
         pieces = text_pieces(
             path, options.encoding, MAX_BYTES, control_characters=options.control_characters
         )
-        found.append(format_notice(next(pieces, "")[:OPENING]))
+        with suppress(UserError):  # a resumed run may have found its text elsewhere
+            found.append(format_notice(next(pieces, "")[:OPENING]))
     for notice in found:
         if notice is not None:
             log.warning("%s %s", corpus.name, notice)
