@@ -275,7 +275,19 @@ def test_the_table_has_a_row_for_every_run(trained: Trained) -> None:
             "sliceSize": 100,
         },
     )["sessionGroups"]
-    table = {group["name"]: group for group in groups}
+    table = {group["sessions"][0]["name"]: group for group in groups}
+    assert len({group["name"] for group in groups}) == len(groups)
+    for name, group in table.items():  # what tells runs apart comes first
+        assert group["name"].startswith(Path(name).name)
+    # parallel coordinates show the first five columns of each kind, and the runs that have all
+    shown = [each["name"] for each in experiment["hparamInfos"]][:5]
+    complete = [
+        name
+        for name, group in table.items()
+        if set(shown) <= group["hparams"].keys()
+        and set(metrics[:5]) <= {each["name"]["tag"] for each in group["metricValues"]}
+    ]
+    assert {trained.name(run) for run in ("marked", "0", "1")} <= set(complete)
     assert set(table) == {trained.name(run) for run in trained.runs} - {"many"}
     assert table[trained.name("1")]["hparams"]["cell"] == "gru"
     for run in ("marked", "fill", "0", "1"):
@@ -283,8 +295,9 @@ def test_the_table_has_a_row_for_every_run(trained: Trained) -> None:
         values = {each["name"]["tag"]: each["value"] for each in row["metricValues"]}
         assert [each["status"] for each in row["sessions"]] == ["STATUS_SUCCESS"]
         name = "pseudo_perplexity" if run == "fill" else "perplexity"
-        assert values[f"run/best_val_{name}"] == pytest.approx(summary[f"val/{name}"], rel=1e-6)
-        assert values[f"run/test_{name}"] == pytest.approx(summary[f"test/{name}"], rel=1e-6)
+        place = "run_fill" if run == "fill" else "run"
+        assert values[f"{place}/best_val_{name}"] == pytest.approx(summary[f"val/{name}"], rel=1e-6)
+        assert values[f"{place}/test_{name}"] == pytest.approx(summary[f"test/{name}"], rel=1e-6)
         assert values["run/parameters"] == summary["parameters"]
         speed = summary["chars_per_second"]
         assert values["run/chars_per_second"] == pytest.approx(speed, rel=1e-6)

@@ -3,6 +3,7 @@
 import math
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -20,6 +21,7 @@ from lyricgen.callbacks.throughput import Throughput
 from lyricgen.metrics import perplexity_name
 from lyricgen.model.recurrent_module import RecurrentModule
 from lyricgen.run import Run
+from lyricgen.runs import outputs_directory
 from lyricgen.settings import PLUMBING, among, flatten, known_to_model
 
 
@@ -53,7 +55,8 @@ class Board(pl.Callback):
             if self.new:
                 logger.experiment.add_custom_scalars(layout(self.options["objective"]))
         if self.new:
-            start = SessionStartInfo(start_time_secs=time.time())
+            name = trial_name(self.run.directory)
+            start = SessionStartInfo(start_time_secs=time.time(), group_name=name)
             for name, value in hyperparameters(self.options).items():
                 kind = {bool: "bool_value", str: "string_value"}.get(type(value), "number_value")
                 setattr(start.hparams[name], kind, value)
@@ -100,8 +103,8 @@ class Board(pl.Callback):
         final = {
             **{tag: figures[tag] for tag in figures if tag.startswith("test/")},
             "val/mixture_perplexity": figures.get("val/mixture_perplexity"),
-            f"run/best_val_{name}": figures.get(f"val/{name}"),
-            f"run/test_{name}": figures.get(f"test/{name}"),
+            best_tag(name): figures.get(f"val/{name}"),
+            f"{_row(name)}/test_{name}": figures.get(f"test/{name}"),
             "run/parameters": figures["parameters"],
             "run/chars_per_second": figures["chars_per_second"],
             "run/wall_seconds": self.run.wall_seconds,
@@ -118,7 +121,7 @@ class Board(pl.Callback):
         name = perplexity_name(rows[-1])
         best = min(row.get(f"val/{name}", math.inf) for row in rows)
         if math.isfinite(best):
-            figures[f"run/best_val_{name}"] = best
+            figures[best_tag(name)] = best
         self._log(trainer, figures)
 
     def _log(self, trainer: pl.Trainer, figures: dict[str, float]) -> None:
@@ -132,10 +135,42 @@ class Board(pl.Callback):
             logger.save()
 
 
+def trial_name(directory: Path) -> str:
+    """What the table calls a run: its own name first, since TensorBoard cuts off the end."""
+    directory = directory.resolve()
+    parent, outputs = directory.parent, outputs_directory().resolve()
+    place = parent.relative_to(outputs) if parent.is_relative_to(outputs) else parent
+    return f"{directory.name} in {place}"
+
+
+def best_tag(name: str) -> str:
+    """Where the best held-out figure of a run stands.
+
+    Parallel coordinates show the first five tags and only runs that have all of these: the tags of
+    runs that fill gaps come after those of all others.
+    """
+    return f"{_row(name)}/best_val_{name}"
+
+
+def _row(name: str) -> str:
+    return "run_fill" if name.startswith("pseudo_") else "run"
+
+
 def hyperparameters(options: dict[str, Any]) -> dict[str, bool | int | float | str]:
-    """The options that a run is compared by, flat; the kind of a group under the group's name."""
+    """The options that a run is compared by, flat; the kind of a group under the group's name.
+
+    An option that only one choice of a group has, as cell.forget_bias, begins with `~` and so
+    comes last: parallel coordinates show the first columns and only runs that have all of these.
+    """
+    chosen = {
+        name
+        for name, value in options.items()
+        if isinstance(value, dict) and "kind" in value and name != "data"
+    }
     return {
-        name: value if isinstance(value, bool | int | float) else str(value)
+        f"~{name}" if name.partition(".")[0] in chosen - {name} else name: (
+            value if isinstance(value, bool | int | float) else str(value)
+        )
         for name, value in known_to_model(flatten(options)).items()
         if not among(name, PLUMBING)
     }
