@@ -22,7 +22,7 @@ from rich.console import Console
 
 from lyricgen import report as command
 from lyricgen.errors import UserError
-from lyricgen.reporting import output
+from lyricgen.reporting import output, sweep_report
 from lyricgen.reporting.comparison import Comparison
 from lyricgen.reporting.curves import average, read_curves
 from lyricgen.reporting.formats import LONGEST, markdown, plain, terminal_table
@@ -863,6 +863,24 @@ def test_where_reports_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert report([sweep])[1] == sweep / "report"
     for several in ([], [sweep, run], [run], [sweep / "0_cell=rnn,seed=1"]):
         assert report(several)[1] == tmp_path / "outputs" / "report"
+    # what was chosen has a report of its own
+    chosen: list[tuple[dict[str, Any], str]] = [
+        ({"by": ("cell", "seed")}, "report_by_cell,seed"),
+        ({"where": ("cell=lstm,gru",)}, "report_where_cell=lstm,gru"),
+        ({"metric": "test/perplexity"}, r"report_metric_test-perplexity_[0-9a-f]{8}"),
+        ({"over": ("cell",)}, "report_over_cell"),
+    ]
+    before = (sweep / "report" / "report.csv").read_bytes()
+    assert (report([sweep], by=("cell",))[1] / "report.csv").read_bytes() == before
+    assert (sweep / "report" / "report.csv").read_bytes() == before
+    monkeypatch.setattr(sweep_report, "write", lambda *_: None)
+    for choice, name in chosen:
+        _, out = report([sweep], **choice)
+        assert (out.parent, bool(re.fullmatch(name, out.name))) == (sweep, True)
+    [long], [other] = (
+        {report([sweep], where=[f"name=x_lstm,{'歌' * 99}{last}"])[1]} for last in "ab"
+    )
+    assert long != other
     # what a report leaves is no run
     assert len(read([]).records) == 10
     # no run is read twice
@@ -879,7 +897,8 @@ def test_the_command(
     sweep = worked_sweep(tmp_path / "outputs" / "sweeps" / "one")
     told = printed(command.main, capfd, sweep, "--where", "cell=lstm,gru", "--by", "cell").texts
     assert told[0].strip() == "lyrics"
-    assert told[-1] == f"report: {sweep}/report/report.html"
+    own = "report_where_cell=lstm,gru_by_cell"
+    assert told[-1] == f"report: {sweep}/{own}/report.html"
     plain = json.loads(printed(command.main, capfd, "--json").out)
     assert [row["mean"] for row in plain] == [11.0, 12.25, 13.0]
     (tmp_path / "empty").mkdir()

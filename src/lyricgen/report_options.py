@@ -45,7 +45,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--out",
         type=Path,
         metavar="DIRECTORY",
-        help="where the files go (default: report/ in the sweep, if that is all, else in outputs/)",
+        help="where the files go (default: report/ in the sweep, if that is all, else in outputs/; "
+        "with --where, --by, --over or --metric a directory beside it, as report_by_cell/)",
     )
     parser.add_argument(
         "--json",

@@ -1,7 +1,9 @@
 """The report on runs: as the command makes it, and as a sweep does at its end."""
 
+import hashlib
 import logging
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lyricgen.console import show
@@ -15,6 +17,8 @@ from lyricgen.reporting.sweeps import complete
 from lyricgen.runs import outputs_directory
 
 log = logging.getLogger(__name__)
+
+_LONGEST = 100  # bytes of a report's name
 
 
 def report_sweep(directory: Path) -> None:
@@ -48,7 +52,8 @@ def report(
         by: settings to group by; none for those that vary.
         over: settings to average over.
         metric: to rank by; None for the held-out perplexity.
-        out: where to; None for report/ in the sweep, if that is all, else in the outputs.
+        out: where to; None for report/ in the sweep, if that is all, else in the outputs; under
+            a name of its own where something was chosen.
 
     Returns:
         The comparisons, and where the files are.
@@ -62,6 +67,22 @@ def report(
     sweeps = {record.sweep for record in found.records} | set(found.plans)
     if out is None:
         one = len(directories) == 1 and sweeps == {directories[0].resolve()}
-        out = (directories[0] if one else outputs_directory()) / REPORT
+        place = directories[0] if one else outputs_directory()
+        out = place / _name_of({"where": where, "by": by, "over": over, "metric": metric})
     write(comparisons, directories or [outputs_directory()], out)
     return comparisons, out
+
+
+def _name_of(chosen: Mapping[str, str | Sequence[str] | None]) -> str:
+    """The directory of a report: of one of chosen runs or settings a name that says which."""
+    told = [
+        f"{option}_{value if isinstance(value, str) else ','.join(value)}"
+        for option, value in chosen.items()
+        if value and (option, list(value)) != ("over", ["seed"])
+    ]
+    name = "_".join([REPORT, *told])
+    plain = re.sub(r"[^\w=,.+-]", "-", name)
+    if plain == name and len(name.encode()) <= _LONGEST:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]  # another choice may look the same
+    return f"{plain.encode()[:_LONGEST].decode(errors='ignore')}_{digest}"
