@@ -41,7 +41,7 @@ SMALL = (
 )
 SAMPLERS = {
     "consecutive": ("data.max_chars=900", "sampler=consecutive"),
-    "consecutive, short last batch": ("data.max_chars=850", "sampler.drop_last=false"),
+    "consecutive, rest left out": ("data.max_chars=850", "sampler.drop_last=true"),
     "random": ("data.max_chars=900", "sampler=random"),
     "random, random offset": ("data.max_chars=900", "sampler=random", "sampler.random_offset=true"),
     "lines": ("data=dino", "data.max_chars=700"),

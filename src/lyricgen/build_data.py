@@ -256,10 +256,10 @@ def _report_long_lines(sampler: LineSampler, part: Part, vocabulary: Vocabulary)
     longest = int(part.line_lengths.argmax())
     first = int(part.line_starts[longest]) + 1
     log.warning(
-        "lines too long for a training batch, cut into pieces of up to %s characters: %s; the "
-        "longest has %s characters and begins with %r",
+        "%s cut into pieces of up to %s characters, since a batch with whole ones would take too "
+        "much memory; the longest has %s characters and begins with %r",
+        "1 line is" if cut_up == 1 else f"{cut_up:,} lines are",
         f"{int(sampler.row_lengths.max()):,}",
-        f"{cut_up:,}",
         f"{int(part.line_lengths[longest]) - 1:,}",
         vocabulary.decode(part.ids[first : first + SHOWN]),
     )
