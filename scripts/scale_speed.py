@@ -82,7 +82,9 @@ def training_on(text: str, sampler: str, blocks: int, directory: Path) -> Traini
         config = compose("train", overrides)
     values: Any = OmegaConf.to_container(config, resolve=True)
     directory.mkdir(parents=True)
-    return prepare(parse(values), Run(directory), Past(), Interruption())
+    run = Run(directory)
+    run.begin(values)
+    return prepare(parse(values), run, Past(), Interruption())
 
 
 def main() -> None:

@@ -106,6 +106,7 @@ def take_turn(options: TrainOptions, directory: Path) -> dict[str, float]:
     module.__class__ = _TimedModule  # the very object that a user trains, with clocks
     module.seconds = seconds = Counter()
     run = Run(directory)
+    run.begin(options.model_dump(mode="json"))
     callbacks = build_callbacks(options, datamodule, network, corpus, run, Interruption())
     trainer = build_trainer(options, datamodule, run, callbacks)
     samples = next(each for each in trainer.callbacks if isinstance(each, Samples))
