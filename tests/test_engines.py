@@ -556,6 +556,43 @@ def test_cores_of_a_cgroup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert threads.cores() == 2
 
 
+OWN_CGROUPS = """\
+11:memory:/docker/abc
+4:{controllers}:/docker/abc
+3:cpuset:/docker/abc
+0::/docker/abc
+"""
+
+
+@pytest.mark.parametrize("controllers", ["cpu,cpuacct", "cpu", "cpuacct,cpu"])
+@pytest.mark.parametrize("folder", ["docker/abc", "docker", ""])
+@pytest.mark.parametrize("mount", ["all", "cpu"])
+def test_cores_of_a_cgroup_of_version_1(
+    tmp_path: Path, controllers: str, folder: str, mount: str
+) -> None:
+    """The quota of the process, of a group above it, or of a container that sees no path."""
+    own = tmp_path / "cgroup"
+    own.write_text(OWN_CGROUPS.format(controllers=controllers))
+    groups = tmp_path / "groups"
+    place = groups / (controllers if mount == "all" else "cpu") / folder
+    place.mkdir(parents=True)
+    quota, period = place / "cpu.cfs_quota_us", place / "cpu.cfs_period_us"
+    quota.write_text("150000\n")
+    assert threads.quota(groups, own) is None  # no period
+    period.write_text("100000\n")
+    assert threads.quota(groups, own) == 2
+    period.write_text("0\n")
+    assert threads.quota(groups, own) is None
+    period.write_text("50000\n")
+    assert threads.quota(groups, own) == 3
+    quota.write_text("-1\n")
+    assert threads.quota(groups, own) is None
+    (groups / "cpuset/docker/abc").mkdir(parents=True)
+    (groups / "cpu.max").write_text("100000 100000\n")  # both versions: the lower one counts
+    quota.write_text("400000\n")
+    assert threads.quota(groups, own) == 1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["cpus", "processes"])
 @pytest.mark.parametrize("jobs", [2, 3])

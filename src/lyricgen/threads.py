@@ -20,17 +20,34 @@ def cores() -> int:
 
 
 def quota(cgroups: Path = CGROUPS, own: Path = Path("/proc/self/cgroup")) -> int | None:
-    """Cores' worth of time that this process's cgroup (version 2) may take; None for any."""
+    """Cores' worth of time that this process's cgroups may take; None for any."""
     try:
-        path = cgroups / own.read_text("utf-8").strip().rpartition("::")[2].strip("/")
-    except OSError:  # not Linux
+        groups = [line.split(":", 2) for line in own.read_text("utf-8").splitlines()]
+    except (OSError, ValueError):  # not Linux
         return None
     quotas = []
-    for place in (path, *path.parents):
-        with suppress(OSError, ValueError):  # none there, or "max"
-            time, period = (place / "cpu.max").read_text("utf-8").split()
-            quotas.append(math.ceil(int(time) / int(period)))
+    for _, controllers, path in (group for group in groups if len(group) == 3):
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        # version 2 has no controllers here; a container may not see the folders of its own path
+        for root in {cgroups / controllers, cgroups / "cpu"} if controllers else {cgroups}:
+            place = root / path.strip("/")
+            for folder in (place, *place.parents):
+                quotas += _quotas_of(folder)
     return min(quotas, default=None)
+
+
+def _quotas_of(folder: Path) -> list[int]:
+    """Cores' worth of time that a folder of a cgroup allows, by either version; [] for any."""
+    found = []
+    for names in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
+        # none there, or "max"
+        with suppress(OSError, ValueError, ZeroDivisionError):
+            told = " ".join((folder / name).read_text("utf-8") for name in names)
+            time, period = (int(part) for part in told.split())
+            if time > 0:  # -1 is for any
+                found.append(math.ceil(time / period))
+    return found
 
 
 @contextmanager
