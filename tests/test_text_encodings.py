@@ -85,6 +85,14 @@ def test_the_encoding_just_tried_is_never_advised(file: Path, tried: str) -> Non
     assert codecs.lookup(tried).name not in [codecs.lookup(name).name for name in found]
 
 
+def test_an_ideograph_inside_a_word_is_not_plausible(file: Path) -> None:
+    file.write_bytes(FRENCH.replace(" ", "").encode("cp1252") * 20)
+    found = named(refusal(file))
+    assert found[0] == "cp1252"
+    file.write_bytes("wörd ünd \n".encode("latin-1") * 20)
+    assert named(refusal(file, "ascii"))[0] == "cp1252"
+
+
 def test_bytes_of_no_encoding(file: Path) -> None:
     file.write_bytes(bytes(range(256)) * 3)
     assert "no encoding known here" in refusal(file)
@@ -95,7 +103,7 @@ def test_a_damaged_place_is_not_another_encoding(file: Path, encoding: str) -> N
     file.write_bytes((CHINESE * 9).encode(encoding) + b"\xff\n" + CHINESE.encode(encoding))
     message = refusal(file, encoding)
     assert named(message) == []
-    assert "all else in it is: mend the 1 such places" in message
+    assert "all else in it is: mend this place" in message
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])

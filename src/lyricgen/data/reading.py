@@ -87,7 +87,8 @@ def _other_encodings(path: str | os.PathLike[str], tried: str, max_bytes: int) -
     with progress("looking for the encoding", 2 * os.stat(path).st_size) as moved:  # noqa: PTH116
         damaged = count_damage(unpacked(path, max_bytes, moved), tried)
         if damaged:
-            return f"; all else in it is: mend the {damaged:,} such places"
+            places = "this place" if damaged == 1 else f"the {damaged:,} such places"
+            return f"; all else in it is: mend {places}"
         readings = possible_readings(unpacked(path, max_bytes, moved), tried)
     return f"; {advice(readings)}"
 

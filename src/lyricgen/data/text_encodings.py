@@ -149,7 +149,10 @@ def oddity(text: str) -> float:
             continue
         every += 1
         if _is_east_asian(character):
-            east_asian += character
+            if (before + after).isascii() and before.isalpha() and after.isalpha():
+                odd += 1  # inside a word of another script
+            else:
+                east_asian += character
         else:
             odd += _oddity(before, character, after)
     rare = min(sum(one not in common for one in east_asian) for common in _common_characters())
