@@ -8,8 +8,8 @@ import pytest
 
 from lyricgen.config import DataOptions
 from lyricgen.errors import UserError
-from lyricgen.evaluation.checkpoints import _check_same_split
-from lyricgen.settings import DECIDING
+from lyricgen.evaluation.checkpoints import _check_same_settings
+from lyricgen.settings import DECIDING, SPLITTING
 
 
 def test_all_options_of_the_text_decide_but_those_of_its_reading() -> None:
@@ -17,13 +17,14 @@ def test_all_options_of_the_text_decide_but_those_of_its_reading() -> None:
     assert set(DECIDING) == set(DataOptions.model_fields) - {"batch_size", "num_steps", "max_bytes"}
 
 
+@pytest.mark.parametrize("names", [DECIDING, SPLITTING])
 @pytest.mark.parametrize("name", sorted(DataOptions.model_fields))
-def test_each_is_told(name: str) -> None:
+def test_each_is_told(name: str, names: tuple[str, ...]) -> None:
     same: Any = dict.fromkeys(DataOptions.model_fields, "a")
     first = SimpleNamespace(data=SimpleNamespace(**same))
     other: Any = SimpleNamespace(data=SimpleNamespace(**same | {name: "b"}))
-    if name not in DECIDING:
-        _check_same_split(Path("x.ckpt"), first, other)  # type: ignore[arg-type]
+    if name not in names:
+        _check_same_settings(Path("x.ckpt"), first, other, names)  # type: ignore[arg-type]
         return
     with pytest.raises(UserError, match=rf"'x.ckpt' has data.{name}=b, the first checkpoint a: "):
-        _check_same_split(Path("x.ckpt"), first, other)  # type: ignore[arg-type]
+        _check_same_settings(Path("x.ckpt"), first, other, names)  # type: ignore[arg-type]

@@ -14,8 +14,12 @@ DECIDING = (
     *("kind", "path", "max_chars", "lowercase", "distinct", "newline", "encoding"),
     *("control_characters", *SPLITTING),
 )
-# Settings that older runs do not record, with the value that says how these runs worked.
-ADDED = {"data": {"control_characters": "refuse"}}
+# Settings that older runs do not record: group, its choice (None: any), and the values that say
+# how these runs worked.
+ADDED: tuple[tuple[str, str | None, dict[str, Value]], ...] = (
+    ("data", None, {"control_characters": "refuse"}),
+    ("sampler", "random", {"drop_last": True}),
+)
 # Groups and options that n-grams do not know.
 NETWORKS = ("layers", "hidden_size", "cell", "depth", "loss", "optimizer", "scheduler", "trainer")
 # Where a run takes place and how it is watched, which does not change what is learnt.
@@ -32,11 +36,11 @@ def among(name: str, options: Sequence[str]) -> bool:
 
 def complete(options: dict[str, Any]) -> dict[str, Any]:
     """Recorded options together with the settings that were added since."""
-    return options | {
-        group: added | options[group]
-        for group, added in ADDED.items()
-        if isinstance(options.get(group), dict)
-    }
+    for group, choice, added in ADDED:
+        recorded = options.get(group)
+        if isinstance(recorded, dict) and choice in (None, recorded.get("kind")):
+            options = options | {group: added | recorded}
+    return options
 
 
 def flatten(options: Mapping[str, Any]) -> dict[str, Value]:
