@@ -33,7 +33,7 @@ from lyricgen.reporting.pareto import front
 from lyricgen.reporting.plots import draw_curves, draw_heat, draw_importance, draw_price, heat_axes
 from lyricgen.reporting.records import read
 from lyricgen.reporting.sections import sections
-from lyricgen.reporting.selection import parse_conditions, select
+from lyricgen.reporting.selection import parse_conditions, select, told_apart
 from lyricgen.reporting.sweep_report import report, report_sweep
 from lyricgen.reporting.sweeps import complete
 from lyricgen.reporting.tables import duration
@@ -951,3 +951,56 @@ def test_a_small_real_sweep(train: Train, capfd: pytest.CaptureFixture[str]) -> 
     page = Page((sweep / "report" / "report.html").read_text("utf-8"))
     assert len(page.rows) == 3
     assert "n-gram model" in page.text
+
+
+def drawn(comparison: Comparison, width: int) -> str:
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(terminal_table(comparison, console))
+    return console.export_text()
+
+
+LONG = ("callbacks.early_stopping.patience", "optimizer.weight_decay_of_all_but_embeddings", "cell")
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100])
+def test_no_table_breaks_a_number_or_a_word(tmp_path: Path, width: int) -> None:
+    for number, (value, seed) in enumerate(product((1.3e27, 12345.6, 9.5), (1, 2))):
+        typed = (*(f"{key}={number // 2}" for key in LONG), f"seed={seed}")
+        options = {**options_of(seed=seed), LONG[0]: number // 2, LONG[1]: number // 2}
+        options["cell"] = {"kind": f"cell{number // 2}"}
+        write(tmp_path / f"{number}_", value * (1 + 0.1 * seed), typed, options=options)
+    text = drawn(only(tmp_path), width)
+    assert max(map(len, text.splitlines())) <= width
+    for figure in ("10.93", "14,197.44", "1.5e+27"):
+        assert figure in text
+    words = re.findall(r"[\w.,+−-]+", text)
+    assert {"cell0", "cell1", "cell2"} <= set(words)
+    if width >= 60:
+        assert {"patience", "weight_decay_of_all_but_embeddings"} & {
+            word.rpartition(".")[2] for word in words
+        }
+
+
+def test_settings_of_all_rows_stand_above_the_table(tmp_path: Path) -> None:
+    for number, cell in enumerate(("rnn", "gru")):
+        write(tmp_path / f"{number}_", 5.0 + number, cell={"kind": cell}, layers=3)
+    lines = drawn(only(tmp_path, by=("layers", "cell")), 80).splitlines()
+    assert [line.strip() for line in lines[:2]] == ["lyrics", "layers 3"]
+    assert not any("layers" in line for line in lines[2:])
+
+
+def test_legends_show_what_differs(tmp_path: Path) -> None:
+    place = "/home/somebody/a/long/way/down/to/the/models/"
+    for number, name in enumerate(("one", "other")):
+        path = f"{place}{name}/best.ckpt"
+        write(tmp_path / str(number), 5.0 + number, (f"init_from={path}",), init_from=path)
+    found = only(tmp_path)
+    assert [found.short_label(cell) for cell in found.cells] == [
+        "init_from …one…", "init_from …other…",
+    ]  # fmt: skip
+    assert place in found.label(found.cells[0])
+    legend = draw_curves(found, read_curves(found)).legends[0]
+    assert "init_from …one…" in [text.get_text() for text in legend.get_texts()]
+    assert told_apart(["a_1", "a_2"]) == ["a_1", "a_2"]
+    assert told_apart(["x" * 30, "x" * 30]) == ["x" * 30] * 2
+    assert told_apart(["x" * 30 + "/1", "x" * 30]) == ["x" * 30 + "/1", "x" * 30]

@@ -17,7 +17,7 @@ from lyricgen.callbacks.epoch_log import EpochLog
 from lyricgen.callbacks.sample import one_line
 from lyricgen.callbacks.samples import Samples
 from lyricgen.callbacks.throughput import Throughput
-from lyricgen.console import put, rounded, show
+from lyricgen.console import put_whole, rounded, show
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.metrics import perplexity_name
 from lyricgen.model.checkpoint import load
@@ -156,7 +156,7 @@ def print_table(figures: dict[str, Any]) -> None:
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column(f"{name.replace('_', '-')} at epoch {figures['best_epoch']}")
     for part in parts:
-        table.add_column(part, justify="right")
+        table.add_column(part, justify="right", no_wrap=True)
     table.add_row(figures["model"], *(_shown(figures.get(f"{part}/{name}")) for part in parts))
     order = figures.get("ngram_order")
     for smoothing, name in SMOOTHINGS.items():
@@ -177,7 +177,7 @@ def print_table(figures: dict[str, Any]) -> None:
     if figures.get("ngram_sampled"):
         counted = f"{figures['ngram_characters']:,}"
         table.caption = f"n-grams of the last {counted} characters of the training part"
-    put(table)
+    put_whole(table)
     show(f"{figures['parameters']:,} parameters, {figures['chars_per_second']:,.0f} characters/s")
     for text in figures.get("samples", []):
         show(f"  {one_line(text)}")

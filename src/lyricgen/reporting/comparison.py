@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from lyricgen.reporting.paired_test import LEVEL, Difference, Mean, mean
 from lyricgen.reporting.records import Record
-from lyricgen.reporting.selection import shown
+from lyricgen.reporting.selection import shown, told_apart
 from lyricgen.settings import Value
 
 HELD_OUT = "val/perplexity"  # what sweeps compare, where something is held out
@@ -85,6 +85,14 @@ class Comparison:
         """A cell in words."""
         pairs = zip(self.keys, cell.settings, strict=True)
         return ", ".join(f"{key} {shown(value)}" for key, value in pairs)
+
+    def short_label(self, cell: Cell) -> str:
+        """A cell by what tells it from the others, for a legend."""
+        columns = zip(*(each.settings for each in self.cells), strict=True)
+        told = [told_apart(list(map(shown, column))) for column in columns]
+        place = self.cells.index(cell)
+        pairs = ((key, texts[place]) for key, texts in zip(self.keys, told, strict=True))
+        return ", ".join(f"{key} {text}" for key, text in pairs)
 
     def verdict(self, cell: Cell) -> str:
         """What the test says of a cell beside the best one, in the words of `evaluate`."""

@@ -164,7 +164,7 @@ def _colour(rank: int) -> str:
 def _label(comparison: Comparison, rank: int, ranks: Sequence[int]) -> str:
     """Of a cell, or of all those that have no colour."""
     if rank < len(SERIES):
-        return comparison.label(comparison.ranked[rank])
+        return comparison.short_label(comparison.ranked[rank])
     return f"{sum(one >= len(SERIES) for one in ranks)} more"
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from itertools import takewhile
 
 from lyricgen.errors import UserError
 from lyricgen.reporting.records import Record
@@ -9,6 +10,7 @@ from lyricgen.settings import Value, parse_value
 from lyricgen.suggestions import did_you_mean
 
 ABSENT = "–"
+_SHORT = 24  # characters of a value that need not be cut
 Conditions = dict[str, list[str]]  # what a setting has to be, one of these
 
 
@@ -71,6 +73,23 @@ def shown(value: Value) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def told_apart(texts: Sequence[str]) -> list[str]:
+    """Texts with what long ones have in common left out, as … at the beginning and the end."""
+    if len(set(texts)) < 2 or max(map(len, texts)) <= _SHORT:
+        return list(texts)
+    start = _common_start(texts)
+    rest = [text[len(start) :] for text in texts]
+    end = _common_start([text[::-1] for text in rest])
+    middle = [text[: len(text) - len(end)] for text in rest]
+    return [f"{'…' if start else ''}{text}{'…' if end else ''}" for text in middle]
+
+
+def _common_start(texts: Sequence[str]) -> str:
+    """The beginning that texts have in common, up to a whole word."""
+    alike = takewhile(lambda characters: len(set(characters)) == 1, zip(*texts, strict=False))
+    return re.sub(r"\w*$", "", "".join(characters[0] for characters in alike))
 
 
 def _among(value: Value, typed: Sequence[str]) -> bool:
