@@ -64,6 +64,11 @@ def test_same_picture_every_time(evaluate: Evaluate) -> None:
         assert evaluate("--gates", name, "--text", "abc").status == 0
     assert Path("a.png").read_bytes() == Path("b.png").read_bytes()
     assert evaluate("--gates", "b.png", "--text", "abc", "--layer", "2").status == 0  # replaced
+    some = evaluate("--gates", "b.png", "--text", "abc", "--units", "5")
+    assert "5 of 12 units are shown, whose hidden state varies most: --units all" in some.out
+    assert (
+        "units are shown" not in evaluate("--gates", "b.png", "--text", "a", "--units", "all").out
+    )
     one, two = pixels(Path("a.png")), pixels(Path("b.png"))
     assert one.shape == two.shape
     assert not np.array_equal(one, two)
@@ -115,6 +120,8 @@ def test_no_font_for_chinese(evaluate: Evaluate, monkeypatch: pytest.MonkeyPatch
         (["--gates", "folder.png", "--text", "a"], "'folder.png' is a directory"),
         (["没有.ckpt", "--gates", "a.png", "--text", "a"], "'没有.ckpt' is not there"),
         (["--gates", "a.png", "--text", "a", "--layer", "two"], "--layer"),
+        (["--gates", "a.png", "--text", "a", "--units", "0"], "'0': give a number from 1"),
+        (["--text", "a", "--units", "all"], "--units goes with --gates: leave --units out"),
         (["--gate", "a.png", "--txt", "a"], "--txt"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,

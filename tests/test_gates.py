@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lyricgen import fonts
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
-from lyricgen.evaluation.gate_plot import draw, panels
+from lyricgen.evaluation.gate_plot import draw, notes, panels
 from lyricgen.evaluation.gates import activations
 from lyricgen.model.fill_model import FillModel
 from lyricgen.model.trained_model import TrainedModel
@@ -215,6 +215,35 @@ def test_a_font_is_taken_for_what_it_has(monkeypatch: pytest.MonkeyPatch) -> Non
     assert fonts.families_for("abc") == (["DejaVu Sans"], "")
     assert fonts.families_for("a分") == (["DejaVu Sans", "cjk-regular.ttf"], "")
     assert fonts.families_for("分开Ω") == (["DejaVu Sans", "cjk-regular.ttf", "other.ttf"], "Ω")
+
+
+def test_the_units_that_vary_most_are_drawn() -> None:
+    model = model_of("lstm")
+    read = activations(model, TEXT, 1)
+    spread = [float(np.std(unit)) for unit in read.a[:, 0]]
+    wanted = sorted(sorted(range(12), key=lambda unit: -spread[unit])[:5])
+    figure, _ = draw(model, TEXT, 1, 5)
+    images = [axes.get_images()[0] for axes in figure.axes if axes.get_images()]
+    for image, values in zip(images, [*read.gates.values(), read.c, read.a], strict=True):
+        assert values is not None
+        assert np.array_equal(image.get_array(), values[wanted, 0])
+    [axes, *_] = figure.axes
+    assert [int(label.get_text()) for label in axes.get_yticklabels()] == wanted
+    assert "5 of 12 units" in figure.get_suptitle()
+    [note] = notes(model, 5)
+    assert "5 of 12 units" in note
+    assert "--units all" in note
+    assert notes(model, 12) == notes(model, None) == []
+    everything, _ = draw(model, TEXT, 1)
+    assert len(everything.axes[0].get_images()[0].get_array()) == 12
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_cell_without_gates_says_so(cell: str) -> None:
+    without = cell in ("rnn", "relu", "rnn_scratch")
+    kind = CELLS[cell] if isinstance(CELLS[cell], str) else CELLS[cell]["kind"]
+    told = [f"cell={kind} has no gates: its hidden state is shown"]
+    assert notes(model_of(CELLS[cell]), None) == (told if without else [])
 
 
 @pytest.mark.parametrize("layer", [-1, 0, 3])

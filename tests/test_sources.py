@@ -5,6 +5,7 @@ import functools
 import hashlib
 import logging
 import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -178,6 +179,16 @@ def test_an_absent_file_is_fetched_once_and_quietly(
     assert caplog.messages == []
 
 
+def offline() -> Exception:
+    """As requests raises it: long words around the system's short ones."""
+    error = ConnectionError(
+        f"HTTPSConnectionPool: Max retries exceeded with url {URL}: " + "x" * 300
+    )
+    error.__context__ = RuntimeError("Failed to resolve")
+    error.__context__.__cause__ = socket.gaierror(-2, "Name or service not known")
+    return error
+
+
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
@@ -185,8 +196,9 @@ def test_an_absent_file_is_fetched_once_and_quietly(
         (ConnectionError("no\nroute \x1b[31mto host"), "ConnectionError"),
         (OSError(errno.ENOSPC, "No space left on device"), "No space left"),
         (ValueError("bad"), "bad"),
+        (offline(), "(Name or service not known)"),
     ],
-    ids=["another file", "no network", "disk full", "anything else"],
+    ids=["another file", "no network", "disk full", "anything else", "offline"],
 )
 def test_a_fetch_that_fails_says_what_to_do_and_leaves_nothing(
     cache: Path,
@@ -198,6 +210,7 @@ def test_a_fetch_that_fails_says_what_to_do_and_leaves_nothing(
     message = refusal("jaychou")
     for part in (URL, reason, "by hand", str(cache / "names.txt")):
         assert part in message
+    assert len(message.replace(URL, "").replace(str(cache), "")) < 250
     assert list(cache.iterdir()) == []
 
 

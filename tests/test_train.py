@@ -18,7 +18,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 import lyricgen
 from lyricgen.newest import newest_checkpoint
-from tests.conftest import TINY, Train, hear_ctrl_c, newest_of, until
+from tests.conftest import SMALL, TINY, Train, hear_ctrl_c, newest_of, until
 
 SAMPLERS = {
     "consecutive": ("sampler=consecutive",),
@@ -323,3 +323,11 @@ def test_a_gpu_reaches_what_the_cpu_reaches(train: Train, precision: str) -> Non
     on_gpu = train(*options, "trainer=gpu", f"trainer.precision={precision}", "model.dropout=0")
     assert on_gpu.status == 0, on_gpu.err
     assert on_gpu.summary["val/loss"] == pytest.approx(on_cpu.summary["val/loss"], rel=0.02)
+
+
+def test_a_precision_that_a_cpu_replaces_is_told_in_one_line(train: Train) -> None:
+    # Lightning's warning would be an error here
+    done = train(*SMALL, "trainer.precision=16-mixed", "cell=lstm_scratch", "trainer.max_epochs=1")
+    assert done.status == 0, done.err
+    told = [line for line in done.out.splitlines() if "16-mixed" in line]
+    assert told == ["trainer.precision=16-mixed: a CPU computes with bf16-mixed instead"]

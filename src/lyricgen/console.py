@@ -194,11 +194,6 @@ def table_console() -> Console:
     return console if console.is_terminal else Console(width=WIDEST, quiet=console.quiet)
 
 
-def put_whole(table: Table) -> None:
-    """Print a table; where there is no terminal, as wide as it is."""
-    put(table, table_console())
-
-
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
     """Show how far something slow has come: a bar on a terminal, plain lines elsewhere.

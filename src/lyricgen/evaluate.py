@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lyricgen.command_line import Parser, run
 from lyricgen.console import show, show_json
 from lyricgen.errors import UserError
-from lyricgen.evaluate_options import add_options
+from lyricgen.evaluate_options import ALL, add_options
 from lyricgen.evaluation.modes import asked
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def _measure(options: argparse.Namespace) -> "tuple[Figures, Curves | None]":
 
 
 def _score_text(options: argparse.Namespace) -> dict[str, Any]:
-    from lyricgen.console import put_whole
+    from lyricgen.evaluation.stacking import put_whole
     from lyricgen.evaluation.text_argument import read_text_argument
     from lyricgen.evaluation.text_report import score_text, text_table, to_plain
 
@@ -89,10 +89,10 @@ def _score_text(options: argparse.Namespace) -> dict[str, Any]:
 
 def _show_memorisation(options: argparse.Namespace) -> dict[str, Any]:
     _check(options, "png", ".png")
-    from lyricgen.console import put_whole
     from lyricgen.evaluation.checkpoints import open_checkpoints
     from lyricgen.evaluation.memorisation_report import measure_checkpoint, tables, to_plain
     from lyricgen.evaluation.output import writing
+    from lyricgen.evaluation.stacking import put_whole
 
     evaluated = open_checkpoints(_paths(options))
     found = [
@@ -138,7 +138,7 @@ def _draw_gates(options: argparse.Namespace) -> None:
     _check(options, "gates", ".png")
     if options.text is None:
         raise UserError("--gates needs --text TEXT, characters for the model to read")
-    from lyricgen.evaluation.gate_plot import draw
+    from lyricgen.evaluation.gate_plot import draw, notes
     from lyricgen.evaluation.output import writing
     from lyricgen.evaluation.own_text import replace_controls
     from lyricgen.evaluation.text_argument import read_text_argument
@@ -149,7 +149,8 @@ def _draw_gates(options: argparse.Namespace) -> None:
     read = text.text if text.file is None else text.text.removesuffix("\n")
     model = load(path)
     read, _ = replace_controls(read, text.name, model)  # what is left is told as unknown
-    figure, missing = draw(model, read, options.layer)
+    units = None if options.units == ALL else options.units
+    figure, missing = draw(model, read, options.layer, units)
     with writing("--gates", options.gates) as stream:
         figure.savefig(stream, format="png")
     if missing:
@@ -157,6 +158,8 @@ def _draw_gates(options: argparse.Namespace) -> None:
             f"no installed font has {len(missing)} of the characters: their code points are shown; "
             "install a font that has them (for Chinese: apt-get install fonts-noto-cjk)"
         )
+    for line in notes(model, units):
+        show(line)
     show(f"gates of {path} over {text.name}: {options.gates}")
 
 

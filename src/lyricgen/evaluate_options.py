@@ -7,6 +7,7 @@ from pathlib import Path
 
 PARTS = ("train", "val", "test")
 MOST = 10**6  # of most numbers
+ALL = "all"
 
 # What holds where an option is not given.
 DEFAULTS: dict[str, object] = {
@@ -15,6 +16,7 @@ DEFAULTS: dict[str, object] = {
     "unknown": "refuse",
     "heat_chars": 20_000,
     "layer": 1,
+    "units": 24,
     "temperature": 0.8,
 }
 
@@ -90,6 +92,13 @@ def _add_pictures(group: argparse._ArgumentGroup) -> None:
         metavar="N",
         help=f"whose gates; 1 is next to the input (default: {DEFAULTS['layer']})",
     )
+    group.add_argument(
+        "--units",
+        type=_units,
+        metavar="N",
+        help="units of --gates: the N whose hidden state varies most, or all "
+        f"(default: {DEFAULTS['units']})",
+    )
 
 
 def _add_memorisation(group: argparse._ArgumentGroup) -> None:
@@ -138,6 +147,10 @@ def _from(least: int) -> Callable[[str], int]:
         return int(typed)
 
     return number
+
+
+def _units(typed: str) -> int | str:
+    return typed if typed == ALL else _from(1)(typed)
 
 
 def _temperature(typed: str) -> float:

@@ -100,6 +100,9 @@ def prepare(
     check_precision(options, trainer, network)
     if rank == 0:
         build_data.report_text(options.data, corpus)
+        on_cpu = trainer.strategy.root_device.type == "cpu"
+        if options.trainer.precision == "16-mixed" and on_cpu:
+            log.warning("trainer.precision=16-mixed: a CPU computes with bf16-mixed instead")
         build_data.report_batches(options, datamodule)
     description = build.describe(corpus, datamodule, network)
     return Training(options, datamodule, module, trainer, board, corpus.digest, description)
@@ -166,6 +169,8 @@ def _quiet_lightning() -> None:
         "You're resuming from a checkpoint that ended before",
         # callbacks may be switched off for the rest of a run
         "Be aware that when using `ckpt_path`",
+        # told by `prepare` in its own words
+        "You passed .*16-mixed",
     ):
         warnings.filterwarnings("ignore", message=message)
     # about Lightning's own use of torch

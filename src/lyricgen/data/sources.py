@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pooch
 
-from lyricgen.errors import UserError
+from lyricgen.errors import UserError, reason
 from lyricgen.files import expand_home
 
 
@@ -43,6 +43,8 @@ PUBLISHED = {
         sha256="ad6465621cf56c08f71d4fbb40cf7eab763f9df42c54cc460d6c4d86e9c927fb",
     ),
 }
+
+_LONGEST = 100  # characters of why a file cannot be fetched
 
 KINDS = (*BUNDLED, *PUBLISHED, "text")
 
@@ -125,6 +127,16 @@ def _fetch(published: Published, directory: Path) -> None:
         )
     except Exception as error:  # whatever pooch, requests or the disk raise, the way out is one
         raise UserError(
-            f"cannot fetch {published.url} ({type(error).__name__}: {str(error)!r}); or put the "
-            f"file there by hand as {str(directory / published.file_name)!r}"
+            f"cannot fetch {published.url} ({_cause(error)}): try again, or put the file there by "
+            f"hand as {str(directory / published.file_name)!r}"
         ) from error
+
+
+def _cause(error: BaseException) -> str:
+    """The deepest error that says why in few words, such as "Connection refused"."""
+    said = ""
+    deeper: BaseException | None = error
+    while deeper is not None:
+        said = getattr(deeper, "strerror", None) or said
+        deeper = deeper.__cause__ or deeper.__context__
+    return said or reason(error)[:_LONGEST]

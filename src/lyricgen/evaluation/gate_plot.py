@@ -16,6 +16,7 @@ from lyricgen.model.column_vectors import Activations, Array
 from lyricgen.model.trained_model import TrainedModel
 
 MAX_CHARACTERS = 500  # more cannot be told apart
+MAX_NUMBERS = 24  # of units beside a panel
 MAX_ROWS = 1024  # up to here each unit has a row of pixels of its own
 TITLE_CHARACTERS = 30
 DPI = 120
@@ -62,13 +63,37 @@ def panels(read: Activations) -> list[Panel]:
     return shown
 
 
-def draw(model: TrainedModel, text: str, layer: int) -> tuple[Figure, str]:
+def varying_most(read: Activations, units: int | None) -> list[int]:
+    """The units whose hidden state varies most, in their order; None for all."""
+    spread = read.a[:, 0].std(axis=1)
+    most = np.argsort(-spread, kind="stable")[:units]
+    return sorted(int(unit) for unit in most)
+
+
+def notes(model: TrainedModel, units: int | None) -> list[str]:
+    """What a picture leaves out, in lines for the terminal."""
+    architecture = recurrent_network(model).architecture
+    told, size, cell = [], architecture.hidden_size, architecture.cell.kind
+    if not any(gated in cell for gated in ("gru", "lstm")):
+        told.append(f"cell={cell} has no gates: its hidden state is shown")
+    if units is not None and units < size:
+        told.append(
+            f"{units} of {size} units are shown, whose hidden state varies most: --units all "
+            "shows all"
+        )
+    return told
+
+
+def draw(
+    model: TrainedModel, text: str, layer: int, units: int | None = None
+) -> tuple[Figure, str]:
     """Draw what a layer computes while the network reads a text.
 
     Args:
         model: whose network has a recurrence.
         text: 1 to `MAX_CHARACTERS` characters.
         layer: 1 is the one next to the input.
+        units: how many to draw, those whose hidden state varies most; None for all.
 
     Returns:
         The figure, and the characters that no installed font has: their numbers are shown.
@@ -82,27 +107,30 @@ def draw(model: TrainedModel, text: str, layer: int) -> tuple[Figure, str]:
             f"the text has {len(text)} characters: 1 to {MAX_CHARACTERS} can be told apart in a "
             "picture"
         )
-    shown = panels(activations(model, text, layer))
-    hidden_size, steps = shown[0].values.shape
+    read = activations(model, text, layer)
+    numbers = varying_most(read, units)
+    shown = [panel._replace(values=panel.values[numbers]) for panel in panels(read)]
+    steps = shown[0].values.shape[1]
     families, missing = families_for("".join(filter(_leaves_a_mark, text)))
     labels = [START] * (steps - len(text)) + [_label(one, missing) for one in text]
 
     cell = min(max(20 / steps, 0.11), 0.28)  # inches for a character
-    height = max(1.6, 0.6 + min(hidden_size, MAX_ROWS) / DPI)  # inches for a panel
+    height = max(1.6, 0.6 + min(len(numbers), MAX_ROWS) / DPI)  # inches for a panel
     size = (max(cell * steps + 1.5, 8), len(shown) * height + 1.4)
     figure = Figure(size, dpi=DPI, layout="constrained")
     rows = list(figure.subplots(len(shown), 1, squeeze=False)[:, 0])
     for axes, panel in zip(rows, shown, strict=True):
-        _draw_panel(axes, panel)
+        _draw_panel(axes, panel, numbers if len(numbers) < len(read.a) else None)
     font = {"family": families, "parse_math": False}  # a text may have dollar signs
     for axes, side in ((rows[0], "top"), (rows[-1], "bottom")):
         _name_steps(axes, labels, side, min(12, 54 * cell), font)
     rows[-1].set_xlabel(_legend(labels), **font)
-    figure.suptitle(_title(model, labels, layer), **font)
+    figure.suptitle(_title(model, labels, layer, len(numbers)), **font)
     return figure, missing
 
 
-def _draw_panel(axes: Axes, panel: Panel) -> None:
+def _draw_panel(axes: Axes, panel: Panel, numbers: list[int] | None) -> None:
+    """Draw a panel; the rows are named by the units' numbers where only some are drawn."""
     both_signs = panel.least < 0
     image = axes.imshow(
         panel.values,
@@ -115,8 +143,13 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
     )
     axes.set_title(panel.title, loc="left", size=10)
     axes.set_ylabel("unit", size=9)
-    axes.locator_params(axis="y", nbins=4, integer=True)
-    axes.tick_params(axis="y", labelsize=8)
+    if numbers is None:
+        axes.locator_params(axis="y", nbins=4, integer=True)
+        axes.tick_params(axis="y", labelsize=8)
+    else:
+        every = -(-len(numbers) // MAX_NUMBERS)
+        rows = range(0, len(numbers), every)
+        axes.set_yticks(rows, [str(numbers[row]) for row in rows], size=5)
     axes.set_xticks([])
     figure = axes.get_figure()
     assert isinstance(figure, Figure)
@@ -157,9 +190,11 @@ def _legend(labels: list[str]) -> str:
     return ", ".join(["characters read", *signs])
 
 
-def _title(model: TrainedModel, labels: list[str], layer: int) -> str:
+def _title(model: TrainedModel, labels: list[str], layer: int, drawn: int) -> str:
     architecture = recurrent_network(model).architecture
     shown = [label if len(label) == 1 else "□" for label in labels[:TITLE_CHARACTERS]]
     text = "".join(shown) + "…" * (len(labels) > TITLE_CHARACTERS)
     where = f"layer {layer} of {architecture.layers}"
-    return f"{architecture.cell.kind}, {where}, {architecture.hidden_size} units: {text}"
+    size = architecture.hidden_size
+    units = f"{size} units" if drawn == size else f"{drawn} of {size} units, which vary most"
+    return f"{architecture.cell.kind}, {where}, {units}: {text}"

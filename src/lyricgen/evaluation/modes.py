@@ -18,6 +18,7 @@ READ_BY: dict[str, tuple[str, ...]] = {
     "encoding": ("text", "heat", "gates"),
     "heat_chars": ("heat",),
     "layer": ("gates",),
+    "units": ("gates",),
     "count": ("memorisation",),
     "temperature": ("memorisation",),
 }

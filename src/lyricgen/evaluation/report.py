@@ -5,13 +5,14 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from lyricgen.console import put_whole, rounded, show
+from lyricgen.console import rounded, show
 from lyricgen.errors import printable
 from lyricgen.evaluation.bootstrap import CONFIDENCE
 from lyricgen.evaluation.curves import Curve, Curves
 from lyricgen.evaluation.estimates import Row
 from lyricgen.evaluation.figures import Figures
-from lyricgen.evaluation.tables import how_drawn, new_table, plain_row, shown
+from lyricgen.evaluation.stacking import put_whole
+from lyricgen.evaluation.tables import how_drawn, named, new_table, plain_row, shown
 
 
 def print_tables(figures: Figures, curves: Curves | None) -> None:
@@ -86,12 +87,10 @@ def comparison_table(figures: Figures, part: str) -> Table:
     text = printable(figures.evaluated[0].corpus.name)
     table = new_table(f"{part} of {text}", numbers=(_perplexity(figures), f"loss − that of {name}"))
     table.add_column("")
-    table.add_row(name, shown(first.perplexity, 2))
+    table.add_row(named(first.series.name), shown(first.perplexity, 2))
     for row in others:
         difference = "" if row.difference is None else shown(row.difference, 3, "+")
-        table.add_row(
-            printable(row.series.name), shown(row.perplexity, 2), difference, _verdict(row)
-        )
+        table.add_row(named(row.series.name), shown(row.perplexity, 2), difference, _verdict(row))
     return table
 
 

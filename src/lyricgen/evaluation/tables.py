@@ -7,6 +7,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from lyricgen.errors import printable
 from lyricgen.evaluation.bootstrap import CONFIDENCE
 from lyricgen.evaluation.estimates import Estimate, Row
 
@@ -19,6 +20,11 @@ def new_table(*headings: str, numbers: tuple[str, ...]) -> Table:
     for heading in numbers:
         table.add_column(escape(heading), justify="right", overflow="fold")
     return table
+
+
+def named(name: str) -> str:
+    """A name that somebody chose, as a cell of a table; it is no markup."""
+    return escape(printable(name))
 
 
 def shown(estimate: Estimate, digits: int, sign: str = "") -> str:

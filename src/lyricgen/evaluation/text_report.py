@@ -13,7 +13,7 @@ from lyricgen.evaluation.bootstrap import resampled_totals
 from lyricgen.evaluation.comparison import check_same_objective, labels_of, prefix_of
 from lyricgen.evaluation.estimates import Row, Series, row
 from lyricgen.evaluation.own_text import Unknown, own_text
-from lyricgen.evaluation.tables import how_drawn, new_table, plain_row, shown
+from lyricgen.evaluation.tables import how_drawn, named, new_table, plain_row, shown
 from lyricgen.evaluation.text_argument import TextArgument
 from lyricgen.model.checkpoint import load
 from lyricgen.runs import checkpoint_in
@@ -95,7 +95,7 @@ def text_table(found: Sequence[OnText], argument: TextArgument, resamples: int) 
     for each in found:
         figures = each.row
         table.add_row(
-            printable(figures.series.name),
+            named(figures.series.name),
             f"{figures.characters:,}",
             shown(figures.loss, 3),
             shown(figures.perplexity, 2),

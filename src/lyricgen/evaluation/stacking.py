@@ -1,0 +1,75 @@
+"""Tables of figures on a terminal of any width: too wide a table becomes several, stacked."""
+
+from collections.abc import Sequence
+
+from rich.console import Console, ConsoleOptions
+from rich.measure import Measurement
+from rich.table import Column, Table
+
+from lyricgen.console import put, table_console
+
+
+def put_whole(table: Table) -> None:
+    """Print a table so that no number and no word is broken."""
+    console = table_console()
+    for part in stacked(table, console):
+        put(part, console)
+
+
+def stacked(table: Table, console: Console) -> list[Table]:
+    """A table that fits, or the same columns in several tables below each other.
+
+    The first column, which names the rows, is in each of them. Its names and all headings may be
+    wrapped between words; the other cells stay in one line.
+    """
+    if Measurement.get(console, _wide(console), table).maximum <= console.width:
+        return [table]
+    names, *figures = table.columns
+    longest_word = max(_measured(cell, console).minimum for cell in (names.header, *names.cells))
+    groups: list[list[Column]] = [[]]
+    for column in figures:
+        cells = (_measured(cell, console).maximum for cell in column.cells)
+        column.width = max(_measured(column.header, console).minimum, *cells)
+        if groups[-1] and longest_word > _left(console, [*groups[-1], column]):
+            groups.append([])
+        groups[-1].append(column)
+    tables = [_of_columns(table, names, group, console) for group in groups]
+    for part in tables[:-1]:
+        part.caption = None
+    for part in tables[1:]:
+        part.title = None
+    return tables
+
+
+def _left(console: Console, figures: Sequence[Column]) -> int:
+    """Characters that are left for the first column beside the others, without edges."""
+    return console.width - sum((column.width or 0) + 3 for column in figures)
+
+
+def _of_columns(table: Table, names: Column, figures: Sequence[Column], console: Console) -> Table:
+    first = names.copy()
+    natural = max(_measured(cell, console).maximum for cell in (names.header, *names.cells))
+    first.width = max(1, min(natural, _left(console, figures)))
+    first.overflow = "fold"
+    part = Table(
+        first,
+        *(column.copy() for column in figures),
+        title=table.title,
+        caption=table.caption,
+        caption_justify=table.caption_justify,
+        box=table.box,
+        show_edge=False,
+        pad_edge=False,
+    )
+    for row in zip(*(column.cells for column in (names, *figures)), strict=True):
+        part.add_row(*row)
+    return part
+
+
+def _measured(cell: object, console: Console) -> Measurement:
+    """The longest word of a cell, and the whole of it."""
+    return Measurement.get(console, _wide(console), str(cell))
+
+
+def _wide(console: Console) -> ConsoleOptions:
+    return console.options.update_width(10_000)
