@@ -17,8 +17,9 @@ from lyricgen.callbacks.epoch_log import EpochLog
 from lyricgen.callbacks.sample import one_line
 from lyricgen.callbacks.samples import Samples
 from lyricgen.callbacks.throughput import Throughput
-from lyricgen.console import put_whole, rounded, show
+from lyricgen.console import rounded, show
 from lyricgen.data.datamodule import CharacterDataModule
+from lyricgen.evaluation.stacking import put_whole
 from lyricgen.metrics import perplexity_name
 from lyricgen.model.checkpoint import load
 from lyricgen.model.recurrent_module import RecurrentModule
