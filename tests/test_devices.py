@@ -118,6 +118,8 @@ def test_a_job_holds_its_place_while_it_trains(
 
     monkeypatch.setattr(build_trainer.pl, "Trainer", trainer)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    # a build for GPUs counts, and would then ask the GPUs for their random numbers
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     done = train("-m", *TINY, "trainer=auto", "seed=1,2")
     assert done.status == 0, done.err
     assert seen == [[0], 1, [0], 1]
