@@ -88,7 +88,7 @@ ALLOWED = {
     "callbacks/progress.py": {"get_console"},  # a bar of figures; whether this is a terminal
     "interruption.py": {"get_console", "os.write"},  # is it quiet; writes nothing, to see who reads
     "callbacks/event_file.py": {"os.write"},  # a file
-    "evaluation/stacking.py": {"Console"},  # which a table has to fit
+    "stacking.py": {"Console"},  # which a table has to fit
     "job_process.py": {"get_console"},  # which it tells to be quiet
     "command_line.py": {"sys.stdout"},  # flushed, closed, never written
     "evaluate.py": {"sys.stderr"},  # takes what is printed in place of standard output

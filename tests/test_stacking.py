@@ -8,8 +8,8 @@ from rich.table import Table
 
 from lyricgen.console import put
 from lyricgen.errors import printable
-from lyricgen.evaluation.stacking import stacked
 from lyricgen.evaluation.tables import named, new_table
+from lyricgen.stacking import stacked
 
 INTERVAL = "1,234.56 (1,111.11…1,355.55)"
 

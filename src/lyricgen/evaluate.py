@@ -75,9 +75,9 @@ def _measure(options: argparse.Namespace) -> "tuple[Figures, Curves | None]":
 
 
 def _score_text(options: argparse.Namespace) -> dict[str, Any]:
-    from lyricgen.evaluation.stacking import put_whole
     from lyricgen.evaluation.text_argument import read_text_argument
     from lyricgen.evaluation.text_report import score_text, text_table, to_plain
+    from lyricgen.stacking import put_whole
 
     text = read_text_argument(options.text, options.encoding)
     numbers = (options.resamples, options.seed)
@@ -92,7 +92,7 @@ def _show_memorisation(options: argparse.Namespace) -> dict[str, Any]:
     from lyricgen.evaluation.checkpoints import open_checkpoints
     from lyricgen.evaluation.memorisation_report import measure_checkpoint, tables, to_plain
     from lyricgen.evaluation.output import writing
-    from lyricgen.evaluation.stacking import put_whole
+    from lyricgen.stacking import put_whole
 
     evaluated = open_checkpoints(_paths(options))
     found = [

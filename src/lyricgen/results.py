@@ -24,6 +24,7 @@ from lyricgen.metrics import perplexity_name
 from lyricgen.model.checkpoint import load
 from lyricgen.model.recurrent_module import RecurrentModule
 from lyricgen.model.scored_module import ScoredModule
+from lyricgen.stacking import put_whole
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from lyricgen.evaluation.bootstrap import CONFIDENCE
 from lyricgen.evaluation.curves import Curve, Curves
 from lyricgen.evaluation.estimates import Row
 from lyricgen.evaluation.figures import Figures
-from lyricgen.evaluation.stacking import put_whole
 from lyricgen.evaluation.tables import how_drawn, named, new_table, plain_row, shown
+from lyricgen.stacking import put_whole
 
 
 def print_tables(figures: Figures, curves: Curves | None) -> None:
