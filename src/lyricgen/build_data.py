@@ -29,7 +29,6 @@ from lyricgen.runs import places_of
 
 log = logging.getLogger(__name__)
 
-log = logging.getLogger(__name__)
 
 # Of a training batch of lines, estimated; longer lines are cut into pieces.
 MAX_BATCH_BYTES = 2**31
