@@ -19,7 +19,6 @@ from lyricgen.callbacks.samples import Samples
 from lyricgen.callbacks.throughput import Throughput
 from lyricgen.console import rounded, show
 from lyricgen.data.datamodule import CharacterDataModule
-from lyricgen.evaluation.stacking import put_whole
 from lyricgen.metrics import perplexity_name
 from lyricgen.model.checkpoint import load
 from lyricgen.model.recurrent_module import RecurrentModule
