@@ -458,6 +458,7 @@ def harm_latest(latest: Path, harm: str) -> None:
     content = {
         "empty": b"", "binary": b"\x00\xff\x01", "control": b"runs\x01", "endless": b"x" * 10**6,
         "outside": b"../victim\n", "absolute": b"/\n", "itself": b".\n",
+        "long": b"x" * 300,
     }  # fmt: skip
     victim = latest.parent.parent / "victim"
     victim.mkdir()
@@ -475,7 +476,7 @@ def harm_latest(latest: Path, harm: str) -> None:
 @pytest.mark.parametrize(
     "harm",
     [
-        *("empty", "binary", "control", "endless", "outside", "absolute", "itself"),
+        *("empty", "binary", "control", "endless", "outside", "absolute", "itself", "long"),
         *("pipe", "link", "directory"),
     ],
 )
@@ -511,6 +512,17 @@ def test_new_run_writes_latest_of_the_outputs_in_use_alone(
     assert (inner / "latest.txt").read_text("utf-8") == "run\n"
     for place in (victim, tmp_path / "latest.txt", tmp_path / "outputs/latest.txt"):
         assert place.read_text("utf-8") == "mine"
+
+
+def test_a_latest_that_cannot_be_written_hinders_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("LYRICGEN_OUTPUTS", str(tmp_path))
+    (tmp_path / "latest.txt").mkdir()
+    begun(tmp_path / "run")
+    [record] = caplog.records
+    assert "latest.txt cannot be written (Is a directory): name " in record.message
+    assert [path.name for path in tmp_path.iterdir()] == ["latest.txt", "run"]
 
 
 def test_resumed_run_is_named_in_the_outputs_that_hold_it(

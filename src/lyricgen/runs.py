@@ -170,7 +170,15 @@ def record_newest(directory: Path, *, resumed: bool) -> None:
             outputs,
         )
         return
-    write_atomically(outputs / LATEST, f"{directory.relative_to(outputs).as_posix()}\n")
+    try:
+        write_atomically(outputs / LATEST, f"{directory.relative_to(outputs).as_posix()}\n")
+    except OSError as error:  # a directory of that name, say; the run itself can be written
+        log.warning(
+            "%s cannot be written (%s): name %s to commands that take the newest run",
+            outputs / LATEST,
+            error.strerror,
+            directory,
+        )
 
 
 def _named_newest(outputs: Path) -> Path | None:
@@ -187,10 +195,10 @@ def _named_newest(outputs: Path) -> Path | None:
             named = named.relative_to(outputs.resolve())
         if ".." in named.parts or named == Path() or any(c < " " for c in text):
             raise ValueError
-    except ValueError:
+        return outputs / named if (outputs / named).is_dir() else None
+    except (OSError, ValueError):  # OSError: no file has a name of that length
         log.warning("%s names no run below %s: it is ignored", latest, outputs)
         return None
-    return outputs / named if (outputs / named).is_dir() else None
 
 
 def _begun(directory: Path) -> float:
