@@ -33,6 +33,7 @@ OF_A_FORMAT = {
     "a table": table("|"),
     "JSON": json.dumps([{"text": verse} for verse in VERSES], indent=1),
     "JSON ": json.dumps({"songs": VERSES}),
+    "JSON  ": json.dumps([[verse, 1] for verse in VERSES], indent=1),
     "JSON lines": "\n".join(json.dumps({"text": verse}) for verse in VERSES),
     "LRC": "[ti:Song]\n" + "\n".join(f"[00:{n:02}.10]{one}" for n, one in enumerate(VERSES)),
     "SRT": "\n\n".join(

@@ -85,6 +85,22 @@ def test_the_encoding_just_tried_is_never_advised(file: Path, tried: str) -> Non
     assert codecs.lookup(tried).name not in [codecs.lookup(name).name for name in found]
 
 
+@pytest.mark.parametrize(
+    ("text", "encoding", "tried"),
+    [(SMART, "cp1252", "latin-1"), (RUSSIAN, "utf-8", "latin-1"), (GREEK, "utf-8", "iso8859-15")],
+)
+def test_an_encoding_that_reads_anything_is_refused_where_it_reads_control_characters(
+    file: Path, text: str, encoding: str, tried: str
+) -> None:
+    file.write_bytes(text.encode(encoding))
+    message = refusal(file, tried)
+    assert "control characters: U+00" in message
+    assert named(message)[0] == encoding
+    assert "data.control_characters" not in message
+    file.write_bytes(b"one\x85two\x0cthree\n")  # a newline of its own, and a form feed
+    assert "data.control_characters=newline" in refusal(file, tried)
+
+
 def test_an_ideograph_inside_a_word_is_not_plausible(file: Path) -> None:
     file.write_bytes(FRENCH.replace(" ", "").encode("cp1252") * 20)
     found = named(refusal(file))
@@ -150,6 +166,7 @@ def _zip(tmp_path: Path, name: str) -> bytes:
         (b"{\\rtf1\\ansi hello}", "RTF"),
         (b"\xef\xbb\xbf\n <!DOCTYPE html>\n<p>hello", "HTML"),
         (b"<HTML><p>hello", "HTML"),
+        (b"<head><title>a</title></head><body>hello", "HTML"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\0\0", "Office"),
         (b"\x89PNG\r\n\x1a\n\0", "picture"),
         (b"SQLite format 3\0", "SQLite"),

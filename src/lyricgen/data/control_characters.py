@@ -77,17 +77,25 @@ class ControlCharacterFilter:
     @property
     def error(self) -> UserError | None:
         """What to say of the characters that are refused; None where there were none."""
-        if not self._counts:
-            return None
+        return UserError(f"{self.found}; {self._advice()}") if self._counts else None
+
+    @property
+    def misread(self) -> bool:
+        """Whether there are characters that only a wrong encoding without gaps reads."""
+        return any("\x80" <= kind <= "\x9f" and kind != "\x85" for kind in self._counts)
+
+    @property
+    def found(self) -> str:
+        """The kinds that are refused, each with its number and its first place."""
         kinds = [
             f"U+{ord(kind):04X}{f' ({_NAMES[kind]})' if kind in _NAMES else ''} "
             f"{'once' if self._counts[kind] == 1 else f'{self._counts[kind]:,} times, first'} "
             f"at {place}"
             for kind, place in self._places.items()
         ]
-        more = f" and {len(kinds) - _LISTED} more kinds;" if len(kinds) > _LISTED else ""
+        more = f" and {len(kinds) - _LISTED} more kinds" if len(kinds) > _LISTED else ""
         listed = "; ".join(kinds[:_LISTED])
-        return UserError(f"{self.shown} has control characters: {listed};{more} {self._advice()}")
+        return f"{self.shown} has control characters: {listed}{';' if more else ''}{more}"
 
     def _advice(self) -> str:
         nuls = sum(self._nuls)

@@ -10,7 +10,9 @@ _LINES = 200  # that are looked at, at most
 _MOST = 0.8  # share of the lines that have to be of the format
 _TIME = re.compile(r"\s*\[\d+:\d\d(?:[.:]\d+)?\]|\s*\[[a-z]{2,8}:[^\]]*\]\s*$")
 _FROM_TO = re.compile(r"(?:\d+:)?\d\d:\d\d[,.]\d+ *--> *(?:\d+:)?\d\d:\d\d")
-_BEGINS_JSON = re.compile(r'\s*(?:\{\s*"[^"]*"\s*:|\[\s*(?:\{\s*"|\["|"[^"]*"\s*,|-?\d+\s*,))')
+_BEGINS_JSON = re.compile(
+    r'\s*(?:\{\s*"[^"]*"\s*:|\[\s*(?:\{\s*"|\[\s*["\d-]|"[^"]*"\s*,|-?[\d.]+\s*,))'
+)
 _SEPARATORS = {",": "CSV", ";": "CSV", "\t": "TSV", "|": "a table"}
 
 

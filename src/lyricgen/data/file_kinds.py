@@ -24,7 +24,7 @@ _KINDS = [
         (rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Office document (doc, xls, ppt)", _SAVE),
         (rb"\s*\{\\rtf", "an RTF document", _SAVE),
         (rb"(?:\xef\xbb\xbf)?\s*(?:<!--.{0,500}?-->\s*)?(?:<\?xml[^>]{0,200}\?>\s*)?"
-         rb"<(?:!doctype\s+html|html)[\s>]", "an HTML page", _SAVE),
+         rb"<(?:!doctype\s+html|html|head|body)[\s>]", "an HTML page", _SAVE),
         (rb".{60}(?:BOOKMOBI|TEXtREAd)", "a Mobipocket book", _SAVE),
         (rb"AT&TFORM....DJV", "a DjVu document", _SAVE),
         (rb"\x89PNG\r\n|\xff\xd8\xff|GIF8[79]a|II\*\0|MM\0\*|RIFF....WEBP", "a picture", _OTHER),

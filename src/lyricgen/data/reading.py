@@ -77,6 +77,8 @@ def text_pieces(
     if undecodable is not None:
         raise UserError(f"{undecodable}{_other_encodings(path, undecodable.codec, max_bytes)}")
     if controls.error is not None:
+        if controls.misread and not decoder.codec.startswith("utf"):
+            raise UserError(f"{controls.found}{_other_encodings(path, decoder.codec, max_bytes)}")
         raise controls.error
     if empty:
         raise UserError(f"{shown} is empty; name a file with text in it (data.path=FILE)")
