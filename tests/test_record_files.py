@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
 from lyricgen import record_files
 from lyricgen.callbacks.sample import Sample
@@ -392,6 +393,20 @@ def test_a_trial_of_a_study_that_is_none(
     assert list(newest_trials(study)) == list(newest_trials(study)) == [1]
     [warning] = [one.getMessage() for one in caplog.records if one.name.startswith("lyricgen")]
     assert warning.startswith("trial 1 of one of")
+
+
+@pytest.mark.parametrize("make", [noise, deep, vast])
+def test_what_a_study_was_composed_from_that_is_none(
+    make: Callable[[Path], None], tmp_path: Path
+) -> None:
+    from hydra_plugins.lyricgen_sweepers.study import StudySweeper  # noqa: PLC0415
+
+    job(tmp_path, 1)
+    make(tmp_path / "multirun.yaml")
+    sweeper = StudySweeper()
+    sweeper.config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}})
+    with pytest.raises(UserError, match=r"multirun\.yaml' cannot be read \("):
+        sweeper._refuse_fewer_epochs(1)
 
 
 @pytest.mark.parametrize("make", [pipe, endless, folder])

@@ -104,6 +104,7 @@ class StudySweeper(Sweeper):
     def _refuse_fewer_epochs(self, wanted: int) -> None:
         """Trials that were begun for more epochs could not be compared with those to come."""
         from lyricgen.errors import UserError
+        from lyricgen.record_files import RecordError, read_yaml
         from lyricgen.runs import MULTIRUN
         from lyricgen.sweep_plan import EPOCHS, jobs_in
 
@@ -111,8 +112,13 @@ class StudySweeper(Sweeper):
         directory = Path(self.config.hydra.sweep.dir)
         if not (directory / MULTIRUN).is_file() or not jobs_in(directory):
             return
-        begun: Any = OmegaConf.select(OmegaConf.load(directory / MULTIRUN), EPOCHS)
-        if wanted < begun:
+        try:
+            begun = OmegaConf.select(OmegaConf.create(read_yaml(directory / MULTIRUN)), EPOCHS)
+        except RecordError as error:
+            raise UserError(
+                f"{str(directory / MULTIRUN)!r} cannot be read ({error}): start a new sweep"
+            ) from error
+        if isinstance(begun, int) and wanted < begun:
             raise UserError(
                 f"{EPOCHS}={wanted}: the trials so far were begun for {begun} epochs: choose "
                 f"{begun} or more, or start a new sweep"
