@@ -283,7 +283,7 @@ def test_a_perplexity_too_large_for_a_number(capsys: pytest.CaptureFixture[str])
     assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail)["perplexity"] is None
 
 
-STEERS = "我\u202e\u2066开\xad\u3000\ue000\ufeff\u200b\u2028\n在"
+STEERS = "我\u202e\u2066开\xad\u3000\u2029\ue000\ufeff\u200b\u2028\n在"
 JOINED = "if x:\n\treturn می\u200cخواهم क्\u200dष 👩\u200d👧"
 
 

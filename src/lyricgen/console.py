@@ -29,7 +29,9 @@ Printer = Callable[[str], None]
 
 PATIENCE = 2.0  # seconds for which nothing is shown of what may soon be done
 WIDEST = 1000  # characters in a line that no terminal shows
-TAB = "\uffff"  # stands for a tab, of which a table makes spaces; no text has it
+# Stand in a table for a tab and for Unicode's separators, of which it would make spaces and new
+# lines; no text has these.
+STAND_INS = str.maketrans("\t\u2028\u2029", "\uffff\ufffe\ufdd0")
 EXPONENT_FROM = 1e7  # figures from here on are shown by their exponent
 SILENCE = 10.0  # seconds between lines where there is no terminal to draw a bar on
 
@@ -123,13 +125,14 @@ def put_generated(table: Table) -> None:
         for cell in column.cells:
             assert isinstance(cell, Text)
             text = cell.plain
-            cell.plain = printable_text(text, TEXT) if terminal else text.replace("\t", TAB)
+            kept = text.translate(STAND_INS)
+            cell.plain = printable_text(text, TEXT) if terminal else kept
     if terminal:
         put(table)
         return
     stream = io.StringIO()
     Console(file=stream, width=sys.maxsize).print(table)  # as wide as its texts
-    _write(stream.getvalue().replace(TAB, "\t"))
+    _write(stream.getvalue().translate({one: own for own, one in STAND_INS.items()}))
 
 
 def put(what: RenderableType, console: Console | None = None) -> None:
