@@ -92,6 +92,15 @@ def test_nowhere_says_where_it_was_looked_for(home: Path) -> None:
         assert place in str(caught.value)
 
 
+def test_a_new_run_says_nothing_of_places_where_nobody_looked(home: Path) -> None:
+    with pytest.raises(UserError, match="gone") as caught:
+        find_corpus(options("gone.txt"), None, None)
+    assert "also looked" not in str(caught.value)
+    with pytest.raises(UserError, match="also looked for it from") as caught:
+        find_corpus(options("gone.txt"), None, checkpoint_in(home))
+    assert "cache" not in str(caught.value)
+
+
 def test_a_run_that_was_moved(
     home: Path, train: Train, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

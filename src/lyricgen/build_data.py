@@ -116,7 +116,9 @@ def find_corpus(options: DataOptions, digest: str | None, checkpoint: Path | Non
     if here is not None:
         return here
     looked = [f"from {str(place)!r}" for place in places]
-    raise UserError(f"{problem}; also looked for it {', '.join([*looked, 'in the cache'])}")
+    looked += [] if digest is None else ["in the cache"]
+    also = f"; also looked for it {', '.join(looked)}" if looked else ""
+    raise UserError(f"{problem}{also}")
 
 
 def report_text(options: DataOptions, corpus: EncodedCorpus) -> None:
