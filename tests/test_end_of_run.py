@@ -12,6 +12,8 @@ from rich.console import Console
 
 from lyricgen import generate, results
 from lyricgen.console import rounded
+from lyricgen.evaluation import tables
+from lyricgen.evaluation.estimates import Estimate
 from lyricgen.model.checkpoint import load
 from tests.conftest import SMALL, TINY, Finished, Train, printed
 
@@ -117,3 +119,8 @@ def test_the_end_says_whether_the_network_beats_the_best_ngram(train: Train, rat
 )
 def test_a_figure_that_no_column_holds_is_shown_by_its_exponent(value: float, shown: str) -> None:
     assert rounded(value) == shown
+
+
+def test_evaluate_shows_such_figures_so_too() -> None:
+    assert tables.shown(Estimate(1.3e27, 1.2e27, 1.5e27), 2) == "1.3e+27 (1.2e+27…1.5e+27)"
+    assert tables.shown(Estimate(0.5, -2e9, 2e9), 3, "+") == "+0.500 (-2.0e+09…+2.0e+09)"

@@ -186,9 +186,16 @@ def _show_warning(
         file.write(text)
 
 
-def rounded(value: float, digits: int = 2) -> str:
-    """A figure for people; one too long to read, as of a run that diverged, by its exponent."""
-    return f"{value:,.{digits}f}" if abs(value) < EXPONENT_FROM else f"{value:.1e}"
+def rounded(value: float, digits: int = 2, sign: str = "") -> str:
+    """A figure for people; one too long to read, as of a run that diverged, by its exponent.
+
+    Args:
+        value: the figure.
+        digits: after its point.
+        sign: "+" to show the sign of a positive one, too.
+    """
+    form = f",.{digits}f" if abs(value) < EXPONENT_FROM else ".1e"
+    return format(value, sign + form)
 
 
 def table_console() -> Console:

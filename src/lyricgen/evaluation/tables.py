@@ -7,6 +7,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from lyricgen.console import rounded
 from lyricgen.errors import printable
 from lyricgen.evaluation.bootstrap import CONFIDENCE
 from lyricgen.evaluation.estimates import Estimate, Row
@@ -30,7 +31,7 @@ def named(name: str) -> str:
 def shown(estimate: Estimate, digits: int, sign: str = "") -> str:
     """A figure and its interval."""
     value, *bounds = (
-        "" if number is None else format(number, f"{sign},.{digits}f") for number in estimate
+        "" if number is None else rounded(number, digits, sign) for number in estimate
     )
     # a square bracket would be markup
     return value if set(bounds) <= {"", value} else f"{value} ({bounds[0]}…{bounds[1]})"
