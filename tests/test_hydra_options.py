@@ -40,10 +40,12 @@ def test_a_part_of_hydras_configuration_is_shown(train: Train) -> None:
 def test_the_record_of_a_run_tells_how_to_repeat_it(train: Train) -> None:
     first = train(*SMALL, "trainer.max_epochs=1", "name=it's (1)")
     assert first.directory is not None
-    refused = train("--config-path", f"{first.directory}/.hydra", "--config-name", "config")
-    assert refused.status == 2
-    [line] = refused.err.splitlines()
-    assert shlex.split(line.rpartition(" type ")[2]) == [f"resume={first.directory}"]
+    for option in ("--config-path", "--config-dir"):
+        refused = train(option, f"{first.directory}/.hydra", "--config-name", "config")
+        assert refused.status == 2
+        [line] = refused.err.splitlines()
+        assert option in line
+        assert shlex.split(line.rpartition(" type ")[2]) == [f"resume={first.directory}"]
     _, *words = shlex.split(line.partition("to repeat the run type ")[2].partition("; to go")[0])
     assert words[:2] == ["-m", "lyricgen.train"]
     again = train(*words[2:])

@@ -46,8 +46,8 @@ def expand(arguments: list[str]) -> list[str]:
     """
     options, overrides = _split(arguments)
     read = read_options(options)
-    if read.config_path is not None:
-        _refuse_record(read.config_path)
+    for option in ("--config-path", "--config-dir"):
+        _refuse_record(option, getattr(read, option[2:].replace("-", "_")))
     overrides = [_with_newest(one) for one in overrides]
     wanted = _last("resume", overrides)
     if wanted is None:
@@ -94,19 +94,21 @@ def _with_newest(override: str) -> str:
     return f"{name}={quoted(str(newest_checkpoint().resolve()))}"
 
 
-def _refuse_record(path: str) -> None:
+def _refuse_record(option: str, path: str | None) -> None:
     """Say how to repeat a run to somebody who names its record as a configuration.
 
     Raises:
         UserError: it is the record of a run.
     """
+    if path is None:
+        return
     directory = expand_home(path).absolute().parent
     if Path(path).name != RECORD or not (directory / _OVERRIDES).is_file():
         return
     options, overrides = _recorded(directory, is_sweep=False)
     words = [word for option in options for word in option] + overrides
     raise UserError(
-        f"--config-path {path}: it is the record of a run; to repeat the run type "
+        f"{option} {path}: it is the record of a run; to repeat the run type "
         f"{shlex.join(['python', '-m', 'lyricgen.train', *words])}; to go on with it type "
         f"{shlex.quote(f'resume={directory}')}"
     )
