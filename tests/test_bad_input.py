@@ -335,7 +335,7 @@ def test_missing_keys_are_named(defaults: dict[str, Any]) -> None:
 WRONG_ON_THE_COMMAND_LINE = [
     ("hidden_size=-3", "hidden_size", "-3"),
     ("optimizer.betas=[0.9]", "optimizer.betas"),
-    ("cell.kind=transformer", "cell", "'gru'"),
+    ("cell.kind=transformer", "cell", 'type "cell=transformer"'),
     ("name=a/b", "name", "'a/b'"),
     ("name=../b", "name", "'../b'"),
     ("trainer.accelerator=abacus", "abacus", "trainer.accelerator"),

@@ -110,7 +110,8 @@ def _unknown_choice(path: str, options: Sequence[str]) -> str:
     group = next((each for each in known if path.startswith(f"{each}/")), path.rpartition("/")[0])
     choice = path.removeprefix(f"{group}/")
     if not group:
-        return f"there is no configuration {path!r} (--config-name){did_you_mean(path, options)}"
+        there = [*options, "train"]
+        return f"there is no configuration {path!r} (--config-name){did_you_mean(path, there)}"
     there = [*options, *(group_choices(group) if group in known else ())]
     meant = did_you_mean(choice, there)
     if group == "data" and ("." in choice or "/" in choice):

@@ -60,6 +60,10 @@ def as_typed(overrides: list[str], *, multirun: bool) -> list[str]:
         removed = override.startswith("~")
         if not name:
             raise UserError(f"{override}: settings are typed as NAME=VALUE")
+        group, _, leaf = name.rpartition(".")
+        if leaf == "kind" and group in default_choices():
+            choice = for_shell(f"{group}={value}")
+            raise UserError(f"{override}: a choice brings settings of its own: type {choice}")
         if name in SWITCHED_OFF and (removed or value.lower() in _NOTHING):
             rewritten += SWITCHED_OFF[name]
         elif name in default_choices() and (removed or equals):
