@@ -22,6 +22,15 @@ RUSSIAN = "Я помню чудное мгновенье:\nПередо мной
 FRENCH = "Où est le garçon? Il était déjà là, à côté de la fenêtre.\n"
 SMART = "Plain words.\n" * 50 + "He said “hello” – and she didn’t answer…\n"
 GREEK = "Τη γλώσσα μου έδωσαν ελληνική\nτο σπίτι φτωχικό στις αμμουδιές\n"
+CZECH_VERSE = (
+    "Byl pozdní večer – první máj –\nvečerní máj – byl lásky čas.\nHrdliččin zval ku lásce hlas\n"
+)
+TURKISH = (
+    "Korkma, sönmez bu şafaklarda yüzen al sancak;\nSönmeden yurdumun üstünde tüten en son ocak\n"
+)
+HUNGARIAN = "Itt az idő, most vagy soha!\nKik szabadon éltek-haltak,\nszolgaföldben nem fűznek\n"
+LITHUANIAN = "Lietuva, Tėvyne mūsų, tu didvyrių žeme,\niš praeities tavo sūnūs te stiprybę semia\n"
+GERMAN = "Über allen Gipfeln ist Ruh,\nkaum einen Hauch; süß\n"
 CZECH = "Příliš žluťoučký kůň úpěl ďábelské ódy\n"
 
 
@@ -56,6 +65,11 @@ def file(tmp_path: Path) -> Path:
         (FRENCH, "mac_roman", "mac_roman"),
         (GREEK, "cp1253", "cp1253"),
         (CZECH, "cp1250", "cp1250"),
+        (CZECH_VERSE, "cp1250", "cp1250"),
+        (TURKISH, "cp1254", "cp1254"),
+        (HUNGARIAN, "cp1250", "cp1250"),
+        (LITHUANIAN, "cp1257", "cp1257"),
+        (GERMAN, "cp1252", "cp1252"),
         (CHINESE, "utf-16-le", "utf-16-le"),
         (CHINESE, "utf-16-be", "utf-16-be"),
         (CHINESE, "utf-32-le", "utf-32-le"),

@@ -28,6 +28,12 @@ MARKS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+# The letters beyond ASCII of each of some languages in Latin letters.
+_LATIN = (
+    "àâæçéèêëîïôœùûüÿ äöüßé áéíóúüñ àçèéíïòóúü àáâãçéêíóôõúü àèéìíòóùú ëïéèêöüá åäöæøéü "
+    "áðéíóúýþæö áéíóöőúüű ąćęłńóśźż áčďéěíňóřšťúůýž áäčďéíĺľňóôŕšťúýž čćđšž ăâîşţșț "
+    "çğıiöşüâîû ąčęėįšųūž āčēģīķļņšūž äöüõšž"
+)
 _ASCII = frozenset(map(chr, range(128)))
 _MOSTLY = 10  # sound characters beyond ASCII for each damaged place
 _SHOWN = 5  # encodings in a message
@@ -143,7 +149,7 @@ def _decodes(name: str, alphabet: bytes) -> bool:
 def oddity(text: str) -> float:
     """Share of a text's characters beyond ASCII that do not fit their surroundings, 0 … 1."""
     text = f" {text} "
-    east_asian, odd, every = "", 0.0, 0
+    east_asian, latin, odd, every = "", "", 0.0, 0
     for before, character, after in zip(text, text[1:], text[2:], strict=False):
         if character <= "\x7f":
             continue
@@ -155,6 +161,8 @@ def oddity(text: str) -> float:
                 east_asian += character
         else:
             odd += _oddity(before, character, after)
+            latin += character.lower()[0] if _is_latin(character) else ""
+    odd += min(sum(one not in letters for one in latin) for letters in _LATIN.split()) / 2
     rare = min(sum(one not in common for one in east_asian) for common in _common_characters())
     return (odd + rare) / max(1, every)
 
@@ -162,9 +170,11 @@ def oddity(text: str) -> float:
 def _oddity(before: str, character: str, after: str) -> float:
     category = unicodedata.category(character)
     if category[0] == "L":
-        latin = unicodedata.name(character, "").startswith("LATIN")
         # accents stand between plain letters, letters of other scripts beside their like
-        strange = before.isalpha() and (before > "\x7f" if latin else before <= "\x7f")
+        if _is_latin(character):
+            strange = before.isalpha() and before > "\x7f"
+        else:
+            strange = any(one.isalpha() and one <= "\x7f" for one in (before, after))
         if strange or (before.islower() and character.isupper()):
             return 1
         return 0.3 if before.isalpha() and character.isupper() else 0
@@ -174,6 +184,10 @@ def _oddity(before: str, character: str, after: str) -> float:
     if category[0] == "M":
         return 0 if before.isalpha() or unicodedata.category(before)[0] == "M" else 1
     return 0 if category[0] == "Z" or category == "Sc" else 1
+
+
+def _is_latin(character: str) -> bool:
+    return unicodedata.name(character, "").startswith("LATIN")
 
 
 def _is_east_asian(character: str) -> bool:
