@@ -1,5 +1,6 @@
 """Precisions of training: which of them the CPU of this machine can do, tried on a tiny network."""
 
+import logging
 from typing import Literal, cast, get_args
 
 import pytorch_lightning as pl
@@ -16,6 +17,8 @@ from lyricgen.config import PrecisionName, TrainOptions
 from lyricgen.errors import UserError, reason
 from lyricgen.model.character_network import CharacterNetwork, RecurrentArchitecture
 from lyricgen.model.models import recurrent
+
+log = logging.getLogger(__name__)
 
 
 def check_precision(options: TrainOptions, trainer: pl.Trainer, network: nn.Module) -> None:
@@ -43,6 +46,12 @@ def check_precision(options: TrainOptions, trainer: pl.Trainer, network: nn.Modu
         f"trainer.precision={chosen}: this CPU cannot train cell={architecture.cell.kind} in it "
         f"({why.partition('. ')[0]}): choose one of {', '.join(works)}"
     )
+
+
+def report_precision(precision: str, trainer: pl.Trainer) -> None:
+    """Warn of a precision in whose place Lightning takes another one."""
+    if precision == "16-mixed" and trainer.strategy.root_device.type == "cpu":
+        log.warning("trainer.precision=16-mixed: a CPU computes with bf16-mixed instead")
 
 
 def _plugin(name: str) -> Precision:

@@ -3,6 +3,7 @@
 import logging
 import math
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from lyricgen.metrics import perplexity_name
 from lyricgen.model.checkpoint import load
 from lyricgen.model.recurrent_module import RecurrentModule
 from lyricgen.model.scored_module import ScoredModule
+from lyricgen.run import Run
 from lyricgen.stacking import put_whole
 
 log = logging.getLogger(__name__)
@@ -78,13 +80,21 @@ def conclude(
     figures["worse_than_uniform"] = _warn_of_divergence(loss, datamodule, learning_rate)
     if isinstance(module, RecurrentModule):
         figures |= _beside_ngrams(figures)
+    return figures | _draw_samples(trainer, best, int(rows[-1]["step"]))
+
+
+def _draw_samples(
+    trainer: pl.Trainer, best: Mapping[str, float], last_step: int
+) -> dict[str, list[str]]:
+    """Texts of the best epoch's weights; samples.jsonl gets them if that epoch wrote none."""
     samples = _find(trainer, Samples)
-    if samples is not None:
-        drawn = samples.draw(int(best["step"]), figures["best_epoch"])
-        if not samples.of(int(best["step"])):
-            samples.write(trainer, drawn, int(rows[-1]["step"]))
-        figures["samples"] = [sample.text for sample in samples.few(drawn)]
-    return figures
+    if samples is None:
+        return {}
+    step = int(best["step"])
+    drawn = samples.draw(step, int(best["epoch"]))
+    if not samples.of(step):
+        samples.write(trainer, drawn, last_step)
+    return {"samples": [sample.text for sample in samples.few(drawn)]}
 
 
 def _warn_of_divergence(
@@ -148,6 +158,15 @@ def score(figures: dict[str, Any]) -> float:
     name = perplexity_name(figures)
     held_out = figures.get(f"val/{name}", figures.get(f"train/{name}"))
     return math.inf if held_out is None else float(held_out)  # JSON has no infinity
+
+
+def show_end(figures: dict[str, Any], run: Run) -> None:
+    """Show a run's results on the terminal: in a table, or in a line for a job of a sweep."""
+    if run.sweep is None:
+        print_table(figures)
+    else:
+        pruned = ", pruned" if run.summary["status"] == "pruned" else ""
+        show(f"  {in_a_line(figures)}, {run.wall_seconds:,.0f} s{pruned}")
 
 
 def print_table(figures: dict[str, Any]) -> None:

@@ -51,11 +51,7 @@ def expand(arguments: list[str]) -> list[str]:
     overrides = [_with_newest(one) for one in overrides]
     wanted = _last("resume", overrides)
     if wanted is None:
-        mode = _last("hydra.mode", overrides)
-        sweeps = _last("sweep", overrides) is not None and mode is None
-        multirun = sweeps or mode == "MULTIRUN" or read.multirun
-        typed = as_typed(overrides, multirun=multirun)
-        return [*(_multirun(read) if sweeps else []), *options, *typed]
+        return _arguments_of_new(read, options, overrides)
     typed = without_resume(overrides)
     for one in (*options, *typed):
         if one in ("-m", "--multirun") or key(one) in PLACES:
@@ -81,6 +77,17 @@ def expand(arguments: list[str]) -> list[str]:
         f"hydra.mode={'MULTIRUN' if is_sweep else 'RUN'}",
         f"resume={quoted(str(directory))}",
     ]
+
+
+def _arguments_of_new(
+    read: argparse.Namespace, options: list[str], overrides: list[str]
+) -> list[str]:
+    """Arguments of a new run or sweep; one that is named by `sweep=` gets --multirun."""
+    mode = _last("hydra.mode", overrides)
+    sweeps = _last("sweep", overrides) is not None and mode is None
+    multirun = sweeps or mode == "MULTIRUN" or read.multirun
+    typed = as_typed(overrides, multirun=multirun)
+    return [*(_multirun(read) if sweeps else []), *options, *typed]
 
 
 def _with_newest(override: str) -> str:

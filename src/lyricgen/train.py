@@ -176,11 +176,7 @@ def train(values: dict[str, Any], run: Run) -> float:
             if isinstance(error, OSError):
                 raise run.unfinished(error) from error
             raise
-    if run.sweep is None:
-        results.print_table(figures)
-    else:
-        pruned = ", pruned" if run.summary["status"] == "pruned" else ""
-        show(f"  {results.in_a_line(figures)}, {run.wall_seconds:,.0f} s{pruned}")
+    results.show_end(figures, run)
     return results.score(figures)
 
 

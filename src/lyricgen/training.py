@@ -19,6 +19,7 @@ from lyricgen.callbacks.pruning import Pruning, Trial
 from lyricgen.checkpoint_io import go_on_from
 from lyricgen.config import TrainOptions
 from lyricgen.data.datamodule import CharacterDataModule
+from lyricgen.data.encoding import EncodedCorpus
 from lyricgen.distributed.environment import number_of_processes, refuse_other_launchers
 from lyricgen.distributed.group import check
 from lyricgen.distributed.launch import others
@@ -28,7 +29,7 @@ from lyricgen.model.checkpoint import load
 from lyricgen.model.ngram_language_model import NgramOptions
 from lyricgen.model.scored_module import ScoredModule
 from lyricgen.model.transfer import copy_weights
-from lyricgen.precision import check_precision
+from lyricgen.precision import check_precision, report_precision
 from lyricgen.resume import Past, start_anew
 from lyricgen.rewind import EVENTS, rewind
 from lyricgen.run import Run
@@ -79,13 +80,7 @@ def prepare(
     seed_everything(options.seed, verbose=False)
     resumed = None if options.resume is None else run.checkpoints / LAST
     corpus = build_data.find_corpus(options.data, past.text, resumed)
-    if past.text not in (None, corpus.digest):
-        raise UserError(
-            f"resume: data={options.data.kind} ({corpus.name}) is not the text that the run has "
-            f"read so far: bring that one back, or {start_anew(run.directory)}"
-        )
-    if run.sweep is not None:
-        check_text(run.sweep, run.directory, options.model_dump(mode="json"), corpus.digest)
+    _check_corpus(corpus, options, run, past)
     run.corpus_digest = corpus.digest
     datamodule = build_data.build_datamodule(options, corpus)
     network = build.build_network(options, datamodule)
@@ -100,12 +95,25 @@ def prepare(
     check_precision(options, trainer, network)
     if rank == 0:
         build_data.report_text(options.data, corpus)
-        on_cpu = trainer.strategy.root_device.type == "cpu"
-        if options.trainer.precision == "16-mixed" and on_cpu:
-            log.warning("trainer.precision=16-mixed: a CPU computes with bf16-mixed instead")
+        report_precision(options.trainer.precision, trainer)
         build_data.report_batches(options, datamodule)
     description = build.describe(corpus, datamodule, network)
     return Training(options, datamodule, module, trainer, board, corpus.digest, description)
+
+
+def _check_corpus(corpus: EncodedCorpus, options: TrainOptions, run: Run, past: Past) -> None:
+    """Refuse a text other than that of the run so far, or of the sweep's other jobs.
+
+    Raises:
+        UserError: it is another one.
+    """
+    if past.text not in (None, corpus.digest):
+        raise UserError(
+            f"resume: data={options.data.kind} ({corpus.name}) is not the text that the run has "
+            f"read so far: bring that one back, or {start_anew(run.directory)}"
+        )
+    if run.sweep is not None:
+        check_text(run.sweep, run.directory, options.model_dump(mode="json"), corpus.digest)
 
 
 def carry_out(training: Training, run: Run, past: Past) -> dict[str, Any]:
@@ -169,7 +177,7 @@ def _quiet_lightning() -> None:
         "You're resuming from a checkpoint that ended before",
         # callbacks may be switched off for the rest of a run
         "Be aware that when using `ckpt_path`",
-        # told by `prepare` in its own words
+        # `report_precision` says it
         "You passed .*16-mixed",
     ):
         warnings.filterwarnings("ignore", message=message)

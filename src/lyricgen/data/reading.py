@@ -39,21 +39,17 @@ def text_pieces(
 
     Args:
         path: The file, shown in every error as it is given here.
-        encoding: A text encoding that Python knows, for a file without a byte-order mark. It is
-            never guessed and never lenient.
+        encoding: Of a file without a byte-order mark: a text encoding that Python knows.
         max_bytes: The most bytes the file may hold, both as it lies there and unpacked.
         passed: Told before each piece how many of the file's own bytes have been read.
-        control_characters: What becomes of those other than ``\n``, ``\r`` and ``\t``: an error,
-            a newline each, or nothing. None leaves them to the caller.
+        control_characters: What becomes of all but ``\n``, ``\r`` and ``\t``; None: they stay.
 
     Yields:
         Pieces of the text, none empty: at least one character in all.
 
     Raises:
-        UserError: If the file is missing, not a file, unreadable, empty, too large, a damaged,
-            encrypted or ambiguous archive, of a kind that holds no plain text, not in
-            ``encoding``, or has control characters. What is wrong with the bytes is told before
-            what is wrong with the characters.
+        UserError: If the file cannot be read or unpacked, is empty, too large, no plain text,
+            not in its encoding, or has control characters. Wrong bytes are told first.
     """
     shown = repr(os.fspath(path))
     if max_bytes < 1:
@@ -69,8 +65,7 @@ def text_pieces(
         except _UndecodableError as error:
             undecodable = error
             continue
-        if control_characters is not None:
-            piece = controls.feed(piece)
+        piece = piece if control_characters is None else controls.feed(piece)
         if piece and controls.error is None:
             empty = False
             yield piece

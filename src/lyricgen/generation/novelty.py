@@ -88,14 +88,20 @@ def draw_novel(
             if text.ended and name not in seen and len(found[number]) < count:
                 seen.add(name)
                 found[number].append(text)
-    for prefix, known, stumps in zip(prefixes, found, cut, strict=True):
+    for prefix, known, number_cut in zip(prefixes, found, cut, strict=True):
         if len(known) < count:
-            after = f" that begin with {prefix!r}" if prefix else ""
-            mend = "raise --temperature, or ask less of them"
-            if 2 * stumps > most:
-                mend = f"raise --length, which has cut {stumps} of the draws, or say --max-length"
-            raise UserError(
-                f"--novel found {len(known)} of {count} new names{after} in {most} draws: ask for "
-                f"fewer (--count), {mend}"
-            )
+            raise _too_few(prefix, len(known), count, number_cut)
     return [text for known in found for text in known]
+
+
+def _too_few(prefix: str, found: int, count: int, number_cut: int) -> UserError:
+    """Error for a prefix with fewer new names than were asked for."""
+    draws = count * TRIES
+    after = f" that begin with {prefix!r}" if prefix else ""
+    mend = "raise --temperature, or ask less of them"
+    if 2 * number_cut > draws:
+        mend = f"raise --length, which has cut {number_cut} of the draws, or say --max-length"
+    return UserError(
+        f"--novel found {found} of {count} new names{after} in {draws} draws: ask for fewer "
+        f"(--count), {mend}"
+    )
