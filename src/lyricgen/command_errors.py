@@ -2,7 +2,6 @@
 
 import errno
 import re
-import sys
 import traceback
 from collections.abc import Sequence
 from types import CodeType
@@ -12,7 +11,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf.errors import OmegaConfBaseException
 
 from lyricgen.conf_files import default_choices, group_choices, known_settings
-from lyricgen.console import tell
+from lyricgen.console import refuse
 from lyricgen.errors import UserError, path_problem, printable
 from lyricgen.interruption import Interrupted
 from lyricgen.suggestions import did_you_mean
@@ -122,8 +121,7 @@ def _unknown_choice(path: str, options: Sequence[str]) -> str:
 
 def stop(error: Exception) -> NoReturn:
     """End the command with an error in one line and status 2."""
-    tell(f"error: {one_line(error)}")
-    sys.exit(2)
+    refuse(one_line(error))
 
 
 def hides_an_interrupt(error: BaseException | None) -> bool:

@@ -12,8 +12,10 @@ from typing import NoReturn
 from lyricgen.console import (
     ConsoleHandler,
     forget_output,
+    output_problem,
     prepare_streams,
     reader_may_leave,
+    refuse,
     tell,
 )
 from lyricgen.errors import UserError, path_problem, printable
@@ -87,14 +89,14 @@ def run(
         except UserError as error:
             if options.debug:
                 raise
-            _refuse(_as_typed(str(error), options))
+            refuse(_as_typed(str(error), options))
         except BrokenPipeError:
             raise
         except Exception as error:
             problem = path_problem(error) or _output_problem(error)
             if options.debug or problem is None:
                 raise
-            _refuse(problem)
+            refuse(problem)
         except KeyboardInterrupt:
             sys.exit(130)
 
@@ -125,14 +127,9 @@ def _as_typed(message: str, options: argparse.Namespace) -> str:
     return re.sub(r"(?<![\w.'\"-])([a-z_]+)=([\w.+-]*\w)", typed, message)
 
 
-def _refuse(message: str) -> NoReturn:
-    tell(f"error: {printable(message)}")
-    sys.exit(2)
-
-
 def _output_problem(error: Exception) -> str | None:
     """Why the output cannot be written; None for an error of another kind."""
     if not isinstance(error, OSError) or error.filename is not None:
         return None
     forget_output(sys.stdout)
-    return f"the output cannot be written: {error.strerror or error}"
+    return output_problem(error)

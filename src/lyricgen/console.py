@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 from rich import get_console
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -73,12 +73,22 @@ def reader_may_leave() -> Iterator[None]:
             except OSError as error:
                 forget_output(stream)
                 if not isinstance(error, BrokenPipeError):
-                    tell(f"error: the output cannot be written: {error.strerror or error}")
-                    sys.exit(2)
+                    refuse(output_problem(error))
+
+
+def refuse(message: str) -> NoReturn:
+    """Tell an error in one line and end the command with status 2."""
+    tell(f"error: {printable(message)}")
+    sys.exit(2)
+
+
+def output_problem(error: OSError) -> str:
+    """Why a command's output cannot be written."""
+    return f"the output cannot be written: {error.strerror or error}"
 
 
 def forget_output(stream: TextIO) -> None:
-    """Let nothing fail again as the interpreter writes what is left in a stream."""
+    """Send the rest of a stream nowhere: the interpreter's last flush must not fail."""
     with suppress(OSError):  # a stream of a test has no descriptor
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 

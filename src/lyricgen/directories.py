@@ -18,7 +18,7 @@ from lyricgen.command_errors import stop
 from lyricgen.errors import UserError
 from lyricgen.files import expand_home
 from lyricgen.rewind import GROWING
-from lyricgen.runs import MULTIRUN, RECORD, SUMMARY, holds_a_run
+from lyricgen.runs import MULTIRUN, RECORD, SUMMARY, directory_taken
 
 # Patterns of the names that a run writes, and those that a sweep writes.
 OF_RUN = (SUMMARY, RECORD, "checkpoints", "metrics.csv", "hparams.yaml", "*profile*", *GROWING)
@@ -118,7 +118,7 @@ def _refuse_foreign(directory: Path, patterns: Sequence[str], kind: str) -> None
     """Refuse a directory that holds files which a new run or sweep would replace."""
     found = _matching(directory, patterns)
     if kind == "run" and SUMMARY in found:
-        raise holds_a_run(directory)
+        raise directory_taken(directory, "run")
     if {SUMMARY, MULTIRUN} <= set(found):
         return  # a sweep, which may be one that several processes do
     if len(found) == 1 and found[0].endswith(".log") and (directory / LOCK).is_file():

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lyricgen.errors import UserError
-from lyricgen.runs import BEST, LAST, earlier_summary, holds_a_run
+from lyricgen.runs import BEST, LAST, directory_taken, earlier_summary
 from lyricgen.settings import PLUMBING, Settings, among, complete, flatten
 
 # What may change from one resumption to the next: how long training goes on, too, and where its
@@ -43,7 +43,7 @@ def take_up(
     summary = earlier_summary(directory)
     if options["resume"] is None:
         if summary is not None:
-            raise holds_a_run(directory)
+            raise directory_taken(directory, "run")
         return Past()
     if Path(options["resume"]) != directory.resolve():
         raise UserError(

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lyricgen.errors import UserError
 from lyricgen.files import expand_home, write_atomically
@@ -90,10 +90,10 @@ def check_there(directory: Path) -> None:
         )
 
 
-def holds_a_run(directory: Path) -> UserError:
-    """The refusal to begin a run where there is one."""
+def directory_taken(directory: Path, kind: Literal["run", "sweep"]) -> UserError:
+    """Error for a new run or sweep in the directory of another one."""
     return UserError(
-        f"{str(directory)!r} holds a run already: leave hydra.run.dir out, name another "
+        f"{str(directory)!r} holds a {kind} already: leave hydra.{kind}.dir out, name another "
         f"directory, or go on with it by resume={shlex.quote(str(directory))}"
     )
 
@@ -233,9 +233,9 @@ def checkpoint_in(path: Path) -> Path:
 
 
 def places_of(checkpoint: Path) -> list[Path]:
-    """From where a relative path of a run may start, the likeliest first.
+    """Directories from which a relative path of a run may count, the likeliest first.
 
-    That is where the run was started, and the directories around it, since both may have moved.
+    These are the one where the run was started, and those around it, since both may have moved.
     """
     around = list(checkpoint.absolute().parents)
     started = next((place for run in around[:3] if (place := _started_in(run))), None)

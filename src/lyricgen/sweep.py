@@ -17,7 +17,7 @@ from lyricgen.directories import make_directory
 from lyricgen.errors import UserError, reason
 from lyricgen.files import remove_torn, to_json, write_atomically
 from lyricgen.interruption import Interrupted, raise_if_requested
-from lyricgen.runs import MULTIRUN, SUMMARY, earlier_summary, resume_command
+from lyricgen.runs import MULTIRUN, SUMMARY, directory_taken, earlier_summary, resume_command
 from lyricgen.sweep_plan import DONE, Job, jobs_in
 from lyricgen.typed_values import quoted
 
@@ -49,10 +49,7 @@ class Sweep:
         self._recorded = False  # whether summary.json tells what this process does
         earlier = earlier_summary(self.directory)
         if earlier is not None and not resume:
-            raise UserError(
-                f"{str(directory)!r} holds a sweep already: leave hydra.sweep.dir out, name "
-                f"another directory, or go on with it by resume={shlex.quote(str(directory))}"
-            )
+            raise directory_taken(directory, "sweep")
         self.summary: dict[str, Any] = {
             "status": "running",
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
