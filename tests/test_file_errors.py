@@ -21,7 +21,7 @@ def silent(tree: ast.Module) -> Iterator[tuple[int, int]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.ExceptHandler) and names(node.type) & FILE_ERRORS:
             told = any(isinstance(each, ast.Raise) for each in ast.walk(node))
-            told |= any(names(line) & {"log", "tell", "stop"} for line in node.body)
+            told |= any(names(line) & {"log", "tell", "stop", "refuse"} for line in node.body)
             if not told:
                 yield node.lineno, node.body[0].lineno
         if isinstance(node, ast.With):
