@@ -11,7 +11,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from omegaconf import OmegaConf
 
 from lyricgen import record_files
 from lyricgen.callbacks.sample import Sample
@@ -38,7 +37,7 @@ from lyricgen.resume_arguments import expand
 from lyricgen.rewind import rewind
 from lyricgen.runs import earlier_summary, read_summary
 from lyricgen.sweep import Sweep
-from lyricgen.sweep_plan import Wanted, jobs_in, plan
+from lyricgen.sweep_plan import Wanted, jobs_in, plan, refuse_shorter_search
 
 
 def pipe(path: Path) -> None:
@@ -399,14 +398,10 @@ def test_a_trial_of_a_study_that_is_none(
 def test_what_a_study_was_composed_from_that_is_none(
     make: Callable[[Path], None], tmp_path: Path
 ) -> None:
-    from hydra_plugins.lyricgen_sweepers.study import StudySweeper  # noqa: PLC0415
-
     job(tmp_path, 1)
     make(tmp_path / "multirun.yaml")
-    sweeper = StudySweeper()
-    sweeper.config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}})
     with pytest.raises(UserError, match=r"multirun\.yaml' cannot be read \("):
-        sweeper._refuse_fewer_epochs(1)
+        refuse_shorter_search(tmp_path, 1)
 
 
 @pytest.mark.parametrize("make", [pipe, endless, folder])

@@ -1,14 +1,18 @@
 """Files that are whole under their name, or not there."""
 
+import io
 import json
 import math
 import os
 import re
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
+
+NOT_ORDINARY = "it is no ordinary file"
 
 
 @contextmanager
@@ -38,6 +42,24 @@ def replacing(path: Path, *, follow_link: bool = False) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
         raise
     _names_to_disk(path.parent)
+
+
+def open_ordinary(path: Path) -> io.BufferedReader:
+    """Open an ordinary file, or a link to one, to read it; a pipe or a device may never end.
+
+    Raises:
+        OSError: it cannot be opened, or is no ordinary file.
+        ValueError: the path has the character NUL.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):  # opening a device may have effects
+        raise OSError(NOT_ORDINARY)
+    # not blocking: another file may have taken its place by now
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    stream = os.fdopen(os.open(path, flags), "rb")
+    if stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        return stream
+    stream.close()
+    raise OSError(NOT_ORDINARY)
 
 
 def _temporary_name(name: str) -> str:

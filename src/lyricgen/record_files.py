@@ -10,12 +10,12 @@ import json
 import logging
 import math
 import os
-import stat
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from lyricgen.errors import printable
+from lyricgen.files import open_ordinary
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,6 @@ MOST_OF_TABLE = 64_000_000  # bytes of a table
 MOST_OF_LINES = 256_000_000  # bytes of a file that is read line by line
 _LONGEST_LINE = 1_000_000  # bytes of a line of such a file
 _DEEPEST = 50  # levels of nesting
-_NOT_ORDINARY = "it is no ordinary file"
 
 Shape = TypeVar("Shape")
 
@@ -37,7 +36,7 @@ class RecordError(ValueError):
 
 
 def open_record(path: Path, most: int = MOST) -> io.BufferedReader:
-    """Open an ordinary file, or a link to one; never a pipe or a device, which may never end.
+    """Open a record.
 
     Args:
         path: of the file.
@@ -47,21 +46,14 @@ def open_record(path: Path, most: int = MOST) -> io.BufferedReader:
         RecordError: it is not there, no ordinary file, too large or may not be read.
     """
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # opening a device may have effects
-            raise RecordError(_NOT_ORDINARY)
-        # not blocking: another file may have taken its place by now
-        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-        stream = os.fdopen(os.open(path, flags), "rb")
-    except OSError as error:
-        raise RecordError(error.strerror or str(error)) from error
-    except ValueError as error:  # NUL in the path
-        raise error if isinstance(error, RecordError) else RecordError(str(error)) from error
-    found = os.fstat(stream.fileno())
-    if stat.S_ISREG(found.st_mode) and found.st_size <= most:
+        stream = open_ordinary(path)
+    except (OSError, ValueError) as error:
+        raise RecordError(getattr(error, "strerror", None) or str(error)) from error
+    size = os.fstat(stream.fileno()).st_size
+    if size <= most:
         return stream
     stream.close()
-    too_large = f"it has {found.st_size:,} bytes, more than {most:,}"
-    raise RecordError(too_large if stat.S_ISREG(found.st_mode) else _NOT_ORDINARY)
+    raise RecordError(f"it has {size:,} bytes, more than {most:,}")
 
 
 def read_record(path: Path, most: int = MOST) -> str:

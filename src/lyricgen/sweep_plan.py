@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from lyricgen.errors import UserError
+from lyricgen.record_files import RecordError, read_yaml
 from lyricgen.resume import all_of, identity
 from lyricgen.runs import (
     LAST,
+    MULTIRUN,
     PREVIOUS,
     earlier_summary,
     job_directory,
@@ -94,6 +96,31 @@ def jobs_in(directory: Path) -> dict[int, tuple[Path, dict[str, Any]]]:
         if summary is not None:
             found[number] = path, summary
     return found
+
+
+def refuse_shorter_search(directory: Path, epochs: int) -> None:
+    """Refuse fewer epochs than a search has begun with: new trials and old ones must compare.
+
+    Args:
+        directory: of the search, which may not have begun.
+        epochs: wanted now.
+
+    Raises:
+        UserError: trials were begun for more.
+    """
+    if not (directory / MULTIRUN).is_file() or not jobs_in(directory):
+        return
+    try:
+        begun = read_yaml(directory / MULTIRUN)["trainer"]["max_epochs"]
+    except (RecordError, TypeError, KeyError) as error:
+        raise UserError(
+            f"{str(directory / MULTIRUN)!r} cannot be read ({error}): start a new sweep"
+        ) from error
+    if isinstance(begun, int) and epochs < begun:
+        raise UserError(
+            f"{EPOCHS}={epochs}: the trials so far were begun for {begun} epochs: choose {begun} "
+            "or more, or start a new sweep"
+        )
 
 
 def check_text(sweep: Path, directory: Path, options: dict[str, Any], digest: str) -> None:

@@ -88,7 +88,7 @@ class StudySweeper(Sweeper):
         from lyricgen.composition import job_values
         from lyricgen.config import parse
         from lyricgen.search.space import read_space
-        from lyricgen.sweep_plan import EPOCHS
+        from lyricgen.sweep_plan import EPOCHS, refuse_shorter_search
 
         assert self.config is not None
         assert self.hydra_context is not None
@@ -98,28 +98,6 @@ class StudySweeper(Sweeper):
         values = job_values(loader, self.config, [*space.fixed, *space.corner])
         parse(values)
         if EPOCHS not in space.dimensions:
-            self._refuse_fewer_epochs(values["trainer"]["max_epochs"])
+            directory = Path(self.config.hydra.sweep.dir)
+            refuse_shorter_search(directory, values["trainer"]["max_epochs"])
         return space
-
-    def _refuse_fewer_epochs(self, wanted: int) -> None:
-        """Trials that were begun for more epochs could not be compared with those to come."""
-        from lyricgen.errors import UserError
-        from lyricgen.record_files import RecordError, read_yaml
-        from lyricgen.runs import MULTIRUN
-        from lyricgen.sweep_plan import EPOCHS, jobs_in
-
-        assert self.config is not None
-        directory = Path(self.config.hydra.sweep.dir)
-        if not (directory / MULTIRUN).is_file() or not jobs_in(directory):
-            return
-        try:
-            begun = OmegaConf.select(OmegaConf.create(read_yaml(directory / MULTIRUN)), EPOCHS)
-        except RecordError as error:
-            raise UserError(
-                f"{str(directory / MULTIRUN)!r} cannot be read ({error}): start a new sweep"
-            ) from error
-        if isinstance(begun, int) and wanted < begun:
-            raise UserError(
-                f"{EPOCHS}={wanted}: the trials so far were begun for {begun} epochs: choose "
-                f"{begun} or more, or start a new sweep"
-            )

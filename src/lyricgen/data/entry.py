@@ -7,7 +7,6 @@ import hashlib
 import json
 import mmap
 import os
-import stat
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from lyricgen.data.checked_mapping import BlockSums, CheckedMapping
 from lyricgen.data.encoding import EncodedCorpus, count_ids
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
+from lyricgen.files import open_ordinary
 
 FORMAT = 2  # goes up with every change of this file's layout, or of how texts are prepared
 _END = struct.Struct("<32sQ8s")  # the SHA-256 sum and the bytes of the description, the mark
@@ -107,15 +107,11 @@ def open_own(path: Path) -> Iterator[BufferedReader]:
         OSError: It cannot be opened, or is no ordinary file.
         UserError: It belongs to another user.
     """
-    # a pipe without a writer would be waited for
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    with os.fdopen(descriptor, "rb") as stream:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise OSError("it is no ordinary file")
-        if hasattr(os, "geteuid") and found.st_uid not in (0, os.geteuid()):  # not on Windows
+    with open_ordinary(path) as stream:
+        owner = os.fstat(stream.fileno()).st_uid
+        if hasattr(os, "geteuid") and owner not in (0, os.geteuid()):  # not on Windows
             raise UserError(
-                f"{str(path)!r} belongs to another user (number {found.st_uid}): remove it, or "
+                f"{str(path)!r} belongs to another user (number {owner}): remove it, or "
                 "set LYRICGEN_DATA to a directory of your own"
             )
         yield stream

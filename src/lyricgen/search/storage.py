@@ -10,7 +10,7 @@ from optuna.storages import BaseStorage, JournalStorage, get_storage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
 from lyricgen.errors import UserError
-from lyricgen.files import expand_home
+from lyricgen.files import NOT_ORDINARY, expand_home
 from lyricgen.search.options import PrunerOptions, StudyOptions
 
 JOURNAL = "study.log"
@@ -59,7 +59,7 @@ def open_storage(options: StudyOptions, sweep: Path) -> BaseStorage:
             return get_storage(where)
         journal = (sweep / JOURNAL if where is None else expand_home(where)).resolve()
         if journal.exists() and not journal.is_file():
-            raise ValueError("it is no ordinary file")
+            raise ValueError(NOT_ORDINARY)
         journal.parent.mkdir(parents=True, exist_ok=True)
         return JournalStorage(JournalFileBackend(str(journal), JournalLock(journal)))
     except Exception as error:  # databases have errors of their own
