@@ -514,6 +514,16 @@ def test_new_run_writes_latest_of_the_outputs_in_use_alone(
         assert place.read_text("utf-8") == "mine"
 
 
+def test_runs_may_lie_on_another_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    outputs = tmp_path / "outputs"
+    (tmp_path / "large/2026-01-02").mkdir(parents=True)
+    outputs.mkdir()
+    (outputs / "runs").symlink_to(tmp_path / "large")
+    monkeypatch.setenv("LYRICGEN_OUTPUTS", str(outputs))
+    begun(outputs / "runs/2026-01-02/09-00-00.000000_a")
+    assert (outputs / "latest.txt").read_text("utf-8") == "runs/2026-01-02/09-00-00.000000_a\n"
+
+
 def test_a_latest_that_cannot_be_written_hinders_no_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -163,6 +163,10 @@ def record_newest(directory: Path, *, resumed: bool) -> None:
         dated = (p for p in directory.parents if re.fullmatch(_DATE, p.name))
         holders = (p.parents[1] for p in dated if p.parent.name in ("runs", "sweeps"))
         outputs = next((p for p in holders if os.path.lexists(p / LATEST)), outputs)
+    for kind in ("runs", "sweeps"):  # each may be a link to another disk
+        linked = outputs.joinpath(kind, *directory.parts[-2:])
+        if linked.is_dir() and linked.samefile(directory):
+            directory = linked
     if outputs not in directory.parents:
         log.info(
             "%s lies outside of %s: name it to commands that take the newest run",
