@@ -29,7 +29,6 @@ from lyricgen.runs import places_of
 
 log = logging.getLogger(__name__)
 
-
 # Of a training batch of lines, estimated; longer lines are cut into pieces.
 MAX_BATCH_BYTES = 2**31
 OPENING = 50_000  # characters that tell what a text is
@@ -122,7 +121,7 @@ def find_corpus(options: DataOptions, digest: str | None, checkpoint: Path | Non
 
 
 def report_text(options: DataOptions, corpus: EncodedCorpus) -> None:
-    """Log what a user may not know of the text."""
+    """Log the notices about a text."""
     found = [private_use_notice(corpus, options.encoding)]
     if options.kind == "text":
         path = corpus_path(options.kind, options.path)
@@ -216,7 +215,7 @@ def longest_row(options: TrainOptions, vocabulary_size: int) -> int:
 
 
 def report_batches(options: TrainOptions, datamodule: CharacterDataModule) -> None:
-    """Say where training batches are not what was asked for, or leave characters out."""
+    """Log where training batches differ from what was asked for, or leave characters out."""
     sampler, part = datamodule.sampler, datamodule.parts["train"]
     if isinstance(sampler, LineSampler):
         _report_long_lines(sampler, part, datamodule.vocabulary)

@@ -19,7 +19,7 @@ from lyricgen.typed_values import for_shell, quoted
 
 _NO_PLACE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.ENOTDIR, errno.EEXIST}
 
-# what Hydra says of a setting that there is not
+# Hydra's message about a setting that does not exist
 _UNKNOWN = re.compile(
     r"Could not (?:override '([^'@]+)'\.(?!\s*Did)|delete (?:from config\. )?'([^']+)'"
     r"(?: does not exist|\. No match))"
@@ -78,7 +78,7 @@ def one_line(error: Exception) -> str:
 
 
 def _unreadable(override: str) -> str:
-    """What is wrong with an override that Hydra's grammar refuses."""
+    """Message about an override that Hydra's grammar refuses."""
     name, equals, value = override.partition("=")
     if equals and not re.fullmatch(r"[~+]*[\w$./@:-]+", name, re.ASCII):
         return _unknown_setting(name)
@@ -93,7 +93,7 @@ def _unreadable(override: str) -> str:
 
 
 def _unknown_setting(name: str) -> str:
-    """What to say of a setting that a configuration has not."""
+    """Message about a setting that does not exist here."""
     settings = known_settings()
     if settings.get(name):
         return f"{name}: only {' or '.join(settings[name])} has this setting"
@@ -104,7 +104,7 @@ def _unknown_setting(name: str) -> str:
 
 
 def _unknown_choice(path: str, options: Sequence[str]) -> str:
-    """What to say of a choice, group/choice, that a group has not."""
+    """Message about a choice, group/choice, that does not exist."""
     known = default_choices().keys()
     group = next((each for each in known if path.startswith(f"{each}/")), path.rpartition("/")[0])
     choice = path.removeprefix(f"{group}/")

@@ -69,7 +69,10 @@ def _sweep_name(sweep: str | None, name: str, *, _root_: DictConfig) -> str:
 
 
 def hide_bases() -> None:
-    """Leave what is no choice by itself out of Hydra's lists of choices."""
+    """Leave what is no choice by itself out of Hydra's lists of choices.
+
+    Hydra has no hook for this either, so a method of a private module is replaced.
+    """
     all_options = ConfigRepository.get_group_options
 
     def choices(

@@ -1,4 +1,4 @@
-"""What conf/ offers: groups, their choices and their settings."""
+"""The groups of conf/, their choices and their settings."""
 
 from functools import cache
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The server of the dashboard: whom it answers, and how many files it may open."""
+"""The server of the dashboard: which requests it answers, and how many files it may open."""
 
 import ipaddress
 import socket
@@ -67,7 +67,6 @@ def check_host(host: str) -> None:
         ):
             with socket.socket(family, kind, protocol) as one:
                 one.bind(place)
-            return
     except (OSError, ValueError) as error:
         raise UserError(
             f"--host {host}: the dashboard cannot listen there "

@@ -1,4 +1,4 @@
-"""The one kind of error that a user can mend, and words that leave a terminal alone."""
+"""The one kind of error that a user can mend, and texts made safe for a terminal."""
 
 import os
 import unicodedata

@@ -1,4 +1,4 @@
-"""The run that a command takes where none is named: the newest; the command says which it is."""
+"""The newest run, which a command takes where none is named; the command says which it is."""
 
 import time
 from collections.abc import Mapping
@@ -42,7 +42,7 @@ def tell_taken(path: Path) -> None:
     """
     directory = path if path.is_dir() else path.parent.parent
     dated = path / SUMMARY if path.is_dir() else path
-    known = [_what(_summary(directory)), _age(dated)]
+    known = [_describe(_summary(directory)), _age(dated)]
     tell(printable(f"from {path}: {', '.join(one for one in known if one)}"))
 
 
@@ -72,7 +72,7 @@ def _summary(directory: Path) -> Mapping[str, Any]:
         return {}
 
 
-def _what(summary: Mapping[str, Any]) -> str:
+def _describe(summary: Mapping[str, Any]) -> str:
     """A few words on the model and its text; "" where the record does not say it."""
     if "jobs" in summary:
         return f"a sweep of {len(summary['jobs'])} jobs"

@@ -79,7 +79,7 @@ def conclude(
         loss = figures.get("test/loss", loss)
     figures["worse_than_uniform"] = _warn_of_divergence(loss, datamodule, learning_rate)
     if isinstance(module, RecurrentModule):
-        figures |= _beside_ngrams(figures)
+        figures |= _compare_with_ngrams(figures)
     return figures | _draw_samples(trainer, best, int(rows[-1]["step"]))
 
 
@@ -118,7 +118,7 @@ def _warn_of_divergence(
     return True
 
 
-def _beside_ngrams(figures: dict[str, Any]) -> dict[str, Any]:
+def _compare_with_ngrams(figures: dict[str, Any]) -> dict[str, Any]:
     """Whether the network beats the best n-gram of all, and which one that is."""
     by_part = figures.get("ngram_perplexities", {})
     part = next((one for one in ("val", "test") if one in by_part), None)

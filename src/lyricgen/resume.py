@@ -7,7 +7,7 @@ from typing import Any
 
 from lyricgen.errors import UserError
 from lyricgen.runs import BEST, LAST, directory_taken, earlier_summary
-from lyricgen.settings import PLUMBING, Settings, among, complete, flatten
+from lyricgen.settings import PLUMBING, Settings, among, complete, flatten, typed_value
 
 # What may change from one resumption to the next: how long training goes on, too, and where its
 # text lies, whose digest is compared. All other keys must be as they were.
@@ -133,7 +133,4 @@ def _finished(directory: Path, content: dict[str, Any], options: dict[str, Any])
 
 
 def _shown(values: Settings, key: str) -> str:
-    value = values.get(key, "absent")
-    if value is None or isinstance(value, bool):
-        return str(value).lower().replace("none", "null")
-    return str(value)
+    return typed_value(values.get(key, "absent"))

@@ -133,7 +133,7 @@ def _multirun(options: argparse.Namespace) -> list[str]:
 
 
 def read_options(arguments: list[str]) -> argparse.Namespace:
-    """A command's arguments as Hydra reads them.
+    """A command's arguments as Hydra reads them, by its own parser, which is not public.
 
     Raises:
         UserError: Hydra has no such option.

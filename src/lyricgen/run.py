@@ -152,7 +152,7 @@ class Run:
         self._write()
 
     def unfinished(self, error: OSError) -> UserError:
-        """What to tell where a file stopped the run: its disk is full or its directory gone."""
+        """Error for a run that could not write a file: the disk is full or the directory gone."""
         try:
             check_there(self.directory)
         except UserError as gone:

@@ -69,6 +69,13 @@ def key(override: str) -> str:
     return override.lstrip("+~").partition("=")[0].partition("@")[0]
 
 
+def typed_value(value: Value) -> str:
+    """A value as it is typed."""
+    return (
+        str(value).lower() if isinstance(value, bool) else "null" if value is None else str(value)
+    )
+
+
 def parse_overrides(overrides: Iterable[str]) -> dict[str, Value]:
     """What was typed, `key=value`, as keys and values; not what was taken out, `~key=value`."""
     typed = [one for one in overrides if "=" in one and not one.startswith("~")]

@@ -49,7 +49,7 @@ def _plain(name: str) -> str:
 
 
 def _initials(name: str) -> str | None:
-    """Lr of learning_rate; None of a single word."""
+    """The first letters of the words, as in lr for learning_rate; None for a single word."""
     return "".join(word[:1] for word in name.split("_")) if "_" in name else None
 
 

@@ -1,4 +1,4 @@
-"""What may be relied on in a summary.json, whoever has written it."""
+"""The types that the entries of a summary.json must have."""
 
 from typing import Annotated, Any
 

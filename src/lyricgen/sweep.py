@@ -98,7 +98,7 @@ class Sweep:
 
         Raises:
             UnfinishedJobsError: not all jobs have come to their end.
-            Interrupted: by a signal, from the begin of the record to the end of the report.
+            Interrupted: by a signal, at any time from `begin` to the end of the report.
         """
         try:
             yield

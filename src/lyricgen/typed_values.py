@@ -1,4 +1,4 @@
-"""Overrides of settings that are texts: Hydra's grammar gives back what was typed."""
+"""Rewrites overrides, so that Hydra's grammar reads texts as they were typed."""
 
 import re
 import shlex
@@ -196,7 +196,10 @@ def _is_file(path: str) -> bool:
 
 
 def _parse(value: str) -> Any:
-    """The value that Hydra's grammar reads, or _REFUSED."""
+    """The value that Hydra's grammar reads, or _REFUSED.
+
+    The public `value()` would not tell a quoted text from any other.
+    """
     try:
         return _parser().parse_override(f"value={value}")._value
     except HydraException:

@@ -136,7 +136,7 @@ class Board(pl.Callback):
 
 
 def trial_name(directory: Path) -> str:
-    """What the table calls a run: its own name first, since TensorBoard cuts off the end."""
+    """Name of a run in the table: its own first, since TensorBoard cuts off the end."""
     directory = directory.resolve()
     parent, outputs = directory.parent, outputs_directory().resolve()
     place = parent.relative_to(outputs) if parent.is_relative_to(outputs) else parent
@@ -144,7 +144,7 @@ def trial_name(directory: Path) -> str:
 
 
 def best_tag(name: str) -> str:
-    """Where the best held-out figure of a run stands.
+    """Tag of the best held-out figure of a run.
 
     Parallel coordinates show the first five tags and only runs that have all of these: the tags of
     runs that fill gaps come after those of all others.

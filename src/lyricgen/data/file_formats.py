@@ -1,4 +1,4 @@
-"""Texts that are tables, data or timed lines, told by how they begin."""
+"""Formats of texts that are no prose: tables, JSON, timed lines; the opening tells them."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""What a user may not know of a text and should, before it is trained on."""
+"""Notices about a text, for the log, before it is trained on."""
 
 import unicodedata
 

@@ -85,12 +85,9 @@ def own_text(text: str, name: str, model: TrainedModel, unknown: Unknown = "refu
     codes = code_points(text)
     left_out = _text_of(codes[~known])
     if unknown == "refuse" and left_out:
-        only_controls = all(map(FORBIDDEN.match, distinct(left_out)))
-        raise (
-            refused
-            if refused is not None and only_controls
-            else _refused(name, left_out, model.vocabulary)
-        )
+        if refused is not None and all(map(FORBIDDEN.match, distinct(left_out))):
+            raise refused
+        raise _refused(name, left_out, model.vocabulary)
     if unit == "line":
         known &= ~_ends_of_empty_lines(codes, known)
     kept = codes[known]

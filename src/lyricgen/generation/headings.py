@@ -1,11 +1,10 @@
 """Headings of models side by side: the settings in which they differ, else their paths."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from lyricgen.model.trained_model import TrainedModel
-from lyricgen.settings import PLUMBING, Settings, Value, among, flatten, known_to_model
+from lyricgen.settings import PLUMBING, Settings, among, flatten, known_to_model, typed_value
 
 MOST = 4  # settings in a heading
 
@@ -15,7 +14,8 @@ def headings(paths: Sequence[Path], models: Sequence[TrainedModel]) -> list[str]
     settings = [known_to_model(flatten(model.options)) for model in models]
     names = _differing(settings)[:MOST]
     found = [
-        ", ".join(_typed(name, one[name]) for name in names if name in one) for one in settings
+        ", ".join(f"{name}={typed_value(one[name])}" for name in names if name in one)
+        for one in settings
     ]
     places = _differing_parts(paths)
     for further in (places, [str(number) for number in range(1, len(paths) + 1)]):
@@ -37,10 +37,6 @@ def _differing(settings: Sequence[Settings]) -> list[str]:
         if len(values) > 1 and not among(name, (*PLUMBING, *differing)):
             differing.append(name)
     return differing
-
-
-def _typed(name: str, value: Value) -> str:
-    return f"{name}={json.dumps(value) if value is None or isinstance(value, bool) else value}"
 
 
 def _differing_parts(paths: Sequence[Path]) -> list[str]:

@@ -158,7 +158,7 @@ def _check_metric(metric: str, records: Sequence[Record]) -> None:
     rankable = sorted(name for name in known if name.endswith((*SMALLEST, *LARGEST)))
     if metric not in rankable:
         meant = did_you_mean(metric, rankable)
-        raise UserError(f"--metric {metric}: no run has it{meant}; there is {', '.join(rankable)}")
+        raise UserError(f"--metric {metric}: no run has it (there is {', '.join(rankable)}){meant}")
 
 
 def _place(record: Record, keys: Sequence[str]) -> Place:

@@ -6,7 +6,7 @@ from itertools import takewhile
 
 from lyricgen.errors import UserError
 from lyricgen.reporting.records import Record
-from lyricgen.settings import Value, parse_value
+from lyricgen.settings import Value, parse_value, typed_value
 from lyricgen.suggestions import did_you_mean
 
 ABSENT = "–"
@@ -69,10 +69,8 @@ def setting(record: Record, key: str) -> Value:
 
 
 def shown(value: Value) -> str:
-    """A value as it is typed."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    """A value as it is typed; a fraction in six digits."""
+    return f"{value:.6g}" if isinstance(value, float) else typed_value(value)
 
 
 def told_apart(texts: Sequence[str]) -> list[str]:
