@@ -34,8 +34,7 @@ def text_pieces(
 ) -> Iterator[str]:
     r"""Read a text from a plain file, a gzip, bzip2 or xz file, or a zip archive of one file.
 
-    They are told apart by their first bytes, never by their names, and unpacked in memory. A
-    byte-order mark at the start decides the encoding and is dropped.
+    Their first bytes tell them apart. A byte-order mark decides the encoding and is dropped.
 
     Args:
         path: The file, shown in every error as it is given here.
@@ -48,8 +47,7 @@ def text_pieces(
         Pieces of the text, none empty: at least one character in all.
 
     Raises:
-        UserError: If the file cannot be read or unpacked, is empty, too large, no plain text,
-            not in its encoding, or has control characters. Wrong bytes are told first.
+        UserError: If the file cannot be read, or is no plain text in its encoding.
     """
     shown = repr(os.fspath(path))
     if max_bytes < 1:
@@ -71,9 +69,9 @@ def text_pieces(
             yield piece
     if undecodable is not None:
         raise UserError(f"{undecodable}{_other_encodings(path, undecodable.codec, max_bytes)}")
+    if controls.error is not None and controls.misread and not decoder.codec.startswith("utf"):
+        raise UserError(f"{controls.found}{_other_encodings(path, decoder.codec, max_bytes)}")
     if controls.error is not None:
-        if controls.misread and not decoder.codec.startswith("utf"):
-            raise UserError(f"{controls.found}{_other_encodings(path, decoder.codec, max_bytes)}")
         raise controls.error
     if empty:
         raise UserError(f"{shown} is empty; name a file with text in it (data.path=FILE)")
