@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from lyricgen.conf_files import CONFIG_DIRECTORY
 from lyricgen.config import CallbacksOptions, TrainOptions, parse
 from lyricgen.errors import UserError
-from lyricgen.typed_values import FILES, LISTS, NAMES, NULLABLE, SWITCHED_OFF, as_typed
+from lyricgen.typed_values import FILES, LISTS, NAMES, NULLABLE, SWITCHED_OFF, as_typed, quoted
 from tests.conftest import SMALL, Train, sweep_of
 
 TYPED = [
@@ -36,6 +36,11 @@ def composed(*overrides: str) -> Any:
 
 def read_by_hydra(override: str) -> Any:
     return OverridesParser.create().parse_overrides([override])[0].value()
+
+
+def resolved(text: Any) -> Any:
+    """A text as OmegaConf gives it back, which knows no other setting."""
+    return OmegaConf.create({"text": text}).text
 
 
 def read_list(override: str) -> Any:
@@ -84,12 +89,16 @@ def test_any_text_is_read(text: str) -> None:
         alone = OverridesParser.create().parse_override(f"name={text}")
     except HydraException:
         alone = None
-    if alone is not None and (
-        isinstance(alone._value, str | QuotedString) or alone.is_sweep_override()
+    blank = text != text.strip()
+    if (
+        alone is not None
+        and not blank
+        and "${" not in text
+        and (isinstance(alone._value, str | QuotedString) or alone.is_sweep_override())
     ):
         assert override == f"name={text}"
     else:
-        assert read_by_hydra(override) == text.strip()
+        assert resolved(read_by_hydra(override)) == text
 
 
 @pytest.mark.parametrize("typed", ["'歌 词'", '"歌"', "a\\,b", "${data.kind}_x", "a b"])
@@ -172,6 +181,82 @@ def test_every_callback_is_switched_off() -> None:
     samples = callbacks.pop("samples")
     assert (samples["every_n_epochs"], samples["steps"]) == (0, [])
     assert [each["enabled"] for each in callbacks.values()] == [False] * (len(names) - 1)
+
+
+@pytest.mark.parametrize("value", ["off", "no", "False", "OFF"])
+def test_a_callback_is_off_in_other_words(value: str) -> None:
+    typed = as_typed([f"callbacks.baseline={value}", f"logger={value}"], multirun=False)
+    assert typed == ["callbacks.baseline.enabled=false", "logger=none"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "${x}",
+            "${x}.txt",
+            "歌${x}",
+            "${",
+            "a${b",
+            "${data.kind",
+            "${a${b}",
+            "a}${x}'b",
+            "$${x}",
+        ),
+        *("${foo:x}", "${oc.env:HOME", "${.x}", "${data.kind }"),
+    ],
+)
+def test_an_interpolation_of_what_there_is_not_is_a_text(text: str) -> None:
+    [override] = as_typed([f"name={text}"], multirun=False)
+    assert composed(override)["name"] == text
+    assert as_typed([override], multirun=False) == [override]
+    [override] = as_typed([f"callbacks.samples.prefixes=['{text}']"], multirun=False)
+    if "'" not in text:
+        assert composed(override)["callbacks"]["samples"]["prefixes"] == [text]
+
+
+def test_an_interpolation_of_a_setting_stays_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LYRIC", "歌")
+    for typed, value in {
+        "${data.kind}_x": "lyrics_x",
+        "歌${layers}": "歌1",
+        "${data.kind}_${x}": "lyrics_${x}",
+        "${data.kind}_${x": "lyrics_${x",
+        "${oc.env:LYRIC}": "歌",
+        "\\${x}": "${x}",
+    }.items():
+        [override] = as_typed([f"name={typed}"], multirun=False)
+        assert composed(override)["name"] == value
+
+
+@given(st.text(st.sampled_from("\\${}x'\" :,"), min_size=1))
+def test_a_quoted_text_is_given_back(text: str) -> None:
+    assert resolved(read_by_hydra(f"name={quoted(text)}")) == text
+
+
+@pytest.mark.parametrize("text", [" lead.txt", "trail.txt ", " ", "\tx\t", " 歌 ", " 1 "])
+def test_blanks_around_a_text_belong_to_it(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):  # without the file, and with it
+        for name in ("data.path", "name", "hydra.run.dir"):
+            for multirun in (False, True):
+                [override] = as_typed([f"{name}={text}"], multirun=multirun)
+                assert read_by_hydra(override) == text
+                assert as_typed([override], multirun=multirun) == [override]
+        Path(text).touch()
+    [override] = as_typed(["name=a, 歌 ,b "], multirun=True)
+    parsed = OverridesParser.create().parse_override(override)
+    assert [getattr(each, "text", each) for each in parsed.sweep_iterator()] == ["a", "歌", "b"]
+
+
+@pytest.mark.parametrize(
+    "typed", ["name=a,歌,", "name=,a", "layers=1,2,", "data.path=a,,b", "cell=gru,"]
+)
+def test_a_sweep_with_nothing_beside_a_comma(typed: str) -> None:
+    with pytest.raises(UserError, match="there is no value beside a comma: leave the comma out"):
+        as_typed([typed], multirun=True)
 
 
 def test_a_group_set_to_nothing() -> None:

@@ -34,7 +34,7 @@ def outputs_directory() -> Path:
 
 def job_directory(number: int, overrides: str) -> str:
     """The name of a sweep's job: its number and overrides, in at most 150 bytes of UTF-8."""
-    name = f"{number}_{overrides}".replace("/", "-")
+    name = re.sub(r"\\*\$\{", "{", f"{number}_{overrides}".replace("/", "-"))
     return name.encode()[:150].decode(errors="ignore")
 
 

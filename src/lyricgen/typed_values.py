@@ -9,8 +9,9 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, QuotedString, Sweep
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
 
-from lyricgen.conf_files import default_choices, group_choices
+from lyricgen.conf_files import default_choices, group_choices, known_settings
 from lyricgen.errors import UserError
 from lyricgen.files import expand_home
 from lyricgen.settings import key
@@ -30,7 +31,7 @@ SWITCHED_OFF = {
         for name in ("checkpoint", "early_stopping", "smoothed_loss", "baseline", "progress")
     },
 }
-_NOTHING = ("null", "none", "false")
+_NOTHING = ("null", "none", "false", "off", "no")
 
 _CHOICE = re.compile(r"\s*choice\s*\((.*)\)\s*", re.DOTALL)
 # a quoted text between separators, an escaped character, any other one
@@ -39,13 +40,15 @@ _TOKEN = re.compile(
     re.DOTALL,
 )
 _REFUSED = object()
+# backslashes, the name in an interpolation after them, and what follows the name
+_INTERPOLATION = re.compile(r"(\\*)\$\{([^{}:$\\]*)(?=(\}|:.*\})?)", re.DOTALL)
 
 
 def as_typed(overrides: list[str], *, multirun: bool) -> list[str]:
     """Rewrite overrides of texts such that Hydra's grammar gives back what was typed.
 
-    A value that the grammar reads as a text stays: quoted ones, escapes, interpolations. So an
-    override may be rewritten twice.
+    A value that the grammar reads as a text stays: quoted ones, escapes, interpolations of
+    settings that there are. So an override may be rewritten twice.
 
     Args:
         overrides: as they were typed.
@@ -64,6 +67,8 @@ def as_typed(overrides: list[str], *, multirun: bool) -> list[str]:
         if leaf == "kind" and group in default_choices():
             choice = for_shell(f"{group}={value}")
             raise UserError(f"{override}: a choice brings settings of its own: type {choice}")
+        if multirun and not removed and name not in NEVER_SWEPT:
+            _refuse_gap(override)
         if name in SWITCHED_OFF and (removed or value.lower() in _NOTHING):
             rewritten += SWITCHED_OFF[name]
         elif name in default_choices() and (removed or equals):
@@ -73,27 +78,46 @@ def as_typed(overrides: list[str], *, multirun: bool) -> list[str]:
         elif not equals or removed:
             rewritten.append(override)
         elif name in NEVER_SWEPT:
-            rewritten.append(f"{head}={_as_text(value, nullable=name in NULLABLE, swept=False)}")
+            text = _as_text(value, nullable=name in NULLABLE, swept=False, alone=True)
+            rewritten.append(f"{head}={text}")
         elif name in (*FILES, *NAMES):
             rewritten.append(f"{head}={_text(override, multirun=multirun)}")
         elif name in LISTS:
             rewritten.append(f"{head}={_list_of_texts(override, multirun=multirun)}")
         elif name.startswith("hydra.") and _parse(value) is _REFUSED:
-            rewritten.append(f"{head}={quoted(value)}")
+            rewritten.append(f"{head}={_quoted(value)}")
         else:
             rewritten.append(override)
     return rewritten
 
 
 def quoted(value: str) -> str:
-    """A value that Hydra's grammar gives back as it is."""
-    value = re.sub(r"\\+(?='|\Z)", lambda slashes: slashes[0] * 2, value)
+    """A value that Hydra gives back as it is."""
+    return _quoted(re.sub(r"(\\*)\$\{", r"\1\1\\${", value))
+
+
+def _quoted(value: str) -> str:
+    """A value in which interpolations of what there is still count."""
+    value = re.sub(r"\\+(?='|\Z)", lambda slashes: slashes[0] * 2, _without_unknown(value))
     return "'" + value.replace("'", "\\'") + "'"
 
 
 def for_shell(word: str) -> str:
     """A word as it is typed in a shell, in quotation marks."""
     return shlex.quote(word) if set(word) & set('"$`\\!') else f'"{word}"'
+
+
+def _without_unknown(text: str) -> str:
+    """A text in which an interpolation of what there is not is a text, too; escaped ones stay."""
+
+    def escape(found: re.Match[str]) -> str:
+        slashes, name, rest = found.groups(default="")
+        known = rest == "}" and (name in known_settings() or name.startswith("hydra."))
+        known = known or (rest.startswith(":") and OmegaConf.has_resolver(name))
+        start = slashes if known or len(slashes) % 2 else slashes * 2 + "\\"
+        return f"{start}${{{name}"
+
+    return _INTERPOLATION.sub(escape, text)
 
 
 def _choose(override: str) -> list[str]:
@@ -114,12 +138,14 @@ def _choose(override: str) -> list[str]:
 def _text(override: str, *, multirun: bool) -> str:
     name, value = key(override), override.partition("=")[2]
     if name in FILES and _is_file(value):
-        if multirun and len(split(value)) > 1 and all(map(_is_file, split(value))):
+        parts = [part.strip() for part in split(value)]
+        if multirun and len(parts) > 1 and all(map(_is_file, parts)):
             raise _undecided(override, value)
         return quoted(value)
     if not multirun and len(split(value)) > 1:
         raise _undecided(override, value)
-    return _each(value, lambda text: _as_text(text, nullable=name in NULLABLE))
+    alone = len(split(value)) == 1 and not _CHOICE.fullmatch(value)
+    return _each(value, lambda text: _as_text(text, nullable=name in NULLABLE, alone=alone))
 
 
 def _list_of_texts(override: str, *, multirun: bool) -> str:
@@ -127,7 +153,8 @@ def _list_of_texts(override: str, *, multirun: bool) -> str:
 
     def rewrite(text: str) -> str:
         text = text.strip()
-        if text.lower() in ("null", "none") or text.startswith("${"):
+        whole = text.startswith("${") and _without_unknown(text) == text
+        if text.lower() in ("null", "none") or whole:
             return text
         if not is_list(text):
             one_list = for_shell(f"{head}=[{value.strip('[] ')}]")
@@ -148,12 +175,24 @@ def _list_of_texts(override: str, *, multirun: bool) -> str:
     return rewritten
 
 
+def _refuse_gap(override: str) -> None:
+    """Refuse a sweep with nothing before or after a comma."""
+    name, _, value = override.partition("=")
+    is_file = key(override) in FILES and _is_file(value)
+    if value.strip() and not is_file and not all(part.strip() for part in split(value)):
+        raise UserError(
+            f"{override}: there is no value beside a comma: leave the comma out; as one text it is "
+            f"typed {for_shell(f'{name}={_quoted(value)}')}"
+        )
+
+
 def _undecided(override: str, value: str) -> UserError:
     """Error for a comma that may be part of the text."""
     name, parts = override.partition("=")[0], split(value)
-    each = ",".join(quoted(part.strip()) for part in parts)
+    one = for_shell(f"{name}={_quoted(value)}")
+    each = ",".join(_quoted(part.strip()) for part in parts)
     return UserError(
-        f"{override}: for one value with a comma in it type {for_shell(f'{name}={quoted(value)}')};"
+        f"{override}: for one value with a comma in it type {one};"
         f" for a sweep over {len(parts)} values type --multirun {for_shell(f'{name}={each}')}"
     )
 
@@ -166,12 +205,22 @@ def _each(value: str, rewrite: Callable[[str], str]) -> str:
     return ",".join(map(rewrite, split(value)))
 
 
-def _as_text(text: str, *, nullable: bool = False, swept: bool = True) -> str:
-    """A text as it was typed; what the grammar reads as one stays."""
+def _as_text(text: str, *, nullable: bool = False, swept: bool = True, alone: bool = False) -> str:
+    """A text as it was typed; what the grammar reads as one stays.
+
+    Args:
+        text: a value, or one of several.
+        nullable: whether it may be null.
+        swept: whether it may say a whole sweep.
+        alone: whether the blanks around it are its own.
+    """
     value = _parse(text)
-    stays = isinstance(value, str | QuotedString) or (value is None and nullable)
-    stays = stays or (swept and isinstance(value, Sweep | Glob))
-    return text if stays else quoted(text.strip())
+    if (value is None and nullable) or (swept and isinstance(value, Sweep | Glob)):
+        return text
+    read = value.text if isinstance(value, QuotedString) else value
+    if not isinstance(read, str) or (alone and read == text.strip() != text):
+        return _quoted(text if alone else text.strip())
+    return text if _without_unknown(read) == read else _quoted(read)
 
 
 def split(value: str) -> list[str]:
@@ -190,7 +239,7 @@ def split(value: str) -> list[str]:
 
 def _is_file(path: str) -> bool:
     try:
-        return _parse(path) is not None and expand_home(path.strip()).exists()
+        return _parse(path) is not None and expand_home(path).exists()
     except (OSError, ValueError):  # too long, NUL
         return False
 
