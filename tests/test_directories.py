@@ -87,6 +87,54 @@ def test_a_directory_with_files_of_others_is_refused(
     assert tree(tmp_path) == before
 
 
+@pytest.mark.parametrize("kind", ["run", "sweep"])
+@pytest.mark.parametrize("name", ["x\udcff\udcfe", "歌\udcff/x", "${x}", "a${b/c"])
+def test_a_directory_that_no_record_can_name_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, name: str
+) -> None:
+    config = hydra_config(kind, "")
+    config.hydra[kind].dir = str(tmp_path / name).replace("${", "\\${")  # type: ignore[attr-defined]
+    with pytest.raises(SystemExit) as stop:
+        settle(kind, config)
+    assert stop.value.code == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert "cannot be recorded: its path" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("setting", ["hydra.run.dir", "name", "data.path", "init_from", "resume"])
+def test_what_is_not_utf_8_is_refused(train: Train, setting: str, tmp_path: Path) -> None:
+    for more in ((), ("-m", "seed=1,2")):
+        done = train(f"{setting}=x\udcff", *more)
+        assert done.status == 2
+        [line] = done.err.splitlines()
+        assert "it is not UTF-8" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_outputs_that_are_not_utf_8_are_refused(
+    train: Train, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("LYRICGEN_OUTPUTS", "o\udcff")
+    for more in ((), ("-m", "seed=1,2")):
+        done = train(*SMALL, *more)
+        assert done.status == 2
+        [line] = done.err.splitlines()
+        assert "its path is not UTF-8" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_name_like_an_interpolation(train: Train) -> None:
+    done = train(*SMALL, "name=${x}", "trainer.max_epochs=1")
+    assert done.status == 0, done.err
+    assert done.directory is not None
+    assert done.summary["options"]["name"] == "${x}"
+    more = train(f"resume={done.directory}", "trainer.max_epochs=2")
+    assert more.status == 0, more.err
+    assert done.summary["epochs"] == 2
+
+
 def test_other_files_stand_in_nobodys_way(tmp_path: Path) -> None:
     for name in ("notes.txt", "slurm-1.out", LOCK):
         (tmp_path / name).touch()

@@ -101,6 +101,9 @@ def _settle(config: DictConfig, kind: str, patterns: Sequence[str]) -> None:
             )
         raw = str(OmegaConf.to_container(config.hydra[kind])["dir"])  # type: ignore[index,call-overload]
         directory = expand_home(config.hydra[kind].dir)
+        if NEW in raw:  # a name that was typed is part of it
+            directory = directory.with_name(directory.name.replace("${", "{"))
+        _refuse_unusable(directory)
         if NEW in raw:
             directory = new_directory(directory)
         elif OmegaConf.select(config, "resume") is None:
@@ -112,6 +115,18 @@ def _settle(config: DictConfig, kind: str, patterns: Sequence[str]) -> None:
             config.hydra[kind].dir = str(directory)
     except (UserError, OSError, ValueError, OmegaConfBaseException) as error:
         stop(error)  # from here: Hydra would make a warning of it
+
+
+def _refuse_unusable(directory: Path) -> None:
+    """Refuse a directory whose path cannot be recorded: records are UTF-8, and Hydra reads ${."""
+    path = os.path.realpath(directory)
+    shown = f"the directory {path!r} cannot be recorded"
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{shown}: its path is not UTF-8: name another") from None
+    if "${" in path:
+        raise UserError(f"{shown}: its path has ${{ in it: name another")
 
 
 def _refuse_foreign(directory: Path, patterns: Sequence[str], kind: str) -> None:

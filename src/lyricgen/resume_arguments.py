@@ -44,6 +44,9 @@ def expand(arguments: list[str]) -> list[str]:
     Raises:
         UserError: no such run, or one that cannot be resumed so.
     """
+    for one in arguments:
+        if any("\ud800" <= character <= "\udfff" for character in one):  # as Python reads bytes
+            raise UserError(f"{one}: it is not UTF-8, as a run's record is: use another name")
     options, overrides = _split(arguments)
     read = read_options(options)
     for option in ("--config-path", "--config-dir"):
