@@ -18,11 +18,24 @@ import lyricgen
 from lyricgen import console
 from lyricgen.callbacks.sample import one_line
 from lyricgen.composition import CONFIG_DIRECTORY
-from lyricgen.errors import printable, printable_text
+from lyricgen.errors import UserError, in_one_line, printable, printable_text, reason
 from lyricgen.files import to_json
 
 # by Unicode's categories: what a terminal or an editor takes as an order, or nothing can show
 STEERING = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+
+
+def test_long_values_are_shortened_in_the_middle() -> None:
+    path = "/" + "歌 x/" * 1250
+    for value in (repr(path), "data.path=" + "y" * 5000, f'"{path}"'):
+        told = in_one_line(f"cannot read {value}: it isn't there; name another (see 'x' or 'y')")
+        assert told.endswith(value[-70:] + ": it isn't there; name another (see 'x' or 'y')")
+        assert told.startswith(f"cannot read {value[:80]}…")
+    for length in (10, 290):
+        told = f"cannot read {'z' * length!r} or {'z' * length} in the list of {'it is ' * 200}"
+        assert in_one_line(told) == told.rstrip()
+    assert reason(UserError(path)) == in_one_line(path)
+    assert len(in_one_line("a b " * 5000)) < 3001
 
 
 def test_every_character_of_unicode_is_kept_or_escaped_by_its_category() -> None:

@@ -91,6 +91,17 @@ def test_a_reader_that_leaves_ends_a_command_quietly(
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.parametrize("option", ["--help", "--cfg=job"])
+def test_an_output_that_cannot_be_written_is_one_line(option: str, tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "lyricgen.train", option],
+            check=False, stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr == "error: the output cannot be written: No space left on device\n"
+
+
 def test_a_mistake_keeps_its_status_where_nobody_reads(
     nobody_reads: io.TextIOWrapper, monkeypatch: pytest.MonkeyPatch
 ) -> None:

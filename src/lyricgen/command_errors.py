@@ -11,10 +11,10 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf.errors import OmegaConfBaseException
 
 from lyricgen.conf_files import default_choices, group_choices, known_settings
-from lyricgen.console import refuse
-from lyricgen.errors import UserError, path_problem, printable
+from lyricgen.console import output_problem, refuse
+from lyricgen.errors import UserError, in_one_line, path_problem
 from lyricgen.interruption import Interrupted
-from lyricgen.suggestions import did_you_mean
+from lyricgen.suggestions import did_you_mean, nearest
 from lyricgen.typed_values import for_shell, quoted
 
 _NO_PLACE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.ENOTDIR, errno.EEXIST}
@@ -67,14 +67,15 @@ def one_line(error: Exception) -> str:
         text = _unreadable(error.override)
     elif unknown:
         text = _unknown_setting(unknown[1] or unknown[2])
-    elif added and known_settings().get(added[1]):
+    elif added:
         text = _unknown_setting(added[1])
     elif isinstance(error, HydraException) and error.__cause__ is not None:
         reason = str(error.__cause__).split("\n", maxsplit=1)[0]
         text += "" if reason in text else f" ({reason})"
     elif isinstance(error, OSError) and error.errno in _NO_PLACE:
-        text += " (LYRICGEN_OUTPUTS=DIRECTORY sends runs to another place)"
-    return printable(" ".join(text.split()))
+        elsewhere = f"{text} (LYRICGEN_OUTPUTS=DIRECTORY sends runs to another place)"
+        text = output_problem(error) or elsewhere
+    return in_one_line(text)
 
 
 def _unreadable(override: str) -> str:
@@ -112,7 +113,10 @@ def _unknown_choice(path: str, options: Sequence[str]) -> str:
         there = [*options, "train"]
         return f"there is no configuration {path!r} (--config-name){did_you_mean(path, there)}"
     there = [*options, *(group_choices(group) if group in known else ())]
-    meant = did_you_mean(choice, there)
+    others = [f"{each}={one}" for each in known for one in group_choices(each) if each != group]
+    same = [each for each in others if each.endswith(f"={choice}")]
+    near = nearest(choice, there) if not same else []
+    meant = did_you_mean(choice, near or same or others)
     if group == "data" and ("." in choice or "/" in choice):
         meant = f": a file is named by data=text {for_shell(f'data.path={choice}')}"
     listed = f" (there is {', '.join(options)})" if options else ""

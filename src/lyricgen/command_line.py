@@ -11,14 +11,13 @@ from typing import NoReturn
 
 from lyricgen.console import (
     ConsoleHandler,
-    forget_output,
     output_problem,
     prepare_streams,
     reader_may_leave,
     refuse,
     tell,
 )
-from lyricgen.errors import UserError, path_problem, printable
+from lyricgen.errors import UserError, in_one_line, path_problem
 from lyricgen.suggestions import did_you_mean
 
 
@@ -49,7 +48,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Say it in one line."""
-        self.exit(2, f"error: {printable(with_suggestions(self, message))} (see --help)\n")
+        self.exit(2, f"error: {in_one_line(with_suggestions(self, message))} (see --help)\n")
 
 
 def with_suggestions(
@@ -93,7 +92,7 @@ def run(
         except BrokenPipeError:
             raise
         except Exception as error:
-            problem = path_problem(error) or _output_problem(error)
+            problem = path_problem(error) or output_problem(error)
             if options.debug or problem is None:
                 raise
             refuse(problem)
@@ -125,11 +124,3 @@ def _as_typed(message: str, options: argparse.Namespace) -> str:
         return f"--{name.replace('_', '-')} {shown}" if shown in given - {"None"} else found[0]
 
     return re.sub(r"(?<![\w.'\"-])([a-z_]+)=([\w.+-]*\w)", typed, message)
-
-
-def _output_problem(error: Exception) -> str | None:
-    """Why the output cannot be written; None for an error of another kind."""
-    if not isinstance(error, OSError) or error.filename is not None:
-        return None
-    forget_output(sys.stdout)
-    return output_problem(error)

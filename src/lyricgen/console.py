@@ -21,7 +21,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from lyricgen.errors import TEXT, printable, printable_text
+from lyricgen.errors import TEXT, in_one_line, printable, printable_text
 
 log = logging.getLogger(__name__)
 
@@ -73,24 +73,27 @@ def reader_may_leave() -> Iterator[None]:
             except OSError as error:
                 forget_output(stream)
                 if not isinstance(error, BrokenPipeError):
-                    refuse(output_problem(error))
+                    refuse(output_problem(error) or str(error))
 
 
 def refuse(message: str) -> NoReturn:
     """Tell an error in one line and end the command with status 2."""
-    tell(f"error: {printable(message)}")
+    tell(f"error: {in_one_line(message)}")
     sys.exit(2)
-
-
-def output_problem(error: OSError) -> str:
-    """Why a command's output cannot be written."""
-    return f"the output cannot be written: {error.strerror or error}"
 
 
 def forget_output(stream: TextIO) -> None:
     """Send the rest of a stream nowhere: the interpreter's last flush must not fail."""
     with suppress(OSError):  # a stream of a test has no descriptor
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def output_problem(error: Exception) -> str | None:
+    """Why the output cannot be written; None for an error of another kind."""
+    if not isinstance(error, OSError) or error.filename is not None:
+        return None
+    forget_output(sys.stdout)
+    return f"the output cannot be written: {error.strerror or error}"
 
 
 def show(text: str) -> None:

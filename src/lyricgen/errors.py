@@ -1,12 +1,17 @@
 """The one kind of error that a user can mend, and texts made safe for a terminal."""
 
 import os
+import re
 import unicodedata
 
 # Code needs tabs; Persian, Indic scripts and families of emoji need joiners. They steer nothing.
 TEXT = "\t\u200c\u200d"
 
-LONGEST_PATH = 200  # characters of a path that a message shows whole
+LONGEST_VALUE = 300  # characters of a value, a path for example, that a message shows whole
+LONGEST_MESSAGE = 3000
+_ENDS = 80  # characters that stay at both ends of a longer value
+# a value in quotation marks, or a word
+_VALUE = re.compile(r"(?<!\w)'[^']*'(?!\w)|(?<!\w)\"[^\"]*\"(?!\w)|\S+")
 _PATHLIB = ("Symlink loop", "Could not determine home")  # what pathlib says by a RuntimeError
 
 
@@ -20,15 +25,16 @@ class UserError(Exception):
 
 def reason(error: BaseException) -> str:
     """What went wrong, in one line; an error that no user can mend tells its kind, too."""
-    text = " ".join(str(error).split())
-    return printable(text if isinstance(error, UserError) else f"{type(error).__name__}: {text}")
+    return in_one_line(
+        str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    )
 
 
 def path_problem(error: BaseException) -> str | None:
     """What is wrong with a path that was given, in one line; None for an error of another kind."""
     text = str(error)
     if isinstance(error, OSError) and isinstance(error.filename, str | bytes):
-        return f"{_shown_path(os.fsdecode(error.filename))}: {error.strerror}: name another path"
+        return f"{os.fsdecode(error.filename)!r}: {error.strerror}: name another path"
     if isinstance(error, ValueError) and "embedded null" in text:
         return "a path has the character NUL, which no file's name can have: name another path"
     if isinstance(error, RuntimeError) and text.startswith(_PATHLIB):
@@ -36,9 +42,15 @@ def path_problem(error: BaseException) -> str | None:
     return None
 
 
-def _shown_path(path: str) -> str:
-    """A path as repr() shows it; the middle of a very long one is left out."""
-    return repr(path if len(path) <= LONGEST_PATH else f"{path[:80]}…{path[-80:]}")
+def in_one_line(message: str) -> str:
+    """A message for the terminal, in one line; the middle of very long values is left out."""
+    text = printable(" ".join(message.split()))
+    text = _VALUE.sub(lambda value: _without_middle(value[0], LONGEST_VALUE, _ENDS), text)
+    return _without_middle(text, LONGEST_MESSAGE, LONGEST_MESSAGE // 3)
+
+
+def _without_middle(text: str, longest: int, ends: int) -> str:
+    return text if len(text) <= longest else f"{text[:ends]}…{text[-ends:]}"
 
 
 def printable(text: str) -> str:
