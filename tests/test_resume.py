@@ -25,7 +25,7 @@ from lyricgen.checkpoint_io import is_sound
 from lyricgen.errors import UserError
 from lyricgen.interruption import SIGNALS, Interrupted, listening
 from lyricgen.model.recurrent_module import RecurrentModule
-from lyricgen.resume import FREE, changed
+from lyricgen.resume import FREE, as_begun, changed
 from lyricgen.resume_arguments import expand
 from lyricgen.rewind import rewind, sizes
 from tests.conftest import TINY, Finished, Train, messages
@@ -287,6 +287,45 @@ def test_what_changes_the_mathematics_is_refused(train: Train, override: str, sh
     assert shown in line
     assert line.endswith(f"init_from={first.directory}")
     assert first.summary == before
+
+
+@pytest.mark.parametrize("sampler", ["consecutive", "random"])
+def test_a_setting_whose_default_has_changed_stays_as_recorded(train: Train, sampler: str) -> None:
+    """As of a version that left the rest out by default, which random did not record."""
+    typed = (*SHORT, f"sampler={sampler}", "trainer.max_epochs=1")
+    first = train(*typed, "sampler.drop_last=true")
+    assert first.directory is not None
+    summary = first.summary
+    for group in (summary["options"]["data"], summary["options"]["sampler"]):
+        group.pop("control_characters", None)
+        group.pop("drop_last", None) if sampler == "random" else None
+    summary["overrides"].remove("sampler.drop_last=true")
+    (first.directory / "summary.json").write_text(json.dumps(summary), "utf-8")
+    for epochs in (2, 3):
+        done = train(f"resume={first.directory}", f"trainer.max_epochs={epochs}")
+        assert done.status == 0, done.err
+        assert first.summary["epochs"] == epochs
+    assert first.summary["options"]["sampler"]["drop_last"] is True
+    record = (first.directory / ".hydra/config.yaml").read_text("utf-8")
+    assert "drop_last: true" in record
+    for override in ("sampler.drop_last=false", "sampler=lines"):
+        refused = train("resume=latest", override, "data.unit=line")
+        assert refused.status == 2
+        assert "a run goes on as it began" in refused.err
+
+
+def test_only_what_nobody_typed_is_taken_from_the_record(tmp_path: Path) -> None:
+    before = {"seed": 1, "old": 1, "cell": {"kind": "rnn", "a": 1}, "data": {"x": 1, "y": 1}}
+    record = {"status": "failed", "options": before, "overrides": ["seed=1"]}
+    (tmp_path / "summary.json").write_text(json.dumps(record), "utf-8")
+    now = {"seed": 2, "new": 2, "cell": {"kind": "gru", "b": 2}, "data": {"x": 2, "y": 2, "z": 2}}
+    found = {
+        "seed": 2, "new": 2, "cell": {"kind": "rnn", "a": 1}, "data": {"x": 1, "y": 2, "z": 2},
+    }  # fmt: skip
+    assert as_begun(tmp_path, now, ["seed=2", "data.y=2"]) == found
+    assert as_begun(tmp_path, now, ["seed=1", "cell.b=2"])["cell"] == {"kind": "gru", "b": 2}
+    assert as_begun(tmp_path, now, ["experiment=dino"]) == now
+    assert as_begun(tmp_path / "elsewhere", now, []) == now
 
 
 def test_the_readme_tells_what_may_change() -> None:

@@ -40,7 +40,7 @@ from lyricgen.console import (
     tell,
 )
 from lyricgen.directories import remove_unused
-from lyricgen.errors import UserError, printable, reason
+from lyricgen.errors import UserError, in_one_line, reason
 from lyricgen.interruption import Interrupted, Interruption, listening, raise_if_requested
 from lyricgen.job_process import HANDED_ON, as_job
 from lyricgen.resume_arguments import expand, read_options, without_resume
@@ -70,6 +70,12 @@ def task(config: DictConfig) -> float:
     hydra_config = HydraConfig.get()
     in_sweep = hydra_config.mode == RunMode.MULTIRUN
     overrides = list(hydra_config.overrides.task)
+    values = plain_values(config, hydra_config)
+    if values["resume"] is not None and not in_sweep:
+        directory = Path(hydra_config.runtime.output_dir)
+        begun = resume.as_begun(directory, values, without_resume(overrides))
+        if begun != values:
+            values, config = begun, OmegaConf.create(begun)
     run = Run(
         Path(hydra_config.runtime.output_dir),
         Path(hydra_config.sweep.dir) if in_sweep else None,
@@ -81,7 +87,6 @@ def task(config: DictConfig) -> float:
         },
         search_options(hydra_config),
     )
-    values = plain_values(config, hydra_config)
     if in_sweep and hydra_config.sweeper._target_ == _BASIC:
         run.discard()
         stop(UserError("hydra/sweeper=basic: it would not tell which jobs fail: leave it out"))
@@ -232,7 +237,7 @@ def main() -> None:
                 task()
             interruption.raise_if_requested()
         except UnfinishedJobsError as error:
-            tell(f"error: {printable(str(error))}")
+            tell(f"error: {in_one_line(str(error))}")
             sys.exit(1)
         except BrokenPipeError:
             raise
