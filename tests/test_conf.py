@@ -362,9 +362,9 @@ def test_a_users_corpus_is_a_choice_like_ours(train: Train, tmp_path: Path) -> N
     done = train("--config-dir", str(user), *TINY, "data=mine", "trainer.max_epochs=1")
     assert done.status == 0, done.err
     assert done.directory is not None
-    # 10 % of 100 distinct lines to validate on, 10 % to test on; a start symbol before each line
+    # 10 % of 100 distinct lines to validate on, 10 % to test on
     lengths = [int(n) for n in re.findall(r"(?:train|val|test) (\d+)", done.out)]
-    assert sum(lengths) == sum(len(f"Ab{i}\n") + 1 for i in range(100))
+    assert sum(lengths) == sum(len(f"Ab{i}\n") for i in range(100))
     written = yaml.safe_load((done.directory / ".hydra/config.yaml").read_text("utf-8"))
     assert written["sampler"] == composed("sampler=lines", "data=dino")["sampler"]
     assert written["data"]["lowercase"] is True

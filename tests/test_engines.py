@@ -451,6 +451,7 @@ def test_jobs_elsewhere_that_nobody_works_on_are_killed(
     lost, held, earlier = (tmp_path / name for name in ("0_lost", "1_held", "2_earlier"))
     for directory in (lost, held, earlier):
         directory.mkdir()
+    (tmp_path / "summary.json").write_text('{"status": "running"}', "utf-8")
     Elsewhere(earlier).launch([], 0)  # by another sweep, to which it belongs
     launcher: Any = Elsewhere(lost, held)
     with claimed(held):

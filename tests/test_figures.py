@@ -20,7 +20,7 @@ from lyricgen.evaluate import main
 from lyricgen.evaluation.bootstrap import resampled_totals
 from lyricgen.evaluation.estimates import Series, row
 from lyricgen.evaluation.scores import PartText, utf8_sizes
-from tests.conftest import TINY, Printed, Train, newest_of, printed
+from tests.conftest import TINY, Printed, Train, messages, newest_of, printed
 from tests.test_evaluate import refusal
 
 Evaluate = Callable[..., Printed]
@@ -70,7 +70,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
 
 def figures_of(evaluate: Evaluate, *arguments: str | Path) -> dict[str, Any]:
     done = evaluate(*arguments, "--json")
-    assert (done.status, done.err) == (0, "")
+    assert (done.status, messages(done.err)) == (0, [])
 
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is no JSON")
@@ -344,7 +344,7 @@ def test_positions_and_frequencies_of_names(runs: Runs, evaluate: Evaluate) -> N
 def test_tables_in_the_terminal(runs: Runs, evaluate: Evaluate) -> None:
     figures = figures_of(evaluate, runs.lstm, runs.gru, "--curves")
     done = evaluate(runs.lstm, runs.gru, "--curves")
-    assert (done.status, done.err) == (0, "")
+    assert (done.status, messages(done.err)) == (0, [])
     for part in ("train", "val", "test"):
         for model in figures["parts"][part]["models"]:
             assert model["name"] in done.out
@@ -358,11 +358,11 @@ def test_tables_in_the_terminal(runs: Runs, evaluate: Evaluate) -> None:
 def test_a_picture(runs: Runs, evaluate: Evaluate, tmp_path: Path) -> None:
     small, large = tmp_path / "small.png", tmp_path / "large.png"
     done = evaluate(runs.lstm, "--png", small)
-    assert (done.status, done.err) == (0, "")
+    assert (done.status, messages(done.err)) == (0, [])
     assert done.out.endswith(f"figures: {small}\n")
     figures = evaluate(runs.names, runs.names_as_text, "--png", large, "--curves", "--json")
     assert json.loads(figures.out)["text"] == "dino"
-    assert (figures.status, figures.err) == (0, "")
+    assert (figures.status, messages(figures.err)) == (0, [])
     one, other = (matplotlib.image.imread(path) for path in (small, large))
     assert one.shape[1] == other.shape[1] == 1560
     assert other.shape[0] > one.shape[0] + 300  # the curves

@@ -23,7 +23,7 @@ from lyricgen.errors import UserError
 from lyricgen.model.fill_model import FillModel
 from lyricgen.model.fill_module import FillModule
 from lyricgen.model.trained_model import TrainedModel
-from tests.conftest import TINY, Train, printed
+from tests.conftest import TINY, Train, messages, printed
 from tests.test_language_model import architecture
 from tests.test_resume import same_weights, send, stop_at, weights
 
@@ -317,7 +317,7 @@ def test_the_command_fills(train: Train, capfd: pytest.CaptureFixture[str]) -> N
         refused = printed(generate.main, capfd, *arguments)
         assert refused.status == 2
         assert told in refused.err
-        assert len(refused.err.strip().splitlines()) == 1
+        assert len(messages(refused.err)) == 1
 
 
 def test_a_model_that_continues_fills_no_gaps(

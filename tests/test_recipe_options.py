@@ -63,13 +63,13 @@ WATCHED = ("callbacks.smoothed_loss.enabled=true", "callbacks.samples.steps=[3,2
 
 
 def test_steps_end_a_run_within_an_epoch(train: Train) -> None:
-    """15 batches an epoch: the run ends as if the second epoch had six."""
+    """16 batches an epoch: the run ends as if the second epoch had five."""
     longer = train(*SHORT, "scheduler=none")
     run = train(*SHORT, "scheduler=none", "trainer.max_steps=21", "trainer.max_epochs=9")
     assert run.status == 0, run.err
     assert run.directory is not None
     rows = metrics(run)
-    assert [(int(row["epoch"]), int(row["step"])) for row in rows] == [(1, 15), (2, 21)]
+    assert [(int(row["epoch"]), int(row["step"])) for row in rows] == [(1, 16), (2, 21)]
     assert all(math.isfinite(float(row["val/loss"])) for row in rows)
     assert metrics(longer)[0]["val/loss"] == rows[0]["val/loss"]
     saved = torch.load(run.directory / "checkpoints/last.ckpt", weights_only=True)
@@ -83,7 +83,7 @@ def test_a_run_that_steps_end_is_resumed_exactly(
 ) -> None:
     options = (*SHORT, *WATCHED, "trainer.max_steps=21", "scheduler=cosine")
     whole = train(*options)
-    for step in (10, 14, 17, 20):  # 14: the last one of the first epoch
+    for step in (10, 15, 17, 20):  # 15: the last one of the first epoch
         with monkeypatch.context() as patch:
             stop_at(patch, step, send(15))
             stopped = train(*options)
@@ -123,7 +123,7 @@ def test_every_step_is_written_wherever_training_ends(
     ("options", "told"),
     [
         (["trainer.check_val_every_n_epoch=2"], "nothing would be validated"),
-        (["trainer.val_check_interval=99"], "is more than the 15 steps of an epoch"),
+        (["trainer.val_check_interval=99"], "is more than the 16 steps of an epoch"),
     ],
 )
 def test_steps_that_end_before_a_validation(train: Train, options: list[str], told: str) -> None:
@@ -140,12 +140,12 @@ def test_steps_fewer_than_the_interval_of_validation(train: Train) -> None:
 
 
 def test_samples_after_single_steps(train: Train) -> None:
-    run = train(*SHORT, "callbacks.samples.steps=[2,15]", "callbacks.samples.every_n_epochs=1")
+    run = train(*SHORT, "callbacks.samples.steps=[2,16]", "callbacks.samples.every_n_epochs=1")
     assert run.directory is not None
     texts = map(json.loads, (run.directory / "samples.jsonl").read_text("utf-8").splitlines())
     steps = [text["step"] for text in texts]
-    assert list(dict.fromkeys(steps)) == [0, 2, 15, 30]
-    assert steps.count(2) == steps.count(15) == steps.count(30)  # not twice after step 15
+    assert list(dict.fromkeys(steps)) == [0, 2, 16, 32]
+    assert steps.count(2) == steps.count(16) == steps.count(32)  # not twice after step 16
     only = train(*SHORT, "callbacks.samples.steps=[2]", "callbacks.samples.every_n_epochs=0")
     assert only.directory is not None
     texts = map(json.loads, (only.directory / "samples.jsonl").read_text("utf-8").splitlines())

@@ -18,7 +18,7 @@ from lyricgen.model.language_model import LanguageModel
 from lyricgen.model.recurrence import Cell, State
 from lyricgen.model.scratch import GruScratchOptions, LstmScratchOptions, RnnScratchOptions
 from lyricgen.model.stack import RecurrentStack
-from lyricgen.model.transfer import copy_weights
+from lyricgen.model.transfer import Copied, copy_weights
 from tests.conftest import TINY, Train
 from tests.test_cells import B, E, Floats, H, T, random, read, same, sigmoid, stack
 from tests.test_checkpoint import content_of, model_of, saved
@@ -270,7 +270,7 @@ def test_shared_characters_bring_their_rows(options: CellOptions, start: bool) -
     source = trained(OLD, cell, start=start, input="one_hot")
     model = network(NEW, cell, start=start, input="one_hot")
     before, there = copied(model), copied(source.network)
-    assert copy_weights(source, model, NEW) == 3
+    assert copy_weights(source, model, NEW) == Copied(kept=3, new=2, lost=3)
     after = model.state_dict()
     for name in ("recurrence.blocks.0.input_weight", "output.weight", "output.bias"):
         rows = after.pop(name)

@@ -32,7 +32,7 @@ from lyricgen.search.space import Space, describe, read_space
 from lyricgen.search.storage import JournalLock
 from lyricgen.search.study import Study, build_sampler
 from lyricgen.search.trial import JobTrial
-from tests.conftest import SMALL, Train, killed_after, summary_of, sweep_of, until
+from tests.conftest import SMALL, Train, killed_after, messages, summary_of, sweep_of, until
 
 SEARCH = (*SMALL, "sweep=optuna", "hydra.sweeper.n_trials=3")
 EARLY = ("hydra.sweeper.pruner.startup_trials=1", "hydra.sweeper.pruner.warmup_epochs=1")
@@ -481,7 +481,8 @@ def test_a_failing_trial_stops_no_other(train: Train) -> None:
     assert summary_of(sweep_of())["jobs"] == record["jobs"]
     shorter = train("resume=latest", "hydra.sweeper.n_trials=5", "trainer.max_epochs=1")
     assert shorter.status == 2
-    assert shorter.err.startswith("error: trainer.max_epochs=1: the trials so far were begun for 2")
+    [line] = messages(shorter.err)
+    assert line.startswith("error: trainer.max_epochs=1: the trials so far were begun for 2")
     assert summary_of(sweep_of())["jobs"] == record["jobs"]
     again = train("resume=latest", "hydra.sweeper.n_trials=5")
     assert again.status == 1

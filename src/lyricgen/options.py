@@ -6,7 +6,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, model_validator
 
 from lyricgen.errors import UserError, printable
-from lyricgen.settings import flatten
+from lyricgen.settings import among, flatten
 from lyricgen.suggestions import did_you_mean
 
 T = TypeVar("T")
@@ -98,7 +98,8 @@ def _first_mistake(error: ValidationError, values: Any) -> str:
     name = ".".join(path)
     shown = ""
     if kind == "extra_forbidden":
-        known = flatten(values).keys() - {name} if isinstance(values, dict) else ()
+        settings = flatten(values) if isinstance(values, dict) else ()
+        known = [each for each in settings if not among(name, [each])]
         message = f"there is no such option {_place(path, values)}{did_you_mean(name, known)}"
     elif kind == "missing":
         message = "is missing"

@@ -67,9 +67,9 @@ def open_checkpoints(paths: Sequence[Path]) -> list[Evaluated]:
     models = [load(file) for file in files]
     options = [_options(file, model) for file, model in zip(files, models, strict=True)]
     for file, model, chosen in zip(files, models, options, strict=True):
+        same = model.text is not None and model.text == models[0].text
+        _check_same_settings(file, options[0], chosen, SPLITTING if same else DECIDING)
         _check_same_text(file, models[0].text, model.text)
-        known = None not in (models[0].text, model.text)
-        _check_same_settings(file, options[0], chosen, SPLITTING if known else DECIDING)
     check_same_objective(files, models)
     corpus = _corpus(models[0], files[0], options[0])
     for file, model in zip(files, models, strict=True):
