@@ -459,7 +459,7 @@ def test_jobs_elsewhere_that_nobody_works_on_are_killed(
         statuses = [read_summary(each)["status"] for each in (lost, held, earlier)]
     assert statuses == ["killed", "running", "running"]
     assert capsys.readouterr().out == "job 0_lost killed (1 of 3)\n"
-    sweep = Sweep(tmp_path, [], resume=False)
+    sweep = Sweep(tmp_path, [], resume=True)
     sweep.summary["jobs"] = {"0": [], "1": [], "2": [], "3": ["seed=4"]}
     assert sweep.left() == [
         *("0_lost (killed)", "1_held (running)", "2_earlier (running)", "3 seed=4 (not begun)")
