@@ -140,7 +140,10 @@ def test_other_files_stand_in_nobodys_way(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     settle("run", hydra_config("run", str(tmp_path)))
     settle("sweep", hydra_config("sweep", str(tmp_path)))
-    (tmp_path / "train.log").touch()  # beside the lock: of a run that was killed before it began
+    # beside the lock: of a run that was killed before its summary was written
+    (tmp_path / "train.log").touch()
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / ".hydra/config.yaml").touch()
     settle("run", hydra_config("run", str(tmp_path)))
 
 

@@ -136,14 +136,22 @@ def _refuse_foreign(directory: Path, patterns: Sequence[str], kind: str) -> None
         raise directory_taken(directory, "run")
     if {SUMMARY, MULTIRUN} <= set(found):
         return  # a sweep, which may be one that several processes do
-    if len(found) == 1 and found[0].endswith(".log") and (directory / LOCK).is_file():
-        return  # left by a run that was killed before it began
+    if (directory / LOCK).is_file() and all(_written_first(directory / name) for name in found):
+        return  # left by a run that was killed before its summary was written
     if found:
         names = ", ".join(found[:3]) + (", …" if len(found) > 3 else "")
         raise UserError(
             f"{str(directory)!r} holds what a {kind} writes ({names}), and no {kind}: name "
             f"another directory, or leave hydra.{kind}.dir out"
         )
+
+
+def _written_first(path: Path) -> bool:
+    """Whether a run writes it before its summary: its log, or the record of its composition."""
+    mode = path.lstat().st_mode
+    if path.name == RECORD:
+        return stat.S_ISDIR(mode)
+    return path.suffix == ".log" and stat.S_ISREG(mode)
 
 
 def _matching(directory: Path, patterns: Sequence[str]) -> list[str]:
