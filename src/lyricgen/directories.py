@@ -109,6 +109,8 @@ def _settle(config: DictConfig, kind: str, patterns: Sequence[str]) -> None:
         elif OmegaConf.select(config, "resume") is None:
             _refuse_foreign(directory, patterns, kind)
             make_directory(directory)
+            if kind == "run":
+                (directory / LOCK).touch()  # marks what a run that is killed now leaves as its own
         elif kind == "run":
             refuse_links(directory, patterns)
         with read_write(config):

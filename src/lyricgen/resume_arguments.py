@@ -67,12 +67,7 @@ def expand(arguments: list[str]) -> list[str]:
     return [
         *(_multirun(read) if is_sweep else []),
         *options,
-        *(
-            part
-            for name, value in recorded_options
-            if name not in options
-            for part in (name, value)
-        ),
+        *(part for pair in recorded_options if pair[0] not in options for part in pair),
         *(one for one in recorded if key(one) not in keys),
         *rewritten,
         f"hydra.{'sweep' if is_sweep else 'run'}.dir={quoted(str(directory))}",
@@ -204,7 +199,12 @@ def _recorded(directory: Path, *, is_sweep: bool) -> tuple[list[tuple[str, str]]
             f"run, from init_from={shlex.quote(str(directory / 'checkpoints' / BEST))} if that one "
             "is there"
         ) from error
-    return options, [*without_resume(overrides), *others]
+    recorded = [
+        part
+        for one in without_resume(overrides)  # the text ${x} has lost the backslash Hydra needs
+        for part in (as_typed([one], multirun=is_sweep) if "${" in one else [one])
+    ]
+    return options, [*recorded, *others]
 
 
 def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
