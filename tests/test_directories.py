@@ -147,6 +147,19 @@ def test_other_files_stand_in_nobodys_way(tmp_path: Path) -> None:
     settle("run", hydra_config("run", str(tmp_path)))
 
 
+def test_a_lock_that_is_a_link_is_not_followed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / LOCK).symlink_to(tmp_path / "goal")
+    with pytest.raises(SystemExit) as stop:
+        settle("run", hydra_config("run", str(tmp_path / "x")))
+    assert stop.value.code == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert str(tmp_path / "x" / LOCK) in line
+    assert not (tmp_path / "goal").exists()
+
+
 @pytest.mark.parametrize("harm", ["link", "pipe"])
 @pytest.mark.parametrize("name", ["samples.jsonl", "train.log", "metrics.csv", "summary.json"])
 def test_a_run_whose_files_are_links_or_pipes_is_not_resumed(

@@ -110,7 +110,8 @@ def _settle(config: DictConfig, kind: str, patterns: Sequence[str]) -> None:
             _refuse_foreign(directory, patterns, kind)
             make_directory(directory)
             if kind == "run":
-                (directory / LOCK).touch()  # marks what a run that is killed now leaves as its own
+                # marks what a run that is killed now leaves as its own; a link is not followed
+                os.close(os.open(directory / LOCK, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW))
         elif kind == "run":
             refuse_links(directory, patterns)
         with read_write(config):
