@@ -129,7 +129,7 @@ def stop(error: Exception) -> NoReturn:
 
 
 def hides_an_interrupt(error: BaseException | None) -> bool:
-    """Whether a signal came first: where Hydra composes, OmegaConf answers it by other errors."""
+    """Whether a signal came first: while Hydra composes, OmegaConf hides it behind other errors."""
     while error is not None and not isinstance(error, KeyboardInterrupt | Interrupted):
         error = error.__context__
     return error is not None

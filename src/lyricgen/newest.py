@@ -1,4 +1,4 @@
-"""The newest run, which a command takes where none is named; the command says which it is."""
+"""The newest run: a command takes it where none is named, and says so."""
 
 import time
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ LONGEST = 200  # characters of the reason why a run has failed
 
 
 def newest_checkpoint() -> Path:
-    """The best checkpoint of the newest run that has one; tells which, and why not of a newer run.
+    """Find the best checkpoint of the newest run that has one; say which, and why no newer one.
 
     Raises:
         UserError: there is no run yet, or none has a checkpoint.

@@ -82,7 +82,7 @@ def take_up(
 
 
 def as_begun(directory: Path, values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """A configuration with what the run has recorded, also where a default has changed since.
+    """Keep a run's recorded settings, also where a default has changed since.
 
     Args:
         directory: of the run.

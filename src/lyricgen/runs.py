@@ -78,7 +78,7 @@ def read_summary(directory: Path) -> dict[str, Any]:
 
 
 def check_there(directory: Path) -> None:
-    """See that the directory of a run or sweep that is under way still holds it.
+    """Check that the directory of a running run or sweep is still there.
 
     Raises:
         UserError: it was removed or renamed meanwhile.
@@ -116,7 +116,7 @@ def earlier_summary(directory: Path) -> dict[str, Any] | None:
 
 @cache
 def _warn_of_damage(path: Path, why: str) -> None:
-    """Say it once, since a sweep reads the summaries of its jobs again and again."""
+    """Warn once of a record, since a sweep reads its jobs' summaries again and again."""
     log.warning("%s is damaged (%s): what it said of the run is lost", path, why)
 
 

@@ -209,7 +209,7 @@ def _paired(wanted: Sequence[dict[str, Any]], there: dict[int, dict[str, Any]]) 
 
 
 def _refuse_fewer_epochs(directory: Path, summary: dict[str, Any], values: dict[str, Any]) -> None:
-    """Refuse it before any job begins: some would fail, and the others train for less than these.
+    """Refuse fewer epochs before any job begins: some jobs would fail, others end too early.
 
     A job that has never saved anything begins anew, and may be shorter.
     """

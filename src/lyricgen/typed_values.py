@@ -45,7 +45,7 @@ _INTERPOLATION = re.compile(r"(\\*)\$\{([^{}:$\\]*)(?=(\}|:.*\})?)", re.DOTALL)
 
 
 def as_typed(overrides: list[str], *, multirun: bool) -> list[str]:
-    """Rewrite overrides of texts such that Hydra's grammar gives back what was typed.
+    """Rewrite overrides of texts, so that Hydra's grammar gives back what was typed.
 
     A value that the grammar reads as a text stays: quoted ones, escapes, interpolations of
     settings that there are. So an override may be rewritten twice.
@@ -92,12 +92,12 @@ def as_typed(overrides: list[str], *, multirun: bool) -> list[str]:
 
 
 def quoted(value: str) -> str:
-    """A value that Hydra gives back as it is."""
+    """Quote a value, so that Hydra gives it back unchanged."""
     return _quoted(re.sub(r"(\\*)\$\{", r"\1\1\\${", value))
 
 
 def _quoted(value: str) -> str:
-    """A value in which interpolations of what there is still count."""
+    """Quote a value; interpolations of existing settings still work."""
     value = re.sub(r"\\+(?='|\Z)", lambda slashes: slashes[0] * 2, _without_unknown(value))
     return "'" + value.replace("'", "\\'") + "'"
 
@@ -108,7 +108,7 @@ def for_shell(word: str) -> str:
 
 
 def _without_unknown(text: str) -> str:
-    """A text in which an interpolation of what there is not is a text, too; escaped ones stay."""
+    """Escape interpolations that name no setting, so that they stay text."""
 
     def escape(found: re.Match[str]) -> str:
         slashes, name, rest = found.groups(default="")
@@ -121,7 +121,7 @@ def _without_unknown(text: str) -> str:
 
 
 def _choose(override: str) -> list[str]:
-    """An override of a group: null, None and false are the choice `none`, or no choice."""
+    """Rewrite an override of a group: null, None and false mean the choice `none`, or no choice."""
     name, (head, _, value) = key(override), override.partition("=")
     if not override.startswith("~") and value.strip().lower() not in _NOTHING:
         return [f"{head}={_each(value, _as_text)}"]
@@ -198,7 +198,7 @@ def _undecided(override: str, value: str) -> UserError:
 
 
 def _each(value: str, rewrite: Callable[[str], str]) -> str:
-    """A value, or all values of a sweep, rewritten."""
+    """Rewrite a value, or each value of a sweep."""
     choice = _CHOICE.fullmatch(value)
     if choice:
         return f"choice({','.join(map(rewrite, split(choice[1])))})"

@@ -84,7 +84,7 @@ class StudySweeper(Sweeper):
             carry_out(study, sweep, do, failed=again)
 
     def _space(self, overrides: list[str]) -> "Space":
-        """What is searched; one corner of it shows before all trials what is wrong."""
+        """Read the search space; one composed corner shows mistakes before any trial."""
         from lyricgen.composition import job_values
         from lyricgen.config import parse
         from lyricgen.search.space import read_space

@@ -10,7 +10,7 @@ log = logging.getLogger(__name__)
 
 
 class EarlyStopping(pl.callbacks.EarlyStopping):
-    """Lightning's, which forgets on a resume that it has stopped the run already.
+    """Lightning's early stopping, which still knows after a resume that it has stopped the run.
 
     It says at the end of training that it has stopped the run, and why.
     """

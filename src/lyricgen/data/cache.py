@@ -74,7 +74,7 @@ def encode_large(text: LargeText, name: str) -> EncodedCorpus:
 
 
 def find_encoded(digest: str, name: str) -> EncodedCorpus | None:
-    """The text of a digest, if the cache has it; the file that it was read from is not needed."""
+    """Find the text of a digest in the cache; its file is not needed."""
     for entry in sorted((cache_directory() / "encoded").glob("*.ids")):
         with suppress(UserError):  # of another user
             corpus = open_entry(entry, name, partial(_refuse_damage, name, entry))

@@ -1,4 +1,4 @@
-"""A file of ids mapped into memory, each block of which is compared with its checksum once."""
+"""A file of ids mapped into memory; each block is compared with its checksum once."""
 
 import mmap
 import zlib
@@ -44,7 +44,7 @@ class CheckedMapping:
         self._all_sound = False
 
     def check(self, ids: Tensor, starts: Tensor | None = None, steps: int = 0) -> None:
-        """See that ids can be read and are those that were written.
+        """Check that ids can be read and are the ids that were written.
 
         Args:
             ids: (N,) in this mapping; others are not looked at.

@@ -1,4 +1,4 @@
-"""Formats of texts that are no prose: tables, JSON, timed lines; the opening tells them."""
+"""Formats of texts that are no prose (tables, JSON, timed lines), told by their opening."""
 
 import csv
 import json
@@ -17,7 +17,7 @@ _SEPARATORS = {",": "CSV", ";": "CSV", "\t": "TSV", "|": "a table"}
 
 
 def format_of(opening: str) -> str | None:
-    """Tell what a text is that is not plain prose or verse.
+    """Name the format of a text that is not plain prose or verse.
 
     Args:
         opening: how it begins, as it stands in the file; the last line may be cut.

@@ -46,7 +46,7 @@ _IN_ZIP = {
 
 
 def foreign_kind(head: bytes) -> tuple[str, str] | None:
-    """Tell what a file is that holds no plain text.
+    """Name the kind of a file that holds no plain text.
 
     Args:
         head: its first `HEAD` bytes, unpacked.
@@ -59,5 +59,5 @@ def foreign_kind(head: bytes) -> tuple[str, str] | None:
 
 
 def document_kind(names: Collection[str]) -> tuple[str, str] | None:
-    """Tell which document a zip archive is by the names in it; None where it is none."""
+    """Name the document that a zip archive holds, by the names in it; None for no document."""
     return next(((kind, _SAVE) for name, kind in _IN_ZIP.items() if name in names), None)

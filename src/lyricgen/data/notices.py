@@ -7,7 +7,7 @@ from lyricgen.data.file_formats import format_of
 
 
 def format_notice(opening: str) -> str | None:
-    """Say that a text is no prose; None where it is.
+    """Notice that a text is no prose; None for prose.
 
     Args:
         opening: how its file begins.
@@ -22,7 +22,7 @@ def format_notice(opening: str) -> str | None:
 
 
 def private_use_notice(corpus: EncodedCorpus, encoding: str) -> str | None:
-    """Say that a text has characters without a meaning, as wrong encodings give; None if not."""
+    """Notice private-use characters, which a wrong encoding gives; None without any."""
     private = [
         (character, int(count))
         for character, count in zip(corpus.vocabulary.characters, corpus.counts, strict=True)

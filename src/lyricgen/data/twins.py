@@ -18,13 +18,13 @@ _GROUP = {one: group[0] for group in _GROUPS for one in group}
 
 
 def twins(character: str, known: str) -> str:
-    """Those of the known characters that are typed for a character, in their order."""
+    """Known characters that people type for a given one, in their order."""
     wanted = _form(character)
     return "".join(one for one in known if one != character and _form(one) == wanted)
 
 
 def _form(character: str) -> str:
-    """What twins have in common; letters also with their capitals."""
+    """Form that twins share, capitals and small letters included."""
     if character in _GROUP:
         return _GROUP[character]
     folded = unicodedata.normalize("NFKC", character).casefold()

@@ -10,7 +10,7 @@ MOST = 4  # settings in a heading
 
 
 def headings(paths: Sequence[Path], models: Sequence[TrainedModel]) -> list[str]:
-    """A heading for each model, no two the same."""
+    """Give each model a heading of its own."""
     settings = [known_to_model(flatten(model.options)) for model in models]
     names = _differing(settings)[:MOST]
     found = [
@@ -40,7 +40,7 @@ def _differing(settings: Sequence[Settings]) -> list[str]:
 
 
 def _differing_parts(paths: Sequence[Path]) -> list[str]:
-    """The parts of paths in which they differ."""
+    """Parts in which paths differ."""
     parts = [path.parts for path in paths]
     length = min(map(len, parts))
     same = [len({one[i] for one in parts}) == 1 for i in range(length)]

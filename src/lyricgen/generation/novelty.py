@@ -95,7 +95,7 @@ def draw_novel(
 
 
 def _too_few(prefix: str, found: int, count: int, number_cut: int) -> UserError:
-    """Error for a prefix with fewer new names than were asked for."""
+    """Error for a prefix that gave fewer new names than requested."""
     draws = count * TRIES
     after = f" that begin with {prefix!r}" if prefix else ""
     mend = "raise --temperature, or ask less of them"

@@ -74,7 +74,7 @@ def shown(value: Value) -> str:
 
 
 def told_apart(texts: Sequence[str]) -> list[str]:
-    """Texts with what long ones have in common left out, as … at the beginning and the end."""
+    """Shorten long texts: … stands for the beginning and the end that they share."""
     if len(set(texts)) < 2 or max(map(len, texts)) <= _SHORT:
         return list(texts)
     start = _common_start(texts)

@@ -74,7 +74,7 @@ def report(
 
 
 def _name_of(chosen: Mapping[str, str | Sequence[str] | None]) -> str:
-    """The directory of a report: of one of chosen runs or settings a name that says which."""
+    """Directory of a report; its name says which runs or settings were chosen."""
     told = [
         f"{option}_{value if isinstance(value, str) else ','.join(value)}"
         for option, value in chosen.items()
