@@ -59,6 +59,13 @@ def _one_thread() -> None:
 
 
 @pytest.fixture(autouse=True)
+def _hears_ctrl_c() -> None:
+    # a shell that starts pytest in the background has Ctrl-C ignored
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
 def _no_handlers_left() -> Iterator[None]:
     """Hydra's handlers keep the streams of a test, which are closed after it."""
     root = logging.getLogger()

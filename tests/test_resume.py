@@ -74,8 +74,6 @@ def send(number: int) -> Callable[[], None]:
 def test_a_signal_saves_stops_and_says_how_to_go_on(
     train: Train, monkeypatch: pytest.MonkeyPatch, number: int, status: int
 ) -> None:
-    # a shell that starts pytest in the background has Ctrl-C ignored
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     whole = train(*SHORT)
     with monkeypatch.context() as patch:
         stop_at(patch, 6, send(number))
@@ -574,6 +572,7 @@ def test_the_newest_run_to_start_from_is_named_by_its_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LYRICGEN_OUTPUTS", raising=False)
     with pytest.raises(UserError, match="no run"):
         expand(["init_from=latest"])
     checkpoint = tmp_path / "outputs/runs/2026-01-01/10-00-00.000000_a b/checkpoints/best.ckpt"
