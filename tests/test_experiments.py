@@ -67,7 +67,9 @@ PRINTED = {
 @pytest.mark.parametrize("experiment", list(PRINTED))
 def test_lyrics_train_as_in_the_notebooks(train: Train, experiment: str) -> None:
     need_published("jaychou")
-    run = train(f"experiment=notebook/{experiment}", "trainer.max_epochs=50")
+    # in float32 its figures move by more than 5 % from one kind of CPU to another
+    exact = ["trainer.precision=64-true"] if experiment == "lyrics_rnn_consecutive" else []
+    run = train(f"experiment=notebook/{experiment}", "trainer.max_epochs=50", *exact)
     assert "10,000 characters, 1,027 distinct" in run.out
     found = perplexities(run)
     for epoch, printed in PRINTED[experiment].items():

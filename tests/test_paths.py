@@ -1,5 +1,6 @@
 """Every path that a user or a record gives: what cannot be is one line and exit status 2."""
 
+import ctypes
 import os
 import shutil
 import sys
@@ -18,7 +19,7 @@ from lyricgen.command_errors import mendable, one_line
 from lyricgen.command_line import Parser, run
 from tests.conftest import SMALL, Main, messages, printed
 
-NOBODY = 65534  # no file of the tests is this user's
+CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 1, 2  # root's right to any file; linux/capability.h
 
 RUN = "run"  # a good one
 
@@ -91,10 +92,9 @@ def trained(*overrides: str) -> None:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A directory that every user may read, with a run and with what paths may run into."""
+    """A directory where nobody may write, with a run and with what paths may run into."""
     directory = Path(tempfile.mkdtemp())
-    directory.chmod(0o755)
-    (directory / "closed").mkdir(mode=0o700 if os.geteuid() == 0 else 0)
+    (directory / "closed").mkdir(mode=0)
     (directory / "plain").write_text("a plain file\n")
     (directory / "loop").symlink_to("loop")
     for ending in set(ENDINGS.values()):
@@ -102,21 +102,30 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(directory)
         trained("trainer.max_epochs=1", f"hydra.run.dir={RUN}")
+    directory.chmod(0o500)
     yield directory
-    (directory / "closed").chmod(0o700)
+    for closed in (directory, directory / "closed"):
+        closed.chmod(0o700)
     shutil.rmtree(directory)
 
 
 @contextmanager
-def as_nobody() -> Iterator[None]:
-    """Be a user to whom the files belong not, where root would be told of no permission."""
-    user = os.geteuid()
-    if user == 0:
-        os.seteuid(NOBODY)
+def as_a_user() -> Iterator[None]:
+    """Be refused what a file's mode does not permit, also as root, by capset(2)."""
+    if os.geteuid() != 0:
+        yield
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    thread = (ctypes.c_uint32 * 2)(0x20080522, 0)  # version 3 of the call; this thread
+    before = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable; twice 32 capabilities
+    assert libc.capget(thread, before) == 0
+    fewer = type(before)(*before)
+    fewer[0] &= ~(1 << CAP_DAC_OVERRIDE | 1 << CAP_DAC_READ_SEARCH)
+    assert libc.capset(thread, fewer) == 0
     try:
         yield
     finally:
-        os.seteuid(user)
+        assert libc.capset(thread, before) == 0
 
 
 @pytest.fixture(autouse=True)
@@ -137,7 +146,7 @@ def test_a_path_that_cannot_be_is_one_line(
     name: str, fault: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     main, before, after = COMMANDS[name]
-    with as_nobody():
+    with as_a_user():
         found = printed(main, capsys, *before, FAULTS[fault] + ENDINGS.get(name, ""), *after)
     check_refusal(found.status, found.err)
 
@@ -147,7 +156,7 @@ def test_a_setting_that_is_no_path_is_one_line(
     name: str, fault: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     overrides = (one.format(FAULTS[fault]) for one in SETTINGS[name])
-    with as_nobody():
+    with as_a_user():
         found = printed(lambda _: trained(*overrides), capfd)
     check_refusal(found.status, found.err)
 
@@ -162,7 +171,7 @@ def test_a_variable_that_is_no_path_is_one_line(
         mains = (generate.main, evaluate.main, report.main, export.main)
         commands += [partial(main, []) for main in mains]
     for command in commands:
-        with as_nobody():
+        with as_a_user():
             found = printed(lambda _, command=command: command(), capfd)
         check_refusal(found.status, found.err)
 

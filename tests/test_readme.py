@@ -38,6 +38,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     directory = tmp_path_factory.mktemp("readme")
     shutil.copy(ROOT / "README.md", directory)
     shutil.copy(ROOT / ".gitignore", directory)
+    (directory / "outputs").mkdir()
+    shutil.copy(ROOT / "outputs/.gitignore", directory / "outputs")
     yield directory
 
 
@@ -84,7 +86,7 @@ def test_all_commands_from_top_to_bottom(workplace: Path) -> None:
 def _check_that_git_ignores_all(workplace: Path) -> None:
     _run("git init --quiet", workplace)
     found = _run("git status --porcelain --untracked-files=all", workplace).stdout.split()
-    assert found == ["??", ".gitignore", "??", "README.md"]
+    assert found == ["??", ".gitignore", "??", "README.md", "??", "outputs/.gitignore"]
 
 
 @pytest.mark.slow

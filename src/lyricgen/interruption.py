@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, ClassVar
@@ -57,7 +57,7 @@ class Interruption:
         """Note a signal; raise Interrupted unless it is the first one while patient."""
         del frame
         if number == HANGUP:
-            _leave_closed_terminal()
+            leave_closed_terminal()
         if self.requested is None:
             self.requested = number
             if not self.patient:
@@ -69,8 +69,8 @@ class Interruption:
 
 
 @contextmanager
-def listening() -> Iterator[Interruption]:
-    """Handle the signals of this process until the block ends.
+def listening(signals: Iterable[signal.Signals] = SIGNALS) -> Iterator[Interruption]:
+    """Handle signals of this process until the block ends.
 
     A block within another one shares its record. Signals that were ignored before, as by nohup,
     stay ignored. In a thread other than the main one, where Python has no signals, nothing is
@@ -88,7 +88,7 @@ def listening() -> Iterator[Interruption]:
             outer.patient = patient
         return
     interruption = Interruption.active = Interruption()
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+    before = {number: signal.getsignal(number) for number in signals}
     unraisable = sys.unraisablehook
     try:
         sys.unraisablehook = _quiet(unraisable)
@@ -125,7 +125,7 @@ def terminal_signals_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _leave_closed_terminal() -> None:
+def leave_closed_terminal() -> None:
     """Send output nowhere if the terminal is gone, where each write would be an error."""
     for stream in (1, 2):
         try:

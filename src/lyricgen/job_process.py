@@ -12,7 +12,14 @@ from pathlib import Path
 
 from rich import get_console
 
-from lyricgen.interruption import HANGUP, Interrupted, Interruption, listening
+from lyricgen.interruption import (
+    HANGUP,
+    SIGNALS,
+    Interrupted,
+    Interruption,
+    leave_closed_terminal,
+    listening,
+)
 from lyricgen.runs import is_alive
 
 log = logging.getLogger(__name__)
@@ -21,6 +28,7 @@ TICK = 1.0  # seconds between two looks at the sweep
 _SWEEP = "LYRICGEN_SWEEP_PROCESS"  # whose job this is
 _VISIBLE = "LYRICGEN_CUDA_VISIBLE_DEVICES"  # what submitit hides
 HANDED_ON = (_SWEEP, _VISIBLE)
+_OWN_SIGNALS = tuple(number for number in SIGNALS if number not in (signal.SIGINT, HANGUP))
 
 
 def this_process() -> str:
@@ -67,18 +75,24 @@ def as_job(sweep: Path, job: Callable[[], float]) -> float:
         return math.inf
     get_console().quiet = True
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the sweep's to answer
-        if HANGUP is not None:  # blocked where the sweep has started this process
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {HANGUP})
+        _leave_terminal_to_sweep()
     _show_devices()
     try:
-        with listening() as interruption, _following(sweep, parent, interruption):
+        with listening(_OWN_SIGNALS) as interruption, _following(sweep, parent, interruption):
             return job()
     except Interrupted as stop:
         if _gone(parent):
             os._exit(143)  # the pool of cpus would wait for the next job
         _requeue(stop.number)
         return math.inf
+
+
+def _leave_terminal_to_sweep() -> None:
+    """The sweep answers Ctrl-C and a terminal that closes, and tells its jobs to stop."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if HANGUP is not None:  # blocked where the sweep has started this process
+        signal.signal(HANGUP, lambda *_: leave_closed_terminal())
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {HANGUP})
 
 
 def _show_devices() -> None:
