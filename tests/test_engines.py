@@ -28,6 +28,8 @@ from lyricgen.sweep import Sweep
 from tests import slurm
 from tests.conftest import SMALL, TINY, Train, hear_ctrl_c, summary_of, until
 
+pytestmark = pytest.mark.alone
+
 LONG = ("trainer.max_epochs=100000", "callbacks.early_stopping.enabled=false")
 NEEDS = {"cpus": "joblib", "processes": "submitit", "slurm": "submitit", "ray": "ray"}
 

@@ -22,6 +22,8 @@ from lyricgen.reporting import sweep_report
 from lyricgen.run import Run
 from tests.conftest import SMALL, Train, summary_of, sweep_of, until
 
+pytestmark = pytest.mark.alone
+
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 143}
 
 

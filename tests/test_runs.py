@@ -601,6 +601,19 @@ def test_results_that_cannot_be_written_are_completed_by_the_command_that_is_tol
     assert stopped.summary["status"] == "finished"
 
 
+def test_a_file_that_cannot_be_written_is_named_without_its_temporary_one(train: Train) -> None:
+    begun = train(*SMALL, "trainer.max_epochs=1", "hydra.run.dir=run")
+    assert begun.status == 0
+    metrics = Path("run/metrics.csv")
+    metrics.unlink()
+    metrics.mkdir()
+    stopped = train("resume=run", "trainer.max_epochs=2")
+    assert stopped.status == 2
+    [line] = stopped.err.splitlines()
+    assert line.startswith(f"error: {metrics.absolute()}: Is a directory: mend that, then")
+    assert "Errno" not in line
+
+
 @pytest.mark.parametrize("act", ["remove", "rename"])
 @pytest.mark.parametrize("without", ["callbacks.checkpoint.enabled=true", "everything"])
 def test_a_run_whose_directory_goes_away(

@@ -34,6 +34,8 @@ from lyricgen.search.study import Study, build_sampler
 from lyricgen.search.trial import JobTrial
 from tests.conftest import SMALL, Train, killed_after, messages, summary_of, sweep_of, until
 
+pytestmark = pytest.mark.alone
+
 SEARCH = (*SMALL, "sweep=optuna", "hydra.sweeper.n_trials=3")
 EARLY = ("hydra.sweeper.pruner.startup_trials=1", "hydra.sweeper.pruner.warmup_epochs=1")
 

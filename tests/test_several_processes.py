@@ -22,6 +22,8 @@ from lyricgen.callbacks.checkpoints import Checkpoints
 from lyricgen.model.recurrent_module import RecurrentModule
 from tests.conftest import TINY, Finished, Train, hear_ctrl_c, until
 
+pytestmark = pytest.mark.alone
+
 # Without dropout, whose masks are each process's own.
 PLAIN = (
     *(option for option in TINY if not option.startswith("callbacks")),

@@ -36,6 +36,8 @@ from tests.conftest import (
     sweep_of,
 )
 
+pytestmark = pytest.mark.alone
+
 
 def jobs_of(sweep: Path) -> list[str]:
     return sorted(path.parent.name for path in sweep.glob("*/.hydra"))
