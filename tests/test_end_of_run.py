@@ -64,25 +64,45 @@ def test_a_loss_worse_than_guessing_is_called_so(train: Train, rate: str) -> Non
         assert all(f"optimizer.lr={rate}" in line for line in warned)
 
 
+def table_of(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    perplexity: float,
+    ngrams: dict[str, list[float]],
+) -> str:
+    monkeypatch.setattr(rich, "_console", Console(width=80))
+    results.print_table(
+        {
+            "model": "lstm 1x256",
+            "best_epoch": 1,
+            "parameters": 1,
+            "chars_per_second": 1.0,
+            "best_checkpoint": None,
+            **{f"{part}/perplexity": perplexity for part in ("train", "val", "test")},
+            "ngram_order": 1,  # the best of Kneser-Ney, which the mixture is of
+            "ngram_perplexities": {"val": ngrams},
+        }
+    )
+    return capsys.readouterr().out
+
+
 def test_the_table_shows_a_perplexity_of_any_size_whole(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(rich, "_console", Console(width=80))
-    figures = {
-        "model": "lstm 1x256",
-        "best_epoch": 1,
-        "parameters": 1,
-        "chars_per_second": 1.0,
-        "best_checkpoint": None,
-        **{f"{part}/perplexity": 1.3e27 for part in ("train", "val", "test")},
-        "ngram_perplexities": {"val": {"kneser_ney": [math.inf], "witten_bell": []}},
-    }
-    results.print_table(figures)
-    out = capsys.readouterr().out
+    ngrams = {"kneser_ney": [math.inf], "witten_bell": []}
+    out = table_of(monkeypatch, capsys, 1.3e27, ngrams)
     assert "…" not in out
     [row] = re.findall(r"lstm 1x256 .*", out)
     assert row.split()[2:] == ["1.3e+27"] * 3
-    assert re.search(r"1-gram +inf", out)
+    assert re.search(r"1-gram \(best\) +inf", out)
+
+
+def test_the_table_marks_the_best_ngram_of_all(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ngrams = {"kneser_ney": [9.0, 10.0], "witten_bell": [11.0, 8.0]}
+    out = table_of(monkeypatch, capsys, 7.0, ngrams)
+    assert re.findall(r"\S+ \d-gram \(best\)", out) == ["Witten-Bell 2-gram (best)"]
 
 
 def test_the_end_names_the_command_that_writes_a_text(

@@ -118,17 +118,32 @@ def _warn_of_divergence(
     return True
 
 
+def _best_ngram(figures: dict[str, Any]) -> tuple[str, float, str] | None:
+    """The part that judges n-grams, and the least perplexity on it with the row that has it."""
+    by_part = figures.get("ngram_perplexities", {})
+    for part in ("val", "test"):
+        if part in by_part:
+            rows = _ngram_rows(by_part[part])
+            name = min(rows, key=rows.__getitem__)
+            return part, rows[name], name
+    return None
+
+
+def _ngram_rows(perplexities: dict[str, list[float]]) -> dict[str, float]:
+    """Perplexity by the name that the table gives to a smoothing and an order."""
+    return {
+        f"{SMOOTHINGS[smoothing]} {order}-gram": value
+        for smoothing, values in perplexities.items()
+        for order, value in enumerate(values, start=1)
+    }
+
+
 def _compare_with_ngrams(figures: dict[str, Any]) -> dict[str, Any]:
     """Whether the network beats the best n-gram of all, and which one that is."""
-    by_part = figures.get("ngram_perplexities", {})
-    part = next((one for one in ("val", "test") if one in by_part), None)
-    if part is None:
+    found = _best_ngram(figures)
+    if found is None:
         return {}
-    best, name = min(
-        (value, f"{SMOOTHINGS[smoothing]} {order}-gram")
-        for smoothing, values in by_part[part].items()
-        for order, value in enumerate(values, start=1)
-    )
+    part, best, name = found
     own = figures[f"{part}/perplexity"]
     log.info(
         "the network %s the best n-gram on the %s text: perplexity %s, %s %s",
@@ -178,18 +193,12 @@ def print_table(figures: dict[str, Any]) -> None:
     for part in parts:
         table.add_column(part, justify="right", no_wrap=True)
     table.add_row(figures["model"], *(_shown(figures.get(f"{part}/{name}")) for part in parts))
-    order = figures.get("ngram_order")
-    for smoothing, name in SMOOTHINGS.items():
-        by_part = {
-            part: perplexities[smoothing]
-            for part, perplexities in figures.get("ngram_perplexities", {}).items()
-        }
-        for index in range(max((len(values) for values in by_part.values()), default=0)):
-            label = f"{name} {index + 1}-gram"
-            if smoothing == "kneser_ney" and index + 1 == order:
-                label += " (best)"
-            cells = (_shown(by_part[part][index] if part in by_part else None) for part in parts)
-            table.add_row(label, *cells)
+    by_part = figures.get("ngram_perplexities", {})
+    rows = {part: _ngram_rows(perplexities) for part, perplexities in by_part.items()}
+    best = _best_ngram(figures)
+    for label in dict.fromkeys(label for each in rows.values() for label in each):
+        mark = " (best)" if best is not None and label == best[2] else ""
+        table.add_row(label + mark, *(_shown(rows.get(part, {}).get(label)) for part in parts))
     if figures.get("mixture_network_weight") is not None:
         weight = figures["mixture_network_weight"]
         cells = (_shown(figures.get(f"{part}/mixture_perplexity")) for part in parts)
