@@ -27,7 +27,7 @@ from sweep_speed import sweep_speed
 from training_speed import TARGETS, training
 
 from lyricgen.console import ConsoleHandler
-from lyricgen.run import Run
+from lyricgen.runs.run import Run
 
 
 def main() -> None:

@@ -29,7 +29,7 @@ from typing import Any, NoReturn
 import torch
 from compare_runs import differences
 
-import lyricgen.training  # noqa: F401
+import lyricgen.training.main  # noqa: F401
 from lyricgen import train as command
 
 # A run of a second with everything in it, and what may vary from chain to chain.

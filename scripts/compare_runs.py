@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from lyricgen.checkpoint_io import is_sound
+from lyricgen.runs.checkpoint_files import is_sound
 
 CLOCKS = ("train/chars_per_second", "run/chars_per_second", "run/wall_seconds")
 

@@ -21,11 +21,11 @@ import torch.nn.functional as F
 from rich.table import Table
 from training_speed import SYMBOLS, make_table
 
-from lyricgen.decoding.continuing import continue_texts
-from lyricgen.decoding.drawing import draw_uniforms
-from lyricgen.decoding.strategy import Strategy
-from lyricgen.model.character_network import RecurrentArchitecture
-from lyricgen.model.language_model import LanguageModel
+from lyricgen.generation.continuing import continue_texts
+from lyricgen.generation.drawing import draw_uniforms
+from lyricgen.generation.strategy import Strategy
+from lyricgen.models.language_model import LanguageModel
+from lyricgen.models.network import RecurrentArchitecture
 from lyricgen.options import validate
 
 LOOP = "notebooks' loop"

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lyricgen.config import TrainOptions
+from lyricgen.training.options import TrainOptions
 
 PLAIN: dict[str, type[nn.RNNBase | nn.RNNCellBase]] = {
     "rnn": nn.RNN,

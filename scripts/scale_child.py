@@ -16,9 +16,10 @@ STARTED = float(os.environ["SCALE_STARTED"])  # time.time() before this process
 
 from pytorch_lightning.loops.evaluation_loop import _EvaluationLoop  # noqa: E402
 
-from lyricgen import build_data, train  # noqa: E402
-from lyricgen.callbacks.baseline import Baseline  # noqa: E402
-from lyricgen.model.recurrent_module import RecurrentModule  # noqa: E402
+from lyricgen import train  # noqa: E402
+from lyricgen.training import build_data  # noqa: E402
+from lyricgen.training.callbacks.baseline import Baseline  # noqa: E402
+from lyricgen.training.recurrent_module import RecurrentModule  # noqa: E402
 
 figures: dict[str, float] = {}
 

@@ -19,13 +19,13 @@ import pytorch_lightning as pl
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from lyricgen.composition import CONFIG_DIRECTORY
-from lyricgen.config import parse
+from lyricgen.cli.composition import CONFIG_DIRECTORY
 from lyricgen.data import shuffling
-from lyricgen.interruption import Interruption
-from lyricgen.resume import Past
-from lyricgen.run import Run
-from lyricgen.training import Training, prepare
+from lyricgen.runs.interruption import Interruption
+from lyricgen.runs.resume import Past
+from lyricgen.runs.run import Run
+from lyricgen.training.main import Training, prepare
+from lyricgen.training.options import parse
 
 BLOCK = 10  # steps of a turn
 

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from lyricgen import train as command
-from lyricgen.model.recurrent_module import RecurrentModule
+from lyricgen.training.recurrent_module import RecurrentModule
 
 
 def main() -> None:

@@ -44,16 +44,16 @@ from rich import box
 from rich.table import Column, Table
 from torch import Tensor
 
-from lyricgen import build, build_data
-from lyricgen.build_callbacks import build_callbacks
-from lyricgen.build_trainer import build_trainer
-from lyricgen.callbacks.epoch_log import EpochLog
-from lyricgen.callbacks.samples import Samples
-from lyricgen.composition import CONFIG_DIRECTORY
-from lyricgen.config import TrainOptions, parse
-from lyricgen.interruption import Interruption
-from lyricgen.model.recurrent_module import RecurrentModule
-from lyricgen.run import Run
+from lyricgen.cli.composition import CONFIG_DIRECTORY
+from lyricgen.runs.interruption import Interruption
+from lyricgen.runs.run import Run
+from lyricgen.training import build, build_data
+from lyricgen.training.build_callbacks import build_callbacks
+from lyricgen.training.build_trainer import build_trainer
+from lyricgen.training.callbacks.epoch_log import EpochLog
+from lyricgen.training.callbacks.samples import Samples
+from lyricgen.training.options import TrainOptions, parse
+from lyricgen.training.recurrent_module import RecurrentModule
 
 SYMBOLS = 1027
 TARGETS = {"rnn": 1.1, "gru": 1.15, "lstm": 1.6}  # lyricgen's speed over the plain loop's

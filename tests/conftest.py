@@ -38,7 +38,7 @@ SMALL = (*TINY, "callbacks.samples.every_n_epochs=0", "callbacks.baseline.enable
 KILLED = """
 import os, signal, sys
 from lyricgen import train
-from lyricgen.callbacks.checkpoints import Checkpoints
+from lyricgen.training.callbacks.checkpoints import Checkpoints
 save, left = Checkpoints._save, int(sys.argv.pop(1))
 def counted(*arguments, **named):
     global left

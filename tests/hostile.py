@@ -21,9 +21,9 @@ import pytorch_lightning as pl
 import safetensors.torch
 import torch
 
-from lyricgen.model.archive import MAX_OPERATIONS
-from lyricgen.model.card import card
-from lyricgen.model.checkpoint import MAX_BYTES
+from lyricgen.models.files.archive import MAX_OPERATIONS
+from lyricgen.models.files.card import card
+from lyricgen.models.files.checkpoint import MAX_BYTES
 from tests.test_checkpoint import Touch, content_of, model_of
 
 Builder = Callable[[Path, Path], None]

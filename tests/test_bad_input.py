@@ -17,10 +17,10 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from lyricgen import build_data
-from lyricgen.conf_files import CONFIG_DIRECTORY
-from lyricgen.config import TrainOptions, parse
+from lyricgen.cli.conf_files import CONFIG_DIRECTORY
 from lyricgen.errors import UserError
+from lyricgen.training import build_data
+from lyricgen.training.options import TrainOptions, parse
 from tests.conftest import TINY, Train
 
 SONG = "想要有直升机\n想要和你飞到宇宙去\n想要和你融化在一起\n" * 20  # 26 · 20 characters

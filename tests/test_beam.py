@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from lyricgen.decoding import rules
-from lyricgen.decoding.beam import Hypothesis, beam_search
-from lyricgen.decoding.continuing import continue_texts
-from lyricgen.decoding.rules import Rule, Written
-from lyricgen.decoding.scoring import log_probabilities
 from lyricgen.errors import UserError
-from lyricgen.model.language_model import LanguageModel
+from lyricgen.generation import rules
+from lyricgen.generation.beam import Hypothesis, beam_search
+from lyricgen.generation.continuing import continue_texts
+from lyricgen.generation.rules import Rule, Written
+from lyricgen.generation.scoring import log_probabilities
+from lyricgen.models.language_model import LanguageModel
 from tests.test_decoding import continued
 from tests.test_language_model import architecture
 

@@ -8,13 +8,13 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from lyricgen import build, build_data
-from lyricgen.composition import CONFIG_DIRECTORY
-from lyricgen.config import TrainOptions, parse
+from lyricgen.cli.composition import CONFIG_DIRECTORY
 from lyricgen.data.batch import cut
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.data.samplers import LineSampler
-from lyricgen.model.scoring import score
+from lyricgen.models.scoring import score
+from lyricgen.training import build, build_data
+from lyricgen.training.options import TrainOptions, parse
 from tests.conftest import TINY, Train
 
 

@@ -21,15 +21,6 @@ import torch
 from rich.console import Console
 
 from lyricgen import console as terminal
-from lyricgen.callbacks import copying, progress
-from lyricgen.callbacks.baseline import Baseline
-from lyricgen.callbacks.epoch_log import EpochLog
-from lyricgen.callbacks.perplexity import Perplexity
-from lyricgen.callbacks.prefixes import choose_prefixes
-from lyricgen.callbacks.progress import ProgressReport
-from lyricgen.callbacks.sample import Sample
-from lyricgen.callbacks.samples import Samples
-from lyricgen.callbacks.throughput import Throughput
 from lyricgen.console import ConsoleHandler
 from lyricgen.data.corpus import Corpus
 from lyricgen.data.datamodule import CharacterDataModule
@@ -38,14 +29,23 @@ from lyricgen.data.parts import make_parts
 from lyricgen.data.samplers import ConsecutiveSampler, LineSampler, Sampler
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
-from lyricgen.model.cells import LstmOptions
-from lyricgen.model.character_network import RecurrentArchitecture, RecurrentOptions
-from lyricgen.model.language_model import LanguageModel
-from lyricgen.model.ngram import smoothed
-from lyricgen.model.ngram_counts import NgramCounts
-from lyricgen.model.recurrent_module import RecurrentModule
-from lyricgen.model.stack import DepthOptions
-from lyricgen.model.trained_model import TrainedModel
+from lyricgen.models.cells.layers import LstmOptions
+from lyricgen.models.language_model import LanguageModel
+from lyricgen.models.network import RecurrentArchitecture, RecurrentOptions
+from lyricgen.models.ngram.counts import NgramCounts
+from lyricgen.models.ngram.model import smoothed
+from lyricgen.models.stack import DepthOptions
+from lyricgen.models.trained_model import TrainedModel
+from lyricgen.training.callbacks import copying, progress
+from lyricgen.training.callbacks.baseline import Baseline
+from lyricgen.training.callbacks.epoch_log import EpochLog
+from lyricgen.training.callbacks.perplexity import Perplexity
+from lyricgen.training.callbacks.prefixes import choose_prefixes
+from lyricgen.training.callbacks.progress import ProgressReport
+from lyricgen.training.callbacks.sample import Sample
+from lyricgen.training.callbacks.samples import Samples
+from lyricgen.training.callbacks.throughput import Throughput
+from lyricgen.training.recurrent_module import RecurrentModule
 from tests.conftest import TINY, Train
 from tests.test_ngram import nats_of
 

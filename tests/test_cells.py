@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lyricgen.model.cells import CELLS, CellOptions, GruOptions, LstmOptions, RnnOptions
-from lyricgen.model.recurrence import State
-from lyricgen.model.stack import DepthOptions, RecurrentStack
+from lyricgen.models.cells.layers import CELLS, CellOptions, GruOptions, LstmOptions, RnnOptions
+from lyricgen.models.recurrence import State
+from lyricgen.models.stack import DepthOptions, RecurrentStack
 
 Floats = npt.NDArray[np.float64]
 # (input, hidden state, cell state, weights by torch's names) -> hidden state, cell state

@@ -14,11 +14,11 @@ from torch import optim
 import lyricgen
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
-from lyricgen.model.card import card
-from lyricgen.model.checkpoint import load
-from lyricgen.model.language_model import LanguageModel
-from lyricgen.model.recurrent_module import RecurrentModule
-from lyricgen.model.trained_model import TrainedModel
+from lyricgen.models.files.card import card
+from lyricgen.models.files.checkpoint import load
+from lyricgen.models.language_model import LanguageModel
+from lyricgen.models.trained_model import TrainedModel
+from lyricgen.training.recurrent_module import RecurrentModule
 from tests.test_decoding import whole_text_again
 from tests.test_language_model import architecture
 

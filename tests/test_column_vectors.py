@@ -7,9 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lyricgen.model.cells import CELLS, CellOptions, GruOptions, LstmOptions, RnnOptions
-from lyricgen.model.column_parameters import ORDERS, from_columns, step_of, to_columns
-from lyricgen.model.column_vectors import (
+from lyricgen.models.cells.column_parameters import ORDERS, from_columns, step_of, to_columns
+from lyricgen.models.cells.column_vectors import (
     Activations,
     forward,
     gru_step,
@@ -19,7 +18,12 @@ from lyricgen.model.column_vectors import (
     sigmoid,
     softmax,
 )
-from lyricgen.model.scratch import GruScratchOptions, LstmScratchOptions, RnnScratchOptions
+from lyricgen.models.cells.layers import CELLS, CellOptions, GruOptions, LstmOptions, RnnOptions
+from lyricgen.models.cells.written_out import (
+    GruScratchOptions,
+    LstmScratchOptions,
+    RnnScratchOptions,
+)
 
 N_X, N_A, N_Y, M, T_X = 5, 4, 6, 3, 7
 OPTIONS: dict[str, CellOptions] = {

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from lyricgen.command_line import Parser, run
+from lyricgen.cli.command_line import Parser, run
 from lyricgen.errors import UserError
 from lyricgen.files import replacing
 
 WRITES = """
-from lyricgen.command_line import Parser, run
+from lyricgen.cli.command_line import Parser, run
 run(Parser("test", "Write."), lambda options: print("x\\n" * {lines}), [])
 """
 

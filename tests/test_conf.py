@@ -14,10 +14,10 @@ from omegaconf import OmegaConf
 from pydantic import BaseModel
 
 import lyricgen
-from lyricgen.conf_files import CONFIG_DIRECTORY
-from lyricgen.config import TrainOptions, parse
+from lyricgen.cli.conf_files import CONFIG_DIRECTORY
 from lyricgen.errors import UserError
-from lyricgen.runs import job_directory
+from lyricgen.runs.listing import job_directory
+from lyricgen.training.options import TrainOptions, parse
 from tests.conftest import TINY, Train, newest_of
 
 ABSTRACT = {("data", "base")}  # what the other files of its group have in common, no corpus itself

@@ -14,16 +14,16 @@ from torch import Tensor
 
 from lyricgen.data.parts import Layout
 from lyricgen.data.vocabulary import Vocabulary
-from lyricgen.decoding.character_sets import members
-from lyricgen.decoding.constraints import unless_empty
-from lyricgen.decoding.drawing import draw_uniforms
-from lyricgen.decoding.rhyme import CLASSES, NONE, rhyme_classes
-from lyricgen.decoding.rules import Written, no_repeat_ngram
 from lyricgen.errors import UserError
+from lyricgen.generation.character_sets import members
+from lyricgen.generation.constraints import unless_empty
+from lyricgen.generation.drawing import draw_uniforms
+from lyricgen.generation.rhyme import CLASSES, NONE, rhyme_classes
+from lyricgen.generation.rules import Written, no_repeat_ngram
 from lyricgen.generation.texts import continue_prefixes, generate
 from lyricgen.generation.writer import text_seed
-from lyricgen.model.language_model import LanguageModel
-from lyricgen.model.trained_model import TrainedModel
+from lyricgen.models.language_model import LanguageModel
+from lyricgen.models.trained_model import TrainedModel
 from tests.test_language_model import architecture
 
 # of a verse: three rhyme with 天, two with 人

@@ -8,8 +8,6 @@ from typing import Any, get_args
 import pytest
 import torch
 
-from lyricgen import checkpoint_io
-from lyricgen.config import parse
 from lyricgen.data import large_text, unpacking
 from lyricgen.data.cache import encode_large
 from lyricgen.data.control_characters import FORBIDDEN, ControlCharacters
@@ -17,9 +15,11 @@ from lyricgen.data.large_text import LargeText
 from lyricgen.data.reading import read_text
 from lyricgen.errors import UserError
 from lyricgen.evaluation.own_text import own_text, replace_controls
-from lyricgen.model.checkpoint import load
-from lyricgen.resume import changed
+from lyricgen.models.files.checkpoint import load
+from lyricgen.runs import checkpoint_files as checkpoint_io
+from lyricgen.runs.resume import changed
 from lyricgen.settings import ADDED, complete
+from lyricgen.training.options import parse
 from tests.conftest import SMALL, Train
 
 PAGES = "line 1\n\x0cline 2\n\x0c\x1bline\x0b 3\x85\nend\x1a"

@@ -10,11 +10,11 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from lyricgen import build_data
-from lyricgen.conf_files import CONFIG_DIRECTORY
-from lyricgen.config import parse
+from lyricgen.cli.conf_files import CONFIG_DIRECTORY
 from lyricgen.data.corpus import Corpus
 from lyricgen.data.sources import corpus_path
+from lyricgen.training import build_data
+from lyricgen.training.options import parse
 
 
 def corpus(*overrides: str) -> Corpus:

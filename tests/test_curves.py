@@ -19,7 +19,7 @@ from lyricgen.evaluation.contexts import (
     window_starts,
 )
 from lyricgen.evaluation.curves import frequency_bins, means_by_bin
-from lyricgen.model.ngram_language_model import NgramArchitecture, NgramLanguageModel
+from lyricgen.models.ngram.language_model import NgramArchitecture, NgramLanguageModel
 from tests.test_checkpoint import VOCABULARY, model_of
 
 V = len(VOCABULARY)

@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from lyricgen.decoding.continuing import Watch, continue_texts
-from lyricgen.decoding.drawing import draw_characters, draw_uniforms
-from lyricgen.decoding.rules import Rule, Written
-from lyricgen.decoding.strategy import Strategy
 from lyricgen.errors import UserError
-from lyricgen.model.language_model import LanguageModel
-from lyricgen.model.models import NextModel
+from lyricgen.generation.continuing import Watch, continue_texts
+from lyricgen.generation.drawing import draw_characters, draw_uniforms
+from lyricgen.generation.rules import Rule, Written
+from lyricgen.generation.strategy import Strategy
+from lyricgen.models.kinds import NextModel
+from lyricgen.models.language_model import LanguageModel
 from tests.test_language_model import architecture
 
 V, START = 5, 5

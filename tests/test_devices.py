@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from lyricgen import build_trainer
-from lyricgen.devices import Slot, choose_devices
-from lyricgen.run import Run
+from lyricgen.runs.run import Run
+from lyricgen.training import build_trainer
+from lyricgen.training.devices import Slot, choose_devices
 from tests.conftest import TINY, Train
 
 

@@ -14,9 +14,9 @@ from torch import optim
 from torch.utils.data import DataLoader
 
 from lyricgen.data.batch import Batch
-from lyricgen.decoding.drawing import draw_uniforms
-from lyricgen.model.language_model import LanguageModel
-from lyricgen.model.recurrent_module import RecurrentModule
+from lyricgen.generation.drawing import draw_uniforms
+from lyricgen.models.language_model import LanguageModel
+from lyricgen.training.recurrent_module import RecurrentModule
 from tests.conftest import Finished, Train, need_published
 from tests.test_decoding import drawn_texts
 from tests.test_language_model import architecture

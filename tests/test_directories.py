@@ -10,12 +10,12 @@ import pytest
 from omegaconf import OmegaConf
 
 from lyricgen import evaluate, export, files, generate, report
-from lyricgen.claim import LOCK
-from lyricgen.composition import plain_values
-from lyricgen.directories import OF_RUN, OF_SWEEP, Directories, make_directory, remove_unused
+from lyricgen.cli.composition import plain_values
+from lyricgen.cli.resume_arguments import expand
 from lyricgen.errors import UserError
-from lyricgen.resume_arguments import expand
-from lyricgen.runs import outputs_directory
+from lyricgen.runs.directories import OF_RUN, OF_SWEEP, Directories, make_directory, remove_unused
+from lyricgen.runs.listing import outputs_directory
+from lyricgen.runs.lock import LOCK
 from tests.conftest import SMALL, TINY, Train, newest_of, printed, sweep_of
 
 Tree = dict[str, object]

@@ -10,11 +10,12 @@ import pytest
 import rich
 from rich.console import Console
 
-from lyricgen import generate, results
+from lyricgen import generate
 from lyricgen.console import rounded
 from lyricgen.evaluation import tables
 from lyricgen.evaluation.estimates import Estimate
-from lyricgen.model.checkpoint import load
+from lyricgen.models.files.checkpoint import load
+from lyricgen.training import results
 from tests.conftest import SMALL, TINY, Finished, Train, printed
 
 

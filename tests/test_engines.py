@@ -19,12 +19,13 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from rich import get_console
 
-from lyricgen import engines, threads
-from lyricgen.claim import claimed
-from lyricgen.job_process import TICK, as_job, handed_on, stop_file, this_process
-from lyricgen.job_watch import JobWatch
-from lyricgen.runs import is_alive, read_summary
-from lyricgen.sweep import Sweep
+from lyricgen.runs.listing import is_alive, read_summary
+from lyricgen.runs.lock import claimed
+from lyricgen.sweeps import engines
+from lyricgen.sweeps.job_process import TICK, as_job, handed_on, stop_file, this_process
+from lyricgen.sweeps.job_watch import JobWatch
+from lyricgen.sweeps.sweep import Sweep
+from lyricgen.training import threads
 from tests import slurm
 from tests.conftest import SMALL, TINY, Train, hear_ctrl_c, summary_of, until
 
@@ -42,7 +43,7 @@ def before(training, directory):
 
 class Finder(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
-        if name != "lyricgen.training":
+        if name != "lyricgen.training.main":
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)
@@ -613,7 +614,7 @@ def test_no_more_threads_than_cores(start: Start, engine: str, jobs: int) -> Non
 def test_one_process_uses_all_cores_but_no_more(
     train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lyricgen.training.cores", lambda: 1)
+    monkeypatch.setattr("lyricgen.training.main.cores", lambda: 1)
     torch.set_num_threads(2)
     assert train(*TINY).summary["threads"] == 1
 
@@ -638,7 +639,8 @@ def test_gpus_that_submitit_hides(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         if visible is not None:
             monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
         program = (
-            "import math, os; from pathlib import Path; from lyricgen.job_process import as_job\n"
+            "import math, os; from pathlib import Path\n"
+            "from lyricgen.sweeps.job_process import as_job\n"
             "def job():\n"
             "    print(os.environ.get('CUDA_VISIBLE_DEVICES'))\n"
             "    return 0.0\n"

@@ -16,10 +16,10 @@ from rich.table import Table
 import hydra_plugins.lyricgen_sweepers
 import lyricgen
 from lyricgen import console
-from lyricgen.callbacks.sample import one_line
-from lyricgen.composition import CONFIG_DIRECTORY
+from lyricgen.cli.composition import CONFIG_DIRECTORY
 from lyricgen.errors import UserError, in_one_line, printable, printable_text, reason
 from lyricgen.files import to_json
+from lyricgen.training.callbacks.sample import one_line
 
 # by Unicode's categories: what a terminal or an editor takes as an order, or nothing can show
 STEERING = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}

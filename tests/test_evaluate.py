@@ -10,9 +10,9 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from lyricgen import fonts
 from lyricgen.errors import UserError
 from lyricgen.evaluate import main
+from lyricgen.evaluation import fonts
 from tests.conftest import Printed, messages, printed
 from tests.test_checkpoint import content_of, model_of, saved
 

@@ -13,9 +13,9 @@ import matplotlib.image
 import pytest
 
 from lyricgen.evaluate import main
+from lyricgen.evaluation.memorisation import lines_of
 from lyricgen.evaluation.memorisation_picture import logged
 from lyricgen.evaluation.own_text import own_text
-from lyricgen.memorisation import lines_of
 from tests.conftest import Printed, Train, messages, printed
 from tests.test_checkpoint import content_of, model_of, saved
 from tests.test_heat import Page

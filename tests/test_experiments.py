@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lyricgen.conf_files import CONFIG_DIRECTORY
-from lyricgen.config import parse
+from lyricgen.cli.conf_files import CONFIG_DIRECTORY
+from lyricgen.training.options import parse
 from tests.conftest import Finished, Train, need_published
 from tests.test_conf import RUNNING_TEXT, SAMPLERS_OF_LINES, composed, groups
 

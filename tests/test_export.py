@@ -18,7 +18,7 @@ import lyricgen
 from lyricgen import evaluate, export, generate
 from lyricgen.errors import UserError
 from lyricgen.export import shared
-from lyricgen.model.trained_model import TrainedModel
+from lyricgen.models.trained_model import TrainedModel
 from tests import test_fill, test_ngram_language_model
 from tests.conftest import TINY, Printed, Train, messages, printed
 from tests.test_checkpoint import VOCABULARY, content_of, model_of, saved

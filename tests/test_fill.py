@@ -20,9 +20,9 @@ from lyricgen.data.parts import Part
 from lyricgen.data.samplers import ConsecutiveSampler
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
-from lyricgen.model.fill_model import FillModel
-from lyricgen.model.fill_module import FillModule
-from lyricgen.model.trained_model import TrainedModel
+from lyricgen.models.fill_model import FillModel
+from lyricgen.models.trained_model import TrainedModel
+from lyricgen.training.fill_module import FillModule
 from tests.conftest import TINY, Train, messages, printed
 from tests.test_language_model import architecture
 from tests.test_resume import same_weights, send, stop_at, weights

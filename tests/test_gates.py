@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lyricgen import fonts
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
+from lyricgen.evaluation import fonts
 from lyricgen.evaluation.gate_plot import draw, notes, panels
 from lyricgen.evaluation.gates import activations
-from lyricgen.model.fill_model import FillModel
-from lyricgen.model.trained_model import TrainedModel
+from lyricgen.models.fill_model import FillModel
+from lyricgen.models.trained_model import TrainedModel
 from tests.test_checkpoint import model_of
 from tests.test_language_model import architecture
 from tests.test_ngram_language_model import uncounted

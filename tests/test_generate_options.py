@@ -14,15 +14,15 @@ import torch
 from rich.cells import cell_len
 
 import lyricgen
-from lyricgen.command_line import Parser
+from lyricgen.cli.command_line import Parser
+from lyricgen.cli.generate_options import add_options
 from lyricgen.console import prepare_streams
-from lyricgen.decoding.control import Control
-from lyricgen.decoding.rhyme import rhyme_classes
-from lyricgen.decoding.strategy import Strategy
 from lyricgen.errors import printable_text
 from lyricgen.generate import HERE, main
-from lyricgen.generate_options import add_options
+from lyricgen.generation.control import Control
 from lyricgen.generation.output import Stream, print_columns, print_json, print_texts
+from lyricgen.generation.rhyme import rhyme_classes
+from lyricgen.generation.strategy import Strategy
 from lyricgen.generation.texts import Generated
 from lyricgen.generation.texts import generate as generated
 from tests.conftest import Printed, printed

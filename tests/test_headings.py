@@ -7,8 +7,8 @@ import pytest
 
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.generation.headings import headings
-from lyricgen.model.language_model import LanguageModel
-from lyricgen.model.trained_model import TrainedModel
+from lyricgen.models.language_model import LanguageModel
+from lyricgen.models.trained_model import TrainedModel
 from tests.test_language_model import architecture
 
 NETWORK = LanguageModel(architecture("gru", vocabulary_size=2, start_symbol=False))

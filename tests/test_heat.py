@@ -15,7 +15,7 @@ from lyricgen.evaluation.alternatives import alternatives
 from lyricgen.evaluation.heat_colours import DARK, LEVELS, LIGHT, contrast, level_of, levels
 from lyricgen.evaluation.heat_page import heat_page, sign
 from lyricgen.evaluation.own_text import own_text
-from lyricgen.model.trained_model import TrainedModel
+from lyricgen.models.trained_model import TrainedModel
 from tests.test_checkpoint import model_of
 from tests.test_own_text import filling_model, ngram_model
 from tests.test_own_text import model as small_model

@@ -15,9 +15,9 @@ import pytest
 import torch
 
 from lyricgen.errors import UserError
-from lyricgen.model.card import card
-from lyricgen.model.checkpoint import load
-from lyricgen.model.model_file import to_bytes
+from lyricgen.models.files.card import card
+from lyricgen.models.files.checkpoint import load
+from lyricgen.models.files.model_file import to_bytes
 from tests.hostile import HOSTILE
 from tests.test_checkpoint import content_of, model_of, refusal, saved
 

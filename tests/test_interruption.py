@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 
-from lyricgen import composition, training
 from lyricgen import train as command
-from lyricgen.interruption import Interrupted, listening, raise_if_requested
+from lyricgen.cli import composition
 from lyricgen.reporting import sweep_report
-from lyricgen.run import Run
+from lyricgen.runs.interruption import Interrupted, listening, raise_if_requested
+from lyricgen.runs.run import Run
+from lyricgen.training import main as training
 from tests.conftest import SMALL, Train, summary_of, sweep_of, until
 
 pytestmark = pytest.mark.alone

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lyricgen.errors import UserError
-from lyricgen.model.character_network import RecurrentArchitecture
-from lyricgen.model.language_model import LanguageModel
+from lyricgen.models.language_model import LanguageModel
+from lyricgen.models.network import RecurrentArchitecture
 from lyricgen.options import validate
 
 V, E, H = 5, 3, 4

@@ -9,16 +9,23 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lyricgen import shared_ngrams
-from lyricgen.callbacks.copying import Copying
 from lyricgen.data.corpus import Corpus
 from lyricgen.data.encoding import encode
 from lyricgen.data.parts import Part, make_parts
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
-from lyricgen.memorisation import NGRAMS, Copied, copied, distinct_ngrams, measure, texts_of
-from lyricgen.model.trained_model import TrainedModel
-from lyricgen.shared_ngrams import BASE, SharedNgrams
+from lyricgen.evaluation import shared_ngrams
+from lyricgen.evaluation.memorisation import (
+    NGRAMS,
+    Copied,
+    copied,
+    distinct_ngrams,
+    measure,
+    texts_of,
+)
+from lyricgen.evaluation.shared_ngrams import BASE, SharedNgrams
+from lyricgen.models.trained_model import TrainedModel
+from lyricgen.training.callbacks.copying import Copying
 from tests.test_callbacks import names, network_of
 from tests.test_fill import model_of as fill_model
 

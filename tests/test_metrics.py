@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from lyricgen.metrics import (
+from lyricgen.models.metrics import (
     NatsTotal,
     best_mixture_weight,
     loss_figures,

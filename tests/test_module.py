@@ -13,15 +13,15 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from lyricgen.callbacks.perplexity import Perplexity
 from lyricgen.data import evaluation
 from lyricgen.data.batch import IGNORED, Batch, cut
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.data.parts import Part
 from lyricgen.data.samplers import ConsecutiveSampler, LineSampler, Sampler
 from lyricgen.data.vocabulary import Vocabulary
-from lyricgen.model.language_model import LanguageModel
-from lyricgen.model.recurrent_module import RecurrentModule
+from lyricgen.models.language_model import LanguageModel
+from lyricgen.training.callbacks.perplexity import Perplexity
+from lyricgen.training.recurrent_module import RecurrentModule
 from tests.conftest import TINY, Train
 from tests.test_language_model import architecture
 

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import yaml
 
-from lyricgen.build_data import build_corpus, find_corpus
-from lyricgen.composition import CONFIG_DIRECTORY
-from lyricgen.config import DataOptions, parse
+from lyricgen.cli.composition import CONFIG_DIRECTORY
 from lyricgen.data import large_text
 from lyricgen.errors import UserError
 from lyricgen.evaluate import main
-from lyricgen.model.checkpoint import load
+from lyricgen.models.files.checkpoint import load
+from lyricgen.training.build_data import build_corpus, find_corpus
+from lyricgen.training.options import DataOptions, parse
 from tests.conftest import SMALL, Train, printed
 
 TEXT = "一 song with a line\nand another 行\n" * 40

@@ -11,7 +11,7 @@ import pytest
 
 from lyricgen import evaluate, export, generate
 from lyricgen.errors import UserError
-from lyricgen.newest import newest_checkpoint
+from lyricgen.runs.newest import newest_checkpoint
 from tests.conftest import SMALL, Main, Train, printed
 
 OPTIONS: dict[str, Any] = {

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lyricgen.model.ngram import NgramModel, nats_by_order, smoothed
-from lyricgen.model.ngram_counts import NOTHING, Ids, NgramCounts
-from lyricgen.model.smoothing import Floats, Interpolated, Smoothing
+from lyricgen.models.ngram.counts import NOTHING, Ids, NgramCounts
+from lyricgen.models.ngram.model import NgramModel, nats_by_order, smoothed
+from lyricgen.models.ngram.smoothing import Floats, Interpolated, Smoothing
 from tests.conftest import need_published
 
 INTERPOLATED: tuple[Interpolated, ...] = ("kneser_ney", "witten_bell")

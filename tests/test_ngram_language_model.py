@@ -18,12 +18,12 @@ from torch import Tensor
 import lyricgen
 from lyricgen import generate
 from lyricgen.data.vocabulary import Vocabulary
-from lyricgen.decoding.drawing import draw_uniforms
-from lyricgen.model.card import card
-from lyricgen.model.ngram_counts import NOTHING
-from lyricgen.model.ngram_language_model import NgramArchitecture, NgramLanguageModel
-from lyricgen.model.smoothing import Smoothing
-from lyricgen.model.trained_model import TrainedModel
+from lyricgen.generation.drawing import draw_uniforms
+from lyricgen.models.files.card import card
+from lyricgen.models.ngram.counts import NOTHING
+from lyricgen.models.ngram.language_model import NgramArchitecture, NgramLanguageModel
+from lyricgen.models.ngram.smoothing import Smoothing
+from lyricgen.models.trained_model import TrainedModel
 from tests.conftest import TINY, Finished, Train, need_published
 from tests.test_checkpoint import refusal, saved
 from tests.test_decoding import drawn_texts

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 import lyricgen
 from lyricgen.errors import UserError
 from lyricgen.generation.novelty import TRIES, training_names
-from lyricgen.model.trained_model import TrainedModel
+from lyricgen.models.trained_model import TrainedModel
 from tests.test_constraints import trained
 from tests.test_generate import trained as train
 

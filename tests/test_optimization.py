@@ -12,13 +12,12 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn, optim
 
-from lyricgen.callbacks.perplexity import Perplexity
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.data.parts import Part
 from lyricgen.data.samplers import ConsecutiveSampler
 from lyricgen.data.vocabulary import Vocabulary
-from lyricgen.model.language_model import LanguageModel
-from lyricgen.model.optimization import (
+from lyricgen.models.language_model import LanguageModel
+from lyricgen.models.optimizers import (
     AdamOptions,
     ConstantOptions,
     CosineOptions,
@@ -28,7 +27,8 @@ from lyricgen.model.optimization import (
     build_optimizer,
     build_scheduler,
 )
-from lyricgen.model.recurrent_module import RecurrentModule
+from lyricgen.training.callbacks.perplexity import Perplexity
+from lyricgen.training.recurrent_module import RecurrentModule
 from tests.conftest import TINY, Train
 from tests.test_language_model import architecture
 

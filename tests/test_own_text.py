@@ -17,8 +17,8 @@ from lyricgen.errors import UserError
 from lyricgen.evaluation.alternatives import alternatives
 from lyricgen.evaluation.own_text import LONGEST_LINE, own_text
 from lyricgen.evaluation.text_argument import MAX_BYTES, read_text_argument
-from lyricgen.model.ngram_language_model import NgramArchitecture, NgramLanguageModel
-from lyricgen.model.trained_model import TrainedModel
+from lyricgen.models.ngram.language_model import NgramArchitecture, NgramLanguageModel
+from lyricgen.models.trained_model import TrainedModel
 from tests.test_checkpoint import model_of
 from tests.test_fill import model_of as fill_model
 

@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from lyricgen import dashboard, evaluate, export, generate, report, train
-from lyricgen.command_errors import mendable, one_line
-from lyricgen.command_line import Parser, run
+from lyricgen.cli.command_line import Parser, run
+from lyricgen.cli.errors import mendable, one_line
 from tests.conftest import SMALL, Main, messages, printed
 
 CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 1, 2  # root's right to any file; linux/capability.h

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import torch
 
-from lyricgen.config import TrainerOptions
 from lyricgen.errors import UserError
 from lyricgen.options import validate
+from lyricgen.training.options import TrainerOptions
 from tests.conftest import SMALL, Finished, Train
 
 TRAINER: dict[str, Any] = {
@@ -94,7 +94,7 @@ def test_trying_a_precision_draws_nothing(train: Train, monkeypatch: pytest.Monk
     """The run is the same, to the last bit, as if nothing had been tried."""
     options = (*SMALL, "cell=gru", "trainer.precision=bf16-true")
     tried = train(*options)
-    monkeypatch.setattr("lyricgen.training.check_precision", lambda *arguments: None)
+    monkeypatch.setattr("lyricgen.training.main.check_precision", lambda *arguments: None)
     untried = train(*options)
     assert tried.summary["val/loss"] == untried.summary["val/loss"]
 

@@ -15,12 +15,12 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing import plugin_event_accumulator
 from torch import Tensor, optim
 
-from lyricgen import build, build_data
-from lyricgen.callbacks.smoothed_loss import NAME, SmoothedLoss
-from lyricgen.config import parse
 from lyricgen.data.batch import Batch
-from lyricgen.model.language_model import LanguageModel
-from lyricgen.model.recurrent_module import RecurrentModule
+from lyricgen.models.language_model import LanguageModel
+from lyricgen.training import build, build_data
+from lyricgen.training.callbacks.smoothed_loss import NAME, SmoothedLoss
+from lyricgen.training.options import parse
+from lyricgen.training.recurrent_module import RecurrentModule
 from tests.conftest import TINY, Train
 from tests.test_conf import composed
 from tests.test_dinosaurs import metrics, smoothed

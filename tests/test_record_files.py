@@ -12,13 +12,18 @@ from typing import Any
 
 import pytest
 
-from lyricgen import record_files
-from lyricgen.callbacks.sample import Sample
-from lyricgen.callbacks.samples import Samples
-from lyricgen.checkpoint_io import is_sound, newest_sound
+from lyricgen.cli.resume_arguments import expand
 from lyricgen.errors import UserError
 from lyricgen.evaluation.memorisation_picture import logged
-from lyricgen.record_files import (
+from lyricgen.reporting.comparison import Comparison
+from lyricgen.reporting.curves import read_curves
+from lyricgen.reporting.grouping import compare
+from lyricgen.reporting.records import read
+from lyricgen.reporting.sweeps import complete
+from lyricgen.runs import record_files
+from lyricgen.runs.checkpoint_files import is_sound, newest_sound
+from lyricgen.runs.listing import earlier_summary, read_summary
+from lyricgen.runs.record_files import (
     RecordError,
     open_record,
     parse_json,
@@ -28,16 +33,11 @@ from lyricgen.record_files import (
     read_record,
     read_yaml,
 )
-from lyricgen.reporting.comparison import Comparison
-from lyricgen.reporting.curves import read_curves
-from lyricgen.reporting.grouping import compare
-from lyricgen.reporting.records import read
-from lyricgen.reporting.sweeps import complete
-from lyricgen.resume_arguments import expand
-from lyricgen.rewind import rewind
-from lyricgen.runs import earlier_summary, read_summary
-from lyricgen.sweep import Sweep
-from lyricgen.sweep_plan import Wanted, jobs_in, plan, refuse_shorter_search
+from lyricgen.runs.rewind import rewind
+from lyricgen.sweeps.plan import Wanted, jobs_in, plan, refuse_shorter_search
+from lyricgen.sweeps.sweep import Sweep
+from lyricgen.training.callbacks.sample import Sample
+from lyricgen.training.callbacks.samples import Samples
 
 
 def pipe(path: Path) -> None:
@@ -382,7 +382,7 @@ def test_a_trial_of_a_study_that_is_none(
     attributes: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     optuna = pytest.importorskip("optuna")
-    from lyricgen.search.trial import newest_trials  # noqa: PLC0415
+    from lyricgen.sweeps.search.trial import newest_trials  # noqa: PLC0415
 
     study = optuna.create_study(study_name=f"one of {attributes}")
     for told in ({"job": 1, "directory": "1_a", "overrides": ["x=1"]}, attributes):
@@ -407,8 +407,8 @@ def test_what_a_study_was_composed_from_that_is_none(
 @pytest.mark.parametrize("make", [pipe, endless, folder])
 def test_a_journal_of_a_study_that_is_none(make: Callable[[Path], None], tmp_path: Path) -> None:
     pytest.importorskip("optuna")
-    from lyricgen.search.options import StudyOptions  # noqa: PLC0415
-    from lyricgen.search.storage import open_storage  # noqa: PLC0415
+    from lyricgen.sweeps.search.options import StudyOptions  # noqa: PLC0415
+    from lyricgen.sweeps.search.storage import open_storage  # noqa: PLC0415
 
     make(tmp_path / "study.log")
     options = StudyOptions.model_construct(storage=None)

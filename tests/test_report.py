@@ -37,7 +37,7 @@ from lyricgen.reporting.selection import parse_conditions, select, told_apart
 from lyricgen.reporting.sweep_report import report, report_sweep
 from lyricgen.reporting.sweeps import complete
 from lyricgen.reporting.tables import duration
-from lyricgen.runs import number_of
+from lyricgen.runs.listing import number_of
 from lyricgen.settings import flatten, parse_overrides, parse_value
 from tests.conftest import TINY, Train, printed
 

@@ -19,15 +19,15 @@ import torch
 from filelock import FileLock
 
 from lyricgen import train as command
-from lyricgen.callbacks.checkpoints import Checkpoints
-from lyricgen.callbacks.samples import Samples
-from lyricgen.checkpoint_io import is_sound
+from lyricgen.cli.resume_arguments import expand
 from lyricgen.errors import UserError
-from lyricgen.interruption import SIGNALS, Interrupted, listening
-from lyricgen.model.recurrent_module import RecurrentModule
-from lyricgen.resume import FREE, as_begun, changed
-from lyricgen.resume_arguments import expand
-from lyricgen.rewind import rewind, sizes
+from lyricgen.runs.checkpoint_files import is_sound
+from lyricgen.runs.interruption import SIGNALS, Interrupted, listening
+from lyricgen.runs.resume import FREE, as_begun, changed
+from lyricgen.runs.rewind import rewind, sizes
+from lyricgen.training.callbacks.checkpoints import Checkpoints
+from lyricgen.training.callbacks.samples import Samples
+from lyricgen.training.recurrent_module import RecurrentModule
 from tests.conftest import TINY, Finished, Train, messages
 
 SHORT = (*TINY, "data.max_chars=800", "callbacks.checkpoint.every_n_steps=4")

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lyricgen.decoding import rules
-from lyricgen.decoding.rules import Rule, Written
+from lyricgen.generation import rules
+from lyricgen.generation.rules import Rule, Written
 
 INF = math.inf
 V = 11

@@ -20,21 +20,21 @@ import pytest
 import torch
 
 import lyricgen
-from lyricgen import build
-from lyricgen.callbacks.throughput import Throughput
-from lyricgen.checkpoint_io import AtomicCheckpointIO, is_sound
 from lyricgen.console import LogFile
 from lyricgen.errors import UserError
 from lyricgen.files import remove_torn, replacing, write_atomically
-from lyricgen.newest import newest_checkpoint
-from lyricgen.run import Run
-from lyricgen.runs import (
+from lyricgen.runs.checkpoint_files import AtomicCheckpointIO, is_sound
+from lyricgen.runs.listing import (
     checkpoint_in,
     newest_run,
     newest_runs,
     outputs_directory,
     read_summary,
 )
+from lyricgen.runs.newest import newest_checkpoint
+from lyricgen.runs.run import Run
+from lyricgen.training import build
+from lyricgen.training.callbacks.throughput import Throughput
 from tests.conftest import SMALL, TINY, Train, summary_of
 
 
@@ -290,7 +290,7 @@ def test_a_run_whose_process_is_gone(tmp_path: Path, change: dict[str, Any], sta
 
 def test_a_killed_process_reads_as_killed(tmp_path: Path) -> None:
     program = (
-        "import os, sys; from pathlib import Path; from lyricgen.run import Run\n"
+        "import os, sys; from pathlib import Path; from lyricgen.runs.run import Run\n"
         "Run(Path(sys.argv[1])).begin({'seed': 1}); os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", program, tmp_path], check=False)

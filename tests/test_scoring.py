@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
-from lyricgen.decoding import scoring
-from lyricgen.decoding.scoring import log_probabilities
-from lyricgen.model.language_model import LanguageModel
-from lyricgen.model.models import NextModel
+from lyricgen.generation import scoring
+from lyricgen.generation.scoring import log_probabilities
+from lyricgen.models.kinds import NextModel
+from lyricgen.models.language_model import LanguageModel
 from tests.test_ngram_language_model import V as FEW
 from tests.test_ngram_language_model import counted
 from tests.test_stepping import PREFIXES, V, network

@@ -12,13 +12,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lyricgen.errors import UserError
-from lyricgen.model.cells import CELLS, CellOptions
-from lyricgen.model.checkpoint import load
-from lyricgen.model.language_model import LanguageModel
-from lyricgen.model.recurrence import Cell, State
-from lyricgen.model.scratch import GruScratchOptions, LstmScratchOptions, RnnScratchOptions
-from lyricgen.model.stack import RecurrentStack
-from lyricgen.model.transfer import Copied, copy_weights
+from lyricgen.models.cells.layers import CELLS, CellOptions
+from lyricgen.models.cells.written_out import (
+    GruScratchOptions,
+    LstmScratchOptions,
+    RnnScratchOptions,
+)
+from lyricgen.models.files.checkpoint import load
+from lyricgen.models.language_model import LanguageModel
+from lyricgen.models.recurrence import Cell, State
+from lyricgen.models.stack import RecurrentStack
+from lyricgen.models.transfer import Copied, copy_weights
 from tests.conftest import TINY, Train
 from tests.test_cells import B, E, Floats, H, T, random, read, same, sigmoid, stack
 from tests.test_checkpoint import content_of, model_of, saved

@@ -22,16 +22,16 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from lyricgen import train as command
-from lyricgen import training
-from lyricgen.callbacks.pruning import Pruning
 from lyricgen.errors import UserError
-from lyricgen.run import Run
-from lyricgen.runs import is_alive
-from lyricgen.search.options import StudyOptions, parse
-from lyricgen.search.space import Space, describe, read_space
-from lyricgen.search.storage import JournalLock
-from lyricgen.search.study import Study, build_sampler
-from lyricgen.search.trial import JobTrial
+from lyricgen.runs.listing import is_alive
+from lyricgen.runs.run import Run
+from lyricgen.sweeps.search.options import StudyOptions, parse
+from lyricgen.sweeps.search.space import Space, describe, read_space
+from lyricgen.sweeps.search.storage import JournalLock
+from lyricgen.sweeps.search.study import Study, build_sampler
+from lyricgen.sweeps.search.trial import JobTrial
+from lyricgen.training import main as training
+from lyricgen.training.callbacks.pruning import Pruning
 from tests.conftest import SMALL, Train, killed_after, messages, summary_of, sweep_of, until
 
 pytestmark = pytest.mark.alone
@@ -270,7 +270,7 @@ def test_a_killed_process_holds_up_no_other(
     journal.touch()
     script = (
         "import sys, time; from pathlib import Path; "
-        "from lyricgen.search.storage import JournalLock; "
+        "from lyricgen.sweeps.search.storage import JournalLock; "
         "JournalLock(Path(sys.argv[1])).acquire(); print('held', flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", script, journal], stdout=-1) as process:
@@ -400,9 +400,9 @@ def test_bad_trials_are_given_up_between_epochs(train: Train) -> None:
 # Python imports a module of this name first thing: the second process of each trial tells its end.
 TOLD_BY_RANK_1 = """
 import sys
-if "lyricgen.distributed.worker" in sys.orig_argv:
+if "lyricgen.training.ddp.worker" in sys.orig_argv:
     import json, os
-    from lyricgen.callbacks.pruning import Pruning
+    from lyricgen.training.callbacks.pruning import Pruning
     def on_train_end(self, trainer, module):
         with open({report!r}, "a") as stream:
             told = [os.getpid(), trainer.world_size, trainer.current_epoch, self.reason]

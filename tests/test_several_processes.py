@@ -18,8 +18,8 @@ from compare_runs import differences
 from lightning_fabric.utilities.rank_zero import _get_rank as fabric_rank
 from lightning_utilities.core.rank_zero import rank_zero_only
 
-from lyricgen.callbacks.checkpoints import Checkpoints
-from lyricgen.model.recurrent_module import RecurrentModule
+from lyricgen.training.callbacks.checkpoints import Checkpoints
+from lyricgen.training.recurrent_module import RecurrentModule
 from tests.conftest import TINY, Finished, Train, hear_ctrl_c, until
 
 pytestmark = pytest.mark.alone
@@ -149,7 +149,7 @@ def test_each_process_drops_out_otherwise(monkeypatch: pytest.MonkeyPatch) -> No
         module = object.__new__(RecurrentModule)
         torch.nn.Module.__init__(module)
         module._seed = 1
-        monkeypatch.setattr("lyricgen.model.recurrent_module.rank", lambda rank=rank: rank)
+        monkeypatch.setattr("lyricgen.training.recurrent_module.rank", lambda rank=rank: rank)
         monkeypatch.setattr(RecurrentModule, "trainer", Trainer)
         monkeypatch.setattr(RecurrentModule, "device", torch.device("cpu"))
         Trainer.global_step = step
@@ -372,8 +372,8 @@ def test_the_end_of_one_is_the_end_of_all(start: Callable[..., Started]) -> None
 BLOCKED = """
 import time
 from lyricgen import train
-from lyricgen.distributed import launch
-from lyricgen.model.recurrent_module import RecurrentModule
+from lyricgen.training.ddp import launch
+from lyricgen.training.recurrent_module import RecurrentModule
 launch.BLOCKED, original, started = 0.5, launch.Others.__init__, []
 def begin(self, *arguments):
     original(self, *arguments)
@@ -426,9 +426,9 @@ def test_divergence_ends_all_with_one_line(train: Train) -> None:
 # Python imports a module of this name first thing, in every process that finds it.
 IN_RANK_1 = """
 import sys
-if "lyricgen.distributed.worker" in sys.orig_argv:
+if "lyricgen.training.ddp.worker" in sys.orig_argv:
     import json
-    from lyricgen.model.recurrent_module import RecurrentModule
+    from lyricgen.training.recurrent_module import RecurrentModule
     step, end = RecurrentModule.training_step, RecurrentModule.on_train_end
     def training_step(self, batch, i):
         if {failing} and self.trainer.global_step == 5:

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from lyricgen.data.batch import IGNORED, BatchLoader, cut
 from lyricgen.data.samplers import LineSampler, Sampler, Windows
 from lyricgen.data.sharing import block, share
-from lyricgen.distributed import shares
-from lyricgen.distributed.collectives import Broadcast, gathered, summed
-from lyricgen.distributed.group import check
+from lyricgen.training.ddp import shares
+from lyricgen.training.ddp.collectives import Broadcast, gathered, summed
+from lyricgen.training.ddp.group import check
 from tests.conftest import TINY, Train
 from tests.test_samplers import KINDS, sampler_of
 
@@ -156,13 +156,13 @@ def test_a_fit_begins_only_with_as_many_processes_as_were_asked_for() -> None:
 
 
 def test_every_fit_begins_with_that_question(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lyricgen.training.number_of_processes", lambda _: 2)
+    monkeypatch.setattr("lyricgen.training.main.number_of_processes", lambda _: 2)
     with pytest.raises(RuntimeError, match="2 processes were to train, Lightning knows 1"):
         train(*TINY)
 
 
 def test_processes_that_are_to_do_different_things(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lyricgen.distributed.group.gathered", lambda digest: [digest, "other"])
+    monkeypatch.setattr("lyricgen.training.ddp.group.gathered", lambda digest: [digest, "other"])
     with pytest.raises(RuntimeError, match="differ in their options or in their text"):
         check(1, 1, "same")
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from lyricgen.data.vocabulary import Vocabulary
-from lyricgen.decoding.verse import is_spaced
 from lyricgen.errors import UserError
-from lyricgen.model.language_model import LanguageModel
-from lyricgen.model.trained_model import TrainedModel
+from lyricgen.generation.verse import is_spaced
+from lyricgen.models.language_model import LanguageModel
+from lyricgen.models.trained_model import TrainedModel
 from tests.test_language_model import architecture
 
 ENGLISH, CHINESE = "\n ,.abcdefgh", "\n ，。一天山人云东我在"

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from lyricgen.decoding import stepping
-from lyricgen.decoding.stepping import ModelStepper, RecurrentStepper, Stepper, stepper
-from lyricgen.model.language_model import LanguageModel
+from lyricgen.generation import stepping
+from lyricgen.generation.stepping import ModelStepper, RecurrentStepper, Stepper, stepper
+from lyricgen.models.language_model import LanguageModel
 from tests.test_language_model import architecture
 
 V = 27

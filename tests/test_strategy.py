@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import torch
 
-from lyricgen.decoding.rules import Written
-from lyricgen.decoding.strategy import Strategy
 from lyricgen.errors import UserError
+from lyricgen.generation.rules import Written
+from lyricgen.generation.strategy import Strategy
 from lyricgen.options import validate
 
 

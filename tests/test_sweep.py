@@ -17,14 +17,14 @@ import pytest
 from compare_runs import differences
 
 from lyricgen import train as command
-from lyricgen import training
-from lyricgen.claim import claimed
-from lyricgen.directories import new_directory
+from lyricgen.cli.resume_arguments import expand
 from lyricgen.errors import UserError
 from lyricgen.reporting import sweep_report
-from lyricgen.resume_arguments import expand
+from lyricgen.runs.directories import new_directory
+from lyricgen.runs.lock import claimed
 from lyricgen.settings import flatten
-from lyricgen.sweep_plan import Wanted, named_by, plan
+from lyricgen.sweeps.plan import Wanted, named_by, plan
+from lyricgen.training import main as training
 from tests.conftest import (
     SMALL,
     TINY,

@@ -17,7 +17,7 @@ from tensorboard.backend.event_processing.plugin_event_accumulator import EventA
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 import lyricgen
-from lyricgen.newest import newest_checkpoint
+from lyricgen.runs.newest import newest_checkpoint
 from tests.conftest import SMALL, TINY, Train, hear_ctrl_c, newest_of, until
 
 SAMPLERS = {

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
-from lyricgen.model.language_model import LanguageModel
-from lyricgen.model.trained_model import TrainedModel
-from lyricgen.model.transfer import copy_weights
+from lyricgen.models.language_model import LanguageModel
+from lyricgen.models.trained_model import TrainedModel
+from lyricgen.models.transfer import copy_weights
 from tests.test_language_model import architecture
 
 OLD, NEW = Vocabulary("abcdef"), Vocabulary("\nacfz")

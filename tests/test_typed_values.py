@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from pydantic import BaseModel
 
-from lyricgen.conf_files import CONFIG_DIRECTORY
-from lyricgen.config import CallbacksOptions, TrainOptions, parse
+from lyricgen.cli.conf_files import CONFIG_DIRECTORY
+from lyricgen.cli.typed_values import FILES, LISTS, NAMES, NULLABLE, SWITCHED_OFF, as_typed, quoted
 from lyricgen.errors import UserError
-from lyricgen.typed_values import FILES, LISTS, NAMES, NULLABLE, SWITCHED_OFF, as_typed, quoted
+from lyricgen.training.options import CallbacksOptions, TrainOptions, parse
 from tests.conftest import SMALL, Train, sweep_of
 
 TYPED = [

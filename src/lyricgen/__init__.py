@@ -7,8 +7,8 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lyricgen.model.checkpoint import load
-    from lyricgen.model.trained_model import TrainedModel
+    from lyricgen.models.files.checkpoint import load
+    from lyricgen.models.trained_model import TrainedModel
 
 __all__ = ["TrainedModel", "load"]
 
@@ -16,7 +16,8 @@ __all__ = ["TrainedModel", "load"]
 def __getattr__(name: str) -> Any:
     # on demand: importing torch takes seconds, and --help has no use for it
     if name in __all__:
-        from lyricgen.model import checkpoint, trained_model
+        from lyricgen.models import trained_model
+        from lyricgen.models.files import checkpoint
 
         return getattr(checkpoint if name == "load" else trained_model, name)
     raise AttributeError(f"module 'lyricgen' has no attribute {name!r}")

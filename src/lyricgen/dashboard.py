@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from lyricgen.command_line import Parser, run
+from lyricgen.cli.command_line import Parser, run
 from lyricgen.console import progress, show
-from lyricgen.dashboard_server import NamedHosts, allow_open_files, check_host
 from lyricgen.errors import UserError
 from lyricgen.files import expand_home
-from lyricgen.record_files import walk
-from lyricgen.rewind import EVENTS
-from lyricgen.runs import outputs_directory
+from lyricgen.reporting.dashboard_server import NamedHosts, allow_open_files, check_host
+from lyricgen.runs.listing import outputs_directory
+from lyricgen.runs.record_files import walk
+from lyricgen.runs.rewind import EVENTS
 
 log = logging.getLogger(__name__)
 

@@ -6,11 +6,11 @@ from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lyricgen.command_line import Parser, run
+from lyricgen.cli.command_line import Parser, run
 from lyricgen.console import show, show_json
 from lyricgen.errors import UserError
-from lyricgen.evaluate_options import ALL, add_options
 from lyricgen.evaluation.modes import asked
+from lyricgen.evaluation.options import ALL, add_options
 
 if TYPE_CHECKING:
     from lyricgen.evaluation.curves import Curves
@@ -142,7 +142,7 @@ def _draw_gates(options: argparse.Namespace) -> None:
     from lyricgen.evaluation.output import writing
     from lyricgen.evaluation.own_text import replace_controls
     from lyricgen.evaluation.text_argument import read_text_argument
-    from lyricgen.model.checkpoint import load
+    from lyricgen.models.files.checkpoint import load
 
     path, text = _path(options, "--gates"), read_text_argument(options.text, options.encoding)
     # a file ends with a newline, which a model of lines reads no text after
@@ -173,7 +173,7 @@ def _check(options: argparse.Namespace, name: str, suffix: str) -> None:
 
 
 def _paths(options: argparse.Namespace) -> list[Path]:
-    from lyricgen.newest import newest_checkpoint
+    from lyricgen.runs.newest import newest_checkpoint
 
     if not options.checkpoints:
         options.checkpoints = [newest_checkpoint()]  # found and told once, whatever is asked for

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from lyricgen.command_line import Parser, run
+from lyricgen.cli.command_line import Parser, run
 from lyricgen.console import show
 from lyricgen.errors import UserError
 
@@ -26,10 +26,10 @@ def _export(options: argparse.Namespace) -> None:
 
     # torch takes seconds, which --help need not wait for
     from lyricgen.files import replacing
-    from lyricgen.model.card import card
-    from lyricgen.model.checkpoint import load
-    from lyricgen.model.model_file import to_bytes
-    from lyricgen.newest import newest_checkpoint
+    from lyricgen.models.files.card import card
+    from lyricgen.models.files.checkpoint import load
+    from lyricgen.models.files.model_file import to_bytes
+    from lyricgen.runs.newest import newest_checkpoint
 
     model = load(options.checkpoint or newest_checkpoint())
     if out is None:

@@ -5,13 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from lyricgen.command_line import Parser, run
+from lyricgen.cli.command_line import Parser, run
+from lyricgen.cli.generate_options import add_options
 from lyricgen.errors import UserError
-from lyricgen.generate_options import add_options
 
 if TYPE_CHECKING:
     from lyricgen.generation.texts import Generated
-    from lyricgen.model.trained_model import TrainedModel
+    from lyricgen.models.trained_model import TrainedModel
 
 T = TypeVar("T")
 
@@ -31,8 +31,8 @@ def _generate(options: argparse.Namespace) -> None:
     # torch takes seconds, which --help need not wait for
     from lyricgen.generation.headings import headings
     from lyricgen.generation.output import print_columns, print_json, print_texts
-    from lyricgen.model.checkpoint import load
-    from lyricgen.newest import newest_checkpoint
+    from lyricgen.models.files.checkpoint import load
+    from lyricgen.runs.newest import newest_checkpoint
 
     named = [path for path in (options.checkpoint, *(options.compare or [])) if path is not None]
     paths: list[Path] = named or [newest_checkpoint()]

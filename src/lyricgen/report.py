@@ -4,8 +4,8 @@ import argparse
 import sys
 from contextlib import nullcontext, redirect_stdout
 
-from lyricgen.command_line import Parser, run
-from lyricgen.report_options import add_options
+from lyricgen.cli.command_line import Parser, run
+from lyricgen.cli.report_options import add_options
 
 # matplotlib takes a while, which --help need not wait for: it is imported where it is needed.
 

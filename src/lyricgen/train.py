@@ -21,16 +21,16 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from lyricgen import resume
-from lyricgen.command_errors import hides_an_interrupt, mendable, stop
-from lyricgen.composition import (
+from lyricgen.cli.composition import (
     hide_bases,
     only_showing,
     plain_values,
     register_resolvers,
     search_options,
 )
-from lyricgen.conf_files import CONFIG_DIRECTORY
+from lyricgen.cli.conf_files import CONFIG_DIRECTORY
+from lyricgen.cli.errors import hides_an_interrupt, mendable, stop
+from lyricgen.cli.resume_arguments import expand, read_options, without_resume
 from lyricgen.console import (
     prepare_streams,
     quiet_matplotlib,
@@ -39,17 +39,17 @@ from lyricgen.console import (
     show,
     tell,
 )
-from lyricgen.directories import remove_unused
 from lyricgen.errors import UserError, in_one_line, reason
-from lyricgen.interruption import Interrupted, Interruption, listening, raise_if_requested
-from lyricgen.job_process import HANDED_ON, as_job
-from lyricgen.resume_arguments import expand, read_options, without_resume
-from lyricgen.run import Run
-from lyricgen.runs import SUMMARY, earlier_summary
-from lyricgen.sweep import UnfinishedJobsError
+from lyricgen.runs import resume
+from lyricgen.runs.directories import remove_unused
+from lyricgen.runs.interruption import Interrupted, Interruption, listening, raise_if_requested
+from lyricgen.runs.listing import SUMMARY, earlier_summary
+from lyricgen.runs.run import Run
+from lyricgen.sweeps.job_process import HANDED_ON, as_job
+from lyricgen.sweeps.sweep import UnfinishedJobsError
 
 if TYPE_CHECKING:
-    from lyricgen.search.trial import JobTrial
+    from lyricgen.sweeps.search.trial import JobTrial
 
 log = logging.getLogger(__name__)
 
@@ -154,10 +154,10 @@ def train(values: dict[str, Any], run: Run) -> float:
     with run.claimed(), listening() as interruption:
         try:
             # torch and Lightning take seconds, which --help and --cfg job need not wait for
-            from lyricgen import results
-            from lyricgen.checkpoint_io import newest_sound
-            from lyricgen.config import parse
-            from lyricgen.training import carry_out, prepare
+            from lyricgen.runs.checkpoint_files import newest_sound
+            from lyricgen.training import results
+            from lyricgen.training.main import carry_out, prepare
+            from lyricgen.training.options import parse
 
             trial = _trial(run)
             options = parse(values)
@@ -189,7 +189,7 @@ def _trial(run: Run) -> "JobTrial | None":
     """What the search says to a run that is its trial; Optuna need not be there otherwise."""
     if run.search is None:
         return None
-    from lyricgen.search.trial import trial_of
+    from lyricgen.sweeps.search.trial import trial_of
 
     return trial_of(run)
 

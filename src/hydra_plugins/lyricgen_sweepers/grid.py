@@ -8,7 +8,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 if TYPE_CHECKING:
-    from lyricgen.sweep_plan import Wanted
+    from lyricgen.sweeps.plan import Wanted
 
 
 class Grid(BasicSweeper):
@@ -27,13 +27,13 @@ class Grid(BasicSweeper):
             UnfinishedJobsError: some have failed or were killed.
         """
         # Hydra imports this module at every start
-        from lyricgen.claim import claimed
+        from lyricgen.cli.resume_arguments import without_resume
+        from lyricgen.cli.typed_values import as_typed
         from lyricgen.console import show
-        from lyricgen.engines import check_engine, launch
-        from lyricgen.resume_arguments import without_resume
-        from lyricgen.sweep import Sweep
-        from lyricgen.sweep_plan import plan
-        from lyricgen.typed_values import as_typed
+        from lyricgen.runs.lock import claimed
+        from lyricgen.sweeps.engines import check_engine, launch
+        from lyricgen.sweeps.plan import plan
+        from lyricgen.sweeps.sweep import Sweep
 
         assert self.config is not None
         assert self.launcher is not None
@@ -60,9 +60,9 @@ class Grid(BasicSweeper):
         return combinations
 
     def _compose(self, combinations: list[list[str]]) -> "list[Wanted]":
-        from lyricgen.composition import job_values
+        from lyricgen.cli.composition import job_values
         from lyricgen.console import progress
-        from lyricgen.sweep_plan import Wanted, named_by
+        from lyricgen.sweeps.plan import Wanted, named_by
 
         assert self.config is not None
         assert self.hydra_context is not None

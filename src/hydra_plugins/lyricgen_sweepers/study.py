@@ -11,7 +11,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 if TYPE_CHECKING:
-    from lyricgen.search.space import Space
+    from lyricgen.sweeps.search.space import Space
 
 
 class StudySweeper(Sweeper):
@@ -45,10 +45,10 @@ class StudySweeper(Sweeper):
             UnfinishedJobsError: some have failed or were killed.
         """
         # Hydra imports this module at every start
-        from lyricgen.engines import check_engine, launch
+        from lyricgen.cli.resume_arguments import without_resume
         from lyricgen.errors import UserError
-        from lyricgen.resume_arguments import without_resume
-        from lyricgen.sweep import Sweep
+        from lyricgen.sweeps.engines import check_engine, launch
+        from lyricgen.sweeps.sweep import Sweep
 
         try:
             import optuna  # noqa: F401
@@ -56,10 +56,10 @@ class StudySweeper(Sweeper):
             raise UserError(
                 "hydra/sweeper=study searches with Optuna: pip install 'lyricgen[optuna]'"
             ) from error
-        from lyricgen.search.carry_out import carry_out
-        from lyricgen.search.options import parse
-        from lyricgen.search.study import Study
-        from lyricgen.typed_values import as_typed
+        from lyricgen.cli.typed_values import as_typed
+        from lyricgen.sweeps.search.carry_out import carry_out
+        from lyricgen.sweeps.search.options import parse
+        from lyricgen.sweeps.search.study import Study
 
         assert self.config is not None
         assert self.launcher is not None
@@ -85,10 +85,10 @@ class StudySweeper(Sweeper):
 
     def _space(self, overrides: list[str]) -> "Space":
         """Read the search space; one composed corner shows mistakes before any trial."""
-        from lyricgen.composition import job_values
-        from lyricgen.config import parse
-        from lyricgen.search.space import read_space
-        from lyricgen.sweep_plan import EPOCHS, refuse_shorter_search
+        from lyricgen.cli.composition import job_values
+        from lyricgen.sweeps.plan import EPOCHS, refuse_shorter_search
+        from lyricgen.sweeps.search.space import read_space
+        from lyricgen.training.options import parse
 
         assert self.config is not None
         assert self.hydra_context is not None

@@ -13,8 +13,8 @@ from lyricgen.data.batch import IGNORED
 from lyricgen.data.parts import Part
 from lyricgen.evaluation.bootstrap import Floats
 from lyricgen.evaluation.scores import Integers, check_finite, read_part
-from lyricgen.model.scoring import exact, predict
-from lyricgen.model.trained_model import TrainedModel
+from lyricgen.models.scoring import exact, predict
+from lyricgen.models.trained_model import TrainedModel
 
 MOST = 5  # alternatives
 

@@ -14,9 +14,9 @@ from lyricgen.evaluation.bootstrap import Floats
 from lyricgen.evaluation.checkpoints import Evaluated
 from lyricgen.evaluation.estimates import Series
 from lyricgen.evaluation.scores import without_starts
-from lyricgen.metrics import best_mixture_weight, mixture_nats
-from lyricgen.model.ngram_language_model import NgramLanguageModel
-from lyricgen.ngram_baseline import NgramBaseline
+from lyricgen.models.metrics import best_mixture_weight, mixture_nats
+from lyricgen.models.ngram.baseline import NgramBaseline
+from lyricgen.models.ngram.language_model import NgramLanguageModel
 
 ORDERS = 5
 

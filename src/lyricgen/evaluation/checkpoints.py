@@ -4,16 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lyricgen.build_data import build_datamodule, find_corpus, layout_of
-from lyricgen.config import TrainOptions, parse
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.data.encoding import EncodedCorpus
 from lyricgen.errors import UserError
 from lyricgen.evaluation.comparison import check_same_objective, labels_of
-from lyricgen.model.checkpoint import load
-from lyricgen.model.trained_model import TrainedModel
-from lyricgen.runs import checkpoint_in
+from lyricgen.models.files.checkpoint import load
+from lyricgen.models.trained_model import TrainedModel
+from lyricgen.runs.listing import checkpoint_in
 from lyricgen.settings import DECIDING, SPLITTING
+from lyricgen.training.build_data import build_datamodule, find_corpus, layout_of
+from lyricgen.training.options import TrainOptions, parse
 
 ANOTHER_TEXT = "--text FILE scores a text of your own"
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from lyricgen.errors import UserError
-from lyricgen.model.trained_model import TrainedModel
+from lyricgen.models.trained_model import TrainedModel
 
 
 def labels_of(files: list[Path], models: list[TrainedModel], names: list[str]) -> list[str]:

@@ -14,10 +14,10 @@ from lyricgen.data.evaluation import EVALUATION_LOGITS
 from lyricgen.data.parts import Part
 from lyricgen.data.samplers import Windows
 from lyricgen.evaluation.bootstrap import Floats
-from lyricgen.model.fill_model import FillModel
-from lyricgen.model.models import Model, evaluating
-from lyricgen.model.ngram_language_model import NgramLanguageModel
-from lyricgen.model.scoring import exact, score
+from lyricgen.models.fill_model import FillModel
+from lyricgen.models.kinds import Model, evaluating
+from lyricgen.models.ngram.language_model import NgramLanguageModel
+from lyricgen.models.scoring import exact, score
 
 LONGEST_CONTEXT = 256
 WINDOW_CHARACTERS = 2**18  # in all windows, about so many

@@ -22,7 +22,7 @@ from lyricgen.evaluation.contexts import (
 )
 from lyricgen.evaluation.figures import Figures
 from lyricgen.evaluation.scores import Integers, PartText
-from lyricgen.metrics import perplexity
+from lyricgen.models.metrics import perplexity
 
 
 class Curve(NamedTuple):

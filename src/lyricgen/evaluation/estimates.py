@@ -11,7 +11,7 @@ import numpy as np
 
 from lyricgen.evaluation.bootstrap import Booleans, Floats, block_length, interval
 from lyricgen.evaluation.scores import PartText
-from lyricgen.metrics import perplexity
+from lyricgen.models.metrics import perplexity
 
 Draw = Callable[[Floats, int], Floats]  # units (n, S), block length -> totals (R, S)
 

@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lyricgen.errors import UserError
+from lyricgen.evaluation.fonts import families_for
 from lyricgen.evaluation.gates import activations, recurrent_network
-from lyricgen.fonts import families_for
-from lyricgen.model.column_vectors import Activations, Array
-from lyricgen.model.trained_model import TrainedModel
+from lyricgen.models.cells.column_vectors import Activations, Array
+from lyricgen.models.trained_model import TrainedModel
 
 MAX_CHARACTERS = 500  # more cannot be told apart
 MAX_NUMBERS = 24  # of units beside a panel

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from lyricgen.errors import UserError
-from lyricgen.model.column_parameters import step_of, to_columns
-from lyricgen.model.column_vectors import Activations, Array, forward, lstm_step
-from lyricgen.model.language_model import LanguageModel
-from lyricgen.model.trained_model import TrainedModel
+from lyricgen.models.cells.column_parameters import step_of, to_columns
+from lyricgen.models.cells.column_vectors import Activations, Array, forward, lstm_step
+from lyricgen.models.language_model import LanguageModel
+from lyricgen.models.trained_model import TrainedModel
 
 
 def recurrent_network(model: TrainedModel) -> LanguageModel:

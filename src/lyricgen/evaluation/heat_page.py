@@ -22,8 +22,8 @@ from lyricgen.evaluation.bootstrap import Floats
 from lyricgen.evaluation.comparison import prefix_of
 from lyricgen.evaluation.heat_colours import DARK, LEVELS, LIGHT, level_of, levels
 from lyricgen.evaluation.own_text import OwnText
-from lyricgen.metrics import perplexity
-from lyricgen.model.trained_model import TrainedModel
+from lyricgen.models.metrics import perplexity
+from lyricgen.models.trained_model import TrainedModel
 
 TEMPLATE = Path(__file__).with_name("heat.html")
 # what stands for what leaves no mark

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from lyricgen.errors import UserError
 from lyricgen.evaluation.own_text import OwnText, Unknown, own_text
 from lyricgen.evaluation.text_argument import TextArgument
-from lyricgen.model.checkpoint import load
-from lyricgen.model.trained_model import TrainedModel
+from lyricgen.models.files.checkpoint import load
+from lyricgen.models.trained_model import TrainedModel
 
 if TYPE_CHECKING:  # it reads the corpus, which a text of the user's own does without
     from lyricgen.evaluation.checkpoints import Evaluated

@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from lyricgen.errors import printable
+from lyricgen.evaluation.memorisation import LOGGED_LINES, LOGGED_NGRAMS, Copied
 from lyricgen.evaluation.memorisation_report import CheckpointMemorisation
-from lyricgen.memorisation import LOGGED_LINES, LOGGED_NGRAMS, Copied
-from lyricgen.record_files import RecordError, read_columns
+from lyricgen.runs.record_files import RecordError, read_columns
 
 log = logging.getLogger(__name__)
 

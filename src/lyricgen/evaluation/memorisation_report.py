@@ -9,8 +9,8 @@ from rich.table import Table
 
 from lyricgen.errors import printable
 from lyricgen.evaluation.checkpoints import Evaluated
+from lyricgen.evaluation.memorisation import Copied, Memorisation, Names, measure
 from lyricgen.evaluation.tables import new_table
-from lyricgen.memorisation import Copied, Memorisation, Names, measure
 
 TEXTS, TEXT = 64, 250  # texts that are drawn, and their characters
 NAMES, NAME = 1000, 100

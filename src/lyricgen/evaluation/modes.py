@@ -3,7 +3,7 @@
 import argparse
 
 from lyricgen.errors import UserError
-from lyricgen.evaluate_options import DEFAULTS
+from lyricgen.evaluation.options import DEFAULTS
 
 # What an option changes something for; those that are not here are read by all.
 READ_BY: dict[str, tuple[str, ...]] = {

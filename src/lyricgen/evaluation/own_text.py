@@ -21,7 +21,7 @@ from lyricgen.errors import UserError
 from lyricgen.evaluation.bootstrap import Booleans, Floats
 from lyricgen.evaluation.scores import Integers, PartText, part_nats
 from lyricgen.evaluation.text_argument import in_own_words
-from lyricgen.model.trained_model import TrainedModel
+from lyricgen.models.trained_model import TrainedModel
 
 Unknown = Literal["refuse", "skip"]
 

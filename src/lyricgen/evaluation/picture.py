@@ -11,7 +11,7 @@ from lyricgen.errors import printable
 from lyricgen.evaluation.curves import Curve, Curves
 from lyricgen.evaluation.estimates import Row
 from lyricgen.evaluation.figures import Figures
-from lyricgen.fonts import families_for
+from lyricgen.evaluation.fonts import families_for
 
 DPI = 120
 WIDTH = 13  # inches

@@ -22,10 +22,10 @@ from lyricgen.data.parts import Part
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.evaluation.bootstrap import Floats
-from lyricgen.model.models import evaluating
-from lyricgen.model.recurrence import State
-from lyricgen.model.scoring import place, score
-from lyricgen.model.trained_model import TrainedModel
+from lyricgen.models.kinds import evaluating
+from lyricgen.models.recurrence import State
+from lyricgen.models.scoring import place, score
+from lyricgen.models.trained_model import TrainedModel
 
 Integers: TypeAlias = npt.NDArray[np.integer]
 

@@ -15,8 +15,8 @@ from lyricgen.evaluation.estimates import Row, Series, row
 from lyricgen.evaluation.own_text import Unknown, own_text
 from lyricgen.evaluation.tables import how_drawn, named, new_table, plain_row, shown
 from lyricgen.evaluation.text_argument import TextArgument
-from lyricgen.model.checkpoint import load
-from lyricgen.runs import checkpoint_in
+from lyricgen.models.files.checkpoint import load
+from lyricgen.runs.listing import checkpoint_in
 
 
 class OnText(NamedTuple):

@@ -6,12 +6,12 @@ N characters of a text, G gaps in it.
 import torch
 from torch import Tensor
 
-from lyricgen.decoding.gibbs import fill_gaps
-from lyricgen.decoding.strategy import Strategy
 from lyricgen.errors import UserError
+from lyricgen.generation.gibbs import fill_gaps
+from lyricgen.generation.strategy import Strategy
 from lyricgen.generation.writer import text_seed
-from lyricgen.model.fill_model import FillModel
-from lyricgen.model.trained_model import TrainedModel
+from lyricgen.models.fill_model import FillModel
+from lyricgen.models.trained_model import TrainedModel
 from lyricgen.options import check_number, check_texts, check_whole, validate
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from lyricgen.model.trained_model import TrainedModel
+from lyricgen.models.trained_model import TrainedModel
 from lyricgen.settings import PLUMBING, Settings, among, flatten, known_to_model, typed_value
 
 MOST = 4  # settings in a heading

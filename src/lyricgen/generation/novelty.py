@@ -5,7 +5,7 @@ from typing import Any
 
 from lyricgen.errors import UserError
 from lyricgen.generation.writer import Continuation, Writer, text_seed
-from lyricgen.model.trained_model import TrainedModel
+from lyricgen.models.trained_model import TrainedModel
 from lyricgen.options import validate
 
 TRIES = 20  # draws for each name
@@ -21,9 +21,9 @@ def training_names(model: TrainedModel) -> frozenset[str]:
     if not values:
         raise UserError("--novel: the checkpoint does not say which names it has learnt")
     # with them comes Lightning, for which other texts need not wait
-    from lyricgen.build_data import find_corpus  # noqa: PLC0415
-    from lyricgen.config import DataOptions  # noqa: PLC0415
     from lyricgen.data.parts import make_parts  # noqa: PLC0415
+    from lyricgen.training.build_data import find_corpus  # noqa: PLC0415
+    from lyricgen.training.options import DataOptions  # noqa: PLC0415
 
     try:
         data: DataOptions = validate(DataOptions, values)

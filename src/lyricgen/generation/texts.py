@@ -3,17 +3,17 @@
 from dataclasses import dataclass
 from typing import Any
 
-from lyricgen.decoding.control import Control
-from lyricgen.decoding.drawing import Generator
-from lyricgen.decoding.scoring import log_probabilities
-from lyricgen.decoding.strategy import Strategy
 from lyricgen.errors import UserError
+from lyricgen.generation.control import Control
+from lyricgen.generation.drawing import Generator
 from lyricgen.generation.novelty import draw_novel
+from lyricgen.generation.scoring import log_probabilities
+from lyricgen.generation.strategy import Strategy
 from lyricgen.generation.writer import Continuation, Watch, Writer, text_seed
-from lyricgen.metrics import perplexity
-from lyricgen.model.fill_model import FillModel
-from lyricgen.model.models import NextModel
-from lyricgen.model.trained_model import TrainedModel
+from lyricgen.models.fill_model import FillModel
+from lyricgen.models.kinds import NextModel
+from lyricgen.models.metrics import perplexity
+from lyricgen.models.trained_model import TrainedModel
 from lyricgen.options import check_number, check_texts, check_whole, validate
 
 

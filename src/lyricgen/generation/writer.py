@@ -11,18 +11,18 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from lyricgen.decoding import continuing
-from lyricgen.decoding.beam import beam_search
-from lyricgen.decoding.constraints import Constraints, unless_empty
-from lyricgen.decoding.continuing import continue_texts
-from lyricgen.decoding.control import Control
-from lyricgen.decoding.drawing import Generator, draw_uniforms
-from lyricgen.decoding.planning import constrain
-from lyricgen.decoding.rules import Rule
-from lyricgen.decoding.strategy import LENGTH_PENALTY, Strategy
 from lyricgen.errors import UserError
-from lyricgen.model.models import NextModel
-from lyricgen.model.trained_model import TrainedModel
+from lyricgen.generation import continuing
+from lyricgen.generation.beam import beam_search
+from lyricgen.generation.constraints import Constraints, unless_empty
+from lyricgen.generation.continuing import continue_texts
+from lyricgen.generation.control import Control
+from lyricgen.generation.drawing import Generator, draw_uniforms
+from lyricgen.generation.planning import constrain
+from lyricgen.generation.rules import Rule
+from lyricgen.generation.strategy import LENGTH_PENALTY, Strategy
+from lyricgen.models.kinds import NextModel
+from lyricgen.models.trained_model import TrainedModel
 
 LARGEST = 2**24  # logits of one batch
 MOST_CHARACTERS = 10**8  # of all texts together, which are held in memory

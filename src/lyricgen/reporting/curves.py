@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from lyricgen.console import progress
-from lyricgen.record_files import RecordError, read_columns
 from lyricgen.reporting.comparison import HELD_OUT, Comparison
 from lyricgen.reporting.paired_test import Mean, mean
 from lyricgen.reporting.records import Record
+from lyricgen.runs.record_files import RecordError, read_columns
 
 log = logging.getLogger(__name__)
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from lyricgen.console import progress
 from lyricgen.errors import UserError
-from lyricgen.record_files import walk
-from lyricgen.runs import MULTIRUN, SUMMARY, number_of, outputs_directory, read_summary
+from lyricgen.runs.listing import MULTIRUN, SUMMARY, number_of, outputs_directory, read_summary
+from lyricgen.runs.record_files import walk
+from lyricgen.runs.summary import figures_of
 from lyricgen.settings import Value, complete, flatten, known_to_model, parse_overrides
-from lyricgen.summary import figures_of
 
 log = logging.getLogger(__name__)
 

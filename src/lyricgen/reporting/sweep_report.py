@@ -14,7 +14,7 @@ from lyricgen.reporting.output import REPORT, print_tables, write
 from lyricgen.reporting.records import read
 from lyricgen.reporting.selection import parse_conditions, select
 from lyricgen.reporting.sweeps import complete
-from lyricgen.runs import outputs_directory
+from lyricgen.runs.listing import outputs_directory
 
 log = logging.getLogger(__name__)
 

@@ -1,1 +1,0 @@
-"""What a training run logs, saves, prints and compares itself with."""

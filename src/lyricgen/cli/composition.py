@@ -1,0 +1,128 @@
+"""What Hydra has composed, as plain values; and the names that conf/ leaves to be found."""
+
+import logging
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from hydra._internal.config_repository import ConfigRepository
+from hydra._internal.hydra import Hydra
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.object_type import ObjectType
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from lyricgen.cli.conf_files import BASES, CONFIG_DIRECTORY
+from lyricgen.files import expand_home
+from lyricgen.runs.directories import NEW
+from lyricgen.runs.listing import job_directory, outputs_directory
+from lyricgen.settings import key
+
+
+def register_resolvers() -> None:
+    """Make known to OmegaConf what conf/train.yaml asks for."""
+    resolvers: dict[str, Callable[..., str]] = {
+        "lyricgen.outputs": lambda: str(outputs_directory()),
+        "lyricgen.job_directory": job_directory,
+        NEW: str,  # a mark: Directories makes it
+        "lyricgen.sweep_name": _sweep_name,
+    }
+    for name, resolver in resolvers.items():
+        OmegaConf.register_new_resolver(name, resolver, replace=True)
+
+
+@contextmanager
+def only_showing(options: Namespace) -> Iterator[None]:
+    """Let Hydra's --cfg and --info show all that is asked for.
+
+    Hydra shows its own part alone by cutting off the rest, to which that part refers: it is
+    resolved before. Hydra has no hook for this, so its private method is replaced meanwhile.
+
+    Args:
+        options: of Hydra's command line.
+    """
+    if options.cfg is None and options.info is None:
+        yield
+        return
+    cut: Callable[..., DictConfig] = Hydra.get_sanitized_cfg
+
+    def resolve_and_cut(hydra: Hydra, cfg: DictConfig, cfg_type: str) -> DictConfig:
+        if options.resolve and cfg_type == "hydra":
+            OmegaConf.resolve(cfg)
+        return cut(hydra, cfg, cfg_type)
+
+    errors = logging.raiseExceptions
+    try:
+        Hydra.get_sanitized_cfg = resolve_and_cut  # type: ignore[method-assign,assignment]
+        logging.raiseExceptions = False  # the reader of the log, which --info prints, may leave
+        yield
+    finally:
+        Hydra.get_sanitized_cfg = cut  # type: ignore[method-assign]
+        logging.raiseExceptions = errors
+
+
+def _sweep_name(sweep: str | None, name: str, *, _root_: DictConfig) -> str:
+    """What a sweep is called: as was typed, as its file in conf/sweep, or as a run would be."""
+    typed = any(key(one) == "name" for one in _root_.hydra.overrides.task)
+    return name if typed or sweep is None else sweep
+
+
+def hide_bases() -> None:
+    """Leave what is no choice by itself out of Hydra's lists of choices.
+
+    Hydra has no hook for this either, so a method of a private module is replaced.
+    """
+    all_options = ConfigRepository.get_group_options
+
+    def choices(
+        repository: ConfigRepository,
+        group_name: str,
+        results_filter: ObjectType | None = ObjectType.CONFIG,
+    ) -> list[str]:
+        found = all_options(repository, group_name, results_filter)
+        return [one for one in found if (group_name, one) not in BASES]
+
+    ConfigRepository.get_group_options = choices  # type: ignore[method-assign,assignment]
+
+
+def plain_values(config: DictConfig, hydra: Any) -> dict[str, Any]:
+    """A composed configuration as plain values, not yet checked.
+
+    Args:
+        config: without Hydra's own part.
+        hydra: that part, as Hydra has it.
+    """
+    values: Any = OmegaConf.to_container(config, resolve=True)
+    named = any(override.startswith("sampler=") for override in hydra.overrides.task)
+    by_default = hydra.runtime.choices["sampler"] == "consecutive" and not named
+    if by_default and values["data"]["unit"] == "line":
+        # data=text told to be lines: one sample a line
+        lines = OmegaConf.load(CONFIG_DIRECTORY / "sampler" / "lines.yaml")
+        values["sampler"] = OmegaConf.to_container(lines)
+    for group, setting in ((values, "init_from"), (values["data"], "path")):
+        if isinstance(group.get(setting), str):
+            group[setting] = str(expand_home(group[setting]))
+    plain: dict[str, Any] = values
+    return plain
+
+
+def search_options(hydra: Any) -> dict[str, Any] | None:
+    """The options of the search whose trial a job is; None where it is none's."""
+    if hydra.mode != RunMode.MULTIRUN or hydra.runtime.choices["hydra/sweeper"] != "study":
+        return None
+    options: Any = OmegaConf.to_container(hydra.sweeper, resolve=True)
+    return {name: value for name, value in options.items() if name != "_target_"}
+
+
+def job_values(loader: ConfigLoader, sweep: DictConfig, overrides: list[str]) -> dict[str, Any]:
+    """The configuration of a job of a sweep as plain values, not yet checked.
+
+    Args:
+        loader: Hydra's.
+        sweep: the configuration of the whole sweep.
+        overrides: of the job.
+    """
+    config = loader.load_sweep_config(sweep, overrides)
+    own = OmegaConf.masked_copy(config, [str(part) for part in config if part != "hydra"])
+    return plain_values(own, config.hydra)

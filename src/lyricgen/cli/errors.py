@@ -1,0 +1,135 @@
+"""Errors of the train command, Hydra's among them, in one line that says how to mend them."""
+
+import errno
+import re
+import traceback
+from collections.abc import Sequence
+from types import CodeType
+from typing import NoReturn
+
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf.errors import OmegaConfBaseException
+
+from lyricgen.cli.conf_files import default_choices, group_choices, known_settings
+from lyricgen.cli.typed_values import for_shell, quoted
+from lyricgen.console import output_problem, refuse
+from lyricgen.errors import UserError, in_one_line, path_problem
+from lyricgen.runs.interruption import Interrupted
+from lyricgen.suggestions import did_you_mean, nearest
+
+_NO_PLACE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.ENOTDIR, errno.EEXIST}
+
+# Hydra's message about a setting that does not exist
+_UNKNOWN = re.compile(
+    r"Could not (?:override '([^'@]+)'\.(?!\s*Did)|delete (?:from config\. )?'([^']+)'"
+    r"(?: does not exist|\. No match))"
+)
+
+# the plugins that engines need, and the extras of lyricgen that bring them
+_EXTRAS = {"joblib": "joblib", "submitit": "slurm", "ray": "ray"}
+
+
+def mendable(error: Exception, training: CodeType) -> bool:
+    """Whether the user can mend it; what Hydra refuses by a ValueError is about the options.
+
+    Args:
+        error: that has ended the command.
+        training: the code of what Hydra calls, where a ValueError is a mistake of ours.
+    """
+    kinds = UserError | HydraException | OmegaConfBaseException | OSError | UserWarning
+    if isinstance(error, kinds) or path_problem(error) is not None:
+        return True
+    in_training = any(
+        frame.f_code is training for frame, _ in traceback.walk_tb(error.__traceback__)
+    )
+    return isinstance(error, ValueError) and not in_training
+
+
+def missing_extra(error: Exception) -> str | None:
+    """The extra of lyricgen without which Hydra knows a launcher not; None for another error."""
+    missing = re.search(r"Could not (?:load|find) 'hydra/launcher/([a-z]+)", str(error))
+    return _EXTRAS.get(missing[1]) if missing else None
+
+
+def one_line(error: Exception) -> str:
+    """An error and its cause in one line."""
+    extra = missing_extra(error)
+    if extra is not None:
+        return f"hydra/launcher: this engine is not installed: pip install 'lyricgen[{extra}]'"
+    if "Missing mandatory value: data.kind" in str(error):
+        return "data: this choice does not say which text (data.kind): take another, see --help"
+    text = (path_problem(error) or str(error)).split("Config search path", maxsplit=1)[0]
+    unknown = _UNKNOWN.search(text) if isinstance(error, HydraException) else None
+    added = re.match(r"([\w.]+): there is no such option", text)
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        text = _unknown_choice(error.missing_cfg_file, error.options or ())
+    elif isinstance(error, OverrideParseException):
+        text = _unreadable(error.override)
+    elif unknown:
+        text = _unknown_setting(unknown[1] or unknown[2])
+    elif added:
+        text = _unknown_setting(added[1])
+    elif isinstance(error, HydraException) and error.__cause__ is not None:
+        reason = str(error.__cause__).split("\n", maxsplit=1)[0]
+        text += "" if reason in text else f" ({reason})"
+    elif isinstance(error, OSError) and error.errno in _NO_PLACE:
+        elsewhere = f"{text} (LYRICGEN_OUTPUTS=DIRECTORY sends runs to another place)"
+        text = output_problem(error) or elsewhere
+    return in_one_line(text)
+
+
+def _unreadable(override: str) -> str:
+    """Message about an override that Hydra's grammar refuses."""
+    name, equals, value = override.partition("=")
+    if equals and not re.fullmatch(r"[~+]*[\w$./@:-]+", name, re.ASCII):
+        return _unknown_setting(name)
+    if equals:
+        as_text = for_shell(f"{name}={quoted(value)}")
+        return f"{override}: the value cannot be read; as a text it is typed {as_text}"
+    choices = [
+        f"{group}={choice}" for group in default_choices() for choice in group_choices(group)
+    ]
+    meant = did_you_mean(override, [*choices, *known_settings()])
+    return f"{override}: settings are typed as NAME=VALUE{meant}"
+
+
+def _unknown_setting(name: str) -> str:
+    """Message about a setting that does not exist here."""
+    settings = known_settings()
+    if settings.get(name):
+        return f"{name}: only {' or '.join(settings[name])} has this setting"
+    if name in settings:
+        return f"~{name}: a setting cannot be taken out: leave it as it is, or set another value"
+    meant = did_you_mean(name, settings) or "; --cfg job lists all settings"
+    return f"{name}: there is no such setting{meant}"
+
+
+def _unknown_choice(path: str, options: Sequence[str]) -> str:
+    """Message about a choice, group/choice, that does not exist."""
+    known = default_choices().keys()
+    group = next((each for each in known if path.startswith(f"{each}/")), path.rpartition("/")[0])
+    choice = path.removeprefix(f"{group}/")
+    if not group:
+        there = [*options, "train"]
+        return f"there is no configuration {path!r} (--config-name){did_you_mean(path, there)}"
+    there = [*options, *(group_choices(group) if group in known else ())]
+    others = [f"{each}={one}" for each in known for one in group_choices(each) if each != group]
+    same = [each for each in others if each.endswith(f"={choice}")]
+    near = nearest(choice, there) if not same else []
+    meant = did_you_mean(choice, near or same or others)
+    if group == "data" and ("." in choice or "/" in choice):
+        meant = f": a file is named by data=text {for_shell(f'data.path={choice}')}"
+    listed = f" (there is {', '.join(options)})" if options else ""
+    return f"{group}={choice}: there is no such choice{meant}{listed}"
+
+
+def stop(error: Exception) -> NoReturn:
+    """End the command with an error in one line and status 2."""
+    refuse(one_line(error))
+
+
+def hides_an_interrupt(error: BaseException | None) -> bool:
+    """Whether a signal came first: while Hydra composes, OmegaConf hides it behind other errors."""
+    while error is not None and not isinstance(error, KeyboardInterrupt | Interrupted):
+        error = error.__context__
+    return error is not None

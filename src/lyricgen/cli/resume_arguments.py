@@ -1,0 +1,219 @@
+"""Hydra's arguments from what was typed: those of the run or sweep of `resume=`, and a sweep's."""
+
+import argparse
+import re
+import shlex
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from hydra._internal.utils import get_args_parser
+
+from lyricgen.cli.command_line import with_suggestions
+from lyricgen.cli.conf_files import known_settings
+from lyricgen.cli.typed_values import as_typed, quoted
+from lyricgen.errors import UserError
+from lyricgen.files import expand_home
+from lyricgen.runs.listing import BEST, MULTIRUN, RECORD, earlier_summary, newest_run
+from lyricgen.runs.newest import newest_checkpoint, tell_taken
+from lyricgen.runs.record_files import RecordError, read_yaml
+from lyricgen.settings import key
+
+_HYDRA, _OVERRIDES = f"{RECORD}/hydra.yaml", f"{RECORD}/overrides.yaml"
+PLACES = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.mode")
+# Options of Hydra's command line that take the argument after them.
+_WITH_VALUE = (
+    *("-c", "--cfg", "-p", "--package", "-i", "--info", "--experimental-rerun"),
+    *("-cn", "--config-name", "-cd", "--config-dir", "-cp", "--config-path"),
+)
+
+
+def expand(arguments: list[str]) -> list[str]:
+    """Turn `resume=` among a command's arguments into the recorded overrides of a run or a sweep.
+
+    A sweep gets --multirun, too: Hydra would find out by itself, but not where it cannot compose,
+    and would then complain of the sweep instead of the mistake.
+
+    Args:
+        arguments: as they were typed.
+
+    Returns:
+        Options, since Hydra's parser refuses one between two overrides; then the recorded
+        overrides, those typed now, and what makes Hydra work in the same directory.
+
+    Raises:
+        UserError: no such run, or one that cannot be resumed so.
+    """
+    for one in arguments:
+        if any("\ud800" <= character <= "\udfff" for character in one):  # as Python reads bytes
+            raise UserError(f"{one}: it is not UTF-8, as a run's record is: use another name")
+    options, overrides = _split(arguments)
+    read = read_options(options)
+    for option in ("--config-path", "--config-dir"):
+        _refuse_record(option, getattr(read, option[2:].replace("-", "_")))
+    overrides = [_with_newest(one) for one in overrides]
+    wanted = _last("resume", overrides)
+    if wanted is None:
+        return _arguments_of_new(read, options, overrides)
+    typed = without_resume(overrides)
+    for one in (*options, *typed):
+        if one in ("-m", "--multirun") or key(one) in PLACES:
+            raise UserError(f"resume={wanted} goes on in that one's directory: leave out {one}")
+    directory = _directory(re.sub(r"^(['\"])(.*)\1$", r"\2", wanted))
+    is_sweep = (directory / MULTIRUN).exists()
+    recorded_options, recorded = _recorded(directory, is_sweep=is_sweep)
+    rewritten = as_typed(typed, multirun=is_sweep)
+    keys = {key(one) for one in (*typed, *rewritten)}
+    return [
+        *(_multirun(read) if is_sweep else []),
+        *options,
+        *(part for pair in recorded_options if pair[0] not in options for part in pair),
+        *(one for one in recorded if key(one) not in keys),
+        *rewritten,
+        f"hydra.{'sweep' if is_sweep else 'run'}.dir={quoted(str(directory))}",
+        # a job's overrides may name a file of conf/sweep
+        f"hydra.mode={'MULTIRUN' if is_sweep else 'RUN'}",
+        f"resume={quoted(str(directory))}",
+    ]
+
+
+def _arguments_of_new(
+    read: argparse.Namespace, options: list[str], overrides: list[str]
+) -> list[str]:
+    """Arguments of a new run or sweep; one that is named by `sweep=` gets --multirun."""
+    mode = _last("hydra.mode", overrides)
+    sweeps = _last("sweep", overrides) is not None and mode is None
+    multirun = sweeps or mode == "MULTIRUN" or read.multirun
+    typed = as_typed(overrides, multirun=multirun)
+    return [*(_multirun(read) if sweeps else []), *options, *typed]
+
+
+def _with_newest(override: str) -> str:
+    """An override with the newest run's checkpoint, by its path, for init_from=latest.
+
+    By its name alone each job of a sweep would take another one.
+    """
+    name, _, value = override.partition("=")
+    if key(override) != "init_from" or value.strip("'\"") != "latest":
+        return override
+    return f"{name}={quoted(str(newest_checkpoint().resolve()))}"
+
+
+def _refuse_record(option: str, path: str | None) -> None:
+    """Say how to repeat a run to somebody who names its record as a configuration.
+
+    Raises:
+        UserError: it is the record of a run.
+    """
+    if path is None:
+        return
+    directory = expand_home(path).absolute().parent
+    if Path(path).name != RECORD or not (directory / _OVERRIDES).is_file():
+        return
+    options, overrides = _recorded(directory, is_sweep=False)
+    words = [word for option in options for word in option] + overrides
+    raise UserError(
+        f"{option} {path}: it is the record of a run; to repeat the run type "
+        f"{shlex.join(['python', '-m', 'lyricgen.train', *words])}; to go on with it type "
+        f"{shlex.quote(f'resume={directory}')}"
+    )
+
+
+def _last(name: str, overrides: list[str]) -> str | None:
+    """The value that counts of those that were typed for a key; None where it is null, or none."""
+    typed = [one.partition("=")[2] for one in overrides if key(one) == name]
+    return typed[-1] if typed and typed[-1] not in ("null", "None", "") else None
+
+
+def _multirun(options: argparse.Namespace) -> list[str]:
+    tasks = (options.help, options.hydra_help, options.cfg, options.run, options.multirun)
+    return [] if any((*tasks, options.shell_completion, options.info)) else ["--multirun"]
+
+
+def read_options(arguments: list[str]) -> argparse.Namespace:
+    """A command's arguments as Hydra reads them, by its own parser, which is not public.
+
+    Raises:
+        UserError: Hydra has no such option.
+    """
+    parser = get_args_parser()
+
+    def refuse(message: str) -> NoReturn:
+        raise UserError(with_suggestions(parser, message, known_settings()))
+
+    parser.error = refuse  # type: ignore[method-assign]  # else it prints the usage and ends
+    return parser.parse_args(arguments)
+
+
+def without_resume(overrides: Iterable[str]) -> list[str]:
+    """Overrides but for the one that says what to go on with."""
+    return [one for one in overrides if key(one) != "resume"]
+
+
+def _directory(wanted: str) -> Path:
+    directory = newest_run() if wanted == "latest" else expand_home(wanted)
+    if directory.is_file() and directory.parent.name == "checkpoints":
+        directory = directory.parent.parent
+    if not (directory / MULTIRUN).is_file() and not (directory / _OVERRIDES).is_file():
+        raise UserError(
+            f"resume={wanted}: {str(directory)!r} is not the directory of a run or a sweep that "
+            f"has begun (it has neither {_OVERRIDES} nor {MULTIRUN}): name one under outputs, or "
+            "resume=latest; a new run may start with the weights of a model: init_from=CHECKPOINT"
+        )
+    if wanted == "latest":
+        tell_taken(directory)
+    return directory.resolve()
+
+
+def _recorded(directory: Path, *, is_sweep: bool) -> tuple[list[tuple[str, str]], list[str]]:
+    """The options of the command line, then the overrides, of what was last composed there."""
+    record = directory / (MULTIRUN if is_sweep else _HYDRA)
+    try:
+        hydra: Any = read_yaml(record)["hydra"]
+        options = [
+            ("--config-dir", str(source["path"]))
+            for source in hydra["runtime"]["config_sources"]
+            if source["provider"] == "command-line"
+        ]
+        if hydra["job"]["config_name"] != "train":
+            options.append(("--config-name", str(hydra["job"]["config_name"])))
+        if is_sweep:
+            overrides: Any = hydra["overrides"]["task"]
+        else:
+            overrides = read_yaml(directory / _OVERRIDES)
+            # those of the last resume, if there was one
+            overrides = (earlier_summary(directory) or {}).get("overrides", overrides)
+        # of a sweep also its engine and its sweeper; a run has none of these
+        kept = "hydra" if is_sweep else "hydra.searchpath="
+        others = [
+            one
+            for one in hydra["overrides"]["hydra"]
+            if one.lstrip("+~").startswith(kept) and key(one) not in PLACES
+        ]
+        if not (isinstance(overrides, list) and all(isinstance(one, str) for one in overrides)):
+            raise RecordError("overrides are not a list of strings")
+    except (RecordError, TypeError, KeyError, AttributeError) as error:
+        why = str(error) if isinstance(error, RecordError) else "it is not what Hydra writes"
+        raise UserError(
+            f"the record {str(record)!r} cannot be read ({why}): start a new "
+            f"run, from init_from={shlex.quote(str(directory / 'checkpoints' / BEST))} if that one "
+            "is there"
+        ) from error
+    recorded = [
+        part
+        for one in without_resume(overrides)  # the text ${x} has lost the backslash Hydra needs
+        for part in (as_typed([one], multirun=is_sweep) if "${" in one else [one])
+    ]
+    return options, [*recorded, *others]
+
+
+def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Options with their values, and overrides."""
+    options: list[str] = []
+    overrides: list[str] = []
+    for one in arguments:
+        is_value = bool(options) and options[-1] in _WITH_VALUE and "=" not in one
+        (options if one.startswith("-") or is_value else overrides).append(one)
+    if options and options[-1] in ("-i", "--info"):
+        options.append("all")  # as Hydra has it, which would take the first override for its value
+    return options, overrides

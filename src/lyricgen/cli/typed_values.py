@@ -1,0 +1,260 @@
+"""Rewrites overrides, so that Hydra's grammar reads texts as they were typed."""
+
+import re
+import shlex
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob, QuotedString, Sweep
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+
+from lyricgen.cli.conf_files import default_choices, group_choices, known_settings
+from lyricgen.errors import UserError
+from lyricgen.files import expand_home
+from lyricgen.settings import key
+
+# Settings that are texts: files, names, lists of texts, and those of which a sweep has one value.
+FILES = ("data.path", "init_from", "resume")
+NEVER_SWEPT = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.sweeper.storage")
+NAMES = ("name", "data.encoding", "trainer.accelerator", "trainer.strategy", "hydra.job.name")
+LISTS = ("callbacks.samples.prefixes", "hydra.searchpath")
+NULLABLE = (*FILES, *LISTS, "hydra.sweeper.storage")
+
+# What a callback that is set to nothing means.
+SWITCHED_OFF = {
+    "callbacks.samples": ["callbacks.samples.every_n_epochs=0", "callbacks.samples.steps=[]"],
+    **{
+        f"callbacks.{name}": [f"callbacks.{name}.enabled=false"]
+        for name in ("checkpoint", "early_stopping", "smoothed_loss", "baseline", "progress")
+    },
+}
+_NOTHING = ("null", "none", "false", "off", "no")
+
+_CHOICE = re.compile(r"\s*choice\s*\((.*)\)\s*", re.DOTALL)
+# a quoted text between separators, an escaped character, any other one
+_TOKEN = re.compile(
+    r"""(?:^|(?<=[\s,(\[{:]))('(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*")(?=\s*(?:[,)\]}]|$))|\\.|.""",
+    re.DOTALL,
+)
+_REFUSED = object()
+# backslashes, the name in an interpolation after them, and what follows the name
+_INTERPOLATION = re.compile(r"(\\*)\$\{([^{}:$\\]*)(?=(\}|:.*\})?)", re.DOTALL)
+
+
+def as_typed(overrides: list[str], *, multirun: bool) -> list[str]:
+    """Rewrite overrides of texts, so that Hydra's grammar gives back what was typed.
+
+    A value that the grammar reads as a text stays: quoted ones, escapes, interpolations of
+    settings that there are. So an override may be rewritten twice.
+
+    Args:
+        overrides: as they were typed.
+        multirun: whether a comma separates the values of a sweep.
+
+    Raises:
+        UserError: a value may mean two things; the message shows what to type for each.
+    """
+    rewritten = []
+    for override in overrides:
+        name, (head, equals, value) = key(override), override.partition("=")
+        removed = override.startswith("~")
+        if not name:
+            raise UserError(f"{override}: settings are typed as NAME=VALUE")
+        group, _, leaf = name.rpartition(".")
+        if leaf == "kind" and group in default_choices():
+            choice = for_shell(f"{group}={value}")
+            raise UserError(f"{override}: a choice brings settings of its own: type {choice}")
+        if multirun and not removed and name not in NEVER_SWEPT:
+            _refuse_gap(override)
+        if name in SWITCHED_OFF and (removed or value.lower() in _NOTHING):
+            rewritten += SWITCHED_OFF[name]
+        elif name in default_choices() and (removed or equals):
+            earlier = [each for each in rewritten if key(each) != name]
+            chosen = _choose(override)
+            rewritten = [*rewritten, *chosen] if chosen else earlier
+        elif not equals or removed:
+            rewritten.append(override)
+        elif name in NEVER_SWEPT:
+            text = _as_text(value, nullable=name in NULLABLE, swept=False, alone=True)
+            rewritten.append(f"{head}={text}")
+        elif name in (*FILES, *NAMES):
+            rewritten.append(f"{head}={_text(override, multirun=multirun)}")
+        elif name in LISTS:
+            rewritten.append(f"{head}={_list_of_texts(override, multirun=multirun)}")
+        elif name.startswith("hydra.") and _parse(value) is _REFUSED:
+            rewritten.append(f"{head}={_quoted(value)}")
+        else:
+            rewritten.append(override)
+    return rewritten
+
+
+def quoted(value: str) -> str:
+    """Quote a value, so that Hydra gives it back unchanged."""
+    return _quoted(re.sub(r"(\\*)\$\{", r"\1\1\\${", value))
+
+
+def _quoted(value: str) -> str:
+    """Quote a value; interpolations of existing settings still work."""
+    value = re.sub(r"\\+(?='|\Z)", lambda slashes: slashes[0] * 2, _without_unknown(value))
+    return "'" + value.replace("'", "\\'") + "'"
+
+
+def for_shell(word: str) -> str:
+    """A word as it is typed in a shell, in quotation marks."""
+    return shlex.quote(word) if set(word) & set('"$`\\!') else f'"{word}"'
+
+
+def _without_unknown(text: str) -> str:
+    """Escape interpolations that name no setting, so that they stay text."""
+
+    def escape(found: re.Match[str]) -> str:
+        slashes, name, rest = found.groups(default="")
+        known = rest == "}" and (name in known_settings() or name.startswith("hydra."))
+        known = known or (rest.startswith(":") and OmegaConf.has_resolver(name))
+        start = slashes if known or len(slashes) % 2 else slashes * 2 + "\\"
+        return f"{start}${{{name}"
+
+    return _INTERPOLATION.sub(escape, text)
+
+
+def _choose(override: str) -> list[str]:
+    """Rewrite an override of a group: null, None and false mean the choice `none`, or no choice."""
+    name, (head, _, value) = key(override), override.partition("=")
+    if not override.startswith("~") and value.strip().lower() not in _NOTHING:
+        return [f"{head}={_each(value, _as_text)}"]
+    if "none" in group_choices(name):
+        return [f"{name}=none"]
+    if default_choices()[name] is None:
+        return []
+    if name == "callbacks":
+        switches = ", ".join(each[0] for each in SWITCHED_OFF.values())
+        raise UserError(f"{override}: callbacks are switched off one by one: {switches}")
+    raise UserError(f"{override}: choose {name}= from {', '.join(group_choices(name))}")
+
+
+def _text(override: str, *, multirun: bool) -> str:
+    name, value = key(override), override.partition("=")[2]
+    if name in FILES and _is_file(value):
+        parts = [part.strip() for part in split(value)]
+        if multirun and len(parts) > 1 and all(map(_is_file, parts)):
+            raise _undecided(override, value)
+        return quoted(value)
+    if not multirun and len(split(value)) > 1:
+        raise _undecided(override, value)
+    alone = len(split(value)) == 1 and not _CHOICE.fullmatch(value)
+    return _each(value, lambda text: _as_text(text, nullable=name in NULLABLE, alone=alone))
+
+
+def _list_of_texts(override: str, *, multirun: bool) -> str:
+    head, _, value = override.partition("=")
+
+    def rewrite(text: str) -> str:
+        text = text.strip()
+        whole = text.startswith("${") and _without_unknown(text) == text
+        if text.lower() in ("null", "none") or whole:
+            return text
+        if not is_list(text):
+            one_list = for_shell(f"{head}=[{value.strip('[] ')}]")
+            raise UserError(f"{override}: it is a list: type {one_list}")
+        texts = split(text[1:-1])
+        if not texts[-1].strip():
+            texts.pop()
+        return f"[{','.join(_as_text(each, swept=False) for each in texts)}]"
+
+    def is_list(text: str) -> bool:
+        return text.startswith("[") and text.endswith("]")
+
+    if is_list(value) and not all(is_list(each.strip()) for each in split(value)):
+        return rewrite(value)
+    rewritten = _each(value, rewrite)
+    if not multirun and len(split(value)) > 1:
+        raise UserError(f"{override}: several lists are a sweep: add --multirun")
+    return rewritten
+
+
+def _refuse_gap(override: str) -> None:
+    """Refuse a sweep with nothing before or after a comma."""
+    name, _, value = override.partition("=")
+    is_file = key(override) in FILES and _is_file(value)
+    if value.strip() and not is_file and not all(part.strip() for part in split(value)):
+        raise UserError(
+            f"{override}: there is no value beside a comma: leave the comma out; as one text it is "
+            f"typed {for_shell(f'{name}={_quoted(value)}')}"
+        )
+
+
+def _undecided(override: str, value: str) -> UserError:
+    """Error for a comma that may be part of the text."""
+    name, parts = override.partition("=")[0], split(value)
+    one = for_shell(f"{name}={_quoted(value)}")
+    each = ",".join(_quoted(part.strip()) for part in parts)
+    return UserError(
+        f"{override}: for one value with a comma in it type {one};"
+        f" for a sweep over {len(parts)} values type --multirun {for_shell(f'{name}={each}')}"
+    )
+
+
+def _each(value: str, rewrite: Callable[[str], str]) -> str:
+    """Rewrite a value, or each value of a sweep."""
+    choice = _CHOICE.fullmatch(value)
+    if choice:
+        return f"choice({','.join(map(rewrite, split(choice[1])))})"
+    return ",".join(map(rewrite, split(value)))
+
+
+def _as_text(text: str, *, nullable: bool = False, swept: bool = True, alone: bool = False) -> str:
+    """A text as it was typed; what the grammar reads as one stays.
+
+    Args:
+        text: a value, or one of several.
+        nullable: whether it may be null.
+        swept: whether it may say a whole sweep.
+        alone: whether the blanks around it are its own.
+    """
+    value = _parse(text)
+    if (value is None and nullable) or (swept and isinstance(value, Sweep | Glob)):
+        return text
+    read = value.text if isinstance(value, QuotedString) else value
+    if not isinstance(read, str) or (alone and read == text.strip() != text):
+        return _quoted(text if alone else text.strip())
+    return text if _without_unknown(read) == read else _quoted(read)
+
+
+def split(value: str) -> list[str]:
+    """Split at the commas outside of quotation marks and of brackets, if these are balanced."""
+    parts, flat, depth, balanced = [""], [""], 0, True
+    for token in (match[0] for match in _TOKEN.finditer(value)):
+        depth += (token in "([{") - (token in ")]}")
+        balanced = balanced and depth >= 0
+        for cut, split_here in ((parts, depth == 0), (flat, True)):
+            if token == "," and split_here:
+                cut.append("")
+            else:
+                cut[-1] += token
+    return parts if balanced and depth == 0 else flat
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return _parse(path) is not None and expand_home(path).exists()
+    except (OSError, ValueError):  # too long, NUL
+        return False
+
+
+def _parse(value: str) -> Any:
+    """The value that Hydra's grammar reads, or _REFUSED.
+
+    The public `value()` would not tell a quoted text from any other.
+    """
+    try:
+        return _parser().parse_override(f"value={value}")._value
+    except HydraException:
+        return _REFUSED
+
+
+@cache
+def _parser() -> OverridesParser:
+    return OverridesParser.create()

@@ -1,1 +1,0 @@
-"""Continuing texts with a language model: rules on logits, drawing, many texts at once."""

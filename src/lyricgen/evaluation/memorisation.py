@@ -1,0 +1,200 @@
+"""How much of what a model writes it has by heart: generated texts beside the training part.
+
+N characters of a text, V vocabulary.
+"""
+
+from collections.abc import Callable, Collection, Sequence, Set
+from dataclasses import dataclass
+
+import numpy as np
+
+from lyricgen.console import progress
+from lyricgen.data.parts import Part
+from lyricgen.data.vocabulary import Vocabulary
+from lyricgen.errors import UserError
+from lyricgen.evaluation.shared_ngrams import SharedNgrams
+from lyricgen.models.ngram.counts import Ids
+from lyricgen.models.trained_model import TrainedModel
+
+NGRAMS = range(4, 13)
+DISTINCT = (1, 2, 3)
+HELD_OUT = ("val", "test")
+# What training logs of the texts that `callbacks.samples` draws.
+LOGGED_LINES = "samples/copied_fraction"
+LOGGED_NGRAMS = {n: f"samples/copied_ngrams_{n}" for n in (4, 8, 12)}
+LOGGED_LONGEST = "samples/longest_copied"
+LOGGED_IN_HELD_OUT = "samples/in_held_out"
+LOGGED_DISTINCT = "samples/distinct_2"
+
+READINGS = 16  # of the training part that it takes about
+
+
+@dataclass(frozen=True)
+class Copied:
+    """What texts have in common with the training part.
+
+    Attributes:
+        texts: how many they are.
+        characters: in all of them.
+        ngrams: for each n, the share of all their n-grams that stand in the training part; n is
+            missing where no text has n characters.
+        longest: characters of their longest run that stands there.
+    """
+
+    texts: int
+    characters: int
+    ngrams: dict[int, float]
+    longest: int
+
+
+@dataclass(frozen=True)
+class Names:
+    """What generated names are, beside the names of the corpus.
+
+    Attributes:
+        whole: how many have come to their end; the figures are of these.
+        in_train: share of them that are names of the training part.
+        in_held_out: share that are names of the validation or test part; None without these.
+        distinct: share that is left when each is counted once.
+        distinct_ngrams: for each n, distinct n-grams over all n-grams (Li et al. 2016).
+    """
+
+    whole: int
+    in_train: float
+    in_held_out: float | None
+    distinct: float
+    distinct_ngrams: dict[int, float]
+
+
+@dataclass(frozen=True)
+class Memorisation:
+    """What a model has by heart.
+
+    Attributes:
+        generated: texts drawn from it.
+        held_out: the validation and test parts, which it has never seen: what any text of this
+            kind has in common with the training part; None without such parts.
+        names: where it writes names.
+        temperature: at which the texts were drawn.
+        seed: of the drawing.
+    """
+
+    generated: Copied
+    held_out: Copied | None
+    names: Names | None
+    temperature: float
+    seed: int
+
+
+def measure(
+    model: TrainedModel,
+    parts: dict[str, Part],
+    *,
+    count: int,
+    length: int,
+    temperature: float,
+    seed: int,
+) -> Memorisation:
+    """Draw texts from nothing, in one batch, and compare them with the parts of the corpus.
+
+    Args:
+        model: continues texts.
+        parts: "train", and "val" and "test" where there are such parts.
+        count: texts.
+        length: characters of each at most.
+        temperature: of the drawing.
+        seed: of the drawing.
+
+    Raises:
+        UserError: the model fills gaps.
+    """
+    if model.fills_gaps:
+        raise UserError("this model fills gaps: most of what it writes was given, not remembered")
+    size = len(model.vocabulary)
+    drawn = model.generate_many(
+        [""], count=count, length=length, temperature=temperature, seed=seed
+    )
+    generated = [model.vocabulary.encode(text).numpy() for text in drawn]
+    held_out = [text for name in HELD_OUT if name in parts for text in texts_of(parts[name])]
+    whole = [text for text in drawn if len(text) < length]
+    train = parts["train"].sound_ids.numpy()
+    with progress("looking for copied runs", READINGS * len(train)) as moved:
+        shared = SharedNgrams(train, size + 1, _adding(moved))
+        return Memorisation(
+            generated=copied(shared, generated),
+            held_out=copied(shared, held_out) if held_out else None,
+            names=names(whole, parts, model.vocabulary) if model.layout == "lines" else None,
+            temperature=temperature,
+            seed=seed,
+        )
+
+
+def copied(shared: SharedNgrams, texts: Sequence[Ids], lengths: Sequence[int] = NGRAMS) -> Copied:
+    """Compare texts, (N_i,) ids each, with the training part; n-grams stay within a text."""
+    found = shared.find(texts, lengths)
+    return Copied(
+        texts=len(texts),
+        characters=sum(map(len, texts)),
+        ngrams={n: float(there.mean()) for n, there in found.items() if len(there)},
+        longest=shared.longest(texts),
+    )
+
+
+def distinct_ngrams(texts: Sequence[Ids], n: int) -> float | None:
+    """Distinct n-grams over all n-grams of texts, distinct-n of Li et al. (2016); None of none."""
+    windows = [np.lib.stride_tricks.sliding_window_view(t, n) for t in texts if len(t) >= n]
+    if not windows:
+        return None
+    every = np.concatenate(windows)
+    return len(np.unique(every, axis=0)) / len(every)
+
+
+def names(generated: list[str], parts: dict[str, Part], vocabulary: Vocabulary) -> Names | None:
+    """Compare whole generated names with those of the corpus; None without any."""
+    if not generated:
+        return None
+    held_out = held_out_names(parts, vocabulary)
+    ids = [vocabulary.encode(name).numpy() for name in generated]
+    return Names(
+        whole=len(generated),
+        in_train=share_in(generated, lines_of(parts["train"], vocabulary)),
+        in_held_out=share_in(generated, held_out) if held_out else None,
+        distinct=len(set(generated)) / len(generated),
+        distinct_ngrams={n: share for n in DISTINCT if (share := distinct_ngrams(ids, n))},
+    )
+
+
+def texts_of(part: Part) -> list[Ids]:
+    """A part as texts to compare: itself, or its lines without their newlines."""
+    ids = part.sound_ids.numpy()
+    if part.line_starts is None:
+        return [ids]
+    lines: list[Ids] = np.split(ids, part.line_starts.numpy()[1:])
+    return [line[1:-1] for line in lines]  # between the start symbol and the newline
+
+
+def lines_of(part: Part, vocabulary: Vocabulary) -> frozenset[str]:
+    """The distinct lines of a part, none of them empty."""
+    return frozenset(line for line in part.text(vocabulary).split("\n") if line)
+
+
+def held_out_names(parts: dict[str, Part], vocabulary: Vocabulary) -> frozenset[str]:
+    """The distinct lines of the validation and test parts, as far as there are such parts."""
+    each = [lines_of(parts[name], vocabulary) for name in HELD_OUT if name in parts]
+    return frozenset[str]().union(*each)
+
+
+def share_in(lines: Collection[str], known: Set[str]) -> float:
+    """The share of some lines, at least one, that are known."""
+    return sum(line in known for line in lines) / len(lines)
+
+
+def _adding(moved: Callable[[int], None]) -> Callable[[int], None]:
+    total = 0
+
+    def passed(more: int) -> None:
+        nonlocal total
+        total += more
+        moved(total)
+
+    return passed

@@ -1,0 +1,181 @@
+"""Continuing texts with a language model, many at once.
+
+A texts, B of which still run, V vocabulary, P prefix characters, N new characters.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from lyricgen.console import progress
+from lyricgen.errors import UserError
+from lyricgen.generation.drawing import below_one, draw
+from lyricgen.generation.rules import Rule, Written
+from lyricgen.generation.stepping import right_aligned, stepper
+from lyricgen.models.kinds import NextModel, evaluating
+
+# (B,) which of the texts go on, and the next character (B,) of each
+Watch = Callable[[Tensor, Tensor], None]
+
+
+@torch.inference_mode()
+def continue_texts(
+    model: NextModel,
+    prefixes: list[Tensor],
+    *,
+    rules: Sequence[Rule],
+    uniforms: Tensor | None,
+    length: int,
+    stop: int | None = None,
+    stops: Sequence[int] | None = None,
+    watch: Watch | None = None,
+) -> list[list[int]]:
+    """Continue each prefix by characters drawn from the softmax of the logits, after all rules.
+
+    Every text has random numbers of its own, one a character, so that it depends on its prefix and
+    its numbers, not on the others; `stepping.RecurrentStepper` says where rounding may still tip a
+    draw that lies on the border between two characters.
+
+    Args:
+        model: the network; it is put into evaluation mode and back.
+        prefixes: A tensors (P,) of at least one input id each, on the CPU.
+        rules: what is done to the logits, one after the other.
+        uniforms: (A, length) from [0, 1), see `drawing.draw_uniforms`; None for greedy texts.
+        length: new characters at most.
+        stop: a character that ends a text; it is not part of it.
+        stops: A, at which of its stops, counted from 1, each text ends; None for the first.
+        watch: called after each step with (B,) which of the texts go on and (B,) their new
+            characters, so without what ends one; for showing texts as they are written.
+
+    Returns:
+        A lists of new character ids.
+
+    Raises:
+        ValueError: an empty prefix.
+        UserError: the rules leave no character for some place of a text.
+    """
+    # how often the device is asked which texts have ended
+    look = 1 if watch is not None else 32 if stop is None else 4
+    with evaluating(model), progress("writing", length) as moved:
+        batch = _Batch(model, prefixes, uniforms, length, stop, stops)
+        while True:
+            batch.choose(rules)
+            if batch.step % look == 0 or batch.step == length:
+                batch.settle()
+            if watch is None:
+                moved(batch.step)
+            elif len(batch.rows):
+                watch(batch.rows, batch.newest)
+            if batch.step == length or len(batch.rows) == 0:
+                return batch.texts()
+            batch.model.step(batch.newest)
+
+
+class _Batch:
+    """The texts that still run, and what the others have become.
+
+    Attributes:
+        model: as far as it has read the texts.
+        step: characters chosen so far.
+        rows: (B,), which of the A texts still run; some of them may have ended since `settle`.
+    """
+
+    def __init__(
+        self,
+        model: NextModel,
+        prefixes: list[Tensor],
+        uniforms: Tensor | None,
+        length: int,
+        stop: int | None,
+        stops: Sequence[int] | None,
+    ) -> None:
+        self.model = stepper(model, prefixes, length)
+        device = self.model.logits.device
+        self._vocabulary = self.model.logits.shape[1]
+        self.step = 0
+        self.rows = torch.arange(len(prefixes), device=device)
+        prefix = right_aligned(prefixes).to(device)  # (A, P)
+        self._text = torch.cat([prefix, prefix.new_full((len(prefix), length), -1)], dim=1)
+        self._start = prefix.shape[1]
+        self._new = self._text[:, self._start :].clone()  # (A, N) of texts that have ended
+        self._uniforms: Tensor | None = None
+        if uniforms is not None:
+            numbers = below_one(uniforms.to(device), self.model.logits.dtype)
+            self._uniforms = numbers.T[..., None].contiguous()  # (N, B, 1)
+        self._stop = -1 if stop is None else stop
+        self._stops = list(stops or [1] * len(prefixes))  # (A,)
+        self._left = torch.tensor(self._stops, device=device)  # (B,), stops that are still to come
+        self._settled = 0  # steps
+
+    @property
+    def newest(self) -> Tensor:
+        """The last character of each text, (B,)."""
+        return self._text[:, self._start + self.step - 1]
+
+    def choose(self, rules: Sequence[Rule]) -> None:
+        """Choose one more character for each text."""
+        place = self._start + self.step
+        written = Written(self._text[:, :place], self.step, self.rows)
+        logits = self.model.logits
+        for rule in rules:
+            logits = rule(logits, written)
+        numbers = None if self._uniforms is None else self._uniforms[self.step]
+        self._text[:, place : place + 1] = draw(logits, numbers)
+        self.step += 1
+
+    def settle(self) -> None:
+        """Part with the texts that have ended; the device is waited for.
+
+        Raises:
+            UserError: there was no character to choose.
+        """
+        since = self._text[:, self._start + self._settled : self._start + self.step]  # (B, S)
+        stops = (since == self._stop).cumsum(dim=1)
+        ended = stops >= self._left[:, None]
+        # where there is no character, one past the last was chosen; after an end it does not count
+        missing = (since == self._vocabulary) & ~ended
+        wrong, over = torch.stack([missing.any(), ended[:, -1].any()]).tolist()
+        if wrong:
+            first = int(missing.any(dim=0).long().argmax())
+            raise no_character(self._settled + first, self.model.logits)
+        self._left -= stops[:, -1]
+        if over:
+            self._keep((~ended[:, -1]).nonzero()[:, 0])
+        self._settled = self.step
+
+    def texts(self) -> list[list[int]]:
+        """The new characters of all A texts."""
+        self._new[self.rows] = self._text[:, self._start :]
+        each = zip(self._new.tolist(), self._stops, strict=True)
+        return [until(row, self._stop, number) for row, number in each]
+
+    def _keep(self, running: Tensor) -> None:
+        self._new[self.rows] = self._text[:, self._start :]
+        self.rows, self._text = self.rows[running], self._text[running]
+        self._left = self._left[running]
+        if self._uniforms is not None:
+            self._uniforms = self._uniforms[:, running]
+        self.model.select(running)
+
+
+def no_character(step: int, logits: Tensor) -> UserError:
+    """What is said where nothing can follow so many characters, in one of the rows (B, V)."""
+    if logits.isnan().any():
+        return UserError(
+            "the model's outputs are no numbers, its training has diverged: take the checkpoint of "
+            "an earlier step"
+        )
+    return UserError(
+        f"the constraints leave no character at position {step + 1} of a text: loosen one of them"
+    )
+
+
+def until(row: list[int], stop: int, number: int) -> list[int]:
+    """What stands before a stop, the `number`-th from 1; all where there are fewer."""
+    place = -1
+    for _ in range(number):
+        if stop not in row[place + 1 :]:
+            return row
+        place = row.index(stop, place + 1)
+    return row[:place]

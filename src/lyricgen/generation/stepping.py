@@ -1,0 +1,214 @@
+"""Models that read one character of many texts at a time.
+
+B texts, R rows that they lie in, P prefix characters, V vocabulary, L layers, H hidden size, G
+gates, E embedding.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from lyricgen.generation.recurrences import LayerStep, apart, step_of
+from lyricgen.models.kinds import NextModel
+from lyricgen.models.language_model import LanguageModel
+from lyricgen.models.recurrence import State
+
+LARGEST_TABLE = 2**26  # numbers
+
+
+class Stepper(ABC):
+    """Texts as far as a model has read them.
+
+    Attributes:
+        logits: (B, V) for what comes after each text, valid until the next step.
+    """
+
+    logits: Tensor
+
+    @abstractmethod
+    def step(self, characters: Tensor) -> None:
+        """Read one more character of each text, (B,) int64; V, which is none, may give anything."""
+
+    @abstractmethod
+    def select(self, rows: Tensor) -> None:
+        """Go on with these of the texts, in this order."""
+
+
+class ModelStepper(Stepper):
+    """A model called with one character of each text."""
+
+    def __init__(self, model: NextModel, prefixes: Sequence[Tensor]) -> None:
+        self._model = model
+        self.logits, self._state = read_prefixes(model, prefixes)
+
+    def step(self, characters: Tensor) -> None:
+        """Read one more character of each text."""
+        known = characters.clamp(max=self.logits.shape[1] - 1)
+        output, self._state = self._model(known[:, None], self._state)
+        self.logits = output[:, -1]
+
+    def select(self, rows: Tensor) -> None:
+        """Go on with these of the texts."""
+        self.logits = self.logits.index_select(0, rows)
+        self._state = tuple(part.index_select(1, rows) for part in self._state)
+
+
+class RecurrentStepper(Stepper):
+    """A network whose layers are stepped in place, see `recurrences`.
+
+    What a text gives does not depend on the others, nor on their number, as far as matrix products
+    can be had that way. MKL, torch's library for them on most CPUs, takes rows by fours and has
+    other kernels, which add up in another order, for what is left over, and others again for rows
+    that begin differently in memory. So there is always a multiple of four rows, all aligned: with
+    AVX-512 a text then gets the same bits in every batch, but for some of float64 on several
+    threads. Elsewhere, and on GPUs, whose libraries choose by the shape, rounding may differ. So it
+    does, by some 1e-6, for a text that is asked for alone: a row by itself takes half the time.
+
+    Args:
+        model: in evaluation mode.
+        prefixes: B tensors (P,) on the CPU.
+        layers: what steps its layers.
+        length: about how many steps there will be.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        prefixes: Sequence[Tensor],
+        layers: list[LayerStep],
+        length: int,
+    ) -> None:
+        self._layers = layers
+        self._residual = model.recurrence.residual
+        self._vocabulary, more = model.vocabulary_size, -model.vocabulary_size % 16
+        self._alone = len(prefixes) == 1
+        # whole vectors: a tenth faster
+        self._bias = F.pad(model.output.bias, (0, more))
+        self._weight = F.pad(model.output_weight, (0, 0, 0, more)).T
+        self._input = _input_share(model, layers[0], len(prefixes) * length)
+        self.logits, state = read_prefixes(model, prefixes)
+        each = zip(*(part.unbind() for part in state), strict=True)
+        self._hold(list(each))
+
+    def step(self, characters: Tensor) -> None:
+        """Read one more character of each text."""
+        self._ids[: len(characters)] = characters
+        self._input(self._ids, self._layers[0].totals)
+        self._layers[0].step()
+        output = self._layers[0].state[0]  # (R, H)
+        for layer in self._layers[1:]:
+            torch.addmm(layer.bias, output, layer.on_input, out=layer.totals)
+            layer.step()
+            above = layer.state[0]
+            output = torch.add(above, output, out=self._sum) if self._residual else above
+        torch.addmm(self._bias, output, self._weight, out=self._all_logits)
+        self.logits = self._all_logits[: len(characters), : self._vocabulary]
+
+    def select(self, rows: Tensor) -> None:
+        """Go on with these of the texts."""
+        self.logits = self.logits.index_select(0, rows)
+        self._hold([[part.index_select(0, rows) for part in one.state] for one in self._layers])
+
+    def _hold(self, states: Sequence[Sequence[Tensor]]) -> None:
+        """Go on from the state of each layer, some (B, H)."""
+        texts = len(states[0][0])
+        rows = 1 if self._alone else texts + -texts % 4
+        for layer, state in zip(self._layers, states, strict=True):
+            layer.hold(state, rows)
+        self._ids = torch.zeros(rows, dtype=torch.int64, device=self._bias.device)
+        self._sum = apart(self._bias, rows, self._weight.shape[0])
+        self._all_logits = self._bias.new_empty(rows, len(self._bias))
+
+
+def stepper(model: NextModel, prefixes: Sequence[Tensor], length: int) -> Stepper:
+    """Read prefixes, each distinct one once and as a sequence.
+
+    Args:
+        model: in evaluation mode.
+        prefixes: B tensors (P,) of at least one input id each, on the CPU.
+        length: about how many steps there will be.
+
+    Raises:
+        ValueError: an empty prefix.
+    """
+    if isinstance(model, LanguageModel):
+        layers = [step_of(block) for block in model.recurrence.blocks]
+        known = [layer for layer in layers if layer is not None]
+        if len(known) == len(layers):
+            return RecurrentStepper(model, prefixes, known, length)
+    return ModelStepper(model, prefixes)
+
+
+def _input_share(
+    model: LanguageModel, layer: LayerStep, characters: int
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """What puts the input's share of the first layer, for ids (R,), into its totals (R, G·H).
+
+    Where so many characters will be read that it pays, the shares of all V are computed at once.
+    """
+    weight, bias, vocabulary = layer.on_input, layer.bias, model.vocabulary_size
+    small, last = vocabulary * len(bias) <= LARGEST_TABLE, vocabulary - 1
+    if model.embedding is None:  # a one-hot vector times a matrix is a row of the matrix
+        if not small or characters < vocabulary:
+            return lambda ids, totals: torch.add(
+                weight.index_select(0, ids.clamp(max=last)), bias, out=totals
+            )
+        table = bias.new_zeros(vocabulary + 1, len(bias))
+        table[:vocabulary].copy_(weight).add_(bias)
+    else:
+        symbols = model.embedding.weight[:vocabulary]  # (V, E)
+        more = -symbols.shape[1] % 16  # zeros, for rows that all begin alike in memory
+        weight = F.pad(weight.T, (0, more)).T if more else weight
+        # in one product a row costs a fourth, or less, of what it costs in many
+        if not small or 4 * characters < vocabulary:
+            return lambda ids, totals: torch.addmm(
+                bias,
+                F.pad(symbols.index_select(0, ids.clamp(max=last)), (0, more)),
+                weight,
+                out=totals,
+            )
+        by_fours = 4 - vocabulary % 4  # rows, of which one at least is for V
+        table = torch.addmm(bias, F.pad(symbols, (0, more, 0, by_fours)), weight)
+    return lambda ids, totals: torch.index_select(table, 0, ids, out=totals)
+
+
+def read_prefixes(model: NextModel, prefixes: Sequence[Tensor]) -> tuple[Tensor, State]:
+    """Logits (B, V) after each prefix and the states; each distinct prefix is read once, alone.
+
+    Raises:
+        ValueError: an empty prefix.
+    """
+    device = model.device
+    distinct: dict[tuple[int, ...], int] = {}
+    rows: list[int] = []
+    logits: list[Tensor] = []
+    states: list[State] = []
+    for prefix in prefixes:
+        key = tuple(prefix.tolist())
+        if key not in distinct:
+            if not key:
+                raise ValueError("a prefix needs at least one input symbol")
+            distinct[key] = len(logits)
+            output, state = model(prefix.long().to(device)[None])
+            logits.append(output[:, -1])
+            states.append(state)
+        rows.append(distinct[key])
+    index = torch.tensor(rows, device=device)
+    state = tuple(
+        torch.cat(parts, dim=1).index_select(1, index) for parts in zip(*states, strict=True)
+    )
+    return torch.cat(logits).index_select(0, index), state
+
+
+def right_aligned(prefixes: Sequence[Tensor]) -> Tensor:
+    """(B, P) int64, -1 before shorter ones."""
+    return pad_sequence(
+        [prefix.long() for prefix in prefixes],
+        batch_first=True,
+        padding_value=-1,
+        padding_side="left",
+    )

@@ -1,1 +1,0 @@
-"""Recurrent and n-gram language models over characters."""

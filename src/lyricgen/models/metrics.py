@@ -1,0 +1,109 @@
+"""Totals of nats, and the figures read from them."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lyricgen.training.ddp.collectives import summed
+
+
+class NatsTotal:
+    """Total nats over total characters, in float64 on the device, read once an epoch.
+
+    Perplexity is exp(total / characters): never a mean of batch means, never a mean of
+    exponentials. Where several processes train, each adds the nats of its own rows and the
+    characters of the whole batch.
+
+    Args:
+        prefix: of the names of its perplexity and bits: "pseudo_" where characters are predicted
+            from both sides.
+    """
+
+    def __init__(self, prefix: str = "") -> None:
+        self.prefix = prefix
+        self.reset()
+
+    def reset(self) -> None:
+        """Start a new epoch."""
+        self.nats: Tensor | None = None
+        self.characters = 0
+
+    def add(self, nats: Tensor, characters: int) -> None:
+        """Add a batch.
+
+        Args:
+            nats: of its characters, or their total; any shape.
+            characters: how many they are, those of other processes' rows included.
+        """
+        nats = nats.detach()
+        if nats.device.type == "mps":  # it has no float64
+            nats = nats.cpu()
+        nats = nats.double().sum()
+        self.nats = nats if self.nats is None else self.nats + nats
+        self.characters += characters
+
+    def figures(self, part: str) -> dict[str, float]:
+        """Loss in nats per character, perplexity and bits per character; empty without text.
+
+        The nats of all processes are summed, so each has to call it.
+
+        Args:
+            part: "train", "val" or "test", the first half of the metrics' names.
+        """
+        if self.nats is None or self.characters == 0:
+            return {}
+        return loss_figures(part, float(summed(self.nats)) / self.characters, self.prefix)
+
+
+def loss_figures(part: str, loss: float, prefix: str = "") -> dict[str, float]:
+    """The three figures of a loss in nats per character."""
+    return {
+        f"{part}/loss": loss,
+        f"{part}/{prefix}perplexity": perplexity(loss),
+        f"{part}/{prefix}bits_per_char": loss / math.log(2),
+    }
+
+
+def perplexity_name(figures: Mapping[str, Any]) -> str:
+    """Whether figures tell of a perplexity or a pseudo_perplexity."""
+    pseudo = any(name.endswith("/pseudo_perplexity") for name in figures)
+    return "pseudo_perplexity" if pseudo else "perplexity"
+
+
+def perplexity(loss: float) -> float:
+    """exp(nats per character), infinite where that overflows."""
+    try:
+        return math.exp(loss)
+    except OverflowError:
+        return math.inf
+
+
+def best_mixture_weight(network_nats: Tensor, ngram_nats: Tensor) -> float:
+    """The weight of the network in w·p_network + (1-w)·p_ngram that minimises the loss.
+
+    The loss is convex in w, so the sign of its slope is bisected.
+
+    Args:
+        network_nats: (N,) float64, -ln p of each character.
+        ngram_nats: (N,) float64, of the same characters.
+
+    Returns:
+        w in [0, 1].
+    """
+    ratio = torch.expm1((ngram_nats - network_nats).clamp(max=700))  # p_network / p_ngram - 1
+    low, high = 0.0, 1.0
+    for _ in range(50):
+        middle = (low + high) / 2
+        slope = (ratio / (1 + middle * ratio)).sum()
+        low, high = (middle, high) if slope > 0 else (low, middle)
+    return (low + high) / 2
+
+
+def mixture_nats(weight: float, network_nats: Tensor, ngram_nats: Tensor) -> Tensor:
+    """-ln(w·p_network + (1-w)·p_ngram) of each character, (N,) float64."""
+    shares = torch.tensor([weight, 1 - weight], dtype=torch.float64).log()
+    stacked = torch.stack([shares[0] - network_nats, shares[1] - ngram_nats])
+    return -torch.logsumexp(stacked, dim=0)

@@ -1,0 +1,184 @@
+"""What surrounds a recurrence: characters in, logits over characters out, and initial weights.
+
+B batch, T time steps, V vocabulary, E embedding, H hidden size.
+"""
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from lyricgen.errors import UserError
+from lyricgen.models.cells.layers import CELLS, CellOptions
+from lyricgen.models.recurrence import Cell
+from lyricgen.models.stack import DepthOptions, RecurrentStack
+from lyricgen.options import Options
+
+# Limits that only a mistake or a hostile file goes past.
+Layers = Annotated[int, Field(ge=1, le=256)]
+Size = Annotated[int, Field(ge=1, le=2**16)]
+
+# next: a character from those before it; fill: from those on both sides
+Objective = Literal["next", "fill"]
+
+
+class RecurrentOptions(Options):
+    """Options of `model=recurrent`: what surrounds the recurrence."""
+
+    kind: Literal["recurrent"]
+    input: Literal["embedding", "one_hot"]
+    embedding_size: Size | None
+    tie_weights: bool
+    dropout: float = Field(ge=0, lt=1)
+    init: Literal["torch", "normal_0.01", "numpy_normal_0.01"]
+    output_bias: Literal["init", "zero", "unigram"]
+
+
+class RecurrentArchitecture(Options):
+    """All that it takes to build the network again; a checkpoint holds it as plain values."""
+
+    kind: Literal["recurrent"]
+    vocabulary_size: int = Field(ge=1, le=0x110000)
+    start_symbol: bool  # lines begin with one more input symbol, id V
+    objective: Objective
+    layers: Layers
+    hidden_size: Size
+    cell: CellOptions
+    depth: DepthOptions
+    model: RecurrentOptions
+
+
+class CharacterNetwork(nn.Module):
+    """An embedding or one-hot input, a recurrence, and an output layer over the characters.
+
+    The start symbol, where there is one, is a row of its own in the embedding and the zero vector
+    among one-hot inputs. It is never predicted.
+
+    Args:
+        architecture: sizes and options.
+
+    Raises:
+        UserError: tied weights without an embedding of the hidden size.
+    """
+
+    def __init__(self, architecture: RecurrentArchitecture) -> None:
+        super().__init__()
+        options = architecture.model
+        self.architecture = architecture
+        self.vocabulary_size = architecture.vocabulary_size
+        hidden_size = architecture.hidden_size
+        embedding_size = options.embedding_size or hidden_size
+        self.embedding: nn.Embedding | None = None
+        input_size = self.vocabulary_size
+        if options.input == "embedding":
+            symbols = self.vocabulary_size + architecture.start_symbol
+            self.embedding = nn.Embedding(symbols, embedding_size)
+            input_size = embedding_size
+        self.tied = options.tie_weights and self.embedding is not None
+        if self.tied and embedding_size != hidden_size:
+            raise UserError(
+                f"model.tie_weights=true needs model.embedding_size={embedding_size} equal to "
+                f"hidden_size={hidden_size}: set model.tie_weights=false"
+            )
+        self.recurrence = self.build_recurrence(
+            lambda: RecurrentStack(
+                architecture.cell, input_size, hidden_size, architecture.layers, architecture.depth
+            )
+        )
+        self.dropout = nn.Dropout(options.dropout)
+        self.output = nn.Linear(hidden_size, self.vocabulary_size)
+        if self.tied and self.embedding is not None:
+            # an output layer's scale: rows of N(0, 1) would start far off
+            nn.init.uniform_(self.embedding.weight, -(hidden_size**-0.5), hidden_size**-0.5)
+            self.output.weight = None  # type: ignore[assignment]
+
+    def build_recurrence(self, stack: Callable[[], RecurrentStack]) -> Any:
+        """What stands between input and output, of as many new stacks as it takes."""
+        return stack()
+
+    def features(self, ids: Tensor) -> Tensor:
+        """What the recurrence reads: (B, T) int64 -> (B, T, E or V), or ids where it takes them."""
+        if self.embedding is not None:
+            embedded: Tensor = self.dropout(self.embedding(ids))
+            return embedded  # (B, T, E)
+        if CELLS[self.architecture.cell.kind].takes_ids:
+            return ids
+        return self.one_hot(ids)
+
+    def one_hot(self, ids: Tensor) -> Tensor:
+        """(B, T) int64 -> (B, T, V), zeros for the start of a line."""
+        vectors = F.one_hot(ids, self.vocabulary_size + 1)[..., : self.vocabulary_size]
+        return vectors.to(self.output.bias.dtype)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(B, T, H) -> (B, T, V)."""
+        return F.linear(self.dropout(hidden), self.output_weight, self.output.bias)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the inputs belong."""
+        return self.output.bias.device
+
+    @property
+    def num_parameters(self) -> int:
+        """How many numbers are learnt."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    @property
+    def description(self) -> str:
+        """A few words on what it is."""
+        built = self.architecture
+        return f"{built.cell.kind} {built.layers}x{built.hidden_size}"
+
+    @property
+    def output_weight(self) -> Tensor:
+        """(V, H)."""
+        if self.tied and self.embedding is not None:
+            return self.embedding.weight[: self.vocabulary_size]
+        return self.output.weight
+
+    def set_output_bias(self, counts: Tensor) -> None:
+        """Start from the unigram distribution of the training text, add-one smoothed.
+
+        Args:
+            counts: (V,) how often each character occurs.
+        """
+        smoothed = counts.double() + 1
+        with torch.no_grad():
+            self.output.bias.copy_((smoothed / smoothed.sum()).log())
+
+    def initialise(self, seed: int) -> None:
+        """Draw the initial weights as `model.init` has it, where that is not as torch has done it.
+
+        That is every matrix from N(0, 0.01²), biases 0 but those that a cell has an option for;
+        from torch's global generator, or from NumPy's legacy one. The matrices are drawn as
+        (outputs, inputs), in the order in which they follow each other: of each layer the input's,
+        then the hidden state's, and at last the output layer's, as course code in NumPy does.
+
+        Args:
+            seed: of NumPy's generator.
+        """
+        init = self.architecture.model.init
+        numbers = np.random.RandomState(seed)
+        if init == "normal_0.01":
+            self._draw(lambda shape: torch.normal(0.0, 0.01, shape))
+        elif init == "numpy_normal_0.01":
+            self._draw(lambda shape: torch.from_numpy(0.01 * numbers.randn(*shape)))
+
+    def _draw(self, drawn: Callable[[torch.Size], Tensor]) -> None:
+        with torch.no_grad():
+            for module in self.modules():
+                for parameter in module.parameters(recurse=False):
+                    if parameter.dim() == 1:
+                        parameter.zero_()
+                        continue
+                    transposed = isinstance(module, Cell) and module.row_vectors
+                    matrix = parameter.T if transposed else parameter
+                    matrix.copy_(drawn(matrix.shape))
+        for module in self.modules():
+            if isinstance(module, Cell):
+                module.set_chosen_biases()

@@ -1,0 +1,178 @@
+"""Going on with a run: where it stands, and whether it is still the same one."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lyricgen.cli.conf_files import default_choices
+from lyricgen.errors import UserError
+from lyricgen.runs.listing import BEST, LAST, directory_taken, earlier_summary
+from lyricgen.settings import PLUMBING, Settings, among, complete, flatten, key, typed_value
+
+# What may change from one resumption to the next: how long training goes on, too, and where its
+# text lies, whose digest is compared. All other keys must be as they were.
+FREE = (*PLUMBING, "trainer.max_epochs", "data.path", "data.max_bytes")
+
+# Groups of which another choice changes nothing elsewhere, nor what is learnt.
+_APART = {"trainer", "callbacks", "logger"}
+
+
+@dataclass(frozen=True)
+class Past:
+    """What a run brings along that is gone on with; nothing for a new one."""
+
+    checkpoint: Path | None = None  # to go on from
+    steps: int = 0  # that it has made
+    text: str | None = None  # digest of what it had read
+    sizes: dict[str, int] = field(default_factory=dict)  # of the run's growing files then
+    wall_seconds: float = 0.0  # that it had taken
+    summary: dict[str, Any] = field(default_factory=dict)
+    finished: str | None = None  # why it is, or what would make it longer; None if it goes on
+
+
+def take_up(
+    directory: Path, options: dict[str, Any], checkpoint: tuple[Path, dict[str, Any]] | None
+) -> Past:
+    """Find where a run stands.
+
+    Args:
+        directory: of the run.
+        options: plain values, the configuration now.
+        checkpoint: to go on from, and what is in it; None for none.
+
+    Raises:
+        UserError: the configuration is not the run's, or nothing was asked to be resumed here.
+    """
+    summary = earlier_summary(directory)
+    if options["resume"] is None:
+        if summary is not None:
+            raise directory_taken(directory, "run")
+        return Past()
+    if Path(options["resume"]) != directory.resolve():
+        raise UserError(
+            f"resume={options['resume']}: it belongs on the command line, not in a file"
+        )
+    summary = summary or {}
+    recorded = checkpoint[1]["lyricgen"]["options"] if checkpoint else summary.get("options")
+    _refuse_changes(directory, recorded, options)
+    if summary.get("status") == "pruned":
+        return Past(summary=summary, finished=summary.get("reason", "its search has pruned it"))
+    if checkpoint is None or options["model"]["kind"] == "ngram":  # counting has no half-way
+        why = "it has kept no checkpoint" if checkpoint is None else "its n-grams are counted"
+        finished = why if summary.get("status") == "finished" else None
+        return Past(summary=summary, finished=finished)
+    path, content = checkpoint
+    epoch, max_epochs = content["epoch"], options["trainer"]["max_epochs"]
+    if max_epochs <= epoch:
+        raise UserError(
+            f"trainer.max_epochs={max_epochs}: the run is in epoch {epoch + 1} already: "
+            f"give a larger number, or {start_anew(directory)}"
+        )
+    return Past(
+        path,
+        content["global_step"],
+        content["run"]["text"],
+        content["run"]["sizes"],
+        content["run"]["wall_seconds"],
+        summary,
+        _finished(directory, content, options) if summary.get("status") == "finished" else None,
+    )
+
+
+def as_begun(directory: Path, values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Keep a run's recorded settings, also where a default has changed since.
+
+    Args:
+        directory: of the run.
+        values: plain values, the configuration now.
+        overrides: from which they were composed. What is none of the run's own was typed now, and
+            is not replaced; nothing is where it chooses what settings in other groups follow.
+    """
+    summary = earlier_summary(directory) or {}
+    recorded, before = summary.get("options"), summary.get("overrides")
+    if not isinstance(recorded, dict) or not isinstance(before, list):
+        return values
+    last, now = ({key(one): one for one in each} for each in (before, overrides))
+    typed = {name for name, one in now.items() if last.get(name) != one}
+    if typed & (default_choices().keys() - _APART):
+        return values
+    return _with_recorded(values, complete(recorded), typed)
+
+
+def _with_recorded(
+    values: dict[str, Any], recorded: dict[str, Any], typed: set[str], above: str = ""
+) -> dict[str, Any]:
+    settled = dict(values)
+    for name, value in recorded.items():
+        path = f"{above}{name}"
+        if name not in values or path in typed or path == "resume":
+            continue
+        now = values[name]
+        both = isinstance(value, dict) and isinstance(now, dict)
+        if both and value.get("kind") == now.get("kind"):
+            settled[name] = _with_recorded(now, value, typed, f"{path}.")
+        elif not any(among(one, [path]) for one in typed):
+            settled[name] = value
+    return settled
+
+
+def identity(options: dict[str, Any]) -> list[str]:
+    """What makes a run the one that it is: all of it that must not change."""
+    return [line for line in all_of(options) if not among(line.partition("=")[0], FREE)]
+
+
+def all_of(options: dict[str, Any]) -> list[str]:
+    """A configuration as sorted lines, key=value, without what says which run to go on with."""
+    flat = flatten(complete(options))
+    return [f"{key}={_shown(flat, key)}" for key in sorted(flat) if key != "resume"]
+
+
+def changed(recorded: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What must not change and did: "key=recorded value (now: other value)", sorted by key."""
+    before, after = flatten(complete(recorded)), flatten(complete(now))
+    return [
+        f"{key}={_shown(before, key)} (now: {_shown(after, key)})"
+        for key in sorted(before.keys() | after.keys())
+        if _shown(before, key) != _shown(after, key) and not among(key, FREE)
+    ]
+
+
+def start_anew(directory: Path) -> str:
+    """Advice instead of a refused resume: a new run, with the weights of the old one if it can."""
+    if not any((directory / "checkpoints" / name).is_file() for name in (BEST, LAST)):
+        return "start a new run"
+    return f"start a new run with its weights: init_from={shlex.quote(str(directory))}"
+
+
+def _refuse_changes(
+    directory: Path, recorded: dict[str, Any] | None, options: dict[str, Any]
+) -> None:
+    differences = changed(recorded, options) if recorded else []
+    if differences:
+        raise UserError(
+            f"resume: a run goes on as it began, but {'; '.join(differences)}: leave these out, "
+            f"or {start_anew(directory)}"
+        )
+
+
+def _finished(directory: Path, content: dict[str, Any], options: dict[str, Any]) -> str | None:
+    """Why a run is finished, or what would make it longer; None where that was asked for."""
+    stopping = options["callbacks"]["early_stopping"]
+    counts = [
+        state["wait_count"]
+        for name, state in content["callbacks"].items()
+        if name.startswith("EarlyStopping")
+    ]
+    if stopping["enabled"] and counts and counts[0] >= stopping["patience"]:
+        return "a larger callbacks.early_stopping.patience makes it longer"
+    if content["global_step"] == options["trainer"]["max_steps"]:
+        return f"its trainer.max_steps are made; for more, {start_anew(directory)}"
+    if content["epoch"] + 1 >= options["trainer"]["max_epochs"]:
+        return "a larger trainer.max_epochs makes it longer"
+    return None
+
+
+def _shown(values: Settings, key: str) -> str:
+    return typed_value(values.get(key, "absent"))

@@ -1,0 +1,185 @@
+"""One run's directory: claimed by one process, and always telling how the run stands."""
+
+import logging
+import os
+import shlex
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from lyricgen.errors import UserError, reason
+from lyricgen.files import remove_torn, to_json, write_atomically
+from lyricgen.runs.directories import refuse_links
+from lyricgen.runs.listing import (
+    RECORD,
+    SUMMARY,
+    check_there,
+    number_of,
+    record_newest,
+    resume_command,
+)
+from lyricgen.runs.lock import LOCK, claimed
+from lyricgen.runs.provenance import git_commit, versions
+
+log = logging.getLogger(__name__)
+
+
+class Run:
+    """One run's directory and its summary.json, which always tells how the run stands.
+
+    Args:
+        directory: exists already; Hydra has made it.
+        sweep: the directory of the sweep whose job this run is, if it is one.
+        overrides: that the run was composed from.
+        record: file names and contents of the composition, kept in .hydra.
+        search: options of the search whose trial this run is, if it is one.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        sweep: Path | None = None,
+        overrides: Sequence[str] = (),
+        record: Mapping[str, str] | None = None,
+        search: dict[str, Any] | None = None,
+    ) -> None:
+        self.directory = directory
+        self.sweep = None if sweep is None else sweep.resolve()
+        self.overrides = list(overrides)
+        self.record = record or {}
+        self.checkpoints = directory / "checkpoints"
+        self.search = search
+        self.search_space: dict[str, Any] | None = None
+        self.corpus_digest: str | None = None
+        self.summary: dict[str, Any] = {}
+        self._start = time.perf_counter()
+        self.until_end = ExitStack()  # what is to be done when the directory is given up
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Keep every other process out of the directory, until this one ends at the latest.
+
+        Raises:
+            UserError: another process trains here, or its files are links.
+        """
+        refuse_links(self.directory)
+        with claimed(self.directory):
+            for place in (self.directory, self.checkpoints, self.directory / RECORD):
+                remove_torn(place)
+            with self.until_end:
+                yield
+
+    def begin(
+        self, options: dict[str, Any], earlier: dict[str, Any] | None = None, seconds: float = 0
+    ) -> None:
+        """Say that the run is under way, and make it, or its sweep, the newest one.
+
+        Args:
+            options: plain values, the whole configuration.
+            earlier: the summary of a run that is resumed; its .hydra stays as it is.
+            seconds: that it had taken up to its checkpoint.
+        """
+        now = {
+            "status": "running",
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "process": os.getpid(),
+            "host": socket.gethostname(),
+            "seed": options["seed"],
+            "command": shlex.join(["python", "-m", "lyricgen.train", *sys.argv[1:]]),
+            "git_commit": git_commit(),
+            "versions": dict(versions()),
+            "overrides": self.overrides,
+            "options": options,
+        }
+        if self.sweep is not None:
+            now["job"] = number_of(self.directory)
+        if self.search_space is not None:
+            now["search_space"] = self.search_space
+        if self.corpus_digest is not None:
+            now["corpus_digest"] = self.corpus_digest
+        self._start = time.perf_counter() - seconds  # not from the imports that a first job needs
+        self.summary = now
+        if earlier is None:
+            for name, text in self.record.items():
+                (self.directory / RECORD).mkdir(exist_ok=True)
+                write_atomically(self.directory / RECORD / name, text)
+        else:
+            resumed = {name: now[name] for name in ("started", "git_commit", "versions")}
+            names = ("started", "command", "job", "search_space")
+            kept = {name: earlier[name] for name in names if name in earlier}
+            if "corpus_digest" in earlier:
+                self.summary.setdefault("corpus_digest", earlier["corpus_digest"])
+            self.summary |= kept | {"resumed": [*earlier.get("resumed", []), resumed]}
+        self._write()
+        record_newest(self.sweep or self.directory, resumed=earlier is not None)
+
+    @property
+    def wall_seconds(self) -> float:
+        """Since it has begun, times before a resume included."""
+        return round(time.perf_counter() - self._start, 3)
+
+    @property
+    def resume_command(self) -> str:
+        """What to type to go on with this run, or with the sweep whose job it is."""
+        return resume_command(self.sweep or self.directory)
+
+    def discard(self) -> None:
+        """Leave nothing behind of a run that never began: its log and its lock."""
+        if (self.directory / SUMMARY).exists():
+            return
+        for name in ("train.log", LOCK):
+            (self.directory / name).unlink(missing_ok=True)
+        if self.sweep is not None:
+            with suppress(OSError):  # it holds something
+                self.directory.rmdir()
+
+    def finish(self, figures: dict[str, Any], given_up: str | None = None) -> None:
+        """Record the results of a run that has come to its end, or why a search gave it up.
+
+        Raises:
+            OSError: they cannot be written.
+            UserError: the run's directory is gone.
+        """
+        check_there(self.directory)
+        pruned = {} if given_up is None else {"status": "pruned", "reason": given_up}
+        self.summary |= {"status": "finished", **pruned, **figures}
+        self._write()
+
+    def unfinished(self, error: OSError) -> UserError:
+        """Error for a run that could not write a file: the disk is full or the directory gone."""
+        try:
+            check_there(self.directory)
+        except UserError as gone:
+            return gone
+        path = error.filename2 or error.filename  # none where the disk is full
+        what = f"{path}: {error.strerror}" if path else error.strerror or error
+        return UserError(f"{what}: mend that, then go on by {self.resume_command}")
+
+    def fail(self, error: BaseException) -> None:
+        """Record why a run stopped short."""
+        told = "".join(traceback.format_exception(error))
+        self.summary |= {"status": "failed", "reason": reason(error), "traceback": told}
+        self._close()
+
+    def interrupt(self) -> None:
+        """Record that the user stopped the run."""
+        self.summary["status"] = "interrupted"
+        self._close()
+
+    def _close(self) -> None:
+        try:
+            self._write()
+        except OSError as error:  # what has stopped the run is told next, and must not be hidden
+            path = self.directory / SUMMARY
+            log.warning("%s cannot be written (%s) and is not up to date", path, error.strerror)
+
+    def _write(self) -> None:
+        if self.summary["status"] != "running":
+            self.summary["wall_seconds"] = self.wall_seconds
+        write_atomically(self.directory / SUMMARY, to_json(self.summary))

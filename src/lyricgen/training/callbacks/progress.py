@@ -1,0 +1,138 @@
+"""How far the run is: a bar on a terminal, plain lines elsewhere."""
+
+import logging
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+from rich import get_console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from lyricgen.console import rounded
+from lyricgen.models.metrics import NatsTotal, perplexity_name
+from lyricgen.training.ddp.collectives import world_size
+from lyricgen.training.scored_module import ScoredModule
+
+log = logging.getLogger(__name__)
+
+SILENCE = 10.0  # seconds after which a plain line says that the run is alive
+
+
+class ProgressReport(pl.Callback):
+    """Epochs, steps, perplexity and speed; nothing here asks the device for a number.
+
+    Args:
+        max_steps: after which the run ends, where that may be before its epochs do.
+    """
+
+    def __init__(self, max_steps: int | None = None) -> None:
+        self._max_steps = max_steps
+        self._bar: Progress | None = None
+        self._task = TaskID(0)
+        self._figures = ""
+        self._total: NatsTotal | None = None
+        self._spoke = time.monotonic()
+        self._drawn = 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Open the bar where there is a terminal to draw it on."""
+        if isinstance(pl_module, ScoredModule):
+            # elsewhere than on the CPU, reading it would be waiting for the device, and among
+            # several processes for the others
+            at_hand = trainer.strategy.root_device.type == "cpu" and world_size() == 1
+            self._total = pl_module.totals["train"] if at_hand else None
+        if trainer.is_global_zero and get_console().is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=20),
+                TextColumn("{task.fields[figures]}"),
+                TimeRemainingColumn(),
+                console=get_console(),
+                transient=True,
+                auto_refresh=False,  # a thread that draws would slow the steps it draws over
+            )
+            total = (trainer.max_epochs or 1) * int(trainer.num_training_batches)
+            total = min(total, self._max_steps or total)
+            self._task = self._bar.add_task("", total=total, figures="")
+            self._bar.start()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, i: int
+    ) -> None:
+        """Move the bar four times a second; without one, speak up after a long silence."""
+        del pl_module, outputs, batch
+        now = time.monotonic()
+        if self._bar is not None and now - self._drawn > 0.25:
+            self._drawn = now
+            figures = self._figures or self._running()
+            self._bar.update(
+                self._task,
+                completed=trainer.global_step,
+                description=f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}",
+                figures=figures,
+                refresh=True,
+            )
+        elif self._bar is None and now - self._spoke > SILENCE and trainer.is_global_zero:
+            self._spoke = now
+            log.info(
+                "epoch %d/%s: step %d of %s",
+                trainer.current_epoch + 1,
+                trainer.max_epochs,
+                i + 1,
+                trainer.num_training_batches,
+            )
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Say what a validation within the epoch has found."""
+        del pl_module
+        if trainer.state.fn == "fit" and not trainer.is_last_batch:
+            self._say(trainer, f", step {trainer.global_step}")
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Say what the epoch brought."""
+        del pl_module
+        self._say(trainer)
+
+    def _say(self, trainer: pl.Trainer, step: str = "") -> None:
+        metrics = trainer.callback_metrics
+        name = perplexity_name(metrics)
+        shown = name.replace("_", "-")
+        perplexities = {
+            part: rounded(float(metrics[f"{part}/{name}"]), 1)
+            for part in ("train", "val")
+            if f"{part}/{name}" in metrics
+        }
+        # short, since a terminal of 80 columns has to show the bar as well
+        self._figures = f"{shown} {', '.join(' '.join(each) for each in perplexities.items())}"
+        self._spoke = time.monotonic()
+        if trainer.is_global_zero:
+            parts = [f"{part} {shown} {value}" for part, value in perplexities.items()]
+            if "train/chars_per_second" in metrics and not step:
+                parts.append(f"{float(metrics['train/chars_per_second']):,.0f} characters/s")
+            epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}{step}"
+            log.info("%s: %s", epoch, ", ".join(parts))
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Close the bar."""
+        del trainer, pl_module
+        self._close()
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Close the bar, so that what comes next is readable."""
+        del trainer, pl_module, exception
+        self._close()
+
+    def _running(self) -> str:
+        """The first epoch's training perplexity so far."""
+        figures = self._total.figures("train") if self._total is not None else {}
+        name = perplexity_name(figures)
+        if not figures:
+            return ""
+        return f"{name.replace('_', '-')} train {rounded(figures[f'train/{name}'], 1)}"
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None

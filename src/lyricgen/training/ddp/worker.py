@@ -1,0 +1,67 @@
+"""One of a run's processes but the first: python -m lyricgen.training.ddp.worker < task."""
+
+import json
+import os
+import signal
+import sys
+import threading
+import traceback
+from pathlib import Path
+from typing import Any
+
+from lyricgen.console import tell
+from lyricgen.errors import reason
+from lyricgen.runs.interruption import SIGNALS, Interruption
+
+PEER_LOST = 3  # exit status where only another process's end is to blame
+
+
+def work(task: dict[str, Any]) -> None:
+    """Train as one rank of several; nothing is written.
+
+    Args:
+        task: options, directory, checkpoint, steps and text of the run, whether it is a
+            trial of a search, and this one's place.
+    """
+    from lyricgen.runs.resume import Past
+    from lyricgen.runs.run import Run
+    from lyricgen.training.callbacks.pruning import NoTrial
+    from lyricgen.training.ddp.group import client, joined
+    from lyricgen.training.main import fit, prepare
+    from lyricgen.training.options import parse
+
+    checkpoint = None if task["checkpoint"] is None else Path(task["checkpoint"])
+    past = Past(checkpoint, task["steps"], task["text"])
+    run = Run(Path(task["directory"]))
+    trial = NoTrial() if task["in_search"] else None
+    training = prepare(parse(task["options"]), run, past, Interruption(), trial, task["rank"])
+    store = client(task["port"])
+    store.set(f"ready {task['rank']}", "")
+    with joined(store, task["rank"], task["world_size"], task["device"]):
+        fit(training, checkpoint)
+
+
+def _end_with_rank_0() -> None:
+    while os.read(0, 1):
+        pass
+    os._exit(PEER_LOST)
+
+
+def main() -> None:
+    """Read the task, do it, and say in one line why it could not be done."""
+    for number in SIGNALS:  # rank 0 is told, and decides for all
+        signal.signal(number, signal.SIG_IGN)
+    with os.fdopen(os.dup(0), "rb", buffering=0) as pipe:
+        task = json.loads(pipe.readline())
+    threading.Thread(target=_end_with_rank_0, daemon=True).start()
+    try:
+        work(task)
+    except Exception as error:
+        from lyricgen.training.ddp.collectives import lost_connection
+
+        tell(f"{traceback.format_exc()}{reason(error)}")
+        sys.exit(PEER_LOST if lost_connection(error) else 1)
+
+
+if __name__ == "__main__":
+    main()

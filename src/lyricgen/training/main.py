@@ -1,0 +1,185 @@
+"""One run: built from its options, then carried out, from the first step or from a checkpoint."""
+
+import logging
+import warnings
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning import seed_everything
+
+from lyricgen.data.datamodule import CharacterDataModule
+from lyricgen.data.encoding import EncodedCorpus
+from lyricgen.errors import UserError
+from lyricgen.models.files.checkpoint import load
+from lyricgen.models.ngram.language_model import NgramOptions
+from lyricgen.models.transfer import copy_weights
+from lyricgen.runs.checkpoint_files import go_on_from
+from lyricgen.runs.interruption import Interruption
+from lyricgen.runs.listing import LAST
+from lyricgen.runs.resume import Past, start_anew
+from lyricgen.runs.rewind import EVENTS, rewind
+from lyricgen.runs.run import Run
+from lyricgen.sweeps.plan import check_text
+from lyricgen.training import build, build_data, results
+from lyricgen.training.build_callbacks import build_callbacks
+from lyricgen.training.build_trainer import alone, build_trainer
+from lyricgen.training.callbacks.board import Board
+from lyricgen.training.callbacks.pruning import Pruning, Trial
+from lyricgen.training.ddp.environment import number_of_processes, refuse_other_launchers
+from lyricgen.training.ddp.group import check
+from lyricgen.training.ddp.launch import others
+from lyricgen.training.options import TrainOptions
+from lyricgen.training.precision import check_precision, report_precision
+from lyricgen.training.scored_module import ScoredModule
+from lyricgen.training.threads import cores
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Training:
+    """What takes part in a run."""
+
+    options: TrainOptions
+    datamodule: CharacterDataModule
+    module: ScoredModule
+    trainer: pl.Trainer
+    board: Board
+    text: str  # digest of the corpus
+    description: str
+
+
+def prepare(
+    options: TrainOptions,
+    run: Run,
+    past: Past,
+    interruption: Interruption,
+    trial: Trial | None = None,
+    rank: int = 0,
+) -> Training:
+    """Build everything; nothing of the run's is written yet.
+
+    Args:
+        options: the whole configuration.
+        run: its directory.
+        past: what the run goes on from.
+        interruption: tells the run to stop.
+        trial: of a search, if the run is one.
+        rank: of this process, where several train.
+
+    Raises:
+        UserError: a wrong option, or a text that cannot be used.
+    """
+    _quiet_lightning()
+    refuse_other_launchers()
+    torch.set_num_threads(min(torch.get_num_threads(), cores()))
+    seed_everything(options.seed, verbose=False)
+    resumed = None if options.resume is None else run.checkpoints / LAST
+    corpus = build_data.find_corpus(options.data, past.text, resumed)
+    _check_corpus(corpus, options, run, past)
+    run.corpus_digest = corpus.digest
+    datamodule = build_data.build_datamodule(options, corpus)
+    network = build.build_network(options, datamodule)
+    if options.init_from is not None and past.checkpoint is None:
+        shared = copy_weights(load(options.init_from), network, datamodule.vocabulary)
+        log.info("init_from=%s: %s", options.init_from, shared)
+    module = build.build_module(options, datamodule, network)
+    callbacks = build_callbacks(options, datamodule, network, corpus, run, interruption, trial)
+    new = not any(fnmatch(name, EVENTS) for name in past.sizes)
+    board = Board(options.model_dump(), run, new=new)
+    trainer = build_trainer(options, datamodule, run, [*callbacks, board], past.steps, rank)
+    check_precision(options, trainer, network)
+    if rank == 0:
+        build_data.report_text(options.data, corpus)
+        report_precision(options.trainer.precision, trainer)
+        build_data.report_batches(options, datamodule)
+    description = build.describe(corpus, datamodule, network)
+    return Training(options, datamodule, module, trainer, board, corpus.digest, description)
+
+
+def _check_corpus(corpus: EncodedCorpus, options: TrainOptions, run: Run, past: Past) -> None:
+    """Refuse a text other than that of the run so far, or of the sweep's other jobs.
+
+    Raises:
+        UserError: it is another one.
+    """
+    if past.text not in (None, corpus.digest):
+        raise UserError(
+            f"resume: data={options.data.kind} ({corpus.name}) is not the text that the run has "
+            f"read so far: bring that one back, or {start_anew(run.directory)}"
+        )
+    if run.sweep is not None:
+        check_text(run.sweep, run.directory, options.model_dump(mode="json"), corpus.digest)
+
+
+def carry_out(training: Training, run: Run, past: Past) -> dict[str, Any]:
+    """Train, then evaluate the best weights.
+
+    Returns:
+        The figures of summary.json.
+    """
+    trainer, module, datamodule = training.trainer, training.module, training.datamodule
+    if training.options.resume is not None:
+        rewind(run.directory, past.sizes)
+    checkpoint = None
+    if past.checkpoint is not None:
+        checkpoint = go_on_from(past.checkpoint)
+        log.info("going on after step %d of %s", past.steps, run.directory)
+    if trainer.world_size == 1:
+        fit(training, checkpoint)
+    else:
+        _fit_together(training, run, past, checkpoint)
+        trainer = alone(trainer, training.options, datamodule, run)
+    options = training.options
+    rate = None if isinstance(options.model, NgramOptions) else options.optimizer.lr
+    figures = results.conclude(trainer, module, datamodule, build.monitored(datamodule), rate)
+    training.board.finish(training.trainer, figures)  # the Trainer that knows the step
+    pruning = [one for one in trainer.callbacks if isinstance(one, Pruning)]  # type: ignore[attr-defined]
+    run.finish(figures, pruning[0].reason if pruning else None)
+    return figures
+
+
+def fit(training: Training, checkpoint: Path | None) -> None:
+    """Train, from a checkpoint if there is one; every process of a run does."""
+    trainer, options = training.trainer, training.options
+    asked = 1 if isinstance(options.model, NgramOptions) else number_of_processes(options.trainer)
+    check(asked, trainer.world_size, f"{training.text} {options.model_dump_json()}")
+    trainer.fit(training.module, training.datamodule, ckpt_path=checkpoint, weights_only=True)
+
+
+def _fit_together(training: Training, run: Run, past: Past, checkpoint: Path | None) -> None:
+    """Train as rank 0 of several processes, which are gone afterwards."""
+    task = {
+        "options": training.options.model_dump(mode="json"),
+        "directory": str(run.directory),
+        "checkpoint": None if checkpoint is None else str(checkpoint),
+        "steps": past.steps,
+        "text": training.text,
+        "in_search": run.search is not None,
+    }
+    device = training.trainer.strategy.root_device.type
+    size = training.trainer.world_size
+    with others(task, size, device, lambda reason: run.fail(UserError(reason))):
+        fit(training, checkpoint)
+
+
+def _quiet_lightning() -> None:
+    # no lines about the hardware, no advertisements
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for message in (
+        # about a step-wise log that lyricgen does not keep
+        "The number of training batches",
+        # the position in the text is the data module's affair, not the loader's
+        "You're resuming from a checkpoint that ended before",
+        # callbacks may be switched off for the rest of a run
+        "Be aware that when using `ckpt_path`",
+        # `report_precision` says it
+        "You passed .*16-mixed",
+    ):
+        warnings.filterwarnings("ignore", message=message)
+    # about Lightning's own use of torch
+    warnings.filterwarnings("ignore", module="pytorch_lightning.utilities._pytree")

@@ -1,0 +1,62 @@
+"""The LightningModule of n-grams: trained in one step, by counting.
+
+B batch, T time steps, N characters in the training part.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import optim
+
+from lyricgen.data.batch import Batch
+from lyricgen.models.ngram.language_model import NgramLanguageModel
+from lyricgen.models.recurrence import State
+from lyricgen.training.scored_module import ScoredModule
+
+SCORED = 2**20  # characters of the training part that are scored at once
+
+
+class NgramModule(ScoredModule):
+    """Counts the n-grams of the training part in one step, then scores that part with them.
+
+    Args:
+        model: changed in place.
+        card: plain values that a checkpoint carries to say what it holds.
+    """
+
+    def __init__(self, model: NgramLanguageModel, card: dict[str, Any]) -> None:
+        super().__init__(model, card)
+        self.model: NgramLanguageModel = model
+        self.automatic_optimization = False  # there is no gradient
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        """Count and score a text, (1, N - 1) inputs with the targets after them."""
+        del batch_idx
+        text = torch.cat([batch.inputs[:, :1], batch.targets], dim=1)  # (1, N)
+        self.optimizers().step(lambda: self.model.count(text[0]))  # type: ignore[union-attr]
+        state: State | None = None
+        pairs = zip(
+            torch.split(batch.inputs, SCORED, dim=1),
+            torch.split(batch.targets, SCORED, dim=1),
+            strict=True,
+        )
+        for inputs, targets in pairs:
+            nats, state = self.model.nats(inputs, targets, state)
+            predicted = targets < self.model.vocabulary_size  # no start of a line
+            self.totals["train"].add(nats[predicted], int(predicted.sum()))
+
+    def configure_optimizers(self) -> optim.Optimizer:
+        """The one step."""
+        return Closure()
+
+
+class Closure(optim.Optimizer):
+    """Does nothing but what it is given to do; Lightning counts its steps as any optimizer's."""
+
+    def __init__(self) -> None:
+        super().__init__([torch.zeros(0)], {})  # torch insists on a parameter
+
+    def step(self, closure: Callable[[], Any]) -> None:  # type: ignore[override]
+        """Do it."""
+        closure()

@@ -1,0 +1,245 @@
+"""The schema of the configuration: a class for every group, and the checks between groups.
+
+Defaults stand in conf/, not here. Options of cells, samplers, optimizers and schedules stand
+beside them.
+"""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+
+from lyricgen.data.control_characters import ControlCharacters
+from lyricgen.data.corpus import Newline, Unit
+from lyricgen.data.samplers import SamplerOptions
+from lyricgen.data.shuffling import Seed
+from lyricgen.generation.drawing import Generator
+from lyricgen.models.cells.layers import CellOptions
+from lyricgen.models.kinds import ModelOptions
+from lyricgen.models.network import Layers, Objective, Size
+from lyricgen.models.optimizers import OptimizerOptions, SchedulerOptions
+from lyricgen.models.stack import DepthOptions
+from lyricgen.options import Options, validate
+from lyricgen.training.recurrent_module import Reduction
+
+
+class DataOptions(Options):
+    """Options of `data=`: which text, and how it is read, split and cut."""
+
+    kind: Literal["lyrics", "dino", "jaychou", "coursera_dino", "text"]
+    path: str | None
+    unit: Unit
+    max_chars: PositiveInt | None
+    lowercase: bool
+    distinct: bool
+    newline: Newline
+    encoding: str
+    control_characters: ControlCharacters
+    max_bytes: PositiveInt | None
+    batch_size: PositiveInt
+    num_steps: PositiveInt
+    val_fraction: float = Field(ge=0, lt=1)
+    test_fraction: float = Field(ge=0, lt=1)
+    max_held_out: int | None = Field(ge=2)
+    split_seed: NonNegativeInt
+
+
+class LossOptions(Options):
+    """Options of `loss.`."""
+
+    label_smoothing: float = Field(ge=0, lt=1)
+    reduction: Reduction
+
+
+PrecisionName = Literal["32-true", "64-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true"]
+# Lightning's short names
+_SHORT_PRECISIONS = {"16": "16-mixed", "bf16": "bf16-mixed", "32": "32-true", "64": "64-true"}
+
+
+def _full_precision(value: Any) -> Any:
+    """The full name of a precision, which a run records."""
+    short = isinstance(value, int | str) and not isinstance(value, bool)
+    return _SHORT_PRECISIONS.get(str(value), value) if short else value
+
+
+def _count_or_fraction(value: int | float) -> int | float:
+    if value <= 0 or (isinstance(value, float) and value > 1):
+        raise ValueError("choose a number of batches, or a fraction of them up to 1.0")
+    return value
+
+
+BatchCount = Annotated[int | float, AfterValidator(_count_or_fraction)]
+
+
+class TrainerOptions(Options):
+    """Options of `trainer=`: pytorch_lightning.Trainer's own names, and the matmul precision."""
+
+    max_epochs: PositiveInt
+    max_steps: PositiveInt | None
+    accelerator: str
+    devices: int | str | list[int]
+    strategy: str
+    precision: Annotated[PrecisionName, BeforeValidator(_full_precision)]
+    gradient_clip_val: NonNegativeFloat | None
+    gradient_clip_algorithm: Literal["norm", "value"]
+    limit_train_batches: BatchCount | None
+    check_val_every_n_epoch: PositiveInt
+    val_check_interval: BatchCount | None
+    deterministic: bool
+    profiler: Literal["simple", "advanced", "pytorch"] | None
+    float32_matmul_precision: Literal["highest", "high", "medium"]
+
+    def epoch_batches(self, available: int) -> int:
+        """Number of training batches in an epoch, of those that the sampler has."""
+        limit = self.limit_train_batches
+        if limit is None:
+            return available
+        return int(available * limit) if isinstance(limit, float) else min(limit, available)
+
+
+class CheckpointOptions(Options):
+    """Options of `callbacks.checkpoint.`."""
+
+    enabled: bool
+    every_n_steps: PositiveInt | None
+
+
+class EarlyStoppingOptions(Options):
+    """Options of `callbacks.early_stopping.`."""
+
+    enabled: bool
+    patience: PositiveInt
+    min_delta: NonNegativeFloat
+
+
+class SamplesOptions(Options):
+    """Options of `callbacks.samples.`."""
+
+    every_n_epochs: NonNegativeInt
+    steps: list[PositiveInt]
+    prefixes: list[str] | None
+    count: PositiveInt
+    length: PositiveInt
+    temperature: PositiveFloat
+    generator: Generator
+    seed: Seed | None
+
+
+class SmoothedLossOptions(Options):
+    """Options of `callbacks.smoothed_loss.`."""
+
+    enabled: bool
+    decay: float = Field(ge=0, lt=1)
+    start: NonNegativeFloat | None
+
+
+class BaselineOptions(Options):
+    """Options of `callbacks.baseline.`."""
+
+    enabled: bool
+    max_order: int = Field(ge=1, le=9)
+    max_chars: PositiveInt | None
+
+
+class ProgressOptions(Options):
+    """Options of `callbacks.progress.`."""
+
+    enabled: bool
+
+
+class CallbacksOptions(Options):
+    """Options of `callbacks=`."""
+
+    checkpoint: CheckpointOptions
+    early_stopping: EarlyStoppingOptions
+    samples: SamplesOptions
+    smoothed_loss: SmoothedLossOptions
+    baseline: BaselineOptions
+    progress: ProgressOptions
+
+
+class LoggerOptions(Options):
+    """Options of `logger=`."""
+
+    tensorboard: bool
+    csv: bool
+
+
+class TrainOptions(Options):
+    """The whole configuration of a training run."""
+
+    seed: Seed
+    layers: Layers
+    hidden_size: Size
+    name: str = Field(min_length=1)
+    init_from: str | None
+    resume: str | None
+    objective: Objective
+    cell: CellOptions
+    depth: DepthOptions
+    model: ModelOptions
+    loss: LossOptions
+    sampler: SamplerOptions
+    data: DataOptions
+    optimizer: OptimizerOptions
+    scheduler: SchedulerOptions
+    trainer: TrainerOptions
+    callbacks: CallbacksOptions
+    logger: LoggerOptions
+
+    @model_validator(mode="after")
+    def _check_between_groups(self) -> Self:
+        if self.sampler.kind == "lines" and self.data.unit == "text":
+            raise ValueError(
+                f"sampler=lines cannot serve data={self.data.kind}, which is running text: choose "
+                "sampler=consecutive or sampler=random, or data.unit=line"
+            )
+        if self.objective == "fill" and self.model.kind == "ngram":
+            raise ValueError(
+                "objective=fill predicts a character from both sides, which model=ngram cannot: "
+                "choose model=recurrent, or objective=next"
+            )
+        if self.objective == "fill" and self.callbacks.samples.generator != "torch":
+            raise ValueError(
+                f"callbacks.samples.generator={self.callbacks.samples.generator} goes with "
+                "objective=next: leave it out where gaps are filled"
+            )
+        if self.model.kind == "ngram" and self.callbacks.smoothed_loss.enabled:
+            raise ValueError(
+                "callbacks.smoothed_loss.enabled=true follows a loss from step to step, and "
+                "model=ngram has one step: leave it out"
+            )
+        if self.data.distinct and self.data.unit == "text":
+            raise ValueError("data.distinct=true keeps each line once: it needs data.unit=line")
+        if self.sampler.kind == "lines" and self.sampler.carry_state and self.data.batch_size > 1:
+            raise ValueError(
+                "sampler.carry_state=true carries the state from line to line, and the lines of a "
+                f"batch end at different characters (data.batch_size={self.data.batch_size}): set "
+                "data.batch_size=1"
+            )
+        if self.trainer.check_val_every_n_epoch > self.trainer.max_epochs:
+            raise ValueError(
+                f"trainer.check_val_every_n_epoch={self.trainer.check_val_every_n_epoch} is more "
+                f"than trainer.max_epochs={self.trainer.max_epochs}: nothing would be validated"
+            )
+        if "/" in self.name or "\0" in self.name:
+            raise ValueError(f"name={self.name!r}: it names a directory and cannot hold '/'")
+        return self
+
+
+def parse(values: dict[str, Any]) -> TrainOptions:
+    """Check a composed configuration.
+
+    Raises:
+        UserError: the first wrong key, and what is wrong with it.
+    """
+    options: TrainOptions = validate(TrainOptions, values)
+    return options

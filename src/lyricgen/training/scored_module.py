@@ -1,0 +1,70 @@
+"""What training a network and counting n-grams have in common: totals of nats, and evaluation.
+
+B batch, T time steps.
+"""
+
+from typing import Any, ClassVar
+
+import pytorch_lightning as pl
+from torch import Tensor
+
+from lyricgen.data.batch import Batch
+from lyricgen.models.kinds import Model
+from lyricgen.models.metrics import NatsTotal
+from lyricgen.models.recurrence import State
+from lyricgen.models.scoring import score
+
+
+class ScoredModule(pl.LightningModule):
+    """Keeps each part's total of nats, and scores the held-out parts.
+
+    Validation and test carry a state of their own, which belongs to a stream of characters as it
+    does in training. The totals count plain nats.
+
+    Args:
+        model: the network.
+        card: plain values that a checkpoint carries to say what it holds.
+    """
+
+    # of the names of its perplexities
+    figure_prefix: ClassVar[str] = ""
+
+    def __init__(self, model: Model, card: dict[str, Any]) -> None:
+        super().__init__()
+        self.model = model
+        self.card = card
+        self.totals = {part: NatsTotal(self.figure_prefix) for part in ("train", "val", "test")}
+        self._evaluation_state: State | None = None
+
+    def evaluate(self, batch: Batch, part: str) -> Tensor:
+        """Score a batch that goes on where the one before it has ended, and add it to a total."""
+        state = None if batch.starts_stream else self._evaluation_state
+        nats, self._evaluation_state = score(self.model, batch, state)
+        self.totals[part].add(nats, batch.num_characters)
+        return nats
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Nats of each character of a batch, (B, T), zero where there is only padding."""
+        del batch_idx
+        return self.evaluate(batch, "val")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Nats of each character of a batch, (B, T), zero where there is only padding."""
+        del batch_idx
+        return self.evaluate(batch, "test")
+
+    def on_train_epoch_start(self) -> None:
+        """Begin the totals."""
+        self.totals["train"].reset()
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin the totals."""
+        self.totals["val"].reset()
+
+    def on_test_epoch_start(self) -> None:
+        """Begin the totals."""
+        self.totals["test"].reset()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Say what the checkpoint holds, in plain values."""
+        checkpoint["lyricgen"] = self.card
