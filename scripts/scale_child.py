@@ -17,7 +17,7 @@ STARTED = float(os.environ["SCALE_STARTED"])  # time.time() before this process
 from pytorch_lightning.loops.evaluation_loop import _EvaluationLoop  # noqa: E402
 
 from lyricgen import train  # noqa: E402
-from lyricgen.training import build_data  # noqa: E402
+from lyricgen.training import main as training  # noqa: E402
 from lyricgen.training.callbacks.baseline import Baseline  # noqa: E402
 from lyricgen.training.recurrent_module import RecurrentModule  # noqa: E402
 
@@ -59,7 +59,7 @@ def finish(path: Path) -> None:
 def main() -> None:
     path, last = Path(sys.argv[1]), int(sys.argv[2])
     sys.argv = ["lyricgen.train", *sys.argv[3:]]
-    timed(build_data, "build_corpus", "encoding")
+    timed(training, "find_corpus", "encoding")
     timed(Baseline, "count", "baseline")
     timed(_EvaluationLoop, "run", "validation")
     watch_steps(path, last or -1)

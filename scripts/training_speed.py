@@ -45,6 +45,7 @@ from rich.table import Column, Table
 from torch import Tensor
 
 from lyricgen.cli.composition import CONFIG_DIRECTORY
+from lyricgen.data.build import build_corpus
 from lyricgen.runs.interruption import Interruption
 from lyricgen.runs.run import Run
 from lyricgen.training import build, build_data
@@ -99,7 +100,7 @@ def training(cells: list[str], rounds: int, epochs: int, directory: Path) -> lis
 def take_turn(options: TrainOptions, directory: Path) -> dict[str, float]:
     gc.collect()  # nothing of earlier turns is left to be cleaned up in this one
     seed_everything(options.seed, verbose=False)
-    corpus = build_data.build_corpus(options.data)
+    corpus = build_corpus(options.data)
     datamodule = build_data.build_datamodule(options, corpus)
     network = build.build_network(options, datamodule)
     module = build.build_module(options, datamodule, network)

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from lyricgen.cli.composition import CONFIG_DIRECTORY
 from lyricgen.data.batch import cut
+from lyricgen.data.build import build_corpus
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.data.samplers import LineSampler
 from lyricgen.models.scoring import score
@@ -34,7 +35,7 @@ def built(options: TrainOptions) -> tuple[CharacterDataModule, list[str]]:
     build_data.log.addHandler(handler)
     build_data.log.setLevel(logging.INFO)
     try:
-        data = build_data.build_datamodule(options, build_data.build_corpus(options.data))
+        data = build_data.build_datamodule(options, build_corpus(options.data))
         build_data.report_batches(options, data)
     finally:
         build_data.log.removeHandler(handler)

@@ -21,6 +21,7 @@ import torch
 from rich.console import Console
 
 from lyricgen import console as terminal
+from lyricgen.api.model import WritingModel
 from lyricgen.console import ConsoleHandler
 from lyricgen.data.corpus import Corpus
 from lyricgen.data.datamodule import CharacterDataModule
@@ -35,7 +36,6 @@ from lyricgen.models.network import RecurrentArchitecture, RecurrentOptions
 from lyricgen.models.ngram.counts import NgramCounts
 from lyricgen.models.ngram.model import smoothed
 from lyricgen.models.stack import DepthOptions
-from lyricgen.models.trained_model import TrainedModel
 from lyricgen.training.callbacks import copying, progress
 from lyricgen.training.callbacks.baseline import Baseline
 from lyricgen.training.callbacks.epoch_log import EpochLog
@@ -146,7 +146,7 @@ def samples_of(text: str, layout: Layout, tmp_path: Path, **options: Any) -> Sam
     """The callback as it stands when training on the text starts; it has drawn nothing."""
     datamodule = datamodule_of(text, layout, held_out=0)
     network = network_of(datamodule.vocabulary, layout)
-    model = TrainedModel(network, datamodule.vocabulary, layout, lowercase=False)
+    model = WritingModel(network, datamodule.vocabulary, layout, lowercase=False)
     settings = {
         "every_n_epochs": 1,
         "prefixes": [""],
@@ -282,9 +282,9 @@ def test_each_drawing_has_numbers_of_its_own(tmp_path: Path) -> None:
     assert len(set(random)) == len(random)
 
 
-def model_with(characters: str, layout: Layout = "stream", lowercase: bool = False) -> TrainedModel:
+def model_with(characters: str, layout: Layout = "stream", lowercase: bool = False) -> WritingModel:
     vocabulary = Vocabulary.of(characters + "\n")
-    return TrainedModel(network_of(vocabulary, layout), vocabulary, layout, lowercase)
+    return WritingModel(network_of(vocabulary, layout), vocabulary, layout, lowercase)
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,11 @@ import torch
 from torch import optim
 
 import lyricgen
+from lyricgen.api.model import WritingModel, load
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.models.files.card import card
-from lyricgen.models.files.checkpoint import load
 from lyricgen.models.language_model import LanguageModel
-from lyricgen.models.trained_model import TrainedModel
 from lyricgen.training.recurrent_module import RecurrentModule
 from tests.test_decoding import whole_text_again
 from tests.test_language_model import architecture
@@ -33,7 +32,7 @@ def model_of(
     vocabulary: Vocabulary = VOCABULARY,
     lowercase: bool = False,
     **options: Any,
-) -> TrainedModel:
+) -> WritingModel:
     torch.manual_seed(0)
     described = architecture(
         cell,
@@ -46,10 +45,10 @@ def model_of(
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.normal_(std=1.0 if parameter.dim() > 1 else 0.1)
-    return TrainedModel(network.eval(), vocabulary, layout, lowercase, OPTIONS)
+    return WritingModel(network.eval(), vocabulary, layout, lowercase, OPTIONS)
 
 
-def content_of(model: TrainedModel) -> dict[str, Any]:
+def content_of(model: WritingModel) -> dict[str, Any]:
     """What Lightning would save of it."""
     weights = {f"model.{name}": value for name, value in model.network.state_dict().items()}
     return {"epoch": 3, "state_dict": weights, "lyricgen": card(model)}
@@ -145,7 +144,7 @@ def test_greedy_continues_the_prefix(prefix: str) -> None:
     assert model.generate(prefix, length=30, temperature=0) == prefix + expected
 
 
-def whole_text(model: TrainedModel, ids: list[int], length: int) -> str:
+def whole_text(model: WritingModel, ids: list[int], length: int) -> str:
     network = model.network
     drawn = whole_text_again(network, ids, length)
     return "".join(VOCABULARY.characters[symbol] for symbol in drawn)

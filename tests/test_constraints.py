@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from lyricgen.api.model import WritingModel
 from lyricgen.data.parts import Layout
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
@@ -23,7 +24,6 @@ from lyricgen.generation.rules import Written, no_repeat_ngram
 from lyricgen.generation.texts import continue_prefixes, generate
 from lyricgen.generation.writer import text_seed
 from lyricgen.models.language_model import LanguageModel
-from lyricgen.models.trained_model import TrainedModel
 from tests.test_language_model import architecture
 
 # of a verse: three rhyme with 天, two with 人
@@ -38,7 +38,7 @@ def trained(
     *,
     lowercase: bool = False,
     options: dict[str, Any] | None = None,
-) -> TrainedModel:
+) -> WritingModel:
     """A model with opinions, not trained at all."""
     torch.manual_seed(0)
     lines = layout == "lines"
@@ -48,7 +48,7 @@ def trained(
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.normal_(std=1.0 if parameter.dim() > 1 else 0.1)
-    return TrainedModel(network.eval(), Vocabulary(characters), layout, lowercase, options or {})
+    return WritingModel(network.eval(), Vocabulary(characters), layout, lowercase, options or {})
 
 
 Permitted = Callable[[str, str, int], bool]
@@ -128,13 +128,13 @@ def over_line(text: str, n: int) -> bool:
     return text.count("\n") == n
 
 
-def constraints_of(model: TrainedModel, prefixes: list[str], length: int | None, **options: Any):  # type: ignore[no-untyped-def]
+def constraints_of(model: WritingModel, prefixes: list[str], length: int | None, **options: Any):  # type: ignore[no-untyped-def]
     _, writer = continue_prefixes(model, [], length=length, **options)
     return writer.constraints(prefixes)
 
 
 def check_every_text(
-    model: TrainedModel,
+    model: WritingModel,
     prefixes: list[str],
     permitted: Permitted,
     ended: Callable[[str], bool] = lambda _: False,
@@ -298,7 +298,7 @@ def test_spaces_that_were_newlines() -> None:
 OPTIONS = {"lines": 2, "line_length": 3, "acrostic": "天我", "rhyme": True}
 
 
-def all_verses(model: TrainedModel) -> list[str]:
+def all_verses(model: WritingModel) -> list[str]:
     """Every text of OPTIONS, by trying all."""
     texts = [""]
     while len(texts[0]) < 7:
@@ -311,7 +311,7 @@ def all_verses(model: TrainedModel) -> list[str]:
     return texts
 
 
-def nats(model: TrainedModel, prefix: str, text: str) -> float:
+def nats(model: WritingModel, prefix: str, text: str) -> float:
     """ln p of what follows the prefix, by one pass over the whole text."""
     new = model.vocabulary.encode(text[len(prefix) :]).tolist()
     ids = [*model.encode_prefix(prefix).tolist(), *new]

@@ -11,9 +11,9 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from lyricgen.cli.conf_files import CONFIG_DIRECTORY
+from lyricgen.data.build import build_corpus
 from lyricgen.data.corpus import Corpus
 from lyricgen.data.sources import corpus_path
-from lyricgen.training import build_data
 from lyricgen.training.options import parse
 
 
@@ -21,7 +21,7 @@ def corpus(*overrides: str) -> Corpus:
     with initialize_config_dir(str(CONFIG_DIRECTORY), version_base="1.3"):
         config = compose("train", overrides=list(overrides))
     options = parse(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
-    built = build_data.build_corpus(options.data)
+    built = build_corpus(options.data)
     return Corpus(built.name, built.unit, built.vocabulary.decode(built.ids))
 
 

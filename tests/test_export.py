@@ -16,9 +16,9 @@ import torch
 
 import lyricgen
 from lyricgen import evaluate, export, generate
+from lyricgen.api.model import WritingModel
 from lyricgen.errors import UserError
 from lyricgen.export import shared
-from lyricgen.models.trained_model import TrainedModel
 from tests import test_fill, test_ngram_language_model
 from tests.conftest import TINY, Printed, Train, messages, printed
 from tests.test_checkpoint import VOCABULARY, content_of, model_of, saved
@@ -51,7 +51,7 @@ def command(
     return partial(printed, export.main, capsys)
 
 
-def models() -> dict[str, TrainedModel]:
+def models() -> dict[str, WritingModel]:
     """A model of every kind, cell, layout and input."""
     fill = test_fill.model_of("gru", vocabulary_size=len(VOCABULARY), start_symbol=False, layers=2)
     return {
@@ -60,7 +60,7 @@ def models() -> dict[str, TrainedModel]:
         "tied": model_of(tie_weights=True, residual=True, layers=3),
         "one_hot": model_of("rnn", input="one_hot"),
         "embedding": model_of(embedding_size=3, dropout=0.5),
-        "fill": TrainedModel(fill.eval(), VOCABULARY, "stream", False, {}),
+        "fill": WritingModel(fill.eval(), VOCABULARY, "stream", False, {}),
         "ngram": test_ngram_language_model.model_of(),
         "ngram of lines": test_ngram_language_model.model_of(4, "add_k", "lines"),
     }

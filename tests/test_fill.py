@@ -12,6 +12,7 @@ from torch import Tensor
 
 import lyricgen
 from lyricgen import generate
+from lyricgen.api.model import WritingModel
 from lyricgen.data import evaluation
 from lyricgen.data.batch import cut
 from lyricgen.data.datamodule import CharacterDataModule
@@ -21,7 +22,6 @@ from lyricgen.data.samplers import ConsecutiveSampler
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.models.fill_model import FillModel
-from lyricgen.models.trained_model import TrainedModel
 from lyricgen.training.fill_module import FillModule
 from tests.conftest import TINY, Train, messages, printed
 from tests.test_language_model import architecture
@@ -222,9 +222,9 @@ def test_ngrams_fill_no_gaps(train: Train) -> None:
 # Filling
 
 
-def trained(vocabulary: str, model: FillModel | None = None) -> TrainedModel:
+def trained(vocabulary: str, model: FillModel | None = None) -> WritingModel:
     model = model or model_of("gru", vocabulary_size=len(vocabulary), start_symbol=False)
-    return TrainedModel(model, Vocabulary(vocabulary), "stream", lowercase=False)
+    return WritingModel(model, Vocabulary(vocabulary), "stream", lowercase=False)
 
 
 def test_known_characters_stay_and_gaps_are_filled() -> None:

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import torch
 
+from lyricgen.api.model import load
 from lyricgen.errors import UserError
 from lyricgen.models.files.card import card
-from lyricgen.models.files.checkpoint import load
 from lyricgen.models.files.model_file import to_bytes
 from tests.hostile import HOSTILE
 from tests.test_checkpoint import content_of, model_of, refusal, saved

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lyricgen.api.model import WritingModel
 from lyricgen.data.corpus import Corpus
 from lyricgen.data.encoding import encode
 from lyricgen.data.parts import Part, make_parts
@@ -24,7 +25,6 @@ from lyricgen.evaluation.memorisation import (
     texts_of,
 )
 from lyricgen.evaluation.shared_ngrams import BASE, SharedNgrams
-from lyricgen.models.trained_model import TrainedModel
 from lyricgen.training.callbacks.copying import Copying
 from tests.test_callbacks import names, network_of
 from tests.test_fill import model_of as fill_model
@@ -138,7 +138,7 @@ def pieces(part: Part, layout: Layout, vocabulary: Vocabulary) -> list[str]:
 def test_measure_by_sets_of_strings(layout: Layout) -> None:
     parts = parts_of(names(60), layout)
     vocabulary = Vocabulary.of(names(60))
-    model = TrainedModel(network_of(vocabulary, layout), vocabulary, layout, lowercase=False)
+    model = WritingModel(network_of(vocabulary, layout), vocabulary, layout, lowercase=False)
     found = measure(model, parts, count=30, length=25, temperature=0.5, seed=3)
     drawn = model.generate_many([""], count=30, length=25, temperature=0.5, seed=3)
     train = pieces(parts["train"], layout, vocabulary)
@@ -165,7 +165,7 @@ def test_measure_by_sets_of_strings(layout: Layout) -> None:
 def test_measure_of_a_model_that_fills_gaps() -> None:
     vocabulary = Vocabulary.of(names(20))
     network = fill_model("lstm", vocabulary_size=len(vocabulary))
-    model = TrainedModel(network, vocabulary, "stream", lowercase=False)
+    model = WritingModel(network, vocabulary, "stream", lowercase=False)
     with pytest.raises(UserError, match="fills gaps"):
         measure(model, {}, count=1, length=5, temperature=1, seed=1)
 
@@ -175,7 +175,7 @@ def test_measure_of_a_model_that_fills_gaps() -> None:
 
 def figures_of(text: str, layout: Layout, drawn: list[tuple[str, str]]) -> dict[str, float]:
     corpus = encode(Corpus("test", "line" if layout == "lines" else "text", text))
-    model = TrainedModel(network_of(corpus.vocabulary, layout), corpus.vocabulary, layout, False)
+    model = WritingModel(network_of(corpus.vocabulary, layout), corpus.vocabulary, layout, False)
     whole: dict[str, Any] = {"val_fraction": 0, "test_fraction": 0, "split_seed": 0}
     return Copying(model, make_parts(corpus, layout=layout, **whole), 20).figures(drawn)
 
@@ -214,7 +214,7 @@ def test_a_name_ends_before_the_next() -> None:
 def test_share_of_held_out_names() -> None:
     parts = parts_of(names(60), "lines")
     corpus = encode(Corpus("test", "line", names(60)))
-    model = TrainedModel(network_of(corpus.vocabulary, "lines"), corpus.vocabulary, "lines", False)
+    model = WritingModel(network_of(corpus.vocabulary, "lines"), corpus.vocabulary, "lines", False)
     [held_out, *_] = [
         model.vocabulary.decode(one) for one in map(torch.from_numpy, texts_of(parts["test"]))
     ]

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from lyricgen.models.metrics import (
-    NatsTotal,
     best_mixture_weight,
     loss_figures,
     mixture_nats,
     perplexity,
 )
+from lyricgen.training.totals import NatsTotal
 
 Floats = npt.NDArray[np.float64]
 

@@ -9,11 +9,12 @@ import yaml
 
 from lyricgen.cli.composition import CONFIG_DIRECTORY
 from lyricgen.data import large_text
+from lyricgen.data.build import build_corpus, find_corpus
+from lyricgen.data.options import DataOptions
 from lyricgen.errors import UserError
 from lyricgen.evaluate import main
 from lyricgen.models.files.checkpoint import load
-from lyricgen.training.build_data import build_corpus, find_corpus
-from lyricgen.training.options import DataOptions, parse
+from lyricgen.training.options import parse
 from tests.conftest import SMALL, Train, printed
 
 TEXT = "一 song with a line\nand another 行\n" * 40

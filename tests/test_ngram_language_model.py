@@ -17,13 +17,13 @@ from torch import Tensor
 
 import lyricgen
 from lyricgen import generate
+from lyricgen.api.model import WritingModel
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.generation.drawing import draw_uniforms
 from lyricgen.models.files.card import card
 from lyricgen.models.ngram.counts import NOTHING
 from lyricgen.models.ngram.language_model import NgramArchitecture, NgramLanguageModel
 from lyricgen.models.ngram.smoothing import Smoothing
-from lyricgen.models.trained_model import TrainedModel
 from tests.conftest import TINY, Finished, Train, need_published
 from tests.test_checkpoint import refusal, saved
 from tests.test_decoding import drawn_texts
@@ -64,7 +64,7 @@ def counted(order: int, smoothing: Smoothing, *, lines: bool = False) -> NgramLa
 
 
 def model_of(order: int = 3, smoothing: Smoothing = "kneser_ney", layout: Any = "stream") -> Any:
-    return TrainedModel(
+    return WritingModel(
         counted(order, smoothing, lines=layout == "lines"), VOCABULARY, layout, False, {"seed": 1}
     )
 
@@ -145,7 +145,7 @@ def test_prefixes_of_any_length_are_read_together_as_alone() -> None:
 # Its checkpoint
 
 
-def content_of(model: TrainedModel) -> dict[str, Any]:
+def content_of(model: WritingModel) -> dict[str, Any]:
     weights = {f"model.{name}": value for name, value in model.network.state_dict().items()}
     return {"epoch": 0, "state_dict": weights, "lyricgen": card(model)}
 

@@ -9,9 +9,9 @@ import torch
 from omegaconf import OmegaConf
 
 import lyricgen
+from lyricgen.api.model import WritingModel
 from lyricgen.errors import UserError
 from lyricgen.generation.novelty import TRIES, training_names
-from lyricgen.models.trained_model import TrainedModel
 from tests.test_constraints import trained
 from tests.test_generate import trained as train
 
@@ -26,7 +26,7 @@ def corpus(tmp_path: Path) -> Path:
     return path
 
 
-def writer_of(corpus: Path, probabilities: list[float], **changed: Any) -> TrainedModel:
+def writer_of(corpus: Path, probabilities: list[float], **changed: Any) -> WritingModel:
     """A model of \\n, a and b whose every character has these probabilities."""
     base = OmegaConf.to_container(OmegaConf.load(ROOT / "conf/data/base.yaml"))
     assert isinstance(base, dict)

@@ -16,6 +16,7 @@ from tensorboard.backend.event_processing import plugin_event_accumulator
 from torch import Tensor, optim
 
 from lyricgen.data.batch import Batch
+from lyricgen.data.build import build_corpus
 from lyricgen.models.language_model import LanguageModel
 from lyricgen.training import build, build_data
 from lyricgen.training.callbacks.smoothed_loss import NAME, SmoothedLoss
@@ -219,7 +220,7 @@ def test_equal_lines_are_kept_once(train: Train, tmp_path: Path) -> None:
 def test_the_output_bias_that_a_run_begins_with(init: str, output_bias: str) -> None:
     overrides = ("data.batch_size=2", f"model.init={init}", f"model.output_bias={output_bias}")
     options = parse(composed(*overrides))
-    corpus = build_data.build_corpus(options.data)
+    corpus = build_corpus(options.data)
     datamodule = build_data.build_datamodule(options, corpus)
     bias = build.build_network(options, datamodule).state_dict()["output.bias"]
     if output_bias == "unigram":  # logarithms of probabilities

@@ -19,11 +19,11 @@ import torch
 from filelock import FileLock
 
 from lyricgen import train as command
-from lyricgen.cli.resume_arguments import expand
+from lyricgen.cli.resume_arguments import as_begun, expand
 from lyricgen.errors import UserError
 from lyricgen.runs.checkpoint_files import is_sound
 from lyricgen.runs.interruption import SIGNALS, Interrupted, listening
-from lyricgen.runs.resume import FREE, as_begun, changed
+from lyricgen.runs.resume import FREE, changed
 from lyricgen.runs.rewind import rewind, sizes
 from lyricgen.training.callbacks.checkpoints import Checkpoints
 from lyricgen.training.callbacks.samples import Samples

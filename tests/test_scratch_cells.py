@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lyricgen.api.model import load
 from lyricgen.errors import UserError
 from lyricgen.models.cells.layers import CELLS, CellOptions
 from lyricgen.models.cells.written_out import (
@@ -18,7 +19,6 @@ from lyricgen.models.cells.written_out import (
     LstmScratchOptions,
     RnnScratchOptions,
 )
-from lyricgen.models.files.checkpoint import load
 from lyricgen.models.language_model import LanguageModel
 from lyricgen.models.recurrence import Cell, State
 from lyricgen.models.stack import RecurrentStack

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from lyricgen.data.options import DataOptions
 from lyricgen.errors import UserError
 from lyricgen.evaluation.checkpoints import _check_same_settings
 from lyricgen.settings import DECIDING, SPLITTING
-from lyricgen.training.options import DataOptions
 
 
 def test_all_options_of_the_text_decide_but_those_of_its_reading() -> None:

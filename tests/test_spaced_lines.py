@@ -5,17 +5,17 @@ import sys
 import pytest
 import torch
 
+from lyricgen.api.model import WritingModel
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.generation.verse import is_spaced
 from lyricgen.models.language_model import LanguageModel
-from lyricgen.models.trained_model import TrainedModel
 from tests.test_language_model import architecture
 
 ENGLISH, CHINESE = "\n ,.abcdefgh", "\n ，。一天山人云东我在"
 
 
-def model_of(characters: str) -> TrainedModel:
+def model_of(characters: str) -> WritingModel:
     """A model that draws each character as often as any other, but spaces in half of all places."""
     vocabulary = Vocabulary.of(characters)
     network = LanguageModel(
@@ -26,7 +26,7 @@ def model_of(characters: str) -> TrainedModel:
         network.output.bias.zero_()
         if " " in vocabulary.characters:
             network.output.bias[vocabulary.characters.index(" ")] = 2.5
-    return TrainedModel(network.eval(), vocabulary, "stream", False)
+    return WritingModel(network.eval(), vocabulary, "stream", False)
 
 
 def lines_of(characters: str, **options: object) -> list[str]:

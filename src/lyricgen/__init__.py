@@ -7,8 +7,8 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lyricgen.models.files.checkpoint import load
-    from lyricgen.models.trained_model import TrainedModel
+    from lyricgen.api.model import WritingModel as TrainedModel
+    from lyricgen.api.model import load
 
 __all__ = ["TrainedModel", "load"]
 
@@ -16,8 +16,7 @@ __all__ = ["TrainedModel", "load"]
 def __getattr__(name: str) -> Any:
     # on demand: importing torch takes seconds, and --help has no use for it
     if name in __all__:
-        from lyricgen.models import trained_model
-        from lyricgen.models.files import checkpoint
+        from lyricgen.api import model
 
-        return getattr(checkpoint if name == "load" else trained_model, name)
+        return model.load if name == "load" else model.WritingModel
     raise AttributeError(f"module 'lyricgen' has no attribute {name!r}")

@@ -64,7 +64,7 @@ def _measure(options: argparse.Namespace) -> "tuple[Figures, Curves | None]":
     from lyricgen.evaluation.figures import figures
 
     evaluated = open_checkpoints(_paths(options))
-    parts = list(evaluated[0].data.parts)
+    parts = list(evaluated[0].parts)
     if options.part is not None:
         evaluated[0].check_part(options.part)
     if options.curves:

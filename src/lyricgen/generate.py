@@ -75,9 +75,11 @@ def _texts(model: "TrainedModel", options: argparse.Namespace) -> list[str]:
     from lyricgen.generation.texts import continue_prefixes
 
     if options.fill:
+        from lyricgen.generation.filling import fill_texts
+
         given = {name: getattr(options, name) for name in FILLING if name != "compare"}
         known = {name: value for name, value in given.items() if value is not None}
-        return model.fill_many(options.fill, **known)
+        return fill_texts(model, options.fill, **known)
     if options.beams:
         return [with_score(one) for one in _described(model, options)]
     written, writer = continue_prefixes(model, **_asked(options))

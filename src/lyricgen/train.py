@@ -30,7 +30,7 @@ from lyricgen.cli.composition import (
 )
 from lyricgen.cli.conf_files import CONFIG_DIRECTORY
 from lyricgen.cli.errors import hides_an_interrupt, mendable, stop
-from lyricgen.cli.resume_arguments import expand, read_options, without_resume
+from lyricgen.cli.resume_arguments import as_begun, expand, read_options, without_resume
 from lyricgen.console import (
     prepare_streams,
     quiet_matplotlib,
@@ -73,7 +73,7 @@ def task(config: DictConfig) -> float:
     values = plain_values(config, hydra_config)
     if values["resume"] is not None and not in_sweep:
         directory = Path(hydra_config.runtime.output_dir)
-        begun = resume.as_begun(directory, values, without_resume(overrides))
+        begun = as_begun(directory, values, without_resume(overrides))
         if begun != values:
             values, config = begun, OmegaConf.create(begun)
     run = Run(

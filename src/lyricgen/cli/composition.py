@@ -14,8 +14,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from lyricgen.cli.conf_files import BASES, CONFIG_DIRECTORY
+from lyricgen.cli.directories import NEW
 from lyricgen.files import expand_home
-from lyricgen.runs.directories import NEW
 from lyricgen.runs.listing import job_directory, outputs_directory
 from lyricgen.settings import key
 

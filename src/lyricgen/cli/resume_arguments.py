@@ -3,23 +3,25 @@
 import argparse
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from hydra._internal.utils import get_args_parser
 
 from lyricgen.cli.command_line import with_suggestions
-from lyricgen.cli.conf_files import known_settings
+from lyricgen.cli.conf_files import default_choices, known_settings
 from lyricgen.cli.typed_values import as_typed, quoted
 from lyricgen.errors import UserError
 from lyricgen.files import expand_home
 from lyricgen.runs.listing import BEST, MULTIRUN, RECORD, earlier_summary, newest_run
 from lyricgen.runs.newest import newest_checkpoint, tell_taken
 from lyricgen.runs.record_files import RecordError, read_yaml
-from lyricgen.settings import key
+from lyricgen.settings import among, complete, key
 
 _HYDRA, _OVERRIDES = f"{RECORD}/hydra.yaml", f"{RECORD}/overrides.yaml"
+# Groups of which another choice changes nothing elsewhere, nor what is learnt.
+_APART = {"trainer", "callbacks", "logger"}
 PLACES = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.mode")
 # Options of Hydra's command line that take the argument after them.
 _WITH_VALUE = (
@@ -217,3 +219,40 @@ def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
     if options and options[-1] in ("-i", "--info"):
         options.append("all")  # as Hydra has it, which would take the first override for its value
     return options, overrides
+
+
+def as_begun(directory: Path, values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Keep a run's recorded settings, also where a default has changed since.
+
+    Args:
+        directory: of the run.
+        values: plain values, the configuration now.
+        overrides: from which they were composed. What is none of the run's own was typed now, and
+            is not replaced; nothing is where it chooses what settings in other groups follow.
+    """
+    summary = earlier_summary(directory) or {}
+    recorded, before = summary.get("options"), summary.get("overrides")
+    if not isinstance(recorded, dict) or not isinstance(before, list):
+        return values
+    last, now = ({key(one): one for one in each} for each in (before, overrides))
+    typed = {name for name, one in now.items() if last.get(name) != one}
+    if typed & (default_choices().keys() - _APART):
+        return values
+    return _with_recorded(values, complete(recorded), typed)
+
+
+def _with_recorded(
+    values: dict[str, Any], recorded: dict[str, Any], typed: set[str], above: str = ""
+) -> dict[str, Any]:
+    settled = dict(values)
+    for name, value in recorded.items():
+        path = f"{above}{name}"
+        if name not in values or path in typed or path == "resume":
+            continue
+        now = values[name]
+        both = isinstance(value, dict) and isinstance(now, dict)
+        if both and value.get("kind") == now.get("kind"):
+            settled[name] = _with_recorded(now, value, typed, f"{path}.")
+        elif not any(among(one, [path]) for one in typed):
+            settled[name] = value
+    return settled

@@ -9,9 +9,9 @@ from lyricgen.data.batch import BatchLoader
 from lyricgen.data.evaluation import evaluation_sampler
 from lyricgen.data.parts import Part
 from lyricgen.data.samplers import Sampler
+from lyricgen.data.sharing import rank, world_size
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
-from lyricgen.training.ddp.collectives import rank, world_size
 
 
 class CharacterDataModule(pl.LightningDataModule):

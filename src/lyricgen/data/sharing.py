@@ -6,6 +6,7 @@ B rows (batch size), of one process b.
 from dataclasses import replace
 
 import torch
+import torch.distributed as dist
 
 from lyricgen.data.samplers import Windows
 
@@ -40,3 +41,13 @@ def share(windows: Windows, rank: int, world_size: int) -> Windows:
         lengths=None if windows.lengths is None else windows.lengths[mine],
         ends=None if windows.ends is None else windows.ends[mine],
     )
+
+
+def world_size() -> int:
+    """How many processes train together."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Which of them this one is, from 0."""
+    return dist.get_rank() if world_size() > 1 else 0

@@ -31,13 +31,13 @@ class Ngrams(NamedTuple):
 
 def count_ngrams(evaluated: Evaluated) -> Ngrams:
     """Count the training part, and score the held-out ones with the models of every order."""
-    data, max_chars = evaluated.data, evaluated.options.callbacks.baseline.max_chars
-    size = len(data.vocabulary)
-    baseline = NgramBaseline(data.parts, size, ORDERS, max_chars)
-    nats: dict[str, list[Floats]] = {part: [] for part in data.parts if part != "train"}
+    parts, size = evaluated.parts, len(evaluated.corpus.vocabulary)
+    max_chars = evaluated.model.options["callbacks"]["baseline"]["max_chars"]
+    baseline = NgramBaseline(parts, size, ORDERS, max_chars)
+    nats: dict[str, list[Floats]] = {part: [] for part in parts if part != "train"}
     for scored in baseline.nats_by_order("kneser_ney"):
         for part, of_part in scored.items():
-            nats[part].append(without_starts(of_part, data.parts[part], size))
+            nats[part].append(without_starts(of_part, parts[part], size))
     best = None
     if "val" in nats:
         best = int(np.argmin([np.nanmean(each) for each in nats["val"]])) + 1

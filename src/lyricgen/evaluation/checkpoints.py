@@ -4,16 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lyricgen.data.datamodule import CharacterDataModule
+from lyricgen.data.build import build_parts, find_corpus
 from lyricgen.data.encoding import EncodedCorpus
+from lyricgen.data.options import DataOptions
+from lyricgen.data.parts import Part
 from lyricgen.errors import UserError
 from lyricgen.evaluation.comparison import check_same_objective, labels_of
 from lyricgen.models.files.checkpoint import load
 from lyricgen.models.trained_model import TrainedModel
+from lyricgen.options import validate
 from lyricgen.runs.listing import checkpoint_in
 from lyricgen.settings import DECIDING, SPLITTING
-from lyricgen.training.build_data import build_datamodule, find_corpus, layout_of
-from lyricgen.training.options import TrainOptions, parse
 
 ANOTHER_TEXT = "--text FILE scores a text of your own"
 
@@ -26,17 +27,17 @@ class Evaluated:
         label: what to call it, no two the same.
         path: of the file.
         model: that it holds.
-        options: of the training.
+        options: of the text.
         corpus: the whole text.
-        data: the same, in parts, laid out as the model reads it.
+        parts: the same, split and laid out as the model reads it.
     """
 
     label: str
     path: Path
     model: TrainedModel
-    options: TrainOptions
+    options: DataOptions
     corpus: EncodedCorpus
-    data: CharacterDataModule
+    parts: dict[str, Part]
 
     @property
     def label_and_text(self) -> str:
@@ -49,8 +50,8 @@ class Evaluated:
         Raises:
             UserError: it has no such part.
         """
-        if name not in self.data.parts:
-            raise UserError(f"--part {name}: the text has only {' and '.join(self.data.parts)}")
+        if name not in self.parts:
+            raise UserError(f"--part {name}: the text has only {' and '.join(self.parts)}")
 
 
 def open_checkpoints(paths: Sequence[Path]) -> list[Evaluated]:
@@ -74,23 +75,21 @@ def open_checkpoints(paths: Sequence[Path]) -> list[Evaluated]:
     corpus = _corpus(models[0], files[0], options[0])
     for file, model in zip(files, models, strict=True):
         _check_text(file, model, corpus)
+    names = [str(model.options.get("name", "")) for model in models]
     return [
-        Evaluated(label, file, model, chosen, corpus, build_datamodule(chosen, corpus))
+        Evaluated(label, file, model, chosen, corpus, build_parts(chosen, corpus, model.layout))
         for label, file, model, chosen in zip(
-            labels_of(files, models, [chosen.name for chosen in options]),
-            files,
-            models,
-            options,
-            strict=True,
+            labels_of(files, models, names), files, models, options, strict=True
         )
     ]
 
 
-def _options(file: Path, model: TrainedModel) -> TrainOptions:
+def _options(file: Path, model: TrainedModel) -> DataOptions:
     try:
-        options = parse(model.options)
-        if layout_of(options) != model.layout:
-            raise UserError(f"sampler.kind={options.sampler.kind} is not what it reads")
+        options: DataOptions = validate(DataOptions, model.options.get("data"))
+        sampler = model.options.get("sampler", {}).get("kind")
+        if (sampler == "lines") != (model.layout == "lines"):
+            raise UserError(f"sampler.kind={sampler} is not what it reads")
         return options
     except UserError as error:
         raise UserError(
@@ -98,9 +97,9 @@ def _options(file: Path, model: TrainedModel) -> TrainOptions:
         ) from error
 
 
-def _corpus(model: TrainedModel, file: Path, options: TrainOptions) -> EncodedCorpus:
+def _corpus(model: TrainedModel, file: Path, options: DataOptions) -> EncodedCorpus:
     try:
-        return find_corpus(options.data, model.text, file)
+        return find_corpus(options, model.text, file)
     except UserError as error:
         raise UserError(
             f"the text that {str(file)!r} was trained on: {error}; or {ANOTHER_TEXT}"
@@ -124,10 +123,10 @@ def _check_same_text(file: Path, first: str | None, other: str | None) -> None:
 
 
 def _check_same_settings(
-    file: Path, first: TrainOptions, other: TrainOptions, names: Sequence[str]
+    file: Path, first: DataOptions, other: DataOptions, names: Sequence[str]
 ) -> None:
     for name in names:
-        mine, others = (getattr(options.data, name) for options in (first, other))
+        mine, others = (getattr(options, name) for options in (first, other))
         if mine != others:
             raise UserError(
                 f"{str(file)!r} has data.{name}={others}, the first checkpoint {mine}: only those "

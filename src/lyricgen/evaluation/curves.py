@@ -108,8 +108,8 @@ def frequency_bins(counts: Integers) -> Integers:
 
 def _window_positions(evaluated: Sequence[Evaluated], part: str) -> Curve:
     first = evaluated[0]
-    ids = first.data.parts[part].sound_ids
-    steps = min(first.options.data.num_steps, len(ids) - 1)
+    ids = first.parts[part].sound_ids
+    steps = min(first.options.num_steps, len(ids) - 1)
     starts = window_starts(len(ids), steps)
     perplexities: dict[str, list[float | None]] = {}
     for each in evaluated:
@@ -130,8 +130,9 @@ def _line_positions(
 
 
 def _frequencies(nats: Sequence[Floats], text: PartText, evaluated: Sequence[Evaluated]) -> Curve:
-    data = evaluated[0].data
-    counts = data.parts["train"].character_counts(len(data.vocabulary)).numpy()  # (V,)
+    first = evaluated[0]
+    size = len(first.corpus.vocabulary)
+    counts = first.parts["train"].character_counts(size).numpy()  # (V,)
     bins = frequency_bins(counts)[text.ids]  # (C,)
     names = ["0", "1"] + [f"{2**e}–{2 * 2**e - 1}" for e in range(1, int(bins.max()))]
     return _binned("frequency", nats, bins, names[: int(bins.max()) + 1], evaluated)
@@ -150,13 +151,13 @@ def _binned(
 
 
 def _contexts(evaluated: Sequence[Evaluated], part: str) -> Curve:
-    first = evaluated[0].data.parts[part]
-    lengths = context_lengths(first, len(evaluated[0].data.vocabulary))
+    first = evaluated[0].parts[part]
+    lengths = context_lengths(first, len(evaluated[0].corpus.vocabulary))
     perplexities: dict[str, list[float | None]] = {each.label: [] for each in evaluated}
     with progress("perplexity by context", len(evaluated) * sum(lengths)) as moved:
         done = 0
         for each in evaluated:
-            chosen, size = each.data.parts[part], len(each.data.vocabulary)
+            chosen, size = each.parts[part], len(each.corpus.vocabulary)
             places = target_places(chosen, size, lengths[-1])
             for length in lengths:
                 begins = context_begins(chosen, places, length)

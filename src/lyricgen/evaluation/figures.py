@@ -47,17 +47,17 @@ def figures(
     """
     first = evaluated[0]
     wanted = {*parts, "val"} if "test" in parts else {*parts}  # validation says how to mix
-    series = _score_checkpoints(evaluated, [part for part in first.data.parts if part in wanted])
+    series = _score_checkpoints(evaluated, [part for part in first.parts if part in wanted])
     ngrams, weights = Ngrams({}, None, 0), {}
     if not first.model.fills_gaps:  # no baseline sees both sides of a character
         if set(parts) != {"train"}:
             ngrams = count_ngrams(first)
             weights = mixture_weights(evaluated, series.get("val", []), ngrams)
-        size = len(first.data.vocabulary)
+        size = len(first.corpus.vocabulary)
         for part in series:
             series[part] += baselines(part, series[part], ngrams, weights, size)
     texts = {
-        part: PartText.of(first.data.parts[part], first.data.vocabulary, first.corpus.unit)
+        part: PartText.of(first.parts[part], first.corpus.vocabulary, first.corpus.unit)
         for part in parts
     }
 
@@ -82,5 +82,5 @@ def _score_checkpoints(
 
 def _score(evaluated: Evaluated, part: str) -> Series:
     what = f"scoring {part} with {evaluated.label}"
-    nats = part_nats(evaluated.model, evaluated.data.parts[part], what)
+    nats = part_nats(evaluated.model, evaluated.parts[part], what)
     return Series(evaluated.label, "checkpoint", nats)

@@ -41,7 +41,7 @@ def from_part(evaluated: "Evaluated", part: str | None, most: int) -> Source:
     Raises:
         UserError: there is no such part.
     """
-    parts, model = evaluated.data.parts, evaluated.model
+    parts, model = evaluated.parts, evaluated.model
     name = part or next((one for one in ("test", "val") if one in parts), None)
     if name is None:
         raise UserError(

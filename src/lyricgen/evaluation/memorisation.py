@@ -13,6 +13,7 @@ from lyricgen.data.parts import Part
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.evaluation.shared_ngrams import SharedNgrams
+from lyricgen.generation.texts import generate_texts
 from lyricgen.models.ngram.counts import Ids
 from lyricgen.models.trained_model import TrainedModel
 
@@ -111,8 +112,8 @@ def measure(
     if model.fills_gaps:
         raise UserError("this model fills gaps: most of what it writes was given, not remembered")
     size = len(model.vocabulary)
-    drawn = model.generate_many(
-        [""], count=count, length=length, temperature=temperature, seed=seed
+    drawn = generate_texts(
+        model, [""], count=count, length=length, temperature=temperature, seed=seed
     )
     generated = [model.vocabulary.encode(text).numpy() for text in drawn]
     held_out = [text for name in HELD_OUT if name in parts for text in texts_of(parts[name])]

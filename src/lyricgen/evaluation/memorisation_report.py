@@ -48,7 +48,7 @@ def measure_checkpoint(
         usual, length = NAMES, max(NAME, evaluated.model.default_length)
     found = measure(
         evaluated.model,
-        evaluated.data.parts,
+        evaluated.parts,
         count=usual if count is None else count,
         length=length,
         temperature=temperature,

@@ -37,7 +37,7 @@ def to_plain(figures: Figures, curves: Curves | None) -> dict[str, Any]:
             {
                 "name": each.label,
                 "path": str(each.path),
-                "run": each.options.name,
+                "run": each.model.options.get("name", ""),
                 "parameters": each.model.network.num_parameters,
             }
             for each in figures.evaluated

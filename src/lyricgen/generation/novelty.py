@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from lyricgen.data.build import build_parts, find_corpus
+from lyricgen.data.options import DataOptions
 from lyricgen.errors import UserError
 from lyricgen.generation.writer import Continuation, Writer, text_seed
 from lyricgen.models.trained_model import TrainedModel
@@ -20,11 +22,6 @@ def training_names(model: TrainedModel) -> frozenset[str]:
     values: dict[str, Any] | None = model.options.get("data")
     if not values:
         raise UserError("--novel: the checkpoint does not say which names it has learnt")
-    # with them comes Lightning, for which other texts need not wait
-    from lyricgen.data.parts import make_parts  # noqa: PLC0415
-    from lyricgen.training.build_data import find_corpus  # noqa: PLC0415
-    from lyricgen.training.options import DataOptions  # noqa: PLC0415
-
     try:
         data: DataOptions = validate(DataOptions, values)
         corpus = find_corpus(data, model.text, model.file)
@@ -35,14 +32,7 @@ def training_names(model: TrainedModel) -> frozenset[str]:
             f"--novel needs the names that the model has learnt, and {corpus.name!r} has others "
             "now: bring that text back"
         )
-    parts = make_parts(
-        corpus,
-        layout="lines",
-        val_fraction=data.val_fraction,
-        test_fraction=data.test_fraction,
-        split_seed=data.split_seed,
-        max_held_out=data.max_held_out,
-    )
+    parts = build_parts(data, corpus, "lines")
     text = parts["train"].text(model.vocabulary)
     return frozenset(text.removesuffix("\n").split("\n"))
 

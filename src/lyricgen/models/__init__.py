@@ -1,1 +1,1 @@
-"""TODO."""
+"""Networks, n-gram models, and their files."""

@@ -58,53 +58,6 @@ class TrainedModel:
         """Whether it fills gaps instead of continuing texts."""
         return isinstance(self.network, FillModel)
 
-    def generate(
-        self,
-        prefix: str = "",
-        *,
-        length: int | None = None,
-        seed: int = 1,
-        **options: Any,
-    ) -> str:
-        """One text that begins with the prefix; see `generation.texts.continue_prefixes`.
-
-        >>> model.generate("分开", length=50, seed=1, temperature=0.8, top_p=0.9)
-        >>> model.generate(lines=4, line_length=7, acrostic="桥头有雨", rhyme=True)
-        """
-        if not isinstance(prefix, str):
-            raise UserError(f"prefix={prefix!r}: give one text; generate_many takes a list of them")
-        return self.generate_many([prefix], count=1, length=length, seed=seed, **options)[0]
-
-    def generate_many(
-        self,
-        prefixes: list[str],
-        *,
-        count: int | None = None,
-        length: int | None = None,
-        seed: int = 1,
-        **options: Any,
-    ) -> list[str]:
-        """Continue prefixes in one batch: arguments and errors of `generation.continue_prefixes`.
-
-        `generation.generate` says how probable each text is as well.
-
-        Returns:
-            len(prefixes) · count texts, the prefixes included, normalised as the corpus was.
-        """
-        # here, since the modules that write texts with a model import this one
-        from lyricgen.generation.texts import generate_texts
-
-        return generate_texts(self, prefixes, count=count, length=length, seed=seed, **options)
-
-    def fill_many(self, texts: list[str], **options: Any) -> list[str]:
-        """Fill the gaps of texts; see `filling.fill_texts`.
-
-        >>> model.fill_many(["分__天"], count=3, temperature=0.8, seed=1)
-        """
-        from lyricgen.generation.filling import fill_texts  # here, likewise
-
-        return fill_texts(self, texts, **options)
-
     @property
     def gap(self) -> str:
         """What marks a gap: "_", where the vocabulary does not have it."""

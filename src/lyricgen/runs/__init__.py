@@ -1,1 +1,1 @@
-"""TODO."""
+"""The directory of a run: its lock, records, checkpoints and signals."""

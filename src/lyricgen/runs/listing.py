@@ -14,6 +14,7 @@ from typing import Any, Literal
 from lyricgen.errors import UserError
 from lyricgen.files import expand_home, write_atomically
 from lyricgen.runs.record_files import RecordError, check, read_json, read_record, read_yaml
+from lyricgen.settings import DECIDING, Value, flatten
 
 log = logging.getLogger(__name__)
 
@@ -263,3 +264,39 @@ def is_alive(process: int) -> bool:
     except PermissionError:  # another user's
         return True
     return process > 0
+
+
+def check_text(sweep: Path, directory: Path, options: dict[str, Any], digest: str) -> None:
+    """Refuse a text that has been changed since another job of the sweep has read it.
+
+    Args:
+        sweep: the directory of the sweep.
+        directory: of the job.
+        options: plain values, the configuration of the job.
+        digest: of the text that the job has read.
+
+    Raises:
+        UserError: a job with the same settings of the text has read another text.
+    """
+    wanted = _text_settings(options)
+    for other in sorted(path for path in sweep.iterdir() if number_of(path) is not None):
+        if other.name == directory.name:
+            continue
+        try:
+            summary = read_summary(other)
+        except UserError:
+            continue
+        known = summary.get("corpus_digest")
+        if known is not None and _text_settings(summary.get("options")) == wanted:
+            if known != digest:
+                raise UserError(
+                    f"data={wanted['data']}: the text is not the one that job {other.name} has "
+                    "read: bring that one back, or start a new sweep"
+                )
+            return
+
+
+def _text_settings(options: Any) -> dict[str, Value]:
+    flat = flatten(options) if isinstance(options, dict) else {}
+    names = ("data" if name == "kind" else f"data.{name}" for name in DECIDING)
+    return {name: flat.get(name) for name in names}

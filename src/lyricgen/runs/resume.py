@@ -1,22 +1,17 @@
 """Going on with a run: where it stands, and whether it is still the same one."""
 
 import shlex
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lyricgen.cli.conf_files import default_choices
 from lyricgen.errors import UserError
 from lyricgen.runs.listing import BEST, LAST, directory_taken, earlier_summary
-from lyricgen.settings import PLUMBING, Settings, among, complete, flatten, key, typed_value
+from lyricgen.settings import PLUMBING, Settings, among, complete, flatten, typed_value
 
 # What may change from one resumption to the next: how long training goes on, too, and where its
 # text lies, whose digest is compared. All other keys must be as they were.
 FREE = (*PLUMBING, "trainer.max_epochs", "data.path", "data.max_bytes")
-
-# Groups of which another choice changes nothing elsewhere, nor what is learnt.
-_APART = {"trainer", "callbacks", "logger"}
 
 
 @dataclass(frozen=True)
@@ -79,43 +74,6 @@ def take_up(
         summary,
         _finished(directory, content, options) if summary.get("status") == "finished" else None,
     )
-
-
-def as_begun(directory: Path, values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Keep a run's recorded settings, also where a default has changed since.
-
-    Args:
-        directory: of the run.
-        values: plain values, the configuration now.
-        overrides: from which they were composed. What is none of the run's own was typed now, and
-            is not replaced; nothing is where it chooses what settings in other groups follow.
-    """
-    summary = earlier_summary(directory) or {}
-    recorded, before = summary.get("options"), summary.get("overrides")
-    if not isinstance(recorded, dict) or not isinstance(before, list):
-        return values
-    last, now = ({key(one): one for one in each} for each in (before, overrides))
-    typed = {name for name, one in now.items() if last.get(name) != one}
-    if typed & (default_choices().keys() - _APART):
-        return values
-    return _with_recorded(values, complete(recorded), typed)
-
-
-def _with_recorded(
-    values: dict[str, Any], recorded: dict[str, Any], typed: set[str], above: str = ""
-) -> dict[str, Any]:
-    settled = dict(values)
-    for name, value in recorded.items():
-        path = f"{above}{name}"
-        if name not in values or path in typed or path == "resume":
-            continue
-        now = values[name]
-        both = isinstance(value, dict) and isinstance(now, dict)
-        if both and value.get("kind") == now.get("kind"):
-            settled[name] = _with_recorded(now, value, typed, f"{path}.")
-        elif not any(among(one, [path]) for one in typed):
-            settled[name] = value
-    return settled
 
 
 def identity(options: dict[str, Any]) -> list[str]:

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Many runs: planned, launched and watched."""

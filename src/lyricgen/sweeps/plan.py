@@ -13,11 +13,10 @@ from lyricgen.runs.listing import (
     earlier_summary,
     job_directory,
     number_of,
-    read_summary,
 )
 from lyricgen.runs.record_files import RecordError, read_yaml
 from lyricgen.runs.resume import all_of, identity
-from lyricgen.settings import DECIDING, Value, flatten, key
+from lyricgen.settings import flatten, key
 
 EPOCHS = "trainer.max_epochs"
 DONE = ("finished", "pruned")  # statuses of jobs that need no more work
@@ -121,42 +120,6 @@ def refuse_shorter_search(directory: Path, epochs: int) -> None:
             f"{EPOCHS}={epochs}: the trials so far were begun for {begun} epochs: choose {begun} "
             "or more, or start a new sweep"
         )
-
-
-def check_text(sweep: Path, directory: Path, options: dict[str, Any], digest: str) -> None:
-    """Refuse a text that has been changed since another job of the sweep has read it.
-
-    Args:
-        sweep: the directory of the sweep.
-        directory: of the job.
-        options: plain values, the configuration of the job.
-        digest: of the text that the job has read.
-
-    Raises:
-        UserError: a job with the same settings of the text has read another text.
-    """
-    wanted = _text_settings(options)
-    for other in sorted(path for path in sweep.iterdir() if number_of(path) is not None):
-        if other.name == directory.name:
-            continue
-        try:
-            summary = read_summary(other)
-        except UserError:
-            continue
-        known = summary.get("corpus_digest")
-        if known is not None and _text_settings(_options(summary)) == wanted:
-            if known != digest:
-                raise UserError(
-                    f"data={wanted['data']}: the text is not the one that job {other.name} has "
-                    "read: bring that one back, or start a new sweep"
-                )
-            return
-
-
-def _text_settings(options: dict[str, Any]) -> dict[str, Value]:
-    flat = flatten(options)
-    names = ("data" if name == "kind" else f"data.{name}" for name in DECIDING)
-    return {name: flat.get(name) for name in names}
 
 
 def named_by(combinations: Sequence[Sequence[str]], left_out: Sequence[str]) -> list[str]:

@@ -1,1 +1,1 @@
-"""TODO."""
+"""One run: options, model, callbacks, and results at its end."""

@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning import seed_everything
 
+from lyricgen.data.build import find_corpus, report_text
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.data.encoding import EncodedCorpus
 from lyricgen.errors import UserError
@@ -19,11 +20,10 @@ from lyricgen.models.ngram.language_model import NgramOptions
 from lyricgen.models.transfer import copy_weights
 from lyricgen.runs.checkpoint_files import go_on_from
 from lyricgen.runs.interruption import Interruption
-from lyricgen.runs.listing import LAST
+from lyricgen.runs.listing import LAST, check_text
 from lyricgen.runs.resume import Past, start_anew
 from lyricgen.runs.rewind import EVENTS, rewind
 from lyricgen.runs.run import Run
-from lyricgen.sweeps.plan import check_text
 from lyricgen.training import build, build_data, results
 from lyricgen.training.build_callbacks import build_callbacks
 from lyricgen.training.build_trainer import alone, build_trainer
@@ -79,7 +79,7 @@ def prepare(
     torch.set_num_threads(min(torch.get_num_threads(), cores()))
     seed_everything(options.seed, verbose=False)
     resumed = None if options.resume is None else run.checkpoints / LAST
-    corpus = build_data.find_corpus(options.data, past.text, resumed)
+    corpus = find_corpus(options.data, past.text, resumed)
     _check_corpus(corpus, options, run, past)
     run.corpus_digest = corpus.digest
     datamodule = build_data.build_datamodule(options, corpus)
@@ -94,7 +94,7 @@ def prepare(
     trainer = build_trainer(options, datamodule, run, [*callbacks, board], past.steps, rank)
     check_precision(options, trainer, network)
     if rank == 0:
-        build_data.report_text(options.data, corpus)
+        report_text(options.data, corpus)
         report_precision(options.trainer.precision, trainer)
         build_data.report_batches(options, datamodule)
     description = build.describe(corpus, datamodule, network)

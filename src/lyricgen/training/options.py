@@ -17,8 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from lyricgen.data.control_characters import ControlCharacters
-from lyricgen.data.corpus import Newline, Unit
+from lyricgen.data.options import DataOptions
 from lyricgen.data.samplers import SamplerOptions
 from lyricgen.data.shuffling import Seed
 from lyricgen.generation.drawing import Generator
@@ -29,27 +28,6 @@ from lyricgen.models.optimizers import OptimizerOptions, SchedulerOptions
 from lyricgen.models.stack import DepthOptions
 from lyricgen.options import Options, validate
 from lyricgen.training.recurrent_module import Reduction
-
-
-class DataOptions(Options):
-    """Options of `data=`: which text, and how it is read, split and cut."""
-
-    kind: Literal["lyrics", "dino", "jaychou", "coursera_dino", "text"]
-    path: str | None
-    unit: Unit
-    max_chars: PositiveInt | None
-    lowercase: bool
-    distinct: bool
-    newline: Newline
-    encoding: str
-    control_characters: ControlCharacters
-    max_bytes: PositiveInt | None
-    batch_size: PositiveInt
-    num_steps: PositiveInt
-    val_fraction: float = Field(ge=0, lt=1)
-    test_fraction: float = Field(ge=0, lt=1)
-    max_held_out: int | None = Field(ge=2)
-    split_seed: NonNegativeInt
 
 
 class LossOptions(Options):

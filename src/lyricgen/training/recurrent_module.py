@@ -12,12 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor, optim
 
 from lyricgen.data.batch import IGNORED, Batch
+from lyricgen.data.sharing import rank, world_size
 from lyricgen.errors import UserError
 from lyricgen.models.fill_model import FillModel
 from lyricgen.models.language_model import LanguageModel
 from lyricgen.models.recurrence import State
 from lyricgen.models.scoring import exact, predict
-from lyricgen.training.ddp.collectives import rank, summed, world_size
+from lyricgen.training.ddp.collectives import summed
 from lyricgen.training.ddp.shares import own_rows, own_total, totals_of_all, whole_state
 from lyricgen.training.scored_module import ScoredModule
 

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from lyricgen.data.batch import Batch
 from lyricgen.models.kinds import Model
-from lyricgen.models.metrics import NatsTotal
 from lyricgen.models.recurrence import State
 from lyricgen.models.scoring import score
+from lyricgen.training.totals import NatsTotal
 
 
 class ScoredModule(pl.LightningModule):

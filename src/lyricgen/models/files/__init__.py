@@ -1,1 +1,1 @@
-"""TODO."""
+"""Files that hold a trained model."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""N-gram models."""

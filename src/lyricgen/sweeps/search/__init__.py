@@ -1,1 +1,1 @@
-"""TODO."""
+"""Sweeps that Optuna searches."""

@@ -9,9 +9,10 @@ from rich import get_console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from lyricgen.console import rounded
-from lyricgen.models.metrics import NatsTotal, perplexity_name
-from lyricgen.training.ddp.collectives import world_size
+from lyricgen.data.sharing import world_size
+from lyricgen.models.metrics import perplexity_name
 from lyricgen.training.scored_module import ScoredModule
+from lyricgen.training.totals import NatsTotal
 
 log = logging.getLogger(__name__)
 

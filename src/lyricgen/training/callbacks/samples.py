@@ -11,6 +11,8 @@ from pytorch_lightning.loggers import TensorBoardLogger
 
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.generation.drawing import Generator
+from lyricgen.generation.filling import fill_texts
+from lyricgen.generation.texts import generate_texts
 from lyricgen.models.trained_model import TrainedModel
 from lyricgen.runs.record_files import RecordError, read_json_lines
 from lyricgen.training.callbacks.copying import Copying
@@ -128,10 +130,11 @@ class Samples(pl.Callback):
 
     def _texts(self, count: int, temperature: float, seed: int) -> list[str]:
         if self.model.fills_gaps:
-            return self.model.fill_many(
-                self.prefixes, count=count, temperature=temperature, seed=seed
+            return fill_texts(
+                self.model, self.prefixes, count=count, temperature=temperature, seed=seed
             )
-        return self.model.generate_many(
+        return generate_texts(
+            self.model,
             self.prefixes,
             count=count,
             length=self.length,

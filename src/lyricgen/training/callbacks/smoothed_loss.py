@@ -7,8 +7,9 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from lyricgen.data.sharing import world_size
 from lyricgen.training.callbacks.record import record
-from lyricgen.training.ddp.collectives import summed, world_size
+from lyricgen.training.ddp.collectives import summed
 
 NAME = "train/smoothed_loss"
 EVERY = 50  # steps after which the device is asked for their losses

@@ -10,17 +10,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from lyricgen.data.sharing import world_size
+
 T = TypeVar("T")
-
-
-def world_size() -> int:
-    """How many processes train together."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-
-
-def rank() -> int:
-    """Which of them this one is, from 0."""
-    return dist.get_rank() if world_size() > 1 else 0
 
 
 def summed(tensor: Tensor) -> Tensor:

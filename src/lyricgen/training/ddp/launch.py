@@ -17,9 +17,9 @@ import torch
 
 from lyricgen.console import progress, tell_now
 from lyricgen.errors import UserError, printable
+from lyricgen.training.ddp import PEER_LOST
 from lyricgen.training.ddp.collectives import lost_connection
 from lyricgen.training.ddp.group import joined, server
-from lyricgen.training.ddp.worker import PEER_LOST
 
 log = logging.getLogger(__name__)
 

@@ -6,9 +6,9 @@ L layers, B rows (batch size) in all, H hidden size.
 import torch
 from torch import Tensor
 
-from lyricgen.data.sharing import block
+from lyricgen.data.sharing import block, rank, world_size
 from lyricgen.models.recurrence import State
-from lyricgen.training.ddp.collectives import gathered, rank, world_size
+from lyricgen.training.ddp.collectives import gathered
 
 
 def whole_state(own: State | None) -> State | None:

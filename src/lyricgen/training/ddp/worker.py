@@ -12,8 +12,7 @@ from typing import Any
 from lyricgen.console import tell
 from lyricgen.errors import reason
 from lyricgen.runs.interruption import SIGNALS, Interruption
-
-PEER_LOST = 3  # exit status where only another process's end is to blame
+from lyricgen.training.ddp import PEER_LOST
 
 
 def work(task: dict[str, Any]) -> None:
