@@ -400,7 +400,7 @@ def test_bad_trials_are_given_up_between_epochs(train: Train) -> None:
 # Python imports a module of this name first thing: the second process of each trial tells its end.
 TOLD_BY_RANK_1 = """
 import sys
-if "lyricgen.training.ddp.worker" in sys.orig_argv:
+if "lyricgen.training.worker" in sys.orig_argv:
     import json, os
     from lyricgen.training.callbacks.pruning import Pruning
     def on_train_end(self, trainer, module):

@@ -426,7 +426,7 @@ def test_divergence_ends_all_with_one_line(train: Train) -> None:
 # Python imports a module of this name first thing, in every process that finds it.
 IN_RANK_1 = """
 import sys
-if "lyricgen.training.ddp.worker" in sys.orig_argv:
+if "lyricgen.training.worker" in sys.orig_argv:
     import json
     from lyricgen.training.recurrent_module import RecurrentModule
     step, end = RecurrentModule.training_step, RecurrentModule.on_train_end

@@ -27,7 +27,8 @@ from lyricgen.models.network import Layers, Objective, Size
 from lyricgen.models.optimizers import OptimizerOptions, SchedulerOptions
 from lyricgen.models.stack import DepthOptions
 from lyricgen.options import Options, validate
-from lyricgen.training.recurrent_module import Reduction
+
+Reduction = Literal["mean", "sum"]
 
 
 class LossOptions(Options):

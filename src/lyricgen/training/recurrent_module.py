@@ -5,7 +5,7 @@ B batch, T time steps, V vocabulary, N parameters.
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,7 @@ from lyricgen.models.recurrence import State
 from lyricgen.models.scoring import exact, predict
 from lyricgen.training.ddp.collectives import summed
 from lyricgen.training.ddp.shares import own_rows, own_total, totals_of_all, whole_state
+from lyricgen.training.options import Reduction
 from lyricgen.training.scored_module import ScoredModule
 
 # Between the seeds of two ranks: 2³² over the golden ratio, so that of any few ranks no two meet
@@ -27,7 +28,6 @@ from lyricgen.training.scored_module import ScoredModule
 APART = 2_654_435_769
 CHECKED = 50  # steps after which a loss that is not finite has stopped training
 
-Reduction = Literal["mean", "sum"]
 Schedule = Callable[[optim.Optimizer], dict[str, Any] | None]
 
 

@@ -49,7 +49,7 @@ class Others:
         for rank in range(1, count + 1):
             errors = tempfile.TemporaryFile()  # noqa: SIM115  closed by `end`
             process = subprocess.Popen(
-                [sys.executable, "-m", "lyricgen.training.ddp.worker"],
+                [sys.executable, "-m", "lyricgen.training.worker"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=errors,

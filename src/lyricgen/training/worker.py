@@ -1,4 +1,4 @@
-"""One of a run's processes but the first: python -m lyricgen.training.ddp.worker < task."""
+"""One of a run's processes but the first: python -m lyricgen.training.worker < task."""
 
 import json
 import os
