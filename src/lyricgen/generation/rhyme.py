@@ -54,7 +54,7 @@ def rhyme_classes(characters: str) -> Tensor:
     """
     try:
         # an optional extra, and seconds of nobody's time without --rhyme
-        from pypinyin import Style, lazy_pinyin  # noqa: PLC0415
+        from pypinyin import Style, lazy_pinyin  # noqa: PLC0415  an extra
     except ImportError as error:
         raise UserError(
             "--rhyme needs the package pypinyin, which is not installed: "

@@ -112,7 +112,7 @@ class Sweep:
             left = self.left()
             self._end("failed" if left else "finished")
             # takes a second
-            from lyricgen.reporting.sweep_report import report_sweep  # noqa: PLC0415
+            from lyricgen.reporting.sweep_report import report_sweep  # noqa: PLC0415  heavy
 
             report_sweep(self.directory)
             raise_if_requested()
