@@ -36,11 +36,11 @@ from lyricgen.models.network import RecurrentArchitecture, RecurrentOptions
 from lyricgen.models.ngram.counts import NgramCounts
 from lyricgen.models.ngram.model import smoothed
 from lyricgen.models.stack import DepthOptions
+from lyricgen.training.build_callbacks import choose_prefixes
 from lyricgen.training.callbacks import copying, progress
 from lyricgen.training.callbacks.baseline import Baseline
 from lyricgen.training.callbacks.epoch_log import EpochLog
 from lyricgen.training.callbacks.perplexity import Perplexity
-from lyricgen.training.callbacks.prefixes import choose_prefixes
 from lyricgen.training.callbacks.progress import ProgressReport
 from lyricgen.training.callbacks.sample import Sample
 from lyricgen.training.callbacks.samples import Samples

@@ -16,9 +16,9 @@ from lyricgen.api.model import WritingModel
 from lyricgen.data.parts import Layout
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
-from lyricgen.generation.character_sets import members
 from lyricgen.generation.constraints import unless_empty
 from lyricgen.generation.drawing import draw_uniforms
+from lyricgen.generation.planning import members
 from lyricgen.generation.rhyme import CLASSES, NONE, rhyme_classes
 from lyricgen.generation.rules import Written, no_repeat_ngram
 from lyricgen.generation.texts import continue_prefixes, generate

@@ -22,7 +22,7 @@ from lyricgen.data.samplers import ConsecutiveSampler
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.models.fill_model import FillModel
-from lyricgen.training.fill_module import FillModule
+from lyricgen.training.recurrent_module import FillModule
 from tests.conftest import TINY, Train, messages, printed
 from tests.test_language_model import architecture
 from tests.test_resume import same_weights, send, stop_at, weights

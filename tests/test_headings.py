@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from lyricgen.data.vocabulary import Vocabulary
-from lyricgen.generation.headings import headings
+from lyricgen.generation.output import headings
 from lyricgen.models.language_model import LanguageModel
 from lyricgen.models.trained_model import TrainedModel
 from tests.test_language_model import architecture

@@ -11,8 +11,7 @@ import pytest
 
 from lyricgen.data.corpus import prepare
 from lyricgen.data.encoding import encode
-from lyricgen.data.file_formats import format_of
-from lyricgen.data.notices import private_use_notice, repeated_lines_notice
+from lyricgen.data.notices import format_of, private_use_notice, repeated_lines_notice
 from lyricgen.data.sources import BUNDLED, corpus_path
 from tests.conftest import SMALL, Train
 

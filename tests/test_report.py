@@ -29,8 +29,14 @@ from lyricgen.reporting.formats import LONGEST, markdown, plain, terminal_table
 from lyricgen.reporting.grouping import compare
 from lyricgen.reporting.importance import importances
 from lyricgen.reporting.paired_test import paired_test, two_sided_p
-from lyricgen.reporting.pareto import front
-from lyricgen.reporting.plots import draw_curves, draw_heat, draw_importance, draw_price, heat_axes
+from lyricgen.reporting.plots import (
+    draw_curves,
+    draw_heat,
+    draw_importance,
+    draw_price,
+    front,
+    heat_axes,
+)
 from lyricgen.reporting.records import read
 from lyricgen.reporting.sections import sections
 from lyricgen.reporting.selection import parse_conditions, select, told_apart

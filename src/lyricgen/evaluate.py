@@ -2,15 +2,17 @@
 
 import argparse
 import sys
-from contextlib import nullcontext, redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from lyricgen.cli.command_line import Parser, run
 from lyricgen.console import show, show_json
 from lyricgen.errors import UserError
 from lyricgen.evaluation.modes import asked
 from lyricgen.evaluation.options import ALL, add_options
+from lyricgen.files import replacing
 
 if TYPE_CHECKING:
     from lyricgen.evaluation.curves import Curves
@@ -42,7 +44,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 def _show_figures(options: argparse.Namespace) -> dict[str, Any]:
     _check(options, "png", ".png")
-    from lyricgen.evaluation.output import writing
+    from lyricgen.evaluate import writing
     from lyricgen.evaluation.report import print_tables, to_plain
 
     found, drawn = _measure(options)
@@ -89,9 +91,9 @@ def _score_text(options: argparse.Namespace) -> dict[str, Any]:
 
 def _show_memorisation(options: argparse.Namespace) -> dict[str, Any]:
     _check(options, "png", ".png")
+    from lyricgen.evaluate import writing
     from lyricgen.evaluation.checkpoints import open_checkpoints
     from lyricgen.evaluation.memorisation_report import measure_checkpoint, tables, to_plain
-    from lyricgen.evaluation.output import writing
     from lyricgen.stacking import put_whole
 
     evaluated = open_checkpoints(_paths(options))
@@ -115,9 +117,9 @@ def _show_memorisation(options: argparse.Namespace) -> dict[str, Any]:
 
 def _write_heat(options: argparse.Namespace) -> None:
     _check(options, "heat", ".html")
+    from lyricgen.evaluate import writing
     from lyricgen.evaluation.heat_page import heat_page
     from lyricgen.evaluation.heat_source import from_argument, from_part
-    from lyricgen.evaluation.output import writing
     from lyricgen.evaluation.text_argument import read_text_argument
 
     path = _path(options, "--heat")
@@ -138,8 +140,8 @@ def _draw_gates(options: argparse.Namespace) -> None:
     _check(options, "gates", ".png")
     if options.text is None:
         raise UserError("--gates needs --text TEXT, characters for the model to read")
+    from lyricgen.evaluate import writing
     from lyricgen.evaluation.gate_plot import draw, notes
-    from lyricgen.evaluation.output import writing
     from lyricgen.evaluation.own_text import replace_controls
     from lyricgen.evaluation.text_argument import read_text_argument
     from lyricgen.models.files.checkpoint import load
@@ -167,7 +169,7 @@ def _check(options: argparse.Namespace, name: str, suffix: str) -> None:
     """Refuse a file to write that could not be, before anything slow is imported."""
     path = getattr(options, name)
     if path is not None:
-        from lyricgen.evaluation.output import check_output
+        from lyricgen.evaluate import check_output
 
         check_output(f"--{name}", path, suffix)
 
@@ -194,6 +196,34 @@ MODES = {
     "heat": _write_heat,
     "gates": _draw_gates,
 }
+
+
+def check_output(option: str, path: Path, suffix: str) -> None:
+    """Refuse, before any work, a file that could not be written.
+
+    Raises:
+        UserError: another suffix, no directory for it, or itself one.
+    """
+    if path.suffix.lower() != suffix:
+        raise UserError(f"{option} {str(path)!r}: give a name that ends in {suffix}")
+    if not path.parent.is_dir():
+        raise UserError(f"{option} {str(path)!r}: there is no directory {str(path.parent)!r}")
+    if path.is_dir():
+        raise UserError(f"{option} {str(path)!r} is a directory: name a file")
+
+
+@contextmanager
+def writing(option: str, path: Path) -> Iterator[BinaryIO]:
+    """Write a file that takes its name when it is whole.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    try:
+        with replacing(path, follow_link=True) as stream:
+            yield stream
+    except OSError as error:
+        raise UserError(f"{option} {str(path)!r} cannot be written: {error.strerror}") from error
 
 
 if __name__ == "__main__":

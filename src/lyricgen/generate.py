@@ -29,8 +29,7 @@ def main(arguments: list[str] | None = None) -> None:
 def _generate(options: argparse.Namespace) -> None:
     _refuse_idle(options)
     # torch takes seconds, which --help need not wait for
-    from lyricgen.generation.headings import headings
-    from lyricgen.generation.output import print_columns, print_json, print_texts
+    from lyricgen.generation.output import headings, print_columns, print_json, print_texts
     from lyricgen.models.files.checkpoint import load
     from lyricgen.runs.newest import newest_checkpoint
 

@@ -1,5 +1,6 @@
 """The characters of a corpus and their numbers."""
 
+import unicodedata
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -9,8 +10,36 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lyricgen.data.code_points import CODE_POINTS, chunks, code_points, distinct
-from lyricgen.data.twins import twins
 from lyricgen.errors import UserError
+
+# Unicode's compatibility form joins wide and narrow ones by itself, but not these.
+_GROUPS = (
+    "'’‘‛ʼʹ′`´",
+    '"“”„‟″«»「」『』',
+    "-‐‑‒–—―−─",
+    ".。．｡",
+    ",，、､",
+    "…⋯",
+    "·・•‧∙･",
+    "~～〜∼",
+    " \t\u00a0\u2002\u2003\u2009\u200a\u202f\u3000",
+)
+_GROUP = {one: group[0] for group in _GROUPS for one in group}
+
+
+def twins(character: str, known: str) -> str:
+    """Known characters that people type for a given one, in their order."""
+    wanted = _form(character)
+    return "".join(one for one in known if one != character and _form(one) == wanted)
+
+
+def _form(character: str) -> str:
+    """Form that twins share, capitals and small letters included."""
+    if character in _GROUP:
+        return _GROUP[character]
+    folded = unicodedata.normalize("NFKC", character).casefold()
+    return _GROUP.get(folded, folded)
+
 
 LISTED = 10  # unknown characters that an error names
 

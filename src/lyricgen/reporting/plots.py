@@ -15,7 +15,6 @@ from lyricgen.reporting.comparison import Cell, Comparison, sign_of
 from lyricgen.reporting.curves import Curves
 from lyricgen.reporting.drawing import INK, LINE, MUTED, SERIES, SIZE, add_legend, new_plot, scale
 from lyricgen.reporting.importance import Importances
-from lyricgen.reporting.pareto import front
 from lyricgen.reporting.selection import shown
 from lyricgen.reporting.tables import title_of
 from lyricgen.settings import Value
@@ -179,3 +178,22 @@ def _ngram(comparison: Comparison) -> float | None:
         return None
     values = {round(run.figures.get(NGRAM, 0.0), 6) for run in comparison.records if run.figures}
     return values.pop() or None if len(values) == 1 else None
+
+
+def front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """The points that no other beats: none is as small in both numbers and smaller in one.
+
+    Args:
+        points: a price and a figure of each, of both of which less is better.
+
+    Returns:
+        Places in `points`, the cheapest first; of equal points all.
+    """
+    best, price_of_best = float("inf"), float("inf")
+    places = []
+    for place in sorted(range(len(points)), key=lambda place: points[place]):
+        price, figure = points[place]
+        if figure < best or (figure, price) == (best, price_of_best):
+            best, price_of_best = figure, price
+            places.append(place)
+    return places

@@ -2,14 +2,18 @@
 
 import logging
 import os
+import platform
 import shlex
 import socket
+import subprocess
 import sys
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +29,6 @@ from lyricgen.runs.listing import (
     resume_command,
 )
 from lyricgen.runs.lock import LOCK, claimed
-from lyricgen.runs.provenance import git_commit, versions
 
 log = logging.getLogger(__name__)
 
@@ -183,3 +186,30 @@ class Run:
         if self.summary["status"] != "running":
             self.summary["wall_seconds"] = self.wall_seconds
         write_atomically(self.directory / SUMMARY, to_json(self.summary))
+
+
+@cache
+def git_commit() -> str | None:
+    """The commit of the source that runs, if it is a checkout."""
+    checkout = Path(__file__).parents[3]
+    if not (checkout / ".git").exists():
+        return None  # installed; a repository around the environment has nothing to do with it
+    try:
+        result = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            cwd=checkout,
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):  # there is no git, or it fails
+        return None
+    return result.stdout.strip()
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Of Python and of the packages whose numbers a run's figures depend on."""
+    packages = ("lyricgen", "torch", "pytorch-lightning", "hydra-core", "omegaconf", "numpy")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}

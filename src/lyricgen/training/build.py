@@ -12,10 +12,9 @@ from lyricgen.models.ngram.language_model import NgramArchitecture, NgramLanguag
 from lyricgen.models.optimizers import build_optimizer, build_scheduler
 from lyricgen.models.trained_model import TrainedModel
 from lyricgen.training.build_data import layout_of
-from lyricgen.training.fill_module import FillModule
 from lyricgen.training.ngram_module import NgramModule
 from lyricgen.training.options import TrainOptions
-from lyricgen.training.recurrent_module import RecurrentModule
+from lyricgen.training.recurrent_module import FillModule, RecurrentModule
 from lyricgen.training.scored_module import ScoredModule
 
 
