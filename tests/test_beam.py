@@ -17,8 +17,8 @@ from lyricgen.generation.continuing import continue_texts
 from lyricgen.generation.rules import Rule, Written
 from lyricgen.generation.scoring import log_probabilities
 from lyricgen.models.language_model import LanguageModel
-from tests.test_decoding import continued
-from tests.test_language_model import architecture
+from tests.helpers.decoding import continued
+from tests.helpers.networks import architecture
 
 V, LENGTH, STOP = 4, 4, 3
 PREFIXES = [[V], [V, 0, 1], [V, 2], [V, 2, 2, 0]]

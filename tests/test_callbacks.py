@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Literal, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -30,12 +30,9 @@ from lyricgen.data.parts import make_parts
 from lyricgen.data.samplers import ConsecutiveSampler, LineSampler, Sampler
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
-from lyricgen.models.cells.layers import LstmOptions
 from lyricgen.models.language_model import LanguageModel
-from lyricgen.models.network import RecurrentArchitecture, RecurrentOptions
 from lyricgen.models.ngram.counts import NgramCounts
 from lyricgen.models.ngram.model import smoothed
-from lyricgen.models.stack import DepthOptions
 from lyricgen.training.build_callbacks import choose_prefixes
 from lyricgen.training.callbacks import copying, progress
 from lyricgen.training.callbacks.baseline import Baseline
@@ -47,10 +44,10 @@ from lyricgen.training.callbacks.samples import Samples
 from lyricgen.training.callbacks.throughput import Throughput
 from lyricgen.training.recurrent_module import RecurrentModule
 from tests.conftest import TINY, Train
-from tests.test_ngram import nats_of
+from tests.helpers.callbacks import Layout, names, network_of
+from tests.helpers.ngram_reference import nats_of
 
 Floats = npt.NDArray[np.float64]
-Layout = Literal["stream", "lines"]
 LAYOUTS: tuple[Layout, ...] = ("stream", "lines")
 
 pytestmark = pytest.mark.filterwarnings(
@@ -59,31 +56,6 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore::FutureWarning:pytorch_lightning.utilities._pytree",
     "ignore:.*treespec.*is deprecated",
 )
-
-
-def network_of(vocabulary: Vocabulary, layout: Layout) -> LanguageModel:
-    torch.manual_seed(0)
-    return LanguageModel(
-        RecurrentArchitecture(
-            kind="recurrent",
-            vocabulary_size=len(vocabulary),
-            start_symbol=layout == "lines",
-            objective="next",
-            layers=1,
-            hidden_size=12,
-            cell=LstmOptions(kind="lstm", forget_bias=1.0),
-            depth=DepthOptions(dropout=0.0, residual=False),
-            model=RecurrentOptions(
-                kind="recurrent",
-                input="embedding",
-                embedding_size=None,
-                tie_weights=False,
-                dropout=0.0,
-                init="torch",
-                output_bias="zero",
-            ),
-        )
-    )
 
 
 def datamodule_of(text: str, layout: Layout, held_out: float = 0.2) -> CharacterDataModule:
@@ -129,14 +101,6 @@ def trainer_of(tmp_path: Path, *callbacks: pl.Callback, **options: Any) -> pl.Tr
         enable_model_summary=False,
         enable_checkpointing=False,
     )
-
-
-def names(count: int, seed: int = 0) -> str:
-    """Lines with habits that both a network and n-grams can learn."""
-    generator = np.random.default_rng(seed)
-    syllables = ["sau", "rus", "ty", "ra", "no", "don", "tri", "ce"]
-    lines = ["".join(generator.choice(syllables, generator.integers(1, 5))) for _ in range(count)]
-    return "".join(f"{line}\n" for line in lines)
 
 
 # Samples

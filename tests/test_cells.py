@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,12 +11,11 @@ from torch import Tensor, nn
 from lyricgen.models.cells.layers import CELLS, CellOptions, GruOptions, LstmOptions, RnnOptions
 from lyricgen.models.recurrence import State
 from lyricgen.models.stack import DepthOptions, RecurrentStack
+from tests.helpers.cells import B, E, Floats, H, T, random, read, same, sigmoid, stack
 
-Floats = npt.NDArray[np.float64]
 # (input, hidden state, cell state, weights by torch's names) -> hidden state, cell state
 Step = Callable[[Floats, Floats, Floats, dict[str, Floats]], tuple[Floats, Floats]]
 
-B, T, E, H = 3, 5, 4, 6
 
 RNN = RnnOptions(kind="rnn", nonlinearity="tanh")
 RELU = RnnOptions(kind="rnn", nonlinearity="relu")
@@ -31,10 +29,6 @@ RESIDUAL = pytest.mark.parametrize("residual", [False, True], ids=["plain", "res
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
-
-
-def sigmoid(values: Floats) -> Floats:
-    return 1 / (1 + np.exp(-values))
 
 
 def rnn_step(
@@ -89,25 +83,11 @@ def layer_like(options: CellOptions, input_size: int, layers: int) -> nn.RNNBase
     return kind(input_size, H, layers, batch_first=True)
 
 
-def read(layer: nn.RNNBase, inputs: Tensor, state: State | None) -> tuple[Tensor, State]:
-    """Run torch's own layer, with its state as a tuple."""
-    given = state if state is None or isinstance(layer, nn.LSTM) else state[0]
-    output, after = layer(inputs, given)
-    return output, after if isinstance(after, tuple) else (after,)
-
-
 def a_state(options: CellOptions, layers: int, generator: torch.Generator) -> State:
     return tuple(
         torch.randn(layers, B, H, generator=generator, dtype=torch.float64)
         for _ in range(parts_of(options))
     )
-
-
-def stack(
-    options: CellOptions, layers: int, *, residual: bool = False, dropout: float = 0.0
-) -> RecurrentStack:
-    depth = DepthOptions(dropout=dropout, residual=residual)
-    return RecurrentStack(options, E, H, layers, depth).double()
 
 
 def stacked(network: RecurrentStack) -> dict[str, Tensor]:
@@ -117,15 +97,6 @@ def stacked(network: RecurrentStack) -> dict[str, Tensor]:
         for layer, block in enumerate(network.blocks)
         for name, weight in block.state_dict().items()
     }
-
-
-def random(*shape: int, seed: int = 0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, generator=generator, dtype=torch.float64)
-
-
-def same(left: Tensor, right: Tensor | Floats) -> None:
-    torch.testing.assert_close(left, torch.as_tensor(right), rtol=1e-12, atol=1e-12)
 
 
 @ALL

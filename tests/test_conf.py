@@ -9,8 +9,6 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 import pytest
 import yaml
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 from pydantic import BaseModel
 
 import lyricgen
@@ -19,34 +17,11 @@ from lyricgen.errors import UserError
 from lyricgen.runs.listing import job_directory
 from lyricgen.training.options import TrainOptions, parse
 from tests.conftest import TINY, Train, newest_of
+from tests.helpers.composition import ABSTRACT, RUNNING_TEXT, SAMPLERS_OF_LINES, composed, groups
 
-ABSTRACT = {("data", "base")}  # what the other files of its group have in common, no corpus itself
-RUNNING_TEXT = {"lyrics", "jaychou", "text"}
-SAMPLERS_OF_LINES = {"lines", "lines_carried"}
 TIME = r"\d\d-\d\d-\d\d\.\d{6}"
 
 Row = dict[str, str | None]
-
-
-def groups() -> dict[str, list[str | None]]:
-    """Every group and its choices, as they lie on the disk; null where the default is none."""
-    defaults = yaml.safe_load((CONFIG_DIRECTORY / "train.yaml").read_text("utf-8"))["defaults"]
-    listed = {group: choice for entry in defaults if isinstance(entry, dict)
-              for group, choice in entry.items() if "override" not in group}  # fmt: skip
-    found: dict[str, list[str | None]] = {}
-    for group, choice in listed.items():
-        names = sorted(path.stem for path in (CONFIG_DIRECTORY / group).glob("*.yaml"))
-        chosen: list[str | None] = [name for name in names if (group, name) not in ABSTRACT]
-        found[group] = chosen if choice is not None else [None, *chosen]
-    return found
-
-
-def composed(*overrides: str) -> dict[str, Any]:
-    with initialize_config_dir(str(CONFIG_DIRECTORY), version_base="1.3"):
-        config = compose("train", overrides=list(overrides))
-    values = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(values, dict)
-    return values  # type: ignore[return-value]
 
 
 def cannot_serve(row: Row) -> bool:

@@ -13,8 +13,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lyricgen.api.model import WritingModel
-from lyricgen.data.parts import Layout
-from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.generation.constraints import unless_empty
 from lyricgen.generation.drawing import draw_uniforms
@@ -23,32 +21,12 @@ from lyricgen.generation.rhyme import CLASSES, NONE, rhyme_classes
 from lyricgen.generation.rules import Written, no_repeat_ngram
 from lyricgen.generation.texts import continue_prefixes, generate
 from lyricgen.generation.writer import text_seed
-from lyricgen.models.language_model import LanguageModel
-from tests.test_language_model import architecture
+from tests.helpers.constraints import nats, trained
 
 # of a verse: three rhyme with 天, two with 人
 RHYMES = {"天": 1, "山": 1, "安": 1, "人": 2, "云": 2, "东": 3, "我": 4}
 VERSE = "".join(sorted(["\n", " ", *RHYMES]))
 NAMES = "\nabc"
-
-
-def trained(
-    characters: str,
-    layout: Layout = "stream",
-    *,
-    lowercase: bool = False,
-    options: dict[str, Any] | None = None,
-) -> WritingModel:
-    """A model with opinions, not trained at all."""
-    torch.manual_seed(0)
-    lines = layout == "lines"
-    network = LanguageModel(
-        architecture("gru", vocabulary_size=len(characters), start_symbol=lines, hidden_size=8)
-    )
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.normal_(std=1.0 if parameter.dim() > 1 else 0.1)
-    return WritingModel(network.eval(), Vocabulary(characters), layout, lowercase, options or {})
 
 
 Permitted = Callable[[str, str, int], bool]
@@ -309,17 +287,6 @@ def all_verses(model: WritingModel) -> list[str]:
             if verse(text, c, 0, k=3, acrostic="天我", rhyme=2)
         ]
     return texts
-
-
-def nats(model: WritingModel, prefix: str, text: str) -> float:
-    """ln p of what follows the prefix, by one pass over the whole text."""
-    new = model.vocabulary.encode(text[len(prefix) :]).tolist()
-    ids = [*model.encode_prefix(prefix).tolist(), *new]
-    with torch.no_grad():
-        logits, _ = model.network(torch.tensor([ids]))
-    log_p = torch.log_softmax(logits[0].double(), dim=-1)
-    start = len(model.encode_prefix(prefix))
-    return float(sum(log_p[place - 1, ids[place]] for place in range(start, len(ids))))
 
 
 def test_an_exhaustive_search_finds_the_best_of_all_texts() -> None:

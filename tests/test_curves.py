@@ -20,7 +20,7 @@ from lyricgen.evaluation.contexts import (
 )
 from lyricgen.evaluation.curves import frequency_bins, means_by_bin
 from lyricgen.models.ngram.language_model import NgramArchitecture, NgramLanguageModel
-from tests.test_checkpoint import VOCABULARY, model_of
+from tests.helpers.checkpoints import VOCABULARY, model_of
 
 V = len(VOCABULARY)
 MODELS = ["rnn", "gru", "lstm", "ngram"]

@@ -5,7 +5,6 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from types import SimpleNamespace
 
 import pytest
 import pytorch_lightning as pl
@@ -30,10 +29,10 @@ from lyricgen.data.samplers import (
 )
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
+from tests.helpers.datamodules import CPU, stub_trainer
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 LARGEST = {torch.uint8: 255, torch.int16: 32_767, torch.int32: 2**31 - 1}
-CPU = torch.device("cpu")
 
 
 def text_module(
@@ -92,16 +91,6 @@ def scored(batches: Iterable[Batch]) -> dict[int, int]:
                     assert place not in found
                     found[place] = target
     return found
-
-
-def stub_trainer() -> SimpleNamespace:
-    """As much of a Trainer as the data module asks for."""
-    progress = SimpleNamespace(current=SimpleNamespace(ready=0))
-    return SimpleNamespace(
-        current_epoch=0,
-        strategy=SimpleNamespace(root_device=CPU),
-        fit_loop=SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=progress)),
-    )
 
 
 def same(one: Batch, other: Batch) -> bool:

@@ -1,9 +1,7 @@
 """The dinosaur names of the deep-learning course, held against the digits that it prints."""
 
-import csv
 import json
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,8 +16,9 @@ from lyricgen.generation.drawing import draw_uniforms
 from lyricgen.models.language_model import LanguageModel
 from lyricgen.training.recurrent_module import RecurrentModule
 from tests.conftest import Finished, Train, need_published
-from tests.test_decoding import drawn_texts
-from tests.test_language_model import architecture
+from tests.helpers.decoding import drawn_texts
+from tests.helpers.dinosaurs import metrics, smoothed
+from tests.helpers.networks import architecture
 
 SYMBOLS, HIDDEN = 27, 100
 
@@ -110,18 +109,6 @@ def test_one_name_is_drawn_as_in_the_course() -> None:
     # 40 characters: in arithmetic of 60 digits the next one is 3, where the course has 7.
     assert drawn[:43] == [int(number) for number in printed.split()]
     assert len(drawn) == 50
-
-
-def smoothed(directory: Path | None) -> dict[int, float]:
-    assert directory is not None
-    with (directory / "steps.csv").open(encoding="utf-8") as stream:
-        return {int(row["step"]): float(row["smoothed_loss"]) for row in csv.DictReader(stream)}
-
-
-def metrics(run: Finished) -> list[dict[str, str]]:
-    assert run.directory is not None
-    with (run.directory / "metrics.csv").open(encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
 
 
 def names_drawn(run: Finished, step: int) -> list[str]:

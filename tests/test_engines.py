@@ -26,8 +26,8 @@ from lyricgen.sweeps.job_process import TICK, as_job, handed_on, stop_file, this
 from lyricgen.sweeps.job_watch import JobWatch
 from lyricgen.sweeps.sweep import Sweep
 from lyricgen.training import threads
-from tests import slurm
 from tests.conftest import SMALL, TINY, Train, hear_ctrl_c, summary_of, until
+from tests.helpers import slurm
 
 pytestmark = pytest.mark.alone
 

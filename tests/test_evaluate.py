@@ -14,7 +14,8 @@ from lyricgen.errors import UserError
 from lyricgen.evaluate import main
 from lyricgen.evaluation import fonts
 from tests.conftest import Printed, messages, printed
-from tests.test_checkpoint import content_of, model_of, saved
+from tests.helpers.checkpoints import content_of, model_of, saved
+from tests.helpers.evaluating import refusal
 
 Evaluate = Callable[..., Printed]
 
@@ -35,14 +36,6 @@ def evaluate(
 
 def pixels(path: Path) -> np.ndarray:
     return matplotlib.image.imread(path, format="png")
-
-
-def refusal(printed: Printed) -> str:
-    assert (printed.status, printed.out) == (2, "")
-    [line] = messages(printed.err)
-    assert line.startswith("error: ")
-    assert line.isprintable()
-    return line
 
 
 def test_a_picture_of_the_newest_runs_gates(evaluate: Evaluate, tmp_path: Path) -> None:

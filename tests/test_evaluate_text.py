@@ -17,9 +17,9 @@ from lyricgen.evaluation.memorisation import lines_of
 from lyricgen.evaluation.memorisation_picture import logged
 from lyricgen.evaluation.own_text import own_text
 from tests.conftest import Printed, Train, messages, printed
-from tests.test_checkpoint import content_of, model_of, saved
-from tests.test_heat import Page
-from tests.test_own_text import VOCABULARY, nats_one_by_one
+from tests.helpers.checkpoints import content_of, model_of, saved
+from tests.helpers.own_texts import VOCABULARY, nats_one_by_one
+from tests.helpers.pages import Page
 
 Evaluate = Callable[..., Printed]
 

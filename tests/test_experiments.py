@@ -12,7 +12,7 @@ import yaml
 from lyricgen.cli.conf_files import CONFIG_DIRECTORY
 from lyricgen.training.options import parse
 from tests.conftest import Finished, Train, need_published
-from tests.test_conf import RUNNING_TEXT, SAMPLERS_OF_LINES, composed, groups
+from tests.helpers.composition import RUNNING_TEXT, SAMPLERS_OF_LINES, composed, groups
 
 EXPERIMENTS = sorted(
     str(path.relative_to(CONFIG_DIRECTORY / "experiment").with_suffix(""))

@@ -21,8 +21,8 @@ from lyricgen.errors import UserError
 from lyricgen.export import shared
 from tests import test_fill, test_ngram_language_model
 from tests.conftest import TINY, Printed, Train, messages, printed
-from tests.test_checkpoint import VOCABULARY, content_of, model_of, saved
-from tests.test_fill import CELLS
+from tests.helpers.checkpoints import VOCABULARY, content_of, model_of, saved
+from tests.helpers.fill_models import CELLS
 
 TYPES = {"F32": "<f4", "F64": "<f8", "I64": "<i8"}
 

@@ -21,7 +21,7 @@ from lyricgen.evaluation.bootstrap import resampled_totals
 from lyricgen.evaluation.estimates import Series, row
 from lyricgen.evaluation.scores import PartText, utf8_sizes
 from tests.conftest import TINY, Printed, Train, messages, newest_of, printed
-from tests.test_evaluate import refusal
+from tests.helpers.evaluating import refusal
 
 Evaluate = Callable[..., Printed]
 LINES = ("data=dino", "data.batch_size=4")

@@ -4,7 +4,6 @@ import csv
 import itertools
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -24,27 +23,11 @@ from lyricgen.errors import UserError
 from lyricgen.models.fill_model import FillModel
 from lyricgen.training.recurrent_module import FillModule
 from tests.conftest import TINY, Train, messages, printed
-from tests.test_language_model import architecture
-from tests.test_resume import same_weights, send, stop_at, weights
+from tests.helpers.fill_models import CELLS, N, model_of
+from tests.helpers.resuming import same_weights, send, stop_at, weights
 
-CELLS: dict[str, dict[str, Any]] = {
-    "rnn": {"kind": "rnn", "nonlinearity": "tanh"},
-    "gru": {"kind": "gru"},
-    "lstm": {"kind": "lstm", "forget_bias": 1.0},
-    "rnn_scratch": {"kind": "rnn_scratch"},
-    "gru_scratch": {"kind": "gru_scratch", "reset": "before"},
-    "gru_scratch, after": {"kind": "gru_scratch", "reset": "after"},
-    "lstm_scratch": {"kind": "lstm_scratch", "forget_bias": None},
-}
 EACH_CELL = pytest.mark.parametrize("cell", list(CELLS))
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
-N = 8  # characters to predict
-
-
-def model_of(cell: str, *, vocabulary_size: int = N + 1, **options: Any) -> FillModel:
-    torch.manual_seed(0)
-    built = architecture(CELLS[cell], objective="fill", vocabulary_size=vocabulary_size, **options)
-    return FillModel(built).double()
 
 
 def text(length: int, below: int, seed: int = 0) -> Tensor:

@@ -17,9 +17,9 @@ from lyricgen.evaluation.gate_plot import draw, notes, panels
 from lyricgen.evaluation.gates import activations
 from lyricgen.models.fill_model import FillModel
 from lyricgen.models.trained_model import TrainedModel
-from tests.test_checkpoint import model_of
-from tests.test_language_model import architecture
-from tests.test_ngram_language_model import uncounted
+from tests.helpers.checkpoints import model_of
+from tests.helpers.networks import architecture
+from tests.helpers.ngram_models import uncounted
 
 TEXT = "abc分de开bé"
 CELLS: dict[str, Any] = {

@@ -14,20 +14,10 @@ import pytest
 import torch
 
 import lyricgen
-from lyricgen import train as train_command
 from lyricgen.errors import UserError
 from lyricgen.generate import main
-from tests.conftest import TINY, Printed, messages, newest_of, printed
-
-
-def trained(place: Path, *overrides: str) -> Path:
-    """Train for an epoch below `place` and give the run's directory."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LYRICGEN_OUTPUTS", str(place))
-        command = ["lyricgen.train", *TINY, "trainer.max_epochs=1", *overrides]
-        patch.setattr(sys, "argv", command)
-        train_command.main()
-    return newest_of(place)
+from tests.conftest import Printed, messages, printed
+from tests.helpers.generating import refusal, trained
 
 
 @pytest.fixture(scope="module")
@@ -197,14 +187,6 @@ def test_outputs_from_anywhere(generate: Generate, outputs: Path, tmp_path: Path
         patch.chdir(tmp_path)
         assert generate("--seed", "8").status == 2
     assert here == generate("--seed", "8").texts
-
-
-def refusal(printed: Printed) -> str:
-    assert printed.status == 2
-    assert printed.out == ""
-    [line] = messages(printed.err)
-    assert line.startswith("error: ")
-    return line
 
 
 @pytest.mark.parametrize(

@@ -26,9 +26,9 @@ from lyricgen.generation.strategy import Strategy
 from lyricgen.generation.texts import Generated
 from lyricgen.generation.texts import generate as generated
 from tests.conftest import Printed, printed
-from tests.test_constraints import nats
-from tests.test_constraints import trained as model_of
-from tests.test_generate import refusal, trained
+from tests.helpers.constraints import nats
+from tests.helpers.constraints import trained as model_of
+from tests.helpers.generating import refusal, trained
 
 
 @pytest.fixture(scope="module")

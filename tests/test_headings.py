@@ -9,7 +9,7 @@ from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.generation.output import headings
 from lyricgen.models.language_model import LanguageModel
 from lyricgen.models.trained_model import TrainedModel
-from tests.test_language_model import architecture
+from tests.helpers.networks import architecture
 
 NETWORK = LanguageModel(architecture("gru", vocabulary_size=2, start_symbol=False))
 

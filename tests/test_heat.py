@@ -1,11 +1,7 @@
 """The page of surprisal: what stands in it, read back as a browser would."""
 
-import base64
-import json
 import math
 import re
-from html.parser import HTMLParser
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,58 +12,12 @@ from lyricgen.evaluation.heat_colours import DARK, LEVELS, LIGHT, contrast, leve
 from lyricgen.evaluation.heat_page import heat_page, sign
 from lyricgen.evaluation.own_text import own_text
 from lyricgen.models.trained_model import TrainedModel
-from tests.test_checkpoint import model_of
-from tests.test_own_text import filling_model, ngram_model
-from tests.test_own_text import model as small_model
+from tests.helpers.checkpoints import model_of
+from tests.helpers.own_texts import filling_model, ngram_model
+from tests.helpers.own_texts import model as small_model
+from tests.helpers.pages import Page
 
 NASTY = "\t\n \"&'<>ab\u0301\u200b\u202e\u3000分\U0001f600"
-
-
-class Page(HTMLParser):
-    """The cells of a page's text, with what stands between them, and its data."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.cells: list[tuple[str, str, str]] = []  # element, class, text
-        self.between = ""
-        self.tags: list[str] = []
-        self.data = ""
-        self.texts: list[str] = []
-        self._open: list[str] = []
-        self._inside = False
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        given = dict(attributes)
-        self.tags.append(tag)
-        self._open.append(given.get("id") or tag)
-        if given.get("id") == "text":
-            self._inside = True
-        elif self._inside:
-            self.cells.append((tag, given.get("class") or "", ""))
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag == "div" and self._inside:
-            self._inside = False
-        self._open.pop()
-
-    def handle_data(self, data: str) -> None:
-        self.texts.append(data)
-        if self._open and self._open[-1] == "data":
-            self.data += data
-        elif self._inside and self._open[-1] == "text":
-            self.between += data
-        elif self._inside:
-            tag, kind, text = self.cells[-1]
-            self.cells[-1] = tag, kind, text + data
-
-    @property
-    def figures(self) -> dict[str, Any]:
-        plain = json.loads(self.data)
-        kinds = {"own": "<u4", "bits": "<f4", "ranks": "<u4", "ids": "<u4", "probabilities": "<f4"}
-        return plain | {
-            name: np.frombuffer(base64.b64decode(plain[name]), kind) for name, kind in kinds.items()
-        }
 
 
 def page_of(model: TrainedModel, text: str, source: str = "a text") -> str:

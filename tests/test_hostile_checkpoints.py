@@ -18,8 +18,8 @@ from lyricgen.api.model import load
 from lyricgen.errors import UserError
 from lyricgen.models.files.card import card
 from lyricgen.models.files.model_file import to_bytes
-from tests.hostile import HOSTILE
-from tests.test_checkpoint import content_of, model_of, refusal, saved
+from tests.helpers.checkpoints import content_of, model_of, refusal, saved
+from tests.helpers.hostile import HOSTILE
 
 MOST = 200 * 1024  # KiB of memory that a command may take, beside Python, torch and the like
 

@@ -11,16 +11,8 @@ from torch import Tensor, nn
 
 from lyricgen.errors import UserError
 from lyricgen.models.language_model import LanguageModel
-from lyricgen.models.network import RecurrentArchitecture
-from lyricgen.options import validate
+from tests.helpers.networks import CELLS, START, E, H, V, architecture, characters
 
-V, E, H = 5, 3, 4
-START = V
-CELLS: dict[str, dict[str, Any]] = {
-    "rnn": {"kind": "rnn", "nonlinearity": "tanh"},
-    "gru": {"kind": "gru"},
-    "lstm": {"kind": "lstm", "forget_bias": 1.0},
-}
 LIBRARY = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 EACH_CELL = pytest.mark.parametrize("cell", list(CELLS))
 EACH_INPUT = pytest.mark.parametrize("kind", ["embedding", "one_hot"])
@@ -31,52 +23,10 @@ def _seed() -> None:
     torch.manual_seed(0)
 
 
-def architecture(
-    cell: str | dict[str, Any] = "lstm",
-    *,
-    vocabulary_size: int = V,
-    start_symbol: bool = True,
-    objective: str = "next",
-    layers: int = 1,
-    hidden_size: int = H,
-    depth_dropout: float = 0.0,
-    residual: bool = False,
-    **model: Any,
-) -> RecurrentArchitecture:
-    plain = {
-        "kind": "recurrent",
-        "input": "embedding",
-        "embedding_size": None,
-        "tie_weights": False,
-        "dropout": 0.0,
-        "init": "torch",
-        "output_bias": "zero",
-    }
-    built: RecurrentArchitecture = validate(
-        RecurrentArchitecture,
-        {
-            "kind": "recurrent",
-            "vocabulary_size": vocabulary_size,
-            "start_symbol": start_symbol,
-            "objective": objective,
-            "layers": layers,
-            "hidden_size": hidden_size,
-            "cell": CELLS[cell] if isinstance(cell, str) else cell,
-            "depth": {"dropout": depth_dropout, "residual": residual},
-            "model": {**plain, **model},
-        },
-    )
-    return built
-
-
 def network(*arguments: Any, **options: Any) -> LanguageModel:
     model = LanguageModel(architecture(*arguments, **options)).double()
     model.initialise(seed=1)
     return model
-
-
-def characters(*shape: int, below: int = V + 1, seed: int = 0) -> Tensor:
-    return torch.randint(below, shape, generator=torch.Generator().manual_seed(seed))
 
 
 def same(left: Tensor, right: Tensor) -> None:

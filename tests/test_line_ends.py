@@ -16,7 +16,7 @@ from lyricgen.models.files.card import card, rebuild
 from lyricgen.models.language_model import LanguageModel
 from lyricgen.models.trained_model import LENGTH, LONGEST_LINE, UNKNOWN_LINE, TrainedModel
 from tests.conftest import TINY, Train, printed
-from tests.test_language_model import architecture
+from tests.helpers.networks import architecture
 
 
 def model_of(stop: float, longest_line: int | None = None) -> TrainedModel:

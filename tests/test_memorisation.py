@@ -26,8 +26,8 @@ from lyricgen.evaluation.memorisation import (
 )
 from lyricgen.evaluation.shared_ngrams import BASE, SharedNgrams
 from lyricgen.training.callbacks.copying import Copying
-from tests.test_callbacks import names, network_of
-from tests.test_fill import model_of as fill_model
+from tests.helpers.callbacks import names, network_of
+from tests.helpers.fill_models import model_of as fill_model
 
 Layout = Literal["stream", "lines"]
 

@@ -22,45 +22,16 @@ from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.generation.drawing import draw_uniforms
 from lyricgen.models.files.card import card
 from lyricgen.models.ngram.counts import NOTHING
-from lyricgen.models.ngram.language_model import NgramArchitecture, NgramLanguageModel
+from lyricgen.models.ngram.language_model import NgramLanguageModel
 from lyricgen.models.ngram.smoothing import Smoothing
 from tests.conftest import TINY, Finished, Train, need_published
-from tests.test_checkpoint import refusal, saved
-from tests.test_decoding import drawn_texts
-from tests.test_ngram import SMOOTHINGS, K, Reference
+from tests.helpers.checkpoints import refusal, saved
+from tests.helpers.decoding import drawn_texts
+from tests.helpers.ngram_models import V, counted, symbols, uncounted
+from tests.helpers.ngram_reference import SMOOTHINGS, Reference
 
-V = 5
 VOCABULARY = Vocabulary("\nabc分")
 EACH_SMOOTHING = pytest.mark.parametrize("smoothing", SMOOTHINGS)
-
-
-def uncounted(order: int, smoothing: Smoothing, *, lines: bool = False) -> NgramLanguageModel:
-    return NgramLanguageModel(
-        NgramArchitecture(
-            kind="ngram",
-            order=order,
-            smoothing=smoothing,
-            k=K,
-            vocabulary_size=V,
-            start_symbol=lines,
-        )
-    )
-
-
-def symbols(length: int, *, lines: bool = False, seed: int = 0) -> list[int]:
-    """Text with habits; of lines, each a start symbol, some symbols and a newline."""
-    generator = np.random.default_rng(seed)
-    text = (generator.pareto(1, length) * 2).astype(np.int64) % V
-    if not lines:
-        return text.tolist()  # type: ignore[no-any-return]
-    line_ends = np.flatnonzero(text == 0)
-    return [s for line in np.split(text, line_ends + 1)[:-1] for s in (V, *line.tolist())]
-
-
-def counted(order: int, smoothing: Smoothing, *, lines: bool = False) -> NgramLanguageModel:
-    network = uncounted(order, smoothing, lines=lines)
-    network.count(torch.tensor(symbols(400, lines=lines), dtype=torch.uint8))
-    return network
 
 
 def model_of(order: int = 3, smoothing: Smoothing = "kneser_ney", layout: Any = "stream") -> Any:

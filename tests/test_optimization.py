@@ -30,7 +30,7 @@ from lyricgen.models.optimizers import (
 from lyricgen.training.callbacks.perplexity import Perplexity
 from lyricgen.training.recurrent_module import RecurrentModule
 from tests.conftest import TINY, Train
-from tests.test_language_model import architecture
+from tests.helpers.networks import architecture
 
 Floats = npt.NDArray[np.float64]
 

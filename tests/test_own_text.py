@@ -3,7 +3,6 @@
 import gzip
 import math
 import tracemalloc
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,41 +11,13 @@ import pytest
 import torch
 
 from lyricgen.data.parts import line_part
-from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.evaluation.alternatives import alternatives
 from lyricgen.evaluation.own_text import LONGEST_LINE, own_text
 from lyricgen.evaluation.text_argument import MAX_BYTES, read_text_argument
-from lyricgen.models.ngram.language_model import NgramArchitecture, NgramLanguageModel
 from lyricgen.models.trained_model import TrainedModel
-from tests.test_checkpoint import model_of
-from tests.test_fill import model_of as fill_model
-
-VOCABULARY = Vocabulary("\n abcdé分开")
-
-
-def model(layout: Any = "stream", cell: str = "gru", **options: Any) -> TrainedModel:
-    return model_of(cell, layout=layout, vocabulary=VOCABULARY, **options)
-
-
-def nats_one_by_one(model: TrainedModel, text: str) -> list[float]:
-    """-ln p of each character after the first, or of each line from its start: step by step."""
-    found = []
-    pieces = [text] if model.layout == "stream" else text.splitlines(keepends=True)
-    for piece in pieces:
-        ids = VOCABULARY.encode(piece).long()
-        if model.layout == "lines":
-            ids = torch.cat([torch.tensor([len(VOCABULARY)]), ids])
-        else:
-            found.append(math.nan)
-        state = None
-        for before, after in pairwise(ids):
-            with torch.no_grad():
-                logits, state = model.network(before[None, None], state)  # type: ignore[call-arg]
-            exact = logits[0, 0].double()
-            found.append(float(exact.logsumexp(0) - exact[after]))
-    return found
-
+from tests.helpers.checkpoints import model_of
+from tests.helpers.own_texts import VOCABULARY, filling_model, model, nats_one_by_one, ngram_model
 
 # What is given
 
@@ -200,21 +171,6 @@ def test_a_line_past_all_measure() -> None:
 
 
 # Alternatives
-
-
-def ngram_model() -> TrainedModel:
-    described = NgramArchitecture(
-        kind="ngram", order=3, smoothing="kneser_ney", k=1.0,
-        vocabulary_size=len(VOCABULARY), start_symbol=False,
-    )  # fmt: skip
-    network = NgramLanguageModel(described)
-    network.count(VOCABULARY.encode("ab分开 ab分cd\n" * 4).long())
-    return TrainedModel(network, VOCABULARY, "stream", lowercase=False)
-
-
-def filling_model() -> TrainedModel:
-    network = fill_model("gru", vocabulary_size=len(VOCABULARY))
-    return TrainedModel(network, VOCABULARY, "stream", lowercase=False)
 
 
 @pytest.mark.parametrize("kind", ["stream", "lines", "ngram", "fill"])

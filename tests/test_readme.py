@@ -14,7 +14,7 @@ import pytest
 
 from lyricgen.runs.rewind import EVENTS
 from tests.conftest import readme_commands, until
-from tests.test_dashboard import showing
+from tests.helpers.dashboards import showing
 
 ROOT = Path(__file__).parents[1]
 TRAIN = "python -m lyricgen.train"

@@ -23,10 +23,10 @@ from lyricgen.training.callbacks.smoothed_loss import NAME, SmoothedLoss
 from lyricgen.training.options import parse
 from lyricgen.training.recurrent_module import RecurrentModule
 from tests.conftest import TINY, Train
-from tests.test_conf import composed
-from tests.test_dinosaurs import metrics, smoothed
-from tests.test_language_model import architecture
-from tests.test_resume import same_weights, send, stop_at, weights
+from tests.helpers.composition import composed
+from tests.helpers.dinosaurs import metrics, smoothed
+from tests.helpers.networks import architecture
+from tests.helpers.resuming import same_weights, send, stop_at, weights
 
 
 def test_smoothed_loss_of_every_step(tmp_path: Path) -> None:

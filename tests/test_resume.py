@@ -9,7 +9,6 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -29,39 +28,9 @@ from lyricgen.training.callbacks.checkpoints import Checkpoints
 from lyricgen.training.callbacks.samples import Samples
 from lyricgen.training.recurrent_module import RecurrentModule
 from tests.conftest import TINY, Finished, Train, messages
+from tests.helpers.resuming import same_weights, send, stop_at, weights
 
 SHORT = (*TINY, "data.max_chars=800", "callbacks.checkpoint.every_n_steps=4")
-
-
-def weights(directory: Path | None, name: str = "last.ckpt") -> dict[str, Any]:
-    assert directory is not None
-    content = torch.load(directory / "checkpoints" / name, weights_only=True)
-    state: dict[str, Any] = content["state_dict"]
-    return state
-
-
-def same_weights(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
-
-
-def stop_at(
-    monkeypatch: pytest.MonkeyPatch, step: int, act: Callable[[], None], hook: str = "batch"
-) -> None:
-    """Do something after a training step, once."""
-    done = []
-    original = RecurrentModule.on_train_batch_start
-
-    def start(self: RecurrentModule, *arguments: Any) -> None:
-        original(self, *arguments)
-        if self.trainer.global_step == step and not done:
-            done.append(step)
-            act()
-
-    monkeypatch.setattr(RecurrentModule, "on_train_batch_start", start)
-
-
-def send(number: int) -> Callable[[], None]:
-    return lambda: os.kill(os.getpid(), number)
 
 
 # Stopping and going on

@@ -26,49 +26,13 @@ from lyricgen.data.samplers import (
 )
 from lyricgen.data.shuffling import first_offset, order
 from lyricgen.errors import UserError
+from tests.helpers.samplers import KINDS, sampler_of
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
-KINDS = (
-    "random",
-    "offset",
-    "consecutive",
-    "remainder",
-    "lines",
-    "lines in order",
-    "stream",
-    "all random",
-    "all offset",
-)
 NEW_ORDER = ("random", "offset", "lines", "all random", "all offset")
 STREAMS = ("consecutive", "remainder", "stream")
 
 sizes = st.tuples(st.integers(1, 8), st.integers(1, 9))  # B, T
-
-
-def sampler_of(kind: str, length: int, batch_size: int, num_steps: int, seed: int = 0) -> Sampler:
-    """Any sampler over a text of N characters; the lines get 2 … T + 1 characters by turns."""
-    if kind in ("random", "offset", "all random", "all offset"):
-        offset, drop_last = kind.endswith("offset"), not kind.startswith("all")
-        return RandomSampler(
-            length, batch_size, num_steps, seed=seed, random_offset=offset, drop_last=drop_last
-        )
-    if kind in ("consecutive", "remainder"):
-        return ConsecutiveSampler(length, batch_size, num_steps, drop_last=kind == "consecutive")
-    if kind == "stream":
-        return StreamSampler(length, batch_size, num_steps)
-    stands, counts, start = [], [], 0
-    while start + 2 <= length:
-        characters = min(2 + len(stands) % num_steps, length - start)
-        stands.append(start)
-        counts.append(characters - 1)
-        start += characters
-    return LineSampler(
-        torch.tensor(stands),
-        torch.tensor(counts),
-        batch_size,
-        seed=seed,
-        shuffle="each_epoch" if kind == "lines" else "none",
-    )
 
 
 @st.composite

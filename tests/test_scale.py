@@ -21,7 +21,7 @@ from lyricgen.data.parts import Part
 from lyricgen.data.samplers import RandomSampler
 from lyricgen.data.vocabulary import Vocabulary
 from tests.conftest import TINY, Train
-from tests.test_datamodule import stub_trainer
+from tests.helpers.datamodules import stub_trainer
 
 STATUS = Path("/proc/self/status")
 LENGTH = 800_000_000

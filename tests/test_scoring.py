@@ -9,9 +9,9 @@ from lyricgen.generation import scoring
 from lyricgen.generation.scoring import log_probabilities
 from lyricgen.models.kinds import NextModel
 from lyricgen.models.language_model import LanguageModel
-from tests.test_ngram_language_model import V as FEW
-from tests.test_ngram_language_model import counted
-from tests.test_stepping import PREFIXES, V, network
+from tests.helpers.ngram_models import V as FEW
+from tests.helpers.ngram_models import counted
+from tests.helpers.stepping import PREFIXES, V, network
 
 ROWS = [[(row * k) % V for k in range(1, 1 + row % 7)] for row in range(len(PREFIXES))]
 

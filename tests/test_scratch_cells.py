@@ -24,10 +24,10 @@ from lyricgen.models.recurrence import Cell, State
 from lyricgen.models.stack import RecurrentStack
 from lyricgen.models.transfer import Copied, copy_weights
 from tests.conftest import TINY, Train
-from tests.test_cells import B, E, Floats, H, T, random, read, same, sigmoid, stack
-from tests.test_checkpoint import content_of, model_of, saved
-from tests.test_language_model import START, V, architecture, characters
-from tests.test_transfer import NEW, OLD, SHARED, copied, network, trained
+from tests.helpers.cells import B, E, Floats, H, T, random, read, same, sigmoid, stack
+from tests.helpers.checkpoints import content_of, model_of, saved
+from tests.helpers.networks import START, V, architecture, characters
+from tests.helpers.transfer import NEW, OLD, SHARED, copied, network, trained
 
 RNN = RnnScratchOptions(kind="rnn_scratch")
 BEFORE = GruScratchOptions(kind="gru_scratch", reset="before")

@@ -14,7 +14,7 @@ from lyricgen.training import recurrent_module as shares
 from lyricgen.training.ddp.collectives import Broadcast, gathered, summed
 from lyricgen.training.ddp.group import check
 from tests.conftest import TINY, Train
-from tests.test_samplers import KINDS, sampler_of
+from tests.helpers.samplers import KINDS, sampler_of
 
 LENGTH = 97
 RANKS = (1, 2, 3, 4)

@@ -10,7 +10,7 @@ from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.generation.verse import is_spaced
 from lyricgen.models.language_model import LanguageModel
-from tests.test_language_model import architecture
+from tests.helpers.networks import architecture
 
 ENGLISH, CHINESE = "\n ,.abcdefgh", "\n ，。一天山人云东我在"
 

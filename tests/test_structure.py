@@ -11,6 +11,9 @@ PACKAGE = SOURCE / "lyricgen"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 
+TESTS = sorted(Path(__file__).parent.rglob("test_*.py"))
+
+
 def functions_of(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -27,3 +30,13 @@ def test_files_and_functions_are_short(path: Path) -> None:
     assert len(path.read_text("utf-8").splitlines()) <= 350
     long = [one.name for one in functions_of(path) if (one.end_lineno or 0) - one.lineno >= 50]
     assert long == []
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: path.stem)
+def test_no_test_imports_another(path: Path) -> None:
+    imported = [
+        node.module
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.ImportFrom) and node.module is not None
+    ]
+    assert [one for one in imported if one.rpartition(".")[2].startswith("test_")] == []

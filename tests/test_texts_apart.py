@@ -14,8 +14,8 @@ from lyricgen.reporting.grouping import compare
 from lyricgen.reporting.records import read
 from lyricgen.reporting.sweeps import complete
 from lyricgen.reporting.tables import notes
+from lyricgen.runs.listing import check_text
 from lyricgen.runs.run import Run
-from lyricgen.sweeps.plan import check_text
 from tests.conftest import SMALL, Train, summary_of
 
 ONE, TWO = "1" * 64, "2" * 64

@@ -4,18 +4,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
-from lyricgen.models.language_model import LanguageModel
-from lyricgen.models.trained_model import TrainedModel
 from lyricgen.models.transfer import copy_weights
-from tests.test_language_model import architecture
+from tests.helpers.transfer import NEW, OLD, SHARED, H, copied, network, trained
 
-OLD, NEW = Vocabulary("abcdef"), Vocabulary("\nacfz")
-SHARED = "acf"
-H = 4
 EACH_CELL = pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
 EACH_MODEL = pytest.mark.parametrize(
     "options",
@@ -28,34 +22,6 @@ EACH_MODEL = pytest.mark.parametrize(
     ],
     ids=["tied", "embedding", "one_hot", "one_hot_residual", "tied_residual"],
 )
-
-
-def network(
-    vocabulary: Vocabulary, cell: str = "gru", *, start: bool = False, seed: int = 0, **options: Any
-) -> LanguageModel:
-    torch.manual_seed(seed)
-    described = architecture(
-        cell,
-        vocabulary_size=len(vocabulary),
-        start_symbol=start,
-        hidden_size=options.pop("hidden_size", H),
-        layers=options.pop("layers", 2),
-        **options,
-    )
-    return LanguageModel(described).double()
-
-
-def trained(vocabulary: Vocabulary = OLD, *arguments: Any, **options: Any) -> TrainedModel:
-    start = options.get("start", False)
-    built = network(vocabulary, *arguments, seed=1, **options)
-    with torch.no_grad():  # an initial bias of the forget gate would hide what is copied
-        for parameter in built.parameters():
-            parameter.normal_()
-    return TrainedModel(built, vocabulary, "lines" if start else "stream", False)
-
-
-def copied(model: LanguageModel) -> dict[str, Tensor]:
-    return {name: value.clone() for name, value in model.state_dict().items()}
 
 
 def along_characters(name: str, options: dict[str, Any]) -> int | None:

@@ -24,7 +24,7 @@ import torch
 from lyricgen.models.files.archive import MAX_OPERATIONS
 from lyricgen.models.files.card import card
 from lyricgen.models.files.checkpoint import MAX_BYTES
-from tests.test_checkpoint import Touch, content_of, model_of
+from tests.helpers.checkpoints import Touch, content_of, model_of
 
 Builder = Callable[[Path, Path], None]
 # a file's name, how it is made, and what is said of it

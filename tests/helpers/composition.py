@@ -1,0 +1,38 @@
+"""Configurations composed as the train command does."""
+
+from typing import Any
+
+import yaml
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from lyricgen.cli.conf_files import CONFIG_DIRECTORY
+
+ABSTRACT = {("data", "base")}  # what the other files of its group have in common, no corpus itself
+
+
+RUNNING_TEXT = {"lyrics", "jaychou", "text"}
+
+
+SAMPLERS_OF_LINES = {"lines", "lines_carried"}
+
+
+def groups() -> dict[str, list[str | None]]:
+    """Every group and its choices, as they lie on the disk; null where the default is none."""
+    defaults = yaml.safe_load((CONFIG_DIRECTORY / "train.yaml").read_text("utf-8"))["defaults"]
+    listed = {group: choice for entry in defaults if isinstance(entry, dict)
+              for group, choice in entry.items() if "override" not in group}  # fmt: skip
+    found: dict[str, list[str | None]] = {}
+    for group, choice in listed.items():
+        names = sorted(path.stem for path in (CONFIG_DIRECTORY / group).glob("*.yaml"))
+        chosen: list[str | None] = [name for name in names if (group, name) not in ABSTRACT]
+        found[group] = chosen if choice is not None else [None, *chosen]
+    return found
+
+
+def composed(*overrides: str) -> dict[str, Any]:
+    with initialize_config_dir(str(CONFIG_DIRECTORY), version_base="1.3"):
+        config = compose("train", overrides=list(overrides))
+    values = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(values, dict)
+    return values  # type: ignore[return-value]

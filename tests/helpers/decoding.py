@@ -1,0 +1,54 @@
+"""Texts drawn step by step, for comparison."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lyricgen.generation.continuing import Watch, continue_texts
+from lyricgen.generation.drawing import draw_uniforms
+from lyricgen.generation.rules import Rule
+from lyricgen.generation.strategy import Strategy
+from lyricgen.models.kinds import NextModel
+from lyricgen.models.language_model import LanguageModel
+
+
+def continued(model: LanguageModel, prefixes: list[list[int]], **options: Any) -> list[list[int]]:
+    chosen = {"length": 20, "temperature": 1.0, "seeds": list(range(len(prefixes))), **options}
+    uniforms = draw_uniforms("torch", chosen.pop("seeds"), chosen.pop("length"))
+    texts = [torch.tensor(prefix) for prefix in prefixes]
+    return drawn_texts(model, texts, chosen.pop("temperature"), uniforms, **chosen)
+
+
+def drawn_texts(
+    model: NextModel,
+    prefixes: list[Tensor],
+    temperature: float,
+    uniforms: Tensor,
+    stop: int | None = None,
+    stops: Sequence[int] | None = None,
+    rules: Sequence[Rule] = (),
+    watch: Watch | None = None,
+) -> list[list[int]]:
+    strategy = Strategy(temperature=temperature)
+    return continue_texts(
+        model,
+        prefixes,
+        rules=[*rules, *strategy.rules()],
+        uniforms=None if strategy.greedy else uniforms,
+        length=uniforms.shape[1],
+        stop=stop,
+        stops=stops,
+        watch=watch,
+    )
+
+
+@torch.no_grad()
+def whole_text_again(model: LanguageModel, prefix: list[int], length: int) -> list[int]:
+    """Greedy, the whole text read anew from state zero for each character."""
+    ids = list(prefix)
+    for _ in range(length):
+        logits = model(torch.tensor([ids]))[0][0, -1].tolist()
+        ids.append(max(range(len(logits)), key=lambda symbol: logits[symbol]))
+    return ids[len(prefix) :]

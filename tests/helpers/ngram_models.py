@@ -1,0 +1,39 @@
+"""Small n-gram models."""
+
+import numpy as np
+import torch
+
+from lyricgen.models.ngram.language_model import NgramArchitecture, NgramLanguageModel
+from lyricgen.models.ngram.smoothing import Smoothing
+from tests.helpers.ngram_reference import K
+
+V = 5
+
+
+def uncounted(order: int, smoothing: Smoothing, *, lines: bool = False) -> NgramLanguageModel:
+    return NgramLanguageModel(
+        NgramArchitecture(
+            kind="ngram",
+            order=order,
+            smoothing=smoothing,
+            k=K,
+            vocabulary_size=V,
+            start_symbol=lines,
+        )
+    )
+
+
+def symbols(length: int, *, lines: bool = False, seed: int = 0) -> list[int]:
+    """Text with habits; of lines, each a start symbol, some symbols and a newline."""
+    generator = np.random.default_rng(seed)
+    text = (generator.pareto(1, length) * 2).astype(np.int64) % V
+    if not lines:
+        return text.tolist()  # type: ignore[no-any-return]
+    line_ends = np.flatnonzero(text == 0)
+    return [s for line in np.split(text, line_ends + 1)[:-1] for s in (V, *line.tolist())]
+
+
+def counted(order: int, smoothing: Smoothing, *, lines: bool = False) -> NgramLanguageModel:
+    network = uncounted(order, smoothing, lines=lines)
+    network.count(torch.tensor(symbols(400, lines=lines), dtype=torch.uint8))
+    return network
