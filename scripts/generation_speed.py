@@ -25,7 +25,7 @@ from lyricgen.generation.continuing import continue_texts
 from lyricgen.generation.drawing import draw_uniforms
 from lyricgen.generation.strategy import Strategy
 from lyricgen.models.language_model import LanguageModel
-from lyricgen.models.network import RecurrentArchitecture
+from lyricgen.models.options import RecurrentArchitecture
 from lyricgen.options import validate
 
 LOOP = "notebooks' loop"

@@ -510,3 +510,21 @@ def test_full_error_shows_where_it_comes_from(tmp_path: Path, override: str) -> 
     last = full.stderr.strip().splitlines()[-1]
     assert last.startswith("lyricgen.errors.UserError") or "hydra" in full.stderr
     assert list(tmp_path.rglob("*.yaml")) == []
+
+
+def test_a_wrong_value_is_refused_before_torch_is_imported() -> None:
+    program = (
+        "import sys\n"
+        "sys.argv = ['lyricgen.train', 'hidden_size=abc']\n"
+        "from lyricgen import train\n"
+        "try:\n"
+        "    train.main()\n"
+        "finally:\n"
+        "    print({'torch', 'pytorch_lightning', 'matplotlib'} & set(sys.modules))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "hidden_size='abc'" in done.stderr
+    assert done.stdout == "set()\n"

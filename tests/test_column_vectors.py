@@ -18,10 +18,14 @@ from lyricgen.models.cells.column_vectors import (
     sigmoid,
     softmax,
 )
-from lyricgen.models.cells.layers import CELLS, CellOptions, GruOptions, LstmOptions, RnnOptions
-from lyricgen.models.cells.written_out import (
+from lyricgen.models.cells.layers import CELLS
+from lyricgen.models.options import (
+    CellOptions,
+    GruOptions,
     GruScratchOptions,
+    LstmOptions,
     LstmScratchOptions,
+    RnnOptions,
     RnnScratchOptions,
 )
 

@@ -10,8 +10,9 @@ import torch
 
 from lyricgen.data import large_text, unpacking
 from lyricgen.data.cache import encode_large
-from lyricgen.data.control_characters import FORBIDDEN, ControlCharacters
+from lyricgen.data.control_characters import FORBIDDEN
 from lyricgen.data.large_text import LargeText
+from lyricgen.data.options import ControlCharacters
 from lyricgen.data.reading import read_text
 from lyricgen.errors import UserError
 from lyricgen.evaluation.own_text import own_text, replace_controls

@@ -19,7 +19,8 @@ from lyricgen.evaluation.contexts import (
     window_starts,
 )
 from lyricgen.evaluation.curves import frequency_bins, means_by_bin
-from lyricgen.models.ngram.language_model import NgramArchitecture, NgramLanguageModel
+from lyricgen.models.ngram.language_model import NgramLanguageModel
+from lyricgen.models.options import NgramArchitecture
 from tests.helpers.checkpoints import VOCABULARY, model_of
 
 V = len(VOCABULARY)

@@ -23,7 +23,7 @@ from lyricgen.generation.drawing import draw_uniforms
 from lyricgen.models.files.card import card
 from lyricgen.models.ngram.counts import NOTHING
 from lyricgen.models.ngram.language_model import NgramLanguageModel
-from lyricgen.models.ngram.smoothing import Smoothing
+from lyricgen.models.options import Smoothing
 from tests.conftest import TINY, Finished, Train, need_published
 from tests.helpers.checkpoints import refusal, saved
 from tests.helpers.decoding import drawn_texts

@@ -17,15 +17,14 @@ from lyricgen.data.parts import Part
 from lyricgen.data.samplers import ConsecutiveSampler
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.models.language_model import LanguageModel
-from lyricgen.models.optimizers import (
+from lyricgen.models.optimizers import build_optimizer, build_scheduler
+from lyricgen.models.options import (
     AdamOptions,
     ConstantOptions,
     CosineOptions,
     PlateauOptions,
     SchedulerOptions,
     SgdOptions,
-    build_optimizer,
-    build_scheduler,
 )
 from lyricgen.training.callbacks.perplexity import Perplexity
 from lyricgen.training.recurrent_module import RecurrentModule

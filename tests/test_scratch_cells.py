@@ -13,13 +13,14 @@ from torch import Tensor, nn
 
 from lyricgen.api.model import load
 from lyricgen.errors import UserError
-from lyricgen.models.cells.layers import CELLS, CellOptions
-from lyricgen.models.cells.written_out import (
+from lyricgen.models.cells.layers import CELLS
+from lyricgen.models.language_model import LanguageModel
+from lyricgen.models.options import (
+    CellOptions,
     GruScratchOptions,
     LstmScratchOptions,
     RnnScratchOptions,
 )
-from lyricgen.models.language_model import LanguageModel
 from lyricgen.models.recurrence import Cell, State
 from lyricgen.models.stack import RecurrentStack
 from lyricgen.models.transfer import Copied, copy_weights

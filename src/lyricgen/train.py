@@ -153,14 +153,15 @@ def train(values: dict[str, Any], run: Run) -> float:
     """
     with run.claimed(), listening() as interruption:
         try:
-            # torch and Lightning take seconds, which --help and --cfg job need not wait for
-            from lyricgen.runs.checkpoint_files import newest_sound
-            from lyricgen.training import results
-            from lyricgen.training.main import carry_out, prepare
             from lyricgen.training.options import parse
 
             trial = _trial(run)
             options = parse(values)
+            # torch and Lightning take seconds, which --help and a wrong option need not wait for
+            from lyricgen.runs.checkpoint_files import newest_sound
+            from lyricgen.training import results
+            from lyricgen.training.main import carry_out, prepare
+
             values = options.model_dump(mode="json")
             checkpoint = None if options.resume is None else newest_sound(run.checkpoints)
             past = resume.take_up(run.directory, values, checkpoint)

@@ -6,10 +6,13 @@ import numpy as np
 import torch
 
 from lyricgen.data.vocabulary import Vocabulary
-from lyricgen.models.cells.layers import LstmOptions
 from lyricgen.models.language_model import LanguageModel
-from lyricgen.models.network import RecurrentArchitecture, RecurrentOptions
-from lyricgen.models.stack import DepthOptions
+from lyricgen.models.options import (
+    DepthOptions,
+    LstmOptions,
+    RecurrentArchitecture,
+    RecurrentOptions,
+)
 
 Layout = Literal["stream", "lines"]
 

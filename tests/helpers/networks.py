@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lyricgen.models.network import RecurrentArchitecture
+from lyricgen.models.options import RecurrentArchitecture
 from lyricgen.options import validate
 
 V, E, H = 5, 3, 4

@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from lyricgen.models.ngram.language_model import NgramArchitecture, NgramLanguageModel
-from lyricgen.models.ngram.smoothing import Smoothing
+from lyricgen.models.ngram.language_model import NgramLanguageModel
+from lyricgen.models.options import NgramArchitecture, Smoothing
 from tests.helpers.ngram_reference import K
 
 V = 5

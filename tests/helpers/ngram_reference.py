@@ -8,7 +8,8 @@ import numpy as np
 
 from lyricgen.models.ngram.counts import NOTHING, Ids
 from lyricgen.models.ngram.model import NgramModel
-from lyricgen.models.ngram.smoothing import Floats, Interpolated, Smoothing
+from lyricgen.models.ngram.smoothing import Floats
+from lyricgen.models.options import Interpolated, Smoothing
 
 INTERPOLATED: tuple[Interpolated, ...] = ("kneser_ney", "witten_bell")
 

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 from lyricgen.data.vocabulary import Vocabulary
-from lyricgen.models.ngram.language_model import NgramArchitecture, NgramLanguageModel
+from lyricgen.models.ngram.language_model import NgramLanguageModel
+from lyricgen.models.options import NgramArchitecture
 from lyricgen.models.trained_model import TrainedModel
 from tests.helpers.checkpoints import model_of
 from tests.helpers.fill_models import model_of as fill_model

@@ -2,12 +2,10 @@
 
 import re
 from collections import Counter
-from typing import Literal
 
 from lyricgen.data.code_points import distinct
+from lyricgen.data.options import ControlCharacters
 from lyricgen.errors import UserError
-
-ControlCharacters = Literal["refuse", "newline", "drop"]
 
 _CONTROLS = "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f"
 # Unicode's class Cc without \t, \n and \r, and the lone surrogates that some codecs let through:

@@ -3,13 +3,11 @@
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 from lyricgen.data.code_points import distinct
+from lyricgen.data.options import Newline, Unit
 from lyricgen.errors import UserError
-
-Unit = Literal["text", "line"]
-Newline = Literal["keep", "space"]
 
 _JAMO = frozenset(map(chr, (*range(0x1161, 0x1176), *range(0x11A8, 0x11C3))))
 # Characters, by category, that neither are letters of a word, for the lower-casing of a Σ before

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from lyricgen.data.checked_mapping import CheckedMapping
-from lyricgen.data.corpus import Corpus, Unit
+from lyricgen.data.corpus import Corpus
+from lyricgen.data.options import Unit
 from lyricgen.data.vocabulary import Vocabulary
 
 _CHUNK = 1 << 22  # ids counted at a time: bincount takes eight bytes for each

@@ -12,9 +12,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from lyricgen.data.control_characters import ControlCharacters
-from lyricgen.data.corpus import Newline, prepared_pieces
+from lyricgen.data.corpus import prepared_pieces
 from lyricgen.data.entry import FORMAT, open_own
+from lyricgen.data.options import ControlCharacters, Newline
 from lyricgen.data.reading import text_pieces
 from lyricgen.data.unpacking import is_packed, unreadable
 from lyricgen.files import write_atomically

@@ -1,12 +1,16 @@
-"""Options of a text: where it is, how it is read, split and cut."""
+"""Options of a text and of the sampler that cuts it into batches."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from lyricgen.data.control_characters import ControlCharacters
-from lyricgen.data.corpus import Newline, Unit
 from lyricgen.options import Options
+
+Unit = Literal["text", "line"]
+Newline = Literal["keep", "space"]
+ControlCharacters = Literal["refuse", "newline", "drop"]
+Shuffle = Literal["each_epoch", "once", "none"]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class DataOptions(Options):
@@ -28,3 +32,35 @@ class DataOptions(Options):
     test_fraction: float = Field(ge=0, lt=1)
     max_held_out: int | None = Field(ge=2)
     split_seed: NonNegativeInt
+
+
+class RandomOptions(Options):
+    """Options of `sampler=random`."""
+
+    kind: Literal["random"]
+    shuffle: Shuffle
+    seed: Seed | None
+    random_offset: bool
+    drop_last: bool
+
+
+class ConsecutiveOptions(Options):
+    """Options of `sampler=consecutive`."""
+
+    kind: Literal["consecutive"]
+    drop_last: bool
+    carry_state: bool
+
+
+class LinesOptions(Options):
+    """Options of `sampler=lines`."""
+
+    kind: Literal["lines"]
+    shuffle: Shuffle
+    seed: Seed | None
+    carry_state: bool
+
+
+SamplerOptions = Annotated[
+    RandomOptions | ConsecutiveOptions | LinesOptions, Field(discriminator="kind")
+]

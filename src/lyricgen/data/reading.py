@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 
 from lyricgen.console import progress
-from lyricgen.data.control_characters import ControlCharacterFilter, ControlCharacters
+from lyricgen.data.control_characters import ControlCharacterFilter
+from lyricgen.data.options import ControlCharacters
 from lyricgen.data.text_encodings import MARKS, advice, count_damage, possible_readings
 from lyricgen.data.unpacking import unpacked
 from lyricgen.errors import UserError

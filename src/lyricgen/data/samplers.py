@@ -4,47 +4,16 @@ B rows (batch size), T time steps, N characters in the text.
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Literal, Protocol
+from typing import Protocol
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from lyricgen.data.shuffling import Seed, Shuffle, first_offset, order
+from lyricgen.data.options import (
+    Shuffle,
+)
+from lyricgen.data.shuffling import first_offset, order
 from lyricgen.errors import UserError
-from lyricgen.options import Options
-
-
-class RandomOptions(Options):
-    """Options of `sampler=random`."""
-
-    kind: Literal["random"]
-    shuffle: Shuffle
-    seed: Seed | None
-    random_offset: bool
-    drop_last: bool
-
-
-class ConsecutiveOptions(Options):
-    """Options of `sampler=consecutive`."""
-
-    kind: Literal["consecutive"]
-    drop_last: bool
-    carry_state: bool
-
-
-class LinesOptions(Options):
-    """Options of `sampler=lines`."""
-
-    kind: Literal["lines"]
-    shuffle: Shuffle
-    seed: Seed | None
-    carry_state: bool
-
-
-SamplerOptions = Annotated[
-    RandomOptions | ConsecutiveOptions | LinesOptions, Field(discriminator="kind")
-]
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,12 @@
 """The orders in which samplers go through a text: pure functions of the seed and the epoch."""
 
 from functools import lru_cache
-from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor
 
-Shuffle = Literal["each_epoch", "once", "none"]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
+from lyricgen.data.options import Shuffle
 
 
 def first_offset(offsets: int, seed: int, epoch: int) -> int:

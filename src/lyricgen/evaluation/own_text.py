@@ -9,12 +9,9 @@ from typing import Literal, get_args
 import numpy as np
 
 from lyricgen.data.code_points import code_points, distinct
-from lyricgen.data.control_characters import (
-    FORBIDDEN,
-    ControlCharacterFilter,
-    ControlCharacters,
-)
-from lyricgen.data.corpus import Newline, Unit, prepared_pieces
+from lyricgen.data.control_characters import FORBIDDEN, ControlCharacterFilter
+from lyricgen.data.corpus import prepared_pieces
+from lyricgen.data.options import ControlCharacters, Newline, Unit
 from lyricgen.data.parts import Part, line_part
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError

@@ -3,13 +3,11 @@
 B sequences, V vocabulary.
 """
 
-from typing import Literal
-
 import numpy as np
 import torch
 from torch import Tensor
 
-Generator = Literal["torch", "numpy_reseeded"]
+from lyricgen.generation.options import Generator
 
 
 def draw_uniforms(generator: Generator, seeds: list[int], length: int) -> Tensor:

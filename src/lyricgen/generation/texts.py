@@ -5,8 +5,8 @@ from typing import Any
 
 from lyricgen.errors import UserError
 from lyricgen.generation.control import Control
-from lyricgen.generation.drawing import Generator
 from lyricgen.generation.novelty import draw_novel
+from lyricgen.generation.options import Generator
 from lyricgen.generation.scoring import log_probabilities
 from lyricgen.generation.strategy import Strategy
 from lyricgen.generation.writer import Continuation, Watch, Writer, text_seed

@@ -17,7 +17,8 @@ from lyricgen.generation.beam import beam_search
 from lyricgen.generation.constraints import Constraints, unless_empty
 from lyricgen.generation.continuing import continue_texts
 from lyricgen.generation.control import Control
-from lyricgen.generation.drawing import Generator, draw_uniforms
+from lyricgen.generation.drawing import draw_uniforms
+from lyricgen.generation.options import Generator
 from lyricgen.generation.planning import constrain
 from lyricgen.generation.rules import Rule
 from lyricgen.generation.strategy import LENGTH_PENALTY, Strategy

@@ -2,18 +2,16 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
 
-from pydantic import Field
 from torch import nn
 
 from lyricgen.models.fill_model import FillModel
 from lyricgen.models.language_model import LanguageModel
-from lyricgen.models.network import RecurrentArchitecture, RecurrentOptions
-from lyricgen.models.ngram.language_model import NgramArchitecture, NgramLanguageModel, NgramOptions
+from lyricgen.models.ngram.language_model import NgramLanguageModel
+from lyricgen.models.options import (
+    RecurrentArchitecture,
+)
 
-ModelOptions = Annotated[RecurrentOptions | NgramOptions, Field(discriminator="kind")]
-Architecture = Annotated[RecurrentArchitecture | NgramArchitecture, Field(discriminator="kind")]
 NextModel = LanguageModel | NgramLanguageModel  # those that predict the next character
 Model = NextModel | FillModel
 

@@ -4,52 +4,20 @@ B batch, T time steps, V vocabulary, E embedding, H hidden size.
 """
 
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
 
 from lyricgen.errors import UserError
-from lyricgen.models.cells.layers import CELLS, CellOptions
+from lyricgen.models.cells.layers import CELLS
+from lyricgen.models.options import (
+    RecurrentArchitecture,
+)
 from lyricgen.models.recurrence import Cell
-from lyricgen.models.stack import DepthOptions, RecurrentStack
-from lyricgen.options import Options
-
-# Limits that only a mistake or a hostile file goes past.
-Layers = Annotated[int, Field(ge=1, le=256)]
-Size = Annotated[int, Field(ge=1, le=2**16)]
-
-# next: a character from those before it; fill: from those on both sides
-Objective = Literal["next", "fill"]
-
-
-class RecurrentOptions(Options):
-    """Options of `model=recurrent`: what surrounds the recurrence."""
-
-    kind: Literal["recurrent"]
-    input: Literal["embedding", "one_hot"]
-    embedding_size: Size | None
-    tie_weights: bool
-    dropout: float = Field(ge=0, lt=1)
-    init: Literal["torch", "normal_0.01", "numpy_normal_0.01"]
-    output_bias: Literal["init", "zero", "unigram"]
-
-
-class RecurrentArchitecture(Options):
-    """All that it takes to build the network again; a checkpoint holds it as plain values."""
-
-    kind: Literal["recurrent"]
-    vocabulary_size: int = Field(ge=1, le=0x110000)
-    start_symbol: bool  # lines begin with one more input symbol, id V
-    objective: Objective
-    layers: Layers
-    hidden_size: Size
-    cell: CellOptions
-    depth: DepthOptions
-    model: RecurrentOptions
+from lyricgen.models.stack import RecurrentStack
 
 
 class CharacterNetwork(nn.Module):

@@ -3,63 +3,17 @@
 import math
 import sys
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
 from torch import nn, optim
 
-from lyricgen.options import Options
-
-Beta = Annotated[float, Field(ge=0, lt=1)]
-
-
-class SgdOptions(Options):
-    """Options of `optimizer=sgd`."""
-
-    kind: Literal["sgd"]
-    lr: PositiveFloat
-    momentum: Beta
-    weight_decay: NonNegativeFloat
-
-
-class AdamOptions(Options):
-    """Options of `optimizer=adam` (Kingma & Ba 2015) and `adamw` (Loshchilov & Hutter 2019)."""
-
-    kind: Literal["adam", "adamw"]
-    lr: PositiveFloat
-    betas: tuple[Beta, Beta] = Field(strict=False)  # YAML knows lists only
-    weight_decay: NonNegativeFloat
-
-
-OptimizerOptions = Annotated[SgdOptions | AdamOptions, Field(discriminator="kind")]
-
-
-class ConstantOptions(Options):
-    """Options of `scheduler=none`."""
-
-    kind: Literal["none"]
-
-
-class PlateauOptions(Options):
-    """Options of `scheduler=plateau`."""
-
-    kind: Literal["plateau"]
-    factor: float = Field(gt=0, lt=1)
-    patience: NonNegativeInt
-    min_lr: NonNegativeFloat
-
-
-class CosineOptions(Options):
-    """Options of `scheduler=cosine`."""
-
-    kind: Literal["cosine"]
-    warmup_epochs: NonNegativeFloat
-    min_factor: float = Field(ge=0, le=1)
-
-
-SchedulerOptions = Annotated[
-    ConstantOptions | PlateauOptions | CosineOptions, Field(discriminator="kind")
-]
+from lyricgen.models.options import (
+    CosineOptions,
+    OptimizerOptions,
+    PlateauOptions,
+    SchedulerOptions,
+    SgdOptions,
+)
 
 
 def build_optimizer(

@@ -4,19 +4,11 @@ B batch, T time steps, H hidden size, L layers.
 """
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
-from lyricgen.models.cells.layers import CELLS, CellOptions
+from lyricgen.models.cells.layers import CELLS
+from lyricgen.models.options import CellOptions, DepthOptions
 from lyricgen.models.recurrence import State
-from lyricgen.options import Options
-
-
-class DepthOptions(Options):
-    """Options of `depth=`: what stands between the layers."""
-
-    dropout: float = Field(ge=0, lt=1)
-    residual: bool
 
 
 class RecurrentStack(nn.Module):

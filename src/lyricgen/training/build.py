@@ -7,9 +7,9 @@ from lyricgen.data.encoding import EncodedCorpus
 from lyricgen.models.files.card import card
 from lyricgen.models.fill_model import FillModel
 from lyricgen.models.kinds import Model, recurrent
-from lyricgen.models.network import RecurrentArchitecture
-from lyricgen.models.ngram.language_model import NgramArchitecture, NgramLanguageModel, NgramOptions
+from lyricgen.models.ngram.language_model import NgramLanguageModel
 from lyricgen.models.optimizers import build_optimizer, build_scheduler
+from lyricgen.models.options import NgramArchitecture, NgramOptions, RecurrentArchitecture
 from lyricgen.models.trained_model import TrainedModel
 from lyricgen.training.build_data import layout_of
 from lyricgen.training.ngram_module import NgramModule

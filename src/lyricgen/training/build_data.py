@@ -14,7 +14,7 @@ from lyricgen.data.samplers import (
     Sampler,
 )
 from lyricgen.data.vocabulary import Vocabulary
-from lyricgen.models.ngram.language_model import NgramOptions
+from lyricgen.models.options import NgramOptions
 from lyricgen.training.options import TrainOptions
 
 log = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from pytorch_lightning.strategies import Strategy
 
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.errors import UserError
-from lyricgen.models.ngram.language_model import NgramOptions
+from lyricgen.models.options import NgramOptions
 from lyricgen.runs.checkpoint_files import AtomicCheckpointIO
 from lyricgen.runs.run import Run
 from lyricgen.training.ddp.environment import (

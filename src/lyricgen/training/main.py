@@ -16,7 +16,7 @@ from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.data.encoding import EncodedCorpus
 from lyricgen.errors import UserError
 from lyricgen.models.files.checkpoint import load
-from lyricgen.models.ngram.language_model import NgramOptions
+from lyricgen.models.options import NgramOptions
 from lyricgen.models.transfer import copy_weights
 from lyricgen.runs.checkpoint_files import go_on_from
 from lyricgen.runs.interruption import Interruption

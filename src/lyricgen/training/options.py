@@ -17,15 +17,18 @@ from pydantic import (
     model_validator,
 )
 
-from lyricgen.data.options import DataOptions
-from lyricgen.data.samplers import SamplerOptions
-from lyricgen.data.shuffling import Seed
-from lyricgen.generation.drawing import Generator
-from lyricgen.models.cells.layers import CellOptions
-from lyricgen.models.kinds import ModelOptions
-from lyricgen.models.network import Layers, Objective, Size
-from lyricgen.models.optimizers import OptimizerOptions, SchedulerOptions
-from lyricgen.models.stack import DepthOptions
+from lyricgen.data.options import DataOptions, SamplerOptions, Seed
+from lyricgen.generation.options import Generator
+from lyricgen.models.options import (
+    CellOptions,
+    DepthOptions,
+    Layers,
+    ModelOptions,
+    Objective,
+    OptimizerOptions,
+    SchedulerOptions,
+    Size,
+)
 from lyricgen.options import Options, validate
 
 Reduction = Literal["mean", "sum"]

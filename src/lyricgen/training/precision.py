@@ -15,7 +15,8 @@ from torch import nn
 
 from lyricgen.errors import UserError, reason
 from lyricgen.models.kinds import recurrent
-from lyricgen.models.network import CharacterNetwork, RecurrentArchitecture
+from lyricgen.models.network import CharacterNetwork
+from lyricgen.models.options import RecurrentArchitecture
 from lyricgen.training.options import PrecisionName, TrainOptions
 
 log = logging.getLogger(__name__)

@@ -4,53 +4,12 @@ A cell is one layer; the stack of them is `stack.RecurrentStack`. The ones writt
 stand in `scratch.py`. B batch, T time steps, H hidden size.
 """
 
-from typing import Annotated, Literal
-
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
-from lyricgen.models.cells.written_out import (
-    GruScratch,
-    GruScratchOptions,
-    LstmScratch,
-    LstmScratchOptions,
-    RnnScratch,
-    RnnScratchOptions,
-)
+from lyricgen.models.cells.written_out import GruScratch, LstmScratch, RnnScratch
+from lyricgen.models.options import GruOptions, LstmOptions, RnnOptions
 from lyricgen.models.recurrence import Cell, State
-from lyricgen.options import Options
-
-
-class RnnOptions(Options):
-    """Options of `cell=rnn`."""
-
-    kind: Literal["rnn"]
-    nonlinearity: Literal["tanh", "relu"]
-
-
-class GruOptions(Options):
-    """Options of `cell=gru`."""
-
-    kind: Literal["gru"]
-
-
-class LstmOptions(Options):
-    """Options of `cell=lstm`."""
-
-    kind: Literal["lstm"]
-    forget_bias: float | None
-
-
-CellOptions = Annotated[
-    RnnOptions
-    | GruOptions
-    | LstmOptions
-    | RnnScratchOptions
-    | GruScratchOptions
-    | LstmScratchOptions,
-    Field(discriminator="kind"),
-]
 
 
 class Rnn(nn.RNN, Cell):

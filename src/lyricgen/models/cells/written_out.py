@@ -8,34 +8,14 @@ product of elements.
 B batch, T time steps, I input size, H hidden size, G gates.
 """
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lyricgen.models.options import GruScratchOptions, LstmScratchOptions, RnnScratchOptions
 from lyricgen.models.recurrence import Cell, State
-from lyricgen.options import Options
-
-
-class RnnScratchOptions(Options):
-    """Options of `cell=rnn_scratch`."""
-
-    kind: Literal["rnn_scratch"]
-
-
-class GruScratchOptions(Options):
-    """Options of `cell=gru_scratch`."""
-
-    kind: Literal["gru_scratch"]
-    reset: Literal["before", "after"]
-
-
-class LstmScratchOptions(Options):
-    """Options of `cell=lstm_scratch`."""
-
-    kind: Literal["lstm_scratch"]
-    forget_bias: float | None
 
 
 class ScratchCell(Cell):

@@ -15,9 +15,9 @@ from lyricgen.data.control_characters import FORBIDDEN
 from lyricgen.data.parts import Layout
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
-from lyricgen.models.kinds import Architecture, Model, recurrent
-from lyricgen.models.network import RecurrentArchitecture
+from lyricgen.models.kinds import Model, recurrent
 from lyricgen.models.ngram.language_model import NgramLanguageModel
+from lyricgen.models.options import Architecture, RecurrentArchitecture
 from lyricgen.models.trained_model import TrainedModel
 from lyricgen.options import Options, validate
 from lyricgen.settings import complete

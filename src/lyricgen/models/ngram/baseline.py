@@ -12,7 +12,7 @@ from torch import Tensor
 from lyricgen.data.parts import Part
 from lyricgen.models.ngram.counts import NgramCounts
 from lyricgen.models.ngram.model import nats_by_order
-from lyricgen.models.ngram.smoothing import Interpolated
+from lyricgen.models.options import Interpolated
 
 log = logging.getLogger(__name__)
 

@@ -4,34 +4,16 @@ B batch, T time steps, V vocabulary, C = order - 1 symbols that a prediction dep
 distinct n-grams of k symbols in the training text (G_0 = 1, the empty one).
 """
 
-from typing import Literal, Self
+from typing import Self
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from lyricgen.errors import UserError, printable
 from lyricgen.models.ngram.counts import NOTHING, Grams, NgramCounts, Numbers
 from lyricgen.models.ngram.model import NgramModel, smoothed
-from lyricgen.models.ngram.smoothing import Smoothing
+from lyricgen.models.options import NgramArchitecture
 from lyricgen.models.recurrence import State
-from lyricgen.options import Options
-
-
-class NgramOptions(Options):
-    """Options of `model=ngram`."""
-
-    kind: Literal["ngram"]
-    order: int = Field(ge=1, le=9)
-    smoothing: Smoothing
-    k: float = Field(ge=1e-6, le=1e6)
-
-
-class NgramArchitecture(NgramOptions):
-    """All that it takes to build the network again but its n-grams."""
-
-    vocabulary_size: int = Field(ge=1, le=0x110000)
-    start_symbol: bool  # lines begin with one more input symbol, id V
 
 
 class NgramLanguageModel(nn.Module):

@@ -13,7 +13,8 @@ from typing import get_args
 import numpy as np
 
 from lyricgen.models.ngram.counts import Grams, Ids, NgramCounts, Numbers
-from lyricgen.models.ngram.smoothing import Floats, Interpolated, Smoothing, Terms, terms_of
+from lyricgen.models.ngram.smoothing import Floats, Terms, terms_of
+from lyricgen.models.options import Interpolated, Smoothing
 
 
 @dataclass(frozen=True)

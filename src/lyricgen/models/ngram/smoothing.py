@@ -30,17 +30,16 @@ Shape legend: V symbols in the vocabulary; G_k distinct grams of k symbols in th
 (G_0 = 1, the empty gram).
 """
 
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from lyricgen.models.ngram.counts import NgramCounts, Numbers
+from lyricgen.models.options import Smoothing
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Terms: TypeAlias = tuple[Floats, Floats]
-Interpolated: TypeAlias = Literal["kneser_ney", "witten_bell"]
-Smoothing: TypeAlias = Literal[Interpolated, "add_k"]
 
 
 def terms_of(

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from lyricgen.data.shuffling import Seed
+from lyricgen.data.options import Seed
 from lyricgen.errors import UserError
 from lyricgen.options import Options, validate
 

@@ -12,7 +12,7 @@ from lyricgen.data.batch import Batch
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.models.metrics import best_mixture_weight, mixture_nats, perplexity
 from lyricgen.models.ngram.baseline import NgramBaseline
-from lyricgen.models.ngram.smoothing import Interpolated
+from lyricgen.models.options import Interpolated
 from lyricgen.models.scoring import place
 from lyricgen.training.callbacks.record import record
 from lyricgen.training.recurrent_module import RecurrentModule

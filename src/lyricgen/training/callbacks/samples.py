@@ -10,8 +10,8 @@ import pytorch_lightning as pl
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from lyricgen.data.datamodule import CharacterDataModule
-from lyricgen.generation.drawing import Generator
 from lyricgen.generation.filling import fill_texts
+from lyricgen.generation.options import Generator
 from lyricgen.generation.texts import generate_texts
 from lyricgen.models.trained_model import TrainedModel
 from lyricgen.runs.record_files import RecordError, read_json_lines

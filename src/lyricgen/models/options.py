@@ -1,0 +1,170 @@
+"""Options of models, cells, optimizers and schedules."""
+
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
+
+from lyricgen.options import Options
+
+# Limits that only a mistake or a hostile file goes past.
+Layers = Annotated[int, Field(ge=1, le=256)]
+Size = Annotated[int, Field(ge=1, le=2**16)]
+
+# next: a character from those before it; fill: from those on both sides
+Objective = Literal["next", "fill"]
+Interpolated: TypeAlias = Literal["kneser_ney", "witten_bell"]
+Smoothing: TypeAlias = Literal[Interpolated, "add_k"]
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
+
+class RnnScratchOptions(Options):
+    """Options of `cell=rnn_scratch`."""
+
+    kind: Literal["rnn_scratch"]
+
+
+class GruScratchOptions(Options):
+    """Options of `cell=gru_scratch`."""
+
+    kind: Literal["gru_scratch"]
+    reset: Literal["before", "after"]
+
+
+class LstmScratchOptions(Options):
+    """Options of `cell=lstm_scratch`."""
+
+    kind: Literal["lstm_scratch"]
+    forget_bias: float | None
+
+
+class RnnOptions(Options):
+    """Options of `cell=rnn`."""
+
+    kind: Literal["rnn"]
+    nonlinearity: Literal["tanh", "relu"]
+
+
+class GruOptions(Options):
+    """Options of `cell=gru`."""
+
+    kind: Literal["gru"]
+
+
+class LstmOptions(Options):
+    """Options of `cell=lstm`."""
+
+    kind: Literal["lstm"]
+    forget_bias: float | None
+
+
+CellOptions = Annotated[
+    RnnOptions
+    | GruOptions
+    | LstmOptions
+    | RnnScratchOptions
+    | GruScratchOptions
+    | LstmScratchOptions,
+    Field(discriminator="kind"),
+]
+
+
+class DepthOptions(Options):
+    """Options of `depth=`: what stands between the layers."""
+
+    dropout: float = Field(ge=0, lt=1)
+    residual: bool
+
+
+class RecurrentOptions(Options):
+    """Options of `model=recurrent`: what surrounds the recurrence."""
+
+    kind: Literal["recurrent"]
+    input: Literal["embedding", "one_hot"]
+    embedding_size: Size | None
+    tie_weights: bool
+    dropout: float = Field(ge=0, lt=1)
+    init: Literal["torch", "normal_0.01", "numpy_normal_0.01"]
+    output_bias: Literal["init", "zero", "unigram"]
+
+
+class RecurrentArchitecture(Options):
+    """All that it takes to build the network again; a checkpoint holds it as plain values."""
+
+    kind: Literal["recurrent"]
+    vocabulary_size: int = Field(ge=1, le=0x110000)
+    start_symbol: bool  # lines begin with one more input symbol, id V
+    objective: Objective
+    layers: Layers
+    hidden_size: Size
+    cell: CellOptions
+    depth: DepthOptions
+    model: RecurrentOptions
+
+
+class NgramOptions(Options):
+    """Options of `model=ngram`."""
+
+    kind: Literal["ngram"]
+    order: int = Field(ge=1, le=9)
+    smoothing: Smoothing
+    k: float = Field(ge=1e-6, le=1e6)
+
+
+class NgramArchitecture(NgramOptions):
+    """All that it takes to build the network again but its n-grams."""
+
+    vocabulary_size: int = Field(ge=1, le=0x110000)
+    start_symbol: bool  # lines begin with one more input symbol, id V
+
+
+ModelOptions = Annotated[RecurrentOptions | NgramOptions, Field(discriminator="kind")]
+Architecture = Annotated[RecurrentArchitecture | NgramArchitecture, Field(discriminator="kind")]
+
+
+class SgdOptions(Options):
+    """Options of `optimizer=sgd`."""
+
+    kind: Literal["sgd"]
+    lr: PositiveFloat
+    momentum: Beta
+    weight_decay: NonNegativeFloat
+
+
+class AdamOptions(Options):
+    """Options of `optimizer=adam` (Kingma & Ba 2015) and `adamw` (Loshchilov & Hutter 2019)."""
+
+    kind: Literal["adam", "adamw"]
+    lr: PositiveFloat
+    betas: tuple[Beta, Beta] = Field(strict=False)  # YAML knows lists only
+    weight_decay: NonNegativeFloat
+
+
+OptimizerOptions = Annotated[SgdOptions | AdamOptions, Field(discriminator="kind")]
+
+
+class ConstantOptions(Options):
+    """Options of `scheduler=none`."""
+
+    kind: Literal["none"]
+
+
+class PlateauOptions(Options):
+    """Options of `scheduler=plateau`."""
+
+    kind: Literal["plateau"]
+    factor: float = Field(gt=0, lt=1)
+    patience: NonNegativeInt
+    min_lr: NonNegativeFloat
+
+
+class CosineOptions(Options):
+    """Options of `scheduler=cosine`."""
+
+    kind: Literal["cosine"]
+    warmup_epochs: NonNegativeFloat
+    min_factor: float = Field(ge=0, le=1)
+
+
+SchedulerOptions = Annotated[
+    ConstantOptions | PlateauOptions | CosineOptions, Field(discriminator="kind")
+]
