@@ -24,14 +24,14 @@ class UserError(Exception):
 
 
 def reason(error: BaseException) -> str:
-    """What went wrong, in one line; an error that no user can mend tells its kind, too."""
+    """Describe an error in one line; the type is named unless a user can mend it."""
     return in_one_line(
         str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
     )
 
 
 def path_problem(error: BaseException) -> str | None:
-    """What is wrong with a path that was given, in one line; None for an error of another kind."""
+    """Describe in one line what is wrong with a path; None for an error of another kind."""
     text = str(error)
     if isinstance(error, OSError) and isinstance(error.filename, str | bytes):
         return f"{os.fsdecode(error.filename)!r}: {error.strerror}: name another path"

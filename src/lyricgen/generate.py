@@ -53,7 +53,7 @@ def _of_each(
     paths: list[Path],
     options: argparse.Namespace,
 ) -> list[list[T]]:
-    """What each model writes; where several do, an error says which one cannot."""
+    """Write with each model; of several, an error names the one that cannot."""
     written = []
     for model, path in zip(models, paths, strict=True):
         try:
@@ -99,7 +99,7 @@ def _watch(model: "TrainedModel", options: argparse.Namespace) -> None:
 
 
 def _asked(options: argparse.Namespace) -> dict[str, Any]:
-    """What `generation.generate` is asked for: what was given, for the rest has defaults there."""
+    """Arguments of `generation.texts.generate`: the given options; it has defaults for the rest."""
     given = {name: value for name, value in vars(options).items() if name not in HERE}
     return {
         "prefixes": options.prefix or [""],

@@ -1,4 +1,4 @@
-"""The base of every group of options, checks of plain values, and how a mistake is told."""
+"""Base class of options, checks of plain values, and messages about wrong ones."""
 
 import reprlib
 from typing import Any, TypeVar, get_args

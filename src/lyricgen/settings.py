@@ -65,7 +65,7 @@ def known_to_model(settings: dict[str, Value]) -> dict[str, Value]:
 
 
 def key(override: str) -> str:
-    """What an override sets: cell of cell=lstm, sampler of ++sampler@x=random."""
+    """Key that an override sets: cell of cell=lstm, sampler of ++sampler@x=random."""
     return override.lstrip("+~").partition("=")[0].partition("@")[0]
 
 
@@ -77,7 +77,7 @@ def typed_value(value: Value) -> str:
 
 
 def parse_overrides(overrides: Iterable[str]) -> dict[str, Value]:
-    """What was typed, `key=value`, as keys and values; not what was taken out, `~key=value`."""
+    """Keys and values of overrides `key=value`, without removals `~key=value`."""
     typed = [one for one in overrides if "=" in one and not one.startswith("~")]
     return {key(one): parse_value(one.partition("=")[2]) for one in typed}
 

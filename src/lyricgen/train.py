@@ -187,7 +187,7 @@ def train(values: dict[str, Any], run: Run) -> float:
 
 
 def _trial(run: Run) -> "JobTrial | None":
-    """What the search says to a run that is its trial; Optuna need not be there otherwise."""
+    """Trial of a search if this run is one; any other run needs no Optuna."""
     if run.search is None:
         return None
     from lyricgen.sweeps.search.trial import trial_of

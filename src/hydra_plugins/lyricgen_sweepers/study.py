@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class StudySweeper(Sweeper):
-    """Does the trials of a study, alone or with other processes, and goes on with those of before.
+    """Sweeper that runs the trials of a study, alone or beside other processes, and resumes it.
 
     Args:
         options: conf/hydra/sweeper/study.yaml says what they mean.

@@ -1,1 +1,1 @@
-"""What the commands share: arguments, one-line errors, and Hydra's composition."""
+"""Arguments, one-line errors and Hydra's composition, shared by the commands."""

@@ -1,4 +1,4 @@
-"""What the ordinary command lines share: one-line errors, exit statuses, the checkpoint."""
+"""Parsing, one-line errors and exit statuses of the ordinary command lines."""
 
 import argparse
 import logging

@@ -1,4 +1,4 @@
-"""What Hydra has composed, as plain values; and the names that conf/ leaves to be found."""
+"""Hydra's composed configuration as plain values, and the resolvers that conf/ uses."""
 
 import logging
 from argparse import Namespace
@@ -63,7 +63,7 @@ def only_showing(options: Namespace) -> Iterator[None]:
 
 
 def _sweep_name(sweep: str | None, name: str, *, _root_: DictConfig) -> str:
-    """What a sweep is called: as was typed, as its file in conf/sweep, or as a run would be."""
+    """Name a sweep: the typed name, that of its file in conf/sweep, or that of a run."""
     typed = any(key(one) == "name" for one in _root_.hydra.overrides.task)
     return name if typed or sweep is None else sweep
 

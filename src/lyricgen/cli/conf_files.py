@@ -21,7 +21,7 @@ def default_choices() -> dict[str, str | None]:
 
 
 def group_choices(group: str) -> list[str]:
-    """The choices of a group, those of its subfolders included."""
+    """Choices of a group, including those of its subfolders."""
     folder = CONFIG_DIRECTORY / group
     names = (path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
     return sorted(name for name in names if (group, name) not in BASES)
@@ -29,7 +29,7 @@ def group_choices(group: str) -> list[str]:
 
 @cache
 def known_settings() -> dict[str, list[str]]:
-    """All settings, each with the choices that have it; without a choice those of all runs."""
+    """All settings, each with the choices that have it; an empty list means every run."""
     train = _read("train")
     del train["defaults"]
     found: dict[str, list[str]] = {name: [] for name in (*default_choices(), *_leaves(train))}

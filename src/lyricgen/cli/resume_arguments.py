@@ -1,4 +1,4 @@
-"""Hydra's arguments from what was typed: those of the run or sweep of `resume=`, and a sweep's."""
+"""Hydra's arguments from the typed ones: `resume=` becomes the overrides of a run or sweep."""
 
 import argparse
 import re

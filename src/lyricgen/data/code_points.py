@@ -35,7 +35,7 @@ class Distinct:
 
     @property
     def characters(self) -> str:
-        """Those so far, by rising code point."""
+        """Distinct characters so far, by rising code point."""
         codes = np.flatnonzero(self._present).astype("<u4")
         return codes.tobytes().decode("utf-32-le", "surrogatepass")
 

@@ -74,7 +74,7 @@ class ControlCharacterFilter:
 
     @property
     def error(self) -> UserError | None:
-        """What to say of the characters that are refused; None where there were none."""
+        """Message about the refused characters; None if there were none."""
         return UserError(f"{self.found}; {self._advice()}") if self._counts else None
 
     @property

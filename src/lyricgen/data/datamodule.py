@@ -94,7 +94,7 @@ class CharacterDataModule(pl.LightningDataModule):
 
     @property
     def _place(self) -> tuple[int, int]:
-        """Which process this is, of how many."""
+        """Rank of this process, and the number of processes."""
         return rank(), world_size()
 
     @property

@@ -1,4 +1,4 @@
-"""From a file, plain or packed, to its text: everything a file can get wrong is told here."""
+"""Reading of a text file, plain or packed, with a message for each fault of a file."""
 
 import codecs
 import os
@@ -22,7 +22,7 @@ def read_text(
     max_bytes: int = DEFAULT_MAX_BYTES,
     control_characters: ControlCharacters | None = "refuse",
 ) -> str:
-    """Read a whole text; arguments and errors are those of `text_pieces`."""
+    """Read a whole text; see `text_pieces` for arguments and errors."""
     return "".join(text_pieces(path, encoding, max_bytes, control_characters=control_characters))
 
 
@@ -79,7 +79,7 @@ def text_pieces(
 
 
 def _other_encodings(path: str | os.PathLike[str], tried: str, max_bytes: int) -> str:
-    """What to do about a file that is not in the encoding tried."""
+    """Advice about a file that is not in the encoding tried."""
     with progress("looking for the encoding", 2 * os.stat(path).st_size) as moved:  # noqa: PTH116
         damaged = count_damage(unpacked(path, max_bytes, moved), tried)
         if damaged:

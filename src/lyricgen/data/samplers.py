@@ -1,4 +1,4 @@
-"""Which characters make up a batch: pure functions of (seed, epoch, position).
+"""Samplers: the positions of each batch, a pure function of (seed, epoch, index).
 
 B rows (batch size), T time steps, N characters in the text.
 """

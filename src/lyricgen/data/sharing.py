@@ -49,5 +49,5 @@ def world_size() -> int:
 
 
 def rank() -> int:
-    """Which of them this one is, from 0."""
+    """Number of this process, from 0."""
     return dist.get_rank() if world_size() > 1 else 0

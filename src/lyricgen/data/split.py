@@ -1,4 +1,4 @@
-"""Which part of a corpus is learnt from, which one is watched and which one is kept for the end."""
+"""Split of a corpus into training, validation and test text."""
 
 import logging
 from collections.abc import Sequence
@@ -114,7 +114,7 @@ def _held_out_sizes(
 
 
 def _at_most(lengths: NDArray[np.intp], characters: int, what: str) -> int:
-    """How many of the first lines have so many characters together at most, one at least."""
+    """Number of leading lines that fit into a number of characters; at least one."""
     total = int(lengths.sum())
     if total <= characters:
         return len(lengths)

@@ -132,7 +132,7 @@ def _refuse_kind(found: tuple[str, str] | None, shown: str) -> None:
 
 
 def too_large(shown: str, max_bytes: int) -> UserError:
-    """What to say of a file with more bytes than are allowed."""
+    """Error for a file with more bytes than are allowed."""
     return UserError(
         f"{shown} holds more than the {max_bytes} bytes allowed; "
         f"raise the limit, for example data.max_bytes={2 * max_bytes}"
@@ -140,7 +140,7 @@ def too_large(shown: str, max_bytes: int) -> UserError:
 
 
 def unreadable(error: Exception, shown: str, kind: str = "") -> UserError:
-    """What to say of a file that cannot be read; the kind is that of an archive."""
+    """Error for a file that cannot be read; `kind` names an archive."""
     # EINVAL: a place that a damaged archive points to and no file can have
     from_system = isinstance(error, OSError) and error.errno not in {None, errno.EINVAL}
     if kind and not from_system:

@@ -114,7 +114,7 @@ class Vocabulary:
         return ids
 
     def knows(self, text: str) -> NDArray[np.bool_]:
-        """Which characters of a text the vocabulary has, (N,)."""
+        """Mark the characters of a text that the vocabulary has, (N,) booleans."""
         known = np.empty(len(text), np.bool_)
         for start, codes in chunks(text):
             known[start : start + codes.size] = self._ids[codes] != len(self)

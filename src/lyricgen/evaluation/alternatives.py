@@ -1,4 +1,4 @@
-"""What a model would have written in the place of each character of a part.
+"""The characters that a model would have preferred at each place of a part.
 
 B batch, T time steps, V vocabulary, K alternatives, N symbols of a part, C characters of it.
 """

@@ -64,7 +64,7 @@ def mixture_weights(
 def baselines(
     part: str, checkpoints: Sequence[Series], ngrams: Ngrams, weights: dict[str, float], size: int
 ) -> list[Series]:
-    """Mixtures, n-grams and the uniform distribution over so many characters, from best to worst.
+    """Series of mixtures, n-grams and the uniform distribution over `size` characters.
 
     On the training part the uniform distribution alone: the others have counted it.
     """

@@ -105,7 +105,7 @@ def autocovariances(values: Floats, lags: int) -> Floats:
 
 
 def _window_sums(units: Floats, length: int) -> Floats:
-    """Of so many units from each on, past the end from the start again, (n, S)."""
+    """Circular sums over `length` consecutive units, (n, S)."""
     if length == 0:
         return np.zeros_like(units)
     if length == 1:

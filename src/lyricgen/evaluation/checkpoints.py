@@ -41,7 +41,7 @@ class Evaluated:
 
     @property
     def label_and_text(self) -> str:
-        """What it is and on which text, as in "lstm 1x256 on dino"."""
+        """Label and text, as in "lstm 1x256 on dino"."""
         return f"{self.label} on {self.corpus.name}"
 
     def check_part(self, name: str) -> None:

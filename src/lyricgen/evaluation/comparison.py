@@ -7,7 +7,7 @@ from lyricgen.models.trained_model import TrainedModel
 
 
 def labels_of(files: list[Path], models: list[TrainedModel], names: list[str]) -> list[str]:
-    """What they are; where that is the same, with the run's name; at last with a number."""
+    """Labels, made distinct by the names of the runs and, if these are equal, by numbers."""
     labels = [model.network.description for model in models]
     runs = [file.parent.parent.name for file in files]
     for further in (names, runs, [str(number) for number in range(1, len(files) + 1)]):
@@ -19,7 +19,7 @@ def labels_of(files: list[Path], models: list[TrainedModel], names: list[str]) -
 
 
 def prefix_of(model: TrainedModel) -> str:
-    """Of the names of a model's perplexity and bits: those of one that sees both sides."""
+    """Prefix of the names of perplexity and bits: "pseudo_" for a model that fills gaps."""
     return "pseudo_" if model.fills_gaps else ""
 
 

@@ -90,7 +90,7 @@ def nats_after(network: Model, ids: Tensor, starts: Tensor, targets: Tensor) -> 
 
 
 def _last_nats(network: Model, inputs: Tensor, lengths: Tensor, symbols: Tensor) -> Tensor:
-    """Of one symbol each after so many of the inputs, (B, T) -> (B,)."""
+    """Nats of one symbol after each row of inputs, (B, T) -> (B,)."""
     rows, last = torch.arange(len(inputs)), lengths - 1
     if isinstance(network, NgramLanguageModel):
         each, _ = network.nats(inputs, symbols.long()[:, None].expand_as(inputs))

@@ -1,4 +1,4 @@
-"""What a model reaches on a text, with intervals.
+"""Perplexity, bits and loss of a model on a text, with intervals.
 
 C characters in the text, n units that are drawn (characters or lines), R resamples.
 """
@@ -17,7 +17,7 @@ Draw = Callable[[Floats, int], Floats]  # units (n, S), block length -> totals (
 
 
 class Series(NamedTuple):
-    """What one model makes of a part."""
+    """Nats of one model on a part."""
 
     name: str
     kind: Literal["checkpoint", "mixture", "ngram", "unigram", "uniform"]
@@ -38,7 +38,7 @@ class Estimate(NamedTuple):
 
 
 class Row(NamedTuple):
-    """What one model reaches, on the characters that it predicts."""
+    """Figures of one model on the characters that it predicts."""
 
     series: Series
     characters: int
@@ -85,7 +85,7 @@ def row(series: Series, first: Series, text: PartText, draw: Draw) -> Row:
 
 
 def _difference(series: Series, first: Series, text: PartText, draw: Draw) -> Estimate:
-    """Of both models' losses, the same characters drawn for both."""
+    """Interval of the difference of two models' losses, from the same draws."""
     more = series.nats - first.nats
     both = ~np.isnan(more)
     units, length = _units(text, both, more[both])
@@ -95,7 +95,7 @@ def _difference(series: Series, first: Series, text: PartText, draw: Draw) -> Es
 
 
 def _units(text: PartText, scored: Booleans, *quantities: Floats) -> tuple[Floats, int]:
-    """What is drawn, (n, quantities + 1), the number of characters last; and how many together."""
+    """Units to resample, (n, quantities + 1) with the number of characters last; block length."""
     columns = [*quantities, np.ones(len(quantities[0]))]
     if text.lines is None:
         return np.stack(columns, axis=1), block_length(quantities[0])

@@ -1,4 +1,4 @@
-"""What checkpoints and baselines reach on the parts of a text, with intervals."""
+"""Figures of checkpoints and baselines on the parts of a text, with intervals."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -18,7 +18,7 @@ from lyricgen.evaluation.scores import PartText, part_nats
 
 
 class Figures(NamedTuple):
-    """What checkpoints and baselines reach on the parts of one text, by part."""
+    """Figures of checkpoints and baselines on one text, by part."""
 
     evaluated: list[Evaluated]
     parts: dict[str, list[Row]]
@@ -30,7 +30,7 @@ class Figures(NamedTuple):
 
     @property
     def prefix(self) -> str:
-        """Of the names of perplexities and bits: those of models that see both sides."""
+        """Prefix of the names of perplexity and bits: "pseudo_" for models that fill gaps."""
         return prefix_of(self.evaluated[0].model)
 
 

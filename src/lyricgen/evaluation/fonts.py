@@ -10,7 +10,7 @@ LATIN = "DejaVu Sans"
 
 
 def families_for(text: str) -> tuple[list[str], str]:
-    """The font families to draw a text with, and those of its characters that no font has.
+    """Font families for a text, and the characters that no font has.
 
     The file system is asked, not matplotlib's list, which does not see newly installed fonts.
     """
@@ -44,7 +44,7 @@ def _characters(path: Path) -> set[str]:
 
 
 def _family(path: Path) -> str:
-    """Of a collection's faces the one in simplified Chinese, if it has that."""
+    """Family of a font file; of a collection, the face for simplified Chinese if there is one."""
     if not any(entry.fname == str(path) for entry in fontManager.ttflist):
         fontManager.addfont(path)
     names = [entry.name for entry in fontManager.ttflist if entry.fname == str(path)]

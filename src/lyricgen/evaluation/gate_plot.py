@@ -71,7 +71,7 @@ def varying_most(read: Activations, units: int | None) -> list[int]:
 
 
 def notes(model: TrainedModel, units: int | None) -> list[str]:
-    """What a picture leaves out, in lines for the terminal."""
+    """Lines for the terminal that name what a picture leaves out."""
     architecture = recurrent_network(model).architecture
     told, size, cell = [], architecture.hidden_size, architecture.cell.kind
     if not any(gated in cell for gated in ("gru", "lstm")):

@@ -1,4 +1,4 @@
-"""What the units of one layer do while the network reads a text.
+"""Gates and states of the units of one layer while the network reads a text.
 
 T time steps, H hidden size, I input size, V vocabulary.
 """
@@ -32,7 +32,7 @@ def recurrent_network(model: TrainedModel) -> LanguageModel:
 
 
 def activations(model: TrainedModel, text: str, layer: int) -> Activations:
-    """What a layer computes while the network reads a text, from state zero.
+    """Gates and states of a layer that reads a text from state zero.
 
     What the layers below give comes from the network itself, dropout off.
 
@@ -64,7 +64,7 @@ def activations(model: TrainedModel, text: str, layer: int) -> Activations:
 
 @torch.no_grad()
 def _input_of(block: nn.Module, network: LanguageModel, ids: Tensor) -> Array:
-    """What a layer is given while the network reads ids (1, T): (T, I)."""
+    """Input of a layer while the network reads ids (1, T): (T, I)."""
     caught: list[Tensor] = []
     hook = block.register_forward_pre_hook(lambda _, given: caught.append(given[0]))
     try:

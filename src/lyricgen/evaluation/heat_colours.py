@@ -34,7 +34,7 @@ def level_of(bits: float, most: float) -> int:
 
 
 def contrast(one: str, other: str) -> float:
-    """Of two colours, 1 to 21, as WCAG 2 defines it; text should have 4.5 at least."""
+    """Contrast ratio of two colours, 1 to 21 (WCAG 2); text needs 4.5."""
     light, dark = sorted((_luminance(_parsed(one)), _luminance(_parsed(other))), reverse=True)
     return (light + 0.05) / (dark + 0.05)
 

@@ -65,7 +65,7 @@ def heat_page(model: TrainedModel, text: OwnText, checkpoint: str, source: str) 
 
 
 def sign(character: str) -> str:
-    """What shows a character: a mark for white space, a number for what could steer the page."""
+    """Visible form of a character: a mark for white space, a number for a control character."""
     if character in SIGNS:
         return SIGNS[character]
     if unicodedata.category(character).startswith("M"):

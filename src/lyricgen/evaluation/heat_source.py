@@ -1,4 +1,4 @@
-"""Which text a page of surprisal shows: the user's own, or a held-out part of the model's."""
+"""Text of a surprisal page: the user's own, or a held-out part of the model's."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +23,7 @@ class Source(NamedTuple):
 
 
 def from_argument(path: Path, argument: TextArgument, unknown: Unknown, most: int) -> Source:
-    """The beginning of a text of the user's, at most so many characters."""
+    """Beginning of the user's text, at most `most` characters."""
     model = load(path)
     beginning = _beginning(argument.text, most, model)
     text = own_text(beginning, argument.name, model, unknown)
@@ -59,7 +59,7 @@ def from_part(evaluated: "Evaluated", part: str | None, most: int) -> Source:
 
 
 def _beginning(text: str, most: int, model: TrainedModel) -> str:
-    """Of a list of lines the whole ones that fit, at least one."""
+    """Keep the whole lines that fit; at least one."""
     if len(text) <= most:
         return text
     end = text.rfind("\n", 0, most) + 1 if model.layout == "lines" else most

@@ -32,7 +32,7 @@ READINGS = 16  # of the training part that it takes about
 
 @dataclass(frozen=True)
 class Copied:
-    """What texts have in common with the training part.
+    """Overlap of texts with the training part.
 
     Attributes:
         texts: how many they are.
@@ -50,7 +50,7 @@ class Copied:
 
 @dataclass(frozen=True)
 class Names:
-    """What generated names are, beside the names of the corpus.
+    """Comparison of whole generated names with the names of the corpus.
 
     Attributes:
         whole: how many have come to their end; the figures are of these.
@@ -69,7 +69,7 @@ class Names:
 
 @dataclass(frozen=True)
 class Memorisation:
-    """What a model has by heart.
+    """Memorisation figures of a model.
 
     Attributes:
         generated: texts drawn from it.
@@ -151,7 +151,7 @@ def distinct_ngrams(texts: Sequence[Ids], n: int) -> float | None:
 
 
 def names(generated: list[str], parts: dict[str, Part], vocabulary: Vocabulary) -> Names | None:
-    """Compare whole generated names with those of the corpus; None without any."""
+    """Compare whole generated names with those of the corpus; None if there is none."""
     if not generated:
         return None
     held_out = held_out_names(parts, vocabulary)

@@ -1,4 +1,4 @@
-"""What models have by heart, as tables for a terminal and as plain values for JSON."""
+"""Memorisation of models as tables for a terminal and plain values for JSON."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -17,7 +17,7 @@ NAMES, NAME = 1000, 100
 
 
 class CheckpointMemorisation(NamedTuple):
-    """What one checkpoint has by heart.
+    """Memorisation of one checkpoint.
 
     Attributes:
         label: what to call it.

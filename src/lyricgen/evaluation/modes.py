@@ -1,4 +1,4 @@
-"""What the evaluate command is asked to do, and which of its options go together."""
+"""Task of the evaluate command, and the options that go together."""
 
 import argparse
 
@@ -26,7 +26,7 @@ PICTURES = ("heat", "gates")
 
 
 def asked(options: argparse.Namespace) -> list[str]:
-    """What is to be done: "figures", "text", "memorisation", or "heat" and "gates".
+    """Find the task: "figures", "text", "memorisation", or "heat" and "gates".
 
     Options that were not given get their values.
 

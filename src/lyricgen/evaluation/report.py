@@ -68,7 +68,7 @@ def _plain_curves(found: Curves) -> dict[str, Any]:
 
 
 def checkpoint_table(figures: Figures, index: int) -> Table:
-    """What one of the checkpoints reaches on each part."""
+    """Figures of one checkpoint on each part."""
     rows = [of_part[index] for of_part in figures.parts.values()]
     heading = figures.evaluated[index].label_and_text
     table = new_table(printable(heading), numbers=tuple(figures.parts))

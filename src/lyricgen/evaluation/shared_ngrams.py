@@ -1,4 +1,4 @@
-"""Which n-grams of some texts stand in a longer one too.
+"""Search for the n-grams of some texts in a longer text.
 
 T characters of the longer text, N of the others together, W their n-grams, S symbols.
 

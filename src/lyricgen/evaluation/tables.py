@@ -1,4 +1,4 @@
-"""What the reports of figures share: tables, figures with their intervals, plain values."""
+"""Tables, figures with intervals and plain values, shared by the reports."""
 
 from collections.abc import Mapping
 from typing import Any

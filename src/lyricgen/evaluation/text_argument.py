@@ -1,4 +1,4 @@
-"""What --text says: a file, or the text itself."""
+"""Value of --text: a file, or the text itself."""
 
 import errno
 import os
@@ -32,7 +32,7 @@ class TextArgument:
 
     @property
     def name(self) -> str:
-        """What to call it."""
+        """Name for messages."""
         return repr(str(self.file)) if self.file is not None else "the text given"
 
 

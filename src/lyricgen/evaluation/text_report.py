@@ -1,4 +1,4 @@
-"""What checkpoints reach on a text of the user's own."""
+"""Figures of checkpoints on a text of the user's own."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -20,7 +20,7 @@ from lyricgen.runs.listing import checkpoint_in
 
 
 class OnText(NamedTuple):
-    """What one checkpoint reaches.
+    """Figures of one checkpoint.
 
     Attributes:
         path: of the file.

@@ -157,7 +157,7 @@ class _Search:
         return characters.flatten().clamp(min=0), rows
 
     def _grown(self, rules: Sequence[Rule]) -> Tensor:
-        """What each text's sum becomes with each character, (A, K, V)."""
+        """Sum of each text continued by each character, (A, K, V)."""
         place, rows = self._start + self.step, self._numbers.repeat_interleave(len(self._places))
         written = Written(self._text[:, :place], self.step, rows)
         logits = changed = self.model.logits

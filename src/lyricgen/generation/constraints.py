@@ -15,7 +15,7 @@ from lyricgen.generation.rules import Rule, Written
 
 @dataclass(frozen=True)
 class Constraints:
-    """What holds at each place of R texts, and where they end.
+    """Constraints at each place of R texts, and where the texts end.
 
     Attributes:
         rules: they forbid all else; in this order.
@@ -33,7 +33,7 @@ class Constraints:
 
 
 def mask(allowed: Tensor) -> Tensor:
-    """What is added to logits: (…, V) booleans to 0 where they are true and -inf elsewhere."""
+    """Turn (…, V) booleans into summands of logits: 0 where true, -inf elsewhere."""
     return torch.zeros_like(allowed, dtype=torch.float32).masked_fill_(~allowed, -torch.inf)
 
 

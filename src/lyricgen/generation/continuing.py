@@ -160,7 +160,7 @@ class _Batch:
 
 
 def no_character(step: int, logits: Tensor) -> UserError:
-    """What is said where nothing can follow so many characters, in one of the rows (B, V)."""
+    """Error for a step that leaves no allowed character in one of the rows (B, V)."""
     if logits.isnan().any():
         return UserError(
             "the model's outputs are no numbers, its training has diverged: take the checkpoint of "
@@ -172,7 +172,7 @@ def no_character(step: int, logits: Tensor) -> UserError:
 
 
 def until(row: list[int], stop: int, number: int) -> list[int]:
-    """What stands before a stop, the `number`-th from 1; all where there are fewer."""
+    """Symbols before the `number`-th stop, from 1; all if there are fewer stops."""
     place = -1
     for _ in range(number):
         if stop not in row[place + 1 :]:

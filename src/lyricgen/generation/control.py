@@ -1,4 +1,4 @@
-"""What a text must be like, as a user names it."""
+"""Constraints on a text as a user names them."""
 
 from typing import Self
 
@@ -44,12 +44,12 @@ class Control(Options):
 
     @property
     def counted(self) -> str:
-        """What says how many lines there are, as typed."""
+        """Typed option that fixes the number of lines."""
         return f"--lines {self.lines}" if self.acrostic is None else f"--acrostic {self.acrostic!r}"
 
     @property
     def sets(self) -> str:
-        """What says which characters may be written, as typed."""
+        """Typed options that restrict the characters."""
         given = {"--only": self.only, "--ban": self.ban}
         return " with ".join(f"{name} {value!r}" for name, value in given.items() if value)
 

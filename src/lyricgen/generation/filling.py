@@ -75,7 +75,7 @@ def _filling(model: TrainedModel) -> FillModel:
 
 
 def encode_gaps(model: TrainedModel, text: str, gap: str | None = None) -> tuple[Tensor, Tensor]:
-    """What the network reads of a text with gaps, (1 + N,) ids, and where its gaps are, (G,).
+    """Ids that the network reads of a text with gaps, (1 + N,), and places of gaps, (G,).
 
     Before the text stands what `TrainedModel.encode_prefix` gives for none; after it, in a model
     of lines, the end of the line.

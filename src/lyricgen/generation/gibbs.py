@@ -77,7 +77,7 @@ def _uniforms(seeds: list[int], gaps: list[Tensor], sweeps: int) -> Tensor:
 def _logits(
     model: FillModel, filled: Tensor, lengths: Tensor, places: Tensor, *, first: bool
 ) -> Tensor:
-    """What the model says of one place of each text, (B, V)."""
+    """Log-probabilities at one place of each text, (B, V)."""
     if first:
         return model.output.bias.expand(len(filled), -1).clone()
     predicted, _ = model(filled, lengths, filled.shape[1] - 1)  # (B, N, V)

@@ -114,7 +114,7 @@ def headings(paths: Sequence[Path], models: Sequence[TrainedModel]) -> list[str]
 
 
 def _differing(settings: Sequence[Settings]) -> list[str]:
-    """Settings in which models differ, without those of groups that differ themselves."""
+    """Settings in which models differ, unless their group differs as a whole."""
     differing: list[str] = []
     keys = dict.fromkeys(name for one in settings for name in one)
     for name in sorted(keys, key=lambda name: name.count(".")):

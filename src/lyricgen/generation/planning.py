@@ -20,7 +20,7 @@ from lyricgen.generation.verse import constrain_lines
 
 
 def members(option: str, given: str, characters: str, *, ignore_case: bool = False) -> Tensor:
-    r"""Which characters a set has.
+    r"""Characters of a named set.
 
     Args:
         option: how the user gave it, for the error.

@@ -1,4 +1,4 @@
-"""Which characters rhyme, by the finals of their pinyin.
+"""Rhymes of Chinese characters, by the finals of their pinyin.
 
 R texts, V vocabulary, E lines that end, D different numbers of lines.
 """
@@ -78,7 +78,7 @@ def plan_rhymes(
     lengths: Tensor,
     width: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """What lines may end with, so that all of a text rhyme and no character ends two of them.
+    """Allowed ends of lines: all rhyme, and no character ends two lines.
 
     Args:
         vocabulary: of the model.

@@ -13,7 +13,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Written:
-    """What the sequences that still run are, before a character is chosen for each.
+    """Running sequences before the next character of each is chosen.
 
     Attributes:
         text: (B, N) int64 ids, the prefix and after it what has been chosen; shorter prefixes

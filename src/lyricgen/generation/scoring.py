@@ -1,4 +1,4 @@
-"""What a model itself thinks of continuations.
+"""Log-probabilities that a model gives to continuations.
 
 B texts, T time steps, V vocabulary.
 """
@@ -53,7 +53,7 @@ def log_probabilities(
 
 
 def _sums(model: NextModel, inputs: Tensor, targets: Tensor, places: int) -> Tensor:
-    """The sum of ln p of each row's targets, (B, T), NONE left out; so many places at a time."""
+    """Sum of ln p of each row's targets, (B, T) without NONE, a block of places at a time."""
     state, totals = None, torch.zeros(len(inputs), dtype=torch.float64)
     steps = max(1, places // len(inputs))
     for start in range(0, inputs.shape[1], steps):

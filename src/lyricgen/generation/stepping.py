@@ -146,7 +146,7 @@ def stepper(model: NextModel, prefixes: Sequence[Tensor], length: int) -> Steppe
 def _input_share(
     model: LanguageModel, layer: LayerStep, characters: int
 ) -> Callable[[Tensor, Tensor], Tensor]:
-    """What puts the input's share of the first layer, for ids (R,), into its totals (R, G·H).
+    """Function that writes the input's share of the first layer, ids (R,), to totals (R, G·H).
 
     Where so many characters will be read that it pays, the shares of all V are computed at once.
     """

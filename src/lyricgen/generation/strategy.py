@@ -57,7 +57,7 @@ class Strategy(Options):
         return ", ".join([first, *parts])
 
     def rules(self) -> list[Rule]:
-        """What is done to the logits, in this order.
+        """Rules applied to the logits, in this order.
 
         What is forbidden or penalised for the text so far comes first, on the model's own logits;
         truncations come last, on the probabilities that are drawn from.

@@ -136,7 +136,7 @@ def _continuing(model: TrainedModel) -> NextModel:
 
 
 def _continued(writer: Writer, prefixes: list[str], count: int, seed: int) -> list[Continuation]:
-    """So many continuations of each prefix: searched for, drawn until they are new, or drawn."""
+    """Continue each prefix `count` times: by beam search, by drawing, or by drawing new names."""
     beams, generator = writer.strategy.beams, writer.generator
     if not prefixes:
         return []

@@ -74,7 +74,7 @@ def is_spaced(characters: str) -> bool:
 
 
 def line_break(vocabulary: Vocabulary) -> str:
-    """What ends a line: spaces do where the corpus has them for newlines.
+    """Character that ends a line: the newline, or the space if the corpus has no newline.
 
     Raises:
         UserError: the model knows neither.
@@ -109,7 +109,7 @@ def _begun(prefix: str, mark: str, control: Control) -> list[str]:
 
 
 def _heads(control: Control, vocabulary: Vocabulary, visible: Tensor) -> Tensor:
-    """What lines may begin with: (n, V) booleans for each of an acrostic, (1, V) for all lines."""
+    """Allowed beginnings of lines: (n, V) booleans of an acrostic, (1, V) for all lines."""
     given = control.acrostic
     if given is None:
         return visible[None]

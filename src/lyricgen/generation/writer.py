@@ -33,7 +33,7 @@ Watch = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Continuation:
-    """What was written after one prefix.
+    """Continuation of one prefix.
 
     Attributes:
         prefix: as the model reads it.
@@ -101,7 +101,7 @@ class Writer:
         return self.model.vocabulary.decode(torch.tensor(ids, dtype=torch.int64))
 
     def constraints(self, prefixes: Sequence[str]) -> Constraints:
-        """What holds for continuations of these; see `planning.constrain`."""
+        """Constraints for continuations of these prefixes; see `planning.constrain`."""
         return constrain(
             self.control,
             self.model.vocabulary,

@@ -60,7 +60,7 @@ class FillModel(CharacterNetwork):
         return self.logits(torch.tanh(self.recurrence.join(hidden))), state
 
     def _after(self, characters: Tensor, lengths: Tensor, steps: int) -> Tensor:
-        """What the right stack knows of the characters after each of 1 … T, (B, T, H)."""
+        """State of the right stack after reading all characters behind each of 1 … T, (B, T, H)."""
         nothing = len(characters), 1, self.architecture.hidden_size
         after = self.output.bias.new_zeros(nothing)  # before it has read anything
         places = torch.arange(characters.shape[1], device=characters.device)

@@ -1,4 +1,4 @@
-"""What surrounds a recurrence: characters in, logits over characters out, and initial weights.
+"""Character network: input, recurrence, output layer, and initial weights.
 
 B batch, T time steps, V vocabulary, E embedding, H hidden size.
 """
@@ -65,11 +65,11 @@ class CharacterNetwork(nn.Module):
             self.output.weight = None  # type: ignore[assignment]
 
     def build_recurrence(self, stack: Callable[[], RecurrentStack]) -> Any:
-        """What stands between input and output, of as many new stacks as it takes."""
+        """Build the recurrence between input and output from new stacks."""
         return stack()
 
     def features(self, ids: Tensor) -> Tensor:
-        """What the recurrence reads: (B, T) int64 -> (B, T, E or V), or ids where it takes them."""
+        """Input of the recurrence: (B, T) int64 -> (B, T, E or V), or the ids if it takes them."""
         if self.embedding is not None:
             embedded: Tensor = self.dropout(self.embedding(ids))
             return embedded  # (B, T, E)

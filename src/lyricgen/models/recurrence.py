@@ -1,4 +1,4 @@
-"""What every recurrence has in common, whoever computes it.
+"""Types of every recurrence: its state and its call.
 
 B batch, T time steps, I input size, V vocabulary, H hidden size, L layers.
 """

@@ -60,7 +60,7 @@ class TrainedModel:
 
     @property
     def gap(self) -> str:
-        """What marks a gap: "_", where the vocabulary does not have it."""
+        """Mark of a gap: "_", unless the vocabulary has that character."""
         return next((one for one in GAPS if one not in self.vocabulary.characters), GAPS[0])
 
     def normalised(self, prefix: str) -> str:
@@ -68,7 +68,7 @@ class TrainedModel:
         return unicodedata.normalize("NFC", prefix.lower() if self.lowercase else prefix)
 
     def encode_prefix(self, prefix: str) -> torch.Tensor:
-        """What the network reads first, (P,) ids.
+        """Ids that the network reads first, (P,).
 
         That is the prefix, after the start symbol in a model of lines; and for a running text
         that is to begin with nothing, a line break.

@@ -92,7 +92,7 @@ def _vocabulary_dimension(name: str, network: CharacterNetwork) -> int | None:
 
 
 def _described(architecture: RecurrentArchitecture) -> dict[str, object]:
-    """What must agree, by the names that a user sets."""
+    """Settings that must agree, by the names that a user types."""
     model, depth = architecture.model, architecture.depth
     embedded = model.input == "embedding"
     # of a cell's options, all but those that only its first weights depend on

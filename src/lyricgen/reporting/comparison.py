@@ -95,7 +95,7 @@ class Comparison:
         return ", ".join(f"{key} {text}" for key, text in pairs)
 
     def verdict(self, cell: Cell) -> str:
-        """What the test says of a cell beside the best one, in the words of `evaluate`."""
+        """Verdict of the test against the best row, in the words of `evaluate`."""
         if cell.difference is None or cell.difference.p is None:
             return ""
         if cell.difference.p >= LEVEL:
@@ -109,5 +109,5 @@ def sign_of(metric: str) -> int:
 
 
 def became(record: Record) -> str:
-    """What to call a run that has no figure."""
+    """Reason why a run has no figure."""
     return "without a figure" if record.status == "finished" else record.status

@@ -63,7 +63,7 @@ def read_curves(comparison: Comparison) -> Curves:
 
 
 def average(curves: Sequence[Points]) -> dict[float, Mean]:
-    """Of R curves, where all of them have a point."""
+    """Mean and deviation of R curves where all have a point."""
     if not curves:
         return {}
     common = set(curves[0]).intersection(*curves[1:])

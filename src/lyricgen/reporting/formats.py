@@ -100,7 +100,7 @@ def _without(
 
 
 def markdown(comparison: Comparison) -> str:
-    """As Markdown."""
+    """Format as Markdown."""
     names, rows = filled(comparison)
     settings = len(comparison.keys)
     words = [place < settings or name in WORDS for place, name in enumerate(names)]

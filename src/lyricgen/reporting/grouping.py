@@ -174,7 +174,7 @@ def _newest(repeats: list[Record], metric: str) -> Record:
 
 
 def _names(groups: Sequence[Sequence[Record]]) -> list[str]:
-    """What to call texts: by their kind or file, and by what else tells them apart."""
+    """Name texts by kind or file, and by whatever else distinguishes them."""
     texts = [dict(zip(CORPUS, _place(group[0], CORPUS), strict=True)) for group in groups]
     files = [_file_of(text) for text in texts]
     names = []

@@ -16,7 +16,7 @@ Importances = dict[str, float]
 
 
 def searched(comparison: Comparison) -> list[Record]:
-    """The scored runs of a search; of several with different spaces, those of the largest."""
+    """Scored runs of a search; if search spaces differ, those of the most common one."""
     runs = [run for cell in comparison.ranked for run in cell.scored.values() if run.search_space]
     spaces = Counter(_space(run) for run in runs)
     largest = max(spaces, key=lambda space: spaces[space], default=None)

@@ -12,7 +12,7 @@ LEVEL = 0.05  # below this probability a difference counts as told apart
 
 
 class Mean(NamedTuple):
-    """A mean over so many values, and their sample standard deviation (over n − 1)."""
+    """Mean of n values and their sample standard deviation (over n − 1)."""
 
     value: float
     deviation: float | None  # there is none of a single value
@@ -35,7 +35,7 @@ class Difference(NamedTuple):
 
 
 def mean(values: Sequence[float]) -> Mean:
-    """Of at least one value."""
+    """Mean and deviation of at least one value."""
     deviation = statistics.stdev(values) if len(values) > 1 else None
     return Mean(statistics.fmean(values), deviation, len(values))
 

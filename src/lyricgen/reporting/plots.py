@@ -161,7 +161,7 @@ def _colour(rank: int) -> str:
 
 
 def _label(comparison: Comparison, rank: int, ranks: Sequence[int]) -> str:
-    """Of a cell, or of all those that have no colour."""
+    """Label of a cell in a legend; one label for all cells without a colour of their own."""
     if rank < len(SERIES):
         return comparison.short_label(comparison.ranked[rank])
     return f"{sum(one >= len(SERIES) for one in ranks)} more"
@@ -173,7 +173,7 @@ def _in_order(value: Value) -> tuple[bool, float, str]:
 
 
 def _ngram(comparison: Comparison) -> float | None:
-    """What the n-gram models of all runs reach, where it is the same."""
+    """Perplexity of the n-gram models if it is the same for all runs."""
     if comparison.metric != "val/perplexity":
         return None
     values = {round(run.figures.get(NGRAM, 0.0), 6) for run in comparison.records if run.figures}

@@ -1,4 +1,4 @@
-"""What runs say of themselves, read from their summary.json."""
+"""Records of runs, read from their summary.json."""
 
 import logging
 import math
@@ -60,7 +60,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Found:
-    """What lies below some directories.
+    """Runs and sweeps below some directories.
 
     Attributes:
         records: the runs, in the order of their directories.
@@ -72,7 +72,7 @@ class Found:
 
 
 def read(directories: Sequence[Path]) -> Found:
-    """Read all runs below some directories; those of all outputs where none is named.
+    """Read all runs below some directories; without a directory, those of all outputs.
 
     What cannot be read is left out, and a warning names it.
 

@@ -1,4 +1,4 @@
-"""What a report has on each comparison: plots, and the samples of its best runs and its worst."""
+"""Sections of a report: plots, and samples of the best runs and the worst."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -89,7 +89,7 @@ def _plots(comparison: Comparison) -> tuple[list[Plot], list[str]]:
 
 
 def _samples(comparison: Comparison) -> list[Shown]:
-    """Of the best runs, and of the worst if it is none of them."""
+    """Samples of the best runs, and of the worst if it is not among them."""
     runs = [
         (run.figures[comparison.metric], comparison.label(cell), run)
         for cell in comparison.ranked

@@ -1,4 +1,4 @@
-"""Which runs a report is about: --where."""
+"""Selection of runs by --where."""
 
 import re
 from collections.abc import Iterable, Sequence

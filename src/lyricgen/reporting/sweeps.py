@@ -1,4 +1,4 @@
-"""What sweeps were to do: jobs that have left nothing, and settings of those that failed early."""
+"""Planned jobs of sweeps: those without a trace, and settings of those that failed early."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping

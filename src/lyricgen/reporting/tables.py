@@ -14,14 +14,14 @@ WORDS = ("", "incomplete")  # columns that hold no numbers, beside those of sett
 
 
 class Entry(NamedTuple):
-    """What stands in a table, and by what it is sorted."""
+    """Cell of a table: its text, and the value by which it is sorted."""
 
     text: str
     value: Value = None
 
 
 def headings(comparison: Comparison) -> list[str]:
-    """Of the columns of a table that is read; those of settings are as many as `keys`."""
+    """Headings of all columns: first the settings, `keys`, then the figures."""
     return [
         *comparison.keys,
         title_of(comparison.metric),
@@ -49,14 +49,14 @@ def row(comparison: Comparison, cell: Cell) -> list[Entry]:
 
 
 def figures(comparison: Comparison, cell: Cell) -> dict[str, Mean | None]:
-    """What is told of a cell beside the figure by which it is ranked."""
+    """Figures shown beside the one that ranks a row."""
     names = ("parameters", "chars_per_second", "wall_seconds", "best_epoch")
     test = cell.figure(f"test/{comparison.prefix}perplexity")
     return {"test_perplexity": test, **{name: cell.figure(name) for name in names}}
 
 
 def filled(comparison: Comparison, most: int | None = None) -> tuple[list[str], list[list[Entry]]]:
-    """The headings of columns in which something stands, and the rows, the first so many."""
+    """Headings of the columns that are not empty, and the first `most` rows."""
     names = headings(comparison)
     rows = [row(comparison, cell) for cell in comparison.cells[:most]]
     kept = [
@@ -68,7 +68,7 @@ def filled(comparison: Comparison, most: int | None = None) -> tuple[list[str], 
 
 
 def notes(comparison: Comparison) -> list[str]:
-    """What has to be known to read a table."""
+    """Notes that explain a table."""
     told = []
     if any(cell.mean and cell.mean.deviation is not None for cell in comparison.cells):
         told.append(f"mean ± sample standard deviation of n runs, over {_and(comparison.over)}")
@@ -105,12 +105,12 @@ def title_of(metric: str) -> str:
 
 
 def p_value(p: float | None) -> str:
-    """As reports have it."""
+    """Format a p-value; empty for none."""
     return "" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def duration(seconds: float) -> str:
-    """As people say it."""
+    """Format seconds as seconds, minutes or hours."""
     if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, left = divmod(round(seconds), 60)

@@ -1,4 +1,4 @@
-"""Which settings runs differ in, without those that only follow from others."""
+"""Settings in which runs differ, without those that follow from others."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path

@@ -30,7 +30,7 @@ def make_directory(directory: Path) -> None:
 
 
 def new_directory(wanted: Path) -> Path:
-    """Make a directory that nobody else has: the one wanted, or one with _2, _3, … after it.
+    """Make a new directory: the wanted one, or the first free name with _2, _3, … after it.
 
     Raises:
         OSError: it cannot be made.

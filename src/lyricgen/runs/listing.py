@@ -46,12 +46,12 @@ def number_of(directory: Path) -> int | None:
 
 
 def resume_command(directory: Path) -> str:
-    """What to type to go on with a run or a sweep."""
+    """Command that resumes a run or a sweep."""
     return f"python -m lyricgen.train {shlex.quote(f'resume={directory}')}"
 
 
 def read_summary(directory: Path) -> dict[str, Any]:
-    """What a run says of itself; one that runs no more without having said so is `killed`.
+    """Read the summary of a run; a `running` one whose process is gone reads as `killed`.
 
     Returns:
         Plain values, of which those that `summary.Summary` names have the types that it says.
@@ -100,7 +100,7 @@ def directory_taken(directory: Path, kind: Literal["run", "sweep"]) -> UserError
 
 
 def earlier_summary(directory: Path) -> dict[str, Any] | None:
-    """What a run has left behind; None where none has begun, nothing where it is damaged."""
+    """Read an earlier summary; None if no run has begun, empty if it is damaged."""
     path = directory / SUMMARY
     try:
         path.lstat()

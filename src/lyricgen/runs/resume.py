@@ -16,7 +16,7 @@ FREE = (*PLUMBING, "trainer.max_epochs", "data.path", "data.max_bytes")
 
 @dataclass(frozen=True)
 class Past:
-    """What a run brings along that is gone on with; nothing for a new one."""
+    """State of the run being resumed; empty for a new run."""
 
     checkpoint: Path | None = None  # to go on from
     steps: int = 0  # that it has made
@@ -77,7 +77,7 @@ def take_up(
 
 
 def identity(options: dict[str, Any]) -> list[str]:
-    """What makes a run the one that it is: all of it that must not change."""
+    """Settings that identify a run: those that must not change."""
     return [line for line in all_of(options) if not among(line.partition("=")[0], FREE)]
 
 
@@ -88,7 +88,7 @@ def all_of(options: dict[str, Any]) -> list[str]:
 
 
 def changed(recorded: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What must not change and did: "key=recorded value (now: other value)", sorted by key."""
+    """Forbidden changes, as "key=recorded value (now: other value)", sorted by key."""
     before, after = flatten(complete(recorded)), flatten(complete(now))
     return [
         f"{key}={_shown(before, key)} (now: {_shown(after, key)})"

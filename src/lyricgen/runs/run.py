@@ -129,7 +129,7 @@ class Run:
 
     @property
     def resume_command(self) -> str:
-        """What to type to go on with this run, or with the sweep whose job it is."""
+        """Command that resumes this run, or the sweep of which it is a job."""
         return resume_command(self.sweep or self.directory)
 
     def discard(self) -> None:
@@ -210,6 +210,6 @@ def git_commit() -> str | None:
 
 @cache
 def versions() -> dict[str, str]:
-    """Of Python and of the packages whose numbers a run's figures depend on."""
+    """Versions of Python and of the packages on which a run's figures depend."""
     packages = ("lyricgen", "torch", "pytorch-lightning", "hydra-core", "omegaconf", "numpy")
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}

@@ -37,7 +37,7 @@ def this_process() -> str:
 
 
 def stop_file(sweep: Path, process: str) -> Path:
-    """What tells the jobs of a sweep's process, wherever they run, that they are to stop."""
+    """File that tells the jobs of a sweep's process to stop, wherever they run."""
     return sweep / f".stop_{process}"
 
 
@@ -133,7 +133,7 @@ def _gone(parent: str) -> bool:
 
 
 def _requeue(number: int) -> None:
-    """Hand submitit's warning on, now that the run can be gone on with; it may start it again."""
+    """Pass submitit's warning on once the run can be resumed; submitit may restart it."""
     if number == getattr(signal, "SIGUSR2", None) and callable(signal.getsignal(number)):
         with suppress(Exception):  # it was not to be started again
             signal.raise_signal(number)

@@ -58,7 +58,7 @@ class JobWatch:
         self._submitted = self._tasks()
 
     def carry_out(self, at_a_time: int) -> None:
-        """Do the jobs, so many batches at a time, and say of each how it has ended."""
+        """Launch the jobs, `at_a_time` batches at once, and report how each ended."""
         self._stop.unlink(missing_ok=True)  # of an earlier process of this number
         # daemons: Slurm's queue may keep them waiting after the sweep was stopped
         over = [threading.Event() for _ in range(at_a_time)]
@@ -162,7 +162,7 @@ class JobWatch:
             each.wait(max(0.0, end - time.monotonic()))
 
     def _summaries(self) -> dict[int, tuple[Path, dict[str, Any]]]:
-        """Of the jobs that have begun since the launch, what they say of themselves."""
+        """Summaries of the jobs that have begun since the launch."""
         found = {}
         looked_for = self._wanted - self._ended
         for path in self._sweep.glob(f"*/{SUMMARY}"):

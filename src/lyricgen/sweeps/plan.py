@@ -24,7 +24,7 @@ DONE = ("finished", "pruned")  # statuses of jobs that need no more work
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is known of a job before it has a number.
+    """Job before it has a number.
 
     Attributes:
         overrides: of its own; those that all jobs share among them.
@@ -57,7 +57,7 @@ class Job:
 
 
 def plan(directory: Path, wanted: Sequence[Wanted]) -> list[Job]:
-    """Give every job its number and directory: those of before, where it was there before.
+    """Number the jobs; a known job keeps its number and directory.
 
     Args:
         directory: of the sweep.
@@ -123,7 +123,7 @@ def refuse_shorter_search(directory: Path, epochs: int) -> None:
 
 
 def named_by(combinations: Sequence[Sequence[str]], left_out: Sequence[str]) -> list[str]:
-    """What tells jobs apart: the overrides that differ; all of them where none does.
+    """Name jobs by the overrides that differ; by all overrides if none differs.
 
     Args:
         combinations: each job's overrides, of the same keys in the same order.
@@ -147,13 +147,13 @@ def _settled(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _options(summary: dict[str, Any]) -> dict[str, Any]:
-    """What a run was to do; nothing where its summary is damaged."""
+    """Options of a run; empty if its summary is damaged."""
     options = summary.get("options")
     return options if isinstance(options, dict) else {}
 
 
 def _paired(wanted: Sequence[dict[str, Any]], there: dict[int, dict[str, Any]]) -> dict[int, int]:
-    """Which configurations, by index, are those of which jobs, by number.
+    """Match configurations, by index, with known jobs, by number.
 
     First those that are the same in all; then those that a run may go on with, so that of jobs
     which differ in nothing but their epochs, say, each finds its own.

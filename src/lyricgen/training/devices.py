@@ -42,7 +42,7 @@ class Slot:
 def choose_devices(
     accelerator: str, devices: int | list[int] | str, run: Run
 ) -> int | list[int] | str:
-    """What to tell Lightning's Trainer: a job's one GPU, where there are several, by its index.
+    """Devices for Lightning's Trainer: of several GPUs, the one of this job by its index.
 
     Args:
         accelerator: as Lightning has it.

@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Training:
-    """What takes part in a run."""
+    """Objects that take part in a run."""
 
     options: TrainOptions
     datamodule: CharacterDataModule

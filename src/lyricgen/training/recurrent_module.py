@@ -237,7 +237,7 @@ def own_rows(whole: State | None) -> State | None:
 
 
 def totals_of_all(own: Tensor | None) -> list[float | None]:
-    """Each process's total: a total of totals, gone on with, would end in other digits."""
+    """Totals of each process: resumed from their sum, a run would end in other digits."""
     return gathered(None if own is None else float(own))
 
 

@@ -1,4 +1,4 @@
-"""What training a network and counting n-grams have in common: totals of nats, and evaluation.
+"""Base of the LightningModules: totals of nats, and evaluation.
 
 B batch, T time steps.
 """

@@ -23,7 +23,7 @@ Parameters = dict[str, Array]
 
 @dataclass(frozen=True)
 class Activations:
-    """What a recurrence computes, in one step or, with T_x as the last dimension, in a whole pass.
+    """Values of one step of a recurrence or, with T_x as last dimension, of a whole pass.
 
     Attributes:
         a: the hidden state, (n_a, m) or (n_a, m, T_x).
@@ -147,7 +147,7 @@ def relu(z: Array) -> Array:
 
 
 def softmax(z: Array) -> Array:
-    """Of each column of (n_y, m)."""
+    """Softmax of each column of (n_y, m)."""
     exponential: Array = np.exp(z - z.max(axis=0))
     total: Array = exponential.sum(axis=0)
     return exponential / total

@@ -51,7 +51,7 @@ class ScratchCell(Cell):
         return torch.addcmul(self.bias, is_character, rows)
 
     def zeros(self, inputs: Tensor) -> Tensor:
-        """What a state starts from, (1, B, H)."""
+        """Initial state, (1, B, H)."""
         return self.hidden_weight.new_zeros(1, len(inputs), self.hidden_size)
 
 

@@ -32,7 +32,7 @@ _NAMES = {
 
 
 def read_archive(path: Path) -> Any:
-    """What torch has saved in a file; its tensors are mapped to the file and not yet read.
+    """Read a file that torch has saved; tensors are mapped to the file and not yet read.
 
     Raises:
         UserError: the file is no such archive, or holds more than plain values and tensors.

@@ -1,4 +1,4 @@
-"""What a file says of the network in it, and the network made again from that and its tensors.
+"""Description of a network in a file, and the network rebuilt from it and its tensors.
 
 Nothing is looked up by a name that a file brings: the architecture is one of a fixed table.
 """
@@ -52,7 +52,7 @@ def _plain(options: dict[str, Any]) -> dict[str, Any]:
 
 
 class Card(Options):
-    """What a file of ours holds, in plain values."""
+    """Card of a network: its description in plain values."""
 
     format: Literal[2]
     architecture: Architecture
@@ -79,7 +79,7 @@ class Card(Options):
 
 
 def card(model: TrainedModel) -> dict[str, Any]:
-    """What a checkpoint says of the network in it, as plain values."""
+    """Describe a network for a checkpoint, in plain values."""
     described = Card(
         format=FORMAT,
         architecture=model.network.architecture,

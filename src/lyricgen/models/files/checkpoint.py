@@ -56,7 +56,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> TrainedModel:
 
 
 def _read(path: Path, size: int) -> tuple[Any, dict[str, Tensor]]:
-    """What a file says of itself, not yet checked, and its tensors, not yet read."""
+    """Read the unchecked card of a file, and its tensors, not yet loaded."""
     if size > MAX_BYTES:
         raise UserError(f"it has {size} bytes, more than {MAX_BYTES}")
     with path.open("rb") as stream:

@@ -91,7 +91,7 @@ class NgramLanguageModel(nn.Module):
         return torch.from_numpy(ngrams.nats(contexts, targets.numpy())), state
 
     def count(self, text: Tensor) -> None:
-        """Take the n-grams of a text, (N,) ids in 0..V, in the place of those of before."""
+        """Count the n-grams of a text, (N,) ids in 0..V, and forget the earlier ones."""
         chosen = self.architecture
         counts = NgramCounts(text.numpy(), self.vocabulary_size, chosen.order)
         model = smoothed(counts, chosen.order, chosen.smoothing, chosen.k)

@@ -19,7 +19,7 @@ from lyricgen.models.options import Interpolated, Smoothing
 
 @dataclass(frozen=True)
 class NgramModel:
-    """An n-gram model of one order and smoothing: formulas are those of `smoothing`.
+    """N-gram model of one order and smoothing; `smoothing` has the formulas.
 
     Attributes:
         grams: of the training text, of 1 to at least order symbols.

@@ -20,7 +20,7 @@ def carry_out(
     *,
     failed: bool,
 ) -> None:
-    """Do trials until the study has them all, and those of other processes are done, too.
+    """Run trials until the study is complete, including those of other processes.
 
     Args:
         study: of the sweep.

@@ -41,7 +41,7 @@ class Dimension:
     texts: tuple[str, ...] = ()
 
     def override(self, value: Any) -> str:
-        """What sets it to a value of its distribution."""
+        """Override that sets a value of its distribution."""
         if self.texts:
             return f"{self.key}={self.texts[int(self.distribution.to_internal_repr(value))]}"
         return f"{self.key}={value!r}"
@@ -53,7 +53,7 @@ class Dimension:
 
     @property
     def corner(self) -> str:
-        """What sets it to its lowest value, or its first choice."""
+        """Override that sets its lowest value or first choice."""
         if isinstance(self.distribution, CategoricalDistribution):
             return f"{self.key}={self.texts[0]}"
         return f"{self.key}={self.distribution.low!r}"
@@ -68,7 +68,7 @@ class Space:
 
     @property
     def distributions(self) -> dict[str, BaseDistribution]:
-        """As Optuna asks for them."""
+        """Distributions as Optuna takes them."""
         return {name: dimension.distribution for name, dimension in self.dimensions.items()}
 
     def searched(self, values: dict[str, Any]) -> list[str]:
@@ -81,7 +81,7 @@ class Space:
         return [*(one for one in self.fixed if key(one) not in keys), *searched]
 
     def label(self, values: dict[str, Any]) -> str:
-        """What tells a trial of these values from others."""
+        """Name of a trial with these values."""
         return ",".join(one.label(values[name]) for name, one in self.dimensions.items())
 
     @property

@@ -70,7 +70,7 @@ def open_storage(options: StudyOptions, sweep: Path) -> BaseStorage:
 
 
 def study_name(options: StudyOptions, sweep: Path) -> str:
-    """What a sweep's study is called: as the sweep, where the storage may hold several."""
+    """Name of a sweep's study: that of the sweep if the storage may hold several."""
     return "study" if options.storage is None else sweep.name
 
 

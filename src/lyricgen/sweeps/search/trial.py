@@ -83,7 +83,7 @@ class JobTrial:
 
     @property
     def search_space(self) -> dict[str, dict[str, Any]]:
-        """What is searched, for summary.json."""
+        """Description of the search, for summary.json."""
         return describe(self._now().distributions)
 
     def report(self, epoch: int, value: float) -> None:

@@ -1,4 +1,4 @@
-"""What counting n-grams reaches on the same characters, and what both models reach together."""
+"""Perplexity of n-gram models on the same characters, and of their mixture with the network."""
 
 import logging
 import math

@@ -1,4 +1,4 @@
-"""What TensorBoard shows beside the curves: the run's row of HPARAMS, and one page of charts."""
+"""TensorBoard beside the curves: the run's row of HPARAMS, and one page of charts."""
 
 import math
 import time

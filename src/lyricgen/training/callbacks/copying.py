@@ -1,4 +1,4 @@
-"""What the texts that are drawn in training have in common with the parts of the corpus."""
+"""Overlap of texts drawn in training with the parts of the corpus."""
 
 import logging
 from collections.abc import Sequence
@@ -85,5 +85,5 @@ class Copying:
 
     @property
     def _line_end(self) -> str:
-        """What ends a line: spaces do where the corpus has them for newlines."""
+        """Character that ends a line: the newline, or the space if the corpus has no newline."""
         return "\n" if "\n" in self.model.vocabulary.characters else " "

@@ -9,7 +9,7 @@ from lyricgen.training.ddp.collectives import gathered
 
 
 class Trial(Protocol):
-    """What a search is told of a run, and what it answers."""
+    """Messages between a run and its search."""
 
     def report(self, epoch: int, value: float) -> None:
         """Note the perplexity of an epoch, counted from 1."""
@@ -19,7 +19,7 @@ class Trial(Protocol):
 
 
 class NoTrial:
-    """Of a process that is not the first of its run, which alone speaks with the search."""
+    """Trial of a process that is not the first of its run; only the first reports to the search."""
 
     def report(self, epoch: int, value: float) -> None:
         """Nothing to note."""

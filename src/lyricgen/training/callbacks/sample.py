@@ -38,5 +38,5 @@ def as_markdown(samples: list[Sample]) -> str:
 
 
 def _indented(text: str) -> str:
-    """What Markdown keeps line breaks, stars and hashes of."""
+    """Escape a text so that Markdown keeps its line breaks, stars and hashes."""
     return "\n".join(f"    {line}" for line in text.split("\n"))

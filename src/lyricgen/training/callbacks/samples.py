@@ -144,7 +144,7 @@ class Samples(pl.Callback):
         )
 
     def figures(self, samples: list[Sample]) -> dict[str, float]:
-        """What the random texts have in common with the parts of the corpus, as far as is known."""
+        """Overlap of the random texts with the parts of the corpus, as far as it is known."""
         if self._copying is None:
             return {}
         return self._copying.figures(

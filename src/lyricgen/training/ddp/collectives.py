@@ -1,4 +1,4 @@
-"""What the processes of a run tell each other; alone, a process has only itself to ask.
+"""Messages between the processes of a run; trivial for a single process.
 
 Every process must make the same calls in the same order.
 """

@@ -59,7 +59,7 @@ def number_of_processes(chosen: TrainerOptions) -> int:
 
 
 def refuse_other_launchers() -> None:
-    """See that nobody else has started the processes of this run.
+    """Check that no other launcher has started the processes of this run.
 
     Variables that an allocation sets, or that a launcher has left behind, mean nothing.
 
@@ -108,7 +108,7 @@ def _nothing() -> None:
 
 @dataclass
 class Place(ClusterEnvironment):
-    """This process among those of a run on one machine, which are all running already."""
+    """Cluster environment of a run whose processes all run on one machine already."""
 
     rank: int  # of this process, from 0
     processes: int
@@ -138,14 +138,14 @@ class Place(ClusterEnvironment):
         return self.processes
 
     def set_world_size(self, size: int) -> None:
-        """It is known."""
+        """Ignored: the number is fixed."""
 
     def global_rank(self) -> int:
-        """Which one this is."""
+        """Rank of this process."""
         return self.rank
 
     def set_global_rank(self, rank: int) -> None:
-        """It is known."""
+        """Ignored: the number is fixed."""
 
     def local_rank(self) -> int:
         """The same on the only machine."""

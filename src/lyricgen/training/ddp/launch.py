@@ -84,7 +84,7 @@ class Others:
                 time.sleep(0.02)
 
     def lost(self) -> str | None:
-        """Which process has failed, and why; None where none has."""
+        """Reason why a process failed; None if none has."""
         ended = [
             (process.returncode == PEER_LOST, rank)  # only the first knows the reason
             for rank, process in enumerate(self._processes, start=1)
