@@ -22,7 +22,7 @@ from omegaconf import OmegaConf
 from lyricgen.cli.composition import CONFIG_DIRECTORY
 from lyricgen.data import shuffling
 from lyricgen.runs.interruption import Interruption
-from lyricgen.runs.resume import Past
+from lyricgen.runs.resume import ResumePoint
 from lyricgen.runs.run import Run
 from lyricgen.training.main import Training, prepare
 from lyricgen.training.options import parse
@@ -84,7 +84,7 @@ def training_on(text: str, sampler: str, blocks: int, directory: Path) -> Traini
     directory.mkdir(parents=True)
     run = Run(directory)
     run.begin(values)
-    return prepare(parse(values), run, Past(), Interruption())
+    return prepare(parse(values), run, ResumePoint(), Interruption())
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from lyricgen.errors import UserError
 from lyricgen.generation import rules
 from lyricgen.generation.beam import Hypothesis, beam_search
 from lyricgen.generation.continuing import continue_texts
-from lyricgen.generation.rules import Rule, Written
+from lyricgen.generation.rules import PartialTexts, Rule
 from lyricgen.generation.scoring import log_probabilities
 from lyricgen.models.language_model import LanguageModel
 from tests.helpers.decoding import continued
@@ -72,7 +72,7 @@ def no_two_alike(prefix: list[int], text: list[int]) -> bool:
     return all(pair not in pairs[: len(prefix) - 1 + at] for at, pair in enumerate(new))
 
 
-def second_is_one(logits: Tensor, written: Written) -> Tensor:
+def second_is_one(logits: Tensor, written: PartialTexts) -> Tensor:
     """As a constraint has it: of each prefix, the second character is 1, for the third one 2."""
     if written.step != 1:
         return logits
@@ -193,7 +193,7 @@ def test_more_beams_than_characters_can_go_on() -> None:
 
 
 def test_constraints_that_leave_nothing() -> None:
-    def nothing(logits: Tensor, written: Written) -> Tensor:
+    def nothing(logits: Tensor, written: PartialTexts) -> Tensor:
         return logits - torch.inf if written.step == 5 else logits
 
     with pytest.raises(UserError, match="position 6 of a text") as raised:

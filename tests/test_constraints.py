@@ -18,7 +18,7 @@ from lyricgen.generation.constraints import unless_empty
 from lyricgen.generation.drawing import draw_uniforms
 from lyricgen.generation.planning import members
 from lyricgen.generation.rhyme import CLASSES, NONE, rhyme_classes
-from lyricgen.generation.rules import Written, no_repeat_ngram
+from lyricgen.generation.rules import PartialTexts, no_repeat_ngram
 from lyricgen.generation.texts import continue_prefixes, generate
 from lyricgen.generation.writer import text_seed
 from tests.helpers.constraints import nats, trained
@@ -139,7 +139,9 @@ def check_every_text(
         logits = torch.randn(len(nodes), len(characters)) * 3
         changed = logits
         for rule in constraints.rules:
-            changed = rule(changed, Written(texts, step, torch.tensor([row for row, _ in nodes])))
+            changed = rule(
+                changed, PartialTexts(texts, step, torch.tensor([row for row, _ in nodes]))
+            )
         following = []
         for (row, new), before, found in zip(nodes, logits, changed, strict=True):
             text, left = prefixes[row] + new, constraints.lengths[row] - step
@@ -390,16 +392,16 @@ def test_any_combination(
 
 def test_a_constraint_wins_over_what_may_not_repeat() -> None:
     allowed = torch.tensor([True, True, False])
-    written = Written(torch.tensor([[0, 1], [2, 2]]), 2, torch.tensor([0, 1]))
+    written = PartialTexts(torch.tensor([[0, 1], [2, 2]]), 2, torch.tensor([0, 1]))
     logits = torch.tensor([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0]])
 
-    def constraint(logits: Tensor, _: Written) -> Tensor:
+    def constraint(logits: Tensor, _: PartialTexts) -> Tensor:
         return logits.masked_fill(~allowed, -torch.inf)
 
     changed = unless_empty([constraint], [no_repeat_ngram(1)])(logits, written)
     infinite = -torch.inf
     assert changed.tolist() == [[1.0, 2.0, infinite], [1.0, 2.0, infinite]]
-    both = Written(torch.tensor([[0, 2], [2, 2]]), 2, torch.tensor([0, 1]))
+    both = PartialTexts(torch.tensor([[0, 2], [2, 2]]), 2, torch.tensor([0, 1]))
     changed = unless_empty([constraint], [no_repeat_ngram(1)])(logits, both)
     assert changed.tolist() == [[infinite, 2.0, infinite], [1.0, 2.0, infinite]]
 

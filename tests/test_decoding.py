@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lyricgen.errors import UserError
 from lyricgen.generation.drawing import draw_characters, draw_uniforms
-from lyricgen.generation.rules import Written
+from lyricgen.generation.rules import PartialTexts
 from lyricgen.models.language_model import LanguageModel
 from tests.helpers.decoding import continued, drawn_texts, whole_text_again
 from tests.helpers.networks import architecture
@@ -275,10 +275,10 @@ def test_finished_texts_stop_costing(
 ) -> None:
     """Rules are told of fewer and fewer rows, and which these are."""
     model, prefixes, stop = network(), PREFIXES * 8, 2
-    seen: list[Written] = []
+    seen: list[PartialTexts] = []
     streamed: list[list[int]] = [[] for _ in prefixes]
 
-    def noted(logits: Tensor, written: Written) -> Tensor:
+    def noted(logits: Tensor, written: PartialTexts) -> Tensor:
         assert len(logits) == len(written.text) == len(written.rows)
         seen.append(written)
         return logits
@@ -331,7 +331,7 @@ def one(row: int) -> slice:
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 @pytest.mark.parametrize("step", [0, 3, 4, 19])
 def test_constraints_that_leave_no_character(temperature: float, step: int) -> None:
-    def nothing(logits: Tensor, written: Written) -> Tensor:
+    def nothing(logits: Tensor, written: PartialTexts) -> Tensor:
         impossible = (written.rows == 3) & (written.step == step)
         return logits.masked_fill(impossible[:, None], -torch.inf)
 
@@ -344,7 +344,7 @@ def test_constraints_that_leave_no_character(temperature: float, step: int) -> N
 def test_constraints_do_not_bind_a_text_that_has_ended(temperature: float) -> None:
     """A constraint need not say what comes after the stop."""
 
-    def stop_at_two(logits: Tensor, written: Written) -> Tensor:
+    def stop_at_two(logits: Tensor, written: PartialTexts) -> Tensor:
         if written.step < 2:
             return logits.index_fill(1, torch.tensor(3), -torch.inf)
         if written.step == 2:

@@ -22,7 +22,7 @@ from rich import get_console
 from lyricgen.runs.listing import is_alive, read_summary
 from lyricgen.runs.lock import claimed
 from lyricgen.sweeps import engines
-from lyricgen.sweeps.job_process import TICK, as_job, handed_on, stop_file, this_process
+from lyricgen.sweeps.job_process import TICK, as_job, job_environment, stop_file, this_process
 from lyricgen.sweeps.job_watch import JobWatch
 from lyricgen.sweeps.sweep import Sweep
 from lyricgen.training import threads
@@ -646,7 +646,7 @@ def test_gpus_that_submitit_hides(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             "    return 0.0\n"
             "as_job(Path('.'), job)"
         )
-        with handed_on():
+        with job_environment():
             changed = {"SUBMITIT_EXECUTOR": "local", "CUDA_VISIBLE_DEVICES": hidden}
             environment = os.environ | changed
         done = subprocess.run(
@@ -662,7 +662,7 @@ def test_gpus_that_submitit_hides(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_job_that_has_not_begun_when_the_sweep_stops(tmp_path: Path) -> None:
-    with handed_on():
+    with job_environment():
         stop_file(tmp_path, this_process()).touch()
         assert as_job(tmp_path, lambda: 1.0) == math.inf
 

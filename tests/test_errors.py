@@ -98,12 +98,17 @@ HOSTILE = "\x1b]0;X\x07\x9b2J\u202e"
 
 # Where else the terminal is touched, and why that prints nothing that is not escaped.
 ALLOWED = {
-    "callbacks/progress.py": {"get_console"},  # a bar of figures; whether this is a terminal
-    "interruption.py": {"get_console", "os.write"},  # is it quiet; writes nothing, to see who reads
-    "callbacks/event_file.py": {"os.write"},  # a file
+    "training/callbacks/progress.py": {
+        "get_console"
+    },  # a bar of figures; whether this is a terminal
+    "runs/interruption.py": {
+        "get_console",
+        "os.write",
+    },  # is it quiet; writes nothing, to see who reads
+    "training/loggers/event_file.py": {"os.write"},  # a file
     "stacking.py": {"Console"},  # which a table has to fit
-    "job_process.py": {"get_console"},  # which it tells to be quiet
-    "command_line.py": {"sys.stdout"},  # flushed, closed, never written
+    "sweeps/job_process.py": {"get_console"},  # which it tells to be quiet
+    "cli/command_line.py": {"sys.stdout"},  # flushed, closed, never written
     "evaluate.py": {"sys.stderr"},  # takes what is printed in place of standard output
     "report.py": {"sys.stderr"},  # likewise
     "reporting/formats.py": {"Console"},  # whose width a table is to have

@@ -95,7 +95,7 @@ def test_no_font_for_chinese(evaluate: Evaluate, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ([], "does not say on which text it was trained (layers: is missing (and 16 more))"),
+        ([], "does not say on which text it was trained (data: is missing)"),
         (["a.ckpt", "b.ckpt", "--gates", "a.png", "--text", "abc"], "name one checkpoint"),
         (["--gates", "a.png"], "--text TEXT"),
         (

@@ -165,7 +165,7 @@ def test_a_search_hears_signals_between_trials(
     assert summary_of(sweep_of())["status"] == "interrupted"
 
 
-@pytest.mark.parametrize(("name", "begun"), [("prepare", False), ("carry_out", True)])
+@pytest.mark.parametrize(("name", "begun"), [("prepare", False), ("train_and_evaluate", True)])
 def test_a_run_hears_signals_before_it_trains(
     train: Train, monkeypatch: pytest.MonkeyPatch, name: str, begun: bool
 ) -> None:

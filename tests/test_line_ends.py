@@ -9,17 +9,18 @@ import pytest
 import torch
 
 import lyricgen
+from lyricgen.api.model import WritingModel
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.generate import main
 from lyricgen.generation.texts import generate
 from lyricgen.models.files.card import card, rebuild
 from lyricgen.models.language_model import LanguageModel
-from lyricgen.models.trained_model import LENGTH, LONGEST_LINE, UNKNOWN_LINE, TrainedModel
+from lyricgen.models.trained_model import LENGTH, LONGEST_LINE, UNKNOWN_LINE
 from tests.conftest import TINY, Train, printed
 from tests.helpers.networks import architecture
 
 
-def model_of(stop: float, longest_line: int | None = None) -> TrainedModel:
+def model_of(stop: float, longest_line: int | None = None) -> WritingModel:
     """A model of lines of a and b that end after each character with a probability."""
     network = LanguageModel(architecture("gru", vocabulary_size=3, start_symbol=True))
     with torch.no_grad():
@@ -27,7 +28,7 @@ def model_of(stop: float, longest_line: int | None = None) -> TrainedModel:
         probabilities = torch.tensor([stop, (1 - stop) / 2, (1 - stop) / 2])
         network.output.bias.copy_(probabilities.log().clamp(min=-1e4))
     vocabulary = Vocabulary("\nab")
-    return TrainedModel(network.eval(), vocabulary, "lines", False, longest_line=longest_line)
+    return WritingModel(network.eval(), vocabulary, "lines", False, longest_line=longest_line)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +43,7 @@ def test_a_line_has_room_for_the_longest_of_training(longest: int | None, length
 
 def test_texts_without_an_end_keep_their_length() -> None:
     network = LanguageModel(architecture("gru", vocabulary_size=3, start_symbol=False)).eval()
-    model = TrainedModel(network, Vocabulary("\nab"), "stream", False, longest_line=253)
+    model = WritingModel(network, Vocabulary("\nab"), "stream", False, longest_line=253)
     assert len(model.generate()) == LENGTH
     assert [one.ended for one in generate(model, [""])] == [None]
 
@@ -91,7 +92,7 @@ def test_every_name_of_a_largest_length_ends() -> None:
 def test_verses_end_with_their_last_line() -> None:
     torch.manual_seed(0)
     network = LanguageModel(architecture("gru", vocabulary_size=3, start_symbol=False)).eval()
-    model = TrainedModel(network, Vocabulary("\nab"), "stream", False)
+    model = WritingModel(network, Vocabulary("\nab"), "stream", False)
     found = [
         [one.ended for one in generate(model, [""], count=20, temperature=1.0, **options)]
         for options in ({"lines": 3, "length": 9}, {"lines": 2, "line_length": 3},

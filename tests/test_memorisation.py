@@ -18,7 +18,7 @@ from lyricgen.errors import UserError
 from lyricgen.evaluation import shared_ngrams
 from lyricgen.evaluation.memorisation import (
     NGRAMS,
-    Copied,
+    Overlap,
     copied,
     distinct_ngrams,
     measure,
@@ -63,7 +63,7 @@ def test_shares_worked_by_hand() -> None:
     shared = SharedNgrams(ids("abcdefg"), 26)
     # abcdx: abcd, bcdx. defgabc: defg, efga, fgab, gabc. ab: none.
     found = copied(shared, [ids("abcdx"), ids("defgabc"), ids("ab")], [4, 5, 7, 8])
-    assert found == Copied(3, 14, {4: 2 / 6, 5: 0.0, 7: 0.0}, longest=4)
+    assert found == Overlap(3, 14, {4: 2 / 6, 5: 0.0, 7: 0.0}, longest=4)
 
 
 def test_no_run_across_two_texts() -> None:

@@ -34,7 +34,7 @@ from lyricgen.runs.record_files import (
     read_yaml,
 )
 from lyricgen.runs.rewind import rewind
-from lyricgen.sweeps.plan import Wanted, jobs_in, plan, refuse_shorter_search
+from lyricgen.sweeps.plan import PlannedJob, jobs_in, plan, refuse_shorter_search
 from lyricgen.sweeps.sweep import Sweep
 from lyricgen.training.callbacks.sample import Sample
 from lyricgen.training.callbacks.samples import Samples
@@ -231,10 +231,10 @@ def test_a_damaged_job_stops_no_other(
     broken.unlink()
     damage(broken, DAMAGE[name])
     wanted = [
-        Wanted([f"seed={seed}"], f"seed={seed}", read_summary(directories[seed - 1])["options"])
+        PlannedJob([f"seed={seed}"], f"seed={seed}", read_summary(directories[seed - 1])["options"])
         for seed in (1, 3)
     ]
-    wanted.insert(1, Wanted(["seed=2"], "seed=2", wanted[0].values | {"seed": 2}))
+    wanted.insert(1, PlannedJob(["seed=2"], "seed=2", wanted[0].values | {"seed": 2}))
     jobs = plan(sweep, wanted)
     # the damaged one is done anew, under a number of its own
     assert [(one.number, one.done) for one in jobs] == [(1, True), (3, True), (4, False)]

@@ -18,7 +18,7 @@ import torch
 from filelock import FileLock
 
 from lyricgen import train as command
-from lyricgen.cli.resume_arguments import as_begun, expand
+from lyricgen.cli.resume_arguments import expand, with_recorded_settings
 from lyricgen.errors import UserError
 from lyricgen.runs.checkpoint_files import is_sound
 from lyricgen.runs.interruption import SIGNALS, Interrupted, listening
@@ -290,10 +290,13 @@ def test_only_what_nobody_typed_is_taken_from_the_record(tmp_path: Path) -> None
     found = {
         "seed": 2, "new": 2, "cell": {"kind": "rnn", "a": 1}, "data": {"x": 1, "y": 2, "z": 2},
     }  # fmt: skip
-    assert as_begun(tmp_path, now, ["seed=2", "data.y=2"]) == found
-    assert as_begun(tmp_path, now, ["seed=1", "cell.b=2"])["cell"] == {"kind": "gru", "b": 2}
-    assert as_begun(tmp_path, now, ["experiment=dino"]) == now
-    assert as_begun(tmp_path / "elsewhere", now, []) == now
+    assert with_recorded_settings(tmp_path, now, ["seed=2", "data.y=2"]) == found
+    assert with_recorded_settings(tmp_path, now, ["seed=1", "cell.b=2"])["cell"] == {
+        "kind": "gru",
+        "b": 2,
+    }
+    assert with_recorded_settings(tmp_path, now, ["experiment=dino"]) == now
+    assert with_recorded_settings(tmp_path / "elsewhere", now, []) == now
 
 
 def test_the_readme_tells_what_may_change() -> None:

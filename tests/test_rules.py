@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lyricgen.generation import rules
-from lyricgen.generation.rules import Rule, Written
+from lyricgen.generation.rules import PartialTexts, Rule
 
 INF = math.inf
 V = 11
@@ -16,11 +16,11 @@ Row = list[float]
 Loop = Callable[[Row, list[int]], Row]  # logits and the text so far
 
 
-def written(texts: list[list[int]]) -> Written:
+def written(texts: list[list[int]]) -> PartialTexts:
     width = max(len(text) for text in texts)
     padded = [[-1] * (width - len(text)) + text for text in texts]
     rows = torch.arange(len(texts))
-    return Written(torch.tensor(padded, dtype=torch.int64).view(len(texts), width), 0, rows)
+    return PartialTexts(torch.tensor(padded, dtype=torch.int64).view(len(texts), width), 0, rows)
 
 
 def softmax(logits: Row) -> Row:

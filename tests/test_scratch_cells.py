@@ -23,7 +23,7 @@ from lyricgen.models.options import (
 )
 from lyricgen.models.recurrence import Cell, State
 from lyricgen.models.stack import RecurrentStack
-from lyricgen.models.transfer import Copied, copy_weights
+from lyricgen.models.transfer import CopiedWeights, copy_weights
 from tests.conftest import TINY, Train
 from tests.helpers.cells import B, E, Floats, H, T, random, read, same, sigmoid, stack
 from tests.helpers.checkpoints import content_of, model_of, saved
@@ -275,7 +275,7 @@ def test_shared_characters_bring_their_rows(options: CellOptions, start: bool) -
     source = trained(OLD, cell, start=start, input="one_hot")
     model = network(NEW, cell, start=start, input="one_hot")
     before, there = copied(model), copied(source.network)
-    assert copy_weights(source, model, NEW) == Copied(kept=3, new=2, lost=3)
+    assert copy_weights(source, model, NEW) == CopiedWeights(kept=3, new=2, lost=3)
     after = model.state_dict()
     for name in ("recurrence.blocks.0.input_weight", "output.weight", "output.bias"):
         rows = after.pop(name)

@@ -550,15 +550,15 @@ def test_a_study_may_be_kept_elsewhere(train: Train) -> None:
 
 
 def test_an_interrupted_search_goes_on(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    carry_out = training.carry_out
+    train_and_evaluate = training.train_and_evaluate
 
     def stopped(prepared: training.Training, run: Run, *arguments: Any) -> dict[str, Any]:
         if run.directory.name.startswith("1_"):
             os.kill(os.getpid(), signal.SIGINT)
-        return carry_out(prepared, run, *arguments)
+        return train_and_evaluate(prepared, run, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "carry_out", stopped)
+        patch.setattr(training, "train_and_evaluate", stopped)
         assert train(*SEARCH).status == 130
     states = [trial.state for trial in trials_of(sweep_of())]
     assert states == [TrialState.COMPLETE, TrialState.RUNNING]

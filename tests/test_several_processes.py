@@ -374,14 +374,14 @@ import time
 from lyricgen import train
 from lyricgen.training.ddp import launch
 from lyricgen.training.recurrent_module import RecurrentModule
-launch.BLOCKED, original, started = 0.5, launch.Others.__init__, []
+launch.BLOCKED, original, started = 0.5, launch.WorkerProcesses.__init__, []
 def begin(self, *arguments):
     original(self, *arguments)
     started.append(self)
 def training_step(self, batch, i):
     started[0]._processes[0].kill()
     time.sleep(100)
-launch.Others.__init__, RecurrentModule.training_step = begin, training_step
+launch.WorkerProcesses.__init__, RecurrentModule.training_step = begin, training_step
 train.main()
 """
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lyricgen.errors import UserError
-from lyricgen.generation.rules import Written
+from lyricgen.generation.rules import PartialTexts
 from lyricgen.generation.strategy import Strategy
 from lyricgen.options import validate
 
@@ -72,7 +72,7 @@ def test_what_is_refused(given: dict[str, Any], shown: str) -> None:
 def test_the_order_of_the_rules() -> None:
     """Penalties on the model's own logits, then the temperature, truncations at last."""
     logits = torch.tensor([[4.0, 3.0, 2.0, -1.0]])
-    written = Written(torch.tensor([[0, 3, 0]]), 0, torch.tensor([0]))
+    written = PartialTexts(torch.tensor([[0, 3, 0]]), 0, torch.tensor([0]))
     changed = logits
     chosen = strategy(temperature=0.5, repetition_penalty=2.0, no_repeat_ngram=2, top_p=0.99)
     assert len(chosen.rules()) == 4

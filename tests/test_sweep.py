@@ -23,7 +23,7 @@ from lyricgen.reporting import sweep_report
 from lyricgen.runs.directories import new_directory
 from lyricgen.runs.lock import claimed
 from lyricgen.settings import flatten
-from lyricgen.sweeps.plan import Wanted, named_by, plan
+from lyricgen.sweeps.plan import PlannedJob, named_by, plan
 from lyricgen.training import main as training
 from tests.conftest import (
     SMALL,
@@ -117,14 +117,14 @@ def test_a_failed_job_stops_no_other(train: Train) -> None:
 def test_whatever_ends_a_job(
     train: Train, monkeypatch: pytest.MonkeyPatch, error: BaseException, reason: str
 ) -> None:
-    carry_out = training.carry_out
+    train_and_evaluate = training.train_and_evaluate
 
     def broken(prepared: training.Training, *arguments: Any) -> dict[str, Any]:
         if prepared.options.seed == 1:
             raise error
-        return carry_out(prepared, *arguments)
+        return train_and_evaluate(prepared, *arguments)
 
-    monkeypatch.setattr(training, "carry_out", broken)
+    monkeypatch.setattr(training, "train_and_evaluate", broken)
     done = train("-m", *SMALL, "seed=1,2")
     assert done.status == 1
     assert f"0_seed=1 (failed: {reason})" in done.err
@@ -254,15 +254,15 @@ def test_a_first_jobs_time_is_that_of_its_training(tmp_path: Path) -> None:
 def test_an_interrupted_sweep_says_how_to_go_on(
     train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    carry_out = training.carry_out
+    train_and_evaluate = training.train_and_evaluate
 
     def stopped(prepared: training.Training, *arguments: Any) -> dict[str, Any]:
         if prepared.options.seed == 2:
             os.kill(os.getpid(), signal.SIGINT)
-        return carry_out(prepared, *arguments)
+        return train_and_evaluate(prepared, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "carry_out", stopped)
+        patch.setattr(training, "train_and_evaluate", stopped)
         done = train("-m", *SMALL, "seed=1,2,3")
     assert done.status == 130
     sweep = sweep_of()
@@ -367,7 +367,7 @@ def test_jobs_are_called_by_what_differs() -> None:
 
 
 def test_equal_jobs_stay_apart(tmp_path: Path) -> None:
-    twice = [Wanted(["seed=1"], "seed=1", {"seed": 1, "trainer": {}})] * 2
+    twice = [PlannedJob(["seed=1"], "seed=1", {"seed": 1, "trainer": {}})] * 2
     jobs = plan(tmp_path, twice)
     assert [job.name for job in jobs] == ["0_seed=1", "1_seed=1"]
     for job in jobs:
@@ -380,9 +380,9 @@ def test_equal_jobs_stay_apart(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def wanted_epochs(*epochs: int) -> list[Wanted]:
+def wanted_epochs(*epochs: int) -> list[PlannedJob]:
     return [
-        Wanted([f"trainer.max_epochs={n}"], str(n), {"seed": 1, "trainer": {"max_epochs": n}})
+        PlannedJob([f"trainer.max_epochs={n}"], str(n), {"seed": 1, "trainer": {"max_epochs": n}})
         for n in epochs
     ]
 
@@ -403,7 +403,7 @@ def test_jobs_without_what_a_run_has(
     (tmp_path / "0_seed=1").mkdir()
     (tmp_path / "0_seed=1/summary.json").write_text(json.dumps(told), "utf-8")
     given: list[dict[str, Any]] = [{}, {"trainer": None}, {"trainer": {"max_epochs": 2}}]
-    wanted = [[Wanted(["seed=1"], "seed=1", {"seed": 1, **trainer})] for trainer in given]
+    wanted = [[PlannedJob(["seed=1"], "seed=1", {"seed": 1, **trainer})] for trainer in given]
     assert [plan(tmp_path, one)[0].number for one in wanted] == numbers
 
 
@@ -482,16 +482,16 @@ def test_a_job_of_the_sweep_was_to_train_for_longer(
     train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One job is done and two are not: no job begins, and no file changes."""
-    carry_out = training.carry_out
+    train_and_evaluate = training.train_and_evaluate
 
     def stopped(prepared: training.Training, *arguments: Any) -> dict[str, Any]:
-        figures = carry_out(prepared, *arguments)
+        figures = train_and_evaluate(prepared, *arguments)
         os.kill(os.getpid(), signal.SIGTERM)
         return figures
 
     short = [one for one in SMALL if not one.startswith("trainer.max_epochs")]
     with monkeypatch.context() as patch:
-        patch.setattr(training, "carry_out", stopped)
+        patch.setattr(training, "train_and_evaluate", stopped)
         train("-m", *short, "trainer.max_epochs=3", "seed=1,2,3")
     before = {path: path.read_bytes() for path in Path("outputs").rglob("*") if path.is_file()}
     refused = train("resume=latest", "trainer.max_epochs=2")

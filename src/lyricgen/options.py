@@ -6,7 +6,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, model_validator
 
 from lyricgen.errors import UserError, printable
-from lyricgen.settings import among, flatten
+from lyricgen.settings import belongs_to, flatten
 from lyricgen.suggestions import did_you_mean
 
 T = TypeVar("T")
@@ -99,7 +99,7 @@ def _first_mistake(error: ValidationError, values: Any) -> str:
     shown = ""
     if kind == "extra_forbidden":
         settings = flatten(values) if isinstance(values, dict) else ()
-        known = [each for each in settings if not among(name, [each])]
+        known = [each for each in settings if not belongs_to(name, [each])]
         message = f"there is no such option {_place(path, values)}{did_you_mean(name, known)}"
     elif kind == "missing":
         message = "is missing"

@@ -29,7 +29,7 @@ PLUMBING = (
 )
 
 
-def among(name: str, options: Sequence[str]) -> bool:
+def belongs_to(name: str, options: Sequence[str]) -> bool:
     """Whether a setting is one of these options, or stands below one that is a group."""
     return any(name == option or name.startswith(f"{option}.") for option in options)
 
@@ -61,7 +61,7 @@ def known_to_model(settings: dict[str, Value]) -> dict[str, Value]:
     """Settings without those that an n-gram model does not read."""
     if settings.get("model") != "ngram":
         return settings
-    return {name: value for name, value in settings.items() if not among(name, NETWORKS)}
+    return {name: value for name, value in settings.items() if not belongs_to(name, NETWORKS)}
 
 
 def key(override: str) -> str:

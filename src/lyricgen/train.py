@@ -30,7 +30,12 @@ from lyricgen.cli.composition import (
 )
 from lyricgen.cli.conf_files import CONFIG_DIRECTORY
 from lyricgen.cli.errors import hides_an_interrupt, mendable, stop
-from lyricgen.cli.resume_arguments import as_begun, expand, read_options, without_resume
+from lyricgen.cli.resume_arguments import (
+    expand,
+    read_options,
+    with_recorded_settings,
+    without_resume,
+)
 from lyricgen.console import (
     prepare_streams,
     quiet_matplotlib,
@@ -73,7 +78,7 @@ def task(config: DictConfig) -> float:
     values = plain_values(config, hydra_config)
     if values["resume"] is not None and not in_sweep:
         directory = Path(hydra_config.runtime.output_dir)
-        begun = as_begun(directory, values, without_resume(overrides))
+        begun = with_recorded_settings(directory, values, without_resume(overrides))
         if begun != values:
             values, config = begun, OmegaConf.create(begun)
     run = Run(
@@ -160,11 +165,11 @@ def train(values: dict[str, Any], run: Run) -> float:
             # torch and Lightning take seconds, which --help and a wrong option need not wait for
             from lyricgen.runs.checkpoint_files import newest_sound
             from lyricgen.training import results
-            from lyricgen.training.main import carry_out, prepare
+            from lyricgen.training.main import prepare, train_and_evaluate
 
             values = options.model_dump(mode="json")
             checkpoint = None if options.resume is None else newest_sound(run.checkpoints)
-            past = resume.take_up(run.directory, values, checkpoint)
+            past = resume.find_resume_point(run.directory, values, checkpoint)
             if past.finished:
                 log.info("%s is finished: %s", run.directory, past.finished)
                 return results.score(past.summary)
@@ -176,7 +181,7 @@ def train(values: dict[str, Any], run: Run) -> float:
         log.info(training.description)
         run.begin(values, past.summary if options.resume else None, past.wall_seconds)
         try:
-            figures = carry_out(training, run, past)
+            figures = train_and_evaluate(training, run, past)
         except BaseException as error:
             _record(error, run, interruption)
             if isinstance(error, OSError):

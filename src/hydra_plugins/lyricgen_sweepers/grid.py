@@ -8,7 +8,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 if TYPE_CHECKING:
-    from lyricgen.sweeps.plan import Wanted
+    from lyricgen.sweeps.plan import PlannedJob
 
 
 class Grid(BasicSweeper):
@@ -59,10 +59,10 @@ class Grid(BasicSweeper):
         [combinations] = self.split_arguments(parser.parse_overrides(arguments), None)
         return combinations
 
-    def _compose(self, combinations: list[list[str]]) -> "list[Wanted]":
+    def _compose(self, combinations: list[list[str]]) -> "list[PlannedJob]":
         from lyricgen.cli.composition import job_values
         from lyricgen.console import progress
-        from lyricgen.sweeps.plan import Wanted, named_by
+        from lyricgen.sweeps.plan import PlannedJob, named_by
 
         assert self.config is not None
         assert self.hydra_context is not None
@@ -72,6 +72,6 @@ class Grid(BasicSweeper):
         with progress("composing the jobs", len(combinations)) as moved:
             for overrides, name in zip(combinations, names, strict=True):
                 values = job_values(self.hydra_context.config_loader, self.config, overrides)
-                wanted.append(Wanted(overrides, name, values))
+                wanted.append(PlannedJob(overrides, name, values))
                 moved(len(wanted))
         return wanted

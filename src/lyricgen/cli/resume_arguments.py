@@ -17,7 +17,7 @@ from lyricgen.files import expand_home
 from lyricgen.runs.listing import BEST, MULTIRUN, RECORD, earlier_summary, newest_run
 from lyricgen.runs.newest import newest_checkpoint, tell_taken
 from lyricgen.runs.record_files import RecordError, read_yaml
-from lyricgen.settings import among, complete, key
+from lyricgen.settings import belongs_to, complete, key
 
 _HYDRA, _OVERRIDES = f"{RECORD}/hydra.yaml", f"{RECORD}/overrides.yaml"
 # Groups of which another choice changes nothing elsewhere, nor what is learnt.
@@ -221,7 +221,9 @@ def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
     return options, overrides
 
 
-def as_begun(directory: Path, values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+def with_recorded_settings(
+    directory: Path, values: dict[str, Any], overrides: Sequence[str]
+) -> dict[str, Any]:
     """Keep a run's recorded settings, also where a default has changed since.
 
     Args:
@@ -253,6 +255,6 @@ def _with_recorded(
         both = isinstance(value, dict) and isinstance(now, dict)
         if both and value.get("kind") == now.get("kind"):
             settled[name] = _with_recorded(now, value, typed, f"{path}.")
-        elif not any(among(one, [path]) for one in typed):
+        elif not any(belongs_to(one, [path]) for one in typed):
             settled[name] = value
     return settled

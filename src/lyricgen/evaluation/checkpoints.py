@@ -86,7 +86,9 @@ def open_checkpoints(paths: Sequence[Path]) -> list[Evaluated]:
 
 def _options(file: Path, model: TrainedModel) -> DataOptions:
     try:
-        options: DataOptions = validate(DataOptions, model.options.get("data"))
+        if not model.options.get("data"):
+            raise UserError("data: is missing")
+        options: DataOptions = validate(DataOptions, model.options["data"])
         sampler = model.options.get("sampler", {}).get("kind")
         if (sampler == "lines") != (model.layout == "lines"):
             raise UserError(f"sampler.kind={sampler} is not what it reads")

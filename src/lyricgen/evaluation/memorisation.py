@@ -31,7 +31,7 @@ READINGS = 16  # of the training part that it takes about
 
 
 @dataclass(frozen=True)
-class Copied:
+class Overlap:
     """Overlap of texts with the training part.
 
     Attributes:
@@ -80,8 +80,8 @@ class Memorisation:
         seed: of the drawing.
     """
 
-    generated: Copied
-    held_out: Copied | None
+    generated: Overlap
+    held_out: Overlap | None
     names: Names | None
     temperature: float
     seed: int
@@ -130,10 +130,10 @@ def measure(
         )
 
 
-def copied(shared: SharedNgrams, texts: Sequence[Ids], lengths: Sequence[int] = NGRAMS) -> Copied:
+def copied(shared: SharedNgrams, texts: Sequence[Ids], lengths: Sequence[int] = NGRAMS) -> Overlap:
     """Compare texts, (N_i,) ids each, with the training part; n-grams stay within a text."""
     found = shared.find(texts, lengths)
-    return Copied(
+    return Overlap(
         texts=len(texts),
         characters=sum(map(len, texts)),
         ngrams={n: float(there.mean()) for n, there in found.items() if len(there)},

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from lyricgen.errors import printable
-from lyricgen.evaluation.memorisation import LOGGED_LINES, LOGGED_NGRAMS, Copied
+from lyricgen.evaluation.memorisation import LOGGED_LINES, LOGGED_NGRAMS, Overlap
 from lyricgen.evaluation.memorisation_report import CheckpointMemorisation
 from lyricgen.runs.record_files import RecordError, read_columns
 
@@ -83,7 +83,7 @@ def _draw_line(
 
 
 def _draw_log(
-    axes: Axes, label: str, log: dict[str, list[tuple[float, float]]], held_out: Copied | None
+    axes: Axes, label: str, log: dict[str, list[tuple[float, float]]], held_out: Overlap | None
 ) -> None:
     for number, (name, points) in enumerate(log.items()):
         n = next((n for n, metric in LOGGED_NGRAMS.items() if metric == name), None)

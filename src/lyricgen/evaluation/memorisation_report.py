@@ -9,7 +9,7 @@ from rich.table import Table
 
 from lyricgen.errors import printable
 from lyricgen.evaluation.checkpoints import Evaluated
-from lyricgen.evaluation.memorisation import Copied, Memorisation, Names, measure
+from lyricgen.evaluation.memorisation import Memorisation, Names, Overlap, measure
 from lyricgen.evaluation.tables import new_table
 
 TEXTS, TEXT = 64, 250  # texts that are drawn, and their characters
@@ -102,6 +102,6 @@ def _percent(share: float | None) -> str:
     return "" if share is None else f"{100 * share:.2f} %"
 
 
-def _size(copied: Copied) -> str:
+def _size(copied: Overlap) -> str:
     texts = "text" if copied.texts == 1 else "texts"
     return f"{copied.characters:,} characters, {copied.texts:,} {texts}"

@@ -19,7 +19,7 @@ from lyricgen.models.files.checkpoint import load
 from lyricgen.runs.listing import checkpoint_in
 
 
-class OnText(NamedTuple):
+class TextFigures(NamedTuple):
     """Figures of one checkpoint.
 
     Attributes:
@@ -39,7 +39,7 @@ class OnText(NamedTuple):
 
 def score_text(
     paths: Sequence[Path], argument: TextArgument, unknown: Unknown, resamples: int, seed: int
-) -> list[OnText]:
+) -> list[TextFigures]:
     """Score a text with each checkpoint; the text that it was trained on need not be there.
 
     Args:
@@ -64,12 +64,12 @@ def score_text(
         series = Series(label, "checkpoint", text.nats(model, label))
         listed = model.vocabulary.list_unknown(text.left_out)
         figures = row(series, series, text.characters, draw)
-        found.append(OnText(file, text.left_out, listed, prefix_of(model), figures))
+        found.append(TextFigures(file, text.left_out, listed, prefix_of(model), figures))
     return found
 
 
 def to_plain(
-    found: Sequence[OnText], argument: TextArgument, resamples: int, seed: int
+    found: Sequence[TextFigures], argument: TextArgument, resamples: int, seed: int
 ) -> dict[str, Any]:
     """Everything, by the names that docs/evaluation.md explains."""
     return {
@@ -87,7 +87,7 @@ def to_plain(
     }
 
 
-def text_table(found: Sequence[OnText], argument: TextArgument, resamples: int) -> Table:
+def text_table(found: Sequence[TextFigures], argument: TextArgument, resamples: int) -> Table:
     """The figures, and what was left out."""
     perplexity = f"{found[0].prefix}perplexity".replace("_", "-")
     headings = ("characters", "loss", perplexity, "bits/char", "bits/byte")

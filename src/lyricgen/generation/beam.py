@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lyricgen.console import progress
 from lyricgen.generation.continuing import no_character, until
-from lyricgen.generation.rules import Rule, Written
+from lyricgen.generation.rules import PartialTexts, Rule
 from lyricgen.generation.stepping import right_aligned, stepper
 from lyricgen.generation.strategy import LENGTH_PENALTY
 from lyricgen.models.kinds import NextModel, evaluating
@@ -159,7 +159,7 @@ class _Search:
     def _grown(self, rules: Sequence[Rule]) -> Tensor:
         """Sum of each text continued by each character, (A, K, V)."""
         place, rows = self._start + self.step, self._numbers.repeat_interleave(len(self._places))
-        written = Written(self._text[:, :place], self.step, rows)
+        written = PartialTexts(self._text[:, :place], self.step, rows)
         logits = changed = self.model.logits
         for rule in rules:
             changed = rule(changed, written)

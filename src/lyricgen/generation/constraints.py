@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lyricgen.generation.rules import Rule, Written
+from lyricgen.generation.rules import PartialTexts, Rule
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def planned(allowed: Tensor, plan: Tensor) -> Rule:
     """
     masks = mask(allowed)
 
-    def rule(logits: Tensor, written: Written) -> Tensor:
+    def rule(logits: Tensor, written: PartialTexts) -> Tensor:
         return logits + masks[plan[written.rows, written.step]]
 
     return rule
@@ -68,7 +68,7 @@ def rhyming(classes: Tensor, ends: Tensor) -> Rule:
     """
     steps = frozenset(ends.flatten().tolist())
 
-    def rule(logits: Tensor, written: Written) -> Tensor:
+    def rule(logits: Tensor, written: PartialTexts) -> Tensor:
         text, step = written.text, written.step
         if step not in steps:
             return logits
@@ -109,7 +109,7 @@ def free_lines(
     masks = mask(allowed)
     sets = torch.tensor([*heads, 0], device=allowed.device)
 
-    def rule(logits: Tensor, written: Written) -> Tensor:
+    def rule(logits: Tensor, written: PartialTexts) -> Tensor:
         new = written.text[:, written.text.shape[1] - written.step :] == line_break
         line = begun[written.rows] + new.sum(dim=1)  # (B,), from 0
         fresh = new[:, -1] if written.step else at_start[written.rows]
@@ -124,7 +124,7 @@ def free_lines(
 def unless_empty(constraints: Sequence[Rule], others: Sequence[Rule]) -> Rule:
     """Constraints, then other rules, each where it leaves something: a constraint wins over it."""
 
-    def rule(logits: Tensor, written: Written) -> Tensor:
+    def rule(logits: Tensor, written: PartialTexts) -> Tensor:
         for one in constraints:
             logits = one(logits, written)
         for one in others:

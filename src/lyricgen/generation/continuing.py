@@ -11,7 +11,7 @@ from torch import Tensor
 from lyricgen.console import progress
 from lyricgen.errors import UserError
 from lyricgen.generation.drawing import below_one, draw
-from lyricgen.generation.rules import Rule, Written
+from lyricgen.generation.rules import PartialTexts, Rule
 from lyricgen.generation.stepping import right_aligned, stepper
 from lyricgen.models.kinds import NextModel, evaluating
 
@@ -116,7 +116,7 @@ class _Batch:
     def choose(self, rules: Sequence[Rule]) -> None:
         """Choose one more character for each text."""
         place = self._start + self.step
-        written = Written(self._text[:, :place], self.step, self.rows)
+        written = PartialTexts(self._text[:, :place], self.step, self.rows)
         logits = self.model.logits
         for rule in rules:
             logits = rule(logits, written)

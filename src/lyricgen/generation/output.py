@@ -17,7 +17,7 @@ from lyricgen.errors import printable
 from lyricgen.files import finite
 from lyricgen.generation.texts import Generated
 from lyricgen.models.trained_model import TrainedModel
-from lyricgen.settings import PLUMBING, Settings, among, flatten, known_to_model, typed_value
+from lyricgen.settings import PLUMBING, Settings, belongs_to, flatten, known_to_model, typed_value
 
 CUT = " […]"  # marks a text that was cut off
 
@@ -119,7 +119,7 @@ def _differing(settings: Sequence[Settings]) -> list[str]:
     keys = dict.fromkeys(name for one in settings for name in one)
     for name in sorted(keys, key=lambda name: name.count(".")):
         values = {one[name] for one in settings if name in one}
-        if len(values) > 1 and not among(name, (*PLUMBING, *differing)):
+        if len(values) > 1 and not belongs_to(name, (*PLUMBING, *differing)):
             differing.append(name)
     return differing
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Written:
+class PartialTexts:
     """Running sequences before the next character of each is chosen.
 
     Attributes:
@@ -28,7 +28,7 @@ class Written:
 
 
 # (B, V) logits -> (B, V) logits, new ones: what it forbids has -inf
-Rule = Callable[[Tensor, Written], Tensor]
+Rule = Callable[[Tensor, PartialTexts], Tensor]
 
 
 def scaled(logits: Tensor, temperature: float) -> Tensor:
@@ -55,7 +55,7 @@ def top_k(k: int) -> Rule:
         k: at least 1.
     """
 
-    def rule(logits: Tensor, written: Written) -> Tensor:
+    def rule(logits: Tensor, written: PartialTexts) -> Tensor:
         del written
         if k >= logits.shape[-1]:
             return logits
@@ -74,7 +74,7 @@ def top_p(p: float) -> Rule:
         p: above 0, at most 1.
     """
 
-    def rule(logits: Tensor, written: Written) -> Tensor:
+    def rule(logits: Tensor, written: PartialTexts) -> Tensor:
         del written
         if p >= 1:
             return logits
@@ -97,7 +97,7 @@ def min_p(p: float) -> Rule:
     """
     distance = math.log(p)
 
-    def rule(logits: Tensor, written: Written) -> Tensor:
+    def rule(logits: Tensor, written: PartialTexts) -> Tensor:
         del written
         least = logits.amax(dim=-1, keepdim=True) + distance
         return logits.masked_fill(logits < least, -torch.inf)
@@ -114,7 +114,7 @@ def repetition_penalty(value: float) -> Rule:
         value: above 1 repeats less, below 1 more.
     """
 
-    def rule(logits: Tensor, written: Written) -> Tensor:
+    def rule(logits: Tensor, written: PartialTexts) -> Tensor:
         penalised = torch.where(logits > 0, logits / value, logits * value)
         seen = _marked(written.text, logits)
         return torch.where(seen, penalised, logits)
@@ -131,7 +131,7 @@ def no_repeat_ngram(n: int) -> Rule:
         n: at least 1.
     """
 
-    def rule(logits: Tensor, written: Written) -> Tensor:
+    def rule(logits: Tensor, written: PartialTexts) -> Tensor:
         text = written.text
         if text.shape[1] < n:
             return logits

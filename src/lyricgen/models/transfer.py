@@ -17,7 +17,7 @@ from lyricgen.models.options import RecurrentArchitecture
 from lyricgen.models.trained_model import TrainedModel
 
 
-class Copied(NamedTuple):
+class CopiedWeights(NamedTuple):
     """How many characters a network shares with the one whose weights it starts from."""
 
     kept: int
@@ -28,7 +28,7 @@ class Copied(NamedTuple):
         return f"characters: {self.kept:,} kept, {self.new:,} new, {self.lost:,} lost"
 
 
-def copy_weights(source: TrainedModel, network: Model, vocabulary: Vocabulary) -> Copied:
+def copy_weights(source: TrainedModel, network: Model, vocabulary: Vocabulary) -> CopiedWeights:
     """Copy all weights; rows of characters that the source does not know stay as they are.
 
     Args:
@@ -73,7 +73,7 @@ def copy_weights(source: TrainedModel, network: Model, vocabulary: Vocabulary) -
         else:
             _copy_characters(tensor, old[name], to, origin, dimension)
     here_too = len(set(position) & set(vocabulary.characters))
-    return Copied(here_too, len(vocabulary) - here_too, len(source.vocabulary) - here_too)
+    return CopiedWeights(here_too, len(vocabulary) - here_too, len(source.vocabulary) - here_too)
 
 
 def _copy_characters(new: Tensor, old: Tensor, to: Tensor, origin: Tensor, dimension: int) -> None:

@@ -42,8 +42,8 @@ class Cell:
 
     @property
     def marks(self) -> str:
-        """How many runs have no figure, and what became of them."""
-        counts = Counter(map(became, self.others))
+        """How many runs have no figure, and why."""
+        counts = Counter(map(reason_without_figure, self.others))
         return ", ".join(f"{number} {status}" for status, number in counts.items())
 
 
@@ -108,6 +108,6 @@ def sign_of(metric: str) -> int:
     return -1 if metric.endswith(LARGEST) else 1
 
 
-def became(record: Record) -> str:
+def reason_without_figure(record: Record) -> str:
     """Reason why a run has no figure."""
     return "without a figure" if record.status == "finished" else record.status

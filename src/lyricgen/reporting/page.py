@@ -9,7 +9,7 @@ from pathlib import Path
 from lyricgen.errors import TEXT, printable, printable_text
 from lyricgen.reporting.comparison import Comparison
 from lyricgen.reporting.drawing import DARK, LIGHT
-from lyricgen.reporting.sections import Section, Shown
+from lyricgen.reporting.sections import Section, ShownSamples
 from lyricgen.reporting.tables import WORDS, failures, filled, notes, title_of
 
 TEMPLATE = Path(__file__).with_name("page.html")
@@ -104,7 +104,7 @@ def _list(lines: Iterable[str], name: str) -> str:
     return f'<ul class="{name}">{items}</ul>' if items else ""
 
 
-def _samples(shown: Shown) -> str:
+def _samples(shown: ShownSamples) -> str:
     texts = "".join(f"<pre>{escape(printable_text(text, TEXT))}</pre>" for text in shown.texts)
     chinese = ' lang="zh-Hans"' if re.search("[\u4e00-\u9fff]", texts) else ""
     return f'<h4>{_words(shown.title)}</h4><div class="samples"{chinese}>{texts}</div>'

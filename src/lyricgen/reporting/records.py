@@ -59,7 +59,7 @@ class Record:
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundRuns:
     """Runs and sweeps below some directories.
 
     Attributes:
@@ -71,7 +71,7 @@ class Found:
     plans: dict[Path, dict[int, list[str]]]
 
 
-def read(directories: Sequence[Path]) -> Found:
+def read(directories: Sequence[Path]) -> FoundRuns:
     """Read all runs below some directories; without a directory, those of all outputs.
 
     What cannot be read is left out, and a warning names it.
@@ -88,7 +88,7 @@ def read(directories: Sequence[Path]) -> Found:
                 f"{'name a directory that holds runs' if directories else mended}"
             )
     paths = list(dict.fromkeys(path.resolve() for one in asked for path in _with_summary(one)))
-    found = Found([], {})
+    found = FoundRuns([], {})
     with progress("reading runs", len(paths)) as moved:
         for number, path in enumerate(paths):
             _read_into(found, path)
@@ -114,7 +114,7 @@ def _by_number(name: str) -> tuple[float, str]:
     return (math.inf if number is None else number), name
 
 
-def _read_into(found: Found, directory: Path) -> None:
+def _read_into(found: FoundRuns, directory: Path) -> None:
     try:
         summary = read_summary(directory)
     except UserError as error:

@@ -32,7 +32,7 @@ class Plot(NamedTuple):
     svg: str
 
 
-class Shown(NamedTuple):
+class ShownSamples(NamedTuple):
     """Samples of a run."""
 
     title: str
@@ -45,7 +45,7 @@ class Section(NamedTuple):
     comparison: Comparison
     plots: list[Plot]
     lines: list[str]  # what there is instead of a plot
-    samples: list[Shown]
+    samples: list[ShownSamples]
 
 
 def sections(comparisons: list[Comparison]) -> list[Section]:
@@ -88,7 +88,7 @@ def _plots(comparison: Comparison) -> tuple[list[Plot], list[str]]:
     return plots, lines
 
 
-def _samples(comparison: Comparison) -> list[Shown]:
+def _samples(comparison: Comparison) -> list[ShownSamples]:
     """Samples of the best runs, and of the worst if it is not among them."""
     runs = [
         (run.figures[comparison.metric], comparison.label(cell), run)
@@ -103,7 +103,7 @@ def _samples(comparison: Comparison) -> list[Shown]:
         places.append(len(runs) - 1)
     names = ["best", "second", "third", "worst"]
     return [
-        Shown(f"{name}: {_title(comparison, *runs[place])}", runs[place][2].samples)
+        ShownSamples(f"{name}: {_title(comparison, *runs[place])}", runs[place][2].samples)
         for name, place in zip(names, places, strict=False)
     ]
 

@@ -6,13 +6,13 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
-from lyricgen.reporting.records import MISSING, Found, Record
+from lyricgen.reporting.records import MISSING, FoundRuns, Record
 from lyricgen.settings import Value, parse_overrides
 
 _MOST = 100_000  # combinations of a grid that are looked at
 
 
-def complete(found: Found) -> list[Record]:
+def complete(found: FoundRuns) -> list[Record]:
     """All records: the jobs that are missing beside those that are there.
 
     A job that failed before its options were known gets those that it shares with the job of its

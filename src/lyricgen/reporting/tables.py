@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from lyricgen.console import rounded
 from lyricgen.errors import printable
-from lyricgen.reporting.comparison import Cell, Comparison, became
+from lyricgen.reporting.comparison import Cell, Comparison, reason_without_figure
 from lyricgen.reporting.paired_test import Mean
 from lyricgen.reporting.selection import ABSENT, shown
 from lyricgen.settings import Value
@@ -95,7 +95,7 @@ def failures(comparison: Comparison) -> list[str]:
             also = [f"{key} {shown(run.settings.get(key, ABSENT))}" for key in comparison.over]
             where = ", ".join([comparison.label(cell), *also])
             reason = f": {run.reason}" if run.reason else ""
-            lines.append(printable(f"{became(run)}: {where}{reason}"))
+            lines.append(printable(f"{reason_without_figure(run)}: {where}{reason}"))
     return [*lines, f"pruned: {pruned:,}"] if pruned else lines
 
 

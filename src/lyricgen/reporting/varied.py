@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from lyricgen.reporting.records import Record
-from lyricgen.settings import DECIDING, PLUMBING, SPLITTING, Settings, Value, among
+from lyricgen.settings import DECIDING, PLUMBING, SPLITTING, Settings, Value, belongs_to
 
 # What tells two tasks apart, beside the digest of the text: other runs are never in one table.
 TASK = ("objective", *(f"data.{name}" for name in SPLITTING))
@@ -70,4 +70,4 @@ def _tried(records: Sequence[Record]) -> set[str]:
 
 
 def _is_plumbing(key: str) -> bool:
-    return key == "trainer" or among(key, _NO_COLUMN)
+    return key == "trainer" or belongs_to(key, _NO_COLUMN)

@@ -7,7 +7,7 @@ from typing import Any
 
 from lyricgen.errors import UserError
 from lyricgen.runs.listing import BEST, LAST, directory_taken, earlier_summary
-from lyricgen.settings import PLUMBING, Settings, among, complete, flatten, typed_value
+from lyricgen.settings import PLUMBING, Settings, belongs_to, complete, flatten, typed_value
 
 # What may change from one resumption to the next: how long training goes on, too, and where its
 # text lies, whose digest is compared. All other keys must be as they were.
@@ -15,7 +15,7 @@ FREE = (*PLUMBING, "trainer.max_epochs", "data.path", "data.max_bytes")
 
 
 @dataclass(frozen=True)
-class Past:
+class ResumePoint:
     """State of the run being resumed; empty for a new run."""
 
     checkpoint: Path | None = None  # to go on from
@@ -27,9 +27,9 @@ class Past:
     finished: str | None = None  # why it is, or what would make it longer; None if it goes on
 
 
-def take_up(
+def find_resume_point(
     directory: Path, options: dict[str, Any], checkpoint: tuple[Path, dict[str, Any]] | None
-) -> Past:
+) -> ResumePoint:
     """Find where a run stands.
 
     Args:
@@ -44,7 +44,7 @@ def take_up(
     if options["resume"] is None:
         if summary is not None:
             raise directory_taken(directory, "run")
-        return Past()
+        return ResumePoint()
     if Path(options["resume"]) != directory.resolve():
         raise UserError(
             f"resume={options['resume']}: it belongs on the command line, not in a file"
@@ -53,11 +53,13 @@ def take_up(
     recorded = checkpoint[1]["lyricgen"]["options"] if checkpoint else summary.get("options")
     _refuse_changes(directory, recorded, options)
     if summary.get("status") == "pruned":
-        return Past(summary=summary, finished=summary.get("reason", "its search has pruned it"))
+        return ResumePoint(
+            summary=summary, finished=summary.get("reason", "its search has pruned it")
+        )
     if checkpoint is None or options["model"]["kind"] == "ngram":  # counting has no half-way
         why = "it has kept no checkpoint" if checkpoint is None else "its n-grams are counted"
         finished = why if summary.get("status") == "finished" else None
-        return Past(summary=summary, finished=finished)
+        return ResumePoint(summary=summary, finished=finished)
     path, content = checkpoint
     epoch, max_epochs = content["epoch"], options["trainer"]["max_epochs"]
     if max_epochs <= epoch:
@@ -65,7 +67,7 @@ def take_up(
             f"trainer.max_epochs={max_epochs}: the run is in epoch {epoch + 1} already: "
             f"give a larger number, or {start_anew(directory)}"
         )
-    return Past(
+    return ResumePoint(
         path,
         content["global_step"],
         content["run"]["text"],
@@ -76,12 +78,14 @@ def take_up(
     )
 
 
-def identity(options: dict[str, Any]) -> list[str]:
+def fixed_settings(options: dict[str, Any]) -> list[str]:
     """Settings that identify a run: those that must not change."""
-    return [line for line in all_of(options) if not among(line.partition("=")[0], FREE)]
+    return [
+        line for line in sorted_settings(options) if not belongs_to(line.partition("=")[0], FREE)
+    ]
 
 
-def all_of(options: dict[str, Any]) -> list[str]:
+def sorted_settings(options: dict[str, Any]) -> list[str]:
     """A configuration as sorted lines, key=value, without what says which run to go on with."""
     flat = flatten(complete(options))
     return [f"{key}={_shown(flat, key)}" for key in sorted(flat) if key != "resume"]
@@ -93,7 +97,7 @@ def changed(recorded: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return [
         f"{key}={_shown(before, key)} (now: {_shown(after, key)})"
         for key in sorted(before.keys() | after.keys())
-        if _shown(before, key) != _shown(after, key) and not among(key, FREE)
+        if _shown(before, key) != _shown(after, key) and not belongs_to(key, FREE)
     ]
 
 

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from lyricgen.errors import UserError, reason
 from lyricgen.runs.interruption import raise_if_requested, terminal_signals_blocked
 from lyricgen.runs.listing import check_there
-from lyricgen.sweeps.job_process import handed_on
+from lyricgen.sweeps.job_process import job_environment
 from lyricgen.sweeps.job_watch import JobWatch
 from lyricgen.training.threads import cores, shared_by
 
@@ -63,7 +63,7 @@ def launch(
     with ExitStack() as stack:
         if engine in ("JoblibLauncher", "LocalLauncher"):
             stack.enter_context(shared_by(at_a_time))
-        stack.enter_context(handed_on())
+        stack.enter_context(job_environment())
         JobWatch(launcher, batches, sweep).carry_out(at_a_time if each else 1)
 
 
@@ -125,6 +125,6 @@ def _start_ray(launcher: Any) -> None:
     import ray  # noqa: PLC0415  an extra
 
     if not ray.is_initialized():
-        with handed_on(), terminal_signals_blocked():
+        with job_environment(), terminal_signals_blocked():
             options: Any = OmegaConf.to_container(launcher.ray_cfg.init, resolve=True)
             ray.init(**options)

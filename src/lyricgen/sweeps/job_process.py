@@ -42,7 +42,7 @@ def stop_file(sweep: Path, process: str) -> Path:
 
 
 @contextmanager
-def handed_on() -> Iterator[None]:
+def job_environment() -> Iterator[None]:
     """Let processes that are started meanwhile know whose they are, and which GPUs to see."""
     told = {_SWEEP: this_process()}
     if "CUDA_VISIBLE_DEVICES" in os.environ:

@@ -15,7 +15,7 @@ from lyricgen.runs.listing import (
     number_of,
 )
 from lyricgen.runs.record_files import RecordError, read_yaml
-from lyricgen.runs.resume import all_of, identity
+from lyricgen.runs.resume import fixed_settings, sorted_settings
 from lyricgen.settings import flatten, key
 
 EPOCHS = "trainer.max_epochs"
@@ -23,7 +23,7 @@ DONE = ("finished", "pruned")  # statuses of jobs that need no more work
 
 
 @dataclass(frozen=True)
-class Wanted:
+class PlannedJob:
     """Job before it has a number.
 
     Attributes:
@@ -43,7 +43,7 @@ class Job:
 
     Attributes:
         number: its own for ever, also where the sweep is resumed with other jobs.
-        overrides: as of `Wanted`.
+        overrides: as of `PlannedJob`.
         name: of its directory.
         begun: it is there already.
         done: and is finished.
@@ -56,7 +56,7 @@ class Job:
     done: bool = False
 
 
-def plan(directory: Path, wanted: Sequence[Wanted]) -> list[Job]:
+def plan(directory: Path, wanted: Sequence[PlannedJob]) -> list[Job]:
     """Number the jobs; a known job keeps its number and directory.
 
     Args:
@@ -75,7 +75,7 @@ def plan(directory: Path, wanted: Sequence[Wanted]) -> list[Job]:
         if index in found:
             number = found[index]
             run, summary = there[number]
-            same = all_of(_options(summary)) == all_of(values[index])
+            same = sorted_settings(_options(summary)) == sorted_settings(values[index])
             done = summary.get("status") in DONE and same
             _refuse_fewer_epochs(run, summary, values[index])
             jobs.append(Job(number, one.overrides, run.name, begun=True, done=done))
@@ -159,7 +159,7 @@ def _paired(wanted: Sequence[dict[str, Any]], there: dict[int, dict[str, Any]]) 
     which differ in nothing but their epochs, say, each finds its own.
     """
     found: dict[int, int] = {}
-    for told in (all_of, identity):
+    for told in (sorted_settings, fixed_settings):
         left: dict[str, list[int]] = {}
         for number, options in there.items():
             if number not in found.values():

@@ -20,7 +20,7 @@ from lyricgen.runs.run import Run
 from lyricgen.training.ddp.environment import (
     OURS,
     OrderedDDP,
-    Place,
+    SingleMachine,
     keep_out_of_signals,
     number_of_processes,
     without_trainer_variables,
@@ -61,7 +61,7 @@ def build_trainer(
     _check_interval(options, datamodule)
     try:
         processes = number_of_processes(chosen)
-        place = Place(rank, processes)
+        place = SingleMachine(rank, processes)
         trainer = _trainer(options, datamodule, run, loggers, callbacks, place)
     except UserError:
         raise
@@ -84,7 +84,7 @@ def _loggers(options: TrainOptions, run: Run, steps: int) -> list[Logger]:
     return [EventLogger(run.directory, purge_step=steps + 1 if steps else 0)]
 
 
-def alone(
+def single_process_trainer(
     trainer: pl.Trainer, options: TrainOptions, datamodule: CharacterDataModule, run: Run
 ) -> pl.Trainer:
     """A Trainer of rank 0's device alone, with the callbacks and loggers of one of several."""
@@ -93,7 +93,7 @@ def alone(
     one = {"accelerator": device.type, "devices": devices, "strategy": "auto"}
     options = options.model_copy(update={"trainer": options.trainer.model_copy(update=one)})
     callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    return _trainer(options, datamodule, run, trainer.loggers, callbacks, Place(0, 1))
+    return _trainer(options, datamodule, run, trainer.loggers, callbacks, SingleMachine(0, 1))
 
 
 def _counting(options: TrainOptions) -> TrainOptions:
@@ -140,7 +140,7 @@ def _trainer(
     run: Run,
     loggers: list[Logger],
     callbacks: list[pl.Callback],
-    place: Place,
+    place: SingleMachine,
 ) -> pl.Trainer:
     chosen = options.trainer
     strategy: str | Strategy = "auto" if chosen.strategy in OURS else chosen.strategy

@@ -21,17 +21,17 @@ from lyricgen.models.transfer import copy_weights
 from lyricgen.runs.checkpoint_files import go_on_from
 from lyricgen.runs.interruption import Interruption
 from lyricgen.runs.listing import LAST, check_text
-from lyricgen.runs.resume import Past, start_anew
+from lyricgen.runs.resume import ResumePoint, start_anew
 from lyricgen.runs.rewind import EVENTS, rewind
 from lyricgen.runs.run import Run
 from lyricgen.training import build, build_data, results
 from lyricgen.training.build_callbacks import build_callbacks
-from lyricgen.training.build_trainer import alone, build_trainer
-from lyricgen.training.callbacks.board import Board
+from lyricgen.training.build_trainer import build_trainer, single_process_trainer
+from lyricgen.training.callbacks.board import TensorBoardSummary
 from lyricgen.training.callbacks.pruning import Pruning, Trial
 from lyricgen.training.ddp.environment import number_of_processes, refuse_other_launchers
 from lyricgen.training.ddp.group import check
-from lyricgen.training.ddp.launch import others
+from lyricgen.training.ddp.launch import worker_processes
 from lyricgen.training.options import TrainOptions
 from lyricgen.training.precision import check_precision, report_precision
 from lyricgen.training.scored_module import ScoredModule
@@ -48,7 +48,7 @@ class Training:
     datamodule: CharacterDataModule
     module: ScoredModule
     trainer: pl.Trainer
-    board: Board
+    board: TensorBoardSummary
     text: str  # digest of the corpus
     description: str
 
@@ -56,7 +56,7 @@ class Training:
 def prepare(
     options: TrainOptions,
     run: Run,
-    past: Past,
+    past: ResumePoint,
     interruption: Interruption,
     trial: Trial | None = None,
     rank: int = 0,
@@ -90,7 +90,7 @@ def prepare(
     module = build.build_module(options, datamodule, network)
     callbacks = build_callbacks(options, datamodule, network, corpus, run, interruption, trial)
     new = not any(fnmatch(name, EVENTS) for name in past.sizes)
-    board = Board(options.model_dump(), run, new=new)
+    board = TensorBoardSummary(options.model_dump(), run, new=new)
     trainer = build_trainer(options, datamodule, run, [*callbacks, board], past.steps, rank)
     check_precision(options, trainer, network)
     if rank == 0:
@@ -101,7 +101,9 @@ def prepare(
     return Training(options, datamodule, module, trainer, board, corpus.digest, description)
 
 
-def _check_corpus(corpus: EncodedCorpus, options: TrainOptions, run: Run, past: Past) -> None:
+def _check_corpus(
+    corpus: EncodedCorpus, options: TrainOptions, run: Run, past: ResumePoint
+) -> None:
     """Refuse a text other than that of the run so far, or of the sweep's other jobs.
 
     Raises:
@@ -116,7 +118,7 @@ def _check_corpus(corpus: EncodedCorpus, options: TrainOptions, run: Run, past: 
         check_text(run.sweep, run.directory, options.model_dump(mode="json"), corpus.digest)
 
 
-def carry_out(training: Training, run: Run, past: Past) -> dict[str, Any]:
+def train_and_evaluate(training: Training, run: Run, past: ResumePoint) -> dict[str, Any]:
     """Train, then evaluate the best weights.
 
     Returns:
@@ -133,7 +135,7 @@ def carry_out(training: Training, run: Run, past: Past) -> dict[str, Any]:
         fit(training, checkpoint)
     else:
         _fit_together(training, run, past, checkpoint)
-        trainer = alone(trainer, training.options, datamodule, run)
+        trainer = single_process_trainer(trainer, training.options, datamodule, run)
     options = training.options
     rate = None if isinstance(options.model, NgramOptions) else options.optimizer.lr
     figures = results.conclude(trainer, module, datamodule, build.monitored(datamodule), rate)
@@ -151,7 +153,7 @@ def fit(training: Training, checkpoint: Path | None) -> None:
     trainer.fit(training.module, training.datamodule, ckpt_path=checkpoint, weights_only=True)
 
 
-def _fit_together(training: Training, run: Run, past: Past, checkpoint: Path | None) -> None:
+def _fit_together(training: Training, run: Run, past: ResumePoint, checkpoint: Path | None) -> None:
     """Train as rank 0 of several processes, which are gone afterwards."""
     task = {
         "options": training.options.model_dump(mode="json"),
@@ -163,7 +165,7 @@ def _fit_together(training: Training, run: Run, past: Past, checkpoint: Path | N
     }
     device = training.trainer.strategy.root_device.type
     size = training.trainer.world_size
-    with others(task, size, device, lambda reason: run.fail(UserError(reason))):
+    with worker_processes(task, size, device, lambda reason: run.fail(UserError(reason))):
         fit(training, checkpoint)
 
 

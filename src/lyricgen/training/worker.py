@@ -22,21 +22,21 @@ def work(task: dict[str, Any]) -> None:
         task: options, directory, checkpoint, steps and text of the run, whether it is a
             trial of a search, and this one's place.
     """
-    from lyricgen.runs.resume import Past
+    from lyricgen.runs.resume import ResumePoint
     from lyricgen.runs.run import Run
     from lyricgen.training.callbacks.pruning import NoTrial
-    from lyricgen.training.ddp.group import client, joined
+    from lyricgen.training.ddp.group import client, process_group
     from lyricgen.training.main import fit, prepare
     from lyricgen.training.options import parse
 
     checkpoint = None if task["checkpoint"] is None else Path(task["checkpoint"])
-    past = Past(checkpoint, task["steps"], task["text"])
+    past = ResumePoint(checkpoint, task["steps"], task["text"])
     run = Run(Path(task["directory"]))
     trial = NoTrial() if task["in_search"] else None
     training = prepare(parse(task["options"]), run, past, Interruption(), trial, task["rank"])
     store = client(task["port"])
     store.set(f"ready {task['rank']}", "")
-    with joined(store, task["rank"], task["world_size"], task["device"]):
+    with process_group(store, task["rank"], task["world_size"], task["device"]):
         fit(training, checkpoint)
 
 

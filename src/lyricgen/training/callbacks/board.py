@@ -19,13 +19,13 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import (
 from lyricgen.models.metrics import perplexity_name
 from lyricgen.runs.listing import outputs_directory
 from lyricgen.runs.run import Run
-from lyricgen.settings import PLUMBING, among, flatten, known_to_model
+from lyricgen.settings import PLUMBING, belongs_to, flatten, known_to_model
 from lyricgen.training.callbacks.epoch_log import EpochLog
 from lyricgen.training.callbacks.throughput import Throughput
 from lyricgen.training.recurrent_module import RecurrentModule
 
 
-class Board(pl.Callback):
+class TensorBoardSummary(pl.Callback):
     """Opens the run's row of the HPARAMS tab, fills it as training goes on, and closes it.
 
     No experiment is declared, so TensorBoard makes the table's columns from all runs of a
@@ -172,7 +172,7 @@ def hyperparameters(options: dict[str, Any]) -> dict[str, bool | int | float | s
             value if isinstance(value, bool | int | float) else str(value)
         )
         for name, value in known_to_model(flatten(options)).items()
-        if not among(name, PLUMBING)
+        if not belongs_to(name, PLUMBING)
     }
 
 

@@ -43,7 +43,7 @@ def number_of_processes(chosen: TrainerOptions) -> int:
     probe = pl.Trainer(
         accelerator=chosen.accelerator,
         devices=chosen.devices,
-        plugins=[Place(rank=0, processes=1)],
+        plugins=[SingleMachine(rank=0, processes=1)],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -107,7 +107,7 @@ def _nothing() -> None:
 
 
 @dataclass
-class Place(ClusterEnvironment):
+class SingleMachine(ClusterEnvironment):
     """Cluster environment of a run whose processes all run on one machine already."""
 
     rank: int  # of this process, from 0

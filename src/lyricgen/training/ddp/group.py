@@ -47,7 +47,7 @@ def check(processes: int, lightnings: int, digest: str) -> None:
 
 
 @contextmanager
-def joined(store: Store, rank: int, processes: int, device: str) -> Iterator[None]:
+def process_group(store: Store, rank: int, processes: int, device: str) -> Iterator[None]:
     """Be one of the processes.
 
     Args:

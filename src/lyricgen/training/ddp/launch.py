@@ -19,7 +19,7 @@ from lyricgen.console import progress, tell_now
 from lyricgen.errors import UserError, printable
 from lyricgen.training.ddp import PEER_LOST
 from lyricgen.training.ddp.collectives import lost_connection
-from lyricgen.training.ddp.group import joined, server
+from lyricgen.training.ddp.group import process_group, server
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ NOTICE = 3.0  # and to be known as dead once a connection is lost
 BLOCKED = 60.0  # after which rank 0 will not come to know of a lost process by itself
 
 
-class Others:
+class WorkerProcesses:
     """The processes of ranks 1 and above.
 
     Each reads its task from a pipe whose end tells it that rank 0 is gone, however that has come
@@ -90,9 +90,9 @@ class Others:
             for rank, process in enumerate(self._processes, start=1)
             if process.poll()
         ]
-        return self._obituary(min(ended)[1]) if ended else None
+        return self._failure_message(min(ended)[1]) if ended else None
 
-    def _obituary(self, rank: int) -> str:
+    def _failure_message(self, rank: int) -> str:
         process, errors = self._processes[rank - 1], self._errors[rank - 1]
         errors.seek(0)
         lines = errors.read().decode(errors="replace").split("\n")
@@ -135,7 +135,7 @@ class Others:
 
 
 @contextmanager
-def others(
+def worker_processes(
     task: dict[str, Any], world_size: int, device: str, give_up: Callable[[str], None]
 ) -> Iterator[None]:
     """Train together with other processes, which are gone afterwards.
@@ -152,11 +152,11 @@ def others(
     store, threads = server(), torch.get_num_threads()
     share = max(1, threads // world_size)
     task |= {"world_size": world_size, "port": store.port, "threads": share, "device": device}
-    started = Others(task, world_size - 1, give_up)
+    started = WorkerProcesses(task, world_size - 1, give_up)
     try:
         started.wait_until(lambda rank: store.check([f"ready {rank}"]))
         torch.set_num_threads(share)
-        with joined(store, 0, world_size, device):
+        with process_group(store, 0, world_size, device):
             try:
                 yield
                 started.end(GRACE)
