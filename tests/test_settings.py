@@ -21,10 +21,10 @@ def test_all_options_of_the_text_decide_but_those_of_its_reading() -> None:
 @pytest.mark.parametrize("name", sorted(DataOptions.model_fields))
 def test_each_is_told(name: str, names: tuple[str, ...]) -> None:
     same: Any = dict.fromkeys(DataOptions.model_fields, "a")
-    first = SimpleNamespace(data=SimpleNamespace(**same))
-    other: Any = SimpleNamespace(data=SimpleNamespace(**same | {name: "b"}))
+    first: Any = SimpleNamespace(**same)
+    other: Any = SimpleNamespace(**same | {name: "b"})
     if name not in names:
-        _check_same_settings(Path("x.ckpt"), first, other, names)  # type: ignore[arg-type]
+        _check_same_settings(Path("x.ckpt"), first, other, names)
         return
     with pytest.raises(UserError, match=rf"'x.ckpt' has data.{name}=b, the first checkpoint a: "):
-        _check_same_settings(Path("x.ckpt"), first, other, names)  # type: ignore[arg-type]
+        _check_same_settings(Path("x.ckpt"), first, other, names)
