@@ -24,7 +24,7 @@ from training_speed import SYMBOLS, make_table
 from lyricgen.generation.continuing import continue_texts
 from lyricgen.generation.drawing import draw_uniforms
 from lyricgen.generation.strategy import Strategy
-from lyricgen.models.language_model import LanguageModel
+from lyricgen.models.network import LanguageModel
 from lyricgen.models.options import RecurrentArchitecture
 from lyricgen.options import validate
 

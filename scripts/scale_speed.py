@@ -20,7 +20,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from lyricgen.cli.composition import CONFIG_DIRECTORY
-from lyricgen.data import shuffling
+from lyricgen.data import samplers
 from lyricgen.runs.interruption import Interruption
 from lyricgen.runs.resume import ResumePoint
 from lyricgen.runs.run import Run
@@ -91,7 +91,7 @@ def main() -> None:
     figures, sampler, blocks, texts = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4:]
     runs = Path(os.environ["LYRICGEN_OUTPUTS"]) / f"side by side, {sampler}"
     # one order is kept, which the trainings would draw anew at each other's expense
-    shuffling._order = lru_cache(maxsize=None)(shuffling._order.__wrapped__)
+    samplers._order = lru_cache(maxsize=None)(samplers._order.__wrapped__)
     turns, finished = Turns(len(texts)), threading.Barrier(len(texts) + 1)
     watched = [ByTurns(number, turns, finished) for number in range(len(texts))]
     for callback, text in zip(watched, texts, strict=True):

@@ -48,9 +48,8 @@ from lyricgen.cli.composition import CONFIG_DIRECTORY
 from lyricgen.data.build import build_corpus
 from lyricgen.runs.interruption import Interruption
 from lyricgen.runs.run import Run
-from lyricgen.training import build, build_data
-from lyricgen.training.build_callbacks import build_callbacks
-from lyricgen.training.build_trainer import build_trainer
+from lyricgen.training import build
+from lyricgen.training.build_trainer import build_callbacks, build_trainer
 from lyricgen.training.callbacks.epoch_log import EpochLog
 from lyricgen.training.callbacks.samples import Samples
 from lyricgen.training.options import TrainOptions, parse
@@ -101,7 +100,7 @@ def take_turn(options: TrainOptions, directory: Path) -> dict[str, float]:
     gc.collect()  # nothing of earlier turns is left to be cleaned up in this one
     seed_everything(options.seed, verbose=False)
     corpus = build_corpus(options.data)
-    datamodule = build_data.build_datamodule(options, corpus)
+    datamodule = build.build_datamodule(options, corpus)
     network = build.build_network(options, datamodule)
     module = build.build_module(options, datamodule, network)
     module.__class__ = _TimedModule  # the very object that a user trains, with clocks

@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 from lyricgen.cli.conf_files import CONFIG_DIRECTORY
 from lyricgen.data.build import build_corpus
 from lyricgen.errors import UserError
-from lyricgen.training import build_data
+from lyricgen.training import build
 from lyricgen.training.options import TrainOptions, parse
 from tests.conftest import TINY, Train
 
@@ -405,7 +405,7 @@ def test_sampler_that_cannot_serve(train: Train, tmp_path: Path, data: list[str]
     assert sorted(offered) == ["data.unit=line", "sampler=consecutive", "sampler=random"]
     for mend in offered:  # each does what it promises
         options = options_of(*data, "sampler=lines", mend)
-        build_data.build_datamodule(options, build_corpus(options.data))
+        build.build_datamodule(options, build_corpus(options.data))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")

@@ -15,8 +15,8 @@ from lyricgen.generation import rules
 from lyricgen.generation.beam import Hypothesis, beam_search
 from lyricgen.generation.continuing import continue_texts
 from lyricgen.generation.rules import PartialTexts, Rule
-from lyricgen.generation.scoring import log_probabilities
-from lyricgen.models.language_model import LanguageModel
+from lyricgen.generation.texts import log_probabilities
+from lyricgen.models.network import LanguageModel
 from tests.helpers.decoding import continued
 from tests.helpers.networks import architecture
 

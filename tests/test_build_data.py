@@ -14,7 +14,7 @@ from lyricgen.data.build import build_corpus
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.data.samplers import LineSampler
 from lyricgen.models.scoring import score
-from lyricgen.training import build, build_data
+from lyricgen.training import build
 from lyricgen.training.options import TrainOptions, parse
 from tests.conftest import TINY, Train
 
@@ -32,13 +32,13 @@ def built(options: TrainOptions) -> tuple[CharacterDataModule, list[str]]:
     heard: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: heard.append(record.getMessage())  # type: ignore[method-assign]
-    build_data.log.addHandler(handler)
-    build_data.log.setLevel(logging.INFO)
+    build.log.addHandler(handler)
+    build.log.setLevel(logging.INFO)
     try:
-        data = build_data.build_datamodule(options, build_corpus(options.data))
-        build_data.report_batches(options, data)
+        data = build.build_datamodule(options, build_corpus(options.data))
+        build.report_batches(options, data)
     finally:
-        build_data.log.removeHandler(handler)
+        build.log.removeHandler(handler)
     return data, heard
 
 
@@ -125,11 +125,11 @@ def test_one_long_line_takes_no_more_than_the_bound_and_is_named(
     )
     data, heard = built(options)
     assert isinstance(data.sampler, LineSampler)
-    longest = build_data.longest_row(options, len(data.vocabulary))
+    longest = build.longest_row(options, len(data.vocabulary))
     steps = {data.sampler.windows(0, index).num_steps for index in range(len(data.sampler))}
     assert 35 <= max(steps) <= longest < 129_000
     # logits and the activations of the layer, at least
-    assert max(steps) * rows * 4 * (8 * 2048 + len(data.vocabulary)) < build_data.MAX_BATCH_BYTES
+    assert max(steps) * rows * 4 * (8 * 2048 + len(data.vocabulary)) < build.MAX_BATCH_BYTES
     assert data.sampler.num_read == int(data.parts["train"].line_lengths.sum())
     [message] = heard
     assert "the longest has 128,999 characters and begins with 'ab ab ab" in message

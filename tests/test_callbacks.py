@@ -30,17 +30,16 @@ from lyricgen.data.parts import make_parts
 from lyricgen.data.samplers import ConsecutiveSampler, LineSampler, Sampler
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
-from lyricgen.models.language_model import LanguageModel
+from lyricgen.models.network import LanguageModel
 from lyricgen.models.ngram.counts import NgramCounts
 from lyricgen.models.ngram.model import smoothed
-from lyricgen.training.build_callbacks import choose_prefixes
+from lyricgen.training.build_trainer import choose_prefixes
 from lyricgen.training.callbacks import copying, progress
 from lyricgen.training.callbacks.baseline import Baseline
 from lyricgen.training.callbacks.epoch_log import EpochLog
 from lyricgen.training.callbacks.perplexity import Perplexity
 from lyricgen.training.callbacks.progress import ProgressReport
-from lyricgen.training.callbacks.sample import Sample
-from lyricgen.training.callbacks.samples import Samples
+from lyricgen.training.callbacks.samples import Sample, Samples
 from lyricgen.training.callbacks.throughput import Throughput
 from lyricgen.training.recurrent_module import RecurrentModule
 from tests.conftest import TINY, Train

@@ -9,16 +9,17 @@ import torch
 from torch import Tensor
 
 from lyricgen.data.parts import Part
-from lyricgen.evaluation import contexts
-from lyricgen.evaluation.contexts import (
+from lyricgen.evaluation import curves
+from lyricgen.evaluation.curves import (
     context_begins,
     context_lengths,
+    frequency_bins,
+    means_by_bin,
     nats_after,
     nats_in_windows,
     target_places,
     window_starts,
 )
-from lyricgen.evaluation.curves import frequency_bins, means_by_bin
 from lyricgen.models.ngram.language_model import NgramLanguageModel
 from lyricgen.models.options import NgramArchitecture
 from tests.helpers.checkpoints import VOCABULARY, model_of
@@ -68,7 +69,7 @@ def nats_one_by_one(network: Any, read: list[int], symbols: list[int]) -> list[f
 
 @pytest.mark.parametrize("kind", MODELS)
 def test_windows_against_a_loop(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    monkeypatch.setattr(contexts, "EVALUATION_LOGITS", 3 * 7 * V)  # three windows at once
+    monkeypatch.setattr(curves, "EVALUATION_LOGITS", 3 * 7 * V)  # three windows at once
     network, ids = network_of(kind), text_of(60)
     starts = torch.tensor([0, 1, 5, 6, 30, 52, 12])
     found = nats_in_windows(network, ids, starts, num_steps=7)
@@ -80,7 +81,7 @@ def test_windows_against_a_loop(monkeypatch: pytest.MonkeyPatch, kind: str) -> N
 @pytest.mark.parametrize("kind", MODELS)
 @pytest.mark.parametrize("length", [1, 2, 5, 16])
 def test_contexts_against_a_loop(monkeypatch: pytest.MonkeyPatch, kind: str, length: int) -> None:
-    monkeypatch.setattr(contexts, "_STEPS", 3 * length)  # three targets at once
+    monkeypatch.setattr(curves, "_STEPS", 3 * length)  # three targets at once
     network, ids = network_of(kind), text_of(60)
     places = target_places(Part(ids, None), V, longest=16)
     assert places.tolist() == list(range(16, 60))

@@ -13,7 +13,7 @@ from torch import Tensor
 from lyricgen.errors import UserError
 from lyricgen.generation.drawing import draw_characters, draw_uniforms
 from lyricgen.generation.rules import PartialTexts
-from lyricgen.models.language_model import LanguageModel
+from lyricgen.models.network import LanguageModel
 from tests.helpers.decoding import continued, drawn_texts, whole_text_again
 from tests.helpers.networks import architecture
 

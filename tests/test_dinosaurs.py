@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from lyricgen.data.batch import Batch
 from lyricgen.generation.drawing import draw_uniforms
-from lyricgen.models.language_model import LanguageModel
+from lyricgen.models.network import LanguageModel
 from lyricgen.training.recurrent_module import RecurrentModule
 from tests.conftest import Finished, Train, need_published
 from tests.helpers.decoding import drawn_texts

@@ -19,7 +19,7 @@ from lyricgen import console
 from lyricgen.cli.composition import CONFIG_DIRECTORY
 from lyricgen.errors import UserError, in_one_line, printable, printable_text, reason
 from lyricgen.files import to_json
-from lyricgen.training.callbacks.sample import one_line
+from lyricgen.training.callbacks.samples import one_line
 
 # by Unicode's categories: what a terminal or an editor takes as an order, or nothing can show
 STEERING = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}

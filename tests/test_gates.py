@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.evaluation import fonts
-from lyricgen.evaluation.gate_plot import draw, notes, panels
-from lyricgen.evaluation.gates import activations
+from lyricgen.evaluation.gate_plot import activations, draw, notes, panels
 from lyricgen.models.fill_model import FillModel
 from lyricgen.models.trained_model import TrainedModel
 from tests.helpers.checkpoints import model_of

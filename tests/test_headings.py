@@ -7,7 +7,7 @@ import pytest
 
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.generation.output import headings
-from lyricgen.models.language_model import LanguageModel
+from lyricgen.models.network import LanguageModel
 from lyricgen.models.trained_model import TrainedModel
 from tests.helpers.networks import architecture
 

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from lyricgen.data.vocabulary import Vocabulary
-from lyricgen.evaluation.alternatives import alternatives
 from lyricgen.evaluation.heat_colours import DARK, LEVELS, LIGHT, contrast, level_of, levels
-from lyricgen.evaluation.heat_page import heat_page, sign
+from lyricgen.evaluation.heat_page import alternatives, heat_page, sign
 from lyricgen.evaluation.own_text import own_text
 from lyricgen.models.trained_model import TrainedModel
 from tests.helpers.checkpoints import model_of

@@ -14,7 +14,7 @@ from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.generate import main
 from lyricgen.generation.texts import generate
 from lyricgen.models.files.card import card, rebuild
-from lyricgen.models.language_model import LanguageModel
+from lyricgen.models.network import LanguageModel
 from lyricgen.models.trained_model import LENGTH, LONGEST_LINE, UNKNOWN_LINE
 from tests.conftest import TINY, Train, printed
 from tests.helpers.networks import architecture

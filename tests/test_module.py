@@ -19,7 +19,7 @@ from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.data.parts import Part
 from lyricgen.data.samplers import ConsecutiveSampler, LineSampler, Sampler
 from lyricgen.data.vocabulary import Vocabulary
-from lyricgen.models.language_model import LanguageModel
+from lyricgen.models.network import LanguageModel
 from lyricgen.training.callbacks.perplexity import Perplexity
 from lyricgen.training.recurrent_module import RecurrentModule
 from tests.conftest import TINY, Train

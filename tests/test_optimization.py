@@ -16,7 +16,7 @@ from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.data.parts import Part
 from lyricgen.data.samplers import ConsecutiveSampler
 from lyricgen.data.vocabulary import Vocabulary
-from lyricgen.models.language_model import LanguageModel
+from lyricgen.models.network import LanguageModel
 from lyricgen.models.optimizers import build_optimizer, build_scheduler
 from lyricgen.models.options import (
     AdamOptions,

@@ -12,9 +12,8 @@ import torch
 
 from lyricgen.data.parts import line_part
 from lyricgen.errors import UserError
-from lyricgen.evaluation.alternatives import alternatives
-from lyricgen.evaluation.own_text import LONGEST_LINE, own_text
-from lyricgen.evaluation.text_argument import MAX_BYTES, read_text_argument
+from lyricgen.evaluation.heat_page import alternatives
+from lyricgen.evaluation.own_text import LONGEST_LINE, MAX_BYTES, own_text, read_text_argument
 from lyricgen.models.trained_model import TrainedModel
 from tests.helpers.checkpoints import model_of
 from tests.helpers.own_texts import VOCABULARY, filling_model, model, nats_one_by_one, ngram_model

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lyricgen.runs.rewind import EVENTS
+from lyricgen.runs.resume import EVENTS
 from tests.conftest import readme_commands, until
 from tests.helpers.dashboards import showing
 

@@ -17,8 +17,8 @@ from torch import Tensor, optim
 
 from lyricgen.data.batch import Batch
 from lyricgen.data.build import build_corpus
-from lyricgen.models.language_model import LanguageModel
-from lyricgen.training import build, build_data
+from lyricgen.models.network import LanguageModel
+from lyricgen.training import build
 from lyricgen.training.callbacks.smoothed_loss import NAME, SmoothedLoss
 from lyricgen.training.options import parse
 from lyricgen.training.recurrent_module import RecurrentModule
@@ -221,7 +221,7 @@ def test_the_output_bias_that_a_run_begins_with(init: str, output_bias: str) -> 
     overrides = ("data.batch_size=2", f"model.init={init}", f"model.output_bias={output_bias}")
     options = parse(composed(*overrides))
     corpus = build_corpus(options.data)
-    datamodule = build_data.build_datamodule(options, corpus)
+    datamodule = build.build_datamodule(options, corpus)
     bias = build.build_network(options, datamodule).state_dict()["output.bias"]
     if output_bias == "unigram":  # logarithms of probabilities
         assert float(bias.exp().sum()) == pytest.approx(1.0, abs=1e-5)

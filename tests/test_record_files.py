@@ -16,10 +16,9 @@ from lyricgen.cli.resume_arguments import expand
 from lyricgen.errors import UserError
 from lyricgen.evaluation.memorisation_picture import logged
 from lyricgen.reporting.comparison import Comparison
-from lyricgen.reporting.curves import read_curves
 from lyricgen.reporting.grouping import compare
-from lyricgen.reporting.records import read
-from lyricgen.reporting.sweeps import complete
+from lyricgen.reporting.plots import read_curves
+from lyricgen.reporting.records import complete, read
 from lyricgen.runs import record_files
 from lyricgen.runs.checkpoint_files import is_sound, newest_sound
 from lyricgen.runs.listing import earlier_summary, read_summary
@@ -33,11 +32,10 @@ from lyricgen.runs.record_files import (
     read_record,
     read_yaml,
 )
-from lyricgen.runs.rewind import rewind
+from lyricgen.runs.resume import rewind
 from lyricgen.sweeps.plan import PlannedJob, jobs_in, plan, refuse_shorter_search
 from lyricgen.sweeps.sweep import Sweep
-from lyricgen.training.callbacks.sample import Sample
-from lyricgen.training.callbacks.samples import Samples
+from lyricgen.training.callbacks.samples import Sample, Samples
 
 
 def pipe(path: Path) -> None:

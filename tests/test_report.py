@@ -22,27 +22,25 @@ from rich.console import Console
 
 from lyricgen import report as command
 from lyricgen.errors import UserError
-from lyricgen.reporting import output, sweep_report
-from lyricgen.reporting.comparison import Comparison
-from lyricgen.reporting.curves import average, read_curves
-from lyricgen.reporting.formats import LONGEST, markdown, plain, terminal_table
+from lyricgen.reporting import sweep_report
+from lyricgen.reporting.comparison import Comparison, paired_test, two_sided_p
 from lyricgen.reporting.grouping import compare
 from lyricgen.reporting.importance import importances
-from lyricgen.reporting.paired_test import paired_test, two_sided_p
+from lyricgen.reporting.page import sections
 from lyricgen.reporting.plots import (
+    average,
     draw_curves,
     draw_heat,
     draw_importance,
     draw_price,
     front,
     heat_axes,
+    read_curves,
 )
-from lyricgen.reporting.records import read
-from lyricgen.reporting.sections import sections
+from lyricgen.reporting.records import read, with_missing_jobs
 from lyricgen.reporting.selection import parse_conditions, select, told_apart
 from lyricgen.reporting.sweep_report import report, report_sweep
-from lyricgen.reporting.sweeps import complete
-from lyricgen.reporting.tables import duration
+from lyricgen.reporting.tables import LONGEST, duration, markdown, plain, terminal_table
 from lyricgen.runs.listing import number_of
 from lyricgen.settings import flatten, parse_overrides, parse_value
 from tests.conftest import TINY, Train, printed
@@ -127,7 +125,7 @@ def worked_sweep(sweep: Path) -> Path:
 
 
 def compared(*directories: Path, **chosen: Any) -> list[Comparison]:
-    records = complete(read(directories))
+    records = with_missing_jobs(read(directories))
     return compare(
         records, chosen.get("by", ()), chosen.get("over", ("seed",)), chosen.get("metric")
     )
@@ -330,7 +328,7 @@ def test_where(tmp_path: Path) -> None:
     worked_sweep(tmp_path / "sweep")
 
     def cells(*where: str) -> set[Any]:
-        records = select(complete(read([tmp_path])), parse_conditions(where))
+        records = select(with_missing_jobs(read([tmp_path])), parse_conditions(where))
         [found] = compare(records, ["cell"], ["seed"], None)
         return {(cell.settings[0], len(cell.scored)) for cell in found.cells}
 
@@ -467,7 +465,7 @@ def test_of_runs_repeated_the_latest_counts(tmp_path: Path) -> None:
     found = only(tmp_path)
     assert found.repeated == 2
     assert [cell.mean for cell in found.cells] == [(2.0, None, 1)]
-    assert any("2 left out" in note for note in output.notes(found))
+    assert any("2 left out" in note for note in sweep_report.notes(found))
 
 
 BROKEN: dict[str, str | bytes] = {
@@ -686,7 +684,7 @@ def test_importance_of_what_a_search_has_tried(
     assert found["optimizer.lr"] > 0.8
     assert sum(found.values()) == pytest.approx(1)
     assert capfd.readouterr() == ("", "")
-    lines = output.failures(comparison)
+    lines = sweep_report.failures(comparison)
     assert lines == ["pruned: 8"]
     axes = draw_importance(found).axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == list(found)
@@ -781,7 +779,7 @@ def test_nothing_steers_the_page_or_the_terminal(
         summary=failed,
     )
     [found], out = report([tmp_path / "runs"], out=tmp_path / "out")
-    output.print_tables([found])
+    sweep_report.print_tables([found])
     shown = capfd.readouterr().out
     assert "\x1b" not in shown
     # in the table, and in the reason of the failed run

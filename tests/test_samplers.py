@@ -23,8 +23,9 @@ from lyricgen.data.samplers import (
     RandomSampler,
     Sampler,
     Windows,
+    first_offset,
+    order,
 )
-from lyricgen.data.shuffling import first_offset, order
 from lyricgen.errors import UserError
 from tests.helpers.samplers import KINDS, sampler_of
 

@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
-from lyricgen.generation import scoring
-from lyricgen.generation.scoring import log_probabilities
+from lyricgen.generation import texts
+from lyricgen.generation.texts import log_probabilities
 from lyricgen.models.kinds import NextModel
-from lyricgen.models.language_model import LanguageModel
+from lyricgen.models.network import LanguageModel
 from tests.helpers.ngram_models import V as FEW
 from tests.helpers.ngram_models import counted
 from tests.helpers.stepping import PREFIXES, V, network
@@ -47,7 +47,7 @@ def test_sums_equal_a_loop(
         return forward(self, *given)  # type: ignore[arg-type]
 
     monkeypatch.setattr(LanguageModel, "forward", noted)
-    monkeypatch.setattr(scoring, "LARGEST", largest)
+    monkeypatch.setattr(texts, "LARGEST", largest)
     found = log_probabilities(model, PREFIXES, ROWS)
     assert max(shapes) <= max(1, largest // V)
     assert found.dtype == torch.float64

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lyricgen.api.model import load
 from lyricgen.errors import UserError
 from lyricgen.models.cells.layers import CELLS
-from lyricgen.models.language_model import LanguageModel
+from lyricgen.models.network import LanguageModel, RecurrentStack
 from lyricgen.models.options import (
     CellOptions,
     GruScratchOptions,
@@ -22,7 +22,6 @@ from lyricgen.models.options import (
     RnnScratchOptions,
 )
 from lyricgen.models.recurrence import Cell, State
-from lyricgen.models.stack import RecurrentStack
 from lyricgen.models.transfer import CopiedWeights, copy_weights
 from tests.conftest import TINY, Train
 from tests.helpers.cells import B, E, Floats, H, T, random, read, same, sigmoid, stack

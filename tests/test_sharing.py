@@ -7,9 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lyricgen.data.batch import IGNORED, BatchLoader, cut
+from lyricgen.data.batch import IGNORED, BatchLoader, block, cut, share
 from lyricgen.data.samplers import LineSampler, Sampler, Windows
-from lyricgen.data.sharing import block, share
 from lyricgen.training import recurrent_module as shares
 from lyricgen.training.ddp.collectives import Broadcast, gathered, summed
 from lyricgen.training.ddp.group import check

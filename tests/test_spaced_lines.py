@@ -9,7 +9,7 @@ from lyricgen.api.model import WritingModel
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.generation.verse import is_spaced
-from lyricgen.models.language_model import LanguageModel
+from lyricgen.models.network import LanguageModel
 from tests.helpers.networks import architecture
 
 ENGLISH, CHINESE = "\n ,.abcdefgh", "\n ，。一天山人云东我在"

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from lyricgen.data.split import split_lines, split_text
+from lyricgen.data.parts import split_lines, split_text
 from lyricgen.errors import UserError
 
 fractions = st.tuples(st.floats(0, 0.99), st.floats(0, 0.99)).filter(lambda two: sum(two) < 1)
@@ -113,7 +113,7 @@ def test_the_seed_chooses_among_all_lines() -> None:
 
 def test_the_split_does_not_depend_on_the_order_of_hashes() -> None:
     program = (
-        "from lyricgen.data.split import split_lines;"
+        "from lyricgen.data.parts import split_lines;"
         "print(split_lines([f'name{n % 40}' for n in range(100)], 0.2, 0.2, 3))"
     )
     printed = {

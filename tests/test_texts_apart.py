@@ -11,8 +11,7 @@ from lyricgen.errors import UserError
 from lyricgen.evaluation.checkpoints import open_checkpoints
 from lyricgen.reporting.comparison import Comparison
 from lyricgen.reporting.grouping import compare
-from lyricgen.reporting.records import read
-from lyricgen.reporting.sweeps import complete
+from lyricgen.reporting.records import complete, read
 from lyricgen.reporting.tables import notes
 from lyricgen.runs.listing import check_text
 from lyricgen.runs.run import Run

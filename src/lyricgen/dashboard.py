@@ -22,7 +22,7 @@ from lyricgen.files import expand_home
 from lyricgen.reporting.dashboard_server import NamedHosts, allow_open_files, check_host
 from lyricgen.runs.listing import outputs_directory
 from lyricgen.runs.record_files import walk
-from lyricgen.runs.rewind import EVENTS
+from lyricgen.runs.resume import EVENTS
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from lyricgen.cli.command_line import Parser, run
 from lyricgen.console import show, show_json
 from lyricgen.errors import UserError
-from lyricgen.evaluation.modes import asked
-from lyricgen.evaluation.options import ALL, add_options
+from lyricgen.evaluation.options import ALL, add_options, asked
 from lyricgen.files import replacing
 
 if TYPE_CHECKING:
@@ -77,7 +76,7 @@ def _measure(options: argparse.Namespace) -> "tuple[Figures, Curves | None]":
 
 
 def _score_text(options: argparse.Namespace) -> dict[str, Any]:
-    from lyricgen.evaluation.text_argument import read_text_argument
+    from lyricgen.evaluation.own_text import read_text_argument
     from lyricgen.evaluation.text_report import score_text, text_table, to_plain
     from lyricgen.stacking import put_whole
 
@@ -120,7 +119,7 @@ def _write_heat(options: argparse.Namespace) -> None:
     from lyricgen.evaluate import writing
     from lyricgen.evaluation.heat_page import heat_page
     from lyricgen.evaluation.heat_source import from_argument, from_part
-    from lyricgen.evaluation.text_argument import read_text_argument
+    from lyricgen.evaluation.own_text import read_text_argument
 
     path = _path(options, "--heat")
     if options.text is None:
@@ -142,8 +141,7 @@ def _draw_gates(options: argparse.Namespace) -> None:
         raise UserError("--gates needs --text TEXT, characters for the model to read")
     from lyricgen.evaluate import writing
     from lyricgen.evaluation.gate_plot import draw, notes
-    from lyricgen.evaluation.own_text import replace_controls
-    from lyricgen.evaluation.text_argument import read_text_argument
+    from lyricgen.evaluation.own_text import read_text_argument, replace_controls
     from lyricgen.models.files.checkpoint import load
 
     path, text = _path(options, "--gates"), read_text_argument(options.text, options.encoding)

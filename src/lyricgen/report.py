@@ -20,9 +20,8 @@ def main(arguments: list[str] | None = None) -> None:
 def _report(options: argparse.Namespace) -> None:
     from lyricgen.console import show, show_json
     from lyricgen.files import to_json
-    from lyricgen.reporting.formats import plain
-    from lyricgen.reporting.output import REPORT, print_tables
-    from lyricgen.reporting.sweep_report import report
+    from lyricgen.reporting.sweep_report import REPORT, print_tables, report
+    from lyricgen.reporting.tables import plain
 
     chosen = {name: getattr(options, name) for name in ("where", "by", "over", "metric", "out")}
     # with --json nothing else may stand on standard output

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from lyricgen.data.vocabulary import Vocabulary
-from lyricgen.models.language_model import LanguageModel
+from lyricgen.models.network import LanguageModel
 from lyricgen.models.options import (
     DepthOptions,
     LstmOptions,

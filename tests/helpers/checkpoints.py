@@ -10,7 +10,7 @@ from lyricgen.api.model import WritingModel, load
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.models.files.card import card
-from lyricgen.models.language_model import LanguageModel
+from lyricgen.models.network import LanguageModel
 from tests.helpers.networks import architecture
 
 VOCABULARY = Vocabulary("\nabcdeé分开")

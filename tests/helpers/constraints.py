@@ -7,7 +7,7 @@ import torch
 from lyricgen.api.model import WritingModel
 from lyricgen.data.parts import Layout
 from lyricgen.data.vocabulary import Vocabulary
-from lyricgen.models.language_model import LanguageModel
+from lyricgen.models.network import LanguageModel
 from tests.helpers.networks import architecture
 
 

@@ -11,7 +11,7 @@ from lyricgen.generation.drawing import draw_uniforms
 from lyricgen.generation.rules import Rule
 from lyricgen.generation.strategy import Strategy
 from lyricgen.models.kinds import NextModel
-from lyricgen.models.language_model import LanguageModel
+from lyricgen.models.network import LanguageModel
 
 
 def continued(model: LanguageModel, prefixes: list[list[int]], **options: Any) -> list[list[int]]:

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from lyricgen.models.language_model import LanguageModel
+from lyricgen.models.network import LanguageModel
 from tests.helpers.networks import architecture
 
 V = 27

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lyricgen.data.vocabulary import Vocabulary
-from lyricgen.models.language_model import LanguageModel
+from lyricgen.models.network import LanguageModel
 from lyricgen.models.trained_model import TrainedModel
 from tests.helpers.networks import architecture
 

@@ -4,14 +4,57 @@ B rows, T time steps, N characters in a part of the corpus.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from lyricgen.data.checked_mapping import CheckedMapping
 from lyricgen.data.samplers import Sampler, Windows
-from lyricgen.data.sharing import share
+
+
+def block(rows: int, rank: int, world_size: int) -> slice:
+    """The rows of one process: all in order, none twice, at most one more than another's."""
+    return slice(rows * rank // world_size, rows * (rank + 1) // world_size)
+
+
+def share(windows: Windows, rank: int, world_size: int) -> Windows:
+    """The part of a batch that one process works on.
+
+    `num_characters` stays that of the whole batch, by which every process divides. A process
+    without a row of its own gets the first one with nothing in it that counts, since it has to
+    take part in every step.
+
+    Args:
+        windows: the whole batch.
+        rank: of the process.
+        world_size: processes in all.
+    """
+    if world_size == 1:
+        return windows
+    mine = block(len(windows.starts), rank, world_size)
+    if mine.start == mine.stop:
+        nothing = torch.zeros(1, dtype=torch.int64)
+        windows = replace(windows, num_steps=1, lengths=nothing.expand(len(windows.starts)))
+        mine = slice(0, 1)
+    return replace(
+        windows,
+        starts=windows.starts[mine],  # (b,)
+        lengths=None if windows.lengths is None else windows.lengths[mine],
+        ends=None if windows.ends is None else windows.ends[mine],
+    )
+
+
+def world_size() -> int:
+    """How many processes train together."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Number of this process, from 0."""
+    return dist.get_rank() if world_size() > 1 else 0
+
 
 IGNORED = -100  # the target of padding, as in torch.nn.functional.cross_entropy
 # Rows read from a mapped text before its pages are given back: Linux maps up to 2 MB around each.

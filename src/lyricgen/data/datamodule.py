@@ -5,11 +5,10 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from lyricgen.data.batch import BatchLoader
+from lyricgen.data.batch import BatchLoader, rank, world_size
 from lyricgen.data.evaluation import evaluation_sampler
 from lyricgen.data.parts import Part
 from lyricgen.data.samplers import Sampler
-from lyricgen.data.sharing import rank, world_size
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 

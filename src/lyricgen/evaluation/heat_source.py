@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from lyricgen.errors import UserError
-from lyricgen.evaluation.own_text import OwnText, Unknown, own_text
-from lyricgen.evaluation.text_argument import TextArgument
+from lyricgen.evaluation.own_text import OwnText, TextArgument, Unknown, own_text
 from lyricgen.models.files.checkpoint import load
 from lyricgen.models.trained_model import TrainedModel
 

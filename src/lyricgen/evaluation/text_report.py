@@ -12,9 +12,8 @@ from lyricgen.errors import printable
 from lyricgen.evaluation.bootstrap import resampled_totals
 from lyricgen.evaluation.comparison import check_same_objective, labels_of, prefix_of
 from lyricgen.evaluation.estimates import Row, Series, row
-from lyricgen.evaluation.own_text import Unknown, own_text
+from lyricgen.evaluation.own_text import TextArgument, Unknown, own_text
 from lyricgen.evaluation.tables import how_drawn, named, new_table, plain_row, shown
-from lyricgen.evaluation.text_argument import TextArgument
 from lyricgen.models.files.checkpoint import load
 from lyricgen.runs.listing import checkpoint_in
 

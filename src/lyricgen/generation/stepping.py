@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from lyricgen.generation.recurrences import LayerStep, apart, step_of
 from lyricgen.models.kinds import NextModel
-from lyricgen.models.language_model import LanguageModel
+from lyricgen.models.network import LanguageModel
 from lyricgen.models.recurrence import State
 
 LARGEST_TABLE = 2**26  # numbers

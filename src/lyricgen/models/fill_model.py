@@ -9,9 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lyricgen.models.network import CharacterNetwork
+from lyricgen.models.network import CharacterNetwork, RecurrentStack
 from lyricgen.models.recurrence import State
-from lyricgen.models.stack import RecurrentStack
 
 
 class BothSides(nn.Module):

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from torch import nn
 
 from lyricgen.models.fill_model import FillModel
-from lyricgen.models.language_model import LanguageModel
+from lyricgen.models.network import LanguageModel
 from lyricgen.models.ngram.language_model import NgramLanguageModel
 from lyricgen.models.options import (
     RecurrentArchitecture,

@@ -14,10 +14,47 @@ from torch import Tensor, nn
 from lyricgen.errors import UserError
 from lyricgen.models.cells.layers import CELLS
 from lyricgen.models.options import (
+    CellOptions,
+    DepthOptions,
     RecurrentArchitecture,
 )
-from lyricgen.models.recurrence import Cell
-from lyricgen.models.stack import RecurrentStack
+from lyricgen.models.recurrence import Cell, State
+
+
+class RecurrentStack(nn.Module):
+    """L layers of one cell; with `residual`, each layer after the first adds its input.
+
+    One module a layer, whatever stands between them: a checkpoint reads the same, and dropout is
+    ours. cuDNN's own draws from a state that nothing can restore, so that a run could not go on
+    exactly. Residual connections: He et al. 2016.
+    """
+
+    def __init__(
+        self,
+        cell: CellOptions,
+        input_size: int,
+        hidden_size: int,
+        layers: int,
+        depth: DepthOptions,
+    ) -> None:
+        super().__init__()
+        build = CELLS[cell.kind]
+        self.residual = depth.residual
+        self.dropout = nn.Dropout(depth.dropout)
+        sizes = [input_size] + [hidden_size] * (layers - 1)
+        self.blocks = nn.ModuleList([build(cell, size, hidden_size) for size in sizes])
+
+    def forward(self, inputs: Tensor, state: State | None) -> tuple[Tensor, State]:
+        """Read (B, T, input), or ids (B, T) if it takes them, from (L, B, H) tensors or zero."""
+        states = []
+        output = inputs
+        for layer, block in enumerate(self.blocks):
+            before = None if state is None else tuple(s[layer : layer + 1] for s in state)
+            below = output if layer == 0 else self.dropout(output)
+            above, after = block(below, before)
+            output = above + output if self.residual and layer > 0 else above
+            states.append(after)
+        return output, tuple(torch.cat(parts) for parts in zip(*states, strict=True))
 
 
 class CharacterNetwork(nn.Module):
@@ -150,3 +187,20 @@ class CharacterNetwork(nn.Module):
         for module in self.modules():
             if isinstance(module, Cell):
                 module.set_chosen_biases()
+
+
+class LanguageModel(CharacterNetwork):
+    """P(next character | all before), by a recurrence from left to right."""
+
+    def forward(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """Predict the character after each.
+
+        Args:
+            inputs: (B, T) int64 character ids, V for the start of a line.
+            state: (L, B, H) tensors from the characters before, or None for zero.
+
+        Returns:
+            Logits (B, T, V) and the state after the last character.
+        """
+        hidden, state = self.recurrence(self.features(inputs), state)  # (B, T, H)
+        return self.logits(hidden), state

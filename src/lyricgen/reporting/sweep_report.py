@@ -6,15 +6,82 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lyricgen.console import show
-from lyricgen.errors import reason
+from lyricgen.console import put, show, table_console
+from lyricgen.errors import UserError, printable, reason
+from lyricgen.files import replacing, write_atomically
 from lyricgen.reporting.comparison import Comparison
 from lyricgen.reporting.grouping import compare
-from lyricgen.reporting.output import REPORT, print_tables, write
-from lyricgen.reporting.records import read
+from lyricgen.reporting.page import Section, page, sections
+from lyricgen.reporting.records import read, with_missing_jobs
 from lyricgen.reporting.selection import parse_conditions, select
-from lyricgen.reporting.sweeps import complete
+from lyricgen.reporting.tables import failures, markdown, notes, terminal_table, title_of, to_csv
 from lyricgen.runs.listing import outputs_directory
+
+SHOWN = 10  # runs without a figure that are named on the terminal
+
+REPORT = "report"  # the directory, and the name of its files
+
+
+def write(comparisons: list[Comparison], sources: Sequence[Path], directory: Path) -> None:
+    """Write report.md, report.csv, report.html and the plots.
+
+    Raises:
+        UserError: the directory cannot be written.
+    """
+    source = ", ".join(map(str, sources))
+    found = sections(comparisons)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        write_atomically(directory / f"{REPORT}.csv", to_csv(comparisons))
+        write_atomically(directory / f"{REPORT}.md", _markdown(found, source))
+        write_atomically(directory / f"{REPORT}.html", page(found, source))
+        for number, section in enumerate(found):
+            for plot in section.plots:
+                with replacing(directory / _file(plot.name, number)) as stream:
+                    stream.write(plot.png)
+    except OSError as error:
+        raise UserError(
+            f"the report cannot be written to {str(directory)!r} ({error.strerror}): "
+            "--out DIRECTORY names another place"
+        ) from error
+
+
+def print_tables(comparisons: list[Comparison]) -> None:
+    """Show the tables and what became of the runs that are not in them."""
+    console = table_console()
+    for comparison in comparisons:
+        put(terminal_table(comparison, console), console)
+        for line in notes(comparison):
+            show(line)
+        lost = failures(comparison)
+        for line in lost[:SHOWN]:
+            show(line)
+        if len(lost) > SHOWN:
+            show(f"… and {len(lost) - SHOWN} more, in the report")
+
+
+def _markdown(found: list[Section], source: str) -> str:
+    parts = [f"# Report\n\n{printable(source)}\n"]
+    for number, section in enumerate(found):
+        comparison = section.comparison
+        parts += [
+            f"## {printable(comparison.name)}\n",
+            f"{title_of(comparison.metric)}, best first\n",
+            markdown(comparison),
+            *(f"{line}\n" for line in notes(comparison)),
+        ]
+        lost = failures(comparison)
+        if lost:
+            parts.append("".join(f"- {line}\n" for line in lost))
+        plots = (f"![{one.name}]({_file(one.name, number)})" for one in section.plots)
+        parts.append("".join(f"{plot}\n" for plot in plots))
+        parts += [f"{line}\n" for line in section.lines]
+    return "\n".join(part for part in parts if part)
+
+
+def _file(name: str, number: int) -> str:
+    return f"{name}.png" if number == 0 else f"{name}_{number + 1}.png"
+
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +130,7 @@ def report(
     """
     conditions = parse_conditions(where)
     found = read(directories)
-    comparisons = compare(select(complete(found), conditions), by, over, metric)
+    comparisons = compare(select(with_missing_jobs(found), conditions), by, over, metric)
     sweeps = {record.sweep for record in found.records} | set(found.plans)
     if out is None:
         one = len(directories) == 1 and sweeps == {directories[0].resolve()}

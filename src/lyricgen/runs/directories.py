@@ -11,7 +11,7 @@ from pathlib import Path
 from lyricgen.errors import UserError
 from lyricgen.runs.listing import MULTIRUN, RECORD, SUMMARY
 from lyricgen.runs.lock import LOCK
-from lyricgen.runs.rewind import GROWING
+from lyricgen.runs.resume import GROWING
 
 # Patterns of the names that a run writes, and those that a sweep writes.
 OF_RUN = (SUMMARY, RECORD, "checkpoints", "metrics.csv", "hparams.yaml", "*profile*", *GROWING)

@@ -1,5 +1,7 @@
-"""Going on with a run: where it stands, and whether it is still the same one."""
+"""Resuming a run: where it stands, whether it is the same run, and its files cut back."""
 
+import logging
+import os
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -138,3 +140,48 @@ def _finished(directory: Path, content: dict[str, Any], options: dict[str, Any])
 
 def _shown(values: Settings, key: str) -> str:
     return typed_value(values.get(key, "absent"))
+
+
+log = logging.getLogger(__name__)
+
+EVENTS = "events.out.tfevents.*"
+STEPS = "steps.csv"
+GROWING = ("samples.jsonl", STEPS, EVENTS)  # metrics.csv is written anew from the checkpoint
+
+
+def sizes(directory: Path) -> dict[str, int]:
+    """Bytes in each growing file, once they are on the disk.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    found = {}
+    for path in _growing(directory):
+        with path.open("rb") as stream:
+            os.fsync(stream.fileno())
+            found[path.name] = os.fstat(stream.fileno()).st_size
+    return found
+
+
+def rewind(directory: Path, wanted: dict[str, int]) -> None:
+    """Forget what was written after a checkpoint, for it will be written again.
+
+    Args:
+        directory: of the run.
+        wanted: as `sizes` gave them at the checkpoint; empty to begin anew.
+    """
+    for path in _growing(directory):
+        size = wanted.get(path.name, 0)
+        if size == 0 or not path.is_file():  # but a pipe, say, which nobody can append to
+            path.unlink()
+        elif path.stat().st_size > size:
+            os.truncate(path, size)
+    for name, size in wanted.items():
+        path = directory / name
+        if not path.is_file() or path.stat().st_size < size:
+            log.warning("%s is shorter than at the checkpoint: a part of it is lost", path)
+    (directory / "hparams.yaml").unlink(missing_ok=True)  # may be torn; it is written once
+
+
+def _growing(directory: Path) -> list[Path]:
+    return sorted(path for pattern in GROWING for path in directory.glob(pattern))

@@ -1,9 +1,20 @@
-"""From options to the model and its module; `build_data` comes before, `build_trainer` after."""
+"""Build the batches, the network and its LightningModule from options."""
 
+import logging
 from functools import partial
 
+from lyricgen.data.build import build_parts
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.data.encoding import EncodedCorpus
+from lyricgen.data.evaluation import FOLLOWING, StreamSampler
+from lyricgen.data.parts import Layout, Part
+from lyricgen.data.samplers import (
+    ConsecutiveSampler,
+    LineSampler,
+    RandomSampler,
+    Sampler,
+)
+from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.models.files.card import card
 from lyricgen.models.fill_model import FillModel
 from lyricgen.models.kinds import Model, recurrent
@@ -11,11 +22,137 @@ from lyricgen.models.ngram.language_model import NgramLanguageModel
 from lyricgen.models.optimizers import build_optimizer, build_scheduler
 from lyricgen.models.options import NgramArchitecture, NgramOptions, RecurrentArchitecture
 from lyricgen.models.trained_model import TrainedModel
-from lyricgen.training.build_data import layout_of
 from lyricgen.training.ngram_module import NgramModule
 from lyricgen.training.options import TrainOptions
 from lyricgen.training.recurrent_module import FillModule, RecurrentModule
 from lyricgen.training.scored_module import ScoredModule
+
+log = logging.getLogger(__name__)
+
+# Of a training batch of lines, estimated; longer lines are cut into pieces.
+MAX_BATCH_BYTES = 2**31
+OPENING = 50_000  # characters that tell what a text is
+SHOWN = 20  # characters of a line that is named by its beginning
+
+
+def layout_of(options: TrainOptions) -> Layout:
+    """How the text is laid out: as lines with start symbols for the sampler that serves lines."""
+    return "lines" if options.sampler.kind == "lines" else "stream"
+
+
+def build_datamodule(options: TrainOptions, corpus: EncodedCorpus) -> CharacterDataModule:
+    """Split, and choose the sampler.
+
+    Raises:
+        UserError: a part of the corpus is too short.
+    """
+    parts = build_parts(options.data, corpus, layout_of(options))
+    sampler = build_sampler(options, parts["train"], len(corpus.vocabulary))
+    following = FOLLOWING if options.objective == "fill" else 0
+    return CharacterDataModule(corpus.vocabulary, parts, sampler, following)
+
+
+def build_sampler(options: TrainOptions, part: Part, vocabulary_size: int) -> Sampler:
+    """The sampler of the training part.
+
+    Raises:
+        UserError: the part is too short for one window.
+    """
+    if isinstance(options.model, NgramOptions):  # one batch: all there is
+        return StreamSampler(len(part.ids), num_rows=1, num_steps=len(part.ids) - 1)
+    chosen, data = options.sampler, options.data
+    if chosen.kind == "consecutive":
+        return ConsecutiveSampler(
+            len(part.ids),
+            data.batch_size,
+            data.num_steps,
+            drop_last=chosen.drop_last,
+            carry_state=chosen.carry_state,
+        )
+    seed = options.seed if chosen.seed is None else chosen.seed
+    if chosen.kind == "random":
+        return RandomSampler(
+            len(part.ids),
+            data.batch_size,
+            data.num_steps,
+            seed=seed,
+            shuffle=chosen.shuffle,
+            random_offset=chosen.random_offset,
+            drop_last=chosen.drop_last,
+        )
+    if part.line_starts is None:
+        raise ValueError("the lines sampler needs the layout of lines")
+    return LineSampler(
+        part.line_starts,
+        part.line_lengths,
+        data.batch_size,
+        seed=seed,
+        shuffle=chosen.shuffle,
+        carry_state=chosen.carry_state,
+        longest=longest_row(options, vocabulary_size),
+    )
+
+
+def longest_row(options: TrainOptions, vocabulary_size: int) -> int:
+    """Characters of a line for which a training batch takes 2 GB at most, by estimate.
+
+    A window of data.num_steps is taken as it is, as in running text.
+    """
+    stacks = options.layers * (2 if options.objective == "fill" else 1)
+    numbers = 32 * options.hidden_size * stacks + 4 * vocabulary_size  # of a character, measured
+    most = MAX_BATCH_BYTES // (4 * numbers * options.data.batch_size)
+    return max(options.data.num_steps, most)
+
+
+def report_batches(options: TrainOptions, datamodule: CharacterDataModule) -> None:
+    """Log where training batches differ from what was asked for, or leave characters out."""
+    sampler, part = datamodule.sampler, datamodule.parts["train"]
+    if isinstance(sampler, LineSampler):
+        _report_long_lines(sampler, part, datamodule.vocabulary)
+    if not isinstance(sampler, RandomSampler | ConsecutiveSampler | LineSampler):
+        return
+    if sampler.batch_size < options.data.batch_size:
+        log.info(
+            "the training part is smaller than a batch: data.batch_size=%d is lowered to %d",
+            options.data.batch_size,
+            sampler.batch_size,
+        )
+    targets = len(part.ids) - (1 if part.line_starts is None else len(part.line_starts))
+    read, reasons = sampler.num_read, []
+    if read < targets:
+        reasons.append("sampler.drop_last=true")
+    limits = {
+        "limit_train_batches": options.trainer.epoch_batches(len(sampler)),
+        "max_steps": options.trainer.max_steps,
+    }
+    for name, most in limits.items():
+        if most is not None and most < len(sampler):
+            reasons.append(f"trainer.{name}={getattr(options.trainer, name)}")
+            batches = (sampler.windows(0, index) for index in range(most))
+            read = min(read, sum(batch.num_characters for batch in batches))
+    if reasons:
+        log.info(
+            "each epoch leaves out %s of the %s characters to predict in the training part: %s",
+            f"{targets - read:,}",
+            f"{targets:,}",
+            ", ".join(reasons),
+        )
+
+
+def _report_long_lines(sampler: LineSampler, part: Part, vocabulary: Vocabulary) -> None:
+    cut_up = int((sampler.pieces > 1).sum())
+    if not cut_up or part.line_starts is None:
+        return
+    longest = int(part.line_lengths.argmax())
+    first = int(part.line_starts[longest]) + 1
+    log.warning(
+        "%s cut into pieces of up to %s characters, since a batch with whole ones would take too "
+        "much memory; the longest has %s characters and begins with %r",
+        "1 line is" if cut_up == 1 else f"{cut_up:,} lines are",
+        f"{int(sampler.row_lengths.max()):,}",
+        f"{int(part.line_lengths[longest]) - 1:,}",
+        vocabulary.decode(part.ids[first : first + SHOWN]),
+    )
 
 
 def build_network(options: TrainOptions, datamodule: CharacterDataModule) -> Model:

@@ -21,12 +21,10 @@ from lyricgen.models.transfer import copy_weights
 from lyricgen.runs.checkpoint_files import go_on_from
 from lyricgen.runs.interruption import Interruption
 from lyricgen.runs.listing import LAST, check_text
-from lyricgen.runs.resume import ResumePoint, start_anew
-from lyricgen.runs.rewind import EVENTS, rewind
+from lyricgen.runs.resume import EVENTS, ResumePoint, rewind, start_anew
 from lyricgen.runs.run import Run
-from lyricgen.training import build, build_data, results
-from lyricgen.training.build_callbacks import build_callbacks
-from lyricgen.training.build_trainer import build_trainer, single_process_trainer
+from lyricgen.training import build, results
+from lyricgen.training.build_trainer import build_callbacks, build_trainer, single_process_trainer
 from lyricgen.training.callbacks.board import TensorBoardSummary
 from lyricgen.training.callbacks.pruning import Pruning, Trial
 from lyricgen.training.ddp.environment import number_of_processes, refuse_other_launchers
@@ -82,7 +80,7 @@ def prepare(
     corpus = find_corpus(options.data, past.text, resumed)
     _check_corpus(corpus, options, run, past)
     run.corpus_digest = corpus.digest
-    datamodule = build_data.build_datamodule(options, corpus)
+    datamodule = build.build_datamodule(options, corpus)
     network = build.build_network(options, datamodule)
     if options.init_from is not None and past.checkpoint is None:
         shared = copy_weights(load(options.init_from), network, datamodule.vocabulary)
@@ -96,7 +94,7 @@ def prepare(
     if rank == 0:
         report_text(options.data, corpus)
         report_precision(options.trainer.precision, trainer)
-        build_data.report_batches(options, datamodule)
+        build.report_batches(options, datamodule)
     description = build.describe(corpus, datamodule, network)
     return Training(options, datamodule, module, trainer, board, corpus.digest, description)
 

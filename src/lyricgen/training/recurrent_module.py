@@ -11,11 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, optim
 
-from lyricgen.data.batch import IGNORED, Batch
-from lyricgen.data.sharing import block, rank, world_size
+from lyricgen.data.batch import IGNORED, Batch, block, rank, world_size
 from lyricgen.errors import UserError
 from lyricgen.models.fill_model import FillModel
-from lyricgen.models.language_model import LanguageModel
+from lyricgen.models.network import LanguageModel
 from lyricgen.models.recurrence import State
 from lyricgen.models.scoring import exact, predict
 from lyricgen.training.ddp.collectives import gathered, summed

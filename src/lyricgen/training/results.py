@@ -21,8 +21,7 @@ from lyricgen.stacking import put_whole
 from lyricgen.training.callbacks.baseline import Baseline
 from lyricgen.training.callbacks.checkpoints import Checkpoints
 from lyricgen.training.callbacks.epoch_log import EpochLog
-from lyricgen.training.callbacks.sample import one_line
-from lyricgen.training.callbacks.samples import Samples
+from lyricgen.training.callbacks.samples import Samples, one_line
 from lyricgen.training.callbacks.throughput import Throughput
 from lyricgen.training.recurrent_module import RecurrentModule
 from lyricgen.training.scored_module import ScoredModule

@@ -9,7 +9,7 @@ from pytorch_lightning.callbacks import Checkpoint
 
 from lyricgen.runs.interruption import Interruption
 from lyricgen.runs.listing import BEST, LAST, check_there
-from lyricgen.runs.rewind import sizes
+from lyricgen.runs.resume import sizes
 from lyricgen.runs.run import Run
 from lyricgen.training.ddp.collectives import Broadcast
 from lyricgen.training.recurrent_module import RecurrentModule

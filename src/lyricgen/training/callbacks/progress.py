@@ -9,10 +9,9 @@ from rich import get_console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from lyricgen.console import rounded
-from lyricgen.data.sharing import world_size
+from lyricgen.data.batch import world_size
 from lyricgen.models.metrics import perplexity_name
-from lyricgen.training.scored_module import ScoredModule
-from lyricgen.training.totals import NatsTotal
+from lyricgen.training.scored_module import NatsTotal, ScoredModule
 
 log = logging.getLogger(__name__)
 

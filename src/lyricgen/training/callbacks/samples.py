@@ -2,7 +2,7 @@
 
 import json
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from lyricgen.data.datamodule import CharacterDataModule
+from lyricgen.errors import printable_text
 from lyricgen.generation.filling import fill_texts
 from lyricgen.generation.options import Generator
 from lyricgen.generation.texts import generate_texts
@@ -17,7 +18,44 @@ from lyricgen.models.trained_model import TrainedModel
 from lyricgen.runs.record_files import RecordError, read_json_lines
 from lyricgen.training.callbacks.copying import Copying
 from lyricgen.training.callbacks.record import record
-from lyricgen.training.callbacks.sample import Sample, as_markdown, one_line
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One generated text and how it came about."""
+
+    step: int
+    epoch: int
+    prefix: str
+    strategy: str
+    seed: int
+    text: str
+
+
+def one_line(text: str) -> str:
+    """A text as the terminal shows it."""
+    return printable_text(text.strip().replace("\n", " / "))
+
+
+def as_markdown(samples: list[Sample]) -> str:
+    """Drawings as TensorBoard's Markdown: a heading for each strategy, the texts as they are.
+
+    Only the empty lines that a text begins or ends with are not shown.
+    """
+    drawn: dict[str, list[str]] = {}
+    for sample in samples:
+        heading = f"**epoch {sample.epoch}, {sample.strategy}**"
+        drawn.setdefault(heading, []).append(_indented(sample.text))
+    parts = (
+        part for heading, texts in drawn.items() for part in (heading, "\n\n---\n\n".join(texts))
+    )
+    return "\n\n".join(parts)
+
+
+def _indented(text: str) -> str:
+    """Escape a text so that Markdown keeps its line breaks, stars and hashes."""
+    return "\n".join(f"    {line}" for line in text.split("\n"))
+
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from lyricgen.data.sharing import world_size
+from lyricgen.data.batch import world_size
 from lyricgen.training.callbacks.record import record
 from lyricgen.training.ddp.collectives import summed
 

@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from lyricgen.data.sharing import world_size
+from lyricgen.data.batch import world_size
 
 T = TypeVar("T")
 

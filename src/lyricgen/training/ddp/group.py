@@ -8,7 +8,7 @@ from datetime import timedelta
 import torch.distributed as dist
 from torch._C._distributed_c10d import Store, TCPStore
 
-from lyricgen.data.sharing import world_size
+from lyricgen.data.batch import world_size
 from lyricgen.training.ddp.collectives import gathered
 
 HOST = "127.0.0.1"

@@ -19,7 +19,7 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard.writer import FileWriter, SummaryWriter
 
-from lyricgen.runs.rewind import EVENTS
+from lyricgen.runs.resume import EVENTS
 
 
 class EventLogger(TensorBoardLogger):
