@@ -19,6 +19,8 @@ import torch
 from lyricgen import train as command
 from lyricgen.data.sources import PUBLISHED
 
+ROOT = Path(__file__).parents[1]
+
 # Small enough for a second, and still everything that a run does.
 TINY = (
     "trainer=cpu",
@@ -224,7 +226,7 @@ def _directories() -> set[Path]:
 
 def readme_commands() -> list[str]:
     """Every command line of the README's shell blocks."""
-    text = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+    text = (ROOT / "README.md").read_text("utf-8")
     blocks = re.findall(r"```(?:sh|bash|console)\n(.*?)```", text, flags=re.S)
     lines = "".join(blocks).replace("\\\n", " ").splitlines()
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]

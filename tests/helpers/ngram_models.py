@@ -1,11 +1,17 @@
 """Small n-gram models."""
 
+from typing import Any
+
 import numpy as np
 import torch
 
+from lyricgen.api.model import WritingModel
+from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.models.ngram.language_model import NgramLanguageModel
 from lyricgen.models.options import NgramArchitecture, Smoothing
 from tests.helpers.ngram_reference import K
+
+VOCABULARY = Vocabulary("\nabc分")
 
 V = 5
 
@@ -37,3 +43,9 @@ def counted(order: int, smoothing: Smoothing, *, lines: bool = False) -> NgramLa
     network = uncounted(order, smoothing, lines=lines)
     network.count(torch.tensor(symbols(400, lines=lines), dtype=torch.uint8))
     return network
+
+
+def model_of(order: int = 3, smoothing: Smoothing = "kneser_ney", layout: Any = "stream") -> Any:
+    return WritingModel(
+        counted(order, smoothing, lines=layout == "lines"), VOCABULARY, layout, False, {"seed": 1}
+    )

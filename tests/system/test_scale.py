@@ -20,7 +20,7 @@ from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.data.parts import Part
 from lyricgen.data.samplers import RandomSampler
 from lyricgen.data.vocabulary import Vocabulary
-from tests.conftest import TINY, Train
+from tests.conftest import ROOT, TINY, Train
 from tests.helpers.datamodules import stub_trainer
 
 STATUS = Path("/proc/self/status")
@@ -155,7 +155,7 @@ def losses(metrics: Path) -> str:
 
 @pytest.mark.slow
 def test_the_benchmark_fills_its_table(tmp_path: Path) -> None:
-    script = Path(__file__).parents[1] / "scripts" / "benchmark.py"
+    script = ROOT / "scripts" / "benchmark.py"
     sizes = ["--sizes", "1", "2", "--rounds", "1", "--steps", "20"]
     done = subprocess.run(
         [sys.executable, script, "--scale", *sizes],

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from lyricgen import evaluate, generate, report
-from tests.conftest import Train, printed
+from tests.conftest import ROOT, Train, printed
 
-ARCHIVE = Path(__file__).parent / "fixtures/old_runs.tar.xz"
+ARCHIVE = ROOT / "tests/fixtures/old_runs.tar.xz"
 
 
 @pytest.fixture

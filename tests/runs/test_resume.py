@@ -26,7 +26,7 @@ from lyricgen.runs.resume import FREE, changed, rewind, sizes
 from lyricgen.training.callbacks.checkpoints import Checkpoints
 from lyricgen.training.callbacks.samples import Samples
 from lyricgen.training.recurrent_module import RecurrentModule
-from tests.conftest import TINY, Finished, Train, messages
+from tests.conftest import ROOT, TINY, Finished, Train, messages
 from tests.helpers.resuming import same_weights, send, stop_at, weights
 
 SHORT = (*TINY, "data.max_chars=800", "callbacks.checkpoint.every_n_steps=4")
@@ -299,7 +299,7 @@ def test_only_what_nobody_typed_is_taken_from_the_record(tmp_path: Path) -> None
 
 
 def test_the_readme_tells_what_may_change() -> None:
-    text = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+    text = (ROOT / "README.md").read_text("utf-8")
     told = text.partition("These may be given anew")[2].partition("Anything else")[0]
     assert set(re.findall(r"`([a-z_.]+)`", told)) == set(FREE) - {"resume"}
 
@@ -486,8 +486,8 @@ def test_resumed_in_another_precision(
 def test_a_signal_when_nobody_reads(tmp_path: Path, closed: str) -> None:
     """As of Ctrl-C in `train 2>&1 | tee log`, which ends tee, too."""
     program = (
-        "import os, signal, sys; from lyricgen import train; from tests.test_resume import send; "
-        "import pytest; from tests import test_resume as t; patch = pytest.MonkeyPatch(); "
+        "import os, signal, sys; from lyricgen import train; import pytest; "
+        "from tests.helpers import resuming as t; patch = pytest.MonkeyPatch(); "
         f"read, write = os.pipe(); t.stop_at(patch, 6, lambda: ({CLOSING[closed]}, "
         "os.kill(os.getpid(), signal.SIGTERM))); train.main()"
     )
@@ -498,7 +498,7 @@ def test_a_signal_when_nobody_reads(tmp_path: Path, closed: str) -> None:
         cwd=tmp_path,
         env={
             **os.environ,
-            "PYTHONPATH": str(Path(__file__).parents[1]),
+            "PYTHONPATH": str(ROOT),
             "LYRICGEN_OUTPUTS": str(tmp_path),
         },
         stdout=subprocess.DEVNULL,
@@ -816,7 +816,7 @@ def test_the_checkpoint_callback_comes_last(train: Train, monkeypatch: pytest.Mo
 @pytest.mark.slow
 def test_killed_at_random_and_resumed_until_done(tmp_path: Path) -> None:
     """30 chains, five for each sampler, each equal to a run that nobody disturbed."""
-    script = Path(__file__).parents[1] / "scripts" / "chaos.py"
+    script = ROOT / "scripts" / "chaos.py"
     done = subprocess.run(
         [sys.executable, str(script), "--chains", "30"],
         check=False,

@@ -26,6 +26,7 @@ from lyricgen.settings import flatten
 from lyricgen.sweeps.plan import PlannedJob, named_by, plan
 from lyricgen.training import main as training
 from tests.conftest import (
+    ROOT,
     SMALL,
     TINY,
     Train,
@@ -557,7 +558,7 @@ def test_two_runs_of_the_same_microsecond(train: Train) -> None:
 @pytest.mark.slow
 def test_jobs_leave_no_memory_behind(tmp_path: Path) -> None:
     """30 jobs in one process, all callbacks on; resident MB after each."""
-    script = Path(__file__).parents[1] / "scripts" / "sweep_child.py"
+    script = ROOT / "scripts" / "sweep_child.py"
     result = subprocess.run(
         [sys.executable, script, "-m", *TINY, "seed=range(30)"],
         env={**os.environ, "OMP_NUM_THREADS": "1", "LYRICGEN_OUTPUTS": str(tmp_path)},

@@ -20,7 +20,7 @@ from lyricgen.evaluate import main
 from lyricgen.evaluation.bootstrap import resampled_totals
 from lyricgen.evaluation.estimates import Series, row
 from lyricgen.evaluation.scores import PartText, utf8_sizes
-from tests.conftest import TINY, Printed, Train, messages, newest_of, printed
+from tests.conftest import ROOT, TINY, Printed, Train, messages, newest_of, printed
 from tests.helpers.evaluating import refusal
 
 Evaluate = Callable[..., Printed]
@@ -291,7 +291,7 @@ def test_a_checkpoint_beside_itself(runs: Runs, evaluate: Evaluate) -> None:
 
 def test_keys_are_those_that_are_documented(runs: Runs, evaluate: Evaluate) -> None:
     figures = figures_of(evaluate, runs.lstm, "--curves", "--resamples", "200", "--seed", "7")
-    page = (Path(__file__).parents[1] / "docs/evaluation.md").read_text("utf-8")
+    page = (ROOT / "docs/evaluation.md").read_text("utf-8")
     names = {"train", "val", "test", "lstm 1x16"}
 
     def keys(value: Any) -> set[str]:

@@ -19,8 +19,8 @@ from lyricgen import evaluate, export, generate
 from lyricgen.api.model import WritingModel
 from lyricgen.errors import UserError
 from lyricgen.export import shared
-from tests import test_fill, test_ngram_language_model
 from tests.conftest import TINY, Printed, Train, messages, printed
+from tests.helpers import fill_models, ngram_models
 from tests.helpers.checkpoints import VOCABULARY, content_of, model_of, saved
 from tests.helpers.fill_models import CELLS
 
@@ -53,7 +53,9 @@ def command(
 
 def models() -> dict[str, WritingModel]:
     """A model of every kind, cell, layout and input."""
-    fill = test_fill.model_of("gru", vocabulary_size=len(VOCABULARY), start_symbol=False, layers=2)
+    fill = fill_models.model_of(
+        "gru", vocabulary_size=len(VOCABULARY), start_symbol=False, layers=2
+    )
     return {
         **{name: model_of(cell) for name, cell in CELLS.items()},
         "lines": model_of("gru", layout="lines", lowercase=True),
@@ -61,8 +63,8 @@ def models() -> dict[str, WritingModel]:
         "one_hot": model_of("rnn", input="one_hot"),
         "embedding": model_of(embedding_size=3, dropout=0.5),
         "fill": WritingModel(fill.eval(), VOCABULARY, "stream", False, {}),
-        "ngram": test_ngram_language_model.model_of(),
-        "ngram of lines": test_ngram_language_model.model_of(4, "add_k", "lines"),
+        "ngram": ngram_models.model_of(),
+        "ngram of lines": ngram_models.model_of(4, "add_k", "lines"),
     }
 
 

@@ -12,10 +12,10 @@ import lyricgen
 from lyricgen.api.model import WritingModel
 from lyricgen.errors import UserError
 from lyricgen.generation.novelty import TRIES, training_names
+from tests.conftest import ROOT
 from tests.helpers.constraints import trained
 from tests.helpers.generating import trained as train
 
-ROOT = Path(__file__).parents[1]
 KNOWN = ["a", "b", "ab", "ba"]
 
 

@@ -4,14 +4,13 @@ import csv
 import itertools
 import os
 import re
-from pathlib import Path
 
 import pytest
 import yaml
 
 from lyricgen.cli.conf_files import CONFIG_DIRECTORY
 from lyricgen.training.options import parse
-from tests.conftest import Finished, Train, need_published
+from tests.conftest import ROOT, Finished, Train, need_published
 from tests.helpers.composition import RUNNING_TEXT, SAMPLERS_OF_LINES, composed, groups
 
 EXPERIMENTS = sorted(
@@ -145,7 +144,7 @@ def test_the_dinosaurs_done_well_beat_counting(train: Train) -> None:
 
 
 def test_the_notebooks_page_names_every_system_and_experiment() -> None:
-    page = (Path(__file__).parents[1] / "docs" / "notebooks.md").read_text("utf-8")
+    page = (ROOT / "docs" / "notebooks.md").read_text("utf-8")
     for number in range(1, 19):
         assert f"| S{number} |" in page
     for experiment in NOTEBOOKS:

@@ -12,12 +12,12 @@ import pytest
 from report_speed import make_runs
 
 from lyricgen import report
-from tests.conftest import printed
+from tests.conftest import ROOT, printed
 
 
 def benchmark(place: Path, *arguments: str) -> str:
     """What it prints."""
-    script = Path(__file__).parents[1] / "scripts" / "benchmark.py"
+    script = ROOT / "scripts" / "benchmark.py"
     done = subprocess.run(
         [sys.executable, script, *arguments],
         check=False,

@@ -13,10 +13,9 @@ from pathlib import Path
 import pytest
 
 from lyricgen.runs.resume import EVENTS
-from tests.conftest import readme_commands, until
+from tests.conftest import ROOT, readme_commands, until
 from tests.helpers.dashboards import showing
 
-ROOT = Path(__file__).parents[1]
 TRAIN = "python -m lyricgen.train"
 DASHBOARD = "python -m lyricgen.dashboard"
 TAKEN = r"from outputs/\S+: .* old\n"  # said where a command takes the newest run
@@ -120,7 +119,7 @@ def test_pip_finds_what_the_readme_names() -> None:
 
 @pytest.mark.slow
 def test_pytest_finds_the_tests() -> None:
-    done = _run("pytest --collect-only --quiet tests/test_readme.py", ROOT)
+    done = _run("pytest --collect-only --quiet tests/system/test_readme.py", ROOT)
     assert done.returncode == 0, done.stderr
     assert "test_pip_finds_what_the_readme_names" in done.stdout
 

@@ -1,18 +1,17 @@
 """The default experiment, shortened, follows the curve on file.
 
 After a change that is meant to move it, write it anew with
-LYRICGEN_WRITE_GOLDEN=1 pytest tests/test_golden.py
+LYRICGEN_WRITE_GOLDEN=1 pytest tests/training/test_golden.py
 """
 
 import csv
 import os
-from pathlib import Path
 
 import pytest
 
-from tests.conftest import Train
+from tests.conftest import ROOT, Train
 
-GOLDEN = Path(__file__).parent / "golden" / "default.csv"
+GOLDEN = ROOT / "tests/golden" / "default.csv"
 COLUMNS = ("epoch", "train/loss", "val/loss", "train/grad_norm", "train/lr")
 
 

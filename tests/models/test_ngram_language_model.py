@@ -18,7 +18,6 @@ from torch import Tensor
 import lyricgen
 from lyricgen import generate
 from lyricgen.api.model import WritingModel
-from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.generation.drawing import draw_uniforms
 from lyricgen.models.files.card import card
 from lyricgen.models.ngram.counts import NOTHING
@@ -27,17 +26,10 @@ from lyricgen.models.options import Smoothing
 from tests.conftest import TINY, Finished, Train, need_published
 from tests.helpers.checkpoints import refusal, saved
 from tests.helpers.decoding import drawn_texts
-from tests.helpers.ngram_models import V, counted, symbols, uncounted
+from tests.helpers.ngram_models import V, counted, model_of, symbols, uncounted
 from tests.helpers.ngram_reference import SMOOTHINGS, Reference
 
-VOCABULARY = Vocabulary("\nabc分")
 EACH_SMOOTHING = pytest.mark.parametrize("smoothing", SMOOTHINGS)
-
-
-def model_of(order: int = 3, smoothing: Smoothing = "kneser_ney", layout: Any = "stream") -> Any:
-    return WritingModel(
-        counted(order, smoothing, lines=layout == "lines"), VOCABULARY, layout, False, {"seed": 1}
-    )
 
 
 # The network

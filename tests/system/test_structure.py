@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).parents[1] / "src"
+from tests.conftest import ROOT
+
+SOURCE = ROOT / "src"
 PACKAGE = SOURCE / "lyricgen"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 
-TESTS = sorted(Path(__file__).parent.rglob("test_*.py"))
+TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
 
 
 def functions_of(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
@@ -35,8 +37,9 @@ def test_files_and_functions_are_short(path: Path) -> None:
 @pytest.mark.parametrize("path", TESTS, ids=lambda path: path.stem)
 def test_no_test_imports_another(path: Path) -> None:
     imported = [
-        node.module
+        name
         for node in ast.walk(ast.parse(path.read_text("utf-8")))
-        if isinstance(node, ast.ImportFrom) and node.module is not None
+        if isinstance(node, ast.ImportFrom)
+        for name in (node.module or "", *(alias.name for alias in node.names))
     ]
-    assert [one for one in imported if one.rpartition(".")[2].startswith("test_")] == []
+    assert [name for name in imported if name.rpartition(".")[2].startswith("test_")] == []
