@@ -11,7 +11,7 @@ from lyricgen.errors import UserError
 from lyricgen.evaluation.checkpoints import open_checkpoints
 from lyricgen.reporting.comparison import Comparison
 from lyricgen.reporting.grouping import compare
-from lyricgen.reporting.records import complete, read
+from lyricgen.reporting.records import read, with_missing_jobs
 from lyricgen.reporting.tables import notes
 from lyricgen.runs.listing import check_text
 from lyricgen.runs.run import Run
@@ -21,7 +21,7 @@ ONE, TWO = "1" * 64, "2" * 64
 
 
 def compared(*directories: Path) -> dict[str, Comparison]:
-    found = compare(complete(read(directories)), (), ("seed",), None)
+    found = compare(with_missing_jobs(read(directories)), (), ("seed",), None)
     assert len({comparison.name for comparison in found}) == len(found)
     return {comparison.name: comparison for comparison in found}
 

@@ -18,7 +18,7 @@ from lyricgen.evaluation.memorisation_picture import logged
 from lyricgen.reporting.comparison import Comparison
 from lyricgen.reporting.grouping import compare
 from lyricgen.reporting.plots import read_curves
-from lyricgen.reporting.records import complete, read
+from lyricgen.reporting.records import read, with_missing_jobs
 from lyricgen.runs import record_files
 from lyricgen.runs.checkpoint_files import is_sound, newest_sound
 from lyricgen.runs.listing import earlier_summary, read_summary
@@ -215,7 +215,7 @@ def job(sweep: Path, seed: int, **more: Any) -> Path:
 
 def compared(directory: Path) -> Comparison:
     """The report's table of all runs below a directory."""
-    [comparison] = compare(complete(read([directory])), (), ("seed",), None)
+    [comparison] = compare(with_missing_jobs(read([directory])), (), ("seed",), None)
     return comparison
 
 
