@@ -51,13 +51,13 @@ class Finder(importlib.abc.MetaPathFinder):
 
         def exec_module(module):
             execute(module)
-            carry_out = module.carry_out
+            train_and_evaluate = module.train_and_evaluate
 
             def changed(training, run, past):
                 before(training, run.directory)
-                return carry_out(training, run, past)
+                return train_and_evaluate(training, run, past)
 
-            module.carry_out = changed
+            module.train_and_evaluate = changed
 
         spec.loader.exec_module = exec_module
         return spec

@@ -46,6 +46,7 @@ def _run(command: str, directory: Path) -> subprocess.CompletedProcess[str]:
     environment = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "OMP_NUM_THREADS": "1",  # two threads spin while they wait for other tests
     }
     environment.pop("LYRICGEN_OUTPUTS", None)
     return subprocess.run(
