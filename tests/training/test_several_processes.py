@@ -314,7 +314,7 @@ class Started:
         for path in Path("/proc").glob("[0-9]*/stat"):
             fields = path.read_text().rpartition(")")[2].split()
             command = (path.parent / "cmdline").read_text()
-            if int(fields[1]) == self.process.pid and "distributed.worker" in command:
+            if int(fields[1]) == self.process.pid and "training.worker" in command:
                 return int(path.parent.name)
         raise AssertionError("there is no process of rank 1")
 
