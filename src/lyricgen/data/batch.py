@@ -13,6 +13,11 @@ from torch import Tensor
 from lyricgen.data.checked_mapping import CheckedMapping
 from lyricgen.data.samplers import Sampler, Windows
 
+IGNORED = -100  # the target of padding, as in torch.nn.functional.cross_entropy
+# Rows read from a mapped text before its pages are given back: Linux maps up to 2 MB around each.
+FORGET_EVERY = 128
+_COPIED = 1 << 24  # ids copied to a device at a time
+
 
 def block(rows: int, rank: int, world_size: int) -> slice:
     """The rows of one process: all in order, none twice, at most one more than another's."""
@@ -54,12 +59,6 @@ def world_size() -> int:
 def rank() -> int:
     """Number of this process, from 0."""
     return dist.get_rank() if world_size() > 1 else 0
-
-
-IGNORED = -100  # the target of padding, as in torch.nn.functional.cross_entropy
-# Rows read from a mapped text before its pages are given back: Linux maps up to 2 MB around each.
-FORGET_EVERY = 128
-_COPIED = 1 << 24  # ids copied to a device at a time
 
 
 @dataclass  # not frozen: Lightning copies its fields for some precisions

@@ -21,6 +21,10 @@ Range = tuple[int, int]
 """Positions from the first number up to, and without, the second."""
 
 
+Layout = Literal["stream", "lines"]
+PARTS = ("train", "val", "test")
+
+
 def split_text(
     length: int, val_fraction: float, test_fraction: float, max_held_out: int | None = None
 ) -> tuple[Range, Range, Range]:
@@ -134,10 +138,6 @@ def _tell(most: int, found: int, what: str) -> None:
         "data.max_held_out=%d: of %d characters to %s on, what is more goes to the training part",
         *(most, found, what),
     )
-
-
-Layout = Literal["stream", "lines"]
-PARTS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)

@@ -59,24 +59,6 @@ _IN_ZIP = {
 }
 
 
-def foreign_kind(head: bytes) -> tuple[str, str] | None:
-    """Name the kind of a file that holds no plain text.
-
-    Args:
-        head: its first `HEAD` bytes, unpacked.
-
-    Returns:
-        What it is and what to do; None for a text.
-    """
-    found = ((name, advice) for pattern, name, advice in _KINDS if pattern.match(head))
-    return next(found, None)
-
-
-def document_kind(names: Collection[str]) -> tuple[str, str] | None:
-    """Name the document that a zip archive holds, by the names in it; None for no document."""
-    return next(((kind, _SAVE) for name, kind in _IN_ZIP.items() if name in names), None)
-
-
 _ZIP = "zip archive"
 # the first bytes of the files that are unpacked
 _PACKED = {
@@ -99,6 +81,24 @@ _DAMAGE = (
     OverflowError,
     ValueError,
 )
+
+
+def foreign_kind(head: bytes) -> tuple[str, str] | None:
+    """Name the kind of a file that holds no plain text.
+
+    Args:
+        head: its first `HEAD` bytes, unpacked.
+
+    Returns:
+        What it is and what to do; None for a text.
+    """
+    found = ((name, advice) for pattern, name, advice in _KINDS if pattern.match(head))
+    return next(found, None)
+
+
+def document_kind(names: Collection[str]) -> tuple[str, str] | None:
+    """Name the document that a zip archive holds, by the names in it; None for no document."""
+    return next(((kind, _SAVE) for name, kind in _IN_ZIP.items() if name in names), None)
 
 
 def is_packed(path: str | os.PathLike[str]) -> bool:

@@ -27,6 +27,9 @@ _GROUPS = (
 _GROUP = {one: group[0] for group in _GROUPS for one in group}
 
 
+LISTED = 10  # unknown characters that an error names
+
+
 def twins(character: str, known: str) -> str:
     """Known characters that people type for a given one, in their order."""
     wanted = _form(character)
@@ -39,9 +42,6 @@ def _form(character: str) -> str:
         return _GROUP[character]
     folded = unicodedata.normalize("NFKC", character).casefold()
     return _GROUP.get(folded, folded)
-
-
-LISTED = 10  # unknown characters that an error names
 
 
 @dataclass(frozen=True)

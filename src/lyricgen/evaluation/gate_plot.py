@@ -18,6 +18,27 @@ from lyricgen.models.cells.column_vectors import Activations, Array, forward, ls
 from lyricgen.models.network import LanguageModel
 from lyricgen.models.trained_model import TrainedModel
 
+MAX_CHARACTERS = 500  # more cannot be told apart
+MAX_NUMBERS = 24  # of units beside a panel
+MAX_ROWS = 1024  # up to here each unit has a row of pixels of its own
+TITLE_CHARACTERS = 30
+DPI = 120
+START = "▷"
+# what stands on the axis for what leaves no mark
+SIGNS = {"\n": ("⏎", "line break"), " ": ("␣", "space"), "\t": ("⇥", "tab")}
+LEGEND = [(START, "start of line"), *SIGNS.values()]
+LSTM_TITLES = {
+    "forget": "forget gate $f$ (1 keeps the cell state)",
+    "update": "update or input gate $i$ (1 lets the candidate in)",
+    "candidate": r"candidate $\tilde{c}$",
+    "output": "output gate $o$ (1 shows the cell state)",
+}
+GRU_TITLES = {
+    "update": "update gate $z$ (1 keeps the hidden state)",
+    "reset": "reset gate $r$ (0 hides the hidden state from the candidate)",
+    "candidate": r"candidate $\tilde{h}$",
+}
+
 
 def recurrent_network(model: TrainedModel) -> LanguageModel:
     """The network of a model that has gates or states at all.
@@ -79,30 +100,6 @@ def _input_of(block: nn.Module, network: LanguageModel, ids: Tensor) -> Array:
         below = network.one_hot(below)
     array: Array = below.cpu().numpy()
     return array
-
-
-MAX_CHARACTERS = 500  # more cannot be told apart
-MAX_NUMBERS = 24  # of units beside a panel
-MAX_ROWS = 1024  # up to here each unit has a row of pixels of its own
-TITLE_CHARACTERS = 30
-DPI = 120
-
-START = "▷"
-# what stands on the axis for what leaves no mark
-SIGNS = {"\n": ("⏎", "line break"), " ": ("␣", "space"), "\t": ("⇥", "tab")}
-LEGEND = [(START, "start of line"), *SIGNS.values()]
-
-LSTM_TITLES = {
-    "forget": "forget gate $f$ (1 keeps the cell state)",
-    "update": "update or input gate $i$ (1 lets the candidate in)",
-    "candidate": r"candidate $\tilde{c}$",
-    "output": "output gate $o$ (1 shows the cell state)",
-}
-GRU_TITLES = {
-    "update": "update gate $z$ (1 keeps the hidden state)",
-    "reset": "reset gate $r$ (0 hides the hidden state from the candidate)",
-    "candidate": r"candidate $\tilde{h}$",
-}
 
 
 class Panel(NamedTuple):

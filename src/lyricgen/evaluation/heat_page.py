@@ -34,6 +34,11 @@ from lyricgen.models.trained_model import TrainedModel
 MOST = 5  # alternatives
 
 
+TEMPLATE = Path(__file__).with_name("heat.html")
+# what stands for what leaves no mark
+SIGNS = {"\n": "↵", " ": "␣", "\t": "⇥", "\u3000": "␣␣"}
+
+
 class Alternatives(NamedTuple):
     """Each character among those that could have stood there; 0, and nan, where none is predicted.
 
@@ -75,11 +80,6 @@ def alternatives(model: TrainedModel, part: Part, what: str) -> Alternatives:
         return found
     characters = (part.ids < size).numpy()
     return Alternatives(*(values[characters] for values in found))
-
-
-TEMPLATE = Path(__file__).with_name("heat.html")
-# what stands for what leaves no mark
-SIGNS = {"\n": "↵", " ": "␣", "\t": "⇥", "\u3000": "␣␣"}
 
 
 def heat_page(model: TrainedModel, text: OwnText, checkpoint: str, source: str) -> str:

@@ -23,6 +23,26 @@ DEFAULTS: dict[str, object] = {
 }
 
 
+# What an option changes something for; those that are not here are read by all.
+READ_BY: dict[str, tuple[str, ...]] = {
+    "curves": ("figures",),
+    "json": ("figures", "text", "memorisation"),
+    "part": ("figures", "heat"),
+    "resamples": ("figures", "text"),
+    "seed": ("figures", "text", "memorisation"),
+    "png": ("figures", "memorisation"),
+    "text": ("text", "heat", "gates"),
+    "unknown": ("text", "heat"),
+    "encoding": ("text", "heat", "gates"),
+    "heat_chars": ("heat",),
+    "layer": ("gates",),
+    "units": ("gates",),
+    "count": ("memorisation",),
+    "temperature": ("memorisation",),
+}
+PICTURES = ("heat", "gates")
+
+
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add all options, in groups."""
     _add_figures(parser.add_argument_group("figures"))
@@ -163,26 +183,6 @@ def _temperature(typed: str) -> float:
     if not 0 <= value < math.inf:
         raise argparse.ArgumentTypeError(f"{typed!r}: give a number from 0")
     return value
-
-
-# What an option changes something for; those that are not here are read by all.
-READ_BY: dict[str, tuple[str, ...]] = {
-    "curves": ("figures",),
-    "json": ("figures", "text", "memorisation"),
-    "part": ("figures", "heat"),
-    "resamples": ("figures", "text"),
-    "seed": ("figures", "text", "memorisation"),
-    "png": ("figures", "memorisation"),
-    "text": ("text", "heat", "gates"),
-    "unknown": ("text", "heat"),
-    "encoding": ("text", "heat", "gates"),
-    "heat_chars": ("heat",),
-    "layer": ("gates",),
-    "units": ("gates",),
-    "count": ("memorisation",),
-    "temperature": ("memorisation",),
-}
-PICTURES = ("heat", "gates")
 
 
 def asked(options: argparse.Namespace) -> list[str]:

@@ -33,6 +33,10 @@ WORDS = {
 MAX_BYTES = 10_000_000  # of a file; scoring takes some 130 bytes of memory for each
 
 
+Unknown = Literal["refuse", "skip"]
+LONGEST_LINE = 10_000  # characters; a model of lines reads each as a whole
+
+
 @dataclass(frozen=True)
 class TextArgument:
     """A text as it was given.
@@ -116,11 +120,6 @@ def looks_like_path(argument: str) -> bool:
     named = place.startswith((os.sep, f"~{os.sep}")) or place in (".", "..", "~")
     ending = argument.lower().endswith((".txt", ".md", ".gz", ".bz2", ".xz", ".zip"))
     return ending or named or (place != "" and os.path.isdir(place))  # noqa: PTH112
-
-
-Unknown = Literal["refuse", "skip"]
-
-LONGEST_LINE = 10_000  # characters; a model of lines reads each as a whole
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,9 @@ from lyricgen.settings import PLUMBING, Settings, belongs_to, flatten, known_to_
 CUT = " […]"  # marks a text that was cut off
 
 
+MOST = 4  # settings in a heading
+
+
 def print_texts(texts: Sequence[str]) -> None:
     """Print them at once, with an empty line between them where one has several lines."""
     between = "\n\n" if any("\n" in text for text in texts) else "\n"
@@ -89,9 +92,6 @@ class Stream:
         """Print the end of the line, if there is one."""
         if self.shown:
             self("\n")
-
-
-MOST = 4  # settings in a heading
 
 
 def headings(paths: Sequence[Path], models: Sequence[TrainedModel]) -> list[str]:

@@ -21,6 +21,9 @@ from lyricgen.models.metrics import perplexity
 from lyricgen.models.trained_model import TrainedModel
 from lyricgen.options import check_number, check_texts, check_whole, validate
 
+LARGEST = 2**22  # logits at a time
+NONE = -1  # no character to be scored
+
 
 @dataclass(frozen=True)
 class Generated:
@@ -168,10 +171,6 @@ def _split(model: TrainedModel, options: dict[str, Any]) -> tuple[Strategy, Cont
             control[name] = model.normalised(control[name])
     others = {name: value for name, value in options.items() if name not in control}
     return validate(Strategy, others), validate(Control, control)
-
-
-LARGEST = 2**22  # logits at a time
-NONE = -1  # no character to be scored
 
 
 @torch.inference_mode()

@@ -14,6 +14,13 @@ from lyricgen.settings import Value
 LEVEL = 0.05  # below this probability a difference counts as told apart
 
 
+HELD_OUT = "val/perplexity"  # what sweeps compare, where something is held out
+# Figures by which runs are ranked: of these the smallest is best, of the others the largest.
+SMALLEST = ("loss", "perplexity", "bits_per_char", "parameters", "wall_seconds")
+LARGEST = ("chars_per_second",)
+Place = tuple[Value, ...]
+
+
 class Mean(NamedTuple):
     """Mean of n values and their sample standard deviation (over n − 1)."""
 
@@ -68,14 +75,6 @@ def two_sided_p(t: float, degrees: int) -> float:
         term *= cosine**2 * (k + 1) / (k + 2)
     inside = 2 / math.pi * (angle + sine * total) if odd else sine * total
     return max(0.0, 1 - inside)
-
-
-HELD_OUT = "val/perplexity"  # what sweeps compare, where something is held out
-# Figures by which runs are ranked: of these the smallest is best, of the others the largest.
-SMALLEST = ("loss", "perplexity", "bits_per_char", "parameters", "wall_seconds")
-LARGEST = ("chars_per_second",)
-
-Place = tuple[Value, ...]
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,14 @@ from lyricgen.reporting.selection import check_known, setting, shown
 from lyricgen.settings import DECIDING, PLUMBING, SPLITTING, Settings, Value, belongs_to
 from lyricgen.suggestions import did_you_mean
 
+# What tells two tasks apart, beside the digest of the text: other runs are never in one table.
+TASK = ("objective", *(f"data.{name}" for name in SPLITTING))
+# What tells texts and tasks apart where the digest is not known.
+CORPUS = ("objective", "data", *(f"data.{name}" for name in DECIDING if name != "kind"))
+# What does not change what is learnt makes no column, unless one sweep tries several of it.
+_NO_COLUMN = (*PLUMBING, "data.max_bytes", "debug")
+_NEVER = ("name", "resume")
+
 
 def compare(
     records: Sequence[Record], by: Sequence[str], over: Sequence[str], metric: str | None
@@ -199,15 +207,6 @@ def _file_of(text: dict[str, Value]) -> str:
 def _digest_of(group: Sequence[Record]) -> str:
     digest = next((run.corpus_digest for run in group if run.corpus_digest is not None), None)
     return "text without a digest" if digest is None else f"text {digest[:8]}"
-
-
-# What tells two tasks apart, beside the digest of the text: other runs are never in one table.
-TASK = ("objective", *(f"data.{name}" for name in SPLITTING))
-# What tells texts and tasks apart where the digest is not known.
-CORPUS = ("objective", "data", *(f"data.{name}" for name in DECIDING if name != "kind"))
-# What does not change what is learnt makes no column, unless one sweep tries several of it.
-_NO_COLUMN = (*PLUMBING, "data.max_bytes", "debug")
-_NEVER = ("name", "resume")
 
 
 def varied(records: Sequence[Record], over: Sequence[str]) -> list[str]:

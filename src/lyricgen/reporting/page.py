@@ -29,6 +29,9 @@ from lyricgen.reporting.tables import WORDS, failures, filled, notes, title_of
 BEST = 3  # runs whose samples are shown, beside the worst
 
 
+TEMPLATE = Path(__file__).with_name("page.html")
+
+
 class Plot(NamedTuple):
     """A plot, as a file and as an element of a page."""
 
@@ -116,9 +119,6 @@ def _best_and_worst(comparison: Comparison) -> list[ShownSamples]:
 def _title(comparison: Comparison, value: float, cell: str, run: Record) -> str:
     also = [f"{key} {shown(run.settings[key])}" for key in comparison.over if key in run.settings]
     return f"{', '.join([cell, *also])} ({title_of(comparison.metric)} {rounded(value)})"
-
-
-TEMPLATE = Path(__file__).with_name("page.html")
 
 
 def page(sections: list[Section], source: str) -> str:

@@ -29,6 +29,12 @@ METRICS = "metrics.csv"
 Points = dict[float, float]  # a figure by epoch or step
 
 
+MOST_LINES = 60  # more cannot be told apart
+MOST_CELLS = 20  # of a heat map, a side
+HEAT = "viridis_r"
+NGRAM = "val/ngram_perplexity"
+
+
 class Curves(NamedTuple):
     """The curves of the cells of a comparison.
 
@@ -92,12 +98,6 @@ def _read(run: Record, metric: str) -> tuple[Points, Points]:
     places = [place for place, value in enumerate(values) if math.isfinite(value)]
     by_epoch = {epochs[place]: values[place] for place in places}
     return by_epoch, {steps[place]: values[place] for place in places}
-
-
-MOST_LINES = 60  # more cannot be told apart
-MOST_CELLS = 20  # of a heat map, a side
-HEAT = "viridis_r"
-NGRAM = "val/ngram_perplexity"
 
 
 def draw_curves(comparison: Comparison, curves: Curves) -> Figure:

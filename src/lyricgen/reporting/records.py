@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 MISSING = "missing"  # the status of a job that has left nothing
 
 
+_MOST = 100_000  # combinations of a grid that are looked at
+
+
 @dataclass(frozen=True)
 class Record:
     """A run, or a job that has never become one.
@@ -146,9 +149,6 @@ def _record(directory: Path, summary: dict[str, Any]) -> Record:
         number,
         summary.get("corpus_digest"),
     )
-
-
-_MOST = 100_000  # combinations of a grid that are looked at
 
 
 def with_missing_jobs(found: FoundRuns) -> list[Record]:

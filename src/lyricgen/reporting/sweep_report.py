@@ -22,6 +22,10 @@ SHOWN = 10  # runs without a figure that are named on the terminal
 REPORT = "report"  # the directory, and the name of its files
 
 
+log = logging.getLogger(__name__)
+_LONGEST = 100  # bytes of a report's name
+
+
 def write(comparisons: list[Comparison], sources: Sequence[Path], directory: Path) -> None:
     """Write report.md, report.csv, report.html and the plots.
 
@@ -81,11 +85,6 @@ def _markdown(found: list[Section], source: str) -> str:
 
 def _file(name: str, number: int) -> str:
     return f"{name}.png" if number == 0 else f"{name}_{number + 1}.png"
-
-
-log = logging.getLogger(__name__)
-
-_LONGEST = 100  # bytes of a report's name
 
 
 def report_sweep(directory: Path) -> None:

@@ -20,6 +20,12 @@ from lyricgen.settings import Value
 WORDS = ("", "incomplete")  # columns that hold no numbers, beside those of settings
 
 
+LONGEST = 20  # rows on a terminal
+# Columns that a narrow terminal can do without, the first ones first.
+_SPARE = ("best epoch", "pairs", "wall time", "characters/s", "parameters", "test", "")
+_SPARE_AT_LAST = ("p", "− best", "n")
+
+
 class Entry(NamedTuple):
     """Cell of a table: its text, and the value by which it is sorted."""
 
@@ -155,12 +161,6 @@ def _duration(value: Mean | None) -> Entry:
 
 def _and(names: Sequence[str]) -> str:
     return " and ".join(names)
-
-
-LONGEST = 20  # rows on a terminal
-# Columns that a narrow terminal can do without, the first ones first.
-_SPARE = ("best epoch", "pairs", "wall time", "characters/s", "parameters", "test", "")
-_SPARE_AT_LAST = ("p", "− best", "n")
 
 
 def terminal_table(comparison: Comparison, console: Console) -> Table:

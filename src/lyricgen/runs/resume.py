@@ -16,6 +16,12 @@ from lyricgen.settings import PLUMBING, Settings, belongs_to, complete, flatten,
 FREE = (*PLUMBING, "trainer.max_epochs", "data.path", "data.max_bytes")
 
 
+log = logging.getLogger(__name__)
+EVENTS = "events.out.tfevents.*"
+STEPS = "steps.csv"
+GROWING = ("samples.jsonl", STEPS, EVENTS)  # metrics.csv is written anew from the checkpoint
+
+
 @dataclass(frozen=True)
 class ResumePoint:
     """State of the run being resumed; empty for a new run."""
@@ -140,13 +146,6 @@ def _finished(directory: Path, content: dict[str, Any], options: dict[str, Any])
 
 def _shown(values: Settings, key: str) -> str:
     return typed_value(values.get(key, "absent"))
-
-
-log = logging.getLogger(__name__)
-
-EVENTS = "events.out.tfevents.*"
-STEPS = "steps.csv"
-GROWING = ("samples.jsonl", STEPS, EVENTS)  # metrics.csv is written anew from the checkpoint
 
 
 def sizes(directory: Path) -> dict[str, int]:

@@ -31,7 +31,6 @@ log = logging.getLogger(__name__)
 
 # Of a training batch of lines, estimated; longer lines are cut into pieces.
 MAX_BATCH_BYTES = 2**31
-OPENING = 50_000  # characters that tell what a text is
 SHOWN = 20  # characters of a line that is named by its beginning
 
 

@@ -51,6 +51,9 @@ from lyricgen.training.devices import choose_devices
 from lyricgen.training.loggers.event_file import EventLogger
 from lyricgen.training.options import EarlyStoppingOptions, TrainOptions
 
+NOTEBOOKS = ("分开", "不分开")  # prefixes
+LONGEST_LINE = 30  # characters of the text's first line that a model fills the gaps of
+
 
 def build_callbacks(
     options: TrainOptions,
@@ -126,10 +129,6 @@ def _samples(
         seed=options.seed if chosen.seed is None else chosen.seed,
         generator=chosen.generator,
     )
-
-
-NOTEBOOKS = ("分开", "不分开")  # prefixes
-LONGEST_LINE = 30  # characters of the text's first line that a model fills the gaps of
 
 
 def choose_prefixes(wanted: list[str] | None, model: TrainedModel, opening: str) -> list[str]:

@@ -19,6 +19,11 @@ from lyricgen.runs.record_files import RecordError, read_json_lines
 from lyricgen.training.callbacks.copying import Copying
 from lyricgen.training.callbacks.record import record
 
+log = logging.getLogger(__name__)
+GREEDY = "greedy"
+SHOWN = 3  # texts on the terminal at a time
+SHOWN_EVERY = 5  # epochs, there
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -55,13 +60,6 @@ def as_markdown(samples: list[Sample]) -> str:
 def _indented(text: str) -> str:
     """Escape a text so that Markdown keeps its line breaks, stars and hashes."""
     return "\n".join(f"    {line}" for line in text.split("\n"))
-
-
-log = logging.getLogger(__name__)
-
-GREEDY = "greedy"
-SHOWN = 3  # texts on the terminal at a time
-SHOWN_EVERY = 5  # epochs, there
 
 
 class Samples(pl.Callback):
