@@ -174,6 +174,15 @@ def messages(err: str) -> list[str]:
     return lines[1:] if lines and lines[0].startswith("from ") else lines
 
 
+def refusal(printed: Printed) -> str:
+    """The one line of an error that ends a command with status 2."""
+    assert (printed.status, printed.out) == (2, "")
+    [line] = messages(printed.err)
+    assert line.startswith("error: ")
+    assert line.isprintable()
+    return line
+
+
 def printed(main: Main, capture: pytest.CaptureFixture[str], *arguments: str | Path) -> Printed:
     """Run an ordinary command in this process."""
     capture.readouterr()  # what came before, a training say, is not the command's

@@ -13,9 +13,8 @@ import pytest
 from lyricgen.errors import UserError
 from lyricgen.evaluate import main
 from lyricgen.evaluation import fonts
-from tests.conftest import Printed, messages, printed
+from tests.conftest import Printed, messages, printed, refusal
 from tests.helpers.checkpoints import content_of, model_of, saved
-from tests.helpers.evaluating import refusal
 
 Evaluate = Callable[..., Printed]
 

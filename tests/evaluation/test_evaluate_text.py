@@ -16,7 +16,7 @@ from lyricgen.evaluate import main
 from lyricgen.evaluation.memorisation import lines_of
 from lyricgen.evaluation.memorisation_picture import logged
 from lyricgen.evaluation.own_text import own_text
-from tests.conftest import Printed, Train, messages, printed
+from tests.conftest import Printed, Train, printed, refusal
 from tests.helpers.checkpoints import content_of, model_of, saved
 from tests.helpers.own_texts import VOCABULARY, nats_one_by_one
 from tests.helpers.pages import Page
@@ -34,13 +34,6 @@ def evaluate(
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("LYRICGEN_OUTPUTS", raising=False)
     return partial(printed, main, capfd)
-
-
-def refusal(printed: Printed) -> str:
-    assert (printed.status, printed.out) == (2, "")
-    [line] = messages(printed.err)
-    assert line.isprintable()
-    return line
 
 
 def small(directory: Path, name: str = "a.ckpt", cell: str = "gru") -> Path:

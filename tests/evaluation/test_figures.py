@@ -20,8 +20,7 @@ from lyricgen.evaluate import main
 from lyricgen.evaluation.bootstrap import resampled_totals
 from lyricgen.evaluation.estimates import Series, row
 from lyricgen.evaluation.scores import PartText, utf8_sizes
-from tests.conftest import ROOT, TINY, Printed, Train, messages, newest_of, printed
-from tests.helpers.evaluating import refusal
+from tests.conftest import ROOT, TINY, Printed, Train, messages, newest_of, printed, refusal
 
 Evaluate = Callable[..., Printed]
 LINES = ("data=dino", "data.batch_size=4")

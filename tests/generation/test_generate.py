@@ -16,8 +16,8 @@ import torch
 import lyricgen
 from lyricgen.errors import UserError
 from lyricgen.generate import main
-from tests.conftest import Printed, messages, printed
-from tests.helpers.generating import refusal, trained
+from tests.conftest import Printed, messages, printed, refusal
+from tests.helpers.generating import trained
 
 
 @pytest.fixture(scope="module")

@@ -25,10 +25,10 @@ from lyricgen.generation.rhyme import rhyme_classes
 from lyricgen.generation.strategy import Strategy
 from lyricgen.generation.texts import Generated
 from lyricgen.generation.texts import generate as generated
-from tests.conftest import Printed, printed
+from tests.conftest import Printed, printed, refusal
 from tests.helpers.constraints import nats
 from tests.helpers.constraints import trained as model_of
-from tests.helpers.generating import refusal, trained
+from tests.helpers.generating import trained
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""A trained run, and the refusal of the generate command."""
+"""A trained run."""
 
 import sys
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lyricgen import train as train_command
-from tests.conftest import TINY, Printed, messages, newest_of
+from tests.conftest import TINY, newest_of
 
 
 def trained(place: Path, *overrides: str) -> Path:
@@ -17,11 +17,3 @@ def trained(place: Path, *overrides: str) -> Path:
         patch.setattr(sys, "argv", command)
         train_command.main()
     return newest_of(place)
-
-
-def refusal(printed: Printed) -> str:
-    assert printed.status == 2
-    assert printed.out == ""
-    [line] = messages(printed.err)
-    assert line.startswith("error: ")
-    return line
