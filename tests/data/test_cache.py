@@ -20,13 +20,11 @@ import pytest
 import torch
 
 from lyricgen import files
-from lyricgen.data import cache, checked_mapping, large_text, unpacking
+from lyricgen.data import cache, checked_mapping, unpacking
 from lyricgen.data.batch import BatchLoader
-from lyricgen.data.cache import encode_large
+from lyricgen.data.cache import LargeText, encode_large, is_large
 from lyricgen.data.checked_mapping import CheckedMapping
-from lyricgen.data.corpus import prepare
-from lyricgen.data.encoding import EncodedCorpus, encode
-from lyricgen.data.large_text import LargeText, is_large
+from lyricgen.data.corpus import EncodedCorpus, encode, prepare
 from lyricgen.data.parts import Part, make_parts
 from lyricgen.data.samplers import RandomSampler
 from lyricgen.errors import UserError
@@ -40,8 +38,8 @@ def cache_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Pieces so small that everything happens many times."""
     monkeypatch.setenv("LYRICGEN_DATA", str(tmp_path / "kept"))
     monkeypatch.setattr(unpacking, "_CHUNK", 97)
-    monkeypatch.setattr(large_text, "_SECTION", 101)
-    monkeypatch.setattr(large_text, "_BLOCK", 13)
+    monkeypatch.setattr(cache, "_SECTION", 101)
+    monkeypatch.setattr(cache, "_BLOCK", 13)
     return tmp_path / "kept" / "encoded"
 
 
@@ -108,7 +106,7 @@ def test_what_is_mapped_is_what_would_be_in_memory(
 
 def test_the_second_start_reads_no_text(text: LargeText, monkeypatch: pytest.MonkeyPatch) -> None:
     encode_large(text, "a")
-    monkeypatch.setattr(large_text, "text_pieces", None)
+    monkeypatch.setattr(cache, "text_pieces", None)
     assert same(encode_large(text, "a"), in_memory())
 
 
@@ -127,7 +125,7 @@ def test_an_unchanged_file_is_not_even_hashed(
     for _ in range(2):
         encode_large(text, "a")
     assert len(hashed) == 2  # it has only just been written
-    monkeypatch.setattr(large_text, "SETTLED", -(10**18))
+    monkeypatch.setattr(cache, "SETTLED", -(10**18))
     for _ in range(3):
         assert same(encode_large(text, "a"), in_memory())
     assert len(hashed) == 3
@@ -244,7 +242,7 @@ def test_an_end_in_the_middle_leaves_nothing(
 
 PROGRAM = """
 import sys
-from lyricgen.data.cache import encode_large; from lyricgen.data.large_text import LargeText
+from lyricgen.data.cache import encode_large; from lyricgen.data.cache import LargeText
 import logging
 logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
 text = LargeText(sys.argv[1], "utf-8", "refuse", "keep", False, None, 10**9)
@@ -395,8 +393,8 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_what_is_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(large_text, "LARGE", 2000)
-    monkeypatch.setattr(large_text, "LARGE_PACKED", 500)
+    monkeypatch.setattr(cache, "LARGE", 2000)
+    monkeypatch.setattr(cache, "LARGE_PACKED", 500)
     path = tmp_path / "song"
     for content, expected in (
         (b"a" * 2000, False),
@@ -539,7 +537,7 @@ def test_a_file_cut_short_while_it_is_mapped_ends_no_program(
 def test_what_another_user_has_put_there_is_refused(
     text: LargeText, cache_directory: Path, monkeypatch: pytest.MonkeyPatch, ending: str
 ) -> None:
-    monkeypatch.setattr(large_text, "SETTLED", -(10**18))
+    monkeypatch.setattr(cache, "SETTLED", -(10**18))
     encode_large(text, "a")
     [path] = cache_directory.glob(f"*{ending}")
     os.chown(path, 65534, -1)

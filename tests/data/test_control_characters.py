@@ -8,12 +8,10 @@ from typing import Any, get_args
 import pytest
 import torch
 
-from lyricgen.data import large_text, unpacking
-from lyricgen.data.cache import encode_large
-from lyricgen.data.control_characters import FORBIDDEN
-from lyricgen.data.large_text import LargeText
+from lyricgen.data import cache, unpacking
+from lyricgen.data.cache import LargeText, encode_large
 from lyricgen.data.options import ControlCharacters
-from lyricgen.data.reading import read_text
+from lyricgen.data.reading import FORBIDDEN, read_text
 from lyricgen.errors import UserError
 from lyricgen.evaluation.own_text import own_text, replace_controls
 from lyricgen.models.files.checkpoint import load
@@ -88,7 +86,7 @@ def test_a_text_too_long_for_memory_is_read_likewise(
     file: Path, monkeypatch: pytest.MonkeyPatch, wanted: Any
 ) -> None:
     monkeypatch.setenv("LYRICGEN_DATA", str(file.parent / "kept"))
-    monkeypatch.setattr(large_text, "_SECTION", 101)
+    monkeypatch.setattr(cache, "_SECTION", 101)
 
     def large(choice: Any) -> LargeText:
         return LargeText(file, "utf-8", choice, "keep", False, None, 10**6)

@@ -13,12 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lyricgen.data import evaluation
+from lyricgen.data import evaluation_samplers
 from lyricgen.data.batch import IGNORED, Batch, BatchLoader, cut
-from lyricgen.data.corpus import Corpus
+from lyricgen.data.corpus import Corpus, encode
 from lyricgen.data.datamodule import CharacterDataModule
-from lyricgen.data.encoding import encode
-from lyricgen.data.evaluation import evaluation_sampler
+from lyricgen.data.evaluation_samplers import evaluation_sampler
 from lyricgen.data.parts import Part, make_parts
 from lyricgen.data.samplers import (
     ConsecutiveSampler,
@@ -70,7 +69,7 @@ def constants(**values: int) -> Iterator[None]:
     """The module's limits made small; usable inside a property test, unlike the fixture."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in values.items():
-            patch.setattr(evaluation, name, value)
+            patch.setattr(evaluation_samplers, name, value)
         yield
 
 

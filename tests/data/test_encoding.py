@@ -6,9 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lyricgen.data import encoding
-from lyricgen.data.corpus import Corpus
-from lyricgen.data.encoding import count_ids, encode
+from lyricgen.data import corpus
+from lyricgen.data.corpus import Corpus, count_ids, encode
 from lyricgen.data.parts import make_parts
 
 
@@ -31,7 +30,7 @@ def test_the_opening_stands_behind_any_white_space() -> None:
 def test_counting_in_pieces_leaves_out_what_is_no_character(
     monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
 ) -> None:
-    monkeypatch.setattr(encoding, "_CHUNK", 7)
+    monkeypatch.setattr(corpus, "_CHUNK", 7)
     ids = torch.from_numpy(np.random.default_rng(0).integers(0, 12, 100)).to(dtype)
     counts = count_ids(ids, 10)  # 10 and 11 are none
     assert counts.dtype == torch.int64

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from lyricgen.cli.composition import CONFIG_DIRECTORY
-from lyricgen.data import large_text
+from lyricgen.data import cache
 from lyricgen.data.build import build_corpus, find_corpus
 from lyricgen.data.options import DataOptions
 from lyricgen.errors import UserError
@@ -71,8 +71,8 @@ def test_where_the_run_was_started(home: Path, tmp_path: Path) -> None:
 
 
 def test_in_the_cache(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(large_text, "LARGE", 100)
-    monkeypatch.setattr(large_text, "LARGE_PACKED", 100)
+    monkeypatch.setattr(cache, "LARGE", 100)
+    monkeypatch.setattr(cache, "LARGE_PACKED", 100)
     text = home / "texts/song.txt"
     found = build_corpus(options(text))
     assert found.mapping is not None

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from lyricgen.data.corpus import prepare
-from lyricgen.data.encoding import encode
-from lyricgen.data.notices import format_of, private_use_notice, repeated_lines_notice
+from lyricgen.data.build import format_of, private_use_notice, repeated_lines_notice
+from lyricgen.data.corpus import encode, prepare
 from lyricgen.data.sources import BUNDLED, corpus_path
 from tests.conftest import SMALL, Train
 

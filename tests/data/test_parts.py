@@ -7,8 +7,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from lyricgen.data.corpus import Corpus
-from lyricgen.data.encoding import encode
+from lyricgen.data.corpus import Corpus, encode
 from lyricgen.data.parts import Layout, Part, make_parts
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from lyricgen.cli.composition import CONFIG_DIRECTORY
 from lyricgen.data.batch import IGNORED, cut
-from lyricgen.data.evaluation import StreamSampler
+from lyricgen.data.evaluation_samplers import StreamSampler
 from lyricgen.data.samplers import (
     ConsecutiveSampler,
     LineSampler,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lyricgen.data import unpacking
-from lyricgen.data.large_text import is_large
+from lyricgen.data.cache import is_large
 from lyricgen.data.reading import read_text
 from lyricgen.errors import UserError
 
@@ -159,7 +159,7 @@ def test_bzip2_and_xz_are_read(
     assert "is a damaged" in refusal(file)
     file.write_bytes(pack(b"a b\n" * 1000))
     assert "999 bytes" in refusal(file, max_bytes=999)
-    monkeypatch.setattr("lyricgen.data.large_text.LARGE_PACKED", 10)
+    monkeypatch.setattr("lyricgen.data.cache.LARGE_PACKED", 10)
     assert is_large(file)
 
 

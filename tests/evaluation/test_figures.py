@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from lyricgen import train as train_command
-from lyricgen.data import evaluation
+from lyricgen.data import evaluation_samplers
 from lyricgen.evaluate import main
 from lyricgen.evaluation.bootstrap import resampled_totals
 from lyricgen.evaluation.estimates import Series, row
@@ -105,7 +105,7 @@ def test_the_figures_are_those_of_training(
     overrides: tuple[str, ...],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(evaluation, "EVALUATION_LOGITS", 2**13)  # several batches
+    monkeypatch.setattr(evaluation_samplers, "EVALUATION_LOGITS", 2**13)  # several batches
     done = train(*TINY, *overrides)
     figures = figures_of(evaluate)
     assert list(figures["parts"]) == [
@@ -143,8 +143,8 @@ def test_the_figures_are_those_of_training(
 def test_rows_of_a_long_text_are_those_of_training(
     train: Train, evaluate: Evaluate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evaluation, "LONGEST_STREAM", 100)
-    monkeypatch.setattr(evaluation, "ROW", 40)
+    monkeypatch.setattr(evaluation_samplers, "LONGEST_STREAM", 100)
+    monkeypatch.setattr(evaluation_samplers, "ROW", 40)
     done = train(*TINY)
     figures = json.loads(evaluate("--json").out)
     found = models_of(figures, "test")["lstm 1x16"]["perplexity"]["value"]

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lyricgen.api.model import WritingModel
-from lyricgen.data.corpus import Corpus
-from lyricgen.data.encoding import encode
+from lyricgen.data.corpus import Corpus, encode
 from lyricgen.data.parts import Part, make_parts
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError

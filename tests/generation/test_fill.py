@@ -12,10 +12,10 @@ from torch import Tensor
 import lyricgen
 from lyricgen import generate
 from lyricgen.api.model import WritingModel
-from lyricgen.data import evaluation
+from lyricgen.data import evaluation_samplers
 from lyricgen.data.batch import cut
 from lyricgen.data.datamodule import CharacterDataModule
-from lyricgen.data.evaluation import StreamSampler
+from lyricgen.data.evaluation_samplers import StreamSampler
 from lyricgen.data.parts import Part
 from lyricgen.data.samplers import ConsecutiveSampler
 from lyricgen.data.vocabulary import Vocabulary
@@ -112,7 +112,7 @@ def held_out_loss(cell: str, ids: Tensor, model: FillModel) -> float:
     size = model.vocabulary_size
     vocabulary = Vocabulary(LETTERS[:size])
     sampler = ConsecutiveSampler(20, 2, 3)
-    following = evaluation.FOLLOWING
+    following = evaluation_samplers.FOLLOWING
     parts = {"train": Part(ids[:20], None), "val": Part(ids, None)}
     data = CharacterDataModule(vocabulary, parts, sampler, following)
     loader = data.val_dataloader()
@@ -143,7 +143,7 @@ def test_held_out_text_is_one_text(cell: str, steps: int, monkeypatch: pytest.Mo
     with torch.no_grad():
         logits, _ = model(ids[None], torch.tensor([60]), 60)
     expected = torch.nn.functional.cross_entropy(logits[0], ids[1:])
-    monkeypatch.setattr(evaluation, "EVALUATION_LOGITS", steps * (N + 1))
+    monkeypatch.setattr(evaluation_samplers, "EVALUATION_LOGITS", steps * (N + 1))
     assert held_out_loss(cell, ids, model) == pytest.approx(float(expected), rel=1e-12)
 
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from lyricgen.data.evaluation import StreamSampler
+from lyricgen.data.evaluation_samplers import StreamSampler
 from lyricgen.data.samplers import (
     ConsecutiveSampler,
     LineSampler,

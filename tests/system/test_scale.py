@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from lyricgen.data import large_text
+from lyricgen.data import cache
 from lyricgen.data.checked_mapping import BLOCK, CheckedMapping
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.data.parts import Part
@@ -73,8 +73,8 @@ def test_a_mapped_text_trains_as_one_in_memory(
     overrides = (*TINY, "data=text", f"data.path={path}", "data.lowercase=true")
     in_memory = train(*overrides)
     assert not (tmp_path / "kept").exists()
-    monkeypatch.setattr(large_text, "LARGE", 100)
-    monkeypatch.setattr(large_text, "LARGE_PACKED", 100)
+    monkeypatch.setattr(cache, "LARGE", 100)
+    monkeypatch.setattr(cache, "LARGE_PACKED", 100)
     for told in ("encoded into", ""):
         mapped = train(*overrides)
         assert ("encoded into" in mapped.out) == bool(told)

@@ -23,9 +23,8 @@ from rich.console import Console
 from lyricgen import console as terminal
 from lyricgen.api.model import WritingModel
 from lyricgen.console import ConsoleHandler
-from lyricgen.data.corpus import Corpus
+from lyricgen.data.corpus import Corpus, encode
 from lyricgen.data.datamodule import CharacterDataModule
-from lyricgen.data.encoding import encode
 from lyricgen.data.parts import make_parts
 from lyricgen.data.samplers import ConsecutiveSampler, LineSampler, Sampler
 from lyricgen.data.vocabulary import Vocabulary

@@ -1,18 +1,27 @@
-"""The text a model learns from, made ready once so that nothing later touches its characters."""
+"""A text made ready once, so that nothing later touches its characters; then its ids.
 
+N characters in the corpus, V in the vocabulary.
+"""
+
+import hashlib
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import get_args
 
-from lyricgen.data.code_points import distinct
+import torch
+from torch import Tensor
+
+from lyricgen.data.checked_mapping import CheckedMapping
 from lyricgen.data.options import Newline, Unit
+from lyricgen.data.vocabulary import Vocabulary, distinct
 from lyricgen.errors import UserError
 
 _JAMO = frozenset(map(chr, (*range(0x1161, 0x1176), *range(0x11A8, 0x11C3))))
 # Characters, by category, that neither are letters of a word, for the lower-casing of a Σ before
 # or behind them, nor are looked through by it.
 _APART = frozenset(("Zs", "Nd", "Lo", "Ps", "Pe", "Sm", "Sc"))
+_CHUNK = 1 << 22  # ids counted at a time: bincount takes eight bytes for each
 
 
 @dataclass(frozen=True)
@@ -199,3 +208,64 @@ def check_symbols(characters: str, length: int, name: str) -> None:
             f"corpus {name!r} holds one single symbol, {characters!r}; a model needs at least two "
             "distinct characters: give another text, or a larger data.max_chars"
         )
+
+
+@dataclass(frozen=True)
+class EncodedCorpus:
+    """A corpus ready to be cut into parts.
+
+    Attributes:
+        name: What to call it in messages.
+        unit: ``text`` for one running text, ``line`` for a list of short ones.
+        vocabulary: Its distinct characters.
+        ids: (N,) its characters, of the vocabulary's type.
+        counts: (V,) int64, how often each character occurs.
+        digest: The SHA-256 sum of the ids and the characters, which tells this text from any other.
+        mapping: Of the file in which the ids lie, where they are not in memory.
+    """
+
+    name: str
+    unit: Unit
+    vocabulary: Vocabulary
+    ids: Tensor
+    counts: Tensor
+    digest: str
+    mapping: CheckedMapping | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def opening(self) -> str:
+        """How the text begins, without the white space that it may begin with."""
+        for start in range(0, len(self), 1000):
+            ids = self.ids[start : start + 1000]
+            if self.mapping is not None:
+                self.mapping.check(ids)
+            text = self.vocabulary.decode(ids).lstrip()
+            if text:
+                return text
+        return ""
+
+    @property
+    def lines(self) -> list[str]:
+        r"""The lines of a list, repeats included, without their ``\n``."""
+        return self.vocabulary.decode(self.ids).removesuffix("\n").split("\n")
+
+
+def encode(corpus: Corpus) -> EncodedCorpus:
+    """Encode a corpus that lies in memory."""
+    vocabulary = Vocabulary.of(corpus.text)
+    ids = vocabulary.encode(corpus.text)
+    digest = hashlib.sha256(ids.numpy().data)
+    digest.update(vocabulary.characters.encode())
+    counts = count_ids(ids, len(vocabulary))
+    return EncodedCorpus(corpus.name, corpus.unit, vocabulary, ids, counts, digest.hexdigest())
+
+
+def count_ids(ids: Tensor, size: int) -> Tensor:
+    """How often each of the ids 0 … size - 1 occurs, (size,) int64; an id beyond is left out."""
+    counts = torch.zeros(size, dtype=torch.int64)
+    for chunk in torch.split(ids, _CHUNK):
+        counts += torch.bincount(chunk, minlength=size)[:size]
+    return counts

@@ -6,7 +6,7 @@ import pytorch_lightning as pl
 import torch
 
 from lyricgen.data.batch import BatchLoader, rank, world_size
-from lyricgen.data.evaluation import evaluation_sampler
+from lyricgen.data.evaluation_samplers import evaluation_sampler
 from lyricgen.data.parts import Part
 from lyricgen.data.samplers import Sampler
 from lyricgen.data.vocabulary import Vocabulary

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from lyricgen.data.checked_mapping import BlockSums, CheckedMapping
-from lyricgen.data.encoding import EncodedCorpus, count_ids
+from lyricgen.data.corpus import EncodedCorpus, count_ids
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.files import open_ordinary

@@ -1,6 +1,7 @@
-"""The characters of a corpus and their numbers."""
+"""The characters of a text, as code points and as the numbers of a vocabulary."""
 
 import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -9,8 +10,49 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lyricgen.data.code_points import CODE_POINTS, chunks, code_points, distinct
 from lyricgen.errors import UserError
+
+# Characters at a time: whole, the code points of a text would take four times its room or more.
+_CHUNK = 1 << 18
+CODE_POINTS = 0x110000
+
+
+def code_points(text: str) -> NDArray[np.uint32]:
+    """The code points of a short text, (N,)."""
+    # surrogatepass: a command line that is not UTF-8 gives lone surrogates, to be told as unknown.
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
+
+
+def chunks(text: str) -> Iterator[tuple[int, NDArray[np.uint32]]]:
+    """The code points of a text of any length in pieces, each with the place where it starts."""
+    for start in range(0, len(text), _CHUNK):
+        yield start, code_points(text[start : start + _CHUNK])
+
+
+class Distinct:
+    """The distinct characters of texts that come one after the other."""
+
+    def __init__(self) -> None:
+        self._present = np.zeros(CODE_POINTS, np.bool_)
+
+    def add(self, text: str) -> None:
+        """Take note of a text's characters."""
+        for _, codes in chunks(text):
+            self._present[codes] = True
+
+    @property
+    def characters(self) -> str:
+        """Distinct characters so far, by rising code point."""
+        codes = np.flatnonzero(self._present).astype("<u4")
+        return codes.tobytes().decode("utf-32-le", "surrogatepass")
+
+
+def distinct(text: str) -> str:
+    """The distinct characters of a text, by rising code point."""
+    found = Distinct()
+    found.add(text)
+    return found.characters
+
 
 # Unicode's compatibility form joins wide and narrow ones by itself, but not these.
 _GROUPS = (

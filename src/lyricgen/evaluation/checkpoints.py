@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lyricgen.data.build import build_parts, find_corpus
-from lyricgen.data.encoding import EncodedCorpus
+from lyricgen.data.corpus import EncodedCorpus
 from lyricgen.data.options import DataOptions
 from lyricgen.data.parts import Part
 from lyricgen.errors import UserError

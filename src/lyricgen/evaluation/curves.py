@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lyricgen.console import progress
 from lyricgen.data.batch import cut
-from lyricgen.data.evaluation import EVALUATION_LOGITS
+from lyricgen.data.evaluation_samplers import EVALUATION_LOGITS
 from lyricgen.data.parts import Part
 from lyricgen.data.samplers import Windows
 from lyricgen.errors import UserError

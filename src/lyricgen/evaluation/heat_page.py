@@ -19,8 +19,8 @@ import torch
 
 from lyricgen.console import rounded
 from lyricgen.data.batch import IGNORED
-from lyricgen.data.code_points import code_points
 from lyricgen.data.parts import Part
+from lyricgen.data.vocabulary import code_points
 from lyricgen.errors import printable
 from lyricgen.evaluation.bootstrap import Floats
 from lyricgen.evaluation.comparison import prefix_of

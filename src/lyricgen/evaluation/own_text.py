@@ -12,13 +12,11 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from lyricgen.data.code_points import code_points, distinct
-from lyricgen.data.control_characters import FORBIDDEN, ControlCharacterFilter
 from lyricgen.data.corpus import prepared_pieces
 from lyricgen.data.options import ControlCharacters, Newline, Unit
 from lyricgen.data.parts import Part, line_part
-from lyricgen.data.reading import read_text
-from lyricgen.data.vocabulary import Vocabulary
+from lyricgen.data.reading import FORBIDDEN, ControlCharacterFilter, read_text
+from lyricgen.data.vocabulary import Vocabulary, code_points, distinct
 from lyricgen.errors import UserError
 from lyricgen.evaluation.bootstrap import Booleans, Floats
 from lyricgen.evaluation.scores import Integers, PartText, part_nats

@@ -15,11 +15,10 @@ from torch import Tensor
 
 from lyricgen.console import progress
 from lyricgen.data.batch import Batch, BatchLoader
-from lyricgen.data.code_points import code_points
-from lyricgen.data.evaluation import FOLLOWING, evaluation_sampler
+from lyricgen.data.evaluation_samplers import FOLLOWING, evaluation_sampler
 from lyricgen.data.options import Unit
 from lyricgen.data.parts import Part
-from lyricgen.data.vocabulary import Vocabulary
+from lyricgen.data.vocabulary import Vocabulary, code_points
 from lyricgen.errors import UserError
 from lyricgen.evaluation.bootstrap import Floats
 from lyricgen.models.kinds import evaluating

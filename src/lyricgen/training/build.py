@@ -4,9 +4,9 @@ import logging
 from functools import partial
 
 from lyricgen.data.build import build_parts
+from lyricgen.data.corpus import EncodedCorpus
 from lyricgen.data.datamodule import CharacterDataModule
-from lyricgen.data.encoding import EncodedCorpus
-from lyricgen.data.evaluation import FOLLOWING, StreamSampler
+from lyricgen.data.evaluation_samplers import FOLLOWING, StreamSampler
 from lyricgen.data.parts import Layout, Part
 from lyricgen.data.samplers import (
     ConsecutiveSampler,

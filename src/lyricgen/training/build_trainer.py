@@ -16,8 +16,8 @@ from pytorch_lightning.profilers import (
 )
 from pytorch_lightning.strategies import Strategy
 
+from lyricgen.data.corpus import EncodedCorpus
 from lyricgen.data.datamodule import CharacterDataModule
-from lyricgen.data.encoding import EncodedCorpus
 from lyricgen.errors import UserError
 from lyricgen.generation.filling import encode_gaps
 from lyricgen.models.kinds import Model

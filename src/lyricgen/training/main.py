@@ -12,8 +12,8 @@ import torch
 from pytorch_lightning import seed_everything
 
 from lyricgen.data.build import find_corpus, report_text
+from lyricgen.data.corpus import EncodedCorpus
 from lyricgen.data.datamodule import CharacterDataModule
-from lyricgen.data.encoding import EncodedCorpus
 from lyricgen.errors import UserError
 from lyricgen.models.files.checkpoint import load
 from lyricgen.models.options import NgramOptions
