@@ -1,5 +1,6 @@
 """The terminal: the only module that prints; it escapes all characters that steer a terminal."""
 
+import errno
 import io
 import json
 import logging
@@ -16,7 +17,7 @@ from typing import Any, NoReturn, TextIO
 from rich import get_console
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
-from rich.progress import Progress
+from rich.progress import Progress, ProgressColumn
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
@@ -85,7 +86,51 @@ def refuse(message: str) -> NoReturn:
 def forget_output(stream: TextIO) -> None:
     """Send the rest of a stream nowhere: the interpreter's last flush must not fail."""
     with suppress(OSError):  # a stream of a test has no descriptor
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        _send_nowhere(stream.fileno())
+
+
+def leave_closed_terminal() -> None:
+    """Send output nowhere if the terminal is gone, where each write would be an error."""
+    for descriptor in (1, 2):
+        try:
+            os.write(descriptor, b"")
+        except OSError:
+            _send_nowhere(descriptor)
+
+
+def _send_nowhere(descriptor: int) -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    if nowhere != descriptor:  # it is, where the descriptor was closed
+        os.dup2(nowhere, descriptor)
+        os.close(nowhere)
+
+
+@contextmanager
+def terminal_may_close() -> Iterator[None]:
+    """Go on without output where the terminal is gone but SIGHUP is ignored or never sent."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.EIO or error.filename is not None:
+            raise
+        leave_closed_terminal()
+
+
+class ProgressBar(Progress):
+    """A bar without a thread that draws; a closed terminal does not end the work."""
+
+    def __init__(self, *columns: ProgressColumn) -> None:
+        super().__init__(*columns, console=get_console(), transient=True, auto_refresh=False)
+
+    def refresh(self) -> None:
+        """Draw the bar."""
+        with terminal_may_close():
+            super().refresh()
+
+    def stop(self) -> None:
+        """Remove the bar."""
+        with terminal_may_close():
+            super().stop()
 
 
 def output_problem(error: Exception) -> str | None:
@@ -171,7 +216,8 @@ def _write(text: str) -> None:
 
 def _print(what: RenderableType, console: Console | None = None, **options: Any) -> None:
     try:
-        (console or get_console()).print(what, **options)
+        with terminal_may_close():
+            (console or get_console()).print(what, **options)
     except SystemExit as stop:
         # rich ends the program when the pipe is closed, as by head or tee; a run goes on
         if type(stop) is not SystemExit:
@@ -228,7 +274,7 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
     Yields:
         What to call with the number of steps done, often.
     """
-    bar: Progress | None = None
+    bar: ProgressBar | None = None
     start = shown = time.monotonic()
 
     def moved(done: int) -> None:
@@ -239,8 +285,7 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
         if get_console().is_terminal and now - shown > 0.25:
             shown = now
             if bar is None:
-                # auto_refresh would draw in a thread
-                bar = Progress(console=get_console(), transient=True, auto_refresh=False)
+                bar = ProgressBar()
                 bar.add_task(escape(printable(what)), total=total)
                 bar.start()
             bar.update(bar.task_ids[0], completed=done, refresh=True)

@@ -173,7 +173,8 @@ def _wait_for(address: str, runs: int) -> None:
                     read, since = found, time.monotonic()
                 moved(read)
     except OSError as error:
-        raise UserError(f"TensorBoard does not answer at {address} ({error}): try again") from error
+        why = error.strerror or error
+        raise UserError(f"TensorBoard does not answer at {address} ({why}): try again") from error
     finally:
         connection.close()
 

@@ -25,9 +25,12 @@ class UserError(Exception):
 
 def reason(error: BaseException) -> str:
     """Describe an error in one line; the type is named unless a user can mend it."""
-    return in_one_line(
-        str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-    )
+    if isinstance(error, UserError):
+        return in_one_line(str(error))
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror:  # without its number
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return in_one_line(f"{type(error).__name__}: {text}")
 
 
 def path_problem(error: BaseException) -> str | None:

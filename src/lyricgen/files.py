@@ -37,8 +37,10 @@ def replacing(path: Path, *, follow_link: bool = False) -> Iterator[BinaryIO]:
             to_disk(stream)
         temporary.replace(path)
     except BaseException as error:
-        if isinstance(error, OSError) and error.filename is None:
-            error.filename = str(path)  # a full disk does not say what for
+        if isinstance(error, OSError) and error.filename in (None, str(temporary)):
+            # a full disk does not say what for, and nobody knows the temporary file
+            error.filename = str(path)
+            del error.filename2
         temporary.unlink(missing_ok=True)
         raise
     _names_to_disk(path.parent)

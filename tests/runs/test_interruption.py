@@ -4,6 +4,7 @@ import fcntl
 import gc
 import os
 import pty
+import shlex
 import signal
 import subprocess
 import sys
@@ -210,10 +211,10 @@ def test_a_block_within_another_shares_its_record() -> None:
 TRAINING = ("trainer.max_epochs=100000", "callbacks.early_stopping.enabled=false")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("sweep", [False, True])
-@pytest.mark.parametrize("nohup", [False, True])
-def test_a_terminal_that_closes(tmp_path: Path, sweep: bool, nohup: bool) -> None:
+def started_on_a_terminal(
+    outputs: Path, *overrides: str, sweep: bool, nohup: bool
+) -> tuple["subprocess.Popen[bytes]", int]:
+    """Start a run, or a sweep of two, and give its process and the end of its terminal."""
     master, slave = pty.openpty()
 
     def own_terminal() -> None:
@@ -223,15 +224,23 @@ def test_a_terminal_that_closes(tmp_path: Path, sweep: bool, nohup: bool) -> Non
 
     process = subprocess.Popen(
         [
-            *(sys.executable, "-m", "lyricgen.train", *SMALL, *TRAINING),
+            *(sys.executable, "-m", "lyricgen.train", *SMALL, *overrides),
             *(["-m", "seed=1,2"] if sweep else []),
         ],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "LYRICGEN_OUTPUTS": str(tmp_path)},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "LYRICGEN_OUTPUTS": str(outputs)},
         stdin=slave, stdout=slave, stderr=slave,
         preexec_fn=own_terminal,  # noqa: PLW1509
     )  # fmt: skip
+    os.close(slave)
+    return process, master
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sweep", [False, True])
+@pytest.mark.parametrize("nohup", [False, True])
+def test_a_terminal_that_closes(tmp_path: Path, sweep: bool, nohup: bool) -> None:
+    process, master = started_on_a_terminal(tmp_path, *TRAINING, sweep=sweep, nohup=nohup)
     try:
-        os.close(slave)
         [written] = until(lambda: list(tmp_path.glob("*/*/**/metrics.csv")))
         run = written.parent
         os.close(master)
@@ -248,3 +257,36 @@ def test_a_terminal_that_closes(tmp_path: Path, sweep: bool, nohup: bool) -> Non
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sweep", [False, True])
+def test_work_outlives_its_terminal_where_the_hangup_is_ignored(
+    tmp_path: Path, sweep: bool
+) -> None:
+    longer = ("trainer.max_epochs=12", "callbacks.early_stopping.enabled=false")
+    process, master = started_on_a_terminal(tmp_path, *longer, sweep=sweep, nohup=True)
+    try:
+        [written] = until(lambda: list(tmp_path.glob("*/*/**/metrics.csv")))
+        os.close(master)
+        assert process.wait(120) == 0
+        first = written.parent
+        runs = sorted(first.parent.glob("[01]_*")) if sweep else [first]
+        assert len(runs) == 1 + sweep
+        for run in [*runs, first.parent] if sweep else runs:
+            assert summary_of(run)["status"] == "finished"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_stream_that_is_closed_stays_away_from_other_files(tmp_path: Path) -> None:
+    """Its number must not be given to the next file that is opened."""
+    program = (
+        "from lyricgen.console import leave_closed_terminal\n"
+        "leave_closed_terminal()\n"
+        "print(open('x', 'w').fileno() > 2)"
+    )
+    command = f"{shlex.quote(sys.executable)} -c {shlex.quote(program)} 2>&-"
+    done = subprocess.check_output(command, shell=True, cwd=tmp_path, text=True)
+    assert done == "True\n"

@@ -611,7 +611,29 @@ def test_a_file_that_cannot_be_written_is_named_without_its_temporary_one(train:
     assert stopped.status == 2
     [line] = stopped.err.splitlines()
     assert line.startswith(f"error: {metrics.absolute()}: Is a directory: mend that, then")
-    assert "Errno" not in line
+    reason = f"IsADirectoryError: {metrics.absolute()}: Is a directory"
+    assert summary_of(Path("run"))["reason"] == reason
+
+
+@pytest.mark.parametrize("name", ["checkpoints/last.ckpt", "summary.json"])
+def test_a_directory_that_cannot_be_written_is_told_by_the_file_in_it(
+    train: Train, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    begun = train(*SMALL, "trainer.max_epochs=1", "hydra.run.dir=run")
+    assert begun.status == 0
+    closed, open_path = Path("run", name).absolute().parent, Path.open
+
+    def refusing(path: Path, mode: str = "r", *arguments: Any, **named: Any) -> Any:
+        if mode == "xb" and path.absolute().parent == closed:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return open_path(path, mode, *arguments, **named)
+
+    monkeypatch.setattr(Path, "open", refusing)
+    stopped = train("resume=run", "trainer.max_epochs=2")
+    assert stopped.status == 2
+    told = f"error: {closed / Path(name).name}: Permission denied: mend that, then go on by"
+    assert stopped.err.splitlines()[-1].startswith(told)
+    assert ".part" not in stopped.err
 
 
 @pytest.mark.parametrize("act", ["remove", "rename"])

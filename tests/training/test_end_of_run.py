@@ -123,7 +123,12 @@ def test_the_end_says_whether_the_network_beats_the_best_ngram(train: Train, rat
     by_order = done.summary["ngram_perplexities"]["val"]
     best = min(value for values in by_order.values() for value in values)
     own = done.summary["val/perplexity"]
-    [said] = re.findall(r"^the network (.*) the best n-gram on the validation text", done.out, re.M)
+    [(said, named)] = re.findall(
+        r"^the network (.*) the best n-gram on the validation text: perplexity \S+, (\S+ \S+)",
+        done.out,
+        re.M,
+    )
+    assert re.findall(r"(\S+ \S+) \(best\)", done.out) == [named]
     assert said == ("beats" if own < best else "does not beat")
     assert done.summary["beats_ngrams"] is (own < best)
 

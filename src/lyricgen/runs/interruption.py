@@ -1,6 +1,5 @@
 """Ctrl-C and other signals, Slurm's among them: stop at the next exact point, or at once."""
 
-import os
 import signal
 import sys
 import threading
@@ -11,7 +10,7 @@ from typing import Any, ClassVar
 
 from rich import get_console
 
-from lyricgen.console import tell_now
+from lyricgen.console import leave_closed_terminal, tell_now
 
 SIGNALS = tuple(
     getattr(signal, name)
@@ -123,17 +122,6 @@ def terminal_signals_blocked() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def leave_closed_terminal() -> None:
-    """Send output nowhere if the terminal is gone, where each write would be an error."""
-    for stream in (1, 2):
-        try:
-            os.write(stream, b"")
-        except OSError:  # the terminal is gone
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, stream)
-            os.close(nowhere)
 
 
 def _quiet(hook: Callable[[Any], Any]) -> Callable[[Any], None]:

@@ -160,8 +160,7 @@ class Run:
             check_there(self.directory)
         except UserError as gone:
             return gone
-        path = error.filename2 or error.filename  # none where the disk is full
-        what = f"{path}: {error.strerror}" if path else error.strerror or error
+        what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or error
         return UserError(f"{what}: mend that, then go on by {self.resume_command}")
 
     def fail(self, error: BaseException) -> None:

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from rich import get_console
 
+from lyricgen.console import leave_closed_terminal
 from lyricgen.runs.interruption import (
     HANGUP,
     SIGNALS,
     Interrupted,
     Interruption,
-    leave_closed_terminal,
     listening,
 )
 from lyricgen.runs.listing import is_alive

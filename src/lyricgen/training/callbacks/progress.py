@@ -6,9 +6,9 @@ from typing import Any
 
 import pytorch_lightning as pl
 from rich import get_console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 
-from lyricgen.console import rounded
+from lyricgen.console import ProgressBar, rounded
 from lyricgen.data.batch import world_size
 from lyricgen.models.metrics import perplexity_name
 from lyricgen.training.scored_module import NatsTotal, ScoredModule
@@ -27,7 +27,7 @@ class ProgressReport(pl.Callback):
 
     def __init__(self, max_steps: int | None = None) -> None:
         self._max_steps = max_steps
-        self._bar: Progress | None = None
+        self._bar: ProgressBar | None = None
         self._task = TaskID(0)
         self._figures = ""
         self._total: NatsTotal | None = None
@@ -42,14 +42,12 @@ class ProgressReport(pl.Callback):
             at_hand = trainer.strategy.root_device.type == "cpu" and world_size() == 1
             self._total = pl_module.totals["train"] if at_hand else None
         if trainer.is_global_zero and get_console().is_terminal:
-            self._bar = Progress(
+            # a thread that draws would slow the steps it draws over
+            self._bar = ProgressBar(
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=20),
                 TextColumn("{task.fields[figures]}"),
                 TimeRemainingColumn(),
-                console=get_console(),
-                transient=True,
-                auto_refresh=False,  # a thread that draws would slow the steps it draws over
             )
             total = (trainer.max_epochs or 1) * int(trainer.num_training_batches)
             total = min(total, self._max_steps or total)
