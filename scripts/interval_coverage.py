@@ -7,7 +7,7 @@ import argparse
 
 import numpy as np
 
-from lyricgen.evaluation.bootstrap import Floats, block_length, interval, resampled_totals
+from lyricgen.evaluation.intervals import Floats, block_length, interval, resampled_totals
 
 
 def autoregressive(length: int, phi: float, numbers: np.random.Generator) -> Floats:

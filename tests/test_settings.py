@@ -8,7 +8,7 @@ import pytest
 
 from lyricgen.data.options import DataOptions
 from lyricgen.errors import UserError
-from lyricgen.evaluation.checkpoints import _check_same_settings
+from lyricgen.evaluation.checkpoints import check_same_settings
 from lyricgen.settings import DECIDING, SPLITTING
 
 
@@ -24,7 +24,7 @@ def test_each_is_told(name: str, names: tuple[str, ...]) -> None:
     first: Any = SimpleNamespace(**same)
     other: Any = SimpleNamespace(**same | {name: "b"})
     if name not in names:
-        _check_same_settings(Path("x.ckpt"), first, other, names)
+        check_same_settings(Path("x.ckpt"), first, other, names)
         return
     with pytest.raises(UserError, match=rf"'x.ckpt' has data.{name}=b, the first checkpoint a: "):
-        _check_same_settings(Path("x.ckpt"), first, other, names)
+        check_same_settings(Path("x.ckpt"), first, other, names)

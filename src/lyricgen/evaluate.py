@@ -2,20 +2,21 @@
 
 import argparse
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from collections.abc import Callable
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from lyricgen.cli.command_line import Parser, run
+from lyricgen.cli.output_file import check_output, writing
 from lyricgen.console import show, show_json
 from lyricgen.errors import UserError
-from lyricgen.evaluation.options import ALL, add_options, asked
-from lyricgen.files import replacing
+from lyricgen.evaluation.options import ALL, add_options, tasks_of
 
 if TYPE_CHECKING:
-    from lyricgen.evaluation.curves import Curves
-    from lyricgen.evaluation.figures import Figures
+    from matplotlib.figure import Figure
+
+    from lyricgen.evaluation.own_text import TextArgument
 
 # torch and matplotlib take seconds, which --help need not wait for: they are imported where they
 # are needed.
@@ -29,199 +30,145 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    modes = asked(options)
+    tasks = tasks_of(options)
+    for name, suffix in (("png", ".png"), ("heat", ".html"), ("gates", ".png")):
+        path = getattr(options, name)
+        if path is not None:
+            check_output(f"--{name}", path, suffix)
+            if name in tasks and len(options.checkpoints) > 1:
+                raise UserError(f"--{name} shows one model's: name one checkpoint")
+    if "gates" in tasks and options.text is None:
+        raise UserError("--gates needs --text TEXT, characters for the model to read")
     # with --json nothing else may stand on standard output
     with redirect_stdout(sys.stderr) if options.json else nullcontext():
-        plain: dict[str, Any] = {}
-        for mode in modes:
-            plain |= MODES[mode](options) or {}
-    if options.json:
+        from lyricgen.evaluation.own_text import read_text_argument
         from lyricgen.files import to_json
+        from lyricgen.runs.newest import newest_checkpoint
 
-        show_json(to_json(plain))
-
-
-def _show_figures(options: argparse.Namespace) -> dict[str, Any]:
-    _check(options, "png", ".png")
-    from lyricgen.evaluate import writing
-    from lyricgen.evaluation.report import print_tables, to_plain
-
-    found, drawn = _measure(options)
-    if not options.json:
-        print_tables(found, drawn)
-    if options.png is not None:
-        from lyricgen.evaluation.picture import draw
-
-        with writing("--png", options.png) as stream:
-            draw(found, drawn).savefig(stream, format="png")
-        if not options.json:
-            show(f"figures: {options.png}")
-    return to_plain(found, drawn)
+        text = None
+        if options.text is not None:
+            text = read_text_argument(options.text, options.encoding)
+        paths = options.checkpoints or [newest_checkpoint()]
+        plain = [TASKS[task](options, paths, text) for task in tasks]
+    if options.json:
+        show_json(to_json(plain[0]))
 
 
-def _measure(options: argparse.Namespace) -> "tuple[Figures, Curves | None]":
+def _score_parts(options: argparse.Namespace, paths: list[Path], _: object) -> dict[str, Any]:
     from lyricgen.evaluation.checkpoints import open_checkpoints
     from lyricgen.evaluation.curves import check_curves, curves
-    from lyricgen.evaluation.figures import figures
+    from lyricgen.evaluation.scores import score_parts
+    from lyricgen.evaluation.tables import plain_scores, print_scores
 
-    evaluated = open_checkpoints(_paths(options))
-    parts = list(evaluated[0].parts)
-    if options.part is not None:
-        evaluated[0].check_part(options.part)
+    evaluated = open_checkpoints(paths)
+    parts = list(evaluated[0].parts) if options.part is None else [options.part]
+    evaluated[0].check_part(parts[0])
     if options.curves:
         check_curves(evaluated)
-    parts = parts if options.part is None else [options.part]
-    found = figures(evaluated, parts, resamples=options.resamples, seed=options.seed)
-    return found, curves(found) if options.curves else None
-
-
-def _score_text(options: argparse.Namespace) -> dict[str, Any]:
-    from lyricgen.evaluation.own_text import read_text_argument
-    from lyricgen.evaluation.text_report import score_text, text_table, to_plain
-    from lyricgen.stacking import put_whole
-
-    text = read_text_argument(options.text, options.encoding)
-    numbers = (options.resamples, options.seed)
-    found = score_text(_paths(options), text, options.unknown, *numbers)
+    scores = score_parts(evaluated, parts, resamples=options.resamples, seed=options.seed)
+    found = curves(scores) if options.curves else None
     if not options.json:
-        put_whole(text_table(found, text, options.resamples))
-    return to_plain(found, text, *numbers)
+        print_scores(scores, found)
+    if options.png is not None:
+        from lyricgen.evaluation.plots import draw_scores
+
+        _save(options, "png", "figures", draw_scores(scores, found))
+    return plain_scores(scores, found)
 
 
-def _show_memorisation(options: argparse.Namespace) -> dict[str, Any]:
-    _check(options, "png", ".png")
-    from lyricgen.evaluate import writing
+def _score_text(
+    options: argparse.Namespace, paths: list[Path], text: "TextArgument"
+) -> dict[str, Any]:
+    from lyricgen.evaluation.checkpoints import load_checkpoints
+    from lyricgen.evaluation.own_text import score_text
+    from lyricgen.evaluation.tables import plain_text_figures, print_text_figures
+
+    numbers = {"resamples": options.resamples, "seed": options.seed}
+    found = score_text(load_checkpoints(paths), text, options.unknown, **numbers)
+    if not options.json:
+        print_text_figures(found, text, options.resamples)
+    return plain_text_figures(found, text, **numbers)
+
+
+def _measure_memorisation(
+    options: argparse.Namespace, paths: list[Path], _: object
+) -> dict[str, Any]:
     from lyricgen.evaluation.checkpoints import open_checkpoints
-    from lyricgen.evaluation.memorisation_report import measure_checkpoint, tables, to_plain
-    from lyricgen.stacking import put_whole
+    from lyricgen.evaluation.memorisation import measure_checkpoint
+    from lyricgen.evaluation.tables import plain_memorisation, print_memorisation
 
-    evaluated = open_checkpoints(_paths(options))
-    found = [
-        measure_checkpoint(each, options.count, options.temperature, options.seed)
-        for each in evaluated
-    ]
+    numbers = (options.count, options.temperature, options.seed)
+    found = [measure_checkpoint(each, *numbers) for each in open_checkpoints(paths)]
     if not options.json:
         for each in found:
-            for table in tables(each):
-                put_whole(table)
+            print_memorisation(each)
     if options.png is not None:
-        from lyricgen.evaluation.memorisation_picture import draw
+        from lyricgen.evaluation.plots import draw_memorisation
 
-        with writing("--png", options.png) as stream:
-            draw(found).savefig(stream, format="png")
-        if not options.json:
-            show(f"memorisation: {options.png}")
-    return to_plain(found)
+        _save(options, "png", "memorisation", draw_memorisation(found))
+    return plain_memorisation(found)
 
 
-def _write_heat(options: argparse.Namespace) -> None:
-    _check(options, "heat", ".html")
-    from lyricgen.evaluate import writing
-    from lyricgen.evaluation.heat_page import heat_page
-    from lyricgen.evaluation.heat_source import from_argument, from_part
-    from lyricgen.evaluation.own_text import read_text_argument
+def _write_heat(
+    options: argparse.Namespace, paths: list[Path], text: "TextArgument | None"
+) -> None:
+    from lyricgen.evaluation.checkpoints import load_checkpoints, open_checkpoints
+    from lyricgen.evaluation.heat_page import beginning_of_part, beginning_of_text, heat_page
 
-    path = _path(options, "--heat")
-    if options.text is None:
-        from lyricgen.evaluation.checkpoints import open_checkpoints
-
-        source = from_part(open_checkpoints([path])[0], options.part, options.heat_chars)
+    if text is None:
+        [evaluated] = open_checkpoints(paths)
+        model = evaluated.model
+        read, source = beginning_of_part(evaluated, options.part, options.heat_chars)
     else:
-        text = read_text_argument(options.text, options.encoding)
-        source = from_argument(path, text, options.unknown, options.heat_chars)
-    page = heat_page(source.model, source.text, str(path), source.told)
-    with writing("--heat", options.heat) as stream:
-        stream.write(page.encode())
-    show(f"surprisal of {source.told}, by {path}: {options.heat}")
+        model = load_checkpoints(paths)[0].model
+        read, source = beginning_of_text(model, text, options.unknown, options.heat_chars)
+    page = heat_page(model, read, str(paths[0]), source)
+    _save(options, "heat", f"surprisal of {source}, by {paths[0]}", page)
 
 
-def _draw_gates(options: argparse.Namespace) -> None:
-    _check(options, "gates", ".png")
-    if options.text is None:
-        raise UserError("--gates needs --text TEXT, characters for the model to read")
-    from lyricgen.evaluate import writing
+def _draw_gates(options: argparse.Namespace, paths: list[Path], text: "TextArgument") -> None:
+    from lyricgen.evaluation.checkpoints import load_checkpoints
     from lyricgen.evaluation.gate_plot import draw, notes
-    from lyricgen.evaluation.own_text import read_text_argument, replace_controls
-    from lyricgen.models.files.checkpoint import load
+    from lyricgen.evaluation.own_text import replace_controls
 
-    path, text = _path(options, "--gates"), read_text_argument(options.text, options.encoding)
+    [checkpoint] = load_checkpoints(paths)
     # a file ends with a newline, which a model of lines reads no text after
     read = text.text if text.file is None else text.text.removesuffix("\n")
-    model = load(path)
-    read, _ = replace_controls(read, text.name, model)  # what is left is told as unknown
+    # control characters that are left are refused as unknown ones
+    read, _ = replace_controls(read, text.name, checkpoint.model)
     units = None if options.units == ALL else options.units
-    figure, missing = draw(model, read, options.layer, units)
-    with writing("--gates", options.gates) as stream:
-        figure.savefig(stream, format="png")
+    figure, missing = draw(checkpoint.model, read, options.layer, units)
+    told = notes(checkpoint.model, units)
     if missing:
-        show(
+        told = [
             f"no installed font has {len(missing)} of the characters: their code points are shown; "
-            "install a font that has them (for Chinese: apt-get install fonts-noto-cjk)"
-        )
-    for line in notes(model, units):
+            "install a font that has them (for Chinese: apt-get install fonts-noto-cjk)",
+            *told,
+        ]
+    for line in told:
         show(line)
-    show(f"gates of {path} over {text.name}: {options.gates}")
+    _save(options, "gates", f"gates of {paths[0]} over {text.name}", figure)
 
 
-def _check(options: argparse.Namespace, name: str, suffix: str) -> None:
-    """Refuse a file to write that could not be, before anything slow is imported."""
+def _save(options: argparse.Namespace, name: str, title: str, content: "str | Figure") -> None:
+    """Write a page or a plot to the file that an option names, and say so."""
     path = getattr(options, name)
-    if path is not None:
-        from lyricgen.evaluate import check_output
-
-        check_output(f"--{name}", path, suffix)
-
-
-def _paths(options: argparse.Namespace) -> list[Path]:
-    from lyricgen.runs.newest import newest_checkpoint
-
-    if not options.checkpoints:
-        options.checkpoints = [newest_checkpoint()]  # found and told once, whatever is asked for
-    paths: list[Path] = options.checkpoints
-    return paths
+    with writing(f"--{name}", path) as stream:
+        if isinstance(content, str):
+            stream.write(content.encode())
+        else:
+            content.savefig(stream, format="png")
+    if not options.json:
+        show(f"{title}: {path}")
 
 
-def _path(options: argparse.Namespace, option: str) -> Path:
-    if len(options.checkpoints) > 1:
-        raise UserError(f"{option} shows one model's: name one checkpoint")
-    return _paths(options)[0]
-
-
-MODES = {
-    "figures": _show_figures,
+TASKS: dict[str, Callable[..., dict[str, Any] | None]] = {
+    "figures": _score_parts,
     "text": _score_text,
-    "memorisation": _show_memorisation,
+    "memorisation": _measure_memorisation,
     "heat": _write_heat,
     "gates": _draw_gates,
 }
-
-
-def check_output(option: str, path: Path, suffix: str) -> None:
-    """Refuse, before any work, a file that could not be written.
-
-    Raises:
-        UserError: another suffix, no directory for it, or itself one.
-    """
-    if path.suffix.lower() != suffix:
-        raise UserError(f"{option} {str(path)!r}: give a name that ends in {suffix}")
-    if not path.parent.is_dir():
-        raise UserError(f"{option} {str(path)!r}: there is no directory {str(path.parent)!r}")
-    if path.is_dir():
-        raise UserError(f"{option} {str(path)!r} is a directory: name a file")
-
-
-@contextmanager
-def writing(option: str, path: Path) -> Iterator[BinaryIO]:
-    """Write a file that takes its name when it is whole.
-
-    Raises:
-        UserError: it cannot be written.
-    """
-    try:
-        with replacing(path, follow_link=True) as stream:
-            yield stream
-    except OSError as error:
-        raise UserError(f"{option} {str(path)!r} cannot be written: {error.strerror}") from error
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lyricgen.cli.command_line import Parser, run
+from lyricgen.cli.output_file import check_output, writing
 from lyricgen.console import show
 from lyricgen.errors import UserError
 
@@ -22,10 +23,9 @@ def main(arguments: list[str] | None = None) -> None:
 def _export(options: argparse.Namespace) -> None:
     out: Path | None = options.out
     if out is not None:
-        _refuse_place(out, options.force)
+        _check_place(out, options.force)
 
     # torch takes seconds, which --help need not wait for
-    from lyricgen.files import replacing
     from lyricgen.models.files.card import card
     from lyricgen.models.files.checkpoint import load
     from lyricgen.models.files.model_file import to_bytes
@@ -34,15 +34,12 @@ def _export(options: argparse.Namespace) -> None:
     model = load(options.checkpoint or newest_checkpoint())
     if out is None:
         out = Path(_file_name(model.options.get("name"), model.network.description))
-        _refuse_place(out, options.force)
+        _check_place(out, options.force)
     described = card(model)
     described["options"] = shared(described["options"])
     content = to_bytes(described, model.network.state_dict())
-    try:
-        with replacing(out, follow_link=True) as stream:
-            stream.write(content)
-    except OSError as error:
-        raise UserError(f"{str(out)!r} cannot be written: {error.strerror}") from error
+    with writing("--out", out) as stream:
+        stream.write(content)
     show(f"{out}: {len(content):,} bytes, sha256 {hashlib.sha256(content).hexdigest()}")
 
 
@@ -54,14 +51,9 @@ def shared(options: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _refuse_place(out: Path, force: bool) -> None:
+def _check_place(out: Path, force: bool) -> None:
     """Refuse to write where nothing can be written or something would be lost."""
-    if out.suffix != SUFFIX:
-        raise UserError(f"{str(out)!r}: give --out a name that ends in {SUFFIX}")
-    if not out.parent.is_dir():
-        raise UserError(f"{str(out)!r}: there is no directory {str(out.parent)!r}")
-    if out.is_dir():
-        raise UserError(f"{str(out)!r} is a directory: name a file")
+    check_output("--out", out, SUFFIX)
     if out.exists() and not force:
         raise UserError(f"{str(out)!r} is there already: name another, or add --force")
 

@@ -14,8 +14,8 @@ import pytest
 
 from lyricgen.evaluate import main
 from lyricgen.evaluation.memorisation import lines_of
-from lyricgen.evaluation.memorisation_picture import logged
 from lyricgen.evaluation.own_text import own_text
+from lyricgen.evaluation.plots import logged
 from tests.conftest import Printed, Train, printed, refusal
 from tests.helpers.checkpoints import content_of, model_of, saved
 from tests.helpers.own_texts import VOCABULARY, nats_one_by_one
@@ -100,19 +100,21 @@ def test_the_held_out_part_as_a_text_of_ones_own(evaluate: Evaluate, train: Trai
 
 
 def test_a_text_of_ones_own_waits_for_no_training(tmp_path: Path) -> None:
-    """Neither Lightning nor matplotlib, which take seconds, is imported for it."""
+    """Neither Lightning nor matplotlib's plots, which take seconds, are imported for it."""
     path, page = small(tmp_path), tmp_path / "a.html"
     program = (
         "import sys\n"
         "from lyricgen.evaluate import main\n"
         f"main([{str(path)!r}, '--text', 'ab分cd', '--json'])\n"
+        "print({'matplotlib', 'jinja2'} & set(sys.modules))\n"
         f"main([{str(path)!r}, '--text', 'ab分cd', '--heat', {str(page)!r}])\n"
-        "print({'pytorch_lightning', 'matplotlib'} & set(sys.modules))"
+        "print({'pytorch_lightning', 'matplotlib.figure'} & set(sys.modules))"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert done.stdout.endswith("\nset()\n")
+    assert done.stdout.count("set()\n") == 2
     assert page.exists()
 
 

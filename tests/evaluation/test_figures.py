@@ -17,9 +17,7 @@ import torch
 from lyricgen import train as train_command
 from lyricgen.data import evaluation_samplers
 from lyricgen.evaluate import main
-from lyricgen.evaluation.bootstrap import resampled_totals
-from lyricgen.evaluation.estimates import Series, row
-from lyricgen.evaluation.scores import PartText, utf8_sizes
+from lyricgen.evaluation.intervals import PartText, Series, row, utf8_sizes
 from tests.conftest import ROOT, TINY, Printed, Train, messages, newest_of, printed, refusal
 
 Evaluate = Callable[..., Printed]
@@ -189,8 +187,7 @@ def test_sizes_of_characters_are_those_of_the_encoding() -> None:
     assert utf8_sizes(characters).tolist() == expected == [1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4]
 
 
-def draw(units: Any, length: int) -> Any:
-    return resampled_totals(units, length, resamples=2000, seed=0)
+DRAWS = {"resamples": 2000, "seed": 0}
 
 
 @pytest.mark.parametrize("lines", [False, True])
@@ -202,8 +199,8 @@ def test_pairs_tell_more_than_two_intervals(lines: bool) -> None:
     ends = np.arange(3000) // 10 if lines else None
     text = PartText(np.zeros(3000, int), np.ones(3000, np.uint8), ends)
     first = Series("one", "checkpoint", one)
-    paired = row(Series("other", "checkpoint", other), first, text, draw)
-    alone = [row(each, each, text, draw).loss for each in (first, paired.series)]
+    paired = row(Series("other", "checkpoint", other), first, text, **DRAWS)
+    alone = [row(each, each, text, **DRAWS).loss for each in (first, paired.series)]
     assert paired.difference is not None
     value, low, high = paired.difference
     assert value == pytest.approx(float((other - one)[1:].mean()), rel=1e-12)
@@ -222,7 +219,7 @@ def test_lines_are_drawn_whole() -> None:
     nats = numbers.gamma(2.0, 1.0, len(lines)) + numbers.normal(2, 1, 400)[lines]
     text = PartText(np.zeros(len(lines), int), np.ones(len(lines), np.uint8), lines)
     series = Series("one", "checkpoint", nats)
-    value, low, high = row(series, series, text, draw).loss
+    value, low, high = row(series, series, text, **DRAWS).loss
     residuals = np.bincount(lines, nats) - value * lengths
     expected = 1.96 * residuals.std() / math.sqrt(400) / lengths.mean()
     assert (high - low) / 2 == pytest.approx(expected, rel=0.07)  # type: ignore[operator]

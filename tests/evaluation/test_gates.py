@@ -1,13 +1,15 @@
 """What a layer does over a text: its activations, the panels that show them, the fonts."""
 
 from io import BytesIO
-from types import SimpleNamespace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, fontManager, get_font
 from torch import Tensor, nn
 
 from lyricgen.data.vocabulary import Vocabulary
@@ -194,26 +196,27 @@ def test_characters_that_no_font_has(monkeypatch: pytest.MonkeyPatch) -> None:
     assert missing == "分开"
 
 
-def test_a_font_is_taken_for_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fonts that hold no outlines, or nothing but boxes, are passed over; damaged ones, too."""
-    held = {"/a/emoji.ttf": (False, "分开"), "/b/LastResort.otf": (True, "分开"),
-            "/c/damaged.ttf": None, "/d/bold-cjk.ttf": (True, "分"),
-            "/d/cjk-regular.ttf": (True, "分"), "/e/other.ttf": (True, "开")}  # fmt: skip
-
-    def opened(path: str) -> Any:
-        font = held.get(path, (True, "abc"))  # DejaVu Sans
-        if font is None:
-            raise RuntimeError("cannot open")
-        return SimpleNamespace(
-            scalable=font[0], get_charmap=lambda: dict.fromkeys(map(ord, font[1]))
-        )
-
-    monkeypatch.setattr(fonts, "findSystemFonts", lambda: list(held))
-    monkeypatch.setattr(fonts, "FT2Font", opened)
-    monkeypatch.setattr(fonts, "_family", lambda path: path.name)
-    assert fonts.families_for("abc") == (["DejaVu Sans"], "")
-    assert fonts.families_for("a分") == (["DejaVu Sans", "cjk-regular.ttf"], "")
-    assert fonts.families_for("分开Ω") == (["DejaVu Sans", "cjk-regular.ttf", "other.ttf"], "Ω")
+def test_a_font_is_taken_for_what_it_has(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A font that matplotlib has not listed yet is found; a damaged one is passed over."""
+    new = findfont("STIXGeneral")
+    damaged = tmp_path / "damaged.ttf"
+    damaged.write_bytes(b"no font")
+    listed = [font for font in fontManager.ttflist if font.name != "STIXGeneral"]
+    monkeypatch.setattr(fontManager, "ttflist", listed)
+    fontManager._findfont_cached.cache_clear()
+    monkeypatch.setattr(fonts, "FAMILIES", ("DejaVu Sans", "No such family", "STIXGeneral"))
+    monkeypatch.setattr(fonts, "findSystemFonts", lambda: [str(damaged)])
+    latin, other = (get_font(path).get_charmap() for path in (findfont("DejaVu Sans"), new))
+    mathematical = chr(min(set(other) - set(latin)))
+    assert fonts.families_for("a" + mathematical)[1] == mathematical
+    monkeypatch.setattr(fonts, "findSystemFonts", lambda: [str(damaged), str(new)])
+    families, missing = fonts.families_for("a" + mathematical + "分")
+    assert (families[:2], missing) == (["DejaVu Sans", "STIXGeneral"], "分")
+    figure = Figure()
+    figure.text(0, 0, "a" + mathematical, family=families)
+    figure.savefig(BytesIO(), format="png")  # a missing glyph would be a warning, thus an error
+    monkeypatch.undo()
+    fontManager._findfont_cached.cache_clear()
 
 
 def test_the_units_that_vary_most_are_drawn() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lyricgen.data.vocabulary import Vocabulary
-from lyricgen.evaluation.heat_colours import DARK, LEVELS, LIGHT, contrast, level_of, levels
+from lyricgen.evaluation.colours import DARK, LEVELS, LIGHT, contrast, level_of, levels
 from lyricgen.evaluation.heat_page import alternatives, heat_page, sign
 from lyricgen.evaluation.own_text import own_text
 from lyricgen.models.trained_model import TrainedModel
@@ -76,7 +76,7 @@ def test_nothing_steers_the_page() -> None:
     assert sorted(shown[: len(NASTY)]) == sorted(expected)
     assert {"U+202E", "U+200B", "◌\u0301", "<", '"'} <= set(shown)
     assert set(page.tags) == set(Page(page_of(small_model(), "ab")).tags)
-    assert html.count(">&lt;</i>") == html.count(">&amp;</i>") == html.count(">&quot;</i>") == 2
+    assert html.count(">&lt;</i>") == html.count(">&amp;</i>") == html.count(">&#34;</i>") == 2
     for character in "\u202e\u200b":
         assert character not in html
     scripts = re.findall(r"<script[^>]*>(.*?)</script>", html, flags=re.S)

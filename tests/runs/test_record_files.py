@@ -14,7 +14,7 @@ import pytest
 
 from lyricgen.cli.resume_arguments import expand
 from lyricgen.errors import UserError
-from lyricgen.evaluation.memorisation_picture import logged
+from lyricgen.evaluation.plots import logged
 from lyricgen.reporting.comparison import Comparison
 from lyricgen.reporting.grouping import compare
 from lyricgen.reporting.plots import read_curves

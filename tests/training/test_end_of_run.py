@@ -13,7 +13,7 @@ from rich.console import Console
 from lyricgen import generate
 from lyricgen.console import rounded
 from lyricgen.evaluation import tables
-from lyricgen.evaluation.estimates import Estimate
+from lyricgen.evaluation.intervals import Estimate
 from lyricgen.models.files.checkpoint import load
 from lyricgen.training import results
 from tests.conftest import SMALL, TINY, Finished, Train, printed

@@ -1,4 +1,4 @@
-"""Checkpoints to evaluate, each with the text that it was trained on."""
+"""Checkpoints to evaluate, and the text that they were trained on."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,6 @@ from lyricgen.data.corpus import EncodedCorpus
 from lyricgen.data.options import DataOptions
 from lyricgen.data.parts import Part
 from lyricgen.errors import UserError
-from lyricgen.evaluation.comparison import check_same_objective, labels_of
 from lyricgen.models.files.checkpoint import load
 from lyricgen.models.trained_model import TrainedModel
 from lyricgen.options import validate
@@ -17,24 +16,34 @@ from lyricgen.runs.listing import checkpoint_in
 from lyricgen.settings import DECIDING, SPLITTING
 
 ANOTHER_TEXT = "--text FILE scores a text of your own"
+SAME_TEXT = "only those of the same text and split compare"
 
 
 @dataclass(frozen=True)
-class Evaluated:
-    """A checkpoint and its text.
+class Checkpoint:
+    """A model from a file.
 
     Attributes:
         label: what to call it, no two the same.
         path: of the file.
         model: that it holds.
-        options: of the text.
-        corpus: the whole text.
-        parts: the same, split and laid out as the model reads it.
     """
 
     label: str
     path: Path
     model: TrainedModel
+
+
+@dataclass(frozen=True)
+class Evaluated(Checkpoint):
+    """A checkpoint and its text.
+
+    Attributes:
+        options: of the text.
+        corpus: the whole text.
+        parts: the same, split and laid out as the model reads it.
+    """
+
     options: DataOptions
     corpus: EncodedCorpus
     parts: dict[str, Part]
@@ -54,6 +63,41 @@ class Evaluated:
             raise UserError(f"--part {name}: the text has only {' and '.join(self.parts)}")
 
 
+def load_checkpoints(paths: Sequence[Path]) -> list[Checkpoint]:
+    """Load checkpoints, without the text that they were trained on.
+
+    Labels are made distinct by the runs' names, then by their directories, then by numbers.
+
+    Args:
+        paths: checkpoints or directories of runs, at least one.
+
+    Raises:
+        UserError: one cannot be loaded, or some predict from one side and some from both.
+    """
+    files = [checkpoint_in(path) for path in paths]
+    models = [load(file) for file in files]
+    for file, model in zip(files, models, strict=True):
+        if model.fills_gaps != models[0].fills_gaps:
+            raise UserError(
+                f"{str(file)!r} does not compare with the first checkpoint: one predicts a "
+                "character from both sides (objective=fill), the other from those before it"
+            )
+    names = [str(model.options.get("name", "")) for model in models]
+    runs = [file.parent.parent.name for file in files]
+    labels = [model.network.description for model in models]
+    for further in (names, runs, range(1, len(files) + 1)):
+        labels = [
+            f"{label} ({more})" if labels.count(label) > 1 else label
+            for label, more in zip(labels, further, strict=True)
+        ]
+    return [Checkpoint(*each) for each in zip(labels, files, models, strict=True)]
+
+
+def prefix_of(model: TrainedModel) -> str:
+    """Prefix of the names of perplexity and bits: "pseudo_" for a model that fills gaps."""
+    return "pseudo_" if model.fills_gaps else ""
+
+
 def open_checkpoints(paths: Sequence[Path]) -> list[Evaluated]:
     """Load checkpoints and the text that they were trained on, one for all.
 
@@ -64,27 +108,46 @@ def open_checkpoints(paths: Sequence[Path]) -> list[Evaluated]:
         UserError: one cannot be loaded, its text is not there or another one by now, or two of
             them do not compare.
     """
-    files = [checkpoint_in(path) for path in paths]
-    models = [load(file) for file in files]
-    options = [_options(file, model) for file, model in zip(files, models, strict=True)]
-    for file, model, chosen in zip(files, models, options, strict=True):
-        same = model.text is not None and model.text == models[0].text
-        _check_same_settings(file, options[0], chosen, SPLITTING if same else DECIDING)
-        _check_same_text(file, models[0].text, model.text)
-    check_same_objective(files, models)
-    corpus = _corpus(models[0], files[0], options[0])
-    for file, model in zip(files, models, strict=True):
-        _check_text(file, model, corpus)
-    names = [str(model.options.get("name", "")) for model in models]
+    checkpoints = load_checkpoints(paths)
+    options = [_options(each) for each in checkpoints]
+    first = checkpoints[0]
+    for each, chosen in zip(checkpoints, options, strict=True):
+        digests = (first.model.text, each.model.text)
+        same = None not in digests and digests[0] == digests[1]
+        check_same_settings(each.path, options[0], chosen, SPLITTING if same else DECIDING)
+        if None not in digests and not same:
+            raise UserError(
+                f"{str(each.path)!r} was trained on another text than the first checkpoint: "
+                f"{SAME_TEXT}"
+            )
+    try:
+        corpus = find_corpus(options[0], first.model.text, first.path)
+    except UserError as error:
+        raise UserError(
+            f"the text that {str(first.path)!r} was trained on: {error}; or {ANOTHER_TEXT}"
+        ) from error
+    for each in checkpoints:
+        known = each.model.text in (None, corpus.digest)
+        if not known or each.model.vocabulary != corpus.vocabulary:
+            raise UserError(
+                f"{str(each.path)!r} was trained on another text than {corpus.name!r} is now: "
+                f"bring that text back; or {ANOTHER_TEXT}"
+            )
     return [
-        Evaluated(label, file, model, chosen, corpus, build_parts(chosen, corpus, model.layout))
-        for label, file, model, chosen in zip(
-            labels_of(files, models, names), files, models, options, strict=True
+        Evaluated(
+            label=each.label,
+            path=each.path,
+            model=each.model,
+            options=chosen,
+            corpus=corpus,
+            parts=build_parts(chosen, corpus, each.model.layout),
         )
+        for each, chosen in zip(checkpoints, options, strict=True)
     ]
 
 
-def _options(file: Path, model: TrainedModel) -> DataOptions:
+def _options(checkpoint: Checkpoint) -> DataOptions:
+    model = checkpoint.model
     try:
         if not model.options.get("data"):
             raise UserError("data: is missing")
@@ -95,42 +158,22 @@ def _options(file: Path, model: TrainedModel) -> DataOptions:
         return options
     except UserError as error:
         raise UserError(
-            f"{str(file)!r} does not say on which text it was trained ({error}); {ANOTHER_TEXT}"
+            f"{str(checkpoint.path)!r} does not say on which text it was trained ({error}); "
+            f"{ANOTHER_TEXT}"
         ) from error
 
 
-def _corpus(model: TrainedModel, file: Path, options: DataOptions) -> EncodedCorpus:
-    try:
-        return find_corpus(options, model.text, file)
-    except UserError as error:
-        raise UserError(
-            f"the text that {str(file)!r} was trained on: {error}; or {ANOTHER_TEXT}"
-        ) from error
-
-
-def _check_text(file: Path, model: TrainedModel, corpus: EncodedCorpus) -> None:
-    if model.vocabulary != corpus.vocabulary or model.text not in (None, corpus.digest):
-        raise UserError(
-            f"{str(file)!r} was trained on another text than {corpus.name!r} is now: bring that "
-            f"text back; or {ANOTHER_TEXT}"
-        )
-
-
-def _check_same_text(file: Path, first: str | None, other: str | None) -> None:
-    if None not in (first, other) and first != other:
-        raise UserError(
-            f"{str(file)!r} was trained on another text than the first checkpoint: only those of "
-            "the same text and split compare"
-        )
-
-
-def _check_same_settings(
+def check_same_settings(
     file: Path, first: DataOptions, other: DataOptions, names: Sequence[str]
 ) -> None:
+    """Refuse a checkpoint whose text differs from the first one's in a setting.
+
+    Raises:
+        UserError: the first setting of `names` that differs.
+    """
     for name in names:
         mine, others = (getattr(options, name) for options in (first, other))
         if mine != others:
             raise UserError(
-                f"{str(file)!r} has data.{name}={others}, the first checkpoint {mine}: only those "
-                "of the same text and split compare"
+                f"{str(file)!r} has data.{name}={others}, the first checkpoint {mine}: {SAME_TEXT}"
             )

@@ -17,10 +17,9 @@ from lyricgen.data.evaluation_samplers import EVALUATION_LOGITS
 from lyricgen.data.parts import Part
 from lyricgen.data.samplers import Windows
 from lyricgen.errors import UserError
-from lyricgen.evaluation.bootstrap import Floats
 from lyricgen.evaluation.checkpoints import Evaluated
-from lyricgen.evaluation.figures import Figures
-from lyricgen.evaluation.scores import Integers, PartText
+from lyricgen.evaluation.intervals import Floats, Integers, PartText
+from lyricgen.evaluation.scores import Scores
 from lyricgen.models.fill_model import FillModel
 from lyricgen.models.kinds import Model, evaluating
 from lyricgen.models.metrics import perplexity
@@ -103,8 +102,7 @@ def _last_nats(network: Model, inputs: Tensor, lengths: Tensor, symbols: Tensor)
     if isinstance(network, NgramLanguageModel):
         each, _ = network.nats(inputs, symbols.long()[:, None].expand_as(inputs))
         return each[rows, last]
-    if isinstance(network, FillModel):
-        raise ValueError("a model of both sides has no context that ends before a character")
+    assert not isinstance(network, FillModel)  # which `check_curves` has refused
     # the output layer costs as much as the rest: only the last step needs it
     hidden, _ = network.recurrence(network.features(inputs), None)  # (B, T, H)
     logits = network.logits(hidden[rows, last])  # (B, V)
@@ -152,7 +150,7 @@ class Curve(NamedTuple):
     perplexities: dict[str, list[float | None]]
 
     @property
-    def told(self) -> range:
+    def shown(self) -> range:
         """The places to show: those from the first on at which there was a character."""
         first = next(place for place, number in enumerate(self.characters) if number)
         return range(first, len(self.places))
@@ -179,19 +177,23 @@ def check_curves(evaluated: Sequence[Evaluated]) -> None:
         )
 
 
-def curves(figures: Figures) -> Curves:
+def curves(scores: Scores) -> Curves:
     """Curves of all checkpoints: on the test part, or if it was not scored on the one before."""
-    evaluated = figures.evaluated
-    part = next(name for name in ("test", "val", "train") if name in figures.parts)
-    text = figures.texts[part]
-    nats = [row.series.nats for row in figures.parts[part][: len(evaluated)]]  # (C,) each
-    lines = text.lines is not None
-    found = [
-        _line_positions(nats, text, evaluated) if lines else _window_positions(evaluated, part),
-        _contexts(evaluated, part),
-        _frequencies(nats, text, evaluated),
-    ]
-    return Curves(part, "line" if lines else "window", found)
+    evaluated = scores.evaluated
+    part = next(name for name in ("test", "val", "train") if name in scores.parts)
+    text = scores.texts[part]
+    rows = scores.parts[part][: len(evaluated)]
+    nats = {row.series.name: row.series.nats for row in rows}  # (C,) each
+    position_in: Literal["line", "window"] = "window" if text.lines is None else "line"
+    if text.lines is None:
+        positions = _window_positions(evaluated, part)
+    else:
+        begins = np.flatnonzero(np.diff(text.lines, prepend=-1))  # of each line, in the text
+        places = np.arange(len(text.lines)) - begins[text.lines]  # (C,)
+        names = [str(1 + place) for place in range(int(places.max()) + 1)]
+        positions = _binned("position", nats, places, names)
+    found = [positions, _contexts(evaluated, part), _frequencies(nats, text, evaluated[0])]
+    return Curves(part, position_in, found)
 
 
 def means_by_bin(nats: Floats, bins: Integers, number: int) -> tuple[list[int], list[float | None]]:
@@ -230,35 +232,23 @@ def _window_positions(evaluated: Sequence[Evaluated], part: str) -> Curve:
     return Curve("position", places, [len(starts)] * steps, perplexities)
 
 
-def _line_positions(
-    nats: Sequence[Floats], text: PartText, evaluated: Sequence[Evaluated]
-) -> Curve:
-    assert text.lines is not None
-    begins = np.flatnonzero(np.diff(text.lines, prepend=-1))  # of each line, in the text
-    positions = np.arange(len(text.lines)) - begins[text.lines]  # (C,)
-    longest = int(positions.max()) + 1
-    return _binned("position", nats, positions, [str(1 + p) for p in range(longest)], evaluated)
-
-
-def _frequencies(nats: Sequence[Floats], text: PartText, evaluated: Sequence[Evaluated]) -> Curve:
-    first = evaluated[0]
-    size = len(first.corpus.vocabulary)
-    counts = first.parts["train"].character_counts(size).numpy()  # (V,)
+def _frequencies(nats: dict[str, Floats], text: PartText, evaluated: Evaluated) -> Curve:
+    size = len(evaluated.corpus.vocabulary)
+    counts = evaluated.parts["train"].character_counts(size).numpy()  # (V,)
     bins = frequency_bins(counts)[text.ids]  # (C,)
     names = ["0", "1"] + [f"{2**e}–{2 * 2**e - 1}" for e in range(1, int(bins.max()))]
-    return _binned("frequency", nats, bins, names[: int(bins.max()) + 1], evaluated)
+    return _binned("frequency", nats, bins, names[: int(bins.max()) + 1])
 
 
 def _binned(
     name: Literal["position", "frequency"],
-    nats: Sequence[Floats],
+    nats: dict[str, Floats],
     bins: Integers,
     places: list[str],
-    evaluated: Sequence[Evaluated],
 ) -> Curve:
-    each = [means_by_bin(of_model, bins, len(places)) for of_model in nats]
-    perplexities = {one.label: means for one, (_, means) in zip(evaluated, each, strict=True)}
-    return Curve(name, places, each[0][0], perplexities)
+    each = {label: means_by_bin(of_model, bins, len(places)) for label, of_model in nats.items()}
+    characters, _ = next(iter(each.values()))
+    return Curve(name, places, characters, {label: means for label, (_, means) in each.items()})
 
 
 def _contexts(evaluated: Sequence[Evaluated], part: str) -> Curve:

@@ -1,51 +1,30 @@
-"""Installed fonts that have the characters of a text, for matplotlib."""
+"""Installed fonts for plots: matplotlib takes each character from the first that has it."""
 
-from pathlib import Path
+from contextlib import suppress
 
-from matplotlib.font_manager import findSystemFonts, fontManager
-from matplotlib.ft2font import FT2Font
+from matplotlib import rcParams
+from matplotlib.font_manager import findSystemFonts, fontManager, get_font
 
-# comes with matplotlib
-LATIN = "DejaVu Sans"
+# Latin first, which comes with matplotlib; then fonts of Chinese, as they are on Linux, macOS and
+# Windows. Those of the user's own matplotlibrc follow.
+FAMILIES = (
+    "DejaVu Sans",
+    *("Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "Source Han Sans CN"),
+    *("WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "Droid Sans Fallback", "AR PL UMing CN"),
+    *("PingFang SC", "Hiragino Sans GB", "Heiti SC", "STHeiti", "Microsoft YaHei", "SimHei"),
+    *("Noto Sans CJK JP", "Arial Unicode MS", "Unifont"),
+)
 
 
 def families_for(text: str) -> tuple[list[str], str]:
-    """Font families for a text, and the characters that no font has.
-
-    The file system is asked, not matplotlib's list, which does not see newly installed fonts.
-    """
-    families = [LATIN]
-    missing = set(text) - _characters(Path(fontManager.findfont(LATIN)))
-    for path in sorted(map(Path, findSystemFonts()), key=_rank):
-        if not missing:
-            break
-        held = missing & _characters(path)
-        if held:
-            families.append(_family(path))
-            missing -= held
-    return families, "".join(sorted(missing))
-
-
-def _rank(path: Path) -> tuple[bool, bool, str]:
-    """Chinese fonts and upright ones of normal weight first."""
-    name = path.name.lower()
-    return "cjk" not in name, "regular" not in name, str(path)
-
-
-def _characters(path: Path) -> set[str]:
-    """Nothing for a font of fixed sizes, a damaged one, or one of mere boxes with numbers."""
-    if path.name.lower().startswith("lastresort"):
-        return set()
-    try:
-        font = FT2Font(str(path))
-    except (OSError, RuntimeError):  # FreeType's words for a damaged font
-        return set()
-    return set(map(chr, font.get_charmap())) if font.scalable else set()
-
-
-def _family(path: Path) -> str:
-    """Family of a font file; of a collection, the face for simplified Chinese if there is one."""
-    if not any(entry.fname == str(path) for entry in fontManager.ttflist):
-        fontManager.addfont(path)
-    names = [entry.name for entry in fontManager.ttflist if entry.fname == str(path)]
-    return min(names, key=lambda name: "SC" not in name.split())
+    """Installed families, and the characters of a text that none of them has."""
+    listed = {entry.fname for entry in fontManager.ttflist}
+    for path in set(findSystemFonts()) - listed:  # installed since matplotlib made its list
+        with suppress(OSError, RuntimeError, ValueError):  # damaged, or without outlines
+            fontManager.addfont(path)
+    installed = set(fontManager.get_font_names())
+    wanted = dict.fromkeys([*FAMILIES, *rcParams["font.sans-serif"]])
+    families = [family for family in wanted if family in installed]
+    fonts = [get_font(fontManager.findfont(family)) for family in families]
+    held = {chr(code) for font in fonts for code in font.get_charmap()}
+    return families, "".join(sorted(set(text) - held))

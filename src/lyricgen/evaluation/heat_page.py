@@ -1,41 +1,39 @@
 """A page that colours every character of a text by its surprisal, in one file that needs no other.
 
-N characters of the text, K alternatives, V vocabulary.
+N characters of the text, C of them known to the model, K alternatives, V vocabulary.
 """
 
 import base64
-import json
 import math
 import re
 import unicodedata
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
-from html import escape
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from lyricgen.console import rounded
 from lyricgen.data.batch import IGNORED
 from lyricgen.data.parts import Part
 from lyricgen.data.vocabulary import code_points
-from lyricgen.errors import printable
-from lyricgen.evaluation.bootstrap import Floats
-from lyricgen.evaluation.comparison import prefix_of
-from lyricgen.evaluation.heat_colours import DARK, LEVELS, LIGHT, level_of, levels
-from lyricgen.evaluation.own_text import OwnText
-from lyricgen.evaluation.scores import Integers, check_finite, read_part
+from lyricgen.errors import UserError, printable
+from lyricgen.evaluation.checkpoints import Evaluated, prefix_of
+from lyricgen.evaluation.colours import DARK, LIGHT, level_of, levels
+from lyricgen.evaluation.intervals import Floats, Integers
+from lyricgen.evaluation.own_text import OwnText, TextArgument, Unknown, own_text
+from lyricgen.evaluation.scores import check_finite, read_part
 from lyricgen.models.metrics import perplexity
 from lyricgen.models.scoring import exact, predict
 from lyricgen.models.trained_model import TrainedModel
 
 MOST = 5  # alternatives
-
-
-TEMPLATE = Path(__file__).with_name("heat.html")
-# what stands for what leaves no mark
+# Signs of characters that leave no mark.
 SIGNS = {"\n": "↵", " ": "␣", "\t": "⇥", "\u3000": "␣␣"}
 
 
@@ -53,6 +51,64 @@ class Alternatives(NamedTuple):
     ranks: Integers
     ids: Integers
     probabilities: Floats
+
+
+class Cell(NamedTuple):
+    """A character as an element of the page, and the text after the element."""
+
+    element: str
+    classes: str
+    shown: str
+    after: str = ""
+
+
+def beginning_of_text(
+    model: TrainedModel, argument: TextArgument, unknown: Unknown, most: int
+) -> tuple[OwnText, str]:
+    """Beginning of the user's text, at most `most` characters, and its name in words."""
+    beginning = _beginning(argument.text, most, model)
+    text = own_text(beginning, argument.name, model, unknown)
+    return text, _extent(argument.name, len(beginning), len(argument.text))
+
+
+def beginning_of_part(evaluated: Evaluated, part: str | None, most: int) -> tuple[OwnText, str]:
+    """Beginning of a part of the text that a model was trained on, and its name in words.
+
+    Args:
+        evaluated: the checkpoint and its text.
+        part: its name; None for the test part, or the validation part where there is no other.
+        most: characters.
+
+    Raises:
+        UserError: there is no such part.
+    """
+    parts, model = evaluated.parts, evaluated.model
+    name = part or next((one for one in ("test", "val") if one in parts), None)
+    if name is None:
+        raise UserError(
+            "the model's text has no held-out part to show: give one, --text FILE, or --part train"
+        )
+    evaluated.check_part(name)
+    # as many symbols more as there may be starts of lines among them
+    head = replace(parts[name], ids=parts[name].ids[: 2 * most])
+    total = int(parts[name].character_counts(len(model.vocabulary)).sum())
+    beginning = _beginning(head.text(model.vocabulary), most, model)
+    text = own_text(beginning, f"the {name} part", model)
+    return text, _extent(f"the {name} part of {evaluated.corpus.name}", len(beginning), total)
+
+
+def _beginning(text: str, most: int, model: TrainedModel) -> str:
+    """Keep the whole lines that fit; at least one."""
+    if len(text) <= most:
+        return text
+    end = text.rfind("\n", 0, most) + 1 if model.layout == "lines" else most
+    return text[: end or most]
+
+
+def _extent(name: str, shown: int, total: int) -> str:
+    if shown >= total:
+        return f"{name}, {total:,} characters"
+    return f"{name}, the first {shown:,} of {total:,} characters"
 
 
 def alternatives(model: TrainedModel, part: Part, what: str) -> Alternatives:
@@ -95,25 +151,31 @@ def heat_page(model: TrainedModel, text: OwnText, checkpoint: str, source: str) 
         HTML with style, script and figures in it, which loads nothing.
     """
     found = alternatives(model, text.part, f"scoring {text.name}")
-    bits = text.spread(found.nats / math.log(2))  # (N,)
-    # a guess at random, and half as much again
-    most = max(4, math.ceil(1.5 * math.log2(len(model.vocabulary))))
-    filled = {
-        "title": f"Surprisal of {escape(printable(text.name))}",
-        "heading": "Pseudo-surprisal" if model.fills_gaps else "Surprisal",
-        "model": escape(printable(f"{model.network.description} · {checkpoint}")),
-        "source": escape(printable(source)),
-        "facts": _facts(model, text, found.nats),
-        "colours": _colours(),
-        "legend": _legend(bits, most, len(model.vocabulary)),
-        "language": ' lang="zh-Hans"' if re.search("[\u4e00-\u9fff]", text.text) else "",
-        "text": _coloured(text, bits, most),
-        "explained": _explained(model.fills_gaps),
-        "data": _data(model, text, bits, found),
-    }
-    template = TEMPLATE.read_text("utf-8")
-    # in one go, so that nothing in the text is taken for a place to fill
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: filled[match[1]], template)
+    bits = text.spread(found.nats / math.log(2), math.nan)  # (N,)
+    guess = math.log2(len(model.vocabulary))
+    most = max(4, math.ceil(1.5 * guess))  # a guess at random, and half as much again
+    ticks, marks = _scale(float(np.nanmean(bits)), guess, most)
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+    )
+    return environment.get_template("heat.html").render(
+        name=printable(text.name),
+        pseudo=model.fills_gaps,
+        model=printable(f"{model.network.description} · {checkpoint}"),
+        source=printable(source),
+        facts=_facts(model, text, found.nats),
+        light=levels(LIGHT),
+        dark=levels(DARK),
+        ticks=ticks,
+        marks=marks,
+        percent=lambda share: f"{100 * share:.3f}%",
+        chinese=re.search("[\u4e00-\u9fff]", text.text),
+        cells=_cells(text, bits, most),
+        data=_data(model, text, bits, found),
+    )
 
 
 def sign(character: str) -> str:
@@ -127,7 +189,7 @@ def sign(character: str) -> str:
     return f"U+{ord(character):04X}"
 
 
-def _facts(model: TrainedModel, text: OwnText, nats: Floats) -> str:
+def _facts(model: TrainedModel, text: OwnText, nats: Floats) -> dict[str, str]:
     scored = ~np.isnan(nats)
     total = float(nats[scored].sum())
     count, sizes = int(scored.sum()), int(text.characters.sizes[scored].sum())
@@ -138,101 +200,47 @@ def _facts(model: TrainedModel, text: OwnText, nats: Floats) -> str:
         f"{prefix}bits per byte": f"{total / math.log(2) / sizes:.3f}",
         "characters scored": f"{count:,}",
     }
-    if text.left_out:
-        facts["left out"] = f"{len(text.left_out):,}"
-    return "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts.items())
+    return facts | ({"left out": f"{len(text.left_out):,}"} if text.left_out else {})
 
 
-def _explained(fills_gaps: bool) -> str:
-    seen = "those before it"
-    if fills_gaps:
-        seen = "those on both sides of it (no model that reads from left to right compares)"
-    return (
-        "The surprisal of a character is −log₂ of the probability that the model gives it, knowing "
-        f"{seen}: 0 bits for a certain one, one bit more each time that the probability halves."
-    )
-
-
-def _colours() -> str:
-    light, dark = (
-        "\n".join(f".c{n}{{background:{one.ground};color:{one.ink}}}" for n, one in enumerate(each))
-        for each in (levels(LIGHT), levels(DARK))
-    )
-    return f"{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}"
-
-
-def _legend(bits: Floats, most: int, size: int) -> str:
-    width = 100 / LEVELS
-    parts = [
-        f'<b class="c{n}" style="left:{n * width:.3f}%;width:{width + 0.02:.3f}%"></b>'
-        for n in range(LEVELS)
-    ]
+def _scale(mean: float, guess: float, most: int) -> tuple[dict[str, float], dict[str, float]]:
+    """Ticks of a scale of bits and marks above it, each with its place between 0 and 1."""
     step = 1 if most < 10 else 2
-    ticks = [*range(0, most - step // 2, step), most]
-    for tick in ticks:
-        shown = "0 bits" if tick == 0 else f"{tick}+" if tick == most else str(tick)
-        parts.append(f'<span style="left:{100 * tick / most:.3f}%">{shown}</span>')
-    mean, guess = float(np.nanmean(bits)), math.log2(size)
-    marks = {f"mean {mean:.1f}": mean, f"uniform {guess:.1f}": guess}
-    if abs(mean - guess) < most / 6:  # they would stand on each other
-        marks.popitem()
-    for name, place in marks.items():
-        parts.append(f'<em style="left:{100 * min(1, place / most):.3f}%">{name}</em>')
-    return "".join(parts)
+    ticks = {str(bits): bits / most for bits in range(step, most - step // 2, step)}
+    marks = {f"mean {mean:.1f}": min(1, mean / most)}
+    if abs(mean - guess) >= most / 6:  # they would stand on each other
+        marks[f"uniform {guess:.1f}"] = min(1, guess / most)
+    return {"0 bits": 0.0, **ticks, f"{most}+": 1.0}, marks
 
 
-def _coloured(text: OwnText, bits: Floats, most: int) -> str:
-    return "".join(
-        _cell(character, None if math.isnan(value) else level_of(value, most), known)
-        for character, value, known in zip(
-            text.text, bits.tolist(), text.known.tolist(), strict=True
-        )
-    )
+def _cells(text: OwnText, bits: Floats, most: int) -> Iterator[Cell]:
+    for character, value, known in zip(text.text, bits.tolist(), text.known, strict=True):
+        element = "i" if known else "s"
+        classes = "r" if math.isnan(value) else f"c{level_of(value, most)}"
+        shown = character if character in " \t\u3000" else sign(character)
+        if character == "\n":
+            yield Cell(element, f"{classes} n", "", "\n")
+        elif len(shown) > 2 and shown.startswith("U+"):
+            yield Cell(element, f"{classes} u", shown)
+        else:
+            yield Cell(element, classes, shown)
 
 
-def _cell(character: str, level: int | None, known: bool) -> str:
-    classes = ["r" if level is None else f"c{level}"]
-    if character == "\n":
-        shown, after = "", "\n"
-        classes.append("n")
-    else:
-        plain = character in " \t\u3000"
-        shown, after = escape(character if plain else sign(character)), ""
-        if not plain and len(shown) > 2 and shown.startswith("U+"):
-            classes.append("u")
-    name = "i" if known else "s"
-    return f'<{name} class="{" ".join(classes)}">{shown}</{name}>{after}'
-
-
-def _data(model: TrainedModel, text: OwnText, bits: Floats, found: Alternatives) -> str:
+def _data(model: TrainedModel, text: OwnText, bits: Floats, found: Alternatives) -> dict[str, Any]:
     """The figures behind the colours, as the page's script reads them."""
-    known = text.known
-    used = np.unique(np.append(text.characters.ids, found.ids))  # (U,)
-    codes = code_points(text.text)
-    left_out, which = np.unique(codes[~known], return_inverse=True)
-    labels = [sign(model.vocabulary.characters[one]) for one in used] + [
-        sign(chr(one)) for one in left_out
-    ]
-    own = np.empty(len(known), np.int64)  # (N,) places in the labels, as ids (N, K) are
-    own[known] = np.searchsorted(used, text.characters.ids)
-    own[~known] = len(used) + which
-    ranks = np.zeros(len(known), np.int64)
-    ranks[known] = found.ranks
-    ids, probabilities = (np.zeros((len(known), found.ids.shape[1])) for _ in range(2))
-    ids[known] = np.searchsorted(used, found.ids)
-    probabilities[known] = found.probabilities
-    plain = {
+    own = code_points(text.text)  # (N,)
+    others = text.spread(code_points(model.vocabulary.characters)[found.ids], own[0])  # (N, K)
+    distinct, places = np.unique(np.append(own, others), return_inverse=True)
+    return {
         "size": len(model.vocabulary),
-        "most": found.ids.shape[1],
-        "labels": labels,
-        "own": _packed(own, "<u4"),
+        "most": others.shape[1],
+        "labels": [sign(chr(code)) for code in distinct],
+        "own": _packed(places[: len(own)], "<u4"),
         "bits": _packed(bits, "<f4"),
-        "ranks": _packed(ranks, "<u4"),
-        "ids": _packed(ids, "<u4"),
-        "probabilities": _packed(probabilities, "<f4"),
+        "ranks": _packed(text.spread(found.ranks, 0), "<u4"),
+        "ids": _packed(places[len(own) :], "<u4"),
+        "probabilities": _packed(text.spread(found.probabilities, 0), "<f4"),
     }
-    # no "<": nothing in it may end the element that it stands in
-    return json.dumps(plain).replace("<", "\\u003c")
 
 
 def _packed(values: npt.NDArray[np.generic], kind: str) -> str:

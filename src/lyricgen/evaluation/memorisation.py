@@ -3,8 +3,9 @@
 N characters of a text, V vocabulary.
 """
 
-from collections.abc import Callable, Collection, Sequence, Set
+from collections.abc import Collection, Sequence, Set
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from lyricgen.console import progress
 from lyricgen.data.parts import Part
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
+from lyricgen.evaluation.checkpoints import Evaluated
 from lyricgen.evaluation.shared_ngrams import SharedNgrams
 from lyricgen.generation.texts import generate_texts
 from lyricgen.models.ngram.counts import Ids
@@ -28,6 +30,8 @@ LOGGED_IN_HELD_OUT = "samples/in_held_out"
 LOGGED_DISTINCT = "samples/distinct_2"
 
 READINGS = 16  # of the training part that it takes about
+TEXTS, TEXT = 64, 250  # texts that are drawn, and their characters
+NAMES, NAME = 1000, 100  # the same of names
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,27 @@ class Memorisation:
     seed: int
 
 
+class CheckpointMemorisation(NamedTuple):
+    """Memorisation of a checkpoint."""
+
+    evaluated: Evaluated
+    found: Memorisation
+
+
+def measure_checkpoint(
+    evaluated: Evaluated, count: int | None, temperature: float, seed: int
+) -> CheckpointMemorisation:
+    """Measure a checkpoint; see `measure`, and None is 1,000 names or 64 texts."""
+    model, usual, length = evaluated.model, TEXTS, TEXT
+    if model.layout == "lines":
+        usual, length = NAMES, max(NAME, model.default_length)
+    count = usual if count is None else count
+    found = measure(
+        model, evaluated.parts, count=count, length=length, temperature=temperature, seed=seed
+    )
+    return CheckpointMemorisation(evaluated, found)
+
+
 def measure(
     model: TrainedModel,
     parts: dict[str, Part],
@@ -120,7 +145,7 @@ def measure(
     whole = [text for text in drawn if len(text) < length]
     train = parts["train"].sound_ids.numpy()
     with progress("looking for copied runs", READINGS * len(train)) as moved:
-        shared = SharedNgrams(train, size + 1, _adding(moved))
+        shared = SharedNgrams(train, size + 1, moved)
         return Memorisation(
             generated=copied(shared, generated),
             held_out=copied(shared, held_out) if held_out else None,
@@ -188,14 +213,3 @@ def held_out_names(parts: dict[str, Part], vocabulary: Vocabulary) -> frozenset[
 def share_in(lines: Collection[str], known: Set[str]) -> float:
     """The share of some lines, at least one, that are known."""
     return sum(line in known for line in lines) / len(lines)
-
-
-def _adding(moved: Callable[[int], None]) -> Callable[[int], None]:
-    total = 0
-
-    def passed(more: int) -> None:
-        nonlocal total
-        total += more
-        moved(total)
-
-    return passed

@@ -1,25 +1,36 @@
 """A text of the user's own, read as training reads its text and scored as a held-out part is.
 
-N characters of the text, K of them known to the model.
+N characters of the text, C of them known to the model.
 """
 
 import errno
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
+import numpy.typing as npt
 
 from lyricgen.data.corpus import prepared_pieces
 from lyricgen.data.options import ControlCharacters, Newline, Unit
 from lyricgen.data.parts import Part, line_part
 from lyricgen.data.reading import FORBIDDEN, ControlCharacterFilter, read_text
-from lyricgen.data.vocabulary import Vocabulary, code_points, distinct
+from lyricgen.data.vocabulary import code_points, distinct
 from lyricgen.errors import UserError
-from lyricgen.evaluation.bootstrap import Booleans, Floats
-from lyricgen.evaluation.scores import Integers, PartText, part_nats
+from lyricgen.evaluation.checkpoints import Checkpoint, prefix_of
+from lyricgen.evaluation.intervals import (
+    Booleans,
+    Floats,
+    Integers,
+    PartText,
+    Row,
+    Series,
+    row,
+)
+from lyricgen.evaluation.scores import part_nats
 from lyricgen.models.trained_model import TrainedModel
 
 # an option of the training run, as a pattern -> the words of the command line here
@@ -29,10 +40,8 @@ WORDS = {
     r"raise the limit, for example data\.max_bytes=\d+": "score it in parts",
 }
 MAX_BYTES = 10_000_000  # of a file; scoring takes some 130 bytes of memory for each
-
-
-Unknown = Literal["refuse", "skip"]
 LONGEST_LINE = 10_000  # characters; a model of lines reads each as a whole
+Unknown = Literal["refuse", "skip"]
 
 
 @dataclass(frozen=True)
@@ -130,7 +139,7 @@ class OwnText:
         known: (N,) which of them the model reads; what it does not know is left out.
         left_out: the characters that it does not, in their order.
         part: what it reads, laid out as its own text was.
-        characters: the same without start symbols, (K,).
+        characters: the same without start symbols, (C,).
     """
 
     name: str
@@ -140,14 +149,14 @@ class OwnText:
     part: Part
     characters: PartText
 
-    def spread(self, values: Floats) -> Floats:
-        """(K,) values of what was read -> (N,) values of all characters, nan for the others."""
-        every = np.full(len(self.text), np.nan)
+    def spread(self, values: npt.NDArray[Any], fill: float) -> npt.NDArray[Any]:
+        """(C, …) values of what was read -> (N, …) of all characters, `fill` for the others."""
+        every = np.full((len(self.text), *values.shape[1:]), fill, values.dtype)
         every[self.known] = values
         return every
 
     def nats(self, model: TrainedModel, label: str) -> Floats:
-        """(K,) of what was read; nan where the model predicts nothing."""
+        """(C,) of what was read; nan where the model predicts nothing."""
         return part_nats(model, self.part, f"scoring {self.name} with {label}")
 
 
@@ -179,7 +188,10 @@ def own_text(text: str, name: str, model: TrainedModel, unknown: Unknown = "refu
     if unknown == "refuse" and left_out:
         if refused is not None and all(map(FORBIDDEN.match, distinct(left_out))):
             raise refused
-        raise _refused(name, left_out, model.vocabulary)
+        raise UserError(
+            f"{name} has {len(left_out):,} characters that the model does not know: "
+            f"{model.vocabulary.list_unknown(left_out)}; leave them out, or say --unknown skip"
+        )
     if unit == "line":
         known &= ~_ends_of_empty_lines(codes, known)
     kept = codes[known]
@@ -231,12 +243,47 @@ def _trained_with(model: TrainedModel, option: str) -> object:
     return data.get(option) if isinstance(data, dict) else None
 
 
-def _refused(name: str, unknown: str, vocabulary: Vocabulary) -> UserError:
-    return UserError(
-        f"{name} has {len(unknown):,} characters that the model does not know: "
-        f"{vocabulary.list_unknown(unknown)}; leave them out, or say --unknown skip"
-    )
-
-
 def _text_of(codes: Integers) -> str:
     return codes.tobytes().decode("utf-32-le", "surrogatepass")
+
+
+class TextFigures(NamedTuple):
+    """Figures of one checkpoint on a text.
+
+    Attributes:
+        path: of the file.
+        left_out: characters of the text that it does not know.
+        listed: the first of them, as a message names them.
+        prefix: of the names of its perplexity and bits.
+        row: its figures.
+    """
+
+    path: Path
+    left_out: str
+    listed: str
+    prefix: str
+    row: Row
+
+
+def score_text(
+    checkpoints: Sequence[Checkpoint],
+    argument: TextArgument,
+    unknown: Unknown,
+    *,
+    resamples: int,
+    seed: int,
+) -> list[TextFigures]:
+    """Score a text with each checkpoint; the text that it was trained on need not be there.
+
+    Raises:
+        UserError: a checkpoint cannot read the text.
+    """
+    found = []
+    for each in checkpoints:
+        model = each.model
+        text = own_text(argument.text, argument.name, model, unknown)
+        series = Series(each.label, "checkpoint", text.nats(model, each.label))
+        figures = row(series, series, text.characters, resamples=resamples, seed=seed)
+        listed = model.vocabulary.list_unknown(text.left_out)
+        found.append(TextFigures(each.path, text.left_out, listed, prefix_of(model), figures))
+    return found

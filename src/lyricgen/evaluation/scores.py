@@ -1,69 +1,155 @@
-"""The nats of every character of a part, aligned whatever the models and their layouts.
+"""Scores of checkpoints and baselines on the parts of a text, with intervals.
 
 N symbols in a part, start symbols of lines among them; C characters in its text.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import TypeAlias
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from lyricgen.console import progress
 from lyricgen.data.batch import Batch, BatchLoader
 from lyricgen.data.evaluation_samplers import FOLLOWING, evaluation_sampler
-from lyricgen.data.options import Unit
 from lyricgen.data.parts import Part
-from lyricgen.data.vocabulary import Vocabulary, code_points
 from lyricgen.errors import UserError
-from lyricgen.evaluation.bootstrap import Floats
+from lyricgen.evaluation.checkpoints import Evaluated, prefix_of
+from lyricgen.evaluation.intervals import Floats, PartText, Row, Series, row
 from lyricgen.models.kinds import evaluating
+from lyricgen.models.metrics import best_mixture_weight, mixture_nats
+from lyricgen.models.ngram.baseline import NgramBaseline
+from lyricgen.models.ngram.language_model import NgramLanguageModel
 from lyricgen.models.recurrence import State
 from lyricgen.models.scoring import place, score
 from lyricgen.models.trained_model import TrainedModel
 
-Integers: TypeAlias = npt.NDArray[np.integer]
+ORDERS = 5
 
 
-@dataclass(frozen=True)
-class PartText:
-    """The characters of a part, as they stand in the text.
+class Ngrams(NamedTuple):
+    """Kneser-Ney models of the training part on the held-out parts."""
 
-    Attributes:
-        ids: (C,).
-        sizes: (C,) bytes of each in UTF-8.
-        lines: (C,) the number of the line that each belongs to, in a list of lines; else None.
-    """
+    nats: dict[str, list[Floats]]  # by part: of each order from 1 up, (C,)
+    best: int | None  # the order that is best on validation, where there is such a part
+    characters: int  # that were counted
 
-    ids: Integers
-    sizes: Integers
-    lines: Integers | None
 
-    @classmethod
-    def of(cls, part: Part, vocabulary: Vocabulary, unit: Unit) -> "PartText":
-        """Take the start symbols out of a part."""
-        ids = part.sound_ids.numpy()
-        ids = ids if part.line_starts is None else ids[ids < len(vocabulary)]
-        lines = None
-        if unit == "line":
-            stops = ids == int(vocabulary.encode("\n"))
-            lines = np.cumsum(stops) - stops
-        return cls(ids, utf8_sizes(vocabulary.characters)[ids], lines)
+class Scores(NamedTuple):
+    """Scores of checkpoints and baselines on one text, by part."""
+
+    evaluated: list[Evaluated]
+    parts: dict[str, list[Row]]
+    texts: dict[str, PartText]
+    ngrams: Ngrams
+    mixture_weights: dict[str, float]
+    resamples: int
+    seed: int
 
     @property
-    def num_lines(self) -> int | None:
-        """In a list of lines."""
-        return None if self.lines is None else int(self.lines[-1]) + 1
+    def prefix(self) -> str:
+        """Prefix of the names of perplexity and bits: "pseudo_" for models that fill gaps."""
+        return prefix_of(self.evaluated[0].model)
 
 
-def utf8_sizes(characters: str) -> Integers:
-    """How many bytes UTF-8 has for each character, (number of characters,)."""
-    codes = code_points(characters)
-    return (1 + (codes > 0x7F) + (codes > 0x7FF) + (codes > 0xFFFF)).astype(np.uint8)
+def score_parts(
+    evaluated: list[Evaluated], parts: Sequence[str], *, resamples: int, seed: int
+) -> Scores:
+    """Score parts of the text with checkpoints and baselines.
+
+    Args:
+        evaluated: the one that others are compared with first.
+        parts: some of its text.
+        resamples: texts that are drawn for each interval.
+        seed: of the draws.
+    """
+    first = evaluated[0]
+    needed = {*parts, "val"} if "test" in parts else {*parts}  # validation says how to mix
+    series = {
+        part: [_score(each, part) for each in evaluated] for part in first.parts if part in needed
+    }
+    ngrams, weights = Ngrams({}, None, 0), {}
+    if not first.model.fills_gaps:  # no baseline sees both sides of a character
+        if set(parts) != {"train"}:
+            ngrams = count_ngrams(first)
+            weights = mixture_weights(evaluated, series.get("val", []), ngrams)
+        size = len(first.corpus.vocabulary)
+        for part, of_part in series.items():
+            of_part.extend(baselines(part, of_part, ngrams, weights, size))
+    vocabulary, unit = first.corpus.vocabulary, first.corpus.unit
+    texts = {part: PartText.of(first.parts[part], vocabulary, unit) for part in parts}
+    rows: dict[str, list[Row]] = {part: [] for part in parts}
+    with progress("resampling", sum(len(series[part]) for part in parts)) as moved:
+        for part in parts:
+            for each in series[part]:
+                reference = series[part][0]
+                rows[part].append(row(each, reference, texts[part], resamples=resamples, seed=seed))
+                moved(sum(map(len, rows.values())))
+    return Scores(evaluated, rows, texts, ngrams, weights, resamples, seed)
+
+
+def _score(evaluated: Evaluated, part: str) -> Series:
+    what = f"scoring {part} with {evaluated.label}"
+    nats = part_nats(evaluated.model, evaluated.parts[part], what)
+    return Series(evaluated.label, "checkpoint", nats)
+
+
+def count_ngrams(evaluated: Evaluated) -> Ngrams:
+    """Count the training part, and score the held-out ones with the models of every order."""
+    parts, size = evaluated.parts, len(evaluated.corpus.vocabulary)
+    max_chars = evaluated.model.options["callbacks"]["baseline"]["max_chars"]
+    baseline = NgramBaseline(parts, size, ORDERS, max_chars)
+    nats: dict[str, list[Floats]] = {part: [] for part in parts if part != "train"}
+    for scored in baseline.nats_by_order("kneser_ney"):
+        for part, of_part in scored.items():
+            nats[part].append(without_starts(of_part, parts[part], size))
+    best = None
+    if "val" in nats:
+        best = int(np.argmin([np.nanmean(each) for each in nats["val"]])) + 1
+    return Ngrams(nats, best, baseline.characters)
+
+
+def mixture_weights(
+    evaluated: Sequence[Evaluated], validation: Sequence[Series], ngrams: Ngrams
+) -> dict[str, float]:
+    """The share of each network in its mixture with the best n-gram model, tuned on validation.
+
+    N-grams are mixed with no other n-grams.
+    """
+    weights = {}
+    for each, series in zip(evaluated, validation, strict=False):
+        if ngrams.best is not None and not isinstance(each.model.network, NgramLanguageModel):
+            ngram = ngrams.nats["val"][ngrams.best - 1]
+            both = ~(np.isnan(series.nats) | np.isnan(ngram))
+            pair = (torch.from_numpy(nats[both]) for nats in (series.nats, ngram))
+            weights[each.label] = best_mixture_weight(*pair)
+    return weights
+
+
+def baselines(
+    part: str, checkpoints: Sequence[Series], ngrams: Ngrams, weights: dict[str, float], size: int
+) -> list[Series]:
+    """Series of mixtures, n-grams and the uniform distribution over `size` characters.
+
+    On the training part the uniform distribution alone: the others have counted it.
+    """
+    found = []
+    by_order = ngrams.nats.get(part, [])
+    if ngrams.best is not None and by_order:
+        best = torch.from_numpy(by_order[ngrams.best - 1])
+        for name, _, nats in checkpoints:
+            if name in weights:
+                mixed = mixture_nats(weights[name], torch.from_numpy(nats), best).numpy()
+                found.append(Series(f"{ngrams.best}-gram mixed with {name}", "mixture", mixed))
+    for order in range(len(by_order), 1, -1):
+        found.append(Series(f"{order}-gram", "ngram", by_order[order - 1]))
+    if by_order:
+        found.append(Series("unigram", "unigram", by_order[0]))
+    uniform = np.where(np.isnan(checkpoints[0].nats), np.nan, math.log(size))
+    return [*found, Series("uniform", "uniform", uniform)]
 
 
 def part_nats(model: TrainedModel, part: Part, what: str) -> Floats:

@@ -34,14 +34,15 @@ class SharedNgrams:
     Args:
         text: (T,) ids in 0 … S - 1, the longer text.
         symbols: S.
-        passed: told of each piece of it that has been read how many characters it has.
+        report: told after each piece of it how many characters have been read so far.
     """
 
     def __init__(
-        self, text: Ids, symbols: int, passed: Callable[[int], object] = lambda _: None
+        self, text: Ids, symbols: int, report: Callable[[int], object] = lambda _: None
     ) -> None:
         self.text = text
-        self.passed = passed
+        self.report = report
+        self._read = 0
         self._numbers: Hashes = np.random.default_rng(0).integers(
             2**64 - 1, size=symbols, dtype=np.uint64, endpoint=True
         )
@@ -86,7 +87,8 @@ class SharedNgrams:
         """The longer text in pieces that have all its n-grams of up to `most` symbols."""
         for start in range(0, len(self.text), CHUNK):
             yield _RunningHashes(self.text[start : start + CHUNK + most - 1], self._numbers)
-            self.passed(len(self.text[start : start + CHUNK]))
+            self._read += len(self.text[start : start + CHUNK])
+            self.report(self._read)
 
 
 class _RunningHashes:

@@ -1,19 +1,26 @@
-"""Tables, figures with intervals and plain values, shared by the reports."""
+"""Figures as tables for a terminal, and as plain values with the names of docs/evaluation.md."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from lyricgen.console import rounded
+from lyricgen.console import rounded, show
 from lyricgen.errors import printable
-from lyricgen.evaluation.bootstrap import CONFIDENCE
-from lyricgen.evaluation.estimates import Estimate, Row
+from lyricgen.evaluation.curves import Curve, Curves
+from lyricgen.evaluation.intervals import CONFIDENCE, Estimate, Row
+from lyricgen.evaluation.memorisation import CheckpointMemorisation
+from lyricgen.evaluation.own_text import TextArgument, TextFigures
+from lyricgen.evaluation.scores import Scores
+from lyricgen.stacking import put_whole
+
+FIGURES = {"loss": 3, "perplexity": 2, "bits_per_char": 3, "bits_per_byte": 3}  # digits of each
 
 
-def new_table(*headings: str, numbers: tuple[str, ...]) -> Table:
+def new_table(*headings: str, numbers: Sequence[str]) -> Table:
     """A table whose columns of numbers are aligned."""
     table = Table(box=box.SIMPLE_HEAD, caption_justify="left")
     for heading in headings:
@@ -37,15 +44,133 @@ def shown(estimate: Estimate, digits: int, sign: str = "") -> str:
     return value if set(bounds) <= {"", value} else f"{value} ({bounds[0]}…{bounds[1]})"
 
 
-def how_drawn(lengths: Mapping[str, int | None], resamples: int) -> str:
+# Figures on the parts of a text
+
+
+def print_scores(scores: Scores, curves: Curves | None) -> None:
+    """Show everything on the terminal."""
+    for index in range(len(scores.evaluated)):
+        put_whole(_checkpoint_table(scores, index))
+    lengths = {part: rows[0].block_length for part, rows in scores.parts.items()}
+    show(_how_drawn(lengths, scores.resamples))
+    for part, rows in scores.parts.items():
+        if any(row.series.kind != "uniform" for row in rows[1:]):
+            put_whole(_comparison_table(scores, part))
+    if curves is not None:
+        for curve in curves.curves:
+            put_whole(_curve_table(curves, curve, scores.evaluated[0].corpus.name))
+
+
+def plain_scores(scores: Scores, curves: Curves | None) -> dict[str, Any]:
+    """Everything on the parts of a text."""
+    first, ngrams = scores.evaluated[0], scores.ngrams
+    return {
+        "checkpoints": [
+            {
+                "name": each.label,
+                "path": str(each.path),
+                "run": each.model.options.get("name", ""),
+                "parameters": each.model.network.num_parameters,
+            }
+            for each in scores.evaluated
+        ],
+        "text": first.corpus.name,
+        "vocabulary_size": len(first.corpus.vocabulary),
+        "confidence": CONFIDENCE,
+        "resamples": scores.resamples,
+        "seed": scores.seed,
+        "ngram_order": ngrams.best,
+        "ngram_characters": ngrams.characters,
+        "mixture_network_weights": scores.mixture_weights,
+        "parts": {
+            part: {
+                "characters": len(scores.texts[part].ids),
+                "lines": scores.texts[part].num_lines,
+                "models": [_plain_row(row, scores.prefix) for row in rows],
+            }
+            for part, rows in scores.parts.items()
+        },
+        "curves": curves
+        and {
+            "part": curves.part,
+            "position_in": curves.position_in,
+            **{curve.name: curve._asdict() for curve in curves.curves},
+        },
+    }
+
+
+def _checkpoint_table(scores: Scores, index: int) -> Table:
+    rows = [of_part[index] for of_part in scores.parts.values()]
+    heading = scores.evaluated[index].label_and_text
+    table = new_table(printable(heading), numbers=list(scores.parts))
+    table.add_row("characters", *(f"{row.characters:,}" for row in rows))
+    for name in FIGURES:
+        table.add_row(_title(name, scores.prefix), *(_figure(row, name) for row in rows))
+    return table
+
+
+def _comparison_table(scores: Scores, part: str) -> Table:
+    """All models on the same characters, and how their loss differs from the first one's."""
+    first, *others = scores.parts[part]
+    text = printable(scores.evaluated[0].corpus.name)
+    difference = f"loss − that of {printable(first.series.name)}"
+    table = new_table(
+        f"{part} of {text}", numbers=(_title("perplexity", scores.prefix), difference)
+    )
+    table.add_column("")
+    table.add_row(named(first.series.name), _figure(first, "perplexity"))
+    for row in others:
+        more = "" if row.difference is None else shown(row.difference, 3, "+")
+        table.add_row(named(row.series.name), _figure(row, "perplexity"), more, _verdict(row))
+    return table
+
+
+def _verdict(row: Row) -> str:
+    if row.difference is None or row.differs is None:
+        return ""
+    if not row.differs:
+        return "not told apart"
+    return "worse" if row.difference.value > 0 else "better"
+
+
+def _curve_table(found: Curves, curve: Curve, text: str) -> Table:
+    """A curve; of many places those whose numbers are powers of two, and the last."""
+    headings = {
+        "position": f"position in the {found.position_in}",
+        "context": "characters before",
+        "frequency": "times in training",
+    }
+    labels = map(printable, curve.perplexities)
+    table = new_table(numbers=(headings[curve.name], "characters", *labels))
+    table.title = escape(printable(f"perplexity on {found.part} of {text}"))
+    last = len(curve.places) - 1
+    for index in curve.shown:
+        if curve.name == "position" and index != last and (index + 1) & index:
+            continue
+        values = (values[index] for values in curve.perplexities.values())
+        texts = ("–" if value is None else rounded(value) for value in values)
+        table.add_row(curve.places[index], f"{curve.characters[index]:,}", *texts)
+    return table
+
+
+def _title(name: str, prefix: str) -> str:
+    if name == "perplexity":
+        return f"{prefix}perplexity".replace("_", "-")
+    return name.replace("_per_", "/")
+
+
+def _figure(row: Row, name: str) -> str:
+    return shown(getattr(row, name), FIGURES[name])
+
+
+def _how_drawn(lengths: Mapping[str, int | None], resamples: int) -> str:
     """Where intervals come from, with the length of the blocks of each part."""
     blocks = ", ".join(f"{length} ({part})" for part, length in lengths.items())
     units = "whole lines" if None in lengths.values() else f"blocks of characters, {blocks}"
     return f"{CONFIDENCE:.0%} intervals: {resamples:,} resamples of {units}"
 
 
-def plain_row(row: Row, prefix: str) -> dict[str, Any]:
-    """The figures of one model."""
+def _plain_row(row: Row, prefix: str) -> dict[str, Any]:
     return {
         "name": row.series.name,
         "kind": row.series.kind,
@@ -58,4 +183,98 @@ def plain_row(row: Row, prefix: str) -> dict[str, Any]:
         f"{prefix}bits_per_byte": row.bits_per_byte._asdict(),
         "difference": row.difference and row.difference._asdict(),
         "differs": row.differs,
+    }
+
+
+# A text of the user's own
+
+
+def print_text_figures(
+    found: Sequence[TextFigures], argument: TextArgument, resamples: int
+) -> None:
+    """Show the figures, and what was left out."""
+    headings = ["characters", *(_title(name, found[0].prefix) for name in FIGURES)]
+    table = new_table(printable(argument.name), numbers=headings)
+    notes = [_how_drawn({"text": found[0].row.block_length}, resamples)]
+    for each in found:
+        row, name = each.row, each.row.series.name
+        figures = (_figure(row, figure) for figure in FIGURES)
+        table.add_row(named(name), f"{row.characters:,}", *figures)
+        if each.left_out:
+            notes.append(
+                f"{printable(name)} does not know {len(each.left_out):,} characters, which are "
+                f"left out: {each.listed}"
+            )
+    table.caption = escape("\n".join(notes))
+    put_whole(table)
+
+
+def plain_text_figures(
+    found: Sequence[TextFigures], argument: TextArgument, resamples: int, seed: int
+) -> dict[str, Any]:
+    """Everything on a text."""
+    return {
+        "text": None if argument.file is None else str(argument.file),
+        "resamples": resamples,
+        "seed": seed,
+        "models": [
+            {
+                "path": str(each.path),
+                "left_out": len(each.left_out),
+                **_plain_row(each.row, each.prefix),
+            }
+            for each in found
+        ],
+    }
+
+
+# Memorisation
+
+
+def print_memorisation(measured: CheckpointMemorisation) -> None:
+    """Show the n-grams, and the names where the model writes names."""
+    found = measured.found
+    columns = {"generated": found.generated, "held-out": found.held_out}
+    present = {name: overlap for name, overlap in columns.items() if overlap is not None}
+    table = new_table(printable(measured.evaluated.label_and_text), numbers=list(present))
+    for n in found.generated.ngrams:
+        shares = [_percent(overlap.ngrams.get(n)) for overlap in present.values()]
+        table.add_row(f"{n}-grams in the training text", *shares)
+    longest = [f"{overlap.longest} characters" for overlap in present.values()]
+    table.add_row("longest run in the training text", *longest)
+    sizes = [
+        f"{overlap.characters:,} characters, {overlap.texts:,} text{'s' * (overlap.texts != 1)}"
+        for overlap in present.values()
+    ]
+    table.add_row("compared", *sizes)
+    drawn = f"generated at temperature {found.temperature:g}, seed {found.seed}"
+    table.caption = drawn if found.held_out is None else f"{drawn}; held-out: val and test"
+    put_whole(table)
+    if found.names is None:
+        return
+    table = new_table("names", numbers=("generated",))
+    rows = {
+        "in the training names": found.names.in_train,
+        "in the held-out names": found.names.in_held_out,
+        "distinct names": found.names.distinct,
+        **{f"distinct-{n}": share for n, share in found.names.distinct_ngrams.items()},
+    }
+    for name, share in rows.items():
+        if share is not None:
+            table.add_row(name, _percent(share))
+    table.add_row("whole names", f"{found.names.whole:,}")
+    put_whole(table)
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.2f} %"
+
+
+def plain_memorisation(measured: Sequence[CheckpointMemorisation]) -> dict[str, Any]:
+    """Everything, as shares between 0 and 1."""
+    return {
+        "memorisation": [
+            {"name": evaluated.label, "path": str(evaluated.path), **asdict(found)}
+            for evaluated, found in measured
+        ]
     }

@@ -7,12 +7,13 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from lyricgen.console import progress, rounded
 from lyricgen.errors import printable
-from lyricgen.evaluation.heat_colours import contrast
+from lyricgen.evaluation.colours import legible_ink
 from lyricgen.reporting.comparison import HELD_OUT, Cell, Comparison, Mean, mean, sign_of
 from lyricgen.reporting.drawing import INK, LINE, MUTED, SERIES, SIZE, add_legend, new_plot, scale
 from lyricgen.reporting.importance import Importances
@@ -220,8 +221,7 @@ def _annotate(
         text, ink = ("–" if cell is None else cell.marks), MUTED
     else:
         text = rounded(cell.mean.value, 1 if columns > 6 else 2)
-        ground = "#" + "".join(f"{round(255 * part):02x}" for part in colour[:3])
-        ink = max("#000000", "#ffffff", key=lambda each: contrast(each, ground))
+        ink = legible_ink(to_hex((colour[0], colour[1], colour[2])))
     size = 9 if columns <= 6 else max(5, 60 / columns)
     axes.text(x, y, printable(text), color=ink, ha="center", va="center", size=size)
 

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from lyricgen.evaluation import bootstrap
-from lyricgen.evaluation.bootstrap import (
+from lyricgen.evaluation import intervals
+from lyricgen.evaluation.intervals import (
     autocovariances,
     block_length,
     interval,
@@ -79,7 +79,7 @@ def test_blocks_are_not_shorter_than_the_cube_root_nor_longer_than_a_third_of_th
 @pytest.mark.parametrize("size", [1, 2, 7, 40])
 @pytest.mark.parametrize("length", [1, 3, 7, 100])
 def test_totals_against_a_loop(monkeypatch: pytest.MonkeyPatch, size: int, length: int) -> None:
-    monkeypatch.setattr(bootstrap, "_DRAWN", 9)  # several rounds
+    monkeypatch.setattr(intervals, "_DRAWN", 9)  # several rounds
     units = np.random.default_rng(0).uniform(size=(size, 2))
     found = resampled_totals(units, length, resamples=5, seed=3)
     numbers, block = np.random.default_rng(3), min(length, size)
@@ -108,12 +108,11 @@ def test_the_seed_decides() -> None:
     assert (one != other).any()
 
 
-@pytest.mark.parametrize("chunk", [3, 64, 10_000])
-def test_autocovariances_against_sums(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
-    monkeypatch.setattr(bootstrap, "_CHUNK", chunk)
-    values = autoregressive(200, 0.8, seed=0) + 5
+@pytest.mark.parametrize("length", [31, 32, 34, 200, 1000])
+def test_autocovariances_against_sums(length: int) -> None:
+    values = autoregressive(length, 0.8, seed=0) + 5
     centred = values - values.mean()
-    expected = [float((centred[k:] * centred[: 200 - k]).sum()) / 200 for k in range(31)]
+    expected = [float((centred[k:] * centred[: length - k]).sum()) / length for k in range(31)]
     assert autocovariances(values, 30) == pytest.approx(expected, abs=1e-12)
 
 

@@ -1,0 +1,245 @@
+"""Perplexity, bits and loss of a model on a text, with intervals by resampling.
+
+The nats of neighbouring characters depend on each other: after the first character of a word the
+next is easy, and a chorus is easy as a whole. Resampling single characters would break that up
+and give intervals that are too narrow, so blocks of neighbours are drawn instead, long enough that
+what depends on each other mostly stays together. Of a list of lines whole lines are drawn.
+
+Sources: Künsch, Annals of Statistics 17(3), 1989 (blocks); Politis and Romano, in Exploring the
+Limits of Bootstrap, 1992 (circular ones, in which every character is drawn as often); Politis and
+White, Econometric Reviews 23(1), 2004, with the correction of Patton, Politis and White, 28(4),
+2009 (their length); Efron and Tibshirani, An Introduction to the Bootstrap, 1993 (percentiles).
+
+C characters in the text; n units that are drawn, characters or lines; S quantities of each; R
+resamples.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from lyricgen.data.options import Unit
+from lyricgen.data.parts import Part
+from lyricgen.data.vocabulary import Vocabulary, code_points
+from lyricgen.models.metrics import perplexity
+
+CONFIDENCE = 0.95
+_DRAWN = 2**20  # blocks that are drawn at once
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+Integers: TypeAlias = npt.NDArray[np.integer]
+Booleans: TypeAlias = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class PartText:
+    """The characters of a part, as they stand in the text.
+
+    Attributes:
+        ids: (C,).
+        sizes: (C,) bytes of each in UTF-8.
+        lines: (C,) the number of the line that each belongs to, in a list of lines; else None.
+    """
+
+    ids: Integers
+    sizes: Integers
+    lines: Integers | None
+
+    @classmethod
+    def of(cls, part: Part, vocabulary: Vocabulary, unit: Unit) -> "PartText":
+        """Take the start symbols out of a part."""
+        ids = part.sound_ids.numpy()
+        ids = ids if part.line_starts is None else ids[ids < len(vocabulary)]
+        lines = None
+        if unit == "line":
+            stops = ids == int(vocabulary.encode("\n"))
+            lines = np.cumsum(stops) - stops
+        return cls(ids, utf8_sizes(vocabulary.characters)[ids], lines)
+
+    @property
+    def num_lines(self) -> int | None:
+        """In a list of lines."""
+        return None if self.lines is None else int(self.lines[-1]) + 1
+
+
+def utf8_sizes(characters: str) -> Integers:
+    """How many bytes UTF-8 has for each character, (number of characters,)."""
+    codes = code_points(characters)
+    return (1 + (codes > 0x7F) + (codes > 0x7FF) + (codes > 0xFFFF)).astype(np.uint8)
+
+
+class Series(NamedTuple):
+    """Nats of one model on a part."""
+
+    name: str
+    kind: Literal["checkpoint", "mixture", "ngram", "unigram", "uniform"]
+    nats: Floats  # (C,), nan where it predicts nothing
+
+
+class Estimate(NamedTuple):
+    """A figure and its 95 % interval, which there is none of where a single line is all."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+    def map(self, function: Callable[[float], float]) -> "Estimate":
+        """The estimate of a rising function of it."""
+        low, high = (None if bound is None else function(bound) for bound in self[1:])
+        return Estimate(function(self.value), low, high)
+
+
+class Row(NamedTuple):
+    """Figures of one model on the characters that it predicts."""
+
+    series: Series
+    characters: int
+    bytes: int
+    loss: Estimate
+    bits_per_byte: Estimate
+    block_length: int | None  # characters that were drawn together; None where lines were
+    difference: Estimate | None  # of the loss to the first row's, on the characters of both
+
+    @property
+    def perplexity(self) -> Estimate:
+        """exp(loss)."""
+        return self.loss.map(perplexity)
+
+    @property
+    def bits_per_char(self) -> Estimate:
+        """The loss over ln 2."""
+        return self.loss.map(lambda nats: nats / math.log(2))
+
+    @property
+    def differs(self) -> bool | None:
+        """Whether the interval of the difference leaves out 0."""
+        if self.difference is None or self.difference.low is None or self.difference.high is None:
+            return None
+        return not self.difference.low <= 0 <= self.difference.high
+
+
+def row(series: Series, first: Series, text: PartText, *, resamples: int, seed: int) -> Row:
+    """The figures of one model, and its difference to the first one where that is another."""
+    scored = ~np.isnan(series.nats)
+    units, length = _units(text, scored, series.nats[scored], text.sizes[scored].astype(float))
+    nats, sizes, characters = units.sum(axis=0)
+    drawn = resampled_totals(units, length, resamples=resamples, seed=seed)  # (R, 3)
+    difference = None
+    if series is not first:
+        more = series.nats - first.nats
+        both = ~np.isnan(more)
+        pairs, pair_length = _units(text, both, more[both])
+        # the same seed draws the same places for both models
+        totals = resampled_totals(pairs, pair_length, resamples=resamples, seed=seed)  # (R, 2)
+        value = np.divide(*pairs.sum(axis=0))
+        difference = _estimate(value, totals[:, 0] / totals[:, 1], pairs)
+    bits = 1 / math.log(2)
+    return Row(
+        series,
+        int(characters),
+        int(sizes),
+        _estimate(nats / characters, drawn[:, 0] / drawn[:, 2], units),
+        _estimate(bits * nats / sizes, bits * drawn[:, 0] / drawn[:, 1], units),
+        length if text.lines is None else None,
+        difference,
+    )
+
+
+def _units(text: PartText, scored: Booleans, *quantities: Floats) -> tuple[Floats, int]:
+    """Units to resample, (n, quantities + 1) with the number of characters last; block length."""
+    columns = [*quantities, np.ones(len(quantities[0]))]
+    if text.lines is None:
+        return np.stack(columns, axis=1), block_length(quantities[0])
+    lines = text.lines[scored]
+    sums: Floats = np.stack([np.bincount(lines, each) for each in columns], axis=1)
+    return sums[sums[:, -1] > 0], 1
+
+
+def _estimate(value: float, drawn: Floats, units: Floats) -> Estimate:
+    return Estimate(float(value), *(interval(drawn) if len(units) > 1 else (None, None)))
+
+
+def resampled_totals(units: Floats, block_length: int, *, resamples: int, seed: int) -> Floats:
+    """Totals of texts as long as this one, put together from random blocks of it.
+
+    Args:
+        units: (n, S) what each unit adds.
+        block_length: units that are drawn together; 1 where units do not depend on each other.
+            A block that reaches the end goes on at the start. The last one is cut to fit.
+        resamples: R.
+        seed: of the draws; the same places are drawn for texts of the same length.
+
+    Returns:
+        (R, S).
+    """
+    length = min(block_length, len(units))
+    blocks, rest = divmod(len(units), length)
+    whole, remainder = _window_sums(units, length), _window_sums(units, rest)  # (n, S)
+    numbers = np.random.default_rng(seed)
+    totals = np.empty((resamples, units.shape[1]))
+    at_once = max(1, _DRAWN // (blocks + 1))
+    for first in range(0, resamples, at_once):
+        rows = totals[first : first + at_once]
+        starts = numbers.integers(len(units), size=(len(rows), blocks + 1))
+        rows[:] = whole[starts[:, :-1]].sum(axis=1) + remainder[starts[:, -1]]
+    return totals
+
+
+def _window_sums(units: Floats, length: int) -> Floats:
+    """Circular sums over `length` consecutive units, (n, S)."""
+    if length <= 1:
+        return units * length
+    around = np.concatenate([np.zeros_like(units[:1]), units, units[: length - 1]])
+    sums = around.cumsum(axis=0)
+    windows: Floats = sums[length:] - sums[:-length]
+    return windows
+
+
+def interval(values: Floats) -> tuple[float, float]:
+    """Between which values the middle 95 % of (R,) resampled ones lie."""
+    low, high = np.quantile(values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return float(low), float(high)
+
+
+def block_length(values: Floats) -> int:
+    """The length of blocks for a series, (n,): Politis and White's, and n^(1/3) at least.
+
+    Theirs minimises the error of the estimated variance, as far as the autocorrelation tells; its
+    estimate looks no further than the first stretch of lags without a correlation to be seen. The
+    best length grows as n^(1/3), so that this is a floor: longer dependences, of songs say, are
+    too faint in the correlations of single characters.
+    """
+    n = len(values)
+    most = math.ceil(min(3 * math.sqrt(n), n / 3))
+    return max(1, min(max(math.ceil(math.cbrt(n)), math.ceil(_politis_white(values))), most))
+
+
+def _politis_white(values: Floats) -> float:
+    n = len(values)
+    stretch = max(5, math.ceil(math.sqrt(math.log10(max(n, 2)))))
+    lags = min(math.ceil(math.sqrt(n)) + stretch, n - 1)
+    covariance = autocovariances(values, lags)  # (1 + lags,)
+    if lags < stretch or covariance[0] <= 1e-12 * max(1.0, float(np.mean(values) ** 2)):
+        return 1.0
+    visible = np.abs(covariance[1:]) >= 2 * math.sqrt(math.log10(n) / n) * covariance[0]
+    quiet = ~np.lib.stride_tricks.sliding_window_view(visible, stretch).any(axis=1)
+    last = int(quiet.argmax()) if quiet.any() else int(np.flatnonzero(visible)[-1]) + 1
+    lag = np.arange(1, min(2 * max(last, 1), lags) + 1)
+    # a window flat up to a half, then falling to 0 (Politis and Romano 1995)
+    weighted = 2 * np.minimum(1, 2 * (1 - lag / lag[-1])) * covariance[lag]
+    slope, spectrum = float(weighted @ lag), float(covariance[0] + weighted.sum())
+    if spectrum <= 0:
+        return 1.0
+    return float((1.5 * (slope / spectrum) ** 2 * n) ** (1 / 3))
+
+
+def autocovariances(values: Floats, lags: int) -> Floats:
+    """At lags 0 … lags, (1 + lags,): sums of products over n, not over their number."""
+    width = 1 << (len(values) + lags).bit_length()  # nothing wraps around
+    power = np.abs(np.fft.rfft(values - values.mean(), width)) ** 2
+    products: Floats = np.fft.irfft(power, width)[: lags + 1]
+    return products / len(values)

@@ -1,0 +1,204 @@
+"""Plots: figures and curves of checkpoints, and what they have by heart."""
+
+import logging
+import os
+from collections.abc import Sequence
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+
+from lyricgen.console import rounded
+from lyricgen.errors import printable
+from lyricgen.evaluation.curves import Curve, Curves
+from lyricgen.evaluation.fonts import families_for
+from lyricgen.evaluation.intervals import Row
+from lyricgen.evaluation.memorisation import (
+    LOGGED_LINES,
+    LOGGED_NGRAMS,
+    CheckpointMemorisation,
+    Overlap,
+)
+from lyricgen.evaluation.scores import Scores
+from lyricgen.runs.record_files import RecordError, read_columns
+
+log = logging.getLogger(__name__)
+
+DPI = 120
+WIDTH = 13  # inches
+PLAIN = FuncFormatter(lambda value, _: f"{value:,g}")  # 1,000 instead of a power of ten
+COLOURS = {"checkpoint": "C0", "mixture": "C4", "ngram": "C7", "unigram": "C7", "uniform": "C7"}
+TITLES = {
+    "position": "by position in the {place}",
+    "context": "by characters of context",
+    "frequency": "by times in the training part",
+}
+
+Points = list[tuple[float, float]]
+
+
+def draw_scores(scores: Scores, curves: Curves | None) -> Figure:
+    """Draw bars with intervals for each part, and below them curves where there are some."""
+    names = [row.series.name for row in max(scores.parts.values(), key=len)]
+    bars = 0.32 * len(names) + 1.1
+    heights = [bars] if curves is None else [bars, 3.4]
+    figure = Figure((WIDTH, sum(heights) + 0.5), dpi=DPI, layout="constrained")
+    rows = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
+    text = scores.evaluated[0].corpus.name
+    families, _ = families_for("".join(map(printable, [*names, text])))
+    axes = rows[0].subplots(1, len(scores.parts), sharey=True, squeeze=False)[0]
+    for each, (part, of_part) in zip(axes, scores.parts.items(), strict=True):
+        _draw_bars(each, part, of_part, names)
+    axes[0].set_yticks(range(len(names)), [*map(printable, names)], family=families)
+    axes[0].invert_yaxis()
+    metric = f"{scores.prefix}perplexity".replace("_", "-")
+    rows[0].suptitle(f"{metric} on {printable(text)}, 95 % intervals", family=families)
+    if curves is not None:
+        rows[1].suptitle(f"{metric} on {curves.part}")
+        panels = rows[1].subplots(1, len(curves.curves), squeeze=False)[0]
+        for each, curve in zip(panels, curves.curves, strict=True):
+            _draw_curve(each, curve, TITLES[curve.name].format(place=curves.position_in), families)
+    return figure
+
+
+def _draw_bars(axes: Axes, part: str, rows: Sequence[Row], names: Sequence[str]) -> None:
+    for row in rows:
+        value, low, high = row.perplexity
+        place = names.index(row.series.name)
+        error = None
+        if low is not None and high is not None and high - low > 1e-9 * value:
+            error = [[value - low], [high - value]]
+        axes.barh(
+            place,
+            value - 1,
+            left=1,  # nothing is below it, and a logarithmic axis has no 0
+            xerr=error,
+            color=COLOURS[row.series.kind],
+            height=0.7,
+            error_kw={"elinewidth": 1.2, "capsize": 2.5},
+        )
+        axes.annotate(
+            rounded(value),
+            (value if high is None else high, place),
+            xytext=(4, 0),
+            textcoords="offset points",
+            va="center",
+            size=8,
+        )
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(PLAIN)
+    axes.margins(x=0.22)
+    axes.set_xlim(left=1)
+    axes.set_title(f"{part}: {rows[0].characters:,} characters", size=10)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _draw_curve(axes: Axes, curve: Curve, title: str, families: list[str]) -> None:
+    for label, values in curve.perplexities.items():
+        known = [(place, value) for place, value in enumerate(values) if value is not None]
+        axes.plot(*zip(*known, strict=True), marker="o", markersize=3, label=printable(label))
+    ticks = list(curve.shown)
+    if curve.name == "position":  # 1, 5, 10, 15 …, fewer where they are many
+        step = 5 * max(1, -(-len(ticks) // 60))
+        ticks = [place for place in ticks if place == 0 or (place + 1) % step == 0]
+    rotation = 45 if curve.name == "frequency" else 0
+    axes.set_xticks(ticks, [curve.places[one] for one in ticks], size=8, rotation=rotation)
+    _finish(axes, title)
+    if len(curve.perplexities) > 1:
+        axes.legend(prop={"family": families, "size": 8})
+    if curve.name == "frequency":
+        _note_characters(axes, curve)
+
+
+def _note_characters(axes: Axes, curve: Curve) -> None:
+    """Say below each place on how many characters it rests."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(PLAIN)
+    low, high = axes.get_ylim()
+    axes.set_ylim(low / (high / low) ** 0.2)
+    for place in curve.shown:
+        axes.annotate(
+            f"{curve.characters[place]:,}",
+            (place, 0.02),
+            xycoords=("data", "axes fraction"),
+            rotation=90,
+            ha="center",
+            size=7,
+            color="0.4",
+        )
+
+
+def draw_memorisation(measured: Sequence[CheckpointMemorisation]) -> Figure:
+    """Draw the shares by n and, below, as training has logged them where that is known."""
+    logs = [(each, points) for each in measured if (points := logged(each.evaluated.path))]
+    heights = [4.2, *(3.0 for _ in logs)]
+    figure = Figure((8, sum(heights)), dpi=DPI, layout="constrained")
+    first, *others = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
+    held_out: list[dict[int, float]] = []
+    for number, (evaluated, found) in enumerate(measured):
+        label = f"generated by {printable(evaluated.label)}"
+        _draw_shares(first, found.generated.ngrams, label=label, color=f"C{number}")
+        if found.held_out is not None and found.held_out.ngrams not in held_out:
+            held_out.append(found.held_out.ngrams)
+            _draw_shares(first, held_out[-1], label="held-out text", color="0.4", linestyle="--")
+    _finish_shares(first, "n-grams that stand in the training text", "n")
+    for axes, ((evaluated, found), points) in zip(others, logs, strict=True):
+        _draw_log(axes, printable(evaluated.label), points, found.held_out)
+    return figure
+
+
+def logged(checkpoint: Path) -> dict[str, Points]:
+    """The shares that training has logged, each with the epochs; nothing where no run is around.
+
+    Args:
+        checkpoint: a file; in a run it lies in a directory beside metrics.csv.
+    """
+    path = checkpoint.parent.parent / "metrics.csv"
+    if not os.path.lexists(path):
+        return {}
+    try:
+        columns = read_columns(path, ("epoch",), (*LOGGED_NGRAMS.values(), LOGGED_LINES))
+    except RecordError as error:
+        log.warning("%s is left out: %s", path, error)
+        return {}
+    epochs = columns.pop("epoch")
+    finite = {
+        name: [point for point in zip(epochs, values, strict=True) if all(map(isfinite, point))]
+        for name, values in columns.items()
+    }
+    return {name: points for name, points in finite.items() if points}
+
+
+def _draw_shares(axes: Axes, shares: dict[int, float], **style: Any) -> None:
+    axes.plot(list(shares), list(shares.values()), marker="o", markersize=4, **style)
+
+
+def _draw_log(axes: Axes, label: str, log: dict[str, Points], held_out: Overlap | None) -> None:
+    for number, (name, points) in enumerate(log.items()):
+        n = next((n for n, metric in LOGGED_NGRAMS.items() if metric == name), None)
+        title = "whole lines" if n is None else f"{n}-grams"
+        axes.plot(*zip(*points, strict=True), color=f"C{number}", label=title, marker="o", ms=3)
+        if held_out is not None and n in held_out.ngrams:
+            axes.axhline(held_out.ngrams[n], color=f"C{number}", linestyle="--", linewidth=1)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _finish_shares(axes, f"in training, {label}; dashed: held-out text", "epoch")
+
+
+def _finish_shares(axes: Axes, title: str, across: str) -> None:
+    axes.set_xlabel(across)
+    # shares go from one half down to thousandths, and to 0, which a logarithmic axis has not
+    axes.set_yscale("symlog", linthresh=0.001, linscale=0.4)
+    axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.set_ylabel("share")
+    axes.legend(fontsize=8)
+    _finish(axes, title)
+
+
+def _finish(axes: Axes, title: str) -> None:
+    axes.set_title(title, size=10)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
