@@ -10,7 +10,6 @@ import re
 import socket
 import statistics
 import sys
-from html.parser import HTMLParser
 from itertools import product
 from pathlib import Path
 from random import Random
@@ -41,87 +40,9 @@ from lyricgen.reporting.records import read, with_missing_jobs
 from lyricgen.reporting.selection import parse_conditions, select, told_apart
 from lyricgen.reporting.sweep_report import report, report_sweep
 from lyricgen.reporting.tables import LONGEST, duration, markdown, plain, terminal_table
-from lyricgen.runs.listing import number_of
 from lyricgen.settings import flatten, parse_overrides, parse_value
 from tests.conftest import TINY, Train, printed
-
-OPTIONS: dict[str, Any] = {
-    "seed": 1,
-    "layers": 1,
-    "hidden_size": 64,
-    "name": "lyrics_lstm_1x64",
-    "init_from": None,
-    "resume": None,
-    "objective": "next",
-    "cell": {"kind": "lstm", "forget_bias": 1.0},
-    "depth": {"dropout": 0.0, "residual": False},
-    "model": {"kind": "recurrent", "dropout": 0.5},
-    "data": {"kind": "lyrics", "path": None, "max_chars": None, "val_fraction": 0.1},
-    "optimizer": {"kind": "adamw", "lr": 0.01, "betas": [0.9, 0.99]},
-    "trainer": {"max_epochs": 2, "accelerator": "cpu"},
-    "callbacks": {"early_stopping": {"enabled": True, "patience": 8}},
-    "logger": {"csv": True},
-}
-
-
-def options_of(**changed: Any) -> dict[str, Any]:
-    """Options with some changed, as `optimizer__lr=0.1`; a group whole where a dictionary is."""
-    options: dict[str, Any] = json.loads(json.dumps(OPTIONS))
-    for key, value in changed.items():
-        group, _, name = key.partition("__")
-        if name:
-            options[group][name] = value
-        else:
-            options[group] = value
-    return options
-
-
-def write(
-    directory: Path,
-    value: float | None = None,
-    overrides: tuple[str, ...] = (),
-    curve: tuple[float, ...] = (),
-    **changed: Any,
-) -> Path:
-    """A run as training leaves it; what is not an option goes by the name of `summary`."""
-    more = changed.pop("summary", {})
-    options = changed.pop("options", options_of(**changed))
-    summary = {"status": "finished", "overrides": list(overrides), "options": options}
-    summary["job"] = number_of(directory)
-    if value is not None:
-        summary |= {
-            "val/perplexity": value,
-            "test/perplexity": value + 1,
-            "parameters": 1000,
-            "chars_per_second": 5000.0,
-            "wall_seconds": 30.0,
-            "best_epoch": 2,
-        }
-    directory.mkdir(parents=True)
-    (directory / "summary.json").write_text(json.dumps(summary | more), encoding="utf-8")
-    rows = [f"{epoch},{10 * epoch},{one}\n" for epoch, one in enumerate(curve or [9.0], 1)]
-    text = "epoch,step,val/perplexity\n" + "".join(rows)
-    (directory / "metrics.csv").write_text(text, encoding="utf-8")
-    return directory
-
-
-# Perplexities of three cells over seeds, to be worked by hand:
-# lstm 10, 11, 12; gru 12, 12, 15; rnn 13, 11 at seeds 1 and 3.
-WORKED = {"lstm": {1: 10.0, 2: 11.0, 3: 12.0}, "gru": {1: 12.0, 2: 12.0, 3: 15.0}}
-WORKED["rnn"] = {1: 13.0, 3: 11.5}
-
-
-def worked_sweep(sweep: Path) -> Path:
-    """The grid with one failed job."""
-    for number, (cell, seed) in enumerate(product(("rnn", "gru", "lstm"), (1, 2, 3))):
-        typed = (f"cell={cell}", f"seed={seed}")
-        value = WORKED[cell].get(seed)
-        more = {} if value else {"status": "failed", "reason": "ValueError: <b>no|luck</b>"}
-        cells = {"rnn": {"kind": "rnn"}, "gru": {"kind": "gru", "reset": "after"}}
-        chosen = cells.get(cell, OPTIONS["cell"])
-        name = f"{number}_{','.join(typed)}"
-        write(sweep / name, value, typed, cell=chosen, seed=seed, name=f"x_{cell}", summary=more)
-    return sweep
+from tests.helpers.reports import OPTIONS, SPACE, Page, options_of, search, worked_sweep, write_run
 
 
 def compared(*directories: Path, **chosen: Any) -> list[Comparison]:
@@ -198,29 +119,29 @@ def test_a_table_worked_by_hand(tmp_path: Path) -> None:
 
 def test_worse_and_better(tmp_path: Path) -> None:
     for seed, (first, second) in enumerate([(10.0, 20.0), (10.1, 20.2), (10.2, 20.1)]):
-        write(tmp_path / f"{2 * seed}_a", first, ("layers=1",), layers=1, seed=seed)
-        write(tmp_path / f"{2 * seed + 1}_b", second, ("layers=2",), layers=2, seed=seed)
+        write_run(tmp_path / f"{2 * seed}_a", first, ("layers=1",), layers=1, seed=seed)
+        write_run(tmp_path / f"{2 * seed + 1}_b", second, ("layers=2",), layers=2, seed=seed)
     found = only(tmp_path)
     assert [found.verdict(cell) for cell in found.cells] == ["", "worse"]
     # a lucky seed of its own makes layers=2 the best, which pairs by pairs is worse
-    write(tmp_path / "6_b", 0.1, ("layers=2",), layers=2, seed=7)
-    write(tmp_path / "7_b", 0.1, ("layers=2",), layers=2, seed=8)
-    write(tmp_path / "8_b", 0.1, ("layers=2",), layers=2, seed=9)
-    write(tmp_path / "9_a", 10.3, ("layers=1",), layers=1, seed=10)
-    write(tmp_path / "10_a", 11.3, ("layers=1",), layers=1, seed=11)
+    write_run(tmp_path / "6_b", 0.1, ("layers=2",), layers=2, seed=7)
+    write_run(tmp_path / "7_b", 0.1, ("layers=2",), layers=2, seed=8)
+    write_run(tmp_path / "8_b", 0.1, ("layers=2",), layers=2, seed=9)
+    write_run(tmp_path / "9_a", 10.3, ("layers=1",), layers=1, seed=10)
+    write_run(tmp_path / "10_a", 11.3, ("layers=1",), layers=1, seed=11)
     found = only(tmp_path)
     assert [cell.settings for cell in found.ranked] == [(2,), (1,)]
     assert [found.verdict(cell) for cell in found.cells] == ["", "better"]
 
 
 def test_runs_of_other_texts_and_tasks_are_never_in_one_table(tmp_path: Path) -> None:
-    write(tmp_path / "a", 10.0, seed=1)
-    write(tmp_path / "b", 3.0, seed=1, data__kind="dino")
-    write(tmp_path / "c", 5.0, seed=1, data__max_chars=500)
-    write(tmp_path / "d", 6.0, seed=1, data__kind="text", data__path="/somewhere/歌.txt")
+    write_run(tmp_path / "a", 10.0, seed=1)
+    write_run(tmp_path / "b", 3.0, seed=1, data__kind="dino")
+    write_run(tmp_path / "c", 5.0, seed=1, data__max_chars=500)
+    write_run(tmp_path / "d", 6.0, seed=1, data__kind="text", data__path="/somewhere/歌.txt")
     pseudo = {"val/pseudo_perplexity": 2.0, "test/pseudo_perplexity": 2.5}
-    write(tmp_path / "e", None, seed=1, objective="fill", summary=pseudo)
-    write(tmp_path / "f", None, data__val_fraction=0, summary={"train/perplexity": 4.0})
+    write_run(tmp_path / "e", None, seed=1, objective="fill", summary=pseudo)
+    write_run(tmp_path / "f", None, data__val_fraction=0, summary={"train/perplexity": 4.0})
     found = compared(tmp_path)
     assert {one.name: one.metric for one in found} == {
         "lyrics, objective=next, data.max_chars=null, data.val_fraction=0.1": "val/perplexity",
@@ -240,21 +161,21 @@ def test_runs_of_other_texts_and_tasks_are_never_in_one_table(tmp_path: Path) ->
 
 def test_settings_that_follow_from_others_make_no_column(tmp_path: Path) -> None:
     deep = {"dropout": 0.3, "residual": True}
-    write(tmp_path / "0_", 1.0, ("depth=shallow", "trainer=cpu"), name="a")
-    write(tmp_path / "1_", 2.0, ("depth=deep", "trainer=cpu"), name="b", depth=deep, layers=3)
+    write_run(tmp_path / "0_", 1.0, ("depth=shallow", "trainer=cpu"), name="a")
+    write_run(tmp_path / "1_", 2.0, ("depth=deep", "trainer=cpu"), name="b", depth=deep, layers=3)
     assert only(tmp_path).keys == ("depth",)
     # where the group was not typed for all runs, what it sets tells them apart
-    write(tmp_path / "2_", 3.0, ("optimizer.lr=0.1",), optimizer__lr=0.1)
+    write_run(tmp_path / "2_", 3.0, ("optimizer.lr=0.1",), optimizer__lr=0.1)
     assert only(tmp_path).keys == ("optimizer.lr", "layers")
     assert {cell.settings for cell in only(tmp_path).cells} == {(0.01, 1), (0.01, 3), (0.1, 1)}
 
 
 def test_an_option_of_one_cell_that_varies_by_itself(tmp_path: Path) -> None:
-    write(tmp_path / "0_", 1.0, ("cell=rnn",), cell={"kind": "rnn", "nonlinearity": "tanh"})
+    write_run(tmp_path / "0_", 1.0, ("cell=rnn",), cell={"kind": "rnn", "nonlinearity": "tanh"})
     for number, bias in enumerate((0.0, 1.0), 1):
         cell = {"kind": "lstm", "forget_bias": bias}
         typed = ("cell=lstm", f"cell.forget_bias={bias}")
-        write(tmp_path / f"{number}_", 2.0, typed, cell=cell)
+        write_run(tmp_path / f"{number}_", 2.0, typed, cell=cell)
     found = only(tmp_path)
     assert found.keys == ("cell", "cell.forget_bias")
     assert {cell.settings for cell in found.cells} == {("rnn", "–"), ("lstm", 0.0), ("lstm", 1.0)}
@@ -264,16 +185,16 @@ def test_callbacks_make_a_column_only_where_a_sweep_tries_them(tmp_path: Path) -
     for number, patience in enumerate((2, 4)):
         stopping = {"early_stopping": {"enabled": True, "patience": patience}}
         typed = (f"callbacks.early_stopping.patience={patience}",)
-        write(tmp_path / "alone" / f"run{number}", 1.0, typed, callbacks=stopping, seed=number)
-        write(tmp_path / "sweep" / f"{number}_", 1.0, typed, callbacks=stopping)
+        write_run(tmp_path / "alone" / f"run{number}", 1.0, typed, callbacks=stopping, seed=number)
+        write_run(tmp_path / "sweep" / f"{number}_", 1.0, typed, callbacks=stopping)
     assert only(tmp_path / "alone").keys == ("name",)
     assert only(tmp_path / "sweep").keys == ("callbacks.early_stopping.patience",)
 
 
 def test_ngrams_have_no_settings_of_networks(tmp_path: Path) -> None:
-    write(tmp_path / "0_", 1.0, ("model=ngram", "layers=2"), layers=2, model={"kind": "ngram"})
-    write(tmp_path / "1_", 2.0, ("model=ngram", "layers=3"), layers=3, model={"kind": "ngram"})
-    write(tmp_path / "2_", 2.0, ("model=recurrent",), layers=1)
+    write_run(tmp_path / "0_", 1.0, ("model=ngram", "layers=2"), layers=2, model={"kind": "ngram"})
+    write_run(tmp_path / "1_", 2.0, ("model=ngram", "layers=3"), layers=3, model={"kind": "ngram"})
+    write_run(tmp_path / "2_", 2.0, ("model=recurrent",), layers=1)
     found = only(tmp_path)
     assert found.keys == ("model",)
     assert found.repeated == 1
@@ -285,7 +206,7 @@ def test_by_and_over(tmp_path: Path) -> None:
         values[cell, layers, seed] = float(10 + number**2)
         typed = (f"cell={cell}", f"layers={layers}", f"seed={seed}")
         changed = {"cell": {"kind": cell}, "layers": layers, "seed": seed}
-        write(tmp_path / f"{number}_", values[cell, layers, seed], typed, **changed)
+        write_run(tmp_path / f"{number}_", values[cell, layers, seed], typed, **changed)
     assert only(tmp_path).keys == ("cell", "layers")
     found = only(tmp_path, by=("cell",))
     assert (found.keys, found.mixed) == (("cell",), ("layers",))
@@ -310,8 +231,8 @@ def test_by_and_over(tmp_path: Path) -> None:
 
 def test_metrics(tmp_path: Path) -> None:
     more = {"summary": {"chars_per_second": 9.0, "test/perplexity": 1.0}}
-    write(tmp_path / "a", 1.0, layers=1)
-    write(tmp_path / "b", 2.0, layers=2, **more)
+    write_run(tmp_path / "a", 1.0, layers=1)
+    write_run(tmp_path / "b", 2.0, layers=2, **more)
     assert [cell.settings for cell in only(tmp_path).cells] == [(1,), (2,)]
     assert [cell.settings for cell in only(tmp_path, metric="test/perplexity").cells] == [
         (2,),
@@ -380,7 +301,7 @@ def test_runs_that_are_called_as_jobs_are(tmp_path: Path) -> None:
     for number, (hidden_size, layers) in enumerate([(4, 1), (8, 2)]):
         typed = (f"hidden_size={hidden_size}", f"layers={layers}")
         run = tmp_path / f"{number}_{layers}"
-        write(run, 9.0, typed, hidden_size=hidden_size, layers=layers, summary={"job": None})
+        write_run(run, 9.0, typed, hidden_size=hidden_size, layers=layers, summary={"job": None})
     comparison = only(tmp_path)
     assert [run.status for run in comparison.records] == ["finished"] * 2
     # unless they are those of a sweep that Hydra's own sweeper has left
@@ -390,7 +311,7 @@ def test_runs_that_are_called_as_jobs_are(tmp_path: Path) -> None:
 
 def test_missing_cells_of_a_grid_without_a_plan(tmp_path: Path) -> None:
     for number, (layers, seed) in enumerate([(1, 1), (1, 2), (2, 1)]):
-        write(
+        write_run(
             tmp_path / f"{number}_",
             5.0,
             (f"layers={layers}", f"seed={seed}"),
@@ -404,13 +325,13 @@ def test_missing_cells_of_a_grid_without_a_plan(tmp_path: Path) -> None:
 
 
 def test_a_job_that_failed_before_its_options_were_known(tmp_path: Path) -> None:
-    write(tmp_path / "0_", 5.0, ("cell=lstm", "layers=2", "seed=1"), layers=2)
+    write_run(tmp_path / "0_", 5.0, ("cell=lstm", "layers=2", "seed=1"), layers=2)
     failed = {"status": "failed", "reason": "cell=nope: no such cell"}
     typed = ("cell=nope", "layers=2", "seed=1")
-    write(tmp_path / "1_", None, typed, options=None, summary=failed)
+    write_run(tmp_path / "1_", None, typed, options=None, summary=failed)
     partial = {"cell": {"kind": "gru"}, "layers": "two"}
     typed = ("cell=gru", "layers=two", "seed=1")
-    write(tmp_path / "2_", None, typed, options=partial, summary=failed)
+    write_run(tmp_path / "2_", None, typed, options=partial, summary=failed)
     found = only(tmp_path)
     assert found.keys == ("cell", "layers")
     assert {cell.settings for cell in found.cells if cell.others} >= {("nope", 2), ("gru", "two")}
@@ -424,7 +345,7 @@ def test_a_job_that_failed_early_stands_beside_those_on_its_text(tmp_path: Path)
         early = {"options": None, "summary": {"status": "failed"}} if number == 1 else {}
         chars = {"lyrics": 500, "dino": None}[data]
         changed = {"data__kind": data, "data__max_chars": chars, "cell": {"kind": cell}}
-        write(tmp_path / f"{number}_", 5.0, typed, seed=seed, **changed, **early)
+        write_run(tmp_path / f"{number}_", 5.0, typed, seed=seed, **changed, **early)
 
     def there() -> dict[str, list[Any]]:
         return {
@@ -441,15 +362,15 @@ def test_a_job_that_failed_early_stands_beside_those_on_its_text(tmp_path: Path)
 
 
 def test_every_kind_of_end_is_marked(tmp_path: Path) -> None:
-    write(tmp_path / "0_", 5.0, seed=0)
+    write_run(tmp_path / "0_", 5.0, seed=0)
     ends = ("failed", "interrupted", "pruned", "killed")
     for number, status in enumerate(ends, 1):
-        write(tmp_path / f"{number}_", 4.0, seed=number, summary={"status": status})
+        write_run(tmp_path / f"{number}_", 4.0, seed=number, summary={"status": status})
     gone = {"status": "running", "process": 2**22 + 1, "host": socket.gethostname()}
-    write(tmp_path / "5_", 4.0, seed=5, summary=gone)
-    write(tmp_path / "6_", 4.0, seed=6, summary={"status": "running", "host": "elsewhere"})
-    write(tmp_path / "7_", None, seed=7, summary={"val/perplexity": None})
-    write(tmp_path / "8_", None, seed=8, summary={"val/perplexity": math.nan})
+    write_run(tmp_path / "5_", 4.0, seed=5, summary=gone)
+    write_run(tmp_path / "6_", 4.0, seed=6, summary={"status": "running", "host": "elsewhere"})
+    write_run(tmp_path / "7_", None, seed=7, summary={"val/perplexity": None})
+    write_run(tmp_path / "8_", None, seed=8, summary={"val/perplexity": math.nan})
     [cell] = only(tmp_path).cells
     assert len(cell.scored) == 1
     assert set(cell.marks.split(", ")) == {
@@ -461,7 +382,7 @@ def test_of_runs_repeated_the_latest_counts(tmp_path: Path) -> None:
     times = {"a": "2026-01-01T00:00:00", "b": "2026-01-03T00:00:00", "c": "2026-01-04T00:00:00"}
     for value, (name, started) in enumerate(times.items(), 1):
         status = "failed" if name == "c" else "finished"
-        write(tmp_path / name, value, summary={"started": started, "status": status})
+        write_run(tmp_path / name, value, summary={"started": started, "status": status})
     found = only(tmp_path)
     assert found.repeated == 2
     assert [cell.mean for cell in found.cells] == [(2.0, None, 1)]
@@ -489,8 +410,8 @@ BROKEN: dict[str, str | bytes] = {
 def test_a_broken_summary_is_left_out(
     name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    write(tmp_path / "good", 5.0)
-    broken = write(tmp_path / name) / "summary.json"
+    write_run(tmp_path / "good", 5.0)
+    broken = write_run(tmp_path / name) / "summary.json"
     text = BROKEN[name]
     text = text.encode() if isinstance(text, str) else text
     broken.write_bytes(text.replace(b"HOST", socket.gethostname().encode()))
@@ -503,9 +424,9 @@ def test_a_broken_summary_is_left_out(
 def test_a_summary_that_may_not_be_read(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write(tmp_path / "good", 5.0)
-    secret = write(tmp_path / "secret", 4.0)
-    (write(tmp_path / "pipe") / "summary.json").unlink()
+    write_run(tmp_path / "good", 5.0)
+    secret = write_run(tmp_path / "secret", 4.0)
+    (write_run(tmp_path / "pipe") / "summary.json").unlink()
     os.mkfifo(tmp_path / "pipe" / "summary.json")
     opened = os.open
 
@@ -535,8 +456,8 @@ def test_a_summary_that_may_not_be_read(
 def test_a_broken_curve_is_left_out(
     text: str | None, told: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    write(tmp_path / "good", 5.0, curve=(7, 6), seed=1)
-    broken = write(tmp_path / "broken", 6.0, seed=2) / "metrics.csv"
+    write_run(tmp_path / "good", 5.0, curve=(7, 6), seed=1)
+    broken = write_run(tmp_path / "broken", 6.0, seed=2) / "metrics.csv"
     broken.unlink()
     if text is not None:
         broken.write_text(text)
@@ -552,7 +473,7 @@ def test_a_broken_curve_is_left_out(
 def test_no_curve_is_expected_where_none_was_asked_for(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    directory = write(tmp_path / "run", 5.0, logger={"csv": False})
+    directory = write_run(tmp_path / "run", 5.0, logger={"csv": False})
     (directory / "metrics.csv").unlink()
     assert read_curves(only(tmp_path)).means == {}
     assert caplog.records == []
@@ -561,7 +482,7 @@ def test_no_curve_is_expected_where_none_was_asked_for(
 def test_curves_are_means_as_far_as_all_runs_go(tmp_path: Path) -> None:
     curves = [(9.0, 8.0, 7.0), (11.0, 8.0), (10.0, 11.0, 3.0, 2.0)]
     for seed, curve in enumerate(curves):
-        write(tmp_path / str(seed), curve[-1], curve=curve, seed=seed)
+        write_run(tmp_path / str(seed), curve[-1], curve=curve, seed=seed)
     [points] = read_curves(only(tmp_path)).means.values()
     assert list(points) == [1, 2]
     for epoch, point in points.items():
@@ -574,7 +495,7 @@ def test_curves_are_means_as_far_as_all_runs_go(tmp_path: Path) -> None:
 def test_a_band_of_one_standard_deviation_goes_with_a_curve(tmp_path: Path) -> None:
     curves = [(9.0, 8.0, 7.0), (11.0, 8.0, 6.0), (10.0, 11.0, 3.0)]
     for seed, curve in enumerate(curves):
-        write(tmp_path / str(seed), curve[-1], curve=curve, seed=seed)
+        write_run(tmp_path / str(seed), curve[-1], curve=curve, seed=seed)
     comparison = only(tmp_path)
     axes = draw_curves(comparison, read_curves(comparison)).axes[0]
     means, deviations = np.mean(curves, axis=0), np.std(curves, axis=0, ddof=1)
@@ -588,7 +509,7 @@ def test_a_band_of_one_standard_deviation_goes_with_a_curve(tmp_path: Path) -> N
 
 
 def test_curves_of_runs_validated_within_an_epoch_go_by_step(tmp_path: Path) -> None:
-    path = write(tmp_path / "a", 5.0) / "metrics.csv"
+    path = write_run(tmp_path / "a", 5.0) / "metrics.csv"
     path.write_text("epoch,step,val/perplexity\n1,10,9\n1,20,8\n2,30,\n")
     curves = read_curves(only(tmp_path))
     assert curves.unit == "step"
@@ -614,7 +535,7 @@ def test_prices_are_drawn_with_their_front(tmp_path: Path) -> None:
     prices = {"rnn": (100, 9.0), "gru": (200, 7.0), "lstm": (300, 8.0)}  # lstm is beaten by gru
     for cell, (parameters, value) in prices.items():
         more = {"parameters": parameters, "wall_seconds": 40.0 - parameters / 10}
-        write(tmp_path / cell, value, (f"cell={cell}",), summary=more, cell={"kind": cell})
+        write_run(tmp_path / cell, value, (f"cell={cell}",), summary=more, cell={"kind": cell})
     comparison = only(tmp_path)
     axes = draw_price(comparison, "parameters", "parameters").axes[0]
     drawn = {tuple(*bars.lines[0].get_xydata()) for bars in axes.containers}  # type: ignore[attr-defined]
@@ -629,7 +550,7 @@ def test_every_place_of_the_heat_map_has_its_figure(tmp_path: Path) -> None:
     figures = {("gru", 2): 5.25, ("gru", 10): 6.5, ("rnn", 2): 7.75}
     for number, ((cell, layers), value) in enumerate(figures.items()):
         typed = (f"cell={cell}", f"layers={layers}")
-        write(tmp_path / str(number), value, typed, cell={"kind": cell}, layers=layers)
+        write_run(tmp_path / str(number), value, typed, cell={"kind": cell}, layers=layers)
     axes = draw_heat(only(tmp_path), ["gru", "rnn"], [2, 10]).axes[0]
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["gru", "rnn"]
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["2", "10"]
@@ -644,32 +565,11 @@ def test_every_place_of_the_heat_map_has_its_figure(tmp_path: Path) -> None:
 def test_the_heat_map_needs_two_settings(tmp_path: Path) -> None:
     for number, (cell, layers) in enumerate(product(("rnn", "gru"), (10, 2))):
         typed = (f"cell={cell}", f"layers={layers}")
-        write(tmp_path / f"{number}_", 5.0 + number, typed, cell={"kind": cell}, layers=layers)
+        write_run(tmp_path / f"{number}_", 5.0 + number, typed, cell={"kind": cell}, layers=layers)
     assert heat_axes(only(tmp_path)) == (["gru", "rnn"], [2, 10])
     assert heat_axes(only(tmp_path, by=("cell",))) is None
     _, out = report([tmp_path])
     assert (out / "heat_map.png").read_bytes().startswith(b"\x89PNG")
-
-
-SPACE = {
-    "optimizer.lr": {"low": 1e-4, "high": 1e-1, "log": True},
-    "hidden_size": {"low": 64, "high": 512, "step": 64, "log": False},
-    "cell": {"choices": ["rnn", "lstm"]},
-}
-
-
-def search(directory: Path, count: int) -> Path:
-    """A search in which only the learning rate matters."""
-    draw = Random(1)
-    for number in range(count):
-        rate, size = 10 ** draw.uniform(-4, -1), 64 * draw.randint(1, 8)
-        cell = draw.choice(["rnn", "lstm"])
-        value = 50 + 10 * (math.log10(rate) + 2.5) ** 2
-        typed = (f"optimizer.lr={rate}", f"hidden_size={size}", f"cell={cell}")
-        changed = {"optimizer__lr": rate, "hidden_size": size, "cell": {"kind": cell}}
-        summary = {"search_space": SPACE, "status": "pruned" if number % 5 == 4 else "finished"}
-        write(directory / f"{number}_", value, typed, summary=summary, **changed)
-    return directory
 
 
 def test_importance_of_what_a_search_has_tried(
@@ -705,39 +605,6 @@ def test_importance_says_why_there_is_none(tmp_path: Path, monkeypatch: pytest.M
     assert told in (out / "report.md").read_text("utf-8")
 
 
-class Page(HTMLParser):
-    """Tags, attributes and texts of a page; complains about what is not closed."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.rows: list[list[str]] = []
-        self.text = ""
-        self._open: list[str] = []
-        self.feed(page)
-        assert self._open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in ("meta", "link"):
-            self._open.append(tag)
-        if tag == "tr":
-            self.rows.append([])
-        elif tag in ("td", "th"):
-            self.rows[-1].append("")
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-        if self._open and self._open[-1] in ("td", "th"):
-            self.rows[-1][-1] += data
-
-
 def test_the_page_has_the_figures_and_loads_nothing(tmp_path: Path) -> None:
     sweep = worked_sweep(tmp_path / "sweep")
     report_sweep(sweep)
@@ -768,9 +635,9 @@ def test_nothing_steers_the_page_or_the_terminal(
         value = float(len(name) + seed)
         more = {"samples": [nasty, "分开\n\x1b[0m"]}
         place = tmp_path / "runs" / f"{seed}{len(name)}"
-        write(place, value, model={"kind": nasty}, cell={"kind": name}, seed=seed, summary=more)
+        write_run(place, value, model={"kind": nasty}, cell={"kind": name}, seed=seed, summary=more)
     failed = {"status": "failed", "reason": nasty}
-    write(
+    write_run(
         tmp_path / "runs" / "x",
         None,
         model={"kind": nasty},
@@ -829,7 +696,7 @@ def test_the_table_fits_on_a_terminal(tmp_path: Path) -> None:
 
 def test_only_the_best_rows_are_on_the_terminal(tmp_path: Path) -> None:
     for number in range(LONGEST + 5):
-        write(tmp_path / str(number), float(number), hidden_size=number + 1)
+        write_run(tmp_path / str(number), float(number), hidden_size=number + 1)
     console = Console(width=100, record=True, file=io.StringIO())
     console.print(terminal_table(only(tmp_path), console))
     text = console.export_text()
@@ -848,7 +715,7 @@ def test_durations(seconds: float, shown: str) -> None:
 
 def test_samples_of_the_three_best_and_the_worst(tmp_path: Path) -> None:
     for seed in range(6):
-        write(
+        write_run(
             tmp_path / "runs" / str(seed),
             10.0 + seed,
             seed=seed,
@@ -863,7 +730,7 @@ def test_samples_of_the_three_best_and_the_worst(tmp_path: Path) -> None:
 def test_where_reports_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LYRICGEN_OUTPUTS", str(tmp_path / "outputs"))
     sweep = worked_sweep(tmp_path / "outputs" / "sweeps" / "one")
-    run = write(tmp_path / "outputs" / "runs" / "alone", 5.0)
+    run = write_run(tmp_path / "outputs" / "runs" / "alone", 5.0)
     assert report([sweep])[1] == sweep / "report"
     for several in ([], [sweep, run], [run], [sweep / "0_cell=rnn,seed=1"]):
         assert report(several)[1] == tmp_path / "outputs" / "report"
@@ -972,7 +839,7 @@ def test_no_table_breaks_a_number_or_a_word(tmp_path: Path, width: int) -> None:
         typed = (*(f"{key}={number // 2}" for key in LONG), f"seed={seed}")
         options = {**options_of(seed=seed), LONG[0]: number // 2, LONG[1]: number // 2}
         options["cell"] = {"kind": f"cell{number // 2}"}
-        write(tmp_path / f"{number}_", value * (1 + 0.1 * seed), typed, options=options)
+        write_run(tmp_path / f"{number}_", value * (1 + 0.1 * seed), typed, options=options)
     text = drawn(only(tmp_path), width)
     assert max(map(len, text.splitlines())) <= width
     for figure in ("10.93", "14,197.44", "1.5e+27"):
@@ -987,7 +854,7 @@ def test_no_table_breaks_a_number_or_a_word(tmp_path: Path, width: int) -> None:
 
 def test_settings_of_all_rows_stand_above_the_table(tmp_path: Path) -> None:
     for number, cell in enumerate(("rnn", "gru")):
-        write(tmp_path / f"{number}_", 5.0 + number, cell={"kind": cell}, layers=3)
+        write_run(tmp_path / f"{number}_", 5.0 + number, cell={"kind": cell}, layers=3)
     lines = drawn(only(tmp_path, by=("layers", "cell")), 80).splitlines()
     assert [line.strip() for line in lines[:2]] == ["lyrics", "layers 3"]
     assert not any("layers" in line for line in lines[2:])
@@ -997,7 +864,7 @@ def test_legends_show_what_differs(tmp_path: Path) -> None:
     place = "/home/somebody/a/long/way/down/to/the/models/"
     for number, name in enumerate(("one", "other")):
         path = f"{place}{name}/best.ckpt"
-        write(tmp_path / str(number), 5.0 + number, (f"init_from={path}",), init_from=path)
+        write_run(tmp_path / str(number), 5.0 + number, (f"init_from={path}",), init_from=path)
     found = only(tmp_path)
     assert [found.short_label(cell) for cell in found.cells] == [
         "init_from …one…", "init_from …other…",
