@@ -48,8 +48,9 @@ from lyricgen.errors import UserError, in_one_line, reason
 from lyricgen.runs import resume
 from lyricgen.runs.directories import remove_unused
 from lyricgen.runs.interruption import Interrupted, Interruption, listening, raise_if_requested
-from lyricgen.runs.listing import SUMMARY, earlier_summary
+from lyricgen.runs.listing import SUMMARY
 from lyricgen.runs.run import Run
+from lyricgen.runs.summary import RunSummary
 from lyricgen.sweeps.job_process import HANDED_ON, as_job
 from lyricgen.sweeps.sweep import UnfinishedJobsError
 
@@ -170,7 +171,7 @@ def train(values: dict[str, Any], run: Run) -> float:
             values = options.model_dump(mode="json")
             checkpoint = None if options.resume is None else newest_sound(run.checkpoints)
             past = resume.find_resume_point(run.directory, values, checkpoint)
-            if past.finished:
+            if past.summary is not None and past.finished:
                 log.info("%s is finished: %s", run.directory, past.finished)
                 return results.score(past.summary)
             training = prepare(options, run, past, interruption, trial)
@@ -186,14 +187,14 @@ def train(values: dict[str, Any], run: Run) -> float:
                 raise
             raise run.unfinished(error) from error
         try:
-            figures = train_and_evaluate(training, run, past)
+            train_and_evaluate(training, run, past)
         except BaseException as error:
             _record(error, run, interruption)
             if isinstance(error, OSError):
                 raise run.unfinished(error) from error
             raise
-    results.show_end(figures, run)
-    return results.score(figures)
+    results.show_end(run)
+    return results.score(run.summary)
 
 
 def _trial(run: Run) -> "JobTrial | None":
@@ -210,7 +211,7 @@ def _record_unbegun(
 ) -> None:
     """Say why a job could not begin; of a run alone nothing is left, since the user was told."""
     if run.sweep is not None and not hides_an_interrupt(error):
-        run.begin(values, earlier_summary(run.directory))
+        run.begin(values, RunSummary.read_earlier(run.directory))
         _record(error, run, interruption)
     elif values["resume"] is None:
         run.discard()

@@ -596,8 +596,8 @@ def test_importance_of_what_a_search_has_tried(
 def test_importance_says_why_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     comparison = only(search(tmp_path / "few", 6))
     assert importances(comparison) == "importance of settings needs 10 finished trials; there are 5"
-    monkeypatch.setitem(sys.modules, "optuna", None)
     comparison = only(search(tmp_path / "search", 20))
+    monkeypatch.setitem(sys.modules, "optuna", None)
     told = "importance of settings needs Optuna: pip install 'lyricgen[optuna]'"
     assert importances(comparison) == told
     _, out = report([tmp_path / "search"])

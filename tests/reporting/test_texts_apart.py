@@ -13,8 +13,8 @@ from lyricgen.reporting.comparison import Comparison
 from lyricgen.reporting.grouping import compare
 from lyricgen.reporting.records import read, with_missing_jobs
 from lyricgen.reporting.tables import notes
-from lyricgen.runs.listing import check_text
 from lyricgen.runs.run import Run
+from lyricgen.runs.summary import RunSummary
 from tests.conftest import SMALL, Train, summary_of
 
 ONE, TWO = "1" * 64, "2" * 64
@@ -89,14 +89,15 @@ def test_a_job_does_not_read_another_text_than_the_others(tmp_path: Path) -> Non
     first = write(tmp_path / "0_seed=1", ONE)
     options = summary_of(first)["options"]
     other = options | {"seed": 2}
-    check_text(tmp_path, tmp_path / "1_seed=2", other, ONE)
-    check_text(tmp_path, first, options, TWO)  # its own summary is no other's
+    job = Run(tmp_path / "1_seed=2", tmp_path)
+    job.check_text(other, ONE)
+    Run(first, tmp_path).check_text(options, TWO)  # its own summary is no other's
     with pytest.raises(UserError, match="data=text: the text is not the one that job 0_seed=1 has"):
-        check_text(tmp_path, tmp_path / "1_seed=2", other, TWO)
+        job.check_text(other, TWO)
     # other settings of the text, jobs of no digest and damaged ones say nothing of it
-    check_text(tmp_path, tmp_path / "1_", other | {"data": {"kind": "dino"}}, TWO)
+    Run(tmp_path / "1_", tmp_path).check_text(other | {"data": {"kind": "dino"}}, TWO)
     (first / "summary.json").write_text("{")
-    check_text(tmp_path, tmp_path / "1_seed=2", other, TWO)
+    job.check_text(other, TWO)
 
 
 def test_a_digest_stays_when_a_run_is_resumed(tmp_path: Path) -> None:
@@ -104,7 +105,7 @@ def test_a_digest_stays_when_a_run_is_resumed(tmp_path: Path) -> None:
     run.corpus_digest = ONE
     run.begin({"seed": 1})
     assert summary_of(tmp_path)["corpus_digest"] == ONE
-    Run(tmp_path).begin({"seed": 1}, summary_of(tmp_path))
+    Run(tmp_path).begin({"seed": 1}, RunSummary.read(tmp_path))
     assert summary_of(tmp_path)["corpus_digest"] == ONE
 
 

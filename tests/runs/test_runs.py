@@ -29,10 +29,10 @@ from lyricgen.runs.listing import (
     newest_run,
     newest_runs,
     outputs_directory,
-    read_summary,
 )
 from lyricgen.runs.newest import newest_checkpoint
 from lyricgen.runs.run import Run
+from lyricgen.runs.summary import RunSummary
 from lyricgen.training import build
 from lyricgen.training.callbacks.throughput import Throughput
 from tests.conftest import SMALL, TINY, Train, summary_of
@@ -239,7 +239,7 @@ def test_a_run_says_so_from_the_start(tmp_path: Path) -> None:
     # of builds for a GPU the package may not name its build, 2.14.1+cu130
     recorded, imported = summary["versions"]["torch"], str(torch.__version__)
     assert recorded.partition("+")[0] == imported.partition("+")[0]
-    assert read_summary(tmp_path / "run") == summary
+    assert RunSummary.read(tmp_path / "run").entries() == summary
 
 
 def test_every_way_to_end(tmp_path: Path) -> None:
@@ -284,7 +284,7 @@ def test_a_run_whose_process_is_gone(tmp_path: Path, change: dict[str, Any], sta
     summary = summary_of(tmp_path / "run") | change
     summary["process"] = dead_process() if change["process"] is None else change["process"]
     (tmp_path / "run/summary.json").write_text(json.dumps(summary), "utf-8")
-    assert read_summary(tmp_path / "run") == summary | {"status": status}
+    assert RunSummary.read(tmp_path / "run").entries() == summary | {"status": status}
     assert summary_of(tmp_path / "run") == summary  # reading changes nothing
 
 
@@ -295,7 +295,7 @@ def test_a_killed_process_reads_as_killed(tmp_path: Path) -> None:
     )
     subprocess.run([sys.executable, "-c", program, tmp_path], check=False)
     assert summary_of(tmp_path)["status"] == "running"
-    assert read_summary(tmp_path)["status"] == "killed"
+    assert RunSummary.read(tmp_path).status == "killed"
 
 
 def test_figures_without_a_number_are_null(tmp_path: Path) -> None:
@@ -320,7 +320,7 @@ def test_summary_that_cannot_be_read(tmp_path: Path, content: str | None) -> Non
     if content is not None:
         (tmp_path / "summary.json").write_text(content, "utf-8")
     with pytest.raises(UserError, match=r"summary\.json"):
-        read_summary(tmp_path)
+        RunSummary.read(tmp_path)
 
 
 def test_training_that_fails(train: Train, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -544,7 +544,7 @@ def test_resumed_run_is_named_in_the_outputs_that_hold_it(
     for place in marked:
         (place / "latest.txt").write_text("mine", "utf-8")
     monkeypatch.setenv("LYRICGEN_OUTPUTS", str(used))
-    Run(run).begin({"seed": 1}, earlier={"started": "before"})
+    Run(run).begin({"seed": 1}, earlier=RunSummary(status="failed", started="before"))
     changed = [p for p in marked if (p / "latest.txt").read_text("utf-8") != "mine"]
     assert changed == [holder]
     assert (holder / "latest.txt").read_text("utf-8") == f"{run.relative_to(holder)}\n"
@@ -567,7 +567,7 @@ def full_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     write = Run._write
 
     def until_finished(self: Run) -> None:
-        if self.summary["status"] != "running":
+        if self.summary.status != "running":
             full_disk()
         write(self)
 
@@ -662,7 +662,7 @@ def test_a_run_whose_directory_goes_away(
     assert "was removed or renamed" in line
     assert list(Path("outputs/runs").glob("*/*")) == []
     if act == "rename":
-        assert read_summary(Path("elsewhere"))["status"] != "finished"
+        assert RunSummary.read(Path("elsewhere")).status != "finished"
 
 
 def test_a_sweep_whose_directory_goes_away(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,8 +19,9 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from rich import get_console
 
-from lyricgen.runs.listing import is_alive, read_summary
+from lyricgen.runs.listing import is_alive
 from lyricgen.runs.lock import claimed
+from lyricgen.runs.summary import read_summary
 from lyricgen.sweeps import engines
 from lyricgen.sweeps.job_process import TICK, as_job, job_environment, stop_file, this_process
 from lyricgen.sweeps.job_watch import JobWatch
@@ -133,7 +134,7 @@ class Command:
         def look() -> dict[str, Any] | None:
             found = [path.parent for path in self.sweep.glob(f"{number}_*/{file}")]
             assert self.process.poll() is None, self.process.communicate()[0]
-            return read_summary(found[0]) if found else None
+            return read_summary(found[0]).entries() if found else None
 
         return until(look)
 
@@ -152,7 +153,7 @@ class Command:
     def statuses(self) -> list[str]:
         """Of all jobs that have begun, in their order."""
         jobs = sorted(path.parent for path in self.sweep.glob("*/summary.json"))
-        return [read_summary(job)["status"] for job in jobs]
+        return [read_summary(job).status for job in jobs]
 
     @property
     def processes(self) -> list[int]:
@@ -228,7 +229,7 @@ def test_engines_change_no_figure(start: Start, train: Train, engine: str) -> No
     command = start(engine, "seed=1,2", OMP_NUM_THREADS="1")
     assert command.wait()[0] == 0
     alone = train(*SMALL, "seed=2").summary
-    job = read_summary(command.sweep / "1_seed=2")
+    job = read_summary(command.sweep / "1_seed=2").entries()
     for name in ("train/loss", "val/loss", "test/loss"):
         assert job[name] == alone[name]
 
@@ -250,7 +251,7 @@ def test_jobs_that_fail(start: Start, tmp_path: Path, engine: str) -> None:
         False,
     ]
     assert "Traceback" not in out
-    assert 'RuntimeError("spoiled")' in read_summary(command.sweep / "1_seed=2")["traceback"]
+    assert 'RuntimeError("spoiled")' in read_summary(command.sweep / "1_seed=2").traceback
 
 
 @needs_two_cores
@@ -291,7 +292,7 @@ def test_a_sweep_that_is_stopped(start: Start, engine: str, name: str, expected:
     assert status == expected, out
     assert "Traceback" not in out
     assert set(command.statuses) == {"interrupted"}
-    assert read_summary(command.sweep)["status"] == "interrupted"
+    assert read_summary(command.sweep).status == "interrupted"
     assert not (command.sweep / "2_seed=3/summary.json").exists()
     until(lambda: not command.processes, 20)
     assert not list(command.sweep.glob(".stop*"))
@@ -319,7 +320,7 @@ def test_a_sweep_that_is_stopped_at_once(
     assert "Traceback" not in out
     assert "from outside" not in out
     assert command.statuses == ["interrupted", "killed"]
-    assert read_summary(command.sweep)["status"] == "interrupted"
+    assert read_summary(command.sweep).status == "interrupted"
     assert not (command.sweep / "2_seed=3/summary.json").exists()
     assert not any(is_alive(job) for job in jobs)
     until(lambda: not command.processes, 20)
@@ -336,7 +337,7 @@ def test_a_sweep_that_is_killed_takes_its_jobs_along(start: Start, engine: str) 
     command.process.wait()
     until(lambda: not set(processes) & set(command.processes), 30)
     assert command.statuses == ["interrupted", "interrupted"]
-    assert read_summary(command.sweep)["status"] == "killed"
+    assert read_summary(command.sweep).status == "killed"
 
 
 # Slurm
@@ -368,7 +369,7 @@ def test_slurm(start: Start, cluster: Path) -> None:
     status, out = command.wait()
     assert status == 0, out
     assert command.statuses == ["finished", "finished"]
-    assert [read_summary(job)["threads"] for job in command.sweep.glob("*_seed=*")] == [1, 1]
+    assert [read_summary(job).threads for job in command.sweep.glob("*_seed=*")] == [1, 1]
     batch = (cluster / "batch.sh").read_text("utf-8")
     asked = dict(re.findall(r"^#SBATCH --([a-z-]+)=(.*)$", batch, flags=re.M))
     expected = {
@@ -391,7 +392,7 @@ def test_slurm_starts_again_what_it_has_preempted(start: Start, cluster: Path) -
     assert status == 0, out
     assert command.statuses == ["finished", "finished"]
     assert (cluster / "scontrol.log").read_text("utf-8") == "requeue 4242_1\n"
-    summary = read_summary(command.sweep / "1_seed=2")
+    summary = read_summary(command.sweep / "1_seed=2").entries()
     assert len(summary["resumed"]) == 1
     assert summary["epochs"] == 60
     log = (command.sweep / "1_seed=2/train.log").read_text("utf-8")
@@ -459,11 +460,11 @@ def test_jobs_elsewhere_that_nobody_works_on_are_killed(
     launcher: Any = Elsewhere(lost, held)
     with claimed(held):
         JobWatch(launcher, [[(0, []), (1, []), (2, [])]], tmp_path).carry_out(1)
-        statuses = [read_summary(each)["status"] for each in (lost, held, earlier)]
+        statuses = [read_summary(each).status for each in (lost, held, earlier)]
     assert statuses == ["killed", "running", "running"]
     assert capsys.readouterr().out == "job 0_lost killed (1 of 3)\n"
     sweep = Sweep(tmp_path, [], resume=True)
-    sweep.summary["jobs"] = {"0": [], "1": [], "2": [], "3": ["seed=4"]}
+    sweep.summary.jobs = {"0": [], "1": [], "2": [], "3": ["seed=4"]}
     assert sweep.left() == [
         *("0_lost (killed)", "1_held (running)", "2_earlier (running)", "3 seed=4 (not begun)")
     ]
@@ -606,7 +607,7 @@ def test_no_more_threads_than_cores(start: Start, engine: str, jobs: int) -> Non
     command = start(engine, f"seed=range({jobs})", **variables)
     status, out = command.wait()
     assert status == 0, out
-    used = [read_summary(path.parent)["threads"] for path in command.sweep.glob("*/summary.json")]
+    used = [read_summary(path.parent).threads for path in command.sweep.glob("*/summary.json")]
     side_by_side = min(jobs, cores)
     assert used == [cores // side_by_side] * jobs
 

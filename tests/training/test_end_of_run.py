@@ -15,6 +15,7 @@ from lyricgen.console import rounded
 from lyricgen.evaluation import tables
 from lyricgen.evaluation.intervals import Estimate
 from lyricgen.models.files.checkpoint import load
+from lyricgen.runs.summary import RunSummary
 from lyricgen.training import results
 from tests.conftest import SMALL, TINY, Finished, Train, printed
 
@@ -72,18 +73,16 @@ def table_of(
     ngrams: dict[str, list[float]],
 ) -> str:
     monkeypatch.setattr(rich, "_console", Console(width=80))
-    results.print_table(
-        {
-            "model": "lstm 1x256",
-            "best_epoch": 1,
-            "parameters": 1,
-            "chars_per_second": 1.0,
-            "best_checkpoint": None,
-            **{f"{part}/perplexity": perplexity for part in ("train", "val", "test")},
-            "ngram_order": 1,  # the best of Kneser-Ney, which the mixture is of
-            "ngram_perplexities": {"val": ngrams},
-        }
+    summary = RunSummary(
+        status="finished",
+        model="lstm 1x256",
+        best_epoch=1,
+        parameters=1,
+        chars_per_second=1.0,
+        ngram_perplexities={"val": ngrams},
+        **{f"{part}/perplexity": perplexity for part in ("train", "val", "test")},
     )
+    results.print_table(summary)
     return capsys.readouterr().out
 
 

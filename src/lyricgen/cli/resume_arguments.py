@@ -14,9 +14,10 @@ from lyricgen.cli.conf_files import default_choices, known_settings
 from lyricgen.cli.typed_values import as_typed, quoted
 from lyricgen.errors import UserError
 from lyricgen.files import expand_home
-from lyricgen.runs.listing import BEST, MULTIRUN, RECORD, earlier_summary, newest_run
+from lyricgen.runs.listing import BEST, MULTIRUN, RECORD, newest_run
 from lyricgen.runs.newest import newest_checkpoint, tell_taken
 from lyricgen.runs.record_files import RecordError, read_yaml
+from lyricgen.runs.summary import RunSummary
 from lyricgen.settings import belongs_to, complete, key
 
 _HYDRA, _OVERRIDES = f"{RECORD}/hydra.yaml", f"{RECORD}/overrides.yaml"
@@ -184,7 +185,9 @@ def _recorded(directory: Path, *, is_sweep: bool) -> tuple[list[tuple[str, str]]
         else:
             overrides = read_yaml(directory / _OVERRIDES)
             # those of the last resume, if there was one
-            overrides = (earlier_summary(directory) or {}).get("overrides", overrides)
+            earlier = RunSummary.read_earlier(directory)
+            if earlier is not None and "overrides" in earlier.model_fields_set:
+                overrides = earlier.overrides
         # of a sweep also its engine and its sweeper; a run has none of these
         kept = "hydra" if is_sweep else "hydra.searchpath="
         others = [
@@ -232,15 +235,14 @@ def with_recorded_settings(
         overrides: from which they were composed. What is none of the run's own was typed now, and
             is not replaced; nothing is where it chooses what settings in other groups follow.
     """
-    summary = earlier_summary(directory) or {}
-    recorded, before = summary.get("options"), summary.get("overrides")
-    if not isinstance(recorded, dict) or not isinstance(before, list):
+    earlier = RunSummary.read_earlier(directory)
+    if earlier is None or earlier.options is None or "overrides" not in earlier.model_fields_set:
         return values
-    last, now = ({key(one): one for one in each} for each in (before, overrides))
+    last, now = ({key(one): one for one in each} for each in (earlier.overrides, overrides))
     typed = {name for name, one in now.items() if last.get(name) != one}
     if typed & (default_choices().keys() - _APART):
         return values
-    return _with_recorded(values, complete(recorded), typed)
+    return _with_recorded(values, complete(earlier.options), typed)
 
 
 def _with_recorded(

@@ -11,9 +11,9 @@ from typing import Any
 
 from lyricgen.console import progress
 from lyricgen.errors import UserError
-from lyricgen.runs.listing import MULTIRUN, SUMMARY, number_of, outputs_directory, read_summary
+from lyricgen.runs.listing import MULTIRUN, SUMMARY, number_of, outputs_directory
 from lyricgen.runs.record_files import walk
-from lyricgen.runs.summary import figures_of
+from lyricgen.runs.summary import RunSummary, SweepSummary, read_summary
 from lyricgen.settings import Value, complete, flatten, known_to_model, parse_overrides
 
 log = logging.getLogger(__name__)
@@ -124,30 +124,30 @@ def _read_into(found: FoundRuns, directory: Path) -> None:
     except UserError as error:
         log.warning("%s is left out: %s", directory / SUMMARY, error.__cause__)
         return
-    if "jobs" in summary:
-        plan = {int(number): overrides for number, overrides in summary["jobs"].items()}
+    if isinstance(summary, SweepSummary):
+        plan = {int(number): overrides for number, overrides in summary.jobs.items()}
         found.plans[directory] = plan
     else:
         found.records.append(_record(directory, summary))
 
 
-def _record(directory: Path, summary: dict[str, Any]) -> Record:
-    number = summary.get("job")
+def _record(directory: Path, summary: RunSummary) -> Record:
+    number = summary.job
     if number is None and (directory.parent / MULTIRUN).exists():  # of a sweep of Hydra's own
         number = number_of(directory)
     return Record(
         directory,
-        summary["status"],
-        summary.get("reason") or "",
-        summary.get("started", ""),
-        flatten(complete(summary.get("options") or {})),
-        parse_overrides(summary.get("overrides", [])),
-        {key: value for key, value in figures_of(summary).items() if value is not None},
-        tuple(summary.get("samples", [])),
-        summary.get("search_space") or {},
+        summary.status,
+        summary.reason or "",
+        summary.started,
+        flatten(complete(summary.options or {})),
+        parse_overrides(summary.overrides),
+        summary.figures,
+        tuple(summary.samples),
+        summary.search_space or {},
         None if number is None else directory.parent,
         number,
-        summary.get("corpus_digest"),
+        summary.corpus_digest,
     )
 
 

@@ -1,20 +1,17 @@
-"""Run directories: where they are, what they say of themselves, and which one is the newest."""
+"""Run directories: where they are, how they are called, and which one is the newest."""
 
 import logging
 import os
 import re
 import shlex
-import socket
 from collections.abc import Iterator
 from datetime import datetime
-from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from lyricgen.errors import UserError
 from lyricgen.files import expand_home, write_atomically
-from lyricgen.runs.record_files import RecordError, check, read_json, read_record, read_yaml
-from lyricgen.settings import DECIDING, Value, flatten
+from lyricgen.runs.record_files import RecordError, read_record, read_yaml
 
 log = logging.getLogger(__name__)
 
@@ -50,34 +47,6 @@ def resume_command(directory: Path) -> str:
     return f"python -m lyricgen.train {shlex.quote(f'resume={directory}')}"
 
 
-def read_summary(directory: Path) -> dict[str, Any]:
-    """Read the summary of a run; a `running` one whose process is gone reads as `killed`.
-
-    Returns:
-        Plain values, of which those that `summary.Summary` names have the types that it says.
-
-    Raises:
-        UserError: no summary.json there, or not a readable one.
-    """
-    from lyricgen.runs.summary import Summary, figures_of  # noqa: PLC0415  pydantic takes its time
-
-    path = directory / SUMMARY
-    try:
-        summary: Any = read_json(path)
-        if not isinstance(summary, dict):
-            raise RecordError("it holds no object")
-        check(Summary, summary | {"figures": figures_of(summary)})
-    except RecordError as error:
-        shown = repr(str(path))
-        raise UserError(f"{shown} cannot be read ({error}): name a run's directory") from error
-    # of one on another machine its sweep says it, see job_watch
-    here = summary.get("host") == socket.gethostname()
-    if summary["status"] == "running" and here and not is_alive(summary.get("process", 0)):
-        summary["status"] = "killed"
-    found: dict[str, Any] = summary
-    return found
-
-
 def check_there(directory: Path) -> None:
     """Check that the directory of a running run or sweep is still there.
 
@@ -97,28 +66,6 @@ def directory_taken(directory: Path, kind: Literal["run", "sweep"]) -> UserError
         f"{str(directory)!r} holds a {kind} already: leave hydra.{kind}.dir out, name another "
         f"directory, or go on with it by resume={shlex.quote(str(directory))}"
     )
-
-
-def earlier_summary(directory: Path) -> dict[str, Any] | None:
-    """Read an earlier summary; None if no run has begun, empty if it is damaged."""
-    path = directory / SUMMARY
-    try:
-        path.lstat()
-    except (FileNotFoundError, NotADirectoryError):  # the answer
-        return None
-    except OSError:
-        pass  # there may be one, and the reader says why it cannot be read
-    try:
-        return read_summary(directory)
-    except UserError as error:
-        _warn_of_damage(path, str(error.__cause__))
-        return {}
-
-
-@cache
-def _warn_of_damage(path: Path, why: str) -> None:
-    """Warn once of a record, since a sweep reads its jobs' summaries again and again."""
-    log.warning("%s is damaged (%s): what it said of the run is lost", path, why)
 
 
 def newest_run() -> Path:
@@ -264,39 +211,3 @@ def is_alive(process: int) -> bool:
     except PermissionError:  # another user's
         return True
     return process > 0
-
-
-def check_text(sweep: Path, directory: Path, options: dict[str, Any], digest: str) -> None:
-    """Refuse a text that has been changed since another job of the sweep has read it.
-
-    Args:
-        sweep: the directory of the sweep.
-        directory: of the job.
-        options: plain values, the configuration of the job.
-        digest: of the text that the job has read.
-
-    Raises:
-        UserError: a job with the same settings of the text has read another text.
-    """
-    wanted = _text_settings(options)
-    for other in sorted(path for path in sweep.iterdir() if number_of(path) is not None):
-        if other.name == directory.name:
-            continue
-        try:
-            summary = read_summary(other)
-        except UserError:
-            continue
-        known = summary.get("corpus_digest")
-        if known is not None and _text_settings(summary.get("options")) == wanted:
-            if known != digest:
-                raise UserError(
-                    f"data={wanted['data']}: the text is not the one that job {other.name} has "
-                    "read: bring that one back, or start a new sweep"
-                )
-            return
-
-
-def _text_settings(options: Any) -> dict[str, Value]:
-    flat = flatten(options) if isinstance(options, dict) else {}
-    names = ("data" if name == "kind" else f"data.{name}" for name in DECIDING)
-    return {name: flat.get(name) for name in names}

@@ -1,13 +1,13 @@
 """The newest run: a command takes it where none is named, and says so."""
 
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from lyricgen.console import tell
 from lyricgen.errors import UserError, printable
-from lyricgen.runs.listing import SUMMARY, checkpoint_in, newest_run, newest_runs, read_summary
+from lyricgen.runs.listing import SUMMARY, checkpoint_in, newest_run, newest_runs
+from lyricgen.runs.summary import RunSummary, SweepSummary, read_summary
 
 UNITS = (("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1))
 LONGEST = 200  # characters of the reason why a run has failed
@@ -51,33 +51,32 @@ def _without_checkpoint(runs: list[Path]) -> str:
     return printable(f"{runs[0]} has no checkpoint ({_why(_summary(runs[0]))}){more}")
 
 
-def _why(summary: Mapping[str, Any]) -> str:
+def _why(summary: RunSummary | SweepSummary) -> str:
     """Why a run has no checkpoint."""
-    status = summary.get("status")
-    if status == "failed":
-        return f"it failed: {summary.get('reason')}"[:LONGEST]
+    if summary.status == "failed":
+        return f"it failed: {summary.reason}"[:LONGEST]
     known = {
         "running": "it is running and has not saved one yet",
         "finished": "it saved none, or it was deleted",
         "interrupted": "it was interrupted before it saved one",
         "killed": "it was killed before it saved one",
     }
-    return known.get(str(status), f"{SUMMARY} does not say why")
+    return known.get(summary.status, f"{SUMMARY} does not say why")
 
 
-def _summary(directory: Path) -> Mapping[str, Any]:
+def _summary(directory: Path) -> RunSummary | SweepSummary:
     try:
         return read_summary(directory)
     except UserError:
-        return {}
+        return RunSummary(status="unknown")
 
 
-def _describe(summary: Mapping[str, Any]) -> str:
+def _describe(summary: RunSummary | SweepSummary) -> str:
     """A few words on the model and its text; "" where the record does not say it."""
-    if "jobs" in summary:
-        return f"a sweep of {len(summary['jobs'])} jobs"
+    if isinstance(summary, SweepSummary):
+        return f"a sweep of {len(summary.jobs)} jobs"
     try:
-        options = summary["options"]
+        options: Any = summary.options
         model, data = options["model"], options["data"]
         if model["kind"] == "ngram":
             network = f"{model['order']}-gram {model['smoothing']}"

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from lyricgen.errors import UserError
-from lyricgen.runs.listing import BEST, LAST, directory_taken, earlier_summary
+from lyricgen.runs.listing import BEST, LAST, directory_taken
+from lyricgen.runs.summary import RunSummary
 from lyricgen.settings import PLUMBING, Settings, belongs_to, complete, flatten, typed_value
 
 # What may change from one resumption to the next: how long training goes on, too, and where its
@@ -31,7 +32,7 @@ class ResumePoint:
     text: str | None = None  # digest of what it had read
     sizes: dict[str, int] = field(default_factory=dict)  # of the run's growing files then
     wall_seconds: float = 0.0  # that it had taken
-    summary: dict[str, Any] = field(default_factory=dict)
+    summary: RunSummary | None = None
     finished: str | None = None  # why it is, or what would make it longer; None if it goes on
 
 
@@ -48,7 +49,7 @@ def find_resume_point(
     Raises:
         UserError: the configuration is not the run's, or nothing was asked to be resumed here.
     """
-    summary = earlier_summary(directory)
+    summary = RunSummary.read_earlier(directory)
     if options["resume"] is None:
         if summary is not None:
             raise directory_taken(directory, "run")
@@ -57,16 +58,14 @@ def find_resume_point(
         raise UserError(
             f"resume={options['resume']}: it belongs on the command line, not in a file"
         )
-    summary = summary or {}
-    recorded = checkpoint[1]["lyricgen"]["options"] if checkpoint else summary.get("options")
+    summary = summary or RunSummary(status="unknown")
+    recorded = checkpoint[1]["lyricgen"]["options"] if checkpoint else summary.options
     _refuse_changes(directory, recorded, options)
-    if summary.get("status") == "pruned":
-        return ResumePoint(
-            summary=summary, finished=summary.get("reason", "its search has pruned it")
-        )
+    if summary.status == "pruned":
+        return ResumePoint(summary=summary, finished=summary.reason or "its search has pruned it")
     if checkpoint is None or options["model"]["kind"] == "ngram":  # counting has no half-way
         why = "it has kept no checkpoint" if checkpoint is None else "its n-grams are counted"
-        finished = why if summary.get("status") == "finished" else None
+        finished = why if summary.status == "finished" else None
         return ResumePoint(summary=summary, finished=finished)
     path, content = checkpoint
     epoch, max_epochs = content["epoch"], options["trainer"]["max_epochs"]
@@ -82,7 +81,7 @@ def find_resume_point(
         content["run"]["sizes"],
         content["run"]["wall_seconds"],
         summary,
-        _finished(directory, content, options) if summary.get("status") == "finished" else None,
+        _finished(directory, content, options) if summary.status == "finished" else None,
     )
 
 

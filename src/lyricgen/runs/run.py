@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from lyricgen.errors import UserError, reason
-from lyricgen.files import remove_torn, to_json, write_atomically
+from lyricgen.files import remove_torn, write_atomically
 from lyricgen.runs.directories import refuse_links
 from lyricgen.runs.listing import (
     RECORD,
@@ -29,6 +29,8 @@ from lyricgen.runs.listing import (
     resume_command,
 )
 from lyricgen.runs.lock import LOCK, claimed
+from lyricgen.runs.summary import RunSummary
+from lyricgen.settings import DECIDING, Value, flatten
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +62,7 @@ class Run:
         self.search = search
         self.search_space: dict[str, Any] | None = None
         self.corpus_digest: str | None = None
-        self.summary: dict[str, Any] = {}
+        self.summary = RunSummary(status="unknown")
         self._start = time.perf_counter()
         self.until_end = ExitStack()  # what is to be done when the directory is given up
 
@@ -79,7 +81,7 @@ class Run:
                 yield
 
     def begin(
-        self, options: dict[str, Any], earlier: dict[str, Any] | None = None, seconds: float = 0
+        self, options: dict[str, Any], earlier: RunSummary | None = None, seconds: float = 0
     ) -> None:
         """Say that the run is under way, and make it, or its sweep, the newest one.
 
@@ -88,37 +90,39 @@ class Run:
             earlier: the summary of a run that is resumed; its .hydra stays as it is.
             seconds: that it had taken up to its checkpoint.
         """
-        now = {
-            "status": "running",
+        self._start = time.perf_counter() - seconds  # not from the imports that a first job needs
+        now: dict[str, Any] = {
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "git_commit": git_commit(),
+            "versions": dict(versions()),
+        }
+        entries = now | {
+            "status": "running",
             "process": os.getpid(),
             "host": socket.gethostname(),
             "seed": options["seed"],
             "command": shlex.join(["python", "-m", "lyricgen.train", *sys.argv[1:]]),
-            "git_commit": git_commit(),
-            "versions": dict(versions()),
             "overrides": self.overrides,
             "options": options,
         }
-        if self.sweep is not None:
-            now["job"] = number_of(self.directory)
-        if self.search_space is not None:
-            now["search_space"] = self.search_space
-        if self.corpus_digest is not None:
-            now["corpus_digest"] = self.corpus_digest
-        self._start = time.perf_counter() - seconds  # not from the imports that a first job needs
-        self.summary = now
+        further = {
+            "job": None if self.sweep is None else number_of(self.directory),
+            "search_space": self.search_space,
+            "corpus_digest": self.corpus_digest,
+        }
+        entries |= {name: value for name, value in further.items() if value is not None}
         if earlier is None:
             for name, text in self.record.items():
                 (self.directory / RECORD).mkdir(exist_ok=True)
                 write_atomically(self.directory / RECORD / name, text)
         else:
-            resumed = {name: now[name] for name in ("started", "git_commit", "versions")}
+            before = earlier.entries()
             names = ("started", "command", "job", "search_space")
-            kept = {name: earlier[name] for name in names if name in earlier}
-            if "corpus_digest" in earlier:
-                self.summary.setdefault("corpus_digest", earlier["corpus_digest"])
-            self.summary |= kept | {"resumed": [*earlier.get("resumed", []), resumed]}
+            entries |= {name: before[name] for name in names if name in before}
+            if "corpus_digest" in before:
+                entries.setdefault("corpus_digest", before["corpus_digest"])
+            entries["resumed"] = [*earlier.resumed, now]
+        self.summary = RunSummary.model_validate(entries)
         self._write()
         record_newest(self.sweep or self.directory, resumed=earlier is not None)
 
@@ -131,6 +135,34 @@ class Run:
     def resume_command(self) -> str:
         """Command that resumes this run, or the sweep of which it is a job."""
         return resume_command(self.sweep or self.directory)
+
+    def check_text(self, options: dict[str, Any], digest: str) -> None:
+        """Refuse a text that has been changed since another job of the sweep has read it.
+
+        Args:
+            options: plain values, the configuration.
+            digest: of the text that was read.
+
+        Raises:
+            UserError: a job with the same settings of the text has read another text.
+        """
+        wanted = _text_settings(options)
+        jobs = [] if self.sweep is None else sorted(self.sweep.iterdir())
+        for other in jobs:
+            if number_of(other) is None or other.name == self.directory.name:
+                continue
+            try:
+                summary = RunSummary.read(other)
+            except UserError:
+                continue
+            known = summary.corpus_digest
+            if known is not None and _text_settings(summary.options or {}) == wanted:
+                if known != digest:
+                    raise UserError(
+                        f"data={wanted['data']}: the text is not the one that job {other.name} "
+                        "has read: bring that one back, or start a new sweep"
+                    )
+                return
 
     def discard(self) -> None:
         """Leave nothing behind of a run that never began: its log and its lock."""
@@ -151,7 +183,8 @@ class Run:
         """
         check_there(self.directory)
         pruned = {} if given_up is None else {"status": "pruned", "reason": given_up}
-        self.summary |= {"status": "finished", **pruned, **figures}
+        entries = self.summary.entries() | {"status": "finished"} | pruned | figures
+        self.summary = RunSummary.model_validate(entries)
         self._write()
 
     def unfinished(self, error: OSError) -> UserError:
@@ -165,13 +198,13 @@ class Run:
 
     def fail(self, error: BaseException) -> None:
         """Record why a run stopped short."""
-        told = "".join(traceback.format_exception(error))
-        self.summary |= {"status": "failed", "reason": reason(error), "traceback": told}
+        self.summary.status, self.summary.reason = "failed", reason(error)
+        self.summary.traceback = "".join(traceback.format_exception(error))
         self._close()
 
     def interrupt(self) -> None:
         """Record that the user stopped the run."""
-        self.summary["status"] = "interrupted"
+        self.summary.status = "interrupted"
         self._close()
 
     def _close(self) -> None:
@@ -182,9 +215,15 @@ class Run:
             log.warning("%s cannot be written (%s) and is not up to date", path, error.strerror)
 
     def _write(self) -> None:
-        if self.summary["status"] != "running":
-            self.summary["wall_seconds"] = self.wall_seconds
-        write_atomically(self.directory / SUMMARY, to_json(self.summary))
+        if self.summary.status != "running":
+            self.summary.wall_seconds = self.wall_seconds
+        self.summary.write(self.directory)
+
+
+def _text_settings(options: dict[str, Any]) -> dict[str, Value]:
+    flat = flatten(options)
+    names = ("data" if name == "kind" else f"data.{name}" for name in DECIDING)
+    return {name: flat.get(name) for name in names}
 
 
 @cache

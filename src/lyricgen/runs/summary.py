@@ -1,42 +1,200 @@
-"""The types that the entries of a summary.json must have."""
+"""summary.json of runs and sweeps, in the one class that describes, reads and writes it."""
 
-from typing import Annotated, Any
+import logging
+import socket
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
-# Figures of a summary whose names have no part, as val/ is one.
-FIGURES = ("parameters", "chars_per_second", "wall_seconds", "best_epoch", "epochs")
+from lyricgen.errors import UserError
+from lyricgen.files import to_json, write_atomically
+from lyricgen.runs.listing import SUMMARY, is_alive
+from lyricgen.runs.record_files import RecordError, check, read_json
+
+log = logging.getLogger(__name__)
 
 _JobNumber = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
 
 
 class Summary(BaseModel):
-    """The summary of a run or a sweep; entries that are not named here may be anything.
+    """Entries that runs and sweeps share; entries without a name here are kept as they are.
 
     Attributes:
-        figures: the entries whose name is one of `FIGURES` or has a slash.
+        status: running, finished, failed, interrupted or pruned; `killed` is what a `running`
+            one reads as whose process is gone, and `unknown` stands for a damaged one.
+        reason: of a failure, or why a search has pruned it.
+        traceback: of a failure.
+        started: when, as ISO 8601.
+        process: number of the process.
+        host: machine of the process.
+        command: that was typed.
+        overrides: from which it was composed.
+        wall_seconds: that it took.
     """
 
-    model_config = ConfigDict(strict=True)
+    model_config = ConfigDict(strict=True, extra="allow")
 
     status: str
     reason: str | None = None
+    traceback: Any = None
     started: str = ""
-    command: str = ""
+    process: int = Field(default=0, ge=0, lt=2**31)
     host: str | None = None
-    process: int = Field(0, ge=0, lt=2**31)
-    options: dict[str, Any] | None = None
+    command: str = ""
     overrides: list[str] = []
-    resumed: list[Any] = []
-    samples: list[str] = []
+    wall_seconds: float | None = None
+
+    @classmethod
+    def read(cls, directory: Path) -> Self:
+        """Read the summary in a directory.
+
+        Raises:
+            UserError: no summary.json there, or not a readable one.
+        """
+        return _read(directory, lambda _: cls)
+
+    @classmethod
+    def read_earlier(cls, directory: Path) -> Self | None:
+        """Read an earlier summary; None if nothing has begun, `unknown` if it is damaged."""
+        path = directory / SUMMARY
+        try:
+            path.lstat()
+        except (FileNotFoundError, NotADirectoryError):  # the answer
+            return None
+        except OSError:
+            pass  # there may be one, and the reader says why it cannot be read
+        try:
+            return cls.read(directory)
+        except UserError as error:
+            _warn_of_damage(path, str(error.__cause__))
+            return cls(status="unknown")
+
+    def entries(self) -> dict[str, Any]:
+        """The entries of the file as plain values."""
+        return self.model_dump(exclude_unset=True)
+
+    def write(self, directory: Path) -> None:
+        """Write the file.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        write_atomically(directory / SUMMARY, to_json(self.entries()))
+
+
+class RunSummary(Summary):
+    """The summary of a run.
+
+    Attributes:
+        options: the whole configuration as plain values.
+        job: number in the sweep whose job it is.
+        search_space: of the search whose trial it is.
+        corpus_digest: of its text, once that was read.
+        resumed: when and by which version, once for each time.
+        metrics: figures of the best epoch, such as val/perplexity; in the file each is an entry
+            of its own.
+        best_epoch: counted from 1, as is `epochs`, the last one.
+        ngram_perplexities: by part, smoothing and order.
+        mixture_network_weight: share of the network in its mixture with an n-gram model.
+        samples: texts that it wrote at its end.
+    """
+
+    seed: Any = None  # of a job that was refused it may be anything
+    git_commit: Any = None
+    versions: Any = None
+    options: dict[str, Any] | None = None
+    job: int | None = None
     search_space: dict[str, dict[str, Any]] | None = None
     corpus_digest: str | None = None
-    job: int | None = None
-    jobs: dict[_JobNumber, list[str]] = {}
+    resumed: list[Any] = []
+    model: str = ""
+    best_epoch: int | None = None
     epochs: int | None = None
-    figures: dict[str, float | None]
+    parameters: int | None = None
+    chars_per_second: float | None = None
+    best_checkpoint: str | None = None
+    ngram_perplexities: dict[str, Any] = {}
+    ngram_characters: int | None = None
+    ngram_sampled: bool = False
+    mixture_network_weight: float | None = None
+    samples: list[str] = []
+    metrics: dict[str, float | None] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_metrics(cls, entries: dict[str, Any]) -> dict[str, Any]:
+        metrics = {name: value for name, value in entries.items() if "/" in name}
+        others = {name: value for name, value in entries.items() if "/" not in name}
+        return others | {"metrics": metrics}
+
+    @model_serializer(mode="wrap")
+    def _spread_metrics(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        entries: dict[str, Any] = handler(self)
+        metrics: dict[str, Any] = entries.pop("metrics")
+        return entries | metrics
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """The metrics, and what else is a number that runs can be compared by."""
+        others = ("parameters", "chars_per_second", "wall_seconds", "best_epoch", "epochs")
+        figures = self.metrics | {name: getattr(self, name) for name in others}
+        return {name: value for name, value in figures.items() if value is not None}
 
 
-def figures_of(summary: dict[str, Any]) -> dict[str, Any]:
-    """The entries of a summary that are figures."""
-    return {key: value for key, value in summary.items() if "/" in key or key in FIGURES}
+class SweepSummary(Summary):
+    """The summary of a sweep.
+
+    Attributes:
+        jobs: overrides of every job that it is to do, by its number.
+    """
+
+    jobs: dict[_JobNumber, list[str]] = {}
+
+
+Kind = TypeVar("Kind", bound=Summary)
+
+
+def read_summary(directory: Path) -> RunSummary | SweepSummary:
+    """Read the summary of a run or a sweep.
+
+    Raises:
+        UserError: no summary.json there, or not a readable one.
+    """
+
+    def choose(entries: dict[str, Any]) -> type[RunSummary | SweepSummary]:
+        return SweepSummary if "jobs" in entries else RunSummary
+
+    return _read(directory, choose)
+
+
+def _read(directory: Path, choose: Callable[[dict[str, Any]], type[Kind]]) -> Kind:
+    path = directory / SUMMARY
+    try:
+        entries: Any = read_json(path)
+        if not isinstance(entries, dict):
+            raise RecordError("it holds no object")
+        summary = check(choose(entries), entries)
+    except RecordError as error:
+        shown = repr(str(path))
+        raise UserError(f"{shown} cannot be read ({error}): name a run's directory") from error
+    # of one on another machine its sweep says it, see job_watch
+    here = summary.host == socket.gethostname()
+    if summary.status == "running" and here and not is_alive(summary.process):
+        summary.status = "killed"
+    return summary
+
+
+@cache
+def _warn_of_damage(path: Path, why: str) -> None:
+    """Warn once of a record, since a sweep reads its jobs' summaries again and again."""
+    log.warning("%s is damaged (%s): what it said of the run is lost", path, why)

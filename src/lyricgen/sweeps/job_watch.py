@@ -17,15 +17,15 @@ from hydra.plugins.launcher import Launcher
 
 from lyricgen.console import rounded, show
 from lyricgen.errors import UserError, reason
-from lyricgen.files import to_json, write_atomically
 from lyricgen.runs.interruption import (
     Interrupted,
     Interruption,
     listening,
     terminal_signals_blocked,
 )
-from lyricgen.runs.listing import SUMMARY, number_of, read_summary
+from lyricgen.runs.listing import SUMMARY, number_of
 from lyricgen.runs.lock import claimed
+from lyricgen.runs.summary import RunSummary
 from lyricgen.sweeps.job_process import stop_file, this_process
 
 log = logging.getLogger(__name__)
@@ -161,7 +161,7 @@ class JobWatch:
         for each in over:
             each.wait(max(0.0, end - time.monotonic()))
 
-    def _summaries(self) -> dict[int, tuple[Path, dict[str, Any]]]:
+    def _summaries(self) -> dict[int, tuple[Path, RunSummary]]:
         """Summaries of the jobs that have begun since the launch."""
         found = {}
         looked_for = self._wanted - self._ended
@@ -170,36 +170,36 @@ class JobWatch:
             if number in looked_for:
                 with suppress(OSError, UserError):  # it is gone, or damaged and has no end
                     if path.stat().st_mtime_ns != self._begun.get(path):
-                        found[number] = (path.parent, read_summary(path.parent))
+                        found[number] = (path.parent, RunSummary.read(path.parent))
         return found
 
     def _running(self) -> list[int]:
         """The processes of jobs that run on this machine; 0 for one elsewhere."""
         here = socket.gethostname()
-        running = [each for _, each in self._summaries().values() if each["status"] == "running"]
-        return [each.get("process", 0) if each.get("host") == here else 0 for each in running]
+        running = [each for _, each in self._summaries().values() if each.status == "running"]
+        return [each.process if each.host == here else 0 for each in running]
 
     def _record_killed(self) -> None:
         """Say it for jobs on other machines that no process works on any more."""
         for directory, _ in self._summaries().values():
             # gone, damaged, or still at work
             with suppress(OSError, UserError), claimed(directory):
-                summary = read_summary(directory)
-                if summary["status"] == "running":
-                    killed = to_json(summary | {"status": "killed"})
-                    write_atomically(directory / SUMMARY, killed)
+                summary = RunSummary.read(directory)
+                if summary.status == "running":
+                    summary.status = "killed"
+                    summary.write(directory)
 
     def _look(self) -> None:
         """Say which jobs have ended since the last look, and how."""
         for number, (directory, summary) in sorted(self._summaries().items()):
-            if summary["status"] == "running":
+            if summary.status == "running":
                 continue
             self._ended.add(number)
-            figures = [name for name in FIGURES if summary.get(name)]
-            told = f", {figures[0]} {rounded(summary[figures[0]])}" if figures else ""
-            why = f": {summary['reason']}" if summary.get("reason") else ""
+            figures = [(name, summary.metrics.get(name)) for name in FIGURES]
+            told = next((f", {name} {rounded(value)}" for name, value in figures if value), "")
+            why = f": {summary.reason}" if summary.reason else ""
             done = f"{len(self._ended)} of {len(self._wanted)}"
-            show(f"job {directory.name} {summary['status']}{told}{why} ({done})")
+            show(f"job {directory.name} {summary.status}{told}{why} ({done})")
 
     def _stop_at_once(self, over: list[threading.Event]) -> None:
         for number in (signal.SIGTERM, signal.SIGKILL):

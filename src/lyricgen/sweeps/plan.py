@@ -10,12 +10,12 @@ from lyricgen.runs.listing import (
     LAST,
     MULTIRUN,
     PREVIOUS,
-    earlier_summary,
     job_directory,
     number_of,
 )
 from lyricgen.runs.record_files import RecordError, read_yaml
 from lyricgen.runs.resume import fixed_settings, sorted_settings
+from lyricgen.runs.summary import RunSummary
 from lyricgen.settings import flatten, key
 
 EPOCHS = "trainer.max_epochs"
@@ -68,15 +68,16 @@ def plan(directory: Path, wanted: Sequence[PlannedJob]) -> list[Job]:
     """
     there = jobs_in(directory)
     values = [_settled(one.values) if there else one.values for one in wanted]
-    found = _paired(values, {number: _options(summary) for number, (_, summary) in there.items()})
+    options = {number: summary.options or {} for number, (_, summary) in there.items()}
+    found = _paired(values, options)
     following = 1 + max(there, default=-1)
     jobs = []
     for index, one in enumerate(wanted):
         if index in found:
             number = found[index]
             run, summary = there[number]
-            same = sorted_settings(_options(summary)) == sorted_settings(values[index])
-            done = summary.get("status") in DONE and same
+            same = sorted_settings(options[number]) == sorted_settings(values[index])
+            done = summary.status in DONE and same
             _refuse_fewer_epochs(run, summary, values[index])
             jobs.append(Job(number, one.overrides, run.name, begun=True, done=done))
         else:
@@ -86,12 +87,12 @@ def plan(directory: Path, wanted: Sequence[PlannedJob]) -> list[Job]:
     return sorted(jobs, key=lambda job: job.number)
 
 
-def jobs_in(directory: Path) -> dict[int, tuple[Path, dict[str, Any]]]:
+def jobs_in(directory: Path) -> dict[int, tuple[Path, RunSummary]]:
     """The jobs of a sweep that have begun: by number, in order, the directory and the summary."""
     numbered = [(number_of(path), path) for path in directory.iterdir() if path.is_dir()]
     found = {}
     for number, path in sorted((number, path) for number, path in numbered if number is not None):
-        summary = earlier_summary(path)
+        summary = RunSummary.read_earlier(path)
         if summary is not None:
             found[number] = path, summary
     return found
@@ -146,12 +147,6 @@ def _settled(values: dict[str, Any]) -> dict[str, Any]:
         return values
 
 
-def _options(summary: dict[str, Any]) -> dict[str, Any]:
-    """Options of a run; empty if its summary is damaged."""
-    options = summary.get("options")
-    return options if isinstance(options, dict) else {}
-
-
 def _paired(wanted: Sequence[dict[str, Any]], there: dict[int, dict[str, Any]]) -> dict[int, int]:
     """Match configurations, by index, with known jobs, by number.
 
@@ -171,18 +166,18 @@ def _paired(wanted: Sequence[dict[str, Any]], there: dict[int, dict[str, Any]]) 
     return found
 
 
-def _refuse_fewer_epochs(directory: Path, summary: dict[str, Any], values: dict[str, Any]) -> None:
+def _refuse_fewer_epochs(directory: Path, summary: RunSummary, values: dict[str, Any]) -> None:
     """Refuse fewer epochs before any job begins: some jobs would fail, others end too early.
 
     A job that has never saved anything begins anew, and may be shorter.
     """
-    options = flatten(_options(summary))
-    done = summary.get("status") in DONE
+    options = flatten(summary.options or {})
+    done = summary.status in DONE
     saved = any((directory / "checkpoints" / name).is_file() for name in (LAST, PREVIOUS))
     wanted = flatten(values).get(EPOCHS)
     if not (done or saved) or not isinstance(wanted, int) or options.get("model") == "ngram":
         return
-    told = {"has trained for": summary.get("epochs"), "was begun for": options.get(EPOCHS)}
+    told = {"has trained for": summary.epochs, "was begun for": options.get(EPOCHS)}
     for words, epochs in told.items():
         if isinstance(epochs, int) and wanted < epochs:
             raise UserError(

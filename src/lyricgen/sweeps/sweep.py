@@ -10,21 +10,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from lyricgen.cli.typed_values import quoted
 from lyricgen.console import show
 from lyricgen.errors import UserError, reason
-from lyricgen.files import remove_torn, to_json, write_atomically
+from lyricgen.files import remove_torn, write_atomically
 from lyricgen.runs.directories import make_directory
 from lyricgen.runs.interruption import Interrupted, raise_if_requested
 from lyricgen.runs.listing import (
     MULTIRUN,
     SUMMARY,
     directory_taken,
-    earlier_summary,
     resume_command,
 )
+from lyricgen.runs.summary import SweepSummary
 from lyricgen.sweeps.plan import DONE, Job, jobs_in
 
 log = logging.getLogger(__name__)
@@ -53,24 +52,23 @@ class Sweep:
         self.directory = directory.resolve()
         self._start = time.perf_counter()
         self._recorded = False  # whether summary.json tells what this process does
-        earlier = earlier_summary(self.directory)
+        earlier = SweepSummary.read_earlier(self.directory)
         if earlier is not None and not resume:
             raise directory_taken(directory, "sweep")
-        self.summary: dict[str, Any] = {
-            "status": "running",
-            "started": datetime.now(UTC).isoformat(timespec="seconds"),
-            "process": os.getpid(),
-            "host": socket.gethostname(),
-            "command": shlex.join(["python", "-m", "lyricgen.train", *sys.argv[1:]]),
-            "overrides": list(overrides),
-            "jobs": {},
-        }
-        if earlier:
-            self.summary |= {
-                name: earlier[name] for name in ("started", "command") if name in earlier
-            }
-            self.summary["wall_seconds"] = earlier.get("wall_seconds") or 0.0
-            self._start -= self.summary["wall_seconds"]
+        self.summary = SweepSummary(
+            status="running",
+            started=datetime.now(UTC).isoformat(timespec="seconds"),
+            process=os.getpid(),
+            host=socket.gethostname(),
+            command=shlex.join(["python", "-m", "lyricgen.train", *sys.argv[1:]]),
+            overrides=list(overrides),
+            jobs={},
+        )
+        if earlier is not None:
+            self.summary.started = earlier.started or self.summary.started
+            self.summary.command = earlier.command or self.summary.command
+            self.summary.wall_seconds = earlier.wall_seconds or 0.0
+            self._start -= self.summary.wall_seconds
 
     def begin(self, composed: str, jobs: Iterable[Job]) -> None:
         """Say what the sweep is to do.
@@ -85,7 +83,7 @@ class Sweep:
 
     def add(self, jobs: Iterable[Job]) -> None:
         """Note jobs that the sweep is to do."""
-        self.summary["jobs"] |= {str(job.number): job.overrides for job in jobs}
+        self.summary.jobs |= {str(job.number): job.overrides for job in jobs}
         self._write()
 
     def arguments(self, job: Job) -> list[str]:
@@ -121,7 +119,7 @@ class Sweep:
                 raise
             stopped = isinstance(error, KeyboardInterrupt | Interrupted)
             if not stopped:
-                self.summary["reason"] = reason(error)
+                self.summary.reason = reason(error)
             try:
                 self._end("interrupted" if stopped else "failed")
             except UserError as unwritten:  # which must not hide why the sweep has stopped
@@ -129,7 +127,7 @@ class Sweep:
             show(f"to go on with the sweep: {resume_command(self.directory)}")
             raise
         if left:
-            number = len(self.summary["jobs"])
+            number = len(self.summary.jobs)
             more = f"; and {len(left) - TOLD} more" if len(left) > TOLD else ""
             raise UnfinishedJobsError(
                 f"{len(left)} of {number} jobs did not finish: {'; '.join(left[:TOLD])}{more}; to "
@@ -140,19 +138,19 @@ class Sweep:
         """The jobs that are not done, each with its status and the reason for it."""
         there = jobs_in(self.directory)
         left = []
-        for number, overrides in self.summary["jobs"].items():
+        for number, overrides in self.summary.jobs.items():
             if int(number) not in there:
                 left.append(f"{number} {' '.join(overrides)} (not begun)")
                 continue
             directory, summary = there[int(number)]
-            if summary.get("status") not in DONE:
-                why = f": {summary['reason']}" if summary.get("reason") else ""
-                left.append(f"{directory.name} ({summary.get('status')}{why})")
+            if summary.status not in DONE:
+                why = f": {summary.reason}" if summary.reason else ""
+                left.append(f"{directory.name} ({summary.status}{why})")
         return left
 
     def _end(self, status: str) -> None:
-        seconds = round(time.perf_counter() - self._start, 3)
-        self.summary |= {"status": status, "wall_seconds": seconds}
+        self.summary.status = status
+        self.summary.wall_seconds = round(time.perf_counter() - self._start, 3)
         try:
             self._write()
         except OSError as error:
@@ -162,5 +160,5 @@ class Sweep:
             ) from error
 
     def _write(self) -> None:
-        write_atomically(self.directory / SUMMARY, to_json(self.summary))
+        self.summary.write(self.directory)
         self._recorded = True

@@ -5,7 +5,6 @@ import warnings
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -20,7 +19,7 @@ from lyricgen.models.options import NgramOptions
 from lyricgen.models.transfer import copy_weights
 from lyricgen.runs.checkpoint_files import go_on_from
 from lyricgen.runs.interruption import Interruption
-from lyricgen.runs.listing import LAST, check_text
+from lyricgen.runs.listing import LAST
 from lyricgen.runs.resume import EVENTS, ResumePoint, rewind, start_anew
 from lyricgen.runs.run import Run
 from lyricgen.training import build, results
@@ -112,16 +111,11 @@ def _check_corpus(
             f"resume: data={options.data.kind} ({corpus.name}) is not the text that the run has "
             f"read so far: bring that one back, or {start_anew(run.directory)}"
         )
-    if run.sweep is not None:
-        check_text(run.sweep, run.directory, options.model_dump(mode="json"), corpus.digest)
+    run.check_text(options.model_dump(mode="json"), corpus.digest)
 
 
-def train_and_evaluate(training: Training, run: Run, past: ResumePoint) -> dict[str, Any]:
-    """Train, then evaluate the best weights.
-
-    Returns:
-        The figures of summary.json.
-    """
+def train_and_evaluate(training: Training, run: Run, past: ResumePoint) -> None:
+    """Train, then evaluate the best weights; the figures are then in the run's summary."""
     trainer, module, datamodule = training.trainer, training.module, training.datamodule
     if training.options.resume is not None:
         rewind(run.directory, past.sizes)
@@ -140,7 +134,6 @@ def train_and_evaluate(training: Training, run: Run, past: ResumePoint) -> dict[
     training.board.finish(training.trainer, figures)  # the Trainer that knows the step
     pruning = [one for one in trainer.callbacks if isinstance(one, Pruning)]  # type: ignore[attr-defined]
     run.finish(figures, pruning[0].reason if pruning else None)
-    return figures
 
 
 def fit(training: Training, checkpoint: Path | None) -> None:

@@ -17,6 +17,7 @@ from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.models.files.checkpoint import load
 from lyricgen.models.metrics import perplexity_name
 from lyricgen.runs.run import Run
+from lyricgen.runs.summary import RunSummary
 from lyricgen.stacking import put_whole
 from lyricgen.training.callbacks.baseline import Baseline
 from lyricgen.training.callbacks.checkpoints import Checkpoints
@@ -117,9 +118,8 @@ def _warn_of_divergence(
     return True
 
 
-def _best_ngram(figures: dict[str, Any]) -> tuple[str, float, str] | None:
+def _best_ngram(by_part: dict[str, Any]) -> tuple[str, float, str] | None:
     """The part that judges n-grams, and the least perplexity on it with the row that has it."""
-    by_part = figures.get("ngram_perplexities", {})
     for part in ("val", "test"):
         if part in by_part:
             rows = _ngram_rows(by_part[part])
@@ -139,7 +139,7 @@ def _ngram_rows(perplexities: dict[str, list[float]]) -> dict[str, float]:
 
 def _compare_with_ngrams(figures: dict[str, Any]) -> dict[str, Any]:
     """Whether the network beats the best n-gram of all, and which one that is."""
-    found = _best_ngram(figures)
+    found = _best_ngram(figures.get("ngram_perplexities", {}))
     if found is None:
         return {}
     part, best, name = found
@@ -167,65 +167,68 @@ def _baseline_figures(baseline: Baseline | None) -> dict[str, Any]:
     }
 
 
-def score(figures: dict[str, Any]) -> float:
+def score(summary: RunSummary) -> float:
     """The figure that sweeps compare: held-out perplexity where there is one."""
-    name = perplexity_name(figures)
-    held_out = figures.get(f"val/{name}", figures.get(f"train/{name}"))
+    metrics = summary.metrics
+    name = perplexity_name(metrics)
+    held_out = metrics.get(f"val/{name}", metrics.get(f"train/{name}"))
     return math.inf if held_out is None else float(held_out)  # JSON has no infinity
 
 
-def show_end(figures: dict[str, Any], run: Run) -> None:
+def show_end(run: Run) -> None:
     """Show a run's results on the terminal: in a table, or in a line for a job of a sweep."""
     if run.sweep is None:
-        print_table(figures)
+        print_table(run.summary)
     else:
-        pruned = ", pruned" if run.summary["status"] == "pruned" else ""
-        show(f"  {in_a_line(figures)}, {run.wall_seconds:,.0f} s{pruned}")
+        pruned = ", pruned" if run.summary.status == "pruned" else ""
+        show(f"  {in_a_line(run.summary)}, {run.wall_seconds:,.0f} s{pruned}")
 
 
-def print_table(figures: dict[str, Any]) -> None:
+def print_table(summary: RunSummary) -> None:
     """Show the figures on the terminal."""
-    name = perplexity_name(figures)
-    parts = [part for part in ("train", "val", "test") if f"{part}/{name}" in figures]
+    metrics = summary.metrics
+    name = perplexity_name(metrics)
+    parts = [part for part in ("train", "val", "test") if f"{part}/{name}" in metrics]
     table = Table(box=box.SIMPLE_HEAD)
-    table.add_column(f"{name.replace('_', '-')} at epoch {figures['best_epoch']}")
+    table.add_column(f"{name.replace('_', '-')} at epoch {summary.best_epoch}")
     for part in parts:
         table.add_column(part, justify="right", no_wrap=True)
-    table.add_row(figures["model"], *(_shown(figures.get(f"{part}/{name}")) for part in parts))
-    by_part = figures.get("ngram_perplexities", {})
+    table.add_row(summary.model, *(_shown(metrics.get(f"{part}/{name}")) for part in parts))
+    by_part = summary.ngram_perplexities
     rows = {part: _ngram_rows(perplexities) for part, perplexities in by_part.items()}
-    best = _best_ngram(figures)
+    best = _best_ngram(by_part)
     for label in dict.fromkeys(label for each in rows.values() for label in each):
         mark = " (best)" if best is not None and label == best[2] else ""
         table.add_row(label + mark, *(_shown(rows.get(part, {}).get(label)) for part in parts))
-    if figures.get("mixture_network_weight") is not None:
-        weight = figures["mixture_network_weight"]
-        cells = (_shown(figures.get(f"{part}/mixture_perplexity")) for part in parts)
+    weight = summary.mixture_network_weight
+    if weight is not None:
+        cells = (_shown(metrics.get(f"{part}/mixture_perplexity")) for part in parts)
         table.add_row(f"mixture ({weight:.2f} network)", *cells)
-    if figures.get("ngram_sampled"):
-        counted = f"{figures['ngram_characters']:,}"
+    if summary.ngram_sampled:
+        counted = f"{summary.ngram_characters:,}"
         table.caption = f"n-grams of the last {counted} characters of the training part"
     put_whole(table)
-    show(f"{figures['parameters']:,} parameters, {figures['chars_per_second']:,.0f} characters/s")
-    for text in figures.get("samples", []):
+    show(f"{summary.parameters:,} parameters, {summary.chars_per_second:,.0f} characters/s")
+    for text in summary.samples:
         show(f"  {one_line(text)}")
-    if figures["best_checkpoint"]:
-        checkpoint = figures["best_checkpoint"]
+    checkpoint = summary.best_checkpoint
+    if checkpoint:
         show(f"best checkpoint: {checkpoint}")
         directory = shlex.quote(str(Path(checkpoint).parent.parent))
-        fills = " --fill ____" if perplexity_name(figures) == "pseudo_perplexity" else ""
+        fills = " --fill ____" if name == "pseudo_perplexity" else ""
         show(f"to write a text: python -m lyricgen.generate {directory}{fills}")
 
 
-def in_a_line(figures: dict[str, Any]) -> str:
+def in_a_line(summary: RunSummary) -> str:
     """The figures that count, for one of many runs."""
-    name = perplexity_name(figures)
+    metrics = summary.metrics
+    name = perplexity_name(metrics)
     told = [
-        f"{part} {name.replace('_', '-')} {_shown(figures[f'{part}/{name}'])}"
+        f"{part} {name.replace('_', '-')} {_shown(metrics[f'{part}/{name}'])}"
         for part in ("train", "val", "test")
-        if f"{part}/{name}" in figures
+        if f"{part}/{name}" in metrics
     ]
-    return f"{', '.join(told)} at epoch {figures['best_epoch']}"
+    return f"{', '.join(told)} at epoch {summary.best_epoch}"
 
 
 def _evaluate(

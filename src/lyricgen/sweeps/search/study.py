@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import optuna
@@ -13,8 +12,9 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from lyricgen.errors import UserError
-from lyricgen.runs.listing import earlier_summary, job_directory
+from lyricgen.runs.listing import job_directory
 from lyricgen.runs.lock import LOCK
+from lyricgen.runs.summary import RunSummary, SweepSummary
 from lyricgen.sweeps.plan import DONE, Job
 from lyricgen.sweeps.search.options import ProposalOptions, StudyOptions
 from lyricgen.sweeps.search.space import Space
@@ -54,7 +54,8 @@ class Study:
                 load_if_exists=True,
             )
         trials = self._study.get_trials(deepcopy=False)
-        if not trials and (earlier_summary(directory) or {}).get("jobs"):
+        earlier = SweepSummary.read_earlier(directory)
+        if not trials and earlier is not None and earlier.jobs:
             raise UserError(
                 f"{str(directory)!r} holds a sweep that this study knows nothing of: leave "
                 "hydra.sweep.dir out, or give the hydra.sweeper.storage that it was begun with"
@@ -131,23 +132,21 @@ class Study:
 
     def _job(self, trial: FrozenTrial) -> Job:
         told, summary = trial.user_attrs, self._summary(trial)
-        done = (summary or {}).get("status") in DONE
+        done = summary is not None and summary.status in DONE
         overrides = self.space.complete(told[OVERRIDES])
         return Job(told[JOB], overrides, told[DIRECTORY], summary is not None, done)
 
-    def _summary(self, trial: FrozenTrial) -> dict[str, Any] | None:
-        return earlier_summary(self.directory / trial.user_attrs[DIRECTORY])
+    def _summary(self, trial: FrozenTrial) -> RunSummary | None:
+        return RunSummary.read_earlier(self.directory / trial.user_attrs[DIRECTORY])
 
     def _tell(self, job: int) -> None:
         trial = self.trials[job]
-        summary = self._summary(trial) or {}
-        match summary.get("status"):
-            case "finished":
-                self._study.tell(trial.number, score(summary))
-            case "pruned":
-                self._study.tell(trial.number, state=TrialState.PRUNED)
-            case _:
-                self._study.tell(trial.number, state=TrialState.FAIL)
+        summary = self._summary(trial)
+        if summary is not None and summary.status == "finished":
+            self._study.tell(trial.number, score(summary))
+        else:
+            pruned = summary is not None and summary.status == "pruned"
+            self._study.tell(trial.number, state=TrialState.PRUNED if pruned else TrialState.FAIL)
         self._held.pop(job).release()
 
     def _claim(self, number: int) -> bool:
