@@ -1,19 +1,13 @@
 """Hydra's composed configuration as plain values, and the resolvers that conf/ uses."""
 
-import logging
-from argparse import Namespace
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
-from hydra._internal.config_repository import ConfigRepository
-from hydra._internal.hydra import Hydra
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.object_type import ObjectType
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from lyricgen.cli.conf_files import BASES, CONFIG_DIRECTORY
+from lyricgen.cli.conf_files import CONFIG_DIRECTORY
 from lyricgen.cli.directories import NEW
 from lyricgen.files import expand_home
 from lyricgen.runs.listing import job_directory, outputs_directory
@@ -32,58 +26,10 @@ def register_resolvers() -> None:
         OmegaConf.register_new_resolver(name, resolver, replace=True)
 
 
-@contextmanager
-def only_showing(options: Namespace) -> Iterator[None]:
-    """Let Hydra's --cfg and --info show all that is asked for.
-
-    Hydra shows its own part alone by cutting off the rest, to which that part refers: it is
-    resolved before. Hydra has no hook for this, so its private method is replaced meanwhile.
-
-    Args:
-        options: of Hydra's command line.
-    """
-    if options.cfg is None and options.info is None:
-        yield
-        return
-    cut: Callable[..., DictConfig] = Hydra.get_sanitized_cfg
-
-    def resolve_and_cut(hydra: Hydra, cfg: DictConfig, cfg_type: str) -> DictConfig:
-        if options.resolve and cfg_type == "hydra":
-            OmegaConf.resolve(cfg)
-        return cut(hydra, cfg, cfg_type)
-
-    errors = logging.raiseExceptions
-    try:
-        Hydra.get_sanitized_cfg = resolve_and_cut  # type: ignore[method-assign,assignment]
-        logging.raiseExceptions = False  # the reader of the log, which --info prints, may leave
-        yield
-    finally:
-        Hydra.get_sanitized_cfg = cut  # type: ignore[method-assign]
-        logging.raiseExceptions = errors
-
-
 def _sweep_name(sweep: str | None, name: str, *, _root_: DictConfig) -> str:
     """Name a sweep: the typed name, that of its file in conf/sweep, or that of a run."""
     typed = any(key(one) == "name" for one in _root_.hydra.overrides.task)
     return name if typed or sweep is None else sweep
-
-
-def hide_bases() -> None:
-    """Leave what is no choice by itself out of Hydra's lists of choices.
-
-    Hydra has no hook for this either, so a method of a private module is replaced.
-    """
-    all_options = ConfigRepository.get_group_options
-
-    def choices(
-        repository: ConfigRepository,
-        group_name: str,
-        results_filter: ObjectType | None = ObjectType.CONFIG,
-    ) -> list[str]:
-        found = all_options(repository, group_name, results_filter)
-        return [one for one in found if (group_name, one) not in BASES]
-
-    ConfigRepository.get_group_options = choices  # type: ignore[method-assign,assignment]
 
 
 def plain_values(config: DictConfig, hydra: Any) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+from lyricgen.runs.record_files import read_yaml
 
 _PACKAGED = Path(__file__).parents[1] / "conf"  # in a wheel
 _CHECKOUT = Path(__file__).parents[3] / "conf"  # in an editable install
@@ -15,7 +15,7 @@ BASES = {("data", "base")}  # groups and files that other choices start from, no
 @cache
 def default_choices() -> dict[str, str | None]:
     """The groups of conf/train.yaml, each with its default choice."""
-    named = [each for each in _read("train")["defaults"] if isinstance(each, dict)]
+    named = [each for each in read_yaml(_path("train"))["defaults"] if isinstance(each, dict)]
     pairs = [pair for entry in named for pair in entry.items()]
     return {group: choice for group, choice in pairs if not group.startswith("override ")}
 
@@ -30,7 +30,7 @@ def group_choices(group: str) -> list[str]:
 @cache
 def known_settings() -> dict[str, list[str]]:
     """All settings, each with the choices that have it; an empty list means every run."""
-    train = _read("train")
+    train = read_yaml(_path("train"))
     del train["defaults"]
     found: dict[str, list[str]] = {name: [] for name in (*default_choices(), *_leaves(train))}
     for group, default in default_choices().items():
@@ -45,7 +45,7 @@ def known_settings() -> dict[str, list[str]]:
 
 def _settings(group: str, choice: str) -> set[str]:
     """The settings of a choice, those that it takes from others of its group included."""
-    values = _read(f"{group}/{choice}")
+    values = read_yaml(_path(f"{group}/{choice}"))
     defaults = values.pop("defaults", [])
     settings = set().union(
         *(_settings(group, each) for each in defaults if isinstance(each, str) and each != "_self_")
@@ -62,10 +62,6 @@ def _leaves(values: dict[str, Any], prefix: str = "") -> list[str]:
         if isinstance(value, dict):
             found += _leaves(value, f"{prefix}{name}.")
     return found
-
-
-def _read(name: str) -> Any:
-    return OmegaConf.to_container(OmegaConf.load(_path(name)))
 
 
 def _path(name: str) -> Path:

@@ -7,10 +7,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from hydra._internal.utils import get_args_parser
-
 from lyricgen.cli.command_line import with_suggestions
 from lyricgen.cli.conf_files import default_choices, known_settings
+from lyricgen.cli.hydra_private import options_parser
 from lyricgen.cli.typed_values import as_typed, quoted
 from lyricgen.errors import UserError
 from lyricgen.files import expand_home
@@ -139,7 +138,7 @@ def read_options(arguments: list[str]) -> argparse.Namespace:
     Raises:
         UserError: Hydra has no such option.
     """
-    parser = get_args_parser()
+    parser = options_parser()
 
     def refuse(message: str) -> NoReturn:
         raise UserError(with_suggestions(parser, message, known_settings()))

@@ -1,0 +1,104 @@
+"""Private parts of Hydra that the train command uses or replaces, since Hydra has no hooks there.
+
+tests/cli/test_hydra_private.py fails where one of them changes.
+"""
+
+import argparse
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from hydra._internal.config_repository import ConfigRepository
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.object_type import ObjectType
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from lyricgen.cli.conf_files import BASES
+
+
+def options_parser() -> argparse.ArgumentParser:
+    """Create the parser of Hydra's command line."""
+    return get_args_parser()
+
+
+def compose_once() -> None:
+    """Let Hydra compose a single run once.
+
+    Hydra composes to learn hydra.mode, which a file may set, and then composes again.
+    """
+    find_mode = Hydra.get_mode
+
+    def get_mode(hydra: Hydra, config_name: str | None, overrides: list[str]) -> RunMode | None:
+        load, typed = hydra.config_loader.load_configuration, list(overrides)
+        try:
+            config = load(config_name, typed, RunMode.RUN)
+        except Exception:  # a mistake, or a sweep
+            return find_mode(hydra, config_name, overrides)  # type: ignore[no-any-return]
+        mode: RunMode | None = config.hydra.mode
+        added = [] if mode else ["hydra.mode=RUN"]  # which Hydra adds after this function
+
+        def load_configuration(
+            config_name: str | None, overrides: list[str], run_mode: RunMode, **options: Any
+        ) -> DictConfig:
+            if (overrides, run_mode) != ([*typed, *added], RunMode.RUN):
+                return load(config_name, overrides, run_mode, **options)
+            config.hydra.overrides.hydra.extend(added)
+            config.hydra.mode = RunMode.RUN
+            return config
+
+        if mode != RunMode.MULTIRUN:
+            hydra.config_loader.load_configuration = load_configuration  # type: ignore[assignment,method-assign]
+        return mode
+
+    Hydra.get_mode = get_mode  # type: ignore[assignment,method-assign]
+
+
+@contextmanager
+def only_showing(options: argparse.Namespace) -> Iterator[None]:
+    """Let Hydra's --cfg and --info show all that is asked for.
+
+    Hydra shows its own part alone by cutting off the rest, to which that part refers: it is
+    resolved before. Hydra has no hook for this, so its private method is replaced meanwhile.
+
+    Args:
+        options: of Hydra's command line.
+    """
+    if options.cfg is None and options.info is None:
+        yield
+        return
+    cut: Callable[..., DictConfig] = Hydra.get_sanitized_cfg
+
+    def resolve_and_cut(hydra: Hydra, cfg: DictConfig, cfg_type: str) -> DictConfig:
+        if options.resolve and cfg_type == "hydra":
+            OmegaConf.resolve(cfg)
+        return cut(hydra, cfg, cfg_type)
+
+    errors = logging.raiseExceptions
+    try:
+        Hydra.get_sanitized_cfg = resolve_and_cut  # type: ignore[method-assign,assignment]
+        logging.raiseExceptions = False  # the reader of the log, which --info prints, may leave
+        yield
+    finally:
+        Hydra.get_sanitized_cfg = cut  # type: ignore[method-assign]
+        logging.raiseExceptions = errors
+
+
+def hide_bases() -> None:
+    """Leave what is no choice by itself out of Hydra's lists of choices.
+
+    Hydra has no hook for this either, so a method of a private module is replaced.
+    """
+    all_options = ConfigRepository.get_group_options
+
+    def choices(
+        repository: ConfigRepository,
+        group_name: str,
+        results_filter: ObjectType | None = ObjectType.CONFIG,
+    ) -> list[str]:
+        found = all_options(repository, group_name, results_filter)
+        return [one for one in found if (group_name, one) not in BASES]
+
+    ConfigRepository.get_group_options = choices  # type: ignore[method-assign,assignment]
