@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lyricgen.cli.command_line import Parser, run
-from lyricgen.cli.generate_options import add_options
 from lyricgen.errors import UserError
 
 if TYPE_CHECKING:
@@ -15,8 +14,64 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-FILLING = ("temperature", "seed", "count", "sweeps", "gap", "compare")  # what goes with --fill
-HERE = ("checkpoint", "debug", "prefix", "format", "watch", "compare")  # what this module reads
+# options that go with --fill, and those that this module reads
+WITH_FILL = ("fill", "temperature", "seed", "count", "sweeps", "gap", "compare")
+HERE = ("checkpoint", "debug", "prefix", "fill", "format", "watch", "compare")
+
+# Options as --help shows them, and what they mean.
+ASKED = {
+    "--prefix": "what the texts begin with; may be given several times",
+    "--fill": "a text whose gaps are to be filled, as in 分__天, by a model trained with "
+    "objective=fill; may be given several times",
+}
+GENERAL = {
+    "--length N": "new characters at most (default: 50; for single lines what the longest "
+    "training line needs; with --lines or --acrostic 50 a line; with --max-length, or --lines and "
+    "--line-length, what these need)",
+    "--count N": "texts for each prefix or --fill (default: 1; with --beams all that it finds)",
+    "--seed N": "of the random numbers (default: 1)",
+    "--generator {torch,numpy_reseeded}": "of the random numbers; numpy_reseeded repeats texts of "
+    "course code letter for letter (default: torch)",
+}
+STRATEGY = {
+    "--temperature T": "below 1 more probable, above 1 more varied, 0 always the most probable "
+    "character (default: 0.8)",
+    "--top-k K": "draw from the K most probable characters",
+    "--top-p P": "draw from the most probable characters that together have probability P",
+    "--min-p P": "draw from the characters that have P times the largest probability, or more",
+    "--repetition-penalty R": "above 1 makes what the text has already less probable",
+    "--no-repeat-ngram N": "no N characters in a row occur twice in a text, unless the control "
+    "wants them",
+    "--beams N": "search for the most probable text, N at a time, and print the N best (or "
+    "--count) with their scores",
+    "--length-penalty A": "of --beams: 0 for none, larger ones favour longer texts (default: 0.6)",
+}
+CONTROL = {
+    "--lines N": "write N lines, the prefix included",
+    "--line-length K": "every line has K characters: letters, punctuation and, in scripts with "
+    "spaces between words, the spaces within it; in others, and where newlines became spaces, it "
+    "has none; without --lines the last one is cut off at --length",
+    "--acrostic TEXT": "a line for each character of TEXT, beginning with it",
+    "--rhyme": "for Chinese: the last characters of all lines rhyme by their pinyin and differ; "
+    "with --line-length; needs pip install 'lyricgen[rhyme]'",
+    "--ban SET": "never write these characters, as between the brackets of a regular expression: "
+    "a-z",
+    "--only SET": "write only these, likewise: 一-龥",
+    "--starts-with TEXT": "for names: what they begin with, as part of them",
+    "--max-length N": "for names: their characters at most; every name ends",
+    "--novel": "for names: whole ones, none that the model was trained on, and none twice",
+}
+FILLING = {
+    "--sweeps N": "how often each gap is drawn anew (default: 20)",
+    "--gap CHARACTER": "what marks a gap (default: _, where the texts do not have it)",
+}
+OUTPUT = {
+    "--format {text,jsonl}": "jsonl: an object a line with prefix, text, strategy, seed, "
+    "log_probability (nats), perplexity, with --beams score, of lines ended (false: cut off), "
+    "with --compare checkpoint (default: text)",
+    "--watch": "show a text character by character as it is written",
+}
+TYPES = {"N": int, "K": int, "T": float, "P": float, "R": float, "A": float}  # others are texts
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -24,6 +79,38 @@ def main(arguments: list[str] | None = None) -> None:
     parser = Parser("generate", "Print texts from a trained model.")
     add_options(parser)
     run(parser, _generate, arguments)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add all options, in groups."""
+    asked = parser.add_mutually_exclusive_group()
+    for name, help_text in ASKED.items():
+        asked.add_argument(name, action="append", metavar="TEXT", help=help_text)
+    _add(parser, GENERAL)
+    _add(parser.add_argument_group("strategy", "how characters are chosen"), STRATEGY)
+    _add(parser.add_argument_group("control", "what texts must be like"), CONTROL)
+    _add(parser.add_argument_group("with --fill"), FILLING)
+    output = parser.add_argument_group("output")
+    _add(output, OUTPUT)
+    output.add_argument(
+        "--compare",
+        nargs="+",
+        type=Path,
+        metavar="CHECKPOINT",
+        help="show texts of several checkpoints side by side",
+    )
+
+
+def _add(group: argparse._ActionsContainer, options: dict[str, str]) -> None:
+    """Add options, none with a default, so that it is known which were given."""
+    for shown, help_text in options.items():
+        name, _, value = shown.partition(" ")
+        reading: dict[str, Any] = {"metavar": value, "type": TYPES.get(value, str)}
+        if value.startswith("{"):
+            reading = {"choices": value.strip("{}").split(",")}
+        elif not value:
+            reading = {"action": "store_true", "default": None}
+        group.add_argument(name, help=help_text, **reading)
 
 
 def _generate(options: argparse.Namespace) -> None:
@@ -66,7 +153,7 @@ def _of_each(
 def _described(model: "TrainedModel", options: argparse.Namespace) -> list["Generated"]:
     from lyricgen.generation.texts import generate
 
-    return generate(model, **_asked(options))
+    return generate(model, options.prefix or [""], **_given(options))
 
 
 def _texts(model: "TrainedModel", options: argparse.Namespace) -> list[str]:
@@ -76,12 +163,10 @@ def _texts(model: "TrainedModel", options: argparse.Namespace) -> list[str]:
     if options.fill:
         from lyricgen.generation.filling import fill_texts
 
-        given = {name: getattr(options, name) for name in FILLING if name != "compare"}
-        known = {name: value for name, value in given.items() if value is not None}
-        return fill_texts(model, options.fill, **known)
+        return fill_texts(model, options.fill, **_given(options))
     if options.beams:
         return [with_score(one) for one in _described(model, options)]
-    written, writer = continue_prefixes(model, **_asked(options))
+    written, writer = continue_prefixes(model, options.prefix or [""], **_given(options))
     return [marked(one.prefix + writer.decode(one.shown), one.ended) for one in written]
 
 
@@ -89,33 +174,27 @@ def _watch(model: "TrainedModel", options: argparse.Namespace) -> None:
     from lyricgen.generation.output import Stream
     from lyricgen.generation.texts import continue_prefixes
 
-    asked = _asked(options)
-    stream = Stream(model.normalised(asked["prefixes"][0]))
+    prefixes = options.prefix or [""]
+    stream = Stream(model.normalised(prefixes[0]))
     try:
-        [one], _ = continue_prefixes(model, watch=stream, **asked)
+        [one], _ = continue_prefixes(model, prefixes, watch=stream, **_given(options))
         stream.mark(one.ended)
     finally:
         stream.end()
 
 
-def _asked(options: argparse.Namespace) -> dict[str, Any]:
-    """Arguments of `generation.texts.generate`: the given options; it has defaults for the rest."""
-    given = {name: value for name, value in vars(options).items() if name not in HERE}
-    return {
-        "prefixes": options.prefix or [""],
-        **{name: value for name, value in given.items() if value is not None},
-    }
+def _given(options: argparse.Namespace) -> dict[str, Any]:
+    """The options given for the functions that write texts, which have defaults for the rest."""
+    every = vars(options).items()
+    return {name: value for name, value in every if value is not None and name not in HERE}
 
 
 def _refuse_idle(options: argparse.Namespace) -> None:
     """Refuse what would change nothing."""
-    given = [
-        name
-        for name, value in vars(options).items()
-        if value is not None and name not in ("checkpoint", "debug")
-    ]
-    for name in given:
-        if options.fill and name not in ("fill", *FILLING):
+    for name in [name for name, value in vars(options).items() if value is not None]:
+        if name in ("checkpoint", "debug"):
+            continue
+        if options.fill and name not in WITH_FILL:
             raise UserError(f"{_typed(name)} does not go with --fill")
         if not options.fill and name in ("sweeps", "gap"):
             raise UserError(f"{_typed(name)} goes with --fill")

@@ -15,10 +15,9 @@ from rich.cells import cell_len
 
 import lyricgen
 from lyricgen.cli.command_line import Parser
-from lyricgen.cli.generate_options import add_options
 from lyricgen.console import prepare_streams
 from lyricgen.errors import printable_text
-from lyricgen.generate import HERE, main
+from lyricgen.generate import HERE, add_options, main
 from lyricgen.generation.control import Control
 from lyricgen.generation.output import Stream, print_columns, print_json, print_texts
 from lyricgen.generation.rhyme import rhyme_classes
