@@ -4,6 +4,10 @@
 >>> model.generate("分开", length=50, seed=1)
 """
 
+import sys
+from functools import partial
+from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,3 +24,15 @@ def __getattr__(name: str) -> Any:
 
         return model.load if name == "load" else model.WritingModel
     raise AttributeError(f"module 'lyricgen' has no attribute {name!r}")
+
+
+def _look_up(module: str, name: str) -> Any:
+    if name.startswith("__"):  # asked of every module by whoever walks over all of them
+        raise AttributeError(name)
+    return getattr(import_module(module), name)
+
+
+# names of modules that scripts and notebooks may still import
+for _part in ("", ".column_vectors", ".column_parameters"):
+    _alias = sys.modules[f"lyricgen.model{_part}"] = ModuleType(f"lyricgen.model{_part}")
+    vars(_alias)["__getattr__"] = partial(_look_up, f"lyricgen.models.cells{_part}")

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lyricgen.generation import stepping
 from lyricgen.generation.stepping import ModelStepper, RecurrentStepper, Stepper, stepper
+from lyricgen.models.cells.cell import Cell
 from tests.helpers.stepping import CELLS, PREFIXES, V, network
 
 EACH_CELL = pytest.mark.parametrize("cell", CELLS)
@@ -133,11 +134,11 @@ def test_a_table_that_is_too_large_is_not_made(monkeypatch: pytest.MonkeyPatch) 
     assert set(shapes) == {40}
 
 
-def test_an_unknown_layer_is_called_itself() -> None:
+def test_a_cell_without_a_step_is_called_itself() -> None:
     model = network()
 
-    class Other(torch.nn.Module):
-        def __init__(self, inner: torch.nn.Module) -> None:
+    class Other(Cell):
+        def __init__(self, inner: Cell) -> None:
             super().__init__()
             self.inner = inner
 

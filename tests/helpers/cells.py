@@ -5,9 +5,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from lyricgen.models.cells.cell import State
 from lyricgen.models.network import RecurrentStack
 from lyricgen.models.options import CellOptions, DepthOptions
-from lyricgen.models.recurrence import State
 
 Floats = npt.NDArray[np.float64]
 

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lyricgen.models.cells.layers import CELLS
+from lyricgen.models.cells import CELLS
+from lyricgen.models.cells.cell import State
 from lyricgen.models.network import RecurrentStack
 from lyricgen.models.options import CellOptions, DepthOptions, GruOptions, LstmOptions, RnnOptions
-from lyricgen.models.recurrence import State
 from tests.helpers.cells import B, E, Floats, H, T, random, read, same, sigmoid, stack
 
 # (input, hidden state, cell state, weights by torch's names) -> hidden state, cell state

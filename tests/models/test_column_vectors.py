@@ -1,5 +1,7 @@
 """The NumPy recurrences: against torch's layers and cells, in float64, in both directions."""
 
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -7,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lyricgen.models.cells.column_parameters import ORDERS, from_columns, step_of, to_columns
+from lyricgen.models.cells import CELLS
+from lyricgen.models.cells.column_parameters import from_columns, step_of, to_columns
 from lyricgen.models.cells.column_vectors import (
     Activations,
     forward,
@@ -18,7 +21,6 @@ from lyricgen.models.cells.column_vectors import (
     sigmoid,
     softmax,
 )
-from lyricgen.models.cells.layers import CELLS
 from lyricgen.models.options import (
     CellOptions,
     GruOptions,
@@ -247,8 +249,37 @@ def test_what_does_not_fit_changes_nothing(
 
 
 def test_every_cell_has_columns() -> None:
-    for name, kind in CELLS.items():
-        assert any(issubclass(kind, known) for known in ORDERS), name
+    assert {options.kind for options in OPTIONS.values()} == set(CELLS)
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [("rnn", nn.RNN), ("gru", nn.GRU), ("lstm", nn.LSTM)],
+)
+def test_torchs_own_layers_have_columns(name: str, plain: type[nn.RNNBase]) -> None:
+    """As a notebook builds them, without a cell around them."""
+    layer, output = build(name)
+    own = plain(N_X, N_A, batch_first=True).double()
+    from_columns(columns(layer, output), own, output.weight, output.bias)
+    inputs, state = drawn(name)
+    with torch.no_grad():
+        found, _ = own(inputs, state if name == "lstm" else state[0])
+        close(found, layer(inputs, state)[0])
+    x = inputs.permute(2, 0, 1).numpy()
+    before = tuple(s[0].T.numpy() for s in state)
+    close(forward(step_of(own), x, before, columns(own, output)).a, found.permute(2, 0, 1))
+
+
+def test_the_modules_former_names_are_found() -> None:
+    program = (
+        "from lyricgen.model.column_vectors import lstm_step as step\n"
+        "from lyricgen.model import column_parameters\n"
+        "import lyricgen.model.column_vectors as columns\n"
+        "from lyricgen.models.cells import column_vectors\n"
+        "assert step is columns.lstm_step is column_vectors.lstm_step\n"
+        "assert column_parameters.to_columns.__module__.startswith('lyricgen.models.cells')"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_other_modules_are_refused() -> None:

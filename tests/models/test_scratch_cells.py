@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from lyricgen.api.model import load
 from lyricgen.errors import UserError
-from lyricgen.models.cells.layers import CELLS
+from lyricgen.models.cells import CELLS
+from lyricgen.models.cells.cell import Cell, State
 from lyricgen.models.network import LanguageModel, RecurrentStack
 from lyricgen.models.options import (
     CellOptions,
@@ -21,7 +22,6 @@ from lyricgen.models.options import (
     LstmScratchOptions,
     RnnScratchOptions,
 )
-from lyricgen.models.recurrence import Cell, State
 from lyricgen.models.transfer import CopiedWeights, copy_weights
 from tests.conftest import TINY, Train
 from tests.helpers.cells import B, E, Floats, H, T, random, read, same, sigmoid, stack

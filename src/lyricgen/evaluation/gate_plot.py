@@ -3,6 +3,7 @@
 T time steps, H hidden size.
 """
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,8 +14,9 @@ from torch import Tensor, nn
 
 from lyricgen.errors import UserError
 from lyricgen.evaluation.fonts import families_for
+from lyricgen.models.cells import CELLS
 from lyricgen.models.cells.column_parameters import step_of, to_columns
-from lyricgen.models.cells.column_vectors import Activations, Array, forward, lstm_step
+from lyricgen.models.cells.column_vectors import Activations, Array, forward
 from lyricgen.models.network import LanguageModel
 from lyricgen.models.trained_model import TrainedModel
 
@@ -27,17 +29,6 @@ START = "▷"
 # what stands on the axis for what leaves no mark
 SIGNS = {"\n": ("⏎", "line break"), " ": ("␣", "space"), "\t": ("⇥", "tab")}
 LEGEND = [(START, "start of line"), *SIGNS.values()]
-LSTM_TITLES = {
-    "forget": "forget gate $f$ (1 keeps the cell state)",
-    "update": "update or input gate $i$ (1 lets the candidate in)",
-    "candidate": r"candidate $\tilde{c}$",
-    "output": "output gate $o$ (1 shows the cell state)",
-}
-GRU_TITLES = {
-    "update": "update gate $z$ (1 keeps the hidden state)",
-    "reset": "reset gate $r$ (0 hides the hidden state from the candidate)",
-    "candidate": r"candidate $\tilde{h}$",
-}
 
 
 def recurrent_network(model: TrainedModel) -> LanguageModel:
@@ -79,11 +70,9 @@ def activations(model: TrainedModel, text: str, layer: int) -> Activations:
         raise UserError(f"layer={layer}: the network has {layers}, give {known}")
     block: Any = network.recurrence.blocks[layer - 1]
     below = _input_of(block, network, model.encode_prefix(text)[None])  # (T, I)
-    step = step_of(block)
-    zero = np.zeros((block.hidden_size, 1), below.dtype)
-    state = (zero, zero) if step is lstm_step else (zero,)
+    state = (np.zeros((block.hidden_size, 1), below.dtype),) * block.states
     parameters = to_columns(block, network.output_weight, network.output.bias)
-    return forward(step, below.T[:, None], state, parameters)
+    return forward(step_of(block), below.T[:, None], state, parameters)
 
 
 @torch.no_grad()
@@ -111,9 +100,8 @@ class Panel(NamedTuple):
     most: float
 
 
-def panels(read: Activations) -> list[Panel]:
+def panels(read: Activations, titles: Mapping[str, str]) -> list[Panel]:
     """The gates of one sample in the order of the equations, then its states."""
-    titles = GRU_TITLES if read.c is None else LSTM_TITLES
     shown = [
         Panel(titles[name], gate[:, 0], -1 if name == "candidate" else 0, 1)
         for name, gate in read.gates.items()
@@ -137,7 +125,7 @@ def notes(model: TrainedModel, units: int | None) -> list[str]:
     """Lines for the terminal that name what a picture leaves out."""
     architecture = recurrent_network(model).architecture
     told, size, cell = [], architecture.hidden_size, architecture.cell.kind
-    if not any(gated in cell for gated in ("gru", "lstm")):
+    if not CELLS[cell].titles:
         told.append(f"cell={cell} has no gates: its hidden state is shown")
     if units is not None and units < size:
         told.append(
@@ -171,8 +159,9 @@ def draw(
             "picture"
         )
     read = activations(model, text, layer)
+    titles = CELLS[recurrent_network(model).architecture.cell.kind].titles
     numbers = varying_most(read, units)
-    shown = [panel._replace(values=panel.values[numbers]) for panel in panels(read)]
+    shown = [panel._replace(values=panel.values[numbers]) for panel in panels(read, titles)]
     steps = shown[0].values.shape[1]
     families, missing = families_for("".join(filter(_leaves_a_mark, text)))
     labels = [START] * (steps - len(text)) + [_label(one, missing) for one in text]

@@ -19,11 +19,11 @@ from lyricgen.data.parts import Part
 from lyricgen.errors import UserError
 from lyricgen.evaluation.checkpoints import Evaluated, prefix_of
 from lyricgen.evaluation.intervals import Floats, PartText, Row, Series, row
+from lyricgen.models.cells.cell import State
 from lyricgen.models.kinds import evaluating
 from lyricgen.models.metrics import best_mixture_weight, mixture_nats
 from lyricgen.models.ngram.baseline import NgramBaseline
 from lyricgen.models.ngram.language_model import NgramLanguageModel
-from lyricgen.models.recurrence import State
 from lyricgen.models.scoring import place, score
 from lyricgen.models.trained_model import TrainedModel
 

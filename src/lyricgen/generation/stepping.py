@@ -12,10 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from lyricgen.generation.recurrences import LayerStep, apart, step_of
+from lyricgen.models.cells.cell import LayerStep, State, zeros_apart
 from lyricgen.models.kinds import NextModel
 from lyricgen.models.network import LanguageModel
-from lyricgen.models.recurrence import State
 
 LARGEST_TABLE = 2**26  # numbers
 
@@ -58,7 +57,7 @@ class ModelStepper(Stepper):
 
 
 class RecurrentStepper(Stepper):
-    """A network whose layers are stepped in place, see `recurrences`.
+    """A network whose layers are stepped in place, see `LayerStep`.
 
     What a text gives does not depend on the others, nor on their number, as far as matrix products
     can be had that way. MKL, torch's library for them on most CPUs, takes rows by fours and has
@@ -120,7 +119,7 @@ class RecurrentStepper(Stepper):
         for layer, state in zip(self._layers, states, strict=True):
             layer.hold(state, rows)
         self._ids = torch.zeros(rows, dtype=torch.int64, device=self._bias.device)
-        self._sum = apart(self._bias, rows, self._weight.shape[0])
+        self._sum = zeros_apart(self._bias, rows, self._weight.shape[0])
         self._all_logits = self._bias.new_empty(rows, len(self._bias))
 
 
@@ -136,7 +135,7 @@ def stepper(model: NextModel, prefixes: Sequence[Tensor], length: int) -> Steppe
         ValueError: an empty prefix.
     """
     if isinstance(model, LanguageModel):
-        layers = [step_of(block) for block in model.recurrence.blocks]
+        layers = [block.layer_step() for block in model.recurrence.blocks]
         known = [layer for layer in layers if layer is not None]
         if len(known) == len(layers):
             return RecurrentStepper(model, prefixes, known, length)

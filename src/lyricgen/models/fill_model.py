@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lyricgen.models.cells.cell import State
 from lyricgen.models.network import CharacterNetwork, RecurrentStack
-from lyricgen.models.recurrence import State
 
 
 class BothSides(nn.Module):

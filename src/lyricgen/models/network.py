@@ -12,13 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lyricgen.errors import UserError
-from lyricgen.models.cells.layers import CELLS
+from lyricgen.models.cells import CELLS
+from lyricgen.models.cells.cell import Cell, State
 from lyricgen.models.options import (
     CellOptions,
     DepthOptions,
     RecurrentArchitecture,
 )
-from lyricgen.models.recurrence import Cell, State
 
 
 class RecurrentStack(nn.Module):
@@ -145,6 +145,15 @@ class CharacterNetwork(nn.Module):
         if self.tied and self.embedding is not None:
             return self.embedding.weight[: self.vocabulary_size]
         return self.output.weight
+
+    def character_dimensions(self) -> dict[str, int]:
+        """The dimension that counts characters, of each parameter that has one, by its name."""
+        found = {"embedding.weight": 0, "output.weight": 0, "output.bias": 0}
+        for path, cell in self.recurrence.named_modules(prefix="recurrence"):
+            if self.embedding is None and isinstance(cell, Cell) and path.endswith("blocks.0"):
+                weight, _ = next(cell.named_parameters(prefix=path))
+                found[weight] = 0 if cell.row_vectors else 1
+        return found
 
     def set_output_bias(self, counts: Tensor) -> None:
         """Start from the unigram distribution of the training text, add-one smoothed.

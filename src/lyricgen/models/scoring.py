@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lyricgen.data.batch import IGNORED, Batch
+from lyricgen.models.cells.cell import State
 from lyricgen.models.fill_model import FillModel
 from lyricgen.models.kinds import Model
 from lyricgen.models.ngram.language_model import NgramLanguageModel
-from lyricgen.models.recurrence import State
 
 
 def predict(network: Model, batch: Batch, state: State | None) -> tuple[Tensor, State]:

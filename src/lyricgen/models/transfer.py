@@ -3,7 +3,6 @@
 V characters of the new vocabulary, U of the old one.
 """
 
-import re
 from typing import NamedTuple
 
 import torch
@@ -66,12 +65,12 @@ def copy_weights(source: TrainedModel, network: Model, vocabulary: Vocabulary) -
     if network.architecture.start_symbol and source.network.architecture.start_symbol:
         pairs.append((len(vocabulary), len(source.vocabulary)))
     to, origin = torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2).unbind(1)
+    dimensions = network.character_dimensions()
     for name, tensor in new.items():
-        dimension = _vocabulary_dimension(name, network)
-        if dimension is None:
-            tensor.copy_(old[name])
+        if name in dimensions:
+            _copy_characters(tensor, old[name], to, origin, dimensions[name])
         else:
-            _copy_characters(tensor, old[name], to, origin, dimension)
+            tensor.copy_(old[name])
     here_too = len(set(position) & set(vocabulary.characters))
     return CopiedWeights(here_too, len(vocabulary) - here_too, len(source.vocabulary) - here_too)
 
@@ -79,16 +78,6 @@ def copy_weights(source: TrainedModel, network: Model, vocabulary: Vocabulary) -
 def _copy_characters(new: Tensor, old: Tensor, to: Tensor, origin: Tensor, dimension: int) -> None:
     held = (to < new.shape[dimension]) & (origin < old.shape[dimension])  # a start row may lack
     new.index_copy_(dimension, to[held], old.index_select(dimension, origin[held]))
-
-
-def _vocabulary_dimension(name: str, network: CharacterNetwork) -> int | None:
-    if name in {"embedding.weight", "output.weight", "output.bias"}:
-        return 0
-    if network.architecture.model.input == "embedding":
-        return None
-    # torch's layers hold a column for each character, the ones written out a row
-    first = re.fullmatch(r"recurrence\.(?:left\.|right\.)?blocks\.0\.(.+)", name)
-    return {"weight_ih_l0": 1, "input_weight": 0}.get(first[1]) if first else None
 
 
 def _described(architecture: RecurrentArchitecture) -> dict[str, object]:

@@ -10,8 +10,8 @@ import torch
 from torch import optim
 
 from lyricgen.data.batch import Batch
+from lyricgen.models.cells.cell import State
 from lyricgen.models.ngram.language_model import NgramLanguageModel
-from lyricgen.models.recurrence import State
 from lyricgen.training.scored_module import ScoredModule
 
 SCORED = 2**20  # characters of the training part that are scored at once

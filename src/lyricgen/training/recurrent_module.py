@@ -13,9 +13,9 @@ from torch import Tensor, optim
 
 from lyricgen.data.batch import IGNORED, Batch, block, rank, world_size
 from lyricgen.errors import UserError
+from lyricgen.models.cells.cell import State
 from lyricgen.models.fill_model import FillModel
 from lyricgen.models.network import LanguageModel
-from lyricgen.models.recurrence import State
 from lyricgen.models.scoring import exact, predict
 from lyricgen.training.ddp.collectives import gathered, summed
 from lyricgen.training.options import Reduction

@@ -9,9 +9,9 @@ import pytorch_lightning as pl
 from torch import Tensor
 
 from lyricgen.data.batch import Batch
+from lyricgen.models.cells.cell import State
 from lyricgen.models.kinds import Model
 from lyricgen.models.metrics import loss_figures
-from lyricgen.models.recurrence import State
 from lyricgen.models.scoring import score
 from lyricgen.training.ddp.collectives import summed
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from lyricgen.errors import UserError, printable
+from lyricgen.models.cells.cell import State
 from lyricgen.models.ngram.counts import NOTHING, Grams, NgramCounts, Numbers
 from lyricgen.models.ngram.model import NgramModel, smoothed
 from lyricgen.models.options import NgramArchitecture
-from lyricgen.models.recurrence import State
 
 
 class NgramLanguageModel(nn.Module):

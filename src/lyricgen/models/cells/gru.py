@@ -1,0 +1,134 @@
+"""Gated recurrent units (Cho et al. 2014): torch's own layer, and the recurrence written out.
+
+Z = σ(X W_xz + H W_hz + b_z), R = σ(X W_xr + H W_hr + b_r), H = Z∘H + (1 - Z)∘H~, where the update
+gate Z keeps and the reset gate R forgets. There are two forms of the candidate:
+
+- reset before the matrix product, as in the paper: H~ = tanh(X W_xh + (R∘H) W_hh + b_h);
+- reset after it, as torch and cuDNN have it: H~ = tanh(X W_xh + b_h + R∘(H W_hh + c_h)), with one
+  more bias. All products with H are then independent of R.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from lyricgen.models.cells.cell import (
+    Cell,
+    LayerStep,
+    ScratchCell,
+    State,
+    TorchCell,
+    Weights,
+    tanh,
+    zeros_apart,
+)
+from lyricgen.models.cells.column_vectors import Step, gru_step
+from lyricgen.models.options import GruOptions, GruScratchOptions
+
+
+class GruCell(Cell):
+    """Attributes and steps that both layers share."""
+
+    titles = {  # noqa: RUF012
+        "update": "update gate $z$ (1 keeps the hidden state)",
+        "reset": "reset gate $r$ (0 hides the hidden state from the candidate)",
+        "candidate": r"candidate $\tilde{h}$",
+    }
+
+    def column_step(self) -> Step:
+        """The step in NumPy that computes the same."""
+        return gru_step
+
+    def layer_step(self) -> LayerStep:
+        """The step in place."""
+        return GruStep(self)
+
+
+class Gru(GruCell, TorchCell, nn.GRU):  # type: ignore[misc]
+    """torch's own layer: the reset gate acts after the matrix product."""
+
+    gates = "rzc"
+
+    def __init__(self, options: GruOptions, input_size: int, hidden_size: int) -> None:
+        del options
+        super().__init__(input_size, hidden_size, batch_first=True)
+
+
+class GruScratch(GruCell, ScratchCell):
+    """The equations with either form of the candidate."""
+
+    gates = "zrc"
+
+    def __init__(self, options: GruScratchOptions, input_size: int, hidden_size: int) -> None:
+        super().__init__(options, input_size, hidden_size)
+        self.reset_bias = self.drawn(hidden_size) if options.reset == "after" else None
+
+    def forward(self, inputs: Tensor, state: State | None) -> tuple[Tensor, State]:
+        """Read T steps: (B, T, I) or ids (B, T), state from before or None for zero."""
+        [hidden], outputs = self.start(inputs, state), []
+        # split here and not in the loop, where each slice would cost a gradient of full size
+        sizes = [2 * self.hidden_size, self.hidden_size]
+        gate_weight, candidate_weight = torch.split(self.hidden_weight, sizes, dim=1)
+        gate_inputs, candidate_inputs = torch.split(self.from_inputs(inputs), sizes, dim=2)
+        for gate_input, candidate_input in zip(gate_inputs, candidate_inputs, strict=True):
+            gates = torch.addmm(gate_input, hidden, gate_weight).sigmoid()  # (B, 2·H)
+            update, reset = gates.chunk(2, dim=1)
+            if self.reset_bias is None:
+                candidate = torch.addmm(candidate_input, reset * hidden, candidate_weight).tanh()
+            else:
+                from_state = torch.addmm(self.reset_bias, hidden, candidate_weight)
+                candidate = (candidate_input + reset * from_state).tanh()
+            hidden = update * hidden + (1 - update) * candidate  # (B, H)
+            outputs.append(hidden)
+        return torch.stack(outputs, dim=1), (hidden[None],)
+
+    def weights(self) -> Weights:
+        """Views of the weights; the reset bias stands beside the candidate's."""
+        weights = super().weights()
+        return weights if self.reset_bias is None else weights._replace(state_bias=self.reset_bias)
+
+    def layer_step(self) -> LayerStep:
+        """The step in place."""
+        return GruBeforeStep(self) if self.reset_bias is None else GruStep(self)
+
+
+class GruStep(LayerStep):
+    """The reset gate acts after the matrix product."""
+
+    one_bias = False
+
+    def hold(self, state: Sequence[Tensor], rows: int) -> None:
+        """Go on from a state."""
+        super().hold(state, rows)
+        gates = 2 * len(self.on_state)
+        self.both_gates = self.totals[:, :gates]
+        self.from_state = zeros_apart(self.on_state, rows, len(self.bias))
+        self.to_gates, self.to_candidate = self.from_state.tensor_split([gates], dim=1)
+
+    def step(self) -> None:
+        """Go from the totals to the next state."""
+        (hidden,), candidate = self.state, self.blocks["c"]
+        torch.addmm(self.state_bias, hidden, self.on_state, out=self.from_state)
+        self.both_gates.add_(self.to_gates).sigmoid_()
+        tanh(candidate.addcmul_(self.blocks["r"], self.to_candidate), out=candidate)
+        hidden.sub_(candidate).mul_(self.blocks["z"]).add_(candidate)
+
+
+class GruBeforeStep(LayerStep):
+    """The reset gate acts before the matrix product."""
+
+    def hold(self, state: Sequence[Tensor], rows: int) -> None:
+        """Go on from a state."""
+        super().hold(state, rows)
+        gates = 2 * len(self.on_state)
+        self.both_gates = self.totals[:, :gates]
+        self.gates_on_state, self.candidate_on_state = self.on_state.tensor_split([gates], dim=1)
+
+    def step(self) -> None:
+        """Go from the totals to the next state."""
+        (hidden,), candidate = self.state, self.blocks["c"]
+        self.both_gates.addmm_(hidden, self.gates_on_state).sigmoid_()
+        candidate.addmm_(self.blocks["r"].mul_(hidden), self.candidate_on_state)
+        tanh(candidate, out=candidate)
+        hidden.sub_(candidate).mul_(self.blocks["z"]).add_(candidate)

@@ -1,0 +1,99 @@
+"""Long short-term memory with forget gates (Gers et al. 2000): torch's own layer, and written out.
+
+I, F, O = σ(X W_x + H W_h + b), C~ = tanh(X W_xc + H W_hc + b_c), C = F∘C + I∘C~ and H = O∘tanh(C),
+each gate with weights of its own. A positive initial bias of the forget gate lets a new network
+remember (Jozefowicz et al. 2015); torch's own is about zero.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from lyricgen.models.cells.cell import Cell, LayerStep, ScratchCell, State, TorchCell
+from lyricgen.models.cells.column_vectors import Step, lstm_step
+from lyricgen.models.options import LstmOptions, LstmScratchOptions
+
+
+class LstmCell(Cell):
+    """Attributes and steps that both layers share."""
+
+    titles = {  # noqa: RUF012
+        "forget": "forget gate $f$ (1 keeps the cell state)",
+        "update": "update or input gate $i$ (1 lets the candidate in)",
+        "candidate": r"candidate $\tilde{c}$",
+        "output": "output gate $o$ (1 shows the cell state)",
+    }
+    states = 2
+
+    def column_step(self) -> Step:
+        """The step in NumPy that computes the same."""
+        return lstm_step
+
+    def layer_step(self) -> LayerStep:
+        """The step in place."""
+        return LstmStep(self)
+
+
+class Lstm(LstmCell, TorchCell, nn.LSTM):  # type: ignore[misc]
+    """torch's own layer."""
+
+    gates = "ifco"
+
+    def __init__(self, options: LstmOptions, input_size: int, hidden_size: int) -> None:
+        super().__init__(input_size, hidden_size, batch_first=True)
+        self.forget_bias = options.forget_bias
+        self.set_chosen_biases()
+
+    def set_chosen_biases(self) -> None:
+        """Set the forget gate's bias: the second quarter of torch's two biases, which add up."""
+        if self.forget_bias is not None:
+            forget = slice(self.hidden_size, 2 * self.hidden_size)
+            nn.init.constant_(self.get_parameter("bias_ih_l0")[forget], self.forget_bias)
+            nn.init.constant_(self.get_parameter("bias_hh_l0")[forget], 0.0)
+
+
+class LstmScratch(LstmCell, ScratchCell):
+    """The equations."""
+
+    gates = "ifoc"
+
+    def __init__(self, options: LstmScratchOptions, input_size: int, hidden_size: int) -> None:
+        super().__init__(options, input_size, hidden_size)
+        self.forget_bias = options.forget_bias
+        self.set_chosen_biases()
+
+    def set_chosen_biases(self) -> None:
+        """Set the forget gate's bias: the second quarter."""
+        if self.forget_bias is not None:
+            nn.init.constant_(self.bias[self.hidden_size : 2 * self.hidden_size], self.forget_bias)
+
+    def forward(self, inputs: Tensor, state: State | None) -> tuple[Tensor, State]:
+        """Read T steps: (B, T, I) or ids (B, T), state from before or None for zero."""
+        [hidden, memory], outputs = self.start(inputs, state), []
+        for from_input in self.from_inputs(inputs):
+            total = torch.addmm(from_input, hidden, self.hidden_weight)  # (B, 4·H)
+            gates, candidate = torch.split(total, [3 * self.hidden_size, self.hidden_size], dim=1)
+            input_gate, forget_gate, output_gate = gates.sigmoid().chunk(3, dim=1)
+            candidate = candidate.tanh()
+            memory = forget_gate * memory + input_gate * candidate  # (B, H)
+            hidden = output_gate * memory.tanh()  # (B, H)
+            outputs.append(hidden)
+        return torch.stack(outputs, dim=1), (hidden[None], memory[None])
+
+
+class LstmStep(LayerStep):
+    """The equations with one function for all gates and the candidate.
+
+    By tanh(x) = 2 σ(2x) - 1 they all go through one sigmoid; where that of the candidate is S,
+    C = F∘C + 2 I∘S - I, and H = 2 O∘σ(2C) - O.
+    """
+
+    def step(self) -> None:
+        """Go from the totals to the next state."""
+        (hidden, memory), blocks = self.state, self.blocks
+        self.totals.addmm_(hidden, self.on_state)
+        blocks["c"].mul_(2)
+        self.totals.sigmoid_()
+        memory.mul_(blocks["f"]).addcmul_(blocks["i"], blocks["c"], value=2).sub_(blocks["i"])
+        torch.mul(memory, 2, out=hidden).sigmoid_()
+        minus = blocks["o"].neg_()
+        torch.addcmul(minus, minus, hidden, value=-2, out=hidden)
