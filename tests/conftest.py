@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -231,11 +230,3 @@ def _directories() -> set[Path]:
     outputs = Path(os.environ.get("LYRICGEN_OUTPUTS", "outputs"))
     found = {path.parent for path in outputs.resolve().rglob("summary.json")}
     return {path for path in found if not (path / "multirun.yaml").exists()}  # not of sweeps
-
-
-def readme_commands() -> list[str]:
-    """Every command line of the README's shell blocks."""
-    text = (ROOT / "README.md").read_text("utf-8")
-    blocks = re.findall(r"```(?:sh|bash|console)\n(.*?)```", text, flags=re.S)
-    lines = "".join(blocks).replace("\\\n", " ").splitlines()
-    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]

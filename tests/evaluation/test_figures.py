@@ -287,7 +287,7 @@ def test_a_checkpoint_beside_itself(runs: Runs, evaluate: Evaluate) -> None:
 
 def test_keys_are_those_that_are_documented(runs: Runs, evaluate: Evaluate) -> None:
     figures = figures_of(evaluate, runs.lstm, "--curves", "--resamples", "200", "--seed", "7")
-    page = (ROOT / "docs/evaluation.md").read_text("utf-8")
+    page = (ROOT / "docs/evaluate.md").read_text("utf-8")
     names = {"train", "val", "test", "lstm 1x16"}
 
     def keys(value: Any) -> set[str]:

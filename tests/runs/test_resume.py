@@ -298,9 +298,9 @@ def test_only_what_nobody_typed_is_taken_from_the_record(tmp_path: Path) -> None
     assert with_recorded_settings(tmp_path / "elsewhere", now, []) == now
 
 
-def test_the_readme_tells_what_may_change() -> None:
-    text = (ROOT / "README.md").read_text("utf-8")
-    told = text.partition("These may be given anew")[2].partition("Anything else")[0]
+def test_the_page_on_training_names_what_may_change() -> None:
+    text = (ROOT / "docs/train.md").read_text("utf-8")
+    told = text.partition("These settings may change")[2].partition("Any other change")[0]
     assert set(re.findall(r"`([a-z_.]+)`", told)) == set(FREE) - {"resume"}
 
 

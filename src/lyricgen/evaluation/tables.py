@@ -1,4 +1,4 @@
-"""Figures as tables for a terminal, and as plain values with the names of docs/evaluation.md."""
+"""Figures as tables for a terminal, and as plain values with the names of docs/evaluate.md."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict

@@ -1,8 +1,9 @@
 """Optimizers and learning-rate schedules."""
 
+import inspect
 import math
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from torch import nn, optim
@@ -12,8 +13,14 @@ from lyricgen.models.options import (
     OptimizerOptions,
     PlateauOptions,
     SchedulerOptions,
-    SgdOptions,
 )
+
+# By the names that `optimizer=` has for them; their options have the names of torch's arguments.
+OPTIMIZERS: dict[str, type[optim.Optimizer]] = {
+    "sgd": optim.SGD,
+    "adam": optim.Adam,
+    "adamw": optim.AdamW,
+}
 
 
 def build_optimizer(
@@ -31,10 +38,28 @@ def build_optimizer(
         {"params": [p for p in parameters if p.dim() > 1], "weight_decay": options.weight_decay},
         {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
     ]
-    if isinstance(options, SgdOptions):
-        return optim.SGD(groups, lr=options.lr, momentum=options.momentum, fused=fused)
-    kind: type[optim.Adam] = {"adam": optim.Adam, "adamw": optim.AdamW}[options.kind]
-    return kind(groups, lr=options.lr, betas=options.betas, fused=fused)
+    kind = OPTIMIZERS[options.kind]
+    arguments = options.model_dump(exclude={"kind", "weight_decay"})
+    if "fused" in inspect.signature(kind).parameters:
+        arguments["fused"] = fused
+    return kind(groups, **arguments)
+
+
+def cosine_factor(
+    options: CosineOptions, step: int, steps_per_epoch: int, total_steps: int
+) -> float:
+    """Warm up linearly, then fall along half a cosine."""
+    warmup = round(options.warmup_epochs * steps_per_epoch)
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    progress = min(1.0, (step - warmup) / (max(total_steps, warmup + 1) - warmup))
+    wave = 0.5 * (1 + math.cos(math.pi * progress))
+    return options.min_factor + (1 - options.min_factor) * wave
+
+
+# Factor of the learning rate at a step, from the options, the step, the steps of an epoch and those
+# of the run; by the names that `scheduler=` has for them.
+FACTORS: dict[str, Callable[[Any, int, int, int], float]] = {"cosine": cosine_factor}
 
 
 def build_scheduler(
@@ -61,17 +86,11 @@ def build_scheduler(
         )
         # the module steps it when there is a new value of the metric
         return {"scheduler": plateau, "monitor": monitor, "frequency": sys.maxsize}
-    if isinstance(options, CosineOptions):
-        warmup = round(options.warmup_epochs * steps_per_epoch)
-        total = max(min(epochs * steps_per_epoch, max_steps or sys.maxsize), warmup + 1)
+    if options.kind == "none":
+        return None
+    factor, total = FACTORS[options.kind], min(epochs * steps_per_epoch, max_steps or sys.maxsize)
 
-        def factor(step: int) -> float:
-            if step < warmup:
-                return (step + 1) / (warmup + 1)
-            progress = min(1.0, (step - warmup) / (total - warmup))
-            wave = 0.5 * (1 + math.cos(math.pi * progress))
-            return options.min_factor + (1 - options.min_factor) * wave
+    def at(step: int) -> float:
+        return factor(options, step, steps_per_epoch, total)
 
-        cosine = optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {"scheduler": cosine, "interval": "step"}
-    return None
+    return {"scheduler": optim.lr_scheduler.LambdaLR(optimizer, at), "interval": "step"}

@@ -1,0 +1,53 @@
+"""README, CONTRIBUTING and docs/: their commands, links and headings."""
+
+import re
+
+from tests.conftest import ROOT
+
+README = "README.md"
+CONTRIBUTING = "CONTRIBUTING.md"
+DOCS = sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))
+PAGES = [README, CONTRIBUTING, *DOCS]
+
+
+def text_of(page: str) -> str:
+    return (ROOT / page).read_text("utf-8")
+
+
+def blocks(page: str, language: str) -> list[str]:
+    """The code blocks of a page that are written in a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", text_of(page), flags=re.S | re.M)
+
+
+def commands(page: str) -> list[str]:
+    """The command lines of a page's shell blocks."""
+    lines = "".join(blocks(page, "sh")).replace("\\\n", " ").splitlines()
+    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+
+
+def links(page: str) -> list[str]:
+    """The targets of a page's links and pictures within the repository."""
+    found = re.findall(r"\]\(([^)\s]+)\)", _without_code(page))
+    return [link for link in found if not re.match(r"https?:", link)]
+
+
+def anchors(page: str) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ +(.+)$", _without_code(page), flags=re.M)
+    plain = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings)
+    return {heading.strip().replace(" ", "-") for heading in plain}
+
+
+def tables(page: str) -> list[list[list[str]]]:
+    """The tables of a page: rows of cells, the heading first."""
+    found = re.findall(r"(?:^\|.*\|$\n?)+", _without_code(page), flags=re.M)
+    return [[_cells(line) for line in table.splitlines()] for table in found]
+
+
+def _cells(line: str) -> list[str]:
+    parts = re.split(r"(?<!\\)\|", line.strip())[1:-1]
+    return [part.strip() for part in parts]
+
+
+def _without_code(page: str) -> str:
+    return re.sub(r"^```.*?^```$", "", text_of(page), flags=re.S | re.M)

@@ -1,0 +1,289 @@
+"""README and docs/: their commands work, their links lead somewhere, their tables are complete."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+import lyricgen
+from lyricgen.cli.conf_files import default_choices, group_choices
+from lyricgen.runs.resume import EVENTS
+from tests.conftest import ROOT, Train, need_published, printed, until
+from tests.helpers.dashboards import showing
+from tests.helpers.documents import (
+    DOCS,
+    PAGES,
+    README,
+    anchors,
+    blocks,
+    commands,
+    links,
+    tables,
+    text_of,
+)
+
+TRAIN = "python -m lyricgen.train"
+DASHBOARD = "python -m lyricgen.dashboard"
+START = f"pip install -c constraints.txt -e . && {TRAIN}"
+TESTS = "pip install -c constraints.txt -e '.[dev]' && pytest"
+SLURM = (
+    f"{TRAIN} -m hydra/launcher=slurm hydra.launcher.partition=gpu "
+    "hydra.launcher.gpus_per_node=1 seed=1,2,3"
+)
+RAY = f"{TRAIN} -m hydra/launcher=ray seed=1,2 +hydra.launcher.ray.remote.num_cpus=4"
+
+# The commands of the pages that no test runs as they stand, and why.
+NOT_RUN = {
+    START: ".ci/run runs it in a new environment",
+    TESTS: ".ci/run runs it in a new environment",
+    DASHBOARD: "it runs until Ctrl-C; a test of its own starts and stops it",
+    SLURM: "it needs a cluster; tests/sweeps/ has a Slurm of shell scripts",
+    RAY: "its launcher needs an environment of its own",
+}
+# These fetch a text; they run where LYRICGEN_DATA has it.
+FETCHED = {"notebook/lyrics_rnn_random": "jaychou", "notebook/dino_exact": "coursera_dino"}
+# The runs that the pages share.
+SHARED = (
+    f"{TRAIN} data=dino cell=gru name=dinosaurs",
+    f"{TRAIN} cell=lstm layers=2 name=songs",
+)
+# Every training is made small; a resumed run is made longer.
+SMALL = (
+    *("hidden_size=16", "data.max_chars=6000"),
+    *("trainer.max_epochs=1", "callbacks.samples.count=1"),
+)
+# Their jobs run in processes, which must find a main module.
+IN_PROCESSES = ("trainer=ddp", "hydra/launcher=")
+
+TAKEN = r"from outputs/\S+: .* old\n"  # printed where a command takes the newest run
+PROGRESS = r"(?:.*: \d+ %\n)*"  # of a command that takes long
+
+
+class Ended(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+@dataclass
+class Workplace:
+    """A directory like the root of a checkout, and the training commands that have run there."""
+
+    directory: Path
+    trained: list[str] = field(default_factory=list)
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+    directory = tmp_path_factory.mktemp("checkout")
+    for name in (README, ".gitignore", "outputs/.gitignore"):
+        (directory / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, directory / name)
+    return Workplace(directory)
+
+
+@pytest.fixture
+def run(
+    workplace: Workplace,
+    train: Train,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> Callable[[str], Ended]:
+    """Run a command of a page in the workplace, in this process if it can be."""
+    monkeypatch.chdir(workplace.directory)
+
+    def run(command: str) -> Ended:
+        words = _as_the_shell_reads(command, workplace.directory)
+        assert words[:2] == ["python", "-m"]
+        name, arguments = words[2], words[3:]
+        if name == "lyricgen.train":
+            arguments = _made_small(arguments)
+        if any(part in command for part in IN_PROCESSES):
+            return _in_a_process([sys.executable, "-m", name, *arguments], workplace.directory)
+        if name == "lyricgen.train":
+            finished = train(*arguments)
+            return Ended(finished.status, finished.out, finished.err)
+        done = printed(import_module(name).main, capfd, *arguments)
+        return Ended(done.status, done.out, done.err)
+
+    return run
+
+
+def _as_the_shell_reads(command: str, directory: Path) -> list[str]:
+    found = subprocess.run(
+        ["bash", "-c", f"printf '%s\\0' {command}"], cwd=directory, capture_output=True, check=True
+    )
+    return found.stdout.decode("utf-8").split("\0")[:-1]
+
+
+def _made_small(arguments: list[str]) -> list[str]:
+    if any("resume=" in one for one in arguments):
+        return [re.sub(r"(max_epochs)=\d+", r"\1=2", one) for one in arguments]
+    return arguments if "--cfg" in arguments else [*arguments, *SMALL]
+
+
+def _in_a_process(command: list[str], directory: Path) -> Ended:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, cwd=directory, env=environment, capture_output=True, text=True, check=False
+    )
+    return Ended(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [README, *DOCS])
+def test_every_command_works(page: str, workplace: Workplace, run: Callable[[str], Ended]) -> None:
+    for command in dict.fromkeys([*SHARED, *commands(page)]):
+        resumes = "resume=" in command
+        if command in NOT_RUN or command in workplace.trained:
+            continue
+        for experiment, kind in FETCHED.items():
+            if f"experiment={experiment}" in command:
+                need_published(kind)
+        done = run(command)
+        assert done.status == 0, f"{command}\n{done.err}"
+        expected = (TAKEN if _takes_the_newest(command) else "") + PROGRESS
+        assert re.fullmatch(expected, done.err), f"{command}\n{done.err}"
+        if "--cfg" in command:
+            assert "label_smoothing" in done.out
+        elif "lyricgen.train" in command:
+            ends = ("best checkpoint", "is finished", "report.html")
+            assert any(end in done.out for end in ends), f"{command}\n{done.out}"
+            if not resumes:
+                workplace.trained.append(command)
+        else:
+            assert done.out.strip(), command
+
+
+def _takes_the_newest(command: str) -> bool:
+    names_a_model = re.search(r"outputs/|\.safetensors |first_run", command)
+    of_a_model = re.search(r"lyricgen\.(generate|evaluate|export)", command)
+    return "resume=latest" in command or (of_a_model is not None and names_a_model is None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [README, "docs/generate.md"])
+def test_the_python_of_a_page_works(
+    page: str, workplace: Workplace, run: Callable[[str], Ended], capfd: pytest.CaptureFixture[str]
+) -> None:
+    if SHARED[1] not in workplace.trained:
+        assert run(SHARED[1]).status == 0
+        workplace.trained.append(SHARED[1])
+    [checkpoint] = workplace.directory.glob("outputs/runs/*/*_songs/checkpoints/best.ckpt")
+    [program] = blocks(page, "python")
+    program = program.replace("outputs/runs/…/checkpoints/best.ckpt", str(checkpoint))
+    assert "lyricgen.load" in program and "…" not in program
+    exec(compile(program, page, "exec"), {"lyricgen": lyricgen})
+    assert capfd.readouterr().out.startswith("分开")
+
+
+@pytest.mark.slow
+def test_the_dashboard_shows_the_runs(workplace: Workplace, run: Callable[[str], Ended]) -> None:
+    assert DASHBOARD in commands(README)
+    assert run(TRAIN).status == 0
+    outputs = workplace.directory / "outputs"
+    runs = {str(path.parent.relative_to(outputs)) for path in outputs.rglob(EVENTS)}
+    assert runs
+    with showing(outputs) as board:
+        until(lambda: set(board.get("runs")) == runs, 20)
+        assert board.stop(signal.SIGTERM) == (0, "")
+
+
+def test_commands_that_are_not_run_stand_on_a_page() -> None:
+    every = {command for page in PAGES for command in commands(page)}
+    assert set(NOT_RUN) <= every
+    for experiment in FETCHED:
+        assert f"{TRAIN} experiment={experiment}" in every
+
+
+def test_slurm_is_composed(train: Train) -> None:
+    words = _as_the_shell_reads(SLURM, ROOT)[4:]  # after -m, which does not go with --cfg
+    done = train(*words[:-1], "--cfg", "hydra")
+    assert done.status == 0, done.err
+    assert "partition: gpu" in done.out
+
+
+def test_the_readme_is_short_and_has_the_two_commands_of_the_start() -> None:
+    """CI runs them as they stand, in a new environment."""
+    assert len(text_of(README).splitlines()) <= 200
+    assert commands(README)[0] == START
+    assert commands(README)[1].startswith("python -m lyricgen.generate")
+    assert TESTS in commands(README)
+
+
+def test_pip_finds_what_the_pages_name() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    text = "".join(map(text_of, PAGES))
+    extras = set(re.findall(r"(?:lyricgen|\.)\[(\w+)\]", text))
+    assert {"dev", "rhyme"} <= extras <= project["optional-dependencies"].keys()
+    pinned = re.findall(r"^([\w.-]+)==", (ROOT / "constraints.txt").read_text("utf-8"), re.M)
+    names = {re.split(r"[<>=\[ ]", one)[0].lower() for one in project["dependencies"]}
+    assert names <= {one.lower() for one in pinned}  # pip makes no difference
+
+
+def test_git_ignores_the_files_that_the_readme_names() -> None:
+    options = r" --(?:out|png|heat|gates) (\S+)"
+    files = {file for page in PAGES for one in commands(page) for file in re.findall(options, one)}
+    assert {"lyrics.safetensors", "heat.html", "gates.png"} <= files
+    done = subprocess.run(
+        ["git", "check-ignore", "--no-index", "outputs/runs/x/summary.json", *files],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode == 128:
+        pytest.skip("this is no checkout of git")
+    assert set(done.stdout.split()) == {"outputs/runs/x/summary.json", *files}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_leads_to_a_file_and_a_heading(page: str) -> None:
+    for link in links(page):
+        path, _, anchor = link.partition("#")
+        target = (ROOT / page).parent / path if path else ROOT / page
+        assert target.is_file(), link
+        if anchor:
+            assert anchor in anchors(str(target.resolve().relative_to(ROOT))), link
+
+
+def test_the_readme_links_to_every_page_and_picture() -> None:
+    linked = {link.partition("#")[0] for link in links(README)}
+    assert set(PAGES) - {README} <= linked
+    pictures = {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.png")}
+    shown = {f"docs/{link}" for page in DOCS for link in links(page)} | linked
+    assert pictures <= shown
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_tables_have_as_many_cells_in_every_row(page: str) -> None:
+    for table in tables(page):
+        assert {len(row) for row in table} == {len(table[0])}, table[0]
+        assert all(re.fullmatch(r":?-+:?", cell) for cell in table[1]), table[0]
+
+
+@pytest.mark.parametrize("page", [README, "docs/train.md"])
+def test_the_groups_are_those_of_conf(page: str) -> None:
+    [table] = [table for table in tables(page) if table[0][0] == "group"]
+    listed = {re.findall(r"`(\w+)`", row[0])[0]: row[1] for row in table[2:]}
+    assert set(listed) == set(default_choices())
+    for group, default in default_choices().items():
+        choices = {re.sub(r"^notebook/.*", "notebook/…", one) for one in group_choices(group)}
+        assert set(re.findall(r"`([\w/…]+)`", listed[group])) == choices, group
+        assert re.findall(r"\*\*`(\w+)`\*\*", listed[group]) == [default] * bool(default), group
+
+
+@pytest.mark.parametrize("command", ["generate", "evaluate", "report", "export", "dashboard"])
+def test_the_pages_name_every_option(command: str, capfd: pytest.CaptureFixture[str]) -> None:
+    page = {"export": "files", "dashboard": "files"}.get(command, command)
+    shown = printed(import_module(f"lyricgen.{command}").main, capfd, "--help")
+    options = set(re.findall(r"--[a-z][a-z-]*", shown.out)) - {"--help", "--debug"}
+    assert len(options) > 1
+    assert {one for one in options if one not in text_of(f"docs/{page}.md")} == set()
