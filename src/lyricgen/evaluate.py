@@ -56,15 +56,18 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 def _score_parts(options: argparse.Namespace, paths: list[Path], _: object) -> dict[str, Any]:
     from lyricgen.evaluation.checkpoints import open_checkpoints
-    from lyricgen.evaluation.curves import check_curves, curves
+    from lyricgen.evaluation.curves import curves
     from lyricgen.evaluation.scores import score_parts
     from lyricgen.evaluation.tables import plain_scores, print_scores
 
     evaluated = open_checkpoints(paths)
     parts = list(evaluated[0].parts) if options.part is None else [options.part]
     evaluated[0].check_part(parts[0])
-    if options.curves:
-        check_curves(evaluated)
+    if options.curves and evaluated[0].model.fills_gaps:
+        raise UserError(
+            "--curves asks what the characters before are worth, and this model sees both sides: "
+            "leave it out"
+        )
     scores = score_parts(evaluated, parts, resamples=options.resamples, seed=options.seed)
     found = curves(scores) if options.curves else None
     if not options.json:
@@ -98,10 +101,10 @@ def _measure_memorisation(
     from lyricgen.evaluation.tables import plain_memorisation, print_memorisation
 
     numbers = (options.count, options.temperature, options.seed)
-    found = [measure_checkpoint(each, *numbers) for each in open_checkpoints(paths)]
+    found = [(each, measure_checkpoint(each, *numbers)) for each in open_checkpoints(paths)]
     if not options.json:
-        for each in found:
-            print_memorisation(each)
+        for each, memorisation in found:
+            print_memorisation(each, memorisation)
     if options.png is not None:
         from lyricgen.evaluation.plots import draw_memorisation
 
@@ -138,14 +141,12 @@ def _draw_gates(options: argparse.Namespace, paths: list[Path], text: "TextArgum
     read, _ = replace_controls(read, text.name, checkpoint.model)
     units = None if options.units == ALL else options.units
     figure, missing = draw(checkpoint.model, read, options.layer, units)
-    told = notes(checkpoint.model, units)
     if missing:
-        told = [
+        show(
             f"no installed font has {len(missing)} of the characters: their code points are shown; "
-            "install a font that has them (for Chinese: apt-get install fonts-noto-cjk)",
-            *told,
-        ]
-    for line in told:
+            "install a font that has them (for Chinese: apt-get install fonts-noto-cjk)"
+        )
+    for line in notes(checkpoint.model, units):
         show(line)
     _save(options, "gates", f"gates of {paths[0]} over {text.name}", figure)
 

@@ -1,4 +1,4 @@
-"""On what a model's perplexity depends: position, length of the context, frequency.
+"""Perplexity by position, by length of the context and by frequency of characters.
 
 C characters in the text of a part; V vocabulary.
 """
@@ -16,7 +16,6 @@ from lyricgen.data.batch import cut
 from lyricgen.data.evaluation_samplers import EVALUATION_LOGITS
 from lyricgen.data.parts import Part
 from lyricgen.data.samplers import Windows
-from lyricgen.errors import UserError
 from lyricgen.evaluation.checkpoints import Evaluated
 from lyricgen.evaluation.intervals import Floats, Integers, PartText
 from lyricgen.evaluation.scores import Scores
@@ -27,16 +26,16 @@ from lyricgen.models.ngram.language_model import NgramLanguageModel
 from lyricgen.models.scoring import exact, score
 
 LONGEST_CONTEXT = 256
-WINDOW_CHARACTERS = 2**18  # in all windows, about so many
+WINDOW_CHARACTERS = 2**18  # in all windows, about
 TARGETS = 512  # for each length of context, at most
 _STEPS = 2**15  # characters that are read at once
 
 
 def window_starts(length: int, num_steps: int) -> Tensor:
-    """Where windows that have a next character start, (W,): everywhere, if that is not too many.
+    """Spread windows over a text: the starts, (W,), of all or of evenly spaced runs of them.
 
-    Windows overlap, so that all positions in them predict much the same characters. Of too many,
-    runs of neighbours are taken, evenly spread over the text.
+    Windows overlap, so that all positions in them predict much the same characters. Each has a
+    next character.
     """
     possible = length - num_steps
     number = max(1, WINDOW_CHARACTERS // num_steps)
@@ -73,16 +72,13 @@ def nats_in_windows(network: Model, ids: Tensor, starts: Tensor, num_steps: int)
 
 
 def nats_after(network: Model, ids: Tensor, starts: Tensor, targets: Tensor) -> Floats:
-    """Predict single characters, each from some that stand before it and state zero.
+    """Predict single characters, each from its context and state zero, (M,) nats.
 
     Args:
         network: from left to right.
         ids: (N,).
         starts: (M,) int64, where the context of each target begins.
-        targets: (M,) int64, where they stand.
-
-    Returns:
-        (M,) nats.
+        targets: (M,) int64, where it ends and the target stands.
     """
     longest = int((targets - starts).max())
     rows = max(1, _STEPS // longest)
@@ -102,7 +98,7 @@ def _last_nats(network: Model, inputs: Tensor, lengths: Tensor, symbols: Tensor)
     if isinstance(network, NgramLanguageModel):
         each, _ = network.nats(inputs, symbols.long()[:, None].expand_as(inputs))
         return each[rows, last]
-    assert not isinstance(network, FillModel)  # which `check_curves` has refused
+    assert not isinstance(network, FillModel)  # the command refuses these
     # the output layer costs as much as the rest: only the last step needs it
     hidden, _ = network.recurrence(network.features(inputs), None)  # (B, T, H)
     logits = network.logits(hidden[rows, last])  # (B, V)
@@ -110,7 +106,7 @@ def _last_nats(network: Model, inputs: Tensor, lengths: Tensor, symbols: Tensor)
 
 
 def context_lengths(part: Part, vocabulary_size: int) -> list[int]:
-    """1, 2, 4 … 256; no longer than half a text, or than it takes to hold the longest line."""
+    """Lengths 1, 2, 4 … 256: up to half the text, and just enough for the longest line."""
     most = min(LONGEST_CONTEXT, int((part.ids < vocabulary_size).sum()) // 2)
     if part.line_starts is not None:
         longest = int(part.line_lengths.max())
@@ -119,14 +115,14 @@ def context_lengths(part: Part, vocabulary_size: int) -> list[int]:
 
 
 def target_places(part: Part, vocabulary_size: int, longest: int) -> Tensor:
-    """Evenly spaced characters, (M,) where they stand in the part, after the first longest ones."""
+    """Places of evenly spaced characters, (M,), each with `longest` others before it."""
     places = torch.nonzero(part.ids < vocabulary_size).flatten()  # (C,)
     number = min(TARGETS, len(places) - longest)
     return places[torch.linspace(longest, len(places) - 1, number, dtype=torch.float64).long()]
 
 
 def context_begins(part: Part, places: Tensor, length: int) -> Tensor:
-    """Where the context of each target begins, (M,); no further back than its line."""
+    """Beginnings of the targets' contexts, (M,); a context stays in its line."""
     begins = places - length
     if part.line_starts is None:
         return begins
@@ -151,7 +147,7 @@ class Curve(NamedTuple):
 
     @property
     def shown(self) -> range:
-        """The places to show: those from the first on at which there was a character."""
+        """Indices of the places to show: all from the first place with a character on."""
         first = next(place for place, number in enumerate(self.characters) if number)
         return range(first, len(self.places))
 
@@ -164,27 +160,13 @@ class Curves(NamedTuple):
     curves: list[Curve]
 
 
-def check_curves(evaluated: Sequence[Evaluated]) -> None:
-    """See that there can be curves, before anything is scored.
-
-    Raises:
-        UserError: the models see both sides of a character.
-    """
-    if evaluated[0].model.fills_gaps:
-        raise UserError(
-            "--curves asks what the characters before are worth, and this model sees both sides: "
-            "leave it out"
-        )
-
-
 def curves(scores: Scores) -> Curves:
-    """Curves of all checkpoints: on the test part, or if it was not scored on the one before."""
+    """Curves of all checkpoints, on the last part that was scored."""
     evaluated = scores.evaluated
     part = next(name for name in ("test", "val", "train") if name in scores.parts)
     text = scores.texts[part]
     rows = scores.parts[part][: len(evaluated)]
     nats = {row.series.name: row.series.nats for row in rows}  # (C,) each
-    position_in: Literal["line", "window"] = "window" if text.lines is None else "line"
     if text.lines is None:
         positions = _window_positions(evaluated, part)
     else:
@@ -193,11 +175,11 @@ def curves(scores: Scores) -> Curves:
         names = [str(1 + place) for place in range(int(places.max()) + 1)]
         positions = _binned("position", nats, places, names)
     found = [positions, _contexts(evaluated, part), _frequencies(nats, text, evaluated[0])]
-    return Curves(part, position_in, found)
+    return Curves(part, "window" if text.lines is None else "line", found)
 
 
 def means_by_bin(nats: Floats, bins: Integers, number: int) -> tuple[list[int], list[float | None]]:
-    """How many characters fall into each bin, and their perplexity.
+    """Number of characters in each bin, and their perplexity.
 
     Args:
         nats: (C,), nan where nothing was predicted.

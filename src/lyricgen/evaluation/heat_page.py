@@ -38,7 +38,7 @@ SIGNS = {"\n": "↵", " ": "␣", "\t": "⇥", "\u3000": "␣␣"}
 
 
 class Alternatives(NamedTuple):
-    """Each character among those that could have stood there; 0, and nan, where none is predicted.
+    """Each character and the most probable ones in its place; 0 or nan where none is predicted.
 
     Attributes:
         nats: (C,) of the character that stands there.
@@ -51,15 +51,6 @@ class Alternatives(NamedTuple):
     ranks: Integers
     ids: Integers
     probabilities: Floats
-
-
-class Cell(NamedTuple):
-    """A character as an element of the page, and the text after the element."""
-
-    element: str
-    classes: str
-    shown: str
-    after: str = ""
 
 
 def beginning_of_text(
@@ -213,17 +204,17 @@ def _scale(mean: float, guess: float, most: int) -> tuple[dict[str, float], dict
     return {"0 bits": 0.0, **ticks, f"{most}+": 1.0}, marks
 
 
-def _cells(text: OwnText, bits: Floats, most: int) -> Iterator[Cell]:
+def _cells(text: OwnText, bits: Floats, most: int) -> Iterator[tuple[str, str, str]]:
+    """Element, classes and text of each character; a line break's sign is the style sheet's."""
     for character, value, known in zip(text.text, bits.tolist(), text.known, strict=True):
         element = "i" if known else "s"
         classes = "r" if math.isnan(value) else f"c{level_of(value, most)}"
         shown = character if character in " \t\u3000" else sign(character)
         if character == "\n":
-            yield Cell(element, f"{classes} n", "", "\n")
+            classes, shown = f"{classes} n", ""
         elif len(shown) > 2 and shown.startswith("U+"):
-            yield Cell(element, f"{classes} u", shown)
-        else:
-            yield Cell(element, classes, shown)
+            classes += " u"
+        yield element, classes, shown
 
 
 def _data(model: TrainedModel, text: OwnText, bits: Floats, found: Alternatives) -> dict[str, Any]:

@@ -37,17 +37,11 @@ Booleans: TypeAlias = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class PartText:
-    """The characters of a part, as they stand in the text.
+    """The characters of a part, without start symbols."""
 
-    Attributes:
-        ids: (C,).
-        sizes: (C,) bytes of each in UTF-8.
-        lines: (C,) the number of the line that each belongs to, in a list of lines; else None.
-    """
-
-    ids: Integers
-    sizes: Integers
-    lines: Integers | None
+    ids: Integers  # (C,)
+    sizes: Integers  # (C,) bytes of each in UTF-8
+    lines: Integers | None  # (C,) number of each character's line in a list of lines; else None
 
     @classmethod
     def of(cls, part: Part, vocabulary: Vocabulary, unit: Unit) -> "PartText":
@@ -62,12 +56,12 @@ class PartText:
 
     @property
     def num_lines(self) -> int | None:
-        """In a list of lines."""
+        """Number of lines in a list of lines; else None."""
         return None if self.lines is None else int(self.lines[-1]) + 1
 
 
 def utf8_sizes(characters: str) -> Integers:
-    """How many bytes UTF-8 has for each character, (number of characters,)."""
+    """Bytes of each character in UTF-8, (number of characters,)."""
     codes = code_points(characters)
     return (1 + (codes > 0x7F) + (codes > 0x7FF) + (codes > 0xFFFF)).astype(np.uint8)
 
@@ -81,14 +75,14 @@ class Series(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """A figure and its 95 % interval, which there is none of where a single line is all."""
+    """A figure and its 95 % interval; a single line has none."""
 
     value: float
     low: float | None
     high: float | None
 
     def map(self, function: Callable[[float], float]) -> "Estimate":
-        """The estimate of a rising function of it."""
+        """Estimate of a rising function of the figure."""
         low, high = (None if bound is None else function(bound) for bound in self[1:])
         return Estimate(function(self.value), low, high)
 
@@ -111,7 +105,7 @@ class Row(NamedTuple):
 
     @property
     def bits_per_char(self) -> Estimate:
-        """The loss over ln 2."""
+        """Loss over ln 2."""
         return self.loss.map(lambda nats: nats / math.log(2))
 
     @property
@@ -123,7 +117,7 @@ class Row(NamedTuple):
 
 
 def row(series: Series, first: Series, text: PartText, *, resamples: int, seed: int) -> Row:
-    """The figures of one model, and its difference to the first one where that is another."""
+    """Figures of one model, and the difference to the first one unless it is the same."""
     scored = ~np.isnan(series.nats)
     units, length = _units(text, scored, series.nats[scored], text.sizes[scored].astype(float))
     nats, sizes, characters = units.sum(axis=0)
@@ -150,7 +144,7 @@ def row(series: Series, first: Series, text: PartText, *, resamples: int, seed: 
 
 
 def _units(text: PartText, scored: Booleans, *quantities: Floats) -> tuple[Floats, int]:
-    """Units to resample, (n, quantities + 1) with the number of characters last; block length."""
+    """Units to resample, (n, quantities + 1), the last the number of characters; block length."""
     columns = [*quantities, np.ones(len(quantities[0]))]
     if text.lines is None:
         return np.stack(columns, axis=1), block_length(quantities[0])
@@ -200,18 +194,18 @@ def _window_sums(units: Floats, length: int) -> Floats:
 
 
 def interval(values: Floats) -> tuple[float, float]:
-    """Between which values the middle 95 % of (R,) resampled ones lie."""
+    """Ends of the middle 95 % of resampled values, (R,)."""
     low, high = np.quantile(values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(low), float(high)
 
 
 def block_length(values: Floats) -> int:
-    """The length of blocks for a series, (n,): Politis and White's, and n^(1/3) at least.
+    """Length of blocks for a series, (n,): that of Politis and White, and n^(1/3) at least.
 
-    Theirs minimises the error of the estimated variance, as far as the autocorrelation tells; its
-    estimate looks no further than the first stretch of lags without a correlation to be seen. The
-    best length grows as n^(1/3), so that this is a floor: longer dependences, of songs say, are
-    too faint in the correlations of single characters.
+    Theirs minimises the error of the estimated variance, as far as the autocorrelation shows; it
+    looks no further than the first stretch of lags without a visible correlation. The best length
+    grows as n^(1/3), which is the least here: longer dependences, as between the lines of a song,
+    are too faint in the correlations of single characters.
     """
     n = len(values)
     most = math.ceil(min(3 * math.sqrt(n), n / 3))
@@ -238,7 +232,7 @@ def _politis_white(values: Floats) -> float:
 
 
 def autocovariances(values: Floats, lags: int) -> Floats:
-    """At lags 0 … lags, (1 + lags,): sums of products over n, not over their number."""
+    """Autocovariances at lags 0 … lags, (1 + lags,): sums of products, each over n."""
     width = 1 << (len(values) + lags).bit_length()  # nothing wraps around
     power = np.abs(np.fft.rfft(values - values.mean(), width)) ** 2
     products: Floats = np.fft.irfft(power, width)[: lags + 1]

@@ -1,11 +1,10 @@
-"""How much of what a model writes it has by heart: generated texts beside the training part.
+"""Memorisation: how much of a model's texts, and of held-out ones, stands in the training part.
 
 N characters of a text, V vocabulary.
 """
 
 from collections.abc import Collection, Sequence, Set
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
@@ -29,87 +28,58 @@ LOGGED_LONGEST = "samples/longest_copied"
 LOGGED_IN_HELD_OUT = "samples/in_held_out"
 LOGGED_DISTINCT = "samples/distinct_2"
 
-READINGS = 16  # of the training part that it takes about
+READINGS = 16  # of the training part, about
 TEXTS, TEXT = 64, 250  # texts that are drawn, and their characters
 NAMES, NAME = 1000, 100  # the same of names
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """Overlap of texts with the training part.
+    """Overlap of texts with the training part."""
 
-    Attributes:
-        texts: how many they are.
-        characters: in all of them.
-        ngrams: for each n, the share of all their n-grams that stand in the training part; n is
-            missing where no text has n characters.
-        longest: characters of their longest run that stands there.
-    """
-
-    texts: int
-    characters: int
-    ngrams: dict[int, float]
-    longest: int
+    texts: int  # number of them
+    characters: int  # in all of them
+    ngrams: dict[int, float]  # by n, the share of their n-grams that stands there; if any
+    longest: int  # characters of their longest run that stands there
 
 
 @dataclass(frozen=True)
 class Names:
-    """Comparison of whole generated names with the names of the corpus.
+    """Comparison of whole generated names with the names of the corpus."""
 
-    Attributes:
-        whole: how many have come to their end; the figures are of these.
-        in_train: share of them that are names of the training part.
-        in_held_out: share that are names of the validation or test part; None without these.
-        distinct: share that is left when each is counted once.
-        distinct_ngrams: for each n, distinct n-grams over all n-grams (Li et al. 2016).
-    """
-
-    whole: int
-    in_train: float
-    in_held_out: float | None
-    distinct: float
-    distinct_ngrams: dict[int, float]
+    whole: int  # number of names that have come to their end; the shares are of these
+    in_train: float  # share of names of the training part
+    in_held_out: float | None  # share of names of the validation and test parts; None without
+    distinct: float  # share that is left when equal names are counted once
+    distinct_ngrams: dict[int, float]  # by n, distinct n-grams over all n-grams
 
 
 @dataclass(frozen=True)
 class Memorisation:
     """Memorisation figures of a model.
 
-    Attributes:
-        generated: texts drawn from it.
-        held_out: the validation and test parts, which it has never seen: what any text of this
-            kind has in common with the training part; None without such parts.
-        names: where it writes names.
-        temperature: at which the texts were drawn.
-        seed: of the drawing.
+    The held-out parts, which it has never seen, show what any text of this kind has in common with
+    the training part.
     """
 
-    generated: Overlap
-    held_out: Overlap | None
-    names: Names | None
-    temperature: float
+    generated: Overlap  # of texts drawn from the model
+    held_out: Overlap | None  # of the validation and test parts; None without
+    names: Names | None  # None for running text
+    temperature: float  # of the drawing
     seed: int
-
-
-class CheckpointMemorisation(NamedTuple):
-    """Memorisation of a checkpoint."""
-
-    evaluated: Evaluated
-    found: Memorisation
 
 
 def measure_checkpoint(
     evaluated: Evaluated, count: int | None, temperature: float, seed: int
-) -> CheckpointMemorisation:
-    """Measure a checkpoint; see `measure`, and None is 1,000 names or 64 texts."""
+) -> Memorisation:
+    """Measure a checkpoint as `measure` does; a count of None is 1,000 names or 64 texts."""
     model, usual, length = evaluated.model, TEXTS, TEXT
     if model.layout == "lines":
         usual, length = NAMES, max(NAME, model.default_length)
     count = usual if count is None else count
-    found = measure(
+    return measure(
         model, evaluated.parts, count=count, length=length, temperature=temperature, seed=seed
     )
-    return CheckpointMemorisation(evaluated, found)
 
 
 def measure(
@@ -167,7 +137,7 @@ def copied(shared: SharedNgrams, texts: Sequence[Ids], lengths: Sequence[int] = 
 
 
 def distinct_ngrams(texts: Sequence[Ids], n: int) -> float | None:
-    """Distinct n-grams over all n-grams of texts, distinct-n of Li et al. (2016); None of none."""
+    """Distinct n-grams over all n-grams, distinct-n of Li et al. (2016); None without n-grams."""
     windows = [np.lib.stride_tricks.sliding_window_view(t, n) for t in texts if len(t) >= n]
     if not windows:
         return None
@@ -176,7 +146,7 @@ def distinct_ngrams(texts: Sequence[Ids], n: int) -> float | None:
 
 
 def names(generated: list[str], parts: dict[str, Part], vocabulary: Vocabulary) -> Names | None:
-    """Compare whole generated names with those of the corpus; None if there is none."""
+    """Compare whole generated names with those of the corpus; None without names."""
     if not generated:
         return None
     held_out = held_out_names(parts, vocabulary)
@@ -205,11 +175,11 @@ def lines_of(part: Part, vocabulary: Vocabulary) -> frozenset[str]:
 
 
 def held_out_names(parts: dict[str, Part], vocabulary: Vocabulary) -> frozenset[str]:
-    """The distinct lines of the validation and test parts, as far as there are such parts."""
-    each = [lines_of(parts[name], vocabulary) for name in HELD_OUT if name in parts]
-    return frozenset[str]().union(*each)
+    """The distinct lines of the validation and test parts."""
+    held_out = (lines_of(parts[name], vocabulary) for name in HELD_OUT if name in parts)
+    return frozenset(line for lines in held_out for line in lines)
 
 
 def share_in(lines: Collection[str], known: Set[str]) -> float:
-    """The share of some lines, at least one, that are known."""
+    """Share of some lines, at least one, that are known."""
     return sum(line in known for line in lines) / len(lines)

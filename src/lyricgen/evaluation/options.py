@@ -15,15 +15,15 @@ class Option(NamedTuple):
     """An option of the command.
 
     Attributes:
-        tasks: for which it changes something.
-        help: what it does.
+        tasks: for which it changes something, by their names.
         parsing: arguments of argparse.
+        help: what it does.
         default: its value where it is not given.
     """
 
-    tasks: tuple[str, ...]
-    help: str
+    tasks: str
     parsing: dict[str, Any]
+    help: str
     default: object = None
 
 
@@ -53,117 +53,112 @@ def _temperature(typed: str) -> float:
 
 
 FLAG: dict[str, Any] = {"action": "store_true"}
+PNG: dict[str, Any] = {"type": Path, "metavar": "PNG"}
 # No option has a default in argparse, so that it is known which were given. Those of a group stand
 # together in the help.
 GROUPS: dict[str, dict[str, Option]] = {
     "figures": {
         "curves": Option(
-            ("figures",),
-            "also perplexity by position, by length of the context and by frequency of characters",
+            "figures",
             FLAG,
+            "also perplexity by position, by length of the context and by frequency of characters",
         ),
         "part": Option(
-            ("figures", "heat"),
-            "of this part of the text alone (default: of all)",
+            "figures heat",
             {"choices": ("train", "val", "test")},
+            "of this part of the text alone (default: of all)",
         ),
         "resamples": Option(
-            ("figures", "text"), "texts drawn for each 95 %% interval", _number(100), 1000
+            "figures text", _number(100), "texts drawn for each 95 %% interval", 1000
         ),
     },
     "a text of your own": {
         "text": Option(
-            ("text", "heat", "gates"),
-            "score this text; a file, or the text itself where there is no such file",
+            "text heat gates",
             {"metavar": "FILE"},
+            "score this text; a file, or the text itself where there is no such file",
         ),
         "unknown": Option(
-            ("text", "heat"),
-            "what to do with characters that the model does not know: say which they are, or leave "
-            "them out and say how many",
+            "text heat",
             {"choices": ("refuse", "skip")},
+            "what to do with characters that the model does not know: say which they are, or "
+            "leave them out and say how many",
             "refuse",
         ),
         "encoding": Option(
-            ("text", "heat", "gates"),
-            "of the file, as in gb18030 (default: utf-8)",
+            "text heat gates",
             {"metavar": "NAME"},
+            "of the file, as in gb18030 (default: utf-8)",
         ),
     },
     "surprisal and gates, character by character": {
         "heat": Option(
-            ("heat",),
+            "heat",
+            {"type": Path, "metavar": "HTML"},
             "write a page that colours each character of --text, or of the held-out part, by its "
             "surprisal",
-            {"type": Path, "metavar": "HTML"},
         ),
         "heat_chars": Option(
-            ("heat",),
-            "characters on it at most, from the text's beginning",
-            _number(2),
-            20_000,
+            "heat", _number(2), "characters on it at most, from the text's beginning", 20_000
         ),
         "gates": Option(
-            ("gates",),
+            "gates",
+            PNG,
             "draw the activations of a layer's gates and states over --text into this file",
-            {"type": Path, "metavar": "PNG"},
         ),
         "layer": Option(
-            ("gates",), "whose gates; 1 is next to the input", {"type": int, "metavar": "N"}, 1
+            "gates", {"type": int, "metavar": "N"}, "whose gates; 1 is next to the input", 1
         ),
         "units": Option(
-            ("gates",),
-            "units of --gates: the N whose hidden state varies most, or all",
+            "gates",
             {"type": _units, "metavar": "N"},
+            "units of --gates: the N whose hidden state varies most, or all",
             24,
         ),
     },
     "memorisation": {
         "memorisation": Option(
-            ("memorisation",),
-            "how much of what the model writes stands in its training text",
-            FLAG,
+            "memorisation", FLAG, "how much of what the model writes stands in its training text"
         ),
         "count": Option(
-            ("memorisation",),
-            "texts to draw (default: 64 of 250 characters, or 1000 names)",
+            "memorisation",
             _number(1),
+            "texts to draw (default: 64 of 250 characters, or 1000 names)",
         ),
         "temperature": Option(
-            ("memorisation",),
-            "at which they are drawn, as by generate",
+            "memorisation",
             {"type": _temperature, "metavar": "T"},
+            "at which they are drawn, as by generate",
             0.8,
         ),
     },
     "output": {
         "json": Option(
-            ("text", "memorisation", "figures"),
-            "print the figures as JSON, and nothing else; not of --heat and --gates",
+            "text memorisation figures",
             FLAG,
+            "print the figures as JSON, and nothing else; not of --heat and --gates",
         ),
         "png": Option(
-            ("memorisation", "figures"),
-            "also draw the figures, or those of --memorisation",
-            {"type": Path, "metavar": "PNG"},
+            "memorisation figures", PNG, "also draw the figures, or those of --memorisation"
         ),
-        "seed": Option(("figures", "text", "memorisation"), "of the random numbers", _number(0), 1),
+        "seed": Option("figures text memorisation", _number(0), "of the random numbers", 1),
     },
 }
-
 
 # The tasks that an option asks for; "text" if only --text is given, and "figures" without any.
 ASKING = ("memorisation", "heat", "gates")
-# Options that are not given together, and why.
+# Pairs of options that do not go together although a task reads each, and what to do.
 APART = {
-    **{
-        ("memorisation", other): f"--memorisation does not go with --{other}: leave --{other} out"
-        for other in ("heat", "gates", "text")
-    },
+    ("memorisation", "heat"): "--memorisation does not go with --heat: leave --heat out",
+    ("memorisation", "gates"): "--memorisation does not go with --gates: leave --gates out",
+    ("memorisation", "text"): "--memorisation does not go with --text: leave --text out",
     ("part", "text"): "--part is of the text that the model was trained on: leave --text out",
 }
-# Options that mean nothing without --text.
-OF_A_TEXT = ("unknown", "encoding")
+# Options that go with another one, and what to do.
+WITH_TEXT = {
+    "unknown": "--unknown goes with --text: leave --unknown out, or give --text FILE",
+    "encoding": "--encoding goes with --text: leave --encoding out, or give --text FILE",
+}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -191,23 +186,23 @@ def tasks_of(options: argparse.Namespace) -> list[str]:
     tasks = [name for name in ASKING if name in given]
     tasks = tasks or ["text" if "text" in given else "figures"]
     for name in given:
-        if not set(declared[name].tasks) & set(tasks):
-            raise UserError(_idle(name, declared[name].tasks, tasks))
-        if name in OF_A_TEXT and "text" not in given:
-            raise UserError(f"--{name} goes with --text: leave --{name} out, or give --text FILE")
+        readers = declared[name].tasks.split()
+        if not set(readers) & set(tasks):
+            places = [_typed(reader) for reader in readers if reader != "figures"]
+            idle = [name]
+            if "figures" in readers:
+                places.append("the figures alone" if places else "the figures")
+                idle = tasks
+            raise UserError(
+                f"{_typed(name)} goes with {' or '.join(places)}: "
+                f"leave {' and '.join(map(_typed, idle))} out"
+            )
+        if name in WITH_TEXT and "text" not in given:
+            raise UserError(WITH_TEXT[name])
     for name, option in declared.items():
         if getattr(options, name) is None:
             setattr(options, name, option.default)
     return tasks
-
-
-def _idle(name: str, readers: tuple[str, ...], tasks: list[str]) -> str:
-    """Say where an option belongs that none of the tasks reads, and what to leave out."""
-    there = [_typed(task) for task in readers if task != "figures"]
-    if "figures" not in readers:
-        return f"{_typed(name)} goes with {' or '.join(there)}: leave {_typed(name)} out"
-    places = " or ".join([*there, "the figures alone" if there else "the figures"])
-    return f"{_typed(name)} goes with {places}: leave {' and '.join(map(_typed, tasks))} out"
 
 
 def _typed(name: str) -> str:

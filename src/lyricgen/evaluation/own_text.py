@@ -20,7 +20,7 @@ from lyricgen.data.parts import Part, line_part
 from lyricgen.data.reading import FORBIDDEN, ControlCharacterFilter, read_text
 from lyricgen.data.vocabulary import code_points, distinct
 from lyricgen.errors import UserError
-from lyricgen.evaluation.checkpoints import Checkpoint, prefix_of
+from lyricgen.evaluation.checkpoints import Checkpoint
 from lyricgen.evaluation.intervals import (
     Booleans,
     Floats,
@@ -46,15 +46,10 @@ Unknown = Literal["refuse", "skip"]
 
 @dataclass(frozen=True)
 class TextArgument:
-    """A text as it was given.
+    """A text as it was given."""
 
-    Attributes:
-        text: with any of the three line ends.
-        file: that it was read from; None where it was given itself.
-    """
-
-    text: str
-    file: Path | None
+    text: str  # with any of the three line ends
+    file: Path | None  # that it was read from; None for a text that was typed
 
     @property
     def name(self) -> str:
@@ -63,7 +58,7 @@ class TextArgument:
 
 
 def read_text_argument(argument: str, encoding: str | None = None) -> TextArgument:
-    """A file's text, or the argument itself where there is no such file.
+    """Read a file's text, or take the argument itself where there is no such file.
 
     Args:
         argument: what was typed.
@@ -95,7 +90,7 @@ def read_text_argument(argument: str, encoding: str | None = None) -> TextArgume
 
 
 def in_own_words(error: UserError) -> UserError:
-    """An error of reading a text, with the options of this command."""
+    """Translate an error of reading a text into the options of this command."""
     message = str(error)
     for theirs, ours in WORDS.items():
         message = re.sub(theirs, ours, message)
@@ -106,7 +101,7 @@ def _is_there(argument: str) -> bool:
     """Whether a file has this name.
 
     Raises:
-        OSError: nobody can tell, for want of permission or because links lead in a circle.
+        OSError: it is not known, for want of permission or because links lead in a circle.
     """
     try:
         os.stat(argument)  # noqa: PTH116
@@ -120,7 +115,7 @@ def _is_there(argument: str) -> bool:
 
 
 def looks_like_path(argument: str) -> bool:
-    """Whether somebody who types this means a file: by its ending, or by the directory it is in."""
+    """Whether an argument means a file: by its ending, or by the directory before it."""
     if "\n" in argument:
         return False
     place = os.path.dirname(argument)  # noqa: PTH120
@@ -131,32 +126,23 @@ def looks_like_path(argument: str) -> bool:
 
 @dataclass(frozen=True)
 class OwnText:
-    """A text as a model reads it.
+    """A text as a model reads it."""
 
-    Attributes:
-        name: what to call it.
-        text: N characters, normalised as the corpus was.
-        known: (N,) which of them the model reads; what it does not know is left out.
-        left_out: the characters that it does not, in their order.
-        part: what it reads, laid out as its own text was.
-        characters: the same without start symbols, (C,).
-    """
-
-    name: str
-    text: str
-    known: Booleans
-    left_out: str
-    part: Part
-    characters: PartText
+    name: str  # in messages
+    text: str  # N characters, normalised as the corpus was
+    known: Booleans  # (N,) whether the model reads a character; others are left out
+    left_out: str  # the characters that it does not know, in their order
+    part: Part  # what it reads, laid out as its own text was
+    characters: PartText  # the same without start symbols, (C,)
 
     def spread(self, values: npt.NDArray[Any], fill: float) -> npt.NDArray[Any]:
-        """(C, …) values of what was read -> (N, …) of all characters, `fill` for the others."""
+        """Values of all characters, (N, …), from those of the known ones, (C, …)."""
         every = np.full((len(self.text), *values.shape[1:]), fill, values.dtype)
         every[self.known] = values
         return every
 
     def nats(self, model: TrainedModel, label: str) -> Floats:
-        """(C,) of what was read; nan where the model predicts nothing."""
+        """Nats of the known characters, (C,); nan where the model predicts nothing."""
         return part_nats(model, self.part, f"scoring {self.name} with {label}")
 
 
@@ -167,7 +153,7 @@ def own_text(text: str, name: str, model: TrainedModel, unknown: Unknown = "refu
         text: with any of the three line ends.
         name: what to call it.
         model: that reads it.
-        unknown: what to do with characters that the model does not know.
+        unknown: whether to refuse or to skip characters that the model does not know.
 
     Raises:
         UserError: it has such characters and they are refused, or nothing to predict is left, or
@@ -208,7 +194,7 @@ def replace_controls(text: str, name: str, model: TrainedModel) -> tuple[str, Us
     """Replace control characters as in the model's training.
 
     Returns:
-        The text, and what to say where the training refused characters of it.
+        The text, and the error for characters that the training refuses.
     """
     wanted = _trained_with(model, "control_characters")
     choice: ControlCharacters = next(
@@ -220,7 +206,7 @@ def replace_controls(text: str, name: str, model: TrainedModel) -> tuple[str, Us
 
 
 def _ends_of_empty_lines(codes: Integers, known: Booleans) -> Booleans:
-    """(N,) the newlines that have no character before them which is known."""
+    """Whether a known newline ends a line without known characters, (N,)."""
     read = np.flatnonzero(known)
     ends = codes[read] == ord("\n")
     empty = np.zeros_like(known)
@@ -238,7 +224,7 @@ def _check_lines(name: str, codes: Integers) -> None:
 
 
 def _trained_with(model: TrainedModel, option: str) -> object:
-    """An option of data= in the training, as far as it is known."""
+    """Setting of data= in the training; None if it is not known."""
     data = model.options.get("data")
     return data.get(option) if isinstance(data, dict) else None
 
@@ -248,20 +234,10 @@ def _text_of(codes: Integers) -> str:
 
 
 class TextFigures(NamedTuple):
-    """Figures of one checkpoint on a text.
+    """Figures of one checkpoint on a text."""
 
-    Attributes:
-        path: of the file.
-        left_out: characters of the text that it does not know.
-        listed: the first of them, as a message names them.
-        prefix: of the names of its perplexity and bits.
-        row: its figures.
-    """
-
-    path: Path
-    left_out: str
-    listed: str
-    prefix: str
+    checkpoint: Checkpoint
+    text: OwnText
     row: Row
 
 
@@ -280,10 +256,8 @@ def score_text(
     """
     found = []
     for each in checkpoints:
-        model = each.model
-        text = own_text(argument.text, argument.name, model, unknown)
-        series = Series(each.label, "checkpoint", text.nats(model, each.label))
+        text = own_text(argument.text, argument.name, each.model, unknown)
+        series = Series(each.label, "checkpoint", text.nats(each.model, each.label))
         figures = row(series, series, text.characters, resamples=resamples, seed=seed)
-        listed = model.vocabulary.list_unknown(text.left_out)
-        found.append(TextFigures(each.path, text.left_out, listed, prefix_of(model), figures))
+        found.append(TextFigures(each, text, figures))
     return found

@@ -13,13 +13,14 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from lyricgen.console import rounded
 from lyricgen.errors import printable
+from lyricgen.evaluation.checkpoints import Evaluated
 from lyricgen.evaluation.curves import Curve, Curves
 from lyricgen.evaluation.fonts import families_for
 from lyricgen.evaluation.intervals import Row
 from lyricgen.evaluation.memorisation import (
     LOGGED_LINES,
     LOGGED_NGRAMS,
-    CheckpointMemorisation,
+    Memorisation,
     Overlap,
 )
 from lyricgen.evaluation.scores import Scores
@@ -131,9 +132,9 @@ def _note_characters(axes: Axes, curve: Curve) -> None:
         )
 
 
-def draw_memorisation(measured: Sequence[CheckpointMemorisation]) -> Figure:
+def draw_memorisation(measured: Sequence[tuple[Evaluated, Memorisation]]) -> Figure:
     """Draw the shares by n and, below, as training has logged them where that is known."""
-    logs = [(each, points) for each in measured if (points := logged(each.evaluated.path))]
+    logs = [(*each, points) for each in measured if (points := logged(each[0].path))]
     heights = [4.2, *(3.0 for _ in logs)]
     figure = Figure((8, sum(heights)), dpi=DPI, layout="constrained")
     first, *others = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
@@ -145,7 +146,7 @@ def draw_memorisation(measured: Sequence[CheckpointMemorisation]) -> Figure:
             held_out.append(found.held_out.ngrams)
             _draw_shares(first, held_out[-1], label="held-out text", color="0.4", linestyle="--")
     _finish_shares(first, "n-grams that stand in the training text", "n")
-    for axes, ((evaluated, found), points) in zip(others, logs, strict=True):
+    for axes, (evaluated, found, points) in zip(others, logs, strict=True):
         _draw_log(axes, printable(evaluated.label), points, found.held_out)
     return figure
 

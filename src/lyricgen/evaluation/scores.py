@@ -68,9 +68,12 @@ def score_parts(
     """
     first = evaluated[0]
     needed = {*parts, "val"} if "test" in parts else {*parts}  # validation says how to mix
-    series = {
-        part: [_score(each, part) for each in evaluated] for part in first.parts if part in needed
-    }
+    series: dict[str, list[Series]] = {part: [] for part in first.parts if part in needed}
+    for part, of_part in series.items():
+        for each in evaluated:
+            what = f"scoring {part} with {each.label}"
+            nats = part_nats(each.model, each.parts[part], what)
+            of_part.append(Series(each.label, "checkpoint", nats))
     ngrams, weights = Ngrams({}, None, 0), {}
     if not first.model.fills_gaps:  # no baseline sees both sides of a character
         if set(parts) != {"train"}:
@@ -84,17 +87,11 @@ def score_parts(
     rows: dict[str, list[Row]] = {part: [] for part in parts}
     with progress("resampling", sum(len(series[part]) for part in parts)) as moved:
         for part in parts:
-            for each in series[part]:
-                reference = series[part][0]
-                rows[part].append(row(each, reference, texts[part], resamples=resamples, seed=seed))
+            for one in series[part]:
+                first_one, text = series[part][0], texts[part]
+                rows[part].append(row(one, first_one, text, resamples=resamples, seed=seed))
                 moved(sum(map(len, rows.values())))
     return Scores(evaluated, rows, texts, ngrams, weights, resamples, seed)
-
-
-def _score(evaluated: Evaluated, part: str) -> Series:
-    what = f"scoring {part} with {evaluated.label}"
-    nats = part_nats(evaluated.model, evaluated.parts[part], what)
-    return Series(evaluated.label, "checkpoint", nats)
 
 
 def count_ngrams(evaluated: Evaluated) -> Ngrams:

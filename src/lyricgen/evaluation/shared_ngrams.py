@@ -5,8 +5,8 @@ T characters of the longer text, N of the others together, W their n-grams, S sy
 The n-gram that starts at i has the hash Σ_k r[x_{i+k}]·B^k mod 2^64, with r a random number for
 each symbol (after Karp and Rabin 1987). All of them come from one running sum, whatever n is.
 
-`NgramCounts.number` tells as much exactly, but sorts the longer text once for each length from 1 to
-n and keeps what it finds: too much for a text of millions, or for a longest run of hundreds.
+`NgramCounts.number` is exact, but sorts the longer text once for each length from 1 to n and keeps
+the result: too much for a text of millions, or for a longest run of hundreds.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +22,7 @@ Hashes = npt.NDArray[np.uint64]
 BASE = 0x9E3779B97F4A7C13  # B
 INVERSE = pow(BASE, -1, 2**64)
 CHUNK = 1 << 18  # characters of the longer text at a time
-SHORT = 8  # what is tried first for the longest run
+SHORT = 8  # length tried first for the longest run
 
 
 class SharedNgrams:
@@ -57,26 +57,26 @@ class SharedNgrams:
         Returns:
             For each n, (W,) whether each n-gram, in the texts' order, stands in the longer text.
         """
-        wanted = {n: _Wanted(self._of(texts, n)) for n in lengths}
+        searches = {n: _NgramSearch(self._hashes(texts, n)) for n in lengths}
         for hashes in self._chunks(max(lengths, default=1)):
-            for n, ngrams in wanted.items():
-                ngrams.look_through(hashes.of(n))
-        return {n: ngrams.found for n, ngrams in wanted.items()}
+            for n, search in searches.items():
+                search.look_through(hashes.of(n))
+        return {n: search.found for n, search in searches.items()}
 
     def longest(self, texts: Sequence[Ids]) -> int:
         """The largest n of an n-gram of the texts that stands in the longer one; 0 for none."""
         low, high = 0, max((len(text) for text in texts), default=0)  # it is one of low … high
         while low < high:
             n = min((low + high + 1) // 2, max(SHORT, 2 * low))
-            low, high = (n, high) if self._any(texts, n) else (low, n - 1)
+            low, high = (n, high) if self._contains_any(texts, n) else (low, n - 1)
         return low
 
-    def _any(self, texts: Sequence[Ids], n: int) -> bool:
-        wanted = _Wanted(self._of(texts, n))
-        return any(wanted.look_through(hashes.of(n)) for hashes in self._chunks(n))
+    def _contains_any(self, texts: Sequence[Ids], n: int) -> bool:
+        search = _NgramSearch(self._hashes(texts, n))
+        return any(search.look_through(hashes.of(n)) for hashes in self._chunks(n))
 
-    def _of(self, texts: Sequence[Ids], n: int) -> Hashes:
-        """(W,) the n-grams of the texts."""
+    def _hashes(self, texts: Sequence[Ids], n: int) -> Hashes:
+        """Hashes of the n-grams of the texts, (W,)."""
         sizes = np.array([len(text) for text in texts], dtype=np.int64)
         joined = np.concatenate([np.empty(0, np.int64), *texts]).astype(np.int64)  # (N,)
         left = np.repeat(sizes.cumsum(), sizes) - np.arange(len(joined))  # to the text's end
@@ -100,14 +100,14 @@ class _RunningHashes:
         self._inverse = _powers(INVERSE, len(ids))
 
     def of(self, n: int) -> Hashes:
-        """(N - n + 1,), none where the text is shorter."""
+        """Hashes of the n-grams, (N - n + 1,); none of a shorter text."""
         differences = self._sums[n:] - self._sums[:-n]
         hashes: Hashes = differences * self._inverse[: len(differences)]
         return hashes
 
 
-class _Wanted:
-    """N-grams that are looked for."""
+class _NgramSearch:
+    """Search for n-grams, given by their hashes, (W,)."""
 
     def __init__(self, hashes: Hashes) -> None:
         self._distinct, self._which = np.unique(hashes, return_inverse=True)  # (U,), (W,)
@@ -119,7 +119,7 @@ class _Wanted:
         self._first_bits[self._distinct >> self._shift] = True
 
     def look_through(self, hashes: Hashes) -> bool:
-        """Note which of them there are; whether there is any."""
+        """Note the n-grams among other hashes; whether there is any."""
         if not len(self._distinct):
             return False
         maybe = hashes[self._first_bits[hashes >> self._shift]]
@@ -130,7 +130,7 @@ class _Wanted:
 
     @property
     def found(self) -> Flags:
-        """(W,) of all that were looked for."""
+        """Whether each n-gram was seen, (W,)."""
         flags: Flags = self._seen[self._which]
         return flags
 

@@ -10,9 +10,10 @@ from rich.table import Table
 
 from lyricgen.console import rounded, show
 from lyricgen.errors import printable
+from lyricgen.evaluation.checkpoints import Evaluated, prefix_of
 from lyricgen.evaluation.curves import Curve, Curves
 from lyricgen.evaluation.intervals import CONFIDENCE, Estimate, Row
-from lyricgen.evaluation.memorisation import CheckpointMemorisation
+from lyricgen.evaluation.memorisation import Memorisation
 from lyricgen.evaluation.own_text import TextArgument, TextFigures
 from lyricgen.evaluation.scores import Scores
 from lyricgen.stacking import put_whole
@@ -193,17 +194,17 @@ def print_text_figures(
     found: Sequence[TextFigures], argument: TextArgument, resamples: int
 ) -> None:
     """Show the figures, and what was left out."""
-    headings = ["characters", *(_title(name, found[0].prefix) for name in FIGURES)]
+    prefix = prefix_of(found[0].checkpoint.model)
+    headings = ["characters", *(_title(name, prefix) for name in FIGURES)]
     table = new_table(printable(argument.name), numbers=headings)
     notes = [_how_drawn({"text": found[0].row.block_length}, resamples)]
-    for each in found:
-        row, name = each.row, each.row.series.name
-        figures = (_figure(row, figure) for figure in FIGURES)
-        table.add_row(named(name), f"{row.characters:,}", *figures)
-        if each.left_out:
+    for checkpoint, text, row in found:
+        figures = (_figure(row, name) for name in FIGURES)
+        table.add_row(named(checkpoint.label), f"{row.characters:,}", *figures)
+        if text.left_out:
             notes.append(
-                f"{printable(name)} does not know {len(each.left_out):,} characters, which are "
-                f"left out: {each.listed}"
+                f"{printable(checkpoint.label)} does not know {len(text.left_out):,} characters, "
+                "which are left out: " + checkpoint.model.vocabulary.list_unknown(text.left_out)
             )
     table.caption = escape("\n".join(notes))
     put_whole(table)
@@ -219,11 +220,11 @@ def plain_text_figures(
         "seed": seed,
         "models": [
             {
-                "path": str(each.path),
-                "left_out": len(each.left_out),
-                **_plain_row(each.row, each.prefix),
+                "path": str(checkpoint.path),
+                "left_out": len(text.left_out),
+                **_plain_row(row, prefix_of(checkpoint.model)),
             }
-            for each in found
+            for checkpoint, text, row in found
         ],
     }
 
@@ -231,12 +232,11 @@ def plain_text_figures(
 # Memorisation
 
 
-def print_memorisation(measured: CheckpointMemorisation) -> None:
+def print_memorisation(evaluated: Evaluated, found: Memorisation) -> None:
     """Show the n-grams, and the names where the model writes names."""
-    found = measured.found
     columns = {"generated": found.generated, "held-out": found.held_out}
     present = {name: overlap for name, overlap in columns.items() if overlap is not None}
-    table = new_table(printable(measured.evaluated.label_and_text), numbers=list(present))
+    table = new_table(printable(evaluated.label_and_text), numbers=list(present))
     for n in found.generated.ngrams:
         shares = [_percent(overlap.ngrams.get(n)) for overlap in present.values()]
         table.add_row(f"{n}-grams in the training text", *shares)
@@ -270,7 +270,7 @@ def _percent(share: float | None) -> str:
     return "" if share is None else f"{100 * share:.2f} %"
 
 
-def plain_memorisation(measured: Sequence[CheckpointMemorisation]) -> dict[str, Any]:
+def plain_memorisation(measured: Sequence[tuple[Evaluated, Memorisation]]) -> dict[str, Any]:
     """Everything, as shares between 0 and 1."""
     return {
         "memorisation": [
