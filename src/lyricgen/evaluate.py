@@ -37,8 +37,6 @@ def _evaluate(options: argparse.Namespace) -> None:
             check_output(f"--{name}", path, suffix)
             if name in tasks and len(options.checkpoints) > 1:
                 raise UserError(f"--{name} shows one model's: name one checkpoint")
-    if "gates" in tasks and options.text is None:
-        raise UserError("--gates needs --text TEXT, characters for the model to read")
     # with --json nothing else may stand on standard output
     with redirect_stdout(sys.stderr) if options.json else nullcontext():
         from lyricgen.evaluation.own_text import read_text_argument
