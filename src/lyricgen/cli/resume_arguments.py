@@ -1,33 +1,37 @@
 """Hydra's arguments from the typed ones: `resume=` becomes the overrides of a run or sweep."""
 
 import argparse
-import re
 import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from hydra.conf import HydraConf
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
 from lyricgen.cli.command_line import with_suggestions
 from lyricgen.cli.conf_files import default_choices, known_settings
 from lyricgen.cli.hydra_private import options_parser
-from lyricgen.cli.typed_values import as_typed, quoted
+from lyricgen.cli.typed_values import as_typed, quoted, read_text
 from lyricgen.errors import UserError
 from lyricgen.files import expand_home
-from lyricgen.runs.listing import BEST, MULTIRUN, RECORD, newest_run
+from lyricgen.runs.listing import MULTIRUN, RECORD, newest_run
 from lyricgen.runs.newest import newest_checkpoint, tell_taken
 from lyricgen.runs.record_files import RecordError, read_yaml
+from lyricgen.runs.resume import start_anew
 from lyricgen.runs.summary import RunSummary
 from lyricgen.settings import belongs_to, complete, key
 
+_TYPED = "command-line"  # what Hydra calls the source --config-dir
 _HYDRA, _OVERRIDES = f"{RECORD}/hydra.yaml", f"{RECORD}/overrides.yaml"
-# Groups of which another choice changes nothing elsewhere, nor what is learnt.
-_APART = {"trainer", "callbacks", "logger"}
+# Groups whose choice changes nothing in other groups, nor what is learnt.
+_INDEPENDENT = {"trainer", "callbacks", "logger"}
+# Settings of the place where a run or sweep works, which `resume=` decides.
 PLACES = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.mode")
-# Options of Hydra's command line that take the argument after them.
-_WITH_VALUE = (
-    *("-c", "--cfg", "-p", "--package", "-i", "--info", "--experimental-rerun"),
-    *("-cn", "--config-name", "-cd", "--config-dir", "-cp", "--config-path"),
-)
 
 
 def expand(arguments: list[str]) -> list[str]:
@@ -49,19 +53,26 @@ def expand(arguments: list[str]) -> list[str]:
     for one in arguments:
         if any("\ud800" <= character <= "\udfff" for character in one):  # as Python reads bytes
             raise UserError(f"{one}: it is not UTF-8, as a run's record is: use another name")
-    options, overrides = _split(arguments)
+    following = [*arguments[1:], "="]
+    options = [  # --info takes the next argument for its value
+        "--info=all" if one in ("-i", "--info") and "=" in after else one
+        for one, after in zip(arguments, following, strict=True)
+    ]
     read = read_options(options)
-    for option in ("--config-path", "--config-dir"):
-        _refuse_record(option, getattr(read, option[2:].replace("-", "_")))
-    overrides = [_with_newest(one) for one in overrides]
-    wanted = _last("resume", overrides)
-    if wanted is None:
+    for override in read.overrides:
+        options.remove(override)
+    for option, path in (("--config-path", read.config_path), ("--config-dir", read.config_dir)):
+        if path is not None:
+            _refuse_record(option, path)
+    overrides = [_with_newest(one) for one in read.overrides]
+    resumed = _last("resume", overrides)
+    if resumed is None:
         return _arguments_of_new(read, options, overrides)
     typed = without_resume(overrides)
     for one in (*options, *typed):
         if one in ("-m", "--multirun") or key(one) in PLACES:
-            raise UserError(f"resume={wanted} goes on in that one's directory: leave out {one}")
-    directory = _directory(re.sub(r"^(['\"])(.*)\1$", r"\2", wanted))
+            raise UserError(f"resume={resumed} goes on in that one's directory: leave out {one}")
+    directory = _directory(resumed)
     is_sweep = (directory / MULTIRUN).exists()
     recorded_options, recorded = _recorded(directory, is_sweep=is_sweep)
     rewritten = as_typed(typed, multirun=is_sweep)
@@ -95,20 +106,17 @@ def _with_newest(override: str) -> str:
 
     By its name alone each job of a sweep would take another one.
     """
-    name, _, value = override.partition("=")
-    if key(override) != "init_from" or value.strip("'\"") != "latest":
+    if key(override) != "init_from" or _last("init_from", [override]) != "latest":
         return override
-    return f"{name}={quoted(str(newest_checkpoint().resolve()))}"
+    return f"{override.partition('=')[0]}={quoted(str(newest_checkpoint().resolve()))}"
 
 
-def _refuse_record(option: str, path: str | None) -> None:
+def _refuse_record(option: str, path: str) -> None:
     """Say how to repeat a run to somebody who names its record as a configuration.
 
     Raises:
         UserError: it is the record of a run.
     """
-    if path is None:
-        return
     directory = expand_home(path).absolute().parent
     if Path(path).name != RECORD or not (directory / _OVERRIDES).is_file():
         return
@@ -122,9 +130,10 @@ def _refuse_record(option: str, path: str | None) -> None:
 
 
 def _last(name: str, overrides: list[str]) -> str | None:
-    """The value that counts of those that were typed for a key; None where it is null, or none."""
+    """The last value typed for a setting that is never swept; None where it is null, or none."""
     typed = [one.partition("=")[2] for one in overrides if key(one) == name]
-    return typed[-1] if typed and typed[-1] not in ("null", "None", "") else None
+    text = read_text(typed[-1]) if typed else None
+    return None if text in ("None", "") else text
 
 
 def _multirun(options: argparse.Namespace) -> list[str]:
@@ -144,7 +153,7 @@ def read_options(arguments: list[str]) -> argparse.Namespace:
         raise UserError(with_suggestions(parser, message, known_settings()))
 
     parser.error = refuse  # type: ignore[method-assign]  # else it prints the usage and ends
-    return parser.parse_args(arguments)
+    return parser.parse_intermixed_args(arguments)
 
 
 def without_resume(overrides: Iterable[str]) -> list[str]:
@@ -171,56 +180,38 @@ def _recorded(directory: Path, *, is_sweep: bool) -> tuple[list[tuple[str, str]]
     """The options of the command line, then the overrides, of what was last composed there."""
     record = directory / (MULTIRUN if is_sweep else _HYDRA)
     try:
-        hydra: Any = read_yaml(record)["hydra"]
-        options = [
-            ("--config-dir", str(source["path"]))
-            for source in hydra["runtime"]["config_sources"]
-            if source["provider"] == "command-line"
-        ]
-        if hydra["job"]["config_name"] != "train":
-            options.append(("--config-name", str(hydra["job"]["config_name"])))
-        if is_sweep:
-            overrides: Any = hydra["overrides"]["task"]
-        else:
-            overrides = read_yaml(directory / _OVERRIDES)
+        read = read_yaml(record)["hydra"]
+        parts = {name: read[name] for name in ("runtime", "job", "overrides")}
+        hydra: Any = OmegaConf.merge(OmegaConf.structured(HydraConf), parts)
+        typed: Any = hydra.overrides
+        if not is_sweep:
+            typed.task = read_yaml(directory / _OVERRIDES)
             # those of the last resume, if there was one
             earlier = RunSummary.read_earlier(directory)
             if earlier is not None and "overrides" in earlier.model_fields_set:
-                overrides = earlier.overrides
-        # of a sweep also its engine and its sweeper; a run has none of these
-        kept = "hydra" if is_sweep else "hydra.searchpath="
-        others = [
-            one
-            for one in hydra["overrides"]["hydra"]
-            if one.lstrip("+~").startswith(kept) and key(one) not in PLACES
-        ]
-        if not (isinstance(overrides, list) and all(isinstance(one, str) for one in overrides)):
-            raise RecordError("overrides are not a list of strings")
-    except (RecordError, TypeError, KeyError, AttributeError) as error:
+                typed.task = earlier.overrides
+        sources = [one.path for one in hydra.runtime.config_sources if one.provider == _TYPED]
+        name = hydra.job.config_name
+        task, others = (_parsed(OmegaConf.to_container(one)) for one in (typed.task, typed.hydra))
+    except (RecordError, HydraException, OmegaConfBaseException, TypeError, KeyError) as error:
         why = str(error) if isinstance(error, RecordError) else "it is not what Hydra writes"
         raise UserError(
-            f"the record {str(record)!r} cannot be read ({why}): start a new "
-            f"run, from init_from={shlex.quote(str(directory / 'checkpoints' / BEST))} if that one "
-            "is there"
+            f"the record {str(record)!r} cannot be read ({why}): {start_anew(directory)}"
         ) from error
-    recorded = [
-        part
-        for one in without_resume(overrides)  # the text ${x} has lost the backslash Hydra needs
-        for part in (as_typed([one], multirun=is_sweep) if "${" in one else [one])
+    options = [("--config-dir", str(path)) for path in sources]
+    options += [] if name == "train" else [("--config-name", str(name))]
+    # of a sweep also its engine and its sweeper; a run has none of these
+    kept = [
+        one
+        for one in others
+        if one.key_or_group not in PLACES and (is_sweep or one.key_or_group == "hydra.searchpath")
     ]
-    return options, [*recorded, *others]
+    overrides = [str(one.input_line) for one in [*task, *kept] if one.key_or_group != "resume"]
+    return options, as_typed(overrides, multirun=is_sweep)  # ${x} in a text has lost its backslash
 
 
-def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """Options with their values, and overrides."""
-    options: list[str] = []
-    overrides: list[str] = []
-    for one in arguments:
-        is_value = bool(options) and options[-1] in _WITH_VALUE and "=" not in one
-        (options if one.startswith("-") or is_value else overrides).append(one)
-    if options and options[-1] in ("-i", "--info"):
-        options.append("all")  # as Hydra has it, which would take the first override for its value
-    return options, overrides
+def _parsed(overrides: Any) -> list[Override]:
+    return OverridesParser.create().parse_overrides(overrides)
 
 
 def with_recorded_settings(
@@ -239,7 +230,7 @@ def with_recorded_settings(
         return values
     last, now = ({key(one): one for one in each} for each in (earlier.overrides, overrides))
     typed = {name for name, one in now.items() if last.get(name) != one}
-    if typed & (default_choices().keys() - _APART):
+    if typed & (default_choices().keys() - _INDEPENDENT):
         return values
     return _with_recorded(values, complete(earlier.options), typed)
 

@@ -91,6 +91,13 @@ def as_typed(overrides: list[str], *, multirun: bool) -> list[str]:
     return rewritten
 
 
+def read_text(value: str) -> str | None:
+    """Read a single typed text; None for null."""
+    text = _as_text(value, nullable=True, swept=False, alone=True)
+    read = _parser().parse_override(f"value={text}").value()
+    return None if read is None else str(read)
+
+
 def quoted(value: str) -> str:
     """Quote a value, so that Hydra gives it back unchanged."""
     return _quoted(re.sub(r"(\\*)\$\{", r"\1\1\\${", value))
