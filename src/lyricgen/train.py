@@ -184,12 +184,7 @@ def train(values: dict[str, Any], run: Run) -> float:
             _record_unbegun(error, run, values, interruption)
             raise
         log.info(training.description)
-        try:
-            run.begin(values, past.summary if options.resume else None, past.wall_seconds)
-        except OSError as error:
-            if options.resume is None:
-                raise
-            raise run.unfinished(error) from error
+        run.begin(values, past.summary if options.resume else None, past.wall_seconds)
         try:
             train_and_evaluate(training, run, past)
         except BaseException as error:

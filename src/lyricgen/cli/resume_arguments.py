@@ -50,17 +50,7 @@ def expand(arguments: list[str]) -> list[str]:
     Raises:
         UserError: no such run, or one that cannot be resumed so.
     """
-    for one in arguments:
-        if any("\ud800" <= character <= "\udfff" for character in one):  # as Python reads bytes
-            raise UserError(f"{one}: it is not UTF-8, as a run's record is: use another name")
-    following = [*arguments[1:], "="]
-    options = [  # --info takes the next argument for its value
-        "--info=all" if one in ("-i", "--info") and "=" in after else one
-        for one, after in zip(arguments, following, strict=True)
-    ]
-    read = read_options(options)
-    for override in read.overrides:
-        options.remove(override)
+    read, options = _read(arguments)
     for option, path in (("--config-path", read.config_path), ("--config-dir", read.config_dir)):
         if path is not None:
             _refuse_record(option, path)
@@ -88,6 +78,26 @@ def expand(arguments: list[str]) -> list[str]:
         f"hydra.mode={'MULTIRUN' if is_sweep else 'RUN'}",
         f"resume={quoted(str(directory))}",
     ]
+
+
+def _read(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """What Hydra's parser reads, and the arguments that are no overrides.
+
+    Raises:
+        UserError: an argument is not UTF-8.
+    """
+    for one in arguments:
+        if any("\ud800" <= character <= "\udfff" for character in one):  # as Python reads bytes
+            raise UserError(f"{one}: it is not UTF-8, as a run's record is: use another name")
+    following = [*arguments[1:], "="]
+    options = [  # --info takes the next argument for its value
+        "--info=all" if one in ("-i", "--info") and "=" in after else one
+        for one, after in zip(arguments, following, strict=True)
+    ]
+    read = read_options(options)
+    for override in read.overrides:
+        options.remove(override)
+    return read, options
 
 
 def _arguments_of_new(

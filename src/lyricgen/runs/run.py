@@ -123,7 +123,12 @@ class Run:
                 entries.setdefault("corpus_digest", before["corpus_digest"])
             entries["resumed"] = [*earlier.resumed, now]
         self.summary = RunSummary.model_validate(entries)
-        self._write()
+        try:
+            self._write()
+        except OSError as error:
+            if earlier is None:
+                raise
+            raise self.unfinished(error) from error
         record_newest(self.sweep or self.directory, resumed=earlier is not None)
 
     @property
