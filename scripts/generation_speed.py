@@ -22,7 +22,7 @@ from rich.table import Table
 from training_speed import SYMBOLS, make_table
 
 from lyricgen.generation.continuing import continue_texts
-from lyricgen.generation.drawing import draw_uniforms
+from lyricgen.generation.draws import draw_uniforms
 from lyricgen.generation.strategy import Strategy
 from lyricgen.models.network import LanguageModel
 from lyricgen.models.options import RecurrentArchitecture

@@ -17,7 +17,7 @@ import sys
 import warnings
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -42,7 +42,7 @@ from lyricgen.console import (
     show,
     tell,
 )
-from lyricgen.errors import UserError, in_one_line, reason
+from lyricgen.errors import in_one_line, reason
 from lyricgen.runs import resume
 from lyricgen.runs.directories import remove_unused
 from lyricgen.runs.interruption import Interrupted, Interruption, listening, raise_if_requested
@@ -52,16 +52,10 @@ from lyricgen.runs.summary import RunSummary
 from lyricgen.sweeps.job_process import HANDED_ON, as_job
 from lyricgen.sweeps.sweep import UnfinishedJobsError
 
-if TYPE_CHECKING:
-    from lyricgen.sweeps.search.trial import JobTrial
-
 log = logging.getLogger(__name__)
 
-# whether the user wants to see where errors come from; main() sets the variable for its own ends
+# whether the user wants to see where errors come from; main() sets the variable, too
 _DEBUG = os.environ.get("HYDRA_FULL_ERROR") == "1"
-
-# Hydra's sweeper, of which ours is one that knows of jobs that fail
-_BASIC = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 
 register_resolvers()
 quiet_matplotlib()  # in the processes of jobs, too
@@ -71,20 +65,19 @@ compose_once()
 
 @hydra.main(config_path=str(CONFIG_DIRECTORY), config_name="train", version_base="1.3")
 def task(config: DictConfig) -> float:
-    """Hydra's task: one run, alone or as a job of a sweep."""
+    """Train one run, a single one or a job of a sweep: what Hydra calls its task."""
     hydra_config = HydraConfig.get()
     in_sweep = hydra_config.mode == RunMode.MULTIRUN
+    directory = Path(hydra_config.runtime.output_dir)
     overrides = list(hydra_config.overrides.task)
+    typed = without_resume(overrides)
     values = plain_values(config, hydra_config)
     if values["resume"] is not None and not in_sweep:
-        directory = Path(hydra_config.runtime.output_dir)
-        begun = with_recorded_settings(directory, values, without_resume(overrides))
-        if begun != values:
-            values, config = begun, OmegaConf.create(begun)
+        values = with_recorded_settings(directory, values, typed)
     run = Run(
-        Path(hydra_config.runtime.output_dir),
+        directory,
         Path(hydra_config.sweep.dir) if in_sweep else None,
-        without_resume(overrides),
+        typed,
         {  # as Hydra itself would write it, but before it knows whether the directory is free
             "config.yaml": OmegaConf.to_yaml(config),
             "hydra.yaml": OmegaConf.to_yaml(HydraConfig.instance().cfg),
@@ -92,9 +85,6 @@ def task(config: DictConfig) -> float:
         },
         search_options(hydra_config),
     )
-    if in_sweep and hydra_config.sweeper._target_ == _BASIC:
-        run.discard()
-        stop(UserError("hydra/sweeper=basic: it would not tell which jobs fail: leave it out"))
     if run.sweep is not None:
         if (run.directory / SUMMARY).exists():  # also where Slurm has started the job again
             values["resume"] = str(run.directory.resolve())
@@ -108,11 +98,11 @@ def task(config: DictConfig) -> float:
 
 
 def do_job(values: dict[str, Any], run: Run) -> float:
-    """Train as a job of a sweep, which goes on whatever becomes of this one.
+    """Train as a job of a sweep, which goes on where the job fails.
 
     Args:
-        values: the configuration as plain values.
-        run: its directory exists; why the job has failed, if so, stands in its summary.json.
+        values: plain values of the configuration.
+        run: its directory exists; its summary.json gets the reason of a failure.
 
     Returns:
         As `train`; infinity where the job has failed.
@@ -131,13 +121,8 @@ def do_job(values: dict[str, Any], run: Run) -> float:
         log.error("job %s failed: %s", run.directory.name, reason(error))
         return math.inf
     finally:
-        _collect()
-
-
-def _collect() -> None:
-    """Free what hangs in cycles, networks and configurations, before the next job begins."""
-    gc.collect()
-    _freeze_modules()
+        gc.collect()  # networks and configurations hold cycles
+        _freeze_modules()
 
 
 @cache
@@ -150,7 +135,7 @@ def train(values: dict[str, Any], run: Run) -> float:
     """Train once, from the composed configuration to the table at the end.
 
     Args:
-        values: the configuration as plain values.
+        values: plain values of the configuration.
         run: its directory exists.
 
     Returns:
@@ -165,7 +150,11 @@ def train(values: dict[str, Any], run: Run) -> float:
         try:
             from lyricgen.training.options import parse
 
-            trial = _trial(run)
+            trial = None
+            if run.search is not None:  # another run needs no Optuna
+                from lyricgen.sweeps.search.trial import trial_of
+
+                trial = trial_of(run)
             options = parse(values)
             # torch and Lightning take seconds, which --help and a wrong option need not wait for
             from lyricgen.runs.checkpoint_files import newest_sound
@@ -174,19 +163,19 @@ def train(values: dict[str, Any], run: Run) -> float:
 
             values = options.model_dump(mode="json")
             checkpoint = None if options.resume is None else newest_sound(run.checkpoints)
-            past = resume.find_resume_point(run.directory, values, checkpoint)
-            if past.summary is not None and past.finished:
-                log.info("%s is finished: %s", run.directory, past.finished)
-                return results.score(past.summary)
-            training = prepare(options, run, past, interruption, trial)
+            point = resume.find_resume_point(run.directory, values, checkpoint)
+            if point.summary is not None and point.finished:
+                log.info("%s is finished: %s", run.directory, point.finished)
+                return results.score(point.summary)
+            training = prepare(options, run, point, interruption, trial)
             interruption.raise_if_requested()
         except BaseException as error:
             _record_unbegun(error, run, values, interruption)
             raise
         log.info(training.description)
-        run.begin(values, past.summary if options.resume else None, past.wall_seconds)
+        run.begin(values, point.summary if options.resume else None, point.wall_seconds)
         try:
-            train_and_evaluate(training, run, past)
+            train_and_evaluate(training, run, point)
         except BaseException as error:
             _record(error, run, interruption)
             if isinstance(error, OSError):
@@ -196,19 +185,10 @@ def train(values: dict[str, Any], run: Run) -> float:
     return results.score(run.summary)
 
 
-def _trial(run: Run) -> "JobTrial | None":
-    """Trial of a search if this run is one; any other run needs no Optuna."""
-    if run.search is None:
-        return None
-    from lyricgen.sweeps.search.trial import trial_of
-
-    return trial_of(run)
-
-
 def _record_unbegun(
     error: BaseException, run: Run, values: dict[str, Any], interruption: Interruption
 ) -> None:
-    """Say why a job could not begin; of a run alone nothing is left, since the user was told."""
+    """Record why a job could not begin; of a single run nothing is left."""
     if run.sweep is not None and not hides_an_interrupt(error):
         run.begin(values, RunSummary.read_earlier(run.directory))
         _record(error, run, interruption)
@@ -217,7 +197,7 @@ def _record_unbegun(
 
 
 def _record(error: BaseException, run: Run, interruption: Interruption) -> None:
-    """Say in summary.json how a run has ended before its time.
+    """Record in summary.json why a run has ended early.
 
     Raises:
         Interrupted: a library has made another error of it.
@@ -239,7 +219,7 @@ def main() -> None:
     # of a hydra.searchpath that is not there Hydra only warns
     warnings.filterwarnings("error", message="provider=", category=UserWarning)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that errors come here instead of Hydra's printing
-    for name in HANDED_ON:  # this process is no job of a sweep, though one may have started it
+    for name in HANDED_ON:  # this process is no job of a sweep, though a job may have started it
         os.environ.pop(name, None)
     with listening() as interruption, reader_may_leave():
         try:

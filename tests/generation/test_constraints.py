@@ -15,7 +15,7 @@ from torch import Tensor
 from lyricgen.api.model import WritingModel
 from lyricgen.errors import UserError
 from lyricgen.generation.constraints import unless_empty
-from lyricgen.generation.drawing import draw_uniforms
+from lyricgen.generation.draws import draw_uniforms
 from lyricgen.generation.planning import members
 from lyricgen.generation.rhyme import CLASSES, NONE, rhyme_classes
 from lyricgen.generation.rules import PartialTexts, no_repeat_ngram

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lyricgen.generation.continuing import Watch, continue_texts
-from lyricgen.generation.drawing import draw_uniforms
+from lyricgen.generation.draws import draw_uniforms
 from lyricgen.generation.rules import Rule
 from lyricgen.generation.strategy import Strategy
 from lyricgen.models.kinds import NextModel

@@ -12,7 +12,7 @@ from torch import optim
 from torch.utils.data import DataLoader
 
 from lyricgen.data.batch import Batch
-from lyricgen.generation.drawing import draw_uniforms
+from lyricgen.generation.draws import draw_uniforms
 from lyricgen.models.network import LanguageModel
 from lyricgen.training.recurrent_module import RecurrentModule
 from tests.conftest import Finished, Train, need_published

@@ -24,6 +24,8 @@ from lyricgen.runs.directories import (
 from lyricgen.runs.listing import MULTIRUN, RECORD, SUMMARY, directory_taken
 from lyricgen.runs.lock import LOCK
 
+# Hydra's sweeper; those of lyricgen know of jobs that fail
+_BASIC = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 NEW = "lyricgen.new_directory"  # Hydra's settings name a directory that must be a new one by it
 
 
@@ -45,6 +47,8 @@ def _settle(config: DictConfig, kind: str, patterns: Sequence[str]) -> None:
             raise UserError(
                 "hydra.job.chdir=true: paths count from where the command was started: leave it out"
             )
+        if kind == "sweep" and OmegaConf.select(config, "hydra.sweeper._target_") == _BASIC:
+            raise UserError("hydra/sweeper=basic: it would not tell which jobs fail: leave it out")
         raw = str(OmegaConf.to_container(config.hydra[kind])["dir"])  # type: ignore[index,call-overload]
         directory = expand_home(config.hydra[kind].dir)
         if NEW in raw:  # a name that was typed is part of it

@@ -23,7 +23,8 @@ class Hypothesis:
 
     Attributes:
         ids: new characters, without the stop; fewer than `length` only where the stop ended it.
-        score: what the search compares, the sum of what rules made of ln p over the length penalty.
+        score: by which the search orders texts: the sum of ln p, as rules have changed it, over the
+            length penalty.
     """
 
     ids: list[int]
@@ -56,8 +57,8 @@ def beam_search(
         prefixes: A tensors (P,) of at least one input id each, on the CPU.
         beams: K; with 1 the text is the greedy one.
         length: new characters at most.
-        rules: what is done to the logits, one after the other: none that moves all of them, as a
-            temperature does. They are told texts as B = A·K rows; the number of a row is that of
+        rules: applied to the logits, one after the other: none that moves all of them, as a
+            temperature does. They get the texts as B = A·K rows; the number of a row is that of
             its prefix.
         stop: a character that ends a text; it is not part of it.
         stops: A, at which of its stops, counted from 1, each text ends; None for the first.

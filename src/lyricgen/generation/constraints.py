@@ -1,6 +1,6 @@
 """Constraints: rules that forbid all but some characters at a place of a text.
 
-B sequences, R texts that were asked for, N characters so far, T new characters, V vocabulary,
+B sequences, R requested texts, N characters so far, T new characters, V vocabulary,
 M sets of characters, E line ends.
 """
 
@@ -10,7 +10,39 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lyricgen.errors import UserError
+from lyricgen.generation.control import Control
 from lyricgen.generation.rules import PartialTexts, Rule
+from lyricgen.models.trained_model import TrainedModel
+
+
+@dataclass(frozen=True)
+class Request:
+    """Texts that a user asks of a model.
+
+    Attributes:
+        model: writes them.
+        control: what they must be like.
+        prefixes: R, as the model reads them; they need not obey `ban` and `only`.
+        length: new characters at most; None for the model's default, or for what `control` needs.
+        allowed: (V,) booleans, the characters that `ban` and `only` leave, on the device of the
+            logits.
+    """
+
+    model: TrainedModel
+    control: Control
+    prefixes: Sequence[str]
+    length: int | None
+    allowed: Tensor
+
+    def check_any(self, characters: Tensor, purpose: str) -> None:
+        """See that some characters, (V,) booleans, are left for a purpose.
+
+        Raises:
+            UserError: none is.
+        """
+        if not characters.any():
+            raise UserError(f"{self.control.sets} leaves no character {purpose}: allow some")
 
 
 @dataclass(frozen=True)
@@ -18,7 +50,7 @@ class Constraints:
     """Constraints at each place of R texts, and where the texts end.
 
     Attributes:
-        rules: they forbid all else; in this order.
+        rules: forbid all other characters, in this order.
         lengths: R, new characters of each text at most, a stop included.
         stop: a character that ends a text; None for none.
         stops: R, at which of its stops in the new characters, from 1, each text ends.

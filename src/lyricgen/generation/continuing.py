@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lyricgen.console import progress
 from lyricgen.errors import UserError
-from lyricgen.generation.drawing import below_one, draw
+from lyricgen.generation.draws import below_one, draw
 from lyricgen.generation.rules import PartialTexts, Rule
 from lyricgen.generation.stepping import right_aligned, stepper
 from lyricgen.models.kinds import NextModel, evaluating
@@ -40,8 +40,8 @@ def continue_texts(
     Args:
         model: the network; it is put into evaluation mode and back.
         prefixes: A tensors (P,) of at least one input id each, on the CPU.
-        rules: what is done to the logits, one after the other.
-        uniforms: (A, length) from [0, 1), see `drawing.draw_uniforms`; None for greedy texts.
+        rules: applied to the logits, one after the other.
+        uniforms: (A, length) from [0, 1), see `draws.draw_uniforms`; None for greedy texts.
         length: new characters at most.
         stop: a character that ends a text; it is not part of it.
         stops: A, at which of its stops, counted from 1, each text ends; None for the first.
@@ -73,12 +73,12 @@ def continue_texts(
 
 
 class _Batch:
-    """The texts that still run, and what the others have become.
+    """The running texts, and the characters of the ended ones.
 
     Attributes:
         model: as far as it has read the texts.
         step: characters chosen so far.
-        rows: (B,), which of the A texts still run; some of them may have ended since `settle`.
+        rows: (B,), numbers of the running ones of the A texts; some may have ended since `settle`.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class _Batch:
         self.step += 1
 
     def settle(self) -> None:
-        """Part with the texts that have ended; the device is waited for.
+        """Remove the texts that have ended; this waits for the device.
 
         Raises:
             UserError: there was no character to choose.

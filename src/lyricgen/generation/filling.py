@@ -9,7 +9,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from lyricgen.console import progress
 from lyricgen.errors import UserError
-from lyricgen.generation.drawing import draw_characters, draw_uniforms
+from lyricgen.generation.draws import draw_characters, draw_uniforms
 from lyricgen.generation.rules import scaled
 from lyricgen.generation.strategy import Strategy
 from lyricgen.generation.writer import text_seed
@@ -114,7 +114,7 @@ def fill_texts(
     sweeps: int = 20,
     gap: str | None = None,
 ) -> list[str]:
-    """Fill the gaps of texts, all gaps of a text jointly; see `gibbs.fill_gaps`.
+    """Fill the gaps of texts, all gaps of a text jointly; see `fill_gaps`.
 
     Args:
         model: it fills gaps.

@@ -42,8 +42,8 @@ def draw_novel(
 ) -> list[Continuation]:
     """Continue each prefix to names that are none of training and all different.
 
-    A name that is not so, or that was cut off, is thrown away; the next one of its prefix is drawn
-    instead, with the next seed, at most `TRIES` for each name that is wanted.
+    Other names, and those that were cut off, are thrown away; the next one of the prefix is drawn
+    instead, with the next seed, at most `TRIES` for each requested name.
 
     Returns:
         count continuations of each prefix, side by side.
@@ -56,7 +56,7 @@ def draw_novel(
             f"--novel draws again what is not new, and {writer.strategy.name} never writes "
             "anything else: give a --temperature above 0, without --beams"
         )
-    writer.constraints(prefixes)  # what cannot be is said before a corpus is read
+    writer.constraints(prefixes)  # refuses impossible names before a corpus is read
     seen = set(training_names(writer.model))
     found: list[list[Continuation]] = [[] for _ in prefixes]
     drawn, cut, most = [0] * len(prefixes), [0] * len(prefixes), count * TRIES

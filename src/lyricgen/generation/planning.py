@@ -1,4 +1,4 @@
-"""From what a user wants of texts to constraints.
+"""Constraints from what a user wants of texts; those of names, which are single lines.
 
 R texts, T new characters, V vocabulary.
 """
@@ -11,12 +11,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lyricgen.data.parts import Layout
-from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
-from lyricgen.generation.constraints import Constraints, only, planned
+from lyricgen.generation.constraints import Constraints, Request, only, planned
 from lyricgen.generation.control import Control
 from lyricgen.generation.verse import constrain_lines
+from lyricgen.models.trained_model import TrainedModel
 
 
 def members(option: str, given: str, characters: str, *, ignore_case: bool = False) -> Tensor:
@@ -49,82 +48,49 @@ def members(option: str, given: str, characters: str, *, ignore_case: bool = Fal
 
 
 def constrain(
-    control: Control,
-    vocabulary: Vocabulary,
-    layout: Layout,
-    prefixes: Sequence[str],
-    *,
-    length: int | None,
-    default_length: int,
-    lowercase: bool,
-    device: torch.device,
+    model: TrainedModel, control: Control, prefixes: Sequence[str], length: int | None
 ) -> Constraints:
-    """Plan what may stand where.
-
-    Args:
-        control: what is wanted.
-        vocabulary: of the model.
-        layout: of its texts.
-        prefixes: R, as the model reads them; they need not obey `ban` and `only`.
-        length: new characters at most; None for the default, or for what the options need.
-        default_length: where neither says it.
-        lowercase: whether the model knows small letters alone.
-        device: where the logits will be.
+    """Plan which characters may stand where in the texts of a `Request`.
 
     Raises:
         UserError: no text can be so, or this model writes none such.
     """
-    control.check_layout(layout)
-    allowed = _allowed(control, vocabulary, lowercase).to(device)
-    if layout == "lines":
-        return _constrain_names(control, vocabulary, allowed, prefixes, length, default_length)
+    control.check_layout(model.layout)
+    allowed = _allowed(model, control).to(model.network.device)
+    request = Request(model, control, prefixes, length, allowed)
+    if model.layout == "lines":
+        return _constrain_names(request)
     if control.number_of_lines is not None or control.line_length is not None:
-        return constrain_lines(control, vocabulary, allowed, prefixes, length, default_length)
-    if not allowed.any():
-        raise UserError(f"{control.sets} leaves no character to write: allow some")
+        return constrain_lines(request)
+    request.check_any(allowed, "to write")
     rules = [] if allowed.all() else [only(allowed)]
-    return Constraints(rules, [length or default_length] * len(prefixes), None, [1] * len(prefixes))
+    number = len(prefixes)
+    return Constraints(rules, [length or model.default_length] * number, None, [1] * number)
 
 
-def _allowed(control: Control, vocabulary: Vocabulary, lowercase: bool) -> Tensor:
-    allowed = torch.ones(len(vocabulary), dtype=torch.bool)
-    known = vocabulary.characters
+def _allowed(model: TrainedModel, control: Control) -> Tensor:
+    known, small = model.vocabulary.characters, model.lowercase
+    allowed = torch.ones(len(known), dtype=torch.bool)
     if control.only is not None:
-        allowed &= members("--only", control.only, known, ignore_case=lowercase)
+        allowed &= members("--only", control.only, known, ignore_case=small)
     if control.ban is not None:
-        allowed &= ~members("--ban", control.ban, known, ignore_case=lowercase)
+        allowed &= ~members("--ban", control.ban, known, ignore_case=small)
     return allowed
 
 
-def _constrain_names(
-    control: Control,
-    vocabulary: Vocabulary,
-    allowed: Tensor,
-    prefixes: Sequence[str],
-    length: int | None,
-    default_length: int,
-) -> Constraints:
+def _constrain_names(request: Request) -> Constraints:
     """Names of single lines: the stop is always allowed where nothing else is wanted."""
+    control, allowed, prefixes = request.control, request.allowed, request.prefixes
+    vocabulary = request.model.vocabulary
     stop = int(vocabulary.encode("\n"))
     begun = torch.tensor([len(prefix) for prefix in prefixes])  # (R,)
-    if control.max_length is not None:
-        if length is not None:
-            raise UserError("--length does not go with --max-length, which says how long names are")
-        for prefix in prefixes:
-            if len(prefix) > control.max_length:
-                raise UserError(
-                    f"--max-length {control.max_length}: the prefix {prefix!r} has "
-                    f"{len(prefix)} characters"
-                )
-        length = control.max_length - int(begun.min()) + 1
-    steps = length or default_length
+    steps = _longest(request) or request.model.default_length
     ending = torch.zeros_like(allowed)
     ending[stop] = True
     inside = allowed & ~ending
-    if not inside.any():
-        raise UserError(f"{control.sets} leaves no character to write: allow some")
+    request.check_any(inside, "to write")
     first = inside if control.novel else inside | ending  # an empty name is no new one
-    starts = _starts(control, vocabulary, inside, prefixes, steps)  # (S,)
+    starts = _starts(request, inside, steps)  # (S,)
     letters = torch.nn.functional.one_hot(starts, len(vocabulary)).bool().to(allowed.device)
     sets = torch.cat([torch.stack([ending, inside | ending, first]), letters])
 
@@ -137,23 +103,33 @@ def _constrain_names(
     return Constraints(rules, [steps] * len(prefixes), stop, [1] * len(prefixes))
 
 
-def _starts(
-    control: Control,
-    vocabulary: Vocabulary,
-    inside: Tensor,
-    prefixes: Sequence[str],
-    steps: int,
-) -> Tensor:
+def _longest(request: Request) -> int | None:
+    """New characters of a name at most, its end included; None for the model's default."""
+    most, prefixes = request.control.max_length, request.prefixes
+    if most is None:
+        return request.length
+    if request.length is not None:
+        raise UserError("--length does not go with --max-length, which says how long names are")
+    for prefix in prefixes:
+        if len(prefix) > most:
+            raise UserError(
+                f"--max-length {most}: the prefix {prefix!r} has {len(prefix)} characters"
+            )
+    return most - min(map(len, prefixes)) + 1
+
+
+def _starts(request: Request, inside: Tensor, steps: int) -> Tensor:
     """The ids of --starts-with."""
+    control = request.control
     given = control.starts_with
     if given is None:
         return torch.zeros(0, dtype=torch.int64)
     option = f"--starts-with {given!r}"
-    if any(prefixes):
+    if any(request.prefixes):
         raise UserError(f"{option} does not go with --prefix: give one of them")
     if "\n" in given:
         raise UserError(f"{option}: a name is a single line, leave the newline out")
-    ids = vocabulary.encode(given).long()
+    ids = request.model.vocabulary.encode(given).long()
     most = min(steps, control.max_length or steps)
     if len(given) > most:
         raise UserError(f"{option} has {len(given)} characters, more than the {most} of a name")

@@ -53,16 +53,15 @@ def rhyme_classes(characters: str) -> Tensor:
         UserError: the package pypinyin is not installed.
     """
     try:
-        # an optional extra, and seconds of nobody's time without --rhyme
-        from pypinyin import Style, lazy_pinyin  # noqa: PLC0415  an extra
+        from pypinyin import Style, lazy_pinyin  # noqa: PLC0415  an extra that takes seconds
     except ImportError as error:
         raise UserError(
             "--rhyme needs the package pypinyin, which is not installed: "
             "pip install 'lyricgen[rhyme]'"
         ) from error
-    alone = list(characters)  # in a list each is a word of its own
-    syllables = lazy_pinyin(alone, style=Style.NORMAL, errors=lambda _: "?")
-    finals = lazy_pinyin(alone, style=Style.FINALS, strict=True, errors=lambda _: "?")
+    single = list(characters)  # in a list each is a word of its own
+    syllables = lazy_pinyin(single, style=Style.NORMAL, errors=lambda _: "?")
+    finals = lazy_pinyin(single, style=Style.FINALS, strict=True, errors=lambda _: "?")
     return torch.tensor(
         [
             _NUMBERS.get("-i" if syllable in _BARE else final, NONE)

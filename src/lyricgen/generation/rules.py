@@ -19,7 +19,7 @@ class PartialTexts:
         text: (B, N) int64 ids, the prefix and after it what has been chosen; shorter prefixes
             stand to the right, with -1 before them.
         step: characters chosen so far, the last of the N; equal for all sequences.
-        rows: (B,) int64, which of all the texts that were asked for these are.
+        rows: (B,) int64, numbers of these texts among the requested ones.
     """
 
     text: Tensor

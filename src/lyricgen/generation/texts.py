@@ -32,12 +32,12 @@ class Generated:
     Attributes:
         prefix: what it begins with, as the model reads it.
         text: all of it, the prefix included.
-        strategy: how its characters were chosen.
+        strategy: by which its characters were chosen.
         seed: of the random numbers, as asked for.
         log_probability: nats, ln p of the new characters given the prefix under the model's own
             distribution, whatever the strategy; with the line break that ended the text, if any.
         perplexity: of the same characters; infinite where it is too large for a float.
-        score: what a beam search ordered it by; None without one.
+        score: by which a beam search ordered it; None without one.
         ended: whether it has come to the end of its line, or of its last line, or was cut off;
             None for running text, which has no end.
     """
@@ -104,8 +104,8 @@ def continue_prefixes(
             stops at the end of the line; None gives it what its longest training line needs.
         seed: text number i of a prefix depends on (seed, prefix, i) only, not on the others.
         generator: where the random numbers come from; with "numpy_reseeded" the i-th of all
-            texts has the seed plus i for its own, see `drawing.draw_uniforms`.
-        watch: told the characters of a single text as they are chosen.
+            texts has the seed plus i for its own, see `draws.draw_uniforms`.
+        watch: called with each character of a single text as it is chosen.
         options: what `strategy.Strategy` and `control.Control` have, as temperature=0.8, lines=8.
 
     Returns:
@@ -117,7 +117,7 @@ def continue_prefixes(
     """
     check_texts("prefixes", prefixes)
     check_whole("seed", seed)
-    strategy, control = _split(model, options)
+    strategy, control = _strategy_and_control(model, options)
     number = check_number("count", (strategy.beams or 1) if count is None else count)
     if length is not None:
         check_number("length", length)
@@ -163,8 +163,8 @@ def _continued(writer: Writer, prefixes: list[str], count: int, seed: int) -> li
     return writer.draw(repeated, seeds)
 
 
-def _split(model: TrainedModel, options: dict[str, Any]) -> tuple[Strategy, Control]:
-    """Options of either kind, the control's texts as the corpus would have them."""
+def _strategy_and_control(model: TrainedModel, options: dict[str, Any]) -> tuple[Strategy, Control]:
+    """Strategy and control from options; the control's texts are normalised as the corpus was."""
     control = {name: value for name, value in options.items() if name in Control.model_fields}
     for name in ("acrostic", "starts_with"):
         if isinstance(control.get(name), str):

@@ -4,14 +4,13 @@ R texts, T new characters, V vocabulary.
 """
 
 import re
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
-from lyricgen.generation.constraints import Constraints, free_lines, planned, rhyming
+from lyricgen.generation.constraints import Constraints, Request, free_lines, planned, rhyming
 from lyricgen.generation.control import Control
 from lyricgen.generation.rhyme import plan_rhymes
 
@@ -24,14 +23,7 @@ _UNSPACED = re.compile(
 )
 
 
-def constrain_lines(
-    control: Control,
-    vocabulary: Vocabulary,
-    allowed: Tensor,
-    prefixes: Sequence[str],
-    length: int | None,
-    default_length: int,
-) -> Constraints:
+def constrain_lines(request: Request) -> Constraints:
     """Plan the lines of R texts; a prefix counts as their beginning.
 
     No line is empty or begins with a blank. Lines of a given length do not end with one, either,
@@ -39,32 +31,28 @@ def constrain_lines(
     The line break is always allowed where a line may end.
 
     Args:
-        control: lines, line_length and an acrostic, or some of these.
-        vocabulary: of the model.
-        allowed: (V,) booleans, what `ban` and `only` leave, on the device of the logits.
-        prefixes: R.
-        length: new characters at most; None for what the lines need.
-        default_length: where they do not say it, and for each line where only their number is said.
+        request: with lines, line_length or an acrostic. Without a length the lines decide it, by
+            the model's default for each where only their number is given.
 
     Raises:
         UserError: no text can be so.
     """
+    vocabulary, allowed = request.model.vocabulary, request.allowed
     mark = line_break(vocabulary)
-    begun = [_begun(prefix, mark, control) for prefix in prefixes]
+    begun = [_begun(prefix, mark, request.control) for prefix in request.prefixes]
     blank = torch.tensor([one.isspace() for one in vocabulary.characters], device=allowed.device)
     breaks = torch.zeros_like(allowed)
     breaks[int(vocabulary.encode(mark))] = True
     visible = allowed & ~blank & ~breaks
-    if not visible.any():
-        raise UserError(f"{control.sets} leaves no character for the lines: allow some")
-    heads = _heads(control, vocabulary, visible)  # (n,) of an acrostic, else (1,)
-    if control.line_length is None:
+    request.check_any(visible, "for the lines")
+    heads = _heads(request.control, vocabulary, visible)  # (n,) of an acrostic, else (1,)
+    if request.control.line_length is None:
         sets = torch.cat([torch.stack([breaks, allowed | breaks]), heads])
-        return _any_length(control, sets, begun, length, default_length)
+        return _any_length(request, sets, begun)
     spaced = mark == "\n" and is_spaced(vocabulary.characters)
     inside = allowed & ~breaks if spaced else visible
     sets = torch.cat([torch.stack([breaks, inside]), heads])
-    return _same_length(control, vocabulary, sets, visible, prefixes, length, default_length)
+    return _same_length(request, sets, visible)
 
 
 def is_spaced(characters: str) -> bool:
@@ -126,16 +114,10 @@ def _heads(control: Control, vocabulary: Vocabulary, visible: Tensor) -> Tensor:
     return torch.nn.functional.one_hot(ids, len(vocabulary)).bool().to(visible.device)
 
 
-def _any_length(
-    control: Control,
-    sets: Tensor,
-    begun: list[list[str]],
-    length: int | None,
-    default_length: int,
-) -> Constraints:
-    number = control.number_of_lines
+def _any_length(request: Request, sets: Tensor, begun: list[list[str]]) -> Constraints:
+    control, number = request.control, request.control.number_of_lines
     assert number is not None
-    length = length or default_length * number
+    length = request.length or request.model.default_length * number
     heads = [HEADS] * number
     if control.acrostic is not None:
         heads = list(range(HEADS, HEADS + number))
@@ -159,22 +141,15 @@ def _any_length(
     return Constraints([rule], [length] * len(begun), stop, stops)
 
 
-def _same_length(
-    control: Control,
-    vocabulary: Vocabulary,
-    sets: Tensor,
-    visible: Tensor,
-    prefixes: Sequence[str],
-    length: int | None,
-    default_length: int,
-) -> Constraints:
+def _same_length(request: Request, sets: Tensor, visible: Tensor) -> Constraints:
+    control, prefixes = request.control, request.prefixes
     number, width = control.number_of_lines, control.line_length
     assert width is not None
     begun = torch.tensor([len(prefix) for prefix in prefixes])  # (R,)
     if number is None:
-        lengths = torch.full_like(begun, length or default_length)
+        lengths = torch.full_like(begun, request.length or request.model.default_length)
     else:
-        if length is not None:
+        if request.length is not None:
             raise UserError(
                 f"--length does not go with {control.counted} and --line-length, which say how "
                 "long a text is"
@@ -192,6 +167,7 @@ def _same_length(
         plan = torch.where(column == 0, HEADS + line.clamp(max=len(control.acrostic) - 1), plan)
     rules = []
     if control.rhyme:
+        vocabulary = request.model.vocabulary
         ends, classes, enough, which = plan_rhymes(vocabulary, visible, prefixes, lengths, width)
         first = (line == 0) & (column == width - 1)
         plan = torch.where(first, len(sets) + which[:, None], plan)

@@ -17,7 +17,7 @@ from lyricgen.generation.beam import beam_search
 from lyricgen.generation.constraints import Constraints, unless_empty
 from lyricgen.generation.continuing import continue_texts
 from lyricgen.generation.control import Control
-from lyricgen.generation.drawing import draw_uniforms
+from lyricgen.generation.draws import draw_uniforms
 from lyricgen.generation.options import Generator
 from lyricgen.generation.planning import constrain
 from lyricgen.generation.rules import Rule
@@ -41,7 +41,7 @@ class Continuation:
         scored: the same with the stop that ended the text, if any.
         ended: whether the text has come to the end of its line, or of its last line, or was cut
             off; None for running text, which has no end.
-        score: what a beam search ordered it by.
+        score: by which a beam search ordered it.
     """
 
     prefix: str
@@ -53,7 +53,7 @@ class Continuation:
 
 @dataclass(frozen=True)
 class Writer:
-    """How texts are wanted of a model, as `generation.continue_prefixes` was asked for them.
+    """Writes texts with a model as `texts.continue_prefixes` was asked to.
 
     Attributes:
         network: the model's own, which predicts the next character.
@@ -71,7 +71,7 @@ class Writer:
         """Continue B prefixes, each by random numbers from a seed of its own."""
         at_once = max(1, LARGEST // len(self.model.vocabulary))
         batches = [prefixes[start : start + at_once] for start in range(0, len(prefixes), at_once)]
-        # of all batches first, so that what cannot be is said before anything is written
+        # of all batches first: impossible texts are refused before any is written
         planned = [self.constraints(batch) for batch in batches]
         characters = sum(max(one.lengths) * len(one.lengths) for one in planned)
         if characters > MOST_CHARACTERS:
@@ -102,16 +102,7 @@ class Writer:
 
     def constraints(self, prefixes: Sequence[str]) -> Constraints:
         """Constraints for continuations of these prefixes; see `planning.constrain`."""
-        return constrain(
-            self.control,
-            self.model.vocabulary,
-            self.model.layout,
-            prefixes,
-            length=self.length,
-            default_length=self.model.default_length,
-            lowercase=self.model.lowercase,
-            device=self.network.device,
-        )
+        return constrain(self.model, self.control, prefixes, self.length)
 
     def _rules(self, constraints: Constraints) -> list[Rule]:
         """Constraints first, so that a strategy chooses among what they allow."""

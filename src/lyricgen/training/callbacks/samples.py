@@ -83,7 +83,7 @@ class Samples(pl.Callback):
         temperature: of the random ones.
         seed: of the random ones; each drawing has its own, from this and the step, where the
             numbers are torch's.
-        generator: of the random numbers, see `drawing.draw_uniforms`.
+        generator: of the random numbers, see `draws.draw_uniforms`.
     """
 
     def __init__(

@@ -24,7 +24,7 @@ def draw_uniforms(generator: Generator, seeds: list[int], length: int) -> Tensor
         (B, length), float32 from torch and float64 from NumPy.
 
     Raises:
-        ValueError: no numbers wanted.
+        ValueError: length is not at least 1.
     """
     if length < 1:
         raise ValueError(f"length must be at least 1, got {length}")
@@ -45,7 +45,7 @@ def draw_characters(logits: Tensor, uniforms: Tensor | None) -> Tensor:
     """One character a row, by the inverse of the cumulative distribution.
 
     Args:
-        logits: (B, V), -inf for what must not be.
+        logits: (B, V), -inf for forbidden characters.
         uniforms: (B,) numbers from [0, 1); None takes the most probable character.
 
     Returns:
@@ -58,8 +58,8 @@ def draw_characters(logits: Tensor, uniforms: Tensor | None) -> Tensor:
 def below_one(uniforms: Tensor, dtype: torch.dtype) -> Tensor:
     """Numbers from [0, 1) as `draw` takes them for logits of a type.
 
-    They stay so far below 1 that rounding leaves them below the sum of all probabilities: what
-    comes last among the characters may be forbidden.
+    They stay so far below 1 that rounding leaves them below the sum of all probabilities: the last
+    character may be forbidden.
     """
     dtype = torch.promote_types(dtype, torch.float32)
     return uniforms.to(dtype).clamp(max=1 - torch.finfo(dtype).eps)
@@ -69,7 +69,7 @@ def draw(logits: Tensor, uniforms: Tensor | None) -> Tensor:
     """One character a row, as `draw_characters`.
 
     Args:
-        logits: (B, V), -inf for what must not be.
+        logits: (B, V), -inf for forbidden characters.
         uniforms: (B, 1), from `below_one`; None takes the most probable character.
 
     Returns:
@@ -79,5 +79,5 @@ def draw(logits: Tensor, uniforms: Tensor | None) -> Tensor:
         largest, chosen = logits.max(dim=-1, keepdim=True)
         return chosen.where(largest > -torch.inf, logits.shape[-1])
     cumulative = torch.softmax(logits, dim=-1, dtype=uniforms.dtype).cumsum_(dim=-1)
-    # without a character the sums are no numbers, and nothing is larger than those
+    # without a possible character the sums are NaN, and nothing is larger than NaN
     return torch.searchsorted(cumulative, uniforms * cumulative[:, -1:], right=True)
