@@ -1,4 +1,4 @@
-"""Settings of runs, flat: as their options have them, as they were typed, and what they decide."""
+"""Settings of runs under flat names, as their options have them or as they were typed."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,22 +7,22 @@ from typing import Any
 Value = str | int | float | bool | None
 Settings = Mapping[str, Value]
 
-# Options of data= that decide which characters of a text are held out.
+# Settings of data= that decide which characters of a text are held out.
 SPLITTING = ("unit", "val_fraction", "test_fraction", "max_held_out", "split_seed")
-# Those, and the options that decide what the text is.
+# The same, and the settings that decide what the text is.
 DECIDING = (
     *("kind", "path", "max_chars", "lowercase", "distinct", "newline", "encoding"),
     *("control_characters", *SPLITTING),
 )
-# Settings that older runs do not record: group, its choice (None: any), and the values that say
-# how these runs worked.
+# Settings that older runs do not record: group, its choice (None: any), and the values by which
+# these runs worked.
 ADDED: tuple[tuple[str, str | None, dict[str, Value]], ...] = (
     ("data", None, {"control_characters": "refuse"}),
     ("sampler", "random", {"drop_last": True}),
 )
-# Groups and options that n-grams do not know.
+# Groups and settings that n-grams do not know.
 NETWORKS = ("layers", "hidden_size", "cell", "depth", "loss", "optimizer", "scheduler", "trainer")
-# Where a run takes place and how it is watched, which does not change what is learnt.
+# Settings of the machine and of watching, which do not change what is learnt.
 PLUMBING = (
     *("trainer.accelerator", "trainer.devices", "trainer.strategy", "trainer.profiler"),
     *("callbacks", "logger", "name", "resume"),
@@ -30,12 +30,12 @@ PLUMBING = (
 
 
 def belongs_to(name: str, options: Sequence[str]) -> bool:
-    """Whether a setting is one of these options, or stands below one that is a group."""
+    """Whether a setting is one of these, or stands below one that is a group."""
     return any(name == option or name.startswith(f"{option}.") for option in options)
 
 
 def complete(options: dict[str, Any]) -> dict[str, Any]:
-    """Recorded options together with the settings that were added since."""
+    """Recorded options with the settings that were added since."""
     for group, choice, added in ADDED:
         recorded = options.get(group)
         if isinstance(recorded, dict) and choice in (None, recorded.get("kind")):

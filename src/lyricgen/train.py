@@ -27,7 +27,7 @@ from omegaconf import DictConfig, OmegaConf
 from lyricgen.cli.composition import plain_values, register_resolvers, search_options
 from lyricgen.cli.conf_files import CONFIG_DIRECTORY
 from lyricgen.cli.errors import hides_an_interrupt, mendable, stop
-from lyricgen.cli.hydra_private import compose_once, hide_bases, only_showing
+from lyricgen.cli.hydra_private import compose_once, hide_bases, showing_everything
 from lyricgen.cli.resume_arguments import (
     expand,
     read_options,
@@ -224,7 +224,7 @@ def main() -> None:
     with listening() as interruption, reader_may_leave():
         try:
             sys.argv[1:] = expand(sys.argv[1:])
-            with only_showing(read_options(sys.argv[1:])):
+            with showing_everything(read_options(sys.argv[1:])):
                 task()
             interruption.raise_if_requested()
         except UnfinishedJobsError as error:

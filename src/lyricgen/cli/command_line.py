@@ -22,13 +22,13 @@ from lyricgen.suggestions import did_you_mean
 
 
 class Parser(argparse.ArgumentParser):
-    """Reads [CHECKPOINT] [--debug] and what a command adds.
+    """Parser of [CHECKPOINT] [--debug] and the options that a command adds.
 
     Args:
         command: its name.
         description: what it does.
         several: read [CHECKPOINT …] into `checkpoints`.
-        checkpoint: whether the command reads any.
+        checkpoint: whether the command reads one.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--debug", action="store_true", help="show where an error comes from")
 
     def error(self, message: str) -> NoReturn:
-        """Say it in one line."""
+        """End the command with one line."""
         self.exit(2, f"error: {in_one_line(with_suggestions(self, message))} (see --help)\n")
 
 
@@ -74,15 +74,15 @@ def run(
     """Run a command; what the user can mend is one line and exit status 2.
 
     Args:
-        parser: of its arguments.
-        work: does what they say.
-        arguments: None for those of the process.
+        parser: of the arguments.
+        work: carries the parsed arguments out.
+        arguments: None for the arguments of the process.
     """
     prepare_streams()
     with reader_may_leave():
         options = parser.parse_args(arguments)
         try:
-            with _messages():
+            with _showing_messages():
                 work(options)
             sys.stdout.flush()
         except UserError as error:
@@ -101,8 +101,8 @@ def run(
 
 
 @contextmanager
-def _messages() -> Iterator[None]:
-    """Let what is logged, such as how far slow work has come, be seen beside the output."""
+def _showing_messages() -> Iterator[None]:
+    """Show log messages, such as the progress of slow work, beside the output."""
     handler, log = ConsoleHandler(tell), logging.getLogger("lyricgen")
     level = log.level
     log.addHandler(handler)
@@ -115,7 +115,7 @@ def _messages() -> Iterator[None]:
 
 
 def _as_typed(message: str, options: argparse.Namespace) -> str:
-    """A message of the library whose names=values are options, as the user has typed them."""
+    """A message of the library, its name=value as the user has typed them: --name value."""
 
     def typed(found: re.Match[str]) -> str:
         name, shown = found[1], found[2]

@@ -15,11 +15,11 @@ from lyricgen.settings import key
 
 
 def register_resolvers() -> None:
-    """Make known to OmegaConf what conf/train.yaml asks for."""
+    """Register the resolvers that conf/train.yaml uses; none has a side effect."""
     resolvers: dict[str, Callable[..., str]] = {
         "lyricgen.outputs": lambda: str(outputs_directory()),
         "lyricgen.job_directory": job_directory,
-        NEW: str,  # a mark: Directories makes it
+        NEW: str,  # marks a directory that `Directories` makes
         "lyricgen.sweep_name": _sweep_name,
     }
     for name, resolver in resolvers.items():
@@ -33,28 +33,27 @@ def _sweep_name(sweep: str | None, name: str, *, _root_: DictConfig) -> str:
 
 
 def plain_values(config: DictConfig, hydra: Any) -> dict[str, Any]:
-    """A composed configuration as plain values, not yet checked.
+    """Plain values of a composed configuration, not yet checked.
 
     Args:
-        config: without Hydra's own part.
-        hydra: that part, as Hydra has it.
+        config: without the group `hydra`.
+        hydra: that group, as Hydra composed it.
     """
     values: Any = OmegaConf.to_container(config, resolve=True)
     named = any(override.startswith("sampler=") for override in hydra.overrides.task)
     by_default = hydra.runtime.choices["sampler"] == "consecutive" and not named
     if by_default and values["data"]["unit"] == "line":
-        # data=text told to be lines: one sample a line
+        # of data=text data.unit=line, for example: one sample a line
         lines = OmegaConf.load(CONFIG_DIRECTORY / "sampler" / "lines.yaml")
         values["sampler"] = OmegaConf.to_container(lines)
     for group, setting in ((values, "init_from"), (values["data"], "path")):
         if isinstance(group.get(setting), str):
             group[setting] = str(expand_home(group[setting]))
-    plain: dict[str, Any] = values
-    return plain
+    return values  # type: ignore[no-any-return]
 
 
 def search_options(hydra: Any) -> dict[str, Any] | None:
-    """The options of the search whose trial a job is; None where it is none's."""
+    """Options of the search that a job is a trial of; None for another run."""
     if hydra.mode != RunMode.MULTIRUN or hydra.runtime.choices["hydra/sweeper"] != "study":
         return None
     options: Any = OmegaConf.to_container(hydra.sweeper, resolve=True)
@@ -62,7 +61,7 @@ def search_options(hydra: Any) -> dict[str, Any] | None:
 
 
 def job_values(loader: ConfigLoader, sweep: DictConfig, overrides: list[str]) -> dict[str, Any]:
-    """The configuration of a job of a sweep as plain values, not yet checked.
+    """Plain values of a job's configuration, not yet checked.
 
     Args:
         loader: Hydra's.
@@ -70,5 +69,5 @@ def job_values(loader: ConfigLoader, sweep: DictConfig, overrides: list[str]) ->
         overrides: of the job.
     """
     config = loader.load_sweep_config(sweep, overrides)
-    own = OmegaConf.masked_copy(config, [str(part) for part in config if part != "hydra"])
+    own = OmegaConf.masked_copy(config, [str(name) for name in config if name != "hydra"])
     return plain_values(own, config.hydra)

@@ -9,7 +9,7 @@ from lyricgen.runs.record_files import read_yaml
 _PACKAGED = Path(__file__).parents[1] / "conf"  # in a wheel
 _CHECKOUT = Path(__file__).parents[3] / "conf"  # in an editable install
 CONFIG_DIRECTORY = _PACKAGED if _PACKAGED.is_dir() else _CHECKOUT
-BASES = {("data", "base")}  # groups and files that other choices start from, no choices themselves
+BASES = {("data", "base")}  # group and name of files that only other choices include
 
 
 @cache
@@ -44,7 +44,7 @@ def known_settings() -> dict[str, list[str]]:
 
 
 def _settings(group: str, choice: str) -> set[str]:
-    """The settings of a choice, those that it takes from others of its group included."""
+    """The settings of a choice, with those that it includes from other files of its group."""
     values = read_yaml(_path(f"{group}/{choice}"))
     defaults = values.pop("defaults", [])
     settings = set().union(

@@ -1,4 +1,4 @@
-"""Hydra's callback that settles the directory of a run or a sweep."""
+"""Hydra's callback that checks and makes the directory of a run or a sweep."""
 
 import os
 import stat
@@ -26,22 +26,22 @@ from lyricgen.runs.lock import LOCK
 
 # Hydra's sweeper; those of lyricgen know of jobs that fail
 _BASIC = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
-NEW = "lyricgen.new_directory"  # Hydra's settings name a directory that must be a new one by it
+NEW = "lyricgen.new_directory"  # marks a directory in Hydra's settings that must be a new one
 
 
 class Directories(Callback):
-    """Hydra's callback that settles where a run or a sweep goes, before anything is written."""
+    """Hydra's callback that checks and makes the directory of a run or a sweep before all else."""
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        """Settle the directory of a run."""
-        _settle(config, "run", (*OF_RUN, f"{config.hydra.job.name}.log"))
+        """Check and make the directory of a run."""
+        _check_and_make(config, "run", (*OF_RUN, f"{config.hydra.job.name}.log"))
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Settle the directory of a sweep."""
-        _settle(config, "sweep", OF_SWEEP)
+        """Check and make the directory of a sweep."""
+        _check_and_make(config, "sweep", OF_SWEEP)
 
 
-def _settle(config: DictConfig, kind: str, patterns: Sequence[str]) -> None:
+def _check_and_make(config: DictConfig, kind: str, patterns: Sequence[str]) -> None:
     try:
         if config.hydra.job.chdir:
             raise UserError(
@@ -60,7 +60,7 @@ def _settle(config: DictConfig, kind: str, patterns: Sequence[str]) -> None:
             _refuse_foreign(directory, patterns, kind)
             make_directory(directory)
             if kind == "run":
-                # marks what a run that is killed now leaves as its own; a link is not followed
+                # marks the files of a run that is killed now as its own; a link is not followed
                 os.close(os.open(directory / LOCK, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW))
         elif kind == "run":
             refuse_links(directory, patterns)
@@ -71,7 +71,7 @@ def _settle(config: DictConfig, kind: str, patterns: Sequence[str]) -> None:
 
 
 def _refuse_unusable(directory: Path) -> None:
-    """Refuse a directory whose path cannot be recorded: records are UTF-8, and Hydra reads ${."""
+    """Refuse a path that cannot be recorded: records are UTF-8, and Hydra reads ${."""
     path = os.path.realpath(directory)
     shown = f"the directory {path!r} cannot be recorded"
     try:
@@ -88,7 +88,7 @@ def _refuse_foreign(directory: Path, patterns: Sequence[str], kind: str) -> None
     if kind == "run" and SUMMARY in found:
         raise directory_taken(directory, "run")
     if {SUMMARY, MULTIRUN} <= set(found):
-        return  # a sweep, which may be one that several processes do
+        return  # a sweep, perhaps of several processes
     if (directory / LOCK).is_file() and all(_written_first(directory / name) for name in found):
         return  # left by a run that was killed before its summary was written
     if found:
@@ -100,7 +100,7 @@ def _refuse_foreign(directory: Path, patterns: Sequence[str], kind: str) -> None
 
 
 def _written_first(path: Path) -> bool:
-    """Whether a run writes it before its summary: its log, or the record of its composition."""
+    """Whether a run writes this file before its summary: its log, or its .hydra."""
     mode = path.lstat().st_mode
     if path.name == RECORD:
         return stat.S_ISDIR(mode)

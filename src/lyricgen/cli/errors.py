@@ -1,4 +1,4 @@
-"""Errors of the train command, Hydra's among them, in one line that says how to mend them."""
+"""Errors of the train command and of Hydra, in one line that says how to mend them."""
 
 import errno
 import re
@@ -30,11 +30,11 @@ _EXTRAS = {"joblib": "joblib", "submitit": "slurm", "ray": "ray"}
 
 
 def mendable(error: Exception, training: CodeType) -> bool:
-    """Whether the user can mend it; what Hydra refuses by a ValueError is about the options.
+    """Whether the user can mend an error; a ValueError of Hydra is about its options.
 
     Args:
         error: that has ended the command.
-        training: the code of what Hydra calls, where a ValueError is a mistake of ours.
+        training: the code that Hydra calls, where a ValueError is a mistake of lyricgen.
     """
     kinds = UserError | HydraException | OmegaConfBaseException | OSError | UserWarning
     if isinstance(error, kinds) or path_problem(error) is not None:
@@ -46,7 +46,7 @@ def mendable(error: Exception, training: CodeType) -> bool:
 
 
 def missing_extra(error: Exception) -> str | None:
-    """The extra of lyricgen without which Hydra knows a launcher not; None for another error."""
+    """The extra of lyricgen that a launcher needs; None for another error."""
     missing = re.search(r"Could not (?:load|find) 'hydra/launcher/([a-z]+)", str(error))
     return _EXTRAS.get(missing[1]) if missing else None
 
@@ -129,7 +129,7 @@ def stop(error: Exception) -> NoReturn:
 
 
 def hides_an_interrupt(error: BaseException | None) -> bool:
-    """Whether a signal came first: while Hydra composes, OmegaConf hides it behind other errors."""
+    """Whether a signal came first: OmegaConf hides it behind other errors while Hydra composes."""
     while error is not None and not isinstance(error, KeyboardInterrupt | Interrupted):
         error = error.__context__
     return error is not None

@@ -1,4 +1,4 @@
-"""Private parts of Hydra that the train command uses or replaces, since Hydra has no hooks there.
+"""Private parts of Hydra that the train command uses or replaces where Hydra has no hook.
 
 tests/cli/test_hydra_private.py fails where one of them changes.
 """
@@ -57,11 +57,11 @@ def compose_once() -> None:
 
 
 @contextmanager
-def only_showing(options: argparse.Namespace) -> Iterator[None]:
-    """Let Hydra's --cfg and --info show all that is asked for.
+def showing_everything(options: argparse.Namespace) -> Iterator[None]:
+    """Let Hydra's --cfg and --info show everything that they are asked for.
 
-    Hydra shows its own part alone by cutting off the rest, to which that part refers: it is
-    resolved before. Hydra has no hook for this, so its private method is replaced meanwhile.
+    For --cfg hydra Hydra cuts the other settings off, to which its own settings refer: resolve
+    these before.
 
     Args:
         options: of Hydra's command line.
@@ -87,10 +87,7 @@ def only_showing(options: argparse.Namespace) -> Iterator[None]:
 
 
 def hide_bases() -> None:
-    """Leave what is no choice by itself out of Hydra's lists of choices.
-
-    Hydra has no hook for this either, so a method of a private module is replaced.
-    """
+    """Leave files that only other choices include out of Hydra's lists of choices."""
     all_options = ConfigRepository.get_group_options
 
     def choices(

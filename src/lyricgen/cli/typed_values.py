@@ -16,14 +16,14 @@ from lyricgen.errors import UserError
 from lyricgen.files import expand_home
 from lyricgen.settings import key
 
-# Settings that are texts: files, names, lists of texts, and those of which a sweep has one value.
+# Settings that are texts: files, names, lists of texts; and texts of which a sweep has one.
 FILES = ("data.path", "init_from", "resume")
 NEVER_SWEPT = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.sweeper.storage")
 NAMES = ("name", "data.encoding", "trainer.accelerator", "trainer.strategy", "hydra.job.name")
 LISTS = ("callbacks.samples.prefixes", "hydra.searchpath")
 NULLABLE = (*FILES, *LISTS, "hydra.sweeper.storage")
 
-# What a callback that is set to nothing means.
+# What switches a callback off that is set to nothing.
 SWITCHED_OFF = {
     "callbacks.samples": ["callbacks.samples.every_n_epochs=0", "callbacks.samples.steps=[]"],
     **{
@@ -45,10 +45,10 @@ _INTERPOLATION = re.compile(r"(\\*)\$\{([^{}:$\\]*)(?=(\}|:.*\})?)", re.DOTALL)
 
 
 def as_typed(overrides: list[str], *, multirun: bool) -> list[str]:
-    """Rewrite overrides of texts, so that Hydra's grammar gives back what was typed.
+    """Rewrite overrides, so that Hydra's grammar gives texts back as they were typed.
 
-    A value that the grammar reads as a text stays: quoted ones, escapes, interpolations of
-    settings that there are. So an override may be rewritten twice.
+    Values that the grammar reads as texts stay: quoted ones, escapes, interpolations of existing
+    settings. So an override may be rewritten twice.
 
     Args:
         overrides: as they were typed.
@@ -68,22 +68,22 @@ def as_typed(overrides: list[str], *, multirun: bool) -> list[str]:
             choice = for_shell(f"{group}={value}")
             raise UserError(f"{override}: a choice brings settings of its own: type {choice}")
         if multirun and not removed and name not in NEVER_SWEPT:
-            _refuse_gap(override)
+            _refuse_missing_value(override)
         if name in SWITCHED_OFF and (removed or value.lower() in _NOTHING):
             rewritten += SWITCHED_OFF[name]
         elif name in default_choices() and (removed or equals):
             earlier = [each for each in rewritten if key(each) != name]
-            chosen = _choose(override)
+            chosen = _rewrite_choice(override)
             rewritten = [*rewritten, *chosen] if chosen else earlier
         elif not equals or removed:
             rewritten.append(override)
         elif name in NEVER_SWEPT:
-            text = _as_text(value, nullable=name in NULLABLE, swept=False, alone=True)
+            text = _as_text(value, nullable=name in NULLABLE, swept=False, whole=True)
             rewritten.append(f"{head}={text}")
         elif name in (*FILES, *NAMES):
-            rewritten.append(f"{head}={_text(override, multirun=multirun)}")
+            rewritten.append(f"{head}={_rewrite_text(override, multirun=multirun)}")
         elif name in LISTS:
-            rewritten.append(f"{head}={_list_of_texts(override, multirun=multirun)}")
+            rewritten.append(f"{head}={_rewrite_list(override, multirun=multirun)}")
         elif name.startswith("hydra.") and _parse(value) is _REFUSED:
             rewritten.append(f"{head}={_quoted(value)}")
         else:
@@ -93,7 +93,7 @@ def as_typed(overrides: list[str], *, multirun: bool) -> list[str]:
 
 def read_text(value: str) -> str | None:
     """Read a single typed text; None for null."""
-    text = _as_text(value, nullable=True, swept=False, alone=True)
+    text = _as_text(value, nullable=True, swept=False, whole=True)
     read = _parser().parse_override(f"value={text}").value()
     return None if read is None else str(read)
 
@@ -104,13 +104,13 @@ def quoted(value: str) -> str:
 
 
 def _quoted(value: str) -> str:
-    """Quote a value; interpolations of existing settings still work."""
+    """Quote a value, but for interpolations of existing settings."""
     value = re.sub(r"\\+(?='|\Z)", lambda slashes: slashes[0] * 2, _without_unknown(value))
     return "'" + value.replace("'", "\\'") + "'"
 
 
 def for_shell(word: str) -> str:
-    """A word as it is typed in a shell, in quotation marks."""
+    """Quote a word for a shell."""
     return shlex.quote(word) if set(word) & set('"$`\\!') else f'"{word}"'
 
 
@@ -127,11 +127,11 @@ def _without_unknown(text: str) -> str:
     return _INTERPOLATION.sub(escape, text)
 
 
-def _choose(override: str) -> list[str]:
+def _rewrite_choice(override: str) -> list[str]:
     """Rewrite an override of a group: null, None and false mean the choice `none`, or no choice."""
     name, (head, _, value) = key(override), override.partition("=")
     if not override.startswith("~") and value.strip().lower() not in _NOTHING:
-        return [f"{head}={_each(value, _as_text)}"]
+        return [f"{head}={_rewrite_each(value, _as_text)}"]
     if "none" in group_choices(name):
         return [f"{name}=none"]
     if default_choices()[name] is None:
@@ -142,20 +142,20 @@ def _choose(override: str) -> list[str]:
     raise UserError(f"{override}: choose {name}= from {', '.join(group_choices(name))}")
 
 
-def _text(override: str, *, multirun: bool) -> str:
+def _rewrite_text(override: str, *, multirun: bool) -> str:
     name, value = key(override), override.partition("=")[2]
     if name in FILES and _is_file(value):
         parts = [part.strip() for part in split(value)]
         if multirun and len(parts) > 1 and all(map(_is_file, parts)):
-            raise _undecided(override, value)
+            raise _ambiguous_comma(override, value)
         return quoted(value)
     if not multirun and len(split(value)) > 1:
-        raise _undecided(override, value)
-    alone = len(split(value)) == 1 and not _CHOICE.fullmatch(value)
-    return _each(value, lambda text: _as_text(text, nullable=name in NULLABLE, alone=alone))
+        raise _ambiguous_comma(override, value)
+    whole = len(split(value)) == 1 and not _CHOICE.fullmatch(value)
+    return _rewrite_each(value, lambda text: _as_text(text, nullable=name in NULLABLE, whole=whole))
 
 
-def _list_of_texts(override: str, *, multirun: bool) -> str:
+def _rewrite_list(override: str, *, multirun: bool) -> str:
     head, _, value = override.partition("=")
 
     def rewrite(text: str) -> str:
@@ -176,13 +176,13 @@ def _list_of_texts(override: str, *, multirun: bool) -> str:
 
     if is_list(value) and not all(is_list(each.strip()) for each in split(value)):
         return rewrite(value)
-    rewritten = _each(value, rewrite)
+    rewritten = _rewrite_each(value, rewrite)
     if not multirun and len(split(value)) > 1:
         raise UserError(f"{override}: several lists are a sweep: add --multirun")
     return rewritten
 
 
-def _refuse_gap(override: str) -> None:
+def _refuse_missing_value(override: str) -> None:
     """Refuse a sweep with nothing before or after a comma."""
     name, _, value = override.partition("=")
     is_file = key(override) in FILES and _is_file(value)
@@ -193,7 +193,7 @@ def _refuse_gap(override: str) -> None:
         )
 
 
-def _undecided(override: str, value: str) -> UserError:
+def _ambiguous_comma(override: str, value: str) -> UserError:
     """Error for a comma that may be part of the text."""
     name, parts = override.partition("=")[0], split(value)
     one = for_shell(f"{name}={_quoted(value)}")
@@ -204,7 +204,7 @@ def _undecided(override: str, value: str) -> UserError:
     )
 
 
-def _each(value: str, rewrite: Callable[[str], str]) -> str:
+def _rewrite_each(value: str, rewrite: Callable[[str], str]) -> str:
     """Rewrite a value, or each value of a sweep."""
     choice = _CHOICE.fullmatch(value)
     if choice:
@@ -212,21 +212,21 @@ def _each(value: str, rewrite: Callable[[str], str]) -> str:
     return ",".join(map(rewrite, split(value)))
 
 
-def _as_text(text: str, *, nullable: bool = False, swept: bool = True, alone: bool = False) -> str:
-    """A text as it was typed; what the grammar reads as one stays.
+def _as_text(text: str, *, nullable: bool = False, swept: bool = True, whole: bool = False) -> str:
+    """Rewrite a text; one that the grammar reads as a text stays.
 
     Args:
         text: a value, or one of several.
         nullable: whether it may be null.
-        swept: whether it may say a whole sweep.
-        alone: whether the blanks around it are its own.
+        swept: whether it may stand for a sweep.
+        whole: whether it is the whole value, and keeps the blanks around it.
     """
     value = _parse(text)
     if (value is None and nullable) or (swept and isinstance(value, Sweep | Glob)):
         return text
     read = value.text if isinstance(value, QuotedString) else value
-    if not isinstance(read, str) or (alone and read == text.strip() != text):
-        return _quoted(text if alone else text.strip())
+    if not isinstance(read, str) or (whole and read == text.strip() != text):
+        return _quoted(text if whole else text.strip())
     return text if _without_unknown(read) == read else _quoted(read)
 
 
@@ -254,7 +254,7 @@ def _is_file(path: str) -> bool:
 def _parse(value: str) -> Any:
     """The value that Hydra's grammar reads, or _REFUSED.
 
-    The public `value()` would not tell a quoted text from any other.
+    The public `value()` would not tell a quoted text from another.
     """
     try:
         return _parser().parse_override(f"value={value}")._value
