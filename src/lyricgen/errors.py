@@ -33,6 +33,11 @@ def reason(error: BaseException) -> str:
     return in_one_line(f"{type(error).__name__}: {text}")
 
 
+def as_option(name: str) -> str:
+    """An option as it stands on a command line."""
+    return "--" + name.replace("_", "-")
+
+
 def path_problem(error: BaseException) -> str | None:
     """Describe in one line what is wrong with a path; None for an error of another kind."""
     text = str(error)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lyricgen.cli.command_line import Parser, run
-from lyricgen.errors import UserError
+from lyricgen.errors import UserError, as_option
 
 if TYPE_CHECKING:
     from lyricgen.generation.texts import Generated
@@ -195,23 +195,21 @@ def _refuse_idle(options: argparse.Namespace) -> None:
         if name in ("checkpoint", "debug"):
             continue
         if options.fill and name not in WITH_FILL:
-            raise UserError(f"{_typed(name)} does not go with --fill")
+            raise UserError(f"{as_option(name)} does not go with --fill")
         if not options.fill and name in ("sweeps", "gap"):
-            raise UserError(f"{_typed(name)} goes with --fill")
+            raise UserError(f"{as_option(name)} goes with --fill")
         if options.beams and name in ("seed", "generator"):
-            raise UserError(f"{_typed(name)} is for drawing, and --beams searches without drawing")
+            raise UserError(
+                f"{as_option(name)} is for drawing, and --beams searches without drawing"
+            )
         if options.watch and name in ("fill", "beams", "novel", "compare"):
-            raise UserError(f"--watch does not go with {_typed(name)}: only one of them")
+            raise UserError(f"--watch does not go with {as_option(name)}: only one of them")
     if options.watch and options.format == "jsonl":
         raise UserError("--watch shows a text itself: leave --format jsonl out")
     if options.watch and (len(options.prefix or [""]) > 1 or (options.count or 1) > 1):
         raise UserError("--watch shows one text as it is written: ask for one prefix, --count 1")
     if options.compare and len(options.compare) + (options.checkpoint is not None) < 2:
         raise UserError("--compare needs two checkpoints or more")
-
-
-def _typed(name: str) -> str:
-    return "--" + name.replace("_", "-")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from lyricgen.console import (
     refuse,
     tell,
 )
-from lyricgen.errors import UserError, in_one_line, path_problem
+from lyricgen.errors import UserError, as_option, in_one_line, path_problem
 from lyricgen.suggestions import did_you_mean
 
 
@@ -121,6 +121,6 @@ def _as_typed(message: str, options: argparse.Namespace) -> str:
         name, shown = found[1], found[2]
         value = getattr(options, name, "")
         given = {str(value)} | ({f"{value:g}"} if isinstance(value, int | float) else set())
-        return f"--{name.replace('_', '-')} {shown}" if shown in given - {"None"} else found[0]
+        return f"{as_option(name)} {shown}" if shown in given - {"None"} else found[0]
 
     return re.sub(r"(?<![\w.'\"-])([a-z_]+)=([\w.+-]*\w)", typed, message)

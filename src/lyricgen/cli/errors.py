@@ -45,16 +45,10 @@ def mendable(error: Exception, training: CodeType) -> bool:
     return isinstance(error, ValueError) and not in_training
 
 
-def missing_extra(error: Exception) -> str | None:
-    """The extra of lyricgen that a launcher needs; None for another error."""
-    missing = re.search(r"Could not (?:load|find) 'hydra/launcher/([a-z]+)", str(error))
-    return _EXTRAS.get(missing[1]) if missing else None
-
-
 def one_line(error: Exception) -> str:
     """An error and its cause in one line."""
-    extra = missing_extra(error)
-    if extra is not None:
+    launcher = re.search(r"Could not (?:load|find) 'hydra/launcher/([a-z]+)", str(error))
+    if launcher and (extra := _EXTRAS.get(launcher[1])):
         return f"hydra/launcher: this engine is not installed: pip install 'lyricgen[{extra}]'"
     if "Missing mandatory value: data.kind" in str(error):
         return "data: this choice does not say which text (data.kind): take another, see --help"

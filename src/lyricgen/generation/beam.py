@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from lyricgen.console import progress
-from lyricgen.generation.continuing import no_character, until
-from lyricgen.generation.rules import PartialTexts, Rule
-from lyricgen.generation.stepping import right_aligned, stepper
+from lyricgen.generation.continuing import PartialBatch, no_character, until
+from lyricgen.generation.rules import Rule
 from lyricgen.generation.strategy import LENGTH_PENALTY
 from lyricgen.models.kinds import NextModel, evaluating
 
@@ -84,15 +83,11 @@ def beam_search(
         return search.hypotheses(length_penalty)
 
 
-class _Search:
+class _Search(PartialBatch):
     """The K best texts of each of A prefixes, some of them complete.
 
     At each step the K best of a prefix go on. One that ends by the stop is complete and keeps its
     place, so that one less goes on (as in the decoder of Bahdanau et al. 2015).
-
-    Attributes:
-        model: as far as it has read the texts, B = A·K rows.
-        step: characters chosen so far.
     """
 
     def __init__(
@@ -105,12 +100,8 @@ class _Search:
         stops: Sequence[int] | None,
     ) -> None:
         repeated = [prefix for prefix in prefixes for _ in range(beams)]
-        self.model = stepper(model, repeated, length)
-        self.step = 0
+        super().__init__(model, repeated, length)
         device = self.model.logits.device
-        prefix = right_aligned(repeated).to(device)  # (B, P)
-        self._start = prefix.shape[1]
-        self._text = torch.cat([prefix, prefix.new_full((len(prefix), length), -1)], dim=1)
         self._numbers = torch.arange(len(prefixes), device=device)  # (A,)
         self._places = torch.arange(beams, device=device)  # (K,)
         self._stop = -1 if stop is None else stop
@@ -148,8 +139,8 @@ class _Search:
         self._scores = torch.where(self._open, best.values.gather(1, rank), self._scores)
         self._lengths += self._open
         rows = (parents + len(self._places) * self._numbers[:, None]).flatten()
-        self._text = self._text[rows]
-        self._text[:, self._start + self.step] = characters.flatten()
+        self.text = self.text[rows]
+        self.text[:, self.start + self.step] = characters.flatten()
         if not (self._scores > -torch.inf).any(dim=1).all():
             raise no_character(self.step, self.model.logits)
         self._left = self._left.gather(1, parents) - (characters == self._stop).long()
@@ -159,12 +150,8 @@ class _Search:
 
     def _grown(self, rules: Sequence[Rule]) -> Tensor:
         """Sum of each text continued by each character, (A, K, V)."""
-        place, rows = self._start + self.step, self._numbers.repeat_interleave(len(self._places))
-        written = PartialTexts(self._text[:, :place], self.step, rows)
-        logits = changed = self.model.logits
-        for rule in rules:
-            changed = rule(changed, written)
-        total = logits.double().logsumexp(dim=-1, keepdim=True)
+        changed = self.logits(rules, self._numbers.repeat_interleave(len(self._places)))
+        total = self.model.logits.double().logsumexp(dim=-1, keepdim=True)
         grown = self._scores[..., None] + (changed - total).view(*self._scores.shape, -1)
         return grown.masked_fill(~self._open[..., None], -torch.inf)
 
@@ -173,7 +160,7 @@ class _Search:
         scores = self._scores / ((5 + self._lengths) / 6) ** length_penalty  # (A, K)
         best = scores.argsort(dim=1, descending=True, stable=True)
         rows = best + len(self._places) * self._numbers[:, None]
-        texts = self._text[rows, self._start : self._start + self.step].tolist()  # (A, K, N)
+        texts = self.text[rows, self.start : self.start + self.step].tolist()  # (A, K, N)
         figures = [part.gather(1, best).tolist() for part in (scores, self._lengths)]
         return [
             [

@@ -72,12 +72,36 @@ def continue_texts(
             batch.model.step(batch.newest)
 
 
-class _Batch:
+class PartialBatch:
+    """B texts that are written side by side.
+
+    Attributes:
+        model: it has read the texts so far.
+        step: characters chosen so far.
+        start: P, where new characters begin.
+        text: (B, P + N) ids, -1 before a shorter prefix and where none is chosen yet.
+    """
+
+    def __init__(self, model: NextModel, prefixes: list[Tensor], length: int) -> None:
+        self.model = stepper(model, prefixes, length)
+        self.step = 0
+        prefix = right_aligned(prefixes).to(self.model.logits.device)  # (B, P)
+        self.start = prefix.shape[1]
+        self.text = torch.cat([prefix, prefix.new_full((len(prefix), length), -1)], dim=1)
+
+    def logits(self, rules: Sequence[Rule], rows: Tensor) -> Tensor:
+        """Logits (B, V) of the next characters, after rules, which get `rows` (B,)."""
+        written = PartialTexts(self.text[:, : self.start + self.step], self.step, rows)
+        logits = self.model.logits
+        for rule in rules:
+            logits = rule(logits, written)
+        return logits
+
+
+class _Batch(PartialBatch):
     """The running texts, and the characters of the ended ones.
 
     Attributes:
-        model: as far as it has read the texts.
-        step: characters chosen so far.
         rows: (B,), numbers of the running ones of the A texts; some may have ended since `settle`.
     """
 
@@ -90,15 +114,11 @@ class _Batch:
         stop: int | None,
         stops: Sequence[int] | None,
     ) -> None:
-        self.model = stepper(model, prefixes, length)
+        super().__init__(model, prefixes, length)
         device = self.model.logits.device
         self._vocabulary = self.model.logits.shape[1]
-        self.step = 0
         self.rows = torch.arange(len(prefixes), device=device)
-        prefix = right_aligned(prefixes).to(device)  # (A, P)
-        self._text = torch.cat([prefix, prefix.new_full((len(prefix), length), -1)], dim=1)
-        self._start = prefix.shape[1]
-        self._new = self._text[:, self._start :].clone()  # (A, N) of texts that have ended
+        self._new = self.text[:, self.start :].clone()  # (A, N) of texts that have ended
         self._uniforms: Tensor | None = None
         if uniforms is not None:
             numbers = below_one(uniforms.to(device), self.model.logits.dtype)
@@ -111,17 +131,13 @@ class _Batch:
     @property
     def newest(self) -> Tensor:
         """The last character of each text, (B,)."""
-        return self._text[:, self._start + self.step - 1]
+        return self.text[:, self.start + self.step - 1]
 
     def choose(self, rules: Sequence[Rule]) -> None:
         """Choose one more character for each text."""
-        place = self._start + self.step
-        written = PartialTexts(self._text[:, :place], self.step, self.rows)
-        logits = self.model.logits
-        for rule in rules:
-            logits = rule(logits, written)
+        place = self.start + self.step
         numbers = None if self._uniforms is None else self._uniforms[self.step]
-        self._text[:, place : place + 1] = draw(logits, numbers)
+        self.text[:, place : place + 1] = draw(self.logits(rules, self.rows), numbers)
         self.step += 1
 
     def settle(self) -> None:
@@ -130,7 +146,7 @@ class _Batch:
         Raises:
             UserError: there was no character to choose.
         """
-        since = self._text[:, self._start + self._settled : self._start + self.step]  # (B, S)
+        since = self.text[:, self.start + self._settled : self.start + self.step]  # (B, S)
         stops = (since == self._stop).cumsum(dim=1)
         ended = stops >= self._left[:, None]
         # where there is no character, one past the last was chosen; after an end it does not count
@@ -146,13 +162,13 @@ class _Batch:
 
     def texts(self) -> list[list[int]]:
         """The new characters of all A texts."""
-        self._new[self.rows] = self._text[:, self._start :]
+        self._new[self.rows] = self.text[:, self.start :]
         each = zip(self._new.tolist(), self._stops, strict=True)
         return [until(row, self._stop, number) for row, number in each]
 
     def _keep(self, running: Tensor) -> None:
-        self._new[self.rows] = self._text[:, self._start :]
-        self.rows, self._text = self.rows[running], self._text[running]
+        self._new[self.rows] = self.text[:, self.start :]
+        self.rows, self.text = self.rows[running], self.text[running]
         self._left = self._left[running]
         if self._uniforms is not None:
             self._uniforms = self._uniforms[:, running]

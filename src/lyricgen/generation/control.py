@@ -5,7 +5,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from lyricgen.data.parts import Layout
-from lyricgen.errors import UserError
+from lyricgen.errors import UserError, as_option
 from lyricgen.options import Options
 
 OF_TEXTS = ("lines", "line_length", "acrostic", "rhyme")  # these are for running text alone
@@ -64,14 +64,14 @@ class Control(Options):
         for name in wrong:
             if getattr(self, name):
                 raise UserError(
-                    f"{typed(name)} is for models of {others}, and this one writes {writes}"
+                    f"{as_option(name)} is for models of {others}, and this one writes {writes}"
                 )
 
     @model_validator(mode="after")
     def _check_agreement(self) -> Self:
         for name in ("acrostic", "ban", "only", "starts_with"):
             if getattr(self, name) == "":
-                raise ValueError(f"{typed(name)} is empty: give it characters, or leave it out")
+                raise ValueError(f"{as_option(name)} is empty: give it characters, or leave it out")
         if self.acrostic is not None and self.lines not in (None, len(self.acrostic)):
             raise ValueError(
                 f"--acrostic {self.acrostic!r} makes {len(self.acrostic)} lines, --lines says "
@@ -87,8 +87,3 @@ class Control(Options):
                 "give a larger one"
             )
         return self
-
-
-def typed(name: str) -> str:
-    """An option as it stands on a command line."""
-    return "--" + name.replace("_", "-")

@@ -1,6 +1,7 @@
 """How characters are chosen, as a user names it."""
 
-from typing import Self
+from collections.abc import Callable
+from typing import Any, Self
 
 from pydantic import Field, model_validator
 
@@ -62,20 +63,15 @@ class Strategy(Options):
         What is forbidden or penalised for the text so far comes first, on the model's own logits;
         truncations come last, on the probabilities that are drawn from.
         """
-        chosen = []
-        if self.repetition_penalty is not None:
-            chosen.append(rules.repetition_penalty(self.repetition_penalty))
-        if self.no_repeat_ngram is not None:
-            chosen.append(rules.no_repeat_ngram(self.no_repeat_ngram))
-        if self.random:
-            chosen.append(rules.temperature(self.temperature))
-        if self.top_k is not None:
-            chosen.append(rules.top_k(self.top_k))
-        if self.top_p is not None:
-            chosen.append(rules.top_p(self.top_p))
-        if self.min_p is not None:
-            chosen.append(rules.min_p(self.min_p))
-        return chosen
+        chosen: tuple[tuple[Callable[[Any], Rule], float | None], ...] = (
+            (rules.repetition_penalty, self.repetition_penalty),
+            (rules.no_repeat_ngram, self.no_repeat_ngram),
+            (rules.temperature, self.temperature if self.random else None),
+            (rules.top_k, self.top_k),
+            (rules.top_p, self.top_p),
+            (rules.min_p, self.min_p),
+        )
+        return [rule(value) for rule, value in chosen if value is not None]
 
     @model_validator(mode="after")
     def _refuse_idle(self) -> Self:

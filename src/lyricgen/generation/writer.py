@@ -9,10 +9,8 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 import torch
-from torch import Tensor
 
 from lyricgen.errors import UserError
-from lyricgen.generation import continuing
 from lyricgen.generation.beam import beam_search
 from lyricgen.generation.constraints import Constraints, unless_empty
 from lyricgen.generation.continuing import continue_texts
@@ -114,8 +112,8 @@ class Writer:
     def _draw_batch(
         self, prefixes: Sequence[str], seeds: list[int], constraints: Constraints
     ) -> list[Continuation]:
-        length = max(constraints.lengths)
-        random = self.strategy.random
+        length, watch = max(constraints.lengths), self.watch
+        random, characters = self.strategy.random, self.model.vocabulary.characters
         rows = continue_texts(
             self.network,
             [self.model.encode_prefix(prefix) for prefix in prefixes],
@@ -124,24 +122,13 @@ class Writer:
             length=length,
             stop=constraints.stop,
             stops=constraints.stops,
-            watch=self._streamed(),
+            # the first text alone
+            watch=None if watch is None else lambda _, ids: watch(characters[int(ids[0])]),
         )
         return [
             _continuation(prefix, constraints, row, ids, length)
             for row, (prefix, ids) in enumerate(zip(prefixes, rows, strict=True))
         ]
-
-    def _streamed(self) -> continuing.Watch | None:
-        """Tells `watch` the characters of the first text."""
-        watch = self.watch
-        if watch is None:
-            return None
-
-        def chosen(rows: Tensor, characters: Tensor) -> None:
-            del rows
-            watch(self.model.vocabulary.characters[int(characters[0])])
-
-        return chosen
 
     def _search_group(self, prefixes: Sequence[str], length: int) -> list[list[Continuation]]:
         constraints = self.constraints(prefixes)
