@@ -27,7 +27,7 @@ from omegaconf import DictConfig, OmegaConf
 from lyricgen.cli.composition import plain_values, register_resolvers, search_options
 from lyricgen.cli.conf_files import CONFIG_DIRECTORY
 from lyricgen.cli.errors import hides_an_interrupt, mendable, stop
-from lyricgen.cli.hydra_private import compose_once, hide_bases, showing_everything
+from lyricgen.cli.hydra_private import replace_methods, showing_everything
 from lyricgen.cli.resume_arguments import (
     expand,
     read_options,
@@ -59,8 +59,7 @@ _DEBUG = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 register_resolvers()
 quiet_matplotlib()  # in the processes of jobs, too
-hide_bases()
-compose_once()
+replace_methods()
 
 
 @hydra.main(config_path=str(CONFIG_DIRECTORY), config_name="train", version_base="1.3")

@@ -19,12 +19,18 @@ from omegaconf import DictConfig, OmegaConf
 from lyricgen.cli.conf_files import BASES
 
 
+def replace_methods() -> None:
+    """Let Hydra compose a single run once, and list choices alone."""
+    _compose_once()
+    _hide_bases()
+
+
 def options_parser() -> argparse.ArgumentParser:
     """Create the parser of Hydra's command line."""
     return get_args_parser()
 
 
-def compose_once() -> None:
+def _compose_once() -> None:
     """Let Hydra compose a single run once.
 
     Hydra composes to learn hydra.mode, which a file may set, and then composes again.
@@ -86,7 +92,7 @@ def showing_everything(options: argparse.Namespace) -> Iterator[None]:
         logging.raiseExceptions = errors
 
 
-def hide_bases() -> None:
+def _hide_bases() -> None:
     """Leave files that only other choices include out of Hydra's lists of choices."""
     all_options = ConfigRepository.get_group_options
 

@@ -50,7 +50,7 @@ def expand(arguments: list[str]) -> list[str]:
     Raises:
         UserError: no such run, or one that cannot be resumed so.
     """
-    read, options = _read(arguments)
+    read, options = _split(arguments)
     for option, path in (("--config-path", read.config_path), ("--config-dir", read.config_dir)):
         if path is not None:
             _refuse_record(option, path)
@@ -80,8 +80,8 @@ def expand(arguments: list[str]) -> list[str]:
     ]
 
 
-def _read(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
-    """What Hydra's parser reads, and the arguments that are no overrides.
+def _split(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """Read arguments by Hydra's parser, and keep the arguments that are no overrides.
 
     Raises:
         UserError: an argument is not UTF-8.
