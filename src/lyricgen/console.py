@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 Printer = Callable[[str], None]
 
-PATIENCE = 2.0  # seconds for which nothing is shown of what may soon be done
+PATIENCE = 2.0  # seconds of work before its progress is shown
 WIDEST = 1000  # characters in a line that no terminal shows
 # Stand in a table for a tab and for Unicode's separators, of which it would make spaces and new
 # lines; no text has these.
@@ -38,7 +38,7 @@ SILENCE = 10.0  # seconds between lines where there is no terminal to draw a bar
 
 
 def prepare_streams() -> None:
-    """Prepare the process of a command: all that Python prints by itself is escaped, too.
+    """Prepare the process of a command; Python's own messages are escaped, too.
 
     A terminal that cannot show a character shows its number; files and pipes get UTF-8.
     """
@@ -53,7 +53,7 @@ def prepare_streams() -> None:
 
 
 def quiet_matplotlib() -> None:
-    """Keep what Matplotlib says of its fonts and its cache from terminals and logs."""
+    """Keep Matplotlib's messages about its fonts and its cache from terminals and logs."""
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 
@@ -246,7 +246,7 @@ def _show_warning(
 
 
 def rounded(value: float, digits: int = 2, sign: str = "") -> str:
-    """A figure for people; one too long to read, as of a run that diverged, by its exponent.
+    """Format a figure for people; a very large one, as of a run that diverged, by its exponent.
 
     Args:
         value: the figure.
@@ -258,14 +258,14 @@ def rounded(value: float, digits: int = 2, sign: str = "") -> str:
 
 
 def table_console() -> Console:
-    """Where tables are shown; without a terminal as wide as they are."""
+    """Console for tables; without a terminal as wide as they are."""
     console = get_console()
     return console if console.is_terminal else Console(width=WIDEST, quiet=console.quiet)
 
 
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show how far something slow has come: a bar on a terminal, plain lines elsewhere.
+    """Show the progress of slow work: a bar on a terminal, plain lines elsewhere.
 
     Args:
         what: is being done.
@@ -301,7 +301,7 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 def quiet_messages() -> None:
-    """From here on only warnings and errors reach the terminal; all goes to train.log as before."""
+    """Show only warnings and errors on the terminal from now on; train.log gets all messages."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, ConsoleHandler):
             handler.setLevel(logging.WARNING)

@@ -40,7 +40,7 @@ def validate(schema: type[T] | Any, values: Any) -> Any:
     """Check plain values against a schema.
 
     Args:
-        schema: a subclass of Options, or a union of them told apart by `kind`.
+        schema: a subclass of Options, or a union of them that `kind` tells apart.
         values: plain dictionaries, lists, strings and numbers.
 
     Raises:
@@ -53,7 +53,7 @@ def validate(schema: type[T] | Any, values: Any) -> Any:
 
 
 def check_texts(name: str, texts: Any) -> None:
-    """See that a list of texts is one.
+    """Check that a value is a list of texts.
 
     Raises:
         UserError: it is not; a single text would be taken for a list of its characters.
@@ -66,17 +66,17 @@ def check_texts(name: str, texts: Any) -> None:
 
 
 def check_whole(name: str, value: Any) -> None:
-    """See that a number is a whole one.
+    """Check that a number is whole.
 
     Raises:
         UserError: it is not.
     """
-    if type(value) is not int:  # True is one of Python's, but none of a user's
+    if type(value) is not int:  # True is an int of Python, but no number of a user's
         raise UserError(f"{name}={value!r}: it must be a whole number")
 
 
 def check_number(name: str, value: int) -> int:
-    """See that a number of things is one.
+    """Check a number of things: at least 1, at most a million.
 
     Raises:
         UserError: it is not.
@@ -113,7 +113,7 @@ def _first_mistake(error: ValidationError, values: Any) -> str:
 
 
 def _short(value: Any) -> str:
-    """A value as repr() has it, cut where a file has filled it with a great deal."""
+    """Show a value as repr() does, cut where a file has made it long."""
     shortening = reprlib.Repr()
     shortening.maxlevel = 2
     shortening.maxstring = shortening.maxother = shortening.maxlong = 200
@@ -124,7 +124,7 @@ def _short(value: Any) -> str:
 
 
 def _place(path: list[str], values: Any) -> str:
-    """Where an option was looked for: the group and its choice, where that decides."""
+    """The group, and its choice if it has one, in which an option was looked for."""
     for part in path[:-1]:
         values = values[part]
     chosen = values.get("kind") if isinstance(values, dict) else None

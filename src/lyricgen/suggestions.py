@@ -1,4 +1,4 @@
-"""The known names that come nearest to one that is not known."""
+"""The known names nearest to an unknown name."""
 
 import re
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ _SAME_LEAF, _SAME_WORD, _SAME_INITIALS = 2.0, 1.5, 1.4
 
 
 def nearest(name: str, known: Iterable[str]) -> list[str]:
-    """The known names that are most like a name, the nearest first; few, perhaps none.
+    """The known names that are most like a name, at most three, the nearest first.
 
     A name is found by its last part too, wherever it stands (lr: optimizer.lr; lyrics_gru:
     notebook/lyrics_gru), by a word of it (epochs: trainer.max_epochs), and by its initials.

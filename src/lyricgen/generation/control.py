@@ -8,8 +8,8 @@ from lyricgen.data.parts import Layout
 from lyricgen.errors import UserError, as_option
 from lyricgen.options import Options
 
-OF_TEXTS = ("lines", "line_length", "acrostic", "rhyme")  # these are for running text alone
-OF_NAMES = ("starts_with", "max_length", "novel")  # and these for single lines
+OF_TEXTS = ("lines", "line_length", "acrostic", "rhyme")  # only for running text
+OF_NAMES = ("starts_with", "max_length", "novel")  # only for single lines
 
 
 class Control(Options):
@@ -39,7 +39,7 @@ class Control(Options):
 
     @property
     def number_of_lines(self) -> int | None:
-        """How many lines are wanted, said or by the acrostic; None for any number."""
+        """Number of lines, by `lines` or the acrostic; None for any number."""
         return self.lines if self.acrostic is None else len(self.acrostic)
 
     @property
@@ -54,10 +54,10 @@ class Control(Options):
         return " with ".join(f"{name} {value!r}" for name, value in given.items() if value)
 
     def check_layout(self, layout: Layout) -> None:
-        """See that a model can do all of this.
+        """Check that a model can obey all constraints.
 
         Raises:
-            UserError: something is for models of the other layout.
+            UserError: a constraint is for models of the other layout.
         """
         wrong = OF_TEXTS if layout == "lines" else OF_NAMES
         writes, others = ("single lines", "running text")[:: 1 if layout == "lines" else -1]

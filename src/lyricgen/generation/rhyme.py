@@ -87,9 +87,9 @@ def plan_rhymes(
         width: characters of a line.
 
     Returns:
-        Where lines end, (R, E), counted in new characters from 0, so negative in the prefix; the
-        rhymes, (V,); what first lines may end with, (D, V) booleans: what enough others rhyme with
-        for each number of lines that texts have; and which of these holds for a text, (R,).
+        Ends of lines, (R, E), counted in new characters from 0, so negative in the prefix; rhymes
+        of characters, (V,); characters that first lines may end with, since enough others rhyme
+        with them, (D, V) booleans for each number of lines; and the row of these for a text, (R,).
 
     Raises:
         UserError: the model writes no Chinese, not enough characters rhyme, or those of a prefix
@@ -123,7 +123,7 @@ def plan_rhymes(
 
 
 def _check_given(prefix: str, given: Tensor, classes: Tensor, free: Tensor, lines: int) -> None:
-    """See that the lines which a prefix has ended rhyme, and that enough is left for the others."""
+    """Check that the ended lines of a prefix rhyme, and that further lines can rhyme with them."""
     rhyme = int(classes[given[0]])
     if rhyme == NONE:
         raise UserError(f"--rhyme: the first line of the prefix {prefix!r} ends with no syllable")
