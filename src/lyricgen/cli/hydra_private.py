@@ -13,16 +13,28 @@ from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from lyricgen.cli.conf_files import BASES
+
+REFUSED = object()
 
 
 def replace_methods() -> None:
     """Let Hydra compose a single run once, and list choices alone."""
     _compose_once()
     _hide_bases()
+
+
+def parse_value(value: str) -> Any:
+    """The value that Hydra's grammar reads, or REFUSED; unlike `value()` it keeps quotation."""
+    try:
+        return OverridesParser.create().parse_override(f"value={value}")._value
+    except HydraException:
+        return REFUSED
 
 
 def options_parser() -> argparse.ArgumentParser:

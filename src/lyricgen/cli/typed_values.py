@@ -3,15 +3,13 @@
 import re
 import shlex
 from collections.abc import Callable
-from functools import cache
-from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, QuotedString, Sweep
-from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from lyricgen.cli.conf_files import default_choices, group_choices, known_settings
+from lyricgen.cli.hydra_private import REFUSED, parse_value
 from lyricgen.errors import UserError
 from lyricgen.files import expand_home
 from lyricgen.settings import key
@@ -39,7 +37,6 @@ _TOKEN = re.compile(
     r"""(?:^|(?<=[\s,(\[{:]))('(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*")(?=\s*(?:[,)\]}]|$))|\\.|.""",
     re.DOTALL,
 )
-_REFUSED = object()
 # backslashes, the name in an interpolation after them, and what follows the name
 _INTERPOLATION = re.compile(r"(\\*)\$\{([^{}:$\\]*)(?=(\}|:.*\})?)", re.DOTALL)
 
@@ -57,44 +54,47 @@ def as_typed(overrides: list[str], *, multirun: bool) -> list[str]:
     Raises:
         UserError: a value may mean two things; the message shows what to type for each.
     """
-    rewritten = []
+    rewritten: list[str] = []
     for override in overrides:
-        name, (head, equals, value) = key(override), override.partition("=")
-        removed = override.startswith("~")
-        if not name:
-            raise UserError(f"{override}: settings are typed as NAME=VALUE")
-        group, _, leaf = name.rpartition(".")
-        if leaf == "kind" and group in default_choices():
-            choice = for_shell(f"{group}={value}")
-            raise UserError(f"{override}: a choice brings settings of its own: type {choice}")
-        if multirun and not removed and name not in NEVER_SWEPT:
-            _refuse_missing_value(override)
-        if name in SWITCHED_OFF and (removed or value.lower() in _NOTHING):
-            rewritten += SWITCHED_OFF[name]
-        elif name in default_choices() and (removed or equals):
-            earlier = [each for each in rewritten if key(each) != name]
-            chosen = _rewrite_choice(override)
-            rewritten = [*rewritten, *chosen] if chosen else earlier
-        elif not equals or removed:
-            rewritten.append(override)
-        elif name in NEVER_SWEPT:
-            text = _as_text(value, nullable=name in NULLABLE, swept=False, whole=True)
-            rewritten.append(f"{head}={text}")
-        elif name in (*FILES, *NAMES):
-            rewritten.append(f"{head}={_rewrite_text(override, multirun=multirun)}")
-        elif name in LISTS:
-            rewritten.append(f"{head}={_rewrite_list(override, multirun=multirun)}")
-        elif name.startswith("hydra.") and _parse(value) is _REFUSED:
-            rewritten.append(f"{head}={_quoted(value)}")
-        else:
-            rewritten.append(override)
+        found = _rewrite(override, multirun=multirun)
+        if not found:  # a group without a choice: earlier choices do not count
+            rewritten = [each for each in rewritten if key(each) != key(override)]
+        rewritten += found
     return rewritten
+
+
+def _rewrite(override: str, *, multirun: bool) -> list[str]:
+    name, (head, equals, value) = key(override), override.partition("=")
+    removed = override.startswith("~")
+    if not name:
+        raise UserError(f"{override}: settings are typed as NAME=VALUE")
+    group, _, leaf = name.rpartition(".")
+    if leaf == "kind" and group in default_choices():
+        choice = for_shell(f"{group}={value}")
+        raise UserError(f"{override}: a choice brings settings of its own: type {choice}")
+    if multirun and not removed and name not in NEVER_SWEPT:
+        _refuse_missing_value(override)
+    if name in SWITCHED_OFF and (removed or value.lower() in _NOTHING):
+        return SWITCHED_OFF[name]
+    if name in default_choices() and (removed or equals):
+        return _rewrite_choice(override)
+    if not equals or removed:
+        return [override]
+    if name in NEVER_SWEPT:
+        value = _as_text(value, nullable=name in NULLABLE, swept=False, whole=True)
+    elif name in (*FILES, *NAMES):
+        value = _rewrite_text(override, multirun=multirun)
+    elif name in LISTS:
+        value = _rewrite_list(override, multirun=multirun)
+    elif name.startswith("hydra.") and parse_value(value) is REFUSED:
+        value = _quoted(value)
+    return [f"{head}={value}"]
 
 
 def read_text(value: str) -> str | None:
     """Read a single typed text; None for null."""
     text = _as_text(value, nullable=True, swept=False, whole=True)
-    read = _parser().parse_override(f"value={text}").value()
+    read = OverridesParser.create().parse_override(f"value={text}").value()
     return None if read is None else str(read)
 
 
@@ -221,7 +221,7 @@ def _as_text(text: str, *, nullable: bool = False, swept: bool = True, whole: bo
         swept: whether it may stand for a sweep.
         whole: whether it is the whole value, and keeps the blanks around it.
     """
-    value = _parse(text)
+    value = parse_value(text)
     if (value is None and nullable) or (swept and isinstance(value, Sweep | Glob)):
         return text
     read = value.text if isinstance(value, QuotedString) else value
@@ -246,22 +246,6 @@ def split(value: str) -> list[str]:
 
 def _is_file(path: str) -> bool:
     try:
-        return _parse(path) is not None and expand_home(path).exists()
+        return parse_value(path) is not None and expand_home(path).exists()
     except (OSError, ValueError):  # too long, NUL
         return False
-
-
-def _parse(value: str) -> Any:
-    """The value that Hydra's grammar reads, or _REFUSED.
-
-    The public `value()` would not tell a quoted text from another.
-    """
-    try:
-        return _parser().parse_override(f"value={value}")._value
-    except HydraException:
-        return _REFUSED
-
-
-@cache
-def _parser() -> OverridesParser:
-    return OverridesParser.create()
