@@ -13,7 +13,7 @@ import pytest
 import yaml
 from rich.table import Table
 
-import hydra_plugins.lyricgen_sweepers
+import hydra_plugins.lyricgen_plugins
 import lyricgen
 from lyricgen import console
 from lyricgen.cli.composition import CONFIG_DIRECTORY
@@ -107,7 +107,7 @@ ALLOWED = {
     },  # is it quiet; writes nothing, to see who reads
     "training/loggers/event_file.py": {"os.write"},  # a file
     "stacking.py": {"Console"},  # which a table has to fit
-    "sweeps/job_process.py": {"get_console"},  # which it tells to be quiet
+    "sweeps/job.py": {"get_console"},  # which it tells to be quiet
     "cli/command_line.py": {"sys.stdout"},  # flushed, closed, never written
     "evaluate.py": {"sys.stderr"},  # takes what is printed in place of standard output
     "report.py": {"sys.stderr"},  # likewise
@@ -136,7 +136,7 @@ def _writers(path: Path) -> Iterator[str]:
 
 def test_only_one_module_prints() -> None:
     package = Path(lyricgen.__file__).parent
-    plugins = Path(hydra_plugins.lyricgen_sweepers.__file__).parent
+    plugins = Path(hydra_plugins.lyricgen_plugins.__file__).parent
     found = {
         path.relative_to(place).as_posix(): set(_writers(path))
         for place in (package, plugins)

@@ -49,7 +49,7 @@ from lyricgen.runs.interruption import Interrupted, Interruption, listening, rai
 from lyricgen.runs.listing import SUMMARY
 from lyricgen.runs.run import Run
 from lyricgen.runs.summary import RunSummary
-from lyricgen.sweeps.job_process import HANDED_ON, as_job
+from lyricgen.sweeps.job import SWEEP, do_as_job
 from lyricgen.sweeps.sweep import UnfinishedJobsError
 
 log = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ def task(config: DictConfig) -> float:
     if run.sweep is not None:
         if (run.directory / SUMMARY).exists():  # also where Slurm has started the job again
             values["resume"] = str(run.directory.resolve())
-        return as_job(run.sweep, lambda: do_job(values, run))
+        return do_as_job(run.sweep, lambda: do_job(values, run))
     try:
         return train(values, run)
     except Exception as error:
@@ -218,8 +218,7 @@ def main() -> None:
     # of a hydra.searchpath that is not there Hydra only warns
     warnings.filterwarnings("error", message="provider=", category=UserWarning)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that errors come here instead of Hydra's printing
-    for name in HANDED_ON:  # this process is no job of a sweep, though a job may have started it
-        os.environ.pop(name, None)
+    os.environ.pop(SWEEP, None)  # this is no job of a sweep, though one may have started it
     with listening() as interruption, reader_may_leave():
         try:
             sys.argv[1:] = expand(sys.argv[1:])

@@ -241,7 +241,7 @@ def test_a_damaged_job_stops_no_other(
     assert warning.startswith(f"{broken} is damaged (")
     record = Sweep(sweep, ["seed=1,2,3"], resume=True)
     record.begin("{}", jobs)
-    assert record.left() == ["4 seed=2 (not begun)"]
+    assert record.unfinished_jobs() == ["4 seed=2 (not begun)"]
     assert len(caplog.records) == 1  # it is said once
     comparison = compared(sweep)
     assert [cell.mean for cell in comparison.cells[:1]] == [(7.0, pytest.approx(2**0.5), 2)]

@@ -22,18 +22,25 @@ from rich import get_console
 from lyricgen.runs.listing import is_alive
 from lyricgen.runs.lock import claimed
 from lyricgen.runs.summary import read_summary
-from lyricgen.sweeps import engines
-from lyricgen.sweeps.job_process import TICK, as_job, job_environment, stop_file, this_process
-from lyricgen.sweeps.job_watch import JobWatch
+from lyricgen.sweeps import launch as engines
+from lyricgen.sweeps.job import (
+    PATIENCE,
+    SWEEP,
+    changed_environment,
+    do_as_job,
+    process_name,
+    stop_file,
+)
 from lyricgen.sweeps.sweep import Sweep
+from lyricgen.sweeps.watch import JobWatch
 from lyricgen.training import threads
-from tests.conftest import SMALL, TINY, Train, hear_ctrl_c, summary_of, until
+from tests.conftest import SMALL, TINY, Train, hear_ctrl_c, summary_of, sweep_of, until
 from tests.helpers import slurm
 
 pytestmark = pytest.mark.alone
 
 LONG = ("trainer.max_epochs=100000", "callbacks.early_stopping.enabled=false")
-NEEDS = {"cpus": "joblib", "processes": "submitit", "slurm": "submitit", "ray": "ray"}
+NEEDS = {"slurm": "submitit", "ray": "ray"}
 
 # Python imports a module of this name first thing: it changes how every job is carried out.
 CHANGED_JOBS = """
@@ -224,9 +231,8 @@ def test_two_jobs(start: Start, engine: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ["cpus", "processes"])
-def test_engines_change_no_figure(start: Start, train: Train, engine: str) -> None:
-    command = start(engine, "seed=1,2", OMP_NUM_THREADS="1")
+def test_engines_change_no_figure(start: Start, train: Train) -> None:
+    command = start("processes", "seed=1,2", OMP_NUM_THREADS="1")
     assert command.wait()[0] == 0
     alone = train(*SMALL, "seed=2").summary
     job = read_summary(command.sweep / "1_seed=2").entries()
@@ -235,7 +241,7 @@ def test_engines_change_no_figure(start: Start, train: Train, engine: str) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ["basic", "cpus", "processes"])
+@pytest.mark.parametrize("engine", ["basic", "processes"])
 def test_jobs_that_fail(start: Start, tmp_path: Path, engine: str) -> None:
     path = changed_jobs(tmp_path, SPOILED)
     command = start(engine, "seed=1,2,3,4,5", PYTHONPATH=path)
@@ -256,22 +262,17 @@ def test_jobs_that_fail(start: Start, tmp_path: Path, engine: str) -> None:
 
 @needs_two_cores
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ["cpus", "processes"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_job_that_is_killed(start: Start, engine: str, number: signal.Signals) -> None:
-    command = start(engine, "seed=1,2,3", "trainer.max_epochs=25", *LONG[1:], TWO)
+def test_a_job_that_is_killed(start: Start, number: signal.Signals) -> None:
+    command = start("processes", "seed=1,2,3", "trainer.max_epochs=25", *LONG[1:], TWO)
     os.kill(command.begun(1)["process"], number)
     status, out = command.wait()
     assert status == 1, out
     assert "Traceback" not in out
     killed = "killed" if number == signal.SIGKILL else "interrupted"
     assert f"1_seed=2 ({killed})" in out.splitlines()[-1]
-    if engine == "cpus" and number == signal.SIGKILL:
-        assert "lost all its processes" in out
-        assert "2 trainer=cpu" in out.splitlines()[-1]  # not begun
-    else:
-        assert command.statuses == ["finished", killed, "finished"]
-        assert "1 of 3 jobs" in out.splitlines()[-1]
+    assert command.statuses == ["finished", killed, "finished"]
+    assert "1 of 3 jobs" in out.splitlines()[-1]
     again = subprocess.run(
         [sys.executable, "-m", "lyricgen.train", f"resume={command.sweep}"],
         capture_output=True, text=True, check=False,
@@ -282,10 +283,9 @@ def test_a_job_that_is_killed(start: Start, engine: str, number: signal.Signals)
 
 @needs_two_cores
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ["cpus", "processes"])
 @pytest.mark.parametrize(("name", "expected"), [("Ctrl-C", 130), ("SIGTERM", 143), ("SIGHUP", 143)])
-def test_a_sweep_that_is_stopped(start: Start, engine: str, name: str, expected: int) -> None:
-    command = start(engine, "seed=1,2,3", *LONG, TWO)
+def test_a_sweep_that_is_stopped(start: Start, name: str, expected: int) -> None:
+    command = start("processes", "seed=1,2,3", *LONG, TWO)
     command.begun(0)
     command.stop(name)
     status, out = command.wait()
@@ -300,18 +300,17 @@ def test_a_sweep_that_is_stopped(start: Start, engine: str, name: str, expected:
 
 @needs_two_cores
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ["cpus", "processes"])
 @pytest.mark.parametrize(("name", "expected"), [("Ctrl-C", 130), ("SIGTERM", 143)])
 def test_a_sweep_that_is_stopped_at_once(
-    start: Start, tmp_path: Path, engine: str, name: str, expected: int
+    start: Start, tmp_path: Path, name: str, expected: int
 ) -> None:
     """By the second signal, where jobs do not stop for the first."""
     path = changed_jobs(tmp_path, STUCK)
-    command = start(engine, "seed=1,2,3", *LONG, TWO, PYTHONPATH=path)
+    command = start("processes", "seed=1,2,3", *LONG, TWO, PYTHONPATH=path)
     jobs = [command.begun(number, "stuck")["process"] for number in (0, 1)]
     command.stop(name)
     until(lambda: list(command.sweep.glob(".stop*")))
-    time.sleep(3 * TICK)  # each job is told of it
+    time.sleep(1)  # each job is told of it
     assert command.process.poll() is None
     assert command.statuses == ["running", "running"]
     command.stop(name)
@@ -329,15 +328,106 @@ def test_a_sweep_that_is_stopped_at_once(
 
 @needs_two_cores
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ["cpus", "processes"])
-def test_a_sweep_that_is_killed_takes_its_jobs_along(start: Start, engine: str) -> None:
-    command = start(engine, "seed=1,2", *LONG)
+def test_a_sweep_that_is_killed_takes_its_jobs_along(start: Start) -> None:
+    command = start("processes", "seed=1,2", *LONG)
     processes = [command.begun(number)["process"] for number in (0, 1)]
     command.process.kill()
     command.process.wait()
     until(lambda: not set(processes) & set(command.processes), 30)
     assert command.statuses == ["interrupted", "interrupted"]
     assert read_summary(command.sweep).status == "killed"
+
+
+@needs_two_cores
+@pytest.mark.slow
+def test_no_stuck_job_outlives_a_killed_sweep(start: Start, tmp_path: Path) -> None:
+    path = changed_jobs(tmp_path, STUCK)
+    command = start("processes", "seed=1,2,3", *LONG, TWO, PYTHONPATH=path)
+    jobs = [command.begun(number, "stuck")["process"] for number in (0, 1)]
+    command.process.kill()
+    command.process.wait()
+    until(lambda: not (command.processes or any(map(is_alive, jobs))), 3 * PATIENCE)
+    assert command.statuses == ["interrupted", "killed"]
+    assert not (command.sweep / "2_seed=3").exists()
+
+
+# Every job writes down what its process has inherited.
+INHERITED = """
+    import json, torch
+    told = {
+        "parent": os.getppid(), "threads": torch.get_num_threads(),
+        "blocked": [int(one) for one in signal.pthread_sigmask(signal.SIG_BLOCK, ())],
+        "variable": os.environ.get("OMP_NUM_THREADS"),
+        "others": len(os.listdir(f"/proc/{os.getppid()}/task")) - 1,
+    }
+    (directory / "inherited.json").write_text(json.dumps(told))
+"""
+
+
+@pytest.mark.slow
+def test_every_job_has_a_fresh_process_of_one_server(start: Start, tmp_path: Path) -> None:
+    path = changed_jobs(tmp_path, INHERITED)
+    command = start("cpus", "seed=1,2,3", TWO, PYTHONPATH=path, OMP_NUM_THREADS="1")
+    status, out = command.wait()
+    assert status == 0, out
+    assert "Warning" not in out
+    jobs = sorted(path.parent for path in command.sweep.glob("*/summary.json"))
+    assert len({read_summary(job).process for job in jobs}) == 3
+    told = [json.loads((job / "inherited.json").read_text("utf-8")) for job in jobs]
+    assert told[0] == told[1] == told[2]  # of one server, which has no thread that a fork loses
+    assert told[0] | {"parent": 0} == {
+        **{"parent": 0, "threads": 1, "blocked": [], "variable": "1", "others": 0},
+    }
+
+
+@needs_two_cores
+@pytest.mark.slow
+def test_jobs_go_on_where_their_server_is_killed(start: Start) -> None:
+    command = start("processes", "seed=1,2,3", "trainer.max_epochs=25", *LONG[1:], TWO)
+    job = command.begun(1)["process"]
+    server = int(Path(f"/proc/{job}/stat").read_text().rpartition(") ")[2].split()[1])
+    assert server != command.process.pid
+    os.kill(server, signal.SIGKILL)
+    status, out = command.wait()
+    assert status == 0, out
+    assert command.statuses == ["finished"] * 3
+
+
+def test_a_sweep_of_before_is_resumed(train: Train) -> None:
+    """The record names the engine and its setting as they were typed."""
+    done = train("-m", "hydra/launcher=cpus", "hydra.launcher.n_jobs=2", *SMALL, "seed=1,2")
+    assert done.status == 0, done.err
+    sweep = sweep_of()
+    record = (sweep / "multirun.yaml").read_text("utf-8")
+    assert "- hydra/launcher=cpus" in record
+    record = record.replace(
+        "_target_: hydra_plugins.lyricgen_plugins.ProcessLauncher",
+        "_target_: hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher",
+    )
+    (sweep / "multirun.yaml").write_text(record, "utf-8")
+    done = train(f"resume={sweep}", "seed=1,2,3")
+    assert done.status == 0, done.err
+    assert "2 of 3 jobs are done" in done.out
+    assert "job 2_seed=3 finished" in done.out
+
+
+def test_a_sweeper_of_another_package_gets_a_float_for_each_job(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it gets is what the jobs' own summaries say."""
+    given: list[Any] = []
+
+    def sweep(self: Any, arguments: list[str]) -> None:
+        overrides = [[*arguments, "seed=1"], [*arguments, "hidden_size=-1"]]
+        given.extend(self.launcher.launch(overrides, 3))
+
+    monkeypatch.setattr("hydra_plugins.lyricgen_plugins.Grid.sweep", sweep)
+    done = train("-m", "hydra/launcher=processes", *SMALL)
+    assert done.status == 0, done.err
+    [value, lost] = [job.return_value for job in given]
+    summaries = {path.parent.name[0]: path.parent for path in Path().rglob("summary.json")}
+    assert value == read_summary(summaries["3"]).metrics["val/perplexity"]
+    assert (lost, read_summary(summaries["4"]).status) == (math.inf, "failed")
 
 
 # Slurm
@@ -459,13 +549,13 @@ def test_jobs_elsewhere_that_nobody_works_on_are_killed(
     Elsewhere(earlier).launch([], 0)  # by another sweep, to which it belongs
     launcher: Any = Elsewhere(lost, held)
     with claimed(held):
-        JobWatch(launcher, [[(0, []), (1, []), (2, [])]], tmp_path).carry_out(1)
+        JobWatch(launcher, [[(0, []), (1, []), (2, [])]], tmp_path).run(1)
         statuses = [read_summary(each).status for each in (lost, held, earlier)]
     assert statuses == ["killed", "running", "running"]
     assert capsys.readouterr().out == "job 0_lost killed (1 of 3)\n"
     sweep = Sweep(tmp_path, [], resume=True)
     sweep.summary.jobs = {"0": [], "1": [], "2": [], "3": ["seed=4"]}
-    assert sweep.left() == [
+    assert sweep.unfinished_jobs() == [
         *("0_lost (killed)", "1_held (running)", "2_earlier (running)", "3 seed=4 (not begun)")
     ]
 
@@ -476,8 +566,6 @@ def test_jobs_elsewhere_that_nobody_works_on_are_killed(
 @pytest.mark.parametrize(
     ("engine", "plugin", "extra"),
     [
-        ("cpus", "joblib", "joblib"),
-        ("processes", "submitit_local", "slurm"),
         ("slurm", "submitit_slurm", "slurm"),
         ("ray", "ray", "ray"),
     ],
@@ -499,7 +587,7 @@ def test_an_engine_that_is_not_installed(
 
 def engine(name: str, n_jobs: int = -1) -> Any:
     launcher = type(name, (), {})()
-    launcher.joblib = {"n_jobs": n_jobs}
+    launcher.n_jobs = n_jobs
     return launcher
 
 
@@ -507,36 +595,33 @@ def engine(name: str, n_jobs: int = -1) -> Any:
     ("launcher", "wanted", "jobs", "expected"),
     [
         (engine("BasicLauncher"), 4, 9, 1),
-        (engine("JoblibLauncher"), None, 9, 8),
-        (engine("JoblibLauncher"), None, 3, 3),
-        (engine("JoblibLauncher", 2), None, 9, 2),
-        (engine("JoblibLauncher", -2), None, 9, 7),
-        (engine("JoblibLauncher", 2), 5, 9, 5),
-        (engine("JoblibLauncher", 20), None, 30, 8),
-        (engine("LocalLauncher"), None, 9, 8),
-        (engine("LocalLauncher"), 3, 9, 3),
+        (engine("ProcessLauncher"), None, 9, 8),
+        (engine("ProcessLauncher"), None, 3, 3),
+        (engine("ProcessLauncher", 2), None, 9, 2),
+        (engine("ProcessLauncher", -2), None, 9, 7),
+        (engine("ProcessLauncher", 2), 5, 9, 5),
+        (engine("ProcessLauncher", 20), None, 30, 8),
+        (engine("ProcessLauncher"), 3, 9, 3),
     ],
 )
 def test_jobs_side_by_side(
     monkeypatch: pytest.MonkeyPatch, launcher: Any, wanted: int | None, jobs: int, expected: int
 ) -> None:
     monkeypatch.setattr(engines, "cores", lambda: 8)
-    assert engines.side_by_side(launcher, wanted, jobs) == expected
+    assert engines.jobs_at_a_time(launcher, wanted, jobs) == expected
 
 
 @pytest.mark.parametrize(("own", "jobs"), [(None, 1), (None, 3), (None, 8), ("1", 2), ("6", 2)])
-def test_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch, own: str | None, jobs: int) -> None:
+@pytest.mark.parametrize("name", threads.VARIABLES)
+def test_cores_are_shared_out(
+    monkeypatch: pytest.MonkeyPatch, name: str, own: str | None, jobs: int
+) -> None:
     monkeypatch.setattr(threads, "cores", lambda: 8)
-    for name in threads.VARIABLES:
-        monkeypatch.delenv(name, raising=False)
+    for variable in threads.VARIABLES:
+        monkeypatch.delenv(variable, raising=False)
     if own is not None:
-        monkeypatch.setenv("OMP_NUM_THREADS", own)
-    before = dict(os.environ)
-    with threads.shared_by(jobs):
-        share = int(os.environ["OMP_NUM_THREADS"])
-        assert share == min(8 // jobs, int(own or 8))
-        assert int(os.environ["MKL_NUM_THREADS"]) == 8 // jobs
-    assert dict(os.environ) == before
+        monkeypatch.setenv(name, own)
+    assert threads.threads_of_each(jobs) == min(8 // jobs, int(own or 8))
 
 
 def test_cores_of_a_cgroup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -599,12 +684,11 @@ def test_cores_of_a_cgroup_of_version_1(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ["cpus", "processes"])
 @pytest.mark.parametrize("jobs", [2, 3])
-def test_no_more_threads_than_cores(start: Start, engine: str, jobs: int) -> None:
+def test_no_more_threads_than_cores(start: Start, jobs: int) -> None:
     cores = len(os.sched_getaffinity(0))
     variables = dict.fromkeys(threads.VARIABLES, "")  # the user has set none
-    command = start(engine, f"seed=range({jobs})", **variables)
+    command = start("processes", f"seed=range({jobs})", **variables)
     status, out = command.wait()
     assert status == 0, out
     used = [read_summary(path.parent).threads for path in command.sweep.glob("*/summary.json")]
@@ -628,44 +712,14 @@ def test_a_job_of_the_sweeps_own_process(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        as_job(tmp_path, fail)
+        do_as_job(tmp_path, fail)
     assert not get_console().quiet
 
 
-def test_gpus_that_submitit_hides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every job sees those of the sweep, unless fewer were asked for."""
-
-    def seen(visible: str | None, hidden: str = "") -> str | None:
-        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-        if visible is not None:
-            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-        program = (
-            "import math, os; from pathlib import Path\n"
-            "from lyricgen.sweeps.job_process import as_job\n"
-            "def job():\n"
-            "    print(os.environ.get('CUDA_VISIBLE_DEVICES'))\n"
-            "    return 0.0\n"
-            "as_job(Path('.'), job)"
-        )
-        with job_environment():
-            changed = {"SUBMITIT_EXECUTOR": "local", "CUDA_VISIBLE_DEVICES": hidden}
-            environment = os.environ | changed
-        done = subprocess.run(
-            [sys.executable, "-c", program],
-            env=environment, cwd=tmp_path, capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        return done.stdout.strip()
-
-    assert seen(None) == "None"
-    assert seen("2,3") == "2,3"
-    assert seen("") == ""
-    assert seen("2,3", "0,1") == "0,1"  # hydra.launcher.gpus_per_node=2
-
-
 def test_a_job_that_has_not_begun_when_the_sweep_stops(tmp_path: Path) -> None:
-    with job_environment():
-        stop_file(tmp_path, this_process()).touch()
-        assert as_job(tmp_path, lambda: 1.0) == math.inf
+    with changed_environment({SWEEP: process_name()}):
+        stop_file(tmp_path, process_name()).touch()
+        assert do_as_job(tmp_path, lambda: 1.0) == math.inf
 
 
 def test_where_there_is_no_slurm(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:

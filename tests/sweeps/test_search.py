@@ -103,9 +103,9 @@ def test_what_was_searched_for_a_trial_stays(tmp_path: Path) -> None:
     study = Study(options(), tmp_path, space_of("a=1", "x=interval(0,1)", "cell=rnn,gru"))
     [job] = study.ask()
     study.release()
-    [again] = Study(options(), tmp_path, space_of("a=2", "cell=lstm", "x=interval(0,2)")).take_up(
-        failed=False
-    )
+    [again] = Study(
+        options(), tmp_path, space_of("a=2", "cell=lstm", "x=interval(0,2)")
+    ).resume_trials(failed=False)
     assert again.overrides == ["a=2", *job.overrides[1:]]
 
 
@@ -194,7 +194,7 @@ def test_a_study_has_its_trials_and_no_more(tmp_path: Path) -> None:
     assert [job.number for job in jobs] == [0, 1]
     assert [job.number for job in two.ask()] == [2]
     assert one.ask() == two.ask() == []
-    assert one.under_way == [0, 1, 2]
+    assert one.unfinished == [0, 1, 2]
 
 
 def test_what_a_dead_process_has_left_is_taken_up(tmp_path: Path) -> None:
@@ -203,15 +203,15 @@ def test_what_a_dead_process_has_left_is_taken_up(tmp_path: Path) -> None:
     dead, alive, third = (Study(options(), tmp_path, space) for _ in range(3))
     [left], [kept] = dead.ask(), alive.ask()
     JobTrial(options(), tmp_path, 0).report(1, 5.0)
-    assert third.take_up(failed=True) == []
+    assert third.resume_trials(failed=True) == []
     dead.release()  # as the system does for a killed process
-    assert third.take_up(failed=True) == [left]
-    assert alive.take_up(failed=True) == []
+    assert third.resume_trials(failed=True) == [left]
+    assert alive.resume_trials(failed=True) == []
     finish(tmp_path, left, perplexity=7.0)
     third.tell([left])
     assert trials_of(tmp_path)[0].value == 7.0
     assert trials_of(tmp_path)[0].intermediate_values == {1: 5.0}
-    assert third.under_way == [kept.number]
+    assert third.unfinished == [kept.number]
 
 
 def test_a_job_that_outlives_its_search_is_not_done_twice(tmp_path: Path) -> None:
@@ -223,9 +223,9 @@ def test_a_job_that_outlives_its_search_is_not_done_twice(tmp_path: Path) -> Non
     (tmp_path / job.name).mkdir()
     again = Study(options(), tmp_path, space)
     with FileLock(tmp_path / job.name / ".lock"):
-        assert again.take_up(failed=False) == []
+        assert again.resume_trials(failed=False) == []
     finish(tmp_path, job, perplexity=3.0)
-    assert again.take_up(failed=False) == []  # nothing to do, but to note what has come of it
+    assert again.resume_trials(failed=False) == []  # nothing to do, but to note what has come of it
     assert trials_of(tmp_path)[0].value == 3.0
 
 
@@ -236,8 +236,8 @@ def test_a_failed_trial_is_repeated_once_asked_for(tmp_path: Path) -> None:
     JobTrial(options(), tmp_path, 0).report(1, 5.0)
     finish(tmp_path, job, "failed")
     study.tell([job])
-    assert study.take_up(failed=False) == []
-    [again] = study.take_up(failed=True)
+    assert study.resume_trials(failed=False) == []
+    [again] = study.resume_trials(failed=True)
     assert (again.number, again.name, again.overrides) == (0, job.name, job.overrides)
     finish(tmp_path, again)
     study.tell([again])
@@ -532,7 +532,7 @@ def test_without_optuna(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_hydra_starts_without_heavy_imports() -> None:
     script = (
-        "import sys, hydra_plugins.lyricgen_sweepers.study; "
+        "import sys, hydra_plugins.lyricgen_plugins; "
         "print([name for name in ('optuna', 'torch', 'lyricgen') if name in sys.modules])"
     )
     result = subprocess.run(
@@ -687,8 +687,7 @@ def test_two_processes_share_a_study(tmp_path: Path) -> None:
 
 
 def test_several_trials_at_a_time(train: Train) -> None:
-    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    done = train(*SEARCH, "hydra/launcher=joblib", "hydra.sweeper.jobs_at_a_time=3")
+    done = train(*SEARCH, "hydra/launcher=processes", "hydra.sweeper.jobs_at_a_time=3")
     assert done.status == 0, done.err
     assert [trial.state for trial in trials_of(sweep_of())] == [TrialState.COMPLETE] * 3
     times = [(trial.datetime_start, trial.datetime_complete) for trial in trials_of(sweep_of())]

@@ -26,7 +26,7 @@ _UNKNOWN = re.compile(
 )
 
 # the plugins that engines need, and the extras of lyricgen that bring them
-_EXTRAS = {"joblib": "joblib", "submitit": "slurm", "ray": "ray"}
+_EXTRAS = {"submitit": "slurm", "ray": "ray"}
 
 
 def mendable(error: Exception, training: CodeType) -> bool:

@@ -187,7 +187,7 @@ def _read(directory: Path, choose: Callable[[dict[str, Any]], type[Kind]]) -> Ki
     except RecordError as error:
         shown = repr(str(path))
         raise UserError(f"{shown} cannot be read ({error}): name a run's directory") from error
-    # of one on another machine its sweep says it, see job_watch
+    # of one on another machine its sweep says it, see sweeps/watch.py
     here = summary.host == socket.gethostname()
     if summary.status == "running" and here and not is_alive(summary.process):
         summary.status = "killed"

@@ -67,9 +67,9 @@ def plan(directory: Path, wanted: Sequence[PlannedJob]) -> list[Job]:
         UserError: a job that has trained is asked for fewer epochs than it was begun with.
     """
     there = jobs_in(directory)
-    values = [_settled(one.values) if there else one.values for one in wanted]
+    values = [_complete_options(one.values) if there else one.values for one in wanted]
     options = {number: summary.options or {} for number, (_, summary) in there.items()}
-    found = _paired(values, options)
+    found = _pairs(values, options)
     following = 1 + max(there, default=-1)
     jobs = []
     for index, one in enumerate(wanted):
@@ -128,16 +128,16 @@ def named_by(combinations: Sequence[Sequence[str]], left_out: Sequence[str]) -> 
 
     Args:
         combinations: each job's overrides, of the same keys in the same order.
-        left_out: keys that are told only where nothing else differs.
+        left_out: keys that are shown only where nothing else differs.
     """
     each_key = list(zip(*combinations, strict=True))
     short = [each for each in each_key if key(each[0]) not in left_out]
     differ = [[each for each in some if len(set(each)) > 1] for some in (short, each_key)]
-    told = differ[0] or differ[1] or short
-    return [",".join(each[job] for each in told) for job in range(len(combinations))]
+    shown = differ[0] or differ[1] or short
+    return [",".join(each[job] for each in shown) for job in range(len(combinations))]
 
 
-def _settled(values: dict[str, Any]) -> dict[str, Any]:
+def _complete_options(values: dict[str, Any]) -> dict[str, Any]:
     """A configuration as a run's summary.json has it; one that is refused as it was typed."""
     from lyricgen.training.options import parse  # noqa: PLC0415  takes seconds, for a sweep that goes on
 
@@ -147,20 +147,20 @@ def _settled(values: dict[str, Any]) -> dict[str, Any]:
         return values
 
 
-def _paired(wanted: Sequence[dict[str, Any]], there: dict[int, dict[str, Any]]) -> dict[int, int]:
+def _pairs(wanted: Sequence[dict[str, Any]], there: dict[int, dict[str, Any]]) -> dict[int, int]:
     """Match configurations, by index, with known jobs, by number.
 
     First those that are the same in all; then those that a run may go on with, so that of jobs
     which differ in nothing but their epochs, say, each finds its own.
     """
     found: dict[int, int] = {}
-    for told in (sorted_settings, fixed_settings):
+    for compared in (sorted_settings, fixed_settings):
         left: dict[str, list[int]] = {}
         for number, options in there.items():
             if number not in found.values():
-                left.setdefault("\n".join(told(options)), []).append(number)
+                left.setdefault("\n".join(compared(options)), []).append(number)
         for index, values in enumerate(wanted):
-            same = left.get("\n".join(told(values))) if index not in found else None
+            same = left.get("\n".join(compared(values))) if index not in found else None
             if same:
                 found[index] = same.pop(0)
     return found
@@ -177,8 +177,8 @@ def _refuse_fewer_epochs(directory: Path, summary: RunSummary, values: dict[str,
     wanted = flatten(values).get(EPOCHS)
     if not (done or saved) or not isinstance(wanted, int) or options.get("model") == "ngram":
         return
-    told = {"has trained for": summary.epochs, "was begun for": options.get(EPOCHS)}
-    for words, epochs in told.items():
+    lengths = {"has trained for": summary.epochs, "was begun for": options.get(EPOCHS)}
+    for words, epochs in lengths.items():
         if isinstance(epochs, int) and wanted < epochs:
             raise UserError(
                 f"{EPOCHS}={wanted}: job {directory.name} {words} {epochs} epochs: choose "

@@ -28,7 +28,7 @@ from lyricgen.sweeps.plan import DONE, Job, jobs_in
 
 log = logging.getLogger(__name__)
 
-TOLD = 8  # unfinished jobs in one line
+LISTED = 8  # unfinished jobs in one line
 
 
 class UnfinishedJobsError(Exception):
@@ -97,7 +97,7 @@ class Sweep:
         return [*job.overrides, *place]
 
     @contextmanager
-    def concluded(self) -> Iterator[None]:
+    def conclusion(self) -> Iterator[None]:
         """Do the jobs; then say in summary.json how the sweep has ended, and report.
 
         Raises:
@@ -107,7 +107,7 @@ class Sweep:
         try:
             yield
             raise_if_requested()
-            left = self.left()
+            left = self.unfinished_jobs()
             self._end("failed" if left else "finished")
             # takes a second
             from lyricgen.reporting.sweep_report import report_sweep  # noqa: PLC0415  heavy
@@ -128,13 +128,13 @@ class Sweep:
             raise
         if left:
             number = len(self.summary.jobs)
-            more = f"; and {len(left) - TOLD} more" if len(left) > TOLD else ""
+            more = f"; and {len(left) - LISTED} more" if len(left) > LISTED else ""
             raise UnfinishedJobsError(
-                f"{len(left)} of {number} jobs did not finish: {'; '.join(left[:TOLD])}{more}; to "
-                f"try these again: {resume_command(self.directory)}"
+                f"{len(left)} of {number} jobs did not finish: {'; '.join(left[:LISTED])}{more}; "
+                f"to try these again: {resume_command(self.directory)}"
             )
 
-    def left(self) -> list[str]:
+    def unfinished_jobs(self) -> list[str]:
         """The jobs that are not done, each with its status and the reason for it."""
         there = jobs_in(self.directory)
         left = []

@@ -2,8 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 # what OpenMP, MKL and OpenBLAS read when a process starts
@@ -50,26 +49,10 @@ def _quotas_of(folder: Path) -> list[int]:
     return found
 
 
-@contextmanager
-def shared_by(jobs: int) -> Iterator[None]:
-    """Give every process that is started meanwhile its share of the cores.
-
-    What the user has set stays an upper bound.
-
-    Args:
-        jobs: that run side by side.
-    """
-    before = {name: os.environ.get(name) for name in VARIABLES}
-    share = max(1, cores() // jobs)
-    os.environ.update({name: str(min(share, number(name) or share)) for name in VARIABLES})
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+def threads_of_each(jobs: int) -> int:
+    """Threads of each of several jobs that run side by side; the user's variables bound them."""
+    bounds = [number(name) for name in VARIABLES]
+    return min([max(1, cores() // jobs), *(bound for bound in bounds if bound)])
 
 
 def number(variable: str) -> int | None:

@@ -1,26 +1,123 @@
 """The study of a sweep: which trials are to be done, by whom, and what came of them."""
 
-from collections.abc import Iterable
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
 from filelock import FileLock, Timeout
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 from optuna.distributions import check_distribution_compatibility
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from lyricgen.cli.composition import job_values
+from lyricgen.cli.resume_arguments import without_resume
+from lyricgen.cli.typed_values import as_typed
+from lyricgen.console import rounded, show
 from lyricgen.errors import UserError
+from lyricgen.runs.interruption import raise_if_requested
 from lyricgen.runs.listing import job_directory
 from lyricgen.runs.lock import LOCK
 from lyricgen.runs.summary import RunSummary, SweepSummary
-from lyricgen.sweeps.plan import DONE, Job
-from lyricgen.sweeps.search.options import ProposalOptions, StudyOptions
-from lyricgen.sweeps.search.space import Space
+from lyricgen.sweeps.launch import check_launcher, launch
+from lyricgen.sweeps.plan import DONE, EPOCHS, Job, refuse_shorter_search
+from lyricgen.sweeps.search.options import ProposalOptions, StudyOptions, parse
+from lyricgen.sweeps.search.space import Space, read_space
 from lyricgen.sweeps.search.storage import build_pruner, open_storage, study_name
 from lyricgen.sweeps.search.trial import DIRECTORY, JOB, OVERRIDES, newest_trials
+from lyricgen.sweeps.sweep import Sweep
+from lyricgen.training import options as training
 from lyricgen.training.results import score
+
+NAP = 0.5  # seconds between looks at what other processes do
+
+
+def sweep_study(sweeper: Any, arguments: list[str]) -> None:
+    """Do all trials of a search.
+
+    Args:
+        sweeper: Hydra's plugin, with what Hydra has told it.
+        arguments: overrides that were typed.
+
+    Raises:
+        UserError: Optuna cannot do what is asked of it.
+        UnfinishedJobsError: some have failed or were killed.
+    """
+    options = parse(sweeper.options)
+    size = options.jobs_at_a_time
+    check_launcher(sweeper.launcher, size)
+    typed = without_resume(arguments)
+    again = typed != arguments
+    params = [f"{name}={value}" for name, value in options.params.items()]
+    space = _searched_space(sweeper, [*as_typed(params, multirun=True), *typed])
+    sweep = Sweep(Path(sweeper.config.hydra.sweep.dir), typed, resume=True)
+    study = Study(options, sweep.directory, space)
+
+    def do_batch(batch: list[Job]) -> None:
+        jobs = [(job.number, sweep.arguments(job)) for job in batch]
+        launch(sweeper.launcher, jobs, sweep.directory, size, jobs_in_all=size)
+
+    with sweep.conclusion():
+        with study.lock:
+            if again or not study.jobs:
+                sweep.begin(OmegaConf.to_yaml(sweeper.config), study.jobs)
+        run_trials(study, sweep, do_batch, repeat_failed=again)
+
+
+def _searched_space(sweeper: Any, overrides: list[str]) -> Space:
+    """Read the search space; one composed corner shows mistakes before any trial."""
+    parser = OverridesParser.create(config_loader=sweeper.loader)
+    space = read_space(parser.parse_overrides(overrides))
+    values = job_values(sweeper.loader, sweeper.config, [*space.fixed, *space.corner])
+    training.parse(values)
+    if EPOCHS not in space.dimensions:
+        directory = Path(sweeper.config.hydra.sweep.dir)
+        refuse_shorter_search(directory, values["trainer"]["max_epochs"])
+    return space
+
+
+def run_trials(
+    study: "Study", sweep: Sweep, do_batch: Callable[[list[Job]], None], *, repeat_failed: bool
+) -> None:
+    """Run trials until the study is complete, including those of other processes.
+
+    Args:
+        study: of the sweep.
+        sweep: its record.
+        do_batch: does jobs.
+        repeat_failed: whether to do those again that have failed before.
+    """
+    waiting: list[int] = []
+    jobs = study.resume_trials(failed=repeat_failed)
+    try:
+        while True:
+            raise_if_requested()
+            jobs = jobs or study.ask() or study.resume_trials(failed=False)
+            if jobs:
+                size = study.options.jobs_at_a_time
+                batch, jobs = jobs[:size], jobs[size:]
+                with study.lock:
+                    sweep.add(study.jobs)
+                do_batch(batch)
+                study.tell(batch)
+            elif others := study.unfinished:
+                if others != waiting:
+                    show(f"waiting for other processes with job {', '.join(map(str, others))}")
+                waiting = others
+                time.sleep(NAP)
+            else:
+                break
+    finally:
+        with study.lock:  # what others have asked for meanwhile is the sweep's, too
+            sweep.add(study.jobs)
+        study.release()
+    study.show_end()
 
 
 class Study:
@@ -28,7 +125,7 @@ class Study:
 
     Whoever works on a trial holds a lock of its own, which the system frees when the process
     ends, however it does: a trial that is running and not locked was left behind. What is to be
-    done is decided while `alone`.
+    done is decided under `lock`.
 
     Args:
         options: of the search.
@@ -43,9 +140,9 @@ class Study:
         self.options = options
         self.directory = directory
         self.space = space
-        self.alone = FileLock(directory / ".study.lock")
+        self.lock = FileLock(directory / ".study.lock")
         self._held: dict[int, FileLock] = {}
-        with self.alone:
+        with self.lock:
             self._study = optuna.create_study(
                 study_name=study_name(options, directory),
                 storage=open_storage(options, directory),
@@ -80,14 +177,14 @@ class Study:
         return min(done, key=lambda trial: trial.value or 0.0, default=None)
 
     @property
-    def under_way(self) -> list[int]:
+    def unfinished(self) -> list[int]:
         """The numbers of the jobs that others work on."""
         return [n for n, trial in self.trials.items() if not trial.state.is_finished()]
 
-    def take_up(self, *, failed: bool) -> list[Job]:
-        """Jobs that others have left behind, and failed ones too if they are to be repeated."""
+    def resume_trials(self, *, failed: bool) -> list[Job]:
+        """Claim jobs that dead processes have left; with `failed`, also those that have failed."""
         found = []
-        with self.alone:
+        with self.lock:
             for number, trial in self.trials.items():
                 repeat = failed and trial.state == TrialState.FAIL
                 if not (repeat or trial.state == TrialState.RUNNING) or not self._claim(number):
@@ -103,14 +200,14 @@ class Study:
 
     def ask(self) -> list[Job]:
         """New jobs, one for each worker of this process, until the study has its trials."""
-        with self.alone:
+        with self.lock:
             there = len(self.trials)
             wanted = min(self.options.jobs_at_a_time, self.options.n_trials - there)
             return [self._ask(there + index) for index in range(wanted)]
 
     def tell(self, jobs: Iterable[Job]) -> None:
         """Tell Optuna what has come of jobs; the trials are then no longer this process's."""
-        with self.alone:
+        with self.lock:
             for job in jobs:
                 self._tell(job.number)
 
@@ -119,6 +216,18 @@ class Study:
         for lock in self._held.values():
             lock.release()
         self._held.clear()
+
+    def show_end(self) -> None:
+        """Show how many trials have ended how, and the best one."""
+        trials = self.trials.values()
+        states = Counter(trial.state.name.lower() for trial in trials)
+        counts = ", ".join(f"{count} {state}" for state, count in states.most_common())
+        show(f"{len(trials)} trials: {counts}")
+        best = self.best
+        if best is not None and best.value is not None:
+            overrides = ", ".join(self.space.searched(best.params))
+            number = best.user_attrs[JOB]
+            show(f"the best is job {number}, perplexity {rounded(best.value)}: {overrides}")
 
     def _ask(self, number: int) -> Job:
         self._study.sampler = build_sampler(self.options.sampler, number)
@@ -131,10 +240,10 @@ class Study:
         return self._job(self.trials[number])
 
     def _job(self, trial: FrozenTrial) -> Job:
-        told, summary = trial.user_attrs, self._summary(trial)
+        own, summary = trial.user_attrs, self._summary(trial)
         done = summary is not None and summary.status in DONE
-        overrides = self.space.complete(told[OVERRIDES])
-        return Job(told[JOB], overrides, told[DIRECTORY], summary is not None, done)
+        overrides = self.space.complete(own[OVERRIDES])
+        return Job(own[JOB], overrides, own[DIRECTORY], summary is not None, done)
 
     def _summary(self, trial: FrozenTrial) -> RunSummary | None:
         return RunSummary.read_earlier(self.directory / trial.user_attrs[DIRECTORY])
