@@ -10,24 +10,25 @@ import re
 import socket
 import statistics
 import sys
+from html import unescape
 from itertools import product
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from rich.console import Console
 
 from lyricgen import report as command
 from lyricgen.errors import UserError
 from lyricgen.reporting import sweep_report
-from lyricgen.reporting.comparison import Comparison, paired_test, two_sided_p
+from lyricgen.reporting.comparison import Comparison, paired_test
 from lyricgen.reporting.grouping import compare
 from lyricgen.reporting.importance import importances
 from lyricgen.reporting.page import sections
 from lyricgen.reporting.plots import (
-    average,
     draw_curves,
     draw_heat,
     draw_importance,
@@ -39,7 +40,7 @@ from lyricgen.reporting.plots import (
 from lyricgen.reporting.records import read, with_missing_jobs
 from lyricgen.reporting.selection import parse_conditions, select, told_apart
 from lyricgen.reporting.sweep_report import report, report_sweep
-from lyricgen.reporting.tables import LONGEST, duration, markdown, plain, terminal_table
+from lyricgen.reporting.tables import LONGEST, duration, plain, terminal_table
 from lyricgen.settings import flatten, parse_overrides, parse_value
 from tests.conftest import TINY, Train, printed
 from tests.helpers.reports import OPTIONS, SPACE, Page, options_of, search, worked_sweep, write_run
@@ -57,6 +58,12 @@ def only(*directories: Path, **chosen: Any) -> Comparison:
     return comparison
 
 
+def differences_of(t: float, degrees: int) -> "pd.Series[float]":
+    """Differences of pairs, one more than the degrees of freedom, of which Student's t is `t`."""
+    spread = pd.Series(range(degrees + 1), dtype=float)
+    return (spread - spread.mean()) / spread.std() + t / math.sqrt(len(spread))
+
+
 @pytest.mark.parametrize(
     ("degrees", "level", "t"),
     [
@@ -68,8 +75,9 @@ def only(*directories: Path, **chosen: Any) -> Comparison:
     ],
 )
 def test_p_values_of_a_t_table(degrees: int, level: float, t: float) -> None:
-    assert two_sided_p(t, degrees) == pytest.approx(level, rel=1e-3)
-    assert two_sided_p(-t, degrees) == two_sided_p(t, degrees)
+    found = paired_test(differences_of(t, degrees))
+    assert found == pytest.approx(level, rel=1e-3)
+    assert paired_test(differences_of(-t, degrees)) == pytest.approx(found)
 
 
 @pytest.mark.parametrize("degrees", [1, 2, 3, 6, 7])
@@ -79,42 +87,47 @@ def test_p_values_are_the_area_below_the_density(degrees: int, t: float) -> None
     log_height = math.lgamma((degrees + 1) / 2) - math.lgamma(degrees / 2)
     height = math.exp(log_height) / math.sqrt(degrees * math.pi)
     density = height * (1 + x**2 / degrees) ** (-(degrees + 1) / 2)
-    assert two_sided_p(t, degrees) == pytest.approx(1 - 2 * np.trapezoid(density, x), abs=1e-9)
+    area = 1 - 2 * np.trapezoid(density, x)
+    assert paired_test(differences_of(t, degrees)) == pytest.approx(area, abs=1e-9)
 
 
 def test_the_paired_test_worked_by_hand() -> None:
     # differences 2, 1, 3: mean 2, deviation 1, t = 2/(1/√3) = √12; ν = 2: p = 1 − t/√(t² + 2)
-    found = paired_test([2.0, 1.0, 3.0])
-    assert (found.value, found.pairs) == (2.0, 3)
-    assert found.p == pytest.approx(1 - math.sqrt(12 / 14))
+    assert paired_test(pd.Series([2.0, 1.0, 3.0])) == pytest.approx(1 - math.sqrt(12 / 14))
     # ν = 1: p = 1 − 2 atan(t)/π, with mean 1, deviation √2 and t = 1
-    assert paired_test([0.0, 2.0]).p == pytest.approx(0.5)
-    assert paired_test([1.0]) == (1.0, None, 1)
-    assert paired_test([0.1 + 0.2, 0.3, 0.3]).p is None
+    assert paired_test(pd.Series([0.0, 2.0])) == pytest.approx(0.5)
+    assert paired_test(pd.Series([1.0])) is None
+    assert paired_test(pd.Series([0.1 + 0.2, 0.3, 0.3])) is None
+
+
+def figures(comparison: Comparison, *names: str) -> list[tuple[Any, ...]]:
+    """Some figures of all rows, the best first; None where there is none."""
+    return [tuple(row[name] for name in names) for row in plain(comparison)]
+
+
+MEAN = ("mean", "deviation", "n")
+BESIDE = ("difference", "p", "pairs")
 
 
 def test_a_table_worked_by_hand(tmp_path: Path) -> None:
     found = only(worked_sweep(tmp_path / "sweep"))
     assert (found.name, found.metric, found.keys) == ("lyrics", "val/perplexity", ("cell",))
-    lstm, rnn, gru = found.cells
     assert [cell.settings for cell in found.cells] == [("lstm",), ("rnn",), ("gru",)]
-    assert lstm.mean == (11.0, 1.0, 3)
-    assert gru.mean is not None
-    assert gru.mean == (13.0, pytest.approx(math.sqrt(3)), 3)
-    assert rnn.mean == (12.25, pytest.approx(1.5 / math.sqrt(2)), 2)
-    assert lstm.difference is None
-    assert gru.difference is not None
-    # 2, 1, 3 as above
-    assert gru.difference == (2.0, pytest.approx(1 - math.sqrt(12 / 14)), 3)
-    assert rnn.difference is not None
-    # seeds 1 and 3 alone: 3 and −0.5, t = 1.25/1.75
+    assert figures(found, *MEAN) == [
+        (11.0, 1.0, 3),
+        (12.25, pytest.approx(1.5 / math.sqrt(2)), 2),
+        (13.0, pytest.approx(math.sqrt(3)), 3),
+    ]
+    # rnn at seeds 1 and 3 alone: 3 and −0.5, t = 1.25/1.75; gru 2, 1, 3 as above
     p = 1 - 2 * math.atan(1.25 / 1.75) / math.pi
-    assert rnn.difference == (1.25, pytest.approx(p), 2)
-    assert rnn.marks == "1 failed"
-    assert found.verdict(gru) == "not told apart"
-    test = gru.figure("test/perplexity")
-    assert test is not None
-    assert test.value == 14.0
+    assert figures(found, *BESIDE) == [
+        (None, None, None),
+        (1.25, pytest.approx(p), 2),
+        (2.0, pytest.approx(1 - math.sqrt(12 / 14)), 3),
+    ]
+    told = figures(found, "verdict", "incomplete", "test_perplexity")
+    assert told[1] == ("not told apart", "1 failed", 13.25)
+    assert told[2] == ("not told apart", "", 14.0)
 
 
 def test_worse_and_better(tmp_path: Path) -> None:
@@ -122,7 +135,7 @@ def test_worse_and_better(tmp_path: Path) -> None:
         write_run(tmp_path / f"{2 * seed}_a", first, ("layers=1",), layers=1, seed=seed)
         write_run(tmp_path / f"{2 * seed + 1}_b", second, ("layers=2",), layers=2, seed=seed)
     found = only(tmp_path)
-    assert [found.verdict(cell) for cell in found.cells] == ["", "worse"]
+    assert list(found.rows["verdict"]) == ["", "worse"]
     # a lucky seed of its own makes layers=2 the best, which pairs by pairs is worse
     write_run(tmp_path / "6_b", 0.1, ("layers=2",), layers=2, seed=7)
     write_run(tmp_path / "7_b", 0.1, ("layers=2",), layers=2, seed=8)
@@ -131,7 +144,7 @@ def test_worse_and_better(tmp_path: Path) -> None:
     write_run(tmp_path / "10_a", 11.3, ("layers=1",), layers=1, seed=11)
     found = only(tmp_path)
     assert [cell.settings for cell in found.ranked] == [(2,), (1,)]
-    assert [found.verdict(cell) for cell in found.cells] == ["", "better"]
+    assert list(found.rows["verdict"]) == ["", "better"]
 
 
 def test_runs_of_other_texts_and_tasks_are_never_in_one_table(tmp_path: Path) -> None:
@@ -210,13 +223,11 @@ def test_by_and_over(tmp_path: Path) -> None:
     assert only(tmp_path).keys == ("cell", "layers")
     found = only(tmp_path, by=("cell",))
     assert (found.keys, found.mixed) == (("cell",), ("layers",))
-    for cell in found.cells:
+    for cell, mean in zip(found.cells, figures(found, *MEAN), strict=True):
         numbers = [value for key, value in values.items() if key[0] == cell.settings[0]]
-        assert cell.mean == (statistics.mean(numbers), statistics.stdev(numbers), 4)
-    difference = found.cells[1].difference
-    assert difference is not None
+        assert mean == pytest.approx((statistics.mean(numbers), statistics.stdev(numbers), 4))
     pairs = [values["gru", *rest] - values["rnn", *rest] for rest in product((1, 2), (1, 2))]
-    assert (difference.value, difference.pairs) == (statistics.mean(pairs), 4)
+    assert figures(found, "difference", "pairs")[1] == (statistics.mean(pairs), 4)
     # what follows from the settings asked for is not mixed
     assert only(tmp_path, by=("cell", "layers")).mixed == ()
     assert only(tmp_path, over=("layers", "seed")).keys == ("cell",)
@@ -290,8 +301,12 @@ def test_missing_jobs_of_a_plan(tmp_path: Path) -> None:
     plan["10"] = ["cell=lstm_plain", "seed=1"]
     (sweep / "summary.json").write_text(json.dumps({"status": "finished", "jobs": plan}))
     found = only(sweep)
-    marks = {cell.settings[0]: cell.marks for cell in found.cells}
-    assert marks == {"lstm": "", "rnn": "1 failed", "gru": "1 missing", "lstm_plain": "1 missing"}
+    assert dict(figures(found, "cell", "incomplete")) == {
+        "lstm": "",
+        "rnn": "1 failed",
+        "gru": "1 missing",
+        "lstm_plain": "1 missing",
+    }
     assert found.keys == ("cell",)
     # the sweep's own file is no run
     assert len(found.records) == 11
@@ -303,10 +318,10 @@ def test_runs_that_are_called_as_jobs_are(tmp_path: Path) -> None:
         run = tmp_path / f"{number}_{layers}"
         write_run(run, 9.0, typed, hidden_size=hidden_size, layers=layers, summary={"job": None})
     comparison = only(tmp_path)
-    assert [run.status for run in comparison.records] == ["finished"] * 2
+    assert [run.summary.status for run in comparison.records] == ["finished"] * 2
     # unless they are those of a sweep that Hydra's own sweeper has left
     (tmp_path / "multirun.yaml").touch()
-    assert len([run for run in only(tmp_path).records if run.status == "missing"]) == 2
+    assert len([run for run in only(tmp_path).records if run.summary.status == "missing"]) == 2
 
 
 def test_missing_cells_of_a_grid_without_a_plan(tmp_path: Path) -> None:
@@ -318,10 +333,7 @@ def test_missing_cells_of_a_grid_without_a_plan(tmp_path: Path) -> None:
             layers=layers,
             seed=seed,
         )
-    assert {cell.settings: cell.marks for cell in only(tmp_path).cells} == {
-        (1,): "",
-        (2,): "1 missing",
-    }
+    assert dict(figures(only(tmp_path), "layers", "incomplete")) == {1: "", 2: "1 missing"}
 
 
 def test_a_job_that_failed_before_its_options_were_known(tmp_path: Path) -> None:
@@ -349,7 +361,7 @@ def test_a_job_that_failed_early_stands_beside_those_on_its_text(tmp_path: Path)
 
     def there() -> dict[str, list[Any]]:
         return {
-            one.name: [run for run in one.records if run.status != "missing"]
+            one.name: [run for run in one.records if run.summary.status != "missing"]
             for one in compared(tmp_path)
         }
 
@@ -371,9 +383,9 @@ def test_every_kind_of_end_is_marked(tmp_path: Path) -> None:
     write_run(tmp_path / "6_", 4.0, seed=6, summary={"status": "running", "host": "elsewhere"})
     write_run(tmp_path / "7_", None, seed=7, summary={"val/perplexity": None})
     write_run(tmp_path / "8_", None, seed=8, summary={"val/perplexity": math.nan})
-    [cell] = only(tmp_path).cells
-    assert len(cell.scored) == 1
-    assert set(cell.marks.split(", ")) == {
+    [row] = plain(only(tmp_path))
+    assert row["n"] == 1
+    assert set(row["incomplete"].split(", ")) == {
         *("1 failed", "1 interrupted", "1 pruned", "2 killed", "1 running", "2 without a figure"),
     }
 
@@ -385,7 +397,7 @@ def test_of_runs_repeated_the_latest_counts(tmp_path: Path) -> None:
         write_run(tmp_path / name, value, summary={"started": started, "status": status})
     found = only(tmp_path)
     assert found.repeated == 2
-    assert [cell.mean for cell in found.cells] == [(2.0, None, 1)]
+    assert figures(found, *MEAN) == [(2.0, None, 1)]
     assert any("2 left out" in note for note in sweep_report.notes(found))
 
 
@@ -463,8 +475,11 @@ def test_a_broken_curve_is_left_out(
         broken.write_text(text)
     found = only(tmp_path)
     curves = read_curves(found)
-    assert found.cells[0].mean == (5.5, pytest.approx(math.sqrt(0.5)), 2)
-    assert curves.means == {0: {1: (7.0, None, 1), 2: (6.0, None, 1)}}
+    assert figures(found, *MEAN) == [(5.5, pytest.approx(math.sqrt(0.5)), 2)]
+    assert {rank: dict(points["mean"]) for rank, points in curves.means.items()} == {
+        0: {1: 7, 2: 6}
+    }
+    assert curves.means[0]["std"].isna().all()
     [warning] = [one.getMessage() for one in caplog.records]
     assert warning.startswith(f"{broken} is left out: ")
     assert told in warning
@@ -484,12 +499,11 @@ def test_curves_are_means_as_far_as_all_runs_go(tmp_path: Path) -> None:
     for seed, curve in enumerate(curves):
         write_run(tmp_path / str(seed), curve[-1], curve=curve, seed=seed)
     [points] = read_curves(only(tmp_path)).means.values()
-    assert list(points) == [1, 2]
-    for epoch, point in points.items():
+    assert list(points.index) == [1, 2]
+    for epoch, point in points.iterrows():
         values = [curve[int(epoch) - 1] for curve in curves]
-        assert point.value == pytest.approx(np.mean(values))
-        assert point.deviation == pytest.approx(np.std(values, ddof=1))
-    assert average([]) == {}
+        assert point["mean"] == pytest.approx(np.mean(values))
+        assert point["std"] == pytest.approx(np.std(values, ddof=1))
 
 
 def test_a_band_of_one_standard_deviation_goes_with_a_curve(tmp_path: Path) -> None:
@@ -513,7 +527,7 @@ def test_curves_of_runs_validated_within_an_epoch_go_by_step(tmp_path: Path) -> 
     path.write_text("epoch,step,val/perplexity\n1,10,9\n1,20,8\n2,30,\n")
     curves = read_curves(only(tmp_path))
     assert curves.unit == "step"
-    assert curves.means == {0: {10: (9.0, None, 1), 20: (8.0, None, 1)}}
+    assert dict(curves.means[0]["mean"]) == {10: 9, 20: 8}
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -601,7 +615,7 @@ def test_importance_says_why_there_is_none(tmp_path: Path, monkeypatch: pytest.M
     told = "importance of settings needs Optuna: pip install 'lyricgen[optuna]'"
     assert importances(comparison) == told
     _, out = report([tmp_path / "search"])
-    assert told.replace("'", "&#x27;") in (out / "report.html").read_text("utf-8")
+    assert told in unescape((out / "report.html").read_text("utf-8"))
     assert told in (out / "report.md").read_text("utf-8")
 
 
@@ -662,13 +676,12 @@ def test_nothing_steers_the_page_or_the_terminal(
 
 
 def test_markdown_and_csv(tmp_path: Path) -> None:
-    [found], out = report([worked_sweep(tmp_path / "sweep")])
+    _, out = report([worked_sweep(tmp_path / "sweep")])
     assert out == tmp_path / "sweep" / "report"
-    lines = markdown(found).splitlines()
+    text = (out / "report.md").read_text("utf-8")
+    lines = [line for line in text.splitlines() if line.startswith("|")]
     assert len({line.count("|") for line in lines}) == 1
     assert lines[2].startswith("| lstm | 11.00 ± 1.00 | 3 |")
-    text = (out / "report.md").read_text("utf-8")
-    assert "\n".join(lines) in text
     images = re.findall(r"!\[\w+\]\((.*?)\)", text)
     assert images == ["learning_curves.png", "parameters.png", "wall_time.png"]
     for image in images:

@@ -244,7 +244,11 @@ def test_a_damaged_job_stops_no_other(
     assert record.unfinished_jobs() == ["4 seed=2 (not begun)"]
     assert len(caplog.records) == 1  # it is said once
     comparison = compared(sweep)
-    assert [cell.mean for cell in comparison.cells[:1]] == [(7.0, pytest.approx(2**0.5), 2)]
+    assert tuple(comparison.rows.loc[0, ["mean", "deviation", "n"]]) == (
+        7.0,
+        pytest.approx(2**0.5),
+        2,
+    )
 
 
 OF_RUNS = ("options that are a list", "a figure that is text", "epochs that are text")
@@ -312,7 +316,7 @@ def test_curves_that_are_no_tables(
     assert read_curves(comparison).means == {}
     (directory / "checkpoints").mkdir()
     assert logged(directory / "checkpoints" / "best.ckpt") == {}
-    assert comparison.cells[0].mean == (6.0, None, 1)
+    assert tuple(comparison.rows.loc[0, ["mean", "n"]]) == (6.0, 1)
     told = [one.getMessage() for one in caplog.records]
     assert len(told) == 2
     assert all(one.startswith(f"{directory / 'metrics.csv'} is left out: ") for one in told)

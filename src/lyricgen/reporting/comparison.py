@@ -1,80 +1,24 @@
-"""A comparison of runs: cells of those that differ only in what is averaged over, best first."""
+"""A comparison of runs: one row for those that differ only in what is averaged over, best first."""
 
-import math
-import statistics
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+
+import pandas as pd
 
 from lyricgen.reporting.records import Record
 from lyricgen.reporting.selection import shown, told_apart
 from lyricgen.settings import Value
 
 LEVEL = 0.05  # below this probability a difference counts as told apart
-
-
 HELD_OUT = "val/perplexity"  # what sweeps compare, where something is held out
 # Figures by which runs are ranked: of these the smallest is best, of the others the largest.
 SMALLEST = ("loss", "perplexity", "bits_per_char", "parameters", "wall_seconds")
 LARGEST = ("chars_per_second",)
+# Figures whose means stand beside the one that ranks a row.
+FIGURES = ("parameters", "chars_per_second", "wall_seconds", "best_epoch")
+
 Place = tuple[Value, ...]
-
-
-class Mean(NamedTuple):
-    """Mean of n values and their sample standard deviation (over n − 1)."""
-
-    value: float
-    deviation: float | None  # there is none of a single value
-    number: int
-
-
-class Difference(NamedTuple):
-    """How one kind of run differs from another.
-
-    Attributes:
-        value: the mean of the differences of pairs; where there is no pair, that of the means.
-        p: of a difference as large by chance alone; None for fewer than two pairs, and for pairs
-            that all differ by the same.
-        pairs: their number.
-    """
-
-    value: float
-    p: float | None
-    pairs: int
-
-
-def mean(values: Sequence[float]) -> Mean:
-    """Mean and deviation of at least one value."""
-    deviation = statistics.stdev(values) if len(values) > 1 else None
-    return Mean(statistics.fmean(values), deviation, len(values))
-
-
-def paired_test(differences: Sequence[float]) -> Difference:
-    """Student's paired t-test, two-sided, on the differences of at least one pair."""
-    value, deviation, number = mean(differences)
-    # equal but for rounding: as of n-grams, which no seed changes
-    if deviation is None or deviation <= 1e-12 * max(map(abs, differences)):
-        return Difference(value, None, number)
-    t = value / (deviation / math.sqrt(number))
-    return Difference(value, two_sided_p(t, number - 1), number)
-
-
-def two_sided_p(t: float, degrees: int) -> float:
-    """The probability of a |t| at least as large, for a whole number ν of degrees of freedom.
-
-    The finite series in θ = atan(t/√ν) of Abramowitz and Stegun (1964), 26.7.3 and 26.7.4.
-    """
-    angle = math.atan(abs(t) / math.sqrt(degrees))
-    sine, cosine = math.sin(angle), math.cos(angle)
-    odd = degrees % 2
-    term = cosine if odd else 1.0
-    total = 0.0
-    for k in range(odd, degrees - 1, 2):
-        total += term
-        term *= cosine**2 * (k + 1) / (k + 2)
-    inside = 2 / math.pi * (angle + sine * total) if odd else sine * total
-    return max(0.0, 1 - inside)
 
 
 @dataclass(frozen=True)
@@ -85,27 +29,11 @@ class Cell:
         settings: by which the table is grouped.
         scored: the finished runs that have the figure, by what is averaged over.
         others: the runs that have none.
-        mean: of the figure, None where there is none.
-        difference: to the best cell.
     """
 
     settings: Place
     scored: dict[Place, Record]
     others: list[Record]
-    mean: Mean | None
-    difference: Difference | None = None
-
-    def figure(self, name: str) -> Mean | None:
-        """The mean of another figure over the same runs."""
-        records = self.scored.values()
-        values = [record.figures[name] for record in records if name in record.figures]
-        return mean(values) if values else None
-
-    @property
-    def marks(self) -> str:
-        """How many runs have no figure, and why."""
-        counts = Counter(map(reason_without_figure, self.others))
-        return ", ".join(f"{number} {status}" for status, number in counts.items())
 
 
 @dataclass(frozen=True)
@@ -119,8 +47,9 @@ class Comparison:
         keys: settings by which runs are grouped.
         over: settings that are averaged over.
         mixed: settings that differ within cells, though they are neither.
-        cells: the best first, those without a figure last.
         repeated: runs that were left out since a later one has the same settings.
+        cells: the best first, those without a figure last.
+        rows: figures of each cell, by the names that docs/report.md explains.
     """
 
     name: str
@@ -129,8 +58,9 @@ class Comparison:
     keys: tuple[str, ...]
     over: tuple[str, ...]
     mixed: tuple[str, ...]
-    cells: list[Cell]
     repeated: int
+    cells: list[Cell]
+    rows: pd.DataFrame
 
     @property
     def records(self) -> list[Record]:
@@ -140,7 +70,7 @@ class Comparison:
     @property
     def ranked(self) -> list[Cell]:
         """The cells that have a figure."""
-        return [cell for cell in self.cells if cell.mean is not None]
+        return [cell for cell in self.cells if cell.scored]
 
     def label(self, cell: Cell) -> str:
         """A cell in words."""
@@ -155,13 +85,76 @@ class Comparison:
         pairs = ((key, texts[place]) for key, texts in zip(self.keys, told, strict=True))
         return ", ".join(f"{key} {text}" for key, text in pairs)
 
-    def verdict(self, cell: Cell) -> str:
-        """Verdict of the test against the best row, in the words of `evaluate`."""
-        if cell.difference is None or cell.difference.p is None:
-            return ""
-        if cell.difference.p >= LEVEL:
-            return "not told apart"
-        return "worse" if sign_of(self.metric) * cell.difference.value > 0 else "better"
+
+def rank(cells: Sequence[Cell], metric: str, prefix: str) -> tuple[list[Cell], pd.DataFrame]:
+    """The cells, the best first, and a row of figures for each."""
+    names = {"mean": metric, "test_perplexity": f"test/{prefix}perplexity"}
+    names |= {name: name for name in FIGURES}
+    runs = pd.DataFrame(
+        [
+            (number, place, *map(run.figures.get, names.values()))
+            for number, cell in enumerate(cells)
+            for place, run in cell.scored.items()
+        ],
+        columns=["cell", "pair", *names],
+    ).astype(dict.fromkeys(names, float))
+    grouped = runs.groupby("cell")[list(names)]
+    rows = grouped.mean().reindex(range(len(cells)))
+    deviations = grouped.std().reindex(rows.index)
+    rows.insert(0, "n", [len(cell.scored) for cell in cells])
+    rows.insert(2, "deviation", deviations["mean"])
+    rows["test_deviation"] = deviations["test_perplexity"]
+    rows["incomplete"] = [_marks(cell) for cell in cells]
+    told = ([run.summary.reason for run in cell.others if run.summary.reason] for cell in cells)
+    rows["reasons"] = ["; ".join(dict.fromkeys(reasons)) for reasons in told]
+    sign = sign_of(metric)
+    rows = rows.sort_values("mean", key=lambda means: sign * means, kind="stable")
+    values = runs.assign(pair=pd.factorize(runs["pair"])[0]).pivot(
+        index="pair", columns="cell", values="mean"
+    )
+    compared = [_beside_best(rows, values, number, sign) for number in rows.index]
+    beside = pd.DataFrame(compared, rows.index, ["difference", "p", "pairs", "verdict"])
+    beside["pairs"] = beside["pairs"].astype("Int64")
+    for place, name in enumerate(beside, 3):
+        rows.insert(place, name, beside[name])
+    return [cells[number] for number in rows.index], rows.reset_index(drop=True)
+
+
+def _beside_best(
+    rows: pd.DataFrame, values: pd.DataFrame, number: int, sign: int
+) -> tuple[float | None, float | None, int | None, str]:
+    """Difference of a cell to the best, p, the number of pairs and the verdict.
+
+    Args:
+        rows: the figures of all cells, the best first.
+        values: the figure that ranks, by pair and cell.
+        number: of the cell.
+        sign: 1 where the smallest figure is best, else -1.
+    """
+    best = rows.index[0]
+    if number == best or number not in values:
+        return None, None, None, ""
+    pairs = (values[number] - values[best]).dropna()
+    if pairs.empty:
+        return rows["mean"][number] - rows["mean"][best], None, 0, ""
+    difference, p = float(pairs.mean()), paired_test(pairs)
+    verdict = "" if p is None else "not told apart"
+    if p is not None and p < LEVEL:
+        verdict = "worse" if sign * difference > 0 else "better"
+    return difference, p, len(pairs), verdict
+
+
+def paired_test(differences: "pd.Series[float]") -> float | None:
+    """Probability of Student's paired t-test, two-sided, on the differences of pairs.
+
+    None for a single pair, and for pairs that all differ by the same.
+    """
+    from scipy.stats import ttest_1samp  # noqa: PLC0415  takes its time, and few tables need it
+
+    # equal but for rounding: as of n-grams, which no seed changes
+    if len(differences) < 2 or differences.std() <= 1e-12 * differences.abs().max():
+        return None
+    return float(ttest_1samp(differences, 0.0).pvalue)
 
 
 def sign_of(metric: str) -> int:
@@ -169,6 +162,13 @@ def sign_of(metric: str) -> int:
     return -1 if metric.endswith(LARGEST) else 1
 
 
+def _marks(cell: Cell) -> str:
+    """How many runs have no figure, and why."""
+    counts = Counter(map(reason_without_figure, cell.others))
+    return ", ".join(f"{number} {status}" for status, number in counts.items())
+
+
 def reason_without_figure(record: Record) -> str:
     """Reason why a run has no figure."""
-    return "without a figure" if record.status == "finished" else record.status
+    status = record.summary.status
+    return "without a figure" if status == "finished" else status

@@ -10,11 +10,8 @@ from lyricgen.reporting.comparison import (
     SMALLEST,
     Cell,
     Comparison,
-    Difference,
     Place,
-    mean,
-    paired_test,
-    sign_of,
+    rank,
 )
 from lyricgen.reporting.records import Record
 from lyricgen.reporting.selection import check_known, setting, shown
@@ -70,8 +67,8 @@ def _by_text(records: Sequence[Record]) -> list[list[Record]]:
     without: list[Record] = []
     for record in records:
         settings = _place(record, CORPUS)
-        if record.corpus_digest is not None:
-            place: Place = (record.corpus_digest, *_place(record, TASK))
+        if record.summary.corpus_digest is not None:
+            place: Place = (record.summary.corpus_digest, *_place(record, TASK))
         elif any("/" in name for name in record.figures):
             place = settings
         else:
@@ -89,7 +86,7 @@ def _by_text(records: Sequence[Record]) -> list[list[Record]]:
 
 def _nearness(record: Record, group: Sequence[Record]) -> tuple[bool, str]:
     same_sweep = any(record.sweep is not None and other.sweep == record.sweep for other in group)
-    return same_sweep, max((other.started for other in group), default="")
+    return same_sweep, max((other.summary.started for other in group), default="")
 
 
 def _compare(
@@ -114,40 +111,14 @@ def _compare(
         for settings, cell in cells.items()
     }
     repeated = len(records) - sum(map(len, kept.values()))
-    ordered = _ranked([_cell(*item, metric) for item in kept.items()], metric)
-    return Comparison(name, prefix, metric, keys, tuple(over), tuple(mixed), ordered, repeated)
+    ranked = rank([_cell(*item, metric) for item in kept.items()], metric, prefix)
+    return Comparison(name, prefix, metric, keys, tuple(over), tuple(mixed), repeated, *ranked)
 
 
 def _cell(settings: Place, runs: dict[Place, Record], metric: str) -> Cell:
     scored = {place: run for place, run in runs.items() if _has(run, metric)}
     others = [run for run in runs.values() if not _has(run, metric)]
-    values = [run.figures[metric] for run in scored.values()]
-    return Cell(settings, scored, others, mean(values) if values else None)
-
-
-def _ranked(cells: list[Cell], metric: str) -> list[Cell]:
-    """The cells, best first, each with its difference to the best."""
-    sign = sign_of(metric)
-    unscored = [cell for cell in cells if cell.mean is None]
-    scored = [cell for cell in cells if cell.mean is not None]
-    scored.sort(key=lambda cell: sign * cell.mean.value if cell.mean else 0)
-    for place, cell in enumerate(scored[1:], 1):
-        difference = _difference(cell, scored[0], metric)
-        scored[place] = Cell(cell.settings, cell.scored, cell.others, cell.mean, difference)
-    return scored + unscored
-
-
-def _difference(cell: Cell, best: Cell, metric: str) -> Difference | None:
-    pairs = [
-        run.figures[metric] - best.scored[place].figures[metric]
-        for place, run in cell.scored.items()
-        if place in best.scored
-    ]
-    if pairs:
-        return paired_test(pairs)
-    if cell.mean is None or best.mean is None:
-        return None
-    return Difference(cell.mean.value - best.mean.value, None, 0)
+    return Cell(settings, scored, others)
 
 
 def _metric(records: Sequence[Record], prefix: str, metric: str | None) -> str:
@@ -175,11 +146,11 @@ def _place(record: Record, keys: Sequence[str]) -> Place:
 
 
 def _has(record: Record, metric: str) -> bool:
-    return record.status == "finished" and metric in record.figures
+    return record.summary.status == "finished" and metric in record.figures
 
 
 def _newest(repeats: list[Record], metric: str) -> Record:
-    return max(repeats, key=lambda run: (_has(run, metric), run.started))
+    return max(repeats, key=lambda run: (_has(run, metric), run.summary.started))
 
 
 def _names(groups: Sequence[Sequence[Record]]) -> list[str]:
@@ -205,7 +176,8 @@ def _file_of(text: dict[str, Value]) -> str:
 
 
 def _digest_of(group: Sequence[Record]) -> str:
-    digest = next((run.corpus_digest for run in group if run.corpus_digest is not None), None)
+    digests = (run.summary.corpus_digest for run in group)
+    digest = next((digest for digest in digests if digest is not None), None)
     return "text without a digest" if digest is None else f"text {digest[:8]}"
 
 

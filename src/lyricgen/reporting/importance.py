@@ -1,4 +1,4 @@
-"""How much each setting of a search matters, by Optuna."""
+"""How much each setting of a search matters, by Optuna, from the file of its study."""
 
 import json
 import logging
@@ -6,21 +6,24 @@ import warnings
 from collections import Counter
 from typing import Any
 
+from lyricgen.errors import in_one_line
 from lyricgen.reporting.comparison import Comparison, sign_of
 from lyricgen.reporting.records import Record
-from lyricgen.settings import Value
+from lyricgen.runs.record_files import MOST_OF_LINES, open_record
 
 FEWEST = 10  # finished trials from which anything can be said
+STUDY = "study.log"  # Optuna's journal in the directory of a sweep
 
 Importances = dict[str, float]
 
 
 def searched(comparison: Comparison) -> list[Record]:
     """Scored runs of a search; if search spaces differ, those of the most common one."""
-    runs = [run for cell in comparison.ranked for run in cell.scored.values() if run.search_space]
-    spaces = Counter(_space(run) for run in runs)
-    largest = max(spaces, key=lambda space: spaces[space], default=None)
-    return [run for run in runs if _space(run) == largest]
+    scored = [run for cell in comparison.ranked for run in cell.scored.values()]
+    spaces = {id(run): json.dumps(run.summary.search_space, sort_keys=True) for run in scored}
+    runs = [run for run in scored if run.summary.search_space]
+    counts = Counter(spaces[id(run)] for run in runs)
+    return [run for run in runs if spaces[id(run)] == counts.most_common(1)[0][0]]
 
 
 def importances(comparison: Comparison) -> Importances | str:
@@ -34,49 +37,39 @@ def importances(comparison: Comparison) -> Importances | str:
     runs = searched(comparison)
     if len(runs) < FEWEST:
         return f"importance of settings needs {FEWEST} finished trials; there are {len(runs)}"
+    if not all(run.sweep is not None and (run.sweep / STUDY).exists() for run in runs):
+        return f"importance of settings needs {STUDY} in the directory of the search"
     try:
         import optuna
     except ImportError:
         return "importance of settings needs Optuna: pip install 'lyricgen[optuna]'"
+    level = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return _measure(optuna, runs, comparison.metric)
-    except (ValueError, RuntimeError, KeyError, TypeError) as error:
-        return f"importance of settings: {error}"
+    except Exception as error:  # a damaged file may hold anything
+        return f"importance of settings: {in_one_line(str(error))}"
+    finally:
+        optuna.logging.set_verbosity(level)
 
 
 def _measure(optuna: Any, runs: list[Record], metric: str) -> Importances:
-    settings = [run.settings for run in runs]
-    distributions = {
-        name: _distribution(optuna, entry, [one.get(name) for one in settings])
-        for name, entry in runs[0].search_space.items()
-    }
-    level = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(logging.ERROR)
-    try:
-        study = optuna.create_study(direction="minimize" if sign_of(metric) > 0 else "maximize")
-        for run, one in zip(runs, settings, strict=True):
-            values = {name: one.get(name) for name in distributions}
-            trial = optuna.trial.create_trial(
-                params=values, distributions=distributions, value=run.figures[metric]
-            )
-            study.add_trial(trial)
-        evaluator = optuna.importance.PedAnovaImportanceEvaluator()
-        found = optuna.importance.get_param_importances(study, evaluator=evaluator)
-    finally:
-        optuna.logging.set_verbosity(level)
+    study = optuna.create_study(direction="minimize" if sign_of(metric) > 0 else "maximize")
+    for sweep in dict.fromkeys(run.sweep for run in runs if run.sweep is not None):
+        figures = {run.number: run.figures[metric] for run in runs if run.sweep == sweep}
+        open_record(sweep / STUDY, MOST_OF_LINES).close()  # an ordinary file
+        journal = optuna.storages.journal.JournalFileBackend(str(sweep / STUDY))
+        storage = optuna.storages.JournalStorage(journal)
+        for trial in optuna.load_study(study_name="study", storage=storage).trials:
+            number = trial.user_attrs.get("job")
+            if number in figures and trial.state == optuna.trial.TrialState.COMPLETE:
+                done = optuna.trial.create_trial(
+                    params=trial.params,
+                    distributions=trial.distributions,
+                    value=figures.pop(number),
+                )
+                study.add_trial(done)
+    found = optuna.importance.get_param_importances(study)  # by PED-ANOVA
     return {name: float(share) for name, share in found.items()}
-
-
-def _distribution(optuna: Any, entry: dict[str, Any], values: list[Value]) -> Any:
-    if "choices" in entry:
-        return optuna.distributions.CategoricalDistribution(entry["choices"])
-    low, high, step, log = (entry.get(name) for name in ("low", "high", "step", "log"))
-    if all(isinstance(number, int) for number in (low, high, *values)):
-        return optuna.distributions.IntDistribution(low, high, log=bool(log), step=step or 1)
-    return optuna.distributions.FloatDistribution(low, high, log=bool(log), step=step)
-
-
-def _space(run: Record) -> str:
-    return json.dumps(run.search_space, sort_keys=True)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
+import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
@@ -14,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from lyricgen.console import progress, rounded
 from lyricgen.errors import printable
 from lyricgen.evaluation.colours import legible_ink
-from lyricgen.reporting.comparison import HELD_OUT, Cell, Comparison, Mean, mean, sign_of
+from lyricgen.reporting.comparison import HELD_OUT, Comparison, sign_of
 from lyricgen.reporting.drawing import INK, LINE, MUTED, SERIES, SIZE, add_legend, new_plot, scale
 from lyricgen.reporting.importance import Importances
 from lyricgen.reporting.records import Record
@@ -26,10 +28,6 @@ from lyricgen.settings import Value
 log = logging.getLogger(__name__)
 
 METRICS = "metrics.csv"
-
-Points = dict[float, float]  # a figure by epoch or step
-
-
 MOST_LINES = 60  # more cannot be told apart
 MOST_CELLS = 20  # of a heat map, a side
 HEAT = "viridis_r"
@@ -42,12 +40,13 @@ class Curves(NamedTuple):
     Attributes:
         metric: whose.
         unit: of the horizontal axis: steps where runs were validated within epochs.
-        means: over the runs of each cell, by its rank from 0, as far as all of them go.
+        means: mean and standard deviation over the runs of each cell, by its rank from 0, as far
+            as all of them go.
     """
 
     metric: str
     unit: str
-    means: dict[int, dict[float, Mean]]
+    means: dict[int, pd.DataFrame]
 
 
 def read_curves(comparison: Comparison) -> Curves:
@@ -57,48 +56,38 @@ def read_curves(comparison: Comparison) -> Curves:
     """
     name = f"{comparison.prefix}perplexity"
     part = HELD_OUT.partition("/")[0]
-    ranked = comparison.ranked
-    runs = [run for cell in ranked for run in cell.scored.values()]
+    cells = [list(cell.scored.values()) for cell in comparison.ranked]
+    runs = [run for cell in cells for run in cell]
     if not any(f"{part}/{name}" in run.figures for run in runs):
         part = "train"
     metric = f"{part}/{name}"
-    read: dict[int, tuple[Points, Points]] = {}
+    tables = []
     with progress("reading learning curves", len(runs)) as moved:
         for number, run in enumerate(runs):
-            read[id(run)] = _read(run, metric)
+            tables.append(_read(run, metric))
             moved(number + 1)
-    within = any(len(by_epoch) < len(by_step) for by_epoch, by_step in read.values())
+    within = any(table["epoch"].duplicated().any() for table in tables)
+    unit = "step" if within else "epoch"
+    curves = (table.groupby(unit)[metric].last() for table in tables)  # sorted
     means = {}
-    for rank, cell in enumerate(ranked):
-        curves = [read[id(run)][within] for run in cell.scored.values()]
-        points = average([points for points in curves if points])
+    for rank, cell in enumerate(cells):
+        points = [curve for _, curve in zip(cell, curves, strict=False) if len(curve)]
         if points:
-            means[rank] = points
-    return Curves(metric, "step" if within else "epoch", means)
+            common = pd.concat(points, axis=1, join="inner")
+            means[rank] = pd.DataFrame({"mean": common.mean(axis=1), "std": common.std(axis=1)})
+    return Curves(metric, unit, means)
 
 
-def average(curves: Sequence[Points]) -> dict[float, Mean]:
-    """Mean and deviation of R curves where all have a point."""
-    if not curves:
-        return {}
-    common = set(curves[0]).intersection(*curves[1:])
-    return {place: mean([points[place] for points in curves]) for place in sorted(common)}
-
-
-def _read(run: Record, metric: str) -> tuple[Points, Points]:
-    """A figure by epoch, the last of each, and by step; nothing of a damaged file."""
+def _read(run: Record, metric: str) -> pd.DataFrame:
+    """The epochs and steps at which a figure was measured; none of a damaged file."""
     path = run.directory / METRICS
-    if not path.exists() and run.options.get("logger.csv") is False:
-        return {}, {}
-    try:
-        columns = read_columns(path, ("epoch", "step", metric))
-    except RecordError as error:
-        log.warning("%s is left out: %s", path, error)
-        return {}, {}
-    epochs, steps, values = columns.values()
-    places = [place for place, value in enumerate(values) if math.isfinite(value)]
-    by_epoch = {epochs[place]: values[place] for place in places}
-    return by_epoch, {steps[place]: values[place] for place in places}
+    columns: dict[str, list[float]] = {name: [] for name in ("epoch", "step", metric)}
+    if path.exists() or run.options.get("logger.csv") is not False:
+        try:
+            columns = read_columns(path, list(columns))
+        except RecordError as error:
+            log.warning("%s is left out: %s", path, error)
+    return pd.DataFrame(columns, dtype=float).dropna(subset=[metric])
 
 
 def draw_curves(comparison: Comparison, curves: Curves) -> Figure:
@@ -110,15 +99,13 @@ def draw_curves(comparison: Comparison, curves: Curves) -> Figure:
     drawn = list(curves.means.items())[:MOST_LINES]
     for rank, points in drawn:
         colour, order = _colour(rank), 2 + (rank < len(SERIES))
-        x, means = list(points), [point.value for point in points.values()]
-        deviations = [point.deviation or 0.0 for point in points.values()]
-        style = {"marker": "o", "markersize": 3} if len(x) < 3 else {}
-        [line] = axes.plot(x, means, color=colour, zorder=order, linewidth=1.6, **style)  # type: ignore[arg-type]
-        heights += means
-        if any(deviations):
-            low = [max(1.0, mean - one) for mean, one in zip(means, deviations, strict=True)]
-            high = [mean + one for mean, one in zip(means, deviations, strict=True)]
-            axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
+        means, deviations = points["mean"], points["std"].fillna(0.0)
+        style = {"marker": "o", "markersize": 3} if len(points) < 3 else {}
+        [line] = axes.plot(points.index, means, color=colour, zorder=order, linewidth=1.6, **style)  # type: ignore[arg-type]
+        heights.extend(means)
+        if deviations.any():
+            low, high = (means - deviations).clip(lower=1.0), means + deviations
+            axes.fill_between(points.index, low, high, color=colour, alpha=0.18, linewidth=0)
         label = _label(comparison, rank, [one for one, _ in drawn])
         if label not in labels:
             handles.append(line)
@@ -138,17 +125,13 @@ def draw_curves(comparison: Comparison, curves: Curves) -> Figure:
 def draw_price(comparison: Comparison, name: str, title: str) -> Figure:
     """The figure of each cell against a price, with those marked that none beats in both."""
     figure, axes = new_plot(f"{title_of(comparison.metric)} against {title}")
-    cells = [(cell, cell.figure(name)) for cell in comparison.ranked]
-    points = [
-        (rank, price.value, cell.mean.value, cell.mean.deviation)
-        for rank, (cell, price) in enumerate(cells)
-        if price is not None and cell.mean is not None
-    ]
+    rows = comparison.rows[[name, "mean", "deviation"]].dropna(subset=[name, "mean"])
+    points = list(rows.itertuples(name=None))  # of each its rank, price, figure and deviation
     handles: list[Any] = []
     labels: list[str] = []
     for colour, drawn in groupby(points, lambda point: _colour(point[0])):
         ranks, xs, ys, deviations = zip(*drawn, strict=True)
-        bars = [deviation or 0.0 for deviation in deviations] if any(deviations) else None
+        bars = np.nan_to_num(deviations) if np.nan_to_num(deviations).any() else None
         style = {"markersize": 5, "capsize": 2, "linewidth": 1, "zorder": 2 + (colour != LINE)}
         handles.append(axes.errorbar(xs, ys, bars, fmt="o", color=colour, **style))  # type: ignore[arg-type]
         labels.append(_label(comparison, ranks[0], ranks))
@@ -183,13 +166,14 @@ def draw_heat(comparison: Comparison, rows: list[Value], columns: list[Value]) -
     title = f"{title_of(comparison.metric)} by {' and '.join(comparison.keys)}"
     height = max(2.4, min(0.42 * len(rows) + 1.2, 9))
     figure, axes = new_plot(title, (max(SIZE[0], 0.5 * len(columns) + 1.5), height))
-    cells = {cell.settings: cell for cell in comparison.cells}
-    found = [[cells.get((row, column)) for column in columns] for row in rows]
-    values = [[_value(cell) for cell in line] for line in found]
-    mesh: Any = axes.pcolormesh(values, cmap=HEAT if sign_of(comparison.metric) > 0 else HEAT[:-2])
-    for y, line in enumerate(found):
-        for x, cell in enumerate(line):
-            _annotate(axes, x + 0.5, y + 0.5, cell, mesh.to_rgba(_value(cell)), len(columns))
+    index = pd.MultiIndex.from_product([rows, columns])
+    settings = pd.MultiIndex.from_tuples([cell.settings for cell in comparison.cells])
+    table = comparison.rows.set_index(settings).reindex(index)
+    means = table["mean"].to_numpy().reshape(len(rows), len(columns))
+    mesh: Any = axes.pcolormesh(means, cmap=HEAT if sign_of(comparison.metric) > 0 else HEAT[:-2])
+    marks: Any = table["incomplete"].fillna("–").to_numpy().reshape(means.shape)
+    for (y, x), mean in np.ndenumerate(means):
+        _annotate(axes, x + 0.5, y + 0.5, mean, marks[y, x], mesh.to_rgba(mean), len(columns))
     axes.set_xticks([x + 0.5 for x in range(len(columns))], [printable(shown(x)) for x in columns])
     axes.set_yticks([y + 0.5 for y in range(len(rows))], [printable(shown(y)) for y in rows])
     axes.set_xlabel(comparison.keys[1])
@@ -215,19 +199,15 @@ def draw_importance(found: Importances) -> Figure:
 
 
 def _annotate(
-    axes: Axes, x: float, y: float, cell: Cell | None, colour: Sequence[float], columns: int
+    axes: Axes, x: float, y: float, mean: float, marks: str, colour: Sequence[float], columns: int
 ) -> None:
-    if cell is None or cell.mean is None:
-        text, ink = ("–" if cell is None else cell.marks), MUTED
+    if math.isnan(mean):
+        text, ink = marks, MUTED
     else:
-        text = rounded(cell.mean.value, 1 if columns > 6 else 2)
+        text = rounded(mean, 1 if columns > 6 else 2)
         ink = legible_ink(to_hex((colour[0], colour[1], colour[2])))
     size = 9 if columns <= 6 else max(5, 60 / columns)
     axes.text(x, y, printable(text), color=ink, ha="center", va="center", size=size)
-
-
-def _value(cell: Cell | None) -> float:
-    return float("nan") if cell is None or cell.mean is None else cell.mean.value
 
 
 def _colour(rank: int) -> str:

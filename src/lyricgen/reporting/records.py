@@ -3,11 +3,10 @@
 import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 from lyricgen.console import progress
 from lyricgen.errors import UserError
@@ -18,9 +17,7 @@ from lyricgen.settings import Value, complete, flatten, known_to_model, parse_ov
 
 log = logging.getLogger(__name__)
 
-MISSING = "missing"  # the status of a job that has left nothing
-
-
+MISSING = RunSummary(status="missing")  # of a job that has left nothing
 _MOST = 100_000  # combinations of a grid that are looked at
 
 
@@ -30,36 +27,29 @@ class Record:
 
     Attributes:
         directory: where it is.
-        status: finished, failed, killed, interrupted, pruned, running or missing.
-        reason: of a failure.
-        started: when, as ISO 8601.
+        summary: what it says of itself; of a job that has left nothing the status is `missing`.
         options: flat.
         overrides: what was typed, in that order.
-        figures: those of its end, by their names in summary.json.
-        samples: texts that it wrote at its end.
-        search_space: of its sweep, if that is a search.
         sweep: the directory of the sweep whose job it is.
         number: of the job.
-        corpus_digest: of its text; None for a job that has not read it, and for an old run.
     """
 
     directory: Path
-    status: str
-    reason: str = ""
-    started: str = ""
-    options: dict[str, Value] = field(default_factory=dict)
-    overrides: dict[str, Value] = field(default_factory=dict)
-    figures: dict[str, float] = field(default_factory=dict)
-    samples: tuple[str, ...] = ()
-    search_space: dict[str, dict[str, Any]] = field(default_factory=dict)
+    summary: RunSummary
+    options: dict[str, Value]
+    overrides: dict[str, Value]
     sweep: Path | None = None
     number: int | None = None
-    corpus_digest: str | None = None
 
     @cached_property
     def settings(self) -> dict[str, Value]:
         """The options, and what was typed that is none: groups such as depth=deep."""
         return known_to_model(self.overrides | self.options)
+
+    @cached_property
+    def figures(self) -> dict[str, float]:
+        """The figures of its end, by their names in summary.json."""
+        return self.summary.figures
 
 
 @dataclass(frozen=True)
@@ -125,30 +115,20 @@ def _read_into(found: FoundRuns, directory: Path) -> None:
         log.warning("%s is left out: %s", directory / SUMMARY, error.__cause__)
         return
     if isinstance(summary, SweepSummary):
-        plan = {int(number): overrides for number, overrides in summary.jobs.items()}
-        found.plans[directory] = plan
-    else:
-        found.records.append(_record(directory, summary))
-
-
-def _record(directory: Path, summary: RunSummary) -> Record:
+        found.plans[directory] = {int(number): typed for number, typed in summary.jobs.items()}
+        return
     number = summary.job
     if number is None and (directory.parent / MULTIRUN).exists():  # of a sweep of Hydra's own
         number = number_of(directory)
-    return Record(
+    record = Record(
         directory,
-        summary.status,
-        summary.reason or "",
-        summary.started,
+        summary,
         flatten(complete(summary.options or {})),
         parse_overrides(summary.overrides),
-        summary.figures,
-        tuple(summary.samples),
-        summary.search_space or {},
         None if number is None else directory.parent,
         number,
-        summary.corpus_digest,
     )
+    found.records.append(record)
 
 
 def with_missing_jobs(found: FoundRuns) -> list[Record]:
@@ -174,14 +154,13 @@ def _planned(sweep: Path, plan: Mapping[int, list[str]], jobs: list[Record]) -> 
     there = {job.number for job in jobs}
     for number, overrides in plan.items():
         if number not in there:
-            typed = parse_overrides(overrides)
-            yield Record(sweep, MISSING, overrides=typed, sweep=sweep, number=number)
+            yield Record(sweep, MISSING, {}, parse_overrides(overrides), sweep, number)
 
 
 def _gaps(jobs: list[Record]) -> Iterator[Record]:
     """The cells that a grid without a plan has no job for."""
     keys = list(jobs[0].overrides)
-    if any(job.search_space or list(job.overrides) != keys for job in jobs):
+    if any(job.summary.search_space or list(job.overrides) != keys for job in jobs):
         return
     values = [list(dict.fromkeys(job.overrides[key] for job in jobs)) for key in keys]
     if math.prod(map(len, values)) > _MOST:
@@ -190,7 +169,7 @@ def _gaps(jobs: list[Record]) -> Iterator[Record]:
     for cell in product(*values):
         if cell not in there:
             typed = dict(zip(keys, cell, strict=True))
-            yield Record(jobs[0].directory.parent, MISSING, overrides=typed, sweep=jobs[0].sweep)
+            yield Record(jobs[0].directory.parent, MISSING, {}, typed, jobs[0].sweep)
 
 
 def _with_options(job: Record, known: Iterable[Record]) -> Record:

@@ -65,7 +65,7 @@ def check_known(keys: Iterable[str], records: Sequence[Record], option: str) -> 
 
 def setting(record: Record, key: str) -> Value:
     """A setting of a run, or its status; a dash where it has none."""
-    return record.status if key == "status" else record.settings.get(key, ABSENT)
+    return record.summary.status if key == "status" else record.settings.get(key, ABSENT)
 
 
 def shown(value: Value) -> str:

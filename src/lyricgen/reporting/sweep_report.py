@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lyricgen.console import put, show, table_console
-from lyricgen.errors import UserError, printable, reason
+from lyricgen.errors import UserError, reason
 from lyricgen.files import replacing, write_atomically
 from lyricgen.reporting.comparison import Comparison
 from lyricgen.reporting.grouping import compare
-from lyricgen.reporting.page import Section, page, sections
+from lyricgen.reporting.page import render, sections
 from lyricgen.reporting.records import read, with_missing_jobs
 from lyricgen.reporting.selection import parse_conditions, select
-from lyricgen.reporting.tables import failures, markdown, notes, terminal_table, title_of, to_csv
+from lyricgen.reporting.tables import failures, notes, terminal_table, to_frame
 from lyricgen.runs.listing import outputs_directory
 
 SHOWN = 10  # runs without a figure that are named on the terminal
@@ -36,13 +36,13 @@ def write(comparisons: list[Comparison], sources: Sequence[Path], directory: Pat
     found = sections(comparisons)
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        write_atomically(directory / f"{REPORT}.csv", to_csv(comparisons))
-        write_atomically(directory / f"{REPORT}.md", _markdown(found, source))
-        write_atomically(directory / f"{REPORT}.html", page(found, source))
-        for number, section in enumerate(found):
-            for plot in section.plots:
-                with replacing(directory / _file(plot.name, number)) as stream:
-                    stream.write(plot.png)
+        table = to_frame(comparisons).to_csv(index=False, lineterminator="\n")
+        write_atomically(directory / f"{REPORT}.csv", table)
+        for form in ("md", "html"):
+            write_atomically(directory / f"{REPORT}.{form}", render(f"page.{form}", found, source))
+        for plot in (plot for section in found for plot in section.plots):
+            with replacing(directory / plot.file) as stream:
+                stream.write(plot.png)
     except OSError as error:
         raise UserError(
             f"the report cannot be written to {str(directory)!r} ({error.strerror}): "
@@ -62,29 +62,6 @@ def print_tables(comparisons: list[Comparison]) -> None:
             show(line)
         if len(lost) > SHOWN:
             show(f"… and {len(lost) - SHOWN} more, in the report")
-
-
-def _markdown(found: list[Section], source: str) -> str:
-    parts = [f"# Report\n\n{printable(source)}\n"]
-    for number, section in enumerate(found):
-        comparison = section.comparison
-        parts += [
-            f"## {printable(comparison.name)}\n",
-            f"{title_of(comparison.metric)}, best first\n",
-            markdown(comparison),
-            *(f"{line}\n" for line in notes(comparison)),
-        ]
-        lost = failures(comparison)
-        if lost:
-            parts.append("".join(f"- {line}\n" for line in lost))
-        plots = (f"![{one.name}]({_file(one.name, number)})" for one in section.plots)
-        parts.append("".join(f"{plot}\n" for plot in plots))
-        parts += [f"{line}\n" for line in section.lines]
-    return "\n".join(part for part in parts if part)
-
-
-def _file(name: str, number: int) -> str:
-    return f"{name}.png" if number == 0 else f"{name}_{number + 1}.png"
 
 
 def report_sweep(directory: Path) -> None:

@@ -1,10 +1,9 @@
 """A comparison as a table: what stands in which column, and what has to be said below it."""
 
-import csv
-import io
-from collections.abc import Iterator, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
+import pandas as pd
 from rich import box
 from rich.console import Console
 from rich.markup import escape
@@ -13,12 +12,8 @@ from rich.table import Table
 
 from lyricgen.console import WIDEST, rounded
 from lyricgen.errors import printable
-from lyricgen.reporting.comparison import Cell, Comparison, Mean, reason_without_figure
+from lyricgen.reporting.comparison import Comparison, reason_without_figure
 from lyricgen.reporting.selection import ABSENT, shown, told_apart
-from lyricgen.settings import Value
-
-WORDS = ("", "incomplete")  # columns that hold no numbers, beside those of settings
-
 
 LONGEST = 20  # rows on a terminal
 # Columns that a narrow terminal can do without, the first ones first.
@@ -26,71 +21,87 @@ _SPARE = ("best epoch", "pairs", "wall time", "characters/s", "parameters", "tes
 _SPARE_AT_LAST = ("p", "− best", "n")
 
 
-class Entry(NamedTuple):
-    """Cell of a table: its text, and the value by which it is sorted."""
+class Column(NamedTuple):
+    """Column of a table.
 
-    text: str
-    value: Value = None
+    Attributes:
+        heading: above it.
+        texts: its cells.
+        values: by which the page sorts them; None where the text says it.
+        words: it holds no numbers, and its texts may be wrapped.
+    """
+
+    heading: str
+    texts: list[str]
+    values: list[Any]
+    words: bool = False
 
 
-def headings(comparison: Comparison) -> list[str]:
-    """Headings of all columns: first the settings, `keys`, then the figures."""
-    return [
-        *comparison.keys,
-        title_of(comparison.metric),
-        *("n", "− best", "p", "pairs", "", "test", "parameters"),
-        *("characters/s", "wall time", "best epoch", "incomplete"),
-    ]
-
-
-def row(comparison: Comparison, cell: Cell) -> list[Entry]:
-    """A cell under these headings."""
-    found = figures(comparison, cell)
+def columns_of(comparison: Comparison, most: int | None = None) -> list[Column]:
+    """The columns that are not empty, first the settings; of the first `most` rows."""
+    rows, cells = comparison.rows[:most], comparison.cells[:most]
     by_test = comparison.metric == f"test/{comparison.prefix}perplexity"  # it stands there already
+    settings = [
+        Column(key, [printable(shown(value)) for value in values], list(values), words=True)
+        for key, *values in zip(comparison.keys, *(cell.settings for cell in cells), strict=True)
+    ]
+    verdicts = rows["verdict"].where(rows["n"].eq(0) | (rows.index > 0), "best")
+    pairs = _column("pairs", rows["pairs"], str)
+    shown_pairs = [text if n > 1 else "" for text, n in zip(pairs.texts, rows["n"], strict=True)]
+    figures = [
+        _column("n", rows["n"], str),
+        _column("− best", rows["difference"], "{:+,.2f}".format),
+        _column("p", rows["p"], p_value),
+        pairs._replace(texts=shown_pairs),
+        Column("", list(verdicts), [None] * len(rows)),
+        _column("test", rows["test_perplexity"], rounded, rows["test_deviation"]),
+        _column("parameters", rows["parameters"], "{:,.0f}".format),
+        _column("characters/s", rows["chars_per_second"], "{:,.0f}".format),
+        _column("wall time", rows["wall_seconds"], duration),
+        _column("best epoch", rows["best_epoch"], "{:,.0f}".format),
+        Column("incomplete", list(rows["incomplete"]), [len(cell.others) for cell in cells]),
+    ]
     return [
-        *(Entry(printable(shown(value)), value) for value in cell.settings),
-        _with_deviation(cell.mean),
-        Entry(str(len(cell.scored)), len(cell.scored)),
-        *_beside_best(comparison, cell),
-        _with_deviation(None if by_test else found["test_perplexity"]),
-        _whole(found["parameters"]),
-        _whole(found["chars_per_second"]),
-        _duration(found["wall_seconds"]),
-        _whole(found["best_epoch"]),
-        Entry(cell.marks, len(cell.others)),
+        *settings,
+        _column(title_of(comparison.metric), rows["mean"], rounded, rows["deviation"]),
+        *(
+            column._replace(words=column.heading in ("", "incomplete"))
+            for column in figures
+            if any(column.texts) and not (by_test and column.heading == "test")
+        ),
     ]
 
 
-def figures(comparison: Comparison, cell: Cell) -> dict[str, Mean | None]:
-    """Figures shown beside the one that ranks a row."""
-    names = ("parameters", "chars_per_second", "wall_seconds", "best_epoch")
-    test = cell.figure(f"test/{comparison.prefix}perplexity")
-    return {"test_perplexity": test, **{name: cell.figure(name) for name in names}}
-
-
-def filled(comparison: Comparison, most: int | None = None) -> tuple[list[str], list[list[Entry]]]:
-    """Headings of the columns that are not empty, and the first `most` rows."""
-    names = headings(comparison)
-    rows = [row(comparison, cell) for cell in comparison.cells[:most]]
-    kept = [
-        place
-        for place in range(len(names))
-        if place <= len(comparison.keys) or any(one[place].text for one in rows)
-    ]
-    return [names[place] for place in kept], [[one[place] for place in kept] for one in rows]
+def _column(
+    heading: str,
+    values: "pd.Series[Any]",
+    form: Callable[[Any], str],
+    deviations: "pd.Series[Any] | None" = None,
+) -> Column:
+    """A column of numbers, each with its deviation if there are some; empty where none stands."""
+    plain = [None if pd.isna(value) else value for value in values]
+    texts = ["" if value is None else form(value) for value in plain]
+    if deviations is not None:
+        spreads = ["" if pd.isna(one) else f" ± {form(one)}" for one in deviations]
+        texts = [text + spread for text, spread in zip(texts, spreads, strict=True)]
+    return Column(heading, texts, plain)
 
 
 def notes(comparison: Comparison) -> list[str]:
     """Notes that explain a table."""
     told = []
-    if any(cell.mean and cell.mean.deviation is not None for cell in comparison.cells):
-        told.append(f"mean ± sample standard deviation of n runs, over {_and(comparison.over)}")
+    rows = comparison.rows
+    if rows["deviation"].notna().any():
+        told.append(
+            f"mean ± sample standard deviation of n runs, over {' and '.join(comparison.over)}"
+        )
     if comparison.mixed:
-        told.append(f"also averaged over, since it varies: {_and(comparison.mixed)}")
-    if any(cell.difference and cell.difference.p is not None for cell in comparison.cells):
-        pairs = _and((*comparison.over, *comparison.mixed))
+        told.append(f"also averaged over, since it varies: {' and '.join(comparison.mixed)}")
+    if rows["p"].notna().any():
+        pairs = " and ".join((*comparison.over, *comparison.mixed))
         told.append(f"p: paired t-test against the best, by {pairs}, each row by itself")
-    if any(run.corpus_digest is None for cell in comparison.ranked for run in cell.scored.values()):
+    scored = [run for cell in comparison.cells for run in cell.scored.values()]
+    if any(run.summary.corpus_digest is None for run in scored):
         told.append("runs of an earlier version, without the digest of their text: it may differ")
     if comparison.repeated:
         told.append(f"{comparison.repeated} left out: a later run has the same settings")
@@ -100,15 +111,15 @@ def notes(comparison: Comparison) -> list[str]:
 def failures(comparison: Comparison) -> list[str]:
     """The runs without a figure, a line each; of those that a search has pruned their number."""
     lines = []
-    pruned = sum(run.status == "pruned" for run in comparison.records)
+    pruned = sum(run.summary.status == "pruned" for run in comparison.records)
     for cell in comparison.cells:
         for run in cell.others:
-            if run.status == "pruned":
+            if run.summary.status == "pruned":
                 continue
             also = [f"{key} {shown(run.settings.get(key, ABSENT))}" for key in comparison.over]
             where = ", ".join([comparison.label(cell), *also])
-            reason = f": {run.reason}" if run.reason else ""
-            lines.append(printable(f"{reason_without_figure(run)}: {where}{reason}"))
+            why = f": {run.summary.reason}" if run.summary.reason else ""
+            lines.append(printable(f"{reason_without_figure(run)}: {where}{why}"))
     return [*lines, f"pruned: {pruned:,}"] if pruned else lines
 
 
@@ -117,9 +128,9 @@ def title_of(metric: str) -> str:
     return metric.replace("/", " ").replace("pseudo_", "pseudo-").replace("_", " ")
 
 
-def p_value(p: float | None) -> str:
-    """Format a p-value; empty for none."""
-    return "" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
+def p_value(p: float) -> str:
+    """Format a p-value."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def duration(seconds: float) -> str:
@@ -130,178 +141,77 @@ def duration(seconds: float) -> str:
     return f"{minutes}:{left:02} min" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02} h"
 
 
-def _beside_best(comparison: Comparison, cell: Cell) -> list[Entry]:
-    difference = cell.difference
-    if difference is None:
-        return [Entry(""), Entry(""), Entry(""), Entry("best" if cell.mean else "")]
-    return [
-        Entry(f"{difference.value:+,.2f}", difference.value),
-        Entry(p_value(difference.p), difference.p),
-        Entry(str(difference.pairs) if len(cell.scored) > 1 else "", difference.pairs),
-        Entry(comparison.verdict(cell)),
-    ]
-
-
-def _with_deviation(value: Mean | None) -> Entry:
-    if value is None:
-        return Entry("")
-    text = rounded(value.value)
-    if value.deviation is not None:
-        text += f" ± {rounded(value.deviation)}"
-    return Entry(text, value.value)
-
-
-def _whole(value: Mean | None) -> Entry:
-    return Entry("") if value is None else Entry(f"{value.value:,.0f}", value.value)
-
-
-def _duration(value: Mean | None) -> Entry:
-    return Entry("") if value is None else Entry(duration(value.value), value.value)
-
-
-def _and(names: Sequence[str]) -> str:
-    return " and ".join(names)
-
-
 def terminal_table(comparison: Comparison, console: Console) -> Table:
     """The best rows in the first layout that the terminal has room for.
 
     Settings that all rows share stand above it.
     """
-    names, rows = filled(comparison, LONGEST)
-    settings = [*comparison.keys]
-    title = [printable(comparison.name)]
-    for place in reversed(range(len(settings) if len(comparison.cells) > 1 else 0)):
-        if len({cell.settings[place] for cell in comparison.cells}) == 1:
-            title.insert(1, f"{settings.pop(place)} {rows[0][place].text}")
-            names, rows = _without(names, rows, place)
+    columns = columns_of(comparison, LONGEST)
+    settings, figures = columns[: len(comparison.keys)], columns[len(comparison.keys) :]
+    places = range(len(settings) if len(comparison.cells) > 1 else 0)
+    common = {n for n in places if len({cell.settings[n] for cell in comparison.cells}) == 1}
+    shared = [f"{settings[n].heading} {settings[n].texts[0]}" for n in sorted(common)]
+    settings = [column for place, column in enumerate(settings) if place not in common]
     unlimited = console.options.update(max_width=WIDEST)
-    for layout in _layouts(names, rows, len(settings)):
+    for layout in _layouts(settings, figures):
         table = _table(layout)
         if Measurement.get(console, unlimited, table).maximum <= console.width:
             break
-    table.title = escape("\n".join([title[0], ", ".join(title[1:])]).rstrip())
+    table.title = escape("\n".join([printable(comparison.name), ", ".join(shared)]).rstrip())
     if len(comparison.cells) > LONGEST:
         table.caption = f"{len(comparison.cells) - LONGEST:,} more rows in the report"
     return table
 
 
-class _Layout(NamedTuple):
-    """The columns of a table; the first ones are settings."""
-
-    names: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    settings: int
-
-
-def _layouts(
-    names: Sequence[str], rows: Sequence[Sequence[Entry]], settings: int
-) -> Iterator[_Layout]:
+def _layouts(settings: Sequence[Column], figures: Sequence[Column]) -> Iterator[list[Column]]:
     """Ever narrower tables: fewer columns, shorter settings, then the settings in one column."""
-    short = [name.rpartition(".")[2] for name in names[:settings]]
-    short = [
-        one if (*short, *names[settings:]).count(one) == 1 else name
-        for one, name in zip(short, names, strict=False)
-    ]
-    told = [told_apart([one[place].text for one in rows]) for place in range(settings)]
-    for spare in (None, *_SPARE):
-        if spare is not None:
-            names, rows = _without_named(names, rows, spare, settings)
-        texts = [[entry.text for entry in one] for one in rows]
-        yield _Layout(names, texts, settings)
-        cut = [[*(column[n] for column in told), *one[settings:]] for n, one in enumerate(texts)]
-        yield _Layout([*short, *names[settings:]], cut, settings)
-    for spare in (None, *_SPARE_AT_LAST):
-        if spare is not None:
-            names, rows = _without_named(names, rows, spare, settings)
-        stacked = [
-            "\n".join(f"{name} {column[n]}" for name, column in zip(short, told, strict=True))
-            for n in range(len(rows))
-        ]
-        texts = [
-            [stack, *(entry.text for entry in one[settings:])]
-            for stack, one in zip(stacked, rows, strict=True)
-        ]
-        yield _Layout(["settings", *names[settings:]], texts, 1)
-
-
-def _without_named(
-    names: Sequence[str], rows: Sequence[Sequence[Entry]], name: str, settings: int
-) -> tuple[list[str], list[list[Entry]]]:
-    there = name in names[settings:]
-    return _without(names, rows, names.index(name, settings) if there else len(names))
-
-
-def _without(
-    names: Sequence[str], rows: Sequence[Sequence[Entry]], place: int
-) -> tuple[list[str], list[list[Entry]]]:
-    kept = [[*one[:place], *one[place + 1 :]] for one in rows]
-    return [*names[:place], *names[place + 1 :]], kept
-
-
-def markdown(comparison: Comparison) -> str:
-    """Format as Markdown."""
-    names, rows = filled(comparison)
-    settings = len(comparison.keys)
-    words = [place < settings or name in WORDS for place, name in enumerate(names)]
-    lines = [[*map(_plain_markdown, names)], [":--" if one else "--:" for one in words]]
-    lines += [[_plain_markdown(entry.text) for entry in one] for one in rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def plain(comparison: Comparison) -> list[dict[str, Any]]:
-    """The rows with all their figures, by the names that docs/report.md explains."""
-    rows = []
-    for rank, cell in enumerate(comparison.cells, 1):
-        difference = cell.difference
-        rows.append(
-            {
-                "text": comparison.name,
-                "metric": comparison.metric,
-                "rank": rank if cell.mean else None,
-                **dict(zip(comparison.keys, cell.settings, strict=True)),
-                "n": len(cell.scored),
-                "mean": cell.mean and cell.mean.value,
-                "deviation": cell.mean and cell.mean.deviation,
-                "difference": difference and difference.value,
-                "p": difference and difference.p,
-                "pairs": difference and difference.pairs,
-                "verdict": comparison.verdict(cell),
-                **{
-                    name: value and value.value for name, value in figures(comparison, cell).items()
-                },
-                "incomplete": cell.marks,
-                "reasons": "; ".join(
-                    dict.fromkeys(one.reason for one in cell.others if one.reason)
-                ),
-            }
+    short = [column.heading.rpartition(".")[2] for column in settings]
+    taken = [*short, *(column.heading for column in figures)]
+    brief = [
+        column._replace(
+            heading=name if taken.count(name) == 1 else column.heading,
+            texts=told_apart(column.texts),
         )
-    return rows
+        for name, column in zip(short, settings, strict=True)
+    ]
+    for spare in (None, *_SPARE):
+        figures = [column for column in figures if column.heading != spare]
+        yield [*settings, *figures]
+        yield [*brief, *figures]
+    named = [[f"{column.heading} {text}" for text in column.texts] for column in brief]
+    stacked = ["\n".join(lines) for lines in zip(*named, strict=True)]
+    for spare in (None, *_SPARE_AT_LAST):
+        figures = [column for column in figures if column.heading != spare]
+        yield [Column("settings", stacked, [], words=True), *figures]
 
 
-def to_csv(comparisons: Sequence[Comparison]) -> str:
-    """All comparisons with full figures; what a table does not have is empty."""
-    rows = [row for comparison in comparisons for row in plain(comparison)]
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def _table(layout: _Layout) -> Table:
+def _table(columns: Sequence[Column]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, title_justify="left", collapse_padding=True, pad_edge=False)
-    for place, name in enumerate(layout.names):
-        number = place >= layout.settings and name not in WORDS
-        justify: Literal["left", "right"] = "right" if number else "left"
-        table.add_column(escape(name), justify=justify, overflow="fold", no_wrap=number)
-    for one in layout.rows:
-        table.add_row(*map(escape, one))
+    for column in columns:
+        justify: Any = "left" if column.words else "right"
+        table.add_column(
+            escape(column.heading), justify=justify, overflow="fold", no_wrap=not column.words
+        )
+    for texts in zip(*(column.texts for column in columns), strict=True):
+        table.add_row(*map(escape, texts))
     return table
 
 
-def _plain_markdown(text: str) -> str:
-    """With what Markdown would take for its own escaped."""
-    escaped = "".join("\\" + one if one in "|\\`*_<>[]" else one for one in text)
-    return escaped.replace("&", "&amp;")
+def to_frame(comparisons: Sequence[Comparison]) -> pd.DataFrame:
+    """All rows with all their figures, by the names that docs/report.md explains."""
+    frames = []
+    for comparison in comparisons:
+        rows = comparison.rows.drop(columns="test_deviation")
+        settings = [cell.settings for cell in comparison.cells]
+        before = pd.DataFrame({"text": comparison.name, "metric": comparison.metric}, rows.index)
+        before["rank"] = pd.Series(range(1, len(rows) + 1), dtype="Int64").where(rows["n"] > 0)
+        chosen = pd.DataFrame(settings, rows.index, list(comparison.keys), dtype=object)
+        frames.append(pd.concat([before, chosen, rows], axis=1).astype(object))
+    return pd.concat(frames, ignore_index=True)
+
+
+def plain(comparison: Comparison) -> list[dict[str, Any]]:
+    """The rows as plain values, for JSON."""
+    frame = to_frame([comparison])
+    rows: Any = frame.where(frame.notna(), None).to_dict("records")
+    return list(rows)
