@@ -13,7 +13,6 @@ from lyricgen.data.batch import cut
 from lyricgen.data.build import build_corpus
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.data.samplers import LineSampler
-from lyricgen.models.scoring import score
 from lyricgen.training import build
 from lyricgen.training.options import TrainOptions, parse
 from tests.conftest import TINY, Train
@@ -165,7 +164,7 @@ def test_a_long_line_is_scored_in_pieces_as_if_at_once(tmp_path: Path, objective
         assert batch.inputs.numel() <= 2**15
         assert batch.inputs.shape[1] <= 1024
         with torch.no_grad():
-            nats, state = score(model, batch, None if batch.starts_stream else state)
+            nats, state = model.score(batch, None if batch.starts_stream else state)
         total, places = total + float(nats.sum()), places + batch.num_characters
     assert places == int(part.line_lengths.sum())
     # independently: each line by itself, as a whole
@@ -174,6 +173,6 @@ def test_a_long_line_is_scored_in_pieces_as_if_at_once(tmp_path: Path, objective
     whole = LineSampler(part.line_starts, part.line_lengths, 1, shuffle="none")
     for index in range(len(whole)):
         with torch.no_grad():
-            alone += float(score(model, cut(part.ids, whole.windows(0, index)), None)[0].sum())
+            alone += float(model.score(cut(part.ids, whole.windows(0, index)), None)[0].sum())
     # of both sides a piece knows 128 characters after it, which decide all but the last digits
     assert total == pytest.approx(alone, rel=1e-12 if objective == "next" else 1e-6)

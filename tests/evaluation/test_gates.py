@@ -16,7 +16,7 @@ from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.evaluation import fonts
 from lyricgen.evaluation.gate_plot import Panel, activations, draw, notes, panels
-from lyricgen.models.fill_model import FillModel
+from lyricgen.models.network import FillModel
 from lyricgen.models.trained_model import TrainedModel
 from tests.helpers.checkpoints import model_of
 from tests.helpers.networks import architecture

@@ -20,7 +20,7 @@ from lyricgen.data.parts import Part
 from lyricgen.data.samplers import ConsecutiveSampler
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
-from lyricgen.models.fill_model import FillModel
+from lyricgen.models.network import FillModel
 from lyricgen.training.recurrent_module import FillModule
 from tests.conftest import TINY, Train, messages, printed
 from tests.helpers.fill_models import CELLS, N, model_of

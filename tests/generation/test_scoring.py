@@ -7,7 +7,7 @@ import torch
 
 from lyricgen.generation import texts
 from lyricgen.generation.texts import log_probabilities
-from lyricgen.models.kinds import NextModel
+from lyricgen.models.model import NextModel
 from lyricgen.models.network import LanguageModel
 from tests.helpers.ngram_models import V as FEW
 from tests.helpers.ngram_models import counted

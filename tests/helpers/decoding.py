@@ -10,7 +10,7 @@ from lyricgen.generation.continuing import Watch, continue_texts
 from lyricgen.generation.draws import draw_uniforms
 from lyricgen.generation.rules import Rule
 from lyricgen.generation.strategy import Strategy
-from lyricgen.models.kinds import NextModel
+from lyricgen.models.model import NextModel
 from lyricgen.models.network import LanguageModel
 
 

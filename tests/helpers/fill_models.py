@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from lyricgen.models.fill_model import FillModel
+from lyricgen.models.network import FillModel
 from tests.helpers.networks import architecture
 
 CELLS: dict[str, dict[str, Any]] = {

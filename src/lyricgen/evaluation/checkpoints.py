@@ -93,11 +93,6 @@ def load_checkpoints(paths: Sequence[Path]) -> list[Checkpoint]:
     return [Checkpoint(*each) for each in zip(labels, files, models, strict=True)]
 
 
-def prefix_of(model: TrainedModel) -> str:
-    """Prefix of the names of perplexity and bits: "pseudo_" for a model that fills gaps."""
-    return "pseudo_" if model.fills_gaps else ""
-
-
 def open_checkpoints(paths: Sequence[Path]) -> list[Evaluated]:
     """Load checkpoints and the text that they were trained on, one for all.
 

@@ -8,7 +8,6 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from lyricgen.console import progress
@@ -19,11 +18,8 @@ from lyricgen.data.samplers import Windows
 from lyricgen.evaluation.checkpoints import Evaluated
 from lyricgen.evaluation.intervals import Floats, Integers, PartText
 from lyricgen.evaluation.scores import Scores
-from lyricgen.models.fill_model import FillModel
-from lyricgen.models.kinds import Model, evaluating
 from lyricgen.models.metrics import perplexity
-from lyricgen.models.ngram.language_model import NgramLanguageModel
-from lyricgen.models.scoring import exact, score
+from lyricgen.models.model import Model, NextModel, evaluating
 
 LONGEST_CONTEXT = 256
 WINDOW_CHARACTERS = 2**18  # in all windows, about
@@ -65,13 +61,13 @@ def nats_in_windows(network: Model, ids: Tensor, starts: Tensor, num_steps: int)
         for first in range(0, len(starts), rows):
             chosen = starts[first : first + rows]
             windows = Windows(chosen, num_steps, None, True, len(chosen) * num_steps)
-            found.append(score(network, cut(ids, windows), None)[0])
+            found.append(network.score(cut(ids, windows), None)[0])
             moved(first)
     nats: Floats = torch.cat(found).double().numpy()
     return nats
 
 
-def nats_after(network: Model, ids: Tensor, starts: Tensor, targets: Tensor) -> Floats:
+def nats_after(network: NextModel, ids: Tensor, starts: Tensor, targets: Tensor) -> Floats:
     """Predict single characters, each from its context and state zero, (M,) nats.
 
     Args:
@@ -87,22 +83,9 @@ def nats_after(network: Model, ids: Tensor, starts: Tensor, targets: Tensor) -> 
         for first in range(0, len(targets), rows):
             begin, end = starts[first : first + rows], targets[first : first + rows]
             windows = Windows(begin, longest, end - begin, True, len(end))
-            found.append(_last_nats(network, cut(ids, windows).inputs, end - begin, ids[end]))
+            found.append(network.score_one(cut(ids, windows).inputs, end - begin, ids[end]))
     nats: Floats = torch.cat(found).double().numpy()
     return nats
-
-
-def _last_nats(network: Model, inputs: Tensor, lengths: Tensor, symbols: Tensor) -> Tensor:
-    """Nats of one symbol after each row of inputs, (B, T) -> (B,)."""
-    rows, last = torch.arange(len(inputs)), lengths - 1
-    if isinstance(network, NgramLanguageModel):
-        each, _ = network.nats(inputs, symbols.long()[:, None].expand_as(inputs))
-        return each[rows, last]
-    assert not isinstance(network, FillModel)  # the command refuses these
-    # the output layer costs as much as the rest: only the last step needs it
-    hidden, _ = network.recurrence(network.features(inputs), None)  # (B, T, H)
-    logits = network.logits(hidden[rows, last])  # (B, V)
-    return F.cross_entropy(exact(logits), symbols.long(), reduction="none")
 
 
 def context_lengths(part: Part, vocabulary_size: int) -> list[int]:

@@ -4,7 +4,7 @@ T time steps, H hidden size.
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -37,13 +37,12 @@ def recurrent_network(model: TrainedModel) -> LanguageModel:
     Raises:
         UserError: it is of another kind.
     """
-    network: nn.Module = model.network
-    if not isinstance(network, LanguageModel):
+    if model.fills_gaps or model.network.counts_ngrams:
         what = "fills gaps from both sides" if model.fills_gaps else "counts n-grams"
         raise UserError(
             f"this model {what}: --gates shows recurrent networks that read from left to right"
         )
-    return network
+    return cast(LanguageModel, model.network)
 
 
 def activations(model: TrainedModel, text: str, layer: int) -> Activations:

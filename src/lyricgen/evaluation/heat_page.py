@@ -9,7 +9,6 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,13 +22,13 @@ from lyricgen.data.batch import IGNORED
 from lyricgen.data.parts import Part
 from lyricgen.data.vocabulary import code_points
 from lyricgen.errors import UserError, printable
-from lyricgen.evaluation.checkpoints import Evaluated, prefix_of
+from lyricgen.evaluation.checkpoints import Evaluated
 from lyricgen.evaluation.colours import DARK, LIGHT, level_of, levels
 from lyricgen.evaluation.intervals import Floats, Integers
 from lyricgen.evaluation.own_text import OwnText, TextArgument, Unknown, own_text
 from lyricgen.evaluation.scores import check_finite, read_part
 from lyricgen.models.metrics import perplexity
-from lyricgen.models.scoring import exact, predict
+from lyricgen.models.model import exact
 from lyricgen.models.trained_model import TrainedModel
 
 MOST = 5  # alternatives
@@ -112,7 +111,7 @@ def alternatives(model: TrainedModel, part: Part, what: str) -> Alternatives:
         np.zeros((count, most), np.int64),
         np.full((count, most), np.nan),
     )
-    for batch, logits in read_part(model, part, what, partial(predict, model.network)):
+    for batch, logits in read_part(model, part, what, model.network.predict):
         counted = batch.targets != IGNORED  # (B, T)
         positions = (batch.starts[:, None] + torch.arange(1, 1 + counted.shape[1]))[counted]
         certain = exact(logits[counted]).log_softmax(dim=-1)  # (M, V)
@@ -184,7 +183,7 @@ def _facts(model: TrainedModel, text: OwnText, nats: Floats) -> dict[str, str]:
     scored = ~np.isnan(nats)
     total = float(nats[scored].sum())
     count, sizes = int(scored.sum()), int(text.characters.sizes[scored].sum())
-    prefix = prefix_of(model).replace("_", "-")
+    prefix = model.network.metric_prefix.replace("_", "-")
     facts = {
         f"{prefix}perplexity": rounded(perplexity(total / count)),
         f"{prefix}bits per character": f"{total / math.log(2) / count:.3f}",

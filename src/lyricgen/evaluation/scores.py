@@ -5,7 +5,6 @@ N symbols in a part, start symbols of lines among them; C characters in its text
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -17,14 +16,12 @@ from lyricgen.data.batch import Batch, BatchLoader
 from lyricgen.data.evaluation_samplers import FOLLOWING, evaluation_sampler
 from lyricgen.data.parts import Part
 from lyricgen.errors import UserError
-from lyricgen.evaluation.checkpoints import Evaluated, prefix_of
+from lyricgen.evaluation.checkpoints import Evaluated
 from lyricgen.evaluation.intervals import Floats, PartText, Row, Series, row
 from lyricgen.models.cells.cell import State
-from lyricgen.models.kinds import evaluating
 from lyricgen.models.metrics import best_mixture_weight, mixture_nats
+from lyricgen.models.model import evaluating, place
 from lyricgen.models.ngram.baseline import NgramBaseline
-from lyricgen.models.ngram.language_model import NgramLanguageModel
-from lyricgen.models.scoring import place, score
 from lyricgen.models.trained_model import TrainedModel
 
 ORDERS = 5
@@ -52,7 +49,7 @@ class Scores(NamedTuple):
     @property
     def prefix(self) -> str:
         """Prefix of the names of perplexity and bits: "pseudo_" for models that fill gaps."""
-        return prefix_of(self.evaluated[0].model)
+        return self.evaluated[0].model.network.metric_prefix
 
 
 def score_parts(
@@ -118,7 +115,7 @@ def mixture_weights(
     """
     weights = {}
     for each, series in zip(evaluated, validation, strict=False):
-        if ngrams.best is not None and not isinstance(each.model.network, NgramLanguageModel):
+        if ngrams.best is not None and not each.model.network.counts_ngrams:
             ngram = ngrams.nats["val"][ngrams.best - 1]
             both = ~(np.isnan(series.nats) | np.isnan(ngram))
             pair = (torch.from_numpy(nats[both]) for nats in (series.nats, ngram))
@@ -164,7 +161,7 @@ def part_nats(model: TrainedModel, part: Part, what: str) -> Floats:
         UserError: the model gives a character no probability.
     """
     found = torch.full((len(part.ids),), torch.nan, dtype=torch.float64)
-    for batch, nats in read_part(model, part, what, partial(score, model.network)):
+    for batch, nats in read_part(model, part, what, model.network.score):
         place(nats, batch, found)
         check_finite(nats, what)
     return without_starts(found, part, len(model.vocabulary))

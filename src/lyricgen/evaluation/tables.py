@@ -10,7 +10,7 @@ from rich.table import Table
 
 from lyricgen.console import rounded, show
 from lyricgen.errors import printable
-from lyricgen.evaluation.checkpoints import Evaluated, prefix_of
+from lyricgen.evaluation.checkpoints import Evaluated
 from lyricgen.evaluation.curves import Curve, Curves
 from lyricgen.evaluation.intervals import CONFIDENCE, Estimate, Row
 from lyricgen.evaluation.memorisation import Memorisation
@@ -194,7 +194,7 @@ def print_text_figures(
     found: Sequence[TextFigures], argument: TextArgument, resamples: int
 ) -> None:
     """Show the figures, and what was left out."""
-    prefix = prefix_of(found[0].checkpoint.model)
+    prefix = found[0].checkpoint.model.network.metric_prefix
     headings = ["characters", *(_title(name, prefix) for name in FIGURES)]
     table = new_table(printable(argument.name), numbers=headings)
     notes = [_how_drawn({"text": found[0].row.block_length}, resamples)]
@@ -222,7 +222,7 @@ def plain_text_figures(
             {
                 "path": str(checkpoint.path),
                 "left_out": len(text.left_out),
-                **_plain_row(row, prefix_of(checkpoint.model)),
+                **_plain_row(row, checkpoint.model.network.metric_prefix),
             }
             for checkpoint, text, row in found
         ],

@@ -13,7 +13,7 @@ from lyricgen.console import progress
 from lyricgen.generation.continuing import PartialBatch, no_character, until
 from lyricgen.generation.rules import Rule
 from lyricgen.generation.strategy import LENGTH_PENALTY
-from lyricgen.models.kinds import NextModel, evaluating
+from lyricgen.models.model import NextModel, evaluating
 
 
 @dataclass(frozen=True)

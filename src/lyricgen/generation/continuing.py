@@ -13,7 +13,7 @@ from lyricgen.errors import UserError
 from lyricgen.generation.draws import below_one, draw
 from lyricgen.generation.rules import PartialTexts, Rule
 from lyricgen.generation.stepping import right_aligned, stepper
-from lyricgen.models.kinds import NextModel, evaluating
+from lyricgen.models.model import NextModel, evaluating
 
 # (B,) which of the texts go on, and the next character (B,) of each
 Watch = Callable[[Tensor, Tensor], None]

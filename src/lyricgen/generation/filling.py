@@ -13,8 +13,8 @@ from lyricgen.generation.draws import draw_characters, draw_uniforms
 from lyricgen.generation.rules import scaled
 from lyricgen.generation.strategy import Strategy
 from lyricgen.generation.writer import text_seed
-from lyricgen.models.fill_model import FillModel
-from lyricgen.models.kinds import evaluating
+from lyricgen.models.model import evaluating
+from lyricgen.models.network import FillModel
 from lyricgen.models.trained_model import TrainedModel
 from lyricgen.options import check_number, check_texts, check_whole, validate
 
@@ -137,7 +137,7 @@ def fill_texts(
     check_number("count", count)
     check_number("sweeps", sweeps)
     validate(Strategy, {"temperature": temperature})
-    network = _filling(model)
+    network = model.fill_model
     each = [model.normalised(text) for text in texts for _ in range(count)]
     if not each:
         return []
@@ -153,14 +153,6 @@ def fill_texts(
     )
     decode = model.vocabulary.decode
     return [decode(row[1 : len(text) + 1]) for row, text in zip(filled, each, strict=True)]
-
-
-def _filling(model: TrainedModel) -> FillModel:
-    if not isinstance(model.network, FillModel):
-        raise UserError(
-            "this model continues texts and fills no gaps: train one with objective=fill"
-        )
-    return model.network
 
 
 def encode_gaps(model: TrainedModel, text: str, gap: str | None = None) -> tuple[Tensor, Tensor]:

@@ -6,6 +6,7 @@ gates, E embedding.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +14,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from lyricgen.models.cells.cell import LayerStep, State, zeros_apart
-from lyricgen.models.kinds import NextModel
+from lyricgen.models.model import NextModel
 from lyricgen.models.network import LanguageModel
 
 LARGEST_TABLE = 2**26  # numbers
@@ -134,11 +135,9 @@ def stepper(model: NextModel, prefixes: Sequence[Tensor], length: int) -> Steppe
     Raises:
         ValueError: an empty prefix.
     """
-    if isinstance(model, LanguageModel):
-        layers = [block.layer_step() for block in model.recurrence.blocks]
-        known = [layer for layer in layers if layer is not None]
-        if len(known) == len(layers):
-            return RecurrentStepper(model, prefixes, known, length)
+    layers = model.layer_steps()
+    if layers:
+        return RecurrentStepper(cast(LanguageModel, model), prefixes, layers, length)
     return ModelStepper(model, prefixes)
 
 

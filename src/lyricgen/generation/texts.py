@@ -15,9 +15,8 @@ from lyricgen.generation.novelty import draw_novel
 from lyricgen.generation.options import Generator
 from lyricgen.generation.strategy import Strategy
 from lyricgen.generation.writer import Continuation, Watch, Writer, text_seed
-from lyricgen.models.fill_model import FillModel
-from lyricgen.models.kinds import NextModel, evaluating
 from lyricgen.models.metrics import perplexity
+from lyricgen.models.model import NextModel, evaluating
 from lyricgen.models.trained_model import TrainedModel
 from lyricgen.options import check_number, check_texts, check_whole, validate
 
@@ -124,7 +123,7 @@ def continue_prefixes(
     each = [model.normalised(prefix) for prefix in prefixes]
     writer = Writer(
         model=model,
-        network=_continuing(model),
+        network=model.next_model,
         strategy=strategy,
         control=control,
         length=length,
@@ -132,15 +131,6 @@ def continue_prefixes(
         watch=watch,
     )
     return _continued(writer, each, number, seed), writer
-
-
-def _continuing(model: TrainedModel) -> NextModel:
-    if isinstance(model.network, FillModel):
-        raise UserError(
-            "this model fills gaps and continues no text: give it a text with gaps, as in "
-            "--fill '分__天'"
-        )
-    return model.network
 
 
 def _continued(writer: Writer, prefixes: list[str], count: int, seed: int) -> list[Continuation]:

@@ -20,7 +20,7 @@ from lyricgen.generation.options import Generator
 from lyricgen.generation.planning import constrain
 from lyricgen.generation.rules import Rule
 from lyricgen.generation.strategy import LENGTH_PENALTY, Strategy
-from lyricgen.models.kinds import NextModel
+from lyricgen.models.model import NextModel
 from lyricgen.models.trained_model import TrainedModel
 
 LARGEST = 2**24  # logits of one batch

@@ -1,6 +1,6 @@
-"""Character network: input, recurrence, output layer, and initial weights.
+"""Character networks: input, recurrence, output layer, and initial weights.
 
-B batch, T time steps, V vocabulary, E embedding, H hidden size.
+B batch, T time steps, K characters known after them, V vocabulary, E embedding, H hidden size.
 """
 
 from collections.abc import Callable
@@ -11,14 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lyricgen.data.batch import IGNORED, Batch
 from lyricgen.errors import UserError
 from lyricgen.models.cells import CELLS
-from lyricgen.models.cells.cell import Cell, State
-from lyricgen.models.options import (
-    CellOptions,
-    DepthOptions,
-    RecurrentArchitecture,
-)
+from lyricgen.models.cells.cell import Cell, LayerStep, State
+from lyricgen.models.model import Model, NextModel, exact
+from lyricgen.models.options import CellOptions, DepthOptions, RecurrentArchitecture
 
 
 class RecurrentStack(nn.Module):
@@ -57,7 +55,22 @@ class RecurrentStack(nn.Module):
         return output, tuple(torch.cat(parts) for parts in zip(*states, strict=True))
 
 
-class CharacterNetwork(nn.Module):
+class BothSides(nn.Module):
+    """Two stacks, one from left to right and one from right to left, and a layer that joins them.
+
+    The layers of one never read those of the other. In an ordinary bidirectional network of two
+    or more layers (Schuster and Paliwal 1997) they do, and with the second layer's input at t + 1
+    comes, through the first layer from the left, the character at t that is to be predicted.
+    """
+
+    def __init__(self, stack: Callable[[], RecurrentStack], hidden_size: int) -> None:
+        super().__init__()
+        self.left = stack()
+        self.right = stack()
+        self.join = nn.Linear(2 * hidden_size, hidden_size)
+
+
+class CharacterNetwork(Model):
     """An embedding or one-hot input, a recurrence, and an output layer over the characters.
 
     The start symbol, where there is one, is a row of its own in the embedding and the zero vector
@@ -135,7 +148,7 @@ class CharacterNetwork(nn.Module):
 
     @property
     def description(self) -> str:
-        """A few words on what it is."""
+        """A few words on the network."""
         built = self.architecture
         return f"{built.cell.kind} {built.layers}x{built.hidden_size}"
 
@@ -198,7 +211,7 @@ class CharacterNetwork(nn.Module):
                 module.set_chosen_biases()
 
 
-class LanguageModel(CharacterNetwork):
+class LanguageModel(CharacterNetwork, NextModel):
     """P(next character | all before), by a recurrence from left to right."""
 
     def forward(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
@@ -213,3 +226,82 @@ class LanguageModel(CharacterNetwork):
         """
         hidden, state = self.recurrence(self.features(inputs), state)  # (B, T, H)
         return self.logits(hidden), state
+
+    def score_one(self, inputs: Tensor, lengths: Tensor, targets: Tensor) -> Tensor:
+        """Nats of one character after each row."""
+        hidden, _ = self.recurrence(self.features(inputs), None)  # (B, T, H)
+        # the output layer costs as much as the rest: only the last step needs it
+        logits = self.logits(hidden[torch.arange(len(inputs)), lengths - 1])  # (B, V)
+        return F.cross_entropy(exact(logits), targets.long(), reduction="none")
+
+    def layer_steps(self) -> list[LayerStep]:
+        """Steps in place of the layers, from the input up; none where one has no such step."""
+        steps = [block.layer_step() for block in self.recurrence.blocks]
+        return [] if None in steps else steps
+
+
+class FillModel(CharacterNetwork):
+    """P(x_t | all characters before and after), from the left state at t-1 and the right at t+1.
+
+    It is no model of a text's probability: the product over t of what it predicts is the
+    pseudo-likelihood (Besag 1975), exp of its mean negative logarithm the pseudo-perplexity.
+    """
+
+    fills_gaps = True
+    metric_prefix = "pseudo_"
+
+    def build_recurrence(self, stack: Callable[[], RecurrentStack]) -> BothSides:
+        """One stack for each side."""
+        return BothSides(stack, self.architecture.hidden_size)
+
+    def forward(
+        self, characters: Tensor, lengths: Tensor, steps: int, state: State | None = None
+    ) -> tuple[Tensor, State]:
+        """Predict characters 1 … T of each row, each as if it were not there.
+
+        Args:
+            characters: (B, 1 + T + K) int64 ids; the first may be V, the start of a line.
+            lengths: (B,) int64, where each row's last known character stands; what comes after is
+                padding.
+            steps: T.
+            state: (L, B, H) tensors of the left stack from the characters before, or None.
+
+        Returns:
+            Logits (B, T, V), and the left stack's state after character T - 1.
+        """
+        before, state = self.recurrence.left(self.features(characters[:, :steps]), state)
+        hidden = torch.cat([before, self._after(characters, lengths, steps)], dim=-1)  # (B, T, 2H)
+        return self.logits(torch.tanh(self.recurrence.join(hidden))), state
+
+    def _after(self, characters: Tensor, lengths: Tensor, steps: int) -> Tensor:
+        """State of the right stack after reading all characters behind each of 1 … T, (B, T, H)."""
+        nothing = len(characters), 1, self.architecture.hidden_size
+        after = self.output.bias.new_zeros(nothing)  # before it has read anything
+        places = torch.arange(characters.shape[1], device=characters.device)
+        backwards = lengths[:, None] - places[: max(0, characters.shape[1] - 2)]  # to character 2
+        if backwards.shape[1]:
+            read = self.features(characters.gather(1, backwards.clamp(min=0)))
+            states, _ = self.recurrence.right(read, None)  # (B, T + K - 1, H)
+            after = F.pad(states, (0, 0, 1, 0))
+        number_read = (lengths[:, None] - places[1 : steps + 1]).clamp(min=0)  # (B, T)
+        return after.gather(1, number_read[..., None].expand(-1, -1, after.shape[-1]))
+
+    def predict(self, batch: Batch, state: State | None) -> tuple[Tensor, State]:
+        """Logits of a batch's targets, each from all known characters around it, and left state."""
+        steps = batch.targets.shape[1]
+        known = [batch.inputs[:, :1], batch.targets]
+        lengths = (batch.targets != IGNORED).sum(dim=1)  # (B,)
+        if batch.following is not None:
+            known.append(batch.following)
+            after = (batch.following != IGNORED).sum(dim=1)
+            lengths = torch.where(lengths == steps, lengths + after, lengths)
+        characters = torch.cat(known, dim=1)  # (B, 1 + T + K)
+        characters = characters.masked_fill(characters == IGNORED, 0)  # padding: never read
+        logits, state = self(characters, lengths, steps, state)
+        return logits, state
+
+
+def recurrent(architecture: RecurrentArchitecture) -> LanguageModel | FillModel:
+    """The recurrent network for an objective, with its initial weights."""
+    fills = architecture.objective == "fill"
+    return FillModel(architecture) if fills else LanguageModel(architecture)

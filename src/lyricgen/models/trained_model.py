@@ -10,8 +10,8 @@ import torch
 from lyricgen.data.parts import Layout
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
-from lyricgen.models.fill_model import FillModel
-from lyricgen.models.kinds import Model
+from lyricgen.models.model import Model, NextModel
+from lyricgen.models.network import FillModel
 
 GAPS = "_□◌"  # what may mark a gap
 LENGTH = 50  # new characters of a text, unless another number is wanted
@@ -56,7 +56,34 @@ class TrainedModel:
     @property
     def fills_gaps(self) -> bool:
         """Whether it fills gaps instead of continuing texts."""
-        return isinstance(self.network, FillModel)
+        return self.network.fills_gaps
+
+    @property
+    def next_model(self) -> NextModel:
+        """The network, which continues texts.
+
+        Raises:
+            UserError: it fills gaps.
+        """
+        if isinstance(self.network, NextModel):
+            return self.network
+        raise UserError(
+            "this model fills gaps and continues no text: give it a text with gaps, as in "
+            "--fill '分__天'"
+        )
+
+    @property
+    def fill_model(self) -> FillModel:
+        """The network, which fills gaps.
+
+        Raises:
+            UserError: it continues texts.
+        """
+        if isinstance(self.network, FillModel):
+            return self.network
+        raise UserError(
+            "this model continues texts and fills no gaps: train one with objective=fill"
+        )
 
     @property
     def gap(self) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
-from lyricgen.models.kinds import Model
+from lyricgen.models.model import Model
 from lyricgen.models.network import CharacterNetwork
 from lyricgen.models.options import RecurrentArchitecture
 from lyricgen.models.trained_model import TrainedModel

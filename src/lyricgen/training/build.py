@@ -16,8 +16,8 @@ from lyricgen.data.samplers import (
 )
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.models.files.card import card
-from lyricgen.models.fill_model import FillModel
-from lyricgen.models.kinds import Model, recurrent
+from lyricgen.models.model import Model
+from lyricgen.models.network import FillModel, recurrent
 from lyricgen.models.ngram.language_model import NgramLanguageModel
 from lyricgen.models.optimizers import build_optimizer, build_scheduler
 from lyricgen.models.options import NgramArchitecture, NgramOptions, RecurrentArchitecture

@@ -20,7 +20,7 @@ from lyricgen.data.corpus import EncodedCorpus
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.errors import UserError
 from lyricgen.generation.filling import encode_gaps
-from lyricgen.models.kinds import Model
+from lyricgen.models.model import Model
 from lyricgen.models.options import NgramOptions
 from lyricgen.models.trained_model import TrainedModel
 from lyricgen.runs.checkpoint_files import AtomicCheckpointIO

@@ -14,8 +14,7 @@ from pytorch_lightning.plugins.precision import (
 from torch import nn
 
 from lyricgen.errors import UserError, reason
-from lyricgen.models.kinds import recurrent
-from lyricgen.models.network import CharacterNetwork
+from lyricgen.models.network import CharacterNetwork, recurrent
 from lyricgen.models.options import RecurrentArchitecture
 from lyricgen.training.options import PrecisionName, TrainOptions
 

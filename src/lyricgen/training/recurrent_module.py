@@ -14,9 +14,8 @@ from torch import Tensor, optim
 from lyricgen.data.batch import IGNORED, Batch, block, rank, world_size
 from lyricgen.errors import UserError
 from lyricgen.models.cells.cell import State
-from lyricgen.models.fill_model import FillModel
-from lyricgen.models.network import LanguageModel
-from lyricgen.models.scoring import exact, predict
+from lyricgen.models.model import exact
+from lyricgen.models.network import FillModel, LanguageModel
 from lyricgen.training.ddp.collectives import gathered, summed
 from lyricgen.training.options import Reduction
 from lyricgen.training.scored_module import ScoredModule
@@ -92,7 +91,7 @@ class RecurrentModule(ScoredModule):
         """
         del batch_idx
         state = None if batch.starts_stream else self._training_state
-        logits, state = predict(self.model, batch, state)
+        logits, state = self.model.predict(batch, state)
         self._training_state = tuple(part.detach() for part in state)
         # one softmax serves the loss and the metric
         log_probabilities = F.log_softmax(exact(logits).flatten(0, 1), dim=-1)  # (B·T, V)

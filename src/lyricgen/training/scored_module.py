@@ -10,9 +10,8 @@ from torch import Tensor
 
 from lyricgen.data.batch import Batch
 from lyricgen.models.cells.cell import State
-from lyricgen.models.kinds import Model
 from lyricgen.models.metrics import loss_figures
-from lyricgen.models.scoring import score
+from lyricgen.models.model import Model
 from lyricgen.training.ddp.collectives import summed
 
 
@@ -88,7 +87,7 @@ class ScoredModule(pl.LightningModule):
     def evaluate(self, batch: Batch, part: str) -> Tensor:
         """Score a batch that goes on where the one before it has ended, and add it to a total."""
         state = None if batch.starts_stream else self._evaluation_state
-        nats, self._evaluation_state = score(self.model, batch, state)
+        nats, self._evaluation_state = self.model.score(batch, state)
         self.totals[part].add(nats, batch.num_characters)
         return nats
 

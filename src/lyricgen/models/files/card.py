@@ -15,7 +15,8 @@ from lyricgen.data.parts import Layout
 from lyricgen.data.reading import FORBIDDEN
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
-from lyricgen.models.kinds import Model, recurrent
+from lyricgen.models.model import Model
+from lyricgen.models.network import recurrent
 from lyricgen.models.ngram.language_model import NgramLanguageModel
 from lyricgen.models.options import Architecture, RecurrentArchitecture
 from lyricgen.models.trained_model import TrainedModel

@@ -7,16 +7,18 @@ distinct n-grams of k symbols in the training text (G_0 = 1, the empty one).
 from typing import Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from lyricgen.data.batch import IGNORED, Batch
 from lyricgen.errors import UserError, printable
 from lyricgen.models.cells.cell import State
+from lyricgen.models.model import NextModel
 from lyricgen.models.ngram.counts import NOTHING, Grams, NgramCounts, Numbers
 from lyricgen.models.ngram.model import NgramModel, smoothed
 from lyricgen.models.options import NgramArchitecture
 
 
-class NgramLanguageModel(nn.Module):
+class NgramLanguageModel(NextModel):
     """P(next character | the last order - 1), by counting; uniform until it has counted.
 
     Its n-grams and their terms, which `smoothing` defines, are buffers in int64 and float64:
@@ -25,6 +27,9 @@ class NgramLanguageModel(nn.Module):
 
     Its state is one tensor (1, B, C) of the last symbols read, NOTHING where there is none.
     """
+
+    architecture: NgramArchitecture
+    counts_ngrams = True
 
     def __init__(self, architecture: NgramArchitecture) -> None:
         super().__init__()
@@ -90,6 +95,17 @@ class NgramLanguageModel(nn.Module):
         contexts, state = self._read(ngrams, inputs, state)
         return torch.from_numpy(ngrams.nats(contexts, targets.numpy())), state
 
+    def score(self, batch: Batch, state: State | None) -> tuple[Tensor, State]:
+        """Nats of each character of a batch, (B, T), zero for padding, and the next state."""
+        padding = batch.targets == IGNORED
+        nats, state = self.nats(batch.inputs, batch.targets.masked_fill(padding, 0), state)
+        return nats.masked_fill(padding, 0.0), state
+
+    def score_one(self, inputs: Tensor, lengths: Tensor, targets: Tensor) -> Tensor:
+        """Nats of one character after each row."""
+        nats, _ = self.nats(inputs, targets.long()[:, None].expand_as(inputs))
+        return nats[torch.arange(len(inputs)), lengths - 1]
+
     def count(self, text: Tensor) -> None:
         """Count the n-grams of a text, (N,) ids in 0..V, and forget the earlier ones."""
         chosen = self.architecture
@@ -107,13 +123,13 @@ class NgramLanguageModel(nn.Module):
 
     @property
     def num_parameters(self) -> int:
-        """How many probabilities it is made of."""
+        """How many probabilities the model has."""
         levels = range(1, self.architecture.order + 1)
         return sum(len(self.get_buffer(f"keys_{k}")) for k in levels)
 
     @property
     def description(self) -> str:
-        """A few words on what it is."""
+        """A few words on the model."""
         chosen = self.architecture
         smoothing = f"add_k ({chosen.k:g})" if chosen.smoothing == "add_k" else chosen.smoothing
         return f"{chosen.order}-gram {smoothing}"

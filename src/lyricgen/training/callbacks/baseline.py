@@ -11,9 +11,9 @@ from torch import Tensor
 from lyricgen.data.batch import Batch
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.models.metrics import best_mixture_weight, mixture_nats, perplexity
+from lyricgen.models.model import place
 from lyricgen.models.ngram.baseline import NgramBaseline
 from lyricgen.models.options import Interpolated
-from lyricgen.models.scoring import place
 from lyricgen.training.callbacks.record import record
 from lyricgen.training.recurrent_module import RecurrentModule
 

@@ -1,0 +1,121 @@
+"""Base classes of all models, and the scores of a batch.
+
+B batch, T time steps, V vocabulary, N characters in a part.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lyricgen.data.batch import IGNORED, Batch
+from lyricgen.models.cells.cell import LayerStep, State
+from lyricgen.models.options import Architecture
+
+
+class Model(nn.Module):
+    """A model of characters.
+
+    Attributes:
+        architecture: plain values to build it again from.
+        vocabulary_size: V.
+    """
+
+    # whether it predicts a character from those on both sides, to fill gaps, not from those before
+    fills_gaps: ClassVar[bool] = False
+    # whether it has no weights to train: it counts n-grams
+    counts_ngrams: ClassVar[bool] = False
+    # of the names of its perplexity and bits per character
+    metric_prefix: ClassVar[str] = ""
+
+    architecture: Architecture
+    vocabulary_size: int
+
+    @property
+    def device(self) -> torch.device:
+        """Where the inputs belong."""
+        raise NotImplementedError
+
+    @property
+    def num_parameters(self) -> int:
+        """How many numbers are learnt."""
+        raise NotImplementedError
+
+    @property
+    def description(self) -> str:
+        """A few words on the model."""
+        raise NotImplementedError
+
+    def predict(self, batch: Batch, state: State | None) -> tuple[Tensor, State]:
+        """Logits of a batch's targets, (B, T, V), and the next state.
+
+        Args:
+            batch: what it reads and what it is to predict.
+            state: that the batch before has left; None where a stream starts.
+        """
+        raise NotImplementedError
+
+    def score(self, batch: Batch, state: State | None) -> tuple[Tensor, State]:
+        """Nats of each character of a batch, (B, T), zero for padding, and the next state.
+
+        Arguments are those of `predict`.
+        """
+        logits, state = self.predict(batch, state)
+        # flat, since classes that do not lie side by side take several times as long
+        nats = F.cross_entropy(
+            exact(logits).flatten(0, 1),
+            batch.targets.flatten(),
+            ignore_index=IGNORED,
+            reduction="none",
+        ).view_as(batch.targets)
+        return nats, state
+
+
+class NextModel(Model):
+    """P(next character | those before), called with ids (B, T) and a state, None for zero."""
+
+    def predict(self, batch: Batch, state: State | None) -> tuple[Tensor, State]:
+        """Logits of a batch's targets, (B, T, V), and the next state."""
+        logits, state = self(batch.inputs, state)
+        return logits, state
+
+    def score_one(self, inputs: Tensor, lengths: Tensor, targets: Tensor) -> Tensor:
+        """Nats of one character after each row, read from state zero, (B,).
+
+        Args:
+            inputs: (B, T) int64 ids.
+            lengths: (B,) int64, how many ids of each row are read.
+            targets: (B,), the characters after them.
+        """
+        raise NotImplementedError
+
+    def layer_steps(self) -> list[LayerStep]:
+        """Steps in place of the layers, from the input up; none where it has no such layers."""
+        return []
+
+
+def exact(logits: Tensor) -> Tensor:
+    """At least float32: sums of nats in half precision are off in their third digit."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def place(nats: Tensor, batch: Batch, room: Tensor) -> None:
+    """Put the nats of a batch, (B, T), where its characters stand in their part, (N,)."""
+    steps = torch.arange(1, nats.shape[1] + 1, device=nats.device)
+    positions = batch.starts[:, None] + steps  # (B, T) of the targets
+    counted = batch.targets != IGNORED
+    room[positions[counted].cpu()] = nats[counted].double().cpu()
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put a network into evaluation mode, and back at the end."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
