@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lyricgen.models.ngram.counts import NOTHING, Ids, NgramCounts
-from lyricgen.models.ngram.model import NgramModel, nats_by_order, smoothed
-from lyricgen.models.ngram.smoothing import Floats
+from lyricgen.models.ngram.model import Floats, NgramModel, nats_by_order, smoothed
 from lyricgen.models.options import Interpolated, Smoothing
 from tests.conftest import need_published
 from tests.helpers.ngram_reference import INTERPOLATED, SMOOTHINGS, K, Reference, nats_of

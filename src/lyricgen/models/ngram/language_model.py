@@ -21,7 +21,7 @@ from lyricgen.models.options import NgramArchitecture
 class NgramLanguageModel(NextModel):
     """P(next character | the last order - 1), by counting; uniform until it has counted.
 
-    Its n-grams and their terms, which `smoothing` defines, are buffers in int64 and float64:
+    Its n-grams and their terms, which `ngram.model` defines, are buffers in int64 and float64:
     keys_k (G_k,), direct_k (G_k + 1,) and passed_k (G_{k-1} + 1,) for k = 1 … order. They stay on
     the CPU.
 

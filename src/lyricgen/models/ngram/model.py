@@ -1,6 +1,30 @@
-"""Smoothed n-gram models over character ids: what a recurrent model has to beat.
+"""Smoothed n-gram models over character ids, which a recurrent model has to beat.
 
-The formulas and their sources are those of `smoothing`.
+Two interpolated smoothings, both of the form
+
+    p_k(w | h) = direct(h w) + passed(h) p_{k-1}(w | h'),    p_0(w) = 1 / V,
+
+where h' is h without its oldest symbol. With c(h) the sum of c(h w) over w, T(h) the number of w
+with c(h w) > 0, and D = n1 / (n1 + 2 n2) of the order, where c is i for n_i of its grams (D is one
+half where n1 or n2 is 0, for it would discount nothing or everything):
+
+    Kneser-Ney   direct = max(c(h w) - D, 0) / c(h)    passed = D T(h) / c(h)
+    Witten-Bell  direct = c(h w) / (c(h) + T(h))       passed = T(h) / (c(h) + T(h))
+
+Kneser-Ney takes c from the text at the highest order only; below it, c(g) is the number of distinct
+symbols seen before g, except that a gram which begins with START keeps its count in the text, since
+nothing can come before it. Where c(h) = 0, p_k is p_{k-1}.
+
+And one that rests on no shorter context, with a number a > 0 of its own (`model.k`),
+
+    add k        p(w | h) = (c(h w) + a) / (c(h) + a V)
+
+where h is the longest context that there is, shorter than the order's only where a line or stream
+begins. Where c(h) = 0 it is uniform.
+
+Sources: Kneser and Ney, ICASSP 1995; Witten and Bell, IEEE Trans. Inf. Theory 37(4), 1991; Chen and
+Goodman, Harvard TR-10-98, 1998 (D, both smoothings in this interpolated form, and add k, which is
+Lidstone's of 1920, for a = 1 Laplace's).
 
 Shape legend: T symbols in a text, V in the vocabulary; G_k distinct grams of k symbols in the
 training text (G_0 = 1, the empty gram). Leading dimensions, "...", are texts side by side.
@@ -8,24 +32,27 @@ training text (G_0 = 1, the empty gram). Leading dimensions, "...", are texts si
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import get_args
+from typing import TypeAlias, get_args
 
 import numpy as np
+import numpy.typing as npt
 
 from lyricgen.models.ngram.counts import Grams, Ids, NgramCounts, Numbers
-from lyricgen.models.ngram.smoothing import Floats, Terms, terms_of
 from lyricgen.models.options import Interpolated, Smoothing
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+Terms: TypeAlias = tuple[Floats, Floats]
 
 
 @dataclass(frozen=True)
 class NgramModel:
-    """N-gram model of one order and smoothing; `smoothing` has the formulas.
+    """N-gram model of one order and smoothing.
 
     Attributes:
         grams: of the training text, of 1 to at least order symbols.
         terms: of p_1 … p_order: direct (G_k + 1,) and passed (G_{k-1} + 1,); index -1 is for
             grams that the training text lacks.
-        smoothing: that they are of.
+        smoothing: of the terms.
     """
 
     grams: Grams
@@ -107,7 +134,7 @@ def smoothed(counts: NgramCounts, order: int, smoothing: Smoothing, k: float = 1
     if smoothing not in (names := get_args(Smoothing)):
         raise ValueError(f"smoothing must be one of {names}, got {smoothing!r}")
     levels = range(1, order + 1)
-    terms = [terms_of(counts, level, smoothing, level == order, k) for level in levels]
+    terms = [_terms(counts, level, smoothing, level == order, k) for level in levels]
     return NgramModel(counts, terms, smoothing)
 
 
@@ -125,38 +152,62 @@ def nats_by_order(
         For each order, (T,) -ln p of each text's symbols, in nats; nan for START. The first symbol
         of a stream has the empty context.
     """
-    lower = [_uniform(ids, counts) for ids, _ in texts]
+    lower = [np.full(len(ids), 1 / counts.vocabulary_size) for ids, _ in texts]  # (T,) each
     for order in range(1, len(counts.keys) + 1):
-        terms = terms_of(counts, order, smoothing, highest=True)
-        highest = _each_interpolated(terms, texts, order, lower)
+        terms = _terms(counts, order, smoothing, highest=True)
+        highest = _interpolated(terms, texts, order, lower)
         yield [_nats(p, ids, counts) for p, (ids, _) in zip(highest, texts, strict=True)]
         if smoothing == "witten_bell" or order == len(counts.keys):
             lower = highest
         else:
-            terms = terms_of(counts, order, smoothing, highest=False)
-            lower = _each_interpolated(terms, texts, order, lower)
+            terms = _terms(counts, order, smoothing, highest=False)
+            lower = _interpolated(terms, texts, order, lower)
 
 
-def _each_interpolated(
+def _interpolated(
     terms: Terms, texts: list[tuple[Ids, list[Numbers]]], k: int, lower: list[Floats]
 ) -> list[Floats]:
-    each = zip(texts, lower, strict=True)
-    return [_interpolated(terms, found, k, probability) for (_, found), probability in each]
-
-
-def _uniform(ids: Ids, counts: NgramCounts) -> Floats:
-    return np.full(len(ids), 1 / counts.vocabulary_size)  # (T,)
-
-
-def _interpolated(terms: Terms, found: list[Numbers], k: int, lower: Floats) -> Floats:
-    """Return p_k, (T,), from p_{k-1}."""
+    """Give p_k of each text, (T,), from p_{k-1}."""
     direct, passed = terms
-    context = np.zeros(len(lower), dtype=np.int64)  # (T,) number of the gram that ends at t - 1
-    if k > 1:
-        context[:1], context[1:] = -1, found[k - 2][:-1]
-    probability: Floats = direct[found[k - 1]] + passed[context] * lower
-    return probability
+    found: list[Floats] = []
+    for (_, numbers), probability in zip(texts, lower, strict=True):
+        context = np.zeros(len(probability), dtype=np.int64)  # (T,) gram that ends at t - 1
+        if k > 1:
+            context[:1], context[1:] = -1, numbers[k - 2][:-1]
+        found.append(direct[numbers[k - 1]] + passed[context] * probability)
+    return found
 
 
 def _nats(probability: Floats, ids: Ids, grams: Grams) -> Floats:
     return np.where(np.asarray(ids) == grams.vocabulary_size, np.nan, -np.log(probability))
+
+
+def _terms(
+    counts: NgramCounts, k: int, smoothing: Smoothing, highest: bool, added: float = 1.0
+) -> Terms:
+    """Give the terms of p_k in a model of which it is the highest order, or is not.
+
+    Returns:
+        direct (G_k + 1,) and passed (G_{k-1} + 1,), by the numbers of the grams; index -1 is for
+        those that the training text lacks.
+    """
+    continuing = smoothing == "kneser_ney" and not highest
+    level = (counts.continuations if continuing else counts.counts)[k - 1]
+    prefix = counts.keys[k - 1] // (counts.vocabulary_size + 1)  # (G_k,)
+    contexts = len(counts.keys[k - 2]) if k > 1 else 1
+    distinct = np.bincount(prefix[level > 0], minlength=contexts).astype(np.float64)  # (G_{k-1},)
+    kept, reserved = level.astype(np.float64), distinct  # (G_k,), (G_{k-1},)
+    if smoothing == "kneser_ney":
+        discount = _discount(level)
+        kept, reserved = np.maximum(level - discount, 0.0), discount * distinct
+    elif smoothing == "add_k":
+        reserved = np.full(contexts, added * counts.vocabulary_size)  # as uniform as p_0
+    # A context that nothing continues reserves all there is.
+    reserved = np.where(reserved > 0, reserved, 1.0)
+    total = np.bincount(prefix, weights=kept, minlength=contexts) + reserved  # (G_{k-1},)
+    return np.append(kept / total[prefix], 0.0), np.append(reserved / total, 1.0)
+
+
+def _discount(counts: Numbers) -> float:
+    once, twice = int((counts == 1).sum()), int((counts == 2).sum())
+    return once / (once + 2 * twice) if once and twice else 0.5
