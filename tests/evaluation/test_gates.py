@@ -19,20 +19,10 @@ from lyricgen.evaluation.gate_plot import Panel, activations, draw, notes, panel
 from lyricgen.models.network import FillModel
 from lyricgen.models.trained_model import TrainedModel
 from tests.helpers.checkpoints import model_of
-from tests.helpers.networks import architecture
+from tests.helpers.networks import CELLS, architecture
 from tests.helpers.ngram_models import uncounted
 
 TEXT = "abc分de开bé"
-CELLS: dict[str, Any] = {
-    "rnn": "rnn",
-    "relu": {"kind": "rnn", "nonlinearity": "relu"},
-    "gru": "gru",
-    "lstm": "lstm",
-    "rnn_scratch": {"kind": "rnn_scratch"},
-    "gru_scratch": {"kind": "gru_scratch", "reset": "before"},
-    "gru_scratch_after": {"kind": "gru_scratch", "reset": "after"},
-    "lstm_scratch": {"kind": "lstm_scratch", "forget_bias": 1.0},
-}
 
 
 def precise(model: TrainedModel) -> TrainedModel:
@@ -96,7 +86,7 @@ def test_an_lstm_of_any_depth(layer: int, residual: bool, kind: str, layout: str
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("cell", CELLS)
 def test_the_last_layers_states_and_predictions_are_the_networks(cell: str, layers: int) -> None:
-    model = precise(model_of(CELLS[cell], layers=layers, layout="lines", input="one_hot"))
+    model = precise(model_of(cell, layers=layers, layout="lines", input="one_hot"))
     with torch.no_grad():
         for parameter in model.network.parameters():
             parameter.mul_(0.3)  # rectified units would grow and grow
@@ -121,7 +111,7 @@ def panels_of(model: TrainedModel) -> list[Panel]:
 
 def test_panels_have_the_fields_names() -> None:
     def shown(cell: str) -> list[str]:
-        return [panel.title for panel in panels_of(model_of(CELLS[cell]))]
+        return [panel.title for panel in panels_of(model_of(cell))]
 
     assert [title.split(" (")[0] for title in shown("lstm")] == [
         "forget gate $f$",
@@ -144,7 +134,7 @@ def test_panels_have_the_fields_names() -> None:
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_no_value_is_beyond_its_colours(cell: str) -> None:
-    model = model_of(CELLS[cell])
+    model = model_of(cell)
     with torch.no_grad():
         for parameter in model.network.parameters():
             parameter.mul_(4)
@@ -247,9 +237,8 @@ def test_the_units_that_vary_most_are_drawn() -> None:
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_cell_without_gates_says_so(cell: str) -> None:
     without = cell in ("rnn", "relu", "rnn_scratch")
-    kind = CELLS[cell] if isinstance(CELLS[cell], str) else CELLS[cell]["kind"]
-    told = [f"cell={kind} has no gates: its hidden state is shown"]
-    assert notes(model_of(CELLS[cell]), None) == (told if without else [])
+    told = [f"cell={CELLS[cell]['kind']} has no gates: its hidden state is shown"]
+    assert notes(model_of(cell), None) == (told if without else [])
 
 
 @pytest.mark.parametrize("layer", [-1, 0, 3])

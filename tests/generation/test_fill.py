@@ -23,7 +23,8 @@ from lyricgen.errors import UserError
 from lyricgen.models.network import FillModel
 from lyricgen.training.recurrent_module import FillModule
 from tests.conftest import TINY, Train, messages, printed
-from tests.helpers.fill_models import CELLS, N, model_of
+from tests.helpers.fill_models import N, model_of
+from tests.helpers.networks import CELLS
 from tests.helpers.resuming import same_weights, send, stop_at, weights
 
 EACH_CELL = pytest.mark.parametrize("cell", list(CELLS))

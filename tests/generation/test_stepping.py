@@ -9,7 +9,8 @@ from torch import Tensor
 from lyricgen.generation import stepping
 from lyricgen.generation.stepping import ModelStepper, RecurrentStepper, Stepper, stepper
 from lyricgen.models.cells.cell import Cell
-from tests.helpers.stepping import CELLS, PREFIXES, V, network
+from tests.helpers.networks import CELLS
+from tests.helpers.stepping import PREFIXES, V, network
 
 EACH_CELL = pytest.mark.parametrize("cell", CELLS)
 EACH_INPUT = pytest.mark.parametrize("kind", ["embedding", "one_hot"])

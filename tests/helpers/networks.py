@@ -16,8 +16,13 @@ START = V
 
 CELLS: dict[str, dict[str, Any]] = {
     "rnn": {"kind": "rnn", "nonlinearity": "tanh"},
+    "relu": {"kind": "rnn", "nonlinearity": "relu"},
     "gru": {"kind": "gru"},
     "lstm": {"kind": "lstm", "forget_bias": 1.0},
+    "rnn_scratch": {"kind": "rnn_scratch"},
+    "gru_scratch": {"kind": "gru_scratch", "reset": "before"},
+    "gru_scratch_after": {"kind": "gru_scratch", "reset": "after"},
+    "lstm_scratch": {"kind": "lstm_scratch", "forget_bias": None},
 }
 
 

@@ -21,27 +21,11 @@ from lyricgen.models.cells.column_vectors import (
     sigmoid,
     softmax,
 )
-from lyricgen.models.options import (
-    CellOptions,
-    GruOptions,
-    GruScratchOptions,
-    LstmOptions,
-    LstmScratchOptions,
-    RnnOptions,
-    RnnScratchOptions,
-)
+from tests.helpers.networks import CELLS as SMALL
+from tests.helpers.networks import architecture
 
 N_X, N_A, N_Y, M, T_X = 5, 4, 6, 3, 7
-OPTIONS: dict[str, CellOptions] = {
-    "rnn": RnnOptions(kind="rnn", nonlinearity="tanh"),
-    "relu": RnnOptions(kind="rnn", nonlinearity="relu"),
-    "gru": GruOptions(kind="gru"),
-    "lstm": LstmOptions(kind="lstm", forget_bias=1.0),
-    "rnn_scratch": RnnScratchOptions(kind="rnn_scratch"),
-    "gru_scratch": GruScratchOptions(kind="gru_scratch", reset="before"),
-    "gru_scratch_after": GruScratchOptions(kind="gru_scratch", reset="after"),
-    "lstm_scratch": LstmScratchOptions(kind="lstm_scratch", forget_bias=None),
-}
+OPTIONS = {name: architecture(name).cell for name in SMALL}
 
 
 def build(name: str, seed: int = 0) -> tuple[nn.Module, nn.Linear]:

@@ -22,7 +22,7 @@ from lyricgen.export import shared
 from tests.conftest import TINY, Printed, Train, messages, printed
 from tests.helpers import fill_models, ngram_models
 from tests.helpers.checkpoints import VOCABULARY, content_of, model_of, saved
-from tests.helpers.fill_models import CELLS
+from tests.helpers.networks import CELLS
 
 TYPES = {"F32": "<f4", "F64": "<f8", "I64": "<i8"}
 

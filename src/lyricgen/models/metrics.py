@@ -18,7 +18,7 @@ def loss_figures(part: str, loss: float, prefix: str = "") -> dict[str, float]:
 
 
 def perplexity_name(figures: Mapping[str, Any]) -> str:
-    """Whether figures tell of a perplexity or a pseudo_perplexity."""
+    """Name of the perplexity among figures: perplexity or pseudo_perplexity."""
     pseudo = any(name.endswith("/pseudo_perplexity") for name in figures)
     return "pseudo_perplexity" if pseudo else "perplexity"
 

@@ -42,7 +42,7 @@ class Model(nn.Module):
     @property
     def num_parameters(self) -> int:
         """How many numbers are learnt."""
-        raise NotImplementedError
+        return sum(parameter.numel() for parameter in self.parameters())
 
     @property
     def description(self) -> str:

@@ -22,9 +22,10 @@ from lyricgen.models.options import CellOptions, DepthOptions, RecurrentArchitec
 class RecurrentStack(nn.Module):
     """L layers of one cell; with `residual`, each layer after the first adds its input.
 
-    One module a layer, whatever stands between them: a checkpoint reads the same, and dropout is
-    ours. cuDNN's own draws from a state that nothing can restore, so that a run could not go on
-    exactly. Residual connections: He et al. 2016.
+    Each layer is a module of its own: the names in a checkpoint do not depend on what stands
+    between the layers, and dropout draws from torch's generator. cuDNN's own dropout draws from a
+    state that nothing can restore, so no run could be resumed exactly. Residual connections: He et
+    al. 2016.
     """
 
     def __init__(
@@ -142,11 +143,6 @@ class CharacterNetwork(Model):
         return self.output.bias.device
 
     @property
-    def num_parameters(self) -> int:
-        """How many numbers are learnt."""
-        return sum(parameter.numel() for parameter in self.parameters())
-
-    @property
     def description(self) -> str:
         """A few words on the network."""
         built = self.architecture
@@ -179,12 +175,12 @@ class CharacterNetwork(Model):
             self.output.bias.copy_((smoothed / smoothed.sum()).log())
 
     def initialise(self, seed: int) -> None:
-        """Draw the initial weights as `model.init` has it, where that is not as torch has done it.
+        """Draw the initial weights that `model.init` names; "torch" keeps those that there are.
 
-        That is every matrix from N(0, 0.01²), biases 0 but those that a cell has an option for;
-        from torch's global generator, or from NumPy's legacy one. The matrices are drawn as
-        (outputs, inputs), in the order in which they follow each other: of each layer the input's,
-        then the hidden state's, and at last the output layer's, as course code in NumPy does.
+        The others draw every matrix from N(0, 0.01²), by torch's global generator or by NumPy's
+        legacy one, and set biases to 0, but for those that are options of a cell. Matrices are
+        drawn as (outputs, inputs), of each layer the input's, then the hidden state's, and at last
+        the output layer's, as course code in NumPy does.
 
         Args:
             seed: of NumPy's generator.
@@ -192,11 +188,11 @@ class CharacterNetwork(Model):
         init = self.architecture.model.init
         numbers = np.random.RandomState(seed)
         if init == "normal_0.01":
-            self._draw(lambda shape: torch.normal(0.0, 0.01, shape))
+            self._set_weights(lambda shape: torch.normal(0.0, 0.01, shape))
         elif init == "numpy_normal_0.01":
-            self._draw(lambda shape: torch.from_numpy(0.01 * numbers.randn(*shape)))
+            self._set_weights(lambda shape: torch.from_numpy(0.01 * numbers.randn(*shape)))
 
-    def _draw(self, drawn: Callable[[torch.Size], Tensor]) -> None:
+    def _set_weights(self, draw: Callable[[torch.Size], Tensor]) -> None:
         with torch.no_grad():
             for module in self.modules():
                 for parameter in module.parameters(recurse=False):
@@ -205,7 +201,7 @@ class CharacterNetwork(Model):
                         continue
                     transposed = isinstance(module, Cell) and module.row_vectors
                     matrix = parameter.T if transposed else parameter
-                    matrix.copy_(drawn(matrix.shape))
+                    matrix.copy_(draw(matrix.shape))
         for module in self.modules():
             if isinstance(module, Cell):
                 module.set_chosen_biases()

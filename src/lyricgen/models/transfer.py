@@ -6,7 +6,6 @@ V characters of the new vocabulary, U of the old one.
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
@@ -52,32 +51,31 @@ def copy_weights(source: TrainedModel, network: Model, vocabulary: Vocabulary) -
     here, there = _described(network.architecture), _described(source.network.architecture)
     if here != there:
         differing = [key for key in here | there if here.get(key) != there.get(key)]
-        told = ", ".join(
+        listed = ", ".join(
             f"{key}={there.get(key)} there and {here.get(key)} here" for key in differing
         )
-        raise UserError(f"init_from: the networks differ, {told}: choose the same")
-    position = {character: i for i, character in enumerate(source.vocabulary.characters)}
+        raise UserError(f"init_from: the networks differ, {listed}: choose the same")
+    places = {character: place for place, character in enumerate(source.vocabulary.characters)}
     pairs = [
-        (i, position[character])
-        for i, character in enumerate(vocabulary.characters)
-        if character in position
+        (place, places[character])
+        for place, character in enumerate(vocabulary.characters)
+        if character in places
     ]
+    kept = len(pairs)
     if network.architecture.start_symbol and source.network.architecture.start_symbol:
         pairs.append((len(vocabulary), len(source.vocabulary)))
     to, origin = torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2).unbind(1)
     dimensions = network.character_dimensions()
     for name, tensor in new.items():
-        if name in dimensions:
-            _copy_characters(tensor, old[name], to, origin, dimensions[name])
-        else:
+        if name not in dimensions:
             tensor.copy_(old[name])
-    here_too = len(set(position) & set(vocabulary.characters))
-    return CopiedWeights(here_too, len(vocabulary) - here_too, len(source.vocabulary) - here_too)
-
-
-def _copy_characters(new: Tensor, old: Tensor, to: Tensor, origin: Tensor, dimension: int) -> None:
-    held = (to < new.shape[dimension]) & (origin < old.shape[dimension])  # a start row may lack
-    new.index_copy_(dimension, to[held], old.index_select(dimension, origin[held]))
+            continue
+        dimension = dimensions[name]
+        # only an embedding has a row for the start of a line
+        held = (to < tensor.shape[dimension]) & (origin < old[name].shape[dimension])
+        rows = old[name].index_select(dimension, origin[held])
+        tensor.index_copy_(dimension, to[held], rows)
+    return CopiedWeights(kept, len(vocabulary) - kept, len(source.vocabulary) - kept)
 
 
 def _described(architecture: RecurrentArchitecture) -> dict[str, object]:
