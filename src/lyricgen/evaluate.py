@@ -1,85 +1,176 @@
 """Evaluate trained models: python -m lyricgen.evaluate [CHECKPOINT …]; look into one: --heat."""
 
-import argparse
 import sys
+from argparse import Namespace
 from collections.abc import Callable
 from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lyricgen.cli.command_line import Parser, run
+from lyricgen.cli.command_line import MOST, Parser, add_options, amount, number_from, run
 from lyricgen.cli.output_file import check_output, writing
 from lyricgen.console import show, show_json
-from lyricgen.errors import UserError
-from lyricgen.evaluation.options import ALL, add_options, tasks_of
+from lyricgen.errors import UserError, as_option
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from lyricgen.evaluation.own_text import TextArgument
 
-# torch and matplotlib take seconds, which --help need not wait for: they are imported where they
-# are needed.
+Plain = dict[str, Any]  # as for JSON
+
+# Options as --help shows them, and what they mean.
+OPTIONS = {
+    "figures": {
+        "--curves": "also perplexity by position, by length of the context and by frequency of "
+        "characters",
+        "--part {train,val,test}": "of this part of the text alone (default: of all)",
+        "--resamples N": "texts drawn for each 95 %% interval (default: {resamples})",
+    },
+    "a text of your own": {
+        "--text FILE": "score this text; a file, or the text itself where there is no such file",
+        "--unknown {refuse,skip}": "what to do with characters that the model does not know: say "
+        "which they are, or leave them out and say how many (default: {unknown})",
+        "--encoding NAME": "of the file, as in gb18030 (default: utf-8)",
+    },
+    "surprisal and gates, character by character": {
+        "--heat HTML": "write a page that colours each character of --text, or of the held-out "
+        "part, by its surprisal",
+        "--heat-chars N": "characters on it at most, from the text's beginning (default: "
+        "{heat_chars})",
+        "--gates PNG": "draw the activations of a layer's gates and states over --text into this "
+        "file",
+        "--layer N": "whose gates; 1 is next to the input (default: {layer})",
+        "--units N": "units of --gates: the N whose hidden state varies most, or all (default: "
+        "{units})",
+    },
+    "memorisation": {
+        "--memorisation": "how much of what the model writes stands in its training text",
+        "--count N": "texts to draw (default: 64 of 250 characters, or 1000 names)",
+        "--temperature T": "at which they are drawn (default: {temperature}, as generate has it)",
+    },
+    "output": {
+        "--json": "print the figures as JSON, and nothing else; not of --heat and --gates",
+        "--png PNG": "also draw the figures, or those of --memorisation",
+        "--seed N": "of the random numbers (default: {seed})",
+    },
+}
+DEFAULTS = {
+    **{"resamples": 1000, "seed": 1, "unknown": "refuse", "heat_chars": 20_000, "layer": 1},
+    **{"units": 24, "temperature": 0.8},
+}
+# Options that each task reads: these go together.
+READ = {
+    "figures": ("curves", "json", "part", "resamples", "seed", "png"),
+    "text": ("json", "resamples", "seed", "text", "unknown", "encoding"),
+    "memorisation": ("memorisation", "json", "seed", "png", "count", "temperature"),
+    "heat": ("heat", "part", "text", "unknown", "encoding", "heat_chars"),
+    "gates": ("gates", "text", "encoding", "layer", "units"),
+}
+# What to do about pairs that do not, although a task reads each.
+APART = {
+    ("memorisation", "heat"): "--memorisation does not go with --heat: leave --heat out",
+    ("memorisation", "gates"): "--memorisation does not go with --gates: leave --gates out",
+    ("memorisation", "text"): "--memorisation does not go with --text: leave --text out",
+    ("part", "text"): "--part is of the text that the model was trained on: leave --text out",
+}
+# The same for options without --text.
+WITH_TEXT = {
+    "unknown": "--unknown goes with --text: leave --unknown out, or give --text FILE",
+    "encoding": "--encoding goes with --text: leave --encoding out, or give --text FILE",
+    "gates": "--gates needs --text TEXT, characters for the model to read",
+}
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command; what the user can mend is one line and exit status 2."""
     parser = Parser("evaluate", "Evaluate trained models, or look into one.", several=True)
-    add_options(parser)
+    types: dict[str, Callable[[str], Any]] = {
+        **{"N": number_from(1), "T": amount, "HTML": Path, "PNG": Path, "--units": _units},
+        **{"--resamples": number_from(100), "--seed": number_from(0), "--layer": int},
+        **{"--heat-chars": number_from(2)},
+    }
+    for title, options in OPTIONS.items():
+        shown = {name: meaning.format(**DEFAULTS) for name, meaning in options.items()}
+        add_options(parser.add_argument_group(title), shown, types)
     run(parser, _evaluate, arguments)
 
 
-def _evaluate(options: argparse.Namespace) -> None:
-    tasks = tasks_of(options)
+def _units(value: str) -> int:
+    return MOST if value == "all" else number_from(1)(value)
+
+
+def _tasks(options: Namespace) -> list[str]:
+    """Find the tasks, one or --heat and --gates; refuse options that change nothing for them."""
+    names = dict.fromkeys(name for task in READ.values() for name in task)
+    given = [name for name in names if getattr(options, name) is not None]
+    for pair, problem in APART.items():
+        if set(pair) <= set(given):
+            raise UserError(problem)
+    tasks: list[str] = [name for name in ("memorisation", "heat", "gates") if name in given]
+    tasks = tasks or ["text" if "text" in given else "figures"]
+    for name in given:
+        readers = [task for task, read in READ.items() if name in read]
+        if set(readers) & set(tasks):
+            continue
+        places, idle = [as_option(reader) for reader in readers if reader != "figures"], [name]
+        if "figures" in readers:
+            places.append("the figures alone" if places else "the figures")
+            idle = tasks
+        leave = " and ".join(map(as_option, idle))
+        raise UserError(f"{as_option(name)} goes with {' or '.join(places)}: leave {leave} out")
+    for name, problem in WITH_TEXT.items():
+        if name in given and "text" not in given:
+            raise UserError(problem)
+    return tasks
+
+
+def _evaluate(options: Namespace) -> None:
+    tasks = _tasks(options)
+    missing = {name for name in DEFAULTS if getattr(options, name) is None}
+    vars(options).update((name, DEFAULTS[name]) for name in missing)
     for name, suffix in (("png", ".png"), ("heat", ".html"), ("gates", ".png")):
         path = getattr(options, name)
         if path is not None:
             check_output(f"--{name}", path, suffix)
             if name in tasks and len(options.checkpoints) > 1:
                 raise UserError(f"--{name} shows one model's: name one checkpoint")
+    # torch and matplotlib take seconds, which --help need not wait for
+    from lyricgen.evaluation.own_text import read_text_argument
+    from lyricgen.files import to_json
+    from lyricgen.runs.newest import newest_checkpoint
+
     # with --json nothing else may stand on standard output
     with redirect_stdout(sys.stderr) if options.json else nullcontext():
-        from lyricgen.evaluation.own_text import read_text_argument
-        from lyricgen.files import to_json
-        from lyricgen.runs.newest import newest_checkpoint
-
-        text = None
-        if options.text is not None:
-            text = read_text_argument(options.text, options.encoding)
+        given = options.text is not None
+        text = read_text_argument(options.text, options.encoding) if given else None
         paths = options.checkpoints or [newest_checkpoint()]
         plain = [TASKS[task](options, paths, text) for task in tasks]
     if options.json:
         show_json(to_json(plain[0]))
 
 
-def _score_parts(options: argparse.Namespace, paths: list[Path], _: object) -> dict[str, Any]:
+def _score_parts(options: Namespace, paths: list[Path], _: object) -> Plain:
     from lyricgen.evaluation.checkpoints import open_checkpoints
-    from lyricgen.evaluation.curves import curves
+    from lyricgen.evaluation.curves import check_curves, curves
     from lyricgen.evaluation.scores import score_parts
     from lyricgen.evaluation.tables import plain_scores, print_scores
 
     evaluated = open_checkpoints(paths)
     parts = list(evaluated[0].parts) if options.part is None else [options.part]
     evaluated[0].check_part(parts[0])
-    if options.curves and evaluated[0].model.fills_gaps:
-        raise UserError(
-            "--curves asks what the characters before are worth, and this model sees both sides: "
-            "leave it out"
-        )
+    if options.curves:
+        check_curves(evaluated)
     scores = score_parts(evaluated, parts, resamples=options.resamples, seed=options.seed)
     found = curves(scores) if options.curves else None
     if not options.json:
         print_scores(scores, found)
     if options.png is not None:
-        from lyricgen.evaluation.plots import draw_scores
+        from lyricgen.evaluation.plots import draw_scores, to_png
 
-        _save(options, "png", "figures", draw_scores(scores, found))
+        _save(options, "png", "figures", to_png(draw_scores(scores, found)))
     return plain_scores(scores, found)
 
 
-def _score_text(
-    options: argparse.Namespace, paths: list[Path], text: "TextArgument"
-) -> dict[str, Any]:
+def _score_text(options: Namespace, paths: list[Path], text: "TextArgument") -> Plain:
     from lyricgen.evaluation.checkpoints import load_checkpoints
     from lyricgen.evaluation.own_text import score_text
     from lyricgen.evaluation.tables import plain_text_figures, print_text_figures
@@ -91,9 +182,7 @@ def _score_text(
     return plain_text_figures(found, text, **numbers)
 
 
-def _measure_memorisation(
-    options: argparse.Namespace, paths: list[Path], _: object
-) -> dict[str, Any]:
+def _measure_memorisation(options: Namespace, paths: list[Path], _: object) -> Plain:
     from lyricgen.evaluation.checkpoints import open_checkpoints
     from lyricgen.evaluation.memorisation import measure_checkpoint
     from lyricgen.evaluation.tables import plain_memorisation, print_memorisation
@@ -101,18 +190,15 @@ def _measure_memorisation(
     numbers = (options.count, options.temperature, options.seed)
     found = [(each, measure_checkpoint(each, *numbers)) for each in open_checkpoints(paths)]
     if not options.json:
-        for each, memorisation in found:
-            print_memorisation(each, memorisation)
+        print_memorisation(found)
     if options.png is not None:
-        from lyricgen.evaluation.plots import draw_memorisation
+        from lyricgen.evaluation.plots import draw_memorisation, to_png
 
-        _save(options, "png", "memorisation", draw_memorisation(found))
+        _save(options, "png", "memorisation", to_png(draw_memorisation(found)))
     return plain_memorisation(found)
 
 
-def _write_heat(
-    options: argparse.Namespace, paths: list[Path], text: "TextArgument | None"
-) -> None:
+def _write_heat(options: Namespace, paths: list[Path], text: "TextArgument | None") -> None:
     from lyricgen.evaluation.checkpoints import load_checkpoints, open_checkpoints
     from lyricgen.evaluation.heat_page import beginning_of_part, beginning_of_text, heat_page
 
@@ -123,45 +209,34 @@ def _write_heat(
     else:
         model = load_checkpoints(paths)[0].model
         read, source = beginning_of_text(model, text, options.unknown, options.heat_chars)
-    page = heat_page(model, read, str(paths[0]), source)
+    page = heat_page(model, read, str(paths[0]), source).encode()
     _save(options, "heat", f"surprisal of {source}, by {paths[0]}", page)
 
 
-def _draw_gates(options: argparse.Namespace, paths: list[Path], text: "TextArgument") -> None:
+def _draw_gates(options: Namespace, paths: list[Path], text: "TextArgument") -> None:
     from lyricgen.evaluation.checkpoints import load_checkpoints
     from lyricgen.evaluation.gate_plot import draw, notes
-    from lyricgen.evaluation.own_text import replace_controls
+    from lyricgen.evaluation.own_text import text_for_gates
+    from lyricgen.evaluation.plots import to_png
 
     [checkpoint] = load_checkpoints(paths)
-    # a file ends with a newline, which a model of lines reads no text after
-    read = text.text if text.file is None else text.text.removesuffix("\n")
-    # control characters that are left are refused as unknown ones
-    read, _ = replace_controls(read, text.name, checkpoint.model)
-    units = None if options.units == ALL else options.units
-    figure, missing = draw(checkpoint.model, read, options.layer, units)
-    if missing:
-        show(
-            f"no installed font has {len(missing)} of the characters: their code points are shown; "
-            "install a font that has them (for Chinese: apt-get install fonts-noto-cjk)"
-        )
-    for line in notes(checkpoint.model, units):
+    read = text_for_gates(text, checkpoint.model)
+    figure, missing = draw(checkpoint.model, read, options.layer, options.units)
+    for line in notes(checkpoint.model, options.units, missing):
         show(line)
-    _save(options, "gates", f"gates of {paths[0]} over {text.name}", figure)
+    _save(options, "gates", f"gates of {paths[0]} over {text.name}", to_png(figure))
 
 
-def _save(options: argparse.Namespace, name: str, title: str, content: "str | Figure") -> None:
-    """Write a page or a plot to the file that an option names, and say so."""
+def _save(options: Namespace, name: str, title: str, content: bytes) -> None:
+    """Write the file that an option names, and say so."""
     path = getattr(options, name)
-    with writing(f"--{name}", path) as stream:
-        if isinstance(content, str):
-            stream.write(content.encode())
-        else:
-            content.savefig(stream, format="png")
+    with writing(as_option(name), path) as stream:
+        stream.write(content)
     if not options.json:
         show(f"{title}: {path}")
 
 
-TASKS: dict[str, Callable[..., dict[str, Any] | None]] = {
+TASKS: dict[str, Callable[..., Plain | None]] = {
     "figures": _score_parts,
     "text": _score_text,
     "memorisation": _measure_memorisation,

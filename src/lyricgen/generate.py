@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from lyricgen.cli.command_line import Parser, run
+from lyricgen.cli.command_line import Parser, add_options, run
 from lyricgen.errors import UserError, as_option
 
 if TYPE_CHECKING:
@@ -77,21 +77,20 @@ TYPES = {"N": int, "K": int, "T": float, "P": float, "R": float, "A": float}  # 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command; what the user can mend is one line and exit status 2."""
     parser = Parser("generate", "Print texts from a trained model.")
-    add_options(parser)
+    _add_options(parser)
     run(parser, _generate, arguments)
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add all options, in groups."""
+def _add_options(parser: argparse.ArgumentParser) -> None:
     asked = parser.add_mutually_exclusive_group()
     for name, help_text in ASKED.items():
         asked.add_argument(name, action="append", metavar="TEXT", help=help_text)
-    _add(parser, GENERAL)
-    _add(parser.add_argument_group("strategy", "how characters are chosen"), STRATEGY)
-    _add(parser.add_argument_group("control", "what texts must be like"), CONTROL)
-    _add(parser.add_argument_group("with --fill"), FILLING)
+    add_options(parser, GENERAL, TYPES)
+    add_options(parser.add_argument_group("strategy", "how characters are chosen"), STRATEGY, TYPES)
+    add_options(parser.add_argument_group("control", "what texts must be like"), CONTROL, TYPES)
+    add_options(parser.add_argument_group("with --fill"), FILLING, TYPES)
     output = parser.add_argument_group("output")
-    _add(output, OUTPUT)
+    add_options(output, OUTPUT, TYPES)
     output.add_argument(
         "--compare",
         nargs="+",
@@ -99,18 +98,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="CHECKPOINT",
         help="show texts of several checkpoints side by side",
     )
-
-
-def _add(group: argparse._ActionsContainer, options: dict[str, str]) -> None:
-    """Add options, none with a default, so that it is known which were given."""
-    for shown, help_text in options.items():
-        name, _, value = shown.partition(" ")
-        reading: dict[str, Any] = {"metavar": value, "type": TYPES.get(value, str)}
-        if value.startswith("{"):
-            reading = {"choices": value.strip("{}").split(",")}
-        elif not value:
-            reading = {"action": "store_true", "default": None}
-        group.add_argument(name, help=help_text, **reading)
 
 
 def _generate(options: argparse.Namespace) -> None:

@@ -10,7 +10,9 @@ from hydra._internal.hydra import Hydra
 
 from tests.conftest import SMALL, Train
 
-HYDRAS_OWN = Hydra.__dict__["get_mode"].__closure__[0].cell_contents  # what replace_methods replaced
+HYDRAS_OWN = (
+    Hydra.__dict__["get_mode"].__closure__[0].cell_contents
+)  # what replace_methods replaced
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from lyricgen.errors import UserError
-from lyricgen.evaluate import main
+from lyricgen.evaluate import DEFAULTS, OPTIONS, READ, main
 from lyricgen.evaluation import fonts
 from tests.conftest import Printed, messages, printed, refusal
 from tests.helpers.checkpoints import content_of, model_of, saved
@@ -166,3 +166,11 @@ def test_help_waits_for_nothing() -> None:
     )
     assert done.stdout.startswith("set()\nusage: python -m lyricgen.evaluate")
     assert done.stderr == ""
+
+
+def test_each_option_is_read_by_a_task() -> None:
+    shown = [option.partition(" ")[0] for group in OPTIONS.values() for option in group]
+    names = {name.removeprefix("--").replace("-", "_") for name in shown}
+    assert len(names) == len(shown)
+    assert names == set().union(*READ.values())
+    assert set(DEFAULTS) < names

@@ -2,12 +2,13 @@
 
 import argparse
 import logging
+import math
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from lyricgen.console import (
     ConsoleHandler,
@@ -19,6 +20,8 @@ from lyricgen.console import (
 )
 from lyricgen.errors import UserError, as_option, in_one_line, path_problem
 from lyricgen.suggestions import did_you_mean
+
+MOST = 10**6  # of numbers
 
 
 class Parser(argparse.ArgumentParser):
@@ -49,6 +52,51 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """End the command with one line."""
         self.exit(2, f"error: {in_one_line(with_suggestions(self, message))} (see --help)\n")
+
+
+def add_options(
+    group: argparse._ActionsContainer,
+    options: Mapping[str, str],
+    types: Mapping[str, Callable[[str], Any]],
+) -> None:
+    """Add options, none with a default, so that it is known which were given.
+
+    Args:
+        group: of the parser, or the parser.
+        options: as --help shows them, "--name VALUE", "--name {one,other}" or "--flag", and what
+            they mean.
+        types: by an option's name or by the name of its value; a text without one.
+    """
+    for shown, meaning in options.items():
+        name, _, value = shown.partition(" ")
+        reading: dict[str, Any] = {"type": types.get(name, types.get(value, str)), "metavar": value}
+        if value.startswith("{"):
+            reading = {"choices": value.strip("{}").split(",")}
+        elif not value:
+            reading = {"action": "store_true", "default": None}
+        group.add_argument(name, help=meaning, **reading)
+
+
+def number_from(least: int) -> Callable[[str], int]:
+    """Read a whole number from `least` to a million."""
+
+    def number(value: str) -> int:
+        if not value.isdecimal() or not least <= int(value) <= MOST:
+            raise argparse.ArgumentTypeError(f"{value!r}: give a number from {least} to {MOST}")
+        return int(value)
+
+    return number
+
+
+def amount(value: str) -> float:
+    """Read a number that is not negative."""
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise argparse.ArgumentTypeError(f"{value!r}: give a number from 0")
+    return number
 
 
 def with_suggestions(
@@ -117,10 +165,10 @@ def _showing_messages() -> Iterator[None]:
 def _as_typed(message: str, options: argparse.Namespace) -> str:
     """A message of the library, its name=value as the user has typed them: --name value."""
 
-    def typed(found: re.Match[str]) -> str:
+    def translated(found: re.Match[str]) -> str:
         name, shown = found[1], found[2]
         value = getattr(options, name, "")
         given = {str(value)} | ({f"{value:g}"} if isinstance(value, int | float) else set())
         return f"{as_option(name)} {shown}" if shown in given - {"None"} else found[0]
 
-    return re.sub(r"(?<![\w.'\"-])([a-z_]+)=([\w.+-]*\w)", typed, message)
+    return re.sub(r"(?<![\w.'\"-])([a-z_]+)=([\w.+-]*\w)", translated, message)

@@ -15,6 +15,7 @@ from lyricgen.data.batch import cut
 from lyricgen.data.evaluation_samplers import EVALUATION_LOGITS
 from lyricgen.data.parts import Part
 from lyricgen.data.samplers import Windows
+from lyricgen.errors import UserError
 from lyricgen.evaluation.checkpoints import Evaluated
 from lyricgen.evaluation.intervals import Floats, Integers, PartText
 from lyricgen.evaluation.scores import Scores
@@ -141,6 +142,19 @@ class Curves(NamedTuple):
     part: str
     position_in: Literal["line", "window"]
     curves: list[Curve]
+
+
+def check_curves(evaluated: Sequence[Evaluated]) -> None:
+    """Refuse models that see both sides of a character, before anything is scored.
+
+    Raises:
+        UserError: the first model does.
+    """
+    if evaluated[0].model.fills_gaps:
+        raise UserError(
+            "--curves asks what the characters before are worth, and this model sees both sides: "
+            "leave it out"
+        )
 
 
 def curves(scores: Scores) -> Curves:

@@ -120,10 +120,21 @@ def varying_most(read: Activations, units: int | None) -> list[int]:
     return sorted(int(unit) for unit in most)
 
 
-def notes(model: TrainedModel, units: int | None) -> list[str]:
-    """Lines for the terminal that name what a picture leaves out."""
+def notes(model: TrainedModel, units: int | None, missing: str = "") -> list[str]:
+    """Lines for the terminal that name what a picture leaves out.
+
+    Args:
+        model: whose gates it shows.
+        units: that it was drawn with.
+        missing: characters that no installed font has.
+    """
     architecture = recurrent_network(model).architecture
     told, size, cell = [], architecture.hidden_size, architecture.cell.kind
+    if missing:
+        told.append(
+            f"no installed font has {len(missing)} of the characters: their code points are shown; "
+            "install a font that has them (for Chinese: apt-get install fonts-noto-cjk)"
+        )
     if not CELLS[cell].titles:
         told.append(f"cell={cell} has no gates: its hidden state is shown")
     if units is not None and units < size:

@@ -190,6 +190,15 @@ def own_text(text: str, name: str, model: TrainedModel, unknown: Unknown = "refu
     return OwnText(name, text, known, left_out, part, characters)
 
 
+def text_for_gates(argument: TextArgument, model: TrainedModel) -> str:
+    """The characters of a text for a model to read, none of them only to be predicted."""
+    text = argument.text
+    if argument.file is not None:
+        text = text.removesuffix("\n")  # a model of lines reads no text after it
+    text, _ = replace_controls(text, argument.name, model)  # others are refused as unknown
+    return text
+
+
 def replace_controls(text: str, name: str, model: TrainedModel) -> tuple[str, UserError | None]:
     """Replace control characters as in the model's training.
 

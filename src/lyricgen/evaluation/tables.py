@@ -13,7 +13,7 @@ from lyricgen.errors import printable
 from lyricgen.evaluation.checkpoints import Evaluated
 from lyricgen.evaluation.curves import Curve, Curves
 from lyricgen.evaluation.intervals import CONFIDENCE, Estimate, Row
-from lyricgen.evaluation.memorisation import Memorisation
+from lyricgen.evaluation.memorisation import Memorisation, Names
 from lyricgen.evaluation.own_text import TextArgument, TextFigures
 from lyricgen.evaluation.scores import Scores
 from lyricgen.stacking import put_whole
@@ -232,11 +232,18 @@ def plain_text_figures(
 # Memorisation
 
 
-def print_memorisation(evaluated: Evaluated, found: Memorisation) -> None:
-    """Show the n-grams, and the names where the model writes names."""
+def print_memorisation(measured: Sequence[tuple[Evaluated, Memorisation]]) -> None:
+    """Show the n-grams, and the names where a model writes names."""
+    for evaluated, found in measured:
+        put_whole(_overlap_table(evaluated.label_and_text, found))
+        if found.names is not None:
+            put_whole(_names_table(found.names))
+
+
+def _overlap_table(heading: str, found: Memorisation) -> Table:
     columns = {"generated": found.generated, "held-out": found.held_out}
     present = {name: overlap for name, overlap in columns.items() if overlap is not None}
-    table = new_table(printable(evaluated.label_and_text), numbers=list(present))
+    table = new_table(printable(heading), numbers=list(present))
     for n in found.generated.ngrams:
         shares = [_percent(overlap.ngrams.get(n)) for overlap in present.values()]
         table.add_row(f"{n}-grams in the training text", *shares)
@@ -249,21 +256,22 @@ def print_memorisation(evaluated: Evaluated, found: Memorisation) -> None:
     table.add_row("compared", *sizes)
     drawn = f"generated at temperature {found.temperature:g}, seed {found.seed}"
     table.caption = drawn if found.held_out is None else f"{drawn}; held-out: val and test"
-    put_whole(table)
-    if found.names is None:
-        return
+    return table
+
+
+def _names_table(names: Names) -> Table:
     table = new_table("names", numbers=("generated",))
     rows = {
-        "in the training names": found.names.in_train,
-        "in the held-out names": found.names.in_held_out,
-        "distinct names": found.names.distinct,
-        **{f"distinct-{n}": share for n, share in found.names.distinct_ngrams.items()},
+        "in the training names": names.in_train,
+        "in the held-out names": names.in_held_out,
+        "distinct names": names.distinct,
+        **{f"distinct-{n}": share for n, share in names.distinct_ngrams.items()},
     }
     for name, share in rows.items():
         if share is not None:
             table.add_row(name, _percent(share))
-    table.add_row("whole names", f"{found.names.whole:,}")
-    put_whole(table)
+    table.add_row("whole names", f"{names.whole:,}")
+    return table
 
 
 def _percent(share: float | None) -> str:
