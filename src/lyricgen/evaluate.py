@@ -22,7 +22,7 @@ OPTIONS = {
     "figures": {
         "--curves": "also perplexity by position, by length of the context and by frequency of "
         "characters",
-        "--part {train,val,test}": "of this part of the text alone (default: of all)",
+        "--split, --part {train,val,test}": "of this split of the text alone (default: of all)",
         "--resamples N": "texts drawn for each 95 %% interval (default: {resamples})",
     },
     "a text of your own": {
@@ -59,10 +59,10 @@ DEFAULTS = {
 }
 # Options that each task reads: these go together.
 READ = {
-    "figures": ("curves", "json", "part", "resamples", "seed", "png"),
+    "figures": ("curves", "json", "split", "resamples", "seed", "png"),
     "text": ("json", "resamples", "seed", "text", "unknown", "encoding"),
     "memorisation": ("memorisation", "json", "seed", "png", "count", "temperature"),
-    "heat": ("heat", "part", "text", "unknown", "encoding", "heat_chars"),
+    "heat": ("heat", "split", "text", "unknown", "encoding", "heat_chars"),
     "gates": ("gates", "text", "encoding", "layer", "units"),
 }
 # What to do about pairs that do not, although a task reads each.
@@ -70,7 +70,7 @@ APART = {
     ("memorisation", "heat"): "--memorisation does not go with --heat: leave --heat out",
     ("memorisation", "gates"): "--memorisation does not go with --gates: leave --gates out",
     ("memorisation", "text"): "--memorisation does not go with --text: leave --text out",
-    ("part", "text"): "--part is of the text that the model was trained on: leave --text out",
+    ("split", "text"): "--split is of the text that the model was trained on: leave --text out",
 }
 # The same for options without --text.
 WITH_TEXT = {
@@ -155,7 +155,7 @@ def _score_parts(options: Namespace, paths: list[Path], _: object) -> Plain:
     from lyricgen.evaluation.tables import plain_scores, print_scores
 
     evaluated = open_checkpoints(paths)
-    parts = list(evaluated[0].parts) if options.part is None else [options.part]
+    parts = list(evaluated[0].parts) if options.split is None else [options.split]
     evaluated[0].check_part(parts[0])
     if options.curves:
         check_curves(evaluated)
@@ -205,7 +205,7 @@ def _write_heat(options: Namespace, paths: list[Path], text: "TextArgument | Non
     if text is None:
         [evaluated] = open_checkpoints(paths)
         model = evaluated.model
-        read, source = beginning_of_part(evaluated, options.part, options.heat_chars)
+        read, source = beginning_of_part(evaluated, options.split, options.heat_chars)
     else:
         model = load_checkpoints(paths)[0].model
         read, source = beginning_of_text(model, text, options.unknown, options.heat_chars)

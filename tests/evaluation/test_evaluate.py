@@ -1,5 +1,6 @@
 """The evaluate command: figures of checkpoints, and pictures of a model's gates."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -169,7 +170,7 @@ def test_help_waits_for_nothing() -> None:
 
 
 def test_each_option_is_read_by_a_task() -> None:
-    shown = [option.partition(" ")[0] for group in OPTIONS.values() for option in group]
+    shown = [re.split("[ ,]", option)[0] for group in OPTIONS.values() for option in group]
     names = {name.removeprefix("--").replace("-", "_") for name in shown}
     assert len(names) == len(shown)
     assert names == set().union(*READ.values())

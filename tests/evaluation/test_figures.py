@@ -278,7 +278,8 @@ def test_models_of_lines_and_of_text_are_compared_on_what_both_predict(
 
 
 def test_a_checkpoint_beside_itself(runs: Runs, evaluate: Evaluate) -> None:
-    figures = figures_of(evaluate, runs.lstm, runs.lstm, "--part", "val")
+    figures = figures_of(evaluate, runs.lstm, runs.lstm, "--split", "val")
+    assert figures == figures_of(evaluate, runs.lstm, runs.lstm, "--part", "val")  # its alias
     assert list(figures["parts"]) == ["val"]
     first, second = figures["parts"]["val"]["models"][:2]
     assert first["name"] != second["name"]

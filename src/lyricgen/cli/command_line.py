@@ -63,18 +63,19 @@ def add_options(
 
     Args:
         group: of the parser, or the parser.
-        options: as --help shows them, "--name VALUE", "--name {one,other}" or "--flag", and what
-            they mean.
+        options: as --help shows them, "--name VALUE", "--name {one,other}" or "--flag", with an
+            alias "--name, --alias VALUE", and what they mean.
         types: by an option's name or by the name of its value; a text without one.
     """
     for shown, meaning in options.items():
-        name, _, value = shown.partition(" ")
+        *aliased, last = shown.split(", ")
+        name, _, value = last.partition(" ")
         reading: dict[str, Any] = {"type": types.get(name, types.get(value, str)), "metavar": value}
         if value.startswith("{"):
             reading = {"choices": value.strip("{}").split(",")}
         elif not value:
             reading = {"action": "store_true", "default": None}
-        group.add_argument(name, help=meaning, **reading)
+        group.add_argument(*aliased, name, help=meaning, **reading)
 
 
 def number_from(least: int) -> Callable[[str], int]:

@@ -60,7 +60,7 @@ class Evaluated(Checkpoint):
             UserError: it has no such part.
         """
         if name not in self.parts:
-            raise UserError(f"--part {name}: the text has only {' and '.join(self.parts)}")
+            raise UserError(f"--split {name}: the text has only {' and '.join(self.parts)}")
 
 
 def load_checkpoints(paths: Sequence[Path]) -> list[Checkpoint]:

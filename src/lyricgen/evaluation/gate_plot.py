@@ -1,4 +1,4 @@
-"""A picture of what a layer does: time across, units down, one panel a gate or state.
+"""Plot of a layer's activations: time across, units down, one panel for each gate and state.
 
 T time steps, H hidden size.
 """
@@ -26,16 +26,16 @@ MAX_ROWS = 1024  # up to here each unit has a row of pixels of its own
 TITLE_CHARACTERS = 30
 DPI = 120
 START = "▷"
-# what stands on the axis for what leaves no mark
+# signs on the axis of characters that leave no mark
 SIGNS = {"\n": ("⏎", "line break"), " ": ("␣", "space"), "\t": ("⇥", "tab")}
 LEGEND = [(START, "start of line"), *SIGNS.values()]
 
 
 def recurrent_network(model: TrainedModel) -> LanguageModel:
-    """The network of a model that has gates or states at all.
+    """Network of a model, if it has gates or states.
 
     Raises:
-        UserError: it is of another kind.
+        UserError: it has none.
     """
     if model.fills_gaps or model.network.counts_ngrams:
         what = "fills gaps from both sides" if model.fills_gaps else "counts n-grams"
@@ -48,7 +48,7 @@ def recurrent_network(model: TrainedModel) -> LanguageModel:
 def activations(model: TrainedModel, text: str, layer: int) -> Activations:
     """Gates and states of a layer that reads a text from state zero.
 
-    What the layers below give comes from the network itself, dropout off.
+    The network itself computes the layers below, without dropout.
 
     Args:
         model: whose network has a recurrence.
@@ -60,7 +60,7 @@ def activations(model: TrainedModel, text: str, layer: int) -> Activations:
         own for the last layer, without residual connections.
 
     Raises:
-        UserError: a character that the model does not know, no such layer, or no recurrence at all.
+        UserError: a character that the model does not know, no such layer, or no recurrence.
     """
     network = recurrent_network(model)
     layers = network.architecture.layers
@@ -91,7 +91,7 @@ def _input_of(block: nn.Module, network: LanguageModel, ids: Tensor) -> Array:
 
 
 class Panel(NamedTuple):
-    """One picture: values (H, T) and the range of their colours."""
+    """Values of a gate or state, (H, T), and the range of their colours."""
 
     title: str
     values: Array
@@ -121,28 +121,28 @@ def varying_most(read: Activations, units: int | None) -> list[int]:
 
 
 def notes(model: TrainedModel, units: int | None, missing: str = "") -> list[str]:
-    """Lines for the terminal that name what a picture leaves out.
+    """Lines for the terminal on what a plot leaves out.
 
     Args:
-        model: whose gates it shows.
-        units: that it was drawn with.
+        model: whose gates the plot shows.
+        units: as for `draw`.
         missing: characters that no installed font has.
     """
     architecture = recurrent_network(model).architecture
-    told, size, cell = [], architecture.hidden_size, architecture.cell.kind
+    lines, size, cell = [], architecture.hidden_size, architecture.cell.kind
     if missing:
-        told.append(
+        lines.append(
             f"no installed font has {len(missing)} of the characters: their code points are shown; "
             "install a font that has them (for Chinese: apt-get install fonts-noto-cjk)"
         )
     if not CELLS[cell].titles:
-        told.append(f"cell={cell} has no gates: its hidden state is shown")
+        lines.append(f"cell={cell} has no gates: its hidden state is shown")
     if units is not None and units < size:
-        told.append(
+        lines.append(
             f"{units} of {size} units are shown, whose hidden state varies most: --units all "
             "shows all"
         )
-    return told
+    return lines
 
 
 def draw(
@@ -160,7 +160,7 @@ def draw(
         The figure, and the characters that no installed font has: their numbers are shown.
 
     Raises:
-        UserError: the text is empty or too long; and as `gates.activations`.
+        UserError: the text is empty or too long; and as `activations`.
     """
     text = model.normalised(text)
     if not 1 <= len(text) <= MAX_CHARACTERS:

@@ -76,7 +76,7 @@ def beginning_of_part(evaluated: Evaluated, part: str | None, most: int) -> tupl
     name = part or next((one for one in ("test", "val") if one in parts), None)
     if name is None:
         raise UserError(
-            "the model's text has no held-out part to show: give one, --text FILE, or --part train"
+            "the model's text has no held-out part to show: give one, --text FILE, or --split train"
         )
     evaluated.check_part(name)
     # as many symbols more as there may be starts of lines among them
@@ -141,7 +141,7 @@ def heat_page(model: TrainedModel, text: OwnText, checkpoint: str, source: str) 
         HTML with style, script and figures in it, which loads nothing.
     """
     found = alternatives(model, text.part, f"scoring {text.name}")
-    bits = text.spread(found.nats / math.log(2), math.nan)  # (N,)
+    bits = text.spread(found.nats / math.log(2))  # (N,)
     guess = math.log2(len(model.vocabulary))
     most = max(4, math.ceil(1.5 * guess))  # a guess at random, and half as much again
     ticks, marks = _scale(float(np.nanmean(bits)), guess, most)

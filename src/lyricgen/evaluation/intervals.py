@@ -129,8 +129,8 @@ def row(series: Series, first: Series, text: PartText, *, resamples: int, seed: 
         pairs, pair_length = _units(text, both, more[both])
         # the same seed draws the same places for both models
         totals = resampled_totals(pairs, pair_length, resamples=resamples, seed=seed)  # (R, 2)
-        value = np.divide(*pairs.sum(axis=0))
-        difference = _estimate(value, totals[:, 0] / totals[:, 1], pairs)
+        more_nats, number = pairs.sum(axis=0)
+        difference = _estimate(more_nats / number, totals[:, 0] / totals[:, 1], pairs)
     bits = 1 / math.log(2)
     return Row(
         series,

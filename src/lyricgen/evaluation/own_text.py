@@ -135,7 +135,7 @@ class OwnText:
     part: Part  # what it reads, laid out as its own text was
     characters: PartText  # the same without start symbols, (C,)
 
-    def spread(self, values: npt.NDArray[Any], fill: float) -> npt.NDArray[Any]:
+    def spread(self, values: npt.NDArray[Any], fill: float = np.nan) -> npt.NDArray[Any]:
         """Values of all characters, (N, …), from those of the known ones, (C, …)."""
         every = np.full((len(self.text), *values.shape[1:]), fill, values.dtype)
         every[self.known] = values

@@ -84,9 +84,9 @@ def score_parts(
     rows: dict[str, list[Row]] = {part: [] for part in parts}
     with progress("resampling", sum(len(series[part]) for part in parts)) as moved:
         for part in parts:
-            for one in series[part]:
-                first_one, text = series[part][0], texts[part]
-                rows[part].append(row(one, first_one, text, resamples=resamples, seed=seed))
+            reference, text = series[part][0], texts[part]
+            for scored in series[part]:
+                rows[part].append(row(scored, reference, text, resamples=resamples, seed=seed))
                 moved(sum(map(len, rows.values())))
     return Scores(evaluated, rows, texts, ngrams, weights, resamples, seed)
 
