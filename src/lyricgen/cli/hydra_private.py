@@ -1,6 +1,6 @@
 """Private parts of Hydra that the train command uses or replaces where Hydra has no hook.
 
-tests/cli/test_hydra_private.py fails where one of them changes.
+Tests in tests/cli fail where one of them changes.
 """
 
 import argparse
