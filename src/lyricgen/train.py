@@ -138,8 +138,7 @@ def train(values: dict[str, Any], run: Run) -> float:
         run: its directory exists.
 
     Returns:
-        The best held-out perplexity; the training perplexity where nothing is held out, and the
-        last one where no checkpoint is kept.
+        The best held-out, else training, perplexity; the last one where no checkpoint is kept.
 
     Raises:
         UserError: a wrong option, or a text that cannot be used.
@@ -154,8 +153,7 @@ def train(values: dict[str, Any], run: Run) -> float:
                 from lyricgen.sweeps.search.trial import trial_of
 
                 trial = trial_of(run)
-            options = parse(values)
-            # torch and Lightning take seconds, which --help and a wrong option need not wait for
+            options = parse(values)  # before torch and Lightning are imported, which takes seconds
             from lyricgen.runs.checkpoint_files import newest_sound
             from lyricgen.training import results
             from lyricgen.training.main import prepare, train_and_evaluate

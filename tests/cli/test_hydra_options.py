@@ -126,3 +126,15 @@ def test_matplotlib_does_not_tell_of_its_cache(tmp_path: Path) -> None:
     loud, *quiet = told.values()
     assert "cache directory" in loud
     assert quiet == ["", ""]
+
+
+def test_garbage_is_collected_after_the_imports(tmp_path: Path) -> None:
+    program = (
+        "import gc, runpy, sys; sys.argv = ['train', '--cfg=job']; "
+        "runpy.run_module('lyricgen.train', run_name='__main__'); "
+        "print(gc.isenabled(), gc.get_freeze_count() > 10_000)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.stdout.endswith("\nTrue True\n")
