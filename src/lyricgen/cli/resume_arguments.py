@@ -37,8 +37,8 @@ PLACES = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.mode"
 def expand(arguments: list[str]) -> list[str]:
     """Turn `resume=` among a command's arguments into the recorded overrides of a run or a sweep.
 
-    A sweep gets --multirun, too: Hydra would find out by itself, but not where it cannot compose,
-    and would then complain of the sweep instead of the mistake.
+    A sweep gets --multirun, too: where Hydra cannot compose, it would not know that it is a sweep
+    and complain of several values instead of the mistake.
 
     Args:
         arguments: as they were typed.
@@ -167,7 +167,7 @@ def read_options(arguments: list[str]) -> argparse.Namespace:
 
 
 def without_resume(overrides: Iterable[str]) -> list[str]:
-    """Overrides but for the one that says what to go on with."""
+    """Overrides without `resume=`."""
     return [one for one in overrides if key(one) != "resume"]
 
 
@@ -187,12 +187,12 @@ def _directory(wanted: str) -> Path:
 
 
 def _recorded(directory: Path, *, is_sweep: bool) -> tuple[list[tuple[str, str]], list[str]]:
-    """The options of the command line, then the overrides, of what was last composed there."""
+    """The recorded options and overrides of the command line from which a run was composed last."""
     record = directory / (MULTIRUN if is_sweep else _HYDRA)
     try:
         read = read_yaml(record)["hydra"]
-        parts = {name: read[name] for name in ("runtime", "job", "overrides")}
-        hydra: Any = OmegaConf.merge(OmegaConf.structured(HydraConf), parts)
+        known = {name: read[name] for name in ("runtime", "job", "overrides")}
+        hydra: Any = OmegaConf.merge(OmegaConf.structured(HydraConf), known)
         typed: Any = hydra.overrides
         if not is_sweep:
             typed.task = read_yaml(directory / _OVERRIDES)
@@ -217,7 +217,9 @@ def _recorded(directory: Path, *, is_sweep: bool) -> tuple[list[tuple[str, str]]
         if one.key_or_group not in PLACES and (is_sweep or one.key_or_group == "hydra.searchpath")
     ]
     overrides = [str(one.input_line) for one in [*task, *kept] if one.key_or_group != "resume"]
-    return options, as_typed(overrides, multirun=is_sweep)  # ${x} in a text has lost its backslash
+    # ${x} in a text has lost the backslash that Hydra needs
+    parts = [as_typed([one], multirun=is_sweep) if "${" in one else [one] for one in overrides]
+    return options, [part for each in parts for part in each]
 
 
 def _parsed(overrides: Any) -> list[Override]:
@@ -232,8 +234,8 @@ def with_recorded_settings(
     Args:
         directory: of the run.
         values: plain values, the configuration now.
-        overrides: from which they were composed. What is none of the run's own was typed now, and
-            is not replaced; nothing is where it chooses what settings in other groups follow.
+        overrides: from which they were composed. An override that the run does not have was typed
+            now, and its value stays; all values stay where it chooses a group that decides others.
     """
     earlier = RunSummary.read_earlier(directory)
     if earlier is None or earlier.options is None or "overrides" not in earlier.model_fields_set:
