@@ -393,6 +393,30 @@ def test_jobs_go_on_where_their_server_is_killed(start: Start) -> None:
     assert command.statuses == ["finished"] * 3
 
 
+# What the fork server imports, with a note of each question about GPUs.
+SERVER = """
+import os, threading, torch
+asked = []
+for name in ("device_count", "is_available", "_lazy_init"):
+    setattr(torch.cuda, name, lambda *_, name=name: asked.append(name) or 0)
+before = torch.get_rng_state().tolist()
+from lyricgen.sweeps.job import PRELOADED
+for name in PRELOADED:
+    __import__(name)
+print(asked, len(os.listdir("/proc/self/task")), torch.get_rng_state().tolist() == before)
+"""
+
+
+def test_the_fork_server_leaves_gpus_threads_and_random_numbers_to_the_jobs() -> None:
+    """A fork keeps one thread, and CUDA fails in a process that was forked after its start."""
+    done = subprocess.run(
+        [sys.executable, "-c", SERVER],
+        env=os.environ | dict.fromkeys(threads.VARIABLES, "1"),
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout == "[] 1 True\n"
+
+
 def test_a_sweep_of_before_is_resumed(train: Train) -> None:
     """The record names the engine and its setting as they were typed."""
     done = train("-m", "hydra/launcher=cpus", "hydra.launcher.n_jobs=2", *SMALL, "seed=1,2")

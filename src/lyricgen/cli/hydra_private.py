@@ -61,6 +61,7 @@ def _compose_once() -> None:
         def load_configuration(
             config_name: str | None, overrides: list[str], run_mode: RunMode, **options: Any
         ) -> DictConfig:
+            del vars(hydra.config_loader)["load_configuration"]  # a job's process gets the loader
             if (overrides, run_mode) != ([*typed, *added], RunMode.RUN):
                 return load(config_name, overrides, run_mode, **options)
             config.hydra.overrides.hydra.extend(added)

@@ -87,7 +87,7 @@ def start_fork_server() -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def job_process(
+def create_job_process(
     launcher: Any, overrides: list[str], number: int, threads: int
 ) -> ForkServerProcess:
     """Fresh process for one job, not yet started.

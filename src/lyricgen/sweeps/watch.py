@@ -21,7 +21,7 @@ from lyricgen.runs.interruption import Interruption, listening, terminal_signals
 from lyricgen.runs.listing import SUMMARY, is_alive, number_of
 from lyricgen.runs.lock import claimed
 from lyricgen.runs.summary import RunSummary
-from lyricgen.sweeps.job import job_process, process_name, stop_file
+from lyricgen.sweeps.job import create_job_process, process_name, stop_file
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +119,7 @@ class JobWatch:
             return
         [(number, overrides)] = batch
         try:
-            process = job_process(self._launcher, overrides, number, self._threads)
+            process = create_job_process(self._launcher, overrides, number, self._threads)
             process.start()
             self._processes[process] = number
         except (OSError, EOFError) as error:
