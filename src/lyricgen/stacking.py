@@ -16,13 +16,18 @@ def put_whole(table: Table) -> None:
         put(part, console)
 
 
+def fits(table: Table, console: Console) -> bool:
+    """Whether a console has room for a table without breaking a cell."""
+    return Measurement.get(console, _wide(console), table).maximum <= console.width
+
+
 def stacked(table: Table, console: Console) -> list[Table]:
     """A table that fits, or the same columns in several tables below each other.
 
     The first column, which names the rows, is in each of them. Its names and all headings may be
     wrapped between words; the other cells stay in one line.
     """
-    if Measurement.get(console, _wide(console), table).maximum <= console.width:
+    if fits(table, console):
         return [table]
     names, *figures = table.columns
     longest_word = max(_measured(cell, console).minimum for cell in (names.header, *names.cells))

@@ -9,6 +9,7 @@ import os
 import re
 import socket
 import statistics
+import subprocess
 import sys
 from html import unescape
 from itertools import product
@@ -524,7 +525,7 @@ def test_a_band_of_one_standard_deviation_goes_with_a_curve(tmp_path: Path) -> N
 
 def test_curves_of_runs_validated_within_an_epoch_go_by_step(tmp_path: Path) -> None:
     path = write_run(tmp_path / "a", 5.0) / "metrics.csv"
-    path.write_text("epoch,step,val/perplexity\n1,10,9\n1,20,8\n2,30,\n")
+    path.write_text("epoch,step,val/perplexity\n1,10,9\n1,20,8\n2,30,\n3,40,inf\n")
     curves = read_curves(only(tmp_path))
     assert curves.unit == "step"
     assert dict(curves.means[0]["mean"]) == {10: 9, 20: 8}
@@ -605,6 +606,40 @@ def test_importance_of_what_a_search_has_tried(
     assert [bar.get_width() for bar in axes.patches] == list(found.values())  # type: ignore[attr-defined]
     [section] = sections([comparison])
     assert "importance" in [plot.name for plot in section.plots]
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (None, "importance of settings needs study.log in the directory of the search"),
+        ("", "importance of settings: "),
+        ("[]\n{}\n", "importance of settings: "),
+        ("{" * 1000 + "\n\n", "importance of settings: "),
+    ],
+)
+def test_a_study_that_is_none(tmp_path: Path, content: str | None, told: str) -> None:
+    sweep = search(tmp_path / "search", 20)
+    (sweep / "study.log").unlink()
+    if content is not None:
+        (sweep / "study.log").write_text(content)
+    found = importances(only(sweep))
+    assert isinstance(found, str)
+    assert found.startswith(told)
+    assert found.isprintable()
+
+
+def test_what_other_commands_do_not_load() -> None:
+    program = (
+        "import sys, lyricgen.report\n"
+        "print({'pandas', 'scipy', 'jinja2', 'matplotlib', 'pydantic'} & set(sys.modules))\n"
+        "import lyricgen.train, lyricgen.generate, lyricgen.evaluate, lyricgen.dashboard\n"
+        "import lyricgen.training.main, lyricgen.generation.writer, lyricgen.evaluation.curves\n"
+        "print({'pandas', 'scipy.stats'} & set(sys.modules))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=False, capture_output=True, text=True
+    )
+    assert done.stdout == "set()\nset()\n", done.stderr
 
 
 def test_importance_says_why_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,7 @@ from lyricgen.runs.listing import (
 )
 from lyricgen.runs.newest import newest_checkpoint
 from lyricgen.runs.run import Run
-from lyricgen.runs.summary import RunSummary
+from lyricgen.runs.summary import RunSummary, SweepSummary, read_summary
 from lyricgen.training import build
 from lyricgen.training.callbacks.throughput import Throughput
 from tests.conftest import SMALL, TINY, Train, summary_of
@@ -260,6 +260,31 @@ def test_every_way_to_end(tmp_path: Path) -> None:
     assert summary_of(tmp_path / "four")["reason"] == "sampler=lines: choose another"
     begun(tmp_path / "three").interrupt()
     assert summary_of(tmp_path / "three")["status"] == "interrupted"
+
+
+def test_a_summary_is_written_as_it_was_read(tmp_path: Path) -> None:
+    entries = {
+        "status": "running",
+        "host": "elsewhere",
+        "of another version": {"list": [1, 2.0, None]},
+        "job": None,
+        "parameters": 1000,
+        "val/perplexity": 2.5,
+        "test/perplexity": None,
+        "samples": ["歌"],
+    }
+    (tmp_path / "summary.json").write_text(json.dumps(entries), "utf-8")
+    summary = RunSummary.read(tmp_path)
+    assert summary.metrics == {"val/perplexity": 2.5, "test/perplexity": None}
+    assert summary.figures == {"val/perplexity": 2.5, "parameters": 1000}
+    summary.status = "killed"
+    summary.write(tmp_path)
+    assert summary_of(tmp_path) == entries | {"status": "killed"}
+    assert isinstance(read_summary(tmp_path), RunSummary)
+    (tmp_path / "summary.json").write_text('{"status": "finished", "jobs": {"0": []}, "x": 1}')
+    sweep = read_summary(tmp_path)
+    assert isinstance(sweep, SweepSummary)
+    assert sweep.entries() == {"status": "finished", "jobs": {"0": []}, "x": 1}
 
 
 def dead_process() -> int:

@@ -9,10 +9,10 @@ from typing import Any
 from lyricgen.errors import in_one_line
 from lyricgen.reporting.comparison import Comparison, sign_of
 from lyricgen.reporting.records import Record
+from lyricgen.runs.listing import STUDY
 from lyricgen.runs.record_files import MOST_OF_LINES, open_record
 
 FEWEST = 10  # finished trials from which anything can be said
-STUDY = "study.log"  # Optuna's journal in the directory of a sweep
 
 Importances = dict[str, float]
 

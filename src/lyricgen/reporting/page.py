@@ -136,7 +136,8 @@ def render(template: str, sections: Sequence[Section], source: str) -> str:
     """All comparisons as a text.
 
     Args:
-        template: page.html, which has style, script and plots in it and loads nothing, or page.md.
+        template: report.html, which has style, script and plots in it and loads nothing, or
+            report.md.
         sections: one for each.
         source: where the runs come from.
     """

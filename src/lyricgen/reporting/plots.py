@@ -66,7 +66,7 @@ def read_curves(comparison: Comparison) -> Curves:
         for number, run in enumerate(runs):
             tables.append(_read(run, metric))
             moved(number + 1)
-    within = any(table["epoch"].duplicated().any() for table in tables)
+    within = any(table["epoch"].nunique() < table["step"].nunique() for table in tables)
     unit = "step" if within else "epoch"
     curves = (table.groupby(unit)[metric].last() for table in tables)  # sorted
     means = {}
@@ -87,7 +87,8 @@ def _read(run: Record, metric: str) -> pd.DataFrame:
             columns = read_columns(path, list(columns))
         except RecordError as error:
             log.warning("%s is left out: %s", path, error)
-    return pd.DataFrame(columns, dtype=float).dropna(subset=[metric])
+    table = pd.DataFrame(columns, dtype=float).replace([math.inf, -math.inf], math.nan)
+    return table.dropna(subset=[metric])
 
 
 def draw_curves(comparison: Comparison, curves: Curves) -> Figure:
@@ -166,9 +167,9 @@ def draw_heat(comparison: Comparison, rows: list[Value], columns: list[Value]) -
     title = f"{title_of(comparison.metric)} by {' and '.join(comparison.keys)}"
     height = max(2.4, min(0.42 * len(rows) + 1.2, 9))
     figure, axes = new_plot(title, (max(SIZE[0], 0.5 * len(columns) + 1.5), height))
-    index = pd.MultiIndex.from_product([rows, columns])
-    settings = pd.MultiIndex.from_tuples([cell.settings for cell in comparison.cells])
-    table = comparison.rows.set_index(settings).reindex(index)
+    places = {cell.settings: place for place, cell in enumerate(comparison.cells)}
+    found = [places.get((row, column), -1) for row in rows for column in columns]
+    table = comparison.rows.reindex(found)  # empty where no cell is
     means = table["mean"].to_numpy().reshape(len(rows), len(columns))
     mesh: Any = axes.pcolormesh(means, cmap=HEAT if sign_of(comparison.metric) > 0 else HEAT[:-2])
     marks: Any = table["incomplete"].fillna("–").to_numpy().reshape(means.shape)
@@ -244,11 +245,7 @@ def front(points: Sequence[tuple[float, float]]) -> list[int]:
     Returns:
         Places in `points`, the cheapest first; of equal points all.
     """
-    best, price_of_best = float("inf"), float("inf")
-    places = []
-    for place in sorted(range(len(points)), key=lambda place: points[place]):
-        price, figure = points[place]
-        if figure < best or (figure, price) == (best, price_of_best):
-            best, price_of_best = figure, price
-            places.append(place)
-    return places
+    ordered = pd.DataFrame(points, columns=["price", "figure"]).sort_values(["price", "figure"])
+    lowest = ordered["figure"] == ordered["figure"].cummin()
+    cheapest = ordered["price"] == ordered.groupby("figure")["price"].transform("min")
+    return list(ordered.index[lowest & cheapest])

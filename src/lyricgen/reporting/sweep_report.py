@@ -38,8 +38,8 @@ def write(comparisons: list[Comparison], sources: Sequence[Path], directory: Pat
         directory.mkdir(parents=True, exist_ok=True)
         table = to_frame(comparisons).to_csv(index=False, lineterminator="\n")
         write_atomically(directory / f"{REPORT}.csv", table)
-        for form in ("md", "html"):
-            write_atomically(directory / f"{REPORT}.{form}", render(f"page.{form}", found, source))
+        for name in (f"{REPORT}.md", f"{REPORT}.html"):
+            write_atomically(directory / name, render(name, found, source))
         for plot in (plot for section in found for plot in section.plots):
             with replacing(directory / plot.file) as stream:
                 stream.write(plot.png)

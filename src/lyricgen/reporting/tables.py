@@ -7,13 +7,13 @@ import pandas as pd
 from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.measure import Measurement
 from rich.table import Table
 
-from lyricgen.console import WIDEST, rounded
+from lyricgen.console import rounded
 from lyricgen.errors import printable
 from lyricgen.reporting.comparison import Comparison, reason_without_figure
 from lyricgen.reporting.selection import ABSENT, shown, told_apart
+from lyricgen.stacking import fits
 
 LONGEST = 20  # rows on a terminal
 # Columns that a narrow terminal can do without, the first ones first.
@@ -152,10 +152,9 @@ def terminal_table(comparison: Comparison, console: Console) -> Table:
     common = {n for n in places if len({cell.settings[n] for cell in comparison.cells}) == 1}
     shared = [f"{settings[n].heading} {settings[n].texts[0]}" for n in sorted(common)]
     settings = [column for place, column in enumerate(settings) if place not in common]
-    unlimited = console.options.update(max_width=WIDEST)
     for layout in _layouts(settings, figures):
         table = _table(layout)
-        if Measurement.get(console, unlimited, table).maximum <= console.width:
+        if fits(table, console):
             break
     table.title = escape("\n".join([printable(comparison.name), ", ".join(shared)]).rstrip())
     if len(comparison.cells) > LONGEST:

@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 
 SUMMARY = "summary.json"
 MULTIRUN = "multirun.yaml"  # what a sweep was composed from, as Hydra's own sweeper writes it
+STUDY = "study.log"  # Optuna's journal of a search, in the directory of its sweep
 LATEST = "latest.txt"
 RECORD = ".hydra"
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"

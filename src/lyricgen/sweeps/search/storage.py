@@ -11,9 +11,8 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
 from lyricgen.errors import UserError
 from lyricgen.files import NOT_ORDINARY, expand_home
+from lyricgen.runs.listing import STUDY
 from lyricgen.sweeps.search.options import PrunerOptions, StudyOptions
-
-JOURNAL = "study.log"
 
 
 class JournalLock(JournalFileOpenLock):
@@ -57,7 +56,7 @@ def open_storage(options: StudyOptions, sweep: Path) -> BaseStorage:
     try:
         if where is not None and "://" in where:
             return get_storage(where)
-        journal = (sweep / JOURNAL if where is None else expand_home(where)).resolve()
+        journal = (sweep / STUDY if where is None else expand_home(where)).resolve()
         if journal.exists() and not journal.is_file():
             raise ValueError(NOT_ORDINARY)
         journal.parent.mkdir(parents=True, exist_ok=True)
