@@ -56,7 +56,8 @@ class Model(nn.Module):
             batch: what it reads and what it is to predict.
             state: that the batch before has left; None where a stream starts.
         """
-        raise NotImplementedError
+        logits, state = self(batch.inputs, state)
+        return logits, state
 
     def score(self, batch: Batch, state: State | None) -> tuple[Tensor, State]:
         """Nats of each character of a batch, (B, T), zero for padding, and the next state.
@@ -76,11 +77,6 @@ class Model(nn.Module):
 
 class NextModel(Model):
     """P(next character | those before), called with ids (B, T) and a state, None for zero."""
-
-    def predict(self, batch: Batch, state: State | None) -> tuple[Tensor, State]:
-        """Logits of a batch's targets, (B, T, V), and the next state."""
-        logits, state = self(batch.inputs, state)
-        return logits, state
 
     def score_one(self, inputs: Tensor, lengths: Tensor, targets: Tensor) -> Tensor:
         """Nats of one character after each row, read from state zero, (B,).

@@ -60,11 +60,7 @@ class TrainedModel:
 
     @property
     def next_model(self) -> NextModel:
-        """The network, which continues texts.
-
-        Raises:
-            UserError: it fills gaps.
-        """
+        """The network, if it continues texts; else a UserError."""
         if isinstance(self.network, NextModel):
             return self.network
         raise UserError(
@@ -74,11 +70,7 @@ class TrainedModel:
 
     @property
     def fill_model(self) -> FillModel:
-        """The network, which fills gaps.
-
-        Raises:
-            UserError: it continues texts.
-        """
+        """The network, if it fills gaps; else a UserError."""
         if isinstance(self.network, FillModel):
             return self.network
         raise UserError(

@@ -6,7 +6,7 @@ layers.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -43,6 +43,7 @@ class Cell(nn.Module):
     zero. Its parameters begin with the input's matrix, then the state's.
     """
 
+    hidden_size: int
     # a letter for each gate, in the order of the weights; the names in `column_vectors` have it
     gates: ClassVar[str]
     # titles of the gates in a picture, by the names that `column_vectors.Activations` has for them
@@ -73,6 +74,10 @@ class Cell(nn.Module):
 
 class TorchCell(Cell):
     """A recurrent layer of torch's own, which stands behind this class among the bases."""
+
+    def __init__(self, options: object, input_size: int, hidden_size: int, **given: Any) -> None:
+        del options
+        super().__init__(input_size, hidden_size, batch_first=True, **given)
 
     def forward(self, inputs: Tensor, state: State | None) -> tuple[Tensor, State]:
         """Read T steps: (B, T, I), state from before or None for zero."""
@@ -146,22 +151,16 @@ class LayerStep(ABC):
         on_input: (I, G·H).
         on_state: (H, G·H).
         bias: (G·H,), what goes with the input's share of the gates.
-        state_bias: (G·H,), what goes with the state's share.
         state: (R, H) tensors, the hidden state first; changed in place.
         totals: (R, G·H), where the input's share is put before each step, which overwrites it.
         blocks: (R, H) of each gate, parts of the totals, by the letters of `Cell.gates`.
     """
 
-    # whether the state's bias is added to the other one from the start
-    one_bias: ClassVar[bool] = True
-
     def __init__(self, cell: Cell) -> None:
         weights = cell.weights()
         self.gates = cell.gates
         self.on_input, self.on_state = weights.on_input, weights.on_state
-        self.bias, self.state_bias = weights.bias, weights.whole_state_bias
-        if self.one_bias:
-            self.bias = self.bias + self.state_bias
+        self.bias = weights.bias + weights.whole_state_bias
 
     def hold(self, state: Sequence[Tensor], rows: int) -> None:
         """Go on from a state (B, H), in the first of R rows."""

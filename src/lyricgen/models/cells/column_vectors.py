@@ -11,8 +11,9 @@ Parameters are a dictionary; every W? is (n_a, n_a + n_x) and acts on [a; x], ev
 - LSTM: Wf, bf forget; Wi, bi update; Wc, bc candidate; Wo, bo output gate; output Wy, by
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,15 +125,15 @@ def forward(step: Step, x: Array, state: tuple[Array, ...], parameters: Paramete
         now = step(x[:, :, t], *state, parameters)
         state = (now.a,) if now.c is None else (now.a, now.c)
         steps.append(now)
+
+    def over_time(parts: Iterable[Any]) -> Array:
+        return np.stack(list(parts), axis=2)
+
     return Activations(
-        a=np.stack([now.a for now in steps], axis=2),
-        c=np.stack([now.c for now in steps if now.c is not None], axis=2)
-        if steps[0].c is not None
-        else None,
-        y=np.stack([now.y for now in steps], axis=2),
-        gates={
-            name: np.stack([now.gates[name] for now in steps], axis=2) for name in steps[0].gates
-        },
+        a=over_time(now.a for now in steps),
+        c=None if len(state) == 1 else over_time(now.c for now in steps),
+        y=over_time(now.y for now in steps),
+        gates={name: over_time(now.gates[name] for now in steps) for name in steps[0].gates},
     )
 
 

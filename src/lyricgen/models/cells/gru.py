@@ -9,6 +9,7 @@ gate Z keeps and the reset gate R forgets. There are two forms of the candidate:
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -24,13 +25,13 @@ from lyricgen.models.cells.cell import (
     zeros_apart,
 )
 from lyricgen.models.cells.column_vectors import Step, gru_step
-from lyricgen.models.options import GruOptions, GruScratchOptions
+from lyricgen.models.options import GruScratchOptions
 
 
 class GruCell(Cell):
     """Attributes and steps that both layers share."""
 
-    titles = {  # noqa: RUF012
+    titles: ClassVar[dict[str, str]] = {
         "update": "update gate $z$ (1 keeps the hidden state)",
         "reset": "reset gate $r$ (0 hides the hidden state from the candidate)",
         "candidate": r"candidate $\tilde{h}$",
@@ -49,10 +50,6 @@ class Gru(GruCell, TorchCell, nn.GRU):  # type: ignore[misc]
     """torch's own layer: the reset gate acts after the matrix product."""
 
     gates = "rzc"
-
-    def __init__(self, options: GruOptions, input_size: int, hidden_size: int) -> None:
-        del options
-        super().__init__(input_size, hidden_size, batch_first=True)
 
 
 class GruScratch(GruCell, ScratchCell):
@@ -88,47 +85,35 @@ class GruScratch(GruCell, ScratchCell):
         weights = super().weights()
         return weights if self.reset_bias is None else weights._replace(state_bias=self.reset_bias)
 
-    def layer_step(self) -> LayerStep:
-        """The step in place."""
-        return GruBeforeStep(self) if self.reset_bias is None else GruStep(self)
-
 
 class GruStep(LayerStep):
-    """The reset gate acts after the matrix product."""
+    """The equations, with the reset gate before the matrix product or after it."""
 
-    one_bias = False
+    def __init__(self, cell: Cell) -> None:
+        super().__init__(cell)
+        weights = cell.weights()
+        self.resets_after = len(weights.state_bias) > 0
+        if self.resets_after:  # between the two biases
+            self.bias, self.state_bias = weights.bias, weights.whole_state_bias
 
     def hold(self, state: Sequence[Tensor], rows: int) -> None:
         """Go on from a state."""
         super().hold(state, rows)
-        gates = 2 * len(self.on_state)
-        self.both_gates = self.totals[:, :gates]
+        gates = [2 * len(self.on_state)]
+        self.both_gates = self.totals[:, : gates[0]]
+        self.gates_on_state, self.candidate_on_state = self.on_state.tensor_split(gates, dim=1)
         self.from_state = zeros_apart(self.on_state, rows, len(self.bias))
-        self.to_gates, self.to_candidate = self.from_state.tensor_split([gates], dim=1)
+        self.to_gates, self.to_candidate = self.from_state.tensor_split(gates, dim=1)
 
     def step(self) -> None:
         """Go from the totals to the next state."""
-        (hidden,), candidate = self.state, self.blocks["c"]
-        torch.addmm(self.state_bias, hidden, self.on_state, out=self.from_state)
-        self.both_gates.add_(self.to_gates).sigmoid_()
-        tanh(candidate.addcmul_(self.blocks["r"], self.to_candidate), out=candidate)
-        hidden.sub_(candidate).mul_(self.blocks["z"]).add_(candidate)
-
-
-class GruBeforeStep(LayerStep):
-    """The reset gate acts before the matrix product."""
-
-    def hold(self, state: Sequence[Tensor], rows: int) -> None:
-        """Go on from a state."""
-        super().hold(state, rows)
-        gates = 2 * len(self.on_state)
-        self.both_gates = self.totals[:, :gates]
-        self.gates_on_state, self.candidate_on_state = self.on_state.tensor_split([gates], dim=1)
-
-    def step(self) -> None:
-        """Go from the totals to the next state."""
-        (hidden,), candidate = self.state, self.blocks["c"]
-        self.both_gates.addmm_(hidden, self.gates_on_state).sigmoid_()
-        candidate.addmm_(self.blocks["r"].mul_(hidden), self.candidate_on_state)
+        (hidden,), reset, candidate = self.state, self.blocks["r"], self.blocks["c"]
+        if self.resets_after:
+            torch.addmm(self.state_bias, hidden, self.on_state, out=self.from_state)
+            self.both_gates.add_(self.to_gates).sigmoid_()
+            candidate.addcmul_(reset, self.to_candidate)
+        else:
+            self.both_gates.addmm_(hidden, self.gates_on_state).sigmoid_()
+            candidate.addmm_(reset.mul_(hidden), self.candidate_on_state)
         tanh(candidate, out=candidate)
         hidden.sub_(candidate).mul_(self.blocks["z"]).add_(candidate)

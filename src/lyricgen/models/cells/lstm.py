@@ -5,6 +5,8 @@ each gate with weights of its own. A positive initial bias of the forget gate le
 remember (Jozefowicz et al. 2015); torch's own is about zero.
 """
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -16,13 +18,27 @@ from lyricgen.models.options import LstmOptions, LstmScratchOptions
 class LstmCell(Cell):
     """Attributes and steps that both layers share."""
 
-    titles = {  # noqa: RUF012
+    titles: ClassVar[dict[str, str]] = {
         "forget": "forget gate $f$ (1 keeps the cell state)",
         "update": "update or input gate $i$ (1 lets the candidate in)",
         "candidate": r"candidate $\tilde{c}$",
         "output": "output gate $o$ (1 shows the cell state)",
     }
     states = 2
+
+    def __init__(
+        self, options: LstmOptions | LstmScratchOptions, input_size: int, hidden_size: int
+    ) -> None:
+        super().__init__(options, input_size, hidden_size)
+        self.forget_bias = options.forget_bias
+        self.set_chosen_biases()
+
+    def set_chosen_biases(self) -> None:
+        """Set the forget gate's bias: the second quarter; torch has two biases, which add up."""
+        if self.forget_bias is not None:
+            forget = slice(self.hidden_size, 2 * self.hidden_size)
+            nn.init.constant_(self.weights().bias[forget], self.forget_bias)
+            nn.init.constant_(self.weights().state_bias[forget], 0.0)
 
     def column_step(self) -> Step:
         """The step in NumPy that computes the same."""
@@ -38,33 +54,11 @@ class Lstm(LstmCell, TorchCell, nn.LSTM):  # type: ignore[misc]
 
     gates = "ifco"
 
-    def __init__(self, options: LstmOptions, input_size: int, hidden_size: int) -> None:
-        super().__init__(input_size, hidden_size, batch_first=True)
-        self.forget_bias = options.forget_bias
-        self.set_chosen_biases()
-
-    def set_chosen_biases(self) -> None:
-        """Set the forget gate's bias: the second quarter of torch's two biases, which add up."""
-        if self.forget_bias is not None:
-            forget = slice(self.hidden_size, 2 * self.hidden_size)
-            nn.init.constant_(self.get_parameter("bias_ih_l0")[forget], self.forget_bias)
-            nn.init.constant_(self.get_parameter("bias_hh_l0")[forget], 0.0)
-
 
 class LstmScratch(LstmCell, ScratchCell):
     """The equations."""
 
     gates = "ifoc"
-
-    def __init__(self, options: LstmScratchOptions, input_size: int, hidden_size: int) -> None:
-        super().__init__(options, input_size, hidden_size)
-        self.forget_bias = options.forget_bias
-        self.set_chosen_biases()
-
-    def set_chosen_biases(self) -> None:
-        """Set the forget gate's bias: the second quarter."""
-        if self.forget_bias is not None:
-            nn.init.constant_(self.bias[self.hidden_size : 2 * self.hidden_size], self.forget_bias)
 
     def forward(self, inputs: Tensor, state: State | None) -> tuple[Tensor, State]:
         """Read T steps: (B, T, I) or ids (B, T), state from before or None for zero."""

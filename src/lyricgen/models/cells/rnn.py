@@ -30,9 +30,7 @@ class Rnn(RnnCell, TorchCell, nn.RNN):  # type: ignore[misc]
     """H = tanh(X W_x + H W_h + b), or the larger of 0 and that: torch's own layer."""
 
     def __init__(self, options: RnnOptions, input_size: int, hidden_size: int) -> None:
-        super().__init__(
-            input_size, hidden_size, nonlinearity=options.nonlinearity, batch_first=True
-        )
+        super().__init__(options, input_size, hidden_size, nonlinearity=options.nonlinearity)
 
 
 class RnnScratch(RnnCell, ScratchCell):

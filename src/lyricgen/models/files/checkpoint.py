@@ -10,7 +10,7 @@ from torch import Tensor
 from lyricgen.errors import UserError, printable
 from lyricgen.models.files.archive import BEGINNING, read_archive
 from lyricgen.models.files.card import rebuild
-from lyricgen.models.files.model_file import is_model_file, read_model_file
+from lyricgen.models.files.model_file import read_model_file
 from lyricgen.models.trained_model import TrainedModel
 from lyricgen.runs.listing import checkpoint_in
 
@@ -61,7 +61,7 @@ def _read(path: Path, size: int) -> tuple[Any, dict[str, Tensor]]:
         raise UserError(f"it has {size} bytes, more than {MAX_BYTES}")
     with path.open("rb") as stream:
         start = stream.read(9)
-    if is_model_file(start):
+    if start[8:9] == b"{":  # after the length of a header in JSON
         return read_model_file(path)
     if not start.startswith(BEGINNING):
         raise UserError("it is none at all")

@@ -18,11 +18,6 @@ MAX_MARKS = 10**6  # brackets, commas and quotation marks, so values, in the hea
 _CARD = "lyricgen"  # its name among the metadata
 
 
-def is_model_file(start: bytes) -> bool:
-    """Whether a file begins as one, by its first nine bytes."""
-    return start[8:9] == b"{"
-
-
 def to_bytes(card: dict[str, Any], tensors: dict[str, Tensor]) -> bytes:
     """The file of a card, plain values, and a network's tensors: the same for the same model."""
     described = json.dumps(card, ensure_ascii=False, allow_nan=False, sort_keys=True)

@@ -152,7 +152,8 @@ class NgramLanguageModel(NextModel):
                 raise UserError(f"{name}_{k} should have {size + 1} numbers, it has {len(terms)}")
         total = torch.bincount(keys // width, direct[:-1], contexts) + passed[:-1]
         unseen = direct[-1] == 0 and passed[-1] == 1
-        if not (unseen and (direct >= 0).all() and (passed > 0).all() and _ones(total)):
+        ones = bool(((total - 1).abs() < 1e-9).all())
+        if not (unseen and ones and (direct >= 0).all() and (passed > 0).all()):
             raise UserError(f"direct_{k} and passed_{k} are not the terms of probabilities")
         return len(keys)
 
@@ -175,7 +176,3 @@ class NgramLanguageModel(NextModel):
         text = torch.cat([before, inputs], dim=1)  # (B, C + T)
         contexts = [numbers[:, length:] for numbers in ngrams.contexts(text.numpy())]
         return contexts, (text[:, steps:][None],)
-
-
-def _ones(sums: Tensor) -> bool:
-    return bool(((sums - 1).abs() < 1e-9).all())
