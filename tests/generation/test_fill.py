@@ -21,7 +21,7 @@ from lyricgen.data.samplers import ConsecutiveSampler
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.models.network import FillModel
-from lyricgen.training.recurrent_module import FillModule
+from lyricgen.training.recurrent_module import RecurrentModule
 from tests.conftest import TINY, Train, messages, printed
 from tests.helpers.fill_models import N, model_of
 from tests.helpers.networks import CELLS
@@ -123,8 +123,8 @@ def held_out_loss(cell: str, ids: Tensor, model: FillModel) -> float:
     return module.totals["val"].figures("val")["val/loss"]
 
 
-def module_of(model: FillModel) -> FillModule:
-    return FillModule(
+def module_of(model: FillModel) -> RecurrentModule:
+    return RecurrentModule(
         model,
         lambda parameters: torch.optim.SGD(parameters, lr=0.1),
         lambda _: None,

@@ -241,7 +241,7 @@ def _contexts(evaluated: Sequence[Evaluated], part: str) -> Curve:
             places = target_places(chosen, size, lengths[-1])
             for length in lengths:
                 begins = context_begins(chosen, places, length)
-                nats = nats_after(each.model.network, chosen.sound_ids, begins, places)
+                nats = nats_after(each.model.next_model, chosen.sound_ids, begins, places)
                 perplexities[each.label].append(perplexity(float(nats.mean())))
                 done += length
                 moved(done)

@@ -84,6 +84,8 @@ class CharacterNetwork(Model):
         UserError: tied weights without an embedding of the hidden size.
     """
 
+    architecture: RecurrentArchitecture
+
     def __init__(self, architecture: RecurrentArchitecture) -> None:
         super().__init__()
         options = architecture.model

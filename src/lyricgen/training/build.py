@@ -17,14 +17,14 @@ from lyricgen.data.samplers import (
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.models.files.card import card
 from lyricgen.models.model import Model
-from lyricgen.models.network import FillModel, recurrent
+from lyricgen.models.network import recurrent
 from lyricgen.models.ngram.language_model import NgramLanguageModel
 from lyricgen.models.optimizers import build_optimizer, build_scheduler
 from lyricgen.models.options import NgramArchitecture, NgramOptions, RecurrentArchitecture
 from lyricgen.models.trained_model import TrainedModel
 from lyricgen.training.ngram_module import NgramModule
 from lyricgen.training.options import TrainOptions
-from lyricgen.training.recurrent_module import FillModule, RecurrentModule
+from lyricgen.training.recurrent_module import RecurrentModule
 from lyricgen.training.scored_module import ScoredModule
 
 log = logging.getLogger(__name__)
@@ -211,8 +211,7 @@ def build_module(
     plain = card(trained_model(options, datamodule, network))
     if isinstance(network, NgramLanguageModel):
         return NgramModule(network, plain)
-    kind = FillModule if isinstance(network, FillModel) else RecurrentModule
-    return kind(
+    return RecurrentModule(
         network,
         optimizer=partial(
             build_optimizer, options.optimizer, fused="mixed" not in options.trainer.precision

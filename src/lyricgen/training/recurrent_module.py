@@ -14,8 +14,7 @@ from torch import Tensor, optim
 from lyricgen.data.batch import IGNORED, Batch, block, rank, world_size
 from lyricgen.errors import UserError
 from lyricgen.models.cells.cell import State
-from lyricgen.models.model import exact
-from lyricgen.models.network import FillModel, LanguageModel
+from lyricgen.models.model import Model, exact
 from lyricgen.training.ddp.collectives import gathered, summed
 from lyricgen.training.options import Reduction
 from lyricgen.training.scored_module import ScoredModule
@@ -51,7 +50,7 @@ class RecurrentModule(ScoredModule):
 
     def __init__(
         self,
-        model: LanguageModel | FillModel,
+        model: Model,
         optimizer: Callable[[Any], optim.Optimizer],
         schedule: Schedule,
         label_smoothing: float,
@@ -60,7 +59,6 @@ class RecurrentModule(ScoredModule):
         seed: int,
     ) -> None:
         super().__init__(model, card)
-        self.model: LanguageModel | FillModel = model
         self.label_smoothing = label_smoothing
         self.reduction: Reduction = reduction
         self.gradient_norm_total: Tensor | None = None
@@ -252,13 +250,3 @@ def own_total(totals: list[float | None] | Tensor | None) -> Tensor | None:
         return None
     own = totals[rank()] if len(totals) == world_size() else sum(known) if rank() == 0 else 0.0
     return torch.tensor(own, dtype=torch.float64)
-
-
-class FillModule(RecurrentModule):
-    """Trains a model to predict each character of a window from all others; see the base class.
-
-    What it reaches is called pseudo-perplexity everywhere, since it has seen both sides of each
-    character and compares with no model that reads from left to right.
-    """
-
-    figure_prefix = "pseudo_"

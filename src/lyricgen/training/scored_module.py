@@ -3,7 +3,7 @@
 B batch, T time steps.
 """
 
-from typing import Any, ClassVar
+from typing import Any
 
 import pytorch_lightning as pl
 from torch import Tensor
@@ -74,14 +74,11 @@ class ScoredModule(pl.LightningModule):
         card: plain values that a checkpoint carries to say what it holds.
     """
 
-    # of the names of its perplexities
-    figure_prefix: ClassVar[str] = ""
-
     def __init__(self, model: Model, card: dict[str, Any]) -> None:
         super().__init__()
         self.model = model
         self.card = card
-        self.totals = {part: NatsTotal(self.figure_prefix) for part in ("train", "val", "test")}
+        self.totals = {part: NatsTotal(model.metric_prefix) for part in ("train", "val", "test")}
         self._evaluation_state: State | None = None
 
     def evaluate(self, batch: Batch, part: str) -> Tensor:
