@@ -13,9 +13,9 @@ import pytest
 
 from lyricgen.errors import UserError
 from lyricgen.evaluate import DEFAULTS, OPTIONS, READ, main
-from lyricgen.evaluation import fonts
 from tests.conftest import Printed, messages, printed, refusal
 from tests.helpers.checkpoints import content_of, model_of, saved
+from tests.helpers.fonts import use_latin_alone
 
 Evaluate = Callable[..., Printed]
 
@@ -84,7 +84,7 @@ def test_long_text(evaluate: Evaluate, tmp_path: Path) -> None:
 
 
 def test_no_font_for_chinese(evaluate: Evaluate, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fonts, "findSystemFonts", list)
+    use_latin_alone(monkeypatch)
     printed = evaluate("--gates", "a.png", "--text", "分开a开")
     assert (printed.status, messages(printed.err)) == (0, [])
     note, _ = printed.out.splitlines()

@@ -2,6 +2,7 @@
 
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
-from matplotlib.font_manager import findfont, fontManager, get_font
+from matplotlib.font_manager import FontEntry, findfont, get_font
 from torch import Tensor, nn
 
 from lyricgen.data.vocabulary import Vocabulary
@@ -19,6 +20,7 @@ from lyricgen.evaluation.gate_plot import Panel, activations, draw, notes, panel
 from lyricgen.models.network import FillModel
 from lyricgen.models.trained_model import TrainedModel
 from tests.helpers.checkpoints import model_of
+from tests.helpers.fonts import use_latin_alone
 from tests.helpers.networks import CELLS, architecture
 from tests.helpers.ngram_models import uncounted
 
@@ -184,7 +186,7 @@ def test_pictures_show_each_value_at_its_place() -> None:
 
 
 def test_characters_that_no_font_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fonts, "findSystemFonts", list)  # only what comes with matplotlib
+    use_latin_alone(monkeypatch)
     names, _, missing = labels(model_of("rnn"), "a分b开é")
     assert names == ["a", "U+5206", "b", "U+5F00", "é"]
     assert missing == "分开"
@@ -192,25 +194,35 @@ def test_characters_that_no_font_has(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_font_is_taken_for_what_it_has(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A font that matplotlib has not listed yet is found; a damaged one is passed over."""
-    new = findfont("STIXGeneral")
     damaged = tmp_path / "damaged.ttf"
     damaged.write_bytes(b"no font")
-    listed = [font for font in fontManager.ttflist if font.name != "STIXGeneral"]
-    monkeypatch.setattr(fontManager, "ttflist", listed)
-    fontManager._findfont_cached.cache_clear()
-    monkeypatch.setattr(fonts, "FAMILIES", ("DejaVu Sans", "No such family", "STIXGeneral"))
-    monkeypatch.setattr(fonts, "findSystemFonts", lambda: [str(damaged)])
-    latin, other = (get_font(path).get_charmap() for path in (findfont("DejaVu Sans"), new))
-    mathematical = chr(min(set(other) - set(latin)))
-    assert fonts.families_for("a" + mathematical)[1] == mathematical
-    monkeypatch.setattr(fonts, "findSystemFonts", lambda: [str(damaged), str(new)])
-    families, missing = fonts.families_for("a" + mathematical + "分")
-    assert (families[:2], missing) == (["DejaVu Sans", "STIXGeneral"], "分")
+    other = str(findfont("STIXGeneral"))
+    latin, more = (set(get_font(path).get_charmap()) for path in (findfont("DejaVu Sans"), other))
+    mathematical = chr(min(more - latin))
+    use_latin_alone(monkeypatch, str(damaged))
+    assert fonts.families_for("a" + mathematical) == (["DejaVu Sans"], mathematical)
+    use_latin_alone(monkeypatch, str(damaged), other)
+    assert fonts.families_for("abc") == (["DejaVu Sans"], "")
+    families, missing = fonts.families_for(f"a{mathematical}分")
+    assert (families, missing) == (["DejaVu Sans", "STIXGeneral"], "分")
     figure = Figure()
     figure.text(0, 0, "a" + mathematical, family=families)
     figure.savefig(BytesIO(), format="png")  # a missing glyph would be a warning, thus an error
-    monkeypatch.undo()
-    fontManager._findfont_cached.cache_clear()
+
+
+def test_fonts_of_simplified_chinese_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["A", "Noto Sans CJK JP", "Noto Serif CJK SC", fonts.LATIN, fonts.BOXES, "SC A"]
+    held = dict.fromkeys(names, "分") | {fonts.LATIN: "a", "A": "分α"}
+    listed = [FontEntry(fname=name, name=name, weight=400) for name in names]
+    bold = FontEntry(fname="A", name="A", weight=700)
+    monkeypatch.setattr(fonts.fontManager, "ttflist", [bold, *listed])
+    monkeypatch.setattr(fonts, "findSystemFonts", list)
+    monkeypatch.setattr(Path, "exists", lambda path: path.name != "SC A")
+    monkeypatch.setattr(
+        fonts, "get_font", lambda name: SimpleNamespace(get_charmap=lambda: map(ord, held[name]))
+    )
+    assert fonts.families_for("a分") == ([fonts.LATIN, "Noto Serif CJK SC"], "")
+    assert fonts.families_for("α分Ω") == ([fonts.LATIN, "Noto Serif CJK SC", "A"], "Ω")
 
 
 def test_the_units_that_vary_most_are_drawn() -> None:

@@ -1,0 +1,13 @@
+"""Fonts that plots may use."""
+
+import pytest
+from matplotlib.font_manager import fontManager
+
+from lyricgen.evaluation import fonts
+
+
+def use_latin_alone(monkeypatch: pytest.MonkeyPatch, *system_fonts: str) -> None:
+    """Hide all fonts but the one that comes with matplotlib, and the files given."""
+    latin = [entry for entry in fontManager.ttflist if entry.name == fonts.LATIN]
+    monkeypatch.setattr(fontManager, "ttflist", latin)
+    monkeypatch.setattr(fonts, "findSystemFonts", lambda: list(system_fonts))
