@@ -3,6 +3,7 @@
 import re
 import shlex
 from collections.abc import Callable
+from functools import cache
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, QuotedString, Sweep
@@ -21,14 +22,6 @@ NAMES = ("name", "data.encoding", "trainer.accelerator", "trainer.strategy", "hy
 LISTS = ("callbacks.samples.prefixes", "hydra.searchpath")
 NULLABLE = (*FILES, *LISTS, "hydra.sweeper.storage")
 
-# What switches a callback off that is set to nothing.
-SWITCHED_OFF = {
-    "callbacks.samples": ["callbacks.samples.every_n_epochs=0", "callbacks.samples.steps=[]"],
-    **{
-        f"callbacks.{name}": [f"callbacks.{name}.enabled=false"]
-        for name in ("checkpoint", "early_stopping", "smoothed_loss", "baseline", "progress")
-    },
-}
 _NOTHING = ("null", "none", "false", "off", "no")
 
 _CHOICE = re.compile(r"\s*choice\s*\((.*)\)\s*", re.DOTALL)
@@ -39,6 +32,16 @@ _TOKEN = re.compile(
 )
 # backslashes, the name in an interpolation after them, and what follows the name
 _INTERPOLATION = re.compile(r"(\\*)\$\{([^{}:$\\]*)(?=(\}|:.*\})?)", re.DOTALL)
+
+
+@cache
+def switched_off() -> dict[str, list[str]]:
+    """Overrides that stand for a callback set to nothing."""
+    switches = sorted(re.findall(r"callbacks\.\w+\.enabled", "\n".join(known_settings())))
+    return {
+        "callbacks.samples": ["callbacks.samples.every_n_epochs=0", "callbacks.samples.steps=[]"],
+        **{switch.removesuffix(".enabled"): [f"{switch}=false"] for switch in switches},
+    }
 
 
 def as_typed(overrides: list[str], *, multirun: bool) -> list[str]:
@@ -74,8 +77,8 @@ def _rewrite(override: str, *, multirun: bool) -> list[str]:
         raise UserError(f"{override}: a choice brings settings of its own: type {choice}")
     if multirun and not removed and name not in NEVER_SWEPT:
         _refuse_missing_value(override)
-    if name in SWITCHED_OFF and (removed or value.lower() in _NOTHING):
-        return SWITCHED_OFF[name]
+    if name in switched_off() and (removed or value.lower() in _NOTHING):
+        return switched_off()[name]
     if name in default_choices() and (removed or equals):
         return _rewrite_choice(override)
     if not equals or removed:
@@ -137,7 +140,7 @@ def _rewrite_choice(override: str) -> list[str]:
     if default_choices()[name] is None:
         return []
     if name == "callbacks":
-        switches = ", ".join(each[0] for each in SWITCHED_OFF.values())
+        switches = ", ".join(each[0] for each in switched_off().values())
         raise UserError(f"{override}: callbacks are switched off one by one: {switches}")
     raise UserError(f"{override}: choose {name}= from {', '.join(group_choices(name))}")
 

@@ -7,7 +7,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,11 +16,19 @@ from lyricgen.data.corpus import EncodedCorpus, encode, prepare
 from lyricgen.data.options import DataOptions
 from lyricgen.data.parts import Layout, Part, make_parts
 from lyricgen.data.reading import DEFAULT_MAX_BYTES, read_text, text_pieces
+from lyricgen.data.samplers import ConsecutiveSampler, RandomSampler, TrainingSampler
 from lyricgen.data.sources import cache_directory, corpus_path
 from lyricgen.errors import UserError
 from lyricgen.runs.listing import places_of
 
 log = logging.getLogger(__name__)
+
+# The samplers of running text, by the names that `sampler=` has for them: built from N, B, T and
+# their options, whose names are those of the arguments.
+SAMPLERS: dict[str, Callable[..., TrainingSampler]] = {
+    "random": RandomSampler,
+    "consecutive": ConsecutiveSampler,
+}
 
 _LINES = 200  # that are looked at, at most
 _MOST = 0.8  # share of the lines that have to be of the format

@@ -2,8 +2,9 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt
 
+from lyricgen.data.sources import check_kind
 from lyricgen.options import Options
 
 Unit = Literal["text", "line"]
@@ -16,7 +17,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 class DataOptions(Options):
     """Options of `data=`: which text, and how it is read, split and cut."""
 
-    kind: Literal["lyrics", "dino", "jaychou", "coursera_dino", "text"]
+    kind: Annotated[str, AfterValidator(check_kind)]
     path: str | None
     unit: Unit
     max_chars: PositiveInt | None

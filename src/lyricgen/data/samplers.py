@@ -11,9 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lyricgen.data.options import (
-    Shuffle,
-)
+from lyricgen.data.options import Shuffle
 from lyricgen.errors import UserError
 
 
@@ -78,7 +76,19 @@ class Sampler(Protocol):
         ...
 
 
-class RandomSampler:
+class TrainingSampler(Sampler):
+    """A sampler of the training split.
+
+    Attributes:
+        batch_size: rows of a batch; fewer than wanted where the text is small.
+        num_read: characters that an epoch predicts.
+    """
+
+    batch_size: int
+    num_read: int
+
+
+class RandomSampler(TrainingSampler):
     """Windows that do not overlap, every batch starts from state zero.
 
     The text is cut into windows at multiples of T, and these are shuffled and cut into batches
@@ -133,15 +143,12 @@ class RandomSampler:
         if self.num_windows < 1:
             raise _too_short(num_characters, len(self.offsets) + num_steps, num_steps)
         self.batch_size = min(batch_size, self.num_windows)
+        in_windows = len(self) * self.batch_size * num_steps
+        self.num_read = in_windows if drop_last else self.num_targets
 
     def __len__(self) -> int:
         full, rest = divmod(self.num_windows, self.batch_size)
         return full if self.drop_last or not rest else full + 1
-
-    @property
-    def num_read(self) -> int:
-        """Characters predicted in an epoch."""
-        return len(self) * self.batch_size * self.num_steps if self.drop_last else self.num_targets
 
     def windows(self, epoch: int, index: int) -> Windows:
         """Windows from places all over the text."""
@@ -159,7 +166,7 @@ class RandomSampler:
         return _cut_windows(starts, ends - starts, starts_stream=True)
 
 
-class ConsecutiveSampler:
+class ConsecutiveSampler(TrainingSampler):
     """The text as B long rows, read from left to right, so that the state can be carried.
 
     With `drop_last` the first B·(N//B) characters make B rows, and batch i is their columns
@@ -231,7 +238,7 @@ def _cut_windows(starts: Tensor, lengths: Tensor, *, starts_stream: bool) -> Win
     return Windows(starts, steps, lengths, starts_stream, characters)
 
 
-class LineSampler:
+class LineSampler(TrainingSampler):
     """Whole lines, each from its start symbol to its stop character.
 
     Rows are padded to the longest line of the batch; padding is masked by `lengths`. The last

@@ -49,6 +49,17 @@ _LONGEST = 100  # characters of why a file cannot be fetched
 KINDS = (*BUNDLED, *PUBLISHED, "text")
 
 
+def check_kind(kind: str) -> str:
+    """Check that there is such a corpus.
+
+    Raises:
+        UserError: there is none.
+    """
+    if kind not in KINDS:
+        raise UserError(f"data={kind!r} is unknown; choose one of {', '.join(KINDS)}")
+    return kind
+
+
 def corpus_path(kind: str, path: str | os.PathLike[str] | None = None) -> Path:
     """Find the file of a corpus, fetching a published one that is not there yet.
 
@@ -65,9 +76,7 @@ def corpus_path(kind: str, path: str | os.PathLike[str] | None = None) -> Path:
             cannot be fetched, cannot be read or is not the pinned one. A file that is already
             there is never changed.
     """
-    if kind not in KINDS:
-        raise UserError(f"data={kind!r} is unknown; choose one of {', '.join(KINDS)}")
-    if kind == "text":
+    if check_kind(kind) == "text":
         if not path:
             raise UserError("data=text needs data.path=FILE")
         return Path(path)

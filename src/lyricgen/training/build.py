@@ -3,17 +3,12 @@
 import logging
 from functools import partial
 
-from lyricgen.data.build import build_parts
+from lyricgen.data.build import SAMPLERS, build_parts
 from lyricgen.data.corpus import EncodedCorpus
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.data.evaluation_samplers import FOLLOWING, StreamSampler
 from lyricgen.data.parts import Layout, Part
-from lyricgen.data.samplers import (
-    ConsecutiveSampler,
-    LineSampler,
-    RandomSampler,
-    Sampler,
-)
+from lyricgen.data.samplers import LineSampler, Sampler, TrainingSampler
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.models.files.card import card
 from lyricgen.models.model import Model
@@ -59,36 +54,15 @@ def build_sampler(options: TrainOptions, part: Part, vocabulary_size: int) -> Sa
     """
     if isinstance(options.model, NgramOptions):  # one batch: all there is
         return StreamSampler(len(part.ids), num_rows=1, num_steps=len(part.ids) - 1)
-    chosen, data = options.sampler, options.data
-    if chosen.kind == "consecutive":
-        return ConsecutiveSampler(
-            len(part.ids),
-            data.batch_size,
-            data.num_steps,
-            drop_last=chosen.drop_last,
-            carry_state=chosen.carry_state,
-        )
-    seed = options.seed if chosen.seed is None else chosen.seed
-    if chosen.kind == "random":
-        return RandomSampler(
-            len(part.ids),
-            data.batch_size,
-            data.num_steps,
-            seed=seed,
-            shuffle=chosen.shuffle,
-            random_offset=chosen.random_offset,
-            drop_last=chosen.drop_last,
-        )
+    data, settings = options.data, options.sampler.model_dump(exclude={"kind"})
+    if settings.get("seed", 0) is None:
+        settings["seed"] = options.seed
     if part.line_starts is None:
-        raise ValueError("the lines sampler needs the layout of lines")
+        sampler = SAMPLERS[options.sampler.kind]
+        return sampler(len(part.ids), data.batch_size, data.num_steps, **settings)
+    longest = longest_row(options, vocabulary_size)
     return LineSampler(
-        part.line_starts,
-        part.line_lengths,
-        data.batch_size,
-        seed=seed,
-        shuffle=chosen.shuffle,
-        carry_state=chosen.carry_state,
-        longest=longest_row(options, vocabulary_size),
+        part.line_starts, part.line_lengths, data.batch_size, longest=longest, **settings
     )
 
 
@@ -108,7 +82,7 @@ def report_batches(options: TrainOptions, datamodule: CharacterDataModule) -> No
     sampler, part = datamodule.sampler, datamodule.parts["train"]
     if isinstance(sampler, LineSampler):
         _report_long_lines(sampler, part, datamodule.vocabulary)
-    if not isinstance(sampler, RandomSampler | ConsecutiveSampler | LineSampler):
+    if not isinstance(sampler, TrainingSampler):
         return
     if sampler.batch_size < options.data.batch_size:
         log.info(
