@@ -412,6 +412,8 @@ BROKEN: dict[str, str | bytes] = {
     "a status that is none": '{"status": 3}',
     "options that are none": '{"status": "finished", "options": [1]}',
     "a figure that is text": '{"status": "finished", "val/perplexity": "12"}',
+    "a figure too large": f'{{"status": "finished", "val/perplexity": 1{"0" * 400}}}',
+    "a number too large": f'{{"status": "finished", "parameters": 1{"0" * 400}}}',
     "samples that are none": '{"status": "finished", "samples": [1]}',
     "a process that is none": '{"status": "running", "host": "HOST", "process": "x"}',
     "a process too large": '{"status": "running", "host": "HOST", "process": 1e400}',
@@ -708,6 +710,17 @@ def test_nothing_steers_the_page_or_the_terminal(
     assert 'lang="zh-Hans"' in html
     line = (out / "report.md").read_text("utf-8").splitlines()[6]
     assert "<script>" not in line.replace(r"\<", "")
+
+
+def test_settings_that_are_called_as_figures(tmp_path: Path) -> None:
+    for number, (data, n) in enumerate(product(("lyrics", "dino"), (1, 2))):
+        typed = (f"n={n}", "verdict=good")
+        write_run(tmp_path / "sweep" / f"{number}_", 5.0 + n, typed, data__kind=data)
+    found, out = report([tmp_path / "sweep"])
+    assert [comparison.keys for comparison in found] == [("n",), ("n",)]
+    rows = list(csv.DictReader(io.StringIO((out / "report.csv").read_text("utf-8"))))
+    assert [float(row["mean"]) for row in rows] == [6.0, 7.0] * 2
+    assert len(plain(found[0])) == 2
 
 
 def test_markdown_and_csv(tmp_path: Path) -> None:

@@ -205,7 +205,9 @@ def to_frame(comparisons: Sequence[Comparison]) -> pd.DataFrame:
         before = pd.DataFrame({"text": comparison.name, "metric": comparison.metric}, rows.index)
         before["rank"] = pd.Series(range(1, len(rows) + 1), dtype="Int64").where(rows["n"] > 0)
         chosen = pd.DataFrame(settings, rows.index, list(comparison.keys), dtype=object)
-        frames.append(pd.concat([before, chosen, rows], axis=1).astype(object))
+        frame = pd.concat([before, chosen, rows], axis=1).astype(object)
+        # a record may have a setting that is called as a figure
+        frames.append(frame.loc[:, ~frame.columns.duplicated(keep="last")])
     return pd.concat(frames, ignore_index=True)
 
 

@@ -23,6 +23,7 @@ from lyricgen.runs.record_files import RecordError, check, read_json
 
 log = logging.getLogger(__name__)
 
+_Count = Annotated[int, Field(ge=0, lt=2**63)]
 _JobNumber = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
 
 
@@ -118,9 +119,9 @@ class RunSummary(Summary):
     corpus_digest: str | None = None
     resumed: list[Any] = []
     model: str = ""
-    best_epoch: int | None = None
-    epochs: int | None = None
-    parameters: int | None = None
+    best_epoch: _Count | None = None
+    epochs: _Count | None = None
+    parameters: _Count | None = None
     chars_per_second: float | None = None
     best_checkpoint: str | None = None
     ngram_perplexities: dict[str, Any] = {}
