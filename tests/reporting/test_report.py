@@ -38,8 +38,7 @@ from lyricgen.reporting.plots import (
     heat_axes,
     read_curves,
 )
-from lyricgen.reporting.records import read, with_missing_jobs
-from lyricgen.reporting.selection import parse_conditions, select, told_apart
+from lyricgen.reporting.records import parse_conditions, read, select, told_apart, with_missing_jobs
 from lyricgen.reporting.sweep_report import report, report_sweep
 from lyricgen.reporting.tables import LONGEST, duration, plain, terminal_table
 from lyricgen.settings import flatten, parse_overrides, parse_value

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from lyricgen.reporting.records import Record
-from lyricgen.reporting.selection import shown, told_apart
+from lyricgen.reporting.records import Record, shown, told_apart
 from lyricgen.settings import Value
 
 LEVEL = 0.05  # below this probability a difference counts as told apart

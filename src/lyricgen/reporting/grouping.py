@@ -13,8 +13,7 @@ from lyricgen.reporting.comparison import (
     Place,
     rank,
 )
-from lyricgen.reporting.records import Record
-from lyricgen.reporting.selection import check_known, setting, shown
+from lyricgen.reporting.records import Record, check_known, setting, shown
 from lyricgen.settings import DECIDING, PLUMBING, SPLITTING, Settings, Value, belongs_to
 from lyricgen.suggestions import did_you_mean
 

@@ -23,7 +23,7 @@ from lyricgen.reporting.plots import (
     heat_axes,
     read_curves,
 )
-from lyricgen.reporting.selection import shown
+from lyricgen.reporting.records import shown
 from lyricgen.reporting.tables import Column, columns_of, failures, notes, title_of
 
 BEST = 3  # runs whose samples are shown, beside the worst

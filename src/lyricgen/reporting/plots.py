@@ -19,8 +19,7 @@ from lyricgen.evaluation.colours import legible_ink
 from lyricgen.reporting.comparison import HELD_OUT, Comparison, sign_of
 from lyricgen.reporting.drawing import INK, LINE, MUTED, SERIES, SIZE, add_legend, new_plot, scale
 from lyricgen.reporting.importance import Importances
-from lyricgen.reporting.records import Record
-from lyricgen.reporting.selection import shown
+from lyricgen.reporting.records import Record, shown
 from lyricgen.reporting.tables import title_of
 from lyricgen.runs.record_files import RecordError, read_columns
 from lyricgen.settings import Value

@@ -12,8 +12,7 @@ from lyricgen.files import replacing, write_atomically
 from lyricgen.reporting.comparison import Comparison
 from lyricgen.reporting.grouping import compare
 from lyricgen.reporting.page import render, sections
-from lyricgen.reporting.records import read, with_missing_jobs
-from lyricgen.reporting.selection import parse_conditions, select
+from lyricgen.reporting.records import parse_conditions, read, select, with_missing_jobs
 from lyricgen.reporting.tables import failures, notes, terminal_table, to_frame
 from lyricgen.runs.listing import outputs_directory
 

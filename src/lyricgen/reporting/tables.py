@@ -12,7 +12,7 @@ from rich.table import Table
 from lyricgen.console import rounded
 from lyricgen.errors import printable
 from lyricgen.reporting.comparison import Comparison, reason_without_figure
-from lyricgen.reporting.selection import ABSENT, shown, told_apart
+from lyricgen.reporting.records import ABSENT, shown, told_apart
 from lyricgen.stacking import fits
 
 LONGEST = 20  # rows on a terminal
