@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from lyricgen.models.cells.cell import LayerStep, State, zeros_apart
+from lyricgen.models.cells.cell import LayerStep, State, zeros_with_gaps
 from lyricgen.models.model import NextModel
 from lyricgen.models.network import LanguageModel
 
@@ -120,7 +120,7 @@ class RecurrentStepper(Stepper):
         for layer, state in zip(self._layers, states, strict=True):
             layer.hold(state, rows)
         self._ids = torch.zeros(rows, dtype=torch.int64, device=self._bias.device)
-        self._sum = zeros_apart(self._bias, rows, self._weight.shape[0])
+        self._sum = zeros_with_gaps(self._bias, rows, self._weight.shape[0])
         self._all_logits = self._bias.new_empty(rows, len(self._bias))
 
 

@@ -108,16 +108,16 @@ class ScratchCell(Cell):
         super().__init__()
         self.hidden_size = hidden_size
         columns = len(self.gates) * hidden_size
-        self.input_weight = self.drawn(input_size, columns)
-        self.hidden_weight = self.drawn(hidden_size, columns)
-        self.bias = self.drawn(columns)
+        self.input_weight = self.draw_parameter(input_size, columns)
+        self.hidden_weight = self.draw_parameter(hidden_size, columns)
+        self.bias = self.draw_parameter(columns)
 
-    def drawn(self, *shape: int) -> nn.Parameter:
-        """Parameter drawn as torch's recurrent layers draw theirs, from U(-1/√H, 1/√H)."""
+    def draw_parameter(self, *shape: int) -> nn.Parameter:
+        """Draw a parameter as torch's recurrent layers do, from U(-1/√H, 1/√H)."""
         bound = self.hidden_size**-0.5
         return nn.Parameter(nn.init.uniform_(torch.empty(shape), -bound, bound))
 
-    def start(self, inputs: Tensor, state: State | None) -> list[Tensor]:
+    def initial_state(self, inputs: Tensor, state: State | None) -> list[Tensor]:
         """State before the first step, (B, H) tensors: the one given, or zero."""
         if state is None:
             return [self.hidden_weight.new_zeros(len(inputs), self.hidden_size)] * self.states
@@ -164,10 +164,10 @@ class LayerStep(ABC):
 
     def hold(self, state: Sequence[Tensor], rows: int) -> None:
         """Go on from a state (B, H), in the first of R rows."""
-        self.state = tuple(zeros_apart(self.on_state, rows, len(self.on_state)) for _ in state)
+        self.state = tuple(zeros_with_gaps(self.on_state, rows, len(self.on_state)) for _ in state)
         for buffer, part in zip(self.state, state, strict=True):
             buffer[: len(part)] = part
-        self.totals = zeros_apart(self.on_state, rows, len(self.bias))
+        self.totals = zeros_with_gaps(self.on_state, rows, len(self.bias))
         blocks = self.totals.chunk(len(self.gates), dim=1)
         self.blocks = dict(zip(self.gates, blocks, strict=True))
 
@@ -176,7 +176,7 @@ class LayerStep(ABC):
         """Go from the totals to the next state."""
 
 
-def zeros_apart(like: Tensor, rows: int, width: int) -> Tensor:
+def zeros_with_gaps(like: Tensor, rows: int, width: int) -> Tensor:
     """Zeros (rows, width) of a tensor's type, with gaps between the rows.
 
     A function of all numbers then goes row by row. Where the rows follow each other it takes 16

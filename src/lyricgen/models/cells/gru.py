@@ -22,7 +22,7 @@ from lyricgen.models.cells.cell import (
     TorchCell,
     Weights,
     tanh,
-    zeros_apart,
+    zeros_with_gaps,
 )
 from lyricgen.models.cells.column_vectors import Step, gru_step
 from lyricgen.models.options import GruScratchOptions
@@ -59,11 +59,11 @@ class GruScratch(GruCell, ScratchCell):
 
     def __init__(self, options: GruScratchOptions, input_size: int, hidden_size: int) -> None:
         super().__init__(options, input_size, hidden_size)
-        self.reset_bias = self.drawn(hidden_size) if options.reset == "after" else None
+        self.reset_bias = self.draw_parameter(hidden_size) if options.reset == "after" else None
 
     def forward(self, inputs: Tensor, state: State | None) -> tuple[Tensor, State]:
         """Read T steps: (B, T, I) or ids (B, T), state from before or None for zero."""
-        [hidden], outputs = self.start(inputs, state), []
+        [hidden], outputs = self.initial_state(inputs, state), []
         # split here and not in the loop, where each slice would cost a gradient of full size
         sizes = [2 * self.hidden_size, self.hidden_size]
         gate_weight, candidate_weight = torch.split(self.hidden_weight, sizes, dim=1)
@@ -102,7 +102,7 @@ class GruStep(LayerStep):
         gates = [2 * len(self.on_state)]
         self.both_gates = self.totals[:, : gates[0]]
         self.gates_on_state, self.candidate_on_state = self.on_state.tensor_split(gates, dim=1)
-        self.from_state = zeros_apart(self.on_state, rows, len(self.bias))
+        self.from_state = zeros_with_gaps(self.on_state, rows, len(self.bias))
         self.to_gates, self.to_candidate = self.from_state.tensor_split(gates, dim=1)
 
     def step(self) -> None:

@@ -62,7 +62,7 @@ class LstmScratch(LstmCell, ScratchCell):
 
     def forward(self, inputs: Tensor, state: State | None) -> tuple[Tensor, State]:
         """Read T steps: (B, T, I) or ids (B, T), state from before or None for zero."""
-        [hidden, memory], outputs = self.start(inputs, state), []
+        [hidden, memory], outputs = self.initial_state(inputs, state), []
         for from_input in self.from_inputs(inputs):
             total = torch.addmm(from_input, hidden, self.hidden_weight)  # (B, 4·H)
             gates, candidate = torch.split(total, [3 * self.hidden_size, self.hidden_size], dim=1)

@@ -38,7 +38,7 @@ class RnnScratch(RnnCell, ScratchCell):
 
     def forward(self, inputs: Tensor, state: State | None) -> tuple[Tensor, State]:
         """Read T steps: (B, T, I) or ids (B, T), state from before or None for zero."""
-        [hidden], outputs = self.start(inputs, state), []
+        [hidden], outputs = self.initial_state(inputs, state), []
         for from_input in self.from_inputs(inputs):
             hidden = torch.addmm(from_input, hidden, self.hidden_weight).tanh()  # (B, H)
             outputs.append(hidden)
