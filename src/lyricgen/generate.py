@@ -77,11 +77,12 @@ TYPES = {"N": int, "K": int, "T": float, "P": float, "R": float, "A": float}  # 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command; what the user can mend is one line and exit status 2."""
     parser = Parser("generate", "Print texts from a trained model.")
-    _add_options(parser)
+    add_all_options(parser)
     run(parser, _generate, arguments)
 
 
-def _add_options(parser: argparse.ArgumentParser) -> None:
+def add_all_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command, in groups."""
     asked = parser.add_mutually_exclusive_group()
     for name, help_text in ASKED.items():
         asked.add_argument(name, action="append", metavar="TEXT", help=help_text)

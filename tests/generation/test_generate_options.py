@@ -17,7 +17,7 @@ import lyricgen
 from lyricgen.cli.command_line import Parser
 from lyricgen.console import prepare_streams
 from lyricgen.errors import printable_text
-from lyricgen.generate import HERE, add_options, main
+from lyricgen.generate import HERE, add_all_options, main
 from lyricgen.generation.control import Control
 from lyricgen.generation.output import Stream, print_columns, print_json, print_texts
 from lyricgen.generation.rhyme import rhyme_classes
@@ -84,7 +84,7 @@ def test_python_says_the_same(
 def test_the_command_has_all_options() -> None:
     """What it has beside them is read by itself, goes with --fill, or is not of one text alone."""
     parser = Parser("generate", "")
-    add_options(parser)
+    add_all_options(parser)
     own = {"fill", "sweeps", "gap", "count", "length", "seed", "generator"}
     passed = set(vars(parser.parse_args([]))) - {*HERE, *own}
     assert passed == {*Strategy.model_fields, *Control.model_fields}
