@@ -319,6 +319,7 @@ def test_every_change_is_named() -> None:
     [
         (["resume=latest"], "no run found"),
         (["resume=nowhere"], "not the directory of a run"),
+        (["resume=''"], "not the directory of a run"),
         (["resume=sweep", "-m"], "leave out -m"),
         (["resume=sweep"], "multirun.yaml' cannot be read"),
         (["resume=sweep", "hydra.sweep.dir=x"], "leave out hydra.sweep.dir=x"),

@@ -142,8 +142,7 @@ def _refuse_record(option: str, path: str) -> None:
 def _last(name: str, overrides: list[str]) -> str | None:
     """The last value typed for a setting that is never swept; None where it is null, or none."""
     typed = [one.partition("=")[2] for one in overrides if key(one) == name]
-    text = read_text(typed[-1]) if typed else None
-    return None if text in ("None", "") else text
+    return read_text(typed[-1]) if typed and typed[-1] not in ("None", "") else None
 
 
 def _multirun(options: argparse.Namespace) -> list[str]:
