@@ -9,7 +9,6 @@ import os
 import signal
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from multiprocessing.context import ForkServerProcess
@@ -36,7 +35,7 @@ from lyricgen.runs.listing import is_alive
 from lyricgen.training.threads import VARIABLES
 
 TICK = 0.25  # seconds between two looks at the sweep
-PATIENCE = 10.0  # seconds that a job of a killed sweep has until its next exact point
+PATIENCE = 10.0  # seconds that a job of a killed sweep has to stop, then to stop at once
 SWEEP = "LYRICGEN_SWEEP_PROCESS"  # variable that tells whose job a process is
 # what every job imports; the command itself is imported by each, as multiprocessing has it
 PRELOADED = [
@@ -192,12 +191,13 @@ def _watching_sweep(sweep: Path, parent: str, interruption: Interruption) -> Ite
                 return
         if interruption.requested is None:  # a second signal would stop it at once
             os.kill(os.getpid(), signal.SIGTERM)
-        end = math.inf
-        while not over.wait(TICK):
-            if _sweep_is_gone(parent):
-                end = min(end, time.monotonic() + PATIENCE)
-            if time.monotonic() > end:  # nobody else would end it
-                os._exit(143)
+        while not _sweep_is_gone(parent):  # else it ends jobs that do not stop
+            if over.wait(TICK):
+                return
+        if not over.wait(PATIENCE):
+            os.kill(os.getpid(), signal.SIGTERM)
+        if not over.wait(PATIENCE):
+            os._exit(143)
 
     thread = threading.Thread(target=follow, daemon=True)
     if HANGUP is not None:  # blocked where the sweep has started this process
