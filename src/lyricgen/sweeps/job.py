@@ -147,7 +147,7 @@ def _run_task(
 def do_as_job(sweep: Path, job: Callable[[], float]) -> float:
     """Do a job of a sweep, in whatever process this is.
 
-    In another one than the sweep's, it stops when the sweep does, leaves the terminal to it, and
+    A process other than the sweep's stops when the sweep does, leaves the terminal to it, and
     raises nothing: a launcher would take other jobs with it.
 
     Args:
@@ -174,7 +174,7 @@ def do_as_job(sweep: Path, job: Callable[[], float]) -> float:
 
 
 def _leave_terminal_to_sweep() -> None:
-    """The sweep answers Ctrl-C and a terminal that closes, and tells its jobs to stop."""
+    """Leave Ctrl-C and a terminal that closes to the sweep, which tells its jobs to stop."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if HANGUP is not None:
         signal.signal(HANGUP, lambda *_: leave_closed_terminal())
@@ -182,7 +182,7 @@ def _leave_terminal_to_sweep() -> None:
 
 @contextmanager
 def _watching_sweep(sweep: Path, parent: str, interruption: Interruption) -> Iterator[None]:
-    """Meanwhile, send this process SIGTERM when the sweep is to stop, or is gone."""
+    """Send this process SIGTERM when the sweep is to stop, or is gone; end it if need be."""
     over = threading.Event()
 
     def follow() -> None:

@@ -145,7 +145,7 @@ def _launch_here(launcher: Any, jobs: Batch, sweep: Path) -> None:
 
 
 def _start_ray(launcher: Any) -> None:
-    """Once, before several threads ask the launcher to; with what the sweep hands on."""
+    """Start Ray once, before several threads ask the launcher to."""
     import ray  # noqa: PLC0415  an extra
 
     if not ray.is_initialized():

@@ -184,7 +184,7 @@ class JobWatch:
         return [each.process if each.host == here else 0 for each in running]
 
     def _record_killed(self) -> None:
-        """Say it for jobs on other machines that no process works on any more."""
+        """Record that jobs on other machines were killed, if no process works on them any more."""
         for directory, _ in self._summaries().values():
             # gone, damaged, or still at work
             with suppress(OSError, UserError), claimed(directory):
