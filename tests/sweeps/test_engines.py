@@ -441,11 +441,11 @@ def test_a_sweeper_of_another_package_gets_a_float_for_each_job(
     """What it gets is what the jobs' own summaries say."""
     given: list[Any] = []
 
-    def sweep(self: Any, arguments: list[str]) -> None:
+    def sweep(sweeper: Any, arguments: list[str]) -> None:
         overrides = [[*arguments, "seed=1"], [*arguments, "hidden_size=-1"]]
-        given.extend(self.launcher.launch(overrides, 3))
+        given.extend(sweeper.launcher.launch(overrides, 3))
 
-    monkeypatch.setattr("hydra_plugins.lyricgen_plugins.Grid.sweep", sweep)
+    monkeypatch.setattr("lyricgen.sweeps.grid.sweep_grid", sweep)
     done = train("-m", "hydra/launcher=processes", *SMALL)
     assert done.status == 0, done.err
     [value, lost] = [job.return_value for job in given]
