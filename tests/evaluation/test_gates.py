@@ -17,6 +17,8 @@ from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.evaluation import fonts
 from lyricgen.evaluation.gate_plot import Panel, activations, draw, notes, panels
+from lyricgen.models.cells.cell import Cell
+from lyricgen.models.cells.rnn import RnnCell
 from lyricgen.models.network import FillModel
 from lyricgen.models.trained_model import TrainedModel
 from tests.helpers.checkpoints import model_of
@@ -266,3 +268,9 @@ def test_models_that_cannot_be_looked_into() -> None:
         model = TrainedModel(network, Vocabulary("abcde"), "stream", lowercase=False)
         with pytest.raises(UserError, match=f"this model {told}: --gates shows recurrent"):
             activations(model, TEXT, 1)
+
+
+def test_a_cell_without_a_step_in_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RnnCell, "column_step", Cell.column_step)
+    with pytest.raises(UserError, match="the cell Rnn has no step in NumPy for --gates to show"):
+        activations(model_of("rnn"), TEXT, 1)

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lyricgen.errors import UserError
 from lyricgen.models.cells.column_vectors import Step
 
 # (L, B, H) tensors: the hidden state alone, or hidden and cell state for an LSTM
@@ -65,7 +66,7 @@ class Cell(nn.Module):
 
     def column_step(self) -> Step:
         """The step in NumPy that computes the same."""
-        raise NotImplementedError
+        raise UserError(f"the cell {type(self).__name__} has no step in NumPy for --gates to show")
 
     def layer_step(self) -> "LayerStep | None":
         """The step in place; without one, generation calls the layer itself: slower, but right."""
