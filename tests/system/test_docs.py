@@ -16,6 +16,7 @@ from typing import NamedTuple
 import pytest
 
 import lyricgen
+import lyricgen.data
 from lyricgen.cli.conf_files import default_choices, group_choices
 from lyricgen.runs.resume import EVENTS
 from tests.conftest import ROOT, Train, need_published, printed, until
@@ -287,3 +288,9 @@ def test_the_pages_name_every_option(command: str, capfd: pytest.CaptureFixture[
     options = set(re.findall(r"--[a-z][a-z-]*", shown.out)) - {"--help", "--debug"}
     assert len(options) > 1
     assert {one for one in options if one not in text_of(f"docs/{page}.md")} == set()
+
+
+def test_the_tour_of_the_data_names_every_module() -> None:
+    named = re.findall(r"`(\w+)`", lyricgen.data.__doc__ or "")
+    modules = {path.stem for path in (ROOT / "src/lyricgen/data").glob("*.py")} - {"__init__"}
+    assert set(named) == modules
