@@ -10,6 +10,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from lyricgen.runs.checkpoint_files import is_sound
 
+# of a run's state, what a clock has measured, and what is compared in files of its own
+MEASURED = ("wall_seconds", "trained_seconds", "epoch_seconds", "sizes", "rows")
 CLOCKS = ("train/chars_per_second", "run/chars_per_second", "run/wall_seconds")
 
 
@@ -32,8 +34,15 @@ def contents(directory: Path) -> dict[str, Any]:
     for name in ("last", "best"):
         path = directory / "checkpoints" / f"{name}.ckpt"
         checkpoint = torch.load(path, weights_only=True) if path.exists() else {}
-        for part in ("state_dict", "optimizer_states", "lr_schedulers", "epoch_so_far"):
+        for part in ("state_dict", "optimizer_states", "lr_schedulers"):
             found[f"{name}.ckpt {part}"] = checkpoint.get(part)
+        state = {
+            key: each for key, each in checkpoint.get("run", {}).items() if key not in MEASURED
+        }
+        if "metrics" in state:
+            metrics = state["metrics"].items()
+            state["metrics"] = {key: each for key, each in metrics if key not in CLOCKS}
+        found[f"{name}.ckpt run"] = state
         found[f"{name}.ckpt position"] = [checkpoint.get("epoch"), checkpoint.get("global_step")]
     with (directory / "metrics.csv").open(encoding="utf-8") as stream:
         found["metrics.csv"] = [

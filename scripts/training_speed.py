@@ -48,10 +48,10 @@ from lyricgen.cli.composition import CONFIG_DIRECTORY
 from lyricgen.data.build import build_corpus
 from lyricgen.runs.interruption import Interruption
 from lyricgen.runs.run import Run
+from lyricgen.runs.state import RunState
 from lyricgen.training import build
-from lyricgen.training.build_trainer import build_callbacks, build_trainer
-from lyricgen.training.callbacks.epoch_log import EpochLog
-from lyricgen.training.callbacks.samples import Samples
+from lyricgen.training.build_trainer import build_observers, build_trainer
+from lyricgen.training.loggers.event_file import EventLogger
 from lyricgen.training.options import TrainOptions, parse
 from lyricgen.training.recurrent_module import RecurrentModule
 
@@ -102,15 +102,17 @@ def take_turn(options: TrainOptions, directory: Path) -> dict[str, float]:
     corpus = build_corpus(options.data)
     datamodule = build.build_datamodule(options, corpus)
     network = build.build_network(options, datamodule)
-    module = build.build_module(options, datamodule, network)
+    state = RunState()
+    module = build.build_module(options, datamodule, network, state)
     module.__class__ = _TimedModule  # the very object that a user trains, with clocks
     module.seconds = seconds = Counter()
     run = Run(directory)
     run.begin(options.model_dump(mode="json"))
-    callbacks = build_callbacks(options, datamodule, network, corpus, run, Interruption())
-    trainer = build_trainer(options, datamodule, run, callbacks)
-    samples = next(each for each in trainer.callbacks if isinstance(each, Samples))
-    epoch_log = next(each for each in trainer.callbacks if isinstance(each, EpochLog))
+    logger = EventLogger(directory, 0)
+    observers = build_observers(
+        options, datamodule, module, corpus, run, Interruption(), logger=logger
+    )
+    trainer = build_trainer(options, datamodule, run, observers.all, logger)
 
     plain = plain_loop(options, datamodule.parts["train"].ids.long(), len(datamodule.vocabulary))
     with timed(seconds, "fit"):
@@ -118,12 +120,12 @@ def take_turn(options: TrainOptions, directory: Path) -> dict[str, float]:
     with timed(seconds, "checkpoint"):
         trainer.save_checkpoint(directory / "timed.ckpt")
     with timed(seconds, "sampling"):
-        drawn = samples.draw(trainer.global_step, trainer.current_epoch)
+        drawn = observers.samples.draw(trainer.global_step, trainer.current_epoch)
 
     seconds["rest"] = seconds["step"] - sum(seconds[part] for part in PARTS[:-1])
-    lyricgen = median(row["train/chars_per_second"] for row in epoch_log.rows)
+    lyricgen = median(row["train/chars_per_second"] for row in state.rows)
     sampled = sum(len(sample.text) - len(sample.prefix) for sample in drawn)
-    epochs = len(epoch_log.rows)
+    epochs = len(state.rows)
     return {
         "plain loop": plain,
         "lyricgen": lyricgen,
@@ -165,6 +167,7 @@ class _TimedModule(RecurrentModule):
         self._lap("step")
 
     def on_validation_epoch_end(self) -> None:
+        super().on_validation_epoch_end()
         self._lap("validation")
 
     def _lap(self, name: str) -> None:

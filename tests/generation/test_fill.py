@@ -21,6 +21,7 @@ from lyricgen.data.samplers import ConsecutiveSampler
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.models.network import FillModel
+from lyricgen.runs.state import RunState
 from lyricgen.training.recurrent_module import RecurrentModule
 from tests.conftest import TINY, Train, messages, printed
 from tests.helpers.fill_models import N, model_of
@@ -132,6 +133,7 @@ def module_of(model: FillModel) -> RecurrentModule:
         label_smoothing=0.0,
         reduction="mean",
         card={},
+        state=RunState(),
         seed=1,
     )
 

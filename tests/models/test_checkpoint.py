@@ -16,6 +16,7 @@ from lyricgen.api.model import WritingModel, load
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.models.files.card import card
+from lyricgen.runs.state import RunState
 from lyricgen.training.recurrent_module import RecurrentModule
 from tests.helpers.checkpoints import VOCABULARY, Touch, content_of, model_of, refusal, saved
 from tests.helpers.decoding import whole_text_again
@@ -77,10 +78,11 @@ def test_a_saved_model_writes_the_same_texts(
 def test_what_lightning_saves_can_be_loaded(tmp_path: Path) -> None:
     model = model_of()
     module = RecurrentModule(
-        model.network, optim.SGD, lambda _: None, 0.0, "mean", card(model), seed=1
+        model.network, optim.SGD, lambda _: None, 0.0, "mean", card(model), RunState(), seed=1
     )
     trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
     trainer.strategy.connect(module)
+    module.trainer = trainer
     trainer.save_checkpoint(tmp_path / "best.ckpt")
     assert load(tmp_path / "best.ckpt").generate("分开", seed=3) == model.generate("分开", seed=3)
 

@@ -10,8 +10,10 @@ import tarfile
 from pathlib import Path
 
 import pytest
+import torch
 
 from lyricgen import evaluate, generate, report
+from lyricgen.runs.state import RunState
 from tests.conftest import ROOT, Train, printed
 
 ARCHIVE = ROOT / "tests/fixtures/old_runs.tar.xz"
@@ -36,6 +38,50 @@ def test_a_resumed_run_goes_on_as_it_would_have(runs: Path, train: Train, name: 
             for figure, value in losses.items():
                 # other kinds of CPU round differently
                 assert float(last[figure]) == pytest.approx(value, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["lstm", "names", "fill", "sweep/0_seed=1"])
+def test_a_run_state_that_lay_with_the_callbacks(runs: Path, name: str) -> None:
+    path = runs / name / "checkpoints/last.ckpt"
+    content = torch.load(path, weights_only=True)
+    assert "rows" not in content["run"]
+    state = RunState()
+    state.restore(content)
+    with (runs / name / "metrics.csv").open(encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    written = [{key: value for key, value in row.items() if value} for row in rows]
+    assert [{key: str(value) for key, value in row.items()} for row in state.rows] == written
+    losses = [float(row["val/loss"]) for row in rows]
+    assert (state.best_loss, state.patience_loss) == (min(losses), min(losses))
+    assert state.patience_epoch == losses.index(min(losses)) + 1
+    assert state.patience_used == len(losses) - state.patience_epoch
+    assert state.metrics["val/loss"] == losses[-1]
+    nats, epoch = state.nats[0], content["epoch_so_far"]
+    assert nats is not None
+    assert nats / state.characters == pytest.approx(float(rows[-1]["train/loss"]), rel=1e-12)
+    assert state.carried is epoch["state"]
+    assert state.gradient_norm_total is epoch["gradient_norm_total"]
+    assert state.trained_characters == len(rows) * state.characters
+    assert state.text == json.loads((runs / name / "summary.json").read_text())["corpus_digest"]
+
+
+def test_the_states_of_runs_that_a_search_pruned_or_that_smoothed_their_loss() -> None:
+    parts = {
+        "EpochLog": {"rows": []},
+        "Checkpoints": {"best": 1.5},
+        "Pruning": {"reason": "worse"},
+        "Throughput": {"characters": 3, "seconds": 2.0, "rate": 0.5, "epoch_seconds": 1.0},
+    }
+    content = {"run": {"text": "ab"}, "callbacks": parts, "metrics": {}, "smoothed_loss": 2.5}
+    one = RunState()  # when one process trained, its nats were no list
+    one.restore(content | {"epoch_so_far": {"nats": torch.tensor(4.0), "state": None}})
+    assert (one.pruned, one.smoothed_loss, one.nats, one.rate) == ("worse", 2.5, [4.0], 0.5)
+    several = RunState()
+    several.restore(content | {"epoch_so_far": {"nats": [4.0, None]}})
+    assert several.nats == [4.0, None]
+    counted = RunState()
+    counted.restore(content)
+    assert (counted.nats, counted.patience_used) == ([None], 0)
 
 
 @pytest.mark.parametrize("name", ["lstm", "names", "ngram", "sweep/0_seed=1", "lstm.safetensors"])

@@ -616,7 +616,7 @@ def test_results_that_cannot_be_written_are_completed_by_the_command_that_is_tol
     assert command == ["python", "-m", "lyricgen.train", f"resume={stopped.directory}"]
     last = (stopped.directory / "checkpoints/last.ckpt").stat()
     steps: list[int] = []
-    monkeypatch.setattr(Throughput, "on_train_batch_end", lambda *_: steps.append(1))
+    monkeypatch.setattr(Throughput, "after_step", lambda *_: steps.append(1))
     done = train(*command[3:])
     assert done.status == 0, done.err
     assert steps == []  # nothing is trained again

@@ -25,6 +25,7 @@ from lyricgen import train as command
 from lyricgen.errors import UserError
 from lyricgen.runs.listing import is_alive
 from lyricgen.runs.run import Run
+from lyricgen.runs.state import RunState
 from lyricgen.sweeps.search.options import StudyOptions, parse
 from lyricgen.sweeps.search.space import Space, describe, read_space
 from lyricgen.sweeps.search.storage import JournalLock
@@ -281,13 +282,12 @@ def test_a_killed_process_holds_up_no_other(
     assert JournalLock(journal).acquire()
 
 
-def trainer_at(epoch: int, metrics: dict[str, float], **changed: Any) -> Any:
+def trainer_at(epoch: int, **changed: Any) -> Any:
     plain = {
         "current_epoch": epoch - 1,
         "max_epochs": 5,
         "should_stop": False,
         "is_global_zero": True,
-        "callback_metrics": metrics,
         "strategy": SimpleNamespace(broadcast=lambda value: value),
     }
     return SimpleNamespace(**(plain | changed))
@@ -308,25 +308,28 @@ class Told:
 
 def test_the_end_of_a_run_is_no_pruning() -> None:
     trial = Told()
-    pruning = Pruning(trial, "val")
-    module: Any = None
-    for trainer in (
-        trainer_at(5, {"val/perplexity": 4.0}),  # the last epoch
-        trainer_at(4, {"val/perplexity": 3.0}, should_stop=True),  # early stopping, say
-        trainer_at(3, {"train/perplexity": 2.0}),  # no validation
+    state = RunState()
+    pruning = Pruning(state, trial, "val")
+    for trainer, metrics in (
+        (trainer_at(5), {"val/perplexity": 4.0}),  # the last epoch
+        (trainer_at(4, should_stop=True), {"val/perplexity": 3.0}),  # early stopping, say
+        (trainer_at(3), {"train/perplexity": 2.0}),  # no validation
     ):
-        before = trainer.should_stop
-        pruning.on_train_epoch_end(trainer, module)
-        assert (pruning.reason, trainer.should_stop) == (None, before)
+        before, state.metrics = trainer.should_stop, metrics
+        pruning.after_epoch(trainer, validated=True)
+        assert (state.pruned, trainer.should_stop) == (None, before)
     assert trial.values == [(5, 4.0), (4, 3.0)]
-    trainer = trainer_at(2, {"val/pseudo_perplexity": 9.0})
-    pruning.on_train_epoch_end(trainer, module)
+    state.metrics = {"val/perplexity": 3.5}
+    pruning.after_validation(trainer_at(3))  # within an epoch, which goes on
+    pruning.after_validation(trainer_at(4, should_stop=True))  # or is ended by early stopping
+    assert trial.values[2:] == [(4, 3.5)]
+    trainer, state.metrics = trainer_at(2), {"val/pseudo_perplexity": 9.0}
+    pruning.after_epoch(trainer, validated=True)
     assert trainer.should_stop
-    assert str(pruning.reason).startswith("pruned at epoch 2: its best val/pseudo_perplexity")
-    resumed, trainer = Pruning(trial, "val"), trainer_at(3, {})
-    resumed.load_state_dict(pruning.state_dict())
-    resumed.on_train_start(trainer, module)
-    assert trainer.should_stop
+    assert str(state.pruned).startswith("pruned at epoch 2: its best val/pseudo_perplexity")
+    resumed = trainer_at(3)
+    Pruning(state, trial, "val").on_train_start(resumed, None)  # type: ignore[arg-type]
+    assert resumed.should_stop
 
 
 def test_an_epoch_is_told_once(tmp_path: Path) -> None:
@@ -405,7 +408,7 @@ if "lyricgen.training.worker" in sys.orig_argv:
     from lyricgen.training.callbacks.pruning import Pruning
     def on_train_end(self, trainer, module):
         with open({report!r}, "a") as stream:
-            told = [os.getpid(), trainer.world_size, trainer.current_epoch, self.reason]
+            told = [os.getpid(), trainer.world_size, trainer.current_epoch, self._state.pruned]
             stream.write(json.dumps(told) + "\\n")
     Pruning.on_train_end = on_train_end
 """

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from lyricgen.data.batch import Batch
 from lyricgen.generation.draws import draw_uniforms
 from lyricgen.models.network import LanguageModel
+from lyricgen.runs.state import RunState
 from lyricgen.training.recurrent_module import RecurrentModule
 from tests.conftest import Finished, Train, need_published
 from tests.helpers.decoding import drawn_texts
@@ -73,6 +74,7 @@ def test_one_step_gives_the_courses_gradients() -> None:
         label_smoothing=0.0,
         reduction="sum",
         card={},
+        state=RunState(),
         seed=1,
     )
     module._training_state = (before.T[None],)  # (1, 1, H)

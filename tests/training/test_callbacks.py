@@ -32,15 +32,17 @@ from lyricgen.errors import UserError
 from lyricgen.models.network import LanguageModel
 from lyricgen.models.ngram.counts import NgramCounts
 from lyricgen.models.ngram.model import smoothed
-from lyricgen.training.build_trainer import choose_prefixes
+from lyricgen.runs.state import RunState
 from lyricgen.training.callbacks import copying, progress
 from lyricgen.training.callbacks.baseline import Baseline
 from lyricgen.training.callbacks.epoch_log import EpochLog
-from lyricgen.training.callbacks.perplexity import Perplexity
 from lyricgen.training.callbacks.progress import ProgressReport
-from lyricgen.training.callbacks.samples import Sample, Samples
+from lyricgen.training.callbacks.samples import Sample, Samples, choose_prefixes
 from lyricgen.training.callbacks.throughput import Throughput
+from lyricgen.training.lightning_hooks import Moments
+from lyricgen.training.options import BaselineOptions, SamplesOptions
 from lyricgen.training.recurrent_module import RecurrentModule
+from lyricgen.training.scored_module import NatsTotal
 from tests.conftest import TINY, Train
 from tests.helpers.callbacks import Layout, names, network_of
 from tests.helpers.ngram_reference import nats_of
@@ -83,6 +85,7 @@ def module_of(datamodule: CharacterDataModule, layout: Layout) -> RecurrentModul
         label_smoothing=0.0,
         reduction="mean",
         card={},
+        state=RunState(),
         seed=1,
     )
 
@@ -97,7 +100,7 @@ def trainer_of(tmp_path: Path, *callbacks: pl.Callback, **options: Any) -> pl.Tr
         num_sanity_val_steps=0,
         enable_progress_bar=False,
         enable_model_summary=False,
-        enable_checkpointing=False,
+        enable_checkpointing=any(isinstance(each, Moments) for each in callbacks),
     )
 
 
@@ -109,7 +112,7 @@ def samples_of(text: str, layout: Layout, tmp_path: Path, **options: Any) -> Sam
     datamodule = datamodule_of(text, layout, held_out=0)
     network = network_of(datamodule.vocabulary, layout)
     model = WritingModel(network, datamodule.vocabulary, layout, lowercase=False)
-    settings = {
+    settings: dict[str, Any] = {
         "every_n_epochs": 1,
         "prefixes": [""],
         "count": 1,
@@ -117,8 +120,10 @@ def samples_of(text: str, layout: Layout, tmp_path: Path, **options: Any) -> Sam
         "seed": 1,
         "steps": [],
         "generator": "torch",
+        "temperature": 1.0,
     }
-    samples = Samples(model, tmp_path / "s.jsonl", temperature=1.0, **{**settings, **options})
+    chosen = SamplesOptions(**{**settings, **options})
+    samples = Samples(RunState(), model, tmp_path / "s.jsonl", chosen, text, 1)
     trainer: Any = SimpleNamespace(datamodule=datamodule, is_global_zero=True, global_step=1)
     samples.on_train_start(trainer, pl.LightningModule())
     return samples
@@ -292,11 +297,9 @@ def test_prefix_that_no_line_can_have() -> None:
 def test_rows_may_bring_new_columns(tmp_path: Path) -> None:
     logged: list[tuple[dict[str, float], int]] = []
     logger = SimpleNamespace(log_metrics=lambda figures, step: logged.append((figures, step)))
-    state = SimpleNamespace(fn="fit")
-    trainer: Any = SimpleNamespace(
-        loggers=[logger], is_global_zero=True, is_last_batch=True, state=state
-    )
-    log = EpochLog(tmp_path / "metrics.csv")
+    trainer: Any = SimpleNamespace(loggers=[logger], is_global_zero=True)
+    state = RunState()
+    log = EpochLog(state, NatsTotal(), tmp_path / "metrics.csv")
     epochs: list[dict[str, float]] = [
         {"train/loss": 2.5, "train/perplexity": 12.0},
         {"train/loss": 2.25, "val/loss": 3.5, "samples/copied_fraction": 0.0},
@@ -304,9 +307,8 @@ def test_rows_may_bring_new_columns(tmp_path: Path) -> None:
     ]
     for epoch, figures in enumerate(epochs):
         trainer.current_epoch, trainer.global_step = epoch, 10 * (epoch + 1)
-        trainer.callback_metrics = {name: torch.tensor(value) for name, value in figures.items()}
-        log.on_validation_end(trainer, pl.LightningModule())
-        log.on_train_epoch_end(trainer, pl.LightningModule())
+        state.metrics = figures
+        log.after_epoch(trainer, validated=True)
         with (tmp_path / "metrics.csv").open(encoding="utf-8", newline="") as stream:
             rows = list(csv.DictReader(stream))
         assert len(rows) == epoch + 1  # whole after each epoch
@@ -339,12 +341,12 @@ def test_validation_every_other_epoch(train: Train, scheduler: str) -> None:
 @pytest.mark.parametrize("silent", ["no path", "another rank"])
 def test_rows_that_are_not_written(tmp_path: Path, silent: str) -> None:
     trainer: Any = SimpleNamespace(
-        loggers=[], current_epoch=0, global_step=3, callback_metrics={"train/loss": 1.5},
-        is_global_zero=silent == "no path", is_last_batch=True,
-    )  # fmt: skip
-    log = EpochLog(None if silent == "no path" else tmp_path / "metrics.csv")
-    log.on_train_epoch_end(trainer, pl.LightningModule())
-    assert log.rows[0]["train/loss"] == 1.5  # the end of the run reads them all the same
+        loggers=[], current_epoch=0, global_step=3, is_global_zero=silent == "no path"
+    )
+    state = RunState(metrics={"train/loss": 1.5})
+    log = EpochLog(state, NatsTotal(), None if silent == "no path" else tmp_path / "metrics.csv")
+    log.after_epoch(trainer, validated=True)
+    assert state.rows[0]["train/loss"] == 1.5  # the end of the run reads them all the same
     assert list(tmp_path.iterdir()) == []
 
 
@@ -360,6 +362,13 @@ def network_nats(network: LanguageModel, ids: list[int]) -> Floats:
             logits, state = network(torch.tensor([[before]]), state)
             nats.append(-float(torch.log_softmax(logits[0, 0].double(), dim=-1)[after]))
     return np.array(nats)
+
+
+def baseline_of(
+    max_chars: int | None = None, order: int = 3, state: RunState | None = None
+) -> Baseline:
+    options = BaselineOptions(enabled=True, max_order=order, max_chars=max_chars)
+    return Baseline(state or RunState(), options)
 
 
 def both_nats(
@@ -384,15 +393,14 @@ def test_the_networks_and_the_n_grams_figures_are_of_the_same_characters(
 ) -> None:
     datamodule = datamodule_of(names(120), layout)
     module = module_of(datamodule, layout)
-    baseline = Baseline(4)
-    trainer = trainer_of(tmp_path, Perplexity(), baseline, max_epochs=6)
+    figures = module.run_state.metrics
+    baseline = baseline_of(order=4, state=module.run_state)
+    trainer = trainer_of(tmp_path, baseline, max_epochs=6)
     trainer.fit(module, datamodule)
-    assert "val/mixture_perplexity" not in trainer.callback_metrics  # the weights still change
-    drawn = float(trainer.callback_metrics["val/ngram_perplexity"])
+    assert "val/mixture_perplexity" not in figures  # the weights still change
+    drawn = figures["val/ngram_perplexity"]
     trainer.validate(module, datamodule, verbose=False)
-    figures = dict(trainer.callback_metrics)
     trainer.test(module, datamodule, verbose=False)
-    figures |= trainer.callback_metrics
 
     for part in ("val", "test"):
         for order in range(1, 5):
@@ -440,7 +448,7 @@ def _check_mixture(
 
 def test_witten_bell_stands_beside_it() -> None:
     datamodule = datamodule_of(names(120), "stream")
-    baseline = Baseline(3)
+    baseline = baseline_of()
     baseline.count(datamodule)
     train, val = (datamodule.parts[part].ids.numpy() for part in ("train", "val"))
     counts = NgramCounts(train, len(datamodule.vocabulary), 3)
@@ -463,7 +471,7 @@ def test_counting_a_sample_is_counting_the_end_of_the_training_part(
         while sum(len(line) - 1 for line in lines) > 300:
             lines.pop(0)
         end = np.concatenate(lines)
-    baseline = Baseline(3, max_chars=300)
+    baseline = baseline_of(300)
     with caplog.at_level(logging.INFO):
         baseline.count(datamodule)
     counts = NgramCounts(end, size, 3)
@@ -482,7 +490,10 @@ def test_counting_a_sample_is_counting_the_end_of_the_training_part(
 
 def test_a_sample_that_holds_everything_is_none(caplog: pytest.LogCaptureFixture) -> None:
     datamodule = datamodule_of(names(50), "stream")
-    whole, longest = Baseline(3), Baseline(3, max_chars=len(datamodule.parts["train"].ids))
+    whole, longest = (
+        baseline_of(),
+        baseline_of(len(datamodule.parts["train"].ids)),
+    )
     with caplog.at_level(logging.INFO):
         for baseline in (whole, longest):
             baseline.count(datamodule)
@@ -493,7 +504,7 @@ def test_a_sample_that_holds_everything_is_none(caplog: pytest.LogCaptureFixture
 
 
 def test_nothing_held_out_nothing_to_compare() -> None:
-    baseline = Baseline(3)
+    baseline = baseline_of()
     baseline.count(datamodule_of(names(50), "stream", held_out=0))
     assert baseline.perplexities == {}
 
@@ -526,22 +537,24 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 def watched() -> Any:
     return SimpleNamespace(
         is_global_zero=True, max_epochs=3, num_training_batches=20, current_epoch=0,
-        global_step=0, callback_metrics=Untouchable(),
+        global_step=0, strategy=SimpleNamespace(root_device=torch.device("cuda")),
     )  # fmt: skip
 
 
-def batch(report: ProgressReport, trainer: Any, index: int) -> None:
+def report_of() -> ProgressReport:
+    return ProgressReport(RunState(), NatsTotal())
+
+
+def batch(report: ProgressReport, trainer: Any) -> None:
     nothing: Any = Untouchable()
     trainer.global_step += 1
-    report.on_train_batch_end(trainer, nothing, nothing, nothing, index)
+    report.after_step(trainer, nothing)
 
 
 def epoch_end(report: ProgressReport, trainer: Any, **figures: float) -> None:
-    trainer.callback_metrics = {
-        name.replace("_", "/", 1): torch.tensor(value) for name, value in figures.items()
-    }
-    report.on_train_epoch_end(trainer, pl.LightningModule())
-    trainer.callback_metrics = Untouchable()
+    report._state.metrics = {name.replace("_", "/", 1): value for name, value in figures.items()}
+    report.after_epoch(trainer, validated=True)
+    report._state.metrics = Untouchable()  # type: ignore[assignment]
 
 
 def test_plain_lines_without_a_terminal(
@@ -552,15 +565,15 @@ def test_plain_lines_without_a_terminal(
     shown = io.StringIO()
     monkeypatch.setattr(progress, "get_console", lambda: Console(file=shown))
     caplog.set_level(logging.INFO, "lyricgen")
-    report, trainer = ProgressReport(), watched()
+    report, trainer = report_of(), watched()
     report.on_train_start(trainer, pl.LightningModule())
-    for index in range(20):
-        batch(report, trainer, index)
+    for _ in range(20):
+        batch(report, trainer)
         clock(1.0)
     epoch_end(report, trainer, train_perplexity=1234.56, val_perplexity=50.25)
     clock(5.0)
     trainer.current_epoch = 1
-    batch(report, trainer, 0)
+    batch(report, trainer)
     epoch_end(report, trainer, train_perplexity=3.0, train_chars_per_second=12345.6)
     report.on_train_end(trainer, pl.LightningModule())
     assert [record.getMessage() for record in caplog.records] == [
@@ -579,15 +592,15 @@ def test_a_bar_on_a_terminal(
     screen = Console(force_terminal=True, file=io.StringIO(), width=120)
     monkeypatch.setattr(progress, "get_console", lambda: screen)
     caplog.set_level(logging.INFO, "lyricgen")
-    report, trainer = ProgressReport(), watched()
+    report, trainer = report_of(), watched()
     report.on_train_start(trainer, pl.LightningModule())
-    for index in range(20):
+    for _ in range(20):
         clock(1.0)
-        batch(report, trainer, index)
+        batch(report, trainer)
     epoch_end(report, trainer, train_perplexity=1234.56, val_perplexity=50.25)
     trainer.current_epoch = 1
     clock(1.0)
-    batch(report, trainer, 0)
+    batch(report, trainer)
     report.on_train_end(trainer, pl.LightningModule())
     shown = screen.file.getvalue()  # type: ignore[attr-defined]
     assert "epoch 2/3" in shown
@@ -609,11 +622,11 @@ def test_the_bar_shows_perplexity_within_the_first_epoch(
     datamodule = datamodule_of(names(50), "stream")
     module = module_of(datamodule, "stream")
     module.totals["train"].add(torch.tensor(10 * math.log(321.5)), 10)
-    report, trainer = ProgressReport(), watched()
+    report, trainer = ProgressReport(module.run_state, module.totals["train"]), watched()
     trainer.strategy = SimpleNamespace(root_device=torch.device("cpu"))
     report.on_train_start(trainer, module)
     clock(1.0)
-    report.on_train_batch_end(trainer, module, None, None, 0)
+    report.after_step(trainer, None)
     report.on_train_end(trainer, module)
     assert "perplexity train 321.5" in screen.file.getvalue()  # type: ignore[attr-defined]
 
@@ -627,10 +640,10 @@ def test_the_bar_is_not_drawn_for_every_batch(
     monkeypatch.setattr(
         progress.Progress, "update", lambda self, task, **fields: drawn.append(fields["completed"])
     )
-    report, trainer = ProgressReport(), watched()
+    report, trainer = report_of(), watched()
     report.on_train_start(trainer, pl.LightningModule())
-    for index in range(100):
-        batch(report, trainer, index)
+    for _ in range(100):
+        batch(report, trainer)
         clock(0.01)
     report.on_train_end(trainer, pl.LightningModule())
     assert 3 <= len(drawn) <= 6
@@ -640,7 +653,7 @@ def test_the_bar_is_closed_when_training_breaks(monkeypatch: pytest.MonkeyPatch)
     screen = Console(force_terminal=True, file=io.StringIO())
     monkeypatch.setattr(progress, "get_console", lambda: screen)
     for _ in range(2):  # a console can hold one live bar: a second run would fail
-        report = ProgressReport()
+        report = report_of()
         report.on_train_start(watched(), pl.LightningModule())
         report.on_exception(watched(), pl.LightningModule(), RuntimeError())
         report.on_train_end(watched(), pl.LightningModule())
@@ -656,11 +669,11 @@ def test_only_one_process_reports(
     screen = Console(force_terminal=True, file=io.StringIO())
     monkeypatch.setattr(progress, "get_console", lambda: screen)
     caplog.set_level(logging.INFO, "lyricgen")
-    report, trainer = ProgressReport(), watched()
+    report, trainer = report_of(), watched()
     trainer.is_global_zero = False
     report.on_train_start(trainer, pl.LightningModule())
     clock(60.0)
-    batch(report, trainer, 0)
+    batch(report, trainer)
     epoch_end(report, trainer, train_perplexity=3.0)
     report.on_train_end(trainer, pl.LightningModule())
     assert screen.file.getvalue() == ""  # type: ignore[attr-defined]
@@ -711,7 +724,7 @@ def test_messages_stand_above_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = Console(force_terminal=True, file=io.StringIO(), width=80)
     monkeypatch.setattr(terminal, "get_console", lambda: screen)
     monkeypatch.setattr(progress, "get_console", lambda: screen)
-    report = ProgressReport()
+    report = report_of()
     report.on_train_start(watched(), pl.LightningModule())
     record = logging.LogRecord("lyricgen", logging.INFO, "", 1, "分开 / 不分开", (), None)
     ConsoleHandler().emit(record)
@@ -756,40 +769,42 @@ def test_speed_is_that_of_training(
 ) -> None:
     datamodule = datamodule_of(names(120), "stream")
     module = module_of(datamodule, "stream")
-    throughput, slow = Throughput(), Slow(clock)
-    trainer = trainer_of(tmp_path, throughput, slow, max_epochs=2, val_check_interval=every)
+    state = module.run_state
+    throughput, slow = Throughput(state), Slow(clock)
+    trainer = trainer_of(
+        tmp_path, throughput, slow, Moments([throughput]), max_epochs=2, val_check_interval=every
+    )
     trainer.fit(module, datamodule)
     batches = len(datamodule.sampler)
     assert slow.steps == 2 * batches
     characters = module.totals["train"].characters
     assert characters == batches * 4 * 10
-    found = float(trainer.callback_metrics["train/chars_per_second"])
+    found = state.metrics["train/chars_per_second"]
     assert found == pytest.approx(characters / (batches + 0.5), rel=1e-9)
-    assert throughput.characters_per_second == pytest.approx(found, rel=1e-9)
-    assert throughput.characters == 2 * characters
+    assert state.characters_per_second == pytest.approx(found, rel=1e-9)
+    assert state.trained_characters == 2 * characters
 
 
 def test_the_runs_speed_is_of_all_characters(clock: Callable[[float], None]) -> None:
     """Not a mean of the epochs' speeds."""
     datamodule = datamodule_of(names(50), "stream")
     module = module_of(datamodule, "stream")
-    throughput = Throughput()
-    assert throughput.characters_per_second == 0.0
+    state = RunState()
+    throughput = Throughput(state)
+    assert state.characters_per_second == 0.0
     trainer: Any = SimpleNamespace(
-        strategy=SimpleNamespace(root_device=torch.device("cpu")), callback_metrics={},
-        optimizers=[torch.optim.SGD(module.parameters(), lr=0.25)], num_training_batches=4,
-        is_last_batch=True,
-    )  # fmt: skip
+        strategy=SimpleNamespace(root_device=torch.device("cpu")),
+        optimizers=[torch.optim.SGD(module.parameters(), lr=0.25)],
+    )
     clock(7.0)
     for characters, seconds in ((100, 10.0), (300, 2.0)):
-        module.totals["train"].reset()
-        throughput.on_train_epoch_start(trainer)
+        throughput.on_train_epoch_start(trainer, module)
         clock(seconds)
-        module.totals["train"].add(torch.tensor(1.0), characters)
-        module.gradient_norm_total, module.gradient_norms = torch.tensor(6.0), 4
-        throughput.on_train_epoch_end(trainer, module)
+        state.characters = characters
+        state.gradient_norm_total, state.gradient_norms = torch.tensor(6.0), 4
+        throughput.after_epoch(trainer, validated=True)
         clock(500.0)  # samples, checkpoints: no training either
-        assert float(trainer.callback_metrics["train/chars_per_second"]) == characters / seconds
-    assert throughput.characters_per_second == pytest.approx(400 / 12)
-    assert float(trainer.callback_metrics["train/grad_norm"]) == 6.0 / 4
-    assert float(trainer.callback_metrics["train/lr"]) == 0.25
+        assert state.metrics["train/chars_per_second"] == characters / seconds
+    assert state.characters_per_second == pytest.approx(400 / 12)
+    assert state.metrics["train/grad_norm"] == 6.0 / 4
+    assert state.metrics["train/lr"] == 0.25

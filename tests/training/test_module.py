@@ -20,7 +20,7 @@ from lyricgen.data.parts import Part
 from lyricgen.data.samplers import ConsecutiveSampler, LineSampler, Sampler
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.models.network import LanguageModel
-from lyricgen.training.callbacks.perplexity import Perplexity
+from lyricgen.runs.state import RunState
 from lyricgen.training.recurrent_module import RecurrentModule
 from tests.conftest import TINY, Train
 from tests.helpers.networks import architecture
@@ -51,6 +51,7 @@ def module_of(cell: str = "lstm", *, smoothing: float = 0.0, **options: Any) -> 
         label_smoothing=smoothing,
         reduction="mean",
         card={},
+        state=RunState(),
         seed=1,
     ).double()
 
@@ -330,8 +331,8 @@ def test_a_run_is_the_loop_written_out(algorithm: str, limit: float | None) -> N
                     parameter.sub_(LR * clipped)
     assert total(module, "train") == pytest.approx(plain, rel=1e-5)
     assert module.totals["train"].characters == 60
-    assert module.gradient_norm_total is not None
-    assert float(module.gradient_norm_total) == pytest.approx(norms, rel=1e-4)
+    assert module.run_state.gradient_norm_total is not None
+    assert float(module.run_state.gradient_norm_total) == pytest.approx(norms, rel=1e-4)
     start = module_of("gru").model
     for name, parameter in reference.named_parameters():
         moved = parameter - start.get_parameter(name)
@@ -393,13 +394,13 @@ def test_held_out_perplexity_is_that_of_single_characters(
     held_out = Part(text(52, seed=1), None)
     data = data_of(text(67), ConsecutiveSampler(67, rows, 3), val=held_out, test=held_out)
     module = one_hot_rnn()
-    trainer = trainer_of(callbacks=[Perplexity()])
+    trainer = trainer_of()
     expected = character_by_character(module.model, held_out.ids.tolist())
     assert len(expected) == 51
     trainer.validate(module, datamodule=data, verbose=False)
-    check_figures(trainer.callback_metrics, "val", expected)
+    check_figures(module.run_state.metrics, "val", expected)
     trainer.test(module, datamodule=data, verbose=False)
-    check_figures(trainer.callback_metrics, "test", expected)
+    check_figures(module.run_state.metrics, "test", expected)
     assert module.totals["val"].characters == module.totals["test"].characters == 51
 
 
@@ -407,12 +408,12 @@ def test_held_out_perplexity_within_a_run_is_that_of_its_weights() -> None:
     held_out = Part(text(52, seed=1), None)
     module = one_hot_rnn()
     before = math.exp(np.mean(character_by_character(module.model, held_out.ids.tolist())))
-    trainer = trainer_of(callbacks=[Perplexity()])
+    trainer = trainer_of()
     trainer.fit(module, datamodule=data_of(text(67), ConsecutiveSampler(67, 3, 5), val=held_out))
     nats = character_by_character(module.model, held_out.ids.tolist())
-    check_figures(trainer.callback_metrics, "val", nats)
+    check_figures(module.run_state.metrics, "val", nats)
     assert math.exp(np.mean(nats)) != pytest.approx(before, rel=1e-3)
-    assert trainer.callback_metrics["train/loss"] == pytest.approx(total(module, "train") / 60)
+    assert module.run_state.metrics["train/loss"] == pytest.approx(total(module, "train") / 60)
 
 
 @pytest.mark.parametrize("together", [1, 3, 256])
@@ -428,9 +429,9 @@ def test_held_out_lines_are_scored_each_from_its_own_start(
         for each in character_by_character(module.model, [START, *line, NEWLINE])
     ]
     assert len(nats) == 17
-    trainer = trainer_of(callbacks=[Perplexity()])
+    trainer = trainer_of()
     trainer.validate(module, datamodule=data, verbose=False)
-    check_figures(trainer.callback_metrics, "val", nats)
+    check_figures(module.run_state.metrics, "val", nats)
 
 
 def test_a_very_long_text_is_read_in_rows_each_from_state_zero(
@@ -446,9 +447,9 @@ def test_a_very_long_text_is_read_in_rows_each_from_state_zero(
     nats += character_by_character(module.model, ids[26:].tolist())
     assert len(nats) == 51
     data = data_of(text(20), ConsecutiveSampler(20, 1, 3), val=Part(ids, None))
-    trainer = trainer_of(callbacks=[Perplexity()])
+    trainer = trainer_of()
     trainer.validate(module, datamodule=data, verbose=False)
-    check_figures(trainer.callback_metrics, "val", nats)
+    check_figures(module.run_state.metrics, "val", nats)
 
 
 def test_totals_are_exact_in_half_precision_too() -> None:

@@ -18,9 +18,10 @@ from torch import Tensor, optim
 from lyricgen.data.batch import Batch
 from lyricgen.data.build import build_corpus
 from lyricgen.models.network import LanguageModel
+from lyricgen.runs.state import RunState
 from lyricgen.training import build
 from lyricgen.training.callbacks.smoothed_loss import NAME, SmoothedLoss
-from lyricgen.training.options import parse
+from lyricgen.training.options import SmoothedLossOptions, parse
 from lyricgen.training.recurrent_module import RecurrentModule
 from tests.conftest import TINY, Train
 from tests.helpers.composition import composed
@@ -34,7 +35,9 @@ def test_smoothed_loss_of_every_step(tmp_path: Path) -> None:
     logger = TensorBoardLogger(tmp_path, name="", version="")
     trainer: Any = pl.Trainer(accelerator="cpu", logger=logger, enable_checkpointing=False)
     for start in (None, 7.0):
-        callback = SmoothedLoss(tmp_path / f"{start}.csv", decay=0.9, start=start)
+        state = RunState()
+        options = SmoothedLossOptions(enabled=True, decay=0.9, start=start)
+        callback = SmoothedLoss(state, tmp_path / f"{start}.csv", options)
         expected, value = [], 3.0 if start is None else start
         for step, loss in enumerate(losses, start=1):
             value = 0.9 * value + 0.1 * loss
@@ -42,15 +45,13 @@ def test_smoothed_loss_of_every_step(tmp_path: Path) -> None:
             outputs = {"loss": torch.tensor(loss, dtype=torch.float64)}
             trainer.fit_loop.epoch_loop.automatic_optimization.optim_progress.optimizer.step.total.completed = step  # noqa: E501
             trainer.fit_loop.epoch_loop.batch_progress.is_last_batch = step == len(losses)
-            callback.on_train_batch_end(trainer, pl.LightningModule(), outputs)
+            callback.after_step(trainer, outputs)
         with (tmp_path / f"{start}.csv").open(encoding="utf-8") as stream:
             rows = list(csv.DictReader(stream))
         assert [float(row["loss"]) for row in rows] == losses
         assert [float(row["smoothed_loss"]) for row in rows] == pytest.approx(expected, rel=1e-14)
-        callback.on_train_epoch_end(trainer, pl.LightningModule())
-        assert float(trainer.callback_metrics[NAME]) == callback.value == float(
-            rows[-1]["smoothed_loss"]
-        )  # fmt: skip
+        callback.after_epoch(trainer, validated=True)
+        assert state.metrics[NAME] == state.smoothed_loss == float(rows[-1]["smoothed_loss"])
     logger.save()
     events = plugin_event_accumulator.EventAccumulator(
         str(tmp_path), size_guidance={"tensors": 0}, tensor_size_guidance={"scalars": 0}
@@ -194,6 +195,7 @@ def test_a_summed_loss_has_the_gradient_of_all_characters() -> None:
             label_smoothing=0.1,
             reduction=reduction,  # type: ignore[arg-type]
             card={},
+            state=RunState(),
             seed=1,
         )
         module.training_step(batch, 0).backward()

@@ -79,7 +79,7 @@ def assert_same(one: Finished, other: Finished) -> None:
     for name, weight in here["state_dict"].items():
         assert torch.allclose(weight, there["state_dict"][name], rtol=0, atol=1e-5), name
     carried = one.summary["options"]["sampler"]["kind"] == "consecutive"
-    states = here["epoch_so_far"]["state"], there["epoch_so_far"]["state"]
+    states = here["run"]["carried"], there["run"]["carried"]
     for mine, theirs in zip(*states, strict=True) if carried else ():
         assert torch.allclose(mine, theirs, rtol=0, atol=1e-5)
     assert files(one) == files(other)
@@ -98,8 +98,8 @@ def test_two_processes_follow_the_curve_of_one(train: Train) -> None:
     one, two = train(*PLAIN), train(*PLAIN, *of(2))
     assert_same(one, two)
     assert two.err == ""
-    state = checkpoint(two)["epoch_so_far"]
-    assert [part.shape for part in state["state"]] == [(1, 4, 16)] * 2  # of all four rows
+    state = checkpoint(two)["run"]
+    assert [part.shape for part in state["carried"]] == [(1, 4, 16)] * 2  # of all four rows
     assert len(state["nats"]) == 2
     assert two.summary["status"] == "finished"
     assert without_clocks(two) == without_clocks(one)  # each line once
@@ -169,7 +169,7 @@ def test_ngrams_are_counted_by_one_process(train: Train) -> None:
 def stopped_after(
     train: Train, monkeypatch: pytest.MonkeyPatch, step: int, *options: str
 ) -> Finished:
-    original = Checkpoints.on_train_batch_end
+    original = Checkpoints.after_step
 
     def end(self: Checkpoints, trainer: Any, *arguments: Any) -> None:
         if trainer.global_step == step:
@@ -177,7 +177,7 @@ def stopped_after(
         original(self, trainer, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Checkpoints, "on_train_batch_end", end)
+        patch.setattr(Checkpoints, "after_step", end)
         stopped = train(*options)
     assert stopped.status == 143
     assert stopped.summary["status"] == "interrupted"

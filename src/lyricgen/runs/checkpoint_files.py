@@ -16,6 +16,7 @@ from lyricgen.errors import UserError
 from lyricgen.files import replacing, to_disk, write_atomically
 from lyricgen.runs.listing import BEST, LAST, PREVIOUS
 from lyricgen.runs.record_files import RecordError, open_record, read_record
+from lyricgen.runs.state import RunState
 
 log = logging.getLogger(__name__)
 
@@ -85,8 +86,9 @@ def newest_sound(checkpoints: Path) -> tuple[Path, dict[str, Any]] | None:
             continue
         if path.name == PREVIOUS:
             log.warning("going on from %s, the checkpoint before", path)
-        best = checkpoints / BEST
-        if math.isfinite(content["callbacks"]["Checkpoints"]["best"]) and not is_sound(best):
+        state, best = RunState(), checkpoints / BEST
+        state.restore(content)
+        if math.isfinite(state.best_loss) and not is_sound(best):
             raise UserError(
                 f"{str(best)!r} is damaged or gone, and the run would be judged by it: bring it "
                 f"back, or start a new run from init_from={shlex.quote(str(path))}"

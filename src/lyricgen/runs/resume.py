@@ -9,6 +9,7 @@ from typing import Any
 
 from lyricgen.errors import UserError
 from lyricgen.runs.listing import BEST, LAST, directory_taken
+from lyricgen.runs.state import RunState
 from lyricgen.runs.summary import RunSummary
 from lyricgen.settings import PLUMBING, Settings, belongs_to, complete, flatten, typed_value
 
@@ -29,9 +30,7 @@ class ResumePoint:
 
     checkpoint: Path | None = None  # to go on from
     steps: int = 0  # that it has made
-    text: str | None = None  # digest of what it had read
-    sizes: dict[str, int] = field(default_factory=dict)  # of the run's growing files then
-    wall_seconds: float = 0.0  # that it had taken
+    state: RunState = field(default_factory=RunState)  # at the checkpoint
     summary: RunSummary | None = None
     finished: str | None = None  # why it is, or what would make it longer; None if it goes on
 
@@ -68,21 +67,18 @@ def find_resume_point(
         finished = why if summary.status == "finished" else None
         return ResumePoint(summary=summary, finished=finished)
     path, content = checkpoint
+    state = RunState()
+    state.restore(content)
     epoch, max_epochs = content["epoch"], options["trainer"]["max_epochs"]
     if max_epochs <= epoch:
         raise UserError(
             f"trainer.max_epochs={max_epochs}: the run is in epoch {epoch + 1} already: "
             f"give a larger number, or {start_anew(directory)}"
         )
-    return ResumePoint(
-        path,
-        content["global_step"],
-        content["run"]["text"],
-        content["run"]["sizes"],
-        content["run"]["wall_seconds"],
-        summary,
-        _finished(directory, content, options) if summary.status == "finished" else None,
-    )
+    finished = None
+    if summary.status == "finished":
+        finished = _finished(directory, content, state, options)
+    return ResumePoint(path, content["global_step"], state, summary, finished)
 
 
 def fixed_settings(options: dict[str, Any]) -> list[str]:
@@ -126,15 +122,12 @@ def _refuse_changes(
         )
 
 
-def _finished(directory: Path, content: dict[str, Any], options: dict[str, Any]) -> str | None:
+def _finished(
+    directory: Path, content: dict[str, Any], state: RunState, options: dict[str, Any]
+) -> str | None:
     """Why a run is finished, or what would make it longer; None where that was asked for."""
     stopping = options["callbacks"]["early_stopping"]
-    counts = [
-        state["wait_count"]
-        for name, state in content["callbacks"].items()
-        if name.startswith("EarlyStopping")
-    ]
-    if stopping["enabled"] and counts and counts[0] >= stopping["patience"]:
+    if stopping["enabled"] and state.patience_used >= stopping["patience"]:
         return "a larger callbacks.early_stopping.patience makes it longer"
     if content["global_step"] == options["trainer"]["max_steps"]:
         return f"its trainer.max_steps are made; for more, {start_anew(directory)}"

@@ -17,6 +17,7 @@ from lyricgen.models.ngram.language_model import NgramLanguageModel
 from lyricgen.models.optimizers import build_optimizer, build_scheduler
 from lyricgen.models.options import NgramArchitecture, NgramOptions, RecurrentArchitecture
 from lyricgen.models.trained_model import TrainedModel
+from lyricgen.runs.state import RunState
 from lyricgen.training.ngram_module import NgramModule
 from lyricgen.training.options import TrainOptions
 from lyricgen.training.recurrent_module import RecurrentModule
@@ -179,12 +180,12 @@ def trained_model(
 
 
 def build_module(
-    options: TrainOptions, datamodule: CharacterDataModule, network: Model
+    options: TrainOptions, datamodule: CharacterDataModule, network: Model, state: RunState
 ) -> ScoredModule:
     """The network with its loss, optimizer and schedule; n-grams have none of these."""
     plain = card(trained_model(options, datamodule, network))
     if isinstance(network, NgramLanguageModel):
-        return NgramModule(network, plain)
+        return NgramModule(network, plain, state)
     return RecurrentModule(
         network,
         optimizer=partial(
@@ -201,6 +202,7 @@ def build_module(
         label_smoothing=options.loss.label_smoothing,
         reduction=options.loss.reduction,
         card=plain,
+        state=state,
         seed=options.seed,
     )
 

@@ -1,8 +1,6 @@
-"""Build the callbacks and the Trainer, with loggers and plugins of its own."""
+"""Build the observers and the Trainer, with loggers and plugins of its own."""
 
-from collections.abc import Callable
-from functools import partial
-from typing import Any
+from dataclasses import dataclass
 
 import pytorch_lightning as pl
 import torch
@@ -10,7 +8,6 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.profilers import (
     AdvancedProfiler,
-    Profiler,
     PyTorchProfiler,
     SimpleProfiler,
 )
@@ -19,21 +16,17 @@ from pytorch_lightning.strategies import Strategy
 from lyricgen.data.corpus import EncodedCorpus
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.errors import UserError
-from lyricgen.generation.filling import encode_gaps
-from lyricgen.models.model import Model
 from lyricgen.models.options import NgramOptions
-from lyricgen.models.trained_model import TrainedModel
 from lyricgen.runs.checkpoint_files import AtomicCheckpointIO
 from lyricgen.runs.interruption import Interruption
 from lyricgen.runs.resume import STEPS
 from lyricgen.runs.run import Run
 from lyricgen.training.build import monitored, trained_model
 from lyricgen.training.callbacks.baseline import Baseline
+from lyricgen.training.callbacks.board import TensorBoardSummary
 from lyricgen.training.callbacks.checkpoints import Checkpoints
 from lyricgen.training.callbacks.early_stopping import EarlyStopping
 from lyricgen.training.callbacks.epoch_log import EpochLog
-from lyricgen.training.callbacks.max_steps import MaxSteps
-from lyricgen.training.callbacks.perplexity import Perplexity
 from lyricgen.training.callbacks.progress import ProgressReport
 from lyricgen.training.callbacks.pruning import Pruning, Trial
 from lyricgen.training.callbacks.samples import Samples
@@ -41,147 +34,99 @@ from lyricgen.training.callbacks.smoothed_loss import SmoothedLoss
 from lyricgen.training.callbacks.throughput import Throughput
 from lyricgen.training.ddp.environment import (
     OURS,
-    OrderedDDP,
     SingleMachine,
-    keep_out_of_signals,
     number_of_processes,
     without_trainer_variables,
 )
 from lyricgen.training.devices import choose_devices
+from lyricgen.training.lightning_hooks import Moments, Observer, OrderedDDP, keep_out_of_signals
 from lyricgen.training.loggers.event_file import EventLogger
-from lyricgen.training.options import EarlyStoppingOptions, TrainOptions
-
-NOTEBOOKS = ("分开", "不分开")  # prefixes
-LONGEST_LINE = 30  # characters of the text's first line that a model fills the gaps of
+from lyricgen.training.options import TrainOptions
+from lyricgen.training.scored_module import ScoredModule
 
 
-def build_callbacks(
+@dataclass(frozen=True)
+class Observers:
+    """Observers of a run, in the order in which they depend on each other.
+
+    Figures come first, then what reads them, then what ends the run, and last what saves it.
+    """
+
+    all: list[Observer]
+    board: TensorBoardSummary | None
+    baseline: Baseline | None
+    samples: Samples | None
+
+
+@dataclass(frozen=True)
+class Training:
+    """Objects that take part in a run."""
+
+    options: TrainOptions
+    datamodule: CharacterDataModule
+    module: ScoredModule
+    trainer: pl.Trainer
+    observers: Observers
+    description: str
+
+
+def build_observers(
     options: TrainOptions,
     datamodule: CharacterDataModule,
-    network: Model,
+    module: ScoredModule,
     corpus: EncodedCorpus,
     run: Run,
     interruption: Interruption,
     trial: Trial | None = None,
-) -> list[pl.Callback]:
-    """Figures first, then what adds to them, then what reads them.
+    logger: EventLogger | None = None,
+) -> Observers:
+    """Build the observers that the options ask for.
 
     Args:
         options: the whole configuration.
         datamodule: the corpus in batches.
-        network: what is trained.
+        module: that is trained.
         corpus: its text.
         run: its directory.
         interruption: tells the run to stop.
         trial: of a search, if the run is one.
+        logger: for TensorBoard, if wanted.
     """
-    chosen = options.callbacks
-    callbacks: list[pl.Callback] = []
-    if options.trainer.max_steps is not None:
-        callbacks.append(MaxSteps(options.trainer.max_steps))
-    callbacks += [Perplexity(), Throughput()]
+    chosen, state, monitor = options.callbacks, module.run_state, monitored(datamodule)
+    total, folder = module.totals["train"], run.directory
+    steps, rows = (folder / STEPS, folder / "metrics.csv") if options.logger.csv else (None, None)
+    board = baseline = samples = None
+    if logger is not None:
+        board = TensorBoardSummary(options.model_dump(), run, state, logger, module.model)
     if chosen.baseline.enabled and options.objective == "next":  # n-grams read from the left only
-        callbacks.append(Baseline(chosen.baseline.max_order, chosen.baseline.max_chars))
+        baseline = Baseline(state, chosen.baseline, mixed=not module.model.counts_ngrams)
     if chosen.samples.every_n_epochs or chosen.samples.steps:
-        model = trained_model(options, datamodule, network)
-        callbacks.append(_samples(options, model, corpus, run))
+        model, path = trained_model(options, datamodule, module.model), folder / "samples.jsonl"
+        samples = Samples(state, model, path, chosen.samples, corpus.opening, options.seed, logger)
+    observers: list[Observer] = [Throughput(state), *(one for one in (baseline, samples) if one)]
     if chosen.smoothed_loss.enabled:
-        path = run.directory / STEPS if options.logger.csv else None
-        callbacks.append(
-            SmoothedLoss(path, decay=chosen.smoothed_loss.decay, start=chosen.smoothed_loss.start)
-        )
-    monitor = monitored(datamodule)
+        observers.append(SmoothedLoss(state, steps, chosen.smoothed_loss))
     if chosen.early_stopping.enabled:
-        callbacks.append(_early_stopping(chosen.early_stopping, monitor))
-    callbacks.append(EpochLog(run.directory / "metrics.csv" if options.logger.csv else None))
+        observers.append(EarlyStopping(state, monitor, chosen.early_stopping))
+    observers.append(EpochLog(state, total, rows))
     if chosen.progress.enabled:
-        callbacks.append(ProgressReport(options.trainer.max_steps))
+        observers.append(ProgressReport(state, total, options.trainer.max_steps))
     if trial is not None:
-        callbacks.append(Pruning(trial, monitor.partition("/")[0]))
+        observers.append(Pruning(state, trial, monitor.partition("/")[0]))
+    if board is not None:
+        observers.append(board)
     if chosen.checkpoint.enabled:
         every = chosen.checkpoint.every_n_steps
-        callbacks.append(Checkpoints(run, corpus.digest, monitor, every, interruption))
-    return callbacks
-
-
-def _early_stopping(chosen: EarlyStoppingOptions, monitor: str) -> EarlyStopping:
-    return EarlyStopping(
-        monitor,
-        patience=chosen.patience,
-        min_delta=chosen.min_delta,
-        check_on_train_epoch_end=monitor == "train/loss",
-    )
-
-
-def _samples(
-    options: TrainOptions, model: TrainedModel, corpus: EncodedCorpus, run: Run
-) -> Samples:
-    chosen = options.callbacks.samples
-    return Samples(
-        model,
-        run.directory / "samples.jsonl",
-        every_n_epochs=chosen.every_n_epochs,
-        steps=chosen.steps,
-        prefixes=choose_prefixes(chosen.prefixes, model, corpus.opening),
-        count=chosen.count,
-        length=chosen.length,
-        temperature=chosen.temperature,
-        seed=options.seed if chosen.seed is None else chosen.seed,
-        generator=chosen.generator,
-    )
-
-
-def choose_prefixes(wanted: list[str] | None, model: TrainedModel, opening: str) -> list[str]:
-    """The prefixes to sample with: the user's, or ones that the model can spell.
-
-    Without any of the user's: none for a model of lines; else 分开 and 不分开 where the
-    vocabulary has them, else the opening of the text. A model that fills gaps gets the user's
-    texts with gaps, or the first line of the text with every third character missing.
-
-    Args:
-        wanted: the user's own, or None.
-        model: whose characters they must be.
-        opening: how the corpus begins.
-
-    Raises:
-        UserError: one of the user's has an unknown character.
-    """
-    if model.fills_gaps:
-        return _with_gaps(wanted, model, opening)
-    if wanted:
-        for prefix in wanted:
-            _check(model.encode_prefix, prefix)
-        return [model.normalised(prefix) for prefix in wanted]
-    if model.layout == "lines":
-        return [""]
-    known = set(model.vocabulary.characters)
-    spelled = [prefix for prefix in NOTEBOOKS if set(prefix) <= known]
-    return spelled or [opening.lstrip()[:2]]
-
-
-def _with_gaps(wanted: list[str] | None, model: TrainedModel, opening: str) -> list[str]:
-    if wanted:
-        for text in wanted:
-            _check(partial(encode_gaps, model), text)
-        return [model.normalised(text) for text in wanted]
-    line = opening.partition("\n")[0][:LONGEST_LINE]
-    missing = [model.gap if i % 3 == 2 else character for i, character in enumerate(line)]
-    return ["".join(missing) if model.gap in missing else model.gap + line[1:]]
-
-
-def _check(encode: Callable[[str], Any], text: str) -> None:
-    try:
-        encode(text)
-    except UserError as error:
-        raise UserError(f"callbacks.samples.prefixes: {error}") from error
+        observers.append(Checkpoints(run, state, monitor, every, interruption))
+    return Observers(observers, board, baseline, samples)
 
 
 def build_trainer(
     options: TrainOptions,
     datamodule: CharacterDataModule,
     run: Run,
-    callbacks: list[pl.Callback],
-    steps: int = 0,
+    observers: list[Observer],
+    logger: EventLogger | None = None,
     rank: int = 0,
 ) -> pl.Trainer:
     """Lightning's Trainer with lyricgen's loggers and plugins.
@@ -190,8 +135,8 @@ def build_trainer(
         options: the whole configuration.
         datamodule: the corpus in batches.
         run: its directory.
-        callbacks: in the order in which they depend on each other.
-        steps: that a resumed run has made; TensorBoard forgets what came after them.
+        observers: in the order in which they depend on each other.
+        logger: for TensorBoard, if wanted.
         rank: of this process, where several train; only the first one writes.
 
     Raises:
@@ -203,7 +148,8 @@ def build_trainer(
     rank_zero_only.rank = rank  # type: ignore[attr-defined]
     torch.set_float32_matmul_precision(options.trainer.float32_matmul_precision)
     chosen = options.trainer
-    loggers = _loggers(options, run, steps) if rank == 0 else []
+    loggers: list[Logger] = [] if logger is None else [logger]
+    callbacks = [*observers, Moments(observers, chosen.max_steps)]
     _check_interval(options, datamodule)
     try:
         processes = number_of_processes(chosen)
@@ -224,22 +170,16 @@ def build_trainer(
     return trainer
 
 
-def _loggers(options: TrainOptions, run: Run, steps: int) -> list[Logger]:
-    if not options.logger.tensorboard:
-        return []
-    return [EventLogger(run.directory, purge_step=steps + 1 if steps else 0)]
-
-
-def single_process_trainer(
-    trainer: pl.Trainer, options: TrainOptions, datamodule: CharacterDataModule, run: Run
-) -> pl.Trainer:
+def single_process_trainer(training: Training, run: Run) -> pl.Trainer:
     """A Trainer of rank 0's device alone, with the callbacks and loggers of one of several."""
+    trainer, options = training.trainer, training.options
     device = trainer.strategy.root_device
     devices = 1 if device.index is None else [device.index]
     one = {"accelerator": device.type, "devices": devices, "strategy": "auto"}
     options = options.model_copy(update={"trainer": options.trainer.model_copy(update=one)})
     callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    return _trainer(options, datamodule, run, trainer.loggers, callbacks, SingleMachine(0, 1))
+    place = SingleMachine(0, 1)
+    return _trainer(options, training.datamodule, run, trainer.loggers, callbacks, place)
 
 
 def _counting(options: TrainOptions) -> TrainOptions:
@@ -288,7 +228,10 @@ def _trainer(
     callbacks: list[pl.Callback],
     place: SingleMachine,
 ) -> pl.Trainer:
-    chosen = options.trainer
+    chosen, profiler = options.trainer, None
+    if chosen.profiler is not None and place.rank == 0:
+        kinds = {"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler}
+        profiler = kinds[chosen.profiler](dirpath=run.directory, filename="profile")
     strategy: str | Strategy = "auto" if chosen.strategy in OURS else chosen.strategy
     if place.processes > 1:
         strategy = OrderedDDP()
@@ -305,7 +248,7 @@ def _trainer(
         check_val_every_n_epoch=chosen.check_val_every_n_epoch,
         val_check_interval=chosen.val_check_interval,
         deterministic=chosen.deterministic,
-        profiler=build_profiler(chosen.profiler if place.rank == 0 else None, run),
+        profiler=profiler,
         logger=loggers,
         callbacks=callbacks,
         plugins=[AtomicCheckpointIO(), place],
@@ -314,18 +257,7 @@ def _trainer(
         use_distributed_sampler=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        enable_checkpointing=options.callbacks.checkpoint.enabled,
         enable_autolog_hparams=False,
     )
     keep_out_of_signals(trainer)
     return trainer
-
-
-def build_profiler(kind: str | None, run: Run) -> Profiler | None:
-    """One of Lightning's profilers, which writes to the run's directory."""
-    kinds: dict[str, type[Profiler]] = {
-        "simple": SimpleProfiler,
-        "advanced": AdvancedProfiler,
-        "pytorch": PyTorchProfiler,
-    }
-    return None if kind is None else kinds[kind](dirpath=run.directory, filename="profile")

@@ -1,53 +1,58 @@
-"""One run: built from its options, then carried out, from the first step or from a checkpoint."""
+"""One run: built from its options, then carried out, from the first step or from a checkpoint.
+
+A tour of a run, in the order in which it happens:
+
+1. `prepare` reads the corpus (`data.build.find_corpus`) and, in `build`, splits it into parts,
+   chooses the sampler and draws the network's first weights. Nothing is written yet.
+2. `runs.state.RunState` is everything that the run must remember to continue exactly. The module,
+   which trains the network (`recurrent_module`, or `ngram_module` for n-grams, both on
+   `scored_module`), keeps it in each checkpoint.
+3. `build_trainer` builds the observers (`callbacks/`), each with that state, and Lightning's
+   Trainer. `lightning_hooks` tells the observers of three moments: after a step, after a validation
+   within an epoch, after an epoch. The last observer, `Checkpoints`, then saves.
+4. `train_and_evaluate` cuts the run's files back to the checkpoint of a resumed run, and calls
+   `fit`, in this process or together with others, one for each device (`ddp/`, `worker`).
+5. `results.conclude` evaluates the weights of the best epoch and compares them with n-grams; the
+   figures go to summary.json and to TensorBoard.
+"""
 
 import logging
+import math
 import warnings
-from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path
 
-import pytorch_lightning as pl
 import torch
 from pytorch_lightning import seed_everything
 
 from lyricgen.data.build import find_corpus, report_text
 from lyricgen.data.corpus import EncodedCorpus
-from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.errors import UserError
 from lyricgen.models.files.checkpoint import load
 from lyricgen.models.options import NgramOptions
 from lyricgen.models.transfer import copy_weights
 from lyricgen.runs.checkpoint_files import go_on_from
 from lyricgen.runs.interruption import Interruption
-from lyricgen.runs.listing import LAST
-from lyricgen.runs.resume import EVENTS, ResumePoint, rewind, start_anew
+from lyricgen.runs.listing import BEST, LAST
+from lyricgen.runs.resume import ResumePoint, rewind, start_anew
 from lyricgen.runs.run import Run
+from lyricgen.runs.state import RunState
 from lyricgen.training import build, results
-from lyricgen.training.build_trainer import build_callbacks, build_trainer, single_process_trainer
-from lyricgen.training.callbacks.board import TensorBoardSummary
-from lyricgen.training.callbacks.pruning import Pruning, Trial
+from lyricgen.training.build_trainer import (
+    Training,
+    build_observers,
+    build_trainer,
+    single_process_trainer,
+)
+from lyricgen.training.callbacks.pruning import Trial
 from lyricgen.training.ddp.environment import number_of_processes, refuse_other_launchers
 from lyricgen.training.ddp.group import check
 from lyricgen.training.ddp.launch import worker_processes
+from lyricgen.training.loggers.event_file import EventLogger
 from lyricgen.training.options import TrainOptions
 from lyricgen.training.precision import check_precision, report_precision
-from lyricgen.training.scored_module import ScoredModule
 from lyricgen.training.threads import cores
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Training:
-    """Objects that take part in a run."""
-
-    options: TrainOptions
-    datamodule: CharacterDataModule
-    module: ScoredModule
-    trainer: pl.Trainer
-    board: TensorBoardSummary
-    text: str  # digest of the corpus
-    description: str
 
 
 def prepare(
@@ -76,7 +81,7 @@ def prepare(
     torch.set_num_threads(min(torch.get_num_threads(), cores()))
     seed_everything(options.seed, verbose=False)
     resumed = None if options.resume is None else run.checkpoints / LAST
-    corpus = find_corpus(options.data, past.text, resumed)
+    corpus = find_corpus(options.data, past.state.text, resumed)
     _check_corpus(corpus, options, run, past)
     run.corpus_digest = corpus.digest
     datamodule = build.build_datamodule(options, corpus)
@@ -84,18 +89,21 @@ def prepare(
     if options.init_from is not None and past.checkpoint is None:
         shared = copy_weights(load(options.init_from), network, datamodule.vocabulary)
         log.info("init_from=%s: %s", options.init_from, shared)
-    module = build.build_module(options, datamodule, network)
-    callbacks = build_callbacks(options, datamodule, network, corpus, run, interruption, trial)
-    new = not any(fnmatch(name, EVENTS) for name in past.sizes)
-    board = TensorBoardSummary(options.model_dump(), run, new=new)
-    trainer = build_trainer(options, datamodule, run, [*callbacks, board], past.steps, rank)
+    module = build.build_module(options, datamodule, network, RunState(corpus.digest))
+    logger = None
+    if options.logger.tensorboard and rank == 0:
+        logger = EventLogger(run.directory, purge_step=past.steps + 1 if past.steps else 0)
+    observers = build_observers(
+        options, datamodule, module, corpus, run, interruption, trial, logger
+    )
+    trainer = build_trainer(options, datamodule, run, observers.all, logger, rank)
     check_precision(options, trainer, network)
     if rank == 0:
         report_text(options.data, corpus)
         report_precision(options.trainer.precision, trainer)
         build.report_batches(options, datamodule)
     description = build.describe(corpus, datamodule, network)
-    return Training(options, datamodule, module, trainer, board, corpus.digest, description)
+    return Training(options, datamodule, module, trainer, observers, description)
 
 
 def _check_corpus(
@@ -106,7 +114,7 @@ def _check_corpus(
     Raises:
         UserError: it is another one.
     """
-    if past.text not in (None, corpus.digest):
+    if past.state.text not in (None, corpus.digest):
         raise UserError(
             f"resume: data={options.data.kind} ({corpus.name}) is not the text that the run has "
             f"read so far: bring that one back, or {start_anew(run.directory)}"
@@ -116,9 +124,9 @@ def _check_corpus(
 
 def train_and_evaluate(training: Training, run: Run, past: ResumePoint) -> None:
     """Train, then evaluate the best weights; the figures are then in the run's summary."""
-    trainer, module, datamodule = training.trainer, training.module, training.datamodule
+    trainer = training.trainer
     if training.options.resume is not None:
-        rewind(run.directory, past.sizes)
+        rewind(run.directory, past.state.sizes)
     checkpoint = None
     if past.checkpoint is not None:
         checkpoint = go_on_from(past.checkpoint)
@@ -127,20 +135,22 @@ def train_and_evaluate(training: Training, run: Run, past: ResumePoint) -> None:
         fit(training, checkpoint)
     else:
         _fit_together(training, run, past, checkpoint)
-        trainer = single_process_trainer(trainer, training.options, datamodule, run)
-    options = training.options
-    rate = None if isinstance(options.model, NgramOptions) else options.optimizer.lr
-    figures = results.conclude(trainer, module, datamodule, build.monitored(datamodule), rate)
-    training.board.finish(training.trainer, figures)  # the Trainer that knows the step
-    pruning = [one for one in trainer.callbacks if isinstance(one, Pruning)]  # type: ignore[attr-defined]
-    run.finish(figures, pruning[0].reason if pruning else None)
+        trainer = single_process_trainer(training, run)
+    state = training.module.run_state
+    kept = training.options.callbacks.checkpoint.enabled and math.isfinite(state.best_loss)
+    figures = results.conclude(training, trainer, run.checkpoints / BEST if kept else None)
+    if training.observers.board is not None:
+        training.observers.board.finish(training.trainer.global_step, figures)
+    run.finish(figures, None if run.search is None else state.pruned)
 
 
 def fit(training: Training, checkpoint: Path | None) -> None:
     """Train, from a checkpoint if there is one; every process of a run does."""
     trainer, options = training.trainer, training.options
     asked = 1 if isinstance(options.model, NgramOptions) else number_of_processes(options.trainer)
-    check(asked, trainer.world_size, f"{training.text} {options.model_dump_json()}")
+    check(
+        asked, trainer.world_size, f"{training.module.run_state.text} {options.model_dump_json()}"
+    )
     trainer.fit(training.module, training.datamodule, ckpt_path=checkpoint, weights_only=True)
 
 
@@ -151,7 +161,7 @@ def _fit_together(training: Training, run: Run, past: ResumePoint, checkpoint: P
         "directory": str(run.directory),
         "checkpoint": None if checkpoint is None else str(checkpoint),
         "steps": past.steps,
-        "text": training.text,
+        "text": training.module.run_state.text,
         "in_search": run.search is not None,
     }
     device = training.trainer.strategy.root_device.type

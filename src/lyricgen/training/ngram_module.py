@@ -8,10 +8,12 @@ from typing import Any
 
 import torch
 from torch import optim
+from typing_extensions import override
 
 from lyricgen.data.batch import Batch
 from lyricgen.models.cells.cell import State
 from lyricgen.models.ngram.language_model import NgramLanguageModel
+from lyricgen.runs.state import RunState
 from lyricgen.training.scored_module import ScoredModule
 
 SCORED = 2**20  # characters of the training part that are scored at once
@@ -23,16 +25,17 @@ class NgramModule(ScoredModule):
     Args:
         model: changed in place.
         card: plain values that a checkpoint carries to say what it holds.
+        state: of the run.
     """
 
-    def __init__(self, model: NgramLanguageModel, card: dict[str, Any]) -> None:
-        super().__init__(model, card)
+    def __init__(self, model: NgramLanguageModel, card: dict[str, Any], state: RunState) -> None:
+        super().__init__(model, card, state)
         self.model: NgramLanguageModel = model
         self.automatic_optimization = False  # there is no gradient
 
+    @override
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Count and score a text, (1, N - 1) inputs with the targets after them."""
-        del batch_idx
         text = torch.cat([batch.inputs[:, :1], batch.targets], dim=1)  # (1, N)
         self.optimizers().step(lambda: self.model.count(text[0]))  # type: ignore[union-attr]
         state: State | None = None
@@ -46,8 +49,8 @@ class NgramModule(ScoredModule):
             predicted = targets < self.model.vocabulary_size  # no start of a line
             self.totals["train"].add(nats[predicted], int(predicted.sum()))
 
+    @override
     def configure_optimizers(self) -> optim.Optimizer:
-        """The one step."""
         return Closure()
 
 
@@ -57,6 +60,6 @@ class Closure(optim.Optimizer):
     def __init__(self) -> None:
         super().__init__([torch.zeros(0)], {})  # torch insists on a parameter
 
+    @override
     def step(self, closure: Callable[[], Any]) -> None:  # type: ignore[override]
-        """Do it."""
         closure()

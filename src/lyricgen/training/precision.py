@@ -1,21 +1,17 @@
 """Precisions of training: which of them the CPU of this machine can do, tried on a tiny network."""
 
 import logging
-from typing import Literal, cast, get_args
+from typing import get_args
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.plugins.precision import (
-    DoublePrecision,
-    HalfPrecision,
-    MixedPrecision,
-    Precision,
-)
+from pytorch_lightning.plugins.precision import Precision
 from torch import nn
 
 from lyricgen.errors import UserError, reason
 from lyricgen.models.network import CharacterNetwork, recurrent
 from lyricgen.models.options import RecurrentArchitecture
+from lyricgen.training.ddp.environment import probe_trainer
 from lyricgen.training.options import PrecisionName, TrainOptions
 
 log = logging.getLogger(__name__)
@@ -41,7 +37,10 @@ def check_precision(options: TrainOptions, trainer: pl.Trainer, network: nn.Modu
     if why is None:
         return
     others = [name for name in get_args(PrecisionName) if name not in (chosen, "16-mixed")]
-    works = [name for name in others if _try(_plugin(name), architecture) is None]
+    plugins = {
+        name: probe_trainer(accelerator="cpu", precision=name).precision_plugin for name in others
+    }
+    works = [name for name, plugin in plugins.items() if _try(plugin, architecture) is None]
     raise UserError(
         f"trainer.precision={chosen}: this CPU cannot train cell={architecture.cell.kind} in it "
         f"({why.partition('. ')[0]}): choose one of {', '.join(works)}"
@@ -52,17 +51,6 @@ def report_precision(precision: str, trainer: pl.Trainer) -> None:
     """Warn of a precision in whose place Lightning takes another one."""
     if precision == "16-mixed" and trainer.strategy.root_device.type == "cpu":
         log.warning("trainer.precision=16-mixed: a CPU computes with bf16-mixed instead")
-
-
-def _plugin(name: str) -> Precision:
-    """Lightning's plugin for a precision on the CPU."""
-    if name == "32-true":
-        return Precision()
-    if name == "64-true":
-        return DoublePrecision()
-    if name.endswith("-mixed"):
-        return MixedPrecision("bf16-mixed", "cpu")
-    return HalfPrecision(cast(Literal["bf16-true", "16-true"], name))
 
 
 def _try(plugin: Precision, architecture: RecurrentArchitecture) -> str | None:

@@ -10,12 +10,15 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, optim
+from typing_extensions import override
 
 from lyricgen.data.batch import IGNORED, Batch, block, rank, world_size
 from lyricgen.errors import UserError
 from lyricgen.models.cells.cell import State
 from lyricgen.models.model import Model, exact
+from lyricgen.runs.state import RunState
 from lyricgen.training.ddp.collectives import gathered, summed
+from lyricgen.training.lightning_hooks import ends_epoch
 from lyricgen.training.options import Reduction
 from lyricgen.training.scored_module import ScoredModule
 
@@ -45,6 +48,7 @@ class RecurrentModule(ScoredModule):
         reduction: whether the loss of a batch is the "mean" over its characters, or their "sum",
             which gives long batches more weight.
         card: plain values that a checkpoint carries to say what it holds.
+        state: of the run.
         seed: of the dropout.
     """
 
@@ -56,38 +60,40 @@ class RecurrentModule(ScoredModule):
         label_smoothing: float,
         reduction: Reduction,
         card: dict[str, Any],
+        state: RunState,
         seed: int,
     ) -> None:
-        super().__init__(model, card)
+        super().__init__(model, card, state)
         self.label_smoothing = label_smoothing
         self.reduction: Reduction = reduction
-        self.gradient_norm_total: Tensor | None = None
-        self.gradient_norms: Tensor | int = 0  # how many it is the total of
         self._seed = seed
         self._losses: list[Tensor] = []  # of the steps since `check_finite`
         self._optimizer = optimizer
         self._schedule = schedule
         self._training_state: State | None = None
 
+    @override
     def on_train_start(self) -> None:
-        """Bring the state that a checkpoint held to the device."""
-        if self._training_state is not None:
-            self._training_state = tuple(part.to(self.device) for part in self._training_state)
+        run, total = self.run_state, self.totals["train"]
+        carried = own_rows(run.carried)
+        if carried is not None:
+            self._training_state = tuple(part.to(self.device) for part in carried)
+        total.nats, total.characters = own_total(run.nats), run.characters
 
+    @override
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Seed the step, whatever was drawn before it: 1.5 µs, a hundredth of torch.manual_seed."""
-        del batch, batch_idx
+        # the step's own seed, whatever was drawn before: 1.5 µs, a hundredth of torch.manual_seed
         seed = self._seed * 1_000_003 + self.trainer.global_step + rank() * APART
         torch.default_generator.manual_seed(seed)
         if self.device.type == "cuda":
             torch.cuda.default_generators[self.device.index or 0].manual_seed(seed)
 
+    @override
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a batch, in nats per character, or in nats where it is summed.
 
         With several processes, the mean of what each returns for its rows is that loss.
         """
-        del batch_idx
         state = None if batch.starts_stream else self._training_state
         logits, state = self.model.predict(batch, state)
         self._training_state = tuple(part.detach() for part in state)
@@ -107,10 +113,9 @@ class RecurrentModule(ScoredModule):
         # the gradients of all processes are averaged, and are to be summed
         return loss * world_size() if world_size() > 1 else loss
 
+    @override
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Look from time to time whether training has diverged; looking waits for the device."""
-        del outputs, batch, batch_idx
-        if len(self._losses) >= CHECKED or self.trainer.is_last_batch:
+        if len(self._losses) >= CHECKED or ends_epoch(self.trainer):
             self.check_finite()
 
     def check_finite(self) -> None:
@@ -140,34 +145,38 @@ class RecurrentModule(ScoredModule):
             + ("" if clipping else "clipping, as in trainer.gradient_clip_val=1")
         )
 
+    @override
     def on_train_epoch_start(self) -> None:
-        """Begin the epoch's totals."""
         super().on_train_epoch_start()
-        self.gradient_norm_total = None
-        self.gradient_norms = 0
+        self.run_state.gradient_norm_total = None
+        self.run_state.gradient_norms = 0
 
-    def on_validation_epoch_end(self) -> None:
-        """Lower the rate where the validation loss has stopped falling."""
-        if self.trainer.state.fn == "fit":
-            self._step_plateau("val/loss")
+    @override
+    def record(self, part: str) -> None:
+        """Add a split's figures to the metrics; in training, lower a rate that waits for its loss.
 
-    def on_train_epoch_end(self) -> None:
-        """Lower the rate where the training loss has stopped falling."""
-        self._step_plateau("train/loss")
-
-    def _step_plateau(self, monitor: str) -> None:
+        Raises:
+            UserError: in training, the loss is not finite.
+        """
+        super().record(part)
+        if self.trainer.state.fn != "fit":
+            return
+        monitor = f"{part}/loss"
+        loss = self.run_state.metrics.get(monitor, 0.0)
+        if not math.isfinite(loss):
+            raise self.diverged(f"{monitor} is {loss} at step {self.trainer.global_step}")
         # by us, since Lightning would do it after the epoch's checkpoint and forget it on a resume
         for config in self.trainer.lr_scheduler_configs:
             if config.reduce_on_plateau and config.monitor == monitor:
-                config.scheduler.step(self.trainer.callback_metrics[monitor])  # type: ignore[arg-type]
+                config.scheduler.step(loss)  # type: ignore[arg-type]
 
+    @override
     def configure_gradient_clipping(
         self,
         optimizer: optim.Optimizer,
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip as the Trainer says, and add up the norms from before without waiting for them."""
         parameters = list(self.model.parameters())
         if gradient_clip_val and gradient_clip_algorithm == "norm":
             norm = torch.nn.utils.clip_grad_norm_(parameters, gradient_clip_val)
@@ -175,45 +184,30 @@ class RecurrentModule(ScoredModule):
             gradients = [p.grad for p in parameters if p.grad is not None]
             norm = torch.nn.utils.get_total_norm(gradients)
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
-        # a step that the gradient scaler of 16-mixed skips has no norm
+        # added up without waiting for the device; a step that the gradient scaler of 16-mixed skips
+        # has no norm
         finite = norm.isfinite()
         norm = torch.where(finite, norm, 0.0)
-        total = self.gradient_norm_total
-        self.gradient_norm_total = norm if total is None else total + norm
-        self.gradient_norms = self.gradient_norms + finite
+        run = self.run_state
+        total = run.gradient_norm_total
+        run.gradient_norm_total = norm if total is None else total + norm
+        run.gradient_norms = run.gradient_norms + finite
 
+    @override
     def configure_optimizers(self) -> Any:
-        """The optimizer and, where there is one, its schedule."""
         optimizer = self._optimizer(self.model.parameters())
         schedule = self._schedule(optimizer)
-        return (
-            optimizer
-            if schedule is None
-            else {
-                "optimizer": optimizer,
-                "lr_scheduler": schedule,
-            }
-        )
+        if schedule is None:
+            return optimizer
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
 
+    @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Say what the checkpoint holds, and what the epoch has come to."""
+        self.check_finite()
+        run, total = self.run_state, self.totals["train"]
+        run.carried = whole_state(self._training_state)
+        run.nats, run.characters = totals_of_all(total.nats), total.characters
         super().on_save_checkpoint(checkpoint)
-        checkpoint["epoch_so_far"] = {
-            "state": whole_state(self._training_state),
-            "nats": totals_of_all(self.totals["train"].nats),
-            "characters": self.totals["train"].characters,
-            "gradient_norm_total": self.gradient_norm_total,
-            "gradient_norms": self.gradient_norms,
-        }
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take up the epoch where it was."""
-        epoch = checkpoint["epoch_so_far"]
-        self._training_state = own_rows(epoch["state"])
-        self.totals["train"].nats = own_total(epoch["nats"])
-        self.totals["train"].characters = epoch["characters"]
-        self.gradient_norm_total = epoch["gradient_norm_total"]
-        self.gradient_norms = epoch["gradient_norms"]
 
 
 def whole_state(own: State | None) -> State | None:
@@ -237,14 +231,8 @@ def totals_of_all(own: Tensor | None) -> list[float | None]:
     return gathered(None if own is None else float(own))
 
 
-def own_total(totals: list[float | None] | Tensor | None) -> Tensor | None:
-    """This process's total; where there were more or fewer of them, rank 0 takes it all.
-
-    Args:
-        totals: of each process; a tensor or None from checkpoints that know of one only.
-    """
-    if totals is None or isinstance(totals, Tensor):
-        totals = [None if totals is None else float(totals)]
+def own_total(totals: list[float | None]) -> Tensor | None:
+    """This process's total of each one's; of more or fewer processes, rank 0 takes it all."""
     known = [total for total in totals if total is not None]
     if not known:
         return None

@@ -3,7 +3,6 @@
 import logging
 import math
 import shlex
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,44 +18,31 @@ from lyricgen.models.metrics import perplexity_name
 from lyricgen.runs.run import Run
 from lyricgen.runs.summary import RunSummary
 from lyricgen.stacking import put_whole
-from lyricgen.training.callbacks.baseline import Baseline
-from lyricgen.training.callbacks.checkpoints import Checkpoints
-from lyricgen.training.callbacks.epoch_log import EpochLog
-from lyricgen.training.callbacks.samples import Samples, one_line
-from lyricgen.training.callbacks.throughput import Throughput
-from lyricgen.training.recurrent_module import RecurrentModule
-from lyricgen.training.scored_module import ScoredModule
+from lyricgen.training.build import monitored
+from lyricgen.training.build_trainer import Training
+from lyricgen.training.callbacks.samples import one_line
 
 log = logging.getLogger(__name__)
 
 SMOOTHINGS = {"kneser_ney": "Kneser-Ney", "witten_bell": "Witten-Bell"}
 
 
-def conclude(
-    trainer: pl.Trainer,
-    module: ScoredModule,
-    datamodule: CharacterDataModule,
-    monitor: str,
-    learning_rate: float | None,
-) -> dict[str, Any]:
-    """Evaluate the best epoch's weights.
+def conclude(training: Training, trainer: pl.Trainer, checkpoint: Path | None) -> dict[str, Any]:
+    """Evaluate the best epoch's weights, and leave the module with them.
 
     Args:
-        trainer: that has trained.
-        module: left with the best weights.
-        datamodule: the corpus.
-        monitor: the metric by which an epoch is best.
-        learning_rate: that was asked for; None where nothing is learnt by steps.
+        training: that is over.
+        trainer: that evaluates, on one device.
+        checkpoint: holds those weights; None where no checkpoint is kept.
 
     Returns:
         Plain figures for summary.json: metrics by their own names, and what is not a metric by
         a name without a slash.
     """
-    rows = _only(trainer, EpochLog).rows
+    module, datamodule, samples = training.module, training.datamodule, training.observers.samples
+    monitor, rows = monitored(datamodule), module.run_state.rows
     judged = [row for row in rows if not math.isnan(row.get(monitor, math.nan))]
-    checkpoints = _find(trainer, Checkpoints)
-    checkpoint = "" if checkpoints is None else str(checkpoints.best_path or "")
-    if checkpoint and judged:
+    if checkpoint is not None and judged:
         best = min(judged, key=lambda row: row[monitor])
         module.model.load_state_dict(load(checkpoint).network.state_dict())
     else:
@@ -66,35 +52,36 @@ def conclude(
         "best_epoch": int(best["epoch"]),
         "epochs": int(rows[-1]["epoch"]),
         "parameters": module.model.num_parameters,
-        "chars_per_second": _only(trainer, Throughput).characters_per_second,
+        "chars_per_second": module.run_state.characters_per_second,
         "device": str(trainer.strategy.root_device),
         "threads": torch.get_num_threads(),
-        "best_checkpoint": checkpoint or None,
+        "best_checkpoint": None if checkpoint is None else str(checkpoint),
         **{name: best[name] for name in best if name.startswith("train/")},
     }
-    figures |= _evaluate(trainer, module, datamodule)
-    figures |= _baseline_figures(_find(trainer, Baseline))
+    figures |= _evaluate(training, trainer)
     loss = min((row[monitor] for row in judged), default=figures.get(monitor, math.inf))
     if monitor == "train/loss":
         loss = figures.get("test/loss", loss)
-    figures["worse_than_uniform"] = _warn_of_divergence(loss, datamodule, learning_rate)
-    if isinstance(module, RecurrentModule):
+    counted = module.model.counts_ngrams
+    rate = None if counted else training.options.optimizer.lr
+    figures["worse_than_uniform"] = _warn_of_divergence(loss, datamodule, rate)
+    if not counted:
         figures |= _compare_with_ngrams(figures)
-    return figures | _draw_samples(trainer, best, int(rows[-1]["step"]))
+    if samples is not None:
+        figures["samples"] = samples.of_best(best)
+    return figures
 
 
-def _draw_samples(
-    trainer: pl.Trainer, best: Mapping[str, float], last_step: int
-) -> dict[str, list[str]]:
-    """Texts of the best epoch's weights; samples.jsonl gets them if that epoch wrote none."""
-    samples = _find(trainer, Samples)
-    if samples is None:
-        return {}
-    step = int(best["step"])
-    drawn = samples.draw(step, int(best["epoch"]))
-    if not samples.of(step):
-        samples.write(trainer, drawn, last_step)
-    return {"samples": [sample.text for sample in samples.few(drawn)]}
+def _evaluate(training: Training, trainer: pl.Trainer) -> dict[str, Any]:
+    """Figures of the held-out splits, the n-grams' ones among them."""
+    module, datamodule = training.module, training.datamodule
+    baseline = training.observers.baseline
+    module.run_state.metrics.clear()
+    if "val" in datamodule.parts:
+        trainer.validate(module, datamodule, verbose=False)
+    if "test" in datamodule.parts:
+        trainer.test(module, datamodule, verbose=False)
+    return module.run_state.metrics | ({} if baseline is None else baseline.figures())
 
 
 def _warn_of_divergence(
@@ -153,18 +140,6 @@ def _compare_with_ngrams(figures: dict[str, Any]) -> dict[str, Any]:
         rounded(best),
     )
     return {"beats_ngrams": own < best}
-
-
-def _baseline_figures(baseline: Baseline | None) -> dict[str, Any]:
-    if baseline is None or not baseline.perplexities:
-        return {}
-    return {
-        "ngram_order": baseline.best_order,
-        "ngram_perplexities": baseline.perplexities,
-        "ngram_characters": baseline.characters,
-        "ngram_sampled": baseline.sampled,
-        "mixture_network_weight": baseline.network_weight,
-    }
 
 
 def score(summary: RunSummary) -> float:
@@ -229,30 +204,6 @@ def in_a_line(summary: RunSummary) -> str:
         if f"{part}/{name}" in metrics
     ]
     return f"{', '.join(told)} at epoch {summary.best_epoch}"
-
-
-def _evaluate(
-    trainer: pl.Trainer, module: ScoredModule, datamodule: CharacterDataModule
-) -> dict[str, float]:
-    figures: dict[str, float] = {}
-    if "val" in datamodule.parts:
-        trainer.validate(module, datamodule, verbose=False)
-        figures |= {name: float(value) for name, value in trainer.callback_metrics.items()}
-    if "test" in datamodule.parts:
-        trainer.test(module, datamodule, verbose=False)
-        figures |= {name: float(value) for name, value in trainer.callback_metrics.items()}
-    return figures
-
-
-def _find(trainer: pl.Trainer, kind: type[Any]) -> Any:
-    return next((c for c in trainer.callbacks if isinstance(c, kind)), None)  # type: ignore[attr-defined]
-
-
-def _only(trainer: pl.Trainer, kind: type[Any]) -> Any:
-    found = _find(trainer, kind)
-    if found is None:
-        raise RuntimeError(f"the Trainer has no {kind.__name__} callback")
-    return found
 
 
 def _shown(value: float | None) -> str:

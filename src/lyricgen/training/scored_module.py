@@ -7,11 +7,13 @@ from typing import Any
 
 import pytorch_lightning as pl
 from torch import Tensor
+from typing_extensions import override
 
 from lyricgen.data.batch import Batch
 from lyricgen.models.cells.cell import State
 from lyricgen.models.metrics import loss_figures
 from lyricgen.models.model import Model
+from lyricgen.runs.state import RunState
 from lyricgen.training.ddp.collectives import summed
 
 
@@ -64,7 +66,7 @@ class NatsTotal:
 
 
 class ScoredModule(pl.LightningModule):
-    """Keeps each part's total of nats, and scores the held-out parts.
+    """Keeps each split's total of nats, scores the held-out ones, and records the figures.
 
     Validation and test carry a state of their own, which belongs to a stream of characters as it
     does in training. The totals count plain nats.
@@ -72,44 +74,71 @@ class ScoredModule(pl.LightningModule):
     Args:
         model: the network.
         card: plain values that a checkpoint carries to say what it holds.
+        state: of the run, which a checkpoint carries too, and whose metrics get the figures.
     """
 
-    def __init__(self, model: Model, card: dict[str, Any]) -> None:
+    def __init__(self, model: Model, card: dict[str, Any], state: RunState) -> None:
         super().__init__()
         self.model = model
         self.card = card
+        self.run_state = state
         self.totals = {part: NatsTotal(model.metric_prefix) for part in ("train", "val", "test")}
         self._evaluation_state: State | None = None
 
     def evaluate(self, batch: Batch, part: str) -> Tensor:
-        """Score a batch that goes on where the one before it has ended, and add it to a total."""
+        """Score a batch that continues the one before it, and add it to a total.
+
+        Returns:
+            Nats of each character, (B, T), zero where there is only padding.
+        """
         state = None if batch.starts_stream else self._evaluation_state
         nats, self._evaluation_state = self.model.score(batch, state)
         self.totals[part].add(nats, batch.num_characters)
         return nats
 
+    def record(self, part: str) -> None:
+        """Add a split's figures to the metrics."""
+        self.run_state.metrics |= self.totals[part].figures(part)
+
+    @override
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Nats of each character of a batch, (B, T), zero where there is only padding."""
-        del batch_idx
         return self.evaluate(batch, "val")
 
+    @override
     def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Nats of each character of a batch, (B, T), zero where there is only padding."""
-        del batch_idx
         return self.evaluate(batch, "test")
 
+    @override
     def on_train_epoch_start(self) -> None:
-        """Begin the totals."""
         self.totals["train"].reset()
+        self.run_state.metrics.clear()  # so that none is taken for a figure of this epoch
 
+    @override
     def on_validation_epoch_start(self) -> None:
-        """Begin the totals."""
         self.totals["val"].reset()
 
+    @override
     def on_test_epoch_start(self) -> None:
-        """Begin the totals."""
         self.totals["test"].reset()
 
+    @override
+    def on_train_epoch_end(self) -> None:
+        self.run_state.characters = self.totals["train"].characters
+        self.record("train")
+
+    @override
+    def on_validation_epoch_end(self) -> None:
+        self.record("val")
+
+    @override
+    def on_test_epoch_end(self) -> None:
+        self.record("test")
+
+    @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Say what the checkpoint holds, in plain values."""
         checkpoint["lyricgen"] = self.card
+        checkpoint["run"] = vars(self.run_state)
+
+    @override
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.run_state.restore(checkpoint)

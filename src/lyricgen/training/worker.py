@@ -24,13 +24,14 @@ def work(task: dict[str, Any]) -> None:
     """
     from lyricgen.runs.resume import ResumePoint
     from lyricgen.runs.run import Run
+    from lyricgen.runs.state import RunState
     from lyricgen.training.callbacks.pruning import NoTrial
     from lyricgen.training.ddp.group import client, process_group
     from lyricgen.training.main import fit, prepare
     from lyricgen.training.options import parse
 
     checkpoint = None if task["checkpoint"] is None else Path(task["checkpoint"])
-    past = ResumePoint(checkpoint, task["steps"], task["text"])
+    past = ResumePoint(checkpoint, task["steps"], RunState(task["text"]))
     run = Run(Path(task["directory"]))
     trial = NoTrial() if task["in_search"] else None
     training = prepare(parse(task["options"]), run, past, Interruption(), trial, task["rank"])

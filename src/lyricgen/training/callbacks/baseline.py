@@ -1,12 +1,12 @@
 """Perplexity of n-gram models on the same characters, and of their mixture with the network."""
 
-import logging
 import math
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from lyricgen.data.batch import Batch
 from lyricgen.data.datamodule import CharacterDataModule
@@ -14,31 +14,32 @@ from lyricgen.models.metrics import best_mixture_weight, mixture_nats, perplexit
 from lyricgen.models.model import place
 from lyricgen.models.ngram.baseline import NgramBaseline
 from lyricgen.models.options import Interpolated
-from lyricgen.training.callbacks.record import record
-from lyricgen.training.recurrent_module import RecurrentModule
-
-log = logging.getLogger(__name__)
+from lyricgen.runs.state import RunState
+from lyricgen.training.lightning_hooks import Observer
+from lyricgen.training.options import BaselineOptions
 
 SMOOTHINGS: tuple[Interpolated, ...] = ("kneser_ney", "witten_bell")
 
 
-class Baseline(pl.Callback):
+class Baseline(Observer):
     """N-gram models of the training part, scored once on the characters the network is scored on.
 
     They are counted when they are first needed, so that training starts at once. The best
     Kneser-Ney order on validation is the line `val/ngram_perplexity`. After training,
     `Trainer.validate` then `Trainer.test` give the linear mixture of both models' probabilities,
-    its weight tuned on validation, on the same characters; n-grams are mixed with no other n-grams.
+    its weight tuned on validation, on the same characters.
 
     Args:
-        max_order: the longest n-grams.
-        max_chars: count only the last so many characters of the training part, those next to a
-            text's held-out parts, and of a list of lines whole lines; None for all.
+        state: of the run, whose metrics get the figures.
+        options: the longest n-grams, and the number of characters that are counted: the last of
+            the training part, next to a text's held-out parts, and of a list of lines whole lines.
+        mixed: whether there is a mixture; n-grams are mixed with no other n-grams.
     """
 
-    def __init__(self, max_order: int, max_chars: int | None = None) -> None:
-        self.max_order = max_order
-        self.max_chars = max_chars
+    def __init__(self, state: RunState, options: BaselineOptions, *, mixed: bool = True) -> None:
+        self._state = state
+        self._mixed = mixed
+        self._options = options
         self.characters = 0  # counted
         self.sampled = False  # the training part has more
         self.perplexities: dict[str, dict[str, list[float]]] = {}  # part, smoothing: by order
@@ -53,7 +54,7 @@ class Baseline(pl.Callback):
         held_out = [part for part in parts if part != "train"]
         if not held_out:
             return
-        ngrams = NgramBaseline(parts, size, self.max_order, self.max_chars)
+        ngrams = NgramBaseline(parts, size, self._options.max_order, self._options.max_chars)
         self.characters, self.sampled = ngrams.characters, ngrams.sampled
         self.perplexities = {part: {each: [] for each in SMOOTHINGS} for part in held_out}
         for smoothing in SMOOTHINGS:
@@ -70,61 +71,68 @@ class Baseline(pl.Callback):
         orders = self.perplexities.get("val", {"kneser_ney": []})["kneser_ney"]
         return not orders or orders[-1] < min(orders[:-1], default=math.inf)
 
-    def best_perplexity(self, part: str) -> float:
-        """Perplexity of the best order on a held-out part."""
-        return self.perplexities[part]["kneser_ney"][self.best_order - 1]
+    def figures(self) -> dict[str, Any]:
+        """Plain figures for summary.json; empty where nothing was counted."""
+        if not self.perplexities:
+            return {}
+        return {
+            "ngram_order": self.best_order,
+            "ngram_perplexities": self.perplexities,
+            "ngram_characters": self.characters,
+            "ngram_sampled": self.sampled,
+            "mixture_network_weight": self.network_weight,
+        }
 
-    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Draw the line that the network has to get below."""
-        del pl_module
-        if "val" in self._nats:
-            record(trainer, {"val/ngram_perplexity": self.best_perplexity("val")})
-        if "val" in self._nats and self._network_nats is not None:
-            network, ngram = self._scored("val")
-            self.network_weight = best_mixture_weight(network, ngram)
-            self._record_mixture(trainer, "val")
-
-    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Compare on the test part."""
-        del pl_module
-        if "test" in self._nats:
-            record(trainer, {"test/ngram_perplexity": self.best_perplexity("test")})
-            if self.network_weight is not None:
-                self._record_mixture(trainer, "test")
-
+    @override
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Count if need be; keep every character's nats when this is not part of training."""
-        self._count_once(trainer)
-        wanted = trainer.state.fn != "fit" and isinstance(pl_module, RecurrentModule)
-        self._network_nats = _room(self._nats["val"]) if wanted and "val" in self._nats else None
+        self._start("val", trainer, mixed=trainer.state.fn != "fit")
 
+    @override
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Count if need be; keep every character's nats."""
-        self._count_once(trainer)
-        wanted = isinstance(pl_module, RecurrentModule)
-        self._network_nats = _room(self._nats["test"]) if wanted and "test" in self._nats else None
+        self._start("test", trainer, mixed=True)
 
+    @override
     def on_validation_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, *_: Any
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, *_: Any
     ) -> None:
-        """Collect."""
-        del trainer, pl_module
         self._collect(outputs, batch)
 
+    @override
     def on_test_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, *_: Any
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, *_: Any
     ) -> None:
-        """Collect."""
-        del trainer, pl_module
         self._collect(outputs, batch)
 
-    def _count_once(self, trainer: pl.Trainer) -> None:
+    @override
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if "val" in self._nats and self._network_nats is not None:
+            self.network_weight = best_mixture_weight(*self._scored("val"))
+        self._record("val")
+
+    @override
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._record("test")
+
+    def _start(self, part: str, trainer: pl.Trainer, *, mixed: bool) -> None:
+        """Count if need be; for a mixture, keep the network's nats of every character."""
         if trainer.is_global_zero and not self.perplexities:
             self.count(trainer.datamodule)  # type: ignore[attr-defined]
+        self._network_nats = None
+        if mixed and self._mixed and part in self._nats:
+            self._network_nats = torch.full_like(self._nats[part], torch.nan)
 
     def _collect(self, nats: Tensor, batch: Batch) -> None:
         if self._network_nats is not None:
             place(nats, batch, self._network_nats)
+
+    def _record(self, part: str) -> None:
+        if part not in self._nats:
+            return
+        best = self.perplexities[part]["kneser_ney"][self.best_order - 1]
+        self._state.metrics[f"{part}/ngram_perplexity"] = best
+        if self._network_nats is not None and self.network_weight is not None:
+            mixed = mixture_nats(self.network_weight, *self._scored(part))
+            self._state.metrics[f"{part}/mixture_perplexity"] = perplexity(float(mixed.mean()))
 
     def _scored(self, part: str) -> tuple[Tensor, Tensor]:
         """Both models' nats, at the characters that the network has scored."""
@@ -132,13 +140,3 @@ class Baseline(pl.Callback):
             raise RuntimeError("the network's nats were not collected")
         scored = ~self._network_nats.isnan()
         return self._network_nats[scored], self._nats[part][scored]
-
-    def _record_mixture(self, trainer: pl.Trainer, part: str) -> None:
-        if self.network_weight is None:
-            return
-        mixed = mixture_nats(self.network_weight, *self._scored(part))
-        record(trainer, {f"{part}/mixture_perplexity": perplexity(float(mixed.mean()))})
-
-
-def _room(like: Tensor) -> Tensor:
-    return torch.full_like(like, torch.nan)

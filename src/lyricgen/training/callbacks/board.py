@@ -3,11 +3,11 @@
 import math
 import time
 from contextlib import suppress
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.loggers import TensorBoardLogger
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.plugins.hparams import api_pb2, metadata
 from tensorboard.plugins.hparams.plugin_data_pb2 import (
@@ -15,17 +15,20 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import (
     SessionEndInfo,
     SessionStartInfo,
 )
+from typing_extensions import override
 
 from lyricgen.models.metrics import perplexity_name
+from lyricgen.models.model import Model
 from lyricgen.runs.listing import outputs_directory
+from lyricgen.runs.resume import EVENTS
 from lyricgen.runs.run import Run
+from lyricgen.runs.state import RunState
 from lyricgen.settings import PLUMBING, belongs_to, flatten, known_to_model
-from lyricgen.training.callbacks.epoch_log import EpochLog
-from lyricgen.training.callbacks.throughput import Throughput
-from lyricgen.training.recurrent_module import RecurrentModule
+from lyricgen.training.lightning_hooks import Observer
+from lyricgen.training.loggers.event_file import EventLogger
 
 
-class TensorBoardSummary(pl.Callback):
+class TensorBoardSummary(Observer):
     """Opens the run's row of the HPARAMS tab, fills it as training goes on, and closes it.
 
     No experiment is declared, so TensorBoard makes the table's columns from all runs of a
@@ -39,64 +42,66 @@ class TensorBoardSummary(pl.Callback):
     Args:
         options: plain, nested.
         run: its directory, whose seconds count.
-        new: whether the row is not there yet, as it is where a run is resumed.
+        state: of the run.
+        logger: of the run.
+        model: that is trained.
     """
 
-    def __init__(self, options: dict[str, Any], run: Run, *, new: bool) -> None:
-        self.options = options
-        self.run = run
-        self.new = new
+    def __init__(
+        self,
+        options: dict[str, Any],
+        run: Run,
+        state: RunState,
+        logger: EventLogger,
+        model: Model,
+    ) -> None:
+        self._options = options
+        self._run = run
+        self._state = state
+        self._logger = logger
+        self._model = model
 
+    @override
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Open the row, and lay the charts out."""
-        del pl_module
-        for logger in _tensorboards(trainer):
-            logger.hparams.update(self.options)  # for hparams.yaml
-            if self.new:
-                logger.experiment.add_custom_scalars(layout(self.options["objective"]))
-        if self.new:
-            name = trial_name(self.run.directory)
+        new = not any(fnmatch(name, EVENTS) for name in self._state.sizes)  # else the row is there
+        self._logger.options = self._options
+        if new:
+            self._logger.log_layout(layout(self._options["objective"]))
+            name = trial_name(self._run.directory)
             start = SessionStartInfo(start_time_secs=time.time(), group_name=name)
-            for name, value in hyperparameters(self.options).items():
+            for name, value in hyperparameters(self._options).items():
                 kind = {bool: "bool_value", str: "string_value"}.get(type(value), "number_value")
                 setattr(start.hparams[name], kind, value)
-            _write(
-                trainer,
-                metadata.SESSION_START_INFO_TAG,
-                HParamsPluginData(session_start_info=start),
-            )
+            row = HParamsPluginData(session_start_info=start)
+            self._write(metadata.SESSION_START_INFO_TAG, row)
 
+    @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Say how large the model is, where that is known before it is trained."""
-        if trainer.global_step == 0 and isinstance(pl_module, RecurrentModule):
-            self._log(trainer, {"run/parameters": pl_module.model.num_parameters})
+        # n-grams are parameters once they are counted
+        if trainer.global_step == 0 and not self._model.counts_ngrams:
+            self._logger.log_metrics({"run/parameters": self._model.num_parameters}, 0)
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Bring the row up to date after a validation within the epoch."""
-        del pl_module
-        if trainer.state.fn == "fit" and not trainer.is_last_batch:
-            self._update(trainer)
+    @override
+    def after_validation(self, trainer: pl.Trainer) -> None:
+        self._update(trainer)
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Bring the row up to date."""
-        del pl_module
-        if trainer.is_last_batch:  # else a validation within the epoch has ended training
-            self._update(trainer)
+    @override
+    def after_epoch(self, trainer: pl.Trainer, *, validated: bool) -> None:
+        self._update(trainer)
 
+    @override
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        """Close the row of a run that stops short."""
-        del pl_module
         stopped = isinstance(exception, KeyboardInterrupt | SystemExit)
         with suppress(OSError):  # a full disk must not hide what went wrong before
-            self._close(trainer, api_pb2.STATUS_UNKNOWN if stopped else api_pb2.STATUS_FAILURE)
+            self._close(api_pb2.STATUS_UNKNOWN if stopped else api_pb2.STATUS_FAILURE)
 
-    def finish(self, trainer: pl.Trainer, figures: dict[str, Any]) -> None:
+    def finish(self, step: int, figures: dict[str, Any]) -> None:
         """Fill the row, write the figures that no epoch has written, and close the row.
 
         Args:
-            trainer: that has trained.
+            step: that training has reached.
             figures: as `results.conclude` gives them.
         """
         name = perplexity_name(figures)
@@ -107,32 +112,35 @@ class TensorBoardSummary(pl.Callback):
             f"{_row(name)}/test_{name}": figures.get(f"test/{name}"),
             "run/parameters": figures["parameters"],
             "run/chars_per_second": figures["chars_per_second"],
-            "run/wall_seconds": self.run.wall_seconds,
+            "run/wall_seconds": self._run.wall_seconds,
         }
-        self._log(trainer, {tag: value for tag, value in final.items() if value is not None})
-        self._close(trainer, api_pb2.STATUS_SUCCESS)
+        known = {tag: value for tag, value in final.items() if value is not None}
+        self._logger.log_metrics(known, step)
+        self._close(api_pb2.STATUS_SUCCESS)
 
     def _update(self, trainer: pl.Trainer) -> None:
-        figures = {"run/wall_seconds": self.run.wall_seconds}
-        rows = next(c.rows for c in trainer.callbacks if isinstance(c, EpochLog))  # type: ignore[attr-defined]
-        speed = next(c for c in trainer.callbacks if isinstance(c, Throughput))  # type: ignore[attr-defined]
-        if speed.characters:
-            figures["run/chars_per_second"] = speed.characters_per_second
+        figures = {"run/wall_seconds": self._run.wall_seconds}
+        rows = self._state.rows
+        if self._state.trained_characters:
+            figures["run/chars_per_second"] = self._state.characters_per_second
         name = perplexity_name(rows[-1])
         best = min(row.get(f"val/{name}", math.inf) for row in rows)
         if math.isfinite(best):
             figures[best_tag(name)] = best
-        self._log(trainer, figures)
+        self._logger.log_metrics(figures, trainer.global_step)
 
-    def _log(self, trainer: pl.Trainer, figures: dict[str, float]) -> None:
-        for logger in trainer.loggers:
-            logger.log_metrics(figures, step=trainer.global_step)
-
-    def _close(self, trainer: pl.Trainer, status: int) -> None:
+    def _close(self, status: int) -> None:
         end = SessionEndInfo(status=status, end_time_secs=time.time())
-        _write(trainer, metadata.SESSION_END_INFO_TAG, HParamsPluginData(session_end_info=end))
-        for logger in trainer.loggers:
-            logger.save()
+        self._write(metadata.SESSION_END_INFO_TAG, HParamsPluginData(session_end_info=end))
+        self._logger.save()
+
+    def _write(self, tag: str, content: HParamsPluginData) -> None:
+        content.version = metadata.PLUGIN_DATA_VERSION
+        plugin = SummaryMetadata.PluginData(
+            plugin_name=metadata.PLUGIN_NAME, content=content.SerializeToString()
+        )
+        value = Summary.Value(tag=tag, metadata=SummaryMetadata(plugin_data=plugin))
+        self._logger.write(Summary(value=[value]))
 
 
 def trial_name(directory: Path) -> str:
@@ -208,19 +216,3 @@ def layout(objective: str) -> dict[str, dict[str, list[Any]]]:
             "learning rate": ["Multiline", ["train/lr$"]],
         }
     }
-
-
-def _tensorboards(trainer: pl.Trainer) -> list[TensorBoardLogger]:
-    if not trainer.is_global_zero:
-        return []
-    return [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
-
-
-def _write(trainer: pl.Trainer, tag: str, content: HParamsPluginData) -> None:
-    content.version = metadata.PLUGIN_DATA_VERSION
-    plugin = SummaryMetadata.PluginData(
-        plugin_name=metadata.PLUGIN_NAME, content=content.SerializeToString()
-    )
-    value = Summary.Value(tag=tag, metadata=SummaryMetadata(plugin_data=plugin))
-    for logger in _tensorboards(trainer):
-        logger.experiment._get_file_writer().add_summary(Summary(value=[value]))

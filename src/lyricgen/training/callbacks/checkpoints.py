@@ -1,31 +1,31 @@
-"""Checkpoints from which a run goes on as if it had never stopped."""
+"""Checkpoints from which a run continues as if it had never stopped."""
 
 import math
-from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import Checkpoint
+from typing_extensions import override
 
 from lyricgen.runs.interruption import Interruption
 from lyricgen.runs.listing import BEST, LAST, check_there
 from lyricgen.runs.resume import sizes
 from lyricgen.runs.run import Run
+from lyricgen.runs.state import RunState
 from lyricgen.training.ddp.collectives import Broadcast
-from lyricgen.training.recurrent_module import RecurrentModule
+from lyricgen.training.lightning_hooks import Observer, is_exact_point
 
 
-class Checkpoints(Checkpoint):
+class Checkpoints(Observer):
     """Keeps best.ckpt, of the lowest monitored loss, and last.ckpt, of the newest exact point.
 
     Both are saved at exact points only: after a batch that neither ends the epoch nor is
     followed by validation, after validation within an epoch, and at the end of an epoch, when
-    validation, metrics, samples and schedules are done. From anywhere else Lightning would skip
-    what was still to do. At such a point a signal stops the run, too.
+    validation, metrics, samples and schedules are done. At such a point a signal stops the run,
+    too. It is the last observer, since it saves what the others have done.
 
     Args:
         run: whose files grow with the run and are cut back to their sizes when it is resumed.
-        text: digest of the corpus, which must still be the same then.
+        state: of the run.
         monitor: "val/loss" or "train/loss".
         every_n_steps: save last.ckpt within the epoch as well; None for its end only.
         interruption: tells when to stop.
@@ -34,108 +34,72 @@ class Checkpoints(Checkpoint):
     def __init__(
         self,
         run: Run,
-        text: str,
+        state: RunState,
         monitor: str,
         every_n_steps: int | None,
         interruption: Interruption,
     ) -> None:
-        self.run = run
-        self.text = text
-        self.monitor = monitor
-        self.every_n_steps = every_n_steps
-        self.best = math.inf
+        self._run = run
+        self._state = state
+        self._monitor = monitor
+        self._every_n_steps = every_n_steps
         self._interruption = interruption
         self._request = Broadcast()  # of the signal that rank 0 has received
 
-    @property
-    def best_path(self) -> Path | None:
-        """best.ckpt, once there is one."""
-        return self.run.checkpoints / BEST if math.isfinite(self.best) else None
-
-    def state_dict(self) -> dict[str, Any]:
-        """The lowest loss so far."""
-        return {"best": self.best}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on comparing with it."""
-        self.best = state_dict["best"]
-
+    @override
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Note how far the run's growing files have come."""
-        del pl_module
         for logger in trainer.loggers:
             logger.save()
-        checkpoint["run"] = {
-            "text": self.text,
-            "sizes": sizes(self.run.directory),
-            "wall_seconds": self.run.wall_seconds,
-        }
+        self._state.sizes = sizes(self._run.directory)
+        self._state.wall_seconds = self._run.wall_seconds
 
+    @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """From here on a signal waits for the next exact point."""
-        del trainer, pl_module
         self._interruption.raise_if_requested()
-        self._interruption.patient = True
+        self._interruption.patient = True  # from here on a signal waits for the next exact point
 
+    @override
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Training is over, and so is the waiting."""
-        del trainer, pl_module
         self._interruption.patient = False
         self._interruption.raise_if_requested()
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, i: int
-    ) -> None:
-        """An exact point, unless validation or the end of the epoch follows."""
-        del outputs, batch, i
-        stopping = self._stopping()
-        if self._due(trainer) or stopping:
-            # Lightning's own answer, which knows of intervals, limits and epochs without any
-            loop = trainer.fit_loop.epoch_loop
-            follows = loop._should_check_val_fx(trainer.fit_loop._data_fetcher)  # type: ignore[arg-type]
-            if not follows and not trainer.is_last_batch:
-                self._save(trainer, pl_module)
+    @override
+    def after_step(self, trainer: pl.Trainer, outputs: Any) -> None:
+        if self._is_due(trainer) and is_exact_point(trainer):
+            self._save(trainer)
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """An exact point, unless the end of the epoch follows."""
-        if trainer.state.fn != "fit" or trainer.is_last_batch:
-            return
-        improved = self.monitor == "val/loss" and self._improves(trainer)
-        stopping = self._stopping()
-        if improved or self._due(trainer) or stopping:
-            self._save(trainer, pl_module, improved=improved)
+    @override
+    def after_validation(self, trainer: pl.Trainer) -> None:
+        improved = self._monitor == "val/loss" and self._improves()
+        if self._is_due(trainer) or improved:
+            self._save(trainer, improved=improved)
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """An exact point, unless a validation within the epoch has ended training."""
-        if trainer.is_last_batch:
-            self._save(trainer, pl_module, improved=self._improves(trainer))
+    @override
+    def after_epoch(self, trainer: pl.Trainer, *, validated: bool) -> None:
+        self._save(trainer, improved=self._improves())
 
-    def _stopping(self) -> bool:
-        """Whether a signal has come; several processes know of it one call later."""
+    def _is_due(self, trainer: pl.Trainer) -> bool:
+        """Whether last.ckpt is to be saved, for its interval or for a signal.
+
+        Several processes know of the signal one call later.
+        """
         number = self._request(self._interruption.requested or 0)
         if number and self._interruption.requested is None:
             self._interruption.requested = number
-        return bool(number)
+        every = self._every_n_steps
+        return bool(number) or (every is not None and trainer.global_step % every == 0)
 
-    def _due(self, trainer: pl.Trainer) -> bool:
-        return self.every_n_steps is not None and trainer.global_step % self.every_n_steps == 0
+    def _improves(self) -> bool:
+        loss, best = self._state.metrics.get(self._monitor, math.inf), self._state.best_loss
+        self._state.best_loss = min(loss, best)
+        return loss < best
 
-    def _improves(self, trainer: pl.Trainer) -> bool:
-        loss = float(trainer.callback_metrics.get(self.monitor, math.inf))
-        improves = loss < self.best
-        self.best = min(loss, self.best)
-        return improves
-
-    def _save(
-        self, trainer: pl.Trainer, module: pl.LightningModule, *, improved: bool = False
-    ) -> None:
-        if isinstance(module, RecurrentModule):
-            module.check_finite()
+    def _save(self, trainer: pl.Trainer, *, improved: bool = False) -> None:
         if trainer.is_global_zero:
-            check_there(self.run.directory)
+            check_there(self._run.directory)
         if improved:  # first, since last.ckpt says that it is there
-            trainer.save_checkpoint(self.run.checkpoints / BEST)
-        trainer.save_checkpoint(self.run.checkpoints / LAST)
+            trainer.save_checkpoint(self._run.checkpoints / BEST)
+        trainer.save_checkpoint(self._run.checkpoints / LAST)
         self._interruption.raise_if_requested()

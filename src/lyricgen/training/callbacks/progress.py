@@ -7,40 +7,41 @@ from typing import Any
 import pytorch_lightning as pl
 from rich import get_console
 from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
+from typing_extensions import override
 
 from lyricgen.console import ProgressBar, rounded
 from lyricgen.data.batch import world_size
 from lyricgen.models.metrics import perplexity_name
-from lyricgen.training.scored_module import NatsTotal, ScoredModule
+from lyricgen.runs.state import RunState
+from lyricgen.training.lightning_hooks import Observer
+from lyricgen.training.scored_module import NatsTotal
 
 log = logging.getLogger(__name__)
 
 SILENCE = 10.0  # seconds after which a plain line says that the run is alive
 
 
-class ProgressReport(pl.Callback):
+class ProgressReport(Observer):
     """Epochs, steps, perplexity and speed; nothing here asks the device for a number.
 
     Args:
+        state: of the run.
+        total: nats of the training text in the epoch so far.
         max_steps: after which the run ends, where that may be before its epochs do.
     """
 
-    def __init__(self, max_steps: int | None = None) -> None:
+    def __init__(self, state: RunState, total: NatsTotal, max_steps: int | None = None) -> None:
+        self._state = state
+        self._total = total
         self._max_steps = max_steps
         self._bar: ProgressBar | None = None
         self._task = TaskID(0)
         self._figures = ""
-        self._total: NatsTotal | None = None
         self._spoke = time.monotonic()
         self._drawn = 0.0
 
+    @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Open the bar where there is a terminal to draw it on."""
-        if isinstance(pl_module, ScoredModule):
-            # elsewhere than on the CPU, reading it would be waiting for the device, and among
-            # several processes for the others
-            at_hand = trainer.strategy.root_device.type == "cpu" and world_size() == 1
-            self._total = pl_module.totals["train"] if at_hand else None
         if trainer.is_global_zero and get_console().is_terminal:
             # a thread that draws would slow the steps it draws over
             self._bar = ProgressBar(
@@ -54,15 +55,12 @@ class ProgressReport(pl.Callback):
             self._task = self._bar.add_task("", total=total, figures="")
             self._bar.start()
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, i: int
-    ) -> None:
-        """Move the bar four times a second; without one, speak up after a long silence."""
-        del pl_module, outputs, batch
+    @override
+    def after_step(self, trainer: pl.Trainer, outputs: Any) -> None:
         now = time.monotonic()
         if self._bar is not None and now - self._drawn > 0.25:
             self._drawn = now
-            figures = self._figures or self._running()
+            figures = self._figures or self._running(trainer)
             self._bar.update(
                 self._task,
                 completed=trainer.global_step,
@@ -76,27 +74,24 @@ class ProgressReport(pl.Callback):
                 "epoch %d/%s: step %d of %s",
                 trainer.current_epoch + 1,
                 trainer.max_epochs,
-                i + 1,
+                trainer.global_step - trainer.current_epoch * int(trainer.num_training_batches),
                 trainer.num_training_batches,
             )
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Say what a validation within the epoch has found."""
-        del pl_module
-        if trainer.state.fn == "fit" and not trainer.is_last_batch:
-            self._say(trainer, f", step {trainer.global_step}")
+    @override
+    def after_validation(self, trainer: pl.Trainer) -> None:
+        self._say(trainer, f", step {trainer.global_step}")
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Say what the epoch brought."""
-        del pl_module
+    @override
+    def after_epoch(self, trainer: pl.Trainer, *, validated: bool) -> None:
         self._say(trainer)
 
     def _say(self, trainer: pl.Trainer, step: str = "") -> None:
-        metrics = trainer.callback_metrics
+        metrics = self._state.metrics
         name = perplexity_name(metrics)
         shown = name.replace("_", "-")
         perplexities = {
-            part: rounded(float(metrics[f"{part}/{name}"]), 1)
+            part: rounded(metrics[f"{part}/{name}"], 1)
             for part in ("train", "val")
             if f"{part}/{name}" in metrics
         }
@@ -106,25 +101,26 @@ class ProgressReport(pl.Callback):
         if trainer.is_global_zero:
             parts = [f"{part} {shown} {value}" for part, value in perplexities.items()]
             if "train/chars_per_second" in metrics and not step:
-                parts.append(f"{float(metrics['train/chars_per_second']):,.0f} characters/s")
+                parts.append(f"{metrics['train/chars_per_second']:,.0f} characters/s")
             epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}{step}"
             log.info("%s: %s", epoch, ", ".join(parts))
 
+    @override
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Close the bar."""
-        del trainer, pl_module
         self._close()
 
+    @override
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        """Close the bar, so that what comes next is readable."""
-        del trainer, pl_module, exception
-        self._close()
+        self._close()  # so that the error is readable
 
-    def _running(self) -> str:
+    def _running(self, trainer: pl.Trainer) -> str:
         """The first epoch's training perplexity so far."""
-        figures = self._total.figures("train") if self._total is not None else {}
+        # elsewhere than on the CPU, reading it would be waiting for the device, and among several
+        # processes for the others
+        at_hand = trainer.strategy.root_device.type == "cpu" and world_size() == 1
+        figures = self._total.figures("train") if at_hand else {}
         name = perplexity_name(figures)
         if not figures:
             return ""

@@ -1,11 +1,14 @@
 """Trials of a search that are given up between epochs."""
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import pytorch_lightning as pl
+from typing_extensions import override
 
 from lyricgen.models.metrics import perplexity_name
+from lyricgen.runs.state import RunState
 from lyricgen.training.ddp.collectives import gathered
+from lyricgen.training.lightning_hooks import Observer
 
 
 class Trial(Protocol):
@@ -29,51 +32,51 @@ class NoTrial:
         return False
 
 
-class Pruning(pl.Callback):
+class Pruning(Observer):
     """Reports each epoch's perplexity to the search, and ends the run where that gives it up.
 
     It stands after all else that ends a run, which is then finished and not given up, and before
     what saves it.
 
     Args:
+        state: of the run, which keeps why it was given up.
         trial: in the search's storage.
         part: "val" or "train": whose perplexity is compared.
     """
 
-    def __init__(self, trial: Trial, part: str) -> None:
-        self.reason: str | None = None
+    def __init__(self, state: RunState, trial: Trial, part: str) -> None:
+        self._state = state
         self._trial = trial
         self._part = part
 
-    def state_dict(self) -> dict[str, Any]:
-        """Why the run was given up, if it was."""
-        return {"reason": self.reason}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take it up."""
-        self.reason = state_dict["reason"]
-
+    @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stop again where the run is resumed after it was given up."""
-        del pl_module
-        trainer.should_stop = trainer.should_stop or self.reason is not None
+        if self._state.pruned is not None:  # the run is resumed after it was given up
+            trainer.should_stop = True
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Report the epoch, and ask."""
-        del pl_module
-        metrics = trainer.callback_metrics
-        value = metrics.get(f"{self._part}/{perplexity_name(metrics)}")
-        if value is None:
+    @override
+    def after_validation(self, trainer: pl.Trainer) -> None:
+        if trainer.should_stop:  # early stopping ends the epoch here
+            self._report(trainer)
+
+    @override
+    def after_epoch(self, trainer: pl.Trainer, *, validated: bool) -> None:
+        self._report(trainer)
+
+    def _report(self, trainer: pl.Trainer) -> None:
+        metrics = self._state.metrics
+        name = f"{self._part}/{perplexity_name(metrics)}"
+        if name not in metrics:
             return  # an epoch without validation
         epoch = trainer.current_epoch + 1
         given_up = False
         if trainer.is_global_zero:
-            self._trial.report(epoch, float(value))
+            self._trial.report(epoch, metrics[name])
             last = trainer.should_stop or epoch == trainer.max_epochs
             given_up = not last and self._trial.should_stop()
         if gathered(given_up)[0]:
-            self.reason = (
-                f"pruned at epoch {epoch}: its best {self._part}/{perplexity_name(metrics)} so "
-                "far is above the median of the finished trials there"
+            self._state.pruned = (
+                f"pruned at epoch {epoch}: its best {name} so far is above the median of the "
+                "finished trials there"
             )
             trainer.should_stop = True

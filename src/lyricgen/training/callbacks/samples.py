@@ -2,27 +2,33 @@
 
 import json
 import logging
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.loggers import TensorBoardLogger
+from typing_extensions import override
 
 from lyricgen.data.datamodule import CharacterDataModule
-from lyricgen.errors import printable_text
-from lyricgen.generation.filling import fill_texts
-from lyricgen.generation.options import Generator
+from lyricgen.errors import UserError, printable_text
+from lyricgen.generation.filling import encode_gaps, fill_texts
 from lyricgen.generation.texts import generate_texts
 from lyricgen.models.trained_model import TrainedModel
 from lyricgen.runs.record_files import RecordError, read_json_lines
+from lyricgen.runs.state import RunState
 from lyricgen.training.callbacks.copying import Copying
-from lyricgen.training.callbacks.record import record
+from lyricgen.training.lightning_hooks import Observer, ends_epoch
+from lyricgen.training.loggers.event_file import EventLogger
+from lyricgen.training.options import SamplesOptions
 
 log = logging.getLogger(__name__)
 GREEDY = "greedy"
 SHOWN = 3  # texts on the terminal at a time
 SHOWN_EVERY = 5  # epochs, there
+NOTEBOOKS = ("分开", "不分开")  # prefixes
+LONGEST_LINE = 30  # characters of the text's first line that a model fills the gaps of
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,7 @@ def _indented(text: str) -> str:
     return "\n".join(f"    {line}" for line in text.split("\n"))
 
 
-class Samples(pl.Callback):
+class Samples(Observer):
     """Draws texts as training goes on, greedy and at random.
 
     That is from the untrained network and after every N epochs, and after single steps.
@@ -73,65 +79,66 @@ class Samples(pl.Callback):
     texts was given.
 
     Args:
+        state: of the run, whose metrics get the figures on the texts.
         model: the network in training and its characters.
         path: of samples.jsonl, to which is added.
-        every_n_epochs: N; 0 for none of these.
-        steps: optimizer steps after which texts are drawn as well.
-        prefixes: what the texts begin with.
-        count: texts for each prefix at the temperature; greedy gives one.
-        length: new characters at most.
-        temperature: of the random ones.
-        seed: of the random ones; each drawing has its own, from this and the step, where the
-            numbers are torch's.
-        generator: of the random numbers, see `draws.draw_uniforms`.
+        options: how many texts are drawn, when and how.
+        opening: of the corpus, for the prefixes; see `choose_prefixes`.
+        seed: of the random texts, where the options have none; each drawing has its own, from
+            this and the step, where the numbers are torch's.
+        logger: for TensorBoard, if any.
     """
 
     def __init__(
         self,
+        state: RunState,
         model: TrainedModel,
         path: Path,
-        *,
-        every_n_epochs: int,
-        steps: list[int],
-        prefixes: list[str],
-        count: int,
-        length: int,
-        temperature: float,
+        options: SamplesOptions,
+        opening: str,
         seed: int,
-        generator: Generator,
+        logger: EventLogger | None = None,
     ) -> None:
+        self._state = state
         self.model = model
         self.path = path
-        self.every_n_epochs = every_n_epochs
-        self.steps = frozenset(steps)
-        self.prefixes = prefixes
-        self.count = count
-        self.length = length
-        self.temperature = temperature
-        self.seed = seed
-        self.generator: Generator = generator
+        self.options = options
+        self.prefixes = choose_prefixes(options.prefixes, model, opening)
+        self.seed = seed if options.seed is None else options.seed
+        self._logger = logger
         self._copying: Copying | None = None
 
+    @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Show what the untrained network writes."""
-        del pl_module
         datamodule = trainer.datamodule  # type: ignore[attr-defined]
         wanted = trainer.is_global_zero and not self.model.fills_gaps
         if isinstance(datamodule, CharacterDataModule) and wanted:
-            self._copying = Copying(self.model, datamodule.parts, self.length)
-        if trainer.global_step == 0 and self.every_n_epochs:  # else the run is resumed
+            self._copying = Copying(self.model, datamodule.parts, self.options.length)
+        if trainer.global_step == 0 and self.options.every_n_epochs:  # else the run is resumed
             self._sample(trainer, epoch=0)
 
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Sample after single steps."""
-        if trainer.global_step in self.steps and not (trainer.is_last_batch and self._due(trainer)):
+    @override
+    def after_step(self, trainer: pl.Trainer, outputs: Any) -> None:
+        drawn_later = ends_epoch(trainer) and self._due(trainer)
+        if trainer.global_step in self.options.steps and not drawn_later:
             self._sample(trainer, trainer.current_epoch + 1, f"step {trainer.global_step}")
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Sample every N epochs."""
-        del pl_module
-        if self._due(trainer) and trainer.is_last_batch:  # not where training ends within the epoch
+    @override
+    def after_epoch(self, trainer: pl.Trainer, *, validated: bool) -> None:
+        if self._due(trainer):
             self._sample(trainer, trainer.current_epoch + 1)
+
+    def of_best(self, best: Mapping[str, float]) -> list[str]:
+        """A few texts of the best epoch's weights; samples.jsonl gets all if it has none of them.
+
+        Args:
+            best: that epoch's row of metrics.csv.
+        """
+        step = int(best["step"])
+        drawn = self.draw(step, int(best["epoch"]))
+        if not self.of(step):
+            self.write(drawn, int(self._state.rows[-1]["step"]))
+        return [sample.text for sample in self.few(drawn)]
 
     def of(self, step: int) -> list[Sample]:
         """The texts of a step, from samples.jsonl."""
@@ -145,16 +152,16 @@ class Samples(pl.Callback):
 
     def few(self, samples: list[Sample]) -> list[Sample]:
         """Some of the random texts, for each prefix in turn."""
-        random = [sample for sample in samples if sample.strategy != GREEDY]
-        return [sample for i in range(self.count) for sample in random[i :: self.count]][:SHOWN]
+        random, count = [one for one in samples if one.strategy != GREEDY], self.options.count
+        return [sample for i in range(count) for sample in random[i::count]][:SHOWN]
 
     def draw(self, step: int, epoch: int) -> list[Sample]:
         """Greedy texts, then random ones, for each prefix."""
-        seed = self.seed * 1_000_003 + step if self.generator == "torch" else self.seed
-        drawn = []
+        chosen, drawn = self.options, []
+        seed = self.seed * 1_000_003 + step if chosen.generator == "torch" else self.seed
         for strategy, temperature, count in (
             (GREEDY, 0.0, 1),
-            (f"temperature {self.temperature:g}", self.temperature, self.count),
+            (f"temperature {chosen.temperature:g}", chosen.temperature, chosen.count),
         ):
             texts = self._texts(count, temperature, seed)
             prefixes = [prefix for prefix in self.prefixes for _ in range(count)]
@@ -173,10 +180,10 @@ class Samples(pl.Callback):
             self.model,
             self.prefixes,
             count=count,
-            length=self.length,
+            length=self.options.length,
             temperature=temperature,
             seed=seed,
-            generator=self.generator,
+            generator=self.options.generator,
         )
 
     def figures(self, samples: list[Sample]) -> dict[str, float]:
@@ -187,11 +194,10 @@ class Samples(pl.Callback):
             [(one.prefix, one.text) for one in samples if one.strategy != GREEDY]
         )
 
-    def write(self, trainer: pl.Trainer, samples: list[Sample], step: int) -> None:
+    def write(self, samples: list[Sample], step: int) -> None:
         """Add texts to samples.jsonl and to TensorBoard.
 
         Args:
-            trainer: whose loggers to write to.
             samples: of one step, which may have been earlier.
             step: that training has reached.
         """
@@ -203,13 +209,13 @@ class Samples(pl.Callback):
             stream.writelines(
                 json.dumps(asdict(sample), ensure_ascii=False) + "\n" for sample in samples
             )
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_text("samples", as_markdown(shown), step)
+        if self._logger is not None:
+            self._logger.log_text("samples", as_markdown(shown), step)
 
     def _due(self, trainer: pl.Trainer) -> bool:
         """Whether texts are drawn at the end of this epoch."""
-        return bool(self.every_n_epochs) and (trainer.current_epoch + 1) % self.every_n_epochs == 0
+        every = self.options.every_n_epochs
+        return bool(every) and (trainer.current_epoch + 1) % every == 0
 
     def _sample(self, trainer: pl.Trainer, epoch: int, when: str | None = None) -> None:
         if not trainer.is_global_zero:
@@ -217,17 +223,62 @@ class Samples(pl.Callback):
         samples = self.draw(trainer.global_step, epoch)
         figures = self.figures(samples)
         if epoch:
-            record(trainer, figures)
+            self._state.metrics |= figures
         elif figures:  # before the first epoch, whose metrics come at its end
             for logger in trainer.loggers:
                 logger.log_metrics(figures, step=0)
-        self.write(trainer, samples, trainer.global_step)
+        self.write(samples, trainer.global_step)
         if when or self._is_shown(epoch):
             heading = f"samples after {when or f'epoch {epoch}'}" if epoch else "untrained"
             texts = "\n  ".join(one_line(sample.text) for sample in self.few(samples))
-            log.info("%s (temperature %g):\n  %s", heading, self.temperature, texts)
+            log.info("%s (temperature %g):\n  %s", heading, self.options.temperature, texts)
 
     def _is_shown(self, epoch: int) -> bool:
         """Whether the terminal shows the texts of an epoch: the first ones of every few."""
-        before = epoch - self.every_n_epochs
+        before = epoch - self.options.every_n_epochs
         return epoch // SHOWN_EVERY > before // SHOWN_EVERY
+
+
+def choose_prefixes(wanted: list[str] | None, model: TrainedModel, opening: str) -> list[str]:
+    """The prefixes to sample with: the user's, or ones that the model can spell.
+
+    Without any of the user's: none for a model of lines; else 分开 and 不分开 where the
+    vocabulary has them, else the opening of the text. A model that fills gaps gets the user's
+    texts with gaps, or the first line of the text with every third character missing.
+
+    Args:
+        wanted: the user's own, or None.
+        model: whose characters they must be.
+        opening: how the corpus begins.
+
+    Raises:
+        UserError: one of the user's has an unknown character.
+    """
+    if model.fills_gaps:
+        return _with_gaps(wanted, model, opening)
+    if wanted:
+        for prefix in wanted:
+            _check(model.encode_prefix, prefix)
+        return [model.normalised(prefix) for prefix in wanted]
+    if model.layout == "lines":
+        return [""]
+    known = set(model.vocabulary.characters)
+    spelled = [prefix for prefix in NOTEBOOKS if set(prefix) <= known]
+    return spelled or [opening.lstrip()[:2]]
+
+
+def _with_gaps(wanted: list[str] | None, model: TrainedModel, opening: str) -> list[str]:
+    if wanted:
+        for text in wanted:
+            _check(partial(encode_gaps, model), text)
+        return [model.normalised(text) for text in wanted]
+    line = opening.partition("\n")[0][:LONGEST_LINE]
+    missing = [model.gap if i % 3 == 2 else character for i, character in enumerate(line)]
+    return ["".join(missing) if model.gap in missing else model.gap + line[1:]]
+
+
+def _check(encode: Callable[[str], Any], text: str) -> None:
+    try:
+        encode(text)
+    except UserError as error:
+        raise UserError(f"callbacks.samples.prefixes: {error}") from error

@@ -6,16 +6,19 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from lyricgen.data.batch import world_size
-from lyricgen.training.callbacks.record import record
+from lyricgen.runs.state import RunState
 from lyricgen.training.ddp.collectives import summed
+from lyricgen.training.lightning_hooks import Observer, ends_epoch
+from lyricgen.training.options import SmoothedLossOptions
 
 NAME = "train/smoothed_loss"
 EVERY = 50  # steps after which the device is asked for their losses
 
 
-class SmoothedLoss(pl.Callback):
+class SmoothedLoss(Observer):
     """Logs L = decay · L + (1 - decay) · loss of every step, to TensorBoard and steps.csv.
 
     The loss is the one that is minimised, so with loss.reduction=sum it is in nats a batch. The
@@ -23,77 +26,62 @@ class SmoothedLoss(pl.Callback):
     much, such as one name a step; the figures of an epoch are `train/loss` and its kin.
 
     Args:
+        state: of the run, which keeps L.
         path: of steps.csv, to which is added; None for no such file.
-        decay: weight of the past.
-        start: L before the first step; None for the first loss.
+        options: the weight of the past, and L before the first step.
     """
 
-    def __init__(self, path: Path | None, *, decay: float, start: float | None) -> None:
-        self.path = path
-        self.decay = decay
-        self.value = start
+    def __init__(self, state: RunState, path: Path | None, options: SmoothedLossOptions) -> None:
+        self._state = state
+        self._path = path
+        self._options = options
         self._losses: list[Tensor] = []  # of the steps since the last were written
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *_: Any
-    ) -> None:
-        """Keep the loss; write from time to time."""
-        del pl_module
+    @override
+    def after_step(self, trainer: pl.Trainer, outputs: Any) -> None:
         self._losses.append(outputs["loss"].detach())
-        if len(self._losses) == EVERY or trainer.is_last_batch:
+        if len(self._losses) == EVERY or ends_epoch(trainer):
             self._write(trainer)
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Put the average among the metrics of a validation within the epoch."""
-        del pl_module
-        if trainer.state.fn == "fit":
-            self._record(trainer)
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Put the average among the epoch's metrics."""
-        del pl_module
+    @override
+    def after_validation(self, trainer: pl.Trainer) -> None:
         self._record(trainer)
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write what is left where training ends within an epoch."""
-        del pl_module
-        self._write(trainer)
+    @override
+    def after_epoch(self, trainer: pl.Trainer, *, validated: bool) -> None:
+        self._record(trainer)
 
+    @override
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._write(trainer)  # where training ends within an epoch
+
+    @override
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Write what is not yet (`state_dict` has no Trainer to do it with); keep the average."""
-        del pl_module
         self._write(trainer)
-        checkpoint["smoothed_loss"] = self.value
-
-    def on_load_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        """Go on with it."""
-        del trainer, pl_module
-        self.value = checkpoint.get("smoothed_loss", self.value)
 
     def _record(self, trainer: pl.Trainer) -> None:
         self._write(trainer)
-        if self.value is not None:
-            record(trainer, {NAME: self.value})
+        if self._state.smoothed_loss is not None:
+            self._state.metrics[NAME] = self._state.smoothed_loss
 
     def _write(self, trainer: pl.Trainer) -> None:
         if not self._losses:
             return
         first = trainer.global_step - len(self._losses) + 1
-        rows = []
+        value, rows, decay = self._state.smoothed_loss, [], self._options.decay
+        value = self._options.start if value is None else value
         losses = summed(torch.stack(self._losses)) / world_size()
         for step, loss in enumerate(losses.tolist(), start=first):
-            past = loss if self.value is None else self.value
-            self.value = self.decay * past + (1 - self.decay) * loss
-            rows.append(f"{step},{loss!r},{self.value!r}\n")
+            value = decay * (loss if value is None else value) + (1 - decay) * loss
+            rows.append(f"{step},{loss!r},{value!r}\n")
             for logger in trainer.loggers:
-                logger.log_metrics({NAME: self.value}, step=step)
+                logger.log_metrics({NAME: value}, step=step)
+        self._state.smoothed_loss = value
         self._losses.clear()
-        if self.path is not None and trainer.is_global_zero:
-            new = not self.path.exists()
-            with self.path.open("a", encoding="utf-8") as stream:
+        if self._path is not None and trainer.is_global_zero:
+            new = not self._path.exists()
+            with self._path.open("a", encoding="utf-8") as stream:
                 stream.writelines(["step,loss,smoothed_loss\n"] if new else [])
                 stream.writelines(rows)

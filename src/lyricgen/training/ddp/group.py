@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 import torch.distributed as dist
-from torch._C._distributed_c10d import Store, TCPStore
+from torch.distributed import Store, TCPStore  # type: ignore[attr-defined]
 
 from lyricgen.data.batch import world_size
 from lyricgen.training.ddp.collectives import gathered

@@ -1,7 +1,7 @@
 """TensorBoard's event files: each sorts after those before, and errors come where they happen.
 
-This builds on parts of torch's SummaryWriter that are not public: `_get_file_writer`, which names
-the file by the clock alone and writes it in a thread, whose errors end in a traceback.
+Lightning's logger and torch's writer name a file by the clock alone and write it in a thread, whose
+errors end in a traceback.
 """
 
 import io
@@ -13,68 +13,82 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning.loggers import TensorBoardLogger
-from pytorch_lightning.utilities import rank_zero_only
+from pytorch_lightning.core.saving import save_hparams_to_yaml
+from pytorch_lightning.loggers import Logger
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
-from torch.utils.tensorboard.writer import FileWriter, SummaryWriter
+from torch.utils.tensorboard.summary import custom_scalars, scalar, text
+from typing_extensions import override
 
 from lyricgen.runs.resume import EVENTS
 
 
-class EventLogger(TensorBoardLogger):
-    """Lightning's logger of a run.
+class EventLogger(Logger):
+    """Lightning's logger of a run: figures, texts and charts for TensorBoard, and hparams.yaml.
 
     Args:
         directory: of the run.
         purge_step: the first step that TensorBoard forgets of the files before.
+
+    Attributes:
+        options: of the run, for hparams.yaml.
     """
 
+    name: str | None = None
+    version: int | str | None = None
+
     def __init__(self, directory: Path, purge_step: int) -> None:
-        super().__init__(
-            directory, name="", version="", default_hp_metric=False, purge_step=purge_step
-        )
+        super().__init__()
+        self.options: dict[str, Any] = {}
+        self._directory = directory
+        self._purge_step: int | None = purge_step
+        self._file: EventFile | None = None
 
-    @property
-    def log_dir(self) -> str:
-        """The run's directory as it is; Lightning would expand $NAME in it."""
-        return self.root_dir
-
-    @property
-    def experiment(self) -> SummaryWriter:
-        """The writer, made when it is first asked for."""
-        if self._experiment is None:
-            self._experiment = EventWriter(self.log_dir, **self._kwargs)
-        return self._experiment
-
-    @rank_zero_only
+    @override
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Write figures; Lightning would take a full disk for a wrong type of value."""
         for name, value in metrics.items():
-            self.experiment.add_scalar(name, value, step)
+            self.write(scalar(name, value), step)  # type: ignore[no-untyped-call]
 
+    @override
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        """Do nothing: `options` are written by `save`."""
 
-class EventWriter(SummaryWriter):
-    """Torch's writer, to an `EventFile`."""
+    def log_text(self, tag: str, content: str, step: int) -> None:
+        """Write a text in Markdown."""
+        self.write(text(tag, content), step)  # type: ignore[no-untyped-call]
 
-    file_writer: Any
-    all_writers: Any
+    def log_layout(self, layout: dict[str, Any]) -> None:
+        """Write the page of custom scalars."""
+        self.write(custom_scalars(layout))  # type: ignore[no-untyped-call]
 
-    def _get_file_writer(self) -> FileWriter:
-        if self.file_writer is None:
-            self.file_writer = _FileWriter(Path(self.log_dir))
-            self.all_writers = {self.log_dir: self.file_writer}
-            if self.purge_step is not None:
+    def write(self, summary: Summary, step: int | None = None) -> None:
+        """Write an event, to a new file if none is open.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        if self._file is None:
+            self._file = EventFile(self._directory)
+            if self._purge_step is not None:
                 start = SessionLog(status=SessionLog.START)
-                self.file_writer.add_event(Event(session_log=start), self.purge_step)
-                self.purge_step = None
-        writer: FileWriter = self.file_writer
-        return writer
+                self._file.add(Event(session_log=start, step=self._purge_step))
+                self._purge_step = None
+        self._file.add(Event(summary=summary, step=step))
 
+    @override
+    def save(self) -> None:
+        path = self._directory / "hparams.yaml"
+        if not path.is_file():
+            save_hparams_to_yaml(path, self.options)
 
-class _FileWriter(FileWriter):
-    def __init__(self, directory: Path) -> None:
-        self.event_writer = EventFile(directory)
+    @override
+    def finalize(self, status: str) -> None:
+        if status == "success":
+            self.save()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
 
 class EventFile:
@@ -91,7 +105,6 @@ class EventFile:
     """
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
         named = r"events\.out\.tfevents\.(\d{1,10})\."
         seconds = (re.match(named, path.name) for path in directory.glob(EVENTS))
         newest = max((int(found[1]) for found in seconds if found), default=0)
@@ -99,18 +112,15 @@ class EventFile:
         name = f"events.out.tfevents.{second:010d}.{socket.gethostname()}.{os.getpid()}.0"
         self._path = directory / name
         self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        self.add_event(Event(wall_time=time.time(), file_version="brain.Event:2"))
+        self.add(Event(file_version="brain.Event:2"))
 
-    def get_logdir(self) -> str:
-        """The directory."""
-        return str(self._directory)
-
-    def add_event(self, event: Event) -> None:
-        """Write an event, at once.
+    def add(self, event: Event) -> None:
+        """Write an event with the time of now, at once.
 
         Raises:
             OSError: the disk is full.
         """
+        event.wall_time = time.time()
         record = io.BytesIO()
         RecordWriter(record).write(event.SerializeToString())
         left = record.getbuffer()
@@ -120,9 +130,6 @@ class EventFile:
         except OSError as error:
             error.filename = str(self._path)
             raise
-
-    def flush(self) -> None:
-        """Do nothing: every event is written at once."""
 
     def close(self) -> None:
         """Close the file."""

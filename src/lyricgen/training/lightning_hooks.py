@@ -1,0 +1,154 @@
+"""Lightning's hooks as three moments, and every private part of Lightning and torch that is used.
+
+Lightning calls the hooks of a training in this order, of each the callbacks' before the module's:
+
+    on_load_checkpoint (of a resumed run), on_fit_start, on_train_start
+    for each epoch:
+        on_train_epoch_start
+        for each batch:
+            on_train_batch_start, training_step, on_train_batch_end       → after_step
+            where a validation is due: on_validation_start, its batches,
+                on_validation_epoch_end, on_validation_end                → after_validation
+        on_train_epoch_end                                                → after_epoch
+    on_train_end
+
+The validation at the end of an epoch comes before `on_train_epoch_end`: it belongs to after_epoch.
+An epoch that a validation within it has ended, by early stopping, has no after_epoch.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.strategies import DDPStrategy
+from torch.nn.parallel import DistributedDataParallel
+from typing_extensions import override
+
+
+class Observer(pl.Callback):
+    """Callback that observes the moments of a training; Lightning's other hooks stay as they are.
+
+    In each moment observers are called in the order of their list.
+    """
+
+    def after_step(self, trainer: pl.Trainer, outputs: Any) -> None:
+        """Act after a step of the optimizer.
+
+        Args:
+            trainer: of the run.
+            outputs: of `training_step`; the loss is `outputs["loss"]`.
+        """
+
+    def after_validation(self, trainer: pl.Trainer) -> None:
+        """Act after a validation within an epoch."""
+
+    def after_epoch(self, trainer: pl.Trainer, *, validated: bool) -> None:
+        """Act after an epoch.
+
+        Args:
+            trainer: of the run.
+            validated: whether a validation has followed the epoch's last step.
+        """
+
+
+class Moments(pl.callbacks.Checkpoint):
+    """Calls the observers at each moment, and ends the run after a number of steps.
+
+    Lightning calls a `Checkpoint` after all other callbacks, and at the end of an epoch after the
+    module, too.
+
+    Args:
+        observers: in the order in which they depend on each other.
+        max_steps: steps after which the run ends, with all that belongs to the end of an epoch.
+            Lightning's own max_steps would leave out the validation of that epoch, and with it a
+            run that is resumed at the end of an epoch goes through that end twice.
+    """
+
+    def __init__(self, observers: Sequence[Observer], max_steps: int | None = None) -> None:
+        self._observers = observers
+        self._max_steps = max_steps
+        self._validated_step = -1
+
+    @override
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._is_over(trainer):  # the run is resumed after its last step
+            trainer.should_stop = True
+
+    @override
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        if self._is_over(trainer):
+            trainer.fit_loop.epoch_loop.batch_progress.is_last_batch = True
+            trainer.should_stop = True  # Lightning then validates, too
+        for observer in self._observers:
+            observer.after_step(trainer, outputs)
+
+    @override
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.state.fn != "fit":
+            return
+        self._validated_step = trainer.global_step
+        if not ends_epoch(trainer):
+            for observer in self._observers:
+                observer.after_validation(trainer)
+
+    @override
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if ends_epoch(trainer):
+            validated = self._validated_step == trainer.global_step
+            for observer in self._observers:
+                observer.after_epoch(trainer, validated=validated)
+
+    def _is_over(self, trainer: pl.Trainer) -> bool:
+        return self._max_steps is not None and trainer.global_step >= self._max_steps
+
+
+def ends_epoch(trainer: pl.Trainer) -> bool:
+    """Whether the step just made is the last of its epoch."""
+    return trainer.is_last_batch
+
+
+def is_exact_point(trainer: pl.Trainer) -> bool:
+    """Whether neither a validation nor the end of the epoch follows the step just made.
+
+    From anywhere else Lightning would, in a resumed run, skip what was still to do.
+    """
+    loop = trainer.fit_loop.epoch_loop
+    # Lightning's own answer, which knows of intervals, limits and epochs without any
+    follows = loop._should_check_val_fx(trainer.fit_loop._data_fetcher)  # type: ignore[arg-type]
+    return not follows and not ends_epoch(trainer)
+
+
+def keep_out_of_signals(trainer: pl.Trainer) -> None:
+    """Leave signals to `Interruption`; all processes hear of them through `Checkpoints`.
+
+    Lightning's handlers would end a run with status 0, save within a handler where Slurm may
+    requeue it, and broadcast in the midst of whatever the processes are telling each other.
+    """
+    trainer._signal_connector.register_signal_handlers = _nothing  # type: ignore[method-assign]
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = _nothing  # type: ignore[method-assign]
+
+
+def _nothing() -> None:
+    pass
+
+
+class OrderedDDP(DDPStrategy):
+    """Lightning's strategy, with gradients added up in a fixed order.
+
+    Torch would order them anew after the first step, by the time when they are ready. Three or
+    more processes then round otherwise, so that a resumed run would not continue exactly.
+    """
+
+    @override
+    def configure_ddp(self) -> None:
+        super().configure_ddp()
+        if self.world_size > 2 and isinstance(self.model, DistributedDataParallel):
+            self.model.reducer._push_all_rebuilt_params()
+            self.model.reducer._rebuild_buckets()
