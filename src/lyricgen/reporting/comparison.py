@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
+from mpmath import betainc
 
 from lyricgen.reporting.records import Record, shown, told_apart
 from lyricgen.settings import Value
@@ -146,14 +147,17 @@ def _beside_best(
 def paired_test(differences: "pd.Series[float]") -> float | None:
     """Probability of Student's paired t-test, two-sided, on the differences of pairs.
 
-    None for a single pair, and for pairs that all differ by the same.
+    None for a single pair, and for pairs that all differ by the same. The probability that |t| is
+    exceeded is the regularised incomplete beta function I(ν/2, 1/2) at ν/(ν + t²), ν = n - 1
+    (Abramowitz and Stegun 1964, 26.7.1). It is mpmath's, which torch brings along: Lightning would
+    import scipy at every start of training once it is installed.
     """
-    from scipy.stats import ttest_1samp  # noqa: PLC0415  takes its time, and few tables need it
-
     # equal but for rounding: as of n-grams, which no seed changes
     if len(differences) < 2 or differences.std() <= 1e-12 * differences.abs().max():
         return None
-    return float(ttest_1samp(differences, 0.0).pvalue)
+    freedom = len(differences) - 1
+    t = differences.mean() / differences.sem()
+    return float(betainc(freedom / 2, 0.5, 0, freedom / (freedom + t**2), regularized=True))
 
 
 def sign_of(metric: str) -> int:
