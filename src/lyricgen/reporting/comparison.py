@@ -1,5 +1,6 @@
 """A comparison of runs: one row for those that differ only in what is averaged over, best first."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -156,7 +157,7 @@ def paired_test(differences: "pd.Series[float]") -> float | None:
     if len(differences) < 2 or differences.std() <= 1e-12 * differences.abs().max():
         return None
     freedom = len(differences) - 1
-    t = differences.mean() / differences.sem()
+    t = float(differences.mean()) / (float(differences.std()) / math.sqrt(len(differences)))
     return float(betainc(freedom / 2, 0.5, 0, freedom / (freedom + t**2), regularized=True))
 
 
