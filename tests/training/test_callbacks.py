@@ -564,6 +564,7 @@ def test_plain_lines_without_a_terminal(
 ) -> None:
     shown = io.StringIO()
     monkeypatch.setattr(progress, "get_console", lambda: Console(file=shown))
+    monkeypatch.setattr(terminal, "get_console", lambda: Console(file=shown))
     caplog.set_level(logging.INFO, "lyricgen")
     report, trainer = report_of(), watched()
     report.on_train_start(trainer, pl.LightningModule())
@@ -591,6 +592,7 @@ def test_a_bar_on_a_terminal(
 ) -> None:
     screen = Console(force_terminal=True, file=io.StringIO(), width=120)
     monkeypatch.setattr(progress, "get_console", lambda: screen)
+    monkeypatch.setattr(terminal, "get_console", lambda: screen)
     caplog.set_level(logging.INFO, "lyricgen")
     report, trainer = report_of(), watched()
     report.on_train_start(trainer, pl.LightningModule())
@@ -619,6 +621,7 @@ def test_the_bar_shows_perplexity_within_the_first_epoch(
 ) -> None:
     screen = Console(force_terminal=True, file=io.StringIO(), width=120)
     monkeypatch.setattr(progress, "get_console", lambda: screen)
+    monkeypatch.setattr(terminal, "get_console", lambda: screen)
     datamodule = datamodule_of(names(50), "stream")
     module = module_of(datamodule, "stream")
     module.totals["train"].add(torch.tensor(10 * math.log(321.5)), 10)
@@ -636,9 +639,12 @@ def test_the_bar_is_not_drawn_for_every_batch(
 ) -> None:
     screen = Console(force_terminal=True, file=io.StringIO())
     monkeypatch.setattr(progress, "get_console", lambda: screen)
+    monkeypatch.setattr(terminal, "get_console", lambda: screen)
     drawn: list[int] = []
     monkeypatch.setattr(
-        progress.Progress, "update", lambda self, task, **fields: drawn.append(fields["completed"])
+        progress.ProgressBar,
+        "update",
+        lambda self, task, **fields: drawn.append(fields["completed"]),
     )
     report, trainer = report_of(), watched()
     report.on_train_start(trainer, pl.LightningModule())
@@ -652,6 +658,7 @@ def test_the_bar_is_not_drawn_for_every_batch(
 def test_the_bar_is_closed_when_training_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = Console(force_terminal=True, file=io.StringIO())
     monkeypatch.setattr(progress, "get_console", lambda: screen)
+    monkeypatch.setattr(terminal, "get_console", lambda: screen)
     for _ in range(2):  # a console can hold one live bar: a second run would fail
         report = report_of()
         report.on_train_start(watched(), pl.LightningModule())
@@ -668,6 +675,7 @@ def test_only_one_process_reports(
 ) -> None:
     screen = Console(force_terminal=True, file=io.StringIO())
     monkeypatch.setattr(progress, "get_console", lambda: screen)
+    monkeypatch.setattr(terminal, "get_console", lambda: screen)
     caplog.set_level(logging.INFO, "lyricgen")
     report, trainer = report_of(), watched()
     trainer.is_global_zero = False
