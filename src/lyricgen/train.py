@@ -15,7 +15,6 @@ import math
 import os
 import sys
 import warnings
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -121,13 +120,8 @@ def do_job(values: dict[str, Any], run: Run) -> float:
         return math.inf
     finally:
         gc.collect()  # networks and configurations hold cycles
-        _freeze_modules()
-
-
-@cache
-def _freeze_modules() -> None:
-    """Exempt the modules, once all are there, from collections: 0.2 s after every job."""
-    gc.freeze()
+        if not gc.get_freeze_count():
+            gc.freeze()  # the modules: each later collection would spend 0.2 s on them
 
 
 def train(values: dict[str, Any], run: Run) -> float:
