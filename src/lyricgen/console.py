@@ -94,7 +94,7 @@ def leave_closed_terminal() -> None:
     for descriptor in (1, 2):
         try:
             os.write(descriptor, b"")
-        except OSError:
+        except OSError:  # the answer
             _send_nowhere(descriptor)
 
 

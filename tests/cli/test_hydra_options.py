@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from lyricgen import dashboard, evaluate, export, generate, report, train
+from lyricgen.cli.resume_arguments import expand
 from tests.conftest import SMALL, Train
 
 
@@ -138,3 +139,7 @@ def test_garbage_is_collected_after_the_imports(tmp_path: Path) -> None:
         [sys.executable, "-c", program], check=True, capture_output=True, text=True, cwd=tmp_path
     )
     assert done.stdout.endswith("\nTrue True\n")
+
+
+def test_no_arguments_are_those_of_a_new_run() -> None:
+    assert expand([]) == []

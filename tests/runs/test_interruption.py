@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 
 from lyricgen import train as command
-from lyricgen.cli import composition
 from lyricgen.reporting import sweep_report
 from lyricgen.runs.interruption import Interrupted, listening, raise_if_requested
 from lyricgen.runs.run import Run
+from lyricgen.sweeps import grid
 from lyricgen.training import main as training
 from tests.conftest import SMALL, Train, summary_of, sweep_of, until
 
@@ -107,6 +107,14 @@ def once(function: Callable[..., Any], calls: int, action: Callable[[], None]) -
     return changed
 
 
+class Job:
+    """A job that does nothing but note its seed."""
+
+    @staticmethod
+    def end() -> None:
+        """Its end, at which a test may send a signal."""
+
+
 def note_jobs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Let the jobs of sweeps do nothing but note their seeds."""
     done: list[int] = []
@@ -115,7 +123,7 @@ def note_jobs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         run.begin(values)
         run.finish({})
         done.append(values["seed"])
-        command._collect()
+        Job.end()
         return 1.0
 
     monkeypatch.setattr(command, "do_job", note)
@@ -125,10 +133,10 @@ def note_jobs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 @pytest.mark.parametrize(
     ("owner", "name", "calls", "moment", "expected"),
     [
-        (composition, "job_values", 1, in_collector, []),
+        (grid, "job_values", 1, in_collector, []),
         (command, "plain_values", 2, in_del, [1, 2]),
-        (command, "_collect", 1, in_collector, [1]),
-        (command, "_collect", 3, in_weak_reference, [1, 2, 3]),
+        (Job, "end", 1, in_collector, [1]),
+        (Job, "end", 3, in_weak_reference, [1, 2, 3]),
         (sweep_report, "report_sweep", 1, in_collector, [1, 2, 3]),
     ],
 )
@@ -159,7 +167,7 @@ def test_a_search_hears_signals_between_trials(
     pytest.importorskip("optuna")
     done = note_jobs(monkeypatch)
     action = lambda: in_collector(signal.SIGTERM)  # noqa: E731
-    monkeypatch.setattr(command, "_collect", once(command._collect, 2, action))
+    monkeypatch.setattr(Job, "end", once(Job.end, 2, action))
     stopped = train(*SMALL, "sweep=optuna", "hydra.sweeper.n_trials=5")
     assert stopped.status == 143, stopped.err
     assert len(done) == 2

@@ -89,7 +89,7 @@ def _split(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     for one in arguments:
         if any("\ud800" <= character <= "\udfff" for character in one):  # as Python reads bytes
             raise UserError(f"{one}: it is not UTF-8, as a run's record is: use another name")
-    following = [*arguments[1:], "="]
+    following = [*arguments, "="][1:]
     options = [  # --info takes the next argument for its value
         "--info=all" if one in ("-i", "--info") and "=" in after else one
         for one, after in zip(arguments, following, strict=True)

@@ -122,7 +122,7 @@ class JobWatch:
             process = create_job_process(self._launcher, overrides, number, self._threads)
             process.start()
             self._processes[process] = number
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError) as error:  # the fork server is gone or full: the others go on
             self._tell(reason(error), [number])
 
     def _call(self, batch: Batch, over: threading.Event) -> None:

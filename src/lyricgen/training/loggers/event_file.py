@@ -4,6 +4,7 @@ Lightning's logger and torch's writer name a file by the clock alone and write i
 errors end in a traceback.
 """
 
+import errno
 import io
 import os
 import re
@@ -79,6 +80,8 @@ class EventLogger(Logger):
     @override
     def save(self) -> None:
         path = self._directory / "hparams.yaml"
+        if not self._directory.is_dir():  # which Lightning's function makes a RuntimeError of
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
         if not path.is_file():
             save_hparams_to_yaml(path, self.options)
 
