@@ -36,12 +36,13 @@ class Options(BaseModel):
         }
 
 
-def validate(schema: type[T] | Any, values: Any) -> Any:
+def validate(schema: type[T] | Any, values: Any, group: str = "") -> Any:
     """Check plain values against a schema.
 
     Args:
         schema: a subclass of Options, or a union of them that `kind` tells apart.
         values: plain dictionaries, lists, strings and numbers.
+        group: what the names of the settings begin with, such as `hydra.sweeper.`.
 
     Raises:
         UserError: the first mistake, by the name under which the user set it.
@@ -49,7 +50,7 @@ def validate(schema: type[T] | Any, values: Any) -> Any:
     try:
         return TypeAdapter(schema).validate_python(values)
     except ValidationError as error:
-        raise UserError(_first_mistake(error, values)) from error
+        raise UserError(f"{group}{_first_mistake(error, values)}") from error
 
 
 def check_texts(name: str, texts: Any) -> None:

@@ -532,6 +532,13 @@ def test_curves_of_runs_validated_within_an_epoch_go_by_step(tmp_path: Path) -> 
     assert dict(curves.means[0]["mean"]) == {10: 9, 20: 8}
 
 
+def test_runs_validated_at_other_steps_have_no_curve(tmp_path: Path) -> None:
+    for seed, step in enumerate((10, 15)):
+        path = write_run(tmp_path / str(seed), 5.0, seed=seed) / "metrics.csv"
+        path.write_text(f"epoch,step,val/perplexity\n1,{step},9\n1,{2 * step + 1},8\n")
+    assert read_curves(only(tmp_path)).means == {}
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_the_pareto_front_by_brute_force(seed: int) -> None:
     draw = Random(seed)

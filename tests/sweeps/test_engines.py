@@ -428,9 +428,15 @@ def test_a_sweep_of_before_is_resumed(train: Train) -> None:
         "_target_: hydra_plugins.lyricgen_plugins.ProcessLauncher",
         "_target_: hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher",
     )
+    typed = "- hydra.launcher.n_jobs=2\n"
+    assert record.count(typed) == 1
+    place = record.index(typed)
+    indent = record[record.rindex("\n", 0, place) + 1 : place]
+    record = record.replace(typed, f"{typed}{indent}- hydra.launcher.verbose=1\n")  # joblib's
     (sweep / "multirun.yaml").write_text(record, "utf-8")
     done = train(f"resume={sweep}", "seed=1,2,3")
     assert done.status == 0, done.err
+    assert "hydra.launcher.verbose=1 is left out: hydra/launcher=cpus has no such" in done.err
     assert "2 of 3 jobs are done" in done.out
     assert "job 2_seed=3 finished" in done.out
 
@@ -752,6 +758,24 @@ def test_where_there_is_no_slurm(train: Train, monkeypatch: pytest.MonkeyPatch) 
     assert done.status == 2
     [line] = done.err.splitlines()
     assert line.startswith("error: hydra/launcher=slurm: this machine has no Slurm")
+    assert not [path for path in Path("outputs").rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "hydra.sweeper.jobs_at_a_time=two",
+        "hydra.sweeper.jobs_at_a_time=1.5",
+        "hydra.launcher.n_jobs=many",
+        "hydra.sweeper.params=5",
+        "+hydra.sweeper.jobs=3",
+    ],
+)
+def test_a_wrong_setting_of_a_sweep(train: Train, typed: str) -> None:
+    done = train("-m", "hydra/launcher=processes", "seed=1,2", typed)
+    assert done.status == 2
+    [line] = done.err.splitlines()
+    assert line.startswith(f"error: {typed.lstrip('+').partition('=')[0]}")
     assert not [path for path in Path("outputs").rglob("*") if path.is_file()]
 
 

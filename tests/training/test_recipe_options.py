@@ -23,7 +23,7 @@ from lyricgen.training import build
 from lyricgen.training.callbacks.smoothed_loss import NAME, SmoothedLoss
 from lyricgen.training.options import SmoothedLossOptions, parse
 from lyricgen.training.recurrent_module import RecurrentModule
-from tests.conftest import TINY, Train
+from tests.conftest import SMALL, TINY, Train
 from tests.helpers.composition import composed
 from tests.helpers.dinosaurs import metrics, smoothed
 from tests.helpers.networks import architecture
@@ -119,6 +119,21 @@ def test_every_step_is_written_wherever_training_ends(
     assert list(values) == list(range(1, int(last["step"]) + 1))
     assert float(last["train/smoothed_loss"]) == values[int(last["step"])]
     assert all(row["train/smoothed_loss"] for row in metrics(run))
+
+
+def test_a_run_that_stops_early_within_an_epoch_is_finished(train: Train) -> None:
+    stop = ("callbacks.early_stopping.patience=2", "optimizer.lr=0.9", "trainer.max_epochs=9")
+    run = train(*SMALL, "trainer.val_check_interval=2", *stop)
+    assert run.status == 0, run.err
+    assert run.directory is not None
+    last = int(metrics(run)[-1]["step"])
+    assert last % 30 != 0  # batches of an epoch
+    assert torch.load(run.directory / "checkpoints/last.ckpt")["global_step"] == last
+    assert run.summary["chars_per_second"] > 0
+    again = train(f"resume={run.directory}")
+    assert again.status == 0, again.err
+    assert "is finished: a larger callbacks.early_stopping.patience makes it longer" in again.out
+    assert len(metrics(run)) == last // 2
 
 
 @pytest.mark.parametrize(

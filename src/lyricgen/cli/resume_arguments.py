@@ -17,6 +17,7 @@ from lyricgen.cli.command_line import with_suggestions
 from lyricgen.cli.conf_files import default_choices, known_settings
 from lyricgen.cli.hydra_private import options_parser
 from lyricgen.cli.typed_values import as_typed, quoted, read_text
+from lyricgen.console import tell
 from lyricgen.errors import UserError
 from lyricgen.files import expand_home
 from lyricgen.runs.listing import MULTIRUN, RECORD, newest_run
@@ -215,10 +216,27 @@ def _recorded(directory: Path, *, is_sweep: bool) -> tuple[list[tuple[str, str]]
         for one in others
         if one.key_or_group not in PLACES and (is_sweep or one.key_or_group == "hydra.searchpath")
     ]
+    kept = _without_unknown(kept)
     overrides = [str(one.input_line) for one in [*task, *kept] if one.key_or_group != "resume"]
     # ${x} in a text has lost the backslash that Hydra needs
     parts = [as_typed([one], multirun=is_sweep) if "${" in one else [one] for one in overrides]
     return options, [part for each in parts for part in each]
+
+
+def _without_unknown(overrides: list[Override]) -> list[Override]:
+    """Leave out options of a local launcher of an earlier version, which the present one lacks."""
+    engines = [one.value() for one in overrides if one.key_or_group == "hydra/launcher"]
+    if not engines or engines[-1] not in ("cpus", "processes"):
+        return overrides
+    known = ("hydra/launcher", "hydra.launcher.n_jobs")
+    unknown = [
+        one
+        for one in overrides
+        if one.key_or_group.startswith("hydra.launcher.") and one.key_or_group not in known
+    ]
+    for one in unknown:
+        tell(f"{one.input_line} is left out: hydra/launcher={engines[-1]} has no such option now")
+    return [one for one in overrides if one not in unknown]
 
 
 def _parsed(overrides: Any) -> list[Override]:

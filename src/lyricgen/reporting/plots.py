@@ -73,6 +73,8 @@ def read_curves(comparison: Comparison) -> Curves:
         points = [curve for _, curve in zip(cell, curves, strict=False) if len(curve)]
         if points:
             common = pd.concat(points, axis=1, join="inner")
+            if common.empty:  # validated within epochs, at other steps
+                continue
             means[rank] = pd.DataFrame({"mean": common.mean(axis=1), "std": common.std(axis=1)})
     return Curves(metric, unit, means)
 

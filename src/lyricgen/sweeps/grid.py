@@ -11,10 +11,18 @@ from lyricgen.cli.composition import job_values
 from lyricgen.cli.resume_arguments import without_resume
 from lyricgen.cli.typed_values import as_typed
 from lyricgen.console import progress, show
+from lyricgen.options import Options, validate
 from lyricgen.runs.lock import claimed
 from lyricgen.sweeps.launch import check_launcher, launch
 from lyricgen.sweeps.plan import PlannedJob, named_by, plan
 from lyricgen.sweeps.sweep import Sweep
+
+
+class GridOptions(Options):
+    """Options of `hydra.sweeper.` where hydra/sweeper=grid."""
+
+    jobs_at_a_time: int | None
+    params: dict[str, Any]
 
 
 def sweep_grid(sweeper: Any, arguments: list[str]) -> None:
@@ -30,9 +38,10 @@ def sweep_grid(sweeper: Any, arguments: list[str]) -> None:
         UnfinishedJobsError: some have failed or were killed.
     """
     typed = without_resume(arguments)
-    at_a_time = sweeper.options["jobs_at_a_time"]
+    options: GridOptions = validate(GridOptions, sweeper.options, "hydra.sweeper.")
+    at_a_time = options.jobs_at_a_time
     check_launcher(sweeper.launcher, at_a_time)
-    params = [f"{name}={value}" for name, value in sweeper.options["params"].items()]
+    params = [f"{name}={value}" for name, value in options.params.items()]
     wanted = _compose_jobs(sweeper, [*as_typed(params, multirun=True), *typed])
     sweep = Sweep(Path(sweeper.config.hydra.sweep.dir), typed, resume=typed != arguments)
     with claimed(sweep.directory):

@@ -56,6 +56,8 @@ def jobs_at_a_time(launcher: Any, wanted: int | None, jobs: int) -> int:
     kind = type(launcher).__name__
     if kind == "ProcessLauncher" and wanted is None:
         wanted = launcher.n_jobs
+        if not isinstance(wanted, int) or isinstance(wanted, bool):
+            raise UserError(f"hydra.launcher.n_jobs={wanted}: choose a whole number")
         if wanted < 0:  # counted down from all cores, which are -1
             wanted = max(1, cores() + 1 + wanted)
     if wanted is not None and wanted < 1:

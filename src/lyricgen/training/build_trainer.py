@@ -49,7 +49,8 @@ from lyricgen.training.scored_module import ScoredModule
 class Observers:
     """Observers of a run, in the order in which they depend on each other.
 
-    Figures come first, then what reads them, then what ends the run, and last what saves it.
+    First those that make the figures of an epoch, then early stopping, then those that write
+    figures, then what a search decides by them, and last what saves the run.
     """
 
     all: list[Observer]

@@ -5,7 +5,6 @@ from typing import Any, Literal
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from lyricgen.data.options import Seed
-from lyricgen.errors import UserError
 from lyricgen.options import Options, validate
 
 
@@ -42,8 +41,5 @@ def parse(values: dict[str, Any]) -> StudyOptions:
     Raises:
         UserError: the first wrong one, and what is wrong with it.
     """
-    try:
-        options: StudyOptions = validate(StudyOptions, values)
-    except UserError as error:
-        raise UserError(f"hydra.sweeper.{error}") from error
+    options: StudyOptions = validate(StudyOptions, values, "hydra.sweeper.")
     return options

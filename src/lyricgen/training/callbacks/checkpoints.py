@@ -73,7 +73,8 @@ class Checkpoints(Observer):
     @override
     def after_validation(self, trainer: pl.Trainer) -> None:
         improved = self._monitor == "val/loss" and self._improves()
-        if self._is_due(trainer) or improved:
+        # also where early stopping ends the run, which is then known to be finished
+        if self._is_due(trainer) or improved or trainer.should_stop:
             self._save(trainer, improved=improved)
 
     @override

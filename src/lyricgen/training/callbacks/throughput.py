@@ -14,7 +14,7 @@ from lyricgen.training.lightning_hooks import Observer
 class Throughput(Observer):
     """Training characters a second, the mean norm of the gradient, and the learning rate.
 
-    Validation, and sampling and checkpoints at its end, are left out of the seconds.
+    Validation, and samples and checkpoints at the end of an epoch, are left out of the seconds.
     """
 
     def __init__(self, state: RunState) -> None:
@@ -41,10 +41,8 @@ class Throughput(Observer):
 
     @override
     def after_epoch(self, trainer: pl.Trainer, *, validated: bool) -> None:
-        self._stop(trainer)
+        self._count(trainer)
         state = self._state
-        state.trained_characters += state.characters
-        state.trained_seconds += state.epoch_seconds
         state.metrics["train/chars_per_second"] = state.characters / state.epoch_seconds
         if state.rate is not None:
             state.metrics["train/lr"] = state.rate
@@ -60,6 +58,17 @@ class Throughput(Observer):
             now = time.perf_counter()
             self._state.epoch_seconds += now - self._since
             self._since = now
+
+    @override
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._since is not None:  # a validation has ended the run within its epoch
+            self._count(trainer)
+
+    def _count(self, trainer: pl.Trainer) -> None:
+        """Count the epoch so far."""
+        self._stop(trainer)
+        self._state.trained_characters += self._state.characters
+        self._state.trained_seconds += self._state.epoch_seconds
 
     def _stop(self, trainer: pl.Trainer) -> None:
         if self._since is None:
