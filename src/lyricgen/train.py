@@ -181,7 +181,11 @@ def _record_unbegun(
 ) -> None:
     """Record why a job could not begin; of a single run nothing is left."""
     if run.sweep is not None and not hides_an_interrupt(error):
-        run.begin(values, RunSummary.read_earlier(run.directory))
+        earlier = RunSummary.read_earlier(run.directory)
+        if earlier is None or earlier.options is None:
+            run.begin(values, earlier)
+        else:
+            run.keep(earlier)
         _record(error, run, interruption)
     elif values["resume"] is None:
         run.discard()

@@ -217,6 +217,27 @@ def without(row: str, column: int) -> list[str]:
     return cells[:column] + cells[column + 1 :]
 
 
+def test_a_finished_job_that_cannot_go_on_keeps_its_figures(train: Train, tmp_path: Path) -> None:
+    path, text = tmp_path / "song.txt", "一二三四五六七八九十\n" * 100
+    path.write_text(text, "utf-8")
+    own = ("data=text", f"data.path={path}", "trainer.max_epochs=1")
+    assert train("-m", *SMALL, *own, "seed=1").status == 0
+    sweep = sweep_of()
+    [job] = sweep.glob("0_*")
+    before = summary_of(job)
+    path.write_text(text.replace("一", "零"), "utf-8")
+    assert train(f"resume={sweep}", "trainer.max_epochs=2").status == 1
+    failed = summary_of(job)
+    assert (failed["status"], failed["options"]) == ("failed", before["options"])
+    assert "is not the text" in failed["reason"]
+    figures = [name for name in before if "/" in name]
+    assert len(figures) > 3
+    assert [failed[name] for name in figures] == [before[name] for name in figures]
+    path.write_text(text, "utf-8")
+    assert train(f"resume={sweep}", "trainer.max_epochs=1").status == 0
+    assert [summary_of(job)[name] for name in figures] == [before[name] for name in figures]
+
+
 def test_one_job_alone_can_be_gone_on_with(train: Train) -> None:
     train(*SMALL, "sweep=seeds", "seed=1,2")
     job = sweep_of() / "1_seed=2"

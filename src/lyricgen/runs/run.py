@@ -201,6 +201,11 @@ class Run:
         what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or error
         return UserError(f"{what}: mend that, then go on by {self.resume_command}")
 
+    def keep(self, earlier: RunSummary) -> None:
+        """Keep the figures and options of a run that could not be resumed."""
+        self._start = time.perf_counter() - (earlier.wall_seconds or 0)
+        self.summary = earlier
+
     def fail(self, error: BaseException) -> None:
         """Record why a run stopped short."""
         self.summary.status, self.summary.reason = "failed", reason(error)
