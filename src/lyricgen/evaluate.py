@@ -81,7 +81,7 @@ WITH_TEXT = {
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command; what the user can mend is one line and exit status 2."""
+    """Run the command; an error that the user can mend prints one line and gives status 2."""
     parser = Parser("evaluate", "Evaluate trained models, or look into one.", several=True)
     types: dict[str, Callable[[str], Any]] = {
         **{"N": number_from(1), "T": amount, "HTML": Path, "PNG": Path, "--units": _units},

@@ -16,7 +16,7 @@ PERSONAL = {"init_from", "resume", "path", "prefixes"}  # options, whatever thei
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command; what the user can mend is one line and exit status 2."""
+    """Run the command; an error that the user can mend prints one line and gives status 2."""
     run(_parser(), _export, arguments)
 
 

@@ -75,7 +75,7 @@ TYPES = {"N": int, "K": int, "T": float, "P": float, "R": float, "A": float}  # 
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command; what the user can mend is one line and exit status 2."""
+    """Run the command; an error that the user can mend prints one line and gives status 2."""
     parser = Parser("generate", "Print texts from a trained model.")
     add_all_options(parser)
     run(parser, _generate, arguments)

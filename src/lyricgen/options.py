@@ -77,10 +77,10 @@ def check_whole(name: str, value: Any) -> None:
 
 
 def check_number(name: str, value: int) -> int:
-    """Check a number of things: at least 1, at most a million.
+    """Check a count: a whole number from 1 to a million.
 
     Raises:
-        UserError: it is not.
+        UserError: it is another value.
     """
     check_whole(name, value)
     if value < 1:

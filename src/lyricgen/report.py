@@ -11,7 +11,7 @@ from lyricgen.cli.command_line import Parser, run
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command; what the user can mend is one line and exit status 2."""
+    """Run the command; an error that the user can mend prints one line and gives status 2."""
     parser = Parser("report", "Compare runs and sweeps, over seeds.", checkpoint=False)
     add_options(parser)
     run(parser, _report, arguments)

@@ -209,7 +209,7 @@ def _record(error: BaseException, run: Run, interruption: Interruption) -> None:
 
 
 def main() -> None:
-    """Run the command; what the user can mend is one line and exit status 2."""
+    """Run the command; an error that the user can mend prints one line and gives status 2."""
     prepare_streams()
     # of a hydra.searchpath that is not there Hydra only warns
     warnings.filterwarnings("error", message="provider=", category=UserWarning)

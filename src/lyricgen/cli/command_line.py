@@ -120,7 +120,7 @@ def with_suggestions(
 def run(
     parser: Parser, work: Callable[[argparse.Namespace], None], arguments: list[str] | None
 ) -> None:
-    """Run a command; what the user can mend is one line and exit status 2.
+    """Run a command; an error that the user can mend prints one line and gives status 2.
 
     Args:
         parser: of the arguments.

@@ -100,7 +100,7 @@ def _refuse_foreign(directory: Path, patterns: Sequence[str], kind: str) -> None
 
 
 def _written_first(path: Path) -> bool:
-    """Whether a run writes this file before its summary: its log, or its .hydra."""
+    """Whether a run writes this file before summary.json: only the log and .hydra are."""
     mode = path.lstat().st_mode
     if path.name == RECORD:
         return stat.S_ISDIR(mode)

@@ -16,14 +16,14 @@ from lyricgen.errors import UserError
 class CharacterDataModule(pl.LightningDataModule):
     """The training, validation and test parts of a corpus.
 
-    Validation and test read a part as one stream, whatever the training sampler, so that their
-    figures do not depend on the batch size; lines are scored each from its own start.
+    Validation and test read a part as one stream, whatever the training sampler is, so their
+    figures do not depend on the batch size. Each line is scored from its own start.
 
     Args:
         vocabulary: of the whole corpus.
         parts: "train", and "val" and "test" where there are such parts.
         sampler: of the training part.
-        following: characters after each window of held-out text that are known as well.
+        following: number of characters after each held-out window that the model also sees.
 
     Raises:
         UserError: a held-out part is too short to predict anything.

@@ -145,7 +145,7 @@ class Part:
     """One part of the corpus.
 
     In the layout "stream" the ids are the text itself. In the layout "lines" every line is a
-    start symbol (id V), its characters and the newline that stops it; line_starts says where.
+    start symbol (id V), its characters and a newline; `line_starts` has the start symbols' places.
     """
 
     ids: Tensor  # (N,) the smallest integer type that holds V

@@ -62,7 +62,7 @@ def refuse_links(directory: Path, patterns: Sequence[str] = OF_RUN) -> None:
     """Refuse to go on with a run whose own files are links, pipes or devices.
 
     Raises:
-        UserError: one is; writing there would change another place, or wait for ever.
+        UserError: a file is one. Writing to it would change another place or block for ever.
     """
     for name in matching(directory, patterns):
         path = directory / name

@@ -125,7 +125,7 @@ def _refuse_changes(
 def _finished(
     directory: Path, content: dict[str, Any], state: RunState, options: dict[str, Any]
 ) -> str | None:
-    """Why a run is finished, or what would make it longer; None where that was asked for."""
+    """Say what would make a finished run longer; None if the options already ask for it."""
     stopping = options["callbacks"]["early_stopping"]
     if stopping["enabled"] and state.patience_used >= stopping["patience"]:
         return "a larger callbacks.early_stopping.patience makes it longer"

@@ -90,9 +90,9 @@ class RecurrentModule(ScoredModule):
 
     @override
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Loss of a batch, in nats per character, or in nats where it is summed.
+        """Return the loss of a batch: nats per character, or total nats with reduction=sum.
 
-        With several processes, the mean of what each returns for its rows is that loss.
+        With several processes, the mean of their return values is this loss.
         """
         state = None if batch.starts_stream else self._training_state
         logits, state = self.model.predict(batch, state)

@@ -176,9 +176,9 @@ def _shape(shape: torch.Size | None) -> str:
 
 
 class _Undrawn(TorchFunctionMode):
-    """Leaves out the drawing of initial weights.
+    """Skips the drawing of initial weights.
 
-    For tensors without memory torch would import a second's worth of modules to do nothing.
+    Without it, torch spends a second on imports although these tensors have no memory.
     """
 
     def __torch_function__(

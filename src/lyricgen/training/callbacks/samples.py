@@ -136,11 +136,11 @@ class Samples(Observer):
         """
         step = int(best["step"])
         drawn = self.draw(step, int(best["epoch"]))
-        if not self.of(step):
+        if not self.texts_at(step):
             self.write(drawn, int(self._state.rows[-1]["step"]))
         return [sample.text for sample in self.few(drawn)]
 
-    def of(self, step: int) -> list[Sample]:
+    def texts_at(self, step: int) -> list[Sample]:
         """The texts of a step, from samples.jsonl."""
         if not self.path.exists():
             return []
@@ -204,7 +204,7 @@ class Samples(Observer):
         shown = samples
         if samples[0].step < step:
             # TensorBoard forgets what comes after a step that goes back, and has one text a step
-            shown = [*self.of(step), *samples]
+            shown = [*self.texts_at(step), *samples]
         with self.path.open("a", encoding="utf-8") as stream:
             stream.writelines(
                 json.dumps(asdict(sample), ensure_ascii=False) + "\n" for sample in samples
