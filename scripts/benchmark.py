@@ -81,8 +81,8 @@ def machine_facts(directory: Path) -> str:
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     models = (line.partition(": ")[2] for line in lines if line.startswith("model name"))
     return f"""command: {shlex.join(sys.orig_argv)}
-git commit: {run.summary["git_commit"]}
-versions: {", ".join(" ".join(item) for item in run.summary["versions"].items())}
+git commit: {run.summary.git_commit}
+versions: {", ".join(" ".join(item) for item in run.summary.versions.items())}
 CPU: {next(models, platform.processor())}, {os.cpu_count()} cores
 threads of torch: {torch.get_num_threads()}"""
 
