@@ -21,7 +21,7 @@ def default_choices() -> dict[str, str | None]:
 
 
 def group_choices(group: str) -> list[str]:
-    """Choices of a group, including those of its subfolders."""
+    """List the choices of a group and of its subfolders."""
     folder = CONFIG_DIRECTORY / group
     names = (path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
     return sorted(name for name in names if (group, name) not in BASES)

@@ -146,7 +146,7 @@ def distinct_ngrams(texts: Sequence[Ids], n: int) -> float | None:
 
 
 def names(generated: list[str], parts: dict[str, Part], vocabulary: Vocabulary) -> Names | None:
-    """Compare whole generated names with those of the corpus; None without names."""
+    """Compare whole generated names with the names of the corpus; None if nothing was generated."""
     if not generated:
         return None
     held_out = held_out_names(parts, vocabulary)

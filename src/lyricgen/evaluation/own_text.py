@@ -136,7 +136,7 @@ class OwnText:
     characters: PartText  # the same without start symbols, (C,)
 
     def spread(self, values: npt.NDArray[Any], fill: float = np.nan) -> npt.NDArray[Any]:
-        """Values of all characters, (N, …), from those of the known ones, (C, …)."""
+        """Spread values of the known characters, (C, …), over all characters, (N, …)."""
         every = np.full((len(self.text), *values.shape[1:]), fill, values.dtype)
         every[self.known] = values
         return every

@@ -1,4 +1,4 @@
-"""Constraints from what a user wants of texts; those of names, which are single lines.
+"""Turns a user's wishes into constraints, and plans those of names, which are single lines.
 
 R texts, T new characters, V vocabulary.
 """

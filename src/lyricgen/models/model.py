@@ -36,17 +36,17 @@ class Model(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the inputs belong."""
+        """Device of the parameters, to which inputs must be moved."""
         raise NotImplementedError
 
     @property
     def num_parameters(self) -> int:
-        """How many numbers are learnt."""
+        """Number of learnt parameters."""
         return sum(parameter.numel() for parameter in self.parameters())
 
     @property
     def description(self) -> str:
-        """A few words on the model."""
+        """Kind and size of the model in a few words."""
         raise NotImplementedError
 
     def predict(self, batch: Batch, state: State | None) -> tuple[Tensor, State]:

@@ -55,12 +55,16 @@ class TrainedModel:
 
     @property
     def fills_gaps(self) -> bool:
-        """Whether it fills gaps instead of continuing texts."""
+        """Whether the model fills gaps instead of continuing texts."""
         return self.network.fills_gaps
 
     @property
     def next_model(self) -> NextModel:
-        """The network, if it continues texts; else a UserError."""
+        """The network that continues texts.
+
+        Raises:
+            UserError: the model fills gaps.
+        """
         if isinstance(self.network, NextModel):
             return self.network
         raise UserError(
@@ -70,7 +74,11 @@ class TrainedModel:
 
     @property
     def fill_model(self) -> FillModel:
-        """The network, if it fills gaps; else a UserError."""
+        """The network that fills gaps.
+
+        Raises:
+            UserError: the model continues texts.
+        """
         if isinstance(self.network, FillModel):
             return self.network
         raise UserError(

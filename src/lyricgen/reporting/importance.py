@@ -18,7 +18,7 @@ Importances = dict[str, float]
 
 
 def searched(comparison: Comparison) -> list[Record]:
-    """Scored runs of a search; if search spaces differ, those of the most common one."""
+    """List the scored runs of a search; if search spaces differ, of the most common space."""
     scored = [run for cell in comparison.ranked for run in cell.scored.values()]
     spaces = {id(run): json.dumps(run.summary.search_space, sort_keys=True) for run in scored}
     runs = [run for run in scored if run.summary.search_space]

@@ -79,7 +79,7 @@ class FoundRuns:
 
 
 def read(directories: Sequence[Path]) -> FoundRuns:
-    """Read all runs below some directories; without a directory, those of all outputs.
+    """Read all runs below the directories, or all runs in outputs/ if none is given.
 
     What cannot be read is left out, and a warning names it.
 

@@ -85,7 +85,7 @@ def _searched_space(sweeper: Any, overrides: list[str]) -> Space:
 def run_trials(
     study: "Study", sweep: Sweep, do_batch: Callable[[list[Job]], None], *, repeat_failed: bool
 ) -> None:
-    """Run trials until the study is complete, including those of other processes.
+    """Run trials until the study is complete; trials of other processes count.
 
     Args:
         study: of the sweep.
