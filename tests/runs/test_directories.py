@@ -16,7 +16,7 @@ from lyricgen.cli.resume_arguments import expand
 from lyricgen.errors import UserError
 from lyricgen.runs.directories import OF_RUN, OF_SWEEP, make_directory, remove_unused
 from lyricgen.runs.listing import outputs_directory
-from lyricgen.runs.lock import LOCK
+from lyricgen.runs.lock import LOCK, MARK
 from tests.conftest import SMALL, TINY, Train, newest_of, printed, sweep_of
 
 Tree = dict[str, object]
@@ -137,7 +137,7 @@ def test_a_name_like_an_interpolation(train: Train) -> None:
 
 
 def test_other_files_stand_in_nobodys_way(tmp_path: Path) -> None:
-    for name in ("notes.txt", "slurm-1.out", LOCK):
+    for name in ("notes.txt", "slurm-1.out"):
         (tmp_path / name).touch()
     settle("run", hydra_config("run", str(tmp_path)))
     settle("sweep", hydra_config("sweep", str(tmp_path)))
@@ -146,6 +146,19 @@ def test_other_files_stand_in_nobodys_way(tmp_path: Path) -> None:
     (tmp_path / ".hydra").mkdir()
     (tmp_path / ".hydra/config.yaml").touch()
     settle("run", hydra_config("run", str(tmp_path)))
+
+
+@pytest.mark.parametrize("content", [b"", b"mine\n", MARK + b"more\n"])
+def test_a_lock_of_others_marks_no_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes
+) -> None:
+    (tmp_path / LOCK).write_bytes(content)
+    settle("run", hydra_config("run", str(tmp_path)))  # nothing there is replaced
+    assert (tmp_path / LOCK).read_bytes() == content
+    (tmp_path / "train.log").write_text("mine")
+    with pytest.raises(SystemExit):
+        settle("run", hydra_config("run", str(tmp_path)))
+    assert "holds what a run writes (train.log)" in capsys.readouterr().err
 
 
 def test_a_lock_that_is_a_link_is_not_followed(
@@ -169,6 +182,20 @@ def test_a_run_whose_files_are_links_or_pipes_is_not_resumed(
     put(tmp_path / name, harm)
     config = hydra_config("run", str(tmp_path))
     config.resume = str(tmp_path)  # type: ignore[attr-defined]
+    with pytest.raises(SystemExit):
+        settle("run", config)
+    assert "is no ordinary file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["checkpoints", ".hydra"])
+def test_a_run_whose_folders_are_those_of_another_is_not_resumed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / name).symlink_to(tmp_path / "other")
+    config = hydra_config("run", str(tmp_path / "run"))
+    config.resume = str(tmp_path / "run")  # type: ignore[attr-defined]
     with pytest.raises(SystemExit):
         settle("run", config)
     assert "is no ordinary file" in capsys.readouterr().err

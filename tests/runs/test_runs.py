@@ -456,6 +456,21 @@ def begun_at(outputs: Path, place: str) -> Path:
     return directory
 
 
+def test_a_run_whose_name_is_no_date_counts_by_its_summary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LYRICGEN_OUTPUTS", str(tmp_path))
+    runs = [
+        tmp_path / "runs" / name
+        for name in ("2026-01-01/01-01-01.000001_x", "2026-13-45/99-99-99.123456_x")
+    ]
+    for run in runs:
+        run.mkdir(parents=True)
+        (run / "summary.json").write_text('{"status": "finished"}')
+    os.utime(runs[1] / "summary.json", (10, 10))  # long before
+    assert list(newest_runs()) == runs
+
+
 def test_runs_newest_first(tmp_path: Path) -> None:
     """By the times in their names, which a copy keeps; jobs count as their sweep."""
     outputs = tmp_path / "outputs"

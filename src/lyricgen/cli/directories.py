@@ -22,7 +22,7 @@ from lyricgen.runs.directories import (
     refuse_links,
 )
 from lyricgen.runs.listing import MULTIRUN, RECORD, SUMMARY, directory_taken
-from lyricgen.runs.lock import LOCK
+from lyricgen.runs.lock import is_marked, mark
 
 # Hydra's sweeper; those of lyricgen know of jobs that fail
 _BASIC = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
@@ -60,8 +60,7 @@ def _check_and_make(config: DictConfig, kind: str, patterns: Sequence[str]) -> N
             _refuse_foreign(directory, patterns, kind)
             make_directory(directory)
             if kind == "run":
-                # marks the files of a run that is killed now as its own; a link is not followed
-                os.close(os.open(directory / LOCK, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW))
+                mark(directory)
         elif kind == "run":
             refuse_links(directory, patterns)
         with read_write(config):
@@ -89,7 +88,7 @@ def _refuse_foreign(directory: Path, patterns: Sequence[str], kind: str) -> None
         raise directory_taken(directory, "run")
     if {SUMMARY, MULTIRUN} <= set(found):
         return  # a sweep, perhaps of several processes
-    if (directory / LOCK).is_file() and all(_written_first(directory / name) for name in found):
+    if is_marked(directory) and all(_written_first(directory / name) for name in found):
         return  # left by a run that was killed before its summary was written
     if found:
         names = ", ".join(found[:3]) + (", …" if len(found) > 3 else "")

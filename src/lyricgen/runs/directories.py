@@ -66,7 +66,8 @@ def refuse_links(directory: Path, patterns: Sequence[str] = OF_RUN) -> None:
     """
     for name in matching(directory, patterns):
         path = directory / name
-        if not (path.is_dir() or stat.S_ISREG(path.lstat().st_mode)):
+        mode = path.lstat().st_mode
+        if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
             raise UserError(
                 f"{str(path)!r} is no ordinary file, and the run writes there: bring the file "
                 "back, or move this one away"

@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -159,8 +160,17 @@ def _begun(directory: Path) -> float:
     name = f"{directory.parent.name} {directory.name}"
     began = re.match(f"{_DATE} {_TIME}", name)
     if began is not None:
-        return datetime.strptime(began[0], "%Y-%m-%d %H-%M-%S.%f").timestamp()
-    return (directory / SUMMARY).stat().st_mtime
+        with suppress(ValueError, OverflowError):  # no such day or hour
+            return datetime.strptime(began[0], "%Y-%m-%d %H-%M-%S.%f").timestamp()
+    return _modified(directory / SUMMARY)
+
+
+def _modified(path: Path) -> float:
+    """When a file was written, in seconds; 0 if it is gone by now."""
+    try:
+        return path.stat().st_mtime
+    except OSError:  # another process has removed it
+        return 0.0
 
 
 def checkpoint_in(path: Path) -> Path:
@@ -176,7 +186,7 @@ def checkpoint_in(path: Path) -> Path:
             if candidate.is_file():
                 return candidate
     jobs = path.glob("*/checkpoints/best.ckpt")
-    newest = max(jobs, key=lambda job: job.stat().st_mtime, default=None)
+    newest = max(jobs, key=_modified, default=None)
     if newest is not None:
         return newest
     found = "has no checkpoints/best.ckpt" if path.is_dir() else "is not there"
