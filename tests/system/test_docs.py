@@ -9,6 +9,7 @@ import sys
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
@@ -61,7 +62,7 @@ SHARED = (
 # Every training is made small; a resumed run is made longer.
 SMALL = (
     *("hidden_size=16", "data.max_chars=6000"),
-    *("trainer.max_epochs=1", "callbacks.samples.count=1"),
+    *("trainer.max_epochs=2", "callbacks.samples.count=1"),
 )
 # Their jobs run in processes, which must find a main module.
 IN_PROCESSES = ("trainer=ddp", "hydra/launcher=")
@@ -86,7 +87,10 @@ class Workplace:
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
-    directory = tmp_path_factory.mktemp("checkout")
+    return prepare_workplace(tmp_path_factory.mktemp("checkout"))
+
+
+def prepare_workplace(directory: Path) -> Workplace:
     for name in (README, ".gitignore", "outputs/.gitignore"):
         (directory / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, directory / name)
@@ -94,23 +98,22 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
 
 
 @pytest.fixture
-def run(
-    workplace: Workplace,
+def run_in(
     train: Train,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
-) -> Callable[[str], Ended]:
-    """Run a command of a page in the workplace, in this process if it can be."""
-    monkeypatch.chdir(workplace.directory)
+) -> Callable[[Path, str], Ended]:
+    """Run a command of a page in a directory, in this process if it can be."""
 
-    def run(command: str) -> Ended:
-        words = _as_the_shell_reads(command, workplace.directory)
+    def run(directory: Path, command: str) -> Ended:
+        monkeypatch.chdir(directory)
+        words = _as_the_shell_reads(command, directory)
         assert words[:2] == ["python", "-m"]
         name, arguments = words[2], words[3:]
         if name == "lyricgen.train":
             arguments = _made_small(arguments)
         if any(part in command for part in IN_PROCESSES):
-            return _in_a_process([sys.executable, "-m", name, *arguments], workplace.directory)
+            return _in_a_process([sys.executable, "-m", name, *arguments], directory)
         if name == "lyricgen.train":
             finished = train(*arguments)
             return Ended(finished.status, finished.out, finished.err)
@@ -118,6 +121,12 @@ def run(
         return Ended(done.status, done.out, done.err)
 
     return run
+
+
+@pytest.fixture
+def run(workplace: Workplace, run_in: Callable[[Path, str], Ended]) -> Callable[[str], Ended]:
+    """Run a command in the workplace that pages share."""
+    return partial(run_in, workplace.directory)
 
 
 def _as_the_shell_reads(command: str, directory: Path) -> list[str]:
@@ -129,7 +138,7 @@ def _as_the_shell_reads(command: str, directory: Path) -> list[str]:
 
 def _made_small(arguments: list[str]) -> list[str]:
     if any("resume=" in one for one in arguments):
-        return [re.sub(r"(max_epochs)=\d+", r"\1=2", one) for one in arguments]
+        return [re.sub(r"(max_epochs)=\d+", r"\1=3", one) for one in arguments]
     return arguments if "--cfg" in arguments else [*arguments, *SMALL]
 
 
@@ -142,7 +151,19 @@ def _in_a_process(command: list[str], directory: Path) -> Ended:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", [README, *DOCS])
+def test_the_readme_works_from_top_to_bottom(
+    tmp_path: Path, run_in: Callable[[Path, str], Ended]
+) -> None:
+    directory = prepare_workplace(tmp_path).directory
+    for command in commands(README):
+        if command == START:
+            _check(TRAIN, run_in(directory, TRAIN))
+        elif command not in NOT_RUN:
+            _check(command, run_in(directory, command))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", DOCS)
 def test_every_command_works(page: str, workplace: Workplace, run: Callable[[str], Ended]) -> None:
     for command in dict.fromkeys([*SHARED, *commands(page)]):
         resumes = "resume=" in command
@@ -151,19 +172,22 @@ def test_every_command_works(page: str, workplace: Workplace, run: Callable[[str
         for experiment, kind in FETCHED.items():
             if f"experiment={experiment}" in command:
                 need_published(kind)
-        done = run(command)
-        assert done.status == 0, f"{command}\n{done.err}"
-        expected = (TAKEN if _takes_the_newest(command) else "") + PROGRESS
-        assert re.fullmatch(expected, done.err), f"{command}\n{done.err}"
-        if "--cfg" in command:
-            assert "label_smoothing" in done.out
-        elif "lyricgen.train" in command:
-            ends = ("best checkpoint", "is finished", "report.html")
-            assert any(end in done.out for end in ends), f"{command}\n{done.out}"
-        else:
-            assert done.out, command
+        _check(command, run(command))
         if not resumes and re.search(r"lyricgen\.(train|export)", command):
             workplace.done.append(command)  # its files are there
+
+
+def _check(command: str, done: Ended) -> None:
+    assert done.status == 0, f"{command}\n{done.err}"
+    expected = (TAKEN if _takes_the_newest(command) else "") + PROGRESS
+    assert re.fullmatch(expected, done.err), f"{command}\n{done.err}"
+    if "--cfg" in command:
+        assert "label_smoothing" in done.out
+    elif "lyricgen.train" in command:
+        ends = ("best checkpoint", "is finished", "report.html")
+        assert any(end in done.out for end in ends), f"{command}\n{done.out}"
+    else:
+        assert done.out, command
 
 
 def _takes_the_newest(command: str) -> bool:
