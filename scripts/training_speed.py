@@ -114,7 +114,7 @@ def take_turn(options: TrainOptions, directory: Path) -> dict[str, float]:
     )
     trainer = build_trainer(options, datamodule, run, observers.all, logger)
 
-    plain = plain_loop(options, datamodule.parts["train"].ids.long(), len(datamodule.vocabulary))
+    plain = plain_loop(options, datamodule.splits["train"].ids.long(), len(datamodule.vocabulary))
     with timed(seconds, "fit"):
         trainer.fit(module, datamodule)
     with timed(seconds, "checkpoint"):

@@ -54,6 +54,11 @@ train.main()
 Found = TypeVar("Found")
 
 
+def pytest_configure() -> None:
+    # a test's own directory holds its outputs, whatever the shell has set
+    os.environ.pop("LYRICGEN_OUTPUTS", None)
+
+
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)

@@ -13,7 +13,7 @@ from lyricgen.settings import DECIDING, SPLITTING
 
 
 def test_all_options_of_the_text_decide_but_those_of_its_reading() -> None:
-    """Batches are cut from the training part; max_bytes only refuses."""
+    """Batches are cut from the training split; max_bytes only refuses."""
     assert set(DECIDING) == set(DataOptions.model_fields) - {"batch_size", "num_steps", "max_bytes"}
 
 

@@ -148,18 +148,18 @@ def _evaluate(options: Namespace) -> None:
         show_json(to_json(plain[0]))
 
 
-def _score_parts(options: Namespace, paths: list[Path], _: object) -> Plain:
+def _score_splits(options: Namespace, paths: list[Path], _: object) -> Plain:
     from lyricgen.evaluation.checkpoints import open_checkpoints
     from lyricgen.evaluation.curves import check_curves, curves
-    from lyricgen.evaluation.scores import score_parts
+    from lyricgen.evaluation.scores import score_splits
     from lyricgen.evaluation.tables import plain_scores, print_scores
 
     evaluated = open_checkpoints(paths)
-    parts = list(evaluated[0].parts) if options.split is None else [options.split]
-    evaluated[0].check_part(parts[0])
+    splits = list(evaluated[0].splits) if options.split is None else [options.split]
+    evaluated[0].check_split(splits[0])
     if options.curves:
         check_curves(evaluated)
-    scores = score_parts(evaluated, parts, resamples=options.resamples, seed=options.seed)
+    scores = score_splits(evaluated, splits, resamples=options.resamples, seed=options.seed)
     found = curves(scores) if options.curves else None
     if not options.json:
         print_scores(scores, found)
@@ -200,12 +200,12 @@ def _measure_memorisation(options: Namespace, paths: list[Path], _: object) -> P
 
 def _write_heat(options: Namespace, paths: list[Path], text: "TextArgument | None") -> None:
     from lyricgen.evaluation.checkpoints import load_checkpoints, open_checkpoints
-    from lyricgen.evaluation.heat_page import beginning_of_part, beginning_of_text, heat_page
+    from lyricgen.evaluation.heat_page import beginning_of_split, beginning_of_text, heat_page
 
     if text is None:
         [evaluated] = open_checkpoints(paths)
         model = evaluated.model
-        read, source = beginning_of_part(evaluated, options.split, options.heat_chars)
+        read, source = beginning_of_split(evaluated, options.split, options.heat_chars)
     else:
         model = load_checkpoints(paths)[0].model
         read, source = beginning_of_text(model, text, options.unknown, options.heat_chars)
@@ -237,7 +237,7 @@ def _save(options: Namespace, name: str, title: str, content: bytes) -> None:
 
 
 TASKS: dict[str, Callable[..., Plain | None]] = {
-    "figures": _score_parts,
+    "figures": _score_splits,
     "text": _score_text,
     "memorisation": _measure_memorisation,
     "heat": _write_heat,

@@ -43,7 +43,7 @@ def built(options: TrainOptions) -> tuple[CharacterDataModule, list[str]]:
 
 TEXT = "abcdefg " * 275  # 2,200 characters
 WHOLE = ("data.val_fraction=0", "data.test_fraction=0")
-LOWERED = "the training part is smaller than a batch: data.batch_size=32 is lowered to %d"
+LOWERED = "the training split is smaller than a batch: data.batch_size=32 is lowered to %d"
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_one_long_line_takes_no_more_than_the_bound_and_is_named(
     assert 35 <= max(steps) <= longest < 129_000
     # logits and the activations of the layer, at least
     assert max(steps) * rows * 4 * (8 * 2048 + len(data.vocabulary)) < build.MAX_BATCH_BYTES
-    assert data.sampler.num_read == int(data.parts["train"].line_lengths.sum())
+    assert data.sampler.num_read == int(data.splits["train"].line_lengths.sum())
     [message] = heard
     assert "the longest has 128,999 characters and begins with 'ab ab ab" in message
 
@@ -158,7 +158,7 @@ def test_a_long_line_is_scored_in_pieces_as_if_at_once(tmp_path: Path, objective
     data, _ = built(options)
     torch.manual_seed(1)
     model = build.build_network(options, data).eval()
-    part = data.parts["train"]
+    split = data.splits["train"]
     total, places, state = 0.0, 0, None
     for batch in data.evaluation_loader("train"):
         assert batch.inputs.numel() <= 2**15
@@ -166,13 +166,13 @@ def test_a_long_line_is_scored_in_pieces_as_if_at_once(tmp_path: Path, objective
         with torch.no_grad():
             nats, state = model.score(batch, None if batch.starts_stream else state)
         total, places = total + float(nats.sum()), places + batch.num_characters
-    assert places == int(part.line_lengths.sum())
+    assert places == int(split.line_lengths.sum())
     # independently: each line by itself, as a whole
     alone = 0.0
-    assert part.line_starts is not None
-    whole = LineSampler(part.line_starts, part.line_lengths, 1, shuffle="none")
+    assert split.line_starts is not None
+    whole = LineSampler(split.line_starts, split.line_lengths, 1, shuffle="none")
     for index in range(len(whole)):
         with torch.no_grad():
-            alone += float(model.score(cut(part.ids, whole.windows(0, index)), None)[0].sum())
+            alone += float(model.score(cut(split.ids, whole.windows(0, index)), None)[0].sum())
     # of both sides a piece knows 128 characters after it, which decide all but the last digits
     assert total == pytest.approx(alone, rel=1e-12 if objective == "next" else 1e-6)

@@ -25,8 +25,8 @@ from lyricgen.data.batch import BatchLoader
 from lyricgen.data.cache import LargeText, encode_large, is_large
 from lyricgen.data.checked_mapping import CheckedMapping
 from lyricgen.data.corpus import EncodedCorpus, encode, prepare
-from lyricgen.data.parts import Part, make_parts
 from lyricgen.data.samplers import RandomSampler
+from lyricgen.data.splits import Split, make_splits
 from lyricgen.errors import UserError
 from tests.conftest import until
 
@@ -155,12 +155,12 @@ def test_ids_of_every_size(tmp_path: Path, symbols: int) -> None:
 
 def test_the_training_part_is_counted_without_being_read(text: LargeText) -> None:
     corpus = encode_large(text, "a")
-    parts = make_parts(corpus, layout="stream", val_fraction=0.2, test_fraction=0.1, split_seed=0)
+    splits = make_splits(corpus, layout="stream", val_fraction=0.2, test_fraction=0.1, split_seed=0)
     size = len(corpus.vocabulary)
-    for part in parts.values():
-        expected = np.bincount(part.ids.numpy(), minlength=size)
-        np.testing.assert_array_equal(part.character_counts(size), expected)
-        assert part.mapping is corpus.mapping
+    for split in splits.values():
+        expected = np.bincount(split.ids.numpy(), minlength=size)
+        np.testing.assert_array_equal(split.character_counts(size), expected)
+        assert split.mapping is corpus.mapping
 
 
 def test_content_and_options_have_entries_of_their_own(
@@ -492,16 +492,16 @@ def test_every_reader_of_a_part_reads_sound_ids(
     fractions: dict[str, Any] = {"val_fraction": 0.2, "test_fraction": 0.1, "split_seed": 0}
     readers: list[Callable[[EncodedCorpus], object]] = [
         lambda corpus: corpus.opening,
-        lambda corpus: Part(corpus.ids, None, mapping=corpus.mapping).text(corpus.vocabulary),
-        lambda corpus: Part(corpus.ids, None, mapping=corpus.mapping).last(50).tolist(),
-        lambda corpus: Part(corpus.ids, None, mapping=corpus.mapping).sound_ids.tolist(),
+        lambda corpus: Split(corpus.ids, None, mapping=corpus.mapping).text(corpus.vocabulary),
+        lambda corpus: Split(corpus.ids, None, mapping=corpus.mapping).last(50).tolist(),
+        lambda corpus: Split(corpus.ids, None, mapping=corpus.mapping).sound_ids.tolist(),
         lambda corpus: (
-            make_parts(corpus, layout="stream", **fractions)["train"]
+            make_splits(corpus, layout="stream", **fractions)["train"]
             .character_counts(size)
             .tolist()
         ),
         lambda corpus: (
-            make_parts(corpus, layout="stream", **fractions)["val"].character_counts(size).tolist()
+            make_splits(corpus, layout="stream", **fractions)["val"].character_counts(size).tolist()
         ),
     ]
     for read in readers:

@@ -18,7 +18,6 @@ from lyricgen.data.batch import IGNORED, Batch, BatchLoader, cut
 from lyricgen.data.corpus import Corpus, encode
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.data.evaluation_samplers import evaluation_sampler
-from lyricgen.data.parts import Part, make_parts
 from lyricgen.data.samplers import (
     ConsecutiveSampler,
     LineSampler,
@@ -26,6 +25,7 @@ from lyricgen.data.samplers import (
     Sampler,
     Windows,
 )
+from lyricgen.data.splits import Split, make_splits
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from tests.helpers.datamodules import CPU, stub_trainer
@@ -38,30 +38,30 @@ def text_module(
     text: str, sampler: Sampler | None = None, val: float = 0.0, test: float = 0.0
 ) -> CharacterDataModule:
     vocabulary = Vocabulary.of(text)
-    parts = make_parts(
+    splits = make_splits(
         encode(Corpus("a text", "text", text)),
         layout="stream",
         val_fraction=val,
         test_fraction=test,
         split_seed=0,
     )
-    return CharacterDataModule(vocabulary, parts, sampler or ConsecutiveSampler(2, 1, 1))
+    return CharacterDataModule(vocabulary, splits, sampler or ConsecutiveSampler(2, 1, 1))
 
 
 def names_module(lines: list[str], val: float, test: float) -> CharacterDataModule:
     text = "".join(line + "\n" for line in lines)
     vocabulary = Vocabulary.of(text)
-    parts = make_parts(
+    splits = make_splits(
         encode(Corpus("names", "line", text)),
         layout="lines",
         val_fraction=val,
         test_fraction=test,
         split_seed=0,
     )
-    train = parts["train"]
+    train = splits["train"]
     assert train.line_starts is not None
     sampler = LineSampler(train.line_starts, train.line_lengths, 1, seed=0)
-    return CharacterDataModule(vocabulary, parts, sampler)
+    return CharacterDataModule(vocabulary, splits, sampler)
 
 
 @contextmanager
@@ -81,7 +81,7 @@ def batches_of(loader: BatchLoader | list[BatchLoader]) -> list[Batch]:
 
 
 def scored(batches: Iterable[Batch]) -> dict[int, int]:
-    """Position in the part → the character predicted there, each of them once."""
+    """Position in the split → the character predicted there, each of them once."""
     found: dict[int, int] = {}
     for batch in batches:
         for start, targets in zip(batch.starts.tolist(), batch.targets.tolist(), strict=True):
@@ -169,7 +169,7 @@ def test_what_is_ignored_is_what_the_loss_ignores() -> None:
 
 def test_lines_by_hand() -> None:
     data = names_module(["ab", "c", "def"], 0, 0)
-    ids, vocabulary = data.parts["train"].ids, data.vocabulary
+    ids, vocabulary = data.splits["train"].ids, data.vocabulary
     assert vocabulary.characters == "\nabcdef"
     sampler = LineSampler(torch.tensor([0, 4, 7]), torch.tensor([3, 2, 4]), 2, shuffle="none")
     first, second = BatchLoader(ids, sampler, CPU)
@@ -192,7 +192,7 @@ def test_the_loader_serves_the_epoch_of_the_trainer() -> None:
     for epoch in (0, 1, 2, 1):
         trainer.current_epoch = epoch
         expected = [
-            cut(data.parts["train"].ids, RandomSampler(len(text), 3, 5, seed=4).windows(epoch, i))
+            cut(data.splits["train"].ids, RandomSampler(len(text), 3, 5, seed=4).windows(epoch, i))
             for i in range(len(loader))
         ]
         assert all(map(same, batches_of(loader), expected))
@@ -240,7 +240,7 @@ class Recorder(pl.LightningModule):
 def test_lightning_itself_gets_the_right_epochs() -> None:
     text = LETTERS * 8
     data = text_module(text, RandomSampler(187, 3, 5, seed=4), val=0.1)
-    assert len(data.parts["train"].ids) == 187
+    assert len(data.splits["train"].ids) == 187
     recorder = Recorder()
     pl.Trainer(
         max_epochs=3,
@@ -255,12 +255,12 @@ def test_lightning_itself_gets_the_right_epochs() -> None:
     fresh = RandomSampler(187, 3, 5, seed=4)
     assert len(fresh) == 12
     for epoch, seen in enumerate(recorder.seen):
-        expected = [cut(data.parts["train"].ids, fresh.windows(epoch, i)) for i in range(12)]
+        expected = [cut(data.splits["train"].ids, fresh.windows(epoch, i)) for i in range(12)]
         assert len(seen) == 12
         assert all(map(same, seen, expected))
     assert len(recorder.seen) == len(recorder.validated) == 3
     for validated in recorder.validated:
-        assert scored(validated) == dict(enumerate(data.parts["val"].ids[1:].tolist(), 1))
+        assert scored(validated) == dict(enumerate(data.splits["val"].ids[1:].tolist(), 1))
 
 
 def test_training_batches_need_a_trainer() -> None:
@@ -342,12 +342,12 @@ def test_held_out_text_by_hand() -> None:
 def test_long_texts_are_cut_into_rows_and_the_log_says_so(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    part = Part(torch.arange(51, dtype=torch.uint8) % 26, None)
-    shorter = Part(part.ids[:50], None)
+    split = Split(torch.arange(51, dtype=torch.uint8) % 26, None)
+    shorter = Split(split.ids[:50], None)
     with caplog.at_level(logging.INFO), constants(LONGEST_STREAM=50, ROW=10):
         assert evaluation_sampler(shorter, 26).windows(0, 0).starts.tolist() == [0]
         assert caplog.messages == []
-        cut_up = evaluation_sampler(part, 26)
+        cut_up = evaluation_sampler(split, 26)
         (message,) = caplog.messages
     assert "51 characters" in message
     assert "5 rows" in message
@@ -358,8 +358,8 @@ def test_long_texts_are_cut_into_rows_and_the_log_says_so(
 
 def test_two_hundred_thousand_characters_are_one_stream() -> None:
     ids = torch.zeros(200_001, dtype=torch.uint8)
-    assert len(evaluation_sampler(Part(ids[:-1], None), 30).windows(0, 0).starts) == 1
-    assert len(evaluation_sampler(Part(ids, None), 30).windows(0, 0).starts) == 10
+    assert len(evaluation_sampler(Split(ids[:-1], None), 30).windows(0, 0).starts) == 1
+    assert len(evaluation_sampler(Split(ids, None), 30).windows(0, 0).starts) == 10
 
 
 @settings(deadline=None)
@@ -373,7 +373,7 @@ def test_held_out_lines_are_scored_one_by_one(lines: list[str], rows: int) -> No
         loaders = {"val": data.val_dataloader(), "test": data.test_dataloader()}
     heard = []
     for name, loader in loaders.items():
-        part = data.parts[name]
+        split = data.splits[name]
         batches = batches_of(loader)
         for batch in batches:
             assert batch.starts_stream
@@ -385,12 +385,14 @@ def test_held_out_lines_are_scored_one_by_one(lines: list[str], rows: int) -> No
                 heard.append(data.vocabulary.decode(line))
         found = scored(batches)
         assert found == {
-            place: one for place, one in enumerate(part.ids.tolist()) if one != len(data.vocabulary)
+            place: one
+            for place, one in enumerate(split.ids.tolist())
+            if one != len(data.vocabulary)
         }
         assert sum(batch.num_characters for batch in batches) == len(found)
     assert all(one.endswith("\n") and one.count("\n") == 1 for one in heard)
     training = data.vocabulary.decode(
-        data.parts["train"].ids[data.parts["train"].ids != len(data.vocabulary)]
+        data.splits["train"].ids[data.splits["train"].ids != len(data.vocabulary)]
     )
     assert Counter(heard) + Counter(training.splitlines(keepends=True)) == Counter(
         line + "\n" for line in lines
@@ -415,16 +417,16 @@ def test_without_held_out_parts_nothing_is_evaluated() -> None:
 @pytest.mark.parametrize("name", ["val", "test"])
 def test_a_part_too_short_to_predict_is_refused(name: str) -> None:
     vocabulary = Vocabulary.of(LETTERS)
-    train = Part(vocabulary.encode(LETTERS), None)
+    train = Split(vocabulary.encode(LETTERS), None)
     sampler = ConsecutiveSampler(26, 1, 5)
     with pytest.raises(UserError) as caught:
         CharacterDataModule(
-            vocabulary, {"train": train, name: Part(vocabulary.encode("a"), None)}, sampler
+            vocabulary, {"train": train, name: Split(vocabulary.encode("a"), None)}, sampler
         )
     message = str(caught.value)
     assert message.isprintable()
-    for said in (f"the {name} part has 1 character", "at least 2", f"data.{name}_fraction"):
+    for said in (f"the {name} split has 1 character", "at least 2", f"data.{name}_fraction"):
         assert said in message
-    two = {"train": train, name: Part(vocabulary.encode("ab"), None)}
+    two = {"train": train, name: Split(vocabulary.encode("ab"), None)}
     (batch,) = batches_of(CharacterDataModule(vocabulary, two, sampler).evaluation_loader(name))
     assert batch.targets.tolist() == [[1]]

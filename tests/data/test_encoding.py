@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lyricgen.data import corpus
 from lyricgen.data.corpus import Corpus, count_ids, encode
-from lyricgen.data.parts import make_parts
+from lyricgen.data.splits import make_splits
 
 
 @given(text=st.text(min_size=1))
@@ -49,8 +49,8 @@ def test_the_training_part_has_what_the_others_leave(
     text = "".join(f"line {number}\n" for number in range(50))
     corpus = encode(Corpus("a text", unit, text))  # type: ignore[arg-type]
     val, test = fractions
-    parts = make_parts(corpus, layout=layout, val_fraction=val, test_fraction=test, split_seed=0)  # type: ignore[arg-type]
+    splits = make_splits(corpus, layout=layout, val_fraction=val, test_fraction=test, split_seed=0)  # type: ignore[arg-type]
     size = len(corpus.vocabulary)
-    for part in parts.values():
-        counted = np.bincount(part.ids.numpy(), minlength=size + 1)[:size]
-        np.testing.assert_array_equal(part.character_counts(size), counted)
+    for split in splits.values():
+        counted = np.bincount(split.ids.numpy(), minlength=size + 1)[:size]
+        np.testing.assert_array_equal(split.character_counts(size), counted)

@@ -116,6 +116,6 @@ def test_the_parts_of_a_list_add_up_to_it(train: Train, tmp_path: Path) -> None:
         r"([\d,]+) characters, \d+ distinct \(train ([\d,]+), val ([\d,]+), test ([\d,]+)\)",
         done.out,
     )
-    whole, *parts = (int(size.replace(",", "")) for size in sizes)
-    assert whole == sum(parts) == sum(len(name) + 1 for name in [*names, *names[:7]])
+    whole, *splits = (int(size.replace(",", "")) for size in sizes)
+    assert whole == sum(splits) == sum(len(name) + 1 for name in [*names, *names[:7]])
     assert "7 of 97 lines repeat another: data.distinct=true" in done.out

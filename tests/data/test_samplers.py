@@ -543,8 +543,8 @@ def test_a_text_too_short_lowers_the_batch_and_is_refused_without_a_window(
         return
     message = refusal(lambda: make(length))
     said = re.fullmatch(
-        r"the training part has (\d+) characters, one window of data\.num_steps=(\d+) needs (\d+): "
-        r"lower data\.num_steps, or set sampler\.drop_last=false",
+        r"the training split has (\d+) characters, one window of data\.num_steps=(\d+) needs "
+        r"(\d+): lower data\.num_steps, or set sampler\.drop_last=false",
         message,
     )
     assert said is not None

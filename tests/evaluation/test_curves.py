@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lyricgen.data.parts import Part
+from lyricgen.data.splits import Split
 from lyricgen.evaluation import curves
 from lyricgen.evaluation.curves import (
     context_begins,
@@ -49,12 +49,12 @@ def text_of(length: int, seed: int = 0) -> Tensor:
     return torch.randint(V, (length,), generator=torch.Generator().manual_seed(seed))
 
 
-def lines_of(seed: int = 0) -> Part:
+def lines_of(seed: int = 0) -> Split:
     """Start symbols, then characters that may be anything, the newline last."""
     numbers = np.random.default_rng(seed)
     lines = [[V, *numbers.integers(1, V, size), 0] for size in (3, 1, 6, 12, 2, 5, 9)]
     starts = np.cumsum([0, *map(len, lines)])[:-1]
-    return Part(torch.from_numpy(np.concatenate(lines)), torch.from_numpy(starts))
+    return Split(torch.from_numpy(np.concatenate(lines)), torch.from_numpy(starts))
 
 
 def nats_one_by_one(network: Any, read: list[int], symbols: list[int]) -> list[float]:
@@ -83,9 +83,9 @@ def test_windows_against_a_loop(monkeypatch: pytest.MonkeyPatch, kind: str) -> N
 def test_contexts_against_a_loop(monkeypatch: pytest.MonkeyPatch, kind: str, length: int) -> None:
     monkeypatch.setattr(curves, "_STEPS", 3 * length)  # three targets at once
     network, ids = network_of(kind), text_of(60)
-    places = target_places(Part(ids, None), V, longest=16)
+    places = target_places(Split(ids, None), V, longest=16)
     assert places.tolist() == list(range(16, 60))
-    begins = context_begins(Part(ids, None), places, length)
+    begins = context_begins(Split(ids, None), places, length)
     found = nats_after(network, ids, begins, places)
     for place, nats in zip(places.tolist(), found, strict=True):
         read = ids[place - length : place].tolist()
@@ -96,11 +96,11 @@ def test_contexts_against_a_loop(monkeypatch: pytest.MonkeyPatch, kind: str, len
 @pytest.mark.parametrize("kind", MODELS)
 @pytest.mark.parametrize("length", [1, 4, 16])
 def test_contexts_end_where_a_line_begins(kind: str, length: int) -> None:
-    network, part = network_of(kind, "lines"), lines_of()
-    places = target_places(part, V, longest=3)
-    ids = part.ids.tolist()
+    network, split = network_of(kind, "lines"), lines_of()
+    places = target_places(split, V, longest=3)
+    ids = split.ids.tolist()
     assert places.tolist() == [place for place, one in enumerate(ids) if one != V][3:]
-    found = nats_after(network, part.ids, context_begins(part, places, length), places)
+    found = nats_after(network, split.ids, context_begins(split, places, length), places)
     for place, nats in zip(places.tolist(), found, strict=True):
         start = max(at for at in range(place) if ids[at] == V)
         begin = max(start, place - length)
@@ -109,14 +109,14 @@ def test_contexts_end_where_a_line_begins(kind: str, length: int) -> None:
 
 
 def test_lengths_of_contexts() -> None:
-    assert context_lengths(Part(text_of(10_000), None), V) == [1, 2, 4, 8, 16, 32, 64, 128, 256]
-    assert context_lengths(Part(text_of(511), None), V)[-1] == 128  # half of it is to be predicted
-    assert context_lengths(Part(text_of(2), None), V) == [1]
+    assert context_lengths(Split(text_of(10_000), None), V) == [1, 2, 4, 8, 16, 32, 64, 128, 256]
+    assert context_lengths(Split(text_of(511), None), V)[-1] == 128  # half of it is to be predicted
+    assert context_lengths(Split(text_of(2), None), V) == [1]
     assert context_lengths(lines_of(), V) == [1, 2, 4, 8, 16]  # the longest has 13 to predict
 
 
 def test_many_targets_are_evenly_spaced() -> None:
-    places = target_places(Part(text_of(100_000), None), V, longest=256).tolist()
+    places = target_places(Split(text_of(100_000), None), V, longest=256).tolist()
     assert len(places) == len(set(places)) == 512
     assert (places[0], places[-1]) == (256, 99_999)
     assert set(np.diff(places)) <= {195, 196}  # 99,743 / 511

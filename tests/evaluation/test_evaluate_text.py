@@ -140,9 +140,9 @@ def test_page_of_whole_lines(evaluate: Evaluate, tmp_path: Path) -> None:
 
 def test_page_of_a_part(evaluate: Evaluate, train: Train) -> None:
     assert train(*LYRICS, "callbacks.samples.every_n_epochs=0").directory is not None
-    assert "of the test part of lyrics, 800 char" in evaluate("--heat", "a.html").out
-    printed = evaluate("--heat", "a.html", "--part", "train", "--heat-chars", "100")
-    assert "of the train part of lyrics, the first 100 of 6,400 characters" in printed.out
+    assert "of the test split of lyrics, 800 char" in evaluate("--heat", "a.html").out
+    printed = evaluate("--heat", "a.html", "--split", "train", "--heat-chars", "100")
+    assert "of the train split of lyrics, the first 100 of 6,400 characters" in printed.out
 
 
 def test_gates_and_page_at_once(evaluate: Evaluate, tmp_path: Path) -> None:
@@ -198,8 +198,8 @@ def test_what_was_not_logged(tmp_path: Path) -> None:
 
 def test_lines_of_a_part_of_names() -> None:
     model = model_of(layout="lines", vocabulary=VOCABULARY)
-    part = own_text("ab\ncd\nab\n", "it", model).part
-    assert lines_of(part, VOCABULARY) == {"ab", "cd"}
+    split = own_text("ab\ncd\nab\n", "it", model).split
+    assert lines_of(split, VOCABULARY) == {"ab", "cd"}
 
 
 # What does not go together
@@ -221,8 +221,8 @@ def test_lines_of_a_part_of_names() -> None:
         (["--resamples", "1000", "--heat", "a.html"], "or the figures alone: leave --heat out"),
         (["--memorisation", "--resamples", "1000"], "leave --memorisation out"),
         (["--text", "a", "--png", "a.png"], "--png goes with --memorisation or the figures alone"),
-        (["--text", "ab", "--part", "val"], "trained on: leave --text out"),
-        (["--text", "ab", "--heat", "a.html", "--part", "val"], "trained on: leave --text out"),
+        (["--text", "ab", "--split", "val"], "trained on: leave --text out"),
+        (["--text", "ab", "--heat", "a.html", "--split", "val"], "trained on: leave --text out"),
         (["--memorisation", "--text", "ab"], "leave --text out"),
         (["--memorisation", "--heat", "a.html"], "leave --heat out"),
         (["--memorisation", "--layer", "2"], "--layer goes with --gates"),

@@ -17,7 +17,7 @@ import torch
 from lyricgen import train as train_command
 from lyricgen.data import evaluation_samplers
 from lyricgen.evaluate import main
-from lyricgen.evaluation.intervals import PartText, Series, row, utf8_sizes
+from lyricgen.evaluation.intervals import Series, SplitText, row, utf8_sizes
 from tests.conftest import ROOT, TINY, Printed, Train, messages, newest_of, printed, refusal
 
 Evaluate = Callable[..., Printed]
@@ -76,8 +76,8 @@ def figures_of(evaluate: Evaluate, *arguments: str | Path) -> dict[str, Any]:
     return found
 
 
-def models_of(figures: dict[str, Any], part: str) -> dict[str, dict[str, Any]]:
-    return {model["name"]: model for model in figures["parts"][part]["models"]}
+def models_of(figures: dict[str, Any], split: str) -> dict[str, dict[str, Any]]:
+    return {model["name"]: model for model in figures["parts"][split]["models"]}
 
 
 @pytest.mark.parametrize(
@@ -107,34 +107,36 @@ def test_the_figures_are_those_of_training(
     done = train(*TINY, *overrides)
     figures = figures_of(evaluate)
     assert list(figures["parts"]) == [
-        part for part in ("train", "val", "test") if part != "test" or "test/loss" in done.summary
+        split
+        for split in ("train", "val", "test")
+        if split != "test" or "test/loss" in done.summary
     ]
     prefix = "pseudo_" if "objective=fill" in overrides else ""
-    for part in ("val", "test"):
-        if f"{part}/loss" not in done.summary:
+    for split in ("val", "test"):
+        if f"{split}/loss" not in done.summary:
             continue
-        first = figures["parts"][part]["models"][0]
+        first = figures["parts"][split]["models"][0]
         assert first["name"] == done.summary["model"]
-        assert first["loss"]["value"] == pytest.approx(done.summary[f"{part}/loss"], rel=1e-9)
+        assert first["loss"]["value"] == pytest.approx(done.summary[f"{split}/loss"], rel=1e-9)
         for name in ("perplexity", "bits_per_char"):
-            expected = done.summary[f"{part}/{prefix}{name}"]
+            expected = done.summary[f"{split}/{prefix}{name}"]
             assert first[f"{prefix}{name}"]["value"] == pytest.approx(expected, rel=1e-9)
         if prefix:
-            assert len(figures["parts"][part]["models"]) == 1
+            assert len(figures["parts"][split]["models"]) == 1
             continue
-        ngrams = done.summary["ngram_perplexities"][part]["kneser_ney"]
+        ngrams = done.summary["ngram_perplexities"][split]["kneser_ney"]
         names = ["unigram", *(f"{order}-gram" for order in range(2, 6))]
         for name, expected in zip(names, ngrams, strict=True):
-            found = models_of(figures, part)[name]["perplexity"]["value"]
+            found = models_of(figures, split)[name]["perplexity"]["value"]
             assert found == pytest.approx(expected, rel=1e-9)
         if "model=ngram" not in overrides:
             weight = done.summary["mixture_network_weight"]
             assert figures["mixture_network_weights"] == {first["name"]: pytest.approx(weight)}
             assert figures["ngram_order"] == done.summary["ngram_order"]
-            mixed = models_of(figures, part)[
+            mixed = models_of(figures, split)[
                 f"{figures['ngram_order']}-gram mixed with {first['name']}"
             ]
-            expected = done.summary[f"{part}/mixture_perplexity"]
+            expected = done.summary[f"{split}/mixture_perplexity"]
             assert mixed["perplexity"]["value"] == pytest.approx(expected, rel=1e-9)
 
 
@@ -156,7 +158,7 @@ def test_the_training_perplexity_is_that_of_the_weights_without_dropout(
     done = train(*TINY, "model=ngram")
     [ngram, uniform] = figures_of(evaluate)["parts"]["train"]["models"]
     assert ngram["perplexity"]["value"] == pytest.approx(done.summary["train/perplexity"], rel=1e-9)
-    assert uniform["kind"] == "uniform"  # the other baselines have counted this part
+    assert uniform["kind"] == "uniform"  # the other baselines have counted this split
     done = train(*TINY, "model.dropout=0.9")
     network = figures_of(evaluate)["parts"]["train"]["models"][0]
     assert network["perplexity"]["value"] < done.summary["train/perplexity"]
@@ -167,10 +169,10 @@ def test_bits_per_byte_worked_by_hand(train: Train, evaluate: Evaluate) -> None:
     Path("a.txt").write_text("aé分😀" * 100, "utf-8")  # 1, 2, 3 and 4 bytes
     train(*TINY, "data=text", "data.path=a.txt", "data.val_fraction=0.25", "data.max_chars=null")
     figures = figures_of(evaluate)
-    for part, characters in (("val", 100), ("test", 40), ("train", 260)):
-        for model in figures["parts"][part]["models"]:
+    for split, characters in (("val", 100), ("test", 40), ("train", 260)):
+        for model in figures["parts"][split]["models"]:
             assert model["characters"] == characters - 1  # the first has nothing before it
-            # each part is whole quadruples of 10 bytes, and begins with the a that is not predicted
+            # each split is whole quadruples of 10 bytes and begins with the a that is not predicted
             assert model["bytes"] == 10 * characters // 4 - 1
             nats = model["loss"]["value"] * model["characters"]
             assert model["bits_per_byte"]["value"] == pytest.approx(
@@ -197,7 +199,7 @@ def test_pairs_tell_more_than_two_intervals(lines: bool) -> None:
     one, other = (hard + numbers.normal(0, 0.2, 3000) + worse for worse in (0, 0.05))
     one[0] = np.nan
     ends = np.arange(3000) // 10 if lines else None
-    text = PartText(np.zeros(3000, int), np.ones(3000, np.uint8), ends)
+    text = SplitText(np.zeros(3000, int), np.ones(3000, np.uint8), ends)
     first = Series("one", "checkpoint", one)
     paired = row(Series("other", "checkpoint", other), first, text, **DRAWS)
     alone = [row(each, each, text, **DRAWS).loss for each in (first, paired.series)]
@@ -217,7 +219,7 @@ def test_lines_are_drawn_whole() -> None:
     lengths = numbers.integers(3, 15, 400)
     lines = np.repeat(np.arange(400), lengths)
     nats = numbers.gamma(2.0, 1.0, len(lines)) + numbers.normal(2, 1, 400)[lines]
-    text = PartText(np.zeros(len(lines), int), np.ones(len(lines), np.uint8), lines)
+    text = SplitText(np.zeros(len(lines), int), np.ones(len(lines), np.uint8), lines)
     series = Series("one", "checkpoint", nats)
     value, low, high = row(series, series, text, **DRAWS).loss
     residuals = np.bincount(lines, nats) - value * lengths
@@ -319,7 +321,7 @@ def test_curves_in_json(runs: Runs, evaluate: Evaluate) -> None:
     for curve in (position, context, frequency):
         for values in curve["perplexities"].values():
             assert len(values) == len(curve["places"]) == len(curve["characters"])
-    val = figures_of(evaluate, runs.lstm, "--curves", "--part", "val")
+    val = figures_of(evaluate, runs.lstm, "--curves", "--split", "val")
     assert val["curves"]["part"] == "val"
 
 
@@ -342,8 +344,8 @@ def test_tables_in_the_terminal(runs: Runs, evaluate: Evaluate) -> None:
     figures = figures_of(evaluate, runs.lstm, runs.gru, "--curves")
     done = evaluate(runs.lstm, runs.gru, "--curves")
     assert (done.status, messages(done.err)) == (0, [])
-    for part in ("train", "val", "test"):
-        for model in figures["parts"][part]["models"]:
+    for split in ("train", "val", "test"):
+        for model in figures["parts"][split]["models"]:
             assert model["name"] in done.out
             assert f"{model['perplexity']['value']:,.2f}" in done.out
     assert "95% intervals: 1,000 resamples of blocks of characters" in done.out
@@ -368,8 +370,8 @@ def test_a_picture(runs: Runs, evaluate: Evaluate, tmp_path: Path) -> None:
 
 def test_gap_fillers_have_pseudo_perplexities_alone(runs: Runs, evaluate: Evaluate) -> None:
     figures = figures_of(evaluate, runs.fill)
-    for part in figures["parts"].values():
-        [model] = part["models"]
+    for split in figures["parts"].values():
+        [model] = split["models"]
         assert "pseudo_perplexity" in model
         assert "perplexity" not in model
     assert "pseudo-perplexity" in evaluate(runs.fill).out
@@ -424,7 +426,7 @@ def test_a_network_that_has_diverged(train: Train, evaluate: Evaluate) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--part", "all"], "--part"),
+        (["--split", "all"], "--split"),
         (["--resamples", "99"], "'99': give a number from 100 to 1000000"),
         (["--resamples", "many"], "'many'"),
         (["--seed", "-1"], "--seed"),
@@ -439,7 +441,7 @@ def test_what_cannot_be(runs: Runs, evaluate: Evaluate, arguments: list[str], to
 
 def test_a_part_that_there_is_not(train: Train, evaluate: Evaluate) -> None:
     train(*TINY, "data.test_fraction=0", "data.val_fraction=0")
-    assert "the text has only train" in refusal(evaluate("--part", "test"))
+    assert "the text has only train" in refusal(evaluate("--split", "test"))
     figures = figures_of(evaluate, "--curves")
     assert list(figures["parts"]) == ["train"]
     assert figures["curves"]["part"] == "train"

@@ -28,7 +28,7 @@ def test_every_character_with_its_colour_and_figures() -> None:
     text = "ab分开 cd\n\nabcd分" * 3
     page = Page(page_of(model, text))
     read = own_text(text, "it", model)
-    found = alternatives(model, read.part, "reading")
+    found = alternatives(model, read.split, "reading")
     bits = found.nats / math.log(2)
     assert [tag for tag, _, _ in page.cells] == ["i"] * len(text)
     shown = "".join("\n" if "n" in kind.split() else inside for _, kind, inside in page.cells)

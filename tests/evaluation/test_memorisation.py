@@ -1,4 +1,4 @@
-"""How much of a model's texts stands in the training part: beside sets of strings in Python."""
+"""How much of a model's texts stands in the training split: beside sets of strings in Python."""
 
 import math
 from typing import Any, Literal
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lyricgen.api.model import WritingModel
 from lyricgen.data.corpus import Corpus, encode
-from lyricgen.data.parts import Part, make_parts
+from lyricgen.data.splits import Split, make_splits
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.evaluation import shared_ngrams
@@ -100,9 +100,9 @@ def test_stated_probability_of_a_wrong_answer() -> None:
     assert math.log2(lowest.max()) <= 64 - 47
 
 
-def parts_of(text: str, layout: Layout) -> dict[str, Part]:
+def splits_of(text: str, layout: Layout) -> dict[str, Split]:
     corpus = encode(Corpus("test", "line" if layout == "lines" else "text", text))
-    return make_parts(corpus, layout=layout, val_fraction=0.2, test_fraction=0.2, split_seed=0)
+    return make_splits(corpus, layout=layout, val_fraction=0.2, test_fraction=0.2, split_seed=0)
 
 
 @given(st.lists(st.text("ab", max_size=9), max_size=8), st.integers(1, 4))
@@ -116,11 +116,11 @@ def test_distinct_ngrams(texts: list[str], n: int) -> None:
 def test_texts_of_a_part(layout: Layout) -> None:
     text = names(40)
     corpus = encode(Corpus("test", "line" if layout == "lines" else "text", text))
-    parts = parts_of(text, layout)
+    splits = splits_of(text, layout)
     found = [
         "".join(corpus.vocabulary.characters[i] for i in ids)
         for name in ("train", "val", "test")
-        for ids in texts_of(parts[name])
+        for ids in texts_of(splits[name])
     ]
     if layout == "stream":
         assert "".join(found) == text
@@ -128,20 +128,20 @@ def test_texts_of_a_part(layout: Layout) -> None:
         assert sorted(found) == sorted(text.split("\n")[:-1])
 
 
-def pieces(part: Part, layout: Layout, vocabulary: Vocabulary) -> list[str]:
-    text = vocabulary.decode(part.ids[part.ids < len(vocabulary)])
+def pieces(split: Split, layout: Layout, vocabulary: Vocabulary) -> list[str]:
+    text = vocabulary.decode(split.ids[split.ids < len(vocabulary)])
     return [text] if layout == "stream" else text.removesuffix("\n").split("\n")
 
 
 @pytest.mark.parametrize("layout", ["stream", "lines"])
 def test_measure_by_sets_of_strings(layout: Layout) -> None:
-    parts = parts_of(names(60), layout)
+    splits = splits_of(names(60), layout)
     vocabulary = Vocabulary.of(names(60))
     model = WritingModel(network_of(vocabulary, layout), vocabulary, layout, lowercase=False)
-    found = measure(model, parts, count=30, length=25, temperature=0.5, seed=3)
+    found = measure(model, splits, count=30, length=25, temperature=0.5, seed=3)
     drawn = model.generate_many([""], count=30, length=25, temperature=0.5, seed=3)
-    train = pieces(parts["train"], layout, vocabulary)
-    held_out = [one for name in ("val", "test") for one in pieces(parts[name], layout, vocabulary)]
+    train = pieces(splits["train"], layout, vocabulary)
+    held_out = [one for name in ("val", "test") for one in pieces(splits[name], layout, vocabulary)]
     assert found.held_out is not None
     for figures, texts in ((found.generated, drawn), (found.held_out, held_out)):
         assert (figures.texts, figures.characters) == (len(texts), sum(map(len, texts)))
@@ -176,7 +176,7 @@ def figures_of(text: str, layout: Layout, drawn: list[tuple[str, str]]) -> dict[
     corpus = encode(Corpus("test", "line" if layout == "lines" else "text", text))
     model = WritingModel(network_of(corpus.vocabulary, layout), corpus.vocabulary, layout, False)
     whole: dict[str, Any] = {"val_fraction": 0, "test_fraction": 0, "split_seed": 0}
-    return Copying(model, make_parts(corpus, layout=layout, **whole), 20).figures(drawn)
+    return Copying(model, make_splits(corpus, layout=layout, **whole), 20).figures(drawn)
 
 
 def test_figures_of_a_text() -> None:
@@ -211,16 +211,16 @@ def test_a_name_ends_before_the_next() -> None:
 
 
 def test_share_of_held_out_names() -> None:
-    parts = parts_of(names(60), "lines")
+    splits = splits_of(names(60), "lines")
     corpus = encode(Corpus("test", "line", names(60)))
     model = WritingModel(network_of(corpus.vocabulary, "lines"), corpus.vocabulary, "lines", False)
     [held_out, *_] = [
-        model.vocabulary.decode(one) for one in map(torch.from_numpy, texts_of(parts["test"]))
+        model.vocabulary.decode(one) for one in map(torch.from_numpy, texts_of(splits["test"]))
     ]
     [trained, *_] = [
-        model.vocabulary.decode(one) for one in map(torch.from_numpy, texts_of(parts["train"]))
+        model.vocabulary.decode(one) for one in map(torch.from_numpy, texts_of(splits["train"]))
     ]
-    found = Copying(model, parts, 50).figures([("", held_out), ("", trained), ("", trained * 2)])
+    found = Copying(model, splits, 50).figures([("", held_out), ("", trained), ("", trained * 2)])
     assert found["samples/in_held_out"] == pytest.approx(1 / 3)
     assert found["samples/copied_fraction"] == pytest.approx(1 / 3)
 

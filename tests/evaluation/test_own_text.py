@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from lyricgen.data.parts import line_part
+from lyricgen.data.splits import line_split
 from lyricgen.errors import UserError
 from lyricgen.evaluation.heat_page import alternatives
 from lyricgen.evaluation.own_text import LONGEST_LINE, MAX_BYTES, own_text, read_text_argument
@@ -122,7 +122,7 @@ def test_a_list_that_is_read_as_a_running_text() -> None:
     listed = TrainedModel(one.network, VOCABULARY, "stream", False, {"data": {"unit": "line"}})
     read = own_text(" ab \n\ncd", "it", listed)
     assert read.text == "ab\ncd\n"
-    assert read.part.line_starts is None
+    assert read.split.line_starts is None
     assert read.characters.num_lines == 2
 
 
@@ -178,7 +178,7 @@ def test_alternatives_as_sorting_has_them(kind: str) -> None:
     text = "ab分开\ncd\nab cd\n" * 2
     layout: Any = one.layout
     ids = VOCABULARY.encode(text)
-    part = line_part(ids, VOCABULARY, layout)
+    part = line_split(ids, VOCABULARY, layout)
     found = alternatives(one, part, "reading")
     read = own_text(text, "it", one)
     np.testing.assert_allclose(found.nats, read.nats(one, "model"), rtol=1e-6)
@@ -202,7 +202,7 @@ def test_alternatives_as_sorting_has_them(kind: str) -> None:
 def test_alternatives_beside_a_softmax() -> None:
     one = model()
     text = "ab分开\ncd"
-    found = alternatives(one, own_text(text, "it", one).part, "reading")
+    found = alternatives(one, own_text(text, "it", one).split, "reading")
     with torch.no_grad():
         logits, _ = one.network(VOCABULARY.encode(text).long()[None])  # type: ignore[call-arg]
     p = torch.softmax(logits[0].double(), -1).numpy()  # (T, V) of the characters after each

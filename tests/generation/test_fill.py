@@ -17,8 +17,8 @@ from lyricgen.data import evaluation_samplers
 from lyricgen.data.batch import cut
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.data.evaluation_samplers import StreamSampler
-from lyricgen.data.parts import Part
 from lyricgen.data.samplers import ConsecutiveSampler
+from lyricgen.data.splits import Split
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.models.network import FillModel
@@ -117,8 +117,8 @@ def held_out_loss(cell: str, ids: Tensor, model: FillModel) -> float:
     vocabulary = Vocabulary(LETTERS[:size])
     sampler = ConsecutiveSampler(20, 2, 3)
     following = evaluation_samplers.FOLLOWING
-    parts = {"train": Part(ids[:20], None), "val": Part(ids, None)}
-    data = CharacterDataModule(vocabulary, parts, sampler, following)
+    splits = {"train": Split(ids[:20], None), "val": Split(ids, None)}
+    data = CharacterDataModule(vocabulary, splits, sampler, following)
     loader = data.val_dataloader()
     module = module_of(model)
     for batch in loader:  # type: ignore[union-attr]

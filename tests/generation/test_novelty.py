@@ -134,7 +134,7 @@ def test_other_names_of_the_same_characters(tmp_path: Path) -> None:
 
 
 def test_names_of_a_run(tmp_path: Path) -> None:
-    """The options of a real checkpoint lead back to its training part."""
+    """The options of a real checkpoint lead back to its training split."""
     run = train(tmp_path, "data=dino", "trainer.max_epochs=2")
     learnt = training_names(lyricgen.load(run))
     text = (ROOT / "src/lyricgen/data/corpora/dino.txt").read_text("utf-8").lower()

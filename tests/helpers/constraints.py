@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from lyricgen.api.model import WritingModel
-from lyricgen.data.parts import Layout
+from lyricgen.data.splits import Layout
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.models.network import LanguageModel
 from tests.helpers.networks import architecture

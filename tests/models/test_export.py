@@ -27,7 +27,7 @@ from tests.helpers.networks import CELLS
 TYPES = {"F32": "<f4", "F64": "<f8", "I64": "<i8"}
 
 
-def parts_of(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def splits_of(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """A model file's card and arrays, read as the format's description has it."""
     whole = path.read_bytes()
     begin = 8 + int.from_bytes(whole[:8], "little")
@@ -74,7 +74,7 @@ def test_a_model_file_is_its_checkpoint(command: Any, tmp_path: Path, kind: str)
     checkpoint = saved(tmp_path, content_of(model))
     done: Printed = command(checkpoint, "--out", "shared.safetensors")
     assert done.status == 0, done.err
-    card, arrays = parts_of(tmp_path / "shared.safetensors")
+    card, arrays = splits_of(tmp_path / "shared.safetensors")
     weights = model.network.state_dict()
     assert card["vocabulary"] == model.vocabulary.characters
     assert card["architecture"] == model.network.architecture.model_dump(mode="json")
@@ -132,7 +132,7 @@ def test_a_runs_file(
         assert told not in content
     options = run.summary["options"]
     options["data"]["path"] = options["callbacks"]["samples"]["prefixes"] = None
-    card, _ = parts_of(Path("song.safetensors"))
+    card, _ = splits_of(Path("song.safetensors"))
     assert card["options"] == options
     assert card["options"]["data"]["val_fraction"] == 0.2
 

@@ -268,7 +268,7 @@ def test_a_model_refuses_ids_outside_the_vocabulary(bad: list[int]) -> None:
 
 
 # Perplexities of the Jay Chou lyrics, measured by other programs and known to the digits given:
-# smoothing, order, newlines as spaces, training part, scored part, perplexity, half a last digit.
+# smoothing, order, newlines as spaces, training split, scored split, perplexity, half a last digit.
 PUBLISHED = [
     ("witten_bell", 1, True, (0, 90), (90, 100), 426.6, 0.05),
     ("witten_bell", 2, True, (0, 90), (90, 100), 234.3, 0.05),
@@ -311,6 +311,6 @@ def test_perplexities_measured_elsewhere(
     def part(percents: tuple[int, int]) -> npt.NDArray[np.int64]:
         return ids[slice(*(len(ids) * percent // 100 for percent in percents))]
 
-    # The first symbol of the scored part has no context and is not scored.
+    # The first symbol of the scored split has no context and is not scored.
     nats = nats_of(model_of(part(training), len(vocabulary), order, smoothing), part(scored))[1:]
     assert np.exp(nats.mean()) == pytest.approx(perplexity, abs=tolerance)

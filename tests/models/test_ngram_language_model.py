@@ -219,9 +219,9 @@ def rows_of(done: Finished) -> list[dict[str, str]]:
 def test_its_figures_are_the_baselines(train: Train, data: str, smoothing: str, order: int) -> None:
     done = train(*NGRAM, f"data={data}", f"model.smoothing={smoothing}", f"model.order={order}")
     assert done.status == 0, done.err
-    for part in ("val", "test"):
-        expected = done.summary["ngram_perplexities"][part][smoothing][order - 1]
-        assert done.summary[f"{part}/perplexity"] == pytest.approx(expected, rel=1e-12)
+    for split in ("val", "test"):
+        expected = done.summary["ngram_perplexities"][split][smoothing][order - 1]
+        assert done.summary[f"{split}/perplexity"] == pytest.approx(expected, rel=1e-12)
     assert f"{order}-gram {smoothing}" in done.out
     assert "mixture" not in done.out
     assert not [name for name in done.summary if "mixture_perplexity" in name]
@@ -232,10 +232,10 @@ def test_add_k_by_dictionaries(train: Train) -> None:
     text = (CORPORA / "lyrics.txt").read_text("utf-8")[:1500]
     training, val = text[:1200], text[1200:1350]
     pairs, firsts, size = Counter(pairwise(training)), Counter(training[:-1]), len(set(text))
-    for part, scored in (("train", training), ("val", val)):
+    for split, scored in (("train", training), ("val", val)):
         shares = [(pairs[pair] + 0.5) / (firsts[pair[0]] + 0.5 * size) for pair in pairwise(scored)]
         loss = -sum(map(log, shares)) / len(shares)
-        assert done.summary[f"{part}/loss"] == pytest.approx(loss, rel=1e-12)
+        assert done.summary[f"{split}/loss"] == pytest.approx(loss, rel=1e-12)
 
 
 def test_lines_are_trained_on_each_from_its_start(train: Train) -> None:

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn, optim
 
 from lyricgen.data.datamodule import CharacterDataModule
-from lyricgen.data.parts import Part
 from lyricgen.data.samplers import ConsecutiveSampler
+from lyricgen.data.splits import Split
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.models.network import LanguageModel
 from lyricgen.models.optimizers import build_optimizer, build_scheduler
@@ -241,8 +241,8 @@ def test_a_run_follows_the_schedule(schedule: str) -> None:
         seed=1,
     )
     ids = torch.randint(5, (26,))
-    parts = {"train": Part(ids, None), "val": Part(ids, None)}
-    data = CharacterDataModule(Vocabulary("abcde"), parts, ConsecutiveSampler(26, 2, 6))
+    splits = {"train": Split(ids, None), "val": Split(ids, None)}
+    data = CharacterDataModule(Vocabulary("abcde"), splits, ConsecutiveSampler(26, 2, 6))
     noted = Rates()
     pl.Trainer(
         accelerator="cpu",

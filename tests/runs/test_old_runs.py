@@ -66,13 +66,13 @@ def test_a_run_state_that_lay_with_the_callbacks(runs: Path, name: str) -> None:
 
 
 def test_the_states_of_runs_that_a_search_pruned_or_that_smoothed_their_loss() -> None:
-    parts = {
+    callbacks = {
         "EpochLog": {"rows": []},
         "Checkpoints": {"best": 1.5},
         "Pruning": {"reason": "worse"},
         "Throughput": {"characters": 3, "seconds": 2.0, "rate": 0.5, "epoch_seconds": 1.0},
     }
-    content = {"run": {"text": "ab"}, "callbacks": parts, "metrics": {}, "smoothed_loss": 2.5}
+    content = {"run": {"text": "ab"}, "callbacks": callbacks, "metrics": {}, "smoothed_loss": 2.5}
     one = RunState()  # when one process trained, its nats were no list
     one.restore(content | {"epoch_so_far": {"nats": torch.tensor(4.0), "state": None}})
     assert (one.pruned, one.smoothed_loss, one.nats, one.rate) == ("worse", 2.5, [4.0], 0.5)

@@ -44,12 +44,12 @@ def test_every_notebook_experiment_says_what_it_comes_from(experiment: str) -> N
     assert isinstance(yaml.safe_load(text), dict)
 
 
-def perplexities(run: Finished, part: str = "train") -> dict[int, float]:
+def perplexities(run: Finished, split: str = "train") -> dict[int, float]:
     assert run.status == 0, run.err
     assert run.directory is not None
     with (run.directory / "metrics.csv").open(encoding="utf-8") as stream:
         rows = csv.DictReader(stream)
-        return {int(row["epoch"]): float(row[f"{part}/perplexity"]) for row in rows}
+        return {int(row["epoch"]): float(row[f"{split}/perplexity"]) for row in rows}
 
 
 # Training perplexity by epoch, where several sources have printed it: the notebook or a public port
@@ -124,8 +124,8 @@ def test_the_notebooks_memorise(train: Train) -> None:
     need_published("jaychou")
     run = train("experiment=notebook/lyrics_honest", "cell=gru", "trainer.max_epochs=40")
     assert "20,000 characters, 1,447 distinct" in run.out
-    train_part, held_out = perplexities(run), perplexities(run, "val")
-    assert train_part[40] < 1.1
+    train_split, held_out = perplexities(run), perplexities(run, "val")
+    assert train_split[40] < 1.1
     assert min(held_out.values()) < 1447 < held_out[40]
     best = min(held_out, key=lambda epoch: held_out[epoch])
     rising = [held_out[epoch] for epoch in range(best, 41, 5)]
@@ -138,9 +138,9 @@ def test_the_dinosaurs_done_well_beat_counting(train: Train) -> None:
     run = train("experiment=dino", "data=coursera_dino")
     assert run.status == 0, run.err
     counted = run.summary["ngram_perplexities"]
-    for part, nats in (("val", 1.61), ("test", 1.60)):  # reached: 1.588 and 1.575
-        assert run.summary[f"{part}/loss"] < nats
-        assert run.summary[f"{part}/perplexity"] < 0.9 * counted[part]["witten_bell"][4]
+    for split, nats in (("val", 1.61), ("test", 1.60)):  # reached: 1.588 and 1.575
+        assert run.summary[f"{split}/loss"] < nats
+        assert run.summary[f"{split}/perplexity"] < 0.9 * counted[split]["witten_bell"][4]
 
 
 def test_the_notebooks_page_names_every_system_and_experiment() -> None:

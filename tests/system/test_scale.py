@@ -17,8 +17,8 @@ import torch
 from lyricgen.data import cache
 from lyricgen.data.checked_mapping import BLOCK, CheckedMapping
 from lyricgen.data.datamodule import CharacterDataModule
-from lyricgen.data.parts import Part
 from lyricgen.data.samplers import RandomSampler
+from lyricgen.data.splits import Split
 from lyricgen.data.vocabulary import Vocabulary
 from tests.conftest import ROOT, TINY, Train
 from tests.helpers.datamodules import stub_trainer
@@ -52,16 +52,16 @@ def test_what_was_read_of_a_mapped_text_is_given_back(tmp_path: Path, rows: int)
     mapping = CheckedMapping(pages, sums, LENGTH, pytest.fail)
     sampler = RandomSampler(LENGTH, rows, 100, seed=0)
 
-    def most(part: Part) -> float:
-        data = CharacterDataModule(Vocabulary("ab"), {"train": part, "val": part}, sampler)
+    def most(split: Split) -> float:
+        data = CharacterDataModule(Vocabulary("ab"), {"train": split, "val": split}, sampler)
         data.trainer = stub_trainer()  # type: ignore[assignment]
         before = mapped_megabytes()
         batches = itertools.islice(data.train_dataloader(), 8000 // rows)
-        assert data.evaluation_loader("val")._mapping is part.mapping
+        assert data.evaluation_loader("val")._mapping is split.mapping
         return max(mapped_megabytes() - before for _ in batches)
 
-    assert most(Part(ids, None, mapping=mapping)) < 400
-    assert most(Part(ids, None)) > 600  # so there was something to give back
+    assert most(Split(ids, None, mapping=mapping)) < 400
+    assert most(Split(ids, None)) > 600  # so there was something to give back
 
 
 def test_a_mapped_text_trains_as_one_in_memory(
@@ -90,7 +90,7 @@ def test_the_table_says_what_was_counted(train: Train) -> None:
     done = train(*TINY, "callbacks.baseline.max_chars=700")
     assert done.summary["ngram_characters"] == 700
     assert done.summary["ngram_sampled"]
-    assert "n-grams of the last 700 characters of the training part" in done.out
+    assert "n-grams of the last 700 characters of the training split" in done.out
     assert "n-grams of the last" not in train(*TINY).out
 
 

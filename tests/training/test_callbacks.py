@@ -25,8 +25,8 @@ from lyricgen.api.model import WritingModel
 from lyricgen.console import ConsoleHandler
 from lyricgen.data.corpus import Corpus, encode
 from lyricgen.data.datamodule import CharacterDataModule
-from lyricgen.data.parts import make_parts
 from lyricgen.data.samplers import ConsecutiveSampler, LineSampler, Sampler
+from lyricgen.data.splits import make_splits
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.models.network import LanguageModel
@@ -61,20 +61,20 @@ pytestmark = pytest.mark.filterwarnings(
 def datamodule_of(text: str, layout: Layout, held_out: float = 0.2) -> CharacterDataModule:
     vocabulary = Vocabulary.of(text)
     corpus = encode(Corpus("test", "line" if layout == "lines" else "text", text))
-    parts = make_parts(
+    splits = make_splits(
         corpus,
         layout=layout,
         val_fraction=held_out,
         test_fraction=held_out,
         split_seed=0,
     )
-    train = parts["train"]
+    train = splits["train"]
     sampler: Sampler = (
         LineSampler(train.line_starts, train.line_lengths, 8, seed=0)
         if train.line_starts is not None
         else ConsecutiveSampler(len(train.ids), 4, 10)
     )
-    return CharacterDataModule(vocabulary, parts, sampler)
+    return CharacterDataModule(vocabulary, splits, sampler)
 
 
 def module_of(datamodule: CharacterDataModule, layout: Layout) -> RecurrentModule:
@@ -145,7 +145,7 @@ SONG = "春天来了\n你在哪里\n\n想要和你\n" * 8
     [
         (["春天来了\n里哪在你\n"], 1 / 2),
         (["春天来了\n你在哪里\n"], 1.0),
-        (["春天来\n天来了\n来"], 0.0),  # parts of lines are no lines
+        (["春天来\n天来了\n来"], 0.0),  # splits of lines are no lines
         (["春天来了"], None),  # cut off at the length: nobody knows how it goes on
         (["里哪\n春天来了"], 0.0),
         (["\n\n春天来了\n\n\n里哪\n"], 1 / 2),  # blank lines do not count
@@ -214,7 +214,7 @@ def test_held_out_lines_are_not_copied(tmp_path: Path) -> None:
     trainer: Any = SimpleNamespace(datamodule=datamodule, is_global_zero=True, global_step=1)
     samples.on_train_start(trainer, pl.LightningModule())
     copied = {line for line in text.split() if copied_fraction(samples, [sample(line)]) == 1.0}
-    ids = datamodule.parts["train"].ids
+    ids = datamodule.splits["train"].ids
     kept = ids[ids < len(datamodule.vocabulary)].tolist()
     wanted = "".join(datamodule.vocabulary.characters[i] for i in kept).split()
     assert copied == set(wanted)
@@ -372,14 +372,14 @@ def baseline_of(
 
 
 def both_nats(
-    network: LanguageModel, datamodule: CharacterDataModule, part: str, order: int
+    network: LanguageModel, datamodule: CharacterDataModule, split: str, order: int
 ) -> tuple[Floats, Floats]:
     """The network's and the n-gram's nats of the same characters, in order."""
     size = len(datamodule.vocabulary)
-    counts = NgramCounts(datamodule.parts["train"].ids.numpy(), size, order)
-    ngram = nats_of(smoothed(counts, order, "kneser_ney"), datamodule.parts[part].ids.numpy())
-    ids = datamodule.parts[part].ids.tolist()
-    if datamodule.parts[part].line_starts is None:
+    counts = NgramCounts(datamodule.splits["train"].ids.numpy(), size, order)
+    ngram = nats_of(smoothed(counts, order, "kneser_ney"), datamodule.splits[split].ids.numpy())
+    ids = datamodule.splits[split].ids.tolist()
+    if datamodule.splits[split].line_starts is None:
         return network_nats(network, ids), ngram[1:]
     starts = [i for i, symbol in enumerate(ids) if symbol == size]
     lines = [ids[a:b] for a, b in itertools.pairwise([*starts, len(ids)])]
@@ -402,13 +402,13 @@ def test_the_networks_and_the_n_grams_figures_are_of_the_same_characters(
     trainer.validate(module, datamodule, verbose=False)
     trainer.test(module, datamodule, verbose=False)
 
-    for part in ("val", "test"):
+    for split in ("val", "test"):
         for order in range(1, 5):
-            network, ngram = both_nats(module.model, datamodule, part, order)
-            found = baseline.perplexities[part]["kneser_ney"][order - 1]
+            network, ngram = both_nats(module.model, datamodule, split, order)
+            found = baseline.perplexities[split]["kneser_ney"][order - 1]
             assert found == pytest.approx(np.exp(ngram.mean()), rel=1e-12)
-        assert len(network) == module.totals[part].characters == len(ngram)
-        assert float(figures[f"{part}/perplexity"]) == pytest.approx(
+        assert len(network) == module.totals[split].characters == len(ngram)
+        assert float(figures[f"{split}/perplexity"]) == pytest.approx(
             np.exp(network.mean()), rel=1e-5
         )
     by_order = baseline.perplexities["val"]["kneser_ney"]
@@ -450,7 +450,7 @@ def test_witten_bell_stands_beside_it() -> None:
     datamodule = datamodule_of(names(120), "stream")
     baseline = baseline_of()
     baseline.count(datamodule)
-    train, val = (datamodule.parts[part].ids.numpy() for part in ("train", "val"))
+    train, val = (datamodule.splits[split].ids.numpy() for split in ("train", "val"))
     counts = NgramCounts(train, len(datamodule.vocabulary), 3)
     for order in (1, 2, 3):
         nats = nats_of(smoothed(counts, order, "witten_bell"), val)[1:]
@@ -463,7 +463,7 @@ def test_counting_a_sample_is_counting_the_end_of_the_training_part(
     layout: Layout, caplog: pytest.LogCaptureFixture
 ) -> None:
     datamodule = datamodule_of(names(200), layout)
-    train, size = datamodule.parts["train"], len(datamodule.vocabulary)
+    train, size = datamodule.splits["train"], len(datamodule.vocabulary)
     ids = train.ids.numpy()
     end = ids[-300:]
     if layout == "lines":  # whole lines of 300 characters, start symbols not among them
@@ -475,13 +475,13 @@ def test_counting_a_sample_is_counting_the_end_of_the_training_part(
     with caplog.at_level(logging.INFO):
         baseline.count(datamodule)
     counts = NgramCounts(end, size, 3)
-    for part in ("val", "test"):
+    for split in ("val", "test"):
         for order in (1, 2, 3):
             nats = nats_of(
-                smoothed(counts, order, "kneser_ney"), datamodule.parts[part].ids.numpy()
+                smoothed(counts, order, "kneser_ney"), datamodule.splits[split].ids.numpy()
             )
             nats = nats[1:] if layout == "stream" else nats
-            found = baseline.perplexities[part]["kneser_ney"][order - 1]
+            found = baseline.perplexities[split]["kneser_ney"][order - 1]
             assert found == pytest.approx(np.exp(np.nanmean(nats)), rel=1e-12)
     counted = int((end != size).sum())
     assert (baseline.characters, baseline.sampled) == (counted, True)
@@ -492,13 +492,13 @@ def test_a_sample_that_holds_everything_is_none(caplog: pytest.LogCaptureFixture
     datamodule = datamodule_of(names(50), "stream")
     whole, longest = (
         baseline_of(),
-        baseline_of(len(datamodule.parts["train"].ids)),
+        baseline_of(len(datamodule.splits["train"].ids)),
     )
     with caplog.at_level(logging.INFO):
         for baseline in (whole, longest):
             baseline.count(datamodule)
             assert not baseline.sampled
-            assert baseline.characters == len(datamodule.parts["train"].ids)
+            assert baseline.characters == len(datamodule.splits["train"].ids)
     assert whole.perplexities == longest.perplexities
     assert not caplog.messages
 
@@ -713,7 +713,7 @@ def test_something_slow_is_seen_to_move(
         assert caplog.messages == []
     else:
         assert "\x1b" not in shown.getvalue()
-        assert caplog.messages == [f"encoding song.txt: {part} %" for part in (25, 50, 75)]
+        assert caplog.messages == [f"encoding song.txt: {split} %" for split in (25, 50, 75)]
 
 
 @pytest.mark.parametrize("is_terminal", [True, False])

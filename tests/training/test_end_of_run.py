@@ -80,7 +80,7 @@ def table_of(
         parameters=1,
         chars_per_second=1.0,
         ngram_perplexities={"val": ngrams},
-        **{f"{part}/perplexity": perplexity for part in ("train", "val", "test")},
+        **{f"{split}/perplexity": perplexity for split in ("train", "val", "test")},
     )
     results.print_table(summary)
     return capsys.readouterr().out

@@ -16,8 +16,8 @@ from torch import Tensor
 from lyricgen.data import evaluation_samplers
 from lyricgen.data.batch import IGNORED, Batch, cut
 from lyricgen.data.datamodule import CharacterDataModule
-from lyricgen.data.parts import Part
 from lyricgen.data.samplers import ConsecutiveSampler, LineSampler, Sampler
+from lyricgen.data.splits import Split
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.models.network import LanguageModel
 from lyricgen.runs.state import RunState
@@ -73,19 +73,19 @@ def windows(ids: Tensor, *bounds: int) -> list[Batch]:
     ]
 
 
-def line_part(lines: Iterable[list[int]]) -> Part:
+def line_split(lines: Iterable[list[int]]) -> Split:
     ids: list[int] = []
     starts = []
     for line in lines:
         starts.append(len(ids))
         ids += [START, *line, NEWLINE]
-    return Part(torch.tensor(ids, dtype=torch.uint8), torch.tensor(starts))
+    return Split(torch.tensor(ids, dtype=torch.uint8), torch.tensor(starts))
 
 
-def line_batches(part: Part, size: int) -> list[Batch]:
-    assert part.line_starts is not None
-    sampler = LineSampler(part.line_starts, part.line_lengths, size, shuffle="none")
-    return [cut(part.ids, sampler.windows(0, index)) for index in range(len(sampler))]
+def line_batches(split: Split, size: int) -> list[Batch]:
+    assert split.line_starts is not None
+    sampler = LineSampler(split.line_starts, split.line_lengths, size, shuffle="none")
+    return [cut(split.ids, sampler.windows(0, index)) for index in range(len(sampler))]
 
 
 def gradient(module: RecurrentModule) -> Tensor:
@@ -100,8 +100,8 @@ def step(module: RecurrentModule, batch: Batch) -> tuple[float, Tensor]:
     return float(loss.detach()), gradient(module).clone()
 
 
-def total(module: RecurrentModule, part: str) -> float:
-    nats = module.totals[part].nats
+def total(module: RecurrentModule, split: str) -> float:
+    nats = module.totals[split].nats
     assert nats is not None
     return float(nats)
 
@@ -151,15 +151,15 @@ def test_smoothing_changes_the_gradient_but_not_the_totals() -> None:
 @EACH_INPUT
 @EACH_CELL
 def test_padded_lines_count_as_each_alone(smoothing: float, kind: str, cell: str) -> None:
-    part = line_part(LINES)
+    split = line_split(LINES)
     together = module_of(cell, smoothing=smoothing, input=kind)
     alone = module_of(cell, smoothing=smoothing, input=kind)
-    (padded,) = line_batches(part, len(LINES))
+    (padded,) = line_batches(split, len(LINES))
     assert padded.inputs.shape == (4, 8)
     assert padded.num_characters == 17
     loss, slope = step(together, padded)
     losses, slopes = 0.0, torch.zeros_like(slope)
-    for batch in line_batches(part, 1):
+    for batch in line_batches(split, 1):
         assert not (batch.targets == IGNORED).any()
         own_loss, own_slope = step(alone, batch)
         losses += own_loss * batch.num_characters
@@ -188,23 +188,23 @@ def test_what_stands_in_the_padding_is_all_the_same(smoothing: float, kind: str)
         assert other_nats == pytest.approx(nats, rel=1e-12)
 
 
-@pytest.mark.parametrize("part", ["val", "test"])
+@pytest.mark.parametrize("split", ["val", "test"])
 @torch.no_grad()
-def test_evaluation_gives_each_characters_nats_and_zero_for_padding(part: str) -> None:
+def test_evaluation_gives_each_characters_nats_and_zero_for_padding(split: str) -> None:
     module = module_of(smoothing=0.5).eval()
-    evaluate = module.validation_step if part == "val" else module.test_step
-    (padded,) = line_batches(line_part(LINES), len(LINES))
+    evaluate = module.validation_step if split == "val" else module.test_step
+    (padded,) = line_batches(line_split(LINES), len(LINES))
     nats = evaluate(padded, 0)
     assert nats.shape == padded.targets.shape
     assert (nats[padded.targets == IGNORED] == 0).all()
     _, plain = by_hand(module.model(padded.inputs)[0], padded.targets, 0.0)
-    assert total(module, part) == pytest.approx(plain, rel=1e-6)
+    assert total(module, split) == pytest.approx(plain, rel=1e-6)
     assert float(nats.sum()) == pytest.approx(plain, rel=1e-6)
-    for row, line, batch in zip(nats, LINES, line_batches(line_part(LINES), 1), strict=True):
+    for row, line, batch in zip(nats, LINES, line_batches(line_split(LINES), 1), strict=True):
         alone = evaluate(batch, 0)[0]
         assert alone.shape == (len(line) + 1,)
         torch.testing.assert_close(row[: len(alone)], alone)
-    others = {"train", "val", "test"} - {part}
+    others = {"train", "val", "test"} - {split}
     assert all(module.totals[other].nats is None for other in others)
 
 
@@ -256,7 +256,7 @@ def test_validation_neither_reads_nor_disturbs_the_training_state() -> None:
         results.append(step(module, batch))
         for evaluate in (module.validation_step, module.test_step):
             with torch.no_grad():
-                nats = [evaluate(part, 0) for part in held_out]
+                nats = [evaluate(split, 0) for split in held_out]
             torch.testing.assert_close(nats, expected_held_out)
     for (loss, slope), (wanted, wanted_slope) in zip(results, expected, strict=True):
         assert loss == wanted
@@ -289,8 +289,8 @@ def trainer_of(**options: Any) -> pl.Trainer:
     return pl.Trainer(**{**quiet, **options})
 
 
-def data_of(training: Tensor, sampler: Sampler, **held_out: Part) -> CharacterDataModule:
-    return CharacterDataModule(VOCABULARY, {"train": Part(training, None), **held_out}, sampler)
+def data_of(training: Tensor, sampler: Sampler, **held_out: Split) -> CharacterDataModule:
+    return CharacterDataModule(VOCABULARY, {"train": Split(training, None), **held_out}, sampler)
 
 
 @pytest.mark.parametrize(
@@ -348,7 +348,7 @@ def test_a_run_is_the_loop_written_out(algorithm: str, limit: float | None) -> N
 
 def test_validations_inside_an_epoch_leave_the_training_as_it_is() -> None:
     weights = []
-    for held_out in ({}, {"val": Part(text(30, seed=1), None)}):
+    for held_out in ({}, {"val": Split(text(30, seed=1), None)}):
         module = module_of(dropout=0.3, layers=2, depth_dropout=0.3)
         torch.manual_seed(1)
         trainer = trainer_of(val_check_interval=1 if held_out else None)
@@ -373,11 +373,11 @@ def character_by_character(model: LanguageModel, ids: list[int]) -> list[float]:
     return nats
 
 
-def check_figures(figures: dict[str, Any], part: str, nats: list[float]) -> None:
+def check_figures(figures: dict[str, Any], split: str, nats: list[float]) -> None:
     loss = sum(nats) / len(nats)
-    assert float(figures[f"{part}/loss"]) == pytest.approx(loss, rel=1e-6)
-    assert float(figures[f"{part}/perplexity"]) == pytest.approx(math.exp(loss), rel=1e-6)
-    assert float(figures[f"{part}/bits_per_char"]) == pytest.approx(loss / math.log(2), rel=1e-6)
+    assert float(figures[f"{split}/loss"]) == pytest.approx(loss, rel=1e-6)
+    assert float(figures[f"{split}/perplexity"]) == pytest.approx(math.exp(loss), rel=1e-6)
+    assert float(figures[f"{split}/bits_per_char"]) == pytest.approx(loss / math.log(2), rel=1e-6)
 
 
 def one_hot_rnn() -> RecurrentModule:
@@ -391,7 +391,7 @@ def test_held_out_perplexity_is_that_of_single_characters(
 ) -> None:
     if steps is not None:  # characters read at once
         monkeypatch.setattr(evaluation_samplers, "EVALUATION_LOGITS", steps * V)
-    held_out = Part(text(52, seed=1), None)
+    held_out = Split(text(52, seed=1), None)
     data = data_of(text(67), ConsecutiveSampler(67, rows, 3), val=held_out, test=held_out)
     module = one_hot_rnn()
     trainer = trainer_of()
@@ -405,7 +405,7 @@ def test_held_out_perplexity_is_that_of_single_characters(
 
 
 def test_held_out_perplexity_within_a_run_is_that_of_its_weights() -> None:
-    held_out = Part(text(52, seed=1), None)
+    held_out = Split(text(52, seed=1), None)
     module = one_hot_rnn()
     before = math.exp(np.mean(character_by_character(module.model, held_out.ids.tolist())))
     trainer = trainer_of()
@@ -421,7 +421,7 @@ def test_held_out_lines_are_scored_each_from_its_own_start(
     monkeypatch: pytest.MonkeyPatch, together: int
 ) -> None:
     monkeypatch.setattr(evaluation_samplers, "EVALUATION_LINES", together)
-    data = data_of(text(20), ConsecutiveSampler(20, 1, 3), val=line_part(LINES))
+    data = data_of(text(20), ConsecutiveSampler(20, 1, 3), val=line_split(LINES))
     module = one_hot_rnn()
     nats = [
         each
@@ -446,7 +446,7 @@ def test_a_very_long_text_is_read_in_rows_each_from_state_zero(
     nats = character_by_character(module.model, ids[:27].tolist())
     nats += character_by_character(module.model, ids[26:].tolist())
     assert len(nats) == 51
-    data = data_of(text(20), ConsecutiveSampler(20, 1, 3), val=Part(ids, None))
+    data = data_of(text(20), ConsecutiveSampler(20, 1, 3), val=Split(ids, None))
     trainer = trainer_of()
     trainer.validate(module, datamodule=data, verbose=False)
     check_figures(module.run_state.metrics, "val", nats)

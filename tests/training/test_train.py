@@ -70,10 +70,10 @@ def test_figures_keep_their_relations(train: Train) -> None:
     done = train(*TINY)
     assert done.directory is not None
     for row in rows_of(done.directory):
-        for part in ("train", "val"):
-            loss = float(row[f"{part}/loss"])
-            assert float(row[f"{part}/perplexity"]) == pytest.approx(math.exp(loss), rel=1e-12)
-            bits = float(row[f"{part}/bits_per_char"])
+        for split in ("train", "val"):
+            loss = float(row[f"{split}/loss"])
+            assert float(row[f"{split}/perplexity"]) == pytest.approx(math.exp(loss), rel=1e-12)
+            bits = float(row[f"{split}/bits_per_char"])
             assert bits == pytest.approx(loss / math.log(2), rel=1e-12)
         orders = done.summary["ngram_perplexities"]["val"]["kneser_ney"]
         assert float(row["val/ngram_perplexity"]) == min(orders)
@@ -307,12 +307,12 @@ def test_a_key_press_ends_a_run_in_order(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_default_run_beats_its_baselines(train: Train) -> None:
-    """The network lies below the unigram, the mixture below the best n-gram, on both parts."""
+    """The network lies below the unigram, the mixture below the best n-gram, on both splits."""
     summary = train("trainer=cpu").summary
-    for part in ("val", "test"):
-        orders = summary["ngram_perplexities"][part]["kneser_ney"]
-        assert summary[f"{part}/perplexity"] < orders[0]
-        assert summary[f"{part}/mixture_perplexity"] < min(orders)
+    for split in ("val", "test"):
+        orders = summary["ngram_perplexities"][split]["kneser_ney"]
+        assert summary[f"{split}/perplexity"] < orders[0]
+        assert summary[f"{split}/mixture_perplexity"] < min(orders)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")

@@ -11,7 +11,7 @@ A tour in the order in which the data flows:
    characters by their numbers in the `vocabulary`: ids, in the smallest type that holds them.
 5. `cache` does the same with a large text, piece by piece. An `entry` holds its ids on the disk,
    and `checked_mapping` reads them from there block by block.
-6. `parts` splits the ids into the training, validation and test splits.
+6. `splits` splits the ids into the training, validation and test splits.
 7. `samplers` cut the training split into batches; `evaluation_samplers` cut the other splits, so
    that each character is predicted once and in order. Samplers deal in positions alone.
 8. `batch` gathers the ids at these positions: inputs and targets, (B, T). With several processes

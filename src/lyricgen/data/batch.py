@@ -1,6 +1,6 @@
 """Batches of character ids, cut from the corpus by one gather each.
 
-B rows, T time steps, N characters in a part of the corpus.
+B rows, T time steps, N characters in a split of the corpus.
 """
 
 from collections.abc import Callable, Iterator
@@ -67,7 +67,7 @@ class Batch:
 
     inputs: Tensor  # (B, T) int64, id V is the start of a line
     targets: Tensor  # (B, T) int64, IGNORED where there is only padding
-    starts: Tensor  # (B,) int64: inputs[b, t] stands at starts[b] + t in its part
+    starts: Tensor  # (B,) int64: inputs[b, t] stands at starts[b] + t in its split
     starts_stream: bool  # the state is zeroed first
     num_characters: int  # targets that count, in all processes, known without asking the device
     following: Tensor | None = None  # (B, K) int64 the characters after, IGNORED past the text
@@ -103,10 +103,10 @@ def cut(ids: Tensor, windows: Windows) -> Batch:
 
 
 class BatchLoader:
-    """The batches of one part, epoch after epoch, in the sampler's order.
+    """The batches of one split, epoch after epoch, in the sampler's order.
 
     Args:
-        ids: (N,) the part's characters; where they lie, the batches are cut.
+        ids: (N,) the split's characters; where they lie, the batches are cut.
         sampler: says which characters make a batch.
         device: where the batches go.
         position: tells the current epoch, and how many of its batches have been read before.

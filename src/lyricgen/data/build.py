@@ -14,10 +14,10 @@ from pathlib import Path
 from lyricgen.data.cache import MAX_BYTES, LargeText, encode_large, find_encoded, is_large
 from lyricgen.data.corpus import EncodedCorpus, encode, prepare
 from lyricgen.data.options import DataOptions
-from lyricgen.data.parts import Layout, Part, make_parts
 from lyricgen.data.reading import DEFAULT_MAX_BYTES, read_text, text_pieces
 from lyricgen.data.samplers import ConsecutiveSampler, RandomSampler, TrainingSampler
 from lyricgen.data.sources import cache_directory, corpus_path
+from lyricgen.data.splits import Layout, Split, make_splits
 from lyricgen.errors import UserError
 from lyricgen.runs.listing import places_of
 
@@ -240,13 +240,13 @@ def report_text(options: DataOptions, corpus: EncodedCorpus) -> None:
         log.info("%s: %s", corpus.name, repeated)
 
 
-def build_parts(options: DataOptions, corpus: EncodedCorpus, layout: Layout) -> dict[str, Part]:
+def build_splits(options: DataOptions, corpus: EncodedCorpus, layout: Layout) -> dict[str, Split]:
     """Split the text.
 
     Raises:
-        UserError: a part would be too short.
+        UserError: a split would be too short.
     """
-    return make_parts(
+    return make_splits(
         corpus,
         layout=layout,
         val_fraction=options.val_fraction,

@@ -212,7 +212,7 @@ def check_symbols(characters: str, length: int, name: str) -> None:
 
 @dataclass(frozen=True)
 class EncodedCorpus:
-    """A corpus ready to be cut into parts.
+    """A corpus ready to be cut into splits.
 
     Attributes:
         name: What to call it in messages.

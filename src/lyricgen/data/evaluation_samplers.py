@@ -1,4 +1,4 @@
-"""How a held-out part is read: every character once, in order, whatever the training sampler.
+"""How a held-out split is read: every character once, in order, whatever the training sampler.
 
 B rows (batch size), T time steps, N characters in the text.
 """
@@ -8,8 +8,8 @@ import logging
 import torch
 from torch import Tensor
 
-from lyricgen.data.parts import Part
 from lyricgen.data.samplers import Sampler, Windows
+from lyricgen.data.splits import Split
 
 log = logging.getLogger(__name__)
 
@@ -109,17 +109,17 @@ class LineScoringSampler:
         return Windows(starts, steps, lengths, piece == 0, characters, following, ends)
 
 
-def evaluation_sampler(part: Part, vocabulary_size: int, following: int = 0) -> Sampler:
-    """Read a whole part in order: one stream, or its lines one by one.
+def evaluation_sampler(split: Split, vocabulary_size: int, following: int = 0) -> Sampler:
+    """Read a whole split in order: one stream, or its lines one by one.
 
     A stream past 200,000 characters is cut into rows, each from state zero; the log says so.
     """
-    if part.line_starts is not None:
-        starts, lengths = part.line_starts, part.line_lengths
+    if split.line_starts is not None:
+        starts, lengths = split.line_starts, split.line_lengths
         return LineScoringSampler(starts, lengths, vocabulary_size, following=following)
     rows = 1
-    if len(part.ids) > LONGEST_STREAM:
-        rows = len(part.ids) // ROW
-        log.info("held-out text of %d characters: read as %d rows", len(part.ids), rows)
+    if len(split.ids) > LONGEST_STREAM:
+        rows = len(split.ids) // ROW
+        log.info("held-out text of %d characters: read as %d rows", len(split.ids), rows)
     steps = min(EVALUATION_STEPS, max(1, EVALUATION_LOGITS // (rows * vocabulary_size)))
-    return StreamSampler(len(part.ids), rows, steps, following)
+    return StreamSampler(len(split.ids), rows, steps, following)

@@ -324,6 +324,6 @@ def _cut_lines(starts: Tensor, lengths: Tensor, pieces: Tensor) -> tuple[Tensor,
 
 def _too_short(has: int, needs: int, num_steps: int) -> UserError:
     return UserError(
-        f"the training part has {has} characters, one window of data.num_steps={num_steps} needs "
+        f"the training split has {has} characters, one window of data.num_steps={num_steps} needs "
         f"{needs}: lower data.num_steps, or set sampler.drop_last=false"
     )

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lyricgen.data.build import build_parts, find_corpus
+from lyricgen.data.build import build_splits, find_corpus
 from lyricgen.data.corpus import EncodedCorpus
 from lyricgen.data.options import DataOptions
-from lyricgen.data.parts import Part
+from lyricgen.data.splits import Split
 from lyricgen.errors import UserError
 from lyricgen.models.files.checkpoint import load
 from lyricgen.models.trained_model import TrainedModel
@@ -41,26 +41,26 @@ class Evaluated(Checkpoint):
     Attributes:
         options: of the text.
         corpus: the whole text.
-        parts: the same, split and laid out as the model reads it.
+        splits: the same, split and laid out as the model reads it.
     """
 
     options: DataOptions
     corpus: EncodedCorpus
-    parts: dict[str, Part]
+    splits: dict[str, Split]
 
     @property
     def label_and_text(self) -> str:
         """Label and text, as in "lstm 1x256 on dino"."""
         return f"{self.label} on {self.corpus.name}"
 
-    def check_part(self, name: str) -> None:
-        """Refuse a part that the text does not have.
+    def check_split(self, name: str) -> None:
+        """Refuse a split that the text does not have.
 
         Raises:
-            UserError: it has no such part.
+            UserError: it has no such split.
         """
-        if name not in self.parts:
-            raise UserError(f"--split {name}: the text has only {' and '.join(self.parts)}")
+        if name not in self.splits:
+            raise UserError(f"--split {name}: the text has only {' and '.join(self.splits)}")
 
 
 def load_checkpoints(paths: Sequence[Path]) -> list[Checkpoint]:
@@ -135,7 +135,7 @@ def open_checkpoints(paths: Sequence[Path]) -> list[Evaluated]:
             model=each.model,
             options=chosen,
             corpus=corpus,
-            parts=build_parts(chosen, corpus, each.model.layout),
+            splits=build_splits(chosen, corpus, each.model.layout),
         )
         for each, chosen in zip(checkpoints, options, strict=True)
     ]

@@ -1,6 +1,6 @@
 """Perplexity by position, by length of the context and by frequency of characters.
 
-C characters in the text of a part; V vocabulary.
+C characters in the text of a split; V vocabulary.
 """
 
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ from torch import Tensor
 from lyricgen.console import progress
 from lyricgen.data.batch import cut
 from lyricgen.data.evaluation_samplers import EVALUATION_LOGITS
-from lyricgen.data.parts import Part
 from lyricgen.data.samplers import Windows
+from lyricgen.data.splits import Split
 from lyricgen.errors import UserError
 from lyricgen.evaluation.checkpoints import Evaluated
-from lyricgen.evaluation.intervals import Floats, Integers, PartText
+from lyricgen.evaluation.intervals import Floats, Integers, SplitText
 from lyricgen.evaluation.scores import Scores
 from lyricgen.models.metrics import perplexity
 from lyricgen.models.model import Model, NextModel, evaluating
@@ -89,29 +89,29 @@ def nats_after(network: NextModel, ids: Tensor, starts: Tensor, targets: Tensor)
     return nats
 
 
-def context_lengths(part: Part, vocabulary_size: int) -> list[int]:
+def context_lengths(split: Split, vocabulary_size: int) -> list[int]:
     """Lengths 1, 2, 4 … 256: up to half the text, and just enough for the longest line."""
-    most = min(LONGEST_CONTEXT, int((part.ids < vocabulary_size).sum()) // 2)
-    if part.line_starts is not None:
-        longest = int(part.line_lengths.max())
+    most = min(LONGEST_CONTEXT, int((split.ids < vocabulary_size).sum()) // 2)
+    if split.line_starts is not None:
+        longest = int(split.line_lengths.max())
         most = min(most, 1 << (longest - 1).bit_length())
     return [1 << exponent for exponent in range(max(1, most.bit_length()))]
 
 
-def target_places(part: Part, vocabulary_size: int, longest: int) -> Tensor:
+def target_places(split: Split, vocabulary_size: int, longest: int) -> Tensor:
     """Places of evenly spaced characters, (M,), each with `longest` others before it."""
-    places = torch.nonzero(part.ids < vocabulary_size).flatten()  # (C,)
+    places = torch.nonzero(split.ids < vocabulary_size).flatten()  # (C,)
     number = min(TARGETS, len(places) - longest)
     return places[torch.linspace(longest, len(places) - 1, number, dtype=torch.float64).long()]
 
 
-def context_begins(part: Part, places: Tensor, length: int) -> Tensor:
+def context_begins(split: Split, places: Tensor, length: int) -> Tensor:
     """Beginnings of the targets' contexts, (M,); a context stays in its line."""
     begins = places - length
-    if part.line_starts is None:
+    if split.line_starts is None:
         return begins
-    line = torch.searchsorted(part.line_starts, places, right=True) - 1
-    return torch.maximum(begins, part.line_starts[line])
+    line = torch.searchsorted(split.line_starts, places, right=True) - 1
+    return torch.maximum(begins, split.line_starts[line])
 
 
 class Curve(NamedTuple):
@@ -137,9 +137,9 @@ class Curve(NamedTuple):
 
 
 class Curves(NamedTuple):
-    """The curves of some checkpoints on one part."""
+    """The curves of some checkpoints on one split."""
 
-    part: str
+    split: str
     position_in: Literal["line", "window"]
     curves: list[Curve]
 
@@ -158,21 +158,21 @@ def check_curves(evaluated: Sequence[Evaluated]) -> None:
 
 
 def curves(scores: Scores) -> Curves:
-    """Curves of all checkpoints, on the last part that was scored."""
+    """Curves of all checkpoints, on the last split that was scored."""
     evaluated = scores.evaluated
-    part = next(name for name in ("test", "val", "train") if name in scores.parts)
-    text = scores.texts[part]
-    rows = scores.parts[part][: len(evaluated)]
+    split = next(name for name in ("test", "val", "train") if name in scores.splits)
+    text = scores.texts[split]
+    rows = scores.splits[split][: len(evaluated)]
     nats = {row.series.name: row.series.nats for row in rows}  # (C,) each
     if text.lines is None:
-        positions = _window_positions(evaluated, part)
+        positions = _window_positions(evaluated, split)
     else:
         begins = np.flatnonzero(np.diff(text.lines, prepend=-1))  # of each line, in the text
         places = np.arange(len(text.lines)) - begins[text.lines]  # (C,)
         names = [str(1 + place) for place in range(int(places.max()) + 1)]
         positions = _binned("position", nats, places, names)
-    found = [positions, _contexts(evaluated, part), _frequencies(nats, text, evaluated[0])]
-    return Curves(part, "window" if text.lines is None else "line", found)
+    found = [positions, _contexts(evaluated, split), _frequencies(nats, text, evaluated[0])]
+    return Curves(split, "window" if text.lines is None else "line", found)
 
 
 def means_by_bin(nats: Floats, bins: Integers, number: int) -> tuple[list[int], list[float | None]]:
@@ -198,9 +198,9 @@ def frequency_bins(counts: Integers) -> Integers:
     return exponents
 
 
-def _window_positions(evaluated: Sequence[Evaluated], part: str) -> Curve:
+def _window_positions(evaluated: Sequence[Evaluated], split: str) -> Curve:
     first = evaluated[0]
-    ids = first.parts[part].sound_ids
+    ids = first.splits[split].sound_ids
     steps = min(first.options.num_steps, len(ids) - 1)
     starts = window_starts(len(ids), steps)
     perplexities: dict[str, list[float | None]] = {}
@@ -211,9 +211,9 @@ def _window_positions(evaluated: Sequence[Evaluated], part: str) -> Curve:
     return Curve("position", places, [len(starts)] * steps, perplexities)
 
 
-def _frequencies(nats: dict[str, Floats], text: PartText, evaluated: Evaluated) -> Curve:
+def _frequencies(nats: dict[str, Floats], text: SplitText, evaluated: Evaluated) -> Curve:
     size = len(evaluated.corpus.vocabulary)
-    counts = evaluated.parts["train"].character_counts(size).numpy()  # (V,)
+    counts = evaluated.splits["train"].character_counts(size).numpy()  # (V,)
     bins = frequency_bins(counts)[text.ids]  # (C,)
     names = ["0", "1"] + [f"{2**e}–{2 * 2**e - 1}" for e in range(1, int(bins.max()))]
     return _binned("frequency", nats, bins, names[: int(bins.max()) + 1])
@@ -230,14 +230,14 @@ def _binned(
     return Curve(name, places, characters, {label: means for label, (_, means) in each.items()})
 
 
-def _contexts(evaluated: Sequence[Evaluated], part: str) -> Curve:
-    first = evaluated[0].parts[part]
+def _contexts(evaluated: Sequence[Evaluated], split: str) -> Curve:
+    first = evaluated[0].splits[split]
     lengths = context_lengths(first, len(evaluated[0].corpus.vocabulary))
     perplexities: dict[str, list[float | None]] = {each.label: [] for each in evaluated}
     with progress("perplexity by context", len(evaluated) * sum(lengths)) as moved:
         done = 0
         for each in evaluated:
-            chosen, size = each.parts[part], len(each.corpus.vocabulary)
+            chosen, size = each.splits[split], len(each.corpus.vocabulary)
             places = target_places(chosen, size, lengths[-1])
             for length in lengths:
                 begins = context_begins(chosen, places, length)

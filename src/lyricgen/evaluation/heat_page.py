@@ -19,14 +19,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from lyricgen.console import rounded
 from lyricgen.data.batch import IGNORED
-from lyricgen.data.parts import Part
+from lyricgen.data.splits import Split
 from lyricgen.data.vocabulary import code_points
 from lyricgen.errors import UserError, printable
 from lyricgen.evaluation.checkpoints import Evaluated
 from lyricgen.evaluation.colours import DARK, LIGHT, level_of, levels
 from lyricgen.evaluation.intervals import Floats, Integers
 from lyricgen.evaluation.own_text import OwnText, TextArgument, Unknown, own_text
-from lyricgen.evaluation.scores import check_finite, read_part
+from lyricgen.evaluation.scores import check_finite, read_split
 from lyricgen.models.metrics import perplexity
 from lyricgen.models.model import exact
 from lyricgen.models.trained_model import TrainedModel
@@ -61,30 +61,30 @@ def beginning_of_text(
     return text, _extent(argument.name, len(beginning), len(argument.text))
 
 
-def beginning_of_part(evaluated: Evaluated, part: str | None, most: int) -> tuple[OwnText, str]:
-    """Beginning of a part of the text that a model was trained on, and its name in words.
+def beginning_of_split(evaluated: Evaluated, split: str | None, most: int) -> tuple[OwnText, str]:
+    """Beginning of a split of the text that a model was trained on, and its name in words.
 
     Args:
         evaluated: the checkpoint and its text.
-        part: its name; None for the test part, or the validation part where there is no other.
+        split: its name; None for the test split, or the validation split where there is no other.
         most: characters.
 
     Raises:
-        UserError: there is no such part.
+        UserError: there is no such split.
     """
-    parts, model = evaluated.parts, evaluated.model
-    name = part or next((one for one in ("test", "val") if one in parts), None)
+    splits, model = evaluated.splits, evaluated.model
+    name = split or next((one for one in ("test", "val") if one in splits), None)
     if name is None:
         raise UserError(
-            "the model's text has no held-out part to show: give one, --text FILE, or --split train"
+            "the model's text has no held-out split to show: give --text FILE or --split train"
         )
-    evaluated.check_part(name)
+    evaluated.check_split(name)
     # as many symbols more as there may be starts of lines among them
-    head = replace(parts[name], ids=parts[name].ids[: 2 * most])
-    total = int(parts[name].character_counts(len(model.vocabulary)).sum())
+    head = replace(splits[name], ids=splits[name].ids[: 2 * most])
+    total = int(splits[name].character_counts(len(model.vocabulary)).sum())
     beginning = _beginning(head.text(model.vocabulary), most, model)
-    text = own_text(beginning, f"the {name} part", model)
-    return text, _extent(f"the {name} part of {evaluated.corpus.name}", len(beginning), total)
+    text = own_text(beginning, f"the {name} split", model)
+    return text, _extent(f"the {name} split of {evaluated.corpus.name}", len(beginning), total)
 
 
 def _beginning(text: str, most: int, model: TrainedModel) -> str:
@@ -101,9 +101,9 @@ def _extent(name: str, shown: int, total: int) -> str:
     return f"{name}, the first {shown:,} of {total:,} characters"
 
 
-def alternatives(model: TrainedModel, part: Part, what: str) -> Alternatives:
-    """Read a part once; arguments as for `scores.part_nats`."""
-    size, count = len(model.vocabulary), len(part.ids)
+def alternatives(model: TrainedModel, split: Split, what: str) -> Alternatives:
+    """Read a split once; arguments as for `scores.split_nats`."""
+    size, count = len(model.vocabulary), len(split.ids)
     most = min(MOST, size)
     found = Alternatives(
         np.full(count, np.nan),
@@ -111,7 +111,7 @@ def alternatives(model: TrainedModel, part: Part, what: str) -> Alternatives:
         np.zeros((count, most), np.int64),
         np.full((count, most), np.nan),
     )
-    for batch, logits in read_part(model, part, what, model.network.predict):
+    for batch, logits in read_split(model, split, what, model.network.predict):
         counted = batch.targets != IGNORED  # (B, T)
         positions = (batch.starts[:, None] + torch.arange(1, 1 + counted.shape[1]))[counted]
         certain = exact(logits[counted]).log_softmax(dim=-1)  # (M, V)
@@ -122,9 +122,9 @@ def alternatives(model: TrainedModel, part: Part, what: str) -> Alternatives:
         found.ranks[positions] = 1 + (certain > own).sum(dim=1)
         found.ids[positions] = top.indices
         found.probabilities[positions] = top.values.exp()
-    if part.line_starts is None:
+    if split.line_starts is None:
         return found
-    characters = (part.ids < size).numpy()
+    characters = (split.ids < size).numpy()
     return Alternatives(*(values[characters] for values in found))
 
 
@@ -140,7 +140,7 @@ def heat_page(model: TrainedModel, text: OwnText, checkpoint: str, source: str) 
     Returns:
         HTML with style, script and figures in it, which loads nothing.
     """
-    found = alternatives(model, text.part, f"scoring {text.name}")
+    found = alternatives(model, text.split, f"scoring {text.name}")
     bits = text.spread(found.nats / math.log(2))  # (N,)
     guess = math.log2(len(model.vocabulary))
     most = max(4, math.ceil(1.5 * guess))  # a guess at random, and half as much again

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lyricgen.data.options import Unit
-from lyricgen.data.parts import Part
+from lyricgen.data.splits import Split
 from lyricgen.data.vocabulary import Vocabulary, code_points
 from lyricgen.models.metrics import perplexity
 
@@ -36,18 +36,18 @@ Booleans: TypeAlias = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class PartText:
-    """The characters of a part, without start symbols."""
+class SplitText:
+    """The characters of a split, without start symbols."""
 
     ids: Integers  # (C,)
     sizes: Integers  # (C,) bytes of each in UTF-8
     lines: Integers | None  # (C,) number of each character's line in a list of lines; else None
 
     @classmethod
-    def of(cls, part: Part, vocabulary: Vocabulary, unit: Unit) -> "PartText":
-        """Take the start symbols out of a part."""
-        ids = part.sound_ids.numpy()
-        ids = ids if part.line_starts is None else ids[ids < len(vocabulary)]
+    def of(cls, split: Split, vocabulary: Vocabulary, unit: Unit) -> "SplitText":
+        """Take the start symbols out of a split."""
+        ids = split.sound_ids.numpy()
+        ids = ids if split.line_starts is None else ids[ids < len(vocabulary)]
         lines = None
         if unit == "line":
             stops = ids == int(vocabulary.encode("\n"))
@@ -67,7 +67,7 @@ def utf8_sizes(characters: str) -> Integers:
 
 
 class Series(NamedTuple):
-    """Nats of one model on a part."""
+    """Nats of one model on a split."""
 
     name: str
     kind: Literal["checkpoint", "mixture", "ngram", "unigram", "uniform"]
@@ -116,7 +116,7 @@ class Row(NamedTuple):
         return not self.difference.low <= 0 <= self.difference.high
 
 
-def row(series: Series, first: Series, text: PartText, *, resamples: int, seed: int) -> Row:
+def row(series: Series, first: Series, text: SplitText, *, resamples: int, seed: int) -> Row:
     """Figures of one model, and the difference to the first one unless it is the same."""
     scored = ~np.isnan(series.nats)
     units, length = _units(text, scored, series.nats[scored], text.sizes[scored].astype(float))
@@ -143,7 +143,7 @@ def row(series: Series, first: Series, text: PartText, *, resamples: int, seed: 
     )
 
 
-def _units(text: PartText, scored: Booleans, *quantities: Floats) -> tuple[Floats, int]:
+def _units(text: SplitText, scored: Booleans, *quantities: Floats) -> tuple[Floats, int]:
     """Units to resample, (n, quantities + 1), the last the number of characters; block length."""
     columns = [*quantities, np.ones(len(quantities[0]))]
     if text.lines is None:

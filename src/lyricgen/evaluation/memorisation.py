@@ -1,4 +1,4 @@
-"""Memorisation: how much of a model's texts, and of held-out ones, stands in the training part.
+"""Memorisation: how much of a model's texts, and of held-out ones, stands in the training split.
 
 N characters of a text, V vocabulary.
 """
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lyricgen.console import progress
-from lyricgen.data.parts import Part
+from lyricgen.data.splits import Split
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.evaluation.checkpoints import Evaluated
@@ -28,14 +28,14 @@ LOGGED_LONGEST = "samples/longest_copied"
 LOGGED_IN_HELD_OUT = "samples/in_held_out"
 LOGGED_DISTINCT = "samples/distinct_2"
 
-READINGS = 16  # of the training part, about
+READINGS = 16  # of the training split, about
 TEXTS, TEXT = 64, 250  # texts that are drawn, and their characters
 NAMES, NAME = 1000, 100  # the same of names
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """Overlap of texts with the training part."""
+    """Overlap of texts with the training split."""
 
     texts: int  # number of them
     characters: int  # in all of them
@@ -48,8 +48,8 @@ class Names:
     """Comparison of whole generated names with the names of the corpus."""
 
     whole: int  # number of names that have come to their end; the shares are of these
-    in_train: float  # share of names of the training part
-    in_held_out: float | None  # share of names of the validation and test parts; None without
+    in_train: float  # share of names of the training split
+    in_held_out: float | None  # share of names of the validation and test splits; None without
     distinct: float  # share that is left when equal names are counted once
     distinct_ngrams: dict[int, float]  # by n, distinct n-grams over all n-grams
 
@@ -58,12 +58,12 @@ class Names:
 class Memorisation:
     """Memorisation figures of a model.
 
-    The held-out parts, which it has never seen, show what any text of this kind has in common with
-    the training part.
+    The held-out splits, which it has never seen, show what any text of this kind has in common with
+    the training split.
     """
 
     generated: Overlap  # of texts drawn from the model
-    held_out: Overlap | None  # of the validation and test parts; None without
+    held_out: Overlap | None  # of the validation and test splits; None without
     names: Names | None  # None for running text
     temperature: float  # of the drawing
     seed: int
@@ -78,24 +78,24 @@ def measure_checkpoint(
         usual, length = NAMES, max(NAME, model.default_length)
     count = usual if count is None else count
     return measure(
-        model, evaluated.parts, count=count, length=length, temperature=temperature, seed=seed
+        model, evaluated.splits, count=count, length=length, temperature=temperature, seed=seed
     )
 
 
 def measure(
     model: TrainedModel,
-    parts: dict[str, Part],
+    splits: dict[str, Split],
     *,
     count: int,
     length: int,
     temperature: float,
     seed: int,
 ) -> Memorisation:
-    """Draw texts from nothing, in one batch, and compare them with the parts of the corpus.
+    """Draw texts from nothing, in one batch, and compare them with the splits of the corpus.
 
     Args:
         model: continues texts.
-        parts: "train", and "val" and "test" where there are such parts.
+        splits: "train", and "val" and "test" where there are such splits.
         count: texts.
         length: characters of each at most.
         temperature: of the drawing.
@@ -111,22 +111,22 @@ def measure(
         model, [""], count=count, length=length, temperature=temperature, seed=seed
     )
     generated = [model.vocabulary.encode(text).numpy() for text in drawn]
-    held_out = [text for name in HELD_OUT if name in parts for text in texts_of(parts[name])]
+    held_out = [text for name in HELD_OUT if name in splits for text in texts_of(splits[name])]
     whole = [text for text in drawn if len(text) < length]
-    train = parts["train"].sound_ids.numpy()
+    train = splits["train"].sound_ids.numpy()
     with progress("looking for copied runs", READINGS * len(train)) as moved:
         shared = SharedNgrams(train, size + 1, moved)
         return Memorisation(
             generated=copied(shared, generated),
             held_out=copied(shared, held_out) if held_out else None,
-            names=names(whole, parts, model.vocabulary) if model.layout == "lines" else None,
+            names=names(whole, splits, model.vocabulary) if model.layout == "lines" else None,
             temperature=temperature,
             seed=seed,
         )
 
 
 def copied(shared: SharedNgrams, texts: Sequence[Ids], lengths: Sequence[int] = NGRAMS) -> Overlap:
-    """Compare texts, (N_i,) ids each, with the training part; n-grams stay within a text."""
+    """Compare texts, (N_i,) ids each, with the training split; n-grams stay within a text."""
     found = shared.find(texts, lengths)
     return Overlap(
         texts=len(texts),
@@ -145,38 +145,38 @@ def distinct_ngrams(texts: Sequence[Ids], n: int) -> float | None:
     return len(np.unique(every, axis=0)) / len(every)
 
 
-def names(generated: list[str], parts: dict[str, Part], vocabulary: Vocabulary) -> Names | None:
+def names(generated: list[str], splits: dict[str, Split], vocabulary: Vocabulary) -> Names | None:
     """Compare whole generated names with the names of the corpus; None if nothing was generated."""
     if not generated:
         return None
-    held_out = held_out_names(parts, vocabulary)
+    held_out = held_out_names(splits, vocabulary)
     ids = [vocabulary.encode(name).numpy() for name in generated]
     return Names(
         whole=len(generated),
-        in_train=share_in(generated, lines_of(parts["train"], vocabulary)),
+        in_train=share_in(generated, lines_of(splits["train"], vocabulary)),
         in_held_out=share_in(generated, held_out) if held_out else None,
         distinct=len(set(generated)) / len(generated),
         distinct_ngrams={n: share for n in DISTINCT if (share := distinct_ngrams(ids, n))},
     )
 
 
-def texts_of(part: Part) -> list[Ids]:
-    """A part as texts to compare: itself, or its lines without their newlines."""
-    ids = part.sound_ids.numpy()
-    if part.line_starts is None:
+def texts_of(split: Split) -> list[Ids]:
+    """A split as texts to compare: itself, or its lines without their newlines."""
+    ids = split.sound_ids.numpy()
+    if split.line_starts is None:
         return [ids]
-    lines: list[Ids] = np.split(ids, part.line_starts.numpy()[1:])
+    lines: list[Ids] = np.split(ids, split.line_starts.numpy()[1:])
     return [line[1:-1] for line in lines]  # between the start symbol and the newline
 
 
-def lines_of(part: Part, vocabulary: Vocabulary) -> frozenset[str]:
-    """The distinct lines of a part, none of them empty."""
-    return frozenset(line for line in part.text(vocabulary).split("\n") if line)
+def lines_of(split: Split, vocabulary: Vocabulary) -> frozenset[str]:
+    """The distinct lines of a split, none of them empty."""
+    return frozenset(line for line in split.text(vocabulary).split("\n") if line)
 
 
-def held_out_names(parts: dict[str, Part], vocabulary: Vocabulary) -> frozenset[str]:
-    """The distinct lines of the validation and test parts."""
-    held_out = (lines_of(parts[name], vocabulary) for name in HELD_OUT if name in parts)
+def held_out_names(splits: dict[str, Split], vocabulary: Vocabulary) -> frozenset[str]:
+    """The distinct lines of the validation and test splits."""
+    held_out = (lines_of(splits[name], vocabulary) for name in HELD_OUT if name in splits)
     return frozenset(line for lines in held_out for line in lines)
 
 

@@ -1,4 +1,4 @@
-"""A text of the user's own, read as training reads its text and scored as a held-out part is.
+"""A text of the user's own, read as training reads its text and scored as a held-out split is.
 
 N characters of the text, C of them known to the model.
 """
@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from lyricgen.data.corpus import prepared_pieces
 from lyricgen.data.options import ControlCharacters, Newline, Unit
-from lyricgen.data.parts import Part, line_part
 from lyricgen.data.reading import FORBIDDEN, ControlCharacterFilter, read_text
+from lyricgen.data.splits import Split, line_split
 from lyricgen.data.vocabulary import code_points, distinct
 from lyricgen.errors import UserError
 from lyricgen.evaluation.checkpoints import Checkpoint
@@ -25,12 +25,12 @@ from lyricgen.evaluation.intervals import (
     Booleans,
     Floats,
     Integers,
-    PartText,
     Row,
     Series,
+    SplitText,
     row,
 )
-from lyricgen.evaluation.scores import part_nats
+from lyricgen.evaluation.scores import split_nats
 from lyricgen.models.trained_model import TrainedModel
 
 # an option of the training run, as a pattern -> the words of the command line here
@@ -132,8 +132,8 @@ class OwnText:
     text: str  # N characters, normalised as the corpus was
     known: Booleans  # (N,) whether the model reads a character; others are left out
     left_out: str  # the characters that it does not know, in their order
-    part: Part  # what it reads, laid out as its own text was
-    characters: PartText  # the same without start symbols, (C,)
+    split: Split  # what it reads, laid out as its own text was
+    characters: SplitText  # the same without start symbols, (C,)
 
     def spread(self, values: npt.NDArray[Any], fill: float = np.nan) -> npt.NDArray[Any]:
         """Spread values of the known characters, (C, …), over all characters, (N, …)."""
@@ -143,7 +143,7 @@ class OwnText:
 
     def nats(self, model: TrainedModel, label: str) -> Floats:
         """Nats of the known characters, (C,); nan where the model predicts nothing."""
-        return part_nats(model, self.part, f"scoring {self.name} with {label}")
+        return split_nats(model, self.split, f"scoring {self.name} with {label}")
 
 
 def own_text(text: str, name: str, model: TrainedModel, unknown: Unknown = "refuse") -> OwnText:
@@ -185,9 +185,9 @@ def own_text(text: str, name: str, model: TrainedModel, unknown: Unknown = "refu
         raise UserError(f"{name} has {len(kept)} characters to read, at least 2 are needed")
     if model.layout == "lines":
         _check_lines(name, kept)
-    part = line_part(model.vocabulary.encode(_text_of(kept)), model.vocabulary, model.layout)
-    characters = PartText.of(part, model.vocabulary, unit)
-    return OwnText(name, text, known, left_out, part, characters)
+    split = line_split(model.vocabulary.encode(_text_of(kept)), model.vocabulary, model.layout)
+    characters = SplitText.of(split, model.vocabulary, unit)
+    return OwnText(name, text, known, left_out, split, characters)
 
 
 def text_for_gates(argument: TextArgument, model: TrainedModel) -> str:

@@ -36,37 +36,37 @@ COLOURS = {"checkpoint": "C0", "mixture": "C4", "ngram": "C7", "unigram": "C7", 
 TITLES = {
     "position": "by position in the {place}",
     "context": "by characters of context",
-    "frequency": "by times in the training part",
+    "frequency": "by times in the training split",
 }
 
 Points = list[tuple[float, float]]
 
 
 def draw_scores(scores: Scores, curves: Curves | None) -> Figure:
-    """Draw bars with intervals for each part, and below them curves where there are some."""
-    names = [row.series.name for row in max(scores.parts.values(), key=len)]
+    """Draw bars with intervals for each split, and below them curves where there are some."""
+    names = [row.series.name for row in max(scores.splits.values(), key=len)]
     bars = 0.32 * len(names) + 1.1
     heights = [bars] if curves is None else [bars, 3.4]
     figure = Figure((WIDTH, sum(heights) + 0.5), dpi=DPI, layout="constrained")
     rows = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
     text = scores.evaluated[0].corpus.name
     families, _ = families_for("".join(map(printable, [*names, text])))
-    axes = rows[0].subplots(1, len(scores.parts), sharey=True, squeeze=False)[0]
-    for each, (part, of_part) in zip(axes, scores.parts.items(), strict=True):
-        _draw_bars(each, part, of_part, names)
+    axes = rows[0].subplots(1, len(scores.splits), sharey=True, squeeze=False)[0]
+    for each, (split, of_split) in zip(axes, scores.splits.items(), strict=True):
+        _draw_bars(each, split, of_split, names)
     axes[0].set_yticks(range(len(names)), [*map(printable, names)], family=families)
     axes[0].invert_yaxis()
     metric = f"{scores.prefix}perplexity".replace("_", "-")
     rows[0].suptitle(f"{metric} on {printable(text)}, 95 % intervals", family=families)
     if curves is not None:
-        rows[1].suptitle(f"{metric} on {curves.part}")
+        rows[1].suptitle(f"{metric} on {curves.split}")
         panels = rows[1].subplots(1, len(curves.curves), squeeze=False)[0]
         for each, curve in zip(panels, curves.curves, strict=True):
             _draw_curve(each, curve, TITLES[curve.name].format(place=curves.position_in), families)
     return figure
 
 
-def _draw_bars(axes: Axes, part: str, rows: Sequence[Row], names: Sequence[str]) -> None:
+def _draw_bars(axes: Axes, split: str, rows: Sequence[Row], names: Sequence[str]) -> None:
     for row in rows:
         value, low, high = row.perplexity
         place = names.index(row.series.name)
@@ -94,7 +94,7 @@ def _draw_bars(axes: Axes, part: str, rows: Sequence[Row], names: Sequence[str])
     axes.xaxis.set_major_formatter(PLAIN)
     axes.margins(x=0.22)
     axes.set_xlim(left=1)
-    axes.set_title(f"{part}: {rows[0].characters:,} characters", size=10)
+    axes.set_title(f"{split}: {rows[0].characters:,} characters", size=10)
     axes.spines[["top", "right"]].set_visible(False)
 
 

@@ -1,6 +1,6 @@
-"""Scores of checkpoints and baselines on the parts of a text, with intervals.
+"""Scores of checkpoints and baselines on the splits of a text, with intervals.
 
-N symbols in a part, start symbols of lines among them; C characters in its text.
+N symbols in a split, start symbols of lines among them; C characters in its text.
 """
 
 import math
@@ -14,10 +14,10 @@ from torch import Tensor
 from lyricgen.console import progress
 from lyricgen.data.batch import Batch, BatchLoader
 from lyricgen.data.evaluation_samplers import FOLLOWING, evaluation_sampler
-from lyricgen.data.parts import Part
+from lyricgen.data.splits import Split
 from lyricgen.errors import UserError
 from lyricgen.evaluation.checkpoints import Evaluated
-from lyricgen.evaluation.intervals import Floats, PartText, Row, Series, row
+from lyricgen.evaluation.intervals import Floats, Row, Series, SplitText, row
 from lyricgen.models.cells.cell import State
 from lyricgen.models.metrics import best_mixture_weight, mixture_nats
 from lyricgen.models.model import evaluating, place
@@ -28,19 +28,19 @@ ORDERS = 5
 
 
 class Ngrams(NamedTuple):
-    """Kneser-Ney models of the training part on the held-out parts."""
+    """Kneser-Ney models of the training split on the held-out splits."""
 
-    nats: dict[str, list[Floats]]  # by part: of each order from 1 up, (C,)
-    best: int | None  # the order that is best on validation, where there is such a part
+    nats: dict[str, list[Floats]]  # by split: of each order from 1 up, (C,)
+    best: int | None  # the order that is best on validation, where there is such a split
     characters: int  # that were counted
 
 
 class Scores(NamedTuple):
-    """Scores of checkpoints and baselines on one text, by part."""
+    """Scores of checkpoints and baselines on one text, by split."""
 
     evaluated: list[Evaluated]
-    parts: dict[str, list[Row]]
-    texts: dict[str, PartText]
+    splits: dict[str, list[Row]]
+    texts: dict[str, SplitText]
     ngrams: Ngrams
     mixture_weights: dict[str, float]
     resamples: int
@@ -52,54 +52,54 @@ class Scores(NamedTuple):
         return self.evaluated[0].model.network.metric_prefix
 
 
-def score_parts(
-    evaluated: list[Evaluated], parts: Sequence[str], *, resamples: int, seed: int
+def score_splits(
+    evaluated: list[Evaluated], splits: Sequence[str], *, resamples: int, seed: int
 ) -> Scores:
-    """Score parts of the text with checkpoints and baselines.
+    """Score splits of the text with checkpoints and baselines.
 
     Args:
         evaluated: the one that others are compared with first.
-        parts: some of its text.
+        splits: some of its text.
         resamples: texts that are drawn for each interval.
         seed: of the draws.
     """
     first = evaluated[0]
-    needed = {*parts, "val"} if "test" in parts else {*parts}  # validation says how to mix
-    series: dict[str, list[Series]] = {part: [] for part in first.parts if part in needed}
-    for part, of_part in series.items():
+    needed = {*splits, "val"} if "test" in splits else {*splits}  # validation says how to mix
+    series: dict[str, list[Series]] = {split: [] for split in first.splits if split in needed}
+    for split, of_split in series.items():
         for each in evaluated:
-            what = f"scoring {part} with {each.label}"
-            nats = part_nats(each.model, each.parts[part], what)
-            of_part.append(Series(each.label, "checkpoint", nats))
+            what = f"scoring {split} with {each.label}"
+            nats = split_nats(each.model, each.splits[split], what)
+            of_split.append(Series(each.label, "checkpoint", nats))
     ngrams, weights = Ngrams({}, None, 0), {}
     if not first.model.fills_gaps:  # no baseline sees both sides of a character
-        if set(parts) != {"train"}:
+        if set(splits) != {"train"}:
             ngrams = count_ngrams(first)
             weights = mixture_weights(evaluated, series.get("val", []), ngrams)
         size = len(first.corpus.vocabulary)
-        for part, of_part in series.items():
-            of_part.extend(baselines(part, of_part, ngrams, weights, size))
+        for split, of_split in series.items():
+            of_split.extend(baselines(split, of_split, ngrams, weights, size))
     vocabulary, unit = first.corpus.vocabulary, first.corpus.unit
-    texts = {part: PartText.of(first.parts[part], vocabulary, unit) for part in parts}
-    rows: dict[str, list[Row]] = {part: [] for part in parts}
-    with progress("resampling", sum(len(series[part]) for part in parts)) as moved:
-        for part in parts:
-            reference, text = series[part][0], texts[part]
-            for scored in series[part]:
-                rows[part].append(row(scored, reference, text, resamples=resamples, seed=seed))
+    texts = {split: SplitText.of(first.splits[split], vocabulary, unit) for split in splits}
+    rows: dict[str, list[Row]] = {split: [] for split in splits}
+    with progress("resampling", sum(len(series[split]) for split in splits)) as moved:
+        for split in splits:
+            reference, text = series[split][0], texts[split]
+            for scored in series[split]:
+                rows[split].append(row(scored, reference, text, resamples=resamples, seed=seed))
                 moved(sum(map(len, rows.values())))
     return Scores(evaluated, rows, texts, ngrams, weights, resamples, seed)
 
 
 def count_ngrams(evaluated: Evaluated) -> Ngrams:
-    """Count the training part, and score the held-out ones with the models of every order."""
-    parts, size = evaluated.parts, len(evaluated.corpus.vocabulary)
+    """Count the training split, and score the held-out ones with the models of every order."""
+    splits, size = evaluated.splits, len(evaluated.corpus.vocabulary)
     max_chars = evaluated.model.options["callbacks"]["baseline"]["max_chars"]
-    baseline = NgramBaseline(parts, size, ORDERS, max_chars)
-    nats: dict[str, list[Floats]] = {part: [] for part in parts if part != "train"}
+    baseline = NgramBaseline(splits, size, ORDERS, max_chars)
+    nats: dict[str, list[Floats]] = {split: [] for split in splits if split != "train"}
     for scored in baseline.nats_by_order("kneser_ney"):
-        for part, of_part in scored.items():
-            nats[part].append(without_starts(of_part, parts[part], size))
+        for split, of_split in scored.items():
+            nats[split].append(without_starts(of_split, splits[split], size))
     best = None
     if "val" in nats:
         best = int(np.argmin([np.nanmean(each) for each in nats["val"]])) + 1
@@ -124,14 +124,14 @@ def mixture_weights(
 
 
 def baselines(
-    part: str, checkpoints: Sequence[Series], ngrams: Ngrams, weights: dict[str, float], size: int
+    split: str, checkpoints: Sequence[Series], ngrams: Ngrams, weights: dict[str, float], size: int
 ) -> list[Series]:
     """Series of mixtures, n-grams and the uniform distribution over `size` characters.
 
-    On the training part the uniform distribution alone: the others have counted it.
+    On the training split the uniform distribution alone: the others have counted it.
     """
     found = []
-    by_order = ngrams.nats.get(part, [])
+    by_order = ngrams.nats.get(split, [])
     if ngrams.best is not None and by_order:
         best = torch.from_numpy(by_order[ngrams.best - 1])
         for name, _, nats in checkpoints:
@@ -146,12 +146,12 @@ def baselines(
     return [*found, Series("uniform", "uniform", uniform)]
 
 
-def part_nats(model: TrainedModel, part: Part, what: str) -> Floats:
-    """Score a part as training does: all of it, in order, the state carried, without dropout.
+def split_nats(model: TrainedModel, split: Split, what: str) -> Floats:
+    """Score a split as training does: all of it, in order, the state carried, without dropout.
 
     Args:
-        model: whose vocabulary and layout the part has.
-        part: to score.
+        model: whose vocabulary and layout the split has.
+        split: to score.
         what: is being done, for the progress bar.
 
     Returns:
@@ -160,11 +160,11 @@ def part_nats(model: TrainedModel, part: Part, what: str) -> Floats:
     Raises:
         UserError: the model gives a character no probability.
     """
-    found = torch.full((len(part.ids),), torch.nan, dtype=torch.float64)
-    for batch, nats in read_part(model, part, what, model.network.score):
+    found = torch.full((len(split.ids),), torch.nan, dtype=torch.float64)
+    for batch, nats in read_split(model, split, what, model.network.score):
         place(nats, batch, found)
         check_finite(nats, what)
-    return without_starts(found, part, len(model.vocabulary))
+    return without_starts(found, split, len(model.vocabulary))
 
 
 def check_finite(nats: Tensor, what: str) -> None:
@@ -180,17 +180,17 @@ def check_finite(nats: Tensor, what: str) -> None:
         )
 
 
-def read_part(
+def read_split(
     model: TrainedModel,
-    part: Part,
+    split: Split,
     what: str,
     read: Callable[[Batch, State | None], tuple[Tensor, State]],
 ) -> Iterator[tuple[Batch, Tensor]]:
-    """Read the batches of a part one after the other, from state to state.
+    """Read the batches of a split one after the other, from state to state.
 
     Args:
-        model: as for `part_nats`.
-        part: to read.
+        model: as for `split_nats`.
+        split: to read.
         what: is being done, for the progress bar.
         read: gives something for each character of a batch, (B, T, …), and the next state.
 
@@ -198,8 +198,8 @@ def read_part(
         Each batch and what was read of it.
     """
     following = FOLLOWING if model.fills_gaps else 0
-    sampler = evaluation_sampler(part, len(model.vocabulary), following)
-    loader = BatchLoader(part.ids, sampler, model.network.device, mapping=part.mapping)
+    sampler = evaluation_sampler(split, len(model.vocabulary), following)
+    loader = BatchLoader(split.ids, sampler, model.network.device, mapping=split.mapping)
     state: State | None = None
     with torch.inference_mode(), evaluating(model.network), progress(what, len(loader)) as moved:
         for done, batch in enumerate(loader, start=1):
@@ -208,9 +208,9 @@ def read_part(
             moved(done)
 
 
-def without_starts(nats: Tensor, part: Part, vocabulary_size: int) -> Floats:
+def without_starts(nats: Tensor, split: Split, vocabulary_size: int) -> Floats:
     """(N,) -> (C,): the start symbols of lines, which nothing predicts, left out."""
-    if part.line_starts is not None:
-        nats = nats[part.ids < vocabulary_size]
+    if split.line_starts is not None:
+        nats = nats[split.ids < vocabulary_size]
     scored: Floats = nats.numpy()
     return scored

@@ -45,25 +45,25 @@ def shown(estimate: Estimate, digits: int, sign: str = "") -> str:
     return value if set(bounds) <= {"", value} else f"{value} ({bounds[0]}…{bounds[1]})"
 
 
-# Figures on the parts of a text
+# Figures on the splits of a text
 
 
 def print_scores(scores: Scores, curves: Curves | None) -> None:
     """Show everything on the terminal."""
     for index in range(len(scores.evaluated)):
         put_whole(_checkpoint_table(scores, index))
-    lengths = {part: rows[0].block_length for part, rows in scores.parts.items()}
+    lengths = {split: rows[0].block_length for split, rows in scores.splits.items()}
     show(_how_drawn(lengths, scores.resamples))
-    for part, rows in scores.parts.items():
+    for split, rows in scores.splits.items():
         if any(row.series.kind != "uniform" for row in rows[1:]):
-            put_whole(_comparison_table(scores, part))
+            put_whole(_comparison_table(scores, split))
     if curves is not None:
         for curve in curves.curves:
             put_whole(_curve_table(curves, curve, scores.evaluated[0].corpus.name))
 
 
 def plain_scores(scores: Scores, curves: Curves | None) -> dict[str, Any]:
-    """Everything on the parts of a text."""
+    """Everything on the splits of a text."""
     first, ngrams = scores.evaluated[0], scores.ngrams
     return {
         "checkpoints": [
@@ -84,16 +84,16 @@ def plain_scores(scores: Scores, curves: Curves | None) -> dict[str, Any]:
         "ngram_characters": ngrams.characters,
         "mixture_network_weights": scores.mixture_weights,
         "parts": {
-            part: {
-                "characters": len(scores.texts[part].ids),
-                "lines": scores.texts[part].num_lines,
+            split: {
+                "characters": len(scores.texts[split].ids),
+                "lines": scores.texts[split].num_lines,
                 "models": [_plain_row(row, scores.prefix) for row in rows],
             }
-            for part, rows in scores.parts.items()
+            for split, rows in scores.splits.items()
         },
         "curves": curves
         and {
-            "part": curves.part,
+            "part": curves.split,
             "position_in": curves.position_in,
             **{curve.name: curve._asdict() for curve in curves.curves},
         },
@@ -101,22 +101,22 @@ def plain_scores(scores: Scores, curves: Curves | None) -> dict[str, Any]:
 
 
 def _checkpoint_table(scores: Scores, index: int) -> Table:
-    rows = [of_part[index] for of_part in scores.parts.values()]
+    rows = [of_split[index] for of_split in scores.splits.values()]
     heading = scores.evaluated[index].label_and_text
-    table = new_table(printable(heading), numbers=list(scores.parts))
+    table = new_table(printable(heading), numbers=list(scores.splits))
     table.add_row("characters", *(f"{row.characters:,}" for row in rows))
     for name in FIGURES:
         table.add_row(_title(name, scores.prefix), *(_figure(row, name) for row in rows))
     return table
 
 
-def _comparison_table(scores: Scores, part: str) -> Table:
+def _comparison_table(scores: Scores, split: str) -> Table:
     """All models on the same characters, and how their loss differs from the first one's."""
-    first, *others = scores.parts[part]
+    first, *others = scores.splits[split]
     text = printable(scores.evaluated[0].corpus.name)
     difference = f"loss − that of {printable(first.series.name)}"
     table = new_table(
-        f"{part} of {text}", numbers=(_title("perplexity", scores.prefix), difference)
+        f"{split} of {text}", numbers=(_title("perplexity", scores.prefix), difference)
     )
     table.add_column("")
     table.add_row(named(first.series.name), _figure(first, "perplexity"))
@@ -143,7 +143,7 @@ def _curve_table(found: Curves, curve: Curve, text: str) -> Table:
     }
     labels = map(printable, curve.perplexities)
     table = new_table(numbers=(headings[curve.name], "characters", *labels))
-    table.title = escape(printable(f"perplexity on {found.part} of {text}"))
+    table.title = escape(printable(f"perplexity on {found.split} of {text}"))
     last = len(curve.places) - 1
     for index in curve.shown:
         if curve.name == "position" and index != last and (index + 1) & index:
@@ -165,8 +165,8 @@ def _figure(row: Row, name: str) -> str:
 
 
 def _how_drawn(lengths: Mapping[str, int | None], resamples: int) -> str:
-    """Where intervals come from, with the length of the blocks of each part."""
-    blocks = ", ".join(f"{length} ({part})" for part, length in lengths.items())
+    """Where intervals come from, with the length of the blocks of each split."""
+    blocks = ", ".join(f"{length} ({split})" for split, length in lengths.items())
     units = "whole lines" if None in lengths.values() else f"blocks of characters, {blocks}"
     return f"{CONFIDENCE:.0%} intervals: {resamples:,} resamples of {units}"
 

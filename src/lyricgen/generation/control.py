@@ -4,7 +4,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from lyricgen.data.parts import Layout
+from lyricgen.data.splits import Layout
 from lyricgen.errors import UserError, as_option
 from lyricgen.options import Options
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from lyricgen.data.build import build_parts, find_corpus
+from lyricgen.data.build import build_splits, find_corpus
 from lyricgen.data.options import DataOptions
 from lyricgen.errors import UserError
 from lyricgen.generation.writer import Continuation, Writer, text_seed
@@ -32,8 +32,8 @@ def training_names(model: TrainedModel) -> frozenset[str]:
             f"--novel needs the names that the model has learnt, and {corpus.name!r} has others "
             "now: bring that text back"
         )
-    parts = build_parts(data, corpus, "lines")
-    text = parts["train"].text(model.vocabulary)
+    splits = build_splits(data, corpus, "lines")
+    text = splits["train"].text(model.vocabulary)
     return frozenset(text.removesuffix("\n").split("\n"))
 
 

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 
-def loss_figures(part: str, loss: float, prefix: str = "") -> dict[str, float]:
+def loss_figures(split: str, loss: float, prefix: str = "") -> dict[str, float]:
     """The three figures of a loss in nats per character."""
     return {
-        f"{part}/loss": loss,
-        f"{part}/{prefix}perplexity": perplexity(loss),
-        f"{part}/{prefix}bits_per_char": loss / math.log(2),
+        f"{split}/loss": loss,
+        f"{split}/{prefix}perplexity": perplexity(loss),
+        f"{split}/{prefix}bits_per_char": loss / math.log(2),
     }
 
 

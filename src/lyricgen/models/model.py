@@ -1,6 +1,6 @@
 """Base classes of all models, and the scores of a batch.
 
-B batch, T time steps, V vocabulary, N characters in a part.
+B batch, T time steps, V vocabulary, N characters in a split.
 """
 
 from collections.abc import Iterator
@@ -99,7 +99,7 @@ def exact(logits: Tensor) -> Tensor:
 
 
 def place(nats: Tensor, batch: Batch, room: Tensor) -> None:
-    """Put the nats of a batch, (B, T), where its characters stand in their part, (N,)."""
+    """Put the nats of a batch, (B, T), where its characters stand in their split, (N,)."""
     steps = torch.arange(1, nats.shape[1] + 1, device=nats.device)
     positions = batch.starts[:, None] + steps  # (B, T) of the targets
     counted = batch.targets != IGNORED

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from lyricgen.data.parts import Layout
+from lyricgen.data.splits import Layout
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.models.model import Model, NextModel

@@ -122,10 +122,10 @@ def _cell(settings: Place, runs: dict[Place, Record], metric: str) -> Cell:
 
 def _metric(records: Sequence[Record], prefix: str, metric: str | None) -> str:
     """The figure to rank by, under the name that it has in this task."""
-    part, _, figure = (metric or HELD_OUT).rpartition("/")
+    split, _, figure = (metric or HELD_OUT).rpartition("/")
     if figure in ("perplexity", "bits_per_char"):
         figure = prefix + figure
-    name = f"{part}/{figure}" if part else figure
+    name = f"{split}/{figure}" if split else figure
     if metric is None and not any(name in record.figures for record in records):
         return f"train/{figure}"  # where nothing is held out
     return name

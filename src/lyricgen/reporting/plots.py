@@ -54,12 +54,12 @@ def read_curves(comparison: Comparison) -> Curves:
     A metrics.csv that cannot be read is left out, and a warning names it.
     """
     name = f"{comparison.prefix}perplexity"
-    part = HELD_OUT.partition("/")[0]
+    split = HELD_OUT.partition("/")[0]
     cells = [list(cell.scored.values()) for cell in comparison.ranked]
     runs = [run for cell in cells for run in cell]
-    if not any(f"{part}/{name}" in run.figures for run in runs):
-        part = "train"
-    metric = f"{part}/{name}"
+    if not any(f"{split}/{name}" in run.figures for run in runs):
+        split = "train"
+    metric = f"{split}/{name}"
     tables = []
     with progress("reading learning curves", len(runs)) as moved:
         for number, run in enumerate(runs):

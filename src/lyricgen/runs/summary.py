@@ -105,7 +105,7 @@ class RunSummary(Summary):
         metrics: figures of the best epoch, such as val/perplexity; in the file each is an entry
             of its own.
         best_epoch: counted from 1, as is `epochs`, the last one.
-        ngram_perplexities: by part, smoothing and order.
+        ngram_perplexities: by split, smoothing and order.
         mixture_network_weight: share of the network in its mixture with an n-gram model.
         samples: texts that it wrote at its end.
     """

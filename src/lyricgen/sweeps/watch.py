@@ -26,7 +26,9 @@ from lyricgen.sweeps.job import create_job_process, process_name, stop_file
 log = logging.getLogger(__name__)
 
 TICK = 0.5  # seconds between two looks at the jobs
-FIGURES = tuple(f"{part}/{kind}perplexity" for part in ("val", "train") for kind in ("", "pseudo_"))
+FIGURES = tuple(
+    f"{split}/{kind}perplexity" for split in ("val", "train") for kind in ("", "pseudo_")
+)
 PATIENCE = 5.0  # seconds for jobs that are to stop at once
 
 Batch = list[tuple[int, list[str]]]  # numbers and overrides of the jobs that are begun together

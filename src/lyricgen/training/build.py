@@ -3,12 +3,12 @@
 import logging
 from functools import partial
 
-from lyricgen.data.build import SAMPLERS, build_parts
+from lyricgen.data.build import SAMPLERS, build_splits
 from lyricgen.data.corpus import EncodedCorpus
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.data.evaluation_samplers import FOLLOWING, StreamSampler
-from lyricgen.data.parts import Layout, Part
 from lyricgen.data.samplers import LineSampler, Sampler, TrainingSampler
+from lyricgen.data.splits import Layout, Split
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.models.files.card import card
 from lyricgen.models.model import Model
@@ -39,31 +39,31 @@ def build_datamodule(options: TrainOptions, corpus: EncodedCorpus) -> CharacterD
     """Split, and choose the sampler.
 
     Raises:
-        UserError: a part of the corpus is too short.
+        UserError: a split of the corpus is too short.
     """
-    parts = build_parts(options.data, corpus, layout_of(options))
-    sampler = build_sampler(options, parts["train"], len(corpus.vocabulary))
+    splits = build_splits(options.data, corpus, layout_of(options))
+    sampler = build_sampler(options, splits["train"], len(corpus.vocabulary))
     following = FOLLOWING if options.objective == "fill" else 0
-    return CharacterDataModule(corpus.vocabulary, parts, sampler, following)
+    return CharacterDataModule(corpus.vocabulary, splits, sampler, following)
 
 
-def build_sampler(options: TrainOptions, part: Part, vocabulary_size: int) -> Sampler:
-    """The sampler of the training part.
+def build_sampler(options: TrainOptions, split: Split, vocabulary_size: int) -> Sampler:
+    """The sampler of the training split.
 
     Raises:
-        UserError: the part is too short for one window.
+        UserError: the split is too short for one window.
     """
     if isinstance(options.model, NgramOptions):  # one batch: all there is
-        return StreamSampler(len(part.ids), num_rows=1, num_steps=len(part.ids) - 1)
+        return StreamSampler(len(split.ids), num_rows=1, num_steps=len(split.ids) - 1)
     data, settings = options.data, options.sampler.model_dump(exclude={"kind"})
     if settings.get("seed", 0) is None:
         settings["seed"] = options.seed
-    if part.line_starts is None:
+    if split.line_starts is None:
         sampler = SAMPLERS[options.sampler.kind]
-        return sampler(len(part.ids), data.batch_size, data.num_steps, **settings)
+        return sampler(len(split.ids), data.batch_size, data.num_steps, **settings)
     longest = longest_row(options, vocabulary_size)
     return LineSampler(
-        part.line_starts, part.line_lengths, data.batch_size, longest=longest, **settings
+        split.line_starts, split.line_lengths, data.batch_size, longest=longest, **settings
     )
 
 
@@ -80,18 +80,18 @@ def longest_row(options: TrainOptions, vocabulary_size: int) -> int:
 
 def report_batches(options: TrainOptions, datamodule: CharacterDataModule) -> None:
     """Log where training batches differ from what was asked for, or leave characters out."""
-    sampler, part = datamodule.sampler, datamodule.parts["train"]
+    sampler, split = datamodule.sampler, datamodule.splits["train"]
     if isinstance(sampler, LineSampler):
-        _report_long_lines(sampler, part, datamodule.vocabulary)
+        _report_long_lines(sampler, split, datamodule.vocabulary)
     if not isinstance(sampler, TrainingSampler):
         return
     if sampler.batch_size < options.data.batch_size:
         log.info(
-            "the training part is smaller than a batch: data.batch_size=%d is lowered to %d",
+            "the training split is smaller than a batch: data.batch_size=%d is lowered to %d",
             options.data.batch_size,
             sampler.batch_size,
         )
-    targets = len(part.ids) - (1 if part.line_starts is None else len(part.line_starts))
+    targets = len(split.ids) - (1 if split.line_starts is None else len(split.line_starts))
     read, reasons = sampler.num_read, []
     if read < targets:
         reasons.append("sampler.drop_last=true")
@@ -106,26 +106,26 @@ def report_batches(options: TrainOptions, datamodule: CharacterDataModule) -> No
             read = min(read, sum(batch.num_characters for batch in batches))
     if reasons:
         log.info(
-            "each epoch leaves out %s of the %s characters to predict in the training part: %s",
+            "each epoch leaves out %s of the %s characters to predict in the training split: %s",
             f"{targets - read:,}",
             f"{targets:,}",
             ", ".join(reasons),
         )
 
 
-def _report_long_lines(sampler: LineSampler, part: Part, vocabulary: Vocabulary) -> None:
+def _report_long_lines(sampler: LineSampler, split: Split, vocabulary: Vocabulary) -> None:
     cut_up = int((sampler.pieces > 1).sum())
-    if not cut_up or part.line_starts is None:
+    if not cut_up or split.line_starts is None:
         return
-    longest = int(part.line_lengths.argmax())
-    first = int(part.line_starts[longest]) + 1
+    longest = int(split.line_lengths.argmax())
+    first = int(split.line_starts[longest]) + 1
     log.warning(
         "%s cut into pieces of up to %s characters, since a batch with whole ones would take too "
         "much memory; the longest has %s characters and begins with %r",
         "1 line is" if cut_up == 1 else f"{cut_up:,} lines are",
         f"{int(sampler.row_lengths.max()):,}",
-        f"{int(part.line_lengths[longest]) - 1:,}",
-        vocabulary.decode(part.ids[first : first + SHOWN]),
+        f"{int(split.line_lengths[longest]) - 1:,}",
+        vocabulary.decode(split.ids[first : first + SHOWN]),
     )
 
 
@@ -160,7 +160,7 @@ def build_network(options: TrainOptions, datamodule: CharacterDataModule) -> Mod
     if options.model.output_bias == "zero":
         network.output.bias.detach().zero_()
     elif options.model.output_bias == "unigram":
-        network.set_output_bias(datamodule.parts["train"].character_counts(len(vocabulary)))
+        network.set_output_bias(datamodule.splits["train"].character_counts(len(vocabulary)))
     return network
 
 
@@ -168,7 +168,7 @@ def trained_model(
     options: TrainOptions, datamodule: CharacterDataModule, network: Model
 ) -> TrainedModel:
     """The network together with the characters it speaks."""
-    train = datamodule.parts["train"]
+    train = datamodule.splits["train"]
     return TrainedModel(
         network,
         datamodule.vocabulary,
@@ -208,8 +208,8 @@ def build_module(
 
 
 def monitored(datamodule: CharacterDataModule) -> str:
-    """The loss that says which epoch is best: held-out where there is such a part."""
-    return "val/loss" if "val" in datamodule.parts else "train/loss"
+    """The loss that says which epoch is best: held-out where there is such a split."""
+    return "val/loss" if "val" in datamodule.splits else "train/loss"
 
 
 def describe(
@@ -220,8 +220,8 @@ def describe(
     """One line on what is about to be trained on what."""
     size = len(datamodule.vocabulary)
     sizes = ", ".join(
-        f"{name} {int(part.character_counts(size).sum()):,}"
-        for name, part in datamodule.parts.items()
+        f"{name} {int(split.character_counts(size).sum()):,}"
+        for name, split in datamodule.splits.items()
     )
     learnt = (
         ""

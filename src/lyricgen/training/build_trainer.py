@@ -207,13 +207,13 @@ def _check_interval(options: TrainOptions, datamodule: CharacterDataModule) -> N
             f"{len(datamodule.sampler)} batches of an epoch: raise it"
         )
     unseen = (chosen.check_val_every_n_epoch - 1) * batches  # steps before an epoch that validates
-    if "val" in datamodule.parts and (chosen.max_steps or unseen + 1) <= unseen:
+    if "val" in datamodule.splits and (chosen.max_steps or unseen + 1) <= unseen:
         raise UserError(
             f"trainer.max_steps={chosen.max_steps} ends the run before the epoch that "
             f"trainer.check_val_every_n_epoch={chosen.check_val_every_n_epoch} validates: nothing "
             "would be validated"
         )
-    if "val" in datamodule.parts and (chosen.val_check_interval or 0) > batches:
+    if "val" in datamodule.splits and (chosen.val_check_interval or 0) > batches:
         raise UserError(
             f"trainer.val_check_interval={chosen.val_check_interval} is more than the {batches} "
             "steps of an epoch: lower it, or set it to null"
@@ -245,7 +245,7 @@ def _trainer(
         gradient_clip_val=chosen.gradient_clip_val,
         gradient_clip_algorithm=chosen.gradient_clip_algorithm,
         limit_train_batches=chosen.limit_train_batches,
-        limit_val_batches=None if "val" in datamodule.parts else 0,
+        limit_val_batches=None if "val" in datamodule.splits else 0,
         check_val_every_n_epoch=chosen.check_val_every_n_epoch,
         val_check_interval=chosen.val_check_interval,
         deterministic=chosen.deterministic,

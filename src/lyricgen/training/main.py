@@ -2,7 +2,7 @@
 
 A tour of a run, in the order in which it happens:
 
-1. `prepare` reads the corpus (`data.build.find_corpus`) and, in `build`, splits it into parts,
+1. `prepare` reads the corpus (`data.build.find_corpus`) and, in `build`, cuts it into splits,
    chooses the sampler and draws the network's first weights. Nothing is written yet.
 2. `runs.state.RunState` is everything that the run must remember to continue exactly. The module,
    which trains the network (`recurrent_module`, or `ngram_module` for n-grams, both on

@@ -1,6 +1,6 @@
 """The LightningModule of n-grams: trained in one step, by counting.
 
-B batch, T time steps, N characters in the training part.
+B batch, T time steps, N characters in the training split.
 """
 
 from collections.abc import Callable
@@ -16,11 +16,11 @@ from lyricgen.models.ngram.language_model import NgramLanguageModel
 from lyricgen.runs.state import RunState
 from lyricgen.training.scored_module import ScoredModule
 
-SCORED = 2**20  # characters of the training part that are scored at once
+SCORED = 2**20  # characters of the training split that are scored at once
 
 
 class NgramModule(ScoredModule):
-    """Counts the n-grams of the training part in one step, then scores that part with them.
+    """Counts the n-grams of the training split in one step, then scores that split with them.
 
     Args:
         model: changed in place.

@@ -152,16 +152,16 @@ class RecurrentModule(ScoredModule):
         self.run_state.gradient_norms = 0
 
     @override
-    def record(self, part: str) -> None:
+    def record(self, split: str) -> None:
         """Add a split's figures to the metrics; in training, lower a rate that waits for its loss.
 
         Raises:
             UserError: in training, the loss is not finite.
         """
-        super().record(part)
+        super().record(split)
         if self.trainer.state.fn != "fit":
             return
-        monitor = f"{part}/loss"
+        monitor = f"{split}/loss"
         loss = self.run_state.metrics.get(monitor, 0.0)
         if not math.isfinite(loss):
             raise self.diverged(f"{monitor} is {loss} at step {self.trainer.global_step}")

@@ -77,9 +77,9 @@ def _evaluate(training: Training, trainer: pl.Trainer) -> dict[str, Any]:
     module, datamodule = training.module, training.datamodule
     baseline = training.observers.baseline
     module.run_state.metrics.clear()
-    if "val" in datamodule.parts:
+    if "val" in datamodule.splits:
         trainer.validate(module, datamodule, verbose=False)
-    if "test" in datamodule.parts:
+    if "test" in datamodule.splits:
         trainer.test(module, datamodule, verbose=False)
     return module.run_state.metrics | ({} if baseline is None else baseline.figures())
 
@@ -91,7 +91,7 @@ def _warn_of_divergence(
     size = len(datamodule.vocabulary)
     if loss <= math.log(size):
         return False
-    held_out = "held-out" if len(datamodule.parts) > 1 else "training"
+    held_out = "held-out" if len(datamodule.splits) > 1 else "training"
     mend = "" if learning_rate is None else f": lower optimizer.lr={learning_rate:g}"
     log.warning(
         "the best %s loss, %s nats a character, is worse than guessing among all %s characters "
@@ -105,13 +105,13 @@ def _warn_of_divergence(
     return True
 
 
-def _best_ngram(by_part: dict[str, Any]) -> tuple[str, float, str] | None:
-    """The part that judges n-grams, and the least perplexity on it with the row that has it."""
-    for part in ("val", "test"):
-        if part in by_part:
-            rows = _ngram_rows(by_part[part])
+def _best_ngram(by_split: dict[str, Any]) -> tuple[str, float, str] | None:
+    """The split that judges n-grams, and the least perplexity on it with the row that has it."""
+    for split in ("val", "test"):
+        if split in by_split:
+            rows = _ngram_rows(by_split[split])
             name = min(rows, key=rows.__getitem__)
-            return part, rows[name], name
+            return split, rows[name], name
     return None
 
 
@@ -129,12 +129,12 @@ def _compare_with_ngrams(figures: dict[str, Any]) -> dict[str, Any]:
     found = _best_ngram(figures.get("ngram_perplexities", {}))
     if found is None:
         return {}
-    part, best, name = found
-    own = figures[f"{part}/perplexity"]
+    split, best, name = found
+    own = figures[f"{split}/perplexity"]
     log.info(
         "the network %s the best n-gram on the %s text: perplexity %s, %s %s",
         "beats" if own < best else "does not beat",
-        "validation" if part == "val" else "test",
+        "validation" if split == "val" else "test",
         rounded(own),
         name,
         rounded(best),
@@ -163,25 +163,25 @@ def print_table(summary: RunSummary) -> None:
     """Show the figures on the terminal."""
     metrics = summary.metrics
     name = perplexity_name(metrics)
-    parts = [part for part in ("train", "val", "test") if f"{part}/{name}" in metrics]
+    splits = [split for split in ("train", "val", "test") if f"{split}/{name}" in metrics]
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column(f"{name.replace('_', '-')} at epoch {summary.best_epoch}")
-    for part in parts:
-        table.add_column(part, justify="right", no_wrap=True)
-    table.add_row(summary.model, *(_shown(metrics.get(f"{part}/{name}")) for part in parts))
-    by_part = summary.ngram_perplexities
-    rows = {part: _ngram_rows(perplexities) for part, perplexities in by_part.items()}
-    best = _best_ngram(by_part)
+    for split in splits:
+        table.add_column(split, justify="right", no_wrap=True)
+    table.add_row(summary.model, *(_shown(metrics.get(f"{split}/{name}")) for split in splits))
+    by_split = summary.ngram_perplexities
+    rows = {split: _ngram_rows(perplexities) for split, perplexities in by_split.items()}
+    best = _best_ngram(by_split)
     for label in dict.fromkeys(label for each in rows.values() for label in each):
         mark = " (best)" if best is not None and label == best[2] else ""
-        table.add_row(label + mark, *(_shown(rows.get(part, {}).get(label)) for part in parts))
+        table.add_row(label + mark, *(_shown(rows.get(split, {}).get(label)) for split in splits))
     weight = summary.mixture_network_weight
     if weight is not None:
-        cells = (_shown(metrics.get(f"{part}/mixture_perplexity")) for part in parts)
+        cells = (_shown(metrics.get(f"{split}/mixture_perplexity")) for split in splits)
         table.add_row(f"mixture ({weight:.2f} network)", *cells)
     if summary.ngram_sampled:
         counted = f"{summary.ngram_characters:,}"
-        table.caption = f"n-grams of the last {counted} characters of the training part"
+        table.caption = f"n-grams of the last {counted} characters of the training split"
     put_whole(table)
     show(f"{summary.parameters:,} parameters, {summary.chars_per_second:,.0f} characters/s")
     for text in summary.samples:
@@ -199,9 +199,9 @@ def in_a_line(summary: RunSummary) -> str:
     metrics = summary.metrics
     name = perplexity_name(metrics)
     told = [
-        f"{part} {name.replace('_', '-')} {_shown(metrics[f'{part}/{name}'])}"
-        for part in ("train", "val", "test")
-        if f"{part}/{name}" in metrics
+        f"{split} {name.replace('_', '-')} {_shown(metrics[f'{split}/{name}'])}"
+        for split in ("train", "val", "test")
+        if f"{split}/{name}" in metrics
     ]
     return f"{', '.join(told)} at epoch {summary.best_epoch}"
 

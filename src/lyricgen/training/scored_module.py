@@ -52,17 +52,17 @@ class NatsTotal:
         self.nats = nats if self.nats is None else self.nats + nats
         self.characters += characters
 
-    def figures(self, part: str) -> dict[str, float]:
+    def figures(self, split: str) -> dict[str, float]:
         """Loss in nats per character, perplexity and bits per character; empty without text.
 
         The nats of all processes are summed, so each has to call it.
 
         Args:
-            part: "train", "val" or "test", the first half of the metrics' names.
+            split: "train", "val" or "test", the first half of the metrics' names.
         """
         if self.nats is None or self.characters == 0:
             return {}
-        return loss_figures(part, float(summed(self.nats)) / self.characters, self.prefix)
+        return loss_figures(split, float(summed(self.nats)) / self.characters, self.prefix)
 
 
 class ScoredModule(pl.LightningModule):
@@ -82,10 +82,10 @@ class ScoredModule(pl.LightningModule):
         self.model = model
         self.card = card
         self.run_state = state
-        self.totals = {part: NatsTotal(model.metric_prefix) for part in ("train", "val", "test")}
+        self.totals = {split: NatsTotal(model.metric_prefix) for split in ("train", "val", "test")}
         self._evaluation_state: State | None = None
 
-    def evaluate(self, batch: Batch, part: str) -> Tensor:
+    def evaluate(self, batch: Batch, split: str) -> Tensor:
         """Score a batch that continues the one before it, and add it to a total.
 
         Returns:
@@ -93,12 +93,12 @@ class ScoredModule(pl.LightningModule):
         """
         state = None if batch.starts_stream else self._evaluation_state
         nats, self._evaluation_state = self.model.score(batch, state)
-        self.totals[part].add(nats, batch.num_characters)
+        self.totals[split].add(nats, batch.num_characters)
         return nats
 
-    def record(self, part: str) -> None:
+    def record(self, split: str) -> None:
         """Add a split's figures to the metrics."""
-        self.run_state.metrics |= self.totals[part].figures(part)
+        self.run_state.metrics |= self.totals[split].figures(split)
 
     @override
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:

@@ -1,6 +1,6 @@
-"""N-gram models of the training part, scored on the characters that a network is scored on.
+"""N-gram models of the training split, scored on the characters that a network is scored on.
 
-N characters in a part.
+N characters in a split.
 """
 
 import logging
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from lyricgen.data.parts import Part
+from lyricgen.data.splits import Split
 from lyricgen.models.ngram.counts import NgramCounts
 from lyricgen.models.ngram.model import nats_by_order
 from lyricgen.models.options import Interpolated
@@ -18,48 +18,48 @@ log = logging.getLogger(__name__)
 
 
 class NgramBaseline:
-    """Counts the training part once, for models of every order and smoothing.
+    """Counts the training split once, for models of every order and smoothing.
 
     Args:
-        parts: "train", which is counted, and those to score.
+        splits: "train", which is counted, and those to score.
         vocabulary_size: V.
         max_order: the longest n-grams.
-        max_chars: count only the last so many characters of the training part, those next to a
-            text's held-out parts, and of a list of lines whole lines; None for all. The log says
+        max_chars: count only the last so many characters of the training split, those next to a
+            text's held-out splits, and of a list of lines whole lines; None for all. The log says
             where it is not all.
 
     Attributes:
         characters: counted.
-        sampled: whether the training part has more.
+        sampled: whether the training split has more.
     """
 
     def __init__(
         self,
-        parts: Mapping[str, Part],
+        splits: Mapping[str, Split],
         vocabulary_size: int,
         max_order: int,
         max_chars: int | None = None,
     ) -> None:
-        train = parts["train"]
+        train = splits["train"]
         ids = train.sound_ids if max_chars is None else train.last(max_chars)
         self.characters = int((ids < vocabulary_size).sum())
         self.sampled = len(ids) < len(train.ids)
         if self.sampled:
             log.info(
-                "n-grams are counted on the last %s characters of the training part "
+                "n-grams are counted on the last %s characters of the training split "
                 "(callbacks.baseline.max_chars=null: on all)",
                 f"{self.characters:,}",
             )
-        self._held_out = {part: parts[part] for part in parts if part != "train"}
+        self._held_out = {split: splits[split] for split in splits if split != "train"}
         self._counts = NgramCounts(ids.numpy(), vocabulary_size, max_order)
-        texts = [part.sound_ids.numpy() for part in self._held_out.values()]
+        texts = [split.sound_ids.numpy() for split in self._held_out.values()]
         self._texts = [(each, self._counts.number(each, max_order)) for each in texts]
 
     def nats_by_order(self, smoothing: Interpolated) -> Iterator[dict[str, Tensor]]:
-        """Score the held-out parts with the models of every order from 1 up.
+        """Score the held-out splits with the models of every order from 1 up.
 
         Yields:
-            For each order, (N,) float64 of each part; nan where a network predicts nothing either.
+            For each order, (N,) float64 of each split; nan where a network predicts nothing either.
         """
         for nats in nats_by_order(self._counts, self._texts, smoothing):
             yield {
@@ -68,7 +68,7 @@ class NgramBaseline:
             }
 
 
-def _as_scored(nats: Tensor, part: Part) -> Tensor:
-    if part.line_starts is None:
+def _as_scored(nats: Tensor, split: Split) -> Tensor:
+    if split.line_starts is None:
         nats[0] = torch.nan  # a stream's first character: no network reads anything before it
     return nats

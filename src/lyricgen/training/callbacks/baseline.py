@@ -22,7 +22,7 @@ SMOOTHINGS: tuple[Interpolated, ...] = ("kneser_ney", "witten_bell")
 
 
 class Baseline(Observer):
-    """N-gram models of the training part, scored once on the characters the network is scored on.
+    """N-gram models of the training split, scored once on the characters the network is scored on.
 
     They are counted when they are first needed, so that training starts at once. The best
     Kneser-Ney order on validation is the line `val/ngram_perplexity`. After training,
@@ -31,8 +31,8 @@ class Baseline(Observer):
 
     Args:
         state: of the run, whose metrics get the figures.
-        options: the longest n-grams, and the number of characters that are counted: the last of
-            the training part, next to a text's held-out parts, and of a list of lines whole lines.
+        options: the longest n-grams, and the number of characters to count: the last ones of the
+            training split, and whole lines of a list.
         mixed: whether there is a mixture; n-grams are mixed with no other n-grams.
     """
 
@@ -41,33 +41,33 @@ class Baseline(Observer):
         self._mixed = mixed
         self._options = options
         self.characters = 0  # counted
-        self.sampled = False  # the training part has more
-        self.perplexities: dict[str, dict[str, list[float]]] = {}  # part, smoothing: by order
+        self.sampled = False  # the training split has more
+        self.perplexities: dict[str, dict[str, list[float]]] = {}  # split, smoothing: by order
         self.best_order = 0
         self.network_weight: float | None = None
-        self._nats: dict[str, Tensor] = {}  # part: (N,) of the best order, nan where not scored
+        self._nats: dict[str, Tensor] = {}  # split: (N,) of the best order, nan where not scored
         self._network_nats: Tensor | None = None  # (N,), likewise
 
     def count(self, datamodule: CharacterDataModule) -> None:
-        """Count the training part and score the held-out ones."""
-        parts, size = datamodule.parts, len(datamodule.vocabulary)
-        held_out = [part for part in parts if part != "train"]
+        """Count the training split and score the held-out ones."""
+        splits, size = datamodule.splits, len(datamodule.vocabulary)
+        held_out = [split for split in splits if split != "train"]
         if not held_out:
             return
-        ngrams = NgramBaseline(parts, size, self._options.max_order, self._options.max_chars)
+        ngrams = NgramBaseline(splits, size, self._options.max_order, self._options.max_chars)
         self.characters, self.sampled = ngrams.characters, ngrams.sampled
-        self.perplexities = {part: {each: [] for each in SMOOTHINGS} for part in held_out}
+        self.perplexities = {split: {each: [] for each in SMOOTHINGS} for split in held_out}
         for smoothing in SMOOTHINGS:
             for scored in ngrams.nats_by_order(smoothing):
-                for part, nats in scored.items():
+                for split, nats in scored.items():
                     mean = float(nats.nanmean())
-                    self.perplexities[part][smoothing].append(perplexity(mean))
+                    self.perplexities[split][smoothing].append(perplexity(mean))
                 if smoothing == "kneser_ney" and self._is_best_yet():
                     self.best_order = len(self.perplexities[held_out[0]][smoothing])
                     self._nats = scored
 
     def _is_best_yet(self) -> bool:
-        """Whether the order scored last is the best on validation; the test part never says."""
+        """Whether the order scored last is the best on validation; the test split never says."""
         orders = self.perplexities.get("val", {"kneser_ney": []})["kneser_ney"]
         return not orders or orders[-1] < min(orders[:-1], default=math.inf)
 
@@ -113,30 +113,30 @@ class Baseline(Observer):
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._record("test")
 
-    def _start(self, part: str, trainer: pl.Trainer, *, mixed: bool) -> None:
+    def _start(self, split: str, trainer: pl.Trainer, *, mixed: bool) -> None:
         """Count if need be; for a mixture, keep the network's nats of every character."""
         if trainer.is_global_zero and not self.perplexities:
             self.count(trainer.datamodule)  # type: ignore[attr-defined]
         self._network_nats = None
-        if mixed and self._mixed and part in self._nats:
-            self._network_nats = torch.full_like(self._nats[part], torch.nan)
+        if mixed and self._mixed and split in self._nats:
+            self._network_nats = torch.full_like(self._nats[split], torch.nan)
 
     def _collect(self, nats: Tensor, batch: Batch) -> None:
         if self._network_nats is not None:
             place(nats, batch, self._network_nats)
 
-    def _record(self, part: str) -> None:
-        if part not in self._nats:
+    def _record(self, split: str) -> None:
+        if split not in self._nats:
             return
-        best = self.perplexities[part]["kneser_ney"][self.best_order - 1]
-        self._state.metrics[f"{part}/ngram_perplexity"] = best
+        best = self.perplexities[split]["kneser_ney"][self.best_order - 1]
+        self._state.metrics[f"{split}/ngram_perplexity"] = best
         if self._network_nats is not None and self.network_weight is not None:
-            mixed = mixture_nats(self.network_weight, *self._scored(part))
-            self._state.metrics[f"{part}/mixture_perplexity"] = perplexity(float(mixed.mean()))
+            mixed = mixture_nats(self.network_weight, *self._scored(split))
+            self._state.metrics[f"{split}/mixture_perplexity"] = perplexity(float(mixed.mean()))
 
-    def _scored(self, part: str) -> tuple[Tensor, Tensor]:
+    def _scored(self, split: str) -> tuple[Tensor, Tensor]:
         """Both models' nats, at the characters that the network has scored."""
         if self._network_nats is None:
             raise RuntimeError("the network's nats were not collected")
         scored = ~self._network_nats.isnan()
-        return self._network_nats[scored], self._nats[part][scored]
+        return self._network_nats[scored], self._nats[split][scored]

@@ -1,9 +1,9 @@
-"""Overlap of texts drawn in training with the parts of the corpus."""
+"""Overlap of texts drawn in training with the splits of the corpus."""
 
 import logging
 from collections.abc import Sequence
 
-from lyricgen.data.parts import Part
+from lyricgen.data.splits import Split
 from lyricgen.evaluation.memorisation import (
     LOGGED_DISTINCT,
     LOGGED_IN_HELD_OUT,
@@ -20,40 +20,40 @@ from lyricgen.models.trained_model import TrainedModel
 
 log = logging.getLogger(__name__)
 
-MOST_COMPARED = 10_000_000  # characters of a training part that texts are compared with
+MOST_COMPARED = 10_000_000  # characters of a training split that texts are compared with
 
 
 class Copying:
-    """Compares generated texts with the training part.
+    """Compares generated texts with the training split.
 
     `samples/copied_fraction` is the share of whole lines that stand there verbatim,
     `samples/copied_ngrams_N` the share of N characters in a row that stand there anywhere, and
     `samples/longest_copied` the length of the longest run; prefixes are left out of these two. Of
-    names there are also the share that stands in the validation and test parts,
+    names there are also the share that stands in the validation and test splits,
     `samples/in_held_out`, and distinct-2, `samples/distinct_2`. A figure of nothing is left out.
 
     Args:
         model: writes the texts.
-        parts: of the corpus.
+        splits: of the corpus.
         length: new characters a text may have.
     """
 
-    def __init__(self, model: TrainedModel, parts: dict[str, Part], length: int) -> None:
+    def __init__(self, model: TrainedModel, splits: dict[str, Split], length: int) -> None:
         self.model = model
         self.length = length
         self._lines: frozenset[str] | None = None
         self._shared: SharedNgrams | None = None
         self._held_out: frozenset[str] = frozenset()
-        vocabulary, ids = model.vocabulary, parts["train"].ids
+        vocabulary, ids = model.vocabulary, splits["train"].ids
         if len(ids) > MOST_COMPARED:
             log.info(
-                "%s and the like: left out, the training part is too long for it", LOGGED_LINES
+                "%s and the like: left out, the training split is too long for it", LOGGED_LINES
             )
         else:
-            self._lines = frozenset(self._split(parts["train"].text(vocabulary)))
-            self._shared = SharedNgrams(parts["train"].sound_ids.numpy(), len(vocabulary) + 1)
+            self._lines = frozenset(self._split(splits["train"].text(vocabulary)))
+            self._shared = SharedNgrams(splits["train"].sound_ids.numpy(), len(vocabulary) + 1)
         if model.layout == "lines":
-            self._held_out = held_out_names(parts, vocabulary)
+            self._held_out = held_out_names(splits, vocabulary)
 
     def figures(self, drawn: Sequence[tuple[str, str]]) -> dict[str, float]:
         """Compare texts, each given as its prefix and the whole of it."""

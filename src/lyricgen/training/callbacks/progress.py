@@ -91,15 +91,15 @@ class ProgressReport(Observer):
         name = perplexity_name(metrics)
         shown = name.replace("_", "-")
         perplexities = {
-            part: rounded(metrics[f"{part}/{name}"], 1)
-            for part in ("train", "val")
-            if f"{part}/{name}" in metrics
+            split: rounded(metrics[f"{split}/{name}"], 1)
+            for split in ("train", "val")
+            if f"{split}/{name}" in metrics
         }
         # short, since a terminal of 80 columns has to show the bar as well
         self._figures = f"{shown} {', '.join(' '.join(each) for each in perplexities.items())}"
         self._spoke = time.monotonic()
         if trainer.is_global_zero:
-            parts = [f"{part} {shown} {value}" for part, value in perplexities.items()]
+            parts = [f"{split} {shown} {value}" for split, value in perplexities.items()]
             if "train/chars_per_second" in metrics and not step:
                 parts.append(f"{metrics['train/chars_per_second']:,.0f} characters/s")
             epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}{step}"

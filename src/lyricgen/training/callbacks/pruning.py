@@ -41,13 +41,13 @@ class Pruning(Observer):
     Args:
         state: of the run, which keeps why it was given up.
         trial: in the search's storage.
-        part: "val" or "train": whose perplexity is compared.
+        split: "val" or "train": whose perplexity is compared.
     """
 
-    def __init__(self, state: RunState, trial: Trial, part: str) -> None:
+    def __init__(self, state: RunState, trial: Trial, split: str) -> None:
         self._state = state
         self._trial = trial
-        self._part = part
+        self._split = split
 
     @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -65,7 +65,7 @@ class Pruning(Observer):
 
     def _report(self, trainer: pl.Trainer) -> None:
         metrics = self._state.metrics
-        name = f"{self._part}/{perplexity_name(metrics)}"
+        name = f"{self._split}/{perplexity_name(metrics)}"
         if name not in metrics:
             return  # an epoch without validation
         epoch = trainer.current_epoch + 1

@@ -113,7 +113,7 @@ class Samples(Observer):
         datamodule = trainer.datamodule  # type: ignore[attr-defined]
         wanted = trainer.is_global_zero and not self.model.fills_gaps
         if isinstance(datamodule, CharacterDataModule) and wanted:
-            self._copying = Copying(self.model, datamodule.parts, self.options.length)
+            self._copying = Copying(self.model, datamodule.splits, self.options.length)
         if trainer.global_step == 0 and self.options.every_n_epochs:  # else the run is resumed
             self._sample(trainer, epoch=0)
 
@@ -187,7 +187,7 @@ class Samples(Observer):
         )
 
     def figures(self, samples: list[Sample]) -> dict[str, float]:
-        """Overlap of the random texts with the parts of the corpus, as far as it is known."""
+        """Overlap of the random texts with the splits of the corpus, as far as it is known."""
         if self._copying is None:
             return {}
         return self._copying.figures(

@@ -1,4 +1,4 @@
-"""Parts of a corpus: what stands in each of them, and where its lines begin."""
+"""Splits of a corpus: what stands in each of them, and where its lines begin."""
 
 from collections import Counter
 
@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from lyricgen.data.corpus import Corpus, encode
-from lyricgen.data.parts import Layout, Part, make_parts
+from lyricgen.data.splits import Layout, Split, make_splits
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 
@@ -18,16 +18,16 @@ shares = st.tuples(st.floats(0, 0.6), st.floats(0, 0.39))
 names = st.lists(st.text("abc", min_size=1, max_size=4), min_size=1, max_size=40)
 
 
-def parts_of(
+def splits_of(
     text: str,
     unit: str,
     layout: Layout = "stream",
     val: float = 0.0,
     test: float = 0.0,
     split_seed: int = 0,
-) -> tuple[Vocabulary, dict[str, Part]]:
+) -> tuple[Vocabulary, dict[str, Split]]:
     corpus = encode(Corpus("a text", unit, text))  # type: ignore[arg-type]
-    return corpus.vocabulary, make_parts(
+    return corpus.vocabulary, make_splits(
         corpus,
         layout=layout,
         val_fraction=val,
@@ -36,25 +36,25 @@ def parts_of(
     )
 
 
-def spelled(vocabulary: Vocabulary, part: Part) -> str:
-    """The text of a part, the start symbol as ^."""
-    return "".join([*vocabulary.characters, "^"][number] for number in part.ids.tolist())
+def spelled(vocabulary: Vocabulary, split: Split) -> str:
+    """The text of a split, the start symbol as ^."""
+    return "".join([*vocabulary.characters, "^"][number] for number in split.ids.tolist())
 
 
 # ---- running text
 
 
 def test_running_text_by_hand() -> None:
-    vocabulary, parts = parts_of("abracadabra" * 10, "text", val=0.2, test=0.1)
-    assert list(parts) == ["train", "val", "test"]
+    vocabulary, splits = splits_of("abracadabra" * 10, "text", val=0.2, test=0.1)
+    assert list(splits) == ["train", "val", "test"]
     # 110 characters: 22 to validate on, 11 to test on
-    assert spelled(vocabulary, parts["train"]) == "abracadabra" * 7
-    assert spelled(vocabulary, parts["val"]) == "abracadabra" * 2
-    assert spelled(vocabulary, parts["test"]) == "abracadabra"
-    assert parts["test"].ids.tolist() == [0, 1, 4, 0, 2, 0, 3, 0, 1, 4, 0]
-    for part in parts.values():
-        assert part.ids.dtype == torch.uint8
-        assert part.line_starts is None
+    assert spelled(vocabulary, splits["train"]) == "abracadabra" * 7
+    assert spelled(vocabulary, splits["val"]) == "abracadabra" * 2
+    assert spelled(vocabulary, splits["test"]) == "abracadabra"
+    assert splits["test"].ids.tolist() == [0, 1, 4, 0, 2, 0, 3, 0, 1, 4, 0]
+    for split in splits.values():
+        assert split.ids.dtype == torch.uint8
+        assert split.line_starts is None
 
 
 @settings(deadline=None)
@@ -63,15 +63,15 @@ def test_running_text_is_cut_into_contiguous_parts(
     text: str, fractions: tuple[float, float]
 ) -> None:
     try:
-        vocabulary, parts = parts_of(text, "text", "stream", *fractions)
+        vocabulary, splits = splits_of(text, "text", "stream", *fractions)
     except UserError:
         assume(False)
-    assert "".join(spelled(vocabulary, part) for part in parts.values()) == text
+    assert "".join(spelled(vocabulary, split) for split in splits.values()) == text
     held_out = [name for name, share in zip(("val", "test"), fractions, strict=True) if share]
-    assert list(parts) == ["train", *held_out]
+    assert list(splits) == ["train", *held_out]
     for name, share in zip(("val", "test"), fractions, strict=True):
         if share:
-            size = len(parts[name].ids)
+            size = len(splits[name].ids)
             assert size == 2 or abs(size - share * len(text)) <= 0.5
 
 
@@ -83,23 +83,23 @@ def test_parts_without_a_fraction_are_absent() -> None:
             ((0.0, 0.2), ["train", "test"]),
             ((0.2, 0.2), ["train", "val", "test"]),
         ):
-            assert list(parts_of(text, unit, "stream", *fractions)[1]) == there
+            assert list(splits_of(text, unit, "stream", *fractions)[1]) == there
 
 
 # ---- lines
 
 
 def test_lines_by_hand() -> None:
-    vocabulary, parts = parts_of("ab\nc\n", "line", "lines")
+    vocabulary, splits = splits_of("ab\nc\n", "line", "lines")
     assert vocabulary.characters == "\nabc"
-    (part,) = parts.values()
-    assert part.ids.tolist() == [4, 1, 2, 0, 4, 3, 0]  # V a b \n V c \n
-    assert part.ids.dtype == torch.uint8
-    assert part.line_starts is not None
-    assert part.line_starts.tolist() == [0, 4]
-    assert part.line_starts.dtype == torch.int64
-    assert part.line_lengths.tolist() == [3, 2]
-    assert part.text(vocabulary) == "ab\nc\n"
+    (split,) = splits.values()
+    assert split.ids.tolist() == [4, 1, 2, 0, 4, 3, 0]  # V a b \n V c \n
+    assert split.ids.dtype == torch.uint8
+    assert split.line_starts is not None
+    assert split.line_starts.tolist() == [0, 4]
+    assert split.line_starts.dtype == torch.int64
+    assert split.line_lengths.tolist() == [3, 2]
+    assert split.text(vocabulary) == "ab\nc\n"
 
 
 @pytest.mark.parametrize(
@@ -114,25 +114,25 @@ def test_lines_by_hand() -> None:
     ],
 )
 def test_the_last_lines_that_fit(max_chars: int, kept: str) -> None:
-    vocabulary, parts = parts_of("def\nab\nc\n", "line", "lines")
-    assert spelled(vocabulary, Part(parts["train"].last(max_chars), None)) == kept
+    vocabulary, splits = splits_of("def\nab\nc\n", "line", "lines")
+    assert spelled(vocabulary, Split(splits["train"].last(max_chars), None)) == kept
 
 
 @pytest.mark.parametrize(
     ("max_chars", "kept"), [(1, "a"), (3, "bra"), (11, "abracadabra"), (50, "abracadabra")]
 )
 def test_the_last_characters(max_chars: int, kept: str) -> None:
-    vocabulary, parts = parts_of("abracadabra", "text")
-    assert spelled(vocabulary, Part(parts["train"].last(max_chars), None)) == kept
+    vocabulary, splits = splits_of("abracadabra", "text")
+    assert spelled(vocabulary, Split(splits["train"].last(max_chars), None)) == kept
 
 
 def test_lines_as_running_text_by_hand() -> None:
-    _, parts = parts_of("ab\nc\n", "line", "stream")
-    (part,) = parts.values()
-    assert part.ids.tolist() == [1, 2, 0, 3, 0]
-    assert part.line_starts is None
+    _, splits = splits_of("ab\nc\n", "line", "stream")
+    (split,) = splits.values()
+    assert split.ids.tolist() == [1, 2, 0, 3, 0]
+    assert split.line_starts is None
     with pytest.raises(ValueError, match="no lines"):
-        _ = part.line_lengths
+        _ = split.line_lengths
 
 
 @settings(deadline=None)
@@ -147,28 +147,28 @@ def test_every_line_is_in_one_part_from_its_start_to_its_newline(
 ) -> None:
     text = "".join(line + "\n" for line in lines)
     try:
-        vocabulary, parts = parts_of(text, "line", layout, *fractions, split_seed=split_seed)
+        vocabulary, splits = splits_of(text, "line", layout, *fractions, split_seed=split_seed)
     except UserError:
         assume(False)
     start = "^" if layout == "lines" else ""
     found = {}
-    for name, part in parts.items():
-        laid_out = spelled(vocabulary, part)
+    for name, split in splits.items():
+        laid_out = spelled(vocabulary, split)
         found[name] = laid_out.replace("^", "").removesuffix("\n").split("\n")
         assert laid_out == "".join(start + line + "\n" for line in found[name])
         assert found[name] == [line for line in lines if line in found[name]]  # in their order
         if layout == "stream":
-            assert part.line_starts is None
+            assert split.line_starts is None
             continue
-        assert part.line_starts is not None
+        assert split.line_starts is not None
         first = [place for place, symbol in enumerate(laid_out) if symbol == "^"]
-        assert part.line_starts.tolist() == first
-        assert part.line_lengths.tolist() == [len(line) + 1 for line in found[name]]
-    assert Counter(line for part in found.values() for line in part) == Counter(lines)
-    assert sum(len(set(part)) for part in found.values()) == len(set(lines))
+        assert split.line_starts.tolist() == first
+        assert split.line_lengths.tolist() == [len(line) + 1 for line in found[name]]
+    assert Counter(line for split in found.values() for line in split) == Counter(lines)
+    assert sum(len(set(split)) for split in found.values()) == len(set(lines))
     distinct = len(set(lines))
     for name, share in zip(("val", "test"), fractions, strict=True):
-        assert (name in parts) == (share > 0)
+        assert (name in splits) == (share > 0)
         if share:
             size = len(set(found[name]))
             assert size == 1 or abs(size - share * distinct) <= 0.5
@@ -178,8 +178,8 @@ def test_the_split_seed_chooses_the_lines_and_nothing_else_does() -> None:
     text = "".join(f"{one}{two}\n" for one in LETTERS for two in LETTERS)
 
     def val_of(split_seed: int) -> str:
-        vocabulary, parts = parts_of(text, "line", "lines", 0.1, split_seed=split_seed)
-        return spelled(vocabulary, parts["val"])
+        vocabulary, splits = splits_of(text, "line", "lines", 0.1, split_seed=split_seed)
+        return spelled(vocabulary, splits["val"])
 
     drawn = [val_of(split_seed) for split_seed in range(5)]
     assert len(set(drawn)) == 5
@@ -198,17 +198,17 @@ def test_the_split_seed_chooses_the_lines_and_nothing_else_does() -> None:
 )
 def test_the_start_symbol_fits_beside_every_vocabulary(size: int, dtype: torch.dtype) -> None:
     line = "".join(chr(0x100 + number) for number in range(size - 1))
-    vocabulary, parts = parts_of(f"{line}\n{line[-1]}\n", "line", "lines")
+    vocabulary, splits = splits_of(f"{line}\n{line[-1]}\n", "line", "lines")
     assert len(vocabulary) == size
-    ids = parts["train"].ids
+    ids = splits["train"].ids
     assert ids.dtype == dtype
     assert ids.tolist() == [size, *range(1, size), 0, size, size - 1, 0]
-    assert parts["train"].line_lengths.tolist() == [size, 2]
+    assert splits["train"].line_lengths.tolist() == [size, 2]
 
 
 def test_fractions_that_leave_nothing_to_train_on_are_refused() -> None:
     for unit, text in (("text", "abc"), ("line", "a\nb\n")):
         with pytest.raises(UserError) as caught:
-            parts_of(text, unit, "stream", 0.4, 0.4)
+            splits_of(text, unit, "stream", 0.4, 0.4)
         assert str(caught.value).isprintable()
         assert "data.val_fraction=0.4 and data.test_fraction=0.4" in str(caught.value)

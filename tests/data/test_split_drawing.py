@@ -1,4 +1,4 @@
-"""Three parts that cover the corpus and share nothing."""
+"""Three splits that cover the corpus and share nothing."""
 
 import logging
 import os
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from lyricgen.data.parts import split_lines, split_text
+from lyricgen.data.splits import split_lines, split_text
 from lyricgen.errors import UserError
 
 fractions = st.tuples(st.floats(0, 0.99), st.floats(0, 0.99)).filter(lambda two: sum(two) < 1)
@@ -63,8 +63,8 @@ def test_no_held_out_part_is_longer_than_allowed(caplog: pytest.LogCaptureFixtur
 def test_no_more_characters_of_lines_are_held_out_than_allowed() -> None:
     lines = [f"{number:03}" for number in range(50)] * 2  # four characters with its newline each
     train, val, test = split_lines(lines, 0.2, 0.04, 3, 19)
-    assert [len(part) for part in (train, val, test)] == [88, 8, 4]
-    assert [len(part) for part in split_lines(lines, 0.2, 0.04, 3, 1)] == [96, 2, 2]
+    assert [len(split) for split in (train, val, test)] == [88, 8, 4]
+    assert [len(split) for split in split_lines(lines, 0.2, 0.04, 3, 1)] == [96, 2, 2]
     longer = split_lines(lines, 0.2, 0.04, 3)
     assert set(val) <= set(longer[1])
     assert sorted([*train, *val, *test]) == list(range(100))
@@ -79,12 +79,12 @@ def test_lines_are_shared_out_and_none_leaks(
     lines: list[str], shares: tuple[float, float], seed: int
 ) -> None:
     try:
-        parts = split_lines(lines, *shares, seed)
+        splits = split_lines(lines, *shares, seed)
     except UserError:
         assume(False)
-    assert sorted(index for part in parts for index in part) == list(range(len(lines)))
-    assert all(part == sorted(part) for part in parts)
-    train, val, test = ({lines[index] for index in part} for part in parts)
+    assert sorted(index for split in splits for index in split) == list(range(len(lines)))
+    assert all(split == sorted(split) for split in splits)
+    train, val, test = ({lines[index] for index in split} for split in splits)
     assert not train & val and not train & test and not val & test
     assert train
     for distinct, share in zip((val, test), shares, strict=True):
@@ -95,11 +95,11 @@ def test_lines_are_shared_out_and_none_leaks(
 
 def test_repeats_are_kept() -> None:
     lines = ["a", "b", "a", "c", "b", "a"] * 3
-    parts = split_lines(lines, 0.3, 0.3, 0)
-    assert all(len({lines[index] for index in part}) == 1 for part in parts)
-    assert sum((Counter(lines[index] for index in part) for part in parts), Counter()) == Counter(
-        lines
-    )
+    splits = split_lines(lines, 0.3, 0.3, 0)
+    assert all(len({lines[index] for index in split}) == 1 for split in splits)
+    assert sum(
+        (Counter(lines[index] for index in split) for split in splits), Counter()
+    ) == Counter(lines)
 
 
 def test_the_seed_chooses_among_all_lines() -> None:
@@ -113,7 +113,7 @@ def test_the_seed_chooses_among_all_lines() -> None:
 
 def test_the_split_does_not_depend_on_the_order_of_hashes() -> None:
     program = (
-        "from lyricgen.data.parts import split_lines;"
+        "from lyricgen.data.splits import split_lines;"
         "print(split_lines([f'name{n % 40}' for n in range(100)], 0.2, 0.2, 3))"
     )
     printed = {

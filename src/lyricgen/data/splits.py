@@ -1,4 +1,4 @@
-"""A corpus cut into its training and held-out parts, as character ids."""
+"""A corpus cut into its training and held-out splits, as character ids."""
 
 import logging
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ Range = tuple[int, int]
 
 
 Layout = Literal["stream", "lines"]
-PARTS = ("train", "val", "test")
+SPLITS = ("train", "val", "test")
 
 
 def split_text(
@@ -31,14 +31,14 @@ def split_text(
     """Split a running text into three contiguous ranges: training, validation, test, in order.
 
     Contiguous because choruses repeat: of lines drawn at random, two in three would stand in the
-    training part too.
+    training split too.
 
     Args:
         length: Characters in the text.
         val_fraction: Share of the characters to validate on. Not zero: at least two characters,
             one to read and one to predict.
         test_fraction: Share of the characters to test on, likewise.
-        max_held_out: The most characters in each of these two parts; the rest is trained on.
+        max_held_out: The most characters in each of these two splits; the rest is trained on.
 
     Returns:
         Three ranges that cover 0…length without gap or overlap; one of fraction zero is empty.
@@ -62,17 +62,17 @@ def split_lines(
     seed: int,
     max_held_out: int | None = None,
 ) -> tuple[list[int], list[int], list[int]]:
-    """Split a list of lines into three parts that share no line: training, validation, test.
+    """Split a list of lines into three splits that share no line: training, validation, test.
 
-    Distinct lines are drawn, so that a repeated one goes wholly into one part, where it keeps its
+    Distinct lines are drawn, so that a repeated one goes wholly into one split, where it keeps its
     repeats.
 
     Args:
         lines: The lines of the corpus, repeats included.
         val_fraction: Share of the distinct lines to validate on. Not zero: at least one.
         test_fraction: Share of the distinct lines to test on, likewise.
-        seed: Which draw; the same seed and lines give the same parts on any machine.
-        max_held_out: The most characters in each of these two parts, counting a repeated line
+        seed: Which draw; the same seed and lines give the same splits on any machine.
+        max_held_out: The most characters in each of these two splits, counting a repeated line
             once, but one line at least; the rest is trained on.
 
     Returns:
@@ -90,12 +90,12 @@ def split_lines(
         lengths = np.fromiter((len(line) + 1 for line in number), np.intp, len(number))[drawn]
         val = _at_most(lengths[:val], max_held_out, "validate")
         test = _at_most(lengths[val : val + test], max_held_out, "test")
-    part_of = np.zeros(len(number), np.uint8)
-    part_of[drawn[:val]] = 1
-    part_of[drawn[val : val + test]] = 2
-    parts = part_of[np.fromiter((number[line] for line in lines), np.intp, len(lines))]
+    split_of = np.zeros(len(number), np.uint8)
+    split_of[drawn[:val]] = 1
+    split_of[drawn[val : val + test]] = 2
+    splits = split_of[np.fromiter((number[line] for line in lines), np.intp, len(lines))]
     train_lines, val_lines, test_lines = (
-        np.flatnonzero(parts == part).tolist() for part in (0, 1, 2)
+        np.flatnonzero(splits == split).tolist() for split in (0, 1, 2)
     )
     return train_lines, val_lines, test_lines
 
@@ -135,14 +135,14 @@ def _at_most(lengths: NDArray[np.intp], characters: int, what: str) -> int:
 
 def _tell(most: int, found: int, what: str) -> None:
     log.info(
-        "data.max_held_out=%d: of %d characters to %s on, what is more goes to the training part",
+        "data.max_held_out=%d: of %d characters to %s on, what is more goes to the training split",
         *(most, found, what),
     )
 
 
 @dataclass(frozen=True)
-class Part:
-    """One part of the corpus.
+class Split:
+    """One split of the corpus.
 
     In the layout "stream" the ids are the text itself. In the layout "lines" every line is a
     start symbol (id V), its characters and a newline; `line_starts` has the start symbols' places.
@@ -187,7 +187,7 @@ class Part:
         return ends - self.line_starts - 1
 
 
-def make_parts(
+def make_splits(
     corpus: EncodedCorpus,
     *,
     layout: Layout,
@@ -195,38 +195,38 @@ def make_parts(
     test_fraction: float,
     split_seed: int,
     max_held_out: int | None = None,
-) -> dict[str, Part]:
-    """Cut a corpus into parts; parts without a fraction are left out.
+) -> dict[str, Split]:
+    """Cut a corpus into splits; splits without a fraction are left out.
 
-    Running text is cut into contiguous parts, lists of lines by distinct line.
+    Running text is cut into contiguous splits, lists of lines by distinct line.
 
     Returns:
         "train", and "val" and "test" where their fractions are positive.
 
     Raises:
-        UserError: the fractions leave a part without text.
+        UserError: the fractions leave a split without text.
     """
     vocabulary = corpus.vocabulary
     if corpus.unit == "text":
         ranges = split_text(len(corpus), val_fraction, test_fraction, max_held_out)
         train, *held_out = (
-            Part(corpus.ids[start:stop], None, mapping=corpus.mapping) for start, stop in ranges
+            Split(corpus.ids[start:stop], None, mapping=corpus.mapping) for start, stop in ranges
         )
     else:
         lines = corpus.lines
         chosen = split_lines(lines, val_fraction, test_fraction, split_seed, max_held_out)
-        texts = ("".join(lines[i] + "\n" for i in part) for part in chosen)
-        train, *held_out = (line_part(vocabulary.encode(one), vocabulary, layout) for one in texts)
-    # The training part may be too long to be counted at every start: it is what the others leave.
-    counts = corpus.counts - sum(part.character_counts(len(vocabulary)) for part in held_out)
-    parts = [replace(train, counts=counts), *held_out]
-    return {name: part for name, part in zip(PARTS, parts, strict=True) if len(part.ids)}
+        texts = ("".join(lines[i] + "\n" for i in split) for split in chosen)
+        train, *held_out = (line_split(vocabulary.encode(one), vocabulary, layout) for one in texts)
+    # The training split may be too long to be counted at every start: it is what the others leave.
+    counts = corpus.counts - sum(split.character_counts(len(vocabulary)) for split in held_out)
+    splits = [replace(train, counts=counts), *held_out]
+    return {name: split for name, split in zip(SPLITS, splits, strict=True) if len(split.ids)}
 
 
-def line_part(ids: Tensor, vocabulary: Vocabulary, layout: Layout) -> Part:
+def line_split(ids: Tensor, vocabulary: Vocabulary, layout: Layout) -> Split:
     """Lay lines out, (N,) ids in which each ends with a newline."""
     if layout == "stream":
-        return Part(ids, None)
+        return Split(ids, None)
     newline = vocabulary.encode("\n")
     stops = torch.nonzero(ids == newline).flatten()  # (lines,)
     count = torch.arange(len(stops))
@@ -235,4 +235,4 @@ def line_part(ids: Tensor, vocabulary: Vocabulary, layout: Layout) -> Part:
     inside = torch.ones(len(with_starts), dtype=torch.bool)
     inside[line_starts] = False
     with_starts[inside] = ids
-    return Part(with_starts, line_starts)
+    return Split(with_starts, line_starts)
