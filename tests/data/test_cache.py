@@ -20,7 +20,7 @@ import pytest
 import torch
 
 from lyricgen import files
-from lyricgen.data import cache, checked_mapping, unpacking
+from lyricgen.data import cache, checked_mapping, reading
 from lyricgen.data.batch import BatchLoader
 from lyricgen.data.cache import LargeText, encode_large, is_large
 from lyricgen.data.checked_mapping import CheckedMapping
@@ -37,7 +37,7 @@ TEXT = "\ufeffΑΣ café 分开\r\n想要有直升机, e\u0301\u0323 🚀 END OF
 def cache_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Pieces so small that everything happens many times."""
     monkeypatch.setenv("LYRICGEN_DATA", str(tmp_path / "kept"))
-    monkeypatch.setattr(unpacking, "_CHUNK", 97)
+    monkeypatch.setattr(reading, "_CHUNK", 97)
     monkeypatch.setattr(cache, "_SECTION", 101)
     monkeypatch.setattr(cache, "_BLOCK", 13)
     return tmp_path / "kept" / "encoded"

@@ -8,10 +8,11 @@ from typing import Any, get_args
 import pytest
 import torch
 
-from lyricgen.data import cache, unpacking
+from lyricgen.data import cache, reading
 from lyricgen.data.cache import LargeText, encode_large
+from lyricgen.data.faults import FORBIDDEN
 from lyricgen.data.options import ControlCharacters
-from lyricgen.data.reading import FORBIDDEN, read_text
+from lyricgen.data.reading import read_text
 from lyricgen.errors import UserError
 from lyricgen.evaluation.own_text import own_text, replace_controls
 from lyricgen.models.files.checkpoint import load
@@ -37,7 +38,7 @@ def refusal(path: Path, **options: Any) -> str:
 
 @pytest.fixture(params=[1 << 20, 3])
 def file(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    monkeypatch.setattr(unpacking, "_CHUNK", request.param)
+    monkeypatch.setattr(reading, "_CHUNK", request.param)
     path = tmp_path / "pages.txt"
     path.write_text(PAGES, "utf-8")
     return path

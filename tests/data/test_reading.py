@@ -18,7 +18,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from lyricgen.data import unpacking
+from lyricgen.data import reading
 from lyricgen.data.reading import read_text, text_pieces
 from lyricgen.errors import UserError
 
@@ -136,7 +136,7 @@ def test_a_name_that_no_file_can_have_or_no_terminal_should_see(path: str) -> No
 def test_what_is_no_ordinary_file(tmp_path: Path, path: str) -> None:
     """A pipe that nobody writes to would be waited for, a device never ends."""
     os.mkfifo(tmp_path / "pipe")
-    for read in (read_text, unpacking.is_packed):
+    for read in (read_text, reading.is_packed):
         with pytest.raises(UserError, match="is no ordinary file"):
             read(tmp_path / path)
 
@@ -371,7 +371,7 @@ NASTY = "\ufeff一\r\n二\r三四\n\n\r\ncafe\u0301 🚀🚀\u1100\u1161 ΣΑΣ'
 
 @pytest.fixture(params=[1, 2, 3, 5, 7, 64])
 def small_pieces(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr(unpacking, "_CHUNK", request.param)
+    monkeypatch.setattr(reading, "_CHUNK", request.param)
     return int(request.param)
 
 

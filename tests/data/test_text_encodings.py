@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lyricgen.data import unpacking
+from lyricgen.data import reading
 from lyricgen.data.cache import is_large
 from lyricgen.data.reading import read_text
 from lyricgen.errors import UserError
@@ -79,7 +79,7 @@ def file(tmp_path: Path) -> Path:
 def test_the_most_plausible_encoding_comes_first_and_reads_the_text(
     file: Path, monkeypatch: pytest.MonkeyPatch, text: str, encoding: str, first: str, chunk: int
 ) -> None:
-    monkeypatch.setattr(unpacking, "_CHUNK", chunk)
+    monkeypatch.setattr(reading, "_CHUNK", chunk)
     content = text.encode(encoding)
     file.write_bytes(content)
     message = refusal(file)

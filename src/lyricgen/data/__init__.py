@@ -5,8 +5,8 @@ A tour in the order in which the data flows:
 1. `options` says which text it is and how it is read, split and cut: the settings of `data=` and
    `sampler=`.
 2. `sources` knows the corpora. It finds the file of one and fetches a published one.
-3. `reading` decodes the file and replaces its control characters. `unpacking` gives it the bytes of
-   a packed file; `text_encodings` finds the encoding of a file that does not decode.
+3. `reading` unpacks and decodes the file. `faults` replaces its control characters, and finds the
+   encoding of a file that does not decode.
 4. `corpus` prepares the text as the options say, in Unicode's composed form, and encodes its
    characters by their numbers in the `vocabulary`: ids, in the smallest type that holds them.
 5. `cache` does the same with a large text, piece by piece. An `entry` holds its ids on the disk,

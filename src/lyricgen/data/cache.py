@@ -21,9 +21,8 @@ from lyricgen.console import progress
 from lyricgen.data.corpus import EncodedCorpus, check_symbols, prepared_pieces
 from lyricgen.data.entry import FORMAT, open_entry, open_own, write_entry
 from lyricgen.data.options import ControlCharacters, Newline
-from lyricgen.data.reading import text_pieces
+from lyricgen.data.reading import is_packed, text_pieces, too_large, unreadable
 from lyricgen.data.sources import cache_directory
-from lyricgen.data.unpacking import is_packed, too_large, unreadable
 from lyricgen.data.vocabulary import Distinct, Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.files import replacing, to_disk, write_atomically

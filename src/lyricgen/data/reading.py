@@ -1,134 +1,90 @@
-"""Reading of a text file, plain or packed, with a message for each fault of a file."""
+"""From a file, plain or packed, to its text, piece by piece; each fault has a message."""
 
+import bz2
 import codecs
+import errno
+import gzip
+import lzma
 import os
 import re
+import stat
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterator
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from io import BufferedReader
 from itertools import chain
+from pathlib import Path
+from typing import Any
 
 from lyricgen.console import progress
+from lyricgen.data.faults import (
+    MARKS,
+    ControlCharacterFilter,
+    count_damage,
+    encoding_advice,
+    possible_readings,
+)
 from lyricgen.data.options import ControlCharacters
-from lyricgen.data.text_encodings import MARKS, advice, count_damage, possible_readings
-from lyricgen.data.unpacking import unpacked
-from lyricgen.data.vocabulary import distinct
 from lyricgen.errors import UserError
 
-_CONTROLS = "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f"
-# Unicode's class Cc without \t, \n and \r, and the lone surrogates that some codecs let through:
-# no such character can be part of a text that is later written as UTF-8 to a terminal or a log.
-FORBIDDEN = re.compile(f"[{_CONTROLS}\ud800-\udfff]")
-_REPLACED = re.compile(f"[{_CONTROLS}]")
-_NAMES = {
-    "\0": "NUL",
-    "\x08": "backspace",
-    "\x0b": "vertical tab",
-    "\x0c": "form feed",
-    "\x1a": "Ctrl-Z",
-    "\x1b": "escape",
-    "\x7f": "delete",
-    "\x85": "next line",
-}
-_LISTED = 8  # kinds in a message
-_CHOICES = (
-    "data.control_characters=newline turns them into newlines, data.control_characters=drop "
-    "leaves them out"
-)
 DEFAULT_MAX_BYTES = 256_000_000
+_CHUNK = 1 << 20  # bytes read at a time
+_HEAD = 1100  # bytes that tell the kind of a file
 
+_UNPACK = "unpack it and name the text file (data.path=FILE)"
+_SAVE = "save it as plain text and name that file (data.path=FILE)"
+_OTHER = "name a text file (data.path=FILE)"
+_KINDS = [
+    (re.compile(pattern, re.DOTALL | re.IGNORECASE), name, advice)
+    for pattern, name, advice in (
+        (rb"7z\xbc\xaf\x27\x1c", "a 7z archive", _UNPACK),
+        (rb"Rar!\x1a\x07", "a RAR archive", _UNPACK),
+        (rb"\x28\xb5\x2f\xfd", "a Zstandard file", _UNPACK),
+        (rb"\x04\x22\x4d\x18", "an LZ4 file", _UNPACK),
+        (rb"\x1f[\x9d\xa0]", "a file packed by compress", _UNPACK),
+        (rb"MSCF\0\0\0\0", "a cabinet archive", _UNPACK),
+        (rb".{257}ustar[\0 ]", "a tar archive", _UNPACK),
+        (rb"\x1f\x8b|PK\x03\x04|BZh[1-9]1AY&SY|\xfd7zXZ\0", "packed twice", _UNPACK),
+        (rb".{0,1000}%PDF-\d", "a PDF document", _SAVE),
+        (rb"\s*%!PS", "a PostScript document", _SAVE),
+        (rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Office document (doc, xls, ppt)", _SAVE),
+        (rb"\s*\{\\rtf", "an RTF document", _SAVE),
+        (rb"(?:\xef\xbb\xbf)?\s*(?:<!--.{0,500}?-->\s*)?(?:<\?xml[^>]{0,200}\?>\s*)?"
+         rb"<(?:!doctype\s+html|html|head|body)[\s>]", "an HTML page", _SAVE),
+        (rb".{60}(?:BOOKMOBI|TEXtREAd)", "a Mobipocket book", _SAVE),
+        (rb"AT&TFORM....DJV", "a DjVu document", _SAVE),
+        (rb"\x89PNG\r\n|\xff\xd8\xff|GIF8[79]a|II\*\0|MM\0\*|RIFF....WEBP", "a picture", _OTHER),
+        (rb"ID3[\x02-\x04]|OggS\0|fLaC\0|RIFF....WAVE", "a sound file", _OTHER),
+        (rb"....ftyp|RIFF....AVI |\x1aE\xdf\xa3", "a film", _OTHER),
+        (rb"SQLite format 3\0", "an SQLite database", _OTHER),
+        (rb"PAR1.*\x15", "a Parquet table", _SAVE),
+        (rb"\x7fELF|MZ\x90\0", "a program", _OTHER),
+    )
+]  # fmt: skip
+# member of a zip archive -> what the archive is
+_IN_ZIP = {
+    "word/document.xml": "a Word document (docx)",
+    "xl/workbook.xml": "an Excel workbook (xlsx)",
+    "ppt/presentation.xml": "a PowerPoint presentation (pptx)",
+    "META-INF/container.xml": "an EPUB book",
+    "content.xml": "an OpenDocument file (odt, ods)",
+}
 
-class ControlCharacterFilter:
-    """Replaces the control characters of a text that comes in pieces, or counts them.
-
-    Args:
-        shown: what to call the text in the message.
-        wanted: `refuse` counts all kinds for `error`, `newline` puts a newline in place of each,
-            `drop` leaves them out. Lone surrogates are always refused.
-        choices: what the message offers to do about them.
-    """
-
-    def __init__(self, shown: str, wanted: ControlCharacters, choices: str = _CHOICES) -> None:
-        self.shown = shown
-        self.wanted = wanted
-        self.choices = choices
-        self._places: dict[str, str] = {}  # of the first of each kind
-        self._counts: Counter[str] = Counter()
-        self._line, self._column = 1, 1  # of the next character
-        self._after_return = False
-        self._length = 0
-        self._nuls = [0, 0]  # at even and at odd places
-        self._shifts = False  # ESC as ISO-2022-JP has it
-
-    def feed(self, piece: str) -> str:
-        """Replace what is to be replaced, and count what is refused."""
-        # The few distinct characters are searched much faster than all of them.
-        kinds = FORBIDDEN.findall(distinct(piece))
-        if kinds and self.wanted != "refuse":
-            piece = _REPLACED.sub("\n" if self.wanted == "newline" else "", piece)
-            kinds = [kind for kind in kinds if kind in piece]
-        self._counts.update({kind: piece.count(kind) for kind in kinds})
-        if "\0" in kinds:
-            for place in (0, 1):
-                self._nuls[(self._length + place) % 2] += piece[place::2].count("\0")
-        passed = 0
-        for kind in sorted(set(kinds) - self._places.keys(), key=piece.index):
-            place = piece.index(kind)
-            self._pass(piece[passed:place])
-            passed = place
-            self._places[kind] = f"line {self._line}, column {self._column}"
-        self._shifts = self._shifts or "\x1b$B" in piece
-        self._pass(piece[passed:])
-        return piece
-
-    @property
-    def error(self) -> UserError | None:
-        """Message about the refused characters; None if there were none."""
-        return UserError(f"{self.found}; {self._advice()}") if self._counts else None
-
-    @property
-    def misread(self) -> bool:
-        """Whether there are characters that only a wrong encoding without gaps reads."""
-        return any("\x80" <= kind <= "\x9f" and kind != "\x85" for kind in self._counts)
-
-    @property
-    def found(self) -> str:
-        """The kinds that are refused, each with its number and its first place."""
-        kinds = [
-            f"U+{ord(kind):04X}{f' ({_NAMES[kind]})' if kind in _NAMES else ''} "
-            f"{'once' if self._counts[kind] == 1 else f'{self._counts[kind]:,} times, first'} "
-            f"at {place}"
-            for kind, place in self._places.items()
-        ]
-        more = f" and {len(kinds) - _LISTED} more kinds" if len(kinds) > _LISTED else ""
-        listed = "; ".join(kinds[:_LISTED])
-        return f"{self.shown} has control characters: {listed}{';' if more else ''}{more}"
-
-    def _advice(self) -> str:
-        nuls = sum(self._nuls)
-        share = nuls / max(1, self._length)
-        order = "le" if self._nuls[1] > self._nuls[0] else "be"
-        if share > 0.7:
-            return "the NULs are those of UTF-32: name it (data.encoding=utf-32-le or utf-32-be)"
-        if share > 0.2 and max(self._nuls) > 0.95 * nuls:
-            return f"NULs alternate, as in UTF-16: name it (data.encoding=utf-16-{order})"
-        if self._shifts:
-            return "the escapes are those of ISO-2022-JP: name it (data.encoding=iso2022_jp)"
-        if all("\ud800" <= kind <= "\udfff" for kind in self._counts):
-            return "halves of characters: take them out, or name another encoding"
-        return self.choices
-
-    def _pass(self, text: str) -> None:
-        if not text:
-            return
-        ends = text.count("\n") + text.count("\r") - text.count("\r\n")
-        if self._after_return and text[0] == "\n":
-            ends -= 1  # the second half of an end that was counted
-        self._after_return = text[-1] == "\r"
-        self._length += len(text)
-        self._line += ends
-        last = max(text.rfind("\n"), text.rfind("\r"))
-        self._column = len(text) - last if last >= 0 else self._column + len(text)
+_ZIP = "zip archive"
+# kind of a packed file -> how it begins, and what unpacks it, no more at a time than is read
+_PACKED: dict[str, tuple[tuple[bytes, ...], Callable[[BufferedReader], Any]]] = {
+    _ZIP: ((b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08"), zipfile.ZipFile),
+    "gzip file": ((b"\x1f\x8b",), lambda file: gzip.GzipFile(fileobj=file)),
+    "bzip2 file": (tuple(b"BZh%d1AY&SY" % level for level in range(1, 10)), bz2.BZ2File),
+    "xz file": ((b"\xfd7zXZ\0",), lzma.LZMAFile),
+}
+# What the standard library raises on archives whose bytes are not what their headers promise.
+_DAMAGE = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, IndexError),
+    *(MemoryError, NotImplementedError, OverflowError, ValueError),
+)
 
 
 def read_text(
@@ -150,113 +106,191 @@ def text_pieces(
 ) -> Iterator[str]:
     r"""Read a text from a plain file, a gzip, bzip2 or xz file, or a zip archive of one file.
 
-    Their first bytes tell them apart. A byte-order mark decides the encoding and is dropped.
+    A file's first bytes tell its kind, never its name. Nothing is unpacked to the disk. A
+    byte-order mark decides the encoding and is dropped.
 
     Args:
-        path: The file, shown in every error as it is given here.
+        path: Shown in every error as it is given here.
         encoding: Of a file without a byte-order mark: a text encoding that Python knows.
         max_bytes: The most bytes the file may hold, both as it lies there and unpacked.
-        passed: Told before each piece how many of the file's own bytes have been read.
+        passed: Called before each piece with the number of the file's own bytes read so far.
         control_characters: What becomes of all but ``\n``, ``\r`` and ``\t``; None: they stay.
 
     Yields:
         Pieces of the text, none empty: at least one character in all.
 
     Raises:
-        UserError: If the file cannot be read, or is no plain text in its encoding.
+        UserError: The file is missing, no ordinary file, unreadable, too large, a damaged,
+            encrypted or ambiguous archive, or no plain text in its encoding.
     """
     shown = repr(os.fspath(path))
     if max_bytes < 1:
         raise UserError(f"data.max_bytes={max_bytes}: it must be at least 1")
-    decoder = _Decoder(shown, encoding)
     controls = ControlCharacterFilter(shown, control_characters or "refuse")
-    empty, undecodable = True, None
-    for data in chain(unpacked(path, max_bytes, passed), [b""]):
-        if undecodable is not None:
-            continue  # an archive that turns out to be damaged is the deeper cause
-        try:
-            piece = decoder.decode(data)
-        except _UndecodableError as error:
-            undecodable = error
-            continue
-        piece = piece if control_characters is None else controls.feed(piece)
-        if piece and controls.error is None:
-            empty = False
-            yield piece
-    if undecodable is not None:
-        raise UserError(f"{undecodable}{_other_encodings(path, undecodable.codec, max_bytes)}")
-    if controls.error is not None and controls.misread and not decoder.codec.startswith("utf"):
-        raise UserError(f"{controls.found}{_other_encodings(path, decoder.codec, max_bytes)}")
+    data, empty = _unpacked(path, max_bytes, passed), True
+    head = b""  # long enough for any byte-order mark
+    while len(head) < 4 and (block := next(data, b"")):
+        head += block
+    encoding, codec = _choose_codec(encoding, head)
+    try:
+        for decoded in _decoded(chain([head], data), shown, encoding, codec):
+            piece = decoded if control_characters is None else controls.feed(decoded)
+            if piece and controls.error is None:
+                empty = False
+                yield piece
+    except _UndecodableError as error:
+        for _ in data:
+            pass  # an archive that turns out to be damaged is the deeper cause
+        raise UserError(f"{error}{_other_encodings(path, codec, max_bytes)}") from error
+    if controls.error is not None and controls.misread and not codec.startswith("utf"):
+        raise UserError(f"{controls.found}{_other_encodings(path, codec, max_bytes)}")
     if controls.error is not None:
         raise controls.error
     if empty:
         raise UserError(f"{shown} is empty; name a file with text in it (data.path=FILE)")
 
 
-def _other_encodings(path: str | os.PathLike[str], tried: str, max_bytes: int) -> str:
-    """Advice about a file that is not in the encoding tried."""
-    with progress("looking for the encoding", 2 * os.stat(path).st_size) as moved:  # noqa: PTH116
-        damaged = count_damage(unpacked(path, max_bytes, moved), tried)
-        if damaged:
-            places = "this place" if damaged == 1 else f"the {damaged:,} such places"
-            return f"; all else in it is: mend {places}"
-        readings = possible_readings(unpacked(path, max_bytes, moved), tried)
-    return f"; {advice(readings)}"
+def is_packed(path: str | os.PathLike[str]) -> bool:
+    """Whether a file begins like a packed one that can be read.
+
+    Raises:
+        OSError: It cannot be read.
+        UserError: It is a pipe or a device.
+    """
+    with _open(path) as file:
+        return _packed_kind(file) != ""
+
+
+def too_large(shown: str, max_bytes: int) -> UserError:
+    """Error for a file with more bytes than are allowed."""
+    return UserError(
+        f"{shown} holds more than the {max_bytes} bytes allowed; "
+        f"raise the limit, for example data.max_bytes={2 * max_bytes}"
+    )
+
+
+def unreadable(error: Exception, shown: str, kind: str = "") -> UserError:
+    """Error for a file that cannot be read; `kind` names an archive."""
+    # EINVAL: a place that a damaged archive points to and no file can have
+    from_system = isinstance(error, OSError) and error.errno not in {None, errno.EINVAL}
+    if kind and not from_system:
+        # The library's words may quote bytes of the file, so they are escaped like any other.
+        reason = repr(str(error) or "cut short")
+        return UserError(f"{shown} is a damaged {kind} ({reason}); get it again")
+    told = error.strerror if isinstance(error, OSError) else error
+    return UserError(f"cannot read {shown}: {told}; name a readable text file (data.path=FILE)")
+
+
+def _unpacked(
+    path: str | os.PathLike[str], max_bytes: int, passed: Callable[[int], object]
+) -> Iterator[bytes]:
+    """The bytes of a file's text in pieces, none empty; arguments and errors as `text_pieces`."""
+    shown, kind = repr(os.fspath(path)), ""
+    try:
+        with ExitStack() as opened:
+            file = opened.enter_context(_open(path))
+            if os.fstat(file.fileno()).st_size > max_bytes:
+                raise too_large(shown, max_bytes)
+            kind = _packed_kind(file)
+            stream: Any = opened.enter_context(_PACKED[kind][1](file)) if kind else file
+            if kind == _ZIP:
+                stream = opened.enter_context(stream.open(_only_member(stream, shown)))
+            head, left = b"", max_bytes
+            # In pieces: read(max_bytes + 1) would reserve all of a generous limit.
+            while piece := stream.read(min(_CHUNK, left + 1)):
+                left -= len(piece)
+                if left < 0:
+                    raise too_large(shown, max_bytes)
+                if len(head) < _HEAD:
+                    head += piece[:_HEAD]
+                    _refuse_kind(shown, ((k, a) for mark, k, a in _KINDS if mark.match(head)))
+                passed(file.tell() if file.seekable() else 0)
+                yield piece
+    except _DAMAGE as error:
+        raise unreadable(error, shown, kind) from error
+
+
+def _open(path: str | os.PathLike[str]) -> BufferedReader:
+    place = Path(path)
+    if place.exists() and not (place.is_file() or place.is_dir()):  # a pipe may never end
+        raise UserError(f"{os.fspath(path)!r} is no ordinary file: name one with a text in it")
+    return place.open("rb")
+
+
+def _packed_kind(file: BufferedReader) -> str:
+    head = file.peek(16)[:16]
+    return next((kind for kind, (marks, _) in _PACKED.items() if head.startswith(marks)), "")
+
+
+def _refuse_kind(shown: str, found: Iterable[tuple[str, str]]) -> None:
+    for kind, advice in found:
+        raise UserError(f"{shown} is {kind}, no plain text: {advice}")
+
+
+def _only_member(archive: zipfile.ZipFile, shown: str) -> zipfile.ZipInfo:
+    names = archive.namelist()
+    _refuse_kind(shown, ((kind, _SAVE) for name, kind in _IN_ZIP.items() if name in names))
+    members = [info for info in archive.infolist() if _may_be_text(info)]
+    if len(members) != 1:
+        seen = members or archive.infolist()
+        listed = ", ".join(repr(info.filename) for info in seen[:5])
+        more = f" and {len(seen) - 5} more" if len(seen) > 5 else ""
+        raise UserError(
+            f"{shown} is a zip archive with {len(members)} text files where exactly one is needed; "
+            f"it holds {listed or 'nothing'}{more}; unpack it and name one (data.path=FILE)"
+        )
+    [member] = members
+    if member.flag_bits & 1:
+        raise UserError(f"{shown} is an encrypted zip archive; unpack it and name the text file")
+    # Only these two are unpacked by zipfile in bounded steps: a bzip2 or LZMA bomb would go off.
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise UserError(
+            f"{shown} is a zip archive packed by method {member.compress_type}, which is not read; "
+            "pack it with the ordinary one (deflate) or unpack it"
+        )
+    return member
+
+
+def _may_be_text(info: zipfile.ZipInfo) -> bool:
+    return not (
+        info.is_dir()
+        or stat.S_ISLNK(info.external_attr >> 16)  # its content is a path, not a text
+        or info.filename.startswith("__MACOSX/")
+        or info.filename.rsplit("/", 1)[-1].startswith(".")
+    )
 
 
 class _UndecodableError(Exception):
-    """A file is not in an encoding; the message says where."""
-
-    def __init__(self, message: str, codec: str) -> None:
-        super().__init__(message)
-        self.codec = codec
+    """A file is not in its encoding; the message says where."""
 
 
-class _Decoder:
-    """Bytes to characters, piece by piece; the last piece is empty."""
-
-    def __init__(self, shown: str, encoding: str) -> None:
-        self.shown = shown
-        self.encoding = self.codec = encoding
-        self._head = b""  # kept until it is long enough for any byte-order mark
-        self._fed = 0  # bytes
-        self._started = False  # some character has come
-        self._decoder: codecs.IncrementalDecoder | None = None
-
-    def decode(self, data: bytes) -> str:
-        final = not data
+def _decoded(blocks: Iterable[bytes], shown: str, encoding: str, codec: str) -> Iterator[str]:
+    decoder, fed, started = codecs.getincrementaldecoder(codec)(), 0, False
+    for block in chain(blocks, [b""]):
+        fed += len(block)
         try:
-            if self._decoder is None:
-                self._head = data = self._head + data
-                if len(data) < 4 and not final:
-                    return ""
-                self.encoding, self.codec = _chosen(self.encoding, data)
-                self._decoder = codecs.getincrementaldecoder(self.codec)()
-            self._fed += len(data)
-            piece = self._decoder.decode(data, final)
+            piece = decoder.decode(block, not block)
         except UnicodeDecodeError as error:
-            # What the codec complains of ends where we are, and may begin in an earlier piece.
-            offset = self._fed - len(error.object) + error.start
+            # The codec's bytes end here, and may begin in an earlier block.
+            offset = fed - len(error.object) + error.start
             raise _UndecodableError(
-                f"{self.shown} is not in the encoding {self.encoding!r}: byte "
-                f"0x{error.object[error.start]:02X} at offset {offset} ({error.reason})",
-                self.codec,
+                f"{shown} is not in the encoding {encoding!r}: byte "
+                f"0x{error.object[error.start]:02X} at offset {offset} ({error.reason})"
             ) from error
-        except (LookupError, ValueError) as error:
-            raise UserError(
-                f"data.encoding={self.encoding!r} is not a text encoding that Python knows; "
-                "name another, for example utf-8, gb18030, big5 or utf-16"
-            ) from error
-        if piece and not self._started:
-            self._started = True
-            piece = piece.removeprefix("\ufeff")
-        return piece
+        except ValueError as error:
+            raise _no_encoding(encoding) from error
+        yield piece if started else piece.removeprefix("\ufeff")
+        started = started or piece != ""
 
 
-def _chosen(encoding: str, head: bytes) -> tuple[str, str]:
-    """The encoding that a byte-order mark asks for, or else the one given; and its codec."""
-    "".encode(encoding)  # refuses codecs that are not of text, as bytes.decode does
-    name = codecs.lookup(encoding).name
+def _choose_codec(encoding: str, head: bytes) -> tuple[str, str]:
+    """The encoding that a byte-order mark asks for, or else the given one; and its codec."""
+    try:
+        "".encode(encoding)  # refuses codecs that are not of text, as bytes.decode does
+        name = codecs.lookup(encoding).name
+        codecs.getincrementaldecoder(name)
+    except (LookupError, ValueError) as error:
+        raise _no_encoding(encoding) from error
     marked = next((kind for mark, kind in MARKS.items() if head.startswith(mark)), None)
     if marked is not None and not name.startswith(marked):
         return marked, marked
@@ -266,3 +300,21 @@ def _chosen(encoding: str, head: bytes) -> tuple[str, str]:
         # Python reads these in the machine's order without a mark, but not in pieces.
         return encoding, f"{name}-{'le' if sys.byteorder == 'little' else 'be'}"
     return encoding, name
+
+
+def _no_encoding(encoding: str) -> UserError:
+    return UserError(
+        f"data.encoding={encoding!r} is not a text encoding that Python knows; "
+        "name another, for example utf-8, gb18030, big5 or utf-16"
+    )
+
+
+def _other_encodings(path: str | os.PathLike[str], tried: str, max_bytes: int) -> str:
+    """Advice about a file that is not in the encoding tried."""
+    with progress("looking for the encoding", 2 * os.stat(path).st_size) as moved:  # noqa: PTH116
+        damaged = count_damage(_unpacked(path, max_bytes, moved), tried)
+        if damaged:
+            places = "this place" if damaged == 1 else f"the {damaged:,} such places"
+            return f"; all else in it is: mend {places}"
+        readings = possible_readings(_unpacked(path, max_bytes, moved), tried)
+    return f"; {encoding_advice(readings)}"

@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from lyricgen.data.corpus import prepared_pieces
+from lyricgen.data.faults import FORBIDDEN, ControlCharacterFilter
 from lyricgen.data.options import ControlCharacters, Newline, Unit
-from lyricgen.data.reading import FORBIDDEN, ControlCharacterFilter, read_text
+from lyricgen.data.reading import read_text
 from lyricgen.data.splits import Split, line_split
 from lyricgen.data.vocabulary import code_points, distinct
 from lyricgen.errors import UserError

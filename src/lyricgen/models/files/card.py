@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, model_validator
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from lyricgen.data.reading import FORBIDDEN
+from lyricgen.data.faults import FORBIDDEN
 from lyricgen.data.splits import Layout
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError

@@ -1,0 +1,307 @@
+"""What is wrong with the bytes or characters of a file: its encoding, control characters."""
+
+import codecs
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from functools import cache
+from itertools import chain
+from typing import NamedTuple
+
+import numpy as np
+
+from lyricgen.data.options import ControlCharacters
+from lyricgen.data.vocabulary import distinct
+from lyricgen.errors import UserError, printable
+
+_CONTROLS = "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f"
+# Unicode's class Cc without \t, \n and \r, and the lone surrogates that some codecs let through:
+# a text with one cannot be written to a terminal or a log as UTF-8.
+FORBIDDEN = re.compile(f"[{_CONTROLS}\ud800-\udfff]")
+_REPLACED = re.compile(f"[{_CONTROLS}]")
+_NAMES = {
+    "\0": "NUL",
+    "\x08": "backspace",
+    "\x0b": "vertical tab",
+    "\x0c": "form feed",
+    "\x1a": "Ctrl-Z",
+    "\x1b": "escape",
+    "\x7f": "delete",
+    "\x85": "next line",
+}
+_LISTED = 8  # characters in a message
+_CHOICES = (
+    "data.control_characters=newline turns them into newlines, data.control_characters=drop "
+    "leaves them out"
+)
+
+# In order of preference. Nearly every Korean or Japanese text can be decoded as Chinese, too, but
+# not the other way round.
+_MULTIBYTE = (
+    *("utf-8", "utf-32-le", "utf-32-be", "euc_kr", "cp949", "shift_jis", "cp932", "euc_jp"),
+    *("gb18030", "big5", "cp950", "big5hkscs", "utf-16-le", "utf-16-be"),
+)
+_SINGLE_BYTE = (
+    *("cp1252", "cp1251", "cp1250", "koi8_r", "cp1253", "cp1254", "cp1257", "cp1255", "cp1256"),
+    *("cp874", "iso8859_15", "mac_roman", "cp437", "cp850", "cp866"),
+)
+MARKS = {
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF32_LE: "utf-32",  # before UTF-16, whose mark it begins with
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+# The letters beyond ASCII of some languages in Latin letters, one word a language.
+_LATIN = (
+    "àâæçéèêëîïôœùûüÿ äöüßé áéíóúüñ àçèéíïòóúü àáâãçéêíóôõúü àèéìíòóùú ëïéèêöüá åäöæøéü "
+    "áðéíóúýþæö áéíóöőúüű ąćęłńóśźż áčďéěíňóřšťúůýž áäčďéíĺľňóôŕšťúýž čćđšž ăâîşţșț "
+    "çğıiöşüâîû ąčęėįšųūž āčēģīķļņšūž äöüõšž"
+)
+_ASCII = frozenset(map(chr, range(128)))
+_MOSTLY = 10  # sound characters beyond ASCII for each damaged place
+_SHOWN = 5  # encodings in a message
+_BEFORE, _EXCERPT, _SAMPLE = 6, 14, 4000  # characters
+
+
+class ControlCharacterFilter:
+    """Replaces the control characters of a text that comes in pieces, or counts them.
+
+    Args:
+        shown: name of the text in the message.
+        wanted: `refuse` counts the characters for `error`, `newline` replaces each by a newline,
+            `drop` leaves them out. Lone surrogates are always refused.
+        choices: advice at the end of the message.
+    """
+
+    def __init__(self, shown: str, wanted: ControlCharacters, choices: str = _CHOICES) -> None:
+        self.shown, self.wanted, self.choices = shown, wanted, choices
+        self._places: dict[str, str] = {}  # of the first of each kind
+        self._counts: Counter[str] = Counter()
+        self._line, self._column = 1, 1  # of the next character
+        self._after_return = False
+        self._length = 0
+        self._nuls = [0, 0]  # at even and at odd places
+        self._shifts = False  # ESC as ISO-2022-JP has it
+
+    def feed(self, piece: str) -> str:
+        """Replace or count the control characters of the next piece, and return it."""
+        # The few distinct characters are searched much faster than all of them.
+        kinds = FORBIDDEN.findall(distinct(piece))
+        if kinds and self.wanted != "refuse":
+            piece = _REPLACED.sub("\n" if self.wanted == "newline" else "", piece)
+            kinds = [kind for kind in kinds if kind in piece]
+        self._counts.update({kind: piece.count(kind) for kind in kinds})
+        if "\0" in kinds:
+            for place in (0, 1):
+                self._nuls[(self._length + place) % 2] += piece[place::2].count("\0")
+        passed = 0
+        for kind in sorted(set(kinds) - self._places.keys(), key=piece.index):
+            place = piece.index(kind)
+            self._pass(piece[passed:place])
+            passed = place
+            self._places[kind] = f"line {self._line}, column {self._column}"
+        self._shifts = self._shifts or "\x1b$B" in piece
+        self._pass(piece[passed:])
+        return piece
+
+    @property
+    def error(self) -> UserError | None:
+        """Error about the refused characters so far; None without any."""
+        return UserError(f"{self.found}; {self._advice()}") if self._counts else None
+
+    @property
+    def misread(self) -> bool:
+        """Whether only a wrong encoding, one that has a character for every byte, gives these."""
+        return any("\x80" <= kind <= "\x9f" and kind != "\x85" for kind in self._counts)
+
+    @property
+    def found(self) -> str:
+        """The refused characters, each with its count and its first place."""
+        kinds = [
+            f"U+{ord(kind):04X}{f' ({_NAMES[kind]})' if kind in _NAMES else ''} "
+            f"{'once' if self._counts[kind] == 1 else f'{self._counts[kind]:,} times, first'} "
+            f"at {place}"
+            for kind, place in self._places.items()
+        ]
+        more = f"; and {len(kinds) - _LISTED} more kinds" if len(kinds) > _LISTED else ""
+        return f"{self.shown} has control characters: {'; '.join(kinds[:_LISTED])}{more}"
+
+    def _advice(self) -> str:
+        nuls = sum(self._nuls)
+        share = nuls / max(1, self._length)
+        order = "le" if self._nuls[1] > self._nuls[0] else "be"
+        if share > 0.7:
+            return "the NULs are those of UTF-32: name it (data.encoding=utf-32-le or utf-32-be)"
+        if share > 0.2 and max(self._nuls) > 0.95 * nuls:
+            return f"NULs alternate, as in UTF-16: name it (data.encoding=utf-16-{order})"
+        if self._shifts:
+            return "the escapes are those of ISO-2022-JP: name it (data.encoding=iso2022_jp)"
+        if all("\ud800" <= kind <= "\udfff" for kind in self._counts):
+            return "halves of characters: take them out, or name another encoding"
+        return self.choices
+
+    def _pass(self, text: str) -> None:
+        if not text:
+            return
+        ends = text.count("\n") + text.count("\r") - text.count("\r\n")
+        if self._after_return and text[0] == "\n":
+            ends -= 1  # of a line end whose \r was counted
+        self._after_return = text[-1] == "\r"
+        self._length += len(text)
+        self._line += ends
+        last = max(text.rfind("\n"), text.rfind("\r"))
+        self._column = len(text) - last if last >= 0 else self._column + len(text)
+
+
+class Reading(NamedTuple):
+    """A file as an encoding reads it: the share of odd characters, and some of the characters."""
+
+    encoding: str
+    oddity: float
+    excerpt: str
+
+
+def possible_readings(pieces: Iterable[bytes], tried: str) -> list[Reading]:
+    """Find the encodings that decode all of a file's bytes, except the one already tried.
+
+    Returns:
+        One reading for each different text, the most plausible first; of equal readings the first.
+    """
+    decoders = {
+        name: codecs.getincrementaldecoder(name)() for name in _MULTIBYTE if not _same(name, tried)
+    }
+    samples = dict.fromkeys(decoders, "")
+    used, sample = np.zeros(256, np.int64), b""  # how often each byte occurs
+    for piece in chain(pieces, [b""]):
+        used += np.bincount(np.frombuffer(piece, np.uint8), minlength=256)
+        sample = sample or (b"" if piece.isascii() else piece)
+        for name, decoder in list(decoders.items()):
+            try:
+                text = decoder.decode(piece, not piece)
+            except ValueError:
+                text = "\0"
+            if "\0" in text:
+                del decoders[name], samples[name]
+            else:
+                samples[name] = samples[name] or _from_first_beyond_ascii(text)
+    alphabet = bytes(np.flatnonzero(used).tolist())
+    for name in _SINGLE_BYTE:
+        if not _same(name, tried) and not re.search(
+            "[\0\x80-\x9f\ufffd]", alphabet.decode(name, "replace")
+        ):
+            samples[name] = _from_first_beyond_ascii(sample.decode(name, "replace"))
+    different = {text: name for name, text in reversed(samples.items()) if text}
+    readings = [
+        Reading(name, oddity(text), " ".join(text[:_EXCERPT].split()))
+        for text, name in different.items()
+    ]
+    order = list(samples)
+    return sorted(readings, key=lambda one: (round(one.oddity, 2), order.index(one.encoding)))
+
+
+def count_damage(pieces: Iterable[bytes], encoding: str) -> int:
+    """Count the places that an encoding cannot decode in a file.
+
+    Returns:
+        Their number; 0 if there are too many of them, or the rest reads too oddly, for the file to
+        be in this encoding.
+    """
+    decoder = codecs.getincrementaldecoder(encoding)(errors="replace")
+    damaged, sound, sample = 0, 0, ""
+    for piece in chain(pieces, [b""]):
+        text = decoder.decode(piece, not piece)
+        places = text.count("\ufffd")
+        damaged += places
+        sound += sum(map(text.count, set(text) - _ASCII)) - places
+        sample = sample or _from_first_beyond_ascii(text.replace("\ufffd", ""))
+    return damaged if sound > _MOSTLY * damaged and oddity(sample) < 0.1 else 0
+
+
+def encoding_advice(readings: Sequence[Reading]) -> str:
+    """Advise which encoding to name for a file with these possible readings."""
+    if not readings:
+        return "no encoding known here decodes all of it: it is damaged, or no text"
+    shown = ", ".join(
+        f"data.encoding={one.encoding} ('{printable(one.excerpt)}')" for one in readings[:_SHOWN]
+    )
+    return f"name the encoding that reads well: {shown}"
+
+
+def _from_first_beyond_ascii(text: str) -> str:
+    if text.isascii():
+        return ""
+    first = next(place for place, character in enumerate(text) if character > "\x7f")
+    return text[max(0, first - _BEFORE) :][:_SAMPLE]
+
+
+def _same(name: str, tried: str) -> bool:
+    return codecs.lookup(name).name == codecs.lookup(tried).name
+
+
+def oddity(text: str) -> float:
+    """Share of a text's characters beyond ASCII that do not fit their surroundings, 0 … 1."""
+    text = f" {text} "
+    east_asian, latin, odd, every = "", "", 0.0, 0
+    for before, character, after in zip(text, text[1:], text[2:], strict=False):
+        if character <= "\x7f":
+            continue
+        every += 1
+        if _is_east_asian(character):
+            if (before + after).isascii() and before.isalpha() and after.isalpha():
+                odd += 1  # inside a word of another script
+            else:
+                east_asian += character
+        else:
+            odd += _oddity(before, character, after)
+            latin += character.lower()[0] if _is_latin(character) else ""
+    odd += min(sum(one not in letters for one in latin) for letters in _LATIN.split()) / 2
+    rare = min(sum(one not in common for one in east_asian) for common in _common_characters())
+    return (odd + rare) / max(1, every)
+
+
+def _oddity(before: str, character: str, after: str) -> float:
+    category = unicodedata.category(character)
+    if category[0] == "L":
+        # accents stand between plain letters, letters of other scripts beside their like
+        if _is_latin(character):
+            strange = before.isalpha() and before > "\x7f"
+        else:
+            strange = any(one.isalpha() and one <= "\x7f" for one in (before, after))
+        if strange or (before.islower() and character.isupper()):
+            return 1
+        return 0.3 if before.isalpha() and character.isupper() else 0
+    if category[0] == "P":
+        inside = before.isalpha() and after.isalpha() and character not in "’‐·—…"
+        return 1 if inside else 0
+    if category[0] == "M":
+        return 0 if before.isalpha() or unicodedata.category(before)[0] == "M" else 1
+    return 0 if category[0] == "Z" or category == "Sc" else 1
+
+
+def _is_latin(character: str) -> bool:
+    return unicodedata.name(character, "").startswith("LATIN")
+
+
+def _is_east_asian(character: str) -> bool:
+    return unicodedata.name(character, "").startswith(
+        ("CJK U", "CJK C", "HIRAG", "KATAK", "HANGUL")
+    )
+
+
+@cache
+def _common_characters() -> tuple[frozenset[str], ...]:
+    """The everyday characters of China, Taiwan, Japan and Korea."""
+    kana = frozenset(map(chr, range(0x3041, 0x3100)))
+    return (
+        _rows("gb2312", 0xB0, 0xD7),
+        _rows("big5", 0xA4, 0xC6),
+        _rows("euc_jp", 0xB0, 0xCF) | kana,
+        _rows("euc_kr", 0xB0, 0xC8),
+    )
+
+
+def _rows(encoding: str, first: int, last: int) -> frozenset[str]:
+    pairs = (bytes((lead, trail)) for lead in range(first, last + 1) for trail in range(0x40, 0xFF))
+    return frozenset("".join(pair.decode(encoding, "ignore") for pair in pairs)) - _ASCII
