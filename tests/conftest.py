@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from lyricgen import train as command
-from lyricgen.data.sources import PUBLISHED
+from lyricgen.data.options import PUBLISHED
 
 ROOT = Path(__file__).parents[1]
 

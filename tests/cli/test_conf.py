@@ -15,8 +15,8 @@ from pydantic import BaseModel
 import lyricgen
 from lyricgen.cli.conf_files import CONFIG_DIRECTORY
 from lyricgen.data.build import SAMPLERS
+from lyricgen.data.options import KINDS
 from lyricgen.data.samplers import LineSampler
-from lyricgen.data.sources import KINDS
 from lyricgen.errors import UserError
 from lyricgen.models.optimizers import OPTIMIZERS
 from lyricgen.runs.listing import job_directory

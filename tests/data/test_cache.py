@@ -20,11 +20,12 @@ import pytest
 import torch
 
 from lyricgen import files
-from lyricgen.data import cache, checked_mapping, reading
+from lyricgen.data import cache, reading
+from lyricgen.data import corpus as corpora
 from lyricgen.data.batch import BatchLoader
 from lyricgen.data.cache import LargeText, encode_large, is_large
-from lyricgen.data.checked_mapping import CheckedMapping
-from lyricgen.data.corpus import EncodedCorpus, encode, prepare
+from lyricgen.data.corpus import CheckedMapping, EncodedCorpus, encode
+from lyricgen.data.preparation import prepare
 from lyricgen.data.samplers import RandomSampler
 from lyricgen.data.splits import Split, make_splits
 from lyricgen.errors import UserError
@@ -424,7 +425,7 @@ def test_an_entry_says_what_it_holds_in_plain_json(text: LargeText, cache_direct
 
 @pytest.fixture
 def several_blocks(monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr(checked_mapping, "BLOCK", 256)
+    monkeypatch.setattr(corpora, "BLOCK", 256)
     return 256
 
 

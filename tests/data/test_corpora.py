@@ -11,9 +11,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from lyricgen.cli.conf_files import CONFIG_DIRECTORY
-from lyricgen.data.build import build_corpus
-from lyricgen.data.corpus import Corpus
-from lyricgen.data.sources import corpus_path
+from lyricgen.data.build import build_corpus, corpus_path
+from lyricgen.data.preparation import Corpus
 from lyricgen.training.options import parse
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lyricgen.data.corpus import Corpus, prepare, prepared_pieces
+from lyricgen.data.preparation import Corpus, prepare, prepared_pieces
 from lyricgen.data.reading import read_text
 from lyricgen.errors import UserError
 

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from lyricgen.data import evaluation_samplers
 from lyricgen.data.batch import IGNORED, Batch, BatchLoader, cut
-from lyricgen.data.corpus import Corpus, encode
+from lyricgen.data.corpus import encode
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.data.evaluation_samplers import evaluation_sampler
+from lyricgen.data.preparation import Corpus
 from lyricgen.data.samplers import (
     ConsecutiveSampler,
     LineSampler,

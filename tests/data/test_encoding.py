@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lyricgen.data import corpus
-from lyricgen.data.corpus import Corpus, count_ids, encode
+from lyricgen.data.corpus import count_ids, encode
+from lyricgen.data.preparation import Corpus
 from lyricgen.data.splits import make_splits
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from lyricgen.data.build import format_of, private_use_notice, repeated_lines_notice
-from lyricgen.data.corpus import encode, prepare
-from lyricgen.data.sources import BUNDLED, corpus_path
+from lyricgen.data.build import corpus_path, format_of, private_use_notice, repeated_lines_notice
+from lyricgen.data.corpus import encode
+from lyricgen.data.options import BUNDLED
+from lyricgen.data.preparation import prepare
 from tests.conftest import SMALL, Train
 
 VERSES = [f"Verse {number}, and so on, my dear" for number in range(30)]

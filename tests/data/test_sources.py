@@ -13,8 +13,9 @@ import pooch
 import pytest
 
 import lyricgen
-from lyricgen.data import sources
-from lyricgen.data.sources import KINDS, PUBLISHED, Published, corpus_path
+from lyricgen.data import options
+from lyricgen.data.build import corpus_path
+from lyricgen.data.options import KINDS, PUBLISHED, Published
 from lyricgen.errors import UserError
 from tests.conftest import need_published
 
@@ -266,8 +267,8 @@ def test_the_published_files_are_those_of_the_notebooks(
 
 
 def test_published_files_are_pinned_to_one_revision_each() -> None:
-    assert sources.PUBLISHED.keys() == {"jaychou", "coursera_dino"}
-    for published in sources.PUBLISHED.values():
+    assert options.PUBLISHED.keys() == {"jaychou", "coursera_dino"}
+    for published in options.PUBLISHED.values():
         assert published.url.startswith("https://raw.githubusercontent.com/")
         assert published.url.endswith("/" + published.file_name)
         assert any(len(part) == 40 and int(part, 16) for part in published.url.split("/"))

@@ -7,7 +7,8 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from lyricgen.data.corpus import Corpus, encode
+from lyricgen.data.corpus import encode
+from lyricgen.data.preparation import Corpus
 from lyricgen.data.splits import Layout, Split, make_splits
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError

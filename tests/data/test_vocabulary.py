@@ -11,7 +11,7 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from lyricgen.data.corpus import prepare
+from lyricgen.data.preparation import prepare
 from lyricgen.data.reading import read_text
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError

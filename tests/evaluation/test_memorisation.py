@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lyricgen.api.model import WritingModel
-from lyricgen.data.corpus import Corpus, encode
+from lyricgen.data.corpus import encode
+from lyricgen.data.preparation import Corpus
 from lyricgen.data.splits import Split, make_splits
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError

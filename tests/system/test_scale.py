@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from lyricgen.data import cache
-from lyricgen.data.checked_mapping import BLOCK, CheckedMapping
+from lyricgen.data.corpus import BLOCK, CheckedMapping
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.data.samplers import RandomSampler
 from lyricgen.data.splits import Split

@@ -23,8 +23,9 @@ from rich.console import Console
 from lyricgen import console as terminal
 from lyricgen.api.model import WritingModel
 from lyricgen.console import ConsoleHandler
-from lyricgen.data.corpus import Corpus, encode
+from lyricgen.data.corpus import encode
 from lyricgen.data.datamodule import CharacterDataModule
+from lyricgen.data.preparation import Corpus
 from lyricgen.data.samplers import ConsecutiveSampler, LineSampler, Sampler
 from lyricgen.data.splits import make_splits
 from lyricgen.data.vocabulary import Vocabulary

@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from lyricgen.data.checked_mapping import CheckedMapping
+from lyricgen.data.corpus import CheckedMapping
 from lyricgen.data.samplers import Sampler, Windows
 
 IGNORED = -100  # the target of padding, as in torch.nn.functional.cross_entropy

@@ -1,4 +1,4 @@
-"""A text from its options: read, encoded, split; and notices about what it seems to be."""
+"""A corpus from its options: found, read, encoded, split; and notices about its text."""
 
 import csv
 import json
@@ -9,53 +9,91 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from importlib.resources import files
 from pathlib import Path
 
-from lyricgen.data.cache import MAX_BYTES, LargeText, encode_large, find_encoded, is_large
-from lyricgen.data.corpus import EncodedCorpus, encode, prepare
-from lyricgen.data.options import DataOptions
+from lyricgen.data.cache import (
+    MAX_BYTES,
+    LargeText,
+    cache_directory,
+    encode_large,
+    find_encoded,
+    is_large,
+    published_path,
+)
+from lyricgen.data.corpus import EncodedCorpus, encode
+from lyricgen.data.options import BUNDLED, PUBLISHED, DataOptions, check_kind
+from lyricgen.data.preparation import prepare
 from lyricgen.data.reading import DEFAULT_MAX_BYTES, read_text, text_pieces
 from lyricgen.data.samplers import ConsecutiveSampler, RandomSampler, TrainingSampler
-from lyricgen.data.sources import cache_directory, corpus_path
 from lyricgen.data.splits import Layout, Split, make_splits
 from lyricgen.errors import UserError
 from lyricgen.runs.listing import places_of
 
 log = logging.getLogger(__name__)
 
-# The samplers of running text, by the names that `sampler=` has for them: built from N, B, T and
-# their options, whose names are those of the arguments.
+# Samplers of running text by their names in `sampler=`. Their arguments are N, B, T and options.
 SAMPLERS: dict[str, Callable[..., TrainingSampler]] = {
     "random": RandomSampler,
     "consecutive": ConsecutiveSampler,
 }
 
-_LINES = 200  # that are looked at, at most
-_MOST = 0.8  # share of the lines that have to be of the format
+_LINES = 200  # the most lines by which a format is recognised
+_MOST = 0.8  # share of these lines that must have the format
 _TIME = re.compile(r"\s*\[\d+:\d\d(?:[.:]\d+)?\]|\s*\[[a-z]{2,8}:[^\]]*\]\s*$")
 _FROM_TO = re.compile(r"(?:\d+:)?\d\d:\d\d[,.]\d+ *--> *(?:\d+:)?\d\d:\d\d")
 _BEGINS_JSON = re.compile(
     r'\s*(?:\{\s*"[^"]*"\s*:|\[\s*(?:\{\s*"|\[\s*["\d-]|"[^"]*"\s*,|-?[\d.]+\s*,))'
 )
 _SEPARATORS = {",": "CSV", ";": "CSV", "\t": "TSV", "|": "a table"}
-OPENING = 50_000  # characters that tell what a text is
+OPENING = 50_000  # characters by which a format is recognised
+
+
+def corpus_path(kind: str, path: str | os.PathLike[str] | None = None) -> Path:
+    """Find the file of a corpus; fetch a published one that is not there yet.
+
+    Args:
+        kind: One of ``KINDS``.
+        path: The user's own file; given for ``text`` and for no other kind.
+
+    Returns:
+        The path of the file. A published file has its pinned sum; a user's own is not checked.
+
+    Raises:
+        UserError: The kind is unknown, the path is missing or not wanted, or a published file
+            cannot be fetched, cannot be read or is not the pinned one. An existing file is never
+            changed.
+    """
+    if check_kind(kind) == "text":
+        if not path:
+            raise UserError("data=text needs data.path=FILE")
+        return Path(path)
+    if path:
+        raise UserError(
+            f"data={kind} has its own file and takes no data.path ({os.fspath(path)!r}); "
+            "leave data.path out, or choose data=text"
+        )
+    if kind in BUNDLED:
+        return Path(str(files("lyricgen.data") / "corpora" / BUNDLED[kind]))
+    return published_path(PUBLISHED[kind])
 
 
 def format_of(opening: str) -> str | None:
     """Name the format of a text that is not plain prose or verse.
 
     Args:
-        opening: how it begins, as it stands in the file; the last line may be cut.
+        opening: the first characters of its file; the last line may be cut.
 
     Returns:
-        What to call it; None for a plain text.
+        The name of the format; None for a plain text.
     """
     lines = [line for line in opening.splitlines() if line.strip()]
     lines = (lines[:-1] or lines)[:_LINES]
     timed = sum(bool(_FROM_TO.match(line)) for line in lines)
     if timed and timed >= 0.15 * len(lines):
         return "subtitles with timestamps (SRT or VTT)"
-    if re.search(r"^\s*\[\d+:\d\d", opening, re.MULTILINE) and _most(_TIME, lines):
+    stamped = sum(bool(_TIME.match(line)) for line in lines)
+    if re.search(r"^\s*\[\d+:\d\d", opening, re.MULTILINE) and stamped > _MOST * len(lines):
         return "lyrics with timestamps (LRC)"
     if len(lines) > 1 and all(map(_is_json, lines)):
         return "JSON lines"
@@ -64,10 +102,6 @@ def format_of(opening: str) -> str | None:
     if re.match(r"\s*<\?xml\s", opening):
         return "XML"
     return next((name for mark, name in _SEPARATORS.items() if _is_table(lines, mark)), None)
-
-
-def _most(pattern: re.Pattern[str], lines: Sequence[str]) -> bool:
-    return sum(bool(pattern.match(line)) for line in lines) > _MOST * len(lines)
 
 
 def _is_json(line: str) -> bool:
@@ -81,7 +115,7 @@ def _is_json(line: str) -> bool:
 
 
 def _is_table(lines: Sequence[str], separator: str) -> bool:
-    """Whether most lines have the same number of fields, as in no prose with its spaces."""
+    """Whether most lines have the same number of fields, few of them after a space as in prose."""
     try:
         rows = list(csv.reader(lines, delimiter=separator))
     except csv.Error:
@@ -94,23 +128,8 @@ def _is_table(lines: Sequence[str], separator: str) -> bool:
     return columns > 1 and often > _MOST * len(rows) and 2 * loose < len(fields)
 
 
-def format_notice(opening: str) -> str | None:
-    """Notice that a text is no prose; None for prose.
-
-    Args:
-        opening: how its file begins.
-    """
-    kind = format_of(opening)
-    if kind is None:
-        return None
-    return (
-        f"looks like {kind}: the model learns its punctuation, names and numbers, too; for the "
-        "text alone, save that as plain text"
-    )
-
-
 def private_use_notice(corpus: EncodedCorpus, encoding: str) -> str | None:
-    """Notice private-use characters, which a wrong encoding gives; None without any."""
+    """Notice about private-use characters, which a wrong encoding gives; None without any."""
     private = [
         (character, int(count))
         for character, count in zip(corpus.vocabulary.characters, corpus.counts, strict=True)
@@ -127,7 +146,7 @@ def private_use_notice(corpus: EncodedCorpus, encoding: str) -> str | None:
 
 
 def repeated_lines_notice(corpus: EncodedCorpus) -> str | None:
-    """Say how many lines of a list repeat; None where none does."""
+    """Notice about repeated lines of a list; None without any."""
     lines = corpus.lines if corpus.unit == "line" else []
     repeated = len(lines) - len(set(lines))
     if not repeated:
@@ -138,10 +157,10 @@ def repeated_lines_notice(corpus: EncodedCorpus) -> str | None:
 
 
 def build_corpus(options: DataOptions) -> EncodedCorpus:
-    """Read the text and encode it.
+    """Read a text and encode it.
 
     Raises:
-        UserError: it cannot be read, or is none to learn from.
+        UserError: it cannot be read, or has nothing to learn from.
     """
     path = corpus_path(options.kind, options.path)
     name = options.kind if options.path is None else options.path
@@ -156,26 +175,22 @@ def build_corpus(options: DataOptions) -> EncodedCorpus:
             max_bytes=options.max_bytes or MAX_BYTES,
         )
         return encode_large(large, name)
-    return encode(
-        prepare(
-            read_text(
-                path,
-                options.encoding,
-                options.max_bytes or DEFAULT_MAX_BYTES,
-                options.control_characters,
-            ),
-            name=name,
-            unit=options.unit,
-            newline=options.newline,
-            lowercase=options.lowercase,
-            distinct_lines=options.distinct,
-            max_chars=options.max_chars,
-        )
+    max_bytes = options.max_bytes or DEFAULT_MAX_BYTES
+    text = read_text(path, options.encoding, max_bytes, options.control_characters)
+    corpus = prepare(
+        text,
+        name=name,
+        unit=options.unit,
+        newline=options.newline,
+        lowercase=options.lowercase,
+        distinct_lines=options.distinct,
+        max_chars=options.max_chars,
     )
+    return encode(corpus)
 
 
 def find_corpus(options: DataOptions, digest: str | None, checkpoint: Path | None) -> EncodedCorpus:
-    """Read the text that a model was trained on, wherever the model and its text lie by now.
+    """Read the text that a model was trained on, even if the model or its text has moved.
 
     A relative path is tried from here, from where the run was started, and from each directory
     around the checkpoint. Last, the cache is searched for the digest.
@@ -186,7 +201,7 @@ def find_corpus(options: DataOptions, digest: str | None, checkpoint: Path | Non
         checkpoint: the file of the model; None if not known.
 
     Returns:
-        The text; another one only where the path names it and the right one is nowhere.
+        The text; the one here if no place has a text of this digest.
 
     Raises:
         UserError: the text is nowhere, or cannot be read.
@@ -231,7 +246,12 @@ def report_text(options: DataOptions, corpus: EncodedCorpus) -> None:
             path, options.encoding, MAX_BYTES, control_characters=options.control_characters
         )
         with suppress(UserError):  # a resumed run may have found its text elsewhere
-            found.append(format_notice(next(pieces, "")[:OPENING]))
+            format_ = format_of(next(pieces, "")[:OPENING])
+            if format_ is not None:
+                found.append(
+                    f"looks like {format_}: the model learns its punctuation, names and numbers, "
+                    "too; for the text alone, save that as plain text"
+                )
     for notice in found:
         if notice is not None:
             log.warning("%s %s", corpus.name, notice)

@@ -1,4 +1,4 @@
-"""Texts too long for memory: encoded once, into the cache directory, and mapped from there."""
+"""The cache directory: published texts, and encoded texts that are too long for memory."""
 
 import hashlib
 import json
@@ -15,17 +15,17 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
+import pooch
 from filelock import FileLock, Timeout
 
 from lyricgen.console import progress
-from lyricgen.data.corpus import EncodedCorpus, check_symbols, prepared_pieces
-from lyricgen.data.entry import FORMAT, open_entry, open_own, write_entry
-from lyricgen.data.options import ControlCharacters, Newline
+from lyricgen.data.corpus import FORMAT, EncodedCorpus, open_entry, open_own, write_entry
+from lyricgen.data.options import ControlCharacters, Newline, Published
+from lyricgen.data.preparation import check_symbols, prepared_pieces
 from lyricgen.data.reading import is_packed, text_pieces, too_large, unreadable
-from lyricgen.data.sources import cache_directory
 from lyricgen.data.vocabulary import Distinct, Vocabulary
-from lyricgen.errors import UserError
-from lyricgen.files import replacing, to_disk, write_atomically
+from lyricgen.errors import UserError, reason
+from lyricgen.files import expand_home, replacing, to_disk, write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -38,16 +38,72 @@ _THREADS = 2
 MEMORY_BYTES = 1000  # of the file that remembers a sum
 SETTLED = 2_000_000_000  # nanoseconds after which a file's time of change tells the next change
 _DAMAGED = "%s: the encoded text %s is damaged; it is encoded anew"
+_LONGEST = 100  # characters of the reason why a file cannot be fetched
+
+
+def cache_directory() -> Path:
+    """The directory of fetched and encoded texts: $LYRICGEN_DATA, else in the user's cache."""
+    # pooch would expand a ~, too: both have to mean the same directory.
+    return expand_home(os.environ.get("LYRICGEN_DATA") or pooch.os_cache("lyricgen"))
+
+
+def published_path(published: Published) -> Path:
+    """The path of a published file, fetched if it is not there; its sum is checked.
+
+    Raises:
+        UserError: It cannot be fetched, cannot be read or is not the published file.
+    """
+    path = cache_directory() / published.file_name
+    # lexists: a fetch would replace even a link that leads nowhere for now.
+    if not os.path.lexists(path):
+        _fetch(published, path)
+    try:
+        with path.open("rb") as stream:
+            found = hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(
+            f"cannot read {str(path)!r}: {error.strerror}; make it readable, or set LYRICGEN_DATA "
+            "to another directory"
+        ) from error
+    # Checked here, because pooch would overwrite a file that is not the published one.
+    if found != published.sha256:
+        raise UserError(
+            f"{str(path)!r} is not the published file: its sha256 is {found}, expected "
+            f"{published.sha256}; move it away, or set LYRICGEN_DATA to another directory"
+        )
+    return path
+
+
+def _fetch(published: Published, path: Path) -> None:
+    pooch.get_logger().setLevel("ERROR")  # it would announce each download
+    try:
+        pooch.retrieve(
+            url=published.url,
+            known_hash=f"sha256:{published.sha256}",
+            fname=path.name,
+            path=path.parent,
+            progressbar=False,
+        )
+    except Exception as error:  # of pooch, requests or the disk
+        why = ""
+        deeper: BaseException | None = error  # the deepest has few words: "Connection refused"
+        while deeper is not None:
+            why = getattr(deeper, "strerror", None) or why
+            deeper = deeper.__cause__ or deeper.__context__
+        raise UserError(
+            f"cannot fetch {published.url} ({why or reason(error)[:_LONGEST]}): try again, or put "
+            f"the file there by hand as {str(path)!r}"
+        ) from error
 
 
 def is_large(path: str | os.PathLike[str]) -> bool:
-    """Whether a running text is too long to be held in memory; False where that cannot be told."""
+    """Whether a running text is too long to be held in memory; False for an unreadable file."""
     try:
         found = Path(path).stat()
         if not stat.S_ISREG(found.st_mode) or found.st_size <= LARGE_PACKED:
             return False
         return found.st_size > LARGE or is_packed(path)
-    except (OSError, ValueError):  # whoever reads it says why
+    except (OSError, ValueError):  # its reader says why
         return False
 
 
@@ -64,7 +120,7 @@ class LargeText:
     max_bytes: int
 
     def stamp(self) -> tuple[int, ...]:
-        """The file's size in bytes, then what else tells whether it has been changed."""
+        """The file's size in bytes, then its times and number, which change when it does."""
         try:
             found = Path(self.path).stat()
         except OSError as error:
@@ -72,11 +128,11 @@ class LargeText:
         return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_dev
 
     def key(self, directory: Path, passed: Callable[[int], object]) -> str:
-        """The sum of what is in the entry: the file's bytes, and the options that matter.
+        """The sum of the file's bytes and of the options that decide what they are encoded as.
 
         Args:
-            directory: of the cache, where the sum of an unchanged file is found again.
-            passed: is told how many bytes have been read.
+            directory: of the cache; it remembers the sums of unchanged files.
+            passed: called with the number of bytes read so far.
         """
         options = [self.encoding, self.control_characters, self.newline, self.lowercase]
         described = json.dumps([FORMAT, unicodedata.unidata_version, *options, self.max_chars])
@@ -85,28 +141,27 @@ class LargeText:
         ).hexdigest()
 
     def _content(self, directory: Path, passed: Callable[[int], object]) -> str:
-        """The sum of the file's bytes: of an unchanged file, the one that was found before."""
+        """The sum of the file's bytes, remembered if the file is unchanged."""
         path = str(Path(self.path).resolve()).encode("utf-8", "surrogateescape")
         memory = directory / f"{hashlib.sha256(path).hexdigest()}.sum"
         stamp = self.stamp()
-        # no sum is kept, or a damaged one
-        with suppress(OSError, ValueError, TypeError, RecursionError):
+        with suppress(OSError, ValueError, TypeError, RecursionError):  # no sum, or a damaged one
             with open_own(memory) as stream:
                 *before, content = json.loads(stream.read(MEMORY_BYTES))
             if before == list(stamp) and isinstance(content, str):
                 return content
         content = self._hash(stamp[0], passed)
-        # a file that was written a moment ago may be written again within the same tick
+        # a file just written may be written again within the same tick of its clock
         settled = time.time_ns() - max(stamp[1:3]) > SETTLED
         if settled and self.stamp() == stamp:
-            with suppress(OSError):  # it will be found again
+            with suppress(OSError):  # the next start hashes again
                 directory.mkdir(parents=True, exist_ok=True)
                 write_atomically(memory, json.dumps([*stamp, content]))
         return content
 
     def _hash(self, size: int, passed: Callable[[int], object]) -> str:
         digest = hashlib.sha256()
-        # Sections, since hashing is most of a second start's work and leaves Python to others.
+        # In threads, since hashing is most of a second start's work.
         with ThreadPoolExecutor(_THREADS) as pool:
             for number, section in enumerate(pool.map(self._section, range(0, size, _SECTION)), 1):
                 digest.update(section)
@@ -136,55 +191,52 @@ class LargeText:
 
 
 def encode_large(text: LargeText, name: str) -> EncodedCorpus:
-    """Encode a running text of any length, or find it encoded already.
+    """Encode a running text of any length, or find it in the cache.
 
     Processes that need the same text at the same time encode it once. A kill leaves no entry. A
-    damaged one is made anew, also where that is found out only when its ids are read.
+    damaged entry is made anew, also when its damage shows only while its ids are read.
 
     Args:
         text: The text.
-        name: What to call it in messages.
+        name: For messages.
 
     Returns:
         The corpus, its ids mapped from the cache.
 
     Raises:
-        UserError: If the text cannot be read or has nothing to learn from, if its file changes
-            meanwhile, or if the cache cannot be written or has another user's entry.
+        UserError: The text cannot be read, has nothing to learn from or changes meanwhile, or the
+            cache cannot be written or has another user's entry.
     """
     stamp = text.stamp()
     if stamp[0] > text.max_bytes:
         raise too_large(repr(os.fspath(text.path)), text.max_bytes)
     with progress(f"reading {name}", stamp[0]) as moved:
         directory = cache_directory() / "encoded"
-        key = text.key(directory, moved)
-    entry = directory / f"{key}.ids"
+        entry = directory / f"{text.key(directory, moved)}.ids"
     restore = partial(_restore, text, name, entry)
     corpus = open_entry(entry, name, restore)
     if corpus is not None:
         return corpus
-    try:
-        with _alone(entry, name):
-            # another process may just have written it
+    with _locked(entry, name):
+        corpus = open_entry(entry, name, restore)  # another process may just have written it
+        if corpus is None:
+            if os.path.lexists(entry):
+                log.warning(_DAMAGED, name, entry)
+            for left_over in directory.glob(f".{entry.name}.*"):
+                left_over.unlink()  # by a process that was killed, since the lock is ours
+            with replacing(entry) as stream:
+                _encode(text, name, stream, stamp)
+            log.info("%s: encoded into %s, where it is found from now on", name, directory)
             corpus = open_entry(entry, name, restore)
-            if corpus is None:
-                if os.path.lexists(entry):
-                    log.warning(_DAMAGED, name, entry)
-                _write(text, name, entry, stamp)
-                corpus = open_entry(entry, name, restore)
-    # The cache's errors; the text's own are UserErrors. filelock raises NotImplementedError on a
-    # file system without locks.
-    except (OSError, NotImplementedError) as error:
-        raise _unwritable(entry.parent, error) from error
-    if corpus is None:
-        raise _unwritable(entry.parent, OSError("what was written does not read back"))
-    return corpus
+        if corpus is None:
+            raise OSError("what was written does not read back")
+        return corpus
 
 
 def find_encoded(digest: str, name: str) -> EncodedCorpus | None:
     """Find the text of a digest in the cache; its file is not needed."""
     for entry in sorted((cache_directory() / "encoded").glob("*.ids")):
-        with suppress(UserError):  # of another user
+        with suppress(UserError):  # another user's entry
             corpus = open_entry(entry, name, partial(_refuse_damage, name, entry))
             if corpus is not None and corpus.digest == digest:
                 return corpus
@@ -200,77 +252,67 @@ def _refuse_damage(name: str, entry: Path, is_sound: Callable[[], bool]) -> NoRe
 
 
 def _restore(text: LargeText, name: str, entry: Path, is_sound: Callable[[], bool]) -> None:
-    """Write an entry anew in its place, where it is mapped.
+    """Write a damaged entry anew in its place, where it is mapped.
 
     Raises:
-        UserError: the text is another one by now, or the entry cannot be written.
+        UserError: The text has changed, or the entry cannot be written.
     """
-    try:
-        with _alone(entry, name):
-            if is_sound():  # another process has restored it
-                return
-            log.warning(_DAMAGED, name, entry)
-            if entry.name != f"{text.key(entry.parent, lambda _: None)}.ids":
-                _refuse_damage(name, entry, is_sound)
-            with entry.open("r+b") as stream:
-                _encode(text, name, stream, text.stamp())
-                stream.truncate()
-                to_disk(stream)
-    except (OSError, NotImplementedError) as error:
-        raise _unwritable(entry.parent, error) from error
+    with _locked(entry, name):
+        if is_sound():  # another process has restored it
+            return
+        log.warning(_DAMAGED, name, entry)
+        if entry.name != f"{text.key(entry.parent, lambda _: None)}.ids":
+            _refuse_damage(name, entry, is_sound)
+        with entry.open("r+b") as stream:
+            _encode(text, name, stream, text.stamp())
+            stream.truncate()
+            to_disk(stream)
 
 
 @contextmanager
-def _alone(entry: Path, name: str) -> Iterator[None]:
-    """Hold the entry's lock, which the system takes from whoever dies."""
-    entry.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(entry.with_suffix(".lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        log.info("%s is being encoded by another process: waiting for it", name)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+def _locked(entry: Path, name: str) -> Iterator[None]:
+    """Hold the entry's lock, which the system takes from a process that dies.
 
-
-def _write(text: LargeText, name: str, entry: Path, stamp: tuple[int, ...]) -> None:
-    for left_over in entry.parent.glob(f".{entry.name}.*"):
-        left_over.unlink()  # by a process that was killed, since the lock is ours
-    with replacing(entry) as stream:
-        _encode(text, name, stream, stamp)
-    log.info("%s: encoded into %s, where it is found from now on", name, entry.parent)
+    Raises:
+        UserError: The cache cannot be written.
+    """
+    try:
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(entry.with_suffix(".lock"))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            log.info("%s is being encoded by another process: waiting for it", name)
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+    # NotImplementedError: of a file system without locks. The text's own errors are UserErrors.
+    except (OSError, NotImplementedError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise UserError(
+            f"cannot keep the encoded text in {str(entry.parent)!r}: {why}; make room there, or "
+            "set LYRICGEN_DATA to another directory"
+        ) from error
 
 
 def _encode(text: LargeText, name: str, stream: BinaryIO, stamp: tuple[int, ...]) -> None:
-    size = stamp[0]
+    problem: UserError | None = None
     try:
-        with progress(f"encoding {name}", 2 * size) as moved:
+        with progress(f"encoding {name}", 2 * stamp[0]) as moved:
             found, length = Distinct(), 0
             for piece in text.pieces(moved):
                 found.add(piece)
                 length += len(piece)
             check_symbols(found.characters, length, name)
-            again = text.pieces(lambda position: moved(size + position))
+            again = text.pieces(lambda position: moved(stamp[0] + position))
             write_entry(stream, Vocabulary(found.characters), again)
-            _refuse_change(text, stamp)
-    except UserError:  # such as of characters that were not there at first
-        _refuse_change(text, stamp)
-        raise
-
-
-def _refuse_change(text: LargeText, stamp: tuple[int, ...]) -> None:
-    if text.stamp() != stamp:
+    except UserError as error:
+        problem = error
+    if text.stamp() != stamp:  # which may be the reason of the problem
         raise UserError(
             f"{os.fspath(text.path)!r} was changed while it was read; start again once it is whole"
-        )
-
-
-def _unwritable(directory: Path, error: Exception) -> UserError:
-    reason = getattr(error, "strerror", None) or error
-    return UserError(
-        f"cannot keep the encoded text in {str(directory)!r}: {reason}; make room there, or set "
-        "LYRICGEN_DATA to another directory"
-    )
+        ) from problem
+    if problem is not None:
+        raise problem

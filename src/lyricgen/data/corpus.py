@@ -1,213 +1,119 @@
-"""A text made ready once, so that nothing later touches its characters; then its ids.
+"""A corpus as ids, in memory or in a file of the cache whose blocks are checked when they are read.
 
-N characters in the corpus, V in the vocabulary.
+N characters in the corpus, V in the vocabulary. Such a file holds the ids, which are mapped as they
+lie, then a description in JSON, the sum and the length of the description, and a mark.
 """
 
 import hashlib
-import unicodedata
-from collections.abc import Iterable, Iterator
+import json
+import mmap
+import os
+import struct
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import get_args
+from functools import partial
+from io import BufferedReader
+from pathlib import Path
+from typing import Any, BinaryIO
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from lyricgen.data.checked_mapping import CheckedMapping
-from lyricgen.data.options import Newline, Unit
-from lyricgen.data.vocabulary import Vocabulary, distinct
+from lyricgen.data.options import Unit
+from lyricgen.data.preparation import Corpus
+from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
+from lyricgen.files import open_ordinary
 
-_JAMO = frozenset(map(chr, (*range(0x1161, 0x1176), *range(0x11A8, 0x11C3))))
-# Characters, by category, that neither are letters of a word, for the lower-casing of a Σ before
-# or behind them, nor are looked through by it.
-_APART = frozenset(("Zs", "Nd", "Lo", "Ps", "Pe", "Sm", "Sc"))
+FORMAT = 2  # goes up with every change of a file's layout, or of how texts are prepared
+BLOCK = 1 << 24  # bytes of a file that share one checksum
 _CHUNK = 1 << 22  # ids counted at a time: bincount takes eight bytes for each
+_END = struct.Struct("<32sQ8s")  # the SHA-256 sum and the bytes of the description, the mark
+_MARK = b"lyricgen"
+
+# Writes a damaged file anew in its place, under the same name and inode; gets a function that
+# tells whether the file is sound again.
+Restore = Callable[[Callable[[], bool]], None]
 
 
-@dataclass(frozen=True)
-class Corpus:
-    r"""A text ready to be learnt.
+class CheckedMapping:
+    """A file of ids mapped into memory; each block is compared with its checksum once.
 
-    Attributes:
-        name: What to call it in messages.
-        unit: ``text`` for one running text, ``line`` for a list of short ones.
-        text: The characters, in Unicode's composed form (NFC) and with ``\n`` as the only line
-            end. With unit ``line`` every line is stripped, none is blank, and each, the last
-            included, ends with ``\n``.
-    """
-
-    name: str
-    unit: Unit
-    text: str
-
-    @property
-    def lines(self) -> list[str]:
-        r"""The lines in their order, repeats included, without their ``\n``."""
-        return self.text.removesuffix("\n").split("\n")
-
-
-def prepare(
-    text: str,
-    *,
-    name: str,
-    unit: Unit,
-    newline: Newline = "keep",
-    lowercase: bool = False,
-    distinct_lines: bool = False,
-    max_chars: int | None = None,
-) -> Corpus:
-    r"""Turn a text as it was read into a corpus.
+    Code that reads ids calls `check` first, which takes some microseconds for a sound block.
 
     Args:
-        text: The text, with any of the three line ends.
-        name: What to call it in messages.
-        unit: ``text`` for one running text, ``line`` for a list of short ones.
-        newline: Whether a newline of a running text is kept or becomes a space.
-        lowercase: Whether to lower-case the text.
-        distinct_lines: With unit ``line``, whether to keep only the first of equal lines.
-        max_chars: The most characters to keep, from the start and counted in the finished text.
-            With unit ``line``, whole lines are kept while they fit, their ``\n`` counted.
-
-    Returns:
-        The corpus: at least two distinct characters, not all of them white space.
-
-    Raises:
-        UserError: If a setting is not one of its choices, does not go with another one, or leaves
-            nothing to learn from.
+        mapping: of the whole file, at whose beginning the ids lie.
+        sums: the checksum of each block of ids.
+        length: bytes of all ids.
+        restore: called once a block is damaged or the file is cut short.
     """
-    _check_settings(unit, newline, max_chars)
-    if unit == "line":
-        lines = "".join(_composed([text], lowercase)).split("\n")
-        kept = [stripped for line in lines if (stripped := line.strip())]
-        if distinct_lines:
-            kept = list(dict.fromkeys(kept))
-        text = _whole_lines(kept, name, max_chars)
-    else:
-        pieces = prepared_pieces([text], newline=newline, lowercase=lowercase, max_chars=max_chars)
-        text = "".join(pieces)
-    check_symbols(distinct(text), len(text), name)
-    return Corpus(name, unit, text)
 
+    def __init__(
+        self, mapping: mmap.mmap, sums: Sequence[int], length: int, restore: Restore
+    ) -> None:
+        self._mapping = mapping
+        self._bytes = np.frombuffer(mapping, np.uint8)
+        self._sums = sums
+        self._length = length
+        self._restore = restore
+        self._sound = np.zeros(len(sums), np.bool_)
 
-def prepared_pieces(
-    pieces: Iterable[str], *, newline: Newline, lowercase: bool, max_chars: int | None
-) -> Iterator[str]:
-    """Prepare a running text that comes in pieces, cut anywhere; settings as for `prepare`.
+    def check(self, ids: Tensor, starts: Tensor | None = None, steps: int = 0) -> None:
+        """Check that ids can be read and are the ids that were written.
 
-    Yields:
-        Pieces of the prepared text, which does not depend on where it was cut.
-    """
-    _check_settings("text", newline, max_chars)
-    left = max_chars
-    for piece in _composed(pieces, lowercase):
-        kept = piece.replace("\n", " ") if newline == "space" else piece
-        if left is not None:
-            kept = kept[:left]
-            left -= len(kept)
-        yield kept
-        if left == 0:
+        Args:
+            ids: (N,) in this mapping; other tensors are not checked.
+            starts: (B,) where the windows to be read start; None for all ids.
+            steps: characters in a window.
+
+        Raises:
+            UserError: they are damaged and cannot be restored.
+        """
+        size = ids.element_size()
+        first = ids.data_ptr() - self._bytes.ctypes.data
+        if not 0 <= first < self._length:
             return
+        # reading beyond the end of a file that was cut short would end the program
+        self._require(self._is_whole)
+        if self._sound.all():
+            return
+        if starts is None or steps * size >= BLOCK:
+            blocks = np.arange(first // BLOCK, (first + max(1, ids.nbytes) - 1) // BLOCK + 1)
+        else:
+            begin = np.minimum(first + size * starts.numpy(), self._length - 1)
+            end = np.minimum(begin + size * steps, self._length) - 1
+            blocks = np.concatenate([begin, end]) // BLOCK
+        for block in np.unique(blocks[~self._sound[blocks]]).tolist():
+            self._require(partial(self._is_sound, block))
+            self._sound[block] = True
+            self.forget()
 
+    def forget(self) -> None:
+        """Give back the memory in which the file's pages are mapped; reading brings them back."""
+        if hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
+            self._mapping.madvise(mmap.MADV_DONTNEED)
 
-def _composed(pieces: Iterable[str], lowercase: bool) -> Iterator[str]:
-    held: list[str] = []  # read and not yet given on, for there is nowhere to cut
-    has_sigma = False
-    for piece in pieces:
-        has_sigma = has_sigma or (lowercase and "Σ" in piece)
-        cut = _last_cut(piece, has_sigma)
-        if cut is None:
-            held.append(piece)
-            continue
-        ready, rest = "".join([*held, piece[:cut]]), piece[cut:]
-        if ready:
-            yield _compose(ready, lowercase)
-        held, has_sigma = [rest], lowercase and "Σ" in rest
-    if any(held):
-        yield _compose("".join(held), lowercase)
+    def _is_whole(self) -> bool:
+        return self._mapping.size() >= self._length
 
+    def _is_sound(self, block: int) -> bool:
+        stop = min((block + 1) * BLOCK, self._length)
+        if not self._is_whole():
+            return False
+        return zlib.crc32(self._bytes[block * BLOCK : stop].data) == self._sums[block]
 
-def _last_cut(piece: str, has_sigma: bool) -> int | None:
-    """The last place where cutting changes nothing of what becomes of the two sides, if any."""
-    for place in range(len(piece), -1, -1):
-        if place and piece[place - 1] == "\n":
-            return place
-        if place < len(piece) and _begins(piece[place], has_sigma):
-            return place
-    return None
-
-
-def _begins(character: str, has_sigma: bool) -> bool:
-    """Whether a character neither composes with one before it nor has to do with a Σ near it.
-
-    Only marks (categories M) and the jamo of Hangul vowels and finals compose with what stands
-    before them. The Σ of a word's end is lower-cased by its context.
-    """
-    first = unicodedata.normalize("NFD", character)[0]
-    if character in "\r\n" or unicodedata.category(first).startswith("M") or first in _JAMO:
-        return False
-    return not has_sigma or (unicodedata.category(character) in _APART and character not in "ªº")
-
-
-def _compose(text: str, lowercase: bool) -> str:
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    # Composed last: lower-casing can bring together a letter and an accent that have a composed
-    # form only in lower case.
-    return unicodedata.normalize("NFC", text.lower() if lowercase else text)
-
-
-def _check_settings(unit: str, newline: str, max_chars: int | None) -> None:
-    if unit not in get_args(Unit):
-        raise UserError(f"data.unit={unit!r} is unknown; choose text or line")
-    if newline not in get_args(Newline):
-        raise UserError(f"data.newline={newline!r} is unknown; choose keep or space")
-    if unit == "line" and newline == "space":
-        raise UserError(
-            "data.newline=space does not go with data.unit=line, where the newline ends a line; "
-            "choose data.newline=keep or data.unit=text"
-        )
-    if max_chars is not None and max_chars < 2:
-        raise UserError(
-            f"data.max_chars={max_chars} leaves nothing to predict; give at least 2, or null for "
-            "the whole text"
-        )
-
-
-def _whole_lines(kept: list[str], name: str, max_chars: int | None) -> str:
-    if not kept:
-        return ""
-    text = "\n".join([*kept, ""])
-    if max_chars is None:
-        return text
-    text = text[: text.rfind("\n", 0, max_chars) + 1]
-    if not text:
-        raise UserError(
-            f"data.max_chars={max_chars} does not hold the first line of corpus {name!r}; "
-            f"give at least {len(kept[0]) + 1}"
-        )
-    return text
-
-
-def check_symbols(characters: str, length: int, name: str) -> None:
-    """Refuse a corpus that has nothing to learn from.
-
-    Args:
-        characters: Its distinct characters.
-        length: How many characters it has in all.
-        name: What to call it in messages.
-
-    Raises:
-        UserError: If it is all white space or one single symbol.
-    """
-    if not characters or characters.isspace():
-        raise UserError(
-            f"corpus {name!r} holds only white space ({length} characters kept); "
-            "give a text with words in it, or a larger data.max_chars"
-        )
-    if len(characters) == 1:
-        raise UserError(
-            f"corpus {name!r} holds one single symbol, {characters!r}; a model needs at least two "
-            "distinct characters: give another text, or a larger data.max_chars"
-        )
+    def _require(self, is_sound: Callable[[], bool]) -> None:
+        if is_sound():
+            return
+        self._restore(is_sound)
+        if not is_sound():
+            raise UserError(
+                "the encoded text in the cache is still damaged after it was encoded anew: start "
+                "again, or check the disk; LYRICGEN_DATA names a directory on another one"
+            )
 
 
 @dataclass(frozen=True)
@@ -215,13 +121,13 @@ class EncodedCorpus:
     """A corpus ready to be cut into splits.
 
     Attributes:
-        name: What to call it in messages.
+        name: For messages.
         unit: ``text`` for one running text, ``line`` for a list of short ones.
         vocabulary: Its distinct characters.
         ids: (N,) its characters, of the vocabulary's type.
         counts: (V,) int64, how often each character occurs.
-        digest: The SHA-256 sum of the ids and the characters, which tells this text from any other.
-        mapping: Of the file in which the ids lie, where they are not in memory.
+        digest: The SHA-256 sum of the ids and the characters, which identifies the text.
+        mapping: Of the file in which the ids lie; None for ids in memory.
     """
 
     name: str
@@ -237,9 +143,8 @@ class EncodedCorpus:
 
     @property
     def opening(self) -> str:
-        """How the text begins, without the white space that it may begin with."""
-        for start in range(0, len(self), 1000):
-            ids = self.ids[start : start + 1000]
+        """The first characters of the text, up to 1000, without white space before them."""
+        for ids in torch.split(self.ids, 1000):
             if self.mapping is not None:
                 self.mapping.check(ids)
             text = self.vocabulary.decode(ids).lstrip()
@@ -264,8 +169,99 @@ def encode(corpus: Corpus) -> EncodedCorpus:
 
 
 def count_ids(ids: Tensor, size: int) -> Tensor:
-    """How often each of the ids 0 … size - 1 occurs, (size,) int64; an id beyond is left out."""
+    """Count each of the ids 0 … size - 1, (size,) int64; larger ids are left out."""
     counts = torch.zeros(size, dtype=torch.int64)
     for chunk in torch.split(ids, _CHUNK):
         counts += torch.bincount(chunk, minlength=size)[:size]
     return counts
+
+
+def write_entry(stream: BinaryIO, vocabulary: Vocabulary, pieces: Iterable[str]) -> None:
+    """Encode a text that comes in pieces into a file of the cache.
+
+    Raises:
+        UserError: A piece has characters that the vocabulary does not have.
+        OSError: The disk is full or may not be written.
+    """
+    counts = torch.zeros(len(vocabulary), dtype=torch.int64)
+    digest, sums, length = hashlib.sha256(), [], 0
+    for piece in pieces:
+        ids = vocabulary.encode(piece)
+        counts += count_ids(ids, len(vocabulary))
+        data = ids.numpy().data.cast("B")
+        stream.write(data)
+        digest.update(data)
+        while len(data):
+            room = BLOCK - length % BLOCK
+            if room == BLOCK:
+                sums.append(0)
+            sums[-1] = zlib.crc32(data[:room], sums[-1])
+            length += len(data[:room])
+            data = data[room:]
+    digest.update(vocabulary.characters.encode())
+    described = {
+        "characters": vocabulary.characters,
+        "counts": counts.tolist(),
+        "digest": digest.hexdigest(),
+        "sums": sums,
+    }
+    description = json.dumps(described).encode()
+    end = _END.pack(hashlib.sha256(description).digest(), len(description), _MARK)
+    stream.write(description + end)
+
+
+def open_entry(path: Path, name: str, restore: Restore) -> EncodedCorpus | None:
+    """Map the ids of a file of the cache.
+
+    Args:
+        path: Of the file.
+        name: Of the corpus, for messages.
+        restore: See `Restore`.
+
+    Returns:
+        The corpus; None if there is no such file, or it is damaged.
+
+    Raises:
+        UserError: It belongs to another user, who may have put anything into it.
+    """
+    try:
+        with open_own(path) as stream:
+            # Private, so that torch may have it writable: nobody writes, and no page is copied.
+            mapping = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)
+        expected, length, mark = _END.unpack(mapping[-_END.size :])
+        first = len(mapping) - _END.size - length
+        if mark != _MARK or first < 0:
+            return None
+        description = mapping[first : -_END.size]
+        if hashlib.sha256(description).digest() != expected:
+            return None
+        described: dict[str, Any] = json.loads(description)
+        vocabulary = Vocabulary(described["characters"])
+        counts = torch.tensor(described["counts"])
+        number, digest = int(counts.sum()), str(described["digest"])
+        sums: list[int] = described["sums"]
+        if len(counts) != len(vocabulary) or first != number * vocabulary.dtype.itemsize:
+            return None
+        ids = torch.frombuffer(mapping, dtype=vocabulary.dtype, count=number)
+    except (OSError, ValueError, KeyError, TypeError, struct.error):
+        return None
+    checked = CheckedMapping(mapping, sums, first, restore)
+    return EncodedCorpus(name, "text", vocabulary, ids, counts, digest, checked)
+
+
+@contextmanager
+def open_own(path: Path) -> Iterator[BufferedReader]:
+    """Open an ordinary file of the cache that this user or root has written.
+
+    Raises:
+        OSError: It cannot be opened, or is no ordinary file.
+        UserError: It belongs to another user.
+    """
+    with open_ordinary(path) as stream:
+        owner = os.fstat(stream.fileno()).st_uid
+        if hasattr(os, "geteuid") and owner not in (0, os.geteuid()):  # not on Windows
+            raise UserError(
+                f"{str(path)!r} belongs to another user (number {owner}): remove it, or "
+                "set LYRICGEN_DATA to a directory of your own"
+            )
+        yield stream

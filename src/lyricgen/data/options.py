@@ -1,10 +1,11 @@
-"""Options of a text and of the sampler that cuts it into batches."""
+"""The corpora, and the options of a text and of the sampler that cuts it into batches."""
 
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt
 
-from lyricgen.data.sources import check_kind
+from lyricgen.errors import UserError
 from lyricgen.options import Options
 
 Unit = Literal["text", "line"]
@@ -12,6 +13,46 @@ Newline = Literal["keep", "space"]
 ControlCharacters = Literal["refuse", "newline", "drop"]
 Shuffle = Literal["each_epoch", "once", "none"]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+@dataclass(frozen=True)
+class Published:
+    """A file that is fetched once into the cache directory."""
+
+    file_name: str
+    url: str  # of a fixed revision
+    sha256: str  # 64 hexadecimal digits
+
+
+BUNDLED = {"lyrics": "lyrics.txt", "dino": "dino.txt"}
+
+PUBLISHED = {
+    "jaychou": Published(
+        file_name="jaychou_lyrics.txt.zip",
+        url="https://raw.githubusercontent.com/d2l-ai/d2l-zh/"
+        "abb4113be45cb2d23adeeb7b0e5a350938d7a650/data/jaychou_lyrics.txt.zip",
+        sha256="3cfedd7d174111cdad5a27eaffaa6a2432a2842cf2590a03dd8a97610ea07043",
+    ),
+    "coursera_dino": Published(
+        file_name="dinos.txt",
+        url="https://raw.githubusercontent.com/brunoklein99/deep-learning-notes/"
+        "8dcae416c46dc2c24f590399cb5b3137914b24f5/dinos.txt",
+        sha256="ad6465621cf56c08f71d4fbb40cf7eab763f9df42c54cc460d6c4d86e9c927fb",
+    ),
+}
+
+KINDS = (*BUNDLED, *PUBLISHED, "text")  # text: a file of the user
+
+
+def check_kind(kind: str) -> str:
+    """Check the name of a corpus.
+
+    Raises:
+        UserError: no corpus has this name.
+    """
+    if kind not in KINDS:
+        raise UserError(f"data={kind!r} is unknown; choose one of {', '.join(KINDS)}")
+    return kind
 
 
 class DataOptions(Options):

@@ -128,10 +128,7 @@ def text_pieces(
         raise UserError(f"data.max_bytes={max_bytes}: it must be at least 1")
     controls = ControlCharacterFilter(shown, control_characters or "refuse")
     data, empty = _unpacked(path, max_bytes, passed), True
-    head = b""  # long enough for any byte-order mark
-    while len(head) < 4 and (block := next(data, b"")):
-        head += block
-    encoding, codec = _choose_codec(encoding, head)
+    head, encoding, codec = _choose_codec(encoding, data)
     try:
         for decoded in _decoded(chain([head], data), shown, encoding, codec):
             piece = decoded if control_characters is None else controls.feed(decoded)
@@ -142,9 +139,9 @@ def text_pieces(
         for _ in data:
             pass  # an archive that turns out to be damaged is the deeper cause
         raise UserError(f"{error}{_other_encodings(path, codec, max_bytes)}") from error
-    if controls.error is not None and controls.misread and not codec.startswith("utf"):
-        raise UserError(f"{controls.found}{_other_encodings(path, codec, max_bytes)}")
     if controls.error is not None:
+        if controls.misread and not codec.startswith("utf"):
+            raise UserError(f"{controls.found}{_other_encodings(path, codec, max_bytes)}")
         raise controls.error
     if empty:
         raise UserError(f"{shown} is empty; name a file with text in it (data.path=FILE)")
@@ -283,8 +280,11 @@ def _decoded(blocks: Iterable[bytes], shown: str, encoding: str, codec: str) -> 
         started = started or piece != ""
 
 
-def _choose_codec(encoding: str, head: bytes) -> tuple[str, str]:
-    """The encoding that a byte-order mark asks for, or else the given one; and its codec."""
+def _choose_codec(encoding: str, data: Iterator[bytes]) -> tuple[bytes, str, str]:
+    """The first bytes; the encoding that their byte-order mark, or else the user, names; its codec."""
+    head = b""
+    while len(head) < 4 and (block := next(data, b"")):
+        head += block
     try:
         "".encode(encoding)  # refuses codecs that are not of text, as bytes.decode does
         name = codecs.lookup(encoding).name
@@ -293,13 +293,13 @@ def _choose_codec(encoding: str, head: bytes) -> tuple[str, str]:
         raise _no_encoding(encoding) from error
     marked = next((kind for mark, kind in MARKS.items() if head.startswith(mark)), None)
     if marked is not None and not name.startswith(marked):
-        return marked, marked
+        return head, marked, marked
     if marked is not None:  # of the same family, the mark tells the order of the bytes
-        return encoding, name if marked == "utf-8" else marked
+        return head, encoding, name if marked == "utf-8" else marked
     if name in ("utf-16", "utf-32"):
         # Python reads these in the machine's order without a mark, but not in pieces.
-        return encoding, f"{name}-{'le' if sys.byteorder == 'little' else 'be'}"
-    return encoding, name
+        return head, encoding, f"{name}-{'le' if sys.byteorder == 'little' else 'be'}"
+    return head, encoding, name
 
 
 def _no_encoding(encoding: str) -> UserError:

@@ -10,8 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lyricgen.data.checked_mapping import CheckedMapping
-from lyricgen.data.corpus import EncodedCorpus, count_ids
+from lyricgen.data.corpus import CheckedMapping, EncodedCorpus, count_ids
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 

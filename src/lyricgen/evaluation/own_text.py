@@ -14,9 +14,9 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 import numpy.typing as npt
 
-from lyricgen.data.corpus import prepared_pieces
 from lyricgen.data.faults import FORBIDDEN, ControlCharacterFilter
 from lyricgen.data.options import ControlCharacters, Newline, Unit
+from lyricgen.data.preparation import prepared_pieces
 from lyricgen.data.reading import read_text
 from lyricgen.data.splits import Split, line_split
 from lyricgen.data.vocabulary import code_points, distinct

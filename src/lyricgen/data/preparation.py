@@ -1,0 +1,194 @@
+"""Preparation of a text: line ends, case, composed characters; nothing later changes these."""
+
+import unicodedata
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import get_args
+
+from lyricgen.data.options import Newline, Unit
+from lyricgen.data.vocabulary import distinct
+from lyricgen.errors import UserError
+
+# Vowels and finals of Hangul, which compose with the character before them.
+_JAMO = frozenset(map(chr, (*range(0x1161, 0x1176), *range(0x11A8, 0x11C3))))
+# Categories of characters that end a word for the lower-casing of a Σ before or after them.
+_WORD_ENDS = frozenset(("Zs", "Nd", "Lo", "Ps", "Pe", "Sm", "Sc"))
+
+
+@dataclass(frozen=True)
+class Corpus:
+    r"""A text ready to be learnt.
+
+    Attributes:
+        name: For messages.
+        unit: ``text`` for one running text, ``line`` for a list of short ones.
+        text: The characters, in Unicode's composed form (NFC) and with ``\n`` as the only line
+            end. With unit ``line`` every line is stripped, none is blank, and each, the last
+            included, ends with ``\n``.
+    """
+
+    name: str
+    unit: Unit
+    text: str
+
+    @property
+    def lines(self) -> list[str]:
+        r"""The lines in their order, repeats included, without their ``\n``."""
+        return self.text.removesuffix("\n").split("\n")
+
+
+def prepare(
+    text: str,
+    *,
+    name: str,
+    unit: Unit,
+    newline: Newline = "keep",
+    lowercase: bool = False,
+    distinct_lines: bool = False,
+    max_chars: int | None = None,
+) -> Corpus:
+    r"""Turn a text as it was read into a corpus.
+
+    Args:
+        text: The text, with any of the three line ends.
+        name: For messages.
+        unit: ``text`` for one running text, ``line`` for a list of short ones.
+        newline: Whether a newline of a running text is kept or becomes a space.
+        lowercase: Whether to lower-case the text.
+        distinct_lines: With unit ``line``, whether to keep only the first of equal lines.
+        max_chars: The most characters to keep, from the start and counted in the finished text.
+            With unit ``line``, the whole lines that fit, their ``\n`` counted.
+
+    Returns:
+        The corpus: at least two distinct characters, not all of them white space.
+
+    Raises:
+        UserError: A setting has an unknown value, contradicts another one, or leaves nothing to
+            learn from.
+    """
+    _check_settings(unit, newline, max_chars)
+    if unit == "line":
+        lines = "".join(_composed([text], lowercase)).split("\n")
+        kept = [stripped for line in lines if (stripped := line.strip())]
+        if distinct_lines:
+            kept = list(dict.fromkeys(kept))
+        text = "".join(line + "\n" for line in kept)
+        if kept and max_chars is not None:
+            text = text[: text.rfind("\n", 0, max_chars) + 1]
+            if not text:
+                raise UserError(
+                    f"data.max_chars={max_chars} does not hold the first line of corpus {name!r}; "
+                    f"give at least {len(kept[0]) + 1}"
+                )
+    else:
+        pieces = prepared_pieces([text], newline=newline, lowercase=lowercase, max_chars=max_chars)
+        text = "".join(pieces)
+    check_symbols(distinct(text), len(text), name)
+    return Corpus(name, unit, text)
+
+
+def prepared_pieces(
+    pieces: Iterable[str], *, newline: Newline, lowercase: bool, max_chars: int | None
+) -> Iterator[str]:
+    """Prepare a running text that comes in pieces, cut anywhere; settings as for `prepare`.
+
+    Yields:
+        Pieces of the prepared text, which does not depend on where it was cut.
+    """
+    _check_settings("text", newline, max_chars)
+    left = max_chars
+    for piece in _composed(pieces, lowercase):
+        kept = piece.replace("\n", " ") if newline == "space" else piece
+        if left is not None:
+            kept = kept[:left]
+            left -= len(kept)
+        yield kept
+        if left == 0:
+            return
+
+
+def _composed(pieces: Iterable[str], lowercase: bool) -> Iterator[str]:
+    held: list[str] = []  # pieces read since the last place to cut
+    has_sigma = False
+    for piece in pieces:
+        has_sigma = has_sigma or (lowercase and "Σ" in piece)
+        cut = _last_cut(piece, has_sigma)
+        if cut is None:
+            held.append(piece)
+            continue
+        ready, rest = "".join([*held, piece[:cut]]), piece[cut:]
+        if ready:
+            yield _compose(ready, lowercase)
+        held, has_sigma = [rest], lowercase and "Σ" in rest
+    if any(held):
+        yield _compose("".join(held), lowercase)
+
+
+def _last_cut(piece: str, has_sigma: bool) -> int | None:
+    """The last place where cutting changes neither side's composed form; None without any."""
+    for place in range(len(piece), -1, -1):
+        if place and piece[place - 1] == "\n":
+            return place
+        if place < len(piece) and _begins(piece[place], has_sigma):
+            return place
+    return None
+
+
+def _begins(character: str, has_sigma: bool) -> bool:
+    """Whether a text may be cut before a character.
+
+    Only marks (categories M) and the jamo of Hangul vowels and finals compose with the character
+    before them. A Σ is lower-cased by its context: it has another form at the end of a word.
+    """
+    first = unicodedata.normalize("NFD", character)[0]
+    if character in "\r\n" or unicodedata.category(first).startswith("M") or first in _JAMO:
+        return False
+    ends_word = unicodedata.category(character) in _WORD_ENDS and character not in "ªº"
+    return ends_word or not has_sigma
+
+
+def _compose(text: str, lowercase: bool) -> str:
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    # Composed last: lower-casing can bring together a letter and an accent that have a composed
+    # form only in lower case.
+    return unicodedata.normalize("NFC", text.lower() if lowercase else text)
+
+
+def _check_settings(unit: str, newline: str, max_chars: int | None) -> None:
+    for setting, value, choices in (("unit", unit, Unit), ("newline", newline, Newline)):
+        if value not in get_args(choices):
+            choose = " or ".join(get_args(choices))
+            raise UserError(f"data.{setting}={value!r} is unknown; choose {choose}")
+    if unit == "line" and newline == "space":
+        raise UserError(
+            "data.newline=space does not go with data.unit=line, where the newline ends a line; "
+            "choose data.newline=keep or data.unit=text"
+        )
+    if max_chars is not None and max_chars < 2:
+        raise UserError(
+            f"data.max_chars={max_chars} leaves nothing to predict; give at least 2, or null for "
+            "the whole text"
+        )
+
+
+def check_symbols(characters: str, length: int, name: str) -> None:
+    """Refuse a corpus that has nothing to learn from.
+
+    Args:
+        characters: Its distinct characters.
+        length: Number of all its characters.
+        name: For messages.
+
+    Raises:
+        UserError: It is all white space or one single symbol.
+    """
+    if not characters or characters.isspace():
+        raise UserError(
+            f"corpus {name!r} holds only white space ({length} characters kept); "
+            "give a text with words in it, or a larger data.max_chars"
+        )
+    if len(characters) == 1:
+        raise UserError(
+            f"corpus {name!r} holds one single symbol, {characters!r}; a model needs at least two "
+            "distinct characters: give another text, or a larger data.max_chars"
+        )
