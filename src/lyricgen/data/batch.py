@@ -1,4 +1,4 @@
-"""Batches of character ids, cut from the corpus by one gather each.
+"""Batches of character ids; one gather from the corpus makes a batch.
 
 B rows, T time steps, N characters in a split of the corpus.
 """
@@ -20,21 +20,15 @@ _COPIED = 1 << 24  # ids copied to a device at a time
 
 
 def block(rows: int, rank: int, world_size: int) -> slice:
-    """The rows of one process: all in order, none twice, at most one more than another's."""
+    """The rows of one process: consecutive, and at most one more than another process has."""
     return slice(rows * rank // world_size, rows * (rank + 1) // world_size)
 
 
 def share(windows: Windows, rank: int, world_size: int) -> Windows:
-    """The part of a batch that one process works on.
+    """The part of a whole batch that one process works on.
 
-    `num_characters` stays that of the whole batch, by which every process divides. A process
-    without a row of its own gets the first one with nothing in it that counts, since it has to
-    take part in every step.
-
-    Args:
-        windows: the whole batch.
-        rank: of the process.
-        world_size: processes in all.
+    `num_characters` stays that of the whole batch, by which every process divides. A process left
+    without rows gets a row of padding, since it has to take part in every step.
     """
     if world_size == 1:
         return windows
@@ -52,7 +46,7 @@ def share(windows: Windows, rank: int, world_size: int) -> Windows:
 
 
 def world_size() -> int:
-    """How many processes train together."""
+    """The number of processes that train together."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
@@ -68,18 +62,13 @@ class Batch:
     inputs: Tensor  # (B, T) int64, id V is the start of a line
     targets: Tensor  # (B, T) int64, IGNORED where there is only padding
     starts: Tensor  # (B,) int64: inputs[b, t] stands at starts[b] + t in its split
-    starts_stream: bool  # the state is zeroed first
-    num_characters: int  # targets that count, in all processes, known without asking the device
+    starts_stream: bool  # whether the state is zeroed first
+    num_characters: int  # targets without padding, in all processes
     following: Tensor | None = None  # (B, K) int64 the characters after, IGNORED past the text
 
 
 def cut(ids: Tensor, windows: Windows) -> Batch:
-    """Gather one batch from a text.
-
-    Args:
-        ids: (N,) integers on any device.
-        windows: which characters.
-    """
+    """Gather one batch from a text, (N,) integers on any device."""
     starts = windows.starts.to(ids.device, non_blocking=True)
     steps = torch.arange(windows.num_steps + 1, device=ids.device)  # (T+1,)
     positions = starts[:, None] + steps  # (B, T+1)
@@ -106,14 +95,13 @@ class BatchLoader:
     """The batches of one split, epoch after epoch, in the sampler's order.
 
     Args:
-        ids: (N,) the split's characters; where they lie, the batches are cut.
-        sampler: says which characters make a batch.
+        ids: (N,) the split's characters. Batches are cut on the device where they lie.
+        sampler: the positions of each batch.
         device: where the batches go.
-        position: tells the current epoch, and how many of its batches have been read before.
-        mapping: of the file in which the ids lie, which are checked before they are read. Its pages
-            would count as this process's memory from then on, so they are given back from time to
-            time.
-        place: which process this is, of how many; each gets its rows of every batch.
+        position: returns the current epoch, and the number of its batches read before.
+        mapping: of the file in which the ids lie. They are checked before they are read, and its
+            pages are given back now and then, since they count as memory of this process.
+        place: rank of this process, and world size; each process gets its rows of every batch.
     """
 
     def __init__(
@@ -127,7 +115,7 @@ class BatchLoader:
     ) -> None:
         self.ids = _copied(ids, device, mapping) if _fits(ids, device) else ids
         self._mapping = mapping
-        self._sampler = sampler  # Lightning looks into what is called `sampler`
+        self._sampler = sampler  # Lightning looks into an attribute `sampler`
         self.device = device
         self.position = position
         self._place = place
@@ -140,21 +128,18 @@ class BatchLoader:
         rows = 0
         for index in range(first, len(self._sampler)):
             windows = share(self._sampler.windows(epoch, index), *self._place)
-            rows += len(windows.starts)
-            if rows > FORGET_EVERY and self._mapping is not None:
-                self._mapping.forget()
-                rows = len(windows.starts)
             if self._mapping is not None:
+                rows += len(windows.starts)
+                if rows > FORGET_EVERY:
+                    self._mapping.forget()
+                    rows = len(windows.starts)
                 steps = windows.num_steps + 1 + windows.following
                 self._mapping.check(self.ids, windows.starts, steps)
-            batch = cut(self.ids, windows)
-            if self.ids.device != self.device:
-                batch = _moved(batch, self.device)
-            yield batch
+            yield _moved(cut(self.ids, windows), self.device)
 
 
 def _fits(ids: Tensor, device: torch.device) -> bool:
-    """Whether a text may lie on the device for good: a quarter of a GPU's free memory at most."""
+    """Whether a text fits on the device: in a quarter of a GPU's free memory."""
     if device.type != "cuda":
         return device.type == "cpu"
     free, _ = torch.cuda.mem_get_info(device)
@@ -176,11 +161,9 @@ def _copied(ids: Tensor, device: torch.device, mapping: CheckedMapping | None) -
 
 
 def _moved(batch: Batch, device: torch.device) -> Batch:
-    return Batch(
-        batch.inputs.to(device, non_blocking=True),
-        batch.targets.to(device, non_blocking=True),
-        batch.starts.to(device, non_blocking=True),
-        batch.starts_stream,
-        batch.num_characters,
-        None if batch.following is None else batch.following.to(device, non_blocking=True),
-    )
+    if batch.inputs.device == device:
+        return batch
+    names = ("inputs", "targets", "starts", "following")
+    tensors = {name: part for name in names if (part := getattr(batch, name)) is not None}
+    moved = {name: part.to(device, non_blocking=True) for name, part in tensors.items()}
+    return replace(batch, **moved)

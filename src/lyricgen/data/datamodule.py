@@ -1,9 +1,10 @@
-"""The splits of a corpus as Lightning trains on them."""
+"""The data module, which gives the splits of a corpus to Lightning."""
 
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from typing_extensions import override
 
 from lyricgen.data.batch import BatchLoader, rank, world_size
 from lyricgen.data.evaluation_samplers import evaluation_sampler
@@ -21,9 +22,9 @@ class CharacterDataModule(pl.LightningDataModule):
 
     Args:
         vocabulary: of the whole corpus.
-        splits: "train", and "val" and "test" where there are such splits.
+        splits: "train", and "val" and "test" unless they are empty.
         sampler: of the training split.
-        following: number of characters after each held-out window that the model also sees.
+        following: number of characters after each held-out window that the model reads, too.
 
     Raises:
         UserError: a held-out split is too short to predict anything.
@@ -48,55 +49,41 @@ class CharacterDataModule(pl.LightningDataModule):
                     f"raise data.{name}_fraction, or set it to 0 for none"
                 )
 
+    @override
     def train_dataloader(self) -> BatchLoader:
-        """Batches in the sampler's order."""
-        trainer, split = self._trainer, self.splits["train"]
+        trainer, split = self.trainer, self.splits["train"]
+        if trainer is None:
+            raise RuntimeError("the data module has no Trainer yet: pass it to Trainer.fit")
 
         def position() -> tuple[int, int]:
-            # asked with the first batch, when a resumed trainer knows where it is
+            # called with the first batch, when a resumed trainer knows its position
             progress = trainer.fit_loop.epoch_loop.batch_progress
             return trainer.current_epoch, progress.current.ready
 
-        return BatchLoader(
-            split.ids, self.sampler, self._device, position, split.mapping, self._place
-        )
+        place = rank(), world_size()
+        return BatchLoader(split.ids, self.sampler, self._device, position, split.mapping, place)
 
+    @override
     def val_dataloader(self) -> BatchLoader | list[BatchLoader]:
-        """The validation split, every character once; nothing where there is no such split."""
         return self.evaluation_loader("val") if "val" in self.splits else []
 
+    @override
     def test_dataloader(self) -> BatchLoader | list[BatchLoader]:
-        """The test split, every character once; nothing where there is no such split."""
         return self.evaluation_loader("test") if "test" in self.splits else []
 
     def evaluation_loader(self, name: str) -> BatchLoader:
-        """Every character of a split that can be predicted, once, in order.
-
-        Processes that train together share the rows as in training.
-        """
+        """Load each predictable character of a split once, in order; processes share the rows."""
         split = self.splits[name]
         sampler = evaluation_sampler(split, len(self.vocabulary), self.following)
-        return BatchLoader(
-            split.ids, sampler, self._device, mapping=split.mapping, place=self._place
-        )
+        place = rank(), world_size()
+        return BatchLoader(split.ids, sampler, self._device, mapping=split.mapping, place=place)
 
+    @override
     def transfer_batch_to_device(
         self, batch: Any, device: torch.device, dataloader_idx: int
     ) -> Any:
-        """Leave batches alone: they are cut where they are needed."""
         del device, dataloader_idx
-        return batch
-
-    @property
-    def _trainer(self) -> pl.Trainer:
-        if self.trainer is None:
-            raise RuntimeError("the data module has no Trainer yet: pass it to Trainer.fit")
-        return self.trainer
-
-    @property
-    def _place(self) -> tuple[int, int]:
-        """Rank of this process, and the number of processes."""
-        return rank(), world_size()
+        return batch  # it was cut on its device
 
     @property
     def _device(self) -> torch.device:

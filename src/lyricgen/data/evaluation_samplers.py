@@ -1,4 +1,4 @@
-"""How a held-out split is read: every character once, in order, whatever the training sampler.
+"""Samplers that read a held-out split: every character once, in order.
 
 B rows (batch size), T time steps, N characters in the text.
 """
@@ -8,38 +8,31 @@ import logging
 import torch
 from torch import Tensor
 
-from lyricgen.data.samplers import Sampler, Windows
+from lyricgen.data.samplers import Sampler, Windows, windows_of
 from lyricgen.data.splits import Split
 
 log = logging.getLogger(__name__)
 
 LONGEST_STREAM = 200_000  # characters of held-out text that are read as one row
-ROW = 20_000  # about so many characters a row beyond that
+ROW = 20_000  # characters, on average, of a row of a longer text
 EVALUATION_LOGITS = 2**22  # rows x steps x vocabulary that one evaluation batch aims at
 EVALUATION_STEPS = 1024  # characters of a row scored at once, at most
 EVALUATION_LINES = 256  # lines scored at once, at most
 EVALUATION_CHARACTERS = 2**15  # of lines scored at once, padding included, at most
-FOLLOWING = 128  # characters after a window that a model of both sides knows
+FOLLOWING = 128  # characters after a window that a model of both sides reads
 
 
 class StreamSampler:
     """A whole text, every character after the first predicted once: for scoring and counting.
 
-    One row, the state carried from its first to its last character. With several rows, each
-    starts from state zero and takes up where the row above ends.
-
-    Args:
-        num_characters: N.
-        num_rows: B.
-        num_steps: T, characters a batch.
-        following: characters after each window that are known as well.
+    The state is carried along each of B rows, which starts from state zero where the row above
+    ends. A batch has T characters a row; a model of both sides reads the `following` ones, too.
     """
 
     def __init__(
         self, num_characters: int, num_rows: int, num_steps: int, following: int = 0
     ) -> None:
-        self.num_steps = num_steps
-        self.following = following
+        self.num_steps, self.following = num_steps, following
         self.row = -(-(num_characters - 1) // num_rows)
         self.starts = torch.arange(num_rows) * self.row
         self.row_targets = (num_characters - 1 - self.starts).clamp(0, self.row)
@@ -51,24 +44,16 @@ class StreamSampler:
         """The next T columns of every row."""
         del epoch
         first = index * self.num_steps
-        steps = min(self.num_steps, self.row - first)
-        lengths = (self.row_targets - first).clamp(0, steps)
-        characters = int(lengths.sum())
-        return Windows(self.starts + first, steps, lengths, index == 0, characters, self.following)
+        lengths = (self.row_targets - first).clamp(0, self.num_steps)
+        return windows_of(self.starts + first, lengths, index == 0, self.following)
 
 
 class LineScoringSampler:
     """Lines for scoring, every character of each once, each line from state zero.
 
     A line of more than T characters is read in pieces of T, the state carried from one to the
-    next. Lines of the same number of pieces share batches, in their order.
-
-    Args:
-        line_starts: (number of lines,) where the start symbols stand.
-        line_lengths: (number of lines,) predicted characters of each line, the stop included.
-        vocabulary_size: V, by which batches become smaller.
-        num_steps: T.
-        following: characters after each piece of a line that are known as well.
+    next. Lines of the same number of pieces share batches, in their order. Batches are smaller for
+    a larger vocabulary. Other arguments as for `LineSampler` and `StreamSampler`.
     """
 
     def __init__(
@@ -79,11 +64,9 @@ class LineScoringSampler:
         num_steps: int = EVALUATION_STEPS,
         following: int = 0,
     ) -> None:
-        self.line_starts = line_starts
-        self.line_lengths = line_lengths
-        self.num_steps = num_steps
-        self.following = following
-        self.batches: list[tuple[Tensor, int]] = []  # the lines of each, and which of their pieces
+        self.line_starts, self.line_lengths = line_starts, line_lengths
+        self.num_steps, self.following = num_steps, following
+        self.batches: list[tuple[Tensor, int]] = []  # lines, and the number of their piece
         pieces = (line_lengths + num_steps - 1) // num_steps
         most = min(EVALUATION_CHARACTERS, EVALUATION_LOGITS // vocabulary_size)
         for count in sorted(set(pieces.tolist())):
@@ -103,10 +86,8 @@ class LineScoringSampler:
         left = self.line_lengths[lines] - first
         starts = self.line_starts[lines] + first
         lengths = left.clamp(max=self.num_steps)
-        steps, characters = int(lengths.max()), int(lengths.sum())
         following = self.following if int(left.max()) > self.num_steps else 0
-        ends = starts + left + 1
-        return Windows(starts, steps, lengths, piece == 0, characters, following, ends)
+        return windows_of(starts, lengths, piece == 0, following, ends=starts + left + 1)
 
 
 def evaluation_sampler(split: Split, vocabulary_size: int, following: int = 0) -> Sampler:

@@ -3,7 +3,7 @@
 B rows (batch size), T time steps, N characters in the text.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Protocol
 
@@ -16,27 +16,27 @@ from lyricgen.errors import UserError
 
 
 def first_offset(offsets: int, seed: int, epoch: int) -> int:
-    """A number below `offsets`, another one each epoch."""
+    """Draw a number below `offsets` for an epoch."""
     return int(torch.randint(offsets, (1,), generator=_generator(seed, epoch)))
 
 
 def order(count: int, seed: int, epoch: int, shuffle: Shuffle) -> Tensor:
     """The epoch's order of 0 … count - 1, (count,) int32 or int64.
 
-    Shuffled once, it is the one that `numpy.random.seed(seed)` and `numpy.random.shuffle` give,
-    as in much published code; shuffled each epoch, it is drawn by torch.
+    "once" gives the order of `numpy.random.seed(seed)` and `numpy.random.shuffle`, as in much
+    published code; "each_epoch" draws by torch.
     """
     return _order(count, seed, epoch if shuffle == "each_epoch" else 0, shuffle)
 
 
-@lru_cache(maxsize=1)  # of a long text it is the largest thing in memory
+@lru_cache(maxsize=1)  # a long text's order is the largest object in memory
 def _order(count: int, seed: int, epoch: int, shuffle: Shuffle) -> Tensor:
     dtype = torch.int32 if count < 2**31 else torch.int64  # the same order in half the room
     if shuffle == "none":
         return torch.arange(count, dtype=dtype)
     if shuffle == "each_epoch":
         generator = _generator(seed, epoch)
-        torch.randint(1, (1,), generator=generator)  # first_offset's, so that they are independent
+        torch.randint(1, (1,), generator=generator)  # skips first_offset's draw: independent of it
         return torch.randperm(count, generator=generator, dtype=dtype)
     numbers = torch.arange(count, dtype=dtype)
     np.random.RandomState(seed).shuffle(numbers.numpy())  # in place
@@ -51,17 +51,34 @@ def _generator(seed: int, epoch: int) -> torch.Generator:
 class Windows:
     """Where the rows of one batch lie in the text.
 
-    Row b reads the characters starts[b] … starts[b] + num_steps - 1 and predicts the ones after
-    each; of these only the first lengths[b] count where lengths is given.
+    Row b reads the characters starts[b] … starts[b] + num_steps - 1 and predicts the character
+    after each; only the first lengths[b] predictions count if lengths are given.
     """
 
     starts: Tensor  # (B,) int64
     num_steps: int  # T
     lengths: Tensor | None  # (B,) int64
-    starts_stream: bool  # the rows do not go on where those of the batch before ended
-    num_characters: int  # predicted characters in the batch, padding left out
-    following: int = 0  # characters after each row to be known as well, for who looks ahead
-    ends: Tensor | None = None  # (B,) int64: following characters are known up to here, not beyond
+    starts_stream: bool  # whether the rows begin anew, instead of where the last batch ended
+    num_characters: int  # predicted characters in the batch, without padding
+    following: int = 0  # characters after each row that a model of both sides reads
+    ends: Tensor | None = None  # (B,) int64 where the following characters end; None: with the text
+
+
+def windows_of(
+    starts: Tensor,
+    lengths: Tensor,
+    starts_stream: bool,
+    following: int = 0,
+    ends: Tensor | None = None,
+) -> Windows:
+    """A batch of windows, as wide as its longest."""
+    steps, characters = int(lengths.max()), int(lengths.sum())
+    return Windows(starts, steps, lengths, starts_stream, characters, following, ends)
+
+
+def _without_equal_lengths(windows: Windows) -> Windows:
+    full = windows.num_characters == windows.num_steps * len(windows.starts)
+    return replace(windows, lengths=None) if full else windows
 
 
 class Sampler(Protocol):
@@ -89,23 +106,23 @@ class TrainingSampler(Sampler):
 
 
 class RandomSampler(TrainingSampler):
-    """Windows that do not overlap, every batch starts from state zero.
+    """Windows that do not overlap; every batch starts from state zero.
 
-    The text is cut into windows at multiples of T, and these are shuffled and cut into batches
+    The text is cut into windows at multiples of T; the windows are shuffled and cut into batches
     of B. With `random_offset` each epoch cuts at other places.
 
-    With `drop_last` every window has T characters and every batch B windows: what does not fill a
-    window and what does not fill a batch is left out, as in the books. Without it the last batch
-    has fewer windows and a window at an end of the text fewer characters, so that each epoch
-    predicts every character but the first. A random offset then is one of those that give the
-    most usual number of windows, since an epoch's number of batches is fixed.
+    With `drop_last` every window has T characters and every batch B windows; a shorter window or
+    batch is left out, as in the books. Without it the last batch has fewer windows and a window at
+    an end of the text fewer characters, so that each epoch predicts every character but the first.
+    As an epoch's number of batches is fixed, a random offset is then one that gives the most
+    frequent number of windows.
 
     Args:
         num_characters: N.
-        batch_size: B; fewer where there are not so many windows.
+        batch_size: B, at most; a small text has fewer windows.
         num_steps: T.
         seed: of the shuffle.
-        shuffle: each epoch anew, once, or none: as they follow each other in the text.
+        shuffle: each epoch anew, once, or none: in the order of the text.
         random_offset: see above.
         drop_last: see above.
 
@@ -124,8 +141,7 @@ class RandomSampler(TrainingSampler):
         random_offset: bool = False,
         drop_last: bool = True,
     ) -> None:
-        self.num_steps = num_steps
-        self.seed = seed
+        self.num_steps, self.seed = num_steps, seed
         self.shuffle: Shuffle = shuffle
         self.num_targets = num_characters - 1
         self.drop_last = drop_last
@@ -163,24 +179,22 @@ class RandomSampler(TrainingSampler):
         begins = chosen * self.num_steps - offset
         ends = (begins + self.num_steps).clamp(max=self.num_targets)
         starts = begins.clamp(min=0)
-        return _cut_windows(starts, ends - starts, starts_stream=True)
+        return _without_equal_lengths(windows_of(starts, ends - starts, True))
 
 
 class ConsecutiveSampler(TrainingSampler):
     """The text as B long rows, read from left to right, so that the state can be carried.
 
     With `drop_last` the first B·(N//B) characters make B rows, and batch i is their columns
-    i·T … (i+1)·T: what does not fill a row or a window is left out, as in the books. Without it
-    the rows predict every character but the first: each takes up where the row above ends, some
-    are one character longer, and an epoch's windows are as equal in length as they can be, T
-    characters at most.
+    i·T … (i+1)·T; the characters after the last whole row or window are left out, as in the books.
+    Without it the rows predict every character but the first: each row begins where the row above
+    ends, some are one character longer, and an epoch's windows differ in length by one at most.
 
-    Without `carry_state` every batch starts from state zero, which shows what carrying it is
-    worth.
+    Without `carry_state` every batch starts from state zero, which shows the worth of carrying it.
 
     Args:
         num_characters: N.
-        batch_size: B; fewer where the text has not so many rows of a whole window.
+        batch_size: B, at most; a small text has fewer rows of a whole window.
         num_steps: T.
         drop_last: see above.
         carry_state: see above.
@@ -198,9 +212,8 @@ class ConsecutiveSampler(TrainingSampler):
         drop_last: bool = True,
         carry_state: bool = True,
     ) -> None:
-        self.num_steps = num_steps
-        self.carry_state = carry_state
-        self.num_targets = num_characters - 1
+        self.num_steps, self.carry_state = num_steps, carry_state
+        num_targets = num_characters - 1
         if drop_last:
             most = num_characters // (num_steps + 1)
             if most < 1:
@@ -211,8 +224,8 @@ class ConsecutiveSampler(TrainingSampler):
             self.columns = (row - 1) // num_steps * num_steps  # the last has no successor there
             self.row_lengths = torch.full((self.batch_size,), self.columns)
         else:
-            self.batch_size = min(batch_size, -(-self.num_targets // num_steps))
-            cuts = torch.arange(self.batch_size + 1) * self.num_targets // self.batch_size
+            self.batch_size = min(batch_size, -(-num_targets // num_steps))
+            cuts = torch.arange(self.batch_size + 1) * num_targets // self.batch_size
             self.row_starts = cuts[:-1]
             self.row_lengths = cuts.diff()
             self.columns = int(self.row_lengths.max())
@@ -227,40 +240,31 @@ class ConsecutiveSampler(TrainingSampler):
         first, end = (at * self.columns // len(self) for at in (index, index + 1))
         starts_stream = index == 0 or not self.carry_state
         lengths = (self.row_lengths - first).clamp(max=end - first)
-        return _cut_windows(self.row_starts + first, lengths, starts_stream=starts_stream)
-
-
-def _cut_windows(starts: Tensor, lengths: Tensor, *, starts_stream: bool) -> Windows:
-    """Windows of a batch, as long as the longest; lengths only where they differ."""
-    steps, characters = int(lengths.max()), int(lengths.sum())
-    if characters == steps * len(starts):
-        return Windows(starts, steps, None, starts_stream, characters)
-    return Windows(starts, steps, lengths, starts_stream, characters)
+        return _without_equal_lengths(windows_of(self.row_starts + first, lengths, starts_stream))
 
 
 class LineSampler(TrainingSampler):
     """Whole lines, each from its start symbol to its stop character.
 
     Rows are padded to the longest line of the batch; padding is masked by `lengths`. The last
-    batch may have fewer rows. Every line starts from state zero; with `carry_state`, for batches
-    of one line, from the state that the line before has left, also from one epoch to the next.
+    batch may have fewer rows. Every line starts from state zero. With `carry_state`, for batches of
+    one line, a line starts from the last state of the line before, also across epochs.
 
-    A line of more than `longest` characters is cut into pieces of equal length, each a row of its
-    own, so that one line cannot take all memory. A piece starts from state zero as a line does;
-    with `carry_state` the pieces of a line follow each other.
+    A line of more than `longest` characters is cut into pieces of equal length, each a row, so that
+    one line cannot take all memory. A piece starts from state zero like a line; with `carry_state`
+    the pieces of a line follow each other.
 
     Args:
         line_starts: (number of lines,) where the start symbols stand.
         line_lengths: (number of lines,) predicted characters of each line, the stop included.
-        batch_size: B; fewer where there are not so many rows.
+        batch_size: B, at most; a small text has fewer rows.
         seed: of the shuffle.
         shuffle: each epoch anew, once, or none: in the order of the text.
         carry_state: see above.
         longest: see above; None for any length.
 
     Raises:
-        ValueError: a state is to be carried between batches of several lines, whose rows end at
-            different characters.
+        ValueError: carry_state with several lines a batch, whose rows end at different characters.
     """
 
     def __init__(
@@ -295,10 +299,8 @@ class LineSampler(TrainingSampler):
     def windows(self, epoch: int, index: int) -> Windows:
         """B rows, padded to the longest of them."""
         chosen = self._rows(epoch, slice(index * self.batch_size, (index + 1) * self.batch_size))
-        lengths = self.row_lengths[chosen]
-        steps = int(lengths.max())
         starts_stream = not self.carry_state or epoch == index == 0
-        return Windows(self.row_starts[chosen], steps, lengths, starts_stream, int(lengths.sum()))
+        return windows_of(self.row_starts[chosen], self.row_lengths[chosen], starts_stream)
 
     def _rows(self, epoch: int, places: slice) -> Tensor | slice:
         """The rows at some places of the epoch's order."""
@@ -315,7 +317,7 @@ class LineSampler(TrainingSampler):
 
 
 def _cut_lines(starts: Tensor, lengths: Tensor, pieces: Tensor) -> tuple[Tensor, Tensor]:
-    """Where the pieces of all lines start, and their lengths; of a line they differ by one."""
+    """The starts and lengths of the pieces of all lines, in order."""
     lines = torch.arange(len(pieces)).repeat_interleave(pieces)
     number = torch.arange(len(lines)) - (pieces.cumsum(0) - pieces)[lines]  # in its line
     first, end = (at * lengths[lines] // pieces[lines] for at in (number, number + 1))

@@ -16,10 +16,7 @@ from lyricgen.errors import UserError
 
 log = logging.getLogger(__name__)
 
-Range = tuple[int, int]
-"""Positions from the first number up to, and without, the second."""
-
-
+Range = tuple[int, int]  # positions from the first number up to, and without, the second
 Layout = Literal["stream", "lines"]
 SPLITS = ("train", "val", "test")
 
@@ -30,25 +27,25 @@ def split_text(
     """Split a running text into three contiguous ranges: training, validation, test, in order.
 
     Contiguous because choruses repeat: of lines drawn at random, two in three would stand in the
-    training split too.
+    training split, too.
 
     Args:
         length: Characters in the text.
-        val_fraction: Share of the characters to validate on. Not zero: at least two characters,
-            one to read and one to predict.
+        val_fraction: Share of the characters to validate on. If it is not zero, the split has at
+            least two characters: one to read and one to predict.
         test_fraction: Share of the characters to test on, likewise.
         max_held_out: The most characters in each of these two splits; the rest is trained on.
 
     Returns:
-        Three ranges that cover 0…length without gap or overlap; one of fraction zero is empty.
+        Three ranges that cover 0…length without gap or overlap; a fraction of zero gives an empty
+        range.
 
     Raises:
-        UserError: If the fractions are not possible, or leave fewer than two characters to train
-            on.
+        UserError: The fractions are not possible, or leave fewer than two characters to train on.
     """
     val, test = _held_out_sizes(length, val_fraction, test_fraction, least=2, unit="characters")
     if max_held_out is not None and max(val, test) > max_held_out:
-        _tell(max_held_out, max(val, test), "validate or test")
+        _report_limit(max_held_out, max(val, test), "validate or test")
         val, test = min(val, max_held_out), min(test, max_held_out)
     train = length - val - test
     return (0, train), (train, train + val), (train + val, length)
@@ -63,22 +60,22 @@ def split_lines(
 ) -> tuple[list[int], list[int], list[int]]:
     """Split a list of lines into three splits that share no line: training, validation, test.
 
-    Distinct lines are drawn, so that a repeated one goes wholly into one split, where it keeps its
-    repeats.
+    Distinct lines are drawn, so that all repeats of a line go into the same split.
 
     Args:
         lines: The lines of the corpus, repeats included.
-        val_fraction: Share of the distinct lines to validate on. Not zero: at least one.
+        val_fraction: Share of the distinct lines to validate on; at least one unless it is zero.
         test_fraction: Share of the distinct lines to test on, likewise.
-        seed: Which draw; the same seed and lines give the same splits on any machine.
+        seed: Of the draw; the same seed and lines give the same splits on any machine.
         max_held_out: The most characters in each of these two splits, counting a repeated line
             once, but one line at least; the rest is trained on.
 
     Returns:
-        Three lists of indices into ``lines``, each in rising order; together every index once.
+        Three lists of indices into ``lines``, each in rising order; together they have every index
+        once.
 
     Raises:
-        UserError: If the fractions are not possible, or leave no line to train on.
+        UserError: The fractions are not possible, or leave no line to train on.
     """
     number = {line: index for index, line in enumerate(dict.fromkeys(lines))}
     val, test = _held_out_sizes(
@@ -93,22 +90,15 @@ def split_lines(
     split_of[drawn[:val]] = 1
     split_of[drawn[val : val + test]] = 2
     splits = split_of[np.fromiter((number[line] for line in lines), np.intp, len(lines))]
-    train_lines, val_lines, test_lines = (
-        np.flatnonzero(splits == split).tolist() for split in (0, 1, 2)
-    )
-    return train_lines, val_lines, test_lines
+    train, held_out, tested = (np.flatnonzero(splits == split).tolist() for split in (0, 1, 2))
+    return train, held_out, tested
 
 
 def _held_out_sizes(
-    total: int,
-    val_fraction: float,
-    test_fraction: float,
-    *,
-    least: int,
-    unit: str,
+    total: int, val_fraction: float, test_fraction: float, *, least: int, unit: str
 ) -> tuple[int, int]:
     settings = f"data.val_fraction={val_fraction} and data.test_fraction={test_fraction}"
-    # Put so that a fraction that is not a number fails as well.
+    # "not": so that NaN is refused, too
     if not (val_fraction >= 0 and test_fraction >= 0 and val_fraction + test_fraction < 1):
         raise UserError(f"{settings}: neither may be negative, and their sum must be below 1")
     val, test = (
@@ -123,19 +113,19 @@ def _held_out_sizes(
     return val, test
 
 
-def _at_most(lengths: NDArray[np.intp], characters: int, what: str) -> int:
+def _at_most(lengths: NDArray[np.intp], characters: int, purpose: str) -> int:
     """Number of leading lines that fit into a number of characters; at least one."""
     total = int(lengths.sum())
     if total <= characters:
         return len(lengths)
-    _tell(characters, total, what)
+    _report_limit(characters, total, purpose)
     return max(1, int(np.searchsorted(np.cumsum(lengths), characters, side="right")))
 
 
-def _tell(most: int, found: int, what: str) -> None:
+def _report_limit(most: int, found: int, purpose: str) -> None:
     log.info(
         "data.max_held_out=%d: of %d characters to %s on, what is more goes to the training split",
-        *(most, found, what),
+        *(most, found, purpose),
     )
 
 
@@ -144,20 +134,17 @@ class Split:
     """One split of the corpus.
 
     In the layout "stream" the ids are the text itself. In the layout "lines" every line is a
-    start symbol (id V), its characters and a newline; `line_starts` has the start symbols' places.
+    start symbol (id V), its characters and a newline.
     """
 
     ids: Tensor  # (N,) the smallest integer type that holds V
-    line_starts: Tensor | None  # (number of lines,) int64
-    counts: Tensor | None = None  # what character_counts gives, where it is known already
-    mapping: CheckedMapping | None = None  # of the file in which the ids lie, if they do
+    line_starts: Tensor | None  # (number of lines,) int64 places of the start symbols
+    counts: Tensor | None = None  # known result of character_counts
+    mapping: CheckedMapping | None = None  # of the file in which the ids lie; None: in memory
 
     @property
     def sound_ids(self) -> Tensor:
-        """The ids, once all of them have been compared with the checksums of their file.
-
-        `ids` are for those who ask the mapping themselves, and for their number.
-        """
+        """The ids, all compared with the checksums of their file; `ids` are not checked."""
         if self.mapping is not None:
             self.mapping.check(self.ids)
         return self.ids
@@ -171,7 +158,7 @@ class Split:
         return vocabulary.decode(self.sound_ids[self.ids < len(vocabulary)])
 
     def last(self, max_chars: int) -> Tensor:
-        """The ids of the last characters; of lines, the last whole ones that fit, at least one."""
+        """The ids of the last characters; of a list, its last lines that fit, at least one."""
         if self.line_starts is None:
             return replace(self, ids=self.ids[-max_chars:]).sound_ids
         fit = int((self.line_lengths.flip(0).cumsum(0) <= max_chars).sum())
@@ -195,12 +182,10 @@ def make_splits(
     split_seed: int,
     max_held_out: int | None = None,
 ) -> dict[str, Split]:
-    """Cut a corpus into splits; splits without a fraction are left out.
-
-    Running text is cut into contiguous splits, lists of lines by distinct line.
+    """Cut a corpus into splits: running text into contiguous ranges, a list by distinct line.
 
     Returns:
-        "train", and "val" and "test" where their fractions are positive.
+        "train", and "val" and "test" if their fractions are positive.
 
     Raises:
         UserError: the fractions leave a split without text.
@@ -216,14 +201,14 @@ def make_splits(
         chosen = split_lines(lines, val_fraction, test_fraction, split_seed, max_held_out)
         texts = ("".join(lines[i] + "\n" for i in split) for split in chosen)
         train, *held_out = (line_split(vocabulary.encode(one), vocabulary, layout) for one in texts)
-    # The training split may be too long to be counted at every start: it is what the others leave.
+    # A difference, since a training split may be too long to be counted at every start.
     counts = corpus.counts - sum(split.character_counts(len(vocabulary)) for split in held_out)
     splits = [replace(train, counts=counts), *held_out]
     return {name: split for name, split in zip(SPLITS, splits, strict=True) if len(split.ids)}
 
 
 def line_split(ids: Tensor, vocabulary: Vocabulary, layout: Layout) -> Split:
-    """Lay lines out, (N,) ids in which each ends with a newline."""
+    """Lay out lines, (N,) ids in which each line ends with a newline."""
     if layout == "stream":
         return Split(ids, None)
     newline = vocabulary.encode("\n")

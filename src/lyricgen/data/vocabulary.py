@@ -12,19 +12,19 @@ from torch import Tensor
 
 from lyricgen.errors import UserError
 
-# Characters at a time: whole, the code points of a text would take four times its room or more.
+# Characters encoded at a time: the code points of a whole text would take four times its room.
 _CHUNK = 1 << 18
 CODE_POINTS = 0x110000
 
 
 def code_points(text: str) -> NDArray[np.uint32]:
     """The code points of a short text, (N,)."""
-    # surrogatepass: a command line that is not UTF-8 gives lone surrogates, to be told as unknown.
+    # surrogatepass: a command line that is not UTF-8 gives lone surrogates, which are unknown.
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
 
 
 def chunks(text: str) -> Iterator[tuple[int, NDArray[np.uint32]]]:
-    """The code points of a text of any length in pieces, each with the place where it starts."""
+    """The code points of a text of any length in pieces, each with the place of its start."""
     for start in range(0, len(text), _CHUNK):
         yield start, code_points(text[start : start + _CHUNK])
 
@@ -36,7 +36,7 @@ class Distinct:
         self._present = np.zeros(CODE_POINTS, np.bool_)
 
     def add(self, text: str) -> None:
-        """Take note of a text's characters."""
+        """Add the characters of a text."""
         for _, codes in chunks(text):
             self._present[codes] = True
 
@@ -54,7 +54,7 @@ def distinct(text: str) -> str:
     return found.characters
 
 
-# Unicode's compatibility form joins wide and narrow ones by itself, but not these.
+# Characters that people take for each other, besides those that Unicode's NFKC makes equal.
 _GROUPS = (
     "'’‘‛ʼʹ′`´",
     '"“”„‟″«»「」『』',
@@ -67,19 +67,17 @@ _GROUPS = (
     " \t\u00a0\u2002\u2003\u2009\u200a\u202f\u3000",
 )
 _GROUP = {one: group[0] for group in _GROUPS for one in group}
-
-
-LISTED = 10  # unknown characters that an error names
+LISTED = 10  # unknown characters in an error
 
 
 def twins(character: str, known: str) -> str:
-    """Known characters that people type for a given one, in their order."""
+    """Known characters that people type for a given character, in their order."""
     wanted = _form(character)
     return "".join(one for one in known if one != character and _form(one) == wanted)
 
 
 def _form(character: str) -> str:
-    """Form that twins share, capitals and small letters included."""
+    """Form that twins share; capitals and small letters are twins."""
     if character in _GROUP:
         return _GROUP[character]
     folded = unicodedata.normalize("NFKC", character).casefold()
@@ -90,14 +88,14 @@ def _form(character: str) -> str:
 class Vocabulary:
     """Sorted distinct characters, numbered 0…V-1.
 
-    The number V itself is no character: it is the symbol that starts a line. A vocabulary is its
-    string of characters and nothing else, so a checkpoint holds that string.
+    The number V itself is no character, but the symbol that starts a line. A checkpoint holds the
+    string of characters.
 
     Attributes:
         characters: The V characters by rising code point; character number i has id i.
 
     Raises:
-        UserError: If there are no characters, or they are not sorted and distinct.
+        UserError: There are no characters, or they are not sorted and distinct.
     """
 
     characters: str
@@ -116,11 +114,7 @@ class Vocabulary:
 
     @classmethod
     def of(cls, text: str) -> "Vocabulary":
-        """Number the distinct characters of a text.
-
-        Raises:
-            UserError: If the text is empty.
-        """
+        """Number the distinct characters of a text; an empty text is a UserError."""
         return cls(distinct(text))
 
     def __len__(self) -> int:
@@ -128,30 +122,26 @@ class Vocabulary:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The smallest of uint8, int16 and int32 that holds every id and V itself."""
+        """The smallest of uint8, int16 and int32 that holds the numbers 0…V."""
         if len(self) <= torch.iinfo(torch.uint8).max:
             return torch.uint8
         return torch.int16 if len(self) <= torch.iinfo(torch.int16).max else torch.int32
 
     def encode(self, text: str) -> Tensor:
-        """Turn a text into the ids of its characters.
-
-        Args:
-            text: N characters of the vocabulary; none at all is fine.
-
-        Returns:
-            The ids, (N,), of type ``dtype``, on the CPU.
+        """Turn a text of N characters into their ids, (N,) of type ``dtype``, on the CPU.
 
         Raises:
-            UserError: If characters are not in the vocabulary; it lists the first ten of them.
+            UserError: Characters are not in the vocabulary; it lists the first ten of them.
         """
         ids = torch.empty(len(text), dtype=self.dtype)
         view = ids.numpy()
         for start, codes in chunks(text):
             chunk = self._ids[codes]
-            # No character has V as its id, so the table marks what is unknown with it.
             if (chunk == len(self)).any():
-                raise self._unknown(text)
+                raise UserError(
+                    f"characters that the vocabulary of {len(self)} does not have: "
+                    f"{self.list_unknown(text)}; leave them out, or train on a text that has them"
+                )
             view[start : start + codes.size] = chunk
         return ids
 
@@ -163,44 +153,33 @@ class Vocabulary:
         return known
 
     def list_unknown(self, text: str) -> str:
-        """The first ten distinct characters that the vocabulary does not have, and known twins."""
+        """List the first ten distinct unknown characters of a text, each with its known twins."""
         unknown = [one for one in distinct(text) if one not in self.characters]
         listed = []
         for one in unknown[:LISTED]:
             known = " or ".join(map(repr, twins(one, self.characters)))
-            # repr: an escape sequence in a prefix must not reach the terminal as it is.
+            # repr: an escape sequence in a prefix must not reach the terminal
             listed.append(f"{one!r} (it has {known})" if known else repr(one))
         more = f" and {len(unknown) - LISTED} more" if len(unknown) > LISTED else ""
         return ", ".join(listed) + more
 
     def decode(self, ids: Tensor) -> str:
-        """Turn ids back into their characters.
-
-        Args:
-            ids: Integers 0…V-1, (N,), of any integer type and on any device.
-
-        Returns:
-            A text of N characters.
+        """Turn ids, (N,) of any integer type and on any device, back into their characters.
 
         Raises:
-            ValueError: If the shape is another one, or an id is no character's; V is none.
+            ValueError: The ids have another shape, or an id is outside 0…V-1.
         """
         if ids.dim() != 1:
             raise ValueError(f"ids must have one dimension, not the shape {tuple(ids.shape)}")
-        wanted: NDArray[np.integer] = ids.detach().cpu().numpy()
-        if wanted.size and not 0 <= wanted.min() <= wanted.max() < len(self):
+        numbers: NDArray[np.integer] = ids.detach().cpu().numpy()
+        if numbers.size and not 0 <= numbers.min() <= numbers.max() < len(self):
             raise ValueError(f"ids must be 0…{len(self) - 1}")
-        codes: NDArray[np.uint32] = code_points(self.characters)[wanted]
+        codes: NDArray[np.uint32] = code_points(self.characters)[numbers]
         return codes.tobytes().decode("utf-32-le", "surrogatepass")
 
     @cached_property
     def _ids(self) -> NDArray[np.integer]:
+        """The id of every code point; V for an unknown character."""
         table = torch.full((CODE_POINTS,), len(self), dtype=self.dtype).numpy()
         table[code_points(self.characters)] = np.arange(len(self))
         return table
-
-    def _unknown(self, text: str) -> UserError:
-        return UserError(
-            f"characters that the vocabulary of {len(self)} does not have: "
-            f"{self.list_unknown(text)}; leave them out, or train on a text that has them"
-        )
