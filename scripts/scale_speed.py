@@ -22,8 +22,8 @@ from omegaconf import OmegaConf
 from lyricgen.cli.composition import CONFIG_DIRECTORY
 from lyricgen.data import samplers
 from lyricgen.runs.interruption import Interruption
-from lyricgen.runs.resume import ResumePoint
 from lyricgen.runs.run import Run
+from lyricgen.runs.state import ResumePoint
 from lyricgen.training.main import Training, prepare
 from lyricgen.training.options import parse
 

@@ -20,9 +20,8 @@ from lyricgen.console import progress, show
 from lyricgen.errors import UserError
 from lyricgen.files import expand_home
 from lyricgen.reporting.dashboard_server import NamedHosts, allow_open_files, check_host
-from lyricgen.runs.listing import outputs_directory
+from lyricgen.runs.directories import EVENTS, outputs_directory
 from lyricgen.runs.record_files import walk
-from lyricgen.runs.resume import EVENTS
 
 log = logging.getLogger(__name__)
 

@@ -42,11 +42,10 @@ from lyricgen.console import (
     tell,
 )
 from lyricgen.errors import in_one_line, reason
-from lyricgen.runs import resume
-from lyricgen.runs.directories import remove_unused
+from lyricgen.runs.directories import SUMMARY, remove_unused
 from lyricgen.runs.interruption import Interrupted, Interruption, listening, raise_if_requested
-from lyricgen.runs.listing import SUMMARY
 from lyricgen.runs.run import Run
+from lyricgen.runs.state import find_resume_point
 from lyricgen.runs.summary import RunSummary
 from lyricgen.sweeps.job import SWEEP, do_as_job
 from lyricgen.sweeps.sweep import UnfinishedJobsError
@@ -154,7 +153,7 @@ def train(values: dict[str, Any], run: Run) -> float:
 
             values = options.model_dump(mode="json")
             checkpoint = None if options.resume is None else newest_sound(run.checkpoints)
-            point = resume.find_resume_point(run.directory, values, checkpoint)
+            point = find_resume_point(run.directory, values, checkpoint)
             if point.summary is not None and point.finished:
                 log.info("%s is finished: %s", run.directory, point.finished)
                 return results.score(point.summary)

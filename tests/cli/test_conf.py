@@ -19,7 +19,7 @@ from lyricgen.data.options import KINDS
 from lyricgen.data.samplers import LineSampler
 from lyricgen.errors import UserError
 from lyricgen.models.optimizers import OPTIMIZERS
-from lyricgen.runs.listing import job_directory
+from lyricgen.runs.directories import job_directory
 from lyricgen.training.options import TrainOptions, parse
 from tests.conftest import TINY, Train, newest_of
 from tests.helpers.composition import ABSTRACT, RUNNING_TEXT, SAMPLERS_OF_LINES, composed, groups

@@ -17,7 +17,7 @@ from lyricgen.errors import UserError
 from lyricgen.evaluation.own_text import own_text, replace_controls
 from lyricgen.models.files.checkpoint import load
 from lyricgen.runs import checkpoint_files as checkpoint_io
-from lyricgen.runs.resume import changed
+from lyricgen.runs.state import changed
 from lyricgen.settings import ADDED, complete
 from lyricgen.training.options import parse
 from tests.conftest import SMALL, Train

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from lyricgen.runs.listing import number_of
+from lyricgen.runs.directories import number_of
 
 OPTIONS: dict[str, Any] = {
     "seed": 1,

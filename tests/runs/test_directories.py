@@ -14,9 +14,15 @@ from lyricgen.cli.composition import plain_values
 from lyricgen.cli.directories import Directories
 from lyricgen.cli.resume_arguments import expand
 from lyricgen.errors import UserError
-from lyricgen.runs.directories import OF_RUN, OF_SWEEP, make_directory, remove_unused
-from lyricgen.runs.listing import outputs_directory
-from lyricgen.runs.lock import LOCK, MARK
+from lyricgen.runs.directories import (
+    LOCK,
+    MARK,
+    OF_RUN,
+    OF_SWEEP,
+    make_directory,
+    outputs_directory,
+    remove_unused,
+)
 from tests.conftest import SMALL, TINY, Train, newest_of, printed, sweep_of
 
 Tree = dict[str, object]

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from lyricgen import evaluate, generate, report
+from lyricgen.runs.checkpoint_files import AtomicCheckpointIO
 from lyricgen.runs.state import RunState
 from tests.conftest import ROOT, Train, printed
 
@@ -98,3 +99,18 @@ def test_the_runs_are_evaluated_and_reported(
     reported = printed(report.main, capfd, runs, "--out", tmp_path / "report", "--json")
     assert reported.status == 0, reported.err
     assert sum(row["n"] for row in json.loads(reported.out)) == 6
+
+
+def test_a_checkpoint_from_before_exact_resuming_is_refused_in_one_line(
+    runs: Path, train: Train
+) -> None:
+    path = runs / "lstm/checkpoints/last.ckpt"
+    content = torch.load(path, weights_only=True)
+    del content["run"]
+    AtomicCheckpointIO().save_checkpoint(content, path)
+    done = train(f"resume={runs / 'lstm'}", "trainer.max_epochs=3")
+    assert done.status == 2
+    [line] = [line for line in done.err.splitlines() if line.startswith("error: ")]
+    assert str(path) in line
+    assert "init_from=" in line
+    assert "Traceback" not in done.err

@@ -31,7 +31,7 @@ from lyricgen.runs.record_files import (
     read_record,
     read_yaml,
 )
-from lyricgen.runs.resume import rewind
+from lyricgen.runs.state import rewind
 from lyricgen.runs.summary import RunSummary, read_summary
 from lyricgen.sweeps.plan import PlannedJob, jobs_in, plan, refuse_shorter_search
 from lyricgen.sweeps.sweep import Sweep

@@ -23,8 +23,7 @@ from lyricgen.cli.resume_arguments import expand, with_recorded_settings
 from lyricgen.errors import UserError
 from lyricgen.runs.checkpoint_files import is_sound
 from lyricgen.runs.interruption import SIGNALS, Interrupted, listening
-from lyricgen.runs.resume import FREE, changed, rewind, sizes
-from lyricgen.runs.state import RunState
+from lyricgen.runs.state import FREE, RunState, changed, rewind, sizes
 from lyricgen.training.callbacks.checkpoints import Checkpoints
 from lyricgen.training.callbacks.samples import Samples
 from lyricgen.training.recurrent_module import RecurrentModule

@@ -24,13 +24,8 @@ from lyricgen.console import LogFile
 from lyricgen.errors import UserError
 from lyricgen.files import remove_torn, replacing, write_atomically
 from lyricgen.runs.checkpoint_files import AtomicCheckpointIO, is_sound
-from lyricgen.runs.listing import (
-    checkpoint_in,
-    newest_run,
-    newest_runs,
-    outputs_directory,
-)
-from lyricgen.runs.newest import newest_checkpoint
+from lyricgen.runs.directories import outputs_directory
+from lyricgen.runs.newest import checkpoint_in, newest_checkpoint, newest_run, newest_runs
 from lyricgen.runs.run import Run
 from lyricgen.runs.summary import RunSummary, SweepSummary, read_summary
 from lyricgen.training import build

@@ -19,8 +19,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from rich import get_console
 
-from lyricgen.runs.listing import is_alive
-from lyricgen.runs.lock import claimed
+from lyricgen.runs.directories import claimed, is_alive
 from lyricgen.runs.summary import read_summary
 from lyricgen.sweeps import launch as engines
 from lyricgen.sweeps.job import (

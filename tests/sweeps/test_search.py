@@ -23,7 +23,7 @@ from optuna.trial import TrialState
 
 from lyricgen import train as command
 from lyricgen.errors import UserError
-from lyricgen.runs.listing import is_alive
+from lyricgen.runs.directories import is_alive
 from lyricgen.runs.run import Run
 from lyricgen.runs.state import RunState
 from lyricgen.sweeps.search.options import StudyOptions, parse

@@ -20,8 +20,7 @@ from lyricgen import train as command
 from lyricgen.cli.resume_arguments import expand
 from lyricgen.errors import UserError
 from lyricgen.reporting import sweep_report
-from lyricgen.runs.directories import new_directory
-from lyricgen.runs.lock import claimed
+from lyricgen.runs.directories import claimed, new_directory
 from lyricgen.settings import flatten
 from lyricgen.sweeps.plan import PlannedJob, named_by, plan
 from lyricgen.training import main as training

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from lyricgen.cli.conf_files import CONFIG_DIRECTORY
 from lyricgen.cli.directories import NEW
 from lyricgen.files import expand_home
-from lyricgen.runs.listing import job_directory, outputs_directory
+from lyricgen.runs.directories import job_directory, outputs_directory
 from lyricgen.settings import key
 
 

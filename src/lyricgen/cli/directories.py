@@ -14,15 +14,19 @@ from lyricgen.cli.errors import stop
 from lyricgen.errors import UserError
 from lyricgen.files import expand_home
 from lyricgen.runs.directories import (
+    MULTIRUN,
     OF_RUN,
     OF_SWEEP,
+    RECORD,
+    SUMMARY,
+    directory_taken,
+    is_marked,
     make_directory,
+    mark,
     matching,
     new_directory,
     refuse_links,
 )
-from lyricgen.runs.listing import MULTIRUN, RECORD, SUMMARY, directory_taken
-from lyricgen.runs.lock import is_marked, mark
 
 # Hydra's sweeper; those of lyricgen know of jobs that fail
 _BASIC = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"

@@ -20,10 +20,10 @@ from lyricgen.cli.typed_values import as_typed, quoted, read_text
 from lyricgen.console import tell
 from lyricgen.errors import UserError
 from lyricgen.files import expand_home
-from lyricgen.runs.listing import MULTIRUN, RECORD, newest_run
-from lyricgen.runs.newest import newest_checkpoint, tell_taken
+from lyricgen.runs.directories import MULTIRUN, RECORD
+from lyricgen.runs.newest import newest_checkpoint, newest_run, tell_taken
 from lyricgen.runs.record_files import RecordError, read_yaml
-from lyricgen.runs.resume import start_anew
+from lyricgen.runs.state import start_anew
 from lyricgen.runs.summary import RunSummary
 from lyricgen.settings import belongs_to, complete, key
 

@@ -28,7 +28,7 @@ from lyricgen.data.reading import DEFAULT_MAX_BYTES, read_text, text_pieces
 from lyricgen.data.samplers import ConsecutiveSampler, RandomSampler, TrainingSampler
 from lyricgen.data.splits import Layout, Split, make_splits
 from lyricgen.errors import UserError
-from lyricgen.runs.listing import places_of
+from lyricgen.runs.newest import places_of
 
 log = logging.getLogger(__name__)
 

@@ -244,7 +244,7 @@ def open_entry(path: Path, name: str, restore: Restore) -> EncodedCorpus | None:
             return None
         ids = torch.frombuffer(mapping, dtype=vocabulary.dtype, count=number)
     except (OSError, ValueError, KeyError, TypeError, struct.error):
-        return None
+        return None  # missing or damaged: it is made anew
     checked = CheckedMapping(mapping, sums, first, restore)
     return EncodedCorpus(name, "text", vocabulary, ids, counts, digest, checked)
 

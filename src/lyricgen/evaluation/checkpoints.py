@@ -12,7 +12,7 @@ from lyricgen.errors import UserError
 from lyricgen.models.files.checkpoint import load
 from lyricgen.models.trained_model import TrainedModel
 from lyricgen.options import validate
-from lyricgen.runs.listing import checkpoint_in
+from lyricgen.runs.newest import checkpoint_in
 from lyricgen.settings import DECIDING, SPLITTING
 
 ANOTHER_TEXT = "--text FILE scores a text of your own"

@@ -9,7 +9,7 @@ from typing import Any
 from lyricgen.errors import in_one_line
 from lyricgen.reporting.comparison import Comparison, sign_of
 from lyricgen.reporting.records import Record
-from lyricgen.runs.listing import STUDY
+from lyricgen.runs.directories import STUDY
 from lyricgen.runs.record_files import MOST_OF_LINES, open_record
 
 FEWEST = 10  # finished trials from which anything can be said

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lyricgen.console import progress
 from lyricgen.errors import UserError
-from lyricgen.runs.listing import MULTIRUN, SUMMARY, number_of, outputs_directory
+from lyricgen.runs.directories import MULTIRUN, SUMMARY, number_of, outputs_directory
 from lyricgen.runs.record_files import walk
 from lyricgen.runs.summary import RunSummary, SweepSummary, read_summary
 from lyricgen.settings import (

@@ -14,7 +14,7 @@ from lyricgen.reporting.grouping import compare
 from lyricgen.reporting.page import render, sections
 from lyricgen.reporting.records import parse_conditions, read, select, with_missing_jobs
 from lyricgen.reporting.tables import failures, notes, terminal_table, to_frame
-from lyricgen.runs.listing import outputs_directory
+from lyricgen.runs.directories import outputs_directory
 
 SHOWN = 10  # runs without a figure that are named on the terminal
 

@@ -1,4 +1,4 @@
-"""Checkpoints on the disk: whole under their name, or not there, and known to be undamaged."""
+"""Checkpoints on the disk: whole or absent, and compared with checksums."""
 
 import hashlib
 import io
@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import shlex
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from lyricgen.errors import UserError
 from lyricgen.files import replacing, to_disk, write_atomically
-from lyricgen.runs.listing import BEST, LAST, PREVIOUS
+from lyricgen.runs.directories import BEST, LAST, PREVIOUS
 from lyricgen.runs.record_files import RecordError, open_record, read_record
 from lyricgen.runs.state import RunState
 
@@ -25,32 +26,28 @@ _BLOCK = 1 << 20  # bytes hashed at a time
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the final name, waits for the disk, then renames.
+    """Writes a checkpoint under another name, waits for the disk, then renames it.
 
-    A kill or a full disk leaves the checkpoint of before; Lightning's own way leaves a truncated
-    file where the temporary directory lies on another file system. Beside a checkpoint lies a
-    file `….sha256` with its sum and those of the two before, since torch reads flipped bits
-    without a word; and of `last.ckpt` the one before is kept as `previous.ckpt`.
+    A kill or a full disk leaves the earlier checkpoint; Lightning leaves a truncated file if the
+    temporary directory lies on another file system. torch reads flipped bits without a word, so a
+    file `….sha256` beside a checkpoint holds its sum and the sums of the two before. The
+    `last.ckpt` before is kept as `previous.ckpt`.
     """
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
     ) -> None:
-        """Save a checkpoint.
-
-        Raises:
-            OSError: the disk is full or may not be written; the old checkpoint is still there.
-        """
+        """Save a checkpoint; an OSError leaves the old one."""
         del storage_options
         target = Path(path)
-        target.parent.mkdir(exist_ok=True)  # never the run's directory, should that be gone
-        content = io.BytesIO()  # torch tells a full disk by an error of its own
+        target.parent.mkdir(exist_ok=True)  # but not the run's directory, if that is gone
+        content = io.BytesIO()  # torch would not raise OSError for a full disk
         torch.save(checkpoint, content)
         digest = hashlib.sha256(content.getbuffer()).hexdigest()
         with replacing(target) as stream:
             stream.write(content.getbuffer())
             to_disk(stream)
-            # killed from here on, a sound checkpoint and its sum are there all the same
+            # a kill from here on leaves a sound checkpoint and its sum
             write_atomically(_sums(target), "\n".join([digest, *_known(target)[:2], ""]))
             if target.name == LAST and target.exists():
                 target.replace(target.with_name(PREVIOUS))
@@ -65,27 +62,36 @@ def is_sound(checkpoint: Path) -> bool:
                 digest.update(block)
                 left -= len(block)
             return digest.hexdigest() in _known(checkpoint)
-    except (OSError, RecordError):  # nor has one that cannot be read
+    except (OSError, RecordError):  # missing or unreadable
         return False
 
 
 def newest_sound(checkpoints: Path) -> tuple[Path, dict[str, Any]] | None:
-    """The checkpoint to go on from: last.ckpt; where it is damaged, the one before.
+    """Read the checkpoint to go on from: last.ckpt; if it is damaged, the one before.
 
     Returns:
-        Its path and what Lightning has saved in it, on the CPU; None where nothing was saved yet.
+        Its path and its content, on the CPU; None if nothing was saved yet.
 
     Raises:
-        UserError: all there is is damaged, or the best one is, by which the run will be judged.
+        UserError: all of them are damaged or too old, or the best one is damaged, by which the run
+            will be judged.
     """
     there = [path for name in (LAST, PREVIOUS) if (path := checkpoints / name).exists()]
     for path in there:
-        content = _read(path) if is_sound(path) else None
+        content: dict[str, Any] | None = None
+        if is_sound(path):
+            with suppress(Exception):  # damaged content may raise anything
+                content = torch.load(path, map_location="cpu", weights_only=True)
         if content is None:
             log.warning("%s is damaged, its sum is not the one beside it", path)
             continue
         if path.name == PREVIOUS:
             log.warning("going on from %s, the checkpoint before", path)
+        if not {"run", "lyricgen"} <= content.keys():
+            raise UserError(
+                f"{str(path)!r} is of a version before runs could be resumed exactly: start a new "
+                f"run from init_from={shlex.quote(str(path))}"
+            )
         state, best = RunState(), checkpoints / BEST
         state.restore(content)
         if math.isfinite(state.best_loss) and not is_sound(best):
@@ -103,11 +109,7 @@ def newest_sound(checkpoints: Path) -> tuple[Path, dict[str, Any]] | None:
 
 
 def go_on_from(checkpoint: Path) -> Path:
-    """Give the checkpoint that a run goes on from its place, in front of a damaged one.
-
-    Returns:
-        Its path from now on.
-    """
+    """Rename a checkpoint to last.ckpt, in place of a damaged one; return its new path."""
     return checkpoint.replace(checkpoint.with_name(LAST))
 
 
@@ -121,11 +123,3 @@ def _known(checkpoint: Path) -> list[str]:
         return read_record(_sums(checkpoint)).split()
     except RecordError:
         return []
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # damaged content may raise anything
-        return None
-    return content

@@ -1,59 +1,102 @@
-"""Directories of runs and sweeps: checked before Hydra makes them, removed if nothing begins."""
+"""Directories of runs and sweeps: names, files and locks; unused ones are removed."""
 
 import os
+import re
+import shlex
 import stat
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
 from itertools import takewhile
 from pathlib import Path
+from typing import Literal
+
+from filelock import FileLock, Timeout
 
 from lyricgen.errors import UserError
-from lyricgen.runs.listing import MULTIRUN, RECORD, SUMMARY
-from lyricgen.runs.lock import LOCK
-from lyricgen.runs.resume import GROWING
+from lyricgen.files import expand_home, open_ordinary
 
-# Patterns of the names that a run writes, and those that a sweep writes.
+SUMMARY = "summary.json"
+MULTIRUN = "multirun.yaml"  # configuration of a sweep, under the name that Hydra's sweeper gives it
+STUDY = "study.log"  # Optuna's journal of a search, in the directory of its sweep
+RECORD = ".hydra"
+LOCK = ".lock"
+MARK = b"lyricgen\n"  # in the lock of a run whose directory was empty before
+BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
+EVENTS = "events.out.tfevents.*"
+STEPS = "steps.csv"
+GROWING = ("samples.jsonl", STEPS, EVENTS)  # metrics.csv is written anew from the checkpoint
+# Patterns of the names that a run writes, and of those that a sweep writes.
 OF_RUN = (SUMMARY, RECORD, "checkpoints", "metrics.csv", "hparams.yaml", "*profile*", *GROWING)
 OF_SWEEP = (SUMMARY, MULTIRUN, ".submitit", "report", "[0-9]*_*")
 
 _made: list[Path] = []  # by this process, parents first
 
 
-def make_directory(directory: Path) -> None:
-    """Make a directory and its parents where they are missing.
+def outputs_directory() -> Path:
+    """The directory of all runs: $LYRICGEN_OUTPUTS, else outputs/ under the current directory."""
+    return expand_home(os.environ.get("LYRICGEN_OUTPUTS") or "outputs")
 
-    Raises:
-        OSError: it cannot be made.
-    """
+
+def job_directory(number: int, overrides: str) -> str:
+    """Name the directory of a sweep's job: number and overrides, in at most 150 bytes of UTF-8."""
+    name = re.sub(r"\\*\$\{", "{", f"{number}_{overrides}".replace("/", "-"))
+    return name.encode()[:150].decode(errors="ignore")
+
+
+def number_of(directory: Path) -> int | None:
+    """The number of a job, read from the name of its directory; None for another directory."""
+    number = directory.name.partition("_")[0]
+    return int(number) if number.isdecimal() else None
+
+
+def resume_command(directory: Path) -> str:
+    """Command that resumes a run or a sweep."""
+    return f"python -m lyricgen.train {shlex.quote(f'resume={directory}')}"
+
+
+def check_there(directory: Path) -> None:
+    """Refuse to go on with a run or sweep whose directory was removed or renamed meanwhile."""
+    if not (directory / SUMMARY).is_file():
+        raise UserError(
+            f"{str(directory)!r} is gone: it was removed or renamed while it was worked in: bring "
+            f"it back and go on by {resume_command(directory)}, or start anew"
+        )
+
+
+def directory_taken(directory: Path, kind: Literal["run", "sweep"]) -> UserError:
+    """Error for a new run or sweep in the directory of an earlier one."""
+    return UserError(
+        f"{str(directory)!r} holds a {kind} already: leave hydra.{kind}.dir out, name another "
+        f"directory, or go on with it by resume={shlex.quote(str(directory))}"
+    )
+
+
+def make_directory(directory: Path) -> None:
+    """Make a directory and its missing parents."""
     _make(directory, exist_ok=True)
 
 
 def new_directory(wanted: Path) -> Path:
-    """Make a new directory: the wanted one, or the first free name with _2, _3, … after it.
-
-    Raises:
-        OSError: it cannot be made.
-    """
-    number = 1
+    """Make a new directory: the wanted one, or the first free name with _2, _3, … after it."""
+    directory, number = wanted, 1
     while True:
-        directory = wanted if number == 1 else wanted.with_name(f"{wanted.name}_{number}")
         try:
             _make(directory, exist_ok=False)
+            return directory
         except FileExistsError:
-            if not directory.parent.is_dir():  # the parent is in the way
+            if not directory.parent.is_dir():  # a file has the parent's name
                 raise
             number += 1
-            continue
-        return directory
+            directory = wanted.with_name(f"{wanted.name}_{number}")
 
 
 def remove_unused() -> None:
-    """Remove the directories that this process has made and that hold nothing."""
+    """Remove the empty directories that this process has made."""
     while _made:
         directory = _made.pop()
-        with suppress(OSError):  # it holds something, or is gone already
-            if os.listdir(directory) == [LOCK]:  # noqa: PTH208  names are all it takes
+        with suppress(OSError):  # it is not empty, or gone already
+            if [path.name for path in directory.iterdir()] == [LOCK]:
                 (directory / LOCK).unlink()
             directory.rmdir()
 
@@ -61,8 +104,7 @@ def remove_unused() -> None:
 def refuse_links(directory: Path, patterns: Sequence[str] = OF_RUN) -> None:
     """Refuse to go on with a run whose own files are links, pipes or devices.
 
-    Raises:
-        UserError: a file is one. Writing to it would change another place or block for ever.
+    Writing to them would change another place or block for ever.
     """
     for name in matching(directory, patterns):
         path = directory / name
@@ -75,9 +117,60 @@ def refuse_links(directory: Path, patterns: Sequence[str] = OF_RUN) -> None:
 
 
 def matching(directory: Path, patterns: Sequence[str]) -> list[str]:
-    """The names in a directory that match; also of links that lead nowhere, unlike glob's."""
-    names = sorted(os.listdir(directory)) if directory.is_dir() else []  # noqa: PTH208
+    """Names in a directory that match one of the patterns, links that lead nowhere included."""
+    names = sorted(path.name for path in directory.iterdir()) if directory.is_dir() else []
     return [name for name in names if any(fnmatchcase(name, each) for each in patterns)]
+
+
+def mark(directory: Path) -> None:
+    """Mark the files in a directory as a run's, even if the run is killed from now on.
+
+    Raises:
+        OSError: the lock is a link, or cannot be written.
+    """
+    path = directory / LOCK
+    try:
+        with path.open("xb") as stream:  # follows no link
+            stream.write(MARK)
+    except FileExistsError:
+        if path.is_symlink():
+            raise
+
+
+def is_marked(directory: Path) -> bool:
+    """Whether a run of lyricgen has begun in a directory."""
+    try:
+        with open_ordinary(directory / LOCK) as stream:
+            return stream.read(len(MARK) + 1) == MARK
+    except OSError:  # the answer
+        return False
+
+
+@contextmanager
+def claimed(directory: Path) -> Iterator[None]:
+    """Keep other processes out of a directory; refuse one in which another process works."""
+    lock = FileLock(directory / LOCK, blocking=False)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise UserError(
+            f"{str(directory)!r} is in use by another process: wait for it, or stop it"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def is_alive(process: int) -> bool:
+    """Whether this machine has a process of that number."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:  # the answer
+        return False
+    except PermissionError:  # another user's
+        return True
+    return process > 0
 
 
 def _make(directory: Path, *, exist_ok: bool) -> None:

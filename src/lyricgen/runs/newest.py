@@ -1,23 +1,167 @@
-"""The newest run: a command takes it where none is named, and says so."""
+"""The newest run, and the checkpoint that a path means; a command says which run it takes."""
 
+import logging
+import os
+import re
 import time
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from lyricgen.console import tell
 from lyricgen.errors import UserError, printable
-from lyricgen.runs.listing import SUMMARY, checkpoint_in, newest_run, newest_runs
+from lyricgen.files import write_atomically
+from lyricgen.runs.directories import BEST, LAST, PREVIOUS, RECORD, SUMMARY, outputs_directory
+from lyricgen.runs.record_files import RecordError, read_record, read_yaml
 from lyricgen.runs.summary import RunSummary, SweepSummary, read_summary
 
-UNITS = (("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1))
-LONGEST = 200  # characters of the reason why a run has failed
+log = logging.getLogger(__name__)
+
+LATEST = "latest.txt"
+_LONGEST_PATH = 10_000  # bytes of a latest.txt
+_LONGEST_REASON = 200  # characters of the reason why a run has failed
+_DATE, _TIME = r"\d{4}-\d\d-\d\d", r"\d\d-\d\d-\d\d\.\d{6}"  # in names of directories
+_UNITS = (("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1))
+
+
+def newest_run() -> Path:
+    """The directory of the newest run or sweep; a UserError if there is none yet."""
+    newest = next(newest_runs(), None)
+    if newest is None:
+        raise UserError(
+            f"no run found in {str(outputs_directory())!r}: train one (python -m lyricgen.train), "
+            "name one, or set LYRICGEN_OUTPUTS"
+        )
+    return newest
+
+
+def newest_runs() -> Iterator[Path]:
+    """The runs and sweeps of the outputs directory, newest first.
+
+    The first is the run that latest.txt names; a resumed run may be older than others.
+    """
+    outputs = outputs_directory()
+    named = _named_newest(outputs)
+    if named is not None:
+        yield named
+    levels = [outputs.glob(f"{level}/{SUMMARY}") for level in ("*", "*/*", "*/*/*")]
+    found = {summary.parent for level in levels for summary in level}
+    runs = [run for run in found if run.parent not in found]  # the others are jobs of sweeps
+    yield from sorted((run for run in runs if run != named), key=_begun, reverse=True)
+
+
+def record_newest(directory: Path, *, resumed: bool) -> None:
+    """Name a run or sweep in the latest.txt of the current outputs directory that holds it.
+
+    A resumed one may lie in other outputs than the current ones, and is named there.
+    """
+    directory, outputs = directory.resolve(), outputs_directory().resolve()
+    if resumed:
+        dated = (p for p in directory.parents if re.fullmatch(_DATE, p.name))
+        holders = (p.parents[1] for p in dated if p.parent.name in ("runs", "sweeps"))
+        outputs = next((p for p in holders if os.path.lexists(p / LATEST)), outputs)
+    for kind in ("runs", "sweeps"):  # each may be a link to another disk
+        linked = outputs.joinpath(kind, *directory.parts[-2:])
+        if linked.is_dir() and linked.samefile(directory):
+            directory = linked
+    if outputs not in directory.parents:
+        log.info(
+            "%s lies outside of %s: name it to commands that take the newest run",
+            directory,
+            outputs,
+        )
+        return
+    try:
+        write_atomically(outputs / LATEST, f"{directory.relative_to(outputs).as_posix()}\n")
+    except OSError as error:  # a directory of that name, say; the run itself can be written
+        log.warning(
+            "%s cannot be written (%s): name %s to commands that take the newest run",
+            outputs / LATEST,
+            error.strerror,
+            directory,
+        )
+
+
+def _named_newest(outputs: Path) -> Path | None:
+    """The directory that latest.txt names; None if the file is missing or damaged."""
+    latest = outputs / LATEST
+    if not os.path.lexists(latest):
+        return None
+    try:
+        if latest.is_symlink():
+            raise ValueError
+        text = read_record(latest, _LONGEST_PATH).removesuffix("\n")
+        named = Path(text)
+        if named.is_absolute():  # as earlier versions wrote it
+            named = named.relative_to(outputs.resolve())
+        if ".." in named.parts or named == Path() or any(c < " " for c in text):
+            raise ValueError
+        return outputs / named if (outputs / named).is_dir() else None
+    except (OSError, ValueError):  # OSError: no file has a name of that length
+        log.warning("%s names no run below %s: it is ignored", latest, outputs)
+        return None
+
+
+def _begun(directory: Path) -> float:
+    """Start of a run or sweep in seconds: by its directory's name, else by its summary.json."""
+    name = f"{directory.parent.name} {directory.name}"
+    began = re.match(f"{_DATE} {_TIME}", name)
+    if began is not None:
+        with suppress(ValueError, OverflowError):  # no such day or hour
+            return datetime.strptime(began[0], "%Y-%m-%d %H-%M-%S.%f").timestamp()
+    return _modified(directory / SUMMARY)
+
+
+def _modified(path: Path) -> float:
+    """Time of a file's last change in seconds; 0 if it is gone by now."""
+    try:
+        return path.stat().st_mtime
+    except OSError:  # another process has removed it
+        return 0.0
+
+
+def checkpoint_in(path: Path) -> Path:
+    """The checkpoint that a path means: itself, or the best of a run, or of a sweep's newest job.
+
+    Raises:
+        UserError: there is no checkpoint.
+    """
+    if path.is_file():
+        return path
+    for name in (BEST, LAST, PREVIOUS):
+        for candidate in (path / "checkpoints" / name, path / name):
+            if candidate.is_file():
+                return candidate
+    jobs = path.glob("*/checkpoints/best.ckpt")
+    newest = max(jobs, key=_modified, default=None)
+    if newest is not None:
+        return newest
+    found = "has no checkpoints/best.ckpt" if path.is_dir() else "is not there"
+    if path.exists() and not path.is_dir():
+        found = "is no ordinary file"  # a pipe or a device may never end
+    raise UserError(f"{str(path)!r} {found}: name a checkpoint or a run's directory")
+
+
+def places_of(checkpoint: Path) -> list[Path]:
+    """Directories to which a relative path of a run may belong, the likeliest first.
+
+    These are the directory in which the run was started, and those around the checkpoint.
+    """
+    around = list(checkpoint.absolute().parents)
+    for run in around[:3]:
+        with suppress(RecordError, TypeError, KeyError):  # its record does not say it
+            started = read_yaml(run / RECORD / "hydra.yaml")["hydra"]["runtime"]["cwd"]
+            return [Path(started), *around]
+    return around
 
 
 def newest_checkpoint() -> Path:
-    """Find the best checkpoint of the newest run that has one; say which, and why no newer one.
+    """Find the best checkpoint of the newest run that has a checkpoint, and tell which it is.
 
     Raises:
-        UserError: there is no run yet, or none has a checkpoint.
+        UserError: there is no run yet, or no run has a checkpoint.
     """
     without = []
     for run in newest_runs():
@@ -30,15 +174,14 @@ def newest_checkpoint() -> Path:
             tell(f"{_without_checkpoint(without)}: an older run is taken")
         tell_taken(checkpoint)
         return checkpoint
-    newest_run()  # where there is no run at all, this says so
+    newest_run()  # its error says that there is no run
     raise UserError(f"{_without_checkpoint(without)}: train another run, or name a checkpoint")
 
 
 def tell_taken(path: Path) -> None:
-    """Tell which run is taken, as in "from …/best.ckpt: lstm 1x256 on dino, 3 minutes old".
+    """Tell which run is taken, by its directory or a checkpoint of it.
 
-    Args:
-        path: its directory, or a checkpoint of it.
+    As in "from …/best.ckpt: lstm 1x256 on dino, 3 minutes old".
     """
     directory = path if path.is_dir() else path.parent.parent
     dated = path / SUMMARY if path.is_dir() else path
@@ -54,7 +197,7 @@ def _without_checkpoint(runs: list[Path]) -> str:
 def _why(summary: RunSummary | SweepSummary) -> str:
     """Why a run has no checkpoint."""
     if summary.status == "failed":
-        return f"it failed: {summary.reason}"[:LONGEST]
+        return f"it failed: {summary.reason}"[:_LONGEST_REASON]
     known = {
         "running": "it is running and has not saved one yet",
         "finished": "it saved none, or it was deleted",
@@ -72,7 +215,7 @@ def _summary(directory: Path) -> RunSummary | SweepSummary:
 
 
 def _describe(summary: RunSummary | SweepSummary) -> str:
-    """A few words on the model and its text; "" where the record does not say it."""
+    """Describe the model and its text; "" if the record does not say it."""
     if isinstance(summary, SweepSummary):
         return f"a sweep of {len(summary.jobs)} jobs"
     try:
@@ -94,6 +237,6 @@ def _age(path: Path) -> str:
         seconds = max(0, int(time.time() - path.stat().st_mtime))
     except OSError:  # it was deleted meanwhile
         return ""
-    unit, size = next((one for one in UNITS if seconds >= one[1]), UNITS[-1])
+    unit, size = next((one for one in _UNITS if seconds >= one[1]), _UNITS[-1])
     number = seconds // size
     return f"{number} {unit}{'' if number == 1 else 's'} old"

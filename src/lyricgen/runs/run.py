@@ -19,16 +19,17 @@ from typing import Any
 
 from lyricgen.errors import UserError, reason
 from lyricgen.files import remove_torn, write_atomically
-from lyricgen.runs.directories import refuse_links
-from lyricgen.runs.listing import (
+from lyricgen.runs.directories import (
+    LOCK,
     RECORD,
     SUMMARY,
     check_there,
+    claimed,
     number_of,
-    record_newest,
+    refuse_links,
     resume_command,
 )
-from lyricgen.runs.lock import LOCK, claimed
+from lyricgen.runs.newest import record_newest
 from lyricgen.runs.summary import RunSummary
 from lyricgen.settings import DECIDING, Value, flatten
 

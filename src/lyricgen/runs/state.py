@@ -1,17 +1,31 @@
-"""State of a run: everything that it must remember to continue exactly."""
+"""State of a run: what it must remember to continue exactly, and whether it may continue."""
 
+import logging
 import math
+import os
+import shlex
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+from lyricgen.errors import UserError
+from lyricgen.runs.directories import BEST, GROWING, LAST, directory_taken
+from lyricgen.runs.summary import RunSummary
+from lyricgen.settings import PLUMBING, Settings, belongs_to, complete, flatten, typed_value
+
+log = logging.getLogger(__name__)
+
+# Settings that may change when a run is resumed. A text may have moved: its digest is compared.
+FREE = (*PLUMBING, "trainer.max_epochs", "data.path", "data.max_bytes")
 
 
 @dataclass
 class RunState:
     """Everything that a run must remember to continue exactly.
 
-    A checkpoint holds it under the key "run", beside what Lightning saves by itself: weights,
-    optimizer, schedules, gradient scaler and the position in the epoch. Each part of a run keeps
-    its own fields up to date, at the latest in its hook `on_save_checkpoint`; all may read them.
+    A checkpoint holds it under the key "run", beside the entries of Lightning: weights, optimizer,
+    schedules, gradient scaler and the position in the epoch. Each part of a run keeps its own
+    fields up to date, at the latest in its hook `on_save_checkpoint`; all parts may read them.
     """
 
     text: str | None = None  # SHA-256 of the corpus
@@ -27,15 +41,15 @@ class RunState:
     patience_loss: float = math.inf  # the lowest loss that early stopping has counted as lower
     patience_epoch: int = 0  # of that loss, counted from 1
     patience_used: int = 0  # checks since then
-    pruned: str | None = None  # why the search has given the run up
+    pruned: str | None = None  # reason why the search has given up the run
 
     # the epoch so far
     metrics: dict[str, float] = field(default_factory=dict)
     carried: tuple[Any, ...] | None = None  # recurrent state of all rows, (L, B, H), on the CPU
     nats: list[float | None] = field(default_factory=list)  # of the training text, of each rank
-    characters: int = 0  # that the nats are the total of
+    characters: int = 0  # whose nats these are
     gradient_norm_total: Any = None  # a tensor, or None before the first step
-    gradient_norms: Any = 0  # steps that it is the total of
+    gradient_norms: Any = 0  # number of steps in the total
     rate: float | None = None  # learning rate of the epoch's first step; n-grams have none
     epoch_seconds: float = 0.0
 
@@ -45,13 +59,13 @@ class RunState:
         return self.trained_characters / self.trained_seconds if self.trained_seconds else 0.0
 
     def restore(self, checkpoint: dict[str, Any]) -> None:
-        """Take up the state that a checkpoint of this or of an earlier version holds."""
+        """Load the state from a checkpoint of this or of an earlier version."""
         run = checkpoint["run"]
         vars(self).update(run if "rows" in run else run | _earlier_fields(checkpoint))
 
 
 def _earlier_fields(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """Fields as they lay in a checkpoint before one class held them all: by callback."""
+    """Read the fields from an earlier checkpoint, in which each callback held its own."""
     callbacks, epoch = checkpoint["callbacks"], checkpoint.get("epoch_so_far", {})
     stopping: dict[str, Any] = next(
         (state for name, state in callbacks.items() if name.startswith("EarlyStopping")), {}
@@ -69,7 +83,7 @@ def _earlier_fields(checkpoint: dict[str, Any]) -> dict[str, Any]:
         "pruned": callbacks.get("Pruning", {}).get("reason"),
         "metrics": dict(checkpoint["metrics"]),
         "carried": epoch.get("state"),
-        # a single number where there was one process only
+        # a single number if there was only one process
         "nats": nats if isinstance(nats, list) else [None if nats is None else float(nats)],
         "characters": epoch.get("characters", 0),
         "gradient_norm_total": epoch.get("gradient_norm_total"),
@@ -77,3 +91,147 @@ def _earlier_fields(checkpoint: dict[str, Any]) -> dict[str, Any]:
         "rate": speed["rate"],
         "epoch_seconds": speed["epoch_seconds"],
     }
+
+
+@dataclass(frozen=True)
+class ResumePoint:
+    """State of the run being resumed; empty for a new run."""
+
+    checkpoint: Path | None = None
+    steps: int = 0  # made before the checkpoint
+    state: RunState = field(default_factory=RunState)  # at the checkpoint
+    summary: RunSummary | None = None
+    finished: str | None = None  # why it ended, or what makes it longer; None if it goes on
+
+
+def find_resume_point(
+    directory: Path, options: dict[str, Any], checkpoint: tuple[Path, dict[str, Any]] | None
+) -> ResumePoint:
+    """Find the state from which a run continues.
+
+    Args:
+        directory: of the run.
+        options: plain values, the configuration now.
+        checkpoint: path and content of the checkpoint to go on from, if there is one.
+
+    Raises:
+        UserError: the configuration is another run's, or a new run may not begin here.
+    """
+    summary = RunSummary.read_earlier(directory)
+    if options["resume"] is None:
+        if summary is not None:
+            raise directory_taken(directory, "run")
+        return ResumePoint()
+    if Path(options["resume"]) != directory.resolve():
+        raise UserError(
+            f"resume={options['resume']}: it belongs on the command line, not in a file"
+        )
+    summary = summary or RunSummary(status="unknown")
+    recorded = checkpoint[1]["lyricgen"]["options"] if checkpoint else summary.options
+    differences = changed(recorded, options) if recorded else []
+    if differences:
+        raise UserError(
+            f"resume: a run goes on as it began, but {'; '.join(differences)}: leave these out, "
+            f"or {start_anew(directory)}"
+        )
+    if summary.status == "pruned":
+        return ResumePoint(summary=summary, finished=summary.reason or "its search has pruned it")
+    if checkpoint is None or options["model"]["kind"] == "ngram":  # counting has no half-way
+        why = "it has kept no checkpoint" if checkpoint is None else "its n-grams are counted"
+        finished = why if summary.status == "finished" else None
+        return ResumePoint(summary=summary, finished=finished)
+    path, content = checkpoint
+    state = RunState()
+    state.restore(content)
+    epoch, max_epochs = content["epoch"], options["trainer"]["max_epochs"]
+    if max_epochs <= epoch:
+        raise UserError(
+            f"trainer.max_epochs={max_epochs}: the run is in epoch {epoch + 1} already: "
+            f"give a larger number, or {start_anew(directory)}"
+        )
+    finished = None
+    if summary.status == "finished":
+        finished = _finished(directory, content, state, options)
+    return ResumePoint(path, content["global_step"], state, summary, finished)
+
+
+def fixed_settings(options: dict[str, Any]) -> list[str]:
+    """Settings that identify a run: those that must not change."""
+    return [
+        line for line in sorted_settings(options) if not belongs_to(line.partition("=")[0], FREE)
+    ]
+
+
+def sorted_settings(options: dict[str, Any]) -> list[str]:
+    """List a configuration in sorted lines, key=value, without the setting `resume`."""
+    flat = flatten(complete(options))
+    return [f"{key}={_shown(flat, key)}" for key in sorted(flat) if key != "resume"]
+
+
+def changed(recorded: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """List forbidden changes, as "key=recorded value (now: other value)", sorted by key."""
+    before, after = flatten(complete(recorded)), flatten(complete(now))
+    return [
+        f"{key}={_shown(before, key)} (now: {_shown(after, key)})"
+        for key in sorted(before.keys() | after.keys())
+        if _shown(before, key) != _shown(after, key) and not belongs_to(key, FREE)
+    ]
+
+
+def start_anew(directory: Path) -> str:
+    """Advise a new run instead of a resumed one, with the old weights if they are there."""
+    if not any((directory / "checkpoints" / name).is_file() for name in (BEST, LAST)):
+        return "start a new run"
+    return f"start a new run with its weights: init_from={shlex.quote(str(directory))}"
+
+
+def _finished(
+    directory: Path, content: dict[str, Any], state: RunState, options: dict[str, Any]
+) -> str | None:
+    """Say how to make a finished run longer; None if the options already do it."""
+    stopping = options["callbacks"]["early_stopping"]
+    if stopping["enabled"] and state.patience_used >= stopping["patience"]:
+        return "a larger callbacks.early_stopping.patience makes it longer"
+    if content["global_step"] == options["trainer"]["max_steps"]:
+        return f"its trainer.max_steps are made; for more, {start_anew(directory)}"
+    if content["epoch"] + 1 >= options["trainer"]["max_epochs"]:
+        return "a larger trainer.max_epochs makes it longer"
+    return None
+
+
+def _shown(values: Settings, key: str) -> str:
+    return typed_value(values.get(key, "absent"))
+
+
+def sizes(directory: Path) -> dict[str, int]:
+    """Write each growing file to the disk, and return its size in bytes."""
+    found = {}
+    for path in _growing(directory):
+        with path.open("rb") as stream:
+            os.fsync(stream.fileno())
+            found[path.name] = os.fstat(stream.fileno()).st_size
+    return found
+
+
+def rewind(directory: Path, checkpointed: dict[str, int]) -> None:
+    """Cut the growing files back to a checkpoint; the run writes the rest again.
+
+    Args:
+        directory: of the run.
+        checkpointed: result of `sizes` at the checkpoint; empty to begin anew.
+    """
+    for path in _growing(directory):
+        size = checkpointed.get(path.name, 0)
+        if size == 0 or not path.is_file():  # nobody can append to a pipe
+            path.unlink()
+        elif path.stat().st_size > size:
+            os.truncate(path, size)
+    for name, size in checkpointed.items():
+        path = directory / name
+        if not path.is_file() or path.stat().st_size < size:
+            log.warning("%s is shorter than at the checkpoint: a part of it is lost", path)
+    (directory / "hparams.yaml").unlink(missing_ok=True)  # may be torn; it is written once
+
+
+def _growing(directory: Path) -> list[Path]:
+    return sorted(path for pattern in GROWING for path in directory.glob(pattern))

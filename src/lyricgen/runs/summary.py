@@ -18,7 +18,7 @@ from pydantic import (
 
 from lyricgen.errors import UserError
 from lyricgen.files import to_json, write_atomically
-from lyricgen.runs.listing import SUMMARY, is_alive
+from lyricgen.runs.directories import SUMMARY, is_alive
 from lyricgen.runs.record_files import RecordError, check, read_json
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from lyricgen.cli.resume_arguments import without_resume
 from lyricgen.cli.typed_values import as_typed
 from lyricgen.console import progress, show
 from lyricgen.options import Options, validate
-from lyricgen.runs.lock import claimed
+from lyricgen.runs.directories import claimed
 from lyricgen.sweeps.launch import check_launcher, launch
 from lyricgen.sweeps.plan import PlannedJob, named_by, plan
 from lyricgen.sweeps.sweep import Sweep

@@ -24,6 +24,7 @@ from rich import get_console
 
 from lyricgen.console import leave_closed_terminal, tell
 from lyricgen.errors import reason
+from lyricgen.runs.directories import is_alive
 from lyricgen.runs.interruption import (
     HANGUP,
     SIGNALS,
@@ -31,7 +32,6 @@ from lyricgen.runs.interruption import (
     Interruption,
     listening,
 )
-from lyricgen.runs.listing import is_alive
 from lyricgen.training.threads import VARIABLES
 
 TICK = 0.25  # seconds between two looks at the sweep

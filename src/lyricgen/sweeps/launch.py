@@ -11,8 +11,8 @@ from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
 
 from lyricgen.errors import UserError, reason
+from lyricgen.runs.directories import check_there
 from lyricgen.runs.interruption import raise_if_requested, terminal_signals_blocked
-from lyricgen.runs.listing import check_there
 from lyricgen.sweeps.job import SWEEP, changed_environment, process_name, start_fork_server
 from lyricgen.sweeps.plan import jobs_in
 from lyricgen.sweeps.watch import Batch, JobWatch

@@ -6,15 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from lyricgen.errors import UserError
-from lyricgen.runs.listing import (
-    LAST,
-    MULTIRUN,
-    PREVIOUS,
-    job_directory,
-    number_of,
-)
+from lyricgen.runs.directories import LAST, MULTIRUN, PREVIOUS, job_directory, number_of
 from lyricgen.runs.record_files import RecordError, read_yaml
-from lyricgen.runs.resume import fixed_settings, sorted_settings
+from lyricgen.runs.state import fixed_settings, sorted_settings
 from lyricgen.runs.summary import RunSummary
 from lyricgen.settings import flatten, key
 

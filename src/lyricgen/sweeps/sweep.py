@@ -15,14 +15,14 @@ from lyricgen.cli.typed_values import quoted
 from lyricgen.console import show
 from lyricgen.errors import UserError, reason
 from lyricgen.files import remove_torn, write_atomically
-from lyricgen.runs.directories import make_directory
-from lyricgen.runs.interruption import Interrupted, raise_if_requested
-from lyricgen.runs.listing import (
+from lyricgen.runs.directories import (
     MULTIRUN,
     SUMMARY,
     directory_taken,
+    make_directory,
     resume_command,
 )
+from lyricgen.runs.interruption import Interrupted, raise_if_requested
 from lyricgen.runs.summary import SweepSummary
 from lyricgen.sweeps.plan import DONE, Job, jobs_in
 

@@ -17,9 +17,8 @@ from typing import Any
 
 from lyricgen.console import rounded, show
 from lyricgen.errors import UserError, reason
+from lyricgen.runs.directories import SUMMARY, claimed, is_alive, number_of
 from lyricgen.runs.interruption import Interruption, listening, terminal_signals_blocked
-from lyricgen.runs.listing import SUMMARY, is_alive, number_of
-from lyricgen.runs.lock import claimed
 from lyricgen.runs.summary import RunSummary
 from lyricgen.sweeps.job import create_job_process, process_name, stop_file
 

@@ -18,8 +18,8 @@ from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.errors import UserError
 from lyricgen.models.options import NgramOptions
 from lyricgen.runs.checkpoint_files import AtomicCheckpointIO
+from lyricgen.runs.directories import STEPS
 from lyricgen.runs.interruption import Interruption
-from lyricgen.runs.resume import STEPS
 from lyricgen.runs.run import Run
 from lyricgen.training.build import monitored, trained_model
 from lyricgen.training.callbacks.baseline import Baseline

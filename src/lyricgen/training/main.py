@@ -31,11 +31,10 @@ from lyricgen.models.files.checkpoint import load
 from lyricgen.models.options import NgramOptions
 from lyricgen.models.transfer import copy_weights
 from lyricgen.runs.checkpoint_files import go_on_from
+from lyricgen.runs.directories import BEST, LAST
 from lyricgen.runs.interruption import Interruption
-from lyricgen.runs.listing import BEST, LAST
-from lyricgen.runs.resume import ResumePoint, rewind, start_anew
 from lyricgen.runs.run import Run
-from lyricgen.runs.state import RunState
+from lyricgen.runs.state import ResumePoint, RunState, rewind, start_anew
 from lyricgen.training import build, results
 from lyricgen.training.build_trainer import (
     Training,

@@ -22,9 +22,8 @@ def work(task: dict[str, Any]) -> None:
         task: options, directory, checkpoint, steps and text of the run, whether it is a
             trial of a search, and this one's place.
     """
-    from lyricgen.runs.resume import ResumePoint
     from lyricgen.runs.run import Run
-    from lyricgen.runs.state import RunState
+    from lyricgen.runs.state import ResumePoint, RunState
     from lyricgen.training.callbacks.pruning import NoTrial
     from lyricgen.training.ddp.group import client, process_group
     from lyricgen.training.main import fit, prepare

@@ -12,7 +12,7 @@ from lyricgen.models.files.archive import BEGINNING, read_archive
 from lyricgen.models.files.card import rebuild
 from lyricgen.models.files.model_file import read_model_file
 from lyricgen.models.trained_model import TrainedModel
-from lyricgen.runs.listing import checkpoint_in
+from lyricgen.runs.newest import checkpoint_in
 
 MAX_BYTES = 2**34  # of a file: a network of a thousand million parameters with its optimizer
 _PREFIX = "model."  # where the LightningModule keeps the network

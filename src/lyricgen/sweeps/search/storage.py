@@ -11,7 +11,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
 from lyricgen.errors import UserError
 from lyricgen.files import NOT_ORDINARY, expand_home
-from lyricgen.runs.listing import STUDY
+from lyricgen.runs.directories import STUDY
 from lyricgen.sweeps.search.options import PrunerOptions, StudyOptions
 
 

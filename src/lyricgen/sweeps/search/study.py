@@ -21,9 +21,8 @@ from lyricgen.cli.resume_arguments import without_resume
 from lyricgen.cli.typed_values import as_typed
 from lyricgen.console import rounded, show
 from lyricgen.errors import UserError
+from lyricgen.runs.directories import LOCK, job_directory
 from lyricgen.runs.interruption import raise_if_requested
-from lyricgen.runs.listing import job_directory
-from lyricgen.runs.lock import LOCK
 from lyricgen.runs.summary import RunSummary, SweepSummary
 from lyricgen.sweeps.launch import check_launcher, launch
 from lyricgen.sweeps.plan import DONE, EPOCHS, Job, refuse_shorter_search

@@ -10,7 +10,7 @@ from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial
 from pydantic import BaseModel, ConfigDict, Field
 
-from lyricgen.runs.listing import number_of
+from lyricgen.runs.directories import number_of
 from lyricgen.runs.record_files import RecordError, check
 from lyricgen.runs.run import Run
 from lyricgen.sweeps.search.options import StudyOptions, parse

@@ -19,8 +19,7 @@ from typing_extensions import override
 
 from lyricgen.models.metrics import perplexity_name
 from lyricgen.models.model import Model
-from lyricgen.runs.listing import outputs_directory
-from lyricgen.runs.resume import EVENTS
+from lyricgen.runs.directories import EVENTS, outputs_directory
 from lyricgen.runs.run import Run
 from lyricgen.runs.state import RunState
 from lyricgen.settings import PLUMBING, belongs_to, flatten, known_to_model

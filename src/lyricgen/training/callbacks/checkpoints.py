@@ -6,11 +6,10 @@ from typing import Any
 import pytorch_lightning as pl
 from typing_extensions import override
 
+from lyricgen.runs.directories import BEST, LAST, check_there
 from lyricgen.runs.interruption import Interruption
-from lyricgen.runs.listing import BEST, LAST, check_there
-from lyricgen.runs.resume import sizes
 from lyricgen.runs.run import Run
-from lyricgen.runs.state import RunState
+from lyricgen.runs.state import RunState, sizes
 from lyricgen.training.ddp.collectives import Broadcast
 from lyricgen.training.lightning_hooks import Observer, is_exact_point
 

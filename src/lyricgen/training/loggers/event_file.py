@@ -22,7 +22,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard.summary import custom_scalars, scalar, text
 from typing_extensions import override
 
-from lyricgen.runs.resume import EVENTS
+from lyricgen.runs.directories import EVENTS
 
 
 class EventLogger(Logger):
