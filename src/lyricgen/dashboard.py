@@ -3,37 +3,42 @@
 import argparse
 import fnmatch
 import io
+import ipaddress
 import json
 import logging
 import os
 import signal
+import socket
 import threading
 import time
-from contextlib import redirect_stderr
+from collections.abc import Callable, Iterable
+from contextlib import redirect_stderr, suppress
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from lyricgen.cli.command_line import Parser, run
+from lyricgen.cli.command_line import Parser, add_options, run
 from lyricgen.console import progress, show
 from lyricgen.errors import UserError
 from lyricgen.files import expand_home
-from lyricgen.reporting.dashboard_server import NamedHosts, allow_open_files, check_host
 from lyricgen.runs.directories import EVENTS, outputs_directory
 from lyricgen.runs.record_files import walk
 
 log = logging.getLogger(__name__)
 
-HOST = "127.0.0.1"  # so that nobody else reads the runs
-# What TensorBoard keeps of a curve and of a run's texts; of more it would keep a random choice.
+HOST = "127.0.0.1"  # no other machine reads the runs
+# Points that TensorBoard keeps of a curve and of a run's texts; beyond, it samples at random.
 LIMITS = {"scalars": 100_000, "text": 10_000}
 ANSWER = 60.0  # seconds in which the server must answer
-PATIENCE = 5.0  # seconds without another run read, after which the page is shown as it is
+PATIENCE = 5.0  # seconds without another run read, after which the page is shown
+_REFUSAL = b"this is no name of the dashboard: open it as localhost, or start it with --host NAME\n"
+_OTHER_FILES = 64  # open files beside those of runs
+_MANY = 1 << 16  # files, where the system sets no limit
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command until Ctrl-C or SIGTERM; what the user can mend is one line and status 2."""
+    """Run the command until Ctrl-C or SIGTERM."""
     parser = Parser("dashboard", "Show all runs in TensorBoard, until Ctrl-C.", checkpoint=False)
     parser.add_argument(
         "directory",
@@ -42,19 +47,12 @@ def main(arguments: list[str] | None = None) -> None:
         metavar="DIRECTORY",
         help="of runs, of a sweep or of one run; without it, outputs/",
     )
-    parser.add_argument(
-        "--host",
-        default=HOST,
-        metavar="NAME",
-        help="address or name of this machine to listen on (default: 127.0.0.1, for this machine "
-        "alone; 0.0.0.0: for everyone who reaches it)",
-    )
-    parser.add_argument(
-        "--port",
-        type=int,
-        metavar="N",
-        help="of the page (default: the first free one from 6006 on; 0: any free one)",
-    )
+    options = {
+        "--host NAME": "address or name of this machine to listen on (default: 127.0.0.1, for this "
+        "machine alone; 0.0.0.0: for everyone who reaches it)",
+        "--port N": "of the page (default: the first free one from 6006 on; 0: any free one)",
+    }
+    add_options(parser, options, {"--port": int})
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         run(parser, _show, arguments)
@@ -65,34 +63,7 @@ def main(arguments: list[str] | None = None) -> None:
 def _show(options: argparse.Namespace) -> None:
     if options.port is not None and not 0 <= options.port <= 65535:
         raise UserError(f"--port {options.port}: it must be from 0 to 65535")
-    directory = _directory(options.directory)
-    check_host(options.host)
-    files = _event_files(directory)
-    runs = {path.parent for path in files}
-    problem = allow_open_files(len(files))
-    if problem is not None:
-        log.warning("%s", problem)
-    board: Any = None
-    try:
-        # kept to the end: with it goes the process that reads the files
-        board, address = _launch(directory, options.host, options.port)
-        _wait_for(address, len(runs))
-        if not runs:
-            show(f"no runs in {str(directory)!r} yet: they will show here as they are trained")
-        show(f"TensorBoard of {str(directory)!r}: {address} (Ctrl-C ends it)")
-        threading.Event().wait()
-    except KeyboardInterrupt:  # the one way to end it
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)  # it is ending already
-        del board
-
-
-def _directory(wanted: Path | None) -> Path:
-    """Where the runs are.
-
-    Raises:
-        UserError: no directory of that name.
-    """
+    wanted: Path | None = options.directory
     directory = outputs_directory() if wanted is None else expand_home(wanted)
     if directory.exists() and not directory.is_dir():
         raise UserError(f"{str(directory)!r} is a file: name the directory of one run or of many")
@@ -101,28 +72,82 @@ def _directory(wanted: Path | None) -> Path:
             f"{str(directory)!r} is not there: name a directory of runs, or none for "
             f"{str(outputs_directory())!r}"
         )
-    return directory
-
-
-def _event_files(directory: Path) -> list[Path]:
-    found = []
+    host = HOST if options.host is None else options.host
+    check_host(host)
+    files = []
     for place, _, names in walk(directory):
         for path in (place / name for name in fnmatch.filter(names, EVENTS)):
             if not path.is_file():
                 log.warning("%s is no ordinary file: TensorBoard may wait for it forever", path)
-            found.append(path)
-    return found
+            files.append(path)
+    runs = {path.parent for path in files}
+    problem = allow_open_files(len(files))
+    if problem is not None:
+        log.warning("%s", problem)
+    board: Any = None
+    try:
+        # the process that reads the files lives as long as `board`
+        board, address = _launch(directory, host, options.port)
+        _wait_for(address, len(runs))
+        if not runs:
+            show(f"no runs in {str(directory)!r} yet: they will show here as they are trained")
+        show(f"TensorBoard of {str(directory)!r}: {address} (Ctrl-C ends it)")
+        threading.Event().wait()
+    except KeyboardInterrupt:  # the only way to end the command
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        del board
+
+
+def check_host(host: str) -> None:
+    """Refuse a host that is no address of this machine.
+
+    Raises:
+        UserError: nothing can listen there.
+    """
+    try:
+        addresses = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)
+        for family, kind, protocol, _, address in addresses:
+            with socket.socket(family, kind, protocol) as one:
+                one.bind(address)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"--host {host}: the dashboard cannot listen there "
+            f"({getattr(error, 'strerror', None) or error}): name an address of this machine, or "
+            "0.0.0.0 for all"
+        ) from error
+
+
+def allow_open_files(files: int) -> str | None:
+    """Let this process and its children open many files.
+
+    Args:
+        files: of the runs; each stays open.
+
+    Returns:
+        A message, if the limit is too low.
+    """
+    try:
+        import resource  # not on Windows
+    except ImportError:
+        return None
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = resource.RLIM_INFINITY
+    if soft != unlimited:
+        wanted = max(soft, files + _OTHER_FILES, _MANY) if hard == unlimited else hard
+        with suppress(OSError, ValueError):  # the limit stays, and the message below tells it
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if soft == unlimited or files + _OTHER_FILES <= soft:
+        return None
+    return (
+        f"the runs have {files:,} event files and this process may open {soft:,} files: some runs "
+        "will be missing; name a directory with fewer runs, or raise the limit (ulimit -Hn)"
+    )
 
 
 def _launch(directory: Path, host: str, port: int | None) -> tuple[Any, str]:
-    """Start TensorBoard in a thread of this process.
-
-    Returns:
-        It, and its address.
-
-    Raises:
-        UserError: the port is not to be had.
-    """
+    """Start TensorBoard in a thread of this process; return it and its address."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # where TensorFlow is installed
     from tensorboard.program import (
         TensorBoard,
@@ -136,13 +161,8 @@ def _launch(directory: Path, host: str, port: int | None) -> tuple[Any, str]:
     # connections that browsers drop are no news
     logging.getLogger("tensorboard").setLevel(logging.CRITICAL)
     board = TensorBoard(server_class=server)
-    board.configure(
-        logdir=str(directory.resolve()),
-        host=host,
-        port=port,
-        samples_per_plugin=LIMITS,
-        window_title="lyricgen",
-    )
+    options = {"logdir": str(directory.resolve()), "host": host, "port": port}
+    board.configure(**options, samples_per_plugin=LIMITS, window_title="lyricgen")
     try:
         with redirect_stderr(io.StringIO()):  # a note about how it reads files
             return board, board.launch()
@@ -152,8 +172,54 @@ def _launch(directory: Path, host: str, port: int | None) -> tuple[Any, str]:
         raise UserError(f"--port {port}: {error.msg}: leave it out for a free one") from error
 
 
+class NamedHosts:
+    """WSGI application that answers requests for the names of this server alone.
+
+    A web page may give a name of its own the address 127.0.0.1, and read all runs in the browser of
+    a visitor; the Host header still holds the page's name.
+
+    Args:
+        application: answers the requests for this server.
+        host: address or name that the server listens on.
+    """
+
+    def __init__(self, application: Callable[..., Iterable[bytes]], host: str) -> None:
+        self._application = application
+        self._names = {"localhost", host.lower()}
+        address = _address(host)
+        self._any_address = address is not None and address.is_unspecified
+        if self._any_address:
+            self._names |= {socket.gethostname().lower(), socket.getfqdn().lower()}
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        """Answer a request, or refuse it."""
+        if self.knows(environ.get("HTTP_HOST", "")):
+            return self._application(environ, start_response)
+        start_response("403 Forbidden", [("Content-Type", "text/plain; charset=utf-8")])
+        return [_REFUSAL]
+
+    def knows(self, header: str) -> bool:
+        """Whether a Host header names this server."""
+        name, _, port = header.lower().rpartition(":")
+        name = (name if port.isdecimal() else header.lower()).removesuffix(".")
+        if name in self._names or name.endswith(".localhost"):
+            return True
+        address = _address(name[1:-1] if name[:1] == "[" and name[-1:] == "]" else name)
+        # no page can give a numeric address another meaning
+        return address is not None and (
+            address.is_loopback or self._any_address or str(address) in self._names
+        )
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        return None
+
+
 def _wait_for(address: str, runs: int) -> None:
-    """Wait until the server answers and, while it goes on reading, until it has read all runs.
+    """Wait until the server answers and has read all runs, or reads no more.
 
     Raises:
         UserError: it does not answer.

@@ -18,9 +18,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
-    from lyricgen.console import show, show_json
+    from lyricgen.console import show_json
     from lyricgen.files import to_json
-    from lyricgen.reporting.sweep_report import REPORT, print_tables, report
+    from lyricgen.reporting.sweep_report import print_report, report
     from lyricgen.reporting.tables import plain
 
     chosen = {name: getattr(options, name) for name in ("where", "by", "over", "metric", "out")}
@@ -30,8 +30,7 @@ def _report(options: argparse.Namespace) -> None:
     if options.json:
         show_json(to_json([row for each in comparisons for row in plain(each)]))
         return
-    print_tables(comparisons)
-    show(f"report: {out / REPORT}.html")
+    print_report(comparisons, out)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

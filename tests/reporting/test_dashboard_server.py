@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from lyricgen import dashboard
+from lyricgen.dashboard import NamedHosts, allow_open_files, check_host
 from lyricgen.errors import UserError
-from lyricgen.reporting.dashboard_server import NamedHosts, allow_open_files, check_host
 from tests.conftest import printed
 
 
@@ -62,7 +62,7 @@ def test_the_limit_of_open_files_is_raised(limits: tuple[int, int]) -> None:
 
 def test_a_limit_that_cannot_be_raised_is_told() -> None:
     script = (
-        "import resource; from lyricgen.reporting.dashboard_server import allow_open_files\n"
+        "import resource; from lyricgen.dashboard import allow_open_files\n"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (256, 512))\n"
         "print(allow_open_files(400)); print(allow_open_files(600))"
     )

@@ -25,10 +25,8 @@ from rich.console import Console
 from lyricgen import report as command
 from lyricgen.errors import UserError
 from lyricgen.reporting import sweep_report
-from lyricgen.reporting.comparison import Comparison, paired_test
-from lyricgen.reporting.grouping import compare
-from lyricgen.reporting.importance import importances
-from lyricgen.reporting.page import sections
+from lyricgen.reporting.comparison import Comparison, compare, paired_test
+from lyricgen.reporting.page import build_sections, importances
 from lyricgen.reporting.plots import (
     draw_curves,
     draw_heat,
@@ -38,7 +36,7 @@ from lyricgen.reporting.plots import (
     heat_axes,
     read_curves,
 )
-from lyricgen.reporting.records import parse_conditions, read, select, told_apart, with_missing_jobs
+from lyricgen.reporting.records import parse_conditions, read, select, shorten, with_missing_jobs
 from lyricgen.reporting.sweep_report import report, report_sweep
 from lyricgen.reporting.tables import LONGEST, duration, plain, terminal_table
 from lyricgen.settings import flatten, parse_overrides, parse_value
@@ -112,7 +110,7 @@ BESIDE = ("difference", "p", "pairs")
 def test_a_table_worked_by_hand(tmp_path: Path) -> None:
     found = only(worked_sweep(tmp_path / "sweep"))
     assert (found.name, found.metric, found.keys) == ("lyrics", "val/perplexity", ("cell",))
-    assert [cell.settings for cell in found.cells] == [("lstm",), ("rnn",), ("gru",)]
+    assert [group.settings for group in found.groups] == [("lstm",), ("rnn",), ("gru",)]
     assert figures(found, *MEAN) == [
         (11.0, 1.0, 3),
         (12.25, pytest.approx(1.5 / math.sqrt(2)), 2),
@@ -143,7 +141,7 @@ def test_worse_and_better(tmp_path: Path) -> None:
     write_run(tmp_path / "9_a", 10.3, ("layers=1",), layers=1, seed=10)
     write_run(tmp_path / "10_a", 11.3, ("layers=1",), layers=1, seed=11)
     found = only(tmp_path)
-    assert [cell.settings for cell in found.ranked] == [(2,), (1,)]
+    assert [group.settings for group in found.ranked] == [(2,), (1,)]
     assert list(found.rows["verdict"]) == ["", "better"]
 
 
@@ -166,7 +164,7 @@ def test_runs_of_other_texts_and_tasks_are_never_in_one_table(tmp_path: Path) ->
         ),
         "lyrics, objective=next, data.max_chars=null, data.val_fraction=0": "train/perplexity",
     }
-    assert all(len(one.cells) == 1 for one in found)
+    assert all(len(one.groups) == 1 for one in found)
     fill = next(one for one in found if one.prefix)
     assert plain(fill)[0]["test_perplexity"] == 2.5
     assert compared(tmp_path, metric="test/perplexity")[4].metric == "test/pseudo_perplexity"
@@ -180,7 +178,7 @@ def test_settings_that_follow_from_others_make_no_column(tmp_path: Path) -> None
     # where the group was not typed for all runs, what it sets tells them apart
     write_run(tmp_path / "2_", 3.0, ("optimizer.lr=0.1",), optimizer__lr=0.1)
     assert only(tmp_path).keys == ("optimizer.lr", "layers")
-    assert {cell.settings for cell in only(tmp_path).cells} == {(0.01, 1), (0.01, 3), (0.1, 1)}
+    assert {group.settings for group in only(tmp_path).groups} == {(0.01, 1), (0.01, 3), (0.1, 1)}
 
 
 def test_an_option_of_one_cell_that_varies_by_itself(tmp_path: Path) -> None:
@@ -191,7 +189,11 @@ def test_an_option_of_one_cell_that_varies_by_itself(tmp_path: Path) -> None:
         write_run(tmp_path / f"{number}_", 2.0, typed, cell=cell)
     found = only(tmp_path)
     assert found.keys == ("cell", "cell.forget_bias")
-    assert {cell.settings for cell in found.cells} == {("rnn", "–"), ("lstm", 0.0), ("lstm", 1.0)}
+    assert {group.settings for group in found.groups} == {
+        ("rnn", "–"),
+        ("lstm", 0.0),
+        ("lstm", 1.0),
+    }
 
 
 def test_callbacks_make_a_column_only_where_a_sweep_tries_them(tmp_path: Path) -> None:
@@ -223,8 +225,8 @@ def test_by_and_over(tmp_path: Path) -> None:
     assert only(tmp_path).keys == ("cell", "layers")
     found = only(tmp_path, by=("cell",))
     assert (found.keys, found.mixed) == (("cell",), ("layers",))
-    for cell, mean in zip(found.cells, figures(found, *MEAN), strict=True):
-        numbers = [value for key, value in values.items() if key[0] == cell.settings[0]]
+    for group, mean in zip(found.groups, figures(found, *MEAN), strict=True):
+        numbers = [value for key, value in values.items() if key[0] == group.settings[0]]
         assert mean == pytest.approx((statistics.mean(numbers), statistics.stdev(numbers), 4))
     pairs = [values["gru", *rest] - values["rnn", *rest] for rest in product((1, 2), (1, 2))]
     assert figures(found, "difference", "pairs")[1] == (statistics.mean(pairs), 4)
@@ -244,14 +246,14 @@ def test_metrics(tmp_path: Path) -> None:
     more = {"summary": {"chars_per_second": 9.0, "test/perplexity": 1.0}}
     write_run(tmp_path / "a", 1.0, layers=1)
     write_run(tmp_path / "b", 2.0, layers=2, **more)
-    assert [cell.settings for cell in only(tmp_path).cells] == [(1,), (2,)]
-    assert [cell.settings for cell in only(tmp_path, metric="test/perplexity").cells] == [
+    assert [group.settings for group in only(tmp_path).groups] == [(1,), (2,)]
+    assert [group.settings for group in only(tmp_path, metric="test/perplexity").groups] == [
         (2,),
         (1,),
     ]
     # more characters a second are better
     fast = only(tmp_path, metric="chars_per_second")
-    assert [cell.settings for cell in fast.cells] == [(1,), (2,)]
+    assert [group.settings for group in fast.groups] == [(1,), (2,)]
     with pytest.raises(UserError, match=r"--metric best_epoch: .*chars_per_second, parameters"):
         only(tmp_path, metric="best_epoch")
 
@@ -262,7 +264,7 @@ def test_where(tmp_path: Path) -> None:
     def cells(*where: str) -> set[Any]:
         records = select(with_missing_jobs(read([tmp_path])), parse_conditions(where))
         [found] = compare(records, ["cell"], ["seed"], None)
-        return {(cell.settings[0], len(cell.scored)) for cell in found.cells}
+        return {(group.settings[0], len(group.scored)) for group in found.groups}
 
     assert cells("cell=lstm") == {("lstm", 3)}
     assert cells("cell=lstm,rnn") == {("lstm", 3), ("rnn", 2)}
@@ -346,7 +348,10 @@ def test_a_job_that_failed_before_its_options_were_known(tmp_path: Path) -> None
     write_run(tmp_path / "2_", None, typed, options=partial, summary=failed)
     found = only(tmp_path)
     assert found.keys == ("cell", "layers")
-    assert {cell.settings for cell in found.cells if cell.others} >= {("nope", 2), ("gru", "two")}
+    assert {group.settings for group in found.groups if group.others} >= {
+        ("nope", 2),
+        ("gru", "two"),
+    }
     assert found.name == "lyrics"
 
 
@@ -612,7 +617,7 @@ def test_importance_of_what_a_search_has_tried(
     axes = draw_importance(found).axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == list(found)
     assert [bar.get_width() for bar in axes.patches] == list(found.values())  # type: ignore[attr-defined]
-    [section] = sections([comparison])
+    [section] = build_sections([comparison])
     assert "importance" in [plot.name for plot in section.plots]
 
 
@@ -703,7 +708,7 @@ def test_nothing_steers_the_page_or_the_terminal(
         summary=failed,
     )
     [found], out = report([tmp_path / "runs"], out=tmp_path / "out")
-    sweep_report.print_tables([found])
+    sweep_report.print_report([found], out)
     shown = capfd.readouterr().out
     assert "\x1b" not in shown
     # in the table, and in the reason of the failed run
@@ -811,7 +816,7 @@ def test_where_reports_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     before = (sweep / "report" / "report.csv").read_bytes()
     assert (report([sweep], by=("cell",))[1] / "report.csv").read_bytes() == before
     assert (sweep / "report" / "report.csv").read_bytes() == before
-    monkeypatch.setattr(sweep_report, "write", lambda *_: None)
+    monkeypatch.setattr(sweep_report, "_write", lambda *_: None)
     for choice, name in chosen:
         _, out = report([sweep], **choice)
         assert (out.parent, bool(re.fullmatch(name, out.name))) == (sweep, True)
@@ -933,12 +938,12 @@ def test_legends_show_what_differs(tmp_path: Path) -> None:
         path = f"{place}{name}/best.ckpt"
         write_run(tmp_path / str(number), 5.0 + number, (f"init_from={path}",), init_from=path)
     found = only(tmp_path)
-    assert [found.short_label(cell) for cell in found.cells] == [
+    assert [found.short_label(group) for group in found.groups] == [
         "init_from …one…", "init_from …other…",
     ]  # fmt: skip
-    assert place in found.label(found.cells[0])
+    assert place in found.label(found.groups[0])
     legend = draw_curves(found, read_curves(found)).legends[0]
     assert "init_from …one…" in [text.get_text() for text in legend.get_texts()]
-    assert told_apart(["a_1", "a_2"]) == ["a_1", "a_2"]
-    assert told_apart(["x" * 30, "x" * 30]) == ["x" * 30] * 2
-    assert told_apart(["x" * 30 + "/1", "x" * 30]) == ["x" * 30 + "/1", "x" * 30]
+    assert shorten(["a_1", "a_2"]) == ["a_1", "a_2"]
+    assert shorten(["x" * 30, "x" * 30]) == ["x" * 30] * 2
+    assert shorten(["x" * 30 + "/1", "x" * 30]) == ["x" * 30 + "/1", "x" * 30]

@@ -12,8 +12,8 @@ import pytest
 from rich.console import Console
 
 from lyricgen import report as command
-from lyricgen.reporting.grouping import compare
-from lyricgen.reporting.importance import importances
+from lyricgen.reporting.comparison import compare
+from lyricgen.reporting.page import importances
 from lyricgen.reporting.records import read, with_missing_jobs
 from lyricgen.reporting.tables import terminal_table
 from tests.conftest import ROOT, printed

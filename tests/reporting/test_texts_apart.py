@@ -9,8 +9,7 @@ import pytest
 
 from lyricgen.errors import UserError
 from lyricgen.evaluation.checkpoints import open_checkpoints
-from lyricgen.reporting.comparison import Comparison
-from lyricgen.reporting.grouping import compare
+from lyricgen.reporting.comparison import Comparison, compare
 from lyricgen.reporting.records import read, with_missing_jobs
 from lyricgen.reporting.tables import notes
 from lyricgen.runs.run import Run
@@ -46,7 +45,7 @@ def test_one_table_a_text(tmp_path: Path) -> None:
     found = compared(tmp_path)
     assert found.keys() == {"song.txt, text 11111111", "song.txt, text 22222222"}
     one = found["song.txt, text 11111111"]
-    assert [len(cell.scored) for cell in one.cells] == [2]
+    assert [len(group.scored) for group in one.groups] == [2]
     assert one.keys == ("name",)  # what the text was called makes no column
     assert not any("digest" in line for line in notes(one))
     # another split of the same text is another task

@@ -15,8 +15,7 @@ import pytest
 from lyricgen.cli.resume_arguments import expand
 from lyricgen.errors import UserError
 from lyricgen.evaluation.plots import logged
-from lyricgen.reporting.comparison import Comparison
-from lyricgen.reporting.grouping import compare
+from lyricgen.reporting.comparison import Comparison, compare
 from lyricgen.reporting.plots import read_curves
 from lyricgen.reporting.records import read, with_missing_jobs
 from lyricgen.runs import record_files

@@ -1,39 +1,48 @@
-"""A comparison of runs: one row for those that differ only in what is averaged over, best first."""
+"""Comparisons of runs: a table for each text and task, a row for each group, the best first."""
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 from mpmath import betainc
 
-from lyricgen.reporting.records import Record, shown, told_apart
-from lyricgen.settings import Value
+from lyricgen.errors import UserError
+from lyricgen.reporting.records import Record, check_known, format_value, shorten
+from lyricgen.settings import DECIDING, PLUMBING, SPLITTING, Settings, Value, belongs_to
+from lyricgen.suggestions import did_you_mean
 
-LEVEL = 0.05  # below this probability a difference counts as told apart
-HELD_OUT = "val/perplexity"  # what sweeps compare, where something is held out
-# Figures by which runs are ranked: of these the smallest is best, of the others the largest.
+LEVEL = 0.05  # a difference of a smaller p-value is significant
+HELD_OUT = "val/perplexity"  # ranks the groups of a sweep, unless nothing is held out
+# Figures that can rank groups: the smallest is best, or the largest.
 SMALLEST = ("loss", "perplexity", "bits_per_char", "parameters", "wall_seconds")
 LARGEST = ("chars_per_second",)
-# Figures whose means stand beside the one that ranks a row.
+# Figures whose means stand beside the ranking figure.
 FIGURES = ("parameters", "chars_per_second", "wall_seconds", "best_epoch")
+# Settings that distinguish tasks on one text; runs of two tasks are never in one table.
+TASK = ("objective", *(f"data.{name}" for name in SPLITTING))
+# Settings that distinguish texts and tasks where the digest is unknown.
+CORPUS = ("objective", "data", *(f"data.{name}" for name in DECIDING if name != "kind"))
+# Settings that do not change the learning: no column, unless one sweep tries several values.
+_NO_COLUMN = (*PLUMBING, "data.max_bytes", "debug")
 
-Place = tuple[Value, ...]
+Values = tuple[Value, ...]
 
 
 @dataclass(frozen=True)
-class Cell:
-    """Runs that differ in nothing but what is averaged over.
+class Group:
+    """Runs that differ only in the settings averaged over; a row of the table.
 
     Attributes:
-        settings: by which the table is grouped.
-        scored: the finished runs that have the figure, by what is averaged over.
-        others: the runs that have none.
+        settings: values of the settings that the table is grouped by.
+        scored: finished runs with the ranking figure, by the settings averaged over.
+        others: runs without it.
     """
 
-    settings: Place
-    scored: dict[Place, Record]
+    settings: Values
+    scored: dict[Values, Record]
     others: list[Record]
 
 
@@ -43,14 +52,14 @@ class Comparison:
 
     Attributes:
         name: of the text.
-        prefix: of the names of its perplexities: "pseudo_" where gaps are filled.
-        metric: that the cells are ranked by.
-        keys: settings by which runs are grouped.
-        over: settings that are averaged over.
-        mixed: settings that differ within cells, though they are neither.
-        repeated: runs that were left out since a later one has the same settings.
-        cells: the best first, those without a figure last.
-        rows: figures of each cell, by the names that docs/report.md explains.
+        prefix: of the names of perplexities: "pseudo_" for a model that fills gaps.
+        metric: the ranking figure.
+        keys: settings that the runs are grouped by.
+        over: settings averaged over.
+        mixed: other settings that differ within groups.
+        repeated: number of runs left out because a later run has the same settings.
+        groups: the best first, groups without a figure last.
+        rows: figures of each group, by the names in docs/report.md.
     """
 
     name: str
@@ -60,77 +69,246 @@ class Comparison:
     over: tuple[str, ...]
     mixed: tuple[str, ...]
     repeated: int
-    cells: list[Cell]
+    groups: list[Group]
     rows: pd.DataFrame
 
     @property
     def records(self) -> list[Record]:
-        """All that are in a cell."""
-        return [one for cell in self.cells for one in (*cell.scored.values(), *cell.others)]
+        """The runs of all groups."""
+        return [run for group in self.groups for run in (*group.scored.values(), *group.others)]
 
     @property
-    def ranked(self) -> list[Cell]:
-        """The cells that have a figure."""
-        return [cell for cell in self.cells if cell.scored]
+    def ranked(self) -> list[Group]:
+        """The groups that have a figure."""
+        return [group for group in self.groups if group.scored]
 
-    def label(self, cell: Cell) -> str:
-        """A cell in words."""
-        pairs = zip(self.keys, cell.settings, strict=True)
-        return ", ".join(f"{key} {shown(value)}" for key, value in pairs)
+    def label(self, group: Group) -> str:
+        """The settings of a group."""
+        return self._label(map(format_value, group.settings))
 
-    def short_label(self, cell: Cell) -> str:
-        """A cell by what tells it from the others, for a legend."""
-        columns = zip(*(each.settings for each in self.cells), strict=True)
-        told = [told_apart(list(map(shown, column))) for column in columns]
-        place = self.cells.index(cell)
-        pairs = ((key, texts[place]) for key, texts in zip(self.keys, told, strict=True))
-        return ", ".join(f"{key} {text}" for key, text in pairs)
+    def short_label(self, group: Group) -> str:
+        """The settings of a group, shortened for a legend to the parts that differ."""
+        columns = zip(*(each.settings for each in self.groups), strict=True)
+        texts = [shorten(list(map(format_value, column))) for column in columns]
+        index = self.groups.index(group)
+        return self._label(column[index] for column in texts)
+
+    def _label(self, texts: Iterable[str]) -> str:
+        return ", ".join(f"{key} {text}" for key, text in zip(self.keys, texts, strict=True))
 
 
-def rank(cells: Sequence[Cell], metric: str, prefix: str) -> tuple[list[Cell], pd.DataFrame]:
-    """The cells, the best first, and a row of figures for each."""
+def compare(
+    records: Sequence[Record], by: Sequence[str], over: Sequence[str], metric: str | None
+) -> list[Comparison]:
+    """Group and rank runs.
+
+    Args:
+        records: at least one.
+        by: settings to group by; empty for the settings that vary.
+        over: settings to average over.
+        metric: the ranking figure; None for the held-out perplexity.
+
+    Returns:
+        A comparison for each text and task.
+
+    Raises:
+        UserError: no run has the setting or the figure.
+    """
+    check_known(by, records, "--by")
+    if list(over) != ["seed"]:  # the default holds for runs that failed before their seed, too
+        check_known(over, records, "--over")
+    if metric is not None:
+        known = {name for record in records for name in record.figures}
+        known |= {name.replace("pseudo_", "") for name in known}
+        rankable = sorted(name for name in known if name.endswith((*SMALLEST, *LARGEST)))
+        if metric not in rankable:
+            there, meant = ", ".join(rankable), did_you_mean(metric, rankable)
+            raise UserError(f"--metric {metric}: no run has it (there is {there}){meant}")
+    texts = _by_text(records)
+    named = zip(_names(texts), texts, strict=True)
+    return [_compare(name, runs, by, over, metric) for name, runs in named]
+
+
+def _by_text(records: Sequence[Record]) -> list[list[Record]]:
+    """Divide runs by text and task: by digest; old runs, which have no digest, by settings.
+
+    A job that failed before it read its text joins runs with the same settings: the runs of its
+    own sweep, else the latest.
+    """
+    texts: dict[Values, list[Record]] = {}
+    by_settings: dict[Values, dict[Values, None]] = {}  # keys of `texts`
+    unread: list[Record] = []
+    for record in records:
+        settings = record.values(CORPUS)
+        if record.summary.corpus_digest is not None:
+            text: Values = (record.summary.corpus_digest, *record.values(TASK))
+        elif any("/" in name for name in record.figures):
+            text = settings
+        else:
+            unread.append(record)
+            continue
+        texts.setdefault(text, []).append(record)
+        by_settings.setdefault(settings, {})[text] = None
+    for record in unread:
+        settings = record.values(CORPUS)
+        candidates = by_settings.get(settings, {settings: None})
+        text = max(candidates, key=lambda each: _nearness(record, texts.get(each, [])))
+        texts.setdefault(text, []).append(record)
+    return list(texts.values())
+
+
+def _nearness(record: Record, runs: Sequence[Record]) -> tuple[bool, str]:
+    same_sweep = any(record.sweep is not None and other.sweep == record.sweep for other in runs)
+    return same_sweep, max((other.summary.started for other in runs), default="")
+
+
+def _names(texts: Sequence[Sequence[Record]]) -> list[str]:
+    """Name texts by kind or file, by the settings that differ, else by digest."""
+    settings = [dict(zip(CORPUS, runs[0].values(CORPUS), strict=True)) for runs in texts]
+    files = []
+    for each in settings:
+        kind, path = each["data"], each["data.path"]
+        is_file = kind == "text" and isinstance(path, str)
+        files.append(Path(str(path)).name if is_file else format_value(kind))
+    names = []
+    for each, file in zip(settings, files, strict=True):
+        alike = [other for other, name in zip(settings, files, strict=True) if name == file]
+        differing = [
+            key for key in CORPUS if len({one[key] for one in alike}) > 1 and key != "data"
+        ]
+        names.append(", ".join([file, *(f"{key}={format_value(each[key])}" for key in differing)]))
+    digests = (runs[0].summary.corpus_digest for runs in texts)
+    ends = ["text without a digest" if one is None else f"text {one[:8]}" for one in digests]
+    named = zip(names, ends, strict=True)
+    return [name if names.count(name) == 1 else f"{name}, {end}" for name, end in named]
+
+
+def _compare(
+    name: str, records: list[Record], by: Sequence[str], over: Sequence[str], metric: str | None
+) -> Comparison:
+    prefix = "pseudo_" if records[0].settings.get("objective") == "fill" else ""
+    split, _, figure = (metric or HELD_OUT).rpartition("/")
+    figure = prefix + figure if figure in ("perplexity", "bits_per_char") else figure
+    ranking = f"{split}/{figure}" if split else figure
+    if metric is None and not any(ranking in record.figures for record in records):
+        ranking = f"train/{figure}"  # nothing is held out
+    found = varied(records, over)
+    keys = tuple(by or found or ["name"])
+    settings = [record.settings for record in records]
+    mixed = [key for key in found if key not in keys and not follows(key, [*keys, *over], settings)]
+
+    def is_scored(run: Record) -> bool:
+        return run.summary.status == "finished" and ranking in run.figures
+
+    runs: dict[Values, dict[Values, Record]] = {}
+    for record in records:
+        group, pair = runs.setdefault(record.values(keys), {}), record.values((*over, *mixed))
+        repeats = [group[pair], record] if pair in group else [record]
+        group[pair] = max(repeats, key=lambda run: (is_scored(run), run.summary.started))
+    groups = [
+        Group(
+            values,
+            {pair: run for pair, run in group.items() if is_scored(run)},
+            [run for run in group.values() if not is_scored(run)],
+        )
+        for values, group in runs.items()
+    ]
+    repeated = len(records) - sum(map(len, runs.values()))
+    ranked = _rank(groups, ranking, prefix)
+    return Comparison(name, prefix, ranking, keys, tuple(over), tuple(mixed), repeated, *ranked)
+
+
+def varied(records: Sequence[Record], over: Sequence[str]) -> list[str]:
+    """List the settings in which runs of one text and task differ.
+
+    Args:
+        records: the runs.
+        over: settings to average over, which are left out.
+
+    Returns:
+        Typed settings that differ, in their order; then options that differ between runs that
+        agree in all typed settings.
+    """
+    settings = [record.settings for record in records]
+    options = {key for record in records for key in record.options}
+    tried: dict[tuple[Path, str], set[Value]] = {}  # values that a sweep tries
+    for record in records:
+        for key, value in record.overrides.items():
+            if record.sweep is not None:
+                tried.setdefault((record.sweep, key), set()).add(value)
+    in_sweep = {key for (_, key), values in tried.items() if len(values) > 1}
+    differing = [
+        key
+        for key in _keys(settings)
+        if len({one[key] for one in settings if key in one}) > 1
+        and key not in (*over, "name", "resume", *CORPUS)
+        and (key in in_sweep or not (key == "trainer" or belongs_to(key, _NO_COLUMN)))
+        # a group that is no option, such as depth=deep, is known only where it was typed
+        and (key in options or all(key in one for one in settings))
+    ]
+    chosen = [key for key in _keys(record.overrides for record in records) if key in differing]
+    for key in sorted(differing, key=lambda key: key.count(".")):
+        if key not in chosen and not follows(key, [*chosen, *over], settings):
+            chosen.append(key)
+    return chosen
+
+
+def _keys(each: Iterable[Settings]) -> list[str]:
+    return list(dict.fromkeys(key for one in each for key in one))
+
+
+def follows(key: str, others: Sequence[str], settings: Sequence[Settings]) -> bool:
+    """Whether runs that agree in other settings also agree in this setting."""
+    found: dict[Values, Value] = {}
+    for one in settings:
+        values = tuple(one.get(name) for name in others)
+        if key in one and found.setdefault(values, one[key]) != one[key]:
+            return False
+    return True
+
+
+def _rank(groups: list[Group], metric: str, prefix: str) -> tuple[list[Group], pd.DataFrame]:
+    """Rank groups; return them and a row of figures for each, the best first."""
     names = {"mean": metric, "test_perplexity": f"test/{prefix}perplexity"}
     names |= {name: name for name in FIGURES}
     runs = pd.DataFrame(
         [
-            (number, place, *map(run.figures.get, names.values()))
-            for number, cell in enumerate(cells)
-            for place, run in cell.scored.items()
+            (number, pair, *map(run.figures.get, names.values()))
+            for number, group in enumerate(groups)
+            for pair, run in group.scored.items()
         ],
-        columns=["cell", "pair", *names],
+        columns=["group", "pair", *names],
     ).astype(dict.fromkeys(names, float))
-    grouped = runs.groupby("cell")[list(names)]
-    rows = grouped.mean().reindex(range(len(cells)))
-    deviations = grouped.std().reindex(rows.index)
-    rows.insert(0, "n", [len(cell.scored) for cell in cells])
-    rows.insert(2, "deviation", deviations["mean"])
-    rows["test_deviation"] = deviations["test_perplexity"]
-    rows["incomplete"] = [_marks(cell) for cell in cells]
-    told = ([run.summary.reason for run in cell.others if run.summary.reason] for cell in cells)
-    rows["reasons"] = ["; ".join(dict.fromkeys(reasons)) for reasons in told]
+    by_group = runs.groupby("group")[list(names)]
+    rows = by_group.mean().reindex(range(len(groups)))
+    rows[["deviation", "test_deviation"]] = by_group.std()[["mean", "test_perplexity"]]
+    rows["n"] = [len(group.scored) for group in groups]
+    lacking = [Counter(map(reason_without_figure, group.others)) for group in groups]
+    rows["incomplete"] = [", ".join(f"{n} {why}" for why, n in one.items()) for one in lacking]
+    reasons = ([run.summary.reason for run in group.others] for group in groups)
+    rows["reasons"] = ["; ".join(dict.fromkeys(filter(None, each))) for each in reasons]
     sign = sign_of(metric)
     rows = rows.sort_values("mean", key=lambda means: sign * means, kind="stable")
-    values = runs.assign(pair=pd.factorize(runs["pair"])[0]).pivot(
-        index="pair", columns="cell", values="mean"
-    )
-    compared = [_beside_best(rows, values, number, sign) for number in rows.index]
+    pairs = runs.assign(pair=pd.factorize(runs["pair"])[0])
+    values = pairs.pivot(index="pair", columns="group", values="mean")
+    compared = [_compare_with_best(rows, values, number, sign) for number in rows.index]
     beside = pd.DataFrame(compared, rows.index, ["difference", "p", "pairs", "verdict"])
-    beside["pairs"] = beside["pairs"].astype("Int64")
-    for place, name in enumerate(beside, 3):
-        rows.insert(place, name, beside[name])
-    return [cells[number] for number in rows.index], rows.reset_index(drop=True)
+    rows = rows.join(beside.astype({"pairs": "Int64"}))
+    order = ["n", "mean", "deviation", *beside, "test_perplexity", *FIGURES, "test_deviation"]
+    ranked = rows[[*order, "incomplete", "reasons"]].reset_index(drop=True)
+    return [groups[number] for number in rows.index], ranked
 
 
-def _beside_best(
+def _compare_with_best(
     rows: pd.DataFrame, values: pd.DataFrame, number: int, sign: int
 ) -> tuple[float | None, float | None, int | None, str]:
-    """Difference of a cell to the best, p, the number of pairs and the verdict.
+    """Compare a group with the best: difference, p, number of pairs, verdict.
 
     Args:
-        rows: the figures of all cells, the best first.
-        values: the figure that ranks, by pair and cell.
-        number: of the cell.
-        sign: 1 where the smallest figure is best, else -1.
+        rows: figures of all groups, the best first.
+        values: the ranking figure, by pair and group.
+        number: of the group.
+        sign: 1 if the smallest figure is best, else -1.
     """
     best = rows.index[0]
     if number == best or number not in values:
@@ -146,14 +324,13 @@ def _beside_best(
 
 
 def paired_test(differences: "pd.Series[float]") -> float | None:
-    """Probability of Student's paired t-test, two-sided, on the differences of pairs.
+    """Two-sided p-value of Student's paired t-test; None for one pair or equal differences.
 
-    None for a single pair, and for pairs that all differ by the same. The probability that |t| is
-    exceeded is the regularised incomplete beta function I(ν/2, 1/2) at ν/(ν + t²), ν = n - 1
-    (Abramowitz and Stegun 1964, 26.7.1). It is mpmath's, which torch brings along: Lightning would
-    import scipy at every start of training once it is installed.
+    P(|T| > |t|) is the regularised incomplete beta function I(ν/2, 1/2) at ν/(ν + t²), ν = n - 1
+    (Abramowitz and Stegun 1964, 26.7.1). mpmath comes with torch; Lightning would import scipy at
+    every start of training if it were installed.
     """
-    # equal but for rounding: as of n-grams, which no seed changes
+    # equal up to rounding, as of n-grams, which no seed changes
     if len(differences) < 2 or differences.std() <= 1e-12 * differences.abs().max():
         return None
     freedom = len(differences) - 1
@@ -162,14 +339,8 @@ def paired_test(differences: "pd.Series[float]") -> float | None:
 
 
 def sign_of(metric: str) -> int:
-    """1 for a figure of which the smallest is best, else -1."""
+    """1 if the smallest figure is best, else -1."""
     return -1 if metric.endswith(LARGEST) else 1
-
-
-def _marks(cell: Cell) -> str:
-    """How many runs have no figure, and why."""
-    counts = Counter(map(reason_without_figure, cell.others))
-    return ", ".join(f"{number} {status}" for status, number in counts.items())
 
 
 def reason_without_figure(record: Record) -> str:

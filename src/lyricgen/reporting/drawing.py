@@ -1,4 +1,4 @@
-"""The look of the report's plots: as PNG on white, and as SVG in the colours of the page."""
+"""The style of the report's plots: PNG on white, SVG in the colours of the page."""
 
 import io
 import re
@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
@@ -18,7 +20,7 @@ from lyricgen.evaluation.fonts import families_for
 
 DPI = 160
 SIZE = (5.4, 3.6)  # inches
-# Names of the page's colours, and what they are on a light ground and on a dark one.
+# The page's colours by name, on a light and on a dark ground.
 INK, MUTED, LINE = "#1c1b1a", "#66625c", "#dedbd3"
 LIGHT = {"ink": INK, "muted": MUTED, "line": LINE}
 DARK = {"ink": "#ece9e4", "muted": "#a09b93", "line": "#2d2e36"}
@@ -55,75 +57,74 @@ _STYLE: dict[Any, Any] = {
 
 
 @contextmanager
-def styled(words: str) -> Iterator[None]:
-    """Draw and save in here.
-
-    Args:
-        words: that will be drawn, for fonts that have their characters.
-    """
+def plot_style(words: str) -> Iterator[None]:
+    """Set the style in which figures are drawn and saved, with fonts for the words drawn."""
     families, _ = families_for(printable(words))
     with rc_context({**_STYLE, "font.family": families}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")  # where no font has a character
+        warnings.filterwarnings("ignore", message="Glyph")  # no font has the character
         yield
 
 
 def new_plot(title: str, size: tuple[float, float] = SIZE) -> tuple[Figure, Axes]:
-    """An empty plot."""
+    """Create an empty plot; its size is in inches."""
     figure = Figure(size, dpi=DPI, layout="constrained", facecolor="none")
     axes = figure.subplots()
     axes.set_title(title, size=10.5, loc="left", color=INK)
     return figure, axes
 
 
-def scale(axes: Axes, which: Literal["x", "y"], values: Sequence[float]) -> None:
-    """Logarithmic where numbers are far apart, with ticks that can be read."""
+def set_scale(axes: Axes, which: Literal["x", "y"], values: Sequence[float]) -> None:
+    """Set a legible scale; logarithmic if the largest value is over three times the smallest."""
     low, high = min(values), max(values)
     axis = axes.xaxis if which == "x" else axes.yaxis
     if low > 0 and high > 3 * low:
         axes.set(**{f"{which}scale": "log"})
-        far = high > 12 * low
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)) if far else MaxNLocator(6))
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)) if high > 12 * low else MaxNLocator(6))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(PLAIN)
 
 
 def add_legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) -> None:
-    """Below the axes, which keep their height."""
+    """Add a legend below the axes, which keep their height."""
     columns = 1 if max(map(len, labels)) > 32 else 2
     rows = -(-len(labels) // columns)
     figure.set_size_inches(SIZE[0], SIZE[1] - 0.9 + 0.19 * rows)
-    figure.legend(
-        handles,
-        [printable(label) for label in labels],
-        loc="outside lower left",
-        ncols=columns,
-        fontsize=8.5,
-    )
+    names = [printable(label) for label in labels]
+    figure.legend(handles, names, loc="outside lower left", ncols=columns, fontsize=8.5)
+
+
+# The canvases save a figure themselves: `Figure.savefig` would draw it twice.
 
 
 def to_png(figure: Figure) -> bytes:
-    """On white."""
+    """Save a figure on white."""
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", facecolor="white", metadata={"Software": None})
+    figure.set_facecolor("white")
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.print_png(stream, metadata={"Software": None})
     return stream.getvalue()
 
 
 def to_svg(figure: Figure, name: str) -> str:
-    """An element for a page that has the colours as properties, and nothing that it would fetch.
+    """Save a figure as an element for a page that defines the colours; it fetches nothing.
 
     Args:
-        figure: to draw.
-        name: what it shows, for those who cannot see it.
+        figure: to save.
+        name: description for readers who cannot see the figure.
     """
     stream = io.StringIO()
-    figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
+    figure.set_facecolor("none")
+    canvas: Any = FigureCanvasSVG(figure)
+    canvas.print_svg(stream, metadata={"Date": None, "Creator": None})
     text = stream.getvalue()
     text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", text, flags=re.S)
-    text = re.sub(r' xmlns(:xlink)?="[^"]*"| (width|height)="[\d.]+pt"', "", text)
-    text = text.replace("xlink:href=", "href=")
+    unneeded = (
+        r"<metadata>.*?</metadata>|<style.*?</style>"
+        r"| xmlns(:xlink)?=\"[^\"]*\"| (width|height)=\"[\d.]+pt\""
+        r"|font-family: [^;\"]*;? ?"  # the page has fonts
+    )
+    text = re.sub(unneeded, "", text, flags=re.DOTALL).replace("xlink:href=", "href=")
     text = re.sub(r'<g id="[^"]*"', "<g", text)
-    text = re.sub(r"font-family: [^;\"]*;? ?", "", text)  # the page has its own
     names = {colour: one for one, colour in LIGHT.items()}
     text = re.sub("|".join(names), lambda match: f"var(--{names[match[0]]})", text)
     return text.replace("<svg", f'<svg role="img" aria-label="{escape(name)}"', 1)

@@ -1,8 +1,12 @@
 """The report as a page and as Markdown, from the templates beside this module."""
 
+import json
+import logging
 import re
+import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,10 +15,9 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from lyricgen.console import progress, rounded
-from lyricgen.errors import TEXT, printable, printable_text
+from lyricgen.errors import TEXT, in_one_line, printable, printable_text
 from lyricgen.reporting.comparison import Comparison, sign_of
-from lyricgen.reporting.drawing import DARK, LIGHT, styled, to_png, to_svg
-from lyricgen.reporting.importance import importances, searched
+from lyricgen.reporting.drawing import DARK, LIGHT, plot_style, to_png, to_svg
 from lyricgen.reporting.plots import (
     draw_curves,
     draw_heat,
@@ -23,10 +26,13 @@ from lyricgen.reporting.plots import (
     heat_axes,
     read_curves,
 )
-from lyricgen.reporting.records import shown
+from lyricgen.reporting.records import Record, format_value
 from lyricgen.reporting.tables import Column, columns_of, failures, notes, title_of
+from lyricgen.runs.directories import STUDY
+from lyricgen.runs.record_files import MOST_OF_LINES, open_record
 
 BEST = 3  # runs whose samples are shown, beside the worst
+FEWEST = 10  # finished trials that importances need
 
 
 class Plot(NamedTuple):
@@ -39,17 +45,17 @@ class Plot(NamedTuple):
 
 
 class Section(NamedTuple):
-    """Parts of a report on one comparison.
+    """The part of a report on one comparison.
 
     Attributes:
         comparison: the runs.
-        title: the figure that ranks them, in words.
+        title: the ranking figure, in words.
         columns: of the table.
         notes: that explain the table.
-        failures: the runs without a figure.
-        plots: that could be drawn.
+        failures: descriptions of the runs without a figure.
+        plots: of the comparison.
         messages: shown where a plot is missing.
-        samples: texts of the best runs and of the worst, by a title.
+        samples: texts of the best runs and of the worst, by title.
     """
 
     comparison: Comparison
@@ -62,8 +68,8 @@ class Section(NamedTuple):
     samples: dict[str, list[str]]
 
 
-def sections(comparisons: Sequence[Comparison]) -> list[Section]:
-    """Read and draw all that the report shows."""
+def build_sections(comparisons: Sequence[Comparison]) -> list[Section]:
+    """Collect and draw the content of the report."""
     return [
         Section(
             comparison,
@@ -71,38 +77,35 @@ def sections(comparisons: Sequence[Comparison]) -> list[Section]:
             columns_of(comparison),
             notes(comparison),
             failures(comparison),
-            *_plots(comparison, "" if number == 1 else f"_{number}"),
+            *_draw(comparison, "" if number == 1 else f"_{number}"),
             _best_and_worst(comparison),
         )
         for number, comparison in enumerate(comparisons, 1)
     ]
 
 
-def _plots(comparison: Comparison, suffix: str) -> tuple[list[Plot], list[str]]:
-    """The plots of a comparison, and messages in place of those that are missing."""
-    drawn: dict[str, Callable[[], Figure]] = {}
+def _draw(comparison: Comparison, suffix: str) -> tuple[list[Plot], list[str]]:
+    """Draw the plots of a comparison; give messages in place of missing plots."""
+    drawings: dict[str, Callable[[], Figure]] = {}
     messages = []
     curves = read_curves(comparison)
     if curves.means:
-        drawn["learning curves"] = lambda: draw_curves(comparison, curves)
+        drawings["learning curves"] = lambda: draw_curves(comparison, curves)
     for name, title in (("parameters", "parameters"), ("wall_seconds", "wall time in seconds")):
         if name != comparison.metric and comparison.rows[name].notna().any():
-            drawn[title.partition(" in ")[0]] = lambda name=name, title=title: draw_price(  # type: ignore[misc]
-                comparison, name, title
-            )
+            drawings[title.partition(" in ")[0]] = partial(draw_price, comparison, name, title)
     axes = heat_axes(comparison)
     if axes is not None:
-        drawn["heat map"] = lambda: draw_heat(comparison, *axes)
-    if searched(comparison):
-        found = importances(comparison)
-        if isinstance(found, str):
-            messages.append(found)
-        else:
-            drawn["importance"] = lambda: draw_importance(found)
-    words = comparison.name + "".join(map(comparison.label, comparison.cells))
+        drawings["heat map"] = lambda: draw_heat(comparison, *axes)
+    shares = importances(comparison)
+    if isinstance(shares, str):
+        messages.append(shares)
+    elif shares:
+        drawings["importance"] = lambda: draw_importance(shares)
+    words = comparison.name + "".join(map(comparison.label, comparison.groups))
     plots = []
-    with styled(words), progress(f"drawing {comparison.name}", len(drawn)) as moved:
-        for number, (name, draw) in enumerate(drawn.items()):
+    with plot_style(words), progress(f"drawing {comparison.name}", len(drawings)) as moved:
+        for number, (name, draw) in enumerate(drawings.items()):
             moved(number)
             figure = draw()
             title = f"{name}: {title_of(comparison.metric)} on {comparison.name}"
@@ -111,12 +114,71 @@ def _plots(comparison: Comparison, suffix: str) -> tuple[list[Plot], list[str]]:
     return plots, messages
 
 
+def importances(comparison: Comparison) -> dict[str, float] | str:
+    """Measure how far each searched setting separates the best tenth of the runs from the others.
+
+    PED-ANOVA (Watanabe, Bansal and Hutter 2023) by Optuna, on the trials of the most common search
+    space.
+
+    Returns:
+        Shares that add up to 1, the largest first; none if there is no search; or the reason why
+        they cannot be measured, in one line.
+    """
+    scored = [run for group in comparison.ranked for run in group.scored.values()]
+    spaces = [json.dumps(run.summary.search_space, sort_keys=True) for run in scored]
+    searched = [
+        (run, space) for run, space in zip(scored, spaces, strict=True) if run.summary.search_space
+    ]
+    if not searched:
+        return {}
+    [(most_common, count)] = Counter(space for _, space in searched).most_common(1)
+    runs = [run for run, space in searched if space == most_common]
+    if count < FEWEST:
+        return f"importance of settings needs {FEWEST} finished trials; there are {count}"
+    if not all(run.sweep is not None and (run.sweep / STUDY).exists() for run in runs):
+        return f"importance of settings needs {STUDY} in the directory of the search"
+    try:
+        import optuna
+    except ImportError:
+        return "importance of settings needs Optuna: pip install 'lyricgen[optuna]'"
+    level = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return _measure(optuna, runs, comparison.metric)
+    except Exception as error:  # a damaged file may hold anything
+        return f"importance of settings: {in_one_line(str(error))}"
+    finally:
+        optuna.logging.set_verbosity(level)
+
+
+def _measure(optuna: Any, runs: list[Record], metric: str) -> dict[str, float]:
+    study = optuna.create_study(direction="minimize" if sign_of(metric) > 0 else "maximize")
+    for sweep in dict.fromkeys(run.sweep for run in runs if run.sweep is not None):
+        figures = {run.number: run.figures[metric] for run in runs if run.sweep == sweep}
+        open_record(sweep / STUDY, MOST_OF_LINES).close()  # refuses all but ordinary files
+        journal = optuna.storages.journal.JournalFileBackend(str(sweep / STUDY))
+        storage = optuna.storages.JournalStorage(journal)
+        for trial in optuna.load_study(study_name="study", storage=storage).trials:
+            number = trial.user_attrs.get("job")
+            if number in figures and trial.state == optuna.trial.TrialState.COMPLETE:
+                done = optuna.trial.create_trial(
+                    params=trial.params,
+                    distributions=trial.distributions,
+                    value=figures.pop(number),
+                )
+                study.add_trial(done)
+    shares = optuna.importance.get_param_importances(study)  # PED-ANOVA is the default
+    return {name: float(share) for name, share in shares.items()}
+
+
 def _best_and_worst(comparison: Comparison) -> dict[str, list[str]]:
-    """Samples of the best runs, and of the worst if it is not among them."""
+    """Samples of the best runs, and of the worst run if it is not among them."""
     runs = [
-        (run.figures[comparison.metric], comparison.label(cell), run)
-        for cell in comparison.ranked
-        for run in cell.scored.values()
+        (run.figures[comparison.metric], comparison.label(group), run)
+        for group in comparison.ranked
+        for run in group.scored.values()
         if run.summary.samples
     ]
     sign = sign_of(comparison.metric)
@@ -125,27 +187,29 @@ def _best_and_worst(comparison: Comparison) -> dict[str, list[str]]:
     samples = {}
     names = ("best", "second", "third", "worst")
     for name, (value, label, run) in zip(names, chosen, strict=False):
-        settings = run.settings
-        also = [f"{key} {shown(settings[key])}" for key in comparison.over if key in settings]
+        over = [
+            f"{key} {format_value(run.settings[key])}"
+            for key in comparison.over
+            if key in run.settings
+        ]
         figure = f"{title_of(comparison.metric)} {rounded(value)}"
-        samples[f"{name}: {', '.join([label, *also])} ({figure})"] = run.summary.samples
+        samples[f"{name}: {', '.join([label, *over])} ({figure})"] = run.summary.samples
     return samples
 
 
 def render(template: str, sections: Sequence[Section], source: str) -> str:
-    """All comparisons as a text.
+    """Fill a template.
 
     Args:
-        template: report.html, which has style, script and plots in it and loads nothing, or
-            report.md.
-        sections: one for each.
-        source: where the runs come from.
+        template: report.md, or report.html, whose page loads nothing else.
+        sections: one for each comparison.
+        source: names of the directories that were read.
     """
-    html = template.endswith(".html")
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=html,
-        finalize=_finalize,
+        autoescape=template.endswith(".html"),
+        # escapes what steers a terminal, except in parts of the page itself
+        finalize=lambda value: value if isinstance(value, Markup) else printable(str(value)),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -153,7 +217,7 @@ def render(template: str, sections: Sequence[Section], source: str) -> str:
     environment.filters |= {
         "chinese": lambda texts: any(re.search("[\u4e00-\u9fff]", text) for text in texts),
         "sample": lambda text: Markup(escape(printable_text(text, TEXT))),
-        "markdown": _escape_markdown,
+        "markdown": lambda text: re.sub(r"([|\\`*_<>\[\]])", r"\\\1", text).replace("&", "&amp;"),
     }
     records = [run for section in sections for run in section.comparison.records]
     counts = Counter(run.summary.status for run in records)
@@ -167,14 +231,3 @@ def render(template: str, sections: Sequence[Section], source: str) -> str:
         sections=sections, source=source, facts=facts, **colours
     )
     return text.rstrip() + "\n"
-
-
-def _finalize(value: Any) -> Any:
-    """Escape what steers a terminal in all that is no part of the page itself."""
-    return value if isinstance(value, Markup) else printable(str(value))
-
-
-def _escape_markdown(text: str) -> str:
-    """With what Markdown would take for its own escaped."""
-    escaped = "".join("\\" + one if one in "|\\`*_<>[]" else one for one in text)
-    return escaped.replace("&", "&amp;")

@@ -27,23 +27,23 @@ from lyricgen.suggestions import did_you_mean
 
 log = logging.getLogger(__name__)
 
-MISSING = RunSummary(status="missing")  # of a job that has left nothing
+MISSING = RunSummary(status="missing")  # of a job that left nothing
 ABSENT = "–"
-_SHORT = 24  # characters of a value that need not be cut
-Conditions = dict[str, list[str]]  # what a setting has to be, one of these
-_MOST = 100_000  # combinations of a grid that are looked at
+_SHORT = 24  # characters of a value that is never shortened
+_MOST = 100_000  # combinations of a grid that are searched for missing jobs
+Conditions = dict[str, list[str]]  # the values that a setting may have
 
 
 @dataclass(frozen=True)
 class Record:
-    """A run, or a job that has never become one.
+    """A run, or a job of a sweep that left nothing.
 
     Attributes:
-        directory: where it is.
-        summary: what it says of itself; of a job that has left nothing the status is `missing`.
+        directory: of the run; of a missing job, the sweep's.
+        summary: content of summary.json; a missing job has the status `missing`.
         options: flat.
-        overrides: what was typed, in that order.
-        sweep: the directory of the sweep whose job it is.
+        overrides: as typed, in their order.
+        sweep: directory of the sweep that the job belongs to.
         number: of the job.
     """
 
@@ -56,13 +56,21 @@ class Record:
 
     @cached_property
     def settings(self) -> dict[str, Value]:
-        """The options, and what was typed that is none: groups such as depth=deep."""
+        """The options, and typed groups that are no option, such as depth=deep."""
         return known_to_model(self.overrides | self.options)
 
     @cached_property
     def figures(self) -> dict[str, float]:
-        """The figures of its end, by their names in summary.json."""
+        """The final figures, by their names in summary.json."""
         return self.summary.figures
+
+    def value(self, key: str) -> Value:
+        """The value of a setting, or the status; a dash if the run has no such setting."""
+        return self.summary.status if key == "status" else self.settings.get(key, ABSENT)
+
+    def values(self, keys: Iterable[str]) -> tuple[Value, ...]:
+        """The values of several settings."""
+        return tuple(map(self.value, keys))
 
 
 @dataclass(frozen=True)
@@ -70,8 +78,8 @@ class FoundRuns:
     """Runs and sweeps below some directories.
 
     Attributes:
-        records: the runs, in the order of their directories.
-        plans: the overrides of every job that a sweep is to do, by its directory and their number.
+        records: of the runs, in the order of their directories.
+        plans: overrides of all planned jobs, by the sweep's directory and the job's number.
     """
 
     records: list[Record]
@@ -81,10 +89,10 @@ class FoundRuns:
 def read(directories: Sequence[Path]) -> FoundRuns:
     """Read all runs below the directories, or all runs in outputs/ if none is given.
 
-    What cannot be read is left out, and a warning names it.
+    Unreadable summaries are left out, and a warning names them.
 
     Raises:
-        UserError: a directory is not there, or no run is in any.
+        UserError: a directory does not exist, or no directory holds a run.
     """
     asked = list(directories) or [outputs_directory()]
     for directory in asked:
@@ -97,9 +105,12 @@ def read(directories: Sequence[Path]) -> FoundRuns:
     paths = list(dict.fromkeys(path.resolve() for one in asked for path in _with_summary(one)))
     found = FoundRuns([], {})
     with progress("reading runs", len(paths)) as moved:
-        for number, path in enumerate(paths):
-            _read_into(found, path)
-            moved(number + 1)
+        for number, path in enumerate(paths, 1):
+            try:
+                _add(found, path, read_summary(path))
+            except UserError as error:
+                log.warning("%s is left out: %s", path / SUMMARY, error.__cause__)
+            moved(number)
     if not found.records and not found.plans:
         named = " and ".join(repr(str(each)) for each in asked)
         raise UserError(
@@ -109,7 +120,7 @@ def read(directories: Sequence[Path]) -> FoundRuns:
 
 
 def _with_summary(directory: Path) -> Iterator[Path]:
-    """The directories below one that have a summary.json, in the order of their names."""
+    """Find the directories that hold a summary.json, jobs in the order of their numbers."""
     for place, folders, files in walk(directory):
         if SUMMARY in files:
             yield place
@@ -121,34 +132,24 @@ def _by_number(name: str) -> tuple[float, str]:
     return (math.inf if number is None else number), name
 
 
-def _read_into(found: FoundRuns, directory: Path) -> None:
-    try:
-        summary = read_summary(directory)
-    except UserError as error:
-        log.warning("%s is left out: %s", directory / SUMMARY, error.__cause__)
-        return
+def _add(found: FoundRuns, directory: Path, summary: RunSummary | SweepSummary) -> None:
     if isinstance(summary, SweepSummary):
         found.plans[directory] = {int(number): typed for number, typed in summary.jobs.items()}
         return
     number = summary.job
-    if number is None and (directory.parent / MULTIRUN).exists():  # of a sweep of Hydra's own
+    if number is None and (directory.parent / MULTIRUN).exists():  # by Hydra's own sweeper
         number = number_of(directory)
-    record = Record(
-        directory,
-        summary,
-        flatten(complete(summary.options or {})),
-        parse_overrides(summary.overrides),
-        None if number is None else directory.parent,
-        number,
-    )
-    found.records.append(record)
+    options = flatten(complete(summary.options or {}))
+    overrides = parse_overrides(summary.overrides)
+    sweep = None if number is None else directory.parent
+    found.records.append(Record(directory, summary, options, overrides, sweep, number))
 
 
 def with_missing_jobs(found: FoundRuns) -> list[Record]:
-    """All records: the jobs that are missing beside those that are there.
+    """Add the missing jobs of sweeps to the records that were found.
 
-    A job that failed before its options were known gets those that it shares with the job of its
-    sweep whose overrides are the nearest to its own.
+    A job that failed before its options were known gets the options that it must share with the
+    job of the same sweep whose overrides are nearest.
     """
     sweeps: dict[Path, list[Record]] = {sweep: [] for sweep in found.plans}
     for record in found.records:
@@ -164,6 +165,7 @@ def with_missing_jobs(found: FoundRuns) -> list[Record]:
 
 
 def _planned(sweep: Path, plan: Mapping[int, list[str]], jobs: list[Record]) -> Iterator[Record]:
+    """The jobs of a plan that left nothing."""
     there = {job.number for job in jobs}
     for number, overrides in plan.items():
         if number not in there:
@@ -171,7 +173,7 @@ def _planned(sweep: Path, plan: Mapping[int, list[str]], jobs: list[Record]) -> 
 
 
 def _gaps(jobs: list[Record]) -> Iterator[Record]:
-    """The cells that a grid without a plan has no job for."""
+    """The combinations that a grid without a plan has no job for."""
     keys = list(jobs[0].overrides)
     if any(job.summary.search_space or list(job.overrides) != keys for job in jobs):
         return
@@ -179,15 +181,22 @@ def _gaps(jobs: list[Record]) -> Iterator[Record]:
     if math.prod(map(len, values)) > _MOST:
         return
     there = {tuple(job.overrides.values()) for job in jobs}
-    for cell in product(*values):
-        if cell not in there:
-            typed = dict(zip(keys, cell, strict=True))
+    for combination in product(*values):
+        if combination not in there:
+            typed = dict(zip(keys, combination, strict=True))
             yield Record(jobs[0].directory.parent, MISSING, {}, typed, jobs[0].sweep)
 
 
 def _with_options(job: Record, known: Iterable[Record]) -> Record:
-    """A job with the options that it has in common with the nearest one."""
-    nearest = max(known, key=lambda other: _nearness(job, other), default=None)
+    """A job with the options that it must share with the nearest known job."""
+
+    def nearness(other: Record) -> tuple[bool, int]:
+        same = job.overrides.items() & other.overrides.items()
+        differing = job.overrides.items() ^ other.overrides.items()
+        groups = {key.partition(".")[0] for key, _ in differing}
+        return not groups & {"data", "objective"}, len(same)
+
+    nearest = max(known, key=nearness, default=None)
     if nearest is None:
         return job
     differing = [key for key, value in job.overrides.items() if nearest.overrides.get(key) != value]
@@ -200,27 +209,16 @@ def _with_options(job: Record, known: Iterable[Record]) -> Record:
     return replace(job, options=options | job.options | typed)
 
 
-def _nearness(one: Record, other: Record) -> tuple[bool, int]:
-    """Whether two jobs have the same text, and how many of their overrides are the same."""
-    shared = len(one.overrides.items() & other.overrides.items())
-    return _text(one) == _text(other), shared
-
-
-def _text(job: Record) -> dict[str, Value]:
-    groups = ("data", "objective")
-    return {key: one for key, one in job.overrides.items() if key.partition(".")[0] in groups}
-
-
 def parse_conditions(typed: Iterable[str]) -> Conditions:
-    """Conditions as they were typed: `cell=lstm,gru`, or `cell=lstm,layers=2`.
+    """Parse conditions such as `cell=lstm,gru` or `cell=lstm,layers=2`.
 
     Raises:
-        UserError: one has no `=`.
+        UserError: a condition has no `=`.
     """
     conditions: Conditions = {}
     for one in typed:
         key = ""
-        for piece in re.split(r",(?![^\[]*\])", one):  # a comma within a list is the list's
+        for piece in re.split(r",(?![^\[]*\])", one):  # not at a comma within a list
             name, equals, value = piece.partition("=")
             if equals and name.strip():
                 key = name.strip()
@@ -231,18 +229,24 @@ def parse_conditions(typed: Iterable[str]) -> Conditions:
 
 
 def select(records: Sequence[Record], conditions: Conditions) -> list[Record]:
-    """The records that fulfil all conditions.
+    """Select the records that fulfil all conditions.
 
     Raises:
-        UserError: no run has such a setting, or none fulfils them.
+        UserError: no run has the setting, or no run fulfils the conditions.
     """
     check_known(conditions, records, "--where")
     chosen = list(records)
-    for key, values in conditions.items():
-        left = [record for record in chosen if _among(setting(record, key), values)]
+    for key, texts in conditions.items():
+        wanted = {text: parse_value(text) for text in texts}
+        values = [record.value(key) for record in chosen]
+        left = [
+            record
+            for record, value in zip(chosen, values, strict=True)
+            if str(value) in wanted or value in wanted.values()
+        ]
         if not left:
-            there = ", ".join(sorted({shown(setting(record, key)) for record in chosen}))
-            raise UserError(f"no run has --where {key}={','.join(values)}: there is {there}")
+            there = ", ".join(sorted(set(map(format_value, values))))
+            raise UserError(f"no run has --where {key}={','.join(texts)}: there is {there}")
         chosen = left
     return chosen
 
@@ -251,7 +255,7 @@ def check_known(keys: Iterable[str], records: Sequence[Record], option: str) -> 
     """Refuse settings that no run has.
 
     Raises:
-        UserError: with the names that come near.
+        UserError: with the nearest known names.
     """
     known = {"status"}.union(*(record.settings for record in records))
     for key in keys:
@@ -260,17 +264,12 @@ def check_known(keys: Iterable[str], records: Sequence[Record], option: str) -> 
             raise UserError(f"{option} {key}: no run has this setting{meant}")
 
 
-def setting(record: Record, key: str) -> Value:
-    """A setting of a run, or its status; a dash where it has none."""
-    return record.summary.status if key == "status" else record.settings.get(key, ABSENT)
-
-
-def shown(value: Value) -> str:
-    """A value as it is typed; a fraction in six digits."""
+def format_value(value: Value) -> str:
+    """Format a value as it is typed; a fraction in six digits."""
     return f"{value:.6g}" if isinstance(value, float) else typed_value(value)
 
 
-def told_apart(texts: Sequence[str]) -> list[str]:
+def shorten(texts: Sequence[str]) -> list[str]:
     """Shorten long texts: … stands for the beginning and the end that they share."""
     if len(set(texts)) < 2 or max(map(len, texts)) <= _SHORT:
         return list(texts)
@@ -285,7 +284,3 @@ def _common_start(texts: Sequence[str]) -> str:
     """The beginning that texts have in common, up to a whole word."""
     alike = takewhile(lambda characters: len(set(characters)) == 1, zip(*texts, strict=False))
     return re.sub(r"\w*$", "", "".join(characters[0] for characters in alike))
-
-
-def _among(value: Value, typed: Sequence[str]) -> bool:
-    return any(value == parse_value(one) or str(value) == one for one in typed)

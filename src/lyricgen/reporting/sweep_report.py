@@ -1,4 +1,4 @@
-"""The report on runs: as the command makes it, and as a sweep does at its end."""
+"""The report on runs, written by the command and at the end of a sweep."""
 
 import hashlib
 import logging
@@ -9,72 +9,17 @@ from pathlib import Path
 from lyricgen.console import put, show, table_console
 from lyricgen.errors import UserError, reason
 from lyricgen.files import replacing, write_atomically
-from lyricgen.reporting.comparison import Comparison
-from lyricgen.reporting.grouping import compare
-from lyricgen.reporting.page import render, sections
+from lyricgen.reporting.comparison import Comparison, compare
+from lyricgen.reporting.page import build_sections, render
 from lyricgen.reporting.records import parse_conditions, read, select, with_missing_jobs
 from lyricgen.reporting.tables import failures, notes, terminal_table, to_frame
 from lyricgen.runs.directories import outputs_directory
 
-SHOWN = 10  # runs without a figure that are named on the terminal
-
-REPORT = "report"  # the directory, and the name of its files
-
-
-log = logging.getLogger(__name__)
+SHOWN = 10  # runs without a figure that the terminal lists
+REPORT = "report"  # name of the directory and of its files
 _LONGEST = 100  # bytes of a report's name
 
-
-def write(comparisons: list[Comparison], sources: Sequence[Path], directory: Path) -> None:
-    """Write report.md, report.csv, report.html and the plots.
-
-    Raises:
-        UserError: the directory cannot be written.
-    """
-    source = ", ".join(map(str, sources))
-    found = sections(comparisons)
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        table = to_frame(comparisons).to_csv(index=False, lineterminator="\n")
-        write_atomically(directory / f"{REPORT}.csv", table)
-        for name in (f"{REPORT}.md", f"{REPORT}.html"):
-            write_atomically(directory / name, render(name, found, source))
-        for plot in (plot for section in found for plot in section.plots):
-            with replacing(directory / plot.file) as stream:
-                stream.write(plot.png)
-    except OSError as error:
-        raise UserError(
-            f"the report cannot be written to {str(directory)!r} ({error.strerror}): "
-            "--out DIRECTORY names another place"
-        ) from error
-
-
-def print_tables(comparisons: list[Comparison]) -> None:
-    """Show the tables and what became of the runs that are not in them."""
-    console = table_console()
-    for comparison in comparisons:
-        put(terminal_table(comparison, console), console)
-        for line in notes(comparison):
-            show(line)
-        lost = failures(comparison)
-        for line in lost[:SHOWN]:
-            show(line)
-        if len(lost) > SHOWN:
-            show(f"… and {len(lost) - SHOWN} more, in the report")
-
-
-def report_sweep(directory: Path) -> None:
-    """Report on a sweep into its `report/`, and print the tables.
-
-    What cannot be done is a warning, since the sweep itself is done.
-    """
-    try:
-        comparisons, out = report([directory])
-        print_tables(comparisons)
-        show(f"report: {out / REPORT}.html")
-    except Exception as error:  # the jobs that have failed are still to be named
-        log.warning("no report: %s", reason(error))
-        log.debug("no report", exc_info=True)
+log = logging.getLogger(__name__)
 
 
 def report(
@@ -89,19 +34,19 @@ def report(
     """Compare the runs below some directories, and write the files of the report.
 
     Args:
-        directories: of runs, sweeps or many of both; none for all outputs.
+        directories: of runs, sweeps or many of both; empty for all outputs.
         where: conditions, such as `cell=lstm`.
-        by: settings to group by; none for those that vary.
+        by: settings to group by; empty for the settings that vary.
         over: settings to average over.
-        metric: to rank by; None for the held-out perplexity.
-        out: where to; None for report/ in the sweep, if that is all, else in the outputs; under
-            a name of its own where something was chosen.
+        metric: the ranking figure; None for the held-out perplexity.
+        out: directory of the files; None for report/ in the sweep if only that sweep is read,
+            else in the outputs. The name of the default tells the choices.
 
     Returns:
-        The comparisons, and where the files are.
+        The comparisons and the directory of the files.
 
     Raises:
-        UserError: no such directory, run, setting or figure; or the files cannot be written.
+        UserError: a directory, run, setting or figure does not exist, or a file cannot be written.
     """
     conditions = parse_conditions(where)
     found = read(directories)
@@ -111,20 +56,64 @@ def report(
         one = len(directories) == 1 and sweeps == {directories[0].resolve()}
         place = directories[0] if one else outputs_directory()
         out = place / _name_of({"where": where, "by": by, "over": over, "metric": metric})
-    write(comparisons, directories or [outputs_directory()], out)
+    _write(comparisons, directories or [outputs_directory()], out)
     return comparisons, out
 
 
-def _name_of(chosen: Mapping[str, str | Sequence[str] | None]) -> str:
-    """Directory of a report; its name says which runs or settings were chosen."""
-    told = [
+def _write(comparisons: list[Comparison], sources: Sequence[Path], directory: Path) -> None:
+    source = ", ".join(map(str, sources))
+    sections = build_sections(comparisons)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        table = to_frame(comparisons).to_csv(index=False, lineterminator="\n")
+        write_atomically(directory / f"{REPORT}.csv", table)
+        for name in (f"{REPORT}.md", f"{REPORT}.html"):
+            write_atomically(directory / name, render(name, sections, source))
+        for plot in (plot for section in sections for plot in section.plots):
+            with replacing(directory / plot.file) as stream:
+                stream.write(plot.png)
+    except OSError as error:
+        raise UserError(
+            f"the report cannot be written to {str(directory)!r} ({error.strerror}): "
+            "--out DIRECTORY names another place"
+        ) from error
+
+
+def _name_of(choices: Mapping[str, str | Sequence[str] | None]) -> str:
+    """Name a report's directory by the choice of runs and settings."""
+    parts = [
         f"{option}_{value if isinstance(value, str) else ','.join(value)}"
-        for option, value in chosen.items()
+        for option, value in choices.items()
         if value and (option, list(value)) != ("over", ["seed"])
     ]
-    name = "_".join([REPORT, *told])
+    name = "_".join([REPORT, *parts])
     plain = re.sub(r"[^\w=,.+-]", "-", name)
     if plain == name and len(name.encode()) <= _LONGEST:
         return name
-    digest = hashlib.sha256(name.encode()).hexdigest()[:8]  # another choice may look the same
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]  # other choices may look the same
     return f"{plain.encode()[:_LONGEST].decode(errors='ignore')}_{digest}"
+
+
+def print_report(comparisons: list[Comparison], directory: Path) -> None:
+    """Show the tables, the runs without a figure, and the place of the report."""
+    console = table_console()
+    for comparison in comparisons:
+        put(terminal_table(comparison, console), console)
+        lines = failures(comparison)
+        for line in (*notes(comparison), *lines[:SHOWN]):
+            show(line)
+        if len(lines) > SHOWN:
+            show(f"… and {len(lines) - SHOWN} more, in the report")
+    show(f"report: {directory / REPORT}.html")
+
+
+def report_sweep(directory: Path) -> None:
+    """Write the report of a sweep into its `report/`, and show it.
+
+    An error becomes a warning, since the sweep itself is done.
+    """
+    try:
+        print_report(*report([directory]))
+    except Exception as error:  # the failed jobs must still be listed
+        log.warning("no report: %s", reason(error))
+        log.debug("no report", exc_info=True)

@@ -1,4 +1,4 @@
-"""A comparison as a table: what stands in which column, and what has to be said below it."""
+"""A comparison as a table: its columns, the notes below it, and its layout on a terminal."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -12,11 +12,11 @@ from rich.table import Table
 from lyricgen.console import rounded
 from lyricgen.errors import printable
 from lyricgen.reporting.comparison import Comparison, reason_without_figure
-from lyricgen.reporting.records import ABSENT, shown, told_apart
+from lyricgen.reporting.records import format_value, shorten
 from lyricgen.stacking import fits
 
 LONGEST = 20  # rows on a terminal
-# Columns that a narrow terminal can do without, the first ones first.
+# Columns that a narrow terminal omits, in this order.
 _SPARE = ("best epoch", "pairs", "wall time", "characters/s", "parameters", "test", "")
 _SPARE_AT_LAST = ("p", "− best", "n")
 
@@ -25,10 +25,10 @@ class Column(NamedTuple):
     """Column of a table.
 
     Attributes:
-        heading: above it.
-        texts: its cells.
-        values: by which the page sorts them; None where the text says it.
-        words: it holds no numbers, and its texts may be wrapped.
+        heading: of the column.
+        texts: of its fields.
+        values: by which the page sorts the rows; None to sort by text.
+        words: holds words, which may be wrapped, instead of numbers.
     """
 
     heading: str
@@ -38,36 +38,35 @@ class Column(NamedTuple):
 
 
 def columns_of(comparison: Comparison, most: int | None = None) -> list[Column]:
-    """The columns that are not empty, first the settings; of the first `most` rows."""
-    rows, cells = comparison.rows[:most], comparison.cells[:most]
-    by_test = comparison.metric == f"test/{comparison.prefix}perplexity"  # it stands there already
+    """The columns that are not empty, settings first; of the first `most` rows."""
+    rows, groups = comparison.rows[:most], comparison.groups[:most]
     settings = [
-        Column(key, [printable(shown(value)) for value in values], list(values), words=True)
-        for key, *values in zip(comparison.keys, *(cell.settings for cell in cells), strict=True)
+        Column(key, [printable(format_value(value)) for value in values], list(values), words=True)
+        for key, *values in zip(comparison.keys, *(group.settings for group in groups), strict=True)
     ]
-    verdicts = rows["verdict"].where(rows["n"].eq(0) | (rows.index > 0), "best")
-    pairs = _column("pairs", rows["pairs"], str)
-    shown_pairs = [text if n > 1 else "" for text, n in zip(pairs.texts, rows["n"], strict=True)]
+    best = rows["n"].gt(0) & (rows.index == 0)
+    pairs = _column("pairs", rows["pairs"].where(rows["n"] > 1), str)
+    ranks_by_test = comparison.metric == f"test/{comparison.prefix}perplexity"
     figures = [
         _column("n", rows["n"], str),
         _column("− best", rows["difference"], "{:+,.2f}".format),
         _column("p", rows["p"], p_value),
-        pairs._replace(texts=shown_pairs),
-        Column("", list(verdicts), [None] * len(rows)),
+        pairs._replace(values=_column("", rows["pairs"], str).values),
+        Column("", list(rows["verdict"].mask(best, "best")), [None] * len(rows), words=True),
         _column("test", rows["test_perplexity"], rounded, rows["test_deviation"]),
         _column("parameters", rows["parameters"], "{:,.0f}".format),
         _column("characters/s", rows["chars_per_second"], "{:,.0f}".format),
         _column("wall time", rows["wall_seconds"], duration),
         _column("best epoch", rows["best_epoch"], "{:,.0f}".format),
-        Column("incomplete", list(rows["incomplete"]), [len(cell.others) for cell in cells]),
+        Column("incomplete", list(rows["incomplete"]), [len(one.others) for one in groups], True),
     ]
     return [
         *settings,
         _column(title_of(comparison.metric), rows["mean"], rounded, rows["deviation"]),
         *(
-            column._replace(words=column.heading in ("", "incomplete"))
-            for column in figures
-            if any(column.texts) and not (by_test and column.heading == "test")
+            one
+            for one in figures
+            if any(one.texts) and not (ranks_by_test and one.heading == "test")
         ),
     ]
 
@@ -78,46 +77,43 @@ def _column(
     form: Callable[[Any], str],
     deviations: "pd.Series[Any] | None" = None,
 ) -> Column:
-    """A column of numbers, each with its deviation if there are some; empty where none stands."""
-    plain = [None if pd.isna(value) else value for value in values]
-    texts = ["" if value is None else form(value) for value in plain]
+    """A column of numbers, with their deviations if given; missing numbers stay empty."""
+    texts = ["" if pd.isna(value) else form(value) for value in values]
     if deviations is not None:
         spreads = ["" if pd.isna(one) else f" ± {form(one)}" for one in deviations]
         texts = [text + spread for text, spread in zip(texts, spreads, strict=True)]
-    return Column(heading, texts, plain)
+    return Column(heading, texts, [None if pd.isna(value) else value for value in values])
 
 
 def notes(comparison: Comparison) -> list[str]:
     """Notes that explain a table."""
-    told = []
-    rows = comparison.rows
+    lines = []
+    rows, over = comparison.rows, " and ".join(comparison.over)
     if rows["deviation"].notna().any():
-        told.append(
-            f"mean ± sample standard deviation of n runs, over {' and '.join(comparison.over)}"
-        )
+        lines.append(f"mean ± sample standard deviation of n runs, over {over}")
     if comparison.mixed:
-        told.append(f"also averaged over, since it varies: {' and '.join(comparison.mixed)}")
+        lines.append(f"also averaged over, since it varies: {' and '.join(comparison.mixed)}")
     if rows["p"].notna().any():
         pairs = " and ".join((*comparison.over, *comparison.mixed))
-        told.append(f"p: paired t-test against the best, by {pairs}, each row by itself")
-    scored = [run for cell in comparison.cells for run in cell.scored.values()]
+        lines.append(f"p: paired t-test against the best, by {pairs}, each row by itself")
+    scored = [run for group in comparison.groups for run in group.scored.values()]
     if any(run.summary.corpus_digest is None for run in scored):
-        told.append("runs of an earlier version, without the digest of their text: it may differ")
+        lines.append("runs of an earlier version, without the digest of their text: it may differ")
     if comparison.repeated:
-        told.append(f"{comparison.repeated} left out: a later run has the same settings")
-    return told
+        lines.append(f"{comparison.repeated} left out: a later run has the same settings")
+    return lines
 
 
 def failures(comparison: Comparison) -> list[str]:
-    """The runs without a figure, a line each; of those that a search has pruned their number."""
+    """Describe the runs without a figure, one in a line; count the pruned runs."""
     lines = []
     pruned = sum(run.summary.status == "pruned" for run in comparison.records)
-    for cell in comparison.cells:
-        for run in cell.others:
+    for group in comparison.groups:
+        for run in group.others:
             if run.summary.status == "pruned":
                 continue
-            also = [f"{key} {shown(run.settings.get(key, ABSENT))}" for key in comparison.over]
-            where = ", ".join([comparison.label(cell), *also])
+            over = [f"{key} {format_value(run.value(key))}" for key in comparison.over]
+            where = ", ".join([comparison.label(group), *over])
             why = f": {run.summary.reason}" if run.summary.reason else ""
             lines.append(printable(f"{reason_without_figure(run)}: {where}{why}"))
     return [*lines, f"pruned: {pruned:,}"] if pruned else lines
@@ -142,34 +138,34 @@ def duration(seconds: float) -> str:
 
 
 def terminal_table(comparison: Comparison, console: Console) -> Table:
-    """The best rows in the first layout that the terminal has room for.
+    """The best rows, in the widest layout that fits the terminal.
 
-    Settings that all rows share stand above it.
+    Settings that all rows share stand above the table.
     """
-    columns = columns_of(comparison, LONGEST)
+    columns, count = columns_of(comparison, LONGEST), len(comparison.groups)
     settings, figures = columns[: len(comparison.keys)], columns[len(comparison.keys) :]
-    places = range(len(settings) if len(comparison.cells) > 1 else 0)
-    common = {n for n in places if len({cell.settings[n] for cell in comparison.cells}) == 1}
-    shared = [f"{settings[n].heading} {settings[n].texts[0]}" for n in sorted(common)]
-    settings = [column for place, column in enumerate(settings) if place not in common]
-    for layout in _layouts(settings, figures):
+    values = zip(*(group.settings for group in comparison.groups), strict=True)
+    same = [count > 1 and len(set(each)) == 1 for each in values]
+    named = list(zip(settings, same, strict=True))
+    shared = [f"{column.heading} {column.texts[0]}" for column, common in named if common]
+    for layout in _layouts([column for column, common in named if not common], figures):
         table = _table(layout)
         if fits(table, console):
             break
     table.title = escape("\n".join([printable(comparison.name), ", ".join(shared)]).rstrip())
-    if len(comparison.cells) > LONGEST:
-        table.caption = f"{len(comparison.cells) - LONGEST:,} more rows in the report"
+    if count > LONGEST:
+        table.caption = f"{count - LONGEST:,} more rows in the report"
     return table
 
 
 def _layouts(settings: Sequence[Column], figures: Sequence[Column]) -> Iterator[list[Column]]:
-    """Ever narrower tables: fewer columns, shorter settings, then the settings in one column."""
+    """Ever narrower layouts: fewer columns, shorter settings, then all settings in one column."""
     short = [column.heading.rpartition(".")[2] for column in settings]
     taken = [*short, *(column.heading for column in figures)]
     brief = [
         column._replace(
             heading=name if taken.count(name) == 1 else column.heading,
-            texts=told_apart(column.texts),
+            texts=shorten(column.texts),
         )
         for name, column in zip(short, settings, strict=True)
     ]
@@ -177,8 +173,8 @@ def _layouts(settings: Sequence[Column], figures: Sequence[Column]) -> Iterator[
         figures = [column for column in figures if column.heading != spare]
         yield [*settings, *figures]
         yield [*brief, *figures]
-    named = [[f"{column.heading} {text}" for text in column.texts] for column in brief]
-    stacked = ["\n".join(lines) for lines in zip(*named, strict=True)]
+    lines = [[f"{column.heading} {text}" for text in column.texts] for column in brief]
+    stacked = ["\n".join(each) for each in zip(*lines, strict=True)]
     for spare in (None, *_SPARE_AT_LAST):
         figures = [column for column in figures if column.heading != spare]
         yield [Column("settings", stacked, [], words=True), *figures]
@@ -197,16 +193,16 @@ def _table(columns: Sequence[Column]) -> Table:
 
 
 def to_frame(comparisons: Sequence[Comparison]) -> pd.DataFrame:
-    """All rows with all their figures, by the names that docs/report.md explains."""
+    """All rows with all figures, by the names in docs/report.md."""
     frames = []
     for comparison in comparisons:
         rows = comparison.rows.drop(columns="test_deviation")
-        settings = [cell.settings for cell in comparison.cells]
         before = pd.DataFrame({"text": comparison.name, "metric": comparison.metric}, rows.index)
         before["rank"] = pd.Series(range(1, len(rows) + 1), dtype="Int64").where(rows["n"] > 0)
+        settings = [group.settings for group in comparison.groups]
         chosen = pd.DataFrame(settings, rows.index, list(comparison.keys), dtype=object)
         frame = pd.concat([before, chosen, rows], axis=1).astype(object)
-        # a record may have a setting that is called as a figure
+        # a setting may have the name of a figure
         frames.append(frame.loc[:, ~frame.columns.duplicated(keep="last")])
     return pd.concat(frames, ignore_index=True)
 
