@@ -143,7 +143,7 @@ def train(values: dict[str, Any], run: Run) -> float:
 
             trial = None
             if run.search is not None:  # another run needs no Optuna
-                from lyricgen.sweeps.search.trial import trial_of
+                from lyricgen.sweeps.search.storage import trial_of
 
                 trial = trial_of(run)
             options = parse(values)  # before torch and Lightning are imported, which takes seconds

@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
 from hydra._internal.hydra import Hydra
 
+from lyricgen.cli.hydra_private import combine_values
 from tests.conftest import SMALL, Train
 
 HYDRAS_OWN = (
@@ -27,6 +29,16 @@ def compositions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(ConfigLoaderImpl, "_load_configuration_impl", counted)
     return modes
+
+
+def test_values_are_combined_as_hydras_own_sweeper_does() -> None:
+    loader = ConfigLoaderImpl(ConfigSearchPathImpl())
+    typed = ["cell=rnn,lstm", "+layers=range(1,3)", "name='a,b'", "seed=choice(1)"]
+    assert combine_values(loader, typed) == [
+        [f"cell={cell}", f"+layers={layers}", "name='a,b'", "seed=1"]
+        for cell in ("rnn", "lstm")
+        for layers in (1, 2)
+    ]
 
 
 @pytest.mark.parametrize("typed", [[], ["hydra.mode=RUN"]])

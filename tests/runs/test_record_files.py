@@ -32,8 +32,8 @@ from lyricgen.runs.record_files import (
 )
 from lyricgen.runs.state import rewind
 from lyricgen.runs.summary import RunSummary, read_summary
-from lyricgen.sweeps.plan import PlannedJob, jobs_in, plan, refuse_shorter_search
-from lyricgen.sweeps.sweep import Sweep
+from lyricgen.sweeps.grid import PlannedJob, plan
+from lyricgen.sweeps.sweep import Sweep, jobs_in
 from lyricgen.training.callbacks.samples import Sample, Samples
 from tests.conftest import summary_of
 
@@ -389,7 +389,7 @@ def test_a_trial_of_a_study_that_is_none(
     attributes: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     optuna = pytest.importorskip("optuna")
-    from lyricgen.sweeps.search.trial import newest_trials  # noqa: PLC0415
+    from lyricgen.sweeps.search.storage import newest_trials  # noqa: PLC0415
 
     study = optuna.create_study(study_name=f"one of {attributes}")
     for told in ({"job": 1, "directory": "1_a", "overrides": ["x=1"]}, attributes):
@@ -406,6 +406,9 @@ def test_what_a_study_was_composed_from_that_is_none(
     make: Callable[[Path], None], tmp_path: Path
 ) -> None:
     job(tmp_path, 1)
+    pytest.importorskip("optuna")
+    from lyricgen.sweeps.search.study import refuse_shorter_search  # noqa: PLC0415
+
     make(tmp_path / "multirun.yaml")
     with pytest.raises(UserError, match=r"multirun\.yaml' cannot be read \("):
         refuse_shorter_search(tmp_path, 1)
@@ -414,8 +417,7 @@ def test_what_a_study_was_composed_from_that_is_none(
 @pytest.mark.parametrize("make", [pipe, endless, folder])
 def test_a_journal_of_a_study_that_is_none(make: Callable[[Path], None], tmp_path: Path) -> None:
     pytest.importorskip("optuna")
-    from lyricgen.sweeps.search.options import StudyOptions  # noqa: PLC0415
-    from lyricgen.sweeps.search.storage import open_storage  # noqa: PLC0415
+    from lyricgen.sweeps.search.storage import StudyOptions, open_storage  # noqa: PLC0415
 
     make(tmp_path / "study.log")
     options = StudyOptions.model_construct(storage=None)

@@ -26,11 +26,9 @@ from lyricgen.errors import UserError
 from lyricgen.runs.directories import is_alive
 from lyricgen.runs.run import Run
 from lyricgen.runs.state import RunState
-from lyricgen.sweeps.search.options import StudyOptions, parse
 from lyricgen.sweeps.search.space import Space, describe, read_space
-from lyricgen.sweeps.search.storage import JournalLock
+from lyricgen.sweeps.search.storage import JobTrial, JournalLock, StudyOptions, parse
 from lyricgen.sweeps.search.study import Study, build_sampler
-from lyricgen.sweeps.search.trial import JobTrial
 from lyricgen.training import main as training
 from lyricgen.training.callbacks.pruning import Pruning
 from tests.conftest import SMALL, Train, killed_after, messages, summary_of, sweep_of, until

@@ -22,7 +22,7 @@ from lyricgen.errors import UserError
 from lyricgen.reporting import sweep_report
 from lyricgen.runs.directories import claimed, new_directory
 from lyricgen.settings import flatten
-from lyricgen.sweeps.plan import PlannedJob, named_by, plan
+from lyricgen.sweeps.grid import PlannedJob, name_jobs, plan
 from lyricgen.training import main as training
 from tests.conftest import (
     ROOT,
@@ -381,10 +381,10 @@ def test_the_sweeps_that_are_files(
 
 def test_jobs_are_called_by_what_differs() -> None:
     grid = [["cell=rnn", "data.path=a", "seed=1"], ["cell=rnn", "data.path=b", "seed=2"]]
-    assert named_by(grid, ["data.path"]) == ["seed=1", "seed=2"]
-    assert named_by(grid[:1], ["data.path"]) == ["cell=rnn,seed=1"]
-    assert named_by(grid, ["data.path", "seed"]) == ["data.path=a,seed=1", "data.path=b,seed=2"]
-    assert named_by([[]], []) == [""]
+    assert name_jobs(grid, ["data.path"]) == ["seed=1", "seed=2"]
+    assert name_jobs(grid[:1], ["data.path"]) == ["cell=rnn,seed=1"]
+    assert name_jobs(grid, ["data.path", "seed"]) == ["data.path=a,seed=1", "data.path=b,seed=2"]
+    assert name_jobs([[]], []) == [""]
 
 
 def test_equal_jobs_stay_apart(tmp_path: Path) -> None:

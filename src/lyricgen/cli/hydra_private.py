@@ -10,8 +10,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from hydra._internal.config_repository import ConfigRepository
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import get_args_parser
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -35,6 +37,13 @@ def parse_value(value: str) -> Any:
         return OverridesParser.create().parse_override(f"value={value}")._value
     except HydraException:
         return REFUSED
+
+
+def combine_values(loader: ConfigLoader, overrides: list[str]) -> list[list[str]]:
+    """Every combination of the values of overrides, as Hydra's own sweeper combines them."""
+    parsed = OverridesParser.create(config_loader=loader).parse_overrides(overrides)
+    [combinations] = BasicSweeper.split_arguments(parsed, max_batch_size=None)
+    return combinations
 
 
 def options_parser() -> argparse.ArgumentParser:

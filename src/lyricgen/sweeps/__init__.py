@@ -1,1 +1,1 @@
-"""Many runs: planned, launched and watched."""
+"""Sweeps: many runs, planned, launched and watched."""

@@ -1,41 +1,60 @@
-"""A sweep over every combination of values, with a record that can be resumed."""
+"""A sweep over every combination of values, which can be resumed."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from lyricgen.cli.composition import job_values
+from lyricgen.cli.hydra_private import combine_values
 from lyricgen.cli.resume_arguments import without_resume
 from lyricgen.cli.typed_values import as_typed
 from lyricgen.console import progress, show
+from lyricgen.errors import UserError
 from lyricgen.options import Options, validate
-from lyricgen.runs.directories import claimed
+from lyricgen.runs.directories import LAST, PREVIOUS, claimed, job_directory
+from lyricgen.runs.state import fixed_settings, sorted_settings
+from lyricgen.runs.summary import RunSummary
+from lyricgen.settings import flatten, key
 from lyricgen.sweeps.launch import check_launcher, launch
-from lyricgen.sweeps.plan import PlannedJob, named_by, plan
-from lyricgen.sweeps.sweep import Sweep
+from lyricgen.sweeps.sweep import DONE, EPOCHS, Job, Sweep, jobs_in
 
 
 class GridOptions(Options):
-    """Options of `hydra.sweeper.` where hydra/sweeper=grid."""
+    """Options of `hydra.sweeper.` with hydra/sweeper=grid."""
 
     jobs_at_a_time: int | None
     params: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class PlannedJob:
+    """A job that has no number yet.
+
+    Attributes:
+        overrides: of the job, and those that all jobs share.
+        name: the part of the directory's name that differs between jobs.
+        values: the whole configuration, plain and unchecked, which identifies the job.
+    """
+
+    overrides: list[str]
+    name: str
+    values: dict[str, Any]
 
 
 def sweep_grid(sweeper: Any, arguments: list[str]) -> None:
     """Do every combination of values once.
 
     Args:
-        sweeper: Hydra's plugin, with what Hydra has told it.
+        sweeper: Hydra's plugin, set up by Hydra.
         arguments: overrides that were typed.
 
     Raises:
-        UserError: another process is at this sweep, one is there and not to be resumed, or jobs
-            cannot be done in such a number.
-        UnfinishedJobsError: some have failed or were killed.
+        UserError: another process works on the sweep, it exists and is not to be resumed, or the
+            number of jobs at a time is wrong.
+        UnfinishedJobsError: some jobs failed or were killed.
     """
     typed = without_resume(arguments)
     options: GridOptions = validate(GridOptions, sweeper.options, "hydra.sweeper.")
@@ -48,22 +67,110 @@ def sweep_grid(sweeper: Any, arguments: list[str]) -> None:
         jobs = plan(sweep.directory, wanted)
         with sweep.conclusion():
             sweep.begin(OmegaConf.to_yaml(sweeper.config), jobs)
-            done = sum(job.done for job in jobs)
-            if done:
-                show(f"{done} of {len(jobs)} jobs are done")
             left = [(job.number, sweep.arguments(job)) for job in jobs if not job.done]
+            if len(left) < len(jobs):
+                show(f"{len(jobs) - len(left)} of {len(jobs)} jobs are done")
             launch(sweeper.launcher, left, sweep.directory, at_a_time, jobs_in_all=len(jobs))
 
 
 def _compose_jobs(sweeper: Any, overrides: list[str]) -> list[PlannedJob]:
     """Compose the configuration of every combination of the overrides' values."""
-    parsed = OverridesParser.create(config_loader=sweeper.loader).parse_overrides(overrides)
-    [combinations] = BasicSweeper.split_arguments(parsed, max_batch_size=None)
+    combinations = combine_values(sweeper.loader, overrides)
     left_out = sweeper.config.hydra.job.config.override_dirname.exclude_keys
     wanted = []
     with progress("composing the jobs", len(combinations)) as moved:
-        for own, name in zip(combinations, named_by(combinations, left_out), strict=True):
+        for own, name in zip(combinations, name_jobs(combinations, left_out), strict=True):
             values = job_values(sweeper.loader, sweeper.config, own)
             wanted.append(PlannedJob(own, name, values))
             moved(len(wanted))
     return wanted
+
+
+def name_jobs(combinations: Sequence[Sequence[str]], left_out: Sequence[str]) -> list[str]:
+    """Name jobs by the overrides that differ; by all overrides if the jobs are the same.
+
+    Args:
+        combinations: overrides of each job, with the same keys in the same order.
+        left_out: keys that names contain only if nothing else differs.
+    """
+    each_key = list(zip(*combinations, strict=True))
+    short = [each for each in each_key if key(each[0]) not in left_out]
+    differ = [[each for each in some if len(set(each)) > 1] for some in (short, each_key)]
+    shown = differ[0] or differ[1] or short
+    return [",".join(each[job] for each in shown) for job in range(len(combinations))]
+
+
+def plan(directory: Path, wanted: Sequence[PlannedJob]) -> list[Job]:
+    """Number the jobs; a known job keeps its number and directory.
+
+    Args:
+        directory: of the sweep.
+        wanted: all jobs.
+
+    Raises:
+        UserError: a job is to train for fewer epochs than before.
+    """
+    there = jobs_in(directory)
+    values = [_checked(one.values) if there else one.values for one in wanted]
+    options = {number: summary.options or {} for number, (_, summary) in there.items()}
+    known = _match(values, options)
+    following = 1 + max(there, default=-1)
+    jobs = []
+    for index, one in enumerate(wanted):
+        if index in known:
+            number = known[index]
+            run, summary = there[number]
+            same = sorted_settings(options[number]) == sorted_settings(values[index])
+            done = summary.status in DONE and same
+            _refuse_fewer_epochs(run, summary, values[index])
+            jobs.append(Job(number, one.overrides, run.name, begun=True, done=done))
+        else:
+            jobs.append(Job(following, one.overrides, job_directory(following, one.name)))
+            following += 1
+    return sorted(jobs, key=lambda job: job.number)
+
+
+def _checked(values: dict[str, Any]) -> dict[str, Any]:
+    """A configuration as summary.json holds it; unchanged if it is refused."""
+    from lyricgen.training.options import parse  # noqa: PLC0415  takes seconds; for resumed sweeps
+
+    try:
+        return parse(values).model_dump(mode="json")
+    except UserError:
+        return values
+
+
+def _match(wanted: Sequence[dict[str, Any]], there: dict[int, dict[str, Any]]) -> dict[int, int]:
+    """Match configurations, by index, with known jobs, by number.
+
+    Equal configurations come first, then those with which a run may be resumed: so jobs that
+    differ only in their epochs, for example, are matched right.
+    """
+    found: dict[int, int] = {}
+    for compared in (sorted_settings, fixed_settings):
+        left: dict[str, list[int]] = {}
+        for number, options in there.items():
+            if number not in found.values():
+                left.setdefault("\n".join(compared(options)), []).append(number)
+        for index, values in enumerate(wanted):
+            same = left.get("\n".join(compared(values))) if index not in found else None
+            if same:
+                found[index] = same.pop(0)
+    return found
+
+
+def _refuse_fewer_epochs(directory: Path, summary: RunSummary, values: dict[str, Any]) -> None:
+    """Refuse fewer epochs than before, unless the job has saved nothing and starts anew."""
+    options = flatten(summary.options or {})
+    done = summary.status in DONE
+    saved = any((directory / "checkpoints" / name).is_file() for name in (LAST, PREVIOUS))
+    wanted = flatten(values).get(EPOCHS)
+    if not (done or saved) or not isinstance(wanted, int) or options.get("model") == "ngram":
+        return
+    lengths = {"has trained for": summary.epochs, "was begun for": options.get(EPOCHS)}
+    for words, epochs in lengths.items():
+        if isinstance(epochs, int) and wanted < epochs:
+            raise UserError(
+                f"{EPOCHS}={wanted}: job {directory.name} {words} {epochs} epochs: choose "
+                f"{options.get(EPOCHS, epochs)} or more"
+            )

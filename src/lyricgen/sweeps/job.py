@@ -1,4 +1,4 @@
-"""The job's side of a sweep: a process that is not the one that the user has started."""
+"""The processes of a sweep's jobs: how they start, and how they stop with the sweep."""
 
 import gc
 import importlib
@@ -25,19 +25,13 @@ from rich import get_console
 from lyricgen.console import leave_closed_terminal, tell
 from lyricgen.errors import reason
 from lyricgen.runs.directories import is_alive
-from lyricgen.runs.interruption import (
-    HANGUP,
-    SIGNALS,
-    Interrupted,
-    Interruption,
-    listening,
-)
+from lyricgen.runs.interruption import HANGUP, SIGNALS, Interrupted, Interruption, listening
 from lyricgen.training.threads import VARIABLES
 
 TICK = 0.25  # seconds between two looks at the sweep
-PATIENCE = 10.0  # seconds that a job of a killed sweep has to stop, then to stop at once
-SWEEP = "LYRICGEN_SWEEP_PROCESS"  # variable that tells whose job a process is
-# what every job imports; the command itself is imported by each, as multiprocessing has it
+PATIENCE = 10.0  # seconds for a job of a killed sweep to stop, then to stop at once
+SWEEP = "LYRICGEN_SWEEP_PROCESS"  # variable with the name of the sweep's process
+# imported before a job is forked; multiprocessing imports the command itself in each job
 PRELOADED = [
     *("lyricgen.sweeps.sweep", "lyricgen.cli.errors", "lyricgen.cli.resume_arguments"),
     *("lyricgen.training.main", "lyricgen.training.results"),
@@ -52,13 +46,13 @@ def process_name() -> str:
 
 
 def stop_file(sweep: Path, process: str) -> Path:
-    """File that tells the jobs of a sweep's process to stop, wherever they run."""
+    """File that makes the jobs of a sweep's process stop, on any machine."""
     return sweep / f".stop_{process}"
 
 
 @contextmanager
 def changed_environment(changes: Mapping[str, str]) -> Iterator[None]:
-    """Change variables that processes started meanwhile inherit."""
+    """Change variables for processes started in this context."""
     before = {name: os.environ.get(name) for name in changes}
     os.environ.update(changes)
     try:
@@ -72,10 +66,10 @@ def changed_environment(changes: Mapping[str, str]) -> Iterator[None]:
 
 
 def start_fork_server() -> None:
-    """Start the process that jobs are forked from, which then imports what every job needs.
+    """Start the process that jobs are forked from; it imports the modules that every job needs.
 
-    It runs no thread beside its own, since none survives a fork, and leaves all signals to the
-    sweep: they stay blocked in a job, too, until it can answer them.
+    It has one thread, since no other survives a fork. It leaves all signals to the sweep: they
+    stay blocked in a job until the job can answer them.
     """
     multiprocessing.get_context("forkserver").set_forkserver_preload(PRELOADED)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
@@ -89,14 +83,7 @@ def start_fork_server() -> None:
 def create_job_process(
     launcher: Any, overrides: list[str], number: int, threads: int
 ) -> ForkServerProcess:
-    """Fresh process for one job, not yet started.
-
-    Args:
-        launcher: Hydra's; it holds the configuration and the task.
-        overrides: of the job.
-        number: of the job.
-        threads: that it may use.
-    """
+    """Create the process of a job, not yet started; the launcher holds configuration and task."""
     start_fork_server()
     task = launcher.task_function
     return multiprocessing.get_context("forkserver").Process(
@@ -117,12 +104,12 @@ def _run_task(
     variables: dict[str, str],
 ) -> None:
     """Do a job in its fresh process, as Hydra's own launcher does."""
-    import torch  # noqa: PLC0415  the sweep's own process, which imports this module, needs none
+    import torch  # noqa: PLC0415  the sweep's own process does without
 
-    gc.freeze()  # the modules: a collection would copy their pages, which all jobs share
+    gc.freeze()  # a collection would copy the modules' pages, which all jobs share
     os.environ.clear()
     os.environ.update(variables)
-    torch.set_num_threads(int(variables[VARIABLES[0]]))  # which has read the variable long ago
+    torch.set_num_threads(int(variables[VARIABLES[0]]))  # torch read the variable at its import
     context, config, singletons = hydra
     overrides, number = job
     try:
@@ -140,22 +127,22 @@ def _run_task(
             job_subdir_key="hydra.sweep.subdir",
             hydra_context=context,
         )
-    except Exception as error:  # what the job itself did is in its summary.json
+    except Exception as error:  # an error of the job itself is in its summary.json
         tell(f"job {number} did not begin: {reason(error)}")
 
 
 def do_as_job(sweep: Path, job: Callable[[], float]) -> float:
-    """Do a job of a sweep, in whatever process this is.
+    """Do a job of a sweep, in any process.
 
-    A process other than the sweep's stops when the sweep does, leaves the terminal to it, and
-    raises nothing: a launcher would take other jobs with it.
+    A process other than the sweep's stops with the sweep, leaves the terminal to it, and raises no
+    error, since a launcher would stop the other jobs, too.
 
     Args:
         sweep: its directory.
-        job: returns the figure that is compared.
+        job: returns the figure to compare.
 
     Returns:
-        That figure; infinity where the job was stopped.
+        The figure; infinity if the job was stopped.
     """
     parent = os.environ.get(SWEEP)
     if parent is None:
@@ -164,7 +151,10 @@ def do_as_job(sweep: Path, job: Callable[[], float]) -> float:
         return math.inf
     get_console().quiet = True
     if threading.current_thread() is threading.main_thread():
-        _leave_terminal_to_sweep()
+        # the sweep answers Ctrl-C and a closed terminal, and stops its jobs
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if HANGUP is not None:
+            signal.signal(HANGUP, lambda *_: leave_closed_terminal())
     try:
         with listening(_OWN_SIGNALS) as interruption, _watching_sweep(sweep, parent, interruption):
             return job()
@@ -173,16 +163,9 @@ def do_as_job(sweep: Path, job: Callable[[], float]) -> float:
         return math.inf
 
 
-def _leave_terminal_to_sweep() -> None:
-    """Leave Ctrl-C and a terminal that closes to the sweep, which tells its jobs to stop."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if HANGUP is not None:
-        signal.signal(HANGUP, lambda *_: leave_closed_terminal())
-
-
 @contextmanager
 def _watching_sweep(sweep: Path, parent: str, interruption: Interruption) -> Iterator[None]:
-    """Send this process SIGTERM when the sweep is to stop, or is gone; end it if need be."""
+    """Send this process SIGTERM when the sweep stops or is gone; kill it if it does not stop."""
     over = threading.Event()
 
     def follow() -> None:
@@ -191,7 +174,7 @@ def _watching_sweep(sweep: Path, parent: str, interruption: Interruption) -> Ite
                 return
         if interruption.requested is None:  # a second signal would stop it at once
             os.kill(os.getpid(), signal.SIGTERM)
-        while not _sweep_is_gone(parent):  # else it ends jobs that do not stop
+        while not _sweep_is_gone(parent):  # a living sweep stops its jobs itself
             if over.wait(TICK):
                 return
         if not over.wait(PATIENCE):
@@ -200,7 +183,7 @@ def _watching_sweep(sweep: Path, parent: str, interruption: Interruption) -> Ite
             os._exit(143)
 
     thread = threading.Thread(target=follow, daemon=True)
-    if HANGUP is not None:  # blocked where the sweep has started this process
+    if HANGUP is not None:  # the sweep has started this process with blocked signals
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     thread.start()
     try:
@@ -211,9 +194,9 @@ def _watching_sweep(sweep: Path, parent: str, interruption: Interruption) -> Ite
 
 
 def _sweep_is_gone(parent: str) -> bool:
-    """Whether the sweep's process has died; jobs of Slurm go on without it."""
+    """Whether the sweep's process has died; jobs of Slurm continue without it."""
     process = multiprocessing.parent_process()
-    if process is not None:  # of a fork server; it knows by a pipe
+    if process is not None:  # from the fork server, with a pipe to the sweep
         return not process.is_alive()
     host, _, number = parent.rpartition("_")
     if os.environ.get("SUBMITIT_EXECUTOR") == "slurm" or host != socket.gethostname():
@@ -222,7 +205,7 @@ def _sweep_is_gone(parent: str) -> bool:
 
 
 def _requeue(number: int) -> None:
-    """Pass submitit's warning on once the run can be resumed; submitit may restart it."""
+    """Pass submitit's warning on when the run can be resumed, so that submitit restarts it."""
     if number == getattr(signal, "SIGUSR2", None) and callable(signal.getsignal(number)):
-        with suppress(Exception):  # it was not to be started again
+        with suppress(Exception):  # it may not be restarted
             signal.raise_signal(number)

@@ -1,4 +1,4 @@
-"""Jobs of a sweep, done by one of Hydra's launchers: one after another or side by side."""
+"""Launching the jobs of a sweep by one of Hydra's launchers, one by one or side by side."""
 
 import logging
 import math
@@ -14,7 +14,7 @@ from lyricgen.errors import UserError, reason
 from lyricgen.runs.directories import check_there
 from lyricgen.runs.interruption import raise_if_requested, terminal_signals_blocked
 from lyricgen.sweeps.job import SWEEP, changed_environment, process_name, start_fork_server
-from lyricgen.sweeps.plan import jobs_in
+from lyricgen.sweeps.sweep import jobs_in
 from lyricgen.sweeps.watch import Batch, JobWatch
 from lyricgen.training.threads import cores, threads_of_each
 
@@ -22,14 +22,14 @@ log = logging.getLogger(__name__)
 
 
 def check_launcher(launcher: Any, wanted: int | None) -> None:
-    """Check that a launcher can work here, before a sweep begins; it may already prepare.
+    """Check that a launcher works here, before a sweep begins, and start what it needs.
 
     Args:
         launcher: Hydra's.
         wanted: jobs at a time; None for one a core.
 
     Raises:
-        UserError: it cannot.
+        UserError: it does not work, or the number is wrong.
     """
     jobs_at_a_time(launcher, wanted, 1)
     kind = type(launcher).__name__
@@ -43,51 +43,44 @@ def check_launcher(launcher: Any, wanted: int | None) -> None:
 
 
 def jobs_at_a_time(launcher: Any, wanted: int | None, jobs: int) -> int:
-    """How many jobs run at the same time on this machine.
+    """Count the jobs that run at the same time on this machine.
 
     Args:
         launcher: Hydra's.
         wanted: by the user; None for one a core.
-        jobs: that there are.
+        jobs: of the sweep.
 
     Raises:
-        UserError: none is wanted.
+        UserError: the number is wrong.
     """
     kind = type(launcher).__name__
     if kind == "ProcessLauncher" and wanted is None:
         wanted = launcher.n_jobs
         if not isinstance(wanted, int) or isinstance(wanted, bool):
             raise UserError(f"hydra.launcher.n_jobs={wanted}: choose a whole number")
-        if wanted < 0:  # counted down from all cores, which are -1
+        if wanted < 0:  # -1 means all cores, -2 all but one
             wanted = max(1, cores() + 1 + wanted)
     if wanted is not None and wanted < 1:
         raise UserError(f"{wanted} jobs at a time: choose 1 or more, or leave it to the engine")
-    if kind == "BasicLauncher":
-        return 1
-    return min(wanted or cores(), cores(), jobs)
+    return 1 if kind == "BasicLauncher" else min(wanted or cores(), cores(), jobs)
 
 
 def launch(
-    launcher: Any,
-    jobs: Batch,
-    sweep: Path,
-    wanted: int | None = None,
-    jobs_in_all: int = 0,
+    launcher: Any, jobs: Batch, sweep: Path, wanted: int | None = None, jobs_in_all: int = 0
 ) -> None:
-    """Do jobs; one that fails or is killed stops no other where the launcher can help it.
+    """Do jobs; a job that fails or is killed stops no other if the launcher allows it.
 
     Args:
         launcher: Hydra's.
-        jobs: of each its number and overrides.
+        jobs: number and overrides of each.
         sweep: its directory.
-        wanted: jobs at a time; None for one a core of this machine, on Ray for all, and on Slurm
-            for as many as the launcher has.
-        jobs_in_all: how many jobs the sweep has, so that a resumed one gives each as many threads
-            as before.
+        wanted: jobs at a time; None for one a core of this machine, on Ray for all jobs, and on
+            Slurm for the launcher's own number.
+        jobs_in_all: jobs of the sweep, so that a resumed sweep gives each job the same threads.
 
     Raises:
         Interrupted: by Ctrl-C or another signal; all jobs have stopped.
-        UserError: jobs cannot be done in such a number.
+        UserError: the number of jobs at a time is wrong.
     """
     raise_if_requested()
     if not jobs:
@@ -97,12 +90,17 @@ def launch(
     if kind == "BasicLauncher":
         _launch_here(launcher, jobs, sweep)
         return
-    each = [[job] for job in jobs]  # since a launcher that loses one job forgets the others
+    each = [[job] for job in jobs]  # a launcher that loses one job of a batch forgets the others
     with changed_environment({SWEEP: process_name()}):
         if kind == "ProcessLauncher":
             JobWatch(launcher, each, sweep, threads_of_each(local)).run(local)
-        elif kind == "RayLauncher":  # it has a queue and cores of its own
-            _start_ray(launcher)
+        elif kind == "RayLauncher":  # it has its own queue and cores
+            import ray  # noqa: PLC0415  an extra
+
+            if not ray.is_initialized():  # once, before several threads ask the launcher to
+                with terminal_signals_blocked():
+                    options: Any = OmegaConf.to_container(launcher.ray_cfg.init, resolve=True)
+                    ray.init(**options)
             JobWatch(launcher, each, sweep).run(min(wanted or len(jobs), len(jobs)))
         else:
             if kind == "SlurmLauncher" and wanted is not None:
@@ -121,7 +119,7 @@ def launch_and_score(
         first: number of the first job.
 
     Returns:
-        One float for each job; infinity for one that has no figure.
+        A float for each job; infinity for a job without a figure.
     """
     from lyricgen.training.results import score  # noqa: PLC0415  torch, which no other sweep needs
 
@@ -135,22 +133,12 @@ def launch_and_score(
 
 
 def _launch_here(launcher: Any, jobs: Batch, sweep: Path) -> None:
-    """Do jobs in this thread, which alone has signals; one by one, so that no result is kept."""
+    """Do jobs in the main thread, which gets the signals, one by one, so that no result is kept."""
     for number, overrides in jobs:
         check_there(sweep)
         try:
             launcher.launch([overrides], number)
-        except Exception as error:  # what the job itself did is in its summary.json
-            raise_if_requested()  # which may be what has kept the job from beginning
+        except Exception as error:  # an error of the job itself is in its summary.json
+            raise_if_requested()  # a signal may have kept the job from beginning
             log.warning("job %d did not begin: %s", number, reason(error))
         raise_if_requested()
-
-
-def _start_ray(launcher: Any) -> None:
-    """Start Ray once, before several threads ask the launcher to."""
-    import ray  # noqa: PLC0415  an extra
-
-    if not ray.is_initialized():
-        with terminal_signals_blocked():
-            options: Any = OmegaConf.to_container(launcher.ray_cfg.init, resolve=True)
-            ray.init(**options)

@@ -1,5 +1,6 @@
-"""A sweep's record: its directory, the jobs that it is to do, and what came of them."""
+"""The record of a sweep: its directory, its jobs, and how they end."""
 
+import gc
 import logging
 import os
 import shlex
@@ -8,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,38 +22,70 @@ from lyricgen.runs.directories import (
     SUMMARY,
     directory_taken,
     make_directory,
+    number_of,
     resume_command,
 )
 from lyricgen.runs.interruption import Interrupted, raise_if_requested
-from lyricgen.runs.summary import SweepSummary
-from lyricgen.sweeps.plan import DONE, Job, jobs_in
+from lyricgen.runs.summary import RunSummary, SweepSummary
 
 log = logging.getLogger(__name__)
 
+EPOCHS = "trainer.max_epochs"
+DONE = ("finished", "pruned")  # statuses of jobs that need no more work
 LISTED = 8  # unfinished jobs in one line
 
 
+@dataclass(frozen=True)
+class Job:
+    """A run of a sweep.
+
+    Attributes:
+        number: stays the same if the sweep is resumed with other jobs.
+        overrides: of the job, and those that all jobs share.
+        name: of the job's directory.
+        begun: whether the directory exists.
+        done: whether the run is finished or pruned.
+    """
+
+    number: int
+    overrides: list[str]
+    name: str
+    begun: bool = False
+    done: bool = False
+
+
+def jobs_in(directory: Path) -> dict[int, tuple[Path, RunSummary]]:
+    """Read the jobs of a sweep that have begun: directory and summary by number, in order."""
+    numbered = [(number_of(path), path) for path in directory.iterdir() if path.is_dir()]
+    found = {}
+    for number, path in sorted((number, path) for number, path in numbered if number is not None):
+        summary = RunSummary.read_earlier(path)
+        if summary is not None:
+            found[number] = path, summary
+    return found
+
+
 class UnfinishedJobsError(Exception):
-    """Some jobs of a sweep have not come to their end; the message names them."""
+    """Some jobs of a sweep are unfinished; the message names them."""
 
 
 class Sweep:
-    """A sweep's directory and its summary.json, which tells the jobs and how the sweep stands.
+    """A sweep's directory and summary.json, which holds the jobs and the status of the sweep.
 
     Args:
         directory: of the sweep; it is made.
-        overrides: that were typed for all of it.
-        resume: go on with the jobs that are there.
+        overrides: typed for the whole sweep.
+        resume: continue a sweep that exists.
 
     Raises:
-        UserError: a sweep is there already, and was not to be resumed.
+        UserError: the directory holds a sweep that is not to be resumed.
     """
 
     def __init__(self, directory: Path, overrides: Sequence[str], *, resume: bool) -> None:
         make_directory(directory)
         self.directory = directory.resolve()
         self._start = time.perf_counter()
-        self._recorded = False  # whether summary.json tells what this process does
+        self._recorded = False  # whether this process has written summary.json
         earlier = SweepSummary.read_earlier(self.directory)
         if earlier is not None and not resume:
             raise directory_taken(directory, "sweep")
@@ -71,47 +105,42 @@ class Sweep:
             self._start -= self.summary.wall_seconds
 
     def begin(self, composed: str, jobs: Iterable[Job]) -> None:
-        """Say what the sweep is to do.
-
-        Args:
-            composed: what Hydra has composed for the whole sweep, as YAML.
-            jobs: all of them.
-        """
+        """Record the sweep's composed configuration, as YAML, and its jobs."""
         remove_torn(self.directory)
         write_atomically(self.directory / MULTIRUN, composed)
         self.add(jobs)
 
     def add(self, jobs: Iterable[Job]) -> None:
-        """Note jobs that the sweep is to do."""
+        """Record jobs."""
         self.summary.jobs |= {str(job.number): job.overrides for job in jobs}
         self._write()
 
     def arguments(self, job: Job) -> list[str]:
-        """A job's overrides for a launcher, its place among them."""
-        place = [
-            f"hydra.sweep.dir={quoted(str(self.directory))}",
-            f"hydra.sweep.subdir={quoted(job.name)}",
-        ]
+        """A job's overrides for a launcher, with the overrides of its directory."""
+        directory = str(self.directory)
+        place = {"hydra.sweep.dir": directory, "hydra.sweep.subdir": job.name}
         if job.begun:
-            place.append(f"resume={quoted(str(self.directory / job.name))}")
-        return [*job.overrides, *place]
+            place["resume"] = f"{directory}/{job.name}"
+        return [*job.overrides, *(f"{name}={quoted(value)}" for name, value in place.items())]
 
     @contextmanager
     def conclusion(self) -> Iterator[None]:
-        """Do the jobs; then say in summary.json how the sweep has ended, and report.
+        """Do the jobs in this context; then record how the sweep ended, and report on it.
 
         Raises:
-            UnfinishedJobsError: not all jobs have come to their end.
+            UnfinishedJobsError: some jobs are unfinished.
             Interrupted: by a signal, at any time from `begin` to the end of the report.
         """
         try:
             yield
             raise_if_requested()
-            left = self.unfinished_jobs()
+            left = self._unfinished_jobs()
             self._end("failed" if left else "finished")
-            # takes a second
-            from lyricgen.reporting.sweep_report import report_sweep  # noqa: PLC0415  heavy
-
+            gc.disable()  # imports leave no garbage; looking for it takes time
+            try:
+                from lyricgen.reporting.sweep_report import report_sweep  # noqa: PLC0415  heavy
+            finally:
+                gc.enable()
             report_sweep(self.directory)
             raise_if_requested()
         except BaseException as error:
@@ -122,7 +151,7 @@ class Sweep:
                 self.summary.reason = reason(error)
             try:
                 self._end("interrupted" if stopped else "failed")
-            except UserError as unwritten:  # which must not hide why the sweep has stopped
+            except UserError as unwritten:  # must not hide why the sweep stopped
                 log.warning("%s", unwritten)
             show(f"to go on with the sweep: {resume_command(self.directory)}")
             raise
@@ -134,8 +163,8 @@ class Sweep:
                 f"to try these again: {resume_command(self.directory)}"
             )
 
-    def unfinished_jobs(self) -> list[str]:
-        """The jobs that are not done, each with its status and the reason for it."""
+    def _unfinished_jobs(self) -> list[str]:
+        """Describe the jobs that are not done, with their statuses and reasons."""
         there = jobs_in(self.directory)
         left = []
         for number, overrides in self.summary.jobs.items():

@@ -1,4 +1,4 @@
-"""Watching jobs in other processes: what became of each, and how all are stopped."""
+"""Jobs in other processes: begun, watched, reported and stopped."""
 
 import logging
 import os
@@ -24,13 +24,14 @@ from lyricgen.sweeps.job import create_job_process, process_name, stop_file
 
 log = logging.getLogger(__name__)
 
-TICK = 0.5  # seconds between two looks at the jobs
-FIGURES = tuple(
+POLL_SECONDS = 0.5  # between two looks at the jobs
+STOP_SECONDS = 5.0  # for jobs that must stop at once
+# the first of these that a job has is shown at its end
+SHOWN_FIGURES = tuple(
     f"{split}/{kind}perplexity" for split in ("val", "train") for kind in ("", "pseudo_")
 )
-PATIENCE = 5.0  # seconds for jobs that are to stop at once
 
-Batch = list[tuple[int, list[str]]]  # numbers and overrides of the jobs that are begun together
+Batch = list[tuple[int, list[str]]]  # numbers and overrides of jobs that begin together
 
 
 class JobWatch:
@@ -38,10 +39,10 @@ class JobWatch:
 
     Args:
         launcher: Hydra's.
-        batches: all jobs; several in one batch only for a launcher that is called.
+        batches: all jobs; several in one batch only if the launcher is called.
         sweep: the directory of the sweep.
-        threads: that each job may use, where each is a process of this machine; None to call the
-            launcher, in a thread so that this one can watch and stop the jobs.
+        threads: of each job, a process of this machine; None to call the launcher in a thread,
+            while this thread watches the jobs.
     """
 
     def __init__(
@@ -54,13 +55,13 @@ class JobWatch:
         self._on_slurm = type(launcher).__name__ == "SlurmLauncher"
         self._stop = stop_file(sweep, process_name())
         self._may_vanish = (sweep / SUMMARY).is_file()
-        self._wanted = {number for batch in batches for number, _ in batch}
+        self._numbers = {number for batch in batches for number, _ in batch}
         self._earlier = {path: path.stat().st_mtime_ns for path in sweep.glob(f"*/{SUMMARY}")}
         self._ended: set[int] = set()
         self._submitted: set[str] = set()
         self._submitted = self._slurm_names()
         self._processes: dict[ForkServerProcess, int] = {}
-        self._calls: list[threading.Event] = []  # each is set once its call has returned
+        self._calls: list[threading.Event] = []  # set when the call returns
 
     def run(self, at_a_time: int) -> None:
         """Do the jobs, `at_a_time` batches at once, and report how each ends.
@@ -68,42 +69,43 @@ class JobWatch:
         Raises:
             Interrupted: by Ctrl-C or another signal; all jobs have stopped.
         """
-        self._stop.unlink(missing_ok=True)  # of an earlier process of this number
+        self._stop.unlink(missing_ok=True)  # left by an earlier process of this number
         with listening() as interruption:
             interruption.patient = True
             try:
-                while self._goes_on(interruption, at_a_time):
-                    wait([each.sentinel for each in self._processes if each.is_alive()], TICK)
+                while self._begin_waiting(interruption, at_a_time):
+                    self._wait()
                     self._report()
-                if not self._working:
+                if not self._count_working():
                     self._record_killed()
                 self._report()
             except BaseException:
                 self._stop_at_once()
                 raise
             finally:
-                if not self._on_slurm:  # which may yet begin a job
+                if not self._on_slurm:  # its queue may begin a job later
                     self._stop.unlink(missing_ok=True)
             interruption.raise_if_requested()
 
-    def _goes_on(self, interruption: Interruption, at_a_time: int) -> bool:
-        """Begin jobs while there is room; whether any is still under way."""
+    def _begin_waiting(self, interruption: Interruption, at_a_time: int) -> bool:
+        """Begin waiting jobs while there is room; return whether any job is working."""
         if interruption.requested is not None and not self._stop.exists():
             self._waiting.clear()
             self._stop.touch()
-            self._cancel_waiting()
+            names = self._slurm_names() if self._on_slurm else None
+            if names:  # without a name, scancel would cancel all jobs of the user
+                subprocess.run(["scancel", "--state=PENDING", *sorted(names)], check=False)
         if self._may_vanish and not (self._sweep / SUMMARY).is_file():
-            self._waiting.clear()  # the directory is gone, and no job is to make it again
-        while self._working < at_a_time and self._waiting:
+            self._waiting.clear()  # the directory is gone, and no job may make it again
+        while self._count_working() < at_a_time and self._waiting:
             self._begin(self._waiting.popleft())
         in_queue = interruption.requested is not None and self._on_slurm
-        return self._working > 0 and not (in_queue and not self._running())
+        return self._count_working() > 0 and not (in_queue and not self._running())
 
-    @property
-    def _working(self) -> int:
-        """How many batches are under way."""
+    def _count_working(self) -> int:
+        """Forget ended batches, report killed processes, and count the other batches."""
         for process in [*self._processes]:
-            # the fork server, which tells of its end, may have been killed itself
+            # the fork server, which reports the end of a process, may have been killed
             if not process.is_alive() and not is_alive(process.pid or 0):
                 number = self._processes.pop(process)
                 if (process.exitcode or 0) < 0:
@@ -114,7 +116,7 @@ class JobWatch:
     def _begin(self, batch: Batch) -> None:
         if self._threads is None:
             self._calls.append(threading.Event())
-            # a daemon: Slurm's queue may keep jobs waiting after the sweep was stopped
+            # a daemon: Slurm's queue may keep jobs waiting after the sweep stops
             call = threading.Thread(target=self._call, args=(batch, self._calls[-1]), daemon=True)
             call.start()
             return
@@ -123,7 +125,7 @@ class JobWatch:
             process = create_job_process(self._launcher, overrides, number, self._threads)
             process.start()
             self._processes[process] = number
-        except (OSError, EOFError) as error:  # the fork server is gone or full: the others go on
+        except (OSError, EOFError) as error:  # the fork server is gone or full
             self._tell(reason(error), [number])
 
     def _call(self, batch: Batch, over: threading.Event) -> None:
@@ -138,7 +140,7 @@ class JobWatch:
             over.set()
 
     def _tell(self, why: str, numbers: Sequence[int]) -> None:
-        """Say which jobs did not begin: what became of the others stands in their summary.json."""
+        """Warn of the jobs that did not begin; a job that began has its reason in summary.json."""
         if self._stop.exists():
             return  # the user knows
         begun = self._ended | self._summaries().keys()
@@ -147,47 +149,42 @@ class JobWatch:
             where = f"; what its process has written is in {written}" if written.is_dir() else ""
             log.warning("job %d did not begin: %s%s", number, why[:200], where)
 
-    def _cancel_waiting(self) -> None:
-        names = self._slurm_names() if self._on_slurm else None
-        if names:  # without a name, scancel would take all jobs of the user
-            subprocess.run(["scancel", "--state=PENDING", *sorted(names)], check=False)
-
     def _wait_for_slurm(self) -> None:
-        """Wait for all jobs; the launcher has given up at the first one that was killed."""
+        """Wait for all jobs: the launcher gives up at the first killed job."""
         from submitit import SlurmJob  # noqa: PLC0415  an extra
 
         folder = self._sweep / ".submitit"
         jobs: list[Any] = [SlurmJob(folder / "%j", name) for name in self._slurm_names()]
         while not all(job.done() for job in jobs):
-            time.sleep(TICK)
+            time.sleep(POLL_SECONDS)
 
     def _slurm_names(self) -> set[str]:
-        """Slurm's names of the jobs that were submitted since the launch."""
+        """Slurm's names of the jobs submitted since the launch."""
         submitted = (self._sweep / ".submitit").glob("*/*_submitted.pkl")
         return {path.parent.name for path in submitted} - self._submitted
 
     def _summaries(self) -> dict[int, tuple[Path, RunSummary]]:
-        """Summaries of the jobs that have begun since the launch and not ended."""
+        """Directories and summaries of the jobs that began since the launch, without ended jobs."""
         found = {}
-        looked_for = self._wanted - self._ended
+        looked_for = self._numbers - self._ended
         for path in self._sweep.glob(f"*/{SUMMARY}"):
             number = number_of(path.parent)
             if number in looked_for:
-                with suppress(OSError, UserError):  # it is gone, or damaged and has no end
+                with suppress(OSError, UserError):  # it is gone or damaged
                     if path.stat().st_mtime_ns != self._earlier.get(path):
                         found[number] = (path.parent, RunSummary.read(path.parent))
         return found
 
     def _running(self) -> list[int]:
-        """The processes of jobs that run on this machine; 0 for one elsewhere."""
+        """Process numbers of the running jobs; 0 for a job on another machine."""
         here = socket.gethostname()
         running = [each for _, each in self._summaries().values() if each.status == "running"]
         return [each.process if each.host == here else 0 for each in running]
 
     def _record_killed(self) -> None:
-        """Record that jobs on other machines were killed, if no process works on them any more."""
+        """Record jobs on other machines as killed if no process works on them."""
         for directory, _ in self._summaries().values():
-            # gone, damaged, or still at work
+            # the job is gone, damaged or still works
             with suppress(OSError, UserError), claimed(directory):
                 summary = RunSummary.read(directory)
                 if summary.status == "running":
@@ -195,28 +192,31 @@ class JobWatch:
                     summary.write(directory)
 
     def _report(self) -> None:
-        """Show which jobs have ended since the last look, and how."""
+        """Show the jobs that ended since the last look."""
         for number, (directory, summary) in sorted(self._summaries().items()):
             if summary.status == "running":
                 continue
             self._ended.add(number)
-            figures = [(name, summary.metrics.get(name)) for name in FIGURES]
+            figures = [(name, summary.metrics.get(name)) for name in SHOWN_FIGURES]
             shown = next((f", {name} {rounded(value)}" for name, value in figures if value), "")
             why = f": {summary.reason}" if summary.reason else ""
-            done = f"{len(self._ended)} of {len(self._wanted)}"
+            done = f"{len(self._ended)} of {len(self._numbers)}"
             show(f"job {directory.name} {summary.status}{shown}{why} ({done})")
 
     def _stop_at_once(self) -> None:
         try:
             self._signal(signal.SIGTERM)
-        finally:  # also where one more signal has come
+        finally:  # also after another signal
             self._signal(signal.SIGKILL)
 
     def _signal(self, number: int) -> None:
-        """Send a signal to all jobs of this machine, and wait a while for their end."""
+        """Send a signal to all jobs of this machine, and wait for their end."""
         for process in {*self._running(), *(each.pid for each in self._processes)} - {0, None}:
             with suppress(OSError):  # it has just ended
                 os.kill(process or 0, number)
-        end = time.monotonic() + PATIENCE
-        while self._working and time.monotonic() < end:
-            wait([each.sentinel for each in self._processes if each.is_alive()], TICK)
+        end = time.monotonic() + STOP_SECONDS
+        while self._count_working() and time.monotonic() < end:
+            self._wait()
+
+    def _wait(self) -> None:
+        wait([each.sentinel for each in self._processes if each.is_alive()], POLL_SECONDS)

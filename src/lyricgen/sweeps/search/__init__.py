@@ -1,1 +1,1 @@
-"""Sweeps that Optuna searches."""
+"""Sweeps whose settings Optuna searches."""

@@ -1,4 +1,4 @@
-"""The space of a search: from Hydra's grammar of sweeps to Optuna's distributions, and back."""
+"""The space of a search, converted from Hydra's grammar of sweeps to Optuna's distributions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,10 +30,10 @@ Distribution = CategoricalDistribution | FloatDistribution | IntDistribution
 class Dimension:
     """A setting that is searched.
 
-    Args:
-        key: as an override has it, with its + if it has one.
-        distribution: of its values.
-        texts: of the choices, as an override has them; empty for numbers.
+    Attributes:
+        key: as in the override, with its + if any.
+        distribution: of the values.
+        texts: the choices as in an override; empty for numbers.
     """
 
     key: str
@@ -41,19 +41,19 @@ class Dimension:
     texts: tuple[str, ...] = ()
 
     def override(self, value: Any) -> str:
-        """Override that sets a value of its distribution."""
+        """Override that sets a value of the distribution."""
         if self.texts:
             return f"{self.key}={self.texts[int(self.distribution.to_internal_repr(value))]}"
         return f"{self.key}={value!r}"
 
     def label(self, value: Any) -> str:
-        """The same for people, in four digits."""
+        """The override with a number in four digits, for the name of a directory."""
         short = isinstance(value, float) and not self.texts
         return f"{self.key}={value:.4g}" if short else self.override(value)
 
     @property
     def corner(self) -> str:
-        """Override that sets its lowest value or first choice."""
+        """Override that sets the lowest value or the first choice."""
         if isinstance(self.distribution, CategoricalDistribution):
             return f"{self.key}={self.texts[0]}"
         return f"{self.key}={self.distribution.low!r}"
@@ -61,22 +61,22 @@ class Dimension:
 
 @dataclass(frozen=True)
 class Space:
-    """All that is searched, by name, and the overrides that every trial has."""
+    """The searched settings, by name, and the overrides that all trials share."""
 
     fixed: list[str]
     dimensions: dict[str, Dimension]
 
     @property
     def distributions(self) -> dict[str, BaseDistribution]:
-        """Distributions as Optuna takes them."""
+        """Distributions for Optuna."""
         return {name: dimension.distribution for name, dimension in self.dimensions.items()}
 
     def searched(self, values: dict[str, Any]) -> list[str]:
-        """The overrides that only a trial of these values has."""
+        """The overrides of a trial that set searched values."""
         return [one.override(values[name]) for name, one in self.dimensions.items()]
 
     def complete(self, searched: Sequence[str]) -> list[str]:
-        """All overrides of a trial; what was searched for it stays, also where it is fixed now."""
+        """All overrides of a trial; a searched value replaces one that was fixed later."""
         keys = {key(one) for one in searched}
         return [*(one for one in self.fixed if key(one) not in keys), *searched]
 
@@ -91,16 +91,16 @@ class Space:
 
 
 def read_space(overrides: Sequence[Override]) -> Space:
-    """Sort overrides into what is searched and what is fixed; of two for one key the later counts.
+    """Divide overrides into searched and fixed ones; the later of two for one key counts.
 
     As in Hydra's published sweeper for Optuna, `interval` is continuous, of whole numbers within
-    `int(...)`, logarithmic with `tag(log, ...)`; `range` has steps, its last value included; all
-    else with several values is a choice.
+    `int(...)`, logarithmic with `tag(log, ...)`; `range` has steps and includes its last value;
+    other overrides with several values are choices.
 
     Raises:
-        UserError: nothing is searched, or not in a way that Optuna can.
+        UserError: nothing is searched, or Optuna cannot search it.
     """
-    last = {_name(override): override for override in overrides}
+    last = {override.get_key_element().lstrip("+~"): override for override in overrides}
     searched = {name: one for name, one in last.items() if one.is_sweep_override()}
     if not searched:
         raise UserError(
@@ -115,11 +115,16 @@ def read_space(overrides: Sequence[Override]) -> Space:
 
 def describe(distributions: dict[str, BaseDistribution]) -> dict[str, dict[str, Any]]:
     """Distributions as plain values, for summary.json."""
-    return {name: _described(distribution) for name, distribution in distributions.items()}
-
-
-def _name(override: Override) -> str:
-    return override.get_key_element().lstrip("+~")
+    described: dict[str, dict[str, Any]] = {}
+    for name, one in distributions.items():
+        if isinstance(one, CategoricalDistribution):
+            described[name] = {"choices": list(one.choices)}
+        elif isinstance(one, FloatDistribution | IntDistribution):
+            step = {} if one.log or one.step is None else {"step": one.step}
+            described[name] = {"low": one.low, "high": one.high, **step, "log": one.log}
+        else:
+            raise TypeError(f"{one} is none of the distributions of a search")
+    return described
 
 
 def _dimension(override: Override) -> Dimension:
@@ -131,7 +136,10 @@ def _dimension(override: Override) -> Dimension:
         raise UserError(f"{override.input_line}: only an interval can be logarithmic")
     try:
         if isinstance(value, IntervalSweep):
-            return Dimension(typed, _interval(value, log))
+            low: Any = value.start  # float by its annotation; int within int(...)
+            high: Any = value.end
+            kind = IntDistribution if isinstance(low, int) else FloatDistribution
+            return Dimension(typed, kind(low, high, log=log))
         if isinstance(value, RangeSweep):
             return Dimension(typed, _range(value))
         choices: Any = value.list if isinstance(value, ChoiceSweep) else override.sweep_iterator()
@@ -140,14 +148,6 @@ def _dimension(override: Override) -> Dimension:
         return Dimension(typed, CategoricalDistribution([_plain(one) for one in choices]), texts)
     except ValueError as error:
         raise UserError(f"{override.input_line}: {error}") from error
-
-
-def _interval(sweep: IntervalSweep, log: bool) -> Distribution:
-    low: Any = sweep.start  # float by its type, and int of an interval within int(...)
-    high: Any = sweep.end
-    if isinstance(low, int):
-        return IntDistribution(low, high, log=log)
-    return FloatDistribution(low, high, log=log)
 
 
 def _range(sweep: RangeSweep) -> Distribution:
@@ -163,17 +163,8 @@ def _range(sweep: RangeSweep) -> Distribution:
 
 
 def _plain(choice: Any) -> str | int | float | bool | None:
-    """A choice as Optuna can keep it."""
+    """A choice as a value that Optuna can store."""
     if isinstance(choice, QuotedString):
         return str(choice.text)
     plain = choice is None or isinstance(choice, str | int | float)
     return choice if plain else str(Transformer.str(choice))
-
-
-def _described(distribution: BaseDistribution) -> dict[str, Any]:
-    if isinstance(distribution, CategoricalDistribution):
-        return {"choices": list(distribution.choices)}
-    if not isinstance(distribution, FloatDistribution | IntDistribution):
-        raise TypeError(f"{distribution} is none of the distributions of a search")
-    step = {} if distribution.log or distribution.step is None else {"step": distribution.step}
-    return {"low": distribution.low, "high": distribution.high, **step, "log": distribution.log}

@@ -1,24 +1,86 @@
-"""Where a study is kept: Optuna's journal, a file that several processes may write, or a URL."""
+"""A search as each of its jobs sees it: the options, the study's storage, and the job's trial."""
 
+import logging
 import os
+from functools import cache
 from pathlib import Path
+from typing import Any, Literal
 
 import optuna
 from filelock import FileLock
 from optuna.pruners import BasePruner, MedianPruner, NopPruner
+from optuna.samplers import RandomSampler
 from optuna.storages import BaseStorage, JournalStorage, get_storage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.trial import FrozenTrial
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
+from lyricgen.data.options import Seed
 from lyricgen.errors import UserError
 from lyricgen.files import NOT_ORDINARY, expand_home
-from lyricgen.runs.directories import STUDY
-from lyricgen.sweeps.search.options import PrunerOptions, StudyOptions
+from lyricgen.options import Options, validate
+from lyricgen.runs.directories import STUDY, number_of
+from lyricgen.runs.record_files import RecordError, check
+from lyricgen.runs.run import Run
+from lyricgen.sweeps.search.space import describe
+
+log = logging.getLogger(__name__)
+
+# attributes of a trial: the number of its job, the job's directory and overrides
+JOB, DIRECTORY, OVERRIDES = "job", "directory", "overrides"
+
+
+class ProposalOptions(Options):
+    """Options of `hydra.sweeper.sampler.`, which proposes the settings of a trial."""
+
+    kind: Literal["tpe", "random"]
+    seed: Seed
+    startup_trials: NonNegativeInt
+
+
+class PrunerOptions(Options):
+    """Options of `hydra.sweeper.pruner.`, which stops trials early."""
+
+    enabled: bool
+    startup_trials: NonNegativeInt
+    warmup_epochs: NonNegativeInt
+
+    def build(self) -> BasePruner:
+        """Build the median pruner; its steps are epochs, counted from 1."""
+        if not self.enabled:
+            return NopPruner()
+        return MedianPruner(self.startup_trials, n_warmup_steps=self.warmup_epochs + 1)
+
+
+class StudyOptions(Options):
+    """Options of `hydra.sweeper.` with hydra/sweeper=study."""
+
+    n_trials: PositiveInt
+    jobs_at_a_time: PositiveInt
+    storage: str | None = Field(min_length=1)
+    sampler: ProposalOptions
+    pruner: PrunerOptions
+    params: dict[str, Any]
+
+    def study_name(self, sweep: Path) -> str:
+        """Name of a sweep's study: the sweep's name if the storage may hold several studies."""
+        return "study" if self.storage is None else sweep.name
+
+
+def parse(values: dict[str, Any]) -> StudyOptions:
+    """Check the options of a search.
+
+    Raises:
+        UserError: the first wrong option.
+    """
+    options: StudyOptions = validate(StudyOptions, values, "hydra.sweeper.")
+    return options
 
 
 class JournalLock(JournalFileOpenLock):
-    """Who holds it may write; the system frees it when its process ends, however it does.
+    """Lock of a journal; the system releases it when its process ends, even by a kill.
 
-    Optuna's own locks stay behind a killed process, and keep the others waiting for 30 seconds.
+    Optuna's own locks outlive a killed process, and keep others waiting for 30 seconds.
 
     Args:
         journal: the file.
@@ -30,7 +92,7 @@ class JournalLock(JournalFileOpenLock):
         self._lock = FileLock(journal.with_name(f".{journal.name}.lock"))
 
     def acquire(self) -> bool:
-        """Wait for it; then cut off the line in which another process was killed."""
+        """Wait for the lock; then remove a line that a killed process left incomplete."""
         self._lock.acquire()
         with self._journal.open("rb+") as stream:
             size = stream.seek(0, os.SEEK_END)
@@ -41,12 +103,12 @@ class JournalLock(JournalFileOpenLock):
         return True
 
     def release(self) -> None:
-        """Let others write."""
+        """Release the lock."""
         self._lock.release()
 
 
 def open_storage(options: StudyOptions, sweep: Path) -> BaseStorage:
-    """The storage of a sweep's study.
+    """Open the storage of a sweep's study.
 
     Raises:
         UserError: it cannot be opened.
@@ -61,20 +123,85 @@ def open_storage(options: StudyOptions, sweep: Path) -> BaseStorage:
             raise ValueError(NOT_ORDINARY)
         journal.parent.mkdir(parents=True, exist_ok=True)
         return JournalStorage(JournalFileBackend(str(journal), JournalLock(journal)))
-    except Exception as error:  # databases have errors of their own
+    except Exception as error:  # each database has its own errors
         raise UserError(
             f"hydra.sweeper.storage={where}: it cannot be opened as a study's storage "
             f"({type(error).__name__}: {error}): name a file, or a URL as sqlite:///study.db"
         ) from error
 
 
-def study_name(options: StudyOptions, sweep: Path) -> str:
-    """Name of a sweep's study: that of the sweep if the storage may hold several."""
-    return "study" if options.storage is None else sweep.name
+class _Attributes(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    job: int = Field(ge=0)
+    directory: str = Field(pattern=r"^[0-9]+_[^/\x00]*$", max_length=255)
+    overrides: list[str]
 
 
-def build_pruner(options: PrunerOptions) -> BasePruner:
-    """The median pruner, with epochs counted from 1 as steps."""
-    if not options.enabled:
-        return NopPruner()
-    return MedianPruner(options.startup_trials, n_warmup_steps=options.warmup_epochs + 1)
+def newest_trials(study: optuna.Study) -> dict[int, FrozenTrial]:
+    """Find the trial of every job, by number; of repeated trials the newest."""
+    found = {}
+    for trial in study.get_trials(deepcopy=False):
+        if JOB in trial.user_attrs:  # missing if the process was killed before it set it
+            try:
+                found[check(_Attributes, trial.user_attrs).job] = trial
+            except RecordError as error:
+                _warn_of_trial(study.study_name, trial.number, str(error))
+    return found
+
+
+@cache
+def _warn_of_trial(study: str, trial: int, why: str) -> None:
+    log.warning("trial %d of %s is left out: %s", trial, study, why)
+
+
+class JobTrial:
+    """The trial of a job.
+
+    Args:
+        options: of the search.
+        sweep: its directory.
+        job: its number.
+    """
+
+    def __init__(self, options: StudyOptions, sweep: Path, job: int) -> None:
+        self._storage = open_storage(options, sweep)
+        self._study = optuna.load_study(
+            study_name=options.study_name(sweep),
+            storage=self._storage,
+            sampler=RandomSampler(),  # unused: the trial has its settings
+            pruner=options.pruner.build(),
+        )
+        self._id = newest_trials(self._study)[job]._trial_id
+
+    @property
+    def search_space(self) -> dict[str, dict[str, Any]]:
+        """Description of the search space, for summary.json."""
+        return describe(self._frozen().distributions)
+
+    def report(self, epoch: int, value: float) -> None:
+        """Report the value of an epoch; a resumed job may have reported it before."""
+        trial = self._frozen()
+        if epoch not in trial.intermediate_values and not trial.state.is_finished():
+            self._storage.set_trial_intermediate_value(self._id, epoch, value)
+
+    def should_stop(self) -> bool:
+        """Whether the pruner stops the trial at the last reported epoch."""
+        return self._study.pruner.prune(self._study, self._frozen())
+
+    def _frozen(self) -> FrozenTrial:
+        return self._storage.get_trial(self._id)
+
+
+def trial_of(run: Run) -> JobTrial:
+    """Find the trial of a run, and note the search space for the run's summary.json.
+
+    Raises:
+        UserError: the study cannot be reached.
+    """
+    number = number_of(run.directory)
+    if run.search is None or run.sweep is None or number is None:
+        raise ValueError(f"{run.directory} is no trial of a search")
+    trial = JobTrial(parse(run.search), run.sweep, number)
+    run.search_space = trial.search_space
+    return trial

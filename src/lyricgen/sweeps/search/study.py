@@ -1,4 +1,4 @@
-"""The study of a sweep: which trials are to be done, by whom, and what came of them."""
+"""A sweep that Optuna searches: the study proposes trials and learns their results."""
 
 import time
 from collections import Counter
@@ -21,32 +21,39 @@ from lyricgen.cli.resume_arguments import without_resume
 from lyricgen.cli.typed_values import as_typed
 from lyricgen.console import rounded, show
 from lyricgen.errors import UserError
-from lyricgen.runs.directories import LOCK, job_directory
+from lyricgen.runs.directories import LOCK, MULTIRUN, job_directory
 from lyricgen.runs.interruption import raise_if_requested
+from lyricgen.runs.record_files import RecordError, read_yaml
 from lyricgen.runs.summary import RunSummary, SweepSummary
 from lyricgen.sweeps.launch import check_launcher, launch
-from lyricgen.sweeps.plan import DONE, EPOCHS, Job, refuse_shorter_search
-from lyricgen.sweeps.search.options import ProposalOptions, StudyOptions, parse
 from lyricgen.sweeps.search.space import Space, read_space
-from lyricgen.sweeps.search.storage import build_pruner, open_storage, study_name
-from lyricgen.sweeps.search.trial import DIRECTORY, JOB, OVERRIDES, newest_trials
-from lyricgen.sweeps.sweep import Sweep
+from lyricgen.sweeps.search.storage import (
+    DIRECTORY,
+    JOB,
+    OVERRIDES,
+    ProposalOptions,
+    StudyOptions,
+    newest_trials,
+    open_storage,
+    parse,
+)
+from lyricgen.sweeps.sweep import DONE, EPOCHS, Job, Sweep, jobs_in
 from lyricgen.training import options as training
 from lyricgen.training.results import score
 
-NAP = 0.5  # seconds between looks at what other processes do
+NAP = 0.5  # seconds between two looks at other processes
 
 
 def sweep_study(sweeper: Any, arguments: list[str]) -> None:
     """Do all trials of a search.
 
     Args:
-        sweeper: Hydra's plugin, with what Hydra has told it.
+        sweeper: Hydra's plugin, set up by Hydra.
         arguments: overrides that were typed.
 
     Raises:
-        UserError: Optuna cannot do what is asked of it.
-        UnfinishedJobsError: some have failed or were killed.
+        UserError: an option or the search space is wrong.
+        UnfinishedJobsError: some trials failed or were killed.
     """
     options = parse(sweeper.options)
     size = options.jobs_at_a_time
@@ -70,7 +77,7 @@ def sweep_study(sweeper: Any, arguments: list[str]) -> None:
 
 
 def _searched_space(sweeper: Any, overrides: list[str]) -> Space:
-    """Read the search space; one composed corner shows mistakes before any trial."""
+    """Read the search space, and check one trial of it for mistakes."""
     parser = OverridesParser.create(config_loader=sweeper.loader)
     space = read_space(parser.parse_overrides(overrides))
     values = job_values(sweeper.loader, sweeper.config, [*space.fixed, *space.corner])
@@ -79,6 +86,27 @@ def _searched_space(sweeper: Any, overrides: list[str]) -> Space:
         directory = Path(sweeper.config.hydra.sweep.dir)
         refuse_shorter_search(directory, values["trainer"]["max_epochs"])
     return space
+
+
+def refuse_shorter_search(directory: Path, epochs: int) -> None:
+    """Refuse fewer epochs than a search in a directory began with: its trials must compare.
+
+    Raises:
+        UserError: trials were begun for more epochs.
+    """
+    if not (directory / MULTIRUN).is_file() or not jobs_in(directory):
+        return
+    try:
+        begun = read_yaml(directory / MULTIRUN)["trainer"]["max_epochs"]
+    except (RecordError, TypeError, KeyError) as error:
+        raise UserError(
+            f"{str(directory / MULTIRUN)!r} cannot be read ({error}): start a new sweep"
+        ) from error
+    if isinstance(begun, int) and epochs < begun:
+        raise UserError(
+            f"{EPOCHS}={epochs}: the trials so far were begun for {begun} epochs: choose {begun} "
+            "or more, or start a new sweep"
+        )
 
 
 def run_trials(
@@ -90,7 +118,7 @@ def run_trials(
         study: of the sweep.
         sweep: its record.
         do_batch: does jobs.
-        repeat_failed: whether to do those again that have failed before.
+        repeat_failed: whether to repeat trials that failed before.
     """
     waiting: list[int] = []
     jobs = study.resume_trials(failed=repeat_failed)
@@ -113,7 +141,7 @@ def run_trials(
             else:
                 break
     finally:
-        with study.lock:  # what others have asked for meanwhile is the sweep's, too
+        with study.lock:  # record the trials of other processes, too
             sweep.add(study.jobs)
         study.release()
     study.show_end()
@@ -122,17 +150,17 @@ def run_trials(
 class Study:
     """Optuna's study of a sweep, on which several processes may work.
 
-    Whoever works on a trial holds a lock of its own, which the system frees when the process
-    ends, however it does: a trial that is running and not locked was left behind. What is to be
-    done is decided under `lock`.
+    A process holds a lock for each of its trials; the system releases it when the process ends,
+    even by a kill. So a trial that is running but not locked was abandoned. Trials are chosen
+    under `lock`.
 
     Args:
         options: of the search.
         directory: of the sweep.
-        space: that is searched.
+        space: of the search.
 
     Raises:
-        UserError: no such storage, or the study has searched another space so far.
+        UserError: the storage cannot be opened, or the study has searched another space.
     """
 
     def __init__(self, options: StudyOptions, directory: Path, space: Space) -> None:
@@ -143,10 +171,10 @@ class Study:
         self._held: dict[int, FileLock] = {}
         with self.lock:
             self._study = optuna.create_study(
-                study_name=study_name(options, directory),
+                study_name=options.study_name(directory),
                 storage=open_storage(options, directory),
                 direction=StudyDirection.MINIMIZE,
-                pruner=build_pruner(options.pruner),
+                pruner=options.pruner.build(),
                 load_if_exists=True,
             )
         trials = self._study.get_trials(deepcopy=False)
@@ -170,18 +198,12 @@ class Study:
         return [self._job(trial) for trial in self.trials.values()]
 
     @property
-    def best(self) -> FrozenTrial | None:
-        """The trial of the lowest perplexity, once there is one."""
-        done = [one for one in self.trials.values() if one.state == TrialState.COMPLETE]
-        return min(done, key=lambda trial: trial.value or 0.0, default=None)
-
-    @property
     def unfinished(self) -> list[int]:
-        """The numbers of the jobs that others work on."""
+        """The numbers of the jobs that other processes work on."""
         return [n for n, trial in self.trials.items() if not trial.state.is_finished()]
 
     def resume_trials(self, *, failed: bool) -> list[Job]:
-        """Claim jobs that dead processes have left; with `failed`, also those that have failed."""
+        """Claim the jobs that dead processes left; with `failed`, also the failed jobs."""
         found = []
         with self.lock:
             for number, trial in self.trials.items():
@@ -198,31 +220,32 @@ class Study:
         return found
 
     def ask(self) -> list[Job]:
-        """New jobs, one for each worker of this process, until the study has its trials."""
+        """Propose a job for each worker of this process, until the study has all its trials."""
         with self.lock:
-            there = len(self.trials)
-            wanted = min(self.options.jobs_at_a_time, self.options.n_trials - there)
-            return [self._ask(there + index) for index in range(wanted)]
+            first, options = len(self.trials), self.options
+            end = min(first + options.jobs_at_a_time, options.n_trials)
+            return [self._ask(number) for number in range(first, end)]
 
     def tell(self, jobs: Iterable[Job]) -> None:
-        """Tell Optuna what has come of jobs; the trials are then no longer this process's."""
+        """Tell Optuna the results of jobs, and release their trials."""
         with self.lock:
             for job in jobs:
                 self._tell(job.number)
 
     def release(self) -> None:
-        """Leave what this process was at to others."""
+        """Release the unfinished trials of this process."""
         for lock in self._held.values():
             lock.release()
         self._held.clear()
 
     def show_end(self) -> None:
-        """Show how many trials have ended how, and the best one."""
+        """Show the number of trials by their end, and the best trial."""
         trials = self.trials.values()
         states = Counter(trial.state.name.lower() for trial in trials)
         counts = ", ".join(f"{count} {state}" for state, count in states.most_common())
         show(f"{len(trials)} trials: {counts}")
-        best = self.best
+        complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+        best = min(complete, key=lambda trial: trial.value or 0.0, default=None)
         if best is not None and best.value is not None:
             overrides = ", ".join(self.space.searched(best.params))
             number = best.user_attrs[JOB]
@@ -258,7 +281,7 @@ class Study:
         self._held.pop(job).release()
 
     def _claim(self, number: int) -> bool:
-        """Take a trial, unless another process is at it, or its job goes on without one."""
+        """Lock a trial, unless another process works on it or its run still goes on."""
         directory = self.directory / self.trials[number].user_attrs[DIRECTORY]
         lock = FileLock(self.directory / f".{number}.lock", blocking=False)
         try:
@@ -274,9 +297,9 @@ class Study:
 
 
 def build_sampler(options: ProposalOptions, number: int) -> BaseSampler:
-    """Who proposes the settings of a job: a pure function of the seed, its number and the past.
+    """Build the sampler that proposes the settings of a job from the seed and the job's number.
 
-    With one generator for all, a resumed study would propose its first settings again.
+    With one generator for all jobs, a resumed study would propose its first settings again.
     """
     seed = int(np.random.SeedSequence(options.seed, spawn_key=(number,)).generate_state(1)[0])
     if options.kind == "random":
@@ -285,7 +308,7 @@ def build_sampler(options: ProposalOptions, number: int) -> BaseSampler:
 
 
 def _repetition(trial: FrozenTrial) -> FrozenTrial:
-    """A trial of the same job; Optuna keeps a failed one as it is."""
+    """A new trial of the same job, since Optuna never changes a failed trial."""
     return create_trial(
         state=TrialState.RUNNING,
         params=trial.params,
