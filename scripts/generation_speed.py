@@ -21,9 +21,9 @@ import torch.nn.functional as F
 from rich.table import Table
 from training_speed import SYMBOLS, make_table
 
-from lyricgen.generation.continuing import continue_texts
-from lyricgen.generation.draws import draw_uniforms
-from lyricgen.generation.strategy import Strategy
+from lyricgen.generation.continuing import continue_texts, draw_uniforms
+from lyricgen.generation.options import Strategy
+from lyricgen.generation.rules import strategy_rules
 from lyricgen.models.network import LanguageModel
 from lyricgen.models.options import RecurrentArchitecture
 from lyricgen.options import validate
@@ -101,7 +101,7 @@ def write(model: LanguageModel, count: int, length: int) -> int:
     texts = continue_texts(
         model,
         [torch.tensor([0])] * count,
-        rules=Strategy(temperature=TEMPERATURE).rules(),
+        rules=strategy_rules(Strategy(temperature=TEMPERATURE)),
         uniforms=draw_uniforms("torch", list(range(count)), length),
         length=length,
     )

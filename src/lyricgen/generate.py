@@ -145,17 +145,16 @@ def _described(model: "TrainedModel", options: argparse.Namespace) -> list["Gene
 
 
 def _texts(model: "TrainedModel", options: argparse.Namespace) -> list[str]:
+    from lyricgen.generation.filling import fill_texts
     from lyricgen.generation.output import marked, with_score
     from lyricgen.generation.texts import continue_prefixes
 
     if options.fill:
-        from lyricgen.generation.filling import fill_texts
-
         return fill_texts(model, options.fill, **_given(options))
     if options.beams:
         return [with_score(one) for one in _described(model, options)]
-    written, writer = continue_prefixes(model, options.prefix or [""], **_given(options))
-    return [marked(one.prefix + writer.decode(one.shown), one.ended) for one in written]
+    written, _ = continue_prefixes(model, options.prefix or [""], **_given(options))
+    return [marked(one.text, one.ended) for one in written]
 
 
 def _watch(model: "TrainedModel", options: argparse.Namespace) -> None:

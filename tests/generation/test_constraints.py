@@ -14,12 +14,11 @@ from torch import Tensor
 
 from lyricgen.api.model import WritingModel
 from lyricgen.errors import UserError
-from lyricgen.generation.constraints import unless_empty
-from lyricgen.generation.draws import draw_uniforms
+from lyricgen.generation.continuing import draw_uniforms
 from lyricgen.generation.planning import members
-from lyricgen.generation.rhyme import CLASSES, NONE, rhyme_classes
-from lyricgen.generation.rules import PartialTexts, no_repeat_ngram
+from lyricgen.generation.rules import PartialTexts, no_repeat_ngram, unless_empty
 from lyricgen.generation.texts import continue_prefixes, generate
+from lyricgen.generation.verse import CLASSES, NO_CLASS, rhyme_classes
 from lyricgen.generation.writer import text_seed
 from tests.helpers.constraints import nats, trained
 
@@ -430,7 +429,7 @@ def test_rhymes_by_hand(name: str) -> None:
 
 
 def test_what_has_no_syllable_rhymes_with_nothing() -> None:
-    assert rhyme_classes("a1，\n ☆").tolist() == [NONE] * 6
+    assert rhyme_classes("a1，\n ☆").tolist() == [NO_CLASS] * 6
 
 
 def test_the_most_frequent_reading_decides() -> None:

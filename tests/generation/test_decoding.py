@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lyricgen.errors import UserError
-from lyricgen.generation.draws import draw_characters, draw_uniforms
+from lyricgen.generation.continuing import draw_characters, draw_uniforms
 from lyricgen.generation.rules import PartialTexts
 from lyricgen.models.network import LanguageModel
 from tests.helpers.decoding import continued, drawn_texts, whole_text_again

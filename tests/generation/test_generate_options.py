@@ -18,12 +18,11 @@ from lyricgen.cli.command_line import Parser
 from lyricgen.console import prepare_streams
 from lyricgen.errors import printable_text
 from lyricgen.generate import HERE, add_all_options, main
-from lyricgen.generation.control import Control
+from lyricgen.generation.options import Control, Strategy
 from lyricgen.generation.output import Stream, print_columns, print_json, print_texts
-from lyricgen.generation.rhyme import rhyme_classes
-from lyricgen.generation.strategy import Strategy
 from lyricgen.generation.texts import Generated
 from lyricgen.generation.texts import generate as generated
+from lyricgen.generation.verse import rhyme_classes
 from tests.conftest import Printed, printed, refusal
 from tests.helpers.constraints import nats
 from tests.helpers.constraints import trained as model_of

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 import lyricgen
 from lyricgen.api.model import WritingModel
 from lyricgen.errors import UserError
-from lyricgen.generation.novelty import TRIES, training_names
+from lyricgen.generation.writer import TRIES, training_names
 from tests.conftest import ROOT
 from tests.helpers.constraints import trained
 from tests.helpers.generating import trained as train

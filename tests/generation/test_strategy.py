@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from lyricgen.errors import UserError
-from lyricgen.generation.rules import PartialTexts
-from lyricgen.generation.strategy import Strategy
+from lyricgen.generation.options import Strategy
+from lyricgen.generation.rules import PartialTexts, strategy_rules
 from lyricgen.options import validate
 
 
@@ -75,20 +75,20 @@ def test_the_order_of_the_rules() -> None:
     written = PartialTexts(torch.tensor([[0, 3, 0]]), 0, torch.tensor([0]))
     changed = logits
     chosen = strategy(temperature=0.5, repetition_penalty=2.0, no_repeat_ngram=2, top_p=0.99)
-    assert len(chosen.rules()) == 4
-    for rule in chosen.rules():
+    assert len(strategy_rules(chosen)) == 4
+    for rule in strategy_rules(chosen):
         changed = rule(changed, written)
     # penalised 2, 3, 2, -2; without "0 3", then doubled: 4, 6, 4: all of them within 0.99
     expected = torch.tensor([[-2.0, 0.0, -2.0, -math.inf]])
     torch.testing.assert_close(changed - changed.max(), expected)
     # at temperature 1 the nucleus of 0.5 is 1 alone; before the penalty it would have been 0
     chosen = strategy(temperature=1, repetition_penalty=2.0, top_p=0.5)
-    for rule in chosen.rules():
+    for rule in strategy_rules(chosen):
         logits = rule(logits, written)
     assert logits.isinf().tolist() == [[True, False, True, True]]
 
 
 def test_rules_without_drawing() -> None:
-    assert strategy(temperature=0).rules() == []
-    assert strategy(beams=4).rules() == []
-    assert len(strategy(beams=4, no_repeat_ngram=3, repetition_penalty=1.1).rules()) == 2
+    assert strategy_rules(strategy(temperature=0)) == []
+    assert strategy_rules(strategy(beams=4)) == []
+    assert len(strategy_rules(strategy(beams=4, no_repeat_ngram=3, repetition_penalty=1.1))) == 2

@@ -6,10 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lyricgen.generation.continuing import Watch, continue_texts
-from lyricgen.generation.draws import draw_uniforms
-from lyricgen.generation.rules import Rule
-from lyricgen.generation.strategy import Strategy
+from lyricgen.generation.continuing import Watch, continue_texts, draw_uniforms
+from lyricgen.generation.options import Strategy
+from lyricgen.generation.rules import Rule, strategy_rules
 from lyricgen.models.model import NextModel
 from lyricgen.models.network import LanguageModel
 
@@ -35,7 +34,7 @@ def drawn_texts(
     return continue_texts(
         model,
         prefixes,
-        rules=[*rules, *strategy.rules()],
+        rules=[*rules, *strategy_rules(strategy)],
         uniforms=None if strategy.greedy else uniforms,
         length=uniforms.shape[1],
         stop=stop,

@@ -12,7 +12,7 @@ from torch import optim
 from torch.utils.data import DataLoader
 
 from lyricgen.data.batch import Batch
-from lyricgen.generation.draws import draw_uniforms
+from lyricgen.generation.continuing import draw_uniforms
 from lyricgen.models.network import LanguageModel
 from lyricgen.runs.state import RunState
 from lyricgen.training.recurrent_module import RecurrentModule

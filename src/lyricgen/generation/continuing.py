@@ -1,22 +1,97 @@
-"""Continuing texts with a language model, many at once.
+"""Continuing many texts at once with a language model, one drawn character at a time.
 
 A texts, B of which still run, V vocabulary, P prefix characters, N new characters.
 """
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from lyricgen.console import progress
 from lyricgen.errors import UserError
-from lyricgen.generation.draws import below_one, draw
+from lyricgen.generation.options import Generator
 from lyricgen.generation.rules import PartialTexts, Rule
-from lyricgen.generation.stepping import right_aligned, stepper
+from lyricgen.generation.stepping import stepper
 from lyricgen.models.model import NextModel, evaluating
 
-# (B,) which of the texts go on, and the next character (B,) of each
+# numbers (B,) of the texts that go on, and the next character (B,) of each
 Watch = Callable[[Tensor, Tensor], None]
+
+
+def draw_uniforms(generator: Generator, seeds: list[int], length: int) -> Tensor:
+    """Random numbers from [0, 1), a row for each seed.
+
+    Args:
+        generator: "torch": each row is a stream of torch's generator. "numpy_reseeded": number k
+            is the first number of NumPy's legacy generator with the seed 2k + seed. Course code
+            draws in this way; it repeats that code's texts letter for letter.
+        seeds: B numbers from 0 to 2**32 - 1.
+        length: of a row.
+
+    Returns:
+        (B, length), float32 from torch and float64 from NumPy.
+
+    Raises:
+        ValueError: length is not at least 1.
+    """
+    if length < 1:
+        raise ValueError(f"length must be at least 1, got {length}")
+    if generator == "torch":
+        rows = [torch.rand(length, generator=torch.Generator().manual_seed(one)) for one in seeds]
+        return torch.stack(rows)
+    numbers = np.random.RandomState()
+
+    def reseeded(seed: int) -> float:
+        numbers.seed(seed % 2**32)
+        return numbers.random_sample()
+
+    drawn = [[reseeded(2 * step + seed) for step in range(length)] for seed in seeds]
+    return torch.tensor(drawn, dtype=torch.float64)
+
+
+def draw_characters(logits: Tensor, uniforms: Tensor | None) -> Tensor:
+    """Draw one character for each row, by the inverse of the cumulative distribution.
+
+    Args:
+        logits: (B, V), -inf for forbidden characters.
+        uniforms: (B,) numbers from [0, 1); None takes the most probable character.
+
+    Returns:
+        (B,) int64; V - 1 where no character is possible.
+    """
+    numbers = None if uniforms is None else _below_one(uniforms[:, None], logits.dtype)
+    return _draw(logits, numbers)[:, 0].clamp_(max=logits.shape[-1] - 1)
+
+
+def _below_one(uniforms: Tensor, dtype: torch.dtype) -> Tensor:
+    """Numbers from [0, 1) as `_draw` takes them for logits of a type.
+
+    They stay so far below 1 that rounding leaves them below the sum of all probabilities; else the
+    last character could be drawn although it is forbidden.
+    """
+    dtype = torch.promote_types(dtype, torch.float32)
+    return uniforms.to(dtype).clamp(max=1 - torch.finfo(dtype).eps)
+
+
+def _draw(logits: Tensor, uniforms: Tensor | None) -> Tensor:
+    """Draw as `draw_characters` does.
+
+    Args:
+        logits: (B, V), -inf for forbidden characters.
+        uniforms: (B, 1), from `_below_one`; None takes the most probable character.
+
+    Returns:
+        (B, 1) int64; V where no character is possible: all logits are -inf, or one is no number.
+    """
+    if uniforms is None:
+        largest, chosen = logits.max(dim=-1, keepdim=True)
+        return chosen.where(largest > -torch.inf, logits.shape[-1])
+    cumulative = torch.softmax(logits, dim=-1, dtype=uniforms.dtype).cumsum_(dim=-1)
+    # without a possible character the sums are NaN, and nothing is larger than NaN
+    return torch.searchsorted(cumulative, uniforms * cumulative[:, -1:], right=True)
 
 
 @torch.inference_mode()
@@ -33,29 +108,29 @@ def continue_texts(
 ) -> list[list[int]]:
     """Continue each prefix by characters drawn from the softmax of the logits, after all rules.
 
-    Every text has random numbers of its own, one a character, so that it depends on its prefix and
-    its numbers, not on the others; `stepping.RecurrentStepper` says where rounding may still tip a
-    draw that lies on the border between two characters.
+    Each text has its own random numbers, one for each character. So it depends on its prefix and
+    its numbers, not on the other texts; `stepping.RecurrentStepper` explains when rounding can
+    still change a draw that lies on the border between two characters.
 
     Args:
         model: the network; it is put into evaluation mode and back.
         prefixes: A tensors (P,) of at least one input id each, on the CPU.
         rules: applied to the logits, one after the other.
-        uniforms: (A, length) from [0, 1), see `draws.draw_uniforms`; None for greedy texts.
-        length: new characters at most.
-        stop: a character that ends a text; it is not part of it.
-        stops: A, at which of its stops, counted from 1, each text ends; None for the first.
-        watch: called after each step with (B,) which of the texts go on and (B,) their new
-            characters, so without what ends one; for showing texts as they are written.
+        uniforms: (A, length) from [0, 1), see `draw_uniforms`; None for greedy texts.
+        length: largest number of new characters.
+        stop: a character that ends a text; the text does not include it.
+        stops: A numbers k, from 1: the k-th stop ends the text; None for the first.
+        watch: called after each step with the numbers (B,) of the texts that go on and their new
+            characters (B,), for showing texts as they are written.
 
     Returns:
         A lists of new character ids.
 
     Raises:
-        ValueError: an empty prefix.
-        UserError: the rules leave no character for some place of a text.
+        ValueError: a prefix is empty.
+        UserError: the rules leave no character for a place of a text.
     """
-    # how often the device is asked which texts have ended
+    # steps between two looks at which texts have ended; each look waits for the device
     look = 1 if watch is not None else 32 if stop is None else 4
     with evaluating(model), progress("writing", length) as moved:
         batch = _Batch(model, prefixes, uniforms, length, stop, stops)
@@ -73,19 +148,32 @@ def continue_texts(
 
 
 class PartialBatch:
-    """B texts that are written side by side.
+    """Batch of B texts that grow by one character at each step.
 
     Attributes:
         model: it has read the texts so far.
-        step: characters chosen so far.
-        start: P, where new characters begin.
-        text: (B, P + N) ids, -1 before a shorter prefix and where none is chosen yet.
+        step: number of characters chosen so far.
+        start: P, place of the first new character.
+        text: (B, P + N) ids, -1 before a shorter prefix and where no character is chosen yet.
+        stop: id of the stop; -1 for none.
+        stops: A, which stop ends each text, from 1.
     """
 
-    def __init__(self, model: NextModel, prefixes: list[Tensor], length: int) -> None:
+    def __init__(
+        self,
+        model: NextModel,
+        prefixes: list[Tensor],
+        length: int,
+        stop: int | None,
+        stops: Sequence[int],
+    ) -> None:
         self.model = stepper(model, prefixes, length)
         self.step = 0
-        prefix = right_aligned(prefixes).to(self.model.logits.device)  # (B, P)
+        self.stop, self.stops = -1 if stop is None else stop, stops
+        self.device = self.model.logits.device
+        longs = [prefix.long() for prefix in prefixes]
+        padded = pad_sequence(longs, batch_first=True, padding_value=-1, padding_side="left")
+        prefix = padded.to(self.device)  # (B, P)
         self.start = prefix.shape[1]
         self.text = torch.cat([prefix, prefix.new_full((len(prefix), length), -1)], dim=1)
 
@@ -97,12 +185,34 @@ class PartialBatch:
             logits = rule(logits, written)
         return logits
 
+    def no_character(self, step: int) -> UserError:
+        """Error for a step that leaves no allowed character in one of the rows."""
+        if self.model.logits.isnan().any():
+            return UserError(
+                "the model's outputs are no numbers, its training has diverged: take the "
+                "checkpoint of an earlier step"
+            )
+        return UserError(
+            f"the constraints leave no character at position {step + 1} of a text: loosen one of "
+            "them"
+        )
+
+    def until_stop(self, new: list[int], text: int) -> list[int]:
+        """New characters before the stop that ends text number `text`; all without such a stop."""
+        place = -1
+        for _ in range(self.stops[text]):
+            if self.stop not in new[place + 1 :]:
+                return new
+            place = new.index(self.stop, place + 1)
+        return new[:place]
+
 
 class _Batch(PartialBatch):
-    """The running texts, and the characters of the ended ones.
+    """Running texts, and the characters of ended ones.
 
     Attributes:
-        rows: (B,), numbers of the running ones of the A texts; some may have ended since `settle`.
+        rows: (B,), numbers of the running texts among the A texts; some may have ended since the
+            last `settle`.
     """
 
     def __init__(
@@ -114,18 +224,14 @@ class _Batch(PartialBatch):
         stop: int | None,
         stops: Sequence[int] | None,
     ) -> None:
-        super().__init__(model, prefixes, length)
-        device = self.model.logits.device
-        self._vocabulary = self.model.logits.shape[1]
-        self.rows = torch.arange(len(prefixes), device=device)
+        super().__init__(model, prefixes, length, stop, stops or [1] * len(prefixes))
+        self.rows = torch.arange(len(prefixes), device=self.device)
         self._new = self.text[:, self.start :].clone()  # (A, N) of texts that have ended
         self._uniforms: Tensor | None = None
         if uniforms is not None:
-            numbers = below_one(uniforms.to(device), self.model.logits.dtype)
+            numbers = _below_one(uniforms.to(self.device), self.model.logits.dtype)
             self._uniforms = numbers.T[..., None].contiguous()  # (N, B, 1)
-        self._stop = -1 if stop is None else stop
-        self._stops = list(stops or [1] * len(prefixes))  # (A,)
-        self._left = torch.tensor(self._stops, device=device)  # (B,), stops that are still to come
+        self._left = torch.tensor(self.stops, device=self.device)  # (B,), stops still to come
         self._settled = 0  # steps
 
     @property
@@ -137,61 +243,35 @@ class _Batch(PartialBatch):
         """Choose one more character for each text."""
         place = self.start + self.step
         numbers = None if self._uniforms is None else self._uniforms[self.step]
-        self.text[:, place : place + 1] = draw(self.logits(rules, self.rows), numbers)
+        self.text[:, place : place + 1] = _draw(self.logits(rules, self.rows), numbers)
         self.step += 1
 
     def settle(self) -> None:
         """Remove the texts that have ended; this waits for the device.
 
         Raises:
-            UserError: there was no character to choose.
+            UserError: a step had no character to choose.
         """
         since = self.text[:, self.start + self._settled : self.start + self.step]  # (B, S)
-        stops = (since == self._stop).cumsum(dim=1)
+        stops = (since == self.stop).cumsum(dim=1)
         ended = stops >= self._left[:, None]
-        # where there is no character, one past the last was chosen; after an end it does not count
-        missing = (since == self._vocabulary) & ~ended
+        # `_draw` gives V where no character is possible; after the end of a text it does not count
+        missing = (since == self.model.logits.shape[1]) & ~ended
         wrong, over = torch.stack([missing.any(), ended[:, -1].any()]).tolist()
         if wrong:
-            first = int(missing.any(dim=0).long().argmax())
-            raise no_character(self._settled + first, self.model.logits)
+            raise self.no_character(self._settled + int(missing.any(dim=0).long().argmax()))
         self._left -= stops[:, -1]
-        if over:
-            self._keep((~ended[:, -1]).nonzero()[:, 0])
         self._settled = self.step
+        if over:
+            running = (~ended[:, -1]).nonzero()[:, 0]
+            self._new[self.rows] = self.text[:, self.start :]
+            self.rows, self.text = self.rows[running], self.text[running]
+            self._left = self._left[running]
+            if self._uniforms is not None:
+                self._uniforms = self._uniforms[:, running]
+            self.model.select(running)
 
     def texts(self) -> list[list[int]]:
         """The new characters of all A texts."""
         self._new[self.rows] = self.text[:, self.start :]
-        each = zip(self._new.tolist(), self._stops, strict=True)
-        return [until(row, self._stop, number) for row, number in each]
-
-    def _keep(self, running: Tensor) -> None:
-        self._new[self.rows] = self.text[:, self.start :]
-        self.rows, self.text = self.rows[running], self.text[running]
-        self._left = self._left[running]
-        if self._uniforms is not None:
-            self._uniforms = self._uniforms[:, running]
-        self.model.select(running)
-
-
-def no_character(step: int, logits: Tensor) -> UserError:
-    """Error for a step that leaves no allowed character in one of the rows (B, V)."""
-    if logits.isnan().any():
-        return UserError(
-            "the model's outputs are no numbers, its training has diverged: take the checkpoint of "
-            "an earlier step"
-        )
-    return UserError(
-        f"the constraints leave no character at position {step + 1} of a text: loosen one of them"
-    )
-
-
-def until(row: list[int], stop: int, number: int) -> list[int]:
-    """Symbols before the `number`-th stop, from 1; all if there are fewer stops."""
-    place = -1
-    for _ in range(number):
-        if stop not in row[place + 1 :]:
-            return row
-        place = row.index(stop, place + 1)
-    return row[:place]
+        return [self.until_stop(new, text) for text, new in enumerate(self._new.tolist())]

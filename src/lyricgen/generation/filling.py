@@ -1,6 +1,6 @@
-"""Filling the gaps of texts, as a user asks for it.
+"""Filling the gaps of texts by Gibbs sampling.
 
-N characters of a text, G gaps in it.
+B texts, N characters of a text, G gaps in it, S sweeps, V vocabulary.
 """
 
 import torch
@@ -9,9 +9,9 @@ from torch.nn.utils.rnn import pad_sequence
 
 from lyricgen.console import progress
 from lyricgen.errors import UserError
-from lyricgen.generation.draws import draw_characters, draw_uniforms
+from lyricgen.generation.continuing import draw_characters, draw_uniforms
+from lyricgen.generation.options import Strategy
 from lyricgen.generation.rules import scaled
-from lyricgen.generation.strategy import Strategy
 from lyricgen.generation.writer import text_seed
 from lyricgen.models.model import evaluating
 from lyricgen.models.network import FillModel
@@ -30,23 +30,21 @@ def fill_gaps(
     sweeps: int,
     forbidden: list[int],
 ) -> list[Tensor]:
-    """Draw all gaps of each text jointly, by Gibbs sampling.
+    """Draw all gaps of each text jointly, by Gibbs sampling (Geman and Geman 1984).
 
-    The gaps begin with draws from the output layer's biases alone. Then, sweep after sweep, each
-    gap of a text is drawn anew from what the model says of it given all other characters, those in
-    the other gaps included (Geman and Geman 1984); so a gap that was filled early is revised in
-    the light of those after it. Temperature 0 takes the most probable character each time and
-    stops when a sweep changes nothing.
+    The gaps begin with draws from the output layer's biases. Then each sweep draws every gap again,
+    given all other characters, those in the other gaps included. Temperature 0 takes the most
+    probable character each time and stops when a sweep changes nothing.
 
     Args:
         model: the network; it is put into evaluation mode and back.
-        texts: B tensors (1 + N,) of int64 ids, the first the start of the text, V for the start
-            of a line; anything where there is a gap.
-        gaps: B tensors (G,) of int64, where the gaps stand, in order.
-        seeds: B seeds; a text depends on its own alone.
+        texts: B tensors (1 + N,) of int64 ids: the start of the text, V for the start of a line;
+            then its characters, with any id in a gap.
+        gaps: B tensors (G,) of int64, the places of the gaps, rising.
+        seeds: B; each text depends on its own seed only.
         temperature: of the softmax.
         sweeps: S.
-        forbidden: ids that no gap is filled with.
+        forbidden: ids that fill no gap.
 
     Returns:
         B tensors (1 + N,), filled, on the CPU.
@@ -54,54 +52,33 @@ def fill_gaps(
     filled = pad_sequence(texts, batch_first=True).to(model.device)  # (B, 1 + N)
     lengths = torch.tensor([len(text) - 1 for text in texts], device=model.device)
     places = pad_sequence(gaps, batch_first=True).to(model.device)  # (B, G), 0 for none
-    uniforms = _uniforms(seeds, gaps, sweeps).to(model.device)
-    number = places.shape[1]
+    number, rows = places.shape[1], torch.arange(len(texts), device=model.device)
+    uniforms = _gap_uniforms(seeds, gaps, sweeps).to(model.device)
     with evaluating(model), progress("filling the gaps", sweeps * number) as moved:
         for sweep in range(sweeps + 1):
             before = filled.clone()
-            for gap in range(number):
+            for gap, place in enumerate(places.unbind(dim=1)):  # (B,)
                 moved(max(0, sweep - 1) * number + gap)
-                logits = _logits(model, filled, lengths, places[:, gap], first=sweep == 0)
+                logits = model.output.bias.expand(len(texts), -1).clone()
+                if sweep:
+                    predicted, _ = model(filled, lengths, filled.shape[1] - 1)  # (B, N, V)
+                    logits = predicted[rows, (place - 1).clamp(min=0)]
                 logits[:, forbidden] = -torch.inf
-                chosen = _drawn(logits, temperature, uniforms[:, sweep, gap])
-                _put(filled, places[:, gap], chosen)
+                numbers = uniforms[:, gap, sweep] if temperature else None
+                chosen = draw_characters(scaled(logits, temperature or 1.0), numbers)
+                filled[rows[place > 0], place[place > 0]] = chosen[place > 0]
             if temperature == 0 and sweep and torch.equal(filled, before):
                 break
     return [row[: len(text)] for row, text in zip(filled.cpu(), texts, strict=True)]
 
 
-def _uniforms(seeds: list[int], gaps: list[Tensor], sweeps: int) -> Tensor:
-    """(B, S + 1, G): each text's numbers are its own, whatever the others of the batch need."""
-    uniforms = torch.zeros(len(gaps), sweeps + 1, max(len(places) for places in gaps))
-    for row, (seed, places) in enumerate(zip(seeds, gaps, strict=True)):
-        drawn = draw_uniforms("torch", [seed], (sweeps + 1) * len(places))
-        uniforms[row, :, : len(places)] = drawn.view(sweeps + 1, -1)
-    return uniforms
-
-
-def _logits(
-    model: FillModel, filled: Tensor, lengths: Tensor, places: Tensor, *, first: bool
-) -> Tensor:
-    """Log-probabilities at one place of each text, (B, V)."""
-    if first:
-        return model.output.bias.expand(len(filled), -1).clone()
-    predicted, _ = model(filled, lengths, filled.shape[1] - 1)  # (B, N, V)
-    rows = torch.arange(len(filled), device=filled.device)
-    chosen: Tensor = predicted[rows, (places - 1).clamp(min=0)]
-    return chosen
-
-
-def _drawn(logits: Tensor, temperature: float, uniforms: Tensor) -> Tensor:
-    """(B, V), (B,) -> (B,)."""
-    if temperature == 0:
-        return draw_characters(logits, None)
-    return draw_characters(scaled(logits, temperature), uniforms)
-
-
-def _put(filled: Tensor, places: Tensor, characters: Tensor) -> None:
-    """Write characters (B,) to their places, but for texts that have no such gap."""
-    there = places > 0
-    filled[there.nonzero()[:, 0], places[there]] = characters[there]
+def _gap_uniforms(seeds: list[int], gaps: list[Tensor], sweeps: int) -> Tensor:
+    """Random numbers for each draw, (B, G, S + 1); they do not depend on gaps of other texts."""
+    each = [
+        draw_uniforms("torch", [seed], (sweeps + 1) * len(own)).view(sweeps + 1, -1).T
+        for seed, own in zip(seeds, gaps, strict=True)
+    ]
+    return pad_sequence(each, batch_first=True)
 
 
 def fill_texts(
@@ -119,18 +96,18 @@ def fill_texts(
     Args:
         model: it fills gaps.
         texts: with gaps.
-        count: ways to fill each, side by side in the result.
+        count: ways to fill each text, side by side in the result.
         temperature: of the softmax; 0 takes the most probable character each time.
-        seed: filling number i of a text depends on (seed, text, i) only.
-        sweeps: how often each gap is drawn anew.
-        gap: the character that marks one; None for the model's own `gap`.
+        seed: way number i of a text depends on (seed, text, i) only.
+        sweeps: number of times that each gap is drawn again.
+        gap: the character that marks a gap; None for the model's own `gap`.
 
     Returns:
         len(texts) · count texts, normalised as the corpus was.
 
     Raises:
-        UserError: the model fills no gaps, a text has none or a character that the model does
-            not know, or a number is none or out of range.
+        UserError: the model fills no gaps, a text has no gap or a character that the model does
+            not know, or a number is missing or out of range.
     """
     check_texts("texts", texts)
     check_whole("seed", seed)
@@ -156,10 +133,10 @@ def fill_texts(
 
 
 def encode_gaps(model: TrainedModel, text: str, gap: str | None = None) -> tuple[Tensor, Tensor]:
-    """Ids that the network reads of a text with gaps, (1 + N,), and places of gaps, (G,).
+    """Encode a text with gaps: ids that the network reads, (1 + N,), and places of gaps, (G,).
 
-    Before the text stands what `TrainedModel.encode_prefix` gives for none; after it, in a model
-    of lines, the end of the line.
+    The first id is that of an empty prefix, see `TrainedModel.encode_prefix`; in a model of lines,
+    the end of the line follows the text.
 
     Raises:
         UserError: it has no gap, or a character that the model does not know.

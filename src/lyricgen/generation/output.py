@@ -1,12 +1,12 @@
 """Generated texts on standard output: plain, as JSON, and side by side.
 
-A file or a pipe gets the texts unaltered. On a terminal, characters that steer it are escaped.
+Files and pipes get the texts unaltered. On a terminal, characters that steer it are escaped.
 """
 
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from itertools import zip_longest
+from itertools import takewhile, zip_longest
 from pathlib import Path
 
 from rich.table import Table
@@ -20,24 +20,22 @@ from lyricgen.models.trained_model import TrainedModel
 from lyricgen.settings import PLUMBING, Settings, belongs_to, flatten, known_to_model, typed_value
 
 CUT = " […]"  # marks a text that was cut off
-
-
 MOST = 4  # settings in a heading
 
 
 def print_texts(texts: Sequence[str]) -> None:
-    """Print them at once, with an empty line between them where one has several lines."""
+    """Print texts, with an empty line between them if any of them has several lines."""
     between = "\n\n" if any("\n" in text for text in texts) else "\n"
     show_generated(f"{between.join(texts)}\n")
 
 
 def marked(text: str, ended: bool | None) -> str:
-    """A text; on a terminal with a mark if it was cut off before its end."""
+    """Add a mark to a text that was cut off before its end, on a terminal only."""
     return text + CUT if ended is False and on_terminal() else text
 
 
 def with_score(one: Generated) -> str:
-    """A text of a beam search after its score."""
+    """Put its score before a text of a beam search."""
     between = "\n" if "\n" in one.text else "  "
     return f"{one.score:.3f}{between}{marked(one.text, one.ended)}"
 
@@ -45,11 +43,11 @@ def with_score(one: Generated) -> str:
 def print_json(
     texts: Sequence[Sequence[Generated]], checkpoints: Sequence[Path] | None = None
 ) -> None:
-    """Print an object a line: what `Generated` has, null for what is not finite.
+    """Print each text as an object on one line: the fields of `Generated`; null if not finite.
 
     Args:
         texts: of each model.
-        checkpoints: named in the objects; None where there is one model.
+        checkpoints: named in the objects; None for a single model.
     """
     lines = []
     for number, of_model in enumerate(texts):
@@ -62,7 +60,7 @@ def print_json(
 
 
 def print_columns(headings: Sequence[str], texts: Sequence[Sequence[str]]) -> None:
-    """Print a column for each model, and a row for each of their texts."""
+    """Print a column for each model; a row holds one text of each."""
     table = Table(show_lines=True)
     for heading in headings:
         table.add_column(Text(printable(heading)), overflow="fold", ratio=1)
@@ -72,7 +70,7 @@ def print_columns(headings: Sequence[str], texts: Sequence[Sequence[str]]) -> No
 
 
 class Stream:
-    """Prints one text while it is written, and the end of its line at the end."""
+    """Prints one text while it is written, and a newline after it."""
 
     def __init__(self, prefix: str) -> None:
         self.begun = prefix
@@ -89,32 +87,29 @@ class Stream:
             self(mark)
 
     def end(self) -> None:
-        """Print the end of the line, if there is one."""
+        """Print the newline, if anything was printed."""
         if self.shown:
             self("\n")
 
 
 def headings(paths: Sequence[Path], models: Sequence[TrainedModel]) -> list[str]:
-    """Give each model a heading of its own."""
+    """Name each model by settings in which models differ; add path or number to equal names."""
     settings = [known_to_model(flatten(model.options)) for model in models]
     names = _differing(settings)[:MOST]
     found = [
         ", ".join(f"{name}={typed_value(one[name])}" for name in names if name in one)
         for one in settings
     ]
-    places = _differing_parts(paths)
-    for further in (places, [str(number) for number in range(1, len(paths) + 1)]):
+    for further in (_differing_parts(paths), [str(number + 1) for number in range(len(paths))]):
         found = [
-            ", ".join(part for part in (one, more) if part)
-            if found.count(one) > 1 or not one
-            else one
+            ", ".join(filter(None, (one, more))) if found.count(one) > 1 or not one else one
             for one, more in zip(found, further, strict=True)
         ]
     return found
 
 
 def _differing(settings: Sequence[Settings]) -> list[str]:
-    """Settings in which models differ, unless their group differs as a whole."""
+    """Settings in which models differ, without settings of a group whose kind differs."""
     differing: list[str] = []
     keys = dict.fromkeys(name for one in settings for name in one)
     for name in sorted(keys, key=lambda name: name.count(".")):
@@ -125,11 +120,11 @@ def _differing(settings: Sequence[Settings]) -> list[str]:
 
 
 def _differing_parts(paths: Sequence[Path]) -> list[str]:
-    """Parts in which paths differ."""
+    """Paths without the parts that all of them begin or end with."""
+
+    def count_common(parts: Sequence[Sequence[str]]) -> int:
+        return sum(1 for _ in takewhile(lambda same: len({*same}) == 1, zip(*parts, strict=False)))
+
     parts = [path.parts for path in paths]
-    length = min(map(len, parts))
-    same = [len({one[i] for one in parts}) == 1 for i in range(length)]
-    ends = [len({one[-1 - i] for one in parts}) == 1 for i in range(length)]
-    first = same.index(False) if False in same else length
-    last = ends.index(False) if False in ends else length
+    first, last = count_common(parts), count_common([one[::-1] for one in parts])
     return ["/".join(one[first : max(first, len(one) - last)]) for one in parts]

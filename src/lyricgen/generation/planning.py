@@ -1,28 +1,117 @@
-"""Turns a user's wishes into constraints, and plans those of names, which are single lines.
+"""Plans for texts: which characters are allowed at each place, and where the texts end.
 
-R texts, T new characters, V vocabulary.
+R texts, T new characters, V vocabulary, S characters of --starts-with.
 """
 
 import re
 import unicodedata
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from lyricgen.errors import UserError
-from lyricgen.generation.constraints import Constraints, Request, only, planned
-from lyricgen.generation.control import Control
-from lyricgen.generation.verse import constrain_lines
+from lyricgen.errors import UserError, as_option
+from lyricgen.generation.options import Control
+from lyricgen.generation.rules import Rule, only, planned
 from lyricgen.models.trained_model import TrainedModel
+
+FOR_TEXTS = ("lines", "line_length", "acrostic", "rhyme")  # only for running text
+FOR_NAMES = ("starts_with", "max_length", "novel")  # only for single lines
+
+
+@dataclass(frozen=True)
+class Request:
+    """Texts that a user asks of a model.
+
+    Attributes:
+        model: writes them.
+        control: their constraints.
+        prefixes: R, as the model reads them; they need not obey `ban` and `only`.
+        length: largest number of new characters; None for the model's default, or for the length
+            that `control` needs.
+        allowed: (V,) booleans, the characters that `ban` and `only` leave, on the device of the
+            logits.
+    """
+
+    model: TrainedModel
+    control: Control
+    prefixes: Sequence[str]
+    length: int | None
+    allowed: Tensor
+
+    def check_any(self, characters: Tensor, purpose: str) -> None:
+        """Check that some characters, (V,) booleans, are left for a purpose.
+
+        Raises:
+            UserError: no character is left.
+        """
+        if not characters.any():
+            raise UserError(f"{self.control.sets} leaves no character {purpose}: allow some")
+
+    def encode_allowed(self, option: str, given: str, allowed: Tensor) -> Tensor:
+        """Ids of the characters that an option gives, each among the allowed ones, (V,) booleans.
+
+        Raises:
+            UserError: the model does not know a character, or it is not allowed.
+        """
+        ids = self.model.vocabulary.encode(given).long()
+        for character, known in zip(given, allowed[ids].tolist(), strict=True):
+            if not known:
+                raise UserError(f"{option} has {character!r}, which {self.control.sets} forbids")
+        return ids
+
+
+@dataclass(frozen=True)
+class Constraints:
+    """Constraints at each place of R texts, and where the texts end.
+
+    Attributes:
+        rules: forbid all other characters, in this order.
+        lengths: R, largest number of new characters of each text, with the stop.
+        stop: a character that ends a text; None for none.
+        stops: R numbers k, from 1: the k-th stop among the new characters ends the text.
+        complete: whether a text of its full length is complete, not cut off.
+    """
+
+    rules: list[Rule]
+    lengths: list[int]
+    stop: int | None
+    stops: list[int]
+    complete: bool = False
+
+
+def request_texts(
+    model: TrainedModel, control: Control, prefixes: Sequence[str], length: int | None
+) -> Request:
+    """Read the sets of characters, and check that the model can obey the constraints.
+
+    Raises:
+        UserError: a constraint is for models of the other layout, or a set cannot be read.
+    """
+    writes, others = "running text", "single lines"
+    if model.layout == "lines":
+        writes, others = others, writes
+    for name in FOR_TEXTS if model.layout == "lines" else FOR_NAMES:
+        if getattr(control, name):
+            raise UserError(
+                f"{as_option(name)} is for models of {others}, and this one writes {writes}"
+            )
+    known, small = model.vocabulary.characters, model.lowercase
+    allowed = torch.ones(len(known), dtype=torch.bool)
+    if control.only is not None:
+        allowed &= members("--only", control.only, known, ignore_case=small)
+    if control.ban is not None:
+        allowed &= ~members("--ban", control.ban, known, ignore_case=small)
+    return Request(model, control, prefixes, length, allowed.to(model.network.device))
 
 
 def members(option: str, given: str, characters: str, *, ignore_case: bool = False) -> Tensor:
-    r"""Characters of a named set.
+    r"""Find the characters of a set that a user has written.
 
     Args:
-        option: how the user gave it, for the error.
+        option: the set's option, for the error.
         given: as in "的了", "a-z", "一-龥", "^0-9" or r"\d\s"; brackets stand for themselves.
         characters: V.
         ignore_case: whether A is a as well.
@@ -47,50 +136,37 @@ def members(option: str, given: str, characters: str, *, ignore_case: bool = Fal
     return torch.tensor([pattern.fullmatch(one) is not None for one in characters])
 
 
-def constrain(
-    model: TrainedModel, control: Control, prefixes: Sequence[str], length: int | None
-) -> Constraints:
-    """Plan which characters may stand where in the texts of a `Request`.
+def constrain_text(request: Request) -> Constraints:
+    """Plan running text without lines: allow the same characters at every place.
 
     Raises:
-        UserError: no text can be so, or this model writes none such.
+        UserError: no character is allowed.
     """
-    control.check_layout(model.layout)
-    allowed = _allowed(model, control).to(model.network.device)
-    request = Request(model, control, prefixes, length, allowed)
-    if model.layout == "lines":
-        return _constrain_names(request)
-    if control.number_of_lines is not None or control.line_length is not None:
-        return constrain_lines(request)
+    allowed, number = request.allowed, len(request.prefixes)
     request.check_any(allowed, "to write")
     rules = [] if allowed.all() else [only(allowed)]
-    number = len(prefixes)
-    return Constraints(rules, [length or model.default_length] * number, None, [1] * number)
+    return Constraints(
+        rules, [request.length or request.model.default_length] * number, None, [1] * number
+    )
 
 
-def _allowed(model: TrainedModel, control: Control) -> Tensor:
-    known, small = model.vocabulary.characters, model.lowercase
-    allowed = torch.ones(len(known), dtype=torch.bool)
-    if control.only is not None:
-        allowed &= members("--only", control.only, known, ignore_case=small)
-    if control.ban is not None:
-        allowed &= ~members("--ban", control.ban, known, ignore_case=small)
-    return allowed
+def constrain_names(request: Request) -> Constraints:
+    """Plan names; the end of the line is allowed wherever no other character is required.
 
-
-def _constrain_names(request: Request) -> Constraints:
-    """Names of single lines: the stop is always allowed where nothing else is wanted."""
+    Raises:
+        UserError: no name can obey the constraints.
+    """
     control, allowed, prefixes = request.control, request.allowed, request.prefixes
     vocabulary = request.model.vocabulary
     stop = int(vocabulary.encode("\n"))
     begun = torch.tensor([len(prefix) for prefix in prefixes])  # (R,)
-    steps = _longest(request) or request.model.default_length
+    steps = _longest_name(request) or request.model.default_length
     ending = torch.zeros_like(allowed)
     ending[stop] = True
     inside = allowed & ~ending
     request.check_any(inside, "to write")
     first = inside if control.novel else inside | ending  # an empty name is no new one
-    starts = _starts(request, inside, steps)  # (S,)
+    starts = _encode_start(request, inside, steps)  # (S,)
     letters = torch.nn.functional.one_hot(starts, len(vocabulary)).bool().to(allowed.device)
     sets = torch.cat([torch.stack([ending, inside | ending, first]), letters])
 
@@ -103,8 +179,8 @@ def _constrain_names(request: Request) -> Constraints:
     return Constraints(rules, [steps] * len(prefixes), stop, [1] * len(prefixes))
 
 
-def _longest(request: Request) -> int | None:
-    """New characters of a name at most, its end included; None for the model's default."""
+def _longest_name(request: Request) -> int | None:
+    """Largest number of new characters of a name, with its end; None for the model's default."""
     most, prefixes = request.control.max_length, request.prefixes
     if most is None:
         return request.length
@@ -118,10 +194,9 @@ def _longest(request: Request) -> int | None:
     return most - min(map(len, prefixes)) + 1
 
 
-def _starts(request: Request, inside: Tensor, steps: int) -> Tensor:
-    """The ids of --starts-with."""
-    control = request.control
-    given = control.starts_with
+def _encode_start(request: Request, inside: Tensor, steps: int) -> Tensor:
+    """The ids of --starts-with, (S,)."""
+    given = request.control.starts_with
     if given is None:
         return torch.zeros(0, dtype=torch.int64)
     option = f"--starts-with {given!r}"
@@ -129,11 +204,7 @@ def _starts(request: Request, inside: Tensor, steps: int) -> Tensor:
         raise UserError(f"{option} does not go with --prefix: give one of them")
     if "\n" in given:
         raise UserError(f"{option}: a name is a single line, leave the newline out")
-    ids = request.model.vocabulary.encode(given).long()
-    most = min(steps, control.max_length or steps)
+    most = min(steps, request.control.max_length or steps)
     if len(given) > most:
         raise UserError(f"{option} has {len(given)} characters, more than the {most} of a name")
-    refused = [one for one, known in zip(given, inside[ids].tolist(), strict=True) if not known]
-    if refused:
-        raise UserError(f"{option} has {refused[0]!r}, which {control.sets} forbids")
-    return ids
+    return request.encode_allowed(option, given, inside)

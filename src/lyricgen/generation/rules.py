@@ -1,14 +1,19 @@
-"""Rules on logits, each a small function that composes with the others.
+"""Rules: functions on the logits of the next character, which apply one after the other.
 
-B sequences, V vocabulary, N characters so far.
+A strategy's rules reshape the distribution; a constraint's rules forbid characters. B sequences,
+R requested texts, V vocabulary, N characters so far, T new characters, M sets of characters, E ends
+of lines.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from lyricgen.generation.options import Strategy
 
 
 @dataclass(frozen=True)
@@ -16,9 +21,9 @@ class PartialTexts:
     """Running sequences before the next character of each is chosen.
 
     Attributes:
-        text: (B, N) int64 ids, the prefix and after it what has been chosen; shorter prefixes
-            stand to the right, with -1 before them.
-        step: characters chosen so far, the last of the N; equal for all sequences.
+        text: (B, N) int64 ids: the prefix, then the chosen characters; shorter prefixes stand to
+            the right, with -1 before them.
+        step: number of characters chosen so far, the same for all sequences.
         rows: (B,) int64, numbers of these texts among the requested ones.
     """
 
@@ -27,36 +32,44 @@ class PartialTexts:
     rows: Tensor
 
 
-# (B, V) logits -> (B, V) logits, new ones: what it forbids has -inf
+# (B, V) logits -> new (B, V) logits, -inf for forbidden characters
 Rule = Callable[[Tensor, PartialTexts], Tensor]
 
 
+def strategy_rules(strategy: Strategy) -> list[Rule]:
+    """Rules of a strategy, in their order.
+
+    Rules that look at the text so far come first, on the model's own logits. Truncations come last,
+    on the probabilities that characters are drawn with.
+    """
+    chosen: tuple[tuple[Callable[[Any], Rule], float | None], ...] = (
+        (repetition_penalty, strategy.repetition_penalty),
+        (no_repeat_ngram, strategy.no_repeat_ngram),
+        (temperature, strategy.temperature if strategy.random else None),
+        (top_k, strategy.top_k),
+        (top_p, strategy.top_p),
+        (min_p, strategy.min_p),
+    )
+    return [rule(value) for rule, value in chosen if value is not None]
+
+
 def scaled(logits: Tensor, temperature: float) -> Tensor:
-    """Logits (B, V) over a temperature, above 0, where they may all be moved alike."""
+    """Logits (B, V) over a temperature above 0; a tiny one also shifts each row by a constant."""
     if 1 / temperature < torch.finfo(logits.dtype).max ** 0.5:
         return logits / temperature
-    # from the largest down, so that a temperature near 0 gives no infinity but the largest
+    # the largest becomes 0, so that a temperature near 0 makes no logit +inf
     return (logits - logits.amax(dim=-1, keepdim=True)) / max(temperature, 1e-30)
 
 
 def temperature(value: float) -> Rule:
-    """Divide the logits: below 1 more probable characters, above 1 more varied ones.
-
-    Args:
-        value: more than 0.
-    """
+    """Divide the logits: below 1 the text becomes more probable, above 1 more varied."""
     return lambda logits, _: scaled(logits, value)
 
 
 def top_k(k: int) -> Rule:
-    """Keep the k most probable characters, and those that tie with the last of them.
+    """Keep the k most probable characters, and all that tie with the last of them."""
 
-    Args:
-        k: at least 1.
-    """
-
-    def rule(logits: Tensor, written: PartialTexts) -> Tensor:
-        del written
+    def rule(logits: Tensor, _: PartialTexts) -> Tensor:
         if k >= logits.shape[-1]:
             return logits
         last = logits.topk(k, dim=-1).values[:, -1:]  # (B, 1)
@@ -68,18 +81,14 @@ def top_k(k: int) -> Rule:
 def top_p(p: float) -> Rule:
     """Keep the fewest characters whose probabilities add up to p, most probable first.
 
-    Nucleus sampling (Holtzman et al. 2020). What ties with the last of them is kept as well.
-
-    Args:
-        p: above 0, at most 1.
+    Nucleus sampling (Holtzman et al. 2020). Characters that tie with the last one are kept as well.
     """
 
-    def rule(logits: Tensor, written: PartialTexts) -> Tensor:
-        del written
+    def rule(logits: Tensor, _: PartialTexts) -> Tensor:
         if p >= 1:
             return logits
         ordered = logits.sort(dim=-1, descending=True).values  # (B, V)
-        # what came before a character must not have reached p yet, so the first is always kept
+        # a character is kept if those before it add up to less than p; so the first always is
         before_last = ordered.softmax(dim=-1).cumsum(dim=-1)[:, :-1]
         kept = (before_last < p).sum(dim=-1, keepdim=True)  # (B, 1), without the first
         return logits.masked_fill(logits < ordered.gather(-1, kept), -torch.inf)
@@ -88,47 +97,32 @@ def top_p(p: float) -> Rule:
 
 
 def min_p(p: float) -> Rule:
-    """Keep the characters that are at least p times as probable as the most probable one.
+    """Keep characters with at least p times the largest probability (Nguyen et al. 2024)."""
 
-    Nguyen et al. 2024.
-
-    Args:
-        p: above 0, at most 1.
-    """
-    distance = math.log(p)
-
-    def rule(logits: Tensor, written: PartialTexts) -> Tensor:
-        del written
-        least = logits.amax(dim=-1, keepdim=True) + distance
+    def rule(logits: Tensor, _: PartialTexts) -> Tensor:
+        least = logits.amax(dim=-1, keepdim=True) + math.log(p)
         return logits.masked_fill(logits < least, -torch.inf)
 
     return rule
 
 
 def repetition_penalty(value: float) -> Rule:
-    """Divide positive logits of what the text has, prefix included, and multiply negative ones.
+    """Divide positive logits, and multiply negative ones, of characters that the text has.
 
-    Keskar et al. 2019 (CTRL), equation 2.
-
-    Args:
-        value: above 1 repeats less, below 1 more.
+    The text includes its prefix. Keskar et al. 2019 (CTRL), equation 2.
     """
 
     def rule(logits: Tensor, written: PartialTexts) -> Tensor:
         penalised = torch.where(logits > 0, logits / value, logits * value)
-        seen = _marked(written.text, logits)
-        return torch.where(seen, penalised, logits)
+        return torch.where(_marked(written.text, logits), penalised, logits)
 
     return rule
 
 
 def no_repeat_ngram(n: int) -> Rule:
-    """Forbid what would complete n characters in a row that the text, prefix included, has already.
+    """Forbid characters that would complete n in a row that the text, prefix included, has already.
 
     Paulus et al. 2018, section 2.5, for n = 3.
-
-    Args:
-        n: at least 1.
     """
 
     def rule(logits: Tensor, written: PartialTexts) -> Tensor:
@@ -145,7 +139,107 @@ def no_repeat_ngram(n: int) -> Rule:
 
 
 def _marked(characters: Tensor, logits: Tensor) -> Tensor:
-    """(B, V), true for the characters (B, N) of each row; -1 and the start of a line are none."""
+    """(B, V), true for the characters (B, N) of each row; -1 and the start of a line mark none."""
     rows, vocabulary = logits.shape
     marked = torch.zeros(rows, vocabulary + 2, dtype=torch.bool, device=logits.device)
     return marked.scatter_(1, characters + 1, True)[:, 1:-1]
+
+
+def _mask(allowed: Tensor) -> Tensor:
+    """Turn (…, V) booleans into summands of logits: 0 where true, -inf elsewhere."""
+    return torch.zeros_like(allowed, dtype=torch.float32).masked_fill_(~allowed, -torch.inf)
+
+
+def only(allowed: Tensor) -> Rule:
+    """Allow these characters, (V,) booleans, everywhere."""
+    added = _mask(allowed)
+    return lambda logits, _: logits + added
+
+
+def planned(allowed: Tensor, plan: Tensor) -> Rule:
+    """Allow at each place one of several sets of characters.
+
+    Args:
+        allowed: (M, V) booleans, the sets.
+        plan: (R, T) int64, number of the set for the T-th new character of a text.
+    """
+    masks = _mask(allowed)
+    return lambda logits, written: logits + masks[plan[written.rows, written.step]]
+
+
+def rhyming(classes: Tensor, ends: Tensor) -> Rule:
+    """Let the last characters of all lines rhyme with that of the first line, and differ.
+
+    Args:
+        classes: (V,) int64, the rhyme of each character.
+        ends: (R, E) int64, places of the last characters of lines, rising; counted in new
+            characters from 0, so negative in the prefix. The first one is not constrained.
+    """
+    steps = frozenset(ends.flatten().tolist())
+
+    def rule(logits: Tensor, written: PartialTexts) -> Tensor:
+        text, step = written.text, written.step
+        if step not in steps:
+            return logits
+        places = ends[written.rows]  # (B, E)
+        earlier = places < step
+        due = (places == step).any(dim=1) & earlier[:, 0]  # (B,)
+        first_new = text.shape[1] - step
+        last = text.gather(1, (first_new + places).clamp(0, text.shape[1] - 1))  # (B, E)
+        last = last.where(earlier, last[:, :1])
+        known = last.clamp(min=0)  # a row that is not due may have nothing there
+        forbidden = classes != classes[known[:, :1]]  # (B, V)
+        forbidden.scatter_(1, known, True)
+        return logits.masked_fill(forbidden & due[:, None], -torch.inf)
+
+    return rule
+
+
+def free_lines(
+    allowed: Tensor,
+    heads: Sequence[int],
+    *,
+    line_break: int,
+    begun: Tensor,
+    at_start: Tensor,
+    finish_by: int,
+) -> Rule:
+    """Write lines of any length, none of them empty, each with its own set of first characters.
+
+    Args:
+        allowed: (M, V) booleans: the line break, characters within a line, then sets of first
+            characters.
+        heads: for each line the number of the set of its first character.
+        line_break: its id.
+        begun: (R,) int64, line breaks in the prefix.
+        at_start: (R,) booleans, whether the next character begins a line.
+        finish_by: T, by which the last line must have begun.
+    """
+    masks = _mask(allowed)
+    sets = torch.tensor([*heads, 0], device=allowed.device)
+
+    def rule(logits: Tensor, written: PartialTexts) -> Tensor:
+        new = written.text[:, written.text.shape[1] - written.step :] == line_break
+        line = begun[written.rows] + new.sum(dim=1)  # (B,), from 0
+        fresh = new[:, -1] if written.step else at_start[written.rows]
+        chosen = sets[line.clamp(max=len(heads))].where(fresh, 1)
+        needed = 2 * (len(heads) - 1 - line)  # a break and a character for each line to come
+        chosen = chosen.where(fresh | (needed < finish_by - written.step), 0)
+        return logits + masks[chosen]
+
+    return rule
+
+
+def unless_empty(constraints: Sequence[Rule], others: Sequence[Rule]) -> Rule:
+    """Apply constraints, then other rules; skip a rule for rows where it leaves no character."""
+
+    def rule(logits: Tensor, written: PartialTexts) -> Tensor:
+        for constraint in constraints:
+            logits = constraint(logits, written)
+        for other in others:
+            changed = other(logits, written)
+            empty = changed.amax(dim=-1, keepdim=True) == -torch.inf
+            logits = logits.where(empty, changed)
+        return logits
+
+    return rule

@@ -1,7 +1,7 @@
 """Models that read one character of many texts at a time.
 
-B texts, R rows that they lie in, P prefix characters, V vocabulary, L layers, H hidden size, G
-gates, E embedding.
+B texts, R rows that hold them, P prefix characters, V vocabulary, L layers, H hidden size, G gates,
+E embedding.
 """
 
 from abc import ABC, abstractmethod
@@ -11,7 +11,6 @@ from typing import cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from lyricgen.models.cells.cell import LayerStep, State, zeros_with_gaps
 from lyricgen.models.model import NextModel
@@ -21,25 +20,28 @@ LARGEST_TABLE = 2**26  # numbers
 
 
 class Stepper(ABC):
-    """Texts as far as a model has read them.
+    """A model that has read texts up to some character.
 
     Attributes:
-        logits: (B, V) for what comes after each text, valid until the next step.
+        logits: (B, V) of the next character of each text, valid until the next step.
     """
 
     logits: Tensor
 
     @abstractmethod
     def step(self, characters: Tensor) -> None:
-        """Read one more character of each text, (B,) int64; V, which is none, may give anything."""
+        """Read one more character of each text, (B,) int64.
+
+        V stands for no character; the logits of its text are then arbitrary.
+        """
 
     @abstractmethod
     def select(self, rows: Tensor) -> None:
-        """Go on with these of the texts, in this order."""
+        """Keep these texts, in this order."""
 
 
 class ModelStepper(Stepper):
-    """A model called with one character of each text."""
+    """Calls a model once for each step."""
 
     def __init__(self, model: NextModel, prefixes: Sequence[Tensor]) -> None:
         self._model = model
@@ -52,27 +54,27 @@ class ModelStepper(Stepper):
         self.logits = output[:, -1]
 
     def select(self, rows: Tensor) -> None:
-        """Go on with these of the texts."""
+        """Keep these texts, in this order."""
         self.logits = self.logits.index_select(0, rows)
         self._state = tuple(part.index_select(1, rows) for part in self._state)
 
 
 class RecurrentStepper(Stepper):
-    """A network whose layers are stepped in place, see `LayerStep`.
+    """Steps the layers of a recurrent network in place, see `LayerStep`.
 
-    What a text gives does not depend on the others, nor on their number, as far as matrix products
-    can be had that way. MKL, torch's library for them on most CPUs, takes rows by fours and has
-    other kernels, which add up in another order, for what is left over, and others again for rows
-    that begin differently in memory. So there is always a multiple of four rows, all aligned: with
-    AVX-512 a text then gets the same bits in every batch, but for some of float64 on several
-    threads. Elsewhere, and on GPUs, whose libraries choose by the shape, rounding may differ. So it
-    does, by some 1e-6, for a text that is asked for alone: a row by itself takes half the time.
+    The logits of a text do not depend on the other texts or on their number, as far as matrix
+    products allow it. MKL, torch's library for them on most CPUs, processes four rows at a time.
+    For the remaining rows, and for rows that begin differently in memory, it has other kernels,
+    which add in another order. So this class always holds a multiple of four rows, all aligned.
+    With AVX-512 a text then gets the same bits in every batch, except in float64 on several
+    threads. On other CPUs, and on GPUs, whose libraries choose by the shape, rounding may differ. A
+    single text differs by some 1e-6, too: it is held as one row, which takes half the time.
 
     Args:
         model: in evaluation mode.
         prefixes: B tensors (P,) on the CPU.
-        layers: what steps its layers.
-        length: about how many steps there will be.
+        layers: steppers of its layers.
+        length: approximate number of steps.
     """
 
     def __init__(
@@ -109,12 +111,12 @@ class RecurrentStepper(Stepper):
         self.logits = self._all_logits[: len(characters), : self._vocabulary]
 
     def select(self, rows: Tensor) -> None:
-        """Go on with these of the texts."""
+        """Keep these texts, in this order."""
         self.logits = self.logits.index_select(0, rows)
         self._hold([[part.index_select(0, rows) for part in one.state] for one in self._layers])
 
     def _hold(self, states: Sequence[Sequence[Tensor]]) -> None:
-        """Go on from the state of each layer, some (B, H)."""
+        """Take over the state of each layer, tensors (B, H)."""
         texts = len(states[0][0])
         rows = 1 if self._alone else texts + -texts % 4
         for layer, state in zip(self._layers, states, strict=True):
@@ -130,10 +132,10 @@ def stepper(model: NextModel, prefixes: Sequence[Tensor], length: int) -> Steppe
     Args:
         model: in evaluation mode.
         prefixes: B tensors (P,) of at least one input id each, on the CPU.
-        length: about how many steps there will be.
+        length: approximate number of steps that will follow.
 
     Raises:
-        ValueError: an empty prefix.
+        ValueError: a prefix is empty.
     """
     layers = model.layer_steps()
     if layers:
@@ -144,9 +146,9 @@ def stepper(model: NextModel, prefixes: Sequence[Tensor], length: int) -> Steppe
 def _input_share(
     model: LanguageModel, layer: LayerStep, characters: int
 ) -> Callable[[Tensor, Tensor], Tensor]:
-    """Function that writes the input's share of the first layer, ids (R,), to totals (R, G·H).
+    """Make a function that writes the first layer's input share of ids (R,) to totals (R, G·H).
 
-    Where so many characters will be read that it pays, the shares of all V are computed at once.
+    If enough characters will be read, the shares of all V characters are computed once, in a table.
     """
     weight, bias, vocabulary = layer.on_input, layer.bias, model.vocabulary_size
     small, last = vocabulary * len(bias) <= LARGEST_TABLE, vocabulary - 1
@@ -159,9 +161,9 @@ def _input_share(
         table[:vocabulary].copy_(weight).add_(bias)
     else:
         symbols = model.embedding.weight[:vocabulary]  # (V, E)
-        more = -symbols.shape[1] % 16  # zeros, for rows that all begin alike in memory
+        more = -symbols.shape[1] % 16  # zeros, so that all rows begin alike in memory
         weight = F.pad(weight.T, (0, more)).T if more else weight
-        # in one product a row costs a fourth, or less, of what it costs in many
+        # a row costs a fourth, or less, in one product of all rows
         if not small or 4 * characters < vocabulary:
             return lambda ids, totals: torch.addmm(
                 bias,
@@ -169,44 +171,25 @@ def _input_share(
                 weight,
                 out=totals,
             )
-        by_fours = 4 - vocabulary % 4  # rows, of which one at least is for V
+        by_fours = 4 - vocabulary % 4  # additional rows, at least one, which V reads
         table = torch.addmm(bias, F.pad(symbols, (0, more, 0, by_fours)), weight)
     return lambda ids, totals: torch.index_select(table, 0, ids, out=totals)
 
 
 def read_prefixes(model: NextModel, prefixes: Sequence[Tensor]) -> tuple[Tensor, State]:
-    """Logits (B, V) after each prefix and the states; each distinct prefix is read once, alone.
+    """Read each distinct prefix once, by itself; return logits (B, V) after it, and states.
 
     Raises:
-        ValueError: an empty prefix.
+        ValueError: a prefix is empty.
     """
-    device = model.device
-    distinct: dict[tuple[int, ...], int] = {}
-    rows: list[int] = []
-    logits: list[Tensor] = []
-    states: list[State] = []
-    for prefix in prefixes:
-        key = tuple(prefix.tolist())
-        if key not in distinct:
-            if not key:
-                raise ValueError("a prefix needs at least one input symbol")
-            distinct[key] = len(logits)
-            output, state = model(prefix.long().to(device)[None])
-            logits.append(output[:, -1])
-            states.append(state)
-        rows.append(distinct[key])
-    index = torch.tensor(rows, device=device)
+    keys = [tuple(prefix.tolist()) for prefix in prefixes]
+    if () in keys:
+        raise ValueError("a prefix needs at least one input symbol")
+    distinct = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    read = [model(torch.tensor([key], device=model.device)) for key in distinct]
+    index = torch.tensor([distinct[key] for key in keys], device=model.device)
     state = tuple(
-        torch.cat(parts, dim=1).index_select(1, index) for parts in zip(*states, strict=True)
+        torch.cat(parts, dim=1).index_select(1, index)
+        for parts in zip(*(state for _, state in read), strict=True)
     )
-    return torch.cat(logits).index_select(0, index), state
-
-
-def right_aligned(prefixes: Sequence[Tensor]) -> Tensor:
-    """(B, P) int64, -1 before shorter ones."""
-    return pad_sequence(
-        [prefix.long() for prefix in prefixes],
-        batch_first=True,
-        padding_value=-1,
-        padding_side="left",
-    )
+    return torch.cat([output[:, -1] for output, _ in read]).index_select(0, index), state

@@ -1,6 +1,6 @@
-"""Running text in lines: how many, how long, how they begin and end.
+"""Plans for running text in lines: number, length, first characters and rhymes of the lines.
 
-R texts, T new characters, V vocabulary.
+R texts, T new characters, V vocabulary, E ends of lines, D different numbers of lines.
 """
 
 import re
@@ -10,9 +10,9 @@ from torch import Tensor
 
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
-from lyricgen.generation.constraints import Constraints, Request, free_lines, planned, rhyming
-from lyricgen.generation.control import Control
-from lyricgen.generation.rhyme import plan_rhymes
+from lyricgen.generation.options import Control
+from lyricgen.generation.planning import Constraints, Request
+from lyricgen.generation.rules import free_lines, planned, rhyming
 
 BREAK, INSIDE, HEADS = 0, 1, 2  # numbers of sets of characters
 # Letters of scripts without spaces between words: Chinese, Japanese, Thai, Lao, Tibetan, Burmese,
@@ -21,42 +21,68 @@ _UNSPACED = re.compile(
     "[\u3005-\u3007\u3031-\u31ff\u3400-\u9fff\uf900-\ufaff\uff66-\uff9f\U0001b000-\U0001b16f"
     "\U00020000-\U0003ffff\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\ua000-\ua4cf\uaa60-\uaa7f]"
 )
+_CHINESE = re.compile("[\u3007\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
+
+# The fourteen classes of 中华新韵 (十四韵, Chinese Poetry Society 2005): finals of one class differ
+# at most in the glide before the vowel, as in ia, a and ua. ü is written v; -i is the vowel of zhi
+# and of zi, which does not rhyme with that of mi.
+CLASSES = {
+    "麻": "a ia ua",
+    "波": "o e uo",
+    "皆": "ie ve ê",
+    "开": "ai uai",
+    "微": "ei uei",
+    "豪": "ao iao",
+    "尤": "ou iou",
+    "寒": "an ian uan van",
+    "文": "en in uen vn",
+    "唐": "ang iang uang",
+    "庚": "eng ing ueng ong iong",
+    "齐": "i v er",
+    "支": "-i",
+    "姑": "u",
+}
+NO_CLASS = -1  # the class of a character that has no pinyin
+_NUMBERS = {
+    final: number for number, finals in enumerate(CLASSES.values()) for final in finals.split()
+}
+_BARE = frozenset(("zhi", "chi", "shi", "ri", "zi", "ci", "si"))
 
 
 def constrain_lines(request: Request) -> Constraints:
     """Plan the lines of R texts; a prefix counts as their beginning.
 
-    No line is empty or begins with a blank. Lines of a given length do not end with one, either,
-    and have blanks in them only where the script parts words by spaces and a newline ends lines.
-    The line break is always allowed where a line may end.
+    No line is empty or begins with a blank. A line of a given length does not end with a blank
+    either, and has blanks within it only if the script has spaces between words and a newline ends
+    lines. The line break is allowed wherever a line may end.
 
     Args:
-        request: with lines, line_length or an acrostic. Without a length the lines decide it, by
-            the model's default for each where only their number is given.
+        request: with lines, line_length or an acrostic. Without a length, the length follows from
+            the lines; each counts the model's default if only their number is given.
 
     Raises:
-        UserError: no text can be so.
+        UserError: no text can obey the constraints.
     """
     vocabulary, allowed = request.model.vocabulary, request.allowed
     mark = line_break(vocabulary)
-    begun = [_begun(prefix, mark, request.control) for prefix in request.prefixes]
+    begun = [_begun_lines(prefix, mark, request.control) for prefix in request.prefixes]
     blank = torch.tensor([one.isspace() for one in vocabulary.characters], device=allowed.device)
     breaks = torch.zeros_like(allowed)
     breaks[int(vocabulary.encode(mark))] = True
     visible = allowed & ~blank & ~breaks
     request.check_any(visible, "for the lines")
-    heads = _heads(request.control, vocabulary, visible)  # (n,) of an acrostic, else (1,)
+    heads = _heads(request, visible)  # (number of lines, V) with an acrostic, else (1, V)
     if request.control.line_length is None:
         sets = torch.cat([torch.stack([breaks, allowed | breaks]), heads])
-        return _any_length(request, sets, begun)
+        return _plan_any_length(request, sets, begun)
     spaced = mark == "\n" and is_spaced(vocabulary.characters)
     inside = allowed & ~breaks if spaced else visible
     sets = torch.cat([torch.stack([breaks, inside]), heads])
-    return _same_length(request, sets, visible)
+    return _plan_same_length(request, sets, visible)
 
 
 def is_spaced(characters: str) -> bool:
-    """Whether most of the letters are of scripts that part words by spaces."""
+    """Whether most of the letters are of scripts with spaces between words."""
     letters = [one for one in characters if one.isalpha()]
     return 2 * sum(_UNSPACED.match(one) is None for one in letters) > len(letters)
 
@@ -73,8 +99,8 @@ def line_break(vocabulary: Vocabulary) -> str:
     raise UserError("this model knows no line break: train one on a text that has lines")
 
 
-def _begun(prefix: str, mark: str, control: Control) -> list[str]:
-    """The lines of a prefix, the last of which goes on; "" where it is still to begin."""
+def _begun_lines(prefix: str, mark: str, control: Control) -> list[str]:
+    """The lines of a prefix; the last one goes on, or is "" if it has not begun."""
     lines = prefix.split(mark)
     number, length, acrostic = control.number_of_lines, control.line_length, control.acrostic
     if number is not None and len(lines) > number:
@@ -96,32 +122,31 @@ def _begun(prefix: str, mark: str, control: Control) -> list[str]:
     return lines
 
 
-def _heads(control: Control, vocabulary: Vocabulary, visible: Tensor) -> Tensor:
-    """Allowed beginnings of lines: (n, V) booleans of an acrostic, (1, V) for all lines."""
-    given = control.acrostic
+def _heads(request: Request, visible: Tensor) -> Tensor:
+    """Allowed first characters: a row (V,) for each line of an acrostic, else one for all lines."""
+    given = request.control.acrostic
     if given is None:
         return visible[None]
     option = f"--acrostic {given!r}"
     try:
-        ids = vocabulary.encode(given).long()
+        request.model.vocabulary.encode(given)
     except UserError as error:
         raise UserError(f"{option}: {error}") from error
-    for one, known in zip(given, visible[ids].tolist(), strict=True):
-        if one.isspace():
-            raise UserError(f"{option}: a line cannot begin with {one!r}")
-        if not known:
-            raise UserError(f"{option} has {one!r}, which {control.sets} forbids")
-    return torch.nn.functional.one_hot(ids, len(vocabulary)).bool().to(visible.device)
+    for character in given:
+        if character.isspace():
+            raise UserError(f"{option}: a line cannot begin with {character!r}")
+    ids = request.encode_allowed(option, given, visible)
+    return torch.nn.functional.one_hot(ids, len(visible)).bool().to(visible.device)
 
 
-def _any_length(request: Request, sets: Tensor, begun: list[list[str]]) -> Constraints:
+def _plan_any_length(request: Request, sets: Tensor, begun: list[list[str]]) -> Constraints:
     control, number = request.control, request.control.number_of_lines
     assert number is not None
     length = request.length or request.model.default_length * number
     heads = [HEADS] * number
     if control.acrostic is not None:
         heads = list(range(HEADS, HEADS + number))
-    for lines in begun:  # a break and a character for each line, but for those begun
+    for lines in begun:  # a break and a character for each line that has not begun
         least = 2 * (number - len(lines)) + (lines[-1] == "")
         if length < least:
             raise UserError(
@@ -141,7 +166,7 @@ def _any_length(request: Request, sets: Tensor, begun: list[list[str]]) -> Const
     return Constraints([rule], [length] * len(begun), stop, stops)
 
 
-def _same_length(request: Request, sets: Tensor, visible: Tensor) -> Constraints:
+def _plan_same_length(request: Request, sets: Tensor, visible: Tensor) -> Constraints:
     control, prefixes = request.control, request.prefixes
     number, width = control.number_of_lines, control.line_length
     assert width is not None
@@ -167,12 +192,107 @@ def _same_length(request: Request, sets: Tensor, visible: Tensor) -> Constraints
         plan = torch.where(column == 0, HEADS + line.clamp(max=len(control.acrostic) - 1), plan)
     rules = []
     if control.rhyme:
-        vocabulary = request.model.vocabulary
-        ends, classes, enough, which = plan_rhymes(vocabulary, visible, prefixes, lengths, width)
-        first = (line == 0) & (column == width - 1)
-        plan = torch.where(first, len(sets) + which[:, None], plan)
+        ends, classes, enough, which = plan_rhymes(request, visible, lengths, width)
+        plan = torch.where((line == 0) & (column == width - 1), len(sets) + which[:, None], plan)
         sets = torch.cat([sets, enough])
         rules = [rhyming(classes, ends)]
     rules = [planned(sets, plan.to(sets.device)), *rules]
     stops = [1] * len(prefixes)
     return Constraints(rules, lengths.tolist(), None, stops, complete=number is not None)
+
+
+def rhyme_classes(characters: str) -> Tensor:
+    """The rhyme of each character, by its most frequent reading.
+
+    Args:
+        characters: V, each read by itself, outside any word.
+
+    Returns:
+        (V,) int64, numbers of `CLASSES` in their order, `NO_CLASS` for characters without pinyin.
+
+    Raises:
+        UserError: the package pypinyin is not installed.
+    """
+    try:
+        from pypinyin import Style, lazy_pinyin  # noqa: PLC0415  an extra that takes seconds
+    except ImportError as error:
+        raise UserError(
+            "--rhyme needs the package pypinyin, which is not installed: "
+            "pip install 'lyricgen[rhyme]'"
+        ) from error
+    words = list(characters)  # pypinyin takes each element of a list for a word
+    syllables = lazy_pinyin(words, style=Style.NORMAL, errors=lambda _: "?")
+    finals = lazy_pinyin(words, style=Style.FINALS, strict=True, errors=lambda _: "?")
+    return torch.tensor(
+        [
+            _NUMBERS.get("-i" if syllable in _BARE else final, NO_CLASS)
+            for syllable, final in zip(syllables, finals, strict=True)
+        ]
+    )
+
+
+def plan_rhymes(
+    request: Request, visible: Tensor, lengths: Tensor, width: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Plan the ends of lines: all rhyme, and no character ends two lines.
+
+    Args:
+        request: its prefixes are whole lines, but for their last lines.
+        visible: (V,) booleans, characters that may stand in a line.
+        lengths: (R,) int64, new characters.
+        width: characters of a line.
+
+    Returns:
+        Ends of lines, (R, E), counted in new characters from 0, so negative in the prefix; the
+        rhyme of each character, (V,); for each number of lines, (D, V) booleans, characters for the
+        end of the first line, with which enough others rhyme; the row of these for each text, (R,).
+
+    Raises:
+        UserError: the model writes no Chinese, not enough characters rhyme, or the ends of lines of
+            a prefix do not.
+    """
+    prefixes, vocabulary = request.prefixes, request.model.vocabulary
+    if not any(map(_CHINESE.match, vocabulary.characters)):
+        raise UserError("--rhyme needs Chinese, whose pinyin it compares: this model writes none")
+    classes = rhyme_classes(vocabulary.characters)
+    begun = torch.tensor([len(prefix) for prefix in prefixes])
+    lines = (begun + lengths + 1) // (width + 1)  # (R,), whole ones
+    if (lines < 2).any():
+        raise UserError("--rhyme needs two whole lines: raise --length, or lower --line-length")
+    places = torch.arange(int(lines.max())) * (width + 1) + width - 1
+    ends = places - begun[:, None]  # (R, E)
+    free = visible.cpu() & (classes != NO_CLASS)
+    sizes = torch.bincount(classes[free], minlength=len(CLASSES))
+    numbers = sorted(set(lines.tolist()))
+    enough = torch.stack([free & (sizes[classes] >= number) for number in numbers])
+    which = torch.tensor([numbers.index(number) for number in lines.tolist()])
+    for prefix, number in dict(zip(prefixes, lines.tolist(), strict=True)).items():
+        given = prefix[width - 1 :: width + 1]
+        if given:
+            _check_rhyme(prefix, vocabulary.encode(given).long(), classes, free, number)
+        elif not enough[numbers.index(number)].any():
+            raise UserError(
+                f"--rhyme finds no {number} different characters that rhyme: with these characters "
+                f"at most {int(sizes.max())} lines do"
+            )
+    device = visible.device
+    return ends.to(device), classes.to(device), enough.to(device), which
+
+
+def _check_rhyme(prefix: str, given: Tensor, classes: Tensor, free: Tensor, lines: int) -> None:
+    """Check that the complete lines of a prefix rhyme, and that further lines can rhyme too."""
+    rhyme = int(classes[given[0]])
+    if rhyme == NO_CLASS:
+        raise UserError(f"--rhyme: the first line of the prefix {prefix!r} ends with no syllable")
+    if (classes[given] != rhyme).any() or len(set(given.tolist())) < len(given):
+        raise UserError(
+            f"--rhyme: the lines of the prefix {prefix!r} do not end with different characters "
+            "that rhyme"
+        )
+    left = free & (classes == rhyme)
+    left[given] = False
+    if int(left.sum()) < lines - len(given):
+        raise UserError(
+            f"--rhyme: only {int(left.sum())} more characters rhyme with those of the prefix "
+            f"{prefix!r}, for {lines - len(given)} lines"
+        )

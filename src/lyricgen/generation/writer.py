@@ -1,30 +1,37 @@
-"""Continuing prefixes with a trained model: its constraints, its strategy, its stop together.
+"""Continuing prefixes with a trained model, by its constraints and strategy; new names.
 
-B texts, V vocabulary.
+A prefixes, B texts, V vocabulary.
 """
 
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import torch
 
+from lyricgen.data.build import build_splits, find_corpus
+from lyricgen.data.options import DataOptions
 from lyricgen.errors import UserError
 from lyricgen.generation.beam import beam_search
-from lyricgen.generation.constraints import Constraints, unless_empty
-from lyricgen.generation.continuing import continue_texts
-from lyricgen.generation.control import Control
-from lyricgen.generation.draws import draw_uniforms
-from lyricgen.generation.options import Generator
-from lyricgen.generation.planning import constrain
-from lyricgen.generation.rules import Rule
-from lyricgen.generation.strategy import LENGTH_PENALTY, Strategy
+from lyricgen.generation.continuing import continue_texts, draw_uniforms
+from lyricgen.generation.options import LENGTH_PENALTY, Control, Generator, Strategy
+from lyricgen.generation.planning import (
+    Constraints,
+    constrain_names,
+    constrain_text,
+    request_texts,
+)
+from lyricgen.generation.rules import Rule, strategy_rules, unless_empty
+from lyricgen.generation.verse import constrain_lines
 from lyricgen.models.model import NextModel
 from lyricgen.models.trained_model import TrainedModel
+from lyricgen.options import validate
 
 LARGEST = 2**24  # logits of one batch
 MOST_CHARACTERS = 10**8  # of all texts together, which are held in memory
+TRIES = 20  # draws for each new name
 
 Watch = Callable[[str], None]
 
@@ -35,15 +42,15 @@ class Continuation:
 
     Attributes:
         prefix: as the model reads it.
-        shown: ids of the new characters.
-        scored: the same with the stop that ended the text, if any.
+        text: all of it, the prefix included.
+        scored: ids of the new characters, with the stop if it ended the text.
         ended: whether the text has come to the end of its line, or of its last line, or was cut
             off; None for running text, which has no end.
-        score: by which a beam search ordered it.
+        score: of a beam search, which orders texts by it; None without one.
     """
 
     prefix: str
-    shown: list[int]
+    text: str
     scored: list[int]
     ended: bool | None
     score: float | None = None
@@ -51,10 +58,10 @@ class Continuation:
 
 @dataclass(frozen=True)
 class Writer:
-    """Writes texts with a model as `texts.continue_prefixes` was asked to.
+    """Writes texts with a model; `texts.continue_prefixes` explains the options.
 
     Attributes:
-        network: the model's own, which predicts the next character.
+        network: the model's network, which predicts the next character.
     """
 
     model: TrainedModel
@@ -66,26 +73,34 @@ class Writer:
     watch: Watch | None = None
 
     def draw(self, prefixes: Sequence[str], seeds: Sequence[int]) -> list[Continuation]:
-        """Continue B prefixes, each by random numbers from a seed of its own."""
+        """Continue B prefixes, each by random numbers from its own seed.
+
+        Raises:
+            UserError: no text can obey the constraints, or the texts are too many.
+        """
         at_once = max(1, LARGEST // len(self.model.vocabulary))
         batches = [prefixes[start : start + at_once] for start in range(0, len(prefixes), at_once)]
-        # of all batches first: impossible texts are refused before any is written
-        planned = [self.constraints(batch) for batch in batches]
-        characters = sum(max(one.lengths) * len(one.lengths) for one in planned)
+        # all batches are planned first: impossible texts are refused before any is written
+        plans = [self.constraints(batch) for batch in batches]
+        characters = sum(max(one.lengths) * len(one.lengths) for one in plans)
         if characters > MOST_CHARACTERS:
             raise UserError(
-                f"{len(prefixes):,} texts of up to {max(planned[0].lengths):,} characters are more "
+                f"{len(prefixes):,} texts of up to {max(plans[0].lengths):,} characters are more "
                 f"than {MOST_CHARACTERS:,} in all: ask for fewer, or shorter ones, at a time"
             )
         remaining = iter(seeds)
         return [
             written
-            for batch, constraints in zip(batches, planned, strict=True)
-            for written in self._draw_batch(batch, list(islice(remaining, len(batch))), constraints)
+            for batch, plan in zip(batches, plans, strict=True)
+            for written in self._draw_batch(batch, list(islice(remaining, len(batch))), plan)
         ]
 
     def search(self, prefixes: Sequence[str], best: int) -> list[Continuation]:
-        """The best continuations of each of A prefixes that a beam search finds, side by side."""
+        """Find the best continuations of each of A prefixes by beam search, side by side.
+
+        Raises:
+            UserError: no text can obey the constraints.
+        """
         lengths = self.constraints(prefixes).lengths
         found: dict[int, list[Continuation]] = {}
         for length in dict.fromkeys(lengths):  # a search ends all its texts at one length
@@ -94,17 +109,22 @@ class Writer:
             found.update(zip(rows, searched, strict=True))
         return [one for row in range(len(prefixes)) for one in found[row][:best]]
 
-    def decode(self, ids: list[int]) -> str:
-        """The characters of new ids."""
-        return self.model.vocabulary.decode(torch.tensor(ids, dtype=torch.int64))
-
     def constraints(self, prefixes: Sequence[str]) -> Constraints:
-        """Constraints for continuations of these prefixes; see `planning.constrain`."""
-        return constrain(self.model, self.control, prefixes, self.length)
+        """Plan which characters are allowed at each place of continuations of these prefixes.
+
+        Raises:
+            UserError: no text can obey the constraints, or this model writes no such texts.
+        """
+        request = request_texts(self.model, self.control, prefixes, self.length)
+        if self.model.layout == "lines":
+            return constrain_names(request)
+        if self.control.number_of_lines is not None or self.control.line_length is not None:
+            return constrain_lines(request)
+        return constrain_text(request)
 
     def _rules(self, constraints: Constraints) -> list[Rule]:
-        """Constraints first, so that a strategy chooses among what they allow."""
-        chosen = self.strategy.rules()
+        """Constraints first, so that a strategy chooses among the characters that they allow."""
+        chosen = strategy_rules(self.strategy)
         if constraints.rules and self.strategy.no_repeat_ngram is not None:
             return [unless_empty(constraints.rules, chosen)]
         return [*constraints.rules, *chosen]
@@ -122,50 +142,134 @@ class Writer:
             length=length,
             stop=constraints.stop,
             stops=constraints.stops,
-            # the first text alone
+            # shows the first text only
             watch=None if watch is None else lambda _, ids: watch(characters[int(ids[0])]),
         )
         return [
-            _continuation(prefix, constraints, row, ids, length)
+            self._continuation(prefix, constraints, row, ids, length)
             for row, (prefix, ids) in enumerate(zip(prefixes, rows, strict=True))
         ]
 
     def _search_group(self, prefixes: Sequence[str], length: int) -> list[list[Continuation]]:
-        constraints = self.constraints(prefixes)
-        strategy = self.strategy
-        penalty = LENGTH_PENALTY if strategy.length_penalty is None else strategy.length_penalty
+        constraints, penalty = self.constraints(prefixes), self.strategy.length_penalty
         found = beam_search(
             self.network,
             [self.model.encode_prefix(prefix) for prefix in prefixes],
-            beams=strategy.beams or 1,
+            beams=self.strategy.beams or 1,
             length=length,
             rules=self._rules(constraints),
             stop=constraints.stop,
             stops=constraints.stops,
-            length_penalty=penalty,
+            length_penalty=LENGTH_PENALTY if penalty is None else penalty,
         )
         return [
             [
-                replace(_continuation(prefix, constraints, row, one.ids, length), score=one.score)
+                self._continuation(prefix, constraints, row, one.ids, length, one.score)
                 for one in hypotheses
             ]
             for row, (prefix, hypotheses) in enumerate(zip(prefixes, found, strict=True))
         ]
 
+    def _continuation(
+        self,
+        prefix: str,
+        constraints: Constraints,
+        row: int,
+        ids: list[int],
+        length: int,
+        score: float | None = None,
+    ) -> Continuation:
+        shown = ids[: constraints.lengths[row]]
+        text = prefix + self.model.vocabulary.decode(torch.tensor(shown, dtype=torch.int64))
+        if constraints.stop is None:
+            return Continuation(prefix, text, shown, constraints.complete or None, score)
+        # only the stop ends a text before its length
+        ended = len(ids) < length
+        return Continuation(prefix, text, shown + [constraints.stop] * ended, ended, score)
+
 
 def text_seed(seed: int, prefix: str, index: int) -> int:
-    """The seed of text number `index` of a prefix, whatever the others are."""
+    """The seed of text number `index` of a prefix; it does not depend on the other texts."""
     # 32 bits, of which torch's generator uses no more
     return zlib.crc32(f"{seed} {index} {prefix}".encode(errors="surrogatepass"))
 
 
-def _continuation(
-    prefix: str, constraints: Constraints, row: int, ids: list[int], length: int
-) -> Continuation:
-    shown = ids[: constraints.lengths[row]]
-    if constraints.stop is None:
-        return Continuation(prefix, shown, shown, constraints.complete or None)
-    if len(ids) == length:
-        return Continuation(prefix, shown, shown, ended=False)
-    # fewer than were asked for only where the stop ended them
-    return Continuation(prefix, shown, [*shown, constraints.stop], ended=True)
+def draw_new_names(
+    writer: Writer, prefixes: Sequence[str], count: int, seed: int
+) -> list[Continuation]:
+    """Continue each prefix to names that are not in the training split and all different.
+
+    Other names, and names that were cut off, are thrown away; the next name of the prefix is drawn
+    instead, with the next seed, at most `TRIES` for each requested name.
+
+    Returns:
+        count continuations of each prefix, side by side.
+
+    Raises:
+        UserError: too few were found, or the strategy does not draw.
+    """
+    if not writer.strategy.random:
+        raise UserError(
+            f"--novel draws again what is not new, and {writer.strategy.name} never writes "
+            "anything else: give a --temperature above 0, without --beams"
+        )
+    writer.constraints(prefixes)  # refuses impossible names before a corpus is read
+    seen = set(training_names(writer.model))
+    found: list[list[Continuation]] = [[] for _ in prefixes]
+    drawn, cut, most = [0] * len(prefixes), [0] * len(prefixes), count * TRIES
+    while True:
+        asked = []
+        for number, known in enumerate(found):
+            missing = count - len(known)
+            wanted = max(16, 2 * missing) if drawn[number] and missing else missing
+            upto = min(drawn[number] + wanted, most)
+            asked += [(number, index) for index in range(drawn[number], upto)]
+            drawn[number] = upto
+        if not asked:
+            break
+        seeds = [text_seed(seed, prefixes[number], index) for number, index in asked]
+        texts = writer.draw([prefixes[number] for number, _ in asked], seeds)
+        for (number, _), one in zip(asked, texts, strict=True):
+            cut[number] += not one.ended
+            if one.ended and one.text not in seen and len(found[number]) < count:
+                seen.add(one.text)
+                found[number].append(one)
+    for prefix, known, number_cut in zip(prefixes, found, cut, strict=True):
+        if len(known) < count:
+            raise _too_few(prefix, len(known), count, number_cut)
+    return [text for known in found for text in known]
+
+
+def _too_few(prefix: str, found: int, count: int, number_cut: int) -> UserError:
+    """Error for a prefix with fewer new names than requested, of which some draws were cut off."""
+    after = f" that begin with {prefix!r}" if prefix else ""
+    mend = "raise --temperature, or ask less of them"
+    if 2 * number_cut > count * TRIES:
+        mend = f"raise --length, which has cut {number_cut} of the draws, or say --max-length"
+    return UserError(
+        f"--novel found {found} of {count} new names{after} in {count * TRIES} draws: ask for "
+        f"fewer (--count), {mend}"
+    )
+
+
+def training_names(model: TrainedModel) -> frozenset[str]:
+    """The lines that a model was trained on, without held-out ones, read from its corpus.
+
+    Raises:
+        UserError: the corpus is not there any more, or is another one.
+    """
+    values: dict[str, Any] | None = model.options.get("data")
+    if not values:
+        raise UserError("--novel: the checkpoint does not say which names it has learnt")
+    try:
+        data: DataOptions = validate(DataOptions, values)
+        corpus = find_corpus(data, model.text, model.file)
+    except UserError as error:
+        raise UserError(f"--novel needs the names that the model has learnt: {error}") from error
+    if corpus.vocabulary != model.vocabulary or model.text not in (None, corpus.digest):
+        raise UserError(
+            f"--novel needs the names that the model has learnt, and {corpus.name!r} has others "
+            "now: bring that text back"
+        )
+    text = build_splits(data, corpus, "lines")["train"].text(model.vocabulary)
+    return frozenset(text.removesuffix("\n").split("\n"))
