@@ -8,7 +8,7 @@ import pytest
 
 from lyricgen.data.options import DataOptions
 from lyricgen.errors import UserError
-from lyricgen.evaluation.checkpoints import check_same_settings
+from lyricgen.evaluation.scores import check_same_settings
 from lyricgen.settings import DECIDING, SPLITTING
 
 

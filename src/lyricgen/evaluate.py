@@ -149,9 +149,8 @@ def _evaluate(options: Namespace) -> None:
 
 
 def _score_splits(options: Namespace, paths: list[Path], _: object) -> Plain:
-    from lyricgen.evaluation.checkpoints import open_checkpoints
     from lyricgen.evaluation.curves import check_curves, curves
-    from lyricgen.evaluation.scores import score_splits
+    from lyricgen.evaluation.scores import open_checkpoints, score_splits
     from lyricgen.evaluation.tables import plain_scores, print_scores
 
     evaluated = open_checkpoints(paths)
@@ -171,8 +170,8 @@ def _score_splits(options: Namespace, paths: list[Path], _: object) -> Plain:
 
 
 def _score_text(options: Namespace, paths: list[Path], text: "TextArgument") -> Plain:
-    from lyricgen.evaluation.checkpoints import load_checkpoints
     from lyricgen.evaluation.own_text import score_text
+    from lyricgen.evaluation.scores import load_checkpoints
     from lyricgen.evaluation.tables import plain_text_figures, print_text_figures
 
     numbers = {"resamples": options.resamples, "seed": options.seed}
@@ -183,8 +182,8 @@ def _score_text(options: Namespace, paths: list[Path], text: "TextArgument") -> 
 
 
 def _measure_memorisation(options: Namespace, paths: list[Path], _: object) -> Plain:
-    from lyricgen.evaluation.checkpoints import open_checkpoints
     from lyricgen.evaluation.memorisation import measure_checkpoint
+    from lyricgen.evaluation.scores import open_checkpoints
     from lyricgen.evaluation.tables import plain_memorisation, print_memorisation
 
     numbers = (options.count, options.temperature, options.seed)
@@ -199,8 +198,8 @@ def _measure_memorisation(options: Namespace, paths: list[Path], _: object) -> P
 
 
 def _write_heat(options: Namespace, paths: list[Path], text: "TextArgument | None") -> None:
-    from lyricgen.evaluation.checkpoints import load_checkpoints, open_checkpoints
     from lyricgen.evaluation.heat_page import beginning_of_split, beginning_of_text, heat_page
+    from lyricgen.evaluation.scores import load_checkpoints, open_checkpoints
 
     if text is None:
         [evaluated] = open_checkpoints(paths)
@@ -214,10 +213,10 @@ def _write_heat(options: Namespace, paths: list[Path], text: "TextArgument | Non
 
 
 def _draw_gates(options: Namespace, paths: list[Path], text: "TextArgument") -> None:
-    from lyricgen.evaluation.checkpoints import load_checkpoints
     from lyricgen.evaluation.gate_plot import draw, notes
     from lyricgen.evaluation.own_text import text_for_gates
     from lyricgen.evaluation.plots import to_png
+    from lyricgen.evaluation.scores import load_checkpoints
 
     [checkpoint] = load_checkpoints(paths)
     read = text_for_gates(text, checkpoint.model)

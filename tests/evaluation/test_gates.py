@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
-from lyricgen.evaluation import fonts
+from lyricgen.evaluation import style
 from lyricgen.evaluation.gate_plot import Panel, activations, draw, notes, panels
 from lyricgen.models.cells.cell import Cell
 from lyricgen.models.cells.rnn import RnnCell
@@ -202,10 +202,10 @@ def test_a_font_is_taken_for_what_it_has(monkeypatch: pytest.MonkeyPatch, tmp_pa
     latin, more = (set(get_font(path).get_charmap()) for path in (findfont("DejaVu Sans"), other))
     mathematical = chr(min(more - latin))
     use_latin_alone(monkeypatch, str(damaged))
-    assert fonts.families_for("a" + mathematical) == (["DejaVu Sans"], mathematical)
+    assert style.families_for("a" + mathematical) == (["DejaVu Sans"], mathematical)
     use_latin_alone(monkeypatch, str(damaged), other)
-    assert fonts.families_for("abc") == (["DejaVu Sans"], "")
-    families, missing = fonts.families_for(f"a{mathematical}分")
+    assert style.families_for("abc") == (["DejaVu Sans"], "")
+    families, missing = style.families_for(f"a{mathematical}分")
     assert (families, missing) == (["DejaVu Sans", "STIXGeneral"], "分")
     figure = Figure()
     figure.text(0, 0, "a" + mathematical, family=families)
@@ -213,18 +213,18 @@ def test_a_font_is_taken_for_what_it_has(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 
 def test_fonts_of_simplified_chinese_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    names = ["A", "Noto Sans CJK JP", "Noto Serif CJK SC", fonts.LATIN, fonts.BOXES, "SC A"]
-    held = dict.fromkeys(names, "分") | {fonts.LATIN: "a", "A": "分α"}
+    names = ["A", "Noto Sans CJK JP", "Noto Serif CJK SC", style.LATIN, style.BOXES, "SC A"]
+    held = dict.fromkeys(names, "分") | {style.LATIN: "a", "A": "分α"}
     listed = [FontEntry(fname=name, name=name, weight=400) for name in names]
     bold = FontEntry(fname="A", name="A", weight=700)
-    monkeypatch.setattr(fonts.fontManager, "ttflist", [bold, *listed])
-    monkeypatch.setattr(fonts, "findSystemFonts", list)
+    monkeypatch.setattr(style.fontManager, "ttflist", [bold, *listed])
+    monkeypatch.setattr(style, "findSystemFonts", list)
     monkeypatch.setattr(Path, "exists", lambda path: path.name != "SC A")
     monkeypatch.setattr(
-        fonts, "get_font", lambda name: SimpleNamespace(get_charmap=lambda: map(ord, held[name]))
+        style, "get_font", lambda name: SimpleNamespace(get_charmap=lambda: map(ord, held[name]))
     )
-    assert fonts.families_for("a分") == ([fonts.LATIN, "Noto Serif CJK SC"], "")
-    assert fonts.families_for("α分Ω") == ([fonts.LATIN, "Noto Serif CJK SC", "A"], "Ω")
+    assert style.families_for("a分") == ([style.LATIN, "Noto Serif CJK SC"], "")
+    assert style.families_for("α分Ω") == ([style.LATIN, "Noto Serif CJK SC", "A"], "Ω")
 
 
 def test_the_units_that_vary_most_are_drawn() -> None:

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from lyricgen.data.vocabulary import Vocabulary
-from lyricgen.evaluation.colours import DARK, LEVELS, LIGHT, contrast, level_of, levels
 from lyricgen.evaluation.heat_page import alternatives, heat_page, sign
 from lyricgen.evaluation.own_text import own_text
+from lyricgen.evaluation.style import DARK, LEVELS, LIGHT, contrast, level_of, levels
 from lyricgen.models.trained_model import TrainedModel
 from tests.helpers.checkpoints import model_of
 from tests.helpers.own_texts import filling_model, ngram_model

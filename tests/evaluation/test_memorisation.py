@@ -15,16 +15,17 @@ from lyricgen.data.preparation import Corpus
 from lyricgen.data.splits import Split, make_splits
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
-from lyricgen.evaluation import shared_ngrams
+from lyricgen.evaluation import memorisation
 from lyricgen.evaluation.memorisation import (
+    BASE,
     NGRAMS,
     Overlap,
+    SharedNgrams,
     copied,
     distinct_ngrams,
     measure,
     texts_of,
 )
-from lyricgen.evaluation.shared_ngrams import BASE, SharedNgrams
 from lyricgen.training.callbacks.copying import Copying
 from tests.helpers.callbacks import names, network_of
 from tests.helpers.fill_models import model_of as fill_model
@@ -50,7 +51,7 @@ def longest(train: str, texts: list[str]) -> int:
 @given(letters, st.lists(letters, max_size=4), st.sampled_from([1, 7, 1 << 18]))
 def test_as_sets_of_strings_have_it(train: str, texts: list[str], chunk: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shared_ngrams, "CHUNK", chunk)
+        patch.setattr(memorisation, "CHUNK", chunk)
         shared = SharedNgrams(ids(train), 26)
         found = shared.find([ids(text) for text in texts], range(1, 13))
         for n in range(1, 13):
@@ -75,7 +76,7 @@ def test_no_run_across_two_texts() -> None:
 def test_a_whole_song_by_heart() -> None:
     numbers = np.random.default_rng(3)
     train = numbers.integers(0, 500, 300_000).astype(np.int16)  # more than one piece
-    start = shared_ngrams.CHUNK - 300
+    start = memorisation.CHUNK - 300
     shared = SharedNgrams(train, 501)
     found = copied(shared, [train[start : start + 700], numbers.integers(0, 500, 700)], [4, 12])
     assert found.ngrams[12] == pytest.approx(1 / 2)

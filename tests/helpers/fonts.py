@@ -3,11 +3,11 @@
 import pytest
 from matplotlib.font_manager import fontManager
 
-from lyricgen.evaluation import fonts
+from lyricgen.evaluation import style
 
 
 def use_latin_alone(monkeypatch: pytest.MonkeyPatch, *system_fonts: str) -> None:
     """Hide all fonts but the one that comes with matplotlib, and the files given."""
-    latin = [entry for entry in fontManager.ttflist if entry.name == fonts.LATIN]
+    latin = [entry for entry in fontManager.ttflist if entry.name == style.LATIN]
     monkeypatch.setattr(fontManager, "ttflist", latin)
-    monkeypatch.setattr(fonts, "findSystemFonts", lambda: list(system_fonts))
+    monkeypatch.setattr(style, "findSystemFonts", lambda: list(system_fonts))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lyricgen.errors import UserError
-from lyricgen.evaluation.checkpoints import open_checkpoints
+from lyricgen.evaluation.scores import open_checkpoints
 from lyricgen.reporting.comparison import Comparison, compare
 from lyricgen.reporting.records import read, with_missing_jobs
 from lyricgen.reporting.tables import notes

@@ -16,9 +16,8 @@ from lyricgen.data.evaluation_samplers import EVALUATION_LOGITS
 from lyricgen.data.samplers import Windows
 from lyricgen.data.splits import Split
 from lyricgen.errors import UserError
-from lyricgen.evaluation.checkpoints import Evaluated
 from lyricgen.evaluation.intervals import Floats, Integers, SplitText
-from lyricgen.evaluation.scores import Scores
+from lyricgen.evaluation.scores import Evaluated, Scores
 from lyricgen.models.metrics import perplexity
 from lyricgen.models.model import Model, NextModel, evaluating
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from lyricgen.errors import UserError
-from lyricgen.evaluation.fonts import families_for
+from lyricgen.evaluation.style import families_for
 from lyricgen.models.cells import CELLS
 from lyricgen.models.cells.column_parameters import step_of, to_columns
 from lyricgen.models.cells.column_vectors import Activations, Array, forward

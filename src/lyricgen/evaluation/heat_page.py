@@ -22,11 +22,10 @@ from lyricgen.data.batch import IGNORED
 from lyricgen.data.splits import Split
 from lyricgen.data.vocabulary import code_points
 from lyricgen.errors import UserError, printable
-from lyricgen.evaluation.checkpoints import Evaluated
-from lyricgen.evaluation.colours import DARK, LIGHT, level_of, levels
 from lyricgen.evaluation.intervals import Floats, Integers
 from lyricgen.evaluation.own_text import OwnText, TextArgument, Unknown, own_text
-from lyricgen.evaluation.scores import check_finite, read_split
+from lyricgen.evaluation.scores import Evaluated, check_finite, read_split
+from lyricgen.evaluation.style import DARK, LIGHT, level_of, levels
 from lyricgen.models.metrics import perplexity
 from lyricgen.models.model import exact
 from lyricgen.models.trained_model import TrainedModel

@@ -1,19 +1,26 @@
-"""Memorisation: how much of a model's texts, and of held-out ones, stands in the training split.
+"""Memorisation: how much of a model's texts, and of held-out ones, the training split contains.
 
-N characters of a text, V vocabulary.
+`SharedNgrams` finds n-grams by their hashes. The n-gram that starts at i has the hash
+Σ_k r[x_{i+k}]·B^k mod 2^64, with r a random number for each symbol (after Karp and Rabin 1987). One
+running sum gives the hashes for every n. `NgramCounts.number` is exact, but sorts the longer text
+once for each length from 1 to n and keeps the result: too much for a text of millions of
+characters, or for a longest run of hundreds.
+
+T characters of the training split, N of the compared texts together, W n-grams of these, S symbols,
+U different n-grams.
 """
 
-from collections.abc import Collection, Sequence, Set
+from collections.abc import Callable, Collection, Iterator, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from lyricgen.console import progress
 from lyricgen.data.splits import Split
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
-from lyricgen.evaluation.checkpoints import Evaluated
-from lyricgen.evaluation.shared_ngrams import SharedNgrams
+from lyricgen.evaluation.scores import Evaluated
 from lyricgen.generation.texts import generate_texts
 from lyricgen.models.ngram.counts import Ids
 from lyricgen.models.trained_model import TrainedModel
@@ -21,33 +28,41 @@ from lyricgen.models.trained_model import TrainedModel
 NGRAMS = range(4, 13)
 DISTINCT = (1, 2, 3)
 HELD_OUT = ("val", "test")
-# What training logs of the texts that `callbacks.samples` draws.
+# Figures that training logs of the texts that `callbacks.samples` draws.
 LOGGED_LINES = "samples/copied_fraction"
 LOGGED_NGRAMS = {n: f"samples/copied_ngrams_{n}" for n in (4, 8, 12)}
 LOGGED_LONGEST = "samples/longest_copied"
 LOGGED_IN_HELD_OUT = "samples/in_held_out"
 LOGGED_DISTINCT = "samples/distinct_2"
 
-READINGS = 16  # of the training split, about
-TEXTS, TEXT = 64, 250  # texts that are drawn, and their characters
-NAMES, NAME = 1000, 100  # the same of names
+READINGS = 16  # approximate number of readings of the training split
+TEXTS, TEXT = 64, 250  # number of drawn texts, and their characters
+NAMES, NAME = 1000, 100  # the same for names
+
+BASE = 0x9E3779B97F4A7C13  # B
+INVERSE = pow(BASE, -1, 2**64)
+CHUNK = 1 << 18  # characters of the longer text at a time
+SHORT = 8  # length tried first for the longest run
+
+Flags = npt.NDArray[np.bool_]
+Hashes = npt.NDArray[np.uint64]
 
 
 @dataclass(frozen=True)
 class Overlap:
     """Overlap of texts with the training split."""
 
-    texts: int  # number of them
+    texts: int  # number of texts
     characters: int  # in all of them
-    ngrams: dict[int, float]  # by n, the share of their n-grams that stands there; if any
-    longest: int  # characters of their longest run that stands there
+    ngrams: dict[int, float]  # by n, share of their n-grams in the training split; if they have any
+    longest: int  # characters of their longest run in the training split
 
 
 @dataclass(frozen=True)
 class Names:
-    """Comparison of whole generated names with the names of the corpus."""
+    """Comparison of complete generated names with the names of the corpus."""
 
-    whole: int  # number of names that have come to their end; the shares are of these
+    whole: int  # number of complete names; all shares are shares of them
     in_train: float  # share of names of the training split
     in_held_out: float | None  # share of names of the validation and test splits; None without
     distinct: float  # share that is left when equal names are counted once
@@ -58,8 +73,8 @@ class Names:
 class Memorisation:
     """Memorisation figures of a model.
 
-    The held-out splits, which it has never seen, show what any text of this kind has in common with
-    the training split.
+    The model has never seen the held-out splits: their figures show the overlap that any text of
+    this kind has with the training split.
     """
 
     generated: Overlap  # of texts drawn from the model
@@ -91,13 +106,13 @@ def measure(
     temperature: float,
     seed: int,
 ) -> Memorisation:
-    """Draw texts from nothing, in one batch, and compare them with the splits of the corpus.
+    """Draw texts without a prefix, in one batch, and compare them with the splits of the corpus.
 
     Args:
         model: continues texts.
-        splits: "train", and "val" and "test" where there are such splits.
-        count: texts.
-        length: characters of each at most.
+        splits: "train"; "val" and "test" if the corpus has them.
+        count: number of texts.
+        length: largest number of characters of a text.
         temperature: of the drawing.
         seed: of the drawing.
 
@@ -106,7 +121,6 @@ def measure(
     """
     if model.fills_gaps:
         raise UserError("this model fills gaps: most of what it writes was given, not remembered")
-    size = len(model.vocabulary)
     drawn = generate_texts(
         model, [""], count=count, length=length, temperature=temperature, seed=seed
     )
@@ -115,7 +129,7 @@ def measure(
     whole = [text for text in drawn if len(text) < length]
     train = splits["train"].sound_ids.numpy()
     with progress("looking for copied runs", READINGS * len(train)) as moved:
-        shared = SharedNgrams(train, size + 1, moved)
+        shared = SharedNgrams(train, len(model.vocabulary) + 1, moved)
         return Memorisation(
             generated=copied(shared, generated),
             held_out=copied(shared, held_out) if held_out else None,
@@ -125,7 +139,9 @@ def measure(
         )
 
 
-def copied(shared: SharedNgrams, texts: Sequence[Ids], lengths: Sequence[int] = NGRAMS) -> Overlap:
+def copied(
+    shared: "SharedNgrams", texts: Sequence[Ids], lengths: Sequence[int] = NGRAMS
+) -> Overlap:
     """Compare texts, (N_i,) ids each, with the training split; n-grams stay within a text."""
     found = shared.find(texts, lengths)
     return Overlap(
@@ -146,7 +162,7 @@ def distinct_ngrams(texts: Sequence[Ids], n: int) -> float | None:
 
 
 def names(generated: list[str], splits: dict[str, Split], vocabulary: Vocabulary) -> Names | None:
-    """Compare whole generated names with the names of the corpus; None if nothing was generated."""
+    """Compare complete generated names with the names of the corpus; None without any."""
     if not generated:
         return None
     held_out = held_out_names(splits, vocabulary)
@@ -161,7 +177,7 @@ def names(generated: list[str], splits: dict[str, Split], vocabulary: Vocabulary
 
 
 def texts_of(split: Split) -> list[Ids]:
-    """A split as texts to compare: itself, or its lines without their newlines."""
+    """A split as texts to compare: the whole split, or its lines without their newlines."""
     ids = split.sound_ids.numpy()
     if split.line_starts is None:
         return [ids]
@@ -170,16 +186,130 @@ def texts_of(split: Split) -> list[Ids]:
 
 
 def lines_of(split: Split, vocabulary: Vocabulary) -> frozenset[str]:
-    """The distinct lines of a split, none of them empty."""
+    """The distinct lines of a split, without empty ones."""
     return frozenset(line for line in split.text(vocabulary).split("\n") if line)
 
 
 def held_out_names(splits: dict[str, Split], vocabulary: Vocabulary) -> frozenset[str]:
     """The distinct lines of the validation and test splits."""
     held_out = (lines_of(splits[name], vocabulary) for name in HELD_OUT if name in splits)
-    return frozenset(line for lines in held_out for line in lines)
+    return frozenset[str]().union(*held_out)
 
 
 def share_in(lines: Collection[str], known: Set[str]) -> float:
     """Share of some lines, at least one, that are known."""
     return sum(line in known for line in lines) / len(lines)
+
+
+class SharedNgrams:
+    """Finds n-grams in a longer text, which it reads again for each question and does not index.
+
+    Two different n-grams of up to 12 symbols are confused with a probability of at most 2^-47.
+
+    Args:
+        text: (T,) ids in 0 … S - 1, the longer text.
+        symbols: S.
+        report: called after each piece of the text with the number of characters read so far.
+    """
+
+    def __init__(
+        self, text: Ids, symbols: int, report: Callable[[int], object] = lambda _: None
+    ) -> None:
+        self.text = text
+        self.report = report
+        self._read = 0
+        self._numbers: Hashes = np.random.default_rng(0).integers(
+            2**64 - 1, size=symbols, dtype=np.uint64, endpoint=True
+        )
+
+    def find(self, texts: Sequence[Ids], lengths: Sequence[int]) -> dict[int, Flags]:
+        """Look for all n-grams of some texts; an n-gram does not cross the end of a text.
+
+        Args:
+            texts: (N_i,) ids each.
+            lengths: the n, in one reading of the longer text.
+
+        Returns:
+            For each n, (W,) whether each n-gram, in the texts' order, stands in the longer text.
+        """
+        searches = {n: _NgramSearch(self._hashes(texts, n)) for n in lengths}
+        for hashes in self._chunks(max(lengths, default=1)):
+            for n, search in searches.items():
+                search.look_through(hashes.of(n))
+        return {n: search.found for n, search in searches.items()}
+
+    def longest(self, texts: Sequence[Ids]) -> int:
+        """The largest n of an n-gram of the texts that stands in the longer one; 0 for none."""
+        low, high = 0, max((len(text) for text in texts), default=0)  # the range of the answer
+        while low < high:
+            n = min((low + high + 1) // 2, max(SHORT, 2 * low))
+            search = _NgramSearch(self._hashes(texts, n))
+            there = any(search.look_through(hashes.of(n)) for hashes in self._chunks(n))
+            low, high = (n, high) if there else (low, n - 1)
+        return low
+
+    def _hashes(self, texts: Sequence[Ids], n: int) -> Hashes:
+        """Hashes of the n-grams of the texts, (W,)."""
+        sizes = np.array([len(text) for text in texts], dtype=np.int64)
+        joined = np.concatenate([np.empty(0, np.int64), *texts]).astype(np.int64)  # (N,)
+        left = np.repeat(sizes.cumsum(), sizes) - np.arange(len(joined))  # to the text's end
+        hashes = _RunningHashes(joined, self._numbers).of(n)
+        return hashes[left[: len(hashes)] >= n]
+
+    def _chunks(self, most: int) -> Iterator["_RunningHashes"]:
+        """Pieces of the longer text; each n-gram of up to `most` symbols lies within a piece."""
+        for start in range(0, len(self.text), CHUNK):
+            yield _RunningHashes(self.text[start : start + CHUNK + most - 1], self._numbers)
+            self._read += len(self.text[start : start + CHUNK])
+            self.report(self._read)
+
+
+class _RunningHashes:
+    """The hashes of all n-grams of a piece of text, for any n."""
+
+    def __init__(self, ids: Ids, numbers: Hashes) -> None:
+        terms = numbers[ids] * _powers(BASE, len(ids))
+        self._sums = np.concatenate([np.zeros(1, np.uint64), terms.cumsum(dtype=np.uint64)])
+        self._inverse = _powers(INVERSE, len(ids))
+
+    def of(self, n: int) -> Hashes:
+        """Hashes of the n-grams, (number of ids - n + 1,); none if the piece is shorter."""
+        differences = self._sums[n:] - self._sums[:-n]
+        hashes: Hashes = differences * self._inverse[: len(differences)]
+        return hashes
+
+
+class _NgramSearch:
+    """Search for n-grams, given by their hashes, (W,)."""
+
+    def __init__(self, hashes: Hashes) -> None:
+        self._distinct, self._which = np.unique(hashes, return_inverse=True)  # (U,), (W,)
+        self._seen = np.zeros(len(self._distinct), np.bool_)
+        # the first bits rule out most of a text's n-grams, in one look-up
+        bits = 4 + len(self._distinct).bit_length()
+        self._shift = np.uint64(64 - bits)
+        self._first_bits = np.zeros(1 << bits, np.bool_)
+        self._first_bits[self._distinct >> self._shift] = True
+
+    def look_through(self, hashes: Hashes) -> bool:
+        """Mark the n-grams that are among other hashes; return whether any is."""
+        if not len(self._distinct):
+            return False
+        maybe = hashes[self._first_bits[hashes >> self._shift]]
+        index = np.searchsorted(self._distinct, maybe).clip(max=len(self._distinct) - 1)
+        there = index[self._distinct[index] == maybe]
+        self._seen[there] = True
+        return len(there) > 0
+
+    @property
+    def found(self) -> Flags:
+        """Whether each n-gram was seen, (W,)."""
+        flags: Flags = self._seen[self._which]
+        return flags
+
+
+def _powers(base: int, count: int) -> Hashes:
+    """1, base, base², … mod 2^64."""
+    powers = np.full(count, base, np.uint64)
+    powers[:1] = 1
+    return powers.cumprod(dtype=np.uint64)

@@ -21,7 +21,6 @@ from lyricgen.data.reading import read_text
 from lyricgen.data.splits import Split, line_split
 from lyricgen.data.vocabulary import code_points, distinct
 from lyricgen.errors import UserError
-from lyricgen.evaluation.checkpoints import Checkpoint
 from lyricgen.evaluation.intervals import (
     Booleans,
     Floats,
@@ -31,7 +30,7 @@ from lyricgen.evaluation.intervals import (
     SplitText,
     row,
 )
-from lyricgen.evaluation.scores import split_nats
+from lyricgen.evaluation.scores import Checkpoint, split_nats
 from lyricgen.models.trained_model import TrainedModel
 
 # an option of the training run, as a pattern -> the words of the command line here

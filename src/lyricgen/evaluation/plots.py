@@ -14,9 +14,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from lyricgen.console import rounded
 from lyricgen.errors import printable
-from lyricgen.evaluation.checkpoints import Evaluated
 from lyricgen.evaluation.curves import Curve, Curves
-from lyricgen.evaluation.fonts import families_for
 from lyricgen.evaluation.intervals import Row
 from lyricgen.evaluation.memorisation import (
     LOGGED_LINES,
@@ -24,7 +22,8 @@ from lyricgen.evaluation.memorisation import (
     Memorisation,
     Overlap,
 )
-from lyricgen.evaluation.scores import Scores
+from lyricgen.evaluation.scores import Evaluated, Scores
+from lyricgen.evaluation.style import families_for
 from lyricgen.runs.record_files import RecordError, read_columns
 
 log = logging.getLogger(__name__)

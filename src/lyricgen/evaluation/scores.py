@@ -1,10 +1,13 @@
-"""Scores of checkpoints and baselines on the splits of a text, with intervals.
+"""Checkpoints, and their scores on the splits of their text beside baselines.
 
-N symbols in a split, start symbols of lines among them; C characters in its text.
+N symbols in a split, with the start symbols of lines; C characters in its text; B texts, T time
+steps.
 """
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -13,26 +16,163 @@ from torch import Tensor
 
 from lyricgen.console import progress
 from lyricgen.data.batch import Batch, BatchLoader
+from lyricgen.data.build import build_splits, find_corpus
+from lyricgen.data.corpus import EncodedCorpus
 from lyricgen.data.evaluation_samplers import FOLLOWING, evaluation_sampler
+from lyricgen.data.options import DataOptions
 from lyricgen.data.splits import Split
 from lyricgen.errors import UserError
-from lyricgen.evaluation.checkpoints import Evaluated
 from lyricgen.evaluation.intervals import Floats, Row, Series, SplitText, row
 from lyricgen.models.cells.cell import State
+from lyricgen.models.files.checkpoint import load
 from lyricgen.models.metrics import best_mixture_weight, mixture_nats
 from lyricgen.models.model import evaluating, place
 from lyricgen.models.ngram.baseline import NgramBaseline
 from lyricgen.models.trained_model import TrainedModel
+from lyricgen.options import validate
+from lyricgen.runs.newest import checkpoint_in
+from lyricgen.settings import DECIDING, SPLITTING
 
 ORDERS = 5
+ANOTHER_TEXT = "--text FILE scores a text of your own"
+SAME_TEXT = "only those of the same text and split compare"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model from a file."""
+
+    label: str  # its name in tables and plots, different for each checkpoint
+    path: Path
+    model: TrainedModel
+
+
+@dataclass(frozen=True)
+class Evaluated(Checkpoint):
+    """A checkpoint and the text that it was trained on."""
+
+    options: DataOptions  # of the text
+    corpus: EncodedCorpus
+    splits: dict[str, Split]  # of the corpus, laid out as the model reads it
+
+    @property
+    def label_and_text(self) -> str:
+        """Label and text, as in "lstm 1x256 on dino"."""
+        return f"{self.label} on {self.corpus.name}"
+
+    def check_split(self, name: str) -> None:
+        """Refuse, by a UserError, a split that the text does not have."""
+        if name not in self.splits:
+            raise UserError(f"--split {name}: the text has only {' and '.join(self.splits)}")
+
+
+def load_checkpoints(paths: Sequence[Path]) -> list[Checkpoint]:
+    """Load checkpoints or directories of runs, at least one, without their text.
+
+    Equal labels get the runs' names, then the runs' directories, then numbers.
+
+    Raises:
+        UserError: one cannot be loaded, or some fill gaps and some do not.
+    """
+    files = [checkpoint_in(path) for path in paths]
+    models = [load(file) for file in files]
+    for file, model in zip(files, models, strict=True):
+        if model.fills_gaps != models[0].fills_gaps:
+            raise UserError(
+                f"{str(file)!r} does not compare with the first checkpoint: one predicts a "
+                "character from both sides (objective=fill), the other from those before it"
+            )
+    names = [str(model.options.get("name", "")) for model in models]
+    runs = [file.parent.parent.name for file in files]
+    labels = [model.network.description for model in models]
+    for further in (names, runs, range(1, len(files) + 1)):
+        labels = [
+            f"{label} ({more})" if labels.count(label) > 1 else label
+            for label, more in zip(labels, further, strict=True)
+        ]
+    return [Checkpoint(*each) for each in zip(labels, files, models, strict=True)]
+
+
+def open_checkpoints(paths: Sequence[Path]) -> list[Evaluated]:
+    """Load checkpoints as `load_checkpoints` does, and the text that they were trained on.
+
+    Raises:
+        UserError: one cannot be loaded, its text is missing or has changed, or two of them do not
+            compare.
+    """
+    checkpoints = load_checkpoints(paths)
+    options = [_text_options(each) for each in checkpoints]
+    first = checkpoints[0]
+    for each, chosen in zip(checkpoints, options, strict=True):
+        digests = (first.model.text, each.model.text)
+        same = None not in digests and digests[0] == digests[1]
+        check_same_settings(each.path, options[0], chosen, SPLITTING if same else DECIDING)
+        if None not in digests and not same:
+            raise UserError(
+                f"{str(each.path)!r} was trained on another text than the first checkpoint: "
+                f"{SAME_TEXT}"
+            )
+    try:
+        corpus = find_corpus(options[0], first.model.text, first.path)
+    except UserError as error:
+        raise UserError(
+            f"the text that {str(first.path)!r} was trained on: {error}; or {ANOTHER_TEXT}"
+        ) from error
+    for each in checkpoints:
+        known = each.model.text in (None, corpus.digest)
+        if not known or each.model.vocabulary != corpus.vocabulary:
+            raise UserError(
+                f"{str(each.path)!r} was trained on another text than {corpus.name!r} is now: "
+                f"bring that text back; or {ANOTHER_TEXT}"
+            )
+    return [
+        Evaluated(
+            *(each.label, each.path, each.model, chosen, corpus),
+            splits=build_splits(chosen, corpus, each.model.layout),
+        )
+        for each, chosen in zip(checkpoints, options, strict=True)
+    ]
+
+
+def _text_options(checkpoint: Checkpoint) -> DataOptions:
+    model = checkpoint.model
+    try:
+        if not model.options.get("data"):
+            raise UserError("data: is missing")
+        options: DataOptions = validate(DataOptions, model.options["data"])
+        sampler = model.options.get("sampler", {}).get("kind")
+        if (sampler == "lines") != (model.layout == "lines"):
+            raise UserError(f"sampler.kind={sampler} is not what it reads")
+        return options
+    except UserError as error:
+        raise UserError(
+            f"{str(checkpoint.path)!r} does not say on which text it was trained ({error}); "
+            f"{ANOTHER_TEXT}"
+        ) from error
+
+
+def check_same_settings(
+    file: Path, first: DataOptions, other: DataOptions, names: Sequence[str]
+) -> None:
+    """Refuse a checkpoint whose text differs from the first one's in a setting.
+
+    Raises:
+        UserError: the first setting of `names` that differs.
+    """
+    for name in names:
+        mine, others = (getattr(options, name) for options in (first, other))
+        if mine != others:
+            raise UserError(
+                f"{str(file)!r} has data.{name}={others}, the first checkpoint {mine}: {SAME_TEXT}"
+            )
 
 
 class Ngrams(NamedTuple):
-    """Kneser-Ney models of the training split on the held-out splits."""
+    """Kneser-Ney models of the training split, scored on the held-out splits."""
 
-    nats: dict[str, list[Floats]]  # by split: of each order from 1 up, (C,)
-    best: int | None  # the order that is best on validation, where there is such a split
-    characters: int  # that were counted
+    nats: dict[str, list[Floats]]  # by split: (C,) for each order from 1 up
+    best: int | None  # the best order on the validation split; None without such a split
+    characters: int  # number that were counted
 
 
 class Scores(NamedTuple):
@@ -58,13 +198,13 @@ def score_splits(
     """Score splits of the text with checkpoints and baselines.
 
     Args:
-        evaluated: the one that others are compared with first.
-        splits: some of its text.
-        resamples: texts that are drawn for each interval.
+        evaluated: the others are compared with the first one.
+        splits: names of some splits of its text.
+        resamples: number of texts drawn for each interval.
         seed: of the draws.
     """
     first = evaluated[0]
-    needed = {*splits, "val"} if "test" in splits else {*splits}  # validation says how to mix
+    needed = {*splits, "val"} if "test" in splits else {*splits}  # mixtures are tuned on val
     series: dict[str, list[Series]] = {split: [] for split in first.splits if split in needed}
     for split, of_split in series.items():
         for each in evaluated:
@@ -72,14 +212,13 @@ def score_splits(
             nats = split_nats(each.model, each.splits[split], what)
             of_split.append(Series(each.label, "checkpoint", nats))
     ngrams, weights = Ngrams({}, None, 0), {}
+    vocabulary, unit = first.corpus.vocabulary, first.corpus.unit
     if not first.model.fills_gaps:  # no baseline sees both sides of a character
         if set(splits) != {"train"}:
             ngrams = count_ngrams(first)
             weights = mixture_weights(evaluated, series.get("val", []), ngrams)
-        size = len(first.corpus.vocabulary)
         for split, of_split in series.items():
-            of_split.extend(baselines(split, of_split, ngrams, weights, size))
-    vocabulary, unit = first.corpus.vocabulary, first.corpus.unit
+            of_split.extend(baselines(split, of_split, ngrams, weights, len(vocabulary)))
     texts = {split: SplitText.of(first.splits[split], vocabulary, unit) for split in splits}
     rows: dict[str, list[Row]] = {split: [] for split in splits}
     with progress("resampling", sum(len(series[split]) for split in splits)) as moved:
@@ -92,7 +231,7 @@ def score_splits(
 
 
 def count_ngrams(evaluated: Evaluated) -> Ngrams:
-    """Count the training split, and score the held-out ones with the models of every order."""
+    """Count the training split, and score the held-out splits with the models of every order."""
     splits, size = evaluated.splits, len(evaluated.corpus.vocabulary)
     max_chars = evaluated.model.options["callbacks"]["baseline"]["max_chars"]
     baseline = NgramBaseline(splits, size, ORDERS, max_chars)
@@ -109,9 +248,9 @@ def count_ngrams(evaluated: Evaluated) -> Ngrams:
 def mixture_weights(
     evaluated: Sequence[Evaluated], validation: Sequence[Series], ngrams: Ngrams
 ) -> dict[str, float]:
-    """The share of each network in its mixture with the best n-gram model, tuned on validation.
+    """Tune the share of each network in its mixture with the best n-gram model, on validation.
 
-    N-grams are mixed with no other n-grams.
+    A checkpoint that counts n-grams gets no mixture.
     """
     weights = {}
     for each, series in zip(evaluated, validation, strict=False):
@@ -128,7 +267,7 @@ def baselines(
 ) -> list[Series]:
     """Series of mixtures, n-grams and the uniform distribution over `size` characters.
 
-    On the training split the uniform distribution alone: the others have counted it.
+    The training split has only the uniform distribution, because all others have counted it.
     """
     found = []
     by_order = ngrams.nats.get(split, [])
@@ -147,12 +286,12 @@ def baselines(
 
 
 def split_nats(model: TrainedModel, split: Split, what: str) -> Floats:
-    """Score a split as training does: all of it, in order, the state carried, without dropout.
+    """Score a split as training does: in order, with the state carried, without dropout.
 
     Args:
-        model: whose vocabulary and layout the split has.
+        model: the split has its vocabulary and layout.
         split: to score.
-        what: is being done, for the progress bar.
+        what: the work, for the progress bar.
 
     Returns:
         (C,) in nats; nan where the model predicts nothing, as at the start of a running text.
@@ -168,11 +307,7 @@ def split_nats(model: TrainedModel, split: Split, what: str) -> Floats:
 
 
 def check_finite(nats: Tensor, what: str) -> None:
-    """Refuse a model that gives a character no probability.
-
-    Raises:
-        UserError: it does.
-    """
+    """Refuse, by a UserError, a model that gives a character no probability."""
     if not bool(nats.isfinite().all()):
         raise UserError(
             f"{what}: it predicts no probabilities (nan or 0), so its training has diverged; name "
@@ -186,16 +321,12 @@ def read_split(
     what: str,
     read: Callable[[Batch, State | None], tuple[Tensor, State]],
 ) -> Iterator[tuple[Batch, Tensor]]:
-    """Read the batches of a split one after the other, from state to state.
+    """Read the batches of a split in order, from state to state; arguments as for `split_nats`.
 
-    Args:
-        model: as for `split_nats`.
-        split: to read.
-        what: is being done, for the progress bar.
-        read: gives something for each character of a batch, (B, T, …), and the next state.
+    `read` returns values for each character of a batch, (B, T, …), and the next state.
 
     Yields:
-        Each batch and what was read of it.
+        Each batch and its values.
     """
     following = FOLLOWING if model.fills_gaps else 0
     sampler = evaluation_sampler(split, len(model.vocabulary), following)
@@ -209,7 +340,7 @@ def read_split(
 
 
 def without_starts(nats: Tensor, split: Split, vocabulary_size: int) -> Floats:
-    """(N,) -> (C,): the start symbols of lines, which nothing predicts, left out."""
+    """Leave out the start symbols of lines, which nothing predicts: (N,) -> (C,)."""
     if split.line_starts is not None:
         nats = nats[split.ids < vocabulary_size]
     scored: Floats = nats.numpy()

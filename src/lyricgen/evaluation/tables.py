@@ -10,12 +10,11 @@ from rich.table import Table
 
 from lyricgen.console import rounded, show
 from lyricgen.errors import printable
-from lyricgen.evaluation.checkpoints import Evaluated
 from lyricgen.evaluation.curves import Curve, Curves
 from lyricgen.evaluation.intervals import CONFIDENCE, Estimate, Row
 from lyricgen.evaluation.memorisation import Memorisation, Names
 from lyricgen.evaluation.own_text import TextArgument, TextFigures
-from lyricgen.evaluation.scores import Scores
+from lyricgen.evaluation.scores import Evaluated, Scores
 from lyricgen.stacking import put_whole
 
 FIGURES = {"loss": 3, "perplexity": 2, "bits_per_char": 3, "bits_per_byte": 3}  # digits of each

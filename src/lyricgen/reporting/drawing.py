@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from lyricgen.errors import printable
-from lyricgen.evaluation.fonts import families_for
+from lyricgen.evaluation.style import families_for
 
 DPI = 160
 SIZE = (5.4, 3.6)  # inches

@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from lyricgen.console import progress, rounded
 from lyricgen.errors import printable
-from lyricgen.evaluation.colours import legible_ink
+from lyricgen.evaluation.style import legible_ink
 from lyricgen.reporting.comparison import HELD_OUT, Comparison, sign_of
 from lyricgen.reporting.drawing import (
     INK,

@@ -10,12 +10,12 @@ from lyricgen.evaluation.memorisation import (
     LOGGED_LINES,
     LOGGED_LONGEST,
     LOGGED_NGRAMS,
+    SharedNgrams,
     copied,
     distinct_ngrams,
     held_out_names,
     share_in,
 )
-from lyricgen.evaluation.shared_ngrams import SharedNgrams
 from lyricgen.models.trained_model import TrainedModel
 
 log = logging.getLogger(__name__)

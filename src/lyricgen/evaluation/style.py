@@ -1,0 +1,84 @@
+"""Fonts and colours of plots and pages.
+
+L levels of surprisal.
+"""
+
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from matplotlib.colors import LinearSegmentedColormap, to_hex, to_rgb
+from matplotlib.font_manager import FontEntry, findSystemFonts, fontManager, get_font
+
+LATIN = "DejaVu Sans"  # comes with matplotlib
+BOXES = "Last Resort High-Efficiency"  # has nothing but boxes with code points
+
+LEVELS = 32
+# Evenly spaced colours of surprisal, from 0 bits on, for a light and a dark page: both scales go by
+# way of red, so that a strong colour means the same on either page.
+LIGHT = "#ffffff #fff3d0 #ffdf9a #ffbf66 #fb984a #ec6c41 #d2433f #a82449 #75124a #42093a"
+DARK = "#15161b #281b3d #472057 #6c2464 #942c66 #bb3c5c #dc5148 #f07636 #faa73e #fcdf83"
+
+
+def families_for(text: str) -> tuple[list[str], str]:
+    """Find installed font families for a text, and the characters that no installed font has.
+
+    Matplotlib takes each character from the first family that has it.
+    """
+    listed = {entry.fname for entry in fontManager.ttflist}
+    for path in set(findSystemFonts()) - listed:  # installed since matplotlib made its list
+        with suppress(OSError, RuntimeError):  # damaged, or without outlines
+            fontManager.addfont(path)
+    families, missing = [LATIN], set(text)
+    for entry in sorted(fontManager.ttflist, key=_rank):
+        if missing and entry.name != BOXES and Path(entry.fname).exists():
+            held = missing & set(map(chr, get_font(entry.fname).get_charmap()))
+            if held and entry.name not in families:
+                families.append(entry.name)
+            missing -= held
+    return families, "".join(sorted(missing))
+
+
+def _rank(entry: FontEntry) -> tuple[bool, bool, bool, bool, str]:
+    """Order fonts: Latin, then simplified Chinese, then Chinese; upright and normal ones first."""
+    plain = entry.style == "normal" and entry.weight == 400
+    name = entry.name
+    return name != LATIN, "SC" not in name.split(), "CJK" not in name, not plain, name
+
+
+class Level(NamedTuple):
+    """A colour and a legible ink on it, as CSS writes them."""
+
+    ground: str
+    ink: str
+
+
+def levels(stops: str) -> list[Level]:
+    """L colours from the first stop to the last."""
+    colours = LinearSegmentedColormap.from_list("surprisal", stops.split(), LEVELS)
+    grounds = [to_hex(colours(level)) for level in range(LEVELS)]
+    return [Level(ground, legible_ink(ground)) for ground in grounds]
+
+
+def level_of(bits: float, most: float) -> int:
+    """The level, 0 … L - 1, of a surprisal on a scale that ends at `most`."""
+    return min(LEVELS - 1, int(bits / most * LEVELS))
+
+
+def legible_ink(ground: str) -> str:
+    """Black or white, whichever contrasts more with a colour."""
+    return max("#000000", "#ffffff", key=lambda ink: contrast(ink, ground))
+
+
+def contrast(one: str, other: str) -> float:
+    """Contrast ratio of two colours, 1 to 21 (WCAG 2); text needs 4.5."""
+    light, dark = sorted((_luminance(one), _luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def _luminance(colour: str) -> float:
+    red, green, blue = (
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4
+        for part in to_rgb(colour)
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
