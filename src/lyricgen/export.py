@@ -26,9 +26,8 @@ def _export(options: argparse.Namespace) -> None:
         _check_place(out, options.force)
 
     # torch takes seconds, which --help need not wait for
-    from lyricgen.models.files.card import card
-    from lyricgen.models.files.checkpoint import load
-    from lyricgen.models.files.model_file import to_bytes
+    from lyricgen.models.card import card
+    from lyricgen.models.checkpoint import load, to_bytes
     from lyricgen.runs.newest import newest_checkpoint
 
     model = load(options.checkpoint or newest_checkpoint())

@@ -105,7 +105,7 @@ def _generate(options: argparse.Namespace) -> None:
     _refuse_idle(options)
     # torch takes seconds, which --help need not wait for
     from lyricgen.generation.output import headings, print_columns, print_json, print_texts
-    from lyricgen.models.files.checkpoint import load
+    from lyricgen.models.checkpoint import load
     from lyricgen.runs.newest import newest_checkpoint
 
     named = [path for path in (options.checkpoint, *(options.compare or [])) if path is not None]

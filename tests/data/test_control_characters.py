@@ -15,7 +15,7 @@ from lyricgen.data.options import ControlCharacters
 from lyricgen.data.reading import read_text
 from lyricgen.errors import UserError
 from lyricgen.evaluation.own_text import own_text, replace_controls
-from lyricgen.models.files.checkpoint import load
+from lyricgen.models.checkpoint import load
 from lyricgen.runs import checkpoint_files as checkpoint_io
 from lyricgen.runs.state import changed
 from lyricgen.settings import ADDED, complete

@@ -13,7 +13,7 @@ from lyricgen.data.build import build_corpus, find_corpus
 from lyricgen.data.options import DataOptions
 from lyricgen.errors import UserError
 from lyricgen.evaluate import main
-from lyricgen.models.files.checkpoint import load
+from lyricgen.models.checkpoint import load
 from lyricgen.training.options import parse
 from tests.conftest import SMALL, Train, printed
 

@@ -272,5 +272,7 @@ def test_models_that_cannot_be_looked_into() -> None:
 
 def test_a_cell_without_a_step_in_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(RnnCell, "column_step", Cell.column_step)
-    with pytest.raises(UserError, match="the cell Rnn has no step in NumPy for --gates to show"):
+    with pytest.raises(
+        UserError, match="the cell TorchRnn has no step in NumPy for --gates to show"
+    ):
         activations(model_of("rnn"), TEXT, 1)

@@ -13,7 +13,7 @@ from lyricgen.api.model import WritingModel
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.generate import main
 from lyricgen.generation.texts import generate
-from lyricgen.models.files.card import card, rebuild
+from lyricgen.models.card import card, rebuild
 from lyricgen.models.network import LanguageModel
 from lyricgen.models.trained_model import LENGTH, LONGEST_LINE, UNKNOWN_LINE
 from tests.conftest import TINY, Train, printed
@@ -115,7 +115,7 @@ def test_a_terminal_marks_what_was_cut(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], more: list[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "100")
-    monkeypatch.setattr("lyricgen.models.files.checkpoint.load", lambda path: models[path.name])
+    monkeypatch.setattr("lyricgen.models.checkpoint.load", lambda path: models[path.name])
     models = {"never": model_of(0, 10), "two": model_of(1, 10)}
     piped = printed(main, capsys, "never", *more, "--length", "6")
     assert piped.status == 0, piped.err
@@ -131,7 +131,7 @@ def test_a_terminal_marks_what_was_cut(
 def test_json_says_whether_a_line_ended(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("lyricgen.models.files.checkpoint.load", lambda path: model_of(0.2))
+    monkeypatch.setattr("lyricgen.models.checkpoint.load", lambda path: model_of(0.2))
     given = ["one", "--count", "30", "--format", "jsonl", "--length", "4"]
     found = [json.loads(line) for line in printed(main, capsys, *given).texts]
     assert [one["ended"] for one in found] == [len(one["text"]) < 4 for one in found]

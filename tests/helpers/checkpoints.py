@@ -9,7 +9,7 @@ import torch
 from lyricgen.api.model import WritingModel, load
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
-from lyricgen.models.files.card import card
+from lyricgen.models.card import card
 from lyricgen.models.network import LanguageModel
 from tests.helpers.networks import architecture
 

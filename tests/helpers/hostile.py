@@ -21,9 +21,8 @@ import pytorch_lightning as pl
 import safetensors.torch
 import torch
 
-from lyricgen.models.files.archive import MAX_OPERATIONS
-from lyricgen.models.files.card import card
-from lyricgen.models.files.checkpoint import MAX_BYTES
+from lyricgen.models.card import card
+from lyricgen.models.checkpoint import MAX_BYTES, MAX_OPERATIONS
 from tests.helpers.checkpoints import Touch, content_of, model_of
 
 Builder = Callable[[Path, Path], None]
@@ -358,12 +357,12 @@ def laughing_vocabulary(content: Any, marker: Path) -> None:
     content["lyricgen"]["vocabulary"] = laughs()
 
 
-@checkpoint("more than 1000000 characters and values")
+@checkpoint("more than 1000000 characters")
 def laughing_options(content: Any, marker: Path) -> None:
     content["lyricgen"]["options"] = {"data": laughs()}
 
 
-@checkpoint("more than 1000000 characters and values")
+@checkpoint("more than 1000000 characters")
 def laughing_tuples(content: Any, marker: Path) -> None:
     once: Any = ("ha",) * 50
     for _ in range(15):

@@ -6,8 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from lyricgen.models.ngram.counts import NOTHING, Ids
-from lyricgen.models.ngram.model import Floats, NgramModel
+from lyricgen.models.ngram.model import NOTHING, Floats, Ids, NgramModel
 from lyricgen.models.options import Interpolated, Smoothing
 
 INTERPOLATED: tuple[Interpolated, ...] = ("kneser_ney", "witten_bell")

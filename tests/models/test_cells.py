@@ -11,7 +11,13 @@ from torch import Tensor, nn
 from lyricgen.models.cells import CELLS
 from lyricgen.models.cells.cell import State
 from lyricgen.models.network import RecurrentStack
-from lyricgen.models.options import CellOptions, DepthOptions, GruOptions, LstmOptions, RnnOptions
+from lyricgen.models.options import (
+    CellOptions,
+    DepthOptions,
+    LstmOptions,
+    PlainCellOptions,
+    RnnOptions,
+)
 from tests.helpers.cells import B, E, Floats, H, T, random, read, same, sigmoid, stack
 
 # (input, hidden state, cell state, weights by torch's names) -> hidden state, cell state
@@ -20,7 +26,7 @@ Step = Callable[[Floats, Floats, Floats, dict[str, Floats]], tuple[Floats, Float
 
 RNN = RnnOptions(kind="rnn", nonlinearity="tanh")
 RELU = RnnOptions(kind="rnn", nonlinearity="relu")
-GRU = GruOptions(kind="gru")
+GRU = PlainCellOptions(kind="gru")
 LSTM = LstmOptions(kind="lstm", forget_bias=1.0)
 ALL = pytest.mark.parametrize("options", [RNN, RELU, GRU, LSTM], ids=["rnn", "relu", "gru", "lstm"])
 LAYERS = pytest.mark.parametrize("layers", [1, 2, 3])

@@ -15,7 +15,7 @@ import lyricgen
 from lyricgen.api.model import WritingModel, load
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
-from lyricgen.models.files.card import card
+from lyricgen.models.card import card
 from lyricgen.runs.state import RunState
 from lyricgen.training.recurrent_module import RecurrentModule
 from tests.helpers.checkpoints import VOCABULARY, Touch, content_of, model_of, refusal, saved

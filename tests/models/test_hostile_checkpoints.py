@@ -16,8 +16,8 @@ import torch
 
 from lyricgen.api.model import load
 from lyricgen.errors import UserError
-from lyricgen.models.files.card import card
-from lyricgen.models.files.model_file import to_bytes
+from lyricgen.models.card import card
+from lyricgen.models.checkpoint import to_bytes
 from tests.helpers.checkpoints import content_of, model_of, refusal, saved
 from tests.helpers.hostile import HOSTILE
 

@@ -10,8 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lyricgen.models.ngram.counts import NOTHING, Ids, NgramCounts
-from lyricgen.models.ngram.model import Floats, NgramModel, nats_by_order, smoothed
+from lyricgen.models.ngram.model import (
+    NOTHING,
+    Floats,
+    Ids,
+    NgramCounts,
+    NgramModel,
+    nats_by_order,
+    smoothed,
+)
 from lyricgen.models.options import Interpolated, Smoothing
 from tests.conftest import need_published
 from tests.helpers.ngram_reference import INTERPOLATED, SMOOTHINGS, K, Reference, nats_of

@@ -19,9 +19,9 @@ import lyricgen
 from lyricgen import generate
 from lyricgen.api.model import WritingModel
 from lyricgen.generation.continuing import draw_uniforms
-from lyricgen.models.files.card import card
-from lyricgen.models.ngram.counts import NOTHING
+from lyricgen.models.card import card
 from lyricgen.models.ngram.language_model import NgramLanguageModel
+from lyricgen.models.ngram.model import NOTHING
 from lyricgen.models.options import Smoothing
 from tests.conftest import TINY, Finished, Train, need_published
 from tests.helpers.checkpoints import refusal, saved

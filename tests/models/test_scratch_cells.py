@@ -19,20 +19,20 @@ from lyricgen.models.network import LanguageModel, RecurrentStack
 from lyricgen.models.options import (
     CellOptions,
     GruScratchOptions,
-    LstmScratchOptions,
-    RnnScratchOptions,
+    LstmOptions,
+    PlainCellOptions,
 )
-from lyricgen.models.transfer import CopiedWeights, copy_weights
+from lyricgen.models.trained_model import CopiedWeights, copy_weights
 from tests.conftest import TINY, Train
 from tests.helpers.cells import B, E, Floats, H, T, random, read, same, sigmoid, stack
 from tests.helpers.checkpoints import content_of, model_of, saved
 from tests.helpers.networks import START, V, architecture, characters
 from tests.helpers.transfer import NEW, OLD, SHARED, copied, network, trained
 
-RNN = RnnScratchOptions(kind="rnn_scratch")
+RNN = PlainCellOptions(kind="rnn_scratch")
 BEFORE = GruScratchOptions(kind="gru_scratch", reset="before")
 AFTER = GruScratchOptions(kind="gru_scratch", reset="after")
-LSTM = LstmScratchOptions(kind="lstm_scratch", forget_bias=None)
+LSTM = LstmOptions(kind="lstm_scratch", forget_bias=None)
 NAMES = {"rnn": RNN, "before": BEFORE, "after": AFTER, "lstm": LSTM}
 ALL = pytest.mark.parametrize("options", NAMES.values(), ids=NAMES)
 LIKE_TORCH = pytest.mark.parametrize("options", [RNN, AFTER, LSTM], ids=["rnn", "gru", "lstm"])

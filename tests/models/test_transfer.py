@@ -7,7 +7,7 @@ import torch
 
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
-from lyricgen.models.transfer import copy_weights
+from lyricgen.models.trained_model import copy_weights
 from tests.helpers.transfer import NEW, OLD, SHARED, H, copied, network, trained
 
 EACH_CELL = pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])

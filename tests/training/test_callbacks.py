@@ -31,8 +31,7 @@ from lyricgen.data.splits import make_splits
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.models.network import LanguageModel
-from lyricgen.models.ngram.counts import NgramCounts
-from lyricgen.models.ngram.model import smoothed
+from lyricgen.models.ngram.model import NgramCounts, smoothed
 from lyricgen.runs.state import RunState
 from lyricgen.training.callbacks import copying, progress
 from lyricgen.training.callbacks.baseline import Baseline

@@ -14,7 +14,7 @@ from lyricgen import generate
 from lyricgen.console import rounded
 from lyricgen.evaluation import tables
 from lyricgen.evaluation.intervals import Estimate
-from lyricgen.models.files.checkpoint import load
+from lyricgen.models.checkpoint import load
 from lyricgen.runs.summary import RunSummary
 from lyricgen.training import results
 from tests.conftest import SMALL, TINY, Finished, Train, printed

@@ -8,7 +8,7 @@ import torch
 from lyricgen.errors import UserError
 from lyricgen.generation.filling import fill_texts
 from lyricgen.generation.texts import generate_texts
-from lyricgen.models.files import checkpoint
+from lyricgen.models import checkpoint
 from lyricgen.models.trained_model import TrainedModel
 
 
@@ -52,5 +52,5 @@ class WritingModel(TrainedModel):
 
 
 def load(path: str | Path, device: str | torch.device = "cpu") -> WritingModel:
-    """Load a model; arguments and errors of `models.files.checkpoint.load`."""
+    """Load a model; arguments and errors of `models.checkpoint.load`."""
     return WritingModel(**vars(checkpoint.load(path, device)))

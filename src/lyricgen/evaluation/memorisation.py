@@ -22,7 +22,7 @@ from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.evaluation.scores import Evaluated
 from lyricgen.generation.texts import generate_texts
-from lyricgen.models.ngram.counts import Ids
+from lyricgen.models.ngram.model import Ids
 from lyricgen.models.trained_model import TrainedModel
 
 NGRAMS = range(4, 13)

@@ -24,10 +24,10 @@ from lyricgen.data.splits import Split
 from lyricgen.errors import UserError
 from lyricgen.evaluation.intervals import Floats, Row, Series, SplitText, row
 from lyricgen.models.cells.cell import State
-from lyricgen.models.files.checkpoint import load
+from lyricgen.models.checkpoint import load
 from lyricgen.models.metrics import best_mixture_weight, mixture_nats
 from lyricgen.models.model import evaluating, place
-from lyricgen.models.ngram.baseline import NgramBaseline
+from lyricgen.models.ngram.language_model import NgramBaseline
 from lyricgen.models.trained_model import TrainedModel
 from lyricgen.options import validate
 from lyricgen.runs.newest import checkpoint_in

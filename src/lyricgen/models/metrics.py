@@ -1,4 +1,4 @@
-"""Figures of a total of nats, and mixtures of models."""
+"""Figures of a loss, and mixtures of two models."""
 
 import math
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def loss_figures(split: str, loss: float, prefix: str = "") -> dict[str, float]:
-    """The three figures of a loss in nats per character."""
+    """Compute the three figures of a loss in nats per character."""
     return {
         f"{split}/loss": loss,
         f"{split}/{prefix}perplexity": perplexity(loss),
@@ -18,13 +18,13 @@ def loss_figures(split: str, loss: float, prefix: str = "") -> dict[str, float]:
 
 
 def perplexity_name(figures: Mapping[str, Any]) -> str:
-    """Name of the perplexity among figures: perplexity or pseudo_perplexity."""
+    """Find the name of the perplexity among figures: perplexity or pseudo_perplexity."""
     pseudo = any(name.endswith("/pseudo_perplexity") for name in figures)
     return "pseudo_perplexity" if pseudo else "perplexity"
 
 
 def perplexity(loss: float) -> float:
-    """exp(nats per character), infinite where that overflows."""
+    """Compute exp(nats per character), infinite if that overflows."""
     try:
         return math.exp(loss)
     except OverflowError:
@@ -32,9 +32,9 @@ def perplexity(loss: float) -> float:
 
 
 def best_mixture_weight(network_nats: Tensor, ngram_nats: Tensor) -> float:
-    """The weight of the network in w·p_network + (1-w)·p_ngram that minimises the loss.
+    """Find the weight w of the network that minimises the loss of w·p_network + (1-w)·p_ngram.
 
-    The loss is convex in w, so the sign of its slope is bisected.
+    The loss is convex in w, so bisection on the sign of its slope finds the minimum.
 
     Args:
         network_nats: (N,) float64, -ln p of each character.
@@ -53,7 +53,7 @@ def best_mixture_weight(network_nats: Tensor, ngram_nats: Tensor) -> float:
 
 
 def mixture_nats(weight: float, network_nats: Tensor, ngram_nats: Tensor) -> Tensor:
-    """-ln(w·p_network + (1-w)·p_ngram) of each character, (N,) float64."""
+    """Compute -ln(w·p_network + (1-w)·p_ngram) of each character, (N,) float64."""
     shares = torch.tensor([weight, 1 - weight], dtype=torch.float64).log()
     stacked = torch.stack([shares[0] - network_nats, shares[1] - ngram_nats])
     return -torch.logsumexp(stacked, dim=0)

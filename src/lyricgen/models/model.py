@@ -20,15 +20,15 @@ class Model(nn.Module):
     """A model of characters.
 
     Attributes:
-        architecture: plain values to build it again from.
+        architecture: plain values from which the model can be built again.
         vocabulary_size: V.
     """
 
-    # whether it predicts a character from those on both sides, to fill gaps, not from those before
+    # whether it predicts a character from both sides, to fill gaps, instead of from the left
     fills_gaps: ClassVar[bool] = False
-    # whether it has no weights to train: it counts n-grams
+    # whether it counts n-grams instead of training weights
     counts_ngrams: ClassVar[bool] = False
-    # of the names of its perplexity and bits per character
+    # prefix in the names of its perplexity and bits per character
     metric_prefix: ClassVar[str] = ""
 
     architecture: Architecture
@@ -36,7 +36,7 @@ class Model(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Device of the parameters, to which inputs must be moved."""
+        """Device of the parameters and of the inputs."""
         raise NotImplementedError
 
     @property
@@ -50,22 +50,22 @@ class Model(nn.Module):
         raise NotImplementedError
 
     def predict(self, batch: Batch, state: State | None) -> tuple[Tensor, State]:
-        """Logits of a batch's targets, (B, T, V), and the next state.
+        """Compute the logits of a batch's targets, (B, T, V), and the next state.
 
         Args:
-            batch: what it reads and what it is to predict.
-            state: that the batch before has left; None where a stream starts.
+            batch: inputs and targets.
+            state: after the batch before; None at the start of a stream.
         """
         logits, state = self(batch.inputs, state)
         return logits, state
 
     def score(self, batch: Batch, state: State | None) -> tuple[Tensor, State]:
-        """Nats of each character of a batch, (B, T), zero for padding, and the next state.
+        """Compute the nats of a batch's targets, (B, T), zero for padding, and the next state.
 
-        Arguments are those of `predict`.
+        The arguments are those of `predict`.
         """
         logits, state = self.predict(batch, state)
-        # flat, since classes that do not lie side by side take several times as long
+        # flattened: with the classes in the middle dimension this takes several times as long
         nats = F.cross_entropy(
             exact(logits).flatten(0, 1),
             batch.targets.flatten(),
@@ -76,30 +76,30 @@ class Model(nn.Module):
 
 
 class NextModel(Model):
-    """P(next character | those before), called with ids (B, T) and a state, None for zero."""
+    """P(next character | earlier characters); called with ids (B, T) and a state, None for zero."""
 
     def score_one(self, inputs: Tensor, lengths: Tensor, targets: Tensor) -> Tensor:
-        """Nats of one character after each row, read from state zero, (B,).
+        """Compute the nats of one character after each row, read from state zero, (B,).
 
         Args:
             inputs: (B, T) int64 ids.
-            lengths: (B,) int64, how many ids of each row are read.
-            targets: (B,), the characters after them.
+            lengths: (B,) int64, number of ids to read in each row.
+            targets: (B,), the characters after these ids.
         """
         raise NotImplementedError
 
     def layer_steps(self) -> list[LayerStep]:
-        """Steps in place of the layers, from the input up; none where it has no such layers."""
+        """Steps in place of the layers, from the input up; empty unless each layer has one."""
         return []
 
 
 def exact(logits: Tensor) -> Tensor:
-    """At least float32: sums of nats in half precision are off in their third digit."""
+    """Convert to float32 at least: sums of nats in half precision are off in their third digit."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def place(nats: Tensor, batch: Batch, room: Tensor) -> None:
-    """Put the nats of a batch, (B, T), where its characters stand in their split, (N,)."""
+    """Write the nats of a batch, (B, T), to the positions of its characters in a split, (N,)."""
     steps = torch.arange(1, nats.shape[1] + 1, device=nats.device)
     positions = batch.starts[:, None] + steps  # (B, T) of the targets
     counted = batch.targets != IGNORED
@@ -108,7 +108,7 @@ def place(nats: Tensor, batch: Batch, room: Tensor) -> None:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a network into evaluation mode, and back at the end."""
+    """Put a network into evaluation mode within a `with` block."""
     was_training = model.training
     model.eval()
     try:

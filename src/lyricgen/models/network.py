@@ -1,6 +1,7 @@
 """Character networks: input, recurrence, output layer, and initial weights.
 
-B batch, T time steps, K characters known after them, V vocabulary, E embedding, H hidden size.
+B batch, T time steps, K known characters after these steps, V vocabulary, E embedding, H hidden
+size, L layers.
 """
 
 from collections.abc import Callable
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from typing_extensions import override
 
 from lyricgen.data.batch import IGNORED, Batch
 from lyricgen.errors import UserError
@@ -22,10 +24,9 @@ from lyricgen.models.options import CellOptions, DepthOptions, RecurrentArchitec
 class RecurrentStack(nn.Module):
     """L layers of one cell; with `residual`, each layer after the first adds its input.
 
-    Each layer is a module of its own: the names in a checkpoint do not depend on what stands
-    between the layers, and dropout draws from torch's generator. cuDNN's own dropout draws from a
-    state that nothing can restore, so no run could be resumed exactly. Residual connections: He et
-    al. 2016.
+    Each layer is a separate module. So names in a checkpoint do not depend on `depth`, and dropout
+    draws from torch's generator. The dropout inside cuDNN draws from a state that cannot be
+    restored: no run could be resumed exactly. Residual connections: He et al. 2016.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class RecurrentStack(nn.Module):
         self.blocks = nn.ModuleList([build(cell, size, hidden_size) for size in sizes])
 
     def forward(self, inputs: Tensor, state: State | None) -> tuple[Tensor, State]:
-        """Read (B, T, input), or ids (B, T) if it takes them, from (L, B, H) tensors or zero."""
+        """Read (B, T, input), or ids (B, T) if the cell takes them, from a state or from zero."""
         states = []
         output = inputs
         for layer, block in enumerate(self.blocks):
@@ -57,11 +58,11 @@ class RecurrentStack(nn.Module):
 
 
 class BothSides(nn.Module):
-    """Two stacks, one from left to right and one from right to left, and a layer that joins them.
+    """One stack from left to right, one from right to left, and a layer that joins them.
 
-    The layers of one never read those of the other. In an ordinary bidirectional network of two
-    or more layers (Schuster and Paliwal 1997) they do, and with the second layer's input at t + 1
-    comes, through the first layer from the left, the character at t that is to be predicted.
+    Neither stack reads the other. In an ordinary bidirectional network (Schuster and Paliwal 1997)
+    the second layer reads both directions of the first. Then its input at t + 1 contains, through
+    the first layer from the left, the character at t, which is to be predicted.
     """
 
     def __init__(self, stack: Callable[[], RecurrentStack], hidden_size: int) -> None:
@@ -74,8 +75,8 @@ class BothSides(nn.Module):
 class CharacterNetwork(Model):
     """An embedding or one-hot input, a recurrence, and an output layer over the characters.
 
-    The start symbol, where there is one, is a row of its own in the embedding and the zero vector
-    among one-hot inputs. It is never predicted.
+    A start symbol is one more row in the embedding, or the zero vector among one-hot inputs. It is
+    never predicted.
 
     Args:
         architecture: sizes and options.
@@ -113,7 +114,7 @@ class CharacterNetwork(Model):
         self.dropout = nn.Dropout(options.dropout)
         self.output = nn.Linear(hidden_size, self.vocabulary_size)
         if self.tied and self.embedding is not None:
-            # an output layer's scale: rows of N(0, 1) would start far off
+            # the scale of an output layer: rows of N(0, 1) would give a high initial loss
             nn.init.uniform_(self.embedding.weight, -(hidden_size**-0.5), hidden_size**-0.5)
             self.output.weight = None  # type: ignore[assignment]
 
@@ -122,7 +123,7 @@ class CharacterNetwork(Model):
         return stack()
 
     def features(self, ids: Tensor) -> Tensor:
-        """Input of the recurrence: (B, T) int64 -> (B, T, E or V), or the ids if it takes them."""
+        """Input of the recurrence, (B, T, E or V), or the ids (B, T) if the cell takes ids."""
         if self.embedding is not None:
             embedded: Tensor = self.dropout(self.embedding(ids))
             return embedded  # (B, T, E)
@@ -131,34 +132,34 @@ class CharacterNetwork(Model):
         return self.one_hot(ids)
 
     def one_hot(self, ids: Tensor) -> Tensor:
-        """(B, T) int64 -> (B, T, V), zeros for the start of a line."""
+        """Convert (B, T) int64 to (B, T, V), zeros for the start of a line."""
         vectors = F.one_hot(ids, self.vocabulary_size + 1)[..., : self.vocabulary_size]
         return vectors.to(self.output.bias.dtype)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """(B, T, H) -> (B, T, V)."""
+        """Apply the output layer, (B, T, H) -> (B, T, V)."""
         return F.linear(self.dropout(hidden), self.output_weight, self.output.bias)
 
     @property
+    @override
     def device(self) -> torch.device:
-        """Where the inputs belong."""
         return self.output.bias.device
 
     @property
+    @override
     def description(self) -> str:
-        """A few words on the network."""
         built = self.architecture
         return f"{built.cell.kind} {built.layers}x{built.hidden_size}"
 
     @property
     def output_weight(self) -> Tensor:
-        """(V, H)."""
+        """Weight of the output layer, (V, H)."""
         if self.tied and self.embedding is not None:
             return self.embedding.weight[: self.vocabulary_size]
         return self.output.weight
 
     def character_dimensions(self) -> dict[str, int]:
-        """The dimension that counts characters, of each parameter that has one, by its name."""
+        """Names of the parameters with a dimension of characters, and that dimension."""
         found = {"embedding.weight": 0, "output.weight": 0, "output.bias": 0}
         for path, cell in self.recurrence.named_modules(prefix="recurrence"):
             if self.embedding is None and isinstance(cell, Cell) and path.endswith("blocks.0"):
@@ -167,53 +168,51 @@ class CharacterNetwork(Model):
         return found
 
     def set_output_bias(self, counts: Tensor) -> None:
-        """Start from the unigram distribution of the training text, add-one smoothed.
+        """Set the output bias to the unigram distribution of a text, add-one smoothed.
 
         Args:
-            counts: (V,) how often each character occurs.
+            counts: (V,) occurrences of each character.
         """
         smoothed = counts.double() + 1
         with torch.no_grad():
             self.output.bias.copy_((smoothed / smoothed.sum()).log())
 
     def initialise(self, seed: int) -> None:
-        """Draw the initial weights that `model.init` names; "torch" keeps those that there are.
+        """Draw the initial weights by `model.init`; "torch" keeps the present weights.
 
-        The others draw every matrix from N(0, 0.01²), by torch's global generator or by NumPy's
-        legacy one, and set biases to 0, but for those that are options of a cell. Matrices are
-        drawn as (outputs, inputs), of each layer the input's, then the hidden state's, and at last
-        the output layer's, as course code in NumPy does.
+        The other choices draw every matrix from N(0, 0.01²), with torch's global generator or
+        NumPy's legacy generator, and set biases to 0, except the biases that are options of a cell.
+        A matrix is drawn as (outputs, inputs). As in course code in NumPy, a layer's matrix for the
+        input comes first, then its matrix for the hidden state; the output layer comes last.
 
         Args:
             seed: of NumPy's generator.
         """
-        init = self.architecture.model.init
-        numbers = np.random.RandomState(seed)
-        if init == "normal_0.01":
-            self._set_weights(lambda shape: torch.normal(0.0, 0.01, shape))
-        elif init == "numpy_normal_0.01":
-            self._set_weights(lambda shape: torch.from_numpy(0.01 * numbers.randn(*shape)))
-
-    def _set_weights(self, draw: Callable[[torch.Size], Tensor]) -> None:
-        with torch.no_grad():
-            for module in self.modules():
-                for parameter in module.parameters(recurse=False):
-                    if parameter.dim() == 1:
-                        parameter.zero_()
-                        continue
-                    transposed = isinstance(module, Cell) and module.row_vectors
-                    matrix = parameter.T if transposed else parameter
-                    matrix.copy_(draw(matrix.shape))
+        init, numbers = self.architecture.model.init, np.random.RandomState(seed)
+        if init == "torch":
+            return
         for module in self.modules():
+            transposed = isinstance(module, Cell) and module.row_vectors
+            for parameter in module.parameters(recurse=False):
+                matrix = parameter.detach()
+                if matrix.dim() == 1:
+                    matrix.zero_()
+                    continue
+                matrix = matrix.T if transposed else matrix
+                if init == "normal_0.01":
+                    matrix.copy_(torch.normal(0.0, 0.01, matrix.shape))
+                else:
+                    matrix.copy_(torch.from_numpy(0.01 * numbers.randn(*matrix.shape)))
             if isinstance(module, Cell):
                 module.set_chosen_biases()
 
 
 class LanguageModel(CharacterNetwork, NextModel):
-    """P(next character | all before), by a recurrence from left to right."""
+    """P(next character | all earlier characters), by a recurrence from left to right."""
 
+    @override
     def forward(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """Predict the character after each.
+        """Predict the character after each input.
 
         Args:
             inputs: (B, T) int64 character ids, V for the start of a line.
@@ -225,44 +224,44 @@ class LanguageModel(CharacterNetwork, NextModel):
         hidden, state = self.recurrence(self.features(inputs), state)  # (B, T, H)
         return self.logits(hidden), state
 
+    @override
     def score_one(self, inputs: Tensor, lengths: Tensor, targets: Tensor) -> Tensor:
-        """Nats of one character after each row."""
         hidden, _ = self.recurrence(self.features(inputs), None)  # (B, T, H)
-        # the output layer costs as much as the rest: only the last step needs it
+        # the output layer takes as long as the recurrence: apply it to the last step only
         logits = self.logits(hidden[torch.arange(len(inputs)), lengths - 1])  # (B, V)
         return F.cross_entropy(exact(logits), targets.long(), reduction="none")
 
+    @override
     def layer_steps(self) -> list[LayerStep]:
-        """Steps in place of the layers, from the input up; none where one has no such step."""
-        steps = [block.layer_step() for block in self.recurrence.blocks]
-        return [] if None in steps else steps
+        step = CELLS[self.architecture.cell.kind].fast_step
+        return [step(block) for block in self.recurrence.blocks] if step else []
 
 
 class FillModel(CharacterNetwork):
-    """P(x_t | all characters before and after), from the left state at t-1 and the right at t+1.
+    """P(x_t | all other characters), from the left state at t - 1 and the right state at t + 1.
 
-    It is no model of a text's probability: the product over t of what it predicts is the
-    pseudo-likelihood (Besag 1975), exp of its mean negative logarithm the pseudo-perplexity.
+    The product of these probabilities over t is not the probability of the text but its
+    pseudo-likelihood (Besag 1975). exp of the mean nats is the pseudo-perplexity.
     """
 
     fills_gaps = True
     metric_prefix = "pseudo_"
 
+    @override
     def build_recurrence(self, stack: Callable[[], RecurrentStack]) -> BothSides:
-        """One stack for each side."""
         return BothSides(stack, self.architecture.hidden_size)
 
+    @override
     def forward(
         self, characters: Tensor, lengths: Tensor, steps: int, state: State | None = None
     ) -> tuple[Tensor, State]:
-        """Predict characters 1 … T of each row, each as if it were not there.
+        """Predict characters 1 … T of each row, each from all the others.
 
         Args:
             characters: (B, 1 + T + K) int64 ids; the first may be V, the start of a line.
-            lengths: (B,) int64, where each row's last known character stands; what comes after is
-                padding.
+            lengths: (B,) int64, index of each row's last known character; padding follows it.
             steps: T.
-            state: (L, B, H) tensors of the left stack from the characters before, or None.
+            state: (L, B, H) tensors of the left stack from the characters before, or None for zero.
 
         Returns:
             Logits (B, T, V), and the left stack's state after character T - 1.
@@ -272,9 +271,9 @@ class FillModel(CharacterNetwork):
         return self.logits(torch.tanh(self.recurrence.join(hidden))), state
 
     def _after(self, characters: Tensor, lengths: Tensor, steps: int) -> Tensor:
-        """State of the right stack after reading all characters behind each of 1 … T, (B, T, H)."""
-        nothing = len(characters), 1, self.architecture.hidden_size
-        after = self.output.bias.new_zeros(nothing)  # before it has read anything
+        """States of the right stack that has read all characters after each of 1 … T, (B, T, H)."""
+        empty = len(characters), 1, self.architecture.hidden_size
+        after = self.output.bias.new_zeros(empty)  # the state before the first character
         places = torch.arange(characters.shape[1], device=characters.device)
         backwards = lengths[:, None] - places[: max(0, characters.shape[1] - 2)]  # to character 2
         if backwards.shape[1]:
@@ -284,8 +283,8 @@ class FillModel(CharacterNetwork):
         number_read = (lengths[:, None] - places[1 : steps + 1]).clamp(min=0)  # (B, T)
         return after.gather(1, number_read[..., None].expand(-1, -1, after.shape[-1]))
 
+    @override
     def predict(self, batch: Batch, state: State | None) -> tuple[Tensor, State]:
-        """Logits of a batch's targets, each from all known characters around it, and left state."""
         steps = batch.targets.shape[1]
         known = [batch.inputs[:, :1], batch.targets]
         lengths = (batch.targets != IGNORED).sum(dim=1)  # (B,)
@@ -294,12 +293,12 @@ class FillModel(CharacterNetwork):
             after = (batch.following != IGNORED).sum(dim=1)
             lengths = torch.where(lengths == steps, lengths + after, lengths)
         characters = torch.cat(known, dim=1)  # (B, 1 + T + K)
-        characters = characters.masked_fill(characters == IGNORED, 0)  # padding: never read
+        characters = characters.masked_fill(characters == IGNORED, 0)  # padding, never read
         logits, state = self(characters, lengths, steps, state)
         return logits, state
 
 
 def recurrent(architecture: RecurrentArchitecture) -> LanguageModel | FillModel:
-    """The recurrent network for an objective, with its initial weights."""
+    """Build the recurrent network for an objective, with the initial weights of torch."""
     fills = architecture.objective == "fill"
     return FillModel(architecture) if fills else LanguageModel(architecture)

@@ -15,7 +15,7 @@ from lyricgen.models.options import (
     SchedulerOptions,
 )
 
-# By the names that `optimizer=` has for them; their options have the names of torch's arguments.
+# By the names in `optimizer=`. The options have the names of torch's arguments.
 OPTIMIZERS: dict[str, type[optim.Optimizer]] = {
     "sgd": optim.SGD,
     "adam": optim.Adam,
@@ -26,12 +26,12 @@ OPTIMIZERS: dict[str, type[optim.Optimizer]] = {
 def build_optimizer(
     options: OptimizerOptions, parameters: Iterable[nn.Parameter], fused: bool
 ) -> optim.Optimizer:
-    """Make an optimizer that decays matrices and leaves biases alone.
+    """Build an optimizer that applies weight decay to matrices, not to biases.
 
     Args:
-        options: which one.
-        parameters: what it changes.
-        fused: take torch's fused step; Lightning cannot clip it under mixed precision.
+        options: kind and settings.
+        parameters: the parameters to optimize.
+        fused: use torch's fused step; Lightning cannot clip its gradients under mixed precision.
     """
     parameters = list(parameters)
     groups: list[dict[str, Any]] = [
@@ -48,7 +48,7 @@ def build_optimizer(
 def cosine_factor(
     options: CosineOptions, step: int, steps_per_epoch: int, total_steps: int
 ) -> float:
-    """Warm up linearly, then fall along half a cosine."""
+    """Rise linearly during the warmup, then fall along half a cosine."""
     warmup = round(options.warmup_epochs * steps_per_epoch)
     if step < warmup:
         return (step + 1) / (warmup + 1)
@@ -57,8 +57,8 @@ def cosine_factor(
     return options.min_factor + (1 - options.min_factor) * wave
 
 
-# Factor of the learning rate at a step, from the options, the step, the steps of an epoch and those
-# of the run; by the names that `scheduler=` has for them.
+# By the names in `scheduler=`: the factor of the learning rate, from the options, the step, the
+# steps of an epoch and the steps of the run.
 FACTORS: dict[str, Callable[[Any, int, int, int], float]] = {"cosine": cosine_factor}
 
 
@@ -70,27 +70,26 @@ def build_scheduler(
     steps_per_epoch: int,
     max_steps: int | None = None,
 ) -> dict[str, Any] | None:
-    """Make Lightning's description of a schedule, or None for a constant learning rate.
+    """Build a schedule as Lightning takes it, or None for a constant learning rate.
 
     Args:
-        options: which one.
-        optimizer: whose learning rate it sets.
-        monitor: the metric that a plateau is seen in.
+        options: kind and settings.
+        optimizer: its learning rate is scheduled.
+        monitor: the metric that shows a plateau.
         epochs: of the whole run.
         steps_per_epoch: optimizer steps.
-        max_steps: of the whole run, where it may end before its epochs do.
+        max_steps: of the whole run, which may end before the last epoch.
     """
     if isinstance(options, PlateauOptions):
         plateau = optim.lr_scheduler.ReduceLROnPlateau(
             optimizer, factor=options.factor, patience=options.patience, min_lr=options.min_lr
         )
-        # the module steps it when there is a new value of the metric
+        # never by Lightning: the module steps it after each new value of the metric
         return {"scheduler": plateau, "monitor": monitor, "frequency": sys.maxsize}
     if options.kind == "none":
         return None
     factor, total = FACTORS[options.kind], min(epochs * steps_per_epoch, max_steps or sys.maxsize)
-
-    def at(step: int) -> float:
-        return factor(options, step, steps_per_epoch, total)
-
-    return {"scheduler": optim.lr_scheduler.LambdaLR(optimizer, at), "interval": "step"}
+    schedule = optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: factor(options, step, steps_per_epoch, total)
+    )
+    return {"scheduler": schedule, "interval": "step"}

@@ -6,35 +6,15 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
 
 from lyricgen.options import Options
 
-# Limits that only a mistake or a hostile file goes past.
+# Limits that only a mistake or a hostile file exceeds.
 Layers = Annotated[int, Field(ge=1, le=256)]
 Size = Annotated[int, Field(ge=1, le=2**16)]
 
-# next: a character from those before it; fill: from those on both sides
+# next: predict a character from the left; fill: from both sides
 Objective = Literal["next", "fill"]
 Interpolated: TypeAlias = Literal["kneser_ney", "witten_bell"]
 Smoothing: TypeAlias = Literal[Interpolated, "add_k"]
 Beta = Annotated[float, Field(ge=0, lt=1)]
-
-
-class RnnScratchOptions(Options):
-    """Options of `cell=rnn_scratch`."""
-
-    kind: Literal["rnn_scratch"]
-
-
-class GruScratchOptions(Options):
-    """Options of `cell=gru_scratch`."""
-
-    kind: Literal["gru_scratch"]
-    reset: Literal["before", "after"]
-
-
-class LstmScratchOptions(Options):
-    """Options of `cell=lstm_scratch`."""
-
-    kind: Literal["lstm_scratch"]
-    forget_bias: float | None
 
 
 class RnnOptions(Options):
@@ -44,39 +24,40 @@ class RnnOptions(Options):
     nonlinearity: Literal["tanh", "relu"]
 
 
-class GruOptions(Options):
-    """Options of `cell=gru`."""
+class PlainCellOptions(Options):
+    """Options of `cell=gru` and `cell=rnn_scratch`."""
 
-    kind: Literal["gru"]
+    kind: Literal["gru", "rnn_scratch"]
+
+
+class GruScratchOptions(Options):
+    """Options of `cell=gru_scratch`."""
+
+    kind: Literal["gru_scratch"]
+    reset: Literal["before", "after"]
 
 
 class LstmOptions(Options):
-    """Options of `cell=lstm`."""
+    """Options of `cell=lstm` and `cell=lstm_scratch`."""
 
-    kind: Literal["lstm"]
+    kind: Literal["lstm", "lstm_scratch"]
     forget_bias: float | None
 
 
 CellOptions = Annotated[
-    RnnOptions
-    | GruOptions
-    | LstmOptions
-    | RnnScratchOptions
-    | GruScratchOptions
-    | LstmScratchOptions,
-    Field(discriminator="kind"),
+    RnnOptions | PlainCellOptions | LstmOptions | GruScratchOptions, Field(discriminator="kind")
 ]
 
 
 class DepthOptions(Options):
-    """Options of `depth=`: what stands between the layers."""
+    """Options of `depth=`: dropout and residual connections between the layers."""
 
     dropout: float = Field(ge=0, lt=1)
     residual: bool
 
 
 class RecurrentOptions(Options):
-    """Options of `model=recurrent`: what surrounds the recurrence."""
+    """Options of `model=recurrent`: input, output and initial weights."""
 
     kind: Literal["recurrent"]
     input: Literal["embedding", "one_hot"]
@@ -88,7 +69,7 @@ class RecurrentOptions(Options):
 
 
 class RecurrentArchitecture(Options):
-    """All that it takes to build the network again; a checkpoint holds it as plain values."""
+    """All options needed to build the network again; a checkpoint holds them as plain values."""
 
     kind: Literal["recurrent"]
     vocabulary_size: int = Field(ge=1, le=0x110000)
@@ -111,7 +92,7 @@ class NgramOptions(Options):
 
 
 class NgramArchitecture(NgramOptions):
-    """All that it takes to build the network again but its n-grams."""
+    """All options needed to build the network again, without its n-grams."""
 
     vocabulary_size: int = Field(ge=1, le=0x110000)
     start_symbol: bool  # lines begin with one more input symbol, id V

@@ -1,9 +1,12 @@
-"""A trained network together with the characters it speaks."""
+"""A trained network with its vocabulary, and a new network that starts from its weights.
+
+P characters of a prefix, V of a vocabulary.
+"""
 
 import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -11,28 +14,30 @@ from lyricgen.data.splits import Layout
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.models.model import Model, NextModel
-from lyricgen.models.network import FillModel
+from lyricgen.models.network import CharacterNetwork, FillModel
+from lyricgen.models.options import RecurrentArchitecture
+from lyricgen.settings import Value, flatten
 
-GAPS = "_□◌"  # what may mark a gap
-LENGTH = 50  # new characters of a text, unless another number is wanted
-LONGEST_LINE = 2000  # characters that a line gets without --length, however long training's are
-UNKNOWN_LINE = 500  # the same for a model that does not say how long training's are
+GAPS = "_□◌"  # marks of a gap, the first choice first
+LENGTH = 50  # default number of new characters of a text
+LONGEST_LINE = 2000  # limit of a line's default, however long the training lines are
+UNKNOWN_LINE = 500  # default for lines where the longest training line is unknown
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A network and the characters it speaks.
+    """A trained network with its vocabulary.
 
     Attributes:
-        network: in evaluation mode where it comes from a file.
+        network: in evaluation mode if it was loaded from a file.
         vocabulary: its characters.
-        layout: of the texts it has learnt from, lines or running text.
-        lowercase: whether these were lower-cased.
-        options: plain values, the whole configuration it was trained with; empty if not known.
-        text: digest of the corpus it was trained on; None if not known.
-        longest_line: characters of the longest training line; None if not known, or for running
+        layout: of the training texts, lines or running text.
+        lowercase: whether the training texts were lower-cased.
+        options: all options of the run as plain values; empty if unknown.
+        text: corpus_digest; None if unknown.
+        longest_line: characters of the longest training line; None if unknown, or for running
             text.
-        file: that it was read from; None for none.
+        file: the file that it was loaded from, or None.
     """
 
     network: Model
@@ -46,7 +51,7 @@ class TrainedModel:
 
     @property
     def default_length(self) -> int:
-        """New characters of a text at most, unless asked otherwise; a line's end is one, too."""
+        """Default limit of new characters in a text; the end of a line counts as a character."""
         if self.layout == "stream":
             return LENGTH
         if self.longest_line is None:
@@ -55,12 +60,12 @@ class TrainedModel:
 
     @property
     def fills_gaps(self) -> bool:
-        """Whether the model fills gaps instead of continuing texts."""
+        """Whether the model fills gaps; otherwise it continues texts."""
         return self.network.fills_gaps
 
     @property
     def next_model(self) -> NextModel:
-        """The network that continues texts.
+        """The network, if it continues texts.
 
         Raises:
             UserError: the model fills gaps.
@@ -74,7 +79,7 @@ class TrainedModel:
 
     @property
     def fill_model(self) -> FillModel:
-        """The network that fills gaps.
+        """The network, if it fills gaps.
 
         Raises:
             UserError: the model continues texts.
@@ -87,21 +92,21 @@ class TrainedModel:
 
     @property
     def gap(self) -> str:
-        """Mark of a gap: "_", unless the vocabulary has that character."""
-        return next((one for one in GAPS if one not in self.vocabulary.characters), GAPS[0])
+        """Mark of a gap: "_", unless the vocabulary contains it."""
+        return next((mark for mark in GAPS if mark not in self.vocabulary.characters), GAPS[0])
 
     def normalised(self, prefix: str) -> str:
-        """A prefix as the corpus would have it: composed, and lower-cased if that was."""
+        """Compose a prefix (Unicode NFC), and lower-case it if the corpus was lower-cased."""
         return unicodedata.normalize("NFC", prefix.lower() if self.lowercase else prefix)
 
     def encode_prefix(self, prefix: str) -> torch.Tensor:
-        """Ids that the network reads first, (P,).
+        """Encode a prefix as the first ids that the network reads, (P,) or (P + 1,).
 
-        That is the prefix, after the start symbol in a model of lines; and for a running text
-        that is to begin with nothing, a line break.
+        In a model of lines the start symbol precedes it. In a model of running text an empty prefix
+        becomes a line break, or, if the vocabulary lacks it, a space or the first character.
 
         Raises:
-            UserError: a character that the model does not know, or a newline for a model of lines.
+            UserError: an unknown character, or a newline for a model of lines.
         """
         prefix = self.normalised(prefix)
         if self.layout == "lines":
@@ -109,7 +114,85 @@ class TrainedModel:
                 raise UserError("this model writes single lines: leave the newline out")
             start = torch.tensor([len(self.vocabulary)])
             return torch.cat([start, self.vocabulary.encode(prefix).long()])
-        if prefix:
-            return self.vocabulary.encode(prefix).long()
-        known = [mark for mark in "\n " if mark in self.vocabulary.characters]
-        return self.vocabulary.encode(known[0] if known else self.vocabulary.characters[0]).long()
+        if not prefix:
+            characters = self.vocabulary.characters
+            prefix = next((mark for mark in "\n " if mark in characters), characters[0])
+        return self.vocabulary.encode(prefix).long()
+
+
+class CopiedWeights(NamedTuple):
+    """Numbers of characters in both vocabularies, in the new one only, and in the old one only."""
+
+    kept: int
+    new: int
+    lost: int
+
+    def __str__(self) -> str:
+        return f"characters: {self.kept:,} kept, {self.new:,} new, {self.lost:,} lost"
+
+
+def copy_weights(source: TrainedModel, network: Model, vocabulary: Vocabulary) -> CopiedWeights:
+    """Copy all weights, character by character; the rows of new characters stay as they are.
+
+    Args:
+        source: the trained network and its characters.
+        network: of the same architecture with another vocabulary; changed in place.
+        vocabulary: of `network`.
+
+    Raises:
+        UserError: the architectures differ, or one is an n-gram model.
+    """
+    if not isinstance(network, CharacterNetwork):
+        raise UserError("init_from: model=ngram has no weights to start with: leave init_from out")
+    if not isinstance(source.network, CharacterNetwork):
+        raise UserError(
+            f"init_from: that is a {source.network.description} model, which has no weights: name "
+            "the checkpoint of a network"
+        )
+    here, there = _shaping(network.architecture), _shaping(source.network.architecture)
+    differing = ", ".join(
+        f"{key}={there.get(key)} there and {here.get(key)} here"
+        for key in here | there
+        if here.get(key) != there.get(key)
+    )
+    if differing:
+        raise UserError(f"init_from: the networks differ, {differing}: choose the same")
+    places = {character: place for place, character in enumerate(source.vocabulary.characters)}
+    pairs = [
+        (place, places[character])
+        for place, character in enumerate(vocabulary.characters)
+        if character in places
+    ]
+    kept = len(pairs)
+    if network.architecture.start_symbol and source.network.architecture.start_symbol:
+        pairs.append((len(vocabulary), len(source.vocabulary)))
+    to, origin = torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2).unbind(1)
+    old, dimensions = source.network.state_dict(), network.character_dimensions()
+    for name, tensor in network.state_dict().items():
+        if name not in dimensions:
+            tensor.copy_(old[name])
+            continue
+        dimension = dimensions[name]
+        # only an embedding has a row for the start of a line
+        held = (to < tensor.shape[dimension]) & (origin < old[name].shape[dimension])
+        rows = old[name].index_select(dimension, origin[held])
+        tensor.index_copy_(dimension, to[held], rows)
+    return CopiedWeights(kept, len(vocabulary) - kept, len(source.vocabulary) - kept)
+
+
+def _shaping(architecture: RecurrentArchitecture) -> dict[str, Value]:
+    """Settings that decide the shapes and meanings of the weights, by the names a user types."""
+    model, embedded = architecture.model, architecture.model.input == "embedding"
+    settings = flatten(
+        architecture.model_dump(
+            include={"objective", "cell", "layers", "hidden_size", "depth"},
+            # these change only the first weights, or the training
+            exclude={"cell": {"forget_bias"}, "depth": {"dropout"}},
+        )
+    )
+    return {
+        **settings,
+        "model.input": model.input,
+        "model.embedding_size": (model.embedding_size or architecture.hidden_size) * embedded,
+        "model.tie_weights": model.tie_weights and embedded,
+    }

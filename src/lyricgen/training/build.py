@@ -10,7 +10,7 @@ from lyricgen.data.evaluation_samplers import FOLLOWING, StreamSampler
 from lyricgen.data.samplers import LineSampler, Sampler, TrainingSampler
 from lyricgen.data.splits import Layout, Split
 from lyricgen.data.vocabulary import Vocabulary
-from lyricgen.models.files.card import card
+from lyricgen.models.card import card
 from lyricgen.models.model import Model
 from lyricgen.models.network import recurrent
 from lyricgen.models.ngram.language_model import NgramLanguageModel

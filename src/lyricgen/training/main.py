@@ -27,9 +27,9 @@ from pytorch_lightning import seed_everything
 from lyricgen.data.build import find_corpus, report_text
 from lyricgen.data.corpus import EncodedCorpus
 from lyricgen.errors import UserError
-from lyricgen.models.files.checkpoint import load
+from lyricgen.models.checkpoint import load
 from lyricgen.models.options import NgramOptions
-from lyricgen.models.transfer import copy_weights
+from lyricgen.models.trained_model import copy_weights
 from lyricgen.runs.checkpoint_files import go_on_from
 from lyricgen.runs.directories import BEST, LAST
 from lyricgen.runs.interruption import Interruption

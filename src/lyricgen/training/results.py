@@ -13,7 +13,7 @@ from rich.table import Table
 
 from lyricgen.console import rounded, show
 from lyricgen.data.datamodule import CharacterDataModule
-from lyricgen.models.files.checkpoint import load
+from lyricgen.models.checkpoint import load
 from lyricgen.models.metrics import perplexity_name
 from lyricgen.runs.run import Run
 from lyricgen.runs.summary import RunSummary

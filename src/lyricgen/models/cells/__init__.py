@@ -1,15 +1,15 @@
-"""The recurrent cells, by the names that `cell=` has for them."""
+"""The recurrent cells, by the names in `cell=`."""
 
 from lyricgen.models.cells.cell import Cell
-from lyricgen.models.cells.gru import Gru, GruScratch
-from lyricgen.models.cells.lstm import Lstm, LstmScratch
-from lyricgen.models.cells.rnn import Rnn, RnnScratch
+from lyricgen.models.cells.gru import ScratchGru, TorchGru
+from lyricgen.models.cells.lstm import ScratchLstm, TorchLstm
+from lyricgen.models.cells.rnn import ScratchRnn, TorchRnn
 
 CELLS: dict[str, type[Cell]] = {
-    "rnn": Rnn,
-    "gru": Gru,
-    "lstm": Lstm,
-    "rnn_scratch": RnnScratch,
-    "gru_scratch": GruScratch,
-    "lstm_scratch": LstmScratch,
+    "rnn": TorchRnn,
+    "gru": TorchGru,
+    "lstm": TorchLstm,
+    "rnn_scratch": ScratchRnn,
+    "gru_scratch": ScratchGru,
+    "lstm_scratch": ScratchLstm,
 }

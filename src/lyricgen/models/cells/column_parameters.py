@@ -1,32 +1,32 @@
-"""The weights of a recurrent layer as the dictionary of `column_vectors`, and back.
+"""Conversion of a recurrent layer's weights to the dictionary of `column_vectors`, and back.
 
-I input size, H hidden size, G gates, V outputs; n_x is I, n_a is H, n_y is V. torch's layers add
-two biases, one beside each matrix; they become one, but for a GRU's candidate, where the reset gate
-may come between them.
+I input size, H hidden size, V outputs: n_x, n_a and n_y there; G gates. torch's layers have two
+biases, one beside each matrix. The dictionary holds their sum, except for a GRU's candidate whose
+reset gate acts between them.
 """
 
 from typing import cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from lyricgen.models.cells import CELLS
 from lyricgen.models.cells.cell import Cell
-from lyricgen.models.cells.column_vectors import Array, Parameters, Step
+from lyricgen.models.cells.column_vectors import Parameters, Step
 
 
 def step_of(layer: nn.Module) -> Step:
-    """The step of `column_vectors` that computes what a layer does.
+    """Find the step of `column_vectors` that computes the same as a layer.
 
     Raises:
-        TypeError: it is no recurrent layer that this module knows.
+        TypeError: the layer is not recurrent.
     """
     return _kind(layer).column_step(cast(Cell, layer))
 
 
+@torch.no_grad()
 def to_columns(layer: nn.Module, output_weight: Tensor, output_bias: Tensor) -> Parameters:
-    """The parameters of a layer, and of the softmax above it.
+    """Copy the parameters of a layer, and of the softmax above it, into a dictionary.
 
     Args:
         layer: one of `cells.CELLS`, or torch's RNN, GRU or LSTM of one layer and one direction.
@@ -37,27 +37,17 @@ def to_columns(layer: nn.Module, output_weight: Tensor, output_bias: Tensor) -> 
         The dictionary that `column_vectors` describes, in the type of the layer.
 
     Raises:
-        TypeError: it is no recurrent layer that this module knows.
+        TypeError: the layer is not recurrent.
     """
     kind = _kind(layer)
-    weights = kind.weights(cast(Cell, layer))
-    # a GRU whose reset gate acts after the matrix product
-    resets_after = "r" in kind.gates and len(weights.state_bias) > 0
-    parts = *weights[:3], weights.whole_state_bias
-    blocks = zip(*(_blocks(part, kind.gates) for part in parts), strict=True)
-    parameters: Parameters = {}
-    for gate, block in zip(kind.gates, blocks, strict=True):
-        on_input, on_state, bias, state_bias = map(_array, block)
-        if gate == "a":
-            parameters |= {"Wax": on_input, "Waa": on_state}
-        else:
-            parameters[f"W{gate}"] = np.concatenate([on_state, on_input], axis=1)
-        if gate == "c" and resets_after:
-            parameters |= {"bc": bias, "bca": state_bias}
-        else:
-            parameters[f"b{gate}"] = bias + state_bias
-    parameters["Wya" if kind.gates == "a" else "Wy"] = _array(output_weight)
-    parameters["by"] = _array(output_bias)[:, None]
+    views = _views(layer, output_weight, output_bias)
+    state_biases = _blocks(kind.weights(cast(Cell, layer)).whole_state_bias, kind.gates)
+    parameters: Parameters = {
+        name: torch.cat(parts, dim=1).cpu().numpy() for name, parts in views.items()
+    }
+    for gate, state_bias in zip(kind.gates, state_biases, strict=True):
+        if f"b{gate}a" not in parameters:
+            parameters[f"b{gate}"] += state_bias.cpu().numpy()
     return parameters
 
 
@@ -69,13 +59,13 @@ def from_columns(
 
     Args:
         parameters: as `column_vectors` describes them.
-        layer: as for `to_columns`; changed in place. Of two biases that add up, the second becomes
+        layer: as for `to_columns`; changed in place. Where two biases are added, the second becomes
             zero.
         output_weight: (V, H), changed in place.
         output_bias: (V,), changed in place.
 
     Raises:
-        TypeError: `layer` is no recurrent layer that this module knows.
+        TypeError: the layer is not recurrent.
         ValueError: a parameter is missing, unknown, or of another shape than the layer's.
     """
     held = to_columns(layer, output_weight, output_bias)
@@ -83,39 +73,43 @@ def from_columns(
         wanted, given = (p[name].shape if name in p else None for p in (held, parameters))
         if wanted != given:
             raise ValueError(f"{name} should be {wanted or 'absent'}, it is {given or 'absent'}")
-    kind = _kind(layer)
-    weights = kind.weights(cast(Cell, layer))
-    blocks = zip(*(_blocks(part, kind.gates) for part in weights[:3]), strict=True)
-    tensors = {name: torch.from_numpy(array) for name, array in parameters.items()}
-    for gate, (on_input, on_state, bias) in zip(kind.gates, blocks, strict=True):
-        if gate == "a":
-            on_state.copy_(tensors["Waa"])
-            on_input.copy_(tensors["Wax"])
-        else:
-            on_state.copy_(tensors[f"W{gate}"][:, : len(bias)])
-            on_input.copy_(tensors[f"W{gate}"][:, len(bias) :])
-        bias.copy_(tensors[f"b{gate}"])
-    weights.state_bias.zero_()
-    if "bca" in tensors:
-        weights.state_bias[-len(tensors["bca"]) :] = tensors["bca"][:, 0]
-    output_weight.copy_(tensors["Wya" if kind.gates == "a" else "Wy"])
-    output_bias.copy_(tensors["by"][:, 0])
+    _kind(layer).weights(cast(Cell, layer)).state_bias.zero_()
+    for name, parts in _views(layer, output_weight, output_bias).items():
+        widths = [part.shape[1] for part in parts]
+        blocks = torch.split(torch.from_numpy(parameters[name]), widths, dim=1)
+        for part, block in zip(parts, blocks, strict=True):
+            part.copy_(block)
 
 
 def _kind(layer: nn.Module) -> type[Cell]:
-    """The class whose methods know a layer: its own, or the cell's that is derived from it."""
+    """The class whose methods know a layer: its own class, or the cell derived from that class."""
     for kind in CELLS.values():
         if isinstance(layer, kind) or type(layer) in kind.__bases__:
             return kind
     raise TypeError(f"{type(layer).__name__} is no recurrent layer that has columns")
 
 
+def _views(
+    layer: nn.Module, output_weight: Tensor, output_bias: Tensor
+) -> dict[str, tuple[Tensor, ...]]:
+    """Parts of each parameter of the dictionary, side by side: views of the weights."""
+    kind = _kind(layer)
+    weights = kind.weights(cast(Cell, layer))
+    views: dict[str, tuple[Tensor, ...]] = {}
+    blocks = zip(*(_blocks(part, kind.gates) for part in weights[:3]), strict=True)
+    for gate, (on_input, on_state, bias) in zip(kind.gates, blocks, strict=True):
+        if gate == "a":
+            views |= {"Wax": (on_input,), "Waa": (on_state,)}
+        else:
+            views[f"W{gate}"] = on_state, on_input
+        views[f"b{gate}"] = (bias,)
+        if gate == "c" and "r" in kind.gates and len(weights.state_bias):
+            views["bca"] = (weights.state_bias[-len(bias) :, None],)
+    views["Wya" if kind.gates == "a" else "Wy"] = (output_weight,)
+    views["by"] = (output_bias[:, None],)
+    return views
+
+
 def _blocks(part: Tensor, gates: str) -> tuple[Tensor, ...]:
-    """Rows of each gate, as columns multiply them: (…, G·H) -> (H, …) or, of a bias, (H, 1)."""
+    """Each gate's rows for products with columns: (…, G·H) -> (H, …), of a bias (H, 1)."""
     return part.reshape(-1, part.shape[-1]).T.chunk(len(gates))
-
-
-def _array(tensor: Tensor) -> Array:
-    # a copy: what is done with the dictionary must not reach the layer
-    array: Array = tensor.detach().cpu().numpy().copy()
-    return array

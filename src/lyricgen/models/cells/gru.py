@@ -1,11 +1,11 @@
-"""Gated recurrent units (Cho et al. 2014): torch's own layer, and the recurrence written out.
+"""Gated recurrent units (Cho et al. 2014): torch's layer, and the recurrence written out.
 
-Z = σ(X W_xz + H W_hz + b_z), R = σ(X W_xr + H W_hr + b_r), H = Z∘H + (1 - Z)∘H~, where the update
-gate Z keeps and the reset gate R forgets. There are two forms of the candidate:
+Z = σ(X W_xz + H W_hz + b_z), R = σ(X W_xr + H W_hr + b_r), H = Z∘H + (1 - Z)∘H~. The update gate Z
+keeps the state, the reset gate R forgets it. The candidate H~ has two forms:
 
 - reset before the matrix product, as in the paper: H~ = tanh(X W_xh + (R∘H) W_hh + b_h);
-- reset after it, as torch and cuDNN have it: H~ = tanh(X W_xh + b_h + R∘(H W_hh + c_h)), with one
-  more bias. All products with H are then independent of R.
+- reset after it, as in torch and cuDNN: H~ = tanh(X W_xh + b_h + R∘(H W_hh + c_h)), with a second
+  bias. Then no product with H depends on R.
 """
 
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from lyricgen.models.cells.cell import (
     Cell,
@@ -28,31 +29,61 @@ from lyricgen.models.cells.column_vectors import Step, gru_step
 from lyricgen.models.options import GruScratchOptions
 
 
-class GruCell(Cell):
-    """Attributes and steps that both layers share."""
+class GruStep(LayerStep):
+    """Either form of the equations."""
 
+    def __init__(self, cell: Cell) -> None:
+        super().__init__(cell)
+        weights = cell.weights()
+        self.resets_after = len(weights.state_bias) > 0
+        if self.resets_after:  # the reset gate acts between the two biases
+            self.bias, self.state_bias = weights.bias, weights.whole_state_bias
+
+    @override
+    def hold(self, state: Sequence[Tensor], rows: int) -> None:
+        super().hold(state, rows)
+        gates = 2 * len(self.on_state)  # columns of both gates, which precede the candidate
+        self.both_gates = self.totals[:, :gates]
+        self.gates_on_state, self.candidate_on_state = self.on_state.tensor_split([gates], dim=1)
+        self.from_state = zeros_with_gaps(self.on_state, rows, len(self.bias))
+        self.to_gates, self.to_candidate = self.from_state.tensor_split([gates], dim=1)
+
+    @override
+    def step(self) -> None:
+        (hidden,), reset, candidate = self.state, self.blocks["r"], self.blocks["c"]
+        if self.resets_after:
+            torch.addmm(self.state_bias, hidden, self.on_state, out=self.from_state)
+            self.both_gates.add_(self.to_gates).sigmoid_()
+            candidate.addcmul_(reset, self.to_candidate)
+        else:
+            self.both_gates.addmm_(hidden, self.gates_on_state).sigmoid_()
+            candidate.addmm_(reset.mul_(hidden), self.candidate_on_state)
+        tanh(candidate, out=candidate)
+        hidden.sub_(candidate).mul_(self.blocks["z"]).add_(candidate)
+
+
+class GruCell(Cell):
+    """The parts that both layers share."""
+
+    fast_step = GruStep
     titles: ClassVar[dict[str, str]] = {
         "update": "update gate $z$ (1 keeps the hidden state)",
         "reset": "reset gate $r$ (0 hides the hidden state from the candidate)",
         "candidate": r"candidate $\tilde{h}$",
     }
 
+    @override
     def column_step(self) -> Step:
-        """The step in NumPy that computes the same."""
         return gru_step
 
-    def layer_step(self) -> LayerStep:
-        """The step in place."""
-        return GruStep(self)
 
-
-class Gru(GruCell, TorchCell, nn.GRU):  # type: ignore[misc]
-    """torch's own layer: the reset gate acts after the matrix product."""
+class TorchGru(GruCell, TorchCell, nn.GRU):  # type: ignore[misc]
+    """torch's layer: the reset gate acts after the matrix product."""
 
     gates = "rzc"
 
 
-class GruScratch(GruCell, ScratchCell):
+class ScratchGru(GruCell, ScratchCell):
     """The equations with either form of the candidate."""
 
     gates = "zrc"
@@ -61,10 +92,10 @@ class GruScratch(GruCell, ScratchCell):
         super().__init__(options, input_size, hidden_size)
         self.reset_bias = self.draw_parameter(hidden_size) if options.reset == "after" else None
 
+    @override
     def forward(self, inputs: Tensor, state: State | None) -> tuple[Tensor, State]:
-        """Read T steps: (B, T, I) or ids (B, T), state from before or None for zero."""
         [hidden], outputs = self.initial_state(inputs, state), []
-        # split here and not in the loop, where each slice would cost a gradient of full size
+        # split before the loop: in the loop, each slice would need a gradient of full size
         sizes = [2 * self.hidden_size, self.hidden_size]
         gate_weight, candidate_weight = torch.split(self.hidden_weight, sizes, dim=1)
         gate_inputs, candidate_inputs = torch.split(self.from_inputs(inputs), sizes, dim=2)
@@ -80,40 +111,7 @@ class GruScratch(GruCell, ScratchCell):
             outputs.append(hidden)
         return torch.stack(outputs, dim=1), (hidden[None],)
 
+    @override
     def weights(self) -> Weights:
-        """Views of the weights; the reset bias stands beside the candidate's."""
         weights = super().weights()
         return weights if self.reset_bias is None else weights._replace(state_bias=self.reset_bias)
-
-
-class GruStep(LayerStep):
-    """The equations, with the reset gate before the matrix product or after it."""
-
-    def __init__(self, cell: Cell) -> None:
-        super().__init__(cell)
-        weights = cell.weights()
-        self.resets_after = len(weights.state_bias) > 0
-        if self.resets_after:  # between the two biases
-            self.bias, self.state_bias = weights.bias, weights.whole_state_bias
-
-    def hold(self, state: Sequence[Tensor], rows: int) -> None:
-        """Go on from a state."""
-        super().hold(state, rows)
-        gates = [2 * len(self.on_state)]
-        self.both_gates = self.totals[:, : gates[0]]
-        self.gates_on_state, self.candidate_on_state = self.on_state.tensor_split(gates, dim=1)
-        self.from_state = zeros_with_gaps(self.on_state, rows, len(self.bias))
-        self.to_gates, self.to_candidate = self.from_state.tensor_split(gates, dim=1)
-
-    def step(self) -> None:
-        """Go from the totals to the next state."""
-        (hidden,), reset, candidate = self.state, self.blocks["r"], self.blocks["c"]
-        if self.resets_after:
-            torch.addmm(self.state_bias, hidden, self.on_state, out=self.from_state)
-            self.both_gates.add_(self.to_gates).sigmoid_()
-            candidate.addcmul_(reset, self.to_candidate)
-        else:
-            self.both_gates.addmm_(hidden, self.gates_on_state).sigmoid_()
-            candidate.addmm_(reset.mul_(hidden), self.candidate_on_state)
-        tanh(candidate, out=candidate)
-        hidden.sub_(candidate).mul_(self.blocks["z"]).add_(candidate)

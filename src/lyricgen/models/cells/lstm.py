@@ -1,23 +1,44 @@
-"""Long short-term memory with forget gates (Gers et al. 2000): torch's own layer, and written out.
+"""Long short-term memory with forget gates (Gers et al. 2000): torch's layer, and written out.
 
 I, F, O = σ(X W_x + H W_h + b), C~ = tanh(X W_xc + H W_hc + b_c), C = F∘C + I∘C~ and H = O∘tanh(C),
-each gate with weights of its own. A positive initial bias of the forget gate lets a new network
-remember (Jozefowicz et al. 2015); torch's own is about zero.
+where each gate has its own weights. With a positive initial bias of the forget gate a new network
+remembers (Jozefowicz et al. 2015); torch draws this bias around zero.
 """
 
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from lyricgen.models.cells.cell import Cell, LayerStep, ScratchCell, State, TorchCell
 from lyricgen.models.cells.column_vectors import Step, lstm_step
-from lyricgen.models.options import LstmOptions, LstmScratchOptions
+from lyricgen.models.options import LstmOptions
+
+
+class LstmStep(LayerStep):
+    """The equations with one sigmoid for all gates and the candidate.
+
+    By tanh(x) = 2 σ(2x) - 1, the candidate is 2 S - 1, where S is the sigmoid of twice its total.
+    So C = F∘C + 2 I∘S - I, and H = 2 O∘σ(2C) - O.
+    """
+
+    @override
+    def step(self) -> None:
+        (hidden, memory), blocks = self.state, self.blocks
+        self.totals.addmm_(hidden, self.on_state)
+        blocks["c"].mul_(2)
+        self.totals.sigmoid_()
+        memory.mul_(blocks["f"]).addcmul_(blocks["i"], blocks["c"], value=2).sub_(blocks["i"])
+        torch.mul(memory, 2, out=hidden).sigmoid_()
+        minus = blocks["o"].neg_()
+        torch.addcmul(minus, minus, hidden, value=-2, out=hidden)
 
 
 class LstmCell(Cell):
-    """Attributes and steps that both layers share."""
+    """The parts that both layers share."""
 
+    fast_step = LstmStep
     titles: ClassVar[dict[str, str]] = {
         "forget": "forget gate $f$ (1 keeps the cell state)",
         "update": "update or input gate $i$ (1 lets the candidate in)",
@@ -26,42 +47,36 @@ class LstmCell(Cell):
     }
     states = 2
 
-    def __init__(
-        self, options: LstmOptions | LstmScratchOptions, input_size: int, hidden_size: int
-    ) -> None:
+    def __init__(self, options: LstmOptions, input_size: int, hidden_size: int) -> None:
         super().__init__(options, input_size, hidden_size)
         self.forget_bias = options.forget_bias
         self.set_chosen_biases()
 
+    @override
     def set_chosen_biases(self) -> None:
-        """Set the forget gate's bias: the second quarter; torch has two biases, which add up."""
         if self.forget_bias is not None:
-            forget = slice(self.hidden_size, 2 * self.hidden_size)
+            forget = slice(self.hidden_size, 2 * self.hidden_size)  # the second gate of both layers
             nn.init.constant_(self.weights().bias[forget], self.forget_bias)
             nn.init.constant_(self.weights().state_bias[forget], 0.0)
 
+    @override
     def column_step(self) -> Step:
-        """The step in NumPy that computes the same."""
         return lstm_step
 
-    def layer_step(self) -> LayerStep:
-        """The step in place."""
-        return LstmStep(self)
 
-
-class Lstm(LstmCell, TorchCell, nn.LSTM):  # type: ignore[misc]
-    """torch's own layer."""
+class TorchLstm(LstmCell, TorchCell, nn.LSTM):  # type: ignore[misc]
+    """torch's layer."""
 
     gates = "ifco"
 
 
-class LstmScratch(LstmCell, ScratchCell):
+class ScratchLstm(LstmCell, ScratchCell):
     """The equations."""
 
     gates = "ifoc"
 
+    @override
     def forward(self, inputs: Tensor, state: State | None) -> tuple[Tensor, State]:
-        """Read T steps: (B, T, I) or ids (B, T), state from before or None for zero."""
         [hidden, memory], outputs = self.initial_state(inputs, state), []
         for from_input in self.from_inputs(inputs):
             total = torch.addmm(from_input, hidden, self.hidden_weight)  # (B, 4·H)
@@ -72,22 +87,3 @@ class LstmScratch(LstmCell, ScratchCell):
             hidden = output_gate * memory.tanh()  # (B, H)
             outputs.append(hidden)
         return torch.stack(outputs, dim=1), (hidden[None], memory[None])
-
-
-class LstmStep(LayerStep):
-    """The equations with one function for all gates and the candidate.
-
-    By tanh(x) = 2 σ(2x) - 1 they all go through one sigmoid; where that of the candidate is S,
-    C = F∘C + 2 I∘S - I, and H = 2 O∘σ(2C) - O.
-    """
-
-    def step(self) -> None:
-        """Go from the totals to the next state."""
-        (hidden, memory), blocks = self.state, self.blocks
-        self.totals.addmm_(hidden, self.on_state)
-        blocks["c"].mul_(2)
-        self.totals.sigmoid_()
-        memory.mul_(blocks["f"]).addcmul_(blocks["i"], blocks["c"], value=2).sub_(blocks["i"])
-        torch.mul(memory, 2, out=hidden).sigmoid_()
-        minus = blocks["o"].neg_()
-        torch.addcmul(minus, minus, hidden, value=-2, out=hidden)

@@ -1,21 +1,34 @@
-"""An n-gram model as a network like the others: characters in, log-probabilities of the next out.
+"""An n-gram model as a network, and n-gram models of every order that score the held-out splits.
 
-B batch, T time steps, V vocabulary, C = order - 1 symbols that a prediction depends on; G_k
-distinct n-grams of k symbols in the training text (G_0 = 1, the empty one).
+B batch, T time steps, V vocabulary, C = order - 1 symbols of context; G_k distinct n-grams of k
+symbols in the training text (G_0 = 1, the empty one); N characters in a split.
 """
 
+import logging
+from collections.abc import Iterator, Mapping
 from typing import Self
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from lyricgen.data.batch import IGNORED, Batch
+from lyricgen.data.splits import Split
 from lyricgen.errors import UserError, printable
 from lyricgen.models.cells.cell import State
 from lyricgen.models.model import NextModel
-from lyricgen.models.ngram.counts import NOTHING, Grams, NgramCounts, Numbers
-from lyricgen.models.ngram.model import NgramModel, smoothed
-from lyricgen.models.options import NgramArchitecture
+from lyricgen.models.ngram.model import (
+    NOTHING,
+    Grams,
+    NgramCounts,
+    NgramModel,
+    Numbers,
+    nats_by_order,
+    smoothed,
+)
+from lyricgen.models.options import Interpolated, NgramArchitecture
+
+log = logging.getLogger(__name__)
 
 
 class NgramLanguageModel(NextModel):
@@ -25,7 +38,7 @@ class NgramLanguageModel(NextModel):
     keys_k (G_k,), direct_k (G_k + 1,) and passed_k (G_{k-1} + 1,) for k = 1 … order. They stay on
     the CPU.
 
-    Its state is one tensor (1, B, C) of the last symbols read, NOTHING where there is none.
+    Its state is one tensor (1, B, C) of the last symbols read, NOTHING before the first symbol.
     """
 
     architecture: NgramArchitecture
@@ -43,10 +56,10 @@ class NgramLanguageModel(NextModel):
 
     @classmethod
     def from_tensors(cls, architecture: NgramArchitecture, tensors: dict[str, Tensor]) -> Self:
-        """Build the network that has been saved, from its buffers.
+        """Rebuild a saved network from its buffers, which may be wrong.
 
         Raises:
-            UserError: the buffers are not those of such a network.
+            UserError: the buffers are not n-grams with the terms of probabilities.
         """
         network = cls(architecture)
         buffers = dict(network.named_buffers())
@@ -54,8 +67,8 @@ class NgramLanguageModel(NextModel):
             if name not in buffers or name not in tensors:
                 there = "absent" if name in buffers else "too many"
                 raise UserError(f"{printable(name)} is {there}")
-            found, wanted = tensors[name].detach().resolve_neg(), buffers[name].dtype
-            if found.dtype != wanted or found.dim() != 1 or not found.is_contiguous():
+            found, wanted = tensors[name], buffers[name].dtype
+            if found.dtype != wanted or found.dim() != 1:
                 shown = f"{found.dtype} of shape {tuple(found.shape)}"
                 raise UserError(f"{name} is {shown}, not a plain row of {wanted}")
             setattr(network, name, found)
@@ -64,12 +77,13 @@ class NgramLanguageModel(NextModel):
             contexts = network._check(k, contexts)
         return network
 
+    @override
     def forward(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """Predict the character after each.
+        """Predict the character after each input.
 
         Args:
             inputs: (B, T) int64 character ids, V for the start of a line.
-            state: (1, B, C) from the characters before, or None for nothing.
+            state: (1, B, C) from the characters before, or None at the start of a stream.
 
         Returns:
             Log-probabilities (B, T, V) in float64 and the state after the last character.
@@ -81,12 +95,12 @@ class NgramLanguageModel(NextModel):
     def nats(
         self, inputs: Tensor, targets: Tensor, state: State | None = None
     ) -> tuple[Tensor, State]:
-        """Score one character after each, without the probabilities of all others.
+        """Score one character after each input, without the probabilities of all others.
 
         Args:
             inputs: (B, T) int64 character ids, V for the start of a line.
             targets: (B, T) int64 character ids.
-            state: (1, B, C) from the characters before, or None for nothing.
+            state: (1, B, C) from the characters before, or None at the start of a stream.
 
         Returns:
             -ln p (B, T) in float64 and the state after the last character.
@@ -95,14 +109,14 @@ class NgramLanguageModel(NextModel):
         contexts, state = self._read(ngrams, inputs, state)
         return torch.from_numpy(ngrams.nats(contexts, targets.numpy())), state
 
+    @override
     def score(self, batch: Batch, state: State | None) -> tuple[Tensor, State]:
-        """Nats of each character of a batch, (B, T), zero for padding, and the next state."""
         padding = batch.targets == IGNORED
         nats, state = self.nats(batch.inputs, batch.targets.masked_fill(padding, 0), state)
         return nats.masked_fill(padding, 0.0), state
 
+    @override
     def score_one(self, inputs: Tensor, lengths: Tensor, targets: Tensor) -> Tensor:
-        """Nats of one character after each row."""
         nats, _ = self.nats(inputs, targets.long()[:, None].expand_as(inputs))
         return nats[torch.arange(len(inputs)), lengths - 1]
 
@@ -117,28 +131,28 @@ class NgramLanguageModel(NextModel):
                 setattr(self, f"{name}_{k}", torch.from_numpy(values))
 
     @property
+    @override
     def device(self) -> torch.device:
-        """Where the inputs belong."""
         return torch.device("cpu")
 
     @property
     def num_parameters(self) -> int:
-        """How many probabilities the model has."""
+        """Number of probabilities."""
         levels = range(1, self.architecture.order + 1)
         return sum(len(self.get_buffer(f"keys_{k}")) for k in levels)
 
     @property
+    @override
     def description(self) -> str:
-        """A few words on the model."""
         chosen = self.architecture
         smoothing = f"add_k ({chosen.k:g})" if chosen.smoothing == "add_k" else chosen.smoothing
         return f"{chosen.order}-gram {smoothing}"
 
     def _check(self, k: int, contexts: int) -> int:
-        """Check the n-grams of k symbols, G_k, whose contexts are G_{k-1}; gives G_k.
+        """Check the n-grams of k symbols, given the number of contexts, G_{k-1}; return G_k.
 
         Raises:
-            UserError: they are none.
+            UserError: the keys do not ascend, or the terms are not those of probabilities.
         """
         keys, direct, passed = (
             self.get_buffer(f"{name}_{k}") for name in ("keys", "direct", "passed")
@@ -158,7 +172,7 @@ class NgramLanguageModel(NextModel):
         return len(keys)
 
     def _ngrams(self) -> NgramModel:
-        """The mathematics, on the memory of the buffers."""
+        """The n-gram model in NumPy; its arrays share the memory of the buffers."""
         levels = range(1, self.architecture.order + 1)
         keys = [self.get_buffer(f"keys_{k}").numpy() for k in levels]
         terms = [
@@ -170,9 +184,61 @@ class NgramLanguageModel(NextModel):
     def _read(
         self, ngrams: NgramModel, inputs: Tensor, state: State | None
     ) -> tuple[list[Numbers], State]:
-        """The contexts, (B, T) each, and the state after the last character."""
+        """Find the contexts, (B, T) each, and the state after the last character."""
         length, steps = self.architecture.order - 1, inputs.shape[1]
         before = inputs.new_full((len(inputs), length), NOTHING) if state is None else state[0][0]
         text = torch.cat([before, inputs], dim=1)  # (B, C + T)
         contexts = [numbers[:, length:] for numbers in ngrams.contexts(text.numpy())]
         return contexts, (text[:, steps:][None],)
+
+
+class NgramBaseline:
+    """Counts the training split once, for models of every order and smoothing.
+
+    Args:
+        splits: "train", which is counted, and the held-out splits to score.
+        vocabulary_size: V.
+        max_order: the longest n-grams.
+        max_chars: count only the last characters of the training split, which lie next to a text's
+            held-out splits; of a list of lines, whole lines. None counts all.
+
+    Attributes:
+        characters: number of characters counted.
+        sampled: whether the training split has more characters; a log message says so.
+    """
+
+    def __init__(
+        self,
+        splits: Mapping[str, Split],
+        vocabulary_size: int,
+        max_order: int,
+        max_chars: int | None = None,
+    ) -> None:
+        train = splits["train"]
+        ids = train.sound_ids if max_chars is None else train.last(max_chars)
+        self.characters = int((ids < vocabulary_size).sum())
+        self.sampled = len(ids) < len(train.ids)
+        if self.sampled:
+            log.info(
+                "n-grams are counted on the last %s characters of the training split "
+                "(callbacks.baseline.max_chars=null: on all)",
+                f"{self.characters:,}",
+            )
+        self._held_out = {name: split for name, split in splits.items() if name != "train"}
+        self._counts = NgramCounts(ids.numpy(), vocabulary_size, max_order)
+        texts = [split.sound_ids.numpy() for split in self._held_out.values()]
+        self._texts = [(each, self._counts.number(each, max_order)) for each in texts]
+
+    def nats_by_order(self, smoothing: Interpolated) -> Iterator[dict[str, Tensor]]:
+        """Score the held-out splits with the models of every order from 1 up.
+
+        Yields:
+            For each order, (N,) float64 of each split; nan for symbols that no network predicts:
+            the first character of a stream, and the start of a line.
+        """
+        for nats in nats_by_order(self._counts, self._texts, smoothing):
+            scored = dict(zip(self._held_out, map(torch.from_numpy, nats), strict=True))
+            for name, split in self._held_out.items():
+                if split.line_starts is None:
+                    scored[name][0] = torch.nan
+            yield scored

@@ -1,47 +1,192 @@
-"""Smoothed n-gram models over character ids, which a recurrent model has to beat.
+"""Smoothed n-gram models over character ids, in NumPy: counting, and the probabilities.
 
 Two interpolated smoothings, both of the form
 
     p_k(w | h) = direct(h w) + passed(h) p_{k-1}(w | h'),    p_0(w) = 1 / V,
 
 where h' is h without its oldest symbol. With c(h) the sum of c(h w) over w, T(h) the number of w
-with c(h w) > 0, and D = n1 / (n1 + 2 n2) of the order, where c is i for n_i of its grams (D is one
-half where n1 or n2 is 0, for it would discount nothing or everything):
+with c(h w) > 0, and D = n1 / (n1 + 2 n2) of the order, where n_i is the number of its grams with
+c = i (D is one half where n1 or n2 is 0: otherwise it would discount nothing or everything):
 
     Kneser-Ney   direct = max(c(h w) - D, 0) / c(h)    passed = D T(h) / c(h)
     Witten-Bell  direct = c(h w) / (c(h) + T(h))       passed = T(h) / (c(h) + T(h))
 
-Kneser-Ney takes c from the text at the highest order only; below it, c(g) is the number of distinct
-symbols seen before g, except that a gram which begins with START keeps its count in the text, since
-nothing can come before it. Where c(h) = 0, p_k is p_{k-1}.
+Kneser-Ney takes c from the text at the highest order only. Below it, c(g) is the number of distinct
+symbols seen before g; a gram that begins with START keeps its count in the text, since no symbol
+comes before it. Where c(h) = 0, p_k is p_{k-1}.
 
-And one that rests on no shorter context, with a number a > 0 of its own (`model.k`),
+A third smoothing uses no shorter context; it has a number a > 0 (`model.k`):
 
     add k        p(w | h) = (c(h w) + a) / (c(h) + a V)
 
-where h is the longest context that there is, shorter than the order's only where a line or stream
-begins. Where c(h) = 0 it is uniform.
+where h is the longest context in the line or stream, of at most order - 1 symbols. Where c(h) = 0,
+p is uniform.
 
 Sources: Kneser and Ney, ICASSP 1995; Witten and Bell, IEEE Trans. Inf. Theory 37(4), 1991; Chen and
-Goodman, Harvard TR-10-98, 1998 (D, both smoothings in this interpolated form, and add k, which is
-Lidstone's of 1920, for a = 1 Laplace's).
+Goodman, Harvard TR-10-98, 1998 (D, both smoothings in this interpolated form, and add k: Lidstone
+1920, and Laplace for a = 1).
 
 Shape legend: T symbols in a text, V in the vocabulary; G_k distinct grams of k symbols in the
-training text (G_0 = 1, the empty gram). Leading dimensions, "...", are texts side by side.
+training text (G_0 = 1, the empty gram). Leading dimensions, "...", are independent texts.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeAlias, get_args
+from typing import Any, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from lyricgen.models.ngram.counts import Grams, Ids, NgramCounts, Numbers
 from lyricgen.models.options import Interpolated, Smoothing
 
+Ids: TypeAlias = npt.NDArray[np.integer[Any]]
+Numbers: TypeAlias = npt.NDArray[np.int64]
 Floats: TypeAlias = npt.NDArray[np.float64]
 Terms: TypeAlias = tuple[Floats, Floats]
+
+NOTHING = -1  # in place of an id: no symbol, as before the first symbol of a stream
+
+
+class Grams:
+    """The distinct grams of a training text up to a length, each with a number.
+
+    Ids 0..V-1 are the symbols to predict. The id V, where it occurs, is START: it opens a line, is
+    context only, and no context reaches back past it. Text without START is one stream.
+
+    Attributes:
+        vocabulary_size: V.
+        keys: for each length k = 1, 2, …, (G_k,) ascending: the number of the gram's first
+            k - 1 symbols times V + 1, plus its last. A gram's number is its index here.
+    """
+
+    def __init__(self, vocabulary_size: int, keys: list[Numbers]) -> None:
+        self.vocabulary_size = vocabulary_size
+        self.keys = keys
+
+    def number(self, ids: Ids, order: int) -> list[Numbers]:
+        """Find the grams of 1 to ``order`` symbols that end at each of ``ids``, (..., T).
+
+        Ids lie in 0..V or are NOTHING; a stream begins after NOTHING.
+
+        Returns:
+            For each length, (..., T) the number of the gram that ends at t; -1 where the training
+            text lacks it or it would reach back past its line or stream.
+
+        Raises:
+            ValueError: an id is outside 0..V and not NOTHING.
+        """
+        text = self._check(ids, least=NOTHING)
+        found: list[Numbers] = []
+        for keys in self.keys[:order]:
+            found.append(_find(keys, self._next_keys(text, found)))
+        return found
+
+    def extend(self, numbers: Numbers, symbols: Numbers, length: int) -> Numbers:
+        """Find the grams of ``length`` symbols that extend shorter grams by one symbol.
+
+        Args:
+            numbers: (...,) of grams of length - 1 symbols; -1 for no gram.
+            symbols: (...,) in 0..V, the last symbol of each gram to find.
+            length: 1 or more.
+
+        Returns:
+            (...,) their numbers, -1 where the training text lacks them.
+        """
+        return _find(self.keys[length - 1], numbers * (self.vocabulary_size + 1) + symbols)
+
+    def since_start(self, ids: Ids) -> Numbers:
+        """Number of symbols from the start of the line or stream to each id, START included."""
+        text = self._check(ids, least=NOTHING)
+        steps = np.arange(text.shape[-1])
+        opening = np.where(text == self.vocabulary_size, steps, np.where(text < 0, steps + 1, 0))
+        since: Numbers = steps - np.maximum.accumulate(opening, axis=-1) + 1
+        return since
+
+    def _next_keys(self, text: Numbers, found: list[Numbers]) -> Numbers:
+        """Keys of the grams one symbol longer than ``found``, (..., T); negative for no gram."""
+        prefix = np.zeros_like(text)  # (..., T)
+        if found:
+            # -1 makes the key negative whatever the symbol is, and longer grams inherit it: set
+            # at the stream's first symbol and at each START, it keeps every gram from crossing.
+            prefix[..., 1:] = found[-1][..., :-1]
+            prefix[..., :1] = prefix[text == self.vocabulary_size] = -1
+        return prefix * (self.vocabulary_size + 1) + text
+
+    def _check(self, ids: Ids, least: int) -> Numbers:
+        text = np.asarray(ids, dtype=np.int64)
+        if ((text < least) | (text > self.vocabulary_size)).any():
+            raise ValueError(f"ids must be symbols in 0..{self.vocabulary_size}")
+        return text
+
+
+class NgramCounts(Grams):
+    """The grams of a training text up to a length, counted once for models of any order.
+
+    Attributes:
+        counts: for each length, (G_k,) occurrences in the text; 0 for START alone.
+        continuations: for each length but the longest, (G_k,) Kneser-Ney's lower-order counts.
+    """
+
+    def __init__(self, ids: Ids, vocabulary_size: int, max_order: int) -> None:
+        """Count every gram of 1 to ``max_order`` symbols in ``ids``, (T,) in 0..V.
+
+        Raises:
+            ValueError: ``max_order`` < 1, or ``ids`` is not 1-D, leaves 0..V or is all START.
+        """
+        if max_order < 1:
+            raise ValueError(f"max_order must be at least 1, got {max_order}")
+        super().__init__(vocabulary_size, [])
+        text = self._check(ids, least=0)
+        if text.ndim != 1:
+            raise ValueError("ids must be a 1-D array")
+        if not (text < vocabulary_size).any():
+            raise ValueError("the training text holds no symbol to predict")
+        self.counts: list[Numbers] = []
+        found: list[Numbers] = []
+        for _ in range(max_order):
+            wanted = self._next_keys(text, found)  # (T,)
+            whole = wanted >= 0
+            keys, inverse, counts = np.unique(
+                wanted[whole], return_inverse=True, return_counts=True
+            )  # (G_k,), (T,) at most, (G_k,)
+            self.keys.append(keys)
+            self.counts.append(counts)
+            found.append(np.full_like(wanted, -1))
+            found[-1][whole] = inverse
+        self.counts[0][self.keys[0] == vocabulary_size] = 0
+        self.continuations: list[Numbers] = []
+        opens_line = self.keys[0] == vocabulary_size  # (G_1,), next (G_2,) and so on
+        for k, keys in enumerate(self.keys[1:]):
+            known = found[k + 1] >= 0  # (T,)
+            suffix = np.empty_like(keys)  # (G_{k+2},) the gram without its oldest symbol
+            suffix[found[k + 1][known]] = found[k][known]
+            preceding = np.bincount(suffix, minlength=len(opens_line))  # (G_{k+1},)
+            self.continuations.append(np.where(opens_line, self.counts[k], preceding))
+            opens_line = opens_line[keys // (vocabulary_size + 1)]
+
+    def terms(self, k: int, smoothing: Smoothing, *, highest: bool, added: float = 1.0) -> Terms:
+        """Compute the terms of p_k, where k is the highest order of the model or a lower one.
+
+        Returns:
+            direct (G_k + 1,) and passed (G_{k-1} + 1,), by the numbers of the grams; index -1 is
+            for grams that the training text lacks.
+        """
+        continuing = smoothing == "kneser_ney" and not highest
+        level = (self.continuations if continuing else self.counts)[k - 1]
+        prefix = self.keys[k - 1] // (self.vocabulary_size + 1)  # (G_k,)
+        contexts = len(self.keys[k - 2]) if k > 1 else 1
+        distinct = np.bincount(prefix[level > 0], minlength=contexts).astype(np.float64)
+        kept, reserved = level.astype(np.float64), distinct  # (G_k,), (G_{k-1},)
+        if smoothing == "kneser_ney":
+            once, twice = int((level == 1).sum()), int((level == 2).sum())
+            discount = once / (once + 2 * twice) if once and twice else 0.5
+            kept, reserved = np.maximum(level - discount, 0.0), discount * distinct
+        elif smoothing == "add_k":
+            reserved = np.full(contexts, added * self.vocabulary_size)  # as uniform as p_0
+        # A context without continuation reserves all of its probability.
+        reserved = np.where(reserved > 0, reserved, 1.0)
+        total = np.bincount(prefix, weights=kept, minlength=contexts) + reserved  # (G_{k-1},)
+        return np.append(kept / total[prefix], 0.0), np.append(reserved / total, 1.0)
 
 
 @dataclass(frozen=True)
@@ -60,15 +205,15 @@ class NgramModel:
     smoothing: Smoothing
 
     def contexts(self, ids: Ids) -> list[Numbers]:
-        """Find what the symbol after each of ``ids``, (..., T) in 0..V or NOTHING, depends on.
+        """Find the contexts of the symbol after each of ``ids``, (..., T) in 0..V or NOTHING.
 
         Returns:
-            For each length 0..order - 1, (..., T) the number of the gram that ends at t, -1 where
-            the model does not look at it: the training text lacks it, or it would reach back past
-            its line or stream; and with add k, where there is a longer one.
+            For each length 0..order - 1, (..., T) the number of the gram that ends at t. It is -1
+            where the model does not use the gram: the training text lacks it, it would reach back
+            past its line or stream, or, with add k, there is a longer context.
 
         Raises:
-            ValueError: If ``ids`` holds an id outside 0..V that is not NOTHING.
+            ValueError: an id is outside 0..V and not NOTHING.
         """
         found = self.grams.number(ids, len(self.terms) - 1)
         found.insert(0, np.zeros(np.shape(ids), dtype=np.int64))
@@ -82,8 +227,8 @@ class NgramModel:
         """Score one symbol after each context.
 
         Args:
-            contexts: what `contexts` gives, each (..., T).
-            symbols: (..., T) in 0..V, what comes after each.
+            contexts: from `contexts`, (..., T) each.
+            symbols: (..., T) in 0..V.
 
         Returns:
             (..., T) -ln p, in nats; nan for START.
@@ -91,15 +236,15 @@ class NgramModel:
         wanted = np.asarray(symbols, dtype=np.int64)
         probability = np.full(wanted.shape, 1 / self.grams.vocabulary_size)
         for k, (context, (direct, passed)) in enumerate(zip(contexts, self.terms, strict=True), 1):
-            gram = self.grams.extended(context, wanted, k)
+            gram = self.grams.extend(context, wanted, k)
             probability = direct[gram] + passed[context] * probability
         return _nats(probability, wanted, self.grams)
 
     def distributions(self, contexts: list[Numbers]) -> Floats:
-        """Give the probability of every symbol after each context.
+        """Compute the probability of every symbol after each context.
 
         Args:
-            contexts: what `contexts` gives, each (..., T).
+            contexts: from `contexts`, (..., T) each.
 
         Returns:
             (..., T, V) probabilities, all positive, that sum to one.
@@ -108,7 +253,7 @@ class NgramModel:
         probability = np.full((contexts[0].size, width), 1 / (width - 1))  # START last
         for context, keys, terms in zip(contexts, self.grams.keys, self.terms, strict=False):
             (direct, passed), number = terms, context.ravel()
-            # The keys of the grams that continue a context lie side by side.
+            # The keys of the grams that continue a context are neighbours.
             first, last = np.searchsorted(keys, [number * width, (number + 1) * width])
             rows = np.repeat(np.arange(len(number)), last - first)
             grams = np.arange(len(rows)) + np.repeat(last - np.cumsum(last - first), last - first)
@@ -122,92 +267,67 @@ def smoothed(counts: NgramCounts, order: int, smoothing: Smoothing, k: float = 1
 
     Args:
         counts: of the training text.
-        order: symbols of the longest grams, the predicted one included.
-        smoothing: its name.
-        k: what add k adds to every count.
+        order: symbols of the longest grams, the predicted symbol included.
+        smoothing: one of `Smoothing`.
+        k: the number that add k adds to every count.
 
     Raises:
-        ValueError: If ``order`` is not in 1..max_order or ``smoothing`` is none of the names.
+        ValueError: ``order`` is not in 1..max_order, or ``smoothing`` is unknown.
     """
     if not 1 <= order <= len(counts.keys):
         raise ValueError(f"order must lie in 1..{len(counts.keys)}, got {order}")
     if smoothing not in (names := get_args(Smoothing)):
         raise ValueError(f"smoothing must be one of {names}, got {smoothing!r}")
-    levels = range(1, order + 1)
-    terms = [_terms(counts, level, smoothing, level == order, k) for level in levels]
+    terms = [
+        counts.terms(level, smoothing, highest=level == order, added=k)
+        for level in range(1, order + 1)
+    ]
     return NgramModel(counts, terms, smoothing)
 
 
 def nats_by_order(
     counts: NgramCounts, texts: list[tuple[Ids, list[Numbers]]], smoothing: Interpolated
 ) -> Iterator[list[Floats]]:
-    """Score texts with the models of every order from 1 up, which share what they have in common.
+    """Score texts with the models of every order from 1 up, which share their lower orders.
 
     Args:
         counts: of the training text.
-        texts: each as its ids, (T,), and what `Grams.number` gives for all orders.
+        texts: each text's ids, (T,), and the numbers of its grams from `Grams.number`.
         smoothing: of the models.
 
     Yields:
         For each order, (T,) -ln p of each text's symbols, in nats; nan for START. The first symbol
         of a stream has the empty context.
     """
+
+    def interpolate(k: int, lower: list[Floats], *, highest: bool) -> list[Floats]:
+        """p_k of each text, (T,), from p_{k-1}."""
+        direct, passed = counts.terms(k, smoothing, highest=highest)
+        found: list[Floats] = []
+        for (_, numbers), probability in zip(texts, lower, strict=True):
+            context = np.zeros(len(probability), dtype=np.int64)  # (T,) gram that ends at t - 1
+            if k > 1:
+                context[:1], context[1:] = -1, numbers[k - 2][:-1]
+            found.append(direct[numbers[k - 1]] + passed[context] * probability)
+        return found
+
     lower = [np.full(len(ids), 1 / counts.vocabulary_size) for ids, _ in texts]  # (T,) each
     for order in range(1, len(counts.keys) + 1):
-        terms = _terms(counts, order, smoothing, highest=True)
-        highest = _interpolated(terms, texts, order, lower)
+        highest = interpolate(order, lower, highest=True)
         yield [_nats(p, ids, counts) for p, (ids, _) in zip(highest, texts, strict=True)]
-        if smoothing == "witten_bell" or order == len(counts.keys):
+        if smoothing == "witten_bell":
             lower = highest
-        else:
-            terms = _terms(counts, order, smoothing, highest=False)
-            lower = _interpolated(terms, texts, order, lower)
+        elif order < len(counts.keys):
+            lower = interpolate(order, lower, highest=False)
 
 
-def _interpolated(
-    terms: Terms, texts: list[tuple[Ids, list[Numbers]]], k: int, lower: list[Floats]
-) -> list[Floats]:
-    """Give p_k of each text, (T,), from p_{k-1}."""
-    direct, passed = terms
-    found: list[Floats] = []
-    for (_, numbers), probability in zip(texts, lower, strict=True):
-        context = np.zeros(len(probability), dtype=np.int64)  # (T,) gram that ends at t - 1
-        if k > 1:
-            context[:1], context[1:] = -1, numbers[k - 2][:-1]
-        found.append(direct[numbers[k - 1]] + passed[context] * probability)
-    return found
+def _find(keys: Numbers, wanted: Numbers) -> Numbers:
+    """Index of each wanted key in ascending keys, -1 for a key that is absent."""
+    if not len(keys):
+        return np.full_like(wanted, -1)
+    index = np.searchsorted(keys, wanted)
+    return np.where(keys[np.minimum(index, len(keys) - 1)] == wanted, index, -1)
 
 
 def _nats(probability: Floats, ids: Ids, grams: Grams) -> Floats:
     return np.where(np.asarray(ids) == grams.vocabulary_size, np.nan, -np.log(probability))
-
-
-def _terms(
-    counts: NgramCounts, k: int, smoothing: Smoothing, highest: bool, added: float = 1.0
-) -> Terms:
-    """Give the terms of p_k in a model of which it is the highest order, or is not.
-
-    Returns:
-        direct (G_k + 1,) and passed (G_{k-1} + 1,), by the numbers of the grams; index -1 is for
-        those that the training text lacks.
-    """
-    continuing = smoothing == "kneser_ney" and not highest
-    level = (counts.continuations if continuing else counts.counts)[k - 1]
-    prefix = counts.keys[k - 1] // (counts.vocabulary_size + 1)  # (G_k,)
-    contexts = len(counts.keys[k - 2]) if k > 1 else 1
-    distinct = np.bincount(prefix[level > 0], minlength=contexts).astype(np.float64)  # (G_{k-1},)
-    kept, reserved = level.astype(np.float64), distinct  # (G_k,), (G_{k-1},)
-    if smoothing == "kneser_ney":
-        discount = _discount(level)
-        kept, reserved = np.maximum(level - discount, 0.0), discount * distinct
-    elif smoothing == "add_k":
-        reserved = np.full(contexts, added * counts.vocabulary_size)  # as uniform as p_0
-    # A context that nothing continues reserves all there is.
-    reserved = np.where(reserved > 0, reserved, 1.0)
-    total = np.bincount(prefix, weights=kept, minlength=contexts) + reserved  # (G_{k-1},)
-    return np.append(kept / total[prefix], 0.0), np.append(reserved / total, 1.0)
-
-
-def _discount(counts: Numbers) -> float:
-    once, twice = int((counts == 1).sum()), int((counts == 2).sum())
-    return once / (once + 2 * twice) if once and twice else 0.5

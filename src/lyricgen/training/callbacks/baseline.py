@@ -12,7 +12,7 @@ from lyricgen.data.batch import Batch
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.models.metrics import best_mixture_weight, mixture_nats, perplexity
 from lyricgen.models.model import place
-from lyricgen.models.ngram.baseline import NgramBaseline
+from lyricgen.models.ngram.language_model import NgramBaseline
 from lyricgen.models.options import Interpolated
 from lyricgen.runs.state import RunState
 from lyricgen.training.lightning_hooks import Observer

@@ -1,6 +1,6 @@
-"""Description of a network in a file, and the network rebuilt from it and its tensors.
+"""The card of a model, which describes it in plain values, and the model rebuilt from its file.
 
-Nothing is looked up by a name that a file brings: the architecture is one of a fixed table.
+A file never names code: a card chooses the architecture from a fixed table.
 """
 
 import json
@@ -24,45 +24,44 @@ from lyricgen.options import Options, validate
 from lyricgen.settings import complete
 
 FORMAT: Literal[2] = 2
-MAX_OPTIONS, MAX_DEPTH = 10**6, 20  # characters and values in a run's configuration
+MAX_OPTIONS, MAX_DEPTH = 10**6, 20  # bytes and nesting of a run's options in JSON
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64)
+# functions that draw initial weights
+_DRAWING = {
+    *(Tensor.uniform_, Tensor.normal_, Tensor.zero_, Tensor.fill_),
+    *(nn.init.uniform_, nn.init.normal_, nn.init.constant_),
+}
 
 
 def _plain(options: dict[str, Any]) -> dict[str, Any]:
-    """Refuse what JSON cannot hold, or only at a length that its parts, each named often, hide."""
-    level: list[Any] = [options]
-    amount = 0
-    for _ in range(MAX_DEPTH):
-        inside: list[Any] = []
-        for value in level:
-            amount += len(value) if isinstance(value, str | dict | list | tuple) else 1
-            if amount > MAX_OPTIONS:
-                raise ValueError(f"the options have more than {MAX_OPTIONS} characters and values")
-            if isinstance(value, dict):
-                inside += [*value.keys(), *value.values()]
-            elif isinstance(value, list | tuple):
-                inside += value
-        level = inside
-    if level:
-        raise ValueError(f"the options are nested more than {MAX_DEPTH} deep")
+    """Refuse options that JSON cannot hold or that become huge because they repeat their parts."""
+    length = depth = 0
+    encoder = json.JSONEncoder(check_circular=False, ensure_ascii=False, allow_nan=False)
     try:
-        json.dumps(options, ensure_ascii=False, allow_nan=False).encode()
+        for token in encoder.iterencode(options):
+            length += len(token.encode())
+            depth += token.startswith(("[", "{")) - token.endswith(("]", "}"))
+            if length > MAX_OPTIONS or depth > MAX_DEPTH:
+                raise UserError(
+                    f"the options have more than {MAX_OPTIONS} characters or are nested more than "
+                    f"{MAX_DEPTH} deep"
+                )
     except (ValueError, TypeError) as error:
         raise ValueError("the options are not the plain values of a configuration") from error
     return options
 
 
 class Card(Options):
-    """Card of a network: its description in plain values."""
+    """Description of a model in plain values."""
 
     format: Literal[2]
     architecture: Architecture
     vocabulary: str  # the sorted characters
     layout: Layout
-    lowercase: bool  # the corpus was lower-cased, so a prefix is too
-    options: Annotated[dict[str, Any], AfterValidator(_plain)]  # the run's whole configuration
-    text: str | None = None  # digest of the corpus; in a checkpoint it stands beside the card
-    longest_line: Annotated[int, Field(ge=0)] | None = None  # characters, of training
+    lowercase: bool  # whether the corpus was lower-cased
+    options: Annotated[dict[str, Any], AfterValidator(_plain)]  # all options of the run
+    text: str | None = None  # corpus_digest; a checkpoint holds it beside the card
+    longest_line: Annotated[int, Field(ge=0)] | None = None  # characters of the training split's
 
     @model_validator(mode="after")
     def _check_agreement(self) -> Self:
@@ -80,7 +79,7 @@ class Card(Options):
 
 
 def card(model: TrainedModel) -> dict[str, Any]:
-    """Describe a network for a checkpoint, in plain values."""
+    """Describe a model in plain values."""
     described = Card(
         format=FORMAT,
         architecture=model.network.architecture,
@@ -97,30 +96,37 @@ def card(model: TrainedModel) -> dict[str, Any]:
 def rebuild(
     values: Any, tensors: dict[str, Tensor], size: int, device: str | torch.device
 ) -> TrainedModel:
-    """Make a model again, of a card and tensors that may be anything.
+    """Rebuild a model from an unchecked card and unchecked tensors.
 
     Args:
-        values: what `card` has given, if the file is an honest one.
-        tensors: by their names in the network, strided, mapped to the file; they are copied once
-            it is known that they are those of such a network.
-        size: bytes of the file, which the tensors cannot be larger than.
+        values: the card; in an undamaged file, plain values from `card`.
+        tensors: mapped to the file, by their names in the network. They are copied into memory
+            after their types and shapes are checked.
+        size: bytes of the file, an upper bound for the tensors.
         device: where to put the network.
 
     Raises:
-        UserError: these are no card and tensors of a model.
+        UserError: the card or the tensors are wrong, or they do not belong together.
     """
     number = values.get("format") if isinstance(values, dict) else None
     if isinstance(number, int) and number != FORMAT and 0 <= number < 1000:
         mend = "update lyricgen" if number > FORMAT else "train the model again"
         raise UserError(f"format={number}: this lyricgen reads {FORMAT}, {mend}")
     described: Card = validate(Card, values)
-    _check_plain(tensors, size)
+    for name, tensor in tensors.items():
+        if tensor.dtype not in _DTYPES:
+            raise UserError(f"{name} is {tensor.dtype}, not plain numbers")
+        if not tensor.is_contiguous():
+            raise UserError(f"{name} has strides {tensor.stride()}, not those of its shape")
+    total = sum(tensor.nbytes for tensor in tensors.values())
+    if total > size:
+        raise UserError(f"its tensors would have {total} bytes, more than the file")
     architecture = described.architecture
     network: Model
     if isinstance(architecture, RecurrentArchitecture):
-        network = _recurrent(architecture, tensors).to(device)
+        network = _rebuild_recurrent(architecture, tensors).to(device)
     else:
-        network = NgramLanguageModel.from_tensors(architecture, _copied(tensors))
+        network = NgramLanguageModel.from_tensors(architecture, _copy(tensors))
     network.eval()
     return TrainedModel(
         network,
@@ -133,37 +139,25 @@ def rebuild(
     )
 
 
-def _check_plain(tensors: dict[str, Tensor], size: int) -> None:
-    """Check that each is numbers of a common type, and lies in the file one after the other."""
-    total = 0
-    for name, tensor in tensors.items():
-        if tensor.dtype not in _DTYPES:
-            raise UserError(f"{name} is {tensor.dtype}, not plain numbers")
-        if not tensor.is_contiguous():
-            raise UserError(f"{name} has strides {tensor.stride()}, not those of its shape")
-        total += tensor.nbytes
-    if total > size:
-        raise UserError(f"its tensors would have {total} bytes, more than the file")
-
-
-def _copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors in memory, where nothing that happens to the file can reach them."""
+def _copy(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    # in memory, no change of the file reaches them
     return {name: tensor.detach().resolve_neg().clone() for name, tensor in tensors.items()}
 
 
-def _recurrent(architecture: RecurrentArchitecture, tensors: dict[str, Tensor]) -> Model:
-    # shapes without memory, until they are known to be right
-    with torch.device("meta"), _Undrawn():
+def _rebuild_recurrent(architecture: RecurrentArchitecture, tensors: dict[str, Tensor]) -> Model:
+    with torch.device("meta"), _SkipDrawing():  # shapes without memory, for the check
         network = recurrent(architecture)
-    expected = {name: tensor.shape for name, tensor in network.state_dict().items()}
-    found = {name: tensor.shape for name, tensor in tensors.items()}
+    expected, found = (
+        {name: "x".join(map(str, tensor.shape)) for name, tensor in named.items()}
+        for named in (network.state_dict(), tensors)
+    )
     for name in sorted(expected.keys() | found.keys()):
-        if found.get(name) != expected.get(name):
-            wanted, there = expected.get(name), found.get(name)
-            raise UserError(f"{name} should be {_shape(wanted)}, it is {_shape(there)}")
+        shapes = expected.get(name, "absent"), found.get(name, "absent")
+        if shapes[0] != shapes[1]:
+            raise UserError(f"{name} should be {shapes[0]}, it is {shapes[1]}")
         if not tensors[name].is_floating_point():
             raise UserError(f"{name} is {tensors[name].dtype}, not plain floating-point numbers")
-    weights = _copied(tensors)
+    weights = _copy(tensors)
     for name, weight in weights.items():
         if not bool(torch.stack(weight.aminmax()).isfinite().all()):
             raise UserError(f"{name} has numbers that are not finite: its training has diverged")
@@ -171,15 +165,8 @@ def _recurrent(architecture: RecurrentArchitecture, tensors: dict[str, Tensor]) 
     return network.to(torch.promote_types(network.output.bias.dtype, torch.float32))
 
 
-def _shape(shape: torch.Size | None) -> str:
-    return "absent" if shape is None else "x".join(map(str, shape))
-
-
-class _Undrawn(TorchFunctionMode):
-    """Skips the drawing of initial weights.
-
-    Without it, torch spends a second on imports although these tensors have no memory.
-    """
+class _SkipDrawing(TorchFunctionMode):
+    """Skips the drawing of initial weights, for which torch would import modules for a second."""
 
     def __torch_function__(
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
@@ -189,9 +176,3 @@ class _Undrawn(TorchFunctionMode):
         if function in _DRAWING:
             return args[0] if args else kwargs["tensor"]
         return function(*args, **kwargs)
-
-
-_DRAWING = {
-    *(Tensor.uniform_, Tensor.normal_, Tensor.zero_, Tensor.fill_),
-    *(nn.init.uniform_, nn.init.normal_, nn.init.constant_),
-}

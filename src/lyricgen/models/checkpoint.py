@@ -1,0 +1,219 @@
+"""The two kinds of file that hold a trained model; no file is trusted.
+
+A checkpoint is an archive of torch: a zip file of tensors, with a pickle that names them. A model
+file is for sharing; it is safetensors: the length of a header (8 bytes, little-endian), the header
+in JSON with the model's card among its metadata, and the numbers.
+
+`torch.load(weights_only=True)` runs no code from a file, but it takes all the memory that the file
+asks for: by packed members, by objects that the pickle only names, by a directory of millions of
+members. An archive that passes the checks below holds plain values, and tensors stored as they are.
+"""
+
+import json
+import pickletools
+import struct
+import sys
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from lyricgen.errors import UserError, printable
+from lyricgen.models.card import rebuild
+from lyricgen.models.trained_model import TrainedModel
+from lyricgen.runs.newest import checkpoint_in
+
+MAX_BYTES = 2**34  # of a file: a network of a thousand million parameters with its optimizer
+MAX_DIRECTORY = 2**22  # bytes of an archive's directory: some 40,000 members
+MAX_PICKLE = 2**24  # bytes
+MAX_OPERATIONS = 10**6  # of a pickle: some 20,000 rows of metrics.csv
+MAX_HEADER = 2**23  # bytes of a model file's header; all of Unicode as a vocabulary takes 2**22
+MAX_MARKS = 10**6  # brackets, commas and quotation marks in a header, so values
+MAX_MESSAGE = 500  # characters of a message; a file may have chosen most of them
+CARD = "lyricgen"  # name of the card in either kind of file
+PREFIX = "model."  # of the network's tensors in a LightningModule
+
+# how torch ends an archive: the end of the directory in its 64-bit form, its place, and the end
+_END = struct.Struct("<4sQ2H2L4Q4sLQL4s4H2LH")
+_TYPES = ("Double", "Float", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool")
+_NAMES = {
+    "collections OrderedDict",
+    "torch._utils _rebuild_tensor_v2",
+    *(f"torch {name}Storage" for name in _TYPES),
+}
+
+
+def load(path: str | Path, device: str | torch.device = "cpu") -> TrainedModel:
+    """Load a trained model; no other file is needed.
+
+    No code in the file is run, and no memory is taken before the sizes that it declares are
+    checked.
+
+    Args:
+        path: a checkpoint, a model file, or the directory of a run.
+        device: where to put the network.
+
+    Raises:
+        UserError: the file is of another kind, damaged, or contradicts itself.
+    """
+    path = checkpoint_in(Path(path))
+    shown = repr(str(path))
+    try:
+        size = path.stat().st_size
+        values, tensors = _read(path, size)
+    except UserError as error:
+        raise UserError(
+            f"{shown} is not a checkpoint of lyricgen: {_shorten(error)}; name a run's, or a file "
+            "of lyricgen.export"
+        ) from error
+    except OSError as error:
+        raise UserError(f"{shown} cannot be read: {error.strerror}") from error
+    except (
+        Exception
+    ) as error:  # a damaged file may raise anything; torch's message advises to run it
+        raise UserError(
+            f"{shown} is not a readable checkpoint ({type(error).__name__}): it may be damaged or "
+            "cut short; name one that lyricgen wrote"
+        ) from error
+    try:
+        return replace(rebuild(values, tensors, size, device), file=path)
+    except UserError as error:
+        raise UserError(f"{shown} does not hold what it says: {_shorten(error)}") from error
+
+
+def to_bytes(card: dict[str, Any], tensors: dict[str, Tensor]) -> bytes:
+    """Content of a model file; equal for equal models."""
+    described = json.dumps(card, ensure_ascii=False, allow_nan=False, sort_keys=True)
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    return safetensors.torch.save(plain, metadata={CARD: described})
+
+
+def _shorten(error: UserError) -> str:
+    text = printable(str(error))
+    return text if len(text) <= MAX_MESSAGE else f"{text[:MAX_MESSAGE]} …"
+
+
+def _read(path: Path, size: int) -> tuple[Any, dict[str, Tensor]]:
+    """Read the unchecked card of a file; map its tensors to the file without reading them."""
+    if size > MAX_BYTES:
+        raise UserError(f"it has {size} bytes, more than {MAX_BYTES}")
+    with path.open("rb") as stream:
+        start = stream.read(9)
+    if start[8:9] == b"{":  # after the length of a header in JSON
+        return _read_model_file(path)
+    if not start.startswith(b"PK\x03\x04"):
+        raise UserError("it is none at all")
+    content = _read_archive(path, size)
+    if not isinstance(content, dict) or CARD not in content:
+        raise UserError("it is of another program")
+    state = content.get("state_dict")
+    if not isinstance(state, dict):
+        raise UserError("it has no weights, state_dict")
+    tensors = {
+        name.removeprefix(PREFIX): tensor
+        for name, tensor in state.items()
+        if isinstance(name, str) and name.startswith(PREFIX) and isinstance(tensor, Tensor)
+    }
+    values, run = content[CARD], content.get("run")
+    if isinstance(values, dict) and isinstance(run, dict):
+        values = {**values, "text": run.get("text")}
+    return values, tensors
+
+
+def _read_model_file(path: Path) -> tuple[Any, dict[str, Tensor]]:
+    with path.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        if length > MAX_HEADER:
+            raise UserError(f"its header has {length} bytes, more than {MAX_HEADER}")
+        header = stream.read(length)
+    if sum(header.count(mark) for mark in b'{[,"') > MAX_MARKS:
+        raise UserError(f"its header has more than {MAX_MARKS} values")
+    metadata = _parse(header.decode()).get("__metadata__")
+    if not isinstance(metadata, dict) or CARD not in metadata:
+        raise UserError("it has no card of lyricgen among its metadata")
+    card = _parse(metadata[CARD])
+    with safetensors.safe_open(path, "pt") as tensors:
+        return card, {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118
+
+
+def _parse(text: str) -> Any:
+    """Parse JSON; refuse what two readers may read differently: equal keys, and NaN as a number."""
+
+    def read_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(dict(pairs)) < len(pairs):
+            raise UserError("its header has the same key twice")
+        return dict(pairs)
+
+    def refuse_constant(name: str) -> None:
+        raise UserError(f"its header has {name}, which is no number")
+
+    return json.loads(text, object_pairs_hook=read_object, parse_constant=refuse_constant)
+
+
+def _read_archive(path: Path, size: int) -> Any:
+    with path.open("rb") as stream:
+        _check_end(stream, size)
+        with zipfile.ZipFile(stream) as archive:
+            _check_pickle(archive.read(_check_members(archive, size)))
+    # weights_only is the default, but an environment variable can undo the default
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+
+
+def _check_end(stream: BinaryIO, size: int) -> None:
+    """Check the place and the length of the directory before it is read.
+
+    Readers of zip files find the directory in different ways. They all find the same one if it lies
+    where torch puts it.
+    """
+    stream.seek(max(0, size - _END.size))
+    tail = stream.read(_END.size)
+    if len(tail) < _END.size:
+        raise UserError("it is cut short")
+    end = _END.unpack(tail)
+    signatures, length, offset = (end[0], end[10], end[14]), end[8], end[9]
+    in_place = end[12] == offset + length == size - _END.size
+    if signatures != (b"PK\x06\x06", b"PK\x06\x07", b"PK\x05\x06") or not in_place:
+        raise UserError("it is cut short, or not of torch")
+    if length > MAX_DIRECTORY:
+        raise UserError(f"its directory has {length} bytes, more than {MAX_DIRECTORY}")
+
+
+def _check_members(archive: zipfile.ZipFile, size: int) -> zipfile.ZipInfo:
+    """Check that the members together are no larger than the file; return the pickle's."""
+    members = {member.orig_filename: member for member in archive.infolist()}
+    folder = next(iter(members), "").partition("/")[0]
+    if len(members) < len(archive.infolist()) or any(
+        member.flag_bits & 1  # encrypted
+        or member.compress_type != zipfile.ZIP_STORED
+        or member.compress_size != member.file_size
+        or member.filename != name
+        or not name.startswith(f"{folder}/")
+        for name, member in members.items()
+    ):
+        raise UserError("its members are not stored as torch stores them")
+    if sum(member.file_size for member in members.values()) > size:
+        raise UserError("its members are larger than the file")
+    order = members.get(f"{folder}/byteorder")
+    if order is not None and archive.read(order) != sys.byteorder.encode():
+        raise UserError("its numbers are of a machine with another byte order")
+    pickled = members.get(f"{folder}/data.pkl")
+    if pickled is None or f"{folder}/constants.pkl" in members:
+        raise UserError("it is not what torch.save writes")
+    if pickled.file_size > MAX_PICKLE:
+        raise UserError(f"its pickle has {pickled.file_size} bytes, more than {MAX_PICKLE}")
+    return pickled
+
+
+def _check_pickle(pickled: bytes) -> None:
+    """Check the operations of a pickle without running them."""
+    for number, (operation, argument, _) in enumerate(pickletools.genops(pickled)):
+        if number >= MAX_OPERATIONS:
+            raise UserError(f"its pickle has more than {MAX_OPERATIONS} operations")
+        if operation.name in ("GLOBAL", "INST") and argument not in _NAMES:
+            raise UserError(f"it names {argument}, which no checkpoint of lyricgen does")
+        if operation.proto > 2 or (operation.name == "PROTO" and argument != 2):
+            raise UserError("its pickle is not of protocol 2, as torch's are")
