@@ -1,10 +1,10 @@
 """How fast is lyricgen? python scripts/benchmark.py [--cells lstm] [--rounds 5] [--threads 1].
 
-Training speed beside a plain loop, see training_speed.py; with --generation: the speed of writing
-beside the notebooks' loop instead, see generation_speed.py; with --scale: texts of 1, 100 and
-1,000 MB instead, see scale.py; with --sweep: the cost of a sweep beside its training, see
-sweep_speed.py; with --report: reports on many runs, see report_speed.py.
-On a busy machine take --threads 1 or OMP_WAIT_POLICY=passive: threads that wait burn the cores.
+Without an option it compares training with a plain loop (training_speed.py). These options choose
+another measurement: --generation compares writing with the notebooks' loop (generation_speed.py),
+--scale trains on texts of 1, 100 and 1,000 MB (scale.py), --sweep measures the time between jobs
+(sweep_speed.py), --report measures reports on many runs (report_speed.py).
+On a busy machine use --threads 1 or OMP_WAIT_POLICY=passive: waiting threads use up the cores.
 """
 
 import argparse
@@ -33,18 +33,20 @@ from lyricgen.runs.run import Run
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--cells", nargs="+", choices=TARGETS, default=list(TARGETS))
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each arm (default: 5)")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each program (default: 5)")
     parser.add_argument("--epochs", type=int, default=5, help="epochs a turn (default: 5)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument("--generation", action="store_true", help="measure writing texts")
     instead.add_argument("--scale", action="store_true", help="measure texts of several sizes")
-    instead.add_argument("--sweep", action="store_true", help="measure what lies between jobs")
-    parser.add_argument("--jobs", type=int, default=30, help="of the sweep (default: 30)")
+    instead.add_argument("--sweep", action="store_true", help="measure the time between jobs")
+    parser.add_argument("--jobs", type=int, default=30, help="jobs of the sweep (default: 30)")
     instead.add_argument("--report", action="store_true", help="measure reports on many runs")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[1, 100, 1000], help="their MB")
     parser.add_argument(
-        "--steps", type=int, default=200, help="of each round: training steps, or characters a text"
+        "--sizes", type=int, nargs="+", default=[1, 100, 1000], help="of texts, in MB"
+    )
+    parser.add_argument(
+        "--steps", type=int, default=200, help="of a round: training steps, or characters of a text"
     )
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -76,7 +78,7 @@ def main() -> None:
 
 def machine_facts(directory: Path) -> str:
     run = Run(directory)
-    run.begin({"seed": 0})  # for what every run notes of itself
+    run.begin({"seed": 0})  # fills the summary with versions and the commit
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     models = (line.partition(": ")[2] for line in lines if line.startswith("model name"))

@@ -1,13 +1,13 @@
 """Does a run survive anything? python scripts/chaos.py [--chains 25] [--seed 1] [--jobs 1].
 
-A chain is one training run of a random configuration that is killed again and again, at a random
-moment, at a random touch of one of its files, or by a signal that it may answer, and is resumed
-until it is done. Then everything it has left is compared with a run that nobody disturbed:
-weights, optimizer, schedule, recurrent state, metrics.csv, samples.jsonl, summary.json, and
-TensorBoard's scalars and texts, bit for bit and row for row. Only what a clock has measured is
-left out. The status is 1 if anything differs.
+A chain is one training run of a random configuration. It is killed several times: at a random
+moment, at a random access to one of its files, or by a signal that it can handle. Each time it is
+resumed, until it is done. Then it is compared with an undisturbed run: weights, optimizer,
+schedule, recurrent state, metrics.csv, samples.jsonl, summary.json, and TensorBoard's scalars and
+texts must be equal bit by bit. Only the figures of clocks may differ. The exit status is 1 if
+anything else differs.
 
-The loaded process is forked for each life of a run, so that a life takes a second or less.
+Each life of a run is a fork of this process, with all modules loaded, and takes about a second.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from compare_runs import differences
 import lyricgen.training.main  # noqa: F401
 from lyricgen import train as command
 
-# A run of a second with everything in it, and what may vary from chain to chain.
+# A run of about a second that uses every feature, and the settings that vary between chains.
 SMALL = (
     *("trainer=cpu", "trainer.max_epochs=3", "hidden_size=8", "model.dropout=0.3"),
     *("data.num_steps=10", "callbacks.baseline.max_order=2"),
@@ -73,17 +73,17 @@ VARIATIONS: tuple[tuple[tuple[str, ...], ...], ...] = (
     ),
     tuple((f"callbacks.checkpoint.every_n_steps={n}",) for n in ("1", "2", "3", "5", "null")),
 )
-DEATHS = 8  # of a chain at most
+DEATHS = 8  # most deaths in a chain
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 FILE_EVENTS = ("open", "os.rename", "os.remove", "os.truncate", "os.mkdir")
-TOUCHES = 250  # of its files by an undisturbed run, about
-LIFE_LIMIT = 120  # seconds; whatever lives longer hangs
-HUNG = 1000
+TOUCHES = 250  # accesses of an undisturbed run to its files, about
+LIFE_LIMIT = 120  # seconds; a life that takes longer hangs
+HUNG = 1000  # stands for the exit status of a life that hangs
 
 
 @dataclass
 class Outcome:
-    """What became of a chain."""
+    """Result of a chain."""
 
     configuration: list[str]
     deaths: Counter[str] = field(default_factory=Counter)
@@ -92,8 +92,8 @@ class Outcome:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--chains", type=int, default=25, help="runs to torment (default: 25)")
-    parser.add_argument("--seed", type=int, default=1, help="of all that is random (default: 1)")
+    parser.add_argument("--chains", type=int, default=25, help="number of chains (default: 25)")
+    parser.add_argument("--seed", type=int, default=1, help="of all random choices (default: 1)")
     parser.add_argument("--jobs", type=int, default=1, help="chains at a time (default: 1)")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -128,7 +128,7 @@ def sampler_of(number: int) -> str:
 
 
 def chain(directory: Path, number: int, seed: int) -> Outcome:
-    """Torment one run until it is done, and compare it with an undisturbed one."""
+    """Kill and resume one run until it is done; compare it with an undisturbed run."""
     drawn = random.Random(f"{seed} {number}")
     rows = 1 if "carried" in sampler_of(number) else 4
     configuration = [*SMALL, *SAMPLERS[sampler_of(number)], f"seed={number}"]
@@ -157,7 +157,7 @@ def chain(directory: Path, number: int, seed: int) -> Outcome:
         status = live(arguments, directory / f"life {life}.log", cause, moment, drawn)
         if status == 0 and outcome.deaths:
             break
-        if status == 0:  # it was over before it was disturbed
+        if status == 0:  # it ended before its first death
             shutil.rmtree(run)
             continue
         outcome.deaths[cause or "by itself"] += 1
@@ -180,14 +180,14 @@ def live(
 
     Args:
         arguments: of the command.
-        output: what it prints goes there.
-        cause: of its death, "" for none: "SIGKILL", "signal" (one that it may answer), or "file"
-            (killed as it touches one of its files).
-        moment: seconds after its start, or how many touches.
-        drawn: which signal.
+        output: file for its output.
+        cause: of its death: "SIGKILL", "signal" (a signal that it can handle), "file" (killed at an
+            access to one of its files), or "" for a life without death.
+        moment: of its death, in seconds after the start; for "file", in accesses.
+        drawn: generator that draws the signal.
 
     Returns:
-        Its exit status, negative for a signal; HUNG if it did not end in time.
+        The exit status, negative for a signal; HUNG if the process did not end in time.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
     number = drawn.choice(SIGNALS) if cause == "signal" and drawn else signal.SIGKILL
@@ -211,7 +211,7 @@ def live(
 
 
 def _be_born(arguments: list[str], output: Path, touches: int | None) -> NoReturn:
-    """Be the command, and never come back to the code of the parent."""
+    """Run the command in the forked process, and exit."""
     status = 1
     try:
         descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -233,7 +233,7 @@ def _be_born(arguments: list[str], output: Path, touches: int | None) -> NoRetur
 
 
 def _die_at_touch(touches: int, directory: str) -> None:
-    """Have the process killed the n-th time that it opens, renames or removes a file of its run."""
+    """Kill this process after a number of accesses to files of its run."""
     left = touches
 
     def watch(event: str, arguments: tuple[Any, ...]) -> None:

@@ -1,4 +1,4 @@
-"""What two runs have left, compared bit for bit but for what a clock has measured."""
+"""Comparison of two run directories, bit by bit, without the figures of clocks."""
 
 import csv
 import json
@@ -10,13 +10,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from lyricgen.runs.checkpoint_files import is_sound
 
-# of a run's state, what a clock has measured, and what is compared in files of its own
+# fields of a run's state that come from clocks, or that other files hold
 MEASURED = ("wall_seconds", "trained_seconds", "epoch_seconds", "sizes", "rows")
 CLOCKS = ("train/chars_per_second", "run/chars_per_second", "run/wall_seconds")
 
 
 def differences(undisturbed: Path, run: Path) -> list[str]:
-    """The names of what is not the same in two run directories."""
+    """List the contents that differ between two run directories."""
     if not is_sound(run / "checkpoints" / "last.ckpt"):
         return ["last.ckpt does not have its sum"]
     one, other = contents(undisturbed), contents(run)
@@ -28,7 +28,7 @@ def differences(undisturbed: Path, run: Path) -> list[str]:
 
 
 def contents(directory: Path) -> dict[str, Any]:
-    """All that a run has left, but for what a clock has measured."""
+    """Read all contents of a run directory, without the figures of clocks."""
     files = (path for path in directory.rglob("*") if ".tfevents." not in path.name)
     found: dict[str, Any] = {"files": sorted(str(path.relative_to(directory)) for path in files)}
     for name in ("last", "best"):
@@ -70,7 +70,7 @@ def contents(directory: Path) -> dict[str, Any]:
 
 
 def _first_difference(one: Any, other: Any, where: str = "") -> str | None:
-    """Where two nested values are not the same to the last bit; None where they are."""
+    """Find the first difference between two nested values; None if they are equal bit by bit."""
     if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
         same = one.dtype == other.dtype and torch.equal(one, other)
         return None if same else f"{where}: the tensors differ"

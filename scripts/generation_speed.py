@@ -1,13 +1,13 @@
-"""How fast lyricgen writes, beside the notebooks' loop; a part of benchmark.py.
+"""The speed of writing, compared with the notebooks' loop; a part of benchmark.py.
 
-The loop: a batch of one, one-hot vectors, one Python step a character, gradients recorded. lyricgen
-writes 1, 16 and 256 texts at a time. Equal in both: the weights (an LSTM of 256 units, 1,027
-symbols, one-hot input, float32), the prefix of one character, the length of a text, drawing at
-temperature 0.8. They take turns in one process; a warm-up comes first. lyricgen's seconds hold all
-that a call does, its random numbers included.
+The loop writes one text with one-hot vectors, one Python step a character, and records gradients.
+lyricgen writes 1, 16 and 256 texts at a time. Both have the same weights (an LSTM of 256 units,
+1,027 symbols, one-hot input, float32), a prefix of one character, the same length, and temperature
+0.8. They take turns in one process after a warm-up. lyricgen's time is that of the whole call,
+with its random numbers.
 
-Figures are medians over the rounds. Columns: characters a second; ratio: of that to the loop's in
-the same round; at least: its target.
+Figures are medians over the rounds. Columns: characters a second; ratio: lyricgen's speed over the
+loop's in the same round; at least: the target of the ratio.
 """
 
 import sys
@@ -85,7 +85,7 @@ def architecture() -> RecurrentArchitecture:
 
 
 def notebook_loop(model: LanguageModel, length: int) -> int:
-    """Write one text as the notebooks do; gives the number of its characters."""
+    """Write one text as the notebooks do; return its number of characters."""
     [layer], dense = model.recurrence.blocks, model.output
     state, text = None, [0]
     while len(text) <= length:
@@ -97,7 +97,7 @@ def notebook_loop(model: LanguageModel, length: int) -> int:
 
 
 def write(model: LanguageModel, count: int, length: int) -> int:
-    """Write so many texts with lyricgen; gives the number of their characters."""
+    """Write `count` texts with lyricgen; return their number of characters."""
     texts = continue_texts(
         model,
         [torch.tensor([0])] * count,

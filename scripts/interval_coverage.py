@@ -1,6 +1,7 @@
-"""How often the intervals of `evaluate` hold the true mean: python scripts/interval_coverage.py.
+"""How often do the intervals of `evaluate` contain the true mean?
 
-The series are autoregressive, x[t] = phi x[t-1] + noise, so that their mean, 0, is known.
+Usage: python scripts/interval_coverage.py. The series are autoregressive, x[t] = phi x[t-1] +
+noise; their true mean is 0.
 """
 
 import argparse
@@ -13,7 +14,7 @@ from lyricgen.evaluation.intervals import Floats, block_length, interval, resamp
 def autoregressive(length: int, phi: float, numbers: np.random.Generator) -> Floats:
     noise = numbers.normal(size=length)
     series = np.empty(length)
-    series[0] = noise[0] / np.sqrt(1 - phi**2)  # of the distribution that it keeps
+    series[0] = noise[0] / np.sqrt(1 - phi**2)  # the stationary distribution
     for t in range(1, length):
         series[t] = phi * series[t - 1] + noise[t]
     return series

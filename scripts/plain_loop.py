@@ -1,6 +1,6 @@
-"""The training loop that the books teach, which lyricgen's speed is held against.
+"""The training loop of textbooks, with which lyricgen's speed is compared.
 
-One-hot characters into torch's layer, or step by step into torch's cell, and a dense layer on top.
+One-hot characters go into torch's layer, or step by step into torch's cell; a dense layer follows.
 
 B rows read side by side, T time steps, V symbols, H hidden size, N characters of the text.
 """
@@ -26,7 +26,7 @@ State = Tensor | tuple[Tensor, Tensor] | None
 
 
 def plain_loop(options: TrainOptions, ids: Tensor, symbols: int) -> float:
-    """The loop of the books; gives the characters a second of its median epoch."""
+    """Train with the textbook loop; return the characters a second of its median epoch."""
     batch_size, steps = options.data.batch_size, options.data.num_steps
     cell = PLAIN[options.cell.kind](symbols, options.hidden_size)
     output = nn.Linear(options.hidden_size, symbols)
@@ -55,11 +55,11 @@ def plain_loop(options: TrainOptions, ids: Tensor, symbols: int) -> float:
 
 
 def read(cell: nn.Module, features: Tensor, state: State) -> tuple[Tensor, State]:
-    """Give features (T, B, V) to a layer as they are, or to a cell step by step."""
+    """Read features (T, B, V), with a layer at once or with a cell step by step."""
     if isinstance(cell, nn.RNNBase):
         return cell(features, state)
     outputs = []
     for step in features:
-        state = cell(step, state)  # (B, H), of an LSTM two of them
+        state = cell(step, state)  # (B, H); for an LSTM two tensors
         outputs.append(state[0] if isinstance(state, tuple) else state)
     return torch.stack(outputs), state

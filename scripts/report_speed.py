@@ -1,6 +1,7 @@
-"""How long a report on many runs takes, from the start of Python on; made by a script, not trained.
+"""The time of a report on many runs, from the start of Python; a part of benchmark.py.
 
-A grid of cells, layers and learning rates over ten seeds, 30 epochs each.
+A script writes the runs, without training: cells, layers and learning rates over ten seeds, 30
+epochs each.
 """
 
 import csv
@@ -33,7 +34,7 @@ def report_speed(counts: list[int], rounds: int, directory: Path) -> Table:
 
 
 def make_runs(sweep: Path, count: int) -> None:
-    """Directories of runs with summary.json and metrics.csv, as a sweep leaves them."""
+    """Write run directories with summary.json and metrics.csv, as a sweep writes them."""
     cells, layers = ("rnn", "gru", "lstm", "gru_scratch"), (1, 2, 3, 4, 5)
     rates = [0.001 * (1 + step) for step in range(-(-count // (len(cells) * len(layers) * SEEDS)))]
     grid = product(cells, layers, rates, range(1, SEEDS + 1))

@@ -1,16 +1,16 @@
-"""Texts of any size: how soon training starts, how fast it goes and how much memory it takes.
+"""Start, speed and memory of training on texts of several sizes; a part of benchmark.py.
 
-Every figure is of a fresh process that runs the train command with the options of conf/, on texts
-of the same distinct characters, drawn by Zipf's law from one seed. Columns:
-- encoding: seconds in which the text of the first start becomes a vocabulary and ids;
-- first, second start: seconds from the start of Python to the first training step, the second with
-  the ids in the cache (median of the rounds);
-- resident: the most memory of a whole run, with n-grams, validation, test and samples, and of
-  training with each sampler, whichever is largest;
-- consecutive, random: training characters a second with this sampler (medians); against: the
-  median ratio to the smallest text's, of blocks of ten steps taken in turn in one process;
-- validation: seconds of the first one, n-gram counting included.
-Each run finds the files in the system's cache; from a cold disk, reading the text comes on top.
+Every figure comes from a new process that runs the train command with the options of conf/. The
+texts have the same distinct characters, drawn by Zipf's law from one seed. Columns:
+- encoding: seconds to make a vocabulary and ids from the text at the first start;
+- first, second start: seconds from the start of Python to the first training step; the second start
+  finds the ids in the cache (median of the rounds);
+- resident: largest memory of a whole run (with n-grams, validation, test and samples) and of
+  training with each sampler;
+- consecutive, random: training characters a second with this sampler (medians); against: median
+  ratio to the speed on the smallest text, in blocks of ten steps taken in turn in one process;
+- validation: seconds of the first validation, with n-gram counting.
+Each run finds the files in the system's cache; a cold disk adds the time to read the text.
 """
 
 import itertools
@@ -44,7 +44,7 @@ TARGETS = {
 
 
 def scale(sizes: list[int], rounds: int, steps: int, directory: Path) -> Table:
-    """Measure texts of so many megabytes."""
+    """Measure training on texts of these sizes in megabytes."""
     texts = {size: directory / f"{size}.txt" for size in sizes}
     for size, path in texts.items():
         tell(f"{size} MB: making the text")
@@ -77,8 +77,8 @@ def scale(sizes: list[int], rounds: int, steps: int, directory: Path) -> Table:
 def side_by_side(
     directory: Path, sampler: str, blocks: int, texts: list[Path]
 ) -> list[list[float]]:
-    """Training characters a second of so many blocks on each text, taken in turn."""
-    tell(f"{sampler}: training on all of them side by side")
+    """Measure training characters a second of each block on each text, taken in turn."""
+    tell(f"{sampler}: training on all texts in turn")
     warm([*texts, *(directory / "cache" / "encoded").glob("*.ids")])
     speeds: list[list[float]] = run_script(
         directory, "scale_speed.py", sampler, str(blocks), *map(str, texts)
@@ -87,7 +87,7 @@ def side_by_side(
 
 
 def child(directory: Path, last: int, *overrides: str) -> dict[str, float]:
-    """The figures of one run, which ends after the last step, or by itself with 0."""
+    """Measure one run, which ends after step `last`, or by itself if `last` is 0."""
     settings = ("data=text", "trainer=cpu", "trainer.max_epochs=1")
     measured: dict[str, float] = run_script(
         directory, "scale_child.py", str(last), *settings, *overrides
@@ -96,7 +96,7 @@ def child(directory: Path, last: int, *overrides: str) -> dict[str, float]:
 
 
 def run_script(directory: Path, name: str, *arguments: str) -> Any:
-    """What a script of ours has written into the JSON file that is its first argument."""
+    """Run a script beside this one; return the content of the JSON file it writes."""
     figures = directory / "figures.json"
     figures.unlink(missing_ok=True)
     settings = {
@@ -136,7 +136,7 @@ def table(sizes: list[int], found: dict[int, dict[str, list[float]]]) -> Table:
 
 
 def write_text(path: Path, size: int) -> None:
-    """At least so many bytes of UTF-8: every character once, then drawn in pieces."""
+    """Write at least `size` bytes of UTF-8: every character once, then drawn characters."""
     generator = np.random.default_rng(SEED)
     alphabet = np.concatenate([[10], 0x4E00 + np.arange(SYMBOLS - 1)]).astype("<u4")
     shares = np.cumsum(1 / np.arange(1, SYMBOLS + 1))

@@ -1,7 +1,7 @@
-"""The train command, which notes when things happen; started by scale.py.
+"""The train command with clocks; scale.py starts it.
 
-python scripts/scale_child.py FIGURES STEPS [overrides]: the figures go to a JSON file, either after
-so many training steps, where the process ends, or with 0 at the end of the whole run.
+Usage: python scripts/scale_child.py FIGURES STEPS [overrides]. The process writes the JSON file
+FIGURES and ends after STEPS training steps, or, if STEPS is 0, at the end of the whole run.
 """
 
 import json
@@ -25,7 +25,7 @@ figures: dict[str, float] = {}
 
 
 def timed(owner: Any, name: str, figure: str) -> None:
-    """Note the seconds of the first call."""
+    """Record the seconds of the first call."""
     original = getattr(owner, name)
 
     def call(*arguments: Any, **options: Any) -> Any:

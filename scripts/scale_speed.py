@@ -1,9 +1,9 @@
-"""Trains on several texts side by side in one process, by turns; started by scale.py.
+"""Trains on several texts in turn, in one process; scale.py starts it.
 
-python scripts/scale_speed.py FIGURES SAMPLER BLOCKS TEXT...: each text has the train command's own
-Trainer, with all of its callbacks, in a thread of its own, and only one of them runs at a time, for
-ten steps. What else the machine does falls on all of them alike. The seconds and characters of
-every block go to a JSON file, by text.
+Usage: python scripts/scale_speed.py FIGURES SAMPLER BLOCKS TEXT... Each text has the Trainer of the
+train command with all callbacks, in a separate thread. Only one Trainer runs at a time, for ten
+steps, so other work on the machine slows all texts alike. The speed of each block goes to the JSON
+file FIGURES, by text.
 """
 
 import json
@@ -31,7 +31,7 @@ BLOCK = 10  # steps of a turn
 
 
 class Turns:
-    """Whose turn it is, of so many."""
+    """Lets `count` threads run in turn."""
 
     def __init__(self, count: int) -> None:
         self._count = count
@@ -39,19 +39,19 @@ class Turns:
         self._changed = threading.Condition()
 
     def wait(self, number: int) -> None:
-        """Wait for the turn of this number."""
+        """Wait until it is this thread's turn."""
         with self._changed:
             self._changed.wait_for(lambda: self._current == number)
 
     def pass_on(self) -> None:
-        """Give the turn to the next one."""
+        """Let the next thread run."""
         with self._changed:
             self._current = (self._current + 1) % self._count
             self._changed.notify_all()
 
 
 class ByTurns(pl.Callback):
-    """Lets its Trainer run when it is its turn, and notes the speed of each block but the first."""
+    """Lets its Trainer run in its turn; records the speed of each block except the first."""
 
     def __init__(self, number: int, turns: Turns, finished: threading.Barrier) -> None:
         self.speeds: list[float] = []
@@ -61,7 +61,7 @@ class ByTurns(pl.Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Begin, or end, a block."""
+        """Begin or end a block."""
         del pl_module
         if batch_idx % BLOCK == 0:
             if batch_idx > BLOCK:
@@ -90,7 +90,7 @@ def training_on(text: str, sampler: str, blocks: int, directory: Path) -> Traini
 def main() -> None:
     figures, sampler, blocks, texts = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4:]
     runs = Path(os.environ["LYRICGEN_OUTPUTS"]) / f"side by side, {sampler}"
-    # one order is kept, which the trainings would draw anew at each other's expense
+    # keep every order in the cache, which otherwise holds one order only
     samplers._order = lru_cache(maxsize=None)(samplers._order.__wrapped__)
     turns, finished = Turns(len(texts)), threading.Barrier(len(texts) + 1)
     watched = [ByTurns(number, turns, finished) for number in range(len(texts))]
@@ -102,7 +102,7 @@ def main() -> None:
         threading.Thread(target=fit, args=arguments, daemon=True).start()
     finished.wait()
     Path(figures).write_text(json.dumps([each.speeds for each in watched]))
-    os._exit(0)  # the rest of the runs is not wanted
+    os._exit(0)  # skip the rest of the runs
 
 
 if __name__ == "__main__":

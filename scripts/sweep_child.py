@@ -1,7 +1,7 @@
-"""A sweep in this process, measured: python scripts/sweep_child.py -m [overrides].
+"""Runs a sweep in this process and measures it: python scripts/sweep_child.py -m [overrides].
 
-Prints a line of JSON: the seconds from each job's end to the next one's first step, and the
-resident megabytes after each job.
+It prints a line of JSON: the seconds from the end of each job to the first step of the next job,
+and the resident megabytes after each job.
 """
 
 import json

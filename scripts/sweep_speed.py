@@ -1,4 +1,4 @@
-"""What a sweep costs beside its training, one process for all jobs."""
+"""The time and memory that a sweep adds to its training, in one process; a part of benchmark.py."""
 
 import json
 import os
@@ -9,16 +9,16 @@ from pathlib import Path
 
 from rich.table import Table
 
-TARGET = 0.5  # seconds from a job's end to the next one's first step, at most
-GROWTH = 50  # megabytes that all later jobs may take beyond the first
+TARGET = 0.5  # most seconds from a job's end to the first step of the next job
+GROWTH = 50  # most megabytes that later jobs may add to the first job's
 
 
 def sweep_speed(jobs: int, directory: Path) -> Table:
     """Measure a sweep of small jobs on the bundled lyrics.
 
     Args:
-        jobs: how many.
-        directory: where they go.
+        jobs: number of jobs.
+        directory: for their outputs.
     """
     overrides = ["hidden_size=16", "trainer=cpu", "trainer.max_epochs=1", f"seed=range({jobs})"]
     done = subprocess.run(
