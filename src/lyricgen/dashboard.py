@@ -45,12 +45,12 @@ def main(arguments: list[str] | None = None) -> None:
         nargs="?",
         type=Path,
         metavar="DIRECTORY",
-        help="of runs, of a sweep or of one run; without it, outputs/",
+        help="a run, a sweep or a directory of runs; without it, outputs/",
     )
     options = {
-        "--host NAME": "address or name of this machine to listen on (default: 127.0.0.1, for this "
-        "machine alone; 0.0.0.0: for everyone who reaches it)",
-        "--port N": "of the page (default: the first free one from 6006 on; 0: any free one)",
+        "--host NAME": "address or name of this machine to listen on (default: 127.0.0.1, which only "
+        "this machine reaches; 0.0.0.0: others reach it, too)",
+        "--port N": "port of the page (default: the first free port from 6006 on; 0: any free port)",
     }
     add_options(parser, options, {"--port": int})
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -22,35 +22,34 @@ OPTIONS = {
     "figures": {
         "--curves": "also perplexity by position, by length of the context and by frequency of "
         "characters",
-        "--split, --part {train,val,test}": "of this split of the text alone (default: of all)",
+        "--split, --part {train,val,test}": "score only this split of the text (default: all)",
         "--resamples N": "texts drawn for each 95 %% interval (default: {resamples})",
     },
     "a text of your own": {
-        "--text FILE": "score this text; a file, or the text itself where there is no such file",
-        "--unknown {refuse,skip}": "what to do with characters that the model does not know: say "
-        "which they are, or leave them out and say how many (default: {unknown})",
-        "--encoding NAME": "of the file, as in gb18030 (default: utf-8)",
+        "--text FILE": "score this text: a file or, if there is no such file, the text itself",
+        "--unknown {refuse,skip}": "characters that the model does not know: refuse and list them, "
+        "or skip and count them (default: {unknown})",
+        "--encoding NAME": "encoding of the file, such as gb18030 (default: utf-8)",
     },
     "surprisal and gates, character by character": {
         "--heat HTML": "write a page that colours each character of --text, or of the held-out "
-        "part, by its surprisal",
-        "--heat-chars N": "characters on it at most, from the text's beginning (default: "
+        "split, by its surprisal",
+        "--heat-chars N": "most characters on the page, from the beginning of the text (default: "
         "{heat_chars})",
-        "--gates PNG": "draw the activations of a layer's gates and states over --text into this "
-        "file",
-        "--layer N": "whose gates; 1 is next to the input (default: {layer})",
-        "--units N": "units of --gates: the N whose hidden state varies most, or all (default: "
-        "{units})",
+        "--gates PNG": "draw a layer's gates and states while the model reads --text",
+        "--layer N": "layer of --gates; 1 is next to the input (default: {layer})",
+        "--units N": "units of --gates: the N units whose hidden state varies most, or all "
+        "(default: {units})",
     },
     "memorisation": {
-        "--memorisation": "how much of what the model writes stands in its training text",
-        "--count N": "texts to draw (default: 64 of 250 characters, or 1000 names)",
-        "--temperature T": "at which they are drawn (default: {temperature}, as generate has it)",
+        "--memorisation": "measure how much of the model's samples occurs in its training split",
+        "--count N": "number of samples (default: 64 of 250 characters, or 1000 names)",
+        "--temperature T": "of the samples (default: {temperature}, as for generate)",
     },
     "output": {
-        "--json": "print the figures as JSON, and nothing else; not of --heat and --gates",
+        "--json": "print the figures as JSON and nothing else; not with --heat or --gates",
         "--png PNG": "also draw the figures, or those of --memorisation",
-        "--seed N": "of the random numbers (default: {seed})",
+        "--seed N": "seed of the random numbers (default: {seed})",
     },
 }
 DEFAULTS = {

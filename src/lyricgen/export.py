@@ -12,7 +12,7 @@ from lyricgen.console import show
 from lyricgen.errors import UserError
 
 SUFFIX = ".safetensors"
-PERSONAL = {"init_from", "resume", "path", "prefixes"}  # options, whatever their group
+PERSONAL = {"init_from", "resume", "path", "prefixes"}  # settings of any group
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -25,7 +25,7 @@ def _export(options: argparse.Namespace) -> None:
     if out is not None:
         _check_place(out, options.force)
 
-    # torch takes seconds, which --help need not wait for
+    # --help must not wait the seconds that torch takes to load
     from lyricgen.models.card import card
     from lyricgen.models.checkpoint import load, to_bytes
     from lyricgen.runs.newest import newest_checkpoint
@@ -43,7 +43,7 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def shared(options: dict[str, Any]) -> dict[str, Any]:
-    """A run's configuration with its paths and prefixes, which are the user's own, as None."""
+    """Copy a run's options with None for paths and prefixes, which are personal."""
     return {
         key: None if key in PERSONAL else shared(value) if isinstance(value, dict) else value
         for key, value in options.items()
@@ -51,14 +51,14 @@ def shared(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_place(out: Path, force: bool) -> None:
-    """Refuse to write where nothing can be written or something would be lost."""
+    """Refuse a file that cannot be written or would be lost."""
     check_output("--out", out, SUFFIX)
     if out.exists() and not force:
         raise UserError(f"{str(out)!r} is there already: name another, or add --force")
 
 
 def _file_name(name: Any, description: str) -> str:
-    """A plain file name: the run's own name, whatever a file says that it is."""
+    """Make a safe file name from the run's name, which a file may have chosen freely."""
     plain = re.sub(r"[^\w-]+", "_", name if isinstance(name, str) else description).strip("_")
     return f"{plain[:60] or 'model'}{SUFFIX}"
 
@@ -69,9 +69,9 @@ def _parser() -> Parser:
         "--out",
         type=Path,
         metavar="FILE",
-        help=f"where to write it (default: NAME{SUFFIX} in this directory, NAME of the run)",
+        help=f"file to write (default: NAME{SUFFIX} in this directory, with the run's name)",
     )
-    parser.add_argument("--force", action="store_true", help="replace FILE where it is there")
+    parser.add_argument("--force", action="store_true", help="replace FILE if it exists")
     return parser
 
 

@@ -20,56 +20,57 @@ HERE = ("checkpoint", "debug", "prefix", "fill", "format", "watch", "compare")
 
 # Options as --help shows them, and what they mean.
 ASKED = {
-    "--prefix": "what the texts begin with; may be given several times",
-    "--fill": "a text whose gaps are to be filled, as in 分__天, by a model trained with "
+    "--prefix": "beginning of the texts; may be given several times",
+    "--fill": "fill the gaps of this text, such as 分__天, with a model trained with "
     "objective=fill; may be given several times",
 }
 GENERAL = {
-    "--length N": "new characters at most (default: 50; for single lines what the longest "
-    "training line needs; with --lines or --acrostic 50 a line; with --max-length, or --lines and "
-    "--line-length, what these need)",
+    "--length N": "most new characters (default: 50; for single lines, as many as the longest "
+    "training line needs; with --lines or --acrostic, 50 a line; with --max-length, or with "
+    "--lines and --line-length, as many as these need)",
     "--count N": "texts for each prefix or --fill (default: 1; with --beams all that it finds)",
-    "--seed N": "of the random numbers (default: 1)",
-    "--generator {torch,numpy_reseeded}": "of the random numbers; numpy_reseeded repeats texts of "
-    "course code letter for letter (default: torch)",
+    "--seed N": "seed of the random numbers (default: 1)",
+    "--generator {torch,numpy_reseeded}": "source of the random numbers; numpy_reseeded repeats "
+    "texts of course code letter for letter (default: torch)",
 }
 STRATEGY = {
-    "--temperature T": "below 1 more probable, above 1 more varied, 0 always the most probable "
-    "character (default: 0.8)",
+    "--temperature T": "below 1 the text is more probable, above 1 more varied; 0 always takes the "
+    "most probable character (default: 0.8)",
     "--top-k K": "draw from the K most probable characters",
     "--top-p P": "draw from the most probable characters that together have probability P",
-    "--min-p P": "draw from the characters that have P times the largest probability, or more",
-    "--repetition-penalty R": "above 1 makes what the text has already less probable",
-    "--no-repeat-ngram N": "no N characters in a row occur twice in a text, unless the control "
-    "wants them",
+    "--min-p P": "draw from the characters with at least P times the largest probability",
+    "--repetition-penalty R": "above 1, characters that the text already has are less probable",
+    "--no-repeat-ngram N": "no N characters in a row occur twice in a text, unless the form of the "
+    "text leaves nothing else",
     "--beams N": "search for the most probable text, N at a time, and print the N best (or "
     "--count) with their scores",
-    "--length-penalty A": "of --beams: 0 for none, larger ones favour longer texts (default: 0.6)",
+    "--length-penalty A": "of --beams: 0 for none; larger numbers favour longer texts (default: "
+    "0.6)",
 }
 CONTROL = {
     "--lines N": "write N lines, the prefix included",
     "--line-length K": "every line has K characters: letters, punctuation and, in scripts with "
-    "spaces between words, the spaces within it; in others, and where newlines became spaces, it "
-    "has none; without --lines the last one is cut off at --length",
-    "--acrostic TEXT": "a line for each character of TEXT, beginning with it",
+    "spaces between words, spaces; in other scripts, and where newlines became spaces, lines have "
+    "no spaces; without --lines, --length cuts the last line off",
+    "--acrostic TEXT": "a line for each character of TEXT, which starts with this character",
     "--rhyme": "for Chinese: the last characters of all lines rhyme by their pinyin and differ; "
     "with --line-length; needs pip install 'lyricgen[rhyme]'",
     "--ban SET": "never write these characters, as between the brackets of a regular expression: "
     "a-z",
-    "--only SET": "write only these, likewise: 一-龥",
-    "--starts-with TEXT": "for names: what they begin with, as part of them",
-    "--max-length N": "for names: their characters at most; every name ends",
-    "--novel": "for names: whole ones, none that the model was trained on, and none twice",
+    "--only SET": "write only these characters, in the same form: 一-龥",
+    "--starts-with TEXT": "for names: their beginning, as part of the drawn name",
+    "--max-length N": "for names: at most N characters, then the name ends",
+    "--novel": "for names: only complete names that the training split does not have, none twice",
 }
 FILLING = {
-    "--sweeps N": "how often each gap is drawn anew (default: 20)",
-    "--gap CHARACTER": "what marks a gap (default: _, where the texts do not have it)",
+    "--sweeps N": "number of times that each gap is drawn (default: 20)",
+    "--gap CHARACTER": "character that marks a gap (default: _, unless the corpus contains it)",
 }
 OUTPUT = {
-    "--format {text,jsonl}": "jsonl: an object a line with prefix, text, strategy, seed, "
-    "log_probability (nats), perplexity, with --beams score, of lines ended (false: cut off), "
+    "--format {text,jsonl}": "jsonl: one object a line with prefix, text, strategy, seed, "
+    "log_probability (nats), perplexity; with --beams score; for lines ended (false: cut off); "
     "with --compare checkpoint (default: text)",
-    "--watch": "show a text character by character as it is written",
+    "--watch": "show a text, character by character, as it is written",
 }
 TYPES = {"N": int, "K": int, "T": float, "P": float, "R": float, "A": float}  # others are texts
 
@@ -87,8 +88,8 @@ def add_all_options(parser: argparse.ArgumentParser) -> None:
     for name, help_text in ASKED.items():
         asked.add_argument(name, action="append", metavar="TEXT", help=help_text)
     add_options(parser, GENERAL, TYPES)
-    add_options(parser.add_argument_group("strategy", "how characters are chosen"), STRATEGY, TYPES)
-    add_options(parser.add_argument_group("control", "what texts must be like"), CONTROL, TYPES)
+    add_options(parser.add_argument_group("strategy", "choose the characters"), STRATEGY, TYPES)
+    add_options(parser.add_argument_group("control", "choose the form of texts"), CONTROL, TYPES)
     add_options(parser.add_argument_group("with --fill"), FILLING, TYPES)
     output = parser.add_argument_group("output")
     add_options(output, OUTPUT, TYPES)

@@ -40,47 +40,48 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         type=Path,
         metavar="DIRECTORY",
-        help="sweeps, runs, or directories that hold them; without one, all outputs",
+        help="sweeps, runs, or directories of these; without it, all outputs",
     )
     parser.add_argument(
         "--where",
         action="append",
         default=[],
         metavar="SETTING=VALUE",
-        help="only runs that have one of these values, as in cell=lstm,gru or status=failed; may "
-        "be given several times",
+        help="take only runs with one of these values, such as cell=lstm,gru or status=failed; "
+        "may be given several times",
     )
     parser.add_argument(
         "--by",
         type=_names,
         default=(),
         metavar="SETTINGS",
-        help="group by these, as in cell,layers (default: those that vary)",
+        help="group by these settings, such as cell,layers (default: the settings that vary)",
     )
     parser.add_argument(
         "--over",
         type=_names,
         default=("seed",),
         metavar="SETTINGS",
-        help="average over these (default: seed)",
+        help="average over these settings (default: seed)",
     )
     parser.add_argument(
         "--metric",
         metavar="NAME",
-        help="rank by this figure of summary.json, as in test/perplexity (default: the held-out "
+        help="rank by this figure of summary.json, such as test/perplexity (default: the held-out "
         "perplexity)",
     )
     parser.add_argument(
         "--out",
         type=Path,
         metavar="DIRECTORY",
-        help="where the files go (default: report/ in the sweep, if that is all, else in outputs/; "
-        "with --where, --by, --over or --metric a directory beside it, as report_by_cell/)",
+        help="write the files here (default: report/ in the sweep, if only that was read, else in "
+        "outputs/; with --where, --by, --over or --metric a directory beside it, such as "
+        "report_by_cell/)",
     )
     parser.add_argument(
         "--json",
         action="store_true",
-        help="print the rows with all their figures as JSON, and nothing else",
+        help="print the rows with all digits as JSON and nothing else",
     )
 
 

@@ -18,7 +18,7 @@ class WritingModel(TrainedModel):
     def generate(
         self, prefix: str = "", *, length: int | None = None, seed: int = 1, **options: Any
     ) -> str:
-        """Write one text that begins with a prefix; options as in `generation.texts`.
+        """Write one text that begins with a prefix; options are those of `generation.texts`.
 
         >>> model.generate("分开", length=50, seed=1, temperature=0.8, top_p=0.9)
         >>> model.generate(lines=4, line_length=7, acrostic="桥头有雨", rhyme=True)
@@ -39,12 +39,12 @@ class WritingModel(TrainedModel):
         """Continue prefixes in one batch; arguments and errors of `generation.texts`.
 
         Returns:
-            len(prefixes) · count texts, the prefixes included, normalised as the corpus was.
+            len(prefixes) · count texts that begin with the prefixes, normalised like the corpus.
         """
         return generate_texts(self, prefixes, count=count, length=length, seed=seed, **options)
 
     def fill_many(self, texts: list[str], **options: Any) -> list[str]:
-        """Fill the gaps of texts; options as in `generation.filling`.
+        """Fill the gaps of texts; options are those of `generation.filling`.
 
         >>> model.fill_many(["分__天"], count=3, temperature=0.8, seed=1)
         """

@@ -233,8 +233,9 @@ class LanguageModel(CharacterNetwork, NextModel):
 
     @override
     def layer_steps(self) -> list[LayerStep]:
-        step = CELLS[self.architecture.cell.kind].fast_step
-        return [step(block) for block in self.recurrence.blocks] if step else []
+        blocks = self.recurrence.blocks
+        steps = [block.fast_step(block) for block in blocks if block.fast_step is not None]
+        return steps if len(steps) == len(blocks) else []
 
 
 class FillModel(CharacterNetwork):
