@@ -51,7 +51,7 @@ from lyricgen.runs.run import Run
 from lyricgen.runs.state import RunState
 from lyricgen.training import build
 from lyricgen.training.build_trainer import build_observers, build_trainer
-from lyricgen.training.loggers.event_file import EventLogger
+from lyricgen.training.loggers.tensorboard import EventLogger
 from lyricgen.training.options import TrainOptions, parse
 from lyricgen.training.recurrent_module import RecurrentModule
 
@@ -101,7 +101,7 @@ def take_turn(options: TrainOptions, directory: Path) -> dict[str, float]:
     seed_everything(options.seed, verbose=False)
     corpus = build_corpus(options.data)
     datamodule = build.build_datamodule(options, corpus)
-    network = build.build_network(options, datamodule)
+    network = build.build_model(options, datamodule)
     state = RunState()
     module = build.build_module(options, datamodule, network, state)
     module.__class__ = _TimedModule  # the very object that a user trains, with clocks
@@ -109,8 +109,9 @@ def take_turn(options: TrainOptions, directory: Path) -> dict[str, float]:
     run = Run(directory)
     run.begin(options.model_dump(mode="json"))
     logger = EventLogger(directory, 0)
+    total, opening = module.totals["train"], corpus.opening
     observers = build_observers(
-        options, datamodule, module, corpus, run, Interruption(), logger=logger
+        options, datamodule, network, state, total, opening, run, Interruption(), logger=logger
     )
     trainer = build_trainer(options, datamodule, run, observers.all, logger)
 

@@ -48,9 +48,9 @@ def main(arguments: list[str] | None = None) -> None:
         help="a run, a sweep or a directory of runs; without it, outputs/",
     )
     options = {
-        "--host NAME": "address or name of this machine to listen on (default: 127.0.0.1, which only "
-        "this machine reaches; 0.0.0.0: others reach it, too)",
-        "--port N": "port of the page (default: the first free port from 6006 on; 0: any free port)",
+        "--host NAME": "address or name of this machine to listen on (default: 127.0.0.1, which "
+        "only this machine reaches; 0.0.0.0: others reach it, too)",
+        "--port N": "port of the page (default: the first free one from 6006 on; 0: any free port)",
     }
     add_options(parser, options, {"--port": int})
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)

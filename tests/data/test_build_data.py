@@ -157,7 +157,7 @@ def test_a_long_line_is_scored_in_pieces_as_if_at_once(tmp_path: Path, objective
     )
     data, _ = built(options)
     torch.manual_seed(1)
-    model = build.build_network(options, data).eval()
+    model = build.build_model(options, data).eval()
     split = data.splits["train"]
     total, places, state = 0.0, 0, None
     for batch in data.evaluation_loader("train"):

@@ -10,8 +10,7 @@ import torch.nn.functional as F
 from lyricgen.data.batch import IGNORED, BatchLoader, block, cut, share
 from lyricgen.data.samplers import LineSampler, Sampler, Windows
 from lyricgen.training import recurrent_module as shares
-from lyricgen.training.ddp.collectives import Broadcast, gathered, summed
-from lyricgen.training.ddp.group import check
+from lyricgen.training.ddp.group import Broadcast, check, gathered, summed
 from tests.conftest import TINY, Train
 from tests.helpers.samplers import KINDS, sampler_of
 
@@ -154,7 +153,9 @@ def test_a_fit_begins_only_with_as_many_processes_as_were_asked_for() -> None:
 
 
 def test_every_fit_begins_with_that_question(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lyricgen.training.main.number_of_processes", lambda _: 2)
+    asked = iter((1, 2))  # when the Trainer is built, and when it begins to fit
+    place = "lyricgen.training.build_trainer.number_of_processes"
+    monkeypatch.setattr(place, lambda _: next(asked))
     with pytest.raises(RuntimeError, match="2 processes were to train, Lightning knows 1"):
         train(*TINY)
 

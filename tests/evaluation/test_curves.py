@@ -41,7 +41,7 @@ def network_of(kind: str, layout: str = "stream") -> Any:
             start_symbol=layout == "lines",
         )
     )
-    counted.count(lines_of(9).ids if layout == "lines" else text_of(200, seed=9))
+    counted.fit(lines_of(9).ids if layout == "lines" else text_of(200, seed=9))
     return counted
 
 

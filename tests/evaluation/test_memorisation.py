@@ -26,7 +26,7 @@ from lyricgen.evaluation.memorisation import (
     measure,
     texts_of,
 )
-from lyricgen.training.callbacks.copying import Copying
+from lyricgen.training.callbacks.samples import Copying
 from tests.helpers.callbacks import names, network_of
 from tests.helpers.fill_models import model_of as fill_model
 

@@ -41,7 +41,7 @@ def symbols(length: int, *, lines: bool = False, seed: int = 0) -> list[int]:
 
 def counted(order: int, smoothing: Smoothing, *, lines: bool = False) -> NgramLanguageModel:
     network = uncounted(order, smoothing, lines=lines)
-    network.count(torch.tensor(symbols(400, lines=lines), dtype=torch.uint8))
+    network.fit(torch.tensor(symbols(400, lines=lines), dtype=torch.uint8))
     return network
 
 

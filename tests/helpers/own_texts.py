@@ -45,7 +45,7 @@ def ngram_model() -> TrainedModel:
         vocabulary_size=len(VOCABULARY), start_symbol=False,
     )  # fmt: skip
     network = NgramLanguageModel(described)
-    network.count(VOCABULARY.encode("ab分开 ab分cd\n" * 4).long())
+    network.fit(VOCABULARY.encode("ab分开 ab分cd\n" * 4).long())
     return TrainedModel(network, VOCABULARY, "stream", lowercase=False)
 
 

@@ -13,7 +13,7 @@ from lyricgen.models.metrics import (
     mixture_nats,
     perplexity,
 )
-from lyricgen.training.scored_module import NatsTotal
+from lyricgen.training.totals import NatsTotal
 
 Floats = npt.NDArray[np.float64]
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
@@ -287,6 +288,29 @@ def test_one_step_leaves_all_that_a_run_leaves(train: Train) -> None:
     assert not {"cell", "hidden_size", "optimizer", "trainer.max_epochs"} & set(columns)
 
 
+def test_it_is_fitted_without_a_trainer(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("a Trainer was built")
+
+    monkeypatch.setattr(pl.Trainer, "__init__", refuse)
+    done = train(*NGRAM, "trainer.max_epochs=7", "trainer.precision=bf16-mixed")
+    assert done.status == 0, done.err
+    assert done.directory is not None
+    # the settings stay as they were typed
+    trainer = done.summary["options"]["trainer"]
+    assert (trainer["max_epochs"], trainer["precision"]) == (7, "bf16-mixed")
+    path = done.directory / "checkpoints/best.ckpt"
+    content = torch.load(path, weights_only=True)
+    assert content.keys() == {"epoch", "global_step", "state_dict", "lyricgen", "run"}
+    text = (CORPORA / "lyrics.txt").read_text("utf-8")[:1500]
+    model = lyricgen.load(path)
+    fitted = NgramLanguageModel(model.network.architecture)  # type: ignore[arg-type]
+    fitted.fit(model.vocabulary.encode(text[:1200]))
+    expected = {f"model.{name}": value for name, value in fitted.state_dict().items()}
+    assert content["state_dict"].keys() == expected.keys()
+    assert all(torch.equal(content["state_dict"][name], expected[name]) for name in expected)
+
+
 def test_generate_writes_from_its_checkpoint(
     train: Train, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -355,16 +379,16 @@ def test_a_finished_run_says_so_and_a_stopped_one_starts_again(
     again = train("resume=latest", "trainer.max_epochs=9")
     assert again.status == 0
     assert "is finished: its n-grams are counted" in again.out
-    count = NgramLanguageModel.count
+    fit = NgramLanguageModel.fit
 
     def stop(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(NgramLanguageModel, "count", stop)
+    monkeypatch.setattr(NgramLanguageModel, "fit", stop)
     stopped = train(*NGRAM)
     assert stopped.status == 130
     assert stopped.summary["status"] == "interrupted"
-    monkeypatch.setattr(NgramLanguageModel, "count", count)
+    monkeypatch.setattr(NgramLanguageModel, "fit", fit)
     assert train("resume=latest").status == 0
     assert stopped.summary["status"] == "finished"
     assert stopped.summary["val/loss"] == whole.summary["val/loss"]

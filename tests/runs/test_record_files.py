@@ -363,12 +363,12 @@ def test_samples_that_are_none(
 ) -> None:
     samples = object.__new__(Samples)
     samples.path = tmp_path / "samples.jsonl"
-    assert samples.texts_at(10) == []
+    assert samples.samples_at(10) == []
     samples.path.write_text(json.dumps(asdict(SAMPLE)) + "\n")
-    assert (samples.texts_at(10), samples.texts_at(11)) == ([SAMPLE], [])
+    assert (samples.samples_at(10), samples.samples_at(11)) == ([SAMPLE], [])
     samples.path.unlink()
     make(samples.path)
-    assert samples.texts_at(10) == []
+    assert samples.samples_at(10) == []
     assert len(caplog.records) == samples.path.exists()  # a loop of links is not there
     if make is not folder:
         rewind(tmp_path, {"samples.jsonl": 5})

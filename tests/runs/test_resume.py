@@ -24,6 +24,7 @@ from lyricgen.errors import UserError
 from lyricgen.runs.checkpoint_files import is_sound
 from lyricgen.runs.interruption import SIGNALS, Interrupted, listening
 from lyricgen.runs.state import FREE, RunState, changed, rewind, sizes
+from lyricgen.training.build_trainer import NetworkTraining
 from lyricgen.training.callbacks.checkpoints import Checkpoints
 from lyricgen.training.callbacks.samples import Samples
 from lyricgen.training.recurrent_module import RecurrentModule
@@ -130,8 +131,11 @@ def test_stopped_outside_of_a_step(
 ) -> None:
     """In validation and sampling it waits for the end of the epoch; in testing it need not."""
     whole = train(*SHORT)
-    kind: Any = Samples if place == "samples" else RecurrentModule
-    name = "draw" if place == "samples" else f"on_{place.replace('val', 'validation')}_epoch_start"
+    kind, name = {
+        "val": (RecurrentModule, "on_validation_epoch_start"),
+        "samples": (Samples, "draw"),
+        "test": (NetworkTraining, "score"),
+    }[place]
     original, calls = getattr(kind, name), []
 
     def interrupted(self: Any, *arguments: Any) -> Any:

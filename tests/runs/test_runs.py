@@ -29,7 +29,7 @@ from lyricgen.runs.newest import checkpoint_in, newest_checkpoint, newest_run, n
 from lyricgen.runs.run import Run
 from lyricgen.runs.summary import RunSummary, SweepSummary, read_summary
 from lyricgen.training import build
-from lyricgen.training.callbacks.throughput import Throughput
+from lyricgen.training.callbacks.figures import Throughput
 from tests.conftest import SMALL, TINY, Train, summary_of
 
 
@@ -378,7 +378,7 @@ def test_what_breaks_before_training_leaves_no_nameless_directory(
     def stop(*_: object) -> NoReturn:
         raise error
 
-    monkeypatch.setattr(build, "build_network", stop)
+    monkeypatch.setattr(build, "build_model", stop)
     with contextlib.suppress(error):
         assert train(*TINY).status == 130
     begun_runs = {path.parent for path in Path("outputs").rglob(".hydra")}

@@ -30,7 +30,7 @@ from lyricgen.sweeps.search.space import Space, describe, read_space
 from lyricgen.sweeps.search.storage import JobTrial, JournalLock, StudyOptions, parse
 from lyricgen.sweeps.search.study import Study, build_sampler
 from lyricgen.training import main as training
-from lyricgen.training.callbacks.pruning import Pruning
+from lyricgen.training.callbacks.stopping import Pruning
 from tests.conftest import SMALL, Train, killed_after, messages, summary_of, sweep_of, until
 
 pytestmark = pytest.mark.alone
@@ -403,7 +403,7 @@ TOLD_BY_RANK_1 = """
 import sys
 if "lyricgen.training.worker" in sys.orig_argv:
     import json, os
-    from lyricgen.training.callbacks.pruning import Pruning
+    from lyricgen.training.callbacks.stopping import Pruning
     def on_train_end(self, trainer, module):
         with open({report!r}, "a") as stream:
             told = [os.getpid(), trainer.world_size, trainer.current_epoch, self._state.pruned]

@@ -13,7 +13,7 @@ import torch
 
 from lyricgen.runs.run import Run
 from lyricgen.training import build_trainer
-from lyricgen.training.devices import Slot, choose_devices
+from lyricgen.training.hardware import Slot, choose_devices
 from tests.conftest import TINY, Train
 
 

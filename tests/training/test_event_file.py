@@ -9,7 +9,7 @@ from typing import NoReturn
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from lyricgen.training.loggers.event_file import EventLogger
+from lyricgen.training.loggers.tensorboard import EventLogger
 
 
 def written(directory: Path, purge_step: int, steps: range) -> None:

@@ -20,7 +20,7 @@ from lyricgen.data.build import build_corpus
 from lyricgen.models.network import LanguageModel
 from lyricgen.runs.state import RunState
 from lyricgen.training import build
-from lyricgen.training.callbacks.smoothed_loss import NAME, SmoothedLoss
+from lyricgen.training.callbacks.figures import SMOOTHED_LOSS, SmoothedLoss
 from lyricgen.training.options import SmoothedLossOptions, parse
 from lyricgen.training.recurrent_module import RecurrentModule
 from tests.conftest import SMALL, TINY, Train
@@ -51,12 +51,14 @@ def test_smoothed_loss_of_every_step(tmp_path: Path) -> None:
         assert [float(row["loss"]) for row in rows] == losses
         assert [float(row["smoothed_loss"]) for row in rows] == pytest.approx(expected, rel=1e-14)
         callback.after_epoch(trainer, validated=True)
-        assert state.metrics[NAME] == state.smoothed_loss == float(rows[-1]["smoothed_loss"])
+        assert (
+            state.metrics[SMOOTHED_LOSS] == state.smoothed_loss == float(rows[-1]["smoothed_loss"])
+        )
     logger.save()
     events = plugin_event_accumulator.EventAccumulator(
         str(tmp_path), size_guidance={"tensors": 0}, tensor_size_guidance={"scalars": 0}
     ).Reload()
-    drawn = [float(event.tensor_proto.float_val[0]) for event in events.Tensors(NAME)]
+    drawn = [float(event.tensor_proto.float_val[0]) for event in events.Tensors(SMOOTHED_LOSS)]
     assert drawn[-4:] == pytest.approx(expected, rel=1e-6)
 
 
@@ -239,7 +241,7 @@ def test_the_output_bias_that_a_run_begins_with(init: str, output_bias: str) -> 
     options = parse(composed(*overrides))
     corpus = build_corpus(options.data)
     datamodule = build.build_datamodule(options, corpus)
-    bias = build.build_network(options, datamodule).state_dict()["output.bias"]
+    bias = build.build_model(options, datamodule).state_dict()["output.bias"]
     if output_bias == "unigram":  # logarithms of probabilities
         assert float(bias.exp().sum()) == pytest.approx(1.0, abs=1e-5)
     else:

@@ -15,13 +15,11 @@ from lyricgen.models.model import Model
 from lyricgen.models.network import recurrent
 from lyricgen.models.ngram.language_model import NgramLanguageModel
 from lyricgen.models.optimizers import build_optimizer, build_scheduler
-from lyricgen.models.options import NgramArchitecture, NgramOptions, RecurrentArchitecture
+from lyricgen.models.options import NgramArchitecture, RecurrentArchitecture
 from lyricgen.models.trained_model import TrainedModel
 from lyricgen.runs.state import RunState
-from lyricgen.training.ngram_module import NgramModule
 from lyricgen.training.options import TrainOptions
 from lyricgen.training.recurrent_module import RecurrentModule
-from lyricgen.training.scored_module import ScoredModule
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +51,7 @@ def build_sampler(options: TrainOptions, split: Split, vocabulary_size: int) -> 
     Raises:
         UserError: the split is too short for one window.
     """
-    if isinstance(options.model, NgramOptions):  # one batch: all there is
+    if options.model.kind == "ngram":  # one batch of all characters
         return StreamSampler(len(split.ids), num_rows=1, num_steps=len(split.ids) - 1)
     data, settings = options.data, options.sampler.model_dump(exclude={"kind"})
     if settings.get("seed", 0) is None:
@@ -129,10 +127,10 @@ def _report_long_lines(sampler: LineSampler, split: Split, vocabulary: Vocabular
     )
 
 
-def build_network(options: TrainOptions, datamodule: CharacterDataModule) -> Model:
-    """The network with its initial weights, drawn from the global generator."""
+def build_model(options: TrainOptions, datamodule: CharacterDataModule) -> Model:
+    """Build the model, a network with its first weights drawn from the global generator."""
     vocabulary, start_symbol = datamodule.vocabulary, layout_of(options) == "lines"
-    if isinstance(options.model, NgramOptions):
+    if options.model.kind == "ngram":
         return NgramLanguageModel(
             NgramArchitecture(
                 **options.model.model_dump(),
@@ -181,11 +179,8 @@ def trained_model(
 
 def build_module(
     options: TrainOptions, datamodule: CharacterDataModule, network: Model, state: RunState
-) -> ScoredModule:
-    """The network with its loss, optimizer and schedule; n-grams have none of these."""
-    plain = card(trained_model(options, datamodule, network))
-    if isinstance(network, NgramLanguageModel):
-        return NgramModule(network, plain, state)
+) -> RecurrentModule:
+    """The network with its loss, optimizer and schedule."""
     return RecurrentModule(
         network,
         optimizer=partial(
@@ -201,7 +196,7 @@ def build_module(
         ),
         label_smoothing=options.loss.label_smoothing,
         reduction=options.loss.reduction,
-        card=plain,
+        card=card(trained_model(options, datamodule, network)),
         state=state,
         seed=options.seed,
     )
@@ -223,11 +218,7 @@ def describe(
         f"{name} {int(split.character_counts(size).sum()):,}"
         for name, split in datamodule.splits.items()
     )
-    learnt = (
-        ""
-        if isinstance(network, NgramLanguageModel)
-        else f", {network.num_parameters:,} parameters"
-    )
+    learnt = "" if network.counts_ngrams else f", {network.num_parameters:,} parameters"
     return (
         f"{corpus.name}: {len(corpus):,} characters, {size:,} distinct "
         f"({sizes}); {network.description}{learnt}"

@@ -1,6 +1,7 @@
 """Build the observers and the Trainer, with loggers and plugins of its own."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
@@ -12,37 +13,37 @@ from pytorch_lightning.profilers import (
     SimpleProfiler,
 )
 from pytorch_lightning.strategies import Strategy
+from torch import Tensor
+from typing_extensions import override
 
-from lyricgen.data.corpus import EncodedCorpus
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.errors import UserError
-from lyricgen.models.options import NgramOptions
+from lyricgen.models.model import Model
 from lyricgen.runs.checkpoint_files import AtomicCheckpointIO
 from lyricgen.runs.directories import STEPS
 from lyricgen.runs.interruption import Interruption
 from lyricgen.runs.run import Run
+from lyricgen.runs.state import RunState
 from lyricgen.training.build import monitored, trained_model
 from lyricgen.training.callbacks.baseline import Baseline
-from lyricgen.training.callbacks.board import TensorBoardSummary
 from lyricgen.training.callbacks.checkpoints import Checkpoints
-from lyricgen.training.callbacks.early_stopping import EarlyStopping
-from lyricgen.training.callbacks.epoch_log import EpochLog
+from lyricgen.training.callbacks.figures import EpochLog, SmoothedLoss, Throughput
 from lyricgen.training.callbacks.progress import ProgressReport
-from lyricgen.training.callbacks.pruning import Pruning, Trial
 from lyricgen.training.callbacks.samples import Samples
-from lyricgen.training.callbacks.smoothed_loss import SmoothedLoss
-from lyricgen.training.callbacks.throughput import Throughput
+from lyricgen.training.callbacks.stopping import EarlyStopping, Pruning, Trial
 from lyricgen.training.ddp.environment import (
     OURS,
     SingleMachine,
     number_of_processes,
     without_trainer_variables,
 )
-from lyricgen.training.devices import choose_devices
+from lyricgen.training.ddp.group import check
+from lyricgen.training.hardware import choose_devices
 from lyricgen.training.lightning_hooks import Moments, Observer, OrderedDDP, keep_out_of_signals
-from lyricgen.training.loggers.event_file import EventLogger
+from lyricgen.training.loggers.tensorboard import EventLogger, TensorBoardSummary
 from lyricgen.training.options import TrainOptions
-from lyricgen.training.scored_module import ScoredModule
+from lyricgen.training.recurrent_module import RecurrentModule
+from lyricgen.training.totals import NatsTotal, score_split
 
 
 @dataclass(frozen=True)
@@ -59,23 +60,84 @@ class Observers:
     samples: Samples | None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Training:
-    """Objects that take part in a run."""
+    """Objects that take part in a run.
+
+    Attributes:
+        options: the whole configuration.
+        datamodule: the corpus in batches.
+        model: to train.
+        state: of the run.
+        observers: of the run.
+        description: of text and model, in one line.
+    """
 
     options: TrainOptions
     datamodule: CharacterDataModule
-    module: ScoredModule
-    trainer: pl.Trainer
+    model: Model
+    state: RunState
     observers: Observers
     description: str
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the model in training."""
+        return torch.device("cpu")
+
+    @property
+    def world_size(self) -> int:
+        """Number of processes that train together."""
+        return 1
+
+    def fit(self, checkpoint: Path | None) -> None:
+        """Train, from the start or from a checkpoint; every process of a run calls it."""
+        raise NotImplementedError
+
+    def score(self, split: str, nats_room: Tensor | None = None) -> dict[str, float]:
+        """Score a held-out split after training, as `score_split`; rank 0 alone calls it."""
+        return score_split(self.model, self.datamodule, split, nats_room)
+
+
+@dataclass
+class NetworkTraining(Training):
+    """Run of a network, which Lightning's Trainer trains."""
+
+    module: RecurrentModule
+    trainer: pl.Trainer
+
+    @property
+    @override
+    def device(self) -> torch.device:
+        return self.trainer.strategy.root_device
+
+    @property
+    @override
+    def world_size(self) -> int:
+        return self.trainer.world_size
+
+    @override
+    def fit(self, checkpoint: Path | None) -> None:
+        settings = f"{self.state.text} {self.options.model_dump_json()}"
+        check(number_of_processes(self.options.trainer), self.world_size, settings)
+        self.trainer.fit(self.module, self.datamodule, ckpt_path=checkpoint, weights_only=True)
+
+    @override
+    def score(self, split: str, nats_room: Tensor | None = None) -> dict[str, float]:
+        self.model.to(self.device)
+        with self.trainer.precision_plugin.forward_context():
+            figures = super().score(split, nats_room)
+        self.model.cpu()
+        return figures
 
 
 def build_observers(
     options: TrainOptions,
     datamodule: CharacterDataModule,
-    module: ScoredModule,
-    corpus: EncodedCorpus,
+    model: Model,
+    state: RunState,
+    total: NatsTotal,
+    opening: str,
     run: Run,
     interruption: Interruption,
     trial: Trial | None = None,
@@ -86,24 +148,25 @@ def build_observers(
     Args:
         options: the whole configuration.
         datamodule: the corpus in batches.
-        module: that is trained.
-        corpus: its text.
+        model: to train.
+        state: of the run.
+        total: nats of the training split in the epoch so far.
+        opening: of the text.
         run: its directory.
         interruption: tells the run to stop.
         trial: of a search, if the run is one.
         logger: for TensorBoard, if wanted.
     """
-    chosen, state, monitor = options.callbacks, module.run_state, monitored(datamodule)
-    total, folder = module.totals["train"], run.directory
+    chosen, monitor, folder = options.callbacks, monitored(datamodule), run.directory
     steps, rows = (folder / STEPS, folder / "metrics.csv") if options.logger.csv else (None, None)
     board = baseline = samples = None
     if logger is not None:
-        board = TensorBoardSummary(options.model_dump(), run, state, logger, module.model)
+        board = TensorBoardSummary(options.model_dump(), run, state, logger, model)
     if chosen.baseline.enabled and options.objective == "next":  # n-grams read from the left only
-        baseline = Baseline(state, chosen.baseline, mixed=not module.model.counts_ngrams)
+        baseline = Baseline(state, chosen.baseline)
     if chosen.samples.every_n_epochs or chosen.samples.steps:
-        model, path = trained_model(options, datamodule, module.model), folder / "samples.jsonl"
-        samples = Samples(state, model, path, chosen.samples, corpus.opening, options.seed, logger)
+        trained, path = trained_model(options, datamodule, model), folder / "samples.jsonl"
+        samples = Samples(state, trained, path, chosen.samples, opening, options.seed, logger)
     observers: list[Observer] = [Throughput(state), *(one for one in (baseline, samples) if one)]
     if chosen.smoothed_loss.enabled:
         observers.append(SmoothedLoss(state, steps, chosen.smoothed_loss))
@@ -143,8 +206,6 @@ def build_trainer(
     Raises:
         UserError: Lightning refuses the options, or the batches cannot be shared.
     """
-    if isinstance(options.model, NgramOptions):
-        options = _counting(options)
     # which Lightning has taken from RANK, SLURM_PROCID or the like
     rank_zero_only.rank = rank  # type: ignore[attr-defined]
     torch.set_float32_matmul_precision(options.trainer.float32_matmul_precision)
@@ -163,39 +224,12 @@ def build_trainer(
             f"trainer: {error}: look at trainer.accelerator={chosen.accelerator}, "
             f"trainer.devices={chosen.devices} and trainer.strategy={chosen.strategy}"
         ) from error
-    if options.data.batch_size < processes and not isinstance(options.model, NgramOptions):
+    if options.data.batch_size < processes:
         raise UserError(
             f"data.batch_size={options.data.batch_size} is shared among trainer.devices="
             f"{chosen.devices}, a row each at least: raise it, or choose fewer devices"
         )
     return trainer
-
-
-def single_process_trainer(training: Training, run: Run) -> pl.Trainer:
-    """A Trainer of rank 0's device alone, with the callbacks and loggers of one of several."""
-    trainer, options = training.trainer, training.options
-    device = trainer.strategy.root_device
-    devices = 1 if device.index is None else [device.index]
-    one = {"accelerator": device.type, "devices": devices, "strategy": "auto"}
-    options = options.model_copy(update={"trainer": options.trainer.model_copy(update=one)})
-    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    place = SingleMachine(0, 1)
-    return _trainer(options, training.datamodule, run, trainer.loggers, callbacks, place)
-
-
-def _counting(options: TrainOptions) -> TrainOptions:
-    """One pass on the CPU, whatever else is asked of networks."""
-    once = {
-        "max_epochs": 1,
-        "accelerator": "cpu",
-        "devices": 1,
-        "strategy": "auto",
-        "precision": "32-true",  # leaves float64 alone
-        "gradient_clip_val": None,
-        "check_val_every_n_epoch": 1,
-        "val_check_interval": None,
-    }
-    return options.model_copy(update={"trainer": options.trainer.model_copy(update=once)})
 
 
 def _check_interval(options: TrainOptions, datamodule: CharacterDataModule) -> None:

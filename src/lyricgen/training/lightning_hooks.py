@@ -117,12 +117,14 @@ def ends_epoch(trainer: pl.Trainer) -> bool:
 def is_exact_point(trainer: pl.Trainer) -> bool:
     """Whether neither a validation nor the end of the epoch follows the step just made.
 
-    From anywhere else Lightning would, in a resumed run, skip what was still to do.
+    Lightning would skip these in a run that is resumed from a point before them.
     """
+    if ends_epoch(trainer):
+        return False
     loop = trainer.fit_loop.epoch_loop
-    # Lightning's own answer, which knows of intervals, limits and epochs without any
+    # Lightning's answer knows of intervals, limits and epochs without validation
     follows = loop._should_check_val_fx(trainer.fit_loop._data_fetcher)  # type: ignore[arg-type]
-    return not follows and not ends_epoch(trainer)
+    return not follows
 
 
 def keep_out_of_signals(trainer: pl.Trainer) -> None:

@@ -20,6 +20,7 @@ import logging
 import math
 import warnings
 from pathlib import Path
+from typing import cast
 
 import torch
 from pytorch_lightning import seed_everything
@@ -27,8 +28,9 @@ from pytorch_lightning import seed_everything
 from lyricgen.data.build import find_corpus, report_text
 from lyricgen.data.corpus import EncodedCorpus
 from lyricgen.errors import UserError
+from lyricgen.models.card import card
 from lyricgen.models.checkpoint import load
-from lyricgen.models.options import NgramOptions
+from lyricgen.models.ngram.language_model import NgramLanguageModel
 from lyricgen.models.trained_model import copy_weights
 from lyricgen.runs.checkpoint_files import go_on_from
 from lyricgen.runs.directories import BEST, LAST
@@ -37,19 +39,20 @@ from lyricgen.runs.run import Run
 from lyricgen.runs.state import ResumePoint, RunState, rewind, start_anew
 from lyricgen.training import build, results
 from lyricgen.training.build_trainer import (
+    NetworkTraining,
     Training,
     build_observers,
     build_trainer,
-    single_process_trainer,
 )
-from lyricgen.training.callbacks.pruning import Trial
-from lyricgen.training.ddp.environment import number_of_processes, refuse_other_launchers
-from lyricgen.training.ddp.group import check
+from lyricgen.training.callbacks.stopping import Trial
+from lyricgen.training.counting import Counting
+from lyricgen.training.ddp.environment import refuse_other_launchers
 from lyricgen.training.ddp.launch import worker_processes
-from lyricgen.training.loggers.event_file import EventLogger
+from lyricgen.training.hardware import check_precision, report_precision
+from lyricgen.training.loggers.tensorboard import EventLogger
 from lyricgen.training.options import TrainOptions
-from lyricgen.training.precision import check_precision, report_precision
 from lyricgen.training.threads import cores
+from lyricgen.training.totals import NatsTotal
 
 log = logging.getLogger(__name__)
 
@@ -62,15 +65,15 @@ def prepare(
     trial: Trial | None = None,
     rank: int = 0,
 ) -> Training:
-    """Build everything; nothing of the run's is written yet.
+    """Build all objects of a run; nothing is written yet.
 
     Args:
         options: the whole configuration.
         run: its directory.
-        past: what the run goes on from.
+        past: state of the run being resumed.
         interruption: tells the run to stop.
         trial: of a search, if the run is one.
-        rank: of this process, where several train.
+        rank: of this process.
 
     Raises:
         UserError: a wrong option, or a text that cannot be used.
@@ -79,94 +82,93 @@ def prepare(
     refuse_other_launchers()
     torch.set_num_threads(min(torch.get_num_threads(), cores()))
     seed_everything(options.seed, verbose=False)
-    resumed = None if options.resume is None else run.checkpoints / LAST
-    corpus = find_corpus(options.data, past.state.text, resumed)
-    _check_corpus(corpus, options, run, past)
-    run.corpus_digest = corpus.digest
+    corpus = _read_corpus(options, run, past)
     datamodule = build.build_datamodule(options, corpus)
-    network = build.build_network(options, datamodule)
+    model = build.build_model(options, datamodule)
     if options.init_from is not None and past.checkpoint is None:
-        shared = copy_weights(load(options.init_from), network, datamodule.vocabulary)
+        shared = copy_weights(load(options.init_from), model, datamodule.vocabulary)
         log.info("init_from=%s: %s", options.init_from, shared)
-    module = build.build_module(options, datamodule, network, RunState(corpus.digest))
+    state = RunState(corpus.digest)
+    module = None if model.counts_ngrams else build.build_module(options, datamodule, model, state)
+    total = NatsTotal() if module is None else module.totals["train"]
     logger = None
     if options.logger.tensorboard and rank == 0:
         logger = EventLogger(run.directory, purge_step=past.steps + 1 if past.steps else 0)
     observers = build_observers(
-        options, datamodule, module, corpus, run, interruption, trial, logger
+        options, datamodule, model, state, total, corpus.opening, run, interruption, trial, logger
     )
-    trainer = build_trainer(options, datamodule, run, observers.all, logger, rank)
-    check_precision(options, trainer, network)
+    description = build.describe(corpus, datamodule, model)
+    training: Training
+    if module is None:
+        ngrams, loggers = cast(NgramLanguageModel, model), [logger] if logger is not None else []
+        plain = card(build.trained_model(options, datamodule, model))
+        training = Counting(
+            options, datamodule, ngrams, state, observers, description, total, plain, loggers
+        )
+    else:
+        trainer = build_trainer(options, datamodule, run, observers.all, logger, rank)
+        check_precision(options, trainer, model)
+        training = NetworkTraining(
+            options, datamodule, model, state, observers, description, module, trainer
+        )
     if rank == 0:
         report_text(options.data, corpus)
-        report_precision(options.trainer.precision, trainer)
+        report_precision(options.trainer.precision, training.device)
         build.report_batches(options, datamodule)
-    description = build.describe(corpus, datamodule, network)
-    return Training(options, datamodule, module, trainer, observers, description)
+    return training
 
 
-def _check_corpus(
-    corpus: EncodedCorpus, options: TrainOptions, run: Run, past: ResumePoint
-) -> None:
-    """Refuse a text other than that of the run so far, or of the sweep's other jobs.
+def _read_corpus(options: TrainOptions, run: Run, past: ResumePoint) -> EncodedCorpus:
+    """Read the text, which has to be that of the run so far, and of the sweep's other jobs.
 
     Raises:
-        UserError: it is another one.
+        UserError: it is another one, or cannot be used.
     """
+    checkpoint = None if options.resume is None else run.checkpoints / LAST
+    corpus = find_corpus(options.data, past.state.text, checkpoint)
     if past.state.text not in (None, corpus.digest):
         raise UserError(
             f"resume: data={options.data.kind} ({corpus.name}) is not the text that the run has "
             f"read so far: bring that one back, or {start_anew(run.directory)}"
         )
     run.check_text(options.model_dump(mode="json"), corpus.digest)
+    run.corpus_digest = corpus.digest
+    return corpus
 
 
 def train_and_evaluate(training: Training, run: Run, past: ResumePoint) -> None:
-    """Train, then evaluate the best weights; the figures are then in the run's summary."""
-    trainer = training.trainer
+    """Train, evaluate the best weights, and record the figures in the run's summary."""
     if training.options.resume is not None:
         rewind(run.directory, past.state.sizes)
     checkpoint = None
     if past.checkpoint is not None:
         checkpoint = go_on_from(past.checkpoint)
         log.info("going on after step %d of %s", past.steps, run.directory)
-    if trainer.world_size == 1:
-        fit(training, checkpoint)
+    if training.world_size == 1:
+        training.fit(checkpoint)
     else:
         _fit_together(training, run, past, checkpoint)
-        trainer = single_process_trainer(training, run)
-    state = training.module.run_state
+    state = training.state
     kept = training.options.callbacks.checkpoint.enabled and math.isfinite(state.best_loss)
-    figures = results.conclude(training, trainer, run.checkpoints / BEST if kept else None)
+    figures = results.conclude(training, run.checkpoints / BEST if kept else None)
     if training.observers.board is not None:
-        training.observers.board.finish(training.trainer.global_step, figures)
+        training.observers.board.finish(figures)
     run.finish(figures, None if run.search is None else state.pruned)
 
 
-def fit(training: Training, checkpoint: Path | None) -> None:
-    """Train, from a checkpoint if there is one; every process of a run does."""
-    trainer, options = training.trainer, training.options
-    asked = 1 if isinstance(options.model, NgramOptions) else number_of_processes(options.trainer)
-    check(
-        asked, trainer.world_size, f"{training.module.run_state.text} {options.model_dump_json()}"
-    )
-    trainer.fit(training.module, training.datamodule, ckpt_path=checkpoint, weights_only=True)
-
-
 def _fit_together(training: Training, run: Run, past: ResumePoint, checkpoint: Path | None) -> None:
-    """Train as rank 0 of several processes, which are gone afterwards."""
+    """Train as rank 0 of several processes; the others have ended afterwards."""
     task = {
         "options": training.options.model_dump(mode="json"),
         "directory": str(run.directory),
         "checkpoint": None if checkpoint is None else str(checkpoint),
         "steps": past.steps,
-        "text": training.module.run_state.text,
+        "text": training.state.text,
         "in_search": run.search is not None,
     }
-    device = training.trainer.strategy.root_device.type
-    size = training.trainer.world_size
+    size, device = training.world_size, training.device.type
     with worker_processes(task, size, device, lambda reason: run.fail(UserError(reason))):
-        fit(training, checkpoint)
+        training.fit(checkpoint)
 
 
 def _quiet_lightning() -> None:

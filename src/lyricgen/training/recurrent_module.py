@@ -1,12 +1,13 @@
-"""The LightningModule: losses, carried state, optimizer and schedule around a language model.
+"""The LightningModule: losses, totals, carried state, optimizer and schedule of a network.
 
-B batch, T time steps, V vocabulary, N parameters.
+B batch, T time steps, V vocabulary, H hidden, L layers.
 """
 
 import math
 from collections.abc import Callable
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from torch import Tensor, optim
@@ -17,28 +18,28 @@ from lyricgen.errors import UserError
 from lyricgen.models.cells.cell import State
 from lyricgen.models.model import Model, exact
 from lyricgen.runs.state import RunState
-from lyricgen.training.ddp.collectives import gathered, summed
+from lyricgen.training.ddp.group import gathered, summed
 from lyricgen.training.lightning_hooks import ends_epoch
 from lyricgen.training.options import Reduction
-from lyricgen.training.scored_module import ScoredModule
+from lyricgen.training.totals import NatsTotal
 
-# Between the seeds of two ranks: 2³² over the golden ratio, so that of any few ranks no two meet
-# within millions of steps (of a seed torch's generator on the CPU takes the lower 32 bits).
-APART = 2_654_435_769
-CHECKED = 50  # steps after which a loss that is not finite has stopped training
+# Distance between the seeds of two ranks: 2³² over the golden ratio, so that the seeds of a few
+# ranks stay apart for millions of steps (torch's generator on the CPU takes the lower 32 bits).
+RANK_DISTANCE = 2_654_435_769
+CHECK_EVERY = 50  # steps between two checks that the losses are finite
 
 Schedule = Callable[[optim.Optimizer], dict[str, Any] | None]
 
 
-class RecurrentModule(ScoredModule):
-    """Trains a language model by cross-entropy.
+class RecurrentModule(pl.LightningModule):
+    """Trains a network by cross-entropy, and scores the validation split with it.
 
     The recurrent state belongs to a stream of characters: it is carried, detached, from batch to
-    batch, and zeroed where a batch says that its stream starts. The totals count plain nats,
-    whatever the label smoothing.
+    batch, and zeroed where a batch says that its stream starts. Validation carries its own state.
+    The totals count plain nats, whatever the label smoothing.
 
-    What is random in a step, dropout, depends on the seed and the step alone, and a checkpoint
-    carries the state and the totals: training goes on from one exactly.
+    Dropout depends on the seed and the step alone, and a checkpoint holds the state and the
+    totals, so a resumed run continues exactly.
 
     Args:
         model: the network.
@@ -47,8 +48,8 @@ class RecurrentModule(ScoredModule):
         label_smoothing: share of each target spread over the vocabulary (Szegedy et al. 2016).
         reduction: whether the loss of a batch is the "mean" over its characters, or their "sum",
             which gives long batches more weight.
-        card: plain values that a checkpoint carries to say what it holds.
-        state: of the run.
+        card: plain values that describe the network in a checkpoint.
+        state: of the run; a checkpoint holds it, and its metrics get the figures.
         seed: of the dropout.
     """
 
@@ -63,14 +64,19 @@ class RecurrentModule(ScoredModule):
         state: RunState,
         seed: int,
     ) -> None:
-        super().__init__(model, card, state)
+        super().__init__()
+        self.model = model
+        self.card = card
+        self.run_state = state
+        self.totals = {split: NatsTotal(model.metric_prefix) for split in ("train", "val")}
         self.label_smoothing = label_smoothing
         self.reduction: Reduction = reduction
         self._seed = seed
-        self._losses: list[Tensor] = []  # of the steps since `check_finite`
+        self._losses: list[Tensor] = []  # of the steps since the last check
         self._optimizer = optimizer
         self._schedule = schedule
         self._training_state: State | None = None
+        self._validation_state: State | None = None
 
     @override
     def on_train_start(self) -> None:
@@ -81,23 +87,30 @@ class RecurrentModule(ScoredModule):
         total.nats, total.characters = own_total(run.nats), run.characters
 
     @override
+    def on_train_epoch_start(self) -> None:
+        self.totals["train"].reset()
+        self.run_state.metrics.clear()  # so that none is taken for a figure of this epoch
+        self.run_state.gradient_norm_total = None
+        self.run_state.gradient_norms = 0
+
+    @override
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        # the step's own seed, whatever was drawn before: 1.5 µs, a hundredth of torch.manual_seed
-        seed = self._seed * 1_000_003 + self.trainer.global_step + rank() * APART
+        # a seed for each step, whatever was drawn before; torch.manual_seed takes 100 times as long
+        seed = self._seed * 1_000_003 + self.trainer.global_step + rank() * RANK_DISTANCE
         torch.default_generator.manual_seed(seed)
         if self.device.type == "cuda":
             torch.cuda.default_generators[self.device.index or 0].manual_seed(seed)
 
     @override
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the loss of a batch: nats per character, or total nats with reduction=sum.
+        """Compute the loss of a batch: nats per character, or total nats with reduction=sum.
 
-        With several processes, the mean of their return values is this loss.
+        The loss of several processes is the mean of their return values.
         """
         state = None if batch.starts_stream else self._training_state
         logits, state = self.model.predict(batch, state)
         self._training_state = tuple(part.detach() for part in state)
-        # one softmax serves the loss and the metric
+        # one softmax for the loss and the metric
         log_probabilities = F.log_softmax(exact(logits).flatten(0, 1), dim=-1)  # (B·T, V)
         targets = batch.targets.flatten()
         nats = F.nll_loss(log_probabilities, targets, ignore_index=IGNORED, reduction="sum")
@@ -110,62 +123,72 @@ class RecurrentModule(ScoredModule):
         if self.reduction == "mean":
             loss = loss / batch.num_characters
         self._losses.append(loss.detach())
-        # the gradients of all processes are averaged, and are to be summed
+        # Lightning averages the gradients of all processes; the loss needs their sum
         return loss * world_size() if world_size() > 1 else loss
 
     @override
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        if len(self._losses) >= CHECKED or ends_epoch(self.trainer):
+        if len(self._losses) >= CHECK_EVERY or ends_epoch(self.trainer):
             self.check_finite()
 
     def check_finite(self) -> None:
-        """Look at the losses since the last look, and at the weights; waits for the device.
+        """Check the losses since the last check, and the weights; waits for the device.
 
         Raises:
-            UserError: one is not finite; it names the step.
+            UserError: one is not finite; the message names the step.
         """
         first = self.trainer.global_step - len(self._losses)  # steps before these losses
         losses = summed(torch.stack(self._losses)).tolist() if self._losses else []
         self._losses.clear()
         for step, loss in enumerate(losses, start=first + 1):
             if not math.isfinite(loss):
-                raise self.diverged(f"the training loss is {loss} at step {step}")
+                raise self._diverged(f"the training loss is {loss} at step {step}")
         norms = torch.stack([parameter.norm() for parameter in self.model.parameters()])
         if not bool(norms.isfinite().all()):
-            raise self.diverged(f"the weights are not finite after step {first + len(losses)}")
+            raise self._diverged(f"the weights are not finite after step {first + len(losses)}")
 
-    def diverged(self, what: str) -> UserError:
-        """The error that says so and how to mend it."""
+    def _diverged(self, symptom: str) -> UserError:
         rate = self.trainer.optimizers[0].param_groups[0]["lr"]
         clipping = self.trainer.gradient_clip_val
         return UserError(
-            f"training diverged in epoch {self.trainer.current_epoch + 1}: {what}; start again, "
+            f"training diverged in epoch {self.trainer.current_epoch + 1}: {symptom}; start again, "
             f"with a lower optimizer.lr (the rate was {rate:g}) or with "
             + (f"trainer.gradient_clip_val below {clipping:g}" if clipping else "")
             + ("" if clipping else "clipping, as in trainer.gradient_clip_val=1")
         )
 
     @override
-    def on_train_epoch_start(self) -> None:
-        super().on_train_epoch_start()
-        self.run_state.gradient_norm_total = None
-        self.run_state.gradient_norms = 0
+    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        state = None if batch.starts_stream else self._validation_state
+        nats, self._validation_state = self.model.score(batch, state)
+        self.totals["val"].add(nats, batch.num_characters)
+        return nats
 
     @override
-    def record(self, split: str) -> None:
-        """Add a split's figures to the metrics; in training, lower a rate that waits for its loss.
+    def on_validation_epoch_start(self) -> None:
+        self.totals["val"].reset()
+
+    @override
+    def on_train_epoch_end(self) -> None:
+        self.run_state.characters = self.totals["train"].characters
+        self._record("train")
+
+    @override
+    def on_validation_epoch_end(self) -> None:
+        self._record("val")
+
+    def _record(self, split: str) -> None:
+        """Add a split's figures to the metrics; lower the rate of a schedule that watches its loss.
 
         Raises:
-            UserError: in training, the loss is not finite.
+            UserError: the loss is not finite.
         """
-        super().record(split)
-        if self.trainer.state.fn != "fit":
-            return
+        self.run_state.metrics |= self.totals[split].figures(split)
         monitor = f"{split}/loss"
         loss = self.run_state.metrics.get(monitor, 0.0)
         if not math.isfinite(loss):
-            raise self.diverged(f"{monitor} is {loss} at step {self.trainer.global_step}")
-        # by us, since Lightning would do it after the epoch's checkpoint and forget it on a resume
+            raise self._diverged(f"{monitor} is {loss} at step {self.trainer.global_step}")
+        # here, since Lightning would do it after the epoch's checkpoint and forget it on a resume
         for config in self.trainer.lr_scheduler_configs:
             if config.reduce_on_plateau and config.monitor == monitor:
                 config.scheduler.step(loss)  # type: ignore[arg-type]
@@ -184,8 +207,8 @@ class RecurrentModule(ScoredModule):
             gradients = [p.grad for p in parameters if p.grad is not None]
             norm = torch.nn.utils.get_total_norm(gradients)
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
-        # added up without waiting for the device; a step that the gradient scaler of 16-mixed skips
-        # has no norm
+        # summed without waiting for the device; the gradient scaler of 16-mixed skips steps whose
+        # norm is not finite
         finite = norm.isfinite()
         norm = torch.where(finite, norm, 0.0)
         run = self.run_state
@@ -207,11 +230,16 @@ class RecurrentModule(ScoredModule):
         run, total = self.run_state, self.totals["train"]
         run.carried = whole_state(self._training_state)
         run.nats, run.characters = totals_of_all(total.nats), total.characters
-        super().on_save_checkpoint(checkpoint)
+        checkpoint["lyricgen"] = self.card
+        checkpoint["run"] = vars(run)
+
+    @override
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.run_state.restore(checkpoint)
 
 
 def whole_state(own: State | None) -> State | None:
-    """The state of all rows, (L, B, H) tensors on the CPU, from that of each process's rows."""
+    """Gather the recurrent state of all rows, (L, B, H) on the CPU, from all processes."""
     if own is None:
         return None
     shares = gathered(tuple(part.cpu() for part in own))
@@ -219,7 +247,7 @@ def whole_state(own: State | None) -> State | None:
 
 
 def own_rows(whole: State | None) -> State | None:
-    """The state of this process's rows, from that of all, however many processes had them."""
+    """Select this process's rows of the recurrent state of all rows."""
     if whole is None:
         return None
     rows = block(whole[0].shape[1], rank(), world_size())
@@ -227,12 +255,12 @@ def own_rows(whole: State | None) -> State | None:
 
 
 def totals_of_all(own: Tensor | None) -> list[float | None]:
-    """Totals of each process: resumed from their sum, a run would end in other digits."""
+    """Gather the total of each process; their sum would not resume a run to the last digit."""
     return gathered(None if own is None else float(own))
 
 
 def own_total(totals: list[float | None]) -> Tensor | None:
-    """This process's total of each one's; of more or fewer processes, rank 0 takes it all."""
+    """Select this process's total; if the number of processes has changed, rank 0 takes the sum."""
     known = [total for total in totals if total is not None]
     if not known:
         return None

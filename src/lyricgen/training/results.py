@@ -6,7 +6,6 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from rich import box
 from rich.table import Table
@@ -27,61 +26,64 @@ log = logging.getLogger(__name__)
 SMOOTHINGS = {"kneser_ney": "Kneser-Ney", "witten_bell": "Witten-Bell"}
 
 
-def conclude(training: Training, trainer: pl.Trainer, checkpoint: Path | None) -> dict[str, Any]:
-    """Evaluate the best epoch's weights, and leave the module with them.
+def conclude(training: Training, checkpoint: Path | None) -> dict[str, Any]:
+    """Evaluate the weights of the best epoch, and leave the model with them.
 
     Args:
         training: that is over.
-        trainer: that evaluates, on one device.
-        checkpoint: holds those weights; None where no checkpoint is kept.
+        checkpoint: with those weights; None if no checkpoint is kept.
 
     Returns:
-        Plain figures for summary.json: metrics by their own names, and what is not a metric by
-        a name without a slash.
+        Plain figures for summary.json; the name of a metric has a slash, other names have none.
     """
-    module, datamodule, samples = training.module, training.datamodule, training.observers.samples
-    monitor, rows = monitored(datamodule), module.run_state.rows
+    model, datamodule, state = training.model, training.datamodule, training.state
+    monitor, rows = monitored(datamodule), state.rows
     judged = [row for row in rows if not math.isnan(row.get(monitor, math.nan))]
     if checkpoint is not None and judged:
         best = min(judged, key=lambda row: row[monitor])
-        module.model.load_state_dict(load(checkpoint).network.state_dict())
+        model.load_state_dict(load(checkpoint).network.state_dict())
     else:
-        best = rows[-1]  # no weights were kept but the last ones
+        best = rows[-1]  # only the last weights are there
     figures: dict[str, Any] = {
-        "model": module.model.description,
+        "model": model.description,
         "best_epoch": int(best["epoch"]),
         "epochs": int(rows[-1]["epoch"]),
-        "parameters": module.model.num_parameters,
-        "chars_per_second": module.run_state.characters_per_second,
-        "device": str(trainer.strategy.root_device),
+        "parameters": model.num_parameters,
+        "chars_per_second": state.characters_per_second,
+        "device": str(training.device),
         "threads": torch.get_num_threads(),
         "best_checkpoint": None if checkpoint is None else str(checkpoint),
         **{name: best[name] for name in best if name.startswith("train/")},
     }
-    figures |= _evaluate(training, trainer)
+    figures |= _evaluate(training)
     loss = min((row[monitor] for row in judged), default=figures.get(monitor, math.inf))
     if monitor == "train/loss":
         loss = figures.get("test/loss", loss)
-    counted = module.model.counts_ngrams
-    rate = None if counted else training.options.optimizer.lr
+    rate = None if model.counts_ngrams else training.options.optimizer.lr
     figures["worse_than_uniform"] = _warn_of_divergence(loss, datamodule, rate)
-    if not counted:
+    if not model.counts_ngrams:
         figures |= _compare_with_ngrams(figures)
-    if samples is not None:
-        figures["samples"] = samples.of_best(best)
+    if training.observers.samples is not None:
+        figures["samples"] = training.observers.samples.of_best(best)
     return figures
 
 
-def _evaluate(training: Training, trainer: pl.Trainer) -> dict[str, Any]:
-    """Figures of the held-out splits, the n-grams' ones among them."""
-    module, datamodule = training.module, training.datamodule
-    baseline = training.observers.baseline
-    module.run_state.metrics.clear()
-    if "val" in datamodule.splits:
-        trainer.validate(module, datamodule, verbose=False)
-    if "test" in datamodule.splits:
-        trainer.test(module, datamodule, verbose=False)
-    return module.run_state.metrics | ({} if baseline is None else baseline.figures())
+def _evaluate(training: Training) -> dict[str, Any]:
+    """Score the held-out splits with the model, with n-grams and with their mixture."""
+    baseline, metrics = training.observers.baseline, training.state.metrics
+    metrics.clear()
+    if baseline is not None:
+        baseline.count(training.datamodule)
+    for split in training.datamodule.splits:
+        if split == "train":
+            continue
+        nats = None  # (N,) of the network, for the mixture; n-grams are mixed with no other n-grams
+        if baseline is not None and split in baseline.nats and not training.model.counts_ngrams:
+            nats = torch.full_like(baseline.nats[split], torch.nan)
+        metrics |= training.score(split, nats)
+        if baseline is not None:
+            baseline.record(split, nats)
+    return metrics | ({} if baseline is None else baseline.figures())
 
 
 def _warn_of_divergence(

@@ -24,9 +24,9 @@ def work(task: dict[str, Any]) -> None:
     """
     from lyricgen.runs.run import Run
     from lyricgen.runs.state import ResumePoint, RunState
-    from lyricgen.training.callbacks.pruning import NoTrial
+    from lyricgen.training.callbacks.stopping import NoTrial
     from lyricgen.training.ddp.group import client, process_group
-    from lyricgen.training.main import fit, prepare
+    from lyricgen.training.main import prepare
     from lyricgen.training.options import parse
 
     checkpoint = None if task["checkpoint"] is None else Path(task["checkpoint"])
@@ -37,7 +37,7 @@ def work(task: dict[str, Any]) -> None:
     store = client(task["port"])
     store.set(f"ready {task['rank']}", "")
     with process_group(store, task["rank"], task["world_size"], task["device"]):
-        fit(training, checkpoint)
+        training.fit(checkpoint)
 
 
 def _end_with_rank_0() -> None:
@@ -56,7 +56,7 @@ def main() -> None:
     try:
         work(task)
     except Exception as error:
-        from lyricgen.training.ddp.collectives import lost_connection
+        from lyricgen.training.ddp.group import lost_connection
 
         tell(f"{traceback.format_exc()}{reason(error)}")
         sys.exit(PEER_LOST if lost_connection(error) else 1)

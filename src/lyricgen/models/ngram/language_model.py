@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 class NgramLanguageModel(NextModel):
-    """P(next character | the last order - 1), by counting; uniform until it has counted.
+    """P(next character | the last order - 1), by counting; uniform until it is fitted.
 
     Its n-grams and their terms, which `ngram.model` defines, are buffers in int64 and float64:
     keys_k (G_k,), direct_k (G_k + 1,) and passed_k (G_{k-1} + 1,) for k = 1 … order. They stay on
@@ -120,10 +120,10 @@ class NgramLanguageModel(NextModel):
         nats, _ = self.nats(inputs, targets.long()[:, None].expand_as(inputs))
         return nats[torch.arange(len(inputs)), lengths - 1]
 
-    def count(self, text: Tensor) -> None:
+    def fit(self, ids: Tensor) -> None:
         """Count the n-grams of a text, (N,) ids in 0..V, and forget the earlier ones."""
         chosen = self.architecture
-        counts = NgramCounts(text.numpy(), self.vocabulary_size, chosen.order)
+        counts = NgramCounts(ids.numpy(), self.vocabulary_size, chosen.order)
         model = smoothed(counts, chosen.order, chosen.smoothing, chosen.k)
         each = zip(counts.keys, model.terms, strict=True)
         for k, (keys, (direct, passed)) in enumerate(each, start=1):

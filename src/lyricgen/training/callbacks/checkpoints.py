@@ -10,7 +10,7 @@ from lyricgen.runs.directories import BEST, LAST, check_there
 from lyricgen.runs.interruption import Interruption
 from lyricgen.runs.run import Run
 from lyricgen.runs.state import RunState, sizes
-from lyricgen.training.ddp.collectives import Broadcast
+from lyricgen.training.ddp.group import Broadcast
 from lyricgen.training.lightning_hooks import Observer, is_exact_point
 
 

@@ -14,7 +14,7 @@ from lyricgen.data.batch import world_size
 from lyricgen.models.metrics import perplexity_name
 from lyricgen.runs.state import RunState
 from lyricgen.training.lightning_hooks import Observer
-from lyricgen.training.scored_module import NatsTotal
+from lyricgen.training.totals import NatsTotal
 
 log = logging.getLogger(__name__)
 

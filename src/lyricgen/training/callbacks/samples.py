@@ -1,8 +1,8 @@
-"""Texts drawn while the network learns."""
+"""Samples drawn in training, and their overlap with the splits of the corpus."""
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -11,29 +11,42 @@ from typing import Any
 import pytorch_lightning as pl
 from typing_extensions import override
 
-from lyricgen.data.datamodule import CharacterDataModule
+from lyricgen.data.splits import Split
 from lyricgen.errors import UserError, printable_text
+from lyricgen.evaluation.memorisation import (
+    LOGGED_DISTINCT,
+    LOGGED_IN_HELD_OUT,
+    LOGGED_LINES,
+    LOGGED_LONGEST,
+    LOGGED_NGRAMS,
+    SharedNgrams,
+    copied,
+    distinct_ngrams,
+    held_out_names,
+    share_in,
+)
 from lyricgen.generation.filling import encode_gaps, fill_texts
 from lyricgen.generation.texts import generate_texts
 from lyricgen.models.trained_model import TrainedModel
 from lyricgen.runs.record_files import RecordError, read_json_lines
 from lyricgen.runs.state import RunState
-from lyricgen.training.callbacks.copying import Copying
 from lyricgen.training.lightning_hooks import Observer, ends_epoch
-from lyricgen.training.loggers.event_file import EventLogger
+from lyricgen.training.loggers.tensorboard import EventLogger
 from lyricgen.training.options import SamplesOptions
 
 log = logging.getLogger(__name__)
+
 GREEDY = "greedy"
-SHOWN = 3  # texts on the terminal at a time
-SHOWN_EVERY = 5  # epochs, there
-NOTEBOOKS = ("分开", "不分开")  # prefixes
-LONGEST_LINE = 30  # characters of the text's first line that a model fills the gaps of
+SHOWN = 3  # samples on the terminal at a time
+SHOWN_EVERY = 5  # epochs between samples on the terminal
+NOTEBOOK_PREFIXES = ("分开", "不分开")
+LONGEST_LINE = 30  # characters of the text's first line whose gaps a model fills
+MOST_COMPARED = 10_000_000  # characters of a training split that samples are compared with
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One generated text and how it came about."""
+    """A generated text and how it was drawn."""
 
     step: int
     epoch: int
@@ -44,48 +57,104 @@ class Sample:
 
 
 def one_line(text: str) -> str:
-    """A text as the terminal shows it."""
+    """Write a text on one line, as the terminal shows it."""
     return printable_text(text.strip().replace("\n", " / "))
 
 
 def as_markdown(samples: list[Sample]) -> str:
-    """Drawings as TensorBoard's Markdown: a heading for each strategy, the texts as they are.
+    """Write samples as TensorBoard's Markdown: a heading for each strategy, the texts unaltered.
 
-    Only the empty lines that a text begins or ends with are not shown.
+    Markdown hides the empty lines at the beginning and end of a text.
     """
     drawn: dict[str, list[str]] = {}
     for sample in samples:
-        heading = f"**epoch {sample.epoch}, {sample.strategy}**"
-        drawn.setdefault(heading, []).append(_indented(sample.text))
+        # indented, since Markdown keeps line breaks, stars and hashes of such lines
+        text = "\n".join(f"    {line}" for line in sample.text.split("\n"))
+        drawn.setdefault(f"**epoch {sample.epoch}, {sample.strategy}**", []).append(text)
     parts = (
         part for heading, texts in drawn.items() for part in (heading, "\n\n---\n\n".join(texts))
     )
     return "\n\n".join(parts)
 
 
-def _indented(text: str) -> str:
-    """Escape a text so that Markdown keeps its line breaks, stars and hashes."""
-    return "\n".join(f"    {line}" for line in text.split("\n"))
+class Copying:
+    """Overlap of samples with the splits of the corpus; a figure without content is left out.
+
+    `samples/copied_fraction` is the share of whole lines that are in the training split,
+    `samples/copied_ngrams_N` the share of n-grams of N characters that are in it, and
+    `samples/longest_copied` the length of the longest run that is in it; these two leave prefixes
+    out. For names, `samples/in_held_out` is the share that is in the validation and test splits,
+    and `samples/distinct_2` is distinct-2.
+
+    Args:
+        model: draws the samples.
+        splits: of the corpus.
+        length: new characters of a sample at most.
+    """
+
+    def __init__(self, model: TrainedModel, splits: dict[str, Split], length: int) -> None:
+        self.model = model
+        self.length = length
+        # whole lines end with the newline, or with the space if the corpus has no newline
+        self._line_end = "\n" if "\n" in model.vocabulary.characters else " "
+        self._lines: frozenset[str] | None = None
+        self._shared: SharedNgrams | None = None
+        self._held_out: frozenset[str] = frozenset()
+        vocabulary, ids = model.vocabulary, splits["train"].ids
+        if len(ids) > MOST_COMPARED:
+            log.info(
+                "%s and the like: left out, the training split is too long for it", LOGGED_LINES
+            )
+        else:
+            self._lines = frozenset(self._split(splits["train"].text(vocabulary)))
+            self._shared = SharedNgrams(splits["train"].sound_ids.numpy(), len(vocabulary) + 1)
+        if model.layout == "lines":
+            self._held_out = held_out_names(splits, vocabulary)
+
+    def figures(self, drawn: Sequence[tuple[str, str]]) -> dict[str, float]:
+        """Compare samples, pairs of a prefix and the whole text."""
+        figures = {}
+        lines = [line for prefix, text in drawn for line in self._whole_lines(prefix, text)]
+        if self._lines is not None and lines:
+            figures[LOGGED_LINES] = share_in(lines, self._lines)
+        vocabulary = self.model.vocabulary
+        texts = [vocabulary.encode(text[len(prefix) :]).numpy() for prefix, text in drawn]
+        if self._shared is not None and any(map(len, texts)):
+            common = copied(self._shared, texts, list(LOGGED_NGRAMS))
+            figures |= {LOGGED_NGRAMS[n]: share for n, share in common.ngrams.items()}
+            figures[LOGGED_LONGEST] = float(common.longest)
+        if lines and self._held_out:
+            figures[LOGGED_IN_HELD_OUT] = share_in(lines, self._held_out)
+        if self.model.layout == "lines" and (distinct := distinct_ngrams(texts, 2)) is not None:
+            figures[LOGGED_DISTINCT] = distinct
+        return figures
+
+    def _whole_lines(self, prefix: str, text: str) -> list[str]:
+        if self.model.layout == "lines":
+            whole = len(text) - len(prefix) < self.length
+            return [text] if whole and text else []
+        # without the last line, which ends at the length of the sample
+        return self._split(text[: text.rfind(self._line_end) + 1])
+
+    def _split(self, text: str) -> list[str]:
+        return [line for line in text.split(self._line_end) if line]
 
 
 class Samples(Observer):
-    """Draws texts as training goes on, greedy and at random.
-
-    That is from the untrained network and after every N epochs, and after single steps.
+    """Draws greedy and random samples: before training, after every N epochs, after single steps.
 
     They go to TensorBoard's text tab, to samples.jsonl and, about every fifth epoch, a few to the
-    terminal. Drawing has random generators of its own, so training does not depend on it.
-    `copying.Copying` has the figures on them; there are none of filled gaps, since most of those
-    texts was given.
+    terminal. Drawing has its own random generators, so training does not depend on it. Filled gaps
+    have no figures, since most of their text is given.
 
     Args:
-        state: of the run, whose metrics get the figures on the texts.
+        state: of the run; its metrics get the figures of `Copying`.
         model: the network in training and its characters.
-        path: of samples.jsonl, to which is added.
-        options: how many texts are drawn, when and how.
+        path: of samples.jsonl, which grows.
+        options: number of samples, when and how they are drawn.
         opening: of the corpus, for the prefixes; see `choose_prefixes`.
-        seed: of the random texts, where the options have none; each drawing has its own, from
-            this and the step, where the numbers are torch's.
+        seed: of the random samples, unless the options have one. With torch's numbers, a step draws
+            by the seed and its own number.
         logger: for TensorBoard, if any.
     """
 
@@ -110,60 +179,52 @@ class Samples(Observer):
 
     @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        datamodule = trainer.datamodule  # type: ignore[attr-defined]
-        wanted = trainer.is_global_zero and not self.model.fills_gaps
-        if isinstance(datamodule, CharacterDataModule) and wanted:
-            self._copying = Copying(self.model, datamodule.splits, self.options.length)
+        if trainer.is_global_zero and not self.model.fills_gaps:
+            splits = trainer.datamodule.splits  # type: ignore[attr-defined]
+            self._copying = Copying(self.model, splits, self.options.length)
         if trainer.global_step == 0 and self.options.every_n_epochs:  # else the run is resumed
             self._sample(trainer, epoch=0)
 
     @override
     def after_step(self, trainer: pl.Trainer, outputs: Any) -> None:
-        drawn_later = ends_epoch(trainer) and self._due(trainer)
+        drawn_later = ends_epoch(trainer) and self._is_due(trainer)
         if trainer.global_step in self.options.steps and not drawn_later:
             self._sample(trainer, trainer.current_epoch + 1, f"step {trainer.global_step}")
 
     @override
     def after_epoch(self, trainer: pl.Trainer, *, validated: bool) -> None:
-        if self._due(trainer):
+        if self._is_due(trainer):
             self._sample(trainer, trainer.current_epoch + 1)
 
     def of_best(self, best: Mapping[str, float]) -> list[str]:
-        """A few texts of the best epoch's weights; samples.jsonl gets all if it has none of them.
+        """Draw with the weights of the best epoch; samples.jsonl gets them if it lacks that step.
 
         Args:
-            best: that epoch's row of metrics.csv.
+            best: row of that epoch in metrics.csv.
+
+        Returns:
+            A few of the texts.
         """
         step = int(best["step"])
         drawn = self.draw(step, int(best["epoch"]))
-        if not self.texts_at(step):
-            self.write(drawn, int(self._state.rows[-1]["step"]))
-        return [sample.text for sample in self.few(drawn)]
-
-    def texts_at(self, step: int) -> list[Sample]:
-        """The texts of a step, from samples.jsonl."""
-        if not self.path.exists():
-            return []
-        try:
-            return [one for one in read_json_lines(self.path, Sample) if one.step == step]
-        except RecordError as error:
-            log.warning("%s is left out: %s", self.path, error)
-            return []
-
-    def few(self, samples: list[Sample]) -> list[Sample]:
-        """Some of the random texts, for each prefix in turn."""
-        random, count = [one for one in samples if one.strategy != GREEDY], self.options.count
-        return [sample for i in range(count) for sample in random[i::count]][:SHOWN]
+        if not self.samples_at(step):
+            self._write(drawn, int(self._state.rows[-1]["step"]))
+        return [sample.text for sample in self._choose_shown(drawn)]
 
     def draw(self, step: int, epoch: int) -> list[Sample]:
-        """Greedy texts, then random ones, for each prefix."""
+        """Draw greedy samples, then random ones, for each prefix."""
         chosen, drawn = self.options, []
         seed = self.seed * 1_000_003 + step if chosen.generator == "torch" else self.seed
         for strategy, temperature, count in (
             (GREEDY, 0.0, 1),
             (f"temperature {chosen.temperature:g}", chosen.temperature, chosen.count),
         ):
-            texts = self._texts(count, temperature, seed)
+            generate = fill_texts
+            if not self.model.fills_gaps:
+                generate = partial(generate_texts, length=chosen.length, generator=chosen.generator)
+            texts = generate(
+                self.model, self.prefixes, count=count, temperature=temperature, seed=seed
+            )
             prefixes = [prefix for prefix in self.prefixes for _ in range(count)]
             drawn += [
                 Sample(step, epoch, prefix, strategy, seed, text)
@@ -171,49 +232,46 @@ class Samples(Observer):
             ]
         return drawn
 
-    def _texts(self, count: int, temperature: float, seed: int) -> list[str]:
-        if self.model.fills_gaps:
-            return fill_texts(
-                self.model, self.prefixes, count=count, temperature=temperature, seed=seed
-            )
-        return generate_texts(
-            self.model,
-            self.prefixes,
-            count=count,
-            length=self.options.length,
-            temperature=temperature,
-            seed=seed,
-            generator=self.options.generator,
-        )
-
     def figures(self, samples: list[Sample]) -> dict[str, float]:
-        """Overlap of the random texts with the splits of the corpus, as far as it is known."""
+        """Compare the random samples with the splits of the corpus."""
         if self._copying is None:
             return {}
         return self._copying.figures(
-            [(one.prefix, one.text) for one in samples if one.strategy != GREEDY]
+            [(sample.prefix, sample.text) for sample in samples if sample.strategy != GREEDY]
         )
 
-    def write(self, samples: list[Sample], step: int) -> None:
-        """Add texts to samples.jsonl and to TensorBoard.
+    def _choose_shown(self, samples: list[Sample]) -> list[Sample]:
+        """Choose a few random samples, one for each prefix in turn."""
+        random = [sample for sample in samples if sample.strategy != GREEDY]
+        count = self.options.count
+        return [sample for i in range(count) for sample in random[i::count]][:SHOWN]
 
-        Args:
-            samples: of one step, which may have been earlier.
-            step: that training has reached.
+    def samples_at(self, step: int) -> list[Sample]:
+        """Read the samples of a step from samples.jsonl."""
+        if not self.path.exists():
+            return []
+        try:
+            return [sample for sample in read_json_lines(self.path, Sample) if sample.step == step]
+        except RecordError as error:
+            log.warning("%s is left out: %s", self.path, error)
+            return []
+
+    def _write(self, samples: list[Sample], step: int) -> None:
+        """Write samples, which may be of an earlier step, to samples.jsonl and to TensorBoard.
+
+        TensorBoard gets them at the step that training has reached: it forgets later steps when a
+        step goes back, and has one text a step.
         """
-        shown = samples
-        if samples[0].step < step:
-            # TensorBoard forgets what comes after a step that goes back, and has one text a step
-            shown = [*self.texts_at(step), *samples]
+        earlier = self.samples_at(step) if samples[0].step < step else []
         with self.path.open("a", encoding="utf-8") as stream:
             stream.writelines(
                 json.dumps(asdict(sample), ensure_ascii=False) + "\n" for sample in samples
             )
         if self._logger is not None:
-            self._logger.log_text("samples", as_markdown(shown), step)
+            self._logger.log_text("samples", as_markdown([*earlier, *samples]), step)
 
-    def _due(self, trainer: pl.Trainer) -> bool:
-        """Whether texts are drawn at the end of this epoch."""
+    def _is_due(self, trainer: pl.Trainer) -> bool:
+        """Whether samples are drawn at the end of this epoch."""
         every = self.options.every_n_epochs
         return bool(every) and (trainer.current_epoch + 1) % every == 0
 
@@ -227,58 +285,44 @@ class Samples(Observer):
         elif figures:  # before the first epoch, whose metrics come at its end
             for logger in trainer.loggers:
                 logger.log_metrics(figures, step=0)
-        self.write(samples, trainer.global_step)
-        if when or self._is_shown(epoch):
+        self._write(samples, trainer.global_step)
+        # of the epochs with samples, the terminal shows the first of every few
+        first_of_few = epoch // SHOWN_EVERY > (epoch - self.options.every_n_epochs) // SHOWN_EVERY
+        if when or first_of_few:
             heading = f"samples after {when or f'epoch {epoch}'}" if epoch else "untrained"
-            texts = "\n  ".join(one_line(sample.text) for sample in self.few(samples))
-            log.info("%s (temperature %g):\n  %s", heading, self.options.temperature, texts)
-
-    def _is_shown(self, epoch: int) -> bool:
-        """Whether the terminal shows the texts of an epoch: the first ones of every few."""
-        before = epoch - self.options.every_n_epochs
-        return epoch // SHOWN_EVERY > before // SHOWN_EVERY
+            shown = "\n  ".join(one_line(sample.text) for sample in self._choose_shown(samples))
+            log.info("%s (temperature %g):\n  %s", heading, self.options.temperature, shown)
 
 
 def choose_prefixes(wanted: list[str] | None, model: TrainedModel, opening: str) -> list[str]:
-    """The prefixes to sample with: the user's, or ones that the model can spell.
+    """Choose the prefixes of the samples: the user's, or prefixes that the model can spell.
 
-    Without any of the user's: none for a model of lines; else 分开 and 不分开 where the
-    vocabulary has them, else the opening of the text. A model that fills gaps gets the user's
-    texts with gaps, or the first line of the text with every third character missing.
+    Without the user's: none for a model of lines; for running text 分开 and 不分开 if the
+    vocabulary has them, else the opening of the text. A model that fills gaps gets the user's texts
+    with gaps, or the first line of the text without every third character.
 
     Args:
-        wanted: the user's own, or None.
+        wanted: the user's prefixes, or None.
         model: whose characters they must be.
-        opening: how the corpus begins.
+        opening: of the corpus.
 
     Raises:
-        UserError: one of the user's has an unknown character.
+        UserError: a prefix has an unknown character.
     """
-    if model.fills_gaps:
-        return _with_gaps(wanted, model, opening)
     if wanted:
-        for prefix in wanted:
-            _check(model.encode_prefix, prefix)
-        return [model.normalised(prefix) for prefix in wanted]
+        encode = partial(encode_gaps, model) if model.fills_gaps else model.encode_prefix
+        for text in wanted:
+            try:
+                encode(text)
+            except UserError as error:
+                raise UserError(f"callbacks.samples.prefixes: {error}") from error
+        return [model.normalised(text) for text in wanted]
+    if model.fills_gaps:
+        line = opening.partition("\n")[0][:LONGEST_LINE]
+        missing = [model.gap if i % 3 == 2 else character for i, character in enumerate(line)]
+        return ["".join(missing) if model.gap in missing else model.gap + line[1:]]
     if model.layout == "lines":
         return [""]
     known = set(model.vocabulary.characters)
-    spelled = [prefix for prefix in NOTEBOOKS if set(prefix) <= known]
+    spelled = [prefix for prefix in NOTEBOOK_PREFIXES if set(prefix) <= known]
     return spelled or [opening.lstrip()[:2]]
-
-
-def _with_gaps(wanted: list[str] | None, model: TrainedModel, opening: str) -> list[str]:
-    if wanted:
-        for text in wanted:
-            _check(partial(encode_gaps, model), text)
-        return [model.normalised(text) for text in wanted]
-    line = opening.partition("\n")[0][:LONGEST_LINE]
-    missing = [model.gap if i % 3 == 2 else character for i, character in enumerate(line)]
-    return ["".join(missing) if model.gap in missing else model.gap + line[1:]]
-
-
-def _check(encode: Callable[[str], Any], text: str) -> None:
-    try:
-        encode(text)
-    except UserError as error:
-        raise UserError(f"callbacks.samples.prefixes: {error}") from error

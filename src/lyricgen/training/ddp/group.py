@@ -1,67 +1,111 @@
-"""The process group of a run, for as long as it trains."""
+"""The process group of a run, and messages between its processes; trivial for a single process.
 
+Every process must make the same calls in the same order.
+"""
+
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any, TypeVar
 
+import torch
 import torch.distributed as dist
+from torch import Tensor
 from torch.distributed import Store, TCPStore  # type: ignore[attr-defined]
 
 from lyricgen.data.batch import world_size
-from lyricgen.training.ddp.collectives import gathered
+
+T = TypeVar("T")
 
 HOST = "127.0.0.1"
-# For one of them alone: counting n-grams, drawing texts, writing a checkpoint.
+# for rank 0 to count n-grams, draw samples or write a checkpoint
 WAIT = timedelta(minutes=30)
 
 
 def server() -> TCPStore:
-    """Where the processes meet: a port of its own, which rank 0 listens on."""
+    """Open the store in which the processes meet, on a free port of rank 0."""
     return TCPStore(HOST, 0, is_master=True, wait_for_workers=False, timeout=WAIT)
 
 
 def client(port: int) -> TCPStore:
-    """Where rank 0 listens."""
+    """Connect to the store of rank 0."""
     return TCPStore(HOST, port, is_master=False, timeout=WAIT)
-
-
-def check(processes: int, lightnings: int, digest: str) -> None:
-    """See that all processes are there, and are about to do the same.
-
-    Args:
-        processes: that were asked for.
-        lightnings: that the Trainer knows of.
-        digest: of all that decides what is trained.
-
-    Raises:
-        RuntimeError: they are not.
-    """
-    if not processes == lightnings == world_size():
-        raise RuntimeError(
-            f"{processes} processes were to train, Lightning knows {lightnings}, the process group "
-            f"{world_size()}"
-        )
-    if len(set(gathered(digest))) > 1:
-        raise RuntimeError("the processes differ in their options or in their text")
 
 
 @contextmanager
 def process_group(store: Store, rank: int, processes: int, device: str) -> Iterator[None]:
-    """Be one of the processes.
-
-    Args:
-        store: where they meet.
-        rank: of this one.
-        processes: in all.
-        device: "cuda" to let GPUs talk to each other directly.
-    """
-    # what lies on the CPU goes the CPU's way, so that nobody waits for a GPU
+    """Join the process group, on the device "cpu" or "cuda", and leave it at the end."""
+    # tensors on the CPU travel by gloo, so that no process waits for a GPU
     backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
-    hook = sys.excepthook  # torch puts one before it that names the rank
+    hook = sys.excepthook  # torch replaces it by one that names the rank
     dist.init_process_group(backend, store=store, rank=rank, world_size=processes, timeout=WAIT)
     try:
         yield
     finally:
         dist.destroy_process_group()
         sys.excepthook = hook
+
+
+def check(processes: int, lightnings: int, settings: str) -> None:
+    """Check that all processes are there, and have the same settings and text.
+
+    Args:
+        processes: that were asked for.
+        lightnings: that the Trainer knows of.
+        settings: all that decides what is trained.
+
+    Raises:
+        RuntimeError: the numbers or the settings differ.
+    """
+    if not processes == lightnings == world_size():
+        raise RuntimeError(
+            f"{processes} processes were to train, Lightning knows {lightnings}, the process group "
+            f"{world_size()}"
+        )
+    if len(set(gathered(settings))) > 1:
+        raise RuntimeError("the processes differ in their options or in their text")
+
+
+def summed(tensor: Tensor) -> Tensor:
+    """Sum the tensors of all processes, in the order of their ranks."""
+    if world_size() == 1:
+        return tensor
+    parts = [torch.empty_like(tensor) for _ in range(world_size())]
+    dist.all_gather(parts, tensor)  # the order in which all_reduce adds depends on the place
+    return sum(parts[1:], start=parts[0])
+
+
+def gathered(value: T) -> list[T]:
+    """Gather a value of every process, in the order of their ranks; its tensors are on the CPU."""
+    values: list[Any] = [value] * world_size()
+    if world_size() > 1:
+        dist.all_gather_object(values, value)
+    return values
+
+
+class Broadcast:
+    """Sends numbers of rank 0 to all processes; none of them waits for it."""
+
+    def __init__(self) -> None:
+        self._sent: Tensor | None = None
+        self._work: Any = None
+
+    def __call__(self, number: int) -> int:
+        """Send a number, and receive the one of the call before; 0 at first."""
+        if world_size() == 1:
+            return number
+        received = 0
+        if self._work is not None and self._sent is not None:
+            self._work.wait()
+            received = int(self._sent)
+        self._sent = torch.tensor(number)
+        self._work = dist.broadcast(self._sent, src=0, async_op=True)
+        return received
+
+
+def lost_connection(error: BaseException) -> bool:
+    """Whether an error only says that another process is gone."""
+    named = isinstance(error, RuntimeError) and re.search("gloo|nccl", str(error), re.IGNORECASE)
+    return isinstance(error, dist.DistError) or bool(named)

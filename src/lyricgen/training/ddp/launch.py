@@ -18,8 +18,7 @@ import torch
 from lyricgen.console import progress, tell_now
 from lyricgen.errors import UserError, printable
 from lyricgen.training.ddp import PEER_LOST
-from lyricgen.training.ddp.collectives import lost_connection
-from lyricgen.training.ddp.group import process_group, server
+from lyricgen.training.ddp.group import lost_connection, process_group, server
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,139 @@
+"""Hardware of a run: its place on one of several GPUs, and the precisions of the CPU."""
+
+import logging
+import socket
+from itertools import count
+from pathlib import Path
+from typing import get_args
+
+import pytorch_lightning as pl
+import torch
+from filelock import FileLock, Timeout
+from pytorch_lightning.plugins.precision import Precision
+
+from lyricgen.errors import UserError, reason
+from lyricgen.models.model import Model
+from lyricgen.models.network import CharacterNetwork, recurrent
+from lyricgen.models.options import RecurrentArchitecture
+from lyricgen.runs.run import Run
+from lyricgen.training.ddp.environment import probe_trainer
+from lyricgen.training.options import PrecisionName, TrainOptions
+
+log = logging.getLogger(__name__)
+
+GPU_LOCKS = ".devices"  # directory in that of a sweep
+
+
+class Slot:
+    """Place on the GPU with the fewest jobs, held until its release or the end of this process.
+
+    Args:
+        directory: that the jobs share; it is made.
+        devices: number of GPUs of this machine.
+
+    Attributes:
+        device: index of the GPU.
+    """
+
+    def __init__(self, directory: Path, devices: int) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        host = socket.gethostname()
+        with FileLock(directory / f"{host}.lock"):  # one job at a time looks and takes
+            taken = [
+                sum(_is_taken(path) for path in directory.glob(f"{host}_{device}_*.lock"))
+                for device in range(devices)
+            ]
+            self.device = taken.index(min(taken))
+            names = (f"{host}_{self.device}_{number}.lock" for number in count())
+            self._lock = next(lock for name in names if (lock := _lock(directory / name)))
+
+    def release(self) -> None:
+        """Give up the place."""
+        self._lock.release()
+
+
+def _lock(path: Path) -> FileLock | None:
+    """Take a lock; None if another process has it."""
+    try:
+        lock = FileLock(path, blocking=False)
+        lock.acquire()
+    except Timeout:
+        return None
+    return lock
+
+
+def _is_taken(path: Path) -> bool:
+    if lock := _lock(path):
+        lock.release()
+    return lock is None
+
+
+def choose_devices(
+    accelerator: str, devices: int | list[int] | str, run: Run
+) -> int | list[int] | str:
+    """Choose the devices for Lightning's Trainer: jobs side by side are spread over the GPUs.
+
+    Args:
+        accelerator: as Lightning has it.
+        devices: likewise; anything but 1 stays as it is.
+        run: holds its place on the GPU until its end.
+    """
+    gpus = torch.cuda.device_count() if accelerator in ("auto", "gpu", "cuda") else 0
+    if run.sweep is None or devices != 1 or gpus < 2:
+        return devices
+    slot = Slot(run.sweep / GPU_LOCKS, gpus)
+    run.until_end.callback(slot.release)
+    return [slot.device]
+
+
+def check_precision(options: TrainOptions, trainer: pl.Trainer, model: Model) -> None:
+    """Try the precision of a run on the CPU, which may lack its instructions.
+
+    Raises:
+        UserError: the CPU cannot train such a network in it; the message names other precisions.
+    """
+    chosen = options.trainer.precision
+    on_cpu = trainer.strategy.root_device.type == "cpu"
+    if not on_cpu or chosen == "32-true" or not isinstance(model, CharacterNetwork):
+        return
+    why = _try(trainer.precision_plugin, model.architecture)
+    if why is None:
+        return
+    others = [name for name in get_args(PrecisionName) if name not in (chosen, "16-mixed")]
+    plugins = {
+        name: probe_trainer(accelerator="cpu", precision=name).precision_plugin for name in others
+    }
+    works = [name for name, plugin in plugins.items() if _try(plugin, model.architecture) is None]
+    raise UserError(
+        f"trainer.precision={chosen}: this CPU cannot train cell={model.architecture.cell.kind} in "
+        f"it ({why.partition('. ')[0]}): choose one of {', '.join(works)}"
+    )
+
+
+def report_precision(precision: str, device: torch.device) -> None:
+    """Warn of a precision that Lightning replaces by another one."""
+    if precision == "16-mixed" and device.type == "cpu":
+        log.warning("trainer.precision=16-mixed: a CPU computes with bf16-mixed instead")
+
+
+def _try(plugin: Precision, architecture: RecurrentArchitecture) -> str | None:
+    """Train a tiny network of the same layers for one step; return the reason of a failure."""
+    tiny = architecture.model_copy(
+        update={
+            "vocabulary_size": 4,
+            "objective": "next",
+            "hidden_size": 8,
+            "layers": min(architecture.layers, 2),
+            "model": architecture.model.model_copy(update={"embedding_size": None}),
+        }
+    )
+    ids = torch.arange(6).reshape(2, 3) % 4  # (B, T)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            network = plugin.convert_module(recurrent(tiny))
+            with plugin.forward_context():
+                logits, _ = network(ids)
+            logits.float().logsumexp(-1).sum().backward()
+    except RuntimeError as error:
+        return reason(error).removeprefix("RuntimeError: ")
+    return None

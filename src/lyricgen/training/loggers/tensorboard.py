@@ -1,0 +1,338 @@
+"""TensorBoard: the event files of a run, its row in the HPARAMS tab, and the page of charts.
+
+Lightning's logger and torch's writer name an event file by the clock alone, and write it in a
+thread, whose errors end in a traceback. `EventFile` does neither.
+"""
+
+import errno
+import io
+import math
+import os
+import re
+import socket
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.core.saving import save_hparams_to_yaml
+from pytorch_lightning.loggers import Logger
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+from tensorboard.plugins.hparams import api_pb2, metadata
+from tensorboard.plugins.hparams.plugin_data_pb2 import (
+    HParamsPluginData,
+    SessionEndInfo,
+    SessionStartInfo,
+)
+from tensorboard.summary.writer.record_writer import RecordWriter
+from torch.utils.tensorboard.summary import custom_scalars, scalar, text
+from typing_extensions import override
+
+from lyricgen.models.metrics import perplexity_name
+from lyricgen.models.model import Model
+from lyricgen.runs.directories import EVENTS, outputs_directory
+from lyricgen.runs.run import Run
+from lyricgen.runs.state import RunState
+from lyricgen.settings import PLUMBING, belongs_to, flatten, known_to_model
+from lyricgen.training.lightning_hooks import Observer
+
+
+class EventLogger(Logger):
+    """Lightning's logger of a run: figures, texts and charts for TensorBoard, and hparams.yaml.
+
+    Args:
+        directory: of the run.
+        purge_step: first step of the earlier files that TensorBoard forgets.
+
+    Attributes:
+        options: of the run, for hparams.yaml.
+    """
+
+    name: str | None = None
+    version: int | str | None = None
+
+    def __init__(self, directory: Path, purge_step: int) -> None:
+        super().__init__()
+        self.options: dict[str, Any] = {}
+        self._directory = directory
+        self._purge_step: int | None = purge_step
+        self._file: EventFile | None = None
+
+    @override
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        for name, value in metrics.items():
+            self.write(scalar(name, value), step)  # type: ignore[no-untyped-call]
+
+    @override
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        """Do nothing: `options` are written by `save`."""
+
+    def log_text(self, tag: str, content: str, step: int) -> None:
+        """Write a text in Markdown."""
+        self.write(text(tag, content), step)  # type: ignore[no-untyped-call]
+
+    def log_layout(self, layout: dict[str, Any]) -> None:
+        """Write the page of custom scalars."""
+        self.write(custom_scalars(layout))  # type: ignore[no-untyped-call]
+
+    def write(self, summary: Summary, step: int | None = None) -> None:
+        """Write an event, to a new file if none is open.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        if self._file is None:
+            self._file = EventFile(self._directory)
+            if self._purge_step is not None:
+                start = SessionLog(status=SessionLog.START)
+                self._file.add(Event(session_log=start, step=self._purge_step))
+                self._purge_step = None
+        self._file.add(Event(summary=summary, step=step))
+
+    @override
+    def save(self) -> None:
+        path = self._directory / "hparams.yaml"
+        if not self._directory.is_dir():  # Lightning's function would raise a RuntimeError
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+        if not path.is_file():
+            save_hparams_to_yaml(path, self.options)
+
+    @override
+    def finalize(self, status: str) -> None:
+        if status == "success":
+            self.save()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+class EventFile:
+    """Event file that TensorBoard reads after all other event files of a directory.
+
+    It reads files in the order of their names, which begin with a second. The clock may be behind
+    the clock by which a resumed run has named its files.
+
+    Args:
+        directory: of the file.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        named = r"events\.out\.tfevents\.(\d{1,10})\."
+        seconds = (re.match(named, path.name) for path in directory.glob(EVENTS))
+        newest = max((int(found[1]) for found in seconds if found), default=0)
+        second = max(int(time.time()), newest + 1)
+        name = f"events.out.tfevents.{second:010d}.{socket.gethostname()}.{os.getpid()}.0"
+        self._path = directory / name
+        self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        self.add(Event(file_version="brain.Event:2"))
+
+    def add(self, event: Event) -> None:
+        """Write an event with the current time, at once.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        event.wall_time = time.time()
+        record = io.BytesIO()
+        RecordWriter(record).write(event.SerializeToString())
+        left = record.getbuffer()
+        try:
+            while left:
+                left = left[os.write(self._descriptor, left) :]
+        except OSError as error:
+            error.filename = str(self._path)
+            raise
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
+
+
+class TensorBoardSummary(Observer):
+    """Row of the run in the HPARAMS tab: opened, filled as training goes on, and closed.
+
+    It declares no experiment, so TensorBoard makes the table's columns from all runs of a
+    directory; declared columns would come from the run that it reads first. Options that differ
+    come first. Of the metrics TensorBoard shows the first five names by default:
+    `run/best_val_perplexity`, `run/chars_per_second`, `run/parameters`, `run/test_perplexity` and
+    `run/wall_seconds`.
+
+    Every run writes the page of custom scalars; TensorBoard shows equal charts once.
+
+    Args:
+        options: plain, nested.
+        run: its directory and seconds.
+        state: of the run.
+        logger: of the run.
+        model: in training.
+    """
+
+    def __init__(
+        self,
+        options: dict[str, Any],
+        run: Run,
+        state: RunState,
+        logger: EventLogger,
+        model: Model,
+    ) -> None:
+        self._options = options
+        self._run = run
+        self._state = state
+        self._logger = logger
+        self._model = model
+
+    @override
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._logger.options = self._options
+        if any(fnmatch(name, EVENTS) for name in self._state.sizes):  # a resumed run has its row
+            return
+        self._logger.log_layout(layout(self._options["objective"]))
+        group = trial_name(self._run.directory)
+        start = SessionStartInfo(start_time_secs=time.time(), group_name=group)
+        for name, value in hyperparameters(self._options).items():
+            kind = {bool: "bool_value", str: "string_value"}.get(type(value), "number_value")
+            setattr(start.hparams[name], kind, value)
+        self._write(metadata.SESSION_START_INFO_TAG, HParamsPluginData(session_start_info=start))
+
+    @override
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # an n-gram model has parameters when it is fitted
+        if trainer.global_step == 0 and not self._model.counts_ngrams:
+            self._logger.log_metrics({"run/parameters": self._model.num_parameters}, 0)
+
+    @override
+    def after_validation(self, trainer: pl.Trainer) -> None:
+        self._update(trainer)
+
+    @override
+    def after_epoch(self, trainer: pl.Trainer, *, validated: bool) -> None:
+        self._update(trainer)
+
+    @override
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        stopped = isinstance(exception, KeyboardInterrupt | SystemExit)
+        with suppress(OSError):  # a full disk must not hide the exception
+            self._close(api_pb2.STATUS_UNKNOWN if stopped else api_pb2.STATUS_FAILURE)
+
+    def finish(self, figures: dict[str, Any]) -> None:
+        """Fill the row with the figures of `results.conclude`, and close it."""
+        name = perplexity_name(figures)
+        final = {
+            **{tag: figures[tag] for tag in figures if tag.startswith("test/")},
+            "val/mixture_perplexity": figures.get("val/mixture_perplexity"),
+            best_tag(name): figures.get(f"val/{name}"),
+            f"{_row(name)}/test_{name}": figures.get(f"test/{name}"),
+            "run/parameters": figures["parameters"],
+            "run/chars_per_second": figures["chars_per_second"],
+            "run/wall_seconds": self._run.wall_seconds,
+        }
+        known = {tag: value for tag, value in final.items() if value is not None}
+        self._logger.log_metrics(known, int(self._state.rows[-1]["step"]))
+        self._close(api_pb2.STATUS_SUCCESS)
+
+    def _update(self, trainer: pl.Trainer) -> None:
+        figures = {"run/wall_seconds": self._run.wall_seconds}
+        rows = self._state.rows
+        if self._state.trained_characters:
+            figures["run/chars_per_second"] = self._state.characters_per_second
+        name = perplexity_name(rows[-1])
+        best = min(row.get(f"val/{name}", math.inf) for row in rows)
+        if math.isfinite(best):
+            figures[best_tag(name)] = best
+        self._logger.log_metrics(figures, trainer.global_step)
+
+    def _close(self, status: int) -> None:
+        end = SessionEndInfo(status=status, end_time_secs=time.time())
+        self._write(metadata.SESSION_END_INFO_TAG, HParamsPluginData(session_end_info=end))
+        self._logger.save()
+
+    def _write(self, tag: str, content: HParamsPluginData) -> None:
+        content.version = metadata.PLUGIN_DATA_VERSION
+        plugin = SummaryMetadata.PluginData(
+            plugin_name=metadata.PLUGIN_NAME, content=content.SerializeToString()
+        )
+        value = Summary.Value(tag=tag, metadata=SummaryMetadata(plugin_data=plugin))
+        self._logger.write(Summary(value=[value]))
+
+
+def trial_name(directory: Path) -> str:
+    """Name of a run in the table: its directory's name first, since TensorBoard cuts the end."""
+    directory = directory.resolve()
+    parent, outputs = directory.parent, outputs_directory().resolve()
+    place = parent.relative_to(outputs) if parent.is_relative_to(outputs) else parent
+    return f"{directory.name} in {place}"
+
+
+def best_tag(name: str) -> str:
+    """Tag of the best held-out figure of a run.
+
+    Parallel coordinates show the first five tags, and only runs that have all of these. So the tags
+    of runs that fill gaps come after all other tags.
+    """
+    return f"{_row(name)}/best_val_{name}"
+
+
+def _row(name: str) -> str:
+    return "run_fill" if name.startswith("pseudo_") else "run"
+
+
+def hyperparameters(options: dict[str, Any]) -> dict[str, bool | int | float | str]:
+    """Flatten the options that compare runs; a group's name stands for its kind.
+
+    An option that only one choice of a group has, such as cell.forget_bias, begins with `~` and so
+    comes last: parallel coordinates show the first columns, and only runs that have all of these.
+    """
+    chosen = {
+        name
+        for name, value in options.items()
+        if isinstance(value, dict) and "kind" in value and name != "data"
+    }
+    return {
+        f"~{name}" if name.partition(".")[0] in chosen - {name} else name: (
+            value if isinstance(value, bool | int | float) else str(value)
+        )
+        for name, value in known_to_model(flatten(options)).items()
+        if not belongs_to(name, PLUMBING)
+    }
+
+
+def layout(objective: str) -> dict[str, dict[str, list[Any]]]:
+    """Page of custom scalars: categories of charts, whose tags are regular expressions.
+
+    TensorBoard joins the pages of all runs by the names of categories, and equal charts in them.
+
+    Args:
+        objective: "next", or "fill", whose pseudo-perplexity shares no chart with perplexities.
+    """
+    perplexity: dict[str, dict[str, list[Any]]] = {
+        "next": {
+            "Perplexity": {
+                "train, val, and the n-gram line": [
+                    "Multiline",
+                    ["train/perplexity$", "val/perplexity$", "val/ngram_perplexity$"],
+                ]
+            }
+        },
+        "fill": {
+            "Pseudo-perplexity": {
+                "train and val": ["Multiline", ["(train|val)/pseudo_perplexity$"]],
+            }
+        },
+    }[objective]
+    return perplexity | {
+        "Training": {
+            "loss (nats per character)": ["Multiline", ["(train|val)/loss$"]],
+            "characters a second": ["Multiline", ["train/chars_per_second$"]],
+            "norm of the gradient": ["Multiline", ["train/grad_norm$"]],
+            "learning rate": ["Multiline", ["train/lr$"]],
+        }
+    }

@@ -1,0 +1,79 @@
+"""Totals of nats, and the scores of a held-out split after training.
+
+B batch, T time steps, N characters in a split.
+"""
+
+import torch
+from torch import Tensor
+
+from lyricgen.data.datamodule import CharacterDataModule
+from lyricgen.models.cells.cell import State
+from lyricgen.models.metrics import loss_figures
+from lyricgen.models.model import Model, evaluating, place
+from lyricgen.training.ddp.group import summed
+
+
+class NatsTotal:
+    """Total nats over total characters, in float64 on the device, read once an epoch.
+
+    Perplexity is exp(total / characters): never a mean of batch means, never a mean of
+    exponentials. Each of several processes adds the nats of its own rows and the characters of the
+    whole batch.
+
+    Args:
+        prefix: of the names of perplexity and bits: "pseudo_" for models that fill gaps.
+    """
+
+    def __init__(self, prefix: str = "") -> None:
+        self.prefix = prefix
+        self.reset()
+
+    def reset(self) -> None:
+        """Start a new epoch."""
+        self.nats: Tensor | None = None
+        self.characters = 0
+
+    def add(self, nats: Tensor, characters: int) -> None:
+        """Add a batch.
+
+        Args:
+            nats: of its characters, in any shape, or their sum.
+            characters: of the batch, those of other processes' rows included.
+        """
+        nats = nats.detach()
+        if nats.device.type == "mps":  # it has no float64
+            nats = nats.cpu()
+        nats = nats.double().sum()
+        self.nats = nats if self.nats is None else self.nats + nats
+        self.characters += characters
+
+    def figures(self, split: str) -> dict[str, float]:
+        """Loss in nats per character, perplexity and bits per character; empty without text.
+
+        The nats of all processes are summed, so all of them have to call it.
+        """
+        if self.nats is None or self.characters == 0:
+            return {}
+        return loss_figures(split, float(summed(self.nats)) / self.characters, self.prefix)
+
+
+def score_split(
+    model: Model, datamodule: CharacterDataModule, split: str, nats_room: Tensor | None = None
+) -> dict[str, float]:
+    """Score a held-out split with a model on the datamodule's device, and give the figures.
+
+    Args:
+        model: of characters.
+        datamodule: has the split.
+        split: "val" or "test".
+        nats_room: (N,) float64, gets the nats of each predicted character at its position.
+    """
+    total = NatsTotal(model.metric_prefix)
+    state: State | None = None
+    with torch.inference_mode(), evaluating(model):
+        for batch in datamodule.evaluation_loader(split):
+            nats, state = model.score(batch, None if batch.starts_stream else state)  # (B, T)
+            total.add(nats, batch.num_characters)
+            if nats_room is not None:
+                place(nats, batch, nats_room)
+    return total.figures(split)
