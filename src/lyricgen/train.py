@@ -4,10 +4,9 @@ import gc
 import signal
 
 if __name__ == "__main__":
-    gc.disable()  # what the imports below make stays: looking for waste in it takes 0.1 s
+    gc.disable()  # the imports below leave no garbage; looking for it would take 0.1 s
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        # while the imports take their second, Ctrl-C ends this process at once; an exception
-        # could be lost in them
+        # Ctrl-C ends this process at once during the imports, which could swallow an exception
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import logging
@@ -52,7 +51,7 @@ from lyricgen.sweeps.sweep import UnfinishedJobsError
 
 log = logging.getLogger(__name__)
 
-# whether the user wants to see where errors come from; main() sets the variable, too
+# whether the user wants tracebacks; main() sets the variable as well
 _DEBUG = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 register_resolvers()
@@ -62,7 +61,7 @@ replace_methods()
 
 @hydra.main(config_path=str(CONFIG_DIRECTORY), config_name="train", version_base="1.3")
 def task(config: DictConfig) -> float:
-    """Train one run, a single one or a job of a sweep: what Hydra calls its task."""
+    """Train a single run or a job of a sweep, as Hydra's task."""
     hydra_config = HydraConfig.get()
     in_sweep = hydra_config.mode == RunMode.MULTIRUN
     directory = Path(hydra_config.runtime.output_dir)
@@ -75,7 +74,7 @@ def task(config: DictConfig) -> float:
         directory,
         Path(hydra_config.sweep.dir) if in_sweep else None,
         typed,
-        {  # as Hydra itself would write it, but before it knows whether the directory is free
+        {  # Hydra would write them before it knows whether the directory is free
             "config.yaml": OmegaConf.to_yaml(config),
             "hydra.yaml": OmegaConf.to_yaml(HydraConfig.instance().cfg),
             "overrides.yaml": OmegaConf.to_yaml(overrides),
@@ -83,7 +82,7 @@ def task(config: DictConfig) -> float:
         search_options(hydra_config),
     )
     if run.sweep is not None:
-        if (run.directory / SUMMARY).exists():  # also where Slurm has started the job again
+        if (run.directory / SUMMARY).exists():  # Slurm may have started the job again
             values["resume"] = str(run.directory.resolve())
         return do_as_job(run.sweep, lambda: do_job(values, run))
     try:
@@ -91,18 +90,14 @@ def task(config: DictConfig) -> float:
     except Exception as error:
         if _DEBUG or hides_an_interrupt(error) or not mendable(error, train.__code__):
             raise
-        stop(error)  # from here, since Hydra would write lines of its own
+        stop(error)  # from here, since Hydra would print its own lines
 
 
 def do_job(values: dict[str, Any], run: Run) -> float:
-    """Train as a job of a sweep, which goes on where the job fails.
-
-    Args:
-        values: plain values of the configuration.
-        run: its directory exists; its summary.json gets the reason of a failure.
+    """Train as a job of a sweep, which goes on if the job fails.
 
     Returns:
-        As `train`; infinity where the job has failed.
+        As `train`; infinity for a failed job, whose summary.json has the reason.
 
     Raises:
         Interrupted: the sweep is to stop.
@@ -111,7 +106,7 @@ def do_job(values: dict[str, Any], run: Run) -> float:
     quiet_messages()
     try:
         return train(values, run)
-    except BaseException as error:  # a library's sys.exit(), too, would end the sweep
+    except BaseException as error:  # even a library's sys.exit() would end the sweep
         if hides_an_interrupt(error):
             raise_if_requested()
             raise
@@ -120,18 +115,15 @@ def do_job(values: dict[str, Any], run: Run) -> float:
     finally:
         gc.collect()  # networks and configurations hold cycles
         if not gc.get_freeze_count():
-            gc.freeze()  # the modules: each later collection would spend 0.2 s on them
+            gc.freeze()  # else each later collection spends 0.2 s on the modules
 
 
 def train(values: dict[str, Any], run: Run) -> float:
-    """Train once, from the composed configuration to the table at the end.
-
-    Args:
-        values: plain values of the configuration.
-        run: its directory exists.
+    """Train once, from the plain values of the configuration to the table at the end.
 
     Returns:
-        The best held-out, else training, perplexity; the last one where no checkpoint is kept.
+        The best held-out perplexity, or training perplexity if nothing is held out; without
+        checkpoints the last one.
 
     Raises:
         UserError: a wrong option, or a text that cannot be used.
@@ -178,7 +170,7 @@ def train(values: dict[str, Any], run: Run) -> float:
 def _record_unbegun(
     error: BaseException, run: Run, values: dict[str, Any], interruption: Interruption
 ) -> None:
-    """Record why a job could not begin; of a single run nothing is left."""
+    """Record why a job could not begin; a single run leaves nothing."""
     if run.sweep is not None and not hides_an_interrupt(error):
         earlier = RunSummary.read_earlier(run.directory)
         if earlier is None or earlier.options is None:
@@ -194,7 +186,7 @@ def _record(error: BaseException, run: Run, interruption: Interruption) -> None:
     """Record in summary.json why a run has ended early.
 
     Raises:
-        Interrupted: a library has made another error of it.
+        Interrupted: a library has replaced it by another error.
         KeyboardInterrupt: likewise.
     """
     if not hides_an_interrupt(error):
@@ -208,12 +200,12 @@ def _record(error: BaseException, run: Run, interruption: Interruption) -> None:
 
 
 def main() -> None:
-    """Run the command; an error that the user can mend prints one line and gives status 2."""
+    """Run the command; an error that the user can mend prints one line and exits with status 2."""
     prepare_streams()
-    # of a hydra.searchpath that is not there Hydra only warns
+    # Hydra only warns of a missing hydra.searchpath
     warnings.filterwarnings("error", message="provider=", category=UserWarning)
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # so that errors come here instead of Hydra's printing
-    os.environ.pop(SWEEP, None)  # this is no job of a sweep, though one may have started it
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here; Hydra does not print them
+    os.environ.pop(SWEEP, None)  # no job of a sweep, even if a job has started this process
     with listening() as interruption, reader_may_leave():
         try:
             sys.argv[1:] = expand(sys.argv[1:])

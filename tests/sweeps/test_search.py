@@ -406,7 +406,7 @@ if "lyricgen.training.worker" in sys.orig_argv:
     from lyricgen.training.callbacks.stopping import Pruning
     def on_train_end(self, trainer, module):
         with open({report!r}, "a") as stream:
-            told = [os.getpid(), trainer.world_size, trainer.current_epoch, self._state.pruned]
+            told = [os.getpid(), trainer.world_size, trainer.current_epoch, self.state.pruned]
             stream.write(json.dumps(told) + "\\n")
     Pruning.on_train_end = on_train_end
 """

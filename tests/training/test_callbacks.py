@@ -554,9 +554,9 @@ def batch(report: ProgressReport, trainer: Any) -> None:
 
 
 def epoch_end(report: ProgressReport, trainer: Any, **figures: float) -> None:
-    report._state.metrics = {name.replace("_", "/", 1): value for name, value in figures.items()}
+    report.state.metrics = {name.replace("_", "/", 1): value for name, value in figures.items()}
     report.after_epoch(trainer, validated=True)
-    report._state.metrics = Untouchable()  # type: ignore[assignment]
+    report.state.metrics = Untouchable()  # type: ignore[assignment]
 
 
 def test_plain_lines_without_a_terminal(

@@ -1,4 +1,4 @@
-"""Build the batches, the network and its LightningModule from options."""
+"""Build the batches, the model and the LightningModule of a network from options."""
 
 import logging
 from functools import partial
@@ -23,34 +23,28 @@ from lyricgen.training.recurrent_module import RecurrentModule
 
 log = logging.getLogger(__name__)
 
-# Of a training batch of lines, estimated; longer lines are cut into pieces.
-MAX_BATCH_BYTES = 2**31
-SHOWN = 20  # characters of a line that is named by its beginning
+MAX_BATCH_BYTES = 2**31  # estimated, of a training batch of lines; longer lines are cut into pieces
+SHOWN = 20  # first characters of a line in a message
 
 
 def layout_of(options: TrainOptions) -> Layout:
-    """How the text is laid out: as lines with start symbols for the sampler that serves lines."""
+    """Layout of the text: the sampler of lines needs lines with start symbols."""
     return "lines" if options.sampler.kind == "lines" else "stream"
 
 
 def build_datamodule(options: TrainOptions, corpus: EncodedCorpus) -> CharacterDataModule:
-    """Split, and choose the sampler.
+    """Split the corpus, and choose the sampler.
 
     Raises:
         UserError: a split of the corpus is too short.
     """
     splits = build_splits(options.data, corpus, layout_of(options))
-    sampler = build_sampler(options, splits["train"], len(corpus.vocabulary))
+    sampler = _build_sampler(options, splits["train"], len(corpus.vocabulary))
     following = FOLLOWING if options.objective == "fill" else 0
     return CharacterDataModule(corpus.vocabulary, splits, sampler, following)
 
 
-def build_sampler(options: TrainOptions, split: Split, vocabulary_size: int) -> Sampler:
-    """The sampler of the training split.
-
-    Raises:
-        UserError: the split is too short for one window.
-    """
+def _build_sampler(options: TrainOptions, split: Split, vocabulary_size: int) -> Sampler:
     if options.model.kind == "ngram":  # one batch of all characters
         return StreamSampler(len(split.ids), num_rows=1, num_steps=len(split.ids) - 1)
     data, settings = options.data, options.sampler.model_dump(exclude={"kind"})
@@ -66,9 +60,9 @@ def build_sampler(options: TrainOptions, split: Split, vocabulary_size: int) -> 
 
 
 def longest_row(options: TrainOptions, vocabulary_size: int) -> int:
-    """Characters of a line for which a training batch takes 2 GB at most, by estimate.
+    """Estimate the characters of a line for which a training batch takes 2 GB at most.
 
-    A window of data.num_steps is taken as it is, as in running text.
+    It is never less than data.num_steps, which running text takes as it is, too.
     """
     stacks = options.layers * (2 if options.objective == "fill" else 1)
     numbers = 32 * options.hidden_size * stacks + 4 * vocabulary_size  # of a character, measured
@@ -77,7 +71,7 @@ def longest_row(options: TrainOptions, vocabulary_size: int) -> int:
 
 
 def report_batches(options: TrainOptions, datamodule: CharacterDataModule) -> None:
-    """Log where training batches differ from what was asked for, or leave characters out."""
+    """Log lowered batch sizes, lines that are cut up, and characters that no epoch reads."""
     sampler, split = datamodule.sampler, datamodule.splits["train"]
     if isinstance(sampler, LineSampler):
         _report_long_lines(sampler, split, datamodule.vocabulary)
@@ -128,20 +122,17 @@ def _report_long_lines(sampler: LineSampler, split: Split, vocabulary: Vocabular
 
 
 def build_model(options: TrainOptions, datamodule: CharacterDataModule) -> Model:
-    """Build the model, a network with its first weights drawn from the global generator."""
-    vocabulary, start_symbol = datamodule.vocabulary, layout_of(options) == "lines"
+    """Build the model; the global generator draws the first weights of a network."""
+    size, start_symbol = len(datamodule.vocabulary), layout_of(options) == "lines"
     if options.model.kind == "ngram":
+        settings = options.model.model_dump()
         return NgramLanguageModel(
-            NgramArchitecture(
-                **options.model.model_dump(),
-                vocabulary_size=len(vocabulary),
-                start_symbol=start_symbol,
-            )
+            NgramArchitecture(**settings, vocabulary_size=size, start_symbol=start_symbol)
         )
     network = recurrent(
         RecurrentArchitecture(
             kind="recurrent",
-            vocabulary_size=len(vocabulary),
+            vocabulary_size=size,
             start_symbol=start_symbol,
             objective=options.objective,
             layers=options.layers,
@@ -152,23 +143,23 @@ def build_model(options: TrainOptions, datamodule: CharacterDataModule) -> Model
         )
     )
     if options.trainer.precision == "64-true":
-        # before Lightning does it, which first puts a checkpoint's weights in float32
+        # before Lightning does it, which first converts a checkpoint's weights to float32
         network.double()
     network.initialise(options.seed)
     if options.model.output_bias == "zero":
         network.output.bias.detach().zero_()
     elif options.model.output_bias == "unigram":
-        network.set_output_bias(datamodule.splits["train"].character_counts(len(vocabulary)))
+        network.set_output_bias(datamodule.splits["train"].character_counts(size))
     return network
 
 
 def trained_model(
-    options: TrainOptions, datamodule: CharacterDataModule, network: Model
+    options: TrainOptions, datamodule: CharacterDataModule, model: Model
 ) -> TrainedModel:
-    """The network together with the characters it speaks."""
+    """Join a model with the characters that it knows."""
     train = datamodule.splits["train"]
     return TrainedModel(
-        network,
+        model,
         datamodule.vocabulary,
         layout_of(options),
         options.data.lowercase,
@@ -180,7 +171,7 @@ def trained_model(
 def build_module(
     options: TrainOptions, datamodule: CharacterDataModule, network: Model, state: RunState
 ) -> RecurrentModule:
-    """The network with its loss, optimizer and schedule."""
+    """Build the LightningModule of a network, with its loss, optimizer and schedule."""
     return RecurrentModule(
         network,
         optimizer=partial(
@@ -203,23 +194,19 @@ def build_module(
 
 
 def monitored(datamodule: CharacterDataModule) -> str:
-    """The loss that says which epoch is best: held-out where there is such a split."""
+    """Name of the loss that decides which epoch is best."""
     return "val/loss" if "val" in datamodule.splits else "train/loss"
 
 
-def describe(
-    corpus: EncodedCorpus,
-    datamodule: CharacterDataModule,
-    network: Model,
-) -> str:
-    """One line on what is about to be trained on what."""
+def describe(corpus: EncodedCorpus, datamodule: CharacterDataModule, model: Model) -> str:
+    """Describe the text and the model in one line."""
     size = len(datamodule.vocabulary)
     sizes = ", ".join(
         f"{name} {int(split.character_counts(size).sum()):,}"
         for name, split in datamodule.splits.items()
     )
-    learnt = "" if network.counts_ngrams else f", {network.num_parameters:,} parameters"
+    learnt = "" if model.counts_ngrams else f", {model.num_parameters:,} parameters"
     return (
         f"{corpus.name}: {len(corpus):,} characters, {size:,} distinct "
-        f"({sizes}); {network.description}{learnt}"
+        f"({sizes}); {model.description}{learnt}"
     )

@@ -1,4 +1,4 @@
-"""Build the observers and the Trainer, with loggers and plugins of its own."""
+"""Build the observers of a run, and the Trainer of a network."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,11 +7,7 @@ import pytorch_lightning as pl
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_only
 from pytorch_lightning.loggers import Logger
-from pytorch_lightning.profilers import (
-    AdvancedProfiler,
-    PyTorchProfiler,
-    SimpleProfiler,
-)
+from pytorch_lightning.profilers import AdvancedProfiler, PyTorchProfiler, SimpleProfiler
 from pytorch_lightning.strategies import Strategy
 from torch import Tensor
 from typing_extensions import override
@@ -41,17 +37,19 @@ from lyricgen.training.ddp.group import check
 from lyricgen.training.hardware import choose_devices
 from lyricgen.training.lightning_hooks import Moments, Observer, OrderedDDP, keep_out_of_signals
 from lyricgen.training.loggers.tensorboard import EventLogger, TensorBoardSummary
-from lyricgen.training.options import TrainOptions
+from lyricgen.training.options import TrainerOptions, TrainOptions
 from lyricgen.training.recurrent_module import RecurrentModule
 from lyricgen.training.totals import NatsTotal, score_split
+
+PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler}
 
 
 @dataclass(frozen=True)
 class Observers:
     """Observers of a run, in the order in which they depend on each other.
 
-    First those that make the figures of an epoch, then early stopping, then those that write
-    figures, then what a search decides by them, and last what saves the run.
+    First come the figures of an epoch, then early stopping, then the files of figures, then the
+    decision of a search, and last the checkpoints.
     """
 
     all: list[Observer]
@@ -143,20 +141,7 @@ def build_observers(
     trial: Trial | None = None,
     logger: EventLogger | None = None,
 ) -> Observers:
-    """Build the observers that the options ask for.
-
-    Args:
-        options: the whole configuration.
-        datamodule: the corpus in batches.
-        model: to train.
-        state: of the run.
-        total: nats of the training split in the epoch so far.
-        opening: of the text.
-        run: its directory.
-        interruption: tells the run to stop.
-        trial: of a search, if the run is one.
-        logger: for TensorBoard, if wanted.
-    """
+    """Build the observers that the options ask for; `opening` is that of the text."""
     chosen, monitor, folder = options.callbacks, monitored(datamodule), run.directory
     steps, rows = (folder / STEPS, folder / "metrics.csv") if options.logger.csv else (None, None)
     board = baseline = samples = None
@@ -193,33 +178,23 @@ def build_trainer(
     logger: EventLogger | None = None,
     rank: int = 0,
 ) -> pl.Trainer:
-    """Lightning's Trainer with lyricgen's loggers and plugins.
-
-    Args:
-        options: the whole configuration.
-        datamodule: the corpus in batches.
-        run: its directory.
-        observers: in the order in which they depend on each other.
-        logger: for TensorBoard, if wanted.
-        rank: of this process, where several train; only the first one writes.
+    """Build Lightning's Trainer, with a logger for TensorBoard if wanted.
 
     Raises:
         UserError: Lightning refuses the options, or the batches cannot be shared.
     """
-    # which Lightning has taken from RANK, SLURM_PROCID or the like
+    # Lightning has taken it from RANK, SLURM_PROCID or a similar variable
     rank_zero_only.rank = rank  # type: ignore[attr-defined]
     torch.set_float32_matmul_precision(options.trainer.float32_matmul_precision)
     chosen = options.trainer
     loggers: list[Logger] = [] if logger is None else [logger]
-    callbacks = [*observers, Moments(observers, chosen.max_steps)]
-    _check_interval(options, datamodule)
+    _check_batches(chosen, len(datamodule.sampler), validates="val" in datamodule.splits)
     try:
         processes = number_of_processes(chosen)
-        place = SingleMachine(rank, processes)
-        trainer = _trainer(options, datamodule, run, loggers, callbacks, place)
+        trainer = _make_trainer(options, datamodule, run, loggers, observers, rank, processes)
     except UserError:
         raise
-    except Exception as error:  # Lightning tells wrong arguments by many kinds of error
+    except Exception as error:  # Lightning has many kinds of error for wrong arguments
         raise UserError(
             f"trainer: {error}: look at trainer.accelerator={chosen.accelerator}, "
             f"trainer.devices={chosen.devices} and trainer.strategy={chosen.strategy}"
@@ -229,25 +204,25 @@ def build_trainer(
             f"data.batch_size={options.data.batch_size} is shared among trainer.devices="
             f"{chosen.devices}, a row each at least: raise it, or choose fewer devices"
         )
+    keep_out_of_signals(trainer)
     return trainer
 
 
-def _check_interval(options: TrainOptions, datamodule: CharacterDataModule) -> None:
-    chosen = options.trainer
-    batches = chosen.epoch_batches(len(datamodule.sampler))
+def _check_batches(chosen: TrainerOptions, available: int, *, validates: bool) -> None:
+    batches = chosen.epoch_batches(available)
     if batches == 0:
         raise UserError(
             f"trainer.limit_train_batches={chosen.limit_train_batches} leaves none of the "
-            f"{len(datamodule.sampler)} batches of an epoch: raise it"
+            f"{available} batches of an epoch: raise it"
         )
     unseen = (chosen.check_val_every_n_epoch - 1) * batches  # steps before an epoch that validates
-    if "val" in datamodule.splits and (chosen.max_steps or unseen + 1) <= unseen:
+    if validates and (chosen.max_steps or unseen + 1) <= unseen:
         raise UserError(
             f"trainer.max_steps={chosen.max_steps} ends the run before the epoch that "
             f"trainer.check_val_every_n_epoch={chosen.check_val_every_n_epoch} validates: nothing "
             "would be validated"
         )
-    if "val" in datamodule.splits and (chosen.val_check_interval or 0) > batches:
+    if validates and (chosen.val_check_interval or 0) > batches:
         raise UserError(
             f"trainer.val_check_interval={chosen.val_check_interval} is more than the {batches} "
             "steps of an epoch: lower it, or set it to null"
@@ -255,38 +230,29 @@ def _check_interval(options: TrainOptions, datamodule: CharacterDataModule) -> N
 
 
 @without_trainer_variables()
-def _trainer(
+def _make_trainer(
     options: TrainOptions,
     datamodule: CharacterDataModule,
     run: Run,
     loggers: list[Logger],
-    callbacks: list[pl.Callback],
-    place: SingleMachine,
+    observers: list[Observer],
+    rank: int,
+    processes: int,
 ) -> pl.Trainer:
     chosen, profiler = options.trainer, None
-    if chosen.profiler is not None and place.rank == 0:
-        kinds = {"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler}
-        profiler = kinds[chosen.profiler](dirpath=run.directory, filename="profile")
+    if chosen.profiler is not None and rank == 0:
+        profiler = PROFILERS[chosen.profiler](dirpath=run.directory, filename="profile")
     strategy: str | Strategy = "auto" if chosen.strategy in OURS else chosen.strategy
-    if place.processes > 1:
-        strategy = OrderedDDP()
-    trainer = pl.Trainer(
-        max_epochs=chosen.max_epochs,
-        accelerator=chosen.accelerator,
+    ours = {"max_steps", "devices", "strategy", "profiler", "float32_matmul_precision"}
+    return pl.Trainer(
+        **chosen.model_dump(exclude=ours),
         devices=choose_devices(chosen.accelerator, chosen.devices, run),
-        strategy=strategy,
-        precision=chosen.precision,
-        gradient_clip_val=chosen.gradient_clip_val,
-        gradient_clip_algorithm=chosen.gradient_clip_algorithm,
-        limit_train_batches=chosen.limit_train_batches,
+        strategy=OrderedDDP() if processes > 1 else strategy,
         limit_val_batches=None if "val" in datamodule.splits else 0,
-        check_val_every_n_epoch=chosen.check_val_every_n_epoch,
-        val_check_interval=chosen.val_check_interval,
-        deterministic=chosen.deterministic,
         profiler=profiler,
         logger=loggers,
-        callbacks=callbacks,
-        plugins=[AtomicCheckpointIO(), place],
+        callbacks=[*observers, Moments(observers, chosen.max_steps)],
+        plugins=[AtomicCheckpointIO(), SingleMachine(rank, processes)],
         default_root_dir=run.directory,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
@@ -294,5 +260,3 @@ def _trainer(
         enable_model_summary=False,
         enable_autolog_hparams=False,
     )
-    keep_out_of_signals(trainer)
-    return trainer

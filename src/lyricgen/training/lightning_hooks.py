@@ -1,4 +1,4 @@
-"""Lightning's hooks as three moments, and every private part of Lightning and torch that is used.
+"""Lightning's hooks as three moments, and the private parts of Lightning and torch.
 
 Lightning calls the hooks of a training in this order, of each the callbacks' before the module's:
 
@@ -26,29 +26,19 @@ from typing_extensions import override
 
 
 class Observer(pl.Callback):
-    """Callback that observes the moments of a training; Lightning's other hooks stay as they are.
+    """Callback that observes the moments of a training, and Lightning's other hooks if need be.
 
-    In each moment observers are called in the order of their list.
+    Each moment calls the observers in the order of their list.
     """
 
     def after_step(self, trainer: pl.Trainer, outputs: Any) -> None:
-        """Act after a step of the optimizer.
-
-        Args:
-            trainer: of the run.
-            outputs: of `training_step`; the loss is `outputs["loss"]`.
-        """
+        """Act after a step of the optimizer; the loss is `outputs["loss"]`."""
 
     def after_validation(self, trainer: pl.Trainer) -> None:
         """Act after a validation within an epoch."""
 
     def after_epoch(self, trainer: pl.Trainer, *, validated: bool) -> None:
-        """Act after an epoch.
-
-        Args:
-            trainer: of the run.
-            validated: whether a validation has followed the epoch's last step.
-        """
+        """Act after an epoch; a validation may have followed its last step."""
 
 
 class Moments(pl.callbacks.Checkpoint):
@@ -59,9 +49,9 @@ class Moments(pl.callbacks.Checkpoint):
 
     Args:
         observers: in the order in which they depend on each other.
-        max_steps: steps after which the run ends, with all that belongs to the end of an epoch.
-            Lightning's own max_steps would leave out the validation of that epoch, and with it a
-            run that is resumed at the end of an epoch goes through that end twice.
+        max_steps: steps after which the run ends, as at the end of an epoch. Lightning's max_steps
+            would leave out the validation of that epoch, and would repeat the end of an epoch in a
+            run that is resumed there.
     """
 
     def __init__(self, observers: Sequence[Observer], max_steps: int | None = None) -> None:
@@ -128,10 +118,10 @@ def is_exact_point(trainer: pl.Trainer) -> bool:
 
 
 def keep_out_of_signals(trainer: pl.Trainer) -> None:
-    """Leave signals to `Interruption`; all processes hear of them through `Checkpoints`.
+    """Leave signals to `Interruption`; `Checkpoints` passes them to all processes.
 
-    Lightning's handlers would end a run with status 0, save within a handler where Slurm may
-    requeue it, and broadcast in the midst of whatever the processes are telling each other.
+    Lightning's handlers would end a run with status 0, save within a handler if Slurm may requeue
+    it, and broadcast in the middle of other messages between the processes.
     """
     trainer._signal_connector.register_signal_handlers = _nothing  # type: ignore[method-assign]
     trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = _nothing  # type: ignore[method-assign]
@@ -142,10 +132,10 @@ def _nothing() -> None:
 
 
 class OrderedDDP(DDPStrategy):
-    """Lightning's strategy, with gradients added up in a fixed order.
+    """Lightning's strategy, with gradients summed in a fixed order.
 
-    Torch would order them anew after the first step, by the time when they are ready. Three or
-    more processes then round otherwise, so that a resumed run would not continue exactly.
+    After the first step torch would change to the order in which gradients are ready. Three or more
+    processes would then round differently, so a resumed run would not continue exactly.
     """
 
     @override

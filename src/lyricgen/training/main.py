@@ -1,19 +1,20 @@
-"""One run: built from its options, then carried out, from the first step or from a checkpoint.
+"""Build a run from its options, and carry it out, from the first step or from a checkpoint.
 
-A tour of a run, in the order in which it happens:
+A tour of a run, in the order of events:
 
-1. `prepare` reads the corpus (`data.build.find_corpus`) and, in `build`, cuts it into splits,
-   chooses the sampler and draws the network's first weights. Nothing is written yet.
-2. `runs.state.RunState` is everything that the run must remember to continue exactly. The module,
-   which trains the network (`recurrent_module`, or `ngram_module` for n-grams, both on
-   `scored_module`), keeps it in each checkpoint.
+1. `prepare` reads the corpus (`data.build.find_corpus`), cuts it into splits, chooses the sampler
+   and draws the first weights of the network (`build`). Nothing is written yet.
+2. `runs.state.RunState` is everything that the run must remember to continue exactly; each
+   checkpoint holds it.
 3. `build_trainer` builds the observers (`callbacks/`), each with that state, and Lightning's
-   Trainer. `lightning_hooks` tells the observers of three moments: after a step, after a validation
-   within an epoch, after an epoch. The last observer, `Checkpoints`, then saves.
+   Trainer, which trains the `RecurrentModule` of a network. `lightning_hooks` calls the observers
+   in three moments: after a step, after a validation within an epoch, after an epoch. The last
+   observer, `Checkpoints`, then saves. `counting` fits n-grams without a Trainer, and calls the
+   same observers.
 4. `train_and_evaluate` cuts the run's files back to the checkpoint of a resumed run, and calls
    `fit`, in this process or together with others, one for each device (`ddp/`, `worker`).
-5. `results.conclude` evaluates the weights of the best epoch and compares them with n-grams; the
-   figures go to summary.json and to TensorBoard.
+5. `results.conclude` scores the held-out splits with the weights of the best epoch, and compares
+   them with n-grams; the figures go to summary.json and to TensorBoard.
 """
 
 import logging
@@ -175,13 +176,13 @@ def _quiet_lightning() -> None:
     # no lines about the hardware, no advertisements
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     for message in (
-        # about a step-wise log that lyricgen does not keep
+        # about a log of steps, which lyricgen does not keep
         "The number of training batches",
-        # the position in the text is the data module's affair, not the loader's
+        # the data module remembers the position in the text, not the loader
         "You're resuming from a checkpoint that ended before",
-        # callbacks may be switched off for the rest of a run
+        # the user may switch callbacks off for the rest of a run
         "Be aware that when using `ckpt_path`",
-        # `report_precision` says it
+        # `report_precision` replaces it
         "You passed .*16-mixed",
     ):
         warnings.filterwarnings("ignore", message=message)

@@ -1,7 +1,6 @@
-"""The schema of the configuration: a class for every group, and the checks between groups.
+"""Options of a training run: a class for each group, and the checks between groups.
 
-Defaults stand in conf/, not here. Options of cells, samplers, optimizers and schedules stand
-beside them.
+conf/ has the defaults. The options of cells, samplers, optimizers and schedules stand beside these.
 """
 
 from typing import Annotated, Any, Literal, Self
@@ -47,7 +46,7 @@ _SHORT_PRECISIONS = {"16": "16-mixed", "bf16": "bf16-mixed", "32": "32-true", "6
 
 
 def _full_precision(value: Any) -> Any:
-    """The full name of a precision, which a run records."""
+    """Give the full name of a precision, which a run records."""
     short = isinstance(value, int | str) and not isinstance(value, bool)
     return _SHORT_PRECISIONS.get(str(value), value) if short else value
 
@@ -80,7 +79,7 @@ class TrainerOptions(Options):
     float32_matmul_precision: Literal["highest", "high", "medium"]
 
     def epoch_batches(self, available: int) -> int:
-        """Number of training batches in an epoch, of those that the sampler has."""
+        """Number of training batches in an epoch, of those available from the sampler."""
         limit = self.limit_train_batches
         if limit is None:
             return available
@@ -221,7 +220,7 @@ def parse(values: dict[str, Any]) -> TrainOptions:
     """Check a composed configuration.
 
     Raises:
-        UserError: the first wrong key, and what is wrong with it.
+        UserError: a setting is wrong; the message names the first.
     """
     options: TrainOptions = validate(TrainOptions, values)
     return options

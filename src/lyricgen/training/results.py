@@ -1,4 +1,4 @@
-"""The end of a run: the best epoch's figures, beside the baselines, in one table."""
+"""End of a run: the figures of the best epoch beside those of n-grams, in one table."""
 
 import logging
 import math
@@ -12,6 +12,7 @@ from rich.table import Table
 
 from lyricgen.console import rounded, show
 from lyricgen.data.datamodule import CharacterDataModule
+from lyricgen.data.splits import SPLITS
 from lyricgen.models.checkpoint import load
 from lyricgen.models.metrics import perplexity_name
 from lyricgen.runs.run import Run
@@ -23,7 +24,7 @@ from lyricgen.training.callbacks.samples import one_line
 
 log = logging.getLogger(__name__)
 
-SMOOTHINGS = {"kneser_ney": "Kneser-Ney", "witten_bell": "Witten-Bell"}
+SMOOTHING_NAMES = {"kneser_ney": "Kneser-Ney", "witten_bell": "Witten-Bell"}
 
 
 def conclude(training: Training, checkpoint: Path | None) -> dict[str, Any]:
@@ -60,7 +61,7 @@ def conclude(training: Training, checkpoint: Path | None) -> dict[str, Any]:
     if monitor == "train/loss":
         loss = figures.get("test/loss", loss)
     rate = None if model.counts_ngrams else training.options.optimizer.lr
-    figures["worse_than_uniform"] = _warn_of_divergence(loss, datamodule, rate)
+    figures["worse_than_uniform"] = _is_worse_than_uniform(loss, datamodule, rate)
     if not model.counts_ngrams:
         figures |= _compare_with_ngrams(figures)
     if training.observers.samples is not None:
@@ -86,29 +87,27 @@ def _evaluate(training: Training) -> dict[str, Any]:
     return metrics | ({} if baseline is None else baseline.figures())
 
 
-def _warn_of_divergence(
+def _is_worse_than_uniform(
     loss: float, datamodule: CharacterDataModule, learning_rate: float | None
 ) -> bool:
-    """Whether the best loss is worse than that of guessing; a warning says so."""
+    """Whether the best loss is worse than that of guessing; if so, the log warns."""
     size = len(datamodule.vocabulary)
     if loss <= math.log(size):
         return False
-    held_out = "held-out" if len(datamodule.splits) > 1 else "training"
-    mend = "" if learning_rate is None else f": lower optimizer.lr={learning_rate:g}"
     log.warning(
         "the best %s loss, %s nats a character, is worse than guessing among all %s characters "
         "(%.2f)%s",
-        held_out,
+        "held-out" if len(datamodule.splits) > 1 else "training",
         rounded(loss),
         f"{size:,}",
         math.log(size),
-        mend,
+        "" if learning_rate is None else f": lower optimizer.lr={learning_rate:g}",
     )
     return True
 
 
 def _best_ngram(by_split: dict[str, Any]) -> tuple[str, float, str] | None:
-    """The split that judges n-grams, and the least perplexity on it with the row that has it."""
+    """The split that compares n-grams, and the least perplexity on it with its row's name."""
     for split in ("val", "test"):
         if split in by_split:
             rows = _ngram_rows(by_split[split])
@@ -118,16 +117,16 @@ def _best_ngram(by_split: dict[str, Any]) -> tuple[str, float, str] | None:
 
 
 def _ngram_rows(perplexities: dict[str, list[float]]) -> dict[str, float]:
-    """Perplexity by the name that the table gives to a smoothing and an order."""
+    """Perplexities by their names in the table."""
     return {
-        f"{SMOOTHINGS[smoothing]} {order}-gram": value
+        f"{SMOOTHING_NAMES[smoothing]} {order}-gram": value
         for smoothing, values in perplexities.items()
         for order, value in enumerate(values, start=1)
     }
 
 
 def _compare_with_ngrams(figures: dict[str, Any]) -> dict[str, Any]:
-    """Whether the network beats the best n-gram of all, and which one that is."""
+    """Compare the network with the best n-gram model, in the log and as a figure."""
     found = _best_ngram(figures.get("ngram_perplexities", {}))
     if found is None:
         return {}
@@ -145,27 +144,35 @@ def _compare_with_ngrams(figures: dict[str, Any]) -> dict[str, Any]:
 
 
 def score(summary: RunSummary) -> float:
-    """The figure that sweeps compare: held-out perplexity where there is one."""
+    """Held-out perplexity of a run, by which sweeps compare it; else training perplexity."""
     metrics = summary.metrics
     name = perplexity_name(metrics)
-    held_out = metrics.get(f"val/{name}", metrics.get(f"train/{name}"))
-    return math.inf if held_out is None else float(held_out)  # JSON has no infinity
+    found = metrics.get(f"val/{name}", metrics.get(f"train/{name}"))
+    return math.inf if found is None else float(found)  # JSON has no infinity
 
 
 def show_end(run: Run) -> None:
     """Show a run's results on the terminal: in a table, or in a line for a job of a sweep."""
     if run.sweep is None:
         print_table(run.summary)
-    else:
-        pruned = ", pruned" if run.summary.status == "pruned" else ""
-        show(f"  {in_a_line(run.summary)}, {run.wall_seconds:,.0f} s{pruned}")
+        return
+    metrics = run.summary.metrics
+    name = perplexity_name(metrics)
+    shown = [
+        f"{split} {name.replace('_', '-')} {_shown(metrics[f'{split}/{name}'])}"
+        for split in SPLITS
+        if f"{split}/{name}" in metrics
+    ]
+    pruned = ", pruned" if run.summary.status == "pruned" else ""
+    best = run.summary.best_epoch
+    show(f"  {', '.join(shown)} at epoch {best}, {run.wall_seconds:,.0f} s{pruned}")
 
 
 def print_table(summary: RunSummary) -> None:
-    """Show the figures on the terminal."""
+    """Show the figures of a run in a table, and the commands that follow."""
     metrics = summary.metrics
     name = perplexity_name(metrics)
-    splits = [split for split in ("train", "val", "test") if f"{split}/{name}" in metrics]
+    splits = [split for split in SPLITS if f"{split}/{name}" in metrics]
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column(f"{name.replace('_', '-')} at epoch {summary.best_epoch}")
     for split in splits:
@@ -188,24 +195,11 @@ def print_table(summary: RunSummary) -> None:
     show(f"{summary.parameters:,} parameters, {summary.chars_per_second:,.0f} characters/s")
     for text in summary.samples:
         show(f"  {one_line(text)}")
-    checkpoint = summary.best_checkpoint
-    if checkpoint:
-        show(f"best checkpoint: {checkpoint}")
-        directory = shlex.quote(str(Path(checkpoint).parent.parent))
+    if summary.best_checkpoint:
+        show(f"best checkpoint: {summary.best_checkpoint}")
+        directory = shlex.quote(str(Path(summary.best_checkpoint).parent.parent))
         fills = " --fill ____" if name == "pseudo_perplexity" else ""
         show(f"to write a text: python -m lyricgen.generate {directory}{fills}")
-
-
-def in_a_line(summary: RunSummary) -> str:
-    """The figures that count, for one of many runs."""
-    metrics = summary.metrics
-    name = perplexity_name(metrics)
-    told = [
-        f"{split} {name.replace('_', '-')} {_shown(metrics[f'{split}/{name}'])}"
-        for split in ("train", "val", "test")
-        if f"{split}/{name}" in metrics
-    ]
-    return f"{', '.join(told)} at epoch {summary.best_epoch}"
 
 
 def _shown(value: float | None) -> str:

@@ -1,25 +1,25 @@
-"""Threads: how many cores this process may use, and how jobs that run side by side share them."""
+"""Number of cores of this process, and of threads of jobs that run side by side."""
 
 import math
 import os
 from contextlib import suppress
 from pathlib import Path
 
-# what OpenMP, MKL and OpenBLAS read when a process starts
+# OpenMP, MKL and OpenBLAS read them when a process starts
 VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 CGROUPS = Path("/sys/fs/cgroup")
 
 
 def cores() -> int:
-    """Cores that this process may use: by its affinity, its cgroup's quota and Slurm's word."""
+    """Count the cores that affinity, the quota of the cgroup and Slurm allow this process."""
     affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
     own = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
     return max(1, min(own, quota() or own, number("SLURM_CPUS_PER_TASK") or own))
 
 
 def quota(cgroups: Path = CGROUPS, own: Path = Path("/proc/self/cgroup")) -> int | None:
-    """Cores' worth of time that this process's cgroups may take; None for any."""
+    """Quota of this process's cgroups in cores, rounded up; None without a quota."""
     try:
         groups = [line.split(":", 2) for line in own.read_text("utf-8").splitlines()]
     except (OSError, ValueError):  # not Linux
@@ -37,25 +37,25 @@ def quota(cgroups: Path = CGROUPS, own: Path = Path("/proc/self/cgroup")) -> int
 
 
 def _quotas_of(folder: Path) -> list[int]:
-    """Cores' worth of time that a folder of a cgroup allows, by either version; [] for any."""
+    """Quotas in a folder of a cgroup, of version 1 or 2, in cores."""
     found = []
     for names in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
-        # none there, or "max"
+        # no file, or "max"
         with suppress(OSError, ValueError, ZeroDivisionError):
-            told = " ".join((folder / name).read_text("utf-8") for name in names)
-            time, period = (int(part) for part in told.split())
-            if time > 0:  # -1 is for any
+            content = " ".join((folder / name).read_text("utf-8") for name in names)
+            time, period = (int(part) for part in content.split())
+            if time > 0:  # -1 means no quota
                 found.append(math.ceil(time / period))
     return found
 
 
 def threads_of_each(jobs: int) -> int:
-    """Threads of each of several jobs that run side by side; the user's variables bound them."""
+    """Share the cores among jobs that run side by side, within the bounds of VARIABLES."""
     bounds = [number(name) for name in VARIABLES]
     return min([max(1, cores() // jobs), *(bound for bound in bounds if bound)])
 
 
 def number(variable: str) -> int | None:
-    """A positive number in the environment; None where there is none."""
+    """Read a positive number from the environment; None without one."""
     value = os.environ.get(variable, "")
     return int(value) if value.isdecimal() and int(value) > 0 else None

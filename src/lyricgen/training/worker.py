@@ -1,4 +1,4 @@
-"""One of a run's processes but the first: python -m lyricgen.training.worker < task."""
+"""Process of a run with a rank above 0: python -m lyricgen.training.worker < task."""
 
 import json
 import os
@@ -16,11 +16,11 @@ from lyricgen.training.ddp import PEER_LOST
 
 
 def work(task: dict[str, Any]) -> None:
-    """Train as one rank of several; nothing is written.
+    """Train as one rank of several; write nothing.
 
     Args:
         task: options, directory, checkpoint, steps and text of the run, whether it is a
-            trial of a search, and this one's place.
+            trial of a search, and the rank, port, world_size and device of this process.
     """
     from lyricgen.runs.run import Run
     from lyricgen.runs.state import ResumePoint, RunState
@@ -47,8 +47,8 @@ def _end_with_rank_0() -> None:
 
 
 def main() -> None:
-    """Read the task, do it, and say in one line why it could not be done."""
-    for number in SIGNALS:  # rank 0 is told, and decides for all
+    """Read the task and do it; the last line of standard error gives the reason of a failure."""
+    for number in SIGNALS:  # rank 0 receives them, and decides for all
         signal.signal(number, signal.SIG_IGN)
     with os.fdopen(os.dup(0), "rb", buffering=0) as pipe:
         task = json.loads(pipe.readline())

@@ -1,6 +1,7 @@
 """Perplexity of n-gram models on the same characters, and of their mixture with the network."""
 
 import math
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytorch_lightning as pl
@@ -18,28 +19,25 @@ from lyricgen.training.options import BaselineOptions
 SMOOTHINGS: tuple[Interpolated, ...] = ("kneser_ney", "witten_bell")
 
 
+@dataclass(eq=False)
 class Baseline(Observer):
     """N-gram models of the training split, scored once on the held-out characters of the network.
 
     They are counted at the first validation, so that training starts at once. The best Kneser-Ney
     order on validation gives `val/ngram_perplexity`. After training, `record` mixes the
     probabilities of that order and the network, with a weight tuned on validation.
-
-    Args:
-        state: of the run; its metrics get the figures.
-        options: the longest n-grams, and the number of characters to count: the last ones of the
-            training split, whole lines of a list.
     """
 
-    def __init__(self, state: RunState, options: BaselineOptions) -> None:
-        self._state = state
-        self._options = options
-        self.characters = 0  # counted
-        self.sampled = False  # the training split has more
-        self.perplexities: dict[str, dict[str, list[float]]] = {}  # split, smoothing: by order
-        self.best_order = 0
-        self.network_weight: float | None = None
-        self.nats: dict[str, Tensor] = {}  # split: (N,) of the best order, nan where not scored
+    state: RunState
+    options: BaselineOptions
+    characters: int = 0  # counted, the last ones of the training split
+    sampled: bool = False  # the training split has more
+    perplexities: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    """By split, smoothing and order."""
+    best_order: int = 0
+    network_weight: float | None = None
+    nats: dict[str, Tensor] = field(default_factory=dict)
+    """By split, (N,) of the best order; nan for characters that are not scored."""
 
     def count(self, datamodule: CharacterDataModule) -> None:
         """Count the training split and score the held-out splits, once."""
@@ -47,7 +45,7 @@ class Baseline(Observer):
         held_out = [split for split in splits if split != "train"]
         if self.perplexities or not held_out:
             return
-        ngrams = NgramBaseline(splits, size, self._options.max_order, self._options.max_chars)
+        ngrams = NgramBaseline(splits, size, self.options.max_order, self.options.max_chars)
         self.characters, self.sampled = ngrams.characters, ngrams.sampled
         self.perplexities = {split: {each: [] for each in SMOOTHINGS} for split in held_out}
         for smoothing in SMOOTHINGS:
@@ -87,7 +85,7 @@ class Baseline(Observer):
         if split not in self.nats:
             return
         best = self.perplexities[split]["kneser_ney"][self.best_order - 1]
-        self._state.metrics[f"{split}/ngram_perplexity"] = best
+        self.state.metrics[f"{split}/ngram_perplexity"] = best
         if network_nats is None:
             return
         scored = ~network_nats.isnan()
@@ -96,7 +94,7 @@ class Baseline(Observer):
             self.network_weight = best_mixture_weight(*both)
         if self.network_weight is not None:
             mixed = perplexity(float(mixture_nats(self.network_weight, *both).mean()))
-            self._state.metrics[f"{split}/mixture_perplexity"] = mixed
+            self.state.metrics[f"{split}/mixture_perplexity"] = mixed
 
     @override
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

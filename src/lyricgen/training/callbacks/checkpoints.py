@@ -1,6 +1,7 @@
-"""Checkpoints from which a run continues as if it had never stopped."""
+"""Checkpoints from which a run continues exactly."""
 
 import math
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytorch_lightning as pl
@@ -14,36 +15,22 @@ from lyricgen.training.ddp.group import Broadcast
 from lyricgen.training.lightning_hooks import Observer, is_exact_point
 
 
+@dataclass(eq=False)
 class Checkpoints(Observer):
     """Keeps best.ckpt, of the lowest monitored loss, and last.ckpt, of the newest exact point.
 
-    Both are saved at exact points only: after a batch that neither ends the epoch nor is
-    followed by validation, after validation within an epoch, and at the end of an epoch, when
-    validation, metrics, samples and schedules are done. At such a point a signal stops the run,
-    too. It is the last observer, since it saves what the others have done.
-
-    Args:
-        run: whose files grow with the run and are cut back to their sizes when it is resumed.
-        state: of the run.
-        monitor: "val/loss" or "train/loss".
-        every_n_steps: save last.ckpt within the epoch as well; None for its end only.
-        interruption: tells when to stop.
+    Exact points are the steps that neither end the epoch nor precede a validation, the validations
+    within an epoch, and the ends of epochs, after validation, metrics, samples and schedules. A
+    signal stops the run at the next exact point. This is the last observer, since it saves the work
+    of the others.
     """
 
-    def __init__(
-        self,
-        run: Run,
-        state: RunState,
-        monitor: str,
-        every_n_steps: int | None,
-        interruption: Interruption,
-    ) -> None:
-        self._run = run
-        self._state = state
-        self._monitor = monitor
-        self._every_n_steps = every_n_steps
-        self._interruption = interruption
-        self._request = Broadcast()  # of the signal that rank 0 has received
+    run: Run
+    state: RunState  # gets the sizes of the growing files, to which a resumed run cuts them back
+    monitor: str  # "val/loss" or "train/loss"
+    every_n_steps: int | None  # between two of last.ckpt within an epoch; None for its end only
+    interruption: Interruption
+    _signal: Broadcast = field(default_factory=Broadcast)  # that rank 0 has received
 
     @override
     def on_save_checkpoint(
@@ -51,18 +38,18 @@ class Checkpoints(Observer):
     ) -> None:
         for logger in trainer.loggers:
             logger.save()
-        self._state.sizes = sizes(self._run.directory)
-        self._state.wall_seconds = self._run.wall_seconds
+        self.state.sizes = sizes(self.run.directory)
+        self.state.wall_seconds = self.run.wall_seconds
 
     @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._interruption.raise_if_requested()
-        self._interruption.patient = True  # from here on a signal waits for the next exact point
+        self.interruption.raise_if_requested()
+        self.interruption.patient = True  # from here on a signal waits for the next exact point
 
     @override
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._interruption.patient = False
-        self._interruption.raise_if_requested()
+        self.interruption.patient = False
+        self.interruption.raise_if_requested()
 
     @override
     def after_step(self, trainer: pl.Trainer, outputs: Any) -> None:
@@ -71,8 +58,8 @@ class Checkpoints(Observer):
 
     @override
     def after_validation(self, trainer: pl.Trainer) -> None:
-        improved = self._monitor == "val/loss" and self._improves()
-        # also where early stopping ends the run, which is then known to be finished
+        improved = self.monitor == "val/loss" and self._improves()
+        # early stopping may end the run here; its checkpoint then shows that it is finished
         if self._is_due(trainer) or improved or trainer.should_stop:
             self._save(trainer, improved=improved)
 
@@ -81,25 +68,25 @@ class Checkpoints(Observer):
         self._save(trainer, improved=self._improves())
 
     def _is_due(self, trainer: pl.Trainer) -> bool:
-        """Whether last.ckpt is to be saved, for its interval or for a signal.
+        """Whether last.ckpt is due, by its interval or by a signal.
 
         Several processes know of the signal one call later.
         """
-        number = self._request(self._interruption.requested or 0)
-        if number and self._interruption.requested is None:
-            self._interruption.requested = number
-        every = self._every_n_steps
+        number = self._signal(self.interruption.requested or 0)
+        if number and self.interruption.requested is None:
+            self.interruption.requested = number
+        every = self.every_n_steps
         return bool(number) or (every is not None and trainer.global_step % every == 0)
 
     def _improves(self) -> bool:
-        loss, best = self._state.metrics.get(self._monitor, math.inf), self._state.best_loss
-        self._state.best_loss = min(loss, best)
+        loss, best = self.state.metrics.get(self.monitor, math.inf), self.state.best_loss
+        self.state.best_loss = min(loss, best)
         return loss < best
 
     def _save(self, trainer: pl.Trainer, *, improved: bool = False) -> None:
         if trainer.is_global_zero:
-            check_there(self._run.directory)
-        if improved:  # first, since last.ckpt says that it is there
-            trainer.save_checkpoint(self._run.checkpoints / BEST)
-        trainer.save_checkpoint(self._run.checkpoints / LAST)
-        self._interruption.raise_if_requested()
+            check_there(self.run.directory)
+        if improved:  # first, since last.ckpt implies that it exists
+            trainer.save_checkpoint(self.run.checkpoints / BEST)
+        trainer.save_checkpoint(self.run.checkpoints / LAST)
+        self.interruption.raise_if_requested()

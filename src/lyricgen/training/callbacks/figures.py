@@ -3,6 +3,7 @@
 import csv
 import io
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +24,15 @@ SMOOTHED_LOSS = "train/smoothed_loss"
 FLUSH_EVERY = 50  # steps after which the losses are fetched from the device
 
 
+@dataclass(eq=False)
 class Throughput(Observer):
     """Training characters a second, the mean norm of the gradient, and the learning rate.
 
     The seconds leave out validation, and samples and checkpoints at the end of an epoch.
     """
 
-    def __init__(self, state: RunState) -> None:
-        self._state = state
-        self._since: float | None = None  # None while the clock stands still
+    state: RunState
+    _since: float | None = None  # None while the clock stands still
 
     @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -40,8 +41,8 @@ class Throughput(Observer):
     @override
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         rates = [optimizer.param_groups[0]["lr"] for optimizer in trainer.optimizers]
-        self._state.rate = rates[0] if rates else None  # n-grams have none
-        self._state.epoch_seconds = 0.0
+        self.state.rate = rates[0] if rates else None  # n-grams have none
+        self.state.epoch_seconds = 0.0
         self._since = time.perf_counter()
 
     @override
@@ -55,7 +56,7 @@ class Throughput(Observer):
     @override
     def after_epoch(self, trainer: pl.Trainer, *, validated: bool) -> None:
         self._count_epoch(trainer)
-        state = self._state
+        state = self.state
         state.metrics["train/chars_per_second"] = state.characters / state.epoch_seconds
         if state.rate is not None:
             state.metrics["train/lr"] = state.rate
@@ -69,7 +70,7 @@ class Throughput(Observer):
     ) -> None:
         if self._since is not None:
             now = time.perf_counter()
-            self._state.epoch_seconds += now - self._since
+            self.state.epoch_seconds += now - self._since
             self._since = now
 
     @override
@@ -79,36 +80,31 @@ class Throughput(Observer):
 
     def _count_epoch(self, trainer: pl.Trainer) -> None:
         self._stop(trainer)
-        self._state.trained_characters += self._state.characters
-        self._state.trained_seconds += self._state.epoch_seconds
+        self.state.trained_characters += self.state.characters
+        self.state.trained_seconds += self.state.epoch_seconds
 
     def _stop(self, trainer: pl.Trainer) -> None:
         if self._since is None:
             return
         if trainer.strategy.root_device.type == "cuda":
             torch.cuda.synchronize(trainer.strategy.root_device)
-        self._state.epoch_seconds += time.perf_counter() - self._since
+        self.state.epoch_seconds += time.perf_counter() - self._since
         self._since = None
 
 
+@dataclass(eq=False)
 class SmoothedLoss(Observer):
     """Logs L = decay · L + (1 - decay) · loss of every step, to TensorBoard and steps.csv.
 
     The loss is the one that is minimised, so with loss.reduction=sum it is in nats a batch. The
     last L of an epoch is among its metrics. It helps to watch a run whose batches differ much, such
     as one name a step; `train/loss` is the figure of an epoch.
-
-    Args:
-        state: of the run, which keeps L.
-        path: of steps.csv, which grows; None for no such file.
-        options: the decay, and L before the first step.
     """
 
-    def __init__(self, state: RunState, path: Path | None, options: SmoothedLossOptions) -> None:
-        self._state = state
-        self._path = path
-        self._options = options
-        self._losses: list[Tensor] = []  # of the steps since the last flush
+    state: RunState  # keeps L
+    path: Path | None  # of steps.csv, which grows
+    options: SmoothedLossOptions
+    _losses: list[Tensor] = field(default_factory=list)  # of the steps since the last flush
 
     @override
     def after_step(self, trainer: pl.Trainer, outputs: Any) -> None:
@@ -136,45 +132,40 @@ class SmoothedLoss(Observer):
 
     def _record(self, trainer: pl.Trainer) -> None:
         self._flush(trainer)
-        if self._state.smoothed_loss is not None:
-            self._state.metrics[SMOOTHED_LOSS] = self._state.smoothed_loss
+        if self.state.smoothed_loss is not None:
+            self.state.metrics[SMOOTHED_LOSS] = self.state.smoothed_loss
 
     def _flush(self, trainer: pl.Trainer) -> None:
         if not self._losses:
             return
         first = trainer.global_step - len(self._losses) + 1
-        value, rows, decay = self._state.smoothed_loss, [], self._options.decay
-        value = self._options.start if value is None else value
+        value, rows, decay = self.state.smoothed_loss, [], self.options.decay
+        value = self.options.start if value is None else value
         losses = summed(torch.stack(self._losses)) / world_size()
         for step, loss in enumerate(losses.tolist(), start=first):
             value = decay * (loss if value is None else value) + (1 - decay) * loss
             rows.append(f"{step},{loss!r},{value!r}\n")
             for logger in trainer.loggers:
                 logger.log_metrics({SMOOTHED_LOSS: value}, step=step)
-        self._state.smoothed_loss = value
+        self.state.smoothed_loss = value
         self._losses.clear()
-        if self._path is not None and trainer.is_global_zero:
-            new = not self._path.exists()
-            with self._path.open("a", encoding="utf-8") as stream:
+        if self.path is not None and trainer.is_global_zero:
+            new = not self.path.exists()
+            with self.path.open("a", encoding="utf-8") as stream:
                 stream.writelines(["step,loss,smoothed_loss\n"] if new else [])
                 stream.writelines(rows)
 
 
+@dataclass(eq=False)
 class EpochLog(Observer):
     """Writes the metrics of each epoch to the loggers, and as a row of metrics.csv.
 
     A validation within an epoch has a row as well, with the training figures of the epoch so far.
-
-    Args:
-        state: of the run, which keeps the rows.
-        total: nats of the training split in the epoch so far.
-        path: of metrics.csv, or None for no such file.
     """
 
-    def __init__(self, state: RunState, total: NatsTotal, path: Path | None) -> None:
-        self._state = state
-        self._total = total
-        self._path = path
+    state: RunState  # keeps the rows
+    total: NatsTotal  # of the training split in the epoch so far
+    path: Path | None  # of metrics.csv
 
     @override
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -182,29 +173,29 @@ class EpochLog(Observer):
 
     @override
     def after_validation(self, trainer: pl.Trainer) -> None:
-        self._state.metrics |= self._total.figures("train")
-        self._add_row(trainer, self._state.metrics)
+        self.state.metrics |= self.total.figures("train")
+        self._add_row(trainer, self.state.metrics)
 
     @override
     def after_epoch(self, trainer: pl.Trainer, *, validated: bool) -> None:
-        figures = self._state.metrics
+        figures = self.state.metrics
         if not validated:  # earlier validations within the epoch have rows
             figures = {name: figures[name] for name in figures if not name.startswith("val/")}
         self._add_row(trainer, figures)
 
     def _add_row(self, trainer: pl.Trainer, metrics: dict[str, float]) -> None:
         row = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step, **metrics}
-        self._state.rows.append(row)
+        self.state.rows.append(row)
         for logger in trainer.loggers:
             logger.log_metrics(metrics, step=trainer.global_step)
         self._write(trainer)
 
     def _write(self, trainer: pl.Trainer) -> None:
-        rows = self._state.rows
-        if self._path is None or not trainer.is_global_zero:
+        rows = self.state.rows
+        if self.path is None or not trainer.is_global_zero:
             return
         if not rows:
-            self._path.unlink(missing_ok=True)
+            self.path.unlink(missing_ok=True)
             return
         # the whole file, since later epochs may have columns that the first did not have
         names = list(dict.fromkeys(name for row in rows for name in row))
@@ -212,4 +203,4 @@ class EpochLog(Observer):
         writer = csv.DictWriter(text, names, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        write_atomically(self._path, text.getvalue())
+        write_atomically(self.path, text.getvalue())

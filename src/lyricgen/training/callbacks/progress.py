@@ -1,12 +1,13 @@
-"""How far the run is: a bar on a terminal, plain lines elsewhere."""
+"""Progress of a run: a bar on a terminal, plain lines elsewhere."""
 
 import logging
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import pytorch_lightning as pl
 from rich import get_console
-from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from typing_extensions import override
 
 from lyricgen.console import ProgressBar, rounded
@@ -18,32 +19,27 @@ from lyricgen.training.totals import NatsTotal
 
 log = logging.getLogger(__name__)
 
-SILENCE = 10.0  # seconds after which a plain line says that the run is alive
+SILENCE = 10.0  # seconds without a plain line, after which there is one
+REDRAW = 0.25  # seconds between two drawings of the bar
 
 
+@dataclass(eq=False)
 class ProgressReport(Observer):
-    """Epochs, steps, perplexity and speed; nothing here asks the device for a number.
+    """Shows epochs, steps, perplexity and speed; it never waits for the device."""
 
-    Args:
-        state: of the run.
-        total: nats of the training text in the epoch so far.
-        max_steps: after which the run ends, where that may be before its epochs do.
-    """
-
-    def __init__(self, state: RunState, total: NatsTotal, max_steps: int | None = None) -> None:
-        self._state = state
-        self._total = total
-        self._max_steps = max_steps
-        self._bar: ProgressBar | None = None
-        self._task = TaskID(0)
-        self._figures = ""
-        self._spoke = time.monotonic()
-        self._drawn = 0.0
+    state: RunState
+    total: NatsTotal  # of the training split in the epoch so far
+    max_steps: int | None = None  # of the run, if it ends before its last epoch
+    _bar: ProgressBar | None = None
+    _figures: str = ""
+    _spoke: float = 0.0  # when the last line came
+    _drawn: float = 0.0  # when the bar was drawn
 
     @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._spoke = time.monotonic()
         if trainer.is_global_zero and get_console().is_terminal:
-            # a thread that draws would slow the steps it draws over
+            # without a thread that draws, which would slow the steps
             self._bar = ProgressBar(
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=20),
@@ -51,43 +47,39 @@ class ProgressReport(Observer):
                 TimeRemainingColumn(),
             )
             total = (trainer.max_epochs or 1) * int(trainer.num_training_batches)
-            total = min(total, self._max_steps or total)
-            self._task = self._bar.add_task("", total=total, figures="")
+            total = min(total, self.max_steps or total)
+            self._bar.add_task("", total=total, figures="")
             self._bar.start()
 
     @override
     def after_step(self, trainer: pl.Trainer, outputs: Any) -> None:
         now = time.monotonic()
-        if self._bar is not None and now - self._drawn > 0.25:
+        epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+        if self._bar is not None and now - self._drawn > REDRAW:
             self._drawn = now
-            figures = self._figures or self._running(trainer)
             self._bar.update(
-                self._task,
+                self._bar.task_ids[0],
                 completed=trainer.global_step,
-                description=f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}",
-                figures=figures,
+                description=epoch,
+                figures=self._figures or self._first_figures(trainer),
                 refresh=True,
             )
         elif self._bar is None and now - self._spoke > SILENCE and trainer.is_global_zero:
             self._spoke = now
-            log.info(
-                "epoch %d/%s: step %d of %s",
-                trainer.current_epoch + 1,
-                trainer.max_epochs,
-                trainer.global_step - trainer.current_epoch * int(trainer.num_training_batches),
-                trainer.num_training_batches,
-            )
+            batches = int(trainer.num_training_batches)
+            step = trainer.global_step - trainer.current_epoch * batches
+            log.info("%s: step %d of %s", epoch, step, batches)
 
     @override
     def after_validation(self, trainer: pl.Trainer) -> None:
-        self._say(trainer, f", step {trainer.global_step}")
+        self._report(trainer, f", step {trainer.global_step}")
 
     @override
     def after_epoch(self, trainer: pl.Trainer, *, validated: bool) -> None:
-        self._say(trainer)
+        self._report(trainer)
 
-    def _say(self, trainer: pl.Trainer, step: str = "") -> None:
-        metrics = self._state.metrics
+    def _report(self, trainer: pl.Trainer, step: str = "") -> None:
+        metrics = self.state.metrics
         name = perplexity_name(metrics)
         shown = name.replace("_", "-")
         perplexities = {
@@ -115,15 +107,14 @@ class ProgressReport(Observer):
     ) -> None:
         self._close()  # so that the error is readable
 
-    def _running(self, trainer: pl.Trainer) -> str:
-        """The first epoch's training perplexity so far."""
-        # elsewhere than on the CPU, reading it would be waiting for the device, and among several
-        # processes for the others
+    def _first_figures(self, trainer: pl.Trainer) -> str:
+        """Training perplexity so far, in the first epoch."""
+        # only on the CPU and in one process is there nothing to wait for
         at_hand = trainer.strategy.root_device.type == "cpu" and world_size() == 1
-        figures = self._total.figures("train") if at_hand else {}
-        name = perplexity_name(figures)
+        figures = self.total.figures("train") if at_hand else {}
         if not figures:
             return ""
+        name = perplexity_name(figures)
         return f"{name.replace('_', '-')} train {rounded(figures[f'train/{name}'], 1)}"
 
     def _close(self) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from dataclasses import dataclass
 from typing import Protocol
 
 import pytorch_lightning as pl
@@ -16,26 +17,20 @@ from lyricgen.training.options import EarlyStoppingOptions
 log = logging.getLogger(__name__)
 
 
+@dataclass(eq=False)
 class EarlyStopping(Observer):
-    """Ends training when the monitored loss no longer falls; the log gives the reason at the end.
+    """Ends training when the monitored loss no longer falls; at the end the log says so."""
 
-    Args:
-        state: of the run.
-        monitor: "val/loss", checked after each validation, or "train/loss", after each epoch.
-        options: the number of checks without a fall, and how much lower a loss has to be.
-    """
-
-    def __init__(self, state: RunState, monitor: str, options: EarlyStoppingOptions) -> None:
-        self._state = state
-        self._monitor = monitor
-        self._options = options
-        self._reason: str | None = None
+    state: RunState
+    monitor: str  # "val/loss", checked after each validation, or "train/loss", after each epoch
+    options: EarlyStoppingOptions
+    _reason: str | None = None
 
     @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self._state.patience_used >= self._options.patience:  # the resumed run had stopped
+        if self.state.patience_used >= self.options.patience:  # the resumed run had stopped
             trainer.should_stop = True
-            self._reason = self._out_of_patience(int(self._state.rows[-1]["epoch"]))
+            self._reason = self._out_of_patience(int(self.state.rows[-1]["epoch"]))
 
     @override
     def after_validation(self, trainer: pl.Trainer) -> None:
@@ -43,7 +38,7 @@ class EarlyStopping(Observer):
 
     @override
     def after_epoch(self, trainer: pl.Trainer, *, validated: bool) -> None:
-        if validated or self._monitor == "train/loss":
+        if validated or self.monitor == "train/loss":
             self._check(trainer)
 
     @override
@@ -52,16 +47,16 @@ class EarlyStopping(Observer):
             log.info("early stopping: %s", self._reason)
 
     def _check(self, trainer: pl.Trainer) -> None:
-        state, epoch = self._state, trainer.current_epoch + 1
-        loss = state.metrics[self._monitor]
+        state, epoch = self.state, trainer.current_epoch + 1
+        loss = state.metrics[self.monitor]
         if not math.isfinite(loss):
-            reason = f"{self._monitor} is {loss} after epoch {epoch}"
-        elif loss + self._options.min_delta < state.patience_loss:
+            reason = f"{self.monitor} is {loss} after epoch {epoch}"
+        elif loss + self.options.min_delta < state.patience_loss:
             state.patience_loss, state.patience_epoch, state.patience_used = loss, epoch, 0
             return
         else:
             state.patience_used += 1
-            if state.patience_used < self._options.patience:
+            if state.patience_used < self.options.patience:
                 return
             reason = self._out_of_patience(epoch)
         if not trainer.should_stop:
@@ -69,11 +64,11 @@ class EarlyStopping(Observer):
             self._reason = reason
 
     def _out_of_patience(self, epoch: int) -> str:
-        state, patience = self._state, self._options.patience
-        checks = "epoch" if self._monitor == "train/loss" else "validation"
+        state, patience = self.state, self.options.patience
+        checks = "epoch" if self.monitor == "train/loss" else "validation"
         where = f" of epoch {state.patience_epoch}" if state.patience_epoch else ""
         return (
-            f"after epoch {epoch}, {self._monitor} has not fallen for {patience} "
+            f"after epoch {epoch}, {self.monitor} has not fallen for {patience} "
             f"{checks}{'s' * (patience > 1)} (callbacks.early_stopping.patience); the best is "
             f"{state.patience_loss:.4f}{where}"
         )
@@ -100,26 +95,21 @@ class NoTrial:
         return False
 
 
+@dataclass(eq=False)
 class Pruning(Observer):
     """Reports the perplexity of each epoch to the search, and ends the run if the search prunes it.
 
     It comes after early stopping, since a run that has ended by itself is not pruned, and before
     the observer that saves the run.
-
-    Args:
-        state: of the run; it keeps the reason.
-        trial: in the search's storage.
-        split: "val" or "train", whose perplexity the search compares.
     """
 
-    def __init__(self, state: RunState, trial: Trial, split: str) -> None:
-        self._state = state
-        self._trial = trial
-        self._split = split
+    state: RunState
+    trial: Trial
+    split: str  # "val" or "train", whose perplexity the search compares
 
     @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self._state.pruned is not None:  # the resumed run had been pruned
+        if self.state.pruned is not None:  # the resumed run had been pruned
             trainer.should_stop = True
 
     @override
@@ -132,18 +122,18 @@ class Pruning(Observer):
         self._report(trainer)
 
     def _report(self, trainer: pl.Trainer) -> None:
-        metrics = self._state.metrics
-        name = f"{self._split}/{perplexity_name(metrics)}"
+        metrics = self.state.metrics
+        name = f"{self.split}/{perplexity_name(metrics)}"
         if name not in metrics:
             return  # an epoch without validation
         epoch = trainer.current_epoch + 1
         pruned = False
         if trainer.is_global_zero:
-            self._trial.report(epoch, metrics[name])
+            self.trial.report(epoch, metrics[name])
             last = trainer.should_stop or epoch == trainer.max_epochs
-            pruned = not last and self._trial.should_stop()
+            pruned = not last and self.trial.should_stop()
         if gathered(pruned)[0]:
-            self._state.pruned = (
+            self.state.pruned = (
                 f"pruned at epoch {epoch}: its best {name} so far is above the median of the "
                 "finished trials there"
             )

@@ -1,4 +1,4 @@
-"""How many processes a run has, and how Lightning gets to know of them."""
+"""The number of processes of a run, and Lightning's environment of them."""
 
 import os
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from lyricgen.training import threads
 from lyricgen.training.options import TrainerOptions
 
 OURS = ("auto", "ddp")  # strategies
-# launchers that start one process a task: the number of tasks, and what only such a process has
+# launchers of one process a task: variables of the number of tasks, and of such processes alone
 LAUNCHERS = {
     "torchrun": ("WORLD_SIZE", "TORCHELASTIC_RUN_ID"),
     "srun": ("SLURM_STEP_NUM_TASKS", "SLURM_STEP_NUM_TASKS"),
@@ -24,7 +24,7 @@ LAUNCHERS = {
 
 @contextmanager
 def without_trainer_variables() -> Iterator[None]:
-    """Hide PL_TRAINER_…, from which Lightning would take settings that the run does not record."""
+    """Hide PL_TRAINER_…, whose settings Lightning would take and the run would not record."""
     names = [name for name in os.environ if name.startswith("PL_TRAINER_")]
     hidden = {name: os.environ.pop(name) for name in names}
     try:
@@ -35,7 +35,7 @@ def without_trainer_variables() -> Iterator[None]:
 
 @without_trainer_variables()
 def probe_trainer(**options: Any) -> pl.Trainer:
-    """Make a Trainer that only tells what Lightning understands by options."""
+    """Build a Trainer that shows how Lightning understands options, and trains nothing."""
     return pl.Trainer(
         **options,
         plugins=[SingleMachine(rank=0, processes=1)],
@@ -47,10 +47,10 @@ def probe_trainer(**options: Any) -> pl.Trainer:
 
 
 def number_of_processes(chosen: TrainerOptions) -> int:
-    """One for each device, as Lightning counts them.
+    """Count the processes: one for each device, as Lightning counts devices.
 
     Raises:
-        UserError: a strategy that several devices are not trained by.
+        UserError: the strategy does not train on several devices.
     """
     probe = probe_trainer(accelerator=chosen.accelerator, devices=chosen.devices)
     several = probe.num_devices > 1
@@ -63,12 +63,12 @@ def number_of_processes(chosen: TrainerOptions) -> int:
 
 
 def refuse_other_launchers() -> None:
-    """Check that no other launcher has started the processes of this run.
+    """Refuse processes that torchrun or srun has started: each would train alone.
 
-    Variables that an allocation sets, or that a launcher has left behind, mean nothing.
+    Variables of an allocation, and variables that a launcher has left behind, have no effect.
 
     Raises:
-        UserError: torchrun or srun has; each would train alone, or start others in turn.
+        UserError: torchrun or srun has started several processes.
     """
     for launcher, (variable, sign) in LAUNCHERS.items():
         tasks = threads.number(variable) or 1
@@ -82,9 +82,9 @@ def refuse_other_launchers() -> None:
 
 @dataclass
 class SingleMachine(ClusterEnvironment):
-    """Cluster environment of a run whose processes all run on one machine already.
+    """Cluster environment of a run whose processes run on this machine, and are connected.
 
-    They are connected before Lightning could ask for an address.
+    Lightning asks it for no address.
     """
 
     rank: int  # of this process, from 0

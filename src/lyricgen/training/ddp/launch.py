@@ -1,4 +1,4 @@
-"""Rank 0's part: it starts the other processes of a run, watches them, and ends them."""
+"""Start, watch and end the other processes of a run, from rank 0."""
 
 import json
 import logging
@@ -22,27 +22,26 @@ from lyricgen.training.ddp.group import lost_connection, process_group, server
 
 log = logging.getLogger(__name__)
 
-GRACE = 30.0  # seconds that the others may take to end once rank 0 has
-NOTICE = 3.0  # and to be known as dead once a connection is lost
-BLOCKED = 60.0  # after which rank 0 will not come to know of a lost process by itself
+GRACE = 30.0  # seconds in which the others end once rank 0 has ended
+NOTICE = 3.0  # seconds after which a process is known to have ended once its connection is lost
+BLOCKED = 60.0  # seconds after which rank 0 will not notice a lost process by itself
 
 
 class WorkerProcesses:
     """The processes of ranks 1 and above.
 
-    Each reads its task from a pipe whose end tells it that rank 0 is gone, however that has come
-    about. They stand in sessions of their own: what a terminal sends, rank 0 alone receives, and
-    it decides for all.
+    Each reads its task from a pipe; the end of the pipe shows that rank 0 is gone. They have their
+    own sessions, so that rank 0 alone receives the signals of a terminal, and decides for all.
 
     Args:
-        task: plain values, what `worker.work` is to do.
-        count: how many.
-        give_up: records why the run has failed, where rank 0 itself can no longer do it.
+        task: plain values for `worker.work`.
+        count: number of processes.
+        give_up: records why the run has failed, when rank 0 is blocked.
     """
 
     def __init__(self, task: dict[str, Any], count: int, give_up: Callable[[str], None]) -> None:
         self._give_up = give_up
-        self._left = threading.Event()  # rank 0 has left training
+        self._over = threading.Event()  # rank 0 has ended its training
         self._errors: list[IO[bytes]] = []
         self._processes: list[subprocess.Popen[bytes]] = []
         for rank in range(1, count + 1):
@@ -57,39 +56,40 @@ class WorkerProcesses:
             )
             self._errors.append(errors)
             self._processes.append(process)
-            self._tell(process, task | {"rank": rank})
+            if process.stdin is not None:
+                with suppress(BrokenPipeError):  # `failure` finds out why it has ended
+                    process.stdin.write(json.dumps(task | {"rank": rank}).encode() + b"\n")
+                    process.stdin.flush()
         threading.Thread(target=self._watch, daemon=True).start()
-
-    @staticmethod
-    def _tell(process: subprocess.Popen[bytes], task: dict[str, Any]) -> None:
-        if process.stdin is None:
-            raise RuntimeError("the process has no pipe")
-        with suppress(BrokenPipeError):  # `lost` knows why it has ended
-            process.stdin.write(json.dumps(task).encode() + b"\n")
-            process.stdin.flush()
 
     def wait_until(self, ready: Callable[[int], bool]) -> None:
         """Wait for each rank to be ready.
 
         Raises:
-            UserError: one has ended instead.
+            UserError: a process has ended instead.
         """
         count = len(self._processes)
         with progress(f"starting {count} more processes", count) as moved:
             while not all(states := [ready(rank) for rank in range(1, count + 1)]):
-                if (reason := self.lost()) is not None:
+                if (reason := self.failure()) is not None:
                     raise UserError(reason)
                 moved(sum(states))
                 time.sleep(0.02)
 
-    def lost(self) -> str | None:
-        """Reason why a process failed; None if none has."""
-        ended = [
-            (process.returncode == PEER_LOST, rank)  # only the first knows the reason
-            for rank, process in enumerate(self._processes, start=1)
-            if process.poll()
-        ]
-        return self._failure_message(min(ended)[1]) if ended else None
+    def failure(self, within: float = 0.0) -> str | None:
+        """Reason why a process failed, now or within some seconds; None if no process failed."""
+        deadline = time.monotonic() + within
+        while True:
+            ended = [
+                (process.returncode == PEER_LOST, rank)  # only the first to end knows the reason
+                for rank, process in enumerate(self._processes, start=1)
+                if process.poll()
+            ]
+            if ended:
+                return self._failure_message(min(ended)[1])
+            if time.monotonic() >= deadline:
+                return None
+            time.sleep(0.02)
 
     def _failure_message(self, rank: int) -> str:
         process, errors = self._processes[rank - 1], self._errors[rank - 1]
@@ -99,28 +99,20 @@ class WorkerProcesses:
         said = next((line for line in reversed(lines) if line.strip()), "no reason known")
         if process.returncode < 0:
             said = f"it was killed by {signal.Signals(-process.returncode).name}"
-        which = f"process {rank + 1} of {len(self._processes) + 1} has ended"
-        return printable(f"{which}: {said}")
-
-    def lost_soon(self) -> str | None:
-        """As `lost`, for a process that may be just about to end."""
-        deadline = time.monotonic() + NOTICE
-        while (found := self.lost()) is None and time.monotonic() < deadline:
-            time.sleep(0.02)
-        return found
+        return printable(f"process {rank + 1} of {len(self._processes) + 1} has ended: {said}")
 
     def _watch(self) -> None:
-        """End this process if it waits, in vain and unable to know, for one that is gone."""
-        while not self._left.wait(0.5):
-            found = self.lost()
-            if found is not None and not self._left.wait(BLOCKED):
+        """End this process if it is blocked by a process that is gone."""
+        while not self._over.wait(0.5):
+            found = self.failure()
+            if found is not None and not self._over.wait(BLOCKED):
                 self._give_up(found)
                 tell_now(f"error: {found}")
                 os._exit(2)
 
     def end(self, grace: float) -> None:
-        """See that all end, by themselves if they do it soon."""
-        self._left.set()
+        """Wait some seconds for all processes to end, then kill them."""
+        self._over.set()
         deadline = time.monotonic() + grace
         for process, errors in zip(self._processes, self._errors, strict=True):
             try:
@@ -137,35 +129,35 @@ class WorkerProcesses:
 def worker_processes(
     task: dict[str, Any], world_size: int, device: str, give_up: Callable[[str], None]
 ) -> Iterator[None]:
-    """Train together with other processes, which are gone afterwards.
+    """Train together with other processes, which have ended afterwards.
 
     Args:
-        task: plain values, for `worker.work`.
-        world_size: processes in all, this one included.
+        task: plain values for `worker.work`.
+        world_size: number of processes, this one included.
         device: "cuda" or "cpu".
         give_up: records why the run has failed.
 
     Raises:
-        UserError: one of them has failed.
+        UserError: another process has failed.
     """
     store, threads = server(), torch.get_num_threads()
     share = max(1, threads // world_size)
     task |= {"world_size": world_size, "port": store.port, "threads": share, "device": device}
-    started = WorkerProcesses(task, world_size - 1, give_up)
+    others = WorkerProcesses(task, world_size - 1, give_up)
     try:
-        started.wait_until(lambda rank: store.check([f"ready {rank}"]))
+        others.wait_until(lambda rank: store.check([f"ready {rank}"]))
         torch.set_num_threads(share)
         with process_group(store, 0, world_size, device):
             try:
                 yield
-                started.end(GRACE)
+                others.end(GRACE)
             except Exception as error:
-                reason = started.lost_soon() if lost_connection(error) else None
+                reason = others.failure(NOTICE) if lost_connection(error) else None
                 if reason is None:
                     raise
                 raise UserError(reason) from error
             finally:
-                started.end(0)  # before the group, which may wait for them
+                others.end(0)  # before the group, whose end may wait for them
     finally:
-        started.end(0)
+        others.end(0)
         torch.set_num_threads(threads)

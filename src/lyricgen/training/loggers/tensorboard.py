@@ -13,6 +13,7 @@ import socket
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,7 @@ class EventFile:
         os.close(self._descriptor)
 
 
+@dataclass(eq=False)
 class TensorBoardSummary(Observer):
     """Row of the run in the HPARAMS tab: opened, filled as training goes on, and closed.
 
@@ -165,38 +167,23 @@ class TensorBoardSummary(Observer):
     `run/wall_seconds`.
 
     Every run writes the page of custom scalars; TensorBoard shows equal charts once.
-
-    Args:
-        options: plain, nested.
-        run: its directory and seconds.
-        state: of the run.
-        logger: of the run.
-        model: in training.
     """
 
-    def __init__(
-        self,
-        options: dict[str, Any],
-        run: Run,
-        state: RunState,
-        logger: EventLogger,
-        model: Model,
-    ) -> None:
-        self._options = options
-        self._run = run
-        self._state = state
-        self._logger = logger
-        self._model = model
+    options: dict[str, Any]  # plain, nested
+    run: Run
+    state: RunState
+    logger: EventLogger
+    model: Model
 
     @override
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._logger.options = self._options
-        if any(fnmatch(name, EVENTS) for name in self._state.sizes):  # a resumed run has its row
+        self.logger.options = self.options
+        if any(fnmatch(name, EVENTS) for name in self.state.sizes):  # a resumed run has its row
             return
-        self._logger.log_layout(layout(self._options["objective"]))
-        group = trial_name(self._run.directory)
+        self.logger.log_layout(layout(self.options["objective"]))
+        group = trial_name(self.run.directory)
         start = SessionStartInfo(start_time_secs=time.time(), group_name=group)
-        for name, value in hyperparameters(self._options).items():
+        for name, value in hyperparameters(self.options).items():
             kind = {bool: "bool_value", str: "string_value"}.get(type(value), "number_value")
             setattr(start.hparams[name], kind, value)
         self._write(metadata.SESSION_START_INFO_TAG, HParamsPluginData(session_start_info=start))
@@ -204,8 +191,8 @@ class TensorBoardSummary(Observer):
     @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # an n-gram model has parameters when it is fitted
-        if trainer.global_step == 0 and not self._model.counts_ngrams:
-            self._logger.log_metrics({"run/parameters": self._model.num_parameters}, 0)
+        if trainer.global_step == 0 and not self.model.counts_ngrams:
+            self.logger.log_metrics({"run/parameters": self.model.num_parameters}, 0)
 
     @override
     def after_validation(self, trainer: pl.Trainer) -> None:
@@ -233,27 +220,27 @@ class TensorBoardSummary(Observer):
             f"{_row(name)}/test_{name}": figures.get(f"test/{name}"),
             "run/parameters": figures["parameters"],
             "run/chars_per_second": figures["chars_per_second"],
-            "run/wall_seconds": self._run.wall_seconds,
+            "run/wall_seconds": self.run.wall_seconds,
         }
         known = {tag: value for tag, value in final.items() if value is not None}
-        self._logger.log_metrics(known, int(self._state.rows[-1]["step"]))
+        self.logger.log_metrics(known, int(self.state.rows[-1]["step"]))
         self._close(api_pb2.STATUS_SUCCESS)
 
     def _update(self, trainer: pl.Trainer) -> None:
-        figures = {"run/wall_seconds": self._run.wall_seconds}
-        rows = self._state.rows
-        if self._state.trained_characters:
-            figures["run/chars_per_second"] = self._state.characters_per_second
+        figures = {"run/wall_seconds": self.run.wall_seconds}
+        rows = self.state.rows
+        if self.state.trained_characters:
+            figures["run/chars_per_second"] = self.state.characters_per_second
         name = perplexity_name(rows[-1])
         best = min(row.get(f"val/{name}", math.inf) for row in rows)
         if math.isfinite(best):
             figures[best_tag(name)] = best
-        self._logger.log_metrics(figures, trainer.global_step)
+        self.logger.log_metrics(figures, trainer.global_step)
 
     def _close(self, status: int) -> None:
         end = SessionEndInfo(status=status, end_time_secs=time.time())
         self._write(metadata.SESSION_END_INFO_TAG, HParamsPluginData(session_end_info=end))
-        self._logger.save()
+        self.logger.save()
 
     def _write(self, tag: str, content: HParamsPluginData) -> None:
         content.version = metadata.PLUGIN_DATA_VERSION
@@ -261,7 +248,7 @@ class TensorBoardSummary(Observer):
             plugin_name=metadata.PLUGIN_NAME, content=content.SerializeToString()
         )
         value = Summary.Value(tag=tag, metadata=SummaryMetadata(plugin_data=plugin))
-        self._logger.write(Summary(value=[value]))
+        self.logger.write(Summary(value=[value]))
 
 
 def trial_name(directory: Path) -> str:
