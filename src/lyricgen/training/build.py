@@ -10,6 +10,7 @@ from lyricgen.data.evaluation_samplers import FOLLOWING, StreamSampler
 from lyricgen.data.samplers import LineSampler, Sampler, TrainingSampler
 from lyricgen.data.splits import Layout, Split
 from lyricgen.data.vocabulary import Vocabulary
+from lyricgen.errors import UserError
 from lyricgen.models.card import card
 from lyricgen.models.model import Model
 from lyricgen.models.network import recurrent
@@ -36,10 +37,15 @@ def build_datamodule(options: TrainOptions, corpus: EncodedCorpus) -> CharacterD
     """Split the corpus, and choose the sampler.
 
     Raises:
-        UserError: a split of the corpus is too short.
+        UserError: a split of the corpus is too short, or no batch is left of an epoch.
     """
     splits = build_splits(options.data, corpus, layout_of(options))
     sampler = _build_sampler(options, splits["train"], len(corpus.vocabulary))
+    if options.trainer.epoch_batches(len(sampler)) == 0:
+        raise UserError(
+            f"trainer.limit_train_batches={options.trainer.limit_train_batches} leaves none of the "
+            f"{len(sampler)} batches of an epoch: raise it"
+        )
     following = FOLLOWING if options.objective == "fill" else 0
     return CharacterDataModule(corpus.vocabulary, splits, sampler, following)
 

@@ -7,7 +7,12 @@ import pytorch_lightning as pl
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_only
 from pytorch_lightning.loggers import Logger
-from pytorch_lightning.profilers import AdvancedProfiler, PyTorchProfiler, SimpleProfiler
+from pytorch_lightning.profilers import (
+    AdvancedProfiler,
+    Profiler,
+    PyTorchProfiler,
+    SimpleProfiler,
+)
 from pytorch_lightning.strategies import Strategy
 from torch import Tensor
 from typing_extensions import override
@@ -60,23 +65,14 @@ class Observers:
 
 @dataclass
 class Training:
-    """Objects that take part in a run.
-
-    Attributes:
-        options: the whole configuration.
-        datamodule: the corpus in batches.
-        model: to train.
-        state: of the run.
-        observers: of the run.
-        description: of text and model, in one line.
-    """
+    """Objects that take part in a run."""
 
     options: TrainOptions
     datamodule: CharacterDataModule
     model: Model
     state: RunState
     observers: Observers
-    description: str
+    description: str  # of text and model, in one line
 
     @property
     def device(self) -> torch.device:
@@ -122,10 +118,15 @@ class NetworkTraining(Training):
 
     @override
     def score(self, split: str, nats_room: Tensor | None = None) -> dict[str, float]:
+        profiler: Profiler = self.trainer.profiler  # type: ignore[attr-defined]
+        stage = "validate" if split == "val" else split
+        profiler.setup(stage)
         self.model.to(self.device)
-        with self.trainer.precision_plugin.forward_context():
+        with profiler.profile("score"), self.trainer.precision_plugin.forward_context():
             figures = super().score(split, nats_room)
         self.model.cpu()
+        profiler.describe()  # writes its file
+        profiler.teardown(stage)
         return figures
 
 
@@ -210,11 +211,6 @@ def build_trainer(
 
 def _check_batches(chosen: TrainerOptions, available: int, *, validates: bool) -> None:
     batches = chosen.epoch_batches(available)
-    if batches == 0:
-        raise UserError(
-            f"trainer.limit_train_batches={chosen.limit_train_batches} leaves none of the "
-            f"{available} batches of an epoch: raise it"
-        )
     unseen = (chosen.check_val_every_n_epoch - 1) * batches  # steps before an epoch that validates
     if validates and (chosen.max_steps or unseen + 1) <= unseen:
         raise UserError(

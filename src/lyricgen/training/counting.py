@@ -24,17 +24,11 @@ PIECE = 2**20  # characters of the training split that are scored at once
 
 @dataclass
 class Counting(Training):
-    """Run of an n-gram model; observers read its progress by the names that a Trainer has.
-
-    Attributes:
-        total: nats of the training split.
-        card: plain values that describe the model in a checkpoint.
-        loggers: of the run.
-    """
+    """Run of an n-gram model; its progress has the names of a Trainer, for the observers."""
 
     model: NgramLanguageModel
-    total: NatsTotal
-    card: dict[str, Any]
+    total: NatsTotal  # of the training split
+    card: dict[str, Any]  # plain values that describe the model in a checkpoint
     loggers: Sequence[Logger]
     global_step: int = 0
     should_stop: bool = False

@@ -45,13 +45,9 @@ class Moments(pl.callbacks.Checkpoint):
     """Calls the observers at each moment, and ends the run after a number of steps.
 
     Lightning calls a `Checkpoint` after all other callbacks, and at the end of an epoch after the
-    module, too.
-
-    Args:
-        observers: in the order in which they depend on each other.
-        max_steps: steps after which the run ends, as at the end of an epoch. Lightning's max_steps
-            would leave out the validation of that epoch, and would repeat the end of an epoch in a
-            run that is resumed there.
+    module, too. After `max_steps` the run ends as at the end of an epoch. Lightning's max_steps
+    would leave out the validation of that epoch, and would repeat the end of an epoch in a run that
+    is resumed there.
     """
 
     def __init__(self, observers: Sequence[Observer], max_steps: int | None = None) -> None:

@@ -66,15 +66,7 @@ def prepare(
     trial: Trial | None = None,
     rank: int = 0,
 ) -> Training:
-    """Build all objects of a run; nothing is written yet.
-
-    Args:
-        options: the whole configuration.
-        run: its directory.
-        past: state of the run being resumed.
-        interruption: tells the run to stop.
-        trial: of a search, if the run is one.
-        rank: of this process.
+    """Build all objects of a run, a trial of a search if given; nothing is written yet.
 
     Raises:
         UserError: a wrong option, or a text that cannot be used.

@@ -28,11 +28,7 @@ SMOOTHING_NAMES = {"kneser_ney": "Kneser-Ney", "witten_bell": "Witten-Bell"}
 
 
 def conclude(training: Training, checkpoint: Path | None) -> dict[str, Any]:
-    """Evaluate the weights of the best epoch, and leave the model with them.
-
-    Args:
-        training: that is over.
-        checkpoint: with those weights; None if no checkpoint is kept.
+    """Evaluate the weights of the best epoch, in the checkpoint if there is one.
 
     Returns:
         Plain figures for summary.json; the name of a metric has a slash, other names have none.

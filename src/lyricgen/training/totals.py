@@ -34,12 +34,7 @@ class NatsTotal:
         self.characters = 0
 
     def add(self, nats: Tensor, characters: int) -> None:
-        """Add a batch.
-
-        Args:
-            nats: of its characters, in any shape, or their sum.
-            characters: of the batch, those of other processes' rows included.
-        """
+        """Add the nats of a batch, and its characters, those of other processes' rows included."""
         nats = nats.detach()
         if nats.device.type == "mps":  # it has no float64
             nats = nats.cpu()
@@ -62,11 +57,7 @@ def score_split(
 ) -> dict[str, float]:
     """Score a held-out split with a model on the datamodule's device, and give the figures.
 
-    Args:
-        model: of characters.
-        datamodule: has the split.
-        split: "val" or "test".
-        nats_room: (N,) float64, gets the nats of each predicted character at its position.
+    `nats_room`, (N,) float64, gets the nats of each predicted character at its position.
     """
     total = NatsTotal(model.metric_prefix)
     state: State | None = None

@@ -84,12 +84,7 @@ class Copying:
     `samples/copied_ngrams_N` the share of n-grams of N characters that are in it, and
     `samples/longest_copied` the length of the longest run that is in it; these two leave prefixes
     out. For names, `samples/in_held_out` is the share that is in the validation and test splits,
-    and `samples/distinct_2` is distinct-2.
-
-    Args:
-        model: draws the samples.
-        splits: of the corpus.
-        length: new characters of a sample at most.
+    and `samples/distinct_2` is distinct-2. `length` limits the new characters of a sample.
     """
 
     def __init__(self, model: TrainedModel, splits: dict[str, Split], length: int) -> None:
@@ -152,9 +147,9 @@ class Samples(Observer):
         model: the network in training and its characters.
         path: of samples.jsonl, which grows.
         options: number of samples, when and how they are drawn.
-        opening: of the corpus, for the prefixes; see `choose_prefixes`.
-        seed: of the random samples, unless the options have one. With torch's numbers, a step draws
-            by the seed and its own number.
+        opening: of the corpus, for `choose_prefixes`.
+        seed: of the random samples, unless the options have one; torch's numbers depend on the step
+            as well.
         logger: for TensorBoard, if any.
     """
 
@@ -197,13 +192,9 @@ class Samples(Observer):
             self._sample(trainer, trainer.current_epoch + 1)
 
     def of_best(self, best: Mapping[str, float]) -> list[str]:
-        """Draw with the weights of the best epoch; samples.jsonl gets them if it lacks that step.
+        """Draw with the weights of the best epoch, a row of metrics.csv, and return a few texts.
 
-        Args:
-            best: row of that epoch in metrics.csv.
-
-        Returns:
-            A few of the texts.
+        samples.jsonl gets the samples if it has none of that step.
         """
         step = int(best["step"])
         drawn = self.draw(step, int(best["epoch"]))
@@ -300,11 +291,6 @@ def choose_prefixes(wanted: list[str] | None, model: TrainedModel, opening: str)
     Without the user's: none for a model of lines; for running text 分开 and 不分开 if the
     vocabulary has them, else the opening of the text. A model that fills gaps gets the user's texts
     with gaps, or the first line of the text without every third character.
-
-    Args:
-        wanted: the user's prefixes, or None.
-        model: whose characters they must be.
-        opening: of the corpus.
 
     Raises:
         UserError: a prefix has an unknown character.

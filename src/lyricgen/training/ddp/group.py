@@ -49,12 +49,7 @@ def process_group(store: Store, rank: int, processes: int, device: str) -> Itera
 
 
 def check(processes: int, lightnings: int, settings: str) -> None:
-    """Check that all processes are there, and have the same settings and text.
-
-    Args:
-        processes: that were asked for.
-        lightnings: that the Trainer knows of.
-        settings: all that decides what is trained.
+    """Check that all processes are there, `lightnings` by the Trainer, with the same settings.
 
     Raises:
         RuntimeError: the numbers or the settings differ.

@@ -129,13 +129,7 @@ class WorkerProcesses:
 def worker_processes(
     task: dict[str, Any], world_size: int, device: str, give_up: Callable[[str], None]
 ) -> Iterator[None]:
-    """Train together with other processes, which have ended afterwards.
-
-    Args:
-        task: plain values for `worker.work`.
-        world_size: number of processes, this one included.
-        device: "cuda" or "cpu".
-        give_up: records why the run has failed.
+    """Train as rank 0 together with `WorkerProcesses`, which have ended afterwards.
 
     Raises:
         UserError: another process has failed.
