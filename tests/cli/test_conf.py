@@ -1,6 +1,7 @@
 """The files of conf/ and the schema: every choice composes, and neither side knows more."""
 
 import ast
+import functools
 import inspect
 import itertools
 import re
@@ -38,6 +39,7 @@ def cannot_serve(row: Row) -> bool:
     return lines or (row.get("model") == "ngram" and bool(refused & set(row.items())))
 
 
+@functools.cache
 def recipes_of_networks() -> set[tuple[str, str | None]]:
     """Files that set options of model=recurrent."""
     return {
@@ -52,6 +54,7 @@ def pairs_of(row: Row) -> set[tuple[tuple[str, str | None], tuple[str, str | Non
     return set(itertools.combinations(sorted(row.items()), 2))
 
 
+@functools.cache
 def covering_rows() -> list[Row]:
     """Rows that together hold every allowed pair of two groups' choices; greedy, no randomness."""
     choices = groups()

@@ -1,5 +1,6 @@
 """Beam search, against every text that there is on a tiny vocabulary."""
 
+import functools
 import itertools
 import math
 from collections.abc import Callable
@@ -46,22 +47,34 @@ def every_text(stop: int | None, stops: int) -> list[list[int]]:
     return texts
 
 
+@functools.cache
+def every_probability(cell: str, prefix: tuple[int, ...]) -> dict[tuple[int, ...], float]:
+    """ln p of every text of up to LENGTH characters after a prefix, by the whole network."""
+    found: dict[tuple[int, ...], float] = {}
+    for length in range(1, LENGTH + 1):
+        texts = list(itertools.product(range(V), repeat=length))
+        with torch.no_grad():
+            logits = network(cell)(torch.tensor([[*prefix, *text] for text in texts]))[0]
+        each = logits[:, len(prefix) - 1 : -1].log_softmax(dim=-1)
+        each = each.gather(-1, torch.tensor(texts)[..., None])[..., 0]
+        found |= zip(texts, map(math.fsum, each.tolist()), strict=True)
+    return found
+
+
 def enumerated(
-    model: LanguageModel,
+    cell: str,
     prefix: list[int],
     stop: int | None,
     stops: int,
     penalty: float,
     allowed: Allowed,
 ) -> list[Hypothesis]:
-    texts = [text for text in every_text(stop, stops) if allowed(prefix, text)]
+    nats = every_probability(cell, tuple(prefix))
     found = []
-    for text in texts:
-        with torch.no_grad():
-            logits = model(torch.tensor([[*prefix, *text]]))[0][0, len(prefix) - 1 : -1]
-        each = logits.log_softmax(dim=-1)[range(len(text)), text]
-        score = math.fsum(each.tolist()) / ((5 + len(text)) / 6) ** penalty
-        found.append(Hypothesis(text[:-1] if text.count(stop) == stops else text, score))
+    for text in every_text(stop, stops):
+        if allowed(prefix, text):
+            score = nats[tuple(text)] / ((5 + len(text)) / 6) ** penalty
+            found.append(Hypothesis(text[:-1] if text.count(stop) == stops else text, score))
     return sorted(found, key=lambda one: -one.score)
 
 
@@ -110,7 +123,7 @@ def test_enough_beams_find_every_text(
         length_penalty=penalty,
     )
     for prefix, number, hypotheses in zip(PREFIXES, stops or [1] * 4, found, strict=True):
-        wanted = enumerated(model, prefix, stop, number, penalty, allowed)
+        wanted = enumerated(cell, prefix, stop, number, penalty, allowed)
         assert [one.ids for one in hypotheses] == [one.ids for one in wanted]
         scores = [[one.score for one in many] for many in (hypotheses, wanted)]
         assert scores[0] == pytest.approx(scores[1], abs=1e-12)
