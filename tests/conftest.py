@@ -205,7 +205,6 @@ def train(
 ) -> Train:
     """Run `python -m lyricgen.train` in this process, in a directory of its own."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("LYRICGEN_OUTPUTS", raising=False)
     monkeypatch.setenv("COLUMNS", "200")
 
     def run(*overrides: str) -> Finished:

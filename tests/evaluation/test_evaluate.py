@@ -26,7 +26,6 @@ def evaluate(
 ) -> Evaluate:
     """Run `python -m lyricgen.evaluate` in this process, beside a run with an LSTM of 2 layers."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("LYRICGEN_OUTPUTS", raising=False)
     run_directory = tmp_path / "outputs/runs/2026-01-01/some"
     saved(run_directory / "checkpoints", content_of(model_of("lstm", layers=2)), "best.ckpt")
     (tmp_path / "outputs/latest.txt").write_text("runs/2026-01-01/some\n", "utf-8")

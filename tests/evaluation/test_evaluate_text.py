@@ -32,7 +32,6 @@ def evaluate(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> Evaluate:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("LYRICGEN_OUTPUTS", raising=False)
     return partial(printed, main, capfd)
 
 

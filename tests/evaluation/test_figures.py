@@ -47,7 +47,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
     home = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
-        patch.delenv("LYRICGEN_OUTPUTS", raising=False)
         torch.set_num_threads(1)
 
         def trained(*overrides: str) -> Path:

@@ -1,5 +1,7 @@
 """Configurations composed as the train command does."""
 
+import copy
+import functools
 from typing import Any
 
 import yaml
@@ -17,6 +19,7 @@ RUNNING_TEXT = {"lyrics", "jaychou", "text"}
 SAMPLERS_OF_LINES = {"lines", "lines_carried"}
 
 
+@functools.cache
 def groups() -> dict[str, list[str | None]]:
     """Every group and its choices, as they lie on the disk; null where the default is none."""
     defaults = yaml.safe_load((CONFIG_DIRECTORY / "train.yaml").read_text("utf-8"))["defaults"]
@@ -31,6 +34,11 @@ def groups() -> dict[str, list[str | None]]:
 
 
 def composed(*overrides: str) -> dict[str, Any]:
+    return copy.deepcopy(_composed(*overrides))
+
+
+@functools.cache
+def _composed(*overrides: str) -> dict[str, Any]:
     with initialize_config_dir(str(CONFIG_DIRECTORY), version_base="1.3"):
         config = compose("train", overrides=list(overrides))
     values = OmegaConf.to_container(config, resolve=True)

@@ -322,7 +322,6 @@ def test_what_cannot_be_is_told_in_one_line(
     arguments: tuple[str, ...],
     told: str,
 ) -> None:
-    monkeypatch.delenv("LYRICGEN_OUTPUTS", raising=False)
     done = printed(dashboard.main, capfd, *arguments)
     assert done.status == 2
     assert told in done.err

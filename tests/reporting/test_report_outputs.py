@@ -25,7 +25,6 @@ GOLDEN = ROOT / "tests/golden/report"
 @pytest.fixture
 def outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("LYRICGEN_OUTPUTS", raising=False)
     return stored_records(Path("outputs"))
 
 

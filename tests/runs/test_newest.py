@@ -23,7 +23,6 @@ OPTIONS: dict[str, Any] = {
 @pytest.fixture
 def outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("LYRICGEN_OUTPUTS", raising=False)
     return Path("outputs")
 
 

@@ -338,7 +338,6 @@ def test_what_cannot_be_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("LYRICGEN_OUTPUTS", raising=False)
     recorded(tmp_path / "sweep/0")
     (tmp_path / "sweep/multirun.yaml").touch()
     recorded(tmp_path / "broken")
@@ -549,7 +548,6 @@ def test_the_newest_run_to_start_from_is_named_by_its_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("LYRICGEN_OUTPUTS", raising=False)
     with pytest.raises(UserError, match="no run"):
         expand(["init_from=latest"])
     checkpoint = tmp_path / "outputs/runs/2026-01-01/10-00-00.000000_a b/checkpoints/best.ckpt"
