@@ -1,4 +1,4 @@
-"""Ctrl-C and other signals, Slurm's among them: stop at the next exact point, or at once."""
+"""Ctrl-C and other signals, such as Slurm's: stop at the next exact point, or at once."""
 
 import signal
 import sys
@@ -29,31 +29,27 @@ class Interrupted(SystemExit):
 
 
 class Interruption:
-    """Record of the first signal that has asked this process to stop.
+    """The first signal that has asked this process to stop.
 
     While `patient`, that signal is only noted: training stops at its next exact point. At any
-    other time it is noted, then raised as Interrupted. Python drops an exception that is raised
-    in a callback of the garbage collector or in `__del__`, so whoever starts a piece of work
-    calls `raise_if_requested` first.
+    other time it is noted, then raised as Interrupted. Python drops an exception raised in a
+    callback of the garbage collector or in `__del__`, so code that starts a piece of work calls
+    `raise_if_requested` first.
     """
 
-    active: ClassVar["Interruption | None"] = None  # the one that `listening` has in force
+    active: ClassVar["Interruption | None"] = None  # set by `listening`
 
     def __init__(self) -> None:
         self.patient = False
         self.requested: int | None = None
 
     def raise_if_requested(self) -> None:
-        """Stop here if a signal has come.
-
-        Raises:
-            Interrupted: one has.
-        """
+        """Raise Interrupted if a signal has come."""
         if self.requested is not None:
             raise Interrupted(self.requested)
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        """Note a signal; raise Interrupted unless it is the first one while patient."""
+        """Note a signal; raise Interrupted unless it is the first signal while patient."""
         del frame
         if number == HANGUP:
             leave_closed_terminal()
@@ -71,9 +67,8 @@ class Interruption:
 def listening(signals: Iterable[signal.Signals] = SIGNALS) -> Iterator[Interruption]:
     """Handle signals of this process until the block ends.
 
-    A block within another one shares its record. Signals that were ignored before, as by nohup,
-    stay ignored. In a thread other than the main one, where Python has no signals, nothing is
-    handled.
+    An inner block shares the Interruption of the outer one. Ignored signals, as under nohup, stay
+    ignored. Outside the main thread, where Python has no signals, nothing is handled.
     """
     if threading.current_thread() is not threading.main_thread():
         yield Interruption()
@@ -103,7 +98,7 @@ def listening(signals: Iterable[signal.Signals] = SIGNALS) -> Iterator[Interrupt
 
 
 def raise_if_requested() -> None:
-    """Stop here if a signal has asked this process to; see `Interruption`."""
+    """Raise Interrupted if a signal has asked this process to stop; see `Interruption`."""
     if Interruption.active is not None:
         Interruption.active.raise_if_requested()
 
@@ -112,7 +107,7 @@ def raise_if_requested() -> None:
 def terminal_signals_blocked() -> Iterator[None]:
     """Keep Ctrl-C and SIGHUP from this thread and from the processes that it starts.
 
-    A terminal sends both to every process: the one that the user has started answers for all.
+    A terminal sends both to every process; the process that the user started answers for all.
     """
     if HANGUP is None:
         yield
@@ -125,10 +120,10 @@ def terminal_signals_blocked() -> Iterator[None]:
 
 
 def _quiet(hook: Callable[[Any], Any]) -> Callable[[Any], None]:
-    """A hook that prints nothing about Interrupted, which is noted and raised again later."""
+    """A hook that prints nothing about Interrupted, which is raised again later."""
 
-    def unraisable(what: Any) -> None:
-        if not isinstance(what.exc_value, Interrupted):
-            hook(what)
+    def unraisable(unraised: Any) -> None:
+        if not isinstance(unraised.exc_value, Interrupted):
+            hook(unraised)
 
     return unraisable

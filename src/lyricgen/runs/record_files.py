@@ -1,7 +1,7 @@
-"""The one reader of records: files of runs, which others may have changed, replaced or damaged.
+"""The only reader of records: files of runs, which others may have changed, replaced or damaged.
 
 A record is data. Only ordinary files are opened, up to a size, and their content is checked
-before it is used. Every way in which a record cannot be read is a `RecordError`.
+before it is used. A record that cannot be read is a `RecordError`.
 """
 
 import csv
@@ -10,7 +10,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,15 +36,7 @@ class RecordError(ValueError):
 
 
 def open_record(path: Path, most: int = MOST) -> io.BufferedReader:
-    """Open a record.
-
-    Args:
-        path: of the file.
-        most: bytes that it may have.
-
-    Raises:
-        RecordError: it is not there, no ordinary file, too large or may not be read.
-    """
+    """Open a record; RecordError if it is missing, no ordinary file or too large."""
     try:
         stream = open_ordinary(path)
     except (OSError, ValueError) as error:
@@ -57,11 +49,7 @@ def open_record(path: Path, most: int = MOST) -> io.BufferedReader:
 
 
 def read_record(path: Path, most: int = MOST) -> str:
-    """The text of a record.
-
-    Raises:
-        RecordError: it cannot be read, or is not UTF-8.
-    """
+    """Read the text of a record in UTF-8."""
     with open_record(path, most) as stream:
         try:
             content = stream.read(most + 1) or b""
@@ -75,20 +63,12 @@ def read_record(path: Path, most: int = MOST) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """A record in JSON, as `parse_json` has it.
-
-    Raises:
-        RecordError: it cannot be read.
-    """
+    """Read a record in JSON; see `parse_json`."""
     return parse_json(read_record(path))
 
 
 def parse_json(text: str) -> Any:
-    """JSON as plain values; a number that is not finite is None, half of a surrogate pair is "?".
-
-    Raises:
-        RecordError: it is not JSON, or nested too deeply.
-    """
+    """Parse JSON into plain values; NaN and infinity become None, half a surrogate pair "?"."""
     try:
         return _plain(json.loads(text), 0)
     except (ValueError, RecursionError) as error:
@@ -96,12 +76,8 @@ def parse_json(text: str) -> Any:
 
 
 def read_yaml(path: Path) -> Any:
-    """A record in YAML, of plain values and without aliases, which could stand for gigabytes.
-
-    Raises:
-        RecordError: it cannot be read.
-    """
-    import yaml  # noqa: PLC0415  needed to resume alone
+    """Read a record in YAML, without aliases, which could stand for gigabytes."""
+    import yaml  # noqa: PLC0415  only needed to resume
 
     text, depth = read_record(path), 0
     loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -121,23 +97,20 @@ def read_yaml(path: Path) -> Any:
 def read_columns(
     path: Path, names: Sequence[str], optional: Sequence[str] = ()
 ) -> dict[str, list[float]]:
-    """Columns of numbers from a table in CSV; NaN where nothing stands.
+    """Read columns of numbers from a table in CSV; an empty cell is NaN.
 
     Args:
         path: of the table.
         names: of columns that it must have.
-        optional: of columns that are left out where it has none.
-
-    Raises:
-        RecordError: it cannot be read, or its lines are not all of the same columns.
+        optional: of columns that it may have.
     """
     text = read_record(path, MOST_OF_TABLE)
     rows = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         head = next(rows, [])
-        there = [*names, *(name for name in optional if name in head)]
-        places = {name: head.index(name) for name in there}
-        columns: dict[str, list[float]] = {name: [] for name in there}
+        wanted = [*names, *(name for name in optional if name in head)]
+        places = {name: head.index(name) for name in wanted}
+        columns: dict[str, list[float]] = {name: [] for name in wanted}
         for row in rows:
             if len(row) != len(head):
                 raise RecordError(f"line {rows.line_num} has {len(row)} fields, not {len(head)}")
@@ -149,17 +122,15 @@ def read_columns(
 
 
 def read_json_lines(path: Path, shape: type[Shape]) -> Iterator[Shape]:
-    """The lines of a record that has one JSON object a line, one after the other.
-
-    Args:
-        path: of the record.
-        shape: class that a line must describe.
-
-    Raises:
-        RecordError: it cannot be read, or a line describes no such object.
-    """
+    """Read a record with one JSON object a line; each line must describe the class `shape`."""
+    left, number = MOST_OF_LINES, 0
     with open_record(path, MOST_OF_LINES) as stream:
-        for number, line in enumerate(_lines(stream), 1):
+        while line := stream.readline(_LONGEST_LINE + 1):
+            left, number = left - len(line), number + 1
+            if len(line) > _LONGEST_LINE or left < 0:
+                raise RecordError(
+                    f"it has more than {MOST_OF_LINES:,} bytes, or {_LONGEST_LINE:,} in a line"
+                )
             try:
                 yield check(shape, parse_json(line.decode("utf-8")))
             except ValueError as error:
@@ -167,7 +138,7 @@ def read_json_lines(path: Path, shape: type[Shape]) -> Iterator[Shape]:
 
 
 def walk(directory: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
-    """As `os.walk`; a warning names each directory that cannot be read."""
+    """Walk like `os.walk`; a warning names each directory that cannot be read."""
 
     def warn(error: OSError) -> None:
         log.warning("%s is left out: %s", error.filename, error.strerror)
@@ -177,12 +148,8 @@ def walk(directory: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
 
 
 def check(shape: type[Shape], value: Any) -> Shape:
-    """Plain values as an object of a class, by pydantic.
-
-    Raises:
-        RecordError: they do not describe one.
-    """
-    from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415  takes its time
+    """Turn plain values into an object of a class, by pydantic."""
+    from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415  slow to import
 
     try:
         return TypeAdapter(shape).validate_python(value)
@@ -190,17 +157,6 @@ def check(shape: type[Shape], value: Any) -> Shape:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise RecordError(f"{where}: {first['msg']}" if where else first["msg"]) from error
-
-
-def _lines(stream: io.BufferedReader) -> Iterable[bytes]:
-    left = MOST_OF_LINES
-    while line := stream.readline(_LONGEST_LINE + 1):
-        left -= len(line)
-        if len(line) > _LONGEST_LINE or left < 0:
-            raise RecordError(
-                f"it has more than {MOST_OF_LINES:,} bytes, or {_LONGEST_LINE:,} in a line"
-            )
-        yield line
 
 
 def _plain(value: Any, depth: int) -> Any:

@@ -1,4 +1,4 @@
-"""One run's directory: claimed by one process, and always telling how the run stands."""
+"""One run's directory: claimed by one process, and its summary.json kept up to date."""
 
 import logging
 import os
@@ -37,14 +37,14 @@ log = logging.getLogger(__name__)
 
 
 class Run:
-    """One run's directory and its summary.json, which always tells how the run stands.
+    """One run's directory and its summary.json, which always has the run's status.
 
     Args:
-        directory: exists already; Hydra has made it.
-        sweep: the directory of the sweep whose job this run is, if it is one.
-        overrides: that the run was composed from.
-        record: file names and contents of the composition, kept in .hydra.
-        search: options of the search whose trial this run is, if it is one.
+        directory: made by Hydra.
+        sweep: the directory of the sweep to which this run belongs as a job; None for a single run.
+        overrides: from which the run was composed.
+        record: names and contents of the files of the composition, kept in .hydra.
+        search: options of the search to which this run belongs as a trial.
     """
 
     def __init__(
@@ -65,14 +65,14 @@ class Run:
         self.corpus_digest: str | None = None
         self.summary = RunSummary(status="unknown")
         self._start = time.perf_counter()
-        self.until_end = ExitStack()  # what is to be done when the directory is given up
+        self.until_end = ExitStack()  # closed when the directory is given up
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
-        """Keep every other process out of the directory, until this one ends at the latest.
+        """Keep other processes out of the directory.
 
         Raises:
-            UserError: another process trains here, or its files are links.
+            UserError: another process trains here, or files of the run are links.
         """
         refuse_links(self.directory)
         with claimed(self.directory):
@@ -84,18 +84,23 @@ class Run:
     def begin(
         self, options: dict[str, Any], earlier: RunSummary | None = None, seconds: float = 0
     ) -> None:
-        """Say that the run is under way, and make it, or its sweep, the newest one.
+        """Record that the run is under way, and make it, or its sweep, the newest one.
 
         Args:
             options: plain values, the whole configuration.
-            earlier: the summary of a run that is resumed; its .hydra stays as it is.
-            seconds: that it had taken up to its checkpoint.
+            earlier: the summary of a resumed run, whose .hydra stays as it is.
+            seconds: that the run took before its checkpoint.
         """
         self._start = time.perf_counter() - seconds  # not from the imports that a first job needs
         now: dict[str, Any] = {
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "git_commit": git_commit(),
             "versions": dict(versions()),
+        }
+        identity = {
+            "job": None if self.sweep is None else number_of(self.directory),
+            "search_space": self.search_space,
+            "corpus_digest": self.corpus_digest,
         }
         entries = now | {
             "status": "running",
@@ -105,24 +110,18 @@ class Run:
             "command": shlex.join(["python", "-m", "lyricgen.train", *sys.argv[1:]]),
             "overrides": self.overrides,
             "options": options,
+            **{name: value for name, value in identity.items() if value is not None},
         }
-        further = {
-            "job": None if self.sweep is None else number_of(self.directory),
-            "search_space": self.search_space,
-            "corpus_digest": self.corpus_digest,
-        }
-        entries |= {name: value for name, value in further.items() if value is not None}
         if earlier is None:
             for name, text in self.record.items():
                 (self.directory / RECORD).mkdir(exist_ok=True)
                 write_atomically(self.directory / RECORD / name, text)
         else:
-            before = earlier.entries()
-            names = ("started", "command", "job", "search_space")
-            entries |= {name: before[name] for name in names if name in before}
+            before, kept = earlier.entries(), ("started", "command", "job", "search_space")
+            entries |= {name: before[name] for name in kept if name in before}
+            entries |= {"resumed": [*earlier.resumed, now]}
             if "corpus_digest" in before:
                 entries.setdefault("corpus_digest", before["corpus_digest"])
-            entries["resumed"] = [*earlier.resumed, now]
         self.summary = RunSummary.model_validate(entries)
         try:
             self._write()
@@ -134,54 +133,50 @@ class Run:
 
     @property
     def wall_seconds(self) -> float:
-        """Since it has begun, times before a resume included."""
+        """Seconds since the run began, with those before it was resumed."""
         return round(time.perf_counter() - self._start, 3)
 
     @property
     def resume_command(self) -> str:
-        """Command that resumes this run, or the sweep of which it is a job."""
+        """Command that resumes this run, or its sweep."""
         return resume_command(self.sweep or self.directory)
 
     def check_text(self, options: dict[str, Any], digest: str) -> None:
-        """Refuse a text that has been changed since another job of the sweep has read it.
+        """Refuse a text that has changed since another job of the sweep read it.
 
         Args:
             options: plain values, the configuration.
-            digest: of the text that was read.
-
-        Raises:
-            UserError: a job with the same settings of the text has read another text.
+            digest: of the text that this job has read.
         """
-        wanted = _text_settings(options)
-        jobs = [] if self.sweep is None else sorted(self.sweep.iterdir())
-        for other in jobs:
+        settings = _text_settings(options)
+        for other in [] if self.sweep is None else sorted(self.sweep.iterdir()):
             if number_of(other) is None or other.name == self.directory.name:
                 continue
-            try:
+            with suppress(UserError):  # it has no readable summary
                 summary = RunSummary.read(other)
-            except UserError:
-                continue
-            known = summary.corpus_digest
-            if known is not None and _text_settings(summary.options or {}) == wanted:
-                if known != digest:
-                    raise UserError(
-                        f"data={wanted['data']}: the text is not the one that job {other.name} "
-                        "has read: bring that one back, or start a new sweep"
-                    )
-                return
+                same = _text_settings(summary.options or {}) == settings
+                if summary.corpus_digest is not None and same:
+                    break
+        else:
+            return
+        if summary.corpus_digest != digest:
+            raise UserError(
+                f"data={settings['data']}: the text is not the one that job {other.name} "
+                "has read: bring that one back, or start a new sweep"
+            )
 
     def discard(self) -> None:
-        """Leave nothing behind of a run that never began: its log and its lock."""
+        """Remove the log and the lock of a run that never began."""
         if (self.directory / SUMMARY).exists():
             return
         for name in ("train.log", LOCK):
             (self.directory / name).unlink(missing_ok=True)
         if self.sweep is not None:
-            with suppress(OSError):  # it holds something
+            with suppress(OSError):  # it is not empty
                 self.directory.rmdir()
 
     def finish(self, figures: dict[str, Any], given_up: str | None = None) -> None:
-        """Record the results of a run that has come to its end, or why a search gave it up.
+        """Record the results of a finished run, or the reason why a search gave it up.
 
         Raises:
             OSError: they cannot be written.
@@ -199,8 +194,8 @@ class Run:
             check_there(self.directory)
         except UserError as gone:
             return gone
-        what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or error
-        return UserError(f"{what}: mend that, then go on by {self.resume_command}")
+        why = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or error
+        return UserError(f"{why}: mend that, then go on by {self.resume_command}")
 
     def keep(self, earlier: RunSummary) -> None:
         """Keep the figures and options of a run that could not be resumed."""
@@ -221,7 +216,7 @@ class Run:
     def _close(self) -> None:
         try:
             self._write()
-        except OSError as error:  # what has stopped the run is told next, and must not be hidden
+        except OSError as error:  # it must not hide the error that stopped the run
             path = self.directory / SUMMARY
             log.warning("%s cannot be written (%s) and is not up to date", path, error.strerror)
 
@@ -239,10 +234,10 @@ def _text_settings(options: dict[str, Any]) -> dict[str, Value]:
 
 @cache
 def git_commit() -> str | None:
-    """The commit of the source that runs, if it is a checkout."""
+    """The commit of lyricgen's source; None if it is no checkout."""
     checkout = Path(__file__).parents[3]
     if not (checkout / ".git").exists():
-        return None  # installed; a repository around the environment has nothing to do with it
+        return None  # installed, maybe inside another repository
     try:
         result = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
@@ -252,7 +247,7 @@ def git_commit() -> str | None:
             timeout=5,
             check=True,
         )
-    except (OSError, subprocess.SubprocessError):  # there is no git, or it fails
+    except (OSError, subprocess.SubprocessError):  # git is missing or fails
         return None
     return result.stdout.strip()
 

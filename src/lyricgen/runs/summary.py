@@ -31,16 +31,16 @@ class Summary(BaseModel):
     """Entries that runs and sweeps share; entries without a name here are kept as they are.
 
     Attributes:
-        status: running, finished, failed, interrupted or pruned; `killed` is what a `running`
-            one reads as whose process is gone, and `unknown` stands for a damaged one.
-        reason: of a failure, or why a search has pruned it.
+        status: running, finished, failed, interrupted or pruned. `running` is read as `killed` if
+            the process is gone. A damaged file is read as `unknown`.
+        reason: of a failure, or of a search that pruned the run.
         traceback: of a failure.
-        started: when, as ISO 8601.
+        started: time as ISO 8601.
         process: number of the process.
         host: machine of the process.
-        command: that was typed.
-        overrides: from which it was composed.
-        wall_seconds: that it took.
+        command: as it was typed.
+        overrides: from which the configuration was composed.
+        wall_seconds: seconds of work.
     """
 
     model_config = ConfigDict(strict=True, extra="allow")
@@ -57,11 +57,7 @@ class Summary(BaseModel):
 
     @classmethod
     def read(cls, directory: Path) -> Self:
-        """Read the summary in a directory.
-
-        Raises:
-            UserError: no summary.json there, or not a readable one.
-        """
+        """Read the summary in a directory; a UserError if it is missing or damaged."""
         return _read(directory, lambda _: cls)
 
     @classmethod
@@ -70,10 +66,10 @@ class Summary(BaseModel):
         path = directory / SUMMARY
         try:
             path.lstat()
-        except (FileNotFoundError, NotADirectoryError):  # the answer
+        except (FileNotFoundError, NotADirectoryError):  # nothing has begun
             return None
         except OSError:
-            pass  # there may be one, and the reader says why it cannot be read
+            pass  # the reader says why it cannot be read
         try:
             return cls.read(directory)
         except UserError as error:
@@ -85,11 +81,7 @@ class Summary(BaseModel):
         return self.model_dump(exclude_unset=True)
 
     def write(self, directory: Path) -> None:
-        """Write the file.
-
-        Raises:
-            OSError: it cannot be written.
-        """
+        """Write the file."""
         write_atomically(directory / SUMMARY, to_json(self.entries()))
 
 
@@ -98,19 +90,18 @@ class RunSummary(Summary):
 
     Attributes:
         options: the whole configuration as plain values.
-        job: number in the sweep whose job it is.
-        search_space: of the search whose trial it is.
+        job: its number in a sweep.
+        search_space: of the search to which it belongs as a trial.
         corpus_digest: of its text, once that was read.
-        resumed: when and by which version, once for each time.
-        metrics: figures of the best epoch, such as val/perplexity; in the file each is an entry
-            of its own.
-        best_epoch: counted from 1, as is `epochs`, the last one.
+        resumed: time and version of each resumption.
+        metrics: figures of the best epoch, such as val/perplexity; in the file each is an entry.
+        best_epoch: counted from 1, like `epochs`, the last epoch.
         ngram_perplexities: by split, smoothing and order.
         mixture_network_weight: share of the network in its mixture with an n-gram model.
-        samples: texts that it wrote at its end.
+        samples: texts written at its end.
     """
 
-    seed: Any = None  # of a job that was refused it may be anything
+    seed: Any = None  # of a refused job it may be anything
     git_commit: Any = None
     versions: Any = None
     options: dict[str, Any] | None = None
@@ -146,7 +137,7 @@ class RunSummary(Summary):
 
     @property
     def figures(self) -> dict[str, float]:
-        """The metrics, and what else is a number that runs can be compared by."""
+        """All numbers by which runs can be compared."""
         others = ("parameters", "chars_per_second", "wall_seconds", "best_epoch", "epochs")
         figures = self.metrics | {name: getattr(self, name) for name in others}
         return {name: value for name, value in figures.items() if value is not None}
@@ -156,7 +147,7 @@ class SweepSummary(Summary):
     """The summary of a sweep.
 
     Attributes:
-        jobs: overrides of every job that it is to do, by its number.
+        jobs: overrides of every job, by its number.
     """
 
     jobs: dict[_JobNumber, list[str]] = {}
@@ -166,11 +157,7 @@ Kind = TypeVar("Kind", bound=Summary)
 
 
 def read_summary(directory: Path) -> RunSummary | SweepSummary:
-    """Read the summary of a run or a sweep.
-
-    Raises:
-        UserError: no summary.json there, or not a readable one.
-    """
+    """Read the summary of a run or a sweep; a UserError if it is missing or damaged."""
 
     def choose(entries: dict[str, Any]) -> type[RunSummary | SweepSummary]:
         return SweepSummary if "jobs" in entries else RunSummary
@@ -186,9 +173,9 @@ def _read(directory: Path, choose: Callable[[dict[str, Any]], type[Kind]]) -> Ki
             raise RecordError("it holds no object")
         summary = check(choose(entries), entries)
     except RecordError as error:
-        shown = repr(str(path))
-        raise UserError(f"{shown} cannot be read ({error}): name a run's directory") from error
-    # of one on another machine its sweep says it, see sweeps/watch.py
+        problem = f"{str(path)!r} cannot be read ({error})"
+        raise UserError(f"{problem}: name a run's directory") from error
+    # sweeps/watch.py finds out about processes on other machines
     here = summary.host == socket.gethostname()
     if summary.status == "running" and here and not is_alive(summary.process):
         summary.status = "killed"
@@ -197,5 +184,5 @@ def _read(directory: Path, choose: Callable[[dict[str, Any]], type[Kind]]) -> Ki
 
 @cache
 def _warn_of_damage(path: Path, why: str) -> None:
-    """Warn once of a record, since a sweep reads its jobs' summaries again and again."""
+    """Warn once of a file, since a sweep reads its jobs' summaries again and again."""
     log.warning("%s is damaged (%s): what it said of the run is lost", path, why)
