@@ -1,6 +1,6 @@
-"""The recurrences in NumPy, equation by equation, for reading and for checking torch's layers.
+"""The recurrences in NumPy, equation by equation, to read and to check torch's layers.
 
-Vectors are columns, as deep-learning courses write them: n_x input size, n_a hidden units, n_y
+Vectors are columns, as in deep-learning courses: n_x input size, n_a hidden units, n_y
 outputs, m samples, T_x time steps. [a; x] is the stack of a over x, (n_a + n_x, m).
 
 Parameters are a dictionary; every W? is (n_a, n_a + n_x) and acts on [a; x], every b? is (n_a, 1):
@@ -24,7 +24,7 @@ Parameters = dict[str, Array]
 
 @dataclass(frozen=True)
 class Activations:
-    """Values of one step of a recurrence or, with T_x as last dimension, of a whole pass.
+    """Values of one step of a recurrence, or of a whole pass, with T_x as last dimension.
 
     Attributes:
         a: the hidden state, (n_a, m) or (n_a, m, T_x).
@@ -50,7 +50,7 @@ def rnn_step(
 
     Args:
         x: (n_x, m).
-        a: (n_a, m), the hidden state before.
+        a: (n_a, m), the previous hidden state.
         parameters: see the module.
         activation: np.tanh or `relu`.
     """
@@ -63,13 +63,13 @@ def rnn_step(
 def gru_step(x: Array, a: Array, parameters: Parameters) -> Activations:
     """One step of gated recurrent units (Cho et al. 2014).
 
-    The reset gate acts on the state before the matrix product; with a parameter bca, on the
-    product and bca after it, as in torch.nn.GRU. An update gate of 1 keeps the state; courses that
-    write u for it have u = 1 - z.
+    The reset gate acts before the matrix product, on the state. With a parameter bca it acts after
+    the product, on the product plus bca, as in torch.nn.GRU. An update gate z of 1 keeps the state;
+    courses with an update gate u have u = 1 - z.
 
     Args:
         x: (n_x, m).
-        a: (n_a, m), the hidden state before.
+        a: (n_a, m), the previous hidden state.
         parameters: see the module.
     """
     p = parameters
@@ -92,8 +92,8 @@ def lstm_step(x: Array, a: Array, c: Array, parameters: Parameters) -> Activatio
 
     Args:
         x: (n_x, m).
-        a: (n_a, m), the hidden state before.
-        c: (n_a, m), the cell state before.
+        a: (n_a, m), the previous hidden state.
+        c: (n_a, m), the previous cell state.
         parameters: see the module.
     """
     p = parameters
@@ -114,11 +114,11 @@ def forward(step: Step, x: Array, state: tuple[Array, ...], parameters: Paramete
     Args:
         step: `rnn_step`, `gru_step` or `lstm_step`.
         x: (n_x, m, T_x), one time step at least.
-        state: what comes before: (a,), for an LSTM (a, c), each (n_a, m).
+        state: initial state: (a,), for an LSTM (a, c), each (n_a, m).
         parameters: see the module.
 
     Returns:
-        The activations at every time step, of the type that the arguments have.
+        The activations at every time step, in the type of the arguments.
     """
     steps = []
     for t in range(x.shape[2]):

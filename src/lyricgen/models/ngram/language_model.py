@@ -72,9 +72,7 @@ class NgramLanguageModel(NextModel):
                 shown = f"{found.dtype} of shape {tuple(found.shape)}"
                 raise UserError(f"{name} is {shown}, not a plain row of {wanted}")
             setattr(network, name, found)
-        contexts = 1  # the empty n-gram
-        for k in range(1, architecture.order + 1):
-            contexts = network._check(k, contexts)
+        network._check()
         return network
 
     @override
@@ -88,25 +86,18 @@ class NgramLanguageModel(NextModel):
         Returns:
             Log-probabilities (B, T, V) in float64 and the state after the last character.
         """
-        ngrams = self._ngrams()
-        contexts, state = self._read(ngrams, inputs, state)
+        ngrams, contexts, state = self._read(inputs, state)
         return torch.from_numpy(ngrams.distributions(contexts)).log(), state
 
     def nats(
         self, inputs: Tensor, targets: Tensor, state: State | None = None
     ) -> tuple[Tensor, State]:
-        """Score one character after each input, without the probabilities of all others.
-
-        Args:
-            inputs: (B, T) int64 character ids, V for the start of a line.
-            targets: (B, T) int64 character ids.
-            state: (1, B, C) from the characters before, or None at the start of a stream.
+        """Score one character after each input, `targets` (B, T), like `forward` on the inputs.
 
         Returns:
             -ln p (B, T) in float64 and the state after the last character.
         """
-        ngrams = self._ngrams()
-        contexts, state = self._read(ngrams, inputs, state)
+        ngrams, contexts, state = self._read(inputs, state)
         return torch.from_numpy(ngrams.nats(contexts, targets.numpy())), state
 
     @override
@@ -138,8 +129,7 @@ class NgramLanguageModel(NextModel):
     @property
     def num_parameters(self) -> int:
         """Number of probabilities."""
-        levels = range(1, self.architecture.order + 1)
-        return sum(len(self.get_buffer(f"keys_{k}")) for k in levels)
+        return sum(len(keys) for keys, _, _ in self._levels())
 
     @property
     @override
@@ -148,48 +138,45 @@ class NgramLanguageModel(NextModel):
         smoothing = f"add_k ({chosen.k:g})" if chosen.smoothing == "add_k" else chosen.smoothing
         return f"{chosen.order}-gram {smoothing}"
 
-    def _check(self, k: int, contexts: int) -> int:
-        """Check the n-grams of k symbols, given the number of contexts, G_{k-1}; return G_k.
+    def _levels(self) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """keys_k, direct_k and passed_k for k = 1 … order."""
+        buffers = self.buffers()
+        return list(zip(buffers, buffers, buffers, strict=True))
 
-        Raises:
-            UserError: the keys do not ascend, or the terms are not those of probabilities.
+    def _check(self) -> None:
+        contexts, width = 1, self.vocabulary_size + 1  # G_0, the empty n-gram
+        for k, (keys, direct, passed) in enumerate(self._levels(), start=1):
+            within = bool(((keys >= 0) & (keys < contexts * width)).all())
+            if not within or bool((keys[1:] <= keys[:-1]).any()):
+                raise UserError(f"keys_{k} should ascend from 0 to less than {contexts * width}")
+            for name, terms, size in (("direct", direct, len(keys)), ("passed", passed, contexts)):
+                if len(terms) != size + 1:
+                    raise UserError(
+                        f"{name}_{k} should have {size + 1} numbers, it has {len(terms)}"
+                    )
+            total = torch.bincount(keys // width, direct[:-1], contexts) + passed[:-1]
+            unseen = direct[-1] == 0 and passed[-1] == 1
+            ones = bool(((total - 1).abs() < 1e-9).all())
+            if not (unseen and ones and (direct >= 0).all() and (passed > 0).all()):
+                raise UserError(f"direct_{k} and passed_{k} are not the terms of probabilities")
+            contexts = len(keys)
+
+    def _read(self, inputs: Tensor, state: State | None) -> tuple[NgramModel, list[Numbers], State]:
+        """Find the contexts, (B, T) each.
+
+        Returns:
+            The n-gram model, whose arrays share the memory of the buffers; the contexts; and the
+            state after the last character.
         """
-        keys, direct, passed = (
-            self.get_buffer(f"{name}_{k}") for name in ("keys", "direct", "passed")
-        )
-        width = self.vocabulary_size + 1
-        within = bool(((keys >= 0) & (keys < contexts * width)).all())
-        if not within or bool((keys[1:] <= keys[:-1]).any()):
-            raise UserError(f"keys_{k} should ascend from 0 to less than {contexts * width}")
-        for name, terms, size in (("direct", direct, len(keys)), ("passed", passed, contexts)):
-            if len(terms) != size + 1:
-                raise UserError(f"{name}_{k} should have {size + 1} numbers, it has {len(terms)}")
-        total = torch.bincount(keys // width, direct[:-1], contexts) + passed[:-1]
-        unseen = direct[-1] == 0 and passed[-1] == 1
-        ones = bool(((total - 1).abs() < 1e-9).all())
-        if not (unseen and ones and (direct >= 0).all() and (passed > 0).all()):
-            raise UserError(f"direct_{k} and passed_{k} are not the terms of probabilities")
-        return len(keys)
-
-    def _ngrams(self) -> NgramModel:
-        """The n-gram model in NumPy; its arrays share the memory of the buffers."""
-        levels = range(1, self.architecture.order + 1)
-        keys = [self.get_buffer(f"keys_{k}").numpy() for k in levels]
-        terms = [
-            (self.get_buffer(f"direct_{k}").numpy(), self.get_buffer(f"passed_{k}").numpy())
-            for k in levels
-        ]
-        return NgramModel(Grams(self.vocabulary_size, keys), terms, self.architecture.smoothing)
-
-    def _read(
-        self, ngrams: NgramModel, inputs: Tensor, state: State | None
-    ) -> tuple[list[Numbers], State]:
-        """Find the contexts, (B, T) each, and the state after the last character."""
+        levels = [tuple(buffer.numpy() for buffer in level) for level in self._levels()]
+        grams = Grams(self.vocabulary_size, [keys for keys, _, _ in levels])
+        terms = [(direct, passed) for _, direct, passed in levels]
+        ngrams = NgramModel(grams, terms, self.architecture.smoothing)
         length, steps = self.architecture.order - 1, inputs.shape[1]
         before = inputs.new_full((len(inputs), length), NOTHING) if state is None else state[0][0]
         text = torch.cat([before, inputs], dim=1)  # (B, C + T)
         contexts = [numbers[:, length:] for numbers in ngrams.contexts(text.numpy())]
-        return contexts, (text[:, steps:][None],)
+        return ngrams, contexts, (text[:, steps:][None],)
 
 
 class NgramBaseline:

@@ -81,27 +81,6 @@ class Grams:
             found.append(_find(keys, self._next_keys(text, found)))
         return found
 
-    def extend(self, numbers: Numbers, symbols: Numbers, length: int) -> Numbers:
-        """Find the grams of ``length`` symbols that extend shorter grams by one symbol.
-
-        Args:
-            numbers: (...,) of grams of length - 1 symbols; -1 for no gram.
-            symbols: (...,) in 0..V, the last symbol of each gram to find.
-            length: 1 or more.
-
-        Returns:
-            (...,) their numbers, -1 where the training text lacks them.
-        """
-        return _find(self.keys[length - 1], numbers * (self.vocabulary_size + 1) + symbols)
-
-    def since_start(self, ids: Ids) -> Numbers:
-        """Number of symbols from the start of the line or stream to each id, START included."""
-        text = self._check(ids, least=NOTHING)
-        steps = np.arange(text.shape[-1])
-        opening = np.where(text == self.vocabulary_size, steps, np.where(text < 0, steps + 1, 0))
-        since: Numbers = steps - np.maximum.accumulate(opening, axis=-1) + 1
-        return since
-
     def _next_keys(self, text: Numbers, found: list[Numbers]) -> Numbers:
         """Keys of the grams one symbol longer than ``found``, (..., T); negative for no gram."""
         prefix = np.zeros_like(text)  # (..., T)
@@ -218,7 +197,10 @@ class NgramModel:
         found = self.grams.number(ids, len(self.terms) - 1)
         found.insert(0, np.zeros(np.shape(ids), dtype=np.int64))
         if self.smoothing == "add_k":
-            length = self.grams.since_start(ids)  # (..., T)
+            steps, text = np.arange(np.shape(ids)[-1]), ids.astype(np.int64)
+            opening = np.where(text < 0, steps + 1, (text == self.grams.vocabulary_size) * steps)
+            # symbols from the start of the line or stream to each id, START included, (..., T)
+            length = steps - np.maximum.accumulate(opening, axis=-1) + 1
             for k, numbers in enumerate(found[:-1]):
                 numbers[length > k] = -1
         return found
@@ -235,8 +217,10 @@ class NgramModel:
         """
         wanted = np.asarray(symbols, dtype=np.int64)
         probability = np.full(wanted.shape, 1 / self.grams.vocabulary_size)
-        for k, (context, (direct, passed)) in enumerate(zip(contexts, self.terms, strict=True), 1):
-            gram = self.grams.extend(context, wanted, k)
+        width = self.grams.vocabulary_size + 1
+        levels = zip(contexts, self.terms, strict=True)
+        for keys, (context, (direct, passed)) in zip(self.grams.keys, levels, strict=False):
+            gram = _find(keys, context * width + wanted)
             probability = direct[gram] + passed[context] * probability
         return _nats(probability, wanted, self.grams)
 
