@@ -142,7 +142,7 @@ def build_observers(
     trial: Trial | None = None,
     logger: EventLogger | None = None,
 ) -> Observers:
-    """Build the observers that the options ask for; `opening` is that of the text."""
+    """Build the observers that the options ask for; the text begins with `opening`."""
     chosen, monitor, folder = options.callbacks, monitored(datamodule), run.directory
     steps, rows = (folder / STEPS, folder / "metrics.csv") if options.logger.csv else (None, None)
     board = baseline = samples = None

@@ -13,9 +13,11 @@ import torch
 from pytorch_lightning.loggers import Logger
 from typing_extensions import override
 
+from lyricgen.models.card import card
 from lyricgen.models.cells.cell import State
 from lyricgen.models.ngram.language_model import NgramLanguageModel
 from lyricgen.runs.checkpoint_files import AtomicCheckpointIO
+from lyricgen.training.build import trained_model
 from lyricgen.training.build_trainer import Training
 from lyricgen.training.totals import NatsTotal, score_split
 
@@ -24,11 +26,13 @@ PIECE = 2**20  # characters of the training split that are scored at once
 
 @dataclass
 class Counting(Training):
-    """Run of an n-gram model; its progress has the names of a Trainer, for the observers."""
+    """Run of an n-gram model.
+
+    Observers get it in place of a Trainer, so its attributes have the names of a Trainer's.
+    """
 
     model: NgramLanguageModel
     total: NatsTotal  # of the training split
-    card: dict[str, Any]  # plain values that describe the model in a checkpoint
     loggers: Sequence[Logger]
     global_step: int = 0
     should_stop: bool = False
@@ -88,7 +92,7 @@ class Counting(Training):
             "epoch": self.current_epoch,
             "global_step": self.global_step,
             "state_dict": self.model.state_dict(prefix="model."),
-            "lyricgen": self.card,
+            "lyricgen": card(trained_model(self.options, self.datamodule, self.model)),
             "run": vars(self.state),
         }
         self._call("on_save_checkpoint", None, content)

@@ -29,7 +29,6 @@ from pytorch_lightning import seed_everything
 from lyricgen.data.build import find_corpus, report_text
 from lyricgen.data.corpus import EncodedCorpus
 from lyricgen.errors import UserError
-from lyricgen.models.card import card
 from lyricgen.models.checkpoint import load
 from lyricgen.models.ngram.language_model import NgramLanguageModel
 from lyricgen.models.trained_model import copy_weights
@@ -94,9 +93,8 @@ def prepare(
     training: Training
     if module is None:
         ngrams, loggers = cast(NgramLanguageModel, model), [logger] if logger is not None else []
-        plain = card(build.trained_model(options, datamodule, model))
         training = Counting(
-            options, datamodule, ngrams, state, observers, description, total, plain, loggers
+            options, datamodule, ngrams, state, observers, description, total, loggers
         )
     else:
         trainer = build_trainer(options, datamodule, run, observers.all, logger, rank)

@@ -109,7 +109,7 @@ class ProgressReport(Observer):
 
     def _first_figures(self, trainer: pl.Trainer) -> str:
         """Training perplexity so far, in the first epoch."""
-        # only on the CPU and in one process is there nothing to wait for
+        # elsewhere reading it would wait for the device, or for other processes
         at_hand = trainer.strategy.root_device.type == "cpu" and world_size() == 1
         figures = self.total.figures("train") if at_hand else {}
         if not figures:

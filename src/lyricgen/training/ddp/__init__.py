@@ -1,3 +1,3 @@
 """Several processes that train one run."""
 
-PEER_LOST = 3  # exit status of one that was ended by the loss of another
+PEER_LOST = 3  # exit status of a process that has lost another process

@@ -48,15 +48,15 @@ def process_group(store: Store, rank: int, processes: int, device: str) -> Itera
         sys.excepthook = hook
 
 
-def check(processes: int, lightnings: int, settings: str) -> None:
-    """Check that all processes are there, `lightnings` by the Trainer, with the same settings.
+def check(asked: int, known: int, settings: str) -> None:
+    """Check that the asked processes are known to the Trainer, and have the same settings.
 
     Raises:
         RuntimeError: the numbers or the settings differ.
     """
-    if not processes == lightnings == world_size():
+    if not asked == known == world_size():
         raise RuntimeError(
-            f"{processes} processes were to train, Lightning knows {lightnings}, the process group "
+            f"{asked} processes were to train, Lightning knows {known}, the process group "
             f"{world_size()}"
         )
     if len(set(gathered(settings))) > 1:
