@@ -76,10 +76,6 @@ class EventLogger(Logger):
         """Write a text in Markdown."""
         self.write(text(tag, content), step)  # type: ignore[no-untyped-call]
 
-    def log_layout(self, layout: dict[str, Any]) -> None:
-        """Write the page of custom scalars."""
-        self.write(custom_scalars(layout))  # type: ignore[no-untyped-call]
-
     def write(self, summary: Summary, step: int | None = None) -> None:
         """Write an event, to a new file if none is open.
 
@@ -180,7 +176,8 @@ class TensorBoardSummary(Observer):
         self.logger.options = self.options
         if any(fnmatch(name, EVENTS) for name in self.state.sizes):  # a resumed run has its row
             return
-        self.logger.log_layout(layout(self.options["objective"]))
+        charts = custom_scalars(layout(self.options["objective"]))  # type: ignore[no-untyped-call]
+        self.logger.write(charts)
         group = trial_name(self.run.directory)
         start = SessionStartInfo(start_time_secs=time.time(), group_name=group)
         for name, value in hyperparameters(self.options).items():
