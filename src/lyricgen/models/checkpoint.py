@@ -141,7 +141,7 @@ def _read_model_file(path: Path) -> tuple[Any, dict[str, Tensor]]:
 
 
 def _parse(text: str) -> Any:
-    """Parse JSON; refuse what two readers may read differently: equal keys, and NaN as a number."""
+    """Parse JSON; refuse equal keys and NaN, which two readers may read differently."""
 
     def read_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if len(dict(pairs)) < len(pairs):

@@ -186,7 +186,7 @@ class CharacterNetwork(Model):
         input comes first, then its matrix for the hidden state; the output layer comes last.
 
         Args:
-            seed: of NumPy's generator.
+            seed: seed of NumPy's generator.
         """
         init, numbers = self.architecture.model.init, np.random.RandomState(seed)
         if init == "torch":

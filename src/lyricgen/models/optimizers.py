@@ -76,9 +76,9 @@ def build_scheduler(
         options: kind and settings.
         optimizer: its learning rate is scheduled.
         monitor: the metric that shows a plateau.
-        epochs: of the whole run.
-        steps_per_epoch: optimizer steps.
-        max_steps: of the whole run, which may end before the last epoch.
+        epochs: epochs of the run.
+        steps_per_epoch: optimizer steps of an epoch.
+        max_steps: most optimizer steps of the run, which may end before its last epoch.
     """
     if isinstance(options, PlateauOptions):
         plateau = optim.lr_scheduler.ReduceLROnPlateau(

@@ -31,7 +31,7 @@ class TrainedModel:
     Attributes:
         network: in evaluation mode if it was loaded from a file.
         vocabulary: its characters.
-        layout: of the training texts, lines or running text.
+        layout: lines or running text, as in training.
         lowercase: whether the training texts were lower-cased.
         options: all options of the run as plain values; empty if unknown.
         text: corpus_digest; None if unknown.
@@ -121,7 +121,7 @@ class TrainedModel:
 
 
 class CopiedWeights(NamedTuple):
-    """Numbers of characters in both vocabularies, in the new one only, and in the old one only."""
+    """Numbers of characters: in both vocabularies, new, and only in the source's vocabulary."""
 
     kept: int
     new: int
@@ -136,8 +136,8 @@ def copy_weights(source: TrainedModel, network: Model, vocabulary: Vocabulary) -
 
     Args:
         source: the trained network and its characters.
-        network: of the same architecture with another vocabulary; changed in place.
-        vocabulary: of `network`.
+        network: network with the same architecture and another vocabulary; changed in place.
+        vocabulary: vocabulary of `network`.
 
     Raises:
         UserError: the architectures differ, or one is an n-gram model.

@@ -28,7 +28,7 @@ class Activations:
 
     Attributes:
         a: the hidden state, (n_a, m) or (n_a, m, T_x).
-        c: the cell state of an LSTM, likewise.
+        c: the cell state of an LSTM, like `a`; None for other cells.
         y: the predictions, a softmax over (n_y, m) or (n_y, m, T_x).
         gates: by name, each like `a`. LSTM: forget, update (also called input), candidate, output;
             GRU: update, reset, candidate; RNN: none.

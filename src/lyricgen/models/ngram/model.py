@@ -103,7 +103,7 @@ class NgramCounts(Grams):
 
     Attributes:
         counts: for each length, (G_k,) occurrences in the text; 0 for START alone.
-        continuations: for each length but the longest, (G_k,) Kneser-Ney's lower-order counts.
+        continuations: for each length except the longest, (G_k,) Kneser-Ney's lower-order counts.
     """
 
     def __init__(self, ids: Ids, vocabulary_size: int, max_order: int) -> None:
@@ -173,10 +173,10 @@ class NgramModel:
     """N-gram model of one order and smoothing.
 
     Attributes:
-        grams: of the training text, of 1 to at least order symbols.
-        terms: of p_1 … p_order: direct (G_k + 1,) and passed (G_{k-1} + 1,); index -1 is for
+        grams: grams of the training text of 1 to order symbols, or longer.
+        terms: terms of p_1 … p_order: direct (G_k + 1,) and passed (G_{k-1} + 1,); index -1 is for
             grams that the training text lacks.
-        smoothing: of the terms.
+        smoothing: smoothing that gave the terms.
     """
 
     grams: Grams
@@ -250,7 +250,7 @@ def smoothed(counts: NgramCounts, order: int, smoothing: Smoothing, k: float = 1
     """Make a model of counted grams.
 
     Args:
-        counts: of the training text.
+        counts: counted grams of the training text.
         order: symbols of the longest grams, the predicted symbol included.
         smoothing: one of `Smoothing`.
         k: the number that add k adds to every count.
@@ -275,9 +275,9 @@ def nats_by_order(
     """Score texts with the models of every order from 1 up, which share their lower orders.
 
     Args:
-        counts: of the training text.
+        counts: counted grams of the training text.
         texts: each text's ids, (T,), and the numbers of its grams from `Grams.number`.
-        smoothing: of the models.
+        smoothing: smoothing of the models.
 
     Yields:
         For each order, (T,) -ln p of each text's symbols, in nats; nan for START. The first symbol
