@@ -95,9 +95,9 @@ class TorchCell(Cell):
 class ScratchCell(Cell):
     """A recurrence written out, one equation a line, to read and to try variants.
 
-    Vectors are rows: a layer is X W + b, with the weights of G gates side by side. The share of the
-    inputs in the gates is computed for all steps at once; the loop computes the share of the state.
-    In the equations σ is the logistic function, ∘ the product of elements.
+    Vectors are rows: a layer is X W + b, with the weights of G gates side by side. Products with
+    the inputs are computed for all steps at once, before the loop over products with the state. In
+    the equations σ is the logistic function, ∘ the product of elements.
     """
 
     takes_ids = True

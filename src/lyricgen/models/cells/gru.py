@@ -63,7 +63,7 @@ class GruStep(LayerStep):
 
 
 class GruCell(Cell):
-    """The parts that both layers share."""
+    """Common base of both layers."""
 
     fast_step = GruStep
     titles: ClassVar[dict[str, str]] = {

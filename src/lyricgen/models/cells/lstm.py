@@ -36,7 +36,7 @@ class LstmStep(LayerStep):
 
 
 class LstmCell(Cell):
-    """The parts that both layers share."""
+    """Common base of both layers."""
 
     fast_step = LstmStep
     titles: ClassVar[dict[str, str]] = {

@@ -30,7 +30,7 @@ class RnnStep(LayerStep):
 
 
 class RnnCell(Cell):
-    """The parts that both layers share."""
+    """Common base of both layers."""
 
     gates = "a"
     fast_step = RnnStep
