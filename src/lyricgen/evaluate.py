@@ -1,7 +1,7 @@
 """Evaluate trained models: python -m lyricgen.evaluate [CHECKPOINT …]; look into one: --heat."""
 
 import sys
-from argparse import Namespace
+from argparse import ArgumentTypeError, Namespace
 from collections.abc import Callable
 from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Plain = dict[str, Any]  # as for JSON
 
-# Options as --help shows them, and what they mean.
+# Options as --help shows them, and their meanings.
 OPTIONS = {
     "figures": {
         "--curves": "also perplexity by position, by length of the context and by frequency of "
@@ -56,7 +56,7 @@ DEFAULTS = {
     **{"resamples": 1000, "seed": 1, "unknown": "refuse", "heat_chars": 20_000, "layer": 1},
     **{"units": 24, "temperature": 0.8},
 }
-# Options that each task reads: these go together.
+# Options that each task reads; options of one task go together.
 READ = {
     "figures": ("curves", "json", "split", "resamples", "seed", "png"),
     "text": ("json", "resamples", "seed", "text", "unknown", "encoding"),
@@ -64,14 +64,14 @@ READ = {
     "heat": ("heat", "split", "text", "unknown", "encoding", "heat_chars"),
     "gates": ("gates", "text", "encoding", "layer", "units"),
 }
-# What to do about pairs that do not, although a task reads each.
+# Errors for pairs that do not go together, although tasks read both.
 APART = {
     ("memorisation", "heat"): "--memorisation does not go with --heat: leave --heat out",
     ("memorisation", "gates"): "--memorisation does not go with --gates: leave --gates out",
     ("memorisation", "text"): "--memorisation does not go with --text: leave --text out",
     ("split", "text"): "--split is of the text that the model was trained on: leave --text out",
 }
-# The same for options without --text.
+# Errors for options without --text.
 WITH_TEXT = {
     "unknown": "--unknown goes with --text: leave --unknown out, or give --text FILE",
     "encoding": "--encoding goes with --text: leave --encoding out, or give --text FILE",
@@ -83,9 +83,9 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command; an error that the user can mend prints one line and gives status 2."""
     parser = Parser("evaluate", "Evaluate trained models, or look into one.", several=True)
     types: dict[str, Callable[[str], Any]] = {
-        **{"N": number_from(1), "T": amount, "HTML": Path, "PNG": Path, "--units": _units},
-        **{"--resamples": number_from(100), "--seed": number_from(0), "--layer": int},
-        **{"--heat-chars": number_from(2)},
+        **{"N": number_from(1), "T": amount, "HTML": Path, "PNG": Path, "--seed": _seed},
+        **{"--resamples": number_from(100), "--heat-chars": number_from(2), "--layer": int},
+        "--units": lambda value: MOST if value == "all" else number_from(1)(value),
     }
     for title, options in OPTIONS.items():
         shown = {name: meaning.format(**DEFAULTS) for name, meaning in options.items()}
@@ -93,12 +93,14 @@ def main(arguments: list[str] | None = None) -> None:
     run(parser, _evaluate, arguments)
 
 
-def _units(value: str) -> int:
-    return MOST if value == "all" else number_from(1)(value)
+def _seed(value: str) -> int:
+    if not value.isdecimal():
+        raise ArgumentTypeError(f"{value!r}: give a whole number from 0")
+    return int(value)
 
 
 def _tasks(options: Namespace) -> list[str]:
-    """Find the tasks, one or --heat and --gates; refuse options that change nothing for them."""
+    """Find the tasks, one or --heat with --gates; refuse options that change nothing for them."""
     names = dict.fromkeys(name for task in READ.values() for name in task)
     given = [name for name in names if getattr(options, name) is not None]
     for pair, problem in APART.items():

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# options that go with --fill, and those that this module reads
+# options that go with --fill; options that only this module reads
 WITH_FILL = ("fill", "temperature", "seed", "count", "sweeps", "gap", "compare")
 HERE = ("checkpoint", "debug", "prefix", "fill", "format", "watch", "compare")
 
-# Options as --help shows them, and what they mean.
+# Options as --help shows them, and their meanings.
 ASKED = {
     "--prefix": "beginning of the texts; may be given several times",
     "--fill": "fill the gaps of this text, such as 分__天, with a model trained with "
@@ -72,7 +72,7 @@ OUTPUT = {
     "with --compare checkpoint (default: text)",
     "--watch": "show a text, character by character, as it is written",
 }
-TYPES = {"N": int, "K": int, "T": float, "P": float, "R": float, "A": float}  # others are texts
+TYPES = {"N": int, "K": int, "T": float, "P": float, "R": float, "A": float}  # else a text
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -129,7 +129,7 @@ def _of_each(
     paths: list[Path],
     options: argparse.Namespace,
 ) -> list[list[T]]:
-    """Write with each model; of several, an error names the one that cannot."""
+    """Write texts with each model; with --compare, an error names the checkpoint."""
     written = []
     for model, path in zip(models, paths, strict=True):
         try:
@@ -172,13 +172,13 @@ def _watch(model: "TrainedModel", options: argparse.Namespace) -> None:
 
 
 def _given(options: argparse.Namespace) -> dict[str, Any]:
-    """The options given for the functions that write texts, which have defaults for the rest."""
+    """Options that the user gave, without this module's own; the library has all defaults."""
     every = vars(options).items()
     return {name: value for name, value in every if value is not None and name not in HERE}
 
 
 def _refuse_idle(options: argparse.Namespace) -> None:
-    """Refuse what would change nothing."""
+    """Refuse options that would change nothing."""
     for name in [name for name, value in vars(options).items() if value is not None]:
         if name in ("checkpoint", "debug"):
             continue

@@ -1,9 +1,9 @@
 """Perplexity by position, by length of the context and by frequency of characters.
 
-C characters in the text of a split; V vocabulary.
+N symbols of a split, C characters of its text, W windows, T time steps, M targets, V vocabulary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -28,10 +28,10 @@ _STEPS = 2**15  # characters that are read at once
 
 
 def window_starts(length: int, num_steps: int) -> Tensor:
-    """Spread windows over a text: the starts, (W,), of all or of evenly spaced runs of them.
+    """Spread windows over a text: starts, (W,), of all windows or of evenly spaced runs of them.
 
-    Windows overlap, so that all positions in them predict much the same characters. Each has a
-    next character.
+    Windows overlap, so that all positions in them predict nearly the same characters. A character
+    follows each window.
     """
     possible = length - num_steps
     number = max(1, WINDOW_CHARACTERS // num_steps)
@@ -43,53 +43,63 @@ def window_starts(length: int, num_steps: int) -> Tensor:
 
 
 def nats_in_windows(network: Model, ids: Tensor, starts: Tensor, num_steps: int) -> Floats:
-    """Read windows of a text, each from state zero, and predict the character after each, (W, T).
+    """Read windows of a text (N,), each from state zero; score the next characters, (W, T) nats.
 
     Args:
-        network: from left to right.
+        network: reads from left to right.
         ids: (N,).
         starts: (W,) int64.
         num_steps: T.
     """
-    rows = max(1, EVALUATION_LOGITS // (num_steps * network.vocabulary_size))
+
+    def score(chosen: Tensor, _: Tensor) -> Tensor:
+        windows = Windows(chosen, num_steps, None, True, len(chosen) * num_steps)
+        return network.score(cut(ids, windows), None)[0]
+
+    rows = EVALUATION_LOGITS // (num_steps * network.vocabulary_size)
+    with progress("perplexity by position", len(starts)) as moved:
+        return _score_rows(network, starts, starts, rows, score, moved)
+
+
+def nats_after(network: NextModel, ids: Tensor, starts: Tensor, targets: Tensor) -> Floats:
+    """Score single characters of a text, each from its context and state zero, (M,) nats.
+
+    Args:
+        network: reads from left to right.
+        ids: (N,).
+        starts: (M,) int64, beginnings of the contexts.
+        targets: (M,) int64, places of the characters, which end the contexts.
+    """
+    longest = int((targets - starts).max())
+
+    def score(begin: Tensor, end: Tensor) -> Tensor:
+        windows = Windows(begin, longest, end - begin, True, len(end))
+        return network.score_one(cut(ids, windows).inputs, end - begin, ids[end])
+
+    return _score_rows(network, starts, targets, _STEPS // longest, score)
+
+
+def _score_rows(
+    network: Model,
+    starts: Tensor,
+    ends: Tensor,
+    rows: int,
+    score: Callable[[Tensor, Tensor], Tensor],
+    moved: Callable[[int], None] = lambda _: None,
+) -> Floats:
+    """Score this number of rows at a time, at least one."""
     found = []
-    with (
-        torch.inference_mode(),
-        evaluating(network),
-        progress("perplexity by position", len(starts)) as moved,
-    ):
-        for first in range(0, len(starts), rows):
-            chosen = starts[first : first + rows]
-            windows = Windows(chosen, num_steps, None, True, len(chosen) * num_steps)
-            found.append(network.score(cut(ids, windows), None)[0])
+    with torch.inference_mode(), evaluating(network):
+        for first in range(0, len(starts), max(1, rows)):
+            block = slice(first, first + max(1, rows))
+            found.append(score(starts[block], ends[block]))
             moved(first)
     nats: Floats = torch.cat(found).double().numpy()
     return nats
 
 
-def nats_after(network: NextModel, ids: Tensor, starts: Tensor, targets: Tensor) -> Floats:
-    """Predict single characters, each from its context and state zero, (M,) nats.
-
-    Args:
-        network: from left to right.
-        ids: (N,).
-        starts: (M,) int64, where the context of each target begins.
-        targets: (M,) int64, where it ends and the target stands.
-    """
-    longest = int((targets - starts).max())
-    rows = max(1, _STEPS // longest)
-    found = []
-    with torch.inference_mode(), evaluating(network):
-        for first in range(0, len(targets), rows):
-            begin, end = starts[first : first + rows], targets[first : first + rows]
-            windows = Windows(begin, longest, end - begin, True, len(end))
-            found.append(network.score_one(cut(ids, windows).inputs, end - begin, ids[end]))
-    nats: Floats = torch.cat(found).double().numpy()
-    return nats
-
-
 def context_lengths(split: Split, vocabulary_size: int) -> list[int]:
-    """Lengths 1, 2, 4 … 256: up to half the text, and just enough for the longest line."""
+    """Lengths 1, 2, 4 … 256: at most half the text, and at most what the longest line needs."""
     most = min(LONGEST_CONTEXT, int((split.ids < vocabulary_size).sum()) // 2)
     if split.line_starts is not None:
         longest = int(split.line_lengths.max())
@@ -105,7 +115,7 @@ def target_places(split: Split, vocabulary_size: int, longest: int) -> Tensor:
 
 
 def context_begins(split: Split, places: Tensor, length: int) -> Tensor:
-    """Beginnings of the targets' contexts, (M,); a context stays in its line."""
+    """Beginnings of the targets' contexts, (M,); a context does not leave its line."""
     begins = places - length
     if split.line_starts is None:
         return begins
@@ -114,23 +124,16 @@ def context_begins(split: Split, places: Tensor, length: int) -> Tensor:
 
 
 class Curve(NamedTuple):
-    """Perplexities along an axis.
+    """Perplexities along an axis."""
 
-    Attributes:
-        name: of the axis.
-        places: on it: positions and lengths from 1, or bins of frequencies.
-        characters: that were predicted at each place.
-        perplexities: of each checkpoint, by its label; None where there was no character.
-    """
-
-    name: Literal["position", "context", "frequency"]
-    places: list[str]
-    characters: list[int]
-    perplexities: dict[str, list[float | None]]
+    name: Literal["position", "context", "frequency"]  # of the axis
+    places: list[str]  # on the axis: positions and lengths from 1, or bins of frequencies
+    characters: list[int]  # number of predicted characters at each place
+    perplexities: dict[str, list[float | None]]  # by label; None where there was no character
 
     @property
     def shown(self) -> range:
-        """Indices of the places to show: all from the first place with a character on."""
+        """Indices of the places to show, from the first place with a character to the last."""
         first = next(place for place, number in enumerate(self.characters) if number)
         return range(first, len(self.places))
 
@@ -144,11 +147,7 @@ class Curves(NamedTuple):
 
 
 def check_curves(evaluated: Sequence[Evaluated]) -> None:
-    """Refuse models that see both sides of a character, before anything is scored.
-
-    Raises:
-        UserError: the first model does.
-    """
+    """Refuse, by a UserError, models that see both sides of a character."""
     if evaluated[0].model.fills_gaps:
         raise UserError(
             "--curves asks what the characters before are worth, and this model sees both sides: "
@@ -157,7 +156,7 @@ def check_curves(evaluated: Sequence[Evaluated]) -> None:
 
 
 def curves(scores: Scores) -> Curves:
-    """Curves of all checkpoints, on the last split that was scored."""
+    """Compute curves of all checkpoints on the last split that was scored."""
     evaluated = scores.evaluated
     split = next(name for name in ("test", "val", "train") if name in scores.splits)
     text = scores.texts[split]
@@ -175,7 +174,7 @@ def curves(scores: Scores) -> Curves:
 
 
 def means_by_bin(nats: Floats, bins: Integers, number: int) -> tuple[list[int], list[float | None]]:
-    """Number of characters in each bin, and their perplexity.
+    """Count the predicted characters in each bin, and compute their perplexity.
 
     Args:
         nats: (C,), nan where nothing was predicted.
@@ -230,13 +229,13 @@ def _binned(
 
 
 def _contexts(evaluated: Sequence[Evaluated], split: str) -> Curve:
-    first = evaluated[0].splits[split]
-    lengths = context_lengths(first, len(evaluated[0].corpus.vocabulary))
+    size = len(evaluated[0].corpus.vocabulary)
+    lengths = context_lengths(evaluated[0].splits[split], size)
     perplexities: dict[str, list[float | None]] = {each.label: [] for each in evaluated}
     with progress("perplexity by context", len(evaluated) * sum(lengths)) as moved:
         done = 0
         for each in evaluated:
-            chosen, size = each.splits[split], len(each.corpus.vocabulary)
+            chosen = each.splits[split]
             places = target_places(chosen, size, lengths[-1])
             for length in lengths:
                 begins = context_begins(chosen, places, length)

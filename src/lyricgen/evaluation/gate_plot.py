@@ -20,22 +20,22 @@ from lyricgen.models.cells.column_vectors import Activations, Array, forward
 from lyricgen.models.network import LanguageModel
 from lyricgen.models.trained_model import TrainedModel
 
-MAX_CHARACTERS = 500  # more cannot be told apart
-MAX_NUMBERS = 24  # of units beside a panel
-MAX_ROWS = 1024  # up to here each unit has a row of pixels of its own
+MAX_CHARACTERS = 500  # more cannot be distinguished in a picture
+MAX_NUMBERS = 24  # largest number of unit numbers beside a panel
+MAX_ROWS = 1024  # up to this number of units, each has its own row of pixels
 TITLE_CHARACTERS = 30
 DPI = 120
 START = "▷"
-# signs on the axis of characters that leave no mark
+# signs on the axis for invisible characters
 SIGNS = {"\n": ("⏎", "line break"), " ": ("␣", "space"), "\t": ("⇥", "tab")}
 LEGEND = [(START, "start of line"), *SIGNS.values()]
 
 
 def recurrent_network(model: TrainedModel) -> LanguageModel:
-    """Network of a model, if it has gates or states.
+    """The model's network, if it reads from left to right and is recurrent.
 
     Raises:
-        UserError: it has none.
+        UserError: the model fills gaps or counts n-grams.
     """
     if model.fills_gaps or model.network.counts_ngrams:
         what = "fills gaps from both sides" if model.fills_gaps else "counts n-grams"
@@ -46,21 +46,22 @@ def recurrent_network(model: TrainedModel) -> LanguageModel:
 
 
 def activations(model: TrainedModel, text: str, layer: int) -> Activations:
-    """Gates and states of a layer that reads a text from state zero.
+    """Compute gates and states of a layer while the network reads a text from state zero.
 
     The network itself computes the layers below, without dropout.
 
     Args:
-        model: whose network has a recurrence.
+        model: with a recurrent network.
         text: as `TrainedModel.encode_prefix` takes it; a model of lines reads a start symbol first.
-        layer: 1 is the one next to the input.
+        layer: from 1, next to the input.
 
     Returns:
-        Activations of one sample, (H, 1, T), and predictions, (V, 1, T). These are the network's
-        own for the last layer, without residual connections.
+        Activations of one sample, (H, 1, T), and predictions, (V, 1, T). For the last layer,
+        without residual connections, these are the network's own predictions.
 
     Raises:
-        UserError: a character that the model does not know, no such layer, or no recurrence.
+        UserError: the model does not know a character, the network does not have the layer, or it
+            is not recurrent.
     """
     network = recurrent_network(model)
     layers = network.architecture.layers
@@ -76,7 +77,7 @@ def activations(model: TrainedModel, text: str, layer: int) -> Activations:
 
 @torch.no_grad()
 def _input_of(block: nn.Module, network: LanguageModel, ids: Tensor) -> Array:
-    """Input of a layer while the network reads ids (1, T): (T, I)."""
+    """Input of a layer, (T, its size), while the network reads ids (1, T)."""
     caught: list[Tensor] = []
     hook = block.register_forward_pre_hook(lambda _, given: caught.append(given[0]))
     try:
@@ -84,7 +85,7 @@ def _input_of(block: nn.Module, network: LanguageModel, ids: Tensor) -> Array:
     finally:
         hook.remove()
     below = caught[0][0]
-    if not below.is_floating_point():  # ids, which stand for one-hot vectors
+    if not below.is_floating_point():  # ids in place of one-hot vectors
         below = network.one_hot(below)
     array: Array = below.cpu().numpy()
     return array
@@ -100,34 +101,28 @@ class Panel(NamedTuple):
 
 
 def panels(read: Activations, titles: Mapping[str, str]) -> list[Panel]:
-    """The gates of one sample in the order of the equations, then its states."""
+    """Make panels of the gates of one sample, in the order of the equations, then of its states."""
     shown = [
         Panel(titles[name], gate[:, 0], -1 if name == "candidate" else 0, 1)
         for name, gate in read.gates.items()
     ]
     if read.c is not None:
-        most = max(1.0, float(np.abs(read.c).max()))  # it has no bounds
+        most = max(1.0, float(np.abs(read.c).max()))  # a cell state has no bounds
         shown.append(Panel("cell state $c$", read.c[:, 0], -most, most))
-    most = max(1.0, float(np.abs(read.a).max()))  # rectified units have none either
+    most = max(1.0, float(np.abs(read.a).max()))  # rectified units have no bounds either
     shown.append(Panel("hidden state $h$", read.a[:, 0], -most, most))
     return shown
 
 
 def varying_most(read: Activations, units: int | None) -> list[int]:
-    """The units whose hidden state varies most, in their order; None for all."""
+    """Find the units whose hidden state varies most, in their order; None for all units."""
     spread = read.a[:, 0].std(axis=1)
     most = np.argsort(-spread, kind="stable")[:units]
     return sorted(int(unit) for unit in most)
 
 
 def notes(model: TrainedModel, units: int | None, missing: str = "") -> list[str]:
-    """Lines for the terminal on what a plot leaves out.
-
-    Args:
-        model: whose gates the plot shows.
-        units: as for `draw`.
-        missing: characters that no installed font has.
-    """
+    """Lines for the terminal on parts that the plot of `draw` leaves out."""
     architecture = recurrent_network(model).architecture
     lines, size, cell = [], architecture.hidden_size, architecture.cell.kind
     if missing:
@@ -148,19 +143,19 @@ def notes(model: TrainedModel, units: int | None, missing: str = "") -> list[str
 def draw(
     model: TrainedModel, text: str, layer: int, units: int | None = None
 ) -> tuple[Figure, str]:
-    """Draw what a layer computes while the network reads a text.
+    """Draw the activations of a layer while the network reads a text.
 
     Args:
-        model: whose network has a recurrence.
+        model: with a recurrent network.
         text: 1 to `MAX_CHARACTERS` characters.
-        layer: 1 is the one next to the input.
-        units: how many to draw, those whose hidden state varies most; None for all.
+        layer: from 1, next to the input.
+        units: number of units to draw, whose hidden state varies most; None for all.
 
     Returns:
-        The figure, and the characters that no installed font has: their numbers are shown.
+        The figure, and the characters that no installed font has; the figure shows their numbers.
 
     Raises:
-        UserError: the text is empty or too long; and as `activations`.
+        UserError: the text is empty or too long, or as for `activations`.
     """
     text = model.normalised(text)
     if not 1 <= len(text) <= MAX_CHARACTERS:
@@ -192,7 +187,7 @@ def draw(
 
 
 def _draw_panel(axes: Axes, panel: Panel, numbers: list[int] | None) -> None:
-    """Draw a panel; the rows are named by the units' numbers where only some are drawn."""
+    """Draw a panel, with the units' numbers beside its rows if they are given."""
     both_signs = panel.least < 0
     image = axes.imshow(
         panel.values,
@@ -200,7 +195,7 @@ def _draw_panel(axes: Axes, panel: Panel, numbers: list[int] | None) -> None:
         vmin=panel.least,
         vmax=panel.most,
         aspect="auto",
-        # anything else blurs one character into the next
+        # other interpolations blur one character into the next
         interpolation="nearest" if len(panel.values) <= MAX_ROWS else "auto",
     )
     axes.set_title(panel.title, loc="left", size=10)

@@ -1,4 +1,4 @@
-"""A page that colours every character of a text by its surprisal, in one file that needs no other.
+"""A page that colours every character of a text by its surprisal, complete in one file.
 
 N characters of the text, C of them known to the model, K alternatives, V vocabulary.
 """
@@ -30,46 +30,39 @@ from lyricgen.models.metrics import perplexity
 from lyricgen.models.model import exact
 from lyricgen.models.trained_model import TrainedModel
 
-MOST = 5  # alternatives
-# Signs of characters that leave no mark.
+MOST = 5  # number of alternatives
+# Signs for invisible characters.
 SIGNS = {"\n": "↵", " ": "␣", "\t": "⇥", "\u3000": "␣␣"}
 
 
 class Alternatives(NamedTuple):
-    """Each character and the most probable ones in its place; 0 or nan where none is predicted.
+    """Each character and its most probable alternatives; 0 or nan where the model predicts none."""
 
-    Attributes:
-        nats: (C,) of the character that stands there.
-        ranks: (C,) of that one, 1 for the most probable.
-        ids: (C, K) the most probable characters, from the most probable on.
-        probabilities: (C, K) of these.
-    """
-
-    nats: Floats
-    ranks: Integers
-    ids: Integers
-    probabilities: Floats
+    nats: Floats  # (C,) of the text's character
+    ranks: Integers  # (C,) of the text's character, 1 for the most probable
+    ids: Integers  # (C, K) alternatives, the most probable first
+    probabilities: Floats  # (C, K) of these
 
 
 def beginning_of_text(
     model: TrainedModel, argument: TextArgument, unknown: Unknown, most: int
 ) -> tuple[OwnText, str]:
-    """Beginning of the user's text, at most `most` characters, and its name in words."""
+    """Read the beginning of the user's text, at most `most` characters; return its name, too."""
     beginning = _beginning(argument.text, most, model)
     text = own_text(beginning, argument.name, model, unknown)
     return text, _extent(argument.name, len(beginning), len(argument.text))
 
 
 def beginning_of_split(evaluated: Evaluated, split: str | None, most: int) -> tuple[OwnText, str]:
-    """Beginning of a split of the text that a model was trained on, and its name in words.
+    """Read the beginning of a split of a checkpoint's text; return its name in words, too.
 
     Args:
         evaluated: the checkpoint and its text.
-        split: its name; None for the test split, or the validation split where there is no other.
-        most: characters.
+        split: its name; None for the test split, or the validation split if there is no test split.
+        most: largest number of characters.
 
     Raises:
-        UserError: there is no such split.
+        UserError: the text does not have the split.
     """
     splits, model = evaluated.splits, evaluated.model
     name = split or next((one for one in ("test", "val") if one in splits), None)
@@ -78,7 +71,7 @@ def beginning_of_split(evaluated: Evaluated, split: str | None, most: int) -> tu
             "the model's text has no held-out split to show: give --text FILE or --split train"
         )
     evaluated.check_split(name)
-    # as many symbols more as there may be starts of lines among them
+    # twice the characters, since each may follow the start symbol of a line
     head = replace(splits[name], ids=splits[name].ids[: 2 * most])
     total = int(splits[name].character_counts(len(model.vocabulary)).sum())
     beginning = _beginning(head.text(model.vocabulary), most, model)
@@ -87,7 +80,7 @@ def beginning_of_split(evaluated: Evaluated, split: str | None, most: int) -> tu
 
 
 def _beginning(text: str, most: int, model: TrainedModel) -> str:
-    """Keep the whole lines that fit; at least one."""
+    """Cut a text to a length, for a model of lines after the last line that fits."""
     if len(text) <= most:
         return text
     end = text.rfind("\n", 0, most) + 1 if model.layout == "lines" else most
@@ -101,7 +94,7 @@ def _extent(name: str, shown: int, total: int) -> str:
 
 
 def alternatives(model: TrainedModel, split: Split, what: str) -> Alternatives:
-    """Read a split once; arguments as for `scores.split_nats`."""
+    """Find the alternatives in one reading of a split; arguments as for `scores.split_nats`."""
     size, count = len(model.vocabulary), len(split.ids)
     most = min(MOST, size)
     found = Alternatives(
@@ -128,21 +121,18 @@ def alternatives(model: TrainedModel, split: Split, what: str) -> Alternatives:
 
 
 def heat_page(model: TrainedModel, text: OwnText, checkpoint: str, source: str) -> str:
-    """Colour a text.
+    """Write the page of a text as HTML that contains its style, script and figures.
 
     Args:
-        model: that reads it.
+        model: reads the text.
         text: to colour.
-        checkpoint: where the model comes from.
-        source: where the text comes from.
-
-    Returns:
-        HTML with style, script and figures in it, which loads nothing.
+        checkpoint: name of the model's file.
+        source: name of the text in words.
     """
     found = alternatives(model, text.split, f"scoring {text.name}")
     bits = text.spread(found.nats / math.log(2))  # (N,)
     guess = math.log2(len(model.vocabulary))
-    most = max(4, math.ceil(1.5 * guess))  # a guess at random, and half as much again
+    most = max(4, math.ceil(1.5 * guess))  # half as much again as a uniform guess
     ticks, marks = _scale(float(np.nanmean(bits)), guess, most)
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -168,11 +158,11 @@ def heat_page(model: TrainedModel, text: OwnText, checkpoint: str, source: str) 
 
 
 def sign(character: str) -> str:
-    """Visible form of a character: a mark for white space, a number for a control character."""
+    """Visible form of a character: a sign for white space, a number for a control character."""
     if character in SIGNS:
         return SIGNS[character]
     if unicodedata.category(character).startswith("M"):
-        return "◌" + character  # it would join the character before it
+        return "◌" + character  # alone it would join the character before it
     if character.isprintable() or unicodedata.category(character) == "Zs":
         return character
     return f"U+{ord(character):04X}"
@@ -193,17 +183,17 @@ def _facts(model: TrainedModel, text: OwnText, nats: Floats) -> dict[str, str]:
 
 
 def _scale(mean: float, guess: float, most: int) -> tuple[dict[str, float], dict[str, float]]:
-    """Ticks of a scale of bits and marks above it, each with its place between 0 and 1."""
+    """Ticks of the scale of bits, and marks above it, each with its place between 0 and 1."""
     step = 1 if most < 10 else 2
     ticks = {str(bits): bits / most for bits in range(step, most - step // 2, step)}
     marks = {f"mean {mean:.1f}": min(1, mean / most)}
-    if abs(mean - guess) >= most / 6:  # they would stand on each other
+    if abs(mean - guess) >= most / 6:  # else the marks would overlap
         marks[f"uniform {guess:.1f}"] = min(1, guess / most)
     return {"0 bits": 0.0, **ticks, f"{most}+": 1.0}, marks
 
 
 def _cells(text: OwnText, bits: Floats, most: int) -> Iterator[tuple[str, str, str]]:
-    """Element, classes and text of each character; a line break's sign is the style sheet's."""
+    """Element, classes and text of each character; the style sheet adds the sign of newlines."""
     for character, value, known in zip(text.text, bits.tolist(), text.known, strict=True):
         element = "i" if known else "s"
         classes = "r" if math.isnan(value) else f"c{level_of(value, most)}"

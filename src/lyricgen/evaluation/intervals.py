@@ -1,17 +1,16 @@
 """Perplexity, bits and loss of a model on a text, with intervals by resampling.
 
 The nats of neighbouring characters depend on each other: after the first character of a word the
-next is easy, and a chorus is easy as a whole. Resampling single characters would break that up
-and give intervals that are too narrow, so blocks of neighbours are drawn instead, long enough that
-what depends on each other mostly stays together. Of a list of lines whole lines are drawn.
+next is easy, and a chorus is easy as a whole. Resampling single characters would ignore this and
+give intervals that are too narrow. So blocks of neighbours are drawn, long enough to hold most of
+the dependence. From a list of lines, whole lines are drawn.
 
 Sources: Künsch, Annals of Statistics 17(3), 1989 (blocks); Politis and Romano, in Exploring the
 Limits of Bootstrap, 1992 (circular ones, in which every character is drawn as often); Politis and
 White, Econometric Reviews 23(1), 2004, with the correction of Patton, Politis and White, 28(4),
 2009 (their length); Efron and Tibshirani, An Introduction to the Bootstrap, 1993 (percentiles).
 
-C characters in the text; n units that are drawn, characters or lines; S quantities of each; R
-resamples.
+C characters in the text; n drawn units, characters or lines; S quantities of a unit; R resamples.
 """
 
 import math
@@ -28,7 +27,7 @@ from lyricgen.data.vocabulary import Vocabulary, code_points
 from lyricgen.models.metrics import perplexity
 
 CONFIDENCE = 0.95
-_DRAWN = 2**20  # blocks that are drawn at once
+_DRAWN = 2**20  # number of blocks drawn at once
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Integers: TypeAlias = npt.NDArray[np.integer]
@@ -45,7 +44,7 @@ class SplitText:
 
     @classmethod
     def of(cls, split: Split, vocabulary: Vocabulary, unit: Unit) -> "SplitText":
-        """Take the start symbols out of a split."""
+        """Remove the start symbols from a split."""
         ids = split.sound_ids.numpy()
         ids = ids if split.line_starts is None else ids[ids < len(vocabulary)]
         lines = None
@@ -71,18 +70,18 @@ class Series(NamedTuple):
 
     name: str
     kind: Literal["checkpoint", "mixture", "ngram", "unigram", "uniform"]
-    nats: Floats  # (C,), nan where it predicts nothing
+    nats: Floats  # (C,), nan where the model predicts nothing
 
 
 class Estimate(NamedTuple):
-    """A figure and its 95 % interval; a single line has none."""
+    """A figure and its 95 % interval; a single line has no interval."""
 
     value: float
     low: float | None
     high: float | None
 
     def map(self, function: Callable[[float], float]) -> "Estimate":
-        """Estimate of a rising function of the figure."""
+        """Apply a rising function to the figure and its interval."""
         low, high = (None if bound is None else function(bound) for bound in self[1:])
         return Estimate(function(self.value), low, high)
 
@@ -95,8 +94,8 @@ class Row(NamedTuple):
     bytes: int
     loss: Estimate
     bits_per_byte: Estimate
-    block_length: int | None  # characters that were drawn together; None where lines were
-    difference: Estimate | None  # of the loss to the first row's, on the characters of both
+    block_length: int | None  # characters drawn together; None if lines were drawn
+    difference: Estimate | None  # loss minus the first row's, on characters that both predict
 
     @property
     def perplexity(self) -> Estimate:
@@ -117,7 +116,7 @@ class Row(NamedTuple):
 
 
 def row(series: Series, first: Series, text: SplitText, *, resamples: int, seed: int) -> Row:
-    """Figures of one model, and the difference to the first one unless it is the same."""
+    """Compute figures of one model, and the difference to the first one unless it is the same."""
     scored = ~np.isnan(series.nats)
     units, length = _units(text, scored, series.nats[scored], text.sizes[scored].astype(float))
     nats, sizes, characters = units.sum(axis=0)
@@ -144,7 +143,7 @@ def row(series: Series, first: Series, text: SplitText, *, resamples: int, seed:
 
 
 def _units(text: SplitText, scored: Booleans, *quantities: Floats) -> tuple[Floats, int]:
-    """Units to resample, (n, quantities + 1), the last the number of characters; block length."""
+    """Units to resample, (n, S), the last quantity being the characters; and the block length."""
     columns = [*quantities, np.ones(len(quantities[0]))]
     if text.lines is None:
         return np.stack(columns, axis=1), block_length(quantities[0])
@@ -158,17 +157,14 @@ def _estimate(value: float, drawn: Floats, units: Floats) -> Estimate:
 
 
 def resampled_totals(units: Floats, block_length: int, *, resamples: int, seed: int) -> Floats:
-    """Totals of texts as long as this one, put together from random blocks of it.
+    """Draw texts of the same length as this one from its blocks, and sum each up: (R, S).
 
     Args:
-        units: (n, S) what each unit adds.
-        block_length: units that are drawn together; 1 where units do not depend on each other.
-            A block that reaches the end goes on at the start. The last one is cut to fit.
+        units: (n, S) quantities of each unit.
+        block_length: units that are drawn together; 1 if units do not depend on each other. A
+            block that reaches the end goes on at the start; the last block is cut to fit.
         resamples: R.
         seed: of the draws; the same places are drawn for texts of the same length.
-
-    Returns:
-        (R, S).
     """
     length = min(block_length, len(units))
     blocks, rest = divmod(len(units), length)
@@ -200,12 +196,12 @@ def interval(values: Floats) -> tuple[float, float]:
 
 
 def block_length(values: Floats) -> int:
-    """Length of blocks for a series, (n,): that of Politis and White, and n^(1/3) at least.
+    """Choose the length of blocks for a series, (n,): Politis and White's, at least n^(1/3).
 
-    Theirs minimises the error of the estimated variance, as far as the autocorrelation shows; it
-    looks no further than the first stretch of lags without a visible correlation. The best length
-    grows as n^(1/3), which is the least here: longer dependences, as between the lines of a song,
-    are too faint in the correlations of single characters.
+    Their length minimises the error of the estimated variance, as far as the autocorrelation shows
+    it: they look no further than the first stretch of lags without a visible correlation. The best
+    length grows as n^(1/3), the least length here, because single characters hardly show longer
+    dependences, as between the lines of a song.
     """
     n = len(values)
     most = math.ceil(min(3 * math.sqrt(n), n / 3))
@@ -232,7 +228,7 @@ def _politis_white(values: Floats) -> float:
 
 
 def autocovariances(values: Floats, lags: int) -> Floats:
-    """Autocovariances at lags 0 … lags, (1 + lags,): sums of products, each over n."""
+    """Autocovariances at lags 0 … lags, (1 + lags,): sums of products over n."""
     width = 1 << (len(values) + lags).bit_length()  # nothing wraps around
     power = np.abs(np.fft.rfft(values - values.mean(), width)) ** 2
     products: Floats = np.fft.irfft(power, width)[: lags + 1]

@@ -1,4 +1,4 @@
-"""A text of the user's own, read as training reads its text and scored as a held-out split is.
+"""A text of the user, read as training reads its text and scored like a held-out split.
 
 N characters of the text, C of them known to the model.
 """
@@ -33,23 +33,23 @@ from lyricgen.evaluation.intervals import (
 from lyricgen.evaluation.scores import Checkpoint, split_nats
 from lyricgen.models.trained_model import TrainedModel
 
-# an option of the training run, as a pattern -> the words of the command line here
+# words of training in messages, as patterns -> words of this command
 WORDS = {
     r"data\.encoding=": "--encoding ",
     r"data\.path=FILE": "--text FILE",
     r"raise the limit, for example data\.max_bytes=\d+": "score it in parts",
 }
-MAX_BYTES = 10_000_000  # of a file; scoring takes some 130 bytes of memory for each
-LONGEST_LINE = 10_000  # characters; a model of lines reads each as a whole
+MAX_BYTES = 10_000_000  # of a file; scoring takes some 130 bytes of memory for each of them
+LONGEST_LINE = 10_000  # characters; a model of lines reads a line as a whole
 Unknown = Literal["refuse", "skip"]
 
 
 @dataclass(frozen=True)
 class TextArgument:
-    """A text as it was given."""
+    """The argument of --text."""
 
     text: str  # with any of the three line ends
-    file: Path | None  # that it was read from; None for a text that was typed
+    file: Path | None  # source of the text; None for a typed text
 
     @property
     def name(self) -> str:
@@ -58,26 +58,26 @@ class TextArgument:
 
 
 def read_text_argument(argument: str, encoding: str | None = None) -> TextArgument:
-    """Read a file's text, or take the argument itself where there is no such file.
+    """Read a file's text, or take the argument itself if it names no file.
 
     Args:
-        argument: what was typed.
+        argument: as the user typed it.
         encoding: of the file; None for UTF-8.
 
     Raises:
-        UserError: it looks like the name of a file that is not there, the file is no text, or
-            there is no file whose encoding it could be.
+        UserError: it looks like the name of a missing file, the file is no text, or an encoding is
+            given without a file.
     """
     shown = repr(argument)
     if os.path.isdir(argument):  # noqa: PTH112
         raise UserError(f"--text {shown} is a directory: name a file in it")
     if _is_there(argument):
         try:
-            # the model's training decides what becomes of control characters
+            # control characters stay: they are replaced as in the model's training later on
             text = read_text(argument, encoding or "utf-8", MAX_BYTES, control_characters=None)
             return TextArgument(text, Path(argument))
         except UserError as error:
-            raise in_own_words(error) from error
+            raise _in_own_words(error) from error
     if looks_like_path(argument):
         raise UserError(
             f"--text {shown} is not there; a text that looks like a file's name has to be in a file"
@@ -89,8 +89,8 @@ def read_text_argument(argument: str, encoding: str | None = None) -> TextArgume
     return TextArgument(argument, None)
 
 
-def in_own_words(error: UserError) -> UserError:
-    """Translate an error of reading a text into the options of this command."""
+def _in_own_words(error: UserError) -> UserError:
+    """Replace options of training, in an error of reading a text, by options of this command."""
     message = str(error)
     for theirs, ours in WORDS.items():
         message = re.sub(theirs, ours, message)
@@ -101,21 +101,22 @@ def _is_there(argument: str) -> bool:
     """Whether a file has this name.
 
     Raises:
-        OSError: it is not known, for want of permission or because links lead in a circle.
+        OSError: a missing permission or a circle of links leaves it open.
     """
     try:
         os.stat(argument)  # noqa: PTH116
-    except (FileNotFoundError, NotADirectoryError, ValueError):  # the answer
+    except ValueError:  # it has the character NUL
         return False
     except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:  # a text may be longer than a path can be
+        # a text may be longer than a path can be
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
             return False
         raise
     return True
 
 
 def looks_like_path(argument: str) -> bool:
-    """Whether an argument means a file: by its ending, or by the directory before it."""
+    """Whether an argument looks like a file's name, by its ending or its directory."""
     if "\n" in argument:
         return False
     place = os.path.dirname(argument)  # noqa: PTH120
@@ -131,8 +132,8 @@ class OwnText:
     name: str  # in messages
     text: str  # N characters, normalised as the corpus was
     known: Booleans  # (N,) whether the model reads a character; others are left out
-    left_out: str  # the characters that it does not know, in their order
-    split: Split  # what it reads, laid out as its own text was
+    left_out: str  # the characters that the model does not know, in their order
+    split: Split  # the known characters, laid out as the model's own text was
     characters: SplitText  # the same without start symbols, (C,)
 
     def spread(self, values: npt.NDArray[Any], fill: float = np.nan) -> npt.NDArray[Any]:
@@ -147,17 +148,17 @@ class OwnText:
 
 
 def own_text(text: str, name: str, model: TrainedModel, unknown: Unknown = "refuse") -> OwnText:
-    """Read a text as training would: composed, in lower case where the corpus was, in its layout.
+    """Read a text as training would: composed, in lower case if the corpus was, in its layout.
 
     Args:
         text: with any of the three line ends.
-        name: what to call it.
-        model: that reads it.
+        name: of the text, for messages.
+        model: reads the text.
         unknown: whether to refuse or to skip characters that the model does not know.
 
     Raises:
-        UserError: it has such characters and they are refused, or nothing to predict is left, or
-            a line is too long for a model of lines.
+        UserError: unknown characters are refused, nothing to predict is left, or a line is too long
+            for a model of lines.
     """
     lines = model.layout == "lines" or _trained_with(model, "unit") == "line"
     unit: Unit = "line" if lines else "text"
@@ -183,20 +184,24 @@ def own_text(text: str, name: str, model: TrainedModel, unknown: Unknown = "refu
     kept = codes[known]
     if len(kept) < 2:
         raise UserError(f"{name} has {len(kept)} characters to read, at least 2 are needed")
-    if model.layout == "lines":
-        _check_lines(name, kept)
+    lengths = np.diff(np.flatnonzero(kept == ord("\n")), prepend=-1) - 1  # of the lines
+    if model.layout == "lines" and lengths.max() > LONGEST_LINE:
+        raise UserError(
+            f"{name} has a line of {lengths.max():,} characters: this model reads lines of up to "
+            f"{LONGEST_LINE:,}, break it"
+        )
     split = line_split(model.vocabulary.encode(_text_of(kept)), model.vocabulary, model.layout)
     characters = SplitText.of(split, model.vocabulary, unit)
     return OwnText(name, text, known, left_out, split, characters)
 
 
 def text_for_gates(argument: TextArgument, model: TrainedModel) -> str:
-    """The characters of a text for a model to read, none of them only to be predicted."""
+    """Prepare a text for --gates, whose characters the model reads and does not predict."""
     text = argument.text
     if argument.file is not None:
         text = text.removesuffix("\n")  # a model of lines reads no text after it
-    text, _ = replace_controls(text, argument.name, model)  # others are refused as unknown
-    return text
+    # refused control characters are refused later on, as unknown characters
+    return replace_controls(text, argument.name, model)[0]
 
 
 def replace_controls(text: str, name: str, model: TrainedModel) -> tuple[str, UserError | None]:
@@ -211,11 +216,11 @@ def replace_controls(text: str, name: str, model: TrainedModel) -> tuple[str, Us
     )
     controls = ControlCharacterFilter(name, choice, "take them out, or say --unknown skip")
     text = controls.feed(text)
-    return text, None if controls.error is None else in_own_words(controls.error)
+    return text, None if controls.error is None else _in_own_words(controls.error)
 
 
 def _ends_of_empty_lines(codes: Integers, known: Booleans) -> Booleans:
-    """Whether a known newline ends a line without known characters, (N,)."""
+    """Find known newlines that end a line without known characters, (N,) booleans."""
     read = np.flatnonzero(known)
     ends = codes[read] == ord("\n")
     empty = np.zeros_like(known)
@@ -223,17 +228,8 @@ def _ends_of_empty_lines(codes: Integers, known: Booleans) -> Booleans:
     return empty
 
 
-def _check_lines(name: str, codes: Integers) -> None:
-    longest = int(np.diff(np.flatnonzero(codes == ord("\n")), prepend=-1).max()) - 1
-    if longest > LONGEST_LINE:
-        raise UserError(
-            f"{name} has a line of {longest:,} characters: this model reads lines of up to "
-            f"{LONGEST_LINE:,}, break it"
-        )
-
-
 def _trained_with(model: TrainedModel, option: str) -> object:
-    """Setting of data= in the training; None if it is not known."""
+    """Setting of data= in the training; None if it is not recorded."""
     data = model.options.get("data")
     return data.get(option) if isinstance(data, dict) else None
 
@@ -258,7 +254,7 @@ def score_text(
     resamples: int,
     seed: int,
 ) -> list[TextFigures]:
-    """Score a text with each checkpoint; the text that it was trained on need not be there.
+    """Score a text with each checkpoint; the checkpoint's own text may be missing.
 
     Raises:
         UserError: a checkpoint cannot read the text.

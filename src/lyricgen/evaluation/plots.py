@@ -1,4 +1,4 @@
-"""Plots: figures and curves of checkpoints, and what they have by heart."""
+"""Plots of figures and curves of checkpoints, and of their memorisation."""
 
 import logging
 import os
@@ -42,7 +42,7 @@ Points = list[tuple[float, float]]
 
 
 def draw_scores(scores: Scores, curves: Curves | None) -> Figure:
-    """Draw bars with intervals for each split, and below them curves where there are some."""
+    """Draw bars with intervals for each split, and the curves, if any, below them."""
     names = [row.series.name for row in max(scores.splits.values(), key=len)]
     bars = 0.32 * len(names) + 1.1
     heights = [bars] if curves is None else [bars, 3.4]
@@ -75,7 +75,7 @@ def _draw_bars(axes: Axes, split: str, rows: Sequence[Row], names: Sequence[str]
         axes.barh(
             place,
             value - 1,
-            left=1,  # nothing is below it, and a logarithmic axis has no 0
+            left=1,  # the least perplexity; a logarithmic axis has no 0
             xerr=error,
             color=COLOURS[row.series.kind],
             height=0.7,
@@ -102,7 +102,7 @@ def _draw_curve(axes: Axes, curve: Curve, title: str, families: list[str]) -> No
         known = [(place, value) for place, value in enumerate(values) if value is not None]
         axes.plot(*zip(*known, strict=True), marker="o", markersize=3, label=printable(label))
     ticks = list(curve.shown)
-    if curve.name == "position":  # 1, 5, 10, 15 …, fewer where they are many
+    if curve.name == "position":  # 1, 5, 10, 15 …; fewer on a long axis
         step = 5 * max(1, -(-len(ticks) // 60))
         ticks = [place for place in ticks if place == 0 or (place + 1) % step == 0]
     rotation = 45 if curve.name == "frequency" else 0
@@ -115,7 +115,7 @@ def _draw_curve(axes: Axes, curve: Curve, title: str, families: list[str]) -> No
 
 
 def _note_characters(axes: Axes, curve: Curve) -> None:
-    """Say below each place on how many characters it rests."""
+    """Write below each place its number of characters."""
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(PLAIN)
     low, high = axes.get_ylim()
@@ -133,7 +133,7 @@ def _note_characters(axes: Axes, curve: Curve) -> None:
 
 
 def draw_memorisation(measured: Sequence[tuple[Evaluated, Memorisation]]) -> Figure:
-    """Draw the shares by n and, below, as training has logged them where that is known."""
+    """Draw the shares by n and, below, the shares that training has logged, if any."""
     logs = [(*each, points) for each in measured if (points := logged(each[0].path))]
     heights = [4.2, *(3.0 for _ in logs)]
     figure = Figure((8, sum(heights)), dpi=DPI, layout="constrained")
@@ -152,7 +152,7 @@ def draw_memorisation(measured: Sequence[tuple[Evaluated, Memorisation]]) -> Fig
 
 
 def logged(checkpoint: Path) -> dict[str, Points]:
-    """The shares that training has logged, each with the epochs; nothing where no run is around.
+    """Read the shares that training has logged, each with its epochs; empty without a run.
 
     Args:
         checkpoint: a file; in a run it lies in a directory beside metrics.csv.
@@ -190,7 +190,7 @@ def _draw_log(axes: Axes, label: str, log: dict[str, Points], held_out: Overlap 
 
 def _finish_shares(axes: Axes, title: str, across: str) -> None:
     axes.set_xlabel(across)
-    # shares go from one half down to thousandths, and to 0, which a logarithmic axis has not
+    # shares go from one half down to thousandths, and to 0, which a logarithmic axis does not have
     axes.set_yscale("symlog", linthresh=0.001, linscale=0.4)
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_formatter(PercentFormatter(1))

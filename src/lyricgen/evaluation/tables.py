@@ -21,7 +21,7 @@ FIGURES = {"loss": 3, "perplexity": 2, "bits_per_char": 3, "bits_per_byte": 3}  
 
 
 def new_table(*headings: str, numbers: Sequence[str]) -> Table:
-    """A table whose columns of numbers are aligned."""
+    """Make a table whose columns of numbers are aligned to the right."""
     table = Table(box=box.SIMPLE_HEAD, caption_justify="left")
     for heading in headings:
         table.add_column(escape(heading))
@@ -31,12 +31,12 @@ def new_table(*headings: str, numbers: Sequence[str]) -> Table:
 
 
 def named(name: str) -> str:
-    """A name that somebody chose, as a cell of a table; it is no markup."""
+    """Escape a user's name for a cell of a table, which would read markup in it."""
     return escape(printable(name))
 
 
 def shown(estimate: Estimate, digits: int, sign: str = "") -> str:
-    """A figure and its interval."""
+    """Show a figure and its interval."""
     value, *bounds = (
         "" if number is None else rounded(number, digits, sign) for number in estimate
     )
@@ -48,7 +48,7 @@ def shown(estimate: Estimate, digits: int, sign: str = "") -> str:
 
 
 def print_scores(scores: Scores, curves: Curves | None) -> None:
-    """Show everything on the terminal."""
+    """Print all figures on the splits of a text."""
     for index in range(len(scores.evaluated)):
         put_whole(_checkpoint_table(scores, index))
     lengths = {split: rows[0].block_length for split, rows in scores.splits.items()}
@@ -62,7 +62,7 @@ def print_scores(scores: Scores, curves: Curves | None) -> None:
 
 
 def plain_scores(scores: Scores, curves: Curves | None) -> dict[str, Any]:
-    """Everything on the splits of a text."""
+    """All figures on the splits of a text, for JSON."""
     first, ngrams = scores.evaluated[0], scores.ngrams
     return {
         "checkpoints": [
@@ -91,11 +91,8 @@ def plain_scores(scores: Scores, curves: Curves | None) -> dict[str, Any]:
             for split, rows in scores.splits.items()
         },
         "curves": curves
-        and {
-            "part": curves.split,
-            "position_in": curves.position_in,
-            **{curve.name: curve._asdict() for curve in curves.curves},
-        },
+        and {"part": curves.split, "position_in": curves.position_in}
+        | {curve.name: curve._asdict() for curve in curves.curves},
     }
 
 
@@ -110,31 +107,27 @@ def _checkpoint_table(scores: Scores, index: int) -> Table:
 
 
 def _comparison_table(scores: Scores, split: str) -> Table:
-    """All models on the same characters, and how their loss differs from the first one's."""
-    first, *others = scores.splits[split]
+    """All models on the same characters, and the difference of their loss to the first one's."""
+    first = scores.splits[split][0]
     text = printable(scores.evaluated[0].corpus.name)
     difference = f"loss − that of {printable(first.series.name)}"
     table = new_table(
         f"{split} of {text}", numbers=(_title("perplexity", scores.prefix), difference)
     )
     table.add_column("")
-    table.add_row(named(first.series.name), _figure(first, "perplexity"))
-    for row in others:
-        more = "" if row.difference is None else shown(row.difference, 3, "+")
-        table.add_row(named(row.series.name), _figure(row, "perplexity"), more, _verdict(row))
+    for row in scores.splits[split]:
+        more, verdict = "", ""
+        if row.difference is not None:
+            more = shown(row.difference, 3, "+")
+            verdict = "worse" if row.difference.value > 0 else "better"
+        if not row.differs:
+            verdict = "" if row.differs is None else "not told apart"
+        table.add_row(named(row.series.name), _figure(row, "perplexity"), more, verdict)
     return table
 
 
-def _verdict(row: Row) -> str:
-    if row.difference is None or row.differs is None:
-        return ""
-    if not row.differs:
-        return "not told apart"
-    return "worse" if row.difference.value > 0 else "better"
-
-
 def _curve_table(found: Curves, curve: Curve, text: str) -> Table:
-    """A curve; of many places those whose numbers are powers of two, and the last."""
+    """A curve, of positions only the powers of two and the last one."""
     headings = {
         "position": f"position in the {found.position_in}",
         "context": "characters before",
@@ -164,7 +157,7 @@ def _figure(row: Row, name: str) -> str:
 
 
 def _how_drawn(lengths: Mapping[str, int | None], resamples: int) -> str:
-    """Where intervals come from, with the length of the blocks of each split."""
+    """Say how intervals are drawn, with the length of the blocks of each split."""
     blocks = ", ".join(f"{length} ({split})" for split, length in lengths.items())
     units = "whole lines" if None in lengths.values() else f"blocks of characters, {blocks}"
     return f"{CONFIDENCE:.0%} intervals: {resamples:,} resamples of {units}"
@@ -192,7 +185,7 @@ def _plain_row(row: Row, prefix: str) -> dict[str, Any]:
 def print_text_figures(
     found: Sequence[TextFigures], argument: TextArgument, resamples: int
 ) -> None:
-    """Show the figures, and what was left out."""
+    """Print the figures, and the characters that were left out."""
     prefix = found[0].checkpoint.model.network.metric_prefix
     headings = ["characters", *(_title(name, prefix) for name in FIGURES)]
     table = new_table(printable(argument.name), numbers=headings)
@@ -212,7 +205,7 @@ def print_text_figures(
 def plain_text_figures(
     found: Sequence[TextFigures], argument: TextArgument, resamples: int, seed: int
 ) -> dict[str, Any]:
-    """Everything on a text."""
+    """All figures on a text, for JSON."""
     return {
         "text": None if argument.file is None else str(argument.file),
         "resamples": resamples,
@@ -232,7 +225,7 @@ def plain_text_figures(
 
 
 def print_memorisation(measured: Sequence[tuple[Evaluated, Memorisation]]) -> None:
-    """Show the n-grams, and the names where a model writes names."""
+    """Print the n-grams, and the names if a model writes names."""
     for evaluated, found in measured:
         put_whole(_overlap_table(evaluated.label_and_text, found))
         if found.names is not None:
@@ -278,7 +271,7 @@ def _percent(share: float | None) -> str:
 
 
 def plain_memorisation(measured: Sequence[tuple[Evaluated, Memorisation]]) -> dict[str, Any]:
-    """Everything, as shares between 0 and 1."""
+    """All figures of memorisation, for JSON; shares lie between 0 and 1."""
     return {
         "memorisation": [
             {"name": evaluated.label, "path": str(evaluated.path), **asdict(found)}

@@ -67,21 +67,14 @@ def draw_characters(logits: Tensor, uniforms: Tensor | None) -> Tensor:
 
 
 def _below_one(uniforms: Tensor, dtype: torch.dtype) -> Tensor:
-    """Numbers from [0, 1) as `_draw` takes them for logits of a type.
-
-    They stay so far below 1 that rounding leaves them below the sum of all probabilities; else the
-    last character could be drawn although it is forbidden.
-    """
+    """Prepare numbers from [0, 1) for `_draw` with logits of a type."""
     dtype = torch.promote_types(dtype, torch.float32)
+    # above this, rounding could give the sum of all probabilities, and so a forbidden character
     return uniforms.to(dtype).clamp(max=1 - torch.finfo(dtype).eps)
 
 
 def _draw(logits: Tensor, uniforms: Tensor | None) -> Tensor:
-    """Draw as `draw_characters` does.
-
-    Args:
-        logits: (B, V), -inf for forbidden characters.
-        uniforms: (B, 1), from `_below_one`; None takes the most probable character.
+    """Draw as `draw_characters` does, by numbers (B, 1) from `_below_one`.
 
     Returns:
         (B, 1) int64; V where no character is possible: all logits are -inf, or one is no number.
@@ -148,16 +141,7 @@ def continue_texts(
 
 
 class PartialBatch:
-    """Batch of B texts that grow by one character at each step.
-
-    Attributes:
-        model: it has read the texts so far.
-        step: number of characters chosen so far.
-        start: P, place of the first new character.
-        text: (B, P + N) ids, -1 before a shorter prefix and where no character is chosen yet.
-        stop: id of the stop; -1 for none.
-        stops: A, which stop ends each text, from 1.
-    """
+    """Batch of B texts that grow by one character at each step."""
 
     def __init__(
         self,
@@ -167,14 +151,16 @@ class PartialBatch:
         stop: int | None,
         stops: Sequence[int],
     ) -> None:
-        self.model = stepper(model, prefixes, length)
-        self.step = 0
-        self.stop, self.stops = -1 if stop is None else stop, stops
+        self.model = stepper(model, prefixes, length)  # it has read the texts so far
+        self.step = 0  # number of characters chosen so far
+        self.stop = -1 if stop is None else stop
+        self.stops = stops  # A numbers k: the k-th stop ends the text
         self.device = self.model.logits.device
         longs = [prefix.long() for prefix in prefixes]
         padded = pad_sequence(longs, batch_first=True, padding_value=-1, padding_side="left")
         prefix = padded.to(self.device)  # (B, P)
-        self.start = prefix.shape[1]
+        self.start = prefix.shape[1]  # P, place of the first new character
+        # (B, P + N) ids, -1 before a shorter prefix and where no character is chosen yet
         self.text = torch.cat([prefix, prefix.new_full((len(prefix), length), -1)], dim=1)
 
     def logits(self, rules: Sequence[Rule], rows: Tensor) -> Tensor:
@@ -208,12 +194,7 @@ class PartialBatch:
 
 
 class _Batch(PartialBatch):
-    """Running texts, and the characters of ended ones.
-
-    Attributes:
-        rows: (B,), numbers of the running texts among the A texts; some may have ended since the
-            last `settle`.
-    """
+    """Running texts, and the characters of ended ones."""
 
     def __init__(
         self,
@@ -225,6 +206,7 @@ class _Batch(PartialBatch):
         stops: Sequence[int] | None,
     ) -> None:
         super().__init__(model, prefixes, length, stop, stops or [1] * len(prefixes))
+        # (B,) numbers of the running texts; some may have ended since the last `settle`
         self.rows = torch.arange(len(prefixes), device=self.device)
         self._new = self.text[:, self.start :].clone()  # (A, N) of texts that have ended
         self._uniforms: Tensor | None = None

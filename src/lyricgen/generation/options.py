@@ -13,26 +13,23 @@ Generator = Literal["torch", "numpy_reseeded"]
 
 
 class Strategy(Options):
-    """How the next character is chosen from the logits.
+    """How the next character is chosen from the logits."""
 
-    Attributes:
-        temperature: of the softmax; 0 takes the most probable character each time.
-        top_k: draw from the k most probable characters; None from all.
-        top_p: draw from the most probable characters that add up to this probability.
-        min_p: draw from the characters that have this share of the largest probability.
-        repetition_penalty: above 1, make characters of the text so far less probable.
-        no_repeat_ngram: let no n characters in a row occur twice in a text.
-        beams: search for the most probable text with this number of texts at a time; draw nothing.
-        length_penalty: of a beam search, 0 for none; larger ones favour longer texts.
-    """
-
+    # of the softmax; 0 takes the most probable character each time
     temperature: float = Field(0.8, ge=0)
+    # draw from the k most probable characters; None from all
     top_k: int | None = Field(None, ge=1)
+    # draw from the most probable characters that add up to this probability
     top_p: float | None = Field(None, gt=0, le=1)
+    # draw from the characters that have this share of the largest probability
     min_p: float | None = Field(None, gt=0, le=1)
+    # above 1, make characters of the text so far less probable
     repetition_penalty: float | None = Field(None, gt=0, le=1e6)
+    # let no n characters in a row occur twice in a text
     no_repeat_ngram: int | None = Field(None, ge=1)
+    # search for the most probable text with this number of texts at a time; draw nothing
     beams: int | None = Field(None, ge=1, le=1000)
+    # of a beam search, 0 for none; larger ones favour longer texts
     length_penalty: float | None = Field(None, ge=0, le=100)
 
     @property
@@ -82,29 +79,17 @@ class Strategy(Options):
 
 
 class Control(Options):
-    """Constraints on texts; each forbids characters before one is chosen.
+    """Constraints on texts; each forbids characters before one is chosen."""
 
-    Attributes:
-        lines: number of lines of a text.
-        line_length: characters of every line.
-        acrostic: first characters of the lines, one for each line.
-        rhyme: whether the last characters of the lines rhyme, and differ.
-        ban: characters that are never written, as between the brackets of a regular expression.
-        only: the only characters that are written, likewise.
-        starts_with: beginning of a name.
-        max_length: largest number of characters of a name.
-        novel: whether a name must differ from all training names and from the other names.
-    """
-
-    lines: int | None = Field(default=None, ge=1, le=10_000)
-    line_length: int | None = Field(default=None, ge=1, le=10_000)
-    acrostic: str | None = None
-    rhyme: bool = False
-    ban: str | None = None
-    only: str | None = None
-    starts_with: str | None = None
-    max_length: int | None = Field(default=None, ge=1, le=100_000)
-    novel: bool = False
+    lines: int | None = Field(default=None, ge=1, le=10_000)  # number of lines of a text
+    line_length: int | None = Field(default=None, ge=1, le=10_000)  # characters of every line
+    acrostic: str | None = None  # first characters of the lines
+    rhyme: bool = False  # the last characters of the lines rhyme, and differ
+    ban: str | None = None  # characters never written, as between a regular expression's brackets
+    only: str | None = None  # the only characters written, likewise
+    starts_with: str | None = None  # beginning of a name
+    max_length: int | None = Field(default=None, ge=1, le=100_000)  # characters of a name at most
+    novel: bool = False  # a name differs from all training names and from the other names
 
     @property
     def number_of_lines(self) -> int | None:

@@ -23,39 +23,21 @@ FOR_NAMES = ("starts_with", "max_length", "novel")  # only for single lines
 
 @dataclass(frozen=True)
 class Request:
-    """Texts that a user asks of a model.
-
-    Attributes:
-        model: writes them.
-        control: their constraints.
-        prefixes: R, as the model reads them; they need not obey `ban` and `only`.
-        length: largest number of new characters; None for the model's default, or for the length
-            that `control` needs.
-        allowed: (V,) booleans, the characters that `ban` and `only` leave, on the device of the
-            logits.
-    """
+    """Texts that a user asks of a model."""
 
     model: TrainedModel
     control: Control
-    prefixes: Sequence[str]
-    length: int | None
-    allowed: Tensor
+    prefixes: Sequence[str]  # R, as the model reads them; they need not obey `ban` and `only`
+    length: int | None  # new characters at most; None: as `control` or the model's default says
+    allowed: Tensor  # (V,) booleans, the characters that `ban` and `only` leave
 
     def check_any(self, characters: Tensor, purpose: str) -> None:
-        """Check that some characters, (V,) booleans, are left for a purpose.
-
-        Raises:
-            UserError: no character is left.
-        """
+        """Refuse, by a UserError, sets that leave none of these characters, (V,) booleans."""
         if not characters.any():
             raise UserError(f"{self.control.sets} leaves no character {purpose}: allow some")
 
     def encode_allowed(self, option: str, given: str, allowed: Tensor) -> Tensor:
-        """Ids of the characters that an option gives, each among the allowed ones, (V,) booleans.
-
-        Raises:
-            UserError: the model does not know a character, or it is not allowed.
-        """
+        """Encode characters of an option; refuse, by a UserError, unknown and forbidden ones."""
         ids = self.model.vocabulary.encode(given).long()
         for character, known in zip(given, allowed[ids].tolist(), strict=True):
             if not known:
@@ -65,21 +47,13 @@ class Request:
 
 @dataclass(frozen=True)
 class Constraints:
-    """Constraints at each place of R texts, and where the texts end.
+    """Constraints at each place of R texts, and where the texts end."""
 
-    Attributes:
-        rules: forbid all other characters, in this order.
-        lengths: R, largest number of new characters of each text, with the stop.
-        stop: a character that ends a text; None for none.
-        stops: R numbers k, from 1: the k-th stop among the new characters ends the text.
-        complete: whether a text of its full length is complete, not cut off.
-    """
-
-    rules: list[Rule]
-    lengths: list[int]
-    stop: int | None
-    stops: list[int]
-    complete: bool = False
+    rules: list[Rule]  # in this order
+    lengths: list[int]  # R, largest number of new characters of each text, with the stop
+    stop: int | None  # a character that ends a text
+    stops: list[int]  # R numbers k, from 1: the k-th stop among the new characters ends the text
+    complete: bool = False  # whether a text of its full length is complete, not cut off
 
 
 def request_texts(

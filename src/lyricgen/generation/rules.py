@@ -18,18 +18,11 @@ from lyricgen.generation.options import Strategy
 
 @dataclass(frozen=True)
 class PartialTexts:
-    """Running sequences before the next character of each is chosen.
+    """Running sequences before the next character of each is chosen."""
 
-    Attributes:
-        text: (B, N) int64 ids: the prefix, then the chosen characters; shorter prefixes stand to
-            the right, with -1 before them.
-        step: number of characters chosen so far, the same for all sequences.
-        rows: (B,) int64, numbers of these texts among the requested ones.
-    """
-
-    text: Tensor
-    step: int
-    rows: Tensor
+    text: Tensor  # (B, N) int64: -1 before shorter prefixes, the prefix, the chosen characters
+    step: int  # number of characters chosen so far, the same for all sequences
+    rows: Tensor  # (B,) int64, numbers of these texts among the requested ones
 
 
 # (B, V) logits -> new (B, V) logits, -inf for forbidden characters

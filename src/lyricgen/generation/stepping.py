@@ -4,7 +4,6 @@ B texts, R rows that hold them, P prefix characters, V vocabulary, L layers, H h
 E embedding.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import cast
 
@@ -19,36 +18,22 @@ from lyricgen.models.network import LanguageModel
 LARGEST_TABLE = 2**26  # numbers
 
 
-class Stepper(ABC):
-    """A model that has read texts up to some character.
+class ModelStepper:
+    """Calls a model once for each step.
 
     Attributes:
         logits: (B, V) of the next character of each text, valid until the next step.
     """
-
-    logits: Tensor
-
-    @abstractmethod
-    def step(self, characters: Tensor) -> None:
-        """Read one more character of each text, (B,) int64.
-
-        V stands for no character; the logits of its text are then arbitrary.
-        """
-
-    @abstractmethod
-    def select(self, rows: Tensor) -> None:
-        """Keep these texts, in this order."""
-
-
-class ModelStepper(Stepper):
-    """Calls a model once for each step."""
 
     def __init__(self, model: NextModel, prefixes: Sequence[Tensor]) -> None:
         self._model = model
         self.logits, self._state = read_prefixes(model, prefixes)
 
     def step(self, characters: Tensor) -> None:
-        """Read one more character of each text."""
+        """Read one more character of each text, (B,) int64.
+
+        V stands for no character; the logits of its text are then arbitrary.
+        """
         known = characters.clamp(max=self.logits.shape[1] - 1)
         output, self._state = self._model(known[:, None], self._state)
         self.logits = output[:, -1]
@@ -59,8 +44,8 @@ class ModelStepper(Stepper):
         self._state = tuple(part.index_select(1, rows) for part in self._state)
 
 
-class RecurrentStepper(Stepper):
-    """Steps the layers of a recurrent network in place, see `LayerStep`.
+class RecurrentStepper:
+    """Steps the layers of a recurrent network in place, see `LayerStep`; else as `ModelStepper`.
 
     The logits of a text do not depend on the other texts or on their number, as far as matrix
     products allow it. MKL, torch's library for them on most CPUs, processes four rows at a time.
@@ -124,6 +109,9 @@ class RecurrentStepper(Stepper):
         self._ids = torch.zeros(rows, dtype=torch.int64, device=self._bias.device)
         self._sum = zeros_with_gaps(self._bias, rows, self._weight.shape[0])
         self._all_logits = self._bias.new_empty(rows, len(self._bias))
+
+
+Stepper = ModelStepper | RecurrentStepper
 
 
 def stepper(model: NextModel, prefixes: Sequence[Tensor], length: int) -> Stepper:

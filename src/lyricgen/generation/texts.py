@@ -28,26 +28,18 @@ UNSCORED = -1  # target of a place that is not scored
 class Generated:
     """One text and how it came about.
 
-    Attributes:
-        prefix: beginning of the text, as the model reads it.
-        text: all of it, the prefix included.
-        strategy: name of the strategy that chose its characters.
-        seed: of the random numbers, as the user gave it.
-        log_probability: nats, ln p of the new characters given the prefix under the model's own
-            distribution, for any strategy; with the line break that ended the text, if any.
-        perplexity: of the same characters; infinite if it is too large for a float.
-        score: of a beam search, which orders texts by it; None without one.
-        ended: whether the text has come to the end of its line, or of its last line, or was cut
-            off; None for running text, which has no end.
+    Its probability is that of the new characters given the prefix under the model's own
+    distribution, for any strategy; it includes the line break that ended the text, if any.
     """
 
-    prefix: str
-    text: str
+    prefix: str  # as the model reads it
+    text: str  # all of it, the prefix included
     strategy: str
     seed: int
-    log_probability: float
-    perplexity: float
-    score: float | None = None
+    log_probability: float  # nats, ln p
+    perplexity: float  # infinite if it is too large for a float
+    score: float | None = None  # of a beam search, which orders texts by it
+    # whether it reached the end of its last line or was cut off; None for running text without end
     ended: bool | None = None
 
 

@@ -38,34 +38,21 @@ Watch = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Continuation:
-    """Continuation of one prefix.
-
-    Attributes:
-        prefix: as the model reads it.
-        text: all of it, the prefix included.
-        scored: ids of the new characters, with the stop if it ended the text.
-        ended: whether the text has come to the end of its line, or of its last line, or was cut
-            off; None for running text, which has no end.
-        score: of a beam search, which orders texts by it; None without one.
-    """
+    """Continuation of one prefix; other fields as of `texts.Generated`."""
 
     prefix: str
     text: str
-    scored: list[int]
+    scored: list[int]  # ids of the new characters, with the stop if it ended the text
     ended: bool | None
     score: float | None = None
 
 
 @dataclass(frozen=True)
 class Writer:
-    """Writes texts with a model; `texts.continue_prefixes` explains the options.
-
-    Attributes:
-        network: the model's network, which predicts the next character.
-    """
+    """Writes texts with a model; `texts.continue_prefixes` explains the options."""
 
     model: TrainedModel
-    network: NextModel
+    network: NextModel  # of the model
     strategy: Strategy
     control: Control
     length: int | None
@@ -73,11 +60,7 @@ class Writer:
     watch: Watch | None = None
 
     def draw(self, prefixes: Sequence[str], seeds: Sequence[int]) -> list[Continuation]:
-        """Continue B prefixes, each by random numbers from its own seed.
-
-        Raises:
-            UserError: no text can obey the constraints, or the texts are too many.
-        """
+        """Continue B prefixes, each by random numbers from its own seed."""
         at_once = max(1, LARGEST // len(self.model.vocabulary))
         batches = [prefixes[start : start + at_once] for start in range(0, len(prefixes), at_once)]
         # all batches are planned first: impossible texts are refused before any is written
@@ -96,11 +79,7 @@ class Writer:
         ]
 
     def search(self, prefixes: Sequence[str], best: int) -> list[Continuation]:
-        """Find the best continuations of each of A prefixes by beam search, side by side.
-
-        Raises:
-            UserError: no text can obey the constraints.
-        """
+        """Find the best continuations of each of A prefixes by beam search, side by side."""
         lengths = self.constraints(prefixes).lengths
         found: dict[int, list[Continuation]] = {}
         for length in dict.fromkeys(lengths):  # a search ends all its texts at one length
