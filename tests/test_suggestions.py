@@ -14,7 +14,7 @@ from lyricgen.cli.conf_files import (
     group_choices,
     known_settings,
 )
-from lyricgen.suggestions import did_you_mean, nearest
+from lyricgen.errors import did_you_mean, nearest
 from tests.conftest import Train, printed
 
 

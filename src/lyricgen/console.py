@@ -1,4 +1,4 @@
-"""The terminal: the only module that prints; it escapes all characters that steer a terminal."""
+"""The only module that prints; it escapes all characters that steer a terminal."""
 
 import errno
 import io
@@ -11,7 +11,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from types import TracebackType
+from dataclasses import dataclass
 from typing import Any, NoReturn, TextIO
 
 from rich import get_console
@@ -21,6 +21,7 @@ from rich.progress import Progress, ProgressColumn
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
+from typing_extensions import override
 
 from lyricgen.errors import TEXT, in_one_line, printable, printable_text
 
@@ -29,16 +30,16 @@ log = logging.getLogger(__name__)
 Printer = Callable[[str], None]
 
 PATIENCE = 2.0  # seconds of work before its progress is shown
-WIDEST = 1000  # characters in a line that no terminal shows
-# Stand in a table for a tab and for Unicode's separators, of which it would make spaces and new
-# lines; no text has these.
+SILENCE = 10.0  # seconds between lines about progress outside a terminal
+WIDEST = 1000  # characters in a line of a table outside a terminal
+# Characters that no text has stand in a table for a tab and for Unicode's separators, which rich
+# would turn into spaces and new lines.
 STAND_INS = str.maketrans("\t\u2028\u2029", "\uffff\ufffe\ufdd0")
-EXPONENT_FROM = 1e7  # figures from here on are shown by their exponent
-SILENCE = 10.0  # seconds between lines where there is no terminal to draw a bar on
+EXPONENT_FROM = 1e7  # smallest figure that is shown by its exponent
 
 
 def prepare_streams() -> None:
-    """Prepare the process of a command; Python's own messages are escaped, too.
+    """Set up the streams of a command, and escape Python's own messages.
 
     A terminal that cannot show a character shows its number; files and pipes get UTF-8.
     """
@@ -59,13 +60,13 @@ def quiet_matplotlib() -> None:
 
 @contextmanager
 def reader_may_leave() -> Iterator[None]:
-    """End a command quietly where the reader of its output, `head` say, has left.
+    """End a command quietly if the reader of its output, such as `head`, has left.
 
     Raises:
         SystemExit: the output cannot be written for another reason.
     """
     try:
-        with suppress(BrokenPipeError):  # the command has nobody to work for
+        with suppress(BrokenPipeError):  # nobody needs the output
             yield
     finally:
         for stream in (sys.stdout, sys.stderr):
@@ -78,36 +79,36 @@ def reader_may_leave() -> Iterator[None]:
 
 
 def refuse(message: str) -> NoReturn:
-    """Tell an error in one line and end the command with status 2."""
+    """Print an error in one line and end the command with status 2."""
     tell(f"error: {in_one_line(message)}")
     sys.exit(2)
 
 
 def forget_output(stream: TextIO) -> None:
-    """Send the rest of a stream nowhere: the interpreter's last flush must not fail."""
-    with suppress(OSError):  # a stream of a test has no descriptor
+    """Discard the rest of a stream, so that the interpreter's last flush does not fail."""
+    with suppress(OSError):  # a test's stream has no descriptor
         _send_nowhere(stream.fileno())
 
 
 def leave_closed_terminal() -> None:
-    """Send output nowhere if the terminal is gone, where each write would be an error."""
+    """Discard all output if the terminal is gone, since each write would be an error."""
     for descriptor in (1, 2):
         try:
             os.write(descriptor, b"")
-        except OSError:  # the answer
+        except OSError:  # it is gone
             _send_nowhere(descriptor)
 
 
 def _send_nowhere(descriptor: int) -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    if nowhere != descriptor:  # it is, where the descriptor was closed
+    if nowhere != descriptor:  # equal if the descriptor was closed
         os.dup2(nowhere, descriptor)
         os.close(nowhere)
 
 
 @contextmanager
 def terminal_may_close() -> Iterator[None]:
-    """Go on without output where the terminal is gone but SIGHUP is ignored or never sent."""
+    """Go on without output if the terminal is gone and SIGHUP is ignored or was never sent."""
     try:
         yield
     except OSError as error:
@@ -117,24 +118,24 @@ def terminal_may_close() -> Iterator[None]:
 
 
 class ProgressBar(Progress):
-    """A bar without a thread that draws; a closed terminal does not end the work."""
+    """A progress bar that is drawn without a thread; a closed terminal does not end the work."""
 
     def __init__(self, *columns: ProgressColumn) -> None:
         super().__init__(*columns, console=get_console(), transient=True, auto_refresh=False)
 
+    @override
     def refresh(self) -> None:
-        """Draw the bar."""
         with terminal_may_close():
             super().refresh()
 
+    @override
     def stop(self) -> None:
-        """Remove the bar."""
         with terminal_may_close():
             super().stop()
 
 
 def output_problem(error: Exception) -> str | None:
-    """Why the output cannot be written; None for an error of another kind."""
+    """Say why the output cannot be written; None for another kind of error."""
     if not isinstance(error, OSError) or error.filename is not None:
         return None
     forget_output(sys.stdout)
@@ -142,26 +143,26 @@ def output_problem(error: Exception) -> str | None:
 
 
 def show(text: str) -> None:
-    """Print a text on standard output, escaped; long lines are the terminal's to wrap."""
+    """Print a text on standard output, escaped; the terminal wraps long lines."""
     _print(printable_text(text), markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 def tell(text: str) -> None:
-    """Print a message on standard error, escaped; other output may be on standard output."""
+    """Print a message on standard error, escaped."""
     try:
         print(printable_text(text), file=sys.stderr, flush=True)
-    except OSError:  # nobody reads any more, or it goes to a full disk: the exit status tells
+    except OSError:  # its reader has left, or a disk is full: the exit status tells
         forget_output(sys.stderr)
 
 
 def tell_now(text: str) -> None:
-    """Print as `tell`, also in a signal's handler, which may have interrupted a print."""
-    with suppress(OSError):  # nobody may be reading any more
+    """Print like `tell`, also in a signal's handler, which may interrupt another print."""
+    with suppress(OSError):  # its reader may have left
         os.write(2, f"{printable_text(text)}\n".encode(errors="backslashreplace"))
 
 
 def show_json(text: str) -> None:
-    """Print JSON on standard output; its own escapes, which a reader undoes, are the only ones."""
+    """Print JSON on standard output, with JSON's escapes, which a reader of JSON undoes."""
     shown = "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
     _write(shown if shown.endswith("\n") else f"{shown}\n")
 
@@ -177,14 +178,13 @@ def on_terminal() -> bool:
 
 
 def put_generated(table: Table) -> None:
-    """Print a table of generated texts, all cells being `Text`; as `show_generated`."""
+    """Print a table of generated texts, whose cells are all `Text`, like `show_generated`."""
     terminal = on_terminal()
     for column in table.columns:
         for cell in column.cells:
             assert isinstance(cell, Text)
             text = cell.plain
-            kept = text.translate(STAND_INS)
-            cell.plain = printable_text(text, TEXT) if terminal else kept
+            cell.plain = printable_text(text, TEXT) if terminal else text.translate(STAND_INS)
     if terminal:
         put(table)
         return
@@ -194,18 +194,18 @@ def put_generated(table: Table) -> None:
 
 
 def put(what: RenderableType, console: Console | None = None) -> None:
-    """Print a table or the like, escaped; on the shared console by default."""
+    """Print a table or another object of rich, escaped; on the shared console by default."""
     _print(_Escaped(what), console)
 
 
+@dataclass
 class _Escaped:
-    """Anything that rich can print, with its texts escaped once they are laid out."""
+    """An object of rich whose texts are escaped after the layout."""
 
-    def __init__(self, what: RenderableType) -> None:
-        self._what = what
+    content: RenderableType
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
-        for text, style, control in console.render(self._what, options):
+        for text, style, control in console.render(self.content, options):
             yield Segment(text if control else printable_text(text, TEXT), style, control)
 
 
@@ -219,46 +219,33 @@ def _print(what: RenderableType, console: Console | None = None, **options: Any)
         with terminal_may_close():
             (console or get_console()).print(what, **options)
     except SystemExit as stop:
-        # rich ends the program when the pipe is closed, as by head or tee; a run goes on
+        # rich ends the program when the reader of a pipe has left; a run goes on
         if type(stop) is not SystemExit:
             raise
 
 
-def _show_traceback(
-    kind: type[BaseException], error: BaseException, trace: TracebackType | None
-) -> None:
-    tell("".join(traceback.format_exception(kind, error, trace)).rstrip("\n"))
+def _show_traceback(*error: Any) -> None:
+    tell("".join(traceback.format_exception(*error)).rstrip("\n"))
 
 
-def _show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
-    text = warnings.formatwarning(message, category, filename, lineno, line)
-    if file is None:
-        tell(text.rstrip("\n"))
-    else:
-        file.write(text)
+def _show_warning(*warning: Any, **_: Any) -> None:
+    tell(warnings.formatwarning(*warning[:4]).rstrip("\n"))
 
 
 def rounded(value: float, digits: int = 2, sign: str = "") -> str:
-    """Format a figure for people; a very large one, as of a run that diverged, by its exponent.
+    """Format a figure for people; a very large one by its exponent.
 
     Args:
         value: the figure.
-        digits: after its point.
-        sign: "+" to show the sign of a positive one, too.
+        digits: number of decimals.
+        sign: "+" to show the sign of a positive figure, too.
     """
     form = f",.{digits}f" if abs(value) < EXPONENT_FROM else ".1e"
     return format(value, sign + form)
 
 
 def table_console() -> Console:
-    """Console for tables; without a terminal as wide as they are."""
+    """Console for tables; outside a terminal it is wide enough for any table."""
     console = get_console()
     return console if console.is_terminal else Console(width=WIDEST, quiet=console.quiet)
 
@@ -268,11 +255,11 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
     """Show the progress of slow work: a bar on a terminal, plain lines elsewhere.
 
     Args:
-        what: is being done.
-        total: steps there are in all.
+        what: name of the work.
+        total: number of its steps.
 
     Yields:
-        What to call with the number of steps done, often.
+        A function to call often with the number of steps done.
     """
     bar: ProgressBar | None = None
     start = shown = time.monotonic()
@@ -301,50 +288,48 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 def quiet_messages() -> None:
-    """Show only warnings and errors on the terminal from now on; train.log gets all messages."""
+    """Print only warnings and errors from now on; train.log gets all messages."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, ConsoleHandler):
             handler.setLevel(logging.WARNING)
 
 
 class ConsoleHandler(logging.Handler):
-    """Prints log messages above a running progress bar instead of through it.
-
-    Args:
-        printer: `show`, or `tell` where other output is on standard output.
-    """
+    """Prints log messages by `show` or `tell`, above a running progress bar."""
 
     def __init__(self, printer: Printer = show) -> None:
         super().__init__()
         self._printer = printer
 
+    @override
     def emit(self, record: logging.LogRecord) -> None:
-        """Print the message."""
         try:
             self._printer(self.format(record))
-        except Exception:  # as logging.Handler has it: a message never ends the work
+        except Exception:  # a message never ends the work
             self.handleError(record)
 
 
 class PrintableFormatter(logging.Formatter):
-    """Escapes log messages, for a file that somebody may show on a terminal."""
+    """Escapes log messages for a file, which somebody may show on a terminal."""
 
+    @override
     def format(self, record: logging.LogRecord) -> str:
-        """Format the message, its traceback included."""
         return printable_text(super().format(record))
 
 
 class LogFile(logging.FileHandler):
-    """Adds log messages to an ordinary file; one that cannot be written never ends the work."""
+    """Appends log messages to an ordinary file; a failure never ends the work."""
 
+    @override
     def _open(self) -> io.TextIOWrapper:
-        # no link is followed, and no pipe waited for
+        # follow no link, and wait for no pipe
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
         descriptor = os.open(self.baseFilename, flags, 0o666)
         stream = os.fdopen(descriptor, "ab", buffering=0)
         return io.TextIOWrapper(stream, encoding=self.encoding, write_through=True)
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  logging's name
-        """Pass over a full disk: the terminal has the message, and the run's own files tell."""
+    @override
+    def handleError(self, record: logging.LogRecord) -> None:
+        # of a full disk the run's other files tell
         if not isinstance(sys.exc_info()[1], OSError):
             super().handleError(record)

@@ -1,18 +1,23 @@
-"""The one kind of error that a user can mend, and texts made safe for a terminal."""
+"""The kind of error that a user can mend: its message, safe on a terminal, and suggestions."""
 
 import os
 import re
 import unicodedata
+from collections.abc import Iterable
+from difflib import SequenceMatcher
 
-# Code needs tabs; Persian, Indic scripts and families of emoji need joiners. They steer nothing.
+# Harmless characters: code needs tabs; Persian, Indic scripts and families of emoji need joiners.
 TEXT = "\t\u200c\u200d"
-
-LONGEST_VALUE = 300  # characters of a value, a path for example, that a message shows whole
+LONGEST_VALUE = 300  # characters of a value, such as a path, that a message shows whole
 LONGEST_MESSAGE = 3000
+_SUGGESTED = 3  # names in a message
+_LEAST = 0.6  # likeness of a suggested name, as in difflib
+_NEAR = 0.1  # largest difference in likeness between suggested names
+_SAME_LEAF, _SAME_WORD, _SAME_INITIALS = 2.0, 1.5, 1.4
 _ENDS = 80  # characters that stay at both ends of a longer value
 # a value in quotation marks, or a word
 _VALUE = re.compile(r"(?<!\w)'[^']*'(?!\w)|(?<!\w)\"[^\"]*\"(?!\w)|\S+")
-_PATHLIB = ("Symlink loop", "Could not determine home")  # what pathlib says by a RuntimeError
+_PATHLIB = ("Symlink loop", "Could not determine home")  # beginnings of pathlib's RuntimeErrors
 
 
 class UserError(Exception):
@@ -34,12 +39,12 @@ def reason(error: BaseException) -> str:
 
 
 def as_option(name: str) -> str:
-    """An option as it stands on a command line."""
+    """Name an option as on a command line."""
     return "--" + name.replace("_", "-")
 
 
 def path_problem(error: BaseException) -> str | None:
-    """Describe in one line what is wrong with a path; None for an error of another kind."""
+    """Describe in one line the fault of a path; None for another kind of error."""
     text = str(error)
     if isinstance(error, OSError) and isinstance(error.filename, str | bytes):
         return f"{os.fsdecode(error.filename)!r}: {error.strerror}: name another path"
@@ -51,7 +56,7 @@ def path_problem(error: BaseException) -> str | None:
 
 
 def in_one_line(message: str) -> str:
-    """A message for the terminal, in one line; the middle of very long values is left out."""
+    """Join a message for the terminal into one line, without the middle of very long values."""
     text = printable(" ".join(message.split()))
     text = _VALUE.sub(lambda value: _without_middle(value[0], LONGEST_VALUE, _ENDS), text)
     return _without_middle(text, LONGEST_MESSAGE, LONGEST_MESSAGE // 3)
@@ -62,15 +67,15 @@ def _without_middle(text: str, longest: int, ends: int) -> str:
 
 
 def printable(text: str) -> str:
-    """The text in one line, everything that could steer a terminal escaped, as repr() would."""
+    """Escape a text as repr() does: it stays in one line and cannot steer a terminal."""
     return _escaped(text, {c for c in set(text) if not c.isprintable()})
 
 
 def printable_text(text: str, keep: str = "") -> str:
-    """A text as a terminal may have it: its newlines and spaces kept, what could steer escaped.
+    """Escape the characters that could steer a terminal; newlines and spaces stay.
 
-    That is all of Unicode's control, format, surrogate, private and unassigned characters, and
-    the separators of lines and paragraphs, but for those in `keep`. Combining marks and emoji stay.
+    These are Unicode's control, format, surrogate, private and unassigned characters and the
+    separators of lines and paragraphs, without those in `keep`. Combining marks and emoji stay.
     """
     escaped = {c for c in set(text) if not (c.isprintable() or c in "\n" + keep)}
     return _escaped(text, {c for c in escaped if unicodedata.category(c) != "Zs"})
@@ -78,3 +83,50 @@ def printable_text(text: str, keep: str = "") -> str:
 
 def _escaped(text: str, characters: set[str]) -> str:
     return text.translate({ord(c): repr(c)[1:-1] for c in characters}) if characters else text
+
+
+def nearest(name: str, known: Iterable[str]) -> list[str]:
+    """The known names most like a name, at most three, the nearest first.
+
+    A name is also found by its last part (lr: optimizer.lr; lyrics_gru: notebook/lyrics_gru), by
+    a word of that (epochs: trainer.max_epochs), and by its initials.
+    """
+    ranked = sorted((-_likeness(name, each), len(each), each) for each in set(known) - {name})
+    least = max(_LEAST, -ranked[0][0] - _NEAR) if ranked else _LEAST
+    return [each for rank, _, each in ranked if -rank >= least][:_SUGGESTED]
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """End a message about an unknown name with a question about the nearest ones, if any."""
+    names = nearest(name, known)
+    *others, last = names or [""]
+    listed = f"{', '.join(others)} or {last}" if others else last
+    return f": did you mean {listed}?" if names else ""
+
+
+def _likeness(name: str, known: str) -> float:
+    """From 0 to 1; above 1 if a part of the known name is the same."""
+    typed, full = _plain(name), _plain(known)
+    typed_leaf, leaf = (re.split(r"[./=]", each)[-1] for each in (typed, full))
+    words = [word for word in leaf.split("_") if word]
+    likeness = max(_ratio(typed, full), _ratio(typed_leaf, leaf))
+    if typed_leaf == leaf:
+        return _SAME_LEAF + 0.1 * likeness
+    if typed_leaf in words:
+        return _SAME_WORD + 0.1 * likeness
+    if typed == _initials(leaf) or leaf == _initials(typed):
+        return _SAME_INITIALS + 0.1 * likeness
+    return max([likeness, *(0.9 * _ratio(typed_leaf, word) for word in words)])
+
+
+def _plain(name: str) -> str:
+    return name.strip().lstrip("-+~").lower().replace("-", "_")
+
+
+def _initials(name: str) -> str | None:
+    """The first letters of the words, as in lr for learning_rate; None for a single word."""
+    return "".join(word[:1] for word in name.split("_")) if "_" in name else None
+
+
+def _ratio(one: str, other: str) -> float:
+    return SequenceMatcher(None, one, other).ratio()

@@ -1,26 +1,25 @@
-"""Base class of options, checks of plain values, and messages about wrong ones."""
+"""Base class of options, checks of plain values, and messages about wrong values."""
 
 import reprlib
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, model_validator
 
-from lyricgen.errors import UserError, printable
+from lyricgen.errors import UserError, did_you_mean, printable
 from lyricgen.settings import belongs_to, flatten
-from lyricgen.suggestions import did_you_mean
 
 T = TypeVar("T")
 
 
 class Options(BaseModel):
-    """Plain, typed values without defaults: the defaults stand in conf/, in one place."""
+    """Plain, typed values; their defaults stand in conf/ alone."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
     def _read_none(cls, values: Any) -> Any:
-        """Read None as null where a setting may be null."""
+        """Read the text None as null if a setting may be null."""
         if isinstance(values, cls):
             return values
         if not isinstance(values, dict):
@@ -40,9 +39,9 @@ def validate(schema: type[T] | Any, values: Any, group: str = "") -> Any:
     """Check plain values against a schema.
 
     Args:
-        schema: a subclass of Options, or a union of them that `kind` tells apart.
+        schema: a subclass of Options, or a union of subclasses that differ in `kind`.
         values: plain dictionaries, lists, strings and numbers.
-        group: what the names of the settings begin with, such as `hydra.sweeper.`.
+        group: beginning of the settings' names, such as `hydra.sweeper.`.
 
     Raises:
         UserError: the first mistake, by the name under which the user set it.
@@ -54,12 +53,8 @@ def validate(schema: type[T] | Any, values: Any, group: str = "") -> Any:
 
 
 def check_texts(name: str, texts: Any) -> None:
-    """Check that a value is a list of texts.
-
-    Raises:
-        UserError: it is not; a single text would be taken for a list of its characters.
-    """
-    if isinstance(texts, str):
+    """Check that a value is a list of texts."""
+    if isinstance(texts, str):  # it would be taken for a list of its characters
         raise UserError(f"{name}={texts!r}: put it in a list, [{texts!r}]")
     for text in texts:
         if not isinstance(text, str):
@@ -67,21 +62,13 @@ def check_texts(name: str, texts: Any) -> None:
 
 
 def check_whole(name: str, value: Any) -> None:
-    """Check that a number is whole.
-
-    Raises:
-        UserError: it is not.
-    """
-    if type(value) is not int:  # True is an int of Python, but no number of a user's
+    """Check that a number is whole."""
+    if type(value) is not int:  # True is an int of Python
         raise UserError(f"{name}={value!r}: it must be a whole number")
 
 
 def check_number(name: str, value: int) -> int:
-    """Check a count: a whole number from 1 to a million.
-
-    Raises:
-        UserError: it is another value.
-    """
+    """Check that a count is a whole number from 1 to a million."""
     check_whole(name, value)
     if value < 1:
         raise UserError(f"{name}={value}: it must be at least 1")
@@ -114,7 +101,7 @@ def _first_mistake(error: ValidationError, values: Any) -> str:
 
 
 def _short(value: Any) -> str:
-    """Show a value as repr() does, cut where a file has made it long."""
+    """Show a value like repr(), but shorten a long one."""
     shortening = reprlib.Repr()
     shortening.maxlevel = 2
     shortening.maxstring = shortening.maxother = shortening.maxlong = 200
@@ -125,7 +112,7 @@ def _short(value: Any) -> str:
 
 
 def _place(path: list[str], values: Any) -> str:
-    """The group, and its choice if it has one, in which an option was looked for."""
+    """The group of an unknown option, and the group's choice."""
     for part in path[:-1]:
         values = values[part]
     chosen = values.get("kind") if isinstance(values, dict) else None
@@ -140,13 +127,12 @@ def _typed_path(location: tuple[int | str, ...], values: Any) -> list[str]:
         if isinstance(values, dict) and not kind_passed and values.get("kind") == part:
             kind_passed = True
             continue
-        inside = part in values if isinstance(values, dict) else _is_index(part, values)
-        if not inside:
+        if not isinstance(values, dict | list | tuple):
+            break
+        try:
+            values = values[part]  # type: ignore[index]
+        except (LookupError, TypeError):
             break
         path.append(str(part))
-        values, kind_passed = values[part], False
+        kind_passed = False
     return path
-
-
-def _is_index(part: int | str, values: Any) -> bool:
-    return isinstance(part, int) and isinstance(values, list | tuple) and part < len(values)

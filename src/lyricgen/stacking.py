@@ -1,6 +1,6 @@
-"""Tables of figures on a terminal of any width: too wide a table becomes several, stacked."""
+"""Tables of figures for a terminal of any width: a table that is too wide becomes several."""
 
-from collections.abc import Sequence
+from itertools import pairwise
 
 from rich.console import Console, ConsoleOptions
 from rich.measure import Measurement
@@ -17,14 +17,14 @@ def put_whole(table: Table) -> None:
 
 
 def fits(table: Table, console: Console) -> bool:
-    """Whether a console has room for a table without breaking a cell."""
+    """Whether a table fits a console without a broken cell."""
     return Measurement.get(console, _wide(console), table).maximum <= console.width
 
 
 def stacked(table: Table, console: Console) -> list[Table]:
-    """A table that fits, or the same columns in several tables below each other.
+    """Distribute the columns of a table over as few tables as fit, one below the other.
 
-    The first column, which names the rows, is in each of them. Its names and all headings may be
+    Each table has the first column, which names the rows. Its names and all headings may be
     wrapped between words; the other cells stay in one line.
     """
     if fits(table, console):
@@ -38,20 +38,18 @@ def stacked(table: Table, console: Console) -> list[Table]:
         if groups[-1] and longest_word > _left(console, [*groups[-1], column]):
             groups.append([])
         groups[-1].append(column)
-    tables = [_of_columns(table, names, group, console) for group in groups]
-    for part in tables[:-1]:
-        part.caption = None
-    for part in tables[1:]:
-        part.title = None
+    tables = [_with_columns(table, names, group, console) for group in groups]
+    for above, below in pairwise(tables):
+        above.caption = below.title = None
     return tables
 
 
-def _left(console: Console, figures: Sequence[Column]) -> int:
-    """Characters that are left for the first column beside the others, without edges."""
+def _left(console: Console, figures: list[Column]) -> int:
+    """Characters left for the first column beside the others, without edges."""
     return console.width - sum((column.width or 0) + 3 for column in figures)
 
 
-def _of_columns(table: Table, names: Column, figures: Sequence[Column], console: Console) -> Table:
+def _with_columns(table: Table, names: Column, figures: list[Column], console: Console) -> Table:
     first = names.copy()
     natural = max(_measured(cell, console).maximum for cell in (names.header, *names.cells))
     first.width = max(1, min(natural, _left(console, figures)))
@@ -72,7 +70,7 @@ def _of_columns(table: Table, names: Column, figures: Sequence[Column], console:
 
 
 def _measured(cell: object, console: Console) -> Measurement:
-    """The longest word of a cell, and the whole of it."""
+    """The widths of a cell's longest word and of the whole cell."""
     return Measurement.get(console, _wide(console), str(cell))
 
 

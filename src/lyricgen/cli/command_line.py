@@ -18,8 +18,7 @@ from lyricgen.console import (
     refuse,
     tell,
 )
-from lyricgen.errors import UserError, as_option, in_one_line, path_problem
-from lyricgen.suggestions import did_you_mean
+from lyricgen.errors import UserError, as_option, did_you_mean, in_one_line, path_problem
 
 MOST = 10**6  # of numbers
 

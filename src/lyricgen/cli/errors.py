@@ -13,9 +13,8 @@ from omegaconf.errors import OmegaConfBaseException
 from lyricgen.cli.conf_files import default_choices, group_choices, known_settings
 from lyricgen.cli.typed_values import for_shell, quoted
 from lyricgen.console import output_problem, refuse
-from lyricgen.errors import UserError, in_one_line, path_problem
+from lyricgen.errors import UserError, did_you_mean, in_one_line, nearest, path_problem
 from lyricgen.runs.interruption import Interrupted
-from lyricgen.suggestions import did_you_mean, nearest
 
 _NO_PLACE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.ENOTDIR, errno.EEXIST}
 

@@ -9,10 +9,9 @@ from pathlib import Path
 import pandas as pd
 from mpmath import betainc
 
-from lyricgen.errors import UserError
+from lyricgen.errors import UserError, did_you_mean
 from lyricgen.reporting.records import Record, check_known, format_value, shorten
 from lyricgen.settings import DECIDING, PLUMBING, SPLITTING, Settings, Value, belongs_to
-from lyricgen.suggestions import did_you_mean
 
 LEVEL = 0.05  # a difference of a smaller p-value is significant
 HELD_OUT = "val/perplexity"  # ranks the groups of a sweep, unless nothing is held out

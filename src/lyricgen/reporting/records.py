@@ -10,7 +10,7 @@ from itertools import product, takewhile
 from pathlib import Path
 
 from lyricgen.console import progress
-from lyricgen.errors import UserError
+from lyricgen.errors import UserError, did_you_mean
 from lyricgen.runs.directories import MULTIRUN, SUMMARY, number_of, outputs_directory
 from lyricgen.runs.record_files import walk
 from lyricgen.runs.summary import RunSummary, SweepSummary, read_summary
@@ -23,7 +23,6 @@ from lyricgen.settings import (
     parse_value,
     typed_value,
 )
-from lyricgen.suggestions import did_you_mean
 
 log = logging.getLogger(__name__)
 
