@@ -27,12 +27,12 @@ def __getattr__(name: str) -> Any:
 
 
 def _look_up(module: str, name: str) -> Any:
-    if name.startswith("__"):  # asked of every module by whoever walks over all of them
+    if name.startswith("__"):  # tools ask every loaded module for such names
         raise AttributeError(name)
     return getattr(import_module(module), name)
 
 
-# names of modules that scripts and notebooks may still import
+# earlier names of modules, for scripts and notebooks
 for _part in ("", ".column_vectors", ".column_parameters"):
     _alias = sys.modules[f"lyricgen.model{_part}"] = ModuleType(f"lyricgen.model{_part}")
     vars(_alias)["__getattr__"] = partial(_look_up, f"lyricgen.models.cells{_part}")

@@ -21,10 +21,10 @@ _PATHLIB = ("Symlink loop", "Could not determine home")  # beginnings of pathlib
 
 
 class UserError(Exception):
-    """A mistake in what the user asked for: a setting, a file, a name.
+    """A mistake of the user: in a setting, a file, a name.
 
-    The message is one line that says what is wrong, where, and what to do. The commands print it
-    alone on standard error and exit with status 2; from Python it is an ordinary exception.
+    The message is one line with the mistake, its place and a remedy. The commands print it alone on
+    standard error and exit with status 2; in Python it is an ordinary exception.
     """
 
 

@@ -37,7 +37,7 @@ def replacing(path: Path, *, follow_link: bool = False) -> Iterator[BinaryIO]:
         temporary.replace(path)
     except BaseException as error:
         if isinstance(error, OSError) and error.filename in (None, str(temporary)):
-            # a full disk names no file, and nobody knows the temporary one
+            # a full disk names no file, and a user does not know the temporary one
             error.filename = str(path)
             del error.filename2
         temporary.unlink(missing_ok=True)

@@ -69,7 +69,7 @@ def key(override: str) -> str:
 
 
 def typed_value(value: Value) -> str:
-    """Write a value as it is typed."""
+    """Write a value in the way it is typed."""
     if value is None:
         return "null"
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -60,7 +60,7 @@ class Batch:
     """One step's input and target characters."""
 
     inputs: Tensor  # (B, T) int64, id V is the start of a line
-    targets: Tensor  # (B, T) int64, IGNORED where there is only padding
+    targets: Tensor  # (B, T) int64, IGNORED for padding
     starts: Tensor  # (B,) int64: inputs[b, t] stands at starts[b] + t in its split
     starts_stream: bool  # whether the state is zeroed first
     num_characters: int  # targets without padding, in all processes

@@ -50,7 +50,7 @@ OPENING = 50_000  # characters by which a format is recognised
 
 
 def corpus_path(kind: str, path: str | os.PathLike[str] | None = None) -> Path:
-    """Find the file of a corpus; fetch a published one that is not there yet.
+    """Find the file of a corpus; fetch a published corpus that is not in the cache.
 
     Args:
         kind: One of ``KINDS``.
@@ -61,8 +61,7 @@ def corpus_path(kind: str, path: str | os.PathLike[str] | None = None) -> Path:
 
     Raises:
         UserError: The kind is unknown, the path is missing or not wanted, or a published file
-            cannot be fetched, cannot be read or is not the pinned one. An existing file is never
-            changed.
+            cannot be fetched, cannot be read or has another sum. An existing file is never changed.
     """
     if check_kind(kind) == "text":
         if not path:
@@ -165,15 +164,9 @@ def build_corpus(options: DataOptions) -> EncodedCorpus:
     path = corpus_path(options.kind, options.path)
     name = options.kind if options.path is None else options.path
     if options.unit == "text" and is_large(path):
-        large = LargeText(
-            path,
-            encoding=options.encoding,
-            control_characters=options.control_characters,
-            newline=options.newline,
-            lowercase=options.lowercase,
-            max_chars=options.max_chars,
-            max_bytes=options.max_bytes or MAX_BYTES,
-        )
+        names = {"encoding", "control_characters", "newline", "lowercase", "max_chars"}
+        chosen = options.model_dump(include=names)
+        large = LargeText(path, **chosen, max_bytes=options.max_bytes or MAX_BYTES)
         return encode_large(large, name)
     max_bytes = options.max_bytes or DEFAULT_MAX_BYTES
     text = read_text(path, options.encoding, max_bytes, options.control_characters)
@@ -201,7 +194,7 @@ def find_corpus(options: DataOptions, digest: str | None, checkpoint: Path | Non
         checkpoint: the file of the model; None if not known.
 
     Returns:
-        The text; the one here if no place has a text of this digest.
+        The text. If its digest is found nowhere, the text at the path.
 
     Raises:
         UserError: the text is nowhere, or cannot be read.
@@ -261,16 +254,6 @@ def report_text(options: DataOptions, corpus: EncodedCorpus) -> None:
 
 
 def build_splits(options: DataOptions, corpus: EncodedCorpus, layout: Layout) -> dict[str, Split]:
-    """Split the text.
-
-    Raises:
-        UserError: a split would be too short.
-    """
-    return make_splits(
-        corpus,
-        layout=layout,
-        val_fraction=options.val_fraction,
-        test_fraction=options.test_fraction,
-        split_seed=options.split_seed,
-        max_held_out=options.max_held_out,
-    )
+    """Split a corpus; a UserError if a split would be too short."""
+    names = {"val_fraction", "test_fraction", "split_seed", "max_held_out"}
+    return make_splits(corpus, layout=layout, **options.model_dump(include=names))

@@ -30,7 +30,7 @@ from lyricgen.files import expand_home, replacing, to_disk, write_atomically
 log = logging.getLogger(__name__)
 
 LARGE = 32_000_000  # bytes of a file beyond which a running text is not held in memory
-LARGE_PACKED = 1_000_000  # likewise of a packed one, which may unpack to many times its size
+LARGE_PACKED = 1_000_000  # of a packed file, which may unpack to many times its size
 MAX_BYTES = 16_000_000_000  # of a text that is not held in memory
 _BLOCK = 1 << 20  # bytes read at a time to be hashed
 _SECTION = 1 << 26  # bytes hashed by one thread
@@ -128,7 +128,7 @@ class LargeText:
         return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_dev
 
     def key(self, directory: Path, passed: Callable[[int], object]) -> str:
-        """The sum of the file's bytes and of the options that decide what they are encoded as.
+        """The sum of the file's bytes and of the options that change their encoding.
 
         Args:
             directory: of the cache; it remembers the sums of unchanged files.

@@ -226,7 +226,7 @@ def open_entry(path: Path, name: str, restore: Restore) -> EncodedCorpus | None:
     """
     try:
         with open_own(path) as stream:
-            # Private, so that torch may have it writable: nobody writes, and no page is copied.
+            # A private copy, since torch wants it writable; nothing is written or copied.
             mapping = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)
         expected, length, mark = _END.unpack(mapping[-_END.size :])
         first = len(mapping) - _END.size - length

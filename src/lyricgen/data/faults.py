@@ -113,7 +113,7 @@ class ControlCharacterFilter:
 
     @property
     def misread(self) -> bool:
-        """Whether only a wrong encoding, one that has a character for every byte, gives these."""
+        """Whether there are C1 controls, which a wrong single-byte encoding gives."""
         return any("\x80" <= kind <= "\x9f" and kind != "\x85" for kind in self._counts)
 
     @property
@@ -164,7 +164,7 @@ class Reading(NamedTuple):
 
 
 def possible_readings(pieces: Iterable[bytes], tried: str) -> list[Reading]:
-    """Find the encodings that decode all of a file's bytes, except the one already tried.
+    """Find the encodings, apart from the tried one, that decode all of a file's bytes.
 
     Returns:
         One reading for each different text, the most plausible first; of equal readings the first.

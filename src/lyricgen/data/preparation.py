@@ -47,12 +47,12 @@ def prepare(
     distinct_lines: bool = False,
     max_chars: int | None = None,
 ) -> Corpus:
-    r"""Turn a text as it was read into a corpus.
+    r"""Turn a text into a corpus.
 
     Args:
         text: The text, with any of the three line ends.
-        name: For messages.
-        unit: ``text`` for one running text, ``line`` for a list of short ones.
+        name: See `Corpus`.
+        unit: See `Corpus`.
         newline: Whether a newline of a running text is kept or becomes a space.
         lowercase: Whether to lower-case the text.
         distinct_lines: With unit ``line``, whether to keep only the first of equal lines.

@@ -63,7 +63,7 @@ _KINDS = [
         (rb"\x7fELF|MZ\x90\0", "a program", _OTHER),
     )
 ]  # fmt: skip
-# member of a zip archive -> what the archive is
+# member of a zip archive -> kind of document in it
 _IN_ZIP = {
     "word/document.xml": "a Word document (docx)",
     "xl/workbook.xml": "an Excel workbook (xlsx)",
@@ -73,14 +73,14 @@ _IN_ZIP = {
 }
 
 _ZIP = "zip archive"
-# kind of a packed file -> how it begins, and what unpacks it, no more at a time than is read
+# kind of a packed file -> its first bytes, and its reader, which unpacks only as much as is read
 _PACKED: dict[str, tuple[tuple[bytes, ...], Callable[[BufferedReader], Any]]] = {
     _ZIP: ((b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08"), zipfile.ZipFile),
     "gzip file": ((b"\x1f\x8b",), lambda file: gzip.GzipFile(fileobj=file)),
     "bzip2 file": (tuple(b"BZh%d1AY&SY" % level for level in range(1, 10)), bz2.BZ2File),
     "xz file": ((b"\xfd7zXZ\0",), lzma.LZMAFile),
 }
-# What the standard library raises on archives whose bytes are not what their headers promise.
+# Errors of the standard library on archives whose bytes differ from what their headers promise.
 _DAMAGE = (
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, IndexError),
     *(MemoryError, NotImplementedError, OverflowError, ValueError),
@@ -110,7 +110,7 @@ def text_pieces(
     byte-order mark decides the encoding and is dropped.
 
     Args:
-        path: Shown in every error as it is given here.
+        path: Of the file; errors show it unchanged.
         encoding: Of a file without a byte-order mark: a text encoding that Python knows.
         max_bytes: The most bytes the file may hold, both as it lies there and unpacked.
         passed: Called before each piece with the number of the file's own bytes read so far.
@@ -148,7 +148,7 @@ def text_pieces(
 
 
 def is_packed(path: str | os.PathLike[str]) -> bool:
-    """Whether a file begins like a packed one that can be read.
+    """Whether a file begins like one of the packed files that can be read.
 
     Raises:
         OSError: It cannot be read.

@@ -24,7 +24,7 @@ def order(count: int, seed: int, epoch: int, shuffle: Shuffle) -> Tensor:
     """The epoch's order of 0 … count - 1, (count,) int32 or int64.
 
     "once" gives the order of `numpy.random.seed(seed)` and `numpy.random.shuffle`, as in much
-    published code; "each_epoch" draws by torch.
+    published code; "each_epoch" draws by torch; "none" keeps the numbers in order.
     """
     return _order(count, seed, epoch if shuffle == "each_epoch" else 0, shuffle)
 
@@ -114,20 +114,10 @@ class RandomSampler(TrainingSampler):
     With `drop_last` every window has T characters and every batch B windows; a shorter window or
     batch is left out, as in the books. Without it the last batch has fewer windows and a window at
     an end of the text fewer characters, so that each epoch predicts every character but the first.
-    As an epoch's number of batches is fixed, a random offset is then one that gives the most
-    frequent number of windows.
+    Since an epoch's number of batches is fixed, only offsets that give the most frequent number of
+    windows are then drawn.
 
-    Args:
-        num_characters: N.
-        batch_size: B, at most; a small text has fewer windows.
-        num_steps: T.
-        seed: of the shuffle.
-        shuffle: each epoch anew, once, or none: in the order of the text.
-        random_offset: see above.
-        drop_last: see above.
-
-    Raises:
-        UserError: the text is too short for one window.
+    A text of fewer than B windows gets smaller batches, one without a window a UserError.
     """
 
     def __init__(
@@ -192,15 +182,7 @@ class ConsecutiveSampler(TrainingSampler):
 
     Without `carry_state` every batch starts from state zero, which shows the worth of carrying it.
 
-    Args:
-        num_characters: N.
-        batch_size: B, at most; a small text has fewer rows of a whole window.
-        num_steps: T.
-        drop_last: see above.
-        carry_state: see above.
-
-    Raises:
-        UserError: the text is too short for one window.
+    A text of fewer than B windows gets fewer rows, one without a window a UserError.
     """
 
     def __init__(
@@ -255,11 +237,11 @@ class LineSampler(TrainingSampler):
     the pieces of a line follow each other.
 
     Args:
-        line_starts: (number of lines,) where the start symbols stand.
+        line_starts: (number of lines,) places of the start symbols.
         line_lengths: (number of lines,) predicted characters of each line, the stop included.
         batch_size: B, at most; a small text has fewer rows.
         seed: of the shuffle.
-        shuffle: each epoch anew, once, or none: in the order of the text.
+        shuffle: see `order`.
         carry_state: see above.
         longest: see above; None for any length.
 

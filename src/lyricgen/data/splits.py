@@ -60,15 +60,16 @@ def split_lines(
 ) -> tuple[list[int], list[int], list[int]]:
     """Split a list of lines into three splits that share no line: training, validation, test.
 
-    Distinct lines are drawn, so that all repeats of a line go into the same split.
+    Distinct lines are drawn, so that all repeats of a line go into the same split. The fractions
+    are shares of the distinct lines: at least one line unless a fraction is zero.
 
     Args:
         lines: The lines of the corpus, repeats included.
-        val_fraction: Share of the distinct lines to validate on; at least one unless it is zero.
-        test_fraction: Share of the distinct lines to test on, likewise.
+        val_fraction: See above.
+        test_fraction: See above.
         seed: Of the draw; the same seed and lines give the same splits on any machine.
-        max_held_out: The most characters in each of these two splits, counting a repeated line
-            once, but one line at least; the rest is trained on.
+        max_held_out: The most characters in each held-out split, but one line at least; a repeated
+            line counts once. The rest is trained on.
 
     Returns:
         Three lists of indices into ``lines``, each in rising order; together they have every index

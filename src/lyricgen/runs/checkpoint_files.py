@@ -67,7 +67,7 @@ def is_sound(checkpoint: Path) -> bool:
 
 
 def newest_sound(checkpoints: Path) -> tuple[Path, dict[str, Any]] | None:
-    """Read the checkpoint to go on from: last.ckpt; if it is damaged, the one before.
+    """Read the checkpoint to go on from: last.ckpt; if it is damaged, previous.ckpt.
 
     Returns:
         Its path and its content, on the CPU; None if nothing was saved yet.

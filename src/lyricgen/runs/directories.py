@@ -26,7 +26,7 @@ BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
 EVENTS = "events.out.tfevents.*"
 STEPS = "steps.csv"
 GROWING = ("samples.jsonl", STEPS, EVENTS)  # metrics.csv is written anew from the checkpoint
-# Patterns of the names that a run writes, and of those that a sweep writes.
+# Patterns of the names of a run's files, and of a sweep's.
 OF_RUN = (SUMMARY, RECORD, "checkpoints", "metrics.csv", "hparams.yaml", "*profile*", *GROWING)
 OF_SWEEP = (SUMMARY, MULTIRUN, ".submitit", "report", "[0-9]*_*")
 

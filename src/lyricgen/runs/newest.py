@@ -27,7 +27,7 @@ _UNITS = (("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1))
 
 
 def newest_run() -> Path:
-    """The directory of the newest run or sweep; a UserError if there is none yet."""
+    """The directory of the newest run or sweep; a UserError if no run has begun yet."""
     newest = next(newest_runs(), None)
     if newest is None:
         raise UserError(

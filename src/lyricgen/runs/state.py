@@ -1,4 +1,4 @@
-"""State of a run: what it must remember to continue exactly, and whether it may continue."""
+"""State of a run: everything that continues it exactly, and the checks before it is resumed."""
 
 import logging
 import math
@@ -101,7 +101,9 @@ class ResumePoint:
     steps: int = 0  # made before the checkpoint
     state: RunState = field(default_factory=RunState)  # at the checkpoint
     summary: RunSummary | None = None
-    finished: str | None = None  # why it ended, or what makes it longer; None if it goes on
+    finished: str | None = (
+        None  # reason why it has ended, or advice to lengthen it; None: it goes on
+    )
 
 
 def find_resume_point(
@@ -112,7 +114,7 @@ def find_resume_point(
     Args:
         directory: of the run.
         options: plain values, the configuration now.
-        checkpoint: path and content of the checkpoint to go on from, if there is one.
+        checkpoint: path and content of the checkpoint to go on from; None without a checkpoint.
 
     Raises:
         UserError: the configuration is another run's, or a new run may not begin here.
@@ -156,7 +158,7 @@ def find_resume_point(
 
 
 def fixed_settings(options: dict[str, Any]) -> list[str]:
-    """Settings that identify a run: those that must not change."""
+    """List the settings that identify a run and must not change."""
     return [
         line for line in sorted_settings(options) if not belongs_to(line.partition("=")[0], FREE)
     ]

@@ -1,4 +1,4 @@
-"""summary.json of runs and sweeps, in the one class that describes, reads and writes it."""
+"""The classes that describe, read and write summary.json of runs and sweeps."""
 
 import logging
 import socket
