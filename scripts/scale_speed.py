@@ -19,7 +19,7 @@ import pytorch_lightning as pl
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from lyricgen.cli.composition import CONFIG_DIRECTORY
+from lyricgen.cli.typed_values import CONFIG_DIRECTORY
 from lyricgen.data import samplers
 from lyricgen.runs.interruption import Interruption
 from lyricgen.runs.run import Run

@@ -44,7 +44,7 @@ from rich import box
 from rich.table import Column, Table
 from torch import Tensor
 
-from lyricgen.cli.composition import CONFIG_DIRECTORY
+from lyricgen.cli.typed_values import CONFIG_DIRECTORY
 from lyricgen.data.build import build_corpus
 from lyricgen.runs.interruption import Interruption
 from lyricgen.runs.run import Run

@@ -16,7 +16,7 @@ from rich.table import Table
 import hydra_plugins.lyricgen_plugins
 import lyricgen
 from lyricgen import console
-from lyricgen.cli.composition import CONFIG_DIRECTORY
+from lyricgen.cli.typed_values import CONFIG_DIRECTORY
 from lyricgen.errors import UserError, in_one_line, printable, printable_text, reason
 from lyricgen.files import to_json
 from lyricgen.training.callbacks.samples import one_line

@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from lyricgen import dashboard, evaluate, export, generate, report
-from lyricgen.cli.conf_files import (
+from lyricgen.cli.typed_values import (
     CONFIG_DIRECTORY,
     default_choices,
     group_choices,

@@ -1,6 +1,6 @@
-"""Plugins of lyricgen for Hydra, which finds them by this place and imports them at every start.
+"""Plugins of lyricgen for Hydra, which imports all modules of this package at every start.
 
-Each leaves its work to `lyricgen.sweeps`, which is imported where it is needed.
+The work is done in `lyricgen.sweeps`, which is imported only when a plugin is called.
 """
 
 from collections.abc import Sequence
@@ -15,10 +15,10 @@ from omegaconf import DictConfig, OmegaConf
 
 
 class OptionsSweeper(Sweeper):
-    """Sweeper that holds what Hydra has, and its own options as plain values.
+    """Sweeper that holds Hydra's objects, and its own options as plain values.
 
     Args:
-        options: conf/hydra/sweeper/ says what they mean.
+        options: documented in conf/hydra/sweeper/.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -27,7 +27,7 @@ class OptionsSweeper(Sweeper):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Take what Hydra has."""
+        """Take Hydra's objects."""
         self.loader = hydra_context.config_loader
         self.config = config
         self.launcher = Plugins.instance().instantiate_launcher(
@@ -36,7 +36,7 @@ class OptionsSweeper(Sweeper):
 
 
 class Grid(OptionsSweeper):
-    """Sweeper that does every combination of values once, and resumes a sweep that has stopped."""
+    """Sweeper that does every combination of values once, and resumes a stopped sweep."""
 
     def sweep(self, arguments: list[str]) -> None:
         """Do all jobs; see `sweep_grid`."""
@@ -46,13 +46,13 @@ class Grid(OptionsSweeper):
 
 
 class StudySweeper(OptionsSweeper):
-    """Sweeper that runs the trials of a study, alone or beside other processes, and resumes it."""
+    """Sweeper that runs the trials of a study, also beside other processes, and resumes it."""
 
     def sweep(self, arguments: list[str]) -> None:
         """Do all trials; see `sweep_study`.
 
         Raises:
-            UserError: Optuna is not there.
+            UserError: Optuna is not installed.
         """
         try:
             import optuna  # noqa: F401
@@ -80,7 +80,7 @@ class ProcessLauncher(Launcher):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Take what Hydra has."""
+        """Take Hydra's objects."""
         self.hydra_context = hydra_context
         self.task_function = task_function
         self.config = config

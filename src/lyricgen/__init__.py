@@ -11,25 +11,23 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lyricgen.api.model import WritingModel as TrainedModel
-    from lyricgen.api.model import load
+    from lyricgen.api import WritingModel as TrainedModel
+    from lyricgen.api import load
 
 __all__ = ["TrainedModel", "load"]
-
-
-def __getattr__(name: str) -> Any:
-    # on demand: importing torch takes seconds, and --help has no use for it
-    if name in __all__:
-        from lyricgen.api import model
-
-        return model.load if name == "load" else model.WritingModel
-    raise AttributeError(f"module 'lyricgen' has no attribute {name!r}")
 
 
 def _look_up(module: str, name: str) -> Any:
     if name.startswith("__"):  # tools ask every loaded module for such names
         raise AttributeError(name)
     return getattr(import_module(module), name)
+
+
+def __getattr__(name: str) -> Any:
+    # on demand: torch takes seconds to import, and --help does without
+    if name in __all__:
+        return _look_up("lyricgen.api", {"TrainedModel": "WritingModel"}.get(name, name))
+    raise AttributeError(f"module 'lyricgen' has no attribute {name!r}")
 
 
 # earlier names of modules, for scripts and notebooks

@@ -7,8 +7,16 @@ from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lyricgen.cli.command_line import MOST, Parser, add_options, amount, number_from, run
-from lyricgen.cli.output_file import check_output, writing
+from lyricgen.cli.command_line import (
+    MOST,
+    Parser,
+    add_options,
+    amount,
+    check_output,
+    number_from,
+    run,
+    writing,
+)
 from lyricgen.console import show, show_json
 from lyricgen.errors import UserError, as_option
 

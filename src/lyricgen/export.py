@@ -6,8 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from lyricgen.cli.command_line import Parser, run
-from lyricgen.cli.output_file import check_output, writing
+from lyricgen.cli.command_line import Parser, check_output, run, writing
 from lyricgen.console import show
 from lyricgen.errors import UserError
 

@@ -23,7 +23,6 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from lyricgen.cli.composition import plain_values, register_resolvers, search_options
-from lyricgen.cli.conf_files import CONFIG_DIRECTORY
 from lyricgen.cli.errors import hides_an_interrupt, mendable, stop
 from lyricgen.cli.hydra_private import replace_methods, showing_everything
 from lyricgen.cli.resume_arguments import (
@@ -32,6 +31,7 @@ from lyricgen.cli.resume_arguments import (
     with_recorded_settings,
     without_resume,
 )
+from lyricgen.cli.typed_values import CONFIG_DIRECTORY
 from lyricgen.console import (
     prepare_streams,
     quiet_matplotlib,

@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel
 
 import lyricgen
-from lyricgen.cli.conf_files import CONFIG_DIRECTORY
+from lyricgen.cli.typed_values import CONFIG_DIRECTORY
 from lyricgen.data.build import SAMPLERS
 from lyricgen.data.options import KINDS
 from lyricgen.data.samplers import LineSampler

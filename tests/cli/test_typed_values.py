@@ -15,8 +15,16 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from pydantic import BaseModel
 
-from lyricgen.cli.conf_files import CONFIG_DIRECTORY
-from lyricgen.cli.typed_values import FILES, LISTS, NAMES, NULLABLE, as_typed, quoted, switched_off
+from lyricgen.cli.typed_values import (
+    CONFIG_DIRECTORY,
+    FILES,
+    LISTS,
+    NAMES,
+    NULLABLE,
+    as_typed,
+    quoted,
+    switched_off,
+)
 from lyricgen.errors import UserError
 from lyricgen.training.options import CallbacksOptions, TrainOptions, parse
 from tests.conftest import SMALL, Train, sweep_of

@@ -8,7 +8,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from lyricgen.cli.composition import CONFIG_DIRECTORY
+from lyricgen.cli.typed_values import CONFIG_DIRECTORY
 from lyricgen.data.batch import cut
 from lyricgen.data.build import build_corpus
 from lyricgen.data.datamodule import CharacterDataModule

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from lyricgen.cli.composition import CONFIG_DIRECTORY
+from lyricgen.cli.typed_values import CONFIG_DIRECTORY
 from lyricgen.data import cache
 from lyricgen.data.build import build_corpus, find_corpus
 from lyricgen.data.options import DataOptions

@@ -14,7 +14,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lyricgen.cli.composition import CONFIG_DIRECTORY
+from lyricgen.cli.typed_values import CONFIG_DIRECTORY
 from lyricgen.data.batch import IGNORED, cut
 from lyricgen.data.evaluation_samplers import StreamSampler
 from lyricgen.data.samplers import (

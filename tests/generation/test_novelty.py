@@ -9,7 +9,7 @@ import torch
 from omegaconf import OmegaConf
 
 import lyricgen
-from lyricgen.api.model import WritingModel
+from lyricgen.api import WritingModel
 from lyricgen.errors import UserError
 from lyricgen.generation.writer import TRIES, training_names
 from tests.conftest import ROOT

@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 
-from lyricgen.api.model import WritingModel
+from lyricgen.api import WritingModel
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.generation.verse import is_spaced

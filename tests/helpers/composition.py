@@ -8,7 +8,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from lyricgen.cli.conf_files import CONFIG_DIRECTORY
+from lyricgen.cli.typed_values import CONFIG_DIRECTORY
 
 ABSTRACT = {("data", "base")}  # what the other files of its group have in common, no corpus itself
 

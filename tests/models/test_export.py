@@ -16,7 +16,7 @@ import torch
 
 import lyricgen
 from lyricgen import evaluate, export, generate
-from lyricgen.api.model import WritingModel
+from lyricgen.api import WritingModel
 from lyricgen.errors import UserError
 from lyricgen.export import shared
 from tests.conftest import TINY, Printed, Train, messages, printed

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from lyricgen.api.model import load
+from lyricgen.api import load
 from lyricgen.errors import UserError
 from lyricgen.models.card import card
 from lyricgen.models.checkpoint import to_bytes

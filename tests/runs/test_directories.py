@@ -10,8 +10,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from lyricgen import evaluate, export, files, generate, report
-from lyricgen.cli.composition import plain_values
-from lyricgen.cli.directories import Directories
+from lyricgen.cli.composition import Directories, plain_values
 from lyricgen.cli.resume_arguments import expand
 from lyricgen.errors import UserError
 from lyricgen.runs.directories import (

@@ -1,1 +1,56 @@
-"""The public Python functions and classes."""
+"""The public Python functions and classes; the package loads them on demand."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lyricgen.errors import UserError
+from lyricgen.generation.filling import fill_texts
+from lyricgen.generation.texts import generate_texts
+from lyricgen.models import checkpoint
+from lyricgen.models.trained_model import TrainedModel
+
+
+class WritingModel(TrainedModel):
+    """A trained model with methods that write texts."""
+
+    def generate(
+        self, prefix: str = "", *, length: int | None = None, seed: int = 1, **options: Any
+    ) -> str:
+        """Write one text that begins with a prefix; options are those of `generation.texts`.
+
+        >>> model.generate("分开", length=50, seed=1, temperature=0.8, top_p=0.9)
+        >>> model.generate(lines=4, line_length=7, acrostic="桥头有雨", rhyme=True)
+        """
+        if not isinstance(prefix, str):
+            raise UserError(f"prefix={prefix!r}: give one text; generate_many takes a list of them")
+        return self.generate_many([prefix], count=1, length=length, seed=seed, **options)[0]
+
+    def generate_many(
+        self,
+        prefixes: list[str],
+        *,
+        count: int | None = None,
+        length: int | None = None,
+        seed: int = 1,
+        **options: Any,
+    ) -> list[str]:
+        """Continue prefixes in one batch; arguments and errors of `generation.texts`.
+
+        Returns:
+            len(prefixes) · count texts that begin with the prefixes, normalised like the corpus.
+        """
+        return generate_texts(self, prefixes, count=count, length=length, seed=seed, **options)
+
+    def fill_many(self, texts: list[str], **options: Any) -> list[str]:
+        """Fill the gaps of texts; options are those of `generation.filling`.
+
+        >>> model.fill_many(["分__天"], count=3, temperature=0.8, seed=1)
+        """
+        return fill_texts(self, texts, **options)
+
+
+def load(path: str | Path, device: str | torch.device = "cpu") -> WritingModel:
+    """Load a model; arguments and errors of `models.checkpoint.load`."""
+    return WritingModel(**vars(checkpoint.load(path, device)))

@@ -1,4 +1,4 @@
-"""Parsing, one-line errors and exit statuses of the ordinary command lines."""
+"""The ordinary command lines: parsing, one-line errors, exit statuses, and files named by --out."""
 
 import argparse
 import logging
@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 from lyricgen.console import (
     ConsoleHandler,
@@ -19,18 +19,19 @@ from lyricgen.console import (
     tell,
 )
 from lyricgen.errors import UserError, as_option, did_you_mean, in_one_line, path_problem
+from lyricgen.files import replacing
 
-MOST = 10**6  # of numbers
+MOST = 10**6  # largest whole number of an option
 
 
 class Parser(argparse.ArgumentParser):
     """Parser of [CHECKPOINT] [--debug] and the options that a command adds.
 
     Args:
-        command: its name.
-        description: what it does.
+        command: name of the command.
+        description: of the command.
         several: read [CHECKPOINT …] into `checkpoints`.
-        checkpoint: whether the command reads one.
+        checkpoint: whether the command reads a checkpoint.
     """
 
     def __init__(
@@ -58,13 +59,13 @@ def add_options(
     options: Mapping[str, str],
     types: Mapping[str, Callable[[str], Any]],
 ) -> None:
-    """Add options, none with a default, so that it is known which were given.
+    """Add options without defaults: an option that was not given is None.
 
     Args:
         group: of the parser, or the parser.
-        options: as --help shows them, "--name VALUE", "--name {one,other}" or "--flag", with an
-            alias "--name, --alias VALUE", and what they mean.
-        types: by an option's name or by the name of its value; a text without one.
+        options: as in --help, "--name VALUE", "--name {one,other}" or "--flag", with an alias
+            "--name, --alias VALUE", and their meanings.
+        types: by an option's name or by the name of its value; texts by default.
     """
     for shown, meaning in options.items():
         *aliased, last = shown.split(", ")
@@ -102,12 +103,12 @@ def amount(value: str) -> float:
 def with_suggestions(
     parser: argparse.ArgumentParser, message: str, more: Iterable[str] = ()
 ) -> str:
-    """A parser's message, with the nearest names for an unknown option or choice.
+    """Add the nearest known names to a parser's message about an unknown option or choice.
 
     Args:
-        parser: that found the mistake.
-        message: of argparse.
-        more: names beside its options.
+        parser: found the mistake.
+        message: from argparse.
+        more: known names beside the parser's options.
     """
     unknown = re.match(r"unrecognized arguments: .*?(-[^\s=]*)", message)
     if unknown:
@@ -123,7 +124,7 @@ def run(
 
     Args:
         parser: of the arguments.
-        work: carries the parsed arguments out.
+        work: called with the parsed arguments.
         arguments: None for the arguments of the process.
     """
     prepare_streams()
@@ -150,7 +151,7 @@ def run(
 
 @contextmanager
 def _showing_messages() -> Iterator[None]:
-    """Show log messages, such as the progress of slow work, beside the output."""
+    """Show log messages on standard error."""
     handler, log = ConsoleHandler(tell), logging.getLogger("lyricgen")
     level = log.level
     log.addHandler(handler)
@@ -163,7 +164,7 @@ def _showing_messages() -> Iterator[None]:
 
 
 def _as_typed(message: str, options: argparse.Namespace) -> str:
-    """A message of the library, its name=value as the user has typed them: --name value."""
+    """A message with each name=value as the user typed it: --name value."""
 
     def translated(found: re.Match[str]) -> str:
         name, shown = found[1], found[2]
@@ -172,3 +173,31 @@ def _as_typed(message: str, options: argparse.Namespace) -> str:
         return f"{as_option(name)} {shown}" if shown in given - {"None"} else found[0]
 
     return re.sub(r"(?<![\w.'\"-])([a-z_]+)=([\w.+-]*\w)", translated, message)
+
+
+def check_output(option: str, path: Path, suffix: str) -> None:
+    """Refuse, before any work, a file that could not be written.
+
+    Raises:
+        UserError: the suffix is wrong, the directory does not exist, or the path is a directory.
+    """
+    if path.suffix.lower() != suffix:
+        raise UserError(f"{option} {str(path)!r}: give a name that ends in {suffix}")
+    if not path.parent.is_dir():
+        raise UserError(f"{option} {str(path)!r}: there is no directory {str(path.parent)!r}")
+    if path.is_dir():
+        raise UserError(f"{option} {str(path)!r} is a directory: name a file")
+
+
+@contextmanager
+def writing(option: str, path: Path) -> Iterator[BinaryIO]:
+    """Open a file to write, which gets its name when it is complete.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    try:
+        with replacing(path, follow_link=True) as stream:
+            yield stream
+    except OSError as error:
+        raise UserError(f"{option} {str(path)!r} cannot be written: {error.strerror}") from error

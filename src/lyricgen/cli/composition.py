@@ -1,25 +1,50 @@
-"""Hydra's composed configuration as plain values, and the resolvers that conf/ uses."""
+"""Hydra's composed configuration: resolvers, plain values, and the directory of a run or sweep."""
 
-from collections.abc import Callable
+import os
+import stat
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
+from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, read_write
+from omegaconf.errors import OmegaConfBaseException
 
-from lyricgen.cli.conf_files import CONFIG_DIRECTORY
-from lyricgen.cli.directories import NEW
+from lyricgen.cli.errors import stop
+from lyricgen.cli.typed_values import CONFIG_DIRECTORY
+from lyricgen.errors import UserError
 from lyricgen.files import expand_home
-from lyricgen.runs.directories import job_directory, outputs_directory
+from lyricgen.runs.directories import (
+    MULTIRUN,
+    OF_RUN,
+    OF_SWEEP,
+    RECORD,
+    SUMMARY,
+    directory_taken,
+    is_marked,
+    job_directory,
+    make_directory,
+    mark,
+    matching,
+    new_directory,
+    outputs_directory,
+    refuse_links,
+)
 from lyricgen.settings import key
+
+# Hydra's own sweeper, which does not report failed jobs
+_BASIC = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+NEW = "lyricgen.new_directory"  # resolver that marks a directory which must be new
 
 
 def register_resolvers() -> None:
-    """Register the resolvers that conf/train.yaml uses; none has a side effect."""
+    """Register the resolvers of conf/train.yaml; they have no side effects."""
     resolvers: dict[str, Callable[..., str]] = {
         "lyricgen.outputs": lambda: str(outputs_directory()),
         "lyricgen.job_directory": job_directory,
-        NEW: str,  # marks a directory that `Directories` makes
+        NEW: str,
         "lyricgen.sweep_name": _sweep_name,
     }
     for name, resolver in resolvers.items():
@@ -27,7 +52,7 @@ def register_resolvers() -> None:
 
 
 def _sweep_name(sweep: str | None, name: str, *, _root_: DictConfig) -> str:
-    """Name a sweep: the typed name, that of its file in conf/sweep, or that of a run."""
+    """Name a sweep by the typed name, its file in conf/sweep, or the name of a run."""
     typed = any(key(one) == "name" for one in _root_.hydra.overrides.task)
     return name if typed or sweep is None else sweep
 
@@ -43,7 +68,7 @@ def plain_values(config: DictConfig, hydra: Any) -> dict[str, Any]:
     named = any(override.startswith("sampler=") for override in hydra.overrides.task)
     by_default = hydra.runtime.choices["sampler"] == "consecutive" and not named
     if by_default and values["data"]["unit"] == "line":
-        # of data=text data.unit=line, for example: one sample a line
+        # such as data=text data.unit=line: one sample a line
         lines = OmegaConf.load(CONFIG_DIRECTORY / "sampler" / "lines.yaml")
         values["sampler"] = OmegaConf.to_container(lines)
     for group, setting in ((values, "init_from"), (values["data"], "path")):
@@ -53,7 +78,7 @@ def plain_values(config: DictConfig, hydra: Any) -> dict[str, Any]:
 
 
 def search_options(hydra: Any) -> dict[str, Any] | None:
-    """Options of the search that a job is a trial of; None for another run."""
+    """Options of the search that a job belongs to; None without a search."""
     if hydra.mode != RunMode.MULTIRUN or hydra.runtime.choices["hydra/sweeper"] != "study":
         return None
     options: Any = OmegaConf.to_container(hydra.sweeper, resolve=True)
@@ -71,3 +96,80 @@ def job_values(loader: ConfigLoader, sweep: DictConfig, overrides: list[str]) ->
     config = loader.load_sweep_config(sweep, overrides)
     own = OmegaConf.masked_copy(config, [str(name) for name in config if name != "hydra"])
     return plain_values(own, config.hydra)
+
+
+class Directories(Callback):
+    """Hydra's callback that first checks and makes the directory of a run or sweep."""
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        """Check and make a run's directory."""
+        _check_and_make(config, "run", (*OF_RUN, f"{config.hydra.job.name}.log"))
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Check and make a sweep's directory."""
+        _check_and_make(config, "sweep", OF_SWEEP)
+
+
+def _check_and_make(config: DictConfig, kind: str, patterns: Sequence[str]) -> None:
+    try:
+        if config.hydra.job.chdir:
+            raise UserError(
+                "hydra.job.chdir=true: paths count from where the command was started: leave it out"
+            )
+        if kind == "sweep" and OmegaConf.select(config, "hydra.sweeper._target_") == _BASIC:
+            raise UserError("hydra/sweeper=basic: it would not tell which jobs fail: leave it out")
+        raw = str(OmegaConf.to_container(config.hydra[kind])["dir"])  # type: ignore[index,call-overload]
+        directory = expand_home(config.hydra[kind].dir)
+        if NEW in raw:  # a typed name is part of it
+            directory = directory.with_name(directory.name.replace("${", "{"))
+        _refuse_unusable(directory)
+        if NEW in raw:
+            directory = new_directory(directory)
+        elif OmegaConf.select(config, "resume") is None:
+            _refuse_foreign(directory, patterns, kind)
+            make_directory(directory)
+            if kind == "run":
+                mark(directory)
+        elif kind == "run":
+            refuse_links(directory, patterns)
+        with read_write(config):
+            config.hydra[kind].dir = str(directory)
+    except (UserError, OSError, ValueError, OmegaConfBaseException) as error:
+        stop(error)  # Hydra would turn an exception into a warning
+
+
+def _refuse_unusable(directory: Path) -> None:
+    """Refuse a path that cannot be recorded: records are UTF-8, and Hydra interprets ${."""
+    path = os.path.realpath(directory)
+    shown = f"the directory {path!r} cannot be recorded"
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{shown}: its path is not UTF-8: name another") from None
+    if "${" in path:
+        raise UserError(f"{shown}: its path has ${{ in it: name another")
+
+
+def _refuse_foreign(directory: Path, patterns: Sequence[str], kind: str) -> None:
+    """Refuse a directory with files that a new run or sweep would replace."""
+    found = matching(directory, patterns)
+    if kind == "run" and SUMMARY in found:
+        raise directory_taken(directory, "run")
+    if {SUMMARY, MULTIRUN} <= set(found):
+        return  # a sweep, perhaps of several processes
+    if is_marked(directory) and all(_written_first(directory / name) for name in found):
+        return  # left by a run that was killed before its summary was written
+    if found:
+        names = ", ".join(found[:3]) + (", …" if len(found) > 3 else "")
+        raise UserError(
+            f"{str(directory)!r} holds what a {kind} writes ({names}), and no {kind}: name "
+            f"another directory, or leave hydra.{kind}.dir out"
+        )
+
+
+def _written_first(path: Path) -> bool:
+    """Whether a run writes this file before summary.json: the log or .hydra."""
+    mode = path.lstat().st_mode
+    if path.name == RECORD:
+        return stat.S_ISDIR(mode)
+    return path.suffix == ".log" and stat.S_ISREG(mode)

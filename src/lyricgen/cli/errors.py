@@ -1,4 +1,4 @@
-"""Errors of the train command and of Hydra, in one line that says how to mend them."""
+"""Errors of the train command and of Hydra, described in one line that says how to mend them."""
 
 import errno
 import re
@@ -10,8 +10,13 @@ from typing import NoReturn
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
-from lyricgen.cli.conf_files import default_choices, group_choices, known_settings
-from lyricgen.cli.typed_values import for_shell, quoted
+from lyricgen.cli.typed_values import (
+    default_choices,
+    for_shell,
+    group_choices,
+    known_settings,
+    quoted,
+)
 from lyricgen.console import output_problem, refuse
 from lyricgen.errors import UserError, did_you_mean, in_one_line, nearest, path_problem
 from lyricgen.runs.interruption import Interrupted
@@ -24,16 +29,17 @@ _UNKNOWN = re.compile(
     r"(?: does not exist|\. No match))"
 )
 
-# the plugins that engines need, and the extras of lyricgen that bring them
+# plugins of engines, and the extras of lyricgen that install them
 _EXTRAS = {"submitit": "slurm", "ray": "ray"}
 
 
 def mendable(error: Exception, training: CodeType) -> bool:
-    """Whether the user can mend an error; a ValueError of Hydra is about its options.
+    """Whether the user can mend an error.
 
     Args:
-        error: that has ended the command.
-        training: the code that Hydra calls, where a ValueError is a mistake of lyricgen.
+        error: ended the command.
+        training: code that Hydra calls: a ValueError in it is a mistake of lyricgen, elsewhere a
+            wrong option of Hydra.
     """
     kinds = UserError | HydraException | OmegaConfBaseException | OSError | UserWarning
     if isinstance(error, kinds) or path_problem(error) is not None:
@@ -45,7 +51,7 @@ def mendable(error: Exception, training: CodeType) -> bool:
 
 
 def one_line(error: Exception) -> str:
-    """An error and its cause in one line."""
+    """Describe an error and its cause in one line."""
     launcher = re.search(r"Could not (?:load|find) 'hydra/launcher/([a-z]+)", str(error))
     if launcher and (extra := _EXTRAS.get(launcher[1])):
         return f"hydra/launcher: this engine is not installed: pip install 'lyricgen[{extra}]'"
@@ -72,7 +78,7 @@ def one_line(error: Exception) -> str:
 
 
 def _unreadable(override: str) -> str:
-    """Message about an override that Hydra's grammar refuses."""
+    """Describe an override that Hydra's grammar refuses."""
     name, equals, value = override.partition("=")
     if equals and not re.fullmatch(r"[~+]*[\w$./@:-]+", name, re.ASCII):
         return _unknown_setting(name)
@@ -87,7 +93,7 @@ def _unreadable(override: str) -> str:
 
 
 def _unknown_setting(name: str) -> str:
-    """Message about a setting that does not exist here."""
+    """Describe a setting that does not exist here."""
     settings = known_settings()
     if settings.get(name):
         return f"{name}: only {' or '.join(settings[name])} has this setting"
@@ -98,7 +104,7 @@ def _unknown_setting(name: str) -> str:
 
 
 def _unknown_choice(path: str, options: Sequence[str]) -> str:
-    """Message about a choice, group/choice, that does not exist."""
+    """Describe a choice, group/choice, that does not exist."""
     known = default_choices().keys()
     group = next((each for each in known if path.startswith(f"{each}/")), path.rpartition("/")[0])
     choice = path.removeprefix(f"{group}/")
@@ -122,7 +128,7 @@ def stop(error: Exception) -> NoReturn:
 
 
 def hides_an_interrupt(error: BaseException | None) -> bool:
-    """Whether a signal came first: OmegaConf hides it behind other errors while Hydra composes."""
+    """Whether an error follows from a signal: OmegaConf raises its own errors while it composes."""
     while error is not None and not isinstance(error, KeyboardInterrupt | Interrupted):
         error = error.__context__
     return error is not None

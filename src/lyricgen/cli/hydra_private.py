@@ -1,6 +1,6 @@
-"""Private parts of Hydra that the train command uses or replaces where Hydra has no hook.
+"""Private parts of Hydra that the train command uses, or replaces for want of a hook.
 
-Tests in tests/cli fail where one of them changes.
+Tests in tests/cli fail if one of them changes.
 """
 
 import argparse
@@ -20,19 +20,18 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from lyricgen.cli.conf_files import BASES
-
+BASES = {("data", "base")}  # group and name of files that only other choices include
 REFUSED = object()
 
 
 def replace_methods() -> None:
-    """Let Hydra compose a single run once, and list choices alone."""
+    """Let Hydra compose a single run once, and list no files but choices."""
     _compose_once()
     _hide_bases()
 
 
 def parse_value(value: str) -> Any:
-    """The value that Hydra's grammar reads, or REFUSED; unlike `value()` it keeps quotation."""
+    """The value that Hydra's grammar reads, with its quotation; REFUSED if it reads none."""
     try:
         return OverridesParser.create().parse_override(f"value={value}")._value
     except HydraException:
@@ -54,7 +53,7 @@ def options_parser() -> argparse.ArgumentParser:
 def _compose_once() -> None:
     """Let Hydra compose a single run once.
 
-    Hydra composes to learn hydra.mode, which a file may set, and then composes again.
+    Hydra composes to find hydra.mode, which a file may set, and then composes again.
     """
     find_mode = Hydra.get_mode
 
@@ -86,13 +85,10 @@ def _compose_once() -> None:
 
 @contextmanager
 def showing_everything(options: argparse.Namespace) -> Iterator[None]:
-    """Let Hydra's --cfg and --info show everything that they are asked for.
+    """Let Hydra's --cfg and --info, in the options of its command line, show everything.
 
-    For --cfg hydra Hydra cuts the other settings off, to which its own settings refer: resolve
-    these before.
-
-    Args:
-        options: of Hydra's command line.
+    For --cfg hydra, Hydra cuts off the other settings, although its own settings refer to them:
+    resolve these before.
     """
     if options.cfg is None and options.info is None:
         yield
@@ -107,7 +103,7 @@ def showing_everything(options: argparse.Namespace) -> Iterator[None]:
     errors = logging.raiseExceptions
     try:
         Hydra.get_sanitized_cfg = resolve_and_cut  # type: ignore[method-assign,assignment]
-        logging.raiseExceptions = False  # the reader of the log, which --info prints, may leave
+        logging.raiseExceptions = False  # --info prints a log, whose reader may leave
         yield
     finally:
         Hydra.get_sanitized_cfg = cut  # type: ignore[method-assign]
@@ -115,7 +111,7 @@ def showing_everything(options: argparse.Namespace) -> Iterator[None]:
 
 
 def _hide_bases() -> None:
-    """Leave files that only other choices include out of Hydra's lists of choices."""
+    """Omit files that only other choices include from Hydra's lists of choices."""
     all_options = ConfigRepository.get_group_options
 
     def choices(

@@ -1,4 +1,4 @@
-"""Hydra's arguments from the typed ones: `resume=` becomes the overrides of a run or sweep."""
+"""Typed arguments turned into Hydra's: `resume=` becomes the overrides of a run or sweep."""
 
 import argparse
 import shlex
@@ -14,9 +14,14 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lyricgen.cli.command_line import with_suggestions
-from lyricgen.cli.conf_files import default_choices, known_settings
 from lyricgen.cli.hydra_private import options_parser
-from lyricgen.cli.typed_values import as_typed, quoted, read_text
+from lyricgen.cli.typed_values import (
+    as_typed,
+    default_choices,
+    known_settings,
+    quoted,
+    read_text,
+)
 from lyricgen.console import tell
 from lyricgen.errors import UserError
 from lyricgen.files import expand_home
@@ -29,27 +34,27 @@ from lyricgen.settings import belongs_to, complete, key
 
 _TYPED = "command-line"  # what Hydra calls the source --config-dir
 _HYDRA, _OVERRIDES = f"{RECORD}/hydra.yaml", f"{RECORD}/overrides.yaml"
-# Groups whose choice changes nothing in other groups, nor what is learnt.
+# Groups whose choice changes neither other groups nor the learning.
 _INDEPENDENT = {"trainer", "callbacks", "logger"}
-# Settings of the place where a run or sweep works, which `resume=` decides.
+# Settings of the directory of a run or sweep, which `resume=` decides.
 PLACES = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.mode")
 
 
 def expand(arguments: list[str]) -> list[str]:
-    """Turn `resume=` among a command's arguments into the recorded overrides of a run or a sweep.
+    """Replace `resume=` among the typed arguments by the recorded overrides of a run or sweep.
 
-    A sweep gets --multirun, too: where Hydra cannot compose, it would not know that it is a sweep
-    and complain of several values instead of the mistake.
+    A sweep gets --multirun, too: without it Hydra, when it cannot compose, would complain of
+    several values instead of the mistake.
 
     Args:
-        arguments: as they were typed.
+        arguments: as typed.
 
     Returns:
-        Options, since Hydra's parser refuses one between two overrides; then the recorded
-        overrides, those typed now, and what makes Hydra work in the same directory.
+        Options, since Hydra's parser refuses an option between overrides; then the recorded
+        overrides, the typed ones, and the overrides that choose the same directory.
 
     Raises:
-        UserError: no such run, or one that cannot be resumed so.
+        UserError: the run does not exist, or cannot be resumed with these arguments.
     """
     read, options = _split(arguments)
     for option, path in (("--config-path", read.config_path), ("--config-dir", read.config_dir)):
@@ -82,16 +87,16 @@ def expand(arguments: list[str]) -> list[str]:
 
 
 def _split(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
-    """Read arguments by Hydra's parser, and keep the arguments that are no overrides.
+    """Divide arguments by Hydra's parser into overrides and options.
 
     Raises:
         UserError: an argument is not UTF-8.
     """
     for one in arguments:
-        if any("\ud800" <= character <= "\udfff" for character in one):  # as Python reads bytes
+        if any("\ud800" <= character <= "\udfff" for character in one):  # stands for a byte
             raise UserError(f"{one}: it is not UTF-8, as a run's record is: use another name")
     following = [*arguments, "="][1:]
-    options = [  # --info takes the next argument for its value
+    options = [  # --info would take the next argument as its value
         "--info=all" if one in ("-i", "--info") and "=" in after else one
         for one, after in zip(arguments, following, strict=True)
     ]
@@ -104,7 +109,7 @@ def _split(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
 def _arguments_of_new(
     read: argparse.Namespace, options: list[str], overrides: list[str]
 ) -> list[str]:
-    """Arguments of a new run or sweep; one that is named by `sweep=` gets --multirun."""
+    """Arguments of a new run or sweep; `sweep=` adds --multirun."""
     mode = _last("hydra.mode", overrides)
     sweeps = _last("sweep", overrides) is not None and mode is None
     multirun = sweeps or mode == "MULTIRUN" or read.multirun
@@ -113,9 +118,9 @@ def _arguments_of_new(
 
 
 def _with_newest(override: str) -> str:
-    """An override with the newest run's checkpoint, by its path, for init_from=latest.
+    """Replace init_from=latest by the path of the newest run's checkpoint.
 
-    By its name alone each job of a sweep would take another one.
+    Otherwise each job of a sweep would take another checkpoint.
     """
     if key(override) != "init_from" or _last("init_from", [override]) != "latest":
         return override
@@ -123,11 +128,7 @@ def _with_newest(override: str) -> str:
 
 
 def _refuse_record(option: str, path: str) -> None:
-    """Say how to repeat a run to somebody who names its record as a configuration.
-
-    Raises:
-        UserError: it is the record of a run.
-    """
+    """Refuse the record of a run as a configuration, and say how to repeat the run."""
     directory = expand_home(path).absolute().parent
     if Path(path).name != RECORD or not (directory / _OVERRIDES).is_file():
         return
@@ -141,7 +142,7 @@ def _refuse_record(option: str, path: str) -> None:
 
 
 def _last(name: str, overrides: list[str]) -> str | None:
-    """The last value typed for a setting that is never swept; None where it is null, or none."""
+    """The last typed value of a setting that is never swept; None for null or no value."""
     typed = [one.partition("=")[2] for one in overrides if key(one) == name]
     return read_text(typed[-1]) if typed and typed[-1] not in ("None", "") else None
 
@@ -152,7 +153,7 @@ def _multirun(options: argparse.Namespace) -> list[str]:
 
 
 def read_options(arguments: list[str]) -> argparse.Namespace:
-    """A command's arguments as Hydra reads them, by its own parser, which is not public.
+    """Parse arguments by Hydra's parser.
 
     Raises:
         UserError: Hydra has no such option.
@@ -162,7 +163,7 @@ def read_options(arguments: list[str]) -> argparse.Namespace:
     def refuse(message: str) -> NoReturn:
         raise UserError(with_suggestions(parser, message, known_settings()))
 
-    parser.error = refuse  # type: ignore[method-assign]  # else it prints the usage and ends
+    parser.error = refuse  # type: ignore[method-assign]  # it would print the usage and exit
     return parser.parse_intermixed_args(arguments)
 
 
@@ -187,7 +188,7 @@ def _directory(wanted: str) -> Path:
 
 
 def _recorded(directory: Path, *, is_sweep: bool) -> tuple[list[tuple[str, str]], list[str]]:
-    """The recorded options and overrides of the command line from which a run was composed last."""
+    """Read the options and overrides of the last command line of a run or sweep."""
     record = directory / (MULTIRUN if is_sweep else _HYDRA)
     try:
         read = read_yaml(record)["hydra"]
@@ -196,7 +197,7 @@ def _recorded(directory: Path, *, is_sweep: bool) -> tuple[list[tuple[str, str]]
         typed: Any = hydra.overrides
         if not is_sweep:
             typed.task = read_yaml(directory / _OVERRIDES)
-            # those of the last resume, if there was one
+            # the overrides of the last resume, if any
             earlier = RunSummary.read_earlier(directory)
             if earlier is not None and "overrides" in earlier.model_fields_set:
                 typed.task = earlier.overrides
@@ -210,21 +211,21 @@ def _recorded(directory: Path, *, is_sweep: bool) -> tuple[list[tuple[str, str]]
         ) from error
     options = [("--config-dir", str(path)) for path in sources]
     options += [] if name == "train" else [("--config-name", str(name))]
-    # of a sweep also its engine and its sweeper; a run has none of these
+    # a sweep also keeps its engine and its sweeper
     kept = [
         one
         for one in others
         if one.key_or_group not in PLACES and (is_sweep or one.key_or_group == "hydra.searchpath")
     ]
-    kept = _without_unknown(kept)
+    kept = _without_old_options(kept)
     overrides = [str(one.input_line) for one in [*task, *kept] if one.key_or_group != "resume"]
-    # ${x} in a text has lost the backslash that Hydra needs
+    # records omit the backslash before ${x} in a text
     parts = [as_typed([one], multirun=is_sweep) if "${" in one else [one] for one in overrides]
     return options, [part for each in parts for part in each]
 
 
-def _without_unknown(overrides: list[Override]) -> list[Override]:
-    """Leave out options of a local launcher of an earlier version, which the present one lacks."""
+def _without_old_options(overrides: list[Override]) -> list[Override]:
+    """Leave out options that the local launcher of an earlier version had."""
     engines = [one.value() for one in overrides if one.key_or_group == "hydra/launcher"]
     if not engines or engines[-1] not in ("cpus", "processes"):
         return overrides
@@ -246,13 +247,13 @@ def _parsed(overrides: Any) -> list[Override]:
 def with_recorded_settings(
     directory: Path, values: dict[str, Any], overrides: Sequence[str]
 ) -> dict[str, Any]:
-    """Keep a run's recorded settings, also where a default has changed since.
+    """Restore a run's recorded settings, in case a default has changed since.
 
     Args:
         directory: of the run.
-        values: plain values, the configuration now.
-        overrides: from which they were composed. An override that the run does not have was typed
-            now, and its value stays; all values stay where it chooses a group that decides others.
+        values: plain values of the present configuration.
+        overrides: of that configuration. The value of an override that the run does not have
+            stays; all values stay if it chooses a group that decides other groups.
     """
     earlier = RunSummary.read_earlier(directory)
     if earlier is None or earlier.options is None or "overrides" not in earlier.model_fields_set:

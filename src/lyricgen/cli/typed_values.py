@@ -1,42 +1,106 @@
-"""Rewrites overrides, so that Hydra's grammar reads texts as they were typed."""
+"""The settings in conf/, and overrides rewritten so that Hydra reads texts as they were typed."""
 
 import re
 import shlex
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, QuotedString, Sweep
 from omegaconf import OmegaConf
 
-from lyricgen.cli.conf_files import default_choices, group_choices, known_settings
-from lyricgen.cli.hydra_private import REFUSED, parse_value
+from lyricgen.cli.hydra_private import BASES, REFUSED, parse_value
 from lyricgen.errors import UserError
 from lyricgen.files import expand_home
+from lyricgen.runs.record_files import read_yaml
 from lyricgen.settings import key
 
-# Settings that are texts: files, names, lists of texts; and texts of which a sweep has one.
+_PACKAGED = Path(__file__).parents[1] / "conf"  # in a wheel
+_CHECKOUT = Path(__file__).parents[3] / "conf"  # in an editable install
+CONFIG_DIRECTORY = _PACKAGED if _PACKAGED.is_dir() else _CHECKOUT
+
+# Settings whose values are texts: files, names, lists of texts; and texts that are never swept.
 FILES = ("data.path", "init_from", "resume")
 NEVER_SWEPT = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.sweeper.storage")
 NAMES = ("name", "data.encoding", "trainer.accelerator", "trainer.strategy", "hydra.job.name")
 LISTS = ("callbacks.samples.prefixes", "hydra.searchpath")
 NULLABLE = (*FILES, *LISTS, "hydra.sweeper.storage")
 
+_SWEEPERS = ("study", "grid")
 _NOTHING = ("null", "none", "false", "off", "no")
 
 _CHOICE = re.compile(r"\s*choice\s*\((.*)\)\s*", re.DOTALL)
-# a quoted text between separators, an escaped character, any other one
+# a quoted text between separators, an escaped character, any other character
 _TOKEN = re.compile(
     r"""(?:^|(?<=[\s,(\[{:]))('(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*")(?=\s*(?:[,)\]}]|$))|\\.|.""",
     re.DOTALL,
 )
-# backslashes, the name in an interpolation after them, and what follows the name
+# backslashes, the name in an interpolation after them, and the text after the name
 _INTERPOLATION = re.compile(r"(\\*)\$\{([^{}:$\\]*)(?=(\}|:.*\})?)", re.DOTALL)
 
 
 @cache
+def default_choices() -> dict[str, str | None]:
+    """The groups of conf/train.yaml, with their default choices."""
+    entries = [each for each in _read("train")["defaults"] if isinstance(each, dict)]
+    pairs = [pair for entry in entries for pair in entry.items()]
+    return {group: choice for group, choice in pairs if not group.startswith("override ")}
+
+
+def group_choices(group: str) -> list[str]:
+    """List the choices of a group and of its subfolders."""
+    folder = CONFIG_DIRECTORY / group
+    names = (path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+    return sorted(name for name in names if (group, name) not in BASES)
+
+
+@cache
+def known_settings() -> dict[str, list[str]]:
+    """All settings, with the choices that have them; an empty list means every run."""
+    train = _read("train")
+    del train["defaults"]
+    found: dict[str, list[str]] = {name: [] for name in (*default_choices(), *_leaves(train))}
+    for group, default in default_choices().items():
+        choices = [] if default is None else group_choices(group)
+        settings = {choice: _settings(group, choice) for choice in choices}
+        for name in set().union(*settings.values()) - found.keys():
+            having = [choice for choice in choices if name in settings[choice]]
+            shared = len(having) == len(choices)
+            found[name] = [] if shared else [f"{group}={choice}" for choice in having]
+    search, grid = (_leaves(_read(f"hydra/sweeper/{one}"), "hydra.sweeper.") for one in _SWEEPERS)
+    return found | {name: ["sweep=optuna"] for name in search if name not in grid}
+
+
+def _settings(group: str, choice: str) -> set[str]:
+    """The settings of a choice and of the files that it includes from its group."""
+    values = _read(f"{group}/{choice}")
+    defaults = values.pop("defaults", [])
+    settings = set().union(
+        *(_settings(group, each) for each in defaults if isinstance(each, str) and each != "_self_")
+    )
+    text = (CONFIG_DIRECTORY / f"{group}/{choice}.yaml").read_text("utf-8")
+    return settings | set(_leaves(values if "@package _global_" in text else {group: values}))
+
+
+def _leaves(values: dict[str, Any], prefix: str = "") -> list[str]:
+    """Dotted names of all settings and of their groups."""
+    found = []
+    for name, value in values.items():
+        found.append(f"{prefix}{name}")
+        if isinstance(value, dict):
+            found += _leaves(value, f"{prefix}{name}.")
+    return found
+
+
+def _read(name: str) -> Any:
+    return read_yaml(CONFIG_DIRECTORY / f"{name}.yaml")
+
+
+@cache
 def switched_off() -> dict[str, list[str]]:
-    """Overrides that stand for a callback set to nothing."""
+    """Overrides that switch a callback off, by the callback."""
     switches = sorted(re.findall(r"callbacks\.\w+\.enabled", "\n".join(known_settings())))
     return {
         "callbacks.samples": ["callbacks.samples.every_n_epochs=0", "callbacks.samples.steps=[]"],
@@ -45,22 +109,22 @@ def switched_off() -> dict[str, list[str]]:
 
 
 def as_typed(overrides: list[str], *, multirun: bool) -> list[str]:
-    """Rewrite overrides, so that Hydra's grammar gives texts back as they were typed.
+    """Rewrite overrides, so that Hydra's grammar reads texts as they were typed.
 
-    Values that the grammar reads as texts stay: quoted ones, escapes, interpolations of existing
+    Values that the grammar reads as texts stay: quoted texts, escapes, interpolations of existing
     settings. So an override may be rewritten twice.
 
     Args:
-        overrides: as they were typed.
+        overrides: as typed.
         multirun: whether a comma separates the values of a sweep.
 
     Raises:
-        UserError: a value may mean two things; the message shows what to type for each.
+        UserError: a value is ambiguous; the message shows what to type for each meaning.
     """
     rewritten: list[str] = []
     for override in overrides:
         found = _rewrite(override, multirun=multirun)
-        if not found:  # a group without a choice: earlier choices do not count
+        if not found:  # the group has no choice: forget earlier ones
             rewritten = [each for each in rewritten if key(each) != key(override)]
         rewritten += found
     return rewritten
@@ -95,20 +159,20 @@ def _rewrite(override: str, *, multirun: bool) -> list[str]:
 
 
 def read_text(value: str) -> str | None:
-    """Read a single typed text; None for null."""
+    """Read a typed text; None for null."""
     text = _as_text(value, nullable=True, swept=False, whole=True)
     read = OverridesParser.create().parse_override(f"value={text}").value()
     return None if read is None else str(read)
 
 
 def quoted(value: str) -> str:
-    """Quote a value, so that Hydra gives it back unchanged."""
+    """Quote a value, so that Hydra reads it unchanged."""
     return _quoted(re.sub(r"(\\*)\$\{", r"\1\1\\${", value))
 
 
 def _quoted(value: str) -> str:
-    """Quote a value, but for interpolations of existing settings."""
-    value = re.sub(r"\\+(?='|\Z)", lambda slashes: slashes[0] * 2, _without_unknown(value))
+    """Quote a value, except interpolations of existing settings."""
+    value = re.sub(r"\\+(?='|\Z)", lambda slashes: slashes[0] * 2, _escape_unknown(value))
     return "'" + value.replace("'", "\\'") + "'"
 
 
@@ -117,8 +181,8 @@ def for_shell(word: str) -> str:
     return shlex.quote(word) if set(word) & set('"$`\\!') else f'"{word}"'
 
 
-def _without_unknown(text: str) -> str:
-    """Escape interpolations that name no setting, so that they stay text."""
+def _escape_unknown(text: str) -> str:
+    """Escape interpolations of unknown settings, so that they stay text."""
 
     def escape(found: re.Match[str]) -> str:
         slashes, name, rest = found.groups(default="")
@@ -131,7 +195,7 @@ def _without_unknown(text: str) -> str:
 
 
 def _rewrite_choice(override: str) -> list[str]:
-    """Rewrite an override of a group: null, None and false mean the choice `none`, or no choice."""
+    """Rewrite the choice of a group; null, None and false mean `none`, or no choice."""
     name, (head, _, value) = key(override), override.partition("=")
     if not override.startswith("~") and value.strip().lower() not in _NOTHING:
         return [f"{head}={_rewrite_each(value, _as_text)}"]
@@ -148,13 +212,13 @@ def _rewrite_choice(override: str) -> list[str]:
 def _rewrite_text(override: str, *, multirun: bool) -> str:
     name, value = key(override), override.partition("=")[2]
     if name in FILES and _is_file(value):
-        parts = [part.strip() for part in split(value)]
+        parts = [part.strip() for part in _split(value)]
         if multirun and len(parts) > 1 and all(map(_is_file, parts)):
             raise _ambiguous_comma(override, value)
         return quoted(value)
-    if not multirun and len(split(value)) > 1:
+    if not multirun and len(_split(value)) > 1:
         raise _ambiguous_comma(override, value)
-    whole = len(split(value)) == 1 and not _CHOICE.fullmatch(value)
+    whole = len(_split(value)) == 1 and not _CHOICE.fullmatch(value)
     return _rewrite_each(value, lambda text: _as_text(text, nullable=name in NULLABLE, whole=whole))
 
 
@@ -163,13 +227,13 @@ def _rewrite_list(override: str, *, multirun: bool) -> str:
 
     def rewrite(text: str) -> str:
         text = text.strip()
-        whole = text.startswith("${") and _without_unknown(text) == text
+        whole = text.startswith("${") and _escape_unknown(text) == text
         if text.lower() in ("null", "none") or whole:
             return text
         if not is_list(text):
             one_list = for_shell(f"{head}=[{value.strip('[] ')}]")
             raise UserError(f"{override}: it is a list: type {one_list}")
-        texts = split(text[1:-1])
+        texts = _split(text[1:-1])
         if not texts[-1].strip():
             texts.pop()
         return f"[{','.join(_as_text(each, swept=False) for each in texts)}]"
@@ -177,19 +241,19 @@ def _rewrite_list(override: str, *, multirun: bool) -> str:
     def is_list(text: str) -> bool:
         return text.startswith("[") and text.endswith("]")
 
-    if is_list(value) and not all(is_list(each.strip()) for each in split(value)):
+    if is_list(value) and not all(is_list(each.strip()) for each in _split(value)):
         return rewrite(value)
     rewritten = _rewrite_each(value, rewrite)
-    if not multirun and len(split(value)) > 1:
+    if not multirun and len(_split(value)) > 1:
         raise UserError(f"{override}: several lists are a sweep: add --multirun")
     return rewritten
 
 
 def _refuse_missing_value(override: str) -> None:
-    """Refuse a sweep with nothing before or after a comma."""
+    """Refuse a sweep with an empty value beside a comma."""
     name, _, value = override.partition("=")
     is_file = key(override) in FILES and _is_file(value)
-    if value.strip() and not is_file and not all(part.strip() for part in split(value)):
+    if value.strip() and not is_file and not all(part.strip() for part in _split(value)):
         raise UserError(
             f"{override}: there is no value beside a comma: leave the comma out; as one text it is "
             f"typed {for_shell(f'{name}={_quoted(value)}')}"
@@ -198,7 +262,7 @@ def _refuse_missing_value(override: str) -> None:
 
 def _ambiguous_comma(override: str, value: str) -> UserError:
     """Error for a comma that may be part of the text."""
-    name, parts = override.partition("=")[0], split(value)
+    name, parts = override.partition("=")[0], _split(value)
     one = for_shell(f"{name}={_quoted(value)}")
     each = ",".join(_quoted(part.strip()) for part in parts)
     return UserError(
@@ -211,17 +275,17 @@ def _rewrite_each(value: str, rewrite: Callable[[str], str]) -> str:
     """Rewrite a value, or each value of a sweep."""
     choice = _CHOICE.fullmatch(value)
     if choice:
-        return f"choice({','.join(map(rewrite, split(choice[1])))})"
-    return ",".join(map(rewrite, split(value)))
+        return f"choice({','.join(map(rewrite, _split(choice[1])))})"
+    return ",".join(map(rewrite, _split(value)))
 
 
 def _as_text(text: str, *, nullable: bool = False, swept: bool = True, whole: bool = False) -> str:
-    """Rewrite a text; one that the grammar reads as a text stays.
+    """Quote a text, unless the grammar reads it as a text.
 
     Args:
         text: a value, or one of several.
         nullable: whether it may be null.
-        swept: whether it may stand for a sweep.
+        swept: whether it may be a sweep.
         whole: whether it is the whole value, and keeps the blanks around it.
     """
     value = parse_value(text)
@@ -230,11 +294,11 @@ def _as_text(text: str, *, nullable: bool = False, swept: bool = True, whole: bo
     read = value.text if isinstance(value, QuotedString) else value
     if not isinstance(read, str) or (whole and read == text.strip() != text):
         return _quoted(text if whole else text.strip())
-    return text if _without_unknown(read) == read else _quoted(read)
+    return text if _escape_unknown(read) == read else _quoted(read)
 
 
-def split(value: str) -> list[str]:
-    """Split at the commas outside of quotation marks and of brackets, if these are balanced."""
+def _split(value: str) -> list[str]:
+    """Split at commas outside of quotation marks and, if they are balanced, of brackets."""
     parts, flat, depth, balanced = [""], [""], 0, True
     for token in (match[0] for match in _TOKEN.finditer(value)):
         depth += (token in "([{") - (token in ")]}")
