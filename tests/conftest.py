@@ -1,14 +1,18 @@
 """What several test files share: small runs through the real command."""
 
+import functools
+import io
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -17,6 +21,7 @@ import torch
 
 from lyricgen import train as command
 from lyricgen.data.options import PUBLISHED
+from lyricgen.reporting import sweep_report
 
 ROOT = Path(__file__).parents[1]
 
@@ -199,6 +204,21 @@ def printed(main: Main, capture: pytest.CaptureFixture[str], *arguments: str | P
     return Printed(status, captured.out, captured.err)
 
 
+def _train(*overrides: str) -> tuple[int, Path | None]:
+    """Run the train command; give its exit status and the directory that it has made."""
+    before = _directories()
+    status = 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["lyricgen.train", *overrides])
+        patch.setenv("COLUMNS", "200")
+        try:
+            command.main()
+        except SystemExit as stop:
+            status = int(stop.code or 0)
+    made = _directories() - before
+    return status, made.pop() if len(made) == 1 else None
+
+
 @pytest.fixture
 def train(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
@@ -208,19 +228,44 @@ def train(
     monkeypatch.setenv("COLUMNS", "200")
 
     def run(*overrides: str) -> Finished:
-        before = _directories()
-        monkeypatch.setattr(sys, "argv", ["lyricgen.train", *overrides])
-        status = 0
-        try:
-            command.main()
-        except SystemExit as stop:
-            status = int(stop.code or 0)
-        made = _directories() - before
+        status, directory = _train(*overrides)
         captured = capfd.readouterr()
-        directory = made.pop() if len(made) == 1 else None
         return Finished(status, captured.out, captured.err, directory)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Train:
+    """Train each command line once for all tests, which may only read the run."""
+    home = tmp_path_factory.mktemp("trained")
+
+    @functools.cache
+    def run(*overrides: str) -> Finished:
+        out, err = io.StringIO(), io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+            patch.chdir(home)
+            patch.delenv("LYRICGEN_OUTPUTS", raising=False)
+            status, directory = _train(*overrides)
+        return Finished(status, out.getvalue(), err.getvalue(), directory)
+
+    return run
+
+
+def copied(run: Finished, outputs: str = "outputs") -> Finished:
+    """A copy of a run that a test may change: the newest run below other outputs."""
+    assert run.directory is not None, run.err
+    relative = Path(*run.directory.parts[-3:])  # runs/<date>/<time>_<name>
+    directory = Path(outputs).absolute() / relative
+    shutil.copytree(run.directory, directory)
+    (Path(outputs) / "latest.txt").write_text(f"{relative}\n", "utf-8")
+    return replace(run, directory=directory)
+
+
+@pytest.fixture
+def without_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let sweeps make no report at their end, where a test looks at their jobs alone."""
+    monkeypatch.setattr(sweep_report, "report_sweep", lambda directory: None)
 
 
 def need_published(kind: str) -> None:

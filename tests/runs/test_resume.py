@@ -28,7 +28,7 @@ from lyricgen.training.build_trainer import NetworkTraining
 from lyricgen.training.callbacks.checkpoints import Checkpoints
 from lyricgen.training.callbacks.samples import Samples
 from lyricgen.training.recurrent_module import RecurrentModule
-from tests.conftest import ROOT, TINY, Finished, Train, messages
+from tests.conftest import ROOT, TINY, Finished, Train, copied, messages
 from tests.helpers.resuming import same_weights, send, stop_at, weights
 
 SHORT = (*TINY, "data.max_chars=800", "callbacks.checkpoint.every_n_steps=4")
@@ -42,9 +42,9 @@ SHORT = (*TINY, "data.max_chars=800", "callbacks.checkpoint.every_n_steps=4")
     [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 143)],
 )
 def test_a_signal_saves_stops_and_says_how_to_go_on(
-    train: Train, monkeypatch: pytest.MonkeyPatch, number: int, status: int
+    train: Train, trained: Train, monkeypatch: pytest.MonkeyPatch, number: int, status: int
 ) -> None:
-    whole = train(*SHORT)
+    whole = trained(*SHORT)
     with monkeypatch.context() as patch:
         stop_at(patch, 6, send(number))
         stopped = train(*SHORT)
@@ -127,10 +127,10 @@ def test_a_run_that_keeps_no_checkpoints_stops_at_once(
 
 @pytest.mark.parametrize("place", ["val", "samples", "test"])
 def test_stopped_outside_of_a_step(
-    train: Train, monkeypatch: pytest.MonkeyPatch, place: str
+    train: Train, trained: Train, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     """In validation and sampling it waits for the end of the epoch; in testing it need not."""
-    whole = train(*SHORT)
+    whole = trained(*SHORT)
     kind, name = {
         "val": (RecurrentModule, "on_validation_epoch_start"),
         "samples": (Samples, "draw"),
@@ -180,9 +180,9 @@ def test_resumed_where_names_are_strange(
 
 
 def test_one_that_was_killed_before_its_first_checkpoint_begins_anew(
-    train: Train, monkeypatch: pytest.MonkeyPatch
+    train: Train, trained: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = train(*SHORT)
+    whole = trained(*SHORT)
 
     class Killed(BaseException):
         pass
@@ -207,8 +207,8 @@ def test_one_that_was_killed_before_its_first_checkpoint_begins_anew(
 # Which run, and what may change
 
 
-def test_a_finished_run_says_so(train: Train) -> None:
-    first = train(*SHORT)
+def test_a_finished_run_says_so(train: Train, trained: Train) -> None:
+    first = copied(trained(*SHORT))
     files = {path: path.read_bytes() for path in first.directory.rglob("*ckpt*")}  # type: ignore[union-attr]
     again = train("resume=latest")
     assert (again.status, messages(again.err)) == (0, [])
@@ -250,10 +250,12 @@ def test_a_run_that_stopped_early_stays_stopped(train: Train) -> None:
         ("depth.residual=true", "depth.residual=false (now: true)"),
     ],
 )
-def test_what_changes_the_mathematics_is_refused(train: Train, override: str, shown: str) -> None:
-    first = train(*SHORT)
+def test_what_changes_the_mathematics_is_refused(
+    train: Train, trained: Train, override: str, shown: str
+) -> None:
+    first = trained(*SHORT)
     before = first.summary
-    refused = train("resume=latest", override)
+    refused = train(f"resume={first.directory}", override)
     assert refused.status == 2
     [line] = messages(refused.err)
     assert shown in line
@@ -418,8 +420,8 @@ def test_what_was_typed_on_a_resume_still_holds_on_the_next(
     assert "trainer.max_epochs=2: the run is in epoch 3 already" in line
 
 
-def test_a_refused_command_leaves_the_record_alone(train: Train) -> None:
-    first = train(*SHORT)
+def test_a_refused_command_leaves_the_record_alone(train: Train, trained: Train) -> None:
+    first = copied(trained(*SHORT))
     assert first.directory is not None
     files = {path: path.read_bytes() for path in first.directory.rglob("*") if path.is_file()}
     assert train(*SHORT, "cell=rnn", f"hydra.run.dir={first.directory}").status == 2
@@ -429,7 +431,9 @@ def test_a_refused_command_leaves_the_record_alone(train: Train) -> None:
 
 
 @pytest.mark.parametrize("how", ["file", "summary"])
-def test_resume_belongs_on_the_command_line(train: Train, tmp_path: Path, how: str) -> None:
+def test_resume_belongs_on_the_command_line(
+    train: Train, trained: Train, tmp_path: Path, how: str
+) -> None:
     mine = tmp_path / "mine" / "experiment"
     mine.mkdir(parents=True)
     (mine / "e.yaml").write_text("# @package _global_\nresume: latest\n", "utf-8")
@@ -438,7 +442,7 @@ def test_resume_belongs_on_the_command_line(train: Train, tmp_path: Path, how: s
         assert refused.status == 2
         assert "command line" in refused.err
     else:
-        composed = train(*SHORT)
+        composed = copied(trained(*SHORT))
         shown = train("--cfg", "job", "resume=latest")
         assert shown.status == 0, shown.err
         assert f"resume: {composed.directory}" in shown.out
@@ -460,8 +464,8 @@ def test_a_run_without_checkpoints(train: Train, monkeypatch: pytest.MonkeyPatch
     assert stopped.summary["test/perplexity"] == before["test/perplexity"]
 
 
-def test_a_best_checkpoint_that_is_gone(train: Train) -> None:
-    first = train(*SHORT)
+def test_a_best_checkpoint_that_is_gone(train: Train, trained: Train) -> None:
+    first = copied(trained(*SHORT))
     assert first.directory is not None
     best = first.directory / "checkpoints" / "best.ckpt"
     content = bytearray(best.read_bytes())
@@ -566,8 +570,8 @@ def test_a_model_that_is_no_run_may_be_started_from(tmp_path: Path) -> None:
         expand([f"resume={tmp_path / 'song.safetensors'}"])
 
 
-def test_two_at_once(train: Train) -> None:
-    first = train(*SHORT)
+def test_two_at_once(train: Train, trained: Train) -> None:
+    first = copied(trained(*SHORT))
     assert first.directory is not None
     before = first.summary
     torn = first.directory / "checkpoints" / ".last.ckpt.0123456789abcdef.part"
@@ -583,8 +587,8 @@ def test_two_at_once(train: Train) -> None:
     assert not torn.exists()
 
 
-def test_a_directory_that_holds_a_run_is_not_taken_twice(train: Train) -> None:
-    first = train(*SHORT)
+def test_a_directory_that_holds_a_run_is_not_taken_twice(train: Train, trained: Train) -> None:
+    first = copied(trained(*SHORT))
     again = train(*SHORT, f"hydra.run.dir={first.directory}")
     assert again.status == 2
     assert "holds a run already" in again.err
@@ -611,8 +615,8 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(train: Train) -> None:
 
 
 @pytest.mark.parametrize("harm", ["empty", "text", "no sums"])
-def test_no_undamaged_checkpoint(train: Train, harm: str) -> None:
-    first = train(*SHORT)
+def test_no_undamaged_checkpoint(train: Train, trained: Train, harm: str) -> None:
+    first = copied(trained(*SHORT))
     assert first.directory is not None
     folder = first.directory / "checkpoints"
     for name in ("last.ckpt", "previous.ckpt"):
@@ -651,8 +655,8 @@ def test_saved_every_so_many_steps_and_only_where_exact(
     ]
 
 
-def test_a_checkpoint_loads_without_running_code(train: Train) -> None:
-    done = train(*SHORT)
+def test_a_checkpoint_loads_without_running_code(trained: Train) -> None:
+    done = trained(*SHORT)
     assert done.directory is not None
     content = torch.load(done.directory / "checkpoints" / "last.ckpt", weights_only=True)
     assert set(content["run"]) == {each.name for each in fields(RunState)}
@@ -705,10 +709,10 @@ def test_more_steps_between_validations_than_there_are(train: Train) -> None:
         "trainer.check_val_every_n_epoch=2",
     ],
 )
-def test_watching_does_not_change_the_weights(train: Train, watching: str) -> None:
+def test_watching_does_not_change_the_weights(train: Train, trained: Train, watching: str) -> None:
     options = (*SHORT, "depth=deep", "layers=2")
     assert same_weights(
-        weights(train(*options).directory), weights(train(*options, watching).directory)
+        weights(trained(*options).directory), weights(train(*options, watching).directory)
     )
 
 

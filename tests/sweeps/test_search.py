@@ -445,6 +445,7 @@ def test_a_trial_of_several_processes_is_given_up_in_all(
         assert one.intermediate_values == pytest.approx(other.intermediate_values, rel=1e-5)
 
 
+@pytest.mark.usefixtures("without_report")
 def test_a_search_is_repeatable_and_typed_values_stay(train: Train) -> None:
     typed = ("layers=2", "optimizer.lr=0.01", "hydra.sweeper.params.hidden_size='range(8,16,8)'")
     search = [one for one in SEARCH if not one.startswith("hidden_size")]
@@ -462,6 +463,7 @@ def test_a_search_is_repeatable_and_typed_values_stay(train: Train) -> None:
         assert f"_hidden_size={job['options']['hidden_size']},model.dropout=" in directory.name
 
 
+@pytest.mark.usefixtures("without_report")
 def test_a_failing_trial_stops_no_other(train: Train) -> None:
     sizes = ("trainer.val_check_interval=null,100000", "model.dropout=0", "optimizer.lr=0.01")
     done = train(*SEARCH, *sizes, "hydra.sweeper.n_trials=4")
@@ -516,6 +518,7 @@ def test_mistakes_are_one_line_before_any_trial(
     assert not list(Path().rglob("summary.json"))
 
 
+@pytest.mark.usefixtures("without_report")
 def test_a_grid_is_not_taken_for_a_study(train: Train) -> None:
     train("-m", *SMALL, "seed=1", "hydra.sweep.dir=here")
     done = train(*SEARCH, "hydra.sweep.dir=here")
@@ -542,6 +545,7 @@ def test_hydra_starts_without_heavy_imports() -> None:
     assert result.stdout == "[]\n"
 
 
+@pytest.mark.usefixtures("without_report")
 def test_a_study_may_be_kept_elsewhere(train: Train) -> None:
     done = train(*SEARCH, "hydra.sweeper.storage=sqlite:///study.db", "trainer.max_epochs=1")
     assert done.status == 0, done.err
@@ -550,6 +554,7 @@ def test_a_study_may_be_kept_elsewhere(train: Train) -> None:
     assert not (sweep_of() / "study.log").exists()
 
 
+@pytest.mark.usefixtures("without_report")
 def test_an_interrupted_search_goes_on(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     train_and_evaluate = training.train_and_evaluate
 
@@ -569,6 +574,7 @@ def test_an_interrupted_search_goes_on(train: Train, monkeypatch: pytest.MonkeyP
     assert [summary_of(path)["status"] for path in jobs_of(sweep_of())] == ["finished"] * 3
 
 
+@pytest.mark.usefixtures("without_report")
 def test_one_trial_alone_can_be_gone_on_with(train: Train) -> None:
     early = ("hydra.sweeper.pruner.startup_trials=1", "hydra.sweeper.pruner.warmup_epochs=0")
     lr = ("optimizer.lr=1e-2,1", "hydra.sweeper.sampler.kind=random", "scheduler=none")
@@ -586,6 +592,7 @@ def test_one_trial_alone_can_be_gone_on_with(train: Train) -> None:
     assert (after["search_space"], after["job"]) == (before["search_space"], before["job"])
 
 
+@pytest.mark.usefixtures("without_report")
 @pytest.mark.parametrize("recipe", [(), ("experiment=dino",), ("-m", "experiment=textbook")])
 def test_the_search_that_is_a_file(
     train: Train, monkeypatch: pytest.MonkeyPatch, recipe: tuple[str, ...]

@@ -71,6 +71,7 @@ def test_every_combination_has_its_directory(train: Train) -> None:
     assert (sweep / "report/report.html").is_file()
 
 
+@pytest.mark.usefixtures("without_report")
 def test_a_job_is_what_the_run_alone_would_be(train: Train) -> None:
     train("-m", *TINY, "cell=gru,rnn")
     alone = train(*TINY, "cell=rnn")
@@ -105,6 +106,7 @@ def test_a_failed_job_stops_no_other(train: Train) -> None:
     assert "Traceback" not in done.out + done.err
 
 
+@pytest.mark.usefixtures("without_report")
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
@@ -133,6 +135,7 @@ def test_whatever_ends_a_job(
     assert summary_of(sweep_of() / "1_seed=2")["status"] == "finished"
 
 
+@pytest.mark.usefixtures("without_report")
 def test_a_library_that_ends_the_program_before_training(
     train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,6 +174,7 @@ def test_a_diverged_job_says_so(train: Train) -> None:
     assert summary_of(sweep_of() / "1_optimizer.lr=0.1")["status"] == "finished"
 
 
+@pytest.mark.usefixtures("without_report")
 def test_only_what_is_left_is_done_again(train: Train) -> None:
     train("-m", *SMALL, "hidden_size=8,-1", "optimizer.weight_decay=0")
     kept = sweep_of() / "0_hidden_size=8/checkpoints/best.ckpt"
@@ -196,6 +200,7 @@ def test_only_what_is_left_is_done_again(train: Train) -> None:
     assert summary_of(sweep_of() / "0_hidden_size=8")["options"]["seed"] == 1
 
 
+@pytest.mark.usefixtures("without_report")
 def test_a_finished_sweep_made_longer(train: Train) -> None:
     train("-m", *SMALL, "scheduler=none", "seed=1,2")
     sweep = sweep_of()
@@ -216,6 +221,7 @@ def without(row: str, column: int) -> list[str]:
     return cells[:column] + cells[column + 1 :]
 
 
+@pytest.mark.usefixtures("without_report")
 def test_a_finished_job_that_cannot_go_on_keeps_its_figures(train: Train, tmp_path: Path) -> None:
     path, text = tmp_path / "song.txt", "一二三四五六七八九十\n" * 100
     path.write_text(text, "utf-8")
@@ -237,6 +243,7 @@ def test_a_finished_job_that_cannot_go_on_keeps_its_figures(train: Train, tmp_pa
     assert [summary_of(job)[name] for name in figures] == [before[name] for name in figures]
 
 
+@pytest.mark.usefixtures("without_report")
 def test_one_job_alone_can_be_gone_on_with(train: Train) -> None:
     train(*SMALL, "sweep=seeds", "seed=1,2")
     job = sweep_of() / "1_seed=2"
@@ -246,6 +253,7 @@ def test_one_job_alone_can_be_gone_on_with(train: Train) -> None:
     assert summary_of(sweep_of() / "0_seed=1")["epochs"] == 2
 
 
+@pytest.mark.usefixtures("without_report")
 def test_a_sweep_has_the_name_that_was_typed(train: Train) -> None:
     train(*SMALL, "sweep=seeds", "seed=1", "name=mine")
     assert sweep_of().name.endswith("_mine")
@@ -272,6 +280,7 @@ def test_a_first_jobs_time_is_that_of_its_training(tmp_path: Path) -> None:
     assert first["wall_seconds"] < 4 * second["wall_seconds"]
 
 
+@pytest.mark.usefixtures("without_report")
 def test_an_interrupted_sweep_says_how_to_go_on(
     train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -317,6 +326,7 @@ def test_a_killed_sweep_is_finished_as_if_it_had_never_been(train: Train, tmp_pa
         assert not differences(sweep_of() / name, sweep / name)
 
 
+@pytest.mark.usefixtures("without_report")
 def test_a_sweep_is_done_by_one_process(train: Train) -> None:
     train("-m", *SMALL, "seed=1")
     with claimed(sweep_of()):
@@ -325,6 +335,7 @@ def test_a_sweep_is_done_by_one_process(train: Train) -> None:
     assert "is in use by another process" in done.err
 
 
+@pytest.mark.usefixtures("without_report")
 def test_a_sweep_is_not_begun_twice_in_one_place(train: Train) -> None:
     train("-m", *SMALL, "seed=1", "hydra.sweep.dir=here")
     done = train("-m", *SMALL, "seed=2", "hydra.sweep.dir=here")
@@ -349,6 +360,7 @@ EXPECTED: dict[str, dict[str, set[Any]]] = {
 }
 
 
+@pytest.mark.usefixtures("without_report")
 @pytest.mark.parametrize("name", sorted(EXPECTED))
 @pytest.mark.parametrize("recipe", [(), ("experiment=dino",), ("-m", "experiment=textbook")])
 def test_the_sweeps_that_are_files(
@@ -444,6 +456,7 @@ def test_jobs_that_differ_only_in_what_may_change_find_their_own(tmp_path: Path)
     assert others == {"0_1": (True, False), "2_3": (True, True)}
 
 
+@pytest.mark.usefixtures("without_report")
 def test_more_values_of_an_option_that_may_change(train: Train) -> None:
     train("-m", *SMALL, "trainer.max_epochs=2,3")
     sweep = sweep_of()
@@ -455,6 +468,7 @@ def test_more_values_of_an_option_that_may_change(train: Train) -> None:
     assert (added[:2], summary_of(sweep / added)["epochs"]) == ("2_", 1)
 
 
+@pytest.mark.usefixtures("without_report")
 def test_fewer_epochs_than_there_are_change_nothing(train: Train) -> None:
     train("-m", *SMALL, "seed=1,2")
     sweep = sweep_of()
@@ -499,6 +513,7 @@ def test_no_job_that_has_trained_is_made_shorter(
     assert str(error.value) == (f"trainer.max_epochs=6: job 0_9 {refused} epochs: choose 9 or more")
 
 
+@pytest.mark.usefixtures("without_report")
 def test_a_job_of_the_sweep_was_to_train_for_longer(
     train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -523,6 +538,7 @@ def test_a_job_of_the_sweep_was_to_train_for_longer(
     assert after == before
 
 
+@pytest.mark.usefixtures("without_report")
 def test_what_a_job_that_never_began_has_left(train: Train) -> None:
     train("-m", *SMALL, "seed=1,2")
     sweep = sweep_of()
@@ -591,6 +607,7 @@ def test_jobs_leave_no_memory_behind(tmp_path: Path) -> None:
     assert max(used) - used[0] < 50
 
 
+@pytest.mark.usefixtures("without_report")
 def test_the_record_that_a_sweep_is_resumed_from(train: Train) -> None:
     more = ("hydra.verbose=false", "+hydra.job.env_set.NOTHING=1")
     train("-m", "--config-dir", ".", *SMALL, "seed=1,2", *more)

@@ -66,8 +66,8 @@ def test_files_of_a_run_agree(train: Train) -> None:
     assert newest_checkpoint().resolve() == done.directory / "checkpoints" / "best.ckpt"
 
 
-def test_figures_keep_their_relations(train: Train) -> None:
-    done = train(*TINY)
+def test_figures_keep_their_relations(trained: Train) -> None:
+    done = trained(*TINY)
     assert done.directory is not None
     for row in rows_of(done.directory):
         for split in ("train", "val"):
@@ -100,8 +100,10 @@ def test_same_seed_gives_the_same_bits(train: Train, sampler: str) -> None:
 @pytest.mark.parametrize(
     "without", ["callbacks.samples.every_n_epochs=0", "callbacks.baseline.enabled=false"]
 )
-def test_what_watches_does_not_change_the_weights(train: Train, without: str) -> None:
-    watched, unwatched = train(*TINY), train(*TINY, without)
+def test_what_watches_does_not_change_the_weights(
+    train: Train, trained: Train, without: str
+) -> None:
+    watched, unwatched = trained(*TINY), train(*TINY, without)
     assert watched.directory is not None
     assert unwatched.directory is not None
     assert_same_weights(watched.directory, unwatched.directory)
