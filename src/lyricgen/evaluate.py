@@ -65,7 +65,7 @@ DEFAULTS = {
     **{"units": 24, "temperature": 0.8},
 }
 # Options that each task reads; options of one task go together.
-READ = {
+TASK_OPTIONS = {
     "figures": ("curves", "json", "split", "resamples", "seed", "png"),
     "text": ("json", "resamples", "seed", "text", "unknown", "encoding"),
     "memorisation": ("memorisation", "json", "seed", "png", "count", "temperature"),
@@ -73,14 +73,14 @@ READ = {
     "gates": ("gates", "text", "encoding", "layer", "units"),
 }
 # Errors for pairs that do not go together, although tasks read both.
-APART = {
+CONFLICTS = {
     ("memorisation", "heat"): "--memorisation does not go with --heat: leave --heat out",
     ("memorisation", "gates"): "--memorisation does not go with --gates: leave --gates out",
     ("memorisation", "text"): "--memorisation does not go with --text: leave --text out",
     ("split", "text"): "--split is of the text that the model was trained on: leave --text out",
 }
 # Errors for options without --text.
-WITH_TEXT = {
+NEED_TEXT = {
     "unknown": "--unknown goes with --text: leave --unknown out, or give --text FILE",
     "encoding": "--encoding goes with --text: leave --encoding out, or give --text FILE",
     "gates": "--gates needs --text TEXT, characters for the model to read",
@@ -107,17 +107,17 @@ def _seed(value: str) -> int:
     return int(value)
 
 
-def _tasks(options: Namespace) -> list[str]:
+def _find_tasks(options: Namespace) -> list[str]:
     """Find the tasks, one or --heat with --gates; refuse options that change nothing for them."""
-    names = dict.fromkeys(name for task in READ.values() for name in task)
+    names = dict.fromkeys(name for task in TASK_OPTIONS.values() for name in task)
     given = [name for name in names if getattr(options, name) is not None]
-    for pair, problem in APART.items():
+    for pair, problem in CONFLICTS.items():
         if set(pair) <= set(given):
             raise UserError(problem)
     tasks: list[str] = [name for name in ("memorisation", "heat", "gates") if name in given]
     tasks = tasks or ["text" if "text" in given else "figures"]
     for name in given:
-        readers = [task for task, read in READ.items() if name in read]
+        readers = [task for task, read in TASK_OPTIONS.items() if name in read]
         if set(readers) & set(tasks):
             continue
         places, idle = [as_option(reader) for reader in readers if reader != "figures"], [name]
@@ -126,14 +126,14 @@ def _tasks(options: Namespace) -> list[str]:
             idle = tasks
         leave = " and ".join(map(as_option, idle))
         raise UserError(f"{as_option(name)} goes with {' or '.join(places)}: leave {leave} out")
-    for name, problem in WITH_TEXT.items():
+    for name, problem in NEED_TEXT.items():
         if name in given and "text" not in given:
             raise UserError(problem)
     return tasks
 
 
 def _evaluate(options: Namespace) -> None:
-    tasks = _tasks(options)
+    tasks = _find_tasks(options)
     missing = {name for name in DEFAULTS if getattr(options, name) is None}
     vars(options).update((name, DEFAULTS[name]) for name in missing)
     for name, suffix in (("png", ".png"), ("heat", ".html"), ("gates", ".png")):
@@ -191,12 +191,13 @@ def _score_text(options: Namespace, paths: list[Path], text: "TextArgument") -> 
 
 
 def _measure_memorisation(options: Namespace, paths: list[Path], _: object) -> Plain:
-    from lyricgen.evaluation.memorisation import measure_checkpoint
+    from lyricgen.evaluation.memorisation import measure
     from lyricgen.evaluation.scores import open_checkpoints
     from lyricgen.evaluation.tables import plain_memorisation, print_memorisation
 
-    numbers = (options.count, options.temperature, options.seed)
-    found = [(each, measure_checkpoint(each, *numbers)) for each in open_checkpoints(paths)]
+    numbers = {name: getattr(options, name) for name in ("count", "temperature", "seed")}
+    opened = open_checkpoints(paths)
+    found = [(each, measure(each.model, each.splits, **numbers)) for each in opened]
     if not options.json:
         print_memorisation(found)
     if options.png is not None:

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# options that go with --fill; options that only this module reads
-WITH_FILL = ("fill", "temperature", "seed", "count", "sweeps", "gap", "compare")
-HERE = ("checkpoint", "debug", "prefix", "fill", "format", "watch", "compare")
+# options that go with --fill; options of this module, which the library does not read
+FILL_OPTIONS = ("fill", "temperature", "seed", "count", "sweeps", "gap", "compare")
+OWN_OPTIONS = ("checkpoint", "debug", "prefix", "fill", "format", "watch", "compare")
 
 # Options as --help shows them, and their meanings.
-ASKED = {
+INPUTS = {
     "--prefix": "beginning of the texts; may be given several times",
     "--fill": "fill the gaps of this text, such as 分__天, with a model trained with "
     "objective=fill; may be given several times",
@@ -85,7 +85,7 @@ def main(arguments: list[str] | None = None) -> None:
 def add_all_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command, in groups."""
     asked = parser.add_mutually_exclusive_group()
-    for name, help_text in ASKED.items():
+    for name, help_text in INPUTS.items():
         asked.add_argument(name, action="append", metavar="TEXT", help=help_text)
     add_options(parser, GENERAL, TYPES)
     add_options(parser.add_argument_group("strategy", "choose the characters"), STRATEGY, TYPES)
@@ -113,17 +113,17 @@ def _generate(options: argparse.Namespace) -> None:
     paths: list[Path] = named or [newest_checkpoint()]
     models = [load(path) for path in paths]
     if options.watch:
-        _watch(models[0], options)
+        _watch_text(models[0], options)
     elif options.format == "jsonl":
-        described = _of_each(_described, models, paths, options)
+        described = _write_each(_describe_texts, models, paths, options)
         print_json(described, paths if options.compare else None)
     elif options.compare:
-        print_columns(headings(paths, models), _of_each(_texts, models, paths, options))
+        print_columns(headings(paths, models), _write_each(_write_texts, models, paths, options))
     else:
-        print_texts(_texts(models[0], options))
+        print_texts(_write_texts(models[0], options))
 
 
-def _of_each(
+def _write_each(
     write: Callable[["TrainedModel", argparse.Namespace], list[T]],
     models: list["TrainedModel"],
     paths: list[Path],
@@ -139,42 +139,42 @@ def _of_each(
     return written
 
 
-def _described(model: "TrainedModel", options: argparse.Namespace) -> list["Generated"]:
+def _describe_texts(model: "TrainedModel", options: argparse.Namespace) -> list["Generated"]:
     from lyricgen.generation.texts import generate
 
-    return generate(model, options.prefix or [""], **_given(options))
+    return generate(model, options.prefix or [""], **_library_options(options))
 
 
-def _texts(model: "TrainedModel", options: argparse.Namespace) -> list[str]:
+def _write_texts(model: "TrainedModel", options: argparse.Namespace) -> list[str]:
     from lyricgen.generation.filling import fill_texts
     from lyricgen.generation.output import marked, with_score
     from lyricgen.generation.texts import continue_prefixes
 
     if options.fill:
-        return fill_texts(model, options.fill, **_given(options))
+        return fill_texts(model, options.fill, **_library_options(options))
     if options.beams:
-        return [with_score(one) for one in _described(model, options)]
-    written, _ = continue_prefixes(model, options.prefix or [""], **_given(options))
+        return [with_score(one) for one in _describe_texts(model, options)]
+    written, _ = continue_prefixes(model, options.prefix or [""], **_library_options(options))
     return [marked(one.text, one.ended) for one in written]
 
 
-def _watch(model: "TrainedModel", options: argparse.Namespace) -> None:
+def _watch_text(model: "TrainedModel", options: argparse.Namespace) -> None:
     from lyricgen.generation.output import Stream
     from lyricgen.generation.texts import continue_prefixes
 
     prefixes = options.prefix or [""]
     stream = Stream(model.normalised(prefixes[0]))
     try:
-        [one], _ = continue_prefixes(model, prefixes, watch=stream, **_given(options))
+        [one], _ = continue_prefixes(model, prefixes, watch=stream, **_library_options(options))
         stream.mark(one.ended)
     finally:
         stream.end()
 
 
-def _given(options: argparse.Namespace) -> dict[str, Any]:
+def _library_options(options: argparse.Namespace) -> dict[str, Any]:
     """Options that the user gave, without this module's own; the library has all defaults."""
     every = vars(options).items()
-    return {name: value for name, value in every if value is not None and name not in HERE}
+    return {name: value for name, value in every if value is not None and name not in OWN_OPTIONS}
 
 
 def _refuse_idle(options: argparse.Namespace) -> None:
@@ -182,7 +182,7 @@ def _refuse_idle(options: argparse.Namespace) -> None:
     for name in [name for name, value in vars(options).items() if value is not None]:
         if name in ("checkpoint", "debug"):
             continue
-        if options.fill and name not in WITH_FILL:
+        if options.fill and name not in FILL_OPTIONS:
             raise UserError(f"{as_option(name)} does not go with --fill")
         if not options.fill and name in ("sweeps", "gap"):
             raise UserError(f"{as_option(name)} goes with --fill")

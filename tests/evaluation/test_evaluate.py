@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from lyricgen.errors import UserError
-from lyricgen.evaluate import DEFAULTS, OPTIONS, READ, main
+from lyricgen.evaluate import DEFAULTS, OPTIONS, TASK_OPTIONS, main
 from tests.conftest import Printed, messages, printed, refusal
 from tests.helpers.checkpoints import content_of, model_of, saved
 from tests.helpers.fonts import use_latin_alone
@@ -172,5 +172,5 @@ def test_each_option_is_read_by_a_task() -> None:
     shown = [re.split("[ ,]", option)[0] for group in OPTIONS.values() for option in group]
     names = {name.removeprefix("--").replace("-", "_") for name in shown}
     assert len(names) == len(shown)
-    assert names == set().union(*READ.values())
+    assert names == set().union(*TASK_OPTIONS.values())
     assert set(DEFAULTS) < names

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lyricgen.errors import UserError
-from lyricgen.generation.continuing import draw_characters, draw_uniforms
+from lyricgen.generation.continuing import below_one, draw_characters, draw_uniforms
 from lyricgen.generation.rules import PartialTexts
 from lyricgen.models.network import LanguageModel
 from tests.helpers.decoding import continued, drawn_texts, whole_text_again
@@ -370,7 +370,8 @@ def test_the_largest_numbers_draw_what_is_allowed(dtype: torch.dtype) -> None:
     logits = torch.randn(2000, 50, dtype=dtype, generator=torch.Generator().manual_seed(0))
     logits[:, -7:] = -torch.inf
     for number in (1 - 2**-24, 1 - 2**-53):
-        drawn = draw_characters(logits, torch.full((2000,), number, dtype=torch.float64))
+        numbers = below_one(torch.full((2000, 1), number, dtype=torch.float64), dtype)
+        drawn = draw_characters(logits, numbers)
         assert (drawn == 42).all()
     logits[:, :5] = -torch.inf
-    assert (draw_characters(logits, torch.zeros(2000)) == 5).all()
+    assert (draw_characters(logits, torch.zeros(2000, 1, dtype=dtype)) == 5).all()

@@ -17,7 +17,7 @@ import lyricgen
 from lyricgen.cli.command_line import Parser
 from lyricgen.console import prepare_streams
 from lyricgen.errors import printable_text
-from lyricgen.generate import HERE, add_all_options, main
+from lyricgen.generate import OWN_OPTIONS, add_all_options, main
 from lyricgen.generation.options import Control, Strategy
 from lyricgen.generation.output import Stream, print_columns, print_json, print_texts
 from lyricgen.generation.texts import Generated
@@ -85,7 +85,7 @@ def test_the_command_has_all_options() -> None:
     parser = Parser("generate", "")
     add_all_options(parser)
     own = {"fill", "sweeps", "gap", "count", "length", "seed", "generator"}
-    passed = set(vars(parser.parse_args([]))) - {*HERE, *own}
+    passed = set(vars(parser.parse_args([]))) - {*OWN_OPTIONS, *own}
     assert passed == {*Strategy.model_fields, *Control.model_fields}
 
 

@@ -143,7 +143,7 @@ def row(series: Series, first: Series, text: SplitText, *, resamples: int, seed:
 
 
 def _units(text: SplitText, scored: Booleans, *quantities: Floats) -> tuple[Floats, int]:
-    """Units to resample, (n, S), the last quantity being the characters; and the block length."""
+    """Units to resample, (n, S), the last quantity their characters; and the block length."""
     columns = [*quantities, np.ones(len(quantities[0]))]
     if text.lines is None:
         return np.stack(columns, axis=1), block_length(quantities[0])

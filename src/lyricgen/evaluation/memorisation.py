@@ -20,7 +20,6 @@ from lyricgen.console import progress
 from lyricgen.data.splits import Split
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
-from lyricgen.evaluation.scores import Evaluated
 from lyricgen.generation.texts import generate_texts
 from lyricgen.models.ngram.model import Ids
 from lyricgen.models.trained_model import TrainedModel
@@ -84,25 +83,12 @@ class Memorisation:
     seed: int
 
 
-def measure_checkpoint(
-    evaluated: Evaluated, count: int | None, temperature: float, seed: int
-) -> Memorisation:
-    """Measure a checkpoint as `measure` does; a count of None is 1,000 names or 64 texts."""
-    model, usual, length = evaluated.model, TEXTS, TEXT
-    if model.layout == "lines":
-        usual, length = NAMES, max(NAME, model.default_length)
-    count = usual if count is None else count
-    return measure(
-        model, evaluated.splits, count=count, length=length, temperature=temperature, seed=seed
-    )
-
-
 def measure(
     model: TrainedModel,
     splits: dict[str, Split],
     *,
-    count: int,
-    length: int,
+    count: int | None = None,
+    length: int | None = None,
     temperature: float,
     seed: int,
 ) -> Memorisation:
@@ -111,8 +97,8 @@ def measure(
     Args:
         model: continues texts.
         splits: "train"; "val" and "test" if the corpus has them.
-        count: number of texts.
-        length: largest number of characters of a text.
+        count: number of texts; None for 64 texts or 1,000 names.
+        length: largest number of characters; None for 250, or for all that names need.
         temperature: of the drawing.
         seed: of the drawing.
 
@@ -121,6 +107,9 @@ def measure(
     """
     if model.fills_gaps:
         raise UserError("this model fills gaps: most of what it writes was given, not remembered")
+    names_only = model.layout == "lines"
+    count = count or (NAMES if names_only else TEXTS)
+    length = length or (max(NAME, model.default_length) if names_only else TEXT)
     drawn = generate_texts(
         model, [""], count=count, length=length, temperature=temperature, seed=seed
     )
@@ -133,7 +122,7 @@ def measure(
         return Memorisation(
             generated=copied(shared, generated),
             held_out=copied(shared, held_out) if held_out else None,
-            names=names(whole, splits, model.vocabulary) if model.layout == "lines" else None,
+            names=names(whole, splits, model.vocabulary) if names_only else None,
             temperature=temperature,
             seed=seed,
         )

@@ -170,10 +170,7 @@ def _plain_row(row: Row, prefix: str) -> dict[str, Any]:
         "characters": row.characters,
         "bytes": row.bytes,
         "block_length": row.block_length,
-        "loss": row.loss._asdict(),
-        f"{prefix}perplexity": row.perplexity._asdict(),
-        f"{prefix}bits_per_char": row.bits_per_char._asdict(),
-        f"{prefix}bits_per_byte": row.bits_per_byte._asdict(),
+        **{prefix * (name != "loss") + name: getattr(row, name)._asdict() for name in FIGURES},
         "difference": row.difference and row.difference._asdict(),
         "differs": row.differs,
     }

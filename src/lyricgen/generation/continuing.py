@@ -52,29 +52,19 @@ def draw_uniforms(generator: Generator, seeds: list[int], length: int) -> Tensor
     return torch.tensor(drawn, dtype=torch.float64)
 
 
-def draw_characters(logits: Tensor, uniforms: Tensor | None) -> Tensor:
-    """Draw one character for each row, by the inverse of the cumulative distribution.
-
-    Args:
-        logits: (B, V), -inf for forbidden characters.
-        uniforms: (B,) numbers from [0, 1); None takes the most probable character.
-
-    Returns:
-        (B,) int64; V - 1 where no character is possible.
-    """
-    numbers = None if uniforms is None else _below_one(uniforms[:, None], logits.dtype)
-    return _draw(logits, numbers)[:, 0].clamp_(max=logits.shape[-1] - 1)
-
-
-def _below_one(uniforms: Tensor, dtype: torch.dtype) -> Tensor:
-    """Prepare numbers from [0, 1) for `_draw` with logits of a type."""
+def below_one(uniforms: Tensor, dtype: torch.dtype) -> Tensor:
+    """Prepare numbers from [0, 1) for `draw_characters` with logits of a type."""
     dtype = torch.promote_types(dtype, torch.float32)
     # above this, rounding could give the sum of all probabilities, and so a forbidden character
     return uniforms.to(dtype).clamp(max=1 - torch.finfo(dtype).eps)
 
 
-def _draw(logits: Tensor, uniforms: Tensor | None) -> Tensor:
-    """Draw as `draw_characters` does, by numbers (B, 1) from `_below_one`.
+def draw_characters(logits: Tensor, uniforms: Tensor | None) -> Tensor:
+    """Draw one character for each row, by the inverse of the cumulative distribution.
+
+    Args:
+        logits: (B, V), -inf for forbidden characters.
+        uniforms: (B, 1), from `below_one`; None takes the most probable character.
 
     Returns:
         (B, 1) int64; V where no character is possible: all logits are -inf, or one is no number.
@@ -211,7 +201,7 @@ class _Batch(PartialBatch):
         self._new = self.text[:, self.start :].clone()  # (A, N) of texts that have ended
         self._uniforms: Tensor | None = None
         if uniforms is not None:
-            numbers = _below_one(uniforms.to(self.device), self.model.logits.dtype)
+            numbers = below_one(uniforms.to(self.device), self.model.logits.dtype)
             self._uniforms = numbers.T[..., None].contiguous()  # (N, B, 1)
         self._left = torch.tensor(self.stops, device=self.device)  # (B,), stops still to come
         self._settled = 0  # steps
@@ -225,7 +215,7 @@ class _Batch(PartialBatch):
         """Choose one more character for each text."""
         place = self.start + self.step
         numbers = None if self._uniforms is None else self._uniforms[self.step]
-        self.text[:, place : place + 1] = _draw(self.logits(rules, self.rows), numbers)
+        self.text[:, place : place + 1] = draw_characters(self.logits(rules, self.rows), numbers)
         self.step += 1
 
     def settle(self) -> None:
@@ -237,7 +227,7 @@ class _Batch(PartialBatch):
         since = self.text[:, self.start + self._settled : self.start + self.step]  # (B, S)
         stops = (since == self.stop).cumsum(dim=1)
         ended = stops >= self._left[:, None]
-        # `_draw` gives V where no character is possible; after the end of a text it does not count
+        # V: no character was possible; after the end of a text it does not count
         missing = (since == self.model.logits.shape[1]) & ~ended
         wrong, over = torch.stack([missing.any(), ended[:, -1].any()]).tolist()
         if wrong:

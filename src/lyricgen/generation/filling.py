@@ -9,7 +9,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from lyricgen.console import progress
 from lyricgen.errors import UserError
-from lyricgen.generation.continuing import draw_characters, draw_uniforms
+from lyricgen.generation.continuing import below_one, draw_characters, draw_uniforms
 from lyricgen.generation.options import Strategy
 from lyricgen.generation.rules import scaled
 from lyricgen.generation.writer import text_seed
@@ -34,7 +34,7 @@ def fill_gaps(
 
     The gaps begin with draws from the output layer's biases. Then each sweep draws every gap again,
     given all other characters, those in the other gaps included. Temperature 0 takes the most
-    probable character each time and stops when a sweep changes nothing.
+    probable character and stops when a sweep changes nothing. The filled texts are on the CPU.
 
     Args:
         model: the network; it is put into evaluation mode and back.
@@ -45,15 +45,14 @@ def fill_gaps(
         temperature: of the softmax.
         sweeps: S.
         forbidden: ids that fill no gap.
-
-    Returns:
-        B tensors (1 + N,), filled, on the CPU.
     """
     filled = pad_sequence(texts, batch_first=True).to(model.device)  # (B, 1 + N)
     lengths = torch.tensor([len(text) - 1 for text in texts], device=model.device)
     places = pad_sequence(gaps, batch_first=True).to(model.device)  # (B, G), 0 for none
     number, rows = places.shape[1], torch.arange(len(texts), device=model.device)
-    uniforms = _gap_uniforms(seeds, gaps, sweeps).to(model.device)
+    uniforms = below_one(_gap_uniforms(seeds, gaps, sweeps), model.output.bias.dtype).to(
+        model.device
+    )
     with evaluating(model), progress("filling the gaps", sweeps * number) as moved:
         for sweep in range(sweeps + 1):
             before = filled.clone()
@@ -64,8 +63,9 @@ def fill_gaps(
                     predicted, _ = model(filled, lengths, filled.shape[1] - 1)  # (B, N, V)
                     logits = predicted[rows, (place - 1).clamp(min=0)]
                 logits[:, forbidden] = -torch.inf
-                numbers = uniforms[:, gap, sweep] if temperature else None
-                chosen = draw_characters(scaled(logits, temperature or 1.0), numbers)
+                numbers = uniforms[:, gap, sweep, None] if temperature else None
+                chosen = draw_characters(scaled(logits, temperature or 1.0), numbers)[:, 0]
+                chosen.clamp_(max=logits.shape[1] - 1)  # V: a model that has diverged
                 filled[rows[place > 0], place[place > 0]] = chosen[place > 0]
             if temperature == 0 and sweep and torch.equal(filled, before):
                 break

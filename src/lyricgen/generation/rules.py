@@ -113,7 +113,7 @@ def repetition_penalty(value: float) -> Rule:
 
 
 def no_repeat_ngram(n: int) -> Rule:
-    """Forbid characters that would complete n in a row that the text, prefix included, has already.
+    """Forbid to repeat any n characters in a row of the text, its prefix included.
 
     Paulus et al. 2018, section 2.5, for n = 3.
     """

@@ -8,7 +8,6 @@ import re
 import torch
 from torch import Tensor
 
-from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.generation.options import Control
 from lyricgen.generation.planning import Constraints, Request
@@ -52,9 +51,10 @@ _BARE = frozenset(("zhi", "chi", "shi", "ri", "zi", "ci", "si"))
 def constrain_lines(request: Request) -> Constraints:
     """Plan the lines of R texts; a prefix counts as their beginning.
 
-    No line is empty or begins with a blank. A line of a given length does not end with a blank
-    either, and has blanks within it only if the script has spaces between words and a newline ends
-    lines. The line break is allowed wherever a line may end.
+    A newline ends a line, or a space if the corpus has no newline; it is allowed wherever a line
+    may end. No line is empty or begins with a blank. A line of a given length does not end with a
+    blank either, and has blanks within it only if the script has spaces between words and a newline
+    ends lines.
 
     Args:
         request: with lines, line_length or an acrostic. Without a length, the length follows from
@@ -64,7 +64,9 @@ def constrain_lines(request: Request) -> Constraints:
         UserError: no text can obey the constraints.
     """
     vocabulary, allowed = request.model.vocabulary, request.allowed
-    mark = line_break(vocabulary)
+    mark = next((one for one in "\n " if one in vocabulary.characters), None)
+    if mark is None:
+        raise UserError("this model knows no line break: train one on a text that has lines")
     begun = [_begun_lines(prefix, mark, request.control) for prefix in request.prefixes]
     blank = torch.tensor([one.isspace() for one in vocabulary.characters], device=allowed.device)
     breaks = torch.zeros_like(allowed)
@@ -85,18 +87,6 @@ def is_spaced(characters: str) -> bool:
     """Whether most of the letters are of scripts with spaces between words."""
     letters = [one for one in characters if one.isalpha()]
     return 2 * sum(_UNSPACED.match(one) is None for one in letters) > len(letters)
-
-
-def line_break(vocabulary: Vocabulary) -> str:
-    """Character that ends a line: the newline, or the space if the corpus has no newline.
-
-    Raises:
-        UserError: the model knows neither.
-    """
-    for mark in ("\n", " "):
-        if mark in vocabulary.characters:
-            return mark
-    raise UserError("this model knows no line break: train one on a text that has lines")
 
 
 def _begun_lines(prefix: str, mark: str, control: Control) -> list[str]:
