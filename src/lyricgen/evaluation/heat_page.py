@@ -19,7 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from lyricgen.console import rounded
 from lyricgen.data.batch import IGNORED
-from lyricgen.data.splits import Split
+from lyricgen.data.splits import Layout, Split
 from lyricgen.data.vocabulary import code_points
 from lyricgen.errors import UserError, printable
 from lyricgen.evaluation.intervals import Floats, Integers
@@ -47,14 +47,14 @@ class Alternatives(NamedTuple):
 def beginning_of_text(
     model: TrainedModel, argument: TextArgument, unknown: Unknown, most: int
 ) -> tuple[OwnText, str]:
-    """Read the beginning of the user's text, at most `most` characters; return its name, too."""
-    beginning = _beginning(argument.text, most, model)
-    text = own_text(beginning, argument.name, model, unknown)
-    return text, _extent(argument.name, len(beginning), len(argument.text))
+    """Read the beginning of the user's text, at most `most` characters, and describe it."""
+    total = len(argument.text)
+    beginning, source = _cut(argument.text, most, model.layout, argument.name, total)
+    return own_text(beginning, argument.name, model, unknown), source
 
 
 def beginning_of_split(evaluated: Evaluated, split: str | None, most: int) -> tuple[OwnText, str]:
-    """Read the beginning of a split of a checkpoint's text; return its name in words, too.
+    """Read the beginning of a split of a checkpoint's text, and describe it.
 
     Args:
         evaluated: the checkpoint and its text.
@@ -74,23 +74,19 @@ def beginning_of_split(evaluated: Evaluated, split: str | None, most: int) -> tu
     # twice the characters, since each may follow the start symbol of a line
     head = replace(splits[name], ids=splits[name].ids[: 2 * most])
     total = int(splits[name].character_counts(len(model.vocabulary)).sum())
-    beginning = _beginning(head.text(model.vocabulary), most, model)
-    text = own_text(beginning, f"the {name} split", model)
-    return text, _extent(f"the {name} split of {evaluated.corpus.name}", len(beginning), total)
+    source = f"the {name} split of {evaluated.corpus.name}"
+    text = head.text(model.vocabulary)
+    beginning, source = _cut(text, most, model.layout, source, total)
+    return own_text(beginning, f"the {name} split", model), source
 
 
-def _beginning(text: str, most: int, model: TrainedModel) -> str:
-    """Cut a text to a length, for a model of lines after the last line that fits."""
-    if len(text) <= most:
-        return text
-    end = text.rfind("\n", 0, most) + 1 if model.layout == "lines" else most
-    return text[: end or most]
-
-
-def _extent(name: str, shown: int, total: int) -> str:
-    if shown >= total:
-        return f"{name}, {total:,} characters"
-    return f"{name}, the first {shown:,} of {total:,} characters"
+def _cut(text: str, most: int, layout: Layout, name: str, total: int) -> tuple[str, str]:
+    """Cut a text to a length, for a model of lines after the last line that fits; describe it."""
+    if len(text) > most:
+        end = text.rfind("\n", 0, most) + 1 if layout == "lines" else most
+        text = text[: end or most]
+    shown = "" if len(text) >= total else f"the first {len(text):,} of "
+    return text, f"{name}, {shown}{total:,} characters"
 
 
 def alternatives(model: TrainedModel, split: Split, what: str) -> Alternatives:
