@@ -13,18 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lyricgen.data import evaluation_samplers
-from lyricgen.data.batch import IGNORED, Batch, BatchLoader, cut
+from lyricgen.data import samplers
+from lyricgen.data.batch import IGNORED, Batch, BatchLoader, Sampler, Windows, cut
 from lyricgen.data.corpus import encode
 from lyricgen.data.datamodule import CharacterDataModule
-from lyricgen.data.evaluation_samplers import evaluation_sampler
 from lyricgen.data.preparation import Corpus
 from lyricgen.data.samplers import (
     ConsecutiveSampler,
     LineSampler,
     RandomSampler,
-    Sampler,
-    Windows,
+    evaluation_sampler,
 )
 from lyricgen.data.splits import Split, make_splits
 from lyricgen.data.vocabulary import Vocabulary
@@ -70,7 +68,7 @@ def constants(**values: int) -> Iterator[None]:
     """The module's limits made small; usable inside a property test, unlike the fixture."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in values.items():
-            patch.setattr(evaluation_samplers, name, value)
+            patch.setattr(samplers, name, value)
         yield
 
 

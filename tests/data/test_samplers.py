@@ -15,14 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lyricgen.cli.typed_values import CONFIG_DIRECTORY
-from lyricgen.data.batch import IGNORED, cut
-from lyricgen.data.evaluation_samplers import StreamSampler
+from lyricgen.data.batch import IGNORED, Sampler, Windows, cut
 from lyricgen.data.samplers import (
     ConsecutiveSampler,
     LineSampler,
     RandomSampler,
-    Sampler,
-    Windows,
+    StreamSampler,
     first_offset,
     order,
 )

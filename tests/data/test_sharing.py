@@ -7,8 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lyricgen.data.batch import IGNORED, BatchLoader, block, cut, share
-from lyricgen.data.samplers import LineSampler, Sampler, Windows
+from lyricgen.data.batch import IGNORED, BatchLoader, Sampler, Windows, block, cut, share
+from lyricgen.data.samplers import LineSampler
 from lyricgen.training import recurrent_module as shares
 from lyricgen.training.ddp.group import Broadcast, check, gathered, summed
 from tests.conftest import TINY, Train

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from lyricgen import train as train_command
-from lyricgen.data import evaluation_samplers
+from lyricgen.data import samplers
 from lyricgen.evaluate import main
 from lyricgen.evaluation.intervals import Series, SplitText, row, utf8_sizes
 from tests.conftest import ROOT, TINY, Printed, Train, messages, newest_of, printed, refusal
@@ -102,7 +102,7 @@ def test_the_figures_are_those_of_training(
     overrides: tuple[str, ...],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(evaluation_samplers, "EVALUATION_LOGITS", 2**13)  # several batches
+    monkeypatch.setattr(samplers, "EVALUATION_LOGITS", 2**13)  # several batches
     done = train(*TINY, *overrides)
     figures = figures_of(evaluate)
     assert list(figures["parts"]) == [
@@ -142,8 +142,8 @@ def test_the_figures_are_those_of_training(
 def test_rows_of_a_long_text_are_those_of_training(
     train: Train, evaluate: Evaluate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evaluation_samplers, "LONGEST_STREAM", 100)
-    monkeypatch.setattr(evaluation_samplers, "ROW", 40)
+    monkeypatch.setattr(samplers, "LONGEST_STREAM", 100)
+    monkeypatch.setattr(samplers, "ROW", 40)
     done = train(*TINY)
     figures = json.loads(evaluate("--json").out)
     found = models_of(figures, "test")["lstm 1x16"]["perplexity"]["value"]

@@ -13,11 +13,10 @@ from torch import Tensor
 import lyricgen
 from lyricgen import generate
 from lyricgen.api import WritingModel
-from lyricgen.data import evaluation_samplers
+from lyricgen.data import samplers
 from lyricgen.data.batch import cut
 from lyricgen.data.datamodule import CharacterDataModule
-from lyricgen.data.evaluation_samplers import StreamSampler
-from lyricgen.data.samplers import ConsecutiveSampler
+from lyricgen.data.samplers import ConsecutiveSampler, StreamSampler
 from lyricgen.data.splits import Split
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
@@ -116,7 +115,7 @@ def held_out_loss(cell: str, ids: Tensor, model: FillModel) -> float:
     size = model.vocabulary_size
     vocabulary = Vocabulary(LETTERS[:size])
     sampler = ConsecutiveSampler(20, 2, 3)
-    following = evaluation_samplers.FOLLOWING
+    following = samplers.FOLLOWING
     splits = {"train": Split(ids[:20], None), "val": Split(ids, None)}
     data = CharacterDataModule(vocabulary, splits, sampler, following)
     loader = data.val_dataloader()
@@ -148,7 +147,7 @@ def test_held_out_text_is_one_text(cell: str, steps: int, monkeypatch: pytest.Mo
     with torch.no_grad():
         logits, _ = model(ids[None], torch.tensor([60]), 60)
     expected = torch.nn.functional.cross_entropy(logits[0], ids[1:])
-    monkeypatch.setattr(evaluation_samplers, "EVALUATION_LOGITS", steps * (N + 1))
+    monkeypatch.setattr(samplers, "EVALUATION_LOGITS", steps * (N + 1))
     assert held_out_loss(cell, ids, model) == pytest.approx(float(expected), rel=1e-12)
 
 

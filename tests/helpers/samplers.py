@@ -2,13 +2,8 @@
 
 import torch
 
-from lyricgen.data.evaluation_samplers import StreamSampler
-from lyricgen.data.samplers import (
-    ConsecutiveSampler,
-    LineSampler,
-    RandomSampler,
-    Sampler,
-)
+from lyricgen.data.batch import Sampler
+from lyricgen.data.samplers import ConsecutiveSampler, LineSampler, RandomSampler, StreamSampler
 
 KINDS = (
     "random",

@@ -23,10 +23,11 @@ from rich.console import Console
 from lyricgen import console as terminal
 from lyricgen.api import WritingModel
 from lyricgen.console import ConsoleHandler
+from lyricgen.data.batch import Sampler
 from lyricgen.data.corpus import encode
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.data.preparation import Corpus
-from lyricgen.data.samplers import ConsecutiveSampler, LineSampler, Sampler
+from lyricgen.data.samplers import ConsecutiveSampler, LineSampler
 from lyricgen.data.splits import make_splits
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError

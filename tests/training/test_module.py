@@ -13,10 +13,10 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from lyricgen.data import evaluation_samplers
-from lyricgen.data.batch import IGNORED, Batch, cut
+from lyricgen.data import samplers
+from lyricgen.data.batch import IGNORED, Batch, Sampler, cut
 from lyricgen.data.datamodule import CharacterDataModule
-from lyricgen.data.samplers import ConsecutiveSampler, LineSampler, Sampler
+from lyricgen.data.samplers import ConsecutiveSampler, LineSampler
 from lyricgen.data.splits import Split
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.models.network import LanguageModel
@@ -388,7 +388,7 @@ def test_held_out_perplexity_is_that_of_single_characters(
     monkeypatch: pytest.MonkeyPatch, rows: int, steps: int | None
 ) -> None:
     if steps is not None:  # characters read at once
-        monkeypatch.setattr(evaluation_samplers, "EVALUATION_LOGITS", steps * V)
+        monkeypatch.setattr(samplers, "EVALUATION_LOGITS", steps * V)
     held_out = Split(text(52, seed=1), None)
     data = data_of(text(67), ConsecutiveSampler(67, rows, 3), val=held_out, test=held_out)
     module = one_hot_rnn()
@@ -417,7 +417,7 @@ def test_held_out_perplexity_within_a_run_is_that_of_its_weights() -> None:
 def test_held_out_lines_are_scored_each_from_its_own_start(
     monkeypatch: pytest.MonkeyPatch, together: int
 ) -> None:
-    monkeypatch.setattr(evaluation_samplers, "EVALUATION_LINES", together)
+    monkeypatch.setattr(samplers, "EVALUATION_LINES", together)
     data = data_of(text(20), ConsecutiveSampler(20, 1, 3), val=line_split(LINES))
     module = one_hot_rnn()
     nats = [
@@ -434,9 +434,9 @@ def test_held_out_lines_are_scored_each_from_its_own_start(
 def test_a_very_long_text_is_read_in_rows_each_from_state_zero(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(evaluation_samplers, "LONGEST_STREAM", 50)
-    monkeypatch.setattr(evaluation_samplers, "ROW", 20)
-    monkeypatch.setattr(evaluation_samplers, "EVALUATION_LOGITS", 7 * 2 * V)
+    monkeypatch.setattr(samplers, "LONGEST_STREAM", 50)
+    monkeypatch.setattr(samplers, "ROW", 20)
+    monkeypatch.setattr(samplers, "EVALUATION_LOGITS", 7 * 2 * V)
     ids = text(52, seed=1)
     module = one_hot_rnn()
     # 51 characters to predict in 52 // 20 = 2 rows: 26 and 25

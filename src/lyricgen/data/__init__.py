@@ -11,8 +11,8 @@ A tour in the order in which the data flows:
    room for all numbers, in memory or in a file that is checked block by block.
 5. `cache` fetches a published text, and encodes a large one piece by piece into such a file.
 6. `splits` splits the ids into the training, validation and test splits.
-7. `samplers` cut the training split into batches; `evaluation_samplers` cut the other splits, so
-   that each character is predicted once and in order. A sampler knows positions, no characters.
+7. `samplers` cut the training split into batches, and the other splits so that each character is
+   predicted once and in order. A sampler knows positions, no characters.
 8. `batch` gathers the ids at these positions: inputs and targets, (B, T). With several processes
    each one gathers its share of the rows.
 9. `datamodule` gives the batches to Lightning.

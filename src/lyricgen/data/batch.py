@@ -1,22 +1,75 @@
-"""Batches of character ids; one gather from the corpus makes a batch.
+"""Batches: their positions in a split, and their character ids, gathered at once.
 
 B rows, T time steps, N characters in a split of the corpus.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from lyricgen.data.corpus import CheckedMapping
-from lyricgen.data.samplers import Sampler, Windows
 
 IGNORED = -100  # the target of padding, as in torch.nn.functional.cross_entropy
 # Rows read from a mapped text before its pages are given back: Linux maps up to 2 MB around each.
 FORGET_EVERY = 128
 _COPIED = 1 << 24  # ids copied to a device at a time
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Where the rows of one batch lie in the text.
+
+    Row b reads the characters starts[b] … starts[b] + num_steps - 1 and predicts the character
+    after each; only the first lengths[b] predictions count if lengths are given.
+    """
+
+    starts: Tensor  # (B,) int64
+    num_steps: int  # T
+    lengths: Tensor | None  # (B,) int64
+    starts_stream: bool  # whether the rows begin anew, instead of where the last batch ended
+    num_characters: int  # predicted characters in the batch, without padding
+    following: int = 0  # characters after each row that a model of both sides reads
+    ends: Tensor | None = None  # (B,) int64 where the following characters end; None: with the text
+
+
+def windows_of(
+    starts: Tensor,
+    lengths: Tensor,
+    starts_stream: bool,
+    following: int = 0,
+    ends: Tensor | None = None,
+) -> Windows:
+    """A batch of windows, as wide as its longest."""
+    steps, characters = int(lengths.max()), int(lengths.sum())
+    return Windows(starts, steps, lengths, starts_stream, characters, following, ends)
+
+
+class Sampler(Protocol):
+    """The batches of an epoch, each a pure function of its epoch and position."""
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+        ...
+
+    def windows(self, epoch: int, index: int) -> Windows:
+        """Batch number `index` of epoch number `epoch`, both from 0."""
+        ...
+
+
+class TrainingSampler(Sampler):
+    """A sampler of the training split.
+
+    Attributes:
+        batch_size: rows of a batch; fewer than wanted where the text is small.
+        num_read: characters that an epoch predicts.
+    """
+
+    batch_size: int
+    num_read: int
 
 
 def block(rows: int, rank: int, world_size: int) -> slice:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 
+from lyricgen.data.batch import TrainingSampler
 from lyricgen.data.cache import (
     MAX_BYTES,
     LargeText,
@@ -25,7 +26,7 @@ from lyricgen.data.corpus import EncodedCorpus, encode
 from lyricgen.data.options import BUNDLED, PUBLISHED, DataOptions, check_kind
 from lyricgen.data.preparation import prepare
 from lyricgen.data.reading import DEFAULT_MAX_BYTES, read_text, text_pieces
-from lyricgen.data.samplers import ConsecutiveSampler, RandomSampler, TrainingSampler
+from lyricgen.data.samplers import ConsecutiveSampler, RandomSampler
 from lyricgen.data.splits import Layout, Split, make_splits
 from lyricgen.errors import UserError
 from lyricgen.runs.newest import places_of

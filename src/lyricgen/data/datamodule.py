@@ -6,9 +6,8 @@ import pytorch_lightning as pl
 import torch
 from typing_extensions import override
 
-from lyricgen.data.batch import BatchLoader, rank, world_size
-from lyricgen.data.evaluation_samplers import evaluation_sampler
-from lyricgen.data.samplers import Sampler
+from lyricgen.data.batch import BatchLoader, Sampler, rank, world_size
+from lyricgen.data.samplers import evaluation_sampler
 from lyricgen.data.splits import Split
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError

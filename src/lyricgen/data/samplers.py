@@ -3,16 +3,28 @@
 B rows (batch size), T time steps, N characters in the text.
 """
 
-from dataclasses import dataclass, replace
+import logging
+from dataclasses import replace
 from functools import lru_cache
-from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from lyricgen.data.batch import Sampler, TrainingSampler, Windows, windows_of
 from lyricgen.data.options import Shuffle
+from lyricgen.data.splits import Split
 from lyricgen.errors import UserError
+
+log = logging.getLogger(__name__)
+
+LONGEST_STREAM = 200_000  # characters of held-out text that are read as one row
+ROW = 20_000  # characters, on average, of a row of a longer text
+EVALUATION_LOGITS = 2**22  # rows x steps x vocabulary that one evaluation batch aims at
+EVALUATION_STEPS = 1024  # characters of a row scored at once, at most
+EVALUATION_LINES = 256  # lines scored at once, at most
+EVALUATION_CHARACTERS = 2**15  # of lines scored at once, padding included, at most
+FOLLOWING = 128  # characters after a window that a model of both sides reads
 
 
 def first_offset(offsets: int, seed: int, epoch: int) -> int:
@@ -47,62 +59,9 @@ def _generator(seed: int, epoch: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed * 1_000_003 + epoch)
 
 
-@dataclass(frozen=True)
-class Windows:
-    """Where the rows of one batch lie in the text.
-
-    Row b reads the characters starts[b] … starts[b] + num_steps - 1 and predicts the character
-    after each; only the first lengths[b] predictions count if lengths are given.
-    """
-
-    starts: Tensor  # (B,) int64
-    num_steps: int  # T
-    lengths: Tensor | None  # (B,) int64
-    starts_stream: bool  # whether the rows begin anew, instead of where the last batch ended
-    num_characters: int  # predicted characters in the batch, without padding
-    following: int = 0  # characters after each row that a model of both sides reads
-    ends: Tensor | None = None  # (B,) int64 where the following characters end; None: with the text
-
-
-def windows_of(
-    starts: Tensor,
-    lengths: Tensor,
-    starts_stream: bool,
-    following: int = 0,
-    ends: Tensor | None = None,
-) -> Windows:
-    """A batch of windows, as wide as its longest."""
-    steps, characters = int(lengths.max()), int(lengths.sum())
-    return Windows(starts, steps, lengths, starts_stream, characters, following, ends)
-
-
 def _without_equal_lengths(windows: Windows) -> Windows:
     full = windows.num_characters == windows.num_steps * len(windows.starts)
     return replace(windows, lengths=None) if full else windows
-
-
-class Sampler(Protocol):
-    """The batches of an epoch, each a pure function of its epoch and position."""
-
-    def __len__(self) -> int:
-        """Batches in an epoch."""
-        ...
-
-    def windows(self, epoch: int, index: int) -> Windows:
-        """Batch number `index` of epoch number `epoch`, both from 0."""
-        ...
-
-
-class TrainingSampler(Sampler):
-    """A sampler of the training split.
-
-    Attributes:
-        batch_size: rows of a batch; fewer than wanted where the text is small.
-        num_read: characters that an epoch predicts.
-    """
-
-    batch_size: int
-    num_read: int
 
 
 class RandomSampler(TrainingSampler):
@@ -158,9 +117,7 @@ class RandomSampler(TrainingSampler):
 
     def windows(self, epoch: int, index: int) -> Windows:
         """Windows from places all over the text."""
-        offset = self.offsets[0]
-        if len(self.offsets) > 1:
-            offset = self.offsets[first_offset(len(self.offsets), self.seed, epoch)]
+        offset = self.offsets[first_offset(len(self.offsets), self.seed, epoch)]
         shuffled = order(self.num_windows, self.seed, epoch, self.shuffle)
         chosen = shuffled[index * self.batch_size : (index + 1) * self.batch_size].long()
         if self.drop_last:
@@ -262,13 +219,10 @@ class LineSampler(TrainingSampler):
     ) -> None:
         if carry_state and batch_size != 1:
             raise ValueError(f"a state cannot be carried between batches of {batch_size} lines")
-        self.num_lines = len(line_starts)
         self.pieces = torch.ones_like(line_lengths)  # of each line
         if longest is not None:
             self.pieces = (line_lengths + longest - 1) // longest
-        self.row_starts, self.row_lengths = line_starts, line_lengths
-        if int(self.pieces.max()) > 1:
-            self.row_starts, self.row_lengths = _cut_lines(line_starts, line_lengths, self.pieces)
+        self.row_starts, self.row_lengths = _cut_lines(line_starts, line_lengths, self.pieces)
         self.batch_size = min(batch_size, len(self.row_starts))
         self.num_read = int(line_lengths.sum())
         self.seed = seed
@@ -288,10 +242,10 @@ class LineSampler(TrainingSampler):
         """The rows at some places of the epoch's order."""
         if self.shuffle == "none":
             return places
-        if not self.carry_state or len(self.row_starts) == self.num_lines:
-            rows = len(self.row_starts)
+        rows = len(self.row_starts)
+        if not self.carry_state or rows == len(self.pieces):
             return order(rows, self.seed, epoch, self.shuffle)[places].long()
-        lines = order(self.num_lines, self.seed, epoch, self.shuffle).long()
+        lines = order(len(self.pieces), self.seed, epoch, self.shuffle).long()
         ends = self.pieces[lines].cumsum(0)  # of each line, in the epoch's order
         line = int(torch.searchsorted(ends, places.start, right=True))
         last_of_line = int(self.pieces.cumsum(0)[lines[line]]) - 1
@@ -311,3 +265,86 @@ def _too_short(has: int, needs: int, num_steps: int) -> UserError:
         f"the training split has {has} characters, one window of data.num_steps={num_steps} needs "
         f"{needs}: lower data.num_steps, or set sampler.drop_last=false"
     )
+
+
+class StreamSampler:
+    """A whole text, every character after the first predicted once: for scoring and counting.
+
+    The state is carried along each of B rows. A row starts from state zero, where the row above
+    ends. A batch has T characters a row; a model of both sides reads the next `following`, too.
+    """
+
+    def __init__(
+        self, num_characters: int, num_rows: int, num_steps: int, following: int = 0
+    ) -> None:
+        self.num_steps, self.following = num_steps, following
+        self.row = -(-(num_characters - 1) // num_rows)
+        self.starts = torch.arange(num_rows) * self.row
+        self.row_targets = (num_characters - 1 - self.starts).clamp(0, self.row)
+
+    def __len__(self) -> int:
+        return (self.row + self.num_steps - 1) // self.num_steps
+
+    def windows(self, epoch: int, index: int) -> Windows:
+        """The next T columns of every row."""
+        del epoch
+        first = index * self.num_steps
+        lengths = (self.row_targets - first).clamp(0, self.num_steps)
+        return windows_of(self.starts + first, lengths, index == 0, self.following)
+
+
+class LineScoringSampler:
+    """Lines for scoring, every character of each once, each line from state zero.
+
+    A line of more than T characters is read in pieces of T, the state carried from one to the
+    next. Lines of the same number of pieces share batches, in their order. Batches are smaller for
+    a larger vocabulary. Other arguments as for `LineSampler` and `StreamSampler`.
+    """
+
+    def __init__(
+        self,
+        line_starts: Tensor,
+        line_lengths: Tensor,
+        vocabulary_size: int,
+        following: int = 0,
+    ) -> None:
+        self.line_starts, self.line_lengths = line_starts, line_lengths
+        self.num_steps, self.following = EVALUATION_STEPS, following
+        self.batches: list[tuple[Tensor, int]] = []  # lines, and the number of their piece
+        pieces = (line_lengths + self.num_steps - 1) // self.num_steps
+        most = min(EVALUATION_CHARACTERS, EVALUATION_LOGITS // vocabulary_size)
+        for count in sorted(set(pieces.tolist())):
+            lines = torch.nonzero(pieces == count).flatten()
+            longest = min(self.num_steps, int(line_lengths[lines].max()))
+            rows = min(EVALUATION_LINES, max(1, most // longest))
+            self.batches += [(some, p) for some in torch.split(lines, rows) for p in range(count)]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def windows(self, epoch: int, index: int) -> Windows:
+        """The next T characters of some lines."""
+        del epoch
+        lines, piece = self.batches[index]
+        first = piece * self.num_steps
+        left = self.line_lengths[lines] - first
+        starts = self.line_starts[lines] + first
+        lengths = left.clamp(max=self.num_steps)
+        following = self.following if int(left.max()) > self.num_steps else 0
+        return windows_of(starts, lengths, piece == 0, following, ends=starts + left + 1)
+
+
+def evaluation_sampler(split: Split, vocabulary_size: int, following: int = 0) -> Sampler:
+    """Read a whole split in order: one stream, or its lines one by one.
+
+    A stream past 200,000 characters is cut into rows, each from state zero; the log says so.
+    """
+    if split.line_starts is not None:
+        starts, lengths = split.line_starts, split.line_lengths
+        return LineScoringSampler(starts, lengths, vocabulary_size, following=following)
+    rows = 1
+    if len(split.ids) > LONGEST_STREAM:
+        rows = len(split.ids) // ROW
+        log.info("held-out text of %d characters: read as %d rows", len(split.ids), rows)
+    steps = min(EVALUATION_STEPS, max(1, EVALUATION_LOGITS // (rows * vocabulary_size)))
+    return StreamSampler(len(split.ids), rows, steps, following)

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from lyricgen.console import progress
-from lyricgen.data.batch import cut
-from lyricgen.data.evaluation_samplers import EVALUATION_LOGITS
-from lyricgen.data.samplers import Windows
+from lyricgen.data.batch import Windows, cut
+from lyricgen.data.samplers import EVALUATION_LOGITS
 from lyricgen.data.splits import Split
 from lyricgen.errors import UserError
 from lyricgen.evaluation.intervals import Floats, Integers, SplitText

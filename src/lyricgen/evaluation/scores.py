@@ -18,8 +18,8 @@ from lyricgen.console import progress
 from lyricgen.data.batch import Batch, BatchLoader
 from lyricgen.data.build import build_splits, find_corpus
 from lyricgen.data.corpus import EncodedCorpus
-from lyricgen.data.evaluation_samplers import FOLLOWING, evaluation_sampler
 from lyricgen.data.options import DataOptions
+from lyricgen.data.samplers import FOLLOWING, evaluation_sampler
 from lyricgen.data.splits import Split
 from lyricgen.errors import UserError
 from lyricgen.evaluation.intervals import Floats, Row, Series, SplitText, row

@@ -72,9 +72,12 @@ def directory_taken(directory: Path, kind: Literal["run", "sweep"]) -> UserError
     )
 
 
-def make_directory(directory: Path) -> None:
-    """Make a directory and its missing parents."""
-    _make(directory, exist_ok=True)
+def make_directory(directory: Path, *, exist_ok: bool = True) -> None:
+    """Make a directory and its missing parents; remember them for `remove_unused`."""
+    directory = directory.absolute()
+    missing = list(takewhile(lambda place: not place.exists(), (directory, *directory.parents)))
+    directory.mkdir(parents=True, exist_ok=exist_ok)
+    _made.extend(reversed(missing))
 
 
 def new_directory(wanted: Path) -> Path:
@@ -82,7 +85,7 @@ def new_directory(wanted: Path) -> Path:
     directory, number = wanted, 1
     while True:
         try:
-            _make(directory, exist_ok=False)
+            make_directory(directory, exist_ok=False)
             return directory
         except FileExistsError:
             if not directory.parent.is_dir():  # a file has the parent's name
@@ -171,10 +174,3 @@ def is_alive(process: int) -> bool:
     except PermissionError:  # another user's
         return True
     return process > 0
-
-
-def _make(directory: Path, *, exist_ok: bool) -> None:
-    directory = directory.absolute()
-    missing = list(takewhile(lambda place: not place.exists(), (directory, *directory.parents)))
-    directory.mkdir(parents=True, exist_ok=exist_ok)
-    _made.extend(reversed(missing))

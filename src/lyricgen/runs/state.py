@@ -101,9 +101,7 @@ class ResumePoint:
     steps: int = 0  # made before the checkpoint
     state: RunState = field(default_factory=RunState)  # at the checkpoint
     summary: RunSummary | None = None
-    finished: str | None = (
-        None  # reason why it has ended, or advice to lengthen it; None: it goes on
-    )
+    finished: str | None = None  # reason why it has ended; None if it goes on
 
 
 def find_resume_point(

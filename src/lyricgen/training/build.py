@@ -3,11 +3,11 @@
 import logging
 from functools import partial
 
+from lyricgen.data.batch import Sampler, TrainingSampler
 from lyricgen.data.build import SAMPLERS, build_splits
 from lyricgen.data.corpus import EncodedCorpus
 from lyricgen.data.datamodule import CharacterDataModule
-from lyricgen.data.evaluation_samplers import FOLLOWING, StreamSampler
-from lyricgen.data.samplers import LineSampler, Sampler, TrainingSampler
+from lyricgen.data.samplers import FOLLOWING, LineSampler, StreamSampler
 from lyricgen.data.splits import Layout, Split
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
