@@ -21,7 +21,7 @@ _COPIED = 1 << 24  # ids copied to a device at a time
 
 @dataclass(frozen=True)
 class Windows:
-    """Where the rows of one batch lie in the text.
+    """The places of a batch's rows in the text.
 
     Row b reads the characters starts[b] … starts[b] + num_steps - 1 and predicts the character
     after each; only the first lengths[b] predictions count if lengths are given.
@@ -73,7 +73,7 @@ class TrainingSampler(Sampler):
 
 
 def block(rows: int, rank: int, world_size: int) -> slice:
-    """The rows of one process: consecutive, and at most one more than another process has."""
+    """The rows of one process: consecutive, as many as another's or one more or less."""
     return slice(rows * rank // world_size, rows * (rank + 1) // world_size)
 
 

@@ -10,8 +10,7 @@ import mmap
 import os
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from io import BufferedReader
@@ -249,19 +248,19 @@ def open_entry(path: Path, name: str, restore: Restore) -> EncodedCorpus | None:
     return EncodedCorpus(name, "text", vocabulary, ids, counts, digest, checked)
 
 
-@contextmanager
-def open_own(path: Path) -> Iterator[BufferedReader]:
+def open_own(path: Path) -> BufferedReader:
     """Open an ordinary file of the cache that this user or root has written.
 
     Raises:
         OSError: It cannot be opened, or is no ordinary file.
         UserError: It belongs to another user.
     """
-    with open_ordinary(path) as stream:
-        owner = os.fstat(stream.fileno()).st_uid
-        if hasattr(os, "geteuid") and owner not in (0, os.geteuid()):  # not on Windows
-            raise UserError(
-                f"{str(path)!r} belongs to another user (number {owner}): remove it, or "
-                "set LYRICGEN_DATA to a directory of your own"
-            )
-        yield stream
+    stream = open_ordinary(path)
+    owner = os.fstat(stream.fileno()).st_uid
+    if hasattr(os, "geteuid") and owner not in (0, os.geteuid()):  # not on Windows
+        stream.close()
+        raise UserError(
+            f"{str(path)!r} belongs to another user (number {owner}): remove it, or "
+            "set LYRICGEN_DATA to a directory of your own"
+        )
+    return stream

@@ -220,7 +220,7 @@ def count_damage(pieces: Iterable[bytes], encoding: str) -> int:
 
 
 def encoding_advice(readings: Sequence[Reading]) -> str:
-    """Advise which encoding to name for a file with these possible readings."""
+    """Advise which encoding to name, by the possible readings of a file."""
     if not readings:
         return "no encoding known here decodes all of it: it is damaged, or no text"
     shown = ", ".join(

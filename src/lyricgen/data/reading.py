@@ -281,7 +281,7 @@ def _decoded(blocks: Iterable[bytes], shown: str, encoding: str, codec: str) -> 
 
 
 def _choose_codec(encoding: str, data: Iterator[bytes]) -> tuple[bytes, str, str]:
-    """The first bytes, the encoding by their byte-order mark or else the given one, its codec."""
+    """Read the first bytes; choose encoding and codec by their byte-order mark or the given one."""
     head = b""
     while len(head) < 4 and (block := next(data, b"")):
         head += block

@@ -268,7 +268,7 @@ def _too_short(has: int, needs: int, num_steps: int) -> UserError:
 
 
 class StreamSampler:
-    """A whole text, every character after the first predicted once: for scoring and counting.
+    """A whole text for scoring or counting: every character after the first is predicted once.
 
     The state is carried along each of B rows. A row starts from state zero, where the row above
     ends. A batch has T characters a row; a model of both sides reads the next `following`, too.
@@ -294,7 +294,7 @@ class StreamSampler:
 
 
 class LineScoringSampler:
-    """Lines for scoring, every character of each once, each line from state zero.
+    """Lines for scoring: every character is predicted once, each line from state zero.
 
     A line of more than T characters is read in pieces of T, the state carried from one to the
     next. Lines of the same number of pieces share batches, in their order. Batches are smaller for

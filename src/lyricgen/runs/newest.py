@@ -67,21 +67,14 @@ def record_newest(directory: Path, *, resumed: bool) -> None:
         if linked.is_dir() and linked.samefile(directory):
             directory = linked
     if outputs not in directory.parents:
-        log.info(
-            "%s lies outside of %s: name it to commands that take the newest run",
-            directory,
-            outputs,
-        )
+        advice = "%s lies outside of %s: name it to commands that take the newest run"
+        log.info(advice, directory, outputs)
         return
     try:
         write_atomically(outputs / LATEST, f"{directory.relative_to(outputs).as_posix()}\n")
     except OSError as error:  # a directory of that name, say; the run itself can be written
-        log.warning(
-            "%s cannot be written (%s): name %s to commands that take the newest run",
-            outputs / LATEST,
-            error.strerror,
-            directory,
-        )
+        advice = "%s cannot be written (%s): name %s to commands that take the newest run"
+        log.warning(advice, outputs / LATEST, error.strerror, directory)
 
 
 def _named_newest(outputs: Path) -> Path | None:

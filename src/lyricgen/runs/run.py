@@ -183,9 +183,9 @@ class Run:
             UserError: the run's directory is gone.
         """
         check_there(self.directory)
-        pruned = {} if given_up is None else {"status": "pruned", "reason": given_up}
-        entries = self.summary.entries() | {"status": "finished"} | pruned | figures
-        self.summary = RunSummary.model_validate(entries)
+        pruned = {"status": "pruned", "reason": given_up}
+        end = {"status": "finished"} if given_up is None else pruned
+        self.summary = RunSummary.model_validate(self.summary.entries() | end | figures)
         self._write()
 
     def unfinished(self, error: OSError) -> UserError:
@@ -239,13 +239,9 @@ def git_commit() -> str | None:
     if not (checkout / ".git").exists():
         return None  # installed, maybe inside another repository
     try:
+        command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
         result = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-            cwd=checkout,
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=True,
+            command, cwd=checkout, capture_output=True, text=True, timeout=5, check=True
         )
     except (OSError, subprocess.SubprocessError):  # git is missing or fails
         return None

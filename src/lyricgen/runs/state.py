@@ -149,17 +149,15 @@ def find_resume_point(
             f"trainer.max_epochs={max_epochs}: the run is in epoch {epoch + 1} already: "
             f"give a larger number, or {start_anew(directory)}"
         )
-    finished = None
-    if summary.status == "finished":
-        finished = _finished(directory, content, state, options)
+    ended = summary.status == "finished"
+    finished = _finished(directory, content, state, options) if ended else None
     return ResumePoint(path, content["global_step"], state, summary, finished)
 
 
 def fixed_settings(options: dict[str, Any]) -> list[str]:
     """List the settings that identify a run and must not change."""
-    return [
-        line for line in sorted_settings(options) if not belongs_to(line.partition("=")[0], FREE)
-    ]
+    lines = sorted_settings(options)
+    return [line for line in lines if not belongs_to(line.partition("=")[0], FREE)]
 
 
 def sorted_settings(options: dict[str, Any]) -> list[str]:
@@ -204,7 +202,7 @@ def _shown(values: Settings, key: str) -> str:
 
 
 def sizes(directory: Path) -> dict[str, int]:
-    """Write each growing file to the disk, and return its size in bytes."""
+    """Write each growing file of a run to the disk, and return its size in bytes."""
     found = {}
     for path in _growing(directory):
         with path.open("rb") as stream:
