@@ -111,6 +111,7 @@ def test_what_is_like_nothing_gets_no_suggestion() -> None:
         ("cell=gru cell.forget_bias=1", "only cell=lstm or cell=lstm_plain or cell=lstm_scratch"),
         ("cell=gru +cell.forget_bias=1", "cell.forget_bias: only cell=lstm"),
         ("model=ngram model.dropout=0", "model.dropout: only model=recurrent has this setting"),
+        ("-m seed=1,2 hydra.sweeper.n_trials=3", "hydra.sweeper.n_trials: only sweep=optuna has"),
         ("cell.kind=gru", 'type "cell=gru"'),
         ("-m ++data.kind=dino,lyrics", 'type "data=dino,lyrics"'),
         ("--config-name trian", "did you mean train?"),

@@ -27,7 +27,7 @@ from lyricgen.reporting.plots import (
     read_curves,
 )
 from lyricgen.reporting.records import Record, format_value
-from lyricgen.reporting.tables import Column, columns_of, failures, notes, title_of
+from lyricgen.reporting.tables import columns_of, failures, notes, title_of
 from lyricgen.runs.directories import STUDY
 from lyricgen.runs.record_files import MOST_OF_LINES, open_record
 
@@ -45,41 +45,17 @@ class Plot(NamedTuple):
 
 
 class Section(NamedTuple):
-    """The part of a report on one comparison.
-
-    Attributes:
-        comparison: the runs.
-        title: the ranking figure, in words.
-        columns: of the table.
-        notes: that explain the table.
-        failures: descriptions of the runs without a figure.
-        plots: of the comparison.
-        messages: shown where a plot is missing.
-        samples: texts of the best runs and of the worst, by title.
-    """
+    """The part of a report on one comparison, with messages in place of missing plots."""
 
     comparison: Comparison
-    title: str
-    columns: list[Column]
-    notes: list[str]
-    failures: list[str]
     plots: list[Plot]
     messages: list[str]
-    samples: dict[str, list[str]]
 
 
 def build_sections(comparisons: Sequence[Comparison]) -> list[Section]:
-    """Collect and draw the content of the report."""
+    """Draw the plots of all comparisons."""
     return [
-        Section(
-            comparison,
-            title_of(comparison.metric),
-            columns_of(comparison),
-            notes(comparison),
-            failures(comparison),
-            *_draw(comparison, "" if number == 1 else f"_{number}"),
-            _best_and_worst(comparison),
-        )
+        Section(comparison, *_draw(comparison, "" if number == 1 else f"_{number}"))
         for number, comparison in enumerate(comparisons, 1)
     ]
 
@@ -215,6 +191,11 @@ def render(template: str, sections: Sequence[Section], source: str) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {
+        "title": title_of,
+        "columns": columns_of,
+        "notes": notes,
+        "failures": failures,
+        "samples": _best_and_worst,
         "chinese": lambda texts: any(re.search("[\u4e00-\u9fff]", text) for text in texts),
         "sample": lambda text: Markup(escape(printable_text(text, TEXT))),
         "markdown": lambda text: re.sub(r"([|\\`*_<>\[\]])", r"\\\1", text).replace("&", "&amp;"),
