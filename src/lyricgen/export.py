@@ -6,17 +6,23 @@ import re
 from pathlib import Path
 from typing import Any
 
-from lyricgen.cli.command_line import Parser, check_output, run, writing
+from lyricgen.cli.command_line import Parser, add_options, check_output, run, writing
 from lyricgen.console import show
 from lyricgen.errors import UserError
 
 SUFFIX = ".safetensors"
+OPTIONS = {
+    "--out FILE": f"file to write (default: NAME{SUFFIX} in this directory, with the run's name)",
+    "--force": "replace FILE if it exists",
+}
 PERSONAL = {"init_from", "resume", "path", "prefixes"}  # settings of any group
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command; an error that the user can mend prints one line and gives status 2."""
-    run(_parser(), _export, arguments)
+    parser = Parser("export", "Write a model to a safetensors file, to share.")
+    add_options(parser, OPTIONS, {"FILE": Path})
+    run(parser, _export, arguments)
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -31,7 +37,10 @@ def _export(options: argparse.Namespace) -> None:
 
     model = load(options.checkpoint or newest_checkpoint())
     if out is None:
-        out = Path(_file_name(model.options.get("name"), model.network.description))
+        name = model.options.get("name")  # a file may hold any name
+        name = name if isinstance(name, str) else model.network.description
+        plain = re.sub(r"[^\w-]+", "_", name).strip("_")
+        out = Path(f"{plain[:60] or 'model'}{SUFFIX}")
         _check_place(out, options.force)
     described = card(model)
     described["options"] = shared(described["options"])
@@ -49,29 +58,11 @@ def shared(options: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _check_place(out: Path, force: bool) -> None:
+def _check_place(out: Path, force: bool | None) -> None:
     """Refuse a file that cannot be written or would be lost."""
     check_output("--out", out, SUFFIX)
     if out.exists() and not force:
         raise UserError(f"{str(out)!r} is there already: name another, or add --force")
-
-
-def _file_name(name: Any, description: str) -> str:
-    """Make a safe file name from the run's name, which a file may have chosen freely."""
-    plain = re.sub(r"[^\w-]+", "_", name if isinstance(name, str) else description).strip("_")
-    return f"{plain[:60] or 'model'}{SUFFIX}"
-
-
-def _parser() -> Parser:
-    parser = Parser("export", "Write a model to a safetensors file, to share.")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        metavar="FILE",
-        help=f"file to write (default: NAME{SUFFIX} in this directory, with the run's name)",
-    )
-    parser.add_argument("--force", action="store_true", help="replace FILE if it exists")
-    return parser
 
 
 if __name__ == "__main__":

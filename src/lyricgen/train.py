@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lyricgen.cli.composition import plain_values, register_resolvers, search_options
 from lyricgen.cli.errors import hides_an_interrupt, mendable, stop
-from lyricgen.cli.hydra_private import replace_methods, showing_everything
+from lyricgen.cli.hydra_private import compose_once, hide_bases, showing_everything
 from lyricgen.cli.resume_arguments import (
     expand,
     read_options,
@@ -56,7 +56,8 @@ _DEBUG = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 register_resolvers()
 quiet_matplotlib()  # in the processes of jobs, too
-replace_methods()
+compose_once()
+hide_bases()
 
 
 @hydra.main(config_path=str(CONFIG_DIRECTORY), config_name="train", version_base="1.3")

@@ -14,7 +14,7 @@ from tests.conftest import SMALL, Train
 
 HYDRAS_OWN = (
     Hydra.__dict__["get_mode"].__closure__[0].cell_contents
-)  # what replace_methods replaced
+)  # before compose_once replaces it
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from lyricgen.cli.errors import stop
+from lyricgen.cli.hydra_private import BASIC_SWEEPER
 from lyricgen.cli.typed_values import CONFIG_DIRECTORY
 from lyricgen.errors import UserError
 from lyricgen.files import expand_home
@@ -34,8 +35,6 @@ from lyricgen.runs.directories import (
 )
 from lyricgen.settings import key
 
-# Hydra's own sweeper, which does not report failed jobs
-_BASIC = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 NEW = "lyricgen.new_directory"  # resolver that marks a directory which must be new
 
 
@@ -116,7 +115,7 @@ def _check_and_make(config: DictConfig, kind: str, patterns: Sequence[str]) -> N
             raise UserError(
                 "hydra.job.chdir=true: paths count from where the command was started: leave it out"
             )
-        if kind == "sweep" and OmegaConf.select(config, "hydra.sweeper._target_") == _BASIC:
+        if kind == "sweep" and OmegaConf.select(config, "hydra.sweeper._target_") == BASIC_SWEEPER:
             raise UserError("hydra/sweeper=basic: it would not tell which jobs fail: leave it out")
         raw = str(OmegaConf.to_container(config.hydra[kind])["dir"])  # type: ignore[index,call-overload]
         directory = expand_home(config.hydra[kind].dir)

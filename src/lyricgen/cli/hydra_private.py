@@ -21,13 +21,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 BASES = {("data", "base")}  # group and name of files that only other choices include
+BASIC_SWEEPER = f"{BasicSweeper.__module__}.{BasicSweeper.__qualname__}"
 REFUSED = object()
-
-
-def replace_methods() -> None:
-    """Let Hydra compose a single run once, and list no files but choices."""
-    _compose_once()
-    _hide_bases()
 
 
 def parse_value(value: str) -> Any:
@@ -50,11 +45,8 @@ def options_parser() -> argparse.ArgumentParser:
     return get_args_parser()
 
 
-def _compose_once() -> None:
-    """Let Hydra compose a single run once.
-
-    Hydra composes to find hydra.mode, which a file may set, and then composes again.
-    """
+def compose_once() -> None:
+    """Let Hydra compose a single run once: it composes to find hydra.mode, and then again."""
     find_mode = Hydra.get_mode
 
     def get_mode(hydra: Hydra, config_name: str | None, overrides: list[str]) -> RunMode | None:
@@ -110,7 +102,7 @@ def showing_everything(options: argparse.Namespace) -> Iterator[None]:
         logging.raiseExceptions = errors
 
 
-def _hide_bases() -> None:
+def hide_bases() -> None:
     """Omit files that only other choices include from Hydra's lists of choices."""
     all_options = ConfigRepository.get_group_options
 

@@ -210,8 +210,16 @@ class Study:
                 repeat = failed and trial.state == TrialState.FAIL
                 if not (repeat or trial.state == TrialState.RUNNING) or not self._claim(number):
                     continue
-                if repeat:
-                    self._study.add_trial(_repetition(trial))
+                if repeat:  # by a new trial of the job, since Optuna keeps a failed trial
+                    self._study.add_trial(
+                        create_trial(
+                            state=TrialState.RUNNING,
+                            params=trial.params,
+                            distributions=trial.distributions,
+                            user_attrs=trial.user_attrs,
+                            intermediate_values=trial.intermediate_values,
+                        )
+                    )
                 job = self._job(trial)
                 if job.done:
                     self._tell(number)
@@ -305,17 +313,6 @@ def build_sampler(options: ProposalOptions, number: int) -> BaseSampler:
     if options.kind == "random":
         return RandomSampler(seed)
     return TPESampler(n_startup_trials=options.startup_trials, seed=seed)
-
-
-def _repetition(trial: FrozenTrial) -> FrozenTrial:
-    """A new trial of the same job, since Optuna never changes a failed trial."""
-    return create_trial(
-        state=TrialState.RUNNING,
-        params=trial.params,
-        distributions=trial.distributions,
-        user_attrs=trial.user_attrs,
-        intermediate_values=trial.intermediate_values,
-    )
 
 
 def _check_space(trial: FrozenTrial, space: Space) -> None:
