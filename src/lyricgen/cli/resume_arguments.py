@@ -67,7 +67,7 @@ def expand(arguments: list[str]) -> list[str]:
     typed = without_resume(overrides)
     for one in (*options, *typed):
         if one in ("-m", "--multirun") or key(one) in PLACES:
-            raise UserError(f"resume={resumed} goes on in that one's directory: leave out {one}")
+            raise UserError(f"resume={resumed} continues in its own directory: leave out {one}")
     directory = _directory(resumed)
     is_sweep = (directory / MULTIRUN).exists()
     recorded_options, recorded = _recorded(directory, is_sweep=is_sweep)
@@ -201,16 +201,17 @@ def _recorded(directory: Path, *, is_sweep: bool) -> tuple[list[tuple[str, str]]
             earlier = RunSummary.read_earlier(directory)
             if earlier is not None and "overrides" in earlier.model_fields_set:
                 typed.task = earlier.overrides
-        sources = [one.path for one in hydra.runtime.config_sources if one.provider == _TYPED]
-        name = hydra.job.config_name
-        task, others = (_parsed(OmegaConf.to_container(one)) for one in (typed.task, typed.hydra))
+        sources = [one for one in hydra.runtime.config_sources if one.provider == _TYPED]
+        options = [("--config-dir", str(one.path)) for one in sources]
+        if hydra.job.config_name != "train":
+            options.append(("--config-name", str(hydra.job.config_name)))
+        parse: Any = OverridesParser.create().parse_overrides
+        task, others = (parse(OmegaConf.to_container(one)) for one in (typed.task, typed.hydra))
     except (RecordError, HydraException, OmegaConfBaseException, TypeError, KeyError) as error:
         why = str(error) if isinstance(error, RecordError) else "it is not what Hydra writes"
         raise UserError(
             f"the record {str(record)!r} cannot be read ({why}): {start_anew(directory)}"
         ) from error
-    options = [("--config-dir", str(path)) for path in sources]
-    options += [] if name == "train" else [("--config-name", str(name))]
     # a sweep also keeps its engine and its sweeper
     kept = [
         one
@@ -229,19 +230,16 @@ def _without_old_options(overrides: list[Override]) -> list[Override]:
     engines = [one.value() for one in overrides if one.key_or_group == "hydra/launcher"]
     if not engines or engines[-1] not in ("cpus", "processes"):
         return overrides
-    known = ("hydra/launcher", "hydra.launcher.n_jobs")
-    unknown = [
-        one
-        for one in overrides
-        if one.key_or_group.startswith("hydra.launcher.") and one.key_or_group not in known
-    ]
-    for one in unknown:
-        tell(f"{one.input_line} is left out: hydra/launcher={engines[-1]} has no such option now")
-    return [one for one in overrides if one not in unknown]
-
-
-def _parsed(overrides: Any) -> list[Override]:
-    return OverridesParser.create().parse_overrides(overrides)
+    kept = []
+    for one in overrides:
+        name = one.key_or_group
+        if name == "hydra.launcher.n_jobs" or not name.startswith("hydra.launcher."):
+            kept.append(one)
+        else:
+            tell(
+                f"{one.input_line} is left out: hydra/launcher={engines[-1]} has no such option now"
+            )
+    return kept
 
 
 def with_recorded_settings(

@@ -76,7 +76,7 @@ class JobWatch:
                 while self._begin_waiting(interruption, at_a_time):
                     self._wait()
                     self._report()
-                if not self._count_working():
+                if not self._drop_ended():
                     self._record_killed()
                 self._report()
             except BaseException:
@@ -97,13 +97,13 @@ class JobWatch:
                 subprocess.run(["scancel", "--state=PENDING", *sorted(names)], check=False)
         if self._may_vanish and not (self._sweep / SUMMARY).is_file():
             self._waiting.clear()  # the directory is gone, and no job may make it again
-        while self._count_working() < at_a_time and self._waiting:
+        while self._drop_ended() < at_a_time and self._waiting:
             self._begin(self._waiting.popleft())
         in_queue = interruption.requested is not None and self._on_slurm
-        return self._count_working() > 0 and not (in_queue and not self._running())
+        return self._drop_ended() > 0 and not (in_queue and not self._running())
 
-    def _count_working(self) -> int:
-        """Forget ended batches, report killed processes, and count the other batches."""
+    def _drop_ended(self) -> int:
+        """Forget ended batches, warn of killed ones, and return the number of batches that work."""
         for process in [*self._processes]:
             # the fork server, which reports the end of a process, may have been killed
             if not process.is_alive() and not is_alive(process.pid or 0):
@@ -215,7 +215,7 @@ class JobWatch:
             with suppress(OSError):  # it has just ended
                 os.kill(process or 0, number)
         end = time.monotonic() + STOP_SECONDS
-        while self._count_working() and time.monotonic() < end:
+        while self._drop_ended() and time.monotonic() < end:
             self._wait()
 
     def _wait(self) -> None:
