@@ -27,11 +27,7 @@ MOST = 10**6  # largest whole number of an option
 class Parser(argparse.ArgumentParser):
     """Parser of [CHECKPOINT] [--debug] and the options that a command adds.
 
-    Args:
-        command: name of the command.
-        description: of the command.
-        several: read [CHECKPOINT …] into `checkpoints`.
-        checkpoint: whether the command reads a checkpoint.
+    It reads one checkpoint into `checkpoint`, or with `several` all into `checkpoints`.
     """
 
     def __init__(
@@ -105,10 +101,7 @@ def with_suggestions(
 ) -> str:
     """Add the nearest known names to a parser's message about an unknown option or choice.
 
-    Args:
-        parser: found the mistake.
-        message: from argparse.
-        more: known names beside the parser's options.
+    `more` holds known names beside the parser's options.
     """
     unknown = re.match(r"unrecognized arguments: .*?(-[^\s=]*)", message)
     if unknown:
@@ -122,10 +115,7 @@ def run(
 ) -> None:
     """Run a command; an error that the user can mend prints one line and gives status 2.
 
-    Args:
-        parser: of the arguments.
-        work: called with the parsed arguments.
-        arguments: None for the arguments of the process.
+    Arguments are those of the process by default; `work` gets them parsed.
     """
     prepare_streams()
     with reader_may_leave():

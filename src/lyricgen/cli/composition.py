@@ -57,12 +57,7 @@ def _sweep_name(sweep: str | None, name: str, *, _root_: DictConfig) -> str:
 
 
 def plain_values(config: DictConfig, hydra: Any) -> dict[str, Any]:
-    """Plain values of a composed configuration, not yet checked.
-
-    Args:
-        config: without the group `hydra`.
-        hydra: that group, as Hydra composed it.
-    """
+    """Plain, unchecked values of a composed configuration, whose group `hydra` stands apart."""
     values: Any = OmegaConf.to_container(config, resolve=True)
     named = any(override.startswith("sampler=") for override in hydra.overrides.task)
     by_default = hydra.runtime.choices["sampler"] == "consecutive" and not named
@@ -85,13 +80,7 @@ def search_options(hydra: Any) -> dict[str, Any] | None:
 
 
 def job_values(loader: ConfigLoader, sweep: DictConfig, overrides: list[str]) -> dict[str, Any]:
-    """Plain values of a job's configuration, not yet checked.
-
-    Args:
-        loader: Hydra's.
-        sweep: the configuration of the whole sweep.
-        overrides: of the job.
-    """
+    """Plain, unchecked values of a job: the sweep's configuration with the job's overrides."""
     config = loader.load_sweep_config(sweep, overrides)
     own = OmegaConf.masked_copy(config, [str(name) for name in config if name != "hydra"])
     return plain_values(own, config.hydra)

@@ -109,14 +109,10 @@ def switched_off() -> dict[str, list[str]]:
 
 
 def as_typed(overrides: list[str], *, multirun: bool) -> list[str]:
-    """Rewrite overrides, so that Hydra's grammar reads texts as they were typed.
+    """Rewrite typed overrides, so that Hydra's grammar reads texts as they were typed.
 
     Values that the grammar reads as texts stay: quoted texts, escapes, interpolations of existing
-    settings. So an override may be rewritten twice.
-
-    Args:
-        overrides: as typed.
-        multirun: whether a comma separates the values of a sweep.
+    settings. So an override may be rewritten twice. With `multirun`, commas separate values.
 
     Raises:
         UserError: a value is ambiguous; the message shows what to type for each meaning.

@@ -218,11 +218,7 @@ def _compare(
 
 
 def varied(records: Sequence[Record], over: Sequence[str]) -> list[str]:
-    """List the settings in which runs of one text and task differ.
-
-    Args:
-        records: the runs.
-        over: settings to average over, which are left out.
+    """List the settings in which runs of one text and task differ, without `over`.
 
     Returns:
         Typed settings that differ, in their order; then options that differ between runs that
@@ -303,11 +299,8 @@ def _compare_with_best(
 ) -> tuple[float | None, float | None, int | None, str]:
     """Compare a group with the best: difference, p, number of pairs, verdict.
 
-    Args:
-        rows: figures of all groups, the best first.
-        values: the ranking figure, by pair and group.
-        number: of the group.
-        sign: 1 if the smallest figure is best, else -1.
+    `rows` holds the figures of all groups, the best first; `values` the ranking figure by pair
+    and group.
     """
     best = rows.index[0]
     if number == best or number not in values:

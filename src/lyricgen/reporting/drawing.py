@@ -106,11 +106,9 @@ def to_png(figure: Figure) -> bytes:
 
 
 def to_svg(figure: Figure, name: str) -> str:
-    """Save a figure as an element for a page that defines the colours; it fetches nothing.
+    """Save a figure as an element for a page that defines the colours; it loads no file.
 
-    Args:
-        figure: to save.
-        name: description for readers who cannot see the figure.
+    `name` describes the figure for readers who cannot see it.
     """
     stream = io.StringIO()
     figure.set_facecolor("none")

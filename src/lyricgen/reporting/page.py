@@ -174,12 +174,9 @@ def _best_and_worst(comparison: Comparison) -> dict[str, list[str]]:
 
 
 def render(template: str, sections: Sequence[Section], source: str) -> str:
-    """Fill a template.
+    """Fill report.md or report.html, whose page loads no other file.
 
-    Args:
-        template: report.md, or report.html, whose page loads nothing else.
-        sections: one for each comparison.
-        source: names of the directories that were read.
+    `source` names the directories that were read.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),

@@ -45,11 +45,7 @@ class PlannedJob:
 
 
 def sweep_grid(sweeper: Any, arguments: list[str]) -> None:
-    """Do every combination of values once.
-
-    Args:
-        sweeper: Hydra's plugin, set up by Hydra.
-        arguments: overrides that were typed.
+    """Do every combination of the values in the typed arguments once, for Hydra's plugin.
 
     Raises:
         UserError: another process works on the sweep, it exists and is not to be resumed, or the
@@ -101,11 +97,7 @@ def name_jobs(combinations: Sequence[Sequence[str]], left_out: Sequence[str]) ->
 
 
 def plan(directory: Path, wanted: Sequence[PlannedJob]) -> list[Job]:
-    """Number the jobs; a known job keeps its number and directory.
-
-    Args:
-        directory: of the sweep.
-        wanted: all jobs.
+    """Number all jobs of a sweep; a job known in its directory keeps number and name.
 
     Raises:
         UserError: a job is to train for fewer epochs than before.

@@ -22,11 +22,7 @@ log = logging.getLogger(__name__)
 
 
 def check_launcher(launcher: Any, wanted: int | None) -> None:
-    """Check that a launcher works here, before a sweep begins, and start what it needs.
-
-    Args:
-        launcher: Hydra's.
-        wanted: jobs at a time; None for one a core.
+    """Check, before a sweep begins, that a launcher works here with the wanted jobs at a time.
 
     Raises:
         UserError: it does not work, or the number is wrong.
@@ -43,12 +39,7 @@ def check_launcher(launcher: Any, wanted: int | None) -> None:
 
 
 def jobs_at_a_time(launcher: Any, wanted: int | None, jobs: int) -> int:
-    """Count the jobs that run at the same time on this machine.
-
-    Args:
-        launcher: Hydra's.
-        wanted: by the user; None for one a core.
-        jobs: of the sweep.
+    """Count the jobs of a sweep that run at the same time on this machine; by default one a core.
 
     Raises:
         UserError: the number is wrong.
@@ -71,8 +62,8 @@ def launch(
     """Do jobs; a job that fails or is killed stops no other if the launcher allows it.
 
     Args:
-        launcher: Hydra's.
-        jobs: number and overrides of each.
+        launcher: of Hydra.
+        jobs: their numbers and overrides.
         sweep: its directory.
         wanted: jobs at a time; None for one a core of this machine, on Ray for all jobs, and on
             Slurm for the launcher's own number.
@@ -111,15 +102,10 @@ def launch(
 def launch_and_score(
     launcher: Any, job_overrides: Sequence[Sequence[str]], first: int
 ) -> list[JobReturn]:
-    """Do jobs for a sweeper of another package, as Hydra's launchers do.
-
-    Args:
-        launcher: Hydra's.
-        job_overrides: of each job.
-        first: number of the first job.
+    """Do jobs, numbered from `first`, for a sweeper of another package.
 
     Returns:
-        A float for each job; infinity for a job without a figure.
+        A float for each job, as Hydra's launchers do; infinity for a job without a figure.
     """
     from lyricgen.training.results import score  # noqa: PLC0415  torch, which no other sweep needs
 

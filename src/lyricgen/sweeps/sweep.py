@@ -72,10 +72,7 @@ class UnfinishedJobsError(Exception):
 class Sweep:
     """A sweep's directory and summary.json, which holds the jobs and the status of the sweep.
 
-    Args:
-        directory: of the sweep; it is made.
-        overrides: typed for the whole sweep.
-        resume: continue a sweep that exists.
+    The directory is made; a sweep that is there is continued with `resume`.
 
     Raises:
         UserError: the directory holds a sweep that is not to be resumed.

@@ -81,9 +81,6 @@ class JournalLock(JournalFileOpenLock):
     """Lock of a journal; the system releases it when its process ends, even by a kill.
 
     Optuna's own locks outlive a killed process, and keep others waiting for 30 seconds.
-
-    Args:
-        journal: the file.
     """
 
     def __init__(self, journal: Path) -> None:
@@ -156,13 +153,7 @@ def _warn_of_trial(study: str, trial: int, why: str) -> None:
 
 
 class JobTrial:
-    """The trial of a job.
-
-    Args:
-        options: of the search.
-        sweep: its directory.
-        job: its number.
-    """
+    """The trial of a job, found by the options of the search and the job's number."""
 
     def __init__(self, options: StudyOptions, sweep: Path, job: int) -> None:
         self._storage = open_storage(options, sweep)

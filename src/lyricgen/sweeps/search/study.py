@@ -45,11 +45,7 @@ NAP = 0.5  # seconds between two looks at other processes
 
 
 def sweep_study(sweeper: Any, arguments: list[str]) -> None:
-    """Do all trials of a search.
-
-    Args:
-        sweeper: Hydra's plugin, set up by Hydra.
-        arguments: overrides that were typed.
+    """Do all trials of a search over the values in the typed arguments, for Hydra's plugin.
 
     Raises:
         UserError: an option or the search space is wrong.
@@ -112,14 +108,7 @@ def refuse_shorter_search(directory: Path, epochs: int) -> None:
 def run_trials(
     study: "Study", sweep: Sweep, do_batch: Callable[[list[Job]], None], *, repeat_failed: bool
 ) -> None:
-    """Run trials until the study is complete; trials of other processes count.
-
-    Args:
-        study: of the sweep.
-        sweep: its record.
-        do_batch: does jobs.
-        repeat_failed: whether to repeat trials that failed before.
-    """
+    """Run trials until the study is complete; trials of other processes count."""
     waiting: list[int] = []
     jobs = study.resume_trials(failed=repeat_failed)
     try:
@@ -153,11 +142,6 @@ class Study:
     A process holds a lock for each of its trials; the system releases it when the process ends,
     even by a kill. So a trial that is running but not locked was abandoned. Trials are chosen
     under `lock`.
-
-    Args:
-        options: of the search.
-        directory: of the sweep.
-        space: of the search.
 
     Raises:
         UserError: the storage cannot be opened, or the study has searched another space.
