@@ -7,7 +7,6 @@ import logging
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +21,8 @@ import torch
 from lyricgen import train as command
 from lyricgen.data.options import PUBLISHED
 from lyricgen.reporting import sweep_report
+from lyricgen.training.callbacks.checkpoints import Checkpoints
+from tests.helpers.processes import started
 
 ROOT = Path(__file__).parents[1]
 
@@ -38,23 +39,6 @@ TINY = (
 )
 # Smaller yet, for what happens around runs.
 SMALL = (*TINY, "callbacks.samples.every_n_epochs=0", "callbacks.baseline.enabled=false")
-
-# Trains, and is killed in place of its next checkpoint after so many: with all else that the next
-# one would have told already written.
-KILLED = """
-import os, signal, sys
-from lyricgen import train
-from lyricgen.training.callbacks.checkpoints import Checkpoints
-save, left = Checkpoints._save, int(sys.argv.pop(1))
-def counted(*arguments, **named):
-    global left
-    if left == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-    left -= 1
-    save(*arguments, **named)
-Checkpoints._save = counted
-train.main()
-"""
 
 Found = TypeVar("Found")
 
@@ -152,12 +136,29 @@ def hear_ctrl_c() -> None:
 
 def killed_after(checkpoints: int, outputs: Path, *arguments: str) -> None:
     """Run the train command in a process that is killed before the next checkpoint after those."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "LYRICGEN_OUTPUTS": str(outputs)}
-    done = subprocess.run(
-        [sys.executable, "-c", KILLED, str(checkpoints), *arguments],
-        env=environment, stdout=subprocess.DEVNULL, check=False,
-    )  # fmt: skip
-    assert done.returncode == -signal.SIGKILL
+    environment = {"OMP_NUM_THREADS": "1", "LYRICGEN_OUTPUTS": str(outputs)}
+    printed = outputs.with_name(f"{outputs.name}.log")
+    process = started(
+        _train_until_killed, checkpoints, arguments, output=printed, environment=environment
+    )
+    process.join()
+    assert process.exitcode == -signal.SIGKILL, printed.read_text("utf-8")
+
+
+def _train_until_killed(checkpoints: int, arguments: tuple[str, ...]) -> None:
+    """Train, and die in place of the next checkpoint: all else that it tells of is written."""
+    save, left = Checkpoints._save, checkpoints
+
+    def counted(*arguments: Any, **named: Any) -> None:
+        nonlocal left
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        left -= 1
+        save(*arguments, **named)
+
+    Checkpoints._save = counted  # type: ignore[method-assign]
+    sys.argv = ["lyricgen.train", *arguments]
+    command.main()
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ import logging
 import os
 import random
 import signal
-import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
@@ -30,6 +29,7 @@ from lyricgen.data.samplers import RandomSampler
 from lyricgen.data.splits import Split, make_splits
 from lyricgen.errors import UserError
 from tests.conftest import until
+from tests.helpers.processes import started
 
 TEXT = "\ufeffΑΣ café 分开\r\n想要有直升机, e\u0301\u0323 🚀 END OF LINE\n\r\n" * 40
 
@@ -241,40 +241,32 @@ def test_an_end_in_the_middle_leaves_nothing(
     assert same(encode_large(text, "a"), in_memory())
 
 
-PROGRAM = """
-import sys
-from lyricgen.data.cache import encode_large; from lyricgen.data.cache import LargeText
-import logging
-logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
-text = LargeText(sys.argv[1], "utf-8", "refuse", "keep", False, None, 10**9)
-corpus = encode_large(text, "a")
-print(len(corpus), corpus.ids.long().sum().item(), corpus.counts.square().sum().item())
-"""
-
-
-def started(path: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(path)], stdout=subprocess.PIPE, text=True
-    )
+def encode_and_tell(path: Path) -> None:
+    logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s", force=True)
+    corpus = encode_large(LargeText(str(path), "utf-8", "refuse", "keep", False, None, 10**9), "a")
+    counts = corpus.counts.square().sum().item()
+    print(len(corpus), corpus.ids.long().sum().item(), counts, flush=True)
 
 
 def test_a_kill_in_the_middle_leaves_what_the_next_start_clears(
     tmp_path: Path, cache_directory: Path
 ) -> None:
-    path = tmp_path / "long.txt"
+    path, told = tmp_path / "long.txt", tmp_path / "told.txt"
     path.write_bytes(TEXT.encode() * 8000)
-    process = started(path)
-    until(lambda: process.poll() is not None or list(cache_directory.glob(".*.ids.*")), 60, 0.005)
-    assert process.poll() is None
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process = started(encode_and_tell, path, output=told)
+    until(lambda: not process.is_alive() or list(cache_directory.glob(".*.ids.*")), 60, 0.005)
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     [left] = entries(cache_directory)
     assert left.startswith(".")
     path.write_bytes(path.read_bytes())  # the same content has the same entry
-    with started(path) as process:
-        told, _ = process.communicate()
-    assert process.returncode == 0
-    assert told.splitlines()[-1].split()[0] == str(len(in_memory()) * 8000 + 7999)
+    process = started(encode_and_tell, path, output=told)
+    process.join()
+    assert process.exitcode == 0, told.read_text("utf-8")
+    assert told.read_text("utf-8").splitlines()[-1].split()[0] == str(
+        len(in_memory()) * 8000 + 7999
+    )
     [entry] = entries(cache_directory)
     assert not entry.startswith(".")
 
@@ -283,7 +275,11 @@ def test_a_kill_in_the_middle_leaves_what_the_next_start_clears(
 def test_eight_processes_write_one_entry(tmp_path: Path, cache_directory: Path) -> None:
     path = tmp_path / "long.txt"
     path.write_bytes(TEXT.encode() * 1000)
-    told = [process.communicate()[0].splitlines() for process in [started(path) for _ in range(8)]]
+    outputs = [tmp_path / f"told {number}.txt" for number in range(8)]
+    processes = [started(encode_and_tell, path, output=output) for output in outputs]
+    for process in processes:
+        process.join()
+    told = [output.read_text("utf-8").splitlines() for output in outputs]
     assert len({lines[-1] for lines in told}) == 1
     messages = [line for lines in told for line in lines[:-1]]
     assert sum("encoded into" in message for message in messages) == 1

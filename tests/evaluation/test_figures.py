@@ -2,8 +2,7 @@
 
 import json
 import math
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,11 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-from lyricgen import train as train_command
 from lyricgen.data import samplers
 from lyricgen.evaluate import main
 from lyricgen.evaluation.intervals import Series, SplitText, row, utf8_sizes
-from tests.conftest import ROOT, TINY, Printed, Train, messages, newest_of, printed, refusal
+from tests.conftest import ROOT, TINY, Printed, Train, copied, messages, printed, refusal
 
 Evaluate = Callable[..., Printed]
 LINES = ("data=dino", "data.batch_size=4")
@@ -42,26 +40,21 @@ class Runs:
     names_as_text: Path
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
-    home = tmp_path_factory.mktemp("runs")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(home)
-        torch.set_num_threads(1)
+@pytest.fixture
+def runs(trained: Train) -> Runs:
+    def directory(*overrides: str) -> Path:
+        run = trained(*TINY, *overrides)
+        assert run.directory is not None, run.err
+        return run.directory
 
-        def trained(*overrides: str) -> Path:
-            patch.setattr(sys, "argv", ["lyricgen.train", *TINY, *overrides])
-            train_command.main()
-            return newest_of(home / "outputs")
-
-        yield Runs(
-            lstm=trained(),
-            gru=trained("cell=gru"),
-            ngram=trained("model=ngram"),
-            fill=trained("objective=fill"),
-            names=trained(*LINES),
-            names_as_text=trained(*LINES, "sampler=random"),
-        )
+    return Runs(
+        lstm=directory(),
+        gru=directory("cell=gru"),
+        ngram=directory("model=ngram"),
+        fill=directory("objective=fill"),
+        names=directory(*LINES),
+        names_as_text=directory(*LINES, "sampler=random"),
+    )
 
 
 def figures_of(evaluate: Evaluate, *arguments: str | Path) -> dict[str, Any]:
@@ -413,9 +406,13 @@ def test_a_text_that_has_gone_or_changed(train: Train, evaluate: Evaluate) -> No
     assert "--text FILE" in line
 
 
-def test_a_network_that_has_diverged(train: Train, evaluate: Evaluate) -> None:
-    done = train(*TINY)
-    path = Path(done.summary["best_checkpoint"])
+def test_a_network_that_has_diverged(
+    trained: Train, evaluate: Evaluate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = copied(trained(*TINY))
+    assert done.directory is not None
+    path = done.directory / "checkpoints/best.ckpt"
     content = torch.load(path, weights_only=True)
     content["state_dict"]["model.output.bias"][0] = math.nan
     torch.save(content, path)

@@ -16,6 +16,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "CONTRIBUTING.md"
 COPIED = ("src", "conf", "tests")
+OF_THE_COPY = {"lyricgen", "hydra_plugins", "tests"}  # packages
 
 _SECTION = re.compile(r"^## Add an? (\w+)\n(.*?)(?=^## |\Z)", re.S | re.M)
 # the path before a block, the block's language and its text
@@ -98,8 +99,8 @@ def _run(commands: list[str], settings: list[str], directory: Path, printed: Pat
         for number in (1, 2):
             os.dup2(stream.fileno(), number)
         sys.path[:0] = [str(directory), str(directory / "src")]
-        for name in [name for name in sys.modules if name.partition(".")[0] == "tests"]:
-            del sys.modules[name]  # the copy has its own
+        for name in [name for name in sys.modules if name.partition(".")[0] in OF_THE_COPY]:
+            del sys.modules[name]
         for command in commands:
             print(f"status {_status(shlex.split(command), settings)}", flush=True)
 

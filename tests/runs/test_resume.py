@@ -29,6 +29,7 @@ from lyricgen.training.callbacks.checkpoints import Checkpoints
 from lyricgen.training.callbacks.samples import Samples
 from lyricgen.training.recurrent_module import RecurrentModule
 from tests.conftest import ROOT, TINY, Finished, Train, copied, messages
+from tests.helpers.processes import started
 from tests.helpers.resuming import same_weights, send, stop_at, weights
 
 SHORT = (*TINY, "data.max_chars=800", "callbacks.checkpoint.every_n_steps=4")
@@ -494,36 +495,34 @@ def test_resumed_in_another_precision(
 @pytest.mark.parametrize("closed", ["stderr", "pipe"])
 def test_a_signal_when_nobody_reads(tmp_path: Path, closed: str) -> None:
     """As of Ctrl-C in `train 2>&1 | tee log`, which ends tee, too."""
-    program = (
-        "import os, signal, sys; from lyricgen import train; import pytest; "
-        "from tests.helpers import resuming as t; patch = pytest.MonkeyPatch(); "
-        f"read, write = os.pipe(); t.stop_at(patch, 6, lambda: ({CLOSING[closed]}, "
-        "os.kill(os.getpid(), signal.SIGTERM))); train.main()"
-    )
-    command = [sys.executable, "-c", program, *SHORT]
-    done = subprocess.run(
-        command,
-        check=False,
-        cwd=tmp_path,
-        env={
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            "LYRICGEN_OUTPUTS": str(tmp_path),
-        },
-        stdout=subprocess.DEVNULL,
-        timeout=100,
-    )
-    assert done.returncode == 143
+    process = started(
+        _train_with_nobody, closed, output=tmp_path / "out.txt",
+        environment={"LYRICGEN_OUTPUTS": str(tmp_path)},
+    )  # fmt: skip
+    process.join(100)
+    assert process.exitcode == 143
     [summary] = tmp_path.rglob("summary.json")
     assert json.loads(summary.read_text("utf-8"))["status"] == "interrupted"
     [last] = tmp_path.rglob("last.ckpt")
     assert torch.load(last, weights_only=True)["global_step"] == 7
 
 
-CLOSING = {
-    "stderr": "os.close(2)",
-    "pipe": "os.close(read), os.dup2(write, 1), os.dup2(write, 2)",
-}
+def _train_with_nobody(closed: str) -> None:
+    """Train until a step at which the streams are closed and SIGTERM comes."""
+    read, write = os.pipe()
+
+    def close_and_stop() -> None:
+        if closed == "stderr":
+            os.close(2)
+        else:
+            os.close(read)
+            os.dup2(write, 1)
+            os.dup2(write, 2)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    stop_at(pytest.MonkeyPatch(), 6, close_and_stop)
+    sys.argv = ["lyricgen.train", *SHORT]
+    command.main()
 
 
 def test_another_text_is_refused(train: Train, tmp_path: Path) -> None:

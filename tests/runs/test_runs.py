@@ -609,9 +609,9 @@ def full_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_results_that_cannot_be_written_are_completed_by_the_command_that_is_told(
-    train: Train, monkeypatch: pytest.MonkeyPatch
+    train: Train, trained: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = train(*TINY)
+    whole = trained(*TINY)
     with monkeypatch.context() as patch:
         full_at_the_end(patch)
         stopped = train(*TINY)

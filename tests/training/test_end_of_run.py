@@ -45,8 +45,8 @@ def test_early_stopping_says_so(train: Train) -> None:
     assert f"the best is {best:.4f} of epoch 1" in again.out
 
 
-def test_a_run_that_is_not_stopped_early_does_not_say_so(train: Train) -> None:
-    assert "early stopping" not in train(*SMALL).out
+def test_a_run_that_is_not_stopped_early_does_not_say_so(trained: Train) -> None:
+    assert "early stopping" not in trained(*SMALL).out
 
 
 @pytest.mark.parametrize("rate", ["3", "0.01"])
@@ -106,9 +106,9 @@ def test_the_table_marks_the_best_ngram_of_all(
 
 
 def test_the_end_names_the_command_that_writes_a_text(
-    train: Train, capfd: pytest.CaptureFixture[str]
+    trained: Train, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    done = train(*SMALL)
+    done = trained(*SMALL)
     [command] = re.findall(r"^to write a text: (.+)$", done.out, flags=re.MULTILINE)
     program, *arguments = shlex.split(command)
     assert (program, arguments[:2]) == ("python", ["-m", "lyricgen.generate"])

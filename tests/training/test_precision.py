@@ -109,8 +109,8 @@ def epochs_of(run: Finished) -> list[tuple[int, int]]:
         return [(int(row["epoch"]), int(row["step"])) for row in csv.DictReader(stream)]
 
 
-def test_fractions_of_an_epoch(train: Train) -> None:
-    [(_, steps), _] = epochs_of(train(*SMALL))
+def test_fractions_of_an_epoch(train: Train, trained: Train) -> None:
+    [(_, steps), _] = epochs_of(trained(*SMALL))
     part = train(
         *SMALL, "trainer.limit_train_batches=0.6", "trainer.val_check_interval=0.25",
         "scheduler=cosine",

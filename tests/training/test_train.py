@@ -18,7 +18,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 import lyricgen
 from lyricgen.runs.newest import newest_checkpoint
-from tests.conftest import SMALL, TINY, Train, hear_ctrl_c, newest_of, until
+from tests.conftest import SMALL, TINY, Train, copied, hear_ctrl_c, newest_of, until
 
 SAMPLERS = {
     "consecutive": ("sampler=consecutive",),
@@ -176,8 +176,8 @@ def test_without_a_held_out_part_training_perplexity_decides(train: Train) -> No
     assert (done.directory / "checkpoints" / "best.ckpt").is_file()
 
 
-def test_init_from_goes_on_from_the_old_weights(train: Train) -> None:
-    first = train(*TINY)
+def test_init_from_goes_on_from_the_old_weights(train: Train, trained: Train) -> None:
+    first = copied(trained(*TINY))
     assert first.directory is not None
     second = train(*TINY, "init_from=latest", "optimizer.lr=1e-12", "seed=7")
     assert second.status == 0, second.err
@@ -207,8 +207,8 @@ def test_a_run_that_diverges_says_so_and_fails(train: Train) -> None:
     assert "diverged" in done.summary["reason"]
 
 
-def test_a_directory_with_a_run_is_not_trained_into(train: Train) -> None:
-    first = train(*TINY)
+def test_a_directory_with_a_run_is_not_trained_into(train: Train, trained: Train) -> None:
+    first = copied(trained(*TINY))
     assert first.directory is not None
     kept = (first.directory / "metrics.csv").read_text("utf-8")
     again = train(*TINY, f"hydra.run.dir='{first.directory}'", "layers=2")

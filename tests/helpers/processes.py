@@ -1,0 +1,57 @@
+"""Functions called in a fresh process, which is forked where the imports are done already.
+
+A test whose point is the start of the interpreter, or a signal at its start, starts a Python.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+IMPORTED = ["lyricgen.training.main", "tests.conftest"]
+
+
+def started(
+    function: Callable[..., object],
+    *arguments: Any,
+    output: Path,
+    environment: Mapping[str, str] | None = None,
+) -> BaseProcess:
+    """Start a process that calls a function of a module in the current directory.
+
+    Args:
+        function: what it calls.
+        arguments: of the function; they are pickled.
+        output: file of what it prints.
+        environment: variables beside those of this process.
+
+    Returns:
+        Its pid, exit code, `kill`, `terminate` and `join`.
+    """
+    context = get_context("forkserver")
+    context.set_forkserver_preload(IMPORTED)
+    variables = {**os.environ, **(environment or {})}
+    call = (Path.cwd(), variables, output, function, arguments)
+    process = context.Process(target=_called, args=call, daemon=True)
+    process.start()
+    return process
+
+
+def _called(
+    directory: Path,
+    variables: dict[str, str],
+    output: Path,
+    function: Callable[..., object],
+    arguments: tuple[Any, ...],
+) -> None:
+    os.chdir(directory)
+    os.environ.clear()
+    os.environ.update(variables)
+    with output.open("w", encoding="utf-8", buffering=1) as stream:
+        for number in (1, 2):
+            os.dup2(stream.fileno(), number)
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    function(*arguments)
