@@ -42,13 +42,10 @@ def window_starts(length: int, num_steps: int) -> Tensor:
 
 
 def nats_in_windows(network: Model, ids: Tensor, starts: Tensor, num_steps: int) -> Floats:
-    """Read windows of a text (N,), each from state zero; score the next characters, (W, T) nats.
+    """Read windows of T symbols of a text, ids (N,), from their starts, (W,), and state zero.
 
-    Args:
-        network: reads from left to right.
-        ids: (N,).
-        starts: (W,) int64.
-        num_steps: T.
+    Returns:
+        (W, T) nats of the next characters.
     """
 
     def score(chosen: Tensor, _: Tensor) -> Tensor:
@@ -61,13 +58,12 @@ def nats_in_windows(network: Model, ids: Tensor, starts: Tensor, num_steps: int)
 
 
 def nats_after(network: NextModel, ids: Tensor, starts: Tensor, targets: Tensor) -> Floats:
-    """Score single characters of a text, each from its context and state zero, (M,) nats.
+    """Score single characters of a text, ids (N,), each from its context and state zero.
 
-    Args:
-        network: reads from left to right.
-        ids: (N,).
-        starts: (M,) int64, beginnings of the contexts.
-        targets: (M,) int64, places of the characters, which end the contexts.
+    A context reaches from its start, (M,), to the place of its target, (M,).
+
+    Returns:
+        (M,) nats.
     """
     longest = int((targets - starts).max())
 
@@ -173,12 +169,9 @@ def curves(scores: Scores) -> Curves:
 
 
 def means_by_bin(nats: Floats, bins: Integers, number: int) -> tuple[list[int], list[float | None]]:
-    """Count the predicted characters in each bin, and compute their perplexity.
+    """Count the predicted characters in each of some bins, and compute their perplexity.
 
-    Args:
-        nats: (C,), nan where nothing was predicted.
-        bins: (C,) in 0 … number - 1.
-        number: of bins.
+    nats, (C,), are nan where nothing was predicted; bins, (C,), lie in 0 … number - 1.
     """
     scored = ~np.isnan(nats)
     characters = np.bincount(bins[scored], minlength=number)

@@ -48,12 +48,8 @@ def recurrent_network(model: TrainedModel) -> LanguageModel:
 def activations(model: TrainedModel, text: str, layer: int) -> Activations:
     """Compute gates and states of a layer while the network reads a text from state zero.
 
-    The network itself computes the layers below, without dropout.
-
-    Args:
-        model: with a recurrent network.
-        text: as `TrainedModel.encode_prefix` takes it; a model of lines reads a start symbol first.
-        layer: from 1, next to the input.
+    The network itself computes the layers below, without dropout. Layers count from 1, next to the
+    input. A model of lines reads a start symbol before the text.
 
     Returns:
         Activations of one sample, (H, 1, T), and predictions, (V, 1, T). For the last layer,
@@ -143,13 +139,10 @@ def notes(model: TrainedModel, units: int | None, missing: str = "") -> list[str
 def draw(
     model: TrainedModel, text: str, layer: int, units: int | None = None
 ) -> tuple[Figure, str]:
-    """Draw the activations of a layer while the network reads a text.
+    """Draw the activations of a layer while the network reads 1 to `MAX_CHARACTERS` characters.
 
-    Args:
-        model: with a recurrent network.
-        text: 1 to `MAX_CHARACTERS` characters.
-        layer: from 1, next to the input.
-        units: number of units to draw, whose hidden state varies most; None for all.
+    Layers count from 1, next to the input. Only the `units` units are drawn whose hidden state
+    varies most; None draws all.
 
     Returns:
         The figure, and the characters that no installed font has; the figure shows their numbers.

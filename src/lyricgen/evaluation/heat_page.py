@@ -56,10 +56,8 @@ def beginning_of_text(
 def beginning_of_split(evaluated: Evaluated, split: str | None, most: int) -> tuple[OwnText, str]:
     """Read the beginning of a split of a checkpoint's text, and describe it.
 
-    Args:
-        evaluated: the checkpoint and its text.
-        split: its name; None for the test split, or the validation split if there is no test split.
-        most: largest number of characters.
+    Without a name it is the test split, or the validation split if there is no test split. The
+    beginning has at most `most` characters.
 
     Raises:
         UserError: the text does not have the split.
@@ -119,11 +117,7 @@ def alternatives(model: TrainedModel, split: Split, what: str) -> Alternatives:
 def heat_page(model: TrainedModel, text: OwnText, checkpoint: str, source: str) -> str:
     """Write the page of a text as HTML that contains its style, script and figures.
 
-    Args:
-        model: reads the text.
-        text: to colour.
-        checkpoint: name of the model's file.
-        source: name of the text in words.
+    The page names the model's checkpoint, and describes the text as `source`.
     """
     found = alternatives(model, text.split, f"scoring {text.name}")
     bits = text.spread(found.nats / math.log(2))  # (N,)

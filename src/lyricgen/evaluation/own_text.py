@@ -58,11 +58,7 @@ class TextArgument:
 
 
 def read_text_argument(argument: str, encoding: str | None = None) -> TextArgument:
-    """Read a file's text, or take the argument itself if it names no file.
-
-    Args:
-        argument: as the user typed it.
-        encoding: of the file; None for UTF-8.
+    """Read a file's text, by default UTF-8, or take the argument itself if it names no file.
 
     Raises:
         UserError: it looks like the name of a missing file, the file is no text, or an encoding is
@@ -150,11 +146,7 @@ class OwnText:
 def own_text(text: str, name: str, model: TrainedModel, unknown: Unknown = "refuse") -> OwnText:
     """Read a text as training would: composed, in lower case if the corpus was, in its layout.
 
-    Args:
-        text: with any of the three line ends.
-        name: of the text, for messages.
-        model: reads the text.
-        unknown: whether to refuse or to skip characters that the model does not know.
+    The text may have any of the three line ends; messages call it by its name.
 
     Raises:
         UserError: unknown characters are refused, nothing to predict is left, or a line is too long

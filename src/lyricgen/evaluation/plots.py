@@ -154,8 +154,7 @@ def draw_memorisation(measured: Sequence[tuple[Evaluated, Memorisation]]) -> Fig
 def logged(checkpoint: Path) -> dict[str, Points]:
     """Read the shares that training has logged, each with its epochs; empty without a run.
 
-    Args:
-        checkpoint: a file; in a run it lies in a directory beside metrics.csv.
+    In a run, the checkpoint lies in a directory beside metrics.csv.
     """
     path = checkpoint.parent.parent / "metrics.csv"
     if not os.path.lexists(path):

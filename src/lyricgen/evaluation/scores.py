@@ -195,13 +195,9 @@ class Scores(NamedTuple):
 def score_splits(
     evaluated: list[Evaluated], splits: Sequence[str], *, resamples: int, seed: int
 ) -> Scores:
-    """Score splits of the text with checkpoints and baselines.
+    """Score splits of the text with checkpoints and baselines; compare all with the first one.
 
-    Args:
-        evaluated: the others are compared with the first one.
-        splits: names of some splits of its text.
-        resamples: number of texts drawn for each interval.
-        seed: of the draws.
+    For each interval, `resamples` texts are drawn.
     """
     first = evaluated[0]
     needed = {*splits, "val"} if "test" in splits else {*splits}  # mixtures are tuned on val
@@ -288,10 +284,7 @@ def baselines(
 def split_nats(model: TrainedModel, split: Split, what: str) -> Floats:
     """Score a split as training does: in order, with the state carried, without dropout.
 
-    Args:
-        model: the split has its vocabulary and layout.
-        split: to score.
-        what: the work, for the progress bar.
+    The split has the model's vocabulary and layout; the progress bar shows `what`.
 
     Returns:
         (C,) in nats; nan where the model predicts nothing, as at the start of a running text.

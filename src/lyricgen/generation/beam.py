@@ -44,17 +44,10 @@ def beam_search(
     where N counts new characters and the stop, and ln p is the model's own, less the amounts by
     which rules have lowered logits: forbidding characters does not change ln p of the others.
 
-    Args:
-        model: the network; it is put into evaluation mode and back.
-        prefixes: A tensors (P,) of at least one input id each, on the CPU.
-        beams: K; with 1 the text is the greedy one.
-        length: largest number of new characters.
-        rules: applied to the logits, one after the other; none may move all logits, as a
-            temperature does. They get the texts as B = A·K rows, each with the number of its
-            prefix.
-        stop: a character that ends a text; the text does not include it.
-        stops: A numbers k, from 1: the k-th stop ends the text; None for the first.
-        length_penalty: 0 for none; larger ones favour longer texts.
+    With K = 1 beam the text is the greedy one. A length penalty of 0 is none; larger ones favour
+    longer texts. Rules may not move all logits, as a temperature does; they get the texts as
+    B = A·K rows, each with the number of its prefix. The other arguments are those of
+    `continuing.continue_texts`.
 
     Returns:
         For each prefix at most K continuations, the best first.

@@ -45,9 +45,7 @@ def print_json(
 ) -> None:
     """Print each text as an object on one line: the fields of `Generated`; null if not finite.
 
-    Args:
-        texts: of each model.
-        checkpoints: named in the objects; None for a single model.
+    With checkpoints, one for each list of texts, the objects name them.
     """
     lines = []
     for number, of_model in enumerate(texts):

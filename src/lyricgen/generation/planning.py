@@ -82,16 +82,13 @@ def request_texts(
 
 
 def members(option: str, given: str, characters: str, *, ignore_case: bool = False) -> Tensor:
-    r"""Find the characters of a set that a user has written.
+    r"""Find the characters of a set that a user has written: (V,) booleans.
 
     Args:
         option: the set's option, for the error.
         given: as in "的了", "a-z", "一-龥", "^0-9" or r"\d\s"; brackets stand for themselves.
         characters: V.
         ignore_case: whether A is a as well.
-
-    Returns:
-        (V,) booleans.
 
     Raises:
         UserError: it cannot be read as such a set.

@@ -55,11 +55,7 @@ class RecurrentStepper:
     threads. On other CPUs, and on GPUs, whose libraries choose by the shape, rounding may differ. A
     single text differs by some 1e-6, too: it is held as one row, which takes half the time.
 
-    Args:
-        model: in evaluation mode.
-        prefixes: B tensors (P,) on the CPU.
-        layers: steppers of its layers.
-        length: approximate number of steps.
+    `layers` step the network's layers; the other arguments are those of `stepper`.
     """
 
     def __init__(

@@ -192,10 +192,7 @@ def _plan_same_length(request: Request, sets: Tensor, visible: Tensor) -> Constr
 
 
 def rhyme_classes(characters: str) -> Tensor:
-    """The rhyme of each character, by its most frequent reading.
-
-    Args:
-        characters: V, each read by itself, outside any word.
+    """The rhyme of each character, read by itself, by its most frequent reading.
 
     Returns:
         (V,) int64, numbers of `CLASSES` in their order, `NO_CLASS` for characters without pinyin.
