@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import pytest
+import pytorch_lightning as pl
 import yaml
 from pydantic import BaseModel
 
@@ -18,6 +19,7 @@ from lyricgen.cli.typed_values import CONFIG_DIRECTORY
 from lyricgen.data.build import SAMPLERS
 from lyricgen.data.options import KINDS
 from lyricgen.data.samplers import LineSampler
+from lyricgen.data.splits import make_splits
 from lyricgen.errors import UserError
 from lyricgen.models.optimizers import OPTIMIZERS
 from lyricgen.runs.directories import job_directory
@@ -225,8 +227,8 @@ def test_every_option_is_read_somewhere() -> None:
     read_names = {name.split(".")[1] for name in read if name.split(".")[0] in owners}
     options = {name for schema in all_classes(TrainOptions) for name in schema.model_fields}
     in_conf_only = {"name"}  # names the directory, by interpolation in conf/hydra
-    # classes that take their options by name
-    built = (LineSampler, *SAMPLERS.values(), *OPTIMIZERS.values())
+    # classes and functions that take their options by name
+    built = (LineSampler, *SAMPLERS.values(), *OPTIMIZERS.values(), make_splits, pl.Trainer)
     taken = {name for each in built for name in inspect.signature(each).parameters}
     assert options - read_names - in_conf_only - taken == set()
     assert "${name}" in (CONFIG_DIRECTORY / "train.yaml").read_text("utf-8")
