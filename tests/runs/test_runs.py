@@ -421,6 +421,7 @@ def test_no_checkpoint(tmp_path: Path) -> None:
 
 
 def test_newest_run_of_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LYRICGEN_OUTPUTS", raising=False)
     monkeypatch.chdir(tmp_path)
     assert outputs_directory() == Path("outputs")
     monkeypatch.setenv("LYRICGEN_OUTPUTS", "")
