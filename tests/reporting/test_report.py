@@ -20,12 +20,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from rich.console import Console
 
 from lyricgen import report as command
 from lyricgen.errors import UserError
 from lyricgen.reporting import sweep_report
 from lyricgen.reporting.comparison import Comparison, compare, paired_test
+from lyricgen.reporting.drawing import add_legend, new_plot, plot_style, to_png, to_svg
 from lyricgen.reporting.page import build_sections, importances
 from lyricgen.reporting.plots import (
     draw_curves,
@@ -598,6 +600,29 @@ def test_the_heat_map_needs_two_settings(tmp_path: Path) -> None:
     assert heat_axes(only(tmp_path, by=("cell",))) is None
     _, out = report([tmp_path])
     assert (out / "heat_map.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_figures_are_saved_as_matplotlib_saves_them() -> None:
+    saved = []
+    with plot_style("plot"):
+        for save in (to_png, lambda figure: savefig(figure, "png", {"Software": None})):
+            figure, axes = new_plot("a plot")
+            lines = axes.plot([1, 2, 30], [3, 1, 2])
+            axes.set_xlabel("a long label of an axis")
+            add_legend(figure, lines, ["one line"])
+            saved.append(save(figure))
+        drawn = to_svg(figure, "a plot")
+        text = savefig(figure, "svg", {"Date": None, "Creator": None}).decode()
+    assert saved[0] == saved[1]
+    paths = re.findall(r' d="([^"]*)"', drawn)
+    assert len(paths) > 10
+    assert paths == re.findall(r' d="([^"]*)"', text)
+
+
+def savefig(figure: Figure, form: str, metadata: dict[str, str | None]) -> bytes:
+    stream = io.BytesIO()
+    figure.savefig(stream, format=form, facecolor="white", metadata=metadata)
+    return stream.getvalue()
 
 
 def test_importance_of_what_a_search_has_tried(

@@ -131,7 +131,7 @@ class Sweep:
         try:
             yield
             raise_if_requested()
-            left = self._unfinished_jobs()
+            left = self.unfinished_jobs()
             self._end("failed" if left else "finished")
             gc.disable()  # imports leave no garbage; looking for it takes time
             try:
@@ -160,7 +160,7 @@ class Sweep:
                 f"to try these again: {resume_command(self.directory)}"
             )
 
-    def _unfinished_jobs(self) -> list[str]:
+    def unfinished_jobs(self) -> list[str]:
         """Describe the jobs that are not done, with their statuses and reasons."""
         there = jobs_in(self.directory)
         left = []
