@@ -605,23 +605,23 @@ def test_the_heat_map_needs_two_settings(tmp_path: Path) -> None:
 def test_figures_are_saved_as_matplotlib_saves_them() -> None:
     saved = []
     with plot_style("plot"):
-        for save in (to_png, lambda figure: savefig(figure, "png", {"Software": None})):
+        for save in (to_png, lambda figure: savefig(figure, "png", "white", {"Software": None})):
             figure, axes = new_plot("a plot")
             lines = axes.plot([1, 2, 30], [3, 1, 2])
             axes.set_xlabel("a long label of an axis")
             add_legend(figure, lines, ["one line"])
             saved.append(save(figure))
         drawn = to_svg(figure, "a plot")
-        text = savefig(figure, "svg", {"Date": None, "Creator": None}).decode()
+        text = savefig(figure, "svg", "none", {"Date": None, "Creator": None}).decode()
     assert saved[0] == saved[1]
     paths = re.findall(r' d="([^"]*)"', drawn)
     assert len(paths) > 10
     assert paths == re.findall(r' d="([^"]*)"', text)
 
 
-def savefig(figure: Figure, form: str, metadata: dict[str, str | None]) -> bytes:
+def savefig(figure: Figure, form: str, ground: str, metadata: dict[str, str | None]) -> bytes:
     stream = io.BytesIO()
-    figure.savefig(stream, format=form, facecolor="white", metadata=metadata)
+    figure.savefig(stream, format=form, facecolor=ground, metadata=metadata)
     return stream.getvalue()
 
 

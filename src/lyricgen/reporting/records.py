@@ -164,7 +164,7 @@ def with_missing_jobs(found: FoundRuns) -> list[Record]:
 
 
 def _planned(sweep: Path, plan: Mapping[int, list[str]], jobs: list[Record]) -> Iterator[Record]:
-    """The jobs of a plan that left nothing."""
+    """Find the jobs of a plan that left nothing."""
     there = {job.number for job in jobs}
     for number, overrides in plan.items():
         if number not in there:
@@ -172,7 +172,7 @@ def _planned(sweep: Path, plan: Mapping[int, list[str]], jobs: list[Record]) -> 
 
 
 def _gaps(jobs: list[Record]) -> Iterator[Record]:
-    """The combinations that a grid without a plan has no job for."""
+    """Find the combinations of a grid without a plan that have no job."""
     keys = list(jobs[0].overrides)
     if any(job.summary.search_space or list(job.overrides) != keys for job in jobs):
         return

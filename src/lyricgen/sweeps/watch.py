@@ -103,7 +103,7 @@ class JobWatch:
         return self._drop_ended() > 0 and not (in_queue and not self._running())
 
     def _drop_ended(self) -> int:
-        """Forget ended batches, warn of killed ones, and return the number of batches that work."""
+        """Forget ended batches, warn of killed jobs, and return the number of working batches."""
         for process in [*self._processes]:
             # the fork server, which reports the end of a process, may have been killed
             if not process.is_alive() and not is_alive(process.pid or 0):

@@ -51,13 +51,6 @@ class Dimension:
         short = isinstance(value, float) and not self.texts
         return f"{self.key}={value:.4g}" if short else self.override(value)
 
-    @property
-    def corner(self) -> str:
-        """Override that sets the lowest value or the first choice."""
-        if isinstance(self.distribution, CategoricalDistribution):
-            return f"{self.key}={self.texts[0]}"
-        return f"{self.key}={self.distribution.low!r}"
-
 
 @dataclass(frozen=True)
 class Space:
@@ -76,7 +69,7 @@ class Space:
         return [one.override(values[name]) for name, one in self.dimensions.items()]
 
     def complete(self, searched: Sequence[str]) -> list[str]:
-        """All overrides of a trial; a searched value replaces one that was fixed later."""
+        """All overrides of a trial; its searched values stay even if the search now fixes them."""
         keys = {key(one) for one in searched}
         return [*(one for one in self.fixed if key(one) not in keys), *searched]
 
@@ -87,7 +80,13 @@ class Space:
     @property
     def corner(self) -> list[str]:
         """The overrides of the lowest values and first choices."""
-        return [one.corner for one in self.dimensions.values()]
+        spaces = {name: one.distribution for name, one in self.dimensions.items()}
+        return self.searched(
+            {
+                name: one.choices[0] if isinstance(one, CategoricalDistribution) else one.low
+                for name, one in spaces.items()
+            }
+        )
 
 
 def read_space(overrides: Sequence[Override]) -> Space:
