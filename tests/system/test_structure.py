@@ -11,15 +11,88 @@ from tests.conftest import ROOT
 SOURCE = ROOT / "src"
 PACKAGE = SOURCE / "lyricgen"
 FILES = sorted(SOURCE.rglob("*.py"))
-
-
+TREES = {path.relative_to(SOURCE).as_posix(): ast.parse(path.read_text("utf-8")) for path in FILES}
 TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
 
+ON_DEMAND = "a command's help and its refusals come without torch, tables and plots"
+# Files whose functions may import anything.
+IMPORTING_INSIDE = {
+    **{
+        f"lyricgen/{name}.py": ON_DEMAND
+        for name in ("train", "generate", "evaluate", "export", "report", "dashboard")
+    },
+    "lyricgen/training/worker.py": "a process watches rank 0 before it imports torch",
+    "hydra_plugins/lyricgen_plugins.py": "Hydra imports every plugin at each start",
+}
+# Modules that any function may import.
+IMPORTED_INSIDE = {
+    "optuna": "an extra",
+    "pypinyin": "an extra that takes seconds",
+    "ray": "an extra",
+    "submitit": "an extra",
+    "pydantic": "heavy; a dashboard reads records without it",
+    "yaml": "only a resumed run needs it",
+    "torch": "only the process of a job needs it",
+    "lyricgen.training.options": "heavy; a resumed sweep checks no option",
+    "lyricgen.training.results": "heavy; only Slurm's and ray's jobs need torch in the launcher",
+    "lyricgen.reporting.sweep_report": "pandas and jinja2, which no job needs",
+}
+# Files that touch private names of a library.
+PRIVATE = {
+    "lyricgen/cli/hydra_private.py": "Hydra's command line and composition",
+    "lyricgen/training/lightning_hooks.py": "Lightning's loops and torch's gradient buckets",
+    "lyricgen/cli/command_line.py": "argparse: names of options, for suggestions",
+    "lyricgen/sweeps/search/storage.py": "Optuna: the number of a trial in its storage",
+}
+SMALL = 60  # lines
+# Kinds of things that users add: a small file each.
+ADDED_BY_USERS = ("models/cells/", "training/callbacks/", "training/loggers/")
 
-def functions_of(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+
+def functions_of(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield node
+
+
+def imports_of(tree: ast.AST) -> set[str]:
+    """Modules that a tree imports; of `from a import b` both a and a.b."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module or ""}
+    return found
+
+
+def module_of(path: str) -> str:
+    return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+def foreign_private_names(tree: ast.AST) -> set[str]:
+    """Private names of other libraries: imported ones, and attributes that no class here has."""
+    nodes = list(ast.walk(tree))
+    own = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    foreign = {
+        name
+        for name in imports_of(tree)
+        if not name.startswith("lyricgen") and any(part[:1] == "_" for part in name.split("."))
+    }
+    attributes = [node for node in nodes if isinstance(node, ast.Attribute)]
+    of_self = {
+        node.attr
+        for node in attributes
+        if isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
+    }
+    documented = {"_replace", "_asdict", "_exit", "__future__"}
+    return {name for name in foreign if name.partition(".")[0] != "__future__"} | {
+        node.attr
+        for node in attributes
+        if node.attr.startswith("_")
+        and not node.attr.startswith("__")
+        and node.attr not in own | of_self | documented
+    }
 
 
 def test_the_root_holds_commands_and_foundations_alone() -> None:
@@ -27,19 +100,65 @@ def test_the_root_holds_commands_and_foundations_alone() -> None:
     assert len(modules) <= 13, sorted(modules)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
-def test_files_and_functions_are_short(path: Path) -> None:
-    assert len(path.read_text("utf-8").splitlines()) <= 350
-    long = [one.name for one in functions_of(path) if (one.end_lineno or 0) - one.lineno >= 50]
+@pytest.mark.parametrize("path", TREES)
+def test_files_and_functions_are_short(path: str) -> None:
+    assert len((SOURCE / path).read_text("utf-8").splitlines()) <= 350
+    long = [
+        one.name for one in functions_of(TREES[path]) if (one.end_lineno or 0) - one.lineno >= 50
+    ]
     assert long == []
+
+
+def test_an_import_inside_a_function_has_a_reason() -> None:
+    found = {
+        path: {
+            getattr(node, "module", None) or node.names[0].name
+            for function in functions_of(tree)
+            for node in ast.walk(function)
+            if isinstance(node, ast.Import | ast.ImportFrom)
+        }
+        for path, tree in TREES.items()
+    }
+    elsewhere = {path: names for path, names in found.items() if path not in IMPORTING_INSIDE}
+    assert {
+        path: names - set(IMPORTED_INSIDE)
+        for path, names in elsewhere.items()
+        if names - set(IMPORTED_INSIDE)
+    } == {}
+    # no reason outlives its import
+    assert set(IMPORTED_INSIDE) <= set().union(*elsewhere.values())
+    assert all(found[path] for path in IMPORTING_INSIDE)
+
+
+@pytest.mark.parametrize("path", TREES)
+def test_private_names_of_libraries_stand_in_modules_that_say_so(path: str) -> None:
+    assert bool(foreign_private_names(TREES[path])) == (path in PRIVATE)
+
+
+def test_a_small_file_has_more_than_one_importer() -> None:
+    imports = {path: imports_of(tree) for path, tree in TREES.items()}
+    for path in TREES:
+        short = len((SOURCE / path).read_text("utf-8").splitlines()) < SMALL
+        if not short or path.endswith("__init__.py") or any(one in path for one in ADDED_BY_USERS):
+            continue
+        importers = [each for each, names in imports.items() if module_of(path) in names]
+        assert len(importers) != 1, f"{path} belongs into {importers[0]}"
+
+
+def test_kinds_of_models_are_told_apart_in_models_alone() -> None:
+    kinds = {"LanguageModel", "FillModel", "NgramLanguageModel", "CharacterNetwork", "NgramOptions"}
+    found = {
+        path
+        for path, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func) == "isinstance"
+        and kinds & {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
+    }
+    assert {path for path in found if not path.startswith("lyricgen/models/")} == set()
 
 
 @pytest.mark.parametrize("path", TESTS, ids=lambda path: path.stem)
 def test_no_test_imports_another(path: Path) -> None:
-    imported = [
-        name
-        for node in ast.walk(ast.parse(path.read_text("utf-8")))
-        if isinstance(node, ast.ImportFrom)
-        for name in (node.module or "", *(alias.name for alias in node.names))
-    ]
-    assert [name for name in imported if name.rpartition(".")[2].startswith("test_")] == []
+    names = imports_of(ast.parse(path.read_text("utf-8")))
+    assert [name for name in names if name.rpartition(".")[2].startswith("test_")] == []

@@ -12,7 +12,6 @@ from filelock import FileLock, Timeout
 from pytorch_lightning.plugins.precision import Precision
 
 from lyricgen.errors import UserError, reason
-from lyricgen.models.model import Model
 from lyricgen.models.network import CharacterNetwork, recurrent
 from lyricgen.models.options import RecurrentArchitecture
 from lyricgen.runs.run import Run
@@ -86,7 +85,7 @@ def choose_devices(
     return [slot.device]
 
 
-def check_precision(options: TrainOptions, trainer: pl.Trainer, model: Model) -> None:
+def check_precision(options: TrainOptions, trainer: pl.Trainer, network: CharacterNetwork) -> None:
     """Try the precision of a run on the CPU, which may lack its instructions.
 
     Raises:
@@ -94,19 +93,20 @@ def check_precision(options: TrainOptions, trainer: pl.Trainer, model: Model) ->
     """
     chosen = options.trainer.precision
     on_cpu = trainer.strategy.root_device.type == "cpu"
-    if not on_cpu or chosen == "32-true" or not isinstance(model, CharacterNetwork):
+    if not on_cpu or chosen == "32-true":
         return
-    why = _try(trainer.precision_plugin, model.architecture)
+    why = _try(trainer.precision_plugin, network.architecture)
     if why is None:
         return
     others = [name for name in get_args(PrecisionName) if name not in (chosen, "16-mixed")]
     plugins = {
         name: probe_trainer(accelerator="cpu", precision=name).precision_plugin for name in others
     }
-    works = [name for name, plugin in plugins.items() if _try(plugin, model.architecture) is None]
+    works = [name for name, plugin in plugins.items() if _try(plugin, network.architecture) is None]
     raise UserError(
-        f"trainer.precision={chosen}: this CPU cannot train cell={model.architecture.cell.kind} in "
-        f"it ({why.partition('. ')[0]}): choose one of {', '.join(works)}"
+        f"trainer.precision={chosen}: this CPU cannot train "
+        f"cell={network.architecture.cell.kind} in it ({why.partition('. ')[0]}): "
+        f"choose one of {', '.join(works)}"
     )
 
 

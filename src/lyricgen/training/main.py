@@ -30,6 +30,7 @@ from lyricgen.data.build import find_corpus, report_text
 from lyricgen.data.corpus import EncodedCorpus
 from lyricgen.errors import UserError
 from lyricgen.models.checkpoint import load
+from lyricgen.models.network import CharacterNetwork
 from lyricgen.models.ngram.language_model import NgramLanguageModel
 from lyricgen.models.trained_model import copy_weights
 from lyricgen.runs.checkpoint_files import go_on_from
@@ -98,7 +99,7 @@ def prepare(
         )
     else:
         trainer = build_trainer(options, datamodule, run, observers.all, logger, rank)
-        check_precision(options, trainer, model)
+        check_precision(options, trainer, cast(CharacterNetwork, model))
         training = NetworkTraining(
             options, datamodule, model, state, observers, description, module, trainer
         )
