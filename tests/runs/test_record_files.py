@@ -240,7 +240,7 @@ def test_a_damaged_job_stops_no_other(
     assert warning.startswith(f"{broken} is damaged (")
     record = Sweep(sweep, ["seed=1,2,3"], resume=True)
     record.begin("{}", jobs)
-    assert record._unfinished_jobs() == ["4 seed=2 (not begun)"]
+    assert record.unfinished_jobs() == ["4 seed=2 (not begun)"]
     assert len(caplog.records) == 1  # it is said once
     comparison = compared(sweep)
     assert tuple(comparison.rows.loc[0, ["mean", "deviation", "n"]]) == (

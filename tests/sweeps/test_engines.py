@@ -584,7 +584,7 @@ def test_jobs_elsewhere_that_nobody_works_on_are_killed(
     assert capsys.readouterr().out == "job 0_lost killed (1 of 3)\n"
     sweep = Sweep(tmp_path, [], resume=True)
     sweep.summary.jobs = {"0": [], "1": [], "2": [], "3": ["seed=4"]}
-    assert sweep._unfinished_jobs() == [
+    assert sweep.unfinished_jobs() == [
         *("0_lost (killed)", "1_held (running)", "2_earlier (running)", "3 seed=4 (not begun)")
     ]
 
