@@ -1,7 +1,8 @@
 """Evaluate trained models: python -m lyricgen.evaluate [CHECKPOINT …]; look into one: --heat."""
 
+import math
 import sys
-from argparse import ArgumentTypeError, Namespace
+from argparse import Namespace
 from collections.abc import Callable
 from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
@@ -22,8 +23,6 @@ from lyricgen.errors import UserError, as_option
 
 if TYPE_CHECKING:
     from lyricgen.evaluation.own_text import TextArgument
-
-Plain = dict[str, Any]  # as for JSON
 
 # Options as --help shows them, and their meanings.
 OPTIONS = {
@@ -91,20 +90,15 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command; an error that the user can mend prints one line and gives status 2."""
     parser = Parser("evaluate", "Evaluate trained models, or look into one.", several=True)
     types: dict[str, Callable[[str], Any]] = {
-        **{"N": number_from(1), "T": amount, "HTML": Path, "PNG": Path, "--seed": _seed},
+        **{"N": number_from(1), "T": amount, "HTML": Path, "PNG": Path},
         **{"--resamples": number_from(100), "--heat-chars": number_from(2), "--layer": int},
+        "--seed": number_from(0, math.inf),
         "--units": lambda value: MOST if value == "all" else number_from(1)(value),
     }
     for title, options in OPTIONS.items():
         shown = {name: meaning.format(**DEFAULTS) for name, meaning in options.items()}
         add_options(parser.add_argument_group(title), shown, types)
     run(parser, _evaluate, arguments)
-
-
-def _seed(value: str) -> int:
-    if not value.isdecimal():
-        raise ArgumentTypeError(f"{value!r}: give a whole number from 0")
-    return int(value)
 
 
 def _find_tasks(options: Namespace) -> list[str]:
@@ -149,15 +143,14 @@ def _evaluate(options: Namespace) -> None:
 
     # with --json nothing else may stand on standard output
     with redirect_stdout(sys.stderr) if options.json else nullcontext():
-        given = options.text is not None
-        text = read_text_argument(options.text, options.encoding) if given else None
+        text = None if options.text is None else read_text_argument(options.text, options.encoding)
         paths = options.checkpoints or [newest_checkpoint()]
         plain = [TASKS[task](options, paths, text) for task in tasks]
     if options.json:
         show_json(to_json(plain[0]))
 
 
-def _score_splits(options: Namespace, paths: list[Path], _: object) -> Plain:
+def _score_splits(options: Namespace, paths: list[Path], _: object) -> dict[str, Any]:
     from lyricgen.evaluation.curves import check_curves, curves
     from lyricgen.evaluation.scores import open_checkpoints, score_splits
     from lyricgen.evaluation.tables import plain_scores, print_scores
@@ -178,7 +171,7 @@ def _score_splits(options: Namespace, paths: list[Path], _: object) -> Plain:
     return plain_scores(scores, found)
 
 
-def _score_text(options: Namespace, paths: list[Path], text: "TextArgument") -> Plain:
+def _score_text(options: Namespace, paths: list[Path], text: "TextArgument") -> dict[str, Any]:
     from lyricgen.evaluation.own_text import score_text
     from lyricgen.evaluation.scores import load_checkpoints
     from lyricgen.evaluation.tables import plain_text_figures, print_text_figures
@@ -190,7 +183,7 @@ def _score_text(options: Namespace, paths: list[Path], text: "TextArgument") -> 
     return plain_text_figures(found, text, **numbers)
 
 
-def _measure_memorisation(options: Namespace, paths: list[Path], _: object) -> Plain:
+def _measure_memorisation(options: Namespace, paths: list[Path], _: object) -> dict[str, Any]:
     from lyricgen.evaluation.memorisation import measure
     from lyricgen.evaluation.scores import open_checkpoints
     from lyricgen.evaluation.tables import plain_memorisation, print_memorisation
@@ -228,10 +221,9 @@ def _draw_gates(options: Namespace, paths: list[Path], text: "TextArgument") -> 
     from lyricgen.evaluation.plots import to_png
     from lyricgen.evaluation.scores import load_checkpoints
 
-    [checkpoint] = load_checkpoints(paths)
-    read = text_for_gates(text, checkpoint.model)
-    figure, missing = draw(checkpoint.model, read, options.layer, options.units)
-    for line in notes(checkpoint.model, options.units, missing):
+    model = load_checkpoints(paths)[0].model
+    figure, missing = draw(model, text_for_gates(text, model), options.layer, options.units)
+    for line in notes(model, options.units, missing):
         show(line)
     _save(options, "gates", f"gates of {paths[0]} over {text.name}", to_png(figure))
 
@@ -245,7 +237,7 @@ def _save(options: Namespace, name: str, title: str, content: bytes) -> None:
         show(f"{title}: {path}")
 
 
-TASKS: dict[str, Callable[..., Plain | None]] = {
+TASKS: dict[str, Callable[..., dict[str, Any] | None]] = {
     "figures": _score_splits,
     "text": _score_text,
     "memorisation": _measure_memorisation,

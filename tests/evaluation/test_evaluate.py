@@ -112,7 +112,7 @@ def test_no_font_for_chinese(evaluate: Evaluate, monkeypatch: pytest.MonkeyPatch
         (["--gates", "folder.png", "--text", "a"], "'folder.png' is a directory"),
         (["没有.ckpt", "--gates", "a.png", "--text", "a"], "'没有.ckpt' is not there"),
         (["--gates", "a.png", "--text", "a", "--layer", "two"], "--layer"),
-        (["--gates", "a.png", "--text", "a", "--units", "0"], "'0': give a number from 1"),
+        (["--gates", "a.png", "--text", "a", "--units", "0"], "'0': give a whole number from 1"),
         (["--text", "a", "--units", "all"], "--units goes with --gates: leave --units out"),
         (["--gate", "a.png", "--txt", "a"], "--txt"),
     ],

@@ -423,7 +423,7 @@ def test_a_network_that_has_diverged(
     ("arguments", "told"),
     [
         (["--split", "all"], "--split"),
-        (["--resamples", "99"], "'99': give a number from 100 to 1000000"),
+        (["--resamples", "99"], "'99': give a whole number from 100 to 1000000"),
         (["--resamples", "many"], "'many'"),
         (["--seed", "-1"], "--seed"),
         (["--png", "a.pdf"], "--png 'a.pdf': give a name that ends in .png"),

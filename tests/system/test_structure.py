@@ -98,6 +98,8 @@ def foreign_private_names(tree: ast.AST) -> set[str]:
 def test_the_root_holds_commands_and_foundations_alone() -> None:
     modules = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "__main__"}
     assert len(modules) <= 13, sorted(modules)
+    for command in ("train", "generate", "evaluate", "report", "export", "dashboard"):
+        assert len((PACKAGE / f"{command}.py").read_text("utf-8").splitlines()) <= 250, command
 
 
 @pytest.mark.parametrize("path", TREES)

@@ -74,12 +74,13 @@ def add_options(
         group.add_argument(*aliased, name, help=meaning, **reading)
 
 
-def number_from(least: int) -> Callable[[str], int]:
-    """Read a whole number from `least` to a million."""
+def number_from(least: int, most: float = MOST) -> Callable[[str], int]:
+    """Read a whole number in a range."""
 
     def number(value: str) -> int:
-        if not value.isdecimal() or not least <= int(value) <= MOST:
-            raise argparse.ArgumentTypeError(f"{value!r}: give a number from {least} to {MOST}")
+        if not value.isdecimal() or not least <= int(value) <= most:
+            end = f" to {most}" if most < math.inf else ""
+            raise argparse.ArgumentTypeError(f"{value!r}: give a whole number from {least}{end}")
         return int(value)
 
     return number
