@@ -105,7 +105,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def _likeness(name: str, known: str) -> float:
-    """From 0 to 1; above 1 if a part of the known name is the same."""
+    """Likeness of two names from 0 to 1; above 1 if a part of the known name is the same."""
     typed, full = _plain(name), _plain(known)
     typed_leaf, leaf = (re.split(r"[./=]", each)[-1] for each in (typed, full))
     words = [word for word in leaf.split("_") if word]

@@ -26,9 +26,9 @@ UNSCORED = -1  # target of a place that is not scored
 
 @dataclass(frozen=True)
 class Generated:
-    """One text and how it came about.
+    """One generated text, with its settings and its probability.
 
-    Its probability is that of the new characters given the prefix under the model's own
+    The probability is that of the new characters given the prefix under the model's own
     distribution, for any strategy; it includes the line break that ended the text, if any.
     """
 

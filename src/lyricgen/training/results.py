@@ -103,7 +103,7 @@ def _is_worse_than_uniform(
 
 
 def _best_ngram(by_split: dict[str, Any]) -> tuple[str, float, str] | None:
-    """The split that compares n-grams, and the least perplexity on it with its row's name."""
+    """The held-out split, its least perplexity of n-grams, and the name of the row with it."""
     for split in ("val", "test"):
         if split in by_split:
             rows = _ngram_rows(by_split[split])
