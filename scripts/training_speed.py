@@ -108,12 +108,12 @@ def take_turn(options: TrainOptions, directory: Path) -> dict[str, float]:
     module.seconds = seconds = Counter()
     run = Run(directory)
     run.begin(options.model_dump(mode="json"))
-    logger = EventLogger(directory, 0)
+    loggers = [EventLogger(directory, 0)]
     total, opening = module.totals["train"], corpus.opening
     observers = build_observers(
-        options, datamodule, network, state, total, opening, run, Interruption(), logger=logger
+        options, datamodule, network, state, total, opening, run, Interruption(), None, loggers
     )
-    trainer = build_trainer(options, datamodule, run, observers.all, logger)
+    trainer = build_trainer(options, datamodule, run, observers.all, loggers, rank=0)
 
     plain = plain_loop(options, datamodule.splits["train"].ids.long(), len(datamodule.vocabulary))
     with timed(seconds, "fit"):

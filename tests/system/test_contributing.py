@@ -66,6 +66,13 @@ def test_every_addition_trains(kind: str, tmp_path: Path) -> None:
     assert found[kind]
 
 
+@pytest.mark.slow
+def test_a_logger_gets_the_figures_of_ngrams(tmp_path: Path) -> None:
+    ngrams = ADDITIONS["logger"]._replace(commands=["python -m lyricgen.train model=ngram"])
+    trained = train_with(ngrams, tmp_path)
+    assert "val/loss" in (trained.directory / "metrics.jsonl").read_text("utf-8")
+
+
 def _columns(directory: Path) -> list[str]:
     with (directory / "metrics.csv").open(encoding="utf-8") as stream:
         return next(csv.reader(stream))

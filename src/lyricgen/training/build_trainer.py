@@ -1,5 +1,6 @@
 """Build the observers of a run, and the Trainer of a network."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from lyricgen.runs.checkpoint_files import AtomicCheckpointIO
 from lyricgen.runs.directories import STEPS
 from lyricgen.runs.interruption import Interruption
 from lyricgen.runs.run import Run
-from lyricgen.runs.state import RunState
+from lyricgen.runs.state import ResumePoint, RunState
 from lyricgen.training.build import monitored, trained_model
 from lyricgen.training.callbacks.baseline import Baseline
 from lyricgen.training.callbacks.checkpoints import Checkpoints
@@ -118,6 +119,7 @@ class NetworkTraining(Training):
 
     @override
     def score(self, split: str, nats_room: Tensor | None = None) -> dict[str, float]:
+        """Score on the device of the training; afterwards the model is on the CPU."""
         profiler: Profiler = self.trainer.profiler  # type: ignore[attr-defined]
         stage = "validate" if split == "val" else split
         profiler.setup(stage)
@@ -130,6 +132,17 @@ class NetworkTraining(Training):
         return figures
 
 
+def build_loggers(options: TrainOptions, run: Run, past: ResumePoint, rank: int) -> list[Logger]:
+    """Build the loggers of a run; only rank 0 writes figures."""
+    loggers: list[Logger] = []
+    if rank != 0:
+        return loggers
+    if options.logger.tensorboard:
+        purge_step = past.steps + 1 if past.steps else 0
+        loggers.append(EventLogger(run.directory, purge_step=purge_step))
+    return loggers
+
+
 def build_observers(
     options: TrainOptions,
     datamodule: CharacterDataModule,
@@ -139,13 +152,14 @@ def build_observers(
     opening: str,
     run: Run,
     interruption: Interruption,
-    trial: Trial | None = None,
-    logger: EventLogger | None = None,
+    trial: Trial | None,
+    loggers: Sequence[Logger],
 ) -> Observers:
     """Build the observers that the options ask for; the text begins with `opening`."""
     chosen, monitor, folder = options.callbacks, monitored(datamodule), run.directory
     steps, rows = (folder / STEPS, folder / "metrics.csv") if options.logger.csv else (None, None)
     board = baseline = samples = None
+    logger = next((one for one in loggers if isinstance(one, EventLogger)), None)
     if logger is not None:
         board = TensorBoardSummary(options.model_dump(), run, state, logger, model)
     if chosen.baseline.enabled and options.objective == "next":  # n-grams read from the left only
@@ -176,10 +190,10 @@ def build_trainer(
     datamodule: CharacterDataModule,
     run: Run,
     observers: list[Observer],
-    logger: EventLogger | None = None,
-    rank: int = 0,
+    loggers: Sequence[Logger],
+    rank: int,
 ) -> pl.Trainer:
-    """Build Lightning's Trainer, with a logger for TensorBoard if wanted.
+    """Build Lightning's Trainer.
 
     Raises:
         UserError: Lightning refuses the options, or the batches cannot be shared.
@@ -188,7 +202,6 @@ def build_trainer(
     rank_zero_only.rank = rank  # type: ignore[attr-defined]
     torch.set_float32_matmul_precision(options.trainer.float32_matmul_precision)
     chosen = options.trainer
-    loggers: list[Logger] = [] if logger is None else [logger]
     _check_batches(chosen, len(datamodule.sampler), validates="val" in datamodule.splits)
     try:
         processes = number_of_processes(chosen)
@@ -212,7 +225,7 @@ def build_trainer(
 def _check_batches(chosen: TrainerOptions, available: int, *, validates: bool) -> None:
     batches = chosen.epoch_batches(available)
     unseen = (chosen.check_val_every_n_epoch - 1) * batches  # steps before an epoch that validates
-    if validates and (chosen.max_steps or unseen + 1) <= unseen:
+    if validates and chosen.max_steps is not None and chosen.max_steps <= unseen:
         raise UserError(
             f"trainer.max_steps={chosen.max_steps} ends the run before the epoch that "
             f"trainer.check_val_every_n_epoch={chosen.check_val_every_n_epoch} validates: nothing "
@@ -230,7 +243,7 @@ def _make_trainer(
     options: TrainOptions,
     datamodule: CharacterDataModule,
     run: Run,
-    loggers: list[Logger],
+    loggers: Sequence[Logger],
     observers: list[Observer],
     rank: int,
     processes: int,

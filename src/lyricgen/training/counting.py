@@ -28,7 +28,7 @@ PIECE = 2**20  # characters of the training split that are scored at once
 class Counting(Training):
     """Run of an n-gram model.
 
-    Observers get it in place of a Trainer, so its attributes have the names of a Trainer's.
+    Observers get it in place of a Trainer, so it has the attributes of a Trainer that they read.
     """
 
     model: NgramLanguageModel
@@ -101,3 +101,8 @@ class Counting(Training):
     def _call(self, method: str, *arguments: Any, **named: Any) -> None:
         for observer in self.observers.all:
             getattr(observer, method)(self, *arguments, **named)
+
+    @property
+    def lightning_module(self) -> NgramLanguageModel:
+        """The model, which needs no LightningModule."""
+        return self.model

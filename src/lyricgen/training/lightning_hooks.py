@@ -32,7 +32,7 @@ class Observer(pl.Callback):
     """
 
     def after_step(self, trainer: pl.Trainer, outputs: Any) -> None:
-        """Act after a step of the optimizer; the loss is `outputs["loss"]`."""
+        """Act after a step; `outputs["loss"]` is its loss, `outputs` is None for n-grams."""
 
     def after_validation(self, trainer: pl.Trainer) -> None:
         """Act after a validation within an epoch."""

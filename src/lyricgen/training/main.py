@@ -42,6 +42,7 @@ from lyricgen.training import build, results
 from lyricgen.training.build_trainer import (
     NetworkTraining,
     Training,
+    build_loggers,
     build_observers,
     build_trainer,
 )
@@ -50,7 +51,6 @@ from lyricgen.training.counting import Counting
 from lyricgen.training.ddp.environment import refuse_other_launchers
 from lyricgen.training.ddp.launch import worker_processes
 from lyricgen.training.hardware import check_precision, report_precision
-from lyricgen.training.loggers.tensorboard import EventLogger
 from lyricgen.training.options import TrainOptions
 from lyricgen.training.threads import cores
 from lyricgen.training.totals import NatsTotal
@@ -84,21 +84,19 @@ def prepare(
     state = RunState(corpus.digest)
     module = None if model.counts_ngrams else build.build_module(options, datamodule, model, state)
     total = NatsTotal() if module is None else module.totals["train"]
-    logger = None
-    if options.logger.tensorboard and rank == 0:
-        logger = EventLogger(run.directory, purge_step=past.steps + 1 if past.steps else 0)
+    loggers = build_loggers(options, run, past, rank)
     observers = build_observers(
-        options, datamodule, model, state, total, corpus.opening, run, interruption, trial, logger
+        options, datamodule, model, state, total, corpus.opening, run, interruption, trial, loggers
     )
     description = build.describe(corpus, datamodule, model)
     training: Training
     if module is None:
-        ngrams, loggers = cast(NgramLanguageModel, model), [logger] if logger is not None else []
+        ngrams = cast(NgramLanguageModel, model)
         training = Counting(
             options, datamodule, ngrams, state, observers, description, total, loggers
         )
     else:
-        trainer = build_trainer(options, datamodule, run, observers.all, logger, rank)
+        trainer = build_trainer(options, datamodule, run, observers.all, loggers, rank)
         check_precision(options, trainer, cast(CharacterNetwork, model))
         training = NetworkTraining(
             options, datamodule, model, state, observers, description, module, trainer
@@ -167,7 +165,7 @@ def _quiet_lightning() -> None:
     # no lines about the hardware, no advertisements
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     for message in (
-        # about a log of steps, which lyricgen does not keep
+        # about Lightning's interval of logging, which lyricgen does not use
         "The number of training batches",
         # the data module remembers the position in the text, not the loader
         "You're resuming from a checkpoint that ended before",

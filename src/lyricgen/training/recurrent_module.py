@@ -149,12 +149,15 @@ class RecurrentModule(pl.LightningModule):
 
     def _diverged(self, symptom: str) -> UserError:
         rate = self.trainer.optimizers[0].param_groups[0]["lr"]
-        clipping = self.trainer.gradient_clip_val
+        limit = self.trainer.gradient_clip_val
+        clipping = (
+            f"trainer.gradient_clip_val below {limit:g}"
+            if limit
+            else "clipping, as in trainer.gradient_clip_val=1"
+        )
         return UserError(
             f"training diverged in epoch {self.trainer.current_epoch + 1}: {symptom}; start again, "
-            f"with a lower optimizer.lr (the rate was {rate:g}) or with "
-            + (f"trainer.gradient_clip_val below {clipping:g}" if clipping else "")
-            + ("" if clipping else "clipping, as in trainer.gradient_clip_val=1")
+            f"with a lower optimizer.lr (the rate was {rate:g}) or with {clipping}"
         )
 
     @override
