@@ -1,1 +1,1 @@
-"""How good a trained model is, and how sure that is."""
+"""Evaluation of trained models: scores with intervals, curves, memorisation, plots and pages."""

@@ -21,16 +21,17 @@ from lyricgen.models.metrics import perplexity
 from lyricgen.models.model import Model, NextModel, evaluating
 
 LONGEST_CONTEXT = 256
-WINDOW_CHARACTERS = 2**18  # in all windows, about
-TARGETS = 512  # for each length of context, at most
-_STEPS = 2**15  # characters that are read at once
+WINDOW_CHARACTERS = 2**18  # approximate number of characters in all windows
+TARGETS = 512  # largest number of characters scored for each length of context
+_STEPS = 2**15  # largest number of characters read at once
 
 
 def window_starts(length: int, num_steps: int) -> Tensor:
-    """Spread windows over a text: starts, (W,), of all windows or of evenly spaced runs of them.
+    """Choose where windows of `num_steps` symbols start in a text of `length` symbols: (W,).
 
-    Windows overlap, so that all positions in them predict nearly the same characters. A character
-    follows each window.
+    A short text has a window at every place; a long text has evenly spaced runs of consecutive
+    windows. Consecutive windows overlap, so all positions predict nearly the same characters. A
+    character follows each window.
     """
     possible = length - num_steps
     number = max(1, WINDOW_CHARACTERS // num_steps)
@@ -42,10 +43,16 @@ def window_starts(length: int, num_steps: int) -> Tensor:
 
 
 def nats_in_windows(network: Model, ids: Tensor, starts: Tensor, num_steps: int) -> Floats:
-    """Read windows of T symbols of a text, ids (N,), from their starts, (W,), and state zero.
+    """Score the characters in windows of a text; each window begins with state zero.
+
+    Args:
+        network: scores the characters.
+        ids: (N,) symbols of the text.
+        starts: (W,) place of the first symbol of each window.
+        num_steps: T.
 
     Returns:
-        (W, T) nats of the next characters.
+        (W, T) nats of the character after each symbol.
     """
 
     def score(chosen: Tensor, _: Tensor) -> Tensor:
@@ -58,12 +65,16 @@ def nats_in_windows(network: Model, ids: Tensor, starts: Tensor, num_steps: int)
 
 
 def nats_after(network: NextModel, ids: Tensor, starts: Tensor, targets: Tensor) -> Floats:
-    """Score single characters of a text, ids (N,), each from its context and state zero.
+    """Score single characters of a text, each after its context alone.
 
-    A context reaches from its start, (M,), to the place of its target, (M,).
+    Args:
+        network: scores the characters.
+        ids: (N,) symbols of the text.
+        starts: (M,) place of the first symbol of each context.
+        targets: (M,) place of each character; its context ends just before it.
 
     Returns:
-        (M,) nats.
+        (M,) nats of the characters.
     """
     longest = int((targets - starts).max())
 
@@ -82,7 +93,10 @@ def _score_rows(
     score: Callable[[Tensor, Tensor], Tensor],
     moved: Callable[[int], None] = lambda _: None,
 ) -> Floats:
-    """Score this number of rows at a time, at least one."""
+    """Score rows, given by their starts and ends, and join their nats.
+
+    `score` gets at most `rows` rows at a time, at least one; `moved` shows the progress.
+    """
     found = []
     with torch.inference_mode(), evaluating(network):
         for first in range(0, len(starts), max(1, rows)):
@@ -94,7 +108,10 @@ def _score_rows(
 
 
 def context_lengths(split: Split, vocabulary_size: int) -> list[int]:
-    """Lengths 1, 2, 4 … 256: at most half the text, and at most what the longest line needs."""
+    """Choose lengths of contexts: the powers of two up to 256, and up to half the text.
+
+    In a list of lines, the largest is the first power that covers the longest line.
+    """
     most = min(LONGEST_CONTEXT, int((split.ids < vocabulary_size).sum()) // 2)
     if split.line_starts is not None:
         longest = int(split.line_lengths.max())
@@ -103,14 +120,17 @@ def context_lengths(split: Split, vocabulary_size: int) -> list[int]:
 
 
 def target_places(split: Split, vocabulary_size: int, longest: int) -> Tensor:
-    """Places of evenly spaced characters, (M,), each with `longest` others before it."""
+    """Choose evenly spaced characters, (M,) places, each with at least `longest` before it."""
     places = torch.nonzero(split.ids < vocabulary_size).flatten()  # (C,)
     number = min(TARGETS, len(places) - longest)
     return places[torch.linspace(longest, len(places) - 1, number, dtype=torch.float64).long()]
 
 
 def context_begins(split: Split, places: Tensor, length: int) -> Tensor:
-    """Beginnings of the targets' contexts, (M,); a context does not leave its line."""
+    """Find where the contexts of the characters at `places` begin, (M,).
+
+    A context has `length` symbols; in a list of lines it begins no earlier than its line.
+    """
     begins = places - length
     if split.line_starts is None:
         return begins
@@ -122,7 +142,7 @@ class Curve(NamedTuple):
     """Perplexities along an axis."""
 
     name: Literal["position", "context", "frequency"]  # of the axis
-    places: list[str]  # on the axis: positions and lengths from 1, or bins of frequencies
+    places: list[str]  # labels on the axis: positions or lengths from 1, or bins of counts
     characters: list[int]  # number of predicted characters at each place
     perplexities: dict[str, list[float | None]]  # by label; None where there was no character
 
@@ -151,7 +171,7 @@ def check_curves(evaluated: Sequence[Evaluated]) -> None:
 
 
 def curves(scores: Scores) -> Curves:
-    """Compute curves of all checkpoints on the last split that was scored."""
+    """Compute the curves of all checkpoints on one scored split: test, else val, else train."""
     evaluated = scores.evaluated
     split = next(name for name in ("test", "val", "train") if name in scores.splits)
     text = scores.texts[split]
@@ -169,9 +189,10 @@ def curves(scores: Scores) -> Curves:
 
 
 def means_by_bin(nats: Floats, bins: Integers, number: int) -> tuple[list[int], list[float | None]]:
-    """Count the predicted characters in each of some bins, and compute their perplexity.
+    """Count the predicted characters of each bin, and compute their perplexity.
 
-    nats, (C,), are nan where nothing was predicted; bins, (C,), lie in 0 … number - 1.
+    `nats`, (C,), are nan where nothing was predicted; `bins`, (C,), give the bin of each character,
+    from 0 to `number` - 1.
     """
     scored = ~np.isnan(nats)
     characters = np.bincount(bins[scored], minlength=number)
@@ -183,7 +204,7 @@ def means_by_bin(nats: Floats, bins: Integers, number: int) -> tuple[list[int], 
 
 
 def frequency_bins(counts: Integers) -> Integers:
-    """The bin of each count: 0 for 0, 1 for 1, 2 for 2 and 3, 3 for 4 … 7, and so on."""
+    """Find the bin of each count: bin 0 holds 0, and bin n > 0 holds 2^(n-1) to 2^n - 1."""
     _, exponents = np.frexp(counts)
     return exponents
 

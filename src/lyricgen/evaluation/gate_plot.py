@@ -32,7 +32,7 @@ LEGEND = [(START, "start of line"), *SIGNS.values()]
 
 
 def recurrent_network(model: TrainedModel) -> LanguageModel:
-    """The model's network, if it reads from left to right and is recurrent.
+    """Return the model's network, which must be recurrent and read from left to right.
 
     Raises:
         UserError: the model fills gaps or counts n-grams.
@@ -52,8 +52,8 @@ def activations(model: TrainedModel, text: str, layer: int) -> Activations:
     input. A model of lines reads a start symbol before the text.
 
     Returns:
-        Activations of one sample, (H, 1, T), and predictions, (V, 1, T). For the last layer,
-        without residual connections, these are the network's own predictions.
+        Activations of one sample, (H, 1, T), and predictions, (V, 1, T). For the last layer of a
+        network without residual connections, the predictions are the network's own.
 
     Raises:
         UserError: the model does not know a character, the network does not have the layer, or it
@@ -73,7 +73,7 @@ def activations(model: TrainedModel, text: str, layer: int) -> Activations:
 
 @torch.no_grad()
 def _input_of(block: nn.Module, network: LanguageModel, ids: Tensor) -> Array:
-    """Input of a layer, (T, its size), while the network reads ids (1, T)."""
+    """Catch the input of a layer, (T, its size), while the network reads ids, (1, T)."""
     caught: list[Tensor] = []
     hook = block.register_forward_pre_hook(lambda _, given: caught.append(given[0]))
     try:
@@ -97,7 +97,10 @@ class Panel(NamedTuple):
 
 
 def panels(read: Activations, titles: Mapping[str, str]) -> list[Panel]:
-    """Make panels of the gates of one sample, in the order of the equations, then of its states."""
+    """Make a panel of each gate, in the order of the equations, then of each state.
+
+    `read` has one sample; `titles` has the titles of the gates by their names.
+    """
     shown = [
         Panel(titles[name], gate[:, 0], -1 if name == "candidate" else 0, 1)
         for name, gate in read.gates.items()
@@ -111,14 +114,17 @@ def panels(read: Activations, titles: Mapping[str, str]) -> list[Panel]:
 
 
 def varying_most(read: Activations, units: int | None) -> list[int]:
-    """Find the units whose hidden state varies most, in their order; None for all units."""
+    """Number the `units` units whose hidden state varies most, in ascending order; None for all."""
     spread = read.a[:, 0].std(axis=1)
     most = np.argsort(-spread, kind="stable")[:units]
     return sorted(int(unit) for unit in most)
 
 
 def notes(model: TrainedModel, units: int | None, missing: str = "") -> list[str]:
-    """Lines for the terminal on parts that the plot of `draw` leaves out."""
+    """Write lines for the terminal about the parts that the plot of `draw` leaves out.
+
+    `units` is the argument of `draw`; `missing` are the characters that no installed font has.
+    """
     architecture = recurrent_network(model).architecture
     lines, size, cell = [], architecture.hidden_size, architecture.cell.kind
     if missing:
@@ -145,10 +151,11 @@ def draw(
     varies most; None draws all.
 
     Returns:
-        The figure, and the characters that no installed font has; the figure shows their numbers.
+        The figure, and the characters that no installed font has; the figure shows their code
+        points.
 
     Raises:
-        UserError: the text is empty or too long, or as for `activations`.
+        UserError: the text is empty or too long, or `activations` refuses it.
     """
     text = model.normalised(text)
     if not 1 <= len(text) <= MAX_CHARACTERS:

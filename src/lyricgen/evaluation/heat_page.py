@@ -30,34 +30,36 @@ from lyricgen.models.metrics import perplexity
 from lyricgen.models.model import exact
 from lyricgen.models.trained_model import TrainedModel
 
-MOST = 5  # number of alternatives
+MOST = 5  # largest number of alternatives
 # Signs for invisible characters.
 SIGNS = {"\n": "↵", " ": "␣", "\t": "⇥", "\u3000": "␣␣"}
 
 
 class Alternatives(NamedTuple):
-    """Each character and its most probable alternatives; 0 or nan where the model predicts none."""
+    """Surprisal and rank of each character, and the most probable characters in its place.
+
+    Where the model predicts nothing, ranks and ids are 0, nats and probabilities nan.
+    """
 
     nats: Floats  # (C,) of the text's character
     ranks: Integers  # (C,) of the text's character, 1 for the most probable
     ids: Integers  # (C, K) alternatives, the most probable first
-    probabilities: Floats  # (C, K) of these
+    probabilities: Floats  # (C, K) of the alternatives
 
 
 def beginning_of_text(
     model: TrainedModel, argument: TextArgument, unknown: Unknown, most: int
 ) -> tuple[OwnText, str]:
-    """Read the beginning of the user's text, at most `most` characters, and describe it."""
+    """Read up to `most` characters of the user's text, and describe their source in a line."""
     total = len(argument.text)
     beginning, source = _cut(argument.text, most, model.layout, argument.name, total)
     return own_text(beginning, argument.name, model, unknown), source
 
 
 def beginning_of_split(evaluated: Evaluated, split: str | None, most: int) -> tuple[OwnText, str]:
-    """Read the beginning of a split of a checkpoint's text, and describe it.
+    """Read up to `most` characters of a split of a checkpoint's text; describe their source.
 
-    Without a name it is the test split, or the validation split if there is no test split. The
-    beginning has at most `most` characters.
+    `split` is a name; None for the test split, or the validation split if there is no test split.
 
     Raises:
         UserError: the text does not have the split.
@@ -79,7 +81,11 @@ def beginning_of_split(evaluated: Evaluated, split: str | None, most: int) -> tu
 
 
 def _cut(text: str, most: int, layout: Layout, name: str, total: int) -> tuple[str, str]:
-    """Cut a text to a length, for a model of lines after the last line that fits; describe it."""
+    """Cut a text to `most` characters, and describe the characters that are left.
+
+    A model of lines gets the whole lines that fit. The text comes from `name`, which has `total`
+    characters.
+    """
     if len(text) > most:
         end = text.rfind("\n", 0, most) + 1 if layout == "lines" else most
         text = text[: end or most]
@@ -88,7 +94,7 @@ def _cut(text: str, most: int, layout: Layout, name: str, total: int) -> tuple[s
 
 
 def alternatives(model: TrainedModel, split: Split, what: str) -> Alternatives:
-    """Find the alternatives in one reading of a split; arguments as for `scores.split_nats`."""
+    """Find the alternatives of each character of a split; arguments as for `scores.split_nats`."""
     size, count = len(model.vocabulary), len(split.ids)
     most = min(MOST, size)
     found = Alternatives(
@@ -173,7 +179,10 @@ def _facts(model: TrainedModel, text: OwnText, nats: Floats) -> dict[str, str]:
 
 
 def _scale(mean: float, guess: float, most: int) -> tuple[dict[str, float], dict[str, float]]:
-    """Ticks of the scale of bits, and marks above it, each with its place between 0 and 1."""
+    """Place the ticks of a scale from 0 to `most` bits, and the marks above it, between 0 and 1.
+
+    The marks show the mean, and the bits of a uniform guess.
+    """
     step = 1 if most < 10 else 2
     ticks = {str(bits): bits / most for bits in range(step, most - step // 2, step)}
     marks = {f"mean {mean:.1f}": min(1, mean / most)}
@@ -183,7 +192,10 @@ def _scale(mean: float, guess: float, most: int) -> tuple[dict[str, float], dict
 
 
 def _cells(text: OwnText, bits: Floats, most: int) -> Iterator[tuple[str, str, str]]:
-    """Element, classes and text of each character; the style sheet adds the sign of newlines."""
+    """Yield the HTML element, classes and text of each character, on a scale up to `most` bits.
+
+    The style sheet adds the sign of a newline.
+    """
     for character, value, known in zip(text.text, bits.tolist(), text.known, strict=True):
         element = "i" if known else "s"
         classes = "r" if math.isnan(value) else f"c{level_of(value, most)}"
@@ -196,7 +208,7 @@ def _cells(text: OwnText, bits: Floats, most: int) -> Iterator[tuple[str, str, s
 
 
 def _data(model: TrainedModel, text: OwnText, bits: Floats, found: Alternatives) -> dict[str, Any]:
-    """The figures behind the colours, as the page's script reads them."""
+    """Give the figures of each character as the page's script reads them."""
     own = code_points(text.text)  # (N,)
     others = text.spread(code_points(model.vocabulary.characters)[found.ids], own[0])  # (N, K)
     distinct, places = np.unique(np.append(own, others), return_inverse=True)

@@ -6,9 +6,9 @@ give intervals that are too narrow. So blocks of neighbours are drawn, long enou
 the dependence. From a list of lines, whole lines are drawn.
 
 Sources: Künsch, Annals of Statistics 17(3), 1989 (blocks); Politis and Romano, in Exploring the
-Limits of Bootstrap, 1992 (circular ones, in which every character is drawn as often); Politis and
+Limits of Bootstrap, 1992 (circular blocks, which draw every character equally often); Politis and
 White, Econometric Reviews 23(1), 2004, with the correction of Patton, Politis and White, 28(4),
-2009 (their length); Efron and Tibshirani, An Introduction to the Bootstrap, 1993 (percentiles).
+2009 (length of blocks); Efron and Tibshirani, An Introduction to the Bootstrap, 1993 (percentiles).
 
 C characters in the text; n drawn units, characters or lines; S quantities of a unit; R resamples.
 """
@@ -39,12 +39,12 @@ class SplitText:
     """The characters of a split, without start symbols."""
 
     ids: Integers  # (C,)
-    sizes: Integers  # (C,) bytes of each in UTF-8
+    sizes: Integers  # (C,) bytes of each character in UTF-8
     lines: Integers | None  # (C,) number of each character's line in a list of lines; else None
 
     @classmethod
     def of(cls, split: Split, vocabulary: Vocabulary, unit: Unit) -> "SplitText":
-        """Remove the start symbols from a split."""
+        """Take the characters of a split, with their lines if `unit` is "line"."""
         ids = split.sound_ids.numpy()
         ids = ids if split.line_starts is None else ids[ids < len(vocabulary)]
         lines = None
@@ -60,7 +60,7 @@ class SplitText:
 
 
 def utf8_sizes(characters: str) -> Integers:
-    """Bytes of each character in UTF-8, (number of characters,)."""
+    """Count the bytes of each character in UTF-8, (number of characters,)."""
     codes = code_points(characters)
     return (1 + (codes > 0x7F) + (codes > 0x7FF) + (codes > 0xFFFF)).astype(np.uint8)
 
@@ -116,7 +116,10 @@ class Row(NamedTuple):
 
 
 def row(series: Series, first: Series, text: SplitText, *, resamples: int, seed: int) -> Row:
-    """Compute figures of one model, and the difference to the first one unless it is the same."""
+    """Compute the figures of one model, and its difference to `first`, unless it is `first`.
+
+    Each interval comes from `resamples` texts, drawn with `seed`.
+    """
     scored = ~np.isnan(series.nats)
     units, length = _units(text, scored, series.nats[scored], text.sizes[scored].astype(float))
     nats, sizes, characters = units.sum(axis=0)
@@ -143,7 +146,16 @@ def row(series: Series, first: Series, text: SplitText, *, resamples: int, seed:
 
 
 def _units(text: SplitText, scored: Booleans, *quantities: Floats) -> tuple[Floats, int]:
-    """Units to resample, (n, S), the last quantity their characters; and the block length."""
+    """Sum up the quantities of the scored characters over each unit that is resampled.
+
+    Args:
+        text: has lines as units, or else characters.
+        scored: (C,) whether a character has quantities.
+        quantities: of each scored character, (number of scored characters,) each.
+
+    Returns:
+        (n, S) sums, the last the number of characters in the unit; and the block length.
+    """
     columns = [*quantities, np.ones(len(quantities[0]))]
     if text.lines is None:
         return np.stack(columns, axis=1), block_length(quantities[0])
@@ -157,14 +169,14 @@ def _estimate(value: float, drawn: Floats, units: Floats) -> Estimate:
 
 
 def resampled_totals(units: Floats, block_length: int, *, resamples: int, seed: int) -> Floats:
-    """Draw texts of the same length as this one from its blocks, and sum each up: (R, S).
+    """Draw texts of the same length from blocks of a text, and sum up each of them: (R, S).
 
     Args:
         units: (n, S) quantities of each unit.
-        block_length: units that are drawn together; 1 if units do not depend on each other. A
+        block_length: number of units drawn together; 1 if units do not depend on each other. A
             block that reaches the end goes on at the start; the last block is cut to fit.
         resamples: R.
-        seed: of the draws; the same places are drawn for texts of the same length.
+        seed: of the draws; texts with equal n and block length are drawn at the same places.
     """
     length = min(block_length, len(units))
     blocks, rest = divmod(len(units), length)
@@ -200,8 +212,8 @@ def block_length(values: Floats) -> int:
 
     Their length minimises the error of the estimated variance, as far as the autocorrelation shows
     it: they look no further than the first stretch of lags without a visible correlation. The best
-    length grows as n^(1/3), the least length here, because single characters hardly show longer
-    dependences, as between the lines of a song.
+    length grows as n^(1/3). This is the least length here, because single characters hardly show
+    longer dependences, as between the lines of a song.
     """
     n = len(values)
     most = math.ceil(min(3 * math.sqrt(n), n / 3))

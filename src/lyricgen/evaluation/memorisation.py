@@ -1,4 +1,4 @@
-"""Memorisation: how much of a model's texts, and of held-out ones, the training split contains.
+"""Memorisation: how much of a model's texts, and of held-out texts, the training split has.
 
 `SharedNgrams` finds n-grams by their hashes. The n-gram that starts at i has the hash
 Σ_k r[x_{i+k}]·B^k mod 2^64, with r a random number for each symbol (after Karp and Rabin 1987). One
@@ -35,13 +35,13 @@ LOGGED_IN_HELD_OUT = "samples/in_held_out"
 LOGGED_DISTINCT = "samples/distinct_2"
 
 READINGS = 16  # approximate number of readings of the training split
-TEXTS, TEXT = 64, 250  # number of drawn texts, and their characters
+TEXTS, TEXT = 64, 250  # number of drawn texts, and of characters in each
 NAMES, NAME = 1000, 100  # the same for names
 
 BASE = 0x9E3779B97F4A7C13  # B
 INVERSE = pow(BASE, -1, 2**64)
-CHUNK = 1 << 18  # characters of the longer text at a time
-SHORT = 8  # length tried first for the longest run
+CHUNK = 1 << 18  # characters of the longer text that are hashed at a time
+SHORT = 8  # length that the search for the longest run tries first
 
 Flags = npt.NDArray[np.bool_]
 Hashes = npt.NDArray[np.uint64]
@@ -53,8 +53,8 @@ class Overlap:
 
     texts: int  # number of texts
     characters: int  # in all of them
-    ngrams: dict[int, float]  # by n, share of their n-grams in the training split; if they have any
-    longest: int  # characters of their longest run in the training split
+    ngrams: dict[int, float]  # by n, share of n-grams in the training split; no n without n-grams
+    longest: int  # length of the longest run that is in the training split
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ class Names:
     """Comparison of complete generated names with the names of the corpus."""
 
     whole: int  # number of complete names; all shares are shares of them
-    in_train: float  # share of names of the training split
-    in_held_out: float | None  # share of names of the validation and test splits; None without
+    in_train: float  # share of names that are in the training split
+    in_held_out: float | None  # share in the validation and test splits; None without them
     distinct: float  # share that is left when equal names are counted once
     distinct_ngrams: dict[int, float]  # by n, distinct n-grams over all n-grams
 
@@ -77,7 +77,7 @@ class Memorisation:
     """
 
     generated: Overlap  # of texts drawn from the model
-    held_out: Overlap | None  # of the validation and test splits; None without
+    held_out: Overlap | None  # of the validation and test splits; None without them
     names: Names | None  # None for running text
     temperature: float  # of the drawing
     seed: int
@@ -98,7 +98,7 @@ def measure(
         model: continues texts.
         splits: "train"; "val" and "test" if the corpus has them.
         count: number of texts; None for 64 texts or 1,000 names.
-        length: largest number of characters; None for 250, or for all that names need.
+        length: largest number of characters; None for 250, or enough for whole names.
         temperature: of the drawing.
         seed: of the drawing.
 
@@ -131,7 +131,10 @@ def measure(
 def copied(
     shared: "SharedNgrams", texts: Sequence[Ids], lengths: Sequence[int] = NGRAMS
 ) -> Overlap:
-    """Compare texts, (N_i,) ids each, with the training split; n-grams stay within a text."""
+    """Measure the overlap of texts, (N_i,) ids each, with the training split.
+
+    `lengths` are the n of the n-grams; an n-gram does not cross the end of a text.
+    """
     found = shared.find(texts, lengths)
     return Overlap(
         texts=len(texts),
@@ -151,7 +154,7 @@ def distinct_ngrams(texts: Sequence[Ids], n: int) -> float | None:
 
 
 def names(generated: list[str], splits: dict[str, Split], vocabulary: Vocabulary) -> Names | None:
-    """Compare complete generated names with the names of the corpus; None without any."""
+    """Compare complete generated names with names of the corpus; None if none are complete."""
     if not generated:
         return None
     held_out = held_out_names(splits, vocabulary)
@@ -166,7 +169,7 @@ def names(generated: list[str], splits: dict[str, Split], vocabulary: Vocabulary
 
 
 def texts_of(split: Split) -> list[Ids]:
-    """A split as texts to compare: the whole split, or its lines without their newlines."""
+    """Give a split as texts to compare: the whole split, or its lines without their newlines."""
     ids = split.sound_ids.numpy()
     if split.line_starts is None:
         return [ids]
@@ -175,29 +178,29 @@ def texts_of(split: Split) -> list[Ids]:
 
 
 def lines_of(split: Split, vocabulary: Vocabulary) -> frozenset[str]:
-    """The distinct lines of a split, without empty ones."""
+    """List the distinct lines of a split that are not empty."""
     return frozenset(line for line in split.text(vocabulary).split("\n") if line)
 
 
 def held_out_names(splits: dict[str, Split], vocabulary: Vocabulary) -> frozenset[str]:
-    """The distinct lines of the validation and test splits."""
+    """List the distinct lines of the validation and test splits."""
     held_out = (lines_of(splits[name], vocabulary) for name in HELD_OUT if name in splits)
     return frozenset[str]().union(*held_out)
 
 
 def share_in(lines: Collection[str], known: Set[str]) -> float:
-    """Share of some lines, at least one, that are known."""
+    """Share of `lines`, at least one, that are in `known`."""
     return sum(line in known for line in lines) / len(lines)
 
 
 class SharedNgrams:
-    """Finds n-grams in a longer text, which it reads again for each question and does not index.
+    """Longer text in which n-grams of other texts are found; each search reads it again.
 
     Two different n-grams of up to 12 symbols are confused with a probability of at most 2^-47.
 
     Args:
         text: (T,) ids in 0 … S - 1, the longer text.
-        symbols: S.
+        symbols: S, the number of different ids.
         report: called after each piece of the text with the number of characters read so far.
     """
 
@@ -212,11 +215,13 @@ class SharedNgrams:
         )
 
     def find(self, texts: Sequence[Ids], lengths: Sequence[int]) -> dict[int, Flags]:
-        """Look for all n-grams of some texts; an n-gram does not cross the end of a text.
+        """Find out which n-grams of some texts stand in the longer text.
+
+        An n-gram does not cross the end of a text.
 
         Args:
             texts: (N_i,) ids each.
-            lengths: the n, in one reading of the longer text.
+            lengths: the n of the n-grams; one reading of the longer text serves all of them.
 
         Returns:
             For each n, (W,) whether each n-gram, in the texts' order, stands in the longer text.
@@ -228,7 +233,7 @@ class SharedNgrams:
         return {n: search.found for n, search in searches.items()}
 
     def longest(self, texts: Sequence[Ids]) -> int:
-        """The largest n of an n-gram of the texts that stands in the longer one; 0 for none."""
+        """Find the length of the longest run of the texts in the longer text; 0 for none."""
         low, high = 0, max((len(text) for text in texts), default=0)  # the range of the answer
         while low < high:
             n = min((low + high + 1) // 2, max(SHORT, 2 * low))
@@ -238,7 +243,7 @@ class SharedNgrams:
         return low
 
     def _hashes(self, texts: Sequence[Ids], n: int) -> Hashes:
-        """Hashes of the n-grams of the texts, (W,)."""
+        """Compute the hashes of the n-grams of the texts, (W,)."""
         sizes = np.array([len(text) for text in texts], dtype=np.int64)
         joined = np.concatenate([np.empty(0, np.int64), *texts]).astype(np.int64)  # (N,)
         left = np.repeat(sizes.cumsum(), sizes) - np.arange(len(joined))  # to the text's end
@@ -246,7 +251,7 @@ class SharedNgrams:
         return hashes[left[: len(hashes)] >= n]
 
     def _chunks(self, most: int) -> Iterator["_RunningHashes"]:
-        """Pieces of the longer text; each n-gram of up to `most` symbols lies within a piece."""
+        """Yield pieces of the longer text; each n-gram of up to `most` symbols is in one piece."""
         for start in range(0, len(self.text), CHUNK):
             yield _RunningHashes(self.text[start : start + CHUNK + most - 1], self._numbers)
             self._read += len(self.text[start : start + CHUNK])
@@ -281,7 +286,7 @@ class _NgramSearch:
         self._first_bits[self._distinct >> self._shift] = True
 
     def look_through(self, hashes: Hashes) -> bool:
-        """Mark the n-grams that are among other hashes; return whether any is."""
+        """Mark the n-grams whose hashes are among `hashes`; return whether there are any."""
         if not len(self._distinct):
             return False
         maybe = hashes[self._first_bits[hashes >> self._shift]]
@@ -298,7 +303,7 @@ class _NgramSearch:
 
 
 def _powers(base: int, count: int) -> Hashes:
-    """1, base, base², … mod 2^64."""
+    """Compute the first `count` powers of a base mod 2^64, from base^0."""
     powers = np.full(count, base, np.uint64)
     powers[:1] = 1
     return powers.cumprod(dtype=np.uint64)

@@ -33,13 +33,13 @@ from lyricgen.evaluation.intervals import (
 from lyricgen.evaluation.scores import Checkpoint, split_nats
 from lyricgen.models.trained_model import TrainedModel
 
-# words of training in messages, as patterns -> words of this command
+# patterns of training's words in messages -> words of the command evaluate
 WORDS = {
     r"data\.encoding=": "--encoding ",
     r"data\.path=FILE": "--text FILE",
     r"raise the limit, for example data\.max_bytes=\d+": "score it in parts",
 }
-MAX_BYTES = 10_000_000  # of a file; scoring takes some 130 bytes of memory for each of them
+MAX_BYTES = 10_000_000  # of a file; scoring takes some 130 bytes of memory for each byte
 LONGEST_LINE = 10_000  # characters; a model of lines reads a line as a whole
 Unknown = Literal["refuse", "skip"]
 
@@ -58,11 +58,13 @@ class TextArgument:
 
 
 def read_text_argument(argument: str, encoding: str | None = None) -> TextArgument:
-    """Read a file's text, by default UTF-8, or take the argument itself if it names no file.
+    """Read the text of `--text`: a file's content, or the argument itself if no file has this name.
+
+    `encoding` is the encoding of the file; None for UTF-8.
 
     Raises:
-        UserError: it looks like the name of a missing file, the file is no text, or an encoding is
-            given without a file.
+        UserError: the argument looks like the name of a missing file, the file is no text, or an
+            encoding is given without a file.
     """
     shown = repr(argument)
     if os.path.isdir(argument):  # noqa: PTH112
@@ -86,7 +88,7 @@ def read_text_argument(argument: str, encoding: str | None = None) -> TextArgume
 
 
 def _in_own_words(error: UserError) -> UserError:
-    """Replace options of training, in an error of reading a text, by options of this command."""
+    """Replace training's options in an error of reading a text by the options of evaluate."""
     message = str(error)
     for theirs, ours in WORDS.items():
         message = re.sub(theirs, ours, message)
@@ -97,7 +99,7 @@ def _is_there(argument: str) -> bool:
     """Whether a file has this name.
 
     Raises:
-        OSError: a missing permission or a circle of links leaves it open.
+        OSError: a missing permission or a circle of links hides whether there is a file.
     """
     try:
         os.stat(argument)  # noqa: PTH116
@@ -127,30 +129,37 @@ class OwnText:
 
     name: str  # in messages
     text: str  # N characters, normalised as the corpus was
-    known: Booleans  # (N,) whether the model reads a character; others are left out
+    known: Booleans  # (N,) whether the model reads each character
     left_out: str  # the characters that the model does not know, in their order
     split: Split  # the known characters, laid out as the model's own text was
-    characters: SplitText  # the same without start symbols, (C,)
+    characters: SplitText  # the known characters without start symbols, (C,)
 
     def spread(self, values: npt.NDArray[Any], fill: float = np.nan) -> npt.NDArray[Any]:
-        """Spread values of the known characters, (C, …), over all characters, (N, …)."""
+        """Spread values of the known characters, (C, …), over all characters, (N, …).
+
+        The other characters get `fill`.
+        """
         every = np.full((len(self.text), *values.shape[1:]), fill, values.dtype)
         every[self.known] = values
         return every
 
     def nats(self, model: TrainedModel, label: str) -> Floats:
-        """Nats of the known characters, (C,); nan where the model predicts nothing."""
+        """Score the known characters in nats, (C,); nan where the model predicts nothing.
+
+        `label` names the model beside the progress bar.
+        """
         return split_nats(model, self.split, f"scoring {self.name} with {label}")
 
 
 def own_text(text: str, name: str, model: TrainedModel, unknown: Unknown = "refuse") -> OwnText:
-    """Read a text as training would: composed, in lower case if the corpus was, in its layout.
+    """Prepare a text as training prepared the corpus: characters, case, line ends and layout.
 
-    The text may have any of the three line ends; messages call it by its name.
+    The text may have any of the three line ends; messages call it `name`. `unknown` says whether
+    characters that the model does not know are refused or left out.
 
     Raises:
-        UserError: unknown characters are refused, nothing to predict is left, or a line is too long
-            for a model of lines.
+        UserError: unknown characters are refused, fewer than two characters are left, or a line is
+            too long for a model of lines.
     """
     lines = model.layout == "lines" or _trained_with(model, "unit") == "line"
     unit: Unit = "line" if lines else "text"
@@ -188,19 +197,21 @@ def own_text(text: str, name: str, model: TrainedModel, unknown: Unknown = "refu
 
 
 def text_for_gates(argument: TextArgument, model: TrainedModel) -> str:
-    """Prepare a text for --gates, whose characters the model reads and does not predict."""
+    """Prepare the text of --gates, which the model reads without predicting it."""
     text = argument.text
     if argument.file is not None:
-        text = text.removesuffix("\n")  # a model of lines reads no text after it
+        text = text.removesuffix("\n")  # a model of lines reads no text after a newline
     # refused control characters are refused later on, as unknown characters
     return replace_controls(text, argument.name, model)[0]
 
 
 def replace_controls(text: str, name: str, model: TrainedModel) -> tuple[str, UserError | None]:
-    """Replace control characters as in the model's training.
+    """Replace the control characters of a text as in the model's training.
+
+    `name` names the text in the error.
 
     Returns:
-        The text, and the error for characters that the training refuses.
+        The text, and an error if it has control characters that the training refuses.
     """
     wanted = _trained_with(model, "control_characters")
     choice: ControlCharacters = next(
@@ -212,7 +223,7 @@ def replace_controls(text: str, name: str, model: TrainedModel) -> tuple[str, Us
 
 
 def _ends_of_empty_lines(codes: Integers, known: Booleans) -> Booleans:
-    """Find known newlines that end a line without known characters, (N,) booleans."""
+    """Find the newlines, (N,) booleans, that end a line without known characters."""
     read = np.flatnonzero(known)
     ends = codes[read] == ord("\n")
     empty = np.zeros_like(known)
@@ -221,7 +232,7 @@ def _ends_of_empty_lines(codes: Integers, known: Booleans) -> Booleans:
 
 
 def _trained_with(model: TrainedModel, option: str) -> object:
-    """Setting of data= in the training; None if it is not recorded."""
+    """Look up an option of data= in the model's training; None if it is not recorded."""
     data = model.options.get("data")
     return data.get(option) if isinstance(data, dict) else None
 
@@ -246,7 +257,9 @@ def score_text(
     resamples: int,
     seed: int,
 ) -> list[TextFigures]:
-    """Score a text with each checkpoint; the checkpoint's own text may be missing.
+    """Score a text with each checkpoint; the text that a checkpoint was trained on may be missing.
+
+    The other arguments are as for `own_text` and `intervals.row`.
 
     Raises:
         UserError: a checkpoint cannot read the text.

@@ -42,7 +42,7 @@ Points = list[tuple[float, float]]
 
 
 def draw_scores(scores: Scores, curves: Curves | None) -> Figure:
-    """Draw bars with intervals for each split, and the curves, if any, below them."""
+    """Draw the perplexities on each split as bars with intervals; the curves, if any, below."""
     names = [row.series.name for row in max(scores.splits.values(), key=len)]
     bars = 0.32 * len(names) + 1.1
     heights = [bars] if curves is None else [bars, 3.4]
@@ -133,7 +133,7 @@ def _note_characters(axes: Axes, curve: Curve) -> None:
 
 
 def draw_memorisation(measured: Sequence[tuple[Evaluated, Memorisation]]) -> Figure:
-    """Draw the shares by n and, below, the shares that training has logged, if any."""
+    """Draw the shares of copied n-grams by n; below, the shares that training logged, if any."""
     logs = [(*each, points) for each in measured if (points := logged(each[0].path))]
     heights = [4.2, *(3.0 for _ in logs)]
     figure = Figure((8, sum(heights)), dpi=DPI, layout="constrained")
@@ -152,9 +152,9 @@ def draw_memorisation(measured: Sequence[tuple[Evaluated, Memorisation]]) -> Fig
 
 
 def logged(checkpoint: Path) -> dict[str, Points]:
-    """Read the shares that training has logged, each with its epochs; empty without a run.
+    """Read the shares that the run of a checkpoint has logged: by name, points (epoch, share).
 
-    In a run, the checkpoint lies in a directory beside metrics.csv.
+    They stand in metrics.csv above the checkpoint's directory; without this file there are none.
     """
     path = checkpoint.parent.parent / "metrics.csv"
     if not os.path.lexists(path):
@@ -205,7 +205,7 @@ def _finish(axes: Axes, title: str) -> None:
 
 
 def to_png(figure: Figure) -> bytes:
-    """Content of a PNG file."""
+    """Draw a figure; return the bytes of a PNG."""
     stream = BytesIO()
     figure.savefig(stream, format="png")
     return stream.getvalue()

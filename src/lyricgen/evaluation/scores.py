@@ -67,12 +67,12 @@ class Evaluated(Checkpoint):
 
 
 def load_checkpoints(paths: Sequence[Path]) -> list[Checkpoint]:
-    """Load checkpoints or directories of runs, at least one, without their text.
+    """Load models from checkpoints or directories of runs, at least one, without their text.
 
     Equal labels get the runs' names, then the runs' directories, then numbers.
 
     Raises:
-        UserError: one cannot be loaded, or some fill gaps and some do not.
+        UserError: a model cannot be loaded, or only some of the models fill gaps.
     """
     files = [checkpoint_in(path) for path in paths]
     models = [load(file) for file in files]
@@ -97,8 +97,8 @@ def open_checkpoints(paths: Sequence[Path]) -> list[Evaluated]:
     """Load checkpoints as `load_checkpoints` does, and the text that they were trained on.
 
     Raises:
-        UserError: one cannot be loaded, its text is missing or has changed, or two of them do not
-            compare.
+        UserError: a checkpoint cannot be loaded, its text is missing or has changed, or two
+            checkpoints do not compare.
     """
     checkpoints = load_checkpoints(paths)
     options = [_text_options(each) for each in checkpoints]
@@ -154,10 +154,10 @@ def _text_options(checkpoint: Checkpoint) -> DataOptions:
 def check_same_settings(
     file: Path, first: DataOptions, other: DataOptions, names: Sequence[str]
 ) -> None:
-    """Refuse a checkpoint whose text differs from the first one's in a setting.
+    """Refuse a checkpoint, `file`, whose text has other settings than that of the first one.
 
     Raises:
-        UserError: the first setting of `names` that differs.
+        UserError: a setting in `names` differs between `first` and `other`.
     """
     for name in names:
         mine, others = (getattr(options, name) for options in (first, other))
@@ -172,7 +172,7 @@ class Ngrams(NamedTuple):
 
     nats: dict[str, list[Floats]]  # by split: (C,) for each order from 1 up
     best: int | None  # the best order on the validation split; None without such a split
-    characters: int  # number that were counted
+    characters: int  # number of counted characters
 
 
 class Scores(NamedTuple):
@@ -195,9 +195,9 @@ class Scores(NamedTuple):
 def score_splits(
     evaluated: list[Evaluated], splits: Sequence[str], *, resamples: int, seed: int
 ) -> Scores:
-    """Score splits of the text with checkpoints and baselines; compare all with the first one.
+    """Score splits of the text with checkpoints and baselines; compare all with the first.
 
-    For each interval, `resamples` texts are drawn.
+    For each interval, `resamples` texts are drawn with `seed`.
     """
     first = evaluated[0]
     needed = {*splits, "val"} if "test" in splits else {*splits}  # mixtures are tuned on val
@@ -227,7 +227,7 @@ def score_splits(
 
 
 def count_ngrams(evaluated: Evaluated) -> Ngrams:
-    """Count the training split, and score the held-out splits with the models of every order."""
+    """Count the n-grams of the training split; score the held-out splits with every order."""
     splits, size = evaluated.splits, len(evaluated.corpus.vocabulary)
     max_chars = evaluated.model.options["callbacks"]["baseline"]["max_chars"]
     baseline = NgramBaseline(splits, size, ORDERS, max_chars)
@@ -244,7 +244,7 @@ def count_ngrams(evaluated: Evaluated) -> Ngrams:
 def mixture_weights(
     evaluated: Sequence[Evaluated], validation: Sequence[Series], ngrams: Ngrams
 ) -> dict[str, float]:
-    """Tune the share of each network in its mixture with the best n-gram model, on validation.
+    """Tune on validation the share of each network in its mixture with the best n-gram model.
 
     A checkpoint that counts n-grams gets no mixture.
     """
@@ -261,9 +261,10 @@ def mixture_weights(
 def baselines(
     split: str, checkpoints: Sequence[Series], ngrams: Ngrams, weights: dict[str, float], size: int
 ) -> list[Series]:
-    """Series of mixtures, n-grams and the uniform distribution over `size` characters.
+    """Make the series of mixtures, n-grams and the uniform distribution over `size` characters.
 
-    The training split has only the uniform distribution, because all others have counted it.
+    `weights` has the share of each network in its mixture. The training split gets only the uniform
+    distribution, because the n-grams have counted it.
     """
     found = []
     by_order = ngrams.nats.get(split, [])
@@ -282,12 +283,12 @@ def baselines(
 
 
 def split_nats(model: TrainedModel, split: Split, what: str) -> Floats:
-    """Score a split as training does: in order, with the state carried, without dropout.
+    """Score a split in order, carrying the state, without dropout, as validation in training does.
 
     The split has the model's vocabulary and layout; the progress bar shows `what`.
 
     Returns:
-        (C,) in nats; nan where the model predicts nothing, as at the start of a running text.
+        (C,) nats; nan where the model predicts nothing, as at the start of a running text.
 
     Raises:
         UserError: the model gives a character no probability.
@@ -314,7 +315,7 @@ def read_split(
     what: str,
     read: Callable[[Batch, State | None], tuple[Tensor, State]],
 ) -> Iterator[tuple[Batch, Tensor]]:
-    """Read the batches of a split in order, from state to state; arguments as for `split_nats`.
+    """Read the batches of a split in order, carrying the state; arguments as for `split_nats`.
 
     `read` returns values for each character of a batch, (B, T, …), and the next state.
 

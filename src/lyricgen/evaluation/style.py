@@ -40,7 +40,7 @@ def families_for(text: str) -> tuple[list[str], str]:
 
 
 def _rank(entry: FontEntry) -> tuple[bool, bool, bool, bool, str]:
-    """Order fonts: Latin, then simplified Chinese, then Chinese; upright and normal ones first."""
+    """Rank a font: Latin, then simplified Chinese, then Chinese; upright normal fonts first."""
     plain = entry.style == "normal" and entry.weight == 400
     name = entry.name
     return name != LATIN, "SC" not in name.split(), "CJK" not in name, not plain, name
@@ -54,19 +54,19 @@ class Level(NamedTuple):
 
 
 def levels(stops: str) -> list[Level]:
-    """L colours from the first stop to the last."""
+    """Make L levels, whose colours run through `stops`, colours separated by spaces."""
     colours = LinearSegmentedColormap.from_list("surprisal", stops.split(), LEVELS)
     grounds = [to_hex(colours(level)) for level in range(LEVELS)]
     return [Level(ground, legible_ink(ground)) for ground in grounds]
 
 
 def level_of(bits: float, most: float) -> int:
-    """The level, 0 … L - 1, of a surprisal on a scale that ends at `most`."""
+    """Find the level, from 0 to L - 1, of a surprisal on a scale that ends at `most` bits."""
     return min(LEVELS - 1, int(bits / most * LEVELS))
 
 
 def legible_ink(ground: str) -> str:
-    """Black or white, whichever contrasts more with a colour."""
+    """Choose black or white, whichever contrasts more with a colour."""
     return max("#000000", "#ffffff", key=lambda ink: contrast(ink, ground))
 
 

@@ -17,11 +17,11 @@ from lyricgen.evaluation.own_text import TextArgument, TextFigures
 from lyricgen.evaluation.scores import Evaluated, Scores
 from lyricgen.stacking import put_whole
 
-FIGURES = {"loss": 3, "perplexity": 2, "bits_per_char": 3, "bits_per_byte": 3}  # digits of each
+FIGURES = {"loss": 3, "perplexity": 2, "bits_per_char": 3, "bits_per_byte": 3}  # decimals of each
 
 
 def new_table(*headings: str, numbers: Sequence[str]) -> Table:
-    """Make a table whose columns of numbers are aligned to the right."""
+    """Make a table with columns of words, `headings`, then of numbers, aligned to the right."""
     table = Table(box=box.SIMPLE_HEAD, caption_justify="left")
     for heading in headings:
         table.add_column(escape(heading))
@@ -36,7 +36,7 @@ def named(name: str) -> str:
 
 
 def shown(estimate: Estimate, digits: int, sign: str = "") -> str:
-    """Show a figure and its interval."""
+    """Write a figure and its interval with some decimals; a `sign` of "+" marks positive ones."""
     value, *bounds = (
         "" if number is None else rounded(number, digits, sign) for number in estimate
     )
@@ -62,7 +62,7 @@ def print_scores(scores: Scores, curves: Curves | None) -> None:
 
 
 def plain_scores(scores: Scores, curves: Curves | None) -> dict[str, Any]:
-    """All figures on the splits of a text, for JSON."""
+    """Give all figures on the splits of a text as plain values, for JSON."""
     first, ngrams = scores.evaluated[0], scores.ngrams
     return {
         "checkpoints": [
@@ -107,7 +107,7 @@ def _checkpoint_table(scores: Scores, index: int) -> Table:
 
 
 def _comparison_table(scores: Scores, split: str) -> Table:
-    """All models on the same characters, and the difference of their loss to the first one's."""
+    """Build the table of all models on a split: perplexities, and differences to the first loss."""
     first = scores.splits[split][0]
     text = printable(scores.evaluated[0].corpus.name)
     difference = f"loss − that of {printable(first.series.name)}"
@@ -127,7 +127,10 @@ def _comparison_table(scores: Scores, split: str) -> Table:
 
 
 def _curve_table(found: Curves, curve: Curve, text: str) -> Table:
-    """A curve, of positions only the powers of two and the last one."""
+    """Build the table of a curve.
+
+    A curve over positions shows only the powers of two and the last position.
+    """
     headings = {
         "position": f"position in the {found.position_in}",
         "context": "characters before",
@@ -176,13 +179,13 @@ def _plain_row(row: Row, prefix: str) -> dict[str, Any]:
     }
 
 
-# A text of the user's own
+# Figures on the user's text
 
 
 def print_text_figures(
     found: Sequence[TextFigures], argument: TextArgument, resamples: int
 ) -> None:
-    """Print the figures, and the characters that were left out."""
+    """Print the figures on the user's text, and the characters that were left out."""
     prefix = found[0].checkpoint.model.network.metric_prefix
     headings = ["characters", *(_title(name, prefix) for name in FIGURES)]
     table = new_table(printable(argument.name), numbers=headings)
@@ -202,7 +205,7 @@ def print_text_figures(
 def plain_text_figures(
     found: Sequence[TextFigures], argument: TextArgument, resamples: int, seed: int
 ) -> dict[str, Any]:
-    """All figures on a text, for JSON."""
+    """Give all figures on the user's text as plain values, for JSON."""
     return {
         "text": None if argument.file is None else str(argument.file),
         "resamples": resamples,
@@ -222,7 +225,7 @@ def plain_text_figures(
 
 
 def print_memorisation(measured: Sequence[tuple[Evaluated, Memorisation]]) -> None:
-    """Print the n-grams, and the names if a model writes names."""
+    """Print how much each model copies: the n-grams, and the names if it writes names."""
     for evaluated, found in measured:
         put_whole(_overlap_table(evaluated.label_and_text, found))
         if found.names is not None:
@@ -268,7 +271,7 @@ def _percent(share: float | None) -> str:
 
 
 def plain_memorisation(measured: Sequence[tuple[Evaluated, Memorisation]]) -> dict[str, Any]:
-    """All figures of memorisation, for JSON; shares lie between 0 and 1."""
+    """Give all figures of memorisation as plain values, for JSON; shares are between 0 and 1."""
     return {
         "memorisation": [
             {"name": evaluated.label, "path": str(evaluated.path), **asdict(found)}
