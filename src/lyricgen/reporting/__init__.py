@@ -1,1 +1,1 @@
-"""The report on many runs: read, grouped by what varies, compared, and shown."""
+"""The report on many runs: it reads, groups, compares and shows them."""

@@ -13,9 +13,9 @@ from lyricgen.errors import UserError, did_you_mean
 from lyricgen.reporting.records import Record, check_known, format_value, shorten
 from lyricgen.settings import DECIDING, PLUMBING, SPLITTING, Settings, Value, belongs_to
 
-LEVEL = 0.05  # a difference of a smaller p-value is significant
+LEVEL = 0.05  # a difference with a smaller p-value is significant
 HELD_OUT = "val/perplexity"  # ranks the groups of a sweep, unless nothing is held out
-# Figures that can rank groups: the smallest is best, or the largest.
+# Figures that can rank groups, by the value that is best.
 SMALLEST = ("loss", "perplexity", "bits_per_char", "parameters", "wall_seconds")
 LARGEST = ("chars_per_second",)
 # Figures whose means stand beside the ranking figure.
@@ -24,7 +24,7 @@ FIGURES = ("parameters", "chars_per_second", "wall_seconds", "best_epoch")
 TASK = ("objective", *(f"data.{name}" for name in SPLITTING))
 # Settings that distinguish texts and tasks where the digest is unknown.
 CORPUS = ("objective", "data", *(f"data.{name}" for name in DECIDING if name != "kind"))
-# Settings that do not change the learning: no column, unless one sweep tries several values.
+# Settings that do not change the learning: no column, unless a sweep tries several values.
 _NO_COLUMN = (*PLUMBING, "data.max_bytes", "debug")
 
 Values = tuple[Value, ...]
@@ -36,8 +36,8 @@ class Group:
 
     Attributes:
         settings: values of the settings that the table is grouped by.
-        scored: finished runs with the ranking figure, by the settings averaged over.
-        others: runs without it.
+        scored: finished runs with the ranking figure, by values of the settings averaged over.
+        others: runs without the figure.
     """
 
     settings: Values
@@ -82,11 +82,11 @@ class Comparison:
         return [group for group in self.groups if group.scored]
 
     def label(self, group: Group) -> str:
-        """The settings of a group."""
+        """Write the settings of a group in a line."""
         return self._label(map(format_value, group.settings))
 
     def short_label(self, group: Group) -> str:
-        """The settings of a group, shortened for a legend to the parts that differ."""
+        """Write the settings of a group for a legend, shortened to the parts that differ."""
         columns = zip(*(each.settings for each in self.groups), strict=True)
         texts = [shorten(list(map(format_value, column))) for column in columns]
         index = self.groups.index(group)
@@ -111,7 +111,7 @@ def compare(
         A comparison for each text and task.
 
     Raises:
-        UserError: no run has the setting or the figure.
+        UserError: no run has a setting in `by` or `over`, or the figure.
     """
     check_known(by, records, "--by")
     if list(over) != ["seed"]:  # the default holds for runs that failed before their seed, too
@@ -129,10 +129,11 @@ def compare(
 
 
 def _by_text(records: Sequence[Record]) -> list[list[Record]]:
-    """Divide runs by text and task: by digest; old runs, which have no digest, by settings.
+    """Group runs that learn the same task on the same text.
 
-    A job that failed before it read its text joins runs with the same settings: the runs of its
-    own sweep, else the latest.
+    The digest identifies a text; an old run has no digest, so its settings do. A job that
+    failed before it read its text joins runs with the same settings: the runs of its own sweep,
+    else the latest.
     """
     texts: dict[Values, list[Record]] = {}
     by_settings: dict[Values, dict[Values, None]] = {}  # keys of `texts`
@@ -162,7 +163,7 @@ def _nearness(record: Record, runs: Sequence[Record]) -> tuple[bool, str]:
 
 
 def _names(texts: Sequence[Sequence[Record]]) -> list[str]:
-    """Name texts by kind or file, by the settings that differ, else by digest."""
+    """Name each text by its kind or file; add settings, then digests, where names are equal."""
     settings = [dict(zip(CORPUS, runs[0].values(CORPUS), strict=True)) for runs in texts]
     files = []
     for each in settings:
@@ -253,7 +254,7 @@ def _keys(each: Iterable[Settings]) -> list[str]:
 
 
 def follows(key: str, others: Sequence[str], settings: Sequence[Settings]) -> bool:
-    """Whether runs that agree in other settings also agree in this setting."""
+    """Whether runs that agree in the settings `others` also agree in the setting `key`."""
     found: dict[Values, Value] = {}
     for one in settings:
         values = tuple(one.get(name) for name in others)
@@ -263,7 +264,7 @@ def follows(key: str, others: Sequence[str], settings: Sequence[Settings]) -> bo
 
 
 def _rank(groups: list[Group], metric: str, prefix: str) -> tuple[list[Group], pd.DataFrame]:
-    """Rank groups; return them and a row of figures for each, the best first."""
+    """Rank groups by a figure; return them and a row of figures for each, the best first."""
     names = {"mean": metric, "test_perplexity": f"test/{prefix}perplexity"}
     names |= {name: name for name in FIGURES}
     runs = pd.DataFrame(
@@ -297,10 +298,10 @@ def _rank(groups: list[Group], metric: str, prefix: str) -> tuple[list[Group], p
 def _compare_with_best(
     rows: pd.DataFrame, values: pd.DataFrame, number: int, sign: int
 ) -> tuple[float | None, float | None, int | None, str]:
-    """Compare a group with the best: difference, p, number of pairs, verdict.
+    """Compare a group, by its number, with the best: difference, p, number of pairs, verdict.
 
     `rows` holds the figures of all groups, the best first; `values` the ranking figure by pair
-    and group.
+    and group; `sign` is that of `sign_of`.
     """
     best = rows.index[0]
     if number == best or number not in values:
@@ -322,7 +323,7 @@ def paired_test(differences: "pd.Series[float]") -> float | None:
     (Abramowitz and Stegun 1964, 26.7.1). mpmath comes with torch; Lightning would import scipy at
     every start of training if it were installed.
     """
-    # equal up to rounding, as of n-grams, which no seed changes
+    # equal up to rounding, as for n-grams, which no seed changes
     if len(differences) < 2 or differences.std() <= 1e-12 * differences.abs().max():
         return None
     freedom = len(differences) - 1
@@ -331,11 +332,11 @@ def paired_test(differences: "pd.Series[float]") -> float | None:
 
 
 def sign_of(metric: str) -> int:
-    """1 if the smallest figure is best, else -1."""
+    """Return 1 if the smallest value of a figure is best, else -1."""
     return -1 if metric.endswith(LARGEST) else 1
 
 
 def reason_without_figure(record: Record) -> str:
-    """Reason why a run has no figure."""
+    """Give the reason why a run has no figure."""
     status = record.summary.status
     return "without a figure" if status == "finished" else status

@@ -58,7 +58,7 @@ _STYLE: dict[Any, Any] = {
 
 @contextmanager
 def plot_style(words: str) -> Iterator[None]:
-    """Set the style in which figures are drawn and saved, with fonts for the words drawn."""
+    """Set the style in which figures are drawn and saved, with fonts that have `words`."""
     families, _ = families_for(printable(words))
     with rc_context({**_STYLE, "font.family": families}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # no font has the character
@@ -74,7 +74,7 @@ def new_plot(title: str, size: tuple[float, float] = SIZE) -> tuple[Figure, Axes
 
 
 def set_scale(axes: Axes, which: Literal["x", "y"], values: Sequence[float]) -> None:
-    """Set a legible scale; logarithmic if the largest value is over three times the smallest."""
+    """Scale an axis to values; by logarithms if the largest is over three times the smallest."""
     low, high = min(values), max(values)
     axis = axes.xaxis if which == "x" else axes.yaxis
     if low > 0 and high > 3 * low:
@@ -93,11 +93,11 @@ def add_legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) ->
     figure.legend(handles, names, loc="outside lower left", ncols=columns, fontsize=8.5)
 
 
-# The canvases save a figure themselves: `Figure.savefig` would draw it twice.
+# The canvases write the image themselves: `Figure.savefig` would draw the figure twice.
 
 
 def to_png(figure: Figure) -> bytes:
-    """Save a figure on white."""
+    """Draw a figure on a white background; return the bytes of a PNG."""
     stream = io.BytesIO()
     figure.set_facecolor("white")
     canvas: Any = FigureCanvasAgg(figure)
@@ -106,7 +106,7 @@ def to_png(figure: Figure) -> bytes:
 
 
 def to_svg(figure: Figure, name: str) -> str:
-    """Save a figure as an element for a page that defines the colours; it loads no file.
+    """Draw a figure as an SVG element for a page that defines its colours; it loads no file.
 
     `name` describes the figure for readers who cannot see it.
     """

@@ -31,7 +31,7 @@ from lyricgen.reporting.tables import columns_of, failures, notes, title_of
 from lyricgen.runs.directories import STUDY
 from lyricgen.runs.record_files import MOST_OF_LINES, open_record
 
-BEST = 3  # runs whose samples are shown, beside the worst
+BEST = 3  # number of best runs whose samples are shown, besides the worst run
 FEWEST = 10  # finished trials that importances need
 
 
@@ -61,7 +61,10 @@ def build_sections(comparisons: Sequence[Comparison]) -> list[Section]:
 
 
 def _draw(comparison: Comparison, suffix: str) -> tuple[list[Plot], list[str]]:
-    """Draw the plots of a comparison; give messages in place of missing plots."""
+    """Draw the plots of a comparison; give messages in place of missing plots.
+
+    `suffix` ends the names of the plots' files.
+    """
     drawings: dict[str, Callable[[], Figure]] = {}
     messages = []
     curves = read_curves(comparison)
@@ -93,12 +96,12 @@ def _draw(comparison: Comparison, suffix: str) -> tuple[list[Plot], list[str]]:
 def importances(comparison: Comparison) -> dict[str, float] | str:
     """Measure how far each searched setting separates the best tenth of the runs from the others.
 
-    PED-ANOVA (Watanabe, Bansal and Hutter 2023) by Optuna, on the trials of the most common search
-    space.
+    Optuna computes PED-ANOVA (Watanabe, Bansal and Hutter 2023) on the trials of the most common
+    search space.
 
     Returns:
-        Shares that add up to 1, the largest first; none if there is no search; or the reason why
-        they cannot be measured, in one line.
+        Shares that add up to 1, the largest first; no shares if there is no search; or a line that
+        says why the shares cannot be measured.
     """
     scored = [run for group in comparison.ranked for run in group.scored.values()]
     spaces = [json.dumps(run.summary.search_space, sort_keys=True) for run in scored]
@@ -150,7 +153,7 @@ def _measure(optuna: Any, runs: list[Record], metric: str) -> dict[str, float]:
 
 
 def _best_and_worst(comparison: Comparison) -> dict[str, list[str]]:
-    """Samples of the best runs, and of the worst run if it is not among them."""
+    """Choose the samples of the best runs and of the worst run; the keys are their headings."""
     runs = [
         (run.figures[comparison.metric], comparison.label(group), run)
         for group in comparison.ranked
@@ -174,7 +177,7 @@ def _best_and_worst(comparison: Comparison) -> dict[str, list[str]]:
 
 
 def render(template: str, sections: Sequence[Section], source: str) -> str:
-    """Fill report.md or report.html, whose page loads no other file.
+    """Fill the template report.md or report.html with sections; the page loads no other file.
 
     `source` names the directories that were read.
     """

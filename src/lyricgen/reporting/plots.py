@@ -1,4 +1,4 @@
-"""The plots of a comparison."""
+"""Plots of a comparison: learning curves, prices, a heat map, importance of settings."""
 
 import logging
 import math
@@ -56,7 +56,7 @@ class Curves(NamedTuple):
 
 
 def read_curves(comparison: Comparison) -> Curves:
-    """Read the held-out perplexity of every epoch of the ranked runs.
+    """Read the perplexity of every epoch of the ranked runs: held-out, else training perplexity.
 
     An unreadable metrics.csv is left out, and a warning names it.
     """
@@ -88,7 +88,7 @@ def read_curves(comparison: Comparison) -> Curves:
 
 
 def _read(run: Record, metric: str) -> pd.DataFrame:
-    """The epochs and steps at which a figure was measured; empty for a damaged file."""
+    """Read a figure of a run with its epochs and steps; empty for a damaged metrics.csv."""
     path = run.directory / METRICS
     columns: dict[str, list[float]] = {name: [] for name in ("epoch", "step", metric)}
     if path.exists() or run.options.get("logger.csv") is not False:
@@ -101,7 +101,7 @@ def _read(run: Record, metric: str) -> pd.DataFrame:
 
 
 def draw_curves(comparison: Comparison, curves: Curves) -> Figure:
-    """Draw the mean of every epoch, with a band of one standard deviation over seeds."""
+    """Draw each group's mean of every epoch, in a band of one standard deviation of its runs."""
     figure, axes = new_plot(f"{title_of(curves.metric)} by {curves.unit}")
     lines: dict[str, Any] = {}
     heights: list[float] = []
@@ -130,7 +130,10 @@ def draw_curves(comparison: Comparison, curves: Curves) -> Figure:
 
 
 def draw_price(comparison: Comparison, name: str, title: str) -> Figure:
-    """Draw the figure of each group against a price, and mark the Pareto front."""
+    """Draw the ranking figure of each group against a price, and mark the Pareto front.
+
+    `name` is the figure that is the price; `title` describes it.
+    """
     figure, axes = new_plot(f"{title_of(comparison.metric)} against {title}")
     rows = comparison.rows[[name, "mean", "deviation"]].dropna(subset=[name, "mean"])
     points = list(rows.itertuples(name=None))  # rank, price, figure and deviation of each
@@ -155,7 +158,7 @@ def draw_price(comparison: Comparison, name: str, title: str) -> Figure:
 
 
 def heat_axes(comparison: Comparison) -> tuple[list[Value], list[Value]] | None:
-    """The values of two grouping settings; None if a heat map does not suit the table."""
+    """List the values of both grouping settings; None if a heat map does not suit the table."""
     if len(comparison.keys) != 2 or not comparison.ranked:
         return None
     first, second = (
@@ -173,7 +176,7 @@ def _in_order(value: Value) -> tuple[bool, float, str]:
 
 
 def draw_heat(comparison: Comparison, rows: list[Value], columns: list[Value]) -> Figure:
-    """Draw the figure by two settings; white where no run has it."""
+    """Draw the ranking figure by the values of two settings; a field without it stays white."""
     title = f"{title_of(comparison.metric)} by {' and '.join(comparison.keys)}"
     height = max(2.4, min(0.42 * len(rows) + 1.2, 9))
     figure, axes = new_plot(title, (max(SIZE[0], 0.5 * len(columns) + 1.5), height))
@@ -201,7 +204,7 @@ def draw_heat(comparison: Comparison, rows: list[Value], columns: list[Value]) -
 
 
 def draw_importance(shares: Mapping[str, float]) -> Figure:
-    """Draw the share of each setting."""
+    """Draw the importance of each setting, as its share."""
     figure, axes = new_plot("importance of settings", (SIZE[0], 0.34 * len(shares) + 1.0))
     axes.barh(range(len(shares)), list(shares.values()), color=SERIES[0], height=0.65)
     axes.set_yticks(range(len(shares)), [printable(name) for name in shares])
@@ -216,12 +219,15 @@ def draw_importance(shares: Mapping[str, float]) -> Figure:
 
 
 def _colour(rank: int) -> str:
-    """The colour of a group; all but the best groups share one."""
+    """Choose the colour of a group by its rank; all but the best groups share a colour."""
     return SERIES[rank] if rank < len(SERIES) else LINE
 
 
 def _label(comparison: Comparison, rank: int, ranks: Iterable[int]) -> str:
-    """Label of a group in a legend; the groups that share a colour share a label."""
+    """Label a group in a legend; the groups that share a colour share a label.
+
+    `rank` is that of the group; `ranks` include those of all groups with its colour.
+    """
     if rank < len(SERIES):
         return comparison.short_label(comparison.ranked[rank])
     return f"{sum(one >= len(SERIES) for one in ranks)} more"
@@ -234,7 +240,7 @@ def front(points: Sequence[tuple[float, float]]) -> list[int]:
         points: price and figure of each; less is better.
 
     Returns:
-        Indices of the points, the cheapest first; of equal points all.
+        Indices of the points, the cheapest first; all of several equal points.
     """
     ordered = pd.DataFrame(points, columns=["price", "figure"]).sort_values(["price", "figure"])
     lowest = ordered["figure"] == ordered["figure"].cummin()

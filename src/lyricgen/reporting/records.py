@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 MISSING = RunSummary(status="missing")  # of a job that left nothing
 ABSENT = "–"
-_SHORT = 24  # characters of a value that is never shortened
+_SHORT = 24  # largest number of characters that are never shortened
 _MOST = 100_000  # combinations of a grid that are searched for missing jobs
 Conditions = dict[str, list[str]]  # the values that a setting may have
 
@@ -40,8 +40,8 @@ class Record:
     Attributes:
         directory: of the run; of a missing job, the sweep's.
         summary: content of summary.json; a missing job has the status `missing`.
-        options: flat.
-        overrides: as typed, in their order.
+        options: by names with dots, such as optimizer.lr.
+        overrides: settings as the user typed them, in their order.
         sweep: directory of the sweep that the job belongs to.
         number: of the job.
     """
@@ -55,7 +55,7 @@ class Record:
 
     @cached_property
     def settings(self) -> dict[str, Value]:
-        """The options, and typed groups that are no option, such as depth=deep."""
+        """The options, and typed choices of groups that are no option, such as depth=deep."""
         return known_to_model(self.overrides | self.options)
 
     @cached_property
@@ -64,11 +64,11 @@ class Record:
         return self.summary.figures
 
     def value(self, key: str) -> Value:
-        """The value of a setting, or the status; a dash if the run has no such setting."""
+        """Look up a setting, or the status; a dash if the run does not have the setting."""
         return self.summary.status if key == "status" else self.settings.get(key, ABSENT)
 
     def values(self, keys: Iterable[str]) -> tuple[Value, ...]:
-        """The values of several settings."""
+        """Look up several settings, as `value` does."""
         return tuple(map(self.value, keys))
 
 
@@ -136,7 +136,7 @@ def _add(found: FoundRuns, directory: Path, summary: RunSummary | SweepSummary) 
         found.plans[directory] = {int(number): typed for number, typed in summary.jobs.items()}
         return
     number = summary.job
-    if number is None and (directory.parent / MULTIRUN).exists():  # by Hydra's own sweeper
+    if number is None and (directory.parent / MULTIRUN).exists():  # a job of Hydra's own sweeper
         number = number_of(directory)
     options = flatten(complete(summary.options or {}))
     overrides = parse_overrides(summary.overrides)
@@ -172,7 +172,7 @@ def _planned(sweep: Path, plan: Mapping[int, list[str]], jobs: list[Record]) -> 
 
 
 def _gaps(jobs: list[Record]) -> Iterator[Record]:
-    """Find the combinations of a grid without a plan that have no job."""
+    """Find the missing jobs of a grid without a plan: combinations of values that have no job."""
     keys = list(jobs[0].overrides)
     if any(job.summary.search_space or list(job.overrides) != keys for job in jobs):
         return
@@ -187,7 +187,7 @@ def _gaps(jobs: list[Record]) -> Iterator[Record]:
 
 
 def _with_options(job: Record, known: Iterable[Record]) -> Record:
-    """A job with the options that it must share with the nearest known job."""
+    """Give a job the options that it must share with the nearest job in `known`."""
 
     def nearness(other: Record) -> tuple[bool, int]:
         same = job.overrides.items() & other.overrides.items()
@@ -251,10 +251,10 @@ def select(records: Sequence[Record], conditions: Conditions) -> list[Record]:
 
 
 def check_known(keys: Iterable[str], records: Sequence[Record], option: str) -> None:
-    """Refuse settings that no run has.
+    """Refuse settings, given by `option` of the command, that no run has.
 
     Raises:
-        UserError: with the nearest known names.
+        UserError: no run has a setting in `keys`; the message names similar settings.
     """
     known = {"status"}.union(*(record.settings for record in records))
     for key in keys:
@@ -264,7 +264,7 @@ def check_known(keys: Iterable[str], records: Sequence[Record], option: str) -> 
 
 
 def format_value(value: Value) -> str:
-    """Format a value as it is typed; a fraction in six digits."""
+    """Format a value as a user types it; a fraction has at most six digits."""
     return f"{value:.6g}" if isinstance(value, float) else typed_value(value)
 
 
@@ -280,6 +280,6 @@ def shorten(texts: Sequence[str]) -> list[str]:
 
 
 def _common_start(texts: Sequence[str]) -> str:
-    """The beginning that texts have in common, up to a whole word."""
+    """Find the beginning that texts have in common, up to a whole word."""
     alike = takewhile(lambda characters: len(set(characters)) == 1, zip(*texts, strict=False))
     return re.sub(r"\w*$", "", "".join(characters[0] for characters in alike))

@@ -1,4 +1,4 @@
-"""The report on runs, written by the command and at the end of a sweep."""
+"""The report on runs, written by lyricgen.report and at the end of a sweep."""
 
 import hashlib
 import logging
@@ -15,7 +15,7 @@ from lyricgen.reporting.records import parse_conditions, read, select, with_miss
 from lyricgen.reporting.tables import failures, notes, terminal_table, to_frame
 from lyricgen.runs.directories import outputs_directory
 
-SHOWN = 10  # runs without a figure that the terminal lists
+SHOWN = 10  # largest number of runs without a figure that the terminal lists
 REPORT = "report"  # name of the directory and of its files
 _LONGEST = 100  # bytes of a report's name
 
@@ -39,8 +39,8 @@ def report(
         by: settings to group by; empty for the settings that vary.
         over: settings to average over.
         metric: the ranking figure; None for the held-out perplexity.
-        out: directory of the files; None for report/ in the sweep if only that sweep is read,
-            else in the outputs. The name of the default tells the choices.
+        out: directory of the files; None for a directory report in the sweep if only one sweep is
+            read, else in the outputs. Its name then lists the choices of runs and settings.
 
     Returns:
         The comparisons and the directory of the files.
@@ -90,7 +90,7 @@ def _name_of(choices: Mapping[str, str | Sequence[str] | None]) -> str:
     plain = re.sub(r"[^\w=,.+-]", "-", name)
     if plain == name and len(name.encode()) <= _LONGEST:
         return name
-    digest = hashlib.sha256(name.encode()).hexdigest()[:8]  # other choices may look the same
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]  # short names may be equal
     return f"{plain.encode()[:_LONGEST].decode(errors='ignore')}_{digest}"
 
 

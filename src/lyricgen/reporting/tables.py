@@ -28,7 +28,7 @@ class Column(NamedTuple):
         heading: of the column.
         texts: of its fields.
         values: by which the page sorts the rows; None to sort by text.
-        words: holds words, which may be wrapped, instead of numbers.
+        words: whether it holds words, which may be wrapped, instead of numbers.
     """
 
     heading: str
@@ -38,7 +38,7 @@ class Column(NamedTuple):
 
 
 def columns_of(comparison: Comparison, most: int | None = None) -> list[Column]:
-    """The columns that are not empty, settings first; of the first `most` rows."""
+    """Make the columns that are not empty, settings first, of the first `most` rows, or of all."""
     rows, groups = comparison.rows[:most], comparison.groups[:most]
     settings = [
         Column(key, [printable(format_value(value)) for value in values], list(values), words=True)
@@ -77,7 +77,10 @@ def _column(
     form: Callable[[Any], str],
     deviations: "pd.Series[Any] | None" = None,
 ) -> Column:
-    """A column of numbers, with their deviations if given; missing numbers stay empty."""
+    """Make a column of numbers, with their deviations if given; missing numbers stay empty.
+
+    `form` writes a number.
+    """
     texts = ["" if pd.isna(value) else form(value) for value in values]
     if deviations is not None:
         spreads = ["" if pd.isna(one) else f" ± {form(one)}" for one in deviations]
@@ -86,7 +89,7 @@ def _column(
 
 
 def notes(comparison: Comparison) -> list[str]:
-    """Notes that explain a table."""
+    """Write the notes that explain a table."""
     lines = []
     rows, over = comparison.rows, " and ".join(comparison.over)
     if rows["deviation"].notna().any():
@@ -120,7 +123,7 @@ def failures(comparison: Comparison) -> list[str]:
 
 
 def title_of(metric: str) -> str:
-    """A figure's name in words."""
+    """Write a figure's name in words."""
     return metric.replace("/", " ").replace("pseudo_", "pseudo-").replace("_", " ")
 
 
@@ -138,7 +141,7 @@ def duration(seconds: float) -> str:
 
 
 def terminal_table(comparison: Comparison, console: Console) -> Table:
-    """The best rows, in the widest layout that fits the terminal.
+    """Make a table of the best rows, in the widest layout that fits the terminal.
 
     Settings that all rows share stand above the table.
     """
@@ -159,7 +162,10 @@ def terminal_table(comparison: Comparison, console: Console) -> Table:
 
 
 def _layouts(settings: Sequence[Column], figures: Sequence[Column]) -> Iterator[list[Column]]:
-    """Ever narrower layouts: fewer columns, shorter settings, then all settings in one column."""
+    """Yield narrower and narrower layouts.
+
+    First columns are left out and settings shortened, then all settings stand in one column.
+    """
     short = [column.heading.rpartition(".")[2] for column in settings]
     taken = [*short, *(column.heading for column in figures)]
     brief = [
@@ -193,7 +199,7 @@ def _table(columns: Sequence[Column]) -> Table:
 
 
 def to_frame(comparisons: Sequence[Comparison]) -> pd.DataFrame:
-    """All rows with all figures, by the names in docs/report.md."""
+    """Join the rows of all comparisons, with all figures by the names in docs/report.md."""
     frames = []
     for comparison in comparisons:
         rows = comparison.rows.drop(columns="test_deviation")
@@ -208,7 +214,7 @@ def to_frame(comparisons: Sequence[Comparison]) -> pd.DataFrame:
 
 
 def plain(comparison: Comparison) -> list[dict[str, Any]]:
-    """The rows as plain values, for JSON."""
+    """Give the rows as plain values, for JSON."""
     frame = to_frame([comparison])
     rows: Any = frame.where(frame.notna(), None).to_dict("records")
     return list(rows)
