@@ -55,7 +55,7 @@ log = logging.getLogger(__name__)
 _DEBUG = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 register_resolvers()
-quiet_matplotlib()  # in the processes of jobs, too
+quiet_matplotlib()  # here, so that the processes of jobs do it, too
 compose_once()
 hide_bases()
 
@@ -91,14 +91,14 @@ def task(config: DictConfig) -> float:
     except Exception as error:
         if _DEBUG or hides_an_interrupt(error) or not mendable(error, train.__code__):
             raise
-        stop(error)  # from here, since Hydra would print its own lines
+        stop(error)  # here, since Hydra would print its own lines
 
 
 def do_job(values: dict[str, Any], run: Run) -> float:
     """Train as a job of a sweep, which goes on if the job fails.
 
     Returns:
-        As `train`; infinity for a failed job, whose summary.json has the reason.
+        The result of `train`; infinity for a failed job, whose summary.json has the reason.
 
     Raises:
         Interrupted: the sweep is to stop.
@@ -114,7 +114,7 @@ def do_job(values: dict[str, Any], run: Run) -> float:
         log.error("job %s failed: %s", run.directory.name, reason(error))
         return math.inf
     finally:
-        gc.collect()  # networks and configurations hold cycles
+        gc.collect()  # networks and configurations have cycles of references
         if not gc.get_freeze_count():
             gc.freeze()  # else each later collection spends 0.2 s on the modules
 
@@ -123,8 +123,8 @@ def train(values: dict[str, Any], run: Run) -> float:
     """Train once, from the plain values of the configuration to the table at the end.
 
     Returns:
-        The best held-out perplexity, or training perplexity if nothing is held out; without
-        checkpoints the last one.
+        The best validation perplexity, or training perplexity if there is no validation split;
+        the last perplexity if no checkpoint is kept.
 
     Raises:
         UserError: a wrong option, or a text that cannot be used.
@@ -171,7 +171,7 @@ def train(values: dict[str, Any], run: Run) -> float:
 def _record_unbegun(
     error: BaseException, run: Run, values: dict[str, Any], interruption: Interruption
 ) -> None:
-    """Record why a job could not begin; a single run leaves nothing."""
+    """Record why a job could not begin; remove what a new single run has left."""
     if run.sweep is not None and not hides_an_interrupt(error):
         earlier = RunSummary.read_earlier(run.directory)
         if earlier is None or earlier.options is None:
@@ -187,8 +187,8 @@ def _record(error: BaseException, run: Run, interruption: Interruption) -> None:
     """Record in summary.json why a run has ended early.
 
     Raises:
-        Interrupted: a library has replaced it by another error.
-        KeyboardInterrupt: likewise.
+        Interrupted: a signal stopped the run, and a library replaced Interrupted by another error.
+        KeyboardInterrupt: a library replaced KeyboardInterrupt by another error.
     """
     if not hides_an_interrupt(error):
         run.fail(error)

@@ -1,1 +1,1 @@
-"""One run: options, model, callbacks, and results at its end."""
+"""A training run: its options, model, observers and results."""

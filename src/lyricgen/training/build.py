@@ -29,7 +29,7 @@ SHOWN = 20  # first characters of a line in a message
 
 
 def layout_of(options: TrainOptions) -> Layout:
-    """Layout of the text: the sampler of lines needs lines with start symbols."""
+    """Choose the layout of the text: the sampler of lines needs lines with start symbols."""
     return "lines" if options.sampler.kind == "lines" else "stream"
 
 
@@ -37,7 +37,7 @@ def build_datamodule(options: TrainOptions, corpus: EncodedCorpus) -> CharacterD
     """Split the corpus, and choose the sampler.
 
     Raises:
-        UserError: a split of the corpus is too short, or no batch is left of an epoch.
+        UserError: a split is too short, or trainer.limit_train_batches leaves no batch.
     """
     splits = build_splits(options.data, corpus, layout_of(options))
     sampler = _build_sampler(options, splits["train"], len(corpus.vocabulary))
@@ -66,9 +66,9 @@ def _build_sampler(options: TrainOptions, split: Split, vocabulary_size: int) ->
 
 
 def longest_row(options: TrainOptions, vocabulary_size: int) -> int:
-    """Estimate the characters of a line for which a training batch takes 2 GB at most.
+    """Estimate the length of lines, in characters, at which a training batch takes 2 GB at most.
 
-    It is never less than data.num_steps, which running text takes as it is, too.
+    It is at least data.num_steps, the length of the rows of running text.
     """
     stacks = options.layers * (2 if options.objective == "fill" else 1)
     numbers = 32 * options.hidden_size * stacks + 4 * vocabulary_size  # of a character, measured
@@ -162,7 +162,7 @@ def build_model(options: TrainOptions, datamodule: CharacterDataModule) -> Model
 def trained_model(
     options: TrainOptions, datamodule: CharacterDataModule, model: Model
 ) -> TrainedModel:
-    """Join a model with the characters that it knows."""
+    """Join a model with its characters, the layout of its text and its options."""
     train = datamodule.splits["train"]
     return TrainedModel(
         model,

@@ -1,4 +1,4 @@
-"""Build the observers of a run, and the Trainer of a network."""
+"""The objects of a run: its observers, and the Trainer of a network."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -55,7 +55,8 @@ class Observers:
     """Observers of a run, in the order in which they depend on each other.
 
     First come the figures of an epoch, then early stopping, then the files of figures, then the
-    decision of a search, and last the checkpoints.
+    decision of a search, and last the checkpoints. `board`, `baseline` and `samples` are None if
+    the options leave them out.
     """
 
     all: list[Observer]
@@ -90,7 +91,7 @@ class Training:
         raise NotImplementedError
 
     def score(self, split: str, nats_room: Tensor | None = None) -> dict[str, float]:
-        """Score a held-out split after training, as `score_split`; rank 0 alone calls it."""
+        """Score a held-out split after training, as `score_split` does; only rank 0 calls it."""
         return score_split(self.model, self.datamodule, split, nats_room)
 
 
@@ -155,7 +156,20 @@ def build_observers(
     trial: Trial | None,
     loggers: Sequence[Logger],
 ) -> Observers:
-    """Build the observers that the options ask for; the text begins with `opening`."""
+    """Build the observers that the options ask for.
+
+    Args:
+        options: of the run.
+        datamodule: the splits of the text.
+        model: the model in training.
+        state: of the run, which the observers share.
+        total: of the training split in the epoch so far.
+        opening: first characters of the text, for the prefixes of samples.
+        run: has the directory of the files.
+        interruption: tells `Checkpoints` of a signal.
+        trial: of a search, if the run is a trial.
+        logger: for TensorBoard, if wanted.
+    """
     chosen, monitor, folder = options.callbacks, monitored(datamodule), run.directory
     steps, rows = (folder / STEPS, folder / "metrics.csv") if options.logger.csv else (None, None)
     board = baseline = samples = None
@@ -195,8 +209,11 @@ def build_trainer(
 ) -> pl.Trainer:
     """Build Lightning's Trainer.
 
+    `rank` is that of this process, from 0.
+
     Raises:
-        UserError: Lightning refuses the options, or the batches cannot be shared.
+        UserError: Lightning refuses the options, a batch has fewer rows than there are processes,
+            or no validation would take place.
     """
     # Lightning has taken it from RANK, SLURM_PROCID or a similar variable
     rank_zero_only.rank = rank  # type: ignore[attr-defined]

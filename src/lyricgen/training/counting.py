@@ -1,4 +1,4 @@
-"""Fitting an n-gram model: one step of one epoch, without Lightning's Trainer.
+"""The training of an n-gram model: one step of one epoch, without Lightning's Trainer.
 
 V vocabulary, N characters in the training split.
 """

@@ -20,14 +20,14 @@ from lyricgen.training.options import PrecisionName, TrainOptions
 
 log = logging.getLogger(__name__)
 
-GPU_LOCKS = ".devices"  # directory in that of a sweep
+GPU_LOCKS = ".devices"  # directory of locks in the directory of a sweep
 
 
 class Slot:
     """Place on the GPU with the fewest jobs, held until its release or the end of this process.
 
     Args:
-        directory: that the jobs share; it is made.
+        directory: of the locks, which all jobs share; created if need be.
         devices: number of GPUs of this machine.
 
     Attributes:
@@ -37,7 +37,7 @@ class Slot:
     def __init__(self, directory: Path, devices: int) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         host = socket.gethostname()
-        with FileLock(directory / f"{host}.lock"):  # one job at a time looks and takes
+        with FileLock(directory / f"{host}.lock"):  # one job at a time takes a place
             taken = [
                 sum(_is_taken(path) for path in directory.glob(f"{host}_{device}_*.lock"))
                 for device in range(devices)
@@ -73,9 +73,9 @@ def choose_devices(
     """Choose the devices for Lightning's Trainer: jobs side by side are spread over the GPUs.
 
     Args:
-        accelerator: as Lightning has it.
-        devices: likewise; anything but 1 stays as it is.
-        run: holds its place on the GPU until its end.
+        accelerator: value of trainer.accelerator.
+        devices: value of trainer.devices; only 1 may be replaced, by the index of a GPU.
+        run: keeps its place on the GPU until its end.
     """
     gpus = torch.cuda.device_count() if accelerator in ("auto", "gpu", "cuda") else 0
     if run.sweep is None or devices != 1 or gpus < 2:
@@ -86,10 +86,10 @@ def choose_devices(
 
 
 def check_precision(options: TrainOptions, trainer: pl.Trainer, network: CharacterNetwork) -> None:
-    """Try the precision of a run on the CPU, which may lack its instructions.
+    """Check that the CPU, if the run uses it, can train a network in the precision of the run.
 
     Raises:
-        UserError: the CPU cannot train such a network in it; the message names other precisions.
+        UserError: the CPU lacks the instructions; the message names precisions that work.
     """
     chosen = options.trainer.precision
     on_cpu = trainer.strategy.root_device.type == "cpu"
@@ -111,13 +111,17 @@ def check_precision(options: TrainOptions, trainer: pl.Trainer, network: Charact
 
 
 def report_precision(precision: str, device: torch.device) -> None:
-    """Warn of a precision that Lightning replaces by another one."""
+    """Warn of a precision that Lightning replaces by another precision."""
     if precision == "16-mixed" and device.type == "cpu":
         log.warning("trainer.precision=16-mixed: a CPU computes with bf16-mixed instead")
 
 
 def _try(plugin: Precision, architecture: RecurrentArchitecture) -> str | None:
-    """Train a tiny network of the same layers for one step; return the reason of a failure."""
+    """Train a tiny network of the same cell in a precision for one step.
+
+    Returns:
+        The reason of a failure; None for success.
+    """
     tiny = architecture.model_copy(
         update={
             "vocabulary_size": 4,

@@ -1,6 +1,7 @@
 """Lightning's hooks as three moments, and the private parts of Lightning and torch.
 
-Lightning calls the hooks of a training in this order, of each the callbacks' before the module's:
+Lightning calls the hooks of a training in this order, each first on the callbacks, then on the
+module:
 
     on_load_checkpoint (of a resumed run), on_fit_start, on_train_start
     for each epoch:
@@ -13,7 +14,7 @@ Lightning calls the hooks of a training in this order, of each the callbacks' be
     on_train_end
 
 The validation at the end of an epoch comes before `on_train_epoch_end`: it belongs to after_epoch.
-An epoch that a validation within it has ended, by early stopping, has no after_epoch.
+If early stopping ends the run at a validation within an epoch, this epoch has no after_epoch.
 """
 
 from collections.abc import Sequence
@@ -38,7 +39,7 @@ class Observer(pl.Callback):
         """Act after a validation within an epoch."""
 
     def after_epoch(self, trainer: pl.Trainer, *, validated: bool) -> None:
-        """Act after an epoch; a validation may have followed its last step."""
+        """Act after an epoch; `validated` says whether a validation followed its last step."""
 
 
 class Moments(pl.callbacks.Checkpoint):

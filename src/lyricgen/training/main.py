@@ -66,7 +66,15 @@ def prepare(
     trial: Trial | None = None,
     rank: int = 0,
 ) -> Training:
-    """Build all objects of a run, a trial of a search if given; nothing is written yet.
+    """Build all objects of a run, and write nothing yet.
+
+    Args:
+        options: of the run.
+        run: has the directory.
+        past: checkpoint and state of a resumed run, and its steps so far.
+        interruption: has the signals that ask the run to stop.
+        trial: of a search, if the run is a trial.
+        rank: of this process, from 0.
 
     Raises:
         UserError: a wrong option, or a text that cannot be used.
@@ -109,10 +117,10 @@ def prepare(
 
 
 def _read_corpus(options: TrainOptions, run: Run, past: ResumePoint) -> EncodedCorpus:
-    """Read the text, which has to be that of the run so far, and of the sweep's other jobs.
+    """Read the text. A resumed run and all jobs of a sweep must read the same text.
 
     Raises:
-        UserError: it is another one, or cannot be used.
+        UserError: the text is another text than before, or cannot be used.
     """
     checkpoint = None if options.resume is None else run.checkpoints / LAST
     corpus = find_corpus(options.data, past.state.text, checkpoint)
@@ -147,7 +155,7 @@ def train_and_evaluate(training: Training, run: Run, past: ResumePoint) -> None:
 
 
 def _fit_together(training: Training, run: Run, past: ResumePoint, checkpoint: Path | None) -> None:
-    """Train as rank 0 of several processes; the others have ended afterwards."""
+    """Train as rank 0 of several processes, and return when the others have ended."""
     task = {
         "options": training.options.model_dump(mode="json"),
         "directory": str(run.directory),

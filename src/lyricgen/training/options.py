@@ -1,6 +1,6 @@
 """Options of a training run: a class for each group, and the checks between groups.
 
-conf/ has the defaults. The options of cells, samplers, optimizers and schedules stand beside these.
+conf/ has the defaults. The other classes are in `data.options` and `models.options`.
 """
 
 from typing import Annotated, Any, Literal, Self
@@ -46,7 +46,7 @@ _SHORT_PRECISIONS = {"16": "16-mixed", "bf16": "bf16-mixed", "32": "32-true", "6
 
 
 def _full_precision(value: Any) -> Any:
-    """Give the full name of a precision, which a run records."""
+    """Replace Lightning's short name of a precision by its full name, which a run records."""
     short = isinstance(value, int | str) and not isinstance(value, bool)
     return _SHORT_PRECISIONS.get(str(value), value) if short else value
 
@@ -220,7 +220,7 @@ def parse(values: dict[str, Any]) -> TrainOptions:
     """Check a composed configuration.
 
     Raises:
-        UserError: a setting is wrong; the message names the first.
+        UserError: a setting is wrong; the message names the first wrong setting.
     """
     options: TrainOptions = validate(TrainOptions, values)
     return options

@@ -135,7 +135,7 @@ class RecurrentModule(pl.LightningModule):
         """Check the losses since the last check, and the weights; waits for the device.
 
         Raises:
-            UserError: one is not finite; the message names the step.
+            UserError: a loss or a weight is not finite; the message names the step.
         """
         first = self.trainer.global_step - len(self._losses)  # steps before these losses
         losses = summed(torch.stack(self._losses)).tolist() if self._losses else []
@@ -181,7 +181,7 @@ class RecurrentModule(pl.LightningModule):
         self._record("val")
 
     def _record(self, split: str) -> None:
-        """Add a split's figures to the metrics; lower the rate of a schedule that watches its loss.
+        """Add a split's figures to the metrics; give its loss to a schedule that watches it.
 
         Raises:
             UserError: the loss is not finite.

@@ -1,4 +1,4 @@
-"""End of a run: the figures of the best epoch beside those of n-grams, in one table."""
+"""End of a run: its best epoch is scored, compared with n-grams, and shown in a table."""
 
 import logging
 import math
@@ -28,7 +28,9 @@ SMOOTHING_NAMES = {"kneser_ney": "Kneser-Ney", "witten_bell": "Witten-Bell"}
 
 
 def conclude(training: Training, checkpoint: Path | None) -> dict[str, Any]:
-    """Evaluate the weights of the best epoch, in the checkpoint if there is one.
+    """Evaluate the weights of the best epoch, or the last weights without a checkpoint.
+
+    `checkpoint` holds the weights of the best epoch.
 
     Returns:
         Plain figures for summary.json; the name of a metric has a slash, other names have none.
@@ -86,7 +88,7 @@ def _evaluate(training: Training) -> dict[str, Any]:
 def _is_worse_than_uniform(
     loss: float, datamodule: CharacterDataModule, learning_rate: float | None
 ) -> bool:
-    """Whether the best loss is worse than that of guessing; if so, the log warns."""
+    """Whether the best loss is worse than guessing uniformly; if so, warn in the log."""
     size = len(datamodule.vocabulary)
     if loss <= math.log(size):
         return False
@@ -103,7 +105,11 @@ def _is_worse_than_uniform(
 
 
 def _best_ngram(by_split: dict[str, Any]) -> tuple[str, float, str] | None:
-    """The held-out split, its least perplexity of n-grams, and the name of the row with it."""
+    """Find the best n-gram model on the validation split, else on the test split.
+
+    Returns:
+        The split, the perplexity, and the model's name in the table; None without n-grams.
+    """
     for split in ("val", "test"):
         if split in by_split:
             rows = _ngram_rows(by_split[split])
@@ -113,7 +119,7 @@ def _best_ngram(by_split: dict[str, Any]) -> tuple[str, float, str] | None:
 
 
 def _ngram_rows(perplexities: dict[str, list[float]]) -> dict[str, float]:
-    """Perplexities by their names in the table."""
+    """Name perplexities by smoothing and order, as the rows of the table."""
     return {
         f"{SMOOTHING_NAMES[smoothing]} {order}-gram": value
         for smoothing, values in perplexities.items()
@@ -140,7 +146,7 @@ def _compare_with_ngrams(figures: dict[str, Any]) -> dict[str, Any]:
 
 
 def score(summary: RunSummary) -> float:
-    """Held-out perplexity of a run, by which sweeps compare it; else training perplexity."""
+    """Give the figure by which sweeps compare runs: validation, else training perplexity."""
     metrics = summary.metrics
     name = perplexity_name(metrics)
     found = metrics.get(f"val/{name}", metrics.get(f"train/{name}"))
@@ -165,7 +171,7 @@ def show_end(run: Run) -> None:
 
 
 def print_table(summary: RunSummary) -> None:
-    """Show the figures of a run in a table, and the commands that follow."""
+    """Show the figures of a run in a table, its samples, and the command that writes a text."""
     metrics = summary.metrics
     name = perplexity_name(metrics)
     splits = [split for split in SPLITS if f"{split}/{name}" in metrics]

@@ -5,7 +5,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-# OpenMP, MKL and OpenBLAS read them when a process starts
+# OpenMP, MKL and OpenBLAS read these variables when a process starts
 VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 CGROUPS = Path("/sys/fs/cgroup")
@@ -19,7 +19,10 @@ def cores() -> int:
 
 
 def quota(cgroups: Path = CGROUPS, own: Path = Path("/proc/self/cgroup")) -> int | None:
-    """Quota of this process's cgroups in cores, rounded up; None without a quota."""
+    """Read the quota of this process's cgroups in cores, rounded up; None without a quota.
+
+    `own` lists the cgroups of this process; their folders are below `cgroups`.
+    """
     try:
         groups = [line.split(":", 2) for line in own.read_text("utf-8").splitlines()]
     except (OSError, ValueError):  # not Linux
@@ -37,7 +40,7 @@ def quota(cgroups: Path = CGROUPS, own: Path = Path("/proc/self/cgroup")) -> int
 
 
 def _quotas_of(folder: Path) -> list[int]:
-    """Quotas in a folder of a cgroup, of version 1 or 2, in cores."""
+    """Read the quotas in a folder of a cgroup, of version 1 or 2, in cores."""
     found = []
     for names in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
         # no file, or "max"
@@ -50,7 +53,7 @@ def _quotas_of(folder: Path) -> list[int]:
 
 
 def threads_of_each(jobs: int) -> int:
-    """Share the cores among jobs that run side by side, within the bounds of VARIABLES."""
+    """Count the threads of each of `jobs` jobs that run side by side; VARIABLES limit them."""
     bounds = [number(name) for name in VARIABLES]
     return min([max(1, cores() // jobs), *(bound for bound in bounds if bound)])
 

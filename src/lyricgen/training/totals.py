@@ -34,7 +34,7 @@ class NatsTotal:
         self.characters = 0
 
     def add(self, nats: Tensor, characters: int) -> None:
-        """Add the nats of a batch, and its characters, those of other processes' rows included."""
+        """Add the nats of this process's rows of a batch, and the characters of the whole batch."""
         nats = nats.detach()
         if nats.device.type == "mps":  # it has no float64
             nats = nats.cpu()
@@ -43,7 +43,7 @@ class NatsTotal:
         self.characters += characters
 
     def figures(self, split: str) -> dict[str, float]:
-        """Loss in nats per character, perplexity and bits per character; empty without text.
+        """Compute loss in nats per character, perplexity and bits per character; none without text.
 
         The nats of all processes are summed, so all of them have to call it.
         """

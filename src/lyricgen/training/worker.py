@@ -47,8 +47,8 @@ def _end_with_rank_0() -> None:
 
 
 def main() -> None:
-    """Read the task and do it; the last line of standard error gives the reason of a failure."""
-    for number in SIGNALS:  # rank 0 receives them, and decides for all
+    """Read the task and do it; the last line on standard error is the reason of a failure."""
+    for number in SIGNALS:  # rank 0 receives the signals, and decides for all
         signal.signal(number, signal.SIG_IGN)
     with os.fdopen(os.dup(0), "rb", buffering=0) as pipe:
         task = json.loads(pipe.readline())

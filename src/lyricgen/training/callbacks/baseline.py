@@ -1,4 +1,4 @@
-"""Perplexity of n-gram models on the same characters, and of their mixture with the network."""
+"""Perplexity of n-gram models on held-out text, and of their mixture with the network."""
 
 import math
 from dataclasses import dataclass, field
@@ -30,8 +30,8 @@ class Baseline(Observer):
 
     state: RunState
     options: BaselineOptions
-    characters: int = 0  # counted, the last ones of the training split
-    sampled: bool = False  # the training split has more
+    characters: int = 0  # number of counted characters, the last of the training split
+    sampled: bool = False  # whether the training split has more
     perplexities: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     """By split, smoothing and order."""
     best_order: int = 0

@@ -28,9 +28,9 @@ class Checkpoints(Observer):
     run: Run
     state: RunState  # gets the sizes of the growing files, to which a resumed run cuts them back
     monitor: str  # "val/loss" or "train/loss"
-    every_n_steps: int | None  # between two of last.ckpt within an epoch; None for its end only
+    every_n_steps: int | None  # steps between saves of last.ckpt; None saves at the ends of epochs
     interruption: Interruption
-    _signal: Broadcast = field(default_factory=Broadcast)  # that rank 0 has received
+    _signal: Broadcast = field(default_factory=Broadcast)  # sends rank 0's signal
 
     @override
     def on_save_checkpoint(
@@ -70,7 +70,7 @@ class Checkpoints(Observer):
     def _is_due(self, trainer: pl.Trainer) -> bool:
         """Whether last.ckpt is due, by its interval or by a signal.
 
-        Several processes know of the signal one call later.
+        Several processes learn of the signal one call later.
         """
         number = self._signal(self.interruption.requested or 0)
         if number and self.interruption.requested is None:

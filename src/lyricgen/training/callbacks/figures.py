@@ -26,7 +26,7 @@ FLUSH_EVERY = 50  # steps after which the losses are fetched from the device
 
 @dataclass(eq=False)
 class Throughput(Observer):
-    """Training characters a second, the mean norm of the gradient, and the learning rate.
+    """Measures training characters a second, and records the gradient's norm and learning rate.
 
     The seconds leave out validation, and samples and checkpoints at the end of an epoch.
     """
@@ -102,7 +102,7 @@ class SmoothedLoss(Observer):
     """
 
     state: RunState  # keeps L
-    path: Path | None  # of steps.csv, which grows
+    path: Path | None  # of steps.csv, which grows; None for no file
     options: SmoothedLossOptions
     _losses: list[Tensor] = field(default_factory=list)  # of the steps since the last flush
 
@@ -165,7 +165,7 @@ class EpochLog(Observer):
 
     state: RunState  # keeps the rows
     total: NatsTotal  # of the training split in the epoch so far
-    path: Path | None  # of metrics.csv
+    path: Path | None  # of metrics.csv; None for no file
 
     @override
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -19,7 +19,7 @@ from lyricgen.training.totals import NatsTotal
 
 log = logging.getLogger(__name__)
 
-SILENCE = 10.0  # seconds without a plain line, after which there is one
+SILENCE = 10.0  # seconds without a line, after which a line tells the step
 REDRAW = 0.25  # seconds between two drawings of the bar
 
 

@@ -107,7 +107,7 @@ class Copying:
             self._held_out = held_out_names(splits, vocabulary)
 
     def figures(self, drawn: Sequence[tuple[str, str]]) -> dict[str, float]:
-        """Compare samples, pairs of a prefix and the whole text."""
+        """Compare samples, pairs of a prefix and the whole text, with the splits of the corpus."""
         figures = {}
         lines = [line for prefix, text in drawn for line in self._whole_lines(prefix, text)]
         if self._lines is not None and lines:
@@ -147,9 +147,9 @@ class Samples(Observer):
         model: the network in training and its characters.
         path: of samples.jsonl, which grows.
         options: number of samples, when and how they are drawn.
-        opening: of the corpus, for `choose_prefixes`.
-        seed: of the random samples, unless the options have one; torch's numbers depend on the step
-            as well.
+        opening: first characters of the corpus, for `choose_prefixes`.
+        seed: of the random samples, unless the options have a seed; with the generator torch, the
+            samples also depend on the step.
         logger: for TensorBoard, if any.
     """
 
@@ -192,9 +192,10 @@ class Samples(Observer):
             self._sample(trainer, trainer.current_epoch + 1)
 
     def of_best(self, best: Mapping[str, float]) -> list[str]:
-        """Draw with the weights of the best epoch, a row of metrics.csv, and return a few texts.
+        """Draw samples with the weights of the best epoch, and return a few texts.
 
-        samples.jsonl gets the samples if it has none of that step.
+        `best` is the row of this epoch in metrics.csv. samples.jsonl gets the samples if it has
+        none of its step.
         """
         step = int(best["step"])
         drawn = self.draw(step, int(best["epoch"]))
@@ -203,7 +204,7 @@ class Samples(Observer):
         return [sample.text for sample in self._choose_shown(drawn)]
 
     def draw(self, step: int, epoch: int) -> list[Sample]:
-        """Draw greedy samples, then random ones, for each prefix."""
+        """Draw greedy samples, then random samples, for each prefix."""
         chosen, drawn = self.options, []
         seed = self.seed * 1_000_003 + step if chosen.generator == "torch" else self.seed
         for strategy, temperature, count in (
@@ -250,8 +251,8 @@ class Samples(Observer):
     def _write(self, samples: list[Sample], step: int) -> None:
         """Write samples, which may be of an earlier step, to samples.jsonl and to TensorBoard.
 
-        TensorBoard gets them at the step that training has reached: it forgets later steps when a
-        step goes back, and has one text a step.
+        TensorBoard gets them at `step`, which training has reached: TensorBoard forgets later steps
+        when a step goes back, and has one text a step.
         """
         earlier = self.samples_at(step) if samples[0].step < step else []
         with self.path.open("a", encoding="utf-8") as stream:
@@ -286,11 +287,12 @@ class Samples(Observer):
 
 
 def choose_prefixes(wanted: list[str] | None, model: TrainedModel, opening: str) -> list[str]:
-    """Choose the prefixes of the samples: the user's, or prefixes that the model can spell.
+    """Choose the prefixes of the samples: `wanted` by the user, or else suited to the model.
 
-    Without the user's: none for a model of lines; for running text 分开 and 不分开 if the
-    vocabulary has them, else the opening of the text. A model that fills gaps gets the user's texts
-    with gaps, or the first line of the text without every third character.
+    A model of lines gets the empty prefix. A model of running text gets 分开 and 不分开 if its
+    vocabulary has them, else the first two characters of the text, which begins with `opening`. For
+    a model that fills gaps, a prefix is a text with gaps: by default the first line of the text
+    without every third character.
 
     Raises:
         UserError: a prefix has an unknown character.

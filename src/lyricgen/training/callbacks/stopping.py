@@ -1,4 +1,4 @@
-"""Ends of a run before its last epoch: early stopping, and pruning by a search."""
+"""Observers that end a run early: early stopping, and pruning by a search."""
 
 import logging
 import math
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(eq=False)
 class EarlyStopping(Observer):
-    """Ends training when the monitored loss no longer falls; at the end the log says so."""
+    """Ends training when the monitored loss no longer falls, and logs the reason at the end."""
 
     state: RunState
     monitor: str  # "val/loss", checked after each validation, or "train/loss", after each epoch

@@ -1,4 +1,4 @@
-"""The number of processes of a run, and Lightning's environment of them."""
+"""The number of processes of a run, and the environment that describes them to Lightning."""
 
 import os
 from collections.abc import Iterator
@@ -15,7 +15,8 @@ from lyricgen.training import threads
 from lyricgen.training.options import TrainerOptions
 
 OURS = ("auto", "ddp")  # strategies
-# launchers of one process a task: variables of the number of tasks, and of such processes alone
+# launchers that start a process for each task: the variable of the number of tasks, and a variable
+# that only these processes have
 LAUNCHERS = {
     "torchrun": ("WORLD_SIZE", "TORCHELASTIC_RUN_ID"),
     "srun": ("SLURM_STEP_NUM_TASKS", "SLURM_STEP_NUM_TASKS"),
@@ -24,7 +25,7 @@ LAUNCHERS = {
 
 @contextmanager
 def without_trainer_variables() -> Iterator[None]:
-    """Hide PL_TRAINER_…, whose settings Lightning would take and the run would not record."""
+    """Hide variables PL_TRAINER_…, by which Lightning would take settings that no run records."""
     names = [name for name in os.environ if name.startswith("PL_TRAINER_")]
     hidden = {name: os.environ.pop(name) for name in names}
     try:

@@ -20,7 +20,7 @@ from lyricgen.data.batch import world_size
 T = TypeVar("T")
 
 HOST = "127.0.0.1"
-# for rank 0 to count n-grams, draw samples or write a checkpoint
+# longest time that rank 0 takes to count n-grams, draw samples or write a checkpoint
 WAIT = timedelta(minutes=30)
 
 
@@ -49,7 +49,9 @@ def process_group(store: Store, rank: int, processes: int, device: str) -> Itera
 
 
 def check(asked: int, known: int, settings: str) -> None:
-    """Check that the asked processes are known to the Trainer, and have the same settings.
+    """Check that the `asked` processes train together, and have the same settings.
+
+    `known` is the number of processes that the Trainer knows.
 
     Raises:
         RuntimeError: the numbers or the settings differ.
@@ -73,7 +75,7 @@ def summed(tensor: Tensor) -> Tensor:
 
 
 def gathered(value: T) -> list[T]:
-    """Gather a value of every process, in the order of their ranks; its tensors are on the CPU."""
+    """Gather a value of every process, in the order of ranks; its tensors must be on the CPU."""
     values: list[Any] = [value] * world_size()
     if world_size() > 1:
         dist.all_gather_object(values, value)
@@ -81,14 +83,14 @@ def gathered(value: T) -> list[T]:
 
 
 class Broadcast:
-    """Sends numbers of rank 0 to all processes; none of them waits for it."""
+    """Sends numbers of rank 0 to all processes; no process waits for the current number."""
 
     def __init__(self) -> None:
         self._sent: Tensor | None = None
         self._work: Any = None
 
     def __call__(self, number: int) -> int:
-        """Send a number, and receive the one of the call before; 0 at first."""
+        """Send a number, and return the number of the call before, or 0 at first."""
         if world_size() == 1:
             return number
         received = 0

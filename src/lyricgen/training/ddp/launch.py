@@ -22,7 +22,7 @@ from lyricgen.training.ddp.group import lost_connection, process_group, server
 
 log = logging.getLogger(__name__)
 
-GRACE = 30.0  # seconds in which the others end once rank 0 has ended
+GRACE = 30.0  # seconds for the other processes to end once rank 0 has ended
 NOTICE = 3.0  # seconds after which a process is known to have ended once its connection is lost
 BLOCKED = 60.0  # seconds after which rank 0 will not notice a lost process by itself
 
@@ -63,10 +63,10 @@ class WorkerProcesses:
         threading.Thread(target=self._watch, daemon=True).start()
 
     def wait_until(self, ready: Callable[[int], bool]) -> None:
-        """Wait for each rank to be ready.
+        """Wait until `ready` is true of each rank above 0.
 
         Raises:
-            UserError: a process has ended instead.
+            UserError: a process has ended before.
         """
         count = len(self._processes)
         with progress(f"starting {count} more processes", count) as moved:
@@ -129,7 +129,9 @@ class WorkerProcesses:
 def worker_processes(
     task: dict[str, Any], world_size: int, device: str, give_up: Callable[[str], None]
 ) -> Iterator[None]:
-    """Train as rank 0 together with `WorkerProcesses`, which have ended afterwards.
+    """Start `WorkerProcesses` beside the body, in which rank 0 trains; they end with the body.
+
+    `task` and `give_up` are the arguments of `WorkerProcesses`; `device` is "cpu" or "cuda".
 
     Raises:
         UserError: another process has failed.

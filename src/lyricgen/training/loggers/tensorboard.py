@@ -110,8 +110,8 @@ class EventLogger(Logger):
 class EventFile:
     """Event file that TensorBoard reads after all other event files of a directory.
 
-    It reads files in the order of their names, which begin with a second. The clock may be behind
-    the clock by which a resumed run has named its files.
+    TensorBoard reads files in the order of their names, which hold the second of their creation.
+    The clock may be behind the clock by which a resumed run has named its files.
 
     Args:
         directory: of the file.
@@ -157,8 +157,8 @@ class TensorBoardSummary(Observer):
     """Row of the run in the HPARAMS tab: opened, filled as training goes on, and closed.
 
     It declares no experiment, so TensorBoard makes the table's columns from all runs of a
-    directory; declared columns would come from the run that it reads first. Options that differ
-    come first. Of the metrics TensorBoard shows the first five names by default:
+    directory; declared columns would come from the run that TensorBoard reads first. Options that
+    differ come first. Of the metrics TensorBoard shows the first five names by default:
     `run/best_val_perplexity`, `run/chars_per_second`, `run/parameters`, `run/test_perplexity` and
     `run/wall_seconds`.
 
@@ -257,7 +257,7 @@ def trial_name(directory: Path) -> str:
 
 
 def best_tag(name: str) -> str:
-    """Tag of the best held-out figure of a run.
+    """Tag of the best validation figure `name` of a run.
 
     Parallel coordinates show the first five tags, and only runs that have all of these. So the tags
     of runs that fill gaps come after all other tags.
