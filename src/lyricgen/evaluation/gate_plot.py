@@ -114,7 +114,7 @@ def panels(read: Activations, titles: Mapping[str, str]) -> list[Panel]:
 
 
 def varying_most(read: Activations, units: int | None) -> list[int]:
-    """Number the `units` units whose hidden state varies most, in ascending order; None for all."""
+    """Find the indices, ascending, of the `units` units that vary most; None finds all units."""
     spread = read.a[:, 0].std(axis=1)
     most = np.argsort(-spread, kind="stable")[:units]
     return sorted(int(unit) for unit in most)

@@ -98,7 +98,7 @@ def measure(
         model: continues texts.
         splits: "train"; "val" and "test" if the corpus has them.
         count: number of texts; None for 64 texts or 1,000 names.
-        length: largest number of characters; None for 250, or enough for whole names.
+        length: largest number of characters; None for 250, or at least 100 for names.
         temperature: of the drawing.
         seed: of the drawing.
 
@@ -154,7 +154,7 @@ def distinct_ngrams(texts: Sequence[Ids], n: int) -> float | None:
 
 
 def names(generated: list[str], splits: dict[str, Split], vocabulary: Vocabulary) -> Names | None:
-    """Compare complete generated names with names of the corpus; None if none are complete."""
+    """Compare complete generated names with the corpus's names; None if `generated` is empty."""
     if not generated:
         return None
     held_out = held_out_names(splits, vocabulary)

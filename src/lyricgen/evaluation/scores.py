@@ -154,7 +154,7 @@ def _text_options(checkpoint: Checkpoint) -> DataOptions:
 def check_same_settings(
     file: Path, first: DataOptions, other: DataOptions, names: Sequence[str]
 ) -> None:
-    """Refuse a checkpoint, `file`, whose text has other settings than that of the first one.
+    """Refuse a checkpoint, `file`, whose text has other settings than the first checkpoint's.
 
     Raises:
         UserError: a setting in `names` differs between `first` and `other`.
@@ -195,7 +195,7 @@ class Scores(NamedTuple):
 def score_splits(
     evaluated: list[Evaluated], splits: Sequence[str], *, resamples: int, seed: int
 ) -> Scores:
-    """Score splits of the text with checkpoints and baselines; compare all with the first.
+    """Score splits with checkpoints and baselines; compare all with the first checkpoint.
 
     For each interval, `resamples` texts are drawn with `seed`.
     """
@@ -244,7 +244,7 @@ def count_ngrams(evaluated: Evaluated) -> Ngrams:
 def mixture_weights(
     evaluated: Sequence[Evaluated], validation: Sequence[Series], ngrams: Ngrams
 ) -> dict[str, float]:
-    """Tune on validation the share of each network in its mixture with the best n-gram model.
+    """Tune each network's share in its mixture with the best n-gram model, on validation.
 
     A checkpoint that counts n-grams gets no mixture.
     """

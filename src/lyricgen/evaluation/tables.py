@@ -36,7 +36,7 @@ def named(name: str) -> str:
 
 
 def shown(estimate: Estimate, digits: int, sign: str = "") -> str:
-    """Write a figure and its interval with some decimals; a `sign` of "+" marks positive ones."""
+    """Write a figure and its interval; `digits` and `sign` are as for `rounded`."""
     value, *bounds = (
         "" if number is None else rounded(number, digits, sign) for number in estimate
     )
@@ -107,7 +107,7 @@ def _checkpoint_table(scores: Scores, index: int) -> Table:
 
 
 def _comparison_table(scores: Scores, split: str) -> Table:
-    """Build the table of all models on a split: perplexities, and differences to the first loss."""
+    """Build the table of all models on a split: perplexity, and loss minus the first model's."""
     first = scores.splits[split][0]
     text = printable(scores.evaluated[0].corpus.name)
     difference = f"loss − that of {printable(first.series.name)}"

@@ -15,7 +15,7 @@ from lyricgen.settings import DECIDING, PLUMBING, SPLITTING, Settings, Value, be
 
 LEVEL = 0.05  # a difference with a smaller p-value is significant
 HELD_OUT = "val/perplexity"  # ranks the groups of a sweep, unless nothing is held out
-# Figures that can rank groups, by the value that is best.
+# Figures that can rank groups: either their smallest or their largest value is best.
 SMALLEST = ("loss", "perplexity", "bits_per_char", "parameters", "wall_seconds")
 LARGEST = ("chars_per_second",)
 # Figures whose means stand beside the ranking figure.

@@ -58,7 +58,7 @@ _STYLE: dict[Any, Any] = {
 
 @contextmanager
 def plot_style(words: str) -> Iterator[None]:
-    """Set the style in which figures are drawn and saved, with fonts that have `words`."""
+    """Set the style in which figures are drawn and saved, with fonts for `words`."""
     families, _ = families_for(printable(words))
     with rc_context({**_STYLE, "font.family": families}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # no font has the character
@@ -74,7 +74,7 @@ def new_plot(title: str, size: tuple[float, float] = SIZE) -> tuple[Figure, Axes
 
 
 def set_scale(axes: Axes, which: Literal["x", "y"], values: Sequence[float]) -> None:
-    """Scale an axis to values; by logarithms if the largest is over three times the smallest."""
+    """Scale an axis for values: logarithmic if the largest is over three times the smallest."""
     low, high = min(values), max(values)
     axis = axes.xaxis if which == "x" else axes.yaxis
     if low > 0 and high > 3 * low:

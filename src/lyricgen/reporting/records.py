@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 MISSING = RunSummary(status="missing")  # of a job that left nothing
 ABSENT = "–"
-_SHORT = 24  # largest number of characters that are never shortened
+_SHORT = 24  # a value with up to this number of characters is not shortened
 _MOST = 100_000  # combinations of a grid that are searched for missing jobs
 Conditions = dict[str, list[str]]  # the values that a setting may have
 

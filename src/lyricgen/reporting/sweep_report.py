@@ -39,8 +39,8 @@ def report(
         by: settings to group by; empty for the settings that vary.
         over: settings to average over.
         metric: the ranking figure; None for the held-out perplexity.
-        out: directory of the files; None for a directory report in the sweep if only one sweep is
-            read, else in the outputs. Its name then lists the choices of runs and settings.
+        out: directory of the files; None for report/ in the sweep if only one sweep is read, else
+            in the outputs. Choices of runs and settings are added to this name.
 
     Returns:
         The comparisons and the directory of the files.

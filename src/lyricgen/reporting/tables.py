@@ -38,7 +38,7 @@ class Column(NamedTuple):
 
 
 def columns_of(comparison: Comparison, most: int | None = None) -> list[Column]:
-    """Make the columns that are not empty, settings first, of the first `most` rows, or of all."""
+    """Make the columns that are not empty, settings first, of `most` rows; None for all rows."""
     rows, groups = comparison.rows[:most], comparison.groups[:most]
     settings = [
         Column(key, [printable(format_value(value)) for value in values], list(values), words=True)
@@ -164,7 +164,7 @@ def terminal_table(comparison: Comparison, console: Console) -> Table:
 def _layouts(settings: Sequence[Column], figures: Sequence[Column]) -> Iterator[list[Column]]:
     """Yield narrower and narrower layouts.
 
-    First columns are left out and settings shortened, then all settings stand in one column.
+    They leave out columns and shorten settings; the last layouts join all settings in a column.
     """
     short = [column.heading.rpartition(".")[2] for column in settings]
     taken = [*short, *(column.heading for column in figures)]
