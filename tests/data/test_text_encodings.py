@@ -133,7 +133,7 @@ def test_a_damaged_place_is_not_another_encoding(file: Path, encoding: str) -> N
     file.write_bytes((CHINESE * 9).encode(encoding) + b"\xff\n" + CHINESE.encode(encoding))
     message = refusal(file, encoding)
     assert named(message) == []
-    assert "all else in it is: mend this place" in message
+    assert "the rest of the file is in it: mend this place" in message
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])

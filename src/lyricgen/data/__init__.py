@@ -12,10 +12,10 @@ A tour in the order in which the data flows:
 5. `cache` fetches a published text, and encodes a large one piece by piece into such a file.
 6. `splits` splits the ids into the training, validation and test splits.
 7. `samplers` cut the training split into batches, and the other splits so that each character is
-   predicted once and in order. A sampler knows positions, no characters.
+   predicted once and in order. A sampler reads positions, no characters.
 8. `batch` gathers the ids at these positions: inputs and targets, (B, T). With several processes
-   each one gathers its share of the rows.
+   each process gathers its share of the rows.
 9. `datamodule` gives the batches to Lightning.
 
-`build` goes through steps 1 to 6 for one run. Nothing here knows a model.
+`build` goes through steps 1 to 6 for one run. No module here imports a model.
 """

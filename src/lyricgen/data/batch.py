@@ -14,7 +14,7 @@ from torch import Tensor
 from lyricgen.data.corpus import CheckedMapping
 
 IGNORED = -100  # the target of padding, as in torch.nn.functional.cross_entropy
-# Rows read from a mapped text before its pages are given back: Linux maps up to 2 MB around each.
+# Rows read from a mapped text before its pages are given back: Linux maps up to 2 MB around a row.
 FORGET_EVERY = 128
 _COPIED = 1 << 24  # ids copied to a device at a time
 
@@ -33,7 +33,7 @@ class Windows:
     starts_stream: bool  # whether the rows begin anew, instead of where the last batch ended
     num_characters: int  # predicted characters in the batch, without padding
     following: int = 0  # characters after each row that a model of both sides reads
-    ends: Tensor | None = None  # (B,) int64 where the following characters end; None: with the text
+    ends: Tensor | None = None  # (B,) int64 end of the following characters; None: the text's end
 
 
 def windows_of(
@@ -43,20 +43,20 @@ def windows_of(
     following: int = 0,
     ends: Tensor | None = None,
 ) -> Windows:
-    """A batch of windows, as wide as its longest."""
+    """Make `Windows` from its other fields; the longest row gives the number of steps."""
     steps, characters = int(lengths.max()), int(lengths.sum())
     return Windows(starts, steps, lengths, starts_stream, characters, following, ends)
 
 
 class Sampler(Protocol):
-    """The batches of an epoch, each a pure function of its epoch and position."""
+    """The batches of each epoch; a batch depends on the epoch and its index alone."""
 
     def __len__(self) -> int:
-        """Batches in an epoch."""
+        """The number of batches in an epoch."""
         ...
 
     def windows(self, epoch: int, index: int) -> Windows:
-        """Batch number `index` of epoch number `epoch`, both from 0."""
+        """The places of batch number `index` of epoch number `epoch`; both count from 0."""
         ...
 
 
@@ -64,7 +64,7 @@ class TrainingSampler(Sampler):
     """A sampler of the training split.
 
     Attributes:
-        batch_size: rows of a batch; fewer than wanted where the text is small.
+        batch_size: rows of a batch; fewer than `data.batch_size` if the text is small.
         num_read: characters that an epoch predicts.
     """
 
@@ -73,15 +73,15 @@ class TrainingSampler(Sampler):
 
 
 def block(rows: int, rank: int, world_size: int) -> slice:
-    """The rows of one process: consecutive, as many as another's or one more or less."""
+    """Find the consecutive rows of one process; two processes differ by one row at most."""
     return slice(rows * rank // world_size, rows * (rank + 1) // world_size)
 
 
 def share(windows: Windows, rank: int, world_size: int) -> Windows:
-    """The part of a whole batch that one process works on.
+    """Take the rows of one process from a whole batch.
 
-    `num_characters` stays that of the whole batch, by which every process divides. A process left
-    without rows gets a row of padding, since it has to take part in every step.
+    `num_characters` stays that of the whole batch, by which every process divides its loss. A
+    process without rows gets a row of padding, since it has to take part in every step.
     """
     if world_size == 1:
         return windows
@@ -117,11 +117,11 @@ class Batch:
     starts: Tensor  # (B,) int64: inputs[b, t] stands at starts[b] + t in its split
     starts_stream: bool  # whether the state is zeroed first
     num_characters: int  # targets without padding, in all processes
-    following: Tensor | None = None  # (B, K) int64 the characters after, IGNORED past the text
+    following: Tensor | None = None  # (B, K) int64 the next characters, IGNORED past their end
 
 
 def cut(ids: Tensor, windows: Windows) -> Batch:
-    """Gather one batch from a text, (N,) integers on any device."""
+    """Gather the batch of some windows from a text, `ids` (N,) on any device."""
     starts = windows.starts.to(ids.device, non_blocking=True)
     steps = torch.arange(windows.num_steps + 1, device=ids.device)  # (T+1,)
     positions = starts[:, None] + steps  # (B, T+1)
@@ -148,12 +148,13 @@ class BatchLoader:
     """The batches of one split, epoch after epoch, in the sampler's order.
 
     Args:
-        ids: (N,) the split's characters. Batches are cut on the device where they lie.
+        ids: (N,) the split's characters, which are copied to the device if they fit there.
         sampler: the positions of each batch.
         device: where the batches go.
-        position: returns the current epoch, and the number of its batches read before.
-        mapping: of the file in which the ids lie. They are checked before they are read, and its
-            pages are given back now and then, since they count as memory of this process.
+        position: returns the current epoch, and the number of its batches that were read before.
+        mapping: the mapped file of the ids; None for ids in memory. Ids are checked before they
+            are read. The file's pages are given back now and then, since pages count as memory of
+            this process.
         place: rank of this process, and world size; each process gets its rows of every batch.
     """
 
@@ -192,7 +193,7 @@ class BatchLoader:
 
 
 def _fits(ids: Tensor, device: torch.device) -> bool:
-    """Whether a text fits on the device: in a quarter of a GPU's free memory."""
+    """Whether a text fits on a device: always on a CPU, in a quarter of a GPU's free memory."""
     if device.type != "cuda":
         return device.type == "cpu"
     free, _ = torch.cuda.mem_get_info(device)

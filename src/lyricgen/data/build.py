@@ -1,4 +1,4 @@
-"""A corpus from its options: found, read, encoded, split; and notices about its text."""
+"""Find, read, encode and split the corpus that options name; notice oddities of its text."""
 
 import csv
 import json
@@ -33,7 +33,8 @@ from lyricgen.runs.newest import places_of
 
 log = logging.getLogger(__name__)
 
-# Samplers of running text by their names in `sampler=`. Their arguments are N, B, T and options.
+# Samplers of running text by their names in `sampler=`. Each is called with the number of
+# characters, the batch size, the steps of a window, and its options by name.
 SAMPLERS: dict[str, Callable[..., TrainingSampler]] = {
     "random": RandomSampler,
     "consecutive": ConsecutiveSampler,
@@ -58,11 +59,13 @@ def corpus_path(kind: str, path: str | os.PathLike[str] | None = None) -> Path:
         path: The user's own file; given for ``text`` and for no other kind.
 
     Returns:
-        The path of the file. A published file has its pinned sum; a user's own is not checked.
+        The path of the file. A published file has its known checksum; a user's own file is not
+        checked.
 
     Raises:
         UserError: The kind is unknown, the path is missing or not wanted, or a published file
-            cannot be fetched, cannot be read or has another sum. An existing file is never changed.
+            cannot be fetched, cannot be read or has another checksum. An existing file is never
+            changed.
     """
     if check_kind(kind) == "text":
         if not path:
@@ -82,7 +85,7 @@ def format_of(opening: str) -> str | None:
     """Name the format of a text that is not plain prose or verse.
 
     Args:
-        opening: the first characters of its file; the last line may be cut.
+        opening: the first characters of the text; the last line may be cut.
 
     Returns:
         The name of the format; None for a plain text.
@@ -115,7 +118,10 @@ def _is_json(line: str) -> bool:
 
 
 def _is_table(lines: Sequence[str], separator: str) -> bool:
-    """Whether most lines have the same number of fields, few of them after a space as in prose."""
+    """Whether most lines have equally many fields, and most fields do not begin with a space.
+
+    In prose, a space follows a comma.
+    """
     try:
         rows = list(csv.reader(lines, delimiter=separator))
     except csv.Error:
@@ -129,7 +135,7 @@ def _is_table(lines: Sequence[str], separator: str) -> bool:
 
 
 def private_use_notice(corpus: EncodedCorpus, encoding: str) -> str | None:
-    """Notice about private-use characters, which a wrong encoding gives; None without any."""
+    """Describe a text's private-use characters, signs of a wrong encoding; None if it has none."""
     private = [
         (character, int(count))
         for character, count in zip(corpus.vocabulary.characters, corpus.counts, strict=True)
@@ -146,7 +152,7 @@ def private_use_notice(corpus: EncodedCorpus, encoding: str) -> str | None:
 
 
 def repeated_lines_notice(corpus: EncodedCorpus) -> str | None:
-    """Notice about repeated lines of a list; None without any."""
+    """Say how many lines of a list repeat another line; None if no line does."""
     lines = corpus.lines if corpus.unit == "line" else []
     repeated = len(lines) - len(set(lines))
     if not repeated:
@@ -157,10 +163,10 @@ def repeated_lines_notice(corpus: EncodedCorpus) -> str | None:
 
 
 def build_corpus(options: DataOptions) -> EncodedCorpus:
-    """Read a text and encode it.
+    """Read and encode the text that options name.
 
     Raises:
-        UserError: it cannot be read, or has nothing to learn from.
+        UserError: the text cannot be read, or has nothing to learn from.
     """
     path = corpus_path(options.kind, options.path)
     name = options.kind if options.path is None else options.path
@@ -190,12 +196,12 @@ def find_corpus(options: DataOptions, digest: str | None, checkpoint: Path | Non
     around the checkpoint. Last, the cache is searched for the digest.
 
     Args:
-        options: of the training.
-        digest: of the text; None if not known.
-        checkpoint: the file of the model; None if not known.
+        options: the data options of the training.
+        digest: the digest of the text; None if unknown.
+        checkpoint: the file of the model; None if unknown.
 
     Returns:
-        The text. If its digest is found nowhere, the text at the path.
+        The text with this digest; if it is found nowhere, the text at the path.
 
     Raises:
         UserError: the text is nowhere, or cannot be read.
@@ -214,7 +220,7 @@ def find_corpus(options: DataOptions, digest: str | None, checkpoint: Path | Non
     for path in (place / options.path for place in places):
         if not os.path.isfile(path):  # noqa: PTH113  which raises nothing
             continue
-        with suppress(UserError):  # a file that only has the same name
+        with suppress(UserError):  # another file of the same name
             found = build_corpus(options.model_copy(update={"path": str(path)}))
             if digest in (None, found.digest):
                 log.info("%s: read from %s", options.path, path)
@@ -232,7 +238,7 @@ def find_corpus(options: DataOptions, digest: str | None, checkpoint: Path | Non
 
 
 def report_text(options: DataOptions, corpus: EncodedCorpus) -> None:
-    """Log the notices about a text."""
+    """Log that a text has private-use characters, another format or repeated lines."""
     found = [private_use_notice(corpus, options.encoding)]
     if options.kind == "text":
         path = corpus_path(options.kind, options.path)
@@ -255,6 +261,6 @@ def report_text(options: DataOptions, corpus: EncodedCorpus) -> None:
 
 
 def build_splits(options: DataOptions, corpus: EncodedCorpus, layout: Layout) -> dict[str, Split]:
-    """Split a corpus; a UserError if a split would be too short."""
+    """Split a corpus by its options; errors are those of `make_splits`."""
     names = {"val_fraction", "test_fraction", "split_seed", "max_held_out"}
     return make_splits(corpus, layout=layout, **options.model_dump(include=names))

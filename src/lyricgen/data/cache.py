@@ -30,13 +30,13 @@ from lyricgen.files import expand_home, replacing, to_disk, write_atomically
 log = logging.getLogger(__name__)
 
 LARGE = 32_000_000  # bytes of a file beyond which a running text is not held in memory
-LARGE_PACKED = 1_000_000  # of a packed file, which may unpack to many times its size
-MAX_BYTES = 16_000_000_000  # of a text that is not held in memory
+LARGE_PACKED = 1_000_000  # the same for a packed file, which may unpack to many times its size
+MAX_BYTES = 16_000_000_000  # default limit of a text that is not held in memory
 _BLOCK = 1 << 20  # bytes read at a time to be hashed
 _SECTION = 1 << 26  # bytes hashed by one thread
 _THREADS = 2
-MEMORY_BYTES = 1000  # of the file that remembers a sum
-SETTLED = 2_000_000_000  # nanoseconds after which a file's time of change tells the next change
+MEMORY_BYTES = 1000  # most bytes of a file that remembers a checksum
+SETTLED = 2_000_000_000  # nanoseconds after a change; a later change gets another time
 _DAMAGED = "%s: the encoded text %s is damaged; it is encoded anew"
 _LONGEST = 100  # characters of the reason why a file cannot be fetched
 
@@ -48,10 +48,10 @@ def cache_directory() -> Path:
 
 
 def published_path(published: Published) -> Path:
-    """The path of a published file, fetched if it is not there; its sum is checked.
+    """Fetch a published file if it is missing, check its checksum, and return its path.
 
     Raises:
-        UserError: It cannot be fetched, cannot be read or is not the published file.
+        UserError: The file cannot be fetched, cannot be read or is not the published file.
     """
     path = cache_directory() / published.file_name
     # lexists: a fetch would replace even a link that leads nowhere for now.
@@ -84,9 +84,9 @@ def _fetch(published: Published, path: Path) -> None:
             path=path.parent,
             progressbar=False,
         )
-    except Exception as error:  # of pooch, requests or the disk
+    except Exception as error:  # raised by pooch, by requests or because of the disk
         why = ""
-        deeper: BaseException | None = error  # the deepest has few words: "Connection refused"
+        deeper: BaseException | None = error  # the deepest says it shortly: "Connection refused"
         while deeper is not None:
             why = getattr(deeper, "strerror", None) or why
             deeper = deeper.__cause__ or deeper.__context__
@@ -109,7 +109,7 @@ def is_large(path: str | os.PathLike[str]) -> bool:
 
 @dataclass(frozen=True)
 class LargeText:
-    """A running text in a file and how it is read; see `text_pieces` and `prepare`."""
+    """A file of running text, read as the fields say; `text_pieces` and `prepare` explain them."""
 
     path: str | os.PathLike[str]
     encoding: str
@@ -120,7 +120,7 @@ class LargeText:
     max_bytes: int
 
     def stamp(self) -> tuple[int, ...]:
-        """The file's size in bytes, then its times and number, which change when it does."""
+        """The file's size in bytes, its times and its inode; a changed file has another stamp."""
         try:
             found = Path(self.path).stat()
         except OSError as error:
@@ -128,10 +128,10 @@ class LargeText:
         return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_dev
 
     def key(self, directory: Path, passed: Callable[[int], object]) -> str:
-        """The sum of the file's bytes and of the options that change their encoding.
+        """Compute the checksum of the file and of the options that change its encoding.
 
         Args:
-            directory: of the cache; it remembers the sums of unchanged files.
+            directory: part of the cache that remembers the checksums of unchanged files.
             passed: called with the number of bytes read so far.
         """
         options = [self.encoding, self.control_characters, self.newline, self.lowercase]
@@ -141,11 +141,11 @@ class LargeText:
         ).hexdigest()
 
     def _content(self, directory: Path, passed: Callable[[int], object]) -> str:
-        """The sum of the file's bytes, remembered if the file is unchanged."""
+        """Compute the checksum of the file's bytes, or recall it if the file is unchanged."""
         path = str(Path(self.path).resolve()).encode("utf-8", "surrogateescape")
         memory = directory / f"{hashlib.sha256(path).hexdigest()}.sum"
         stamp = self.stamp()
-        with suppress(OSError, ValueError, TypeError, RecursionError):  # no sum, or a damaged one
+        with suppress(OSError, ValueError, TypeError, RecursionError):  # none, or a damaged file
             with open_own(memory) as stream:
                 *before, content = json.loads(stream.read(MEMORY_BYTES))
             if before == list(stamp) and isinstance(content, str):
@@ -181,7 +181,7 @@ class LargeText:
         return digest.digest()
 
     def pieces(self, passed: Callable[[int], object]) -> Iterator[str]:
-        """The prepared text."""
+        """Read the prepared text in pieces; call `passed` with the number of bytes read so far."""
         return prepared_pieces(
             text_pieces(self.path, self.encoding, self.max_bytes, passed, self.control_characters),
             newline=self.newline,
@@ -193,15 +193,15 @@ class LargeText:
 def encode_large(text: LargeText, name: str) -> EncodedCorpus:
     """Encode a running text of any length, or find it in the cache.
 
-    Processes that need the same text at the same time encode it once. A kill leaves no entry. A
-    damaged entry is made anew, also when its damage shows only while its ids are read.
+    Processes that need the same text at the same time encode it once. A killed process leaves no
+    entry. A damaged entry is encoded anew, even if its damage is found only when ids are read.
 
     Args:
-        text: The text.
-        name: For messages.
+        text: The file, and how to read it.
+        name: The text's name in messages.
 
     Returns:
-        The corpus, its ids mapped from the cache.
+        The corpus, whose ids are mapped from the cache.
 
     Raises:
         UserError: The text cannot be read, has nothing to learn from or changes meanwhile, or the
@@ -234,7 +234,12 @@ def encode_large(text: LargeText, name: str) -> EncodedCorpus:
 
 
 def find_encoded(digest: str, name: str) -> EncodedCorpus | None:
-    """Find the text of a digest in the cache; its file is not needed."""
+    """Find the encoded text of a digest in the cache; None if the cache lacks it.
+
+    Args:
+        digest: The digest of an `EncodedCorpus`.
+        name: The text's name in messages.
+    """
     for entry in sorted((cache_directory() / "encoded").glob("*.ids")):
         with suppress(UserError):  # another user's entry
             corpus = open_entry(entry, name, partial(_refuse_damage, name, entry))
@@ -252,7 +257,13 @@ def _refuse_damage(name: str, entry: Path, is_sound: Callable[[], bool]) -> NoRe
 
 
 def _restore(text: LargeText, name: str, entry: Path, is_sound: Callable[[], bool]) -> None:
-    """Write a damaged entry anew in its place, where it is mapped.
+    """Encode a text again into its damaged entry, which stays mapped.
+
+    Args:
+        text: The file, and how to read it.
+        name: The text's name in messages.
+        entry: The damaged file.
+        is_sound: Tells whether the entry is sound, as after another process has restored it.
 
     Raises:
         UserError: The text has changed, or the entry cannot be written.
@@ -271,7 +282,7 @@ def _restore(text: LargeText, name: str, entry: Path, is_sound: Callable[[], boo
 
 @contextmanager
 def _locked(entry: Path, name: str) -> Iterator[None]:
-    """Hold the entry's lock, which the system takes from a process that dies.
+    """Hold the entry's lock, which the system releases if the process dies.
 
     Raises:
         UserError: The cache cannot be written.
@@ -310,7 +321,7 @@ def _encode(text: LargeText, name: str, stream: BinaryIO, stamp: tuple[int, ...]
             write_entry(stream, Vocabulary(found.characters), again)
     except UserError as error:
         problem = error
-    if text.stamp() != stamp:  # which may be the reason of the problem
+    if text.stamp() != stamp:  # the change may be the reason of the problem
         raise UserError(
             f"{os.fspath(text.path)!r} was changed while it was read; start again once it is whole"
         ) from problem

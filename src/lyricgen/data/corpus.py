@@ -1,7 +1,7 @@
 """A corpus as ids, in memory or in a file of the cache whose blocks are checked when they are read.
 
-N characters in the corpus, V in the vocabulary. Such a file holds the ids, which are mapped as they
-lie, then a description in JSON, the sum and the length of the description, and a mark.
+N characters in the corpus, V in the vocabulary. A file of the cache holds the ids, which are mapped
+unchanged, then a description in JSON, the checksum and the length of the description, and a mark.
 """
 
 import hashlib
@@ -30,11 +30,11 @@ from lyricgen.files import open_ordinary
 FORMAT = 2  # goes up with every change of a file's layout, or of how texts are prepared
 BLOCK = 1 << 24  # bytes of a file that share one checksum
 _CHUNK = 1 << 22  # ids counted at a time: bincount takes eight bytes for each
-_END = struct.Struct("<32sQ8s")  # the SHA-256 sum and the bytes of the description, the mark
+_END = struct.Struct("<32sQ8s")  # SHA-256 checksum and length of the description, mark
 _MARK = b"lyricgen"
 
-# Writes a damaged file anew in its place, under the same name and inode; gets a function that
-# tells whether the file is sound again.
+# A function that writes a damaged file anew in its place, under the same name and inode. Its
+# argument is a function that tells whether the file is sound again.
 Restore = Callable[[Callable[[], bool]], None]
 
 
@@ -44,10 +44,10 @@ class CheckedMapping:
     Code that reads ids calls `check` first, which takes some microseconds for a sound block.
 
     Args:
-        mapping: of the whole file, at whose beginning the ids lie.
+        mapping: the whole file; the ids lie at its beginning.
         sums: the checksum of each block of ids.
         length: bytes of all ids.
-        restore: called once a block is damaged or the file is cut short.
+        restore: called if a block is damaged or the file is cut short.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class CheckedMapping:
             steps: characters in a window.
 
         Raises:
-            UserError: they are damaged and cannot be restored.
+            UserError: the ids are damaged and cannot be restored.
         """
         size = ids.element_size()
         first = ids.data_ptr() - self._bytes.ctypes.data
@@ -120,13 +120,13 @@ class EncodedCorpus:
     """A corpus ready to be cut into splits.
 
     Attributes:
-        name: For messages.
+        name: Its name in messages.
         unit: ``text`` for one running text, ``line`` for a list of short ones.
         vocabulary: Its distinct characters.
         ids: (N,) its characters, of the vocabulary's type.
         counts: (V,) int64, how often each character occurs.
-        digest: The SHA-256 sum of the ids and the characters, which identifies the text.
-        mapping: Of the file in which the ids lie; None for ids in memory.
+        digest: The SHA-256 checksum of the ids and the characters, which identifies the text.
+        mapping: The mapped file of the ids; None for ids in memory.
     """
 
     name: str
@@ -168,7 +168,7 @@ def encode(corpus: Corpus) -> EncodedCorpus:
 
 
 def count_ids(ids: Tensor, size: int) -> Tensor:
-    """Count each of the ids 0 … size - 1, (size,) int64; larger ids are left out."""
+    """Count how often each id from 0 to size - 1 occurs, (size,) int64; leave out larger ids."""
     counts = torch.zeros(size, dtype=torch.int64)
     for chunk in torch.split(ids, _CHUNK):
         counts += torch.bincount(chunk, minlength=size)[:size]
@@ -176,7 +176,7 @@ def count_ids(ids: Tensor, size: int) -> Tensor:
 
 
 def write_entry(stream: BinaryIO, vocabulary: Vocabulary, pieces: Iterable[str]) -> None:
-    """Encode a text that comes in pieces into a file of the cache.
+    """Encode a text, given in pieces, into an open file of the cache.
 
     Raises:
         UserError: A piece has characters that the vocabulary does not have.
@@ -213,19 +213,19 @@ def open_entry(path: Path, name: str, restore: Restore) -> EncodedCorpus | None:
     """Map the ids of a file of the cache.
 
     Args:
-        path: Of the file.
-        name: Of the corpus, for messages.
+        path: The file.
+        name: The corpus's name in messages.
         restore: See `Restore`.
 
     Returns:
-        The corpus; None if there is no such file, or it is damaged.
+        The corpus; None if the file is missing or damaged.
 
     Raises:
-        UserError: It belongs to another user, who may have put anything into it.
+        UserError: The file belongs to another user, who may have put anything into it.
     """
     try:
         with open_own(path) as stream:
-            # A private copy, since torch wants it writable; nothing is written or copied.
+            # A private copy, since torch wants a writable buffer; nothing is written or copied.
             mapping = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)
         expected, length, mark = _END.unpack(mapping[-_END.size :])
         first = len(mapping) - _END.size - length
@@ -243,7 +243,7 @@ def open_entry(path: Path, name: str, restore: Restore) -> EncodedCorpus | None:
             return None
         ids = torch.frombuffer(mapping, dtype=vocabulary.dtype, count=number)
     except (OSError, ValueError, KeyError, TypeError, struct.error):
-        return None  # missing or damaged: it is made anew
+        return None  # missing or damaged: the file is made anew
     checked = CheckedMapping(mapping, sums, first, restore)
     return EncodedCorpus(name, "text", vocabulary, ids, counts, digest, checked)
 
@@ -252,8 +252,8 @@ def open_own(path: Path) -> BufferedReader:
     """Open an ordinary file of the cache that this user or root has written.
 
     Raises:
-        OSError: It cannot be opened, or is no ordinary file.
-        UserError: It belongs to another user.
+        OSError: The file cannot be opened, or is no ordinary file.
+        UserError: The file belongs to another user.
     """
     stream = open_ordinary(path)
     owner = os.fstat(stream.fileno()).st_uid

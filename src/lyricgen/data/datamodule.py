@@ -16,17 +16,17 @@ from lyricgen.errors import UserError
 class CharacterDataModule(pl.LightningDataModule):
     """The training, validation and test splits of a corpus.
 
-    Validation and test read a split as one stream, whatever the training sampler is, so their
-    figures do not depend on the batch size. Each line is scored from its own start.
+    Validation and test read a whole split in order, whatever the training sampler is, so their
+    figures do not depend on the batch size. In a list of lines, each line is scored by itself.
 
     Args:
-        vocabulary: of the whole corpus.
+        vocabulary: the characters of the whole corpus.
         splits: "train", and "val" and "test" unless they are empty.
-        sampler: of the training split.
+        sampler: cuts the training split into batches.
         following: number of characters after each held-out window that the model reads, too.
 
     Raises:
-        UserError: a held-out split is too short to predict anything.
+        UserError: a split is too short to predict anything.
     """
 
     def __init__(
@@ -66,12 +66,13 @@ class CharacterDataModule(pl.LightningDataModule):
     def val_dataloader(self) -> BatchLoader | list[BatchLoader]:
         return self.evaluation_loader("val") if "val" in self.splits else []
 
+    # No command calls it: `Trainer.test` does, which users of Lightning expect to work.
     @override
     def test_dataloader(self) -> BatchLoader | list[BatchLoader]:
         return self.evaluation_loader("test") if "test" in self.splits else []
 
     def evaluation_loader(self, name: str) -> BatchLoader:
-        """Load each predictable character of a split once, in order; processes share the rows."""
+        """Load all of the split `name` in order; the processes share the rows."""
         split = self.splits[name]
         sampler = evaluation_sampler(split, len(self.vocabulary), self.following)
         place = rank(), world_size()
@@ -82,7 +83,7 @@ class CharacterDataModule(pl.LightningDataModule):
         self, batch: Any, device: torch.device, dataloader_idx: int
     ) -> Any:
         del device, dataloader_idx
-        return batch  # it was cut on its device
+        return batch  # the batch was cut on its device
 
     @property
     def _device(self) -> torch.device:

@@ -1,4 +1,4 @@
-"""What is wrong with the bytes or characters of a file: its encoding, control characters."""
+"""Faults of a text file: control characters, and bytes that its encoding cannot decode."""
 
 import codecs
 import re
@@ -17,7 +17,7 @@ from lyricgen.errors import UserError, printable
 
 _CONTROLS = "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f"
 # Unicode's class Cc without \t, \n and \r, and the lone surrogates that some codecs let through:
-# a text with one cannot be written to a terminal or a log as UTF-8.
+# a text with a surrogate cannot be written to a terminal or a log as UTF-8.
 FORBIDDEN = re.compile(f"[{_CONTROLS}\ud800-\udfff]")
 _REPLACED = re.compile(f"[{_CONTROLS}]")
 _NAMES = {
@@ -77,16 +77,16 @@ class ControlCharacterFilter:
 
     def __init__(self, shown: str, wanted: ControlCharacters, choices: str = _CHOICES) -> None:
         self.shown, self.wanted, self.choices = shown, wanted, choices
-        self._places: dict[str, str] = {}  # of the first of each kind
+        self._places: dict[str, str] = {}  # line and column of the first character of each kind
         self._counts: Counter[str] = Counter()
         self._line, self._column = 1, 1  # of the next character
         self._after_return = False
         self._length = 0
-        self._nuls = [0, 0]  # at even and at odd places
-        self._shifts = False  # ESC as ISO-2022-JP has it
+        self._nuls = [0, 0]  # their numbers at even and at odd places
+        self._shifts = False  # whether there is an escape sequence of ISO-2022-JP
 
     def feed(self, piece: str) -> str:
-        """Replace or count the control characters of the next piece, and return it."""
+        """Replace or count the control characters of the next piece; return the piece."""
         # The few distinct characters are searched much faster than all of them.
         kinds = FORBIDDEN.findall(distinct(piece))
         if kinds and self.wanted != "refuse":
@@ -108,12 +108,12 @@ class ControlCharacterFilter:
 
     @property
     def error(self) -> UserError | None:
-        """Error about the refused characters so far; None without any."""
+        """The error about the refused characters so far; None if there are none."""
         return UserError(f"{self.found}; {self._advice()}") if self._counts else None
 
     @property
     def misread(self) -> bool:
-        """Whether there are C1 controls, which a wrong single-byte encoding gives."""
+        """Whether there are C1 controls, a sign of a wrong single-byte encoding."""
         return any("\x80" <= kind <= "\x9f" and kind != "\x85" for kind in self._counts)
 
     @property
@@ -167,7 +167,8 @@ def possible_readings(pieces: Iterable[bytes], tried: str) -> list[Reading]:
     """Find the encodings, apart from the tried one, that decode all of a file's bytes.
 
     Returns:
-        One reading for each different text, the most plausible first; of equal readings the first.
+        One reading for each different text, the most plausible first. Encodings that give the same
+        text share one reading, under the name of the most preferred.
     """
     decoders = {
         name: codecs.getincrementaldecoder(name)() for name in _MULTIBYTE if not _same(name, tried)
@@ -202,11 +203,11 @@ def possible_readings(pieces: Iterable[bytes], tried: str) -> list[Reading]:
 
 
 def count_damage(pieces: Iterable[bytes], encoding: str) -> int:
-    """Count the places that an encoding cannot decode in a file.
+    """Count the places in a file that an encoding cannot decode.
 
     Returns:
-        Their number; 0 if there are too many of them, or the rest reads too oddly, for the file to
-        be in this encoding.
+        The number of places; 0 if there are too many, or the other characters look too odd, for
+        the file to be in this encoding.
     """
     decoder = codecs.getincrementaldecoder(encoding)(errors="replace")
     damaged, sound, sample = 0, 0, ""
@@ -220,7 +221,7 @@ def count_damage(pieces: Iterable[bytes], encoding: str) -> int:
 
 
 def encoding_advice(readings: Sequence[Reading]) -> str:
-    """Advise which encoding to name, by the possible readings of a file."""
+    """Advise a user which encoding to name, given the possible readings of a file."""
     if not readings:
         return "no encoding known here decodes all of it: it is damaged, or no text"
     shown = ", ".join(
@@ -241,7 +242,7 @@ def _same(name: str, tried: str) -> bool:
 
 
 def oddity(text: str) -> float:
-    """Share of a text's characters beyond ASCII that do not fit their surroundings, 0 … 1."""
+    """Estimate the share, 0 … 1, of characters beyond ASCII that do not fit their surroundings."""
     text = f" {text} "
     east_asian, latin, odd, every = "", "", 0.0, 0
     for before, character, after in zip(text, text[1:], text[2:], strict=False):
@@ -264,7 +265,7 @@ def oddity(text: str) -> float:
 def _oddity(before: str, character: str, after: str) -> float:
     category = unicodedata.category(character)
     if category[0] == "L":
-        # accents stand between plain letters, letters of other scripts beside their like
+        # an accented letter stands beside plain letters; other scripts do not mix with them
         if _is_latin(character):
             strange = before.isalpha() and before > "\x7f"
         else:

@@ -1,4 +1,4 @@
-"""Preparation of a text: line ends, case, composed characters; nothing later changes these."""
+"""Prepare a text: its line ends, its case and its composed characters, once and for all."""
 
 import unicodedata
 from collections.abc import Iterable, Iterator
@@ -20,7 +20,7 @@ class Corpus:
     r"""A text ready to be learnt.
 
     Attributes:
-        name: For messages.
+        name: Its name in messages.
         unit: ``text`` for one running text, ``line`` for a list of short ones.
         text: The characters, in Unicode's composed form (NFC) and with ``\n`` as the only line
             end. With unit ``line`` every line is stripped, none is blank, and each, the last
@@ -125,7 +125,12 @@ def _composed(pieces: Iterable[str], lowercase: bool) -> Iterator[str]:
 
 
 def _last_cut(piece: str, has_sigma: bool) -> int | None:
-    """The last place where cutting changes neither side's composed form; None without any."""
+    """Find the last place where a cut changes the composition of neither side; None if none is.
+
+    Args:
+        piece: The text to cut.
+        has_sigma: Whether the text since the last cut has a Σ to lower-case.
+    """
     for place in range(len(piece), -1, -1):
         if place and piece[place - 1] == "\n":
             return place
@@ -138,7 +143,8 @@ def _begins(character: str, has_sigma: bool) -> bool:
     """Whether a text may be cut before a character.
 
     Only marks (categories M) and the jamo of Hangul vowels and finals compose with the character
-    before them. A Σ is lower-cased by its context: it has another form at the end of a word.
+    before them. With `has_sigma` the text before has a Σ to lower-case, whose form depends on the
+    whole word: only a character that ends a word will do.
     """
     first = unicodedata.normalize("NFD", character)[0]
     if character in "\r\n" or unicodedata.category(first).startswith("M") or first in _JAMO:
@@ -177,10 +183,10 @@ def check_symbols(characters: str, length: int, name: str) -> None:
     Args:
         characters: Its distinct characters.
         length: Number of all its characters.
-        name: For messages.
+        name: Its name in messages.
 
     Raises:
-        UserError: It is all white space or one single symbol.
+        UserError: The corpus is all white space or one single symbol.
     """
     if not characters or characters.isspace():
         raise UserError(

@@ -1,4 +1,4 @@
-"""From a file, plain or packed, to its text, piece by piece; each fault has a message."""
+"""Read the text of a plain or packed file piece by piece; explain each fault to the user."""
 
 import bz2
 import codecs
@@ -106,18 +106,18 @@ def text_pieces(
 ) -> Iterator[str]:
     r"""Read a text from a plain file, a gzip, bzip2 or xz file, or a zip archive of one file.
 
-    A file's first bytes tell its kind, never its name. Nothing is unpacked to the disk. A
-    byte-order mark decides the encoding and is dropped.
+    The first bytes of a file tell its kind; its name does not matter. Nothing is unpacked to the
+    disk. A byte-order mark decides the encoding and is dropped.
 
     Args:
-        path: Of the file; errors show it unchanged.
-        encoding: Of a file without a byte-order mark: a text encoding that Python knows.
-        max_bytes: The most bytes the file may hold, both as it lies there and unpacked.
-        passed: Called before each piece with the number of the file's own bytes read so far.
-        control_characters: What becomes of all but ``\n``, ``\r`` and ``\t``; None: they stay.
+        path: The file; errors show the path unchanged.
+        encoding: A text encoding that Python knows, for a file without a byte-order mark.
+        max_bytes: The most bytes of the file, and of its text when unpacked.
+        passed: Called before each piece with the number of bytes of the file read so far.
+        control_characters: What to do with all but ``\n``, ``\r`` and ``\t``; None keeps them.
 
     Yields:
-        Pieces of the text, none empty: at least one character in all.
+        Pieces of the text, at least one, none of them empty.
 
     Raises:
         UserError: The file is missing, no ordinary file, unreadable, too large, a damaged,
@@ -148,18 +148,18 @@ def text_pieces(
 
 
 def is_packed(path: str | os.PathLike[str]) -> bool:
-    """Whether a file begins like one of the packed files that can be read.
+    """Whether a file begins like a packed file of a kind that can be read.
 
     Raises:
-        OSError: It cannot be read.
-        UserError: It is a pipe or a device.
+        OSError: The file cannot be read.
+        UserError: The file is a pipe or a device.
     """
     with _open(path) as file:
         return _packed_kind(file) != ""
 
 
 def too_large(shown: str, max_bytes: int) -> UserError:
-    """Error for a file with more bytes than are allowed."""
+    """Make the error for a file of more than `max_bytes` bytes; `shown` is its quoted path."""
     return UserError(
         f"{shown} holds more than the {max_bytes} bytes allowed; "
         f"raise the limit, for example data.max_bytes={2 * max_bytes}"
@@ -167,7 +167,13 @@ def too_large(shown: str, max_bytes: int) -> UserError:
 
 
 def unreadable(error: Exception, shown: str, kind: str = "") -> UserError:
-    """Error for a file that cannot be read; `kind` names an archive."""
+    """Make the error for a file that cannot be read.
+
+    Args:
+        error: The reason.
+        shown: The quoted path.
+        kind: The kind of a packed file; "" for a plain file.
+    """
     # EINVAL: a place that a damaged archive points to and no file can have
     from_system = isinstance(error, OSError) and error.errno not in {None, errno.EINVAL}
     if kind and not from_system:
@@ -181,7 +187,7 @@ def unreadable(error: Exception, shown: str, kind: str = "") -> UserError:
 def _unpacked(
     path: str | os.PathLike[str], max_bytes: int, passed: Callable[[int], object]
 ) -> Iterator[bytes]:
-    """The bytes of a file's text in pieces, none empty; arguments and errors as `text_pieces`."""
+    """Read a file's unpacked bytes in pieces; arguments and errors are those of `text_pieces`."""
     shown, kind = repr(os.fspath(path)), ""
     try:
         with ExitStack() as opened:
@@ -281,7 +287,11 @@ def _decoded(blocks: Iterable[bytes], shown: str, encoding: str, codec: str) -> 
 
 
 def _choose_codec(encoding: str, data: Iterator[bytes]) -> tuple[bytes, str, str]:
-    """Read the first bytes; choose encoding and codec by their byte-order mark or the given one."""
+    """Read the first bytes, and choose the encoding: by their byte-order mark, else the given one.
+
+    Returns:
+        The bytes read, the name of the encoding for messages, and the codec that decodes it.
+    """
     head = b""
     while len(head) < 4 and (block := next(data, b"")):
         head += block
@@ -294,7 +304,7 @@ def _choose_codec(encoding: str, data: Iterator[bytes]) -> tuple[bytes, str, str
     marked = next((kind for mark, kind in MARKS.items() if head.startswith(mark)), None)
     if marked is not None and not name.startswith(marked):
         return head, marked, marked
-    if marked is not None:  # of the same family, the mark tells the order of the bytes
+    if marked is not None:  # the given encoding, whose byte order the mark tells
         return head, encoding, name if marked == "utf-8" else marked
     if name in ("utf-16", "utf-32"):
         # Python reads these in the machine's order without a mark, but not in pieces.
@@ -310,11 +320,11 @@ def _no_encoding(encoding: str) -> UserError:
 
 
 def _other_encodings(path: str | os.PathLike[str], tried: str, max_bytes: int) -> str:
-    """Advice about a file that is not in the encoding tried."""
+    """Advise a user how to mend a file that is not in the encoding `tried`."""
     with progress("looking for the encoding", 2 * os.stat(path).st_size) as moved:  # noqa: PTH116
         damaged = count_damage(_unpacked(path, max_bytes, moved), tried)
         if damaged:
             places = "this place" if damaged == 1 else f"the {damaged:,} such places"
-            return f"; all else in it is: mend {places}"
+            return f"; the rest of the file is in it: mend {places}"
         readings = possible_readings(_unpacked(path, max_bytes, moved), tried)
     return f"; {encoding_advice(readings)}"

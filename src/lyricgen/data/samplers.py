@@ -28,15 +28,15 @@ FOLLOWING = 128  # characters after a window that a model of both sides reads
 
 
 def first_offset(offsets: int, seed: int, epoch: int) -> int:
-    """Draw a number below `offsets` for an epoch."""
+    """Draw the epoch's offset, a number below `offsets`."""
     return int(torch.randint(offsets, (1,), generator=_generator(seed, epoch)))
 
 
 def order(count: int, seed: int, epoch: int, shuffle: Shuffle) -> Tensor:
-    """The epoch's order of 0 … count - 1, (count,) int32 or int64.
+    """Order the numbers 0 … count - 1 for an epoch, (count,) int32 or int64.
 
-    "once" gives the order of `numpy.random.seed(seed)` and `numpy.random.shuffle`, as in much
-    published code; "each_epoch" draws by torch; "none" keeps the numbers in order.
+    `shuffle` "once" gives the order of `numpy.random.seed(seed)` and `numpy.random.shuffle`, as in
+    much published code; "each_epoch" draws by torch; "none" keeps the numbers in order.
     """
     return _order(count, seed, epoch if shuffle == "each_epoch" else 0, shuffle)
 
@@ -71,12 +71,12 @@ class RandomSampler(TrainingSampler):
     of B. With `random_offset` each epoch cuts at other places.
 
     With `drop_last` every window has T characters and every batch B windows; a shorter window or
-    batch is left out, as in the books. Without it the last batch has fewer windows and a window at
-    an end of the text fewer characters, so that each epoch predicts every character but the first.
+    batch is left out, as in textbooks. Without it the last batch may have fewer windows, a window at
+    an end of the text fewer characters: an epoch predicts every character but the first.
     Since an epoch's number of batches is fixed, only offsets that give the most frequent number of
     windows are then drawn.
 
-    A text of fewer than B windows gets smaller batches, one without a window a UserError.
+    A text of fewer than B windows gets smaller batches; a text without a window is a UserError.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class RandomSampler(TrainingSampler):
         return full if self.drop_last or not rest else full + 1
 
     def windows(self, epoch: int, index: int) -> Windows:
-        """Windows from places all over the text."""
+        """The windows of one batch, from all over the text."""
         offset = self.offsets[first_offset(len(self.offsets), self.seed, epoch)]
         shuffled = order(self.num_windows, self.seed, epoch, self.shuffle)
         chosen = shuffled[index * self.batch_size : (index + 1) * self.batch_size].long()
@@ -133,13 +133,13 @@ class ConsecutiveSampler(TrainingSampler):
     """The text as B long rows, read from left to right, so that the state can be carried.
 
     With `drop_last` the first B·(N//B) characters make B rows, and batch i is their columns
-    i·T … (i+1)·T; the characters after the last whole row or window are left out, as in the books.
+    i·T … (i+1)·T; the characters after the last whole row or window are left out, as in textbooks.
     Without it the rows predict every character but the first: each row begins where the row above
     ends, some are one character longer, and an epoch's windows differ in length by one at most.
 
-    Without `carry_state` every batch starts from state zero, which shows the worth of carrying it.
+    Without `carry_state` every batch starts from state zero, to compare with carrying the state.
 
-    A text of fewer than B windows gets fewer rows, one without a window a UserError.
+    A text of fewer than B windows gets fewer rows; a text without a window is a UserError.
     """
 
     def __init__(
@@ -160,7 +160,7 @@ class ConsecutiveSampler(TrainingSampler):
             self.batch_size = min(batch_size, most)
             row = num_characters // self.batch_size
             self.row_starts = torch.arange(self.batch_size) * row
-            self.columns = (row - 1) // num_steps * num_steps  # the last has no successor there
+            self.columns = (row - 1) // num_steps * num_steps  # a row's last has no target
             self.row_lengths = torch.full((self.batch_size,), self.columns)
         else:
             self.batch_size = min(batch_size, -(-num_targets // num_steps))
@@ -187,7 +187,7 @@ class LineSampler(TrainingSampler):
 
     Rows are padded to the longest line of the batch; padding is masked by `lengths`. The last
     batch may have fewer rows. Every line starts from state zero. With `carry_state`, for batches of
-    one line, a line starts from the last state of the line before, also across epochs.
+    one line only, a line starts from the last state of the line before, also across epochs.
 
     A line of more than `longest` characters is cut into pieces of equal length, each a row, so that
     one line cannot take all memory. A piece starts from state zero like a line; with `carry_state`
@@ -197,7 +197,7 @@ class LineSampler(TrainingSampler):
         line_starts: (number of lines,) places of the start symbols.
         line_lengths: (number of lines,) predicted characters of each line, the stop included.
         batch_size: B, at most; a small text has fewer rows.
-        seed: of the shuffle.
+        seed: seed of the shuffle.
         shuffle: see `order`.
         carry_state: see above.
         longest: see above; None for any length.
@@ -239,7 +239,7 @@ class LineSampler(TrainingSampler):
         return windows_of(self.row_starts[chosen], self.row_lengths[chosen], starts_stream)
 
     def _rows(self, epoch: int, places: slice) -> Tensor | slice:
-        """The rows at some places of the epoch's order."""
+        """Find the rows at some places of the epoch's order."""
         if self.shuffle == "none":
             return places
         rows = len(self.row_starts)
@@ -253,7 +253,7 @@ class LineSampler(TrainingSampler):
 
 
 def _cut_lines(starts: Tensor, lengths: Tensor, pieces: Tensor) -> tuple[Tensor, Tensor]:
-    """The starts and lengths of the pieces of all lines, in order."""
+    """Cut each line into its number of pieces; return the starts and lengths of all pieces."""
     lines = torch.arange(len(pieces)).repeat_interleave(pieces)
     number = torch.arange(len(lines)) - (pieces.cumsum(0) - pieces)[lines]  # in its line
     first, end = (at * lengths[lines] // pieces[lines] for at in (number, number + 1))
@@ -271,7 +271,7 @@ class StreamSampler:
     """A whole text for scoring or counting: every character after the first is predicted once.
 
     The state is carried along each of B rows. A row starts from state zero, where the row above
-    ends. A batch has T characters a row; a model of both sides reads the next `following`, too.
+    ends. A batch has T characters a row; a model of both sides also reads the `following` next.
     """
 
     def __init__(
@@ -335,7 +335,7 @@ class LineScoringSampler:
 
 
 def evaluation_sampler(split: Split, vocabulary_size: int, following: int = 0) -> Sampler:
-    """Read a whole split in order: one stream, or its lines one by one.
+    """Make a sampler that reads a whole split in order: one stream, or its lines one by one.
 
     A stream past 200,000 characters is cut into rows, each from state zero; the log says so.
     """

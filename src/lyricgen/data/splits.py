@@ -26,14 +26,14 @@ def split_text(
 ) -> tuple[Range, Range, Range]:
     """Split a running text into three contiguous ranges: training, validation, test, in order.
 
-    Contiguous because choruses repeat: of lines drawn at random, two in three would stand in the
-    training split, too.
+    The ranges are contiguous because choruses repeat: of held-out lines drawn at random, two in
+    three would stand in the training split, too.
 
     Args:
         length: Characters in the text.
         val_fraction: Share of the characters to validate on. If it is not zero, the split has at
             least two characters: one to read and one to predict.
-        test_fraction: Share of the characters to test on, likewise.
+        test_fraction: Share of the characters to test on, with the same minimum.
         max_held_out: The most characters in each of these two splits; the rest is trained on.
 
     Returns:
@@ -115,7 +115,13 @@ def _held_out_sizes(
 
 
 def _at_most(lengths: NDArray[np.intp], characters: int, purpose: str) -> int:
-    """Number of leading lines that fit into a number of characters; at least one."""
+    """Count the leading lines that fit into a number of characters, at least one.
+
+    Args:
+        lengths: Characters of each line.
+        characters: The limit.
+        purpose: What the lines are for, in the log: "validate" or "test".
+    """
     total = int(lengths.sum())
     if total <= characters:
         return len(lengths)
@@ -125,7 +131,7 @@ def _at_most(lengths: NDArray[np.intp], characters: int, purpose: str) -> int:
 
 def _report_limit(most: int, found: int, purpose: str) -> None:
     log.info(
-        "data.max_held_out=%d: of %d characters to %s on, what is more goes to the training split",
+        "data.max_held_out=%d: of %d characters to %s on, the excess goes to the training split",
         *(most, found, purpose),
     )
 
@@ -141,25 +147,25 @@ class Split:
     ids: Tensor  # (N,) the smallest integer type that holds V
     line_starts: Tensor | None  # (number of lines,) int64 places of the start symbols
     counts: Tensor | None = None  # known result of character_counts
-    mapping: CheckedMapping | None = None  # of the file in which the ids lie; None: in memory
+    mapping: CheckedMapping | None = None  # the mapped file of the ids; None: in memory
 
     @property
     def sound_ids(self) -> Tensor:
-        """The ids, all compared with the checksums of their file; `ids` are not checked."""
+        """The ids after a check against their file's checksums; unchecked `ids` may be damaged."""
         if self.mapping is not None:
             self.mapping.check(self.ids)
         return self.ids
 
     def character_counts(self, vocabulary_size: int) -> Tensor:
-        """How often each character occurs, (V,) int64; start symbols are left out."""
+        """Count each character, (V,) int64; start symbols are left out."""
         return count_ids(self.sound_ids, vocabulary_size) if self.counts is None else self.counts
 
     def text(self, vocabulary: Vocabulary) -> str:
-        """The characters, start symbols left out."""
+        """The text of the split, without start symbols."""
         return vocabulary.decode(self.sound_ids[self.ids < len(vocabulary)])
 
     def last(self, max_chars: int) -> Tensor:
-        """The ids of the last characters; of a list, its last lines that fit, at least one."""
+        """The ids of the last `max_chars` characters; of lines, the last that fit, at least one."""
         if self.line_starts is None:
             return replace(self, ids=self.ids[-max_chars:]).sound_ids
         fit = int((self.line_lengths.flip(0).cumsum(0) <= max_chars).sum())
@@ -183,7 +189,10 @@ def make_splits(
     split_seed: int,
     max_held_out: int | None = None,
 ) -> dict[str, Split]:
-    """Cut a corpus into splits: running text into contiguous ranges, a list by distinct line.
+    """Cut a corpus into splits by `split_text` or `split_lines`, which explain the fractions.
+
+    Running text is cut into contiguous ranges, whatever the layout. A list of lines is split by
+    distinct lines, in the layout that `Split` explains.
 
     Returns:
         "train", and "val" and "test" if their fractions are positive.
@@ -209,7 +218,7 @@ def make_splits(
 
 
 def line_split(ids: Tensor, vocabulary: Vocabulary, layout: Layout) -> Split:
-    """Lay out lines, (N,) ids in which each line ends with a newline."""
+    """Lay out a list of lines as a split; each line in `ids`, (N,), ends with a newline."""
     if layout == "stream":
         return Split(ids, None)
     newline = vocabulary.encode("\n")

@@ -71,7 +71,7 @@ LISTED = 10  # unknown characters in an error
 
 
 def twins(character: str, known: str) -> str:
-    """Known characters that people type for a given character, in their order."""
+    """Find the characters of `known` that people type instead of a character."""
     wanted = _form(character)
     return "".join(one for one in known if one != character and _form(one) == wanted)
 
@@ -131,7 +131,7 @@ class Vocabulary:
         """Turn a text of N characters into their ids, (N,) of type ``dtype``, on the CPU.
 
         Raises:
-            UserError: Characters are not in the vocabulary; it lists the first ten of them.
+            UserError: The vocabulary lacks characters of the text; the error lists the first ten.
         """
         ids = torch.empty(len(text), dtype=self.dtype)
         view = ids.numpy()
