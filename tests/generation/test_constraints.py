@@ -547,8 +547,8 @@ def test_prefixes_that_do_not_fit(prefix: str, options: dict[str, Any], shown: s
         ("", {"max_length": 2, "length": 5}, "--length does not go with --max-length"),
         ("", {"only": "\n"}, "--only '\\n' leaves no character"),
         ("", {"novel": True}, "does not say which names it has learnt"),
-        ("", {"novel": True, "beams": 2}, "--novel draws again"),
-        ("", {"novel": True, "temperature": 0.0}, "--novel draws again"),
+        ("", {"novel": True, "beams": 2}, "--novel draws names until"),
+        ("", {"novel": True, "temperature": 0.0}, "--novel draws names until"),
         ("", {"novel": True, "generator": "numpy_reseeded"}, "--generator numpy_reseeded"),
     ],
 )

@@ -71,8 +71,8 @@ class RandomSampler(TrainingSampler):
     of B. With `random_offset` each epoch cuts at other places.
 
     With `drop_last` every window has T characters and every batch B windows; a shorter window or
-    batch is left out, as in textbooks. Without it the last batch may have fewer windows, a window at
-    an end of the text fewer characters: an epoch predicts every character but the first.
+    batch is left out, as in textbooks. Without it the last batch may have fewer windows, a window
+    at an end of the text fewer characters: an epoch predicts every character but the first.
     Since an epoch's number of batches is fixed, only offsets that give the most frequent number of
     windows are then drawn.
 

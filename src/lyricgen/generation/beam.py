@@ -20,7 +20,7 @@ class Hypothesis(NamedTuple):
     """One continuation that a beam search has found."""
 
     ids: list[int]  # new characters, without the stop; fewer than `length` if the stop ended it
-    score: float  # ln p, as rules have changed it, over the length penalty
+    score: float  # the score by which `beam_search` orders texts
 
 
 @torch.inference_mode()
@@ -44,10 +44,10 @@ def beam_search(
     where N counts new characters and the stop, and ln p is the model's own, less the amounts by
     which rules have lowered logits: forbidding characters does not change ln p of the others.
 
-    With K = 1 beam the text is the greedy one. A length penalty of 0 is none; larger ones favour
-    longer texts. Rules may not move all logits, as a temperature does; they get the texts as
-    B = A·K rows, each with the number of its prefix. The other arguments are those of
-    `continuing.continue_texts`.
+    `beams` is K; one beam finds the greedy text. A `length_penalty` of 0 leaves ln p as it is; a
+    larger penalty favours longer texts. `rules` may not change all logits, as a temperature does;
+    they read the texts as B = A·K rows, each with the number of its prefix.
+    `continuing.continue_texts` explains the other arguments.
 
     Returns:
         For each prefix at most K continuations, the best first.
@@ -134,14 +134,14 @@ class _Search(PartialBatch):
         return characters.flatten().clamp(min=0), rows
 
     def _continued_scores(self, rules: Sequence[Rule]) -> Tensor:
-        """Ln p of each open text with each character after it, (A, K, V); -inf if complete."""
+        """Compute ln p of each text with each next character, (A, K, V); -inf if complete."""
         changed = self.logits(rules, self._numbers.repeat_interleave(len(self._places)))
         total = self.model.logits.double().logsumexp(dim=-1, keepdim=True)
         grown = self._scores[..., None] + (changed - total).view(*self._scores.shape, -1)
         return grown.masked_fill(~self._open[..., None], -torch.inf)
 
     def hypotheses(self, length_penalty: float) -> list[list[Hypothesis]]:
-        """The texts of each prefix, the best first."""
+        """List the texts of each prefix by their scores, the best first."""
         scores = self._scores / ((5 + self._lengths) / 6) ** length_penalty  # (A, K)
         best = scores.argsort(dim=1, descending=True, stable=True)
         rows = best + len(self._places) * self._numbers[:, None]

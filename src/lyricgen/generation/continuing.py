@@ -17,19 +17,19 @@ from lyricgen.generation.rules import PartialTexts, Rule
 from lyricgen.generation.stepping import stepper
 from lyricgen.models.model import NextModel, evaluating
 
-# numbers (B,) of the texts that go on, and the next character (B,) of each
+# called with the numbers (B,) of the texts that go on, and the new character (B,) of each text
 Watch = Callable[[Tensor, Tensor], None]
 
 
 def draw_uniforms(generator: Generator, seeds: list[int], length: int) -> Tensor:
-    """Random numbers from [0, 1), a row for each seed.
+    """Draw random numbers from [0, 1), a row for each seed.
 
     Args:
         generator: "torch": each row is a stream of torch's generator. "numpy_reseeded": number k
             is the first number of NumPy's legacy generator with the seed 2k + seed. Course code
             draws in this way; it repeats that code's texts letter for letter.
         seeds: B numbers from 0 to 2**32 - 1.
-        length: of a row.
+        length: numbers in a row.
 
     Returns:
         (B, length), float32 from torch and float64 from NumPy.
@@ -53,7 +53,7 @@ def draw_uniforms(generator: Generator, seeds: list[int], length: int) -> Tensor
 
 
 def below_one(uniforms: Tensor, dtype: torch.dtype) -> Tensor:
-    """Prepare numbers from [0, 1) for `draw_characters` with logits of a type."""
+    """Convert numbers from [0, 1) for `draw_characters`; `dtype` is the type of the logits."""
     dtype = torch.promote_types(dtype, torch.float32)
     # above this, rounding could give the sum of all probabilities, and so a forbidden character
     return uniforms.to(dtype).clamp(max=1 - torch.finfo(dtype).eps)
@@ -67,7 +67,7 @@ def draw_characters(logits: Tensor, uniforms: Tensor | None) -> Tensor:
         uniforms: (B, 1), from `below_one`; None takes the most probable character.
 
     Returns:
-        (B, 1) int64; V where no character is possible: all logits are -inf, or one is no number.
+        (B, 1) int64; V where no character is possible: all logits are -inf, or a logit is NaN.
     """
     if uniforms is None:
         largest, chosen = logits.max(dim=-1, keepdim=True)
@@ -154,7 +154,12 @@ class PartialBatch:
         self.text = torch.cat([prefix, prefix.new_full((len(prefix), length), -1)], dim=1)
 
     def logits(self, rules: Sequence[Rule], rows: Tensor) -> Tensor:
-        """Logits (B, V) of the next characters, after rules, which get `rows` (B,)."""
+        """Apply rules to the logits of the next characters, (B, V).
+
+        Args:
+            rules: applied one after the other.
+            rows: (B,), the numbers of these texts among all requested texts.
+        """
         written = PartialTexts(self.text[:, : self.start + self.step], self.step, rows)
         logits = self.model.logits
         for rule in rules:
@@ -162,7 +167,7 @@ class PartialBatch:
         return logits
 
     def no_character(self, step: int) -> UserError:
-        """Error for a step that leaves no allowed character in one of the rows."""
+        """Make the error for a step, from 0, at which a text has no allowed character."""
         if self.model.logits.isnan().any():
             return UserError(
                 "the model's outputs are no numbers, its training has diverged: take the "
@@ -174,7 +179,7 @@ class PartialBatch:
         )
 
     def until_stop(self, new: list[int], text: int) -> list[int]:
-        """New characters before the stop that ends text number `text`; all without such a stop."""
+        """Cut the new characters of text number `text` before the stop that ends it, if any."""
         place = -1
         for _ in range(self.stops[text]):
             if self.stop not in new[place + 1 :]:
@@ -184,7 +189,7 @@ class PartialBatch:
 
 
 class _Batch(PartialBatch):
-    """Running texts, and the characters of ended ones."""
+    """The running texts, and the new characters of texts that have ended."""
 
     def __init__(
         self,
@@ -198,13 +203,13 @@ class _Batch(PartialBatch):
         super().__init__(model, prefixes, length, stop, stops or [1] * len(prefixes))
         # (B,) numbers of the running texts; some may have ended since the last `settle`
         self.rows = torch.arange(len(prefixes), device=self.device)
-        self._new = self.text[:, self.start :].clone()  # (A, N) of texts that have ended
+        self._new = self.text[:, self.start :].clone()  # (A, N), texts that have ended
         self._uniforms: Tensor | None = None
         if uniforms is not None:
             numbers = below_one(uniforms.to(self.device), self.model.logits.dtype)
             self._uniforms = numbers.T[..., None].contiguous()  # (N, B, 1)
         self._left = torch.tensor(self.stops, device=self.device)  # (B,), stops still to come
-        self._settled = 0  # steps
+        self._settled = 0  # steps before the last `settle`
 
     @property
     def newest(self) -> Tensor:

@@ -73,7 +73,7 @@ def fill_gaps(
 
 
 def _gap_uniforms(seeds: list[int], gaps: list[Tensor], sweeps: int) -> Tensor:
-    """Random numbers for each draw, (B, G, S + 1); they do not depend on gaps of other texts."""
+    """Draw random numbers, (B, G, S + 1); those of a text do not depend on the other texts."""
     each = [
         draw_uniforms("torch", [seed], (sweeps + 1) * len(own)).view(sweeps + 1, -1).T
         for seed, own in zip(seeds, gaps, strict=True)
@@ -94,9 +94,9 @@ def fill_texts(
     """Fill the gaps of texts, all gaps of a text jointly; see `fill_gaps`.
 
     Args:
-        model: it fills gaps.
-        texts: with gaps.
-        count: ways to fill each text, side by side in the result.
+        model: a model that fills gaps.
+        texts: texts with gaps.
+        count: number of ways to fill each text; they follow each other in the result.
         temperature: of the softmax; 0 takes the most probable character each time.
         seed: way number i of a text depends on (seed, text, i) only.
         sweeps: number of times that each gap is drawn again.
@@ -136,10 +136,10 @@ def encode_gaps(model: TrainedModel, text: str, gap: str | None = None) -> tuple
     """Encode a text with gaps: ids that the network reads, (1 + N,), and places of gaps, (G,).
 
     The first id is that of an empty prefix, see `TrainedModel.encode_prefix`; in a model of lines,
-    the end of the line follows the text.
+    the end of the line follows the text. `gap` marks a gap; None stands for the model's own mark.
 
     Raises:
-        UserError: it has no gap, or a character that the model does not know.
+        UserError: the text has no gap, or a character that the model does not know.
     """
     text, gap = model.normalised(text), model.gap if gap is None else gap
     if len(gap) != 1 or gap in model.vocabulary.characters:

@@ -15,13 +15,13 @@ Generator = Literal["torch", "numpy_reseeded"]
 class Strategy(Options):
     """How the next character is chosen from the logits."""
 
-    # of the softmax; 0 takes the most probable character each time
+    # temperature of the softmax; 0 takes the most probable character each time
     temperature: float = Field(0.8, ge=0)
     # draw from the k most probable characters; None from all
     top_k: int | None = Field(None, ge=1)
     # draw from the most probable characters that add up to this probability
     top_p: float | None = Field(None, gt=0, le=1)
-    # draw from the characters that have this share of the largest probability
+    # draw from the characters with at least this share of the largest probability
     min_p: float | None = Field(None, gt=0, le=1)
     # above 1, make characters of the text so far less probable
     repetition_penalty: float | None = Field(None, gt=0, le=1e6)
@@ -29,7 +29,7 @@ class Strategy(Options):
     no_repeat_ngram: int | None = Field(None, ge=1)
     # search for the most probable text with this number of texts at a time; draw nothing
     beams: int | None = Field(None, ge=1, le=1000)
-    # of a beam search, 0 for none; larger ones favour longer texts
+    # length penalty of a beam search; 0 for none, more favours longer texts
     length_penalty: float | None = Field(None, ge=0, le=100)
 
     @property
@@ -79,14 +79,14 @@ class Strategy(Options):
 
 
 class Control(Options):
-    """Constraints on texts; each forbids characters before one is chosen."""
+    """Constraints on texts: each forbids characters before the next character is chosen."""
 
     lines: int | None = Field(default=None, ge=1, le=10_000)  # number of lines of a text
     line_length: int | None = Field(default=None, ge=1, le=10_000)  # characters of every line
     acrostic: str | None = None  # first characters of the lines
     rhyme: bool = False  # the last characters of the lines rhyme, and differ
     ban: str | None = None  # characters never written, as between a regular expression's brackets
-    only: str | None = None  # the only characters written, likewise
+    only: str | None = None  # the only characters written, in the same form
     starts_with: str | None = None  # beginning of a name
     max_length: int | None = Field(default=None, ge=1, le=100_000)  # characters of a name at most
     novel: bool = False  # a name differs from all training names and from the other names
@@ -98,12 +98,12 @@ class Control(Options):
 
     @property
     def counted(self) -> str:
-        """Typed option that fixes the number of lines."""
+        """The option that fixes the number of lines, as it was typed."""
         return f"--lines {self.lines}" if self.acrostic is None else f"--acrostic {self.acrostic!r}"
 
     @property
     def sets(self) -> str:
-        """Typed options that restrict the characters."""
+        """The options that restrict the characters, as they were typed."""
         given = {"--only": self.only, "--ban": self.ban}
         return " with ".join(f"{name} {value!r}" for name, value in given.items() if value)
 

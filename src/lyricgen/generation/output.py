@@ -35,7 +35,7 @@ def marked(text: str, ended: bool | None) -> str:
 
 
 def with_score(one: Generated) -> str:
-    """Put its score before a text of a beam search."""
+    """Put the score that a beam search gave a text before this text."""
     between = "\n" if "\n" in one.text else "  "
     return f"{one.score:.3f}{between}{marked(one.text, one.ended)}"
 
@@ -43,9 +43,11 @@ def with_score(one: Generated) -> str:
 def print_json(
     texts: Sequence[Sequence[Generated]], checkpoints: Sequence[Path] | None = None
 ) -> None:
-    """Print each text as an object on one line: the fields of `Generated`; null if not finite.
+    """Print each text as a JSON object on one line: the fields of `Generated`; infinity as null.
 
-    With checkpoints, one for each list of texts, the objects name them.
+    Args:
+        texts: a list of texts for each model.
+        checkpoints: the file of each model, which the objects name; None to name no file.
     """
     lines = []
     for number, of_model in enumerate(texts):
@@ -58,7 +60,7 @@ def print_json(
 
 
 def print_columns(headings: Sequence[str], texts: Sequence[Sequence[str]]) -> None:
-    """Print a column for each model; a row holds one text of each."""
+    """Print a column for each model; a row holds one text of each model."""
     table = Table(show_lines=True)
     for heading in headings:
         table.add_column(Text(printable(heading)), overflow="fold", ratio=1)
@@ -91,7 +93,7 @@ class Stream:
 
 
 def headings(paths: Sequence[Path], models: Sequence[TrainedModel]) -> list[str]:
-    """Name each model by settings in which models differ; add path or number to equal names."""
+    """Name models by the settings in which they differ; add path or number to equal names."""
     settings = [known_to_model(flatten(model.options)) for model in models]
     names = _differing(settings)[:MOST]
     found = [

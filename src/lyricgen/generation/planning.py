@@ -32,12 +32,21 @@ class Request:
     allowed: Tensor  # (V,) booleans, the characters that `ban` and `only` leave
 
     def check_any(self, characters: Tensor, purpose: str) -> None:
-        """Refuse, by a UserError, sets that leave none of these characters, (V,) booleans."""
+        """Raise a UserError if no character, (V,) booleans, is left for a purpose."""
         if not characters.any():
             raise UserError(f"{self.control.sets} leaves no character {purpose}: allow some")
 
     def encode_allowed(self, option: str, given: str, allowed: Tensor) -> Tensor:
-        """Encode characters of an option; refuse, by a UserError, unknown and forbidden ones."""
+        """Encode the characters that an option gives.
+
+        Args:
+            option: the option, as errors show it.
+            given: its characters.
+            allowed: (V,) booleans.
+
+        Raises:
+            UserError: a character is unknown or not allowed.
+        """
         ids = self.model.vocabulary.encode(given).long()
         for character, known in zip(given, allowed[ids].tolist(), strict=True):
             if not known:
@@ -49,7 +58,7 @@ class Request:
 class Constraints:
     """Constraints at each place of R texts, and where the texts end."""
 
-    rules: list[Rule]  # in this order
+    rules: list[Rule]  # applied in this order
     lengths: list[int]  # R, largest number of new characters of each text, with the stop
     stop: int | None  # a character that ends a text
     stops: list[int]  # R numbers k, from 1: the k-th stop among the new characters ends the text
@@ -59,7 +68,7 @@ class Constraints:
 def request_texts(
     model: TrainedModel, control: Control, prefixes: Sequence[str], length: int | None
 ) -> Request:
-    """Read the sets of characters, and check that the model can obey the constraints.
+    """Check that a model can obey constraints, and read their sets of characters.
 
     Raises:
         UserError: a constraint is for models of the other layout, or a set cannot be read.
@@ -85,13 +94,13 @@ def members(option: str, given: str, characters: str, *, ignore_case: bool = Fal
     r"""Find the characters of a set that a user has written: (V,) booleans.
 
     Args:
-        option: the set's option, for the error.
-        given: as in "的了", "a-z", "一-龥", "^0-9" or r"\d\s"; brackets stand for themselves.
+        option: name of the option that gives the set, for the error.
+        given: the set, as in "的了", "a-z", "一-龥", "^0-9" or r"\d\s"; brackets are characters.
         characters: V.
-        ignore_case: whether A is a as well.
+        ignore_case: whether a capital stands for its small letter, too, and the reverse.
 
     Raises:
-        UserError: it cannot be read as such a set.
+        UserError: the text cannot be read as a set.
     """
     composed = unicodedata.normalize("NFC", given)
     inside = re.sub(r"\\.|[\[\]]", lambda found: found[0].rjust(2, "\\"), composed, flags=re.S)
@@ -166,7 +175,7 @@ def _longest_name(request: Request) -> int | None:
 
 
 def _encode_start(request: Request, inside: Tensor, steps: int) -> Tensor:
-    """The ids of --starts-with, (S,)."""
+    """Encode --starts-with, (S,): at most `steps` characters that `inside`, (V,), allows."""
     given = request.control.starts_with
     if given is None:
         return torch.zeros(0, dtype=torch.int64)

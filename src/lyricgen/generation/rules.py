@@ -30,7 +30,7 @@ Rule = Callable[[Tensor, PartialTexts], Tensor]
 
 
 def strategy_rules(strategy: Strategy) -> list[Rule]:
-    """Rules of a strategy, in their order.
+    """Make the rules of a strategy, in the order in which they apply.
 
     Rules that look at the text so far come first, on the model's own logits. Truncations come last,
     on the probabilities that characters are drawn with.
@@ -47,7 +47,7 @@ def strategy_rules(strategy: Strategy) -> list[Rule]:
 
 
 def scaled(logits: Tensor, temperature: float) -> Tensor:
-    """Logits (B, V) over a temperature above 0; a tiny one also shifts each row by a constant."""
+    """Divide logits, (B, V), by a temperature above 0; a tiny temperature also shifts each row."""
     if 1 / temperature < torch.finfo(logits.dtype).max ** 0.5:
         return logits / temperature
     # the largest becomes 0, so that a temperature near 0 makes no logit +inf
@@ -74,7 +74,8 @@ def top_k(k: int) -> Rule:
 def top_p(p: float) -> Rule:
     """Keep the fewest characters whose probabilities add up to p, most probable first.
 
-    Nucleus sampling (Holtzman et al. 2020). Characters that tie with the last one are kept as well.
+    Nucleus sampling (Holtzman et al. 2020). Characters that tie with the last of them are kept,
+    too.
     """
 
     def rule(logits: Tensor, _: PartialTexts) -> Tensor:
@@ -100,7 +101,9 @@ def min_p(p: float) -> Rule:
 
 
 def repetition_penalty(value: float) -> Rule:
-    """Divide positive logits, and multiply negative ones, of characters that the text has.
+    """Make characters that the text has less probable, with a value above 1.
+
+    Positive logits are divided by the value, negative logits are multiplied by it.
 
     The text includes its prefix. Keskar et al. 2019 (CTRL), equation 2.
     """
@@ -113,7 +116,7 @@ def repetition_penalty(value: float) -> Rule:
 
 
 def no_repeat_ngram(n: int) -> Rule:
-    """Forbid to repeat any n characters in a row of the text, its prefix included.
+    """Forbid each character that would repeat n characters in a row of the text or its prefix.
 
     Paulus et al. 2018, section 2.5, for n = 3.
     """
@@ -132,7 +135,7 @@ def no_repeat_ngram(n: int) -> Rule:
 
 
 def _marked(characters: Tensor, logits: Tensor) -> Tensor:
-    """(B, V), true for the characters (B, N) of each row; -1 and the start of a line mark none."""
+    """Mark the characters (B, N) of each row, (B, V); -1 and the start of a line mark nothing."""
     rows, vocabulary = logits.shape
     marked = torch.zeros(rows, vocabulary + 2, dtype=torch.bool, device=logits.device)
     return marked.scatter_(1, characters + 1, True)[:, 1:-1]
@@ -144,7 +147,7 @@ def _mask(allowed: Tensor) -> Tensor:
 
 
 def only(allowed: Tensor) -> Rule:
-    """Allow these characters, (V,) booleans, everywhere."""
+    """Allow only some characters, (V,) booleans, the same at every place."""
     added = _mask(allowed)
     return lambda logits, _: logits + added
 
@@ -154,19 +157,19 @@ def planned(allowed: Tensor, plan: Tensor) -> Rule:
 
     Args:
         allowed: (M, V) booleans, the sets.
-        plan: (R, T) int64, number of the set for the T-th new character of a text.
+        plan: (R, T) int64, number of the set for each new character of each text.
     """
     masks = _mask(allowed)
     return lambda logits, written: logits + masks[plan[written.rows, written.step]]
 
 
 def rhyming(classes: Tensor, ends: Tensor) -> Rule:
-    """Let the last characters of all lines rhyme with that of the first line, and differ.
+    """Let the last characters of all lines rhyme and differ.
 
     Args:
         classes: (V,) int64, the rhyme of each character.
         ends: (R, E) int64, places of the last characters of lines, rising; counted in new
-            characters from 0, so negative in the prefix. The first one is not constrained.
+            characters from 0, so negative in the prefix. The first end is not constrained.
     """
     steps = frozenset(ends.flatten().tolist())
 
@@ -197,16 +200,16 @@ def free_lines(
     at_start: Tensor,
     finish_by: int,
 ) -> Rule:
-    """Write lines of any length, none of them empty, each with its own set of first characters.
+    """Allow lines of any length, none of them empty, each with its own set of first characters.
 
     Args:
         allowed: (M, V) booleans: the line break, characters within a line, then sets of first
             characters.
         heads: for each line the number of the set of its first character.
-        line_break: its id.
+        line_break: id of the line break.
         begun: (R,) int64, line breaks in the prefix.
         at_start: (R,) booleans, whether the next character begins a line.
-        finish_by: T, by which the last line must have begun.
+        finish_by: number of new characters within which the last line must have begun.
     """
     masks = _mask(allowed)
     sets = torch.tensor([*heads, 0], device=allowed.device)
@@ -224,7 +227,7 @@ def free_lines(
 
 
 def unless_empty(constraints: Sequence[Rule], others: Sequence[Rule]) -> Rule:
-    """Apply constraints, then other rules; skip a rule for rows where it leaves no character."""
+    """Apply constraints, then each of the other rules where it leaves a row some character."""
 
     def rule(logits: Tensor, written: PartialTexts) -> Tensor:
         for constraint in constraints:

@@ -45,7 +45,7 @@ class ModelStepper:
 
 
 class RecurrentStepper:
-    """Steps the layers of a recurrent network in place, see `LayerStep`; else as `ModelStepper`.
+    """Steps the layers of a recurrent network in place, with the methods of `ModelStepper`.
 
     The logits of a text do not depend on the other texts or on their number, as far as matrix
     products allow it. MKL, torch's library for them on most CPUs, processes four rows at a time.
@@ -55,7 +55,7 @@ class RecurrentStepper:
     threads. On other CPUs, and on GPUs, whose libraries choose by the shape, rounding may differ. A
     single text differs by some 1e-6, too: it is held as one row, which takes half the time.
 
-    `layers` step the network's layers; the other arguments are those of `stepper`.
+    `layers` are the steps of the network's layers; the other arguments are those of `stepper`.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class RecurrentStepper:
         self._residual = model.recurrence.residual
         self._vocabulary, more = model.vocabulary_size, -model.vocabulary_size % 16
         self._alone = len(prefixes) == 1
-        # whole vectors: a tenth faster
+        # padded to whole vectors of the processor: a tenth faster
         self._bias = F.pad(model.output.bias, (0, more))
         self._weight = F.pad(model.output_weight, (0, 0, 0, more)).T
         self._input = _input_share(model, layers[0], len(prefixes) * length)
@@ -111,7 +111,7 @@ Stepper = ModelStepper | RecurrentStepper
 
 
 def stepper(model: NextModel, prefixes: Sequence[Tensor], length: int) -> Stepper:
-    """Read prefixes, each distinct one once and as a sequence.
+    """Make a stepper that has read some prefixes, each distinct prefix once.
 
     Args:
         model: in evaluation mode.
@@ -132,7 +132,7 @@ def _input_share(
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """Make a function that writes the first layer's input share of ids (R,) to totals (R, G·H).
 
-    If enough characters will be read, the shares of all V characters are computed once, in a table.
+    If enough `characters` will be read, the shares of all V are computed once, in a table.
     """
     weight, bias, vocabulary = layer.on_input, layer.bias, model.vocabulary_size
     small, last = vocabulary * len(bias) <= LARGEST_TABLE, vocabulary - 1
@@ -161,7 +161,7 @@ def _input_share(
 
 
 def read_prefixes(model: NextModel, prefixes: Sequence[Tensor]) -> tuple[Tensor, State]:
-    """Read each distinct prefix once, by itself; return logits (B, V) after it, and states.
+    """Read each distinct prefix once, by itself; return the logits (B, V) and states.
 
     Raises:
         ValueError: a prefix is empty.

@@ -38,8 +38,9 @@ class Generated:
     seed: int
     log_probability: float  # nats, ln p
     perplexity: float  # infinite if it is too large for a float
-    score: float | None = None  # of a beam search, which orders texts by it
-    # whether it reached the end of its last line or was cut off; None for running text without end
+    score: float | None = None  # the score by which a beam search orders texts
+    # whether the text reached the end of its last line; False: it was cut off; None: running text
+    # has no end
     ended: bool | None = None
 
 
@@ -87,18 +88,18 @@ def continue_prefixes(
     """Continue prefixes, all texts side by side in one batch.
 
     Args:
-        model: it continues texts.
+        model: a model that continues texts.
         prefixes: beginnings of the texts; "" for nothing.
         count: texts for each prefix; None for one, or for all that a beam search keeps.
         length: largest number of new characters; None for 50, or for the length that the options
             need. A model of lines stops at the end of the line; None allows it the length of its
             longest training line.
         seed: text number i of a prefix depends on (seed, prefix, i) only, not on the others.
-        generator: source of the random numbers; with "numpy_reseeded" the i-th of all texts has
-            the seed plus i, see `continuing.draw_uniforms`.
+        generator: source of the random numbers; with "numpy_reseeded", text number i of all texts
+            has `seed` + i, see `continuing.draw_uniforms`.
         watch: called with each character of a single text as it is chosen.
-        options: fields of `Strategy` and `Control`, as temperature=0.8, lines=8; texts of the
-            control are normalised as the corpus was.
+        options: fields of `Strategy` and `Control`, such as temperature=0.8 or lines=8; texts
+            among them are normalised as the corpus was.
 
     Returns:
         len(prefixes) · count continuations, side by side, and their writer.

@@ -57,8 +57,8 @@ def constrain_lines(request: Request) -> Constraints:
     ends lines.
 
     Args:
-        request: with lines, line_length or an acrostic. Without a length, the length follows from
-            the lines; each counts the model's default if only their number is given.
+        request: a request with lines, line_length or an acrostic. If it has no length, the length
+            follows from the lines; without line_length, each line counts the model's default.
 
     Raises:
         UserError: no text can obey the constraints.
@@ -90,7 +90,11 @@ def is_spaced(characters: str) -> bool:
 
 
 def _begun_lines(prefix: str, mark: str, control: Control) -> list[str]:
-    """The lines of a prefix; the last one goes on, or is "" if it has not begun."""
+    """Split a prefix at each `mark`; the last line goes on, or is "" if it has not begun.
+
+    Raises:
+        UserError: the lines contradict the constraints.
+    """
     lines = prefix.split(mark)
     number, length, acrostic = control.number_of_lines, control.line_length, control.acrostic
     if number is not None and len(lines) > number:
@@ -113,7 +117,7 @@ def _begun_lines(prefix: str, mark: str, control: Control) -> list[str]:
 
 
 def _heads(request: Request, visible: Tensor) -> Tensor:
-    """Allowed first characters: a row (V,) for each line of an acrostic, else one for all lines."""
+    """Find the allowed first characters: a row (V,) for each line of an acrostic, else one row."""
     given = request.control.acrostic
     if given is None:
         return visible[None]
@@ -192,7 +196,7 @@ def _plan_same_length(request: Request, sets: Tensor, visible: Tensor) -> Constr
 
 
 def rhyme_classes(characters: str) -> Tensor:
-    """The rhyme of each character, read by itself, by its most frequent reading.
+    """Find the rhyme of each character by its most frequent reading.
 
     Returns:
         (V,) int64, numbers of `CLASSES` in their order, `NO_CLASS` for characters without pinyin.
@@ -224,7 +228,7 @@ def plan_rhymes(
     """Plan the ends of lines: all rhyme, and no character ends two lines.
 
     Args:
-        request: its prefixes are whole lines, but for their last lines.
+        request: a request whose prefixes are whole lines, except for their last lines.
         visible: (V,) booleans, characters that may stand in a line.
         lengths: (R,) int64, new characters.
         width: characters of a line.
@@ -232,7 +236,8 @@ def plan_rhymes(
     Returns:
         Ends of lines, (R, E), counted in new characters from 0, so negative in the prefix; the
         rhyme of each character, (V,); for each number of lines, (D, V) booleans, characters for the
-        end of the first line, with which enough others rhyme; the row of these for each text, (R,).
+        end of the first line, with which enough others rhyme; the row of each text in these
+        booleans, (R,).
 
     Raises:
         UserError: the model writes no Chinese, not enough characters rhyme, or the ends of lines of
@@ -267,7 +272,18 @@ def plan_rhymes(
 
 
 def _check_rhyme(prefix: str, given: Tensor, classes: Tensor, free: Tensor, lines: int) -> None:
-    """Check that the complete lines of a prefix rhyme, and that further lines can rhyme too."""
+    """Check that the complete lines of a prefix rhyme, and that further lines can rhyme too.
+
+    Args:
+        prefix: the prefix, for errors.
+        given: ids of the last characters of its complete lines.
+        classes: (V,) int64, the rhyme of each character.
+        free: (V,) booleans, characters that may end a line.
+        lines: number of lines of the whole text.
+
+    Raises:
+        UserError: the lines do not rhyme, or not enough characters are left.
+    """
     rhyme = int(classes[given[0]])
     if rhyme == NO_CLASS:
         raise UserError(f"--rhyme: the first line of the prefix {prefix!r} ends with no syllable")

@@ -1,4 +1,4 @@
-"""Continuing prefixes with a trained model, by its constraints and strategy; new names.
+"""Continue prefixes with a trained model under constraints and by a strategy; find new names.
 
 A prefixes, B texts, V vocabulary.
 """
@@ -38,7 +38,7 @@ Watch = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Continuation:
-    """Continuation of one prefix; other fields as of `texts.Generated`."""
+    """Continuation of one prefix; `texts.Generated` explains the other fields."""
 
     prefix: str
     text: str
@@ -52,7 +52,7 @@ class Writer:
     """Writes texts with a model; `texts.continue_prefixes` explains the options."""
 
     model: TrainedModel
-    network: NextModel  # of the model
+    network: NextModel  # the network of the model
     strategy: Strategy
     control: Control
     length: int | None
@@ -79,7 +79,7 @@ class Writer:
         ]
 
     def search(self, prefixes: Sequence[str], best: int) -> list[Continuation]:
-        """Find the best continuations of each of A prefixes by beam search, side by side."""
+        """Continue A prefixes by beam search, side by side; keep the `best` best of each."""
         lengths = self.constraints(prefixes).lengths
         found: dict[int, list[Continuation]] = {}
         for length in dict.fromkeys(lengths):  # a search ends all its texts at one length
@@ -92,7 +92,7 @@ class Writer:
         """Plan which characters are allowed at each place of continuations of these prefixes.
 
         Raises:
-            UserError: no text can obey the constraints, or this model writes no such texts.
+            UserError: no text can obey the constraints, or they are for models of another layout.
         """
         request = request_texts(self.model, self.control, prefixes, self.length)
         if self.model.layout == "lines":
@@ -102,7 +102,7 @@ class Writer:
         return constrain_text(request)
 
     def _rules(self, constraints: Constraints) -> list[Rule]:
-        """Constraints first, so that a strategy chooses among the characters that they allow."""
+        """Put constraints first: the strategy then chooses among the characters that they allow."""
         chosen = strategy_rules(self.strategy)
         if constraints.rules and self.strategy.no_repeat_ngram is not None:
             return [unless_empty(constraints.rules, chosen)]
@@ -168,7 +168,7 @@ class Writer:
 
 
 def text_seed(seed: int, prefix: str, index: int) -> int:
-    """The seed of text number `index` of a prefix; it does not depend on the other texts."""
+    """Derive the seed of text number `index` of a prefix; other texts do not change it."""
     # 32 bits, of which torch's generator uses no more
     return zlib.crc32(f"{seed} {index} {prefix}".encode(errors="surrogatepass"))
 
@@ -185,12 +185,12 @@ def draw_new_names(
         count continuations of each prefix, side by side.
 
     Raises:
-        UserError: too few were found, or the strategy does not draw.
+        UserError: too few new names were found, or the strategy does not draw.
     """
     if not writer.strategy.random:
         raise UserError(
-            f"--novel draws again what is not new, and {writer.strategy.name} never writes "
-            "anything else: give a --temperature above 0, without --beams"
+            f"--novel draws names until they are new, and {writer.strategy.name} draws "
+            "nothing: give a --temperature above 0, without --beams"
         )
     writer.constraints(prefixes)  # refuses impossible names before a corpus is read
     seen = set(training_names(writer.model))
@@ -220,9 +220,9 @@ def draw_new_names(
 
 
 def _too_few(prefix: str, found: int, count: int, number_cut: int) -> UserError:
-    """Error for a prefix with fewer new names than requested, of which some draws were cut off."""
+    """Make the error for a prefix with too few new names; `number_cut` draws were cut off."""
     after = f" that begin with {prefix!r}" if prefix else ""
-    mend = "raise --temperature, or ask less of them"
+    mend = "raise --temperature, or loosen the constraints"
     if 2 * number_cut > count * TRIES:
         mend = f"raise --length, which has cut {number_cut} of the draws, or say --max-length"
     return UserError(
@@ -232,10 +232,10 @@ def _too_few(prefix: str, found: int, count: int, number_cut: int) -> UserError:
 
 
 def training_names(model: TrainedModel) -> frozenset[str]:
-    """The lines that a model was trained on, without held-out ones, read from its corpus.
+    """The lines that a model was trained on, without held-out lines, read from its corpus.
 
     Raises:
-        UserError: the corpus is not there any more, or is another one.
+        UserError: the corpus is missing or has changed.
     """
     values: dict[str, Any] | None = model.options.get("data")
     if not values:
