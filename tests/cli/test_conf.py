@@ -12,9 +12,12 @@ from typing import Annotated, Any, Union, get_args, get_origin
 import pytest
 import pytorch_lightning as pl
 import yaml
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from pydantic import BaseModel
 
 import lyricgen
+from lyricgen.cli.composition import plain_values
 from lyricgen.cli.typed_values import CONFIG_DIRECTORY
 from lyricgen.data.build import SAMPLERS
 from lyricgen.data.options import KINDS
@@ -251,6 +254,41 @@ def test_the_users_sampler_wins_in_any_order() -> None:
     }
     assert composed("sampler=random", "data=dino") == one
     assert one["data"] == composed("data=dino")["data"]  # and takes nothing else away
+
+
+def sampler_of_run(*overrides: str) -> dict[str, Any]:
+    """The sampler's settings as the train command reads them."""
+    with initialize_config_dir(str(CONFIG_DIRECTORY), version_base="1.3"):
+        config = compose("train", overrides=list(overrides), return_hydra_config=True)
+    own = OmegaConf.masked_copy(config, [str(name) for name in config if name != "hydra"])
+    sampler: dict[str, Any] = plain_values(own, config.hydra)["sampler"]
+    return sampler
+
+
+LINES = ("data=text", "data.unit=line")
+
+
+def test_a_list_of_lines_keeps_the_settings_of_its_default_sampler() -> None:
+    lines = composed("sampler=lines")["sampler"]
+    assert sampler_of_run(*LINES) == lines
+    assert sampler_of_run(*LINES, "sampler.carry_state=true") == lines | {"carry_state": True}
+    assert sampler_of_run(*LINES, "+sampler.shuffle=once") == lines | {"shuffle": "once"}
+    with pytest.raises(UserError, match=r"^sampler\.drop_last: .* leave it out, or choose"):
+        sampler_of_run(*LINES, "sampler.drop_last=true")
+    with pytest.raises(UserError, match=r"^sampler\.drop_last: .* leave it out, or choose"):
+        sampler_of_run(*LINES, "sampler.drop_last=false")  # the default, but typed
+    # a run of an earlier version, which ignored the setting
+    assert sampler_of_run(*LINES, "sampler.drop_last=true", "resume=somewhere") == lines
+
+
+def test_a_chosen_sampler_also_serves_a_list_of_lines() -> None:
+    typed = sampler_of_run(*LINES, "sampler=consecutive", "sampler.drop_last=true")
+    assert typed == {"kind": "consecutive", "drop_last": True, "carry_state": True}
+    experiment = "experiment=notebook/lyrics_rnn_consecutive"
+    assert sampler_of_run(experiment, "data.unit=line") == typed
+    assert sampler_of_run(experiment, *LINES) == typed
+    assert sampler_of_run(*LINES, "sampler=random")["kind"] == "random"
+    assert sampler_of_run("data=dino", "sampler=consecutive")["kind"] == "consecutive"
 
 
 def test_a_state_carried_from_line_to_line_needs_lines_one_by_one() -> None:

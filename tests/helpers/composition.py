@@ -10,7 +10,8 @@ from omegaconf import OmegaConf
 
 from lyricgen.cli.typed_values import CONFIG_DIRECTORY
 
-ABSTRACT = {("data", "base")}  # what the other files of its group have in common, no corpus itself
+# files of conf/ that nobody types as a choice
+ABSTRACT = {("data", "base"), ("sampler", "default")}
 
 
 RUNNING_TEXT = {"lyrics", "jaychou", "text"}

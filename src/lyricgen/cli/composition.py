@@ -33,6 +33,7 @@ from lyricgen.runs.directories import (
     outputs_directory,
     refuse_links,
 )
+from lyricgen.runs.record_files import read_yaml
 from lyricgen.settings import key
 
 NEW = "lyricgen.new_directory"  # resolver that marks a directory which must be new
@@ -57,18 +58,56 @@ def _sweep_name(sweep: str | None, name: str, *, _root_: DictConfig) -> str:
 
 
 def plain_values(config: DictConfig, hydra: Any) -> dict[str, Any]:
-    """Plain, unchecked values of a composed configuration, whose group `hydra` stands apart."""
+    """Return the plain, unchecked values of a composed configuration.
+
+    A run that chooses no sampler gets the one of its text. The paths of `init_from` and `data.path`
+    begin with the home directory instead of "~".
+
+    Args:
+        config: without its group `hydra`.
+        hydra: that group.
+
+    Raises:
+        UserError: a setting of the sampler was chosen that the sampler of the text has not.
+    """
     values: Any = OmegaConf.to_container(config, resolve=True)
-    named = any(override.startswith("sampler=") for override in hydra.overrides.task)
-    by_default = hydra.runtime.choices["sampler"] == "consecutive" and not named
-    if by_default and values["data"]["unit"] == "line":
-        # such as data=text data.unit=line: one sample a line
-        lines = OmegaConf.load(CONFIG_DIRECTORY / "sampler" / "lines.yaml")
-        values["sampler"] = OmegaConf.to_container(lines)
+    if hydra.runtime.choices["sampler"] == "default" and values["data"]["unit"] == "line":
+        values["sampler"] = _sampler_of_lines(values, hydra.overrides.task)
     for group, setting in ((values, "init_from"), (values["data"], "path")):
         if isinstance(group.get(setting), str):
             group[setting] = str(expand_home(group[setting]))
     return values  # type: ignore[no-any-return]
+
+
+def _sampler_of_lines(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Return the settings of sampler=lines, with those that the user or an experiment has set.
+
+    Args:
+        values: of the whole configuration, with the settings of sampler=consecutive.
+        overrides: of the run.
+
+    Raises:
+        UserError: sampler=lines has no such setting. A resumed run of an earlier version ignores
+            the setting instead, as it did when it began.
+    """
+    lines, default = (
+        read_yaml(CONFIG_DIRECTORY / "sampler" / f"{name}.yaml")
+        for name in ("lines", "consecutive")
+    )
+    typed = {key(one) for one in overrides if "=" in one}
+    chosen = {
+        name: value
+        for name, value in values["sampler"].items()
+        if f"sampler.{name}" in typed or value != default.get(name)
+    }
+    for name in chosen.keys() - lines.keys():
+        if values["resume"] is None:
+            raise UserError(
+                f"sampler.{name}: with data.unit=line the sampler is sampler=lines, which has no "
+                "such setting: leave it out, or choose sampler=consecutive"
+            )
+        del chosen[name]
+    return lines | chosen  # type: ignore[no-any-return]
 
 
 def search_options(hydra: Any) -> dict[str, Any] | None:

@@ -20,7 +20,8 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-BASES = {("data", "base")}  # group and name of files that only other choices include
+# group and name of the files in conf/ that nobody types as a choice
+BASES = {("data", "base"), ("sampler", "default")}
 BASIC_SWEEPER = f"{BasicSweeper.__module__}.{BasicSweeper.__qualname__}"
 REFUSED = object()
 
@@ -103,7 +104,7 @@ def showing_everything(options: argparse.Namespace) -> Iterator[None]:
 
 
 def hide_bases() -> None:
-    """Omit files that only other choices include from Hydra's lists of choices."""
+    """Omit the files of `BASES` from Hydra's lists of choices."""
     all_options = ConfigRepository.get_group_options
 
     def choices(
