@@ -168,7 +168,7 @@ def build_observers(
         run: has the directory of the files.
         interruption: tells `Checkpoints` of a signal.
         trial: of a search, if the run is a trial.
-        logger: for TensorBoard, if wanted.
+        loggers: of the run.
     """
     chosen, monitor, folder = options.callbacks, monitored(datamodule), run.directory
     steps, rows = (folder / STEPS, folder / "metrics.csv") if options.logger.csv else (None, None)
