@@ -158,17 +158,8 @@ def build_observers(
 ) -> Observers:
     """Build the observers that the options ask for.
 
-    Args:
-        options: of the run.
-        datamodule: the splits of the text.
-        model: the model in training.
-        state: of the run, which the observers share.
-        total: of the training split in the epoch so far.
-        opening: first characters of the text, for the prefixes of samples.
-        run: has the directory of the files.
-        interruption: tells `Checkpoints` of a signal.
-        trial: of a search, if the run is a trial.
-        loggers: of the run.
+    `total` counts the training split in the epoch so far; `opening` holds the first characters of
+    the text, for the prefixes of samples; `trial` is given if the run is a trial of a search.
     """
     chosen, monitor, folder = options.callbacks, monitored(datamodule), run.directory
     steps, rows = (folder / STEPS, folder / "metrics.csv") if options.logger.csv else (None, None)

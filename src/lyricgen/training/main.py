@@ -68,13 +68,7 @@ def prepare(
 ) -> Training:
     """Build all objects of a run, and write nothing yet.
 
-    Args:
-        options: of the run.
-        run: has the directory.
-        past: checkpoint and state of a resumed run, and its steps so far.
-        interruption: has the signals that ask the run to stop.
-        trial: of a search, if the run is a trial.
-        rank: of this process, from 0.
+    `past` is the run so far if it is resumed; `trial` is given if the run is a trial of a search.
 
     Raises:
         UserError: a wrong option, or a text that cannot be used.
