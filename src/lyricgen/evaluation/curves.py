@@ -80,7 +80,7 @@ def nats_after(network: NextModel, ids: Tensor, starts: Tensor, targets: Tensor)
 
     def score(begin: Tensor, end: Tensor) -> Tensor:
         windows = Windows(begin, longest, end - begin, True, len(end))
-        return network.score_one(cut(ids, windows).inputs, end - begin, ids[end])
+        return network.score_next(cut(ids, windows).inputs, end - begin, ids[end])
 
     return _score_rows(network, starts, targets, _STEPS // longest, score)
 

@@ -27,7 +27,7 @@ from lyricgen.evaluation.own_text import OwnText, TextArgument, Unknown, own_tex
 from lyricgen.evaluation.scores import Evaluated, check_finite, read_split
 from lyricgen.evaluation.style import DARK, LIGHT, level_of, levels
 from lyricgen.models.metrics import perplexity
-from lyricgen.models.model import exact
+from lyricgen.models.model import at_least_float32
 from lyricgen.models.trained_model import TrainedModel
 
 MOST = 5  # largest number of alternatives
@@ -106,7 +106,7 @@ def alternatives(model: TrainedModel, split: Split, what: str) -> Alternatives:
     for batch, logits in read_split(model, split, what, model.network.predict):
         counted = batch.targets != IGNORED  # (B, T)
         positions = (batch.starts[:, None] + torch.arange(1, 1 + counted.shape[1]))[counted]
-        certain = exact(logits[counted]).log_softmax(dim=-1)  # (M, V)
+        certain = at_least_float32(logits[counted]).log_softmax(dim=-1)  # (M, V)
         own = certain.gather(1, batch.targets[counted][:, None])  # (M, 1)
         top = certain.topk(most)
         check_finite(own, what)

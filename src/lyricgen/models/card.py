@@ -1,4 +1,4 @@
-"""The card of a model, which describes it in plain values, and the model rebuilt from its file.
+"""The card of a model, which describes the model in plain values; models rebuilt from cards.
 
 A file never names code: a card chooses the architecture from a fixed table.
 """
@@ -60,8 +60,9 @@ class Card(Options):
     layout: Layout
     lowercase: bool  # whether the corpus was lower-cased
     options: Annotated[dict[str, Any], AfterValidator(_plain)]  # all options of the run
-    text: str | None = None  # corpus_digest; a checkpoint holds it beside the card
-    longest_line: Annotated[int, Field(ge=0)] | None = None  # characters of the training split's
+    text: str | None = None  # the corpus's digest; a checkpoint holds it beside the card
+    # characters of the longest line of the training split
+    longest_line: Annotated[int, Field(ge=0)] | None = None
 
     @model_validator(mode="after")
     def _check_agreement(self) -> Self:
@@ -100,8 +101,8 @@ def rebuild(
 
     Args:
         values: the card; in an undamaged file, plain values from `card`.
-        tensors: mapped to the file, by their names in the network. They are copied into memory
-            after their types and shapes are checked.
+        tensors: the weights, mapped to the file, by their names in the network. They are copied
+            into memory after their types and shapes are checked.
         size: bytes of the file, an upper bound for the tensors.
         device: where to put the network.
 
@@ -140,7 +141,7 @@ def rebuild(
 
 
 def _copy(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    # in memory, no change of the file reaches them
+    # a change of the file does not reach tensors in memory
     return {name: tensor.detach().resolve_neg().clone() for name, tensor in tensors.items()}
 
 

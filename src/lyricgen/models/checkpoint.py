@@ -86,7 +86,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> TrainedModel:
 
 
 def to_bytes(card: dict[str, Any], tensors: dict[str, Tensor]) -> bytes:
-    """Content of a model file; equal for equal models."""
+    """Make the content of a model file; equal models give equal bytes."""
     described = json.dumps(card, ensure_ascii=False, allow_nan=False, sort_keys=True)
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     return safetensors.torch.save(plain, metadata={CARD: described})
@@ -183,7 +183,7 @@ def _check_end(stream: BinaryIO, size: int) -> None:
 
 
 def _check_members(archive: zipfile.ZipFile, size: int) -> zipfile.ZipInfo:
-    """Check that the members together are no larger than the file; return the pickle's."""
+    """Check that the members together are no larger than the file; return the pickle."""
     members = {member.orig_filename: member for member in archive.infolist()}
     folder = next(iter(members), "").partition("/")[0]
     if len(members) < len(archive.infolist()) or any(

@@ -9,7 +9,13 @@ from torch import Tensor
 
 
 def loss_figures(split: str, loss: float, prefix: str = "") -> dict[str, float]:
-    """Compute the three figures of a loss in nats per character."""
+    """Compute the three figures of a loss in nats per character.
+
+    Args:
+        split: begins the name of each figure.
+        loss: nats per character.
+        prefix: `Model.metric_prefix`.
+    """
     return {
         f"{split}/loss": loss,
         f"{split}/{prefix}perplexity": perplexity(loss),

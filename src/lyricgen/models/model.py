@@ -24,9 +24,9 @@ class Model(nn.Module):
         vocabulary_size: V.
     """
 
-    # whether it predicts a character from both sides, to fill gaps, instead of from the left
+    # whether the model predicts a character from both sides, to fill gaps, instead of from the left
     fills_gaps: ClassVar[bool] = False
-    # whether it counts n-grams instead of training weights
+    # whether the model counts n-grams instead of training weights
     counts_ngrams: ClassVar[bool] = False
     # prefix in the names of its perplexity and bits per character
     metric_prefix: ClassVar[str] = ""
@@ -54,7 +54,7 @@ class Model(nn.Module):
 
         Args:
             batch: inputs and targets.
-            state: after the batch before; None at the start of a stream.
+            state: the state after the batch before; None at the start of a stream.
         """
         logits, state = self(batch.inputs, state)
         return logits, state
@@ -67,7 +67,7 @@ class Model(nn.Module):
         logits, state = self.predict(batch, state)
         # flattened: with the classes in the middle dimension this takes several times as long
         nats = F.cross_entropy(
-            exact(logits).flatten(0, 1),
+            at_least_float32(logits).flatten(0, 1),
             batch.targets.flatten(),
             ignore_index=IGNORED,
             reduction="none",
@@ -76,10 +76,13 @@ class Model(nn.Module):
 
 
 class NextModel(Model):
-    """P(next character | earlier characters); called with ids (B, T) and a state, None for zero."""
+    """A model of P(next character | earlier characters).
 
-    def score_one(self, inputs: Tensor, lengths: Tensor, targets: Tensor) -> Tensor:
-        """Compute the nats of one character after each row, read from state zero, (B,).
+    It is called with ids, (B, T), and a state, or None for zero.
+    """
+
+    def score_next(self, inputs: Tensor, lengths: Tensor, targets: Tensor) -> Tensor:
+        """Compute the nats of the character after each row, (B,); rows are read from state zero.
 
         Args:
             inputs: (B, T) int64 ids.
@@ -89,12 +92,12 @@ class NextModel(Model):
         raise NotImplementedError
 
     def layer_steps(self) -> list[LayerStep]:
-        """Steps in place of the layers, from the input up; empty unless each layer has one."""
+        """Make the `LayerStep` of each layer, from the input up; [] if a layer has none."""
         return []
 
 
-def exact(logits: Tensor) -> Tensor:
-    """Convert to float32 at least: sums of nats in half precision are off in their third digit."""
+def at_least_float32(logits: Tensor) -> Tensor:
+    """Convert logits to float32 at least; sums of nats in half precision have two right digits."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 

@@ -17,7 +17,7 @@ from lyricgen.data.batch import IGNORED, Batch
 from lyricgen.errors import UserError
 from lyricgen.models.cells import CELLS
 from lyricgen.models.cells.cell import Cell, LayerStep, State
-from lyricgen.models.model import Model, NextModel, exact
+from lyricgen.models.model import Model, NextModel, at_least_float32
 from lyricgen.models.options import CellOptions, DepthOptions, RecurrentArchitecture
 
 
@@ -45,7 +45,7 @@ class RecurrentStack(nn.Module):
         self.blocks = nn.ModuleList([build(cell, size, hidden_size) for size in sizes])
 
     def forward(self, inputs: Tensor, state: State | None) -> tuple[Tensor, State]:
-        """Read (B, T, input), or ids (B, T) if the cell takes them, from a state or from zero."""
+        """Read (B, T, input), or ids (B, T) if the cell takes ids; a state of None is zero."""
         states = []
         output = inputs
         for layer, block in enumerate(self.blocks):
@@ -58,7 +58,7 @@ class RecurrentStack(nn.Module):
 
 
 class BothSides(nn.Module):
-    """One stack from left to right, one from right to left, and a layer that joins them.
+    """A stack from left to right, a stack from right to left, and a layer that joins them.
 
     Neither stack reads the other. In an ordinary bidirectional network (Schuster and Paliwal 1997)
     the second layer reads both directions of the first. Then its input at t + 1 contains, through
@@ -119,11 +119,11 @@ class CharacterNetwork(Model):
             self.output.weight = None  # type: ignore[assignment]
 
     def build_recurrence(self, stack: Callable[[], RecurrentStack]) -> Any:
-        """Build the recurrence between input and output from new stacks."""
+        """Build the recurrence between input and output; each call of `stack` makes a new stack."""
         return stack()
 
     def features(self, ids: Tensor) -> Tensor:
-        """Input of the recurrence, (B, T, E or V), or the ids (B, T) if the cell takes ids."""
+        """Make the recurrence's input, (B, T, E or V), or the ids (B, T) if the cell takes ids."""
         if self.embedding is not None:
             embedded: Tensor = self.dropout(self.embedding(ids))
             return embedded  # (B, T, E)
@@ -159,7 +159,7 @@ class CharacterNetwork(Model):
         return self.output.weight
 
     def character_dimensions(self) -> dict[str, int]:
-        """Names of the parameters with a dimension of characters, and that dimension."""
+        """Map the name of each parameter with a dimension of characters to this dimension."""
         found = {"embedding.weight": 0, "output.weight": 0, "output.bias": 0}
         for path, cell in self.recurrence.named_modules(prefix="recurrence"):
             if self.embedding is None and isinstance(cell, Cell) and path.endswith("blocks.0"):
@@ -225,11 +225,11 @@ class LanguageModel(CharacterNetwork, NextModel):
         return self.logits(hidden), state
 
     @override
-    def score_one(self, inputs: Tensor, lengths: Tensor, targets: Tensor) -> Tensor:
+    def score_next(self, inputs: Tensor, lengths: Tensor, targets: Tensor) -> Tensor:
         hidden, _ = self.recurrence(self.features(inputs), None)  # (B, T, H)
         # the output layer takes as long as the recurrence: apply it to the last step only
         logits = self.logits(hidden[torch.arange(len(inputs)), lengths - 1])  # (B, V)
-        return F.cross_entropy(exact(logits), targets.long(), reduction="none")
+        return F.cross_entropy(at_least_float32(logits), targets.long(), reduction="none")
 
     @override
     def layer_steps(self) -> list[LayerStep]:
@@ -272,7 +272,7 @@ class FillModel(CharacterNetwork):
         return self.logits(torch.tanh(self.recurrence.join(hidden))), state
 
     def _after(self, characters: Tensor, lengths: Tensor, steps: int) -> Tensor:
-        """States of the right stack that has read all characters after each of 1 … T, (B, T, H)."""
+        """Compute states of the right stack, (B, T, H): state t has read all characters after t."""
         empty = len(characters), 1, self.architecture.hidden_size
         after = self.output.bias.new_zeros(empty)  # the state before the first character
         places = torch.arange(characters.shape[1], device=characters.device)

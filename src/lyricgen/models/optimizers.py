@@ -31,7 +31,8 @@ def build_optimizer(
     Args:
         options: kind and settings.
         parameters: the parameters to optimize.
-        fused: use torch's fused step; Lightning cannot clip its gradients under mixed precision.
+        fused: use torch's fused step, with which Lightning cannot clip gradients in mixed
+            precision.
     """
     parameters = list(parameters)
     groups: list[dict[str, Any]] = [
@@ -48,7 +49,7 @@ def build_optimizer(
 def cosine_factor(
     options: CosineOptions, step: int, steps_per_epoch: int, total_steps: int
 ) -> float:
-    """Rise linearly during the warmup, then fall along half a cosine."""
+    """Compute a factor that rises linearly during the warmup, then falls along half a cosine."""
     warmup = round(options.warmup_epochs * steps_per_epoch)
     if step < warmup:
         return (step + 1) / (warmup + 1)
@@ -57,8 +58,8 @@ def cosine_factor(
     return options.min_factor + (1 - options.min_factor) * wave
 
 
-# By the names in `scheduler=`: the factor of the learning rate, from the options, the step, the
-# steps of an epoch and the steps of the run.
+# Functions by the names in `scheduler=`. Each computes the factor of the learning rate from the
+# options, the step, the steps of an epoch and the steps of the run.
 FACTORS: dict[str, Callable[[Any, int, int, int], float]] = {"cosine": cosine_factor}
 
 
@@ -70,7 +71,7 @@ def build_scheduler(
     steps_per_epoch: int,
     max_steps: int | None = None,
 ) -> dict[str, Any] | None:
-    """Build a schedule as Lightning takes it, or None for a constant learning rate.
+    """Build a dictionary that tells Lightning the schedule; None for a constant learning rate.
 
     Args:
         options: kind and settings.

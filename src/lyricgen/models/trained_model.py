@@ -34,10 +34,10 @@ class TrainedModel:
         layout: lines or running text, as in training.
         lowercase: whether the training texts were lower-cased.
         options: all options of the run as plain values; empty if unknown.
-        text: corpus_digest; None if unknown.
+        text: digest of the corpus; None if unknown.
         longest_line: characters of the longest training line; None if unknown, or for running
             text.
-        file: the file that it was loaded from, or None.
+        file: the file of a loaded model, or None.
     """
 
     network: Model
@@ -102,11 +102,11 @@ class TrainedModel:
     def encode_prefix(self, prefix: str) -> torch.Tensor:
         """Encode a prefix as the first ids that the network reads, (P,) or (P + 1,).
 
-        In a model of lines the start symbol precedes it. In a model of running text an empty prefix
-        becomes a line break, or, if the vocabulary lacks it, a space or the first character.
+        In a model of lines the start symbol comes first. In a model of running text an empty prefix
+        becomes a line break, or, if the vocabulary has none, a space or the first character.
 
         Raises:
-            UserError: an unknown character, or a newline for a model of lines.
+            UserError: the prefix has an unknown character, or a newline in a model of lines.
         """
         prefix = self.normalised(prefix)
         if self.layout == "lines":
@@ -132,7 +132,9 @@ class CopiedWeights(NamedTuple):
 
 
 def copy_weights(source: TrainedModel, network: Model, vocabulary: Vocabulary) -> CopiedWeights:
-    """Copy all weights, character by character; the rows of new characters stay as they are.
+    """Copy the weights of a trained network into a new network, character by character.
+
+    The weights of characters that the trained network does not know stay as they are.
 
     Args:
         source: the trained network and its characters.

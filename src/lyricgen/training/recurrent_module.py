@@ -16,7 +16,7 @@ from typing_extensions import override
 from lyricgen.data.batch import IGNORED, Batch, block, rank, world_size
 from lyricgen.errors import UserError
 from lyricgen.models.cells.cell import State
-from lyricgen.models.model import Model, exact
+from lyricgen.models.model import Model, at_least_float32
 from lyricgen.runs.state import RunState
 from lyricgen.training.ddp.group import gathered, summed
 from lyricgen.training.lightning_hooks import ends_epoch
@@ -111,7 +111,9 @@ class RecurrentModule(pl.LightningModule):
         logits, state = self.model.predict(batch, state)
         self._training_state = tuple(part.detach() for part in state)
         # one softmax for the loss and the metric
-        log_probabilities = F.log_softmax(exact(logits).flatten(0, 1), dim=-1)  # (B·T, V)
+        log_probabilities = F.log_softmax(
+            at_least_float32(logits).flatten(0, 1), dim=-1
+        )  # (B·T, V)
         targets = batch.targets.flatten()
         nats = F.nll_loss(log_probabilities, targets, ignore_index=IGNORED, reduction="sum")
         self.totals["train"].add(nats, batch.num_characters)

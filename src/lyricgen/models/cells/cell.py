@@ -57,7 +57,7 @@ class Cell(nn.Module):
     takes_ids: ClassVar[bool] = False
     # whether its matrices are (inputs, outputs), for products with row vectors
     row_vectors: ClassVar[bool] = False
-    # its step in place; without it, generation calls the layer, which is slower
+    # the step of the layer in place; without it, generation calls the layer, which is slower
     fast_step: "ClassVar[type[LayerStep] | None]" = None
 
     def set_chosen_biases(self) -> None:
@@ -124,7 +124,7 @@ class ScratchCell(Cell):
         return [part[0] for part in state]
 
     def from_inputs(self, inputs: Tensor) -> Tensor:
-        """X W_x + b of all steps, time first: (B, T, I), or ids (B, T) -> (T, B, G·H).
+        """Compute X W_x + b of all steps, time first: (B, T, I), or ids (B, T) -> (T, B, G·H).
 
         A one-hot vector times a matrix is a row of the matrix, so an id takes its row.
         """

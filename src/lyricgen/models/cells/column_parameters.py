@@ -1,8 +1,8 @@
 """Conversion of a recurrent layer's weights to the dictionary of `column_vectors`, and back.
 
-I input size, H hidden size, V outputs: n_x, n_a and n_y there; G gates. torch's layers have two
-biases, one beside each matrix. The dictionary holds their sum, except for a GRU's candidate whose
-reset gate acts between them.
+I input size, H hidden size, V outputs, which `column_vectors` calls n_x, n_a and n_y; G gates.
+torch's layers have two biases, one beside each matrix. The dictionary holds their sum, except for a
+GRU's candidate whose reset gate acts between them.
 """
 
 from typing import cast
@@ -92,7 +92,7 @@ def _kind(layer: nn.Module) -> type[Cell]:
 def _views(
     layer: nn.Module, output_weight: Tensor, output_bias: Tensor
 ) -> dict[str, tuple[Tensor, ...]]:
-    """Parts of each parameter of the dictionary, side by side: views of the weights."""
+    """Find the views of the weights that make up, side by side, each entry of the dictionary."""
     kind = _kind(layer)
     weights = kind.weights(cast(Cell, layer))
     views: dict[str, tuple[Tensor, ...]] = {}
@@ -111,5 +111,5 @@ def _views(
 
 
 def _blocks(part: Tensor, gates: str) -> tuple[Tensor, ...]:
-    """Each gate's rows for products with columns: (…, G·H) -> (H, …), of a bias (H, 1)."""
+    """Split weights (…, G·H) into gates and transpose them: (H, …) each; (H, 1) of a bias."""
     return part.reshape(-1, part.shape[-1]).T.chunk(len(gates))

@@ -46,7 +46,7 @@ Step = Callable[..., Activations]  # (x (n_x, m), a (n_a, m), [c (n_a, m),] para
 def rnn_step(
     x: Array, a: Array, parameters: Parameters, activation: Callable[[Array], Array] = np.tanh
 ) -> Activations:
-    """One step of an Elman network (Elman 1990).
+    """Compute one step of an Elman network (Elman 1990).
 
     Args:
         x: (n_x, m).
@@ -61,7 +61,7 @@ def rnn_step(
 
 
 def gru_step(x: Array, a: Array, parameters: Parameters) -> Activations:
-    """One step of gated recurrent units (Cho et al. 2014).
+    """Compute one step of gated recurrent units (Cho et al. 2014).
 
     The reset gate acts before the matrix product, on the state. With a parameter bca it acts after
     the product, on the product plus bca, as in torch.nn.GRU. An update gate z of 1 keeps the state;
@@ -88,7 +88,7 @@ def gru_step(x: Array, a: Array, parameters: Parameters) -> Activations:
 
 
 def lstm_step(x: Array, a: Array, c: Array, parameters: Parameters) -> Activations:
-    """One step of long short-term memory with forget gates (Gers et al. 2000).
+    """Compute one step of long short-term memory with forget gates (Gers et al. 2000).
 
     Args:
         x: (n_x, m).
@@ -109,7 +109,7 @@ def lstm_step(x: Array, a: Array, c: Array, parameters: Parameters) -> Activatio
 
 
 def forward(step: Step, x: Array, state: tuple[Array, ...], parameters: Parameters) -> Activations:
-    """A whole pass: one step after the other.
+    """Compute the steps of a whole pass, one after the other.
 
     Args:
         step: `rnn_step`, `gru_step` or `lstm_step`.

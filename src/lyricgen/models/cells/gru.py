@@ -30,7 +30,7 @@ from lyricgen.models.options import GruScratchOptions
 
 
 class GruStep(LayerStep):
-    """Either form of the equations."""
+    """A step of gated recurrent units in place, with either form of the candidate."""
 
     def __init__(self, cell: Cell) -> None:
         super().__init__(cell)
@@ -63,7 +63,7 @@ class GruStep(LayerStep):
 
 
 class GruCell(Cell):
-    """Common base of both layers."""
+    """Base of both layers of gated recurrent units."""
 
     fast_step = GruStep
     titles: ClassVar[dict[str, str]] = {
@@ -84,7 +84,7 @@ class TorchGru(GruCell, TorchCell, nn.GRU):  # type: ignore[misc]
 
 
 class ScratchGru(GruCell, ScratchCell):
-    """The equations with either form of the candidate."""
+    """The equations written out, with either form of the candidate."""
 
     gates = "zrc"
 

@@ -17,7 +17,7 @@ from lyricgen.models.options import LstmOptions
 
 
 class LstmStep(LayerStep):
-    """The equations with one sigmoid for all gates and the candidate.
+    """A step of an LSTM in place, with one sigmoid for all gates and the candidate.
 
     By tanh(x) = 2 σ(2x) - 1, the candidate is 2 S - 1, where S is the sigmoid of twice its total.
     So C = F∘C + 2 I∘S - I, and H = 2 O∘σ(2C) - O.
@@ -36,7 +36,7 @@ class LstmStep(LayerStep):
 
 
 class LstmCell(Cell):
-    """Common base of both layers."""
+    """Base of both LSTM layers."""
 
     fast_step = LstmStep
     titles: ClassVar[dict[str, str]] = {
@@ -65,13 +65,13 @@ class LstmCell(Cell):
 
 
 class TorchLstm(LstmCell, TorchCell, nn.LSTM):  # type: ignore[misc]
-    """torch's layer."""
+    """torch's LSTM layer."""
 
     gates = "ifco"
 
 
 class ScratchLstm(LstmCell, ScratchCell):
-    """The equations."""
+    """The equations of an LSTM written out."""
 
     gates = "ifoc"
 

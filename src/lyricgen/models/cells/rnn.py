@@ -13,7 +13,7 @@ from lyricgen.models.options import RnnOptions
 
 
 class RnnStep(LayerStep):
-    """H = f(X W_x + H W_h + b), where f is tanh or relu."""
+    """A step of an Elman network in place: H = f(X W_x + H W_h + b), where f is tanh or relu."""
 
     def __init__(self, cell: "RnnCell") -> None:
         super().__init__(cell)
@@ -30,7 +30,7 @@ class RnnStep(LayerStep):
 
 
 class RnnCell(Cell):
-    """Common base of both layers."""
+    """Base of both layers of Elman networks."""
 
     gates = "a"
     fast_step = RnnStep

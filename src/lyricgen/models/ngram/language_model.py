@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 class NgramLanguageModel(NextModel):
-    """P(next character | the last order - 1), by counting; uniform until it is fitted.
+    """P(next character | the last order - 1 characters), by counting; uniform until `fit`.
 
     Its n-grams and their terms, which `ngram.model` defines, are buffers in int64 and float64:
     keys_k (G_k,), direct_k (G_k + 1,) and passed_k (G_{k-1} + 1,) for k = 1 … order. They stay on
@@ -92,7 +92,7 @@ class NgramLanguageModel(NextModel):
     def nats(
         self, inputs: Tensor, targets: Tensor, state: State | None = None
     ) -> tuple[Tensor, State]:
-        """Score one character after each input, `targets` (B, T), like `forward` on the inputs.
+        """Score the targets, (B, T), the characters after the inputs; see `forward` for the rest.
 
         Returns:
             -ln p (B, T) in float64 and the state after the last character.
@@ -107,7 +107,7 @@ class NgramLanguageModel(NextModel):
         return nats.masked_fill(padding, 0.0), state
 
     @override
-    def score_one(self, inputs: Tensor, lengths: Tensor, targets: Tensor) -> Tensor:
+    def score_next(self, inputs: Tensor, lengths: Tensor, targets: Tensor) -> Tensor:
         nats, _ = self.nats(inputs, targets.long()[:, None].expand_as(inputs))
         return nats[torch.arange(len(inputs)), lengths - 1]
 
@@ -162,7 +162,7 @@ class NgramLanguageModel(NextModel):
             contexts = len(keys)
 
     def _read(self, inputs: Tensor, state: State | None) -> tuple[NgramModel, list[Numbers], State]:
-        """Find the contexts, (B, T) each.
+        """Find the contexts of the character after each input, (B, T) for each length.
 
         Returns:
             The n-gram model, whose arrays share the memory of the buffers; the contexts; and the
@@ -191,7 +191,7 @@ class NgramBaseline:
 
     Attributes:
         characters: number of characters counted.
-        sampled: whether the training split has more characters; a log message says so.
+        sampled: whether the training split has more characters than were counted; the log says so.
     """
 
     def __init__(

@@ -144,7 +144,13 @@ class NgramCounts(Grams):
             opens_line = opens_line[keys // (vocabulary_size + 1)]
 
     def terms(self, k: int, smoothing: Smoothing, *, highest: bool, added: float = 1.0) -> Terms:
-        """Compute the terms of p_k, where k is the highest order of the model or a lower one.
+        """Compute the terms of p_k.
+
+        Args:
+            k: an order of the model.
+            smoothing: smoothing of the model.
+            highest: whether k is the model's highest order.
+            added: the number that add k adds to every count.
 
         Returns:
             direct (G_k + 1,) and passed (G_{k-1} + 1,), by the numbers of the grams; index -1 is
@@ -285,7 +291,7 @@ def nats_by_order(
     """
 
     def interpolate(k: int, lower: list[Floats], *, highest: bool) -> list[Floats]:
-        """p_k of each text, (T,), from p_{k-1}."""
+        """Compute p_k of each text, (T,), from p_{k-1} in `lower`."""
         direct, passed = counts.terms(k, smoothing, highest=highest)
         found: list[Floats] = []
         for (_, numbers), probability in zip(texts, lower, strict=True):
