@@ -24,7 +24,7 @@ def _look_up(module: str, name: str) -> Any:
 
 
 def __getattr__(name: str) -> Any:
-    # on demand: torch takes seconds to import, and --help does without
+    # on demand: torch takes seconds to import, and --help does not need it
     if name in __all__:
         return _look_up("lyricgen.api", {"TrainedModel": "WritingModel"}.get(name, name))
     raise AttributeError(f"module 'lyricgen' has no attribute {name!r}")

@@ -95,7 +95,7 @@ def leave_closed_terminal() -> None:
     for descriptor in (1, 2):
         try:
             os.write(descriptor, b"")
-        except OSError:  # it is gone
+        except OSError:  # the terminal is gone
             _send_nowhere(descriptor)
 
 
@@ -330,6 +330,6 @@ class LogFile(logging.FileHandler):
 
     @override
     def handleError(self, record: logging.LogRecord) -> None:
-        # of a full disk the run's other files tell
+        # the run's other files report a full disk
         if not isinstance(sys.exc_info()[1], OSError):
             super().handleError(record)

@@ -122,10 +122,10 @@ def allow_open_files(files: int) -> str | None:
     """Let this process and its children open many files.
 
     Args:
-        files: of the runs; each stays open.
+        files: number of event files of the runs, which all stay open.
 
     Returns:
-        A message, if the limit is too low.
+        A message if the system's limit is too low, else None.
     """
     try:
         import resource  # not on Windows
@@ -158,13 +158,13 @@ def _launch(directory: Path, host: str, port: int | None) -> tuple[Any, str]:
     def server(application: Any, flags: Any) -> Any:
         return create_port_scanning_werkzeug_server(NamedHosts(application, host), flags)
 
-    # connections that browsers drop are no news
+    # it would report each connection that a browser drops
     logging.getLogger("tensorboard").setLevel(logging.CRITICAL)
     board = TensorBoard(server_class=server)
     options = {"logdir": str(directory.resolve()), "host": host, "port": port}
     board.configure(**options, samples_per_plugin=LIMITS, window_title="lyricgen")
     try:
-        with redirect_stderr(io.StringIO()):  # a note about how it reads files
+        with redirect_stderr(io.StringIO()):  # hides a note about how TensorBoard reads files
             return board, board.launch()
     except TensorBoardServerException as error:
         if port is None:
@@ -175,8 +175,8 @@ def _launch(directory: Path, host: str, port: int | None) -> tuple[Any, str]:
 class NamedHosts:
     """WSGI application that answers requests for the names of this server alone.
 
-    A web page may give a name of its own the address 127.0.0.1, and read all runs in the browser of
-    a visitor; the Host header still holds the page's name.
+    A web page may let a name of its own lead to 127.0.0.1, and read all runs in the browser of a
+    visitor; the Host header still holds the page's name.
 
     Args:
         application: answers the requests for this server.
@@ -219,10 +219,10 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 def _wait_for(address: str, runs: int) -> None:
-    """Wait until the server answers and has read all runs, or reads no more.
+    """Wait until the server answers and has read all runs, or finds no further runs.
 
     Raises:
-        UserError: it does not answer.
+        UserError: the server does not answer.
     """
     place = urlsplit(address)
     connection = HTTPConnection(place.hostname or HOST, place.port, timeout=ANSWER)

@@ -29,7 +29,7 @@ class UserError(Exception):
 
 
 def reason(error: BaseException) -> str:
-    """Describe an error in one line; the type is named unless a user can mend it."""
+    """Describe an error in one line; name its type, unless it is a `UserError`."""
     if isinstance(error, UserError):
         return in_one_line(str(error))
     text = str(error)
@@ -86,10 +86,10 @@ def _escaped(text: str, characters: set[str]) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> list[str]:
-    """The known names most like a name, at most three, the nearest first.
+    """Find the known names most like a name, at most three, the nearest first.
 
     A name is also found by its last part (lr: optimizer.lr; lyrics_gru: notebook/lyrics_gru), by
-    a word of that (epochs: trainer.max_epochs), and by its initials.
+    one word of that part (epochs: trainer.max_epochs), and by its initials.
     """
     ranked = sorted((-_likeness(name, each), len(each), each) for each in set(known) - {name})
     least = max(_LEAST, -ranked[0][0] - _NEAR) if ranked else _LEAST
@@ -97,7 +97,7 @@ def nearest(name: str, known: Iterable[str]) -> list[str]:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """End a message about an unknown name with a question about the nearest ones, if any."""
+    """End a message about an unknown name by asking for the nearest known names, if any is near."""
     names = nearest(name, known)
     *others, last = names or [""]
     listed = f"{', '.join(others)} or {last}" if others else last

@@ -102,7 +102,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _find_tasks(options: Namespace) -> list[str]:
-    """Find the tasks, one or --heat with --gates; refuse options that change nothing for them."""
+    """Find the task, or --heat and --gates together; refuse options that change nothing."""
     names = dict.fromkeys(name for task in TASK_OPTIONS.values() for name in task)
     given = [name for name in names if getattr(options, name) is not None]
     for pair, problem in CONFLICTS.items():
@@ -135,7 +135,7 @@ def _evaluate(options: Namespace) -> None:
         if path is not None:
             check_output(f"--{name}", path, suffix)
             if name in tasks and len(options.checkpoints) > 1:
-                raise UserError(f"--{name} shows one model's: name one checkpoint")
+                raise UserError(f"--{name} shows one model: name one checkpoint")
     # torch and matplotlib take seconds, which --help need not wait for
     from lyricgen.evaluation.own_text import read_text_argument
     from lyricgen.files import to_json
@@ -229,7 +229,7 @@ def _draw_gates(options: Namespace, paths: list[Path], text: "TextArgument") -> 
 
 
 def _save(options: Namespace, name: str, title: str, content: bytes) -> None:
-    """Write the file that an option names, and say so."""
+    """Write a file at the path of the option `name`; print a title and the path."""
     path = getattr(options, name)
     with writing(as_option(name), path) as stream:
         stream.write(content)

@@ -1,4 +1,4 @@
-"""Files that are whole or absent."""
+"""Write files that are whole or absent, and open ordinary files only."""
 
 import io
 import json
@@ -22,7 +22,7 @@ def replacing(path: Path, *, follow_link: bool = False) -> Iterator[BinaryIO]:
     A kill, a full disk or an error inside the block leaves the earlier file.
 
     Args:
-        path: of the file.
+        path: the file.
         follow_link: replace the file that a link names, instead of the link.
     """
     if follow_link:
@@ -54,7 +54,7 @@ def open_ordinary(path: Path) -> io.BufferedReader:
     """Open an ordinary file, or a link to one, to read it; a pipe or a device may never end.
 
     Raises:
-        OSError: it cannot be opened, or is no ordinary file.
+        OSError: the path cannot be opened, or is no ordinary file.
         ValueError: the path has the character NUL.
     """
     if not stat.S_ISREG(path.stat().st_mode):  # opening a device may have effects
@@ -104,6 +104,6 @@ def finite(value: Any) -> Any:
 
 
 def to_disk(stream: BinaryIO) -> None:
-    """Wait until the written data would survive a loss of power."""
+    """Wait until the data written to a stream would survive a loss of power."""
     stream.flush()
     os.fsync(stream.fileno())

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# options that go with --fill; options of this module, which the library does not read
+# options that go with --fill
 FILL_OPTIONS = ("fill", "temperature", "seed", "count", "sweeps", "gap", "compare")
+# options that this module reads, and the library does not
 OWN_OPTIONS = ("checkpoint", "debug", "prefix", "fill", "format", "watch", "compare")
 
 # Options as --help shows them, and their meanings.
@@ -172,7 +173,7 @@ def _watch_text(model: "TrainedModel", options: argparse.Namespace) -> None:
 
 
 def _library_options(options: argparse.Namespace) -> dict[str, Any]:
-    """Options that the user gave, without this module's own; the library has all defaults."""
+    """Select the options that the user gave and the library reads; the library has the defaults."""
     every = vars(options).items()
     return {name: value for name, value in every if value is not None and name not in OWN_OPTIONS}
 

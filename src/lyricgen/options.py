@@ -54,7 +54,7 @@ def validate(schema: type[T] | Any, values: Any, group: str = "") -> Any:
 
 def check_texts(name: str, texts: Any) -> None:
     """Check that a value is a list of texts."""
-    if isinstance(texts, str):  # it would be taken for a list of its characters
+    if isinstance(texts, str):  # it would pass for a list of its characters
         raise UserError(f"{name}={texts!r}: put it in a list, [{texts!r}]")
     for text in texts:
         if not isinstance(text, str):
@@ -112,7 +112,7 @@ def _short(value: Any) -> str:
 
 
 def _place(path: list[str], values: Any) -> str:
-    """The group of an unknown option, and the group's choice."""
+    """Say with which choice of its group an option is unknown; "here" outside of groups."""
     for part in path[:-1]:
         values = values[part]
     chosen = values.get("kind") if isinstance(values, dict) else None

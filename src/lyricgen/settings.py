@@ -9,17 +9,18 @@ Settings = Mapping[str, Value]
 
 # Settings of data= that decide which characters of a text are held out.
 SPLITTING = ("unit", "val_fraction", "test_fraction", "max_held_out", "split_seed")
-# These, and the settings that decide the text itself.
+# Settings of data= that decide the text and which characters are held out.
 DECIDING = (
     *("kind", "path", "max_chars", "lowercase", "distinct", "newline", "encoding"),
     *("control_characters", *SPLITTING),
 )
-# Settings that older runs do not record: group, its choice (None: any), and the values of the time.
+# Settings that older runs do not record: a group, its choice (None: any), and the settings with the
+# values by which those runs worked.
 ADDED: tuple[tuple[str, str | None, dict[str, Value]], ...] = (
     ("data", None, {"control_characters": "refuse"}),
     ("sampler", "random", {"drop_last": True}),
 )
-# Groups and settings that n-grams do not know.
+# Groups and settings that an n-gram model does not read.
 NETWORKS = ("layers", "hidden_size", "cell", "depth", "loss", "optimizer", "scheduler", "trainer")
 # Settings of the machine and of logs, which do not change the trained model.
 PLUMBING = (
