@@ -45,7 +45,7 @@ from lyricgen.runs.directories import SUMMARY, remove_unused
 from lyricgen.runs.interruption import Interrupted, Interruption, listening, raise_if_requested
 from lyricgen.runs.run import Run
 from lyricgen.runs.state import find_resume_point
-from lyricgen.runs.summary import RunSummary
+from lyricgen.runs.summary import RunSummary, score
 from lyricgen.sweeps.job import SWEEP, do_as_job
 from lyricgen.sweeps.sweep import UnfinishedJobsError
 
@@ -141,15 +141,15 @@ def train(values: dict[str, Any], run: Run) -> float:
                 trial = trial_of(run)
             options = parse(values)  # before torch and Lightning are imported, which takes seconds
             from lyricgen.runs.checkpoint_files import newest_sound
-            from lyricgen.training import results
             from lyricgen.training.main import prepare, train_and_evaluate
+            from lyricgen.training.results import show_end
 
             values = options.model_dump(mode="json")
             checkpoint = None if options.resume is None else newest_sound(run.checkpoints)
             point = find_resume_point(run.directory, values, checkpoint)
             if point.summary is not None and point.finished:
                 log.info("%s is finished: %s", run.directory, point.finished)
-                return results.score(point.summary)
+                return score(point.summary)
             training = prepare(options, run, point, interruption, trial)
             interruption.raise_if_requested()
         except BaseException as error:
@@ -164,8 +164,8 @@ def train(values: dict[str, Any], run: Run) -> float:
             if isinstance(error, OSError):
                 raise run.unfinished(error) from error
             raise
-    results.show_end(run)
-    return results.score(run.summary)
+    show_end(run)
+    return score(run.summary)
 
 
 def _record_unbegun(

@@ -784,3 +784,15 @@ def test_no_jobs_at_a_time(train: Train, engine: str) -> None:
     assert done.status == 2
     assert done.err == "error: 0 jobs at a time: choose 1 or more, or leave it to the engine\n"
     assert not [path for path in Path("outputs").rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("module", ["grid", "search.study"])
+def test_a_sweep_begins_without_torch(module: str) -> None:
+    """Its import takes seconds, and only jobs need it."""
+    if module == "search.study":
+        pytest.importorskip("optuna")
+    program = f"import sys, lyricgen.sweeps.{module}; print('torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "False\n"

@@ -34,7 +34,6 @@ IMPORTED_INSIDE = {
     "yaml": "only a resumed run needs it",
     "torch": "only the process of a job needs it",
     "lyricgen.training.options": "heavy; a resumed sweep checks no option",
-    "lyricgen.training.results": "heavy; only Slurm's and ray's jobs need torch in the launcher",
     "lyricgen.reporting.sweep_report": "pandas and jinja2, which no job needs",
 }
 # Files that touch private names of a library.

@@ -1,8 +1,6 @@
 """Figures of a loss, and mixtures of two models."""
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,12 +19,6 @@ def loss_figures(split: str, loss: float, prefix: str = "") -> dict[str, float]:
         f"{split}/{prefix}perplexity": perplexity(loss),
         f"{split}/{prefix}bits_per_char": loss / math.log(2),
     }
-
-
-def perplexity_name(figures: Mapping[str, Any]) -> str:
-    """Find the name of the perplexity among figures: perplexity or pseudo_perplexity."""
-    pseudo = any(name.endswith("/pseudo_perplexity") for name in figures)
-    return "pseudo_perplexity" if pseudo else "perplexity"
 
 
 def perplexity(loss: float) -> float:

@@ -1,8 +1,9 @@
 """The classes that describe, read and write summary.json of runs and sweeps."""
 
 import logging
+import math
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
@@ -151,6 +152,20 @@ class SweepSummary(Summary):
     """
 
     jobs: dict[_JobNumber, list[str]] = {}
+
+
+def perplexity_name(figures: Mapping[str, Any]) -> str:
+    """Find the name of the perplexity among figures: perplexity or pseudo_perplexity."""
+    pseudo = any(name.endswith("/pseudo_perplexity") for name in figures)
+    return "pseudo_perplexity" if pseudo else "perplexity"
+
+
+def score(summary: RunSummary) -> float:
+    """Find the perplexity by which sweeps compare runs: held-out, else of the training split."""
+    metrics = summary.metrics
+    name = perplexity_name(metrics)
+    found = metrics.get(f"val/{name}", metrics.get(f"train/{name}"))
+    return math.inf if found is None else float(found)  # JSON has no infinity
 
 
 Kind = TypeVar("Kind", bound=Summary)

@@ -104,7 +104,7 @@ def _run_task(
     variables: dict[str, str],
 ) -> None:
     """Do a job in its fresh process, as Hydra's own launcher does."""
-    import torch  # noqa: PLC0415  the sweep's own process does without
+    import torch  # noqa: PLC0415  only the process of a job needs it
 
     gc.freeze()  # a collection would copy the modules' pages, which all jobs share
     os.environ.clear()

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from lyricgen.errors import UserError, reason
 from lyricgen.runs.directories import check_there
 from lyricgen.runs.interruption import raise_if_requested, terminal_signals_blocked
+from lyricgen.runs.summary import score
 from lyricgen.sweeps.job import SWEEP, changed_environment, process_name, start_fork_server
 from lyricgen.sweeps.sweep import jobs_in
 from lyricgen.sweeps.watch import Batch, JobWatch
@@ -107,8 +108,6 @@ def launch_and_score(
     Returns:
         A float for each job, as Hydra's launchers do; infinity for a job without a figure.
     """
-    from lyricgen.training.results import score  # noqa: PLC0415  torch, which no other sweep needs
-
     sweep = Path(launcher.config.hydra.sweep.dir)
     sweep.mkdir(parents=True, exist_ok=True)
     launch(launcher, list(enumerate(map(list, job_overrides), first)), sweep)

@@ -14,9 +14,8 @@ from lyricgen.console import rounded, show
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.data.splits import SPLITS
 from lyricgen.models.checkpoint import load
-from lyricgen.models.metrics import perplexity_name
 from lyricgen.runs.run import Run
-from lyricgen.runs.summary import RunSummary
+from lyricgen.runs.summary import RunSummary, perplexity_name
 from lyricgen.stacking import put_whole
 from lyricgen.training.build import monitored
 from lyricgen.training.build_trainer import Training
@@ -143,14 +142,6 @@ def _compare_with_ngrams(figures: dict[str, Any]) -> dict[str, Any]:
         rounded(best),
     )
     return {"beats_ngrams": own < best}
-
-
-def score(summary: RunSummary) -> float:
-    """Give the figure by which sweeps compare runs: validation, else training perplexity."""
-    metrics = summary.metrics
-    name = perplexity_name(metrics)
-    found = metrics.get(f"val/{name}", metrics.get(f"train/{name}"))
-    return math.inf if found is None else float(found)  # JSON has no infinity
 
 
 def show_end(run: Run) -> None:

@@ -24,7 +24,7 @@ from lyricgen.errors import UserError
 from lyricgen.runs.directories import LOCK, MULTIRUN, job_directory
 from lyricgen.runs.interruption import raise_if_requested
 from lyricgen.runs.record_files import RecordError, read_yaml
-from lyricgen.runs.summary import RunSummary, SweepSummary
+from lyricgen.runs.summary import RunSummary, SweepSummary, score
 from lyricgen.sweeps.launch import check_launcher, launch
 from lyricgen.sweeps.search.space import Space, read_space
 from lyricgen.sweeps.search.storage import (
@@ -39,7 +39,6 @@ from lyricgen.sweeps.search.storage import (
 )
 from lyricgen.sweeps.sweep import DONE, EPOCHS, Job, Sweep, jobs_in
 from lyricgen.training import options as training
-from lyricgen.training.results import score
 
 NAP = 0.5  # seconds between two looks at other processes
 

@@ -12,8 +12,8 @@ from typing_extensions import override
 
 from lyricgen.console import ProgressBar, rounded
 from lyricgen.data.batch import world_size
-from lyricgen.models.metrics import perplexity_name
 from lyricgen.runs.state import RunState
+from lyricgen.runs.summary import perplexity_name
 from lyricgen.training.lightning_hooks import Observer
 from lyricgen.training.totals import NatsTotal
 

@@ -8,8 +8,8 @@ from typing import Protocol
 import pytorch_lightning as pl
 from typing_extensions import override
 
-from lyricgen.models.metrics import perplexity_name
 from lyricgen.runs.state import RunState
+from lyricgen.runs.summary import perplexity_name
 from lyricgen.training.ddp.group import gathered
 from lyricgen.training.lightning_hooks import Observer
 from lyricgen.training.options import EarlyStoppingOptions

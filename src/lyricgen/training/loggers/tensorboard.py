@@ -33,11 +33,11 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard.summary import custom_scalars, scalar, text
 from typing_extensions import override
 
-from lyricgen.models.metrics import perplexity_name
 from lyricgen.models.model import Model
 from lyricgen.runs.directories import EVENTS, outputs_directory
 from lyricgen.runs.run import Run
 from lyricgen.runs.state import RunState
+from lyricgen.runs.summary import perplexity_name
 from lyricgen.settings import PLUMBING, belongs_to, flatten, known_to_model
 from lyricgen.training.lightning_hooks import Observer
 
