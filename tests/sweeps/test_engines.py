@@ -31,7 +31,7 @@ from lyricgen.sweeps.job import (
     stop_file,
 )
 from lyricgen.sweeps.sweep import Sweep
-from lyricgen.sweeps.watch import JobWatch
+from lyricgen.sweeps.watch import LauncherWatch
 from lyricgen.training import threads
 from tests.conftest import SMALL, TINY, Train, hear_ctrl_c, summary_of, sweep_of, until
 from tests.helpers import slurm
@@ -578,7 +578,7 @@ def test_jobs_elsewhere_that_nobody_works_on_are_killed(
     Elsewhere(earlier).launch([], 0)  # by another sweep, to which it belongs
     launcher: Any = Elsewhere(lost, held)
     with claimed(held):
-        JobWatch(launcher, [[(0, []), (1, []), (2, [])]], tmp_path).run(1)
+        LauncherWatch(launcher, [[(0, []), (1, []), (2, [])]], tmp_path).run(1)
         statuses = [read_summary(each).status for each in (lost, held, earlier)]
     assert statuses == ["killed", "running", "running"]
     assert capsys.readouterr().out == "job 0_lost killed (1 of 3)\n"

@@ -16,7 +16,7 @@ from lyricgen.runs.interruption import raise_if_requested, terminal_signals_bloc
 from lyricgen.runs.summary import score
 from lyricgen.sweeps.job import SWEEP, changed_environment, process_name, start_fork_server
 from lyricgen.sweeps.sweep import jobs_in
-from lyricgen.sweeps.watch import Batch, JobWatch
+from lyricgen.sweeps.watch import Batch, LauncherWatch, ProcessWatch, SlurmWatch
 from lyricgen.training.threads import cores, threads_of_each
 
 log = logging.getLogger(__name__)
@@ -82,22 +82,24 @@ def launch(
     if kind == "BasicLauncher":
         _launch_here(launcher, jobs, sweep)
         return
-    each = [[job] for job in jobs]  # a launcher that loses one job of a batch forgets the others
     with changed_environment({SWEEP: process_name()}):
         if kind == "ProcessLauncher":
-            JobWatch(launcher, each, sweep, threads_of_each(local)).run(local)
-        elif kind == "RayLauncher":  # it has its own queue and cores
+            ProcessWatch(launcher, jobs, sweep, threads_of_each(local)).run(local)
+        elif kind == "RayLauncher":  # Ray has its own queue and cores
             import ray  # noqa: PLC0415  an extra
 
             if not ray.is_initialized():  # once, before several threads ask the launcher to
                 with terminal_signals_blocked():
                     options: Any = OmegaConf.to_container(launcher.ray_cfg.init, resolve=True)
                     ray.init(**options)
-            JobWatch(launcher, each, sweep).run(min(wanted or len(jobs), len(jobs)))
-        else:
-            if kind == "SlurmLauncher" and wanted is not None:
+            each = [[job] for job in jobs]  # Ray forgets the others of a batch if it loses a job
+            LauncherWatch(launcher, each, sweep).run(min(wanted or len(jobs), len(jobs)))
+        elif kind == "SlurmLauncher":
+            if wanted is not None:
                 launcher.params["array_parallelism"] = wanted
-            JobWatch(launcher, [jobs], sweep).run(1)
+            SlurmWatch(launcher, [jobs], sweep).run(1)
+        else:
+            LauncherWatch(launcher, [jobs], sweep).run(1)
 
 
 def launch_and_score(

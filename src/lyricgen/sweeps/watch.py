@@ -1,4 +1,4 @@
-"""Jobs in other processes: begun, watched, reported and stopped."""
+"""Jobs in other processes: their begin, reports on them, and their stop."""
 
 import logging
 import os
@@ -7,73 +7,73 @@ import socket
 import subprocess
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import override
+
 from lyricgen.console import rounded, show
 from lyricgen.errors import UserError, reason
 from lyricgen.runs.directories import SUMMARY, claimed, is_alive, number_of
-from lyricgen.runs.interruption import Interruption, listening, terminal_signals_blocked
+from lyricgen.runs.interruption import listening, terminal_signals_blocked
 from lyricgen.runs.summary import RunSummary
 from lyricgen.sweeps.job import create_job_process, process_name, stop_file
 
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.5  # between two looks at the jobs
-STOP_SECONDS = 5.0  # for jobs that must stop at once
-# the first of these that a job has is shown at its end
+STOP_SECONDS = 5.0  # in which jobs end after SIGTERM, and again after SIGKILL
+# of a job, the first figure that the job has is shown at its end
 SHOWN_FIGURES = tuple(
     f"{split}/{kind}perplexity" for split in ("val", "train") for kind in ("", "pseudo_")
 )
 
-Batch = list[tuple[int, list[str]]]  # numbers and overrides of jobs that begin together
+Batch = list[tuple[int, list[str]]]  # number and overrides of each job
 
 
-class JobWatch:
+class JobWatch(ABC):
     """Jobs in other processes, begun a few at a time, reported as they end, stopped together.
 
     Args:
-        launcher: Hydra's.
-        batches: all jobs; several in one batch only if the launcher is called.
+        launcher: of Hydra.
+        batches: all jobs; the jobs of a batch begin together.
         sweep: the directory of the sweep.
-        threads: of each job, a process of this machine; None to call the launcher in a thread,
-            while this thread watches the jobs.
     """
 
-    def __init__(
-        self, launcher: Any, batches: Sequence[Batch], sweep: Path, threads: int | None = None
-    ) -> None:
+    def __init__(self, launcher: Any, batches: Iterable[Batch], sweep: Path) -> None:
         self._launcher = launcher
         self._waiting = deque(batches)
         self._sweep = sweep
-        self._threads = threads
-        self._on_slurm = type(launcher).__name__ == "SlurmLauncher"
         self._stop = stop_file(sweep, process_name())
         self._may_vanish = (sweep / SUMMARY).is_file()
-        self._numbers = {number for batch in batches for number, _ in batch}
+        self._numbers = {number for batch in self._waiting for number, _ in batch}
         self._earlier = {path: path.stat().st_mtime_ns for path in sweep.glob(f"*/{SUMMARY}")}
         self._ended: set[int] = set()
-        self._submitted: set[str] = set()
-        self._submitted = self._slurm_names()
-        self._processes: dict[ForkServerProcess, int] = {}
-        self._calls: list[threading.Event] = []  # set when the call returns
 
     def run(self, at_a_time: int) -> None:
-        """Do the jobs, `at_a_time` batches at once, and report how each ends.
+        """Run the jobs, `at_a_time` batches at once, and report the end of each job.
 
         Raises:
             Interrupted: by Ctrl-C or another signal; all jobs have stopped.
         """
-        self._stop.unlink(missing_ok=True)  # left by an earlier process of this number
+        self._stop.unlink(missing_ok=True)  # left by an earlier process of this name
         with listening() as interruption:
             interruption.patient = True
             try:
-                while self._begin_waiting(interruption, at_a_time):
+                while True:
+                    stopping = interruption.requested is not None
+                    if stopping and not self._stop.exists():
+                        self._ask_to_stop()
+                    self._forget_waiting_if_vanished()
+                    self._begin_waiting(at_a_time)
+                    if not self._is_working(stopping=stopping):
+                        break
                     self._wait()
                     self._report()
                 if not self._drop_ended():
@@ -83,64 +83,47 @@ class JobWatch:
                 self._stop_at_once()
                 raise
             finally:
-                if not self._on_slurm:  # its queue may begin a job later
-                    self._stop.unlink(missing_ok=True)
+                self._remove_stop_file()
             interruption.raise_if_requested()
 
-    def _begin_waiting(self, interruption: Interruption, at_a_time: int) -> bool:
-        """Begin waiting jobs while there is room; return whether any job is working."""
-        if interruption.requested is not None and not self._stop.exists():
-            self._waiting.clear()
-            self._stop.touch()
-            names = self._slurm_names() if self._on_slurm else None
-            if names:  # without a name, scancel would cancel all jobs of the user
-                subprocess.run(["scancel", "--state=PENDING", *sorted(names)], check=False)
+    @abstractmethod
+    def _begin(self, batch: Batch) -> None:
+        """Begin the jobs of a batch."""
+
+    @abstractmethod
+    def _drop_ended(self) -> int:
+        """Forget ended batches, and return the number of working batches."""
+
+    def _ask_to_stop(self) -> None:
+        """Forget the waiting jobs, and ask the others to stop."""
+        self._waiting.clear()
+        self._stop.touch()
+
+    def _forget_waiting_if_vanished(self) -> None:
+        """Forget the waiting jobs if the sweep's directory is gone: no job may make it again."""
         if self._may_vanish and not (self._sweep / SUMMARY).is_file():
-            self._waiting.clear()  # the directory is gone, and no job may make it again
+            self._waiting.clear()
+
+    def _begin_waiting(self, at_a_time: int) -> None:
+        """Begin waiting batches until `at_a_time` batches work."""
         while self._drop_ended() < at_a_time and self._waiting:
             self._begin(self._waiting.popleft())
-        in_queue = interruption.requested is not None and self._on_slurm
-        return self._drop_ended() > 0 and not (in_queue and not self._running())
 
-    def _drop_ended(self) -> int:
-        """Forget ended batches, warn of killed jobs, and return the number of working batches."""
-        for process in [*self._processes]:
-            # the fork server, which reports the end of a process, may have been killed
-            if not process.is_alive() and not is_alive(process.pid or 0):
-                number = self._processes.pop(process)
-                if (process.exitcode or 0) < 0:
-                    self._tell("its process was killed", [number])
-        self._calls = [call for call in self._calls if not call.is_set()]
-        return len(self._processes) + len(self._calls)
+    def _is_working(self, *, stopping: bool) -> bool:
+        """Whether a batch works; `stopping` says that the jobs were asked to stop."""
+        del stopping
+        return self._drop_ended() > 0
 
-    def _begin(self, batch: Batch) -> None:
-        if self._threads is None:
-            self._calls.append(threading.Event())
-            # a daemon: Slurm's queue may keep jobs waiting after the sweep stops
-            call = threading.Thread(target=self._call, args=(batch, self._calls[-1]), daemon=True)
-            call.start()
-            return
-        [(number, overrides)] = batch
-        try:
-            process = create_job_process(self._launcher, overrides, number, self._threads)
-            process.start()
-            self._processes[process] = number
-        except (OSError, EOFError) as error:  # the fork server is gone or full
-            self._tell(reason(error), [number])
+    def _wait(self) -> None:
+        """Wait until it is time for another look at the jobs."""
+        time.sleep(POLL_SECONDS)
 
-    def _call(self, batch: Batch, over: threading.Event) -> None:
-        try:
-            with terminal_signals_blocked():
-                self._launcher.launch([overrides for _, overrides in batch], batch[0][0])
-        except Exception as error:
-            if self._on_slurm:
-                self._wait_for_slurm()
-            self._tell(reason(error), [number for number, _ in batch])
-        finally:
-            over.set()
+    def _remove_stop_file(self) -> None:
+        """Remove the file that asks the jobs to stop."""
+        self._stop.unlink(missing_ok=True)
 
-    def _tell(self, why: str, numbers: Sequence[int]) -> None:
-        """Warn of the jobs that did not begin; a job that began has its reason in summary.json."""
+    def _warn(self, why: str, numbers: Sequence[int]) -> None:
+        """Warn of the jobs that did not begin; summary.json says why another job ended."""
         if self._stop.exists():
             return  # the user knows
         begun = self._ended | self._summaries().keys()
@@ -149,37 +132,30 @@ class JobWatch:
             where = f"; what its process has written is in {written}" if written.is_dir() else ""
             log.warning("job %d did not begin: %s%s", number, why[:200], where)
 
-    def _wait_for_slurm(self) -> None:
-        """Wait for all jobs: the launcher gives up at the first killed job."""
-        from submitit import SlurmJob  # noqa: PLC0415  an extra
-
-        folder = self._sweep / ".submitit"
-        jobs: list[Any] = [SlurmJob(folder / "%j", name) for name in self._slurm_names()]
-        while not all(job.done() for job in jobs):
-            time.sleep(POLL_SECONDS)
-
-    def _slurm_names(self) -> set[str]:
-        """Slurm's names of the jobs submitted since the launch."""
-        submitted = (self._sweep / ".submitit").glob("*/*_submitted.pkl")
-        return {path.parent.name for path in submitted} - self._submitted
-
     def _summaries(self) -> dict[int, tuple[Path, RunSummary]]:
-        """Directories and summaries of the jobs that began since the launch, without ended jobs."""
+        """Read the summaries of the jobs that this process has begun, without the reported jobs.
+
+        Returns:
+            The directory and the summary of each job, by its number.
+        """
         found = {}
         looked_for = self._numbers - self._ended
         for path in self._sweep.glob(f"*/{SUMMARY}"):
             number = number_of(path.parent)
             if number in looked_for:
-                with suppress(OSError, UserError):  # it is gone or damaged
+                with suppress(OSError, UserError):  # the file is gone or damaged
                     if path.stat().st_mtime_ns != self._earlier.get(path):
                         found[number] = (path.parent, RunSummary.read(path.parent))
         return found
 
-    def _running(self) -> list[int]:
-        """Process numbers of the running jobs; 0 for a job on another machine."""
+    def _running(self) -> list[RunSummary]:
+        """Read the summaries of the running jobs."""
+        return [each for _, each in self._summaries().values() if each.status == "running"]
+
+    def _pids(self) -> set[int]:
+        """Find the processes of the running jobs on this machine."""
         here = socket.gethostname()
-        running = [each for _, each in self._summaries().values() if each.status == "running"]
-        return [each.process if each.host == here else 0 for each in running]
+        return {each.process for each in self._running() if each.host == here and each.process}
 
     def _record_killed(self) -> None:
         """Record jobs on other machines as killed if no process works on them."""
@@ -204,19 +180,145 @@ class JobWatch:
             show(f"job {directory.name} {summary.status}{shown}{why} ({done})")
 
     def _stop_at_once(self) -> None:
+        """End the jobs of this machine by SIGTERM; end the jobs that go on by SIGKILL."""
         try:
             self._signal(signal.SIGTERM)
         finally:  # also after another signal
             self._signal(signal.SIGKILL)
 
-    def _signal(self, number: int) -> None:
-        """Send a signal to all jobs of this machine, and wait for their end."""
-        for process in {*self._running(), *(each.pid for each in self._processes)} - {0, None}:
-            with suppress(OSError):  # it has just ended
-                os.kill(process or 0, number)
+    def _signal(self, signum: signal.Signals) -> None:
+        """Send a signal to all jobs of this machine, and wait STOP_SECONDS for their end."""
+        for pid in self._pids():
+            with suppress(OSError):  # the job has just ended
+                os.kill(pid, signum)
         end = time.monotonic() + STOP_SECONDS
         while self._drop_ended() and time.monotonic() < end:
             self._wait()
 
+
+class ProcessWatch(JobWatch):
+    """Jobs that are child processes of this machine's fork server.
+
+    Args:
+        launcher: of Hydra.
+        jobs: number and overrides of each job.
+        sweep: the directory of the sweep.
+        threads: number of threads of each job.
+    """
+
+    def __init__(self, launcher: Any, jobs: Batch, sweep: Path, threads: int) -> None:
+        super().__init__(launcher, [[job] for job in jobs], sweep)
+        self._threads = threads
+        self._processes: dict[ForkServerProcess, int] = {}  # and the numbers of their jobs
+
+    @override
+    def _begin(self, batch: Batch) -> None:
+        [(number, overrides)] = batch
+        try:
+            process = create_job_process(self._launcher, overrides, number, self._threads)
+            process.start()
+            self._processes[process] = number
+        except (OSError, EOFError) as error:  # the fork server is gone or full
+            self._warn(reason(error), [number])
+
+    @override
+    def _drop_ended(self) -> int:
+        for process in [*self._processes]:
+            # the fork server, which reports the end of a process, may have been killed
+            if not process.is_alive() and not is_alive(process.pid or 0):
+                number = self._processes.pop(process)
+                if (process.exitcode or 0) < 0:
+                    self._warn("its process was killed", [number])
+        return len(self._processes)
+
+    @override
     def _wait(self) -> None:
         wait([each.sentinel for each in self._processes if each.is_alive()], POLL_SECONDS)
+
+    @override
+    def _pids(self) -> set[int]:
+        return super()._pids() | {each.pid for each in self._processes if each.pid}
+
+
+class LauncherWatch(JobWatch):
+    """Jobs of a launcher that is called in threads, one for each batch."""
+
+    def __init__(self, launcher: Any, batches: Iterable[Batch], sweep: Path) -> None:
+        super().__init__(launcher, batches, sweep)
+        self._calls: list[threading.Event] = []  # each is set when its call returns
+
+    @override
+    def _begin(self, batch: Batch) -> None:
+        over = threading.Event()
+        self._calls.append(over)
+        # a daemon: Slurm's queue may keep jobs waiting after the sweep stops
+        threading.Thread(target=self._call_and_warn, args=(batch, over), daemon=True).start()
+
+    @override
+    def _drop_ended(self) -> int:
+        self._calls = [call for call in self._calls if not call.is_set()]
+        return len(self._calls)
+
+    def _call_and_warn(self, batch: Batch, over: threading.Event) -> None:
+        """Call the launcher, warn of its error, and set `over` at the end."""
+        try:
+            self._call(batch)
+        except Exception as error:
+            self._warn(reason(error), [number for number, _ in batch])
+        finally:
+            over.set()
+
+    def _call(self, batch: Batch) -> None:
+        """Let the launcher run the jobs of a batch."""
+        with terminal_signals_blocked():
+            self._launcher.launch([overrides for _, overrides in batch], batch[0][0])
+
+
+class SlurmWatch(LauncherWatch):
+    """Jobs that submitit passes to Slurm, whose queue may begin a job late."""
+
+    def __init__(self, launcher: Any, batches: Iterable[Batch], sweep: Path) -> None:
+        super().__init__(launcher, batches, sweep)
+        self._earlier_ids = self._all_ids()
+
+    @override
+    def _ask_to_stop(self) -> None:
+        super()._ask_to_stop()
+        ids = self._ids()
+        if ids:  # without an id, scancel would cancel all jobs of the user
+            subprocess.run(["scancel", "--state=PENDING", *sorted(ids)], check=False)
+
+    @override
+    def _is_working(self, *, stopping: bool) -> bool:
+        # jobs that wait in the queue keep the launcher's call from its end
+        return super()._is_working(stopping=stopping) and not (stopping and not self._running())
+
+    @override
+    def _remove_stop_file(self) -> None:
+        """Keep the file: the queue may begin a job later."""
+
+    @override
+    def _call(self, batch: Batch) -> None:
+        try:
+            super()._call(batch)
+        except Exception:
+            self._wait_for_jobs()  # the launcher gives up at the first killed job
+            raise
+
+    def _wait_for_jobs(self) -> None:
+        """Wait for the end of all jobs."""
+        from submitit import SlurmJob  # noqa: PLC0415  an extra
+
+        folder = self._sweep / ".submitit"
+        jobs: list[Any] = [SlurmJob(folder / "%j", each) for each in self._ids()]
+        while not all(job.done() for job in jobs):
+            time.sleep(POLL_SECONDS)
+
+    def _ids(self) -> set[str]:
+        """Find Slurm's ids of the jobs that were submitted since this object was made."""
+        return self._all_ids() - self._earlier_ids
+
+    def _all_ids(self) -> set[str]:
+        """Find Slurm's ids of all jobs that were ever submitted for the sweep."""
+        submitted = (self._sweep / ".submitit").glob("*/*_submitted.pkl")
+        return {path.parent.name for path in submitted}
