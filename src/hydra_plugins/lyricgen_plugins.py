@@ -1,6 +1,6 @@
 """Plugins of lyricgen for Hydra, which imports all modules of this package at every start.
 
-The work is done in `lyricgen.sweeps`, which is imported only when a plugin is called.
+The plugins call `lyricgen.sweeps`, and import it only when they are called.
 """
 
 from collections.abc import Sequence
@@ -36,20 +36,20 @@ class OptionsSweeper(Sweeper):
 
 
 class Grid(OptionsSweeper):
-    """Sweeper that does every combination of values once, and resumes a stopped sweep."""
+    """Sweeper that runs every combination of values once, and resumes a stopped sweep."""
 
     def sweep(self, arguments: list[str]) -> None:
-        """Do all jobs; see `sweep_grid`."""
+        """Run all jobs; see `sweep_grid`."""
         from lyricgen.sweeps.grid import sweep_grid
 
         sweep_grid(self, arguments)
 
 
 class StudySweeper(OptionsSweeper):
-    """Sweeper that runs the trials of a study, also beside other processes, and resumes it."""
+    """Sweeper that runs the trials of a study, also beside other processes, and resumes a study."""
 
     def sweep(self, arguments: list[str]) -> None:
-        """Do all trials; see `sweep_study`.
+        """Run all trials; see `sweep_study`.
 
         Raises:
             UserError: Optuna is not installed.
@@ -68,7 +68,7 @@ class StudySweeper(OptionsSweeper):
 
 
 class ProcessLauncher(Launcher):
-    """Launcher that does jobs side by side, each in a fresh process of this machine.
+    """Launcher that runs jobs side by side, each in a fresh process of this machine.
 
     Args:
         n_jobs: jobs at a time; -1 for one a core, -2 for all cores but one.
@@ -88,7 +88,7 @@ class ProcessLauncher(Launcher):
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        """Do jobs for a sweeper of another package; see `launch_and_score`."""
+        """Run jobs for a sweeper of another package; see `launch_and_score`."""
         from lyricgen.sweeps.launch import launch_and_score
 
         return launch_and_score(self, job_overrides, initial_job_idx)

@@ -139,6 +139,7 @@ def train(values: dict[str, Any], run: Run) -> float:
                 from lyricgen.sweeps.search.storage import trial_of
 
                 trial = trial_of(run)
+                run.search_space = trial.search_space
             options = parse(values)  # before torch and Lightning are imported, which takes seconds
             from lyricgen.runs.checkpoint_files import newest_sound
             from lyricgen.training.main import prepare, train_and_evaluate

@@ -23,7 +23,7 @@ from lyricgen.runs.directories import claimed, is_alive
 from lyricgen.runs.summary import read_summary
 from lyricgen.sweeps import launch as engines
 from lyricgen.sweeps.job import (
-    PATIENCE,
+    STOP_SECONDS,
     SWEEP,
     changed_environment,
     do_as_job,
@@ -345,7 +345,7 @@ def test_no_stuck_job_outlives_a_killed_sweep(start: Start, tmp_path: Path) -> N
     jobs = [command.begun(number, "stuck")["process"] for number in (0, 1)]
     command.process.kill()
     command.process.wait()
-    until(lambda: not (command.processes or any(map(is_alive, jobs))), 3 * PATIENCE)
+    until(lambda: not (command.processes or any(map(is_alive, jobs))), 3 * STOP_SECONDS)
     assert command.statuses == ["interrupted", "killed"]
     assert not (command.sweep / "2_seed=3").exists()
 
@@ -778,11 +778,19 @@ def test_a_wrong_setting_of_a_sweep(train: Train, typed: str) -> None:
     assert not [path for path in Path("outputs").rglob("*") if path.is_file()]
 
 
-@pytest.mark.parametrize("engine", ["basic", "cpus", "processes"])
-def test_no_jobs_at_a_time(train: Train, engine: str) -> None:
-    done = train("-m", f"hydra/launcher={engine}", "seed=1,2", "hydra.sweeper.jobs_at_a_time=0")
+@pytest.mark.parametrize(
+    ("engine", "typed", "why"),
+    [
+        ("basic", "hydra.sweeper.jobs_at_a_time=0", "input should be greater than 0"),
+        ("cpus", "hydra.sweeper.jobs_at_a_time=0", "input should be greater than 0"),
+        ("processes", "hydra.sweeper.jobs_at_a_time=0", "input should be greater than 0"),
+        ("processes", "hydra.launcher.n_jobs=0", "choose 1 or more, or -1 for one job a core"),
+    ],
+)
+def test_no_jobs_at_a_time(train: Train, engine: str, typed: str, why: str) -> None:
+    done = train("-m", f"hydra/launcher={engine}", "seed=1,2", typed)
     assert done.status == 2
-    assert done.err == "error: 0 jobs at a time: choose 1 or more, or leave it to the engine\n"
+    assert done.err == f"error: {typed}: {why}\n"
     assert not [path for path in Path("outputs").rglob("*") if path.is_file()]
 
 

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
+from pydantic import PositiveInt
 
 from lyricgen.cli.composition import job_values
 from lyricgen.cli.hydra_private import combine_values
-from lyricgen.cli.resume_arguments import without_resume
-from lyricgen.cli.typed_values import as_typed
 from lyricgen.console import progress, show
 from lyricgen.errors import UserError
 from lyricgen.options import Options, validate
@@ -19,13 +18,21 @@ from lyricgen.runs.state import fixed_settings, sorted_settings
 from lyricgen.runs.summary import RunSummary
 from lyricgen.settings import flatten, key
 from lyricgen.sweeps.launch import check_launcher, launch
-from lyricgen.sweeps.sweep import DONE, EPOCHS, Job, Sweep, jobs_in
+from lyricgen.sweeps.sweep import (
+    DONE,
+    EPOCHS,
+    Job,
+    Sweep,
+    jobs_in,
+    read_arguments,
+    refuse_fewer_epochs,
+)
 
 
 class GridOptions(Options):
     """Options of `hydra.sweeper.` with hydra/sweeper=grid."""
 
-    jobs_at_a_time: int | None
+    jobs_at_a_time: PositiveInt | None
     params: dict[str, Any]
 
 
@@ -34,7 +41,7 @@ class PlannedJob:
     """A job that has no number yet.
 
     Attributes:
-        overrides: of the job, and those that all jobs share.
+        overrides: of the job alone, and the overrides that all jobs share.
         name: the part of the directory's name that differs between jobs.
         values: the whole configuration, plain and unchecked, which identifies the job.
     """
@@ -45,20 +52,23 @@ class PlannedJob:
 
 
 def sweep_grid(sweeper: Any, arguments: list[str]) -> None:
-    """Do every combination of the values in the typed arguments once, for Hydra's plugin.
+    """Run every combination of the values in the typed arguments once.
+
+    Args:
+        sweeper: Hydra's plugin, with its options.
+        arguments: the overrides of the command line.
 
     Raises:
-        UserError: another process works on the sweep, it exists and is not to be resumed, or the
-            number of jobs at a time is wrong.
+        UserError: an option is wrong, another process works on the sweep, or the sweep exists and
+            is not to be resumed.
         UnfinishedJobsError: some jobs failed or were killed.
     """
-    typed = without_resume(arguments)
     options: GridOptions = validate(GridOptions, sweeper.options, "hydra.sweeper.")
     at_a_time = options.jobs_at_a_time
     check_launcher(sweeper.launcher, at_a_time)
-    params = [f"{name}={value}" for name, value in options.params.items()]
-    wanted = _compose_jobs(sweeper, [*as_typed(params, multirun=True), *typed])
-    sweep = Sweep(Path(sweeper.config.hydra.sweep.dir), typed, resume=typed != arguments)
+    typed, overrides, resume = read_arguments(arguments, options.params)
+    wanted = _compose_jobs(sweeper, overrides)
+    sweep = Sweep(Path(sweeper.config.hydra.sweep.dir), typed, resume=resume)
     with claimed(sweep.directory):
         jobs = plan(sweep.directory, wanted)
         with sweep.conclusion():
@@ -66,11 +76,11 @@ def sweep_grid(sweeper: Any, arguments: list[str]) -> None:
             left = [(job.number, sweep.arguments(job)) for job in jobs if not job.done]
             if len(left) < len(jobs):
                 show(f"{len(jobs) - len(left)} of {len(jobs)} jobs are done")
-            launch(sweeper.launcher, left, sweep.directory, at_a_time, jobs_in_all=len(jobs))
+            launch(sweeper.launcher, left, sweep.directory, at_a_time, sharing=len(jobs))
 
 
 def _compose_jobs(sweeper: Any, overrides: list[str]) -> list[PlannedJob]:
-    """Compose the configuration of every combination of the overrides' values."""
+    """Compose a job for every combination of the overrides' values."""
     combinations = combine_values(sweeper.loader, overrides)
     left_out = sweeper.config.hydra.job.config.override_dirname.exclude_keys
     wanted = []
@@ -83,11 +93,13 @@ def _compose_jobs(sweeper: Any, overrides: list[str]) -> list[PlannedJob]:
 
 
 def name_jobs(combinations: Sequence[Sequence[str]], left_out: Sequence[str]) -> list[str]:
-    """Name jobs by the overrides that differ; by all overrides if the jobs are the same.
+    """Name jobs by the overrides that differ between them.
+
+    Name equal jobs by all overrides except `left_out`.
 
     Args:
         combinations: overrides of each job, with the same keys in the same order.
-        left_out: keys that names contain only if nothing else differs.
+        left_out: keys that a name contains only if they alone differ.
     """
     each_key = list(zip(*combinations, strict=True))
     short = [each for each in each_key if key(each[0]) not in left_out]
@@ -97,7 +109,11 @@ def name_jobs(combinations: Sequence[Sequence[str]], left_out: Sequence[str]) ->
 
 
 def plan(directory: Path, wanted: Sequence[PlannedJob]) -> list[Job]:
-    """Number all jobs of a sweep; a job known in its directory keeps number and name.
+    """Number all jobs of a sweep; a job that has begun keeps its number and name.
+
+    Args:
+        directory: of the sweep.
+        wanted: all jobs.
 
     Raises:
         UserError: a job is to train for fewer epochs than before.
@@ -114,7 +130,7 @@ def plan(directory: Path, wanted: Sequence[PlannedJob]) -> list[Job]:
             run, summary = there[number]
             same = sorted_settings(options[number]) == sorted_settings(values[index])
             done = summary.status in DONE and same
-            _refuse_fewer_epochs(run, summary, values[index])
+            _check_epochs(run, summary, values[index])
             jobs.append(Job(number, one.overrides, run.name, begun=True, done=done))
         else:
             jobs.append(Job(following, one.overrides, job_directory(following, one.name)))
@@ -123,7 +139,11 @@ def plan(directory: Path, wanted: Sequence[PlannedJob]) -> list[Job]:
 
 
 def _checked(values: dict[str, Any]) -> dict[str, Any]:
-    """A configuration as summary.json holds it; unchanged if it is refused."""
+    """Check a configuration, and convert it to the form of summary.json.
+
+    Returns:
+        The converted configuration, or the given configuration if an option is wrong.
+    """
     from lyricgen.training.options import parse  # noqa: PLC0415  takes seconds; for resumed sweeps
 
     try:
@@ -133,10 +153,17 @@ def _checked(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _match(wanted: Sequence[dict[str, Any]], there: dict[int, dict[str, Any]]) -> dict[int, int]:
-    """Match configurations, by index, with known jobs, by number.
+    """Match configurations with the jobs that have begun.
 
-    Equal configurations come first, then those with which a run may be resumed: so jobs that
-    differ only in their epochs, for example, are matched right.
+    Equal configurations are matched first, then configurations with which a run may be resumed.
+    So jobs that differ only in their epochs, for example, are matched right.
+
+    Args:
+        wanted: the configurations.
+        there: the configuration of each job, by its number.
+
+    Returns:
+        The number of the job for the index of each matched configuration.
     """
     found: dict[int, int] = {}
     for compared in (sorted_settings, fixed_settings):
@@ -151,8 +178,14 @@ def _match(wanted: Sequence[dict[str, Any]], there: dict[int, dict[str, Any]]) -
     return found
 
 
-def _refuse_fewer_epochs(directory: Path, summary: RunSummary, values: dict[str, Any]) -> None:
-    """Refuse fewer epochs than before, unless the job has saved nothing and starts anew."""
+def _check_epochs(directory: Path, summary: RunSummary, values: dict[str, Any]) -> None:
+    """Refuse fewer epochs than before, unless the job has saved nothing and starts anew.
+
+    Args:
+        directory: of the job.
+        summary: of the job.
+        values: the configuration of the job.
+    """
     options = flatten(summary.options or {})
     done = summary.status in DONE
     saved = any((directory / "checkpoints" / name).is_file() for name in (LAST, PREVIOUS))
@@ -161,8 +194,5 @@ def _refuse_fewer_epochs(directory: Path, summary: RunSummary, values: dict[str,
         return
     lengths = {"has trained for": summary.epochs, "was begun for": options.get(EPOCHS)}
     for words, epochs in lengths.items():
-        if isinstance(epochs, int) and wanted < epochs:
-            raise UserError(
-                f"{EPOCHS}={wanted}: job {directory.name} {words} {epochs} epochs: choose "
-                f"{options.get(EPOCHS, epochs)} or more"
-            )
+        advice = f"choose {options.get(EPOCHS, epochs)} or more"
+        refuse_fewer_epochs(wanted, epochs, f"job {directory.name} {words}", advice)

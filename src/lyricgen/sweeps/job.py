@@ -1,4 +1,4 @@
-"""The processes of a sweep's jobs: how they start, and how they stop with the sweep."""
+"""The processes of a sweep's jobs: their start, and their stop with the sweep."""
 
 import gc
 import importlib
@@ -28,8 +28,8 @@ from lyricgen.runs.directories import is_alive
 from lyricgen.runs.interruption import HANGUP, SIGNALS, Interrupted, Interruption, listening
 from lyricgen.training.threads import VARIABLES
 
-TICK = 0.25  # seconds between two looks at the sweep
-PATIENCE = 10.0  # seconds for a job of a killed sweep to stop, then to stop at once
+POLL_SECONDS = 0.25  # between two looks at the sweep
+STOP_SECONDS = 10.0  # for a job of a killed sweep to stop, then again to stop at once
 SWEEP = "LYRICGEN_SWEEP_PROCESS"  # variable with the name of the sweep's process
 # imported before a job is forked; multiprocessing imports the command itself in each job
 PRELOADED = [
@@ -37,16 +37,21 @@ PRELOADED = [
     *("lyricgen.training.main", "lyricgen.training.results"),
 ]
 
-_OWN_SIGNALS = tuple(number for number in SIGNALS if number not in (signal.SIGINT, HANGUP))
+_OWN_SIGNALS = tuple(signum for signum in SIGNALS if signum not in (signal.SIGINT, HANGUP))
 
 
 def process_name() -> str:
-    """Host and number of this process."""
+    """Name this process by its host and pid."""
     return f"{socket.gethostname()}_{os.getpid()}"
 
 
 def stop_file(sweep: Path, process: str) -> Path:
-    """File that makes the jobs of a sweep's process stop, on any machine."""
+    """Name the file that makes jobs stop, on any machine.
+
+    Args:
+        sweep: the directory of the sweep.
+        process: the name of the sweep's process.
+    """
     return sweep / f".stop_{process}"
 
 
@@ -83,7 +88,14 @@ def start_fork_server() -> None:
 def create_job_process(
     launcher: Any, overrides: list[str], number: int, threads: int
 ) -> ForkServerProcess:
-    """Create the process of a job, not yet started; the launcher holds configuration and task."""
+    """Create the process of a job, but do not start it.
+
+    Args:
+        launcher: holds the configuration and the task.
+        overrides: of the job.
+        number: of the job.
+        threads: number of threads of the job.
+    """
     start_fork_server()
     task = launcher.task_function
     return multiprocessing.get_context("forkserver").Process(
@@ -103,7 +115,14 @@ def _run_task(
     job: tuple[list[str], int],
     variables: dict[str, str],
 ) -> None:
-    """Do a job in its fresh process, as Hydra's own launcher does."""
+    """Run a job in its fresh process, as Hydra's own launcher does.
+
+    Args:
+        task: module and name of the function that runs a job.
+        hydra: Hydra's context, configuration and singletons.
+        job: overrides and number.
+        variables: the environment of the process.
+    """
     import torch  # noqa: PLC0415  only the process of a job needs it
 
     gc.freeze()  # a collection would copy the modules' pages, which all jobs share
@@ -132,14 +151,14 @@ def _run_task(
 
 
 def do_as_job(sweep: Path, job: Callable[[], float]) -> float:
-    """Do a job of a sweep, in any process.
+    """Run a job of a sweep, in any process.
 
-    A process other than the sweep's stops with the sweep, leaves the terminal to it, and raises no
-    error, since a launcher would stop the other jobs, too.
+    A process other than the sweep's stops with the sweep, and leaves the terminal to the sweep. It
+    does not raise Interrupted, since a launcher would stop the other jobs, too.
 
     Args:
-        sweep: its directory.
-        job: returns the figure to compare.
+        sweep: the directory of the sweep.
+        job: trains a model, and returns the figure by which the sweep compares jobs.
 
     Returns:
         The figure; infinity if the job was stopped.
@@ -165,24 +184,32 @@ def do_as_job(sweep: Path, job: Callable[[], float]) -> float:
 
 @contextmanager
 def _watching_sweep(sweep: Path, parent: str, interruption: Interruption) -> Iterator[None]:
-    """Send this process SIGTERM when the sweep stops or is gone; kill it if it does not stop."""
+    """Watch a sweep in a thread while the block runs, and stop this process with the sweep.
+
+    If the sweep is gone, end a process that does not stop.
+
+    Args:
+        sweep: the directory of the sweep.
+        parent: the name of the sweep's process.
+        interruption: of this process.
+    """
     over = threading.Event()
 
-    def follow() -> None:
+    def stop_with_sweep() -> None:
         while not _sweep_is_gone(parent) and not stop_file(sweep, parent).exists():
-            if over.wait(TICK):
+            if over.wait(POLL_SECONDS):
                 return
         if interruption.requested is None:  # a second signal would stop it at once
             os.kill(os.getpid(), signal.SIGTERM)
         while not _sweep_is_gone(parent):  # a living sweep stops its jobs itself
-            if over.wait(TICK):
+            if over.wait(POLL_SECONDS):
                 return
-        if not over.wait(PATIENCE):
+        if not over.wait(STOP_SECONDS):
             os.kill(os.getpid(), signal.SIGTERM)
-        if not over.wait(PATIENCE):
+        if not over.wait(STOP_SECONDS):
             os._exit(143)
 
-    thread = threading.Thread(target=follow, daemon=True)
+    thread = threading.Thread(target=stop_with_sweep, daemon=True)
     if HANGUP is not None:  # the sweep has started this process with blocked signals
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     thread.start()
@@ -198,14 +225,14 @@ def _sweep_is_gone(parent: str) -> bool:
     process = multiprocessing.parent_process()
     if process is not None:  # from the fork server, with a pipe to the sweep
         return not process.is_alive()
-    host, _, number = parent.rpartition("_")
+    host, _, pid = parent.rpartition("_")
     if os.environ.get("SUBMITIT_EXECUTOR") == "slurm" or host != socket.gethostname():
         return False
-    return not is_alive(int(number))
+    return not is_alive(int(pid))
 
 
-def _requeue(number: int) -> None:
-    """Pass submitit's warning on when the run can be resumed, so that submitit restarts it."""
-    if number == getattr(signal, "SIGUSR2", None) and callable(signal.getsignal(number)):
-        with suppress(Exception):  # it may not be restarted
-            signal.raise_signal(number)
+def _requeue(signum: int) -> None:
+    """Let submitit restart a job that its warning has stopped, when the run can be resumed."""
+    if signum == getattr(signal, "SIGUSR2", None) and callable(signal.getsignal(signum)):
+        with suppress(Exception):  # submitit may refuse
+            signal.raise_signal(signum)

@@ -1,4 +1,4 @@
-"""Launching the jobs of a sweep by one of Hydra's launchers, one by one or side by side."""
+"""The launch of a sweep's jobs by one of Hydra's launchers, one by one or side by side."""
 
 import logging
 import math
@@ -23,10 +23,16 @@ log = logging.getLogger(__name__)
 
 
 def check_launcher(launcher: Any, wanted: int | None) -> None:
-    """Check, before a sweep begins, that a launcher works here with the wanted jobs at a time.
+    """Check that a launcher works here with a number of parallel jobs.
+
+    Start the fork server if the launcher needs it.
+
+    Args:
+        launcher: of Hydra.
+        wanted: jobs at a time; None for the launcher's own number.
 
     Raises:
-        UserError: it does not work, or the number is wrong.
+        UserError: the launcher does not work here, or its own number is wrong.
     """
     jobs_at_a_time(launcher, wanted, 1)
     kind = type(launcher).__name__
@@ -40,45 +46,51 @@ def check_launcher(launcher: Any, wanted: int | None) -> None:
 
 
 def jobs_at_a_time(launcher: Any, wanted: int | None, jobs: int) -> int:
-    """Count the jobs of a sweep that run at the same time on this machine; by default one a core.
+    """Count the jobs of a sweep that run at the same time on this machine.
+
+    Args:
+        launcher: of Hydra.
+        wanted: jobs at a time; None for the launcher's own number, or one a core.
+        jobs: the number of all jobs.
 
     Raises:
-        UserError: the number is wrong.
+        UserError: the launcher's own number is wrong.
     """
     kind = type(launcher).__name__
     if kind == "ProcessLauncher" and wanted is None:
         wanted = launcher.n_jobs
         if not isinstance(wanted, int) or isinstance(wanted, bool):
             raise UserError(f"hydra.launcher.n_jobs={wanted}: choose a whole number")
+        if wanted == 0:
+            raise UserError("hydra.launcher.n_jobs=0: choose 1 or more, or -1 for one job a core")
         if wanted < 0:  # -1 means all cores, -2 all but one
             wanted = max(1, cores() + 1 + wanted)
-    if wanted is not None and wanted < 1:
-        raise UserError(f"{wanted} jobs at a time: choose 1 or more, or leave it to the engine")
     return 1 if kind == "BasicLauncher" else min(wanted or cores(), cores(), jobs)
 
 
 def launch(
-    launcher: Any, jobs: Batch, sweep: Path, wanted: int | None = None, jobs_in_all: int = 0
+    launcher: Any, jobs: Batch, sweep: Path, wanted: int | None = None, sharing: int = 0
 ) -> None:
-    """Do jobs; a job that fails or is killed stops no other if the launcher allows it.
+    """Run jobs; a job that fails or is killed stops no other job if the launcher allows it.
 
     Args:
         launcher: of Hydra.
-        jobs: their numbers and overrides.
-        sweep: its directory.
+        jobs: number and overrides of each job.
+        sweep: the directory of the sweep.
         wanted: jobs at a time; None for one a core of this machine, on Ray for all jobs, and on
             Slurm for the launcher's own number.
-        jobs_in_all: jobs of the sweep, so that a resumed sweep gives each job the same threads.
+        sharing: the number of jobs that share the cores, if it exceeds the number of `jobs`. So
+            each of the last jobs of a resumed sweep gets no more threads than the jobs before.
 
     Raises:
         Interrupted: by Ctrl-C or another signal; all jobs have stopped.
-        UserError: the number of jobs at a time is wrong.
+        UserError: the launcher's own number of jobs at a time is wrong.
     """
     raise_if_requested()
     if not jobs:
         return
     kind = type(launcher).__name__
-    local = jobs_at_a_time(launcher, wanted, max(jobs_in_all, len(jobs)))
+    local = jobs_at_a_time(launcher, wanted, max(sharing, len(jobs)))
     if kind == "BasicLauncher":
         _launch_here(launcher, jobs, sweep)
         return
@@ -105,10 +117,10 @@ def launch(
 def launch_and_score(
     launcher: Any, job_overrides: Sequence[Sequence[str]], first: int
 ) -> list[JobReturn]:
-    """Do jobs, numbered from `first`, for a sweeper of another package.
+    """Run jobs for a sweeper of another package; their numbers start at `first`.
 
     Returns:
-        A float for each job, as Hydra's launchers do; infinity for a job without a figure.
+        A JobReturn for each job. Its value is the perplexity, or infinity without a figure.
     """
     sweep = Path(launcher.config.hydra.sweep.dir)
     sweep.mkdir(parents=True, exist_ok=True)
@@ -120,7 +132,10 @@ def launch_and_score(
 
 
 def _launch_here(launcher: Any, jobs: Batch, sweep: Path) -> None:
-    """Do jobs in the main thread, which gets the signals, one by one, so that no result is kept."""
+    """Run jobs one by one in the main thread, which gets the signals.
+
+    Each job has its own call, since a launcher keeps the results of all jobs of a call.
+    """
     for number, overrides in jobs:
         check_there(sweep)
         try:

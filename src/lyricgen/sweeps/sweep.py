@@ -1,4 +1,4 @@
-"""The record of a sweep: its directory, its jobs, and how they end."""
+"""The record of a sweep: its directory, its jobs, and their ends."""
 
 import gc
 import logging
@@ -12,8 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from lyricgen.cli.typed_values import quoted
+from lyricgen.cli.resume_arguments import without_resume
+from lyricgen.cli.typed_values import as_typed, quoted
 from lyricgen.console import show
 from lyricgen.errors import UserError, reason
 from lyricgen.files import remove_torn, write_atomically
@@ -41,7 +43,7 @@ class Job:
 
     Attributes:
         number: stays the same if the sweep is resumed with other jobs.
-        overrides: of the job, and those that all jobs share.
+        overrides: of the job alone, and the overrides that all jobs share.
         name: of the job's directory.
         begun: whether the directory exists.
         done: whether the run is finished or pruned.
@@ -55,7 +57,11 @@ class Job:
 
 
 def jobs_in(directory: Path) -> dict[int, tuple[Path, RunSummary]]:
-    """Read the jobs of a sweep that have begun: directory and summary by number, in order."""
+    """Read the jobs of a sweep that have begun.
+
+    Returns:
+        The directory and the summary of each job, by its number, in the order of the numbers.
+    """
     numbered = [(number_of(path), path) for path in directory.iterdir() if path.is_dir()]
     found = {}
     for number, path in sorted((number, path) for number, path in numbered if number is not None):
@@ -65,6 +71,51 @@ def jobs_in(directory: Path) -> dict[int, tuple[Path, RunSummary]]:
     return found
 
 
+class Arguments(NamedTuple):
+    """The arguments of a sweep, without `resume=`.
+
+    Attributes:
+        typed: the overrides of the command line.
+        overrides: the overrides of the sweeper's parameters, then the typed overrides.
+        resume: whether the command line contained `resume=`.
+    """
+
+    typed: list[str]
+    overrides: list[str]
+    resume: bool
+
+
+def read_arguments(arguments: list[str], params: dict[str, Any]) -> Arguments:
+    """Read the arguments of a sweep.
+
+    Args:
+        arguments: the overrides of the command line.
+        params: the sweeper's parameters, keys with their values.
+
+    Raises:
+        UserError: a value of a parameter is ambiguous.
+    """
+    typed = without_resume(arguments)
+    own = as_typed([f"{name}={value}" for name, value in params.items()], multirun=True)
+    return Arguments(typed, [*own, *typed], typed != arguments)
+
+
+def refuse_fewer_epochs(wanted: int, earlier: Any, earlier_jobs: str, advice: str) -> None:
+    """Refuse fewer epochs than earlier jobs had; no refusal if their number is unknown.
+
+    Args:
+        wanted: epochs of the next jobs.
+        earlier: epochs of earlier jobs.
+        earlier_jobs: the jobs and the verb, for the message.
+        advice: end of the message.
+
+    Raises:
+        UserError: `wanted` is smaller than `earlier`.
+    """
+    if isinstance(earlier, int) and wanted < earlier:
+        raise UserError(f"{EPOCHS}={wanted}: {earlier_jobs} {earlier} epochs: {advice}")
+
+
 class UnfinishedJobsError(Exception):
     """Some jobs of a sweep are unfinished; the message names them."""
 
@@ -72,10 +123,15 @@ class UnfinishedJobsError(Exception):
 class Sweep:
     """A sweep's directory and summary.json, which holds the jobs and the status of the sweep.
 
-    The directory is made; a sweep that is there is continued with `resume`.
+    Make the directory if it does not exist.
+
+    Args:
+        directory: of the sweep.
+        overrides: that the user typed.
+        resume: whether an earlier sweep in the directory may be continued.
 
     Raises:
-        UserError: the directory holds a sweep that is not to be resumed.
+        UserError: the directory holds a sweep, and `resume` is false.
     """
 
     def __init__(self, directory: Path, overrides: Sequence[str], *, resume: bool) -> None:
@@ -113,7 +169,7 @@ class Sweep:
         self._write()
 
     def arguments(self, job: Job) -> list[str]:
-        """A job's overrides for a launcher, with the overrides of its directory."""
+        """Write a job's overrides for a launcher, with the overrides of the job's directory."""
         directory = str(self.directory)
         place = {"hydra.sweep.dir": directory, "hydra.sweep.subdir": job.name}
         if job.begun:
@@ -122,11 +178,11 @@ class Sweep:
 
     @contextmanager
     def conclusion(self) -> Iterator[None]:
-        """Do the jobs in this context; then record how the sweep ended, and report on it.
+        """Record the end of the sweep after the block, which runs the jobs; write the report.
 
         Raises:
             UnfinishedJobsError: some jobs are unfinished.
-            Interrupted: by a signal, at any time from `begin` to the end of the report.
+            Interrupted: by a signal in the block or during the report.
         """
         try:
             yield
@@ -148,7 +204,7 @@ class Sweep:
                 self.summary.reason = reason(error)
             try:
                 self._end("interrupted" if stopped else "failed")
-            except UserError as unwritten:  # must not hide why the sweep stopped
+            except UserError as unwritten:  # must not hide the error that stopped the sweep
                 log.warning("%s", unwritten)
             show(f"to go on with the sweep: {resume_command(self.directory)}")
             raise

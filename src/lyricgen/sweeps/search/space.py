@@ -41,20 +41,25 @@ class Dimension:
     texts: tuple[str, ...] = ()
 
     def override(self, value: Any) -> str:
-        """Override that sets a value of the distribution."""
+        """Write the override that sets a value of the distribution."""
         if self.texts:
             return f"{self.key}={self.texts[int(self.distribution.to_internal_repr(value))]}"
         return f"{self.key}={value!r}"
 
     def label(self, value: Any) -> str:
-        """The override with a number in four digits, for the name of a directory."""
+        """Write an override for the name of a directory, with four digits of a number."""
         short = isinstance(value, float) and not self.texts
         return f"{self.key}={value:.4g}" if short else self.override(value)
 
 
 @dataclass(frozen=True)
 class Space:
-    """The searched settings, by name, and the overrides that all trials share."""
+    """The space of a search.
+
+    Attributes:
+        fixed: overrides that all trials share.
+        dimensions: the searched settings, by name.
+    """
 
     fixed: list[str]
     dimensions: dict[str, Dimension]
@@ -65,16 +70,19 @@ class Space:
         return {name: dimension.distribution for name, dimension in self.dimensions.items()}
 
     def searched(self, values: dict[str, Any]) -> list[str]:
-        """The overrides of a trial that set searched values."""
+        """Write the overrides that set the searched values of a trial."""
         return [one.override(values[name]) for name, one in self.dimensions.items()]
 
     def complete(self, searched: Sequence[str]) -> list[str]:
-        """All overrides of a trial; its searched values stay even if the search now fixes them."""
+        """Add the fixed overrides to a trial's searched overrides.
+
+        A trial keeps its searched values, even if the search now fixes them.
+        """
         keys = {key(one) for one in searched}
         return [*(one for one in self.fixed if key(one) not in keys), *searched]
 
     def label(self, values: dict[str, Any]) -> str:
-        """Name of a trial with these values."""
+        """Name a trial by its values."""
         return ",".join(one.label(values[name]) for name, one in self.dimensions.items())
 
     @property
@@ -90,14 +98,14 @@ class Space:
 
 
 def read_space(overrides: Sequence[Override]) -> Space:
-    """Divide overrides into searched and fixed ones; the later of two for one key counts.
+    """Divide overrides into searched and fixed overrides; of two with one key, the later counts.
 
     As in Hydra's published sweeper for Optuna, `interval` is continuous, of whole numbers within
     `int(...)`, logarithmic with `tag(log, ...)`; `range` has steps and includes its last value;
     other overrides with several values are choices.
 
     Raises:
-        UserError: nothing is searched, or Optuna cannot search it.
+        UserError: no setting is searched, or Optuna cannot search a setting.
     """
     last = {override.get_key_element().lstrip("+~"): override for override in overrides}
     searched = {name: one for name, one in last.items() if one.is_sweep_override()}
@@ -113,7 +121,7 @@ def read_space(overrides: Sequence[Override]) -> Space:
 
 
 def describe(distributions: dict[str, BaseDistribution]) -> dict[str, dict[str, Any]]:
-    """Distributions as plain values, for summary.json."""
+    """Describe distributions by plain values, for summary.json."""
     described: dict[str, dict[str, Any]] = {}
     for name, one in distributions.items():
         if isinstance(one, CategoricalDistribution):
@@ -162,7 +170,7 @@ def _range(sweep: RangeSweep) -> Distribution:
 
 
 def _plain(choice: Any) -> str | int | float | bool | None:
-    """A choice as a value that Optuna can store."""
+    """Convert a choice to a value that Optuna can store."""
     if isinstance(choice, QuotedString):
         return str(choice.text)
     plain = choice is None or isinstance(choice, str | int | float)

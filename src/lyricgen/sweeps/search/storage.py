@@ -1,4 +1,4 @@
-"""A search as each of its jobs sees it: the options, the study's storage, and the job's trial."""
+"""Parts of a search that its jobs read: the options, the study's storage, and the job's trial."""
 
 import logging
 import os
@@ -63,7 +63,7 @@ class StudyOptions(Options):
     params: dict[str, Any]
 
     def study_name(self, sweep: Path) -> str:
-        """Name of a sweep's study: the sweep's name if the storage may hold several studies."""
+        """Name the study of a sweep; it has the sweep's name if a storage may hold more studies."""
         return "study" if self.storage is None else sweep.name
 
 
@@ -108,7 +108,7 @@ def open_storage(options: StudyOptions, sweep: Path) -> BaseStorage:
     """Open the storage of a sweep's study.
 
     Raises:
-        UserError: it cannot be opened.
+        UserError: the storage cannot be opened.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     where = options.storage
@@ -136,10 +136,10 @@ class _Attributes(BaseModel):
 
 
 def newest_trials(study: optuna.Study) -> dict[int, FrozenTrial]:
-    """Find the trial of every job, by number; of repeated trials the newest."""
+    """Find the newest trial of every job, by the job's number."""
     found = {}
     for trial in study.get_trials(deepcopy=False):
-        if JOB in trial.user_attrs:  # missing if the process was killed before it set it
+        if JOB in trial.user_attrs:  # missing if the process was killed before it set the number
             try:
                 found[check(_Attributes, trial.user_attrs).job] = trial
             except RecordError as error:
@@ -153,7 +153,13 @@ def _warn_of_trial(study: str, trial: int, why: str) -> None:
 
 
 class JobTrial:
-    """The trial of a job, found by the options of the search and the job's number."""
+    """The trial of a job in the study of a search.
+
+    Args:
+        options: of the search.
+        sweep: the directory of the sweep.
+        job: the number of the job.
+    """
 
     def __init__(self, options: StudyOptions, sweep: Path, job: int) -> None:
         self._storage = open_storage(options, sweep)
@@ -185,7 +191,7 @@ class JobTrial:
 
 
 def trial_of(run: Run) -> JobTrial:
-    """Find the trial of a run, and note the search space for the run's summary.json.
+    """Find the trial of a run.
 
     Raises:
         UserError: the study cannot be reached.
@@ -193,6 +199,4 @@ def trial_of(run: Run) -> JobTrial:
     number = number_of(run.directory)
     if run.search is None or run.sweep is None or number is None:
         raise ValueError(f"{run.directory} is no trial of a search")
-    trial = JobTrial(parse(run.search), run.sweep, number)
-    run.search_space = trial.search_space
-    return trial
+    return JobTrial(parse(run.search), run.sweep, number)

@@ -1,4 +1,4 @@
-"""A sweep that Optuna searches: the study proposes trials and learns their results."""
+"""A search with Optuna: the study proposes trials and learns their results."""
 
 import time
 from collections import Counter
@@ -17,8 +17,6 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from lyricgen.cli.composition import job_values
-from lyricgen.cli.resume_arguments import without_resume
-from lyricgen.cli.typed_values import as_typed
 from lyricgen.console import rounded, show
 from lyricgen.errors import UserError
 from lyricgen.runs.directories import LOCK, MULTIRUN, job_directory
@@ -37,14 +35,25 @@ from lyricgen.sweeps.search.storage import (
     open_storage,
     parse,
 )
-from lyricgen.sweeps.sweep import DONE, EPOCHS, Job, Sweep, jobs_in
+from lyricgen.sweeps.sweep import (
+    DONE,
+    EPOCHS,
+    Job,
+    Sweep,
+    jobs_in,
+    read_arguments,
+    refuse_fewer_epochs,
+)
+from lyricgen.sweeps.watch import POLL_SECONDS
 from lyricgen.training import options as training
-
-NAP = 0.5  # seconds between two looks at other processes
 
 
 def sweep_study(sweeper: Any, arguments: list[str]) -> None:
-    """Do all trials of a search over the values in the typed arguments, for Hydra's plugin.
+    """Run all trials of a search over the values in the typed arguments.
+
+    Args:
+        sweeper: Hydra's plugin, with its options.
+        arguments: the overrides of the command line.
 
     Raises:
         UserError: an option or the search space is wrong.
@@ -53,41 +62,38 @@ def sweep_study(sweeper: Any, arguments: list[str]) -> None:
     options = parse(sweeper.options)
     size = options.jobs_at_a_time
     check_launcher(sweeper.launcher, size)
-    typed = without_resume(arguments)
-    again = typed != arguments
-    params = [f"{name}={value}" for name, value in options.params.items()]
-    space = _searched_space(sweeper, [*as_typed(params, multirun=True), *typed])
+    typed, overrides, resume = read_arguments(arguments, options.params)
+    parser = OverridesParser.create(config_loader=sweeper.loader)
+    space = read_space(parser.parse_overrides(overrides))
+    _check_settings(sweeper, space)
     sweep = Sweep(Path(sweeper.config.hydra.sweep.dir), typed, resume=True)
     study = Study(options, sweep.directory, space)
 
     def do_batch(batch: list[Job]) -> None:
         jobs = [(job.number, sweep.arguments(job)) for job in batch]
-        launch(sweeper.launcher, jobs, sweep.directory, size, jobs_in_all=size)
+        launch(sweeper.launcher, jobs, sweep.directory, size, sharing=size)
 
     with sweep.conclusion():
         with study.lock:
-            if again or not study.jobs:
+            if resume or not study.jobs:
                 sweep.begin(OmegaConf.to_yaml(sweeper.config), study.jobs)
-        run_trials(study, sweep, do_batch, repeat_failed=again)
+        run_trials(study, sweep, do_batch, repeat_failed=resume)
 
 
-def _searched_space(sweeper: Any, overrides: list[str]) -> Space:
-    """Read the search space, and check one trial of it for mistakes."""
-    parser = OverridesParser.create(config_loader=sweeper.loader)
-    space = read_space(parser.parse_overrides(overrides))
+def _check_settings(sweeper: Any, space: Space) -> None:
+    """Check the settings of one trial, and refuse fewer epochs than the search began with."""
     values = job_values(sweeper.loader, sweeper.config, [*space.fixed, *space.corner])
     training.parse(values)
     if EPOCHS not in space.dimensions:
         directory = Path(sweeper.config.hydra.sweep.dir)
         refuse_shorter_search(directory, values["trainer"]["max_epochs"])
-    return space
 
 
 def refuse_shorter_search(directory: Path, epochs: int) -> None:
-    """Refuse fewer epochs than a search in a directory began with: its trials must compare.
+    """Refuse fewer epochs than a search in a directory began with: its trials are compared.
 
     Raises:
-        UserError: trials were begun for more epochs.
+        UserError: trials were begun for more epochs, or the record of the search is damaged.
     """
     if not (directory / MULTIRUN).is_file() or not jobs_in(directory):
         return
@@ -97,17 +103,21 @@ def refuse_shorter_search(directory: Path, epochs: int) -> None:
         raise UserError(
             f"{str(directory / MULTIRUN)!r} cannot be read ({error}): start a new sweep"
         ) from error
-    if isinstance(begun, int) and epochs < begun:
-        raise UserError(
-            f"{EPOCHS}={epochs}: the trials so far were begun for {begun} epochs: choose {begun} "
-            "or more, or start a new sweep"
-        )
+    advice = f"choose {begun} or more, or start a new sweep"
+    refuse_fewer_epochs(epochs, begun, "the trials so far were begun for", advice)
 
 
 def run_trials(
     study: "Study", sweep: Sweep, do_batch: Callable[[list[Job]], None], *, repeat_failed: bool
 ) -> None:
-    """Run trials until the study is complete; trials of other processes count."""
+    """Run trials until the study is complete; trials of other processes count.
+
+    Args:
+        study: proposes the trials.
+        sweep: records the trials.
+        do_batch: runs some jobs at a time.
+        repeat_failed: whether failed trials are run again.
+    """
     waiting: list[int] = []
     jobs = study.resume_trials(failed=repeat_failed)
     try:
@@ -125,7 +135,7 @@ def run_trials(
                 if others != waiting:
                     show(f"waiting for other processes with job {', '.join(map(str, others))}")
                 waiting = others
-                time.sleep(NAP)
+                time.sleep(POLL_SECONDS)
             else:
                 break
     finally:
@@ -138,12 +148,18 @@ def run_trials(
 class Study:
     """Optuna's study of a sweep, on which several processes may work.
 
-    A process holds a lock for each of its trials; the system releases it when the process ends,
-    even by a kill. So a trial that is running but not locked was abandoned. Trials are chosen
-    under `lock`.
+    A process holds a lock for each of its trials; the system releases the lock when the process
+    ends, even by a kill. So a trial that is running but not locked was abandoned. A process chooses
+    trials under `lock`.
+
+    Args:
+        options: of the search.
+        directory: of the sweep.
+        space: the settings to search.
 
     Raises:
-        UserError: the storage cannot be opened, or the study has searched another space.
+        UserError: the storage cannot be opened, the study does not know the trials of the
+            directory, or the study has searched another space.
     """
 
     def __init__(self, options: StudyOptions, directory: Path, space: Space) -> None:
@@ -211,7 +227,7 @@ class Study:
         return found
 
     def ask(self) -> list[Job]:
-        """Propose a job for each worker of this process, until the study has all its trials."""
+        """Propose jobs that run at the same time; none if the study has all its trials."""
         with self.lock:
             first, options = len(self.trials), self.options
             end = min(first + options.jobs_at_a_time, options.n_trials)
@@ -235,12 +251,16 @@ class Study:
         states = Counter(trial.state.name.lower() for trial in trials)
         counts = ", ".join(f"{count} {state}" for state, count in states.most_common())
         show(f"{len(trials)} trials: {counts}")
-        complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-        best = min(complete, key=lambda trial: trial.value or 0.0, default=None)
-        if best is not None and best.value is not None:
+        complete = [
+            (trial.value, trial)
+            for trial in trials
+            if trial.state == TrialState.COMPLETE and trial.value is not None
+        ]
+        if complete:
+            value, best = min(complete, key=lambda each: each[0])
             overrides = ", ".join(self.space.searched(best.params))
             number = best.user_attrs[JOB]
-            show(f"the best is job {number}, perplexity {rounded(best.value)}: {overrides}")
+            show(f"the best is job {number}, perplexity {rounded(value)}: {overrides}")
 
     def _ask(self, number: int) -> Job:
         self._study.sampler = build_sampler(self.options.sampler, number)
@@ -288,9 +308,10 @@ class Study:
 
 
 def build_sampler(options: ProposalOptions, number: int) -> BaseSampler:
-    """Build the sampler that proposes the settings of a job from the seed and the job's number.
+    """Build the sampler that proposes the settings of a job.
 
-    With one generator for all jobs, a resumed study would propose its first settings again.
+    Its seed depends on the job's number: with one generator for all jobs, a resumed study would
+    propose its first settings again.
     """
     seed = int(np.random.SeedSequence(options.seed, spawn_key=(number,)).generate_state(1)[0])
     if options.kind == "random":
