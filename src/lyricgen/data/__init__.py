@@ -9,7 +9,7 @@ A tour in the order in which the data flows:
 3. `preparation` makes the text ready as the options say, in Unicode's composed form.
 4. `vocabulary` numbers its characters. `corpus` holds them as ids, in the smallest type that has
    room for all numbers, in memory or in a file that is checked block by block.
-5. `cache` fetches a published text, and encodes a large one piece by piece into such a file.
+5. `cache` fetches a published text, and encodes a large text piece by piece into a checked file.
 6. `splits` splits the ids into the training, validation and test splits.
 7. `samplers` cut the training split into batches, and the other splits so that each character is
    predicted once and in order. A sampler reads positions, no characters.

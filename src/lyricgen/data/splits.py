@@ -67,7 +67,7 @@ def split_lines(
         lines: The lines of the corpus, repeats included.
         val_fraction: See above.
         test_fraction: See above.
-        seed: Of the draw; the same seed and lines give the same splits on any machine.
+        seed: Seed of the draw; the same seed and lines give the same splits on any machine.
         max_held_out: The most characters in each held-out split, but one line at least; a repeated
             line counts once. The rest is trained on.
 

@@ -42,7 +42,7 @@ def fill_gaps(
             then its characters, with any id in a gap.
         gaps: B tensors (G,) of int64, the places of the gaps, rising.
         seeds: B; each text depends on its own seed only.
-        temperature: of the softmax.
+        temperature: temperature of the softmax.
         sweeps: S.
         forbidden: ids that fill no gap.
     """
@@ -97,7 +97,7 @@ def fill_texts(
         model: a model that fills gaps.
         texts: texts with gaps.
         count: number of ways to fill each text; they follow each other in the result.
-        temperature: of the softmax; 0 takes the most probable character each time.
+        temperature: temperature of the softmax; 0 takes the most probable character each time.
         seed: way number i of a text depends on (seed, text, i) only.
         sweeps: number of times that each gap is drawn again.
         gap: the character that marks a gap; None for the model's own `gap`.

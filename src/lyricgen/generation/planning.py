@@ -28,7 +28,7 @@ class Request:
     model: TrainedModel
     control: Control
     prefixes: Sequence[str]  # R, as the model reads them; they need not obey `ban` and `only`
-    length: int | None  # new characters at most; None: as `control` or the model's default says
+    length: int | None  # most new characters; None: `control` or the model's default decides
     allowed: Tensor  # (V,) booleans, the characters that `ban` and `only` leave
 
     def check_any(self, characters: Tensor, purpose: str) -> None:
