@@ -30,7 +30,7 @@ PLUMBING = (
 
 
 def belongs_to(name: str, options: Sequence[str]) -> bool:
-    """Whether a setting is one of these options, or stands below one of them."""
+    """Whether a setting is one of the options, or stands below one of them."""
     return any(name == option or name.startswith(f"{option}.") for option in options)
 
 
@@ -69,7 +69,7 @@ def key(override: str) -> str:
     return override.lstrip("+~").partition("=")[0].partition("@")[0]
 
 
-def typed_value(value: Value) -> str:
+def override_text(value: Value) -> str:
     """Write a value in the way it is typed."""
     if value is None:
         return "null"

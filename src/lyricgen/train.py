@@ -41,7 +41,7 @@ from lyricgen.console import (
     tell,
 )
 from lyricgen.errors import in_one_line, reason
-from lyricgen.runs.directories import SUMMARY, remove_unused
+from lyricgen.runs.directories import SUMMARY, has_checkpoint, remove_unused
 from lyricgen.runs.interruption import Interrupted, Interruption, listening, raise_if_requested
 from lyricgen.runs.run import Run
 from lyricgen.runs.state import find_resume_point
@@ -148,8 +148,8 @@ def train(values: dict[str, Any], run: Run) -> float:
             values = options.model_dump(mode="json")
             checkpoint = None if options.resume is None else newest_sound(run.checkpoints)
             point = find_resume_point(run.directory, values, checkpoint)
-            if point.summary is not None and point.finished:
-                log.info("%s is finished: %s", run.directory, point.finished)
+            if point.summary is not None and point.finished_because:
+                log.info("%s is finished: %s", run.directory, point.finished_because)
                 return score(point.summary)
             training = prepare(options, run, point, interruption, trial)
             interruption.raise_if_requested()
@@ -195,7 +195,11 @@ def _record(error: BaseException, run: Run, interruption: Interruption) -> None:
         run.fail(error)
         return
     run.interrupt()
-    log.info("interrupted; to go on: %s", run.resume_command)
+    if has_checkpoint(run.directory):
+        log.info("interrupted; to go on: %s", run.resume_command)
+    else:
+        start = "interrupted without a checkpoint; to train from the start: %s"
+        log.info(start, run.resume_command)
     if not isinstance(error, Interrupted):
         interruption.raise_if_requested()
         raise KeyboardInterrupt from error

@@ -16,7 +16,7 @@ import torch
 
 from lyricgen import dashboard, evaluate, export, generate, report, train
 from lyricgen.cli.command_line import Parser, run
-from lyricgen.cli.errors import mendable, one_line
+from lyricgen.cli.errors import describe_error, mendable
 from tests.conftest import SMALL, Main, messages, printed
 
 CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 1, 2  # root's right to any file; linux/capability.h
@@ -199,7 +199,7 @@ def test_an_error_of_a_path_is_one_line_wherever_it_is_raised(
     assert says in found.err
     assert len(found.err) < 300
     assert mendable(error, fail.__code__)
-    assert says in one_line(error)
+    assert says in describe_error(error)
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), RuntimeError("x"), KeyError("x")])

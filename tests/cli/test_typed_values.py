@@ -21,7 +21,7 @@ from lyricgen.cli.typed_values import (
     LISTS,
     NAMES,
     NULLABLE,
-    as_typed,
+    quote_texts,
     quoted,
     switched_off,
 )
@@ -86,9 +86,9 @@ def test_the_lists_are_those_of_the_schema() -> None:
 def test_a_text_stays_as_it_was_typed(text: str, sign: str) -> None:
     for name in ("name", "data.path", "init_from", "hydra.run.dir", "data.encoding"):
         for multirun in (False, True):
-            [override] = as_typed([f"{sign}{name}={text}"], multirun=multirun)
+            [override] = quote_texts([f"{sign}{name}={text}"], multirun=multirun)
             assert read_by_hydra(override) == text
-            assert as_typed([override], multirun=multirun) == [override]
+            assert quote_texts([override], multirun=multirun) == [override]
 
 
 # not of escaped interpolations, whose backslash says that they are texts
@@ -98,7 +98,7 @@ def test_a_text_stays_as_it_was_typed(text: str, sign: str) -> None:
     )
 )
 def test_any_text_is_read(text: str) -> None:
-    [override] = as_typed([f"name={text}"], multirun=False)
+    [override] = quote_texts([f"name={text}"], multirun=False)
     try:
         alone = OverridesParser.create().parse_override(f"name={text}")
     except HydraException:
@@ -115,7 +115,7 @@ def test_any_text_is_read(text: str) -> None:
 
 @pytest.mark.parametrize("typed", ["'歌 词'", '"歌"', "a\\,b", "${data.kind}_x", "a b"])
 def test_what_the_grammar_reads_as_a_text_stays(typed: str) -> None:
-    assert as_typed([f"name={typed}"], multirun=False) == [f"name={typed}"]
+    assert quote_texts([f"name={typed}"], multirun=False) == [f"name={typed}"]
 
 
 @pytest.mark.parametrize(
@@ -131,14 +131,14 @@ def test_what_the_grammar_reads_as_a_text_stays(typed: str) -> None:
     ],
 )
 def test_a_list_of_texts(typed: str, texts: list[str]) -> None:
-    [override] = as_typed([f"callbacks.samples.prefixes={typed}"], multirun=False)
+    [override] = quote_texts([f"callbacks.samples.prefixes={typed}"], multirun=False)
     assert [getattr(each, "text", each) for each in read_list(override)] == texts
 
 
 @pytest.mark.parametrize("typed", ["分开", "[分开", "分开]"])
 def test_a_text_in_place_of_a_list_is_told_how(typed: str) -> None:
     with pytest.raises(UserError, match=r'type "callbacks.samples.prefixes=\[分开\]"'):
-        as_typed([f"callbacks.samples.prefixes={typed}"], multirun=False)
+        quote_texts([f"callbacks.samples.prefixes={typed}"], multirun=False)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_a_text_in_place_of_a_list_is_told_how(typed: str) -> None:
     ],
 )
 def test_a_sweep_over_texts(typed: str, values: list[Any]) -> None:
-    [override] = as_typed([typed], multirun=True)
+    [override] = quote_texts([typed], multirun=True)
     [parsed] = OverridesParser.create().parse_overrides([override])
     found = [getattr(each, "text", each) for each in parsed.sweep_iterator()]
     if "prefixes" in typed:
@@ -169,23 +169,23 @@ def test_a_comma_is_decided_by_the_files_that_are_there(
     monkeypatch.setenv("HOME", str(tmp_path))
     override = "data.path=~/a,b.txt"
     with pytest.raises(UserError, match=r"comma") as caught:
-        as_typed([override], multirun=False)
+        quote_texts([override], multirun=False)
     for line in ("\"data.path='~/a,b.txt'\"", "--multirun \"data.path='~/a','b.txt'\""):
         assert line in str(caught.value)
-    assert as_typed([override], multirun=True) == ["data.path='~/a',b.txt"]
+    assert quote_texts([override], multirun=True) == ["data.path='~/a',b.txt"]
     Path("a,b.txt").touch()
     for multirun in (False, True):
-        assert as_typed([override], multirun=multirun) == ["data.path='~/a,b.txt'"]
+        assert quote_texts([override], multirun=multirun) == ["data.path='~/a,b.txt'"]
     for each in ("a", "b.txt"):
         Path(each).touch()
     with pytest.raises(UserError, match=r"comma"):
-        as_typed([override], multirun=True)
-    assert as_typed([override], multirun=False) == ["data.path='~/a,b.txt'"]
+        quote_texts([override], multirun=True)
+    assert quote_texts([override], multirun=False) == ["data.path='~/a,b.txt'"]
 
 
 def test_every_callback_is_switched_off() -> None:
     names = CallbacksOptions.model_fields
-    off = {word: as_typed([word.format(name) for name in names], multirun=False)
+    off = {word: quote_texts([word.format(name) for name in names], multirun=False)
            for word in ("callbacks.{}=null", "callbacks.{}=None", "callbacks.{}=False",
                         "~callbacks.{}")}  # fmt: skip
     [same] = {tuple(each) for each in off.values()}
@@ -197,7 +197,7 @@ def test_every_callback_is_switched_off() -> None:
 
 @pytest.mark.parametrize("value", ["off", "no", "False", "OFF"])
 def test_a_callback_is_off_in_other_words(value: str) -> None:
-    typed = as_typed([f"callbacks.baseline={value}", f"logger={value}"], multirun=False)
+    typed = quote_texts([f"callbacks.baseline={value}", f"logger={value}"], multirun=False)
     assert typed == ["callbacks.baseline.enabled=false", "logger=none"]
 
 
@@ -219,10 +219,10 @@ def test_a_callback_is_off_in_other_words(value: str) -> None:
     ],
 )
 def test_an_interpolation_of_what_there_is_not_is_a_text(text: str) -> None:
-    [override] = as_typed([f"name={text}"], multirun=False)
+    [override] = quote_texts([f"name={text}"], multirun=False)
     assert composed(override)["name"] == text
-    assert as_typed([override], multirun=False) == [override]
-    [override] = as_typed([f"callbacks.samples.prefixes=['{text}']"], multirun=False)
+    assert quote_texts([override], multirun=False) == [override]
+    [override] = quote_texts([f"callbacks.samples.prefixes=['{text}']"], multirun=False)
     if "'" not in text:
         assert composed(override)["callbacks"]["samples"]["prefixes"] == [text]
 
@@ -237,7 +237,7 @@ def test_an_interpolation_of_a_setting_stays_one(monkeypatch: pytest.MonkeyPatch
         "${oc.env:LYRIC}": "歌",
         "\\${x}": "${x}",
     }.items():
-        [override] = as_typed([f"name={typed}"], multirun=False)
+        [override] = quote_texts([f"name={typed}"], multirun=False)
         assert composed(override)["name"] == value
 
 
@@ -254,11 +254,11 @@ def test_blanks_around_a_text_belong_to_it(
     for _ in range(2):  # without the file, and with it
         for name in ("data.path", "name", "hydra.run.dir"):
             for multirun in (False, True):
-                [override] = as_typed([f"{name}={text}"], multirun=multirun)
+                [override] = quote_texts([f"{name}={text}"], multirun=multirun)
                 assert read_by_hydra(override) == text
-                assert as_typed([override], multirun=multirun) == [override]
+                assert quote_texts([override], multirun=multirun) == [override]
         Path(text).touch()
-    [override] = as_typed(["name=a, 歌 ,b "], multirun=True)
+    [override] = quote_texts(["name=a, 歌 ,b "], multirun=True)
     parsed = OverridesParser.create().parse_override(override)
     assert [getattr(each, "text", each) for each in parsed.sweep_iterator()] == ["a", "歌", "b"]
 
@@ -268,18 +268,18 @@ def test_blanks_around_a_text_belong_to_it(
 )
 def test_a_sweep_with_nothing_beside_a_comma(typed: str) -> None:
     with pytest.raises(UserError, match="there is no value beside a comma: leave the comma out"):
-        as_typed([typed], multirun=True)
+        quote_texts([typed], multirun=True)
 
 
 def test_a_group_set_to_nothing() -> None:
     for value in ("null", "None", "false"):
-        assert as_typed([f"logger={value}"], multirun=False) == ["logger=none"]
+        assert quote_texts([f"logger={value}"], multirun=False) == ["logger=none"]
         typed = ["experiment=dino", "seed=2", f"experiment={value}"]
-        assert as_typed(typed, multirun=False) == ["seed=2"]
+        assert quote_texts(typed, multirun=False) == ["seed=2"]
         with pytest.raises(UserError, match=r"choose cell= from gru, gru_scratch, lstm"):
-            as_typed([f"cell={value}"], multirun=False)
+            quote_texts([f"cell={value}"], multirun=False)
     with pytest.raises(UserError, match=r"callbacks.progress.enabled=false"):
-        as_typed(["callbacks=null"], multirun=False)
+        quote_texts(["callbacks=null"], multirun=False)
 
 
 def test_none_is_null_where_null_may_be() -> None:

@@ -17,7 +17,7 @@ from lyricgen.errors import UserError
 from lyricgen.evaluation.own_text import own_text, replace_controls
 from lyricgen.models.checkpoint import load
 from lyricgen.runs import checkpoint_files as checkpoint_io
-from lyricgen.runs.state import changed
+from lyricgen.runs.state import forbidden_changes
 from lyricgen.settings import ADDED, complete
 from lyricgen.training.options import parse
 from tests.conftest import SMALL, Train
@@ -149,8 +149,11 @@ def test_a_run_from_before_a_setting_goes_on(train: Train) -> None:
             del recorded[group][name]
     (directory / "summary.json").write_text(json.dumps(summary), "utf-8")
     now = complete(recorded)
-    assert changed(recorded, now) == []
-    assert changed(recorded, {**now, "data": {**now["data"], "control_characters": "drop"}}) != []
+    assert forbidden_changes(recorded, now) == []
+    assert (
+        forbidden_changes(recorded, {**now, "data": {**now["data"], "control_characters": "drop"}})
+        != []
+    )
     done = train(f"resume={directory}", "trainer.max_epochs=2")
     assert done.status == 0, done.err
     parse(load(directory).options)

@@ -57,7 +57,7 @@ def test_no_held_out_part_is_longer_than_allowed(caplog: pytest.LogCaptureFixtur
         assert split_text(10_000, 0.1, 0.05, 600) == ((0, 8_900), (8_900, 9_500), (9_500, 10_000))
         assert split_text(10_000, 0.9, 0, 2) == ((0, 9_998), (9_998, 10_000), (10_000, 10_000))
     assert len(caplog.messages) == 2
-    assert "data.max_held_out=600: of 1000 characters" in caplog.messages[0]
+    assert "data.max_held_out=600 is less than the 1000 characters" in caplog.messages[0]
 
 
 def test_no_more_characters_of_lines_are_held_out_than_allowed() -> None:

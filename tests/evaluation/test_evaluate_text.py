@@ -230,7 +230,7 @@ def test_lines_of_a_part_of_names() -> None:
         (["--heat", "a.txt"], "ends in .html"),
         (["--heat", "nowhere/a.html"], "no directory 'nowhere'"),
         (["--heat", "a.html", "--text", "none.txt"], "'none.txt' is not there"),
-        (["--text", "a"], "1 characters to read, at least 2"),
+        (["--text", "a"], "only 1 characters to read; at least 2"),
         (["b.ckpt", "--heat", "a.html", "--text", "ab"], "name one checkpoint"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,

@@ -10,7 +10,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from lyricgen import evaluate, export, files, generate, report
-from lyricgen.cli.composition import Directories, plain_values
+from lyricgen.cli.composition import DirectoryCallback, plain_values
 from lyricgen.cli.resume_arguments import expand
 from lyricgen.errors import UserError
 from lyricgen.runs.directories import (
@@ -51,7 +51,10 @@ def hydra_config(kind: str, directory: str, **others: object) -> object:
 
 
 def settle(kind: str, config: object) -> None:
-    hooks = {"run": Directories().on_run_start, "sweep": Directories().on_multirun_start}
+    hooks = {
+        "run": DirectoryCallback().on_run_start,
+        "sweep": DirectoryCallback().on_multirun_start,
+    }
     hooks[kind](config)  # type: ignore[operator]
 
 

@@ -113,7 +113,7 @@ def test_a_run_without_a_checkpoint_is_passed_over(
 
 
 def test_no_run_with_a_checkpoint(outputs: Path) -> None:
-    with pytest.raises(UserError, match="no run found in 'outputs': train one"):
+    with pytest.raises(UserError, match="no run found in 'outputs': train a run"):
         newest_checkpoint()
     run = add_run(outputs, 1, None, status="failed", reason="no luck")
     with pytest.raises(UserError, match=f"^{run} has no checkpoint .it failed: no luck.: train"):

@@ -23,7 +23,7 @@ from lyricgen.cli.resume_arguments import expand, with_recorded_settings
 from lyricgen.errors import UserError
 from lyricgen.runs.checkpoint_files import is_sound
 from lyricgen.runs.interruption import SIGNALS, Interrupted, listening
-from lyricgen.runs.state import FREE, RunState, changed, rewind, sizes
+from lyricgen.runs.state import FREE, RunState, forbidden_changes, rewind, sync_growing_files
 from lyricgen.training.build_trainer import NetworkTraining
 from lyricgen.training.callbacks.checkpoints import Checkpoints
 from lyricgen.training.callbacks.samples import Samples
@@ -124,6 +124,8 @@ def test_a_run_that_keeps_no_checkpoints_stops_at_once(
     stop_at(monkeypatch, 6, send(signal.SIGTERM))
     stopped = train(*SHORT, "callbacks.checkpoint.enabled=false")
     assert (stopped.status, stopped.summary["status"]) == (143, "interrupted")
+    assert "to go on: " not in stopped.out
+    assert "interrupted without a checkpoint; to train from the start: python -m" in stopped.out
 
 
 @pytest.mark.parametrize("place", ["val", "samples", "test"])
@@ -315,11 +317,11 @@ def test_the_page_on_training_names_what_may_change() -> None:
 def test_every_change_is_named() -> None:
     recorded = {"seed": 1, "cell": {"kind": "lstm", "forget_bias": None}, "name": "a"}
     now = {"seed": 1, "cell": {"kind": "gru"}, "name": "b", "trainer": {"max_epochs": 3}}
-    assert changed(recorded, now) == [
+    assert forbidden_changes(recorded, now) == [
         "cell=lstm (now: gru)",
         "cell.forget_bias=null (now: absent)",
     ]
-    assert changed({"betas": (0.9, 0.99)}, {"betas": [0.9, 0.99]}) == []
+    assert forbidden_changes({"betas": (0.9, 0.99)}, {"betas": [0.9, 0.99]}) == []
 
 
 @pytest.mark.parametrize(
@@ -418,7 +420,10 @@ def test_what_was_typed_on_a_resume_still_holds_on_the_next(
     refused = train("resume=latest", "trainer.max_epochs=2")
     assert refused.status == 2
     [line] = messages(refused.err)
-    assert "trainer.max_epochs=2: the run is in epoch 3 already" in line
+    assert (
+        "trainer.max_epochs=2: the run has reached epoch 3: give trainer.max_epochs=3 or more"
+        in line
+    )
 
 
 def test_a_refused_command_leaves_the_record_alone(train: Train, trained: Train) -> None:
@@ -760,7 +765,7 @@ def test_files_are_cut_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
     samples, events = tmp_path / "samples.jsonl", tmp_path / "events.out.tfevents.1.host.2.0"
     samples.write_bytes(b"one\n")
     events.write_bytes(b"abc")
-    noted = sizes(tmp_path)
+    noted = sync_growing_files(tmp_path)
     assert noted == {"samples.jsonl": 4, events.name: 3}
     samples.write_bytes(b"one\ntwo\nthr")
     later = tmp_path / "events.out.tfevents.3.host.2.0"

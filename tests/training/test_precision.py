@@ -78,7 +78,8 @@ def test_a_precision_that_this_cpu_cannot_do(train: Train, precision: str, objec
     assert (refused.status, refused.directory) == (2, None)
     [line] = [line for line in refused.err.splitlines() if line.startswith("error: ")]
     assert line == (
-        f"error: trainer.precision={precision}: this CPU cannot train cell=lstm in it ({LACKING}): "
+        f"error: trainer.precision={precision}: this CPU cannot train cell=lstm with this "
+        f"precision ({LACKING}): "
         "choose one of 32-true, 64-true, "
         + ("16-true, bf16-true" if "16-true" in line else "bf16-true")
     )

@@ -79,7 +79,7 @@ def test_steps_end_a_run_within_an_epoch(train: Train) -> None:
     saved = torch.load(run.directory / "checkpoints/last.ckpt", weights_only=True)
     assert saved["global_step"] == 21
     again = train(f"resume={run.directory}")
-    assert "its trainer.max_steps are made" in again.out
+    assert "it has made its trainer.max_steps" in again.out
 
 
 def test_a_run_that_steps_end_is_resumed_exactly(

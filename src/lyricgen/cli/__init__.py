@@ -1,1 +1,4 @@
-"""Arguments, one-line errors and Hydra's composition, shared by the commands."""
+"""Typed arguments, one-line errors and Hydra's composition.
+
+All ordinary commands share `command_line`. The other modules serve training and sweeps alone.
+"""

@@ -58,10 +58,11 @@ def add_options(
     """Add options without defaults: an option that was not given is None.
 
     Args:
-        group: of the parser, or the parser.
+        group: the parser, or a group of its options.
         options: as in --help, "--name VALUE", "--name {one,other}" or "--flag", with an alias
             "--name, --alias VALUE", and their meanings.
-        types: by an option's name or by the name of its value; texts by default.
+        types: functions that read values, by an option's name or by the name of its value; an
+            option without a function is a text.
     """
     for shown, meaning in options.items():
         *aliased, last = shown.split(", ")
@@ -128,7 +129,7 @@ def run(
         except UserError as error:
             if options.debug:
                 raise
-            refuse(_as_typed(str(error), options))
+            refuse(_with_options_as_typed(str(error), options))
         except BrokenPipeError:
             raise
         except Exception as error:
@@ -154,8 +155,8 @@ def _showing_messages() -> Iterator[None]:
         log.setLevel(level)
 
 
-def _as_typed(message: str, options: argparse.Namespace) -> str:
-    """A message with each name=value as the user typed it: --name value."""
+def _with_options_as_typed(message: str, options: argparse.Namespace) -> str:
+    """Return a message with each name=value as the user typed it: --name value."""
 
     def translated(found: re.Match[str]) -> str:
         name, shown = found[1], found[2]

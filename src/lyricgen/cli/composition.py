@@ -68,7 +68,7 @@ def plain_values(config: DictConfig, hydra: Any) -> dict[str, Any]:
         hydra: that group.
 
     Raises:
-        UserError: a setting of the sampler was chosen that the sampler of the text has not.
+        UserError: the sampler of the text lacks a chosen setting.
     """
     values: Any = OmegaConf.to_container(config, resolve=True)
     if hydra.runtime.choices["sampler"] == "default" and values["data"]["unit"] == "line":
@@ -125,7 +125,7 @@ def job_values(loader: ConfigLoader, sweep: DictConfig, overrides: list[str]) ->
     return plain_values(own, config.hydra)
 
 
-class Directories(Callback):
+class DirectoryCallback(Callback):
     """Hydra's callback that first checks and makes the directory of a run or sweep."""
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:

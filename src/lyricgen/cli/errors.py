@@ -50,7 +50,7 @@ def mendable(error: Exception, training: CodeType) -> bool:
     return isinstance(error, ValueError) and not in_training
 
 
-def one_line(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
     """Describe an error and its cause in one line."""
     launcher = re.search(r"Could not (?:load|find) 'hydra/launcher/([a-z]+)", str(error))
     if launcher and (extra := _EXTRAS.get(launcher[1])):
@@ -124,7 +124,7 @@ def _unknown_choice(path: str, options: Sequence[str]) -> str:
 
 def stop(error: Exception) -> NoReturn:
     """End the command with an error in one line and status 2."""
-    refuse(one_line(error))
+    refuse(describe_error(error))
 
 
 def hides_an_interrupt(error: BaseException | None) -> bool:

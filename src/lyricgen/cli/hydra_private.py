@@ -23,11 +23,14 @@ from omegaconf import DictConfig, OmegaConf
 # group and name of the files in conf/ that nobody types as a choice
 BASES = {("data", "base"), ("sampler", "default")}
 BASIC_SWEEPER = f"{BasicSweeper.__module__}.{BasicSweeper.__qualname__}"
-REFUSED = object()
+REFUSED = object()  # result of `parse_by_grammar`
 
 
-def parse_value(value: str) -> Any:
-    """The value that Hydra's grammar reads, with its quotation; REFUSED if it reads none."""
+def parse_by_grammar(value: str) -> Any:
+    """Read a typed value by Hydra's grammar; REFUSED if the grammar does not allow it.
+
+    A quoted text stays a QuotedString.
+    """
     try:
         return OverridesParser.create().parse_override(f"value={value}")._value
     except HydraException:

@@ -16,16 +16,16 @@ from omegaconf.errors import OmegaConfBaseException
 from lyricgen.cli.command_line import with_suggestions
 from lyricgen.cli.hydra_private import options_parser
 from lyricgen.cli.typed_values import (
-    as_typed,
     default_choices,
     known_settings,
+    quote_texts,
     quoted,
     read_text,
 )
 from lyricgen.console import tell
 from lyricgen.errors import UserError
 from lyricgen.files import expand_home
-from lyricgen.runs.directories import MULTIRUN, RECORD
+from lyricgen.runs.directories import CHECKPOINTS, MULTIRUN, RECORD
 from lyricgen.runs.newest import newest_checkpoint, newest_run, tell_taken
 from lyricgen.runs.record_files import RecordError, read_yaml
 from lyricgen.runs.state import start_anew
@@ -56,7 +56,7 @@ def expand(arguments: list[str]) -> list[str]:
     Raises:
         UserError: the run does not exist, or cannot be resumed with these arguments.
     """
-    read, options = _split(arguments)
+    read, options = _divide(arguments)
     for option, path in (("--config-path", read.config_path), ("--config-dir", read.config_dir)):
         if path is not None:
             _refuse_record(option, path)
@@ -71,7 +71,7 @@ def expand(arguments: list[str]) -> list[str]:
     directory = _directory(resumed)
     is_sweep = (directory / MULTIRUN).exists()
     recorded_options, recorded = _recorded(directory, is_sweep=is_sweep)
-    rewritten = as_typed(typed, multirun=is_sweep)
+    rewritten = quote_texts(typed, multirun=is_sweep)
     keys = {key(one) for one in (*typed, *rewritten)}
     return [
         *(_multirun(read) if is_sweep else []),
@@ -86,8 +86,8 @@ def expand(arguments: list[str]) -> list[str]:
     ]
 
 
-def _split(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
-    """Divide arguments by Hydra's parser into overrides and options.
+def _divide(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """Divide arguments by Hydra's parser: into its result, with the overrides, and the options.
 
     Raises:
         UserError: an argument is not UTF-8.
@@ -113,7 +113,7 @@ def _arguments_of_new(
     mode = _last("hydra.mode", overrides)
     sweeps = _last("sweep", overrides) is not None and mode is None
     multirun = sweeps or mode == "MULTIRUN" or read.multirun
-    typed = as_typed(overrides, multirun=multirun)
+    typed = quote_texts(overrides, multirun=multirun)
     return [*(_multirun(read) if sweeps else []), *options, *typed]
 
 
@@ -174,7 +174,7 @@ def without_resume(overrides: Iterable[str]) -> list[str]:
 
 def _directory(wanted: str) -> Path:
     directory = newest_run() if wanted == "latest" else expand_home(wanted)
-    if directory.is_file() and directory.parent.name == "checkpoints":
+    if directory.is_file() and directory.parent.name == CHECKPOINTS:
         directory = directory.parent.parent
     if not (directory / MULTIRUN).is_file() and not (directory / _OVERRIDES).is_file():
         raise UserError(
@@ -221,7 +221,7 @@ def _recorded(directory: Path, *, is_sweep: bool) -> tuple[list[tuple[str, str]]
     kept = _without_old_options(kept)
     overrides = [str(one.input_line) for one in [*task, *kept] if one.key_or_group != "resume"]
     # records omit the backslash before ${x} in a text
-    parts = [as_typed([one], multirun=is_sweep) if "${" in one else [one] for one in overrides]
+    parts = [quote_texts([one], multirun=is_sweep) if "${" in one else [one] for one in overrides]
     return options, [part for each in parts for part in each]
 
 

@@ -11,7 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, QuotedString, Sweep
 from omegaconf import OmegaConf
 
-from lyricgen.cli.hydra_private import BASES, REFUSED, parse_value
+from lyricgen.cli.hydra_private import BASES, REFUSED, parse_by_grammar
 from lyricgen.errors import UserError
 from lyricgen.files import expand_home
 from lyricgen.runs.record_files import read_yaml
@@ -100,7 +100,7 @@ def _read(name: str) -> Any:
 
 @cache
 def switched_off() -> dict[str, list[str]]:
-    """Overrides that switch a callback off, by the callback."""
+    """The overrides that switch each callback off, by its setting."""
     switches = sorted(re.findall(r"callbacks\.\w+\.enabled", "\n".join(known_settings())))
     return {
         "callbacks.samples": ["callbacks.samples.every_n_epochs=0", "callbacks.samples.steps=[]"],
@@ -108,8 +108,8 @@ def switched_off() -> dict[str, list[str]]:
     }
 
 
-def as_typed(overrides: list[str], *, multirun: bool) -> list[str]:
-    """Rewrite typed overrides, so that Hydra's grammar reads texts as they were typed.
+def quote_texts(overrides: list[str], *, multirun: bool) -> list[str]:
+    """Quote texts in typed overrides, so that Hydra's grammar reads them as they were typed.
 
     Values that the grammar reads as texts stay: quoted texts, escapes, interpolations of existing
     settings. So an override may be rewritten twice. With `multirun`, commas separate values.
@@ -149,7 +149,7 @@ def _rewrite(override: str, *, multirun: bool) -> list[str]:
         value = _rewrite_text(override, multirun=multirun)
     elif name in LISTS:
         value = _rewrite_list(override, multirun=multirun)
-    elif name.startswith("hydra.") and parse_value(value) is REFUSED:
+    elif name.startswith("hydra.") and parse_by_grammar(value) is REFUSED:
         value = _quoted(value)
     return [f"{head}={value}"]
 
@@ -208,13 +208,13 @@ def _rewrite_choice(override: str) -> list[str]:
 def _rewrite_text(override: str, *, multirun: bool) -> str:
     name, value = key(override), override.partition("=")[2]
     if name in FILES and _is_file(value):
-        parts = [part.strip() for part in _split(value)]
+        parts = [part.strip() for part in _split_at_commas(value)]
         if multirun and len(parts) > 1 and all(map(_is_file, parts)):
             raise _ambiguous_comma(override, value)
         return quoted(value)
-    if not multirun and len(_split(value)) > 1:
+    if not multirun and len(_split_at_commas(value)) > 1:
         raise _ambiguous_comma(override, value)
-    whole = len(_split(value)) == 1 and not _CHOICE.fullmatch(value)
+    whole = len(_split_at_commas(value)) == 1 and not _CHOICE.fullmatch(value)
     return _rewrite_each(value, lambda text: _as_text(text, nullable=name in NULLABLE, whole=whole))
 
 
@@ -229,7 +229,7 @@ def _rewrite_list(override: str, *, multirun: bool) -> str:
         if not is_list(text):
             one_list = for_shell(f"{head}=[{value.strip('[] ')}]")
             raise UserError(f"{override}: it is a list: type {one_list}")
-        texts = _split(text[1:-1])
+        texts = _split_at_commas(text[1:-1])
         if not texts[-1].strip():
             texts.pop()
         return f"[{','.join(_as_text(each, swept=False) for each in texts)}]"
@@ -237,10 +237,10 @@ def _rewrite_list(override: str, *, multirun: bool) -> str:
     def is_list(text: str) -> bool:
         return text.startswith("[") and text.endswith("]")
 
-    if is_list(value) and not all(is_list(each.strip()) for each in _split(value)):
+    if is_list(value) and not all(is_list(each.strip()) for each in _split_at_commas(value)):
         return rewrite(value)
     rewritten = _rewrite_each(value, rewrite)
-    if not multirun and len(_split(value)) > 1:
+    if not multirun and len(_split_at_commas(value)) > 1:
         raise UserError(f"{override}: several lists are a sweep: add --multirun")
     return rewritten
 
@@ -249,7 +249,7 @@ def _refuse_missing_value(override: str) -> None:
     """Refuse a sweep with an empty value beside a comma."""
     name, _, value = override.partition("=")
     is_file = key(override) in FILES and _is_file(value)
-    if value.strip() and not is_file and not all(part.strip() for part in _split(value)):
+    if value.strip() and not is_file and not all(part.strip() for part in _split_at_commas(value)):
         raise UserError(
             f"{override}: there is no value beside a comma: leave the comma out; as one text it is "
             f"typed {for_shell(f'{name}={_quoted(value)}')}"
@@ -258,7 +258,7 @@ def _refuse_missing_value(override: str) -> None:
 
 def _ambiguous_comma(override: str, value: str) -> UserError:
     """Error for a comma that may be part of the text."""
-    name, parts = override.partition("=")[0], _split(value)
+    name, parts = override.partition("=")[0], _split_at_commas(value)
     one = for_shell(f"{name}={_quoted(value)}")
     each = ",".join(_quoted(part.strip()) for part in parts)
     return UserError(
@@ -271,8 +271,8 @@ def _rewrite_each(value: str, rewrite: Callable[[str], str]) -> str:
     """Rewrite a value, or each value of a sweep."""
     choice = _CHOICE.fullmatch(value)
     if choice:
-        return f"choice({','.join(map(rewrite, _split(choice[1])))})"
-    return ",".join(map(rewrite, _split(value)))
+        return f"choice({','.join(map(rewrite, _split_at_commas(choice[1])))})"
+    return ",".join(map(rewrite, _split_at_commas(value)))
 
 
 def _as_text(text: str, *, nullable: bool = False, swept: bool = True, whole: bool = False) -> str:
@@ -284,7 +284,7 @@ def _as_text(text: str, *, nullable: bool = False, swept: bool = True, whole: bo
         swept: whether it may be a sweep.
         whole: whether it is the whole value, and keeps the blanks around it.
     """
-    value = parse_value(text)
+    value = parse_by_grammar(text)
     if (value is None and nullable) or (swept and isinstance(value, Sweep | Glob)):
         return text
     read = value.text if isinstance(value, QuotedString) else value
@@ -293,7 +293,7 @@ def _as_text(text: str, *, nullable: bool = False, swept: bool = True, whole: bo
     return text if _escape_unknown(read) == read else _quoted(read)
 
 
-def _split(value: str) -> list[str]:
+def _split_at_commas(value: str) -> list[str]:
     """Split at commas outside of quotation marks and, if they are balanced, of brackets."""
     parts, flat, depth, balanced = [""], [""], 0, True
     for token in (match[0] for match in _TOKEN.finditer(value)):
@@ -309,6 +309,6 @@ def _split(value: str) -> list[str]:
 
 def _is_file(path: str) -> bool:
     try:
-        return parse_value(path) is not None and expand_home(path).exists()
+        return parse_by_grammar(path) is not None and expand_home(path).exists()
     except (OSError, ValueError):  # too long, NUL
         return False

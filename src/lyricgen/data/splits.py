@@ -131,7 +131,8 @@ def _at_most(lengths: NDArray[np.intp], characters: int, purpose: str) -> int:
 
 def _report_limit(most: int, found: int, purpose: str) -> None:
     log.info(
-        "data.max_held_out=%d: of %d characters to %s on, the excess goes to the training split",
+        "data.max_held_out=%d is less than the %d characters to %s on; "
+        "the rest goes to the training split",
         *(most, found, purpose),
     )
 

@@ -184,7 +184,7 @@ def own_text(text: str, name: str, model: TrainedModel, unknown: Unknown = "refu
         known &= ~_ends_of_empty_lines(codes, known)
     kept = codes[known]
     if len(kept) < 2:
-        raise UserError(f"{name} has {len(kept)} characters to read, at least 2 are needed")
+        raise UserError(f"{name} has only {len(kept)} characters to read; at least 2 are needed")
     lengths = np.diff(np.flatnonzero(kept == ord("\n")), prepend=-1) - 1  # of the lines
     if model.layout == "lines" and lengths.max() > LONGEST_LINE:
         raise UserError(

@@ -17,7 +17,7 @@ from lyricgen.errors import printable
 from lyricgen.files import finite
 from lyricgen.generation.texts import Generated
 from lyricgen.models.trained_model import TrainedModel
-from lyricgen.settings import PLUMBING, Settings, belongs_to, flatten, known_to_model, typed_value
+from lyricgen.settings import PLUMBING, Settings, belongs_to, flatten, known_to_model, override_text
 
 CUT = " […]"  # marks a text that was cut off
 MOST = 4  # settings in a heading
@@ -97,7 +97,7 @@ def headings(paths: Sequence[Path], models: Sequence[TrainedModel]) -> list[str]
     settings = [known_to_model(flatten(model.options)) for model in models]
     names = _differing(settings)[:MOST]
     found = [
-        ", ".join(f"{name}={typed_value(one[name])}" for name in names if name in one)
+        ", ".join(f"{name}={override_text(one[name])}" for name in names if name in one)
         for one in settings
     ]
     for further in (_differing_parts(paths), [str(number + 1) for number in range(len(paths))]):

@@ -19,9 +19,9 @@ from lyricgen.settings import (
     complete,
     flatten,
     known_to_model,
+    override_text,
     parse_overrides,
     parse_value,
-    typed_value,
 )
 
 log = logging.getLogger(__name__)
@@ -113,7 +113,8 @@ def read(directories: Sequence[Path]) -> FoundRuns:
     if not found.records and not found.plans:
         named = " and ".join(repr(str(each)) for each in asked)
         raise UserError(
-            f"no run found in {named}: train one (python -m lyricgen.train), or name one"
+            f"no run found in {named}: train a run (python -m lyricgen.train), or name a "
+            "directory with runs"
         )
     return found
 
@@ -265,7 +266,7 @@ def check_known(keys: Iterable[str], records: Sequence[Record], option: str) -> 
 
 def format_value(value: Value) -> str:
     """Format a value as a user types it; a fraction has at most six digits."""
-    return f"{value:.6g}" if isinstance(value, float) else typed_value(value)
+    return f"{value:.6g}" if isinstance(value, float) else override_text(value)
 
 
 def shorten(texts: Sequence[str]) -> list[str]:

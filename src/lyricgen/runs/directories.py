@@ -22,12 +22,13 @@ STUDY = "study.log"  # Optuna's journal of a search, in the directory of its swe
 RECORD = ".hydra"
 LOCK = ".lock"
 MARK = b"lyricgen\n"  # in the lock of a run whose directory was empty before
+CHECKPOINTS = "checkpoints"  # directory of the files below
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
 EVENTS = "events.out.tfevents.*"
 STEPS = "steps.csv"
 GROWING = ("samples.jsonl", STEPS, EVENTS)  # metrics.csv is written anew from the checkpoint
 # Patterns of the names of a run's files, and of a sweep's.
-OF_RUN = (SUMMARY, RECORD, "checkpoints", "metrics.csv", "hparams.yaml", "*profile*", *GROWING)
+OF_RUN = (SUMMARY, RECORD, CHECKPOINTS, "metrics.csv", "hparams.yaml", "*profile*", *GROWING)
 OF_SWEEP = (SUMMARY, MULTIRUN, ".submitit", "report", "[0-9]*_*")
 
 _made: list[Path] = []  # by this process, parents first
@@ -114,9 +115,14 @@ def refuse_links(directory: Path, patterns: Sequence[str] = OF_RUN) -> None:
         mode = path.lstat().st_mode
         if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
             raise UserError(
-                f"{str(path)!r} is no ordinary file, and the run writes there: bring the file "
-                "back, or move this one away"
+                f"{str(path)!r} is a link, pipe or device, but the run writes a file of this "
+                "name: restore the file, or move the link, pipe or device away"
             )
+
+
+def has_checkpoint(directory: Path, names: Sequence[str] = (BEST, LAST, PREVIOUS)) -> bool:
+    """Whether a run has saved one of the named checkpoints."""
+    return any((directory / CHECKPOINTS / name).is_file() for name in names)
 
 
 def matching(directory: Path, patterns: Sequence[str]) -> list[str]:

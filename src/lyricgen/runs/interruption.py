@@ -58,7 +58,10 @@ class Interruption:
             if not self.patient:
                 raise Interrupted(number)
             if not get_console().quiet:
-                tell_now("\nstopping after this step; once more stops at once")
+                tell_now(
+                    "\nstopping after this step, and after the validation or the end of the epoch "
+                    "if one is due; once more stops at once"
+                )
         elif number != HANGUP:  # a terminal that closes may send it twice
             raise Interrupted(number)
 
@@ -120,7 +123,7 @@ def terminal_signals_blocked() -> Iterator[None]:
 
 
 def _quiet(hook: Callable[[Any], Any]) -> Callable[[Any], None]:
-    """A hook that prints nothing about Interrupted, which is raised again later."""
+    """Return a hook that does not report Interrupted, which is raised again later."""
 
     def unraisable(unraised: Any) -> None:
         if not isinstance(unraised.exc_value, Interrupted):

@@ -1,4 +1,4 @@
-"""The newest run, and the checkpoint that a path means; a command says which run it takes."""
+"""The newest run, and the checkpoint that a path means; commands tell which run they take."""
 
 import logging
 import os
@@ -13,7 +13,15 @@ from typing import Any
 from lyricgen.console import tell
 from lyricgen.errors import UserError, printable
 from lyricgen.files import write_atomically
-from lyricgen.runs.directories import BEST, LAST, PREVIOUS, RECORD, SUMMARY, outputs_directory
+from lyricgen.runs.directories import (
+    BEST,
+    CHECKPOINTS,
+    LAST,
+    PREVIOUS,
+    RECORD,
+    SUMMARY,
+    outputs_directory,
+)
 from lyricgen.runs.record_files import RecordError, read_record, read_yaml
 from lyricgen.runs.summary import RunSummary, SweepSummary, read_summary
 
@@ -31,8 +39,8 @@ def newest_run() -> Path:
     newest = next(newest_runs(), None)
     if newest is None:
         raise UserError(
-            f"no run found in {str(outputs_directory())!r}: train one (python -m lyricgen.train), "
-            "name one, or set LYRICGEN_OUTPUTS"
+            f"no run found in {str(outputs_directory())!r}: train a run "
+            "(python -m lyricgen.train), name a run, or set LYRICGEN_OUTPUTS"
         )
     return newest
 
@@ -55,7 +63,7 @@ def newest_runs() -> Iterator[Path]:
 def record_newest(directory: Path, *, resumed: bool) -> None:
     """Name a run or sweep in the latest.txt of the current outputs directory that holds it.
 
-    A resumed one may lie in other outputs than the current ones, and is named there.
+    A resumed run may lie in another outputs directory than the current one, which then names it.
     """
     directory, outputs = directory.resolve(), outputs_directory().resolve()
     if resumed:
@@ -116,7 +124,7 @@ def _modified(path: Path) -> float:
 
 
 def checkpoint_in(path: Path) -> Path:
-    """The checkpoint that a path means: itself, or the best of a run, or of a sweep's newest job.
+    """The checkpoint at a path, or the best one of the run, or of the newest job, at the path.
 
     Raises:
         UserError: there is no checkpoint.
@@ -124,14 +132,14 @@ def checkpoint_in(path: Path) -> Path:
     if path.is_file():
         return path
     for name in (BEST, LAST, PREVIOUS):
-        for candidate in (path / "checkpoints" / name, path / name):
+        for candidate in (path / CHECKPOINTS / name, path / name):
             if candidate.is_file():
                 return candidate
-    jobs = path.glob("*/checkpoints/best.ckpt")
+    jobs = path.glob(f"*/{CHECKPOINTS}/{BEST}")
     newest = max(jobs, key=_modified, default=None)
     if newest is not None:
         return newest
-    found = "has no checkpoints/best.ckpt" if path.is_dir() else "is not there"
+    found = f"has no {CHECKPOINTS}/{BEST}" if path.is_dir() else "is not there"
     if path.exists() and not path.is_dir():
         found = "is no ordinary file"  # a pipe or a device may never end
     raise UserError(f"{str(path)!r} {found}: name a checkpoint or a run's directory")
@@ -151,7 +159,7 @@ def places_of(checkpoint: Path) -> list[Path]:
 
 
 def newest_checkpoint() -> Path:
-    """Find the best checkpoint of the newest run that has a checkpoint, and tell which it is.
+    """Find the best checkpoint of the newest run that has a checkpoint, and tell its path.
 
     Raises:
         UserError: there is no run yet, or no run has a checkpoint.
@@ -172,9 +180,9 @@ def newest_checkpoint() -> Path:
 
 
 def tell_taken(path: Path) -> None:
-    """Tell which run is taken, by its directory or a checkpoint of it.
+    """Tell which run is taken; the path is its directory or one of its checkpoints.
 
-    As in "from …/best.ckpt: lstm 1x256 on dino, 3 minutes old".
+    For example "from …/best.ckpt: lstm 1x256 on dino, 3 minutes old".
     """
     directory = path if path.is_dir() else path.parent.parent
     dated = path / SUMMARY if path.is_dir() else path

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 MOST = 16_000_000  # bytes of a record that is read as a whole
 MOST_OF_TABLE = 64_000_000  # bytes of a table
 MOST_OF_LINES = 256_000_000  # bytes of a file that is read line by line
-_LONGEST_LINE = 1_000_000  # bytes of a line of it
+_LONGEST_LINE = 1_000_000  # bytes of a line in such a file
 _DEEPEST = 50  # levels of nesting
 
 Shape = TypeVar("Shape")

@@ -1,4 +1,4 @@
-"""One run's directory: claimed by one process, and its summary.json kept up to date."""
+"""The directory of a run, which one process claims, and its summary.json."""
 
 import logging
 import os
@@ -20,6 +20,7 @@ from typing import Any
 from lyricgen.errors import UserError, reason
 from lyricgen.files import remove_torn, write_atomically
 from lyricgen.runs.directories import (
+    CHECKPOINTS,
     LOCK,
     RECORD,
     SUMMARY,
@@ -59,7 +60,7 @@ class Run:
         self.sweep = None if sweep is None else sweep.resolve()
         self.overrides = list(overrides)
         self.record = record or {}
-        self.checkpoints = directory / "checkpoints"
+        self.checkpoints = directory / CHECKPOINTS
         self.search = search
         self.search_space: dict[str, Any] | None = None
         self.corpus_digest: str | None = None
@@ -198,12 +199,12 @@ class Run:
         return UserError(f"{why}: mend that, then go on by {self.resume_command}")
 
     def keep(self, earlier: RunSummary) -> None:
-        """Keep the figures and options of a run that could not be resumed."""
+        """Keep the recorded figures and options of a run that could not be resumed."""
         self._start = time.perf_counter() - (earlier.wall_seconds or 0)
         self.summary = earlier
 
     def fail(self, error: BaseException) -> None:
-        """Record why a run stopped short."""
+        """Record why a run has failed."""
         self.summary.status, self.summary.reason = "failed", reason(error)
         self.summary.traceback = "".join(traceback.format_exception(error))
         self._close()

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from lyricgen.errors import UserError
-from lyricgen.runs.directories import BEST, GROWING, LAST, directory_taken
+from lyricgen.runs.directories import GROWING, directory_taken, has_checkpoint
 from lyricgen.runs.summary import RunSummary
-from lyricgen.settings import PLUMBING, Settings, belongs_to, complete, flatten, typed_value
+from lyricgen.settings import PLUMBING, Settings, belongs_to, complete, flatten, override_text
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class RunState:
         return self.trained_characters / self.trained_seconds if self.trained_seconds else 0.0
 
     def restore(self, checkpoint: dict[str, Any]) -> None:
-        """Load the state from a checkpoint of this or of an earlier version."""
+        """Load the state from a checkpoint of this version or of an earlier one."""
         run = checkpoint["run"]
         vars(self).update(run if "rows" in run else run | _earlier_fields(checkpoint))
 
@@ -95,13 +95,13 @@ def _earlier_fields(checkpoint: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class ResumePoint:
-    """State of the run being resumed; empty for a new run."""
+    """The state from which a run goes on; empty for a new run."""
 
     checkpoint: Path | None = None
     steps: int = 0  # made before the checkpoint
     state: RunState = field(default_factory=RunState)  # at the checkpoint
     summary: RunSummary | None = None
-    finished: str | None = None  # reason why it has ended; None if it goes on
+    finished_because: str | None = None  # why it has ended, or how to make it longer; else None
 
 
 def find_resume_point(
@@ -128,30 +128,31 @@ def find_resume_point(
         )
     summary = summary or RunSummary(status="unknown")
     recorded = checkpoint[1]["lyricgen"]["options"] if checkpoint else summary.options
-    differences = changed(recorded, options) if recorded else []
+    differences = forbidden_changes(recorded, options) if recorded else []
     if differences:
         raise UserError(
             f"resume: a run goes on as it began, but {'; '.join(differences)}: leave these out, "
             f"or {start_anew(directory)}"
         )
     if summary.status == "pruned":
-        return ResumePoint(summary=summary, finished=summary.reason or "its search has pruned it")
+        reason = summary.reason or "its search has pruned it"
+        return ResumePoint(summary=summary, finished_because=reason)
     if checkpoint is None or options["model"]["kind"] == "ngram":  # counting has no half-way
         why = "it has kept no checkpoint" if checkpoint is None else "its n-grams are counted"
-        finished = why if summary.status == "finished" else None
-        return ResumePoint(summary=summary, finished=finished)
+        finished = summary.status == "finished"
+        return ResumePoint(summary=summary, finished_because=why if finished else None)
     path, content = checkpoint
     state = RunState()
     state.restore(content)
     epoch, max_epochs = content["epoch"], options["trainer"]["max_epochs"]
     if max_epochs <= epoch:
         raise UserError(
-            f"trainer.max_epochs={max_epochs}: the run is in epoch {epoch + 1} already: "
-            f"give a larger number, or {start_anew(directory)}"
+            f"trainer.max_epochs={max_epochs}: the run has reached epoch {epoch + 1}: give "
+            f"trainer.max_epochs={epoch + 1} or more, or {start_anew(directory)}"
         )
-    ended = summary.status == "finished"
-    finished = _finished(directory, content, state, options) if ended else None
-    return ResumePoint(path, content["global_step"], state, summary, finished)
+    finished = summary.status == "finished"
+    because = _how_to_make_longer(directory, content, state, options) if finished else None
+    return ResumePoint(path, content["global_step"], state, summary, because)
 
 
 def fixed_settings(options: dict[str, Any]) -> list[str]:
@@ -166,7 +167,7 @@ def sorted_settings(options: dict[str, Any]) -> list[str]:
     return [f"{key}={_shown(flat, key)}" for key in sorted(flat) if key != "resume"]
 
 
-def changed(recorded: dict[str, Any], now: dict[str, Any]) -> list[str]:
+def forbidden_changes(recorded: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """List forbidden changes, as "key=recorded value (now: other value)", sorted by key."""
     before, after = flatten(complete(recorded)), flatten(complete(now))
     return [
@@ -178,12 +179,12 @@ def changed(recorded: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 def start_anew(directory: Path) -> str:
     """Advise a new run instead of a resumed one, with the old weights if they are there."""
-    if not any((directory / "checkpoints" / name).is_file() for name in (BEST, LAST)):
+    if not has_checkpoint(directory):
         return "start a new run"
     return f"start a new run with its weights: init_from={shlex.quote(str(directory))}"
 
 
-def _finished(
+def _how_to_make_longer(
     directory: Path, content: dict[str, Any], state: RunState, options: dict[str, Any]
 ) -> str | None:
     """Say how to make a finished run longer; None if the options already do it."""
@@ -191,18 +192,18 @@ def _finished(
     if stopping["enabled"] and state.patience_used >= stopping["patience"]:
         return "a larger callbacks.early_stopping.patience makes it longer"
     if content["global_step"] == options["trainer"]["max_steps"]:
-        return f"its trainer.max_steps are made; for more, {start_anew(directory)}"
+        return f"it has made its trainer.max_steps; for more, {start_anew(directory)}"
     if content["epoch"] + 1 >= options["trainer"]["max_epochs"]:
         return "a larger trainer.max_epochs makes it longer"
     return None
 
 
 def _shown(values: Settings, key: str) -> str:
-    return typed_value(values.get(key, "absent"))
+    return override_text(values.get(key, "absent"))
 
 
-def sizes(directory: Path) -> dict[str, int]:
-    """Write each growing file of a run to the disk, and return its size in bytes."""
+def sync_growing_files(directory: Path) -> dict[str, int]:
+    """Wait until the disk holds each growing file of a run; return the sizes by name, in bytes."""
     found = {}
     for path in _growing(directory):
         with path.open("rb") as stream:
@@ -216,7 +217,7 @@ def rewind(directory: Path, checkpointed: dict[str, int]) -> None:
 
     Args:
         directory: of the run.
-        checkpointed: result of `sizes` at the checkpoint; empty to begin anew.
+        checkpointed: result of `sync_growing_files` at the checkpoint; empty to begin anew.
     """
     for path in _growing(directory):
         size = checkpointed.get(path.name, 0)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lyricgen.cli.resume_arguments import without_resume
-from lyricgen.cli.typed_values import as_typed, quoted
+from lyricgen.cli.typed_values import quote_texts, quoted
 from lyricgen.console import show
 from lyricgen.errors import UserError, reason
 from lyricgen.files import remove_torn, write_atomically
@@ -96,7 +96,7 @@ def read_arguments(arguments: list[str], params: dict[str, Any]) -> Arguments:
         UserError: a value of a parameter is ambiguous.
     """
     typed = without_resume(arguments)
-    own = as_typed([f"{name}={value}" for name, value in params.items()], multirun=True)
+    own = quote_texts([f"{name}={value}" for name, value in params.items()], multirun=True)
     return Arguments(typed, [*own, *typed], typed != arguments)
 
 

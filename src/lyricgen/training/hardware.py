@@ -105,7 +105,7 @@ def check_precision(options: TrainOptions, trainer: pl.Trainer, network: Charact
     works = [name for name, plugin in plugins.items() if _try(plugin, network.architecture) is None]
     raise UserError(
         f"trainer.precision={chosen}: this CPU cannot train "
-        f"cell={network.architecture.cell.kind} in it ({why.partition('. ')[0]}): "
+        f"cell={network.architecture.cell.kind} with this precision ({why.partition('. ')[0]}): "
         f"choose one of {', '.join(works)}"
     )
 

@@ -10,7 +10,7 @@ from typing_extensions import override
 from lyricgen.runs.directories import BEST, LAST, check_there
 from lyricgen.runs.interruption import Interruption
 from lyricgen.runs.run import Run
-from lyricgen.runs.state import RunState, sizes
+from lyricgen.runs.state import RunState, sync_growing_files
 from lyricgen.training.ddp.group import Broadcast
 from lyricgen.training.lightning_hooks import Observer, is_exact_point
 
@@ -38,7 +38,7 @@ class Checkpoints(Observer):
     ) -> None:
         for logger in trainer.loggers:
             logger.save()
-        self.state.sizes = sizes(self.run.directory)
+        self.state.sizes = sync_growing_files(self.run.directory)
         self.state.wall_seconds = self.run.wall_seconds
 
     @override
