@@ -416,6 +416,31 @@ def test_the_fork_server_leaves_gpus_threads_and_random_numbers_to_the_jobs() ->
     assert done.stdout == "[] 1 True\n"
 
 
+# Starts the fork server as a sweep does, and asks a process of it for its blocked signals.
+BLOCKED = """
+import multiprocessing, signal
+from lyricgen.sweeps import job
+def blocked(queue):
+    queue.put(sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])))
+if __name__ == "__main__":
+    job.PRELOADED = []
+    job.start_fork_server()
+    context = multiprocessing.get_context("forkserver")
+    queue = context.SimpleQueue()
+    context.Process(target=blocked, args=[queue]).start()
+    here = sorted(signal.pthread_sigmask(signal.SIG_BLOCK, []))
+    print(set(job.SIGNALS) <= set(queue.get()), here)
+"""
+
+
+def test_no_signal_reaches_a_job_before_it_can_answer(tmp_path: Path) -> None:
+    (tmp_path / "blocked.py").write_text(BLOCKED, "utf-8")
+    done = subprocess.run(
+        [sys.executable, "blocked.py"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "True []\n"
+
+
 def test_a_sweep_of_before_is_resumed(train: Train) -> None:
     """The record names the engine and its setting as they were typed."""
     done = train("-m", "hydra/launcher=cpus", "hydra.launcher.n_jobs=2", *SMALL, "seed=1,2")

@@ -11,6 +11,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from multiprocessing.context import ForkServerProcess
 from multiprocessing.forkserver import ensure_running
 from pathlib import Path
@@ -77,6 +78,7 @@ def start_fork_server() -> None:
     stay blocked in a job until the job can answer them.
     """
     multiprocessing.get_context("forkserver").set_forkserver_preload(PRELOADED)
+    resource_tracker.ensure_running()  # its start would unblock SIGINT and SIGTERM again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         with changed_environment(dict.fromkeys(VARIABLES, "1")):
