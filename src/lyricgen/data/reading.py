@@ -180,8 +180,8 @@ def unreadable(error: Exception, shown: str, kind: str = "") -> UserError:
         # The library's words may quote bytes of the file, so they are escaped like any other.
         reason = repr(str(error) or "cut short")
         return UserError(f"{shown} is a damaged {kind} ({reason}); get it again")
-    told = error.strerror if isinstance(error, OSError) else error
-    return UserError(f"cannot read {shown}: {told}; name a readable text file (data.path=FILE)")
+    why = error.strerror if isinstance(error, OSError) else error
+    return UserError(f"cannot read {shown}: {why}; name a readable text file (data.path=FILE)")
 
 
 def _unpacked(

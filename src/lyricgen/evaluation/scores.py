@@ -26,7 +26,7 @@ from lyricgen.evaluation.intervals import Floats, Row, Series, SplitText, row
 from lyricgen.models.cells.cell import State
 from lyricgen.models.checkpoint import load
 from lyricgen.models.metrics import best_mixture_weight, mixture_nats
-from lyricgen.models.model import evaluating, place
+from lyricgen.models.model import evaluating, write_to_positions
 from lyricgen.models.ngram.language_model import NgramBaseline
 from lyricgen.models.trained_model import TrainedModel
 from lyricgen.options import validate
@@ -104,7 +104,7 @@ def open_checkpoints(paths: Sequence[Path]) -> list[Evaluated]:
     options = [_text_options(each) for each in checkpoints]
     first = checkpoints[0]
     for each, chosen in zip(checkpoints, options, strict=True):
-        digests = (first.model.text, each.model.text)
+        digests = (first.model.corpus_digest, each.model.corpus_digest)
         same = None not in digests and digests[0] == digests[1]
         check_same_settings(each.path, options[0], chosen, SPLITTING if same else DECIDING)
         if None not in digests and not same:
@@ -113,13 +113,13 @@ def open_checkpoints(paths: Sequence[Path]) -> list[Evaluated]:
                 f"{SAME_TEXT}"
             )
     try:
-        corpus = find_corpus(options[0], first.model.text, first.path)
+        corpus = find_corpus(options[0], first.model.corpus_digest, first.path)
     except UserError as error:
         raise UserError(
             f"the text that {str(first.path)!r} was trained on: {error}; or {ANOTHER_TEXT}"
         ) from error
     for each in checkpoints:
-        known = each.model.text in (None, corpus.digest)
+        known = each.model.corpus_digest in (None, corpus.digest)
         if not known or each.model.vocabulary != corpus.vocabulary:
             raise UserError(
                 f"{str(each.path)!r} was trained on another text than {corpus.name!r} is now: "
@@ -295,7 +295,7 @@ def split_nats(model: TrainedModel, split: Split, what: str) -> Floats:
     """
     found = torch.full((len(split.ids),), torch.nan, dtype=torch.float64)
     for batch, nats in read_split(model, split, what, model.network.score):
-        place(nats, batch, found)
+        write_to_positions(nats, batch, found)
         check_finite(nats, what)
     return without_starts(found, split, len(model.vocabulary))
 

@@ -242,10 +242,10 @@ def training_names(model: TrainedModel) -> frozenset[str]:
         raise UserError("--novel: the checkpoint does not say which names it has learnt")
     try:
         data: DataOptions = validate(DataOptions, values)
-        corpus = find_corpus(data, model.text, model.file)
+        corpus = find_corpus(data, model.corpus_digest, model.file)
     except UserError as error:
         raise UserError(f"--novel needs the names that the model has learnt: {error}") from error
-    if corpus.vocabulary != model.vocabulary or model.text not in (None, corpus.digest):
+    if corpus.vocabulary != model.vocabulary or model.corpus_digest not in (None, corpus.digest):
         raise UserError(
             f"--novel needs the names that the model has learnt, and {corpus.name!r} has others "
             "now: bring that text back"

@@ -60,7 +60,7 @@ class Card(Options):
     layout: Layout
     lowercase: bool  # whether the corpus was lower-cased
     options: Annotated[dict[str, Any], AfterValidator(_plain)]  # all options of the run
-    text: str | None = None  # the corpus's digest; a checkpoint holds it beside the card
+    text: str | None = None  # corpus_digest, under its name in files; a checkpoint holds it apart
     # characters of the longest line of the training split
     longest_line: Annotated[int, Field(ge=0)] | None = None
 
@@ -88,7 +88,7 @@ def card(model: TrainedModel) -> dict[str, Any]:
         layout=model.layout,
         lowercase=model.lowercase,
         options=model.options,
-        text=model.text,
+        text=model.corpus_digest,
         longest_line=model.longest_line,
     )
     return described.model_dump(mode="json")

@@ -120,7 +120,7 @@ def _read(path: Path, size: int) -> tuple[Any, dict[str, Tensor]]:
     }
     values, run = content[CARD], content.get("run")
     if isinstance(values, dict) and isinstance(run, dict):
-        values = {**values, "text": run.get("text")}
+        values = {**values, "text": run.get("corpus_digest", run.get("text"))}
     return values, tensors
 
 

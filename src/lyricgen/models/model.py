@@ -101,7 +101,7 @@ def at_least_float32(logits: Tensor) -> Tensor:
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
-def place(nats: Tensor, batch: Batch, room: Tensor) -> None:
+def write_to_positions(nats: Tensor, batch: Batch, room: Tensor) -> None:
     """Write the nats of a batch, (B, T), to the positions of its characters in a split, (N,)."""
     steps = torch.arange(1, nats.shape[1] + 1, device=nats.device)
     positions = batch.starts[:, None] + steps  # (B, T) of the targets

@@ -34,7 +34,7 @@ class TrainedModel:
         layout: lines or running text, as in training.
         lowercase: whether the training texts were lower-cased.
         options: all options of the run as plain values; empty if unknown.
-        text: digest of the corpus; None if unknown.
+        corpus_digest: SHA-256 of the corpus; None if unknown.
         longest_line: characters of the longest training line; None if unknown, or for running
             text.
         file: the file of a loaded model, or None.
@@ -45,7 +45,7 @@ class TrainedModel:
     layout: Layout
     lowercase: bool
     options: dict[str, Any] = field(default_factory=dict)
-    text: str | None = None
+    corpus_digest: str | None = None
     longest_line: int | None = None
     file: Path | None = None
 

@@ -28,7 +28,7 @@ class RunState:
     fields up to date, at the latest in its hook `on_save_checkpoint`; all parts may read them.
     """
 
-    text: str | None = None  # SHA-256 of the corpus
+    corpus_digest: str | None = None  # SHA-256 of the corpus
     sizes: dict[str, int] = field(default_factory=dict)  # bytes of the run's growing files
     wall_seconds: float = 0.0
 
@@ -60,7 +60,9 @@ class RunState:
 
     def restore(self, checkpoint: dict[str, Any]) -> None:
         """Load the state from a checkpoint of this version or of an earlier one."""
-        run = checkpoint["run"]
+        run = dict(checkpoint["run"])
+        if "text" in run:  # the earlier name
+            run["corpus_digest"] = run.pop("text")
         vars(self).update(run if "rows" in run else run | _earlier_fields(checkpoint))
 
 

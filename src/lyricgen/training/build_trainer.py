@@ -114,7 +114,7 @@ class NetworkTraining(Training):
 
     @override
     def fit(self, checkpoint: Path | None) -> None:
-        settings = f"{self.state.text} {self.options.model_dump_json()}"
+        settings = f"{self.state.corpus_digest} {self.options.model_dump_json()}"
         check(number_of_processes(self.options.trainer), self.world_size, settings)
         self.trainer.fit(self.module, self.datamodule, ckpt_path=checkpoint, weights_only=True)
 
@@ -133,13 +133,13 @@ class NetworkTraining(Training):
         return figures
 
 
-def build_loggers(options: TrainOptions, run: Run, past: ResumePoint, rank: int) -> list[Logger]:
+def build_loggers(options: TrainOptions, run: Run, point: ResumePoint, rank: int) -> list[Logger]:
     """Build the loggers of a run; only rank 0 writes figures."""
     loggers: list[Logger] = []
     if rank != 0:
         return loggers
     if options.logger.tensorboard:
-        purge_step = past.steps + 1 if past.steps else 0
+        purge_step = point.steps + 1 if point.steps else 0
         loggers.append(EventLogger(run.directory, purge_step=purge_step))
     return loggers
 

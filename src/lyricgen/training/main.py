@@ -61,14 +61,14 @@ log = logging.getLogger(__name__)
 def prepare(
     options: TrainOptions,
     run: Run,
-    past: ResumePoint,
+    point: ResumePoint,
     interruption: Interruption,
     trial: Trial | None = None,
     rank: int = 0,
 ) -> Training:
     """Build all objects of a run, and write nothing yet.
 
-    `past` is the run so far if it is resumed; `trial` is given if the run is a trial of a search.
+    `point` is the run so far if it is resumed; `trial` is given if the run is a trial of a search.
 
     Raises:
         UserError: a wrong option, or a text that cannot be used.
@@ -77,16 +77,16 @@ def prepare(
     refuse_other_launchers()
     torch.set_num_threads(min(torch.get_num_threads(), cores()))
     seed_everything(options.seed, verbose=False)
-    corpus = _read_corpus(options, run, past)
+    corpus = _read_corpus(options, run, point)
     datamodule = build.build_datamodule(options, corpus)
     model = build.build_model(options, datamodule)
-    if options.init_from is not None and past.checkpoint is None:
+    if options.init_from is not None and point.checkpoint is None:
         shared = copy_weights(load(options.init_from), model, datamodule.vocabulary)
         log.info("init_from=%s: %s", options.init_from, shared)
     state = RunState(corpus.digest)
     module = None if model.counts_ngrams else build.build_module(options, datamodule, model, state)
     total = NatsTotal() if module is None else module.totals["train"]
-    loggers = build_loggers(options, run, past, rank)
+    loggers = build_loggers(options, run, point, rank)
     observers = build_observers(
         options, datamodule, model, state, total, corpus.opening, run, interruption, trial, loggers
     )
@@ -110,15 +110,15 @@ def prepare(
     return training
 
 
-def _read_corpus(options: TrainOptions, run: Run, past: ResumePoint) -> EncodedCorpus:
+def _read_corpus(options: TrainOptions, run: Run, point: ResumePoint) -> EncodedCorpus:
     """Read the text. A resumed run and all jobs of a sweep must read the same text.
 
     Raises:
         UserError: the text is another text than before, or cannot be used.
     """
     checkpoint = None if options.resume is None else run.checkpoints / LAST
-    corpus = find_corpus(options.data, past.state.text, checkpoint)
-    if past.state.text not in (None, corpus.digest):
+    corpus = find_corpus(options.data, point.state.corpus_digest, checkpoint)
+    if point.state.corpus_digest not in (None, corpus.digest):
         raise UserError(
             f"resume: data={options.data.kind} ({corpus.name}) is not the text that the run has "
             f"read so far: bring that one back, or {start_anew(run.directory)}"
@@ -128,18 +128,18 @@ def _read_corpus(options: TrainOptions, run: Run, past: ResumePoint) -> EncodedC
     return corpus
 
 
-def train_and_evaluate(training: Training, run: Run, past: ResumePoint) -> None:
+def train_and_evaluate(training: Training, run: Run, point: ResumePoint) -> None:
     """Train, evaluate the best weights, and record the figures in the run's summary."""
     if training.options.resume is not None:
-        rewind(run.directory, past.state.sizes)
+        rewind(run.directory, point.state.sizes)
     checkpoint = None
-    if past.checkpoint is not None:
-        checkpoint = go_on_from(past.checkpoint)
-        log.info("going on after step %d of %s", past.steps, run.directory)
+    if point.checkpoint is not None:
+        checkpoint = go_on_from(point.checkpoint)
+        log.info("going on after step %d of %s", point.steps, run.directory)
     if training.world_size == 1:
         training.fit(checkpoint)
     else:
-        _fit_together(training, run, past, checkpoint)
+        _fit_together(training, run, point, checkpoint)
     state = training.state
     kept = training.options.callbacks.checkpoint.enabled and math.isfinite(state.best_loss)
     figures = results.conclude(training, run.checkpoints / BEST if kept else None)
@@ -148,14 +148,16 @@ def train_and_evaluate(training: Training, run: Run, past: ResumePoint) -> None:
     run.finish(figures, None if run.search is None else state.pruned)
 
 
-def _fit_together(training: Training, run: Run, past: ResumePoint, checkpoint: Path | None) -> None:
+def _fit_together(
+    training: Training, run: Run, point: ResumePoint, checkpoint: Path | None
+) -> None:
     """Train as rank 0 of several processes, and return when the others have ended."""
     task = {
         "options": training.options.model_dump(mode="json"),
         "directory": str(run.directory),
         "checkpoint": None if checkpoint is None else str(checkpoint),
-        "steps": past.steps,
-        "text": training.state.text,
+        "steps": point.steps,
+        "corpus_digest": training.state.corpus_digest,
         "in_search": run.search is not None,
     }
     size, device = training.world_size, training.device.type

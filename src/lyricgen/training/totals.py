@@ -9,7 +9,7 @@ from torch import Tensor
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.models.cells.cell import State
 from lyricgen.models.metrics import loss_figures
-from lyricgen.models.model import Model, evaluating, place
+from lyricgen.models.model import Model, evaluating, write_to_positions
 from lyricgen.training.ddp.group import summed
 
 
@@ -66,5 +66,5 @@ def score_split(
             nats, state = model.score(batch, None if batch.starts_stream else state)  # (B, T)
             total.add(nats, batch.num_characters)
             if nats_room is not None:
-                place(nats, batch, nats_room)
+                write_to_positions(nats, batch, nats_room)
     return total.figures(split)

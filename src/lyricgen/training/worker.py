@@ -19,7 +19,7 @@ def work(task: dict[str, Any]) -> None:
     """Train as one rank of several; write nothing.
 
     Args:
-        task: options, directory, checkpoint, steps and text of the run, whether it is a
+        task: options, directory, checkpoint, steps and corpus_digest of the run, whether it is a
             trial of a search, and the rank, port, world_size and device of this process.
     """
     from lyricgen.runs.run import Run
@@ -30,10 +30,10 @@ def work(task: dict[str, Any]) -> None:
     from lyricgen.training.options import parse
 
     checkpoint = None if task["checkpoint"] is None else Path(task["checkpoint"])
-    past = ResumePoint(checkpoint, task["steps"], RunState(task["text"]))
+    point = ResumePoint(checkpoint, task["steps"], RunState(task["corpus_digest"]))
     run = Run(Path(task["directory"]))
     trial = NoTrial() if task["in_search"] else None
-    training = prepare(parse(task["options"]), run, past, Interruption(), trial, task["rank"])
+    training = prepare(parse(task["options"]), run, point, Interruption(), trial, task["rank"])
     store = client(task["port"])
     store.set(f"ready {task['rank']}", "")
     with process_group(store, task["rank"], task["world_size"], task["device"]):
