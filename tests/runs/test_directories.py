@@ -192,7 +192,7 @@ def test_a_run_whose_files_are_links_or_pipes_is_not_resumed(
     config.resume = str(tmp_path)  # type: ignore[attr-defined]
     with pytest.raises(SystemExit):
         settle("run", config)
-    assert "is no ordinary file" in capsys.readouterr().err
+    assert "is a link, pipe or device" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["checkpoints", ".hydra"])
@@ -206,7 +206,7 @@ def test_a_run_whose_folders_are_those_of_another_is_not_resumed(
     config.resume = str(tmp_path / "run")  # type: ignore[attr-defined]
     with pytest.raises(SystemExit):
         settle("run", config)
-    assert "is no ordinary file" in capsys.readouterr().err
+    assert "is a link, pipe or device" in capsys.readouterr().err
 
 
 def test_a_refusal_leaves_nothing_behind(train: Train, tmp_path: Path) -> None:
