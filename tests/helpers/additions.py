@@ -110,7 +110,9 @@ def _status(words: list[str], settings: list[str]) -> int:
         if words[0] == "pytest":
             import pytest  # noqa: PLC0415  the copy is tested, too
 
-            return int(pytest.main([*words[1:], "-q", "-p", "no:cacheprovider"]))
+            # the fork server may have imported Hydra, whose plugin pytest then cannot rewrite
+            quiet = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
+            return int(pytest.main([*words[1:], "-q", "-p", "no:cacheprovider", *quiet]))
         assert words[:3] == ["python", "-m", "lyricgen.train"], words
         from lyricgen import train  # noqa: PLC0415  of the copy
 

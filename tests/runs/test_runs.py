@@ -24,7 +24,7 @@ from lyricgen.console import LogFile
 from lyricgen.errors import UserError
 from lyricgen.files import remove_torn, replacing, write_atomically
 from lyricgen.runs.checkpoint_files import AtomicCheckpointIO, is_sound
-from lyricgen.runs.directories import outputs_directory
+from lyricgen.runs.directories import is_marked, mark, outputs_directory
 from lyricgen.runs.newest import checkpoint_in, newest_checkpoint, newest_run, newest_runs
 from lyricgen.runs.run import Run
 from lyricgen.runs.summary import RunSummary, SweepSummary, read_summary
@@ -583,6 +583,14 @@ def test_resumed_run_is_named_in_the_outputs_that_hold_it(
     changed = [p for p in marked if (p / "latest.txt").read_text("utf-8") != "mine"]
     assert changed == [holder]
     assert (holder / "latest.txt").read_text("utf-8") == f"{run.relative_to(holder)}\n"
+
+
+def test_discarding_keeps_the_mark_of_a_killed_run(tmp_path: Path) -> None:
+    """A run was killed after it had written .hydra; the next is stopped before it begins."""
+    mark(tmp_path)
+    (tmp_path / ".hydra").mkdir()
+    Run(tmp_path).discard()
+    assert is_marked(tmp_path)
 
 
 def test_discarding_leaves_what_is_others(tmp_path: Path) -> None:

@@ -167,10 +167,14 @@ class Run:
             )
 
     def discard(self) -> None:
-        """Remove the log and the lock of a run that never began."""
+        """Remove the log and the lock of a run that never began.
+
+        The lock stays beside the record of an earlier run that was killed: it marks that record.
+        """
         if (self.directory / SUMMARY).exists():
             return
-        for name in ("train.log", LOCK):
+        names = ["train.log"] if (self.directory / RECORD).exists() else ["train.log", LOCK]
+        for name in names:
             (self.directory / name).unlink(missing_ok=True)
         if self.sweep is not None:
             with suppress(OSError):  # it is not empty
