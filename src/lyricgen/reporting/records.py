@@ -11,7 +11,14 @@ from pathlib import Path
 
 from lyricgen.console import progress
 from lyricgen.errors import UserError, did_you_mean
-from lyricgen.runs.directories import MULTIRUN, SUMMARY, number_of, outputs_directory
+from lyricgen.runs.directories import (
+    CHECKPOINTS,
+    MULTIRUN,
+    RECORD,
+    SUMMARY,
+    number_of,
+    outputs_directory,
+)
 from lyricgen.runs.record_files import walk
 from lyricgen.runs.summary import RunSummary, SweepSummary, read_summary
 from lyricgen.settings import (
@@ -124,7 +131,7 @@ def _with_summary(directory: Path) -> Iterator[Path]:
     for place, folders, files in walk(directory):
         if SUMMARY in files:
             yield place
-        folders[:] = sorted(set(folders) - {"checkpoints", ".hydra"}, key=_by_number)
+        folders[:] = sorted(set(folders) - {CHECKPOINTS, RECORD}, key=_by_number)
 
 
 def _by_number(name: str) -> tuple[float, str]:

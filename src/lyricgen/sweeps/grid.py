@@ -13,7 +13,7 @@ from lyricgen.cli.hydra_private import combine_values
 from lyricgen.console import progress, show
 from lyricgen.errors import UserError
 from lyricgen.options import Options, validate
-from lyricgen.runs.directories import LAST, PREVIOUS, claimed, job_directory
+from lyricgen.runs.directories import LAST, PREVIOUS, claimed, has_checkpoint, job_directory
 from lyricgen.runs.state import fixed_settings, sorted_settings
 from lyricgen.runs.summary import RunSummary
 from lyricgen.settings import flatten, key
@@ -188,7 +188,7 @@ def _check_epochs(directory: Path, summary: RunSummary, values: dict[str, Any]) 
     """
     options = flatten(summary.options or {})
     done = summary.status in DONE
-    saved = any((directory / "checkpoints" / name).is_file() for name in (LAST, PREVIOUS))
+    saved = has_checkpoint(directory, (LAST, PREVIOUS))
     wanted = flatten(values).get(EPOCHS)
     if not (done or saved) or not isinstance(wanted, int) or options.get("model") == "ngram":
         return
