@@ -14,23 +14,19 @@ import math
 import os
 import sys
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from lyricgen.cli.composition import plain_values, register_resolvers, search_options
+from lyricgen.cli.composition import compose_run, register_resolvers
 from lyricgen.cli.errors import hides_an_interrupt, mendable, stop
 from lyricgen.cli.hydra_private import compose_once, hide_bases, showing_everything
-from lyricgen.cli.resume_arguments import (
-    expand,
-    read_options,
-    with_recorded_settings,
-    without_resume,
-)
+from lyricgen.cli.resume_arguments import expand, read_options
 from lyricgen.cli.typed_values import CONFIG_DIRECTORY
 from lyricgen.console import (
     prepare_streams,
@@ -40,7 +36,7 @@ from lyricgen.console import (
     show,
     tell,
 )
-from lyricgen.errors import in_one_line, reason
+from lyricgen.errors import UserError, in_one_line, reason
 from lyricgen.runs.directories import SUMMARY, has_checkpoint, remove_unused
 from lyricgen.runs.interruption import Interrupted, Interruption, listening, raise_if_requested
 from lyricgen.runs.run import Run
@@ -64,24 +60,16 @@ hide_bases()
 def task(config: DictConfig) -> float:
     """Train a single run or a job of a sweep, as Hydra's task."""
     hydra_config = HydraConfig.get()
-    in_sweep = hydra_config.mode == RunMode.MULTIRUN
-    directory = Path(hydra_config.runtime.output_dir)
-    overrides = list(hydra_config.overrides.task)
-    typed = without_resume(overrides)
-    values = plain_values(config, hydra_config)
-    if values["resume"] is not None and not in_sweep:
-        values = with_recorded_settings(directory, values, typed)
-    run = Run(
-        directory,
-        Path(hydra_config.sweep.dir) if in_sweep else None,
-        typed,
-        {  # Hydra would write them before it knows whether the directory is free
-            "config.yaml": OmegaConf.to_yaml(config),
-            "hydra.yaml": OmegaConf.to_yaml(HydraConfig.instance().cfg),
-            "overrides.yaml": OmegaConf.to_yaml(overrides),
-        },
-        search_options(hydra_config),
-    )
+    try:
+        values, run = compose_run(config, hydra_config)
+    except Exception as error:
+        in_sweep = hydra_config.mode == RunMode.MULTIRUN
+        if in_sweep or _DEBUG or not mendable(error, train.__code__):
+            raise
+        unbegun = Run(Path(hydra_config.runtime.output_dir))
+        with suppress(UserError), unbegun.claimed():  # else another process trains here
+            unbegun.discard()
+        stop(error)  # here, since Hydra would print its own lines
     if run.sweep is not None:
         if (run.directory / SUMMARY).exists():  # Slurm may have started the job again
             values["resume"] = str(run.directory.resolve())
@@ -91,7 +79,7 @@ def task(config: DictConfig) -> float:
     except Exception as error:
         if _DEBUG or hides_an_interrupt(error) or not mendable(error, train.__code__):
             raise
-        stop(error)  # here, since Hydra would print its own lines
+        stop(error)
 
 
 def do_job(values: dict[str, Any], run: Run) -> float:

@@ -14,6 +14,7 @@ from lyricgen.data.options import DataOptions
 from lyricgen.errors import UserError
 from lyricgen.evaluate import main
 from lyricgen.models.checkpoint import load
+from lyricgen.runs.summary import read_summary
 from lyricgen.training.options import parse
 from tests.conftest import SMALL, Train, printed
 
@@ -117,3 +118,27 @@ def test_a_run_that_was_moved(
     resumed = train(f"resume={directory}", "trainer.max_epochs=3")
     assert resumed.status == 0, resumed.err
     assert parse(load(directory).options).data.path == "song.txt"
+
+
+@pytest.mark.parametrize("ended", ["killed", "counted"])
+def test_a_run_without_a_checkpoint_to_go_on_from_finds_its_own_text(
+    home: Path, train: Train, monkeypatch: pytest.MonkeyPatch, ended: str
+) -> None:
+    monkeypatch.chdir(home)
+    shutil.copy("texts/song.txt", "song.txt")
+    model = ("model=ngram",) if ended == "counted" else SMALL
+    done = train(*model, "data=text", "data.path=song.txt")
+    assert done.directory is not None, done.err
+    before = read_summary(done.directory)
+    before.status = "killed"
+    before.write(done.directory)
+    if ended == "killed":
+        shutil.rmtree(done.directory / "checkpoints")
+    elsewhere = home.with_name("elsewhere")
+    monkeypatch.chdir(elsewhere)
+    Path("song.txt").write_text("another text of this name\n" * 40)
+    resumed = train(f"resume={done.directory}")
+    assert resumed.status == 0, resumed.err
+    after = read_summary(done.directory)
+    assert (after.status, after.corpus_digest) == ("finished", before.corpus_digest)
+    assert after.metrics["val/perplexity"] == before.metrics["val/perplexity"]

@@ -15,6 +15,7 @@ from lyricgen.data.reading import read_text
 from lyricgen.errors import UserError
 
 CHINESE = "想要有直升机\n想要和你飞到宇宙去\n想要和你融化在一起\n我每天每天每天在想你\n"
+PUNCTUATED = "床前明月光，疑是地上霜。举头望明月，低头思故乡。\n" * 3
 TRADITIONAL = "雨燈橋風春夜\n" * 40
 JAPANESE = "古池や蛙飛びこむ水の音\n夏草や兵どもが夢の跡\n静けさや岩にしみ入る蝉の声\n"
 KOREAN = "동해물과 백두산이 마르고 닳도록\n하느님이 보우하사 우리나라 만세\n"
@@ -54,6 +55,7 @@ def file(tmp_path: Path) -> Path:
     ("text", "encoding", "first"),
     [
         (CHINESE, "gb18030", "gb18030"),
+        (PUNCTUATED, "gb18030", "gb18030"),
         (TRADITIONAL, "big5", "big5"),
         (JAPANESE, "shift_jis", "shift_jis"),
         (JAPANESE, "euc_jp", "euc_jp"),

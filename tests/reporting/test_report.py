@@ -949,6 +949,20 @@ def test_no_table_breaks_a_number_or_a_word(tmp_path: Path, width: int) -> None:
         }
 
 
+@pytest.mark.parametrize("width", [80, 100])
+def test_a_long_path_takes_no_room_from_the_figures(tmp_path: Path, width: int) -> None:
+    path = f"/home/somebody/{'a/long/way/' * 12}best.ckpt"
+    for number, value in enumerate((5.0, 5.1, 5.2, 6.0, 6.1, 6.3)):
+        begun = path if number > 2 else None
+        typed = () if begun is None else (f"init_from={begun}",)
+        options = {**options_of(seed=number % 3), "init_from": begun}
+        write_run(tmp_path / f"{number}_", value, typed, options=options)
+    text = drawn(only(tmp_path), width)
+    assert max(map(len, text.splitlines())) <= width
+    assert "/best.ckpt" in text
+    assert {"n", "p", "− best"} <= set(re.split(r"\s{2,}|\n", text)), text
+
+
 def test_settings_of_all_rows_stand_above_the_table(tmp_path: Path) -> None:
     for number, cell in enumerate(("rnn", "gru")):
         write_run(tmp_path / f"{number}_", 5.0 + number, cell={"kind": cell}, layers=3)

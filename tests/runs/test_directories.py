@@ -218,12 +218,19 @@ def test_a_refusal_leaves_nothing_behind(train: Train, tmp_path: Path) -> None:
     (tmp_path / "y").mkdir()
     (tmp_path / "y/samples.jsonl").write_text("mine", "utf-8")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "z").mkdir()
+    (tmp_path / "z/.lock").write_text("mine", "utf-8")
+    (tmp_path / "lines.txt").write_text("a line\n" * 300, "utf-8")
     before = tree(tmp_path)
     for typed in (
         ("hydra.run.dir=x",),
+        ("hydra.run.dir=z", "data=text", "data.path=nowhere"),
         ("hydra.run.dir=y", "callbacks.samples.every_n_epochs=1"),
         ("hydra.run.dir=new/a/b", "data=text", "data.path=nowhere"),
         ("data=text", "data.path=nowhere"),
+        ("data=text", "data.path=lines.txt", "data.unit=line", "sampler.drop_last=true"),
+        ("seed=${no_such_setting}",),
+        ("init_from=${oc.env:NO_SUCH_VARIABLE}",),
         ("-m", "seed=1,2", "cell=none_such"),
         ("hydra.job.chdir=true",),
         ("hydra.job.chdir=true", "-m", "seed=1,2"),

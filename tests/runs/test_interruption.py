@@ -134,7 +134,7 @@ def note_jobs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     ("owner", "name", "calls", "moment", "expected"),
     [
         (grid, "job_values", 1, in_collector, []),
-        (command, "plain_values", 2, in_del, [1, 2]),
+        (command, "compose_run", 2, in_del, [1, 2]),
         (Job, "end", 1, in_collector, [1]),
         (Job, "end", 3, in_weak_reference, [1, 2, 3]),
         (sweep_report, "report_sweep", 1, in_collector, [1, 2, 3]),

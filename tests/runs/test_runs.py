@@ -430,6 +430,7 @@ def test_newest_run_of_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         newest_checkpoint()
     one = touch(tmp_path / "outputs/runs/day/one/checkpoints/best.ckpt", 20)
     two = touch(tmp_path / "outputs/sweeps/day/two/0_x/checkpoints/best.ckpt", 10)
+    touch(tmp_path / "outputs/sweeps/day/two/summary.json", 10)
     Run(one.parents[1]).begin({"seed": 1})
     assert newest_checkpoint() == one.relative_to(tmp_path)
     Run(two.parents[1], sweep=two.parents[2]).begin({"seed": 1})
@@ -493,7 +494,7 @@ def harm_latest(latest: Path, harm: str) -> None:
     content = {
         "empty": b"", "binary": b"\x00\xff\x01", "control": b"runs\x01", "endless": b"x" * 10**6,
         "outside": b"../victim\n", "absolute": b"/\n", "itself": b".\n",
-        "long": b"x" * 300,
+        "long": b"x" * 300, "no run": b"runs\n", "day": b"runs/2026-01-02\n",
     }  # fmt: skip
     victim = latest.parent.parent / "victim"
     victim.mkdir()
@@ -512,7 +513,7 @@ def harm_latest(latest: Path, harm: str) -> None:
     "harm",
     [
         *("empty", "binary", "control", "endless", "outside", "absolute", "itself", "long"),
-        *("pipe", "link", "directory"),
+        *("no run", "day", "pipe", "link", "directory"),
     ],
 )
 def test_damaged_latest_is_ignored_with_a_warning(

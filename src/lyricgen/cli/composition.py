@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
+from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, read_write
@@ -14,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lyricgen.cli.errors import stop
 from lyricgen.cli.hydra_private import BASIC_SWEEPER
+from lyricgen.cli.resume_arguments import with_recorded_settings, without_resume
 from lyricgen.cli.typed_values import CONFIG_DIRECTORY
 from lyricgen.errors import UserError
 from lyricgen.files import expand_home
@@ -34,6 +36,7 @@ from lyricgen.runs.directories import (
     refuse_links,
 )
 from lyricgen.runs.record_files import read_yaml
+from lyricgen.runs.run import Run
 from lyricgen.settings import key
 
 NEW = "lyricgen.new_directory"  # resolver that marks a directory which must be new
@@ -116,6 +119,28 @@ def search_options(hydra: Any) -> dict[str, Any] | None:
         return None
     options: Any = OmegaConf.to_container(hydra.sweeper, resolve=True)
     return {name: value for name, value in options.items() if name != "_target_"}
+
+
+def compose_run(config: DictConfig, hydra: Any) -> tuple[dict[str, Any], Run]:
+    """Return the plain values of a run or job, with those of a resumed run's record, and its Run.
+
+    Args:
+        config: of the run.
+        hydra: Hydra's own configuration.
+    """
+    directory = Path(hydra.runtime.output_dir)
+    sweep = Path(hydra.sweep.dir) if hydra.mode == RunMode.MULTIRUN else None
+    overrides = list(hydra.overrides.task)
+    typed = without_resume(overrides)
+    values = plain_values(config, hydra)
+    if values["resume"] is not None and sweep is None:
+        values = with_recorded_settings(directory, values, typed)
+    record = {  # Hydra would write them before it knows whether the directory is free
+        "config.yaml": OmegaConf.to_yaml(config),
+        "hydra.yaml": OmegaConf.to_yaml(HydraConfig.instance().cfg),
+        "overrides.yaml": OmegaConf.to_yaml(overrides),
+    }
+    return values, Run(directory, sweep, typed, record, search_options(hydra))
 
 
 def job_values(loader: ConfigLoader, sweep: DictConfig, overrides: list[str]) -> dict[str, Any]:

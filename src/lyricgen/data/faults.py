@@ -274,6 +274,8 @@ def _oddity(before: str, character: str, after: str) -> float:
             return 1
         return 0.3 if before.isalpha() and character.isupper() else 0
     if category[0] == "P":
+        if unicodedata.east_asian_width(character) in "WF":
+            return 0  # East Asian texts have no spaces beside it
         inside = before.isalpha() and after.isalpha() and character not in "’‐·—…"
         return 1 if inside else 0
     if category[0] == "M":

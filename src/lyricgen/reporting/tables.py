@@ -1,5 +1,6 @@
 """A comparison as a table: its columns, the notes below it, and its layout on a terminal."""
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from lyricgen.reporting.records import format_value, shorten
 from lyricgen.stacking import fits
 
 LONGEST = 20  # rows on a terminal
+_WORD = 30  # characters of a word in the narrowest layouts
 # Columns that a narrow terminal omits, in this order.
 _SPARE = ("best epoch", "pairs", "wall time", "characters/s", "parameters", "test", "")
 _SPARE_AT_LAST = ("p", "− best", "n")
@@ -179,11 +181,16 @@ def _layouts(settings: Sequence[Column], figures: Sequence[Column]) -> Iterator[
         figures = [column for column in figures if column.heading != spare]
         yield [*settings, *figures]
         yield [*brief, *figures]
-    lines = [[f"{column.heading} {text}" for text in column.texts] for column in brief]
+    lines = [[f"{column.heading} {_clip(text)}" for text in column.texts] for column in brief]
     stacked = ["\n".join(each) for each in zip(*lines, strict=True)]
     for spare in (None, *_SPARE_AT_LAST):
         figures = [column for column in figures if column.heading != spare]
         yield [Column("settings", stacked, [], words=True), *figures]
+
+
+def _clip(text: str) -> str:
+    """Keep the ends of long words, such as paths; no narrow layout has room for the whole."""
+    return re.sub(rf"\S{{{_WORD + 1},}}", lambda word: f"…{word[0][1 - _WORD :]}", text)
 
 
 def _table(columns: Sequence[Column]) -> Table:

@@ -146,13 +146,23 @@ def mark(directory: Path) -> None:
             raise
 
 
+def unmark(directory: Path) -> None:
+    """Remove the lock of a run; a file of others with the same name stays."""
+    if _content_of_lock(directory) in (MARK, b""):
+        (directory / LOCK).unlink()
+
+
 def is_marked(directory: Path) -> bool:
     """Whether a run of lyricgen has begun in a directory."""
+    return _content_of_lock(directory) == MARK
+
+
+def _content_of_lock(directory: Path) -> bytes | None:
     try:
         with open_ordinary(directory / LOCK) as stream:
-            return stream.read(len(MARK) + 1) == MARK
-    except OSError:  # the answer
-        return False
+            return stream.read(len(MARK) + 1)
+    except OSError:  # there is no ordinary file
+        return None
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from lyricgen.runs.directories import (
     PREVIOUS,
     RECORD,
     SUMMARY,
+    is_marked,
     outputs_directory,
 )
 from lyricgen.runs.record_files import RecordError, read_record, read_yaml
@@ -99,7 +100,10 @@ def _named_newest(outputs: Path) -> Path | None:
             named = named.relative_to(outputs.resolve())
         if ".." in named.parts or named == Path() or any(c < " " for c in text):
             raise ValueError
-        return outputs / named if (outputs / named).is_dir() else None
+        directory = outputs / named
+        if directory.is_dir() and not (is_marked(directory) or (directory / SUMMARY).is_file()):
+            raise ValueError
+        return directory if directory.is_dir() else None
     except (OSError, ValueError):  # OSError: no file has a name of that length
         log.warning("%s names no run below %s: it is ignored", latest, outputs)
         return None

@@ -21,7 +21,6 @@ from lyricgen.errors import UserError, reason
 from lyricgen.files import remove_torn, write_atomically
 from lyricgen.runs.directories import (
     CHECKPOINTS,
-    LOCK,
     RECORD,
     SUMMARY,
     check_there,
@@ -29,6 +28,7 @@ from lyricgen.runs.directories import (
     number_of,
     refuse_links,
     resume_command,
+    unmark,
 )
 from lyricgen.runs.newest import record_newest
 from lyricgen.runs.summary import RunSummary
@@ -173,9 +173,9 @@ class Run:
         """
         if (self.directory / SUMMARY).exists():
             return
-        names = ["train.log"] if (self.directory / RECORD).exists() else ["train.log", LOCK]
-        for name in names:
-            (self.directory / name).unlink(missing_ok=True)
+        (self.directory / "train.log").unlink(missing_ok=True)
+        if not (self.directory / RECORD).exists():
+            unmark(self.directory)
         if self.sweep is not None:
             with suppress(OSError):  # it is not empty
                 self.directory.rmdir()

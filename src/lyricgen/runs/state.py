@@ -141,8 +141,9 @@ def find_resume_point(
         return ResumePoint(summary=summary, finished_because=reason)
     if checkpoint is None or options["model"]["kind"] == "ngram":  # counting has no half-way
         why = "it has kept no checkpoint" if checkpoint is None else "its n-grams are counted"
+        begun = RunState(summary.corpus_digest)
         finished = summary.status == "finished"
-        return ResumePoint(summary=summary, finished_because=why if finished else None)
+        return ResumePoint(state=begun, summary=summary, finished_because=why if finished else None)
     path, content = checkpoint
     state = RunState()
     state.restore(content)
