@@ -17,10 +17,11 @@ from lyricgen.runs.directories import (
     BEST,
     CHECKPOINTS,
     LAST,
+    OF_RUN,
     PREVIOUS,
     RECORD,
     SUMMARY,
-    is_marked,
+    matching,
     outputs_directory,
 )
 from lyricgen.runs.record_files import RecordError, read_record, read_yaml
@@ -101,9 +102,11 @@ def _named_newest(outputs: Path) -> Path | None:
         if ".." in named.parts or named == Path() or any(c < " " for c in text):
             raise ValueError
         directory = outputs / named
-        if directory.is_dir() and not (is_marked(directory) or (directory / SUMMARY).is_file()):
+        if not directory.is_dir():
+            return None
+        if not matching(directory, OF_RUN):
             raise ValueError
-        return directory if directory.is_dir() else None
+        return directory
     except (OSError, ValueError):  # OSError: no file has a name of that length
         log.warning("%s names no run below %s: it is ignored", latest, outputs)
         return None
