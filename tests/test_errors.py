@@ -38,6 +38,7 @@ def test_long_values_are_shortened_in_the_middle() -> None:
     assert len(in_one_line("a b " * 5000)) < 3001
 
 
+@pytest.mark.slow
 def test_every_character_of_unicode_is_kept_or_escaped_by_its_category() -> None:
     for code in range(sys.maxunicode + 1):
         character = chr(code)

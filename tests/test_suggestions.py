@@ -77,6 +77,7 @@ def test_a_setting_is_found_wherever_it_stands(typed: str, found: str) -> None:
     assert found in nearest(typed, known_settings())
 
 
+@pytest.mark.slow
 def test_every_misspelt_setting_is_found() -> None:
     for name in known_settings():
         for typed in misspelt(name):

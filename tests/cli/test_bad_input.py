@@ -444,6 +444,7 @@ def test_init_from_another_network(train: Train) -> None:
 # Sweeps, and the place where runs go
 
 
+@pytest.mark.slow
 def test_sweep_with_a_mistake(train: Train) -> None:
     done = train("-m", *TINY, "hidden_size=0,-1")
     assert done.status == 1

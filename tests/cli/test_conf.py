@@ -268,6 +268,7 @@ def sampler_of_run(*overrides: str) -> dict[str, Any]:
 LINES = ("data=text", "data.unit=line")
 
 
+@pytest.mark.slow
 def test_a_list_of_lines_keeps_the_settings_of_its_default_sampler() -> None:
     lines = composed("sampler=lines")["sampler"]
     assert sampler_of_run(*LINES) == lines
@@ -328,6 +329,7 @@ def test_a_run_lies_by_date_and_time(train: Train) -> None:
     assert re.fullmatch(rf"\d{{4}}-\d\d-\d\d/{TIME}_分 开", place)
 
 
+@pytest.mark.slow
 def test_a_sweeps_jobs_tell_what_differs(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -413,6 +415,7 @@ def test_a_jobs_name_fits_any_file_system(number: int, overrides: str, name: str
     assert len(name.encode()) <= 150
 
 
+@pytest.mark.slow
 def test_a_long_name_is_cut_when_it_is_made(train: Train) -> None:
     done = train("-m", *TINY, "trainer.max_epochs=1", "seed=1", f"name='{'歌' * 40}'")
     assert done.directory is not None, done.err
@@ -421,6 +424,7 @@ def test_a_long_name_is_cut_when_it_is_made(train: Train) -> None:
     assert 147 < len(done.directory.name.encode()) <= 150
 
 
+@pytest.mark.slow
 def test_the_base_of_all_texts_is_no_choice(train: Train, tmp_path: Path) -> None:
     mine = tmp_path / "my/data/mine.yaml"
     mine.parent.mkdir(parents=True)

@@ -63,6 +63,7 @@ def test_the_record_is_that_of_hydras_two_compositions(
     assert yaml.safe_load(record[0]["hydra.yaml"])["hydra"]["mode"] == "RUN"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [[], ["seed=1,2"]])
 def test_a_file_may_say_that_it_is_a_sweep(
     train: Train, compositions: list[str], tmp_path: Path, more: list[str]

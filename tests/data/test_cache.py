@@ -248,6 +248,7 @@ def encode_and_tell(path: Path) -> None:
     print(len(corpus), corpus.ids.long().sum().item(), counts, flush=True)
 
 
+@pytest.mark.slow
 def test_a_kill_in_the_middle_leaves_what_the_next_start_clears(
     tmp_path: Path, cache_directory: Path
 ) -> None:

@@ -71,6 +71,7 @@ def test_lower_case_is_composed_too() -> None:
     assert running("J\u030cA") == "J\u030cA"
 
 
+@pytest.mark.slow
 @given(
     text=st.text(),
     newline=st.sampled_from(["keep", "space"]),

@@ -74,6 +74,7 @@ def test_one_panel_a_gate(evaluate: Evaluate, tmp_path: Path, cell: str, height:
     assert pixels(Path("gates.PNG")).shape == (height, 960, 4)
 
 
+@pytest.mark.slow
 def test_long_text(evaluate: Evaluate, tmp_path: Path) -> None:
     path = saved(tmp_path, content_of(model_of("rnn")))
     line = refusal(evaluate(path, "--gates", "a.png", "--text", "a" * 501))

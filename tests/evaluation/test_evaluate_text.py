@@ -98,6 +98,7 @@ def test_the_held_out_part_as_a_text_of_ones_own(evaluate: Evaluate, train: Trai
     assert f"{done.summary['test/perplexity']:,.2f}" in page.texts
 
 
+@pytest.mark.slow
 def test_a_text_of_ones_own_waits_for_no_training(tmp_path: Path) -> None:
     """Neither Lightning nor matplotlib's plots, which take seconds, are imported for it."""
     path, page = small(tmp_path), tmp_path / "a.html"

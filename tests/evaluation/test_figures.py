@@ -346,6 +346,7 @@ def test_tables_in_the_terminal(runs: Runs, evaluate: Evaluate) -> None:
     assert worst.split()[0] == "uniform"
 
 
+@pytest.mark.slow
 def test_a_picture(runs: Runs, evaluate: Evaluate, tmp_path: Path) -> None:
     small, large = tmp_path / "small.png", tmp_path / "large.png"
     done = evaluate(runs.lstm, "--png", small)

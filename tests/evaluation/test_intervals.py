@@ -43,6 +43,7 @@ def test_independent_values_have_the_interval_of_the_normal_distribution(length:
     assert high - values.mean() == pytest.approx(expected, rel=0.08)
 
 
+@pytest.mark.slow
 def test_the_interval_of_dependent_values_holds_their_mean_as_often_as_it_says() -> None:
     """Single values, drawn as if they were independent, hold it 59 times in a hundred.
 

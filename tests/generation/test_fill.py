@@ -185,6 +185,7 @@ def test_a_run_speaks_of_pseudo_perplexity_only(train: Train) -> None:
         assert sample["text"][0] + sample["text"][3:] == "分天"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", ["lyrics", "dino"])
 def test_a_run_goes_on_exactly(train: Train, monkeypatch: pytest.MonkeyPatch, data: str) -> None:
     options = (*TINY, "data.max_chars=800", "objective=fill", f"data={data}", "model.dropout=0.5")
@@ -258,6 +259,7 @@ def test_a_filling_depends_on_its_seed_and_text_alone() -> None:
     assert len(set(together[8:])) > 1
 
 
+@pytest.mark.slow
 def test_neighbouring_gaps_agree(train: Train, tmp_path: Path) -> None:
     """Each gap alone may be a or b: filled in isolation, half of the pairs would not agree."""
     pairs = itertools.product(("xaax", "xbbx"), repeat=2)

@@ -7,11 +7,19 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from multiprocessing import get_context
+from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 IMPORTED = ["lyricgen.training.main", "tests.conftest"]
+
+
+def fork_context() -> ForkServerContext:
+    """The context of processes that are forked where the imports are done already."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload(IMPORTED)
+    return context
 
 
 def started(
@@ -31,11 +39,9 @@ def started(
     Returns:
         Its pid, exit code, `kill`, `terminate` and `join`.
     """
-    context = get_context("forkserver")
-    context.set_forkserver_preload(IMPORTED)
     variables = {**os.environ, **(environment or {})}
     call = (Path.cwd(), variables, output, function, arguments)
-    process = context.Process(target=_called, args=call, daemon=True)
+    process = fork_context().Process(target=_called, args=call, daemon=True)
     process.start()
     return process
 

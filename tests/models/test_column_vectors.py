@@ -254,6 +254,7 @@ def test_torchs_own_layers_have_columns(name: str, plain: type[nn.RNNBase]) -> N
     close(forward(step_of(own), x, before, columns(own, output)).a, found.permute(2, 0, 1))
 
 
+@pytest.mark.slow
 def test_the_modules_former_names_are_found() -> None:
     program = (
         "from lyricgen.model.column_vectors import lstm_step as step\n"

@@ -111,6 +111,7 @@ def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
+@pytest.mark.slow
 def test_a_runs_file(
     train: Train, secrets: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
 ) -> None:
@@ -242,6 +243,7 @@ def test_a_file_that_is_no_checkpoint(command: Any, tmp_path: Path) -> None:
     assert not Path("a.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_a_model_file_needs_no_hydra_no_pickle_and_no_time(command: Any, tmp_path: Path) -> None:
     assert command(saved(tmp_path, content_of(model_of())), "--out", "a.safetensors").status == 0
     script = """

@@ -136,6 +136,7 @@ def test_a_file_cut_anywhere_is_refused(tmp_path: Path, kind: str) -> None:
         refusal(path)
 
 
+@pytest.mark.slow
 def test_what_a_file_declares_takes_no_memory_until_it_is_checked(tmp_path: Path) -> None:
     """A file of 600 MB whose shapes are wrong is refused without reading them."""
     content = content_of(model_of())

@@ -399,6 +399,7 @@ def test_a_finished_run_says_so_and_a_stopped_one_starts_again(
     ).read_bytes()
 
 
+@pytest.mark.slow
 def test_no_network_starts_from_it_nor_it_from_a_network(train: Train) -> None:
     ngram, network = train(*NGRAM), train(*TINY, "trainer.max_epochs=1")
     for overrides in ((*NGRAM, f"init_from={network.directory}"),

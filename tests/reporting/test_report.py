@@ -666,6 +666,7 @@ def test_a_study_that_is_none(tmp_path: Path, content: str | None, told: str) ->
     assert found.isprintable()
 
 
+@pytest.mark.slow
 def test_what_other_commands_do_not_load() -> None:
     program = (
         "import sys, lyricgen.report\n"
@@ -824,6 +825,7 @@ def test_samples_of_the_three_best_and_the_worst(tmp_path: Path) -> None:
     assert "worst: name lyrics_lstm_1x64, seed 5 (val perplexity 15.00)" in text
 
 
+@pytest.mark.slow
 def test_where_reports_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LYRICGEN_OUTPUTS", str(tmp_path / "outputs"))
     sweep = worked_sweep(tmp_path / "outputs" / "sweeps" / "one")
@@ -855,6 +857,7 @@ def test_where_reports_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert len(read([sweep, sweep / "0_cell=rnn,seed=1", tmp_path]).records) == 10
 
 
+@pytest.mark.slow
 def test_the_command(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -900,6 +903,7 @@ def test_a_sweep_of_which_all_is_missing(tmp_path: Path) -> None:
     assert text.count("missing: cell") == 2
 
 
+@pytest.mark.slow
 def test_a_small_real_sweep(train: Train, capfd: pytest.CaptureFixture[str]) -> None:
     grid = ("-m", "cell=rnn,gru", "seed=1,2", "callbacks.progress.enabled=false")
     assert train(*TINY, *grid).status == 0

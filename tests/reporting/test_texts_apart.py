@@ -111,6 +111,7 @@ def test_a_digest_stays_when_a_run_is_resumed(tmp_path: Path) -> None:
 SONGS = {"a": "the rain in spain stays mainly in the plain\n", "b": "a bad dog and a cab\n"}
 
 
+@pytest.mark.slow
 def test_two_files_of_one_name(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

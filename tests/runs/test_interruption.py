@@ -130,6 +130,7 @@ def note_jobs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return done
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("owner", "name", "calls", "moment", "expected"),
     [

@@ -130,6 +130,7 @@ TAKING: list[tuple[Main, list[str]]] = [
 ]
 
 
+@pytest.mark.slow
 def test_every_command_says_which_run_it_takes(
     train: Train, capfd: pytest.CaptureFixture[str]
 ) -> None:

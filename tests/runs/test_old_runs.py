@@ -92,6 +92,7 @@ def test_a_model_writes(runs: Path, capfd: pytest.CaptureFixture[str], name: str
     assert text
 
 
+@pytest.mark.slow
 def test_the_runs_are_evaluated_and_reported(
     runs: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

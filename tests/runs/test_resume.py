@@ -165,6 +165,7 @@ def lines(run: Finished, name: str) -> list[str]:
     return (run.directory / name).read_text("utf-8").splitlines()
 
 
+@pytest.mark.slow
 def test_resumed_where_names_are_strange(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -231,6 +232,7 @@ def test_a_finished_run_can_be_made_longer(train: Train) -> None:
     assert short.summary["epochs"] == 3
 
 
+@pytest.mark.slow
 def test_a_run_that_stopped_early_stays_stopped(train: Train) -> None:
     options = (*SHORT, "optimizer.lr=0.5", "trainer.max_epochs=9")
     first = train(*options, "callbacks.early_stopping.patience=1")
@@ -266,6 +268,7 @@ def test_what_changes_the_mathematics_is_refused(
     assert first.summary == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["consecutive", "random"])
 def test_a_setting_whose_default_has_changed_stays_as_recorded(train: Train, sampler: str) -> None:
     """As of a version that left the rest out by default, which random did not record."""
@@ -406,6 +409,7 @@ def test_a_damaged_summary_stands_in_nobodys_way(train: Train, content: str) -> 
     assert first.summary["status"] == "finished"
 
 
+@pytest.mark.slow
 def test_what_was_typed_on_a_resume_still_holds_on_the_next(
     train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -454,6 +458,7 @@ def test_resume_belongs_on_the_command_line(
         assert f"resume: {composed.directory}" in shown.out
 
 
+@pytest.mark.slow
 def test_a_run_without_checkpoints(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     options = (*SHORT, "callbacks.checkpoint.enabled=false")
     first = train(*options)
@@ -484,6 +489,7 @@ def test_a_best_checkpoint_that_is_gone(train: Train, trained: Train) -> None:
     assert "damaged" in line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["64-true", "bf16-true"])
 def test_resumed_in_another_precision(
     train: Train, monkeypatch: pytest.MonkeyPatch, precision: str
@@ -497,6 +503,7 @@ def test_resumed_in_another_precision(
     assert same_weights(weights(whole.directory), weights(stopped.directory))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("closed", ["stderr", "pipe"])
 def test_a_signal_when_nobody_reads(tmp_path: Path, closed: str) -> None:
     """As of Ctrl-C in `train 2>&1 | tee log`, which ends tee, too."""

@@ -406,6 +406,7 @@ print(asked, len(os.listdir("/proc/self/task")), torch.get_rng_state().tolist() 
 """
 
 
+@pytest.mark.slow
 def test_the_fork_server_leaves_gpus_threads_and_random_numbers_to_the_jobs() -> None:
     """A fork keeps one thread, and CUDA fails in a process that was forked after its start."""
     done = subprocess.run(
@@ -441,6 +442,7 @@ def test_no_signal_reaches_a_job_before_it_can_answer(tmp_path: Path) -> None:
     assert done.stdout == "True []\n"
 
 
+@pytest.mark.slow
 def test_a_sweep_of_before_is_resumed(train: Train) -> None:
     """The record names the engine and its setting as they were typed."""
     done = train("-m", "hydra/launcher=cpus", "hydra.launcher.n_jobs=2", *SMALL, "seed=1,2")
@@ -465,6 +467,7 @@ def test_a_sweep_of_before_is_resumed(train: Train) -> None:
     assert "job 2_seed=3 finished" in done.out
 
 
+@pytest.mark.slow
 def test_a_sweeper_of_another_package_gets_a_float_for_each_job(
     train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,7 +1,6 @@
 """Sweeps: their record, jobs that fail, and going on where one has stopped."""
 
 import json
-import multiprocessing
 import os
 import re
 import signal
@@ -15,12 +14,12 @@ import numpy as np
 import pytest
 from compare_runs import differences
 
-from lyricgen import train as command
 from lyricgen.cli.resume_arguments import expand
 from lyricgen.errors import UserError
 from lyricgen.reporting import sweep_report
 from lyricgen.runs.directories import claimed, new_directory
 from lyricgen.settings import flatten
+from lyricgen.sweeps import grid
 from lyricgen.sweeps.grid import PlannedJob, name_jobs, plan
 from lyricgen.training import main as training
 from tests.conftest import (
@@ -34,6 +33,7 @@ from tests.conftest import (
     summary_of,
     sweep_of,
 )
+from tests.helpers.processes import fork_context
 
 pytestmark = pytest.mark.alone
 
@@ -134,6 +134,7 @@ def test_whatever_ends_a_job(
     assert summary_of(sweep_of() / "1_seed=2")["status"] == "finished"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_report")
 def test_a_library_that_ends_the_program_before_training(
     train: Train, monkeypatch: pytest.MonkeyPatch
@@ -151,6 +152,7 @@ def test_a_library_that_ends_the_program_before_training(
     assert "0_seed=1 (failed: SystemExit: 0)" in done.err
 
 
+@pytest.mark.slow
 def test_a_report_that_cannot_be_made_hides_nothing(
     train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -165,6 +167,7 @@ def test_a_report_that_cannot_be_made_hides_nothing(
     assert summary_of(sweep_of())["status"] == "failed"
 
 
+@pytest.mark.slow
 def test_a_diverged_job_says_so(train: Train) -> None:
     huge = ("optimizer=sgd", "trainer.gradient_clip_val=null", "scheduler=none")
     done = train("-m", *SMALL, *huge, "optimizer.lr=1e38,0.1")
@@ -173,6 +176,7 @@ def test_a_diverged_job_says_so(train: Train) -> None:
     assert summary_of(sweep_of() / "1_optimizer.lr=0.1")["status"] == "finished"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_report")
 def test_only_what_is_left_is_done_again(train: Train) -> None:
     train("-m", *SMALL, "hidden_size=8,-1", "optimizer.weight_decay=0")
@@ -199,6 +203,7 @@ def test_only_what_is_left_is_done_again(train: Train) -> None:
     assert summary_of(sweep_of() / "0_hidden_size=8")["options"]["seed"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_report")
 def test_a_finished_sweep_made_longer(train: Train) -> None:
     train("-m", *SMALL, "scheduler=none", "seed=1,2")
@@ -220,6 +225,7 @@ def without(row: str, column: int) -> list[str]:
     return cells[:column] + cells[column + 1 :]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_report")
 def test_a_finished_job_that_cannot_go_on_keeps_its_figures(train: Train, tmp_path: Path) -> None:
     path, text = tmp_path / "song.txt", "一二三四五六七八九十\n" * 100
@@ -242,6 +248,7 @@ def test_a_finished_job_that_cannot_go_on_keeps_its_figures(train: Train, tmp_pa
     assert [summary_of(job)[name] for name in figures] == [before[name] for name in figures]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_report")
 def test_one_job_alone_can_be_gone_on_with(train: Train) -> None:
     train(*SMALL, "sweep=seeds", "seed=1,2")
@@ -258,6 +265,7 @@ def test_a_sweep_has_the_name_that_was_typed(train: Train) -> None:
     assert sweep_of().name.endswith("_mine")
 
 
+@pytest.mark.slow
 def test_many_failures_are_told_in_part(train: Train) -> None:
     done = train("-m", *SMALL, "hidden_size=range(-10,0)")
     [line] = done.err.splitlines()
@@ -267,6 +275,7 @@ def test_many_failures_are_told_in_part(train: Train) -> None:
     assert "; and 2 more; to try these again: " in line
 
 
+@pytest.mark.slow
 def test_a_first_jobs_time_is_that_of_its_training(tmp_path: Path) -> None:
     """Not that of the imports, which only the first job of a process needs."""
     subprocess.run(
@@ -325,6 +334,7 @@ def test_a_killed_sweep_is_finished_as_if_it_had_never_been(train: Train, tmp_pa
         assert not differences(sweep_of() / name, sweep / name)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_report")
 def test_a_sweep_is_done_by_one_process(train: Train) -> None:
     train("-m", *SMALL, "seed=1")
@@ -365,27 +375,27 @@ EXPECTED: dict[str, dict[str, set[Any]]] = {
 def test_the_sweeps_that_are_files(
     train: Train, monkeypatch: pytest.MonkeyPatch, name: str, recipe: tuple[str, ...]
 ) -> None:
-    done: list[dict[str, Any]] = []
+    wanted: list[dict[str, Any]] = []
 
-    def note(values: dict[str, Any], run: Any) -> float:
-        done.append(values)
-        (run.directory / "summary.json").write_text('{"status": "finished"}', "utf-8")
-        return 1.0
+    def note(directory: Path, jobs: list[PlannedJob]) -> list[Any]:
+        del directory
+        wanted.extend(job.values for job in jobs)
+        return []
 
-    monkeypatch.setattr(command, "do_job", note)
+    monkeypatch.setattr(grid, "plan", note)
     expected = EXPECTED[name]
     if recipe:  # what is typed wins over the file
         expected = expected | {"seed": {7}}
         recipe = (*recipe, "seed=7")
     result = train(*recipe, f"sweep={name}")
     assert result.status == 0, result.err
-    found = [tuple(flatten(values)[key] for key in expected) for values in done]
+    found = [tuple(flatten(values)[key] for key in expected) for values in wanted]
     assert len(found) == len(set(found))
     assert set(found) == set(product(*expected.values()))
     assert sweep_of().name.endswith(f"_{name}")
     if "experiment=dino" in recipe:
-        assert {values["data"]["kind"] for values in done} == {"dino"}
-        assert {values["optimizer"]["weight_decay"] for values in done} == {0.1}
+        assert {values["data"]["kind"] for values in wanted} == {"dino"}
+        assert {values["optimizer"]["weight_decay"] for values in wanted} == {0.1}
 
 
 def test_jobs_are_called_by_what_differs() -> None:
@@ -453,6 +463,7 @@ def test_jobs_that_differ_only_in_what_may_change_find_their_own(tmp_path: Path)
     assert others == {"0_1": (True, False), "2_3": (True, True)}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_report")
 def test_more_values_of_an_option_that_may_change(train: Train) -> None:
     train("-m", *SMALL, "trainer.max_epochs=2,3")
@@ -465,6 +476,7 @@ def test_more_values_of_an_option_that_may_change(train: Train) -> None:
     assert (added[:2], summary_of(sweep / added)["epochs"]) == ("2_", 1)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_report")
 def test_fewer_epochs_than_there_are_change_nothing(train: Train) -> None:
     train("-m", *SMALL, "seed=1,2")
@@ -510,6 +522,7 @@ def test_no_job_that_has_trained_is_made_shorter(
     assert str(error.value) == (f"trainer.max_epochs=6: job 0_9 {refused} epochs: choose 9 or more")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_report")
 def test_a_job_of_the_sweep_was_to_train_for_longer(
     train: Train, monkeypatch: pytest.MonkeyPatch
@@ -535,6 +548,7 @@ def test_a_job_of_the_sweep_was_to_train_for_longer(
     assert after == before
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_report")
 def test_what_a_job_that_never_began_has_left(train: Train) -> None:
     train("-m", *SMALL, "seed=1,2")
@@ -571,7 +585,7 @@ def make(place: str, count: int) -> list[str]:
 
 
 def test_no_two_runs_have_the_same_directory(tmp_path: Path) -> None:
-    with multiprocessing.get_context("spawn").Pool(4) as pool:
+    with fork_context().Pool(4) as pool:
         made = pool.starmap(make, [(str(tmp_path / "day/歌 1"), 25)] * 4)
     names = [name for some in made for name in some]
     assert len(set(names)) == 100
@@ -604,6 +618,7 @@ def test_jobs_leave_no_memory_behind(tmp_path: Path) -> None:
     assert max(used) - used[0] < 50
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_report")
 def test_the_record_that_a_sweep_is_resumed_from(train: Train) -> None:
     more = ("hydra.verbose=false", "+hydra.job.env_set.NOTHING=1")

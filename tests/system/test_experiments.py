@@ -20,6 +20,7 @@ EXPERIMENTS = sorted(
 NOTEBOOKS = [name for name in EXPERIMENTS if name.startswith("notebook/")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_goes_with_every_cell_and_sampler(experiment: str) -> None:
     chosen = composed(f"experiment={experiment}")

@@ -34,6 +34,7 @@ def mapped_megabytes() -> float:
     return int(found[1]) / 1000
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not STATUS.exists() or not hasattr(mmap, "MADV_DONTNEED"), reason="needs Linux to be measured"
 )
@@ -64,6 +65,7 @@ def test_what_was_read_of_a_mapped_text_is_given_back(tmp_path: Path, rows: int)
     assert most(Split(ids, None)) > 600  # so there was something to give back
 
 
+@pytest.mark.slow
 def test_a_mapped_text_trains_as_one_in_memory(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -100,6 +100,7 @@ def test_what_the_trainer_is_told(
     assert (other.device, again.device) == (0, 1)  # the job has given its place back
 
 
+@pytest.mark.slow
 def test_a_job_holds_its_place_while_it_trains(
     train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:

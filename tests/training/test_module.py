@@ -458,6 +458,7 @@ def test_totals_are_exact_in_half_precision_too() -> None:
     assert total(module, "train") == pytest.approx(plain, rel=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["64-true", "bf16-true", "bf16-mixed"])
 def test_every_precision_trains(train: Train, precision: str) -> None:
     # gru, since a CPU without AVX-512 has no LSTM in bf16-mixed

@@ -41,6 +41,7 @@ def test_names_that_no_precision_has(wrong: Any) -> None:
         trainer_options(precision=wrong)
 
 
+@pytest.mark.slow
 def test_a_short_name_is_recorded_in_full(train: Train) -> None:
     done = train(*SMALL, "cell=gru", "trainer.precision=bf16")
     assert done.status == 0, done.err
@@ -91,6 +92,7 @@ def test_other_layers_of_that_cpu(train: Train) -> None:
     assert done.status == 0, done.err
 
 
+@pytest.mark.slow
 def test_trying_a_precision_draws_nothing(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     """The run is the same, to the last bit, as if nothing had been tried."""
     options = (*SMALL, "cell=gru", "trainer.precision=bf16-true")

@@ -82,6 +82,7 @@ def test_steps_end_a_run_within_an_epoch(train: Train) -> None:
     assert "it has made its trainer.max_steps" in again.out
 
 
+@pytest.mark.slow
 def test_a_run_that_steps_end_is_resumed_exactly(
     train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:

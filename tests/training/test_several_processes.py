@@ -95,6 +95,7 @@ def without_clocks(run: Finished) -> list[str]:
     return [re.sub(r"[\d,]+ characters/s", "", line) for line in lines]
 
 
+@pytest.mark.slow
 def test_two_processes_follow_the_curve_of_one(train: Train) -> None:
     one, two = train(*PLAIN), train(*PLAIN, *of(2))
     assert_same(one, two)
@@ -131,6 +132,7 @@ def test_any_number_of_processes_follows_the_curve_of_one(
     assert_same(train(*base, *options), train(*several))
 
 
+@pytest.mark.slow
 def test_a_sweep_over_the_number_of_processes(train: Train, tmp_path: Path) -> None:
     swept = train("-m", *PLAIN, "trainer.strategy=ddp", "trainer.devices=2,1")
     assert swept.status == 0, swept.err

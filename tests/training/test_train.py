@@ -147,6 +147,7 @@ def test_tensorboard_says_what_the_files_say(train: Train) -> None:
     assert not {"trainer.accelerator", "callbacks.samples.count"} & set(columns)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("every", "shown"), [(1, ["5"]), (2, ["6"]), (4, ["8"])])
 def test_the_terminal_shows_texts_of_every_fifth_epoch(
     train: Train, every: int, shown: list[str]
@@ -244,6 +245,7 @@ def test_three_texts_of_the_best_weights_end_a_run(train: Train, prefixes: str) 
         assert {text[0] for text in texts} == {"分", "我"}
 
 
+@pytest.mark.slow
 def test_a_terminal_without_chinese_is_no_obstacle(tmp_path: Path) -> None:
     environment = {**os.environ, "LYRICGEN_OUTPUTS": str(tmp_path), "PYTHONIOENCODING": "ascii"}
     command = [sys.executable, "-m", "lyricgen.train", *TINY, "trainer.max_epochs=1"]
@@ -252,6 +254,7 @@ def test_a_terminal_without_chinese_is_no_obstacle(tmp_path: Path) -> None:
     assert "\\u5206\\u5f00" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_sweep_leaves_a_directory_a_job(train: Train) -> None:
     done = train("-m", *TINY, "trainer.max_epochs=1", "cell=rnn,gru")
     assert done.status == 0, done.err
