@@ -27,8 +27,8 @@ from lyricgen import report as command
 from lyricgen.errors import UserError
 from lyricgen.reporting import sweep_report
 from lyricgen.reporting.comparison import Comparison, compare, paired_test
-from lyricgen.reporting.drawing import add_legend, new_plot, plot_style, to_png, to_svg
 from lyricgen.reporting.page import build_sections, importances
+from lyricgen.reporting.plot_style import add_legend, new_plot, plot_style, to_png, to_svg
 from lyricgen.reporting.plots import (
     draw_curves,
     draw_heat,

@@ -79,7 +79,7 @@ class Memorisation:
     generated: Overlap  # of texts drawn from the model
     held_out: Overlap | None  # of the validation and test splits; None without them
     names: Names | None  # None for running text
-    temperature: float  # of the drawing
+    temperature: float  # of the samples
     seed: int
 
 
@@ -99,8 +99,8 @@ def measure(
         splits: "train"; "val" and "test" if the corpus has them.
         count: number of texts; None for 64 texts or 1,000 names.
         length: largest number of characters; None for 250, or at least 100 for names.
-        temperature: of the drawing.
-        seed: of the drawing.
+        temperature: of the samples.
+        seed: of the samples.
 
     Raises:
         UserError: the model fills gaps.

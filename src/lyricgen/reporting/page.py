@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from lyricgen.console import progress, rounded
 from lyricgen.errors import TEXT, in_one_line, printable, printable_text
 from lyricgen.reporting.comparison import Comparison, sign_of
-from lyricgen.reporting.drawing import DARK, LIGHT, plot_style, to_png, to_svg
+from lyricgen.reporting.plot_style import DARK, LIGHT, plot_style, to_png, to_svg
 from lyricgen.reporting.plots import (
     draw_curves,
     draw_heat,

@@ -16,7 +16,7 @@ from lyricgen.console import progress, rounded
 from lyricgen.errors import printable
 from lyricgen.evaluation.style import legible_ink
 from lyricgen.reporting.comparison import HELD_OUT, Comparison, sign_of
-from lyricgen.reporting.drawing import (
+from lyricgen.reporting.plot_style import (
     INK,
     LINE,
     MUTED,
