@@ -26,6 +26,7 @@ IMPORTING_INSIDE = {
 }
 # Modules that functions of a file import.
 IMPORTED_INSIDE = {
+    ("lyricgen/generation/writer.py", "lyricgen.data.build"): "heavy; few texts need the corpus",
     ("lyricgen/generation/verse.py", "pypinyin"): "an extra that takes seconds",
     ("lyricgen/reporting/page.py", "optuna"): "an extra",
     ("lyricgen/runs/record_files.py", "pydantic"): "heavy; a dashboard reads records without it",

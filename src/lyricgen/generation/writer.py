@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-from lyricgen.data.build import build_splits, find_corpus
 from lyricgen.data.options import DataOptions
 from lyricgen.errors import UserError
 from lyricgen.generation.beam import beam_search
@@ -237,6 +236,8 @@ def training_names(model: TrainedModel) -> frozenset[str]:
     Raises:
         UserError: the corpus is missing or has changed.
     """
+    from lyricgen.data.build import build_splits, find_corpus  # noqa: PLC0415  heavy
+
     values: dict[str, Any] | None = model.options.get("data")
     if not values:
         raise UserError("--novel: the checkpoint does not say which names it has learnt")
