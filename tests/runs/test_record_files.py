@@ -29,6 +29,7 @@ from lyricgen.runs.record_files import (
     read_json_lines,
     read_record,
     read_yaml,
+    walk,
 )
 from lyricgen.runs.state import rewind
 from lyricgen.runs.summary import RunSummary, read_summary
@@ -423,3 +424,10 @@ def test_a_journal_of_a_study_that_is_none(make: Callable[[Path], None], tmp_pat
     options = StudyOptions.model_construct(storage=None)
     with pytest.raises(UserError, match="it is no ordinary file"):
         open_storage(options, tmp_path)
+
+
+def test_a_directory_that_is_not_there_yet_is_no_fault(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert list(walk(tmp_path / "outputs")) == []
+    assert caplog.records == []

@@ -122,7 +122,7 @@ def search_options(hydra: Any) -> dict[str, Any] | None:
 
 
 def compose_run(config: DictConfig, hydra: Any) -> tuple[dict[str, Any], Run]:
-    """Return the plain values of a run or job, with those of a resumed run's record, and its Run.
+    """Return the plain values and the Run of a run or job; a resumed run keeps its settings.
 
     Args:
         config: of the run.

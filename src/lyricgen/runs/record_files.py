@@ -141,7 +141,8 @@ def walk(directory: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
     """Walk like `os.walk`; a warning names each directory that cannot be read."""
 
     def warn(error: OSError) -> None:
-        log.warning("%s is left out: %s", error.filename, error.strerror)
+        if not isinstance(error, FileNotFoundError):  # it is not there yet, or gone
+            log.warning("%s is left out: %s", error.filename, error.strerror)
 
     for place, folders, files in os.walk(directory, onerror=warn):
         yield Path(place), folders, files
