@@ -1,5 +1,6 @@
 """Base class of options, checks of plain values, and messages about wrong values."""
 
+import json
 import reprlib
 from typing import Any, TypeVar, get_args
 
@@ -101,7 +102,9 @@ def _first_mistake(error: ValidationError, values: Any) -> str:
 
 
 def _short(value: Any) -> str:
-    """Show a value like repr(), but shorten a long one."""
+    """Show a value like repr(), but null, true and false as typed, and shorten a long one."""
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
     shortening = reprlib.Repr()
     shortening.maxlevel = 2
     shortening.maxstring = shortening.maxother = shortening.maxlong = 200

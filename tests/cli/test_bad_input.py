@@ -239,8 +239,8 @@ def test_no_network(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 WRONG: list[tuple[str, object, str]] = [
     # type
     ("layers", "two", "'two'"),
-    ("layers", True, "True"),
-    ("layers", None, "None"),
+    ("layers", True, "true"),
+    ("layers", None, "null"),
     ("hidden_size", 1.5, "1.5"),
     ("seed", "today", "'today'"),
     ("data.lowercase", "maybe", "'maybe'"),
@@ -251,7 +251,7 @@ WRONG: list[tuple[str, object, str]] = [
     ("callbacks.samples.prefixes", "a", "'a'"),
     ("callbacks.samples.prefixes", [1], "1"),
     ("cell.forget_bias", "big", "'big'"),
-    ("model", None, "None"),
+    ("model", None, "null"),
     ("data", "lyrics", "'lyrics'"),
     # out of range
     ("layers", 0, "0"),

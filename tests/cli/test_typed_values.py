@@ -297,7 +297,7 @@ def test_none_is_null_where_null_may_be() -> None:
 def test_a_group_of_settings_that_is_none_names_them() -> None:
     values = composed()
     values["callbacks"]["samples"] = True
-    with pytest.raises(UserError, match=r"callbacks.samples=True: .*every_n_epochs"):
+    with pytest.raises(UserError, match=r"callbacks.samples=true: .*every_n_epochs"):
         parse(values)
 
 

@@ -44,7 +44,9 @@ def text_module(
         test_fraction=test,
         split_seed=0,
     )
-    return CharacterDataModule(vocabulary, splits, sampler or ConsecutiveSampler(2, 1, 1))
+    return CharacterDataModule(
+        vocabulary, splits, sampler or ConsecutiveSampler(2, 1, 1, drop_last=True)
+    )
 
 
 def names_module(lines: list[str], val: float, test: float) -> CharacterDataModule:
@@ -184,14 +186,17 @@ def test_lines_by_hand() -> None:
 
 def test_the_loader_serves_the_epoch_of_the_trainer() -> None:
     text = LETTERS * 8
-    data = text_module(text, RandomSampler(len(text), 3, 5, seed=4))
+    data = text_module(text, RandomSampler(len(text), 3, 5, seed=4, drop_last=True))
     trainer = stub_trainer()
     data.trainer = trainer  # type: ignore[assignment]
     loader = data.train_dataloader()
     for epoch in (0, 1, 2, 1):
         trainer.current_epoch = epoch
         expected = [
-            cut(data.splits["train"].ids, RandomSampler(len(text), 3, 5, seed=4).windows(epoch, i))
+            cut(
+                data.splits["train"].ids,
+                RandomSampler(len(text), 3, 5, seed=4, drop_last=True).windows(epoch, i),
+            )
             for i in range(len(loader))
         ]
         assert all(map(same, batches_of(loader), expected))
@@ -238,7 +243,7 @@ class Recorder(pl.LightningModule):
 @pytest.mark.filterwarnings("ignore::FutureWarning:pytorch_lightning.utilities._pytree")
 def test_lightning_itself_gets_the_right_epochs() -> None:
     text = LETTERS * 8
-    data = text_module(text, RandomSampler(187, 3, 5, seed=4), val=0.1)
+    data = text_module(text, RandomSampler(187, 3, 5, seed=4, drop_last=True), val=0.1)
     assert len(data.splits["train"].ids) == 187
     recorder = Recorder()
     pl.Trainer(
@@ -251,7 +256,7 @@ def test_lightning_itself_gets_the_right_epochs() -> None:
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
     ).fit(recorder, datamodule=data)
-    fresh = RandomSampler(187, 3, 5, seed=4)
+    fresh = RandomSampler(187, 3, 5, seed=4, drop_last=True)
     assert len(fresh) == 12
     for epoch, seen in enumerate(recorder.seen):
         expected = [cut(data.splits["train"].ids, fresh.windows(epoch, i)) for i in range(12)]
@@ -269,7 +274,7 @@ def test_training_batches_need_a_trainer() -> None:
 
 def test_what_does_not_fit_the_device_is_cut_outside_and_moved() -> None:
     ids = torch.arange(26, dtype=torch.uint8)
-    loader = BatchLoader(ids, ConsecutiveSampler(26, 2, 4), torch.device("meta"))
+    loader = BatchLoader(ids, ConsecutiveSampler(26, 2, 4, drop_last=True), torch.device("meta"))
     assert loader.ids.device == CPU
     first, *_ = batches_of(loader)
     for tensor in (first.inputs, first.targets, first.starts):
@@ -296,12 +301,12 @@ def test_held_out_text_is_scored_once_whatever_the_training_batches(
     text = (LETTERS * 12)[:length]
     train = length - 2 * round(length * 0.3)
     sampler = (
-        ConsecutiveSampler(train, batch_size, 1)
+        ConsecutiveSampler(train, batch_size, 1, drop_last=True)
         if carried
-        else RandomSampler(train, batch_size, 1, seed=0)
+        else RandomSampler(train, batch_size, 1, seed=0, drop_last=True)
     )
     data = text_module(text, sampler, val=0.3, test=0.3)
-    other = text_module(text, ConsecutiveSampler(train, 1, 3), val=0.3, test=0.3)
+    other = text_module(text, ConsecutiveSampler(train, 1, 3, drop_last=True), val=0.3, test=0.3)
     held_out = {"val": text[train : length - round(length * 0.3)]}
     held_out["test"] = text[len(text) - len(held_out["val"]) :]
     with constants(LONGEST_STREAM=longest, ROW=row, EVALUATION_LOGITS=logits):
@@ -417,7 +422,7 @@ def test_without_held_out_parts_nothing_is_evaluated() -> None:
 def test_a_part_too_short_to_predict_is_refused(name: str) -> None:
     vocabulary = Vocabulary.of(LETTERS)
     train = Split(vocabulary.encode(LETTERS), None)
-    sampler = ConsecutiveSampler(26, 1, 5)
+    sampler = ConsecutiveSampler(26, 1, 5, drop_last=True)
     with pytest.raises(UserError) as caught:
         CharacterDataModule(
             vocabulary, {"train": train, name: Split(vocabulary.encode("a"), None)}, sampler

@@ -127,7 +127,7 @@ def pairs(sampler: Sampler, length: int, epoch: int) -> list[tuple[list[list[int
 
 def test_random_windows_by_hand() -> None:
     text = LETTERS[:13]
-    sampler = RandomSampler(13, 2, 3, seed=1)
+    sampler = RandomSampler(13, 2, 3, seed=1, drop_last=True)
     assert len(sampler) == 2
     first, second = epoch_of(sampler)
     assert sorted(texts(first, text) + texts(second, text)) == [
@@ -141,7 +141,7 @@ def test_random_windows_by_hand() -> None:
 
 def test_the_last_character_has_no_successor() -> None:
     # 12 characters hold four windows of three, but the fourth has no last target.
-    sampler = RandomSampler(12, 1, 3, seed=1)
+    sampler = RandomSampler(12, 1, 3, seed=1, drop_last=True)
     assert sorted(row for batch in epoch_of(sampler) for row in texts(batch, LETTERS)) == [
         ("abc", "bcd"),
         ("def", "efg"),
@@ -151,7 +151,7 @@ def test_the_last_character_has_no_successor() -> None:
 
 def test_every_epoch_draws_its_order_anew() -> None:
     # Three windows, one batch of two: each epoch leaves another one out.
-    sampler = RandomSampler(12, 2, 3, seed=1)
+    sampler = RandomSampler(12, 2, 3, seed=1, drop_last=True)
     assert len(sampler) == 1
     drawn = Counter(tuple(sampler.windows(epoch, 0).starts.tolist()) for epoch in range(600))
     assert set(drawn) == {(0, 3), (0, 6), (3, 0), (3, 6), (6, 0), (6, 3)}
@@ -160,7 +160,7 @@ def test_every_epoch_draws_its_order_anew() -> None:
 
 
 def test_random_offset_by_hand() -> None:
-    sampler = RandomSampler(13, 1, 3, seed=1, random_offset=True)
+    sampler = RandomSampler(13, 1, 3, seed=1, random_offset=True, drop_last=True)
     assert len(sampler) == 3
     offsets = Counter()
     for epoch in range(300):
@@ -178,7 +178,7 @@ def test_random_windows_are_those_of_the_notebook(
     case: tuple[str, int, int, int, int], epoch: int
 ) -> None:
     _, length, batch_size, num_steps, seed = case
-    sampler = RandomSampler(length, batch_size, num_steps, seed=seed)
+    sampler = RandomSampler(length, batch_size, num_steps, seed=seed, drop_last=True)
     ours = pairs(sampler, length, epoch)
     theirs = list(data_iter_random(list(range(length)), batch_size, num_steps))
     assert len(ours) == len(theirs) == len(sampler)
@@ -202,7 +202,7 @@ def test_consecutive_windows_by_hand() -> None:
         [("abcd", "bcde"), ("lmno", "mnop")],
         [("efgh", "fghi"), ("pqrs", "qrst")],
     ]
-    sampler = ConsecutiveSampler(23, 2, 4)
+    sampler = ConsecutiveSampler(23, 2, 4, drop_last=True)
     assert [texts(windows, text) for windows in epoch_of(sampler)] == whole
     # 22 targets, eleven a row: three windows that differ by one character
     with_rest = ConsecutiveSampler(23, 2, 4, drop_last=False)
@@ -239,7 +239,10 @@ def test_consecutive_windows_are_those_of_the_notebook(
 ) -> None:
     _, length, batch_size, num_steps, _ = case
     theirs = list(data_iter_consecutive(list(range(length)), batch_size, num_steps))
-    assert pairs(ConsecutiveSampler(length, batch_size, num_steps), length, epoch) == theirs
+    assert (
+        pairs(ConsecutiveSampler(length, batch_size, num_steps, drop_last=True), length, epoch)
+        == theirs
+    )
 
 
 def targets_of(sampler: Sampler, length: int, epoch: int = 0) -> torch.Tensor:
@@ -573,7 +576,7 @@ def test_shuffled_once_every_epoch_has_numpys_order(kind: str) -> None:
     np.random.seed(7)
     np.random.shuffle(numbers)
     sampler = (
-        RandomSampler(81, 4, 2, seed=7, shuffle="once")
+        RandomSampler(81, 4, 2, seed=7, shuffle="once", drop_last=True)
         if kind == "random"
         else LineSampler(
             torch.arange(40) * 2, torch.ones(40, dtype=torch.int64), 4, seed=7, shuffle="once"
@@ -585,7 +588,7 @@ def test_shuffled_once_every_epoch_has_numpys_order(kind: str) -> None:
 
 
 def test_windows_that_are_not_shuffled_follow_the_text() -> None:
-    batches = epoch_of(RandomSampler(81, 4, 2, seed=7, shuffle="none"), 3)
+    batches = epoch_of(RandomSampler(81, 4, 2, seed=7, shuffle="none", drop_last=True), 3)
     assert torch.cat([windows.starts for windows in batches]).tolist() == list(range(0, 80, 2))
 
 
@@ -600,7 +603,8 @@ def test_a_state_carried_from_line_to_line_is_zero_once_only() -> None:
 
 def test_consecutive_windows_may_each_start_from_zero() -> None:
     carried, not_carried = (
-        ConsecutiveSampler(50, 2, 5, carry_state=carry_state) for carry_state in (True, False)
+        ConsecutiveSampler(50, 2, 5, carry_state=carry_state, drop_last=True)
+        for carry_state in (True, False)
     )
     assert [w.starts_stream for w in epoch_of(carried)] == [True, False, False, False]
     assert [w.starts_stream for w in epoch_of(not_carried)] == [True] * 4

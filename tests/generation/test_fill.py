@@ -114,7 +114,7 @@ def test_rows_of_other_lengths_and_padding_change_nothing(cell: str) -> None:
 def held_out_loss(cell: str, ids: Tensor, model: FillModel) -> float:
     size = model.vocabulary_size
     vocabulary = Vocabulary(LETTERS[:size])
-    sampler = ConsecutiveSampler(20, 2, 3)
+    sampler = ConsecutiveSampler(20, 2, 3, drop_last=True)
     following = samplers.FOLLOWING
     splits = {"train": Split(ids[:20], None), "val": Split(ids, None)}
     data = CharacterDataModule(vocabulary, splits, sampler, following)

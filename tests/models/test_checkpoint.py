@@ -322,7 +322,8 @@ def test_a_file_of_torchs_that_is_no_checkpoint_of_lyricgens(tmp_path: Path, con
 def test_another_format(tmp_path: Path, number: Any) -> None:
     content = content_of(model_of())
     content["lyricgen"]["format"] = number
-    refusal(saved(tmp_path, content), f"format={number!r}")
+    shown = "null" if number is None else repr(number)
+    refusal(saved(tmp_path, content), f"format={shown}")
 
 
 @pytest.mark.parametrize("missing", ["format", "architecture", "vocabulary", "layout"])

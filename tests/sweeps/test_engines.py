@@ -23,8 +23,8 @@ from lyricgen.runs.directories import claimed, is_alive
 from lyricgen.runs.summary import read_summary
 from lyricgen.sweeps import launch as engines
 from lyricgen.sweeps.job import (
-    STOP_SECONDS,
     SWEEP,
+    SWEEP_STOP_SECONDS,
     changed_environment,
     do_as_job,
     process_name,
@@ -345,7 +345,7 @@ def test_no_stuck_job_outlives_a_killed_sweep(start: Start, tmp_path: Path) -> N
     jobs = [command.begun(number, "stuck")["process"] for number in (0, 1)]
     command.process.kill()
     command.process.wait()
-    until(lambda: not (command.processes or any(map(is_alive, jobs))), 3 * STOP_SECONDS)
+    until(lambda: not (command.processes or any(map(is_alive, jobs))), 3 * SWEEP_STOP_SECONDS)
     assert command.statuses == ["interrupted", "killed"]
     assert not (command.sweep / "2_seed=3").exists()
 

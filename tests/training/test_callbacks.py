@@ -73,7 +73,7 @@ def datamodule_of(text: str, layout: Layout, held_out: float = 0.2) -> Character
     sampler: Sampler = (
         LineSampler(train.line_starts, train.line_lengths, 8, seed=0)
         if train.line_starts is not None
-        else ConsecutiveSampler(len(train.ids), 4, 10)
+        else ConsecutiveSampler(len(train.ids), 4, 10, drop_last=True)
     )
     return CharacterDataModule(vocabulary, splits, sampler)
 

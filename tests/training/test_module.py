@@ -296,7 +296,9 @@ def data_of(training: Tensor, sampler: Sampler, **held_out: Split) -> CharacterD
 )
 def test_a_run_is_the_loop_written_out(algorithm: str, limit: float | None) -> None:
     ids = text(67)
-    sampler = ConsecutiveSampler(len(ids), 3, 5)  # 3 rows of 22 characters, 4 batches of 5 steps
+    sampler = ConsecutiveSampler(
+        len(ids), 3, 5, drop_last=True
+    )  # 3 rows of 22 characters, 4 batches of 5 steps
     module = module_of("gru", smoothing=0.1)
     trainer = trainer_of(gradient_clip_val=limit, gradient_clip_algorithm=algorithm)
     trainer.fit(module, datamodule=data_of(ids, sampler))
@@ -350,7 +352,10 @@ def test_validations_inside_an_epoch_leave_the_training_as_it_is() -> None:
         module = module_of(dropout=0.3, layers=2, depth_dropout=0.3)
         torch.manual_seed(1)
         trainer = trainer_of(val_check_interval=1 if held_out else None)
-        trainer.fit(module, datamodule=data_of(text(67), ConsecutiveSampler(67, 3, 5), **held_out))
+        trainer.fit(
+            module,
+            datamodule=data_of(text(67), ConsecutiveSampler(67, 3, 5, drop_last=True), **held_out),
+        )
         weights.append(torch.cat([p.detach().flatten() for p in module.parameters()]))
         assert bool(module.totals["val"].characters) == bool(held_out)
     assert torch.equal(*weights)
@@ -390,7 +395,9 @@ def test_held_out_perplexity_is_that_of_single_characters(
     if steps is not None:  # characters read at once
         monkeypatch.setattr(samplers, "EVALUATION_LOGITS", steps * V)
     held_out = Split(text(52, seed=1), None)
-    data = data_of(text(67), ConsecutiveSampler(67, rows, 3), val=held_out, test=held_out)
+    data = data_of(
+        text(67), ConsecutiveSampler(67, rows, 3, drop_last=True), val=held_out, test=held_out
+    )
     module = one_hot_rnn()
     trainer = trainer_of()
     expected = character_by_character(module.model, held_out.ids.tolist())
@@ -406,7 +413,10 @@ def test_held_out_perplexity_within_a_run_is_that_of_its_weights() -> None:
     module = one_hot_rnn()
     before = math.exp(np.mean(character_by_character(module.model, held_out.ids.tolist())))
     trainer = trainer_of()
-    trainer.fit(module, datamodule=data_of(text(67), ConsecutiveSampler(67, 3, 5), val=held_out))
+    trainer.fit(
+        module,
+        datamodule=data_of(text(67), ConsecutiveSampler(67, 3, 5, drop_last=True), val=held_out),
+    )
     nats = character_by_character(module.model, held_out.ids.tolist())
     check_figures(module.run_state.metrics, "val", nats)
     assert math.exp(np.mean(nats)) != pytest.approx(before, rel=1e-3)
@@ -418,7 +428,7 @@ def test_held_out_lines_are_scored_each_from_its_own_start(
     monkeypatch: pytest.MonkeyPatch, together: int
 ) -> None:
     monkeypatch.setattr(samplers, "EVALUATION_LINES", together)
-    data = data_of(text(20), ConsecutiveSampler(20, 1, 3), val=line_split(LINES))
+    data = data_of(text(20), ConsecutiveSampler(20, 1, 3, drop_last=True), val=line_split(LINES))
     module = one_hot_rnn()
     nats = [
         each
@@ -443,7 +453,7 @@ def test_a_very_long_text_is_read_in_rows_each_from_state_zero(
     nats = character_by_character(module.model, ids[:27].tolist())
     nats += character_by_character(module.model, ids[26:].tolist())
     assert len(nats) == 51
-    data = data_of(text(20), ConsecutiveSampler(20, 1, 3), val=Split(ids, None))
+    data = data_of(text(20), ConsecutiveSampler(20, 1, 3, drop_last=True), val=Split(ids, None))
     trainer = trainer_of()
     trainer.validate(module, datamodule=data, verbose=False)
     check_figures(module.run_state.metrics, "val", nats)

@@ -59,10 +59,10 @@ def add_options(
 
     Args:
         group: the parser, or a group of its options.
-        options: as in --help, "--name VALUE", "--name {one,other}" or "--flag", with an alias
-            "--name, --alias VALUE", and their meanings.
-        types: functions that read values, by an option's name or by the name of its value; an
-            option without a function is a text.
+        options: the meaning of each option, by the option as --help shows it: "--flag",
+            "--name VALUE" or "--name {one,other}"; an alias comes first, "--alias, --name VALUE".
+        types: functions that read values, by the last name of an option or by the name of its
+            value; a value without a function is a text.
     """
     for shown, meaning in options.items():
         *aliased, last = shown.split(", ")

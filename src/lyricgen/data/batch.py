@@ -19,6 +19,11 @@ FORGET_EVERY = 128
 _COPIED = 1 << 24  # ids copied to a device at a time
 
 
+def seed_of(seed: int, number: int) -> int:
+    """A seed for a numbered thing, such as an epoch or a step; neighbouring seeds share none."""
+    return seed * 1_000_003 + number
+
+
 @dataclass(frozen=True)
 class Windows:
     """The places of a batch's rows in the text.
@@ -43,7 +48,7 @@ def windows_of(
     following: int = 0,
     ends: Tensor | None = None,
 ) -> Windows:
-    """Make `Windows` from its other fields; the longest row gives the number of steps."""
+    """Make the `Windows` of rows of these lengths; the longest length is the number of steps."""
     steps, characters = int(lengths.max()), int(lengths.sum())
     return Windows(starts, steps, lengths, starts_stream, characters, following, ends)
 

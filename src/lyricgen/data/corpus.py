@@ -218,7 +218,8 @@ def open_entry(path: Path, name: str, restore: Restore) -> EncodedCorpus | None:
         restore: See `Restore`.
 
     Returns:
-        The corpus; None if the file is missing or damaged.
+        The corpus; None if the file is missing, or if its length or description is wrong.
+        `CheckedMapping.check` finds damaged ids when they are read.
 
     Raises:
         UserError: The file belongs to another user, who may have put anything into it.

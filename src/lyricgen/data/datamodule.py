@@ -22,7 +22,7 @@ class CharacterDataModule(pl.LightningDataModule):
     Args:
         vocabulary: the characters of the whole corpus.
         splits: "train", and "val" and "test" unless they are empty.
-        sampler: cuts the training split into batches.
+        sampler: chooses the positions of each training batch.
         following: number of characters after each held-out window that the model reads, too.
 
     Raises:

@@ -63,8 +63,8 @@ def prepare(
         The corpus: at least two distinct characters, not all of them white space.
 
     Raises:
-        UserError: A setting has an unknown value, contradicts another one, or leaves nothing to
-            learn from.
+        UserError: A setting has an unknown value or contradicts another one, or the kept text has
+            fewer than two distinct characters or only white space.
     """
     _check_settings(unit, newline, max_chars)
     if unit == "line":

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lyricgen.data.batch import Sampler, TrainingSampler, Windows, windows_of
+from lyricgen.data.batch import Sampler, TrainingSampler, Windows, seed_of, windows_of
 from lyricgen.data.options import Shuffle
 from lyricgen.data.splits import Split
 from lyricgen.errors import UserError
@@ -56,7 +56,7 @@ def _order(count: int, seed: int, epoch: int, shuffle: Shuffle) -> Tensor:
 
 
 def _generator(seed: int, epoch: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    return torch.Generator().manual_seed(seed_of(seed, epoch))
 
 
 def _without_equal_lengths(windows: Windows) -> Windows:
@@ -88,7 +88,7 @@ class RandomSampler(TrainingSampler):
         seed: int,
         shuffle: Shuffle = "each_epoch",
         random_offset: bool = False,
-        drop_last: bool = True,
+        drop_last: bool,
     ) -> None:
         self.num_steps, self.seed = num_steps, seed
         self.shuffle: Shuffle = shuffle
@@ -148,7 +148,7 @@ class ConsecutiveSampler(TrainingSampler):
         batch_size: int,
         num_steps: int,
         *,
-        drop_last: bool = True,
+        drop_last: bool,
         carry_state: bool = True,
     ) -> None:
         self.num_steps, self.carry_state = num_steps, carry_state

@@ -48,7 +48,7 @@ def recurrent_network(model: TrainedModel) -> LanguageModel:
 def activations(model: TrainedModel, text: str, layer: int) -> Activations:
     """Compute gates and states of a layer while the network reads a text from state zero.
 
-    The network itself computes the layers below, without dropout. Layers count from 1, next to the
+    The network, in evaluation mode, computes the layers below. Layers count from 1, next to the
     input. A model of lines reads a start symbol before the text.
 
     Returns:
@@ -56,8 +56,8 @@ def activations(model: TrainedModel, text: str, layer: int) -> Activations:
         network without residual connections, the predictions are the network's own.
 
     Raises:
-        UserError: the model does not know a character, the network does not have the layer, or it
-            is not recurrent.
+        UserError: the model does not know a character, fills gaps or counts n-grams; or the
+            network does not have the layer, or its cell no equations in NumPy.
     """
     network = recurrent_network(model)
     layers = network.architecture.layers

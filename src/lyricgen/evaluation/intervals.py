@@ -208,12 +208,12 @@ def interval(values: Floats) -> tuple[float, float]:
 
 
 def block_length(values: Floats) -> int:
-    """Choose the length of blocks for a series, (n,): Politis and White's, at least n^(1/3).
+    """Choose the length of blocks for a series, (n,), by the estimate of Politis and White.
 
-    Their length minimises the error of the estimated variance, as far as the autocorrelation shows
-    it: they look no further than the first stretch of lags without a visible correlation. The best
-    length grows as n^(1/3). This is the least length here, because single characters hardly show
-    longer dependences, as between the lines of a song.
+    The result is at least n^(1/3) and at most min(3√n, n/3), rounded up. The estimate minimises the
+    error of the variance, but looks no further than the first stretch of lags without a visible
+    autocorrelation. Single characters hardly show longer dependences, as between the lines of a
+    song; so the lower limit grows with n as the best length does.
     """
     n = len(values)
     most = math.ceil(min(3 * math.sqrt(n), n / 3))

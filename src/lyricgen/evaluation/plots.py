@@ -24,6 +24,7 @@ from lyricgen.evaluation.memorisation import (
 )
 from lyricgen.evaluation.scores import Evaluated, Scores
 from lyricgen.evaluation.style import families_for
+from lyricgen.runs.directories import METRICS
 from lyricgen.runs.record_files import RecordError, read_columns
 
 log = logging.getLogger(__name__)
@@ -156,7 +157,7 @@ def logged(checkpoint: Path) -> dict[str, Points]:
 
     They stand in metrics.csv above the checkpoint's directory; without this file there are none.
     """
-    path = checkpoint.parent.parent / "metrics.csv"
+    path = checkpoint.parent.parent / METRICS
     if not os.path.lexists(path):
         return {}
     try:

@@ -53,7 +53,15 @@ def draw_uniforms(generator: Generator, seeds: list[int], length: int) -> Tensor
 
 
 def below_one(uniforms: Tensor, dtype: torch.dtype) -> Tensor:
-    """Convert numbers from [0, 1) for `draw_characters`; `dtype` is the type of the logits."""
+    """Convert numbers from [0, 1) for `draw_characters`, and keep them below 1 after rounding.
+
+    Args:
+        uniforms: of any shape.
+        dtype: of the logits.
+
+    Returns:
+        The numbers in that type, or in float32 if it is less precise.
+    """
     dtype = torch.promote_types(dtype, torch.float32)
     # above this, rounding could give the sum of all probabilities, and so a forbidden character
     return uniforms.to(dtype).clamp(max=1 - torch.finfo(dtype).eps)

@@ -28,12 +28,12 @@ from lyricgen.reporting.plot_style import (
 )
 from lyricgen.reporting.records import ABSENT, Record, format_value
 from lyricgen.reporting.tables import title_of
+from lyricgen.runs.directories import METRICS
 from lyricgen.runs.record_files import RecordError, read_columns
 from lyricgen.settings import Value
 
 log = logging.getLogger(__name__)
 
-METRICS = "metrics.csv"
 MOST_LINES = 60  # curves in one plot
 MOST_VALUES = 20  # rows or columns of a heat map
 HEAT = "viridis_r"

@@ -259,10 +259,10 @@ def select(records: Sequence[Record], conditions: Conditions) -> list[Record]:
 
 
 def check_known(keys: Iterable[str], records: Sequence[Record], option: str) -> None:
-    """Refuse settings, given by `option` of the command, that no run has.
+    """Refuse settings that no run has; `option`, such as --where, begins the message.
 
     Raises:
-        UserError: no run has a setting in `keys`; the message names similar settings.
+        UserError: `keys` contains a setting that no run has; the message names similar settings.
     """
     known = {"status"}.union(*(record.settings for record in records))
     for key in keys:

@@ -25,11 +25,13 @@ MARK = b"lyricgen\n"  # in the lock of a run whose directory was empty before
 CHECKPOINTS = "checkpoints"  # directory of the files below
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
 EVENTS = "events.out.tfevents.*"
-STEPS = "steps.csv"
-GROWING = ("samples.jsonl", STEPS, EVENTS)  # metrics.csv is written anew from the checkpoint
+METRICS, STEPS, SAMPLES = "metrics.csv", "steps.csv", "samples.jsonl"
+HPARAMS = "hparams.yaml"  # of TensorBoard
+SUBMITTED = ".submitit"  # directory of the jobs that Slurm has got
+GROWING = (SAMPLES, STEPS, EVENTS)  # metrics.csv is written anew from the checkpoint
 # Patterns of the names of a run's files, and of a sweep's.
-OF_RUN = (SUMMARY, RECORD, CHECKPOINTS, "metrics.csv", "hparams.yaml", "*profile*", *GROWING)
-OF_SWEEP = (SUMMARY, MULTIRUN, ".submitit", "report", "[0-9]*_*")
+OF_RUN = (SUMMARY, RECORD, CHECKPOINTS, METRICS, HPARAMS, "*profile*", *GROWING)
+OF_SWEEP = (SUMMARY, MULTIRUN, SUBMITTED, "report", "[0-9]*_*")
 
 _made: list[Path] = []  # by this process, parents first
 

@@ -166,7 +166,9 @@ def places_of(checkpoint: Path) -> list[Path]:
 
 
 def newest_checkpoint() -> Path:
-    """Find the best checkpoint of the newest run that has a checkpoint, and tell its path.
+    """Find the best or else the last checkpoint of the newest run or sweep that has any.
+
+    A line on standard error names the checkpoint.
 
     Raises:
         UserError: there is no run yet, or no run has a checkpoint.

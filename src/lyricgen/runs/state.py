@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lyricgen.errors import UserError
-from lyricgen.runs.directories import GROWING, directory_taken, has_checkpoint
+from lyricgen.runs.directories import GROWING, HPARAMS, directory_taken, has_checkpoint
 from lyricgen.runs.summary import RunSummary
 from lyricgen.settings import PLUMBING, Settings, belongs_to, complete, flatten, override_text
 
@@ -232,7 +232,7 @@ def rewind(directory: Path, checkpointed: dict[str, int]) -> None:
         path = directory / name
         if not path.is_file() or path.stat().st_size < size:
             log.warning("%s is shorter than at the checkpoint: a part of it is lost", path)
-    (directory / "hparams.yaml").unlink(missing_ok=True)  # may be torn; it is written once
+    (directory / HPARAMS).unlink(missing_ok=True)  # may be torn; it is written once
 
 
 def _growing(directory: Path) -> list[Path]:

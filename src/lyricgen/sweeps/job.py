@@ -29,8 +29,8 @@ from lyricgen.runs.directories import is_alive
 from lyricgen.runs.interruption import HANGUP, SIGNALS, Interrupted, Interruption, listening
 from lyricgen.training.threads import VARIABLES
 
-POLL_SECONDS = 0.25  # between two looks at the sweep
-STOP_SECONDS = 10.0  # for a job of a killed sweep to stop, then again to stop at once
+SWEEP_POLL_SECONDS = 0.25  # between two looks at the sweep
+SWEEP_STOP_SECONDS = 10.0  # for a job of a killed sweep to stop, then again to stop at once
 SWEEP = "LYRICGEN_SWEEP_PROCESS"  # variable with the name of the sweep's process
 # imported before a job is forked; multiprocessing imports the command itself in each job
 PRELOADED = [
@@ -199,16 +199,16 @@ def _watching_sweep(sweep: Path, parent: str, interruption: Interruption) -> Ite
 
     def stop_with_sweep() -> None:
         while not _sweep_is_gone(parent) and not stop_file(sweep, parent).exists():
-            if over.wait(POLL_SECONDS):
+            if over.wait(SWEEP_POLL_SECONDS):
                 return
         if interruption.requested is None:  # a second signal would stop it at once
             os.kill(os.getpid(), signal.SIGTERM)
         while not _sweep_is_gone(parent):  # a living sweep stops its jobs itself
-            if over.wait(POLL_SECONDS):
+            if over.wait(SWEEP_POLL_SECONDS):
                 return
-        if not over.wait(STOP_SECONDS):
+        if not over.wait(SWEEP_STOP_SECONDS):
             os.kill(os.getpid(), signal.SIGTERM)
-        if not over.wait(STOP_SECONDS):
+        if not over.wait(SWEEP_STOP_SECONDS):
             os._exit(143)
 
     thread = threading.Thread(target=stop_with_sweep, daemon=True)

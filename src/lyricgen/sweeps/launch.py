@@ -16,7 +16,7 @@ from lyricgen.runs.interruption import raise_if_requested, terminal_signals_bloc
 from lyricgen.runs.summary import score
 from lyricgen.sweeps.job import SWEEP, changed_environment, process_name, start_fork_server
 from lyricgen.sweeps.sweep import jobs_in
-from lyricgen.sweeps.watch import Batch, LauncherWatch, ProcessWatch, SlurmWatch
+from lyricgen.sweeps.watch import Jobs, LauncherWatch, ProcessWatch, SlurmWatch
 from lyricgen.training.threads import cores, threads_of_each
 
 log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ def jobs_at_a_time(launcher: Any, wanted: int | None, jobs: int) -> int:
 
 
 def launch(
-    launcher: Any, jobs: Batch, sweep: Path, wanted: int | None = None, sharing: int = 0
+    launcher: Any, jobs: Jobs, sweep: Path, wanted: int | None = None, sharing: int = 0
 ) -> None:
     """Run jobs; a job that fails or is killed stops no other job if the launcher allows it.
 
@@ -131,7 +131,7 @@ def launch_and_score(
     return [JobReturn(status=JobStatus.COMPLETED, _return_value=value) for value in scores]
 
 
-def _launch_here(launcher: Any, jobs: Batch, sweep: Path) -> None:
+def _launch_here(launcher: Any, jobs: Jobs, sweep: Path) -> None:
     """Run jobs one by one in the main thread, which gets the signals.
 
     Each job has its own call, since a launcher keeps the results of all jobs of a call.

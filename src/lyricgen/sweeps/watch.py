@@ -20,7 +20,7 @@ from typing_extensions import override
 
 from lyricgen.console import rounded, show
 from lyricgen.errors import UserError, reason
-from lyricgen.runs.directories import SUMMARY, claimed, is_alive, number_of
+from lyricgen.runs.directories import SUBMITTED, SUMMARY, claimed, is_alive, number_of
 from lyricgen.runs.interruption import listening, terminal_signals_blocked
 from lyricgen.runs.summary import RunSummary
 from lyricgen.sweeps.job import create_job_process, process_name, stop_file
@@ -34,7 +34,7 @@ SHOWN_FIGURES = tuple(
     f"{split}/{kind}perplexity" for split in ("val", "train") for kind in ("", "pseudo_")
 )
 
-Batch = list[tuple[int, list[str]]]  # number and overrides of each job
+Jobs = list[tuple[int, list[str]]]  # number and overrides of each job
 
 
 class JobWatch(ABC):
@@ -46,12 +46,12 @@ class JobWatch(ABC):
         sweep: the directory of the sweep.
     """
 
-    def __init__(self, launcher: Any, batches: Iterable[Batch], sweep: Path) -> None:
+    def __init__(self, launcher: Any, batches: Iterable[Jobs], sweep: Path) -> None:
         self._launcher = launcher
         self._waiting = deque(batches)
         self._sweep = sweep
         self._stop = stop_file(sweep, process_name())
-        self._may_vanish = (sweep / SUMMARY).is_file()
+        self._had_summary = (sweep / SUMMARY).is_file()
         self._numbers = {number for batch in self._waiting for number, _ in batch}
         self._earlier = {path: path.stat().st_mtime_ns for path in sweep.glob(f"*/{SUMMARY}")}
         self._ended: set[int] = set()
@@ -87,7 +87,7 @@ class JobWatch(ABC):
             interruption.raise_if_requested()
 
     @abstractmethod
-    def _begin(self, batch: Batch) -> None:
+    def _begin(self, batch: Jobs) -> None:
         """Begin the jobs of a batch."""
 
     @abstractmethod
@@ -101,7 +101,7 @@ class JobWatch(ABC):
 
     def _forget_waiting_if_vanished(self) -> None:
         """Forget the waiting jobs if the sweep's directory is gone: no job may make it again."""
-        if self._may_vanish and not (self._sweep / SUMMARY).is_file():
+        if self._had_summary and not (self._sweep / SUMMARY).is_file():
             self._waiting.clear()
 
     def _begin_waiting(self, at_a_time: int) -> None:
@@ -128,7 +128,7 @@ class JobWatch(ABC):
             return  # the user knows
         begun = self._ended | self._summaries().keys()
         for number in [number for number in numbers if number not in begun]:
-            written = self._sweep / ".submitit"
+            written = self._sweep / SUBMITTED
             where = f"; what its process has written is in {written}" if written.is_dir() else ""
             log.warning("job %d did not begin: %s%s", number, why[:200], where)
 
@@ -206,13 +206,13 @@ class ProcessWatch(JobWatch):
         threads: number of threads of each job.
     """
 
-    def __init__(self, launcher: Any, jobs: Batch, sweep: Path, threads: int) -> None:
+    def __init__(self, launcher: Any, jobs: Jobs, sweep: Path, threads: int) -> None:
         super().__init__(launcher, [[job] for job in jobs], sweep)
         self._threads = threads
         self._processes: dict[ForkServerProcess, int] = {}  # and the numbers of their jobs
 
     @override
-    def _begin(self, batch: Batch) -> None:
+    def _begin(self, batch: Jobs) -> None:
         [(number, overrides)] = batch
         try:
             process = create_job_process(self._launcher, overrides, number, self._threads)
@@ -243,12 +243,12 @@ class ProcessWatch(JobWatch):
 class LauncherWatch(JobWatch):
     """Jobs of a launcher that is called in threads, one for each batch."""
 
-    def __init__(self, launcher: Any, batches: Iterable[Batch], sweep: Path) -> None:
+    def __init__(self, launcher: Any, batches: Iterable[Jobs], sweep: Path) -> None:
         super().__init__(launcher, batches, sweep)
         self._calls: list[threading.Event] = []  # each is set when its call returns
 
     @override
-    def _begin(self, batch: Batch) -> None:
+    def _begin(self, batch: Jobs) -> None:
         over = threading.Event()
         self._calls.append(over)
         # a daemon: Slurm's queue may keep jobs waiting after the sweep stops
@@ -259,7 +259,7 @@ class LauncherWatch(JobWatch):
         self._calls = [call for call in self._calls if not call.is_set()]
         return len(self._calls)
 
-    def _call_and_warn(self, batch: Batch, over: threading.Event) -> None:
+    def _call_and_warn(self, batch: Jobs, over: threading.Event) -> None:
         """Call the launcher, warn of its error, and set `over` at the end."""
         try:
             self._call(batch)
@@ -268,7 +268,7 @@ class LauncherWatch(JobWatch):
         finally:
             over.set()
 
-    def _call(self, batch: Batch) -> None:
+    def _call(self, batch: Jobs) -> None:
         """Let the launcher run the jobs of a batch."""
         with terminal_signals_blocked():
             self._launcher.launch([overrides for _, overrides in batch], batch[0][0])
@@ -277,7 +277,7 @@ class LauncherWatch(JobWatch):
 class SlurmWatch(LauncherWatch):
     """Jobs that submitit passes to Slurm, whose queue may begin a job late."""
 
-    def __init__(self, launcher: Any, batches: Iterable[Batch], sweep: Path) -> None:
+    def __init__(self, launcher: Any, batches: Iterable[Jobs], sweep: Path) -> None:
         super().__init__(launcher, batches, sweep)
         self._earlier_ids = self._all_ids()
 
@@ -298,7 +298,7 @@ class SlurmWatch(LauncherWatch):
         """Keep the file: the queue may begin a job later."""
 
     @override
-    def _call(self, batch: Batch) -> None:
+    def _call(self, batch: Jobs) -> None:
         try:
             super()._call(batch)
         except Exception:
@@ -309,7 +309,7 @@ class SlurmWatch(LauncherWatch):
         """Wait for the end of all jobs."""
         from submitit import SlurmJob  # noqa: PLC0415  an extra
 
-        folder = self._sweep / ".submitit"
+        folder = self._sweep / SUBMITTED
         jobs: list[Any] = [SlurmJob(folder / "%j", each) for each in self._ids()]
         while not all(job.done() for job in jobs):
             time.sleep(POLL_SECONDS)
@@ -320,5 +320,5 @@ class SlurmWatch(LauncherWatch):
 
     def _all_ids(self) -> set[str]:
         """Find Slurm's ids of all jobs that were ever submitted for the sweep."""
-        submitted = (self._sweep / ".submitit").glob("*/*_submitted.pkl")
+        submitted = (self._sweep / SUBMITTED).glob("*/*_submitted.pkl")
         return {path.parent.name for path in submitted}

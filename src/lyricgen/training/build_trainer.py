@@ -22,7 +22,7 @@ from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.errors import UserError
 from lyricgen.models.model import Model
 from lyricgen.runs.checkpoint_files import AtomicCheckpointIO
-from lyricgen.runs.directories import STEPS
+from lyricgen.runs.directories import METRICS, SAMPLES, STEPS
 from lyricgen.runs.interruption import Interruption
 from lyricgen.runs.run import Run
 from lyricgen.runs.state import ResumePoint, RunState
@@ -34,12 +34,12 @@ from lyricgen.training.callbacks.progress import ProgressReport
 from lyricgen.training.callbacks.samples import Samples
 from lyricgen.training.callbacks.stopping import EarlyStopping, Pruning, Trial
 from lyricgen.training.ddp.environment import (
-    OURS,
+    OWN_STRATEGIES,
     SingleMachine,
     number_of_processes,
     without_trainer_variables,
 )
-from lyricgen.training.ddp.group import check
+from lyricgen.training.ddp.group import check_processes
 from lyricgen.training.hardware import choose_devices
 from lyricgen.training.lightning_hooks import Moments, Observer, OrderedDDP, keep_out_of_signals
 from lyricgen.training.loggers.tensorboard import EventLogger, TensorBoardSummary
@@ -54,9 +54,9 @@ PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": 
 class Observers:
     """Observers of a run, in the order in which they depend on each other.
 
-    First come the figures of an epoch, then early stopping, then the files of figures, then the
-    decision of a search, and last the checkpoints. `board`, `baseline` and `samples` are None if
-    the options leave them out.
+    First come the figures of an epoch, then early stopping, then the files of figures and the
+    report of progress, then the decision of a search, and last the checkpoints. `board`, `baseline`
+    and `samples` are None if the options leave them out.
     """
 
     all: list[Observer]
@@ -115,7 +115,7 @@ class NetworkTraining(Training):
     @override
     def fit(self, checkpoint: Path | None) -> None:
         settings = f"{self.state.corpus_digest} {self.options.model_dump_json()}"
-        check(number_of_processes(self.options.trainer), self.world_size, settings)
+        check_processes(number_of_processes(self.options.trainer), self.world_size, settings)
         self.trainer.fit(self.module, self.datamodule, ckpt_path=checkpoint, weights_only=True)
 
     @override
@@ -162,7 +162,8 @@ def build_observers(
     the text, for the prefixes of samples; `trial` is given if the run is a trial of a search.
     """
     chosen, monitor, folder = options.callbacks, monitored(datamodule), run.directory
-    steps, rows = (folder / STEPS, folder / "metrics.csv") if options.logger.csv else (None, None)
+    csv = options.logger.csv
+    steps_csv, metrics_csv = (folder / name if csv else None for name in (STEPS, METRICS))
     board = baseline = samples = None
     logger = next((one for one in loggers if isinstance(one, EventLogger)), None)
     if logger is not None:
@@ -170,20 +171,20 @@ def build_observers(
     if chosen.baseline.enabled and options.objective == "next":  # n-grams read from the left only
         baseline = Baseline(state, chosen.baseline)
     if chosen.samples.every_n_epochs or chosen.samples.steps:
-        trained, path = trained_model(options, datamodule, model), folder / "samples.jsonl"
+        trained, path = trained_model(options, datamodule, model), folder / SAMPLES
         samples = Samples(state, trained, path, chosen.samples, opening, options.seed, logger)
     observers: list[Observer] = [Throughput(state), *(one for one in (baseline, samples) if one)]
     if chosen.smoothed_loss.enabled:
-        observers.append(SmoothedLoss(state, steps, chosen.smoothed_loss))
+        observers.append(SmoothedLoss(state, steps_csv, chosen.smoothed_loss))
     if chosen.early_stopping.enabled:
         observers.append(EarlyStopping(state, monitor, chosen.early_stopping))
-    observers.append(EpochLog(state, total, rows))
+    observers.append(EpochLog(state, total, metrics_csv))
     if chosen.progress.enabled:
         observers.append(ProgressReport(state, total, options.trainer.max_steps))
-    if trial is not None:
-        observers.append(Pruning(state, trial, monitor.partition("/")[0]))
     if board is not None:
         observers.append(board)
+    if trial is not None:
+        observers.append(Pruning(state, trial, monitor.partition("/")[0]))
     if chosen.checkpoint.enabled:
         every = chosen.checkpoint.every_n_steps
         observers.append(Checkpoints(run, state, monitor, every, interruption))
@@ -259,10 +260,10 @@ def _make_trainer(
     chosen, profiler = options.trainer, None
     if chosen.profiler is not None and rank == 0:
         profiler = PROFILERS[chosen.profiler](dirpath=run.directory, filename="profile")
-    strategy: str | Strategy = "auto" if chosen.strategy in OURS else chosen.strategy
-    ours = {"max_steps", "devices", "strategy", "profiler", "float32_matmul_precision"}
+    strategy: str | Strategy = "auto" if chosen.strategy in OWN_STRATEGIES else chosen.strategy
+    not_passed_on = {"max_steps", "devices", "strategy", "profiler", "float32_matmul_precision"}
     return pl.Trainer(
-        **chosen.model_dump(exclude=ours),
+        **chosen.model_dump(exclude=not_passed_on),
         devices=choose_devices(chosen.accelerator, chosen.devices, run),
         strategy=OrderedDDP() if processes > 1 else strategy,
         limit_val_batches=None if "val" in datamodule.splits else 0,

@@ -29,7 +29,8 @@ from typing_extensions import override
 class Observer(pl.Callback):
     """Callback that observes the moments of a training, and Lightning's other hooks if need be.
 
-    Each moment calls the observers in the order of their list.
+    Each moment calls the observers in the order of their list. Where n-grams are counted, `trainer`
+    is a `counting.Counting`, which has the attributes of a Trainer that its class lists.
     """
 
     def after_step(self, trainer: pl.Trainer, outputs: Any) -> None:

@@ -3,7 +3,8 @@
 A tour of a run, in the order of events:
 
 1. `prepare` reads the corpus (`data.build.find_corpus`), cuts it into splits, chooses the sampler
-   and draws the first weights of the network (`build`). Nothing is written yet.
+   and draws the first weights of the network (`build`). It writes nothing into the run's
+   directory.
 2. `runs.state.RunState` is everything that the run must remember to continue exactly; each
    checkpoint holds it.
 3. `build_trainer` builds the observers (`callbacks/`), each with that state, and Lightning's
@@ -66,7 +67,7 @@ def prepare(
     trial: Trial | None = None,
     rank: int = 0,
 ) -> Training:
-    """Build all objects of a run, and write nothing yet.
+    """Build all objects of a run, and write nothing into its directory yet.
 
     `point` is the run so far if it is resumed; `trial` is given if the run is a trial of a search.
 
@@ -83,7 +84,7 @@ def prepare(
     if options.init_from is not None and point.checkpoint is None:
         shared = copy_weights(load(options.init_from), model, datamodule.vocabulary)
         log.info("init_from=%s: %s", options.init_from, shared)
-    state = RunState(corpus.digest)
+    state = RunState(corpus.digest)  # a resumed run's `fit` fills it; point.state is for checks
     module = None if model.counts_ngrams else build.build_module(options, datamodule, model, state)
     total = NatsTotal() if module is None else module.totals["train"]
     loggers = build_loggers(options, run, point, rank)
@@ -104,10 +105,17 @@ def prepare(
             options, datamodule, model, state, observers, description, module, trainer
         )
     if rank == 0:
-        report_text(options.data, corpus)
-        report_precision(options.trainer.precision, training.device)
-        build.report_batches(options, datamodule)
+        _report(training, corpus)
     return training
+
+
+def _report(training: Training, corpus: EncodedCorpus) -> None:
+    """Log what the user should know of the text, the precision and the batches."""
+    options = training.options
+    report_text(options.data, corpus)
+    if not training.model.counts_ngrams:  # which have no use for a precision
+        report_precision(options.trainer.precision, training.device)
+    build.report_batches(options, training.datamodule)
 
 
 def _read_corpus(options: TrainOptions, run: Run, point: ResumePoint) -> EncodedCorpus:

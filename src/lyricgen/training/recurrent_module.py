@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, optim
 from typing_extensions import override
 
-from lyricgen.data.batch import IGNORED, Batch, block, rank, world_size
+from lyricgen.data.batch import IGNORED, Batch, block, rank, seed_of, world_size
 from lyricgen.errors import UserError
 from lyricgen.models.cells.cell import State
 from lyricgen.models.model import Model, at_least_float32
@@ -96,7 +96,7 @@ class RecurrentModule(pl.LightningModule):
     @override
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         # a seed for each step, whatever was drawn before; torch.manual_seed takes 100 times as long
-        seed = self._seed * 1_000_003 + self.trainer.global_step + rank() * RANK_DISTANCE
+        seed = seed_of(self._seed, self.trainer.global_step) + rank() * RANK_DISTANCE
         torch.default_generator.manual_seed(seed)
         if self.device.type == "cuda":
             torch.cuda.default_generators[self.device.index or 0].manual_seed(seed)

@@ -11,6 +11,7 @@ from typing import Any
 import pytorch_lightning as pl
 from typing_extensions import override
 
+from lyricgen.data.batch import seed_of
 from lyricgen.data.splits import Split
 from lyricgen.errors import UserError, printable_text
 from lyricgen.evaluation.memorisation import (
@@ -206,7 +207,7 @@ class Samples(Observer):
     def draw(self, step: int, epoch: int) -> list[Sample]:
         """Draw greedy samples, then random samples, for each prefix."""
         chosen, drawn = self.options, []
-        seed = self.seed * 1_000_003 + step if chosen.generator == "torch" else self.seed
+        seed = seed_of(self.seed, step) if chosen.generator == "torch" else self.seed
         for strategy, temperature, count in (
             (GREEDY, 0.0, 1),
             (f"temperature {chosen.temperature:g}", chosen.temperature, chosen.count),

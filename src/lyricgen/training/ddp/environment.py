@@ -14,7 +14,7 @@ from lyricgen.errors import UserError
 from lyricgen.training import threads
 from lyricgen.training.options import TrainerOptions
 
-OURS = ("auto", "ddp")  # strategies
+OWN_STRATEGIES = ("auto", "ddp")  # strategies
 # launchers that start a process for each task: the variable of the number of tasks, and a variable
 # that only these processes have
 LAUNCHERS = {
@@ -55,7 +55,7 @@ def number_of_processes(chosen: TrainerOptions) -> int:
     """
     probe = probe_trainer(accelerator=chosen.accelerator, devices=chosen.devices)
     several = probe.num_devices > 1
-    if chosen.strategy not in OURS and (several or chosen.strategy.startswith("ddp")):
+    if chosen.strategy not in OWN_STRATEGIES and (several or chosen.strategy.startswith("ddp")):
         raise UserError(
             f"trainer.strategy={chosen.strategy}: choose trainer.strategy=ddp, which trains on any "
             "number of devices, in sweeps too"

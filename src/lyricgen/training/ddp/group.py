@@ -48,7 +48,7 @@ def process_group(store: Store, rank: int, processes: int, device: str) -> Itera
         sys.excepthook = hook
 
 
-def check(asked: int, known: int, settings: str) -> None:
+def check_processes(asked: int, known: int, settings: str) -> None:
     """Check that the `asked` processes train together, and have the same settings.
 
     `known` is the number of processes that the Trainer knows.

@@ -1,7 +1,7 @@
 """TensorBoard: the event files of a run, its row in the HPARAMS tab, and the page of charts.
 
-Lightning's logger and torch's writer name an event file by the clock alone, and write it in a
-thread, whose errors end in a traceback. `EventFile` does neither.
+Lightning's logger and torch's writer name an event file by the clock, even if an earlier file has
+a later time, and write it in a thread, whose errors end in a traceback. `EventFile` avoids both.
 """
 
 import errno
@@ -34,7 +34,7 @@ from torch.utils.tensorboard.summary import custom_scalars, scalar, text
 from typing_extensions import override
 
 from lyricgen.models.model import Model
-from lyricgen.runs.directories import EVENTS, outputs_directory
+from lyricgen.runs.directories import EVENTS, HPARAMS, outputs_directory
 from lyricgen.runs.run import Run
 from lyricgen.runs.state import RunState
 from lyricgen.runs.summary import perplexity_name
@@ -92,7 +92,7 @@ class EventLogger(Logger):
 
     @override
     def save(self) -> None:
-        path = self._directory / "hparams.yaml"
+        path = self._directory / HPARAMS
         if not self._directory.is_dir():  # Lightning's function would raise a RuntimeError
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
         if not path.is_file():
