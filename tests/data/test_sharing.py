@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from lyricgen.data.batch import IGNORED, BatchLoader, Sampler, Windows, block, cut, share
 from lyricgen.data.samplers import LineSampler
 from lyricgen.training import recurrent_module as shares
-from lyricgen.training.ddp.group import Broadcast, check, gathered, summed
+from lyricgen.training.ddp.group import Broadcast, check_processes, gathered, summed
 from tests.conftest import TINY, Train
 from tests.helpers.samplers import KINDS, sampler_of
 
@@ -146,10 +146,10 @@ def test_another_number_of_processes_takes_rows_and_totals_anew(
 
 
 def test_a_fit_begins_only_with_as_many_processes_as_were_asked_for() -> None:
-    check(1, 1, "same")
+    check_processes(1, 1, "same")
     for asked, known in ((2, 2), (1, 2), (2, 1)):
         with pytest.raises(RuntimeError, match=f"{asked} processes were to train"):
-            check(asked, known, "same")
+            check_processes(asked, known, "same")
 
 
 def test_every_fit_begins_with_that_question(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,7 +163,7 @@ def test_every_fit_begins_with_that_question(train: Train, monkeypatch: pytest.M
 def test_processes_that_are_to_do_different_things(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lyricgen.training.ddp.group.gathered", lambda digest: [digest, "other"])
     with pytest.raises(RuntimeError, match="differ in their options or in their text"):
-        check(1, 1, "same")
+        check_processes(1, 1, "same")
 
 
 def test_shares_keep_what_a_batch_knows_besides() -> None:
