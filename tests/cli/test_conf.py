@@ -115,6 +115,7 @@ def test_rows_hold_every_file_and_every_pair() -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", covering_rows(), ids=lambda row: ",".join(as_overrides(row)))
 def test_every_choice_composes_with_every_other(row: Row) -> None:
     values = composed(*as_overrides(row))

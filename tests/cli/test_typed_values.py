@@ -219,12 +219,15 @@ def test_a_callback_is_off_in_other_words(value: str) -> None:
     ],
 )
 def test_an_interpolation_of_what_there_is_not_is_a_text(text: str) -> None:
-    [override] = quote_texts([f"name={text}"], multirun=False)
-    assert composed(override)["name"] == text
-    assert quote_texts([override], multirun=False) == [override]
-    [override] = quote_texts([f"callbacks.samples.prefixes=['{text}']"], multirun=False)
+    typed = [f"name={text}"]
     if "'" not in text:
-        assert composed(override)["callbacks"]["samples"]["prefixes"] == [text]
+        typed.append(f"callbacks.samples.prefixes=['{text}']")
+    quoted = quote_texts(typed, multirun=False)
+    values = composed(*quoted)
+    assert values["name"] == text
+    if "'" not in text:
+        assert values["callbacks"]["samples"]["prefixes"] == [text]
+    assert quote_texts(quoted[:1], multirun=False) == quoted[:1]
 
 
 def test_an_interpolation_of_a_setting_stays_one(monkeypatch: pytest.MonkeyPatch) -> None:

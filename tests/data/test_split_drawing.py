@@ -111,6 +111,7 @@ def test_the_seed_chooses_among_all_lines() -> None:
     assert 8 < min(drawn.values()) <= max(drawn.values()) < 55
 
 
+@pytest.mark.slow
 def test_the_split_does_not_depend_on_the_order_of_hashes() -> None:
     program = (
         "from lyricgen.data.splits import split_lines;"

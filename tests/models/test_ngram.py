@@ -120,7 +120,7 @@ def test_hand_worked_kneser_ney_keeps_the_counts_of_grams_that_open_a_line() -> 
 @pytest.mark.parametrize("smoothing", SMOOTHINGS)
 @pytest.mark.parametrize("order", ORDERS)
 @given(corpus=corpora())
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 def test_agrees_with_the_reference(
     order: int, smoothing: Smoothing, corpus: tuple[int, list[int], list[int]]
 ) -> None:

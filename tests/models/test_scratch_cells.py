@@ -295,6 +295,7 @@ def test_another_place_of_the_reset_gate_is_refused() -> None:
         copy_weights(trained(OLD, there), network(NEW, here), NEW)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "choice",
     [

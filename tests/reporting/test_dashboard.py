@@ -23,6 +23,8 @@ from lyricgen import train as train_command
 from tests.conftest import TINY, newest_of, printed, until
 from tests.helpers.dashboards import Dashboard, showing
 
+pytestmark = pytest.mark.slow
+
 # What Markdown would make something else of, and what HTML would.
 MARKED = "# 分开 *粗* __下__\n    `码` ```\n- 一\n\n> &amp; <b>5</b>\n  两格 | 表 |\n---\n"
 EPOCHS = 12  # more than the ten that TensorBoard keeps where nobody asks for more
@@ -262,7 +264,6 @@ def test_the_row_follows_the_run(trained: Trained) -> None:
     assert len(seconds) == EPOCHS
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_it_ends_cleanly_and_leaves_no_process(tmp_path: Path, number: int) -> None:
     with showing(tmp_path) as board:
@@ -284,14 +285,12 @@ def test_a_page_cannot_read_the_runs_under_a_name_of_its_own(tmp_path: Path) -> 
         connection.close()
 
 
-@pytest.mark.slow
 def test_it_takes_another_port_where_one_is_taken(tmp_path: Path) -> None:
     with showing(tmp_path) as one, showing(tmp_path) as other:
         assert one.address != other.address
         assert one.get("runs") == other.get("runs") == []
 
 
-@pytest.mark.slow
 def test_runs_show_as_they_are_trained(tmp_path: Path) -> None:
     outputs = tmp_path / "not there yet"
     with showing(outputs, "--port", "0") as board:
@@ -300,7 +299,6 @@ def test_runs_show_as_they_are_trained(tmp_path: Path) -> None:
         until(lambda: board.get("runs") == ["new"], 20)
 
 
-@pytest.mark.slow
 def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
     with showing(tmp_path) as board:
         port = board.address.rstrip("/").rpartition(":")[2]

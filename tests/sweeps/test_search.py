@@ -598,6 +598,7 @@ def test_one_trial_alone_can_be_gone_on_with(train: Train) -> None:
     assert (after["search_space"], after["job"]) == (before["search_space"], before["job"])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_report")
 @pytest.mark.parametrize("recipe", [(), ("experiment=dino",), ("-m", "experiment=textbook")])
 def test_the_search_that_is_a_file(

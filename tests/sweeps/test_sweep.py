@@ -106,32 +106,29 @@ def test_a_failed_job_stops_no_other(train: Train) -> None:
 
 
 @pytest.mark.usefixtures("without_report")
-@pytest.mark.parametrize(
-    ("error", "reason"),
-    [
+def test_whatever_ends_a_job(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    errors = [
         (SystemExit(0), "SystemExit: 0"),
         (SystemExit(3), "SystemExit: 3"),
         (MemoryError("too large"), "MemoryError: too large"),
         (RuntimeError("CUDA out of memory.\nTried"), "RuntimeError: CUDA out of memory. Tried"),
-    ],
-)
-def test_whatever_ends_a_job(
-    train: Train, monkeypatch: pytest.MonkeyPatch, error: BaseException, reason: str
-) -> None:
+    ]
     train_and_evaluate = training.train_and_evaluate
 
     def broken(prepared: training.Training, *arguments: Any) -> dict[str, Any]:
-        if prepared.options.seed == 1:
-            raise error
+        if prepared.options.seed < len(errors):
+            raise errors[prepared.options.seed][0]
         return train_and_evaluate(prepared, *arguments)
 
     monkeypatch.setattr(training, "train_and_evaluate", broken)
-    done = train("-m", *SMALL, "seed=1,2")
+    done = train("-m", *SMALL, "seed=range(0,5)")
     assert done.status == 1
-    assert f"0_seed=1 (failed: {reason})" in done.err
-    assert summary_of(sweep_of() / "0_seed=1")["reason"] == reason
-    assert type(error).__name__ in summary_of(sweep_of() / "0_seed=1")["traceback"]
-    assert summary_of(sweep_of() / "1_seed=2")["status"] == "finished"
+    for number, (error, reason) in enumerate(errors):
+        job = f"{number}_seed={number}"
+        assert f"{job} (failed: {reason})" in done.err
+        assert summary_of(sweep_of() / job)["reason"] == reason
+        assert type(error).__name__ in summary_of(sweep_of() / job)["traceback"]
+    assert summary_of(sweep_of() / "4_seed=4")["status"] == "finished"
 
 
 @pytest.mark.slow
@@ -369,6 +366,7 @@ EXPECTED: dict[str, dict[str, set[Any]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_report")
 @pytest.mark.parametrize("name", sorted(EXPECTED))
 @pytest.mark.parametrize("recipe", [(), ("experiment=dino",), ("-m", "experiment=textbook")])
@@ -584,6 +582,7 @@ def make(place: str, count: int) -> list[str]:
     return [str(new_directory(Path(place))) for _ in range(count)]
 
 
+@pytest.mark.slow
 def test_no_two_runs_have_the_same_directory(tmp_path: Path) -> None:
     with fork_context().Pool(4) as pool:
         made = pool.starmap(make, [(str(tmp_path / "day/歌 1"), 25)] * 4)
