@@ -29,15 +29,19 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint under another name, waits for the disk, then renames it.
 
     A kill or a full disk leaves the earlier checkpoint; Lightning leaves a truncated file if the
-    temporary directory lies on another file system. torch reads flipped bits without a word, so a
-    file `….sha256` beside a checkpoint holds its sum and the sums of the two before. The
-    `last.ckpt` before is kept as `previous.ckpt`.
+    temporary directory lies on another file system. torch does not notice flipped bits, so a file
+    `….sha256` beside a checkpoint holds its sum and the sums of the two before. A new `last.ckpt`
+    leaves the earlier one as `previous.ckpt`.
     """
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
     ) -> None:
-        """Save a checkpoint; an OSError leaves the old one."""
+        """Save a checkpoint, and make its directory in the run's directory if need be.
+
+        Raises:
+            OSError: the disk is full, or the run's directory is gone; an earlier checkpoint stays.
+        """
         del storage_options
         target = Path(path)
         target.parent.mkdir(exist_ok=True)  # but not the run's directory, if that is gone
@@ -54,7 +58,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def is_sound(checkpoint: Path) -> bool:
-    """Whether a checkpoint is there and has one of the sums that lie beside it."""
+    """Whether a checkpoint can be read, in at most `LARGEST` bytes, and has a recorded sum."""
     try:
         with open_record(checkpoint, LARGEST) as stream:
             digest, left = hashlib.sha256(), os.fstat(stream.fileno()).st_size
@@ -67,14 +71,17 @@ def is_sound(checkpoint: Path) -> bool:
 
 
 def newest_sound(checkpoints: Path) -> tuple[Path, dict[str, Any]] | None:
-    """Read the checkpoint to go on from: last.ckpt; if it is damaged, previous.ckpt.
+    """Read the checkpoint to go on from: last.ckpt; if it is damaged or gone, previous.ckpt.
+
+    Args:
+        checkpoints: the directory of the files.
 
     Returns:
-        Its path and its content, on the CPU; None if nothing was saved yet.
+        Its path and its content, on the CPU; None if neither file is there.
 
     Raises:
-        UserError: all of them are damaged or too old, or the best one is damaged, by which the run
-            will be judged.
+        UserError: each file that is there is damaged; an early version wrote the checkpoint; or
+            best.ckpt is damaged or gone, although the run has a best loss.
     """
     there = [path for name in (LAST, PREVIOUS) if (path := checkpoints / name).exists()]
     for path in there:

@@ -42,7 +42,10 @@ def outputs_directory() -> Path:
 
 
 def job_directory(number: int, overrides: str) -> str:
-    """Name the directory of a sweep's job: number and overrides, in at most 150 bytes of UTF-8."""
+    """Name the directory of a sweep's job: number and overrides, cut to 150 bytes of UTF-8.
+
+    The name has "-" in place of "/", and "{" in place of "${".
+    """
     name = re.sub(r"\\*\$\{", "{", f"{number}_{overrides}".replace("/", "-"))
     return name.encode()[:150].decode(errors="ignore")
 
@@ -59,7 +62,11 @@ def resume_command(directory: Path) -> str:
 
 
 def check_there(directory: Path) -> None:
-    """Refuse to go on with a run or sweep whose directory was removed or renamed meanwhile."""
+    """Refuse to go on with a run or sweep whose directory was removed or renamed meanwhile.
+
+    Raises:
+        UserError: the directory or its summary.json is gone.
+    """
     if not (directory / SUMMARY).is_file():
         raise UserError(
             f"{str(directory)!r} is gone: it was removed or renamed while it was worked in: bring "
@@ -76,7 +83,11 @@ def directory_taken(directory: Path, kind: Literal["run", "sweep"]) -> UserError
 
 
 def make_directory(directory: Path, *, exist_ok: bool = True) -> None:
-    """Make a directory and its missing parents; remember them for `remove_unused`."""
+    """Make a directory and its missing parents; remember them for `remove_unused`.
+
+    Raises:
+        OSError: it cannot be made, or exists although `exist_ok` is false.
+    """
     directory = directory.absolute()
     missing = list(takewhile(lambda place: not place.exists(), (directory, *directory.parents)))
     directory.mkdir(parents=True, exist_ok=exist_ok)
@@ -84,7 +95,11 @@ def make_directory(directory: Path, *, exist_ok: bool = True) -> None:
 
 
 def new_directory(wanted: Path) -> Path:
-    """Make a new directory: the wanted one, or the first free name with _2, _3, … after it."""
+    """Make a new directory: the wanted one, or the first free name with _2, _3, … after it.
+
+    Raises:
+        OSError: it cannot be made.
+    """
     directory, number = wanted, 1
     while True:
         try:
@@ -98,7 +113,7 @@ def new_directory(wanted: Path) -> Path:
 
 
 def remove_unused() -> None:
-    """Remove the empty directories that this process has made."""
+    """Remove the directories that this process has made, if they hold nothing but a lock."""
     while _made:
         directory = _made.pop()
         with suppress(OSError):  # it is not empty, or gone already
@@ -110,7 +125,11 @@ def remove_unused() -> None:
 def refuse_links(directory: Path, patterns: Sequence[str] = OF_RUN) -> None:
     """Refuse to go on with a run whose own files are links, pipes or devices.
 
-    Writing to them would change another place or block for ever.
+    Writing to them would change another place or block for ever. The `patterns` are those of the
+    names of its files.
+
+    Raises:
+        UserError: such a file is in the directory.
     """
     for name in matching(directory, patterns):
         path = directory / name
@@ -128,13 +147,18 @@ def has_checkpoint(directory: Path, names: Sequence[str] = (BEST, LAST, PREVIOUS
 
 
 def matching(directory: Path, patterns: Sequence[str]) -> list[str]:
-    """Names in a directory that match one of the patterns, links that lead nowhere included."""
+    """List the sorted names in a directory that match a pattern; none if it does not exist.
+
+    A link counts even if it leads nowhere.
+    """
     names = sorted(path.name for path in directory.iterdir()) if directory.is_dir() else []
     return [name for name in names if any(fnmatchcase(name, each) for each in patterns)]
 
 
 def mark(directory: Path) -> None:
     """Mark the files in a directory as a run's, even if the run is killed from now on.
+
+    The mark is a lock with `MARK` as its content; a file of this name that exists stays as it is.
 
     Raises:
         OSError: the lock is a link, or cannot be written.
@@ -155,7 +179,7 @@ def unmark(directory: Path) -> None:
 
 
 def is_marked(directory: Path) -> bool:
-    """Whether a run of lyricgen has begun in a directory."""
+    """Whether `mark` has marked a directory."""
     return _content_of_lock(directory) == MARK
 
 
@@ -169,7 +193,12 @@ def _content_of_lock(directory: Path) -> bytes | None:
 
 @contextmanager
 def claimed(directory: Path) -> Iterator[None]:
-    """Keep other processes out of a directory; refuse one in which another process works."""
+    """Keep other processes out of a directory until the block ends.
+
+    Raises:
+        UserError: another process works in the directory.
+        OSError: the lock cannot be opened.
+    """
     lock = FileLock(directory / LOCK, blocking=False)
     try:
         lock.acquire()

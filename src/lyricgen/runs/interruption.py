@@ -21,7 +21,7 @@ HANGUP = getattr(signal, "SIGHUP", None)  # not on Windows
 
 
 class Interrupted(SystemExit):
-    """The user or the scheduler has stopped this process; exit status 130 or 143."""
+    """The user or the scheduler has stopped this process; exit status 130 for Ctrl-C, else 143."""
 
     def __init__(self, number: int) -> None:
         super().__init__(130 if number == signal.SIGINT else 143)
@@ -49,7 +49,10 @@ class Interruption:
             raise Interrupted(self.requested)
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        """Note a signal; raise Interrupted unless it is the first signal while patient."""
+        """Note the first signal, and raise Interrupted unless `patient`; raise it for later ones.
+
+        A later SIGHUP does nothing, since a terminal that closes may send it twice.
+        """
         del frame
         if number == HANGUP:
             leave_closed_terminal()
@@ -62,7 +65,7 @@ class Interruption:
                     "\nstopping after this step, and after the validation or the end of the epoch "
                     "if one is due; once more stops at once"
                 )
-        elif number != HANGUP:  # a terminal that closes may send it twice
+        elif number != HANGUP:
             raise Interrupted(number)
 
 
@@ -70,8 +73,9 @@ class Interruption:
 def listening(signals: Iterable[signal.Signals] = SIGNALS) -> Iterator[Interruption]:
     """Handle signals of this process until the block ends.
 
-    An inner block shares the Interruption of the outer one. Ignored signals, as under nohup, stay
-    ignored. Outside the main thread, where Python has no signals, nothing is handled.
+    An inner block shares the Interruption and the signals of the outer one, and restores `patient`
+    at its end. Ignored signals, as under nohup, stay ignored. Outside the main thread, where Python
+    has no signals, nothing is handled.
     """
     if threading.current_thread() is not threading.main_thread():
         yield Interruption()
@@ -110,7 +114,8 @@ def raise_if_requested() -> None:
 def terminal_signals_blocked() -> Iterator[None]:
     """Keep Ctrl-C and SIGHUP from this thread and from the processes that it starts.
 
-    A terminal sends both to every process; the process that the user started answers for all.
+    A terminal sends both to every process; the process that the user started answers for all. On
+    Windows nothing is kept away.
     """
     if HANGUP is None:
         yield

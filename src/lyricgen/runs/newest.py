@@ -37,7 +37,11 @@ _UNITS = (("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1))
 
 
 def newest_run() -> Path:
-    """The directory of the newest run or sweep; a UserError if no run has begun yet."""
+    """The directory of the newest run or sweep.
+
+    Raises:
+        UserError: the outputs directory has none.
+    """
     newest = next(newest_runs(), None)
     if newest is None:
         raise UserError(
@@ -48,9 +52,9 @@ def newest_run() -> Path:
 
 
 def newest_runs() -> Iterator[Path]:
-    """The runs and sweeps of the outputs directory, newest first.
+    """The runs and sweeps at most three levels below the outputs directory, newest first.
 
-    The first is the run that latest.txt names; a resumed run may be older than others.
+    One that latest.txt names comes before all others, since a resumed run may have begun earlier.
     """
     outputs = outputs_directory()
     named = _named_newest(outputs)
@@ -63,9 +67,11 @@ def newest_runs() -> Iterator[Path]:
 
 
 def record_newest(directory: Path, *, resumed: bool) -> None:
-    """Name a run or sweep in the latest.txt of the current outputs directory that holds it.
+    """Write the path of a run or sweep into latest.txt of the outputs directory.
 
-    A resumed run may lie in another outputs directory than the current one, which then names it.
+    A resumed run may lie in another outputs directory than the current one; if that directory has a
+    latest.txt, this file gets the path. A message tells if the run lies outside of the outputs
+    directory, or if the file cannot be written.
     """
     directory, outputs = directory.resolve(), outputs_directory().resolve()
     if resumed:
@@ -88,7 +94,7 @@ def record_newest(directory: Path, *, resumed: bool) -> None:
 
 
 def _named_newest(outputs: Path) -> Path | None:
-    """The directory that latest.txt names; None if the file is missing or damaged."""
+    """The directory that latest.txt names; None if the file is missing, or names no run."""
     latest = outputs / LATEST
     if not os.path.lexists(latest):
         return None
@@ -113,7 +119,7 @@ def _named_newest(outputs: Path) -> Path | None:
 
 
 def _begun(directory: Path) -> float:
-    """Start of a run or sweep in seconds: by its directory's name, else by its summary.json."""
+    """Start of a run or sweep in seconds: by its path, else by the change of its summary.json."""
     name = f"{directory.parent.name} {directory.name}"
     began = re.match(f"{_DATE} {_TIME}", name)
     if began is not None:
@@ -131,10 +137,13 @@ def _modified(path: Path) -> float:
 
 
 def checkpoint_in(path: Path) -> Path:
-    """The checkpoint at a path, or the best one of the run, or of the newest job, at the path.
+    """The checkpoint that a path means.
+
+    A file means itself. A run's directory, or its checkpoints/, means best.ckpt, else last.ckpt,
+    else previous.ckpt. The directory of a sweep means the newest best.ckpt of its jobs.
 
     Raises:
-        UserError: there is no checkpoint.
+        UserError: there is no checkpoint, or the path is a pipe or a device.
     """
     if path.is_file():
         return path
@@ -155,7 +164,8 @@ def checkpoint_in(path: Path) -> Path:
 def places_of(checkpoint: Path) -> list[Path]:
     """Directories to which a relative path of a run may belong, the likeliest first.
 
-    These are the directory in which the run was started, and those around the checkpoint.
+    These are the directory in which the run was started, if its record tells it, and those around
+    the checkpoint.
     """
     around = list(checkpoint.absolute().parents)
     for run in around[:3]:
@@ -166,9 +176,9 @@ def places_of(checkpoint: Path) -> list[Path]:
 
 
 def newest_checkpoint() -> Path:
-    """Find the best or else the last checkpoint of the newest run or sweep that has any.
+    """Find the checkpoint of the newest run or sweep that has one; see `checkpoint_in`.
 
-    A line on standard error names the checkpoint.
+    A line on standard error names the checkpoint; another line tells of newer runs without one.
 
     Raises:
         UserError: there is no run yet, or no run has a checkpoint.
@@ -189,7 +199,7 @@ def newest_checkpoint() -> Path:
 
 
 def tell_taken(path: Path) -> None:
-    """Tell which run is taken; the path is its directory or one of its checkpoints.
+    """Print on standard error which run is taken, by its directory or one of its checkpoints.
 
     For example "from …/best.ckpt: lstm 1x256 on dino, 3 minutes old".
     """

@@ -1,7 +1,7 @@
 """The only reader of records: files of runs, which others may have changed, replaced or damaged.
 
 A record is data. Only ordinary files are opened, up to a size, and their content is checked
-before it is used. A record that cannot be read is a `RecordError`.
+before it is used. A record that cannot be read raises a `RecordError`.
 """
 
 import csv
@@ -36,7 +36,11 @@ class RecordError(ValueError):
 
 
 def open_record(path: Path, most: int = MOST) -> io.BufferedReader:
-    """Open a record; RecordError if it is missing, no ordinary file or too large."""
+    """Open a record.
+
+    Raises:
+        RecordError: it cannot be opened, is no ordinary file, or has more than `most` bytes.
+    """
     try:
         stream = open_ordinary(path)
     except (OSError, ValueError) as error:
@@ -49,7 +53,11 @@ def open_record(path: Path, most: int = MOST) -> io.BufferedReader:
 
 
 def read_record(path: Path, most: int = MOST) -> str:
-    """Read the text of a record in UTF-8."""
+    """Read the text of a record.
+
+    Raises:
+        RecordError: it cannot be read, has more than `most` bytes, or is not UTF-8.
+    """
     with open_record(path, most) as stream:
         try:
             content = stream.read(most + 1) or b""
@@ -63,12 +71,20 @@ def read_record(path: Path, most: int = MOST) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """Read a record in JSON; see `parse_json`."""
+    """Read a record in JSON; see `parse_json`.
+
+    Raises:
+        RecordError: it cannot be read, or is not the JSON that `parse_json` accepts.
+    """
     return parse_json(read_record(path))
 
 
 def parse_json(text: str) -> Any:
-    """Parse JSON into plain values; NaN and infinity become None, half a surrogate pair "?"."""
+    """Parse JSON into plain values; NaN and infinity become None, half a surrogate pair "?".
+
+    Raises:
+        RecordError: the text is not JSON, or is nested more than 50 levels deep.
+    """
     try:
         return _plain(json.loads(text), 0)
     except (ValueError, RecursionError) as error:
@@ -76,7 +92,12 @@ def parse_json(text: str) -> Any:
 
 
 def read_yaml(path: Path) -> Any:
-    """Read a record in YAML, without aliases, which could stand for gigabytes."""
+    """Read a record in YAML; NaN and infinity become None.
+
+    Raises:
+        RecordError: it cannot be read, is not YAML, is nested more than 50 levels deep, or has an
+            alias, which could stand for gigabytes.
+    """
     import yaml  # noqa: PLC0415  only needed to resume
 
     text, depth = read_record(path), 0
@@ -103,6 +124,13 @@ def read_columns(
         path: of the table.
         names: of columns that it must have.
         optional: of columns that it may have.
+
+    Returns:
+        The columns that the table has, by name.
+
+    Raises:
+        RecordError: the table cannot be read or lacks a column, a line has too many or too few
+            cells, or a cell is no number.
     """
     text = read_record(path, MOST_OF_TABLE)
     rows = csv.reader(io.StringIO(text, newline=""), strict=True)
@@ -122,7 +150,12 @@ def read_columns(
 
 
 def read_json_lines(path: Path, shape: type[Shape]) -> Iterator[Shape]:
-    """Read a record with one JSON object a line; each line must describe the class `shape`."""
+    """Read a record with one JSON object a line; each line must describe the class `shape`.
+
+    Raises:
+        RecordError: the record or a line cannot be read, or is too long. It comes after the objects
+            of the lines before.
+    """
     left, number = MOST_OF_LINES, 0
     with open_record(path, MOST_OF_LINES) as stream:
         while line := stream.readline(_LONGEST_LINE + 1):
@@ -138,7 +171,7 @@ def read_json_lines(path: Path, shape: type[Shape]) -> Iterator[Shape]:
 
 
 def walk(directory: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
-    """Walk like `os.walk`; a warning names each directory that cannot be read."""
+    """Walk like `os.walk`; a warning names each directory that is there but cannot be read."""
 
     def warn(error: OSError) -> None:
         if not isinstance(error, FileNotFoundError):  # it is not there yet, or gone
@@ -149,7 +182,11 @@ def walk(directory: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
 
 
 def check(shape: type[Shape], value: Any) -> Shape:
-    """Turn plain values into an object of a class, by pydantic."""
+    """Turn plain values into an object of a class, by pydantic.
+
+    Raises:
+        RecordError: the values do not describe the class; the message names the first wrong one.
+    """
     from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415  slow to import
 
     try:

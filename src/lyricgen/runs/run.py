@@ -38,14 +38,14 @@ log = logging.getLogger(__name__)
 
 
 class Run:
-    """One run's directory and its summary.json, which always has the run's status.
+    """One run's directory and its summary.json, which has the run's status from `begin` on.
 
     Args:
-        directory: made by Hydra.
+        directory: exists already.
         sweep: the directory of the sweep to which this run belongs as a job; None for a single run.
         overrides: from which the run was composed.
         record: names and contents of the files of the composition, kept in .hydra.
-        search: options of the search to which this run belongs as a trial.
+        search: options of the search to which this run belongs as a trial; None for another run.
     """
 
     def __init__(
@@ -70,10 +70,13 @@ class Run:
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
-        """Keep other processes out of the directory.
+        """Keep other processes out of the directory until the block ends; then close `until_end`.
+
+        Files that a killed process has left incomplete are removed first.
 
         Raises:
-            UserError: another process trains here, or files of the run are links.
+            UserError: another process trains here, or files of the run are links, pipes or devices.
+            OSError: the lock cannot be opened.
         """
         refuse_links(self.directory)
         with claimed(self.directory):
@@ -87,10 +90,11 @@ class Run:
     ) -> None:
         """Record that the run is under way, and make it, or its sweep, the newest one.
 
-        Args:
-            options: plain values, the whole configuration.
-            earlier: the summary of a resumed run, whose .hydra stays as it is.
-            seconds: that the run took before its checkpoint.
+        `options` is the whole configuration, in plain values. `earlier` is the summary of a resumed
+        run, whose .hydra stays as it is; `seconds` is its time until the checkpoint.
+
+        Raises:
+            OSError: a file cannot be written; for a resumed run a UserError says so.
         """
         self._start = time.perf_counter() - seconds  # not from the imports that a first job needs
         now: dict[str, Any] = {
@@ -134,7 +138,7 @@ class Run:
 
     @property
     def wall_seconds(self) -> float:
-        """Seconds since the run began, with those before it was resumed."""
+        """Seconds since the run began or was resumed, and those before its checkpoint."""
         return round(time.perf_counter() - self._start, 3)
 
     @property
@@ -148,6 +152,9 @@ class Run:
         Args:
             options: plain values, the configuration.
             digest: of the text that this job has read.
+
+        Raises:
+            UserError: a job with the same settings of the text has read another text.
         """
         settings = _text_settings(options)
         for other in [] if self.sweep is None else sorted(self.sweep.iterdir()):
@@ -167,7 +174,7 @@ class Run:
             )
 
     def discard(self) -> None:
-        """Remove the log and the lock of a run that never began.
+        """Remove the log and the lock of a run that never began, and a job's empty directory.
 
         The lock stays beside the record of an earlier run that was killed: it marks that record.
         """
@@ -181,7 +188,11 @@ class Run:
                 self.directory.rmdir()
 
     def finish(self, figures: dict[str, Any], given_up: str | None = None) -> None:
-        """Record the results of a finished run, or the reason why a search gave it up.
+        """Record the results of a run that is finished, or that a search has given up.
+
+        Args:
+            figures: the results, in plain values.
+            given_up: the reason of the search; None for a finished run.
 
         Raises:
             OSError: they cannot be written.
@@ -203,18 +214,18 @@ class Run:
         return UserError(f"{why}: mend that, then go on by {self.resume_command}")
 
     def keep(self, earlier: RunSummary) -> None:
-        """Keep the recorded figures and options of a run that could not be resumed."""
+        """Keep the recorded summary of a run that could not be resumed; `fail` adds the reason."""
         self._start = time.perf_counter() - (earlier.wall_seconds or 0)
         self.summary = earlier
 
     def fail(self, error: BaseException) -> None:
-        """Record why a run has failed."""
+        """Record why a run has failed; only warn if the record cannot be written."""
         self.summary.status, self.summary.reason = "failed", reason(error)
         self.summary.traceback = "".join(traceback.format_exception(error))
         self._close()
 
     def interrupt(self) -> None:
-        """Record that the user stopped the run."""
+        """Record that a signal stopped the run; only warn if the record cannot be written."""
         self.summary.status = "interrupted"
         self._close()
 
@@ -239,7 +250,10 @@ def _text_settings(options: dict[str, Any]) -> dict[str, Value]:
 
 @cache
 def git_commit() -> str | None:
-    """The commit of lyricgen's source; None if it is no checkout."""
+    """The commit of lyricgen's source, with "-dirty" if it was changed.
+
+    None if the source is no checkout, or git cannot tell.
+    """
     checkout = Path(__file__).parents[3]
     if not (checkout / ".git").exists():
         return None  # installed, maybe inside another repository

@@ -35,7 +35,7 @@ class RunState:
     rows: list[dict[str, float]] = field(default_factory=list)  # of metrics.csv
     best_loss: float = math.inf  # the lowest monitored loss, that of best.ckpt
     smoothed_loss: float | None = None
-    trained_characters: int = 0  # in all whole epochs
+    trained_characters: int = 0  # in all epochs that have ended
     trained_seconds: float = 0.0
 
     patience_loss: float = math.inf  # the lowest loss that early stopping has counted as lower
@@ -55,7 +55,7 @@ class RunState:
 
     @property
     def characters_per_second(self) -> float:
-        """Speed of training over the whole run so far."""
+        """Speed of training over all epochs that have ended; 0 if there is none."""
         return self.trained_characters / self.trained_seconds if self.trained_seconds else 0.0
 
     def restore(self, checkpoint: dict[str, Any]) -> None:
@@ -117,7 +117,7 @@ def find_resume_point(
         checkpoint: path and content of the checkpoint to go on from; None without a checkpoint.
 
     Raises:
-        UserError: the configuration is another run's, or a new run may not begin here.
+        UserError: the run cannot go on with these options, or a new run may not begin here.
     """
     summary = RunSummary.read_earlier(directory)
     if options["resume"] is None:
@@ -159,7 +159,7 @@ def find_resume_point(
 
 
 def fixed_settings(options: dict[str, Any]) -> list[str]:
-    """List the settings that identify a run and must not change."""
+    """List the settings that identify a run and must not change, in sorted lines, key=value."""
     lines = sorted_settings(options)
     return [line for line in lines if not belongs_to(line.partition("=")[0], FREE)]
 
@@ -217,6 +217,9 @@ def sync_growing_files(directory: Path) -> dict[str, int]:
 
 def rewind(directory: Path, checkpointed: dict[str, int]) -> None:
     """Cut the growing files back to a checkpoint; the run writes the rest again.
+
+    Files without data at the checkpoint are removed, and so is hparams.yaml. A warning names a file
+    that is shorter than at the checkpoint.
 
     Args:
         directory: of the run.

@@ -32,8 +32,9 @@ class Summary(BaseModel):
     """Entries that runs and sweeps share; entries without a name here are kept as they are.
 
     Attributes:
-        status: running, finished, failed, interrupted or pruned. `running` is read as `killed` if
-            the process is gone. A damaged file is read as `unknown`.
+        status: running, finished, failed, interrupted, pruned or killed. `running` is read as
+            `killed` if the process was of this machine and is gone. `unknown` stands for a status
+            that no file tells.
         reason: of a failure, or of a search that pruned the run.
         traceback: of a failure.
         started: time as ISO 8601.
@@ -58,12 +59,19 @@ class Summary(BaseModel):
 
     @classmethod
     def read(cls, directory: Path) -> Self:
-        """Read the summary in a directory; a UserError if it is missing or damaged."""
+        """Read the summary in a directory.
+
+        Raises:
+            UserError: it is missing or damaged.
+        """
         return _read(directory, lambda _: cls)
 
     @classmethod
     def read_earlier(cls, directory: Path) -> Self | None:
-        """Read an earlier summary; None if nothing has begun, `unknown` if it is damaged."""
+        """Read an earlier summary; None if nothing has begun.
+
+        A damaged file gives a warning, and a summary with the status `unknown` alone.
+        """
         path = directory / SUMMARY
         try:
             path.lstat()
@@ -78,11 +86,15 @@ class Summary(BaseModel):
             return cls(status="unknown")
 
     def entries(self) -> dict[str, Any]:
-        """The entries of the file as plain values."""
+        """The entries of the file, those that were read or set, as plain values."""
         return self.model_dump(exclude_unset=True)
 
     def write(self, directory: Path) -> None:
-        """Write the file."""
+        """Write the file.
+
+        Raises:
+            OSError: it cannot be written.
+        """
         write_atomically(directory / SUMMARY, to_json(self.entries()))
 
 
@@ -96,7 +108,8 @@ class RunSummary(Summary):
         corpus_digest: of its text, once that was read.
         resumed: time and version of each resumption.
         metrics: figures of the best epoch, such as val/perplexity; in the file each is an entry.
-        best_epoch: counted from 1, like `epochs`, the last epoch.
+        best_epoch: counted from 1.
+        epochs: the last epoch, counted from 1.
         ngram_perplexities: by split, smoothing and order.
         mixture_network_weight: share of the network in its mixture with an n-gram model.
         samples: texts written at its end.
@@ -138,7 +151,7 @@ class RunSummary(Summary):
 
     @property
     def figures(self) -> dict[str, float]:
-        """All numbers by which runs can be compared."""
+        """All numbers by which runs can be compared, without those that are None."""
         others = ("parameters", "chars_per_second", "wall_seconds", "best_epoch", "epochs")
         figures = self.metrics | {name: getattr(self, name) for name in others}
         return {name: value for name, value in figures.items() if value is not None}
@@ -161,7 +174,10 @@ def perplexity_name(figures: Mapping[str, Any]) -> str:
 
 
 def score(summary: RunSummary) -> float:
-    """Find the perplexity by which sweeps compare runs: held-out, else of the training split."""
+    """Find the perplexity by which sweeps compare runs: on validation, else on the training split.
+
+    It is infinity if the summary has none.
+    """
     metrics = summary.metrics
     name = perplexity_name(metrics)
     found = metrics.get(f"val/{name}", metrics.get(f"train/{name}"))
@@ -172,7 +188,11 @@ Kind = TypeVar("Kind", bound=Summary)
 
 
 def read_summary(directory: Path) -> RunSummary | SweepSummary:
-    """Read the summary of a run or a sweep; a UserError if it is missing or damaged."""
+    """Read the summary of a run or a sweep.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
 
     def choose(entries: dict[str, Any]) -> type[RunSummary | SweepSummary]:
         return SweepSummary if "jobs" in entries else RunSummary
