@@ -29,7 +29,7 @@ SHOWN = 20  # first characters of a line in a message
 
 
 def layout_of(options: TrainOptions) -> Layout:
-    """Choose the layout of the text: the sampler of lines needs lines with start symbols."""
+    """Choose the layout of the text: lines with start symbols for the sampler of lines alone."""
     return "lines" if options.sampler.kind == "lines" else "stream"
 
 
@@ -37,7 +37,8 @@ def build_datamodule(options: TrainOptions, corpus: EncodedCorpus) -> CharacterD
     """Split the corpus, and choose the sampler.
 
     Raises:
-        UserError: a split is too short, or trainer.limit_train_batches leaves no batch.
+        UserError: the fractions of the splits are wrong, a split is too short, or
+            trainer.limit_train_batches leaves no batch.
     """
     splits = build_splits(options.data, corpus, layout_of(options))
     sampler = _build_sampler(options, splits["train"], len(corpus.vocabulary))
@@ -77,7 +78,7 @@ def longest_row(options: TrainOptions, vocabulary_size: int) -> int:
 
 
 def report_batches(options: TrainOptions, datamodule: CharacterDataModule) -> None:
-    """Log lowered batch sizes, lines that are cut up, and characters that no epoch reads."""
+    """Log a lowered batch size, lines that are cut up, and characters that an epoch leaves out."""
     sampler, split = datamodule.sampler, datamodule.splits["train"]
     if isinstance(sampler, LineSampler):
         _report_long_lines(sampler, split, datamodule.vocabulary)
@@ -128,7 +129,11 @@ def _report_long_lines(sampler: LineSampler, split: Split, vocabulary: Vocabular
 
 
 def build_model(options: TrainOptions, datamodule: CharacterDataModule) -> Model:
-    """Build the model; the global generator draws the first weights of a network."""
+    """Build the model, with the first weights of a network.
+
+    torch's global generator draws the weights; with model.init=numpy_normal_0.01, a generator of
+    NumPy that starts from options.seed draws the matrices.
+    """
     size, start_symbol = len(datamodule.vocabulary), layout_of(options) == "lines"
     if options.model.kind == "ngram":
         settings = options.model.model_dump()

@@ -87,7 +87,13 @@ class Training:
         return 1
 
     def fit(self, checkpoint: Path | None) -> None:
-        """Train, from the start or from a checkpoint; every process of a run calls it."""
+        """Train, from the start or from a checkpoint; every process of a run calls it.
+
+        Raises:
+            UserError: training diverged, or the run's directory is gone.
+            OSError: a file cannot be written.
+            Interrupted: a signal has stopped the run.
+        """
         raise NotImplementedError
 
     def score(self, split: str, nats_room: Tensor | None = None) -> dict[str, float]:
@@ -134,7 +140,7 @@ class NetworkTraining(Training):
 
 
 def build_loggers(options: TrainOptions, run: Run, point: ResumePoint, rank: int) -> list[Logger]:
-    """Build the loggers of a run; only rank 0 writes figures."""
+    """Build the loggers that the options ask for; none for a rank above 0, which writes nothing."""
     loggers: list[Logger] = []
     if rank != 0:
         return loggers
@@ -160,6 +166,9 @@ def build_observers(
 
     `total` counts the training split in the epoch so far; `opening` holds the first characters of
     the text, for the prefixes of samples; `trial` is given if the run is a trial of a search.
+
+    Raises:
+        UserError: the model cannot read a prefix of callbacks.samples.prefixes.
     """
     chosen, monitor, folder = options.callbacks, monitored(datamodule), run.directory
     csv = options.logger.csv
@@ -204,8 +213,9 @@ def build_trainer(
     `rank` is that of this process, from 0.
 
     Raises:
-        UserError: Lightning refuses the options, a batch has fewer rows than there are processes,
-            or no validation would take place.
+        UserError: Lightning or lyricgen refuses the devices, the strategy or another option; a
+            batch has fewer rows than there are processes; or trainer.max_steps or
+            trainer.val_check_interval leaves no step after which the run validates.
     """
     # Lightning has taken it from RANK, SLURM_PROCID or a similar variable
     rank_zero_only.rank = rank  # type: ignore[attr-defined]

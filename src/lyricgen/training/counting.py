@@ -47,7 +47,10 @@ class Counting(Training):
 
     @override
     def fit(self, checkpoint: Path | None) -> None:
-        """Fit the model to the training split, and score the splits; a resumed run starts anew."""
+        """Fit the model to the training split, and score this and the validation split.
+
+        A resumed run starts anew: `checkpoint` is not read.
+        """
         status = "failed"
         try:
             self._fit()

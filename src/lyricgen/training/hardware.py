@@ -74,7 +74,8 @@ def choose_devices(
 
     Args:
         accelerator: value of trainer.accelerator.
-        devices: value of trainer.devices; only 1 may be replaced, by the index of a GPU.
+        devices: value of trainer.devices; only the number 1 may be replaced, by a list with the
+            index of a GPU.
         run: keeps its place on the GPU until its end.
     """
     gpus = torch.cuda.device_count() if accelerator in ("auto", "gpu", "cuda") else 0
@@ -89,7 +90,7 @@ def check_precision(options: TrainOptions, trainer: pl.Trainer, network: Charact
     """Check that the CPU, if the run uses it, can train a network in the precision of the run.
 
     Raises:
-        UserError: the CPU lacks the instructions; the message names precisions that work.
+        UserError: one step of a tiny network fails; the message names precisions that work.
     """
     chosen = options.trainer.precision
     on_cpu = trainer.strategy.root_device.type == "cpu"

@@ -34,7 +34,11 @@ class Observer(pl.Callback):
     """
 
     def after_step(self, trainer: pl.Trainer, outputs: Any) -> None:
-        """Act after a step; `outputs["loss"]` is its loss, `outputs` is None for n-grams."""
+        """Act after a step.
+
+        `outputs["loss"]` is the result of `training_step` in this process; `outputs` is None where
+        n-grams are counted.
+        """
 
     def after_validation(self, trainer: pl.Trainer) -> None:
         """Act after a validation within an epoch."""

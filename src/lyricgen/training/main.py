@@ -72,7 +72,8 @@ def prepare(
     `point` is the run so far if it is resumed; `trial` is given if the run is a trial of a search.
 
     Raises:
-        UserError: a wrong option, or a text that cannot be used.
+        UserError: an option is wrong, the text or the model of init_from cannot be used, or another
+            launcher has started several processes.
     """
     _quiet_lightning()
     refuse_other_launchers()
@@ -137,7 +138,13 @@ def _read_corpus(options: TrainOptions, run: Run, point: ResumePoint) -> Encoded
 
 
 def train_and_evaluate(training: Training, run: Run, point: ResumePoint) -> None:
-    """Train, evaluate the best weights, and record the figures in the run's summary."""
+    """Train, evaluate the best weights, and record the figures in the run's summary.
+
+    Raises:
+        UserError: training diverged, another process of the run failed, or the directory is gone.
+        OSError: a file cannot be written.
+        Interrupted: a signal has stopped the run.
+    """
     if training.options.resume is not None:
         rewind(run.directory, point.state.sizes)
     checkpoint = None
@@ -159,7 +166,11 @@ def train_and_evaluate(training: Training, run: Run, point: ResumePoint) -> None
 def _fit_together(
     training: Training, run: Run, point: ResumePoint, checkpoint: Path | None
 ) -> None:
-    """Train as rank 0 of several processes, and return when the others have ended."""
+    """Train as rank 0 of several processes, and return when the others have ended.
+
+    Raises:
+        UserError: another process has failed, or training diverged.
+    """
     task = {
         "options": training.options.model_dump(mode="json"),
         "directory": str(run.directory),

@@ -79,7 +79,7 @@ class TrainerOptions(Options):
     float32_matmul_precision: Literal["highest", "high", "medium"]
 
     def epoch_batches(self, available: int) -> int:
-        """Number of training batches in an epoch, of those available from the sampler."""
+        """Number of training batches in an epoch, of those that the sampler has; it may be 0."""
         limit = self.limit_train_batches
         if limit is None:
             return available

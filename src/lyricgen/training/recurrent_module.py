@@ -32,14 +32,14 @@ Schedule = Callable[[optim.Optimizer], dict[str, Any] | None]
 
 
 class RecurrentModule(pl.LightningModule):
-    """Trains a network by cross-entropy, and scores the validation split with it.
+    """Trains a network by cross-entropy, and scores the validation split.
 
     The recurrent state belongs to a stream of characters: it is carried, detached, from batch to
     batch, and zeroed where a batch says that its stream starts. Validation carries its own state.
     The totals count plain nats, whatever the label smoothing.
 
-    Dropout depends on the seed and the step alone, and a checkpoint holds the state and the
-    totals, so a resumed run continues exactly.
+    Dropout depends on the seed, the step and the rank alone, and a checkpoint holds the state and
+    the totals, so a resumed run continues exactly.
 
     Args:
         model: the network.
@@ -134,7 +134,9 @@ class RecurrentModule(pl.LightningModule):
             self.check_finite()
 
     def check_finite(self) -> None:
-        """Check the losses since the last check, and the weights; waits for the device.
+        """Check the losses since the last check, and the weights; wait for the device.
+
+        All processes have to call it.
 
         Raises:
             UserError: a loss or a weight is not finite; the message names the step.
@@ -244,7 +246,10 @@ class RecurrentModule(pl.LightningModule):
 
 
 def whole_state(own: State | None) -> State | None:
-    """Gather the recurrent state of all rows, (L, B, H) on the CPU, from all processes."""
+    """Gather the recurrent state of all rows, (L, B, H) on the CPU, from all processes.
+
+    It is None if the processes have none yet.
+    """
     if own is None:
         return None
     shares = gathered(tuple(part.cpu() for part in own))
@@ -252,7 +257,7 @@ def whole_state(own: State | None) -> State | None:
 
 
 def own_rows(whole: State | None) -> State | None:
-    """Select this process's rows of the recurrent state of all rows."""
+    """Select this process's rows of the recurrent state of all rows, if there is one."""
     if whole is None:
         return None
     rows = block(whole[0].shape[1], rank(), world_size())
@@ -265,7 +270,10 @@ def totals_of_all(own: Tensor | None) -> list[float | None]:
 
 
 def own_total(totals: list[float | None]) -> Tensor | None:
-    """Select this process's total; if the number of processes has changed, rank 0 takes the sum."""
+    """Select this process's total, in float64; None if no process has one.
+
+    If the number of processes has changed, rank 0 takes the sum, and the others begin with 0.
+    """
     known = [total for total in totals if total is not None]
     if not known:
         return None

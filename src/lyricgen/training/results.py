@@ -29,10 +29,13 @@ SMOOTHING_NAMES = {"kneser_ney": "Kneser-Ney", "witten_bell": "Witten-Bell"}
 def conclude(training: Training, checkpoint: Path | None) -> dict[str, Any]:
     """Evaluate the weights of the best epoch, or the last weights without a checkpoint.
 
-    `checkpoint` holds the weights of the best epoch.
+    `checkpoint` holds the weights of the best epoch; the model gets them.
 
     Returns:
         Plain figures for summary.json; the name of a metric has a slash, other names have none.
+
+    Raises:
+        UserError: the checkpoint is gone or damaged.
     """
     model, datamodule, state = training.model, training.datamodule, training.state
     monitor, rows = monitored(datamodule), state.rows

@@ -14,7 +14,7 @@ from lyricgen.training.ddp.group import summed
 
 
 class NatsTotal:
-    """Total nats over total characters, in float64 on the device, read once an epoch.
+    """Total nats over total characters, summed in float64, on the device if it has float64.
 
     Perplexity is exp(total / characters): never a mean of batch means, never a mean of
     exponentials. Each of several processes adds the nats of its own rows and the characters of the
@@ -43,9 +43,10 @@ class NatsTotal:
         self.characters += characters
 
     def figures(self, split: str) -> dict[str, float]:
-        """Compute loss in nats per character, perplexity and bits per character; none without text.
+        """Compute loss in nats per character, perplexity and bits per character.
 
-        The nats of all processes are summed, so all of them have to call it.
+        The nats of all processes are summed, so all of them have to call it. There are no figures
+        before the first batch.
         """
         if self.nats is None or self.characters == 0:
             return {}
@@ -55,7 +56,7 @@ class NatsTotal:
 def score_split(
     model: Model, datamodule: CharacterDataModule, split: str, nats_room: Tensor | None = None
 ) -> dict[str, float]:
-    """Score a held-out split with a model on the datamodule's device, and give the figures.
+    """Score a held-out split with a model on the datamodule's device, and return the figures.
 
     `nats_room`, (N,) float64, gets the nats of each predicted character at its position.
     """

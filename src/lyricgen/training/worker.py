@@ -47,7 +47,11 @@ def _end_with_rank_0() -> None:
 
 
 def main() -> None:
-    """Read the task and do it; the last line on standard error is the reason of a failure."""
+    """Read the task and do it.
+
+    After a failure the last line on standard error is its reason. The exit status is then 1, or
+    `PEER_LOST` if another process is gone.
+    """
     for number in SIGNALS:  # rank 0 receives the signals, and decides for all
         signal.signal(number, signal.SIG_IGN)
     with os.fdopen(os.dup(0), "rb", buffering=0) as pipe:

@@ -21,11 +21,13 @@ SMOOTHINGS: tuple[Interpolated, ...] = ("kneser_ney", "witten_bell")
 
 @dataclass(eq=False)
 class Baseline(Observer):
-    """N-gram models of the training split, scored once on the held-out characters of the network.
+    """N-gram models of the training split, scored once on the held-out splits.
 
-    They are counted at the first validation, so that training starts at once. The best Kneser-Ney
-    order on validation gives `val/ngram_perplexity`. After training, `record` mixes the
-    probabilities of that order and the network, with a weight tuned on validation.
+    They are counted at the first validation, so that training starts at once, or after training if
+    there is none. The Kneser-Ney order that is best on validation, or the highest order without a
+    validation split, gives `val/ngram_perplexity` and `test/ngram_perplexity`. After training,
+    `record` mixes the probabilities of that order and the network, with a weight tuned on
+    validation.
     """
 
     state: RunState
@@ -78,7 +80,7 @@ class Baseline(Observer):
         """Add the figures of a held-out split to the metrics, if the n-grams are counted.
 
         Args:
-            split: "val" before "test".
+            split: "val" first, then "test", which takes the mixture's weight from "val".
             network_nats: (N,) of the trained network, nan for a character that it did not score;
                 None for no mixture.
         """

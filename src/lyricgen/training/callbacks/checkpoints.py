@@ -28,7 +28,7 @@ class Checkpoints(Observer):
     run: Run
     state: RunState  # gets the sizes of the growing files, to which a resumed run cuts them back
     monitor: str  # "val/loss" or "train/loss"
-    every_n_steps: int | None  # steps between saves of last.ckpt; None saves at the ends of epochs
+    every_n_steps: int | None  # steps between saves of last.ckpt within an epoch; None for none
     interruption: Interruption
     _signal: Broadcast = field(default_factory=Broadcast)  # sends rank 0's signal
 

@@ -96,9 +96,10 @@ class Throughput(Observer):
 class SmoothedLoss(Observer):
     """Logs L = decay · L + (1 - decay) · loss of every step, to TensorBoard and steps.csv.
 
-    The loss is the one that is minimised, so with loss.reduction=sum it is in nats a batch. The
-    last L of an epoch is among its metrics. It helps to watch a run whose batches differ much, such
-    as one name a step; `train/loss` is the figure of an epoch.
+    L begins with the option `start`, or with the first loss. The loss is the one that is minimised,
+    so with loss.reduction=sum it is in nats a batch. The last L of an epoch is among its metrics.
+    It helps to watch a run whose batches differ much, such as one name a step; `train/loss` is the
+    figure of an epoch.
     """
 
     state: RunState  # keeps L

@@ -108,8 +108,8 @@ class ProgressReport(Observer):
         self._close()  # so that the error is readable
 
     def _first_figures(self, trainer: pl.Trainer) -> str:
-        """Training perplexity so far, in the first epoch."""
-        # elsewhere reading it would wait for the device, or for other processes
+        """Training perplexity so far, in the first epoch; "" where reading it would wait."""
+        # elsewhere: for the device, or for other processes
         at_hand = trainer.strategy.root_device.type == "cpu" and world_size() == 1
         figures = self.total.figures("train") if at_hand else {}
         if not figures:

@@ -63,9 +63,9 @@ def one_line(text: str) -> str:
 
 
 def as_markdown(samples: list[Sample]) -> str:
-    """Write samples as TensorBoard's Markdown: a heading for each strategy, the texts unaltered.
+    """Write samples as TensorBoard's Markdown: a heading for each epoch and strategy, then texts.
 
-    Markdown hides the empty lines at the beginning and end of a text.
+    The texts are unaltered, but Markdown hides empty lines at their beginning and end.
     """
     drawn: dict[str, list[str]] = {}
     for sample in samples:
@@ -79,13 +79,15 @@ def as_markdown(samples: list[Sample]) -> str:
 
 
 class Copying:
-    """Overlap of samples with the splits of the corpus; a figure without content is left out.
+    """Overlap of samples with the splits of the corpus.
 
     `samples/copied_fraction` is the share of whole lines that are in the training split,
     `samples/copied_ngrams_N` the share of n-grams of N characters that are in it, and
     `samples/longest_copied` the length of the longest run that is in it; these two leave prefixes
-    out. For names, `samples/in_held_out` is the share that is in the validation and test splits,
-    and `samples/distinct_2` is distinct-2. `length` limits the new characters of a sample.
+    out. For a model of lines, `samples/in_held_out` is the share of whole lines that are in the
+    validation and test splits, and `samples/distinct_2` is distinct-2. A figure is left out if
+    there is nothing to compare, and the first three for a training split of more than
+    `MOST_COMPARED` characters. `length` limits the new characters of a sample.
     """
 
     def __init__(self, model: TrainedModel, splits: dict[str, Split], length: int) -> None:
@@ -193,10 +195,10 @@ class Samples(Observer):
             self._sample(trainer, trainer.current_epoch + 1)
 
     def of_best(self, best: Mapping[str, float]) -> list[str]:
-        """Draw samples with the weights of the best epoch, and return a few texts.
+        """Draw samples with the weights of the best epoch, which the model has, and return a few.
 
         `best` is the row of this epoch in metrics.csv. samples.jsonl gets the samples if it has
-        none of its step.
+        none of the step in this row.
         """
         step = int(best["step"])
         drawn = self.draw(step, int(best["epoch"]))
@@ -226,7 +228,7 @@ class Samples(Observer):
         return drawn
 
     def figures(self, samples: list[Sample]) -> dict[str, float]:
-        """Compare the random samples with the splits of the corpus."""
+        """Compare the random samples with the splits; no figures for a model that fills gaps."""
         if self._copying is None:
             return {}
         return self._copying.figures(
@@ -240,7 +242,7 @@ class Samples(Observer):
         return [sample for i in range(count) for sample in random[i::count]][:SHOWN]
 
     def samples_at(self, step: int) -> list[Sample]:
-        """Read the samples of a step from samples.jsonl."""
+        """Read the samples of a step from samples.jsonl; none, with a warning, if it is damaged."""
         if not self.path.exists():
             return []
         try:
@@ -290,13 +292,15 @@ class Samples(Observer):
 def choose_prefixes(wanted: list[str] | None, model: TrainedModel, opening: str) -> list[str]:
     """Choose the prefixes of the samples: `wanted` by the user, or else suited to the model.
 
-    A model of lines gets the empty prefix. A model of running text gets 分开 and 不分开 if its
-    vocabulary has them, else the first two characters of the text, which begins with `opening`. For
-    a model that fills gaps, a prefix is a text with gaps: by default the first line of the text
-    without every third character.
+    A model of lines gets the empty prefix. A model of running text gets those of 分开 and 不分开
+    that its vocabulary can spell, else the first two characters of the text, without white space
+    before them. The text begins with `opening`. For a model that fills gaps, a prefix is a text
+    with gaps: by default the first line of the text, cut to `LONGEST_LINE` characters, without
+    every third character.
 
     Raises:
-        UserError: a prefix has an unknown character.
+        UserError: a wanted prefix has an unknown character, a newline for a model of lines, or no
+            gap for a model that fills gaps.
     """
     if wanted:
         encode = partial(encode_gaps, model) if model.fills_gaps else model.encode_prefix

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(eq=False)
 class EarlyStopping(Observer):
-    """Ends training when the monitored loss no longer falls, and logs the reason at the end."""
+    """Ends training when the monitored loss no longer falls, or is not finite; logs the reason."""
 
     state: RunState
     monitor: str  # "val/loss", checked after each validation, or "train/loss", after each epoch
@@ -78,7 +78,7 @@ class Trial(Protocol):
     """Messages between a run and its search."""
 
     def report(self, epoch: int, value: float) -> None:
-        """Record the perplexity of an epoch, counted from 1."""
+        """Record the perplexity of an epoch; epochs count from 1."""
 
     def should_stop(self) -> bool:
         """Whether the run is worse than earlier trials."""

@@ -14,7 +14,7 @@ from lyricgen.errors import UserError
 from lyricgen.training import threads
 from lyricgen.training.options import TrainerOptions
 
-OWN_STRATEGIES = ("auto", "ddp")  # strategies
+OWN_STRATEGIES = ("auto", "ddp")  # values of trainer.strategy for which lyricgen chooses its own
 # launchers that start a process for each task: the variable of the number of tasks, and a variable
 # that only these processes have
 LAUNCHERS = {
@@ -36,7 +36,11 @@ def without_trainer_variables() -> Iterator[None]:
 
 @without_trainer_variables()
 def probe_trainer(**options: Any) -> pl.Trainer:
-    """Build a Trainer that shows how Lightning understands options, and trains nothing."""
+    """Build a Trainer that shows how Lightning understands options, and trains nothing.
+
+    Raises:
+        Exception: of various kinds, if Lightning refuses the options.
+    """
     return pl.Trainer(
         **options,
         plugins=[SingleMachine(rank=0, processes=1)],
@@ -51,7 +55,9 @@ def number_of_processes(chosen: TrainerOptions) -> int:
     """Count the processes: one for each device, as Lightning counts devices.
 
     Raises:
-        UserError: the strategy does not train on several devices.
+        UserError: a strategy other than auto and ddp is to train on several devices, or is a
+            variant of ddp.
+        Exception: of various kinds, if Lightning refuses the accelerator or the devices.
     """
     probe = probe_trainer(accelerator=chosen.accelerator, devices=chosen.devices)
     several = probe.num_devices > 1
@@ -66,7 +72,7 @@ def number_of_processes(chosen: TrainerOptions) -> int:
 def refuse_other_launchers() -> None:
     """Refuse processes that torchrun or srun has started: each would train alone.
 
-    Variables of an allocation, and variables that a launcher has left behind, have no effect.
+    Variables of Slurm's allocation, and WORLD_SIZE without torchrun's own variable, have no effect.
 
     Raises:
         UserError: torchrun or srun has started several processes.
@@ -83,9 +89,9 @@ def refuse_other_launchers() -> None:
 
 @dataclass
 class SingleMachine(ClusterEnvironment):
-    """Cluster environment of a run whose processes run on this machine, and are connected.
+    """Cluster environment of a run whose processes are all on this machine.
 
-    Lightning asks it for no address.
+    Lightning asks it for no address, since `process_group` has connected the processes before.
     """
 
     rank: int  # of this process, from 0

@@ -83,14 +83,17 @@ def gathered(value: T) -> list[T]:
 
 
 class Broadcast:
-    """Sends numbers of rank 0 to all processes; no process waits for the current number."""
+    """Sends numbers from rank 0 to all processes; none waits for the number of the current call."""
 
     def __init__(self) -> None:
         self._sent: Tensor | None = None
         self._work: Any = None
 
     def __call__(self, number: int) -> int:
-        """Send a number, and return the number of the call before, or 0 at first."""
+        """Send a number, and return rank 0's number of the call before, or 0 at the first call.
+
+        A single process gets its own number back at once.
+        """
         if world_size() == 1:
             return number
         received = 0

@@ -34,9 +34,10 @@ class WorkerProcesses:
     own sessions, so that rank 0 alone receives the signals of a terminal, and decides for all.
 
     Args:
-        task: plain values for `worker.work`.
-        count: number of processes.
-        give_up: records why the run has failed, when rank 0 is blocked.
+        task: plain values for `worker.work`, without the rank, and `threads`, of each process.
+        count: number of these processes.
+        give_up: records why the run has failed, when rank 0 is blocked; rank 0 then ends with
+            status 2.
     """
 
     def __init__(self, task: dict[str, Any], count: int, give_up: Callable[[str], None]) -> None:
@@ -66,7 +67,7 @@ class WorkerProcesses:
         """Wait until `ready` is true of each rank above 0.
 
         Raises:
-            UserError: a process has ended before.
+            UserError: a process has failed before.
         """
         count = len(self._processes)
         with progress(f"starting {count} more processes", count) as moved:
@@ -77,7 +78,7 @@ class WorkerProcesses:
                 time.sleep(0.02)
 
     def failure(self, within: float = 0.0) -> str | None:
-        """Reason why a process failed, now or within some seconds; None if no process failed."""
+        """Reason why a process has failed, or fails `within` some seconds; None if none does."""
         deadline = time.monotonic() + within
         while True:
             ended = [
@@ -111,7 +112,7 @@ class WorkerProcesses:
                 os._exit(2)
 
     def end(self, grace: float) -> None:
-        """Wait some seconds for all processes to end, then kill them."""
+        """Wait at most `grace` seconds for all processes to end, then kill the others."""
         self._over.set()
         deadline = time.monotonic() + grace
         for process, errors in zip(self._processes, self._errors, strict=True):
@@ -131,10 +132,11 @@ def worker_processes(
 ) -> Iterator[None]:
     """Start `WorkerProcesses` beside the body, in which rank 0 trains; they end with the body.
 
-    `task` and `give_up` are the arguments of `WorkerProcesses`; `device` is "cpu" or "cuda".
+    `task`, which gets further entries, and `give_up` are the arguments of `WorkerProcesses`;
+    `device` is "cpu" or "cuda".
 
     Raises:
-        UserError: another process has failed.
+        UserError: another process has failed before the body, or so that the body lost it.
     """
     store, threads = server(), torch.get_num_threads()
     share = max(1, threads // world_size)

@@ -80,7 +80,7 @@ class EventLogger(Logger):
         """Write an event, to a new file if none is open.
 
         Raises:
-            OSError: the disk is full.
+            OSError: the file cannot be written.
         """
         if self._file is None:
             self._file = EventFile(self._directory)
@@ -134,7 +134,7 @@ class EventFile:
         """Write an event with the current time, at once.
 
         Raises:
-            OSError: the disk is full.
+            OSError: the file cannot be written.
         """
         event.wall_time = time.time()
         record = io.BytesIO()
