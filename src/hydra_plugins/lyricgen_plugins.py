@@ -39,7 +39,7 @@ class Grid(OptionsSweeper):
     """Sweeper that runs every combination of values once, and resumes a stopped sweep."""
 
     def sweep(self, arguments: list[str]) -> None:
-        """Run all jobs; see `sweep_grid`."""
+        """Run all jobs; see `sweep_grid`, also for its errors."""
         from lyricgen.sweeps.grid import sweep_grid
 
         sweep_grid(self, arguments)
@@ -49,7 +49,7 @@ class StudySweeper(OptionsSweeper):
     """Sweeper that runs the trials of a study, also beside other processes, and resumes a study."""
 
     def sweep(self, arguments: list[str]) -> None:
-        """Run all trials; see `sweep_study`.
+        """Run all trials; see `sweep_study`, also for its errors.
 
         Raises:
             UserError: Optuna is not installed.
@@ -71,7 +71,7 @@ class ProcessLauncher(Launcher):
     """Launcher that runs jobs side by side, each in a fresh process of this machine.
 
     Args:
-        n_jobs: jobs at a time; -1 for one a core, -2 for all cores but one.
+        n_jobs: jobs at a time, at most one a core; -1 for one a core, -2 for all cores but one.
     """
 
     def __init__(self, n_jobs: int = -1) -> None:
@@ -88,7 +88,7 @@ class ProcessLauncher(Launcher):
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        """Run jobs for a sweeper of another package; see `launch_and_score`."""
+        """Run jobs for a sweeper of another package; see `launch_and_score` and its errors."""
         from lyricgen.sweeps.launch import launch_and_score
 
         return launch_and_score(self, job_overrides, initial_job_idx)

@@ -52,16 +52,19 @@ class PlannedJob:
 
 
 def sweep_grid(sweeper: Any, arguments: list[str]) -> None:
-    """Run every combination of the values in the typed arguments once.
+    """Run every combination of the values in the typed arguments that is not done yet.
 
     Args:
         sweeper: Hydra's plugin, with its options.
         arguments: the overrides of the command line.
 
     Raises:
-        UserError: an option is wrong, another process works on the sweep, or the sweep exists and
-            is not to be resumed.
-        UnfinishedJobsError: some jobs failed or were killed.
+        UserError: an option or a value is wrong, another process works on the sweep, the sweep
+            exists and is not to be resumed, or its end cannot be recorded.
+        OSError: its beginning cannot be recorded.
+        HydraException: a combination cannot be composed.
+        UnfinishedJobsError: some jobs failed or were killed, or never began.
+        Interrupted: by Ctrl-C or another signal; all jobs have stopped.
     """
     options: GridOptions = validate(GridOptions, sweeper.options, "hydra.sweeper.")
     at_a_time = options.jobs_at_a_time
@@ -95,7 +98,7 @@ def _compose_jobs(sweeper: Any, overrides: list[str]) -> list[PlannedJob]:
 def name_jobs(combinations: Sequence[Sequence[str]], left_out: Sequence[str]) -> list[str]:
     """Name jobs by the overrides that differ between them.
 
-    Name equal jobs by all overrides except `left_out`.
+    Equal jobs are named by all overrides, except those with a key in `left_out`.
 
     Args:
         combinations: overrides of each job, with the same keys in the same order.
@@ -114,6 +117,9 @@ def plan(directory: Path, wanted: Sequence[PlannedJob]) -> list[Job]:
     Args:
         directory: of the sweep.
         wanted: all jobs.
+
+    Returns:
+        The jobs in the order of their numbers.
 
     Raises:
         UserError: a job is to train for fewer epochs than before.
@@ -185,6 +191,9 @@ def _check_epochs(directory: Path, summary: RunSummary, values: dict[str, Any]) 
         directory: of the job.
         summary: of the job.
         values: the configuration of the job.
+
+    Raises:
+        UserError: the job has trained for more epochs, or was begun for more.
     """
     options = flatten(summary.options or {})
     done = summary.status in DONE

@@ -58,7 +58,7 @@ def stop_file(sweep: Path, process: str) -> Path:
 
 @contextmanager
 def changed_environment(changes: Mapping[str, str]) -> Iterator[None]:
-    """Change variables for processes started in this context."""
+    """Change environment variables until the block ends, for the processes that it starts."""
     before = {name: os.environ.get(name) for name in changes}
     os.environ.update(changes)
     try:
@@ -72,10 +72,11 @@ def changed_environment(changes: Mapping[str, str]) -> Iterator[None]:
 
 
 def start_fork_server() -> None:
-    """Start the process that jobs are forked from; it imports the modules that every job needs.
+    """Start the process that jobs are forked from, unless it runs already.
 
-    It has one thread, since no other survives a fork. It leaves all signals to the sweep: they
-    stay blocked in a job until the job can answer them.
+    This process imports the modules that every job needs. It has one thread, since no other
+    survives a fork. It leaves all signals to the sweep: they stay blocked in a job until the job
+    can answer them.
     """
     multiprocessing.get_context("forkserver").set_forkserver_preload(PRELOADED)
     resource_tracker.ensure_running()  # its start would unblock SIGINT and SIGTERM again
@@ -90,7 +91,7 @@ def start_fork_server() -> None:
 def create_job_process(
     launcher: Any, overrides: list[str], number: int, threads: int
 ) -> ForkServerProcess:
-    """Create the process of a job, but do not start it.
+    """Create the process of a job, but do not start it; start the fork server if need be.
 
     Args:
         launcher: holds the configuration and the task.
@@ -163,7 +164,10 @@ def do_as_job(sweep: Path, job: Callable[[], float]) -> float:
         job: trains a model, and returns the figure by which the sweep compares jobs.
 
     Returns:
-        The figure; infinity if the job was stopped.
+        The figure; infinity if the job was stopped, or did not begin since the sweep stops.
+
+    Raises:
+        Interrupted: a signal has stopped the sweep's own process.
     """
     parent = os.environ.get(SWEEP)
     if parent is None:

@@ -77,14 +77,14 @@ def launch(
         launcher: of Hydra.
         jobs: number and overrides of each job.
         sweep: the directory of the sweep.
-        wanted: jobs at a time; None for one a core of this machine, on Ray for all jobs, and on
-            Slurm for the launcher's own number.
+        wanted: jobs at a time; None for the launcher's own number, on Ray for all jobs.
         sharing: the number of jobs that share the cores, if it exceeds the number of `jobs`. So
             each of the last jobs of a resumed sweep gets no more threads than the jobs before.
 
     Raises:
         Interrupted: by Ctrl-C or another signal; all jobs have stopped.
-        UserError: the launcher's own number of jobs at a time is wrong.
+        UserError: the launcher's own number of jobs at a time is wrong, or the sweep's directory is
+            gone.
     """
     raise_if_requested()
     if not jobs:
@@ -121,6 +121,10 @@ def launch_and_score(
 
     Returns:
         A JobReturn for each job. Its value is the perplexity, or infinity without a figure.
+
+    Raises:
+        Interrupted: by Ctrl-C or another signal; all jobs have stopped.
+        UserError: the launcher's own number of jobs at a time is wrong.
     """
     sweep = Path(launcher.config.hydra.sweep.dir)
     sweep.mkdir(parents=True, exist_ok=True)

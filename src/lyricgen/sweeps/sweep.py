@@ -45,8 +45,9 @@ class Job:
         number: stays the same if the sweep is resumed with other jobs.
         overrides: of the job alone, and the overrides that all jobs share.
         name: of the job's directory.
-        begun: whether the directory exists.
-        done: whether the run is finished or pruned.
+        begun: whether it has a summary.json.
+        done: whether it needs no more work: it is finished or pruned, and its settings, if they
+            were compared, are those that are wanted now.
     """
 
     number: int
@@ -60,7 +61,8 @@ def jobs_in(directory: Path) -> dict[int, tuple[Path, RunSummary]]:
     """Read the jobs of a sweep that have begun.
 
     Returns:
-        The directory and the summary of each job, by its number, in the order of the numbers.
+        The directory and the summary of each job, by its number, in the order of the numbers. A
+        damaged summary has the status `unknown`.
     """
     numbered = [(number_of(path), path) for path in directory.iterdir() if path.is_dir()]
     found = {}
@@ -93,7 +95,7 @@ def read_arguments(arguments: list[str], params: dict[str, Any]) -> Arguments:
         params: the sweeper's parameters, keys with their values.
 
     Raises:
-        UserError: a value of a parameter is ambiguous.
+        UserError: a value of a parameter is ambiguous or cannot be read.
     """
     typed = without_resume(arguments)
     own = quote_texts([f"{name}={value}" for name, value in params.items()], multirun=True)
@@ -132,6 +134,7 @@ class Sweep:
 
     Raises:
         UserError: the directory holds a sweep, and `resume` is false.
+        OSError: the directory cannot be made.
     """
 
     def __init__(self, directory: Path, overrides: Sequence[str], *, resume: bool) -> None:
@@ -158,18 +161,26 @@ class Sweep:
             self._start -= self.summary.wall_seconds
 
     def begin(self, composed: str, jobs: Iterable[Job]) -> None:
-        """Record the sweep's composed configuration, as YAML, and its jobs."""
+        """Record the sweep's composed configuration, as YAML, and its jobs.
+
+        Raises:
+            OSError: the record cannot be written.
+        """
         remove_torn(self.directory)
         write_atomically(self.directory / MULTIRUN, composed)
         self.add(jobs)
 
     def add(self, jobs: Iterable[Job]) -> None:
-        """Record jobs."""
+        """Add jobs to summary.json.
+
+        Raises:
+            OSError: it cannot be written.
+        """
         self.summary.jobs |= {str(job.number): job.overrides for job in jobs}
         self._write()
 
     def arguments(self, job: Job) -> list[str]:
-        """Write a job's overrides for a launcher, with the overrides of the job's directory."""
+        """Write a job's overrides for a launcher, with those of its directory and `resume=`."""
         directory = str(self.directory)
         place = {"hydra.sweep.dir": directory, "hydra.sweep.subdir": job.name}
         if job.begun:
@@ -180,8 +191,11 @@ class Sweep:
     def conclusion(self) -> Iterator[None]:
         """Record the end of the sweep after the block, which runs the jobs; write the report.
 
+        An error of the block is recorded too, if the sweep has begun, and raised again.
+
         Raises:
             UnfinishedJobsError: some jobs are unfinished.
+            UserError: the end cannot be recorded.
             Interrupted: by a signal in the block or during the report.
         """
         try:

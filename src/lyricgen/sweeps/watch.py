@@ -123,7 +123,7 @@ class JobWatch(ABC):
         self._stop.unlink(missing_ok=True)
 
     def _warn(self, why: str, numbers: Sequence[int]) -> None:
-        """Warn of the jobs that did not begin; summary.json says why another job ended."""
+        """Warn of the jobs in `numbers` that did not begin; `_report` tells the ends of others."""
         if self._stop.exists():
             return  # the user knows
         begun = self._ended | self._summaries().keys()
@@ -136,7 +136,7 @@ class JobWatch(ABC):
         """Read the summaries of the jobs that this process has begun, without the reported jobs.
 
         Returns:
-            The directory and the summary of each job, by its number.
+            The directory and the summary of each job, by its number; a damaged summary is left out.
         """
         found = {}
         looked_for = self._numbers - self._ended

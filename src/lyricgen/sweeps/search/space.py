@@ -47,7 +47,7 @@ class Dimension:
         return f"{self.key}={value!r}"
 
     def label(self, value: Any) -> str:
-        """Write an override for the name of a directory, with four digits of a number."""
+        """Write an override for the name of a directory, with at most four digits of a float."""
         short = isinstance(value, float) and not self.texts
         return f"{self.key}={value:.4g}" if short else self.override(value)
 
@@ -98,7 +98,7 @@ class Space:
 
 
 def read_space(overrides: Sequence[Override]) -> Space:
-    """Divide overrides into searched and fixed overrides; of two with one key, the later counts.
+    """Divide overrides into searched and fixed ones; of two with one key, the later counts.
 
     As in Hydra's published sweeper for Optuna, `interval` is continuous, of whole numbers within
     `int(...)`, logarithmic with `tag(log, ...)`; `range` has steps and includes its last value;

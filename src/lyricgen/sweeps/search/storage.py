@@ -46,7 +46,10 @@ class PrunerOptions(Options):
     warmup_epochs: NonNegativeInt
 
     def build(self) -> BasePruner:
-        """Build the median pruner; its steps are epochs, counted from 1."""
+        """Build the median pruner, whose steps are epochs, counted from 1.
+
+        If `enabled` is false, build a pruner that stops nothing.
+        """
         if not self.enabled:
             return NopPruner()
         return MedianPruner(self.startup_trials, n_warmup_steps=self.warmup_epochs + 1)
@@ -63,7 +66,7 @@ class StudyOptions(Options):
     params: dict[str, Any]
 
     def study_name(self, sweep: Path) -> str:
-        """Name the study of a sweep; it has the sweep's name if a storage may hold more studies."""
+        """Name the study of a sweep: by the sweep's directory if the storage may hold others."""
         return "study" if self.storage is None else sweep.name
 
 
@@ -71,7 +74,7 @@ def parse(values: dict[str, Any]) -> StudyOptions:
     """Check the options of a search.
 
     Raises:
-        UserError: the first wrong option.
+        UserError: an option is wrong; the message names the first wrong option.
     """
     options: StudyOptions = validate(StudyOptions, values, "hydra.sweeper.")
     return options
@@ -105,7 +108,7 @@ class JournalLock(JournalFileOpenLock):
 
 
 def open_storage(options: StudyOptions, sweep: Path) -> BaseStorage:
-    """Open the storage of a sweep's study.
+    """Open the storage of a sweep's study, or make it if there is none.
 
     Raises:
         UserError: the storage cannot be opened.
@@ -136,7 +139,10 @@ class _Attributes(BaseModel):
 
 
 def newest_trials(study: optuna.Study) -> dict[int, FrozenTrial]:
-    """Find the newest trial of every job, by the job's number."""
+    """Find the newest trial of every job, by the job's number.
+
+    A warning names a trial with damaged attributes, which is left out.
+    """
     found = {}
     for trial in study.get_trials(deepcopy=False):
         if JOB in trial.user_attrs:  # missing if the process was killed before it set the number
@@ -159,6 +165,10 @@ class JobTrial:
         options: of the search.
         sweep: the directory of the sweep.
         job: the number of the job.
+
+    Raises:
+        UserError: the storage cannot be opened.
+        KeyError: the storage lacks the study, or the study lacks the trial.
     """
 
     def __init__(self, options: StudyOptions, sweep: Path, job: int) -> None:
@@ -194,7 +204,9 @@ def trial_of(run: Run) -> JobTrial:
     """Find the trial of a run.
 
     Raises:
-        UserError: the study cannot be reached.
+        UserError: the storage of the study cannot be opened.
+        KeyError: the study or the trial is not there.
+        ValueError: the run is no trial.
     """
     number = number_of(run.directory)
     if run.search is None or run.sweep is None or number is None:

@@ -56,8 +56,12 @@ def sweep_study(sweeper: Any, arguments: list[str]) -> None:
         arguments: the overrides of the command line.
 
     Raises:
-        UserError: an option or the search space is wrong.
+        UserError: an option or the search space is wrong, the study cannot go on in this directory
+            or with this space, or its end cannot be recorded.
+        OSError: its jobs cannot be recorded.
+        HydraException: an override cannot be read, or a trial cannot be composed.
         UnfinishedJobsError: some trials failed or were killed.
+        Interrupted: by Ctrl-C or another signal; all jobs have stopped.
     """
     options = parse(sweeper.options)
     size = options.jobs_at_a_time
@@ -81,7 +85,11 @@ def sweep_study(sweeper: Any, arguments: list[str]) -> None:
 
 
 def _check_settings(sweeper: Any, space: Space) -> None:
-    """Check the settings of one trial, and refuse fewer epochs than the search began with."""
+    """Check the settings of one trial, and refuse fewer epochs than the search began with.
+
+    Raises:
+        UserError: a setting is wrong, or the epochs are fewer.
+    """
     values = job_values(sweeper.loader, sweeper.config, [*space.fixed, *space.corner])
     training.parse(values)
     if EPOCHS not in space.dimensions:
@@ -90,7 +98,7 @@ def _check_settings(sweeper: Any, space: Space) -> None:
 
 
 def refuse_shorter_search(directory: Path, epochs: int) -> None:
-    """Refuse fewer epochs than a search in a directory began with: its trials are compared.
+    """Refuse fewer epochs than the search in a directory began with, since trials are compared.
 
     Raises:
         UserError: trials were begun for more epochs, or the record of the search is damaged.
@@ -115,8 +123,11 @@ def run_trials(
     Args:
         study: proposes the trials.
         sweep: records the trials.
-        do_batch: runs some jobs at a time.
+        do_batch: runs some jobs, and returns when they have ended.
         repeat_failed: whether failed trials are run again.
+
+    Raises:
+        Interrupted: by Ctrl-C or another signal; the trials of this process are released.
     """
     waiting: list[int] = []
     jobs = study.resume_trials(failed=repeat_failed)
@@ -198,11 +209,15 @@ class Study:
 
     @property
     def unfinished(self) -> list[int]:
-        """The numbers of the jobs that other processes work on."""
+        """The numbers of the jobs whose trials have not ended."""
         return [n for n, trial in self.trials.items() if not trial.state.is_finished()]
 
     def resume_trials(self, *, failed: bool) -> list[Job]:
-        """Claim the jobs that dead processes left; with `failed`, also the failed jobs."""
+        """Claim the jobs that dead processes left; with `failed`, also the failed jobs.
+
+        Returns:
+            The claimed jobs; a job that is done is only reported to Optuna.
+        """
         found = []
         with self.lock:
             for number, trial in self.trials.items():

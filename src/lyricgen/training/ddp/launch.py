@@ -78,7 +78,7 @@ class WorkerProcesses:
                 time.sleep(0.02)
 
     def failure(self, within: float = 0.0) -> str | None:
-        """Reason why a process has failed, or fails `within` some seconds; None if none does."""
+        """Reason of a process's failure, waiting for one at most `within` seconds; None if none."""
         deadline = time.monotonic() + within
         while True:
             ended = [
