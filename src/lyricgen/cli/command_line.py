@@ -27,7 +27,8 @@ MOST = 10**6  # largest whole number of an option
 class Parser(argparse.ArgumentParser):
     """Parser of [CHECKPOINT] [--debug] and the options that a command adds.
 
-    It reads one checkpoint into `checkpoint`, or with `several` all into `checkpoints`.
+    It reads one path into `checkpoint`, which is None without one; with `several`, all paths into
+    the list `checkpoints`; with checkpoint=False, none.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--debug", action="store_true", help="show where an error comes from")
 
     def error(self, message: str) -> NoReturn:
-        """End the command with one line."""
+        """End the command with one line on standard error and status 2."""
         self.exit(2, f"error: {in_one_line(with_suggestions(self, message))} (see --help)\n")
 
 
@@ -76,7 +77,10 @@ def add_options(
 
 
 def number_from(least: int, most: float = MOST) -> Callable[[str], int]:
-    """Read a whole number in a range."""
+    """Make a function for argparse that reads a whole number in a range, whose ends belong to it.
+
+    `least` is not negative.
+    """
 
     def number(value: str) -> int:
         if not value.isdecimal() or not least <= int(value) <= most:
@@ -88,7 +92,11 @@ def number_from(least: int, most: float = MOST) -> Callable[[str], int]:
 
 
 def amount(value: str) -> float:
-    """Read a number that is not negative."""
+    """Read a number that is finite and not negative.
+
+    Raises:
+        argparse.ArgumentTypeError: the text is no such number.
+    """
     try:
         number = float(value)
     except ValueError:
@@ -117,7 +125,12 @@ def run(
 ) -> None:
     """Run a command; an error that the user can mend prints one line and gives status 2.
 
-    Arguments are those of the process by default; `work` gets them parsed.
+    Ctrl-C gives status 130. Other errors pass, and with --debug those that the user can mend, too.
+
+    Args:
+        parser: of the command.
+        work: does the command's work with the parsed arguments.
+        arguments: as typed; None for those of the process.
     """
     prepare_streams()
     with reader_may_leave():
@@ -186,7 +199,7 @@ def writing(option: str, path: Path) -> Iterator[BinaryIO]:
     """Open a file to write, which gets its name when it is complete.
 
     Raises:
-        UserError: it cannot be written.
+        UserError: it cannot be written, or the block raises an OSError; an earlier file stays.
     """
     try:
         with replacing(path, follow_link=True) as stream:

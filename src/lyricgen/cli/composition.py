@@ -72,6 +72,7 @@ def plain_values(config: DictConfig, hydra: Any) -> dict[str, Any]:
 
     Raises:
         UserError: the sampler of the text lacks a chosen setting.
+        OmegaConfBaseException: a value is missing, or refers to a setting that does not exist.
     """
     values: Any = OmegaConf.to_container(config, resolve=True)
     if hydra.runtime.choices["sampler"] == "default" and values["data"]["unit"] == "line":
@@ -127,6 +128,9 @@ def compose_run(config: DictConfig, hydra: Any) -> tuple[dict[str, Any], Run]:
     Args:
         config: of the run.
         hydra: Hydra's own configuration.
+
+    Raises:
+        UserError, OmegaConfBaseException: see `plain_values`.
     """
     directory = Path(hydra.runtime.output_dir)
     sweep = Path(hydra.sweep.dir) if hydra.mode == RunMode.MULTIRUN else None
@@ -144,14 +148,22 @@ def compose_run(config: DictConfig, hydra: Any) -> tuple[dict[str, Any], Run]:
 
 
 def job_values(loader: ConfigLoader, sweep: DictConfig, overrides: list[str]) -> dict[str, Any]:
-    """Plain, unchecked values of a job: the sweep's configuration with the job's overrides."""
+    """Plain, unchecked values of a job: the sweep's configuration with the job's overrides.
+
+    Raises:
+        HydraException: the overrides do not fit the configuration.
+        UserError, OmegaConfBaseException: see `plain_values`.
+    """
     config = loader.load_sweep_config(sweep, overrides)
     own = OmegaConf.masked_copy(config, [str(name) for name in config if name != "hydra"])
     return plain_values(own, config.hydra)
 
 
 class DirectoryCallback(Callback):
-    """Hydra's callback that first checks and makes the directory of a run or sweep."""
+    """Hydra's callback that first checks and makes the directory of a run or sweep.
+
+    It ends the command with status 2 if the directory cannot be used.
+    """
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         """Check and make a run's directory."""

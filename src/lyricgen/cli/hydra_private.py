@@ -38,7 +38,11 @@ def parse_by_grammar(value: str) -> Any:
 
 
 def combine_values(loader: ConfigLoader, overrides: list[str]) -> list[list[str]]:
-    """Every combination of the values of overrides, as Hydra's own sweeper combines them."""
+    """Every combination of the values of overrides, as Hydra's own sweeper combines them.
+
+    Raises:
+        HydraException: an override cannot be read.
+    """
     parsed = OverridesParser.create(config_loader=loader).parse_overrides(overrides)
     [combinations] = BasicSweeper.split_arguments(parsed, max_batch_size=None)
     return combinations
@@ -83,8 +87,8 @@ def compose_once() -> None:
 def showing_everything(options: argparse.Namespace) -> Iterator[None]:
     """Let Hydra's --cfg and --info, in the options of its command line, show everything.
 
-    For --cfg hydra, Hydra cuts off the other settings, although its own settings refer to them:
-    resolve these before.
+    For --cfg hydra, Hydra cuts off the other settings, although its own settings refer to them. So
+    with --resolve, all settings are resolved before.
     """
     if options.cfg is None and options.info is None:
         yield

@@ -41,7 +41,7 @@ PLACES = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.mode"
 
 
 def expand(arguments: list[str]) -> list[str]:
-    """Replace `resume=` among the typed arguments by the recorded overrides of a run or sweep.
+    """Turn typed arguments into Hydra's; recorded overrides of a run or sweep replace `resume=`.
 
     A sweep gets --multirun, too: without it Hydra, when it cannot compose, would complain of
     several values instead of the mistake.
@@ -50,11 +50,13 @@ def expand(arguments: list[str]) -> list[str]:
         arguments: as typed.
 
     Returns:
-        Options, since Hydra's parser refuses an option between overrides; then the recorded
-        overrides, the typed ones, and the overrides that choose the same directory.
+        Options, since Hydra's parser refuses an option between overrides; then, with `resume=`, the
+        recorded overrides; the typed overrides, with texts in quotation marks; and, with `resume=`,
+        the overrides that choose the same directory.
 
     Raises:
-        UserError: the run does not exist, or cannot be resumed with these arguments.
+        UserError: an argument cannot be read or is ambiguous, a run or checkpoint that one names
+            does not exist, or the run cannot be resumed with the other arguments.
     """
     read, options = _divide(arguments)
     for option, path in (("--config-path", read.config_path), ("--config-dir", read.config_dir)):
@@ -90,7 +92,7 @@ def _divide(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     """Divide arguments by Hydra's parser: into its result, with the overrides, and the options.
 
     Raises:
-        UserError: an argument is not UTF-8.
+        UserError: an argument is not UTF-8, or Hydra's parser refuses it.
     """
     for one in arguments:
         if any("\ud800" <= character <= "\udfff" for character in one):  # stands for a byte
@@ -121,6 +123,9 @@ def _with_newest(override: str) -> str:
     """Replace init_from=latest by the path of the newest run's checkpoint.
 
     Otherwise each job of a sweep would take another checkpoint.
+
+    Raises:
+        UserError: there is no such checkpoint.
     """
     if key(override) != "init_from" or _last("init_from", [override]) != "latest":
         return override
@@ -128,7 +133,11 @@ def _with_newest(override: str) -> str:
 
 
 def _refuse_record(option: str, path: str) -> None:
-    """Refuse the record of a run as a configuration, and say how to repeat the run."""
+    """Refuse the record of a run as a configuration.
+
+    Raises:
+        UserError: the path is such a record; the message says how to repeat the run.
+    """
     directory = expand_home(path).absolute().parent
     if Path(path).name != RECORD or not (directory / _OVERRIDES).is_file():
         return
@@ -156,7 +165,7 @@ def read_options(arguments: list[str]) -> argparse.Namespace:
     """Parse arguments by Hydra's parser.
 
     Raises:
-        UserError: Hydra has no such option.
+        UserError: Hydra has no such option, or an option lacks its value.
     """
     parser = options_parser()
 
@@ -188,7 +197,11 @@ def _directory(wanted: str) -> Path:
 
 
 def _recorded(directory: Path, *, is_sweep: bool) -> tuple[list[tuple[str, str]], list[str]]:
-    """Read the options and overrides of the last command line of a run or sweep."""
+    """Read the options and overrides of the last command line of a run or sweep.
+
+    Raises:
+        UserError: the record cannot be read.
+    """
     record = directory / (MULTIRUN if is_sweep else _HYDRA)
     try:
         read = read_yaml(record)["hydra"]
@@ -249,9 +262,13 @@ def with_recorded_settings(
 
     Args:
         directory: of the run.
-        values: plain values of the present configuration.
-        overrides: of that configuration. The value of an override that the run does not have
-            stays; all values stay if it chooses a group that decides other groups.
+        values: plain values of the present configuration; they stay as they are.
+        overrides: of the present configuration.
+
+    Returns:
+        The values, with the recorded ones except where an override is not among the recorded
+        overrides. They are the present ones if such an override chooses a group other than trainer,
+        callbacks and logger, or if nothing is recorded.
     """
     earlier = RunSummary.read_earlier(directory)
     if earlier is None or earlier.options is None or "overrides" not in earlier.model_fields_set:

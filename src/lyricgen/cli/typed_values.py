@@ -43,7 +43,7 @@ _INTERPOLATION = re.compile(r"(\\*)\$\{([^{}:$\\]*)(?=(\}|:.*\})?)", re.DOTALL)
 
 @cache
 def default_choices() -> dict[str, str | None]:
-    """The groups of conf/train.yaml, with their default choices."""
+    """The groups of conf/train.yaml, with their default choices; None for no choice."""
     entries = [each for each in _read("train")["defaults"] if isinstance(each, dict)]
     pairs = [pair for entry in entries for pair in entry.items()]
     return {group: choice for group, choice in pairs if not group.startswith("override ")}
@@ -115,7 +115,8 @@ def quote_texts(overrides: list[str], *, multirun: bool) -> list[str]:
     settings. So an override may be rewritten twice. With `multirun`, commas separate values.
 
     Raises:
-        UserError: a value is ambiguous; the message shows what to type for each meaning.
+        UserError: an override is ambiguous, or sets what is not set in this way; the message shows
+            what to type.
     """
     rewritten: list[str] = []
     for override in overrides:
