@@ -125,8 +125,8 @@ def remove_unused() -> None:
 def refuse_links(directory: Path, patterns: Sequence[str] = OF_RUN) -> None:
     """Refuse to go on with a run whose own files are links, pipes or devices.
 
-    Writing to them would change another place or block for ever. The `patterns` are those of the
-    names of its files.
+    Writing to them would change another place or block for ever. `patterns` match the names of
+    the run's own files.
 
     Raises:
         UserError: such a file is in the directory.

@@ -136,7 +136,7 @@ def worker_processes(
     `device` is "cpu" or "cuda".
 
     Raises:
-        UserError: another process has failed before the body, or so that the body lost it.
+        UserError: another process has failed at its start, or the body has lost it.
     """
     store, threads = server(), torch.get_num_threads()
     share = max(1, threads // world_size)
