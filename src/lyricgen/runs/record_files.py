@@ -111,7 +111,9 @@ def read_yaml(path: Path) -> Any:
             if depth > _DEEPEST:
                 raise RecordError(f"it is nested more than {_DEEPEST} levels deep")
         return _plain(yaml.load(text, Loader=loader), 0)
-    except yaml.YAMLError as error:
+    except RecordError:
+        raise
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2024-13-45
         raise RecordError(str(error)) from error
 
 
