@@ -11,8 +11,8 @@ A tour in the order in which the data flows:
    room for all numbers, in memory or in a file that is checked block by block.
 5. `cache` fetches a published text, and encodes a large text piece by piece into a checked file.
 6. `splits` splits the ids into the training, validation and test splits.
-7. `samplers` choose the positions of each batch in the training split, and positions in the other
-   splits at which each character is predicted once and in order. A sampler knows no characters.
+7. `samplers` choose the positions of each batch. The batches of a held-out split predict each
+   character once, except the first of a running text. A sampler knows no characters.
 8. `batch` cuts the ids of a batch at these positions: inputs and targets, (B, T). With
    several processes each process cuts its share of the rows.
 9. `datamodule` gives the batches to Lightning.

@@ -1,4 +1,4 @@
-"""Batches: their positions in a split, and their character ids, gathered at once.
+"""Batches: their positions in a split, and the character ids at these positions.
 
 B rows, T time steps, N characters in a split of the corpus.
 """
@@ -20,7 +20,10 @@ _COPIED = 1 << 24  # ids copied to a device at a time
 
 
 def seed_of(seed: int, number: int) -> int:
-    """A seed for a numbered thing, such as an epoch or a step; neighbouring seeds share none."""
+    """Make the seed of a numbered thing, such as an epoch or a step.
+
+    Different seeds never make the same seed, as long as all numbers are below 1,000,003.
+    """
     return seed * 1_000_003 + number
 
 
@@ -35,10 +38,10 @@ class Windows:
     starts: Tensor  # (B,) int64
     num_steps: int  # T
     lengths: Tensor | None  # (B,) int64
-    starts_stream: bool  # whether the rows begin anew, instead of where the last batch ended
-    num_characters: int  # predicted characters in the batch, without padding
-    following: int = 0  # characters after each row that a model of both sides reads
-    ends: Tensor | None = None  # (B,) int64 end of the following characters; None: the text's end
+    starts_stream: bool  # whether the rows start from state zero, not from the last batch's state
+    num_characters: int  # predicted characters in the whole batch, without padding
+    following: int = 0  # characters that a model of both sides reads after the predicted ones
+    ends: Tensor | None = None  # (B,) int64 ends of the following characters; None: the text's end
 
 
 def windows_of(
@@ -69,7 +72,7 @@ class TrainingSampler(Sampler):
     """A sampler of the training split.
 
     Attributes:
-        batch_size: rows of a batch; fewer than `data.batch_size` if the text is small.
+        batch_size: rows of a full batch; fewer than `data.batch_size` if the text is small.
         num_read: characters that an epoch predicts.
     """
 
@@ -78,7 +81,7 @@ class TrainingSampler(Sampler):
 
 
 def block(rows: int, rank: int, world_size: int) -> slice:
-    """Find the consecutive rows of one process; two processes differ by one row at most."""
+    """Find the consecutive rows of one process; two processes' shares differ by one row at most."""
     return slice(rows * rank // world_size, rows * (rank + 1) // world_size)
 
 
@@ -122,11 +125,11 @@ class Batch:
     starts: Tensor  # (B,) int64: inputs[b, t] stands at starts[b] + t in its split
     starts_stream: bool  # whether the state is zeroed first
     num_characters: int  # targets without padding, in all processes
-    following: Tensor | None = None  # (B, K) int64 the next characters, IGNORED past their end
+    following: Tensor | None = None  # (B, K) int64 after the targets, IGNORED past their end
 
 
 def cut(ids: Tensor, windows: Windows) -> Batch:
-    """Gather the batch of some windows from a text, `ids` (N,) on any device."""
+    """Gather the batch of some windows from a text, `ids` (N,), on the device of `ids`."""
     starts = windows.starts.to(ids.device, non_blocking=True)
     steps = torch.arange(windows.num_steps + 1, device=ids.device)  # (T+1,)
     positions = starts[:, None] + steps  # (B, T+1)
@@ -150,17 +153,22 @@ def cut(ids: Tensor, windows: Windows) -> Batch:
 
 
 class BatchLoader:
-    """The batches of one split, epoch after epoch, in the sampler's order.
+    """The batches of one split in the sampler's order; each iteration reads one epoch.
 
     Args:
-        ids: (N,) the split's characters, which are copied to the device if they fit there.
+        ids: (N,) the split's characters, which are copied to the device if they fit there; if
+            not, each batch is copied.
         sampler: the positions of each batch.
         device: where the batches go.
-        position: returns the current epoch, and the number of its batches that were read before.
+        position: returns the current epoch, and the number of its batches that are left out
+            because they were read before.
         mapping: the mapped file of the ids; None for ids in memory. Ids are checked before they
             are read. The file's pages are given back now and then, since pages count as memory of
             this process.
         place: rank of this process, and world size; each process gets its rows of every batch.
+
+    Raises:
+        UserError: the mapped ids are damaged and cannot be restored; also during an iteration.
     """
 
     def __init__(
@@ -198,7 +206,11 @@ class BatchLoader:
 
 
 def _fits(ids: Tensor, device: torch.device) -> bool:
-    """Whether a text fits on a device: always on a CPU, in a quarter of a GPU's free memory."""
+    """Whether a text fits on a device.
+
+    It always fits on a CPU, fits on a CUDA GPU if a quarter of the free memory holds it, and never
+    fits on other devices.
+    """
     if device.type != "cuda":
         return device.type == "cpu"
     free, _ = torch.cuda.mem_get_info(device)

@@ -54,9 +54,11 @@ OPENING = 50_000  # characters by which a format is recognised
 def corpus_path(kind: str, path: str | os.PathLike[str] | None = None) -> Path:
     """Find the file of a corpus; fetch a published corpus that is not in the cache.
 
+    An existing file is never changed.
+
     Args:
         kind: One of ``KINDS``.
-        path: The user's own file; given for ``text`` and for no other kind.
+        path: The user's own file for the kind ``text``; None or "" for all other kinds.
 
     Returns:
         The path of the file. A published file has its known checksum; a user's own file is not
@@ -64,8 +66,7 @@ def corpus_path(kind: str, path: str | os.PathLike[str] | None = None) -> Path:
 
     Raises:
         UserError: The kind is unknown, the path is missing or not wanted, or a published file
-            cannot be fetched, cannot be read or has another checksum. An existing file is never
-            changed.
+            cannot be fetched, cannot be read or has another checksum.
     """
     if check_kind(kind) == "text":
         if not path:
@@ -88,7 +89,7 @@ def format_of(opening: str) -> str | None:
         opening: the first characters of the text; the last line may be cut.
 
     Returns:
-        The name of the format; None for a plain text.
+        The name of the format; None for a plain text and for formats not known here.
     """
     lines = [line for line in opening.splitlines() if line.strip()]
     lines = (lines[:-1] or lines)[:_LINES]
@@ -118,9 +119,10 @@ def _is_json(line: str) -> bool:
 
 
 def _is_table(lines: Sequence[str], separator: str) -> bool:
-    """Whether most lines have equally many fields, and most fields do not begin with a space.
+    """Whether at least three lines are given, and most have equally many fields, at least two.
 
-    In prose, a space follows a comma.
+    Of the fields after a separator, most must be filled and must not begin with a space: in prose,
+    a space follows a comma.
     """
     try:
         rows = list(csv.reader(lines, delimiter=separator))
@@ -152,7 +154,7 @@ def private_use_notice(corpus: EncodedCorpus, encoding: str) -> str | None:
 
 
 def repeated_lines_notice(corpus: EncodedCorpus) -> str | None:
-    """Say how many lines of a list repeat another line; None if no line does."""
+    """Say how many lines of a list repeat an earlier line; None if none does or it is no list."""
     lines = corpus.lines if corpus.unit == "line" else []
     repeated = len(lines) - len(set(lines))
     if not repeated:
@@ -163,10 +165,11 @@ def repeated_lines_notice(corpus: EncodedCorpus) -> str | None:
 
 
 def build_corpus(options: DataOptions) -> EncodedCorpus:
-    """Read and encode the text that options name.
+    """Read and encode the text that options name; a large text is mapped from the cache.
 
     Raises:
-        UserError: the text cannot be read, or has nothing to learn from.
+        UserError: the options are wrong or contradict each other; the text cannot be fetched, read
+            or kept in the cache; or it has nothing to learn from.
     """
     path = corpus_path(options.kind, options.path)
     name = options.kind if options.path is None else options.path
@@ -193,18 +196,20 @@ def find_corpus(options: DataOptions, digest: str | None, checkpoint: Path | Non
     """Read the text that a model was trained on, even if the model or its text has moved.
 
     A relative path is tried from here, from where the run was started, and from each directory
-    around the checkpoint. Last, the cache is searched for the digest.
+    around the checkpoint. Last, the cache is searched for the digest. A text without a path,
+    bundled or published, is read whatever its digest.
 
     Args:
         options: the data options of the training.
-        digest: the digest of the text; None if unknown.
+        digest: the digest of the text; None takes the first text that can be read.
         checkpoint: the file of the model; None if unknown.
 
     Returns:
-        The text with this digest; if it is found nowhere, the text at the path.
+        The text with this digest; if it is found nowhere, the text at the path as seen from here.
 
     Raises:
-        UserError: the text is nowhere, or cannot be read.
+        UserError: the text can be read nowhere; the message says why not at the path as seen from
+            here. For a text without a path, as for `build_corpus`.
     """
     if options.path is None:
         return build_corpus(options)
@@ -238,7 +243,10 @@ def find_corpus(options: DataOptions, digest: str | None, checkpoint: Path | Non
 
 
 def report_text(options: DataOptions, corpus: EncodedCorpus) -> None:
-    """Log that a text has private-use characters, another format or repeated lines."""
+    """Log that a text has private-use characters or repeated lines, or that it is no plain text.
+
+    Only a user's own file is searched for another format, and only if it can be read.
+    """
     found = [private_use_notice(corpus, options.encoding)]
     if options.kind == "text":
         path = corpus_path(options.kind, options.path)

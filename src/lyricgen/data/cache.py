@@ -120,7 +120,11 @@ class LargeText:
     max_bytes: int
 
     def stamp(self) -> tuple[int, ...]:
-        """The file's size in bytes, its times and its inode; a changed file has another stamp."""
+        """The file's size in bytes, its times, its inode and its device, to notice a change.
+
+        Raises:
+            UserError: The file is not there or cannot be reached.
+        """
         try:
             found = Path(self.path).stat()
         except OSError as error:
@@ -128,11 +132,15 @@ class LargeText:
         return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_dev
 
     def key(self, directory: Path, passed: Callable[[int], object]) -> str:
-        """Compute the checksum of the file and of the options that change its encoding.
+        """Compute the checksum of the file and of the options that change its ids, in hexadecimal.
 
         Args:
             directory: part of the cache that remembers the checksums of unchanged files.
-            passed: called with the number of bytes read so far.
+            passed: called with the number of bytes read so far, unless the checksum is remembered.
+
+        Raises:
+            UserError: The file cannot be read, or what the cache remembers of it belongs to
+                another user.
         """
         options = [self.encoding, self.control_characters, self.newline, self.lowercase]
         described = json.dumps([FORMAT, unicodedata.unidata_version, *options, self.max_chars])
@@ -181,7 +189,10 @@ class LargeText:
         return digest.digest()
 
     def pieces(self, passed: Callable[[int], object]) -> Iterator[str]:
-        """Read the prepared text in pieces; call `passed` with the number of bytes read so far."""
+        """Read the prepared text in pieces; call `passed` with the number of bytes read so far.
+
+        Errors are those of `text_pieces` and `prepared_pieces`.
+        """
         return prepared_pieces(
             text_pieces(self.path, self.encoding, self.max_bytes, passed, self.control_characters),
             newline=self.newline,
@@ -193,8 +204,9 @@ class LargeText:
 def encode_large(text: LargeText, name: str) -> EncodedCorpus:
     """Encode a running text of any length, or find it in the cache.
 
-    Processes that need the same text at the same time encode it once. A killed process leaves no
-    entry. A damaged entry is encoded anew, even if its damage is found only when ids are read.
+    Processes that need the same text at the same time encode it once. A killed process leaves
+    nothing that passes for a whole entry. A damaged entry is encoded anew, even if its damage is
+    found only when ids are read.
 
     Args:
         text: The file, and how to read it.
@@ -204,8 +216,8 @@ def encode_large(text: LargeText, name: str) -> EncodedCorpus:
         The corpus, whose ids are mapped from the cache.
 
     Raises:
-        UserError: The text cannot be read, has nothing to learn from or changes meanwhile, or the
-            cache cannot be written or has another user's entry.
+        UserError: The text is too large, cannot be read as its fields say, has nothing to learn
+            from or changes meanwhile; or the cache cannot be written or has another user's file.
     """
     stamp = text.stamp()
     if stamp[0] > text.max_bytes:
@@ -239,6 +251,10 @@ def find_encoded(digest: str, name: str) -> EncodedCorpus | None:
     Args:
         digest: The digest of an `EncodedCorpus`.
         name: The text's name in messages.
+
+    Returns:
+        The corpus, whose ids are mapped from the cache. To check damaged ids is a UserError, since
+        the text is not there to restore them.
     """
     for entry in sorted((cache_directory() / "encoded").glob("*.ids")):
         with suppress(UserError):  # another user's entry
@@ -266,7 +282,7 @@ def _restore(text: LargeText, name: str, entry: Path, is_sound: Callable[[], boo
         is_sound: Tells whether the entry is sound, as after another process has restored it.
 
     Raises:
-        UserError: The text has changed, or the entry cannot be written.
+        UserError: The text cannot be read or has changed, or the entry cannot be written.
     """
     with _locked(entry, name):
         if is_sound():  # another process has restored it
@@ -285,7 +301,8 @@ def _locked(entry: Path, name: str) -> Iterator[None]:
     """Hold the entry's lock, which the system releases if the process dies.
 
     Raises:
-        UserError: The cache cannot be written.
+        UserError: The lock cannot be taken, or the block raised an OSError, as when the cache
+            cannot be written.
     """
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)

@@ -41,7 +41,8 @@ Restore = Callable[[Callable[[], bool]], None]
 class CheckedMapping:
     """A file of ids mapped into memory; each block is compared with its checksum once.
 
-    Code that reads ids calls `check` first, which takes some microseconds for a sound block.
+    Code that reads ids calls `check` first, which takes some microseconds if all blocks to be read
+    have been found sound before.
 
     Args:
         mapping: the whole file; the ids lie at its beginning.
@@ -61,11 +62,12 @@ class CheckedMapping:
         self._sound = np.zeros(len(sums), np.bool_)
 
     def check(self, ids: Tensor, starts: Tensor | None = None, steps: int = 0) -> None:
-        """Check that ids can be read and are the ids that were written.
+        """Check that ids can be read and are the ids that were written; restore damaged ones.
 
         Args:
             ids: (N,) in this mapping; other tensors are not checked.
-            starts: (B,) where the windows to be read start; None for all ids.
+            starts: (B,) int64 indices into `ids` where the windows to be read start; None checks
+                all ids.
             steps: characters in a window.
 
         Raises:
@@ -142,7 +144,11 @@ class EncodedCorpus:
 
     @property
     def opening(self) -> str:
-        """The first characters of the text, up to 1000, without white space before them."""
+        """The first characters of the text, up to 1000, without white space before them.
+
+        Raises:
+            UserError: The mapped ids are damaged and cannot be restored.
+        """
         for ids in torch.split(self.ids, 1000):
             if self.mapping is not None:
                 self.mapping.check(ids)
@@ -153,7 +159,7 @@ class EncodedCorpus:
 
     @property
     def lines(self) -> list[str]:
-        r"""The lines of a list, repeats included, without their ``\n``."""
+        r"""The lines of a list, repeats included, without their ``\n``; for unit ``line`` only."""
         return self.vocabulary.decode(self.ids).removesuffix("\n").split("\n")
 
 
@@ -218,11 +224,11 @@ def open_entry(path: Path, name: str, restore: Restore) -> EncodedCorpus | None:
         restore: See `Restore`.
 
     Returns:
-        The corpus; None if the file is missing, or if its length or description is wrong.
+        The corpus; None if the file cannot be opened, or if its length or description is wrong.
         `CheckedMapping.check` finds damaged ids when they are read.
 
     Raises:
-        UserError: The file belongs to another user, who may have put anything into it.
+        UserError: The file belongs neither to this user nor to root; it may hold anything.
     """
     try:
         with open_own(path) as stream:
@@ -254,7 +260,7 @@ def open_own(path: Path) -> BufferedReader:
 
     Raises:
         OSError: The file cannot be opened, or is no ordinary file.
-        UserError: The file belongs to another user.
+        UserError: The file belongs neither to this user nor to root.
     """
     stream = open_ordinary(path)
     owner = os.fstat(stream.fileno()).st_uid

@@ -17,16 +17,16 @@ class CharacterDataModule(pl.LightningDataModule):
     """The training, validation and test splits of a corpus.
 
     Validation and test read a whole split in order, whatever the training sampler is, so their
-    figures do not depend on the batch size. In a list of lines, each line is scored by itself.
+    figures do not depend on the batch size. In the layout "lines", each line is scored by itself.
 
     Args:
         vocabulary: the characters of the whole corpus.
         splits: "train", and "val" and "test" unless they are empty.
         sampler: chooses the positions of each training batch.
-        following: number of characters after each held-out window that the model reads, too.
+        following: number of characters that the model also reads after each held-out window.
 
     Raises:
-        UserError: a split is too short to predict anything.
+        UserError: a split has fewer than two characters.
     """
 
     def __init__(
@@ -72,7 +72,12 @@ class CharacterDataModule(pl.LightningDataModule):
         return self.evaluation_loader("test") if "test" in self.splits else []
 
     def evaluation_loader(self, name: str) -> BatchLoader:
-        """Load all of the split `name` in order; the processes share the rows."""
+        """Make the loader of all of the split `name`; each process gets its share of the rows.
+
+        Raises:
+            KeyError: there is no such split.
+            UserError: the split's mapped ids are damaged and cannot be restored.
+        """
         split = self.splits[name]
         sampler = evaluation_sampler(split, len(self.vocabulary), self.following)
         place = rank(), world_size()

@@ -66,13 +66,15 @@ _BEFORE, _EXCERPT, _SAMPLE = 6, 14, 4000  # characters
 
 
 class ControlCharacterFilter:
-    """Replaces the control characters of a text that comes in pieces, or counts them.
+    r"""Replaces the control characters of a text that comes in pieces, or counts them.
+
+    Control characters are those of Unicode other than ``\n``, ``\r`` and ``\t``.
 
     Args:
         shown: name of the text in the message.
         wanted: `refuse` counts the characters for `error`, `newline` replaces each by a newline,
-            `drop` leaves them out. Lone surrogates are always refused.
-        choices: advice at the end of the message.
+            `drop` leaves them out. Lone surrogates are always counted for `error`.
+        choices: advice at the end of the message, unless the characters point to another encoding.
     """
 
     def __init__(self, shown: str, wanted: ControlCharacters, choices: str = _CHOICES) -> None:
@@ -113,12 +115,12 @@ class ControlCharacterFilter:
 
     @property
     def misread(self) -> bool:
-        """Whether there are C1 controls, a sign of a wrong single-byte encoding."""
+        """Whether there are C1 controls besides U+0085, a sign of a wrong single-byte encoding."""
         return any("\x80" <= kind <= "\x9f" and kind != "\x85" for kind in self._counts)
 
     @property
     def found(self) -> str:
-        """The refused characters, each with its count and its first place."""
+        """A sentence on the refused characters: up to eight kinds with counts and first places."""
         kinds = [
             f"U+{ord(kind):04X}{f' ({_NAMES[kind]})' if kind in _NAMES else ''} "
             f"{'once' if self._counts[kind] == 1 else f'{self._counts[kind]:,} times, first'} "
@@ -156,7 +158,7 @@ class ControlCharacterFilter:
 
 
 class Reading(NamedTuple):
-    """A file as an encoding reads it: the share of odd characters, and some of the characters."""
+    """A file as an encoding reads it: its `oddity`, and some of its characters beyond ASCII."""
 
     encoding: str
     oddity: float
@@ -164,11 +166,16 @@ class Reading(NamedTuple):
 
 
 def possible_readings(pieces: Iterable[bytes], tried: str) -> list[Reading]:
-    """Find the encodings, apart from the tried one, that decode all of a file's bytes.
+    """Find encodings that decode all of a file's bytes.
+
+    Args:
+        pieces: the bytes.
+        tried: an encoding that Python knows; it is left out.
 
     Returns:
-        One reading for each different text, the most plausible first. Encodings that give the same
-        text share one reading, under the name of the most preferred.
+        Readings by encodings of a fixed list, the most plausible first. Encodings that read the
+        same sample of characters share one reading, under the name of the most preferred. Readings
+        with a NUL, or of ASCII alone, are left out.
     """
     decoders = {
         name: codecs.getincrementaldecoder(name)() for name in _MULTIBYTE if not _same(name, tried)
@@ -242,7 +249,11 @@ def _same(name: str, tried: str) -> bool:
 
 
 def oddity(text: str) -> float:
-    """Estimate the share, 0 … 1, of characters beyond ASCII that do not fit their surroundings."""
+    """Estimate the share of characters beyond ASCII that do not fit their surroundings.
+
+    The estimate is 0 for a text of ASCII alone, and may exceed 1, since some characters count for
+    more than one reason.
+    """
     text = f" {text} "
     east_asian, latin, odd, every = "", "", 0.0, 0
     for before, character, after in zip(text, text[1:], text[2:], strict=False):

@@ -45,7 +45,7 @@ KINDS = (*BUNDLED, *PUBLISHED, "text")  # text: a file of the user
 
 
 def check_kind(kind: str) -> str:
-    """Check the name of a corpus.
+    """Check the name of a corpus and return it.
 
     Raises:
         UserError: no corpus has this name.

@@ -1,4 +1,4 @@
-"""Prepare a text: its line ends, its case and its composed characters, once and for all."""
+"""Prepare a text: its line ends, its case, its length, and its composed characters (NFC)."""
 
 import unicodedata
 from collections.abc import Iterable, Iterator
@@ -53,18 +53,19 @@ def prepare(
         text: The text, with any of the three line ends.
         name: See `Corpus`.
         unit: See `Corpus`.
-        newline: Whether a newline of a running text is kept or becomes a space.
+        newline: ``keep``, or ``space`` to turn each newline of a running text into a space.
         lowercase: Whether to lower-case the text.
         distinct_lines: With unit ``line``, whether to keep only the first of equal lines.
-        max_chars: The most characters to keep, from the start and counted in the finished text.
-            With unit ``line``, the whole lines that fit, their ``\n`` counted.
+        max_chars: The most characters to keep, from the start and counted in the finished text;
+            None keeps all. With unit ``line``, the whole lines that fit, their ``\n`` counted.
 
     Returns:
         The corpus: at least two distinct characters, not all of them white space.
 
     Raises:
-        UserError: A setting has an unknown value or contradicts another one, or the kept text has
-            fewer than two distinct characters or only white space.
+        UserError: A setting has an unknown value or contradicts another one; `max_chars` is below
+            2 or does not hold the first line; or the kept text has fewer than two distinct
+            characters or only white space.
     """
     _check_settings(unit, newline, max_chars)
     if unit == "line":
@@ -94,6 +95,9 @@ def prepared_pieces(
 
     Yields:
         Pieces of the prepared text, which does not depend on where it was cut.
+
+    Raises:
+        UserError: `newline` is unknown, or `max_chars` is below 2.
     """
     _check_settings("text", newline, max_chars)
     left = max_chars
@@ -125,7 +129,7 @@ def _composed(pieces: Iterable[str], lowercase: bool) -> Iterator[str]:
 
 
 def _last_cut(piece: str, has_sigma: bool) -> int | None:
-    """Find the last place where a cut changes the composition of neither side; None if none is.
+    """Find the last place where a cut does not change the prepared text; None if there is none.
 
     Args:
         piece: The text to cut.
@@ -186,7 +190,7 @@ def check_symbols(characters: str, length: int, name: str) -> None:
         name: Its name in messages.
 
     Raises:
-        UserError: The corpus is all white space or one single symbol.
+        UserError: The corpus is empty, all white space or one single symbol.
     """
     if not characters or characters.isspace():
         raise UserError(

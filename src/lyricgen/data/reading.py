@@ -104,7 +104,7 @@ def text_pieces(
     passed: Callable[[int], object] = lambda _: None,
     control_characters: ControlCharacters | None = "refuse",
 ) -> Iterator[str]:
-    r"""Read a text from a plain file, a gzip, bzip2 or xz file, or a zip archive of one file.
+    r"""Read a text from a plain file, a gzip, bzip2 or xz file, or a zip archive of one text file.
 
     The first bytes of a file tell its kind; its name does not matter. Nothing is unpacked to the
     disk. A byte-order mark decides the encoding and is dropped.
@@ -113,15 +113,17 @@ def text_pieces(
         path: The file; errors show the path unchanged.
         encoding: A text encoding that Python knows, for a file without a byte-order mark.
         max_bytes: The most bytes of the file, and of its text when unpacked.
-        passed: Called before each piece with the number of bytes of the file read so far.
-        control_characters: What to do with all but ``\n``, ``\r`` and ``\t``; None keeps them.
+        passed: Called often with the number of bytes of the file read so far.
+        control_characters: See `ControlCharacterFilter`; None keeps all control characters.
 
     Yields:
         Pieces of the text, at least one, none of them empty.
 
     Raises:
-        UserError: The file is missing, no ordinary file, unreadable, too large, a damaged,
-            encrypted or ambiguous archive, or no plain text in its encoding.
+        UserError: `max_bytes` or `encoding` is wrong; the file is missing, no ordinary file,
+            unreadable, empty or too large; the archive is damaged, encrypted, of an unknown method
+            or not of one text file; or the content is no plain text in its encoding, or has refused
+            characters. The error may come after some pieces.
     """
     shown = repr(os.fspath(path))
     if max_bytes < 1:
@@ -153,6 +155,7 @@ def is_packed(path: str | os.PathLike[str]) -> bool:
     Raises:
         OSError: The file cannot be read.
         UserError: The file is a pipe or a device.
+        ValueError: The path has the character NUL.
     """
     with _open(path) as file:
         return _packed_kind(file) != ""
@@ -290,7 +293,10 @@ def _choose_codec(encoding: str, data: Iterator[bytes]) -> tuple[bytes, str, str
     """Read the first bytes, and choose the encoding: by their byte-order mark, else the given one.
 
     Returns:
-        The bytes read, the name of the encoding for messages, and the codec that decodes it.
+        The bytes read, the name of the encoding for messages, and the name of the codec.
+
+    Raises:
+        UserError: Python knows no text encoding of the given name, which is checked in any case.
     """
     head = b""
     while len(head) < 4 and (block := next(data, b"")):

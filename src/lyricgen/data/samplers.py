@@ -36,7 +36,8 @@ def order(count: int, seed: int, epoch: int, shuffle: Shuffle) -> Tensor:
     """Order the numbers 0 … count - 1 for an epoch, (count,) int32 or int64.
 
     `shuffle` "once" gives the order of `numpy.random.seed(seed)` and `numpy.random.shuffle`, as in
-    much published code; "each_epoch" draws by torch; "none" keeps the numbers in order.
+    much published code; "each_epoch" draws by torch; "none" keeps the numbers in order. The last
+    result is remembered and given again: do not change it.
     """
     return _order(count, seed, epoch if shuffle == "each_epoch" else 0, shuffle)
 
@@ -72,9 +73,8 @@ class RandomSampler(TrainingSampler):
 
     With `drop_last` every window has T characters and every batch B windows; a shorter window or
     batch is left out, as in textbooks. Without it the last batch may have fewer windows, a window
-    at an end of the text fewer characters: an epoch predicts every character but the first.
-    Since an epoch's number of batches is fixed, only offsets that give the most frequent number of
-    windows are then drawn.
+    at an end of the text fewer characters: an epoch predicts every character but the first. Then
+    only offsets that give the most frequent number of windows are drawn: each epoch has as many.
 
     A text of fewer than B windows gets smaller batches; a text without a window is a UserError.
     """
@@ -189,8 +189,8 @@ class LineSampler(TrainingSampler):
     batch may have fewer rows. Every line starts from state zero. With `carry_state`, for batches of
     one line only, a line starts from the last state of the line before, also across epochs.
 
-    A line of more than `longest` characters is cut into pieces of equal length, each a row, so that
-    one line cannot take all memory. A piece starts from state zero like a line; with `carry_state`
+    A line of more than `longest` characters is cut into about equal pieces, each a row, so that one
+    line cannot take all memory. A piece starts from state zero like a line; with `carry_state`
     the pieces of a line follow each other.
 
     Args:
@@ -203,7 +203,7 @@ class LineSampler(TrainingSampler):
         longest: see above; None for any length.
 
     Raises:
-        ValueError: carry_state with several lines a batch, whose rows end at different characters.
+        ValueError: `carry_state` with a `batch_size` other than 1: rows end at different steps.
     """
 
     def __init__(
@@ -271,7 +271,7 @@ class StreamSampler:
     """A whole text for scoring or counting: every character after the first is predicted once.
 
     The state is carried along each of B rows. A row starts from state zero, where the row above
-    ends. A batch has T characters a row; a model of both sides also reads the `following` next.
+    ends. A batch has T characters a row; a model of both sides reads `following` more of them.
     """
 
     def __init__(
@@ -297,8 +297,8 @@ class LineScoringSampler:
     """Lines for scoring: every character is predicted once, each line from state zero.
 
     A line of more than T characters is read in pieces of T, the state carried from one to the
-    next. Lines of the same number of pieces share batches, in their order. Batches are smaller for
-    a larger vocabulary. Other arguments as for `LineSampler` and `StreamSampler`.
+    next. Lines of the same number of pieces share batches, in their order. A larger vocabulary
+    makes smaller batches. `LineSampler` and `StreamSampler` explain the arguments.
     """
 
     def __init__(
@@ -335,7 +335,7 @@ class LineScoringSampler:
 
 
 def evaluation_sampler(split: Split, vocabulary_size: int, following: int = 0) -> Sampler:
-    """Make a sampler that reads a whole split in order: one stream, or its lines one by one.
+    """Make a sampler that reads a whole split: as one stream, or each line by itself.
 
     A stream past 200,000 characters is cut into rows, each from state zero; the log says so.
     """

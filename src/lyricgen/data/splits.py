@@ -26,22 +26,24 @@ def split_text(
 ) -> tuple[Range, Range, Range]:
     """Split a running text into three contiguous ranges: training, validation, test, in order.
 
-    The ranges are contiguous because choruses repeat: of held-out lines drawn at random, two in
-    three would stand in the training split, too.
+    The ranges are contiguous because choruses repeat: many held-out lines drawn at random would
+    stand in the training split, too.
 
     Args:
         length: Characters in the text.
         val_fraction: Share of the characters to validate on. If it is not zero, the split has at
             least two characters: one to read and one to predict.
         test_fraction: Share of the characters to test on, with the same minimum.
-        max_held_out: The most characters in each of these two splits; the rest is trained on.
+        max_held_out: The most characters, 2 or more, in each of these two splits; the rest is
+            trained on. None sets no limit.
 
     Returns:
         Three ranges that cover 0…length without gap or overlap; a fraction of zero gives an empty
         range.
 
     Raises:
-        UserError: The fractions are not possible, or leave fewer than two characters to train on.
+        UserError: A fraction is negative, the sum of both is not below 1, or they leave fewer than
+            two characters to train on.
     """
     val, test = _held_out_sizes(length, val_fraction, test_fraction, least=2, unit="characters")
     if max_held_out is not None and max(val, test) > max_held_out:
@@ -69,14 +71,15 @@ def split_lines(
         test_fraction: See above.
         seed: Seed of the draw; the same seed and lines give the same splits on any machine.
         max_held_out: The most characters in each held-out split, but one line at least; a repeated
-            line counts once. The rest is trained on.
+            line counts once. The rest is trained on. None sets no limit.
 
     Returns:
         Three lists of indices into ``lines``, each in rising order; together they have every index
         once.
 
     Raises:
-        UserError: The fractions are not possible, or leave no line to train on.
+        UserError: A fraction is negative, the sum of both is not below 1, or they leave no line to
+            train on.
     """
     number = {line: index for index, line in enumerate(dict.fromkeys(lines))}
     val, test = _held_out_sizes(
@@ -146,27 +149,35 @@ class Split:
     """
 
     ids: Tensor  # (N,) the smallest integer type that holds V
-    line_starts: Tensor | None  # (number of lines,) int64 places of the start symbols
-    counts: Tensor | None = None  # known result of character_counts
+    line_starts: Tensor | None  # (number of lines,) int64 places of the start symbols; None: stream
+    counts: Tensor | None = None  # result of character_counts, if known
     mapping: CheckedMapping | None = None  # the mapped file of the ids; None: in memory
 
     @property
     def sound_ids(self) -> Tensor:
-        """The ids after a check against their file's checksums; unchecked `ids` may be damaged."""
+        """The ids after a check against their file's checksums; unchecked `ids` may be damaged.
+
+        Raises:
+            UserError: the ids are damaged and cannot be restored.
+        """
         if self.mapping is not None:
             self.mapping.check(self.ids)
         return self.ids
 
     def character_counts(self, vocabulary_size: int) -> Tensor:
-        """Count each character, (V,) int64; start symbols are left out."""
+        """Count each character, (V,) int64, without start symbols; errors as for `sound_ids`."""
         return count_ids(self.sound_ids, vocabulary_size) if self.counts is None else self.counts
 
     def text(self, vocabulary: Vocabulary) -> str:
-        """The text of the split, without start symbols."""
+        """The text of the split, without start symbols; errors are those of `sound_ids`."""
         return vocabulary.decode(self.sound_ids[self.ids < len(vocabulary)])
 
     def last(self, max_chars: int) -> Tensor:
-        """The ids of the last `max_chars` characters; of lines, the last that fit, at least one."""
+        """The ids of the last `max_chars` characters; `max_chars` is 1 or more.
+
+        In the layout "lines", these are the last lines that fit as a whole, at least one. Errors
+        are those of `sound_ids`.
+        """
         if self.line_starts is None:
             return replace(self, ids=self.ids[-max_chars:]).sound_ids
         fit = int((self.line_lengths.flip(0).cumsum(0) <= max_chars).sum())
@@ -174,7 +185,11 @@ class Split:
 
     @property
     def line_lengths(self) -> Tensor:
-        """Predicted characters of each line, the stop included; layout "lines" only."""
+        """Predicted characters of each line, the stop included, (number of lines,) int64.
+
+        Raises:
+            ValueError: the layout is "stream".
+        """
         if self.line_starts is None:
             raise ValueError("running text has no lines to count")
         ends = torch.cat([self.line_starts[1:], torch.tensor([len(self.ids)])])
@@ -192,14 +207,15 @@ def make_splits(
 ) -> dict[str, Split]:
     """Cut a corpus into splits by `split_text` or `split_lines`, which explain the fractions.
 
-    Running text is cut into contiguous ranges, whatever the layout. A list of lines is split by
-    distinct lines, in the layout that `Split` explains.
+    Running text is cut into contiguous ranges and always has the layout "stream". A list of lines
+    is split by distinct lines and gets the chosen layout, which `Split` explains.
 
     Returns:
         "train", and "val" and "test" if their fractions are positive.
 
     Raises:
-        UserError: the fractions leave a split without text.
+        UserError: the fractions are not possible or leave too little to train on, or mapped ids
+            are damaged and cannot be restored.
     """
     vocabulary = corpus.vocabulary
     if corpus.unit == "text":
@@ -219,7 +235,11 @@ def make_splits(
 
 
 def line_split(ids: Tensor, vocabulary: Vocabulary, layout: Layout) -> Split:
-    """Lay out a list of lines as a split; each line in `ids`, (N,), ends with a newline."""
+    """Lay out a list of lines as a split; each line in `ids`, (N,), ends with a newline.
+
+    Raises:
+        UserError: the layout is "lines", and the vocabulary has no newline.
+    """
     if layout == "stream":
         return Split(ids, None)
     newline = vocabulary.encode("\n")

@@ -131,7 +131,7 @@ class Vocabulary:
         """Turn a text of N characters into their ids, (N,) of type ``dtype``, on the CPU.
 
         Raises:
-            UserError: The vocabulary lacks characters of the text; the error lists the first ten.
+            UserError: The vocabulary lacks characters of the text; `list_unknown` lists them.
         """
         ids = torch.empty(len(text), dtype=self.dtype)
         view = ids.numpy()
@@ -153,7 +153,10 @@ class Vocabulary:
         return known
 
     def list_unknown(self, text: str) -> str:
-        """List the first ten distinct unknown characters of a text, each with its known twins."""
+        """List the unknown characters of a text, ten at most, each with its known twins.
+
+        They are distinct and stand by rising code point.
+        """
         unknown = [one for one in distinct(text) if one not in self.characters]
         listed = []
         for one in unknown[:LISTED]:
