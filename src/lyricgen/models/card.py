@@ -34,7 +34,15 @@ _DRAWING = {
 
 
 def _plain(options: dict[str, Any]) -> dict[str, Any]:
-    """Refuse options that JSON cannot hold or that become huge because they repeat their parts."""
+    """Refuse options that JSON cannot hold, or whose JSON is very long, as when parts repeat.
+
+    Returns:
+        The same options.
+
+    Raises:
+        UserError: in JSON they are too long or nested too deep.
+        ValueError: they are not plain values, or hold NaN or infinity.
+    """
     length = depth = 0
     encoder = json.JSONEncoder(check_circular=False, ensure_ascii=False, allow_nan=False)
     try:
@@ -60,7 +68,7 @@ class Card(Options):
     layout: Layout
     lowercase: bool  # whether the corpus was lower-cased
     options: Annotated[dict[str, Any], AfterValidator(_plain)]  # all options of the run
-    text: str | None = None  # corpus_digest, under its name in files; a checkpoint holds it apart
+    text: str | None = None  # the corpus_digest; a checkpoint holds it beside the card
     # characters of the longest line of the training split
     longest_line: Annotated[int, Field(ge=0)] | None = None
 
@@ -80,7 +88,13 @@ class Card(Options):
 
 
 def card(model: TrainedModel) -> dict[str, Any]:
-    """Describe a model in plain values."""
+    """Describe a model in plain values, those of JSON.
+
+    Raises:
+        UserError: the model's `options` are too long or nested too deep in JSON.
+        pydantic.ValidationError: they are not plain values, or parts of the model contradict each
+            other.
+    """
     described = Card(
         format=FORMAT,
         architecture=model.network.architecture,
@@ -104,10 +118,14 @@ def rebuild(
         tensors: the weights, mapped to the file, by their names in the network. They are copied
             into memory after their types and shapes are checked.
         size: bytes of the file, an upper bound for the tensors.
-        device: where to put the network.
+        device: where to put the network; an n-gram model stays on the CPU.
+
+    Returns:
+        The model, in evaluation mode; weights in half precision become float32.
 
     Raises:
         UserError: the card or the tensors are wrong, or they do not belong together.
+        RuntimeError or AssertionError: torch cannot use the device.
     """
     number = values.get("format") if isinstance(values, dict) else None
     if isinstance(number, int) and number != FORMAT and 0 <= number < 1000:

@@ -32,7 +32,7 @@ MAX_DIRECTORY = 2**22  # bytes of an archive's directory: some 40,000 members
 MAX_PICKLE = 2**24  # bytes
 MAX_OPERATIONS = 10**6  # of a pickle: some 20,000 rows of metrics.csv
 MAX_HEADER = 2**23  # bytes of a model file's header; all of Unicode as a vocabulary takes 2**22
-MAX_MARKS = 10**6  # brackets, commas and quotation marks in a header, so values
+MAX_MARKS = 10**6  # opening brackets, commas and quotation marks in a header: limits its values
 MAX_MESSAGE = 500  # characters of a message; a file may have chosen most of them
 CARD = "lyricgen"  # name of the card in either kind of file
 PREFIX = "model."  # of the network's tensors in a LightningModule
@@ -54,11 +54,14 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> TrainedModel:
     checked.
 
     Args:
-        path: a checkpoint, a model file, or the directory of a run.
-        device: where to put the network.
+        path: a checkpoint, a model file, or the directory of a run or a sweep, in which
+            `checkpoint_in` finds the checkpoint.
+        device: where to put the network; an n-gram model stays on the CPU.
 
     Raises:
-        UserError: the file is of another kind, damaged, or contradicts itself.
+        UserError: the file is missing, unreadable, of another kind, damaged, or contradicts itself.
+        OSError: the path is too long, or leads through a directory that may not be entered.
+        RuntimeError or AssertionError: torch cannot use the device.
     """
     path = checkpoint_in(Path(path))
     shown = repr(str(path))
@@ -141,7 +144,7 @@ def _read_model_file(path: Path) -> tuple[Any, dict[str, Tensor]]:
 
 
 def _parse(text: str) -> Any:
-    """Parse JSON; refuse equal keys and NaN, which two readers may read differently."""
+    """Parse JSON; refuse equal keys, NaN and infinity, which two readers may read differently."""
 
     def read_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if len(dict(pairs)) < len(pairs):
@@ -183,7 +186,11 @@ def _check_end(stream: BinaryIO, size: int) -> None:
 
 
 def _check_members(archive: zipfile.ZipFile, size: int) -> zipfile.ZipInfo:
-    """Check that the members together are no larger than the file; return the pickle."""
+    """Check that the members are stored as torch stores them, and are no larger than the file.
+
+    Returns:
+        The member that is the pickle.
+    """
     members = {member.orig_filename: member for member in archive.infolist()}
     folder = next(iter(members), "").partition("/")[0]
     if len(members) < len(archive.infolist()) or any(

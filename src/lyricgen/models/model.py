@@ -78,15 +78,16 @@ class Model(nn.Module):
 class NextModel(Model):
     """A model of P(next character | earlier characters).
 
-    It is called with ids, (B, T), and a state, or None for zero.
+    It is called with ids, (B, T), and the state after the ids before, or None at the start of a
+    stream. It returns the logits, (B, T, V), and the next state.
     """
 
     def score_next(self, inputs: Tensor, lengths: Tensor, targets: Tensor) -> Tensor:
-        """Compute the nats of the character after each row, (B,); rows are read from state zero.
+        """Compute the nats of the character after each row, (B,); each row starts a stream.
 
         Args:
             inputs: (B, T) int64 ids.
-            lengths: (B,) int64, number of ids to read in each row.
+            lengths: (B,) int64, number of ids to read in each row, at least 1.
             targets: (B,), the characters after these ids.
         """
         raise NotImplementedError
@@ -97,12 +98,15 @@ class NextModel(Model):
 
 
 def at_least_float32(logits: Tensor) -> Tensor:
-    """Convert logits to float32 at least; sums of nats in half precision have two right digits."""
+    """Convert logits to float32, if less precise: sums in half precision have two right digits."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def write_to_positions(nats: Tensor, batch: Batch, room: Tensor) -> None:
-    """Write the nats of a batch, (B, T), to the positions of its characters in a split, (N,)."""
+    """Write the nats of a batch, (B, T), into `room`, (N,) float64 on the CPU.
+
+    `room` has a place for each character of the split. Padding is not written.
+    """
     steps = torch.arange(1, nats.shape[1] + 1, device=nats.device)
     positions = batch.starts[:, None] + steps  # (B, T) of the targets
     counted = batch.targets != IGNORED
@@ -111,7 +115,7 @@ def write_to_positions(nats: Tensor, batch: Batch, room: Tensor) -> None:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a network into evaluation mode within a `with` block."""
+    """Put a network into evaluation mode within a `with` block, and then back into its mode."""
     was_training = model.training
     model.eval()
     try:

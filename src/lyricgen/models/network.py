@@ -22,7 +22,7 @@ from lyricgen.models.options import CellOptions, DepthOptions, RecurrentArchitec
 
 
 class RecurrentStack(nn.Module):
-    """L layers of one cell; with `residual`, each layer after the first adds its input.
+    """L layers of one cell; `residual` adds the input of each layer after the first to its output.
 
     Each layer is a separate module. So names in a checkpoint do not depend on `depth`, and dropout
     draws from torch's generator. The dropout inside cuDNN draws from a state that cannot be
@@ -45,7 +45,11 @@ class RecurrentStack(nn.Module):
         self.blocks = nn.ModuleList([build(cell, size, hidden_size) for size in sizes])
 
     def forward(self, inputs: Tensor, state: State | None) -> tuple[Tensor, State]:
-        """Read (B, T, input), or ids (B, T) if the cell takes ids; a state of None is zero."""
+        """Read (B, T, input), or ids (B, T) if the cell takes ids; a state of None is zero.
+
+        Returns:
+            The last layer's output, (B, T, H), and the next state, (L, B, H) tensors.
+        """
         states = []
         output = inputs
         for layer, block in enumerate(self.blocks):
@@ -76,13 +80,13 @@ class CharacterNetwork(Model):
     """An embedding or one-hot input, a recurrence, and an output layer over the characters.
 
     A start symbol is one more row in the embedding, or the zero vector among one-hot inputs. It is
-    never predicted.
+    never predicted. One-hot inputs ignore `tie_weights`.
 
     Args:
         architecture: sizes and options.
 
     Raises:
-        UserError: tied weights without an embedding of the hidden size.
+        UserError: the weights are to be tied, but the embedding does not have the hidden size.
     """
 
     architecture: RecurrentArchitecture
@@ -123,7 +127,10 @@ class CharacterNetwork(Model):
         return stack()
 
     def features(self, ids: Tensor) -> Tensor:
-        """Make the recurrence's input, (B, T, E or V), or the ids (B, T) if the cell takes ids."""
+        """Make the recurrence's input from ids (B, T): an embedding (B, T, E), or one-hot inputs.
+
+        One-hot inputs are (B, T, V), or the ids themselves if the cell takes ids.
+        """
         if self.embedding is not None:
             embedded: Tensor = self.dropout(self.embedding(ids))
             return embedded  # (B, T, E)
@@ -137,7 +144,7 @@ class CharacterNetwork(Model):
         return vectors.to(self.output.bias.dtype)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Apply the output layer, (B, T, H) -> (B, T, V)."""
+        """Apply dropout and the output layer, (…, H) -> (…, V)."""
         return F.linear(self.dropout(hidden), self.output_weight, self.output.bias)
 
     @property
@@ -159,7 +166,10 @@ class CharacterNetwork(Model):
         return self.output.weight
 
     def character_dimensions(self) -> dict[str, int]:
-        """Map the name of each parameter with a dimension of characters to this dimension."""
+        """Map the name of each parameter with a dimension of characters to this dimension.
+
+        Some names may be of parameters that this network does not have.
+        """
         found = {"embedding.weight": 0, "output.weight": 0, "output.bias": 0}
         for path, cell in self.recurrence.named_modules(prefix="recurrence"):
             if self.embedding is None and isinstance(cell, Cell) and path.endswith("blocks.0"):
@@ -182,11 +192,12 @@ class CharacterNetwork(Model):
 
         The other choices draw every matrix from N(0, 0.01²), with torch's global generator or
         NumPy's legacy generator, and set biases to 0, except the biases that are options of a cell.
-        A matrix is drawn as (outputs, inputs). As in course code in NumPy, a layer's matrix for the
-        input comes first, then its matrix for the hidden state; the output layer comes last.
+        An embedding is drawn first, as (symbols, E), any other matrix as (outputs, inputs). As in
+        course code in NumPy, a layer's matrix for the input comes before its matrix for the hidden
+        state, and the output layer comes last.
 
         Args:
-            seed: seed of NumPy's generator.
+            seed: seed of NumPy's generator, below 2**32; torch's generator ignores it.
         """
         init, numbers = self.architecture.model.init, np.random.RandomState(seed)
         if init == "torch":
@@ -272,7 +283,10 @@ class FillModel(CharacterNetwork):
         return self.logits(torch.tanh(self.recurrence.join(hidden))), state
 
     def _after(self, characters: Tensor, lengths: Tensor, steps: int) -> Tensor:
-        """Compute states of the right stack, (B, T, H): state t has read all characters after t."""
+        """Compute the states of the right stack, (B, T, H), for characters t = 1 … T.
+
+        The state for t has read all known characters after t.
+        """
         empty = len(characters), 1, self.architecture.hidden_size
         after = self.output.bias.new_zeros(empty)  # the state before the first character
         places = torch.arange(characters.shape[1], device=characters.device)
@@ -300,6 +314,6 @@ class FillModel(CharacterNetwork):
 
 
 def recurrent(architecture: RecurrentArchitecture) -> LanguageModel | FillModel:
-    """Build the recurrent network for an objective, with the initial weights of torch."""
+    """Build the network for an architecture's objective; errors as for `CharacterNetwork`."""
     fills = architecture.objective == "fill"
     return FillModel(architecture) if fills else LanguageModel(architecture)

@@ -49,7 +49,11 @@ def build_optimizer(
 def cosine_factor(
     options: CosineOptions, step: int, steps_per_epoch: int, total_steps: int
 ) -> float:
-    """Compute a factor that rises linearly during the warmup, then falls along half a cosine."""
+    """Compute a factor that rises linearly during the warmup, then falls along half a cosine.
+
+    The factor is `min_factor` from step `total_steps` on, or from the second step after a warmup
+    that ends later. Steps count from 0.
+    """
     warmup = round(options.warmup_epochs * steps_per_epoch)
     if step < warmup:
         return (step + 1) / (warmup + 1)
@@ -79,7 +83,8 @@ def build_scheduler(
         monitor: the metric that shows a plateau.
         epochs: epochs of the run.
         steps_per_epoch: optimizer steps of an epoch.
-        max_steps: most optimizer steps of the run, which may end before its last epoch.
+        max_steps: most optimizer steps of the run, which may end before its last epoch; None sets
+            no limit.
     """
     if isinstance(options, PlateauOptions):
         plateau = optim.lr_scheduler.ReduceLROnPlateau(

@@ -92,7 +92,7 @@ class TrainedModel:
 
     @property
     def gap(self) -> str:
-        """Mark of a gap: "_", unless the vocabulary contains it."""
+        """Mark of a gap: the first of "_□◌" that is not in the vocabulary; "_" if all are in it."""
         return next((mark for mark in GAPS if mark not in self.vocabulary.characters), GAPS[0])
 
     def normalised(self, prefix: str) -> str:
@@ -100,10 +100,11 @@ class TrainedModel:
         return unicodedata.normalize("NFC", prefix.lower() if self.lowercase else prefix)
 
     def encode_prefix(self, prefix: str) -> torch.Tensor:
-        """Encode a prefix as the first ids that the network reads, (P,) or (P + 1,).
+        """Encode a prefix, normalised, as the first ids that the network reads, int64 on the CPU.
 
-        In a model of lines the start symbol comes first. In a model of running text an empty prefix
-        becomes a line break, or, if the vocabulary has none, a space or the first character.
+        In a model of lines the start symbol comes first: (P + 1,). In a model of running text the
+        ids are (P,). There an empty prefix becomes one character: a line break, or, if the
+        vocabulary has none, a space, or else the first character.
 
         Raises:
             UserError: the prefix has an unknown character, or a newline in a model of lines.
@@ -138,11 +139,11 @@ def copy_weights(source: TrainedModel, network: Model, vocabulary: Vocabulary) -
 
     Args:
         source: the trained network and its characters.
-        network: network with the same architecture and another vocabulary; changed in place.
+        network: network with the same architecture, but its own characters; changed in place.
         vocabulary: vocabulary of `network`.
 
     Raises:
-        UserError: the architectures differ, or one is an n-gram model.
+        UserError: a setting that shapes the weights differs, or one is an n-gram model.
     """
     if not isinstance(network, CharacterNetwork):
         raise UserError("init_from: model=ngram has no weights to start with: leave init_from out")

@@ -68,7 +68,11 @@ class Cell(nn.Module):
         raise NotImplementedError
 
     def column_step(self) -> Step:
-        """The equivalent step in NumPy."""
+        """The equivalent step in NumPy.
+
+        Raises:
+            UserError: the cell has none.
+        """
         raise UserError(f"the cell {type(self).__name__} has no step in NumPy for --gates to show")
 
 
@@ -118,7 +122,7 @@ class ScratchCell(Cell):
         return nn.Parameter(nn.init.uniform_(torch.empty(shape), -bound, bound))
 
     def initial_state(self, inputs: Tensor, state: State | None) -> list[Tensor]:
-        """State before the first step, (B, H) tensors; zero for None."""
+        """State before the first step, (B, H) tensors; zero for None. Do not change it in place."""
         if state is None:
             return [self.hidden_weight.new_zeros(len(inputs), self.hidden_size)] * self.states
         return [part[0] for part in state]
@@ -145,13 +149,17 @@ class LayerStep(ABC):
 
     It computes the same as the layer, but all numbers lie in buffers that are used again. It uses
     few operations: with few rows, starting an operation takes about as long as its arithmetic.
+    Build and use it under `torch.inference_mode` or `torch.no_grad`; build it anew when the weights
+    have changed.
 
     Attributes:
         on_input: (I, G·H).
         on_state: (H, G·H).
         bias: (G·H,), to be added to the input's share of the gates.
-        state: (R, H) tensors, the hidden state first; changed in place.
-        totals: (R, G·H); the caller writes the input's share before each step, which overwrites it.
+        state: (R, H) tensors, the hidden state first; changed in place. `hold` makes it, as it
+            makes `totals` and `blocks`.
+        totals: (R, G·H); the caller writes the input's share before each step, and the step
+            overwrites it.
         blocks: (R, H) of each gate, views of the totals, by the letters of `Cell.gates`.
     """
 
@@ -162,7 +170,7 @@ class LayerStep(ABC):
         self.bias = weights.bias + weights.whole_state_bias
 
     def hold(self, state: Sequence[Tensor], rows: int) -> None:
-        """Take a state, (B, H) tensors, into the first B of R rows."""
+        """Copy a state, (B, H) tensors, into the first B of R = `rows` rows; the rest is zero."""
         self.state = tuple(zeros_with_gaps(self.on_state, rows, len(self.on_state)) for _ in state)
         for buffer, part in zip(self.state, state, strict=True):
             buffer[: len(part)] = part
@@ -172,11 +180,11 @@ class LayerStep(ABC):
 
     @abstractmethod
     def step(self) -> None:
-        """Compute the next state from the totals."""
+        """Compute the next state from the totals; `hold` has to be called first."""
 
 
 def zeros_with_gaps(like: Tensor, rows: int, width: int) -> Tensor:
-    """Make zeros (rows, width) of a tensor's type, with gaps between the rows.
+    """Make zeros (rows, width) of the type and on the device of `like`, with gaps between rows.
 
     The gaps make elementwise functions go row by row. On rows without gaps they take 16 numbers at
     a time across rows, and the remaining numbers with other instructions, which round differently:
@@ -186,7 +194,7 @@ def zeros_with_gaps(like: Tensor, rows: int, width: int) -> Tensor:
 
 
 def tanh(values: Tensor, out: Tensor) -> Tensor:
-    """Compute the hyperbolic tangent; `out` may be `values`."""
+    """Write the hyperbolic tangent of `values` to `out`, which may be `values`; return `out`."""
     if values.is_cuda:
         return torch.tanh(values, out=out)
     # on a CPU, torch.tanh takes three times as long as this equation

@@ -19,7 +19,8 @@ def step_of(layer: nn.Module) -> Step:
     """Find the step of `column_vectors` that computes the same as a layer.
 
     Raises:
-        TypeError: the layer is not recurrent.
+        TypeError: the layer is neither one of `cells.CELLS` nor torch's RNN, GRU or LSTM.
+        UserError: the cell has no step in NumPy.
     """
     return _kind(layer).column_step(cast(Cell, layer))
 
@@ -29,7 +30,8 @@ def to_columns(layer: nn.Module, output_weight: Tensor, output_bias: Tensor) -> 
     """Copy the parameters of a layer, and of the softmax above it, into a dictionary.
 
     Args:
-        layer: one of `cells.CELLS`, or torch's RNN, GRU or LSTM of one layer and one direction.
+        layer: one of `cells.CELLS`, or torch's RNN, GRU or LSTM of one layer and one direction,
+            with biases.
         output_weight: (V, H).
         output_bias: (V,).
 
@@ -37,7 +39,7 @@ def to_columns(layer: nn.Module, output_weight: Tensor, output_bias: Tensor) -> 
         The dictionary that `column_vectors` describes, in the type of the layer.
 
     Raises:
-        TypeError: the layer is not recurrent.
+        TypeError: the layer is of another kind, or in bfloat16, which NumPy does not have.
     """
     kind = _kind(layer)
     views = _views(layer, output_weight, output_bias)
@@ -65,7 +67,7 @@ def from_columns(
         output_bias: (V,), changed in place.
 
     Raises:
-        TypeError: the layer is not recurrent.
+        TypeError: as for `to_columns`.
         ValueError: a parameter is missing, unknown, or of another shape than the layer's.
     """
     held = to_columns(layer, output_weight, output_bias)

@@ -3,12 +3,13 @@
 Vectors are columns, as in deep-learning courses: n_x input size, n_a hidden units, n_y
 outputs, m samples, T_x time steps. [a; x] is the stack of a over x, (n_a + n_x, m).
 
-Parameters are a dictionary; every W? is (n_a, n_a + n_x) and acts on [a; x], every b? is (n_a, 1):
+Parameters are a dictionary. A gate's matrix W? is (n_a, n_a + n_x) and acts on [a; x]. Every bias
+except `by` is (n_a, 1):
 
 - RNN: Wax (n_a, n_x), Waa (n_a, n_a), ba; output Wya (n_y, n_a), by (n_y, 1)
 - GRU: Wz, bz update; Wr, br reset; Wc, bc candidate, and bca where the reset gate acts after the
   matrix product; output Wy (n_y, n_a), by (n_y, 1)
-- LSTM: Wf, bf forget; Wi, bi update; Wc, bc candidate; Wo, bo output gate; output Wy, by
+- LSTM: Wf, bf forget; Wi, bi update; Wc, bc candidate; Wo, bo output gate; output Wy, by, as above
 """
 
 from collections.abc import Callable, Iterable

@@ -35,10 +35,11 @@ class NgramLanguageModel(NextModel):
     """P(next character | the last order - 1 characters), by counting; uniform until `fit`.
 
     Its n-grams and their terms, which `ngram.model` defines, are buffers in int64 and float64:
-    keys_k (G_k,), direct_k (G_k + 1,) and passed_k (G_{k-1} + 1,) for k = 1 … order. They stay on
-    the CPU.
+    keys_k (G_k,), direct_k (G_k + 1,) and passed_k (G_{k-1} + 1,) for k = 1 … order. They have to
+    stay on the CPU.
 
-    Its state is one tensor (1, B, C) of the last symbols read, NOTHING before the first symbol.
+    Its state is one tensor (1, B, C) int64 of the last symbols read, NOTHING before the first
+    symbol.
     """
 
     architecture: NgramArchitecture
@@ -56,7 +57,7 @@ class NgramLanguageModel(NextModel):
 
     @classmethod
     def from_tensors(cls, architecture: NgramArchitecture, tensors: dict[str, Tensor]) -> Self:
-        """Rebuild a saved network from its buffers, which may be wrong.
+        """Rebuild a saved network on its buffers, which may be wrong and are not copied.
 
         Raises:
             UserError: the buffers are not n-grams with the terms of probabilities.
@@ -85,6 +86,9 @@ class NgramLanguageModel(NextModel):
 
         Returns:
             Log-probabilities (B, T, V) in float64 and the state after the last character.
+
+        Raises:
+            ValueError: an id is outside 0..V and not NOTHING.
         """
         ngrams, contexts, state = self._read(inputs, state)
         return torch.from_numpy(ngrams.distributions(contexts)).log(), state
@@ -92,10 +96,12 @@ class NgramLanguageModel(NextModel):
     def nats(
         self, inputs: Tensor, targets: Tensor, state: State | None = None
     ) -> tuple[Tensor, State]:
-        """Score the targets, (B, T), the characters after the inputs; see `forward` for the rest.
+        """Score `targets`, (B, T) ids in 0..V: the character after each input.
+
+        The other arguments and the errors are those of `forward`.
 
         Returns:
-            -ln p (B, T) in float64 and the state after the last character.
+            -ln p (B, T) in float64, nan for V, and the state after the last input.
         """
         ngrams, contexts, state = self._read(inputs, state)
         return torch.from_numpy(ngrams.nats(contexts, targets.numpy())), state
@@ -112,7 +118,11 @@ class NgramLanguageModel(NextModel):
         return nats[torch.arange(len(inputs)), lengths - 1]
 
     def fit(self, ids: Tensor) -> None:
-        """Count the n-grams of a text, (N,) ids in 0..V, and forget the earlier ones."""
+        """Count the n-grams of a text, (N,) ids in 0..V on the CPU; forget the text before.
+
+        Raises:
+            ValueError: an id is outside 0..V, or no id is below V.
+        """
         chosen = self.architecture
         counts = NgramCounts(ids.numpy(), self.vocabulary_size, chosen.order)
         model = smoothed(counts, chosen.order, chosen.smoothing, chosen.k)
@@ -128,7 +138,7 @@ class NgramLanguageModel(NextModel):
 
     @property
     def num_parameters(self) -> int:
-        """Number of probabilities."""
+        """Number of distinct n-grams of 1 to order symbols."""
         return sum(len(keys) for keys, _, _ in self._levels())
 
     @property
@@ -180,18 +190,21 @@ class NgramLanguageModel(NextModel):
 
 
 class NgramBaseline:
-    """Counts the training split once, for models of every order and smoothing.
+    """Counts the training split once, for models of every order and interpolated smoothing.
 
     Args:
         splits: "train", which is counted, and the held-out splits to score.
         vocabulary_size: V.
-        max_order: the longest n-grams.
+        max_order: symbols of the longest n-grams, at least 1.
         max_chars: count only the last characters of the training split, which lie next to a text's
-            held-out splits; of a list of lines, whole lines. None counts all.
+            held-out splits; of a list of lines, whole lines, at least one. None counts all.
 
     Attributes:
         characters: number of characters counted.
         sampled: whether the training split has more characters than were counted; the log says so.
+
+    Raises:
+        UserError: the mapped ids of a split are damaged and cannot be restored.
     """
 
     def __init__(
@@ -220,8 +233,9 @@ class NgramBaseline:
         """Score the held-out splits with the models of every order from 1 up.
 
         Yields:
-            For each order, (N,) float64 of each split; nan for symbols that no network predicts:
-            the first character of a stream, and the start of a line.
+            For each order, -ln p of the symbols of each split, (N,) float64 by the split's name;
+            nan for symbols that no network predicts: the first character of a stream, and the
+            start of a line.
         """
         for nats in nats_by_order(self._counts, self._texts, smoothing):
             scored = dict(zip(self._held_out, map(torch.from_numpy, nats), strict=True))

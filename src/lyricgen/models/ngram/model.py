@@ -110,7 +110,7 @@ class NgramCounts(Grams):
         """Count every gram of 1 to ``max_order`` symbols in ``ids``, (T,) in 0..V.
 
         Raises:
-            ValueError: ``max_order`` < 1, or ``ids`` is not 1-D, leaves 0..V or is all START.
+            ValueError: ``max_order`` < 1, or ``ids`` is not 1-D, leaves 0..V or has no id below V.
         """
         if max_order < 1:
             raise ValueError(f"max_order must be at least 1, got {max_order}")
@@ -147,9 +147,9 @@ class NgramCounts(Grams):
         """Compute the terms of p_k.
 
         Args:
-            k: an order of the model.
+            k: an order of the model, 1..max_order.
             smoothing: smoothing of the model.
-            highest: whether k is the model's highest order.
+            highest: whether k is the model's highest order; true for k = max_order.
             added: the number that add k adds to every count.
 
         Returns:
