@@ -54,7 +54,8 @@ def beam_search(
 
     Raises:
         ValueError: a prefix is empty.
-        UserError: the rules leave no text for one of the prefixes.
+        UserError: the rules leave no text for one of the prefixes, or the model's training has
+            diverged.
     """
     with evaluating(model), progress("searching", length) as moved:
         search = _Search(model, prefixes, beams, length, stop, stops)
@@ -108,10 +109,11 @@ class _Search(PartialBatch):
         """Replace the texts by the K best continuations of each prefix.
 
         Returns:
-            The last characters (B,), and the rows (B,) of the texts that they continue.
+            The last characters (B,), 0 for complete texts; and the rows (B,) of the texts that the
+            characters continue.
 
         Raises:
-            UserError: the rules leave no continuation of a prefix.
+            UserError: the rules leave no continuation of a prefix, or the logits are NaN.
         """
         scores = self._continued_scores(rules)  # (A, K, V)
         vocabulary = scores.shape[-1]

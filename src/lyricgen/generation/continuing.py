@@ -26,9 +26,9 @@ def draw_uniforms(generator: Generator, seeds: list[int], length: int) -> Tensor
 
     Args:
         generator: "torch": each row is a stream of torch's generator. "numpy_reseeded": number k
-            is the first number of NumPy's legacy generator with the seed 2k + seed. Course code
-            draws in this way; it repeats that code's texts letter for letter.
-        seeds: B numbers from 0 to 2**32 - 1.
+            is the first number of NumPy's legacy generator with the seed (2k + seed) mod 2**32.
+            Course code draws in this way; so its texts can be repeated letter for letter.
+        seeds: B numbers, at least one; for "torch" from 0 to 2**32 - 1.
         length: numbers in a row.
 
     Returns:
@@ -60,7 +60,7 @@ def below_one(uniforms: Tensor, dtype: torch.dtype) -> Tensor:
         dtype: of the logits.
 
     Returns:
-        The numbers in that type, or in float32 if it is less precise.
+        The numbers in the type `dtype`, or in float32 if `dtype` is less precise.
     """
     dtype = torch.promote_types(dtype, torch.float32)
     # above this, rounding could give the sum of all probabilities, and so a forbidden character
@@ -119,7 +119,7 @@ def continue_texts(
 
     Raises:
         ValueError: a prefix is empty.
-        UserError: the rules leave no character for a place of a text.
+        UserError: the rules leave no character for a place of a text, or the logits are NaN.
     """
     # steps between two looks at which texts have ended; each look waits for the device
     look = 1 if watch is not None else 32 if stop is None else 4
@@ -175,7 +175,7 @@ class PartialBatch:
         return logits
 
     def no_character(self, step: int) -> UserError:
-        """Make the error for a step, from 0, at which a text has no allowed character."""
+        """Make the error for a step, from 0, at which a text has no character to choose."""
         if self.model.logits.isnan().any():
             return UserError(
                 "the model's outputs are no numbers, its training has diverged: take the "

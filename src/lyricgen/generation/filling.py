@@ -40,7 +40,7 @@ def fill_gaps(
         model: the network; it is put into evaluation mode and back.
         texts: B tensors (1 + N,) of int64 ids: the start of the text, V for the start of a line;
             then its characters, with any id in a gap.
-        gaps: B tensors (G,) of int64, the places of the gaps, rising.
+        gaps: B tensors (G,) of int64, the places of the gaps, rising from 1; G is at least 1.
         seeds: B; each text depends on its own seed only.
         temperature: temperature of the softmax.
         sweeps: S.
@@ -99,15 +99,16 @@ def fill_texts(
         count: number of ways to fill each text; they follow each other in the result.
         temperature: temperature of the softmax; 0 takes the most probable character each time.
         seed: way number i of a text depends on (seed, text, i) only.
-        sweeps: number of times that each gap is drawn again.
+        sweeps: number of times that each gap is drawn again; at temperature 0 fewer times, if a
+            sweep changes nothing.
         gap: the character that marks a gap; None for the model's own `gap`.
 
     Returns:
         len(texts) · count texts, normalised as the corpus was.
 
     Raises:
-        UserError: the model fills no gaps, a text has no gap or a character that the model does
-            not know, or a number is missing or out of range.
+        UserError: the model fills no gaps, a number is of the wrong type or out of range, or
+            `encode_gaps` refuses a text or the mark.
     """
     check_texts("texts", texts)
     check_whole("seed", seed)
@@ -139,7 +140,8 @@ def encode_gaps(model: TrainedModel, text: str, gap: str | None = None) -> tuple
     the end of the line follows the text. `gap` marks a gap; None stands for the model's own mark.
 
     Raises:
-        UserError: the text has no gap, or a character that the model does not know.
+        UserError: the text has no gap, a character that the model does not know, or a newline in a
+            model of lines; or the mark is not one character, or one of the model's characters.
     """
     text, gap = model.normalised(text), model.gap if gap is None else gap
     if len(gap) != 1 or gap in model.vocabulary.characters:

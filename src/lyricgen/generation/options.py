@@ -19,7 +19,7 @@ class Strategy(Options):
     temperature: float = Field(0.8, ge=0)
     # draw from the k most probable characters; None from all
     top_k: int | None = Field(None, ge=1)
-    # draw from the most probable characters that add up to this probability
+    # draw from the fewest, most probable characters that add up to this probability or more
     top_p: float | None = Field(None, gt=0, le=1)
     # draw from the characters with at least this share of the largest probability
     min_p: float | None = Field(None, gt=0, le=1)
@@ -79,7 +79,10 @@ class Strategy(Options):
 
 
 class Control(Options):
-    """Constraints on texts: each forbids characters before the next character is chosen."""
+    """Constraints on texts: they forbid characters before the next character is chosen.
+
+    `novel` also throws whole names away.
+    """
 
     lines: int | None = Field(default=None, ge=1, le=10_000)  # number of lines of a text
     line_length: int | None = Field(default=None, ge=1, le=10_000)  # characters of every line
@@ -103,7 +106,7 @@ class Control(Options):
 
     @property
     def sets(self) -> str:
-        """The options that restrict the characters, as they were typed."""
+        """The options that restrict the characters, as they were typed; "" without them."""
         given = {"--only": self.only, "--ban": self.ban}
         return " with ".join(f"{name} {value!r}" for name, value in given.items() if value)
 

@@ -35,7 +35,7 @@ def marked(text: str, ended: bool | None) -> str:
 
 
 def with_score(one: Generated) -> str:
-    """Put the score that a beam search gave a text before this text."""
+    """Write the score that a beam search gave a text, then the text, marked by `marked`."""
     between = "\n" if "\n" in one.text else "  "
     return f"{one.score:.3f}{between}{marked(one.text, one.ended)}"
 
@@ -43,7 +43,9 @@ def with_score(one: Generated) -> str:
 def print_json(
     texts: Sequence[Sequence[Generated]], checkpoints: Sequence[Path] | None = None
 ) -> None:
-    """Print each text as a JSON object on one line: the fields of `Generated`; infinity as null.
+    """Print each text as a JSON object on one line: the fields of `Generated` that are not None.
+
+    Infinity becomes null.
 
     Args:
         texts: a list of texts for each model.
@@ -70,7 +72,11 @@ def print_columns(headings: Sequence[str], texts: Sequence[Sequence[str]]) -> No
 
 
 class Stream:
-    """Prints one text while it is written, and a newline after it."""
+    """Prints one text while it is written, and a newline after it.
+
+    Args:
+        prefix: printed with the first character.
+    """
 
     def __init__(self, prefix: str) -> None:
         self.begun = prefix
@@ -93,7 +99,10 @@ class Stream:
 
 
 def headings(paths: Sequence[Path], models: Sequence[TrainedModel]) -> list[str]:
-    """Name models by the settings in which they differ; add path or number to equal names."""
+    """Name models by the settings in which they differ, at most `MOST`.
+
+    Equal or empty names get the differing parts of the paths, then numbers if they are still equal.
+    """
     settings = [known_to_model(flatten(model.options)) for model in models]
     names = _differing(settings)[:MOST]
     found = [
@@ -109,7 +118,10 @@ def headings(paths: Sequence[Path], models: Sequence[TrainedModel]) -> list[str]
 
 
 def _differing(settings: Sequence[Settings]) -> list[str]:
-    """Settings in which models differ, without settings of a group whose kind differs."""
+    """Settings in which models differ.
+
+    If the kind of a group differs, its other settings are left out; so are those of `PLUMBING`.
+    """
     differing: list[str] = []
     keys = dict.fromkeys(name for one in settings for name in one)
     for name in sorted(keys, key=lambda name: name.count(".")):

@@ -60,7 +60,7 @@ class Constraints:
 
     rules: list[Rule]  # applied in this order
     lengths: list[int]  # R, largest number of new characters of each text, with the stop
-    stop: int | None  # a character that ends a text
+    stop: int | None  # id of the character that ends a text; None if only its length ends it
     stops: list[int]  # R numbers k, from 1: the k-th stop among the new characters ends the text
     complete: bool = False  # whether a text of its full length is complete, not cut off
 
@@ -96,7 +96,7 @@ def members(option: str, given: str, characters: str, *, ignore_case: bool = Fal
     Args:
         option: name of the option that gives the set, for the error.
         given: the set, as in "的了", "a-z", "一-龥", "^0-9" or r"\d\s"; brackets are characters.
-        characters: V.
+        characters: V characters to choose from.
         ignore_case: whether a capital stands for its small letter, too, and the reverse.
 
     Raises:
@@ -134,7 +134,8 @@ def constrain_names(request: Request) -> Constraints:
     """Plan names; the end of the line is allowed wherever no other character is required.
 
     Raises:
-        UserError: no name can obey the constraints.
+        UserError: no name can obey the constraints, or they contradict the prefixes, the length or
+            each other.
     """
     control, allowed, prefixes = request.control, request.allowed, request.prefixes
     vocabulary = request.model.vocabulary
@@ -160,7 +161,11 @@ def constrain_names(request: Request) -> Constraints:
 
 
 def _longest_name(request: Request) -> int | None:
-    """Largest number of new characters of a name, with its end; None for the model's default."""
+    """Largest number of new characters of a name, with its end; None for the model's default.
+
+    Raises:
+        UserError: --max-length contradicts the length or a prefix.
+    """
     most, prefixes = request.control.max_length, request.prefixes
     if most is None:
         return request.length
@@ -175,7 +180,12 @@ def _longest_name(request: Request) -> int | None:
 
 
 def _encode_start(request: Request, inside: Tensor, steps: int) -> Tensor:
-    """Encode --starts-with, (S,): at most `steps` characters that `inside`, (V,), allows."""
+    """Encode --starts-with, (S,); no characters if it is not given.
+
+    Raises:
+        UserError: it has more than `steps` characters or than --max-length, a newline, or a
+            character that is unknown or not in `inside`, (V,) booleans; or there are prefixes, too.
+    """
     given = request.control.starts_with
     if given is None:
         return torch.zeros(0, dtype=torch.int64)

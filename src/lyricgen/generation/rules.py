@@ -72,7 +72,7 @@ def top_k(k: int) -> Rule:
 
 
 def top_p(p: float) -> Rule:
-    """Keep the fewest characters whose probabilities add up to p, most probable first.
+    """Keep the fewest characters whose probabilities add up to p or more, most probable first.
 
     Nucleus sampling (Holtzman et al. 2020). Characters that tie with the last of them are kept,
     too.
@@ -101,11 +101,10 @@ def min_p(p: float) -> Rule:
 
 
 def repetition_penalty(value: float) -> Rule:
-    """Make characters that the text has less probable, with a value above 1.
+    """Make the characters that occur in the text so far less probable, by a value above 1.
 
-    Positive logits are divided by the value, negative logits are multiplied by it.
-
-    The text includes its prefix. Keskar et al. 2019 (CTRL), equation 2.
+    Their positive logits are divided by the value, their negative logits multiplied by it. The text
+    includes its prefix. Keskar et al. 2019 (CTRL), equation 2.
     """
 
     def rule(logits: Tensor, written: PartialTexts) -> Tensor:
@@ -116,9 +115,9 @@ def repetition_penalty(value: float) -> Rule:
 
 
 def no_repeat_ngram(n: int) -> Rule:
-    """Forbid each character that would repeat n characters in a row of the text or its prefix.
+    """Forbid each character that would complete n characters in a row that the text already has.
 
-    Paulus et al. 2018, section 2.5, for n = 3.
+    The text includes its prefix. Paulus et al. 2018, section 2.5, for n = 3.
     """
 
     def rule(logits: Tensor, written: PartialTexts) -> Tensor:

@@ -85,28 +85,29 @@ def continue_prefixes(
     watch: Watch | None = None,
     **options: Any,
 ) -> tuple[list[Continuation], Writer]:
-    """Continue prefixes, all texts side by side in one batch.
+    """Continue prefixes, many texts side by side.
 
     Args:
         model: a model that continues texts.
         prefixes: beginnings of the texts; "" for nothing.
         count: texts for each prefix; None for one, or for all that a beam search keeps.
-        length: largest number of new characters; None for 50, or for the length that the options
-            need. A model of lines stops at the end of the line; None allows it the length of its
-            longest training line.
-        seed: text number i of a prefix depends on (seed, prefix, i) only, not on the others.
+        length: largest number of new characters; None for the length that the options need, else
+            for `TrainedModel.default_length`, for each line if only the number of lines is given. A
+            model of lines stops at the end of the line.
+        seed: text number i of a prefix depends on (seed, prefix, i) only, not on the other texts.
         generator: source of the random numbers; with "numpy_reseeded", text number i of all texts
             has `seed` + i, see `continuing.draw_uniforms`.
         watch: called with each character of a single text as it is chosen.
-        options: fields of `Strategy` and `Control`, such as temperature=0.8 or lines=8; texts
-            among them are normalised as the corpus was.
+        options: fields of `Strategy` and `Control`, such as temperature=0.8 or lines=8;
+            `acrostic` and `starts_with` are normalised as the corpus was.
 
     Returns:
-        len(prefixes) · count continuations, side by side, and their writer.
+        The continuations, prefix by prefix; fewer if a beam search finds fewer; and their writer.
 
     Raises:
-        UserError: a prefix has a character that the model does not know, a number is missing or
-            out of range, the model fills gaps instead, or no text can obey the options.
+        UserError: the model fills gaps or its training has diverged; a prefix has a character that
+            it does not know; an option is unknown, of the wrong type, out of range or contradicts
+            another; no text can obey the options; or the texts are too many to hold in memory.
     """
     check_texts("prefixes", prefixes)
     check_whole("seed", seed)
@@ -126,7 +127,12 @@ def continue_prefixes(
 
 
 def _write(writer: Writer, prefixes: list[str], count: int, seed: int) -> list[Continuation]:
-    """Continue each prefix `count` times: by beam search, by drawing, or by drawing new names."""
+    """Continue each prefix `count` times: by beam search, by drawing, or by drawing new names.
+
+    Raises:
+        UserError: `count` is more than a beam search keeps, or new names are asked of another
+            generator than torch's; or as for `draw_new_names` and the methods of `Writer`.
+    """
     beams, generator = writer.strategy.beams, writer.generator
     if not prefixes:
         return []

@@ -57,11 +57,13 @@ def constrain_lines(request: Request) -> Constraints:
     ends lines.
 
     Args:
-        request: a request with lines, line_length or an acrostic. If it has no length, the length
-            follows from the lines; without line_length, each line counts the model's default.
+        request: a request with lines, line_length or an acrostic. With line_length and a number of
+            lines, its length must be None. Otherwise None stands for the model's default, for each
+            line if the number of lines is given.
 
     Raises:
-        UserError: no text can obey the constraints.
+        UserError: the model knows no line break, the constraints contradict a prefix or the length,
+            no text can obey them, or --rhyme lacks the package pypinyin.
     """
     vocabulary, allowed = request.model.vocabulary, request.allowed
     mark = next((one for one in "\n " if one in vocabulary.characters), None)
@@ -117,7 +119,11 @@ def _begun_lines(prefix: str, mark: str, control: Control) -> list[str]:
 
 
 def _heads(request: Request, visible: Tensor) -> Tensor:
-    """Find the allowed first characters: a row (V,) for each line of an acrostic, else one row."""
+    """Find the allowed first characters: a row (V,) for each line of an acrostic, else one row.
+
+    Raises:
+        UserError: the acrostic has a blank, or a character that is unknown or forbidden.
+    """
     given = request.control.acrostic
     if given is None:
         return visible[None]
@@ -240,8 +246,8 @@ def plan_rhymes(
         booleans, (R,).
 
     Raises:
-        UserError: the model writes no Chinese, not enough characters rhyme, or the ends of lines of
-            a prefix do not.
+        UserError: the model writes no Chinese, a text has no two whole lines, not enough characters
+            rhyme, the ends of lines of a prefix do not, or pypinyin is not installed.
     """
     prefixes, vocabulary = request.prefixes, request.model.vocabulary
     if not any(map(_CHINESE.match, vocabulary.characters)):
@@ -282,7 +288,8 @@ def _check_rhyme(prefix: str, given: Tensor, classes: Tensor, free: Tensor, line
         lines: number of lines of the whole text.
 
     Raises:
-        UserError: the lines do not rhyme, or not enough characters are left.
+        UserError: the lines do not rhyme, end with the same character or with one that has no
+            pinyin; or not enough characters are left.
     """
     rhyme = int(classes[given[0]])
     if rhyme == NO_CLASS:

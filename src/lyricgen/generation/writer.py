@@ -37,7 +37,7 @@ Watch = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Continuation:
-    """Continuation of one prefix; `texts.Generated` explains the other fields."""
+    """Continuation of one prefix; `texts.Generated` explains all fields but `scored`."""
 
     prefix: str
     text: str
@@ -48,7 +48,7 @@ class Continuation:
 
 @dataclass(frozen=True)
 class Writer:
-    """Writes texts with a model; `texts.continue_prefixes` explains the options."""
+    """Writes texts with a model; `texts.continue_prefixes` explains the fields."""
 
     model: TrainedModel
     network: NextModel  # the network of the model
@@ -59,7 +59,12 @@ class Writer:
     watch: Watch | None = None
 
     def draw(self, prefixes: Sequence[str], seeds: Sequence[int]) -> list[Continuation]:
-        """Continue B prefixes, each by random numbers from its own seed."""
+        """Continue B prefixes, each by random numbers from its own seed.
+
+        Raises:
+            UserError: no text can obey the constraints, the texts are too many to hold in memory,
+                or the model's training has diverged.
+        """
         at_once = max(1, LARGEST // len(self.model.vocabulary))
         batches = [prefixes[start : start + at_once] for start in range(0, len(prefixes), at_once)]
         # all batches are planned first: impossible texts are refused before any is written
@@ -78,7 +83,11 @@ class Writer:
         ]
 
     def search(self, prefixes: Sequence[str], best: int) -> list[Continuation]:
-        """Continue A prefixes by beam search, side by side; keep the `best` best of each."""
+        """Continue A prefixes by beam search, side by side; keep the `best` best of each.
+
+        There are fewer texts of a prefix if the search finds fewer. Errors are those of
+        `constraints` and `beam_search`.
+        """
         lengths = self.constraints(prefixes).lengths
         found: dict[int, list[Continuation]] = {}
         for length in dict.fromkeys(lengths):  # a search ends all its texts at one length
@@ -91,7 +100,8 @@ class Writer:
         """Plan which characters are allowed at each place of continuations of these prefixes.
 
         Raises:
-            UserError: no text can obey the constraints, or they are for models of another layout.
+            UserError: no text can obey the constraints, they are for models of another layout, or
+                they contradict the prefixes, the length or each other.
         """
         request = request_texts(self.model, self.control, prefixes, self.length)
         if self.model.layout == "lines":
@@ -177,14 +187,15 @@ def draw_new_names(
 ) -> list[Continuation]:
     """Continue each prefix to names that are not in the training split and all different.
 
-    Other names, and names that were cut off, are thrown away; the next name of the prefix is drawn
-    instead, with the next seed, at most `TRIES` for each requested name.
+    Known names, and names that were cut off, are thrown away, and the next name of the prefix is
+    drawn instead, with the next seed. A prefix gets at most `TRIES` draws for each requested name.
 
     Returns:
-        count continuations of each prefix, side by side.
+        The continuations of each prefix one after the other, `count` of each.
 
     Raises:
-        UserError: too few new names were found, or the strategy does not draw.
+        UserError: too few new names were found, the strategy does not draw, `training_names` cannot
+            read the names, or `Writer.draw` refuses the texts.
     """
     if not writer.strategy.random:
         raise UserError(
@@ -234,7 +245,7 @@ def training_names(model: TrainedModel) -> frozenset[str]:
     """The lines that a model was trained on, without held-out lines, read from its corpus.
 
     Raises:
-        UserError: the corpus is missing or has changed.
+        UserError: the model does not say which corpus this is, or it is missing or has changed.
     """
     from lyricgen.data.build import build_splits, find_corpus  # noqa: PLC0415  heavy
 
