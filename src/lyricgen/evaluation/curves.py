@@ -108,9 +108,9 @@ def _score_rows(
 
 
 def context_lengths(split: Split, vocabulary_size: int) -> list[int]:
-    """Choose lengths of contexts: the powers of two up to 256, and up to half the text.
+    """Choose lengths of contexts: the powers of two from 1 up to 256, and up to half the text.
 
-    In a list of lines, the largest is the first power that covers the longest line.
+    In a list of lines, none is larger than the first power that covers the longest line.
     """
     most = min(LONGEST_CONTEXT, int((split.ids < vocabulary_size).sum()) // 2)
     if split.line_starts is not None:
@@ -120,14 +120,17 @@ def context_lengths(split: Split, vocabulary_size: int) -> list[int]:
 
 
 def target_places(split: Split, vocabulary_size: int, longest: int) -> Tensor:
-    """Choose evenly spaced characters, (M,) places, each with at least `longest` before it."""
+    """Choose up to `TARGETS` evenly spaced characters, (M,) places.
+
+    Each has at least `longest` characters before it.
+    """
     places = torch.nonzero(split.ids < vocabulary_size).flatten()  # (C,)
     number = min(TARGETS, len(places) - longest)
     return places[torch.linspace(longest, len(places) - 1, number, dtype=torch.float64).long()]
 
 
 def context_begins(split: Split, places: Tensor, length: int) -> Tensor:
-    """Find where the contexts of the characters at `places` begin, (M,).
+    """Find where the contexts of the characters at `places`, (M,), begin: (M,).
 
     A context has `length` symbols; in a list of lines it begins no earlier than its line.
     """

@@ -48,16 +48,17 @@ def recurrent_network(model: TrainedModel) -> LanguageModel:
 def activations(model: TrainedModel, text: str, layer: int) -> Activations:
     """Compute gates and states of a layer while the network reads a text from state zero.
 
-    The network, in evaluation mode, computes the layers below. Layers count from 1, next to the
-    input. A model of lines reads a start symbol before the text.
+    The network, which must be in evaluation mode, computes the layers below. Layers count from 1,
+    next to the input. A model of lines reads a start symbol before the text.
 
     Returns:
         Activations of one sample, (H, 1, T), and predictions, (V, 1, T). For the last layer of a
         network without residual connections, the predictions are the network's own.
 
     Raises:
-        UserError: the model does not know a character, fills gaps or counts n-grams; or the
-            network does not have the layer, or its cell no equations in NumPy.
+        UserError: the model fills gaps or counts n-grams; it does not know a character, or writes
+            lines and the text has a newline; the network does not have the layer, or its cell has
+            no equations in NumPy.
     """
     network = recurrent_network(model)
     layers = network.architecture.layers
@@ -124,6 +125,9 @@ def notes(model: TrainedModel, units: int | None, missing: str = "") -> list[str
     """Write lines for the terminal about the parts that the plot of `draw` leaves out.
 
     `units` is the argument of `draw`; `missing` are the characters that no installed font has.
+
+    Raises:
+        UserError: the model fills gaps or counts n-grams.
     """
     architecture = recurrent_network(model).architecture
     lines, size, cell = [], architecture.hidden_size, architecture.cell.kind

@@ -50,7 +50,10 @@ class Alternatives(NamedTuple):
 def beginning_of_text(
     model: TrainedModel, argument: TextArgument, unknown: Unknown, most: int
 ) -> tuple[OwnText, str]:
-    """Read up to `most` characters of the user's text, and describe their source in a line."""
+    """Read up to `most` characters of the user's text, and describe their source in a line.
+
+    Errors are those of `own_text`.
+    """
     total = len(argument.text)
     beginning, source = _cut(argument.text, most, model.layout, argument.name, total)
     return own_text(beginning, argument.name, model, unknown), source
@@ -62,7 +65,7 @@ def beginning_of_split(evaluated: Evaluated, split: str | None, most: int) -> tu
     `split` is a name; None for the test split, or the validation split if there is no test split.
 
     Raises:
-        UserError: the text does not have the split.
+        UserError: the text does not have the split, or no held-out split if `split` is None.
     """
     splits, model = evaluated.splits, evaluated.model
     name = split or next((one for one in ("test", "val") if one in splits), None)
@@ -83,8 +86,8 @@ def beginning_of_split(evaluated: Evaluated, split: str | None, most: int) -> tu
 def _cut(text: str, most: int, layout: Layout, name: str, total: int) -> tuple[str, str]:
     """Cut a text to `most` characters, and describe the characters that are left.
 
-    A model of lines gets the whole lines that fit. The text comes from `name`, which has `total`
-    characters.
+    A model of lines gets the whole lines that fit, or the beginning of a first line that is too
+    long. The text comes from `name`, which has `total` characters.
     """
     if len(text) > most:
         end = text.rfind("\n", 0, most) + 1 if layout == "lines" else most
@@ -94,7 +97,7 @@ def _cut(text: str, most: int, layout: Layout, name: str, total: int) -> tuple[s
 
 
 def alternatives(model: TrainedModel, split: Split, what: str) -> Alternatives:
-    """Find the alternatives of each character of a split; arguments as for `scores.split_nats`."""
+    """Find the alternatives of each character; arguments and errors as for `scores.split_nats`."""
     size, count = len(model.vocabulary), len(split.ids)
     most = min(MOST, size)
     found = Alternatives(
@@ -124,6 +127,9 @@ def heat_page(model: TrainedModel, text: OwnText, checkpoint: str, source: str) 
     """Write the page of a text as HTML that contains its style, script and figures.
 
     The page names the model's checkpoint, and describes the text as `source`.
+
+    Raises:
+        UserError: the model gives a character no probability.
     """
     found = alternatives(model, text.split, f"scoring {text.name}")
     bits = text.spread(found.nats / math.log(2))  # (N,)
@@ -154,7 +160,11 @@ def heat_page(model: TrainedModel, text: OwnText, checkpoint: str, source: str) 
 
 
 def sign(character: str) -> str:
-    """Visible form of a character: a sign for white space, a number for a control character."""
+    """Visible form of a character.
+
+    Common white space gets a sign, a combining mark a circle, and any other unprintable character
+    its code point.
+    """
     if character in SIGNS:
         return SIGNS[character]
     if unicodedata.category(character).startswith("M"):
@@ -181,7 +191,7 @@ def _facts(model: TrainedModel, text: OwnText, nats: Floats) -> dict[str, str]:
 def _scale(mean: float, guess: float, most: int) -> tuple[dict[str, float], dict[str, float]]:
     """Place the ticks of a scale from 0 to `most` bits, and the marks above it, between 0 and 1.
 
-    The marks show the mean, and the bits of a uniform guess.
+    The marks show the mean and, unless they would overlap, the bits of a uniform guess.
     """
     step = 1 if most < 10 else 2
     ticks = {str(bits): bits / most for bits in range(step, most - step // 2, step)}

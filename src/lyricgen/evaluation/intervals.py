@@ -74,7 +74,7 @@ class Series(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """A figure and its 95 % interval; a single line has no interval."""
+    """A figure and its 95 % interval; a single line or character has no interval."""
 
     value: float
     low: float | None
@@ -109,7 +109,7 @@ class Row(NamedTuple):
 
     @property
     def differs(self) -> bool | None:
-        """Whether the interval of the difference leaves out 0."""
+        """Whether the interval of the difference leaves out 0; None without such an interval."""
         if self.difference is None or self.difference.low is None or self.difference.high is None:
             return None
         return not self.difference.low <= 0 <= self.difference.high
@@ -118,7 +118,8 @@ class Row(NamedTuple):
 def row(series: Series, first: Series, text: SplitText, *, resamples: int, seed: int) -> Row:
     """Compute the figures of one model, and its difference to `first`, unless it is `first`.
 
-    Each interval comes from `resamples` texts, drawn with `seed`.
+    Each interval comes from `resamples` texts, drawn with `seed`. Both models must predict some of
+    the same characters.
     """
     scored = ~np.isnan(series.nats)
     units, length = _units(text, scored, series.nats[scored], text.sizes[scored].astype(float))
@@ -210,10 +211,11 @@ def interval(values: Floats) -> tuple[float, float]:
 def block_length(values: Floats) -> int:
     """Choose the length of blocks for a series, (n,), by the estimate of Politis and White.
 
-    The result is at least n^(1/3) and at most min(3√n, n/3), rounded up. The estimate minimises the
-    error of the variance, but looks no further than the first stretch of lags without a visible
-    autocorrelation. Single characters hardly show longer dependences, as between the lines of a
-    song; so the lower limit grows with n as the best length does.
+    The result is at least n^(1/3) and at most min(3√n, n/3), both rounded up; for n below 4, where
+    these limits contradict each other, it is 1. The estimate minimises the error of the variance,
+    but looks no further than the first stretch of lags without a visible autocorrelation. Single
+    characters hardly show longer dependences, as between the lines of a song; so the lower limit
+    grows with n as the best length does.
     """
     n = len(values)
     most = math.ceil(min(3 * math.sqrt(n), n / 3))

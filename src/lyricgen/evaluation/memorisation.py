@@ -65,7 +65,7 @@ class Names:
     in_train: float  # share of names that are in the training split
     in_held_out: float | None  # share in the validation and test splits; None without them
     distinct: float  # share that is left when equal names are counted once
-    distinct_ngrams: dict[int, float]  # by n, distinct n-grams over all n-grams
+    distinct_ngrams: dict[int, float]  # by n, distinct over all n-grams; no n without n-grams
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Memorisation:
 
     generated: Overlap  # of texts drawn from the model
     held_out: Overlap | None  # of the validation and test splits; None without them
-    names: Names | None  # None for running text
+    names: Names | None  # None for running text, or if no name is complete
     temperature: float  # of the samples
     seed: int
 
@@ -92,18 +92,19 @@ def measure(
     temperature: float,
     seed: int,
 ) -> Memorisation:
-    """Draw texts without a prefix, in one batch, and compare them with the splits of the corpus.
+    """Draw texts without a prefix, and compare them with the splits of the corpus.
 
     Args:
         model: continues texts.
         splits: "train"; "val" and "test" if the corpus has them.
         count: number of texts; None for 64 texts or 1,000 names.
-        length: largest number of characters; None for 250, or at least 100 for names.
+        length: largest number of characters; None for 250 in running text, and for the model's
+            default, but at least 100, in names.
         temperature: of the samples.
         seed: of the samples.
 
     Raises:
-        UserError: the model fills gaps.
+        UserError: the model fills gaps or its training has diverged, or a number is out of range.
     """
     if model.fills_gaps:
         raise UserError("this model fills gaps: most of what it writes was given, not remembered")
@@ -201,7 +202,8 @@ class SharedNgrams:
     Args:
         text: (T,) ids in 0 … S - 1, the longer text.
         symbols: S, the number of different ids.
-        report: called after each piece of the text with the number of characters read so far.
+        report: called after each piece of the text with the number of characters that all searches
+            have read so far.
     """
 
     def __init__(

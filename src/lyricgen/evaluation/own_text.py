@@ -63,8 +63,10 @@ def read_text_argument(argument: str, encoding: str | None = None) -> TextArgume
     `encoding` is the encoding of the file; None for UTF-8.
 
     Raises:
-        UserError: the argument looks like the name of a missing file, the file is no text, or an
-            encoding is given without a file.
+        UserError: the argument names a directory, or a file that cannot be read as a text of up to
+            `MAX_BYTES`; it looks like the name of a missing file; or an encoding is given without a
+            file.
+        OSError: a missing permission or a circle of links hides whether there is a file.
     """
     shown = repr(argument)
     if os.path.isdir(argument):  # noqa: PTH112
@@ -146,7 +148,7 @@ class OwnText:
     def nats(self, model: TrainedModel, label: str) -> Floats:
         """Score the known characters in nats, (C,); nan where the model predicts nothing.
 
-        `label` names the model beside the progress bar.
+        `label` names the model beside the progress bar. Errors are those of `scores.split_nats`.
         """
         return split_nats(model, self.split, f"scoring {self.name} with {label}")
 
@@ -259,10 +261,10 @@ def score_text(
 ) -> list[TextFigures]:
     """Score a text with each checkpoint; the text that a checkpoint was trained on may be missing.
 
-    The other arguments are as for `own_text` and `intervals.row`.
+    `own_text` explains `unknown`; `intervals.row` explains `resamples` and `seed`.
 
     Raises:
-        UserError: a checkpoint cannot read the text.
+        UserError: `own_text` refuses the text, or a model gives a character no probability.
     """
     found = []
     for each in checkpoints:

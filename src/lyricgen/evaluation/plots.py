@@ -116,7 +116,7 @@ def _draw_curve(axes: Axes, curve: Curve, title: str, families: list[str]) -> No
 
 
 def _note_characters(axes: Axes, curve: Curve) -> None:
-    """Write below each place its number of characters."""
+    """Make the axis logarithmic, and write below the curve each place's number of characters."""
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(PLAIN)
     low, high = axes.get_ylim()
@@ -155,7 +155,8 @@ def draw_memorisation(measured: Sequence[tuple[Evaluated, Memorisation]]) -> Fig
 def logged(checkpoint: Path) -> dict[str, Points]:
     """Read the shares that the run of a checkpoint has logged: by name, points (epoch, share).
 
-    They stand in metrics.csv above the checkpoint's directory; without this file there are none.
+    They stand in metrics.csv above the checkpoint's directory. There are none without this file,
+    nor, after a warning, if it is unreadable.
     """
     path = checkpoint.parent.parent / METRICS
     if not os.path.lexists(path):

@@ -72,7 +72,7 @@ def load_checkpoints(paths: Sequence[Path]) -> list[Checkpoint]:
     Equal labels get the runs' names, then the runs' directories, then numbers.
 
     Raises:
-        UserError: a model cannot be loaded, or only some of the models fill gaps.
+        UserError: a model cannot be found or loaded, or only some of the models fill gaps.
     """
     files = [checkpoint_in(path) for path in paths]
     models = [load(file) for file in files]
@@ -97,8 +97,8 @@ def open_checkpoints(paths: Sequence[Path]) -> list[Evaluated]:
     """Load checkpoints as `load_checkpoints` does, and the text that they were trained on.
 
     Raises:
-        UserError: a checkpoint cannot be loaded, its text is missing or has changed, or two
-            checkpoints do not compare.
+        UserError: a checkpoint cannot be loaded, its text is unknown, missing or has changed, or
+            two checkpoints do not compare.
     """
     checkpoints = load_checkpoints(paths)
     options = [_text_options(each) for each in checkpoints]
@@ -170,7 +170,7 @@ def check_same_settings(
 class Ngrams(NamedTuple):
     """Kneser-Ney models of the training split, scored on the held-out splits."""
 
-    nats: dict[str, list[Floats]]  # by split: (C,) for each order from 1 up
+    nats: dict[str, list[Floats]]  # by held-out split: (C,) for each order from 1 to `ORDERS`
     best: int | None  # the best order on the validation split; None without such a split
     characters: int  # number of counted characters
 
@@ -197,7 +197,10 @@ def score_splits(
 ) -> Scores:
     """Score splits with checkpoints and baselines; compare all with the first checkpoint.
 
-    For each interval, `resamples` texts are drawn with `seed`.
+    For each interval, `resamples` texts are drawn with `seed`. The text must have the splits.
+
+    Raises:
+        UserError: a model gives a character no probability.
     """
     first = evaluated[0]
     needed = {*splits, "val"} if "test" in splits else {*splits}  # mixtures are tuned on val
@@ -246,7 +249,7 @@ def mixture_weights(
 ) -> dict[str, float]:
     """Tune each network's share in its mixture with the best n-gram model, on validation.
 
-    A checkpoint that counts n-grams gets no mixture.
+    A checkpoint that counts n-grams gets no mixture; without a validation split no checkpoint does.
     """
     weights = {}
     for each, series in zip(evaluated, validation, strict=False):
@@ -320,7 +323,7 @@ def read_split(
     `read` returns values for each character of a batch, (B, T, …), and the next state.
 
     Yields:
-        Each batch and its values.
+        Each batch, and its values on the model's device.
     """
     following = FOLLOWING if model.fills_gaps else 0
     sampler = evaluation_sampler(split, len(model.vocabulary), following)

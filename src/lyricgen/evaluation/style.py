@@ -23,7 +23,8 @@ DARK = "#15161b #281b3d #472057 #6c2464 #942c66 #bb3c5c #dc5148 #f07636 #faa73e 
 def families_for(text: str) -> tuple[list[str], str]:
     """Find installed font families for a text, and the characters that no installed font has.
 
-    Matplotlib takes each character from the first family that has it.
+    Matplotlib takes each character from the first family that has it. The first is `LATIN`, even
+    if the text does not need it.
     """
     listed = {entry.fname for entry in fontManager.ttflist}
     for path in set(findSystemFonts()) - listed:  # installed since matplotlib made its list
@@ -61,7 +62,7 @@ def levels(stops: str) -> list[Level]:
 
 
 def level_of(bits: float, most: float) -> int:
-    """Find the level, from 0 to L - 1, of a surprisal on a scale that ends at `most` bits."""
+    """Find the level, from 0 to L - 1, of a surprisal on a scale from 0 to `most` bits or more."""
     return min(LEVELS - 1, int(bits / most * LEVELS))
 
 

@@ -36,7 +36,10 @@ def named(name: str) -> str:
 
 
 def shown(estimate: Estimate, digits: int, sign: str = "") -> str:
-    """Write a figure and its interval; `digits` and `sign` are as for `rounded`."""
+    """Write a figure and its interval, unless the interval is missing or too narrow to be seen.
+
+    `digits` and `sign` are as for `rounded`.
+    """
     value, *bounds = (
         "" if number is None else rounded(number, digits, sign) for number in estimate
     )

@@ -37,7 +37,7 @@ class Group:
     Attributes:
         settings: values of the settings that the table is grouped by.
         scored: finished runs with the ranking figure, by values of the settings averaged over.
-        others: runs without the figure.
+        others: all other runs, which are unfinished or have no figure.
     """
 
     settings: Values
@@ -51,12 +51,12 @@ class Comparison:
 
     Attributes:
         name: of the text.
-        prefix: of the names of perplexities: "pseudo_" for a model that fills gaps.
+        prefix: of the names of perplexities: "pseudo_" for models that fill gaps, else "".
         metric: the ranking figure.
         keys: settings that the runs are grouped by.
         over: settings averaged over.
         mixed: other settings that differ within groups.
-        repeated: number of runs left out because a later run has the same settings.
+        repeated: number of runs left out because a scored or a later run has the same settings.
         groups: the best first, groups without a figure last.
         rows: figures of each group, by the names in docs/report.md.
     """
@@ -111,7 +111,7 @@ def compare(
         A comparison for each text and task.
 
     Raises:
-        UserError: no run has a setting in `by` or `over`, or the figure.
+        UserError: no run has a setting in `by` or `over`, or a figure `metric` that can rank.
     """
     check_known(by, records, "--by")
     if list(over) != ["seed"]:  # the default holds for runs that failed before their seed, too
@@ -219,7 +219,10 @@ def _compare(
 
 
 def varied(records: Sequence[Record], over: Sequence[str]) -> list[str]:
-    """List the settings in which runs of one text and task differ, without `over`.
+    """List the settings in which runs of one text and task differ.
+
+    `over`, the names of runs and the settings of the text are left out. Settings that do not change
+    the learning count only if a sweep tries several of their values.
 
     Returns:
         Typed settings that differ, in their order; then options that differ between runs that
@@ -254,7 +257,7 @@ def _keys(each: Iterable[Settings]) -> list[str]:
 
 
 def follows(key: str, others: Sequence[str], settings: Sequence[Settings]) -> bool:
-    """Whether runs that agree in the settings `others` also agree in the setting `key`."""
+    """Whether runs with the setting `key` that agree in the settings `others` agree in `key`."""
     found: dict[Values, Value] = {}
     for one in settings:
         values = tuple(one.get(name) for name in others)
@@ -317,7 +320,7 @@ def _compare_with_best(
 
 
 def paired_test(differences: "pd.Series[float]") -> float | None:
-    """Two-sided p-value of Student's paired t-test; None for one pair or equal differences.
+    """Two-sided p-value of Student's paired t-test; None below two pairs or for equal differences.
 
     P(|T| > |t|) is the regularised incomplete beta function I(ν/2, 1/2) at ν/(ν + t²), ν = n - 1
     (Abramowitz and Stegun 1964, 26.7.1). mpmath comes with torch; Lightning would import scipy at

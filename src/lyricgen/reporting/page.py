@@ -100,7 +100,7 @@ def importances(comparison: Comparison) -> dict[str, float] | str:
     search space.
 
     Returns:
-        Shares that add up to 1, the largest first; no shares if there is no search; or a line that
+        Shares that add up to 1, the largest first; {} if no run belongs to a search; or a line that
         says why the shares cannot be measured.
     """
     scored = [run for group in comparison.ranked for run in group.scored.values()]

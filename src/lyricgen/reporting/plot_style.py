@@ -74,7 +74,10 @@ def new_plot(title: str, size: tuple[float, float] = SIZE) -> tuple[Figure, Axes
 
 
 def set_scale(axes: Axes, which: Literal["x", "y"], values: Sequence[float]) -> None:
-    """Scale an axis for values: logarithmic if the largest is over three times the smallest."""
+    """Scale an axis for values, at least one.
+
+    It is logarithmic if all are positive and the largest is over three times the smallest.
+    """
     low, high = min(values), max(values)
     axis = axes.xaxis if which == "x" else axes.yaxis
     if low > 0 and high > 3 * low:

@@ -47,7 +47,7 @@ class Curves(NamedTuple):
         metric: name of the figure.
         unit: of the horizontal axis: step if runs were validated within epochs, else epoch.
         means: mean and standard deviation over the runs of each group, by its rank from 0, at the
-            epochs or steps that all runs of the group reached.
+            epochs or steps at which all runs of the group have the figure; no group without any.
     """
 
     metric: str
@@ -56,7 +56,7 @@ class Curves(NamedTuple):
 
 
 def read_curves(comparison: Comparison) -> Curves:
-    """Read the perplexity of every epoch of the ranked runs: held-out, else training perplexity.
+    """Read the perplexities in training of the ranked runs: held-out, else training perplexity.
 
     An unreadable metrics.csv is left out, and a warning names it.
     """
@@ -88,7 +88,7 @@ def read_curves(comparison: Comparison) -> Curves:
 
 
 def _read(run: Record, metric: str) -> pd.DataFrame:
-    """Read a figure of a run with its epochs and steps; empty for a damaged metrics.csv."""
+    """Read a figure of a run with its epochs and steps; empty without a sound metrics.csv."""
     path = run.directory / METRICS
     columns: dict[str, list[float]] = {name: [] for name in ("epoch", "step", metric)}
     if path.exists() or run.options.get("logger.csv") is not False:
@@ -101,7 +101,7 @@ def _read(run: Record, metric: str) -> pd.DataFrame:
 
 
 def draw_curves(comparison: Comparison, curves: Curves) -> Figure:
-    """Draw each group's mean of every epoch, in a band of one standard deviation of its runs."""
+    """Draw the mean of each group, the best `MOST_LINES`, in a band of one standard deviation."""
     figure, axes = new_plot(f"{title_of(curves.metric)} by {curves.unit}")
     lines: dict[str, Any] = {}
     heights: list[float] = []
@@ -158,7 +158,11 @@ def draw_price(comparison: Comparison, name: str, title: str) -> Figure:
 
 
 def heat_axes(comparison: Comparison) -> tuple[list[Value], list[Value]] | None:
-    """List the values of both grouping settings; None if a heat map does not suit the table."""
+    """List the values of both grouping settings, in rising order.
+
+    None unless there are two settings, each with 2 to `MOST_VALUES` values, at least half of their
+    combinations, and a group with a figure.
+    """
     if len(comparison.keys) != 2 or not comparison.ranked:
         return None
     first, second = (

@@ -50,7 +50,7 @@ class Record:
         options: by names with dots, such as optimizer.lr.
         overrides: settings as the user typed them, in their order.
         sweep: directory of the sweep that the job belongs to.
-        number: of the job.
+        number: of the job; None if it is unknown, or for a run by itself.
     """
 
     directory: Path
@@ -220,7 +220,7 @@ def parse_conditions(typed: Iterable[str]) -> Conditions:
     """Parse conditions such as `cell=lstm,gru` or `cell=lstm,layers=2`.
 
     Raises:
-        UserError: a condition has no `=`.
+        UserError: a condition does not begin with a setting and `=`.
     """
     conditions: Conditions = {}
     for one in typed:
@@ -272,12 +272,12 @@ def check_known(keys: Iterable[str], records: Sequence[Record], option: str) -> 
 
 
 def format_value(value: Value) -> str:
-    """Format a value as a user types it; a fraction has at most six digits."""
+    """Format a value as a user types it; a fraction has at most six significant digits."""
     return f"{value:.6g}" if isinstance(value, float) else override_text(value)
 
 
 def shorten(texts: Sequence[str]) -> list[str]:
-    """Shorten long texts: … stands for the beginning and the end that they share."""
+    """Shorten different texts, if one is long: … stands for their common beginning and end."""
     if len(set(texts)) < 2 or max(map(len, texts)) <= _SHORT:
         return list(texts)
     start = _common_start(texts)

@@ -46,7 +46,8 @@ def report(
         The comparisons and the directory of the files.
 
     Raises:
-        UserError: a directory, run, setting or figure does not exist, or a file cannot be written.
+        UserError: a directory, run, setting or figure does not exist, no run fulfils the
+            conditions, one of them cannot be read, or a file cannot be written.
     """
     conditions = parse_conditions(where)
     found = read(directories)

@@ -40,7 +40,7 @@ class Column(NamedTuple):
 
 
 def columns_of(comparison: Comparison, most: int | None = None) -> list[Column]:
-    """Make the columns that are not empty, settings first, of `most` rows; None for all rows."""
+    """Make the columns that are not empty, settings first, of the best `most` rows or of all."""
     rows, groups = comparison.rows[:most], comparison.groups[:most]
     settings = [
         Column(key, [printable(format_value(value)) for value in values], list(values), words=True)
@@ -135,7 +135,7 @@ def p_value(p: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Format seconds as seconds, minutes or hours."""
+    """Format a time in seconds, in minutes and seconds, or in hours and minutes, by its size."""
     if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, left = divmod(round(seconds), 60)
@@ -143,9 +143,9 @@ def duration(seconds: float) -> str:
 
 
 def terminal_table(comparison: Comparison, console: Console) -> Table:
-    """Make a table of the best rows, in the widest layout that fits the terminal.
+    """Make a table of the best `LONGEST` rows, in the widest layout that fits the terminal.
 
-    Settings that all rows share stand above the table.
+    If none fits, it has the narrowest layout. Settings that all rows share stand above the table.
     """
     columns, count = columns_of(comparison, LONGEST), len(comparison.groups)
     settings, figures = columns[: len(comparison.keys)], columns[len(comparison.keys) :]
