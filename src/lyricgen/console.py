@@ -41,7 +41,8 @@ EXPONENT_FROM = 1e7  # smallest figure that is shown by its exponent
 def prepare_streams() -> None:
     """Set up the streams of a command, and escape Python's own messages.
 
-    A terminal that cannot show a character shows its number; files and pipes get UTF-8.
+    A terminal that cannot show a character shows its number. Files and pipes get UTF-8, unless
+    PYTHONIOENCODING is set.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -63,7 +64,7 @@ def reader_may_leave() -> Iterator[None]:
     """End a command quietly if the reader of its output, such as `head`, has left.
 
     Raises:
-        SystemExit: the output cannot be written for another reason.
+        SystemExit: the rest of the output cannot be written, for another reason.
     """
     try:
         with suppress(BrokenPipeError):  # nobody needs the output
@@ -135,7 +136,7 @@ class ProgressBar(Progress):
 
 
 def output_problem(error: Exception) -> str | None:
-    """Say why the output cannot be written; None for another kind of error."""
+    """Say why the output cannot be written, and discard its rest; None for any other error."""
     if not isinstance(error, OSError) or error.filename is not None:
         return None
     forget_output(sys.stdout)
@@ -148,7 +149,7 @@ def show(text: str) -> None:
 
 
 def tell(text: str) -> None:
-    """Print a message on standard error, escaped."""
+    """Print a message on standard error, escaped; a failure to print it is ignored."""
     try:
         print(printable_text(text), file=sys.stderr, flush=True)
     except OSError:  # its reader has left, or a disk is full: the exit status tells
@@ -162,7 +163,7 @@ def tell_now(text: str) -> None:
 
 
 def show_json(text: str) -> None:
-    """Print JSON on standard output, with JSON's escapes, which a reader of JSON undoes."""
+    """Print JSON on standard output; unprintable characters become JSON's own escapes."""
     shown = "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
     _write(shown if shown.endswith("\n") else f"{shown}\n")
 
@@ -178,7 +179,10 @@ def on_terminal() -> bool:
 
 
 def put_generated(table: Table) -> None:
-    """Print a table of generated texts, whose cells are all `Text`, like `show_generated`."""
+    """Print a table of generated texts like `show_generated`; a file gets it as wide as its texts.
+
+    All cells are `Text`, and their content changes.
+    """
     terminal = on_terminal()
     for column in table.columns:
         for cell in column.cells:
@@ -245,14 +249,16 @@ def rounded(value: float, digits: int = 2, sign: str = "") -> str:
 
 
 def table_console() -> Console:
-    """Console for tables; outside a terminal it is wide enough for any table."""
+    """Console for tables; outside a terminal its lines have up to `WIDEST` characters."""
     console = get_console()
     return console if console.is_terminal else Console(width=WIDEST, quiet=console.quiet)
 
 
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show the progress of slow work: a bar on a terminal, plain lines elsewhere.
+    """Show the progress of slow work: a bar on a terminal, lines of the log elsewhere.
+
+    Work that ends within `PATIENCE` seconds shows nothing.
 
     Args:
         what: name of the work.
@@ -288,7 +294,7 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 def quiet_messages() -> None:
-    """Print only warnings and errors from now on; train.log gets all messages."""
+    """Print only the log's warnings and errors from now on; train.log gets all messages."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, ConsoleHandler):
             handler.setLevel(logging.WARNING)
@@ -318,7 +324,10 @@ class PrintableFormatter(logging.Formatter):
 
 
 class LogFile(logging.FileHandler):
-    """Appends log messages to an ordinary file; a failure never ends the work."""
+    """Appends log messages to a file; a failure to write never ends the work.
+
+    A link, or a pipe that nobody reads, is not opened: the constructor raises an OSError.
+    """
 
     @override
     def _open(self) -> io.TextIOWrapper:

@@ -100,10 +100,10 @@ def _show(options: argparse.Namespace) -> None:
 
 
 def check_host(host: str) -> None:
-    """Refuse a host that is no address of this machine.
+    """Refuse a host at which this machine cannot listen.
 
     Raises:
-        UserError: nothing can listen there.
+        UserError: nobody knows the name, or one of its addresses is not of this machine.
     """
     try:
         addresses = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)
@@ -147,7 +147,7 @@ def allow_open_files(files: int) -> str | None:
 
 
 def _launch(directory: Path, host: str, port: int | None) -> tuple[Any, str]:
-    """Start TensorBoard in a thread of this process; return it and its address."""
+    """Start TensorBoard in a thread; return it and its address. A taken port is a UserError."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # where TensorFlow is installed
     from tensorboard.program import (
         TensorBoard,
@@ -219,7 +219,7 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 def _wait_for(address: str, runs: int) -> None:
-    """Wait until the server answers and has read all runs, or finds no further runs.
+    """Wait until the server answers and has read all runs, or finds no more for `PATIENCE` seconds.
 
     Raises:
         UserError: the server does not answer.

@@ -1,4 +1,4 @@
-"""The kind of error that a user can mend: its message, safe on a terminal, and suggestions."""
+"""Errors that a user can mend, messages that are safe on a terminal, and suggested names."""
 
 import os
 import re
@@ -23,8 +23,8 @@ _PATHLIB = ("Symlink loop", "Could not determine home")  # beginnings of pathlib
 class UserError(Exception):
     """A mistake of the user: in a setting, a file, a name.
 
-    The message is one line with the mistake, its place and a remedy. The commands print it alone on
-    standard error and exit with status 2; in Python it is an ordinary exception.
+    The message is one line with the mistake, its place and a remedy. Unless tracebacks are asked
+    for, the commands print it alone on standard error and exit with status 2.
     """
 
 
@@ -44,7 +44,7 @@ def as_option(name: str) -> str:
 
 
 def path_problem(error: BaseException) -> str | None:
-    """Describe in one line the fault of a path; None for another kind of error."""
+    """Describe the fault of a path in one line; None for another kind of error."""
     text = str(error)
     if isinstance(error, OSError) and isinstance(error.filename, str | bytes):
         return f"{os.fsdecode(error.filename)!r}: {error.strerror}: name another path"
@@ -56,7 +56,7 @@ def path_problem(error: BaseException) -> str | None:
 
 
 def in_one_line(message: str) -> str:
-    """Join a message for the terminal into one line, without the middle of very long values."""
+    """Escape a message and join it into one line; long values and messages lose their middle."""
     text = printable(" ".join(message.split()))
     text = _VALUE.sub(lambda value: _without_middle(value[0], LONGEST_VALUE, _ENDS), text)
     return _without_middle(text, LONGEST_MESSAGE, LONGEST_MESSAGE // 3)
@@ -67,15 +67,16 @@ def _without_middle(text: str, longest: int, ends: int) -> str:
 
 
 def printable(text: str) -> str:
-    """Escape a text as repr() does: it stays in one line and cannot steer a terminal."""
+    """Escape the unprintable characters as repr() does: one line that cannot steer a terminal."""
     return _escaped(text, {c for c in set(text) if not c.isprintable()})
 
 
 def printable_text(text: str, keep: str = "") -> str:
     """Escape the characters that could steer a terminal; newlines and spaces stay.
 
-    These are Unicode's control, format, surrogate, private and unassigned characters and the
-    separators of lines and paragraphs, without those in `keep`. Combining marks and emoji stay.
+    Other control characters are escaped, and so are Unicode's format, surrogate, private and
+    unassigned characters and its separators of lines and paragraphs. Characters in `keep`,
+    combining marks and emoji stay.
     """
     escaped = {c for c in set(text) if not (c.isprintable() or c in "\n" + keep)}
     return _escaped(text, {c for c in escaped if unicodedata.category(c) != "Zs"})
@@ -86,7 +87,7 @@ def _escaped(text: str, characters: set[str]) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> list[str]:
-    """Find the known names most like a name, at most three, the nearest first.
+    """Find the other known names most like a name, the nearest first: at most three, or none.
 
     A name is also found by its last part (lr: optimizer.lr; lyrics_gru: notebook/lyrics_gru), by
     one word of that part (epochs: trainer.max_epochs), and by its initials.
@@ -97,7 +98,7 @@ def nearest(name: str, known: Iterable[str]) -> list[str]:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """End a message about an unknown name by asking for the nearest known names, if any is near."""
+    """Write the end of a message about an unknown name: the nearest names; "" if none is near."""
     names = nearest(name, known)
     *others, last = names or [""]
     listed = f"{', '.join(others)} or {last}" if others else last
@@ -105,7 +106,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def _likeness(name: str, known: str) -> float:
-    """Likeness of two names from 0 to 1; above 1 if a part of the known name is the same."""
+    """Likeness of two names from 0 to 1; above 1 if a last part, word or initials are the same."""
     typed, full = _plain(name), _plain(known)
     typed_leaf, leaf = (re.split(r"[./=]", each)[-1] for each in (typed, full))
     words = [word for word in leaf.split("_") if word]

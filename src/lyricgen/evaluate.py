@@ -87,7 +87,7 @@ NEED_TEXT = {
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command; an error that the user can mend prints one line and gives status 2."""
+    """Run the command; without --debug, a mendable error prints one line and gives status 2."""
     parser = Parser("evaluate", "Evaluate trained models, or look into one.", several=True)
     types: dict[str, Callable[[str], Any]] = {
         **{"N": number_from(1), "T": amount, "HTML": Path, "PNG": Path},

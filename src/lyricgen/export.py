@@ -19,7 +19,7 @@ PERSONAL = {"init_from", "resume", "path", "prefixes"}  # settings of any group
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command; an error that the user can mend prints one line and gives status 2."""
+    """Run the command; without --debug, a mendable error prints one line and gives status 2."""
     parser = Parser("export", "Write a model to a safetensors file, to share.")
     add_options(parser, OPTIONS, {"FILE": Path})
     run(parser, _export, arguments)

@@ -17,13 +17,19 @@ NOT_ORDINARY = "it is no ordinary file"
 
 @contextmanager
 def replacing(path: Path, *, follow_link: bool = False) -> Iterator[BinaryIO]:
-    """Write under another name, wait for the disk, then replace a file.
+    """Write a file under another name, wait for the disk, then give the file its name.
 
-    A kill, a full disk or an error inside the block leaves the earlier file.
+    A kill, a full disk or an error inside the block leaves the earlier file, if there is one.
 
     Args:
-        path: the file.
+        path: the file, in an existing directory.
         follow_link: replace the file that a link names, instead of the link.
+
+    Yields:
+        The stream to write to.
+
+    Raises:
+        OSError: the file cannot be written; the error names it, not the temporary file.
     """
     if follow_link:
         path = Path(os.path.realpath(path))
@@ -69,14 +75,14 @@ def open_ordinary(path: Path) -> io.BufferedReader:
 
 
 def expand_home(path: str | os.PathLike[str]) -> Path:
-    """Replace a leading ~ by the user's home, if it is known."""
+    """Replace a leading ~ or ~user by the home directory, if it is known."""
     return Path(os.path.expanduser(path))  # noqa: PTH111  which raises if it is not known
 
 
 def remove_torn(directory: Path) -> None:
-    """Remove the files that `replacing` left in a directory when it was killed.
+    """Remove the temporary files that a killed process left when it was `replacing` a file.
 
-    No other process may be writing there.
+    No other process may be writing to the directory.
     """
     for path in directory.glob(".*.part"):
         if re.search(r"\.[0-9a-f]{16}\.part$", path.name) and path.is_file():
@@ -95,7 +101,7 @@ def to_json(value: Any) -> str:
 
 
 def finite(value: Any) -> Any:
-    """Replace NaN and infinity in plain values by None."""
+    """Copy plain values, with None for NaN and infinity in all dictionaries and lists."""
     if isinstance(value, dict):
         return {key: finite(entry) for key, entry in value.items()}
     if isinstance(value, list):

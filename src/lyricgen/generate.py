@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# options that go with --fill
+# options that go with --fill, itself included
 FILL_OPTIONS = ("fill", "temperature", "seed", "count", "sweeps", "gap", "compare")
 # options that this module reads, and the library does not
 OWN_OPTIONS = ("checkpoint", "debug", "prefix", "fill", "format", "watch", "compare")
@@ -77,7 +77,7 @@ TYPES = {"N": int, "K": int, "T": float, "P": float, "R": float, "A": float}  # 
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command; an error that the user can mend prints one line and gives status 2."""
+    """Run the command; without --debug, a mendable error prints one line and gives status 2."""
     parser = Parser("generate", "Print texts from a trained model.")
     add_all_options(parser)
     run(parser, _generate, arguments)
@@ -179,7 +179,7 @@ def _library_options(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _refuse_idle(options: argparse.Namespace) -> None:
-    """Refuse options that would change nothing."""
+    """Refuse, by a UserError, options that would change nothing or do not go together."""
     for name in [name for name, value in vars(options).items() if value is not None]:
         if name in ("checkpoint", "debug"):
             continue

@@ -13,14 +13,14 @@ T = TypeVar("T")
 
 
 class Options(BaseModel):
-    """Plain, typed values; their defaults stand in conf/ alone."""
+    """Plain, typed, unchangeable values; a run's defaults stand in conf/ alone."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
     def _read_none(cls, values: Any) -> Any:
-        """Read the text None as null if a setting may be null."""
+        """Refuse other values than a dictionary; read the text None as null if it may be null."""
         if isinstance(values, cls):
             return values
         if not isinstance(values, dict):
@@ -37,7 +37,7 @@ class Options(BaseModel):
 
 
 def validate(schema: type[T] | Any, values: Any, group: str = "") -> Any:
-    """Check plain values against a schema.
+    """Check plain values against a schema, and turn them into an object of it.
 
     Args:
         schema: a subclass of Options, or a union of subclasses that differ in `kind`.
@@ -45,7 +45,8 @@ def validate(schema: type[T] | Any, values: Any, group: str = "") -> Any:
         group: beginning of the settings' names, such as `hydra.sweeper.`.
 
     Raises:
-        UserError: the first mistake, by the name under which the user set it.
+        UserError: the first mistake, by the name under which the user set it, and the number of
+            further mistakes.
     """
     try:
         return TypeAdapter(schema).validate_python(values)
@@ -54,7 +55,11 @@ def validate(schema: type[T] | Any, values: Any, group: str = "") -> Any:
 
 
 def check_texts(name: str, texts: Any) -> None:
-    """Check that a value is a list of texts."""
+    """Check the elements of a list.
+
+    Raises:
+        UserError: `texts` is a single text, or an element is no text.
+    """
     if isinstance(texts, str):  # it would pass for a list of its characters
         raise UserError(f"{name}={texts!r}: put it in a list, [{texts!r}]")
     for text in texts:
@@ -63,13 +68,17 @@ def check_texts(name: str, texts: Any) -> None:
 
 
 def check_whole(name: str, value: Any) -> None:
-    """Check that a number is whole."""
+    """Refuse, by a UserError, a value that is no whole number, such as 1.0 or True."""
     if type(value) is not int:  # True is an int of Python
         raise UserError(f"{name}={value!r}: it must be a whole number")
 
 
 def check_number(name: str, value: int) -> int:
-    """Check that a count is a whole number from 1 to a million."""
+    """Check a count, and return it.
+
+    Raises:
+        UserError: it is not a whole number from 1 to a million.
+    """
     check_whole(name, value)
     if value < 1:
         raise UserError(f"{name}={value}: it must be at least 1")

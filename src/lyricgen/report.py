@@ -22,7 +22,7 @@ OPTIONS = {
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command; an error that the user can mend prints one line and gives status 2."""
+    """Run the command; without --debug, a mendable error prints one line and gives status 2."""
     parser = Parser("report", "Compare runs and sweeps, over seeds.", checkpoint=False)
     parser.add_argument(
         "directories",

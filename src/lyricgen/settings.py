@@ -35,7 +35,7 @@ def belongs_to(name: str, options: Sequence[str]) -> bool:
 
 
 def complete(options: dict[str, Any]) -> dict[str, Any]:
-    """Add to recorded options the settings that were introduced since."""
+    """Copy recorded options, and add the settings of `ADDED` that they lack."""
     for group, choice, added in ADDED:
         recorded = options.get(group)
         if isinstance(recorded, dict) and choice in (None, recorded.get("kind")):
@@ -44,7 +44,10 @@ def complete(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def flatten(options: Mapping[str, Any]) -> dict[str, Value]:
-    """Flatten options to one key a setting: a group's kind under its name, lists as text."""
+    """Give each setting one key, such as optimizer.lr.
+
+    The kind of a group stands under the name of the group; a list becomes a text.
+    """
     flat: dict[str, Value] = {}
     for name, value in options.items():
         if isinstance(value, Mapping):
@@ -58,7 +61,7 @@ def flatten(options: Mapping[str, Any]) -> dict[str, Value]:
 
 
 def known_to_model(settings: dict[str, Value]) -> dict[str, Value]:
-    """Leave out the settings that an n-gram model does not read."""
+    """Leave out the settings that a model does not read: `NETWORKS`, if it counts n-grams."""
     if settings.get("model") != "ngram":
         return settings
     return {name: value for name, value in settings.items() if not belongs_to(name, NETWORKS)}
@@ -70,20 +73,20 @@ def key(override: str) -> str:
 
 
 def override_text(value: Value) -> str:
-    """Write a value in the way it is typed."""
+    """Write a value as a user types it, without quotation marks."""
     if value is None:
         return "null"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def parse_overrides(overrides: Iterable[str]) -> dict[str, Value]:
-    """Parse overrides `key=value` into keys and values; removals `~key=value` are left out."""
+    """Parse overrides `key=value` into keys and values; leave out removals, which begin with ~."""
     typed = [one for one in overrides if "=" in one and not one.startswith("~")]
     return {key(one): parse_value(one.partition("=")[2]) for one in typed}
 
 
 def parse_value(text: str) -> Value:
-    """Parse a typed value: null, true, false, a finite number or a text."""
+    """Parse a typed value: null, true, false, a finite number or a text, with or without quotes."""
     plain = {"null": None, "true": True, "false": False}
     if text.lower() in plain:
         return plain[text.lower()]

@@ -10,7 +10,7 @@ from lyricgen.console import put, table_console
 
 
 def put_whole(table: Table) -> None:
-    """Print a table so that no number and no word is broken."""
+    """Print a table so that no number and no word is broken, unless not even two columns fit."""
     console = table_console()
     for part in stacked(table, console):
         put(part, console)
@@ -24,8 +24,9 @@ def fits(table: Table, console: Console) -> bool:
 def stacked(table: Table, console: Console) -> list[Table]:
     """Distribute the columns of a table over as few tables as fit, one below the other.
 
-    Each table has the first column, which names the rows. Its names and all headings may be
-    wrapped between words; the other cells stay in one line.
+    Each table has the first column, which names the rows. These names and all headings may be
+    wrapped between words; the other cells stay in one line. A table that fits is returned as it
+    is; otherwise the widths of the given table's columns are set.
     """
     if fits(table, console):
         return [table]

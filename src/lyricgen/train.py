@@ -58,7 +58,7 @@ hide_bases()
 
 @hydra.main(config_path=str(CONFIG_DIRECTORY), config_name="train", version_base="1.3")
 def task(config: DictConfig) -> float:
-    """Train a single run or a job of a sweep, as Hydra's task."""
+    """Train a single run or a job of a sweep, as Hydra's task; return its perplexity."""
     hydra_config = HydraConfig.get()
     try:
         values, run = compose_run(config, hydra_config)
@@ -89,7 +89,8 @@ def do_job(values: dict[str, Any], run: Run) -> float:
         The result of `train`; infinity for a failed job, whose summary.json has the reason.
 
     Raises:
-        Interrupted: the sweep is to stop.
+        Interrupted, KeyboardInterrupt: a signal stops the sweep. An error that a library raised in
+            their place passes, too.
     """
     show(f"job {run.directory.name}")
     quiet_messages()
@@ -112,11 +113,12 @@ def train(values: dict[str, Any], run: Run) -> float:
 
     Returns:
         The best validation perplexity, or training perplexity if there is no validation split;
-        the last perplexity if no checkpoint is kept.
+        the last perplexity if no checkpoint is kept; infinity if there is none.
 
     Raises:
-        UserError: a wrong option, or a text that cannot be used.
-        Interrupted: by Ctrl-C or another signal.
+        UserError: an option is wrong, the text cannot be used, the directory is taken, the run
+            cannot be resumed, or a file cannot be written.
+        Interrupted, KeyboardInterrupt: by Ctrl-C or another signal.
     """
     with run.claimed(), listening() as interruption:
         try:
@@ -194,7 +196,12 @@ def _record(error: BaseException, run: Run, interruption: Interruption) -> None:
 
 
 def main() -> None:
-    """Run the command; an error that the user can mend prints one line and exits with status 2."""
+    """Run the command.
+
+    It exits with status 2 after one line about an error that the user can mend; with 1 if jobs of
+    a sweep are unfinished; with 130 or 143 if a signal stopped it. HYDRA_FULL_ERROR=1 shows the
+    traceback of an error instead.
+    """
     prepare_streams()
     # Hydra only warns of a missing hydra.searchpath
     warnings.filterwarnings("error", message="provider=", category=UserWarning)

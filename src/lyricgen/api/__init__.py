@@ -18,7 +18,9 @@ class WritingModel(TrainedModel):
     def generate(
         self, prefix: str = "", *, length: int | None = None, seed: int = 1, **options: Any
     ) -> str:
-        """Write one text that begins with a prefix; options are those of `generation.texts`.
+        """Write one text that begins with a prefix.
+
+        `generation.texts.continue_prefixes` explains the options, without `count`, and the errors.
 
         >>> model.generate("分开", length=50, seed=1, temperature=0.8, top_p=0.9)
         >>> model.generate(lines=4, line_length=7, acrostic="桥头有雨", rhyme=True)
@@ -36,15 +38,16 @@ class WritingModel(TrainedModel):
         seed: int = 1,
         **options: Any,
     ) -> list[str]:
-        """Continue prefixes in one batch; arguments and errors of `generation.texts`.
+        """Continue prefixes; `generation.texts.continue_prefixes` explains arguments and errors.
 
         Returns:
-            len(prefixes) · count texts that begin with the prefixes, normalised like the corpus.
+            The texts of each prefix one after the other, `count` of each or as many as a beam
+            search finds; each text begins with its prefix, normalised like the corpus.
         """
         return generate_texts(self, prefixes, count=count, length=length, seed=seed, **options)
 
     def fill_many(self, texts: list[str], **options: Any) -> list[str]:
-        """Fill the gaps of texts; options are those of `generation.filling`.
+        """Fill the gaps of texts; `generation.filling.fill_texts` explains options and errors.
 
         >>> model.fill_many(["分__天"], count=3, temperature=0.8, seed=1)
         """
@@ -52,5 +55,5 @@ class WritingModel(TrainedModel):
 
 
 def load(path: str | Path, device: str | torch.device = "cpu") -> WritingModel:
-    """Load a model; arguments and errors of `models.checkpoint.load`."""
+    """Load a model; `models.checkpoint.load` explains arguments and errors."""
     return WritingModel(**vars(checkpoint.load(path, device)))
