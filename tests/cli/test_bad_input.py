@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import os
 import re
+import runpy
 import socket
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from lyricgen.errors import UserError
 from lyricgen.training import build
 from lyricgen.training.options import TrainOptions, parse
 from tests.conftest import TINY, Train
+from tests.helpers.processes import started
 
 SONG = "想要有直升机\n想要和你飞到宇宙去\n想要和你融化在一起\n" * 20  # 26 · 20 characters
 
@@ -486,30 +488,38 @@ def test_outputs_that_may_not_be_written(
 # As a process of its own
 
 
-def run(tmp_path: Path, *overrides: str, full: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "lyricgen.train", *overrides],
-        cwd=tmp_path,
-        env=os.environ | {"HYDRA_FULL_ERROR": full, "LYRICGEN_OUTPUTS": "outputs"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def run(override: str, full: str) -> tuple[int | None, str]:
+    """The exit status and what is printed, with a value of HYDRA_FULL_ERROR."""
+    output = Path(f"{full}.txt").absolute()
+    environment = {"HYDRA_FULL_ERROR": full, "LYRICGEN_OUTPUTS": "outputs"}
+    process = started(_run, override, output=output, environment=environment)
+    process.join()
+    return process.exitcode, output.read_text("utf-8")
+
+
+def _run(override: str) -> None:
+    """As python -m lyricgen.train: the variable is read where the module begins."""
+    del sys.modules["lyricgen.train"]
+    sys.argv = ["lyricgen.train", override]
+    runpy.run_module("lyricgen.train", run_name="__main__", alter_sys=True)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("override", ["hidden_size=0", "cell=transformer", "data.max_chars=1"])
-def test_full_error_shows_where_it_comes_from(tmp_path: Path, override: str) -> None:
-    brief = run(tmp_path, override, full="0")
-    assert (brief.returncode, brief.stdout) == (2, "")
-    [line] = brief.stderr.splitlines()
+def test_full_error_shows_where_it_comes_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, override: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, brief = run(override, full="0")
+    assert status == 2
+    [line] = brief.splitlines()
     assert line.startswith("error: ")
-    full = run(tmp_path, override, full="1")
-    assert full.returncode != 0
-    assert "Traceback (most recent call last)" in full.stderr
-    assert "train.py" in full.stderr
-    last = full.stderr.strip().splitlines()[-1]
-    assert last.startswith("lyricgen.errors.UserError") or "hydra" in full.stderr
+    status, full = run(override, full="1")
+    assert status != 0
+    assert "Traceback (most recent call last)" in full
+    assert "train.py" in full
+    last = full.strip().splitlines()[-1]
+    assert last.startswith("lyricgen.errors.UserError") or "hydra" in full
     assert list(tmp_path.rglob("*.yaml")) == []
 
 
