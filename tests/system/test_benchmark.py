@@ -34,7 +34,7 @@ def benchmark(place: Path, *arguments: str) -> str:
 @pytest.mark.slow
 def test_the_benchmark_fills_its_tables(tmp_path: Path) -> None:
     few = ["--rounds", "1", "--epochs", "1", "--threads", "1"]
-    cells = ["lstm", "rnn_scratch", "gru_scratch", "lstm_scratch"]
+    cells = ["lstm", "gru_scratch", "lstm_scratch"]  # torch's layer; a state of one part and of two
     out = benchmark(tmp_path, "--cells", *cells, *few)
     rows = [line.split() for line in out.splitlines()]
     speeds = {row[0]: row[1:] for row in rows if row and row[0] in cells and row[-1] == "10%"}
@@ -63,7 +63,7 @@ def test_the_benchmark_of_writing_fills_its_table(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_benchmark_of_sweeps_fills_its_table(tmp_path: Path) -> None:
-    out = benchmark(tmp_path, "--sweep", "--jobs", "3", "--threads", "1")
+    out = benchmark(tmp_path, "--sweep", "--jobs", "2", "--threads", "1")
     found = dict(re.findall(r"│ (.*?) +│ +([\d.]+) │", out))
     assert 0 < float(found["s between jobs, median"]) <= float(found["s between jobs, longest"])
     assert float(found["MB after the first job"]) > 100
