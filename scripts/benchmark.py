@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=30, help="jobs of the sweep (default: 30)")
     instead.add_argument("--report", action="store_true", help="measure reports on many runs")
     parser.add_argument(
-        "--sizes", type=int, nargs="+", default=[1, 100, 1000], help="of texts in MB"
+        "--sizes", type=float, nargs="+", default=[1, 100, 1000], help="of texts in MB"
     )
     parser.add_argument(
         "--steps", type=int, default=200, help="of a round: training steps, or characters of a text"

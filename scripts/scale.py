@@ -43,19 +43,19 @@ TARGETS = {
 }
 
 
-def scale(sizes: list[int], rounds: int, steps: int, directory: Path) -> Table:
+def scale(sizes: list[float], rounds: int, steps: int, directory: Path) -> Table:
     """Measure training on texts of these sizes in megabytes."""
-    texts = {size: directory / f"{size}.txt" for size in sizes}
+    texts = {size: directory / f"{size:g}.txt" for size in sizes}
     for size, path in texts.items():
-        tell(f"{size} MB: making the text")
-        write_text(path, size * 1_000_000)
-    found: dict[int, dict[str, list[float]]] = {size: defaultdict(list) for size in sizes}
+        tell(f"{size:g} MB: making the text")
+        write_text(path, round(size * 1_000_000))
+    found: dict[float, dict[str, list[float]]] = {size: defaultdict(list) for size in sizes}
 
-    def note(size: int, told: str, last: int, *overrides: str) -> dict[str, float]:
+    def note(size: float, told: str, last: int, *overrides: str) -> dict[str, float]:
         warm([texts[size], *(directory / "cache" / "encoded").glob("*.ids")])
         figures = child(directory, last, f"data.path={texts[size]}", *overrides)
         found[size]["resident"].append(figures["peak"] / 1e9)
-        tell(f"{size} MB, {told}: {json.dumps(figures)}")
+        tell(f"{size:g} MB, {told}: {json.dumps(figures)}")
         return figures
 
     for size in sizes:
@@ -116,8 +116,8 @@ def run_script(directory: Path, name: str, *arguments: str) -> Any:
     return json.loads(figures.read_text())
 
 
-def table(sizes: list[int], found: dict[int, dict[str, list[float]]]) -> Table:
-    shown = Table("", *(f"{size} MB" for size in sizes), "target")
+def table(sizes: list[float], found: dict[float, dict[str, list[float]]]) -> Table:
+    shown = Table("", *(f"{size:g} MB" for size in sizes), "target")
     rows: dict[str, list[str]] = {name: [] for name in TARGETS}
     for size in sizes:
         of = found[size]
