@@ -835,10 +835,10 @@ def test_the_checkpoint_callback_comes_last(train: Train, monkeypatch: pytest.Mo
 
 @pytest.mark.slow
 def test_killed_at_random_and_resumed_until_done(tmp_path: Path) -> None:
-    """30 chains, five for each sampler, each equal to a run that nobody disturbed."""
+    """Twelve chains, two for each sampler, each equal to a run that nobody disturbed."""
     script = ROOT / "scripts" / "chaos.py"
     done = subprocess.run(
-        [sys.executable, str(script), "--chains", "30"],
+        [sys.executable, str(script), "--chains", "12"],
         check=False,
         cwd=tmp_path,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -847,6 +847,6 @@ def test_killed_at_random_and_resumed_until_done(tmp_path: Path) -> None:
         timeout=1500,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "chains that differ from an undisturbed run: 0 of 30" in done.stdout
+    assert "chains that differ from an undisturbed run: 0 of 12" in done.stdout
     [deaths] = [line for line in done.stdout.splitlines() if line.startswith("deaths: ")]
-    assert int(deaths.split()[1]) > 50
+    assert int(deaths.split()[1]) > 20
