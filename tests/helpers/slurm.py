@@ -19,9 +19,13 @@ export SLURM_ARRAY_JOB_ID=4242 SLURM_ARRAY_TASK_ID=$1 SLURM_JOB_ID=$((4300 + $1)
 export SLURM_NTASKS=1 SLURM_JOB_NUM_NODES=1 SLURM_NODEID=0 SLURM_PROCID=0 SLURM_LOCALID=0
 export SLURM_CPUS_PER_TASK=$CPUS
 exec >"$place/task_$1.log" 2>&1
-echo RUNNING >"$place/state/4242_$1"
-bash "$(cat "$place/script_$1")"
-echo COMPLETED >"$place/state/4242_$1"
+state="$place/state/4242_$1"
+echo REQUEUED >"$state"
+while [[ $(cat "$state") == REQUEUED ]]; do
+    echo RUNNING >"$state"
+    bash "$(cat "$place/script_$1")"
+done
+echo COMPLETED >"$state"
 """,
     "srun": """
 while [[ $1 == --* ]]; do
@@ -33,9 +37,7 @@ while [[ $1 == --* ]]; do
 done
 named() { sed "s/%A/$SLURM_ARRAY_JOB_ID/g; s/%a/$SLURM_ARRAY_TASK_ID/g; s/%t/0/g" <<<"$1"; }
 mkdir -p "$(dirname "$(named "$output")")"
-"$@" >>"$(named "$output")" 2>>"$(named "$error")" &
-echo $! >"$place/process_$SLURM_ARRAY_TASK_ID"
-wait $!
+"$@" >>"$(named "$output")" 2>>"$(named "$error")"
 """,
     "sacct": """
 echo 'JobID|State|NodeList'
@@ -43,8 +45,7 @@ for file in "$place"/state/*; do echo "$(basename "$file")|$(cat "$file")|here";
 """,
     "scontrol": """
 echo "$@" >>"$place/scontrol.log"
-task=${2#*_}
-(while kill -0 "$(cat "$place/process_$task")"; do sleep 0.1; done; start_task "$task") &
+echo REQUEUED >"$place/state/$2"
 """,
     "scancel": """
 echo "$@" >>"$place/scancel.log"

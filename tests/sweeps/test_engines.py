@@ -41,7 +41,15 @@ pytestmark = pytest.mark.alone
 LONG = ("trainer.max_epochs=100000", "callbacks.early_stopping.enabled=false")
 NEEDS = {"slurm": "submitit", "ray": "ray"}
 
-# Python imports a module of this name first thing: it changes how every job is carried out.
+# Python imports sitecustomize first thing, in the sweep and in every job: it holds what follows.
+# The report at the end takes seconds.
+WITHOUT_REPORT = """
+import sys, types
+unmade = types.SimpleNamespace(report_sweep=lambda directory: None)
+sys.modules["lyricgen.reporting.sweep_report"] = unmade
+"""
+
+# It changes how every job is carried out.
 CHANGED_JOBS = """
 import importlib.abc, importlib.util, os, pathlib, signal, sys, time
 
@@ -81,6 +89,18 @@ SPOILED = """
         sys.exit(seed - 3)
 """
 
+# Every job waits in its second epoch until the sweep's directory has a file `go`.
+HELD = """
+    step = training.module.training_step
+    def training_step(batch, batch_idx):
+        if training.trainer.current_epoch == 1:
+            (directory / "held").touch()
+            while not (directory.parent / "go").exists():
+                time.sleep(0.02)
+        return step(batch, batch_idx)
+    training.module.training_step = training_step
+"""
+
 # No job comes to the end of a step in its second epoch; that with seed=2 hears no SIGTERM either.
 STUCK = """
     step = training.module.training_step
@@ -94,6 +114,12 @@ STUCK = """
     training.module.training_step = training_step
 """
 
+# A job whose sweep is gone does not wait as long as it would.
+SOONER = """
+    from lyricgen.sweeps import job
+    job.STOP_SECONDS = 4.0
+"""
+
 
 # Tasks of Slurm are elsewhere.
 TASKS_ON = """
@@ -103,11 +129,22 @@ if {host!r} is not None and "submitit.core._submit" in sys.orig_argv:
     socket.gethostname = lambda: {host!r}
 """
 
+# The launcher soon gives up a killed task; held jobs go on only then.
+GIVEN_UP = """
+if "lyricgen.train" in sys.orig_argv:
+    from submitit import SlurmJob
+    def results(job, original=SlurmJob.results):
+        try:
+            return original(job)
+        finally:
+            pathlib.Path({go!r}).touch()
+    SlurmJob.results, SlurmJob._results_timeout_s, SlurmJob.watcher._delay_s = results, 1, 1
+"""
 
-def changed_jobs(place: Path, before: str) -> str:
-    """The PYTHONPATH of a sweep whose jobs do something else first."""
-    (place / "sitecustomize.py").write_text(CHANGED_JOBS.format(before=before), "utf-8")
-    return os.pathsep.join([str(place), os.environ.get("PYTHONPATH", "")])
+
+def changed_jobs(before: str) -> str:
+    """Changes of a sweep whose jobs do something else first."""
+    return WITHOUT_REPORT + CHANGED_JOBS.format(before=before)
 
 
 class Command:
@@ -121,7 +158,9 @@ class Command:
                 *(sys.executable, "-m", "lyricgen.train", "-m", *SMALL),
                 *(f"hydra.sweep.dir={sweep}", *overrides),
             ],
-            env=given | {"LYRICGEN_OUTPUTS": str(sweep.parent / "outputs")} | environment,
+            env=given
+            | {"LYRICGEN_OUTPUTS": str(sweep.parent / "outputs"), "OMP_NUM_THREADS": "1"}
+            | environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -143,6 +182,10 @@ class Command:
             return read_summary(found[0]).entries() if found else None
 
         return until(look)
+
+    def go(self) -> None:
+        """Let held jobs go on."""
+        (self.sweep / "go").touch()
 
     def stop(self, name: str) -> None:
         """Ask it to, by SIGTERM, or as a terminal does on Ctrl-C or when it closes: all of it."""
@@ -191,13 +234,21 @@ Start = Callable[..., Command]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Start a sweep of the real command on an engine; none survives the test."""
+    """Start a sweep of the real command on an engine; none survives the test.
+
+    `changes` is what Python does first in the sweep and in its jobs.
+    """
     started: list[Command] = []
 
-    def command(engine: str, *overrides: str, **environment: str) -> Command:
+    def command(
+        engine: str, *overrides: str, changes: str = WITHOUT_REPORT, **environment: str
+    ) -> Command:
         if engine in NEEDS:
             pytest.importorskip(f"hydra_plugins.hydra_{NEEDS[engine]}_launcher")
         overrides = (f"hydra/launcher={engine}", *overrides)
+        (tmp_path / "sitecustomize.py").write_text(changes, "utf-8")
+        path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+        environment = {"PYTHONPATH": path, **environment}
         started.append(Command(tmp_path / "sweep", *overrides, **environment))
         return started[-1]
 
@@ -217,8 +268,8 @@ needs_two_cores = pytest.mark.skipif(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["basic", "cpus", "processes", "ray"])
-def test_two_jobs(start: Start, engine: str) -> None:
-    command = start(engine, "seed=1,2")
+def test_two_jobs(start: Start, trained: Train, engine: str) -> None:
+    command = start(engine, "seed=1,2", changes="")
     status, out = command.wait()
     assert status == 0, out
     assert command.statuses == ["finished", "finished"]
@@ -227,13 +278,8 @@ def test_two_jobs(start: Start, engine: str) -> None:
         assert out.count(name) == 1, out
     assert "epoch 1/2" not in out
     assert "epoch 1/2" in (command.sweep / "1_seed=2/train.log").read_text("utf-8")
-
-
-@pytest.mark.slow
-def test_engines_change_no_figure(start: Start, train: Train) -> None:
-    command = start("processes", "seed=1,2", OMP_NUM_THREADS="1")
-    assert command.wait()[0] == 0
-    alone = train(*SMALL, "seed=2").summary
+    # an engine changes no figure
+    alone = trained(*SMALL, "seed=2").summary
     job = read_summary(command.sweep / "1_seed=2").entries()
     for name in ("train/loss", "val/loss", "test/loss"):
         assert job[name] == alone[name]
@@ -241,9 +287,9 @@ def test_engines_change_no_figure(start: Start, train: Train) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["basic", "processes"])
-def test_jobs_that_fail(start: Start, tmp_path: Path, engine: str) -> None:
-    path = changed_jobs(tmp_path, SPOILED)
-    command = start(engine, "seed=1,2,3,4,5", PYTHONPATH=path)
+def test_jobs_that_fail(start: Start, engine: str) -> None:
+    spoiled = changed_jobs(SPOILED)
+    command = start(engine, "seed=1,2,3,4,5", "trainer.max_epochs=1", changes=spoiled)
     status, out = command.wait()
     assert status == 1, out
     assert command.statuses == ["finished", "failed", "failed", "failed", "finished"]
@@ -261,10 +307,13 @@ def test_jobs_that_fail(start: Start, tmp_path: Path, engine: str) -> None:
 
 @needs_two_cores
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_report")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_job_that_is_killed(start: Start, number: signal.Signals) -> None:
-    command = start("processes", "seed=1,2,3", "trainer.max_epochs=25", *LONG[1:], TWO)
-    os.kill(command.begun(1)["process"], number)
+def test_a_job_that_is_killed(start: Start, train: Train, number: signal.Signals) -> None:
+    command = start("processes", "seed=1,2,3", TWO, changes=changed_jobs(HELD))
+    command.begun(0, "held")
+    os.kill(command.begun(1, "held")["process"], number)
+    command.go()
     status, out = command.wait()
     assert status == 1, out
     assert "Traceback" not in out
@@ -272,11 +321,8 @@ def test_a_job_that_is_killed(start: Start, number: signal.Signals) -> None:
     assert f"1_seed=2 ({killed})" in out.splitlines()[-1]
     assert command.statuses == ["finished", killed, "finished"]
     assert "1 of 3 jobs" in out.splitlines()[-1]
-    again = subprocess.run(
-        [sys.executable, "-m", "lyricgen.train", f"resume={command.sweep}"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert again.returncode == 0, again.stderr
+    again = train(f"resume={command.sweep}")
+    assert again.status == 0, again.err
     assert command.statuses == ["finished"] * 3
 
 
@@ -300,12 +346,9 @@ def test_a_sweep_that_is_stopped(start: Start, name: str, expected: int) -> None
 @needs_two_cores
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "expected"), [("Ctrl-C", 130), ("SIGTERM", 143)])
-def test_a_sweep_that_is_stopped_at_once(
-    start: Start, tmp_path: Path, name: str, expected: int
-) -> None:
+def test_a_sweep_that_is_stopped_at_once(start: Start, name: str, expected: int) -> None:
     """By the second signal, where jobs do not stop for the first."""
-    path = changed_jobs(tmp_path, STUCK)
-    command = start("processes", "seed=1,2,3", *LONG, TWO, PYTHONPATH=path)
+    command = start("processes", "seed=1,2,3", *LONG, TWO, changes=changed_jobs(STUCK))
     jobs = [command.begun(number, "stuck")["process"] for number in (0, 1)]
     command.stop(name)
     until(lambda: list(command.sweep.glob(".stop*")))
@@ -339,9 +382,8 @@ def test_a_sweep_that_is_killed_takes_its_jobs_along(start: Start) -> None:
 
 @needs_two_cores
 @pytest.mark.slow
-def test_no_stuck_job_outlives_a_killed_sweep(start: Start, tmp_path: Path) -> None:
-    path = changed_jobs(tmp_path, STUCK)
-    command = start("processes", "seed=1,2,3", *LONG, TWO, PYTHONPATH=path)
+def test_no_stuck_job_outlives_a_killed_sweep(start: Start) -> None:
+    command = start("processes", "seed=1,2,3", *LONG, TWO, changes=changed_jobs(STUCK + SOONER))
     jobs = [command.begun(number, "stuck")["process"] for number in (0, 1)]
     command.process.kill()
     command.process.wait()
@@ -364,9 +406,9 @@ INHERITED = """
 
 
 @pytest.mark.slow
-def test_every_job_has_a_fresh_process_of_one_server(start: Start, tmp_path: Path) -> None:
-    path = changed_jobs(tmp_path, INHERITED)
-    command = start("cpus", "seed=1,2,3", TWO, PYTHONPATH=path, OMP_NUM_THREADS="1")
+def test_every_job_has_a_fresh_process_of_one_server(start: Start) -> None:
+    inherited = changed_jobs(INHERITED)
+    command = start("cpus", "seed=1,2,3", "trainer.max_epochs=1", TWO, changes=inherited)
     status, out = command.wait()
     assert status == 0, out
     assert "Warning" not in out
@@ -382,11 +424,13 @@ def test_every_job_has_a_fresh_process_of_one_server(start: Start, tmp_path: Pat
 @needs_two_cores
 @pytest.mark.slow
 def test_jobs_go_on_where_their_server_is_killed(start: Start) -> None:
-    command = start("processes", "seed=1,2,3", "trainer.max_epochs=25", *LONG[1:], TWO)
-    job = command.begun(1)["process"]
+    command = start("processes", "seed=1,2,3", TWO, changes=changed_jobs(HELD))
+    command.begun(0, "held")
+    job = command.begun(1, "held")["process"]
     server = int(Path(f"/proc/{job}/stat").read_text().rpartition(") ")[2].split()[1])
     assert server != command.process.pid
     os.kill(server, signal.SIGKILL)
+    command.go()
     status, out = command.wait()
     assert status == 0, out
     assert command.statuses == ["finished"] * 3
@@ -443,6 +487,7 @@ def test_no_signal_reaches_a_job_before_it_can_answer(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_report")
 def test_a_sweep_of_before_is_resumed(train: Train) -> None:
     """The record names the engine and its setting as they were typed."""
     done = train("-m", "hydra/launcher=cpus", "hydra.launcher.n_jobs=2", *SMALL, "seed=1,2")
@@ -509,9 +554,11 @@ def test_slurm(start: Start, cluster: Path) -> None:
     command = start(
         "slurm",
         "seed=1,2",
+        "trainer.max_epochs=1",
         "hydra.sweeper.jobs_at_a_time=1",
         *(f"hydra.launcher.{one}" for one in (*chosen, "cpus_per_task=1", "partition=night")),
         **on(cluster),
+        **dict.fromkeys(threads.VARIABLES, ""),  # the user has set none
     )
     status, out = command.wait()
     assert status == 0, out
@@ -533,30 +580,31 @@ def test_slurm(start: Start, cluster: Path) -> None:
 @pytest.mark.slow
 def test_slurm_starts_again_what_it_has_preempted(start: Start, cluster: Path) -> None:
     """The warning comes in the middle of a job, which then goes on from where it was."""
-    command = start("slurm", "seed=1,2", "trainer.max_epochs=60", *LONG[1:], **on(cluster))
-    os.kill(command.begun(1)["process"], signal.SIGUSR2)
+    held = changed_jobs(HELD)
+    command = start("slurm", "seed=1,2", "trainer.max_epochs=3", changes=held, **on(cluster))
+    os.kill(command.begun(1, "held")["process"], signal.SIGUSR2)
+    command.go()
     status, out = command.wait()
     assert status == 0, out
     assert command.statuses == ["finished", "finished"]
     assert (cluster / "scontrol.log").read_text("utf-8") == "requeue 4242_1\n"
     summary = read_summary(command.sweep / "1_seed=2").entries()
     assert len(summary["resumed"]) == 1
-    assert summary["epochs"] == 60
+    assert summary["epochs"] == 3
     log = (command.sweep / "1_seed=2/train.log").read_text("utf-8")
-    told = re.findall(r"epoch (\d+)/60: train perplexity", log)  # no epoch twice
-    assert [int(epoch) for epoch in told] == list(range(1, 61))
+    told = re.findall(r"epoch (\d+)/3: train perplexity", log)  # no epoch twice
+    assert told == ["1", "2", "3"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("host", [None, "node7"])
 def test_slurm_kills_one(start: Start, cluster: Path, tmp_path: Path, host: str | None) -> None:
     """The sweep waits for the others, though its launcher gives up."""
-    (tmp_path / "sitecustomize.py").write_text(TASKS_ON.format(host=host), "utf-8")
-    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
-    more = ("trainer.max_epochs=25", *LONG[1:])
-    command = start("slurm", "seed=1,2", *more, PYTHONPATH=path, **on(cluster))
-    command.begun(1)
-    killed = command.begun(0)
+    given_up = GIVEN_UP.format(go=str(tmp_path / "sweep/go"))
+    changes = changed_jobs(HELD) + given_up + TASKS_ON.format(host=host)
+    command = start("slurm", "seed=1,2", changes=changes, **on(cluster))
+    command.begun(1, "held")
+    killed = command.begun(0, "held")
     assert killed["host"] == (host or socket.gethostname())
     os.kill(killed["process"], signal.SIGKILL)
     status, out = command.wait()
@@ -745,7 +793,7 @@ def test_cores_of_a_cgroup_of_version_1(
 def test_no_more_threads_than_cores(start: Start, jobs: int) -> None:
     cores = len(os.sched_getaffinity(0))
     variables = dict.fromkeys(threads.VARIABLES, "")  # the user has set none
-    command = start("processes", f"seed=range({jobs})", **variables)
+    command = start("processes", f"seed=range({jobs})", "trainer.max_epochs=1", **variables)
     status, out = command.wait()
     assert status == 0, out
     used = [read_summary(path.parent).threads for path in command.sweep.glob("*/summary.json")]
