@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
+import torch
 from compare_runs import differences
 from filelock import FileLock
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -23,6 +25,7 @@ from optuna.trial import TrialState
 
 from lyricgen import train as command
 from lyricgen.errors import UserError
+from lyricgen.reporting import sweep_report
 from lyricgen.runs.directories import is_alive
 from lyricgen.runs.run import Run
 from lyricgen.runs.state import RunState
@@ -32,6 +35,8 @@ from lyricgen.sweeps.search.study import Study, build_sampler
 from lyricgen.training import main as training
 from lyricgen.training.callbacks.stopping import Pruning
 from tests.conftest import SMALL, Train, killed_after, messages, summary_of, sweep_of, until
+from tests.helpers.processes import started
+from tests.helpers.workers import fork_workers
 
 pytestmark = pytest.mark.alone
 
@@ -384,6 +389,7 @@ LR = ("optimizer.lr=tag(log,interval(1e-4,1))", "hydra.sweeper.sampler.kind=rand
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_report")
 def test_bad_trials_are_given_up_between_epochs(train: Train) -> None:
     six = ("trainer.max_epochs=4", "model.dropout=0", "hydra.sweeper.n_trials=6")
     done = train(*SEARCH, *EARLY, *LR, *six)
@@ -399,48 +405,45 @@ def test_bad_trials_are_given_up_between_epochs(train: Train) -> None:
     assert f"the best is job {best.number}, perplexity {best.value:,.2f}: {lr}" in done.out
 
 
-# Python imports a module of this name first thing: the second process of each trial tells its end.
-TOLD_BY_RANK_1 = """
-import sys
-if "lyricgen.training.worker" in sys.orig_argv:
-    import json, os
-    from lyricgen.training.callbacks.stopping import Pruning
-    def on_train_end(self, trainer, module):
-        with open({report!r}, "a") as stream:
-            told = [os.getpid(), trainer.world_size, trainer.current_epoch, self.state.pruned]
-            stream.write(json.dumps(told) + "\\n")
-    Pruning.on_train_end = on_train_end
-"""
+def tell_end(report: Path) -> None:
+    """Let this process, the second of a trial, tell the end of its training."""
+
+    def on_train_end(pruning: Pruning, trainer: Any, module: Any) -> None:
+        told = [os.getpid(), trainer.world_size, trainer.current_epoch, pruning.state.pruned]
+        with report.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(told) + "\n")
+
+    Pruning.on_train_end = on_train_end  # type: ignore[assignment, method-assign]
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_report")
 def test_a_trial_of_several_processes_is_given_up_in_all(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where it is in one, by the decision of the first, which alone speaks with the search."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     report = tmp_path / "told.jsonl"
-    (tmp_path / "sitecustomize.py").write_text(TOLD_BY_RANK_1.format(report=str(report)), "utf-8")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    fork_workers(monkeypatch, partial(tell_end, report))
     plain = [one for one in SEARCH if one != "trainer=cpu"]
-    few = ("trainer.max_epochs=4", "model.dropout=0", "hydra.sweeper.n_trials=4")
+    few = ("trainer.max_epochs=3", "model.dropout=0", "hydra.sweeper.n_trials=4")
     few += ("trainer.precision=64-true",)  # so that wild trials are the same ones, too
     two = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "hydra.sweep.dir=two")
     done = train(*plain, *EARLY, *LR, *few, *two)
     assert done.status == 0, done.err
     assert done.err == ""
-    pruned = pruned_in(Path("two"), 4)
+    pruned = pruned_in(Path("two"), 3)
     assert 0 < len(pruned) < 3
     told = [json.loads(line) for line in report.read_text("utf-8").splitlines()]
     for number, (process, count, epochs, reason) in enumerate(told):
         job = summary_of(jobs_of(Path("two"))[number])
-        assert (count, epochs, reason) == (2, pruned.get(number, 4), job.get("reason"))
+        assert (count, epochs, reason) == (2, pruned.get(number, 3), job.get("reason"))
         assert not is_alive(process)
     assert len(told) == 4
     assert summary_of(Path("two"))["status"] == "finished"
     alone = train(*SEARCH, *EARLY, *LR, *few, "hydra.sweep.dir=one")
     assert alone.status == 0, alone.err
-    assert pruned_in(Path("one"), 4) == pruned
+    assert pruned_in(Path("one"), 3) == pruned
     for one, other in zip(trials_of(Path("one")), trials_of(Path("two")), strict=True):
         assert one.params == other.params
         assert one.intermediate_values == pytest.approx(other.intermediate_values, rel=1e-5)
@@ -451,6 +454,7 @@ def test_a_trial_of_several_processes_is_given_up_in_all(
 def test_a_search_is_repeatable_and_typed_values_stay(train: Train) -> None:
     typed = ("layers=2", "optimizer.lr=0.01", "hydra.sweeper.params.hidden_size='range(8,16,8)'")
     search = [one for one in SEARCH if not one.startswith("hidden_size")]
+    search.append("trainer.max_epochs=1")
     for place in ("one", "two"):
         done = train(*search, *typed, f"hydra.sweep.dir={place}")
         assert done.status == 0, done.err
@@ -524,7 +528,7 @@ def test_mistakes_are_one_line_before_any_trial(
 @pytest.mark.slow
 @pytest.mark.usefixtures("without_report")
 def test_a_grid_is_not_taken_for_a_study(train: Train) -> None:
-    train("-m", *SMALL, "seed=1", "hydra.sweep.dir=here")
+    train("-m", *SMALL, "trainer.max_epochs=1", "seed=1", "hydra.sweep.dir=here")
     done = train(*SEARCH, "hydra.sweep.dir=here")
     assert done.status == 2
     assert "holds a sweep that this study knows nothing of" in done.err
@@ -629,28 +633,29 @@ def test_the_search_that_is_a_file(
         assert np.median(then) < np.median(first)
 
 
-def start(directory: Path, *arguments: str) -> "subprocess.Popen[str]":
-    command_line = [sys.executable, "-m", "lyricgen.train", *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "LYRICGEN_OUTPUTS": str(directory)}
-    return subprocess.Popen(
-        command_line, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+def search(*arguments: str) -> None:
+    """Search in this process, which a test has started, without the report at the end."""
+    sweep_report.report_sweep = lambda directory: None
+    torch.set_num_threads(1)
+    sys.argv = ["lyricgen.train", *arguments]
+    command.main()
 
 
-LONG = ("trainer.max_epochs=6", *EARLY, "hydra.sweeper.n_trials=5")
+LONG = ("trainer.max_epochs=3", *EARLY, "hydra.sweeper.n_trials=4")
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_report")
 def test_a_killed_search_is_finished_as_if_it_had_never_been(train: Train, tmp_path: Path) -> None:
-    killed_after(6 + 6 + 1, tmp_path / "killed", *SEARCH, *LONG)
+    killed_after(3 + 3 + 1, tmp_path / "killed", *SEARCH, *LONG)
     sweep = sweep_of(tmp_path / "killed")
     assert [trial.state.name for trial in trials_of(sweep)][2:] == ["RUNNING"]
     done = train(f"resume={sweep}")
     assert done.status == 0, done.err
-    end = done.out[done.out.index("5 trials: ") :].splitlines()[:2]
+    end = done.out[done.out.index("4 trials: ") :].splitlines()[:2]
     whole = train(*SEARCH, *LONG)
     assert whole.status == 0, whole.err
-    assert whole.out[whole.out.index("5 trials: ") :].splitlines()[:2] == end
+    assert whole.out[whole.out.index("4 trials: ") :].splitlines()[:2] == end
     for left, right in zip(trials_of(sweep), trials_of(sweep_of()), strict=True):
         assert (left.state, left.values, left.params) == (right.state, right.values, right.params)
         assert left.intermediate_values == right.intermediate_values
@@ -671,8 +676,7 @@ def _held_in_a_job(process: int, sweep: Path) -> bool:
     if not _in_a_job(process, sweep):
         return False
     os.kill(process, signal.SIGSTOP)
-    _, status = os.waitpid(process, os.WUNTRACED)
-    assert os.WIFSTOPPED(status)
+    until(lambda: Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2][0] == "T")
     held = _in_a_job(process, sweep)
     if not held:
         os.kill(process, signal.SIGCONT)
@@ -683,25 +687,34 @@ def _held_in_a_job(process: int, sweep: Path) -> bool:
 def test_two_processes_share_a_study(tmp_path: Path) -> None:
     """One is killed; the other takes its trial up, and no trial is done twice."""
     place = f"hydra.sweep.dir={tmp_path / 'here'}"
-    one, two = (start(tmp_path, *SEARCH, *LONG, place) for _ in range(2))
-    with one, two:
-        until(lambda: two.poll() is not None or _held_in_a_job(one.pid, tmp_path / "here"))
-        assert two.poll() is None
+    printed = tmp_path / "two.log"
+    one, two = (
+        started(search, *SEARCH, *LONG, place, output=tmp_path / name)
+        for name in ("one.log", printed.name)
+    )
+    process = one.pid or 0
+    try:
+        until(lambda: not two.is_alive() or _held_in_a_job(process, tmp_path / "here"))
+        assert two.is_alive(), printed.read_text("utf-8")
         one.kill()
-        out, _ = two.communicate(timeout=300)
-    assert two.returncode == 0, out
+        two.join(300)
+    finally:
+        one.kill()
+        two.kill()
+    assert two.exitcode == 0, printed.read_text("utf-8")
     trials, jobs = trials_of(tmp_path / "here"), jobs_of(tmp_path / "here")
-    assert [trial.number for trial in trials] == list(range(5))
-    assert [path.name.partition("_")[0] for path in jobs] == list("01234")
+    assert [trial.number for trial in trials] == list(range(4))
+    assert [path.name.partition("_")[0] for path in jobs] == list("0123")
     for trial, path in zip(trials, jobs, strict=True):
         job = summary_of(path)
         assert (trial.state.name, job["status"]) in (("COMPLETE", "finished"), ("PRUNED", "pruned"))
         assert job["options"]["optimizer"]["lr"] == trial.params["optimizer.lr"]
     assert sum("resumed" in summary_of(path) for path in jobs) == 1
-    assert sorted(summary_of(tmp_path / "here")["jobs"]) == list("01234")
+    assert sorted(summary_of(tmp_path / "here")["jobs"]) == list("0123")
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_report")
 def test_several_trials_at_a_time(train: Train) -> None:
     done = train(*SEARCH, "hydra/launcher=processes", "hydra.sweeper.jobs_at_a_time=3")
     assert done.status == 0, done.err

@@ -21,6 +21,7 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from lyricgen.training.callbacks.checkpoints import Checkpoints
 from lyricgen.training.recurrent_module import RecurrentModule
 from tests.conftest import TINY, Finished, Train, hear_ctrl_c, until
+from tests.helpers.workers import fork_workers
 
 pytestmark = pytest.mark.alone
 
@@ -41,6 +42,12 @@ def of(processes: int) -> tuple[str, ...]:
 @pytest.fixture(autouse=True)
 def _one_thread_each(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture
+def forked_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start the other processes without a new Python, where their start is not the point."""
+    fork_workers(monkeypatch)
 
 
 def checkpoint(run: Finished) -> dict[str, Any]:
@@ -122,6 +129,7 @@ def test_two_processes_follow_the_curve_of_one(train: Train) -> None:
         (2, ("objective=fill",)),
     ],
 )
+@pytest.mark.usefixtures("forked_workers")
 def test_any_number_of_processes_follows_the_curve_of_one(
     train: Train, processes: int, options: tuple[str, ...]
 ) -> None:
@@ -190,6 +198,7 @@ def stopped_after(
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", [2, 3])
 @pytest.mark.parametrize("data", ["lyrics", "dino"])
+@pytest.mark.usefixtures("forked_workers")
 def test_as_many_processes_go_on_to_the_last_bit(
     train: Train, monkeypatch: pytest.MonkeyPatch, processes: int, data: str
 ) -> None:
@@ -205,6 +214,7 @@ def test_as_many_processes_go_on_to_the_last_bit(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("first", "then"), [(2, 1), (1, 2), (3, 2)])
+@pytest.mark.usefixtures("forked_workers")
 def test_more_or_fewer_processes_go_on(
     train: Train, monkeypatch: pytest.MonkeyPatch, first: int, then: int
 ) -> None:
@@ -416,6 +426,7 @@ def test_no_process_outlives_the_first(start: Callable[..., Started]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_workers")
 def test_divergence_ends_all_with_one_line(train: Train) -> None:
     wild = ("optimizer=sgd", "optimizer.lr=1e30", "trainer.gradient_clip_val=null")
     done = train(*PLAIN, *of(2), *wild)

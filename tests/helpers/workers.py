@@ -1,0 +1,81 @@
+"""The other processes of a run, forked where the imports are done already."""
+
+import os
+import subprocess
+from collections.abc import Callable
+from functools import partial
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import SimpleNamespace
+from typing import IO
+
+import pytest
+import torch
+
+from lyricgen.training import worker
+from lyricgen.training.ddp import launch
+from tests.helpers.processes import fork_context, started
+
+
+class ForkedWorker:
+    """What `subprocess.Popen` gives for a worker, without the start of a Python.
+
+    `before` is called first in the process of the worker.
+    """
+
+    def __init__(
+        self,
+        before: Callable[[], None],
+        command: list[str],
+        *,
+        stderr: IO[bytes],
+        env: dict[str, str],
+        **others: object,
+    ) -> None:
+        assert command[1:] == ["-m", "lyricgen.training.worker"]
+        assert others["stdin"] == subprocess.PIPE
+        assert others["start_new_session"]
+        reading, writing = fork_context().Pipe(duplex=False)
+        errors = Connection(os.dup(stderr.fileno()), readable=False)
+        self._process = started(
+            _work, before, reading, errors, output=Path(os.devnull), environment=env
+        )
+        self.stdin = os.fdopen(os.dup(writing.fileno()), "wb")
+        for end in (reading, writing, errors):
+            end.close()
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def wait(self, timeout: float | None = None) -> None:
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            raise subprocess.TimeoutExpired("worker", timeout or 0.0)
+
+    def kill(self) -> None:
+        self._process.kill()
+
+
+def nothing() -> None:
+    """What a worker does first, if not told otherwise."""
+
+
+def fork_workers(monkeypatch: pytest.MonkeyPatch, before: Callable[[], None] = nothing) -> None:
+    """Let runs of this process fork their workers, which first call a function of a module."""
+    named = {name: getattr(subprocess, name) for name in ("PIPE", "DEVNULL", "TimeoutExpired")}
+    monkeypatch.setattr(
+        launch, "subprocess", SimpleNamespace(Popen=partial(ForkedWorker, before), **named)
+    )
+
+
+def _work(before: Callable[[], None], pipe: Connection, errors: Connection) -> None:
+    os.setsid()
+    os.dup2(pipe.fileno(), 0)
+    os.dup2(errors.fileno(), 2)
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    before()
+    worker.main()
