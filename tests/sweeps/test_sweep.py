@@ -144,7 +144,7 @@ def test_a_library_that_ends_the_program_before_training(
         return prepare(options, *arguments)
 
     monkeypatch.setattr(training, "prepare", broken)
-    done = train("-m", *SMALL, "seed=1,2")
+    done = train("-m", *SMALL, "trainer.max_epochs=1", "seed=1,2")
     assert done.status == 1
     assert "0_seed=1 (failed: SystemExit: 0)" in done.err
 
@@ -157,7 +157,7 @@ def test_a_report_that_cannot_be_made_hides_nothing(
         raise ValueError("no fonts")
 
     monkeypatch.setattr(sweep_report, "report", broken)
-    done = train("-m", *SMALL, "hidden_size=-1,8")
+    done = train("-m", *SMALL, "trainer.max_epochs=1", "hidden_size=-1,8")
     assert done.status == 1
     assert "0_hidden_size=-1 (failed: " in done.err
     assert "no report: ValueError: no fonts" in done.out
@@ -165,9 +165,10 @@ def test_a_report_that_cannot_be_made_hides_nothing(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_report")
 def test_a_diverged_job_says_so(train: Train) -> None:
     huge = ("optimizer=sgd", "trainer.gradient_clip_val=null", "scheduler=none")
-    done = train("-m", *SMALL, *huge, "optimizer.lr=1e38,0.1")
+    done = train("-m", *SMALL, "trainer.max_epochs=1", *huge, "optimizer.lr=1e38,0.1")
     assert done.status == 1
     assert "0_optimizer.lr=1e+38 (failed: training diverged in epoch 1" in done.err
     assert summary_of(sweep_of() / "1_optimizer.lr=0.1")["status"] == "finished"
@@ -176,7 +177,7 @@ def test_a_diverged_job_says_so(train: Train) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("without_report")
 def test_only_what_is_left_is_done_again(train: Train) -> None:
-    train("-m", *SMALL, "hidden_size=8,-1", "optimizer.weight_decay=0")
+    train("-m", *SMALL, "trainer.max_epochs=1", "hidden_size=8,-1", "optimizer.weight_decay=0")
     kept = sweep_of() / "0_hidden_size=8/checkpoints/best.ckpt"
     before = kept.stat().st_mtime_ns
     again = train("resume=latest")
@@ -203,13 +204,13 @@ def test_only_what_is_left_is_done_again(train: Train) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("without_report")
 def test_a_finished_sweep_made_longer(train: Train) -> None:
-    train("-m", *SMALL, "scheduler=none", "seed=1,2")
+    train("-m", *SMALL, "scheduler=none", "trainer.max_epochs=1", "seed=1,2")
     sweep = sweep_of()
-    done = train(f"resume={sweep}", "trainer.max_epochs=3")
+    done = train(f"resume={sweep}", "trainer.max_epochs=2")
     assert done.status == 0, done.err
     for name in ("0_seed=1", "1_seed=2"):
-        assert len((sweep / name / "metrics.csv").read_text("utf-8").splitlines()) == 4
-    straight = train(*SMALL, "scheduler=none", "seed=2", "trainer.max_epochs=3")
+        assert len((sweep / name / "metrics.csv").read_text("utf-8").splitlines()) == 3
+    straight = train(*SMALL, "scheduler=none", "seed=2")
     assert straight.directory is not None
     rows = (straight.directory / "metrics.csv").read_text("utf-8").splitlines()
     resumed = (sweep / "1_seed=2/metrics.csv").read_text("utf-8").splitlines()
@@ -248,12 +249,12 @@ def test_a_finished_job_that_cannot_go_on_keeps_its_figures(train: Train, tmp_pa
 @pytest.mark.slow
 @pytest.mark.usefixtures("without_report")
 def test_one_job_alone_can_be_gone_on_with(train: Train) -> None:
-    train(*SMALL, "sweep=seeds", "seed=1,2")
+    train(*SMALL, "trainer.max_epochs=1", "sweep=seeds", "seed=1,2")
     job = sweep_of() / "1_seed=2"
-    done = train(f"resume={job}", "trainer.max_epochs=3")
+    done = train(f"resume={job}", "trainer.max_epochs=2")
     assert done.status == 0, done.err
-    assert summary_of(job)["epochs"] == 3
-    assert summary_of(sweep_of() / "0_seed=1")["epochs"] == 2
+    assert summary_of(job)["epochs"] == 2
+    assert summary_of(sweep_of() / "0_seed=1")["epochs"] == 1
 
 
 @pytest.mark.usefixtures("without_report")
@@ -263,6 +264,7 @@ def test_a_sweep_has_the_name_that_was_typed(train: Train) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_report")
 def test_many_failures_are_told_in_part(train: Train) -> None:
     done = train("-m", *SMALL, "hidden_size=range(-10,0)")
     [line] = done.err.splitlines()
@@ -313,9 +315,10 @@ def test_an_interrupted_sweep_says_how_to_go_on(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_report")
 def test_a_killed_sweep_is_finished_as_if_it_had_never_been(train: Train, tmp_path: Path) -> None:
-    arguments = [*TINY, "trainer.max_epochs=12", "depth=deep", "cell=gru,lstm,rnn"]
-    killed_after(12 + 1, tmp_path / "killed", "-m", *arguments)
+    arguments = [*TINY, "trainer.max_epochs=3", "depth=deep", "cell=gru,lstm,rnn"]
+    killed_after(3 + 1, tmp_path / "killed", "-m", *arguments)
     sweep = sweep_of(tmp_path / "killed")
     first = summary_of(sweep / "0_cell=gru")
     assert first["status"] == "finished"
@@ -477,7 +480,7 @@ def test_more_values_of_an_option_that_may_change(train: Train) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("without_report")
 def test_fewer_epochs_than_there_are_change_nothing(train: Train) -> None:
-    train("-m", *SMALL, "seed=1,2")
+    train("-m", *SMALL, "seed=1")
     sweep = sweep_of()
     before = {path: path.read_bytes() for path in sweep.rglob("summary.json")}
     refused = train("resume=latest", "trainer.max_epochs=1")
@@ -533,15 +536,14 @@ def test_a_job_of_the_sweep_was_to_train_for_longer(
         os.kill(os.getpid(), signal.SIGTERM)
         return figures
 
-    short = [one for one in SMALL if not one.startswith("trainer.max_epochs")]
     with monkeypatch.context() as patch:
         patch.setattr(training, "train_and_evaluate", stopped)
-        train("-m", *short, "trainer.max_epochs=3", "seed=1,2,3")
+        train("-m", *SMALL, "seed=1,2,3")
     before = {path: path.read_bytes() for path in Path("outputs").rglob("*") if path.is_file()}
-    refused = train("resume=latest", "trainer.max_epochs=2")
+    refused = train("resume=latest", "trainer.max_epochs=1")
     assert refused.status == 2
     assert len(messages(refused.err)) == 1
-    assert "trainer.max_epochs=2: job 0_seed=1 " in refused.err
+    assert "trainer.max_epochs=1: job 0_seed=1 " in refused.err
     after = {path: path.read_bytes() for path in Path("outputs").rglob("*") if path.is_file()}
     assert after == before
 
@@ -549,7 +551,7 @@ def test_a_job_of_the_sweep_was_to_train_for_longer(
 @pytest.mark.slow
 @pytest.mark.usefixtures("without_report")
 def test_what_a_job_that_never_began_has_left(train: Train) -> None:
-    train("-m", *SMALL, "seed=1,2")
+    train("-m", *SMALL, "trainer.max_epochs=1", "seed=1")
     sweep = sweep_of()
     for seed in range(3, 23):  # whatever order the file system has
         (sweep / f"0_seed={seed}").mkdir()
@@ -606,7 +608,7 @@ def test_jobs_leave_no_memory_behind(tmp_path: Path) -> None:
     """30 jobs in one process, all callbacks on; resident MB after each."""
     script = ROOT / "scripts" / "sweep_child.py"
     result = subprocess.run(
-        [sys.executable, script, "-m", *TINY, "seed=range(30)"],
+        [sys.executable, script, "-m", *TINY, "trainer.max_epochs=1", "seed=range(30)"],
         env={**os.environ, "OMP_NUM_THREADS": "1", "LYRICGEN_OUTPUTS": str(tmp_path)},
         capture_output=True,
         text=True,
