@@ -480,7 +480,7 @@ def test_more_values_of_an_option_that_may_change(train: Train) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("without_report")
 def test_fewer_epochs_than_there_are_change_nothing(train: Train) -> None:
-    train("-m", *SMALL, "seed=1")
+    train("-m", *SMALL, "seed=1,2")
     sweep = sweep_of()
     before = {path: path.read_bytes() for path in sweep.rglob("summary.json")}
     refused = train("resume=latest", "trainer.max_epochs=1")
