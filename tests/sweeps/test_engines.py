@@ -129,15 +129,16 @@ if {host!r} is not None and "submitit.core._submit" in sys.orig_argv:
     socket.gethostname = lambda: {host!r}
 """
 
-# The launcher soon gives up a killed task; held jobs go on only then.
+# The launcher soon gives up a killed task; held jobs go on seconds later.
 GIVEN_UP = """
 if "lyricgen.train" in sys.orig_argv:
+    import threading
     from submitit import SlurmJob
     def results(job, original=SlurmJob.results):
         try:
             return original(job)
         finally:
-            pathlib.Path({go!r}).touch()
+            threading.Timer(3, pathlib.Path({go!r}).touch).start()
     SlurmJob.results, SlurmJob._results_timeout_s, SlurmJob.watcher._delay_s = results, 1, 1
 """
 
