@@ -2,6 +2,7 @@
 
 import json
 import reprlib
+from collections.abc import Iterable
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, model_validator
@@ -58,10 +59,12 @@ def check_texts(name: str, texts: Any) -> None:
     """Check the elements of a list.
 
     Raises:
-        UserError: `texts` is a single text, or an element is no text.
+        UserError: `texts` is a single text or no list, or an element is no text.
     """
     if isinstance(texts, str):  # it would pass for a list of its characters
         raise UserError(f"{name}={texts!r}: put it in a list, [{texts!r}]")
+    if not isinstance(texts, Iterable):
+        raise UserError(f"{name}={texts!r}: give a list of texts")
     for text in texts:
         if not isinstance(text, str):
             raise UserError(f"{name}: {text!r} is no text: put it in quotation marks")

@@ -188,6 +188,16 @@ def test_one_text_is_no_list() -> None:
             write("分开")
         with pytest.raises(UserError, match="5 is no text: put it in quotation marks"):
             write(["分", 5])
+        with pytest.raises(UserError, match="=None: give a list of texts"):
+            write(None)
+
+
+def test_a_generator_that_is_none_or_would_not_be_used() -> None:
+    model: Any = model_of()
+    with pytest.raises(UserError, match="generator='numpy': choose torch or numpy_reseeded"):
+        model.generate_many(["分"], generator="numpy")
+    with pytest.raises(UserError, match="generator=numpy_reseeded: beams=2 searches without"):
+        model.generate_many(["分"], generator="numpy_reseeded", beams=2)
 
 
 @pytest.mark.parametrize("seeds", [(1, 2), (0, 1000), (-1, 1), (5, 5 + 2**31)])

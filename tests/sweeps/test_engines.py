@@ -117,7 +117,7 @@ STUCK = """
 # A job whose sweep is gone does not wait as long as it would.
 SOONER = """
     from lyricgen.sweeps import job
-    job.STOP_SECONDS = 4.0
+    job.SWEEP_STOP_SECONDS = 4.0
 """
 
 

@@ -5,7 +5,7 @@ B texts, P prefix characters, T time steps, V vocabulary.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import torch
 import torch.nn.functional as F
@@ -118,12 +118,20 @@ def continue_prefixes(
     others = {name: value for name, value in options.items() if name not in constraints}
     strategy: Strategy = validate(Strategy, others)
     control: Control = validate(Control, constraints)
+    _check_generator(generator, strategy)
     number = check_number("count", (strategy.beams or 1) if count is None else count)
     if length is not None:
         check_number("length", length)
     each = [model.normalised(prefix) for prefix in prefixes]
     writer = Writer(model, model.next_model, strategy, control, length, generator, watch)
     return _write(writer, each, number, seed), writer
+
+
+def _check_generator(generator: Generator, strategy: Strategy) -> None:
+    if generator not in get_args(Generator):
+        raise UserError(f"generator={generator!r}: choose {' or '.join(get_args(Generator))}")
+    if strategy.beams is not None and generator != "torch":
+        raise UserError(f"generator={generator}: beams={strategy.beams} searches without drawing")
 
 
 def _write(writer: Writer, prefixes: list[str], count: int, seed: int) -> list[Continuation]:

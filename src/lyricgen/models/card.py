@@ -51,7 +51,7 @@ def _plain(options: dict[str, Any]) -> dict[str, Any]:
             depth += token.startswith(("[", "{")) - token.endswith(("]", "}"))
             if length > MAX_OPTIONS or depth > MAX_DEPTH:
                 raise UserError(
-                    f"the options have more than {MAX_OPTIONS} characters or are nested more than "
+                    f"the options have more than {MAX_OPTIONS} bytes or are nested more than "
                     f"{MAX_DEPTH} deep"
                 )
     except (ValueError, TypeError) as error:

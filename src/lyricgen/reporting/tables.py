@@ -105,7 +105,7 @@ def notes(comparison: Comparison) -> list[str]:
     if any(run.summary.corpus_digest is None for run in scored):
         lines.append("runs of an earlier version, without the digest of their text: it may differ")
     if comparison.repeated:
-        lines.append(f"{comparison.repeated} left out: a later run has the same settings")
+        lines.append(f"{comparison.repeated} left out: another run has the same settings")
     return lines
 
 
