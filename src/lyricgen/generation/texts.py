@@ -105,9 +105,8 @@ def continue_prefixes(
         The continuations, prefix by prefix; fewer if a beam search finds fewer; and their writer.
 
     Raises:
-        UserError: the model fills gaps or its training has diverged; a prefix has a character that
-            it does not know; an option is unknown, of the wrong type, out of range or contradicts
-            another; no text can obey the options; or the texts are too many to hold in memory.
+        UserError: the model fills gaps, has diverged, or does not know a character of a prefix; an
+            option is wrong or contradicts another; no text obeys them all, or memory is too small.
     """
     check_texts("prefixes", prefixes)
     check_whole("seed", seed)
