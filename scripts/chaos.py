@@ -191,9 +191,11 @@ def live(
     """
     output.parent.mkdir(parents=True, exist_ok=True)
     number = drawn.choice(SIGNALS) if cause == "signal" and drawn else signal.SIGKILL
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     process = os.fork()
     if process == 0:
         _be_born(arguments, output, int(moment) if cause == "file" else None)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     deadline = time.monotonic() + (moment if cause in ("SIGKILL", "signal") else math.inf)
     limit = time.monotonic() + LIFE_LIMIT
     while True:
@@ -213,6 +215,8 @@ def live(
 def _be_born(arguments: list[str], output: Path, touches: int | None) -> NoReturn:
     """Run the command in the forked process, and exit."""
     status = 1
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # as the command does until it can answer
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     try:
         descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(descriptor, 1)
