@@ -237,11 +237,11 @@ def _show_warning(*warning: Any, **_: Any) -> None:
 
 
 def rounded(value: float, digits: int = 2, sign: str = "") -> str:
-    """Format a figure for people; a very large one by its exponent.
+    """Format a figure for people: 1,234.50, or 1.2e+09 from `EXPONENT_FROM` on.
 
     Args:
         value: the figure.
-        digits: number of decimals.
+        digits: number of decimals, without an exponent.
         sign: "+" to show the sign of a positive figure, too.
     """
     form = f",.{digits}f" if abs(value) < EXPONENT_FROM else ".1e"

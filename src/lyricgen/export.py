@@ -59,7 +59,7 @@ def shared(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_place(out: Path, force: bool | None) -> None:
-    """Refuse a path that cannot be written, or that has a file already unless `force` is given."""
+    """Refuse a path that `check_output` refuses, and an existing file unless `force` is given."""
     check_output("--out", out, SUFFIX)
     if out.exists() and not force:
         raise UserError(f"{str(out)!r} is there already: name another, or add --force")

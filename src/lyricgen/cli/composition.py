@@ -160,9 +160,10 @@ def job_values(loader: ConfigLoader, sweep: DictConfig, overrides: list[str]) ->
 
 
 class DirectoryCallback(Callback):
-    """Hydra's callback that first checks and makes the directory of a run or sweep.
+    """Hydra callback that checks the directory of a run or sweep before Hydra writes to it.
 
-    It ends the command with status 2 if the directory cannot be used.
+    It makes the directory unless `resume` is given, under a free name, and stores this name in the
+    configuration. It ends the command with status 2 if the directory cannot be used.
     """
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:

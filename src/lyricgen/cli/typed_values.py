@@ -58,7 +58,10 @@ def group_choices(group: str) -> list[str]:
 
 @cache
 def known_settings() -> dict[str, list[str]]:
-    """All settings, with the choices that have them; an empty list means every run."""
+    """All settings and groups, with the choices that have them, such as "cell=lstm".
+
+    The list of choices is empty if every run has the setting.
+    """
     train = _read("train")
     del train["defaults"]
     found: dict[str, list[str]] = {name: [] for name in (*default_choices(), *_leaves(train))}

@@ -1,9 +1,9 @@
-"""Memorisation: how much of a model's texts, and of held-out texts, the training split has.
+"""Memorisation: how much of a model's texts, and of held-out texts, is in the training split.
 
 `SharedNgrams` finds n-grams by their hashes. The n-gram that starts at i has the hash
 Σ_k r[x_{i+k}]·B^k mod 2^64, with r a random number for each symbol (after Karp and Rabin 1987). One
-running sum gives the hashes for every n. `NgramCounts.number` is exact, but sorts the longer text
-once for each length from 1 to n and keeps the result: too much for a text of millions of
+running sum gives the hashes for every n. `NgramCounts` would be exact, but sorts the longer text
+once for each length from 1 to n and keeps the results: too much for a text of millions of
 characters, or for a longest run of hundreds.
 
 T characters of the training split, N of the compared texts together, W n-grams of these, S symbols,
@@ -217,7 +217,7 @@ class SharedNgrams:
         )
 
     def find(self, texts: Sequence[Ids], lengths: Sequence[int]) -> dict[int, Flags]:
-        """Find out which n-grams of some texts stand in the longer text.
+        """Find out which n-grams of some texts occur in the longer text.
 
         An n-gram does not cross the end of a text.
 
@@ -226,7 +226,7 @@ class SharedNgrams:
             lengths: the n of the n-grams; one reading of the longer text serves all of them.
 
         Returns:
-            For each n, (W,) whether each n-gram, in the texts' order, stands in the longer text.
+            For each n, (W,) whether each n-gram, in the texts' order, occurs in the longer text.
         """
         searches = {n: _NgramSearch(self._hashes(texts, n)) for n in lengths}
         for hashes in self._chunks(max(lengths, default=1)):

@@ -116,7 +116,7 @@ def _draw_curve(axes: Axes, curve: Curve, title: str, families: list[str]) -> No
 
 
 def _note_characters(axes: Axes, curve: Curve) -> None:
-    """Make the axis logarithmic, and write below the curve each place's number of characters."""
+    """Make the vertical axis logarithmic, and write numbers of characters below the curve."""
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(PLAIN)
     low, high = axes.get_ylim()

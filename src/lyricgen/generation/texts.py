@@ -1,6 +1,6 @@
 """Texts from a trained model, with the options of the command line; log-probabilities of texts.
 
-B texts, P prefix characters, T time steps, V vocabulary.
+B texts, P prefix characters, T time steps.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """Continue prefixes with a trained model under constraints and by a strategy; find new names.
 
-A prefixes, B texts, V vocabulary.
+A prefixes, B texts.
 """
 
 import zlib

@@ -1,6 +1,6 @@
 """A trained network with its vocabulary, and a new network that starts from its weights.
 
-P characters of a prefix, V of a vocabulary.
+P characters of a prefix.
 """
 
 import unicodedata

@@ -56,9 +56,10 @@ class Curves(NamedTuple):
 
 
 def read_curves(comparison: Comparison) -> Curves:
-    """Read the perplexities in training of the ranked runs: held-out, else training perplexity.
+    """Read the learning curves of the ranked runs, averaged over each group.
 
-    An unreadable metrics.csv is left out, and a warning names it.
+    They show held-out perplexity, or training perplexity if no run has a held-out perplexity. An
+    unreadable metrics.csv is left out, and a warning names it.
     """
     name = f"{comparison.prefix}perplexity"
     split = HELD_OUT.partition("/")[0]

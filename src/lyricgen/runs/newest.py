@@ -162,10 +162,10 @@ def checkpoint_in(path: Path) -> Path:
 
 
 def places_of(checkpoint: Path) -> list[Path]:
-    """Directories to which a relative path of a run may belong, the likeliest first.
+    """Directories from which a relative path in a run's settings may count, the likeliest first.
 
-    These are the directory in which the run was started, if its record tells it, and those around
-    the checkpoint.
+    These are the directory in which the run was started, if its record tells it, and all parents
+    of the checkpoint, the nearest first.
     """
     around = list(checkpoint.absolute().parents)
     for run in around[:3]:

@@ -1,4 +1,4 @@
-"""The processes of a sweep's jobs: their start, and their stop with the sweep."""
+"""Start the processes of a sweep's jobs, and stop them with the sweep."""
 
 import gc
 import importlib

@@ -1,4 +1,4 @@
-"""Jobs in other processes: their begin, reports on them, and their stop."""
+"""Start jobs in other processes, report how they end, and stop them."""
 
 import logging
 import os
@@ -123,7 +123,7 @@ class JobWatch(ABC):
         self._stop.unlink(missing_ok=True)
 
     def _warn(self, why: str, numbers: Sequence[int]) -> None:
-        """Warn of the jobs in `numbers` that did not begin; `_report` tells the ends of others."""
+        """Warn of the jobs in `numbers` that did not begin, unless the sweep is stopping."""
         if self._stop.exists():
             return  # the user knows
         begun = self._ended | self._summaries().keys()

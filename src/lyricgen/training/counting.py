@@ -1,6 +1,6 @@
 """The training of an n-gram model: one step of one epoch, without Lightning's Trainer.
 
-V vocabulary, N characters in the training split.
+T characters that are scored at once.
 """
 
 from collections.abc import Sequence

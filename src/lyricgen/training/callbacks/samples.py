@@ -195,10 +195,11 @@ class Samples(Observer):
             self._sample(trainer, trainer.current_epoch + 1)
 
     def of_best(self, best: Mapping[str, float]) -> list[str]:
-        """Draw samples with the weights of the best epoch, which the model has, and return a few.
+        """Draw samples with the model's present weights, and return a few of the random ones.
 
-        `best` is the row of this epoch in metrics.csv. samples.jsonl gets the samples if it has
-        none of the step in this row.
+        `best` is the row of metrics.csv that these weights belong to: of the best epoch, or without
+        a checkpoint of the last. If samples.jsonl has no samples of this row's step, it and
+        TensorBoard get these.
         """
         step = int(best["step"])
         drawn = self.draw(step, int(best["epoch"]))

@@ -106,6 +106,6 @@ class Broadcast:
 
 
 def lost_connection(error: BaseException) -> bool:
-    """Whether an error only says that another process is gone."""
+    """Whether an error is one of the connection between processes; another may be gone."""
     named = isinstance(error, RuntimeError) and re.search("gloo|nccl", str(error), re.IGNORECASE)
     return isinstance(error, dist.DistError) or bool(named)
