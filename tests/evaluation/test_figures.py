@@ -221,6 +221,7 @@ def test_lines_are_drawn_whole() -> None:
     assert expected > 1.5 * single  # characters of a line depend on each other
 
 
+@pytest.mark.slow
 def test_checkpoints_are_compared_on_the_same_characters(runs: Runs, evaluate: Evaluate) -> None:
     figures = figures_of(evaluate, runs.lstm, runs.gru, runs.ngram)
     assert [each["name"] for each in figures["checkpoints"]] == [

@@ -357,12 +357,12 @@ def laughing_vocabulary(content: Any, marker: Path) -> None:
     content["lyricgen"]["vocabulary"] = laughs()
 
 
-@checkpoint("more than 1000000 characters")
+@checkpoint("more than 1000000 bytes")
 def laughing_options(content: Any, marker: Path) -> None:
     content["lyricgen"]["options"] = {"data": laughs()}
 
 
-@checkpoint("more than 1000000 characters")
+@checkpoint("more than 1000000 bytes")
 def laughing_tuples(content: Any, marker: Path) -> None:
     once: Any = ("ha",) * 50
     for _ in range(15):

@@ -364,6 +364,7 @@ def test_its_name_says_what_it_is(train: Train) -> None:
     assert str(train(*NGRAM, "name=mine").directory).endswith("_mine")
 
 
+@pytest.mark.slow
 def test_orders_are_swept(train: Train, tmp_path: Path) -> None:
     done = train("-m", *NGRAM, "model.order=1,2,3")
     assert done.status == 0, done.err

@@ -279,6 +279,7 @@ LEFTOVERS: list[dict[str, str]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variables", LEFTOVERS, ids=lambda variables: next(iter(variables)))
 def test_variables_of_an_allocation_mean_nothing(
     train: Train, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]

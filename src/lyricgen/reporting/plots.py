@@ -40,7 +40,7 @@ HEAT = "viridis_r"
 NGRAM = "val/ngram_perplexity"
 
 
-class Curves(NamedTuple):
+class LearningCurves(NamedTuple):
     """The learning curves of the groups of a comparison.
 
     Attributes:
@@ -55,7 +55,7 @@ class Curves(NamedTuple):
     means: dict[int, pd.DataFrame]
 
 
-def read_curves(comparison: Comparison) -> Curves:
+def read_curves(comparison: Comparison) -> LearningCurves:
     """Read the learning curves of the ranked runs, averaged over each group.
 
     They show held-out perplexity, or training perplexity if no run has a held-out perplexity. An
@@ -85,7 +85,7 @@ def read_curves(comparison: Comparison) -> Curves:
         common = pd.concat(each, axis=1, join="inner")
         if len(common):  # runs validated within epochs may share no step
             means[rank] = pd.DataFrame({"mean": common.mean(axis=1), "std": common.std(axis=1)})
-    return Curves(metric, unit, means)
+    return LearningCurves(metric, unit, means)
 
 
 def _read(run: Record, metric: str) -> pd.DataFrame:
@@ -101,7 +101,7 @@ def _read(run: Record, metric: str) -> pd.DataFrame:
     return table.dropna(subset=[metric])
 
 
-def draw_curves(comparison: Comparison, curves: Curves) -> Figure:
+def draw_curves(comparison: Comparison, curves: LearningCurves) -> Figure:
     """Draw the mean of each group, the best `MOST_LINES`, in a band of one standard deviation."""
     figure, axes = new_plot(f"{title_of(curves.metric)} by {curves.unit}")
     lines: dict[str, Any] = {}
