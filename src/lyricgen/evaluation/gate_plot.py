@@ -20,7 +20,7 @@ from lyricgen.models.cells.column_vectors import Activations, Array, forward
 from lyricgen.models.network import LanguageModel
 from lyricgen.models.trained_model import TrainedModel
 
-MAX_CHARACTERS = 500  # more cannot be distinguished in a picture
+MAX_CHARACTERS = 500  # more cannot be distinguished in a plot
 MAX_NUMBERS = 24  # largest number of unit numbers beside a panel
 MAX_ROWS = 1024  # up to this number of units, each has its own row of pixels
 TITLE_CHARACTERS = 30
@@ -165,7 +165,7 @@ def draw(
     if not 1 <= len(text) <= MAX_CHARACTERS:
         raise UserError(
             f"the text has {len(text)} characters: 1 to {MAX_CHARACTERS} can be told apart in a "
-            "picture"
+            "plot"
         )
     read = activations(model, text, layer)
     titles = CELLS[recurrent_network(model).architecture.cell.kind].titles
