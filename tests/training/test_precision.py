@@ -145,3 +145,9 @@ def test_a_part_without_a_batch(train: Train) -> None:
     refused = train(*SMALL, "trainer.limit_train_batches=0.001")
     assert (refused.status, refused.directory) == (2, None)
     assert refused.err.startswith("error: trainer.limit_train_batches=0.001 leaves none of the ")
+
+
+def test_ngrams_have_no_use_for_a_precision(train: Train) -> None:
+    done = train(*SMALL, "model=ngram", "trainer.precision=16-mixed")
+    assert done.status == 0, done.err
+    assert "precision" not in done.out + done.err
