@@ -147,16 +147,14 @@ def test_plain_values_of_json() -> None:
             parse_json(wrong)
 
 
-@pytest.mark.parametrize("scalar", ["2024-13-45", "0b_", "1:60:_"])
+@pytest.mark.parametrize("scalar", ["2024-13-45", "0b_"])
 def test_a_scalar_that_yaml_cannot_read_is_a_fault_of_the_record(
     tmp_path: Path, scalar: str
 ) -> None:
     record = tmp_path / "hydra.yaml"
     record.write_text(f"job: {scalar}\n", "utf-8")
-    try:
+    with pytest.raises(RecordError):
         read_yaml(record)
-    except RecordError as error:
-        assert str(error)
 
 
 def test_yaml_that_stands_for_gigabytes(tmp_path: Path) -> None:

@@ -269,6 +269,6 @@ def report_text(options: DataOptions, corpus: EncodedCorpus) -> None:
 
 
 def build_splits(options: DataOptions, corpus: EncodedCorpus, layout: Layout) -> dict[str, Split]:
-    """Split a corpus by its options; errors are those of `make_splits`."""
+    """Split a corpus by its options; see `make_splits` for errors."""
     names = {"val_fraction", "test_fraction", "split_seed", "max_held_out"}
     return make_splits(corpus, layout=layout, **options.model_dump(include=names))

@@ -190,7 +190,7 @@ def unreadable(error: Exception, shown: str, kind: str = "") -> UserError:
 def _unpacked(
     path: str | os.PathLike[str], max_bytes: int, passed: Callable[[int], object]
 ) -> Iterator[bytes]:
-    """Read a file's unpacked bytes in pieces; arguments and errors are those of `text_pieces`."""
+    """Read a file's unpacked bytes in pieces; see `text_pieces` for arguments and errors."""
     shown, kind = repr(os.fspath(path)), ""
     try:
         with ExitStack() as opened:

@@ -169,7 +169,7 @@ class Split:
         return count_ids(self.sound_ids, vocabulary_size) if self.counts is None else self.counts
 
     def text(self, vocabulary: Vocabulary) -> str:
-        """The text of the split, without start symbols; errors are those of `sound_ids`."""
+        """The text of the split, without start symbols; see `sound_ids` for errors."""
         return vocabulary.decode(self.sound_ids[self.ids < len(vocabulary)])
 
     def last(self, max_chars: int) -> Tensor:

@@ -73,7 +73,7 @@ def fill_gaps(
 
 
 def _gap_uniforms(seeds: list[int], gaps: list[Tensor], sweeps: int) -> Tensor:
-    """Draw random numbers, (B, G, S + 1); those of a text do not depend on the other texts."""
+    """Draw random numbers, (B, G, S + 1); a text's numbers do not depend on the other texts."""
     each = [
         draw_uniforms("torch", [seed], (sweeps + 1) * len(own)).view(sweeps + 1, -1).T
         for seed, own in zip(seeds, gaps, strict=True)

@@ -49,7 +49,7 @@ def generate(
 ) -> list[Generated]:
     """Continue prefixes, and compute the probability of each text under the model itself.
 
-    Arguments and errors are those of `continue_prefixes`.
+    `continue_prefixes` explains the arguments and errors.
     """
     written, writer = continue_prefixes(model, prefixes, seed=seed, **options)
     inputs = [model.encode_prefix(one.prefix) for one in written]

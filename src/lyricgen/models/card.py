@@ -88,7 +88,7 @@ class Card(Options):
 
 
 def card(model: TrainedModel) -> dict[str, Any]:
-    """Describe a model in plain values, those of JSON.
+    """Describe a model in values that JSON has.
 
     Raises:
         UserError: the model's `options` are too long or nested too deep in JSON.

@@ -180,7 +180,7 @@ class Sweep:
         self._write()
 
     def arguments(self, job: Job) -> list[str]:
-        """Write a job's overrides for a launcher, with those of its directory and `resume=`."""
+        """Write a job's overrides for a launcher; some choose its directory or resume it."""
         directory = str(self.directory)
         place = {"hydra.sweep.dir": directory, "hydra.sweep.subdir": job.name}
         if job.begun:

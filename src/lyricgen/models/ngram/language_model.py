@@ -98,7 +98,7 @@ class NgramLanguageModel(NextModel):
     ) -> tuple[Tensor, State]:
         """Score `targets`, (B, T) ids in 0..V: the character after each input.
 
-        The other arguments and the errors are those of `forward`.
+        `forward` explains the other arguments and the errors.
 
         Returns:
             -ln p (B, T) in float64, nan for V, and the state after the last input.
