@@ -66,9 +66,11 @@ def task(config: DictConfig) -> float:
         in_sweep = hydra_config.mode == RunMode.MULTIRUN
         if in_sweep or _DEBUG or not mendable(error, train.__code__):
             raise
-        unbegun = Run(Path(hydra_config.runtime.output_dir))
-        with suppress(UserError), unbegun.claimed():  # else another process trains here
-            unbegun.discard()
+        if config["resume"] is None:
+            directory, log_file = hydra_config.runtime.output_dir, f"{hydra_config.job.name}.log"
+            unbegun = Run(Path(directory), log_file=log_file)
+            with suppress(UserError, OSError), unbegun.claimed():  # else another process is there
+                unbegun.discard()
         stop(error)  # here, since Hydra would print its own lines
     if run.sweep is not None:
         if (run.directory / SUMMARY).exists():  # Slurm may have started the job again

@@ -240,6 +240,26 @@ def test_a_refusal_leaves_nothing_behind(train: Train, tmp_path: Path) -> None:
         assert changes(before, tree(tmp_path)) == set()
 
 
+def test_a_refusal_leaves_logs_of_others_alone(train: Train, tmp_path: Path) -> None:
+    """Of a run that is resumed, and of a user where the run's log has another name."""
+    assert train(*SMALL, "hydra.run.dir=run").status == 0
+    (tmp_path / "run/summary.json").unlink()
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/train.log").write_text("mine", "utf-8")
+    (tmp_path / "b/.lock").mkdir(parents=True)
+    before = tree(tmp_path)
+    wrong = "seed=${no_such_setting}"
+    done = train("resume=run", wrong)
+    assert (done.status, len(done.err.splitlines())) == (2, 1), done.err
+    assert (tmp_path / "run/train.log").is_file()
+    for setting in (wrong, "optimizer.lr=-1"):
+        done = train(*SMALL, "hydra.run.dir=a", "hydra.job.name=mine", setting)
+        assert (done.status, len(done.err.splitlines())) == (2, 1), done.err
+        assert not changes(before, tree(tmp_path)) - {"run/train.log"}
+    done = train(*SMALL, "hydra.run.dir=b", wrong)
+    assert "no_such_setting" in done.err
+
+
 def test_unused_directories_are_removed(tmp_path: Path) -> None:
     """But none that was there before, and none that holds something."""
     (tmp_path / "old").mkdir()

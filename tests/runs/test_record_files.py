@@ -147,7 +147,9 @@ def test_plain_values_of_json() -> None:
             parse_json(wrong)
 
 
-@pytest.mark.parametrize("scalar", ["2024-13-45", "0b_"])
+@pytest.mark.parametrize(
+    "scalar", ["2024-13-45", "0b_", "!!timestamp foo", "!!bool foo", "!!int ''"]
+)
 def test_a_scalar_that_yaml_cannot_read_is_a_fault_of_the_record(
     tmp_path: Path, scalar: str
 ) -> None:

@@ -144,7 +144,8 @@ def compose_run(config: DictConfig, hydra: Any) -> tuple[dict[str, Any], Run]:
         "hydra.yaml": OmegaConf.to_yaml(HydraConfig.instance().cfg),
         "overrides.yaml": OmegaConf.to_yaml(overrides),
     }
-    return values, Run(directory, sweep, typed, record, search_options(hydra))
+    log_file = f"{hydra.job.name}.log"
+    return values, Run(directory, sweep, typed, record, search_options(hydra), log_file)
 
 
 def job_values(loader: ConfigLoader, sweep: DictConfig, overrides: list[str]) -> dict[str, Any]:

@@ -113,7 +113,8 @@ def read_yaml(path: Path) -> Any:
         return _plain(yaml.load(text, Loader=loader), 0)
     except RecordError:
         raise
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2024-13-45
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError) as error:
+        # PyYAML's own errors are the first kind alone; 2024-13-45 is a ValueError, for example
         raise RecordError(str(error)) from error
 
 

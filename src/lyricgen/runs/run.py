@@ -46,6 +46,7 @@ class Run:
         overrides: from which the run was composed.
         record: names and contents of the files of the composition, kept in .hydra.
         search: options of the search to which this run belongs as a trial; None for another run.
+        log_file: name of the file of log messages.
     """
 
     def __init__(
@@ -55,8 +56,10 @@ class Run:
         overrides: Sequence[str] = (),
         record: Mapping[str, str] | None = None,
         search: dict[str, Any] | None = None,
+        log_file: str = "train.log",
     ) -> None:
         self.directory = directory
+        self.log_file = log_file
         self.sweep = None if sweep is None else sweep.resolve()
         self.overrides = list(overrides)
         self.record = record or {}
@@ -180,7 +183,7 @@ class Run:
         """
         if (self.directory / SUMMARY).exists():
             return
-        (self.directory / "train.log").unlink(missing_ok=True)
+        (self.directory / self.log_file).unlink(missing_ok=True)
         if not (self.directory / RECORD).exists():
             unmark(self.directory)
         if self.sweep is not None:
