@@ -1,4 +1,4 @@
-"""Build the batches, the model and the LightningModule of a network from options."""
+"""Build the data module, the model and the LightningModule of a run from its options."""
 
 import logging
 from functools import partial
@@ -24,17 +24,17 @@ from lyricgen.training.recurrent_module import RecurrentModule
 
 log = logging.getLogger(__name__)
 
-MAX_BATCH_BYTES = 2**31  # estimated, of a training batch of lines; longer lines are cut into pieces
+MAX_BATCH_BYTES = 2**31  # estimated limit of a training batch of lines; longer lines are cut up
 SHOWN = 20  # first characters of a line in a message
 
 
 def layout_of(options: TrainOptions) -> Layout:
-    """Choose the layout of the text: lines with start symbols for the sampler of lines alone."""
+    """Choose the layout of the text: "lines" with sampler=lines, else "stream"."""
     return "lines" if options.sampler.kind == "lines" else "stream"
 
 
 def build_datamodule(options: TrainOptions, corpus: EncodedCorpus) -> CharacterDataModule:
-    """Split the corpus, and choose the sampler.
+    """Split the corpus, and build the sampler.
 
     Raises:
         UserError: the fractions of the splits are wrong, a split is too short, or
@@ -67,12 +67,12 @@ def _build_sampler(options: TrainOptions, split: Split, vocabulary_size: int) ->
 
 
 def longest_row(options: TrainOptions, vocabulary_size: int) -> int:
-    """Estimate the length of lines, in characters, at which a training batch takes 2 GB at most.
+    """Estimate the longest line, in characters, that keeps a training batch within 2 GiB.
 
-    It is at least data.num_steps, the length of the rows of running text.
+    The result is at least data.num_steps.
     """
     stacks = options.layers * (2 if options.objective == "fill" else 1)
-    numbers = 32 * options.hidden_size * stacks + 4 * vocabulary_size  # of a character, measured
+    numbers = 32 * options.hidden_size * stacks + 4 * vocabulary_size  # per character, measured
     most = MAX_BATCH_BYTES // (4 * numbers * options.data.batch_size)
     return max(options.data.num_steps, most)
 
@@ -129,10 +129,10 @@ def _report_long_lines(sampler: LineSampler, split: Split, vocabulary: Vocabular
 
 
 def build_model(options: TrainOptions, datamodule: CharacterDataModule) -> Model:
-    """Build the model, with the first weights of a network.
+    """Build the model, and draw the first weights of a network.
 
-    torch's global generator draws the weights; with model.init=numpy_normal_0.01, a generator of
-    NumPy that starts from options.seed draws the matrices.
+    torch's global generator draws them. With model.init=numpy_normal_0.01, NumPy draws the
+    matrices, seeded with options.seed.
     """
     size, start_symbol = len(datamodule.vocabulary), layout_of(options) == "lines"
     if options.model.kind == "ngram":
@@ -154,7 +154,7 @@ def build_model(options: TrainOptions, datamodule: CharacterDataModule) -> Model
         )
     )
     if options.trainer.precision == "64-true":
-        # before Lightning does it, which first converts a checkpoint's weights to float32
+        # Lightning would do it too late: it would convert a checkpoint's weights to float32 first
         network.double()
     network.initialise(options.seed)
     if options.model.output_bias == "zero":
@@ -167,7 +167,7 @@ def build_model(options: TrainOptions, datamodule: CharacterDataModule) -> Model
 def trained_model(
     options: TrainOptions, datamodule: CharacterDataModule, model: Model
 ) -> TrainedModel:
-    """Join a model with its characters, the layout of its text and its options."""
+    """Join a model with its vocabulary, its options and the layout of its text."""
     train = datamodule.splits["train"]
     return TrainedModel(
         model,

@@ -1,4 +1,4 @@
-"""The objects of a run: its observers, and the Trainer of a network."""
+"""Build the loggers, the observers and the Trainer of a run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,11 +52,10 @@ PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": 
 
 @dataclass(frozen=True)
 class Observers:
-    """Observers of a run, in the order in which they depend on each other.
+    """Observers of a run.
 
-    First come the figures of an epoch, then early stopping, then the files of figures and the
-    report of progress, then the decision of a search, and last the checkpoints. `board`, `baseline`
-    and `samples` are None if the options leave them out.
+    `all` lists every observer in the order of the calls: later observers use the results of earlier
+    observers. `board`, `baseline` and `samples` are None if the options leave them out.
     """
 
     all: list[Observer]
@@ -67,7 +66,7 @@ class Observers:
 
 @dataclass
 class Training:
-    """Objects that take part in a run."""
+    """Objects of a run, with the methods that train and score its model."""
 
     options: TrainOptions
     datamodule: CharacterDataModule
@@ -78,7 +77,7 @@ class Training:
 
     @property
     def device(self) -> torch.device:
-        """Device of the model in training."""
+        """Device on which the model is trained."""
         return torch.device("cpu")
 
     @property
@@ -87,7 +86,7 @@ class Training:
         return 1
 
     def fit(self, checkpoint: Path | None) -> None:
-        """Train, from the start or from a checkpoint; every process of a run calls it.
+        """Train from the start or from `checkpoint`; every process of a run calls this method.
 
         Raises:
             UserError: training diverged, or the run's directory is gone.
@@ -97,13 +96,13 @@ class Training:
         raise NotImplementedError
 
     def score(self, split: str, nats_room: Tensor | None = None) -> dict[str, float]:
-        """Score a held-out split after training, as `score_split` does; only rank 0 calls it."""
+        """Score a held-out split after training (see `score_split`); only rank 0 calls it."""
         return score_split(self.model, self.datamodule, split, nats_room)
 
 
 @dataclass
 class NetworkTraining(Training):
-    """Run of a network, which Lightning's Trainer trains."""
+    """Run of a network, trained by Lightning's Trainer."""
 
     module: RecurrentModule
     trainer: pl.Trainer
@@ -126,7 +125,7 @@ class NetworkTraining(Training):
 
     @override
     def score(self, split: str, nats_room: Tensor | None = None) -> dict[str, float]:
-        """Score on the device of the training; afterwards the model is on the CPU."""
+        """Score a split on the device of the training, then move the model to the CPU."""
         profiler: Profiler = self.trainer.profiler  # type: ignore[attr-defined]
         stage = "validate" if split == "val" else split
         profiler.setup(stage)
@@ -140,7 +139,7 @@ class NetworkTraining(Training):
 
 
 def build_loggers(options: TrainOptions, run: Run, point: ResumePoint, rank: int) -> list[Logger]:
-    """Build the loggers that the options ask for; none for a rank above 0, which writes nothing."""
+    """Build the loggers that the options ask for; ranks above 0 get none."""
     loggers: list[Logger] = []
     if rank != 0:
         return loggers
@@ -164,8 +163,8 @@ def build_observers(
 ) -> Observers:
     """Build the observers that the options ask for.
 
-    `total` counts the training split in the epoch so far; `opening` holds the first characters of
-    the text, for the prefixes of samples; `trial` is given if the run is a trial of a search.
+    `total` counts the nats of the training split in each epoch. `opening` holds the first
+    characters of the text. `trial` is None unless the run is a trial of a search.
 
     Raises:
         UserError: the model cannot read a prefix of callbacks.samples.prefixes.
@@ -210,14 +209,13 @@ def build_trainer(
 ) -> pl.Trainer:
     """Build Lightning's Trainer.
 
-    `rank` is that of this process, from 0.
+    `rank` is the rank of this process, from 0.
 
     Raises:
-        UserError: Lightning or lyricgen refuses the devices, the strategy or another option; a
-            batch has fewer rows than there are processes; or trainer.max_steps or
-            trainer.val_check_interval leaves no step after which the run validates.
+        UserError: Lightning or lyricgen refuses an option, a batch has fewer rows than there are
+            processes, or the run would never validate.
     """
-    # Lightning has taken it from RANK, SLURM_PROCID or a similar variable
+    # Lightning has read a rank from RANK, SLURM_PROCID or a similar variable
     rank_zero_only.rank = rank  # type: ignore[attr-defined]
     torch.set_float32_matmul_precision(options.trainer.float32_matmul_precision)
     chosen = options.trainer
@@ -243,7 +241,7 @@ def build_trainer(
 
 def _check_batches(chosen: TrainerOptions, available: int, *, validates: bool) -> None:
     batches = chosen.epoch_batches(available)
-    unseen = (chosen.check_val_every_n_epoch - 1) * batches  # steps before an epoch that validates
+    unseen = (chosen.check_val_every_n_epoch - 1) * batches  # steps before the first validation
     if validates and chosen.max_steps is not None and chosen.max_steps <= unseen:
         raise UserError(
             f"trainer.max_steps={chosen.max_steps} ends the run before the epoch that "

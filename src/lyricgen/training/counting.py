@@ -1,4 +1,4 @@
-"""The training of an n-gram model: one step of one epoch, without Lightning's Trainer.
+"""Train an n-gram model in one step of one epoch, without Lightning's Trainer.
 
 T characters that are scored at once.
 """
@@ -28,7 +28,7 @@ PIECE = 2**20  # characters of the training split that are scored at once
 class Counting(Training):
     """Run of an n-gram model.
 
-    Observers get it in place of a Trainer, so it has the attributes of a Trainer that they read.
+    It stands in for Lightning's Trainer: it has the attributes that observers read from a Trainer.
     """
 
     model: NgramLanguageModel
@@ -47,9 +47,9 @@ class Counting(Training):
 
     @override
     def fit(self, checkpoint: Path | None) -> None:
-        """Fit the model to the training split, and score this and the validation split.
+        """Fit the model to the training split, then score the training and validation splits.
 
-        A resumed run starts anew: `checkpoint` is not read.
+        `checkpoint` is ignored: a resumed run starts anew.
         """
         status = "failed"
         try:
@@ -86,7 +86,7 @@ class Counting(Training):
         for start in range(0, len(ids) - 1, PIECE):
             piece = ids[start : start + PIECE + 1].long()[None]  # (1, T + 1)
             nats, carried = self.model.nats(piece[:, :-1], piece[:, 1:], carried)
-            predicted = piece[:, 1:] < self.model.vocabulary_size  # no start of a line
+            predicted = piece[:, 1:] < self.model.vocabulary_size  # no start symbols
             self.total.add(nats[predicted], int(predicted.sum()))
 
     def save_checkpoint(self, path: Path) -> None:
@@ -107,5 +107,5 @@ class Counting(Training):
 
     @property
     def lightning_module(self) -> NgramLanguageModel:
-        """The model, which needs no LightningModule."""
+        """The model itself: n-grams need no LightningModule."""
         return self.model

@@ -1,4 +1,4 @@
-"""Hardware of a run: its place on one of several GPUs, and the precisions of the CPU."""
+"""Choose GPUs for the jobs of a sweep, and check the precision of a run."""
 
 import logging
 import socket
@@ -24,10 +24,10 @@ GPU_LOCKS = ".devices"  # directory of locks in the directory of a sweep
 
 
 class Slot:
-    """Place on the GPU with the fewest jobs, held until its release or the end of this process.
+    """Place on the GPU with the fewest jobs, kept until `release` or the end of this process.
 
     Args:
-        directory: of the locks, which all jobs share; created if need be.
+        directory: directory of lock files, shared by all jobs; created if need be.
         devices: number of GPUs of this machine.
 
     Attributes:
@@ -52,7 +52,7 @@ class Slot:
 
 
 def _lock(path: Path) -> FileLock | None:
-    """Take a lock; None if another process has it."""
+    """Lock a file; None if another process has locked it."""
     try:
         lock = FileLock(path, blocking=False)
         lock.acquire()
@@ -70,13 +70,12 @@ def _is_taken(path: Path) -> bool:
 def choose_devices(
     accelerator: str, devices: int | list[int] | str, run: Run
 ) -> int | list[int] | str:
-    """Choose the devices for Lightning's Trainer: jobs side by side are spread over the GPUs.
+    """Choose the devices for Lightning's Trainer; jobs of a sweep are spread over the GPUs.
 
     Args:
         accelerator: value of trainer.accelerator.
-        devices: value of trainer.devices; only the number 1 may be replaced, by a list with the
-            index of a GPU.
-        run: keeps its place on the GPU until its end.
+        devices: value of trainer.devices; the index of a GPU, in a list, may replace the number 1.
+        run: the run, which keeps its place on the GPU until it ends.
     """
     gpus = torch.cuda.device_count() if accelerator in ("auto", "gpu", "cuda") else 0
     if run.sweep is None or devices != 1 or gpus < 2:
@@ -87,10 +86,10 @@ def choose_devices(
 
 
 def check_precision(options: TrainOptions, trainer: pl.Trainer, network: CharacterNetwork) -> None:
-    """Check that the CPU, if the run uses it, can train a network in the precision of the run.
+    """Check that a run on the CPU can train its network in its precision.
 
     Raises:
-        UserError: one step of a tiny network fails; the message names precisions that work.
+        UserError: a tiny network fails in this precision; the message names working precisions.
     """
     chosen = options.trainer.precision
     on_cpu = trainer.strategy.root_device.type == "cpu"
@@ -112,16 +111,16 @@ def check_precision(options: TrainOptions, trainer: pl.Trainer, network: Charact
 
 
 def report_precision(precision: str, device: torch.device) -> None:
-    """Warn of a precision that Lightning replaces by another precision."""
+    """Warn if Lightning replaces `precision` by another precision."""
     if precision == "16-mixed" and device.type == "cpu":
         log.warning("trainer.precision=16-mixed: a CPU computes with bf16-mixed instead")
 
 
 def _try(plugin: Precision, architecture: RecurrentArchitecture) -> str | None:
-    """Train a tiny network of the same cell in a precision for one step.
+    """Compute the gradients of a tiny network with the same cell, in the precision of `plugin`.
 
     Returns:
-        The reason of a failure; None for success.
+        Reason of the failure; None for success.
     """
     tiny = architecture.model_copy(
         update={

@@ -1,20 +1,19 @@
-"""Lightning's hooks as three moments, and the private parts of Lightning and torch.
+"""Moments at which observers act, and all access to private parts of Lightning and torch.
 
-Lightning calls the hooks of a training in this order, each first on the callbacks, then on the
-module:
+Lightning calls each hook first on the callbacks, then on the module, in this order:
 
     on_load_checkpoint (of a resumed run), on_fit_start, on_train_start
     for each epoch:
         on_train_epoch_start
         for each batch:
             on_train_batch_start, training_step, on_train_batch_end       → after_step
-            where a validation is due: on_validation_start, its batches,
+            if a validation is due: on_validation_start, its batches,
                 on_validation_epoch_end, on_validation_end                → after_validation
         on_train_epoch_end                                                → after_epoch
     on_train_end
 
-The validation at the end of an epoch comes before `on_train_epoch_end`: it belongs to after_epoch.
-If early stopping ends the run at a validation within an epoch, this epoch has no after_epoch.
+A validation at the end of an epoch belongs to after_epoch, not to after_validation. If early
+stopping ends the run at a validation within an epoch, that epoch has no after_epoch.
 """
 
 from collections.abc import Sequence
@@ -27,33 +26,31 @@ from typing_extensions import override
 
 
 class Observer(pl.Callback):
-    """Callback that observes the moments of a training, and Lightning's other hooks if need be.
+    """Callback that acts after steps, validations and epochs; it may use Lightning's hooks, too.
 
-    Each moment calls the observers in the order of their list. Where n-grams are counted, `trainer`
-    is a `counting.Counting`, which has the attributes of a Trainer that its class lists.
+    For an n-gram model, `trainer` is a `counting.Counting`, which has some attributes of a Trainer.
     """
 
     def after_step(self, trainer: pl.Trainer, outputs: Any) -> None:
         """Act after a step.
 
-        `outputs["loss"]` is the result of `training_step` in this process; `outputs` is None where
-        n-grams are counted.
+        `outputs["loss"]` is the result of `training_step` in this process. `outputs` is None for
+        an n-gram model.
         """
 
     def after_validation(self, trainer: pl.Trainer) -> None:
         """Act after a validation within an epoch."""
 
     def after_epoch(self, trainer: pl.Trainer, *, validated: bool) -> None:
-        """Act after an epoch; `validated` says whether a validation followed its last step."""
+        """Act after an epoch; `validated` tells whether it ended with a validation."""
 
 
 class Moments(pl.callbacks.Checkpoint):
-    """Calls the observers at each moment, and ends the run after a number of steps.
+    """Calls the observers in the order of their list, and ends the run after `max_steps` steps.
 
-    Lightning calls a `Checkpoint` after all other callbacks, and at the end of an epoch after the
-    module, too. After `max_steps` the run ends as at the end of an epoch. Lightning's max_steps
-    would leave out the validation of that epoch, and would repeat the end of an epoch in a run that
-    is resumed there.
+    It is a `Checkpoint`, since Lightning calls a `Checkpoint` after all other callbacks and, at the
+    end of an epoch, after the module. The last step ends its epoch. With Lightning's own max_steps,
+    that epoch would lack its validation, and a run resumed there would repeat the epoch's end.
     """
 
     def __init__(self, observers: Sequence[Observer], max_steps: int | None = None) -> None:
@@ -102,28 +99,28 @@ class Moments(pl.callbacks.Checkpoint):
 
 
 def ends_epoch(trainer: pl.Trainer) -> bool:
-    """Whether the step just made is the last of its epoch."""
+    """Whether the newest step is the last of its epoch."""
     return trainer.is_last_batch
 
 
 def is_exact_point(trainer: pl.Trainer) -> bool:
-    """Whether neither a validation nor the end of the epoch follows the step just made.
+    """Whether a run can be resumed exactly after the newest step.
 
-    Lightning would skip these in a run that is resumed from a point before them.
+    If a validation or the end of the epoch comes next, the resumed run would skip it.
     """
     if ends_epoch(trainer):
         return False
     loop = trainer.fit_loop.epoch_loop
-    # Lightning's answer knows of intervals, limits and epochs without validation
+    # this method of Lightning respects intervals, limits and epochs without validation
     follows = loop._should_check_val_fx(trainer.fit_loop._data_fetcher)  # type: ignore[arg-type]
     return not follows
 
 
 def keep_out_of_signals(trainer: pl.Trainer) -> None:
-    """Leave signals to `Interruption`; `Checkpoints` passes them to all processes.
+    """Stop Lightning from handling signals; `Interruption` handles them.
 
-    Lightning's handlers would end a run with status 0, save within a handler if Slurm may requeue
-    it, and broadcast in the middle of other messages between the processes.
+    Lightning would end a run with status 0. Under Slurm it could save in the middle of a step. Its
+    broadcasts would disturb other messages between the processes.
     """
     trainer._signal_connector.register_signal_handlers = _nothing  # type: ignore[method-assign]
     trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = _nothing  # type: ignore[method-assign]
@@ -134,10 +131,10 @@ def _nothing() -> None:
 
 
 class OrderedDDP(DDPStrategy):
-    """Lightning's strategy, with gradients summed in a fixed order.
+    """DDP strategy that sums gradients in a fixed order.
 
-    After the first step torch would change to the order in which gradients are ready. Three or more
-    processes would then round differently, so a resumed run would not continue exactly.
+    After the first step, torch would sum them in the order in which they are ready. With three or
+    more processes the sums would round differently, and a resumed run would not continue exactly.
     """
 
     @override

@@ -1,21 +1,19 @@
-"""Build a run from its options, and carry it out, from the first step or from a checkpoint.
+"""Build a run from its options, train its model, and evaluate the best weights.
 
-A tour of a run, in the order of events:
+A run goes through these steps:
 
-1. `prepare` reads the corpus (`data.build.find_corpus`), cuts it into splits, chooses the sampler
-   and draws the first weights of the network (`build`). It writes nothing into the run's
-   directory.
-2. `runs.state.RunState` is everything that the run must remember to continue exactly; each
-   checkpoint holds it.
-3. `build_trainer` builds the observers (`callbacks/`), each with that state, and Lightning's
-   Trainer, which trains the `RecurrentModule` of a network. `lightning_hooks` calls the observers
-   in three moments: after a step, after a validation within an epoch, after an epoch. The last
-   observer, `Checkpoints`, then saves. `counting` fits n-grams without a Trainer, and calls the
-   same observers.
-4. `train_and_evaluate` cuts the run's files back to the checkpoint of a resumed run, and calls
-   `fit`, in this process or together with others, one for each device (`ddp/`, `worker`).
-5. `results.conclude` scores the held-out splits with the weights of the best epoch, and compares
-   them with n-grams; the figures go to summary.json and to TensorBoard.
+1. `prepare` reads the corpus (`data.build.find_corpus`), splits it, builds the sampler and draws
+   the first weights of the network (`build`). It writes nothing into the run's directory.
+2. `runs.state.RunState` holds the state that a run needs to continue exactly. Each checkpoint
+   contains it.
+3. `build_trainer` builds the observers (`callbacks/`) and Lightning's Trainer, which trains the
+   network's `RecurrentModule`. `lightning_hooks` calls the observers after each step, each
+   validation within an epoch, and each epoch. The last observer, `Checkpoints`, saves the run.
+   `counting` fits n-grams without a Trainer, and calls the same observers.
+4. `train_and_evaluate` cuts the files of a resumed run back to its checkpoint, and calls `fit`.
+   With several devices, each device has its own process (`ddp/`, `worker`).
+5. `results.conclude` scores the held-out splits with the weights of the best epoch and with
+   n-grams. The figures go to summary.json and to TensorBoard.
 """
 
 import logging
@@ -67,13 +65,13 @@ def prepare(
     trial: Trial | None = None,
     rank: int = 0,
 ) -> Training:
-    """Build all objects of a run, and write nothing into its directory yet.
+    """Build all objects of a run, without writing into its directory.
 
-    `point` is the run so far if it is resumed; `trial` is given if the run is a trial of a search.
+    `point` tells where a resumed run continues. `trial` is None unless a search started the run.
 
     Raises:
-        UserError: an option is wrong, the text or the model of init_from cannot be used, or another
-            launcher has started several processes.
+        UserError: an option is wrong, the text or init_from cannot be used, or torchrun or srun has
+            started several processes.
     """
     _quiet_lightning()
     refuse_other_launchers()
@@ -85,7 +83,7 @@ def prepare(
     if options.init_from is not None and point.checkpoint is None:
         shared = copy_weights(load(options.init_from), model, datamodule.vocabulary)
         log.info("init_from=%s: %s", options.init_from, shared)
-    state = RunState(corpus.digest)  # a resumed run's `fit` fills it; point.state is for checks
+    state = RunState(corpus.digest)  # `fit` fills it in a resumed run; point.state is for checks
     module = None if model.counts_ngrams else build.build_module(options, datamodule, model, state)
     total = NatsTotal() if module is None else module.totals["train"]
     loggers = build_loggers(options, run, point, rank)
@@ -111,19 +109,19 @@ def prepare(
 
 
 def _report(training: Training, corpus: EncodedCorpus) -> None:
-    """Log what the user should know of the text, the precision and the batches."""
+    """Log notes about the text, the precision and the batches."""
     options = training.options
     report_text(options.data, corpus)
-    if not training.model.counts_ngrams:  # which have no use for a precision
+    if not training.model.counts_ngrams:  # n-grams have no precision
         report_precision(options.trainer.precision, training.device)
     build.report_batches(options, training.datamodule)
 
 
 def _read_corpus(options: TrainOptions, run: Run, point: ResumePoint) -> EncodedCorpus:
-    """Read the text. A resumed run and all jobs of a sweep must read the same text.
+    """Read the text; a resumed run and all jobs of a sweep must read the same text.
 
     Raises:
-        UserError: the text is another text than before, or cannot be used.
+        UserError: the text has changed, or cannot be used.
     """
     checkpoint = None if options.resume is None else run.checkpoints / LAST
     corpus = find_corpus(options.data, point.state.corpus_digest, checkpoint)
@@ -166,7 +164,7 @@ def train_and_evaluate(training: Training, run: Run, point: ResumePoint) -> None
 def _fit_together(
     training: Training, run: Run, point: ResumePoint, checkpoint: Path | None
 ) -> None:
-    """Train as rank 0 of several processes, and return when the others have ended.
+    """Train as rank 0 of several processes, and wait until the others have ended.
 
     Raises:
         UserError: another process has failed, or training diverged.
@@ -190,7 +188,7 @@ def _quiet_lightning() -> None:
     for message in (
         # about Lightning's interval of logging, which lyricgen does not use
         "The number of training batches",
-        # the data module remembers the position in the text, not the loader
+        # the data module, not the loader, remembers the position in the text
         "You're resuming from a checkpoint that ended before",
         # the user may switch callbacks off for the rest of a run
         "Be aware that when using `ckpt_path`",

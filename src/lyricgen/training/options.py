@@ -1,6 +1,6 @@
-"""Options of a training run: a class for each group, and the checks between groups.
+"""Options of a training run, and checks of settings that depend on each other.
 
-conf/ has the defaults. The other classes are in `data.options` and `models.options`.
+conf/ has the defaults. Further options are in `data.options` and `models.options`.
 """
 
 from typing import Annotated, Any, Literal, Self
@@ -46,7 +46,7 @@ _SHORT_PRECISIONS = {"16": "16-mixed", "bf16": "bf16-mixed", "32": "32-true", "6
 
 
 def _full_precision(value: Any) -> Any:
-    """Replace Lightning's short name of a precision by its full name, which a run records."""
+    """Replace Lightning's short name of a precision by the full name."""
     short = isinstance(value, int | str) and not isinstance(value, bool)
     return _SHORT_PRECISIONS.get(str(value), value) if short else value
 
@@ -61,7 +61,7 @@ BatchCount = Annotated[int | float, AfterValidator(_count_or_fraction)]
 
 
 class TrainerOptions(Options):
-    """Options of `trainer=`: pytorch_lightning.Trainer's own names, and the matmul precision."""
+    """Options of `trainer=`; most are arguments of Lightning's Trainer."""
 
     max_epochs: PositiveInt
     max_steps: PositiveInt | None
@@ -79,7 +79,7 @@ class TrainerOptions(Options):
     float32_matmul_precision: Literal["highest", "high", "medium"]
 
     def epoch_batches(self, available: int) -> int:
-        """Number of training batches in an epoch, of those that the sampler has; it may be 0."""
+        """Count the batches of an epoch, at most `available`; the result may be 0."""
         limit = self.limit_train_batches
         if limit is None:
             return available

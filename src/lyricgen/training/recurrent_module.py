@@ -1,4 +1,4 @@
-"""The LightningModule: losses, totals, carried state, optimizer and schedule of a network.
+"""The LightningModule that trains a network.
 
 B batch, T time steps, V vocabulary, H hidden, L layers.
 """
@@ -23,8 +23,8 @@ from lyricgen.training.lightning_hooks import ends_epoch
 from lyricgen.training.options import Reduction
 from lyricgen.training.totals import NatsTotal
 
-# Distance between the seeds of two ranks: 2³² over the golden ratio, so that the seeds of a few
-# ranks stay apart for millions of steps (torch's generator on the CPU takes the lower 32 bits).
+# Distance between the seeds of two ranks: 2³² over the golden ratio. The seeds of a few ranks then
+# differ for millions of steps, although torch's generator on the CPU takes only the lower 32 bits.
 RANK_DISTANCE = 2_654_435_769
 CHECK_EVERY = 50  # steps between two checks that the losses are finite
 
@@ -34,23 +34,22 @@ Schedule = Callable[[optim.Optimizer], dict[str, Any] | None]
 class RecurrentModule(pl.LightningModule):
     """Trains a network by cross-entropy, and scores the validation split.
 
-    The recurrent state belongs to a stream of characters: it is carried, detached, from batch to
-    batch, and zeroed where a batch says that its stream starts. Validation carries its own state.
-    The totals count plain nats, whatever the label smoothing.
+    Each batch continues from the detached recurrent state of the batch before, or from zeros if
+    `batch.starts_stream`. Training and validation have separate states. The totals leave label
+    smoothing out.
 
-    Dropout depends on the seed, the step and the rank alone, and a checkpoint holds the state and
-    the totals, so a resumed run continues exactly.
+    A resumed run continues exactly: dropout depends only on the seed, the step and the rank, and
+    checkpoints hold the training state and the totals.
 
     Args:
         model: the network.
         optimizer: makes the optimizer from the parameters.
         schedule: makes Lightning's description of the learning-rate schedule, or None.
         label_smoothing: share of each target spread over the vocabulary (Szegedy et al. 2016).
-        reduction: whether the loss of a batch is the "mean" over its characters, or their "sum",
-            which gives long batches more weight.
+        reduction: "mean" or "sum" over a batch's characters; "sum" gives long batches more weight.
         card: plain values that describe the network in a checkpoint.
-        state: of the run; a checkpoint holds it, and its metrics get the figures.
-        seed: of the dropout.
+        state: state of the run; checkpoints hold it, and `state.metrics` gets the figures.
+        seed: seed of dropout.
     """
 
     def __init__(
@@ -89,7 +88,7 @@ class RecurrentModule(pl.LightningModule):
     @override
     def on_train_epoch_start(self) -> None:
         self.totals["train"].reset()
-        self.run_state.metrics.clear()  # so that none is taken for a figure of this epoch
+        self.run_state.metrics.clear()  # figures of the epoch before
         self.run_state.gradient_norm_total = None
         self.run_state.gradient_norms = 0
 
@@ -105,7 +104,7 @@ class RecurrentModule(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Compute the loss of a batch: nats per character, or total nats with reduction=sum.
 
-        The loss of several processes is the mean of their return values.
+        With several processes, the loss is the mean of their results.
         """
         state = None if batch.starts_stream else self._training_state
         logits, state = self.model.predict(batch, state)
@@ -134,9 +133,9 @@ class RecurrentModule(pl.LightningModule):
             self.check_finite()
 
     def check_finite(self) -> None:
-        """Check the losses since the last check, and the weights; wait for the device.
+        """Check that the newest losses and the weights are finite; this waits for the device.
 
-        All processes have to call it.
+        All processes must call this method.
 
         Raises:
             UserError: a loss or a weight is not finite; the message names the step.
@@ -185,7 +184,7 @@ class RecurrentModule(pl.LightningModule):
         self._record("val")
 
     def _record(self, split: str) -> None:
-        """Add a split's figures to the metrics; give its loss to a schedule that watches it.
+        """Add a split's figures to the metrics, and pass its loss to a schedule that monitors it.
 
         Raises:
             UserError: the loss is not finite.
@@ -195,7 +194,7 @@ class RecurrentModule(pl.LightningModule):
         loss = self.run_state.metrics.get(monitor, 0.0)
         if not math.isfinite(loss):
             raise self._diverged(f"{monitor} is {loss} at step {self.trainer.global_step}")
-        # here, since Lightning would do it after the epoch's checkpoint and forget it on a resume
+        # Lightning would do it after the epoch's checkpoint, so a resumed run would lack it
         for config in self.trainer.lr_scheduler_configs:
             if config.reduce_on_plateau and config.monitor == monitor:
                 config.scheduler.step(loss)  # type: ignore[arg-type]
@@ -246,9 +245,9 @@ class RecurrentModule(pl.LightningModule):
 
 
 def whole_state(own: State | None) -> State | None:
-    """Gather the recurrent state of all rows, (L, B, H) on the CPU, from all processes.
+    """Gather the recurrent states of all processes, and join their rows: (L, B, H) on the CPU.
 
-    It is None if the processes have none yet.
+    The result is None if `own` is None.
     """
     if own is None:
         return None
@@ -257,7 +256,7 @@ def whole_state(own: State | None) -> State | None:
 
 
 def own_rows(whole: State | None) -> State | None:
-    """Select this process's rows of the recurrent state of all rows, if there is one."""
+    """Select this process's rows from the recurrent state of all rows; None without a state."""
     if whole is None:
         return None
     rows = block(whole[0].shape[1], rank(), world_size())
@@ -265,14 +264,14 @@ def own_rows(whole: State | None) -> State | None:
 
 
 def totals_of_all(own: Tensor | None) -> list[float | None]:
-    """Gather the total of each process; their sum would not resume a run to the last digit."""
+    """Gather the total of each process; a sum alone would not let a run continue exactly."""
     return gathered(None if own is None else float(own))
 
 
 def own_total(totals: list[float | None]) -> Tensor | None:
     """Select this process's total, in float64; None if no process has one.
 
-    If the number of processes has changed, rank 0 takes the sum, and the others begin with 0.
+    If the number of processes has changed, rank 0 gets the sum, and the others get 0.
     """
     known = [total for total in totals if total is not None]
     if not known:

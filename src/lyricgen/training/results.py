@@ -1,4 +1,4 @@
-"""End of a run: its best epoch is scored, compared with n-grams, and shown in a table."""
+"""Score the best epoch of a run, compare it with n-grams, and show the results."""
 
 import logging
 import math
@@ -27,12 +27,12 @@ SMOOTHING_NAMES = {"kneser_ney": "Kneser-Ney", "witten_bell": "Witten-Bell"}
 
 
 def conclude(training: Training, checkpoint: Path | None) -> dict[str, Any]:
-    """Evaluate the weights of the best epoch, or the last weights without a checkpoint.
+    """Evaluate the model with the weights of its best epoch.
 
-    `checkpoint` holds the weights of the best epoch; the model gets them.
+    The model loads them from `checkpoint`; without a checkpoint it keeps its last weights.
 
     Returns:
-        Plain figures for summary.json; the name of a metric has a slash, other names have none.
+        Plain figures for summary.json; only the names of metrics have a slash.
 
     Raises:
         UserError: the checkpoint is gone or damaged.
@@ -78,7 +78,7 @@ def _evaluate(training: Training) -> dict[str, Any]:
     for split in training.datamodule.splits:
         if split == "train":
             continue
-        nats = None  # (N,) of the network, for the mixture; n-grams are mixed with no other n-grams
+        nats = None  # (N,) of the network, for its mixture with n-grams
         if baseline is not None and split in baseline.nats and not training.model.counts_ngrams:
             nats = torch.full_like(baseline.nats[split], torch.nan)
         metrics |= training.score(split, nats)
@@ -90,7 +90,7 @@ def _evaluate(training: Training) -> dict[str, Any]:
 def _is_worse_than_uniform(
     loss: float, datamodule: CharacterDataModule, learning_rate: float | None
 ) -> bool:
-    """Whether the best loss is worse than guessing uniformly; if so, warn in the log."""
+    """Return whether the best loss is worse than uniform guessing; if so, log a warning."""
     size = len(datamodule.vocabulary)
     if loss <= math.log(size):
         return False
@@ -110,7 +110,7 @@ def _best_ngram(by_split: dict[str, Any]) -> tuple[str, float, str] | None:
     """Find the best n-gram model on the validation split, else on the test split.
 
     Returns:
-        The split, the perplexity, and the model's name in the table; None without n-grams.
+        Name of the split, perplexity, and name of the model in the table; None without n-grams.
     """
     for split in ("val", "test"):
         if split in by_split:
@@ -121,7 +121,7 @@ def _best_ngram(by_split: dict[str, Any]) -> tuple[str, float, str] | None:
 
 
 def _ngram_rows(perplexities: dict[str, list[float]]) -> dict[str, float]:
-    """Name perplexities by smoothing and order, as the rows of the table."""
+    """Name each perplexity by smoothing and order, for the rows of the table."""
     return {
         f"{SMOOTHING_NAMES[smoothing]} {order}-gram": value
         for smoothing, values in perplexities.items()
@@ -130,7 +130,7 @@ def _ngram_rows(perplexities: dict[str, list[float]]) -> dict[str, float]:
 
 
 def _compare_with_ngrams(figures: dict[str, Any]) -> dict[str, Any]:
-    """Compare the network with the best n-gram model, in the log and as a figure."""
+    """Log whether the network beats the best n-gram model, and return this as a figure."""
     found = _best_ngram(figures.get("ngram_perplexities", {}))
     if found is None:
         return {}
@@ -148,7 +148,7 @@ def _compare_with_ngrams(figures: dict[str, Any]) -> dict[str, Any]:
 
 
 def show_end(run: Run) -> None:
-    """Show a run's results on the terminal: in a table, or in a line for a job of a sweep."""
+    """Show the results of a run in a table; the results of a job of a sweep in one line."""
     if run.sweep is None:
         print_table(run.summary)
         return
@@ -165,7 +165,7 @@ def show_end(run: Run) -> None:
 
 
 def print_table(summary: RunSummary) -> None:
-    """Show the figures of a run in a table, its samples, and the command that writes a text."""
+    """Show a table of figures, then the samples and the command that writes a text."""
     metrics = summary.metrics
     name = perplexity_name(metrics)
     splits = [split for split in SPLITS if f"{split}/{name}" in metrics]

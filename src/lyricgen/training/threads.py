@@ -1,4 +1,4 @@
-"""Number of cores of this process, and of threads of jobs that run side by side."""
+"""Count the cores of this process, and the threads of jobs that run side by side."""
 
 import math
 import os
@@ -12,16 +12,16 @@ CGROUPS = Path("/sys/fs/cgroup")
 
 
 def cores() -> int:
-    """Count the cores that affinity, the quota of the cgroup and Slurm allow this process."""
+    """Count the cores that affinity, cgroup quotas and Slurm allow this process."""
     affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
     own = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
     return max(1, min(own, quota() or own, number("SLURM_CPUS_PER_TASK") or own))
 
 
 def quota(cgroups: Path = CGROUPS, own: Path = Path("/proc/self/cgroup")) -> int | None:
-    """Read the quota of this process's cgroups in cores, rounded up; None without a quota.
+    """Read the lowest quota of this process's cgroups, in cores rounded up; None without any.
 
-    `own` lists the cgroups of this process; their folders are below `cgroups`.
+    The file `own` lists the cgroups of this process. Their folders are in `cgroups`.
     """
     try:
         groups = [line.split(":", 2) for line in own.read_text("utf-8").splitlines()]
@@ -40,7 +40,7 @@ def quota(cgroups: Path = CGROUPS, own: Path = Path("/proc/self/cgroup")) -> int
 
 
 def _quotas_of(folder: Path) -> list[int]:
-    """Read the quotas in a folder of a cgroup, of version 1 or 2, in cores."""
+    """Read the quotas from the folder of a cgroup, version 1 or 2, in cores rounded up."""
     found = []
     for names in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
         # no file, or "max"
@@ -53,12 +53,12 @@ def _quotas_of(folder: Path) -> list[int]:
 
 
 def threads_of_each(jobs: int) -> int:
-    """Count the threads of each of `jobs` jobs that run side by side; VARIABLES limit them."""
+    """Share the cores among `jobs` jobs that run side by side; VARIABLES limit each share."""
     bounds = [number(name) for name in VARIABLES]
     return min([max(1, cores() // jobs), *(bound for bound in bounds if bound)])
 
 
 def number(variable: str) -> int | None:
-    """Read a positive number from the environment; None without one."""
+    """Read a positive integer from an environment variable; None if it holds none."""
     value = os.environ.get(variable, "")
     return int(value) if value.isdecimal() and int(value) > 0 else None

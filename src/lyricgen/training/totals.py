@@ -1,4 +1,4 @@
-"""Totals of nats, and the scores of a held-out split after training.
+"""Sum up nats and characters, and score held-out splits.
 
 B batch, T time steps, N characters in a split.
 """
@@ -14,14 +14,12 @@ from lyricgen.training.ddp.group import summed
 
 
 class NatsTotal:
-    """Total nats over total characters, summed in float64, on the device if it has float64.
+    """Sum of nats, in float64, and the number of their characters.
 
-    Perplexity is exp(total / characters): never a mean of batch means, never a mean of
-    exponentials. Each of several processes adds the nats of its own rows and the characters of the
-    whole batch.
+    Perplexity is exp(nats / characters) over the whole split, not a mean over batches.
 
     Args:
-        prefix: of the names of perplexity and bits: "pseudo_" for models that fill gaps.
+        prefix: begins the names of perplexity and bits; "pseudo_" for models that fill gaps.
     """
 
     def __init__(self, prefix: str = "") -> None:
@@ -29,7 +27,7 @@ class NatsTotal:
         self.reset()
 
     def reset(self) -> None:
-        """Start a new epoch."""
+        """Set the sum and the number to zero."""
         self.nats: Tensor | None = None
         self.characters = 0
 
@@ -45,8 +43,8 @@ class NatsTotal:
     def figures(self, split: str) -> dict[str, float]:
         """Compute loss in nats per character, perplexity and bits per character.
 
-        The nats of all processes are summed, so all of them have to call it. There are no figures
-        before the first batch.
+        Every process must call this method, since it sums the nats of all processes. The result is
+        empty before the first batch.
         """
         if self.nats is None or self.characters == 0:
             return {}
@@ -56,7 +54,7 @@ class NatsTotal:
 def score_split(
     model: Model, datamodule: CharacterDataModule, split: str, nats_room: Tensor | None = None
 ) -> dict[str, float]:
-    """Score a held-out split with a model on the datamodule's device, and return the figures.
+    """Compute the figures of a held-out split; the model must be on the datamodule's device.
 
     `nats_room`, (N,) float64, gets the nats of each predicted character at its position.
     """

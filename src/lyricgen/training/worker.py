@@ -1,4 +1,4 @@
-"""Process of a run with a rank above 0: python -m lyricgen.training.worker < task."""
+"""Train as a rank above 0: python -m lyricgen.training.worker < task."""
 
 import json
 import os
@@ -16,11 +16,11 @@ from lyricgen.training.ddp import PEER_LOST
 
 
 def work(task: dict[str, Any]) -> None:
-    """Train as one rank of several; write nothing.
+    """Train as one of several processes, and write no files.
 
     Args:
-        task: options, directory, checkpoint, steps and corpus_digest of the run, whether it is a
-            trial of a search, and the rank, port, world_size and device of this process.
+        task: plain values of the run (options, directory, checkpoint, steps, corpus_digest,
+            in_search) and of this process (rank, port, world_size, device).
     """
     from lyricgen.runs.run import Run
     from lyricgen.runs.state import ResumePoint, RunState
@@ -47,10 +47,10 @@ def _end_with_rank_0() -> None:
 
 
 def main() -> None:
-    """Read the task and do it.
+    """Read the task from standard input, and do it.
 
-    After a failure the last line on standard error is its reason. The exit status is then 1, or
-    `PEER_LOST` if another process is gone.
+    After a failure, the last line of standard error tells the reason. The exit status is then 1,
+    or `PEER_LOST` if another process is gone.
     """
     for number in SIGNALS:  # rank 0 receives the signals, and decides for all
         signal.signal(number, signal.SIG_IGN)

@@ -21,19 +21,18 @@ SMOOTHINGS: tuple[Interpolated, ...] = ("kneser_ney", "witten_bell")
 
 @dataclass(eq=False)
 class Baseline(Observer):
-    """N-gram models of the training split, scored once on the held-out splits.
+    """Counts n-grams of the training split, and scores the held-out splits with them.
 
-    They are counted at the first validation, so that training starts at once, or after training if
-    there is none. The Kneser-Ney order that is best on validation, or the highest order without a
-    validation split, gives `val/ngram_perplexity` and `test/ngram_perplexity`. After training,
-    `record` mixes the probabilities of that order and the network, with a weight tuned on
-    validation.
+    It counts once, at the first validation, or after training if there is no validation. The
+    metrics get the perplexity of the Kneser-Ney order that is best on the validation split; without
+    this split they get the perplexity of the highest order. After training, `record` mixes this
+    order with the network. The weight of the mixture is tuned on the validation split.
     """
 
     state: RunState
     options: BaselineOptions
-    characters: int = 0  # number of counted characters, the last of the training split
-    sampled: bool = False  # whether the training split has more
+    characters: int = 0  # counted, from the end of the training split
+    sampled: bool = False  # whether the training split has more characters
     perplexities: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     """By split, smoothing and order."""
     best_order: int = 0
@@ -42,7 +41,7 @@ class Baseline(Observer):
     """By split, (N,) of the best order; nan for characters that are not scored."""
 
     def count(self, datamodule: CharacterDataModule) -> None:
-        """Count the training split and score the held-out splits, once."""
+        """Count the training split and score the held-out splits; later calls do nothing."""
         splits, size = datamodule.splits, len(datamodule.vocabulary)
         held_out = [split for split in splits if split != "train"]
         if self.perplexities or not held_out:
@@ -65,7 +64,7 @@ class Baseline(Observer):
         return not orders or orders[-1] < min(orders[:-1], default=math.inf)
 
     def figures(self) -> dict[str, Any]:
-        """Figures for summary.json besides the metrics; empty if nothing was counted."""
+        """Figures for summary.json besides the metrics; empty if no n-grams were counted."""
         if not self.perplexities:
             return {}
         return {
@@ -80,9 +79,9 @@ class Baseline(Observer):
         """Add the figures of a held-out split to the metrics, if the n-grams are counted.
 
         Args:
-            split: "val" first, then "test", which takes the mixture's weight from "val".
-            network_nats: (N,) of the trained network, nan for a character that it did not score;
-                None for no mixture.
+            split: "val" or "test"; "val" comes first, since it sets the weight of the mixture.
+            network_nats: (N,) nats of the network, nan for a character without a score; None for
+                no mixture.
         """
         if split not in self.nats:
             return

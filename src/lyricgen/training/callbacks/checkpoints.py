@@ -1,4 +1,4 @@
-"""Checkpoints from which a run continues exactly."""
+"""Save checkpoints from which a run continues exactly."""
 
 import math
 from dataclasses import dataclass, field
@@ -17,16 +17,15 @@ from lyricgen.training.lightning_hooks import Observer, is_exact_point
 
 @dataclass(eq=False)
 class Checkpoints(Observer):
-    """Keeps best.ckpt, of the lowest monitored loss, and last.ckpt, of the newest exact point.
+    """Saves last.ckpt at exact points, and best.ckpt when the monitored loss is lowest.
 
-    Exact points are the steps that neither end the epoch nor precede a validation, the validations
-    within an epoch, and the ends of epochs, after validation, metrics, samples and schedules. A
-    signal stops the run at the next exact point. This is the last observer, since it saves the work
-    of the others.
+    Exact points come after each epoch, after each validation within an epoch, and after each step
+    that neither ends its epoch nor precedes a validation. A signal stops the run at the next exact
+    point. This observer is the last, since it saves the results of the others.
     """
 
     run: Run
-    state: RunState  # gets the sizes of the growing files, to which a resumed run cuts them back
+    state: RunState  # gets the sizes of growing files; a resumed run cuts the files back to them
     monitor: str  # "val/loss" or "train/loss"
     every_n_steps: int | None  # steps between saves of last.ckpt within an epoch; None for none
     interruption: Interruption
@@ -59,7 +58,7 @@ class Checkpoints(Observer):
     @override
     def after_validation(self, trainer: pl.Trainer) -> None:
         improved = self.monitor == "val/loss" and self._improves()
-        # early stopping may end the run here; its checkpoint then shows that it is finished
+        # if early stopping ends the run here, the checkpoint shows that the run is finished
         if self._is_due(trainer) or improved or trainer.should_stop:
             self._save(trainer, improved=improved)
 
@@ -70,7 +69,7 @@ class Checkpoints(Observer):
     def _is_due(self, trainer: pl.Trainer) -> bool:
         """Whether last.ckpt is due, by its interval or by a signal.
 
-        Several processes learn of the signal one call later.
+        With several processes, a signal takes effect one call later.
         """
         number = self._signal(self.interruption.requested or 0)
         if number and self.interruption.requested is None:

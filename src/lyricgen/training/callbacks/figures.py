@@ -26,13 +26,13 @@ FLUSH_EVERY = 50  # steps after which the losses are fetched from the device
 
 @dataclass(eq=False)
 class Throughput(Observer):
-    """Measures training characters a second, and records the gradient's norm and learning rate.
+    """Measures the speed of training, and records the gradient norm and the learning rate.
 
-    The seconds leave out validation, and samples and checkpoints at the end of an epoch.
+    The speed, in characters a second, leaves out validations and the work at the end of an epoch.
     """
 
     state: RunState
-    _since: float | None = None  # None while the clock stands still
+    _since: float | None = None  # None while the clock is stopped
 
     @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -94,12 +94,11 @@ class Throughput(Observer):
 
 @dataclass(eq=False)
 class SmoothedLoss(Observer):
-    """Logs L = decay · L + (1 - decay) · loss of every step, to TensorBoard and steps.csv.
+    """Logs a smoothed loss L for every step, to TensorBoard and steps.csv.
 
-    L begins with the option `start`, or with the first loss. The loss is the one that is minimised,
-    so with loss.reduction=sum it is in nats a batch. The last L of an epoch is among its metrics.
-    It helps to watch a run whose batches differ much, such as one name a step; `train/loss` is the
-    figure of an epoch.
+    Each step sets L to decay · L + (1 - decay) · loss. L begins with the option `start`, or with
+    the first loss. The loss is the result of `training_step`: nats a character, or nats a batch
+    with loss.reduction=sum. The metrics of an epoch get its last L.
     """
 
     state: RunState  # keeps L
@@ -161,7 +160,7 @@ class SmoothedLoss(Observer):
 class EpochLog(Observer):
     """Writes the metrics of each epoch to the loggers, and as a row of metrics.csv.
 
-    A validation within an epoch has a row as well, with the training figures of the epoch so far.
+    A validation within an epoch also gets a row, with the training figures of the epoch so far.
     """
 
     state: RunState  # keeps the rows
@@ -180,7 +179,7 @@ class EpochLog(Observer):
     @override
     def after_epoch(self, trainer: pl.Trainer, *, validated: bool) -> None:
         figures = self.state.metrics
-        if not validated:  # earlier validations within the epoch have rows
+        if not validated:  # val/ figures come from a validation that has its own row
             figures = {name: figures[name] for name in figures if not name.startswith("val/")}
         self._add_row(trainer, figures)
 

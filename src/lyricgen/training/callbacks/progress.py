@@ -19,7 +19,7 @@ from lyricgen.training.totals import NatsTotal
 
 log = logging.getLogger(__name__)
 
-SILENCE = 10.0  # seconds without a line, after which a line tells the step
+SILENCE = 10.0  # seconds without a line before a line tells the step
 REDRAW = 0.25  # seconds between two drawings of the bar
 
 
@@ -108,8 +108,8 @@ class ProgressReport(Observer):
         self._close()  # so that the error is readable
 
     def _first_figures(self, trainer: pl.Trainer) -> str:
-        """Training perplexity so far, in the first epoch; "" where reading it would wait."""
-        # elsewhere: for the device, or for other processes
+        """Training perplexity of the first epoch so far; "" if reading it would take time."""
+        # reading would wait for a GPU, or for other processes
         at_hand = trainer.strategy.root_device.type == "cpu" and world_size() == 1
         figures = self.total.figures("train") if at_hand else {}
         if not figures:

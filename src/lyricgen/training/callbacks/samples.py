@@ -1,4 +1,4 @@
-"""Samples drawn in training, and their overlap with the splits of the corpus."""
+"""Draw samples in training, and measure their overlap with the splits of the corpus."""
 
 import json
 import logging
@@ -41,13 +41,13 @@ GREEDY = "greedy"
 SHOWN = 3  # samples on the terminal at a time
 SHOWN_EVERY = 5  # epochs between samples on the terminal
 NOTEBOOK_PREFIXES = ("分开", "不分开")
-LONGEST_LINE = 30  # characters of the text's first line whose gaps a model fills
-MOST_COMPARED = 10_000_000  # characters of a training split that samples are compared with
+LONGEST_LINE = 30  # characters, at most, of the first line that becomes a text with gaps
+MOST_COMPARED = 10_000_000  # characters, at most, of a training split to compare samples with
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A generated text and how it was drawn."""
+    """A generated text, and the way it was drawn."""
 
     step: int
     epoch: int
@@ -58,18 +58,18 @@ class Sample:
 
 
 def one_line(text: str) -> str:
-    """Write a text on one line, as the terminal shows it."""
+    """Join the lines of a text into one printable line."""
     return printable_text(text.strip().replace("\n", " / "))
 
 
 def as_markdown(samples: list[Sample]) -> str:
-    """Write samples as TensorBoard's Markdown: a heading for each epoch and strategy, then texts.
+    """Write samples as Markdown, with a heading for each epoch and strategy.
 
-    The texts are unaltered, but Markdown hides empty lines at their beginning and end.
+    TensorBoard shows the texts without empty lines at their beginning and end, else unaltered.
     """
     drawn: dict[str, list[str]] = {}
     for sample in samples:
-        # indented, since Markdown keeps line breaks, stars and hashes of such lines
+        # indented, so that Markdown keeps line breaks, stars and hashes
         text = "\n".join(f"    {line}" for line in sample.text.split("\n"))
         drawn.setdefault(f"**epoch {sample.epoch}, {sample.strategy}**", []).append(text)
     parts = (
@@ -81,13 +81,15 @@ def as_markdown(samples: list[Sample]) -> str:
 class Copying:
     """Overlap of samples with the splits of the corpus.
 
-    `samples/copied_fraction` is the share of whole lines that are in the training split,
-    `samples/copied_ngrams_N` the share of n-grams of N characters that are in it, and
-    `samples/longest_copied` the length of the longest run that is in it; these two leave prefixes
-    out. For a model of lines, `samples/in_held_out` is the share of whole lines that are in the
-    validation and test splits, and `samples/distinct_2` is distinct-2. A figure is left out if
-    there is nothing to compare, and the first three for a training split of more than
-    `MOST_COMPARED` characters. `length` limits the new characters of a sample.
+    samples/copied_fraction: share of whole lines that occur in the training split
+    samples/copied_ngrams_N: share of n-grams of N characters that occur in the training split
+    samples/longest_copied: characters of the longest passage that occurs in the training split
+    samples/in_held_out: share of whole lines that occur in the held-out splits (models of lines)
+    samples/distinct_2: distinct-2 (Li et al. 2016; models of lines)
+
+    A figure is left out if there is nothing to compare. The first three need a training split of at
+    most `MOST_COMPARED` characters. N-grams and passages do not include prefixes.
+    `length` is the greatest number of new characters of a sample.
     """
 
     def __init__(self, model: TrainedModel, splits: dict[str, Split], length: int) -> None:
@@ -110,7 +112,7 @@ class Copying:
             self._held_out = held_out_names(splits, vocabulary)
 
     def figures(self, drawn: Sequence[tuple[str, str]]) -> dict[str, float]:
-        """Compare samples, pairs of a prefix and the whole text, with the splits of the corpus."""
+        """Compute the figures of samples, which are pairs of a prefix and the whole text."""
         figures = {}
         lines = [line for prefix, text in drawn for line in self._whole_lines(prefix, text)]
         if self._lines is not None and lines:
@@ -139,21 +141,20 @@ class Copying:
 
 
 class Samples(Observer):
-    """Draws greedy and random samples: before training, after every N epochs, after single steps.
+    """Draws greedy and random samples before training, and after the chosen epochs and steps.
 
-    They go to TensorBoard's text tab, to samples.jsonl and, about every fifth epoch, a few to the
-    terminal. Drawing has its own random generators, so training does not depend on it. Filled gaps
-    have no figures, since most of their text is given.
+    TensorBoard and samples.jsonl get all samples, the terminal a few from time to time. Samples
+    have their own random generators, so they do not change the training. Samples of a model that
+    fills gaps have no figures, since most of their text is given.
 
     Args:
-        state: of the run; its metrics get the figures of `Copying`.
-        model: the network in training and its characters.
-        path: of samples.jsonl, which grows.
-        options: number of samples, when and how they are drawn.
+        state: state of the run; `state.metrics` gets the figures of `Copying`.
+        model: the model in training.
+        path: path of samples.jsonl; samples are appended.
+        options: number of samples, and when and how to draw them.
         opening: first characters of the corpus, for `choose_prefixes`.
-        seed: of the random samples, unless the options have a seed; with the generator torch, the
-            samples also depend on the step.
-        logger: for TensorBoard, if any.
+        seed: seed of the random samples, if the options have no seed.
+        logger: logger for TensorBoard, if any.
     """
 
     def __init__(
@@ -195,11 +196,10 @@ class Samples(Observer):
             self._sample(trainer, trainer.current_epoch + 1)
 
     def of_best(self, best: Mapping[str, float]) -> list[str]:
-        """Draw samples with the model's present weights, and return a few of the random ones.
+        """Draw samples with the model's present weights, and return a few random samples.
 
-        `best` is the row of metrics.csv that these weights belong to: of the best epoch, or without
-        a checkpoint of the last. If samples.jsonl has no samples of this row's step, it and
-        TensorBoard get these.
+        `best` is the row of metrics.csv for these weights. If samples.jsonl has no samples of the
+        row's step, samples.jsonl and TensorBoard get the new samples.
         """
         step = int(best["step"])
         drawn = self.draw(step, int(best["epoch"]))
@@ -208,7 +208,7 @@ class Samples(Observer):
         return [sample.text for sample in self._choose_shown(drawn)]
 
     def draw(self, step: int, epoch: int) -> list[Sample]:
-        """Draw greedy samples, then random samples, for each prefix."""
+        """Draw a greedy sample for each prefix, then `options.count` random samples for each."""
         chosen, drawn = self.options, []
         seed = seed_of(self.seed, step) if chosen.generator == "torch" else self.seed
         for strategy, temperature, count in (
@@ -229,7 +229,7 @@ class Samples(Observer):
         return drawn
 
     def figures(self, samples: list[Sample]) -> dict[str, float]:
-        """Compare the random samples with the splits; no figures for a model that fills gaps."""
+        """Compute the figures of the random samples; empty for a model that fills gaps."""
         if self._copying is None:
             return {}
         return self._copying.figures(
@@ -237,13 +237,13 @@ class Samples(Observer):
         )
 
     def _choose_shown(self, samples: list[Sample]) -> list[Sample]:
-        """Choose a few random samples, one for each prefix in turn."""
+        """Choose at most `SHOWN` random samples, from each prefix in turn."""
         random = [sample for sample in samples if sample.strategy != GREEDY]
         count = self.options.count
         return [sample for i in range(count) for sample in random[i::count]][:SHOWN]
 
     def samples_at(self, step: int) -> list[Sample]:
-        """Read the samples of a step from samples.jsonl; none, with a warning, if it is damaged."""
+        """Read the samples of a step from samples.jsonl; warn and return [] if it is damaged."""
         if not self.path.exists():
             return []
         try:
@@ -253,10 +253,10 @@ class Samples(Observer):
             return []
 
     def _write(self, samples: list[Sample], step: int) -> None:
-        """Write samples, which may be of an earlier step, to samples.jsonl and to TensorBoard.
+        """Append samples to samples.jsonl, and show them in TensorBoard at the newest step, `step`.
 
-        TensorBoard gets them at `step`, which training has reached: TensorBoard forgets later steps
-        when a step goes back, and has one text a step.
+        TensorBoard keeps one text a step, and drops later texts if a step goes back. So samples of
+        an earlier step are written together with the samples of `step`.
         """
         earlier = self.samples_at(step) if samples[0].step < step else []
         with self.path.open("a", encoding="utf-8") as stream:
@@ -282,7 +282,7 @@ class Samples(Observer):
             for logger in trainer.loggers:
                 logger.log_metrics(figures, step=0)
         self._write(samples, trainer.global_step)
-        # of the epochs with samples, the terminal shows the first of every few
+        # the terminal shows the first samples of each SHOWN_EVERY epochs
         first_of_few = epoch // SHOWN_EVERY > (epoch - self.options.every_n_epochs) // SHOWN_EVERY
         if when or first_of_few:
             heading = f"samples after {when or f'epoch {epoch}'}" if epoch else "untrained"
@@ -291,13 +291,12 @@ class Samples(Observer):
 
 
 def choose_prefixes(wanted: list[str] | None, model: TrainedModel, opening: str) -> list[str]:
-    """Choose the prefixes of the samples: `wanted` by the user, or else suited to the model.
+    """Choose the prefixes of the samples: `wanted` by the user, or prefixes that suit the model.
 
-    A model of lines gets the empty prefix. A model of running text gets those of 分开 and 不分开
-    that its vocabulary can spell, else the first two characters of the text, without white space
-    before them. The text begins with `opening`. For a model that fills gaps, a prefix is a text
-    with gaps: by default the first line of the text, cut to `LONGEST_LINE` characters, without
-    every third character.
+    A model of lines gets the empty prefix. A model of running text gets 分开 and 不分开, if its
+    vocabulary has their characters; else it gets the first two characters of `opening`, after white
+    space. A model that fills gaps gets the first line of `opening`, cut to `LONGEST_LINE`
+    characters, with gaps. `opening` is the beginning of the text.
 
     Raises:
         UserError: a wanted prefix has an unknown character, a newline for a model of lines, or no

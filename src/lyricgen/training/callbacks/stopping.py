@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(eq=False)
 class EarlyStopping(Observer):
-    """Ends training when the monitored loss no longer falls, or is not finite; logs the reason."""
+    """Ends training if the monitored loss stops falling or is not finite; logs the reason."""
 
     state: RunState
     monitor: str  # "val/loss", checked after each validation, or "train/loss", after each epoch
@@ -75,23 +75,23 @@ class EarlyStopping(Observer):
 
 
 class Trial(Protocol):
-    """Messages between a run and its search."""
+    """Connection of a run to its search."""
 
     def report(self, epoch: int, value: float) -> None:
         """Record the perplexity of an epoch; epochs count from 1."""
 
     def should_stop(self) -> bool:
-        """Whether the run is worse than earlier trials."""
+        """Whether the search prunes the run."""
 
 
 class NoTrial:
-    """Trial of a process that is not the first of its run; only the first reports to the search."""
+    """Trial of a rank above 0: only rank 0 is connected to the search."""
 
     def report(self, epoch: int, value: float) -> None:
         """Do nothing."""
 
     def should_stop(self) -> bool:
-        """Leave the decision to the first process."""
+        """Return False: rank 0 decides."""
         return False
 
 
@@ -99,8 +99,8 @@ class NoTrial:
 class Pruning(Observer):
     """Reports the perplexity of each epoch to the search, and ends the run if the search prunes it.
 
-    It comes after early stopping, since a run that has ended by itself is not pruned, and before
-    the observer that saves the run.
+    It comes after early stopping, since a stopped run is not pruned, and before `Checkpoints`,
+    which saves its decision.
     """
 
     state: RunState

@@ -1,4 +1,4 @@
-"""The number of processes of a run, and the environment that describes them to Lightning."""
+"""Count the processes of a run, and describe them to Lightning."""
 
 import os
 from collections.abc import Iterator
@@ -14,9 +14,9 @@ from lyricgen.errors import UserError
 from lyricgen.training import threads
 from lyricgen.training.options import TrainerOptions
 
-OWN_STRATEGIES = ("auto", "ddp")  # values of trainer.strategy for which lyricgen chooses its own
-# launchers that start a process for each task: the variable of the number of tasks, and a variable
-# that only these processes have
+OWN_STRATEGIES = ("auto", "ddp")  # values of trainer.strategy that leave the choice to lyricgen
+# of each launcher: the variable with the number of tasks, and a variable that only its processes
+# have
 LAUNCHERS = {
     "torchrun": ("WORLD_SIZE", "TORCHELASTIC_RUN_ID"),
     "srun": ("SLURM_STEP_NUM_TASKS", "SLURM_STEP_NUM_TASKS"),
@@ -25,7 +25,7 @@ LAUNCHERS = {
 
 @contextmanager
 def without_trainer_variables() -> Iterator[None]:
-    """Hide variables PL_TRAINER_…, by which Lightning would take settings that no run records."""
+    """Hide the variables PL_TRAINER_*, from which Lightning would read unrecorded settings."""
     names = [name for name in os.environ if name.startswith("PL_TRAINER_")]
     hidden = {name: os.environ.pop(name) for name in names}
     try:
@@ -36,10 +36,10 @@ def without_trainer_variables() -> Iterator[None]:
 
 @without_trainer_variables()
 def probe_trainer(**options: Any) -> pl.Trainer:
-    """Build a Trainer that shows how Lightning understands options, and trains nothing.
+    """Build a Trainer that only shows how Lightning reads the options.
 
     Raises:
-        Exception: of various kinds, if Lightning refuses the options.
+        Exception: Lightning refuses the options.
     """
     return pl.Trainer(
         **options,
@@ -52,12 +52,12 @@ def probe_trainer(**options: Any) -> pl.Trainer:
 
 
 def number_of_processes(chosen: TrainerOptions) -> int:
-    """Count the processes: one for each device, as Lightning counts devices.
+    """Count the processes of a run: one for each device that Lightning would use.
 
     Raises:
-        UserError: a strategy other than auto and ddp is to train on several devices, or is a
-            variant of ddp.
-        Exception: of various kinds, if Lightning refuses the accelerator or the devices.
+        UserError: the strategy is a variant of ddp, or it is neither auto nor ddp on several
+            devices.
+        Exception: Lightning refuses the accelerator or the devices.
     """
     probe = probe_trainer(accelerator=chosen.accelerator, devices=chosen.devices)
     several = probe.num_devices > 1
@@ -70,9 +70,9 @@ def number_of_processes(chosen: TrainerOptions) -> int:
 
 
 def refuse_other_launchers() -> None:
-    """Refuse processes that torchrun or srun has started: each would train alone.
+    """Refuse to run as one of several processes of torchrun or srun: each would train alone.
 
-    Variables of Slurm's allocation, and WORLD_SIZE without torchrun's own variable, have no effect.
+    WORLD_SIZE without torchrun, and Slurm's variables without srun, have no effect.
 
     Raises:
         UserError: torchrun or srun has started several processes.
@@ -91,7 +91,7 @@ def refuse_other_launchers() -> None:
 class SingleMachine(ClusterEnvironment):
     """Cluster environment of a run whose processes are all on this machine.
 
-    Lightning asks it for no address, since `process_group` has connected the processes before.
+    Lightning does not use its address: `process_group` has connected the processes before.
     """
 
     rank: int  # of this process, from 0

@@ -1,6 +1,6 @@
-"""The process group of a run, and messages between its processes; trivial for a single process.
+"""Process group of a run, and messages between its processes.
 
-Every process must make the same calls in the same order.
+Every process must make the same calls in the same order. A single process sends nothing.
 """
 
 import re
@@ -20,12 +20,12 @@ from lyricgen.data.batch import world_size
 T = TypeVar("T")
 
 HOST = "127.0.0.1"
-# longest time that rank 0 takes to count n-grams, draw samples or write a checkpoint
+# limit of time for rank 0 to count n-grams, draw samples or write a checkpoint
 WAIT = timedelta(minutes=30)
 
 
 def server() -> TCPStore:
-    """Open the store in which the processes meet, on a free port of rank 0."""
+    """Open the store through which the processes connect, on a free port."""
     return TCPStore(HOST, 0, is_master=True, wait_for_workers=False, timeout=WAIT)
 
 
@@ -36,7 +36,7 @@ def client(port: int) -> TCPStore:
 
 @contextmanager
 def process_group(store: Store, rank: int, processes: int, device: str) -> Iterator[None]:
-    """Join the process group, on the device "cpu" or "cuda", and leave it at the end."""
+    """Be in the process group while the body runs; `device` is "cpu" or "cuda"."""
     # tensors on the CPU travel by gloo, so that no process waits for a GPU
     backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
     hook = sys.excepthook  # torch replaces it by one that names the rank
@@ -49,9 +49,9 @@ def process_group(store: Store, rank: int, processes: int, device: str) -> Itera
 
 
 def check_processes(asked: int, known: int, settings: str) -> None:
-    """Check that the `asked` processes train together, and have the same settings.
+    """Check that all processes train together, with the same settings.
 
-    `known` is the number of processes that the Trainer knows.
+    `asked` is the number of processes by the options, `known` the number by the Trainer.
 
     Raises:
         RuntimeError: the numbers or the settings differ.
@@ -70,12 +70,12 @@ def summed(tensor: Tensor) -> Tensor:
     if world_size() == 1:
         return tensor
     parts = [torch.empty_like(tensor) for _ in range(world_size())]
-    dist.all_gather(parts, tensor)  # the order in which all_reduce adds depends on the place
+    dist.all_gather(parts, tensor)  # all_reduce adds in an order that differs by place
     return sum(parts[1:], start=parts[0])
 
 
 def gathered(value: T) -> list[T]:
-    """Gather a value of every process, in the order of ranks; its tensors must be on the CPU."""
+    """List the values of all processes by rank; tensors in a value must be on the CPU."""
     values: list[Any] = [value] * world_size()
     if world_size() > 1:
         dist.all_gather_object(values, value)
@@ -83,14 +83,14 @@ def gathered(value: T) -> list[T]:
 
 
 class Broadcast:
-    """Sends numbers from rank 0 to all processes; none waits for the number of the current call."""
+    """Sends numbers from rank 0 to all processes; a number arrives one call later."""
 
     def __init__(self) -> None:
         self._sent: Tensor | None = None
         self._work: Any = None
 
     def __call__(self, number: int) -> int:
-        """Send a number, and return rank 0's number of the call before, or 0 at the first call.
+        """Send a number, and return rank 0's number of the previous call; 0 at the first call.
 
         A single process gets its own number back at once.
         """
@@ -106,6 +106,6 @@ class Broadcast:
 
 
 def lost_connection(error: BaseException) -> bool:
-    """Whether an error is one of the connection between processes; another may be gone."""
+    """Whether an error comes from the connection between processes."""
     named = isinstance(error, RuntimeError) and re.search("gloo|nccl", str(error), re.IGNORECASE)
     return isinstance(error, dist.DistError) or bool(named)

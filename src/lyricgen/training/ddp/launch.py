@@ -23,21 +23,21 @@ from lyricgen.training.ddp.group import lost_connection, process_group, server
 log = logging.getLogger(__name__)
 
 GRACE = 30.0  # seconds for the other processes to end once rank 0 has ended
-NOTICE = 3.0  # seconds after which a process is known to have ended once its connection is lost
-BLOCKED = 60.0  # seconds after which rank 0 will not notice a lost process by itself
+NOTICE = 3.0  # seconds to wait for the end of a process after its connection is lost
+BLOCKED = 60.0  # seconds that rank 0 has to notice a lost process by itself
 
 
 class WorkerProcesses:
     """The processes of ranks 1 and above.
 
-    Each reads its task from a pipe; the end of the pipe shows that rank 0 is gone. They have their
-    own sessions, so that rank 0 alone receives the signals of a terminal, and decides for all.
+    Each reads its task from a pipe, and ends when rank 0 closes the pipe or is gone. Each has its
+    own session, so that only rank 0 receives the signals of a terminal.
 
     Args:
-        task: plain values for `worker.work`, without the rank, and `threads`, of each process.
+        task: argument of `worker.work` without `rank`, and the number `threads` of each process.
         count: number of these processes.
-        give_up: records why the run has failed, when rank 0 is blocked; rank 0 then ends with
-            status 2.
+        give_up: called with the reason if a process has failed and rank 0 is blocked; rank 0 then
+            ends with status 2.
     """
 
     def __init__(self, task: dict[str, Any], count: int, give_up: Callable[[str], None]) -> None:
@@ -64,10 +64,10 @@ class WorkerProcesses:
         threading.Thread(target=self._watch, daemon=True).start()
 
     def wait_until(self, ready: Callable[[int], bool]) -> None:
-        """Wait until `ready` is true of each rank above 0.
+        """Wait until `ready(rank)` is true for each rank above 0.
 
         Raises:
-            UserError: a process has failed before.
+            UserError: a process has failed.
         """
         count = len(self._processes)
         with progress(f"starting {count} more processes", count) as moved:
@@ -78,11 +78,11 @@ class WorkerProcesses:
                 time.sleep(0.02)
 
     def failure(self, within: float = 0.0) -> str | None:
-        """Reason of a process's failure, waiting for one at most `within` seconds; None if none."""
+        """Wait at most `within` seconds for a process to fail; return its reason, or None."""
         deadline = time.monotonic() + within
         while True:
             ended = [
-                (process.returncode == PEER_LOST, rank)  # only the first to end knows the reason
+                (process.returncode == PEER_LOST, rank)  # sorts PEER_LOST last
                 for rank, process in enumerate(self._processes, start=1)
                 if process.poll()
             ]
@@ -103,7 +103,7 @@ class WorkerProcesses:
         return printable(f"process {rank + 1} of {len(self._processes) + 1} has ended: {said}")
 
     def _watch(self) -> None:
-        """End this process if it is blocked by a process that is gone."""
+        """End rank 0 if it stays blocked after a process has failed."""
         while not self._over.wait(0.5):
             found = self.failure()
             if found is not None and not self._over.wait(BLOCKED):
@@ -112,7 +112,7 @@ class WorkerProcesses:
                 os._exit(2)
 
     def end(self, grace: float) -> None:
-        """Wait at most `grace` seconds for all processes to end, then kill the others."""
+        """Wait at most `grace` seconds for the processes to end, then kill the rest."""
         self._over.set()
         deadline = time.monotonic() + grace
         for process, errors in zip(self._processes, self._errors, strict=True):
@@ -130,13 +130,13 @@ class WorkerProcesses:
 def worker_processes(
     task: dict[str, Any], world_size: int, device: str, give_up: Callable[[str], None]
 ) -> Iterator[None]:
-    """Start `WorkerProcesses` beside the body, in which rank 0 trains; they end with the body.
+    """Run `WorkerProcesses` while the body trains as rank 0.
 
-    `task`, which gets further entries, and `give_up` are the arguments of `WorkerProcesses`;
-    `device` is "cpu" or "cuda".
+    `task` and `give_up` are for `WorkerProcesses`; this function adds entries to `task`. `device`
+    is "cpu" or "cuda".
 
     Raises:
-        UserError: another process has failed at its start, or the body has lost it.
+        UserError: another process has failed.
     """
     store, threads = server(), torch.get_num_threads()
     share = max(1, threads // world_size)

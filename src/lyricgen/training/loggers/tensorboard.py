@@ -1,7 +1,7 @@
-"""TensorBoard: the event files of a run, its row in the HPARAMS tab, and the page of charts.
+"""Write the event files of a run for TensorBoard: figures, texts, hyperparameters and charts.
 
-Lightning's logger and torch's writer name an event file by the clock, even if an earlier file has
-a later time, and write it in a thread, whose errors end in a traceback. `EventFile` avoids both.
+`EventFile` replaces torch's writer. That writer may name a new file before an older file, and it
+writes in a thread, where errors end in a traceback.
 """
 
 import errno
@@ -43,14 +43,14 @@ from lyricgen.training.lightning_hooks import Observer
 
 
 class EventLogger(Logger):
-    """Lightning's logger of a run: figures, texts and charts for TensorBoard, and hparams.yaml.
+    """Logger that writes figures, texts and charts for TensorBoard, and hparams.yaml.
 
     Args:
-        directory: of the run.
-        purge_step: first step of the earlier files that TensorBoard forgets.
+        directory: directory of the run.
+        purge_step: step from which TensorBoard forgets the content of earlier files.
 
     Attributes:
-        options: of the run, for hparams.yaml.
+        options: options of the run, for hparams.yaml.
     """
 
     name: str | None = None
@@ -70,14 +70,14 @@ class EventLogger(Logger):
 
     @override
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """Do nothing: `options` are written by `save`."""
+        """Do nothing: `save` writes the options."""
 
     def log_text(self, tag: str, content: str, step: int) -> None:
-        """Write a text in Markdown."""
+        """Write a Markdown text."""
         self.write(text(tag, content), step)  # type: ignore[no-untyped-call]
 
     def write(self, summary: Summary, step: int | None = None) -> None:
-        """Write an event, to a new file if none is open.
+        """Write a summary, to a new file if none is open.
 
         Raises:
             OSError: the file cannot be written.
@@ -108,13 +108,10 @@ class EventLogger(Logger):
 
 
 class EventFile:
-    """Event file that TensorBoard reads after all other event files of a directory.
+    """Event file that TensorBoard reads after all other event files in `directory`.
 
-    TensorBoard reads files in the order of their names, which hold the second of their creation.
-    The clock may be behind the clock by which a resumed run has named its files.
-
-    Args:
-        directory: of the file.
+    TensorBoard reads files in the order of their names, which hold a time in seconds. The new time
+    is later than the times of all files there, even if the clock is behind.
 
     Raises:
         OSError: the file cannot be written.
@@ -154,15 +151,12 @@ class EventFile:
 
 @dataclass(eq=False)
 class TensorBoardSummary(Observer):
-    """Row of the run in the HPARAMS tab: opened, filled as training goes on, and closed.
+    """Writes the run's row in the HPARAMS tab of TensorBoard, and the page of charts.
 
-    It declares no experiment, so TensorBoard makes the table's columns from all runs of a
-    directory; declared columns would come from the run that TensorBoard reads first. Options that
-    differ come first. Of the metrics TensorBoard shows the first five names by default:
-    `run/best_val_perplexity`, `run/chars_per_second`, `run/parameters`, `run/test_perplexity` and
-    `run/wall_seconds`.
-
-    Every run writes the page of custom scalars; TensorBoard shows equal charts once.
+    No run declares an experiment, so TensorBoard makes the table's columns from all runs of a
+    directory. By default it shows five metrics: `run/best_val_perplexity`, `run/chars_per_second`,
+    `run/parameters`, `run/test_perplexity` and `run/wall_seconds`. Every run writes the page of
+    charts, but TensorBoard shows equal charts once.
     """
 
     options: dict[str, Any]  # plain, nested
@@ -187,7 +181,7 @@ class TensorBoardSummary(Observer):
 
     @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        # an n-gram model has parameters when it is fitted
+        # an n-gram model has no parameters before it is fitted
         if trainer.global_step == 0 and not self.model.counts_ngrams:
             self.logger.log_metrics({"run/parameters": self.model.num_parameters}, 0)
 
@@ -249,7 +243,7 @@ class TensorBoardSummary(Observer):
 
 
 def trial_name(directory: Path) -> str:
-    """Name of a run in the table: its directory's name first, since TensorBoard cuts the end."""
+    """Name of a run in the table; its own directory comes first, since TensorBoard cuts the end."""
     directory = directory.resolve()
     parent, outputs = directory.parent, outputs_directory().resolve()
     place = parent.relative_to(outputs) if parent.is_relative_to(outputs) else parent
@@ -257,10 +251,10 @@ def trial_name(directory: Path) -> str:
 
 
 def best_tag(name: str) -> str:
-    """Tag of the best validation figure `name` of a run.
+    """Tag of a run's best validation value of the metric `name`.
 
-    Parallel coordinates show the first five tags, and only runs that have all of these. So the tags
-    of runs that fill gaps come after all other tags.
+    TensorBoard's parallel coordinates leave out runs that lack one of the first five tags. So tags
+    of runs with objective=fill come last.
     """
     return f"{_row(name)}/best_val_{name}"
 
@@ -270,10 +264,10 @@ def _row(name: str) -> str:
 
 
 def hyperparameters(options: dict[str, Any]) -> dict[str, bool | int | float | str]:
-    """Flatten the options that compare runs; a group's name stands for its kind.
+    """Select the options to show in the table, with flat names such as optimizer.lr.
 
-    An option that only one choice of a group has, such as cell.forget_bias, begins with `~` and so
-    comes last: parallel coordinates show the first columns, and only runs that have all of these.
+    An option that only some choices of a group have, such as cell.forget_bias, begins with `~` to
+    come last: parallel coordinates leave out runs that lack one of the first columns.
     """
     chosen = {
         name
@@ -290,12 +284,12 @@ def hyperparameters(options: dict[str, Any]) -> dict[str, bool | int | float | s
 
 
 def layout(objective: str) -> dict[str, dict[str, list[Any]]]:
-    """Page of custom scalars: categories of charts, whose tags are regular expressions.
+    """Page of charts by category; regular expressions select the tags of a chart.
 
-    TensorBoard joins the pages of all runs by the names of categories, and equal charts in them.
+    TensorBoard joins the pages of all runs, and shows equal charts once.
 
     Args:
-        objective: "next", or "fill", whose pseudo-perplexity shares no chart with perplexities.
+        objective: "next" or "fill"; "fill" has a chart of pseudo-perplexity in place of perplexity.
     """
     perplexity: dict[str, dict[str, list[Any]]] = {
         "next": {
