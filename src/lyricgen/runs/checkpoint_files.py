@@ -1,4 +1,4 @@
-"""Checkpoints on the disk: whole or absent, and compared with checksums."""
+"""Write checkpoints that are whole or absent, and check their checksums."""
 
 import hashlib
 import io
@@ -26,25 +26,24 @@ _BLOCK = 1 << 20  # bytes hashed at a time
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint under another name, waits for the disk, then renames it.
+    """Writes checkpoints so that a kill or a full disk leaves the earlier checkpoint.
 
-    A kill or a full disk leaves the earlier checkpoint; Lightning leaves a truncated file if the
-    temporary directory lies on another file system. torch does not notice flipped bits, so a file
-    `….sha256` beside a checkpoint holds its sum and the sums of the two before. A new `last.ckpt`
-    leaves the earlier one as `previous.ckpt`.
+    A file `….sha256` beside a checkpoint holds its checksum and the checksums of the two
+    checkpoints before, since torch does not notice flipped bits. A new `last.ckpt` renames the
+    earlier `last.ckpt` to `previous.ckpt`.
     """
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
     ) -> None:
-        """Save a checkpoint, and make its directory in the run's directory if need be.
+        """Save a checkpoint; make the directory of checkpoints, but not the run's directory.
 
         Raises:
             OSError: the disk is full, or the run's directory is gone; an earlier checkpoint stays.
         """
         del storage_options
         target = Path(path)
-        target.parent.mkdir(exist_ok=True)  # but not the run's directory, if that is gone
+        target.parent.mkdir(exist_ok=True)
         content = io.BytesIO()  # torch would not raise OSError for a full disk
         torch.save(checkpoint, content)
         digest = hashlib.sha256(content.getbuffer()).hexdigest()
@@ -58,7 +57,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def is_sound(checkpoint: Path) -> bool:
-    """Whether a checkpoint can be read, in at most `LARGEST` bytes, and has a recorded sum."""
+    """Whether a checkpoint is readable, has at most `LARGEST` bytes and a recorded checksum."""
     try:
         with open_record(checkpoint, LARGEST) as stream:
             digest, left = hashlib.sha256(), os.fstat(stream.fileno()).st_size
@@ -71,17 +70,17 @@ def is_sound(checkpoint: Path) -> bool:
 
 
 def newest_sound(checkpoints: Path) -> tuple[Path, dict[str, Any]] | None:
-    """Read the checkpoint to go on from: last.ckpt; if it is damaged or gone, previous.ckpt.
+    """Read last.ckpt, or previous.ckpt if last.ckpt is damaged or gone.
 
     Args:
         checkpoints: the directory of the files.
 
     Returns:
-        Its path and its content, on the CPU; None if neither file is there.
+        Path and content of the checkpoint, on the CPU; None if neither file is there.
 
     Raises:
-        UserError: each file that is there is damaged; an early version wrote the checkpoint; or
-            best.ckpt is damaged or gone, although the run has a best loss.
+        UserError: all existing files are damaged, an early version wrote the checkpoint, or the
+            run's best.ckpt is damaged or gone.
     """
     there = [path for name in (LAST, PREVIOUS) if (path := checkpoints / name).exists()]
     for path in there:
@@ -116,7 +115,7 @@ def newest_sound(checkpoints: Path) -> tuple[Path, dict[str, Any]] | None:
 
 
 def go_on_from(checkpoint: Path) -> Path:
-    """Rename a checkpoint to last.ckpt, in place of a damaged one; return its new path."""
+    """Rename a checkpoint to last.ckpt, replace a damaged last.ckpt, and return the new path."""
     return checkpoint.replace(checkpoint.with_name(LAST))
 
 

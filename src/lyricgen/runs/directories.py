@@ -1,4 +1,4 @@
-"""Directories of runs and sweeps: names, files and locks; unused ones are removed."""
+"""Name, make, lock and remove the directories of runs and sweeps."""
 
 import os
 import re
@@ -27,13 +27,13 @@ BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
 EVENTS = "events.out.tfevents.*"
 METRICS, STEPS, SAMPLES = "metrics.csv", "steps.csv", "samples.jsonl"
 HPARAMS = "hparams.yaml"  # of TensorBoard
-SUBMITTED = ".submitit"  # directory of the jobs that Slurm has got
+SUBMITTED = ".submitit"  # directory of the jobs that were sent to Slurm
 GROWING = (SAMPLES, STEPS, EVENTS)  # metrics.csv is written anew from the checkpoint
-# Patterns of the names of a run's files, and of a sweep's.
+# Patterns of the names of files in the directories of runs and sweeps.
 OF_RUN = (SUMMARY, RECORD, CHECKPOINTS, METRICS, HPARAMS, "*profile*", *GROWING)
 OF_SWEEP = (SUMMARY, MULTIRUN, SUBMITTED, "report", "[0-9]*_*")
 
-_made: list[Path] = []  # by this process, parents first
+_made: list[Path] = []  # directories that this process has made, parents first
 
 
 def outputs_directory() -> Path:
@@ -42,7 +42,7 @@ def outputs_directory() -> Path:
 
 
 def job_directory(number: int, overrides: str) -> str:
-    """Name the directory of a sweep's job: number and overrides, cut to 150 bytes of UTF-8.
+    """Name the directory of a job by its number and overrides, cut to 150 bytes of UTF-8.
 
     The name has "-" in place of "/", and "{" in place of "${".
     """
@@ -51,7 +51,7 @@ def job_directory(number: int, overrides: str) -> str:
 
 
 def number_of(directory: Path) -> int | None:
-    """The number of a job, read from the name of its directory; None for another directory."""
+    """Read the number of a job from the name of its directory; None for another directory."""
     number = directory.name.partition("_")[0]
     return int(number) if number.isdecimal() else None
 
@@ -62,7 +62,7 @@ def resume_command(directory: Path) -> str:
 
 
 def check_there(directory: Path) -> None:
-    """Refuse to go on with a run or sweep whose directory was removed or renamed meanwhile.
+    """Check that the directory of a run or sweep still exists.
 
     Raises:
         UserError: the directory or its summary.json is gone.
@@ -75,7 +75,7 @@ def check_there(directory: Path) -> None:
 
 
 def directory_taken(directory: Path, kind: Literal["run", "sweep"]) -> UserError:
-    """Error for a new run or sweep in the directory of an earlier one."""
+    """Error for a directory that already holds a run or sweep."""
     return UserError(
         f"{str(directory)!r} holds a {kind} already: leave hydra.{kind}.dir out, name another "
         f"directory, or go on with it by resume={shlex.quote(str(directory))}"
@@ -95,7 +95,7 @@ def make_directory(directory: Path, *, exist_ok: bool = True) -> None:
 
 
 def new_directory(wanted: Path) -> Path:
-    """Make a new directory: the wanted one, or the first free name with _2, _3, … after it.
+    """Make a new directory with the name `wanted`, or the first free name with _2, _3, … added.
 
     Raises:
         OSError: it cannot be made.
@@ -123,13 +123,13 @@ def remove_unused() -> None:
 
 
 def refuse_links(directory: Path, patterns: Sequence[str] = OF_RUN) -> None:
-    """Refuse to go on with a run whose own files are links, pipes or devices.
+    """Refuse a directory in which a run's files are links, pipes or devices.
 
-    Writing to them would change another place or block for ever. `patterns` match the names of
-    the run's own files.
+    Writing to such a file could change another place, or block forever. `patterns` match the names
+    of the run's files.
 
     Raises:
-        UserError: such a file is in the directory.
+        UserError: a file of the run is a link, pipe or device.
     """
     for name in matching(directory, patterns):
         path = directory / name
@@ -147,18 +147,18 @@ def has_checkpoint(directory: Path, names: Sequence[str] = (BEST, LAST, PREVIOUS
 
 
 def matching(directory: Path, patterns: Sequence[str]) -> list[str]:
-    """List the sorted names in a directory that match a pattern; none if it does not exist.
+    """List the names in a directory that match a pattern, sorted; a missing directory has none.
 
-    A link counts even if it leads nowhere.
+    Broken links are listed, too.
     """
     names = sorted(path.name for path in directory.iterdir()) if directory.is_dir() else []
     return [name for name in names if any(fnmatchcase(name, each) for each in patterns)]
 
 
 def mark(directory: Path) -> None:
-    """Mark the files in a directory as a run's, even if the run is killed from now on.
+    """Mark a directory as the directory of a run, also for the time after a kill.
 
-    The mark is a lock with `MARK` as its content; a file of this name that exists stays as it is.
+    The mark is the lock file with `MARK` as its content. An existing file of this name is kept.
 
     Raises:
         OSError: the lock is a link, or cannot be written.
@@ -173,7 +173,7 @@ def mark(directory: Path) -> None:
 
 
 def unmark(directory: Path) -> None:
-    """Remove the lock of a run; a file of others with the same name stays."""
+    """Remove the lock of a run, but no other file with the same name."""
     if _content_of_lock(directory) in (MARK, b""):
         (directory / LOCK).unlink()
 
@@ -213,11 +213,11 @@ def claimed(directory: Path) -> Iterator[None]:
 
 
 def is_alive(process: int) -> bool:
-    """Whether this machine has a process of that number."""
+    """Whether a process with the number `process` exists on this machine."""
     try:
         os.kill(process, 0)
-    except ProcessLookupError:  # the answer
+    except ProcessLookupError:
         return False
-    except PermissionError:  # another user's
+    except PermissionError:  # it is a process of another user
         return True
     return process > 0

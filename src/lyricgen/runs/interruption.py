@@ -1,4 +1,4 @@
-"""Ctrl-C and other signals, such as Slurm's: stop at the next exact point, or at once."""
+"""Handle Ctrl-C and other signals: stop at the next exact point, or at once."""
 
 import signal
 import sys
@@ -21,7 +21,7 @@ HANGUP = getattr(signal, "SIGHUP", None)  # not on Windows
 
 
 class Interrupted(SystemExit):
-    """The user or the scheduler has stopped this process; exit status 130 for Ctrl-C, else 143."""
+    """Exit after a signal, with status 130 for Ctrl-C, and 143 for other signals."""
 
     def __init__(self, number: int) -> None:
         super().__init__(130 if number == signal.SIGINT else 143)
@@ -29,12 +29,11 @@ class Interrupted(SystemExit):
 
 
 class Interruption:
-    """The first signal that has asked this process to stop.
+    """Records the first signal that asks this process to stop.
 
-    While `patient`, that signal is only noted: training stops at its next exact point. At any
-    other time it is noted, then raised as Interrupted. Python drops an exception raised in a
-    callback of the garbage collector or in `__del__`, so code that starts a piece of work calls
-    `raise_if_requested` first.
+    While `patient` is true, training stops only at its next exact point. Otherwise the signal
+    raises Interrupted at once. Python drops this exception in `__del__` and in callbacks of the
+    garbage collector, so code calls `raise_if_requested` before it starts long work.
     """
 
     active: ClassVar["Interruption | None"] = None  # set by `listening`
@@ -49,9 +48,9 @@ class Interruption:
             raise Interrupted(self.requested)
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        """Note the first signal, and raise Interrupted unless `patient`; raise it for later ones.
+        """Record the first signal, and raise Interrupted unless `patient`.
 
-        A later SIGHUP does nothing, since a terminal that closes may send it twice.
+        Later signals always raise Interrupted, except SIGHUP, which a closing terminal may repeat.
         """
         del frame
         if number == HANGUP:
@@ -73,9 +72,8 @@ class Interruption:
 def listening(signals: Iterable[signal.Signals] = SIGNALS) -> Iterator[Interruption]:
     """Handle signals of this process until the block ends.
 
-    An inner block shares the Interruption and the signals of the outer one, and restores `patient`
-    at its end. Ignored signals, as under nohup, stay ignored. Outside the main thread, where Python
-    has no signals, nothing is handled.
+    An inner block uses the Interruption of the outer block, and restores `patient` at its end.
+    Ignored signals, as under nohup, stay ignored. Outside the main thread no signal is handled.
     """
     if threading.current_thread() is not threading.main_thread():
         yield Interruption()
@@ -112,10 +110,10 @@ def raise_if_requested() -> None:
 
 @contextmanager
 def terminal_signals_blocked() -> Iterator[None]:
-    """Keep Ctrl-C and SIGHUP from this thread and from the processes that it starts.
+    """Block Ctrl-C and SIGHUP in this thread, and in the processes that it starts.
 
-    A terminal sends both to every process; the process that the user started answers for all. On
-    Windows nothing is kept away.
+    A terminal sends both signals to all processes, but only the main process must handle them. On
+    Windows nothing is blocked.
     """
     if HANGUP is None:
         yield

@@ -1,4 +1,4 @@
-"""The newest run, and the checkpoint that a path means; commands tell which run they take."""
+"""Find the newest run, and the checkpoint that a path stands for."""
 
 import logging
 import os
@@ -52,9 +52,9 @@ def newest_run() -> Path:
 
 
 def newest_runs() -> Iterator[Path]:
-    """The runs and sweeps at most three levels below the outputs directory, newest first.
+    """List the runs and sweeps at most three levels below the outputs directory, newest first.
 
-    One that latest.txt names comes before all others, since a resumed run may have begun earlier.
+    The run that latest.txt names comes first, since a resumed run may have begun before others.
     """
     outputs = outputs_directory()
     named = _named_newest(outputs)
@@ -69,9 +69,9 @@ def newest_runs() -> Iterator[Path]:
 def record_newest(directory: Path, *, resumed: bool) -> None:
     """Write the path of a run or sweep into latest.txt of the outputs directory.
 
-    A resumed run may lie in another outputs directory than the current one; if that directory has a
-    latest.txt, this file gets the path. A message tells if the run lies outside of the outputs
-    directory, or if the file cannot be written.
+    A resumed run may lie in another outputs directory. If that directory has a latest.txt, this
+    file gets the path. The log tells if the run lies outside of the outputs directory, or if
+    latest.txt cannot be written.
     """
     directory, outputs = directory.resolve(), outputs_directory().resolve()
     if resumed:
@@ -119,7 +119,7 @@ def _named_newest(outputs: Path) -> Path | None:
 
 
 def _begun(directory: Path) -> float:
-    """Start of a run or sweep in seconds: by its path, else by the change of its summary.json."""
+    """Start of a run or sweep, in seconds, from its path, else from the age of summary.json."""
     name = f"{directory.parent.name} {directory.name}"
     began = re.match(f"{_DATE} {_TIME}", name)
     if began is not None:
@@ -137,10 +137,11 @@ def _modified(path: Path) -> float:
 
 
 def checkpoint_in(path: Path) -> Path:
-    """The checkpoint that a path means.
+    """Find the checkpoint that a path stands for.
 
-    A file means itself. A run's directory, or its checkpoints/, means best.ckpt, else last.ckpt,
-    else previous.ckpt. The directory of a sweep means the newest best.ckpt of its jobs.
+    A file stands for itself. The directory of a run, or its checkpoints/, stands for best.ckpt,
+    else last.ckpt, else previous.ckpt. The directory of a sweep stands for the newest best.ckpt of
+    its jobs.
 
     Raises:
         UserError: there is no checkpoint, or the path is a pipe or a device.
@@ -162,10 +163,10 @@ def checkpoint_in(path: Path) -> Path:
 
 
 def places_of(checkpoint: Path) -> list[Path]:
-    """Directories from which a relative path in a run's settings may count, the likeliest first.
+    """List directories that relative paths in a run's settings may start from, likeliest first.
 
-    These are the directory in which the run was started, if its record tells it, and all parents
-    of the checkpoint, the nearest first.
+    The first is the directory in which the run was started, if it is recorded. All parents of the
+    checkpoint follow, the nearest first.
     """
     around = list(checkpoint.absolute().parents)
     for run in around[:3]:
@@ -178,7 +179,7 @@ def places_of(checkpoint: Path) -> list[Path]:
 def newest_checkpoint() -> Path:
     """Find the checkpoint of the newest run or sweep that has one; see `checkpoint_in`.
 
-    A line on standard error names the checkpoint; another line tells of newer runs without one.
+    A line on standard error names the checkpoint. Another line tells of newer runs that have none.
 
     Raises:
         UserError: there is no run yet, or no run has a checkpoint.
@@ -199,7 +200,7 @@ def newest_checkpoint() -> Path:
 
 
 def tell_taken(path: Path) -> None:
-    """Print on standard error which run is taken, by its directory or one of its checkpoints.
+    """Describe on standard error the run of a checkpoint or directory.
 
     For example "from …/best.ckpt: lstm 1x256 on dino, 3 minutes old".
     """
@@ -215,7 +216,7 @@ def _without_checkpoint(runs: list[Path]) -> str:
 
 
 def _why(summary: RunSummary | SweepSummary) -> str:
-    """Why a run has no checkpoint."""
+    """Explain why a run has no checkpoint."""
     if summary.status == "failed":
         return f"it failed: {summary.reason}"[:_LONGEST_REASON]
     known = {
@@ -235,7 +236,7 @@ def _summary(directory: Path) -> RunSummary | SweepSummary:
 
 
 def _describe(summary: RunSummary | SweepSummary) -> str:
-    """Describe the model and its text; "" if the record does not say it."""
+    """Describe the model and the text of a run; "" if they are not recorded."""
     if isinstance(summary, SweepSummary):
         return f"a sweep of {len(summary.jobs)} jobs"
     try:

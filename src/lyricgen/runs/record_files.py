@@ -1,7 +1,7 @@
-"""The only reader of records: files of runs, which others may have changed, replaced or damaged.
+"""Read records: files of runs, which may be changed, replaced or damaged.
 
-A record is data. Only ordinary files are opened, up to a size, and their content is checked
-before it is used. A record that cannot be read raises a `RecordError`.
+Only ordinary files of limited size are read, and their content is checked. A record that cannot be
+read raises a `RecordError`.
 """
 
 import csv
@@ -29,7 +29,7 @@ Shape = TypeVar("Shape")
 
 
 class RecordError(ValueError):
-    """A record cannot be read; the message says why, in one short line without the path."""
+    """Error for a record that cannot be read; the message, one short line, has no path."""
 
     def __init__(self, message: str) -> None:
         super().__init__(printable(" ".join(message.split()))[:200])
@@ -80,7 +80,7 @@ def read_json(path: Path) -> Any:
 
 
 def parse_json(text: str) -> Any:
-    """Parse JSON into plain values; NaN and infinity become None, half a surrogate pair "?".
+    """Parse JSON into plain values; NaN and infinity become None, lone surrogates become "?".
 
     Raises:
         RecordError: the text is not JSON, or is nested more than 50 levels deep.
@@ -124,12 +124,12 @@ def read_columns(
     """Read columns of numbers from a table in CSV; an empty cell is NaN.
 
     Args:
-        path: of the table.
-        names: of columns that it must have.
-        optional: of columns that it may have.
+        path: path of the table.
+        names: columns that the table must have.
+        optional: columns to read if the table has them.
 
     Returns:
-        The columns that the table has, by name.
+        The columns by name.
 
     Raises:
         RecordError: the table cannot be read or lacks a column, a line has too many or too few
@@ -153,11 +153,11 @@ def read_columns(
 
 
 def read_json_lines(path: Path, shape: type[Shape]) -> Iterator[Shape]:
-    """Read a record with one JSON object a line; each line must describe the class `shape`.
+    """Read objects of the class `shape` from a record with one JSON object a line.
 
     Raises:
-        RecordError: the record or a line cannot be read, or is too long. It comes after the objects
-            of the lines before.
+        RecordError: the record or a line cannot be read, or is too long; objects of earlier lines
+            are yielded first.
     """
     left, number = MOST_OF_LINES, 0
     with open_record(path, MOST_OF_LINES) as stream:
@@ -174,7 +174,7 @@ def read_json_lines(path: Path, shape: type[Shape]) -> Iterator[Shape]:
 
 
 def walk(directory: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
-    """Walk like `os.walk`; a warning names each directory that is there but cannot be read."""
+    """Walk like `os.walk`, and warn of each existing directory that cannot be read."""
 
     def warn(error: OSError) -> None:
         if not isinstance(error, FileNotFoundError):  # it is not there yet, or gone
@@ -185,10 +185,10 @@ def walk(directory: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
 
 
 def check(shape: type[Shape], value: Any) -> Shape:
-    """Turn plain values into an object of a class, by pydantic.
+    """Turn plain values into an object of the class `shape`, by pydantic.
 
     Raises:
-        RecordError: the values do not describe the class; the message names the first wrong one.
+        RecordError: the values do not fit the class; the message names the first wrong value.
     """
     from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415  slow to import
 

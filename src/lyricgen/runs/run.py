@@ -1,4 +1,4 @@
-"""The directory of a run, which one process claims, and its summary.json."""
+"""Claim the directory of a run, and record the run in summary.json."""
 
 import logging
 import os
@@ -38,15 +38,15 @@ log = logging.getLogger(__name__)
 
 
 class Run:
-    """One run's directory and its summary.json, which has the run's status from `begin` on.
+    """Directory of a run and its summary.json, which `begin` creates.
 
     Args:
-        directory: exists already.
-        sweep: the directory of the sweep to which this run belongs as a job; None for a single run.
-        overrides: from which the run was composed.
-        record: names and contents of the files of the composition, kept in .hydra.
-        search: options of the search to which this run belongs as a trial; None for another run.
-        log_file: name of the file of log messages.
+        directory: existing directory of the run.
+        sweep: directory of the sweep that has this run as a job; None for a single run.
+        overrides: overrides of the configuration.
+        record: contents of the files in .hydra, by name.
+        search: options of the search that has this run as a trial; None for any other run.
+        log_file: name of the log file.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Run:
     def claimed(self) -> Iterator[None]:
         """Keep other processes out of the directory until the block ends; then close `until_end`.
 
-        Files that a killed process has left incomplete are removed first.
+        Incomplete files of a killed process are removed first.
 
         Raises:
             UserError: another process trains here, or files of the run are links, pipes or devices.
@@ -91,15 +91,16 @@ class Run:
     def begin(
         self, options: dict[str, Any], earlier: RunSummary | None = None, seconds: float = 0
     ) -> None:
-        """Record that the run is under way, and make it, or its sweep, the newest one.
+        """Record that the run has begun, and that the run or its sweep is the newest.
 
-        `options` is the whole configuration, in plain values. `earlier` is the summary of a resumed
-        run, whose .hydra stays as it is; `seconds` is its time until the checkpoint.
+        `options` is the whole configuration, in plain values. For a resumed run, `earlier` is its
+        summary, and `seconds` its time until the checkpoint; its .hydra is not changed.
 
         Raises:
-            OSError: a file cannot be written; for a resumed run a UserError says so.
+            OSError: a file of a new run cannot be written.
+            UserError: a file of a resumed run cannot be written.
         """
-        self._start = time.perf_counter() - seconds  # not from the imports that a first job needs
+        self._start = time.perf_counter() - seconds  # the time of imports does not count
         now: dict[str, Any] = {
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "git_commit": git_commit(),
@@ -141,7 +142,7 @@ class Run:
 
     @property
     def wall_seconds(self) -> float:
-        """Seconds since the run began or was resumed, and those before its checkpoint."""
+        """Seconds since the start; a resumed run adds the seconds before its checkpoint."""
         return round(time.perf_counter() - self._start, 3)
 
     @property
@@ -150,14 +151,14 @@ class Run:
         return resume_command(self.sweep or self.directory)
 
     def check_text(self, options: dict[str, Any], digest: str) -> None:
-        """Refuse a text that has changed since another job of the sweep read it.
+        """Check that jobs of a sweep with the same settings of the text read the same text.
 
         Args:
-            options: plain values, the configuration.
-            digest: of the text that this job has read.
+            options: whole configuration, in plain values.
+            digest: SHA-256 of the corpus of this job.
 
         Raises:
-            UserError: a job with the same settings of the text has read another text.
+            UserError: another job with the same settings has read another text.
         """
         settings = _text_settings(options)
         for other in [] if self.sweep is None else sorted(self.sweep.iterdir()):
@@ -179,7 +180,7 @@ class Run:
     def discard(self) -> None:
         """Remove the log and the lock of a run that never began, and a job's empty directory.
 
-        The lock stays beside the record of an earlier run that was killed: it marks that record.
+        The lock stays if the directory has the record of a killed run, since it marks the record.
         """
         if (self.directory / SUMMARY).exists():
             return
@@ -191,14 +192,14 @@ class Run:
                 self.directory.rmdir()
 
     def finish(self, figures: dict[str, Any], given_up: str | None = None) -> None:
-        """Record the results of a run that is finished, or that a search has given up.
+        """Record the results of a finished or pruned run.
 
         Args:
             figures: the results, in plain values.
-            given_up: the reason of the search; None for a finished run.
+            given_up: reason why the search pruned the run; None for a finished run.
 
         Raises:
-            OSError: they cannot be written.
+            OSError: summary.json cannot be written.
             UserError: the run's directory is gone.
         """
         check_there(self.directory)
@@ -208,7 +209,7 @@ class Run:
         self._write()
 
     def unfinished(self, error: OSError) -> UserError:
-        """Error for a run that could not write a file: the disk is full or the directory gone."""
+        """Error for a run that could not write a file, with the reason and a remedy."""
         try:
             check_there(self.directory)
         except UserError as gone:
@@ -217,7 +218,7 @@ class Run:
         return UserError(f"{why}: mend that, then go on by {self.resume_command}")
 
     def keep(self, earlier: RunSummary) -> None:
-        """Keep the recorded summary of a run that could not be resumed; `fail` adds the reason."""
+        """Keep the summary `earlier` of a run that could not be resumed; `fail` adds the reason."""
         self._start = time.perf_counter() - (earlier.wall_seconds or 0)
         self.summary = earlier
 
@@ -255,7 +256,7 @@ def _text_settings(options: dict[str, Any]) -> dict[str, Value]:
 def git_commit() -> str | None:
     """The commit of lyricgen's source, with "-dirty" if it was changed.
 
-    None if the source is no checkout, or git cannot tell.
+    None if the source is no git checkout, or if git fails.
     """
     checkout = Path(__file__).parents[3]
     if not (checkout / ".git").exists():
@@ -272,6 +273,6 @@ def git_commit() -> str | None:
 
 @cache
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages on which a run's figures depend."""
+    """Versions of Python and of the packages that affect a run's figures."""
     packages = ("lyricgen", "torch", "pytorch-lightning", "hydra-core", "omegaconf", "numpy")
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}

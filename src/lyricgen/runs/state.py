@@ -1,4 +1,4 @@
-"""State of a run: everything that continues it exactly, and the checks before it is resumed."""
+"""State that a run needs to continue exactly, and checks before a run is resumed."""
 
 import logging
 import math
@@ -15,17 +15,16 @@ from lyricgen.settings import PLUMBING, Settings, belongs_to, complete, flatten,
 
 log = logging.getLogger(__name__)
 
-# Settings that may change when a run is resumed. A text may have moved: its digest is compared.
+# Settings that may change when a run is resumed. The text may have moved: its digest is compared.
 FREE = (*PLUMBING, "trainer.max_epochs", "data.path", "data.max_bytes")
 
 
 @dataclass
 class RunState:
-    """Everything that a run must remember to continue exactly.
+    """State that a run needs to continue exactly, in addition to Lightning's own state.
 
-    A checkpoint holds it under the key "run", beside the entries of Lightning: weights, optimizer,
-    schedules, gradient scaler and the position in the epoch. Each part of a run keeps its own
-    fields up to date, at the latest in its hook `on_save_checkpoint`; all parts may read them.
+    A checkpoint holds it under the key "run". Each part of a run updates its own fields, at the
+    latest in its hook `on_save_checkpoint`. All parts may read all fields.
     """
 
     corpus_digest: str | None = None  # SHA-256 of the corpus
@@ -38,16 +37,16 @@ class RunState:
     trained_characters: int = 0  # in all epochs that have ended
     trained_seconds: float = 0.0
 
-    patience_loss: float = math.inf  # the lowest loss that early stopping has counted as lower
+    patience_loss: float = math.inf  # newest loss that early stopping took for an improvement
     patience_epoch: int = 0  # of that loss, counted from 1
     patience_used: int = 0  # checks since then
-    pruned: str | None = None  # reason why the search has given up the run
+    pruned: str | None = None  # reason why the search pruned the run
 
     # the epoch so far
     metrics: dict[str, float] = field(default_factory=dict)
     carried: tuple[Any, ...] | None = None  # recurrent state of all rows, (L, B, H), on the CPU
     nats: list[float | None] = field(default_factory=list)  # of the training text, of each rank
-    characters: int = 0  # whose nats these are
+    characters: int = 0  # number of characters in `nats`
     gradient_norm_total: Any = None  # a tensor, or None before the first step
     gradient_norms: Any = 0  # number of steps in the total
     rate: float | None = None  # learning rate of the epoch's first step; n-grams have none
@@ -67,7 +66,7 @@ class RunState:
 
 
 def _earlier_fields(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """Read the fields from an earlier checkpoint, in which each callback held its own."""
+    """Read the fields from a checkpoint of an earlier version, which grouped them by callback."""
     callbacks, epoch = checkpoint["callbacks"], checkpoint.get("epoch_so_far", {})
     stopping: dict[str, Any] = next(
         (state for name, state in callbacks.items() if name.startswith("EarlyStopping")), {}
@@ -97,13 +96,13 @@ def _earlier_fields(checkpoint: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class ResumePoint:
-    """The state from which a run goes on; empty for a new run."""
+    """State from which a run continues; empty for a new run."""
 
     checkpoint: Path | None = None
     steps: int = 0  # made before the checkpoint
     state: RunState = field(default_factory=RunState)  # at the checkpoint
     summary: RunSummary | None = None
-    finished_because: str | None = None  # why it has ended, or how to make it longer; else None
+    finished_because: str | None = None  # why it has ended, or how to make it longer
 
 
 def find_resume_point(
@@ -112,12 +111,13 @@ def find_resume_point(
     """Find the state from which a run continues.
 
     Args:
-        directory: of the run.
-        options: plain values, the configuration now.
-        checkpoint: path and content of the checkpoint to go on from; None without a checkpoint.
+        directory: directory of the run.
+        options: current configuration, in plain values.
+        checkpoint: result of `newest_sound`.
 
     Raises:
-        UserError: the run cannot go on with these options, or a new run may not begin here.
+        UserError: the run cannot continue with these options, or the directory of a new run already
+            holds a run.
     """
     summary = RunSummary.read_earlier(directory)
     if options["resume"] is None:
@@ -139,7 +139,7 @@ def find_resume_point(
     if summary.status == "pruned":
         reason = summary.reason or "its search has pruned it"
         return ResumePoint(summary=summary, finished_because=reason)
-    if checkpoint is None or options["model"]["kind"] == "ngram":  # counting has no half-way
+    if checkpoint is None or options["model"]["kind"] == "ngram":  # they are counted at once
         why = "it has kept no checkpoint" if checkpoint is None else "its n-grams are counted"
         begun = RunState(summary.corpus_digest)
         finished = summary.status == "finished"
@@ -159,13 +159,13 @@ def find_resume_point(
 
 
 def fixed_settings(options: dict[str, Any]) -> list[str]:
-    """List the settings that identify a run and must not change, in sorted lines, key=value."""
+    """List the settings that must not change when a run is resumed, in sorted lines key=value."""
     lines = sorted_settings(options)
     return [line for line in lines if not belongs_to(line.partition("=")[0], FREE)]
 
 
 def sorted_settings(options: dict[str, Any]) -> list[str]:
-    """List a configuration in sorted lines, key=value, without the setting `resume`."""
+    """List all settings except `resume`, in sorted lines key=value."""
     flat = flatten(complete(options))
     return [f"{key}={_shown(flat, key)}" for key in sorted(flat) if key != "resume"]
 
@@ -181,7 +181,7 @@ def forbidden_changes(recorded: dict[str, Any], now: dict[str, Any]) -> list[str
 
 
 def start_anew(directory: Path) -> str:
-    """Advise a new run instead of a resumed one, with the old weights if they are there."""
+    """Advise to start a new run, with the weights of the old run if it has a checkpoint."""
     if not has_checkpoint(directory):
         return "start a new run"
     return f"start a new run with its weights: init_from={shlex.quote(str(directory))}"
@@ -190,7 +190,7 @@ def start_anew(directory: Path) -> str:
 def _how_to_make_longer(
     directory: Path, content: dict[str, Any], state: RunState, options: dict[str, Any]
 ) -> str | None:
-    """Say how to make a finished run longer; None if the options already do it."""
+    """Say how to make a finished run longer; None if the options already make it longer."""
     stopping = options["callbacks"]["early_stopping"]
     if stopping["enabled"] and state.patience_used >= stopping["patience"]:
         return "a larger callbacks.early_stopping.patience makes it longer"
@@ -206,7 +206,7 @@ def _shown(values: Settings, key: str) -> str:
 
 
 def sync_growing_files(directory: Path) -> dict[str, int]:
-    """Wait until the disk holds each growing file of a run; return the sizes by name, in bytes."""
+    """Write a run's growing files through to the disk; return their sizes by name, in bytes."""
     found = {}
     for path in _growing(directory):
         with path.open("rb") as stream:
@@ -216,13 +216,13 @@ def sync_growing_files(directory: Path) -> dict[str, int]:
 
 
 def rewind(directory: Path, checkpointed: dict[str, int]) -> None:
-    """Cut the growing files back to a checkpoint; the run writes the rest again.
+    """Cut a run's growing files back to their sizes at a checkpoint.
 
-    Files without data at the checkpoint are removed, and so is hparams.yaml. A warning names a file
-    that is shorter than at the checkpoint.
+    Files that were missing or empty at the checkpoint are removed, and so is hparams.yaml. A
+    warning names each file that is shorter than at the checkpoint.
 
     Args:
-        directory: of the run.
+        directory: directory of the run.
         checkpointed: result of `sync_growing_files` at the checkpoint; empty to begin anew.
     """
     for path in _growing(directory):

@@ -1,4 +1,4 @@
-"""The classes that describe, read and write summary.json of runs and sweeps."""
+"""Read and write summary.json of runs and sweeps."""
 
 import logging
 import math
@@ -29,19 +29,18 @@ _JobNumber = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
 
 
 class Summary(BaseModel):
-    """Entries that runs and sweeps share; entries without a name here are kept as they are.
+    """Entries of summary.json that runs and sweeps share; unknown entries are kept.
 
     Attributes:
-        status: running, finished, failed, interrupted, pruned or killed. `running` is read as
-            `killed` if the process was of this machine and is gone. `unknown` stands for a status
-            that no file tells.
-        reason: of a failure, or of a search that pruned the run.
-        traceback: of a failure.
-        started: time as ISO 8601.
+        status: running, finished, failed, interrupted, pruned or killed; unknown without a readable
+            file. `running` is read as `killed` if the process ran on this machine and is gone.
+        reason: reason of a failure, or why a search pruned the run.
+        traceback: traceback of a failure.
+        started: time of the start, as ISO 8601.
         process: number of the process.
         host: machine of the process.
-        command: as it was typed.
-        overrides: from which the configuration was composed.
+        command: command as it was typed.
+        overrides: overrides of the configuration.
         wall_seconds: seconds of work.
     """
 
@@ -68,9 +67,9 @@ class Summary(BaseModel):
 
     @classmethod
     def read_earlier(cls, directory: Path) -> Self | None:
-        """Read an earlier summary; None if nothing has begun.
+        """Read the summary of an earlier run or sweep; None if there is no file.
 
-        A damaged file gives a warning, and a summary with the status `unknown` alone.
+        For a damaged file, warn and return a summary that only has the status `unknown`.
         """
         path = directory / SUMMARY
         try:
@@ -86,7 +85,7 @@ class Summary(BaseModel):
             return cls(status="unknown")
 
     def entries(self) -> dict[str, Any]:
-        """The entries of the file, those that were read or set, as plain values."""
+        """Entries that were read or set, as plain values."""
         return self.model_dump(exclude_unset=True)
 
     def write(self, directory: Path) -> None:
@@ -103,16 +102,16 @@ class RunSummary(Summary):
 
     Attributes:
         options: the whole configuration as plain values.
-        job: its number in a sweep.
-        search_space: of the search to which it belongs as a trial.
-        corpus_digest: of its text, once that was read.
-        resumed: time and version of each resumption.
+        job: number of the run in its sweep.
+        search_space: settings that the run's search varies, with their ranges.
+        corpus_digest: SHA-256 of the corpus; None before the text is read.
+        resumed: time and versions of each resumption.
         metrics: figures of the best epoch, such as val/perplexity; in the file each is an entry.
-        best_epoch: counted from 1.
+        best_epoch: the best epoch, counted from 1.
         epochs: the last epoch, counted from 1.
-        ngram_perplexities: by split, smoothing and order.
+        ngram_perplexities: perplexities of n-gram models by split, smoothing and order.
         mixture_network_weight: share of the network in its mixture with an n-gram model.
-        samples: texts written at its end.
+        samples: texts drawn at the end of the run.
     """
 
     seed: Any = None  # of a refused job it may be anything
@@ -151,7 +150,7 @@ class RunSummary(Summary):
 
     @property
     def figures(self) -> dict[str, float]:
-        """All numbers by which runs can be compared, without those that are None."""
+        """Numbers by which runs can be compared; missing numbers are left out."""
         others = ("parameters", "chars_per_second", "wall_seconds", "best_epoch", "epochs")
         figures = self.metrics | {name: getattr(self, name) for name in others}
         return {name: value for name, value in figures.items() if value is not None}
@@ -161,22 +160,22 @@ class SweepSummary(Summary):
     """The summary of a sweep.
 
     Attributes:
-        jobs: overrides of every job, by its number.
+        jobs: overrides of each job, by the number of the job.
     """
 
     jobs: dict[_JobNumber, list[str]] = {}
 
 
 def perplexity_name(figures: Mapping[str, Any]) -> str:
-    """Find the name of the perplexity among figures: perplexity or pseudo_perplexity."""
+    """Return "pseudo_perplexity" if the figures have one, else "perplexity"."""
     pseudo = any(name.endswith("/pseudo_perplexity") for name in figures)
     return "pseudo_perplexity" if pseudo else "perplexity"
 
 
 def score(summary: RunSummary) -> float:
-    """Find the perplexity by which sweeps compare runs: on validation, else on the training split.
+    """Find the perplexity by which sweeps compare runs: validation, else training perplexity.
 
-    It is infinity if the summary has none.
+    It is infinity if the summary has neither.
     """
     metrics = summary.metrics
     name = perplexity_name(metrics)
@@ -219,5 +218,5 @@ def _read(directory: Path, choose: Callable[[dict[str, Any]], type[Kind]]) -> Ki
 
 @cache
 def _warn_of_damage(path: Path, why: str) -> None:
-    """Warn once of a file, since a sweep reads its jobs' summaries again and again."""
+    """Warn of a damaged summary; a repeated call does nothing."""
     log.warning("%s is damaged (%s): what it said of the run is lost", path, why)

@@ -1,6 +1,6 @@
 """Train an n-gram model in one step of one epoch, without Lightning's Trainer.
 
-T characters that are scored at once.
+T characters in a piece of the training split.
 """
 
 from collections.abc import Sequence

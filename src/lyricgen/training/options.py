@@ -217,7 +217,7 @@ class TrainOptions(Options):
 
 
 def parse(values: dict[str, Any]) -> TrainOptions:
-    """Check a composed configuration.
+    """Turn a composed configuration into checked options.
 
     Raises:
         UserError: a setting is wrong; the message names the first wrong setting.

@@ -59,7 +59,7 @@ class Baseline(Observer):
                     self.nats = scored
 
     def _is_best_yet(self) -> bool:
-        """Whether the last scored order is the best on validation, or there is no validation."""
+        """Whether the newest order is the best so far on validation; true without validation."""
         orders = self.perplexities.get("val", {"kneser_ney": []})["kneser_ney"]
         return not orders or orders[-1] < min(orders[:-1], default=math.inf)
 

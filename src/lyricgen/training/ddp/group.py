@@ -36,7 +36,7 @@ def client(port: int) -> TCPStore:
 
 @contextmanager
 def process_group(store: Store, rank: int, processes: int, device: str) -> Iterator[None]:
-    """Be in the process group while the body runs; `device` is "cpu" or "cuda"."""
+    """Join the process group until the block ends; `device` is "cpu" or "cuda"."""
     # tensors on the CPU travel by gloo, so that no process waits for a GPU
     backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
     hook = sys.excepthook  # torch replaces it by one that names the rank

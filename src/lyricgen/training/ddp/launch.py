@@ -130,7 +130,7 @@ class WorkerProcesses:
 def worker_processes(
     task: dict[str, Any], world_size: int, device: str, give_up: Callable[[str], None]
 ) -> Iterator[None]:
-    """Run `WorkerProcesses` while the body trains as rank 0.
+    """Run `WorkerProcesses` until the block ends, in which rank 0 trains.
 
     `task` and `give_up` are for `WorkerProcesses`; this function adds entries to `task`. `device`
     is "cpu" or "cuda".
