@@ -1,6 +1,6 @@
-"""Plugins of lyricgen for Hydra, which imports all modules of this package at every start.
+"""Sweepers and a launcher for Hydra.
 
-The plugins call `lyricgen.sweeps`, and import it only when they are called.
+Hydra imports this module at every start, so the methods import `lyricgen.sweeps` when they need it.
 """
 
 from collections.abc import Sequence
@@ -15,10 +15,10 @@ from omegaconf import DictConfig, OmegaConf
 
 
 class OptionsSweeper(Sweeper):
-    """Sweeper that holds Hydra's objects, and its own options as plain values.
+    """Sweeper that keeps Hydra's objects, and its own options as plain values.
 
     Args:
-        options: documented in conf/hydra/sweeper/.
+        options: settings of conf/hydra/sweeper/.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -27,7 +27,7 @@ class OptionsSweeper(Sweeper):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Take Hydra's objects."""
+        """Keep Hydra's objects."""
         self.loader = hydra_context.config_loader
         self.config = config
         self.launcher = Plugins.instance().instantiate_launcher(
@@ -46,7 +46,7 @@ class Grid(OptionsSweeper):
 
 
 class StudySweeper(OptionsSweeper):
-    """Sweeper that runs the trials of a study, also beside other processes, and resumes a study."""
+    """Sweeper that runs or resumes the trials of a study; several processes may share a study."""
 
     def sweep(self, arguments: list[str]) -> None:
         """Run all trials; see `sweep_study`, also for its errors.
@@ -71,7 +71,7 @@ class ProcessLauncher(Launcher):
     """Launcher that runs jobs side by side, each in a fresh process of this machine.
 
     Args:
-        n_jobs: jobs at a time, at most one a core; -1 for one a core, -2 for all cores but one.
+        n_jobs: number of jobs at a time, at most one a core; -1: all cores, -2: all cores but one.
     """
 
     def __init__(self, n_jobs: int = -1) -> None:
@@ -80,7 +80,7 @@ class ProcessLauncher(Launcher):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Take Hydra's objects."""
+        """Keep Hydra's objects."""
         self.hydra_context = hydra_context
         self.task_function = task_function
         self.config = config
@@ -88,7 +88,7 @@ class ProcessLauncher(Launcher):
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        """Run jobs for a sweeper of another package; see `launch_and_score` and its errors."""
+        """Run jobs for a sweeper of another package; see `launch_and_score`, also for errors."""
         from lyricgen.sweeps.launch import launch_and_score
 
         return launch_and_score(self, job_overrides, initial_job_idx)

@@ -1,4 +1,4 @@
-"""The only module that prints; it escapes all characters that steer a terminal."""
+"""Print texts, tables, progress and log messages, escaped for the terminal."""
 
 import errno
 import io
@@ -32,8 +32,8 @@ Printer = Callable[[str], None]
 PATIENCE = 2.0  # seconds of work before its progress is shown
 SILENCE = 10.0  # seconds between lines about progress outside a terminal
 WIDEST = 1000  # characters in a line of a table outside a terminal
-# Characters that no text has stand in a table for a tab and for Unicode's separators, which rich
-# would turn into spaces and new lines.
+# Stand-ins for tabs and Unicode's separators in tables, where rich would turn these into spaces and
+# new lines. No text has the stand-ins.
 STAND_INS = str.maketrans("\t\u2028\u2029", "\uffff\ufffe\ufdd0")
 EXPONENT_FROM = 1e7  # smallest figure that is shown by its exponent
 
@@ -41,7 +41,7 @@ EXPONENT_FROM = 1e7  # smallest figure that is shown by its exponent
 def prepare_streams() -> None:
     """Set up the streams of a command, and escape Python's own messages.
 
-    A terminal that cannot show a character shows its number. Files and pipes get UTF-8, unless
+    A terminal that cannot show a character shows its code. Files and pipes get UTF-8, unless
     PYTHONIOENCODING is set.
     """
     for stream in (sys.stdout, sys.stderr):
@@ -55,7 +55,7 @@ def prepare_streams() -> None:
 
 
 def quiet_matplotlib() -> None:
-    """Keep Matplotlib's messages about its fonts and its cache from terminals and logs."""
+    """Silence Matplotlib's messages about its fonts and its cache."""
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 
@@ -64,7 +64,7 @@ def reader_may_leave() -> Iterator[None]:
     """End a command quietly if the reader of its output, such as `head`, has left.
 
     Raises:
-        SystemExit: the rest of the output cannot be written, for another reason.
+        SystemExit: the output cannot be written for another reason.
     """
     try:
         with suppress(BrokenPipeError):  # nobody needs the output
@@ -92,7 +92,7 @@ def forget_output(stream: TextIO) -> None:
 
 
 def leave_closed_terminal() -> None:
-    """Discard all output if the terminal is gone, since each write would be an error."""
+    """Discard all output from now on if the terminal is gone, since each write would fail."""
     for descriptor in (1, 2):
         try:
             os.write(descriptor, b"")
@@ -109,7 +109,7 @@ def _send_nowhere(descriptor: int) -> None:
 
 @contextmanager
 def terminal_may_close() -> Iterator[None]:
-    """Go on without output if the terminal is gone and SIGHUP is ignored or was never sent."""
+    """Discard all output from now on if the block finds the terminal closed."""
     try:
         yield
     except OSError as error:
@@ -119,7 +119,7 @@ def terminal_may_close() -> Iterator[None]:
 
 
 class ProgressBar(Progress):
-    """A progress bar that is drawn without a thread; a closed terminal does not end the work."""
+    """Progress bar without a thread that draws it; a closed terminal does not end the work."""
 
     def __init__(self, *columns: ProgressColumn) -> None:
         super().__init__(*columns, console=get_console(), transient=True, auto_refresh=False)
@@ -136,7 +136,7 @@ class ProgressBar(Progress):
 
 
 def output_problem(error: Exception) -> str | None:
-    """Say why the output cannot be written, and discard its rest; None for any other error."""
+    """Describe an error of standard output, and discard its rest; None for any other error."""
     if not isinstance(error, OSError) or error.filename is not None:
         return None
     forget_output(sys.stdout)
@@ -157,7 +157,7 @@ def tell(text: str) -> None:
 
 
 def tell_now(text: str) -> None:
-    """Print like `tell`, also in a signal's handler, which may interrupt another print."""
+    """Print like `tell`, but safely in a signal handler that may interrupt another print."""
     with suppress(OSError):  # its reader may have left
         os.write(2, f"{printable_text(text)}\n".encode(errors="backslashreplace"))
 
@@ -179,9 +179,9 @@ def on_terminal() -> bool:
 
 
 def put_generated(table: Table) -> None:
-    """Print a table of generated texts like `show_generated`; a file gets it as wide as its texts.
+    """Print a table of generated texts: escaped on a terminal, unaltered in a file.
 
-    All cells are `Text`, and their content changes.
+    All cells must be `Text`; this function changes their content. A file gets lines of any length.
     """
     terminal = on_terminal()
     for column in table.columns:
@@ -204,7 +204,7 @@ def put(what: RenderableType, console: Console | None = None) -> None:
 
 @dataclass
 class _Escaped:
-    """An object of rich whose texts are escaped after the layout."""
+    """Object of rich whose text is escaped after its layout is computed."""
 
     content: RenderableType
 
@@ -326,7 +326,7 @@ class PrintableFormatter(logging.Formatter):
 class LogFile(logging.FileHandler):
     """Appends log messages to a file; a failure to write never ends the work.
 
-    A link, or a pipe that nobody reads, is not opened: the constructor raises an OSError.
+    The constructor raises an OSError for a link, and for a pipe that nobody reads.
     """
 
     @override

@@ -1,4 +1,4 @@
-"""TensorBoard on all runs: python -m lyricgen.dashboard [DIRECTORY]."""
+"""Show all runs in TensorBoard: python -m lyricgen.dashboard [DIRECTORY]."""
 
 import argparse
 import fnmatch
@@ -28,10 +28,10 @@ from lyricgen.runs.record_files import walk
 log = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"  # no other machine reads the runs
-# Points that TensorBoard keeps of a curve and of a run's texts; beyond, it samples at random.
+# Points of a curve and texts of a run that TensorBoard keeps; of more, it keeps a random choice.
 LIMITS = {"scalars": 100_000, "text": 10_000}
 ANSWER = 60.0  # seconds in which the server must answer
-PATIENCE = 5.0  # seconds without another run read, after which the page is shown
+PATIENCE = 5.0  # seconds without a further run before the page is shown
 _REFUSAL = b"this is no name of the dashboard: open it as localhost, or start it with --host NAME\n"
 _OTHER_FILES = 64  # open files beside those of runs
 _MANY = 1 << 16  # files, where the system sets no limit
@@ -100,10 +100,10 @@ def _show(options: argparse.Namespace) -> None:
 
 
 def check_host(host: str) -> None:
-    """Refuse a host at which this machine cannot listen.
+    """Check that this machine can listen at a host.
 
     Raises:
-        UserError: nobody knows the name, or one of its addresses is not of this machine.
+        UserError: the name is unknown, or one of its addresses does not belong to this machine.
     """
     try:
         addresses = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)
@@ -147,7 +147,7 @@ def allow_open_files(files: int) -> str | None:
 
 
 def _launch(directory: Path, host: str, port: int | None) -> tuple[Any, str]:
-    """Start TensorBoard in a thread; return it and its address. A taken port is a UserError."""
+    """Start TensorBoard in a thread, and return it and its address; refuse a taken port."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # where TensorFlow is installed
     from tensorboard.program import (
         TensorBoard,
@@ -173,10 +173,10 @@ def _launch(directory: Path, host: str, port: int | None) -> tuple[Any, str]:
 
 
 class NamedHosts:
-    """WSGI application that answers requests for the names of this server alone.
+    """WSGI application that answers only requests for the names of this server.
 
-    A web page may let a name of its own lead to 127.0.0.1, and read all runs in the browser of a
-    visitor; the Host header still holds the page's name.
+    A hostile web page may point its own name to 127.0.0.1, and read the runs through the browser of
+    a visitor. The Host header of such a request holds the name of the page.
 
     Args:
         application: answers the requests for this server.
@@ -219,7 +219,7 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 def _wait_for(address: str, runs: int) -> None:
-    """Wait until the server answers and has read all runs, or finds no more for `PATIENCE` seconds.
+    """Wait until the server has read all runs, or has read no further run for `PATIENCE` seconds.
 
     Raises:
         UserError: the server does not answer.

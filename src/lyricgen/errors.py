@@ -1,4 +1,4 @@
-"""Errors that a user can mend, messages that are safe on a terminal, and suggested names."""
+"""Errors that a user can mend, escaped messages, and suggestions for unknown names."""
 
 import os
 import re
@@ -21,10 +21,10 @@ _PATHLIB = ("Symlink loop", "Could not determine home")  # beginnings of pathlib
 
 
 class UserError(Exception):
-    """A mistake of the user: in a setting, a file, a name.
+    """A mistake of the user, for example in a setting or a file.
 
-    The message is one line with the mistake, its place and a remedy. Unless tracebacks are asked
-    for, the commands print it alone on standard error and exit with status 2.
+    The message tells the mistake, its place and a remedy in one line. A command prints this line on
+    standard error, without a traceback unless the user wants it, and exits with status 2.
     """
 
 
@@ -39,12 +39,12 @@ def reason(error: BaseException) -> str:
 
 
 def as_option(name: str) -> str:
-    """Name an option as on a command line."""
+    """Write the name of an option as on a command line."""
     return "--" + name.replace("_", "-")
 
 
 def path_problem(error: BaseException) -> str | None:
-    """Describe the fault of a path in one line; None for another kind of error."""
+    """Describe an error about a path in one line; None for any other error."""
     text = str(error)
     if isinstance(error, OSError) and isinstance(error.filename, str | bytes):
         return f"{os.fsdecode(error.filename)!r}: {error.strerror}: name another path"
@@ -67,16 +67,14 @@ def _without_middle(text: str, longest: int, ends: int) -> str:
 
 
 def printable(text: str) -> str:
-    """Escape the unprintable characters as repr() does: one line that cannot steer a terminal."""
+    """Escape unprintable characters as repr() does; the result is one line, safe on a terminal."""
     return _escaped(text, {c for c in set(text) if not c.isprintable()})
 
 
 def printable_text(text: str, keep: str = "") -> str:
-    """Escape the characters that could steer a terminal; newlines and spaces stay.
+    """Escape unprintable characters, which could steer a terminal.
 
-    Other control characters are escaped, and so are Unicode's format, surrogate, private and
-    unassigned characters and its separators of lines and paragraphs. Characters in `keep`,
-    combining marks and emoji stay.
+    Newlines, all kinds of spaces, and the characters in `keep` are not escaped.
     """
     escaped = {c for c in set(text) if not (c.isprintable() or c in "\n" + keep)}
     return _escaped(text, {c for c in escaped if unicodedata.category(c) != "Zs"})
@@ -87,10 +85,10 @@ def _escaped(text: str, characters: set[str]) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> list[str]:
-    """Find the other known names most like a name, the nearest first: at most three, or none.
+    """Find at most three other known names that are most like `name`, the nearest first.
 
-    A name is also found by its last part (lr: optimizer.lr; lyrics_gru: notebook/lyrics_gru), by
-    one word of that part (epochs: trainer.max_epochs), and by its initials.
+    A known name is also found by its last part (lr for optimizer.lr), by one word of the last part
+    (epochs for trainer.max_epochs), and by its initials.
     """
     ranked = sorted((-_likeness(name, each), len(each), each) for each in set(known) - {name})
     least = max(_LEAST, -ranked[0][0] - _NEAR) if ranked else _LEAST
@@ -98,7 +96,7 @@ def nearest(name: str, known: Iterable[str]) -> list[str]:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Write the end of a message about an unknown name: the nearest names; "" if none is near."""
+    """Suggest the nearest known names, as the end of a message; "" if no name is near."""
     names = nearest(name, known)
     *others, last = names or [""]
     listed = f"{', '.join(others)} or {last}" if others else last
@@ -106,7 +104,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def _likeness(name: str, known: str) -> float:
-    """Likeness of two names from 0 to 1; above 1 if a last part, word or initials are the same."""
+    """Likeness of two names, from 0 to 1; above 1 for an equal last part, word or initials."""
     typed, full = _plain(name), _plain(known)
     typed_leaf, leaf = (re.split(r"[./=]", each)[-1] for each in (typed, full))
     words = [word for word in leaf.split("_") if word]

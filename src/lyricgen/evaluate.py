@@ -1,4 +1,4 @@
-"""Evaluate trained models: python -m lyricgen.evaluate [CHECKPOINT …]; look into one: --heat."""
+"""Evaluate trained models: python -m lyricgen.evaluate [CHECKPOINT …]."""
 
 import math
 import sys
@@ -71,14 +71,14 @@ TASK_OPTIONS = {
     "heat": ("heat", "split", "text", "unknown", "encoding", "heat_chars"),
     "gates": ("gates", "text", "encoding", "layer", "units"),
 }
-# Errors for pairs that do not go together, although tasks read both.
+# Errors for pairs of options that exclude each other.
 CONFLICTS = {
     ("memorisation", "heat"): "--memorisation does not go with --heat: leave --heat out",
     ("memorisation", "gates"): "--memorisation does not go with --gates: leave --gates out",
     ("memorisation", "text"): "--memorisation does not go with --text: leave --text out",
     ("split", "text"): "--split is of the text that the model was trained on: leave --text out",
 }
-# Errors for options without --text.
+# Errors for options that need --text.
 NEED_TEXT = {
     "unknown": "--unknown goes with --text: leave --unknown out, or give --text FILE",
     "encoding": "--encoding goes with --text: leave --encoding out, or give --text FILE",
@@ -87,7 +87,7 @@ NEED_TEXT = {
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command; without --debug, a mendable error prints one line and gives status 2."""
+    """Run the command; an error that the user can mend prints one line and gives status 2."""
     parser = Parser("evaluate", "Evaluate trained models, or look into one.", several=True)
     types: dict[str, Callable[[str], Any]] = {
         **{"N": number_from(1), "T": amount, "HTML": Path, "PNG": Path},
@@ -102,7 +102,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _find_tasks(options: Namespace) -> list[str]:
-    """Find the task, or --heat and --gates together; refuse options that change nothing."""
+    """Find the tasks that the options ask for; refuse options without an effect."""
     names = dict.fromkeys(name for task in TASK_OPTIONS.values() for name in task)
     given = [name for name in names if getattr(options, name) is not None]
     for pair, problem in CONFLICTS.items():
@@ -229,7 +229,7 @@ def _draw_gates(options: Namespace, paths: list[Path], text: "TextArgument") -> 
 
 
 def _save(options: Namespace, name: str, title: str, content: bytes) -> None:
-    """Write a file at the path of the option `name`; print a title and the path."""
+    """Write a file to the path that the option `name` gives; print the title and the path."""
     path = getattr(options, name)
     with writing(as_option(name), path) as stream:
         stream.write(content)

@@ -19,7 +19,7 @@ PERSONAL = {"init_from", "resume", "path", "prefixes"}  # settings of any group
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command; without --debug, a mendable error prints one line and gives status 2."""
+    """Run the command; an error that the user can mend prints one line and gives status 2."""
     parser = Parser("export", "Write a model to a safetensors file, to share.")
     add_options(parser, OPTIONS, {"FILE": Path})
     run(parser, _export, arguments)
@@ -59,7 +59,7 @@ def shared(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_place(out: Path, force: bool | None) -> None:
-    """Refuse a path that `check_output` refuses, and an existing file unless `force` is given."""
+    """Check the path of the file to write; refuse an existing file unless `force` is given."""
     check_output("--out", out, SUFFIX)
     if out.exists() and not force:
         raise UserError(f"{str(out)!r} is there already: name another, or add --force")

@@ -17,7 +17,7 @@ NOT_ORDINARY = "it is no ordinary file"
 
 @contextmanager
 def replacing(path: Path, *, follow_link: bool = False) -> Iterator[BinaryIO]:
-    """Write a file under another name, wait for the disk, then give the file its name.
+    """Replace a file as a whole, once its new content is on the disk.
 
     A kill, a full disk or an error inside the block leaves the earlier file, if there is one.
 
@@ -57,7 +57,7 @@ def replacing(path: Path, *, follow_link: bool = False) -> Iterator[BinaryIO]:
 
 
 def open_ordinary(path: Path) -> io.BufferedReader:
-    """Open an ordinary file, or a link to one, to read it; a pipe or a device may never end.
+    """Open an ordinary file to read it, but no pipe or device, which may never end.
 
     Raises:
         OSError: the path cannot be opened, or is no ordinary file.
@@ -76,13 +76,13 @@ def open_ordinary(path: Path) -> io.BufferedReader:
 
 def expand_home(path: str | os.PathLike[str]) -> Path:
     """Replace a leading ~ or ~user by the home directory, if it is known."""
-    return Path(os.path.expanduser(path))  # noqa: PTH111  which raises if it is not known
+    return Path(os.path.expanduser(path))  # noqa: PTH111  expanduser of Path may raise
 
 
 def remove_torn(directory: Path) -> None:
-    """Remove the temporary files that a killed process left when it was `replacing` a file.
+    """Remove the temporary files of `replacing` that a killed process has left.
 
-    No other process may be writing to the directory.
+    No other process may write to the directory at the same time.
     """
     for path in directory.glob(".*.part"):
         if re.search(r"\.[0-9a-f]{16}\.part$", path.name) and path.is_file():
@@ -110,6 +110,6 @@ def finite(value: Any) -> Any:
 
 
 def to_disk(stream: BinaryIO) -> None:
-    """Wait until the data written to a stream would survive a loss of power."""
+    """Wait until the data of a stream is on the disk."""
     stream.flush()
     os.fsync(stream.fileno())

@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 # options that go with --fill, itself included
 FILL_OPTIONS = ("fill", "temperature", "seed", "count", "sweeps", "gap", "compare")
-# options that this module reads, and the library does not
+# options that only this module reads
 OWN_OPTIONS = ("checkpoint", "debug", "prefix", "fill", "format", "watch", "compare")
 
 # Options as --help shows them, and their meanings.
@@ -77,7 +77,7 @@ TYPES = {"N": int, "K": int, "T": float, "P": float, "R": float, "A": float}  # 
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command; without --debug, a mendable error prints one line and gives status 2."""
+    """Run the command; an error that the user can mend prints one line and gives status 2."""
     parser = Parser("generate", "Print texts from a trained model.")
     add_all_options(parser)
     run(parser, _generate, arguments)
@@ -173,13 +173,13 @@ def _watch_text(model: "TrainedModel", options: argparse.Namespace) -> None:
 
 
 def _library_options(options: argparse.Namespace) -> dict[str, Any]:
-    """Select the options that the user gave and the library reads; the library has the defaults."""
+    """Select the given options that the library reads; the library has the defaults."""
     every = vars(options).items()
     return {name: value for name, value in every if value is not None and name not in OWN_OPTIONS}
 
 
 def _refuse_idle(options: argparse.Namespace) -> None:
-    """Refuse, by a UserError, options that would change nothing or do not go together."""
+    """Raise a UserError for options that have no effect or exclude each other."""
     for name in [name for name, value in vars(options).items() if value is not None]:
         if name in ("checkpoint", "debug"):
             continue

@@ -14,14 +14,14 @@ T = TypeVar("T")
 
 
 class Options(BaseModel):
-    """Plain, typed, unchangeable values; a run's defaults stand in conf/ alone."""
+    """Base class of options: typed values that cannot be changed; conf/ has a run's defaults."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
     def _read_none(cls, values: Any) -> Any:
-        """Refuse other values than a dictionary; read the text None as null if it may be null."""
+        """Read the text None as null where null is allowed; refuse anything but a dictionary."""
         if isinstance(values, cls):
             return values
         if not isinstance(values, dict):
@@ -38,7 +38,7 @@ class Options(BaseModel):
 
 
 def validate(schema: type[T] | Any, values: Any, group: str = "") -> Any:
-    """Check plain values against a schema, and turn them into an object of it.
+    """Check plain values, and turn them into an object of a schema.
 
     Args:
         schema: a subclass of Options, or a union of subclasses that differ in `kind`.
@@ -46,8 +46,8 @@ def validate(schema: type[T] | Any, values: Any, group: str = "") -> Any:
         group: beginning of the settings' names, such as `hydra.sweeper.`.
 
     Raises:
-        UserError: the first mistake, by the name under which the user set it, and the number of
-            further mistakes.
+        UserError: a value is wrong; the message names the first wrong setting, and tells the number
+            of further mistakes.
     """
     try:
         return TypeAdapter(schema).validate_python(values)
@@ -56,7 +56,7 @@ def validate(schema: type[T] | Any, values: Any, group: str = "") -> Any:
 
 
 def check_texts(name: str, texts: Any) -> None:
-    """Check the elements of a list.
+    """Check that `texts` is a list of texts.
 
     Raises:
         UserError: `texts` is a single text or no list, or an element is no text.
@@ -71,7 +71,7 @@ def check_texts(name: str, texts: Any) -> None:
 
 
 def check_whole(name: str, value: Any) -> None:
-    """Refuse, by a UserError, a value that is no whole number, such as 1.0 or True."""
+    """Raise a UserError for a value that is no whole number, such as 1.0 or True."""
     if type(value) is not int:  # True is an int of Python
         raise UserError(f"{name}={value!r}: it must be a whole number")
 
@@ -114,7 +114,7 @@ def _first_mistake(error: ValidationError, values: Any) -> str:
 
 
 def _short(value: Any) -> str:
-    """Show a value like repr(), but null, true and false as typed, and shorten a long one."""
+    """Show a value like repr(), but null, true and false as in JSON; shorten a long value."""
     if value is None or isinstance(value, bool):
         return json.dumps(value)
     shortening = reprlib.Repr()
@@ -127,7 +127,7 @@ def _short(value: Any) -> str:
 
 
 def _place(path: list[str], values: Any) -> str:
-    """Say with which choice of its group an option is unknown; "here" outside of groups."""
+    """Describe the group of an unknown option, such as "with cell=rnn"; "here" without a group."""
     for part in path[:-1]:
         values = values[part]
     chosen = values.get("kind") if isinstance(values, dict) else None
@@ -135,7 +135,7 @@ def _place(path: list[str], values: Any) -> str:
 
 
 def _typed_path(location: tuple[int | str, ...], values: Any) -> list[str]:
-    """The keys that a user typed, without the kinds and types that pydantic adds for unions."""
+    """List the keys of a setting as a user types them, without pydantic's additions for unions."""
     path: list[str] = []
     kind_passed = False
     for part in location:

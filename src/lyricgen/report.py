@@ -22,7 +22,7 @@ OPTIONS = {
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command; without --debug, a mendable error prints one line and gives status 2."""
+    """Run the command; an error that the user can mend prints one line and gives status 2."""
     parser = Parser("report", "Compare runs and sweeps, over seeds.", checkpoint=False)
     parser.add_argument(
         "directories",
@@ -50,8 +50,8 @@ def _names(typed: str) -> tuple[str, ...]:
 
 
 def _report(options: argparse.Namespace) -> None:
-    # matplotlib and pandas take a while to import, and --help does without. Imports leave no
-    # garbage, so looking for it meanwhile only takes time.
+    # matplotlib and pandas take a while to import, and --help does not need them. Imports leave no
+    # garbage, so a collection meanwhile would waste time.
     gc.disable()
     from lyricgen.console import show_json
     from lyricgen.files import to_json

@@ -1,4 +1,4 @@
-"""Settings of runs under flat names, from their options or as they were typed."""
+"""Settings of runs under flat names, such as optimizer.lr."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,8 +14,8 @@ DECIDING = (
     *("kind", "path", "max_chars", "lowercase", "distinct", "newline", "encoding"),
     *("control_characters", *SPLITTING),
 )
-# Settings that older runs do not record: a group, its choice (None: any), and the settings with the
-# values by which those runs worked.
+# Settings that older runs do not record: a group, its choice (None: any), and the settings with
+# their values in those runs.
 ADDED: tuple[tuple[str, str | None, dict[str, Value]], ...] = (
     ("data", None, {"control_characters": "refuse"}),
     ("sampler", "random", {"drop_last": True}),
@@ -30,7 +30,7 @@ PLUMBING = (
 
 
 def belongs_to(name: str, options: Sequence[str]) -> bool:
-    """Whether a setting is one of the options, or stands below one of them."""
+    """Whether a setting is one of the options, or belongs to a group among them."""
     return any(name == option or name.startswith(f"{option}.") for option in options)
 
 
@@ -44,9 +44,9 @@ def complete(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def flatten(options: Mapping[str, Any]) -> dict[str, Value]:
-    """Give each setting one key, such as optimizer.lr.
+    """Turn nested options into settings with flat names, such as optimizer.lr.
 
-    The kind of a group stands under the name of the group; a list becomes a text.
+    The kind of a group gets the name of the group. A list becomes a text.
     """
     flat: dict[str, Value] = {}
     for name, value in options.items():
@@ -61,14 +61,14 @@ def flatten(options: Mapping[str, Any]) -> dict[str, Value]:
 
 
 def known_to_model(settings: dict[str, Value]) -> dict[str, Value]:
-    """Leave out the settings that a model does not read: `NETWORKS`, if it counts n-grams."""
+    """Select the settings that the model reads: no `NETWORKS` if the model counts n-grams."""
     if settings.get("model") != "ngram":
         return settings
     return {name: value for name, value in settings.items() if not belongs_to(name, NETWORKS)}
 
 
 def key(override: str) -> str:
-    """The key of an override: cell of cell=lstm, sampler of ++sampler@x=random."""
+    """Key of an override: cell for cell=lstm, sampler for ++sampler@x=random."""
     return override.lstrip("+~").partition("=")[0].partition("@")[0]
 
 

@@ -1,4 +1,4 @@
-"""Tables of figures for a terminal of any width: a table that is too wide becomes several."""
+"""Print tables on a terminal of any width: split tables that are too wide."""
 
 from itertools import pairwise
 
@@ -10,7 +10,7 @@ from lyricgen.console import put, table_console
 
 
 def put_whole(table: Table) -> None:
-    """Print a table so that no number and no word is broken, unless not even two columns fit."""
+    """Print a table without broken numbers or words, if at least two columns fit."""
     console = table_console()
     for part in stacked(table, console):
         put(part, console)
@@ -22,11 +22,10 @@ def fits(table: Table, console: Console) -> bool:
 
 
 def stacked(table: Table, console: Console) -> list[Table]:
-    """Distribute the columns of a table over as few tables as fit, one below the other.
+    """Split a table that is too wide into tables that have some of its columns each.
 
-    Each table has the first column, which names the rows. These names and all headings may be
-    wrapped between words; the other cells stay in one line. A table that fits is returned as it
-    is; otherwise the widths of the given table's columns are set.
+    Each table has the first column, which names the rows. The names and all headings may be wrapped
+    between words; other cells stay in one line. A split sets the widths of the columns of `table`.
     """
     if fits(table, console):
         return [table]
@@ -46,7 +45,7 @@ def stacked(table: Table, console: Console) -> list[Table]:
 
 
 def _left(console: Console, figures: list[Column]) -> int:
-    """Characters left for the first column beside the others, without edges."""
+    """Width in characters that `figures` leave for the first column."""
     return console.width - sum((column.width or 0) + 3 for column in figures)
 
 

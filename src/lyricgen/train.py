@@ -58,7 +58,7 @@ hide_bases()
 
 @hydra.main(config_path=str(CONFIG_DIRECTORY), config_name="train", version_base="1.3")
 def task(config: DictConfig) -> float:
-    """Train a single run or a job of a sweep, as Hydra's task; return its perplexity."""
+    """Train a single run or a job of a sweep, and return its perplexity; Hydra calls it."""
     hydra_config = HydraConfig.get()
     try:
         values, run = compose_run(config, hydra_config)
@@ -85,14 +85,14 @@ def task(config: DictConfig) -> float:
 
 
 def do_job(values: dict[str, Any], run: Run) -> float:
-    """Train as a job of a sweep, which goes on if the job fails.
+    """Train as a job of a sweep; a failed job does not end the sweep.
 
     Returns:
         The result of `train`; infinity for a failed job, whose summary.json has the reason.
 
     Raises:
-        Interrupted, KeyboardInterrupt: a signal stops the sweep. An error that a library raised in
-            their place passes, too.
+        Interrupted, KeyboardInterrupt: a signal stops the sweep. A library may raise another error
+            in their place.
     """
     show(f"job {run.directory.name}")
     quiet_messages()
@@ -111,16 +111,16 @@ def do_job(values: dict[str, Any], run: Run) -> float:
 
 
 def train(values: dict[str, Any], run: Run) -> float:
-    """Train once, from the plain values of the configuration to the table at the end.
+    """Train a run with the plain values of its configuration, and show the results.
 
     Returns:
-        The best validation perplexity, or training perplexity if there is no validation split;
-        the last perplexity if no checkpoint is kept; infinity if there is none.
+        The best validation perplexity, or training perplexity without a validation split; the last
+        perplexity if no checkpoint is kept; infinity without a perplexity.
 
     Raises:
         UserError: an option is wrong, the text cannot be used, the directory is taken, the run
             cannot be resumed, or a file cannot be written.
-        Interrupted, KeyboardInterrupt: by Ctrl-C or another signal.
+        Interrupted, KeyboardInterrupt: a signal, such as Ctrl-C, stops the run.
     """
     with run.claimed(), listening() as interruption:
         try:
@@ -164,7 +164,7 @@ def train(values: dict[str, Any], run: Run) -> float:
 def _record_unbegun(
     error: BaseException, run: Run, values: dict[str, Any], interruption: Interruption
 ) -> None:
-    """Record why a job could not begin; remove what a new single run has left."""
+    """Record why a job could not begin; remove the files of a single run that is new."""
     if run.sweep is not None and not hides_an_interrupt(error):
         earlier = RunSummary.read_earlier(run.directory)
         if earlier is None or earlier.options is None:
@@ -200,15 +200,15 @@ def _record(error: BaseException, run: Run, interruption: Interruption) -> None:
 def main() -> None:
     """Run the command.
 
-    It exits with status 2 after one line about an error that the user can mend; with 1 if jobs of
-    a sweep are unfinished; with 130 or 143 if a signal stopped it. HYDRA_FULL_ERROR=1 shows the
-    traceback of an error instead.
+    An error that the user can mend prints one line, and the exit status is 2. The status is 1 if
+    jobs of a sweep are unfinished, and 130 or 143 after a signal. With HYDRA_FULL_ERROR=1 an error
+    shows its traceback instead.
     """
     prepare_streams()
     # Hydra only warns of a missing hydra.searchpath
     warnings.filterwarnings("error", message="provider=", category=UserWarning)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here; Hydra does not print them
-    os.environ.pop(SWEEP, None)  # no job of a sweep, even if a job has started this process
+    os.environ.pop(SWEEP, None)  # this process is no job, even if a job has started it
     with listening() as interruption, reader_may_leave():
         try:
             sys.argv[1:] = expand(sys.argv[1:])

@@ -29,8 +29,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes checkpoints so that a kill or a full disk leaves the earlier checkpoint.
 
     A file `….sha256` beside a checkpoint holds its checksum and the checksums of the two
-    checkpoints before, since torch does not notice flipped bits. A new `last.ckpt` renames the
-    earlier `last.ckpt` to `previous.ckpt`.
+    checkpoints before, since torch does not notice flipped bits. Before a new `last.ckpt` is
+    written, the earlier `last.ckpt` becomes `previous.ckpt`.
     """
 
     def save_checkpoint(
@@ -57,7 +57,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def is_sound(checkpoint: Path) -> bool:
-    """Whether a checkpoint is readable, has at most `LARGEST` bytes and a recorded checksum."""
+    """Whether a checkpoint has a recorded checksum; false if it is unreadable or too large."""
     try:
         with open_record(checkpoint, LARGEST) as stream:
             digest, left = hashlib.sha256(), os.fstat(stream.fileno()).st_size

@@ -119,7 +119,7 @@ def _named_newest(outputs: Path) -> Path | None:
 
 
 def _begun(directory: Path) -> float:
-    """Start of a run or sweep, in seconds, from its path, else from the age of summary.json."""
+    """Start of a run or sweep in seconds, by its path or else by the last change of its summary."""
     name = f"{directory.parent.name} {directory.name}"
     began = re.match(f"{_DATE} {_TIME}", name)
     if began is not None:

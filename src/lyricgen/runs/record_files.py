@@ -188,7 +188,7 @@ def check(shape: type[Shape], value: Any) -> Shape:
     """Turn plain values into an object of the class `shape`, by pydantic.
 
     Raises:
-        RecordError: the values do not fit the class; the message names the first wrong value.
+        RecordError: the values do not fit the class; the message tells the first mistake.
     """
     from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415  slow to import
 

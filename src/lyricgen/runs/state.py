@@ -54,7 +54,7 @@ class RunState:
 
     @property
     def characters_per_second(self) -> float:
-        """Speed of training over all epochs that have ended; 0 if there is none."""
+        """Training characters a second in all completed epochs; 0 without a completed epoch."""
         return self.trained_characters / self.trained_seconds if self.trained_seconds else 0.0
 
     def restore(self, checkpoint: dict[str, Any]) -> None:

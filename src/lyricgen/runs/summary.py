@@ -89,10 +89,10 @@ class Summary(BaseModel):
         return self.model_dump(exclude_unset=True)
 
     def write(self, directory: Path) -> None:
-        """Write the file.
+        """Write summary.json into a directory.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: the file cannot be written.
         """
         write_atomically(directory / SUMMARY, to_json(self.entries()))
 
