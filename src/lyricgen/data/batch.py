@@ -1,4 +1,4 @@
-"""Batches: their positions in a split, and the character ids at these positions.
+"""Batches of character ids, and their positions in a split.
 
 B rows, T time steps, N characters in a split of the corpus.
 """
@@ -20,28 +20,28 @@ _COPIED = 1 << 24  # ids copied to a device at a time
 
 
 def seed_of(seed: int, number: int) -> int:
-    """Make the seed of a numbered thing, such as an epoch or a step.
+    """Derive a seed from a seed and a number, such as that of an epoch or a step.
 
-    Different seeds never make the same seed, as long as all numbers are below 1,000,003.
+    Different arguments give different seeds if each `number` is below 1,000,003.
     """
     return seed * 1_000_003 + number
 
 
 @dataclass(frozen=True)
 class Windows:
-    """The places of a batch's rows in the text.
+    """Positions of a batch's rows in a text.
 
-    Row b reads the characters starts[b] … starts[b] + num_steps - 1 and predicts the character
-    after each; only the first lengths[b] predictions count if lengths are given.
+    Row b reads the characters from starts[b] to starts[b] + num_steps - 1, and predicts the next
+    character after each. If `lengths` are given, only its first lengths[b] predictions count.
     """
 
     starts: Tensor  # (B,) int64
     num_steps: int  # T
     lengths: Tensor | None  # (B,) int64
-    starts_stream: bool  # whether the rows start from state zero, not from the last batch's state
+    starts_stream: bool  # whether the rows start from state zero, not from the previous state
     num_characters: int  # predicted characters in the whole batch, without padding
-    following: int = 0  # characters that a model of both sides reads after the predicted ones
-    ends: Tensor | None = None  # (B,) int64 ends of the following characters; None: the text's end
+    following: int = 0  # characters after the targets, which a model that fills gaps reads
+    ends: Tensor | None = None  # (B,) int64, where following characters end; None: with the text
 
 
 def windows_of(
@@ -51,25 +51,28 @@ def windows_of(
     following: int = 0,
     ends: Tensor | None = None,
 ) -> Windows:
-    """Make the `Windows` of rows of these lengths; the longest length is the number of steps."""
+    """Make the `Windows` of rows; the longest row decides the number of steps."""
     steps, characters = int(lengths.max()), int(lengths.sum())
     return Windows(starts, steps, lengths, starts_stream, characters, following, ends)
 
 
 class Sampler(Protocol):
-    """The batches of each epoch; a batch depends on the epoch and its index alone."""
+    """Interface of samplers, which choose the positions of each batch.
+
+    A batch depends only on its epoch and its index.
+    """
 
     def __len__(self) -> int:
-        """The number of batches in an epoch."""
+        """Return the number of batches in an epoch."""
         ...
 
     def windows(self, epoch: int, index: int) -> Windows:
-        """The places of batch number `index` of epoch number `epoch`; both count from 0."""
+        """Choose the positions of a batch; `epoch` and `index` count from 0."""
         ...
 
 
 class TrainingSampler(Sampler):
-    """A sampler of the training split.
+    """Interface of samplers of the training split.
 
     Attributes:
         batch_size: rows of a full batch; fewer than `data.batch_size` if the text is small.
@@ -81,14 +84,14 @@ class TrainingSampler(Sampler):
 
 
 def block(rows: int, rank: int, world_size: int) -> slice:
-    """Find the consecutive rows of one process; two processes' shares differ by one row at most."""
+    """Divide rows evenly among processes; return the rows of the process `rank`."""
     return slice(rows * rank // world_size, rows * (rank + 1) // world_size)
 
 
 def share(windows: Windows, rank: int, world_size: int) -> Windows:
-    """Take the rows of one process from a whole batch.
+    """Take the rows of one process from a batch.
 
-    `num_characters` stays that of the whole batch, by which every process divides its loss. A
+    `num_characters` still counts the whole batch, since each process divides its loss by it. A
     process without rows gets a row of padding, since it has to take part in every step.
     """
     if world_size == 1:
@@ -107,29 +110,29 @@ def share(windows: Windows, rank: int, world_size: int) -> Windows:
 
 
 def world_size() -> int:
-    """The number of processes that train together."""
+    """Return the number of processes that train together."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """Number of this process, from 0."""
+    """Return the number of this process, from 0."""
     return dist.get_rank() if world_size() > 1 else 0
 
 
 @dataclass  # not frozen: Lightning copies its fields for some precisions
 class Batch:
-    """One step's input and target characters."""
+    """Inputs and targets of one step."""
 
     inputs: Tensor  # (B, T) int64, id V is the start of a line
     targets: Tensor  # (B, T) int64, IGNORED for padding
     starts: Tensor  # (B,) int64: inputs[b, t] stands at starts[b] + t in its split
     starts_stream: bool  # whether the state is zeroed first
     num_characters: int  # targets without padding, in all processes
-    following: Tensor | None = None  # (B, K) int64 after the targets, IGNORED past their end
+    following: Tensor | None = None  # (B, K) int64 ids after the targets; IGNORED past the end
 
 
 def cut(ids: Tensor, windows: Windows) -> Batch:
-    """Gather the batch of some windows from a text, `ids` (N,), on the device of `ids`."""
+    """Gather the batch at the positions `windows` of a text, `ids` (N,), on the device of `ids`."""
     starts = windows.starts.to(ids.device, non_blocking=True)
     steps = torch.arange(windows.num_steps + 1, device=ids.device)  # (T+1,)
     positions = starts[:, None] + steps  # (B, T+1)
@@ -153,19 +156,17 @@ def cut(ids: Tensor, windows: Windows) -> Batch:
 
 
 class BatchLoader:
-    """The batches of one split in the sampler's order; each iteration reads one epoch.
+    """Loader of the batches of one split; each iteration reads one epoch.
 
     Args:
-        ids: (N,) the split's characters, which are copied to the device if they fit there; if
-            not, each batch is copied.
-        sampler: the positions of each batch.
-        device: where the batches go.
-        position: returns the current epoch, and the number of its batches that are left out
-            because they were read before.
-        mapping: the mapped file of the ids; None for ids in memory. Ids are checked before they
-            are read. The file's pages are given back now and then, since pages count as memory of
-            this process.
-        place: rank of this process, and world size; each process gets its rows of every batch.
+        ids: (N,) the characters of the split. They are copied to the device at once if they fit
+            there; otherwise each batch is copied.
+        sampler: chooses the positions of each batch.
+        device: device of the batches.
+        position: returns the current epoch, and the index of the first batch to read in it.
+        mapping: the mapped file of the ids, which checks them before they are read; None for ids in
+            memory.
+        place: rank and world size; each process reads its own rows of every batch.
 
     Raises:
         UserError: the mapped ids are damaged and cannot be restored; also during an iteration.
@@ -206,10 +207,10 @@ class BatchLoader:
 
 
 def _fits(ids: Tensor, device: torch.device) -> bool:
-    """Whether a text fits on a device.
+    """Whether to hold a text on a device.
 
-    It always fits on a CPU, fits on a CUDA GPU if a quarter of the free memory holds it, and never
-    fits on other devices.
+    A CPU holds any text, a CUDA GPU a text that takes at most a quarter of the free memory. Other
+    devices hold none.
     """
     if device.type != "cuda":
         return device.type == "cpu"

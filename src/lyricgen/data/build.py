@@ -1,4 +1,4 @@
-"""Find, read, encode and split the corpus that options name; notice oddities of its text."""
+"""The corpus and the splits of a run, built from options; notices about unusual texts."""
 
 import csv
 import json
@@ -40,7 +40,7 @@ SAMPLERS: dict[str, Callable[..., TrainingSampler]] = {
     "consecutive": ConsecutiveSampler,
 }
 
-_LINES = 200  # the most lines by which a format is recognised
+_LINES = 200  # most lines by which a format is recognised
 _MOST = 0.8  # share of these lines that must have the format
 _TIME = re.compile(r"\s*\[\d+:\d\d(?:[.:]\d+)?\]|\s*\[[a-z]{2,8}:[^\]]*\]\s*$")
 _FROM_TO = re.compile(r"(?:\d+:)?\d\d:\d\d[,.]\d+ *--> *(?:\d+:)?\d\d:\d\d")
@@ -48,25 +48,22 @@ _BEGINS_JSON = re.compile(
     r'\s*(?:\{\s*"[^"]*"\s*:|\[\s*(?:\{\s*"|\[\s*["\d-]|"[^"]*"\s*,|-?[\d.]+\s*,))'
 )
 _SEPARATORS = {",": "CSV", ";": "CSV", "\t": "TSV", "|": "a table"}
-OPENING = 50_000  # characters by which a format is recognised
+OPENING = 50_000  # most characters by which a format is recognised
 
 
 def corpus_path(kind: str, path: str | os.PathLike[str] | None = None) -> Path:
-    """Find the file of a corpus; fetch a published corpus that is not in the cache.
-
-    An existing file is never changed.
+    """Find the file of a corpus; fetch a published file that is not in the cache.
 
     Args:
-        kind: One of ``KINDS``.
-        path: The user's own file for the kind ``text``; None or "" for all other kinds.
+        kind: One of `KINDS`.
+        path: The user's file for the kind ``text``; None or "" for all other kinds.
 
     Returns:
-        The path of the file. A published file has its known checksum; a user's own file is not
-        checked.
+        The path of the file. A user's file may be missing.
 
     Raises:
-        UserError: The kind is unknown, the path is missing or not wanted, or a published file
-            cannot be fetched, cannot be read or has another checksum.
+        UserError: `kind` is unknown, `path` is missing or not wanted, or a published file cannot be
+            fetched, cannot be read or has another checksum.
     """
     if check_kind(kind) == "text":
         if not path:
@@ -83,13 +80,13 @@ def corpus_path(kind: str, path: str | os.PathLike[str] | None = None) -> Path:
 
 
 def format_of(opening: str) -> str | None:
-    """Name the format of a text that is not plain prose or verse.
+    """Recognise the format of a text that is not plain text, such as JSON, CSV or subtitles.
 
     Args:
         opening: the first characters of the text; the last line may be cut.
 
     Returns:
-        The name of the format; None for a plain text and for formats not known here.
+        The name of the format; None if no format is recognised.
     """
     lines = [line for line in opening.splitlines() if line.strip()]
     lines = (lines[:-1] or lines)[:_LINES]
@@ -119,10 +116,11 @@ def _is_json(line: str) -> bool:
 
 
 def _is_table(lines: Sequence[str], separator: str) -> bool:
-    """Whether at least three lines are given, and most have equally many fields, at least two.
+    """Whether lines are rows of a table with a given separator.
 
-    Of the fields after a separator, most must be filled and must not begin with a space: in prose,
-    a space follows a comma.
+    There must be at least three rows, most of them with the same number of fields, two or more.
+    Most fields after a separator must be filled and not begin with a space, as words after a comma
+    do.
     """
     try:
         rows = list(csv.reader(lines, delimiter=separator))
@@ -154,7 +152,7 @@ def private_use_notice(corpus: EncodedCorpus, encoding: str) -> str | None:
 
 
 def repeated_lines_notice(corpus: EncodedCorpus) -> str | None:
-    """Say how many lines of a list repeat an earlier line; None if none does or it is no list."""
+    """Describe the repeated lines of a list; None for running text or if no line is repeated."""
     lines = corpus.lines if corpus.unit == "line" else []
     repeated = len(lines) - len(set(lines))
     if not repeated:
@@ -193,23 +191,23 @@ def build_corpus(options: DataOptions) -> EncodedCorpus:
 
 
 def find_corpus(options: DataOptions, digest: str | None, checkpoint: Path | None) -> EncodedCorpus:
-    """Read the text that a model was trained on, even if the model or its text has moved.
+    """Find the text that a model was trained on, even if the model or the text has moved.
 
-    A relative path is tried from here, from where the run was started, and from each directory
-    around the checkpoint. Last, the cache is searched for the digest. A text without a path,
-    bundled or published, is read whatever its digest.
+    A bundled or published text is read whatever its digest. The path of a user's file is tried from
+    the current directory. A relative path is then tried from where the run was started and from
+    each directory around the checkpoint. Last, the cache is searched for the digest.
 
     Args:
         options: the data options of the training.
-        digest: the digest of the text; None takes the first text that can be read.
+        digest: the digest of the text; None accepts any text.
         checkpoint: the file of the model; None if unknown.
 
     Returns:
-        The text with this digest; if it is found nowhere, the text at the path as seen from here.
+        The text with this digest. If there is none, the text at the path from the current
+        directory.
 
     Raises:
-        UserError: the text can be read nowhere; the message says why not at the path as seen from
-            here. For a text without a path, as for `build_corpus`.
+        UserError: no text can be read; the message says why.
     """
     if options.path is None:
         return build_corpus(options)
@@ -243,9 +241,9 @@ def find_corpus(options: DataOptions, digest: str | None, checkpoint: Path | Non
 
 
 def report_text(options: DataOptions, corpus: EncodedCorpus) -> None:
-    """Log that a text has private-use characters or repeated lines, or that it is no plain text.
+    """Log notices about a text: private-use characters, repeated lines, another format.
 
-    Only a user's own file is searched for another format, and only if it can be read.
+    The format is checked only of a user's own file, and only if it can be read.
     """
     found = [private_use_notice(corpus, options.encoding)]
     if options.kind == "text":
@@ -269,6 +267,6 @@ def report_text(options: DataOptions, corpus: EncodedCorpus) -> None:
 
 
 def build_splits(options: DataOptions, corpus: EncodedCorpus, layout: Layout) -> dict[str, Split]:
-    """Split a corpus by its options; see `make_splits` for errors."""
+    """Split a corpus by its options; errors are those of `make_splits`."""
     names = {"val_fraction", "test_fraction", "split_seed", "max_held_out"}
     return make_splits(corpus, layout=layout, **options.model_dump(include=names))

@@ -29,21 +29,21 @@ from lyricgen.files import expand_home, replacing, to_disk, write_atomically
 
 log = logging.getLogger(__name__)
 
-LARGE = 32_000_000  # bytes of a file beyond which a running text is not held in memory
-LARGE_PACKED = 1_000_000  # the same for a packed file, which may unpack to many times its size
+LARGE = 32_000_000  # bytes; a running text from a larger file is not held in memory
+LARGE_PACKED = 1_000_000  # the same for a packed file, whose text may be many times as long
 MAX_BYTES = 16_000_000_000  # default limit of a text that is not held in memory
 _BLOCK = 1 << 20  # bytes read at a time to be hashed
 _SECTION = 1 << 26  # bytes hashed by one thread
 _THREADS = 2
 MEMORY_BYTES = 1000  # most bytes of a file that remembers a checksum
-SETTLED = 2_000_000_000  # nanoseconds after a change; a later change gets another time
+SETTLED = 2_000_000_000  # nanoseconds after which another change of a file gets another time
 _DAMAGED = "%s: the encoded text %s is damaged; it is encoded anew"
-_LONGEST = 100  # characters of the reason why a file cannot be fetched
+_LONGEST = 100  # most characters of the reason why a file cannot be fetched
 
 
 def cache_directory() -> Path:
-    """The directory of fetched and encoded texts: $LYRICGEN_DATA, else in the user's cache."""
-    # pooch would expand a ~, too: both have to mean the same directory.
+    """Find the directory of fetched and encoded texts: $LYRICGEN_DATA, else in the user's cache."""
+    # A leading ~ is expanded, as pooch does: both have to mean the same directory.
     return expand_home(os.environ.get("LYRICGEN_DATA") or pooch.os_cache("lyricgen"))
 
 
@@ -54,7 +54,7 @@ def published_path(published: Published) -> Path:
         UserError: The file cannot be fetched, cannot be read or is not the published file.
     """
     path = cache_directory() / published.file_name
-    # lexists: a fetch would replace even a link that leads nowhere for now.
+    # lexists: a fetch would also replace a link whose target is missing.
     if not os.path.lexists(path):
         _fetch(published, path)
     try:
@@ -86,7 +86,7 @@ def _fetch(published: Published, path: Path) -> None:
         )
     except Exception as error:  # raised by pooch, by requests or because of the disk
         why = ""
-        deeper: BaseException | None = error  # the deepest says it shortly: "Connection refused"
+        deeper: BaseException | None = error  # the first cause is plain: "Connection refused"
         while deeper is not None:
             why = getattr(deeper, "strerror", None) or why
             deeper = deeper.__cause__ or deeper.__context__
@@ -103,13 +103,13 @@ def is_large(path: str | os.PathLike[str]) -> bool:
         if not stat.S_ISREG(found.st_mode) or found.st_size <= LARGE_PACKED:
             return False
         return found.st_size > LARGE or is_packed(path)
-    except (OSError, ValueError):  # its reader says why
+    except (OSError, ValueError):  # reading the file will explain the error
         return False
 
 
 @dataclass(frozen=True)
 class LargeText:
-    """A file of running text, read as the fields say; `text_pieces` and `prepare` explain them."""
+    """A large file of running text, and how to read it; see `text_pieces` and `prepare`."""
 
     path: str | os.PathLike[str]
     encoding: str
@@ -120,10 +120,10 @@ class LargeText:
     max_bytes: int
 
     def stamp(self) -> tuple[int, ...]:
-        """The file's size in bytes, its times, its inode and its device, to notice a change.
+        """Return the file's size, times, inode and device, by which a change is noticed.
 
         Raises:
-            UserError: The file is not there or cannot be reached.
+            UserError: The file is missing or cannot be reached.
         """
         try:
             found = Path(self.path).stat()
@@ -132,15 +132,14 @@ class LargeText:
         return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_dev
 
     def key(self, directory: Path, passed: Callable[[int], object]) -> str:
-        """Compute the checksum of the file and of the options that change its ids, in hexadecimal.
+        """Compute a checksum of the file and of the options that change its ids, in hexadecimal.
 
         Args:
-            directory: part of the cache that remembers the checksums of unchanged files.
+            directory: directory in which the checksums of unchanged files are remembered.
             passed: called with the number of bytes read so far, unless the checksum is remembered.
 
         Raises:
-            UserError: The file cannot be read, or what the cache remembers of it belongs to
-                another user.
+            UserError: The file cannot be read, or its remembered checksum belongs to another user.
         """
         options = [self.encoding, self.control_characters, self.newline, self.lowercase]
         described = json.dumps([FORMAT, unicodedata.unidata_version, *options, self.max_chars])
@@ -153,7 +152,7 @@ class LargeText:
         path = str(Path(self.path).resolve()).encode("utf-8", "surrogateescape")
         memory = directory / f"{hashlib.sha256(path).hexdigest()}.sum"
         stamp = self.stamp()
-        with suppress(OSError, ValueError, TypeError, RecursionError):  # none, or a damaged file
+        with suppress(OSError, ValueError, TypeError, RecursionError):  # missing or damaged
             with open_own(memory) as stream:
                 *before, content = json.loads(stream.read(MEMORY_BYTES))
             if before == list(stamp) and isinstance(content, str):
@@ -169,7 +168,7 @@ class LargeText:
 
     def _hash(self, size: int, passed: Callable[[int], object]) -> str:
         digest = hashlib.sha256()
-        # In threads, since hashing is most of a second start's work.
+        # In threads, since a second start spends most of its time on hashing.
         with ThreadPoolExecutor(_THREADS) as pool:
             for number, section in enumerate(pool.map(self._section, range(0, size, _SECTION)), 1):
                 digest.update(section)
@@ -202,22 +201,21 @@ class LargeText:
 
 
 def encode_large(text: LargeText, name: str) -> EncodedCorpus:
-    """Encode a running text of any length, or find it in the cache.
+    """Encode a running text of any length into the cache, unless it is there already.
 
-    Processes that need the same text at the same time encode it once. A killed process leaves
-    nothing that passes for a whole entry. A damaged entry is encoded anew, even if its damage is
-    found only when ids are read.
+    Processes that need the same text at the same time encode it only once. A damaged file of the
+    cache is encoded anew, even if the damage shows only when ids are read.
 
     Args:
         text: The file, and how to read it.
         name: The text's name in messages.
 
     Returns:
-        The corpus, whose ids are mapped from the cache.
+        The corpus; its ids are mapped from the cache.
 
     Raises:
-        UserError: The text is too large, cannot be read as its fields say, has nothing to learn
-            from or changes meanwhile; or the cache cannot be written or has another user's file.
+        UserError: The text is too large, cannot be read, has nothing to learn from, or changes
+            meanwhile; or the cache cannot be written, or its file belongs to another user.
     """
     stamp = text.stamp()
     if stamp[0] > text.max_bytes:
@@ -235,7 +233,7 @@ def encode_large(text: LargeText, name: str) -> EncodedCorpus:
             if os.path.lexists(entry):
                 log.warning(_DAMAGED, name, entry)
             for left_over in directory.glob(f".{entry.name}.*"):
-                left_over.unlink()  # by a process that was killed, since the lock is ours
+                left_over.unlink()  # of a killed process, since this process holds the lock
             with replacing(entry) as stream:
                 _encode(text, name, stream, stamp)
             log.info("%s: encoded into %s, where it is found from now on", name, directory)
@@ -246,15 +244,15 @@ def encode_large(text: LargeText, name: str) -> EncodedCorpus:
 
 
 def find_encoded(digest: str, name: str) -> EncodedCorpus | None:
-    """Find the encoded text of a digest in the cache; None if the cache lacks it.
+    """Find an encoded text in the cache by its digest; None if it is not there.
 
     Args:
         digest: The digest of an `EncodedCorpus`.
         name: The text's name in messages.
 
     Returns:
-        The corpus, whose ids are mapped from the cache. To check damaged ids is a UserError, since
-        the text is not there to restore them.
+        The corpus; its ids are mapped from the cache. If they are damaged, their check is a
+        UserError, since there is no text to restore them from.
     """
     for entry in sorted((cache_directory() / "encoded").glob("*.ids")):
         with suppress(UserError):  # another user's entry
@@ -273,16 +271,16 @@ def _refuse_damage(name: str, entry: Path, is_sound: Callable[[], bool]) -> NoRe
 
 
 def _restore(text: LargeText, name: str, entry: Path, is_sound: Callable[[], bool]) -> None:
-    """Encode a text again into its damaged entry, which stays mapped.
+    """Encode a text again into its damaged file of the cache, in place.
 
     Args:
         text: The file, and how to read it.
         name: The text's name in messages.
         entry: The damaged file.
-        is_sound: Tells whether the entry is sound, as after another process has restored it.
+        is_sound: Returns whether the damaged file is sound by now; another process may restore it.
 
     Raises:
-        UserError: The text cannot be read or has changed, or the entry cannot be written.
+        UserError: The text cannot be read or has changed, or the cache cannot be written.
     """
     with _locked(entry, name):
         if is_sound():  # another process has restored it
@@ -298,11 +296,12 @@ def _restore(text: LargeText, name: str, entry: Path, is_sound: Callable[[], boo
 
 @contextmanager
 def _locked(entry: Path, name: str) -> Iterator[None]:
-    """Hold the entry's lock, which the system releases if the process dies.
+    """Hold the lock of a file of the cache during a `with` block.
+
+    The system releases it if the process dies.
 
     Raises:
-        UserError: The lock cannot be taken, or the block raised an OSError, as when the cache
-            cannot be written.
+        UserError: The lock cannot be taken, or the block raised an OSError, as on a full disk.
     """
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
@@ -316,7 +315,7 @@ def _locked(entry: Path, name: str) -> Iterator[None]:
             yield
         finally:
             lock.release()
-    # NotImplementedError: of a file system without locks. The text's own errors are UserErrors.
+    # NotImplementedError: the file system has no locks. Errors of the text are UserErrors.
     except (OSError, NotImplementedError) as error:
         why = getattr(error, "strerror", None) or error
         raise UserError(
@@ -338,7 +337,7 @@ def _encode(text: LargeText, name: str, stream: BinaryIO, stamp: tuple[int, ...]
             write_entry(stream, Vocabulary(found.characters), again)
     except UserError as error:
         problem = error
-    if text.stamp() != stamp:  # the change may be the reason of the problem
+    if text.stamp() != stamp:  # the change may have caused the problem
         raise UserError(
             f"{os.fspath(text.path)!r} was changed while it was read; start again once it is whole"
         ) from problem

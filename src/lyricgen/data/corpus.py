@@ -1,7 +1,7 @@
-"""A corpus as ids, in memory or in a file of the cache whose blocks are checked when they are read.
+"""Corpora as ids, in memory or in files of the cache.
 
-N characters in the corpus, V in the vocabulary. A file of the cache holds the ids, which are mapped
-unchanged, then a description in JSON, the checksum and the length of the description, and a mark.
+N characters in the corpus, V in the vocabulary. A file of the cache holds the ids, a description in
+JSON, the checksum and the length of the description, and a mark.
 """
 
 import hashlib
@@ -27,25 +27,25 @@ from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.files import open_ordinary
 
-FORMAT = 2  # goes up with every change of a file's layout, or of how texts are prepared
+FORMAT = 2  # to be raised when the layout of the files or the preparation of texts changes
 BLOCK = 1 << 24  # bytes of a file that share one checksum
-_CHUNK = 1 << 22  # ids counted at a time: bincount takes eight bytes for each
+_CHUNK = 1 << 22  # ids counted at a time; bincount takes eight bytes for each
 _END = struct.Struct("<32sQ8s")  # SHA-256 checksum and length of the description, mark
 _MARK = b"lyricgen"
 
-# A function that writes a damaged file anew in its place, under the same name and inode. Its
-# argument is a function that tells whether the file is sound again.
+# A function that writes a damaged file anew, under the same name and inode. Its argument is a
+# function that returns whether the file is sound.
 Restore = Callable[[Callable[[], bool]], None]
 
 
 class CheckedMapping:
-    """A file of ids mapped into memory; each block is compared with its checksum once.
+    """A file of ids mapped into memory, with a checksum for each block.
 
-    Code that reads ids calls `check` first, which takes some microseconds if all blocks to be read
-    have been found sound before.
+    Code that reads ids calls `check` first. Each block is compared with its checksum only once, so
+    later calls are fast.
 
     Args:
-        mapping: the whole file; the ids lie at its beginning.
+        mapping: the whole file, which begins with the ids.
         sums: the checksum of each block of ids.
         length: bytes of all ids.
         restore: called if a block is damaged or the file is cut short.
@@ -62,12 +62,11 @@ class CheckedMapping:
         self._sound = np.zeros(len(sums), np.bool_)
 
     def check(self, ids: Tensor, starts: Tensor | None = None, steps: int = 0) -> None:
-        """Check that ids can be read and are the ids that were written; restore damaged ones.
+        """Compare ids with their checksums before they are read; restore damaged ids.
 
         Args:
             ids: (N,) in this mapping; other tensors are not checked.
-            starts: (B,) int64 indices into `ids` where the windows to be read start; None checks
-                all ids.
+            starts: (B,) int64, indices in `ids` at which windows start; None checks all ids.
             steps: characters in a window.
 
         Raises:
@@ -93,7 +92,7 @@ class CheckedMapping:
             self.forget()
 
     def forget(self) -> None:
-        """Give back the memory in which the file's pages are mapped; reading brings them back."""
+        """Release the memory that holds pages of the file; the next read loads them again."""
         if hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
             self._mapping.madvise(mmap.MADV_DONTNEED)
 
@@ -119,15 +118,15 @@ class CheckedMapping:
 
 @dataclass(frozen=True)
 class EncodedCorpus:
-    """A corpus ready to be cut into splits.
+    """A corpus as ids.
 
     Attributes:
         name: Its name in messages.
-        unit: ``text`` for one running text, ``line`` for a list of short ones.
+        unit: ``text`` for a running text, ``line`` for a list of lines.
         vocabulary: Its distinct characters.
         ids: (N,) its characters, of the vocabulary's type.
         counts: (V,) int64, how often each character occurs.
-        digest: The SHA-256 checksum of the ids and the characters, which identifies the text.
+        digest: SHA-256 of the ids and the characters, in hexadecimal; it identifies the text.
         mapping: The mapped file of the ids; None for ids in memory.
     """
 
@@ -144,7 +143,7 @@ class EncodedCorpus:
 
     @property
     def opening(self) -> str:
-        """The first characters of the text, up to 1000, without white space before them.
+        """Up to 1000 characters from the beginning of the text, without leading white space.
 
         Raises:
             UserError: The mapped ids are damaged and cannot be restored.
@@ -159,12 +158,12 @@ class EncodedCorpus:
 
     @property
     def lines(self) -> list[str]:
-        r"""The lines of a list, repeats included, without their ``\n``; for unit ``line`` only."""
+        r"""The lines without their ``\n``, repeats included; for unit ``line`` only."""
         return self.vocabulary.decode(self.ids).removesuffix("\n").split("\n")
 
 
 def encode(corpus: Corpus) -> EncodedCorpus:
-    """Encode a corpus that lies in memory."""
+    """Encode a prepared corpus as ids in memory."""
     vocabulary = Vocabulary.of(corpus.text)
     ids = vocabulary.encode(corpus.text)
     digest = hashlib.sha256(ids.numpy().data)
@@ -174,7 +173,7 @@ def encode(corpus: Corpus) -> EncodedCorpus:
 
 
 def count_ids(ids: Tensor, size: int) -> Tensor:
-    """Count how often each id from 0 to size - 1 occurs, (size,) int64; leave out larger ids."""
+    """Count how often each id from 0 to size - 1 occurs, (size,) int64; ignore larger ids."""
     counts = torch.zeros(size, dtype=torch.int64)
     for chunk in torch.split(ids, _CHUNK):
         counts += torch.bincount(chunk, minlength=size)[:size]
@@ -216,7 +215,7 @@ def write_entry(stream: BinaryIO, vocabulary: Vocabulary, pieces: Iterable[str])
 
 
 def open_entry(path: Path, name: str, restore: Restore) -> EncodedCorpus | None:
-    """Map the ids of a file of the cache.
+    """Open a file of the cache and map its ids.
 
     Args:
         path: The file.
@@ -224,15 +223,15 @@ def open_entry(path: Path, name: str, restore: Restore) -> EncodedCorpus | None:
         restore: See `Restore`.
 
     Returns:
-        The corpus; None if the file cannot be opened, or if its length or description is wrong.
-        `CheckedMapping.check` finds damaged ids when they are read.
+        The corpus; None if the file cannot be opened or its description is damaged. The ids are
+        checked only when they are read.
 
     Raises:
-        UserError: The file belongs neither to this user nor to root; it may hold anything.
+        UserError: The file belongs neither to this user nor to root.
     """
     try:
         with open_own(path) as stream:
-            # A private copy, since torch wants a writable buffer; nothing is written or copied.
+            # ACCESS_COPY, since torch wants a writable buffer; nothing is written to the file.
             mapping = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)
         expected, length, mark = _END.unpack(mapping[-_END.size :])
         first = len(mapping) - _END.size - length
@@ -256,7 +255,7 @@ def open_entry(path: Path, name: str, restore: Restore) -> EncodedCorpus | None:
 
 
 def open_own(path: Path) -> BufferedReader:
-    """Open an ordinary file of the cache that this user or root has written.
+    """Open an ordinary file of the cache that belongs to this user or to root.
 
     Raises:
         OSError: The file cannot be opened, or is no ordinary file.

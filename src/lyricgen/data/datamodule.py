@@ -14,14 +14,14 @@ from lyricgen.errors import UserError
 
 
 class CharacterDataModule(pl.LightningDataModule):
-    """The training, validation and test splits of a corpus.
+    """Data module with the training, validation and test splits of a corpus.
 
-    Validation and test read a whole split in order, whatever the training sampler is, so their
-    figures do not depend on the batch size. In the layout "lines", each line is scored by itself.
+    Validation and test read a whole split in order, so their figures do not depend on the training
+    sampler. In the layout "lines" each line is scored by itself.
 
     Args:
         vocabulary: the characters of the whole corpus.
-        splits: "train", and "val" and "test" unless they are empty.
+        splits: "train", "val" and "test", without empty splits.
         sampler: chooses the positions of each training batch.
         following: number of characters that the model also reads after each held-out window.
 
@@ -66,13 +66,14 @@ class CharacterDataModule(pl.LightningDataModule):
     def val_dataloader(self) -> BatchLoader | list[BatchLoader]:
         return self.evaluation_loader("val") if "val" in self.splits else []
 
-    # No command calls it: `Trainer.test` does, which users of Lightning expect to work.
+    # No command calls this; users of Lightning expect `Trainer.test` to work.
+
     @override
     def test_dataloader(self) -> BatchLoader | list[BatchLoader]:
         return self.evaluation_loader("test") if "test" in self.splits else []
 
     def evaluation_loader(self, name: str) -> BatchLoader:
-        """Make the loader of all of the split `name`; each process gets its share of the rows.
+        """Make a loader of the whole split `name`; each process reads its own rows.
 
         Raises:
             KeyError: there is no such split.

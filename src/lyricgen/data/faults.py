@@ -16,8 +16,8 @@ from lyricgen.data.vocabulary import distinct
 from lyricgen.errors import UserError, printable
 
 _CONTROLS = "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f"
-# Unicode's class Cc without \t, \n and \r, and the lone surrogates that some codecs let through:
-# a text with a surrogate cannot be written to a terminal or a log as UTF-8.
+# Unicode's class Cc without \t, \n and \r; and lone surrogates, which some codecs let through, but
+# which cannot be written as UTF-8.
 FORBIDDEN = re.compile(f"[{_CONTROLS}\ud800-\udfff]")
 _REPLACED = re.compile(f"[{_CONTROLS}]")
 _NAMES = {
@@ -53,7 +53,7 @@ MARKS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-# The letters beyond ASCII of some languages in Latin letters, one word a language.
+# The letters beyond ASCII of languages in Latin script, one word for each language.
 _LATIN = (
     "àâæçéèêëîïôœùûüÿ äöüßé áéíóúüñ àçèéíïòóúü àáâãçéêíóôõúü àèéìíòóùú ëïéèêöüá åäöæøéü "
     "áðéíóúýþæö áéíóöőúüű ąćęłńóśźż áčďéěíňóřšťúůýž áäčďéíĺľňóôŕšťúýž čćđšž ăâîşţșț "
@@ -66,15 +66,15 @@ _BEFORE, _EXCERPT, _SAMPLE = 6, 14, 4000  # characters
 
 
 class ControlCharacterFilter:
-    r"""Replaces the control characters of a text that comes in pieces, or counts them.
+    r"""Filter that replaces or counts the control characters of a text that comes in pieces.
 
-    Control characters are those of Unicode other than ``\n``, ``\r`` and ``\t``.
+    Tabs, ``\n`` and ``\r`` are kept and not counted.
 
     Args:
-        shown: name of the text in the message.
-        wanted: `refuse` counts the characters for `error`, `newline` replaces each by a newline,
-            `drop` leaves them out. Lone surrogates are always counted for `error`.
-        choices: advice at the end of the message, unless the characters point to another encoding.
+        shown: name of the text in messages.
+        wanted: `newline` replaces each control character by a newline, `drop` deletes it, `refuse`
+            counts it for `error`. Lone surrogates are always counted.
+        choices: advice at the end of `error`, unless the characters point to another encoding.
     """
 
     def __init__(self, shown: str, wanted: ControlCharacters, choices: str = _CHOICES) -> None:
@@ -84,11 +84,11 @@ class ControlCharacterFilter:
         self._line, self._column = 1, 1  # of the next character
         self._after_return = False
         self._length = 0
-        self._nuls = [0, 0]  # their numbers at even and at odd places
+        self._nuls = [0, 0]  # numbers of NULs at even and at odd places
         self._shifts = False  # whether there is an escape sequence of ISO-2022-JP
 
     def feed(self, piece: str) -> str:
-        """Replace or count the control characters of the next piece; return the piece."""
+        """Replace or count the control characters of the next piece; return the filtered piece."""
         # The few distinct characters are searched much faster than all of them.
         kinds = FORBIDDEN.findall(distinct(piece))
         if kinds and self.wanted != "refuse":
@@ -110,17 +110,17 @@ class ControlCharacterFilter:
 
     @property
     def error(self) -> UserError | None:
-        """The error about the refused characters so far; None if there are none."""
+        """Error about the characters counted so far; None if there are none."""
         return UserError(f"{self.found}; {self._advice()}") if self._counts else None
 
     @property
     def misread(self) -> bool:
-        """Whether there are C1 controls besides U+0085, a sign of a wrong single-byte encoding."""
+        """Whether a C1 control other than U+0085 was counted, a sign of a wrong encoding."""
         return any("\x80" <= kind <= "\x9f" and kind != "\x85" for kind in self._counts)
 
     @property
     def found(self) -> str:
-        """A sentence on the refused characters: up to eight kinds with counts and first places."""
+        """Description of up to eight kinds of counted characters: counts and first places."""
         kinds = [
             f"U+{ord(kind):04X}{f' ({_NAMES[kind]})' if kind in _NAMES else ''} "
             f"{'once' if self._counts[kind] == 1 else f'{self._counts[kind]:,} times, first'} "
@@ -149,7 +149,7 @@ class ControlCharacterFilter:
             return
         ends = text.count("\n") + text.count("\r") - text.count("\r\n")
         if self._after_return and text[0] == "\n":
-            ends -= 1  # of a line end whose \r was counted
+            ends -= 1  # this \n belongs to a \r that was counted
         self._after_return = text[-1] == "\r"
         self._length += len(text)
         self._line += ends
@@ -158,7 +158,7 @@ class ControlCharacterFilter:
 
 
 class Reading(NamedTuple):
-    """A file as an encoding reads it: its `oddity`, and some of its characters beyond ASCII."""
+    """An encoding that decodes a file, the `oddity` of the text, and an excerpt of it."""
 
     encoding: str
     oddity: float
@@ -166,16 +166,15 @@ class Reading(NamedTuple):
 
 
 def possible_readings(pieces: Iterable[bytes], tried: str) -> list[Reading]:
-    """Find encodings that decode all of a file's bytes.
+    """Find the encodings of a fixed list that decode all of a file's bytes.
 
     Args:
         pieces: the bytes.
-        tried: an encoding that Python knows; it is left out.
+        tried: an encoding to leave out; Python must know it.
 
     Returns:
-        Readings by encodings of a fixed list, the most plausible first. Encodings that read the
-        same sample of characters share one reading, under the name of the most preferred. Readings
-        with a NUL, or of ASCII alone, are left out.
+        Readings, the most plausible first. Encodings that decode a sample to the same characters
+        share one reading. An encoding that decodes to a NUL or only to ASCII has no reading.
     """
     decoders = {
         name: codecs.getincrementaldecoder(name)() for name in _MULTIBYTE if not _same(name, tried)
@@ -213,8 +212,8 @@ def count_damage(pieces: Iterable[bytes], encoding: str) -> int:
     """Count the places in a file that an encoding cannot decode.
 
     Returns:
-        The number of places; 0 if there are too many, or the other characters look too odd, for
-        the file to be in this encoding.
+        The number of places; 0 if the file seems to have another encoding, since too many places
+        are damaged or the decoded text is too odd.
     """
     decoder = codecs.getincrementaldecoder(encoding)(errors="replace")
     damaged, sound, sample = 0, 0, ""
@@ -228,7 +227,7 @@ def count_damage(pieces: Iterable[bytes], encoding: str) -> int:
 
 
 def encoding_advice(readings: Sequence[Reading]) -> str:
-    """Advise a user which encoding to name, given the possible readings of a file."""
+    """Write advice on which encoding to name, from the possible readings of a file."""
     if not readings:
         return "no encoding known here decodes all of it: it is damaged, or no text"
     shown = ", ".join(
@@ -251,8 +250,7 @@ def _same(name: str, tried: str) -> bool:
 def oddity(text: str) -> float:
     """Estimate the share of characters beyond ASCII that do not fit their surroundings.
 
-    The estimate is 0 for a text of ASCII alone, and may exceed 1, since some characters count for
-    more than one reason.
+    It is 0 for a text of ASCII. It may exceed 1, since a character may be odd for two reasons.
     """
     text = f" {text} "
     east_asian, latin, odd, every = "", "", 0.0, 0
@@ -306,7 +304,7 @@ def _is_east_asian(character: str) -> bool:
 
 @cache
 def _common_characters() -> tuple[frozenset[str], ...]:
-    """The everyday characters of China, Taiwan, Japan and Korea."""
+    """Find the common characters of China, Taiwan, Japan and Korea, one set for each."""
     kana = frozenset(map(chr, range(0x3041, 0x3100)))
     return (
         _rows("gb2312", 0xB0, 0xD7),

@@ -17,7 +17,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 @dataclass(frozen=True)
 class Published:
-    """A file that is fetched once into the cache directory."""
+    """A published text, to be fetched once into the cache directory."""
 
     file_name: str
     url: str  # of a fixed revision

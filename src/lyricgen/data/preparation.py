@@ -1,4 +1,4 @@
-"""Prepare a text: its line ends, its case, its length, and its composed characters (NFC)."""
+"""Preparation of a text: line ends, lower case, length, and composed characters (NFC)."""
 
 import unicodedata
 from collections.abc import Iterable, Iterator
@@ -11,20 +11,20 @@ from lyricgen.errors import UserError
 
 # Vowels and finals of Hangul, which compose with the character before them.
 _JAMO = frozenset(map(chr, (*range(0x1161, 0x1176), *range(0x11A8, 0x11C3))))
-# Categories of characters that end a word for the lower-casing of a Σ before or after them.
+# Categories of characters that end a word; the lower case of a Σ depends on its place in a word.
 _WORD_ENDS = frozenset(("Zs", "Nd", "Lo", "Ps", "Pe", "Sm", "Sc"))
 
 
 @dataclass(frozen=True)
 class Corpus:
-    r"""A text ready to be learnt.
+    r"""A prepared text.
 
     Attributes:
         name: Its name in messages.
-        unit: ``text`` for one running text, ``line`` for a list of short ones.
-        text: The characters, in Unicode's composed form (NFC) and with ``\n`` as the only line
-            end. With unit ``line`` every line is stripped, none is blank, and each, the last
-            included, ends with ``\n``.
+        unit: ``text`` for a running text, ``line`` for a list of lines.
+        text: The characters in composed form (NFC), with ``\n`` as the only line end. With unit
+            ``line``, every line ends with ``\n``, also the last. No line is blank or has white
+            space around it.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Corpus:
 
     @property
     def lines(self) -> list[str]:
-        r"""The lines in their order, repeats included, without their ``\n``."""
+        r"""The lines in order, without their ``\n``; repeated lines stay."""
         return self.text.removesuffix("\n").split("\n")
 
 
@@ -47,25 +47,21 @@ def prepare(
     distinct_lines: bool = False,
     max_chars: int | None = None,
 ) -> Corpus:
-    r"""Turn a text into a corpus.
+    r"""Prepare a text as a corpus.
 
     Args:
-        text: The text, with any of the three line ends.
+        text: The text; its lines may end with ``\n``, ``\r`` or ``\r\n``.
         name: See `Corpus`.
         unit: See `Corpus`.
         newline: ``keep``, or ``space`` to turn each newline of a running text into a space.
         lowercase: Whether to lower-case the text.
         distinct_lines: With unit ``line``, whether to keep only the first of equal lines.
-        max_chars: The most characters to keep, from the start and counted in the finished text;
-            None keeps all. With unit ``line``, the whole lines that fit, their ``\n`` counted.
-
-    Returns:
-        The corpus: at least two distinct characters, not all of them white space.
+        max_chars: Most characters of the prepared text; the rest is cut off. With unit ``line``,
+            only whole lines are kept, and each ``\n`` counts. None keeps all.
 
     Raises:
-        UserError: A setting has an unknown value or contradicts another one; `max_chars` is below
-            2 or does not hold the first line; or the kept text has fewer than two distinct
-            characters or only white space.
+        UserError: A setting is unknown or contradicts another; `max_chars` is below 2 or does not
+            hold the first line; or the prepared text is only white space or one repeated character.
     """
     _check_settings(unit, newline, max_chars)
     if unit == "line":
@@ -91,10 +87,10 @@ def prepare(
 def prepared_pieces(
     pieces: Iterable[str], *, newline: Newline, lowercase: bool, max_chars: int | None
 ) -> Iterator[str]:
-    """Prepare a running text that comes in pieces, cut anywhere; settings as for `prepare`.
+    """Prepare a running text that comes in pieces; the settings are those of `prepare`.
 
     Yields:
-        Pieces of the prepared text, which does not depend on where it was cut.
+        Pieces of the prepared text. The whole does not depend on how the text was cut.
 
     Raises:
         UserError: `newline` is unknown, or `max_chars` is below 2.
@@ -146,9 +142,9 @@ def _last_cut(piece: str, has_sigma: bool) -> int | None:
 def _begins(character: str, has_sigma: bool) -> bool:
     """Whether a text may be cut before a character.
 
-    Only marks (categories M) and the jamo of Hangul vowels and finals compose with the character
-    before them. With `has_sigma` the text before has a Σ to lower-case, whose form depends on the
-    whole word: only a character that ends a word will do.
+    Marks and the vowels and finals of Hangul may not be cut off: they compose with the character
+    before them. `has_sigma` says that the text before has a Σ to lower-case. Its form depends on
+    the whole word, so the character must end a word.
     """
     first = unicodedata.normalize("NFD", character)[0]
     if character in "\r\n" or unicodedata.category(first).startswith("M") or first in _JAMO:
@@ -159,8 +155,7 @@ def _begins(character: str, has_sigma: bool) -> bool:
 
 def _compose(text: str, lowercase: bool) -> str:
     text = text.replace("\r\n", "\n").replace("\r", "\n")
-    # Composed last: lower-casing can bring together a letter and an accent that have a composed
-    # form only in lower case.
+    # Composed last, since some letters have a composed form with an accent only in lower case.
     return unicodedata.normalize("NFC", text.lower() if lowercase else text)
 
 
@@ -185,12 +180,12 @@ def check_symbols(characters: str, length: int, name: str) -> None:
     """Refuse a corpus that has nothing to learn from.
 
     Args:
-        characters: Its distinct characters.
-        length: Number of all its characters.
-        name: Its name in messages.
+        characters: The distinct characters of the corpus.
+        length: Number of characters of the whole corpus, for the message.
+        name: The name of the corpus, for the message.
 
     Raises:
-        UserError: The corpus is empty, all white space or one single symbol.
+        UserError: The corpus is empty, only white space, or one repeated character.
     """
     if not characters or characters.isspace():
         raise UserError(

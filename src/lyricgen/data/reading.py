@@ -1,4 +1,4 @@
-"""Read the text of a plain or packed file piece by piece; explain each fault to the user."""
+"""Reading of plain and packed text files, piece by piece."""
 
 import bz2
 import codecs
@@ -80,7 +80,7 @@ _PACKED: dict[str, tuple[tuple[bytes, ...], Callable[[BufferedReader], Any]]] = 
     "bzip2 file": (tuple(b"BZh%d1AY&SY" % level for level in range(1, 10)), bz2.BZ2File),
     "xz file": ((b"\xfd7zXZ\0",), lzma.LZMAFile),
 }
-# Errors of the standard library on archives whose bytes differ from what their headers promise.
+# Errors that the standard library raises on damaged archives.
 _DAMAGE = (
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, IndexError),
     *(MemoryError, NotImplementedError, OverflowError, ValueError),
@@ -93,7 +93,7 @@ def read_text(
     max_bytes: int = DEFAULT_MAX_BYTES,
     control_characters: ControlCharacters | None = "refuse",
 ) -> str:
-    """Read a whole text; see `text_pieces` for arguments and errors."""
+    """Read a whole text file; `text_pieces` explains the arguments and errors."""
     return "".join(text_pieces(path, encoding, max_bytes, control_characters=control_characters))
 
 
@@ -104,26 +104,26 @@ def text_pieces(
     passed: Callable[[int], object] = lambda _: None,
     control_characters: ControlCharacters | None = "refuse",
 ) -> Iterator[str]:
-    r"""Read a text from a plain file, a gzip, bzip2 or xz file, or a zip archive of one text file.
+    """Read a text from a plain file, a gzip, bzip2 or xz file, or a zip archive of one text file.
 
-    The first bytes of a file tell its kind; its name does not matter. Nothing is unpacked to the
-    disk. A byte-order mark decides the encoding and is dropped.
+    The first bytes of the file, not its name, tell how it is packed. A byte-order mark decides the
+    encoding and is dropped.
 
     Args:
-        path: The file; errors show the path unchanged.
+        path: The file.
         encoding: A text encoding that Python knows, for a file without a byte-order mark.
-        max_bytes: The most bytes of the file, and of its text when unpacked.
+        max_bytes: Most bytes of the file, and of its text when unpacked.
         passed: Called often with the number of bytes of the file read so far.
         control_characters: See `ControlCharacterFilter`; None keeps all control characters.
 
     Yields:
-        Pieces of the text, at least one, none of them empty.
+        Pieces of the text, none of them empty.
 
     Raises:
-        UserError: `max_bytes` or `encoding` is wrong; the file is missing, no ordinary file,
-            unreadable, empty or too large; the archive is damaged, encrypted, of an unknown method
-            or not of one text file; or the content is no plain text in its encoding, or has refused
-            characters. The error may come after some pieces.
+        UserError: An argument is wrong; the file is missing, no ordinary file, unreadable, empty or
+            too large; an archive is damaged, encrypted, packed by an unknown method, or does not
+            hold exactly one text file; or the content is no plain text in its encoding, or has
+            refused characters. Some pieces may come before the error.
     """
     shown = repr(os.fspath(path))
     if max_bytes < 1:
@@ -150,7 +150,7 @@ def text_pieces(
 
 
 def is_packed(path: str | os.PathLike[str]) -> bool:
-    """Whether a file begins like a packed file of a kind that can be read.
+    """Whether the first bytes of a file are those of a gzip, bzip2, xz or zip file.
 
     Raises:
         OSError: The file cannot be read.
@@ -174,13 +174,13 @@ def unreadable(error: Exception, shown: str, kind: str = "") -> UserError:
 
     Args:
         error: The reason.
-        shown: The quoted path.
+        shown: The quoted path of the file.
         kind: The kind of a packed file; "" for a plain file.
     """
-    # EINVAL: a place that a damaged archive points to and no file can have
+    # EINVAL: a damaged archive points to a place that no file can have
     from_system = isinstance(error, OSError) and error.errno not in {None, errno.EINVAL}
     if kind and not from_system:
-        # The library's words may quote bytes of the file, so they are escaped like any other.
+        # The library's message may quote bytes of the file, so it is escaped.
         reason = repr(str(error) or "cut short")
         return UserError(f"{shown} is a damaged {kind} ({reason}); get it again")
     why = error.strerror if isinstance(error, OSError) else error
@@ -190,7 +190,7 @@ def unreadable(error: Exception, shown: str, kind: str = "") -> UserError:
 def _unpacked(
     path: str | os.PathLike[str], max_bytes: int, passed: Callable[[int], object]
 ) -> Iterator[bytes]:
-    """Read a file's unpacked bytes in pieces; see `text_pieces` for arguments and errors."""
+    """Read a file's unpacked bytes in pieces; `text_pieces` explains the arguments and errors."""
     shown, kind = repr(os.fspath(path)), ""
     try:
         with ExitStack() as opened:
@@ -202,7 +202,7 @@ def _unpacked(
             if kind == _ZIP:
                 stream = opened.enter_context(stream.open(_only_member(stream, shown)))
             head, left = b"", max_bytes
-            # In pieces: read(max_bytes + 1) would reserve all of a generous limit.
+            # In pieces, since read(max_bytes + 1) would reserve that much memory.
             while piece := stream.read(min(_CHUNK, left + 1)):
                 left -= len(piece)
                 if left < 0:
@@ -248,7 +248,7 @@ def _only_member(archive: zipfile.ZipFile, shown: str) -> zipfile.ZipInfo:
     [member] = members
     if member.flag_bits & 1:
         raise UserError(f"{shown} is an encrypted zip archive; unpack it and name the text file")
-    # Only these two are unpacked by zipfile in bounded steps: a bzip2 or LZMA bomb would go off.
+    # zipfile unpacks only these two in bounded steps; others could fill the memory.
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise UserError(
             f"{shown} is a zip archive packed by method {member.compress_type}, which is not read; "
@@ -267,7 +267,7 @@ def _may_be_text(info: zipfile.ZipInfo) -> bool:
 
 
 class _UndecodableError(Exception):
-    """A file is not in its encoding; the message says where."""
+    """Error for a file that is not in its encoding; the message says where."""
 
 
 def _decoded(blocks: Iterable[bytes], shown: str, encoding: str, codec: str) -> Iterator[str]:
@@ -290,13 +290,13 @@ def _decoded(blocks: Iterable[bytes], shown: str, encoding: str, codec: str) -> 
 
 
 def _choose_codec(encoding: str, data: Iterator[bytes]) -> tuple[bytes, str, str]:
-    """Read the first bytes, and choose the encoding: by their byte-order mark, else the given one.
+    """Choose the encoding of a file by its byte-order mark, or else by `encoding`.
 
     Returns:
-        The bytes read, the name of the encoding for messages, and the name of the codec.
+        The first bytes of `data`, the encoding's name for messages, and the codec's name.
 
     Raises:
-        UserError: Python knows no text encoding of the given name, which is checked in any case.
+        UserError: Python knows no text encoding named `encoding`, even if a mark decides.
     """
     head = b""
     while len(head) < 4 and (block := next(data, b"")):
@@ -310,7 +310,7 @@ def _choose_codec(encoding: str, data: Iterator[bytes]) -> tuple[bytes, str, str
     marked = next((kind for mark, kind in MARKS.items() if head.startswith(mark)), None)
     if marked is not None and not name.startswith(marked):
         return head, marked, marked
-    if marked is not None:  # the given encoding, whose byte order the mark tells
+    if marked is not None:  # the given encoding; the mark tells its byte order
         return head, encoding, name if marked == "utf-8" else marked
     if name in ("utf-16", "utf-32"):
         # Python reads these in the machine's order without a mark, but not in pieces.
@@ -326,7 +326,7 @@ def _no_encoding(encoding: str) -> UserError:
 
 
 def _other_encodings(path: str | os.PathLike[str], tried: str, max_bytes: int) -> str:
-    """Advise a user how to mend a file that is not in the encoding `tried`."""
+    """Write advice on how to mend a file that is not in the encoding `tried`."""
     with progress("looking for the encoding", 2 * os.stat(path).st_size) as moved:  # noqa: PTH116
         damaged = count_damage(_unpacked(path, max_bytes, moved), tried)
         if damaged:

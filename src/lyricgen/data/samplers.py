@@ -1,4 +1,4 @@
-"""Samplers: the positions of each batch, a pure function of (seed, epoch, index).
+"""Samplers, which choose the positions of each batch from (seed, epoch, index) alone.
 
 B rows (batch size), T time steps, N characters in the text.
 """
@@ -20,24 +20,24 @@ log = logging.getLogger(__name__)
 
 LONGEST_STREAM = 200_000  # characters of held-out text that are read as one row
 ROW = 20_000  # characters, on average, of a row of a longer text
-EVALUATION_LOGITS = 2**22  # rows x steps x vocabulary that one evaluation batch aims at
-EVALUATION_STEPS = 1024  # characters of a row scored at once, at most
-EVALUATION_LINES = 256  # lines scored at once, at most
-EVALUATION_CHARACTERS = 2**15  # of lines scored at once, padding included, at most
-FOLLOWING = 128  # characters after a window that a model of both sides reads
+EVALUATION_LOGITS = 2**22  # most logits of an evaluation batch, if a row has not more
+EVALUATION_STEPS = 1024  # most characters of a row in an evaluation batch
+EVALUATION_LINES = 256  # most lines in an evaluation batch
+EVALUATION_CHARACTERS = 2**15  # most characters of these lines, padding included
+FOLLOWING = 128  # characters after a window, which a model that fills gaps reads
 
 
 def first_offset(offsets: int, seed: int, epoch: int) -> int:
-    """Draw the epoch's offset, a number below `offsets`."""
+    """Draw the offset of an epoch, from 0 to `offsets` - 1."""
     return int(torch.randint(offsets, (1,), generator=_generator(seed, epoch)))
 
 
 def order(count: int, seed: int, epoch: int, shuffle: Shuffle) -> Tensor:
     """Order the numbers 0 … count - 1 for an epoch, (count,) int32 or int64.
 
-    `shuffle` "once" gives the order of `numpy.random.seed(seed)` and `numpy.random.shuffle`, as in
-    much published code; "each_epoch" draws by torch; "none" keeps the numbers in order. The last
-    result is remembered and given again: do not change it.
+    `shuffle` is "each_epoch" for a new order in each epoch, "once" for the same order in all
+    epochs, or "none" for rising numbers. "once" gives the order of `numpy.random.shuffle` after
+    `numpy.random.seed(seed)`, as in course code. Do not change the result, which is cached.
     """
     return _order(count, seed, epoch if shuffle == "each_epoch" else 0, shuffle)
 
@@ -49,7 +49,7 @@ def _order(count: int, seed: int, epoch: int, shuffle: Shuffle) -> Tensor:
         return torch.arange(count, dtype=dtype)
     if shuffle == "each_epoch":
         generator = _generator(seed, epoch)
-        torch.randint(1, (1,), generator=generator)  # skips first_offset's draw: independent of it
+        torch.randint(1, (1,), generator=generator)  # skips the draw of first_offset
         return torch.randperm(count, generator=generator, dtype=dtype)
     numbers = torch.arange(count, dtype=dtype)
     np.random.RandomState(seed).shuffle(numbers.numpy())  # in place
@@ -66,17 +66,18 @@ def _without_equal_lengths(windows: Windows) -> Windows:
 
 
 class RandomSampler(TrainingSampler):
-    """Windows that do not overlap; every batch starts from state zero.
+    """Sampler of windows that do not overlap; every batch starts from state zero.
 
-    The text is cut into windows at multiples of T; the windows are shuffled and cut into batches
-    of B. With `random_offset` each epoch cuts at other places.
+    The text is cut into windows of T characters, in batches of B; a small text has smaller batches.
+    With `random_offset` each epoch cuts at other places. All epochs have the same number of
+    windows.
 
-    With `drop_last` every window has T characters and every batch B windows; a shorter window or
-    batch is left out, as in textbooks. Without it the last batch may have fewer windows, a window
-    at an end of the text fewer characters: an epoch predicts every character but the first. Then
-    only offsets that give the most frequent number of windows are drawn: each epoch has as many.
+    With `drop_last`, as in textbooks, shorter windows and smaller batches are left out. Without it
+    an epoch predicts every character but the first; the windows at both ends of the text may be
+    shorter, and the last batch smaller.
 
-    A text of fewer than B windows gets smaller batches; a text without a window is a UserError.
+    Raises:
+        UserError: the text is too short for a window.
     """
 
     def __init__(
@@ -116,7 +117,7 @@ class RandomSampler(TrainingSampler):
         return full if self.drop_last or not rest else full + 1
 
     def windows(self, epoch: int, index: int) -> Windows:
-        """The windows of one batch, from all over the text."""
+        """Choose the windows of one batch."""
         offset = self.offsets[first_offset(len(self.offsets), self.seed, epoch)]
         shuffled = order(self.num_windows, self.seed, epoch, self.shuffle)
         chosen = shuffled[index * self.batch_size : (index + 1) * self.batch_size].long()
@@ -130,16 +131,17 @@ class RandomSampler(TrainingSampler):
 
 
 class ConsecutiveSampler(TrainingSampler):
-    """The text as B long rows, read from left to right, so that the state can be carried.
+    """Sampler that reads the text as B long rows, from left to right, to carry the state.
 
-    With `drop_last` the first B·(N//B) characters make B rows, and batch i is their columns
-    i·T … (i+1)·T; the characters after the last whole row or window are left out, as in textbooks.
-    Without it the rows predict every character but the first: each row begins where the row above
-    ends, some are one character longer, and an epoch's windows differ in length by one at most.
+    A batch is the next T columns of all rows; a small text has fewer rows. Without `carry_state`
+    every batch starts from state zero.
 
-    Without `carry_state` every batch starts from state zero, to compare with carrying the state.
+    With `drop_last`, as in textbooks, characters after the last whole row or batch are left out.
+    Without it an epoch predicts every character but the first; the lengths of rows, and those of
+    windows, then differ by at most one.
 
-    A text of fewer than B windows gets fewer rows; a text without a window is a UserError.
+    Raises:
+        UserError: with `drop_last`, the text is too short for a window.
     """
 
     def __init__(
@@ -174,7 +176,7 @@ class ConsecutiveSampler(TrainingSampler):
         return (self.columns + self.num_steps - 1) // self.num_steps
 
     def windows(self, epoch: int, index: int) -> Windows:
-        """The next columns of every row."""
+        """Choose the next columns of every row."""
         del epoch  # every epoch reads the same rows
         first, end = (at * self.columns // len(self) for at in (index, index + 1))
         starts_stream = index == 0 or not self.carry_state
@@ -183,27 +185,24 @@ class ConsecutiveSampler(TrainingSampler):
 
 
 class LineSampler(TrainingSampler):
-    """Whole lines, each from its start symbol to its stop character.
+    """Sampler of whole lines, each from its start symbol to its newline.
 
-    Rows are padded to the longest line of the batch; padding is masked by `lengths`. The last
-    batch may have fewer rows. Every line starts from state zero. With `carry_state`, for batches of
-    one line only, a line starts from the last state of the line before, also across epochs.
-
-    A line of more than `longest` characters is cut into about equal pieces, each a row, so that one
-    line cannot take all memory. A piece starts from state zero like a line; with `carry_state`
-    the pieces of a line follow each other.
+    Rows are padded to the longest row of the batch. The last batch may have fewer rows. Every row
+    starts from state zero; with `carry_state` it starts from the last state of the row before, also
+    across epochs.
 
     Args:
         line_starts: (number of lines,) places of the start symbols.
-        line_lengths: (number of lines,) predicted characters of each line, the stop included.
+        line_lengths: (number of lines,) characters of each line, its newline included.
         batch_size: B, at most; a small text has fewer rows.
         seed: seed of the shuffle.
         shuffle: see `order`.
-        carry_state: see above.
-        longest: see above; None for any length.
+        carry_state: whether to carry the state from row to row.
+        longest: most characters of a row, to limit memory; a longer line is cut into rows of about
+            equal length. None sets no limit.
 
     Raises:
-        ValueError: `carry_state` with a `batch_size` other than 1: rows end at different steps.
+        ValueError: `carry_state` is true, and `batch_size` is not 1.
     """
 
     def __init__(
@@ -233,7 +232,7 @@ class LineSampler(TrainingSampler):
         return (len(self.row_starts) + self.batch_size - 1) // self.batch_size
 
     def windows(self, epoch: int, index: int) -> Windows:
-        """B rows, padded to the longest of them."""
+        """Choose the rows of one batch."""
         chosen = self._rows(epoch, slice(index * self.batch_size, (index + 1) * self.batch_size))
         starts_stream = not self.carry_state or epoch == index == 0
         return windows_of(self.row_starts[chosen], self.row_lengths[chosen], starts_stream)
@@ -268,10 +267,10 @@ def _too_short(has: int, needs: int, num_steps: int) -> UserError:
 
 
 class StreamSampler:
-    """A whole text for scoring or counting: every character after the first is predicted once.
+    """Sampler that reads a whole text; every character but the first is predicted once.
 
-    The state is carried along each of B rows. A row starts from state zero, where the row above
-    ends. A batch has T characters a row; a model of both sides reads `following` more of them.
+    The text is cut into `num_rows` rows. Each starts from state zero and carries the state from
+    batch to batch. A model that fills gaps also reads the `following` characters after each batch.
     """
 
     def __init__(
@@ -286,7 +285,7 @@ class StreamSampler:
         return (self.row + self.num_steps - 1) // self.num_steps
 
     def windows(self, epoch: int, index: int) -> Windows:
-        """The next T columns of every row."""
+        """Choose the next T columns of every row."""
         del epoch
         first = index * self.num_steps
         lengths = (self.row_targets - first).clamp(0, self.num_steps)
@@ -294,11 +293,11 @@ class StreamSampler:
 
 
 class LineScoringSampler:
-    """Lines for scoring: every character is predicted once, each line from state zero.
+    """Sampler that reads every line once, from state zero, for scoring.
 
-    A line of more than T characters is read in pieces of T, the state carried from one to the
-    next. Lines of the same number of pieces share batches, in their order. A larger vocabulary
-    makes smaller batches. `LineSampler` and `StreamSampler` explain the arguments.
+    A line of more than T characters is read in pieces of T, and the state is carried from piece to
+    piece. A batch holds lines with the same number of pieces; a larger vocabulary makes smaller
+    batches. `LineSampler` and `StreamSampler` explain the arguments.
     """
 
     def __init__(
@@ -323,7 +322,7 @@ class LineScoringSampler:
         return len(self.batches)
 
     def windows(self, epoch: int, index: int) -> Windows:
-        """The next T characters of some lines."""
+        """Choose the next T characters of some lines."""
         del epoch
         lines, piece = self.batches[index]
         first = piece * self.num_steps
@@ -335,9 +334,9 @@ class LineScoringSampler:
 
 
 def evaluation_sampler(split: Split, vocabulary_size: int, following: int = 0) -> Sampler:
-    """Make a sampler that reads a whole split: as one stream, or each line by itself.
+    """Make a sampler that reads a whole split, as one stream or line by line.
 
-    A stream past 200,000 characters is cut into rows, each from state zero; the log says so.
+    A stream of more than 200,000 characters is cut into rows, each from state zero; a log says so.
     """
     if split.line_starts is not None:
         starts, lengths = split.line_starts, split.line_lengths

@@ -1,4 +1,4 @@
-"""A corpus cut into its training and held-out splits, as character ids."""
+"""The training, validation and test splits of a corpus, as character ids."""
 
 import logging
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from lyricgen.errors import UserError
 
 log = logging.getLogger(__name__)
 
-Range = tuple[int, int]  # positions from the first number up to, and without, the second
+Range = tuple[int, int]  # the first position, and the position after the last
 Layout = Literal["stream", "lines"]
 SPLITS = ("train", "val", "test")
 
@@ -24,9 +24,9 @@ SPLITS = ("train", "val", "test")
 def split_text(
     length: int, val_fraction: float, test_fraction: float, max_held_out: int | None = None
 ) -> tuple[Range, Range, Range]:
-    """Split a running text into three contiguous ranges: training, validation, test, in order.
+    """Split a running text into a training, a validation and a test range, in this order.
 
-    The ranges are contiguous because choruses repeat: many held-out lines drawn at random would
+    Each range is contiguous, since songs repeat their choruses. Lines drawn at random would often
     stand in the training split, too.
 
     Args:
@@ -34,16 +34,15 @@ def split_text(
         val_fraction: Share of the characters to validate on. If it is not zero, the split has at
             least two characters: one to read and one to predict.
         test_fraction: Share of the characters to test on, with the same minimum.
-        max_held_out: The most characters, 2 or more, in each of these two splits; the rest is
-            trained on. None sets no limit.
+        max_held_out: Most characters of the validation split and of the test split, at least 2. The
+            rest goes to the training split. None sets no limit.
 
     Returns:
-        Three ranges that cover 0…length without gap or overlap; a fraction of zero gives an empty
-        range.
+        Three ranges that together cover the text; a fraction of zero gives an empty range.
 
     Raises:
-        UserError: A fraction is negative, the sum of both is not below 1, or they leave fewer than
-            two characters to train on.
+        UserError: A fraction is negative, the sum of both is not below 1, or fewer than two
+            characters are left to train on.
     """
     val, test = _held_out_sizes(length, val_fraction, test_fraction, least=2, unit="characters")
     if max_held_out is not None and max(val, test) > max_held_out:
@@ -60,25 +59,25 @@ def split_lines(
     seed: int,
     max_held_out: int | None = None,
 ) -> tuple[list[int], list[int], list[int]]:
-    """Split a list of lines into three splits that share no line: training, validation, test.
+    """Split lines at random into training, validation and test lines.
 
-    Distinct lines are drawn, so that all repeats of a line go into the same split. The fractions
-    are shares of the distinct lines: at least one line unless a fraction is zero.
+    All repeats of a line go into the same split.
 
     Args:
         lines: The lines of the corpus, repeats included.
-        val_fraction: See above.
-        test_fraction: See above.
+        val_fraction: Share of the distinct lines to validate on; at least one line unless it is
+            zero.
+        test_fraction: The same for the test split.
         seed: Seed of the draw; the same seed and lines give the same splits on any machine.
-        max_held_out: The most characters in each held-out split, but one line at least; a repeated
-            line counts once. The rest is trained on. None sets no limit.
+        max_held_out: Most characters of the validation split and of the test split, but at least
+            one line. A repeated line counts once. The rest goes to the training split. None sets no
+            limit.
 
     Returns:
-        Three lists of indices into ``lines``, each in rising order; together they have every index
-        once.
+        Three lists of indices into `lines`, each in rising order.
 
     Raises:
-        UserError: A fraction is negative, the sum of both is not below 1, or they leave no line to
+        UserError: A fraction is negative, the sum of both is not below 1, or no line is left to
             train on.
     """
     number = {line: index for index, line in enumerate(dict.fromkeys(lines))}
@@ -118,12 +117,12 @@ def _held_out_sizes(
 
 
 def _at_most(lengths: NDArray[np.intp], characters: int, purpose: str) -> int:
-    """Count the leading lines that fit into a number of characters, at least one.
+    """Count the first lines that fit into a number of characters; the first line always fits.
 
     Args:
         lengths: Characters of each line.
         characters: The limit.
-        purpose: What the lines are for, in the log: "validate" or "test".
+        purpose: "validate" or "test", for the log.
     """
     total = int(lengths.sum())
     if total <= characters:
@@ -144,18 +143,18 @@ def _report_limit(most: int, found: int, purpose: str) -> None:
 class Split:
     """One split of the corpus.
 
-    In the layout "stream" the ids are the text itself. In the layout "lines" every line is a
-    start symbol (id V), its characters and a newline.
+    In the layout "stream" the ids are the text itself. In the layout "lines" every line is a start
+    symbol (id V), its characters and a newline.
     """
 
     ids: Tensor  # (N,) the smallest integer type that holds V
     line_starts: Tensor | None  # (number of lines,) int64 places of the start symbols; None: stream
-    counts: Tensor | None = None  # result of character_counts, if known
+    counts: Tensor | None = None  # result of `character_counts`, if known
     mapping: CheckedMapping | None = None  # the mapped file of the ids; None: in memory
 
     @property
     def sound_ids(self) -> Tensor:
-        """The ids after a check against their file's checksums; unchecked `ids` may be damaged.
+        """The ids, after a check against the checksums of their file.
 
         Raises:
             UserError: the ids are damaged and cannot be restored.
@@ -165,18 +164,18 @@ class Split:
         return self.ids
 
     def character_counts(self, vocabulary_size: int) -> Tensor:
-        """Count each character, (V,) int64, without start symbols; errors as for `sound_ids`."""
+        """Count how often each character occurs, (V,) int64; errors are those of `sound_ids`."""
         return count_ids(self.sound_ids, vocabulary_size) if self.counts is None else self.counts
 
     def text(self, vocabulary: Vocabulary) -> str:
-        """The text of the split, without start symbols; see `sound_ids` for errors."""
+        """Decode the text of the split, without start symbols; errors are those of `sound_ids`."""
         return vocabulary.decode(self.sound_ids[self.ids < len(vocabulary)])
 
     def last(self, max_chars: int) -> Tensor:
-        """The ids of the last `max_chars` characters; `max_chars` is 1 or more.
+        """Return the ids of the last `max_chars` characters, where `max_chars` is at least 1.
 
-        In the layout "lines", these are the last lines that fit as a whole, at least one. Errors
-        are those of `sound_ids`.
+        In the layout "lines", return the last whole lines that fit, at least one. Errors are those
+        of `sound_ids`.
         """
         if self.line_starts is None:
             return replace(self, ids=self.ids[-max_chars:]).sound_ids
@@ -185,7 +184,7 @@ class Split:
 
     @property
     def line_lengths(self) -> Tensor:
-        """Predicted characters of each line, the stop included, (number of lines,) int64.
+        """Characters of each line, its newline included, (number of lines,) int64.
 
         Raises:
             ValueError: the layout is "stream".
@@ -205,17 +204,17 @@ def make_splits(
     split_seed: int,
     max_held_out: int | None = None,
 ) -> dict[str, Split]:
-    """Cut a corpus into splits by `split_text` or `split_lines`, which explain the fractions.
+    """Split a corpus by `split_text` or `split_lines`, which explain the fractions.
 
-    Running text is cut into contiguous ranges and always has the layout "stream". A list of lines
-    is split by distinct lines and gets the chosen layout, which `Split` explains.
+    Running text always gets the layout "stream". A list of lines gets `layout`, which `Split`
+    explains.
 
     Returns:
-        "train", and "val" and "test" if their fractions are positive.
+        The splits "train", "val" and "test", without empty splits.
 
     Raises:
-        UserError: the fractions are not possible or leave too little to train on, or mapped ids
-            are damaged and cannot be restored.
+        UserError: the fractions are impossible or leave too little to train on, or mapped ids are
+            damaged and cannot be restored.
     """
     vocabulary = corpus.vocabulary
     if corpus.unit == "text":
@@ -228,14 +227,14 @@ def make_splits(
         chosen = split_lines(lines, val_fraction, test_fraction, split_seed, max_held_out)
         texts = ("".join(lines[i] + "\n" for i in split) for split in chosen)
         train, *held_out = (line_split(vocabulary.encode(one), vocabulary, layout) for one in texts)
-    # A difference, since a training split may be too long to be counted at every start.
+    # Subtracted, since a training split may be too long to be counted at every start.
     counts = corpus.counts - sum(split.character_counts(len(vocabulary)) for split in held_out)
     splits = [replace(train, counts=counts), *held_out]
     return {name: split for name, split in zip(SPLITS, splits, strict=True) if len(split.ids)}
 
 
 def line_split(ids: Tensor, vocabulary: Vocabulary, layout: Layout) -> Split:
-    """Lay out a list of lines as a split; each line in `ids`, (N,), ends with a newline.
+    """Make a split of lines, `ids` (N,), in which each line ends with a newline.
 
     Raises:
         UserError: the layout is "lines", and the vocabulary has no newline.

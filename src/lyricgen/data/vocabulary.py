@@ -1,4 +1,4 @@
-"""The characters of a text, as code points and as the numbers of a vocabulary."""
+"""Vocabularies, which number the characters of a text."""
 
 import unicodedata
 from collections.abc import Iterator
@@ -12,25 +12,25 @@ from torch import Tensor
 
 from lyricgen.errors import UserError
 
-# Characters encoded at a time: the code points of a whole text would take four times its room.
+# Characters encoded at a time; the code points of a whole text would take four times its memory.
 _CHUNK = 1 << 18
 CODE_POINTS = 0x110000
 
 
 def code_points(text: str) -> NDArray[np.uint32]:
-    """The code points of a short text, (N,)."""
+    """Return the code points of a short text, (N,)."""
     # surrogatepass: a command line that is not UTF-8 gives lone surrogates, which are unknown.
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
 
 
 def chunks(text: str) -> Iterator[tuple[int, NDArray[np.uint32]]]:
-    """The code points of a text of any length in pieces, each with the place of its start."""
+    """Yield the code points of a long text in pieces, each with its start in the text."""
     for start in range(0, len(text), _CHUNK):
         yield start, code_points(text[start : start + _CHUNK])
 
 
 class Distinct:
-    """The distinct characters of texts that come one after the other."""
+    """Collector of the distinct characters of texts."""
 
     def __init__(self) -> None:
         self._present = np.zeros(CODE_POINTS, np.bool_)
@@ -48,13 +48,13 @@ class Distinct:
 
 
 def distinct(text: str) -> str:
-    """The distinct characters of a text, by rising code point."""
+    """Find the distinct characters of a text, by rising code point."""
     found = Distinct()
     found.add(text)
     return found.characters
 
 
-# Characters that people take for each other, besides those that Unicode's NFKC makes equal.
+# Groups of characters that people confuse, besides those that Unicode's NFKC makes equal.
 _GROUPS = (
     "'’‘‛ʼʹ′`´",
     '"“”„‟″«»「」『』',
@@ -67,17 +67,17 @@ _GROUPS = (
     " \t\u00a0\u2002\u2003\u2009\u200a\u202f\u3000",
 )
 _GROUP = {one: group[0] for group in _GROUPS for one in group}
-LISTED = 10  # unknown characters in an error
+LISTED = 10  # most unknown characters in an error
 
 
 def twins(character: str, known: str) -> str:
-    """Find the characters of `known` that people type instead of a character."""
+    """Find the characters of `known` that are easily confused with `character`."""
     wanted = _form(character)
     return "".join(one for one in known if one != character and _form(one) == wanted)
 
 
 def _form(character: str) -> str:
-    """Form that twins share; capitals and small letters are twins."""
+    """Map characters that are easily confused to the same form; case is ignored."""
     if character in _GROUP:
         return _GROUP[character]
     folded = unicodedata.normalize("NFKC", character).casefold()
@@ -86,13 +86,12 @@ def _form(character: str) -> str:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Sorted distinct characters, numbered 0…V-1.
+    """The distinct characters of a corpus, numbered 0…V-1 by rising code point.
 
-    The number V itself is no character, but the symbol that starts a line. A checkpoint holds the
-    string of characters.
+    The number V is no character, but the symbol that starts a line.
 
     Attributes:
-        characters: The V characters by rising code point; character number i has id i.
+        characters: The V characters; character number i has id i.
 
     Raises:
         UserError: There are no characters, or they are not sorted and distinct.
@@ -114,7 +113,7 @@ class Vocabulary:
 
     @classmethod
     def of(cls, text: str) -> "Vocabulary":
-        """Number the distinct characters of a text; an empty text is a UserError."""
+        """Make the vocabulary of a text; an empty text is a UserError."""
         return cls(distinct(text))
 
     def __len__(self) -> int:
@@ -128,10 +127,10 @@ class Vocabulary:
         return torch.int16 if len(self) <= torch.iinfo(torch.int16).max else torch.int32
 
     def encode(self, text: str) -> Tensor:
-        """Turn a text of N characters into their ids, (N,) of type ``dtype``, on the CPU.
+        """Encode a text of N characters as ids, (N,) of type `dtype`, on the CPU.
 
         Raises:
-            UserError: The vocabulary lacks characters of the text; `list_unknown` lists them.
+            UserError: The vocabulary lacks characters of the text; the message lists them.
         """
         ids = torch.empty(len(text), dtype=self.dtype)
         view = ids.numpy()
@@ -153,10 +152,7 @@ class Vocabulary:
         return known
 
     def list_unknown(self, text: str) -> str:
-        """List the unknown characters of a text, ten at most, each with its known twins.
-
-        They are distinct and stand by rising code point.
-        """
+        """List up to ten unknown characters of a text, each with its known `twins`."""
         unknown = [one for one in distinct(text) if one not in self.characters]
         listed = []
         for one in unknown[:LISTED]:
@@ -167,7 +163,7 @@ class Vocabulary:
         return ", ".join(listed) + more
 
     def decode(self, ids: Tensor) -> str:
-        """Turn ids, (N,) of any integer type and on any device, back into their characters.
+        """Decode ids, (N,) of any integer type and on any device, to a text.
 
         Raises:
             ValueError: The ids have another shape, or an id is outside 0…V-1.
@@ -182,7 +178,7 @@ class Vocabulary:
 
     @cached_property
     def _ids(self) -> NDArray[np.integer]:
-        """The id of every code point; V for an unknown character."""
+        """Id of each code point; V for an unknown character."""
         table = torch.full((CODE_POINTS,), len(self), dtype=self.dtype).numpy()
         table[code_points(self.characters)] = np.arange(len(self))
         return table
