@@ -1,6 +1,6 @@
-"""The card of a model, which describes the model in plain values; models rebuilt from cards.
+"""Cards, which describe models in plain values, and models rebuilt from their cards.
 
-A file never names code: a card chooses the architecture from a fixed table.
+A card names no code; it chooses the architecture from a fixed table.
 """
 
 import json
@@ -24,6 +24,7 @@ from lyricgen.options import Options, validate
 from lyricgen.settings import complete
 
 FORMAT: Literal[2] = 2
+
 MAX_OPTIONS, MAX_DEPTH = 10**6, 20  # bytes and nesting of a run's options in JSON
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64)
 # functions that draw initial weights
@@ -34,14 +35,14 @@ _DRAWING = {
 
 
 def _plain(options: dict[str, Any]) -> dict[str, Any]:
-    """Refuse options that JSON cannot hold, or whose JSON is very long, as when parts repeat.
+    """Refuse options that JSON cannot hold, or that are too long or too deep in JSON.
 
     Returns:
         The same options.
 
     Raises:
-        UserError: in JSON they are too long or nested too deep.
-        ValueError: they are not plain values, or hold NaN or infinity.
+        UserError: in JSON the options are too long or nested too deep.
+        ValueError: the options are not plain values, or hold NaN or infinity.
     """
     length = depth = 0
     encoder = json.JSONEncoder(check_circular=False, ensure_ascii=False, allow_nan=False)
@@ -88,12 +89,12 @@ class Card(Options):
 
 
 def card(model: TrainedModel) -> dict[str, Any]:
-    """Describe a model in values that JSON has.
+    """Make the card of a model, in values of JSON.
 
     Raises:
         UserError: the model's `options` are too long or nested too deep in JSON.
-        pydantic.ValidationError: they are not plain values, or parts of the model contradict each
-            other.
+        pydantic.ValidationError: `options` are not plain values, or parts of the model contradict
+            each other.
     """
     described = Card(
         format=FORMAT,
@@ -111,13 +112,13 @@ def card(model: TrainedModel) -> dict[str, Any]:
 def rebuild(
     values: Any, tensors: dict[str, Tensor], size: int, device: str | torch.device
 ) -> TrainedModel:
-    """Rebuild a model from an unchecked card and unchecked tensors.
+    """Check a card and tensors from a file, and rebuild their model.
 
     Args:
         values: the card; in an undamaged file, plain values from `card`.
-        tensors: the weights, mapped to the file, by their names in the network. They are copied
-            into memory after their types and shapes are checked.
-        size: bytes of the file, an upper bound for the tensors.
+        tensors: the weights by their names in the network. They are copied after their sizes have
+            been checked.
+        size: bytes of the file, which the tensors must not exceed.
         device: where to put the network; an n-gram model stays on the CPU.
 
     Returns:
@@ -185,7 +186,7 @@ def _rebuild_recurrent(architecture: RecurrentArchitecture, tensors: dict[str, T
 
 
 class _SkipDrawing(TorchFunctionMode):
-    """Skips the drawing of initial weights, for which torch would import modules for a second."""
+    """Mode that draws no initial weights, since torch would import modules for a second."""
 
     def __torch_function__(
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None

@@ -1,12 +1,11 @@
-"""The two kinds of file that hold a trained model; no file is trusted.
+"""Files of trained models: checkpoints of torch, and model files of safetensors.
 
-A checkpoint is an archive of torch: a zip file of tensors, with a pickle that names them. A model
-file is for sharing; it is safetensors: the length of a header (8 bytes, little-endian), the header
-in JSON with the model's card among its metadata, and the numbers.
+A checkpoint is a zip file of tensors with a pickle that names them. A model file is for sharing:
+its header in JSON contains the card of the model.
 
-`torch.load(weights_only=True)` runs no code from a file, but it takes all the memory that the file
-asks for: by packed members, by objects that the pickle only names, by a directory of millions of
-members. An archive that passes the checks below holds plain values, and tensors stored as they are.
+No file is trusted. `torch.load(weights_only=True)` runs no code from a file, but it takes all the
+memory that the file asks for. So an archive is loaded only if its sizes, its members and the names
+in its pickle pass the checks below.
 """
 
 import json
@@ -27,17 +26,17 @@ from lyricgen.models.card import rebuild
 from lyricgen.models.trained_model import TrainedModel
 from lyricgen.runs.newest import checkpoint_in
 
-MAX_BYTES = 2**34  # of a file: a network of a thousand million parameters with its optimizer
-MAX_DIRECTORY = 2**22  # bytes of an archive's directory: some 40,000 members
-MAX_PICKLE = 2**24  # bytes
-MAX_OPERATIONS = 10**6  # of a pickle: some 20,000 rows of metrics.csv
+MAX_BYTES = 2**34  # of a file; enough for a thousand million parameters and their optimizer
+MAX_DIRECTORY = 2**22  # bytes of an archive's directory; enough for some 40,000 members
+MAX_PICKLE = 2**24  # bytes of a pickle
+MAX_OPERATIONS = 10**6  # of a pickle; enough for some 20,000 rows of metrics.csv
 MAX_HEADER = 2**23  # bytes of a model file's header; all of Unicode as a vocabulary takes 2**22
 MAX_MARKS = 10**6  # opening brackets, commas and quotation marks in a header: limits its values
 MAX_MESSAGE = 500  # characters of a message; a file may have chosen most of them
 CARD = "lyricgen"  # name of the card in either kind of file
-PREFIX = "model."  # of the network's tensors in a LightningModule
+PREFIX = "model."  # begins the names of the network's tensors in a LightningModule
 
-# how torch ends an archive: the end of the directory in its 64-bit form, its place, and the end
+# The end of torch's archives: the end of the directory in its 64-bit form, its place, and the end.
 _END = struct.Struct("<4sQ2H2L4Q4sLQL4s4H2LH")
 _TYPES = ("Double", "Float", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool")
 _NAMES = {
@@ -48,10 +47,9 @@ _NAMES = {
 
 
 def load(path: str | Path, device: str | torch.device = "cpu") -> TrainedModel:
-    """Load a trained model; no other file is needed.
+    """Load a trained model from a file.
 
-    No code in the file is run, and no memory is taken before the sizes that it declares are
-    checked.
+    No code in the file is run. The sizes that it declares are checked before memory is taken.
 
     Args:
         path: a checkpoint, a model file, or the directory of a run or a sweep, in which
@@ -89,7 +87,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> TrainedModel:
 
 
 def to_bytes(card: dict[str, Any], tensors: dict[str, Tensor]) -> bytes:
-    """Make the content of a model file; equal models give equal bytes."""
+    """Make the content of a model file; equal arguments give equal bytes."""
     described = json.dumps(card, ensure_ascii=False, allow_nan=False, sort_keys=True)
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     return safetensors.torch.save(plain, metadata={CARD: described})
@@ -101,7 +99,7 @@ def _shorten(error: UserError) -> str:
 
 
 def _read(path: Path, size: int) -> tuple[Any, dict[str, Tensor]]:
-    """Read the unchecked card of a file; map its tensors to the file without reading them."""
+    """Read the card and the tensors of a file, unchecked; the tensors are mapped, not copied."""
     if size > MAX_BYTES:
         raise UserError(f"it has {size} bytes, more than {MAX_BYTES}")
     with path.open("rb") as stream:
@@ -144,7 +142,7 @@ def _read_model_file(path: Path) -> tuple[Any, dict[str, Tensor]]:
 
 
 def _parse(text: str) -> Any:
-    """Parse JSON; refuse equal keys, NaN and infinity, which two readers may read differently."""
+    """Parse JSON; refuse repeated keys, NaN and infinity, on which readers of JSON differ."""
 
     def read_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if len(dict(pairs)) < len(pairs):
@@ -167,10 +165,10 @@ def _read_archive(path: Path, size: int) -> Any:
 
 
 def _check_end(stream: BinaryIO, size: int) -> None:
-    """Check the place and the length of the directory before it is read.
+    """Check the place and the length of an archive's directory before it is read.
 
-    Readers of zip files find the directory in different ways. They all find the same one if it lies
-    where torch puts it.
+    Readers of zip files may find different directories in one file. If the directory lies where
+    torch puts it, all find the same.
     """
     stream.seek(max(0, size - _END.size))
     tail = stream.read(_END.size)
@@ -186,7 +184,7 @@ def _check_end(stream: BinaryIO, size: int) -> None:
 
 
 def _check_members(archive: zipfile.ZipFile, size: int) -> zipfile.ZipInfo:
-    """Check that the members are stored as torch stores them, and are no larger than the file.
+    """Check that an archive's members are stored as torch stores them, and fit into the file.
 
     Returns:
         The member that is the pickle.

@@ -1,4 +1,4 @@
-"""Figures of a loss, and mixtures of two models."""
+"""Metrics of a loss, and the loss of a mixture of two models."""
 
 import math
 
@@ -7,10 +7,10 @@ from torch import Tensor
 
 
 def loss_figures(split: str, loss: float, prefix: str = "") -> dict[str, float]:
-    """Compute the three figures of a loss in nats per character.
+    """Compute the loss, perplexity and bits per character under the names of the metrics.
 
     Args:
-        split: begins the name of each figure.
+        split: name of the split, with which each name begins.
         loss: nats per character.
         prefix: `Model.metric_prefix`.
     """
@@ -22,7 +22,7 @@ def loss_figures(split: str, loss: float, prefix: str = "") -> dict[str, float]:
 
 
 def perplexity(loss: float) -> float:
-    """Compute exp(nats per character), infinite if that overflows."""
+    """Compute exp(loss) of a loss in nats per character; infinity if it overflows."""
     try:
         return math.exp(loss)
     except OverflowError:
@@ -30,7 +30,7 @@ def perplexity(loss: float) -> float:
 
 
 def best_mixture_weight(network_nats: Tensor, ngram_nats: Tensor) -> float:
-    """Find the weight w of the network that minimises the loss of w·p_network + (1-w)·p_ngram.
+    """Find the weight w that minimises the loss of the mixture w·p_network + (1-w)·p_ngram.
 
     The loss is convex in w, so bisection on the sign of its slope finds the minimum.
 
@@ -51,7 +51,7 @@ def best_mixture_weight(network_nats: Tensor, ngram_nats: Tensor) -> float:
 
 
 def mixture_nats(weight: float, network_nats: Tensor, ngram_nats: Tensor) -> Tensor:
-    """Compute -ln(w·p_network + (1-w)·p_ngram) of each character, (N,) float64."""
+    """Compute the nats of the mixture w·p_network + (1-w)·p_ngram, (N,) float64; w is `weight`."""
     shares = torch.tensor([weight, 1 - weight], dtype=torch.float64).log()
     stacked = torch.stack([shares[0] - network_nats, shares[1] - ngram_nats])
     return -torch.logsumexp(stacked, dim=0)

@@ -17,14 +17,14 @@ from lyricgen.models.options import Architecture
 
 
 class Model(nn.Module):
-    """A model of characters.
+    """Base of all models of characters.
 
     Attributes:
-        architecture: plain values from which the model can be built again.
+        architecture: options from which the model can be built again.
         vocabulary_size: V.
     """
 
-    # whether the model predicts a character from both sides, to fill gaps, instead of from the left
+    # whether the model fills gaps: it predicts a character from both sides, not only from the left
     fills_gaps: ClassVar[bool] = False
     # whether the model counts n-grams instead of training weights
     counts_ngrams: ClassVar[bool] = False
@@ -54,18 +54,18 @@ class Model(nn.Module):
 
         Args:
             batch: inputs and targets.
-            state: the state after the batch before; None at the start of a stream.
+            state: the state after the previous batch; None at the start of a stream.
         """
         logits, state = self(batch.inputs, state)
         return logits, state
 
     def score(self, batch: Batch, state: State | None) -> tuple[Tensor, State]:
-        """Compute the nats of a batch's targets, (B, T), zero for padding, and the next state.
+        """Compute the nats of a batch's targets, (B, T), and the next state.
 
-        The arguments are those of `predict`.
+        Padding has 0 nats. The arguments are those of `predict`.
         """
         logits, state = self.predict(batch, state)
-        # flattened: with the classes in the middle dimension this takes several times as long
+        # flattened, since cross_entropy is slow with the classes in the middle dimension
         nats = F.cross_entropy(
             at_least_float32(logits).flatten(0, 1),
             batch.targets.flatten(),
@@ -76,10 +76,10 @@ class Model(nn.Module):
 
 
 class NextModel(Model):
-    """A model of P(next character | earlier characters).
+    """Base of models of P(next character | earlier characters).
 
-    It is called with ids, (B, T), and the state after the ids before, or None at the start of a
-    stream. It returns the logits, (B, T, V), and the next state.
+    A call takes ids, (B, T), and the state after earlier ids, None at the start of a stream. It
+    returns the logits, (B, T, V), and the next state.
     """
 
     def score_next(self, inputs: Tensor, lengths: Tensor, targets: Tensor) -> Tensor:
@@ -88,24 +88,25 @@ class NextModel(Model):
         Args:
             inputs: (B, T) int64 ids.
             lengths: (B,) int64, number of ids to read in each row, at least 1.
-            targets: (B,), the characters after these ids.
+            targets: (B,), the character after these ids in each row.
         """
         raise NotImplementedError
 
     def layer_steps(self) -> list[LayerStep]:
-        """Make the `LayerStep` of each layer, from the input up; [] if a layer has none."""
+        """Make the `LayerStep` of each layer, the first layer first; [] if a layer has none."""
         return []
 
 
 def at_least_float32(logits: Tensor) -> Tensor:
-    """Convert logits to float32, if less precise: sums in half precision have two right digits."""
+    """Convert logits in half precision to float32, so that sums are precise enough."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def write_to_positions(nats: Tensor, batch: Batch, room: Tensor) -> None:
-    """Write the nats of a batch, (B, T), into `room`, (N,) float64 on the CPU.
+    """Write the nats of a batch, (B, T), to the positions of its targets in `room`.
 
-    `room` has a place for each character of the split. Padding is not written.
+    `room`, (N,) float64 on the CPU, has a place for each character of the split. Padding is left
+    out.
     """
     steps = torch.arange(1, nats.shape[1] + 1, device=nats.device)
     positions = batch.starts[:, None] + steps  # (B, T) of the targets
@@ -115,7 +116,7 @@ def write_to_positions(nats: Tensor, batch: Batch, room: Tensor) -> None:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a network into evaluation mode within a `with` block, and then back into its mode."""
+    """Put a network into evaluation mode for a `with` block; restore its mode afterwards."""
     was_training = model.training
     model.eval()
     try:

@@ -22,11 +22,11 @@ from lyricgen.models.options import CellOptions, DepthOptions, RecurrentArchitec
 
 
 class RecurrentStack(nn.Module):
-    """L layers of one cell; `residual` adds the input of each layer after the first to its output.
+    """Stack of L layers of one cell, with dropout and residual connections between them.
 
-    Each layer is a separate module. So names in a checkpoint do not depend on `depth`, and dropout
-    draws from torch's generator. The dropout inside cuDNN draws from a state that cannot be
-    restored: no run could be resumed exactly. Residual connections: He et al. 2016.
+    A residual connection (He et al. 2016) adds the input of a layer to its output; the first layer
+    has none. Each layer is a module of its own, because the dropout inside cuDNN draws from a state
+    that cannot be restored: a run could not be resumed exactly.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class RecurrentStack(nn.Module):
         self.blocks = nn.ModuleList([build(cell, size, hidden_size) for size in sizes])
 
     def forward(self, inputs: Tensor, state: State | None) -> tuple[Tensor, State]:
-        """Read (B, T, input), or ids (B, T) if the cell takes ids; a state of None is zero.
+        """Read features (B, T, input size), or ids (B, T); a state of None is zero.
 
         Returns:
             The last layer's output, (B, T, H), and the next state, (L, B, H) tensors.
@@ -65,8 +65,8 @@ class BothSides(nn.Module):
     """A stack from left to right, a stack from right to left, and a layer that joins them.
 
     Neither stack reads the other. In an ordinary bidirectional network (Schuster and Paliwal 1997)
-    the second layer reads both directions of the first. Then its input at t + 1 contains, through
-    the first layer from the left, the character at t, which is to be predicted.
+    the second layer reads both directions of the first layer, and so sees the character that is to
+    be predicted.
     """
 
     def __init__(self, stack: Callable[[], RecurrentStack], hidden_size: int) -> None:
@@ -77,7 +77,7 @@ class BothSides(nn.Module):
 
 
 class CharacterNetwork(Model):
-    """An embedding or one-hot input, a recurrence, and an output layer over the characters.
+    """Base of networks: embedding or one-hot input, recurrence, and output layer.
 
     A start symbol is one more row in the embedding, or the zero vector among one-hot inputs. It is
     never predicted. One-hot inputs ignore `tie_weights`.
@@ -86,7 +86,7 @@ class CharacterNetwork(Model):
         architecture: sizes and options.
 
     Raises:
-        UserError: the weights are to be tied, but the embedding does not have the hidden size.
+        UserError: `tie_weights` is true, but the embedding does not have the hidden size.
     """
 
     architecture: RecurrentArchitecture
@@ -118,7 +118,7 @@ class CharacterNetwork(Model):
         self.dropout = nn.Dropout(options.dropout)
         self.output = nn.Linear(hidden_size, self.vocabulary_size)
         if self.tied and self.embedding is not None:
-            # the scale of an output layer: rows of N(0, 1) would give a high initial loss
+            # the scale of an output layer, since rows of N(0, 1) would give a high initial loss
             nn.init.uniform_(self.embedding.weight, -(hidden_size**-0.5), hidden_size**-0.5)
             self.output.weight = None  # type: ignore[assignment]
 
@@ -127,9 +127,10 @@ class CharacterNetwork(Model):
         return stack()
 
     def features(self, ids: Tensor) -> Tensor:
-        """Make the recurrence's input from ids (B, T): an embedding (B, T, E), or one-hot inputs.
+        """Convert ids, (B, T), to the input of the recurrence.
 
-        One-hot inputs are (B, T, V), or the ids themselves if the cell takes ids.
+        The input is an embedding, (B, T, E), or one-hot vectors, (B, T, V), or ids if the cell
+        takes ids.
         """
         if self.embedding is not None:
             embedded: Tensor = self.dropout(self.embedding(ids))
@@ -139,7 +140,7 @@ class CharacterNetwork(Model):
         return self.one_hot(ids)
 
     def one_hot(self, ids: Tensor) -> Tensor:
-        """Convert (B, T) int64 to (B, T, V), zeros for the start of a line."""
+        """Convert ids, (B, T), to one-hot vectors, (B, T, V); the start of a line becomes zeros."""
         vectors = F.one_hot(ids, self.vocabulary_size + 1)[..., : self.vocabulary_size]
         return vectors.to(self.output.bias.dtype)
 
@@ -166,7 +167,7 @@ class CharacterNetwork(Model):
         return self.output.weight
 
     def character_dimensions(self) -> dict[str, int]:
-        """Map the name of each parameter with a dimension of characters to this dimension.
+        """Map names of parameters to the dimension in which they have an index for each character.
 
         Some names may be of parameters that this network does not have.
         """
@@ -178,7 +179,7 @@ class CharacterNetwork(Model):
         return found
 
     def set_output_bias(self, counts: Tensor) -> None:
-        """Set the output bias to the unigram distribution of a text, add-one smoothed.
+        """Set the output bias to the log-frequencies of characters, smoothed by adding one.
 
         Args:
             counts: (V,) occurrences of each character.
@@ -191,10 +192,10 @@ class CharacterNetwork(Model):
         """Draw the initial weights by `model.init`; "torch" keeps the present weights.
 
         The other choices draw every matrix from N(0, 0.01²), with torch's global generator or
-        NumPy's legacy generator, and set biases to 0, except the biases that are options of a cell.
-        An embedding is drawn first, as (symbols, E), any other matrix as (outputs, inputs). As in
-        course code in NumPy, a layer's matrix for the input comes before its matrix for the hidden
-        state, and the output layer comes last.
+        NumPy's legacy generator. Biases become 0, except biases that are options of a cell. The
+        order is that of course code in NumPy: the embedding, (symbols, E); for each layer its
+        matrix for the input and its matrix for the state; the output layer. Matrices after the
+        embedding are drawn as (outputs, inputs).
 
         Args:
             seed: seed of NumPy's generator, below 2**32; torch's generator ignores it.
@@ -219,7 +220,7 @@ class CharacterNetwork(Model):
 
 
 class LanguageModel(CharacterNetwork, NextModel):
-    """P(next character | all earlier characters), by a recurrence from left to right."""
+    """Network that predicts the next character from all earlier characters."""
 
     @override
     def forward(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
@@ -227,7 +228,7 @@ class LanguageModel(CharacterNetwork, NextModel):
 
         Args:
             inputs: (B, T) int64 character ids, V for the start of a line.
-            state: (L, B, H) tensors from the characters before, or None for zero.
+            state: (L, B, H) tensors after earlier characters, or None for zero.
 
         Returns:
             Logits (B, T, V) and the state after the last character.
@@ -250,10 +251,10 @@ class LanguageModel(CharacterNetwork, NextModel):
 
 
 class FillModel(CharacterNetwork):
-    """P(x_t | all other characters), from the left state at t - 1 and the right state at t + 1.
+    """Network that predicts each character from all other characters of the text.
 
-    The product of these probabilities over t is not the probability of the text but its
-    pseudo-likelihood (Besag 1975). exp of the mean nats is the pseudo-perplexity.
+    The product of its probabilities is not the probability of the text, but its pseudo-likelihood
+    (Besag 1975). exp of the mean nats is the pseudo-perplexity.
     """
 
     fills_gaps = True
@@ -267,13 +268,13 @@ class FillModel(CharacterNetwork):
     def forward(
         self, characters: Tensor, lengths: Tensor, steps: int, state: State | None = None
     ) -> tuple[Tensor, State]:
-        """Predict characters 1 … T of each row, each from all the others.
+        """Predict characters 1 … T of each row, each from all other characters of the row.
 
         Args:
             characters: (B, 1 + T + K) int64 ids; the first may be V, the start of a line.
             lengths: (B,) int64, index of each row's last known character; padding follows it.
             steps: T.
-            state: (L, B, H) tensors of the left stack from the characters before, or None for zero.
+            state: (L, B, H) tensors of the left stack after earlier characters, or None for zero.
 
         Returns:
             Logits (B, T, V), and the left stack's state after character T - 1.
@@ -314,6 +315,6 @@ class FillModel(CharacterNetwork):
 
 
 def recurrent(architecture: RecurrentArchitecture) -> LanguageModel | FillModel:
-    """Build the network for an architecture's objective; errors as for `CharacterNetwork`."""
+    """Build the network of an architecture; errors are those of `CharacterNetwork`."""
     fills = architecture.objective == "fill"
     return FillModel(architecture) if fills else LanguageModel(architecture)

@@ -31,8 +31,8 @@ def build_optimizer(
     Args:
         options: kind and settings.
         parameters: the parameters to optimize.
-        fused: use torch's fused step, with which Lightning cannot clip gradients in mixed
-            precision.
+        fused: whether to use torch's fused step, if there is one. Lightning cannot clip gradients
+            in mixed precision with it.
     """
     parameters = list(parameters)
     groups: list[dict[str, Any]] = [
@@ -49,10 +49,10 @@ def build_optimizer(
 def cosine_factor(
     options: CosineOptions, step: int, steps_per_epoch: int, total_steps: int
 ) -> float:
-    """Compute a factor that rises linearly during the warmup, then falls along half a cosine.
+    """Compute the factor of the learning rate at a step, counted from 0.
 
-    The factor is `min_factor` from step `total_steps` on, or from the second step after a warmup
-    that ends later. Steps count from 0.
+    It rises linearly during the warmup, then falls along half a cosine. It reaches `min_factor` at
+    step `total_steps`, or just after a warmup that ends later.
     """
     warmup = round(options.warmup_epochs * steps_per_epoch)
     if step < warmup:
@@ -75,22 +75,21 @@ def build_scheduler(
     steps_per_epoch: int,
     max_steps: int | None = None,
 ) -> dict[str, Any] | None:
-    """Build a dictionary that tells Lightning the schedule; None for a constant learning rate.
+    """Build Lightning's dictionary of a schedule; None for a constant learning rate.
 
     Args:
         options: kind and settings.
-        optimizer: its learning rate is scheduled.
-        monitor: the metric that shows a plateau.
+        optimizer: the optimizer whose learning rate is scheduled.
+        monitor: name of the metric in which a plateau is looked for.
         epochs: epochs of the run.
         steps_per_epoch: optimizer steps of an epoch.
-        max_steps: most optimizer steps of the run, which may end before its last epoch; None sets
-            no limit.
+        max_steps: most optimizer steps of the run; None sets no limit.
     """
     if isinstance(options, PlateauOptions):
         plateau = optim.lr_scheduler.ReduceLROnPlateau(
             optimizer, factor=options.factor, patience=options.patience, min_lr=options.min_lr
         )
-        # never by Lightning: the module steps it after each new value of the metric
+        # Lightning never steps it: the module does so after each new value of the metric
         return {"scheduler": plateau, "monitor": monitor, "frequency": sys.maxsize}
     if options.kind == "none":
         return None

@@ -69,7 +69,7 @@ class RecurrentOptions(Options):
 
 
 class RecurrentArchitecture(Options):
-    """All options needed to build the network again; a checkpoint holds them as plain values."""
+    """Options from which a recurrent network can be built again."""
 
     kind: Literal["recurrent"]
     vocabulary_size: int = Field(ge=1, le=0x110000)
@@ -92,7 +92,7 @@ class NgramOptions(Options):
 
 
 class NgramArchitecture(NgramOptions):
-    """All options needed to build the network again, without its n-grams."""
+    """Options from which an n-gram model can be built again, without its counts."""
 
     vocabulary_size: int = Field(ge=1, le=0x110000)
     start_symbol: bool  # lines begin with one more input symbol, id V

@@ -1,4 +1,4 @@
-"""A trained network with its vocabulary, and a new network that starts from its weights.
+"""Trained models, and new networks that start from their weights.
 
 P characters of a prefix.
 """
@@ -20,7 +20,7 @@ from lyricgen.settings import Value, flatten
 
 GAPS = "_□◌"  # marks of a gap, the first choice first
 LENGTH = 50  # default number of new characters of a text
-LONGEST_LINE = 2000  # limit of a line's default, however long the training lines are
+LONGEST_LINE = 2000  # largest default for lines, however long the training lines are
 UNKNOWN_LINE = 500  # default for lines where the longest training line is unknown
 
 
@@ -96,15 +96,15 @@ class TrainedModel:
         return next((mark for mark in GAPS if mark not in self.vocabulary.characters), GAPS[0])
 
     def normalised(self, prefix: str) -> str:
-        """Compose a prefix (Unicode NFC), and lower-case it if the corpus was lower-cased."""
+        """Convert a prefix to NFC, and to lower case if the corpus was lower-cased."""
         return unicodedata.normalize("NFC", prefix.lower() if self.lowercase else prefix)
 
     def encode_prefix(self, prefix: str) -> torch.Tensor:
-        """Encode a prefix, normalised, as the first ids that the network reads, int64 on the CPU.
+        """Encode a prefix as the first ids that the network reads, int64 on the CPU.
 
-        In a model of lines the start symbol comes first: (P + 1,). In a model of running text the
-        ids are (P,). There an empty prefix becomes one character: a line break, or, if the
-        vocabulary has none, a space, or else the first character.
+        `prefix` is normalised first. For a model of lines, the start symbol comes before it, (P +
+        1,). For running text the ids are (P,); there an empty prefix becomes the first of these
+        that the vocabulary has: a newline, a space, its own first character.
 
         Raises:
             UserError: the prefix has an unknown character, or a newline in a model of lines.
@@ -122,7 +122,7 @@ class TrainedModel:
 
 
 class CopiedWeights(NamedTuple):
-    """Numbers of characters: in both vocabularies, new, and only in the source's vocabulary."""
+    """Numbers of characters in both vocabularies, in the new one only, in the source's only."""
 
     kept: int
     new: int
@@ -143,7 +143,8 @@ def copy_weights(source: TrainedModel, network: Model, vocabulary: Vocabulary) -
         vocabulary: vocabulary of `network`.
 
     Raises:
-        UserError: a setting that shapes the weights differs, or one is an n-gram model.
+        UserError: the networks differ in a setting that shapes the weights, or a model counts
+            n-grams.
     """
     if not isinstance(network, CharacterNetwork):
         raise UserError("init_from: model=ngram has no weights to start with: leave init_from out")
@@ -184,7 +185,7 @@ def copy_weights(source: TrainedModel, network: Model, vocabulary: Vocabulary) -
 
 
 def _shaping(architecture: RecurrentArchitecture) -> dict[str, Value]:
-    """Settings that decide the shapes and meanings of the weights, by the names a user types."""
+    """Find the settings that decide the shapes and meanings of the weights, by their names."""
     model, embedded = architecture.model, architecture.model.input == "embedding"
     settings = flatten(
         architecture.model_dump(

@@ -1,7 +1,7 @@
-"""Base classes of the cells: a layer of torch or a layer written out, and its step in place.
+"""Base classes of the cells and of their fast steps.
 
-B batch, R rows (one text each), T time steps, I input size, V vocabulary, H hidden size, G gates,
-L layers.
+B batch, R rows (one text each), T time steps, I input size, V vocabulary, H hidden size, G gates, L
+layers.
 """
 
 from abc import ABC, abstractmethod
@@ -21,10 +21,10 @@ State = tuple[Tensor, ...]
 
 
 class Weights(NamedTuple):
-    """Weights of G gates side by side, for row vectors: views, through which a layer is changed.
+    """Weights of a layer as views, for row vectors, with its G gates side by side.
 
-    torch's layers have two biases, one beside each matrix. The biases are added, except in the
-    candidate of a GRU whose reset gate acts between them.
+    Writing to the views changes the layer. torch's layers have two biases, one for each matrix.
+    They are added, except in the candidate of a GRU whose reset gate acts between them.
     """
 
     on_input: Tensor  # (I, G·H)
@@ -34,37 +34,38 @@ class Weights(NamedTuple):
 
     @property
     def whole_state_bias(self) -> Tensor:
-        """Bias beside the state's matrix, (G·H,), zero for gates without such a bias."""
+        """Bias of the state's matrix for all gates, (G·H,); zero for gates that have none."""
         return F.pad(self.state_bias, (len(self.bias) - len(self.state_bias), 0))
 
 
 class Cell(nn.Module):
-    """One layer: (B, T, I) features and a state of (1, B, H) tensors -> (B, T, H), next state.
+    """Base of all recurrent layers.
 
-    A cell is built from its options, I and H. A state of None is zero. The first parameters are the
-    input's matrix and the state's matrix.
+    A cell is built from its options, I and H. A call takes features, (B, T, I), and a state, (1, B,
+    H) tensors, or None for zero. It returns the outputs, (B, T, H), and the next state. Its first
+    two parameters are the matrix for the input and the matrix for the state.
     """
 
     hidden_size: int
-    # a letter for each gate, in the order of the weights; names in `column_vectors` contain it
+    # a letter for each gate, in the order of the weights; part of names in `column_vectors`
     gates: ClassVar[str]
     # titles of the gates in a plot, by their names in `column_vectors.Activations`
     titles: ClassVar[dict[str, str]] = {}
     # number of tensors in a state
     states: ClassVar[int] = 1
-    # whether the cell also reads int64 character ids (B, T): an id stands for its one-hot vector,
-    # V, the start of a line, for the zero vector
+    # whether the cell also reads int64 ids (B, T): an id stands for its one-hot vector, and V, the
+    # start of a line, for the zero vector
     takes_ids: ClassVar[bool] = False
     # whether its matrices are (inputs, outputs), for products with row vectors
     row_vectors: ClassVar[bool] = False
-    # the step of the layer in place; without it, generation calls the layer, which is slower
+    # class of the fast step; without it, generation calls the layer, which is slower
     fast_step: "ClassVar[type[LayerStep] | None]" = None
 
     def set_chosen_biases(self) -> None:
-        """Set the initial biases that are options of the cell, however the others are drawn."""
+        """Set the initial biases that are options of the cell."""
 
     def weights(self) -> Weights:
-        """Views of the weights."""
+        """Return views of the weights."""
         raise NotImplementedError
 
     def column_step(self) -> Step:
@@ -77,7 +78,7 @@ class Cell(nn.Module):
 
 
 class TorchCell(Cell):
-    """A recurrent layer of torch; a subclass has the layer's class as its last base."""
+    """Base of cells that are layers of torch; a subclass names torch's class as its last base."""
 
     def __init__(self, options: object, input_size: int, hidden_size: int, **given: Any) -> None:
         del options
@@ -97,11 +98,11 @@ class TorchCell(Cell):
 
 
 class ScratchCell(Cell):
-    """A recurrence written out, one equation a line, to read and to try variants.
+    """Base of cells that are written out equation by equation, to read and to change.
 
-    Vectors are rows: a layer is X W + b, with the weights of G gates side by side. Products with
-    the inputs are computed for all steps at once, before the loop over products with the state. In
-    the equations σ is the logistic function, ∘ the product of elements.
+    Vectors are rows, as in X W + b, and the weights of the G gates stand side by side. The products
+    with the inputs of all steps are computed before the loop over the steps. In the equations σ is
+    the logistic function and ∘ the product of elements.
     """
 
     takes_ids = True
@@ -122,15 +123,16 @@ class ScratchCell(Cell):
         return nn.Parameter(nn.init.uniform_(torch.empty(shape), -bound, bound))
 
     def initial_state(self, inputs: Tensor, state: State | None) -> list[Tensor]:
-        """State before the first step, (B, H) tensors; zero for None. Do not change it in place."""
+        """Return the initial state, (B, H) tensors, zeros for None; do not change it in place."""
         if state is None:
             return [self.hidden_weight.new_zeros(len(inputs), self.hidden_size)] * self.states
         return [part[0] for part in state]
 
     def from_inputs(self, inputs: Tensor) -> Tensor:
-        """Compute X W_x + b of all steps, time first: (B, T, I), or ids (B, T) -> (T, B, G·H).
+        """Compute X W_x + b of all steps, (T, B, G·H), from features (B, T, I) or ids (B, T).
 
-        A one-hot vector times a matrix is a row of the matrix, so an id takes its row.
+        An id selects a row of the matrix, which is the product of its one-hot vector with the
+        matrix.
         """
         if inputs.is_floating_point():
             return inputs.transpose(0, 1) @ self.input_weight + self.bias
@@ -145,22 +147,20 @@ class ScratchCell(Cell):
 
 
 class LayerStep(ABC):
-    """One layer that reads one character of R texts at a time, without sequences and gradients.
+    """Base of fast steps, by which a layer reads one character of R texts at a time.
 
-    It computes the same as the layer, but all numbers lie in buffers that are used again. It uses
-    few operations: with few rows, starting an operation takes about as long as its arithmetic.
-    Build and use it under `torch.inference_mode` or `torch.no_grad`; build it anew when the weights
-    have changed.
+    A step computes the same as the layer, without gradients. It writes into buffers that it keeps,
+    and needs few operations, which saves much time where R is small. Use it under
+    `torch.inference_mode` or `torch.no_grad`. Make a new one when the weights have changed.
 
     Attributes:
-        on_input: (I, G·H).
-        on_state: (H, G·H).
-        bias: (G·H,), to be added to the input's share of the gates.
-        state: (R, H) tensors, the hidden state first; changed in place. `hold` makes it, as it
-            makes `totals` and `blocks`.
-        totals: (R, G·H); the caller writes the input's share before each step, and the step
-            overwrites it.
-        blocks: (R, H) of each gate, views of the totals, by the letters of `Cell.gates`.
+        on_input: matrix for the input, (I, G·H).
+        on_state: matrix for the state, (H, G·H).
+        bias: (G·H,), for the caller to add to the product with the input.
+        state: (R, H) tensors, the hidden state first; made by `hold`, changed by each step.
+        totals: (R, G·H), made by `hold`. Before each step the caller writes the product with the
+            input plus `bias` into it; the step overwrites it.
+        blocks: views of `totals`, (R, H) for each letter of `Cell.gates`.
     """
 
     def __init__(self, cell: Cell) -> None:
@@ -170,7 +170,7 @@ class LayerStep(ABC):
         self.bias = weights.bias + weights.whole_state_bias
 
     def hold(self, state: Sequence[Tensor], rows: int) -> None:
-        """Copy a state, (B, H) tensors, into the first B of R = `rows` rows; the rest is zero."""
+        """Make buffers for R = `rows` texts; the first B take over a state, (B, H) tensors."""
         self.state = tuple(zeros_with_gaps(self.on_state, rows, len(self.on_state)) for _ in state)
         for buffer, part in zip(self.state, state, strict=True):
             buffer[: len(part)] = part
@@ -180,15 +180,14 @@ class LayerStep(ABC):
 
     @abstractmethod
     def step(self) -> None:
-        """Compute the next state from the totals; `hold` has to be called first."""
+        """Compute the next state from `totals`; call `hold` before the first step."""
 
 
 def zeros_with_gaps(like: Tensor, rows: int, width: int) -> Tensor:
-    """Make zeros (rows, width) of the type and on the device of `like`, with gaps between rows.
+    """Make zeros, (rows, width), with gaps between the rows in memory.
 
-    The gaps make elementwise functions go row by row. On rows without gaps they take 16 numbers at
-    a time across rows, and the remaining numbers with other instructions, which round differently:
-    a result would depend on the number of rows.
+    The gaps make functions of elements treat each row by itself. Without gaps, the number of rows
+    could change how numbers are rounded. Type and device are those of `like`.
     """
     return like.new_zeros(rows, width + 16 + -width % 16)[:, :width]
 

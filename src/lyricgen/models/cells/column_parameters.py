@@ -1,8 +1,8 @@
-"""Conversion of a recurrent layer's weights to the dictionary of `column_vectors`, and back.
+"""Conversion of a layer's weights to the parameters of `column_vectors`, and back.
 
 I input size, H hidden size, V outputs, which `column_vectors` calls n_x, n_a and n_y; G gates.
-torch's layers have two biases, one beside each matrix. The dictionary holds their sum, except for a
-GRU's candidate whose reset gate acts between them.
+torch's layers have two biases. The parameters contain their sum, except in the candidate of a GRU
+whose reset gate acts between them.
 """
 
 from typing import cast
@@ -27,7 +27,7 @@ def step_of(layer: nn.Module) -> Step:
 
 @torch.no_grad()
 def to_columns(layer: nn.Module, output_weight: Tensor, output_bias: Tensor) -> Parameters:
-    """Copy the parameters of a layer, and of the softmax above it, into a dictionary.
+    """Copy the weights of a layer, and of the output layer above it, into a dictionary.
 
     Args:
         layer: one of `cells.CELLS`, or torch's RNN, GRU or LSTM of one layer and one direction,
@@ -57,12 +57,12 @@ def to_columns(layer: nn.Module, output_weight: Tensor, output_bias: Tensor) -> 
 def from_columns(
     parameters: Parameters, layer: nn.Module, output_weight: Tensor, output_bias: Tensor
 ) -> None:
-    """Write a dictionary into a layer and the softmax above it; the inverse of `to_columns`.
+    """Write a dictionary into a layer and the output layer above it; the inverse of `to_columns`.
 
     Args:
         parameters: as `column_vectors` describes them.
-        layer: as for `to_columns`; changed in place. Where two biases are added, the second becomes
-            zero.
+        layer: as for `to_columns`; changed in place. If its two biases are added, the second
+            becomes zero.
         output_weight: (V, H), changed in place.
         output_bias: (V,), changed in place.
 
@@ -84,7 +84,7 @@ def from_columns(
 
 
 def _kind(layer: nn.Module) -> type[Cell]:
-    """The class whose methods know a layer: its own class, or the cell derived from that class."""
+    """Find the cell that a layer belongs to, or, for a layer of torch, the cell derived from it."""
     for kind in CELLS.values():
         if isinstance(layer, kind) or type(layer) in kind.__bases__:
             return kind
@@ -94,7 +94,7 @@ def _kind(layer: nn.Module) -> type[Cell]:
 def _views(
     layer: nn.Module, output_weight: Tensor, output_bias: Tensor
 ) -> dict[str, tuple[Tensor, ...]]:
-    """Find the views of the weights that make up, side by side, each entry of the dictionary."""
+    """Find the views of the weights that form, side by side, each entry of the dictionary."""
     kind = _kind(layer)
     weights = kind.weights(cast(Cell, layer))
     views: dict[str, tuple[Tensor, ...]] = {}
@@ -113,5 +113,5 @@ def _views(
 
 
 def _blocks(part: Tensor, gates: str) -> tuple[Tensor, ...]:
-    """Split weights (…, G·H) into gates and transpose them: (H, …) each; (H, 1) of a bias."""
+    """Split weights (…, G·H) into gates and transpose each, (H, …); a bias becomes (H, 1)."""
     return part.reshape(-1, part.shape[-1]).T.chunk(len(gates))

@@ -1,13 +1,13 @@
 """The recurrences in NumPy, equation by equation, to read and to check torch's layers.
 
-Vectors are columns, as in deep-learning courses: n_x input size, n_a hidden units, n_y
-outputs, m samples, T_x time steps. [a; x] is the stack of a over x, (n_a + n_x, m).
+Vectors are columns, as in deep-learning courses: n_x input size, n_a hidden units, n_y outputs, m
+samples, T_x time steps. [a; x] is the stack of a over x, (n_a + n_x, m).
 
-Parameters are a dictionary. A gate's matrix W? is (n_a, n_a + n_x) and acts on [a; x]. Every bias
-except `by` is (n_a, 1):
+The parameters are a dictionary. A gate's matrix, such as Wz, is (n_a, n_a + n_x) and acts on [a;
+x]. A bias is (n_a, 1), except `by`:
 
 - RNN: Wax (n_a, n_x), Waa (n_a, n_a), ba; output Wya (n_y, n_a), by (n_y, 1)
-- GRU: Wz, bz update; Wr, br reset; Wc, bc candidate, and bca where the reset gate acts after the
+- GRU: Wz, bz update; Wr, br reset; Wc, bc candidate; also bca if the reset gate acts after the
   matrix product; output Wy (n_y, n_a), by (n_y, 1)
 - LSTM: Wf, bf forget; Wi, bi update; Wc, bc candidate; Wo, bo output gate; output Wy, by, as above
 """
@@ -25,12 +25,12 @@ Parameters = dict[str, Array]
 
 @dataclass(frozen=True)
 class Activations:
-    """Values of one step of a recurrence, or of a whole pass, with T_x as last dimension.
+    """Values of one step of a recurrence, or of all T_x steps.
 
     Attributes:
         a: the hidden state, (n_a, m) or (n_a, m, T_x).
         c: the cell state of an LSTM, like `a`; None for other cells.
-        y: the predictions, a softmax over (n_y, m) or (n_y, m, T_x).
+        y: the predicted probabilities, (n_y, m) or (n_y, m, T_x).
         gates: by name, each like `a`. LSTM: forget, update (also called input), candidate, output;
             GRU: update, reset, candidate; RNN: none.
     """
@@ -64,9 +64,9 @@ def rnn_step(
 def gru_step(x: Array, a: Array, parameters: Parameters) -> Activations:
     """Compute one step of gated recurrent units (Cho et al. 2014).
 
-    The reset gate acts before the matrix product, on the state. With a parameter bca it acts after
-    the product, on the product plus bca, as in torch.nn.GRU. An update gate z of 1 keeps the state;
-    courses with an update gate u have u = 1 - z.
+    The reset gate acts on the state, before the matrix product. With a parameter bca it acts on the
+    product plus bca, as in torch.nn.GRU. An update gate z of 1 keeps the state; some courses use u
+    = 1 - z.
 
     Args:
         x: (n_x, m).
@@ -110,16 +110,16 @@ def lstm_step(x: Array, a: Array, c: Array, parameters: Parameters) -> Activatio
 
 
 def forward(step: Step, x: Array, state: tuple[Array, ...], parameters: Parameters) -> Activations:
-    """Compute the steps of a whole pass, one after the other.
+    """Compute all T_x steps, one after the other.
 
     Args:
         step: `rnn_step`, `gru_step` or `lstm_step`.
         x: (n_x, m, T_x), one time step at least.
-        state: initial state: (a,), for an LSTM (a, c), each (n_a, m).
+        state: initial state, (a,) or, for an LSTM, (a, c), each (n_a, m).
         parameters: see the module.
 
     Returns:
-        The activations at every time step, in the type of the arguments.
+        The values of all steps, in the type of the arguments.
     """
     steps = []
     for t in range(x.shape[2]):
@@ -139,17 +139,17 @@ def forward(step: Step, x: Array, state: tuple[Array, ...], parameters: Paramete
 
 
 def sigmoid(z: Array) -> Array:
-    """1 / (1 + exp(-z)), written so that no z overflows."""
+    """Compute 1 / (1 + exp(-z)) without overflow."""
     return (1 + np.tanh(z / 2)) / 2
 
 
 def relu(z: Array) -> Array:
-    """max(z, 0)."""
+    """Compute max(z, 0)."""
     return np.maximum(z, 0)
 
 
 def softmax(z: Array) -> Array:
-    """Softmax of each column of (n_y, m)."""
+    """Compute the softmax of each column of `z`, (n_y, m)."""
     exponential: Array = np.exp(z - z.max(axis=0))
     total: Array = exponential.sum(axis=0)
     return exponential / total

@@ -1,12 +1,12 @@
 """Gated recurrent units (Cho et al. 2014): torch's layer, and the recurrence written out.
 
 Z = σ(X W_xz + H W_hz + b_z), R = σ(X W_xr + H W_hr + b_r), H = Z∘H + (1 - Z)∘H~. On the right, H is
-the state before; `ScratchCell` explains the symbols. The update gate Z keeps the state, the reset
+the previous state; `ScratchCell` explains the symbols. The update gate Z keeps the state, the reset
 gate R forgets it. The candidate H~ has two forms:
 
 - reset before the matrix product, as in the paper: H~ = tanh(X W_xh + (R∘H) W_hh + b_h);
-- reset after it, as in torch and cuDNN: H~ = tanh(X W_xh + b_h + R∘(H W_hh + c_h)), with a second
-  bias. Then no product with H depends on R.
+- reset after it, as in torch and cuDNN, with a second bias c_h: H~ = tanh(X W_xh + b_h + R∘(H W_hh
+  + c_h)).
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ from lyricgen.models.options import GruScratchOptions
 
 
 class GruStep(LayerStep):
-    """A step of gated recurrent units in place, with either form of the candidate."""
+    """Fast step of gated recurrent units, with either form of the candidate."""
 
     def __init__(self, cell: Cell) -> None:
         super().__init__(cell)
@@ -64,7 +64,7 @@ class GruStep(LayerStep):
 
 
 class GruCell(Cell):
-    """Base of both layers of gated recurrent units."""
+    """Base of the two layers of gated recurrent units."""
 
     fast_step = GruStep
     titles: ClassVar[dict[str, str]] = {
@@ -79,13 +79,13 @@ class GruCell(Cell):
 
 
 class TorchGru(GruCell, TorchCell, nn.GRU):  # type: ignore[misc]
-    """torch's layer: the reset gate acts after the matrix product."""
+    """torch's layer, in which the reset gate acts after the matrix product."""
 
     gates = "rzc"
 
 
 class ScratchGru(GruCell, ScratchCell):
-    """The equations written out, with either form of the candidate."""
+    """Gated recurrent units written out, with either form of the candidate."""
 
     gates = "zrc"
 

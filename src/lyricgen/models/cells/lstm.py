@@ -1,8 +1,8 @@
-"""Long short-term memory with forget gates (Gers et al. 2000): torch's layer, and written out.
+"""Long short-term memory (Gers et al. 2000): torch's layer, and the recurrence written out.
 
-I, F, O = σ(X W_x + H W_h + b), C~ = tanh(X W_xc + H W_hc + b_c), C = F∘C + I∘C~ and H = O∘tanh(C),
-where each gate has its own weights. With a positive initial bias of the forget gate a new network
-remembers (Jozefowicz et al. 2015); torch draws this bias around zero.
+I, F, O = σ(X W_x + H W_h + b), C~ = tanh(X W_xc + H W_hc + b_c), C = F∘C + I∘C~ and H = O∘tanh(C).
+Each gate has its own weights. A positive initial bias of the forget gate lets a new network
+remember (Jozefowicz et al. 2015); torch draws this bias around zero.
 """
 
 from typing import ClassVar
@@ -17,10 +17,10 @@ from lyricgen.models.options import LstmOptions
 
 
 class LstmStep(LayerStep):
-    """A step of an LSTM in place, with one sigmoid for all gates and the candidate.
+    """Fast step of an LSTM, with one sigmoid for all gates and the candidate.
 
-    By tanh(x) = 2 σ(2x) - 1, the candidate is 2 S - 1, where S is the sigmoid of twice its total.
-    So C = F∘C + 2 I∘S - I, and H = 2 O∘σ(2C) - O.
+    Since tanh(x) = 2 σ(2x) - 1, the candidate is 2 S - 1, where S is the sigmoid of twice its
+    total. So C = F∘C + 2 I∘S - I, and H = 2 O∘σ(2C) - O.
     """
 
     @override
@@ -36,7 +36,7 @@ class LstmStep(LayerStep):
 
 
 class LstmCell(Cell):
-    """Base of both LSTM layers."""
+    """Base of the two LSTM layers."""
 
     fast_step = LstmStep
     titles: ClassVar[dict[str, str]] = {
@@ -71,7 +71,7 @@ class TorchLstm(LstmCell, TorchCell, nn.LSTM):  # type: ignore[misc]
 
 
 class ScratchLstm(LstmCell, ScratchCell):
-    """The equations of an LSTM written out."""
+    """An LSTM written out."""
 
     gates = "ifoc"
 

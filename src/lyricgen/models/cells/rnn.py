@@ -13,7 +13,7 @@ from lyricgen.models.options import RnnOptions
 
 
 class RnnStep(LayerStep):
-    """A step of an Elman network in place: H = f(X W_x + H W_h + b), where f is tanh or relu."""
+    """Fast step of an Elman network: H = f(X W_x + H W_h + b), where f is tanh or relu."""
 
     def __init__(self, cell: "RnnCell") -> None:
         super().__init__(cell)
@@ -30,7 +30,7 @@ class RnnStep(LayerStep):
 
 
 class RnnCell(Cell):
-    """Base of both layers of Elman networks."""
+    """Base of the two layers of Elman networks."""
 
     gates = "a"
     fast_step = RnnStep
@@ -49,7 +49,7 @@ class TorchRnn(RnnCell, TorchCell, nn.RNN):  # type: ignore[misc]
 
 
 class ScratchRnn(RnnCell, ScratchCell):
-    """H = tanh(X W_x + H W_h + b)."""
+    """An Elman network written out: H = tanh(X W_x + H W_h + b)."""
 
     @override
     def forward(self, inputs: Tensor, state: State | None) -> tuple[Tensor, State]:

@@ -1,4 +1,4 @@
-"""An n-gram model as a network, and n-gram models of every order that score the held-out splits.
+"""N-gram models as networks, and as a baseline on the held-out splits.
 
 B batch, T time steps, V vocabulary, C = order - 1 symbols of context; G_k distinct n-grams of k
 symbols in the training text (G_0 = 1, the empty one); N characters in a split.
@@ -32,14 +32,11 @@ log = logging.getLogger(__name__)
 
 
 class NgramLanguageModel(NextModel):
-    """P(next character | the last order - 1 characters), by counting; uniform until `fit`.
+    """Model of P(next character | last order - 1 characters), by counting; uniform before `fit`.
 
-    Its n-grams and their terms, which `ngram.model` defines, are buffers in int64 and float64:
-    keys_k (G_k,), direct_k (G_k + 1,) and passed_k (G_{k-1} + 1,) for k = 1 … order. They have to
-    stay on the CPU.
-
-    Its state is one tensor (1, B, C) int64 of the last symbols read, NOTHING before the first
-    symbol.
+    Its buffers stay on the CPU: keys_k (G_k,) int64, direct_k (G_k + 1,) and passed_k (G_{k-1} +
+    1,) float64 for k = 1 … order. `ngram.model` explains them. Its state is one tensor, (1, B, C)
+    int64: the last C symbols read; NOTHING stands for missing symbols.
     """
 
     architecture: NgramArchitecture
@@ -57,10 +54,10 @@ class NgramLanguageModel(NextModel):
 
     @classmethod
     def from_tensors(cls, architecture: NgramArchitecture, tensors: dict[str, Tensor]) -> Self:
-        """Rebuild a saved network on its buffers, which may be wrong and are not copied.
+        """Build a model on saved buffers, which are checked and not copied.
 
         Raises:
-            UserError: the buffers are not n-grams with the terms of probabilities.
+            UserError: `tensors` are not the buffers of an n-gram model.
         """
         network = cls(architecture)
         buffers = dict(network.named_buffers())
@@ -82,10 +79,10 @@ class NgramLanguageModel(NextModel):
 
         Args:
             inputs: (B, T) int64 character ids, V for the start of a line.
-            state: (1, B, C) from the characters before, or None at the start of a stream.
+            state: (1, B, C) after earlier characters; None at the start of a stream.
 
         Returns:
-            Log-probabilities (B, T, V) in float64 and the state after the last character.
+            Log-probabilities, (B, T, V) float64, and the state after the last character.
 
         Raises:
             ValueError: an id is outside 0..V and not NOTHING.
@@ -96,12 +93,12 @@ class NgramLanguageModel(NextModel):
     def nats(
         self, inputs: Tensor, targets: Tensor, state: State | None = None
     ) -> tuple[Tensor, State]:
-        """Score `targets`, (B, T) ids in 0..V: the character after each input.
+        """Compute the nats of the characters after the inputs.
 
-        `forward` explains the other arguments and the errors.
+        `targets` are ids in 0..V, (B, T). `forward` explains the other arguments and the errors.
 
         Returns:
-            -ln p (B, T) in float64, nan for V, and the state after the last input.
+            Nats, (B, T) float64, nan for V, and the state after the last input.
         """
         ngrams, contexts, state = self._read(inputs, state)
         return torch.from_numpy(ngrams.nats(contexts, targets.numpy())), state
@@ -118,7 +115,7 @@ class NgramLanguageModel(NextModel):
         return nats[torch.arange(len(inputs)), lengths - 1]
 
     def fit(self, ids: Tensor) -> None:
-        """Count the n-grams of a text, (N,) ids in 0..V on the CPU; forget the text before.
+        """Count the n-grams of a text, (N,) ids on the CPU; forget any earlier text.
 
         Raises:
             ValueError: an id is outside 0..V, or no id is below V.
@@ -149,7 +146,7 @@ class NgramLanguageModel(NextModel):
         return f"{chosen.order}-gram {smoothing}"
 
     def _levels(self) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """keys_k, direct_k and passed_k for k = 1 … order."""
+        """Return keys_k, direct_k and passed_k for k = 1 … order."""
         buffers = self.buffers()
         return list(zip(buffers, buffers, buffers, strict=True))
 
@@ -172,11 +169,11 @@ class NgramLanguageModel(NextModel):
             contexts = len(keys)
 
     def _read(self, inputs: Tensor, state: State | None) -> tuple[NgramModel, list[Numbers], State]:
-        """Find the contexts of the character after each input, (B, T) for each length.
+        """Find the contexts of the characters after the inputs.
 
         Returns:
-            The n-gram model, whose arrays share the memory of the buffers; the contexts; and the
-            state after the last character.
+            The n-gram model, on the memory of the buffers; the contexts, (B, T) for each length;
+            and the state after the last input.
         """
         levels = [tuple(buffer.numpy() for buffer in level) for level in self._levels()]
         grams = Grams(self.vocabulary_size, [keys for keys, _, _ in levels])
@@ -190,18 +187,18 @@ class NgramLanguageModel(NextModel):
 
 
 class NgramBaseline:
-    """Counts the training split once, for models of every order and interpolated smoothing.
+    """N-gram models of every order, which share one count of the training split.
 
     Args:
         splits: "train", which is counted, and the held-out splits to score.
         vocabulary_size: V.
         max_order: symbols of the longest n-grams, at least 1.
-        max_chars: count only the last characters of the training split, which lie next to a text's
-            held-out splits; of a list of lines, whole lines, at least one. None counts all.
+        max_chars: most characters to count, from the end of the training split, as by `Split.last`;
+            None counts all.
 
     Attributes:
         characters: number of characters counted.
-        sampled: whether the training split has more characters than were counted; the log says so.
+        sampled: whether only a part of the training split was counted; the log says so.
 
     Raises:
         UserError: the mapped ids of a split are damaged and cannot be restored.
@@ -233,9 +230,8 @@ class NgramBaseline:
         """Score the held-out splits with the models of every order from 1 up.
 
         Yields:
-            For each order, -ln p of the symbols of each split, (N,) float64 by the split's name;
-            nan for symbols that no network predicts: the first character of a stream, and the
-            start of a line.
+            For each order, the nats of each split by its name, (N,) float64. They are nan for the
+            first character of a stream and for the start of a line, which no network predicts.
         """
         for nats in nats_by_order(self._counts, self._texts, smoothing):
             scored = dict(zip(self._held_out, map(torch.from_numpy, nats), strict=True))

@@ -1,26 +1,27 @@
 """Smoothed n-gram models over character ids, in NumPy: counting, and the probabilities.
 
-Two interpolated smoothings, both of the form
+A gram is a sequence of symbols; c(g) is its count. Two smoothings interpolate with shorter
+contexts:
 
-    p_k(w | h) = direct(h w) + passed(h) p_{k-1}(w | h'),    p_0(w) = 1 / V,
-
-where h' is h without its oldest symbol. With c(h) the sum of c(h w) over w, T(h) the number of w
-with c(h w) > 0, and D = n1 / (n1 + 2 n2) of the order, where n_i is the number of its grams with
-c = i (D is one half where n1 or n2 is 0: otherwise it would discount nothing or everything):
+    p_k(w | h) = direct(h w) + passed(h) p_{k-1}(w | h'),    p_0(w) = 1 / V
 
     Kneser-Ney   direct = max(c(h w) - D, 0) / c(h)    passed = D T(h) / c(h)
     Witten-Bell  direct = c(h w) / (c(h) + T(h))       passed = T(h) / (c(h) + T(h))
 
-Kneser-Ney takes c from the text at the highest order only. Below it, c(g) is the number of distinct
-symbols seen before g; a gram that begins with START keeps its count in the text, since no symbol
-comes before it. Where c(h) = 0, p_k is p_{k-1}.
+Here h' is h without its oldest symbol, c(h) the sum of c(h w) over w, and T(h) the number of w with
+c(h w) > 0. If c(h) = 0, p_k is p_{k-1}. The discount D of order k is n1 / (n1 + 2 n2), where n_i is
+the number of grams of k symbols with the count i. If n1 or n2 is 0, D is one half.
 
-A third smoothing uses no shorter context; it has a number a > 0 (`model.k`):
+Kneser-Ney counts occurrences in the text only at the highest order. Below it, c(g) is the number of
+distinct symbols that stand before g. No symbol stands before START, so a gram that begins with
+START keeps its count in the text.
+
+A third smoothing uses no shorter context; its number a > 0 is `model.k`:
 
     add k        p(w | h) = (c(h w) + a) / (c(h) + a V)
 
-where h is the longest context in the line or stream, of at most order - 1 symbols. Where c(h) = 0,
-p is uniform.
+Here h is the longest context in the line or stream, of at most order - 1 symbols. If c(h) = 0, p is
+uniform.
 
 Sources: Kneser and Ney, ICASSP 1995; Witten and Bell, IEEE Trans. Inf. Theory 37(4), 1991; Chen and
 Goodman, Harvard TR-10-98, 1998 (D, both smoothings in this interpolated form, and add k: Lidstone
@@ -44,19 +45,20 @@ Numbers: TypeAlias = npt.NDArray[np.int64]
 Floats: TypeAlias = npt.NDArray[np.float64]
 Terms: TypeAlias = tuple[Floats, Floats]
 
-NOTHING = -1  # in place of an id: no symbol, as before the first symbol of a stream
+NOTHING = -1  # stands for a missing symbol, as before the first symbol of a stream
 
 
 class Grams:
     """The distinct grams of a training text up to a length, each with a number.
 
-    Ids 0..V-1 are the symbols to predict. The id V, where it occurs, is START: it opens a line, is
-    context only, and no context reaches back past it. Text without START is one stream.
+    Ids 0..V-1 are the symbols to predict. The id V is START, which opens a line. It is never
+    predicted, and no context reaches back past it. A text without START is one stream.
 
     Attributes:
         vocabulary_size: V.
-        keys: for each length k = 1, 2, …, (G_k,) ascending: the number of the gram's first
-            k - 1 symbols times V + 1, plus its last. A gram's number is its index here.
+        keys: for each length from 1, (G_k,) ascending keys; the index of a gram's key is the gram's
+            number. A key is the number of the gram's first k - 1 symbols times V + 1, plus its last
+            symbol.
     """
 
     def __init__(self, vocabulary_size: int, keys: list[Numbers]) -> None:
@@ -64,13 +66,13 @@ class Grams:
         self.keys = keys
 
     def number(self, ids: Ids, order: int) -> list[Numbers]:
-        """Find the grams of 1 to ``order`` symbols that end at each of ``ids``, (..., T).
+        """Find the grams of 1 to `order` symbols that end at each of `ids`, (..., T).
 
         Ids lie in 0..V or are NOTHING; a stream begins after NOTHING.
 
         Returns:
-            For each length, (..., T) the number of the gram that ends at t; -1 where the training
-            text lacks it or it would reach back past its line or stream.
+            For each length, the number of the gram that ends at t, (..., T). It is -1 if the
+            training text lacks the gram, or if the gram would begin before its line or stream.
 
         Raises:
             ValueError: an id is outside 0..V and not NOTHING.
@@ -82,11 +84,11 @@ class Grams:
         return found
 
     def _next_keys(self, text: Numbers, found: list[Numbers]) -> Numbers:
-        """Keys of the grams one symbol longer than ``found``, (..., T); negative for no gram."""
+        """Compute the keys of grams one symbol longer than `found`, (..., T); negative for none."""
         prefix = np.zeros_like(text)  # (..., T)
         if found:
-            # -1 makes the key negative whatever the symbol is, and longer grams inherit it: set
-            # at the stream's first symbol and at each START, it keeps every gram from crossing.
+            # -1 makes the key negative, also those of longer grams. So no gram reaches back past
+            # the first symbol of a stream or past START.
             prefix[..., 1:] = found[-1][..., :-1]
             prefix[..., :1] = prefix[text == self.vocabulary_size] = -1
         return prefix * (self.vocabulary_size + 1) + text
@@ -99,7 +101,7 @@ class Grams:
 
 
 class NgramCounts(Grams):
-    """The grams of a training text up to a length, counted once for models of any order.
+    """The grams of a training text, counted once for models of any order.
 
     Attributes:
         counts: for each length, (G_k,) occurrences in the text; 0 for START alone.
@@ -107,10 +109,11 @@ class NgramCounts(Grams):
     """
 
     def __init__(self, ids: Ids, vocabulary_size: int, max_order: int) -> None:
-        """Count every gram of 1 to ``max_order`` symbols in ``ids``, (T,) in 0..V.
+        """Count every gram of 1 to `max_order` symbols in `ids`, (T,) in 0..V.
 
         Raises:
-            ValueError: ``max_order`` < 1, or ``ids`` is not 1-D, leaves 0..V or has no id below V.
+            ValueError: `max_order` is below 1; or `ids` are not 1-D, or have an id outside 0..V or
+                no id below V.
         """
         if max_order < 1:
             raise ValueError(f"max_order must be at least 1, got {max_order}")
@@ -144,17 +147,17 @@ class NgramCounts(Grams):
             opens_line = opens_line[keys // (vocabulary_size + 1)]
 
     def terms(self, k: int, smoothing: Smoothing, *, highest: bool, added: float = 1.0) -> Terms:
-        """Compute the terms of p_k.
+        """Compute the terms `direct` and `passed` of p_k.
 
         Args:
             k: an order of the model, 1..max_order.
             smoothing: smoothing of the model.
-            highest: whether k is the model's highest order; true for k = max_order.
+            highest: whether k is the model's highest order; must be true for k = max_order.
             added: the number that add k adds to every count.
 
         Returns:
-            direct (G_k + 1,) and passed (G_{k-1} + 1,), by the numbers of the grams; index -1 is
-            for grams that the training text lacks.
+            direct, (G_k + 1,), and passed, (G_{k-1} + 1,), by the numbers of grams. The last
+            element is for grams that the training text lacks.
         """
         continuing = smoothing == "kneser_ney" and not highest
         level = (self.continuations if continuing else self.counts)[k - 1]
@@ -168,7 +171,7 @@ class NgramCounts(Grams):
             kept, reserved = np.maximum(level - discount, 0.0), discount * distinct
         elif smoothing == "add_k":
             reserved = np.full(contexts, added * self.vocabulary_size)  # as uniform as p_0
-        # A context without continuation reserves all of its probability.
+        # A context that no symbol follows reserves all of its probability.
         reserved = np.where(reserved > 0, reserved, 1.0)
         total = np.bincount(prefix, weights=kept, minlength=contexts) + reserved  # (G_{k-1},)
         return np.append(kept / total[prefix], 0.0), np.append(reserved / total, 1.0)
@@ -180,9 +183,8 @@ class NgramModel:
 
     Attributes:
         grams: grams of the training text of 1 to order symbols, or longer.
-        terms: terms of p_1 … p_order: direct (G_k + 1,) and passed (G_{k-1} + 1,); index -1 is for
-            grams that the training text lacks.
-        smoothing: smoothing that gave the terms.
+        terms: `NgramCounts.terms` of p_1 … p_order.
+        smoothing: smoothing of the terms.
     """
 
     grams: Grams
@@ -190,12 +192,11 @@ class NgramModel:
     smoothing: Smoothing
 
     def contexts(self, ids: Ids) -> list[Numbers]:
-        """Find the contexts of the symbol after each of ``ids``, (..., T) in 0..V or NOTHING.
+        """Find the contexts of the symbol after each of `ids`, (..., T) in 0..V or NOTHING.
 
         Returns:
-            For each length 0..order - 1, (..., T) the number of the gram that ends at t. It is -1
-            where the model does not use the gram: the training text lacks it, it would reach back
-            past its line or stream, or, with add k, there is a longer context.
+            For each length from 0 to order - 1, the number of the gram that ends at t, (..., T), or
+            -1 as in `Grams.number`. With add k, all contexts but the longest are -1, too.
 
         Raises:
             ValueError: an id is outside 0..V and not NOTHING.
@@ -212,14 +213,14 @@ class NgramModel:
         return found
 
     def nats(self, contexts: list[Numbers], symbols: Ids) -> Floats:
-        """Score one symbol after each context.
+        """Compute the nats of one symbol after each context.
 
         Args:
             contexts: from `contexts`, (..., T) each.
             symbols: (..., T) in 0..V.
 
         Returns:
-            (..., T) -ln p, in nats; nan for START.
+            Nats, (..., T); nan for START.
         """
         wanted = np.asarray(symbols, dtype=np.int64)
         probability = np.full(wanted.shape, 1 / self.grams.vocabulary_size)
@@ -237,7 +238,7 @@ class NgramModel:
             contexts: from `contexts`, (..., T) each.
 
         Returns:
-            (..., T, V) probabilities, all positive, that sum to one.
+            Probabilities, (..., T, V), all positive; they sum to one.
         """
         shape, width = contexts[0].shape, self.grams.vocabulary_size + 1
         probability = np.full((contexts[0].size, width), 1 / (width - 1))  # START last
@@ -253,7 +254,7 @@ class NgramModel:
 
 
 def smoothed(counts: NgramCounts, order: int, smoothing: Smoothing, k: float = 1.0) -> NgramModel:
-    """Make a model of counted grams.
+    """Make a model from counted grams.
 
     Args:
         counts: counted grams of the training text.
@@ -262,7 +263,7 @@ def smoothed(counts: NgramCounts, order: int, smoothing: Smoothing, k: float = 1
         k: the number that add k adds to every count.
 
     Raises:
-        ValueError: ``order`` is not in 1..max_order, or ``smoothing`` is unknown.
+        ValueError: `order` is not in 1..max_order, or `smoothing` is unknown.
     """
     if not 1 <= order <= len(counts.keys):
         raise ValueError(f"order must lie in 1..{len(counts.keys)}, got {order}")
@@ -286,8 +287,7 @@ def nats_by_order(
         smoothing: smoothing of the models.
 
     Yields:
-        For each order, (T,) -ln p of each text's symbols, in nats; nan for START. The first symbol
-        of a stream has the empty context.
+        For each order, the nats of each text's symbols, (T,); nan for START.
     """
 
     def interpolate(k: int, lower: list[Floats], *, highest: bool) -> list[Floats]:
@@ -312,7 +312,7 @@ def nats_by_order(
 
 
 def _find(keys: Numbers, wanted: Numbers) -> Numbers:
-    """Index of each wanted key in ascending keys, -1 for a key that is absent."""
+    """Find the index of each wanted key in ascending keys; -1 for a missing key."""
     if not len(keys):
         return np.full_like(wanted, -1)
     index = np.searchsorted(keys, wanted)
