@@ -129,9 +129,9 @@ def _report_long_lines(sampler: LineSampler, split: Split, vocabulary: Vocabular
 
 
 def build_model(options: TrainOptions, datamodule: CharacterDataModule) -> Model:
-    """Build the model, and draw the first weights of a network.
+    """Build the model, and initialise its weights if it is a network.
 
-    torch's global generator draws them. With model.init=numpy_normal_0.01, NumPy draws the
+    torch's global generator draws the weights. With model.init=numpy_normal_0.01, NumPy draws the
     matrices, seeded with options.seed.
     """
     size, start_symbol = len(datamodule.vocabulary), layout_of(options) == "lines"

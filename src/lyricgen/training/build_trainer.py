@@ -66,7 +66,7 @@ class Observers:
 
 @dataclass
 class Training:
-    """Objects of a run, with the methods that train and score its model."""
+    """Objects of a run, and methods that train and score its model."""
 
     options: TrainOptions
     datamodule: CharacterDataModule

@@ -74,7 +74,7 @@ def choose_devices(
 
     Args:
         accelerator: value of trainer.accelerator.
-        devices: value of trainer.devices; the index of a GPU, in a list, may replace the number 1.
+        devices: value of trainer.devices; a list with the index of a GPU may replace 1.
         run: the run, which keeps its place on the GPU until it ends.
     """
     gpus = torch.cuda.device_count() if accelerator in ("auto", "gpu", "cuda") else 0
@@ -86,7 +86,7 @@ def choose_devices(
 
 
 def check_precision(options: TrainOptions, trainer: pl.Trainer, network: CharacterNetwork) -> None:
-    """Check that a run on the CPU can train its network in its precision.
+    """Check that the CPU can train the network in the chosen precision; other devices always pass.
 
     Raises:
         UserError: a tiny network fails in this precision; the message names working precisions.

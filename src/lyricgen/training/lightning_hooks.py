@@ -49,8 +49,8 @@ class Moments(pl.callbacks.Checkpoint):
     """Calls the observers in the order of their list, and ends the run after `max_steps` steps.
 
     It is a `Checkpoint`, since Lightning calls a `Checkpoint` after all other callbacks and, at the
-    end of an epoch, after the module. The last step ends its epoch. With Lightning's own max_steps,
-    that epoch would lack its validation, and a run resumed there would repeat the epoch's end.
+    end of an epoch, after the module. Step `max_steps` also ends its epoch. Lightning's own
+    max_steps would skip the validation of that epoch, and a resumed run would repeat its end.
     """
 
     def __init__(self, observers: Sequence[Observer], max_steps: int | None = None) -> None:

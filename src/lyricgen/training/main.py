@@ -118,7 +118,7 @@ def _report(training: Training, corpus: EncodedCorpus) -> None:
 
 
 def _read_corpus(options: TrainOptions, run: Run, point: ResumePoint) -> EncodedCorpus:
-    """Read the text; a resumed run and all jobs of a sweep must read the same text.
+    """Read the text, which must be the same for a resumed run and for all jobs of a sweep.
 
     Raises:
         UserError: the text has changed, or cannot be used.

@@ -148,7 +148,7 @@ def _compare_with_ngrams(figures: dict[str, Any]) -> dict[str, Any]:
 
 
 def show_end(run: Run) -> None:
-    """Show the results of a run in a table; the results of a job of a sweep in one line."""
+    """Show the results of a run in a table, or in one line for a job of a sweep."""
     if run.sweep is None:
         print_table(run.summary)
         return

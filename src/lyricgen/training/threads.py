@@ -19,7 +19,7 @@ def cores() -> int:
 
 
 def quota(cgroups: Path = CGROUPS, own: Path = Path("/proc/self/cgroup")) -> int | None:
-    """Read the lowest quota of this process's cgroups, in cores rounded up; None without any.
+    """Read the lowest quota of this process's cgroups, in cores rounded up; None without a quota.
 
     The file `own` lists the cgroups of this process. Their folders are in `cgroups`.
     """
@@ -53,7 +53,7 @@ def _quotas_of(folder: Path) -> list[int]:
 
 
 def threads_of_each(jobs: int) -> int:
-    """Share the cores among `jobs` jobs that run side by side; VARIABLES limit each share."""
+    """Count the threads of each of `jobs` jobs that run side by side; `VARIABLES` limit it."""
     bounds = [number(name) for name in VARIABLES]
     return min([max(1, cores() // jobs), *(bound for bound in bounds if bound)])
 

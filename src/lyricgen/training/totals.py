@@ -14,7 +14,7 @@ from lyricgen.training.ddp.group import summed
 
 
 class NatsTotal:
-    """Sum of nats, in float64, and the number of their characters.
+    """Sum of nats, in float64, and number of characters.
 
     Perplexity is exp(nats / characters) over the whole split, not a mean over batches.
 

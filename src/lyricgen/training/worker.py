@@ -1,4 +1,4 @@
-"""Train as a rank above 0: python -m lyricgen.training.worker < task."""
+"""Train as one of several processes: python -m lyricgen.training.worker < task."""
 
 import json
 import os
@@ -47,7 +47,7 @@ def _end_with_rank_0() -> None:
 
 
 def main() -> None:
-    """Read the task from standard input, and do it.
+    """Read the task from standard input, and train.
 
     After a failure, the last line of standard error tells the reason. The exit status is then 1,
     or `PEER_LOST` if another process is gone.

@@ -24,9 +24,9 @@ class Baseline(Observer):
     """Counts n-grams of the training split, and scores the held-out splits with them.
 
     It counts once, at the first validation, or after training if there is no validation. The
-    metrics get the perplexity of the Kneser-Ney order that is best on the validation split; without
-    this split they get the perplexity of the highest order. After training, `record` mixes this
-    order with the network. The weight of the mixture is tuned on the validation split.
+    metrics get the perplexity of one Kneser-Ney order: the best on the validation split, or the
+    highest without this split. After training, `record` mixes this order with the network. The
+    validation split determines the weight of the network.
     """
 
     state: RunState

@@ -65,7 +65,7 @@ def one_line(text: str) -> str:
 def as_markdown(samples: list[Sample]) -> str:
     """Write samples as Markdown, with a heading for each epoch and strategy.
 
-    TensorBoard shows the texts without empty lines at their beginning and end, else unaltered.
+    TensorBoard shows the texts unaltered, but without empty lines at their beginning and end.
     """
     drawn: dict[str, list[str]] = {}
     for sample in samples:
@@ -143,9 +143,9 @@ class Copying:
 class Samples(Observer):
     """Draws greedy and random samples before training, and after the chosen epochs and steps.
 
-    TensorBoard and samples.jsonl get all samples, the terminal a few from time to time. Samples
-    have their own random generators, so they do not change the training. Samples of a model that
-    fills gaps have no figures, since most of their text is given.
+    TensorBoard and samples.jsonl get all samples; the terminal shows a few of them. Samples have
+    their own random generators, so they do not change the training. Samples of a model that fills
+    gaps have no figures, since most of their text is given.
 
     Args:
         state: state of the run; `state.metrics` gets the figures of `Copying`.
@@ -293,10 +293,10 @@ class Samples(Observer):
 def choose_prefixes(wanted: list[str] | None, model: TrainedModel, opening: str) -> list[str]:
     """Choose the prefixes of the samples: `wanted` by the user, or prefixes that suit the model.
 
-    A model of lines gets the empty prefix. A model of running text gets 分开 and 不分开, if its
-    vocabulary has their characters; else it gets the first two characters of `opening`, after white
-    space. A model that fills gaps gets the first line of `opening`, cut to `LONGEST_LINE`
-    characters, with gaps. `opening` is the beginning of the text.
+    `opening` is the beginning of the text. A model of lines gets the empty prefix. A model of
+    running text gets 分开 and 不分开, each if its vocabulary has the characters. If it lacks both,
+    it gets the first two characters of `opening`, without white space before them. A model that
+    fills gaps gets the first line of `opening`, cut to `LONGEST_LINE` characters and with gaps.
 
     Raises:
         UserError: a wanted prefix has an unknown character, a newline for a model of lines, or no

@@ -55,8 +55,8 @@ def number_of_processes(chosen: TrainerOptions) -> int:
     """Count the processes of a run: one for each device that Lightning would use.
 
     Raises:
-        UserError: the strategy is a variant of ddp, or it is neither auto nor ddp on several
-            devices.
+        UserError: the strategy is a variant of ddp, or a run on several devices has a strategy
+            other than auto and ddp.
         Exception: Lightning refuses the accelerator or the devices.
     """
     probe = probe_trainer(accelerator=chosen.accelerator, devices=chosen.devices)

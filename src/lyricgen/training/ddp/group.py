@@ -51,7 +51,7 @@ def process_group(store: Store, rank: int, processes: int, device: str) -> Itera
 def check_processes(asked: int, known: int, settings: str) -> None:
     """Check that all processes train together, with the same settings.
 
-    `asked` is the number of processes by the options, `known` the number by the Trainer.
+    `asked` is the number of processes in the options, `known` the number that the Trainer knows.
 
     Raises:
         RuntimeError: the numbers or the settings differ.

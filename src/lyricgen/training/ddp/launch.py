@@ -78,7 +78,7 @@ class WorkerProcesses:
                 time.sleep(0.02)
 
     def failure(self, within: float = 0.0) -> str | None:
-        """Wait at most `within` seconds for a process to fail; return its reason, or None."""
+        """Wait at most `within` seconds for a process to fail; return the reason, or None."""
         deadline = time.monotonic() + within
         while True:
             ended = [
@@ -130,7 +130,7 @@ class WorkerProcesses:
 def worker_processes(
     task: dict[str, Any], world_size: int, device: str, give_up: Callable[[str], None]
 ) -> Iterator[None]:
-    """Run `WorkerProcesses` until the block ends, in which rank 0 trains.
+    """Run `WorkerProcesses` while rank 0 trains in the block.
 
     `task` and `give_up` are for `WorkerProcesses`; this function adds entries to `task`. `device`
     is "cpu" or "cuda".

@@ -110,8 +110,8 @@ class EventLogger(Logger):
 class EventFile:
     """Event file that TensorBoard reads after all other event files in `directory`.
 
-    TensorBoard reads files in the order of their names, which hold a time in seconds. The new time
-    is later than the times of all files there, even if the clock is behind.
+    TensorBoard reads files in the order of their names, which hold a time in seconds. The new file
+    gets a later time than all others, even if the clock is behind.
 
     Raises:
         OSError: the file cannot be written.
@@ -153,10 +153,10 @@ class EventFile:
 class TensorBoardSummary(Observer):
     """Writes the run's row in the HPARAMS tab of TensorBoard, and the page of charts.
 
-    No run declares an experiment, so TensorBoard makes the table's columns from all runs of a
-    directory. By default it shows five metrics: `run/best_val_perplexity`, `run/chars_per_second`,
-    `run/parameters`, `run/test_perplexity` and `run/wall_seconds`. Every run writes the page of
-    charts, but TensorBoard shows equal charts once.
+    TensorBoard makes the table's columns from all runs of a directory, since no run writes an
+    `Experiment`. By default it shows five metrics: `run/best_val_perplexity`,
+    `run/chars_per_second`, `run/parameters`, `run/test_perplexity` and `run/wall_seconds`. Every
+    run writes the page of charts, but TensorBoard shows equal charts once.
     """
 
     options: dict[str, Any]  # plain, nested
