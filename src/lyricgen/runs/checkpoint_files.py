@@ -36,7 +36,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
     ) -> None:
-        """Save a checkpoint; make the directory of checkpoints, but not the run's directory.
+        """Save a checkpoint; its directory may be missing, but not the run's directory.
 
         Raises:
             OSError: the disk is full, or the run's directory is gone; an earlier checkpoint stays.
@@ -57,7 +57,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def is_sound(checkpoint: Path) -> bool:
-    """Whether a checkpoint has a recorded checksum; false if it is unreadable or too large."""
+    """Whether a checkpoint matches a recorded checksum; false if it is unreadable or too large."""
     try:
         with open_record(checkpoint, LARGEST) as stream:
             digest, left = hashlib.sha256(), os.fstat(stream.fileno()).st_size
@@ -115,7 +115,7 @@ def newest_sound(checkpoints: Path) -> tuple[Path, dict[str, Any]] | None:
 
 
 def go_on_from(checkpoint: Path) -> Path:
-    """Rename a checkpoint to last.ckpt, replace a damaged last.ckpt, and return the new path."""
+    """Rename a checkpoint to last.ckpt, which may replace a damaged file; return the new path."""
     return checkpoint.replace(checkpoint.with_name(LAST))
 
 

@@ -156,7 +156,7 @@ def matching(directory: Path, patterns: Sequence[str]) -> list[str]:
 
 
 def mark(directory: Path) -> None:
-    """Mark a directory as the directory of a run, also for the time after a kill.
+    """Mark a directory as the directory of a run; the mark stays if the run is killed.
 
     The mark is the lock file with `MARK` as its content. An existing file of this name is kept.
 

@@ -37,7 +37,7 @@ _UNITS = (("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1))
 
 
 def newest_run() -> Path:
-    """The directory of the newest run or sweep.
+    """Find the directory of the newest run or sweep.
 
     Raises:
         UserError: the outputs directory has none.
@@ -94,7 +94,7 @@ def record_newest(directory: Path, *, resumed: bool) -> None:
 
 
 def _named_newest(outputs: Path) -> Path | None:
-    """The directory that latest.txt names; None if the file is missing, or names no run."""
+    """Find the directory that latest.txt names; None if the file is missing, or names no run."""
     latest = outputs / LATEST
     if not os.path.lexists(latest):
         return None
@@ -200,7 +200,7 @@ def newest_checkpoint() -> Path:
 
 
 def tell_taken(path: Path) -> None:
-    """Describe on standard error the run of a checkpoint or directory.
+    """Print the path of a run or checkpoint on standard error, with a short description.
 
     For example "from …/best.ckpt: lstm 1x256 on dino, 3 minutes old".
     """

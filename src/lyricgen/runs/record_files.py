@@ -29,7 +29,7 @@ Shape = TypeVar("Shape")
 
 
 class RecordError(ValueError):
-    """Error for a record that cannot be read; the message, one short line, has no path."""
+    """Error for a record that cannot be read; its message is one short line without the path."""
 
     def __init__(self, message: str) -> None:
         super().__init__(printable(" ".join(message.split()))[:200])

@@ -94,7 +94,7 @@ class Run:
         """Record that the run has begun, and that the run or its sweep is the newest.
 
         `options` is the whole configuration, in plain values. For a resumed run, `earlier` is its
-        summary, and `seconds` its time until the checkpoint; its .hydra is not changed.
+        summary, and `seconds` its time until the checkpoint; .hydra stays as it is.
 
         Raises:
             OSError: a file of a new run cannot be written.
@@ -151,7 +151,7 @@ class Run:
         return resume_command(self.sweep or self.directory)
 
     def check_text(self, options: dict[str, Any], digest: str) -> None:
-        """Check that jobs of a sweep with the same settings of the text read the same text.
+        """Check that this job reads the same text as other jobs with the same settings of the text.
 
         Args:
             options: whole configuration, in plain values.
@@ -180,7 +180,7 @@ class Run:
     def discard(self) -> None:
         """Remove the log and the lock of a run that never began, and a job's empty directory.
 
-        The lock stays if the directory has the record of a killed run, since it marks the record.
+        If a killed run has left its record in the directory, the lock stays as a mark of it.
         """
         if (self.directory / SUMMARY).exists():
             return
@@ -218,7 +218,7 @@ class Run:
         return UserError(f"{why}: mend that, then go on by {self.resume_command}")
 
     def keep(self, earlier: RunSummary) -> None:
-        """Keep the summary `earlier` of a run that could not be resumed; `fail` adds the reason."""
+        """Use the summary `earlier` for a run that could not be resumed; `fail` adds the reason."""
         self._start = time.perf_counter() - (earlier.wall_seconds or 0)
         self.summary = earlier
 

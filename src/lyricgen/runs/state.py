@@ -66,7 +66,7 @@ class RunState:
 
 
 def _earlier_fields(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """Read the fields from a checkpoint of an earlier version, which grouped them by callback."""
+    """Read the fields from a checkpoint of an earlier version, where callbacks kept them."""
     callbacks, epoch = checkpoint["callbacks"], checkpoint.get("epoch_so_far", {})
     stopping: dict[str, Any] = next(
         (state for name, state in callbacks.items() if name.startswith("EarlyStopping")), {}
@@ -113,7 +113,7 @@ def find_resume_point(
     Args:
         directory: directory of the run.
         options: current configuration, in plain values.
-        checkpoint: result of `newest_sound`.
+        checkpoint: result of `newest_sound`; None for a new run.
 
     Raises:
         UserError: the run cannot continue with these options, or the directory of a new run already
@@ -181,7 +181,7 @@ def forbidden_changes(recorded: dict[str, Any], now: dict[str, Any]) -> list[str
 
 
 def start_anew(directory: Path) -> str:
-    """Advise to start a new run, with the weights of the old run if it has a checkpoint."""
+    """Write the advice to start a new run, with the old weights if there is a checkpoint."""
     if not has_checkpoint(directory):
         return "start a new run"
     return f"start a new run with its weights: init_from={shlex.quote(str(directory))}"
