@@ -109,7 +109,7 @@ def _send_nowhere(descriptor: int) -> None:
 
 @contextmanager
 def terminal_may_close() -> Iterator[None]:
-    """Discard all output from now on if the block finds the terminal closed."""
+    """Discard all output from now on if a write in the block finds the terminal closed."""
     try:
         yield
     except OSError as error:
@@ -119,7 +119,7 @@ def terminal_may_close() -> Iterator[None]:
 
 
 class ProgressBar(Progress):
-    """Progress bar without a thread that draws it; a closed terminal does not end the work."""
+    """Progress bar that needs no thread; a closed terminal does not end the work."""
 
     def __init__(self, *columns: ProgressColumn) -> None:
         super().__init__(*columns, console=get_console(), transient=True, auto_refresh=False)
@@ -136,7 +136,10 @@ class ProgressBar(Progress):
 
 
 def output_problem(error: Exception) -> str | None:
-    """Describe an error of standard output, and discard its rest; None for any other error."""
+    """Describe a failed write to standard output, and discard all further output.
+
+    The result is None for any other error.
+    """
     if not isinstance(error, OSError) or error.filename is not None:
         return None
     forget_output(sys.stdout)
@@ -169,7 +172,7 @@ def show_json(text: str) -> None:
 
 
 def show_generated(text: str) -> None:
-    """Write a generated text to standard output: a terminal gets it escaped, a file unaltered."""
+    """Write a generated text to standard output, escaped only on a terminal."""
     _write(printable_text(text, TEXT) if on_terminal() else text)
 
 
@@ -179,7 +182,7 @@ def on_terminal() -> bool:
 
 
 def put_generated(table: Table) -> None:
-    """Print a table of generated texts: escaped on a terminal, unaltered in a file.
+    """Print a table of generated texts, escaped only on a terminal.
 
     All cells must be `Text`; this function changes their content. A file gets lines of any length.
     """

@@ -24,7 +24,7 @@ class UserError(Exception):
     """A mistake of the user, for example in a setting or a file.
 
     The message tells the mistake, its place and a remedy in one line. A command prints this line on
-    standard error, without a traceback unless the user wants it, and exits with status 2.
+    standard error and exits with status 2; in debug mode it shows the traceback.
     """
 
 

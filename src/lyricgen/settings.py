@@ -61,7 +61,7 @@ def flatten(options: Mapping[str, Any]) -> dict[str, Value]:
 
 
 def known_to_model(settings: dict[str, Value]) -> dict[str, Value]:
-    """Select the settings that the model reads: no `NETWORKS` if the model counts n-grams."""
+    """Select the settings that the model reads; n-gram models do not read `NETWORKS`."""
     if settings.get("model") != "ngram":
         return settings
     return {name: value for name, value in settings.items() if not belongs_to(name, NETWORKS)}

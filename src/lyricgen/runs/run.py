@@ -94,11 +94,10 @@ class Run:
         """Record that the run has begun, and that the run or its sweep is the newest.
 
         `options` is the whole configuration, in plain values. For a resumed run, `earlier` is its
-        summary, and `seconds` its time until the checkpoint; .hydra stays as it is.
+        summary, and `seconds` its time until the checkpoint. A resumed run keeps its .hydra.
 
         Raises:
-            OSError: a file of a new run cannot be written.
-            UserError: a file of a resumed run cannot be written.
+            OSError: a file cannot be written; for a resumed run it is a UserError.
         """
         self._start = time.perf_counter() - seconds  # the time of imports does not count
         now: dict[str, Any] = {

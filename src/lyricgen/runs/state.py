@@ -116,8 +116,7 @@ def find_resume_point(
         checkpoint: result of `newest_sound`; None for a new run.
 
     Raises:
-        UserError: the run cannot continue with these options, or the directory of a new run already
-            holds a run.
+        UserError: the run cannot continue with these options, or a new run's directory is taken.
     """
     summary = RunSummary.read_earlier(directory)
     if options["resume"] is None:

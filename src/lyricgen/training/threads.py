@@ -53,7 +53,7 @@ def _quotas_of(folder: Path) -> list[int]:
 
 
 def threads_of_each(jobs: int) -> int:
-    """Count the threads of each of `jobs` jobs that run side by side; `VARIABLES` limit it."""
+    """Count the threads for each of `jobs` jobs side by side; `VARIABLES` can lower the number."""
     bounds = [number(name) for name in VARIABLES]
     return min([max(1, cores() // jobs), *(bound for bound in bounds if bound)])
 

@@ -34,7 +34,7 @@ class WorkerProcesses:
     own session, so that only rank 0 receives the signals of a terminal.
 
     Args:
-        task: argument of `worker.work` without `rank`, and the number `threads` of each process.
+        task: argument of `worker.work`, without `rank` but with `threads`, the number of threads.
         count: number of these processes.
         give_up: called with the reason if a process has failed and rank 0 is blocked; rank 0 then
             ends with status 2.
