@@ -26,7 +26,7 @@ CHECKPOINTS = "checkpoints"  # directory of the files below
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
 EVENTS = "events.out.tfevents.*"
 METRICS, STEPS, SAMPLES = "metrics.csv", "steps.csv", "samples.jsonl"
-HPARAMS = "hparams.yaml"  # of TensorBoard
+HPARAMS = "hparams.yaml"  # file for TensorBoard
 SUBMITTED = ".submitit"  # directory of the jobs that were sent to Slurm
 GROWING = (SAMPLES, STEPS, EVENTS)  # metrics.csv is written anew from the checkpoint
 # Patterns of the names of files in the directories of runs and sweeps.

@@ -113,7 +113,7 @@ def _named_newest(outputs: Path) -> Path | None:
         if not matching(directory, OF_RUN):
             raise ValueError
         return directory
-    except (OSError, ValueError):  # OSError: no file has a name of that length
+    except (OSError, ValueError):  # OSError: the name is too long for a file
         log.warning("%s names no run below %s: it is ignored", latest, outputs)
         return None
 
@@ -170,7 +170,7 @@ def places_of(checkpoint: Path) -> list[Path]:
     """
     around = list(checkpoint.absolute().parents)
     for run in around[:3]:
-        with suppress(RecordError, TypeError, KeyError):  # its record does not say it
+        with suppress(RecordError, TypeError, KeyError):  # the record lacks it
             started = read_yaml(run / RECORD / "hydra.yaml")["hydra"]["runtime"]["cwd"]
             return [Path(started), *around]
     return around

@@ -114,7 +114,7 @@ def read_yaml(path: Path) -> Any:
     except RecordError:
         raise
     except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError) as error:
-        # PyYAML's own errors are the first kind alone; 2024-13-45 is a ValueError, for example
+        # only YAMLError is PyYAML's own error; the date 2024-13-45 raises a ValueError, for example
         raise RecordError(str(error)) from error
 
 

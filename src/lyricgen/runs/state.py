@@ -31,21 +31,21 @@ class RunState:
     sizes: dict[str, int] = field(default_factory=dict)  # bytes of the run's growing files
     wall_seconds: float = 0.0
 
-    rows: list[dict[str, float]] = field(default_factory=list)  # of metrics.csv
+    rows: list[dict[str, float]] = field(default_factory=list)  # rows of metrics.csv
     best_loss: float = math.inf  # the lowest monitored loss, that of best.ckpt
     smoothed_loss: float | None = None
-    trained_characters: int = 0  # in all epochs that have ended
+    trained_characters: int = 0  # characters in all completed epochs
     trained_seconds: float = 0.0
 
     patience_loss: float = math.inf  # newest loss that early stopping took for an improvement
-    patience_epoch: int = 0  # of that loss, counted from 1
-    patience_used: int = 0  # checks since then
+    patience_epoch: int = 0  # epoch of that loss, counted from 1
+    patience_used: int = 0  # number of checks since that loss
     pruned: str | None = None  # reason why the search pruned the run
 
     # the epoch so far
     metrics: dict[str, float] = field(default_factory=dict)
     carried: tuple[Any, ...] | None = None  # recurrent state of all rows, (L, B, H), on the CPU
-    nats: list[float | None] = field(default_factory=list)  # of the training text, of each rank
+    nats: list[float | None] = field(default_factory=list)  # total of the training text, by rank
     characters: int = 0  # number of characters in `nats`
     gradient_norm_total: Any = None  # a tensor, or None before the first step
     gradient_norms: Any = 0  # number of steps in the total
@@ -60,7 +60,7 @@ class RunState:
     def restore(self, checkpoint: dict[str, Any]) -> None:
         """Load the state from a checkpoint of this version or of an earlier one."""
         run = dict(checkpoint["run"])
-        if "text" in run:  # the earlier name
+        if "text" in run:  # name in earlier versions
             run["corpus_digest"] = run.pop("text")
         vars(self).update(run if "rows" in run else run | _earlier_fields(checkpoint))
 
@@ -99,8 +99,8 @@ class ResumePoint:
     """State from which a run continues; empty for a new run."""
 
     checkpoint: Path | None = None
-    steps: int = 0  # made before the checkpoint
-    state: RunState = field(default_factory=RunState)  # at the checkpoint
+    steps: int = 0  # steps before the checkpoint
+    state: RunState = field(default_factory=RunState)  # state at the checkpoint
     summary: RunSummary | None = None
     finished_because: str | None = None  # why it has ended, or how to make it longer
 
@@ -138,7 +138,7 @@ def find_resume_point(
     if summary.status == "pruned":
         reason = summary.reason or "its search has pruned it"
         return ResumePoint(summary=summary, finished_because=reason)
-    if checkpoint is None or options["model"]["kind"] == "ngram":  # they are counted at once
+    if checkpoint is None or options["model"]["kind"] == "ngram":  # n-grams are counted at once
         why = "it has kept no checkpoint" if checkpoint is None else "its n-grams are counted"
         begun = RunState(summary.corpus_digest)
         finished = summary.status == "finished"

@@ -114,7 +114,7 @@ class RunSummary(Summary):
         samples: texts drawn at the end of the run.
     """
 
-    seed: Any = None  # of a refused job it may be anything
+    seed: Any = None  # any value, in the summary of a refused job
     git_commit: Any = None
     versions: Any = None
     options: dict[str, Any] | None = None

@@ -73,7 +73,7 @@ class Training:
     model: Model
     state: RunState
     observers: Observers
-    description: str  # of text and model, in one line
+    description: str  # describes text and model in one line
 
     @property
     def device(self) -> torch.device:

@@ -32,7 +32,7 @@ class Counting(Training):
     """
 
     model: NgramLanguageModel
-    total: NatsTotal  # of the training split
+    total: NatsTotal  # total of the training split
     loggers: Sequence[Logger]
     global_step: int = 0
     should_stop: bool = False

@@ -71,7 +71,7 @@ class RecurrentModule(pl.LightningModule):
         self.label_smoothing = label_smoothing
         self.reduction: Reduction = reduction
         self._seed = seed
-        self._losses: list[Tensor] = []  # of the steps since the last check
+        self._losses: list[Tensor] = []  # losses of the steps since the last check
         self._optimizer = optimizer
         self._schedule = schedule
         self._training_state: State | None = None

@@ -85,7 +85,7 @@ class Checkpoints(Observer):
     def _save(self, trainer: pl.Trainer, *, improved: bool = False) -> None:
         if trainer.is_global_zero:
             check_there(self.run.directory)
-        if improved:  # first, since last.ckpt implies that it exists
+        if improved:  # saved first, since last.ckpt implies that best.ckpt exists
             trainer.save_checkpoint(self.run.checkpoints / BEST)
         trainer.save_checkpoint(self.run.checkpoints / LAST)
         self.interruption.raise_if_requested()

@@ -102,9 +102,9 @@ class SmoothedLoss(Observer):
     """
 
     state: RunState  # keeps L
-    path: Path | None  # of steps.csv, which grows; None for no file
+    path: Path | None  # path of steps.csv, which grows; None for no file
     options: SmoothedLossOptions
-    _losses: list[Tensor] = field(default_factory=list)  # of the steps since the last flush
+    _losses: list[Tensor] = field(default_factory=list)  # losses of the steps since the last flush
 
     @override
     def after_step(self, trainer: pl.Trainer, outputs: Any) -> None:
@@ -122,7 +122,7 @@ class SmoothedLoss(Observer):
 
     @override
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._flush(trainer)  # for a run that ends within an epoch
+        self._flush(trainer)  # the run may end within an epoch
 
     @override
     def on_save_checkpoint(
@@ -164,8 +164,8 @@ class EpochLog(Observer):
     """
 
     state: RunState  # keeps the rows
-    total: NatsTotal  # of the training split in the epoch so far
-    path: Path | None  # of metrics.csv; None for no file
+    total: NatsTotal  # total of the training split in the epoch so far
+    path: Path | None  # path of metrics.csv; None for no file
 
     @override
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

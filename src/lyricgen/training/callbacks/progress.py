@@ -28,8 +28,8 @@ class ProgressReport(Observer):
     """Shows epochs, steps, perplexity and speed; it never waits for the device."""
 
     state: RunState
-    total: NatsTotal  # of the training split in the epoch so far
-    max_steps: int | None = None  # of the run, if it ends before its last epoch
+    total: NatsTotal  # total of the training split in the epoch so far
+    max_steps: int | None = None  # steps of the run, if it ends before its last epoch
     _bar: ProgressBar | None = None
     _figures: str = ""
     _spoke: float = 0.0  # when the last line came

@@ -94,7 +94,7 @@ class SingleMachine(ClusterEnvironment):
     Lightning does not use its address: `process_group` has connected the processes before.
     """
 
-    rank: int  # of this process, from 0
+    rank: int  # rank of this process, from 0
     processes: int
 
     creates_processes_externally = True

@@ -70,7 +70,7 @@ def summed(tensor: Tensor) -> Tensor:
     if world_size() == 1:
         return tensor
     parts = [torch.empty_like(tensor) for _ in range(world_size())]
-    dist.all_gather(parts, tensor)  # all_reduce adds in an order that differs by place
+    dist.all_gather(parts, tensor)  # all_reduce adds different places in different orders
     return sum(parts[1:], start=parts[0])
 
 
