@@ -20,7 +20,7 @@ _COPIED = 1 << 24  # ids copied to a device at a time
 
 
 def seed_of(seed: int, number: int) -> int:
-    """Derive a seed from a seed and a number, such as that of an epoch or a step.
+    """Combine a seed and a number, such as that of an epoch or a step, into a new seed.
 
     Different arguments give different seeds if each `number` is below 1,000,003.
     """
@@ -91,7 +91,7 @@ def block(rows: int, rank: int, world_size: int) -> slice:
 def share(windows: Windows, rank: int, world_size: int) -> Windows:
     """Take the rows of one process from a batch.
 
-    `num_characters` still counts the whole batch, since each process divides its loss by it. A
+    Every process divides its loss by `num_characters`, which still counts the whole batch. A
     process without rows gets a row of padding, since it has to take part in every step.
     """
     if world_size == 1:
@@ -209,8 +209,8 @@ class BatchLoader:
 def _fits(ids: Tensor, device: torch.device) -> bool:
     """Whether to hold a text on a device.
 
-    A CPU holds any text, a CUDA GPU a text that takes at most a quarter of the free memory. Other
-    devices hold none.
+    A CPU holds any text. A CUDA GPU holds a text that takes at most a quarter of its free memory.
+    Other devices hold none.
     """
     if device.type != "cuda":
         return device.type == "cpu"

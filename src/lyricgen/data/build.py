@@ -1,4 +1,4 @@
-"""The corpus and the splits of a run, built from options; notices about unusual texts."""
+"""Building of a run's corpus and splits from options, and notices about unusual texts."""
 
 import csv
 import json
@@ -62,8 +62,8 @@ def corpus_path(kind: str, path: str | os.PathLike[str] | None = None) -> Path:
         The path of the file. A user's file may be missing.
 
     Raises:
-        UserError: `kind` is unknown, `path` is missing or not wanted, or a published file cannot be
-            fetched, cannot be read or has another checksum.
+        UserError: `kind` is unknown, `path` is missing or does not go with the kind, or a published
+            file cannot be fetched, cannot be read or has another checksum.
     """
     if check_kind(kind) == "text":
         if not path:
@@ -80,10 +80,10 @@ def corpus_path(kind: str, path: str | os.PathLike[str] | None = None) -> Path:
 
 
 def format_of(opening: str) -> str | None:
-    """Recognise the format of a text that is not plain text, such as JSON, CSV or subtitles.
+    """Recognise a text in a format such as JSON, CSV or subtitles.
 
     Args:
-        opening: the first characters of the text; the last line may be cut.
+        opening: the first characters of the text; the last line may be incomplete.
 
     Returns:
         The name of the format; None if no format is recognised.
@@ -118,9 +118,9 @@ def _is_json(line: str) -> bool:
 def _is_table(lines: Sequence[str], separator: str) -> bool:
     """Whether lines are rows of a table with a given separator.
 
-    There must be at least three rows, most of them with the same number of fields, two or more.
-    Most fields after a separator must be filled and not begin with a space, as words after a comma
-    do.
+    There must be at least three rows, most of them with the same number of fields, two or more. In
+    prose a space follows a comma, so most fields after the first must not be empty or begin with
+    one.
     """
     try:
         rows = list(csv.reader(lines, delimiter=separator))
@@ -135,7 +135,7 @@ def _is_table(lines: Sequence[str], separator: str) -> bool:
 
 
 def private_use_notice(corpus: EncodedCorpus, encoding: str) -> str | None:
-    """Describe a text's private-use characters, signs of a wrong encoding; None if it has none."""
+    """Describe a text's private-use characters, which suggest a wrong encoding; None for none."""
     private = [
         (character, int(count))
         for character, count in zip(corpus.vocabulary.characters, corpus.counts, strict=True)
@@ -193,9 +193,10 @@ def build_corpus(options: DataOptions) -> EncodedCorpus:
 def find_corpus(options: DataOptions, digest: str | None, checkpoint: Path | None) -> EncodedCorpus:
     """Find the text that a model was trained on, even if the model or the text has moved.
 
-    A bundled or published text is read whatever its digest. The path of a user's file is tried from
-    the current directory. A relative path is then tried from where the run was started and from
-    each directory around the checkpoint. Last, the cache is searched for the digest.
+    A bundled or published text is read without a check of its digest. A user's file is looked for
+    at its path from the current directory. If the path is relative, it is also tried from the
+    directory where the run was started, and from each directory around the checkpoint. Last, the
+    cache is searched for the digest.
 
     Args:
         options: the data options of the training.
@@ -243,7 +244,7 @@ def find_corpus(options: DataOptions, digest: str | None, checkpoint: Path | Non
 def report_text(options: DataOptions, corpus: EncodedCorpus) -> None:
     """Log notices about a text: private-use characters, repeated lines, another format.
 
-    The format is checked only of a user's own file, and only if it can be read.
+    The format is checked only for a user's own file that can be read.
     """
     found = [private_use_notice(corpus, options.encoding)]
     if options.kind == "text":

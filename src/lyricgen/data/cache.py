@@ -120,7 +120,7 @@ class LargeText:
     max_bytes: int
 
     def stamp(self) -> tuple[int, ...]:
-        """Return the file's size, times, inode and device, by which a change is noticed.
+        """Return the file's size, times, inode and device, which show whether it has changed.
 
         Raises:
             UserError: The file is missing or cannot be reached.
@@ -135,7 +135,7 @@ class LargeText:
         """Compute a checksum of the file and of the options that change its ids, in hexadecimal.
 
         Args:
-            directory: directory in which the checksums of unchanged files are remembered.
+            directory: directory that remembers the checksums of unchanged files.
             passed: called with the number of bytes read so far, unless the checksum is remembered.
 
         Raises:
@@ -251,7 +251,7 @@ def find_encoded(digest: str, name: str) -> EncodedCorpus | None:
         name: The text's name in messages.
 
     Returns:
-        The corpus; its ids are mapped from the cache. If they are damaged, their check is a
+        The corpus; its ids are mapped from the cache. A check that finds damaged ids raises a
         UserError, since there is no text to restore them from.
     """
     for entry in sorted((cache_directory() / "encoded").glob("*.ids")):
@@ -277,7 +277,7 @@ def _restore(text: LargeText, name: str, entry: Path, is_sound: Callable[[], boo
         text: The file, and how to read it.
         name: The text's name in messages.
         entry: The damaged file.
-        is_sound: Returns whether the damaged file is sound by now; another process may restore it.
+        is_sound: Returns whether the damaged file has become sound, by another process.
 
     Raises:
         UserError: The text cannot be read or has changed, or the cache cannot be written.

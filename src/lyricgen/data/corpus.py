@@ -118,7 +118,7 @@ class CheckedMapping:
 
 @dataclass(frozen=True)
 class EncodedCorpus:
-    """A corpus as ids.
+    """A corpus encoded as ids.
 
     Attributes:
         name: Its name in messages.
@@ -185,7 +185,7 @@ def write_entry(stream: BinaryIO, vocabulary: Vocabulary, pieces: Iterable[str])
 
     Raises:
         UserError: A piece has characters that the vocabulary does not have.
-        OSError: The disk is full or may not be written.
+        OSError: The file cannot be written.
     """
     counts = torch.zeros(len(vocabulary), dtype=torch.int64)
     digest, sums, length = hashlib.sha256(), [], 0

@@ -21,7 +21,7 @@ class CharacterDataModule(pl.LightningDataModule):
 
     Args:
         vocabulary: the characters of the whole corpus.
-        splits: "train", "val" and "test", without empty splits.
+        splits: the splits "train", "val" and "test"; an empty split is left out.
         sampler: chooses the positions of each training batch.
         following: number of characters that the model also reads after each held-out window.
 

@@ -115,12 +115,12 @@ class ControlCharacterFilter:
 
     @property
     def misread(self) -> bool:
-        """Whether a C1 control other than U+0085 was counted, a sign of a wrong encoding."""
+        """Whether a C1 control other than U+0085 was counted, which suggests a wrong encoding."""
         return any("\x80" <= kind <= "\x9f" and kind != "\x85" for kind in self._counts)
 
     @property
     def found(self) -> str:
-        """Description of up to eight kinds of counted characters: counts and first places."""
+        """Message that lists the counted characters: up to eight kinds, with counts and places."""
         kinds = [
             f"U+{ord(kind):04X}{f' ({_NAMES[kind]})' if kind in _NAMES else ''} "
             f"{'once' if self._counts[kind] == 1 else f'{self._counts[kind]:,} times, first'} "
@@ -250,7 +250,7 @@ def _same(name: str, tried: str) -> bool:
 def oddity(text: str) -> float:
     """Estimate the share of characters beyond ASCII that do not fit their surroundings.
 
-    It is 0 for a text of ASCII. It may exceed 1, since a character may be odd for two reasons.
+    The share is 0 for ASCII. It may exceed 1, since a character may be odd for two reasons.
     """
     text = f" {text} "
     east_asian, latin, odd, every = "", "", 0.0, 0

@@ -1,4 +1,4 @@
-"""The corpora, and the options of a text and of the sampler that cuts it into batches."""
+"""The known corpora, and the options of `data=` and `sampler=`."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal

@@ -142,9 +142,9 @@ def _last_cut(piece: str, has_sigma: bool) -> int | None:
 def _begins(character: str, has_sigma: bool) -> bool:
     """Whether a text may be cut before a character.
 
-    Marks and the vowels and finals of Hangul may not be cut off: they compose with the character
-    before them. `has_sigma` says that the text before has a Σ to lower-case. Its form depends on
-    the whole word, so the character must end a word.
+    Marks and the vowels and finals of Hangul may not be cut off, since they compose with the
+    character before them. `has_sigma` says that the text before has a Σ to lower-case. The form of
+    its σ depends on the whole word, so the character must end a word.
     """
     first = unicodedata.normalize("NFD", character)[0]
     if character in "\r\n" or unicodedata.category(first).startswith("M") or first in _JAMO:

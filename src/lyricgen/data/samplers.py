@@ -68,8 +68,8 @@ def _without_equal_lengths(windows: Windows) -> Windows:
 class RandomSampler(TrainingSampler):
     """Sampler of windows that do not overlap; every batch starts from state zero.
 
-    The text is cut into windows of T characters, in batches of B; a small text has smaller batches.
-    With `random_offset` each epoch cuts at other places. All epochs have the same number of
+    The text is cut into windows of T characters. A batch has B windows, or fewer if the text is
+    small. With `random_offset` each epoch cuts at other places. All epochs have the same number of
     windows.
 
     With `drop_last`, as in textbooks, shorter windows and smaller batches are left out. Without it
@@ -131,14 +131,14 @@ class RandomSampler(TrainingSampler):
 
 
 class ConsecutiveSampler(TrainingSampler):
-    """Sampler that reads the text as B long rows, from left to right, to carry the state.
+    """Sampler that reads the text as B long rows, from left to right.
 
-    A batch is the next T columns of all rows; a small text has fewer rows. Without `carry_state`
-    every batch starts from state zero.
+    A batch is the next T columns of all rows; a small text has fewer rows. The state is carried
+    from batch to batch. Without `carry_state` every batch starts from state zero.
 
     With `drop_last`, as in textbooks, characters after the last whole row or batch are left out.
-    Without it an epoch predicts every character but the first; the lengths of rows, and those of
-    windows, then differ by at most one.
+    Without it an epoch predicts every character but the first. Rows then differ in length by at
+    most one character, and so do windows.
 
     Raises:
         UserError: with `drop_last`, the text is too short for a window.
@@ -252,7 +252,7 @@ class LineSampler(TrainingSampler):
 
 
 def _cut_lines(starts: Tensor, lengths: Tensor, pieces: Tensor) -> tuple[Tensor, Tensor]:
-    """Cut each line into its number of pieces; return the starts and lengths of all pieces."""
+    """Cut each line into its number of `pieces`; return the starts and lengths of all pieces."""
     lines = torch.arange(len(pieces)).repeat_interleave(pieces)
     number = torch.arange(len(lines)) - (pieces.cumsum(0) - pieces)[lines]  # in its line
     first, end = (at * lengths[lines] // pieces[lines] for at in (number, number + 1))
@@ -296,7 +296,7 @@ class LineScoringSampler:
     """Sampler that reads every line once, from state zero, for scoring.
 
     A line of more than T characters is read in pieces of T, and the state is carried from piece to
-    piece. A batch holds lines with the same number of pieces; a larger vocabulary makes smaller
+    piece. A batch holds lines with the same number of pieces. A larger vocabulary makes smaller
     batches. `LineSampler` and `StreamSampler` explain the arguments.
     """
 
@@ -334,7 +334,7 @@ class LineScoringSampler:
 
 
 def evaluation_sampler(split: Split, vocabulary_size: int, following: int = 0) -> Sampler:
-    """Make a sampler that reads a whole split, as one stream or line by line.
+    """Make a sampler that reads a whole split: running text as one stream, lines one by one.
 
     A stream of more than 200,000 characters is cut into rows, each from state zero; a log says so.
     """

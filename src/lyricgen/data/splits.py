@@ -26,8 +26,8 @@ def split_text(
 ) -> tuple[Range, Range, Range]:
     """Split a running text into a training, a validation and a test range, in this order.
 
-    Each range is contiguous, since songs repeat their choruses. Lines drawn at random would often
-    stand in the training split, too.
+    Each range is contiguous. Songs repeat lines, so many lines drawn at random would stand in the
+    training split, too.
 
     Args:
         length: Characters in the text.

@@ -91,7 +91,7 @@ class Vocabulary:
     The number V is no character, but the symbol that starts a line.
 
     Attributes:
-        characters: The V characters; character number i has id i.
+        characters: The V characters; the index of a character is its id.
 
     Raises:
         UserError: There are no characters, or they are not sorted and distinct.

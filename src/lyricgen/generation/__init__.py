@@ -1,1 +1,1 @@
-"""Texts from a trained model: asked for, written under constraints, filled in, printed."""
+"""Generation of texts by trained models: strategies, constraints, filling of gaps, output."""

@@ -1,4 +1,4 @@
-"""Beam search: looks for the most probable continuations, a few of each prefix at a time.
+"""Beam search for the most probable continuations, a few of each prefix at a time.
 
 A prefixes, K beams, B = A·K sequences, V vocabulary, P prefix characters, N new characters.
 """
@@ -17,7 +17,7 @@ from lyricgen.models.model import NextModel, evaluating
 
 
 class Hypothesis(NamedTuple):
-    """One continuation that a beam search has found."""
+    """A continuation found by a beam search."""
 
     ids: list[int]  # new characters, without the stop; fewer than `length` if the stop ended it
     score: float  # the score by which `beam_search` orders texts
@@ -37,25 +37,24 @@ def beam_search(
 ) -> list[list[Hypothesis]]:
     """Search for the most probable continuations of each prefix.
 
-    The K texts that remain in the end are ordered by
+    The K texts found for a prefix are ordered by
 
         score = ln p / ((5 + N) / 6)^length_penalty        (Wu et al. 2016, equation 14)
 
-    where N counts new characters and the stop, and ln p is the model's own, less the amounts by
-    which rules have lowered logits: forbidding characters does not change ln p of the others.
+    where N counts the new characters and the stop, and p is the model's own probability. If a rule
+    lowers the logit of a character, ln p falls by the same amount.
 
-    `beams` is K; one beam finds the greedy text. A `length_penalty` of 0 leaves ln p as it is; a
-    larger penalty favours longer texts. `rules` may not change all logits, as a temperature does;
-    they read the texts as B = A·K rows, each with the number of its prefix.
-    `continuing.continue_texts` explains the other arguments.
+    `beams` is K; one beam finds the greedy text. With a `length_penalty` of 0 the score is ln p; a
+    larger penalty favours longer texts. `rules` read B texts, each with the number of its prefix.
+    They may not change all logits, as a temperature does. `continuing.continue_texts` explains the
+    other arguments.
 
     Returns:
         For each prefix at most K continuations, the best first.
 
     Raises:
         ValueError: a prefix is empty.
-        UserError: the rules leave no text for one of the prefixes, or the model's training has
-            diverged.
+        UserError: the rules leave no text for a prefix, or the model's training has diverged.
     """
     with evaluating(model), progress("searching", length) as moved:
         search = _Search(model, prefixes, beams, length, stop, stops)
@@ -71,11 +70,10 @@ def beam_search(
 
 
 class _Search(PartialBatch):
-    """The K best texts of each of A prefixes, some of them complete.
+    """State of a beam search: the K best texts of each prefix, some of them complete.
 
-    At each step the K best continuations of a prefix replace its texts. A text that ends by the
-    stop is complete and keeps its place, so one text less goes on (as in the decoder of Bahdanau et
-    al. 2015).
+    At each step the best continuations of a prefix replace its texts. A text that a stop has ended
+    is complete and keeps its place, so that fewer texts grow, as in Bahdanau et al. 2015.
     """
 
     def __init__(
@@ -102,15 +100,15 @@ class _Search(PartialBatch):
 
     @property
     def running(self) -> bool:
-        """Whether any text goes on."""
+        """Whether any text still grows."""
         return bool((self._open & (self._scores > -torch.inf)).any())
 
     def grow(self, rules: Sequence[Rule]) -> tuple[Tensor, Tensor]:
-        """Replace the texts by the K best continuations of each prefix.
+        """Replace the texts of each prefix by their K best continuations.
 
         Returns:
-            The last characters (B,), 0 for complete texts; and the rows (B,) of the texts that the
-            characters continue.
+            The new characters, (B,), 0 for complete texts; and the rows, (B,), of the texts that
+            they continue.
 
         Raises:
             UserError: the rules leave no continuation of a prefix, or the logits are NaN.
@@ -136,14 +134,14 @@ class _Search(PartialBatch):
         return characters.flatten().clamp(min=0), rows
 
     def _continued_scores(self, rules: Sequence[Rule]) -> Tensor:
-        """Compute ln p of each text with each next character, (A, K, V); -inf if complete."""
+        """Compute ln p of each text with each next character, (A, K, V); -inf for complete ones."""
         changed = self.logits(rules, self._numbers.repeat_interleave(len(self._places)))
         total = self.model.logits.double().logsumexp(dim=-1, keepdim=True)
         grown = self._scores[..., None] + (changed - total).view(*self._scores.shape, -1)
         return grown.masked_fill(~self._open[..., None], -torch.inf)
 
     def hypotheses(self, length_penalty: float) -> list[list[Hypothesis]]:
-        """List the texts of each prefix by their scores, the best first."""
+        """List the texts of each prefix, the best score first."""
         scores = self._scores / ((5 + self._lengths) / 6) ** length_penalty  # (A, K)
         best = scores.argsort(dim=1, descending=True, stable=True)
         rows = best + len(self._places) * self._numbers[:, None]

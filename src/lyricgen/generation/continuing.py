@@ -1,6 +1,6 @@
-"""Continuing many texts at once with a language model, one drawn character at a time.
+"""Continuation of many texts at once, one character at a time.
 
-A texts, B of which still run, V vocabulary, P prefix characters, N new characters.
+A texts, B texts that still grow, V vocabulary, P prefix characters, N new characters.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,9 +25,9 @@ def draw_uniforms(generator: Generator, seeds: list[int], length: int) -> Tensor
     """Draw random numbers from [0, 1), a row for each seed.
 
     Args:
-        generator: "torch": each row is a stream of torch's generator. "numpy_reseeded": number k
-            is the first number of NumPy's legacy generator with the seed (2k + seed) mod 2**32.
-            Course code draws in this way; so its texts can be repeated letter for letter.
+        generator: with "torch", torch's generator draws each row from its seed. With
+            "numpy_reseeded", as in course code, NumPy's legacy generator gets the seed (2k + seed)
+            mod 2**32 before it draws number k of a row.
         seeds: B numbers, at least one; for "torch" from 0 to 2**32 - 1.
         length: numbers in a row.
 
@@ -35,7 +35,7 @@ def draw_uniforms(generator: Generator, seeds: list[int], length: int) -> Tensor
         (B, length), float32 from torch and float64 from NumPy.
 
     Raises:
-        ValueError: length is not at least 1.
+        ValueError: `length` is below 1.
     """
     if length < 1:
         raise ValueError(f"length must be at least 1, got {length}")
@@ -53,17 +53,17 @@ def draw_uniforms(generator: Generator, seeds: list[int], length: int) -> Tensor
 
 
 def below_one(uniforms: Tensor, dtype: torch.dtype) -> Tensor:
-    """Convert numbers from [0, 1) for `draw_characters`, and keep them below 1 after rounding.
+    """Convert numbers from [0, 1) for `draw_characters`; keep them below 1 after rounding.
 
     Args:
-        uniforms: of any shape.
-        dtype: of the logits.
+        uniforms: the numbers, of any shape.
+        dtype: type of the logits.
 
     Returns:
         The numbers in the type `dtype`, or in float32 if `dtype` is less precise.
     """
     dtype = torch.promote_types(dtype, torch.float32)
-    # above this, rounding could give the sum of all probabilities, and so a forbidden character
+    # a larger number could round to the sum of all probabilities, and so draw a forbidden character
     return uniforms.to(dtype).clamp(max=1 - torch.finfo(dtype).eps)
 
 
@@ -75,7 +75,7 @@ def draw_characters(logits: Tensor, uniforms: Tensor | None) -> Tensor:
         uniforms: (B, 1), from `below_one`; None takes the most probable character.
 
     Returns:
-        (B, 1) int64; V where no character is possible: all logits are -inf, or a logit is NaN.
+        (B, 1) int64; V if all logits of a row are -inf, or a logit is NaN.
     """
     if uniforms is None:
         largest, chosen = logits.max(dim=-1, keepdim=True)
@@ -99,29 +99,28 @@ def continue_texts(
 ) -> list[list[int]]:
     """Continue each prefix by characters drawn from the softmax of the logits, after all rules.
 
-    Each text has its own random numbers, one for each character. So it depends on its prefix and
-    its numbers, not on the other texts; `stepping.RecurrentStepper` explains when rounding can
-    still change a draw that lies on the border between two characters.
+    A text depends on its prefix and its random numbers, not on the other texts. Rounding can make
+    exceptions, which `stepping.RecurrentStepper` explains.
 
     Args:
         model: the network; it is put into evaluation mode and back.
-        prefixes: A tensors (P,) of at least one input id each, on the CPU.
+        prefixes: a tensor (P,) of at least one input id for each text, on the CPU.
         rules: applied to the logits, one after the other.
         uniforms: (A, length) from [0, 1), see `draw_uniforms`; None for greedy texts.
         length: largest number of new characters.
         stop: a character that ends a text; the text does not include it.
-        stops: A numbers k, from 1: the k-th stop ends the text; None for the first.
+        stops: for each text, the number of stops that end it; None for one stop each.
         watch: called after each step with the numbers (B,) of the texts that go on and their new
-            characters (B,), for showing texts as they are written.
+            characters (B,).
 
     Returns:
-        A lists of new character ids.
+        The ids of the new characters of each text.
 
     Raises:
         ValueError: a prefix is empty.
         UserError: the rules leave no character for a place of a text, or the logits are NaN.
     """
-    # steps between two looks at which texts have ended; each look waits for the device
+    # steps between two looks for texts that have ended; each look waits for the device
     look = 1 if watch is not None else 32 if stop is None else 4
     with evaluating(model), progress("writing", length) as moved:
         batch = _Batch(model, prefixes, uniforms, length, stop, stops)
@@ -152,7 +151,7 @@ class PartialBatch:
         self.model = stepper(model, prefixes, length)  # it has read the texts so far
         self.step = 0  # number of characters chosen so far
         self.stop = -1 if stop is None else stop
-        self.stops = stops  # A numbers k: the k-th stop ends the text
+        self.stops = stops  # for each of A texts, the number of stops that end it
         self.device = self.model.logits.device
         longs = [prefix.long() for prefix in prefixes]
         padded = pad_sequence(longs, batch_first=True, padding_value=-1, padding_side="left")
@@ -175,7 +174,7 @@ class PartialBatch:
         return logits
 
     def no_character(self, step: int) -> UserError:
-        """Make the error for a step, from 0, at which a text has no character to choose."""
+        """Make the error for a text that has no character to choose at a step, counted from 0."""
         if self.model.logits.isnan().any():
             return UserError(
                 "the model's outputs are no numbers, its training has diverged: take the "
@@ -197,7 +196,7 @@ class PartialBatch:
 
 
 class _Batch(PartialBatch):
-    """The running texts, and the new characters of texts that have ended."""
+    """Batch of growing texts, which keeps the new characters of texts that have ended."""
 
     def __init__(
         self,
@@ -235,7 +234,7 @@ class _Batch(PartialBatch):
         """Remove the texts that have ended; this waits for the device.
 
         Raises:
-            UserError: a step had no character to choose.
+            UserError: a text had no character to choose.
         """
         since = self.text[:, self.start + self._settled : self.start + self.step]  # (B, S)
         stops = (since == self.stop).cumsum(dim=1)
@@ -257,6 +256,6 @@ class _Batch(PartialBatch):
             self.model.select(running)
 
     def texts(self) -> list[list[int]]:
-        """The new characters of all A texts."""
+        """Return the ids of the new characters of all texts."""
         self._new[self.rows] = self.text[:, self.start :]
         return [self.until_stop(new, text) for text, new in enumerate(self._new.tolist())]

@@ -30,16 +30,16 @@ def fill_gaps(
     sweeps: int,
     forbidden: list[int],
 ) -> list[Tensor]:
-    """Draw all gaps of each text jointly, by Gibbs sampling (Geman and Geman 1984).
+    """Fill all gaps of each text jointly, by Gibbs sampling (Geman and Geman 1984).
 
-    The gaps begin with draws from the output layer's biases. Then each sweep draws every gap again,
-    given all other characters, those in the other gaps included. Temperature 0 takes the most
-    probable character and stops when a sweep changes nothing. The filled texts are on the CPU.
+    The first characters are drawn from the softmax of the output layer's biases. Then each sweep
+    draws every gap again, given all other characters. At temperature 0 the most probable character
+    is taken, and a sweep that changes nothing is the last. The filled texts are on the CPU.
 
     Args:
         model: the network; it is put into evaluation mode and back.
-        texts: B tensors (1 + N,) of int64 ids: the start of the text, V for the start of a line;
-            then its characters, with any id in a gap.
+        texts: B tensors (1 + N,) of int64 ids: the start of the text, which is V for a line; then
+            its characters, with any id in a gap.
         gaps: B tensors (G,) of int64, the places of the gaps, rising from 1; G is at least 1.
         seeds: B; each text depends on its own seed only.
         temperature: temperature of the softmax.
@@ -96,11 +96,11 @@ def fill_texts(
     Args:
         model: a model that fills gaps.
         texts: texts with gaps.
-        count: number of ways to fill each text; they follow each other in the result.
+        count: number of fillings of each text, which follow each other in the result.
         temperature: temperature of the softmax; 0 takes the most probable character each time.
-        seed: way number i of a text depends on (seed, text, i) only.
-        sweeps: number of times that each gap is drawn again; at temperature 0 fewer times, if a
-            sweep changes nothing.
+        seed: filling number i of a text depends only on (seed, text, i).
+        sweeps: number of times that each gap is drawn again; at temperature 0, filling stops after
+            a sweep that changes nothing.
         gap: the character that marks a gap; None for the model's own `gap`.
 
     Returns:
@@ -134,14 +134,14 @@ def fill_texts(
 
 
 def encode_gaps(model: TrainedModel, text: str, gap: str | None = None) -> tuple[Tensor, Tensor]:
-    """Encode a text with gaps: ids that the network reads, (1 + N,), and places of gaps, (G,).
+    """Encode a text with gaps as ids for the network, (1 + N,), and places of gaps, (G,).
 
-    The first id is that of an empty prefix, see `TrainedModel.encode_prefix`; in a model of lines,
-    the end of the line follows the text. `gap` marks a gap; None stands for the model's own mark.
+    The first id is that of an empty prefix, see `TrainedModel.encode_prefix`. In a model of lines,
+    a newline follows the text. `gap` marks a gap; None takes the model's own mark.
 
     Raises:
-        UserError: the text has no gap, a character that the model does not know, or a newline in a
-            model of lines; or the mark is not one character, or one of the model's characters.
+        UserError: the text has no gap, an unknown character, or a newline in a model of lines; or
+            the mark is not one character, or is in the vocabulary.
     """
     text, gap = model.normalised(text), model.gap if gap is None else gap
     if len(gap) != 1 or gap in model.vocabulary.characters:

@@ -13,7 +13,7 @@ Generator = Literal["torch", "numpy_reseeded"]
 
 
 class Strategy(Options):
-    """How the next character is chosen from the logits."""
+    """Options by which the next character is chosen from the logits."""
 
     # temperature of the softmax; 0 takes the most probable character each time
     temperature: float = Field(0.8, ge=0)
@@ -39,7 +39,7 @@ class Strategy(Options):
 
     @property
     def random(self) -> bool:
-        """Whether characters are drawn, by random numbers."""
+        """Whether characters are drawn at random."""
         return self.beams is None and self.temperature > 0
 
     @property
@@ -79,9 +79,9 @@ class Strategy(Options):
 
 
 class Control(Options):
-    """Constraints on texts: they forbid characters before the next character is chosen.
+    """Constraints on texts, which forbid characters before the next character is chosen.
 
-    `novel` also throws whole names away.
+    `novel` also rejects whole names.
     """
 
     lines: int | None = Field(default=None, ge=1, le=10_000)  # number of lines of a text
@@ -96,7 +96,7 @@ class Control(Options):
 
     @property
     def number_of_lines(self) -> int | None:
-        """Number of lines, by `lines` or the acrostic; None for any number."""
+        """Number of lines, from `lines` or `acrostic`; None for any number."""
         return self.lines if self.acrostic is None else len(self.acrostic)
 
     @property

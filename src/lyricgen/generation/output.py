@@ -1,4 +1,4 @@
-"""Generated texts on standard output: plain, as JSON, and side by side.
+"""Output of generated texts: plain, as JSON, and side by side.
 
 Files and pipes get the texts unaltered. On a terminal, characters that steer it are escaped.
 """
@@ -20,7 +20,7 @@ from lyricgen.models.trained_model import TrainedModel
 from lyricgen.settings import PLUMBING, Settings, belongs_to, flatten, known_to_model, override_text
 
 CUT = " […]"  # marks a text that was cut off
-MOST = 4  # settings in a heading
+MOST = 4  # most settings in a heading
 
 
 def print_texts(texts: Sequence[str]) -> None:
@@ -30,12 +30,12 @@ def print_texts(texts: Sequence[str]) -> None:
 
 
 def marked(text: str, ended: bool | None) -> str:
-    """Add a mark to a text that was cut off before its end, on a terminal only."""
+    """Mark a text that was cut off before its end, on a terminal only."""
     return text + CUT if ended is False and on_terminal() else text
 
 
 def with_score(one: Generated) -> str:
-    """Write the score that a beam search gave a text, then the text, marked by `marked`."""
+    """Format a text of a beam search: its score, then the text, marked by `marked`."""
     between = "\n" if "\n" in one.text else "  "
     return f"{one.score:.3f}{between}{marked(one.text, one.ended)}"
 
@@ -49,7 +49,7 @@ def print_json(
 
     Args:
         texts: a list of texts for each model.
-        checkpoints: the file of each model, which the objects name; None to name no file.
+        checkpoints: the file of each model, to be named in the objects; None to name no file.
     """
     lines = []
     for number, of_model in enumerate(texts):
@@ -62,7 +62,7 @@ def print_json(
 
 
 def print_columns(headings: Sequence[str], texts: Sequence[Sequence[str]]) -> None:
-    """Print a column for each model; a row holds one text of each model."""
+    """Print the texts of each model in a column of its own, side by side."""
     table = Table(show_lines=True)
     for heading in headings:
         table.add_column(Text(printable(heading)), overflow="fold", ratio=1)
@@ -72,10 +72,10 @@ def print_columns(headings: Sequence[str], texts: Sequence[Sequence[str]]) -> No
 
 
 class Stream:
-    """Prints one text while it is written, and a newline after it.
+    """Printer of one text while it is written.
 
     Args:
-        prefix: printed with the first character.
+        prefix: printed before the first character.
     """
 
     def __init__(self, prefix: str) -> None:
@@ -88,7 +88,7 @@ class Stream:
         self.begun, self.shown = "", True
 
     def mark(self, ended: bool | None) -> None:
-        """Print the mark of a text that was cut off."""
+        """Print the mark of a text that was cut off, on a terminal only."""
         if mark := marked("", ended):
             self(mark)
 
@@ -99,9 +99,9 @@ class Stream:
 
 
 def headings(paths: Sequence[Path], models: Sequence[TrainedModel]) -> list[str]:
-    """Name models by the settings in which they differ, at most `MOST`.
+    """Name models by the settings in which they differ, at most `MOST` of them.
 
-    Equal or empty names get the differing parts of the paths, then numbers if they are still equal.
+    Equal or empty names also get the parts in which the paths differ; then equal names get numbers.
     """
     settings = [known_to_model(flatten(model.options)) for model in models]
     names = _differing(settings)[:MOST]
@@ -118,9 +118,9 @@ def headings(paths: Sequence[Path], models: Sequence[TrainedModel]) -> list[str]
 
 
 def _differing(settings: Sequence[Settings]) -> list[str]:
-    """Settings in which models differ.
+    """Find the settings in which models differ, without the settings of `PLUMBING`.
 
-    If the kind of a group differs, its other settings are left out; so are those of `PLUMBING`.
+    If the kind of a group differs, the other settings of the group are left out.
     """
     differing: list[str] = []
     keys = dict.fromkeys(name for one in settings for name in one)
@@ -132,7 +132,7 @@ def _differing(settings: Sequence[Settings]) -> list[str]:
 
 
 def _differing_parts(paths: Sequence[Path]) -> list[str]:
-    """Paths without the parts that all of them begin or end with."""
+    """Remove the parts that all paths share at their beginning or at their end."""
 
     def count_common(parts: Sequence[Sequence[str]]) -> int:
         return sum(1 for _ in takewhile(lambda same: len({*same}) == 1, zip(*parts, strict=False)))

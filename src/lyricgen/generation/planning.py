@@ -23,7 +23,7 @@ FOR_NAMES = ("starts_with", "max_length", "novel")  # only for single lines
 
 @dataclass(frozen=True)
 class Request:
-    """Texts that a user asks of a model."""
+    """A request for texts from a model."""
 
     model: TrainedModel
     control: Control
@@ -32,7 +32,7 @@ class Request:
     allowed: Tensor  # (V,) booleans, the characters that `ban` and `only` leave
 
     def check_any(self, characters: Tensor, purpose: str) -> None:
-        """Raise a UserError if no character, (V,) booleans, is left for a purpose."""
+        """Raise a UserError that names a purpose if no element of `characters`, (V,), is true."""
         if not characters.any():
             raise UserError(f"{self.control.sets} leaves no character {purpose}: allow some")
 
@@ -42,7 +42,7 @@ class Request:
         Args:
             option: the option, as errors show it.
             given: its characters.
-            allowed: (V,) booleans.
+            allowed: (V,) booleans, the allowed characters.
 
         Raises:
             UserError: a character is unknown or not allowed.
@@ -56,19 +56,20 @@ class Request:
 
 @dataclass(frozen=True)
 class Constraints:
-    """Constraints at each place of R texts, and where the texts end."""
+    """Plan of R texts: the rules at each place, and where each text ends."""
 
     rules: list[Rule]  # applied in this order
     lengths: list[int]  # R, largest number of new characters of each text, with the stop
     stop: int | None  # id of the character that ends a text; None if only its length ends it
-    stops: list[int]  # R numbers k, from 1: the k-th stop among the new characters ends the text
+    stops: list[int]  # R, for each text the number of stops that end it, without the prefix's
+
     complete: bool = False  # whether a text of its full length is complete, not cut off
 
 
 def request_texts(
     model: TrainedModel, control: Control, prefixes: Sequence[str], length: int | None
 ) -> Request:
-    """Check that a model can obey constraints, and read their sets of characters.
+    """Make a request: check that the constraints suit the model, and read their sets of characters.
 
     Raises:
         UserError: a constraint is for models of the other layout, or a set cannot be read.
@@ -91,13 +92,13 @@ def request_texts(
 
 
 def members(option: str, given: str, characters: str, *, ignore_case: bool = False) -> Tensor:
-    r"""Find the characters of a set that a user has written: (V,) booleans.
+    r"""Find the characters of a set that a user has written, (V,) booleans.
 
     Args:
         option: name of the option that gives the set, for the error.
         given: the set, as in "的了", "a-z", "一-龥", "^0-9" or r"\d\s"; brackets are characters.
         characters: V characters to choose from.
-        ignore_case: whether a capital stands for its small letter, too, and the reverse.
+        ignore_case: whether to ignore the case of letters.
 
     Raises:
         UserError: the text cannot be read as a set.
@@ -117,7 +118,7 @@ def members(option: str, given: str, characters: str, *, ignore_case: bool = Fal
 
 
 def constrain_text(request: Request) -> Constraints:
-    """Plan running text without lines: allow the same characters at every place.
+    """Plan running text without lines, with the same allowed characters at every place.
 
     Raises:
         UserError: no character is allowed.
@@ -131,7 +132,7 @@ def constrain_text(request: Request) -> Constraints:
 
 
 def constrain_names(request: Request) -> Constraints:
-    """Plan names; the end of the line is allowed wherever no other character is required.
+    """Plan names; a name may end wherever no other character is required.
 
     Raises:
         UserError: no name can obey the constraints, or they contradict the prefixes, the length or
@@ -161,7 +162,7 @@ def constrain_names(request: Request) -> Constraints:
 
 
 def _longest_name(request: Request) -> int | None:
-    """Largest number of new characters of a name, with its end; None for the model's default.
+    """Find the most new characters of a name, its end included; None for the model's default.
 
     Raises:
         UserError: --max-length contradicts the length or a prefix.
@@ -183,8 +184,8 @@ def _encode_start(request: Request, inside: Tensor, steps: int) -> Tensor:
     """Encode --starts-with, (S,); no characters if it is not given.
 
     Raises:
-        UserError: it has more than `steps` characters or than --max-length, a newline, or a
-            character that is unknown or not in `inside`, (V,) booleans; or there are prefixes, too.
+        UserError: the beginning is longer than `steps` or --max-length, or has a newline or a
+            character that is unknown or not in `inside`, (V,) booleans; or there is a prefix, too.
     """
     given = request.control.starts_with
     if given is None:

@@ -1,7 +1,7 @@
-"""Rules: functions on the logits of the next character, which apply one after the other.
+"""Rules, which change the logits of the next character, one after the other.
 
-A strategy's rules reshape the distribution; a constraint's rules forbid characters. B sequences,
-R requested texts, V vocabulary, N characters so far, T new characters, M sets of characters, E ends
+A strategy's rules reshape the distribution; a constraint's rules forbid characters. B sequences, R
+requested texts, V vocabulary, N characters so far, T new characters, M sets of characters, E ends
 of lines.
 """
 
@@ -18,7 +18,7 @@ from lyricgen.generation.options import Strategy
 
 @dataclass(frozen=True)
 class PartialTexts:
-    """Running sequences before the next character of each is chosen."""
+    """The texts so far, before the next character of each is chosen."""
 
     text: Tensor  # (B, N) int64: -1 before shorter prefixes, the prefix, the chosen characters
     step: int  # number of characters chosen so far, the same for all sequences
@@ -32,8 +32,8 @@ Rule = Callable[[Tensor, PartialTexts], Tensor]
 def strategy_rules(strategy: Strategy) -> list[Rule]:
     """Make the rules of a strategy, in the order in which they apply.
 
-    Rules that look at the text so far come first, on the model's own logits. Truncations come last,
-    on the probabilities that characters are drawn with.
+    Rules that read the text so far come first and change the model's own logits. Truncations come
+    last, after the temperature.
     """
     chosen: tuple[tuple[Callable[[Any], Rule], float | None], ...] = (
         (repetition_penalty, strategy.repetition_penalty),
@@ -55,12 +55,12 @@ def scaled(logits: Tensor, temperature: float) -> Tensor:
 
 
 def temperature(value: float) -> Rule:
-    """Divide the logits: below 1 the text becomes more probable, above 1 more varied."""
+    """Make a rule that divides the logits; above 1 the text varies more, below 1 less."""
     return lambda logits, _: scaled(logits, value)
 
 
 def top_k(k: int) -> Rule:
-    """Keep the k most probable characters, and all that tie with the last of them."""
+    """Make a rule that keeps the k most probable characters, and any that tie with the last."""
 
     def rule(logits: Tensor, _: PartialTexts) -> Tensor:
         if k >= logits.shape[-1]:
@@ -72,9 +72,9 @@ def top_k(k: int) -> Rule:
 
 
 def top_p(p: float) -> Rule:
-    """Keep the fewest characters whose probabilities add up to p or more, most probable first.
+    """Make a rule that keeps the fewest characters whose probabilities add up to p or more.
 
-    Nucleus sampling (Holtzman et al. 2020). Characters that tie with the last of them are kept,
+    This is nucleus sampling (Holtzman et al. 2020). Ties with the last kept character are kept,
     too.
     """
 
@@ -91,7 +91,10 @@ def top_p(p: float) -> Rule:
 
 
 def min_p(p: float) -> Rule:
-    """Keep characters with at least p times the largest probability (Nguyen et al. 2024)."""
+    """Make a rule that keeps characters with at least p times the largest probability.
+
+    Source: Nguyen et al. 2024.
+    """
 
     def rule(logits: Tensor, _: PartialTexts) -> Tensor:
         least = logits.amax(dim=-1, keepdim=True) + math.log(p)
@@ -101,10 +104,10 @@ def min_p(p: float) -> Rule:
 
 
 def repetition_penalty(value: float) -> Rule:
-    """Make the characters that occur in the text so far less probable, by a value above 1.
+    """Make a rule that lowers the logits of characters in the text so far, by a value above 1.
 
-    Their positive logits are divided by the value, their negative logits multiplied by it. The text
-    includes its prefix. Keskar et al. 2019 (CTRL), equation 2.
+    Positive logits are divided by the value, negative logits multiplied by it (Keskar et al. 2019,
+    equation 2). The text includes its prefix.
     """
 
     def rule(logits: Tensor, written: PartialTexts) -> Tensor:
@@ -115,9 +118,9 @@ def repetition_penalty(value: float) -> Rule:
 
 
 def no_repeat_ngram(n: int) -> Rule:
-    """Forbid each character that would complete n characters in a row that the text already has.
+    """Make a rule that lets no n characters in a row occur twice in a text.
 
-    The text includes its prefix. Paulus et al. 2018, section 2.5, for n = 3.
+    The text includes its prefix. Source, for n = 3: Paulus et al. 2018, section 2.5.
     """
 
     def rule(logits: Tensor, written: PartialTexts) -> Tensor:
@@ -134,25 +137,25 @@ def no_repeat_ngram(n: int) -> Rule:
 
 
 def _marked(characters: Tensor, logits: Tensor) -> Tensor:
-    """Mark the characters (B, N) of each row, (B, V); -1 and the start of a line mark nothing."""
+    """Mark the characters (B, N) of each row in (B, V) booleans; -1 and the id V mark nothing."""
     rows, vocabulary = logits.shape
     marked = torch.zeros(rows, vocabulary + 2, dtype=torch.bool, device=logits.device)
     return marked.scatter_(1, characters + 1, True)[:, 1:-1]
 
 
 def _mask(allowed: Tensor) -> Tensor:
-    """Turn (…, V) booleans into summands of logits: 0 where true, -inf elsewhere."""
+    """Convert booleans, (…, V), to numbers to add to logits: 0 for true, -inf for false."""
     return torch.zeros_like(allowed, dtype=torch.float32).masked_fill_(~allowed, -torch.inf)
 
 
 def only(allowed: Tensor) -> Rule:
-    """Allow only some characters, (V,) booleans, the same at every place."""
+    """Make a rule that allows only some characters, (V,) booleans, at every place."""
     added = _mask(allowed)
     return lambda logits, _: logits + added
 
 
 def planned(allowed: Tensor, plan: Tensor) -> Rule:
-    """Allow at each place one of several sets of characters.
+    """Make a rule that allows at each place one of several sets of characters.
 
     Args:
         allowed: (M, V) booleans, the sets.
@@ -163,12 +166,12 @@ def planned(allowed: Tensor, plan: Tensor) -> Rule:
 
 
 def rhyming(classes: Tensor, ends: Tensor) -> Rule:
-    """Let the last characters of all lines rhyme and differ.
+    """Make a rule that lets the last characters of all lines rhyme and differ.
 
     Args:
-        classes: (V,) int64, the rhyme of each character.
-        ends: (R, E) int64, places of the last characters of lines, rising; counted in new
-            characters from 0, so negative in the prefix. The first end is not constrained.
+        classes: (V,) int64, the rhyme class of each character.
+        ends: (R, E) int64, rising places of the last characters of lines. The first new character
+            is at place 0, the prefix before it. The first line is not constrained.
     """
     steps = frozenset(ends.flatten().tolist())
 
@@ -199,7 +202,7 @@ def free_lines(
     at_start: Tensor,
     finish_by: int,
 ) -> Rule:
-    """Allow lines of any length, none of them empty, each with its own set of first characters.
+    """Make a rule for lines of any length, none empty, each with its own set of first characters.
 
     Args:
         allowed: (M, V) booleans: the line break, characters within a line, then sets of first
@@ -226,7 +229,7 @@ def free_lines(
 
 
 def unless_empty(constraints: Sequence[Rule], others: Sequence[Rule]) -> Rule:
-    """Apply constraints, then each of the other rules where it leaves a row some character."""
+    """Make a rule that applies constraints, and then each other rule that leaves a character."""
 
     def rule(logits: Tensor, written: PartialTexts) -> Tensor:
         for constraint in constraints:

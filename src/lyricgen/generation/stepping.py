@@ -1,4 +1,4 @@
-"""Models that read one character of many texts at a time.
+"""Steppers, by which a model reads one character of many texts at a time.
 
 B texts, R rows that hold them, P prefix characters, V vocabulary, L layers, H hidden size, G gates,
 E embedding.
@@ -15,11 +15,11 @@ from lyricgen.models.cells.cell import LayerStep, State, zeros_with_gaps
 from lyricgen.models.model import NextModel
 from lyricgen.models.network import LanguageModel
 
-LARGEST_TABLE = 2**26  # numbers
+LARGEST_TABLE = 2**26  # most numbers in a table of inputs
 
 
 class ModelStepper:
-    """Calls a model once for each step.
+    """Stepper that calls a model once for each step.
 
     Attributes:
         logits: (B, V) of the next character of each text, valid until the next step.
@@ -32,30 +32,29 @@ class ModelStepper:
     def step(self, characters: Tensor) -> None:
         """Read one more character of each text, (B,) int64.
 
-        V stands for no character; the logits of its text are then arbitrary.
+        The id V stands for no character; the logits of its text are then arbitrary.
         """
         known = characters.clamp(max=self.logits.shape[1] - 1)
         output, self._state = self._model(known[:, None], self._state)
         self.logits = output[:, -1]
 
     def select(self, rows: Tensor) -> None:
-        """Keep these texts, in this order."""
+        """Keep only the texts at `rows`, in this order."""
         self.logits = self.logits.index_select(0, rows)
         self._state = tuple(part.index_select(1, rows) for part in self._state)
 
 
 class RecurrentStepper:
-    """Steps the layers of a recurrent network in place, with the methods of `ModelStepper`.
+    """Stepper that computes the layers of a recurrent network with their fast steps.
 
-    The logits of a text do not depend on the other texts or on their number, as far as matrix
-    products allow it. MKL, torch's library for them on most CPUs, processes four rows at a time.
-    For the remaining rows, and for rows that begin differently in memory, it has other kernels,
-    which add in another order. So this class always holds a multiple of four rows, all aligned.
-    With AVX-512 a text then gets the same bits in every batch, except in float64 on several
-    threads. On other CPUs, and on GPUs, whose libraries choose by the shape, rounding may differ. A
-    single text differs by some 1e-6, too: it is held as one row, which takes half the time.
+    The logits of a text depend on the other texts as little as possible. Matrix products on most
+    CPUs process four rows at a time, and round differently for the remaining rows and for rows that
+    are not aligned in memory. So this class holds a multiple of four rows, all aligned. With
+    AVX-512 a text then gets the same bits in every batch, except in float64 on several threads. On
+    other CPUs and on GPUs rounding may differ. A single text is held as one row, which takes half
+    the time; its logits differ by some 1e-6.
 
-    `layers` are the steps of the network's layers; the other arguments are those of `stepper`.
+    `layers` are the steps of the network's layers; `stepper` explains the other arguments.
     """
 
     def __init__(
@@ -92,12 +91,12 @@ class RecurrentStepper:
         self.logits = self._all_logits[: len(characters), : self._vocabulary]
 
     def select(self, rows: Tensor) -> None:
-        """Keep these texts, in this order."""
+        """Keep only the texts at `rows`, in this order."""
         self.logits = self.logits.index_select(0, rows)
         self._hold([[part.index_select(0, rows) for part in one.state] for one in self._layers])
 
     def _hold(self, states: Sequence[Sequence[Tensor]]) -> None:
-        """Take over the state of each layer, tensors (B, H)."""
+        """Make buffers, and copy the state of each layer, (B, H) tensors, into them."""
         texts = len(states[0][0])
         rows = 1 if self._alone else texts + -texts % 4
         for layer, state in zip(self._layers, states, strict=True):
@@ -111,7 +110,7 @@ Stepper = ModelStepper | RecurrentStepper
 
 
 def stepper(model: NextModel, prefixes: Sequence[Tensor], length: int) -> Stepper:
-    """Make a stepper that has read some prefixes, each distinct prefix once.
+    """Make a stepper that has read the prefixes.
 
     Args:
         model: in evaluation mode.
@@ -130,9 +129,9 @@ def stepper(model: NextModel, prefixes: Sequence[Tensor], length: int) -> Steppe
 def _input_share(
     model: LanguageModel, layer: LayerStep, characters: int
 ) -> Callable[[Tensor, Tensor], Tensor]:
-    """Make a function that writes the first layer's input share of ids (R,) to totals (R, G·H).
+    """Make a function that writes the first layer's product with ids, (R,), to totals, (R, G·H).
 
-    If enough `characters` will be read, the shares of all V are computed once, in a table.
+    If enough `characters` will be read, the products of all V ids are computed once, in a table.
     """
     weight, bias, vocabulary = layer.on_input, layer.bias, model.vocabulary_size
     small, last = vocabulary * len(bias) <= LARGEST_TABLE, vocabulary - 1
@@ -147,7 +146,8 @@ def _input_share(
         symbols = model.embedding.weight[:vocabulary]  # (V, E)
         more = -symbols.shape[1] % 16  # zeros, so that all rows begin alike in memory
         weight = F.pad(weight.T, (0, more)).T if more else weight
-        # a row costs a fourth, or less, in one product of all rows
+        # in one product of all rows, a row costs a fourth or less
+
         if not small or 4 * characters < vocabulary:
             return lambda ids, totals: torch.addmm(
                 bias,
@@ -161,7 +161,7 @@ def _input_share(
 
 
 def read_prefixes(model: NextModel, prefixes: Sequence[Tensor]) -> tuple[Tensor, State]:
-    """Read each distinct prefix once, by itself; return the logits (B, V) and states.
+    """Read each distinct prefix once; return the logits of each prefix, (B, V), and the state.
 
     Raises:
         ValueError: a prefix is empty.

@@ -1,4 +1,4 @@
-"""Texts from a trained model, with the options of the command line; log-probabilities of texts.
+"""Generation of texts by a trained model, and log-probabilities of texts.
 
 B texts, P prefix characters, T time steps.
 """
@@ -20,16 +20,17 @@ from lyricgen.models.model import NextModel, evaluating
 from lyricgen.models.trained_model import TrainedModel
 from lyricgen.options import check_number, check_texts, check_whole, validate
 
-LARGEST = 2**22  # logits at a time
+LARGEST = 2**22  # most logits at a time
 UNSCORED = -1  # target of a place that is not scored
 
 
 @dataclass(frozen=True)
 class Generated:
-    """One generated text, with its settings and its probability.
+    """A generated text, with its settings and its probability.
 
-    The probability is that of the new characters given the prefix under the model's own
-    distribution, for any strategy; it includes the line break that ended the text, if any.
+    Whatever the strategy, the probability is the model's own, of the new characters after the
+    prefix. It includes the line break that ended the text, if any.
+
     """
 
     prefix: str  # as the model reads it
@@ -47,7 +48,7 @@ class Generated:
 def generate(
     model: TrainedModel, prefixes: list[str], *, seed: int = 1, **options: Any
 ) -> list[Generated]:
-    """Continue prefixes, and compute the probability of each text under the model itself.
+    """Continue prefixes, and compute the model's own probability of each text.
 
     `continue_prefixes` explains the arguments and errors.
     """
@@ -70,7 +71,7 @@ def generate(
 
 
 def generate_texts(model: TrainedModel, prefixes: list[str], **options: Any) -> list[str]:
-    """Continue prefixes as `generate` does; return the texts only, in less time."""
+    """Continue prefixes as `generate` does; leave out the probabilities, to save time."""
     return [one.text for one in continue_prefixes(model, prefixes, **options)[0]]
 
 
@@ -89,24 +90,25 @@ def continue_prefixes(
 
     Args:
         model: a model that continues texts.
-        prefixes: beginnings of the texts; "" for nothing.
-        count: texts for each prefix; None for one, or for all that a beam search keeps.
-        length: largest number of new characters; None for the length that the options need, else
-            for `TrainedModel.default_length`, for each line if only the number of lines is given. A
-            model of lines stops at the end of the line.
-        seed: text number i of a prefix depends on (seed, prefix, i) only, not on the other texts.
-        generator: source of the random numbers; with "numpy_reseeded", text number i of all texts
-            has `seed` + i, see `continuing.draw_uniforms`.
-        watch: called with each character of a single text as it is chosen.
-        options: fields of `Strategy` and `Control`, such as temperature=0.8 or lines=8;
-            `acrostic` and `starts_with` are normalised as the corpus was.
+        prefixes: beginnings of the texts, which may be "".
+        count: texts for each prefix; None for one, or for `beams` texts in a beam search.
+        length: most new characters of a text. None takes the length that the options need, or else
+            `TrainedModel.default_length`, times the number of lines if only this is given. A model
+            of lines stops at the end of the line.
+        seed: text number i of a prefix depends only on (seed, prefix, i).
+        generator: source of the random numbers, see `continuing.draw_uniforms`. With
+            "numpy_reseeded", text number i of all texts has the seed `seed` + i.
+        watch: called with each new character, to show a single text while it is written.
+        options: fields of `Strategy` and `Control`, such as temperature=0.8 or lines=8; `acrostic`
+            and `starts_with` are normalised as the corpus was.
 
     Returns:
-        The continuations, prefix by prefix; fewer if a beam search finds fewer; and their writer.
+        The continuations, prefix by prefix, and their writer. A beam search may find fewer texts.
 
     Raises:
         UserError: the model fills gaps, has diverged, or does not know a character of a prefix; an
-            option is wrong or contradicts another; no text obeys them all, or memory is too small.
+            option is wrong or contradicts another; no text obeys all options; or the memory is too
+            small.
     """
     check_texts("prefixes", prefixes)
     check_whole("seed", seed)
@@ -137,8 +139,8 @@ def _write(writer: Writer, prefixes: list[str], count: int, seed: int) -> list[C
     """Continue each prefix `count` times: by beam search, by drawing, or by drawing new names.
 
     Raises:
-        UserError: `count` is more than a beam search keeps, or new names are asked of another
-            generator than torch's; or as for `draw_new_names` and the methods of `Writer`.
+        UserError: `count` is larger than `beams`, or `novel` is given with another generator than
+            torch's; or as for `draw_new_names` and the methods of `Writer`.
     """
     beams, generator = writer.strategy.beams, writer.generator
     if not prefixes:
@@ -167,7 +169,7 @@ def log_probabilities(
     Args:
         model: the network; it is put into evaluation mode and back.
         prefixes: B tensors (P,) of at least one input id each, on the CPU.
-        rows: B continuations, each with the stop that ended it, if the stop counts.
+        rows: ids of B continuations; a stop at the end counts like any other character.
 
     Returns:
         (B,) float64, in nats, on the CPU; 0 for an empty continuation.
@@ -195,7 +197,7 @@ def log_probabilities(
 
 
 def _sums(model: NextModel, inputs: Tensor, targets: Tensor, places: int) -> Tensor:
-    """Sum ln p of each row's scored targets, (B, T), a block of places at a time."""
+    """Sum ln p of each row's scored targets, (B,); compute about `places` logit rows at once."""
     state, totals = None, torch.zeros(len(inputs), dtype=torch.float64)
     steps = max(1, places // len(inputs))
     for start in range(0, inputs.shape[1], steps):

@@ -49,17 +49,15 @@ _BARE = frozenset(("zhi", "chi", "shi", "ri", "zi", "ci", "si"))
 
 
 def constrain_lines(request: Request) -> Constraints:
-    """Plan the lines of R texts; a prefix counts as their beginning.
+    """Plan running text in lines; a prefix is the beginning of its text.
 
-    A newline ends a line, or a space if the corpus has no newline; it is allowed wherever a line
-    may end. No line is empty or begins with a blank. A line of a given length does not end with a
-    blank either, and has blanks within it only if the script has spaces between words and a newline
-    ends lines.
+    A newline ends a line, or a space if the vocabulary has no newline. No line is empty or begins
+    with a blank. A line of a given length does not end with a blank either. It has blanks within it
+    only if newlines end the lines and the script has spaces between words.
 
     Args:
-        request: a request with lines, line_length or an acrostic. With line_length and a number of
-            lines, its length must be None. Otherwise None stands for the model's default, for each
-            line if the number of lines is given.
+        request: a request with `lines`, `line_length` or `acrostic`. If `line_length` and the
+            number of lines are given, `length` must be None.
 
     Raises:
         UserError: the model knows no line break, the constraints contradict a prefix or the length,
@@ -86,13 +84,13 @@ def constrain_lines(request: Request) -> Constraints:
 
 
 def is_spaced(characters: str) -> bool:
-    """Whether most of the letters are of scripts with spaces between words."""
+    """Whether most letters belong to scripts with spaces between words."""
     letters = [one for one in characters if one.isalpha()]
     return 2 * sum(_UNSPACED.match(one) is None for one in letters) > len(letters)
 
 
 def _begun_lines(prefix: str, mark: str, control: Control) -> list[str]:
-    """Split a prefix at each `mark`; the last line goes on, or is "" if it has not begun.
+    """Split a prefix into lines at each `mark`; the last line is "" if it has not begun.
 
     Raises:
         UserError: the lines contradict the constraints.
@@ -202,10 +200,10 @@ def _plan_same_length(request: Request, sets: Tensor, visible: Tensor) -> Constr
 
 
 def rhyme_classes(characters: str) -> Tensor:
-    """Find the rhyme of each character by its most frequent reading.
+    """Find the rhyme class of each character, by its most frequent reading.
 
     Returns:
-        (V,) int64, numbers of `CLASSES` in their order, `NO_CLASS` for characters without pinyin.
+        (V,) int64, indices into `CLASSES`; `NO_CLASS` for characters without pinyin.
 
     Raises:
         UserError: the package pypinyin is not installed.
@@ -231,7 +229,7 @@ def rhyme_classes(characters: str) -> Tensor:
 def plan_rhymes(
     request: Request, visible: Tensor, lengths: Tensor, width: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Plan the ends of lines: all rhyme, and no character ends two lines.
+    """Plan the ends of lines, so that all lines rhyme and no character ends two lines.
 
     Args:
         request: a request whose prefixes are whole lines, except for their last lines.
@@ -240,14 +238,14 @@ def plan_rhymes(
         width: characters of a line.
 
     Returns:
-        Ends of lines, (R, E), counted in new characters from 0, so negative in the prefix; the
-        rhyme of each character, (V,); for each number of lines, (D, V) booleans, characters for the
-        end of the first line, with which enough others rhyme; the row of each text in these
-        booleans, (R,).
+        - (R, E), places of the ends of lines; the first new character is at place 0.
+        - (V,), rhyme class of each character.
+        - (D, V) booleans, a row for each number of lines: characters that enough others rhyme with.
+        - (R,), row of each text in these booleans.
 
     Raises:
-        UserError: the model writes no Chinese, a text has no two whole lines, not enough characters
-            rhyme, the ends of lines of a prefix do not, or pypinyin is not installed.
+        UserError: the model writes no Chinese, a text has fewer than two whole lines, too few
+            characters rhyme, the lines of a prefix do not rhyme, or pypinyin is not installed.
     """
     prefixes, vocabulary = request.prefixes, request.model.vocabulary
     if not any(map(_CHINESE.match, vocabulary.characters)):
@@ -283,13 +281,13 @@ def _check_rhyme(prefix: str, given: Tensor, classes: Tensor, free: Tensor, line
     Args:
         prefix: the prefix, for errors.
         given: ids of the last characters of its complete lines.
-        classes: (V,) int64, the rhyme of each character.
+        classes: (V,) int64, the rhyme class of each character.
         free: (V,) booleans, characters that may end a line.
         lines: number of lines of the whole text.
 
     Raises:
-        UserError: the lines do not rhyme, end with the same character or with one that has no
-            pinyin; or not enough characters are left.
+        UserError: the lines do not rhyme, or two of them end with the same character, or too few
+            characters are left for further lines.
     """
     rhyme = int(classes[given[0]])
     if rhyme == NO_CLASS:

@@ -1,4 +1,4 @@
-"""Continue prefixes with a trained model under constraints and by a strategy; find new names.
+"""Writer of texts under constraints and by a strategy, and of new names.
 
 A prefixes, B texts.
 """
@@ -48,7 +48,7 @@ class Continuation:
 
 @dataclass(frozen=True)
 class Writer:
-    """Writes texts with a model; `texts.continue_prefixes` explains the fields."""
+    """Writer of texts with a model; `texts.continue_prefixes` explains the fields."""
 
     model: TrainedModel
     network: NextModel  # the network of the model
@@ -59,7 +59,7 @@ class Writer:
     watch: Watch | None = None
 
     def draw(self, prefixes: Sequence[str], seeds: Sequence[int]) -> list[Continuation]:
-        """Continue B prefixes, each by random numbers from its own seed.
+        """Continue each prefix with random numbers from its own seed.
 
         Raises:
             UserError: no text can obey the constraints, the texts are too many to hold in memory,
@@ -83,10 +83,10 @@ class Writer:
         ]
 
     def search(self, prefixes: Sequence[str], best: int) -> list[Continuation]:
-        """Continue A prefixes by beam search, side by side; keep the `best` best of each.
+        """Continue prefixes by beam search; keep at most `best` texts of each, the best first.
 
-        There are fewer texts of a prefix if the search finds fewer. Errors are those of
-        `constraints` and `beam_search`.
+        The texts stand in the order of their prefixes. Errors are those of `constraints` and
+        `beam_search`.
         """
         lengths = self.constraints(prefixes).lengths
         found: dict[int, list[Continuation]] = {}
@@ -97,7 +97,7 @@ class Writer:
         return [one for row in range(len(prefixes)) for one in found[row][:best]]
 
     def constraints(self, prefixes: Sequence[str]) -> Constraints:
-        """Plan which characters are allowed at each place of continuations of these prefixes.
+        """Plan the constraints on continuations of some prefixes.
 
         Raises:
             UserError: no text can obey the constraints, they are for models of another layout, or
@@ -111,7 +111,7 @@ class Writer:
         return constrain_text(request)
 
     def _rules(self, constraints: Constraints) -> list[Rule]:
-        """Put constraints first: the strategy then chooses among the characters that they allow."""
+        """Join the rules of constraints and of the strategy, constraints first."""
         chosen = strategy_rules(self.strategy)
         if constraints.rules and self.strategy.no_repeat_ngram is not None:
             return [unless_empty(constraints.rules, chosen)]
@@ -177,21 +177,21 @@ class Writer:
 
 
 def text_seed(seed: int, prefix: str, index: int) -> int:
-    """Derive the seed of text number `index` of a prefix; other texts do not change it."""
-    # 32 bits, of which torch's generator uses no more
+    """Derive the seed of text number `index` of a prefix; it does not depend on other texts."""
+    # 32 bits, since torch's generator uses no more
     return zlib.crc32(f"{seed} {index} {prefix}".encode(errors="surrogatepass"))
 
 
 def draw_new_names(
     writer: Writer, prefixes: Sequence[str], count: int, seed: int
 ) -> list[Continuation]:
-    """Continue each prefix to names that are not in the training split and all different.
+    """Draw new names for each prefix: all different, and none of them in the training split.
 
-    Known names, and names that were cut off, are thrown away, and the next name of the prefix is
-    drawn instead, with the next seed. A prefix gets at most `TRIES` draws for each requested name.
+    A known name, or a name that was cut off, is thrown away; the next name is drawn with the next
+    seed. A prefix gets at most `TRIES` draws for each of `count` names.
 
     Returns:
-        The continuations of each prefix one after the other, `count` of each.
+        The names prefix by prefix, `count` of each.
 
     Raises:
         UserError: too few new names were found, the strategy does not draw, `training_names` cannot
@@ -242,10 +242,10 @@ def _too_few(prefix: str, found: int, count: int, number_cut: int) -> UserError:
 
 
 def training_names(model: TrainedModel) -> frozenset[str]:
-    """The lines that a model was trained on, without held-out lines, read from its corpus.
+    """Read the lines of a model's training split from its corpus.
 
     Raises:
-        UserError: the model does not say which corpus this is, or it is missing or has changed.
+        UserError: the model names no corpus, or the corpus is missing or has changed.
     """
     from lyricgen.data.build import build_splits, find_corpus  # noqa: PLC0415  heavy
 

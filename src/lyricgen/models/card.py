@@ -35,10 +35,7 @@ _DRAWING = {
 
 
 def _plain(options: dict[str, Any]) -> dict[str, Any]:
-    """Refuse options that JSON cannot hold, or that are too long or too deep in JSON.
-
-    Returns:
-        The same options.
+    """Check that a run's options fit into JSON of limited length and depth; return them.
 
     Raises:
         UserError: in JSON the options are too long or nested too deep.
@@ -186,7 +183,7 @@ def _rebuild_recurrent(architecture: RecurrentArchitecture, tensors: dict[str, T
 
 
 class _SkipDrawing(TorchFunctionMode):
-    """Mode that draws no initial weights, since torch would import modules for a second."""
+    """Mode that draws no initial weights, since drawing would import modules for a second."""
 
     def __torch_function__(
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def loss_figures(split: str, loss: float, prefix: str = "") -> dict[str, float]:
-    """Compute the loss, perplexity and bits per character under the names of the metrics.
+    """Compute the metrics of a loss by name: loss, perplexity and bits per character.
 
     Args:
         split: name of the split, with which each name begins.
@@ -22,7 +22,7 @@ def loss_figures(split: str, loss: float, prefix: str = "") -> dict[str, float]:
 
 
 def perplexity(loss: float) -> float:
-    """Compute exp(loss) of a loss in nats per character; infinity if it overflows."""
+    """Compute the perplexity, exp(loss), of a loss in nats per character; infinity on overflow."""
     try:
         return math.exp(loss)
     except OverflowError:

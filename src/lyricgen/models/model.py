@@ -93,7 +93,7 @@ class NextModel(Model):
         raise NotImplementedError
 
     def layer_steps(self) -> list[LayerStep]:
-        """Make the `LayerStep` of each layer, the first layer first; [] if a layer has none."""
+        """Make the `LayerStep` of each layer, in the order of layers; [] if a layer has none."""
         return []
 
 

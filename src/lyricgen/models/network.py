@@ -25,8 +25,8 @@ class RecurrentStack(nn.Module):
     """Stack of L layers of one cell, with dropout and residual connections between them.
 
     A residual connection (He et al. 2016) adds the input of a layer to its output; the first layer
-    has none. Each layer is a module of its own, because the dropout inside cuDNN draws from a state
-    that cannot be restored: a run could not be resumed exactly.
+    has none. Each layer is a module of its own, so that dropout draws from torch's generator. The
+    dropout inside cuDNN has a state that cannot be restored, so a run could not be resumed exactly.
     """
 
     def __init__(
@@ -65,8 +65,7 @@ class BothSides(nn.Module):
     """A stack from left to right, a stack from right to left, and a layer that joins them.
 
     Neither stack reads the other. In an ordinary bidirectional network (Schuster and Paliwal 1997)
-    the second layer reads both directions of the first layer, and so sees the character that is to
-    be predicted.
+    the second layer reads both directions of the first layer, and so sees the character to predict.
     """
 
     def __init__(self, stack: Callable[[], RecurrentStack], hidden_size: int) -> None:
@@ -192,10 +191,10 @@ class CharacterNetwork(Model):
         """Draw the initial weights by `model.init`; "torch" keeps the present weights.
 
         The other choices draw every matrix from N(0, 0.01²), with torch's global generator or
-        NumPy's legacy generator. Biases become 0, except biases that are options of a cell. The
-        order is that of course code in NumPy: the embedding, (symbols, E); for each layer its
-        matrix for the input and its matrix for the state; the output layer. Matrices after the
-        embedding are drawn as (outputs, inputs).
+        NumPy's legacy generator. Biases become 0, except biases that are options of a cell. As in
+        NumPy code of courses, the embedding is drawn first, then for each layer its matrix for the
+        input and its matrix for the state, and the output layer last. The embedding is drawn as
+        (symbols, E), other matrices as (outputs, inputs).
 
         Args:
             seed: seed of NumPy's generator, below 2**32; torch's generator ignores it.

@@ -31,8 +31,8 @@ def build_optimizer(
     Args:
         options: kind and settings.
         parameters: the parameters to optimize.
-        fused: whether to use torch's fused step, if there is one. Lightning cannot clip gradients
-            in mixed precision with it.
+        fused: whether to use torch's fused step, if there is one. With it, Lightning cannot clip
+            gradients in mixed precision.
     """
     parameters = list(parameters)
     groups: list[dict[str, Any]] = [
@@ -80,7 +80,7 @@ def build_scheduler(
     Args:
         options: kind and settings.
         optimizer: the optimizer whose learning rate is scheduled.
-        monitor: name of the metric in which a plateau is looked for.
+        monitor: name of the metric that shows a plateau.
         epochs: epochs of the run.
         steps_per_epoch: optimizer steps of an epoch.
         max_steps: most optimizer steps of the run; None sets no limit.

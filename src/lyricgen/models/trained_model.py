@@ -102,9 +102,9 @@ class TrainedModel:
     def encode_prefix(self, prefix: str) -> torch.Tensor:
         """Encode a prefix as the first ids that the network reads, int64 on the CPU.
 
-        `prefix` is normalised first. For a model of lines, the start symbol comes before it, (P +
-        1,). For running text the ids are (P,); there an empty prefix becomes the first of these
-        that the vocabulary has: a newline, a space, its own first character.
+        `prefix` is normalised first. For a model of lines, the start symbol comes before it:
+        (P + 1,). For running text the ids are (P,). There an empty prefix becomes a newline; a
+        space if the vocabulary has no newline; its first character if it has neither.
 
         Raises:
             UserError: the prefix has an unknown character, or a newline in a model of lines.

@@ -21,7 +21,7 @@ State = tuple[Tensor, ...]
 
 
 class Weights(NamedTuple):
-    """Weights of a layer as views, for row vectors, with its G gates side by side.
+    """Views of a layer's weights, with G gates side by side, for products with row vectors.
 
     Writing to the views changes the layer. torch's layers have two biases, one for each matrix.
     They are added, except in the candidate of a GRU whose reset gate acts between them.
@@ -131,8 +131,7 @@ class ScratchCell(Cell):
     def from_inputs(self, inputs: Tensor) -> Tensor:
         """Compute X W_x + b of all steps, (T, B, G·H), from features (B, T, I) or ids (B, T).
 
-        An id selects a row of the matrix, which is the product of its one-hot vector with the
-        matrix.
+        An id stands for a one-hot vector, whose product with a matrix is a row of the matrix.
         """
         if inputs.is_floating_point():
             return inputs.transpose(0, 1) @ self.input_weight + self.bias
@@ -170,7 +169,7 @@ class LayerStep(ABC):
         self.bias = weights.bias + weights.whole_state_bias
 
     def hold(self, state: Sequence[Tensor], rows: int) -> None:
-        """Make buffers for R = `rows` texts; the first B take over a state, (B, H) tensors."""
+        """Make buffers of R = `rows` rows; copy a state, (B, H) tensors, into the first B rows."""
         self.state = tuple(zeros_with_gaps(self.on_state, rows, len(self.on_state)) for _ in state)
         for buffer, part in zip(self.state, state, strict=True):
             buffer[: len(part)] = part
@@ -186,7 +185,7 @@ class LayerStep(ABC):
 def zeros_with_gaps(like: Tensor, rows: int, width: int) -> Tensor:
     """Make zeros, (rows, width), with gaps between the rows in memory.
 
-    The gaps make functions of elements treat each row by itself. Without gaps, the number of rows
+    The gaps make elementwise functions treat each row by itself. Without gaps, the number of rows
     could change how numbers are rounded. Type and device are those of `like`.
     """
     return like.new_zeros(rows, width + 16 + -width % 16)[:, :width]

@@ -65,8 +65,8 @@ def gru_step(x: Array, a: Array, parameters: Parameters) -> Activations:
     """Compute one step of gated recurrent units (Cho et al. 2014).
 
     The reset gate acts on the state, before the matrix product. With a parameter bca it acts on the
-    product plus bca, as in torch.nn.GRU. An update gate z of 1 keeps the state; some courses use u
-    = 1 - z.
+    product plus bca, as in torch.nn.GRU. An update gate z of 1 keeps the state. Courses with an
+    update gate u have u = 1 - z.
 
     Args:
         x: (n_x, m).

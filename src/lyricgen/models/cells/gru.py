@@ -5,8 +5,8 @@ the previous state; `ScratchCell` explains the symbols. The update gate Z keeps 
 gate R forgets it. The candidate H~ has two forms:
 
 - reset before the matrix product, as in the paper: H~ = tanh(X W_xh + (R∘H) W_hh + b_h);
-- reset after it, as in torch and cuDNN, with a second bias c_h: H~ = tanh(X W_xh + b_h + R∘(H W_hh
-  + c_h)).
+- reset after it, as in torch and cuDNN: H~ = tanh(X W_xh + b_h + R∘(H W_hh + c_h)), with a second
+  bias c_h.
 """
 
 from collections.abc import Sequence
@@ -79,7 +79,7 @@ class GruCell(Cell):
 
 
 class TorchGru(GruCell, TorchCell, nn.GRU):  # type: ignore[misc]
-    """torch's layer, in which the reset gate acts after the matrix product."""
+    """torch's gated recurrent units, in which the reset gate acts after the matrix product."""
 
     gates = "rzc"
 

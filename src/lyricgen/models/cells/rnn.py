@@ -42,7 +42,7 @@ class RnnCell(Cell):
 
 
 class TorchRnn(RnnCell, TorchCell, nn.RNN):  # type: ignore[misc]
-    """torch's layer, H = f(X W_x + H W_h + b), where f is tanh or relu."""
+    """torch's Elman network: H = f(X W_x + H W_h + b), where f is tanh or relu."""
 
     def __init__(self, options: RnnOptions, input_size: int, hidden_size: int) -> None:
         super().__init__(options, input_size, hidden_size, nonlinearity=options.nonlinearity)

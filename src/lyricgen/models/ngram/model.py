@@ -156,8 +156,8 @@ class NgramCounts(Grams):
             added: the number that add k adds to every count.
 
         Returns:
-            direct, (G_k + 1,), and passed, (G_{k-1} + 1,), by the numbers of grams. The last
-            element is for grams that the training text lacks.
+            direct, (G_k + 1,), and passed, (G_{k-1} + 1,), indexed by the numbers of grams. The
+            last element is for grams that the training text lacks.
         """
         continuing = smoothing == "kneser_ney" and not highest
         level = (self.continuations if continuing else self.counts)[k - 1]
@@ -195,8 +195,8 @@ class NgramModel:
         """Find the contexts of the symbol after each of `ids`, (..., T) in 0..V or NOTHING.
 
         Returns:
-            For each length from 0 to order - 1, the number of the gram that ends at t, (..., T), or
-            -1 as in `Grams.number`. With add k, all contexts but the longest are -1, too.
+            For each length from 0 to order - 1, (..., T): the number of the gram that ends at t. It
+            is -1 as in `Grams.number`; with add k, also for all contexts but the longest.
 
         Raises:
             ValueError: an id is outside 0..V and not NOTHING.
