@@ -1,13 +1,11 @@
 """Memorisation: how much of a model's texts, and of held-out texts, is in the training split.
 
-`SharedNgrams` finds n-grams by their hashes. The n-gram that starts at i has the hash
-Σ_k r[x_{i+k}]·B^k mod 2^64, with r a random number for each symbol (after Karp and Rabin 1987). One
-running sum gives the hashes for every n. `NgramCounts` would be exact, but sorts the longer text
-once for each length from 1 to n and keeps the results: too much for a text of millions of
-characters, or for a longest run of hundreds.
+`SharedNgrams` compares hashes of n-grams (Karp and Rabin 1987). The n-gram that starts at i has the
+hash Σ_k r[x_{i+k}]·B^k mod 2^64; r holds a random number for each symbol. One running sum gives the
+hashes for every n. Exact counts would need much more time and memory on long texts.
 
-T characters of the training split, N of the compared texts together, W n-grams of these, S symbols,
-U different n-grams.
+Shapes: T characters of the training split, N of the compared texts, W n-grams, U distinct n-grams,
+S symbols.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence, Set
@@ -27,7 +25,7 @@ from lyricgen.models.trained_model import TrainedModel
 NGRAMS = range(4, 13)
 DISTINCT = (1, 2, 3)
 HELD_OUT = ("val", "test")
-# Figures that training logs of the texts that `callbacks.samples` draws.
+# Names of the figures that training logs about the samples of `callbacks.samples`.
 LOGGED_LINES = "samples/copied_fraction"
 LOGGED_NGRAMS = {n: f"samples/copied_ngrams_{n}" for n in (4, 8, 12)}
 LOGGED_LONGEST = "samples/longest_copied"
@@ -40,7 +38,7 @@ NAMES, NAME = 1000, 100  # the same for names
 
 BASE = 0x9E3779B97F4A7C13  # B
 INVERSE = pow(BASE, -1, 2**64)
-CHUNK = 1 << 18  # characters of the longer text that are hashed at a time
+CHUNK = 1 << 18  # number of characters of the searched text that are hashed at a time
 SHORT = 8  # length that the search for the longest run tries first
 
 Flags = npt.NDArray[np.bool_]
@@ -52,8 +50,8 @@ class Overlap:
     """Overlap of texts with the training split."""
 
     texts: int  # number of texts
-    characters: int  # in all of them
-    ngrams: dict[int, float]  # by n, share of n-grams in the training split; no n without n-grams
+    characters: int  # number of characters in all texts
+    ngrams: dict[int, float]  # by n, share of the n-grams that are in the training split
     longest: int  # length of the longest run that is in the training split
 
 
@@ -61,19 +59,19 @@ class Overlap:
 class Names:
     """Comparison of complete generated names with the names of the corpus."""
 
-    whole: int  # number of complete names; all shares are shares of them
+    whole: int  # number of complete names
     in_train: float  # share of names that are in the training split
     in_held_out: float | None  # share in the validation and test splits; None without them
-    distinct: float  # share that is left when equal names are counted once
-    distinct_ngrams: dict[int, float]  # by n, distinct over all n-grams; no n without n-grams
+    distinct: float  # distinct names over all names
+    distinct_ngrams: dict[int, float]  # by n, distinct n-grams over all n-grams
 
 
 @dataclass(frozen=True)
 class Memorisation:
     """Memorisation figures of a model.
 
-    The model has never seen the held-out splits: their figures show the overlap that any text of
-    this kind has with the training split.
+    The model was not trained on the held-out splits. So their figures show how much any text of
+    this kind overlaps with the training split.
     """
 
     generated: Overlap  # of texts drawn from the model
@@ -95,16 +93,16 @@ def measure(
     """Draw texts without a prefix, and compare them with the splits of the corpus.
 
     Args:
-        model: continues texts.
-        splits: "train"; "val" and "test" if the corpus has them.
+        model: a model that continues texts.
+        splits: "train", and "val" and "test" if the corpus has them.
         count: number of texts; None for 64 texts or 1,000 names.
-        length: largest number of characters; None for 250 in running text, and for the model's
-            default, but at least 100, in names.
-        temperature: of the samples.
-        seed: of the samples.
+        length: largest number of characters of a text. None means 250 in running text; for names it
+            means the model's default length, but at least 100.
+        temperature: sampling temperature.
+        seed: seed of the samples.
 
     Raises:
-        UserError: the model fills gaps or its training has diverged, or a number is out of range.
+        UserError: the model fills gaps, its training has diverged, or a number is out of range.
     """
     if model.fills_gaps:
         raise UserError("this model fills gaps: most of what it writes was given, not remembered")
@@ -132,9 +130,9 @@ def measure(
 def copied(
     shared: "SharedNgrams", texts: Sequence[Ids], lengths: Sequence[int] = NGRAMS
 ) -> Overlap:
-    """Measure the overlap of texts, (N_i,) ids each, with the training split.
+    """Measure the overlap of texts, (N_i,) ids each, with the training split in `shared`.
 
-    `lengths` are the n of the n-grams; an n-gram does not cross the end of a text.
+    `lengths` lists the n of the n-grams. No n-gram crosses the end of a text.
     """
     found = shared.find(texts, lengths)
     return Overlap(
@@ -146,7 +144,7 @@ def copied(
 
 
 def distinct_ngrams(texts: Sequence[Ids], n: int) -> float | None:
-    """Distinct n-grams over all n-grams, distinct-n of Li et al. (2016); None without n-grams."""
+    """Compute the share of distinct n-grams (Li et al. 2016); None if there are no n-grams."""
     windows = [np.lib.stride_tricks.sliding_window_view(t, n) for t in texts if len(t) >= n]
     if not windows:
         return None
@@ -155,7 +153,7 @@ def distinct_ngrams(texts: Sequence[Ids], n: int) -> float | None:
 
 
 def names(generated: list[str], splits: dict[str, Split], vocabulary: Vocabulary) -> Names | None:
-    """Compare complete generated names with the corpus's names; None if `generated` is empty."""
+    """Compare complete generated names with the names of the corpus; None if there are none."""
     if not generated:
         return None
     held_out = held_out_names(splits, vocabulary)
@@ -170,7 +168,7 @@ def names(generated: list[str], splits: dict[str, Split], vocabulary: Vocabulary
 
 
 def texts_of(split: Split) -> list[Ids]:
-    """Give a split as texts to compare: the whole split, or its lines without their newlines."""
+    """Divide a split into texts to compare: lines without newlines, or the whole running text."""
     ids = split.sound_ids.numpy()
     if split.line_starts is None:
         return [ids]
@@ -179,31 +177,31 @@ def texts_of(split: Split) -> list[Ids]:
 
 
 def lines_of(split: Split, vocabulary: Vocabulary) -> frozenset[str]:
-    """List the distinct lines of a split that are not empty."""
+    """Return the distinct lines of a split, without the empty line."""
     return frozenset(line for line in split.text(vocabulary).split("\n") if line)
 
 
 def held_out_names(splits: dict[str, Split], vocabulary: Vocabulary) -> frozenset[str]:
-    """List the distinct lines of the validation and test splits."""
+    """Return the distinct lines of the validation and test splits, without the empty line."""
     held_out = (lines_of(splits[name], vocabulary) for name in HELD_OUT if name in splits)
     return frozenset[str]().union(*held_out)
 
 
 def share_in(lines: Collection[str], known: Set[str]) -> float:
-    """Share of `lines`, at least one, that are in `known`."""
+    """Compute the share of `lines` that are in `known`; `lines` must not be empty."""
     return sum(line in known for line in lines) / len(lines)
 
 
 class SharedNgrams:
-    """Longer text in which n-grams of other texts are found; each search reads it again.
+    """Search for n-grams of other texts in one text, which is read again for each search.
 
-    Two different n-grams of up to 12 symbols are confused with a probability of at most 2^-47.
+    Two different n-grams of up to 12 symbols have equal hashes with a probability of at most 2^-47.
 
     Args:
-        text: (T,) ids in 0 … S - 1, the longer text.
+        text: (T,) ids in 0 … S - 1 of the searched text.
         symbols: S, the number of different ids.
-        report: called after each piece of the text with the number of characters that all searches
-            have read so far.
+        report: called after each piece of the searched text with the number of characters that all
+            searches have read so far.
     """
 
     def __init__(
@@ -217,16 +215,15 @@ class SharedNgrams:
         )
 
     def find(self, texts: Sequence[Ids], lengths: Sequence[int]) -> dict[int, Flags]:
-        """Find out which n-grams of some texts occur in the longer text.
-
-        An n-gram does not cross the end of a text.
+        """Find the n-grams of some texts that occur in the searched text.
 
         Args:
-            texts: (N_i,) ids each.
-            lengths: the n of the n-grams; one reading of the longer text serves all of them.
+            texts: (N_i,) ids each; no n-gram crosses the end of a text.
+            lengths: the n of the n-grams; the searched text is read once for all of them.
 
         Returns:
-            For each n, (W,) whether each n-gram, in the texts' order, occurs in the longer text.
+            For each n, (W,) whether each n-gram occurs in the searched text, in the order of
+            `texts`.
         """
         searches = {n: _NgramSearch(self._hashes(texts, n)) for n in lengths}
         for hashes in self._chunks(max(lengths, default=1)):
@@ -235,7 +232,7 @@ class SharedNgrams:
         return {n: search.found for n, search in searches.items()}
 
     def longest(self, texts: Sequence[Ids]) -> int:
-        """Find the length of the longest run of the texts in the longer text; 0 for none."""
+        """Find the length of the longest n-gram of the texts in the searched text, or 0."""
         low, high = 0, max((len(text) for text in texts), default=0)  # the range of the answer
         while low < high:
             n = min((low + high + 1) // 2, max(SHORT, 2 * low))
@@ -245,7 +242,7 @@ class SharedNgrams:
         return low
 
     def _hashes(self, texts: Sequence[Ids], n: int) -> Hashes:
-        """Compute the hashes of the n-grams of the texts, (W,)."""
+        """Compute the hash of each n-gram of the texts, (W,)."""
         sizes = np.array([len(text) for text in texts], dtype=np.int64)
         joined = np.concatenate([np.empty(0, np.int64), *texts]).astype(np.int64)  # (N,)
         left = np.repeat(sizes.cumsum(), sizes) - np.arange(len(joined))  # to the text's end
@@ -253,7 +250,7 @@ class SharedNgrams:
         return hashes[left[: len(hashes)] >= n]
 
     def _chunks(self, most: int) -> Iterator["_RunningHashes"]:
-        """Yield pieces of the longer text; each n-gram of up to `most` symbols is in one piece."""
+        """Yield pieces of the searched text that overlap by `most` - 1 symbols."""
         for start in range(0, len(self.text), CHUNK):
             yield _RunningHashes(self.text[start : start + CHUNK + most - 1], self._numbers)
             self._read += len(self.text[start : start + CHUNK])
@@ -261,7 +258,7 @@ class SharedNgrams:
 
 
 class _RunningHashes:
-    """The hashes of all n-grams of a piece of text, for any n."""
+    """Hashes of all n-grams of a piece of text, for any n."""
 
     def __init__(self, ids: Ids, numbers: Hashes) -> None:
         terms = numbers[ids] * _powers(BASE, len(ids))
@@ -269,7 +266,7 @@ class _RunningHashes:
         self._inverse = _powers(INVERSE, len(ids))
 
     def of(self, n: int) -> Hashes:
-        """Hashes of the n-grams, (number of ids - n + 1,); none if the piece is shorter."""
+        """Compute the hashes of the n-grams, (number of ids - n + 1,) or (0,)."""
         differences = self._sums[n:] - self._sums[:-n]
         hashes: Hashes = differences * self._inverse[: len(differences)]
         return hashes
@@ -281,7 +278,7 @@ class _NgramSearch:
     def __init__(self, hashes: Hashes) -> None:
         self._distinct, self._which = np.unique(hashes, return_inverse=True)  # (U,), (W,)
         self._seen = np.zeros(len(self._distinct), np.bool_)
-        # the first bits rule out most of a text's n-grams, in one look-up
+        # one look-up by the first bits rules out most n-grams of a text
         bits = 4 + len(self._distinct).bit_length()
         self._shift = np.uint64(64 - bits)
         self._first_bits = np.zeros(1 << bits, np.bool_)
@@ -299,13 +296,13 @@ class _NgramSearch:
 
     @property
     def found(self) -> Flags:
-        """Whether each n-gram was seen, (W,)."""
+        """Whether each n-gram was found, (W,)."""
         flags: Flags = self._seen[self._which]
         return flags
 
 
 def _powers(base: int, count: int) -> Hashes:
-    """Compute the first `count` powers of a base mod 2^64, from base^0."""
+    """Compute the first `count` powers of a base mod 2^64, beginning with base^0."""
     powers = np.full(count, base, np.uint64)
     powers[:1] = 1
     return powers.cumprod(dtype=np.uint64)

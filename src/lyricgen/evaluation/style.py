@@ -1,7 +1,4 @@
-"""Fonts and colours of plots and pages.
-
-L levels of surprisal.
-"""
+"""Fonts and colours of plots and pages."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -14,8 +11,8 @@ LATIN = "DejaVu Sans"  # comes with matplotlib
 BOXES = "Last Resort High-Efficiency"  # has nothing but boxes with code points
 
 LEVELS = 32
-# Evenly spaced colours of surprisal, from 0 bits on, for a light and a dark page: both scales go by
-# way of red, so that a strong colour means the same on either page.
+# Evenly spaced colours of surprisal, from 0 bits on, for a light and a dark page. Both scales pass
+# through red, so that a strong colour means the same on both pages.
 LIGHT = "#ffffff #fff3d0 #ffdf9a #ffbf66 #fb984a #ec6c41 #d2433f #a82449 #75124a #42093a"
 DARK = "#15161b #281b3d #472057 #6c2464 #942c66 #bb3c5c #dc5148 #f07636 #faa73e #fcdf83"
 
@@ -23,8 +20,8 @@ DARK = "#15161b #281b3d #472057 #6c2464 #942c66 #bb3c5c #dc5148 #f07636 #faa73e 
 def families_for(text: str) -> tuple[list[str], str]:
     """Find installed font families for a text, and the characters that no installed font has.
 
-    Matplotlib takes each character from the first family that has it. The first is `LATIN`, even
-    if the text does not need it.
+    Matplotlib takes each character from the first family that has it. The first family is `LATIN`,
+    even if the text does not need it.
     """
     listed = {entry.fname for entry in fontManager.ttflist}
     for path in set(findSystemFonts()) - listed:  # installed since matplotlib made its list
@@ -41,28 +38,28 @@ def families_for(text: str) -> tuple[list[str], str]:
 
 
 def _rank(entry: FontEntry) -> tuple[bool, bool, bool, bool, str]:
-    """Rank a font: Latin, then simplified Chinese, then Chinese; upright normal fonts first."""
+    """Return the sort key of a font: `LATIN`, simplified Chinese, other Chinese, other fonts."""
     plain = entry.style == "normal" and entry.weight == 400
     name = entry.name
     return name != LATIN, "SC" not in name.split(), "CJK" not in name, not plain, name
 
 
 class Level(NamedTuple):
-    """A colour and a legible ink on it, as CSS writes them."""
+    """A background colour and a legible text colour, as CSS writes them."""
 
     ground: str
     ink: str
 
 
 def levels(stops: str) -> list[Level]:
-    """Make L levels, whose colours run through `stops`, colours separated by spaces."""
+    """Make `LEVELS` levels, whose colours run through `stops`, colours separated by spaces."""
     colours = LinearSegmentedColormap.from_list("surprisal", stops.split(), LEVELS)
     grounds = [to_hex(colours(level)) for level in range(LEVELS)]
     return [Level(ground, legible_ink(ground)) for ground in grounds]
 
 
 def level_of(bits: float, most: float) -> int:
-    """Find the level, from 0 to L - 1, of a surprisal on a scale from 0 to `most` bits or more."""
+    """Find the level, 0 to `LEVELS` - 1, of a surprisal; `most` is the end of the scale."""
     return min(LEVELS - 1, int(bits / most * LEVELS))
 
 
@@ -72,7 +69,7 @@ def legible_ink(ground: str) -> str:
 
 
 def contrast(one: str, other: str) -> float:
-    """Contrast ratio of two colours, 1 to 21 (WCAG 2); text needs 4.5."""
+    """Compute the contrast ratio of two colours, 1 to 21 (WCAG 2); legible text needs 4.5."""
     light, dark = sorted((_luminance(one), _luminance(other)), reverse=True)
     return (light + 0.05) / (dark + 0.05)
 

@@ -1,4 +1,4 @@
-"""Figures as tables for a terminal, and as plain values with the names of docs/evaluate.md."""
+"""Figures as tables for a terminal, and as plain values for JSON."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -21,7 +21,7 @@ FIGURES = {"loss": 3, "perplexity": 2, "bits_per_char": 3, "bits_per_byte": 3}  
 
 
 def new_table(*headings: str, numbers: Sequence[str]) -> Table:
-    """Make a table with columns of words, `headings`, then of numbers, aligned to the right."""
+    """Make a table with columns of words, `headings`, then right-aligned columns, `numbers`."""
     table = Table(box=box.SIMPLE_HEAD, caption_justify="left")
     for heading in headings:
         table.add_column(escape(heading))
@@ -31,14 +31,14 @@ def new_table(*headings: str, numbers: Sequence[str]) -> Table:
 
 
 def named(name: str) -> str:
-    """Escape a user's name for a cell of a table, which would read markup in it."""
+    """Escape a user's name, so that a table shows it without reading markup in it."""
     return escape(printable(name))
 
 
 def shown(estimate: Estimate, digits: int, sign: str = "") -> str:
-    """Write a figure and its interval, unless the interval is missing or too narrow to be seen.
+    """Write a figure, and its interval unless it is missing or its rounded ends equal the figure.
 
-    `digits` and `sign` are as for `rounded`.
+    `console.rounded` explains `digits` and `sign`.
     """
     value, *bounds = (
         "" if number is None else rounded(number, digits, sign) for number in estimate
@@ -65,7 +65,7 @@ def print_scores(scores: Scores, curves: Curves | None) -> None:
 
 
 def plain_scores(scores: Scores, curves: Curves | None) -> dict[str, Any]:
-    """Give all figures on the splits of a text as plain values, for JSON."""
+    """Return all figures on the splits of a text as plain values, for JSON."""
     first, ngrams = scores.evaluated[0], scores.ngrams
     return {
         "checkpoints": [
@@ -110,7 +110,7 @@ def _checkpoint_table(scores: Scores, index: int) -> Table:
 
 
 def _comparison_table(scores: Scores, split: str) -> Table:
-    """Build the table of all models on a split: perplexity, and loss minus the first model's."""
+    """Build the table of all models on a split, each with its difference from the first."""
     first = scores.splits[split][0]
     text = printable(scores.evaluated[0].corpus.name)
     difference = f"loss − that of {printable(first.series.name)}"
@@ -163,7 +163,7 @@ def _figure(row: Row, name: str) -> str:
 
 
 def _how_drawn(lengths: Mapping[str, int | None], resamples: int) -> str:
-    """Say how intervals are drawn, with the length of the blocks of each split."""
+    """Describe how the intervals were resampled; `lengths` holds the block length on each split."""
     blocks = ", ".join(f"{length} ({split})" for split, length in lengths.items())
     units = "whole lines" if None in lengths.values() else f"blocks of characters, {blocks}"
     return f"{CONFIDENCE:.0%} intervals: {resamples:,} resamples of {units}"
@@ -188,7 +188,7 @@ def _plain_row(row: Row, prefix: str) -> dict[str, Any]:
 def print_text_figures(
     found: Sequence[TextFigures], argument: TextArgument, resamples: int
 ) -> None:
-    """Print the figures on the user's text, and the characters that were left out."""
+    """Print the figures on the user's text, and the characters that a model leaves out."""
     prefix = found[0].checkpoint.model.network.metric_prefix
     headings = ["characters", *(_title(name, prefix) for name in FIGURES)]
     table = new_table(printable(argument.name), numbers=headings)
@@ -208,7 +208,7 @@ def print_text_figures(
 def plain_text_figures(
     found: Sequence[TextFigures], argument: TextArgument, resamples: int, seed: int
 ) -> dict[str, Any]:
-    """Give all figures on the user's text as plain values, for JSON."""
+    """Return all figures on the user's text as plain values, for JSON."""
     return {
         "text": None if argument.file is None else str(argument.file),
         "resamples": resamples,
@@ -228,7 +228,7 @@ def plain_text_figures(
 
 
 def print_memorisation(measured: Sequence[tuple[Evaluated, Memorisation]]) -> None:
-    """Print how much each model copies: the n-grams, and the names if it writes names."""
+    """Print the shares of n-grams that each model copies, and of names if it writes names."""
     for evaluated, found in measured:
         put_whole(_overlap_table(evaluated.label_and_text, found))
         if found.names is not None:
@@ -274,7 +274,7 @@ def _percent(share: float | None) -> str:
 
 
 def plain_memorisation(measured: Sequence[tuple[Evaluated, Memorisation]]) -> dict[str, Any]:
-    """Give all figures of memorisation as plain values, for JSON; shares are between 0 and 1."""
+    """Return all memorisation figures as plain values, for JSON; shares are between 0 and 1."""
     return {
         "memorisation": [
             {"name": evaluated.label, "path": str(evaluated.path), **asdict(found)}
