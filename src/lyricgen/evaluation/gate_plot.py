@@ -1,6 +1,6 @@
-"""Plot of a layer's activations: time across, units down, one panel for each gate and state.
+"""Plot of a layer's gates and states, one panel each: time steps across, units down.
 
-T time steps, H hidden size.
+Shapes: T time steps, H hidden size, I input size of the layer, V vocabulary size.
 """
 
 from collections.abc import Mapping
@@ -21,8 +21,8 @@ from lyricgen.models.network import LanguageModel
 from lyricgen.models.trained_model import TrainedModel
 
 MAX_CHARACTERS = 500  # more cannot be distinguished in a plot
-MAX_NUMBERS = 24  # largest number of unit numbers beside a panel
-MAX_ROWS = 1024  # up to this number of units, each has its own row of pixels
+MAX_NUMBERS = 24  # largest number of labelled units beside a panel
+MAX_ROWS = 1024  # largest number of units that each get a row of pixels
 TITLE_CHARACTERS = 30
 DPI = 120
 START = "▷"
@@ -32,7 +32,7 @@ LEGEND = [(START, "start of line"), *SIGNS.values()]
 
 
 def recurrent_network(model: TrainedModel) -> LanguageModel:
-    """Return the model's network, which must be recurrent and read from left to right.
+    """Return the network of a recurrent model that reads from left to right.
 
     Raises:
         UserError: the model fills gaps or counts n-grams.
@@ -46,19 +46,18 @@ def recurrent_network(model: TrainedModel) -> LanguageModel:
 
 
 def activations(model: TrainedModel, text: str, layer: int) -> Activations:
-    """Compute gates and states of a layer while the network reads a text from state zero.
+    """Compute the gates and states of a layer while the network reads a text from state zero.
 
-    The network, which must be in evaluation mode, computes the layers below. Layers count from 1,
-    next to the input. A model of lines reads a start symbol before the text.
+    The network must be in evaluation mode. Layer 1 is next to the input. A model of lines reads a
+    start symbol before the text.
 
     Returns:
-        Activations of one sample, (H, 1, T), and predictions, (V, 1, T). For the last layer of a
-        network without residual connections, the predictions are the network's own.
+        Activations of one sample, (H, 1, T), and predictions, (V, 1, T). The predictions equal the
+        network's own only for the last layer of a network without residual connections.
 
     Raises:
-        UserError: the model fills gaps or counts n-grams; it does not know a character, or writes
-            lines and the text has a newline; the network does not have the layer, or its cell has
-            no equations in NumPy.
+        UserError: the model fills gaps or counts n-grams, it cannot read a character of the text,
+            the network does not have the layer, or its cell has no equations in NumPy.
     """
     network = recurrent_network(model)
     layers = network.architecture.layers
@@ -74,7 +73,7 @@ def activations(model: TrainedModel, text: str, layer: int) -> Activations:
 
 @torch.no_grad()
 def _input_of(block: nn.Module, network: LanguageModel, ids: Tensor) -> Array:
-    """Catch the input of a layer, (T, its size), while the network reads ids, (1, T)."""
+    """Return the input of a layer, (T, I), while the network reads `ids`, (1, T)."""
     caught: list[Tensor] = []
     hook = block.register_forward_pre_hook(lambda _, given: caught.append(given[0]))
     try:
@@ -89,7 +88,7 @@ def _input_of(block: nn.Module, network: LanguageModel, ids: Tensor) -> Array:
 
 
 class Panel(NamedTuple):
-    """Values of a gate or state, (H, T), and the range of their colours."""
+    """Values of a gate or state, (H, T), and the ends of their colour scale."""
 
     title: str
     values: Array
@@ -98,9 +97,9 @@ class Panel(NamedTuple):
 
 
 def panels(read: Activations, titles: Mapping[str, str]) -> list[Panel]:
-    """Make a panel of each gate, in the order of the equations, then of each state.
+    """Make a panel for each gate, in the order of the equations, then for each state.
 
-    `read` has one sample; `titles` has the titles of the gates by their names.
+    `read` must have one sample. `titles` maps the names of the gates to titles.
     """
     shown = [
         Panel(titles[name], gate[:, 0], -1 if name == "candidate" else 0, 1)
@@ -115,16 +114,16 @@ def panels(read: Activations, titles: Mapping[str, str]) -> list[Panel]:
 
 
 def varying_most(read: Activations, units: int | None) -> list[int]:
-    """Find the indices, ascending, of the `units` units that vary most; None finds all units."""
+    """Return the ascending indices of the `units` units that vary most; None takes all units."""
     spread = read.a[:, 0].std(axis=1)
     most = np.argsort(-spread, kind="stable")[:units]
     return sorted(int(unit) for unit in most)
 
 
 def notes(model: TrainedModel, units: int | None, missing: str = "") -> list[str]:
-    """Write lines for the terminal about the parts that the plot of `draw` leaves out.
+    """Write notes for the terminal on gates, units and characters that the plot cannot show.
 
-    `units` is the argument of `draw`; `missing` are the characters that no installed font has.
+    `units` is the argument of `draw`. `missing` holds the characters that no installed font has.
 
     Raises:
         UserError: the model fills gaps or counts n-grams.
@@ -149,13 +148,13 @@ def notes(model: TrainedModel, units: int | None, missing: str = "") -> list[str
 def draw(
     model: TrainedModel, text: str, layer: int, units: int | None = None
 ) -> tuple[Figure, str]:
-    """Draw the activations of a layer while the network reads 1 to `MAX_CHARACTERS` characters.
+    """Draw the gates and states of a layer for a text of 1 to `MAX_CHARACTERS` characters.
 
-    Layers count from 1, next to the input. Only the `units` units are drawn whose hidden state
-    varies most; None draws all.
+    Layer 1 is next to the input. The plot shows the `units` units whose hidden state varies most;
+    None shows all units.
 
     Returns:
-        The figure, and the characters that no installed font has; the figure shows their code
+        The figure, and the characters that no installed font has. The figure shows their code
         points.
 
     Raises:
@@ -191,7 +190,7 @@ def draw(
 
 
 def _draw_panel(axes: Axes, panel: Panel, numbers: list[int] | None) -> None:
-    """Draw a panel, with the units' numbers beside its rows if they are given."""
+    """Draw a panel; `numbers`, if given, label its rows with the numbers of the units."""
     both_signs = panel.least < 0
     image = axes.imshow(
         panel.values,

@@ -1,6 +1,7 @@
-"""A page that colours every character of a text by its surprisal, complete in one file.
+"""HTML page that colours each character of a text by its surprisal.
 
-N characters of the text, C of them known to the model, K alternatives, V vocabulary.
+Shapes: N characters of the text, C known characters, K alternatives, V vocabulary size; B texts, T
+time steps and M scored characters of a batch.
 """
 
 import base64
@@ -38,7 +39,7 @@ SIGNS = {"\n": "↵", " ": "␣", "\t": "⇥", "\u3000": "␣␣"}
 class Alternatives(NamedTuple):
     """Surprisal and rank of each character, and the most probable characters in its place.
 
-    Where the model predicts nothing, ranks and ids are 0, nats and probabilities nan.
+    Where the model predicts nothing, ranks and ids are 0, and nats and probabilities are nan.
     """
 
     nats: Floats  # (C,) of the text's character
@@ -50,9 +51,9 @@ class Alternatives(NamedTuple):
 def beginning_of_text(
     model: TrainedModel, argument: TextArgument, unknown: Unknown, most: int
 ) -> tuple[OwnText, str]:
-    """Read up to `most` characters of the user's text, and describe their source in a line.
+    """Prepare up to `most` characters of the user's text, and describe the source in one line.
 
-    Errors are those of `own_text`.
+    `own_text` explains the errors.
     """
     total = len(argument.text)
     beginning, source = _cut(argument.text, most, model.layout, argument.name, total)
@@ -60,12 +61,12 @@ def beginning_of_text(
 
 
 def beginning_of_split(evaluated: Evaluated, split: str | None, most: int) -> tuple[OwnText, str]:
-    """Read up to `most` characters of a split of a checkpoint's text; describe their source.
+    """Prepare up to `most` characters of a split, and describe the source in one line.
 
-    `split` is a name; None for the test split, or the validation split if there is no test split.
+    If `split` is None, the test split is used, or the validation split if there is no test split.
 
     Raises:
-        UserError: the text does not have the split, or no held-out split if `split` is None.
+        UserError: the text has no such split, or `own_text` refuses the characters.
     """
     splits, model = evaluated.splits, evaluated.model
     name = split or next((one for one in ("test", "val") if one in splits), None)
@@ -84,10 +85,10 @@ def beginning_of_split(evaluated: Evaluated, split: str | None, most: int) -> tu
 
 
 def _cut(text: str, most: int, layout: Layout, name: str, total: int) -> tuple[str, str]:
-    """Cut a text to `most` characters, and describe the characters that are left.
+    """Cut a text to at most `most` characters, and describe the source in one line.
 
-    A model of lines gets the whole lines that fit, or the beginning of a first line that is too
-    long. The text comes from `name`, which has `total` characters.
+    A model of lines gets only whole lines, unless the first line alone is too long. `name` names
+    the source, which has `total` characters.
     """
     if len(text) > most:
         end = text.rfind("\n", 0, most) + 1 if layout == "lines" else most
@@ -97,7 +98,7 @@ def _cut(text: str, most: int, layout: Layout, name: str, total: int) -> tuple[s
 
 
 def alternatives(model: TrainedModel, split: Split, what: str) -> Alternatives:
-    """Find the alternatives of each character; arguments and errors as for `scores.split_nats`."""
+    """Find alternatives to each character; `scores.split_nats` explains arguments and errors."""
     size, count = len(model.vocabulary), len(split.ids)
     most = min(MOST, size)
     found = Alternatives(
@@ -124,17 +125,17 @@ def alternatives(model: TrainedModel, split: Split, what: str) -> Alternatives:
 
 
 def heat_page(model: TrainedModel, text: OwnText, checkpoint: str, source: str) -> str:
-    """Write the page of a text as HTML that contains its style, script and figures.
+    """Write the HTML page of a text; the page loads no other file.
 
-    The page names the model's checkpoint, and describes the text as `source`.
+    `checkpoint` and `source` describe the model and the text on the page.
 
     Raises:
-        UserError: the model gives a character no probability.
+        UserError: the model gives a character the probability 0 or nan.
     """
     found = alternatives(model, text.split, f"scoring {text.name}")
     bits = text.spread(found.nats / math.log(2))  # (N,)
     guess = math.log2(len(model.vocabulary))
-    most = max(4, math.ceil(1.5 * guess))  # half as much again as a uniform guess
+    most = max(4, math.ceil(1.5 * guess))  # 1.5 times the bits of a uniform guess
     ticks, marks = _scale(float(np.nanmean(bits)), guess, most)
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -160,10 +161,10 @@ def heat_page(model: TrainedModel, text: OwnText, checkpoint: str, source: str) 
 
 
 def sign(character: str) -> str:
-    """Visible form of a character.
+    """Return a visible form of a character.
 
-    Common white space gets a sign, a combining mark a circle, and any other unprintable character
-    its code point.
+    Common white space becomes a sign, a combining mark follows a circle, and any other unprintable
+    character becomes its code point.
     """
     if character in SIGNS:
         return SIGNS[character]
@@ -189,9 +190,9 @@ def _facts(model: TrainedModel, text: OwnText, nats: Floats) -> dict[str, str]:
 
 
 def _scale(mean: float, guess: float, most: int) -> tuple[dict[str, float], dict[str, float]]:
-    """Place the ticks of a scale from 0 to `most` bits, and the marks above it, between 0 and 1.
+    """Place ticks and marks on a scale from 0 to `most` bits; 0 and 1 are the ends of the scale.
 
-    The marks show the mean and, unless they would overlap, the bits of a uniform guess.
+    The marks show `mean` and, unless the two would overlap, `guess`, the bits of a uniform guess.
     """
     step = 1 if most < 10 else 2
     ticks = {str(bits): bits / most for bits in range(step, most - step // 2, step)}
@@ -202,9 +203,9 @@ def _scale(mean: float, guess: float, most: int) -> tuple[dict[str, float], dict
 
 
 def _cells(text: OwnText, bits: Floats, most: int) -> Iterator[tuple[str, str, str]]:
-    """Yield the HTML element, classes and text of each character, on a scale up to `most` bits.
+    """Yield the HTML element, classes and text of each character.
 
-    The style sheet adds the sign of a newline.
+    `most` is the end of the colour scale in bits. The style sheet adds the sign of a newline.
     """
     for character, value, known in zip(text.text, bits.tolist(), text.known, strict=True):
         element = "i" if known else "s"
@@ -218,7 +219,7 @@ def _cells(text: OwnText, bits: Floats, most: int) -> Iterator[tuple[str, str, s
 
 
 def _data(model: TrainedModel, text: OwnText, bits: Floats, found: Alternatives) -> dict[str, Any]:
-    """Give the figures of each character as the page's script reads them."""
+    """Return the figures of each character in the form that the page's script reads."""
     own = code_points(text.text)  # (N,)
     others = text.spread(code_points(model.vocabulary.characters)[found.ids], own[0])  # (N, K)
     distinct, places = np.unique(np.append(own, others), return_inverse=True)

@@ -1,16 +1,16 @@
-"""Perplexity, bits and loss of a model on a text, with intervals by resampling.
+"""Perplexity, bits and loss of a model on a text, with intervals from resampling.
 
-The nats of neighbouring characters depend on each other: after the first character of a word the
-next is easy, and a chorus is easy as a whole. Resampling single characters would ignore this and
-give intervals that are too narrow. So blocks of neighbours are drawn, long enough to hold most of
-the dependence. From a list of lines, whole lines are drawn.
+The nats of neighbouring characters depend on each other. Resampling single characters would ignore
+this and give intervals that are too narrow. So a resample draws blocks of neighbours, which are
+long enough to hold most of the dependence. From a list of lines it draws whole lines.
 
 Sources: Künsch, Annals of Statistics 17(3), 1989 (blocks); Politis and Romano, in Exploring the
 Limits of Bootstrap, 1992 (circular blocks, which draw every character equally often); Politis and
 White, Econometric Reviews 23(1), 2004, with the correction of Patton, Politis and White, 28(4),
 2009 (length of blocks); Efron and Tibshirani, An Introduction to the Bootstrap, 1993 (percentiles).
 
-C characters in the text; n drawn units, characters or lines; S quantities of a unit; R resamples.
+Shapes: C characters of the text, n units (characters or lines), S quantities of a unit, R
+resamples.
 """
 
 import math
@@ -27,7 +27,7 @@ from lyricgen.data.vocabulary import Vocabulary, code_points
 from lyricgen.models.metrics import perplexity
 
 CONFIDENCE = 0.95
-_DRAWN = 2**20  # number of blocks drawn at once
+_DRAWN = 2**20  # approximate number of blocks drawn at once
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Integers: TypeAlias = npt.NDArray[np.integer]
@@ -40,7 +40,7 @@ class SplitText:
 
     ids: Integers  # (C,)
     sizes: Integers  # (C,) bytes of each character in UTF-8
-    lines: Integers | None  # (C,) number of each character's line in a list of lines; else None
+    lines: Integers | None  # (C,) line number of each character in a list of lines; else None
 
     @classmethod
     def of(cls, split: Split, vocabulary: Vocabulary, unit: Unit) -> "SplitText":
@@ -60,7 +60,7 @@ class SplitText:
 
 
 def utf8_sizes(characters: str) -> Integers:
-    """Count the bytes of each character in UTF-8, (number of characters,)."""
+    """Return the number of UTF-8 bytes of each character, (number of characters,)."""
     codes = code_points(characters)
     return (1 + (codes > 0x7F) + (codes > 0x7FF) + (codes > 0xFFFF)).astype(np.uint8)
 
@@ -74,7 +74,7 @@ class Series(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """A figure and its 95 % interval; a single line or character has no interval."""
+    """A figure and the ends of its 95 % interval, which are None for a single line or character."""
 
     value: float
     low: float | None
@@ -95,31 +95,31 @@ class Row(NamedTuple):
     loss: Estimate
     bits_per_byte: Estimate
     block_length: int | None  # characters drawn together; None if lines were drawn
-    difference: Estimate | None  # loss minus the first row's, on characters that both predict
+    difference: Estimate | None  # loss minus that of the first row, where both predict
 
     @property
     def perplexity(self) -> Estimate:
-        """exp(loss)."""
+        """Perplexity, exp(loss)."""
         return self.loss.map(perplexity)
 
     @property
     def bits_per_char(self) -> Estimate:
-        """Loss over ln 2."""
+        """Bits per character, loss / ln 2."""
         return self.loss.map(lambda nats: nats / math.log(2))
 
     @property
     def differs(self) -> bool | None:
-        """Whether the interval of the difference leaves out 0; None without such an interval."""
+        """Whether the interval of the difference excludes 0; None without this interval."""
         if self.difference is None or self.difference.low is None or self.difference.high is None:
             return None
         return not self.difference.low <= 0 <= self.difference.high
 
 
 def row(series: Series, first: Series, text: SplitText, *, resamples: int, seed: int) -> Row:
-    """Compute the figures of one model, and its difference to `first`, unless it is `first`.
+    """Compute the figures of one model, and its difference from the model of `first`.
 
-    Each interval comes from `resamples` texts, drawn with `seed`. Both models must predict some of
-    the same characters.
+    Each interval comes from `resamples` texts, drawn with `seed`. The two models must predict some
+    of the same characters. There is no difference if `series` is `first`.
     """
     scored = ~np.isnan(series.nats)
     units, length = _units(text, scored, series.nats[scored], text.sizes[scored].astype(float))
@@ -130,7 +130,6 @@ def row(series: Series, first: Series, text: SplitText, *, resamples: int, seed:
         more = series.nats - first.nats
         both = ~np.isnan(more)
         pairs, pair_length = _units(text, both, more[both])
-        # the same seed draws the same places for both models
         totals = resampled_totals(pairs, pair_length, resamples=resamples, seed=seed)  # (R, 2)
         more_nats, number = pairs.sum(axis=0)
         difference = _estimate(more_nats / number, totals[:, 0] / totals[:, 1], pairs)
@@ -147,15 +146,15 @@ def row(series: Series, first: Series, text: SplitText, *, resamples: int, seed:
 
 
 def _units(text: SplitText, scored: Booleans, *quantities: Floats) -> tuple[Floats, int]:
-    """Sum up the quantities of the scored characters over each unit that is resampled.
+    """Sum the quantities of the scored characters in each unit, a line or a character.
 
     Args:
-        text: has lines as units, or else characters.
-        scored: (C,) whether a character has quantities.
-        quantities: of each scored character, (number of scored characters,) each.
+        text: its lines are the units, or its characters if it has no lines.
+        scored: (C,) whether each character is scored.
+        quantities: arrays with a value for each scored character.
 
     Returns:
-        (n, S) sums, the last the number of characters in the unit; and the block length.
+        The sums, (n, S), with the number of characters last; and the block length.
     """
     columns = [*quantities, np.ones(len(quantities[0]))]
     if text.lines is None:
@@ -170,14 +169,14 @@ def _estimate(value: float, drawn: Floats, units: Floats) -> Estimate:
 
 
 def resampled_totals(units: Floats, block_length: int, *, resamples: int, seed: int) -> Floats:
-    """Draw texts of the same length from blocks of a text, and sum up each of them: (R, S).
+    """Resample a text in blocks, and sum the quantities of each resample: (R, S).
 
     Args:
-        units: (n, S) quantities of each unit.
-        block_length: number of units drawn together; 1 if units do not depend on each other. A
-            block that reaches the end goes on at the start; the last block is cut to fit.
-        resamples: R.
-        seed: of the draws; texts with equal n and block length are drawn at the same places.
+        units: (n, S) quantities of each unit of the text; a resample has n units, too.
+        block_length: number of units drawn together; 1 for independent units. A block that reaches
+            the end of the text continues at its start. The last block is shortened to fit.
+        resamples: R, the number of resamples.
+        seed: seed of the draws; equal n, block lengths and seeds draw the same places.
     """
     length = min(block_length, len(units))
     blocks, rest = divmod(len(units), length)
@@ -203,7 +202,7 @@ def _window_sums(units: Floats, length: int) -> Floats:
 
 
 def interval(values: Floats) -> tuple[float, float]:
-    """Ends of the middle 95 % of resampled values, (R,)."""
+    """Find the ends of the middle 95 % of the resampled `values`, (R,)."""
     low, high = np.quantile(values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(low), float(high)
 
@@ -211,11 +210,10 @@ def interval(values: Floats) -> tuple[float, float]:
 def block_length(values: Floats) -> int:
     """Choose the length of blocks for a series, (n,), by the estimate of Politis and White.
 
-    The result is at least n^(1/3) and at most min(3√n, n/3), both rounded up; for n below 4, where
-    these limits contradict each other, it is 1. The estimate minimises the error of the variance,
-    but looks no further than the first stretch of lags without a visible autocorrelation. Single
-    characters hardly show longer dependences, as between the lines of a song; so the lower limit
-    grows with n as the best length does.
+    The result is at least n^(1/3) and at most min(3√n, n/3), both rounded up; it is 1 for n below
+    4. The estimate stops at the first stretch of lags without a visible autocorrelation. So it
+    overlooks longer dependences, as between the lines of a song. The lower limit makes up for this:
+    it grows with n as the best block length does.
     """
     n = len(values)
     most = math.ceil(min(3 * math.sqrt(n), n / 3))
@@ -233,7 +231,7 @@ def _politis_white(values: Floats) -> float:
     quiet = ~np.lib.stride_tricks.sliding_window_view(visible, stretch).any(axis=1)
     last = int(quiet.argmax()) if quiet.any() else int(np.flatnonzero(visible)[-1]) + 1
     lag = np.arange(1, min(2 * max(last, 1), lags) + 1)
-    # a window flat up to a half, then falling to 0 (Politis and Romano 1995)
+    # weights are flat for half of the lags, then fall to 0 (Politis and Romano 1995)
     weighted = 2 * np.minimum(1, 2 * (1 - lag / lag[-1])) * covariance[lag]
     slope, spectrum = float(weighted @ lag), float(covariance[0] + weighted.sum())
     if spectrum <= 0:
@@ -242,8 +240,8 @@ def _politis_white(values: Floats) -> float:
 
 
 def autocovariances(values: Floats, lags: int) -> Floats:
-    """Autocovariances at lags 0 … lags, (1 + lags,): sums of products over n."""
-    width = 1 << (len(values) + lags).bit_length()  # nothing wraps around
+    """Compute the autocovariances at lags 0 to `lags`, (1 + lags,), as sums of products over n."""
+    width = 1 << (len(values) + lags).bit_length()  # so wide that nothing wraps around
     power = np.abs(np.fft.rfft(values - values.mean(), width)) ** 2
     products: Floats = np.fft.irfft(power, width)[: lags + 1]
     return products / len(values)

@@ -1,4 +1,4 @@
-"""Plots of figures and curves of checkpoints, and of their memorisation."""
+"""Plots of the scores, curves and memorisation of checkpoints."""
 
 import logging
 import os
@@ -43,7 +43,7 @@ Points = list[tuple[float, float]]
 
 
 def draw_scores(scores: Scores, curves: Curves | None) -> Figure:
-    """Draw the perplexities on each split as bars with intervals; the curves, if any, below."""
+    """Draw the perplexities on each split as bars with intervals, and any curves below."""
     names = [row.series.name for row in max(scores.splits.values(), key=len)]
     bars = 0.32 * len(names) + 1.1
     heights = [bars] if curves is None else [bars, 3.4]
@@ -116,7 +116,7 @@ def _draw_curve(axes: Axes, curve: Curve, title: str, families: list[str]) -> No
 
 
 def _note_characters(axes: Axes, curve: Curve) -> None:
-    """Make the vertical axis logarithmic, and write numbers of characters below the curve."""
+    """Write the number of characters at each place below the curve; make the axis logarithmic."""
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(PLAIN)
     low, high = axes.get_ylim()
@@ -134,7 +134,7 @@ def _note_characters(axes: Axes, curve: Curve) -> None:
 
 
 def draw_memorisation(measured: Sequence[tuple[Evaluated, Memorisation]]) -> Figure:
-    """Draw the shares of copied n-grams by n; below, the shares that training logged, if any."""
+    """Draw the shares of copied n-grams by n, and below them the shares that training logged."""
     logs = [(*each, points) for each in measured if (points := logged(each[0].path))]
     heights = [4.2, *(3.0 for _ in logs)]
     figure = Figure((8, sum(heights)), dpi=DPI, layout="constrained")
@@ -153,10 +153,10 @@ def draw_memorisation(measured: Sequence[tuple[Evaluated, Memorisation]]) -> Fig
 
 
 def logged(checkpoint: Path) -> dict[str, Points]:
-    """Read the shares that the run of a checkpoint has logged: by name, points (epoch, share).
+    """Read the shares of copied text that training has logged: by name, points (epoch, share).
 
-    They stand in metrics.csv above the checkpoint's directory. There are none without this file,
-    nor, after a warning, if it is unreadable.
+    The shares come from metrics.csv in the directory of the checkpoint's run. Without this file the
+    result is empty. For an unreadable file it is also empty, and the log has a warning.
     """
     path = checkpoint.parent.parent / METRICS
     if not os.path.lexists(path):
@@ -191,7 +191,7 @@ def _draw_log(axes: Axes, label: str, log: dict[str, Points], held_out: Overlap 
 
 def _finish_shares(axes: Axes, title: str, across: str) -> None:
     axes.set_xlabel(across)
-    # shares go from one half down to thousandths, and to 0, which a logarithmic axis does not have
+    # shares reach from one half down to thousandths and to 0; a logarithmic axis has no 0
     axes.set_yscale("symlog", linthresh=0.001, linscale=0.4)
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_formatter(PercentFormatter(1))
@@ -207,7 +207,7 @@ def _finish(axes: Axes, title: str) -> None:
 
 
 def to_png(figure: Figure) -> bytes:
-    """Draw a figure; return the bytes of a PNG."""
+    """Return a figure as the bytes of a PNG file."""
     stream = BytesIO()
     figure.savefig(stream, format="png")
     return stream.getvalue()
