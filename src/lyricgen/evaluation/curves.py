@@ -1,6 +1,7 @@
 """Perplexity by position, by length of the context and by frequency of characters.
 
-N symbols of a split, C characters of its text, W windows, T time steps, M targets, V vocabulary.
+Shapes: N symbols of a split, C characters of its text, W windows, T time steps, M targets, V
+vocabulary size.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,9 +30,9 @@ _STEPS = 2**15  # largest number of characters read at once
 def window_starts(length: int, num_steps: int) -> Tensor:
     """Choose where windows of `num_steps` symbols start in a text of `length` symbols: (W,).
 
-    A short text has a window at every place; a long text has evenly spaced runs of consecutive
-    windows. Consecutive windows overlap, so all positions predict nearly the same characters. A
-    character follows each window.
+    A short text has a window at every place. A long text has evenly spaced runs of windows, each
+    one symbol after the last, so that all positions predict nearly the same characters. A symbol
+    follows each window.
     """
     possible = length - num_steps
     number = max(1, WINDOW_CHARACTERS // num_steps)
@@ -46,10 +47,10 @@ def nats_in_windows(network: Model, ids: Tensor, starts: Tensor, num_steps: int)
     """Score the characters in windows of a text; each window begins with state zero.
 
     Args:
-        network: scores the characters.
+        network: network that predicts the characters.
         ids: (N,) symbols of the text.
         starts: (W,) place of the first symbol of each window.
-        num_steps: T.
+        num_steps: T, the length of a window.
 
     Returns:
         (W, T) nats of the character after each symbol.
@@ -68,7 +69,7 @@ def nats_after(network: NextModel, ids: Tensor, starts: Tensor, targets: Tensor)
     """Score single characters of a text, each after its context alone.
 
     Args:
-        network: scores the characters.
+        network: network that predicts the characters.
         ids: (N,) symbols of the text.
         starts: (M,) place of the first symbol of each context.
         targets: (M,) place of each character; its context ends just before it.
@@ -93,9 +94,9 @@ def _score_rows(
     score: Callable[[Tensor, Tensor], Tensor],
     moved: Callable[[int], None] = lambda _: None,
 ) -> Floats:
-    """Score rows, given by their starts and ends, and join their nats.
+    """Score rows, given by their starts and ends, in blocks, and join their nats.
 
-    `score` gets at most `rows` rows at a time, at least one; `moved` shows the progress.
+    A block has `rows` rows, but at least one. `moved` shows the progress.
     """
     found = []
     with torch.inference_mode(), evaluating(network):
@@ -108,9 +109,9 @@ def _score_rows(
 
 
 def context_lengths(split: Split, vocabulary_size: int) -> list[int]:
-    """Choose lengths of contexts: the powers of two from 1 up to 256, and up to half the text.
+    """Choose the lengths of contexts: the powers of two up to 256 and up to half the text.
 
-    In a list of lines, none is larger than the first power that covers the longest line.
+    In a list of lines, the first power that covers the longest line is the last.
     """
     most = min(LONGEST_CONTEXT, int((split.ids < vocabulary_size).sum()) // 2)
     if split.line_starts is not None:
@@ -120,9 +121,9 @@ def context_lengths(split: Split, vocabulary_size: int) -> list[int]:
 
 
 def target_places(split: Split, vocabulary_size: int, longest: int) -> Tensor:
-    """Choose up to `TARGETS` evenly spaced characters, (M,) places.
+    """Choose the places, (M,), of up to `TARGETS` evenly spaced characters.
 
-    Each has at least `longest` characters before it.
+    At least `longest` characters stand before each of them.
     """
     places = torch.nonzero(split.ids < vocabulary_size).flatten()  # (C,)
     number = min(TARGETS, len(places) - longest)
@@ -132,7 +133,7 @@ def target_places(split: Split, vocabulary_size: int, longest: int) -> Tensor:
 def context_begins(split: Split, places: Tensor, length: int) -> Tensor:
     """Find where the contexts of the characters at `places`, (M,), begin: (M,).
 
-    A context has `length` symbols; in a list of lines it begins no earlier than its line.
+    A context has `length` symbols, but begins no earlier than its line in a list of lines.
     """
     begins = places - length
     if split.line_starts is None:
@@ -142,16 +143,16 @@ def context_begins(split: Split, places: Tensor, length: int) -> Tensor:
 
 
 class Curve(NamedTuple):
-    """Perplexities along an axis."""
+    """Perplexities of checkpoints along an axis."""
 
-    name: Literal["position", "context", "frequency"]  # of the axis
+    name: Literal["position", "context", "frequency"]  # name of the axis
     places: list[str]  # labels on the axis: positions or lengths from 1, or bins of counts
     characters: list[int]  # number of predicted characters at each place
-    perplexities: dict[str, list[float | None]]  # by label; None where there was no character
+    perplexities: dict[str, list[float | None]]  # by label; None without characters
 
     @property
     def shown(self) -> range:
-        """Indices of the places to show, from the first place with a character to the last."""
+        """Indices of the places from the first place with a character to the last place."""
         first = next(place for place, number in enumerate(self.characters) if number)
         return range(first, len(self.places))
 
@@ -165,7 +166,7 @@ class Curves(NamedTuple):
 
 
 def check_curves(evaluated: Sequence[Evaluated]) -> None:
-    """Refuse, by a UserError, models that see both sides of a character."""
+    """Raise a UserError if the models see both sides of a character."""
     if evaluated[0].model.fills_gaps:
         raise UserError(
             "--curves asks what the characters before are worth, and this model sees both sides: "
@@ -194,7 +195,7 @@ def curves(scores: Scores) -> Curves:
 def means_by_bin(nats: Floats, bins: Integers, number: int) -> tuple[list[int], list[float | None]]:
     """Count the predicted characters of each bin, and compute their perplexity.
 
-    `nats`, (C,), are nan where nothing was predicted; `bins`, (C,), give the bin of each character,
+    `nats`, (C,), is nan where nothing was predicted. `bins`, (C,), holds the bin of each character,
     from 0 to `number` - 1.
     """
     scored = ~np.isnan(nats)

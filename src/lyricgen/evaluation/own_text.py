@@ -1,6 +1,6 @@
-"""A text of the user, read as training reads its text and scored like a held-out split.
+"""A text of the user, prepared as training prepares its text and scored like a held-out split.
 
-N characters of the text, C of them known to the model.
+Shapes: N characters of the text, C known characters.
 """
 
 import errno
@@ -33,13 +33,13 @@ from lyricgen.evaluation.intervals import (
 from lyricgen.evaluation.scores import Checkpoint, split_nats
 from lyricgen.models.trained_model import TrainedModel
 
-# patterns of training's words in messages -> words of the command evaluate
+# parts of training's messages, as patterns, and the words of the command evaluate for them
 WORDS = {
     r"data\.encoding=": "--encoding ",
     r"data\.path=FILE": "--text FILE",
     r"raise the limit, for example data\.max_bytes=\d+": "score it in parts",
 }
-MAX_BYTES = 10_000_000  # of a file; scoring takes some 130 bytes of memory for each byte
+MAX_BYTES = 10_000_000  # largest file; scoring takes about 130 bytes of memory for each byte
 LONGEST_LINE = 10_000  # characters; a model of lines reads a line as a whole
 Unknown = Literal["refuse", "skip"]
 
@@ -48,32 +48,31 @@ Unknown = Literal["refuse", "skip"]
 class TextArgument:
     """The argument of --text."""
 
-    text: str  # with any of the three line ends
+    text: str  # lines may end in \n, \r\n or \r
     file: Path | None  # source of the text; None for a typed text
 
     @property
     def name(self) -> str:
-        """Name for messages."""
+        """Name of the text in messages."""
         return repr(str(self.file)) if self.file is not None else "the text given"
 
 
 def read_text_argument(argument: str, encoding: str | None = None) -> TextArgument:
     """Read the text of `--text`: a file's content, or the argument itself if no file has this name.
 
-    `encoding` is the encoding of the file; None for UTF-8.
+    `encoding` is the encoding of the file; None means UTF-8.
 
     Raises:
-        UserError: the argument names a directory, or a file that cannot be read as a text of up to
-            `MAX_BYTES`; it looks like the name of a missing file; or an encoding is given without a
-            file.
-        OSError: a missing permission or a circle of links hides whether there is a file.
+        UserError: the argument names a directory or looks like the name of a missing file; the file
+            cannot be read as a text of up to `MAX_BYTES`; or an encoding is given without a file.
+        OSError: the existence of the file cannot be checked, for example without a permission.
     """
     shown = repr(argument)
     if os.path.isdir(argument):  # noqa: PTH112
         raise UserError(f"--text {shown} is a directory: name a file in it")
     if _is_there(argument):
         try:
-            # control characters stay: they are replaced as in the model's training later on
+            # control characters stay until `replace_controls`, which needs the model
             text = read_text(argument, encoding or "utf-8", MAX_BYTES, control_characters=None)
             return TextArgument(text, Path(argument))
         except UserError as error:
@@ -90,7 +89,7 @@ def read_text_argument(argument: str, encoding: str | None = None) -> TextArgume
 
 
 def _in_own_words(error: UserError) -> UserError:
-    """Replace training's options in an error of reading a text by the options of evaluate."""
+    """Replace the options of training in an error message by the options of evaluate."""
     message = str(error)
     for theirs, ours in WORDS.items():
         message = re.sub(theirs, ours, message)
@@ -101,7 +100,7 @@ def _is_there(argument: str) -> bool:
     """Whether a file has this name.
 
     Raises:
-        OSError: a missing permission or a circle of links hides whether there is a file.
+        OSError: the existence of the file cannot be checked, for example without a permission.
     """
     try:
         os.stat(argument)  # noqa: PTH116
@@ -129,9 +128,9 @@ def looks_like_path(argument: str) -> bool:
 class OwnText:
     """A text as a model reads it."""
 
-    name: str  # in messages
+    name: str  # name in messages
     text: str  # N characters, normalised as the corpus was
-    known: Booleans  # (N,) whether the model reads each character
+    known: Booleans  # (N,) whether the model reads the character
     left_out: str  # the characters that the model does not know, in their order
     split: Split  # the known characters, laid out as the model's own text was
     characters: SplitText  # the known characters without start symbols, (C,)
@@ -148,7 +147,7 @@ class OwnText:
     def nats(self, model: TrainedModel, label: str) -> Floats:
         """Score the known characters in nats, (C,); nan where the model predicts nothing.
 
-        `label` names the model beside the progress bar. Errors are those of `scores.split_nats`.
+        The progress bar shows `label`. `scores.split_nats` explains the errors.
         """
         return split_nats(model, self.split, f"scoring {self.name} with {label}")
 
@@ -156,8 +155,8 @@ class OwnText:
 def own_text(text: str, name: str, model: TrainedModel, unknown: Unknown = "refuse") -> OwnText:
     """Prepare a text as training prepared the corpus: characters, case, line ends and layout.
 
-    The text may have any of the three line ends; messages call it `name`. `unknown` says whether
-    characters that the model does not know are refused or left out.
+    Messages call the text `name`. `unknown` says whether characters that the model does not know
+    are refused or left out.
 
     Raises:
         UserError: unknown characters are refused, fewer than two characters are left, or a line is
@@ -199,11 +198,11 @@ def own_text(text: str, name: str, model: TrainedModel, unknown: Unknown = "refu
 
 
 def text_for_gates(argument: TextArgument, model: TrainedModel) -> str:
-    """Prepare the text of --gates, which the model reads without predicting it."""
+    """Prepare the text of --gates, which the model only reads."""
     text = argument.text
     if argument.file is not None:
         text = text.removesuffix("\n")  # a model of lines reads no text after a newline
-    # refused control characters are refused later on, as unknown characters
+    # control characters that training refuses are refused later, as unknown characters
     return replace_controls(text, argument.name, model)[0]
 
 
@@ -213,7 +212,7 @@ def replace_controls(text: str, name: str, model: TrainedModel) -> tuple[str, Us
     `name` names the text in the error.
 
     Returns:
-        The text, and an error if it has control characters that the training refuses.
+        The text; and an error, not raised, if training refuses control characters of the text.
     """
     wanted = _trained_with(model, "control_characters")
     choice: ControlCharacters = next(
@@ -225,7 +224,7 @@ def replace_controls(text: str, name: str, model: TrainedModel) -> tuple[str, Us
 
 
 def _ends_of_empty_lines(codes: Integers, known: Booleans) -> Booleans:
-    """Find the newlines, (N,) booleans, that end a line without known characters."""
+    """Mark the newlines, (N,), that end a line without known characters."""
     read = np.flatnonzero(known)
     ends = codes[read] == ord("\n")
     empty = np.zeros_like(known)
@@ -234,7 +233,7 @@ def _ends_of_empty_lines(codes: Integers, known: Booleans) -> Booleans:
 
 
 def _trained_with(model: TrainedModel, option: str) -> object:
-    """Look up an option of data= in the model's training; None if it is not recorded."""
+    """Return an option of the group `data` in the model's training; None if it is not recorded."""
     data = model.options.get("data")
     return data.get(option) if isinstance(data, dict) else None
 
@@ -259,12 +258,13 @@ def score_text(
     resamples: int,
     seed: int,
 ) -> list[TextFigures]:
-    """Score a text with each checkpoint; the text that a checkpoint was trained on may be missing.
+    """Score the user's text with each checkpoint; the texts of their training may be missing.
 
     `own_text` explains `unknown`; `intervals.row` explains `resamples` and `seed`.
 
     Raises:
-        UserError: `own_text` refuses the text, or a model gives a character no probability.
+        UserError: `own_text` refuses the text, or a model gives a character the probability 0 or
+            nan.
     """
     found = []
     for each in checkpoints:

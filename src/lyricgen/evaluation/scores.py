@@ -1,7 +1,7 @@
-"""Checkpoints, and their scores on the splits of their text beside baselines.
+"""Scores of checkpoints and baselines on the splits of a text.
 
-N symbols in a split, with the start symbols of lines; C characters in its text; B texts, T time
-steps.
+Shapes: N symbols of a split, with the start symbols of lines; C characters of its text; B texts; T
+time steps.
 """
 
 import math
@@ -42,7 +42,7 @@ SAME_TEXT = "only those of the same text and split compare"
 class Checkpoint:
     """A model from a file."""
 
-    label: str  # its name in tables and plots, different for each checkpoint
+    label: str  # unique name in tables and plots
     path: Path
     model: TrainedModel
 
@@ -51,9 +51,9 @@ class Checkpoint:
 class Evaluated(Checkpoint):
     """A checkpoint and the text that it was trained on."""
 
-    options: DataOptions  # of the text
+    options: DataOptions  # options of the text
     corpus: EncodedCorpus
-    splits: dict[str, Split]  # of the corpus, laid out as the model reads it
+    splits: dict[str, Split]  # splits of the corpus, laid out as the model reads them
 
     @property
     def label_and_text(self) -> str:
@@ -61,15 +61,15 @@ class Evaluated(Checkpoint):
         return f"{self.label} on {self.corpus.name}"
 
     def check_split(self, name: str) -> None:
-        """Refuse, by a UserError, a split that the text does not have."""
+        """Raise a UserError if the text does not have the split `name`."""
         if name not in self.splits:
             raise UserError(f"--split {name}: the text has only {' and '.join(self.splits)}")
 
 
 def load_checkpoints(paths: Sequence[Path]) -> list[Checkpoint]:
-    """Load models from checkpoints or directories of runs, at least one, without their text.
+    """Load models from model files or run directories, without the texts of their training.
 
-    Equal labels get the runs' names, then the runs' directories, then numbers.
+    Equal labels are extended by the run's name, its directory or a number, until they differ.
 
     Raises:
         UserError: a model cannot be found or loaded, or only some of the models fill gaps.
@@ -94,11 +94,11 @@ def load_checkpoints(paths: Sequence[Path]) -> list[Checkpoint]:
 
 
 def open_checkpoints(paths: Sequence[Path]) -> list[Evaluated]:
-    """Load checkpoints as `load_checkpoints` does, and the text that they were trained on.
+    """Load checkpoints, and the one text that they all were trained on.
 
     Raises:
-        UserError: a checkpoint cannot be loaded, its text is unknown, missing or has changed, or
-            two checkpoints do not compare.
+        UserError: a checkpoint cannot be loaded, the text is unknown, missing or changed, or the
+            checkpoints have different texts or splits.
     """
     checkpoints = load_checkpoints(paths)
     options = [_text_options(each) for each in checkpoints]
@@ -154,7 +154,7 @@ def _text_options(checkpoint: Checkpoint) -> DataOptions:
 def check_same_settings(
     file: Path, first: DataOptions, other: DataOptions, names: Sequence[str]
 ) -> None:
-    """Refuse a checkpoint, `file`, whose text has other settings than the first checkpoint's.
+    """Refuse the checkpoint `file` if settings of its text differ from the first checkpoint's.
 
     Raises:
         UserError: a setting in `names` differs between `first` and `other`.
@@ -170,8 +170,8 @@ def check_same_settings(
 class Ngrams(NamedTuple):
     """Kneser-Ney models of the training split, scored on the held-out splits."""
 
-    nats: dict[str, list[Floats]]  # by held-out split: (C,) for each order from 1 to `ORDERS`
-    best: int | None  # the best order on the validation split; None without such a split
+    nats: dict[str, list[Floats]]  # by held-out split, (C,) for each order from 1 to `ORDERS`
+    best: int | None  # the best order on the validation split; None without this split
     characters: int  # number of counted characters
 
 
@@ -195,12 +195,12 @@ class Scores(NamedTuple):
 def score_splits(
     evaluated: list[Evaluated], splits: Sequence[str], *, resamples: int, seed: int
 ) -> Scores:
-    """Score splits with checkpoints and baselines; compare all with the first checkpoint.
+    """Score checkpoints and baselines on splits, and compare each with the first checkpoint.
 
-    For each interval, `resamples` texts are drawn with `seed`. The text must have the splits.
+    Each interval comes from `resamples` texts, drawn with `seed`. The text must have all `splits`.
 
     Raises:
-        UserError: a model gives a character no probability.
+        UserError: a model gives a character the probability 0 or nan.
     """
     first = evaluated[0]
     needed = {*splits, "val"} if "test" in splits else {*splits}  # mixtures are tuned on val
@@ -230,7 +230,7 @@ def score_splits(
 
 
 def count_ngrams(evaluated: Evaluated) -> Ngrams:
-    """Count the n-grams of the training split; score the held-out splits with every order."""
+    """Count the n-grams of the training split, and score the held-out splits with every order."""
     splits, size = evaluated.splits, len(evaluated.corpus.vocabulary)
     max_chars = evaluated.model.options["callbacks"]["baseline"]["max_chars"]
     baseline = NgramBaseline(splits, size, ORDERS, max_chars)
@@ -247,9 +247,9 @@ def count_ngrams(evaluated: Evaluated) -> Ngrams:
 def mixture_weights(
     evaluated: Sequence[Evaluated], validation: Sequence[Series], ngrams: Ngrams
 ) -> dict[str, float]:
-    """Tune each network's share in its mixture with the best n-gram model, on validation.
+    """Find the best share of each network, by label, in a mixture with the best n-gram model.
 
-    A checkpoint that counts n-grams gets no mixture; without a validation split no checkpoint does.
+    Shares are tuned on the validation split, if any. Checkpoints that count n-grams have none.
     """
     weights = {}
     for each, series in zip(evaluated, validation, strict=False):
@@ -266,8 +266,8 @@ def baselines(
 ) -> list[Series]:
     """Make the series of mixtures, n-grams and the uniform distribution over `size` characters.
 
-    `weights` has the share of each network in its mixture. The training split gets only the uniform
-    distribution, because the n-grams have counted it.
+    `weights` holds the share of each network in its mixture. The training split gets only the
+    uniform distribution, because the n-gram models were counted on it.
     """
     found = []
     by_order = ngrams.nats.get(split, [])
@@ -286,15 +286,15 @@ def baselines(
 
 
 def split_nats(model: TrainedModel, split: Split, what: str) -> Floats:
-    """Score a split in order, carrying the state, without dropout, as validation in training does.
+    """Score a split without dropout and with the state carried, as validation does.
 
-    The split has the model's vocabulary and layout; the progress bar shows `what`.
+    The split must have the model's vocabulary and layout. The progress bar shows `what`.
 
     Returns:
         (C,) nats; nan where the model predicts nothing, as at the start of a running text.
 
     Raises:
-        UserError: the model gives a character no probability.
+        UserError: the model gives a character the probability 0 or nan.
     """
     found = torch.full((len(split.ids),), torch.nan, dtype=torch.float64)
     for batch, nats in read_split(model, split, what, model.network.score):
@@ -304,7 +304,7 @@ def split_nats(model: TrainedModel, split: Split, what: str) -> Floats:
 
 
 def check_finite(nats: Tensor, what: str) -> None:
-    """Refuse, by a UserError, a model that gives a character no probability."""
+    """Raise a UserError if `nats` are not finite; `what` begins the message."""
     if not bool(nats.isfinite().all()):
         raise UserError(
             f"{what}: it predicts no probabilities (nan or 0), so its training has diverged; name "
@@ -318,7 +318,7 @@ def read_split(
     what: str,
     read: Callable[[Batch, State | None], tuple[Tensor, State]],
 ) -> Iterator[tuple[Batch, Tensor]]:
-    """Read the batches of a split in order, carrying the state; arguments as for `split_nats`.
+    """Apply `read` to the batches of a split in order, carrying the state; see `split_nats`.
 
     `read` returns values for each character of a batch, (B, T, …), and the next state.
 
@@ -337,7 +337,7 @@ def read_split(
 
 
 def without_starts(nats: Tensor, split: Split, vocabulary_size: int) -> Floats:
-    """Leave out the start symbols of lines, which nothing predicts: (N,) -> (C,)."""
+    """Remove the values at the start symbols of lines: (N,) -> (C,)."""
     if split.line_starts is not None:
         nats = nats[split.ids < vocabulary_size]
     scored: Floats = nats.numpy()
