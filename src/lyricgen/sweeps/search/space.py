@@ -1,4 +1,4 @@
-"""The space of a search, converted from Hydra's grammar of sweeps to Optuna's distributions."""
+"""Space of a search, read from Hydra's sweep overrides as Optuna's distributions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,9 +31,9 @@ class Dimension:
     """A setting that is searched.
 
     Attributes:
-        key: as in the override, with its + if any.
-        distribution: of the values.
-        texts: the choices as in an override; empty for numbers.
+        key: name of the setting in the override, with a leading + if it has one.
+        distribution: distribution of the values.
+        texts: choices as an override writes them; empty for numbers.
     """
 
     key: str
@@ -41,13 +41,13 @@ class Dimension:
     texts: tuple[str, ...] = ()
 
     def override(self, value: Any) -> str:
-        """Write the override that sets a value of the distribution."""
+        """Write the override that sets the setting to a value of the distribution."""
         if self.texts:
             return f"{self.key}={self.texts[int(self.distribution.to_internal_repr(value))]}"
         return f"{self.key}={value!r}"
 
     def label(self, value: Any) -> str:
-        """Write an override for the name of a directory, with at most four digits of a float."""
+        """Write an override for the name of a directory; a float has at most four digits."""
         short = isinstance(value, float) and not self.texts
         return f"{self.key}={value:.4g}" if short else self.override(value)
 
@@ -66,7 +66,7 @@ class Space:
 
     @property
     def distributions(self) -> dict[str, BaseDistribution]:
-        """Distributions for Optuna."""
+        """Distribution of each searched setting, by name, for Optuna."""
         return {name: dimension.distribution for name, dimension in self.dimensions.items()}
 
     def searched(self, values: dict[str, Any]) -> list[str]:
@@ -87,7 +87,7 @@ class Space:
 
     @property
     def corner(self) -> list[str]:
-        """The overrides of the lowest values and first choices."""
+        """Overrides that set all numbers to their lowest values and all choices to the first."""
         spaces = {name: one.distribution for name, one in self.dimensions.items()}
         return self.searched(
             {
@@ -98,11 +98,11 @@ class Space:
 
 
 def read_space(overrides: Sequence[Override]) -> Space:
-    """Divide overrides into searched and fixed ones; of two with one key, the later counts.
+    """Divide overrides into searched and fixed ones; the last override of a setting counts.
 
-    As in Hydra's published sweeper for Optuna, `interval` is continuous, of whole numbers within
-    `int(...)`, logarithmic with `tag(log, ...)`; `range` has steps and includes its last value;
-    other overrides with several values are choices.
+    The syntax is that of Hydra's own sweeper for Optuna. An `interval` is continuous; within
+    `int(...)` it has whole numbers, within `tag(log, ...)` it is logarithmic. A `range` has steps
+    and includes its last value. Other overrides with several values are choices.
 
     Raises:
         UserError: no setting is searched, or Optuna cannot search a setting.

@@ -1,4 +1,4 @@
-"""Parts of a search that its jobs read: the options, the study's storage, and the job's trial."""
+"""Options, storage and trials of a search, as its jobs use them."""
 
 import logging
 import os
@@ -31,7 +31,7 @@ JOB, DIRECTORY, OVERRIDES = "job", "directory", "overrides"
 
 
 class ProposalOptions(Options):
-    """Options of `hydra.sweeper.sampler.`, which proposes the settings of a trial."""
+    """Options of the sampler, `hydra.sweeper.sampler.`, which proposes the settings of a trial."""
 
     kind: Literal["tpe", "random"]
     seed: Seed
@@ -39,16 +39,16 @@ class ProposalOptions(Options):
 
 
 class PrunerOptions(Options):
-    """Options of `hydra.sweeper.pruner.`, which stops trials early."""
+    """Options of the pruner, `hydra.sweeper.pruner.`, which stops trials early."""
 
     enabled: bool
     startup_trials: NonNegativeInt
     warmup_epochs: NonNegativeInt
 
     def build(self) -> BasePruner:
-        """Build the median pruner, whose steps are epochs, counted from 1.
+        """Build the median pruner, or a pruner that stops nothing if `enabled` is false.
 
-        If `enabled` is false, build a pruner that stops nothing.
+        The steps of the pruner are epochs, counted from 1.
         """
         if not self.enabled:
             return NopPruner()
@@ -66,7 +66,7 @@ class StudyOptions(Options):
     params: dict[str, Any]
 
     def study_name(self, sweep: Path) -> str:
-        """Name the study of a sweep: by the sweep's directory if the storage may hold others."""
+        """Name the study; use the name of `sweep` if the storage may hold several studies."""
         return "study" if self.storage is None else sweep.name
 
 
@@ -81,9 +81,9 @@ def parse(values: dict[str, Any]) -> StudyOptions:
 
 
 class JournalLock(JournalFileOpenLock):
-    """Lock of a journal; the system releases it when its process ends, even by a kill.
+    """Lock of a journal; the system releases it when the process ends, even by a kill.
 
-    Optuna's own locks outlive a killed process, and keep others waiting for 30 seconds.
+    Optuna's own locks remain after a kill, and keep other processes waiting for 30 seconds.
     """
 
     def __init__(self, journal: Path) -> None:
@@ -108,7 +108,7 @@ class JournalLock(JournalFileOpenLock):
 
 
 def open_storage(options: StudyOptions, sweep: Path) -> BaseStorage:
-    """Open the storage of a sweep's study, or make it if there is none.
+    """Open the storage of a sweep's study, or create it if there is none.
 
     Raises:
         UserError: the storage cannot be opened.
@@ -141,7 +141,7 @@ class _Attributes(BaseModel):
 def newest_trials(study: optuna.Study) -> dict[int, FrozenTrial]:
     """Find the newest trial of every job, by the job's number.
 
-    A warning names a trial with damaged attributes, which is left out.
+    A trial with damaged attributes is left out, and a warning names it.
     """
     found = {}
     for trial in study.get_trials(deepcopy=False):
@@ -159,12 +159,12 @@ def _warn_of_trial(study: str, trial: int, why: str) -> None:
 
 
 class JobTrial:
-    """The trial of a job in the study of a search.
+    """Trial of one job in the study of a search.
 
     Args:
-        options: of the search.
-        sweep: the directory of the sweep.
-        job: the number of the job.
+        options: options of the search.
+        sweep: directory of the sweep.
+        job: number of the job.
 
     Raises:
         UserError: the storage cannot be opened.
@@ -187,7 +187,7 @@ class JobTrial:
         return describe(self._frozen().distributions)
 
     def report(self, epoch: int, value: float) -> None:
-        """Report the value of an epoch; a resumed job may have reported it before."""
+        """Report the value of an epoch, unless it was reported before or the trial has ended."""
         trial = self._frozen()
         if epoch not in trial.intermediate_values and not trial.state.is_finished():
             self._storage.set_trial_intermediate_value(self._id, epoch, value)
@@ -204,9 +204,9 @@ def trial_of(run: Run) -> JobTrial:
     """Find the trial of a run.
 
     Raises:
-        UserError: the storage of the study cannot be opened.
-        KeyError: the study or the trial is not there.
-        ValueError: the run is no trial.
+        UserError: an option of the search is wrong, or the storage cannot be opened.
+        KeyError: the study or the trial does not exist.
+        ValueError: the run is not a trial.
     """
     number = number_of(run.directory)
     if run.search is None or run.sweep is None or number is None:

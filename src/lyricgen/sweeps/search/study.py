@@ -49,19 +49,19 @@ from lyricgen.training import options as training
 
 
 def sweep_study(sweeper: Any, arguments: list[str]) -> None:
-    """Run all trials of a search over the values in the typed arguments.
+    """Run the trials of a search until the study is complete.
 
     Args:
-        sweeper: Hydra's plugin, with its options.
-        arguments: the overrides of the command line.
+        sweeper: Hydra's sweeper, with its options.
+        arguments: overrides of the command line.
 
     Raises:
-        UserError: an option or the search space is wrong, the study cannot go on in this directory
-            or with this space, or its end cannot be recorded.
-        OSError: its jobs cannot be recorded.
+        UserError: an option or the search space is wrong, the study does not fit the directory or
+            the space, or the end of the sweep cannot be recorded.
+        OSError: the jobs cannot be recorded.
         HydraException: an override cannot be read, or a trial cannot be composed.
         UnfinishedJobsError: some trials failed or were killed.
-        Interrupted: by Ctrl-C or another signal; all jobs have stopped.
+        Interrupted: Ctrl-C or another signal came; all jobs have stopped.
     """
     options = parse(sweeper.options)
     size = options.jobs_at_a_time
@@ -85,10 +85,10 @@ def sweep_study(sweeper: Any, arguments: list[str]) -> None:
 
 
 def _check_settings(sweeper: Any, space: Space) -> None:
-    """Check the settings of one trial, and refuse fewer epochs than the search began with.
+    """Check the settings of one trial, and the number of epochs of a resumed search.
 
     Raises:
-        UserError: a setting is wrong, or the epochs are fewer.
+        UserError: a setting is wrong, or earlier trials had more epochs.
     """
     values = job_values(sweeper.loader, sweeper.config, [*space.fixed, *space.corner])
     training.parse(values)
@@ -98,10 +98,10 @@ def _check_settings(sweeper: Any, space: Space) -> None:
 
 
 def refuse_shorter_search(directory: Path, epochs: int) -> None:
-    """Refuse fewer epochs than the search in a directory began with, since trials are compared.
+    """Check that a search trains its trials for at least as many epochs as before.
 
     Raises:
-        UserError: trials were begun for more epochs, or the record of the search is damaged.
+        UserError: earlier trials had more than `epochs`, or the record of the search is damaged.
     """
     if not (directory / MULTIRUN).is_file() or not jobs_in(directory):
         return
@@ -121,13 +121,13 @@ def run_trials(
     """Run trials until the study is complete; trials of other processes count.
 
     Args:
-        study: proposes the trials.
-        sweep: records the trials.
-        do_batch: runs some jobs, and returns when they have ended.
-        repeat_failed: whether failed trials are run again.
+        study: study that proposes the trials.
+        sweep: sweep that records the trials.
+        do_batch: function that runs some jobs, and returns when they have ended.
+        repeat_failed: whether to run failed trials again.
 
     Raises:
-        Interrupted: by Ctrl-C or another signal; the trials of this process are released.
+        Interrupted: Ctrl-C or another signal came; this process has released its trials.
     """
     waiting: list[int] = []
     jobs = study.resume_trials(failed=repeat_failed)
@@ -157,19 +157,19 @@ def run_trials(
 
 
 class Study:
-    """Optuna's study of a sweep, on which several processes may work.
+    """Optuna's study of a sweep; several processes may work on it.
 
-    A process holds a lock for each of its trials; the system releases the lock when the process
-    ends, even by a kill. So a trial that is running but not locked was abandoned. A process chooses
-    trials under `lock`.
+    A process holds a lock for each of its trials. The system releases the lock when the process
+    ends, even by a kill. So a running trial without a lock was abandoned. A process holds `lock`
+    while it chooses trials.
 
     Args:
-        options: of the search.
-        directory: of the sweep.
-        space: the settings to search.
+        options: options of the search.
+        directory: directory of the sweep.
+        space: settings to search.
 
     Raises:
-        UserError: the storage cannot be opened, the study does not know the trials of the
+        UserError: the storage cannot be opened, the study lacks the earlier trials of the
             directory, or the study has searched another space.
     """
 
@@ -199,7 +199,7 @@ class Study:
 
     @property
     def trials(self) -> dict[int, FrozenTrial]:
-        """The trial of every job, by its number."""
+        """Newest trial of every job, by the job's number."""
         return newest_trials(self._study)
 
     @property
@@ -209,14 +209,15 @@ class Study:
 
     @property
     def unfinished(self) -> list[int]:
-        """The numbers of the jobs whose trials have not ended."""
+        """Numbers of the jobs whose trials have not ended."""
         return [n for n, trial in self.trials.items() if not trial.state.is_finished()]
 
     def resume_trials(self, *, failed: bool) -> list[Job]:
-        """Claim the jobs that dead processes left; with `failed`, also the failed jobs.
+        """Claim the jobs that dead processes left, and, if `failed` is true, the failed jobs.
 
         Returns:
-            The claimed jobs; a job that is done is only reported to Optuna.
+            The claimed jobs that have to run. A claimed job that is done is reported to Optuna
+            instead.
         """
         found = []
         with self.lock:
@@ -224,7 +225,7 @@ class Study:
                 repeat = failed and trial.state == TrialState.FAIL
                 if not (repeat or trial.state == TrialState.RUNNING) or not self._claim(number):
                     continue
-                if repeat:  # by a new trial of the job, since Optuna keeps a failed trial
+                if repeat:  # by a new trial, since Optuna cannot run a failed trial again
                     self._study.add_trial(
                         create_trial(
                             state=TrialState.RUNNING,
@@ -242,7 +243,7 @@ class Study:
         return found
 
     def ask(self) -> list[Job]:
-        """Propose jobs that run at the same time; none if the study has all its trials."""
+        """Propose the next jobs that run at the same time; none if the study has all its trials."""
         with self.lock:
             first, options = len(self.trials), self.options
             end = min(first + options.jobs_at_a_time, options.n_trials)
@@ -261,7 +262,7 @@ class Study:
         self._held.clear()
 
     def show_end(self) -> None:
-        """Show the number of trials by their end, and the best trial."""
+        """Show the number of trials in each state, and the best trial."""
         trials = self.trials.values()
         states = Counter(trial.state.name.lower() for trial in trials)
         counts = ", ".join(f"{count} {state}" for state, count in states.most_common())
@@ -307,7 +308,7 @@ class Study:
         self._held.pop(job).release()
 
     def _claim(self, number: int) -> bool:
-        """Lock a trial, unless another process works on it or its run still goes on."""
+        """Lock a trial; return False if another process works on it or on its run."""
         directory = self.directory / self.trials[number].user_attrs[DIRECTORY]
         lock = FileLock(self.directory / f".{number}.lock", blocking=False)
         try:
@@ -325,7 +326,7 @@ class Study:
 def build_sampler(options: ProposalOptions, number: int) -> BaseSampler:
     """Build the sampler that proposes the settings of a job.
 
-    Its seed depends on the job's number: with one generator for all jobs, a resumed study would
+    The seed depends on the job's number. With one generator for all jobs, a resumed study would
     propose its first settings again.
     """
     seed = int(np.random.SeedSequence(options.seed, spawn_key=(number,)).generate_state(1)[0])
