@@ -1,4 +1,4 @@
-"""A sweep over every combination of values, which can be resumed."""
+"""A sweep over all combinations of values, which can be resumed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,8 +41,8 @@ class PlannedJob:
     """A job that has no number yet.
 
     Attributes:
-        overrides: of the job alone, and the overrides that all jobs share.
-        name: the part of the directory's name that differs between jobs.
+        overrides: overrides of the job, with those that all jobs share.
+        name: part of the directory's name that differs between jobs.
         values: the whole configuration, plain and unchecked, which identifies the job.
     """
 
@@ -52,19 +52,19 @@ class PlannedJob:
 
 
 def sweep_grid(sweeper: Any, arguments: list[str]) -> None:
-    """Run every combination of the values in the typed arguments that is not done yet.
+    """Run a job for every combination of values that is not done yet.
 
     Args:
-        sweeper: Hydra's plugin, with its options.
-        arguments: the overrides of the command line.
+        sweeper: Hydra's sweeper, with its options.
+        arguments: overrides of the command line.
 
     Raises:
         UserError: an option or a value is wrong, another process works on the sweep, the sweep
-            exists and is not to be resumed, or its end cannot be recorded.
-        OSError: its beginning cannot be recorded.
+            exists and `resume=` is missing, or the end of the sweep cannot be recorded.
+        OSError: the beginning of the sweep cannot be recorded.
         HydraException: a combination cannot be composed.
-        UnfinishedJobsError: some jobs failed or were killed, or never began.
-        Interrupted: by Ctrl-C or another signal; all jobs have stopped.
+        UnfinishedJobsError: some jobs failed, were killed or never began.
+        Interrupted: Ctrl-C or another signal came; all jobs have stopped.
     """
     options: GridOptions = validate(GridOptions, sweeper.options, "hydra.sweeper.")
     at_a_time = options.jobs_at_a_time
@@ -98,11 +98,11 @@ def _compose_jobs(sweeper: Any, overrides: list[str]) -> list[PlannedJob]:
 def name_jobs(combinations: Sequence[Sequence[str]], left_out: Sequence[str]) -> list[str]:
     """Name jobs by the overrides that differ between them.
 
-    Equal jobs are named by all overrides, except those with a key in `left_out`.
+    If all jobs are equal, they are named by all overrides without the keys in `left_out`.
 
     Args:
         combinations: overrides of each job, with the same keys in the same order.
-        left_out: keys that a name contains only if they alone differ.
+        left_out: keys that a name contains only if no other keys differ.
     """
     each_key = list(zip(*combinations, strict=True))
     short = [each for each in each_key if key(each[0]) not in left_out]
@@ -115,14 +115,14 @@ def plan(directory: Path, wanted: Sequence[PlannedJob]) -> list[Job]:
     """Number all jobs of a sweep; a job that has begun keeps its number and name.
 
     Args:
-        directory: of the sweep.
+        directory: directory of the sweep.
         wanted: all jobs.
 
     Returns:
         The jobs in the order of their numbers.
 
     Raises:
-        UserError: a job is to train for fewer epochs than before.
+        UserError: a job would train for fewer epochs than before.
     """
     there = jobs_in(directory)
     values = [_checked(one.values) if there else one.values for one in wanted]
@@ -145,11 +145,7 @@ def plan(directory: Path, wanted: Sequence[PlannedJob]) -> list[Job]:
 
 
 def _checked(values: dict[str, Any]) -> dict[str, Any]:
-    """Check a configuration, and convert it to the form of summary.json.
-
-    Returns:
-        The converted configuration, or the given configuration if an option is wrong.
-    """
+    """Return a configuration in the form of summary.json, or unchanged if an option is wrong."""
     from lyricgen.training.options import parse  # noqa: PLC0415  takes seconds; for resumed sweeps
 
     try:
@@ -161,15 +157,15 @@ def _checked(values: dict[str, Any]) -> dict[str, Any]:
 def _match(wanted: Sequence[dict[str, Any]], there: dict[int, dict[str, Any]]) -> dict[int, int]:
     """Match configurations with the jobs that have begun.
 
-    Equal configurations are matched first, then configurations with which a run may be resumed.
-    So jobs that differ only in their epochs, for example, are matched right.
+    Equal configurations are matched first, then configurations with which a run may be resumed. So
+    a job whose epochs were changed is matched, too.
 
     Args:
-        wanted: the configurations.
-        there: the configuration of each job, by its number.
+        wanted: configurations to match.
+        there: configuration of each job that has begun, by its number.
 
     Returns:
-        The number of the job for the index of each matched configuration.
+        The number of the matched job, by the index of the configuration.
     """
     found: dict[int, int] = {}
     for compared in (sorted_settings, fixed_settings):
@@ -188,9 +184,9 @@ def _check_epochs(directory: Path, summary: RunSummary, values: dict[str, Any]) 
     """Refuse fewer epochs than before, unless the job has saved nothing and starts anew.
 
     Args:
-        directory: of the job.
-        summary: of the job.
-        values: the configuration of the job.
+        directory: directory of the job.
+        summary: summary of the job.
+        values: new configuration of the job.
 
     Raises:
         UserError: the job has trained for more epochs, or was begun for more.

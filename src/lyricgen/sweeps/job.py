@@ -1,4 +1,4 @@
-"""Start the processes of a sweep's jobs, and stop them with the sweep."""
+"""Processes of a sweep's jobs, which stop with the sweep."""
 
 import gc
 import importlib
@@ -30,9 +30,9 @@ from lyricgen.runs.interruption import HANGUP, SIGNALS, Interrupted, Interruptio
 from lyricgen.training.threads import VARIABLES
 
 SWEEP_POLL_SECONDS = 0.25  # between two looks at the sweep
-SWEEP_STOP_SECONDS = 10.0  # for a job of a killed sweep to stop, then again to stop at once
-SWEEP = "LYRICGEN_SWEEP_PROCESS"  # variable with the name of the sweep's process
-# imported before a job is forked; multiprocessing imports the command itself in each job
+SWEEP_STOP_SECONDS = 10.0  # time for a job of a killed sweep to stop after each of two signals
+SWEEP = "LYRICGEN_SWEEP_PROCESS"  # environment variable: name of the sweep's process
+# modules imported before a job is forked; each job imports the command itself
 PRELOADED = [
     *("lyricgen.sweeps.sweep", "lyricgen.cli.errors", "lyricgen.cli.resume_arguments"),
     *("lyricgen.training.main", "lyricgen.training.results"),
@@ -47,18 +47,18 @@ def process_name() -> str:
 
 
 def stop_file(sweep: Path, process: str) -> Path:
-    """Name the file that makes jobs stop, on any machine.
+    """Return the path of the file that makes jobs on all machines stop.
 
     Args:
-        sweep: the directory of the sweep.
-        process: the name of the sweep's process.
+        sweep: directory of the sweep.
+        process: name of the sweep's process.
     """
     return sweep / f".stop_{process}"
 
 
 @contextmanager
 def changed_environment(changes: Mapping[str, str]) -> Iterator[None]:
-    """Change environment variables until the block ends, for the processes that it starts."""
+    """Change environment variables until the block ends."""
     before = {name: os.environ.get(name) for name in changes}
     os.environ.update(changes)
     try:
@@ -72,11 +72,11 @@ def changed_environment(changes: Mapping[str, str]) -> Iterator[None]:
 
 
 def start_fork_server() -> None:
-    """Start the process that jobs are forked from, unless it runs already.
+    """Start the process from which jobs are forked, unless it runs already.
 
-    This process imports the modules that every job needs. It has one thread, since no other
-    survives a fork. It leaves all signals to the sweep: they stay blocked in a job until the job
-    can answer them.
+    The process imports the modules that every job needs. It has one thread, since other threads do
+    not survive a fork. It blocks all signals; they stay blocked in a job until the job can handle
+    them.
     """
     multiprocessing.get_context("forkserver").set_forkserver_preload(PRELOADED)
     resource_tracker.ensure_running()  # its start would unblock SIGINT and SIGTERM again
@@ -91,12 +91,12 @@ def start_fork_server() -> None:
 def create_job_process(
     launcher: Any, overrides: list[str], number: int, threads: int
 ) -> ForkServerProcess:
-    """Create the process of a job, but do not start it; start the fork server if need be.
+    """Create the process of a job, but do not start it; start the fork server if it does not run.
 
     Args:
-        launcher: holds the configuration and the task.
-        overrides: of the job.
-        number: of the job.
+        launcher: launcher with the configuration and the task.
+        overrides: overrides of the job.
+        number: number of the job.
         threads: number of threads of the job.
     """
     start_fork_server()
@@ -118,13 +118,13 @@ def _run_task(
     job: tuple[list[str], int],
     variables: dict[str, str],
 ) -> None:
-    """Run a job in its fresh process, as Hydra's own launcher does.
+    """Run a job in its own new process, as Hydra's launcher does.
 
     Args:
         task: module and name of the function that runs a job.
         hydra: Hydra's context, configuration and singletons.
-        job: overrides and number.
-        variables: the environment of the process.
+        job: overrides and number of the job.
+        variables: environment of the process.
     """
     import torch  # noqa: PLC0415  only the process of a job needs it
 
@@ -154,17 +154,17 @@ def _run_task(
 
 
 def do_as_job(sweep: Path, job: Callable[[], float]) -> float:
-    """Run a job of a sweep, in any process.
+    """Run a job of a sweep, in the sweep's own process or in another.
 
-    A process other than the sweep's stops with the sweep, and leaves the terminal to the sweep. It
-    does not raise Interrupted, since a launcher would stop the other jobs, too.
+    Another process stops with the sweep and leaves the terminal to it. It does not raise
+    Interrupted, since a launcher would then stop the other jobs.
 
     Args:
-        sweep: the directory of the sweep.
-        job: trains a model, and returns the figure by which the sweep compares jobs.
+        sweep: directory of the sweep.
+        job: function that trains a model, and returns the figure by which the sweep compares jobs.
 
     Returns:
-        The figure; infinity if the job was stopped, or did not begin since the sweep stops.
+        The figure; infinity if the job was stopped, or did not begin because the sweep stops.
 
     Raises:
         Interrupted: a signal has stopped the sweep's own process.
@@ -190,14 +190,14 @@ def do_as_job(sweep: Path, job: Callable[[], float]) -> float:
 
 @contextmanager
 def _watching_sweep(sweep: Path, parent: str, interruption: Interruption) -> Iterator[None]:
-    """Watch a sweep in a thread while the block runs, and stop this process with the sweep.
+    """Stop this process if the sweep stops while the block runs; a thread watches the sweep.
 
-    If the sweep is gone, end a process that does not stop.
+    If the sweep is gone and this process does not stop in time, the process is ended.
 
     Args:
-        sweep: the directory of the sweep.
-        parent: the name of the sweep's process.
-        interruption: of this process.
+        sweep: directory of the sweep.
+        parent: name of the sweep's process.
+        interruption: interruption of this process.
     """
     over = threading.Event()
 
@@ -227,7 +227,7 @@ def _watching_sweep(sweep: Path, parent: str, interruption: Interruption) -> Ite
 
 
 def _sweep_is_gone(parent: str) -> bool:
-    """Whether the sweep's process has died; jobs of Slurm continue without it."""
+    """Whether the sweep's process has died; False on another machine and for jobs of Slurm."""
     process = multiprocessing.parent_process()
     if process is not None:  # from the fork server, with a pipe to the sweep
         return not process.is_alive()
@@ -238,7 +238,7 @@ def _sweep_is_gone(parent: str) -> bool:
 
 
 def _requeue(signum: int) -> None:
-    """Let submitit restart a job that its warning has stopped, when the run can be resumed."""
+    """Let submitit restart a job that has stopped after submitit's warning signal."""
     if signum == getattr(signal, "SIGUSR2", None) and callable(signal.getsignal(signum)):
         with suppress(Exception):  # submitit may refuse
             signal.raise_signal(signum)

@@ -1,4 +1,4 @@
-"""The launch of a sweep's jobs by one of Hydra's launchers, one by one or side by side."""
+"""Launch of a sweep's jobs by one of Hydra's launchers."""
 
 import logging
 import math
@@ -23,16 +23,14 @@ log = logging.getLogger(__name__)
 
 
 def check_launcher(launcher: Any, wanted: int | None) -> None:
-    """Check that a launcher works here with a number of parallel jobs.
-
-    Start the fork server if the launcher needs it.
+    """Check that a launcher works on this machine, and start the fork server if it needs one.
 
     Args:
-        launcher: of Hydra.
-        wanted: jobs at a time; None for the launcher's own number.
+        launcher: launcher of Hydra.
+        wanted: number of jobs at a time; None for the launcher's own number.
 
     Raises:
-        UserError: the launcher does not work here, or its own number is wrong.
+        UserError: the launcher needs Slurm, which is missing, or its own number of jobs is wrong.
     """
     jobs_at_a_time(launcher, wanted, 1)
     kind = type(launcher).__name__
@@ -49,12 +47,12 @@ def jobs_at_a_time(launcher: Any, wanted: int | None, jobs: int) -> int:
     """Count the jobs of a sweep that run at the same time on this machine.
 
     Args:
-        launcher: of Hydra.
-        wanted: jobs at a time; None for the launcher's own number, or one a core.
-        jobs: the number of all jobs.
+        launcher: launcher of Hydra.
+        wanted: number of jobs at a time; None for the launcher's own number, else one a core.
+        jobs: number of all jobs.
 
     Raises:
-        UserError: the launcher's own number is wrong.
+        UserError: the launcher's own number of jobs is wrong.
     """
     kind = type(launcher).__name__
     if kind == "ProcessLauncher" and wanted is None:
@@ -71,20 +69,20 @@ def jobs_at_a_time(launcher: Any, wanted: int | None, jobs: int) -> int:
 def launch(
     launcher: Any, jobs: Jobs, sweep: Path, wanted: int | None = None, sharing: int = 0
 ) -> None:
-    """Run jobs; a job that fails or is killed stops no other job if the launcher allows it.
+    """Run jobs; if the launcher allows it, a job that fails or is killed stops no other job.
 
     Args:
-        launcher: of Hydra.
+        launcher: launcher of Hydra.
         jobs: number and overrides of each job.
-        sweep: the directory of the sweep.
-        wanted: jobs at a time; None for the launcher's own number, on Ray for all jobs.
-        sharing: the number of jobs that share the cores, if it exceeds the number of `jobs`. So
-            each of the last jobs of a resumed sweep gets no more threads than the jobs before.
+        sweep: directory of the sweep.
+        wanted: number of jobs at a time; None for the launcher's own number, on Ray for all jobs.
+        sharing: number of jobs that share the cores, if it exceeds the number of `jobs`. It counts
+            the finished jobs of a resumed sweep, so that the other jobs get no more threads than
+            before.
 
     Raises:
-        Interrupted: by Ctrl-C or another signal; all jobs have stopped.
-        UserError: the launcher's own number of jobs at a time is wrong, or the sweep's directory is
-            gone.
+        Interrupted: Ctrl-C or another signal came; all jobs have stopped.
+        UserError: the launcher's own number of jobs is wrong, or the sweep's directory is gone.
     """
     raise_if_requested()
     if not jobs:
@@ -104,7 +102,7 @@ def launch(
                 with terminal_signals_blocked():
                     options: Any = OmegaConf.to_container(launcher.ray_cfg.init, resolve=True)
                     ray.init(**options)
-            each = [[job] for job in jobs]  # Ray forgets the others of a batch if it loses a job
+            each = [[job] for job in jobs]  # if Ray loses a job, it forgets the rest of its batch
             LauncherWatch(launcher, each, sweep).run(min(wanted or len(jobs), len(jobs)))
         elif kind == "SlurmLauncher":
             if wanted is not None:
@@ -120,11 +118,11 @@ def launch_and_score(
     """Run jobs for a sweeper of another package; their numbers start at `first`.
 
     Returns:
-        A JobReturn for each job. Its value is the perplexity, or infinity without a figure.
+        A JobReturn for each job, whose value is the perplexity, or infinity without a perplexity.
 
     Raises:
-        Interrupted: by Ctrl-C or another signal; all jobs have stopped.
-        UserError: the launcher's own number of jobs at a time is wrong.
+        Interrupted: Ctrl-C or another signal came; all jobs have stopped.
+        UserError: the launcher's own number of jobs is wrong.
     """
     sweep = Path(launcher.config.hydra.sweep.dir)
     sweep.mkdir(parents=True, exist_ok=True)
@@ -138,7 +136,7 @@ def launch_and_score(
 def _launch_here(launcher: Any, jobs: Jobs, sweep: Path) -> None:
     """Run jobs one by one in the main thread, which gets the signals.
 
-    Each job has its own call, since a launcher keeps the results of all jobs of a call.
+    The launcher is called for each job by itself, since it keeps the results of all jobs of a call.
     """
     for number, overrides in jobs:
         check_there(sweep)

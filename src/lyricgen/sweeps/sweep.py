@@ -1,4 +1,4 @@
-"""The record of a sweep: its directory, its jobs, and their ends."""
+"""Record of a sweep: its directory, its jobs and their ends."""
 
 import gc
 import logging
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 EPOCHS = "trainer.max_epochs"
 DONE = ("finished", "pruned")  # statuses of jobs that need no more work
-LISTED = 8  # unfinished jobs in one line
+LISTED = 8  # largest number of unfinished jobs in one line
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,11 @@ class Job:
     """A run of a sweep.
 
     Attributes:
-        number: stays the same if the sweep is resumed with other jobs.
-        overrides: of the job alone, and the overrides that all jobs share.
-        name: of the job's directory.
-        begun: whether it has a summary.json.
-        done: whether it needs no more work: it is finished or pruned, and its settings, if they
-            were compared, are those that are wanted now.
+        number: number of the job, which stays the same when the sweep is resumed with other jobs.
+        overrides: overrides of the job, with those that all jobs share.
+        name: name of the job's directory.
+        begun: whether the job has a summary.json.
+        done: whether the job needs no more work.
     """
 
     number: int
@@ -74,11 +73,11 @@ def jobs_in(directory: Path) -> dict[int, tuple[Path, RunSummary]]:
 
 
 class Arguments(NamedTuple):
-    """The arguments of a sweep, without `resume=`.
+    """Arguments of a sweep, without `resume=`.
 
     Attributes:
-        typed: the overrides of the command line.
-        overrides: the overrides of the sweeper's parameters, then the typed overrides.
+        typed: overrides of the command line.
+        overrides: overrides for the sweeper's parameters, then the typed overrides.
         resume: whether the command line contained `resume=`.
     """
 
@@ -91,11 +90,11 @@ def read_arguments(arguments: list[str], params: dict[str, Any]) -> Arguments:
     """Read the arguments of a sweep.
 
     Args:
-        arguments: the overrides of the command line.
-        params: the sweeper's parameters, keys with their values.
+        arguments: overrides of the command line.
+        params: values of the sweeper's parameters, by key.
 
     Raises:
-        UserError: a value of a parameter is ambiguous or cannot be read.
+        UserError: the value of a parameter is ambiguous or cannot be read.
     """
     typed = without_resume(arguments)
     own = quote_texts([f"{name}={value}" for name, value in params.items()], multirun=True)
@@ -103,12 +102,12 @@ def read_arguments(arguments: list[str], params: dict[str, Any]) -> Arguments:
 
 
 def refuse_fewer_epochs(wanted: int, earlier: Any, earlier_jobs: str, advice: str) -> None:
-    """Refuse fewer epochs than earlier jobs had; no refusal if their number is unknown.
+    """Refuse fewer epochs than earlier jobs had, if the earlier number is known.
 
     Args:
-        wanted: epochs of the next jobs.
-        earlier: epochs of earlier jobs.
-        earlier_jobs: the jobs and the verb, for the message.
+        wanted: number of epochs of the next jobs.
+        earlier: number of epochs of the earlier jobs; a value that is not an int counts as unknown.
+        earlier_jobs: subject and verb for the message, such as "job 3 has trained for".
         advice: end of the message.
 
     Raises:
@@ -119,17 +118,17 @@ def refuse_fewer_epochs(wanted: int, earlier: Any, earlier_jobs: str, advice: st
 
 
 class UnfinishedJobsError(Exception):
-    """Some jobs of a sweep are unfinished; the message names them."""
+    """Error for unfinished jobs of a sweep, which the message names."""
 
 
 class Sweep:
-    """A sweep's directory and summary.json, which holds the jobs and the status of the sweep.
+    """Directory of a sweep with its summary.json, which holds the jobs and the sweep's status.
 
-    Make the directory if it does not exist.
+    A missing directory is created.
 
     Args:
-        directory: of the sweep.
-        overrides: that the user typed.
+        directory: directory of the sweep.
+        overrides: overrides that the user typed.
         resume: whether an earlier sweep in the directory may be continued.
 
     Raises:
@@ -174,13 +173,13 @@ class Sweep:
         """Add jobs to summary.json.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: the file cannot be written.
         """
         self.summary.jobs |= {str(job.number): job.overrides for job in jobs}
         self._write()
 
     def arguments(self, job: Job) -> list[str]:
-        """Write a job's overrides for a launcher; some choose its directory or resume it."""
+        """Return all overrides that a launcher needs for a job, including its directory."""
         directory = str(self.directory)
         place = {"hydra.sweep.dir": directory, "hydra.sweep.subdir": job.name}
         if job.begun:
@@ -189,14 +188,14 @@ class Sweep:
 
     @contextmanager
     def conclusion(self) -> Iterator[None]:
-        """Record the end of the sweep after the block, which runs the jobs; write the report.
+        """Record the end of the sweep after the block, which runs the jobs, and write the report.
 
-        An error of the block is recorded too, if the sweep has begun, and raised again.
+        An error of the block is raised again; if the sweep has begun, the error is also recorded.
 
         Raises:
             UnfinishedJobsError: some jobs are unfinished.
             UserError: the end cannot be recorded.
-            Interrupted: by a signal in the block or during the report.
+            Interrupted: a signal came in the block or during the report.
         """
         try:
             yield

@@ -1,4 +1,4 @@
-"""Start jobs in other processes, report how they end, and stop them."""
+"""Start, supervision and stop of jobs in other processes."""
 
 import logging
 import os
@@ -28,8 +28,8 @@ from lyricgen.sweeps.job import create_job_process, process_name, stop_file
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.5  # between two looks at the jobs
-STOP_SECONDS = 5.0  # in which jobs end after SIGTERM, and again after SIGKILL
-# of a job, the first figure that the job has is shown at its end
+STOP_SECONDS = 5.0  # time for jobs to end after SIGTERM, and again after SIGKILL
+# the end of a job is shown with the first of these figures that the job has
 SHOWN_FIGURES = tuple(
     f"{split}/{kind}perplexity" for split in ("val", "train") for kind in ("", "pseudo_")
 )
@@ -38,12 +38,12 @@ Jobs = list[tuple[int, list[str]]]  # number and overrides of each job
 
 
 class JobWatch(ABC):
-    """Jobs in other processes, begun a few at a time, reported as they end, stopped together.
+    """Runs jobs in other processes: begins them, reports their ends and stops them.
 
     Args:
-        launcher: of Hydra.
+        launcher: launcher of Hydra.
         batches: all jobs; the jobs of a batch begin together.
-        sweep: the directory of the sweep.
+        sweep: directory of the sweep.
     """
 
     def __init__(self, launcher: Any, batches: Iterable[Jobs], sweep: Path) -> None:
@@ -60,7 +60,7 @@ class JobWatch(ABC):
         """Run the jobs, `at_a_time` batches at once, and report the end of each job.
 
         Raises:
-            Interrupted: by Ctrl-C or another signal; all jobs have stopped.
+            Interrupted: Ctrl-C or another signal came; all jobs have stopped.
         """
         self._stop.unlink(missing_ok=True)  # left by an earlier process of this name
         with listening() as interruption:
@@ -92,15 +92,15 @@ class JobWatch(ABC):
 
     @abstractmethod
     def _drop_ended(self) -> int:
-        """Forget ended batches, and return the number of working batches."""
+        """Forget the ended batches, and return the number of batches that still work."""
 
     def _ask_to_stop(self) -> None:
-        """Forget the waiting jobs, and ask the others to stop."""
+        """Forget the waiting jobs, and ask the running jobs to stop."""
         self._waiting.clear()
         self._stop.touch()
 
     def _forget_waiting_if_vanished(self) -> None:
-        """Forget the waiting jobs if the sweep's directory is gone: no job may make it again."""
+        """Forget the waiting jobs if the sweep's directory is gone, so that none makes it anew."""
         if self._had_summary and not (self._sweep / SUMMARY).is_file():
             self._waiting.clear()
 
@@ -110,7 +110,7 @@ class JobWatch(ABC):
             self._begin(self._waiting.popleft())
 
     def _is_working(self, *, stopping: bool) -> bool:
-        """Whether a batch works; `stopping` says that the jobs were asked to stop."""
+        """Whether a batch still works; `stopping` is whether the jobs were asked to stop."""
         del stopping
         return self._drop_ended() > 0
 
@@ -133,10 +133,10 @@ class JobWatch(ABC):
             log.warning("job %d did not begin: %s%s", number, why[:200], where)
 
     def _summaries(self) -> dict[int, tuple[Path, RunSummary]]:
-        """Read the summaries of the jobs that this process has begun, without the reported jobs.
+        """Read the summaries that jobs have written since this watch began, without reported jobs.
 
         Returns:
-            The directory and the summary of each job, by its number; a damaged summary is left out.
+            The directory and the summary of each job, by its number, without damaged summaries.
         """
         found = {}
         looked_for = self._numbers - self._ended
@@ -158,9 +158,9 @@ class JobWatch(ABC):
         return {each.process for each in self._running() if each.host == here and each.process}
 
     def _record_killed(self) -> None:
-        """Record jobs on other machines as killed if no process works on them."""
+        """Mark running jobs as killed if no process works on them."""
         for directory, _ in self._summaries().values():
-            # the job is gone, damaged or still works
+            # the summary is gone or damaged, or the job still works
             with suppress(OSError, UserError), claimed(directory):
                 summary = RunSummary.read(directory)
                 if summary.status == "running":
@@ -180,14 +180,14 @@ class JobWatch(ABC):
             show(f"job {directory.name} {summary.status}{shown}{why} ({done})")
 
     def _stop_at_once(self) -> None:
-        """End the jobs of this machine by SIGTERM; end the jobs that go on by SIGKILL."""
+        """End the jobs on this machine by SIGTERM, and by SIGKILL if they go on."""
         try:
             self._signal(signal.SIGTERM)
         finally:  # also after another signal
             self._signal(signal.SIGKILL)
 
     def _signal(self, signum: signal.Signals) -> None:
-        """Send a signal to all jobs of this machine, and wait STOP_SECONDS for their end."""
+        """Send a signal to all jobs on this machine; wait up to `STOP_SECONDS` for their ends."""
         for pid in self._pids():
             with suppress(OSError):  # the job has just ended
                 os.kill(pid, signum)
@@ -197,19 +197,19 @@ class JobWatch(ABC):
 
 
 class ProcessWatch(JobWatch):
-    """Jobs that are child processes of this machine's fork server.
+    """Runs each job in a process that this machine's fork server starts.
 
     Args:
-        launcher: of Hydra.
+        launcher: launcher of Hydra.
         jobs: number and overrides of each job.
-        sweep: the directory of the sweep.
+        sweep: directory of the sweep.
         threads: number of threads of each job.
     """
 
     def __init__(self, launcher: Any, jobs: Jobs, sweep: Path, threads: int) -> None:
         super().__init__(launcher, [[job] for job in jobs], sweep)
         self._threads = threads
-        self._processes: dict[ForkServerProcess, int] = {}  # and the numbers of their jobs
+        self._processes: dict[ForkServerProcess, int] = {}  # with the numbers of their jobs
 
     @override
     def _begin(self, batch: Jobs) -> None:
@@ -241,7 +241,7 @@ class ProcessWatch(JobWatch):
 
 
 class LauncherWatch(JobWatch):
-    """Jobs of a launcher that is called in threads, one for each batch."""
+    """Runs jobs by a launcher, which is called in a thread for each batch."""
 
     def __init__(self, launcher: Any, batches: Iterable[Jobs], sweep: Path) -> None:
         super().__init__(launcher, batches, sweep)
@@ -251,7 +251,7 @@ class LauncherWatch(JobWatch):
     def _begin(self, batch: Jobs) -> None:
         over = threading.Event()
         self._calls.append(over)
-        # a daemon: Slurm's queue may keep jobs waiting after the sweep stops
+        # a daemon, since jobs may wait in Slurm's queue after the sweep stops
         threading.Thread(target=self._call_and_warn, args=(batch, over), daemon=True).start()
 
     @override
@@ -275,7 +275,7 @@ class LauncherWatch(JobWatch):
 
 
 class SlurmWatch(LauncherWatch):
-    """Jobs that submitit passes to Slurm, whose queue may begin a job late."""
+    """Runs jobs that submitit puts into Slurm's queue, which may begin a job late."""
 
     def __init__(self, launcher: Any, batches: Iterable[Jobs], sweep: Path) -> None:
         super().__init__(launcher, batches, sweep)
@@ -290,12 +290,12 @@ class SlurmWatch(LauncherWatch):
 
     @override
     def _is_working(self, *, stopping: bool) -> bool:
-        # jobs that wait in the queue keep the launcher's call from its end
+        # the launcher's call does not return while jobs wait in the queue
         return super()._is_working(stopping=stopping) and not (stopping and not self._running())
 
     @override
     def _remove_stop_file(self) -> None:
-        """Keep the file: the queue may begin a job later."""
+        """Keep the file, since the queue may begin a job later."""
 
     @override
     def _call(self, batch: Jobs) -> None:
@@ -306,7 +306,7 @@ class SlurmWatch(LauncherWatch):
             raise
 
     def _wait_for_jobs(self) -> None:
-        """Wait for the end of all jobs."""
+        """Wait until all jobs have ended."""
         from submitit import SlurmJob  # noqa: PLC0415  an extra
 
         folder = self._sweep / SUBMITTED
@@ -315,10 +315,10 @@ class SlurmWatch(LauncherWatch):
             time.sleep(POLL_SECONDS)
 
     def _ids(self) -> set[str]:
-        """Find Slurm's ids of the jobs that were submitted since this object was made."""
+        """Find the Slurm ids of the jobs that were submitted since this watch was created."""
         return self._all_ids() - self._earlier_ids
 
     def _all_ids(self) -> set[str]:
-        """Find Slurm's ids of all jobs that were ever submitted for the sweep."""
+        """Find the Slurm ids of all jobs that were ever submitted for the sweep."""
         submitted = (self._sweep / SUBMITTED).glob("*/*_submitted.pkl")
         return {path.parent.name for path in submitted}
