@@ -20,7 +20,7 @@ class WritingModel(TrainedModel):
     ) -> str:
         """Write one text that begins with a prefix.
 
-        `generation.texts.continue_prefixes` explains the options, without `count`, and the errors.
+        `generation.texts.continue_prefixes` explains the errors and the options except `count`.
 
         >>> model.generate("分开", length=50, seed=1, temperature=0.8, top_p=0.9)
         >>> model.generate(lines=4, line_length=7, acrostic="桥头有雨", rhyme=True)
@@ -41,8 +41,8 @@ class WritingModel(TrainedModel):
         """Continue prefixes; `generation.texts.continue_prefixes` explains arguments and errors.
 
         Returns:
-            The texts of each prefix one after the other, `count` of each or as many as a beam
-            search finds; each text begins with its prefix, normalised like the corpus.
+            The texts in the order of the prefixes. Each text begins with its prefix, normalised
+            like the corpus.
         """
         return generate_texts(self, prefixes, count=count, length=length, seed=seed, **options)
 

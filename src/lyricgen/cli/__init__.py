@@ -1,4 +1,4 @@
-"""Typed arguments, one-line errors and Hydra's composition.
+"""Command lines, one-line errors and Hydra's composition.
 
-All ordinary commands share `command_line`. The other modules serve training and sweeps alone.
+All commands except train use `command_line`. The other modules serve training and sweeps.
 """

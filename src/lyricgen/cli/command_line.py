@@ -1,4 +1,4 @@
-"""The ordinary command lines: parsing, one-line errors, exit statuses, and files named by --out."""
+"""Command lines without Hydra: parsing, one-line errors, exit statuses and output files."""
 
 import argparse
 import logging
@@ -21,14 +21,14 @@ from lyricgen.console import (
 from lyricgen.errors import UserError, as_option, did_you_mean, in_one_line, path_problem
 from lyricgen.files import replacing
 
-MOST = 10**6  # largest whole number of an option
+MOST = 10**6  # largest whole number that an option takes
 
 
 class Parser(argparse.ArgumentParser):
-    """Parser of [CHECKPOINT] [--debug] and the options that a command adds.
+    """Parser of a command's options, of --debug, and of the path of a checkpoint.
 
-    It reads one path into `checkpoint`, which is None without one; with `several`, all paths into
-    the list `checkpoints`; with checkpoint=False, none.
+    The path is parsed to `checkpoint`, or None without a path; with `several`, a list of paths to
+    `checkpoints`. If the argument `checkpoint` is false, no path is allowed.
     """
 
     def __init__(
@@ -60,10 +60,10 @@ def add_options(
 
     Args:
         group: the parser, or a group of its options.
-        options: the meaning of each option, by the option as --help shows it: "--flag",
-            "--name VALUE" or "--name {one,other}"; an alias comes first, "--alias, --name VALUE".
-        types: functions that read values, by the last name of an option or by the name of its
-            value; a value without a function is a text.
+        options: help text of each option, by the option as --help shows it: "--flag", "--name
+            VALUE" or "--name {one,other}". An alias stands first, as in "--alias, --name VALUE".
+        types: functions that convert values, by the last name of an option or by the name of its
+            value. A value without a function stays a text.
     """
     for shown, meaning in options.items():
         *aliased, last = shown.split(", ")
@@ -77,9 +77,9 @@ def add_options(
 
 
 def number_from(least: int, most: float = MOST) -> Callable[[str], int]:
-    """Make a function for argparse that reads a whole number in a range, whose ends belong to it.
+    """Make a function for argparse that reads a whole number from `least` to `most`.
 
-    `least` is not negative.
+    `least` must not be negative.
     """
 
     def number(value: str) -> int:
@@ -95,7 +95,7 @@ def amount(value: str) -> float:
     """Read a number that is finite and not negative.
 
     Raises:
-        argparse.ArgumentTypeError: the text is no such number.
+        argparse.ArgumentTypeError: the text is not such a number.
     """
     try:
         number = float(value)
@@ -111,7 +111,7 @@ def with_suggestions(
 ) -> str:
     """Add the nearest known names to a parser's message about an unknown option or choice.
 
-    `more` holds known names beside the parser's options.
+    `more` holds known names in addition to the parser's options.
     """
     unknown = re.match(r"unrecognized arguments: .*?(-[^\s=]*)", message)
     if unknown:
@@ -125,12 +125,12 @@ def run(
 ) -> None:
     """Run a command; an error that the user can mend prints one line and gives status 2.
 
-    Ctrl-C gives status 130. Other errors pass, and with --debug those that the user can mend, too.
+    Ctrl-C gives status 130. Other errors are raised. With --debug, all errors are raised.
 
     Args:
-        parser: of the command.
-        work: does the command's work with the parsed arguments.
-        arguments: as typed; None for those of the process.
+        parser: parser of the command.
+        work: function that does the command's work with the parsed arguments.
+        arguments: arguments as typed; None for the arguments of the process.
     """
     prepare_streams()
     with reader_may_leave():
@@ -156,7 +156,7 @@ def run(
 
 @contextmanager
 def _showing_messages() -> Iterator[None]:
-    """Show log messages on standard error."""
+    """Show log messages on standard error until the block ends."""
     handler, log = ConsoleHandler(tell), logging.getLogger("lyricgen")
     level = log.level
     log.addHandler(handler)
@@ -169,7 +169,7 @@ def _showing_messages() -> Iterator[None]:
 
 
 def _with_options_as_typed(message: str, options: argparse.Namespace) -> str:
-    """Return a message with each name=value as the user typed it: --name value."""
+    """Replace each name=value in a message by --name value, if the user typed this option."""
 
     def translated(found: re.Match[str]) -> str:
         name, shown = found[1], found[2]
@@ -181,7 +181,7 @@ def _with_options_as_typed(message: str, options: argparse.Namespace) -> str:
 
 
 def check_output(option: str, path: Path, suffix: str) -> None:
-    """Refuse, before any work, a file that could not be written.
+    """Check, before any work, that an output file could be written.
 
     Raises:
         UserError: the suffix is wrong, the directory does not exist, or the path is a directory.
@@ -196,10 +196,11 @@ def check_output(option: str, path: Path, suffix: str) -> None:
 
 @contextmanager
 def writing(option: str, path: Path) -> Iterator[BinaryIO]:
-    """Open a file to write, which gets its name when it is complete.
+    """Open a file for writing; the file gets its name when it is complete.
 
     Raises:
-        UserError: it cannot be written, or the block raises an OSError; an earlier file stays.
+        UserError: the file cannot be written, or the block raises an OSError; an earlier file
+            stays.
     """
     try:
         with replacing(path, follow_link=True) as stream:

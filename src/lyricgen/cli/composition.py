@@ -55,7 +55,7 @@ def register_resolvers() -> None:
 
 
 def _sweep_name(sweep: str | None, name: str, *, _root_: DictConfig) -> str:
-    """Name a sweep by the typed name, its file in conf/sweep, or the name of a run."""
+    """Name a sweep by the typed name, else its file in conf/sweep, else the name of its runs."""
     typed = any(key(one) == "name" for one in _root_.hydra.overrides.task)
     return name if typed or sweep is None else sweep
 
@@ -63,12 +63,12 @@ def _sweep_name(sweep: str | None, name: str, *, _root_: DictConfig) -> str:
 def plain_values(config: DictConfig, hydra: Any) -> dict[str, Any]:
     """Return the plain, unchecked values of a composed configuration.
 
-    A run that chooses no sampler gets the one of its text. The paths of `init_from` and `data.path`
-    begin with the home directory instead of "~".
+    A run that chooses no sampler gets the sampler of its text. In `init_from` and `data.path`, the
+    home directory replaces "~".
 
     Args:
-        config: without its group `hydra`.
-        hydra: that group.
+        config: configuration without its group `hydra`.
+        hydra: the group `hydra`.
 
     Raises:
         UserError: the sampler of the text lacks a chosen setting.
@@ -84,15 +84,15 @@ def plain_values(config: DictConfig, hydra: Any) -> dict[str, Any]:
 
 
 def _sampler_of_lines(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Return the settings of sampler=lines, with those that the user or an experiment has set.
+    """Return the settings of sampler=lines; settings of the user or an experiment replace them.
 
     Args:
-        values: of the whole configuration, with the settings of sampler=consecutive.
-        overrides: of the run.
+        values: values of the whole configuration, with the settings of sampler=consecutive.
+        overrides: overrides of the run.
 
     Raises:
-        UserError: sampler=lines has no such setting. A resumed run of an earlier version ignores
-            the setting instead, as it did when it began.
+        UserError: sampler=lines lacks a chosen setting. For a resumed run, the setting is left out
+            instead, as earlier versions left it out.
     """
     lines, default = (
         read_yaml(CONFIG_DIRECTORY / "sampler" / f"{name}.yaml")
@@ -115,7 +115,7 @@ def _sampler_of_lines(values: dict[str, Any], overrides: Sequence[str]) -> dict[
 
 
 def search_options(hydra: Any) -> dict[str, Any] | None:
-    """Options of the search that a job belongs to; None without a search."""
+    """Return the options of the search that a job belongs to; None without a search."""
     if hydra.mode != RunMode.MULTIRUN or hydra.runtime.choices["hydra/sweeper"] != "study":
         return None
     options: Any = OmegaConf.to_container(hydra.sweeper, resolve=True)
@@ -123,10 +123,10 @@ def search_options(hydra: Any) -> dict[str, Any] | None:
 
 
 def compose_run(config: DictConfig, hydra: Any) -> tuple[dict[str, Any], Run]:
-    """Return the plain values and the Run of a run or job; a resumed run keeps its settings.
+    """Return the plain values and the `Run`; a resumed run keeps its recorded settings.
 
     Args:
-        config: of the run.
+        config: configuration of the run.
         hydra: Hydra's own configuration.
 
     Raises:
@@ -149,7 +149,7 @@ def compose_run(config: DictConfig, hydra: Any) -> tuple[dict[str, Any], Run]:
 
 
 def job_values(loader: ConfigLoader, sweep: DictConfig, overrides: list[str]) -> dict[str, Any]:
-    """Plain, unchecked values of a job: the sweep's configuration with the job's overrides.
+    """Return the plain, unchecked values of a sweep's configuration with a job's overrides.
 
     Raises:
         HydraException: the overrides do not fit the configuration.
@@ -163,8 +163,8 @@ def job_values(loader: ConfigLoader, sweep: DictConfig, overrides: list[str]) ->
 class DirectoryCallback(Callback):
     """Hydra callback that checks the directory of a run or sweep before Hydra writes to it.
 
-    It makes the directory unless `resume` is given, under a free name, and stores this name in the
-    configuration. It ends the command with status 2 if the directory cannot be used.
+    It makes a new directory unless `resume` is given, and stores the path in the configuration. If
+    the directory cannot be used, it ends the command with status 2.
     """
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
@@ -186,7 +186,7 @@ def _check_and_make(config: DictConfig, kind: str, patterns: Sequence[str]) -> N
             raise UserError("hydra/sweeper=basic: it would not tell which jobs fail: leave it out")
         raw = str(OmegaConf.to_container(config.hydra[kind])["dir"])  # type: ignore[index,call-overload]
         directory = expand_home(config.hydra[kind].dir)
-        if NEW in raw:  # a typed name is part of it
+        if NEW in raw:  # the path contains a typed name
             directory = directory.with_name(directory.name.replace("${", "{"))
         _refuse_unusable(directory)
         if NEW in raw:
@@ -205,7 +205,7 @@ def _check_and_make(config: DictConfig, kind: str, patterns: Sequence[str]) -> N
 
 
 def _refuse_unusable(directory: Path) -> None:
-    """Refuse a path that cannot be recorded: records are UTF-8, and Hydra interprets ${."""
+    """Refuse a path that is not UTF-8 or contains `${`, since records cannot hold it."""
     path = os.path.realpath(directory)
     shown = f"the directory {path!r} cannot be recorded"
     try:

@@ -1,4 +1,4 @@
-"""Errors of the train command and of Hydra, described in one line that says how to mend them."""
+"""One-line descriptions of errors of Hydra and of the train command, with advice."""
 
 import errno
 import re
@@ -37,9 +37,9 @@ def mendable(error: Exception, training: CodeType) -> bool:
     """Whether the user can mend an error.
 
     Args:
-        error: ended the command.
-        training: code that Hydra calls: a ValueError in it is a mistake of lyricgen, elsewhere a
-            wrong option of Hydra.
+        error: error that ended the command.
+        training: code that Hydra calls. A ValueError in this code is a mistake of lyricgen; another
+            ValueError comes from a wrong option of Hydra.
     """
     kinds = UserError | HydraException | OmegaConfBaseException | OSError | UserWarning
     if isinstance(error, kinds) or path_problem(error) is not None:
@@ -78,7 +78,7 @@ def describe_error(error: Exception) -> str:
 
 
 def _unreadable(override: str) -> str:
-    """Describe an override that Hydra's grammar refuses."""
+    """Describe the error of an override that Hydra's grammar refuses."""
     name, equals, value = override.partition("=")
     if equals and not re.fullmatch(r"[~+]*[\w$./@:-]+", name, re.ASCII):
         return _unknown_setting(name)
@@ -93,7 +93,7 @@ def _unreadable(override: str) -> str:
 
 
 def _unknown_setting(name: str) -> str:
-    """Describe a setting that does not exist here."""
+    """Describe the error of a setting that does not exist here."""
     settings = known_settings()
     if settings.get(name):
         return f"{name}: only {' or '.join(settings[name])} has this setting"
@@ -104,7 +104,7 @@ def _unknown_setting(name: str) -> str:
 
 
 def _unknown_choice(path: str, options: Sequence[str]) -> str:
-    """Describe a choice, group/choice, that does not exist."""
+    """Describe the error of a choice that does not exist; `path` is group/choice."""
     known = default_choices().keys()
     group = next((each for each in known if path.startswith(f"{each}/")), path.rpartition("/")[0])
     choice = path.removeprefix(f"{group}/")
@@ -123,12 +123,12 @@ def _unknown_choice(path: str, options: Sequence[str]) -> str:
 
 
 def stop(error: Exception) -> NoReturn:
-    """End the command with an error in one line and status 2."""
+    """Print an error in one line, and end the command with status 2."""
     refuse(describe_error(error))
 
 
 def hides_an_interrupt(error: BaseException | None) -> bool:
-    """Whether an error follows from a signal: OmegaConf raises its own errors while it composes."""
+    """Whether a signal caused an error; OmegaConf replaces an interrupt by errors of its own."""
     while error is not None and not isinstance(error, KeyboardInterrupt | Interrupted):
         error = error.__context__
     return error is not None

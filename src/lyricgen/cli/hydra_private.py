@@ -1,4 +1,4 @@
-"""Private parts of Hydra that the train command uses, or replaces for want of a hook.
+"""Private parts of Hydra that the train command uses or replaces.
 
 Tests in tests/cli fail if one of them changes.
 """
@@ -20,14 +20,14 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-# group and name of the files in conf/ that nobody types as a choice
+# groups and names of files in conf/ that are not choices
 BASES = {("data", "base"), ("sampler", "default")}
 BASIC_SWEEPER = f"{BasicSweeper.__module__}.{BasicSweeper.__qualname__}"
-REFUSED = object()  # result of `parse_by_grammar`
+REFUSED = object()  # result of `parse_by_grammar` for a refused value for a refused value for a refused value
 
 
 def parse_by_grammar(value: str) -> Any:
-    """Read a typed value by Hydra's grammar; REFUSED if the grammar does not allow it.
+    """Read a typed value by Hydra's grammar; return REFUSED if the grammar does not allow it.
 
     A quoted text stays a QuotedString.
     """
@@ -38,7 +38,7 @@ def parse_by_grammar(value: str) -> Any:
 
 
 def combine_values(loader: ConfigLoader, overrides: list[str]) -> list[list[str]]:
-    """Every combination of the values of overrides, as Hydra's own sweeper combines them.
+    """List every combination of the values of overrides, as Hydra's own sweeper does.
 
     Raises:
         HydraException: an override cannot be read.
@@ -54,7 +54,7 @@ def options_parser() -> argparse.ArgumentParser:
 
 
 def compose_once() -> None:
-    """Let Hydra compose a single run once: it composes to find hydra.mode, and then again."""
+    """Make Hydra compose a single run once, instead of twice."""
     find_mode = Hydra.get_mode
 
     def get_mode(hydra: Hydra, config_name: str | None, overrides: list[str]) -> RunMode | None:
@@ -85,10 +85,10 @@ def compose_once() -> None:
 
 @contextmanager
 def showing_everything(options: argparse.Namespace) -> Iterator[None]:
-    """Let Hydra's --cfg and --info, in the options of its command line, show everything.
+    """Let Hydra's --cfg and --info show everything until the block ends.
 
-    For --cfg hydra, Hydra cuts off the other settings, although its own settings refer to them. So
-    with --resolve, all settings are resolved before.
+    `options` holds the parsed options of the command line. With --cfg hydra and --resolve, all
+    settings are resolved first, since Hydra's own settings refer to others that Hydra cuts off.
     """
     if options.cfg is None and options.info is None:
         yield

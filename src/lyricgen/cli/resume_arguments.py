@@ -1,4 +1,4 @@
-"""Typed arguments turned into Hydra's: `resume=` becomes the overrides of a run or sweep."""
+"""Conversion of typed arguments to Hydra's; `resume=` becomes the overrides of a run or sweep."""
 
 import argparse
 import shlex
@@ -32,7 +32,7 @@ from lyricgen.runs.state import start_anew
 from lyricgen.runs.summary import RunSummary
 from lyricgen.settings import belongs_to, complete, key
 
-_TYPED = "command-line"  # what Hydra calls the source --config-dir
+_TYPED = "command-line"  # Hydra's name for the source --config-dir
 _HYDRA, _OVERRIDES = f"{RECORD}/hydra.yaml", f"{RECORD}/overrides.yaml"
 # Groups whose choice changes neither other groups nor the learning.
 _INDEPENDENT = {"trainer", "callbacks", "logger"}
@@ -43,20 +43,20 @@ PLACES = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.mode"
 def expand(arguments: list[str]) -> list[str]:
     """Turn typed arguments into Hydra's; recorded overrides of a run or sweep replace `resume=`.
 
-    A sweep gets --multirun, too: without it Hydra, when it cannot compose, would complain of
-    several values instead of the mistake.
+    A sweep also gets --multirun. Otherwise Hydra would complain of several values if another
+    argument is wrong.
 
     Args:
-        arguments: as typed.
+        arguments: arguments as typed.
 
     Returns:
-        Options, since Hydra's parser refuses an option between overrides; then, with `resume=`, the
-        recorded overrides; the typed overrides, with texts in quotation marks; and, with `resume=`,
-        the overrides that choose the same directory.
+        First all options, since Hydra's parser refuses an option between overrides; then the typed
+        overrides, with their texts quoted. With `resume=`, the recorded overrides stand before the
+        typed overrides, and overrides that choose the old directory stand at the end.
 
     Raises:
-        UserError: an argument cannot be read or is ambiguous, a run or checkpoint that one names
-            does not exist, or the run cannot be resumed with the other arguments.
+        UserError: an argument cannot be read or is ambiguous, a named run or checkpoint does not
+            exist, its record cannot be read, or an argument contradicts `resume=`.
     """
     read, options = _divide(arguments)
     for option, path in (("--config-path", read.config_path), ("--config-dir", read.config_dir)):
@@ -82,20 +82,20 @@ def expand(arguments: list[str]) -> list[str]:
         *(one for one in recorded if key(one) not in keys),
         *rewritten,
         f"hydra.{'sweep' if is_sweep else 'run'}.dir={quoted(str(directory))}",
-        # a job's overrides may name a file of conf/sweep
+        # the recorded overrides of a job may contain sweep=, which begins a sweep
         f"hydra.mode={'MULTIRUN' if is_sweep else 'RUN'}",
         f"resume={quoted(str(directory))}",
     ]
 
 
 def _divide(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
-    """Divide arguments by Hydra's parser: into its result, with the overrides, and the options.
+    """Parse arguments by Hydra's parser; return the result, and the arguments that are options.
 
     Raises:
         UserError: an argument is not UTF-8, or Hydra's parser refuses it.
     """
     for one in arguments:
-        if any("\ud800" <= character <= "\udfff" for character in one):  # stands for a byte
+        if any("\ud800" <= character <= "\udfff" for character in one):  # a byte, not UTF-8
             raise UserError(f"{one}: it is not UTF-8, as a run's record is: use another name")
     following = [*arguments, "="][1:]
     options = [  # --info would take the next argument as its value
@@ -111,7 +111,7 @@ def _divide(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
 def _arguments_of_new(
     read: argparse.Namespace, options: list[str], overrides: list[str]
 ) -> list[str]:
-    """Arguments of a new run or sweep; `sweep=` adds --multirun."""
+    """Return the arguments of a new run or sweep; `sweep=` adds --multirun."""
     mode = _last("hydra.mode", overrides)
     sweeps = _last("sweep", overrides) is not None and mode is None
     multirun = sweeps or mode == "MULTIRUN" or read.multirun
@@ -122,7 +122,7 @@ def _arguments_of_new(
 def _with_newest(override: str) -> str:
     """Replace init_from=latest by the path of the newest run's checkpoint.
 
-    Otherwise each job of a sweep would take another checkpoint.
+    So all jobs of a sweep take the same checkpoint.
 
     Raises:
         UserError: there is no such checkpoint.
@@ -133,10 +133,10 @@ def _with_newest(override: str) -> str:
 
 
 def _refuse_record(option: str, path: str) -> None:
-    """Refuse the record of a run as a configuration.
+    """Refuse the record of a run as the directory of a configuration.
 
     Raises:
-        UserError: the path is such a record; the message says how to repeat the run.
+        UserError: the path is the record of a run; the message says how to repeat the run.
     """
     directory = expand_home(path).absolute().parent
     if Path(path).name != RECORD or not (directory / _OVERRIDES).is_file():
@@ -151,7 +151,7 @@ def _refuse_record(option: str, path: str) -> None:
 
 
 def _last(name: str, overrides: list[str]) -> str | None:
-    """The last typed value of a setting that is never swept; None for null or no value."""
+    """Return the last typed value of a setting; None for null or no value."""
     typed = [one.partition("=")[2] for one in overrides if key(one) == name]
     return read_text(typed[-1]) if typed and typed[-1] not in ("None", "") else None
 
@@ -177,7 +177,7 @@ def read_options(arguments: list[str]) -> argparse.Namespace:
 
 
 def without_resume(overrides: Iterable[str]) -> list[str]:
-    """Overrides without `resume=`."""
+    """Return the overrides without `resume=`."""
     return [one for one in overrides if key(one) != "resume"]
 
 
@@ -239,7 +239,7 @@ def _recorded(directory: Path, *, is_sweep: bool) -> tuple[list[tuple[str, str]]
 
 
 def _without_old_options(overrides: list[Override]) -> list[Override]:
-    """Leave out options that the local launcher of an earlier version had."""
+    """Leave out launcher options that only an earlier version had, and tell the user."""
     engines = [one.value() for one in overrides if one.key_or_group == "hydra/launcher"]
     if not engines or engines[-1] not in ("cpus", "processes"):
         return overrides
@@ -261,14 +261,14 @@ def with_recorded_settings(
     """Restore a run's recorded settings, in case a default has changed since.
 
     Args:
-        directory: of the run.
-        values: plain values of the present configuration; they stay as they are.
-        overrides: of the present configuration.
+        directory: directory of the run.
+        values: plain values of the present configuration; the function does not change them.
+        overrides: overrides of the present configuration.
 
     Returns:
-        The values, with the recorded ones except where an override is not among the recorded
-        overrides. They are the present ones if such an override chooses a group other than trainer,
-        callbacks and logger, or if nothing is recorded.
+        The recorded values, except for settings whose override was not recorded. But `values`
+        itself, if such an override chooses a group other than trainer, callbacks and logger, or if
+        nothing is recorded.
     """
     earlier = RunSummary.read_earlier(directory)
     if earlier is None or earlier.options is None or "overrides" not in earlier.model_fields_set:

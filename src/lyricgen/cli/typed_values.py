@@ -1,4 +1,4 @@
-"""The settings in conf/, and overrides rewritten so that Hydra reads texts as they were typed."""
+"""The settings of conf/, and the quoting of overrides, so that Hydra reads texts as typed."""
 
 import re
 import shlex
@@ -43,7 +43,7 @@ _INTERPOLATION = re.compile(r"(\\*)\$\{([^{}:$\\]*)(?=(\}|:.*\})?)", re.DOTALL)
 
 @cache
 def default_choices() -> dict[str, str | None]:
-    """The groups of conf/train.yaml, with their default choices; None for no choice."""
+    """Return the groups of conf/train.yaml with their default choices; None for no choice."""
     entries = [each for each in _read("train")["defaults"] if isinstance(each, dict)]
     pairs = [pair for entry in entries for pair in entry.items()]
     return {group: choice for group, choice in pairs if not group.startswith("override ")}
@@ -58,7 +58,7 @@ def group_choices(group: str) -> list[str]:
 
 @cache
 def known_settings() -> dict[str, list[str]]:
-    """All settings and groups, with the choices that have them, such as "cell=lstm".
+    """Return all settings and groups, with the choices that have them, such as "cell=lstm".
 
     The list of choices is empty if every run has the setting.
     """
@@ -77,7 +77,7 @@ def known_settings() -> dict[str, list[str]]:
 
 
 def _settings(group: str, choice: str) -> set[str]:
-    """The settings of a choice and of the files that it includes from its group."""
+    """Return the settings of a choice and of the files that it includes from its group."""
     values = _read(f"{group}/{choice}")
     defaults = values.pop("defaults", [])
     settings = set().union(
@@ -88,7 +88,7 @@ def _settings(group: str, choice: str) -> set[str]:
 
 
 def _leaves(values: dict[str, Any], prefix: str = "") -> list[str]:
-    """Dotted names of all settings and of their groups."""
+    """List the dotted names of all settings and of their groups."""
     found = []
     for name, value in values.items():
         found.append(f"{prefix}{name}")
@@ -103,7 +103,7 @@ def _read(name: str) -> Any:
 
 @cache
 def switched_off() -> dict[str, list[str]]:
-    """The overrides that switch each callback off, by its setting."""
+    """Return the overrides that switch a callback off, by the name of the callback."""
     switches = sorted(re.findall(r"callbacks\.\w+\.enabled", "\n".join(known_settings())))
     return {
         "callbacks.samples": ["callbacks.samples.every_n_epochs=0", "callbacks.samples.steps=[]"],
@@ -114,17 +114,17 @@ def switched_off() -> dict[str, list[str]]:
 def quote_texts(overrides: list[str], *, multirun: bool) -> list[str]:
     """Quote texts in typed overrides, so that Hydra's grammar reads them as they were typed.
 
-    Values that the grammar reads as texts stay: quoted texts, escapes, interpolations of existing
-    settings. So an override may be rewritten twice. With `multirun`, commas separate values.
+    Quoted texts, escapes and interpolations of existing settings stay, since the grammar reads them
+    as texts. So quoting an override twice does no harm. With `multirun`, commas separate values.
 
     Raises:
-        UserError: an override is ambiguous, or sets what is not set in this way; the message shows
-            what to type.
+        UserError: an override is ambiguous, or a setting cannot be set in this way; the message
+            shows what to type.
     """
     rewritten: list[str] = []
     for override in overrides:
         found = _rewrite(override, multirun=multirun)
-        if not found:  # the group has no choice: forget earlier ones
+        if not found:  # the group has no choice: forget its earlier overrides
             rewritten = [each for each in rewritten if key(each) != key(override)]
         rewritten += found
     return rewritten
@@ -171,7 +171,7 @@ def quoted(value: str) -> str:
 
 
 def _quoted(value: str) -> str:
-    """Quote a value, except interpolations of existing settings."""
+    """Quote a value, but leave interpolations of existing settings as they are."""
     value = re.sub(r"\\+(?='|\Z)", lambda slashes: slashes[0] * 2, _escape_unknown(value))
     return "'" + value.replace("'", "\\'") + "'"
 
@@ -261,7 +261,7 @@ def _refuse_missing_value(override: str) -> None:
 
 
 def _ambiguous_comma(override: str, value: str) -> UserError:
-    """Error for a comma that may be part of the text."""
+    """Make the error for a comma that may be part of the text."""
     name, parts = override.partition("=")[0], _split_at_commas(value)
     one = for_shell(f"{name}={_quoted(value)}")
     each = ",".join(_quoted(part.strip()) for part in parts)
@@ -283,10 +283,10 @@ def _as_text(text: str, *, nullable: bool = False, swept: bool = True, whole: bo
     """Quote a text, unless the grammar reads it as a text.
 
     Args:
-        text: a value, or one of several.
-        nullable: whether it may be null.
-        swept: whether it may be a sweep.
-        whole: whether it is the whole value, and keeps the blanks around it.
+        text: a whole value, or one value of several.
+        nullable: whether the text may be null.
+        swept: whether the text may be a sweep.
+        whole: whether the text is the whole value; then the blanks around it stay.
     """
     value = parse_by_grammar(text)
     if (value is None and nullable) or (swept and isinstance(value, Sweep | Glob)):
@@ -298,7 +298,7 @@ def _as_text(text: str, *, nullable: bool = False, swept: bool = True, whole: bo
 
 
 def _split_at_commas(value: str) -> list[str]:
-    """Split at commas outside of quotation marks and, if they are balanced, of brackets."""
+    """Split at commas outside quotation marks and, if brackets are balanced, outside brackets."""
     parts, flat, depth, balanced = [""], [""], 0, True
     for token in (match[0] for match in _TOKEN.finditer(value)):
         depth += (token in "([{") - (token in ")]}")
