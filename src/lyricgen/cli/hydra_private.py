@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 # groups and names of files in conf/ that are not choices
 BASES = {("data", "base"), ("sampler", "default")}
 BASIC_SWEEPER = f"{BasicSweeper.__module__}.{BasicSweeper.__qualname__}"
-REFUSED = object()  # result of `parse_by_grammar` for a refused value for a refused value for a refused value
+REFUSED = object()  # result of `parse_by_grammar` for a refused value
 
 
 def parse_by_grammar(value: str) -> Any:

@@ -1,1 +1,1 @@
-"""The report on many runs: it reads, groups, compares and shows them."""
+"""Reports that compare many runs in tables and plots."""

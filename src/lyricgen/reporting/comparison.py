@@ -14,7 +14,7 @@ from lyricgen.reporting.records import Record, check_known, format_value, shorte
 from lyricgen.settings import DECIDING, PLUMBING, SPLITTING, Settings, Value, belongs_to
 
 LEVEL = 0.05  # a difference with a smaller p-value is significant
-HELD_OUT = "val/perplexity"  # ranks the groups of a sweep, unless nothing is held out
+HELD_OUT = "val/perplexity"  # ranks the groups unless nothing is held out
 # Figures that can rank groups: either their smallest or their largest value is best.
 SMALLEST = ("loss", "perplexity", "bits_per_char", "parameters", "wall_seconds")
 LARGEST = ("chars_per_second",)
@@ -32,11 +32,12 @@ Values = tuple[Value, ...]
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that differ only in the settings averaged over; a row of the table.
+    """Runs that differ only in the settings averaged over; they make a row of the table.
 
     Attributes:
         settings: values of the settings that the table is grouped by.
-        scored: finished runs with the ranking figure, by values of the settings averaged over.
+        scored: finished runs with the ranking figure, by their values of the settings averaged
+            over.
         others: all other runs, which are unfinished or have no figure.
     """
 
@@ -47,17 +48,17 @@ class Group:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The runs of one text and task, side by side.
+    """Comparison of the runs of one text and task.
 
     Attributes:
-        name: of the text.
-        prefix: of the names of perplexities: "pseudo_" for models that fill gaps, else "".
+        name: name of the text.
+        prefix: prefix of the names of perplexities: "pseudo_" for models that fill gaps, else "".
         metric: the ranking figure.
         keys: settings that the runs are grouped by.
         over: settings averaged over.
         mixed: other settings that differ within groups.
         repeated: number of runs left out because a scored or a later run has the same settings.
-        groups: the best first, groups without a figure last.
+        groups: groups of runs, the best first, without a figure last.
         rows: figures of each group, by the names in docs/report.md.
     """
 
@@ -102,7 +103,7 @@ def compare(
     """Group and rank runs.
 
     Args:
-        records: at least one.
+        records: runs to compare, at least one.
         by: settings to group by; empty for the settings that vary.
         over: settings to average over.
         metric: the ranking figure; None for the held-out perplexity.
@@ -111,7 +112,7 @@ def compare(
         A comparison for each text and task.
 
     Raises:
-        UserError: no run has a setting in `by` or `over`, or a figure `metric` that can rank.
+        UserError: no run has a setting in `by` or `over`, or `metric` is no figure that ranks runs.
     """
     check_known(by, records, "--by")
     if list(over) != ["seed"]:  # the default holds for runs that failed before their seed, too
@@ -131,9 +132,9 @@ def compare(
 def _by_text(records: Sequence[Record]) -> list[list[Record]]:
     """Group runs that learn the same task on the same text.
 
-    The digest identifies a text; an old run has no digest, so its settings do. A job that
-    failed before it read its text joins runs with the same settings: the runs of its own sweep,
-    else the latest.
+    The digest identifies a text. An old run has no digest, so its settings identify the text. A job
+    that failed before it read its text joins runs with the same settings, preferably of its own
+    sweep, else the latest.
     """
     texts: dict[Values, list[Record]] = {}
     by_settings: dict[Values, dict[Values, None]] = {}  # keys of `texts`
@@ -163,7 +164,7 @@ def _nearness(record: Record, runs: Sequence[Record]) -> tuple[bool, str]:
 
 
 def _names(texts: Sequence[Sequence[Record]]) -> list[str]:
-    """Name each text by its kind or file; add settings, then digests, where names are equal."""
+    """Name each text by its kind or file; where names are equal, add settings, then digests."""
     settings = [dict(zip(CORPUS, runs[0].values(CORPUS), strict=True)) for runs in texts]
     files = []
     for each in settings:
@@ -221,12 +222,12 @@ def _compare(
 def varied(records: Sequence[Record], over: Sequence[str]) -> list[str]:
     """List the settings in which runs of one text and task differ.
 
-    `over`, the names of runs and the settings of the text are left out. Settings that do not change
-    the learning count only if a sweep tries several of their values.
+    The settings in `over`, the names of runs and the settings of the text are left out. Settings
+    that do not change the learning count only if a sweep tries several of their values.
 
     Returns:
-        Typed settings that differ, in their order; then options that differ between runs that
-        agree in all typed settings.
+        The typed settings that differ, in their order; then options that still differ between runs
+        with equal typed settings.
     """
     settings = [record.settings for record in records]
     options = {key for record in records for key in record.options}
@@ -257,7 +258,7 @@ def _keys(each: Iterable[Settings]) -> list[str]:
 
 
 def follows(key: str, others: Sequence[str], settings: Sequence[Settings]) -> bool:
-    """Whether runs with the setting `key` that agree in the settings `others` agree in `key`."""
+    """Whether the settings `others` determine the setting `key` in all runs that have it."""
     found: dict[Values, Value] = {}
     for one in settings:
         values = tuple(one.get(name) for name in others)
@@ -301,10 +302,10 @@ def _rank(groups: list[Group], metric: str, prefix: str) -> tuple[list[Group], p
 def _compare_with_best(
     rows: pd.DataFrame, values: pd.DataFrame, number: int, sign: int
 ) -> tuple[float | None, float | None, int | None, str]:
-    """Compare a group, by its number, with the best: difference, p, number of pairs, verdict.
+    """Compare group `number` with the best group: difference, p, number of pairs, verdict.
 
-    `rows` holds the figures of all groups, the best first; `values` the ranking figure by pair
-    and group; `sign` is that of `sign_of`.
+    `rows` holds the figures of all groups, the best first. `values` holds the ranking figure by
+    pair and group. `sign` comes from `sign_of`.
     """
     best = rows.index[0]
     if number == best or number not in values:
@@ -320,11 +321,12 @@ def _compare_with_best(
 
 
 def paired_test(differences: "pd.Series[float]") -> float | None:
-    """Two-sided p-value of Student's paired t-test; None below two pairs or for equal differences.
+    """Compute the two-sided p-value of Student's paired t-test.
 
-    P(|T| > |t|) is the regularised incomplete beta function I(ν/2, 1/2) at ν/(ν + t²), ν = n - 1
-    (Abramowitz and Stegun 1964, 26.7.1). mpmath comes with torch; Lightning would import scipy at
-    every start of training if it were installed.
+    It is None below two pairs or for equal differences; else P(|T| > |t|) is the regularised
+    incomplete beta function I(ν/2, 1/2) at ν/(ν + t²), ν = n - 1 (Abramowitz and Stegun 1964,
+    26.7.1). mpmath comes with torch; scipy would slow the start of training, since Lightning would
+    import it.
     """
     # equal up to rounding, as for n-grams, which no seed changes
     if len(differences) < 2 or differences.std() <= 1e-12 * differences.abs().max():
@@ -340,6 +342,6 @@ def sign_of(metric: str) -> int:
 
 
 def reason_without_figure(record: Record) -> str:
-    """Give the reason why a run has no figure."""
+    """Return the reason why a run has no figure."""
     status = record.summary.status
     return "without a figure" if status == "finished" else status

@@ -36,7 +36,7 @@ FEWEST = 10  # finished trials that importances need
 
 
 class Plot(NamedTuple):
-    """A plot, as a file and as an element of a page."""
+    """A plot as a PNG file and as an SVG element of the page."""
 
     name: str
     file: str
@@ -45,7 +45,7 @@ class Plot(NamedTuple):
 
 
 class Section(NamedTuple):
-    """The part of a report on one comparison, with messages in place of missing plots."""
+    """The part of a report about one comparison, with messages in place of missing plots."""
 
     comparison: Comparison
     plots: list[Plot]
@@ -61,7 +61,7 @@ def build_sections(comparisons: Sequence[Comparison]) -> list[Section]:
 
 
 def _draw(comparison: Comparison, suffix: str) -> tuple[list[Plot], list[str]]:
-    """Draw the plots of a comparison; give messages in place of missing plots.
+    """Draw the plots of a comparison; return them, and messages in place of missing plots.
 
     `suffix` ends the names of the plots' files.
     """
@@ -94,14 +94,14 @@ def _draw(comparison: Comparison, suffix: str) -> tuple[list[Plot], list[str]]:
 
 
 def importances(comparison: Comparison) -> dict[str, float] | str:
-    """Measure how far each searched setting separates the best tenth of the runs from the others.
+    """Measure the importance of each searched setting for the ranking figure.
 
-    Optuna computes PED-ANOVA (Watanabe, Bansal and Hutter 2023) on the trials of the most common
-    search space.
+    Optuna compares the best tenth of the runs with the others by PED-ANOVA (Watanabe, Bansal and
+    Hutter 2023). Only runs with the most common search space count.
 
     Returns:
-        Shares that add up to 1, the largest first; {} if no run belongs to a search; or a line that
-        says why the shares cannot be measured.
+        Shares that add up to 1, by setting, the largest first; {} if no run belongs to a search; or
+        a message if the shares cannot be measured.
     """
     scored = [run for group in comparison.ranked for run in group.scored.values()]
     spaces = [json.dumps(run.summary.search_space, sort_keys=True) for run in scored]
@@ -153,7 +153,7 @@ def _measure(optuna: Any, runs: list[Record], metric: str) -> dict[str, float]:
 
 
 def _best_and_worst(comparison: Comparison) -> dict[str, list[str]]:
-    """Choose the samples of the best runs and of the worst run; the keys are their headings."""
+    """Return the samples of the best runs and of the worst run, by their headings."""
     runs = [
         (run.figures[comparison.metric], comparison.label(group), run)
         for group in comparison.ranked
@@ -184,7 +184,7 @@ def render(template: str, sections: Sequence[Section], source: str) -> str:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=template.endswith(".html"),
-        # escapes what steers a terminal, except in parts of the page itself
+        # escape characters that steer a terminal, except in the page's own elements
         finalize=lambda value: value if isinstance(value, Markup) else printable(str(value)),
         undefined=StrictUndefined,
         trim_blocks=True,

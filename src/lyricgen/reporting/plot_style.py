@@ -1,4 +1,4 @@
-"""The style of the report's plots: PNG on white, SVG in the colours of the page."""
+"""Style of the report's plots: PNG on white, SVG in the colours of the page."""
 
 import io
 import re
@@ -58,7 +58,7 @@ _STYLE: dict[Any, Any] = {
 
 @contextmanager
 def plot_style(words: str) -> Iterator[None]:
-    """Set the style in which figures are drawn and saved, with fonts for `words`."""
+    """Set the style of figures, with fonts for `words`, until the block ends."""
     families, _ = families_for(printable(words))
     with rc_context({**_STYLE, "font.family": families}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # no font has the character
@@ -66,7 +66,7 @@ def plot_style(words: str) -> Iterator[None]:
 
 
 def new_plot(title: str, size: tuple[float, float] = SIZE) -> tuple[Figure, Axes]:
-    """Create an empty plot; its size is in inches."""
+    """Create an empty plot; `size` is in inches."""
     figure = Figure(size, dpi=DPI, layout="constrained", facecolor="none")
     axes = figure.subplots()
     axes.set_title(title, size=10.5, loc="left", color=INK)
@@ -74,9 +74,10 @@ def new_plot(title: str, size: tuple[float, float] = SIZE) -> tuple[Figure, Axes
 
 
 def set_scale(axes: Axes, which: Literal["x", "y"], values: Sequence[float]) -> None:
-    """Scale an axis for values, at least one.
+    """Scale an axis for `values`, which must not be empty.
 
-    It is logarithmic if all are positive and the largest is over three times the smallest.
+    The axis is logarithmic if all values are positive and the largest exceeds three times the
+    smallest.
     """
     low, high = min(values), max(values)
     axis = axes.xaxis if which == "x" else axes.yaxis
@@ -100,7 +101,7 @@ def add_legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) ->
 
 
 def to_png(figure: Figure) -> bytes:
-    """Draw a figure on a white background; return the bytes of a PNG."""
+    """Draw a figure on a white background; return the bytes of a PNG file."""
     stream = io.BytesIO()
     figure.set_facecolor("white")
     canvas: Any = FigureCanvasAgg(figure)
@@ -109,7 +110,7 @@ def to_png(figure: Figure) -> bytes:
 
 
 def to_svg(figure: Figure, name: str) -> str:
-    """Draw a figure as an SVG element for a page that defines its colours; it loads no file.
+    """Draw a figure as an SVG element for the page, which defines the colours.
 
     `name` describes the figure for readers who cannot see it.
     """

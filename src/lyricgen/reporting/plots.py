@@ -1,4 +1,4 @@
-"""Plots of a comparison: learning curves, prices, a heat map, importance of settings."""
+"""Plots of a comparison: learning curves, figure against cost, heat map, importance of settings."""
 
 import logging
 import math
@@ -41,13 +41,14 @@ NGRAM = "val/ngram_perplexity"
 
 
 class LearningCurves(NamedTuple):
-    """The learning curves of the groups of a comparison.
+    """Learning curves of the groups of a comparison.
 
     Attributes:
         metric: name of the figure.
-        unit: of the horizontal axis: step if runs were validated within epochs, else epoch.
-        means: mean and standard deviation over the runs of each group, by its rank from 0, at the
-            epochs or steps at which all runs of the group have the figure; no group without any.
+        unit: unit of the horizontal axis: step if runs were validated within epochs, else epoch.
+        means: mean and standard deviation over the runs of each group, by the group's rank from 0.
+            The rows are the epochs or steps that all runs of the group share; a group without rows
+            is left out.
     """
 
     metric: str
@@ -56,10 +57,10 @@ class LearningCurves(NamedTuple):
 
 
 def read_curves(comparison: Comparison) -> LearningCurves:
-    """Read the learning curves of the ranked runs, averaged over each group.
+    """Read the learning curves of the ranked groups, averaged over the runs of each group.
 
-    They show held-out perplexity, or training perplexity if no run has a held-out perplexity. An
-    unreadable metrics.csv is left out, and a warning names it.
+    The figure is the held-out perplexity, or the training perplexity if no run has a held-out
+    perplexity. An unreadable metrics.csv is left out, and a warning names it.
     """
     name = f"{comparison.prefix}perplexity"
     split = HELD_OUT.partition("/")[0]
@@ -89,7 +90,7 @@ def read_curves(comparison: Comparison) -> LearningCurves:
 
 
 def _read(run: Record, metric: str) -> pd.DataFrame:
-    """Read a figure of a run with its epochs and steps; empty without a sound metrics.csv."""
+    """Read a figure of a run with its epochs and steps; no rows without a sound metrics.csv."""
     path = run.directory / METRICS
     columns: dict[str, list[float]] = {name: [] for name in ("epoch", "step", metric)}
     if path.exists() or run.options.get("logger.csv") is not False:
@@ -102,7 +103,7 @@ def _read(run: Record, metric: str) -> pd.DataFrame:
 
 
 def draw_curves(comparison: Comparison, curves: LearningCurves) -> Figure:
-    """Draw the mean of each group, the best `MOST_LINES`, in a band of one standard deviation."""
+    """Draw the mean of each of the best `MOST_LINES` groups in a band of one standard deviation."""
     figure, axes = new_plot(f"{title_of(curves.metric)} by {curves.unit}")
     lines: dict[str, Any] = {}
     heights: list[float] = []
@@ -131,9 +132,9 @@ def draw_curves(comparison: Comparison, curves: LearningCurves) -> Figure:
 
 
 def draw_price(comparison: Comparison, name: str, title: str) -> Figure:
-    """Draw the ranking figure of each group against a price, and mark the Pareto front.
+    """Draw the ranking figure of each group against a cost, and mark the Pareto front.
 
-    `name` is the figure that is the price; `title` describes it.
+    `name` is the figure that measures the cost; `title` describes it.
     """
     figure, axes = new_plot(f"{title_of(comparison.metric)} against {title}")
     rows = comparison.rows[[name, "mean", "deviation"]].dropna(subset=[name, "mean"])
@@ -159,9 +160,9 @@ def draw_price(comparison: Comparison, name: str, title: str) -> Figure:
 
 
 def heat_axes(comparison: Comparison) -> tuple[list[Value], list[Value]] | None:
-    """List the values of both grouping settings, in rising order.
+    """Return the values of both grouping settings in rising order; None for no heat map.
 
-    None unless there are two settings, each with 2 to `MOST_VALUES` values, at least half of their
+    A heat map needs two settings with 2 to `MOST_VALUES` values each, at least half of all
     combinations, and a group with a figure.
     """
     if len(comparison.keys) != 2 or not comparison.ranked:
@@ -181,7 +182,7 @@ def _in_order(value: Value) -> tuple[bool, float, str]:
 
 
 def draw_heat(comparison: Comparison, rows: list[Value], columns: list[Value]) -> Figure:
-    """Draw the ranking figure by the values of two settings; a field without it stays white."""
+    """Draw the ranking figure by the values of two settings; fields without a figure stay white."""
     title = f"{title_of(comparison.metric)} by {' and '.join(comparison.keys)}"
     height = max(2.4, min(0.42 * len(rows) + 1.2, 9))
     figure, axes = new_plot(title, (max(SIZE[0], 0.5 * len(columns) + 1.5), height))
@@ -209,7 +210,7 @@ def draw_heat(comparison: Comparison, rows: list[Value], columns: list[Value]) -
 
 
 def draw_importance(shares: Mapping[str, float]) -> Figure:
-    """Draw the importance of each setting, as its share."""
+    """Draw the importance of each setting, which is a share."""
     figure, axes = new_plot("importance of settings", (SIZE[0], 0.34 * len(shares) + 1.0))
     axes.barh(range(len(shares)), list(shares.values()), color=SERIES[0], height=0.65)
     axes.set_yticks(range(len(shares)), [printable(name) for name in shares])
@@ -224,14 +225,14 @@ def draw_importance(shares: Mapping[str, float]) -> Figure:
 
 
 def _colour(rank: int) -> str:
-    """Choose the colour of a group by its rank; all but the best groups share a colour."""
+    """Choose the colour of a group by its rank; all groups after the best share one colour."""
     return SERIES[rank] if rank < len(SERIES) else LINE
 
 
 def _label(comparison: Comparison, rank: int, ranks: Iterable[int]) -> str:
-    """Label a group in a legend; the groups that share a colour share a label.
+    """Label a group in a legend; groups that share a colour share a label.
 
-    `rank` is that of the group; `ranks` include those of all groups with its colour.
+    `rank` is the rank of the group; `ranks` includes the ranks of all groups with its colour.
     """
     if rank < len(SERIES):
         return comparison.short_label(comparison.ranked[rank])
@@ -239,13 +240,14 @@ def _label(comparison: Comparison, rank: int, ranks: Iterable[int]) -> str:
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Find the Pareto front: points that no other point beats in both numbers.
+    """Find the Pareto front: the points that no other point dominates.
 
     Args:
-        points: price and figure of each; less is better.
+        points: cost and figure of each point; less is better. A point dominates another if it is
+            better in one number and no worse in the other.
 
     Returns:
-        Indices of the points, the cheapest first; all of several equal points.
+        Indices of the points on the front, the cheapest first; equal points are all included.
     """
     ordered = pd.DataFrame(points, columns=["price", "figure"]).sort_values(["price", "figure"])
     lowest = ordered["figure"] == ordered["figure"].cummin()

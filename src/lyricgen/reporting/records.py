@@ -1,4 +1,4 @@
-"""Records of runs, read from their summary.json and selected by --where."""
+"""Records of runs, read from summary.json files and selected by conditions."""
 
 import logging
 import math
@@ -33,24 +33,24 @@ from lyricgen.settings import (
 
 log = logging.getLogger(__name__)
 
-MISSING = RunSummary(status="missing")  # of a job that left nothing
+MISSING = RunSummary(status="missing")  # summary of a job that left no files
 ABSENT = "–"
-_SHORT = 24  # a value with up to this number of characters is not shortened
-_MOST = 100_000  # combinations of a grid that are searched for missing jobs
-Conditions = dict[str, list[str]]  # the values that a setting may have
+_SHORT = 24  # largest number of characters of a text that is not shortened
+_MOST = 100_000  # largest number of combinations that are searched for missing jobs
+Conditions = dict[str, list[str]]  # allowed values of each setting
 
 
 @dataclass(frozen=True)
 class Record:
-    """A run, or a job of a sweep that left nothing.
+    """A run, or a missing job, which left no files.
 
     Attributes:
-        directory: of the run; of a missing job, the sweep's.
+        directory: directory of the run; for a missing job, directory of its sweep.
         summary: content of summary.json; a missing job has the status `missing`.
-        options: by names with dots, such as optimizer.lr.
-        overrides: settings as the user typed them, in their order.
-        sweep: directory of the sweep that the job belongs to.
-        number: of the job; None if it is unknown, or for a run by itself.
+        options: options by names with dots, such as optimizer.lr.
+        overrides: settings that the user typed, in their order.
+        sweep: directory of the sweep that the job belongs to; None for a single run.
+        number: number of the job; None if it is unknown, or for a single run.
     """
 
     directory: Path
@@ -62,7 +62,7 @@ class Record:
 
     @cached_property
     def settings(self) -> dict[str, Value]:
-        """The options, and typed choices of groups that are no option, such as depth=deep."""
+        """The options, and typed choices of groups that are not options, such as depth=deep."""
         return known_to_model(self.overrides | self.options)
 
     @cached_property
@@ -71,7 +71,7 @@ class Record:
         return self.summary.figures
 
     def value(self, key: str) -> Value:
-        """Look up a setting, or the status; a dash if the run does not have the setting."""
+        """Look up a setting, or the status; return a dash if the run does not have the setting."""
         return self.summary.status if key == "status" else self.settings.get(key, ABSENT)
 
     def values(self, keys: Iterable[str]) -> tuple[Value, ...]:
@@ -93,7 +93,7 @@ class FoundRuns:
 
 
 def read(directories: Sequence[Path]) -> FoundRuns:
-    """Read all runs below the directories, or all runs in outputs/ if none is given.
+    """Read all runs below the directories, or below outputs/ if `directories` is empty.
 
     Unreadable summaries are left out, and a warning names them.
 
@@ -127,7 +127,7 @@ def read(directories: Sequence[Path]) -> FoundRuns:
 
 
 def _with_summary(directory: Path) -> Iterator[Path]:
-    """Find the directories that hold a summary.json, jobs in the order of their numbers."""
+    """Yield the directories that hold a summary.json, with jobs in the order of their numbers."""
     for place, folders, files in walk(directory):
         if SUMMARY in files:
             yield place
@@ -153,10 +153,10 @@ def _add(found: FoundRuns, directory: Path, summary: RunSummary | SweepSummary) 
 
 
 def with_missing_jobs(found: FoundRuns) -> list[Record]:
-    """Add the missing jobs of sweeps to the records that were found.
+    """Return the records that were found, and records of the missing jobs of their sweeps.
 
-    A job that failed before its options were known gets the options that it must share with the
-    job of the same sweep whose overrides are nearest.
+    A job that failed before its options were known gets options from the job of the same sweep with
+    the nearest overrides. It gets only options that the two jobs must share.
     """
     sweeps: dict[Path, list[Record]] = {sweep: [] for sweep in found.plans}
     for record in found.records:
@@ -172,7 +172,7 @@ def with_missing_jobs(found: FoundRuns) -> list[Record]:
 
 
 def _planned(sweep: Path, plan: Mapping[int, list[str]], jobs: list[Record]) -> Iterator[Record]:
-    """Find the jobs of a plan that left nothing."""
+    """Find the planned jobs that left no files."""
     there = {job.number for job in jobs}
     for number, overrides in plan.items():
         if number not in there:
@@ -180,7 +180,7 @@ def _planned(sweep: Path, plan: Mapping[int, list[str]], jobs: list[Record]) -> 
 
 
 def _gaps(jobs: list[Record]) -> Iterator[Record]:
-    """Find the missing jobs of a grid without a plan: combinations of values that have no job."""
+    """Find the combinations of values in a grid without a plan that have no job."""
     keys = list(jobs[0].overrides)
     if any(job.summary.search_space or list(job.overrides) != keys for job in jobs):
         return
@@ -259,10 +259,10 @@ def select(records: Sequence[Record], conditions: Conditions) -> list[Record]:
 
 
 def check_known(keys: Iterable[str], records: Sequence[Record], option: str) -> None:
-    """Refuse settings that no run has; `option`, such as --where, begins the message.
+    """Check that each setting is known from a run; `option`, such as --where, begins the message.
 
     Raises:
-        UserError: `keys` contains a setting that no run has; the message names similar settings.
+        UserError: no run has a setting in `keys`; the message names similar settings.
     """
     known = {"status"}.union(*(record.settings for record in records))
     for key in keys:
@@ -272,12 +272,12 @@ def check_known(keys: Iterable[str], records: Sequence[Record], option: str) -> 
 
 
 def format_value(value: Value) -> str:
-    """Format a value as a user types it; a fraction has at most six significant digits."""
+    """Format a value as a user types it; a float has at most six significant digits."""
     return f"{value:.6g}" if isinstance(value, float) else override_text(value)
 
 
 def shorten(texts: Sequence[str]) -> list[str]:
-    """Shorten different texts, if one is long: … stands for their common beginning and end."""
+    """Replace the common beginning and end of different texts by …, if one of the texts is long."""
     if len(set(texts)) < 2 or max(map(len, texts)) <= _SHORT:
         return list(texts)
     start = _common_start(texts)
@@ -288,6 +288,6 @@ def shorten(texts: Sequence[str]) -> list[str]:
 
 
 def _common_start(texts: Sequence[str]) -> str:
-    """Find the beginning that texts have in common, up to a whole word."""
+    """Find the common beginning of texts, up to a whole word."""
     alike = takewhile(lambda characters: len(set(characters)) == 1, zip(*texts, strict=False))
     return re.sub(r"\w*$", "", "".join(characters[0] for characters in alike))

@@ -1,4 +1,4 @@
-"""The report on runs, written by lyricgen.report and at the end of a sweep."""
+"""Report on runs, for the command report and for the end of a sweep."""
 
 import hashlib
 import logging
@@ -34,20 +34,20 @@ def report(
     """Compare the runs below some directories, and write the files of the report.
 
     Args:
-        directories: of runs, sweeps or many of both; empty for all outputs.
+        directories: directories of runs or sweeps, or above them; empty for all outputs.
         where: conditions, such as `cell=lstm`.
         by: settings to group by; empty for the settings that vary.
         over: settings to average over.
         metric: the ranking figure; None for the held-out perplexity.
-        out: directory of the files; None for report/ in the sweep if only one sweep is read, else
-            in the outputs. Choices of runs and settings are added to this name.
+        out: directory of the files. None for a directory in the sweep, if `directories` is one
+            sweep, else in the outputs; it is named report, with the choices of runs and settings.
 
     Returns:
         The comparisons and the directory of the files.
 
     Raises:
         UserError: a directory, run, setting or figure does not exist, no run fulfils the
-            conditions, one of them cannot be read, or a file cannot be written.
+            conditions, a condition cannot be read, or a file cannot be written.
     """
     conditions = parse_conditions(where)
     found = read(directories)
@@ -81,7 +81,7 @@ def _write(comparisons: list[Comparison], sources: Sequence[Path], directory: Pa
 
 
 def _name_of(choices: Mapping[str, str | Sequence[str] | None]) -> str:
-    """Name a report's directory by the choice of runs and settings."""
+    """Name the directory of a report by the choices of runs and settings."""
     parts = [
         f"{option}_{value if isinstance(value, str) else ','.join(value)}"
         for option, value in choices.items()
@@ -91,12 +91,12 @@ def _name_of(choices: Mapping[str, str | Sequence[str] | None]) -> str:
     plain = re.sub(r"[^\w=,.+-]", "-", name)
     if plain == name and len(name.encode()) <= _LONGEST:
         return name
-    digest = hashlib.sha256(name.encode()).hexdigest()[:8]  # short names may be equal
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]  # shortened names may be equal
     return f"{plain.encode()[:_LONGEST].decode(errors='ignore')}_{digest}"
 
 
 def print_report(comparisons: list[Comparison], directory: Path) -> None:
-    """Show the tables, the runs without a figure, and the place of the report."""
+    """Show the tables, the runs without a figure, and the path of the report."""
     console = table_console()
     for comparison in comparisons:
         put(terminal_table(comparison, console), console)
@@ -109,7 +109,7 @@ def print_report(comparisons: list[Comparison], directory: Path) -> None:
 
 
 def report_sweep(directory: Path) -> None:
-    """Write the report of a sweep into its `report/`, and show it.
+    """Write the report of a sweep into `report/` in its directory, and show it.
 
     An error becomes a warning, since the sweep itself is done.
     """

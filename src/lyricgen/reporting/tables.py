@@ -1,4 +1,4 @@
-"""A comparison as a table: its columns, the notes below it, and its layout on a terminal."""
+"""Table of a comparison: its columns, the notes below it, and its layout on a terminal."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -16,8 +16,8 @@ from lyricgen.reporting.comparison import Comparison, reason_without_figure
 from lyricgen.reporting.records import format_value, shorten
 from lyricgen.stacking import fits
 
-LONGEST = 20  # rows on a terminal
-_WORD = 30  # characters of a word in the narrowest layouts
+LONGEST = 20  # largest number of rows on a terminal
+_WORD = 30  # largest number of characters of a word in the narrowest layouts
 # Columns that a narrow terminal omits, in this order.
 _SPARE = ("best epoch", "pairs", "wall time", "characters/s", "parameters", "test", "")
 _SPARE_AT_LAST = ("p", "− best", "n")
@@ -27,10 +27,10 @@ class Column(NamedTuple):
     """Column of a table.
 
     Attributes:
-        heading: of the column.
-        texts: of its fields.
-        values: by which the page sorts the rows; None to sort by text.
-        words: whether it holds words, which may be wrapped, instead of numbers.
+        heading: title of the column.
+        texts: texts of the fields.
+        values: sort keys of the fields on the page; None sorts a field by its text.
+        words: whether the fields are words, which may be wrapped, instead of numbers.
     """
 
     heading: str
@@ -40,7 +40,7 @@ class Column(NamedTuple):
 
 
 def columns_of(comparison: Comparison, most: int | None = None) -> list[Column]:
-    """Make the columns that are not empty, settings first, of the best `most` rows or of all."""
+    """Make the non-empty columns of the best `most` rows, settings first; None takes all rows."""
     rows, groups = comparison.rows[:most], comparison.groups[:most]
     settings = [
         Column(key, [printable(format_value(value)) for value in values], list(values), words=True)
@@ -81,7 +81,7 @@ def _column(
 ) -> Column:
     """Make a column of numbers, with their deviations if given; missing numbers stay empty.
 
-    `form` writes a number.
+    `form` formats a number.
     """
     texts = ["" if pd.isna(value) else form(value) for value in values]
     if deviations is not None:
@@ -110,7 +110,7 @@ def notes(comparison: Comparison) -> list[str]:
 
 
 def failures(comparison: Comparison) -> list[str]:
-    """Describe the runs without a figure, one in a line; count the pruned runs."""
+    """Describe each run without a figure in a line; only count the pruned runs."""
     lines = []
     pruned = sum(run.summary.status == "pruned" for run in comparison.records)
     for group in comparison.groups:
@@ -125,7 +125,7 @@ def failures(comparison: Comparison) -> list[str]:
 
 
 def title_of(metric: str) -> str:
-    """Write a figure's name in words."""
+    """Write the name of a figure in words."""
     return metric.replace("/", " ").replace("pseudo_", "pseudo-").replace("_", " ")
 
 
@@ -135,7 +135,7 @@ def p_value(p: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Format a time in seconds, in minutes and seconds, or in hours and minutes, by its size."""
+    """Format a time as seconds, as minutes and seconds, or as hours and minutes."""
     if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, left = divmod(round(seconds), 60)
@@ -145,7 +145,7 @@ def duration(seconds: float) -> str:
 def terminal_table(comparison: Comparison, console: Console) -> Table:
     """Make a table of the best `LONGEST` rows, in the widest layout that fits the terminal.
 
-    If none fits, it has the narrowest layout. Settings that all rows share stand above the table.
+    If no layout fits, the table has the narrowest. Settings that all rows share stand above it.
     """
     columns, count = columns_of(comparison, LONGEST), len(comparison.groups)
     settings, figures = columns[: len(comparison.keys)], columns[len(comparison.keys) :]
@@ -166,7 +166,7 @@ def terminal_table(comparison: Comparison, console: Console) -> Table:
 def _layouts(settings: Sequence[Column], figures: Sequence[Column]) -> Iterator[list[Column]]:
     """Yield narrower and narrower layouts.
 
-    They leave out columns and shorten settings; the last layouts join all settings in a column.
+    They leave out columns and shorten settings; the last layouts join all settings in one column.
     """
     short = [column.heading.rpartition(".")[2] for column in settings]
     taken = [*short, *(column.heading for column in figures)]
@@ -189,7 +189,7 @@ def _layouts(settings: Sequence[Column], figures: Sequence[Column]) -> Iterator[
 
 
 def _clip(text: str) -> str:
-    """Keep the ends of long words, such as paths; no narrow layout has room for the whole."""
+    """Cut long words, such as paths, to their ends."""
     return re.sub(rf"\S{{{_WORD + 1},}}", lambda word: f"…{word[0][1 - _WORD :]}", text)
 
 
@@ -206,7 +206,7 @@ def _table(columns: Sequence[Column]) -> Table:
 
 
 def to_frame(comparisons: Sequence[Comparison]) -> pd.DataFrame:
-    """Join the rows of all comparisons, with all figures by the names in docs/report.md."""
+    """Join the rows of all comparisons in a table, whose columns docs/report.md explains."""
     frames = []
     for comparison in comparisons:
         rows = comparison.rows.drop(columns="test_deviation")
@@ -221,7 +221,7 @@ def to_frame(comparisons: Sequence[Comparison]) -> pd.DataFrame:
 
 
 def plain(comparison: Comparison) -> list[dict[str, Any]]:
-    """Give the rows as plain values, for JSON."""
+    """Return the rows as plain values, for JSON."""
     frame = to_frame([comparison])
     rows: Any = frame.where(frame.notna(), None).to_dict("records")
     return list(rows)
