@@ -1,10 +1,10 @@
 """How fast is lyricgen? python scripts/benchmark.py [--cells lstm] [--rounds 5] [--threads 1].
 
-Without an option it compares training with a plain loop (training_speed.py). These options choose
+Without an option it compares training with a plain loop (training_speed.py). An option chooses
 another measurement: --generation compares writing with the notebooks' loop (generation_speed.py),
 --scale trains on texts of 1, 100 and 1,000 MB (scale.py), --sweep measures the time between jobs
-(sweep_speed.py), --report measures reports on many runs (report_speed.py).
-On a busy machine use --threads 1 or OMP_WAIT_POLICY=passive: waiting threads use up the cores.
+(sweep_speed.py), and --report measures reports on many runs (report_speed.py). On a busy machine
+use --threads 1 or OMP_WAIT_POLICY=passive, since waiting threads use up the cores.
 """
 
 import argparse

@@ -1,13 +1,14 @@
 """Does a run survive anything? python scripts/chaos.py [--chains 25] [--seed 1] [--jobs 1].
 
-A chain is one training run of a random configuration. It is killed several times: at a random
-moment, at a random access to one of its files, or by a signal that it can handle. Each time it is
-resumed, until it is done. Then it is compared with an undisturbed run: weights, optimizer,
-schedule, recurrent state, metrics.csv, samples.jsonl, summary.json, and TensorBoard's scalars and
-texts must be equal bit by bit. Only the figures of clocks may differ. The exit status is 1 if
-anything else differs.
+A chain is one training run of a random configuration. The run is killed several times: at a random
+moment, at a random access to one of its files, or by a signal that it can handle. After each death
+it is resumed. At its end it is compared with an undisturbed run: weights, optimizer, schedule,
+recurrent state, metrics.csv, samples.jsonl, summary.json, and TensorBoard's scalars and texts must
+be equal bit by bit, except measured times and speeds. The exit status is 1 if anything else
+differs.
 
-Each life of a run is a fork of this process, with all modules loaded, and takes about a second.
+Each life of a run, up to its next death, is a fork of this process with all modules loaded. It
+takes about a second.
 """
 
 import argparse
@@ -76,9 +77,9 @@ VARIATIONS: tuple[tuple[tuple[str, ...], ...], ...] = (
 DEATHS = 8  # most deaths in a chain
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 FILE_EVENTS = ("open", "os.rename", "os.remove", "os.truncate", "os.mkdir")
-TOUCHES = 250  # accesses of an undisturbed run to its files, about
+TOUCHES = 250  # approximate number of accesses of an undisturbed run to its files
 LIFE_LIMIT = 120  # seconds; a life that takes longer hangs
-HUNG = 1000  # stands for the exit status of a life that hangs
+HUNG = 1000  # exit status given to a life that hangs
 
 
 @dataclass
@@ -179,11 +180,11 @@ def live(
     """Run the command in a fork of this process.
 
     Args:
-        arguments: of the command.
-        output: file for its output.
-        cause: of its death: "SIGKILL", "signal" (a signal that it can handle), "file" (killed at an
-            access to one of its files), or "" for a life without death.
-        moment: of its death, in seconds after the start; for "file", in accesses.
+        arguments: arguments of the command.
+        output: file for the output of the command.
+        cause: cause of death: "SIGKILL", "signal" (a signal that the run can handle), "file"
+            (killed at an access to one of its files), or "" for a life without death.
+        moment: time of death, in seconds after the start; for "file", number of accesses.
         drawn: generator that draws the signal.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Comparison of two run directories, bit by bit, without the figures of clocks."""
+"""Comparison of two run directories, bit by bit, without measured times and speeds."""
 
 import csv
 import json
@@ -10,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from lyricgen.runs.checkpoint_files import is_sound
 
-# fields of a run's state that come from clocks, or that other files hold
+# fields of a run's state that are measured times, or that other files hold
 MEASURED = ("wall_seconds", "trained_seconds", "epoch_seconds", "sizes", "rows")
 CLOCKS = ("train/chars_per_second", "run/chars_per_second", "run/wall_seconds")
 
@@ -28,7 +28,7 @@ def differences(undisturbed: Path, run: Path) -> list[str]:
 
 
 def contents(directory: Path) -> dict[str, Any]:
-    """Read all contents of a run directory, without the figures of clocks."""
+    """Read all contents of a run directory, without measured times and speeds."""
     files = (path for path in directory.rglob("*") if ".tfevents." not in path.name)
     found: dict[str, Any] = {"files": sorted(str(path.relative_to(directory)) for path in files)}
     for name in ("last", "best"):

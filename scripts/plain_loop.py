@@ -1,8 +1,8 @@
-"""The training loop of textbooks, with which lyricgen's speed is compared.
+"""Training loop of the textbooks, with which lyricgen's speed is compared.
 
 One-hot characters go into torch's layer, or step by step into torch's cell; a dense layer follows.
 
-B rows read side by side, T time steps, V symbols, H hidden size, N characters of the text.
+Shapes: B rows read side by side, T time steps, V symbols, H hidden size, N characters of the text.
 """
 
 import time
@@ -55,7 +55,7 @@ def plain_loop(options: TrainOptions, ids: Tensor, symbols: int) -> float:
 
 
 def read(cell: nn.Module, features: Tensor, state: State) -> tuple[Tensor, State]:
-    """Read features (T, B, V), with a layer at once or with a cell step by step."""
+    """Read features, (T, B, V), by a layer at once or by a cell step by step."""
     if isinstance(cell, nn.RNNBase):
         return cell(features, state)
     outputs = []

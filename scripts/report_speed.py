@@ -1,4 +1,4 @@
-"""The time of a report on many runs, from the start of Python; a part of benchmark.py.
+"""Time of a report on many runs, from the start of Python; a part of benchmark.py.
 
 A script writes the runs, without training: cells, layers and learning rates over ten seeds, 30
 epochs each.

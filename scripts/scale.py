@@ -7,9 +7,9 @@ texts have the same distinct characters, drawn by Zipf's law from one seed. Colu
   finds the ids in the cache (median of the rounds);
 - resident: largest memory of a whole run (with n-grams, validation, test and samples) and of
   training with each sampler;
-- consecutive, random: training characters a second with this sampler (medians); against: median
-  ratio to the speed on the smallest text, in blocks of ten steps taken in turn in one process;
-- validation: seconds of the first validation, with n-gram counting.
+- consecutive, random: median training characters a second with this sampler; against: median ratio
+  to the speed on the smallest text, in blocks of ten steps taken in turn in one process;
+- validation: seconds of the first validation, including n-gram counting.
 Each run finds the files in the system's cache; a cold disk adds the time to read the text.
 """
 
@@ -44,7 +44,7 @@ TARGETS = {
 
 
 def scale(sizes: list[float], rounds: int, steps: int, directory: Path) -> Table:
-    """Measure training on texts of these sizes in megabytes."""
+    """Measure training on texts of the given sizes in megabytes."""
     texts = {size: directory / f"{size:g}.txt" for size in sizes}
     for size, path in texts.items():
         tell(f"{size:g} MB: making the text")
@@ -77,7 +77,7 @@ def scale(sizes: list[float], rounds: int, steps: int, directory: Path) -> Table
 def side_by_side(
     directory: Path, sampler: str, blocks: int, texts: list[Path]
 ) -> list[list[float]]:
-    """Measure training characters a second of each block on each text, taken in turn."""
+    """Measure the speed of each block on each text, in training characters a second."""
     tell(f"{sampler}: training on all texts in turn")
     warm([*texts, *(directory / "cache" / "encoded").glob("*.ids")])
     speeds: list[list[float]] = run_script(
@@ -96,7 +96,7 @@ def child(directory: Path, last: int, *overrides: str) -> dict[str, float]:
 
 
 def run_script(directory: Path, name: str, *arguments: str) -> Any:
-    """Run a script beside this one; return the content of the JSON file it writes."""
+    """Run a script beside this one; return the content of the JSON file that it writes."""
     figures = directory / "figures.json"
     figures.unlink(missing_ok=True)
     settings = {
@@ -136,7 +136,7 @@ def table(sizes: list[float], found: dict[float, dict[str, list[float]]]) -> Tab
 
 
 def write_text(path: Path, size: int) -> None:
-    """Write at least `size` bytes of UTF-8: every character once, then drawn characters."""
+    """Write at least `size` bytes of UTF-8: first each character once, then drawn characters."""
     generator = np.random.default_rng(SEED)
     alphabet = np.concatenate([[10], 0x4E00 + np.arange(SYMBOLS - 1)]).astype("<u4")
     shares = np.cumsum(1 / np.arange(1, SYMBOLS + 1))

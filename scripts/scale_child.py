@@ -1,7 +1,7 @@
-"""The train command with clocks; scale.py starts it.
+"""The train command with measurements of time and memory; scale.py starts it.
 
 Usage: python scripts/scale_child.py FIGURES STEPS [overrides]. The process writes the JSON file
-FIGURES and ends after STEPS training steps, or, if STEPS is 0, at the end of the whole run.
+FIGURES, and ends after STEPS training steps, or at the end of the whole run if STEPS is 0.
 """
 
 import json
@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-STARTED = float(os.environ["SCALE_STARTED"])  # time.time() before this process
+STARTED = float(os.environ["SCALE_STARTED"])  # time.time() just before this process began
 
 from pytorch_lightning.loops.evaluation_loop import _EvaluationLoop  # noqa: E402
 
@@ -25,7 +25,7 @@ figures: dict[str, float] = {}
 
 
 def timed(owner: Any, name: str, figure: str) -> None:
-    """Record the seconds of the first call."""
+    """Record the seconds that the first call of a method takes."""
     original = getattr(owner, name)
 
     def call(*arguments: Any, **options: Any) -> Any:

@@ -1,9 +1,9 @@
-"""Trains on several texts in turn, in one process; scale.py starts it.
+"""Training on several texts in turn, in one process; scale.py starts it.
 
 Usage: python scripts/scale_speed.py FIGURES SAMPLER BLOCKS TEXT... Each text has the Trainer of the
 train command with all callbacks, in a separate thread. Only one Trainer runs at a time, for ten
-steps, so other work on the machine slows all texts alike. The speed of each block goes to the JSON
-file FIGURES, by text.
+steps, so other work on the machine slows all texts alike. The JSON file FIGURES gets the speed of
+each block on each text.
 """
 
 import json
@@ -31,7 +31,7 @@ BLOCK = 10  # steps of a turn
 
 
 class Turns:
-    """Lets `count` threads run in turn."""
+    """Lets one of `count` threads run at a time, in turn."""
 
     def __init__(self, count: int) -> None:
         self._count = count
@@ -51,7 +51,7 @@ class Turns:
 
 
 class ByTurns(pl.Callback):
-    """Lets its Trainer run in its turn; records the speed of each block except the first."""
+    """Lets its Trainer run in its turn, and records the speed of each block except the first."""
 
     def __init__(self, number: int, turns: Turns, finished: threading.Barrier) -> None:
         self.speeds: list[float] = []
@@ -61,7 +61,7 @@ class ByTurns(pl.Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Begin or end a block."""
+        """End a block and begin the next."""
         del pl_module
         if batch_idx % BLOCK == 0:
             if batch_idx > BLOCK:

@@ -1,4 +1,4 @@
-"""Runs a sweep in this process and measures it: python scripts/sweep_child.py -m [overrides].
+"""Measurement of a sweep in this process: python scripts/sweep_child.py -m [overrides].
 
 It prints a line of JSON: the seconds from the end of each job to the first step of the next job,
 and the resident megabytes after each job.

@@ -1,4 +1,4 @@
-"""The time and memory that a sweep adds to its training, in one process; a part of benchmark.py."""
+"""Time and memory that a sweep adds to its training, in one process; a part of benchmark.py."""
 
 import json
 import os
@@ -18,7 +18,7 @@ def sweep_speed(jobs: int, directory: Path) -> Table:
 
     Args:
         jobs: number of jobs.
-        directory: for their outputs.
+        directory: directory for their outputs.
     """
     overrides = ["hidden_size=16", "trainer=cpu", "trainer.max_epochs=1", f"seed=range({jobs})"]
     done = subprocess.run(

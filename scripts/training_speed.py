@@ -1,23 +1,25 @@
-"""How fast lyricgen trains, beside the plain loop; a part of benchmark.py.
+"""Speed of training, beside the plain loop; a part of benchmark.py.
 
-lyricgen as a user runs it, with the Trainer, all callbacks, both loggers, samples, validation,
-checkpoints and the progress bar (drawn into nothing), against the plain loop that the books teach,
-one-hot characters into torch.nn.RNN, GRU or LSTM; for the cells written out, into RNNCell, GRUCell
-or LSTMCell, called step by step. They take turns in one process.
+lyricgen trains as for a user: with the Trainer, all callbacks, both loggers, samples, validation,
+checkpoints and the progress bar (drawn into nothing). The plain loop of the textbooks feeds one-hot
+characters to torch.nn.RNN, GRU or LSTM; for the cells written out, it calls RNNCell, GRUCell or
+LSTMCell step by step. Both take turns in one process.
 
 Equal in both: the training characters and their order (32 rows read side by side, 35 steps at a
 time, the state carried and detached), one layer of 256 units, 1,027 symbols, an output layer with
 weights of its own, float32 on the CPU, the mean cross-entropy, the clipping of the gradient's norm,
-SGD without momentum or weight decay, no dropout, no label smoothing, the epoch's loss added up.
+SGD without momentum or weight decay, no dropout, no label smoothing, and the sum of the epoch's
+loss.
+
 Different: lyricgen reads an embedding of 256 numbers where the loop multiplies one-hot vectors of
 1,027 (most of the gain), keeps the batch first, takes torch's fused SGD, follows the learning-rate
 schedule in conf/ and records the gradient's norm. The cells written out read one-hot input as rows
-of their matrix, all steps at once. What is not named here is as conf/ has it.
+of their matrix, all steps at once. All other settings are those of conf/.
 
 All figures are medians over the rounds. Columns:
-- plain loop: the median epoch of a round; lyricgen: likewise, train/chars_per_second as logged;
-- ratio: of these two in the same round; at least: its target;
-- whole fit: lyricgen's training characters over the time of Trainer.fit, so with n-gram counting,
+- plain loop, lyricgen: characters a second in the median epoch of a round;
+- ratio: lyricgen over plain loop in the same round; at least: its target;
+- whole fit: lyricgen's training characters over the time of Trainer.fit, including n-gram counting,
   samples, validation and checkpoints; it rises with --epochs;
 - outside: share of an epoch's training, up to its validation, outside training_step, backward, and
   the optimizer's step and zero_grad; at most: its target. Clipping counts as outside, though the
@@ -61,7 +63,7 @@ TARGETS |= {"rnn_scratch": 1.0, "gru_scratch": 1.0, "lstm_scratch": 1.0}
 OUTSIDE_TARGET = 0.10
 PARTS = ("forward", "backward", "optimizer", "clipping", "rest")  # of a training step
 
-# what the tables show, by the names in take_turn, and how
+# columns of the tables, by the names in take_turn, with the formats of their numbers
 SPEEDS = {"plain loop": ",.0f", "lyricgen": ",.0f", "ratio": ".2f", "at least": ".2f"}
 SPEEDS |= {"whole fit": ",.0f", "outside": ".1%", "at most": ".0%"}
 STEP = dict.fromkeys((*PARTS, "step"), ".2f")
@@ -97,7 +99,7 @@ def training(cells: list[str], rounds: int, epochs: int, directory: Path) -> lis
 
 
 def take_turn(options: TrainOptions, directory: Path) -> dict[str, float]:
-    gc.collect()  # nothing of earlier turns is left to be cleaned up in this one
+    gc.collect()  # so that this turn does not clean up after earlier turns
     seed_everything(options.seed, verbose=False)
     corpus = build_corpus(options.data)
     datamodule = build.build_datamodule(options, corpus)
@@ -158,7 +160,7 @@ def timed(seconds: Counter[str], name: str) -> Iterator[None]:
 
 
 class _TimedModule(RecurrentModule):
-    """Adds up seconds in the module's hooks: one more callback would slow every hook."""
+    """Adds up seconds in the module's hooks, since one more callback would slow every hook."""
 
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()
@@ -194,12 +196,12 @@ class _TimedModule(RecurrentModule):
         self._clipped = time.perf_counter()
 
     def optimizer_step(self, *arguments: Any) -> None:
-        super().optimizer_step(*arguments)  # the four above, then the update
+        super().optimizer_step(*arguments)  # calls the four hooks above, then updates
         self.seconds["optimizer"] += time.perf_counter() - self._clipped
 
 
 def compose_options(cell: str, text: Path, epochs: int) -> TrainOptions:
-    """The options in conf/, with what makes both arms do the same."""
+    """Return the options of conf/, changed so that both programs do the same work."""
     given = "one_hot" if cell.endswith("_scratch") else "embedding"
     overrides = f"""
         cell={cell} depth=shallow layers=1 hidden_size=256 loss.label_smoothing=0
@@ -217,7 +219,7 @@ def compose_options(cell: str, text: Path, epochs: int) -> TrainOptions:
 
 
 def zipf_text(length: int) -> str:
-    """A text of SYMBOLS distinct characters, the k-th of them drawn 1/k as often as the first."""
+    """Make a text of SYMBOLS distinct characters; the k-th is drawn 1/k as often as the first."""
     generator = np.random.default_rng(1)
     shares = 1 / np.arange(1, SYMBOLS + 1)
     drawn = generator.choice(SYMBOLS, length - SYMBOLS, p=shares / shares.sum())
