@@ -30,9 +30,9 @@ _STEPS = 2**15  # largest number of characters read at once
 def window_starts(length: int, num_steps: int) -> Tensor:
     """Choose where windows of `num_steps` symbols start in a text of `length` symbols: (W,).
 
-    A short text has a window at every place. A long text has evenly spaced runs of windows, each
-    one symbol after the last, so that all positions predict nearly the same characters. A symbol
-    follows each window.
+    A short text has a window at every place. A long text has evenly spaced runs of windows. The
+    windows of a run start one symbol apart, so all positions predict nearly the same characters. A
+    symbol follows each window.
     """
     possible = length - num_steps
     number = max(1, WINDOW_CHARACTERS // num_steps)
@@ -66,7 +66,7 @@ def nats_in_windows(network: Model, ids: Tensor, starts: Tensor, num_steps: int)
 
 
 def nats_after(network: NextModel, ids: Tensor, starts: Tensor, targets: Tensor) -> Floats:
-    """Score single characters of a text, each after its context alone.
+    """Score single characters of a text, given only their contexts.
 
     Args:
         network: network that predicts the characters.
@@ -94,9 +94,9 @@ def _score_rows(
     score: Callable[[Tensor, Tensor], Tensor],
     moved: Callable[[int], None] = lambda _: None,
 ) -> Floats:
-    """Score rows, given by their starts and ends, in blocks, and join their nats.
+    """Score rows in blocks, and join their nats; `starts` and `ends` define the rows.
 
-    A block has `rows` rows, but at least one. `moved` shows the progress.
+    A block has `rows` rows, or one row if `rows` is 0. `moved` shows the progress.
     """
     found = []
     with torch.inference_mode(), evaluating(network):
@@ -111,7 +111,7 @@ def _score_rows(
 def context_lengths(split: Split, vocabulary_size: int) -> list[int]:
     """Choose the lengths of contexts: the powers of two up to 256 and up to half the text.
 
-    In a list of lines, the first power that covers the longest line is the last.
+    In a list of lines, no length exceeds the first power that covers the longest line.
     """
     most = min(LONGEST_CONTEXT, int((split.ids < vocabulary_size).sum()) // 2)
     if split.line_starts is not None:
@@ -131,9 +131,9 @@ def target_places(split: Split, vocabulary_size: int, longest: int) -> Tensor:
 
 
 def context_begins(split: Split, places: Tensor, length: int) -> Tensor:
-    """Find where the contexts of the characters at `places`, (M,), begin: (M,).
+    """Find the starts, (M,), of the contexts of the characters at `places`, (M,).
 
-    A context has `length` symbols, but begins no earlier than its line in a list of lines.
+    A context has `length` symbols. In a list of lines it begins no earlier than its line.
     """
     begins = places - length
     if split.line_starts is None:
@@ -143,7 +143,7 @@ def context_begins(split: Split, places: Tensor, length: int) -> Tensor:
 
 
 class Curve(NamedTuple):
-    """Perplexities of checkpoints along an axis."""
+    """Perplexities of checkpoints by position, by length of the context or by frequency."""
 
     name: Literal["position", "context", "frequency"]  # name of the axis
     places: list[str]  # labels on the axis: positions or lengths from 1, or bins of counts
@@ -193,7 +193,7 @@ def curves(scores: Scores) -> Curves:
 
 
 def means_by_bin(nats: Floats, bins: Integers, number: int) -> tuple[list[int], list[float | None]]:
-    """Count the predicted characters of each bin, and compute their perplexity.
+    """Count the predicted characters of each bin, and compute the perplexity of each bin.
 
     `nats`, (C,), is nan where nothing was predicted. `bins`, (C,), holds the bin of each character,
     from 0 to `number` - 1.

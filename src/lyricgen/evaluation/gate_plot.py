@@ -1,4 +1,4 @@
-"""Plot of a layer's gates and states, one panel each: time steps across, units down.
+"""Plot of a layer's gates and states, in panels with time steps across and units down.
 
 Shapes: T time steps, H hidden size, I input size of the layer, V vocabulary size.
 """

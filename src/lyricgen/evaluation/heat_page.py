@@ -163,8 +163,8 @@ def heat_page(model: TrainedModel, text: OwnText, checkpoint: str, source: str) 
 def sign(character: str) -> str:
     """Return a visible form of a character.
 
-    Common white space becomes a sign, a combining mark follows a circle, and any other unprintable
-    character becomes its code point.
+    Common white space becomes a sign, a combining mark gets a circle before it, and any other
+    unprintable character becomes its code point.
     """
     if character in SIGNS:
         return SIGNS[character]
@@ -190,7 +190,7 @@ def _facts(model: TrainedModel, text: OwnText, nats: Floats) -> dict[str, str]:
 
 
 def _scale(mean: float, guess: float, most: int) -> tuple[dict[str, float], dict[str, float]]:
-    """Place ticks and marks on a scale from 0 to `most` bits; 0 and 1 are the ends of the scale.
+    """Return the places, 0 to 1, of ticks and marks on a scale from 0 to `most` bits.
 
     The marks show `mean` and, unless the two would overlap, `guess`, the bits of a uniform guess.
     """

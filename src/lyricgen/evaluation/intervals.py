@@ -55,7 +55,7 @@ class SplitText:
 
     @property
     def num_lines(self) -> int | None:
-        """Number of lines in a list of lines; else None."""
+        """Number of lines; None for running text."""
         return None if self.lines is None else int(self.lines[-1]) + 1
 
 
@@ -116,7 +116,7 @@ class Row(NamedTuple):
 
 
 def row(series: Series, first: Series, text: SplitText, *, resamples: int, seed: int) -> Row:
-    """Compute the figures of one model, and its difference from the model of `first`.
+    """Compute the figures of one model, and its loss minus the loss of the model of `first`.
 
     Each interval comes from `resamples` texts, drawn with `seed`. The two models must predict some
     of the same characters. There is no difference if `series` is `first`.
@@ -212,8 +212,8 @@ def block_length(values: Floats) -> int:
 
     The result is at least n^(1/3) and at most min(3√n, n/3), both rounded up; it is 1 for n below
     4. The estimate stops at the first stretch of lags without a visible autocorrelation. So it
-    overlooks longer dependences, as between the lines of a song. The lower limit makes up for this:
-    it grows with n as the best block length does.
+    overlooks longer dependences, as between the lines of a song. The lower limit makes up for this,
+    since it grows with n as the best length does.
     """
     n = len(values)
     most = math.ceil(min(3 * math.sqrt(n), n / 3))

@@ -153,7 +153,7 @@ def distinct_ngrams(texts: Sequence[Ids], n: int) -> float | None:
 
 
 def names(generated: list[str], splits: dict[str, Split], vocabulary: Vocabulary) -> Names | None:
-    """Compare complete generated names with the names of the corpus; None if there are none."""
+    """Compare complete generated names with those of the corpus; None without generated names."""
     if not generated:
         return None
     held_out = held_out_names(splits, vocabulary)
@@ -198,10 +198,10 @@ class SharedNgrams:
     Two different n-grams of up to 12 symbols have equal hashes with a probability of at most 2^-47.
 
     Args:
-        text: (T,) ids in 0 … S - 1 of the searched text.
+        text: (T,) ids of the searched text, from 0 to S - 1.
         symbols: S, the number of different ids.
-        report: called after each piece of the searched text with the number of characters that all
-            searches have read so far.
+        report: function that is called after each piece of the searched text with the number of
+            characters that all searches have read so far.
     """
 
     def __init__(

@@ -65,7 +65,7 @@ def read_text_argument(argument: str, encoding: str | None = None) -> TextArgume
     Raises:
         UserError: the argument names a directory or looks like the name of a missing file; the file
             cannot be read as a text of up to `MAX_BYTES`; or an encoding is given without a file.
-        OSError: the existence of the file cannot be checked, for example without a permission.
+        OSError: the existence of the file cannot be checked, for example for lack of permission.
     """
     shown = repr(argument)
     if os.path.isdir(argument):  # noqa: PTH112
@@ -100,7 +100,7 @@ def _is_there(argument: str) -> bool:
     """Whether a file has this name.
 
     Raises:
-        OSError: the existence of the file cannot be checked, for example without a permission.
+        OSError: the existence of the file cannot be checked, for example for lack of permission.
     """
     try:
         os.stat(argument)  # noqa: PTH116
@@ -212,7 +212,7 @@ def replace_controls(text: str, name: str, model: TrainedModel) -> tuple[str, Us
     `name` names the text in the error.
 
     Returns:
-        The text; and an error, not raised, if training refuses control characters of the text.
+        The text, and an error, not raised, if training refuses the text's control characters.
     """
     wanted = _trained_with(model, "control_characters")
     choice: ControlCharacters = next(
@@ -258,7 +258,7 @@ def score_text(
     resamples: int,
     seed: int,
 ) -> list[TextFigures]:
-    """Score the user's text with each checkpoint; the texts of their training may be missing.
+    """Score the user's text with each checkpoint.
 
     `own_text` explains `unknown`; `intervals.row` explains `resamples` and `seed`.
 

@@ -116,7 +116,7 @@ def _draw_curve(axes: Axes, curve: Curve, title: str, families: list[str]) -> No
 
 
 def _note_characters(axes: Axes, curve: Curve) -> None:
-    """Write the number of characters at each place below the curve; make the axis logarithmic."""
+    """Write the number of characters of each place below the curve, on a logarithmic axis."""
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(PLAIN)
     low, high = axes.get_ylim()
@@ -153,10 +153,10 @@ def draw_memorisation(measured: Sequence[tuple[Evaluated, Memorisation]]) -> Fig
 
 
 def logged(checkpoint: Path) -> dict[str, Points]:
-    """Read the shares of copied text that training has logged: by name, points (epoch, share).
+    """Read the shares of copied text that training has logged, as points (epoch, share) by name.
 
-    The shares come from metrics.csv in the directory of the checkpoint's run. Without this file the
-    result is empty. For an unreadable file it is also empty, and the log has a warning.
+    The shares come from metrics.csv in the directory of the checkpoint's run. The result is empty
+    if the file is missing, or, with a warning, if it is unreadable.
     """
     path = checkpoint.parent.parent / METRICS
     if not os.path.lexists(path):

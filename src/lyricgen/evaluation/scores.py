@@ -94,7 +94,7 @@ def load_checkpoints(paths: Sequence[Path]) -> list[Checkpoint]:
 
 
 def open_checkpoints(paths: Sequence[Path]) -> list[Evaluated]:
-    """Load checkpoints, and the one text that they all were trained on.
+    """Load checkpoints and the text that all of them were trained on.
 
     Raises:
         UserError: a checkpoint cannot be loaded, the text is unknown, missing or changed, or the
@@ -249,7 +249,7 @@ def mixture_weights(
 ) -> dict[str, float]:
     """Find the best share of each network, by label, in a mixture with the best n-gram model.
 
-    Shares are tuned on the validation split, if any. Checkpoints that count n-grams have none.
+    Shares are tuned on the validation split, if any. Checkpoints that count n-grams get no share.
     """
     weights = {}
     for each, series in zip(evaluated, validation, strict=False):
@@ -267,7 +267,7 @@ def baselines(
     """Make the series of mixtures, n-grams and the uniform distribution over `size` characters.
 
     `weights` holds the share of each network in its mixture. The training split gets only the
-    uniform distribution, because the n-gram models were counted on it.
+    uniform distribution, because the n-gram models count its n-grams.
     """
     found = []
     by_order = ngrams.nats.get(split, [])
@@ -286,7 +286,7 @@ def baselines(
 
 
 def split_nats(model: TrainedModel, split: Split, what: str) -> Floats:
-    """Score a split without dropout and with the state carried, as validation does.
+    """Score a split as validation does, in order, with the state carried and without dropout.
 
     The split must have the model's vocabulary and layout. The progress bar shows `what`.
 
@@ -318,7 +318,7 @@ def read_split(
     what: str,
     read: Callable[[Batch, State | None], tuple[Tensor, State]],
 ) -> Iterator[tuple[Batch, Tensor]]:
-    """Apply `read` to the batches of a split in order, carrying the state; see `split_nats`.
+    """Apply `read` to the batches of a split in order, carrying the state.
 
     `read` returns values for each character of a batch, (B, T, …), and the next state.
 

@@ -52,14 +52,14 @@ class Level(NamedTuple):
 
 
 def levels(stops: str) -> list[Level]:
-    """Make `LEVELS` levels, whose colours run through `stops`, colours separated by spaces."""
+    """Make `LEVELS` levels; their colours run through `stops`, a list separated by spaces."""
     colours = LinearSegmentedColormap.from_list("surprisal", stops.split(), LEVELS)
     grounds = [to_hex(colours(level)) for level in range(LEVELS)]
     return [Level(ground, legible_ink(ground)) for ground in grounds]
 
 
 def level_of(bits: float, most: float) -> int:
-    """Find the level, 0 to `LEVELS` - 1, of a surprisal; `most` is the end of the scale."""
+    """Find the level, 0 to `LEVELS` - 1, of a surprisal on a scale that ends at `most` bits."""
     return min(LEVELS - 1, int(bits / most * LEVELS))
 
 

@@ -21,7 +21,7 @@ FIGURES = {"loss": 3, "perplexity": 2, "bits_per_char": 3, "bits_per_byte": 3}  
 
 
 def new_table(*headings: str, numbers: Sequence[str]) -> Table:
-    """Make a table with columns of words, `headings`, then right-aligned columns, `numbers`."""
+    """Make a table with columns for words (`headings`) and right-aligned columns (`numbers`)."""
     table = Table(box=box.SIMPLE_HEAD, caption_justify="left")
     for heading in headings:
         table.add_column(escape(heading))
@@ -36,7 +36,7 @@ def named(name: str) -> str:
 
 
 def shown(estimate: Estimate, digits: int, sign: str = "") -> str:
-    """Write a figure, and its interval unless it is missing or its rounded ends equal the figure.
+    """Write a figure with its interval; omit an interval that is missing or vanishes by rounding.
 
     `console.rounded` explains `digits` and `sign`.
     """
@@ -228,7 +228,7 @@ def plain_text_figures(
 
 
 def print_memorisation(measured: Sequence[tuple[Evaluated, Memorisation]]) -> None:
-    """Print the shares of n-grams that each model copies, and of names if it writes names."""
+    """Print tables of the n-grams, and of the names if it writes names, that each model copies."""
     for evaluated, found in measured:
         put_whole(_overlap_table(evaluated.label_and_text, found))
         if found.names is not None:
