@@ -1,1 +1,1 @@
-"""Sweeps: many runs, planned, launched and watched."""
+"""Sweeps: plan, launch and watch many runs."""

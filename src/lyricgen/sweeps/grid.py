@@ -1,4 +1,4 @@
-"""A sweep over all combinations of values, which can be resumed."""
+"""A resumable sweep over all combinations of values."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ class PlannedJob:
     """A job that has no number yet.
 
     Attributes:
-        overrides: overrides of the job, with those that all jobs share.
+        overrides: overrides of the job, including overrides that all jobs share.
         name: part of the directory's name that differs between jobs.
         values: the whole configuration, plain and unchecked, which identifies the job.
     """
@@ -157,8 +157,8 @@ def _checked(values: dict[str, Any]) -> dict[str, Any]:
 def _match(wanted: Sequence[dict[str, Any]], there: dict[int, dict[str, Any]]) -> dict[int, int]:
     """Match configurations with the jobs that have begun.
 
-    Equal configurations are matched first, then configurations with which a run may be resumed. So
-    a job whose epochs were changed is matched, too.
+    Equal configurations are matched first, then configurations that differ only in settings that a
+    resumed run may change, such as the number of epochs.
 
     Args:
         wanted: configurations to match.

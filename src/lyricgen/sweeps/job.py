@@ -91,7 +91,7 @@ def start_fork_server() -> None:
 def create_job_process(
     launcher: Any, overrides: list[str], number: int, threads: int
 ) -> ForkServerProcess:
-    """Create the process of a job, but do not start it; start the fork server if it does not run.
+    """Create the process of a job without starting it; make sure that the fork server runs.
 
     Args:
         launcher: launcher with the configuration and the task.
@@ -192,7 +192,7 @@ def do_as_job(sweep: Path, job: Callable[[], float]) -> float:
 def _watching_sweep(sweep: Path, parent: str, interruption: Interruption) -> Iterator[None]:
     """Stop this process if the sweep stops while the block runs; a thread watches the sweep.
 
-    If the sweep is gone and this process does not stop in time, the process is ended.
+    If the sweep is gone and this process does not stop in time, the thread ends it.
 
     Args:
         sweep: directory of the sweep.

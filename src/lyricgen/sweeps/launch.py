@@ -75,7 +75,7 @@ def launch(
         launcher: launcher of Hydra.
         jobs: number and overrides of each job.
         sweep: directory of the sweep.
-        wanted: number of jobs at a time; None for the launcher's own number, on Ray for all jobs.
+        wanted: number of jobs at a time; None for the launcher's own number, or all jobs on Ray.
         sharing: number of jobs that share the cores, if it exceeds the number of `jobs`. It counts
             the finished jobs of a resumed sweep, so that the other jobs get no more threads than
             before.
@@ -118,7 +118,7 @@ def launch_and_score(
     """Run jobs for a sweeper of another package; their numbers start at `first`.
 
     Returns:
-        A JobReturn for each job, whose value is the perplexity, or infinity without a perplexity.
+        A JobReturn for each job with its perplexity as value, or infinity if it has none.
 
     Raises:
         Interrupted: Ctrl-C or another signal came; all jobs have stopped.

@@ -43,7 +43,7 @@ class Job:
 
     Attributes:
         number: number of the job, which stays the same when the sweep is resumed with other jobs.
-        overrides: overrides of the job, with those that all jobs share.
+        overrides: overrides of the job, including overrides that all jobs share.
         name: name of the job's directory.
         begun: whether the job has a summary.json.
         done: whether the job needs no more work.
@@ -118,7 +118,7 @@ def refuse_fewer_epochs(wanted: int, earlier: Any, earlier_jobs: str, advice: st
 
 
 class UnfinishedJobsError(Exception):
-    """Error for unfinished jobs of a sweep, which the message names."""
+    """Error whose message names the unfinished jobs of a sweep."""
 
 
 class Sweep:
@@ -188,7 +188,7 @@ class Sweep:
 
     @contextmanager
     def conclusion(self) -> Iterator[None]:
-        """Record the end of the sweep after the block, which runs the jobs, and write the report.
+        """Record the end of the sweep and write its report after the block, which runs the jobs.
 
         An error of the block is raised again; if the sweep has begun, the error is also recorded.
 

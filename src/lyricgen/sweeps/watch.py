@@ -100,17 +100,17 @@ class JobWatch(ABC):
         self._stop.touch()
 
     def _forget_waiting_if_vanished(self) -> None:
-        """Forget the waiting jobs if the sweep's directory is gone, so that none makes it anew."""
+        """Forget the waiting jobs if the sweep's directory is gone; no job may create it again."""
         if self._had_summary and not (self._sweep / SUMMARY).is_file():
             self._waiting.clear()
 
     def _begin_waiting(self, at_a_time: int) -> None:
-        """Begin waiting batches until `at_a_time` batches work."""
+        """Begin further batches, so that `at_a_time` batches are at work."""
         while self._drop_ended() < at_a_time and self._waiting:
             self._begin(self._waiting.popleft())
 
     def _is_working(self, *, stopping: bool) -> bool:
-        """Whether a batch still works; `stopping` is whether the jobs were asked to stop."""
+        """Whether a batch still works; `stopping` is true if the jobs were asked to stop."""
         del stopping
         return self._drop_ended() > 0
 
@@ -133,7 +133,7 @@ class JobWatch(ABC):
             log.warning("job %d did not begin: %s%s", number, why[:200], where)
 
     def _summaries(self) -> dict[int, tuple[Path, RunSummary]]:
-        """Read the summaries that jobs have written since this watch began, without reported jobs.
+        """Read the new summaries of the jobs whose ends were not reported yet.
 
         Returns:
             The directory and the summary of each job, by its number, without damaged summaries.

@@ -1,4 +1,4 @@
-"""Space of a search, read from Hydra's sweep overrides as Optuna's distributions."""
+"""Space of a search: Hydra's sweep overrides, converted to Optuna's distributions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -98,7 +98,7 @@ class Space:
 
 
 def read_space(overrides: Sequence[Override]) -> Space:
-    """Divide overrides into searched and fixed ones; the last override of a setting counts.
+    """Read the searched settings and the fixed overrides; the last override of a setting counts.
 
     The syntax is that of Hydra's own sweeper for Optuna. An `interval` is continuous; within
     `int(...)` it has whole numbers, within `tag(log, ...)` it is logarithmic. A `range` has steps

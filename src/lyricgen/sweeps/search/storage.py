@@ -1,4 +1,4 @@
-"""Options, storage and trials of a search, as its jobs use them."""
+"""Options, storage and trials of a search."""
 
 import logging
 import os
@@ -66,7 +66,7 @@ class StudyOptions(Options):
     params: dict[str, Any]
 
     def study_name(self, sweep: Path) -> str:
-        """Name the study; use the name of `sweep` if the storage may hold several studies."""
+        """Name the study; use the name of the directory if the storage may hold other studies."""
         return "study" if self.storage is None else sweep.name
 
 
