@@ -27,8 +27,8 @@ MOST = 10**6  # largest whole number that an option takes
 class Parser(argparse.ArgumentParser):
     """Parser of a command's options, of --debug, and of the path of a checkpoint.
 
-    The path is parsed to `checkpoint`, or None without a path; with `several`, a list of paths to
-    `checkpoints`. If the argument `checkpoint` is false, no path is allowed.
+    The path goes into `checkpoint`, which is None without a path. With `several`, all paths go into
+    the list `checkpoints`. If the argument `checkpoint` is false, the parser takes no path.
     """
 
     def __init__(

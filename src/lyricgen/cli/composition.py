@@ -84,7 +84,7 @@ def plain_values(config: DictConfig, hydra: Any) -> dict[str, Any]:
 
 
 def _sampler_of_lines(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Return the settings of sampler=lines; settings of the user or an experiment replace them.
+    """Return the settings of sampler=lines, with the values that the user or an experiment set.
 
     Args:
         values: values of the whole configuration, with the settings of sampler=consecutive.
@@ -123,7 +123,7 @@ def search_options(hydra: Any) -> dict[str, Any] | None:
 
 
 def compose_run(config: DictConfig, hydra: Any) -> tuple[dict[str, Any], Run]:
-    """Return the plain values and the `Run`; a resumed run keeps its recorded settings.
+    """Return the plain values and the `Run` of a configuration; a resumed run keeps its settings.
 
     Args:
         config: configuration of the run.

@@ -266,9 +266,9 @@ def with_recorded_settings(
         overrides: overrides of the present configuration.
 
     Returns:
-        The recorded values, except for settings whose override was not recorded. But `values`
-        itself, if such an override chooses a group other than trainer, callbacks and logger, or if
-        nothing is recorded.
+        The values with recorded settings restored, except settings with a new override. Nothing is
+        restored if nothing is recorded, or if a new override chooses a group other than trainer,
+        callbacks and logger.
     """
     earlier = RunSummary.read_earlier(directory)
     if earlier is None or earlier.options is None or "overrides" not in earlier.model_fields_set:
