@@ -58,7 +58,7 @@ class Comparison:
         over: settings averaged over.
         mixed: other settings that differ within groups.
         repeated: number of runs left out because a scored or a later run has the same settings.
-        groups: groups of runs, the best first, without a figure last.
+        groups: groups of runs, the best first, groups without a figure last.
         rows: figures of each group, by the names in docs/report.md.
     """
 
@@ -112,7 +112,7 @@ def compare(
         A comparison for each text and task.
 
     Raises:
-        UserError: no run has a setting in `by` or `over`, or `metric` is no figure that ranks runs.
+        UserError: no run has a setting in `by` or `over`, or no run can be ranked by `metric`.
     """
     check_known(by, records, "--by")
     if list(over) != ["seed"]:  # the default holds for runs that failed before their seed, too
@@ -323,10 +323,10 @@ def _compare_with_best(
 def paired_test(differences: "pd.Series[float]") -> float | None:
     """Compute the two-sided p-value of Student's paired t-test.
 
-    It is None below two pairs or for equal differences; else P(|T| > |t|) is the regularised
-    incomplete beta function I(ν/2, 1/2) at ν/(ν + t²), ν = n - 1 (Abramowitz and Stegun 1964,
-    26.7.1). mpmath comes with torch; scipy would slow the start of training, since Lightning would
-    import it.
+    The result is None below two pairs or for equal differences. Otherwise P(|T| > |t|) is the
+    regularised incomplete beta function I(ν/2, 1/2) at ν/(ν + t²), ν = n - 1 (Abramowitz and Stegun
+    1964, 26.7.1). mpmath comes with torch; if scipy were installed, Lightning would import it at
+    every start.
     """
     # equal up to rounding, as for n-grams, which no seed changes
     if len(differences) < 2 or differences.std() <= 1e-12 * differences.abs().max():

@@ -90,7 +90,7 @@ def read_curves(comparison: Comparison) -> LearningCurves:
 
 
 def _read(run: Record, metric: str) -> pd.DataFrame:
-    """Read a figure of a run with its epochs and steps; no rows without a sound metrics.csv."""
+    """Read a figure of a run with its epochs and steps; no rows if metrics.csv is not sound."""
     path = run.directory / METRICS
     columns: dict[str, list[float]] = {name: [] for name in ("epoch", "step", metric)}
     if path.exists() or run.options.get("logger.csv") is not False:
@@ -160,7 +160,7 @@ def draw_price(comparison: Comparison, name: str, title: str) -> Figure:
 
 
 def heat_axes(comparison: Comparison) -> tuple[list[Value], list[Value]] | None:
-    """Return the values of both grouping settings in rising order; None for no heat map.
+    """Return the values of both grouping settings in rising order, or None for no heat map.
 
     A heat map needs two settings with 2 to `MOST_VALUES` values each, at least half of all
     combinations, and a group with a figure.
@@ -210,7 +210,7 @@ def draw_heat(comparison: Comparison, rows: list[Value], columns: list[Value]) -
 
 
 def draw_importance(shares: Mapping[str, float]) -> Figure:
-    """Draw the importance of each setting, which is a share."""
+    """Draw the importance of each setting as a bar."""
     figure, axes = new_plot("importance of settings", (SIZE[0], 0.34 * len(shares) + 1.0))
     axes.barh(range(len(shares)), list(shares.values()), color=SERIES[0], height=0.65)
     axes.set_yticks(range(len(shares)), [printable(name) for name in shares])

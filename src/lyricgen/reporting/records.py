@@ -84,7 +84,7 @@ class FoundRuns:
     """Runs and sweeps below some directories.
 
     Attributes:
-        records: of the runs, in the order of their directories.
+        records: records of the runs, in the order of their directories.
         plans: overrides of all planned jobs, by the sweep's directory and the job's number.
     """
 
@@ -180,7 +180,7 @@ def _planned(sweep: Path, plan: Mapping[int, list[str]], jobs: list[Record]) -> 
 
 
 def _gaps(jobs: list[Record]) -> Iterator[Record]:
-    """Find the combinations of values in a grid without a plan that have no job."""
+    """Find the combinations of a grid's values that have no job, if the grid has no plan."""
     keys = list(jobs[0].overrides)
     if any(job.summary.search_space or list(job.overrides) != keys for job in jobs):
         return
@@ -259,7 +259,7 @@ def select(records: Sequence[Record], conditions: Conditions) -> list[Record]:
 
 
 def check_known(keys: Iterable[str], records: Sequence[Record], option: str) -> None:
-    """Check that each setting is known from a run; `option`, such as --where, begins the message.
+    """Check that some run has each setting; `option`, such as --where, begins the message.
 
     Raises:
         UserError: no run has a setting in `keys`; the message names similar settings.

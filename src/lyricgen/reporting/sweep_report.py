@@ -1,4 +1,4 @@
-"""Report on runs, for the command report and for the end of a sweep."""
+"""Report on runs, for the report command and for the end of a sweep."""
 
 import hashlib
 import logging
@@ -39,8 +39,8 @@ def report(
         by: settings to group by; empty for the settings that vary.
         over: settings to average over.
         metric: the ranking figure; None for the held-out perplexity.
-        out: directory of the files. None for a directory in the sweep, if `directories` is one
-            sweep, else in the outputs; it is named report, with the choices of runs and settings.
+        out: directory of the files. None means a directory in the sweep, if `directories` is one
+            sweep, else in the outputs; its name is made of the choices of runs and settings.
 
     Returns:
         The comparisons and the directory of the files.

@@ -206,7 +206,7 @@ def _table(columns: Sequence[Column]) -> Table:
 
 
 def to_frame(comparisons: Sequence[Comparison]) -> pd.DataFrame:
-    """Join the rows of all comparisons in a table, whose columns docs/report.md explains."""
+    """Join the rows of all comparisons in one table; docs/report.md explains the columns."""
     frames = []
     for comparison in comparisons:
         rows = comparison.rows.drop(columns="test_deviation")
