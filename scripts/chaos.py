@@ -2,9 +2,9 @@
 
 A chain is one training run of a random configuration. The run is killed several times: at a random
 moment, at a random access to one of its files, or by a signal that it can handle. After each death
-it is resumed. At its end it is compared with an undisturbed run: weights, optimizer, schedule,
-recurrent state, metrics.csv, samples.jsonl, summary.json, and TensorBoard's scalars and texts must
-be equal bit by bit, except measured times and speeds. The exit status is 1 if anything else
+it is resumed. At the end, its weights, optimizer, schedule, recurrent state, metrics.csv,
+samples.jsonl, summary.json, and TensorBoard's scalars and texts must equal bit by bit those of an
+undisturbed run. Only measured times and speeds may differ. The exit status is 1 if anything else
 differs.
 
 Each life of a run, up to its next death, is a fork of this process with all modules loaded. It

@@ -4,7 +4,7 @@ The loop writes one text with one-hot vectors, one Python step for each characte
 gradients. lyricgen writes 1, 16 and 256 texts at a time. Both have the same weights (an LSTM of 256
 units, 1,027 symbols, one-hot input, float32), a prefix of one character, the same length, and
 temperature 0.8. They take turns in one process after a warm-up. lyricgen's time covers the whole
-call, with the drawing of random numbers.
+call, including its random numbers.
 
 Figures are medians over the rounds. The column "ratio" is lyricgen's speed over the loop's in the
 same round; "at least" is the target of the ratio.

@@ -1,7 +1,7 @@
 """Time of a report on many runs, from the start of Python; a part of benchmark.py.
 
-A script writes the runs, without training: cells, layers and learning rates over ten seeds, 30
-epochs each.
+The runs are written without training. They have several cells, layers and learning rates, ten
+seeds, and 30 epochs each.
 """
 
 import csv

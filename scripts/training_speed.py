@@ -219,7 +219,7 @@ def compose_options(cell: str, text: Path, epochs: int) -> TrainOptions:
 
 
 def zipf_text(length: int) -> str:
-    """Make a text of SYMBOLS distinct characters; the k-th is drawn 1/k as often as the first."""
+    """Make a text with all SYMBOLS characters, whose frequencies follow Zipf's law."""
     generator = np.random.default_rng(1)
     shares = 1 / np.arange(1, SYMBOLS + 1)
     drawn = generator.choice(SYMBOLS, length - SYMBOLS, p=shares / shares.sum())
