@@ -163,7 +163,7 @@ def job_values(loader: ConfigLoader, sweep: DictConfig, overrides: list[str]) ->
 class DirectoryCallback(Callback):
     """Hydra callback that checks the directory of a run or sweep before Hydra writes to it.
 
-    It makes a new directory unless `resume` is given, and stores the path in the configuration. If
+    It makes the directory unless `resume` is given, and stores the path in the configuration. If
     the directory cannot be used, it ends the command with status 2.
     """
 

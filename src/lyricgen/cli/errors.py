@@ -93,7 +93,7 @@ def _unreadable(override: str) -> str:
 
 
 def _unknown_setting(name: str) -> str:
-    """Describe the error of a setting that does not exist here."""
+    """Describe the error of a setting that does not exist."""
     settings = known_settings()
     if settings.get(name):
         return f"{name}: only {' or '.join(settings[name])} has this setting"

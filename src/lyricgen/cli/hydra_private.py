@@ -69,7 +69,7 @@ def compose_once() -> None:
         def load_configuration(
             config_name: str | None, overrides: list[str], run_mode: RunMode, **options: Any
         ) -> DictConfig:
-            del vars(hydra.config_loader)["load_configuration"]  # a job's process gets the loader
+            del vars(hydra.config_loader)["load_configuration"]  # a job gets the plain loader
             if (overrides, run_mode) != ([*typed, *added], RunMode.RUN):
                 return load(config_name, overrides, run_mode, **options)
             config.hydra.overrides.hydra.extend(added)

@@ -121,7 +121,7 @@ def varying_most(read: Activations, units: int | None) -> list[int]:
 
 
 def notes(model: TrainedModel, units: int | None, missing: str = "") -> list[str]:
-    """Write notes for the terminal on gates, units and characters that the plot cannot show.
+    """Write notes for the terminal on gates, units and characters that the plot does not show.
 
     `units` is the argument of `draw`. `missing` holds the characters that no installed font has.
 

@@ -42,10 +42,10 @@ class Alternatives(NamedTuple):
     Where the model predicts nothing, ranks and ids are 0, and nats and probabilities are nan.
     """
 
-    nats: Floats  # (C,) of the text's character
-    ranks: Integers  # (C,) of the text's character, 1 for the most probable
+    nats: Floats  # (C,) nats of the text's character
+    ranks: Integers  # (C,) rank of the text's character, 1 for the most probable
     ids: Integers  # (C, K) alternatives, the most probable first
-    probabilities: Floats  # (C, K) of the alternatives
+    probabilities: Floats  # (C, K) probabilities of the alternatives
 
 
 def beginning_of_text(
@@ -135,7 +135,7 @@ def heat_page(model: TrainedModel, text: OwnText, checkpoint: str, source: str) 
     found = alternatives(model, text.split, f"scoring {text.name}")
     bits = text.spread(found.nats / math.log(2))  # (N,)
     guess = math.log2(len(model.vocabulary))
-    most = max(4, math.ceil(1.5 * guess))  # 1.5 times the bits of a uniform guess
+    most = max(4, math.ceil(1.5 * guess))
     ticks, marks = _scale(float(np.nanmean(bits)), guess, most)
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),

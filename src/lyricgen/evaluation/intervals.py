@@ -116,7 +116,7 @@ class Row(NamedTuple):
 
 
 def row(series: Series, first: Series, text: SplitText, *, resamples: int, seed: int) -> Row:
-    """Compute the figures of one model, and its loss minus the loss of the model of `first`.
+    """Compute the figures of one model, and its loss minus the loss of `first`.
 
     Each interval comes from `resamples` texts, drawn with `seed`. The two models must predict some
     of the same characters. There is no difference if `series` is `first`.

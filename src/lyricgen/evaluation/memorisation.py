@@ -74,10 +74,10 @@ class Memorisation:
     this kind overlaps with the training split.
     """
 
-    generated: Overlap  # of texts drawn from the model
-    held_out: Overlap | None  # of the validation and test splits; None without them
+    generated: Overlap  # overlap of texts drawn from the model
+    held_out: Overlap | None  # overlap of the validation and test splits; None without them
     names: Names | None  # None for running text, or if no name is complete
-    temperature: float  # of the samples
+    temperature: float  # temperature of the samples
     seed: int
 
 

@@ -33,7 +33,7 @@ from lyricgen.evaluation.intervals import (
 from lyricgen.evaluation.scores import Checkpoint, split_nats
 from lyricgen.models.trained_model import TrainedModel
 
-# parts of training's messages, as patterns, and the words of the command evaluate for them
+# patterns in the messages of training, and their replacements for the command evaluate
 WORDS = {
     r"data\.encoding=": "--encoding ",
     r"data\.path=FILE": "--text FILE",
@@ -233,7 +233,7 @@ def _ends_of_empty_lines(codes: Integers, known: Booleans) -> Booleans:
 
 
 def _trained_with(model: TrainedModel, option: str) -> object:
-    """Return an option of the group `data` in the model's training; None if it is not recorded."""
+    """Return a `data` option of the model's training; None if it is not recorded."""
     data = model.options.get("data")
     return data.get(option) if isinstance(data, dict) else None
 

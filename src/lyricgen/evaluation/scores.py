@@ -98,7 +98,7 @@ def open_checkpoints(paths: Sequence[Path]) -> list[Evaluated]:
 
     Raises:
         UserError: a checkpoint cannot be loaded, the text is unknown, missing or changed, or the
-            checkpoints have different texts or splits.
+            checkpoints cannot be compared.
     """
     checkpoints = load_checkpoints(paths)
     options = [_text_options(each) for each in checkpoints]

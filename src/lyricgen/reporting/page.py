@@ -32,7 +32,7 @@ from lyricgen.runs.directories import STUDY
 from lyricgen.runs.record_files import MOST_OF_LINES, open_record
 
 BEST = 3  # number of best runs whose samples are shown, besides the worst run
-FEWEST = 10  # finished trials that importances need
+FEWEST = 10  # smallest number of finished trials for importances
 
 
 class Plot(NamedTuple):

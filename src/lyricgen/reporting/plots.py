@@ -34,8 +34,8 @@ from lyricgen.settings import Value
 
 log = logging.getLogger(__name__)
 
-MOST_LINES = 60  # curves in one plot
-MOST_VALUES = 20  # rows or columns of a heat map
+MOST_LINES = 60  # largest number of curves in one plot
+MOST_VALUES = 20  # largest number of rows or columns of a heat map
 HEAT = "viridis_r"
 NGRAM = "val/ngram_perplexity"
 

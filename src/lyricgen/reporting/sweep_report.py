@@ -17,7 +17,7 @@ from lyricgen.runs.directories import outputs_directory
 
 SHOWN = 10  # largest number of runs without a figure that the terminal lists
 REPORT = "report"  # name of the directory and of its files
-_LONGEST = 100  # bytes of a report's name
+_LONGEST = 100  # largest number of bytes of a report's name
 
 log = logging.getLogger(__name__)
 

@@ -98,7 +98,7 @@ def launch(
         elif kind == "RayLauncher":  # Ray has its own queue and cores
             import ray  # noqa: PLC0415  an extra
 
-            if not ray.is_initialized():  # once, before several threads ask the launcher to
+            if not ray.is_initialized():  # once, before several threads would do it
                 with terminal_signals_blocked():
                     options: Any = OmegaConf.to_container(launcher.ray_cfg.init, resolve=True)
                     ray.init(**options)
