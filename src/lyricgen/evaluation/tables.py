@@ -228,7 +228,7 @@ def plain_text_figures(
 
 
 def print_memorisation(measured: Sequence[tuple[Evaluated, Memorisation]]) -> None:
-    """Print tables of the n-grams, and of the names if it writes names, that each model copies."""
+    """Print tables of the n-grams and the names that each model copies."""
     for evaluated, found in measured:
         put_whole(_overlap_table(evaluated.label_and_text, found))
         if found.names is not None:

@@ -325,7 +325,7 @@ def paired_test(differences: "pd.Series[float]") -> float | None:
 
     The result is None below two pairs or for equal differences. Otherwise P(|T| > |t|) is the
     regularised incomplete beta function I(ν/2, 1/2) at ν/(ν + t²), ν = n - 1 (Abramowitz and Stegun
-    1964, 26.7.1). mpmath comes with torch; if scipy were installed, Lightning would import it at
+    1964, 26.7.1). mpmath comes with torch. scipy is avoided, since Lightning would import it at
     every start.
     """
     # equal up to rounding, as for n-grams, which no seed changes
