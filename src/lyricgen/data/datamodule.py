@@ -67,7 +67,6 @@ class CharacterDataModule(pl.LightningDataModule):
         return self.evaluation_loader("val") if "val" in self.splits else []
 
     # No command calls this; users of Lightning expect `Trainer.test` to work.
-
     @override
     def test_dataloader(self) -> BatchLoader | list[BatchLoader]:
         return self.evaluation_loader("test") if "test" in self.splits else []

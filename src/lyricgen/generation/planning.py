@@ -62,7 +62,6 @@ class Constraints:
     lengths: list[int]  # R, largest number of new characters of each text, with the stop
     stop: int | None  # id of the character that ends a text; None if only its length ends it
     stops: list[int]  # R, for each text the number of stops that end it, without the prefix's
-
     complete: bool = False  # whether a text of its full length is complete, not cut off
 
 

@@ -55,7 +55,7 @@ def scaled(logits: Tensor, temperature: float) -> Tensor:
 
 
 def temperature(value: float) -> Rule:
-    """Make a rule that divides the logits; above 1 the text varies more, below 1 less."""
+    """Make a rule that divides logits by `value`; above 1 the text varies more, below 1 less."""
     return lambda logits, _: scaled(logits, value)
 
 
@@ -171,7 +171,7 @@ def rhyming(classes: Tensor, ends: Tensor) -> Rule:
     Args:
         classes: (V,) int64, the rhyme class of each character.
         ends: (R, E) int64, rising places of the last characters of lines. The first new character
-            is at place 0, the prefix before it. The first line is not constrained.
+            is at place 0; places in the prefix are negative. The first line is not constrained.
     """
     steps = frozenset(ends.flatten().tolist())
 

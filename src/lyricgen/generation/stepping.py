@@ -147,7 +147,6 @@ def _input_share(
         more = -symbols.shape[1] % 16  # zeros, so that all rows begin alike in memory
         weight = F.pad(weight.T, (0, more)).T if more else weight
         # in one product of all rows, a row costs a fourth or less
-
         if not small or 4 * characters < vocabulary:
             return lambda ids, totals: torch.addmm(
                 bias,

@@ -28,9 +28,8 @@ UNSCORED = -1  # target of a place that is not scored
 class Generated:
     """A generated text, with its settings and its probability.
 
-    Whatever the strategy, the probability is the model's own, of the new characters after the
-    prefix. It includes the line break that ended the text, if any.
-
+    The model itself gives this probability to the new characters after the prefix, whatever the
+    strategy. The line break that ended the text counts, too.
     """
 
     prefix: str  # as the model reads it
@@ -93,11 +92,10 @@ def continue_prefixes(
         prefixes: beginnings of the texts, which may be "".
         count: texts for each prefix; None for one, or for `beams` texts in a beam search.
         length: most new characters of a text. None takes the length that the options need, or else
-            `TrainedModel.default_length`, times the number of lines if only this is given. A model
-            of lines stops at the end of the line.
+            `TrainedModel.default_length`, times the number of lines if only this is given.
         seed: text number i of a prefix depends only on (seed, prefix, i).
-        generator: source of the random numbers, see `continuing.draw_uniforms`. With
-            "numpy_reseeded", text number i of all texts has the seed `seed` + i.
+        generator: see `continuing.draw_uniforms`. With "numpy_reseeded", text number i of all texts
+            has the seed `seed` + i.
         watch: called with each new character, to show a single text while it is written.
         options: fields of `Strategy` and `Control`, such as temperature=0.8 or lines=8; `acrostic`
             and `starts_with` are normalised as the corpus was.
@@ -106,9 +104,8 @@ def continue_prefixes(
         The continuations, prefix by prefix, and their writer. A beam search may find fewer texts.
 
     Raises:
-        UserError: the model fills gaps, has diverged, or does not know a character of a prefix; an
-            option is wrong or contradicts another; no text obeys all options; or the memory is too
-            small.
+        UserError: the model fills gaps, has diverged, or lacks a character of a prefix; an option
+            is wrong or contradicts another; no text obeys all options; or the memory is too small.
     """
     check_texts("prefixes", prefixes)
     check_whole("seed", seed)

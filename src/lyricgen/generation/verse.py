@@ -61,7 +61,7 @@ def constrain_lines(request: Request) -> Constraints:
 
     Raises:
         UserError: the model knows no line break, the constraints contradict a prefix or the length,
-            no text can obey them, or --rhyme lacks the package pypinyin.
+            no text can obey them, or the package pypinyin is missing for --rhyme.
     """
     vocabulary, allowed = request.model.vocabulary, request.allowed
     mark = next((one for one in "\n " if one in vocabulary.characters), None)
@@ -238,9 +238,9 @@ def plan_rhymes(
         width: characters of a line.
 
     Returns:
-        - (R, E), places of the ends of lines; the first new character is at place 0.
+        - (R, E), places of the ends of lines. The first new character is at place 0.
         - (V,), rhyme class of each character.
-        - (D, V) booleans, a row for each number of lines: characters that enough others rhyme with.
+        - (D, V) booleans, a row for each number of lines: characters of large enough classes.
         - (R,), row of each text in these booleans.
 
     Raises:
@@ -286,8 +286,8 @@ def _check_rhyme(prefix: str, given: Tensor, classes: Tensor, free: Tensor, line
         lines: number of lines of the whole text.
 
     Raises:
-        UserError: the lines do not rhyme, or two of them end with the same character, or too few
-            characters are left for further lines.
+        UserError: the lines do not rhyme or end with no syllable, two of them end with the same
+            character, or too few characters are left for further lines.
     """
     rhyme = int(classes[given[0]])
     if rhyme == NO_CLASS:

@@ -24,7 +24,6 @@ from lyricgen.options import Options, validate
 from lyricgen.settings import complete
 
 FORMAT: Literal[2] = 2
-
 MAX_OPTIONS, MAX_DEPTH = 10**6, 20  # bytes and nesting of a run's options in JSON
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64)
 # functions that draw initial weights

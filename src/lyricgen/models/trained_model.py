@@ -102,9 +102,9 @@ class TrainedModel:
     def encode_prefix(self, prefix: str) -> torch.Tensor:
         """Encode a prefix as the first ids that the network reads, int64 on the CPU.
 
-        `prefix` is normalised first. For a model of lines, the start symbol comes before it:
-        (P + 1,). For running text the ids are (P,). There an empty prefix becomes a newline; a
-        space if the vocabulary has no newline; its first character if it has neither.
+        `prefix` is normalised first. A model of lines reads (P + 1,) ids, the start symbol first.
+        A model of running text reads (P,) ids. There an empty prefix becomes a newline, else a
+        space, else the first character, whichever the vocabulary has.
 
         Raises:
             UserError: the prefix has an unknown character, or a newline in a model of lines.

@@ -69,7 +69,7 @@ class Cell(nn.Module):
         raise NotImplementedError
 
     def column_step(self) -> Step:
-        """The equivalent step in NumPy.
+        """Find the step in NumPy that computes the same as the cell.
 
         Raises:
             UserError: the cell has none.

@@ -95,7 +95,8 @@ class NgramLanguageModel(NextModel):
     ) -> tuple[Tensor, State]:
         """Compute the nats of the characters after the inputs.
 
-        `targets` are ids in 0..V, (B, T). `forward` explains the other arguments and the errors.
+        These are `targets`, (B, T) ids in 0..V. `forward` explains the other arguments and the
+        errors.
 
         Returns:
             Nats, (B, T) float64, nan for V, and the state after the last input.
