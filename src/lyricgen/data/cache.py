@@ -75,7 +75,7 @@ def published_path(published: Published) -> Path:
 
 
 def _fetch(published: Published, path: Path) -> None:
-    pooch.get_logger().setLevel("ERROR")  # it would announce each download
+    pooch.get_logger().setLevel("ERROR")  # pooch would announce each download
     try:
         pooch.retrieve(
             url=published.url,
@@ -161,7 +161,7 @@ class LargeText:
         # a file just written may be written again within the same tick of its clock
         settled = time.time_ns() - max(stamp[1:3]) > SETTLED
         if settled and self.stamp() == stamp:
-            with suppress(OSError):  # the next start hashes again
+            with suppress(OSError):  # if this fails, the next start hashes again
                 directory.mkdir(parents=True, exist_ok=True)
                 write_atomically(memory, json.dumps([*stamp, content]))
         return content

@@ -30,7 +30,7 @@ _NAMES = {
     "\x7f": "delete",
     "\x85": "next line",
 }
-_LISTED = 8  # characters in a message
+_LISTED = 8  # most kinds of characters in a message
 _CHOICES = (
     "data.control_characters=newline turns them into newlines, data.control_characters=drop "
     "leaves them out"
@@ -61,7 +61,7 @@ _LATIN = (
 )
 _ASCII = frozenset(map(chr, range(128)))
 _MOSTLY = 10  # sound characters beyond ASCII for each damaged place
-_SHOWN = 5  # encodings in a message
+_SHOWN = 5  # most encodings in a message
 _BEFORE, _EXCERPT, _SAMPLE = 6, 14, 4000  # characters
 
 
@@ -81,7 +81,7 @@ class ControlCharacterFilter:
         self.shown, self.wanted, self.choices = shown, wanted, choices
         self._places: dict[str, str] = {}  # line and column of the first character of each kind
         self._counts: Counter[str] = Counter()
-        self._line, self._column = 1, 1  # of the next character
+        self._line, self._column = 1, 1  # place of the next character
         self._after_return = False
         self._length = 0
         self._nuls = [0, 0]  # numbers of NULs at even and at odd places

@@ -31,7 +31,7 @@ from lyricgen.errors import UserError
 
 DEFAULT_MAX_BYTES = 256_000_000
 _CHUNK = 1 << 20  # bytes read at a time
-_HEAD = 1100  # bytes that tell the kind of a file
+_HEAD = 1100  # first bytes of a file, which tell its kind
 
 _UNPACK = "unpack it and name the text file (data.path=FILE)"
 _SAVE = "save it as plain text and name that file (data.path=FILE)"

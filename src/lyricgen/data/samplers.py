@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 LONGEST_STREAM = 200_000  # characters of held-out text that are read as one row
 ROW = 20_000  # characters, on average, of a row of a longer text
-EVALUATION_LOGITS = 2**22  # most logits of an evaluation batch, if a row has not more
+EVALUATION_LOGITS = 2**22  # most logits of an evaluation batch, about
 EVALUATION_STEPS = 1024  # most characters of a row in an evaluation batch
 EVALUATION_LINES = 256  # most lines in an evaluation batch
 EVALUATION_CHARACTERS = 2**15  # most characters of these lines, padding included
@@ -162,7 +162,7 @@ class ConsecutiveSampler(TrainingSampler):
             self.batch_size = min(batch_size, most)
             row = num_characters // self.batch_size
             self.row_starts = torch.arange(self.batch_size) * row
-            self.columns = (row - 1) // num_steps * num_steps  # a row's last has no target
+            self.columns = (row - 1) // num_steps * num_steps  # the last has no target
             self.row_lengths = torch.full((self.batch_size,), self.columns)
         else:
             self.batch_size = min(batch_size, -(-num_targets // num_steps))
@@ -218,7 +218,7 @@ class LineSampler(TrainingSampler):
     ) -> None:
         if carry_state and batch_size != 1:
             raise ValueError(f"a state cannot be carried between batches of {batch_size} lines")
-        self.pieces = torch.ones_like(line_lengths)  # of each line
+        self.pieces = torch.ones_like(line_lengths)  # number of pieces of each line
         if longest is not None:
             self.pieces = (line_lengths + longest - 1) // longest
         self.row_starts, self.row_lengths = _cut_lines(line_starts, line_lengths, self.pieces)
@@ -254,7 +254,7 @@ class LineSampler(TrainingSampler):
 def _cut_lines(starts: Tensor, lengths: Tensor, pieces: Tensor) -> tuple[Tensor, Tensor]:
     """Cut each line into its number of `pieces`; return the starts and lengths of all pieces."""
     lines = torch.arange(len(pieces)).repeat_interleave(pieces)
-    number = torch.arange(len(lines)) - (pieces.cumsum(0) - pieces)[lines]  # in its line
+    number = torch.arange(len(lines)) - (pieces.cumsum(0) - pieces)[lines]  # of a piece in its line
     first, end = (at * lengths[lines] // pieces[lines] for at in (number, number + 1))
     return starts[lines] + first, end - first
 

@@ -106,7 +106,7 @@ def members(option: str, given: str, characters: str, *, ignore_case: bool = Fal
     inside = re.sub(r"\\.|[\[\]]", lambda found: found[0].rjust(2, "\\"), composed, flags=re.S)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # of -- and &&, which are plain here
+            warnings.simplefilter("ignore", FutureWarning)  # about -- and &&, which are plain
             pattern = re.compile(f"[{inside}]", re.IGNORECASE if ignore_case else 0)
     except (re.error, OverflowError) as error:
         raise UserError(

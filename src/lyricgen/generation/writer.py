@@ -28,9 +28,9 @@ from lyricgen.models.model import NextModel
 from lyricgen.models.trained_model import TrainedModel
 from lyricgen.options import validate
 
-LARGEST = 2**24  # logits of one batch
-MOST_CHARACTERS = 10**8  # of all texts together, which are held in memory
-TRIES = 20  # draws for each new name
+LARGEST = 2**24  # most logits of one batch
+MOST_CHARACTERS = 10**8  # most characters of all texts together, which are held in memory
+TRIES = 20  # most draws for each new name
 
 Watch = Callable[[str], None]
 

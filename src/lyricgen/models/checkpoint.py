@@ -26,12 +26,12 @@ from lyricgen.models.card import rebuild
 from lyricgen.models.trained_model import TrainedModel
 from lyricgen.runs.newest import checkpoint_in
 
-MAX_BYTES = 2**34  # of a file; enough for a thousand million parameters and their optimizer
+MAX_BYTES = 2**34  # bytes of a file; enough for a thousand million parameters and their optimizer
 MAX_DIRECTORY = 2**22  # bytes of an archive's directory; enough for some 40,000 members
 MAX_PICKLE = 2**24  # bytes of a pickle
-MAX_OPERATIONS = 10**6  # of a pickle; enough for some 20,000 rows of metrics.csv
+MAX_OPERATIONS = 10**6  # operations of a pickle; enough for some 20,000 rows of metrics.csv
 MAX_HEADER = 2**23  # bytes of a model file's header; all of Unicode as a vocabulary takes 2**22
-MAX_MARKS = 10**6  # opening brackets, commas and quotation marks in a header: limits its values
+MAX_MARKS = 10**6  # opening brackets, commas and quotation marks in a header, to limit its values
 MAX_MESSAGE = 500  # characters of a message; a file may have chosen most of them
 CARD = "lyricgen"  # name of the card in either kind of file
 PREFIX = "model."  # begins the names of the network's tensors in a LightningModule
