@@ -38,8 +38,8 @@ def mendable(error: Exception, training: CodeType) -> bool:
 
     Args:
         error: error that ended the command.
-        training: code that Hydra calls. A ValueError in this code is a mistake of lyricgen; another
-            ValueError comes from a wrong option of Hydra.
+        training: code of the function that trains. A ValueError in it, or in its calls, is a
+            mistake of lyricgen; another ValueError comes from a wrong option of Hydra.
     """
     kinds = UserError | HydraException | OmegaConfBaseException | OSError | UserWarning
     if isinstance(error, kinds) or path_problem(error) is not None:

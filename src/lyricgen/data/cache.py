@@ -97,7 +97,7 @@ def _fetch(published: Published, path: Path) -> None:
 
 
 def is_large(path: str | os.PathLike[str]) -> bool:
-    """Whether a running text is too long to be held in memory; False for an unreadable file."""
+    """Whether a running text is too long to be held in memory; False if `path` is no file."""
     try:
         found = Path(path).stat()
         if not stat.S_ISREG(found.st_mode) or found.st_size <= LARGE_PACKED:

@@ -326,7 +326,7 @@ def _no_encoding(encoding: str) -> UserError:
 
 
 def _other_encodings(path: str | os.PathLike[str], tried: str, max_bytes: int) -> str:
-    """Write advice on how to mend a file that is not in the encoding `tried`."""
+    """Advise to mend the damaged places of a file, or else to name another encoding."""
     with progress("looking for the encoding", 2 * os.stat(path).st_size) as moved:  # noqa: PTH116
         damaged = count_damage(_unpacked(path, max_bytes, moved), tried)
         if damaged:

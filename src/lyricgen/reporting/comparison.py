@@ -106,7 +106,8 @@ def compare(
         records: runs to compare, at least one.
         by: settings to group by; empty for the settings that vary.
         over: settings to average over.
-        metric: the ranking figure; None for the held-out perplexity.
+        metric: the ranking figure; None for the validation perplexity, or for the training
+            perplexity if no run has validated.
 
     Returns:
         A comparison for each text and task.
@@ -323,10 +324,10 @@ def _compare_with_best(
 def paired_test(differences: "pd.Series[float]") -> float | None:
     """Compute the two-sided p-value of Student's paired t-test.
 
-    The result is None below two pairs or for equal differences. Otherwise P(|T| > |t|) is the
-    regularised incomplete beta function I(ν/2, 1/2) at ν/(ν + t²), ν = n - 1 (Abramowitz and Stegun
-    1964, 26.7.1). mpmath comes with torch. scipy is avoided, since Lightning would import it at
-    every start.
+    The result is None for fewer than two pairs and for equal differences. Otherwise P(|T| > |t|) is
+    the regularised incomplete beta function I(ν/2, 1/2) at ν/(ν + t²), ν = n - 1 (Abramowitz and
+    Stegun 1964, 26.7.1). mpmath comes with torch. If scipy were installed, Lightning would import
+    it at every start.
     """
     # equal up to rounding, as for n-grams, which no seed changes
     if len(differences) < 2 or differences.std() <= 1e-12 * differences.abs().max():

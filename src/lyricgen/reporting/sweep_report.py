@@ -38,7 +38,8 @@ def report(
         where: conditions, such as `cell=lstm`.
         by: settings to group by; empty for the settings that vary.
         over: settings to average over.
-        metric: the ranking figure; None for the held-out perplexity.
+        metric: the ranking figure; None for the validation perplexity, or for the training
+            perplexity if no run has validated.
         out: directory of the files. None means a directory in the sweep, if `directories` is one
             sweep, else in the outputs; its name is made of the choices of runs and settings.
 
