@@ -229,7 +229,7 @@ class Samples(Observer):
         return drawn
 
     def figures(self, samples: list[Sample]) -> dict[str, float]:
-        """Compute the figures of `Copying` for the random samples; {} for a model that fills gaps."""
+        """Compute the figures of `Copying` for the samples; {} for a model that fills gaps."""
         if self._copying is None:
             return {}
         return self._copying.figures(
