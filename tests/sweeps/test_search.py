@@ -30,7 +30,7 @@ from lyricgen.runs.directories import is_alive
 from lyricgen.runs.run import Run
 from lyricgen.runs.state import RunState
 from lyricgen.sweeps.search.space import Space, describe, read_space
-from lyricgen.sweeps.search.storage import JobTrial, JournalLock, StudyOptions, parse
+from lyricgen.sweeps.search.storage import JobTrial, JournalLock, StudyOptions, open_storage, parse
 from lyricgen.sweeps.search.study import Study, build_sampler
 from lyricgen.training import main as training
 from lyricgen.training.callbacks.stopping import Pruning
@@ -345,6 +345,31 @@ def test_an_epoch_is_told_once(tmp_path: Path) -> None:
     study.tell([job])
     trial.report(2, 4.0)  # of a process that has outlived the search
     assert trials_of(tmp_path)[0].intermediate_values == {1: 5.0}
+
+
+@pytest.mark.parametrize("storage", [None, "sqlite:///study.db"])
+def test_a_study_that_is_gone_is_an_error_in_one_line(
+    tmp_path: Path, storage: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = options(storage=storage)
+    name = given.study_name(tmp_path)
+    lost = f"the study '{name}' is not in its storage: bring the storage back, or start a new sweep"
+    study = Study(given, tmp_path, space_of("x=interval(0,1)"))
+    lacks_the_trial = pytest.raises(UserError, match=f"^the trial of job 0 of {lost}$")
+    with lacks_the_trial:
+        JobTrial(given, tmp_path, 0)
+    study.ask()
+    trial = JobTrial(given, tmp_path, 0)
+    optuna.delete_study(study_name=name, storage=open_storage(given, tmp_path))
+    with lacks_the_trial:
+        JobTrial(given, tmp_path, 0)
+    with pytest.raises(UserError, match=f"^{lost}$"):
+        study.ask()
+    if storage is not None:  # a journal keeps the trials of a deleted study
+        for use in (trial.should_stop, lambda: trial.search_space, lambda: trial.report(1, 5.0)):
+            with lacks_the_trial:
+                use()
 
 
 def given_up_at(values: dict[int, float], others: list[dict[int, float]], last: int) -> int | None:

@@ -142,15 +142,30 @@ def newest_trials(study: optuna.Study) -> dict[int, FrozenTrial]:
     """Find the newest trial of every job, by the job's number.
 
     A trial with damaged attributes is left out, and a warning names it.
+
+    Raises:
+        UserError: the storage lacks the study.
     """
     found = {}
-    for trial in study.get_trials(deepcopy=False):
+    try:
+        trials = study.get_trials(deepcopy=False)
+    except KeyError as error:
+        raise _missing(study.study_name) from error
+    for trial in trials:
         if JOB in trial.user_attrs:  # missing if the process was killed before it set the number
             try:
                 found[check(_Attributes, trial.user_attrs).job] = trial
             except RecordError as error:
                 _warn_of_trial(study.study_name, trial.number, str(error))
     return found
+
+
+def _missing(study: str, job: int | None = None) -> UserError:
+    trial = "" if job is None else f"the trial of job {job} of "
+    return UserError(
+        f"{trial}the study {study!r} is not in its storage: bring the storage back, or start a new "
+        "sweep"
+    )
 
 
 @cache
@@ -167,19 +182,25 @@ class JobTrial:
         job: number of the job.
 
     Raises:
-        UserError: the storage cannot be opened.
-        KeyError: the storage lacks the study, or the study lacks the trial.
+        UserError: the storage cannot be opened, or it lacks the study or the trial; also by each
+            method, if the trial is gone from the storage.
     """
 
     def __init__(self, options: StudyOptions, sweep: Path, job: int) -> None:
         self._storage = open_storage(options, sweep)
-        self._study = optuna.load_study(
-            study_name=options.study_name(sweep),
-            storage=self._storage,
-            sampler=RandomSampler(),  # unused: the trial has its settings
-            pruner=options.pruner.build(),
-        )
-        self._id = newest_trials(self._study)[job]._trial_id
+        self._name, self._job = options.study_name(sweep), job
+        try:
+            self._study = optuna.load_study(
+                study_name=self._name,
+                storage=self._storage,
+                sampler=RandomSampler(),  # unused: the trial has its settings
+                pruner=options.pruner.build(),
+            )
+            number = newest_trials(self._study)[job].number
+            study = self._storage.get_study_id_from_name(self._name)
+            self._id = self._storage.get_trial_id_from_study_id_trial_number(study, number)
+        except KeyError as error:
+            raise _missing(self._name, job) from error
 
     @property
     def search_space(self) -> dict[str, dict[str, Any]]:
@@ -197,15 +218,18 @@ class JobTrial:
         return self._study.pruner.prune(self._study, self._frozen())
 
     def _frozen(self) -> FrozenTrial:
-        return self._storage.get_trial(self._id)
+        try:
+            return self._storage.get_trial(self._id)
+        except KeyError as error:
+            raise _missing(self._name, self._job) from error
 
 
 def trial_of(run: Run) -> JobTrial:
     """Find the trial of a run.
 
     Raises:
-        UserError: an option of the search is wrong, or the storage cannot be opened.
-        KeyError: the study or the trial does not exist.
+        UserError: an option of the search is wrong, the storage cannot be opened, or it lacks the
+            trial.
         ValueError: the run is not a trial.
     """
     number = number_of(run.directory)
