@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from lyricgen.cli.command_line import Parser, add_options, run
+from lyricgen.cli.command_line import Parser, run
 from lyricgen.console import progress, show
 from lyricgen.errors import UserError
 from lyricgen.files import expand_home
@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> None:
         "only this machine reaches; 0.0.0.0: others reach it, too)",
         "--port N": "port of the page (default: the first free one from 6006 on; 0: any free port)",
     }
-    add_options(parser, options, {"--port": int})
+    parser.add_options(options, {"--port": int})
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         run(parser, _show, arguments)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from lyricgen.cli.command_line import (
     MOST,
     Parser,
-    add_options,
     amount,
+    check_forms,
     check_output,
     number_from,
     run,
@@ -63,26 +63,15 @@ DEFAULTS = {
     **{"resamples": 1000, "seed": 1, "unknown": "refuse", "heat_chars": 20_000, "layer": 1},
     **{"units": 24, "temperature": 0.8},
 }
-# Options that each task reads; options of one task go together.
-TASK_OPTIONS = {
-    "figures": ("curves", "json", "split", "resamples", "seed", "png"),
-    "text": ("json", "resamples", "seed", "text", "unknown", "encoding"),
-    "memorisation": ("memorisation", "json", "seed", "png", "count", "temperature"),
-    "heat": ("heat", "split", "text", "unknown", "encoding", "heat_chars"),
-    "gates": ("gates", "text", "encoding", "layer", "units"),
-}
-# Errors for pairs of options that exclude each other.
-CONFLICTS = {
-    ("memorisation", "heat"): "--memorisation does not go with --heat: leave --heat out",
-    ("memorisation", "gates"): "--memorisation does not go with --gates: leave --gates out",
-    ("memorisation", "text"): "--memorisation does not go with --text: leave --text out",
-    ("split", "text"): "--split is of the text that the model was trained on: leave --text out",
-}
-# Errors for options that need --text.
-NEED_TEXT = {
-    "unknown": "--unknown goes with --text: leave --unknown out, or give --text FILE",
-    "encoding": "--encoding goes with --text: leave --encoding out, or give --text FILE",
-    "gates": "--gates needs --text TEXT, characters for the model to read",
+# Forms of the command: the options that a form needs, and the other options that go with them.
+FORMS = {
+    (): ("curves", "split", "resamples", "json", "png", "seed"),
+    ("text",): ("resamples", "unknown", "encoding", "json", "seed"),
+    ("heat",): ("split", "heat_chars"),
+    ("heat", "text"): ("unknown", "encoding", "heat_chars"),
+    ("gates", "text"): ("encoding", "layer", "units"),
+    ("heat", "gates", "text"): ("unknown", "encoding", "heat_chars", "layer", "units"),
+    ("memorisation",): ("count", "temperature", "json", "png", "seed"),
 }
 
 
@@ -97,37 +86,14 @@ def main(arguments: list[str] | None = None) -> None:
     }
     for title, options in OPTIONS.items():
         shown = {name: meaning.format(**DEFAULTS) for name, meaning in options.items()}
-        add_options(parser.add_argument_group(title), shown, types)
+        parser.add_options(shown, types, title)
     run(parser, _evaluate, arguments)
 
 
-def _find_tasks(options: Namespace) -> list[str]:
-    """Find the tasks that the options ask for; refuse options without an effect."""
-    names = dict.fromkeys(name for task in TASK_OPTIONS.values() for name in task)
-    given = [name for name in names if getattr(options, name) is not None]
-    for pair, problem in CONFLICTS.items():
-        if set(pair) <= set(given):
-            raise UserError(problem)
-    tasks: list[str] = [name for name in ("memorisation", "heat", "gates") if name in given]
-    tasks = tasks or ["text" if "text" in given else "figures"]
-    for name in given:
-        readers = [task for task, read in TASK_OPTIONS.items() if name in read]
-        if set(readers) & set(tasks):
-            continue
-        places, idle = [as_option(reader) for reader in readers if reader != "figures"], [name]
-        if "figures" in readers:
-            places.append("the figures alone" if places else "the figures")
-            idle = tasks
-        leave = " and ".join(map(as_option, idle))
-        raise UserError(f"{as_option(name)} goes with {' or '.join(places)}: leave {leave} out")
-    for name, problem in NEED_TEXT.items():
-        if name in given and "text" not in given:
-            raise UserError(problem)
-    return tasks
-
-
 def _evaluate(options: Namespace) -> None:
-    tasks = _find_tasks(options)
+    check_forms(options, FORMS)
+    tasks = [name for name in ("memorisation", "heat", "gates") if getattr(options, name)]
+    tasks = tasks or ["figures" if options.text is None else "text"]
     missing = {name for name in DEFAULTS if getattr(options, name) is None}
     vars(options).update((name, DEFAULTS[name]) for name in missing)
     for name, suffix in (("png", ".png"), ("heat", ".html"), ("gates", ".png")):

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from lyricgen.cli.command_line import Parser, add_options, check_output, run, writing
+from lyricgen.cli.command_line import Parser, check_output, run, writing
 from lyricgen.console import show
 from lyricgen.errors import UserError
 
@@ -21,7 +21,7 @@ PERSONAL = {"init_from", "resume", "path", "prefixes"}  # settings of any group
 def main(arguments: list[str] | None = None) -> None:
     """Run the command; an error that the user can mend prints one line and gives status 2."""
     parser = Parser("export", "Write a model to a safetensors file, to share.")
-    add_options(parser, OPTIONS, {"FILE": Path})
+    parser.add_options(OPTIONS, {"FILE": Path})
     run(parser, _export, arguments)
 
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from lyricgen.cli.command_line import Parser, add_options, run
-from lyricgen.errors import UserError, as_option
+from lyricgen.cli.command_line import Parser, check_forms, run
+from lyricgen.errors import UserError
 
 if TYPE_CHECKING:
     from lyricgen.generation.texts import Generated
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# options that go with --fill, itself included
-FILL_OPTIONS = ("fill", "temperature", "seed", "count", "sweeps", "gap", "compare")
 # options that only this module reads
 OWN_OPTIONS = ("checkpoint", "debug", "prefix", "fill", "format", "watch", "compare")
 
@@ -72,8 +70,24 @@ OUTPUT = {
     "log_probability (nats), perplexity; with --beams score; for lines ended (false: cut off); "
     "with --compare checkpoint (default: text)",
     "--watch": "show a text, character by character, as it is written",
+    "--compare CHECKPOINT …": "show texts of several checkpoints side by side",
 }
-TYPES = {"N": int, "K": int, "T": float, "P": float, "R": float, "A": float}  # else a text
+NUMBERS = {"N": int, "K": int, "T": float, "P": float, "R": float, "A": float}
+TYPES: dict[str, Callable[[str], Any]] = {**NUMBERS, "CHECKPOINT": Path}  # else a text
+
+# Options of texts, however they are chosen.
+TEXTS = (
+    *("prefix", "length", "count", "repetition_penalty", "no_repeat_ngram", "lines"),
+    *("line_length", "acrostic", "rhyme", "ban", "only", "starts_with", "max_length", "format"),
+)
+DRAWING = ("temperature", "top_k", "top_p", "min_p", "seed", "generator")
+# Forms of the command: the options that a form needs, and the other options that go with them.
+FORMS = {
+    (): (*TEXTS, *DRAWING, "novel", "compare"),
+    ("beams",): (*TEXTS, "length_penalty", "novel", "compare"),
+    ("watch",): (*TEXTS, *DRAWING),
+    ("fill",): ("count", "temperature", "seed", "sweeps", "gap", "compare"),
+}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -83,28 +97,19 @@ def main(arguments: list[str] | None = None) -> None:
     run(parser, _generate, arguments)
 
 
-def add_all_options(parser: argparse.ArgumentParser) -> None:
+def add_all_options(parser: Parser) -> None:
     """Add the options of the command, in groups."""
-    asked = parser.add_mutually_exclusive_group()
-    for name, help_text in INPUTS.items():
-        asked.add_argument(name, action="append", metavar="TEXT", help=help_text)
-    add_options(parser, GENERAL, TYPES)
-    add_options(parser.add_argument_group("strategy", "choose the characters"), STRATEGY, TYPES)
-    add_options(parser.add_argument_group("control", "choose the form of texts"), CONTROL, TYPES)
-    add_options(parser.add_argument_group("with --fill"), FILLING, TYPES)
-    output = parser.add_argument_group("output")
-    add_options(output, OUTPUT, TYPES)
-    output.add_argument(
-        "--compare",
-        nargs="+",
-        type=Path,
-        metavar="CHECKPOINT",
-        help="show texts of several checkpoints side by side",
-    )
+    for name, meaning in INPUTS.items():
+        parser.add_argument(name, action="append", metavar="TEXT", help=meaning)
+    parser.add_options(GENERAL, TYPES)
+    parser.add_options(STRATEGY, TYPES, "strategy", "choose the characters")
+    parser.add_options(CONTROL, TYPES, "control", "choose the form of texts")
+    parser.add_options(FILLING, TYPES, "with --fill")
+    parser.add_options(OUTPUT, TYPES, "output")
 
 
 def _generate(options: argparse.Namespace) -> None:
-    _refuse_idle(options)
+    _check_options(options)
     # torch takes seconds, which --help need not wait for
     from lyricgen.generation.output import headings, print_columns, print_json, print_texts
     from lyricgen.models.checkpoint import load
@@ -178,21 +183,9 @@ def _library_options(options: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in every if value is not None and name not in OWN_OPTIONS}
 
 
-def _refuse_idle(options: argparse.Namespace) -> None:
-    """Raise a UserError for options that have no effect or exclude each other."""
-    for name in [name for name, value in vars(options).items() if value is not None]:
-        if name in ("checkpoint", "debug"):
-            continue
-        if options.fill and name not in FILL_OPTIONS:
-            raise UserError(f"{as_option(name)} does not go with --fill")
-        if not options.fill and name in ("sweeps", "gap"):
-            raise UserError(f"{as_option(name)} goes with --fill")
-        if options.beams and name in ("seed", "generator"):
-            raise UserError(
-                f"{as_option(name)} is for drawing, and --beams searches without drawing"
-            )
-        if options.watch and name in ("fill", "beams", "novel", "compare"):
-            raise UserError(f"--watch does not go with {as_option(name)}: only one of them")
+def _check_options(options: argparse.Namespace) -> None:
+    """Raise a UserError for options that exclude each other, or whose values do."""
+    check_forms(options, FORMS)
     if options.watch and options.format == "jsonl":
         raise UserError("--watch shows a text itself: leave --format jsonl out")
     if options.watch and (len(options.prefix or [""]) > 1 or (options.count or 1) > 1):

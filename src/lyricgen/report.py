@@ -6,7 +6,7 @@ import sys
 from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 
-from lyricgen.cli.command_line import Parser, add_options, run
+from lyricgen.cli.command_line import Parser, run
 
 OPTIONS = {
     "--by SETTINGS": "group by these settings, such as cell,layers (default: the settings that "
@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> None:
         help="take only runs with one of these values, such as cell=lstm,gru or status=failed; "
         "may be given several times",
     )
-    add_options(parser, OPTIONS, {"SETTINGS": _names, "DIRECTORY": Path})
+    parser.add_options(OPTIONS, {"SETTINGS": _names, "DIRECTORY": Path})
     run(parser, _report, arguments)
 
 

@@ -1,14 +1,18 @@
 """What the ordinary commands share, whatever they do."""
 
 import logging
+import re
 import subprocess
 import sys
+from argparse import Namespace
+from itertools import combinations
 from pathlib import Path
 
 import pytest
 
-from lyricgen.cli.command_line import Parser, run
-from lyricgen.errors import UserError
+from lyricgen import evaluate, generate
+from lyricgen.cli.command_line import Forms, Parser, check_forms, run
+from lyricgen.errors import UserError, as_option
 from lyricgen.files import replacing
 
 WRITES = """
@@ -86,3 +90,36 @@ def test_errors_name_options_as_they_are_typed(
         run(parser, fail, ["--top-k", "3", "--scale", "0"])
     assert stop.value.code == 2
     assert capsys.readouterr().err == f"error: {shown}\n"
+
+
+@pytest.mark.parametrize("forms", [evaluate.FORMS, generate.FORMS], ids=["evaluate", "generate"])
+def test_options_that_are_no_form_of_a_command(forms: Forms) -> None:
+    """The error of any three options names options that no form has together, or a missing one."""
+    whole = {needed: {*needed, *more} for needed, more in forms.items()}
+    names = sorted(set().union(*whole.values()))
+    refused = 0
+    for given in map(set, combinations(names, 3)):
+        options = Namespace(**{name: "x" if name in given else None for name in names})
+        if any(set(needed) <= given <= form for needed, form in whole.items()):
+            check_forms(options, forms)
+            continue
+        with pytest.raises(UserError) as refusal:
+            check_forms(options, forms)
+        refused += 1
+        message = str(refusal.value)
+        shown = {name for name in names if re.search(rf"{as_option(name)}(?![-\w])", message)}
+        if "do not go together: leave one of them out" in message:
+            assert shown <= given
+            assert not any(shown <= form for form in whole.values())
+        else:
+            [lacking] = shown & given
+            assert message.startswith(f"{as_option(lacking)} needs --")
+            assert message.endswith(f" as well, or leave {as_option(lacking)} out")
+            check_forms(Namespace(**vars(options) | dict.fromkeys(shown, "x")), forms)
+    assert refused > 100
+
+
+def test_three_options_may_exclude_each_other() -> None:
+    forms = {(): ("a", "b"), ("c",): ("a",), ("c", "d"): ("b",)}
+    with pytest.raises(UserError, match=r"^--a, --b and --c do not go together: leave one of them"):
+        check_forms(Namespace(a=1, b=1, c=1, d=None, other=1), forms)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from lyricgen.errors import UserError
-from lyricgen.evaluate import DEFAULTS, OPTIONS, TASK_OPTIONS, main
+from lyricgen.evaluate import DEFAULTS, FORMS, OPTIONS, main
 from tests.conftest import Printed, messages, printed, refusal
 from tests.helpers.checkpoints import content_of, model_of, saved
 from tests.helpers.fonts import use_latin_alone
@@ -97,11 +97,8 @@ def test_no_font_for_chinese(evaluate: Evaluate, monkeypatch: pytest.MonkeyPatch
     [
         ([], "does not say on which text it was trained (data: is missing)"),
         (["a.ckpt", "b.ckpt", "--gates", "a.png", "--text", "abc"], "name one checkpoint"),
-        (["--gates", "a.png"], "--text TEXT"),
-        (
-            ["--gates", "a.png", "--text", "a", "--json"],
-            "--json goes with --text or --memorisation",
-        ),
+        (["--gates", "a.png"], "--gates needs --text: give --text as well, or leave --gates out"),
+        (["--gates", "a.png", "--text", "a", "--json"], "--gates and --json do not go together"),
         (["--gates", "a.png", "--text", ""], "0 characters"),
         (["--gates", "a.png", "--text", "aΩ"], "'Ω'"),
         (["--gates", "a.png", "--text", "\x1b[2J"], "'\\x1b'"),
@@ -114,7 +111,7 @@ def test_no_font_for_chinese(evaluate: Evaluate, monkeypatch: pytest.MonkeyPatch
         (["没有.ckpt", "--gates", "a.png", "--text", "a"], "'没有.ckpt' is not there"),
         (["--gates", "a.png", "--text", "a", "--layer", "two"], "--layer"),
         (["--gates", "a.png", "--text", "a", "--units", "0"], "'0': give a whole number from 1"),
-        (["--text", "a", "--units", "all"], "--units goes with --gates: leave --units out"),
+        (["--text", "a", "--units", "all"], "--units needs --gates: give --gates as well"),
         (["--gate", "a.png", "--txt", "a"], "--txt"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
@@ -169,9 +166,9 @@ def test_help_waits_for_nothing() -> None:
     assert done.stderr == ""
 
 
-def test_each_option_is_read_by_a_task() -> None:
+def test_each_option_belongs_to_a_form() -> None:
     shown = [re.split("[ ,]", option)[0] for group in OPTIONS.values() for option in group]
     names = {name.removeprefix("--").replace("-", "_") for name in shown}
     assert len(names) == len(shown)
-    assert names == set().union(*TASK_OPTIONS.values())
+    assert names == {name for form in FORMS.items() for part in form for name in part}
     assert set(DEFAULTS) < names

@@ -301,11 +301,11 @@ def test_the_command_fills(train: Train, capfd: pytest.CaptureFixture[str]) -> N
         (["--fill", "分分", "--gap", "分"], "gap='分': a gap is marked by one character that"),
         (["--fill", "分_", "--gap", "__"], "gap='__': a gap is marked by one character that"),
         (["--fill", "分_", "--sweeps", "0"], "--sweeps 0: it must be at least 1"),
-        (["--fill", "分_", "--prefix", "分"], "not allowed with argument --fill"),
-        (["--fill", "分_", "--length", "3"], "--length does not go with --fill"),
-        (["--fill", "分_", "--generator", "torch"], "--generator does not go with --fill"),
-        (["--prefix", "分", "--sweeps", "3"], "--sweeps goes with --fill"),
-        (["--gap", "*"], "--gap goes with --fill"),
+        (["--fill", "分_", "--prefix", "分"], "--prefix and --fill do not go together"),
+        (["--fill", "分_", "--length", "3"], "--fill and --length do not go together"),
+        (["--fill", "分_", "--generator", "torch"], "--fill and --generator do not go together"),
+        (["--prefix", "分", "--sweeps", "3"], "--prefix and --sweeps do not go together"),
+        (["--gap", "*"], "--gap needs --fill"),
     ):
         refused = printed(generate.main, capfd, *arguments)
         assert refused.status == 2

@@ -198,7 +198,9 @@ def test_watch(
     generate: Generate, verse: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if "--beams" in arguments:
-        assert "--watch does not go with --beams" in refusal(generate(verse, "--watch", *arguments))
+        assert "--beams and --watch do not go together" in refusal(
+            generate(verse, "--watch", *arguments)
+        )
         return
     wanted = generate(verse, *arguments).out
     terminal = Terminal()
@@ -242,17 +244,17 @@ REFUSED = [
     (["--watch", "--count", "2"], "--watch shows one text"),
     (["--watch", "--prefix", "我", "--prefix", "在"], "--watch shows one text"),
     (["--watch", "--format", "jsonl"], "leave --format jsonl out"),
-    (["--watch", "--novel"], "--watch does not go with --novel"),
-    (["--fill", "分_", "--lines", "2"], "--lines does not go with --fill"),
-    (["--fill", "分_", "--top-k", "2"], "--top-k does not go with --fill"),
-    (["--fill", "分_", "--format", "jsonl"], "--format does not go with --fill"),
-    (["--fill", "分_", "--watch"], "--watch does not go with --fill"),
-    (["--sweeps", "3"], "--sweeps goes with --fill"),
+    (["--watch", "--novel"], "--novel and --watch do not go together: leave one"),
+    (["--fill", "分_", "--lines", "2"], "--fill and --lines do not go together"),
+    (["--fill", "分_", "--top-k", "2"], "--fill and --top-k do not go together"),
+    (["--fill", "分_", "--format", "jsonl"], "--fill and --format do not go together"),
+    (["--fill", "分_", "--watch"], "--fill and --watch do not go together"),
+    (["--sweeps", "3"], "--sweeps needs --fill: give --fill as well"),
     (["--count", "1000000", "--length", "1000"], "are more than 100,000,000 in all"),
-    (["--gap", "_"], "--gap goes with --fill"),
-    (["--beams", "2", "--seed", "3"], "--seed is for drawing"),
-    (["--beams", "2", "--temperature", "1"], "--temperature 1 is for drawing, and --beams 2"),
-    (["--length-penalty", "1"], "--length-penalty 1 goes with a beam search"),
+    (["--gap", "_"], "--gap needs --fill: give --fill as well"),
+    (["--beams", "2", "--seed", "3"], "--seed and --beams do not go together"),
+    (["--beams", "2", "--temperature", "1"], "--temperature and --beams do not go together"),
+    (["--length-penalty", "1"], "--length-penalty needs --beams"),
     (["--top-k", "3", "--temperature", "0"], "--top-k 3 changes nothing at --temperature 0"),
     (["--rhyme"], "--rhyme needs --line-length"),
     (["--novel"], "--novel is for models of single lines"),

@@ -39,10 +39,8 @@ IMPORTED_INSIDE = {
 }
 # Files that touch private names of a library.
 PRIVATE = {
-    "lyricgen/cli/hydra_private.py": "Hydra's command line and composition",
+    "lyricgen/cli/hydra_private.py": "Hydra's command line and composition, argparse's options",
     "lyricgen/training/lightning_hooks.py": "Lightning's loops and torch's gradient buckets",
-    "lyricgen/cli/command_line.py": "argparse: names of options, for suggestions",
-    "lyricgen/sweeps/search/storage.py": "Optuna: the number of a trial in its storage",
 }
 SMALL = 60  # lines
 # Kinds of things that users add: a small file each.

@@ -5,8 +5,9 @@ import logging
 import math
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import combinations
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
@@ -23,17 +24,23 @@ from lyricgen.files import replacing
 
 MOST = 10**6  # largest whole number that an option takes
 
+# Forms of a command: the options that a form needs, and the other options that go with them. A form
+# without needed options is one of them.
+Forms = Mapping[tuple[str, ...], tuple[str, ...]]
+
 
 class Parser(argparse.ArgumentParser):
     """Parser of a command's options, of --debug, and of the path of a checkpoint.
 
     The path goes into `checkpoint`, which is None without a path. With `several`, all paths go into
-    the list `checkpoints`. If the argument `checkpoint` is false, the parser takes no path.
+    the list `checkpoints`. If the argument `checkpoint` is false, the parser takes no path. `known`
+    contains the names of all options.
     """
 
     def __init__(
         self, command: str, description: str, *, several: bool = False, checkpoint: bool = True
     ) -> None:
+        self.known: list[str] = []
         super().__init__(prog=f"python -m lyricgen.{command}", description=description)
         if checkpoint:
             self.add_argument(
@@ -46,34 +53,77 @@ class Parser(argparse.ArgumentParser):
             )
         self.add_argument("--debug", action="store_true", help="show where an error comes from")
 
+    def add_argument(self, *names: Any, **options: Any) -> argparse.Action:
+        """Add an argument outside groups; see argparse."""
+        self.known += [name for name in names if name.startswith("-")]
+        return super().add_argument(*names, **options)
+
+    def add_options(
+        self,
+        options: Mapping[str, str],
+        types: Mapping[str, Callable[[str], Any]],
+        title: str | None = None,
+        description: str | None = None,
+    ) -> None:
+        """Add options without defaults: an option that was not given is None.
+
+        Args:
+            options: help text of each option, by the option as --help shows it: "--flag",
+                "--name VALUE", "--name VALUE …" or "--name {one,other}". An alias stands last, as
+                in "--name, --alias VALUE".
+            types: functions that convert values, by the last name of an option or by the name of
+                its value. A value without a function stays a text.
+            title: title of the options as a group; None for no group.
+            description: description of the group.
+        """
+        group = self.add_argument_group(title, description) if title else None
+        add = super().add_argument if group is None else group.add_argument
+        for shown, meaning in options.items():
+            *first, last = shown.split(", ")
+            name, _, value = last.partition(" ")
+            kind = value.removesuffix(" …")
+            reading: dict[str, Any] = {"type": types.get(name, types.get(kind, str))}
+            reading |= {"metavar": kind, "nargs": None if kind == value else "+"}
+            if value.startswith("{"):
+                reading = {"choices": value.strip("{}").split(",")}
+            elif not value:
+                reading = {"action": "store_true", "default": None}
+            add(*first, name, help=meaning, **reading)
+            self.known += [*first, name]
+
     def error(self, message: str) -> NoReturn:
         """End the command with one line on standard error and status 2."""
-        self.exit(2, f"error: {in_one_line(with_suggestions(self, message))} (see --help)\n")
+        shown = in_one_line(with_suggestions(message, self.known))
+        self.exit(2, f"error: {shown} (see --help)\n")
 
 
-def add_options(
-    group: argparse._ActionsContainer,
-    options: Mapping[str, str],
-    types: Mapping[str, Callable[[str], Any]],
-) -> None:
-    """Add options without defaults: an option that was not given is None.
+def check_forms(options: argparse.Namespace, forms: Forms) -> None:
+    """Check that the given options, which are not None, are those of one form.
 
-    Args:
-        group: the parser, or a group of its options.
-        options: help text of each option, by the option as --help shows it: "--flag", "--name
-            VALUE" or "--name {one,other}". An alias stands first, as in "--alias, --name VALUE".
-        types: functions that convert values, by the last name of an option or by the name of its
-            value. A value without a function stays a text.
+    Raises:
+        UserError: options do not go together, or an option lacks another that it needs.
     """
-    for shown, meaning in options.items():
-        *aliased, last = shown.split(", ")
-        name, _, value = last.partition(" ")
-        reading: dict[str, Any] = {"type": types.get(name, types.get(value, str)), "metavar": value}
-        if value.startswith("{"):
-            reading = {"choices": value.strip("{}").split(",")}
-        elif not value:
-            reading = {"action": "store_true", "default": None}
-        group.add_argument(*aliased, name, help=meaning, **reading)
+    whole = {needed: {*needed, *more} for needed, more in forms.items()}
+    names = set().union(*whole.values())
+    given = [name for name, value in vars(options).items() if value is not None and name in names]
+    fitting = [needed for needed in forms if whole[needed].issuperset(given)]
+    if not fitting:
+        groups = (group for size in range(2, len(given) + 1) for group in combinations(given, size))
+        conflict = next(
+            group for group in groups if not any(form.issuperset(group) for form in whole.values())
+        )
+        raise UserError(f"{_listed(conflict)} do not go together: leave one of them out")
+    missing = min(([name for name in needed if name not in given] for needed in fitting), key=len)
+    if missing:
+        reached = max((needed for needed in forms if set(needed).issubset(given)), key=len)
+        lacking = as_option(next(name for name in given if name not in whole[reached]))
+        needs = _listed(missing)
+        raise UserError(f"{lacking} needs {needs}: give {needs} as well, or leave {lacking} out")
+
+
+def _listed(names: Sequence[str]) -> str:
+    *first, last = map(as_option, names)
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def number_from(least: int, most: float = MOST) -> Callable[[str], int]:
@@ -106,16 +156,11 @@ def amount(value: str) -> float:
     return number
 
 
-def with_suggestions(
-    parser: argparse.ArgumentParser, message: str, more: Iterable[str] = ()
-) -> str:
-    """Add the nearest known names to a parser's message about an unknown option or choice.
-
-    `more` holds known names in addition to the parser's options.
-    """
+def with_suggestions(message: str, known: Iterable[str]) -> str:
+    """Add the nearest known names to a parser's message about an unknown option or choice."""
     unknown = re.match(r"unrecognized arguments: .*?(-[^\s=]*)", message)
     if unknown:
-        return message + did_you_mean(unknown[1], [*parser._option_string_actions, *more])
+        return message + did_you_mean(unknown[1], known)
     choice = re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message)
     return message + (did_you_mean(choice[1], re.findall(r"[\w.-]+", choice[2])) if choice else "")
 

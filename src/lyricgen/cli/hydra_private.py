@@ -48,9 +48,10 @@ def combine_values(loader: ConfigLoader, overrides: list[str]) -> list[list[str]
     return combinations
 
 
-def options_parser() -> argparse.ArgumentParser:
-    """Create the parser of Hydra's command line."""
-    return get_args_parser()
+def options_parser() -> tuple[argparse.ArgumentParser, list[str]]:
+    """Create the parser of Hydra's command line; list the names of its options."""
+    parser = get_args_parser()
+    return parser, list(parser._option_string_actions)
 
 
 def compose_once() -> None:

@@ -167,10 +167,10 @@ def read_options(arguments: list[str]) -> argparse.Namespace:
     Raises:
         UserError: Hydra has no such option, or an option lacks its value.
     """
-    parser = options_parser()
+    parser, names = options_parser()
 
     def refuse(message: str) -> NoReturn:
-        raise UserError(with_suggestions(parser, message, known_settings()))
+        raise UserError(with_suggestions(message, [*names, *known_settings()]))
 
     parser.error = refuse  # type: ignore[method-assign]  # it would print the usage and exit
     return parser.parse_intermixed_args(arguments)
