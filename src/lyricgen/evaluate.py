@@ -5,6 +5,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable
 from contextlib import nullcontext, redirect_stdout
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ from lyricgen.console import show, show_json
 from lyricgen.errors import UserError, as_option
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from lyricgen.evaluation.own_text import TextArgument
 
 # Options as --help shows them, and their meanings.
@@ -131,9 +134,9 @@ def _score_splits(options: Namespace, paths: list[Path], _: object) -> dict[str,
     if not options.json:
         print_scores(scores, found)
     if options.png is not None:
-        from lyricgen.evaluation.plots import draw_scores, to_png
+        from lyricgen.evaluation.plots import draw_scores
 
-        _save(options, "png", "figures", to_png(draw_scores(scores, found)))
+        _save_plot(options, "png", "figures", draw_scores(scores, found))
     return plain_scores(scores, found)
 
 
@@ -160,9 +163,9 @@ def _measure_memorisation(options: Namespace, paths: list[Path], _: object) -> d
     if not options.json:
         print_memorisation(found)
     if options.png is not None:
-        from lyricgen.evaluation.plots import draw_memorisation, to_png
+        from lyricgen.evaluation.plots import draw_memorisation
 
-        _save(options, "png", "memorisation", to_png(draw_memorisation(found)))
+        _save_plot(options, "png", "memorisation", draw_memorisation(found))
     return plain_memorisation(found)
 
 
@@ -184,14 +187,19 @@ def _write_heat(options: Namespace, paths: list[Path], text: "TextArgument | Non
 def _draw_gates(options: Namespace, paths: list[Path], text: "TextArgument") -> None:
     from lyricgen.evaluation.gate_plot import draw, notes
     from lyricgen.evaluation.own_text import text_for_gates
-    from lyricgen.evaluation.plots import to_png
     from lyricgen.evaluation.scores import load_checkpoints
 
     model = load_checkpoints(paths)[0].model
     figure, missing = draw(model, text_for_gates(text, model), options.layer, options.units)
     for line in notes(model, options.units, missing):
         show(line)
-    _save(options, "gates", f"gates of {paths[0]} over {text.name}", to_png(figure))
+    _save_plot(options, "gates", f"gates of {paths[0]} over {text.name}", figure)
+
+
+def _save_plot(options: Namespace, name: str, title: str, figure: "Figure") -> None:
+    stream = BytesIO()
+    figure.savefig(stream, format="png")
+    _save(options, name, title, stream.getvalue())
 
 
 def _save(options: Namespace, name: str, title: str, content: bytes) -> None:

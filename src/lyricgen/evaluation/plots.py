@@ -3,7 +3,6 @@
 import logging
 import os
 from collections.abc import Sequence
-from io import BytesIO
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -204,10 +203,3 @@ def _finish(axes: Axes, title: str) -> None:
     axes.set_title(title, size=10)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def to_png(figure: Figure) -> bytes:
-    """Return a figure as the bytes of a PNG file."""
-    stream = BytesIO()
-    figure.savefig(stream, format="png")
-    return stream.getvalue()
