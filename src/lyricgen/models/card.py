@@ -65,7 +65,8 @@ class Card(Options):
     layout: Layout
     lowercase: bool  # whether the corpus was lower-cased
     options: Annotated[dict[str, Any], AfterValidator(_plain)]  # all options of the run
-    text: str | None = None  # the corpus_digest; a checkpoint holds it beside the card
+    # named text in files; a checkpoint holds it beside the card
+    corpus_digest: str | None = Field(None, alias="text")
     # characters of the longest line of the training split
     longest_line: Annotated[int, Field(ge=0)] | None = None
 
@@ -102,7 +103,7 @@ def card(model: TrainedModel) -> dict[str, Any]:
         text=model.corpus_digest,
         longest_line=model.longest_line,
     )
-    return described.model_dump(mode="json")
+    return described.model_dump(mode="json", by_alias=True)
 
 
 def rebuild(
@@ -150,7 +151,7 @@ def rebuild(
         described.layout,
         described.lowercase,
         complete(described.options),
-        described.text,
+        described.corpus_digest,
         described.longest_line,
     )
 

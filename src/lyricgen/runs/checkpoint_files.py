@@ -89,7 +89,8 @@ def newest_sound(checkpoints: Path) -> tuple[Path, dict[str, Any]] | None:
             with suppress(Exception):  # damaged content may raise anything
                 content = torch.load(path, map_location="cpu", weights_only=True)
         if content is None:
-            log.warning("%s is damaged, its sum is not the one beside it", path)
+            why = "it cannot be read, or its SHA-256 is not in"
+            log.warning("%s is damaged: %s %s", path, why, _sums(path).name)
             continue
         if path.name == PREVIOUS:
             log.warning("going on from %s, the checkpoint before", path)
