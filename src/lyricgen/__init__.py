@@ -31,6 +31,12 @@ def __getattr__(name: str) -> Any:
 
 
 # earlier names of modules, for scripts and notebooks
-for _part in ("", ".column_vectors", ".column_parameters"):
-    _alias = sys.modules[f"lyricgen.model{_part}"] = ModuleType(f"lyricgen.model{_part}")
-    vars(_alias)["__getattr__"] = partial(_look_up, f"lyricgen.models.cells{_part}")
+_CELLS = "lyricgen.models.cells"
+for _earlier, _module in {
+    "lyricgen.model": _CELLS,
+    "lyricgen.model.column_vectors": f"{_CELLS}.column_vectors",
+    "lyricgen.model.column_parameters": f"{_CELLS}.column_vectors",
+    f"{_CELLS}.column_parameters": f"{_CELLS}.column_vectors",
+}.items():
+    _alias = sys.modules[_earlier] = ModuleType(_earlier)
+    vars(_alias)["__getattr__"] = partial(_look_up, _module)

@@ -10,16 +10,18 @@ import torch
 from torch import Tensor, nn
 
 from lyricgen.models.cells import CELLS
-from lyricgen.models.cells.column_parameters import from_columns, step_of, to_columns
 from lyricgen.models.cells.column_vectors import (
     Activations,
     forward,
+    from_columns,
     gru_step,
     lstm_step,
     relu,
     rnn_step,
     sigmoid,
     softmax,
+    step_of,
+    to_columns,
 )
 from tests.helpers.networks import CELLS as SMALL
 from tests.helpers.networks import architecture
@@ -260,9 +262,11 @@ def test_the_modules_former_names_are_found() -> None:
         "from lyricgen.model.column_vectors import lstm_step as step\n"
         "from lyricgen.model import column_parameters\n"
         "import lyricgen.model.column_vectors as columns\n"
-        "from lyricgen.models.cells import column_vectors\n"
+        "from lyricgen.models.cells.column_parameters import to_columns\n"
+        "from lyricgen.models.cells import column_parameters as parameters, column_vectors\n"
         "assert step is columns.lstm_step is column_vectors.lstm_step\n"
-        "assert column_parameters.to_columns.__module__.startswith('lyricgen.models.cells')"
+        "assert to_columns is column_vectors.to_columns is column_parameters.to_columns\n"
+        "assert to_columns is parameters.to_columns"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
 

@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from lyricgen.errors import UserError
 from lyricgen.evaluation.style import families_for
 from lyricgen.models.cells import CELLS
-from lyricgen.models.cells.column_parameters import step_of, to_columns
-from lyricgen.models.cells.column_vectors import Activations, Array, forward
+from lyricgen.models.cells.column_vectors import Activations, Array, forward, step_of, to_columns
 from lyricgen.models.network import LanguageModel
 from lyricgen.models.trained_model import TrainedModel
 

@@ -5,7 +5,7 @@ layers.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from lyricgen.errors import UserError
-from lyricgen.models.cells.column_vectors import Step
 
 # (L, B, H) tensors: the hidden state, and for an LSTM the cell state after it
 State = tuple[Tensor, ...]
@@ -68,8 +67,8 @@ class Cell(nn.Module):
         """Return views of the weights."""
         raise NotImplementedError
 
-    def column_step(self) -> Step:
-        """Find the step in NumPy that computes the same as the cell.
+    def column_step(self) -> Callable[..., Any]:
+        """Find the `Step` of `column_vectors` that computes the same as the cell.
 
         Raises:
             UserError: the cell has none.
