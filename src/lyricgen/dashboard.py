@@ -63,11 +63,10 @@ def main(arguments: list[str] | None = None) -> None:
 def _show(options: argparse.Namespace) -> None:
     if options.port is not None and not 0 <= options.port <= 65535:
         raise UserError(f"--port {options.port}: it must be from 0 to 65535")
-    wanted: Path | None = options.directory
-    directory = outputs_directory() if wanted is None else expand_home(wanted)
+    directory = outputs_directory() if options.directory is None else expand_home(options.directory)
     if directory.exists() and not directory.is_dir():
         raise UserError(f"{str(directory)!r} is a file: name the directory of one run or of many")
-    if wanted is not None and not directory.exists():
+    if options.directory is not None and not directory.exists():
         raise UserError(
             f"{str(directory)!r} is not there: name a directory of runs, or none for "
             f"{str(outputs_directory())!r}"
@@ -75,8 +74,8 @@ def _show(options: argparse.Namespace) -> None:
     host = HOST if options.host is None else options.host
     check_host(host)
     files = []
-    for place, _, names in walk(directory):
-        for path in (place / name for name in fnmatch.filter(names, EVENTS)):
+    for folder, _, names in walk(directory):
+        for path in (folder / name for name in fnmatch.filter(names, EVENTS)):
             if not path.is_file():
                 log.warning("%s is no ordinary file: TensorBoard may wait for it forever", path)
             files.append(path)
@@ -84,10 +83,10 @@ def _show(options: argparse.Namespace) -> None:
     problem = allow_open_files(len(files))
     if problem is not None:
         log.warning("%s", problem)
-    board: Any = None
+    tensorboard: Any = None
     try:
-        # the process that reads the files lives as long as `board`
-        board, address = _launch(directory, host, options.port)
+        # the process that reads the files lives as long as `tensorboard`
+        tensorboard, address = _launch(directory, host, options.port)
         _wait_for(address, len(runs))
         if not runs:
             show(f"no runs in {str(directory)!r} yet: they will show here as they are trained")
@@ -96,7 +95,7 @@ def _show(options: argparse.Namespace) -> None:
     except KeyboardInterrupt:  # the only way to end the command
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
-        del board
+        del tensorboard
 
 
 def check_host(host: str) -> None:
@@ -134,9 +133,9 @@ def allow_open_files(files: int) -> str | None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     unlimited = resource.RLIM_INFINITY
     if soft != unlimited:
-        wanted = max(soft, files + _OTHER_FILES, _MANY) if hard == unlimited else hard
+        limit = max(soft, files + _OTHER_FILES, _MANY) if hard == unlimited else hard
         with suppress(OSError, ValueError):  # the limit stays, and the message below tells it
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
         soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if soft == unlimited or files + _OTHER_FILES <= soft:
         return None
@@ -160,12 +159,12 @@ def _launch(directory: Path, host: str, port: int | None) -> tuple[Any, str]:
 
     # it would report each connection that a browser drops
     logging.getLogger("tensorboard").setLevel(logging.CRITICAL)
-    board = TensorBoard(server_class=server)
+    tensorboard = TensorBoard(server_class=server)
     options = {"logdir": str(directory.resolve()), "host": host, "port": port}
-    board.configure(**options, samples_per_plugin=LIMITS, window_title="lyricgen")
+    tensorboard.configure(**options, samples_per_plugin=LIMITS, window_title="lyricgen")
     try:
         with redirect_stderr(io.StringIO()):  # hides a note about how TensorBoard reads files
-            return board, board.launch()
+            return tensorboard, tensorboard.launch()
     except TensorBoardServerException as error:
         if port is None:
             raise UserError(f"{error.msg}: name a free one by --port, or 0 for any") from error
@@ -224,8 +223,8 @@ def _wait_for(address: str, runs: int) -> None:
     Raises:
         UserError: the server does not answer.
     """
-    place = urlsplit(address)
-    connection = HTTPConnection(place.hostname or HOST, place.port, timeout=ANSWER)
+    url = urlsplit(address)
+    connection = HTTPConnection(url.hostname or HOST, url.port, timeout=ANSWER)
     read, since = -1, time.monotonic()
     try:
         with progress("reading runs", runs) as moved:

@@ -98,8 +98,8 @@ def nearest(name: str, known: Iterable[str]) -> list[str]:
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Suggest the nearest known names, as the end of a message; "" if no name is near."""
     names = nearest(name, known)
-    *others, last = names or [""]
-    listed = f"{', '.join(others)} or {last}" if others else last
+    *first, last = names or [""]
+    listed = f"{', '.join(first)} or {last}" if first else last
     return f": did you mean {listed}?" if names else ""
 
 

@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> None:
 def _export(options: argparse.Namespace) -> None:
     out: Path | None = options.out
     if out is not None:
-        _check_place(out, options.force)
+        _check_path(out, options.force)
 
     # --help must not wait the seconds that torch takes to load
     from lyricgen.models.card import card
@@ -41,7 +41,7 @@ def _export(options: argparse.Namespace) -> None:
         name = name if isinstance(name, str) else model.network.description
         plain = re.sub(r"[^\w-]+", "_", name).strip("_")
         out = Path(f"{plain[:60] or 'model'}{SUFFIX}")
-        _check_place(out, options.force)
+        _check_path(out, options.force)
     described = card(model)
     described["options"] = shared(described["options"])
     content = to_bytes(described, model.network.state_dict())
@@ -58,7 +58,7 @@ def shared(options: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _check_place(out: Path, force: bool | None) -> None:
+def _check_path(out: Path, force: bool | None) -> None:
     """Check the path of the file to write; refuse an existing file unless `force` is given."""
     check_output("--out", out, SUFFIX)
     if out.exists() and not force:

@@ -101,7 +101,7 @@ def _first_mistake(error: ValidationError, values: Any) -> str:
     if kind == "extra_forbidden":
         settings = flatten(values) if isinstance(values, dict) else ()
         known = [each for each in settings if not belongs_to(name, [each])]
-        message = f"there is no such option {_place(path, values)}{did_you_mean(name, known)}"
+        message = f"there is no such option {_say_where(path, values)}{did_you_mean(name, known)}"
     elif kind == "missing":
         message = "is missing"
     elif kind == "union_tag_invalid":
@@ -126,7 +126,7 @@ def _short(value: Any) -> str:
         return "a huge number"
 
 
-def _place(path: list[str], values: Any) -> str:
+def _say_where(path: list[str], values: Any) -> str:
     """Describe the group of an unknown option, such as "with cell=rnn"; "here" without a group."""
     for part in path[:-1]:
         values = values[part]

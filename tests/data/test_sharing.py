@@ -101,7 +101,7 @@ def test_a_loader_serves_one_processs_rows() -> None:
     sampler: Sampler = sampler_of("random", LENGTH, 5, 4)
     ids, device = torch.arange(LENGTH), torch.device("cpu")
     whole = list(BatchLoader(ids, sampler, device))
-    parts = [list(BatchLoader(ids, sampler, device, place=(rank, 2))) for rank in (0, 1)]
+    parts = [list(BatchLoader(ids, sampler, device, process=(rank, 2))) for rank in (0, 1)]
     for batch, *shared in zip(whole, *parts, strict=True):
         assert torch.equal(batch.inputs, torch.cat([part.inputs for part in shared]))
         assert all(part.num_characters == batch.num_characters for part in shared)

@@ -17,7 +17,7 @@ from lyricgen.evaluation.curves import (
     means_by_bin,
     nats_after,
     nats_in_windows,
-    target_places,
+    target_positions,
     window_starts,
 )
 from lyricgen.models.ngram.language_model import NgramLanguageModel
@@ -83,7 +83,7 @@ def test_windows_against_a_loop(monkeypatch: pytest.MonkeyPatch, kind: str) -> N
 def test_contexts_against_a_loop(monkeypatch: pytest.MonkeyPatch, kind: str, length: int) -> None:
     monkeypatch.setattr(curves, "_STEPS", 3 * length)  # three targets at once
     network, ids = network_of(kind), text_of(60)
-    places = target_places(Split(ids, None), V, longest=16)
+    places = target_positions(Split(ids, None), V, longest=16)
     assert places.tolist() == list(range(16, 60))
     begins = context_begins(Split(ids, None), places, length)
     found = nats_after(network, ids, begins, places)
@@ -97,7 +97,7 @@ def test_contexts_against_a_loop(monkeypatch: pytest.MonkeyPatch, kind: str, len
 @pytest.mark.parametrize("length", [1, 4, 16])
 def test_contexts_end_where_a_line_begins(kind: str, length: int) -> None:
     network, split = network_of(kind, "lines"), lines_of()
-    places = target_places(split, V, longest=3)
+    places = target_positions(split, V, longest=3)
     ids = split.ids.tolist()
     assert places.tolist() == [place for place, one in enumerate(ids) if one != V][3:]
     found = nats_after(network, split.ids, context_begins(split, places, length), places)
@@ -116,7 +116,7 @@ def test_lengths_of_contexts() -> None:
 
 
 def test_many_targets_are_evenly_spaced() -> None:
-    places = target_places(Split(text_of(100_000), None), V, longest=256).tolist()
+    places = target_positions(Split(text_of(100_000), None), V, longest=256).tolist()
     assert len(places) == len(set(places)) == 512
     assert (places[0], places[-1]) == (256, 99_999)
     assert set(np.diff(places)) <= {195, 196}  # 99,743 / 511

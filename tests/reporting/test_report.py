@@ -350,7 +350,7 @@ def test_a_job_that_failed_before_its_options_were_known(tmp_path: Path) -> None
     write_run(tmp_path / "2_", None, typed, options=partial, summary=failed)
     found = only(tmp_path)
     assert found.keys == ("cell", "layers")
-    assert {group.settings for group in found.groups if group.others} >= {
+    assert {group.settings for group in found.groups if group.unscored} >= {
         ("nope", 2),
         ("gru", "two"),
     }

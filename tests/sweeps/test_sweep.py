@@ -35,7 +35,7 @@ from tests.conftest import (
 )
 from tests.helpers.processes import fork_context
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.processes
 
 
 def jobs_of(sweep: Path) -> list[str]:

@@ -147,5 +147,7 @@ def test_a_figure_that_no_column_holds_is_shown_by_its_exponent(value: float, sh
 
 
 def test_evaluate_shows_such_figures_so_too() -> None:
-    assert tables.shown(Estimate(1.3e27, 1.2e27, 1.5e27), 2) == "1.3e+27 (1.2e+27…1.5e+27)"
-    assert tables.shown(Estimate(0.5, -2e9, 2e9), 3, "+") == "+0.500 (-2.0e+09…+2.0e+09)"
+    assert (
+        tables.format_estimate(Estimate(1.3e27, 1.2e27, 1.5e27), 2) == "1.3e+27 (1.2e+27…1.5e+27)"
+    )
+    assert tables.format_estimate(Estimate(0.5, -2e9, 2e9), 3, "+") == "+0.500 (-2.0e+09…+2.0e+09)"

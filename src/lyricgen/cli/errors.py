@@ -21,7 +21,7 @@ from lyricgen.console import output_problem, refuse
 from lyricgen.errors import UserError, did_you_mean, in_one_line, nearest, path_problem
 from lyricgen.runs.interruption import Interrupted
 
-_NO_PLACE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.ENOTDIR, errno.EEXIST}
+_UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.ENOTDIR, errno.EEXIST}
 
 # Hydra's message about a setting that does not exist
 _UNKNOWN = re.compile(
@@ -71,7 +71,7 @@ def describe_error(error: Exception) -> str:
     elif isinstance(error, HydraException) and error.__cause__ is not None:
         reason = str(error.__cause__).split("\n", maxsplit=1)[0]
         text += "" if reason in text else f" ({reason})"
-    elif isinstance(error, OSError) and error.errno in _NO_PLACE:
+    elif isinstance(error, OSError) and error.errno in _UNWRITABLE:
         elsewhere = f"{text} (LYRICGEN_OUTPUTS=DIRECTORY sends runs to another place)"
         text = output_problem(error) or elsewhere
     return in_one_line(text)
@@ -112,10 +112,10 @@ def _unknown_choice(path: str, options: Sequence[str]) -> str:
         there = [*options, "train"]
         return f"there is no configuration {path!r} (--config-name){did_you_mean(path, there)}"
     there = [*options, *(group_choices(group) if group in known else ())]
-    others = [f"{each}={one}" for each in known for one in group_choices(each) if each != group]
-    same = [each for each in others if each.endswith(f"={choice}")]
+    elsewhere = [f"{each}={one}" for each in known for one in group_choices(each) if each != group]
+    same = [each for each in elsewhere if each.endswith(f"={choice}")]
     near = nearest(choice, there) if not same else []
-    meant = did_you_mean(choice, near or same or others)
+    meant = did_you_mean(choice, near or same or elsewhere)
     if group == "data" and ("." in choice or "/" in choice):
         meant = f": a file is named by data=text {for_shell(f'data.path={choice}')}"
     listed = f" (there is {', '.join(options)})" if options else ""

@@ -37,7 +37,7 @@ _HYDRA, _OVERRIDES = f"{RECORD}/hydra.yaml", f"{RECORD}/overrides.yaml"
 # Groups whose choice changes neither other groups nor the learning.
 _INDEPENDENT = {"trainer", "callbacks", "logger"}
 # Settings of the directory of a run or sweep, which `resume=` decides.
-PLACES = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.mode")
+DIRECTORY_SETTINGS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.mode")
 
 
 def expand(arguments: list[str]) -> list[str]:
@@ -68,7 +68,7 @@ def expand(arguments: list[str]) -> list[str]:
         return _arguments_of_new(read, options, overrides)
     typed = without_resume(overrides)
     for one in (*options, *typed):
-        if one in ("-m", "--multirun") or key(one) in PLACES:
+        if one in ("-m", "--multirun") or key(one) in DIRECTORY_SETTINGS:
             raise UserError(f"resume={resumed} continues in its own directory: leave out {one}")
     directory = _directory(resumed)
     is_sweep = (directory / MULTIRUN).exists()
@@ -181,17 +181,17 @@ def without_resume(overrides: Iterable[str]) -> list[str]:
     return [one for one in overrides if key(one) != "resume"]
 
 
-def _directory(wanted: str) -> Path:
-    directory = newest_run() if wanted == "latest" else expand_home(wanted)
+def _directory(resumed: str) -> Path:
+    directory = newest_run() if resumed == "latest" else expand_home(resumed)
     if directory.is_file() and directory.parent.name == CHECKPOINTS:
         directory = directory.parent.parent
     if not (directory / MULTIRUN).is_file() and not (directory / _OVERRIDES).is_file():
         raise UserError(
-            f"resume={wanted}: {str(directory)!r} is not the directory of a run or a sweep that "
+            f"resume={resumed}: {str(directory)!r} is not the directory of a run or a sweep that "
             f"has begun (it has neither {_OVERRIDES} nor {MULTIRUN}): name one under outputs, or "
             "resume=latest; a new run may start with the weights of a model: init_from=CHECKPOINT"
         )
-    if wanted == "latest":
+    if resumed == "latest":
         tell_taken(directory)
     return directory.resolve()
 
@@ -219,7 +219,7 @@ def _recorded(directory: Path, *, is_sweep: bool) -> tuple[list[tuple[str, str]]
         if hydra.job.config_name != "train":
             options.append(("--config-name", str(hydra.job.config_name)))
         parse: Any = OverridesParser.create().parse_overrides
-        task, others = (parse(OmegaConf.to_container(one)) for one in (typed.task, typed.hydra))
+        task, for_hydra = (parse(OmegaConf.to_container(one)) for one in (typed.task, typed.hydra))
     except (RecordError, HydraException, OmegaConfBaseException, TypeError, KeyError) as error:
         why = str(error) if isinstance(error, RecordError) else "it is not what Hydra writes"
         raise UserError(
@@ -228,8 +228,9 @@ def _recorded(directory: Path, *, is_sweep: bool) -> tuple[list[tuple[str, str]]
     # a sweep also keeps its engine and its sweeper
     kept = [
         one
-        for one in others
-        if one.key_or_group not in PLACES and (is_sweep or one.key_or_group == "hydra.searchpath")
+        for one in for_hydra
+        if one.key_or_group not in DIRECTORY_SETTINGS
+        and (is_sweep or one.key_or_group == "hydra.searchpath")
     ]
     kept = _without_old_options(kept)
     overrides = [str(one.input_line) for one in [*task, *kept] if one.key_or_group != "resume"]

@@ -147,11 +147,11 @@ def cut(ids: Tensor, windows: Windows) -> Batch:
         targets = characters[:, 1:].masked_fill(padding, IGNORED)
     following = None
     if windows.following:
-        places = starts[:, None] + torch.arange(windows.following, device=ids.device)
-        places += windows.num_steps + 1  # (B, K)
-        following = ids[places.clamp(max=len(ids) - 1)].long()
+        positions = starts[:, None] + torch.arange(windows.following, device=ids.device)
+        positions += windows.num_steps + 1  # (B, K)
+        following = ids[positions.clamp(max=len(ids) - 1)].long()
         ends = len(ids) if windows.ends is None else windows.ends.to(ids.device)[:, None]
-        following = following.masked_fill(places >= ends, IGNORED)
+        following = following.masked_fill(positions >= ends, IGNORED)
     return Batch(inputs, targets, starts, windows.starts_stream, windows.num_characters, following)
 
 
@@ -166,7 +166,7 @@ class BatchLoader:
         position: returns the current epoch, and the index of the first batch to read in it.
         mapping: the mapped file of the ids, which checks them before they are read; None for ids in
             memory.
-        place: rank and world size; each process reads its own rows of every batch.
+        process: rank and world size; each process reads its own rows of every batch.
 
     Raises:
         UserError: the mapped ids are damaged and cannot be restored; also during an iteration.
@@ -179,14 +179,14 @@ class BatchLoader:
         device: torch.device,
         position: Callable[[], tuple[int, int]] = lambda: (0, 0),
         mapping: CheckedMapping | None = None,
-        place: tuple[int, int] = (0, 1),
+        process: tuple[int, int] = (0, 1),
     ) -> None:
         self.ids = _copied(ids, device, mapping) if _fits(ids, device) else ids
         self._mapping = mapping
         self._sampler = sampler  # Lightning looks into an attribute `sampler`
         self.device = device
         self.position = position
-        self._place = place
+        self._process = process
 
     def __len__(self) -> int:
         return len(self._sampler)
@@ -195,7 +195,7 @@ class BatchLoader:
         epoch, first = self.position()
         rows = 0
         for index in range(first, len(self._sampler)):
-            windows = share(self._sampler.windows(epoch, index), *self._place)
+            windows = share(self._sampler.windows(epoch, index), *self._process)
             if self._mapping is not None:
                 rows += len(windows.starts)
                 if rows > FORGET_EVERY:

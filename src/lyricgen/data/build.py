@@ -29,7 +29,7 @@ from lyricgen.data.reading import DEFAULT_MAX_BYTES, read_text, text_pieces
 from lyricgen.data.samplers import ConsecutiveSampler, RandomSampler
 from lyricgen.data.splits import Layout, Split, make_splits
 from lyricgen.errors import UserError
-from lyricgen.runs.newest import places_of
+from lyricgen.runs.newest import starting_directories
 
 log = logging.getLogger(__name__)
 
@@ -220,8 +220,8 @@ def find_corpus(options: DataOptions, digest: str | None, checkpoint: Path | Non
     except UserError as error:
         problem = str(error)
     absolute = checkpoint is None or Path(options.path).is_absolute()
-    places = [] if checkpoint is None or absolute else places_of(checkpoint)
-    for path in (place / options.path for place in places):
+    directories = [] if checkpoint is None or absolute else starting_directories(checkpoint)
+    for path in (directory / options.path for directory in directories):
         if not os.path.isfile(path):  # noqa: PTH113  which raises nothing
             continue
         with suppress(UserError):  # another file of the same name
@@ -235,7 +235,7 @@ def find_corpus(options: DataOptions, digest: str | None, checkpoint: Path | Non
         return cached
     if here is not None:
         return here
-    looked = [f"from {str(place)!r}" for place in places]
+    looked = [f"from {str(directory)!r}" for directory in directories]
     looked += [] if digest is None else ["in the cache"]
     also = f"; also looked for it {', '.join(looked)}" if looked else ""
     raise UserError(f"{problem}{also}")

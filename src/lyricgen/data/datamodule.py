@@ -59,8 +59,8 @@ class CharacterDataModule(pl.LightningDataModule):
             progress = trainer.fit_loop.epoch_loop.batch_progress
             return trainer.current_epoch, progress.current.ready
 
-        place = rank(), world_size()
-        return BatchLoader(split.ids, self.sampler, self._device, position, split.mapping, place)
+        process = rank(), world_size()
+        return BatchLoader(split.ids, self.sampler, self._device, position, split.mapping, process)
 
     @override
     def val_dataloader(self) -> BatchLoader | list[BatchLoader]:
@@ -80,8 +80,8 @@ class CharacterDataModule(pl.LightningDataModule):
         """
         split = self.splits[name]
         sampler = evaluation_sampler(split, len(self.vocabulary), self.following)
-        place = rank(), world_size()
-        return BatchLoader(split.ids, sampler, self._device, mapping=split.mapping, place=place)
+        process = rank(), world_size()
+        return BatchLoader(split.ids, sampler, self._device, mapping=split.mapping, process=process)
 
     @override
     def transfer_batch_to_device(

@@ -71,15 +71,15 @@ class ControlCharacterFilter:
     Tabs, ``\n`` and ``\r`` are kept and not counted.
 
     Args:
-        shown: name of the text in messages.
-        wanted: `newline` replaces each control character by a newline, `drop` deletes it, `refuse`
+        name: of the text, for messages.
+        action: `newline` replaces each control character by a newline, `drop` deletes it, `refuse`
             counts it for `error`. Lone surrogates are always counted.
         choices: advice at the end of `error`, unless the characters point to another encoding.
     """
 
-    def __init__(self, shown: str, wanted: ControlCharacters, choices: str = _CHOICES) -> None:
-        self.shown, self.wanted, self.choices = shown, wanted, choices
-        self._places: dict[str, str] = {}  # line and column of the first character of each kind
+    def __init__(self, name: str, action: ControlCharacters, choices: str = _CHOICES) -> None:
+        self.name, self.action, self.choices = name, action, choices
+        self._positions: dict[str, str] = {}  # line and column of the first character of each kind
         self._counts: Counter[str] = Counter()
         self._line, self._column = 1, 1  # place of the next character
         self._after_return = False
@@ -91,19 +91,19 @@ class ControlCharacterFilter:
         """Replace or count the control characters of the next piece; return the filtered piece."""
         # The few distinct characters are searched much faster than all of them.
         kinds = FORBIDDEN.findall(distinct(piece))
-        if kinds and self.wanted != "refuse":
-            piece = _REPLACED.sub("\n" if self.wanted == "newline" else "", piece)
+        if kinds and self.action != "refuse":
+            piece = _REPLACED.sub("\n" if self.action == "newline" else "", piece)
             kinds = [kind for kind in kinds if kind in piece]
         self._counts.update({kind: piece.count(kind) for kind in kinds})
         if "\0" in kinds:
-            for place in (0, 1):
-                self._nuls[(self._length + place) % 2] += piece[place::2].count("\0")
+            for parity in (0, 1):
+                self._nuls[(self._length + parity) % 2] += piece[parity::2].count("\0")
         passed = 0
-        for kind in sorted(set(kinds) - self._places.keys(), key=piece.index):
-            place = piece.index(kind)
-            self._pass(piece[passed:place])
-            passed = place
-            self._places[kind] = f"line {self._line}, column {self._column}"
+        for kind in sorted(set(kinds) - self._positions.keys(), key=piece.index):
+            index = piece.index(kind)
+            self._pass(piece[passed:index])
+            passed = index
+            self._positions[kind] = f"line {self._line}, column {self._column}"
         self._shifts = self._shifts or "\x1b$B" in piece
         self._pass(piece[passed:])
         return piece
@@ -124,11 +124,11 @@ class ControlCharacterFilter:
         kinds = [
             f"U+{ord(kind):04X}{f' ({_NAMES[kind]})' if kind in _NAMES else ''} "
             f"{'once' if self._counts[kind] == 1 else f'{self._counts[kind]:,} times, first'} "
-            f"at {place}"
-            for kind, place in self._places.items()
+            f"at {position}"
+            for kind, position in self._positions.items()
         ]
         more = f"; and {len(kinds) - _LISTED} more kinds" if len(kinds) > _LISTED else ""
-        return f"{self.shown} has control characters: {'; '.join(kinds[:_LISTED])}{more}"
+        return f"{self.name} has control characters: {'; '.join(kinds[:_LISTED])}{more}"
 
     def _advice(self) -> str:
         nuls = sum(self._nuls)
@@ -219,9 +219,9 @@ def count_damage(pieces: Iterable[bytes], encoding: str) -> int:
     damaged, sound, sample = 0, 0, ""
     for piece in chain(pieces, [b""]):
         text = decoder.decode(piece, not piece)
-        places = text.count("\ufffd")
-        damaged += places
-        sound += sum(map(text.count, set(text) - _ASCII)) - places
+        count = text.count("\ufffd")
+        damaged += count
+        sound += sum(map(text.count, set(text) - _ASCII)) - count
         sample = sample or _from_first_beyond_ascii(text.replace("\ufffd", ""))
     return damaged if sound > _MOSTLY * damaged and oddity(sample) < 0.1 else 0
 
@@ -239,7 +239,7 @@ def encoding_advice(readings: Sequence[Reading]) -> str:
 def _from_first_beyond_ascii(text: str) -> str:
     if text.isascii():
         return ""
-    first = next(place for place, character in enumerate(text) if character > "\x7f")
+    first = next(index for index, character in enumerate(text) if character > "\x7f")
     return text[max(0, first - _BEFORE) :][:_SAMPLE]
 
 

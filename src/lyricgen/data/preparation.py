@@ -131,11 +131,11 @@ def _last_cut(piece: str, has_sigma: bool) -> int | None:
         piece: The text to cut.
         has_sigma: Whether the text since the last cut has a Σ to lower-case.
     """
-    for place in range(len(piece), -1, -1):
-        if place and piece[place - 1] == "\n":
-            return place
-        if place < len(piece) and _begins(piece[place], has_sigma):
-            return place
+    for index in range(len(piece), -1, -1):
+        if index and piece[index - 1] == "\n":
+            return index
+        if index < len(piece) and _begins(piece[index], has_sigma):
+            return index
     return None
 
 

@@ -217,10 +217,10 @@ def _unpacked(
 
 
 def _open(path: str | os.PathLike[str]) -> BufferedReader:
-    place = Path(path)
-    if place.exists() and not (place.is_file() or place.is_dir()):  # a pipe may never end
+    file = Path(path)
+    if file.exists() and not (file.is_file() or file.is_dir()):  # a pipe may never end
         raise UserError(f"{os.fspath(path)!r} is no ordinary file: name one with a text in it")
-    return place.open("rb")
+    return file.open("rb")
 
 
 def _packed_kind(file: BufferedReader) -> str:

@@ -237,18 +237,18 @@ class LineSampler(TrainingSampler):
         starts_stream = not self.carry_state or epoch == index == 0
         return windows_of(self.row_starts[chosen], self.row_lengths[chosen], starts_stream)
 
-    def _rows(self, epoch: int, places: slice) -> Tensor | slice:
+    def _rows(self, epoch: int, window: slice) -> Tensor | slice:
         """Find the rows at some places of the epoch's order."""
         if self.shuffle == "none":
-            return places
+            return window
         rows = len(self.row_starts)
         if not self.carry_state or rows == len(self.pieces):
-            return order(rows, self.seed, epoch, self.shuffle)[places].long()
+            return order(rows, self.seed, epoch, self.shuffle)[window].long()
         lines = order(len(self.pieces), self.seed, epoch, self.shuffle).long()
         ends = self.pieces[lines].cumsum(0)  # of each line, in the epoch's order
-        line = int(torch.searchsorted(ends, places.start, right=True))
+        line = int(torch.searchsorted(ends, window.start, right=True))
         last_of_line = int(self.pieces.cumsum(0)[lines[line]]) - 1
-        return torch.tensor([last_of_line - int(ends[line]) + 1 + places.start])
+        return torch.tensor([last_of_line - int(ends[line]) + 1 + window.start])
 
 
 def _cut_lines(starts: Tensor, lengths: Tensor, pieces: Tensor) -> tuple[Tensor, Tensor]:

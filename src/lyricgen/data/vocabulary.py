@@ -72,8 +72,8 @@ LISTED = 10  # most unknown characters in an error
 
 def twins(character: str, known: str) -> str:
     """Find the characters of `known` that are easily confused with `character`."""
-    wanted = _form(character)
-    return "".join(one for one in known if one != character and _form(one) == wanted)
+    form = _form(character)
+    return "".join(one for one in known if one != character and _form(one) == form)
 
 
 def _form(character: str) -> str:

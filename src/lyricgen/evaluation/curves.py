@@ -120,25 +120,27 @@ def context_lengths(split: Split, vocabulary_size: int) -> list[int]:
     return [1 << exponent for exponent in range(max(1, most.bit_length()))]
 
 
-def target_places(split: Split, vocabulary_size: int, longest: int) -> Tensor:
-    """Choose the places, (M,), of up to `TARGETS` evenly spaced characters.
+def target_positions(split: Split, vocabulary_size: int, longest: int) -> Tensor:
+    """Choose the positions, (M,), of up to `TARGETS` evenly spaced characters.
 
     At least `longest` characters stand before each of them.
     """
-    places = torch.nonzero(split.ids < vocabulary_size).flatten()  # (C,)
-    number = min(TARGETS, len(places) - longest)
-    return places[torch.linspace(longest, len(places) - 1, number, dtype=torch.float64).long()]
+    positions = torch.nonzero(split.ids < vocabulary_size).flatten()  # (C,)
+    number = min(TARGETS, len(positions) - longest)
+    return positions[
+        torch.linspace(longest, len(positions) - 1, number, dtype=torch.float64).long()
+    ]
 
 
-def context_begins(split: Split, places: Tensor, length: int) -> Tensor:
-    """Find the starts, (M,), of the contexts of the characters at `places`, (M,).
+def context_begins(split: Split, positions: Tensor, length: int) -> Tensor:
+    """Find the starts, (M,), of the contexts of the characters at `positions`, (M,).
 
     A context has `length` symbols. In a list of lines it begins no earlier than its line.
     """
-    begins = places - length
+    begins = positions - length
     if split.line_starts is None:
         return begins
-    line = torch.searchsorted(split.line_starts, places, right=True) - 1
+    line = torch.searchsorted(split.line_starts, positions, right=True) - 1
     return torch.maximum(begins, split.line_starts[line])
 
 
@@ -146,15 +148,15 @@ class Curve(NamedTuple):
     """Perplexities of checkpoints by position, by length of the context or by frequency."""
 
     name: Literal["position", "context", "frequency"]  # name of the axis
-    places: list[str]  # labels on the axis: positions or lengths from 1, or bins of counts
-    characters: list[int]  # number of predicted characters at each place
-    perplexities: dict[str, list[float | None]]  # by label; None without characters
+    labels: list[str]  # on the axis: positions or lengths from 1, or bins of counts
+    characters: list[int]  # number of predicted characters at each label
+    perplexities: dict[str, list[float | None]]  # by checkpoint; None without characters
 
     @property
-    def shown(self) -> range:
-        """Indices of the places from the first place with a character to the last place."""
-        first = next(place for place, number in enumerate(self.characters) if number)
-        return range(first, len(self.places))
+    def scored(self) -> range:
+        """Indices of the labels from the first label with a character to the last label."""
+        first = next(index for index, number in enumerate(self.characters) if number)
+        return range(first, len(self.labels))
 
 
 class Curves(NamedTuple):
@@ -185,9 +187,9 @@ def curves(scores: Scores) -> Curves:
         positions = _window_positions(evaluated, split)
     else:
         begins = np.flatnonzero(np.diff(text.lines, prepend=-1))  # of each line, in the text
-        places = np.arange(len(text.lines)) - begins[text.lines]  # (C,)
-        names = [str(1 + place) for place in range(int(places.max()) + 1)]
-        positions = _binned("position", nats, places, names)
+        bins = np.arange(len(text.lines)) - begins[text.lines]  # (C,)
+        labels = [str(1 + position) for position in range(int(bins.max()) + 1)]
+        positions = _binned("position", nats, bins, labels)
     found = [positions, _contexts(evaluated, split), _frequencies(nats, text, evaluated[0])]
     return Curves(split, "window" if text.lines is None else "line", found)
 
@@ -222,8 +224,8 @@ def _window_positions(evaluated: Sequence[Evaluated], split: str) -> Curve:
     for each in evaluated:
         nats = nats_in_windows(each.model.network, ids, starts, steps)  # (W, T)
         perplexities[each.label] = [perplexity(loss) for loss in nats.mean(axis=0).tolist()]
-    places = [str(position) for position in range(1, steps + 1)]
-    return Curve("position", places, [len(starts)] * steps, perplexities)
+    labels = [str(position) for position in range(1, steps + 1)]
+    return Curve("position", labels, [len(starts)] * steps, perplexities)
 
 
 def _frequencies(nats: dict[str, Floats], text: SplitText, evaluated: Evaluated) -> Curve:
@@ -238,11 +240,11 @@ def _binned(
     name: Literal["position", "frequency"],
     nats: dict[str, Floats],
     bins: Integers,
-    places: list[str],
+    labels: list[str],
 ) -> Curve:
-    each = {label: means_by_bin(of_model, bins, len(places)) for label, of_model in nats.items()}
+    each = {label: means_by_bin(of_model, bins, len(labels)) for label, of_model in nats.items()}
     characters, _ = next(iter(each.values()))
-    return Curve(name, places, characters, {label: means for label, (_, means) in each.items()})
+    return Curve(name, labels, characters, {label: means for label, (_, means) in each.items()})
 
 
 def _contexts(evaluated: Sequence[Evaluated], split: str) -> Curve:
@@ -253,11 +255,11 @@ def _contexts(evaluated: Sequence[Evaluated], split: str) -> Curve:
         done = 0
         for each in evaluated:
             chosen = each.splits[split]
-            places = target_places(chosen, size, lengths[-1])
+            positions = target_positions(chosen, size, lengths[-1])
             for length in lengths:
-                begins = context_begins(chosen, places, length)
-                nats = nats_after(each.model.next_model, chosen.sound_ids, begins, places)
+                begins = context_begins(chosen, positions, length)
+                nats = nats_after(each.model.next_model, chosen.sound_ids, begins, positions)
                 perplexities[each.label].append(perplexity(float(nats.mean())))
                 done += length
                 moved(done)
-    return Curve("context", [*map(str, lengths)], [len(places)] * len(lengths), perplexities)
+    return Curve("context", [*map(str, lengths)], [len(positions)] * len(lengths), perplexities)

@@ -100,16 +100,16 @@ def panels(read: Activations, titles: Mapping[str, str]) -> list[Panel]:
 
     `read` must have one sample. `titles` maps the names of the gates to titles.
     """
-    shown = [
+    listed = [
         Panel(titles[name], gate[:, 0], -1 if name == "candidate" else 0, 1)
         for name, gate in read.gates.items()
     ]
     if read.c is not None:
         most = max(1.0, float(np.abs(read.c).max()))  # a cell state has no bounds
-        shown.append(Panel("cell state $c$", read.c[:, 0], -most, most))
+        listed.append(Panel("cell state $c$", read.c[:, 0], -most, most))
     most = max(1.0, float(np.abs(read.a).max()))  # rectified units have no bounds either
-    shown.append(Panel("hidden state $h$", read.a[:, 0], -most, most))
-    return shown
+    listed.append(Panel("hidden state $h$", read.a[:, 0], -most, most))
+    return listed
 
 
 def varying_most(read: Activations, units: int | None) -> list[int]:

@@ -93,8 +93,8 @@ def _cut(text: str, most: int, layout: Layout, name: str, total: int) -> tuple[s
     if len(text) > most:
         end = text.rfind("\n", 0, most) + 1 if layout == "lines" else most
         text = text[: end or most]
-    shown = "" if len(text) >= total else f"the first {len(text):,} of "
-    return text, f"{name}, {shown}{total:,} characters"
+    part = "" if len(text) >= total else f"the first {len(text):,} of "
+    return text, f"{name}, {part}{total:,} characters"
 
 
 def alternatives(model: TrainedModel, split: Split, what: str) -> Alternatives:
@@ -210,27 +210,27 @@ def _cells(text: OwnText, bits: Floats, most: int) -> Iterator[tuple[str, str, s
     for character, value, known in zip(text.text, bits.tolist(), text.known, strict=True):
         element = "i" if known else "s"
         classes = "r" if math.isnan(value) else f"c{level_of(value, most)}"
-        shown = character if character in " \t\u3000" else sign(character)
+        label = character if character in " \t\u3000" else sign(character)
         if character == "\n":
-            classes, shown = f"{classes} n", ""
-        elif len(shown) > 2 and shown.startswith("U+"):
+            classes, label = f"{classes} n", ""
+        elif len(label) > 2 and label.startswith("U+"):
             classes += " u"
-        yield element, classes, shown
+        yield element, classes, label
 
 
 def _data(model: TrainedModel, text: OwnText, bits: Floats, found: Alternatives) -> dict[str, Any]:
     """Return the figures of each character in the form that the page's script reads."""
     own = code_points(text.text)  # (N,)
-    others = text.spread(code_points(model.vocabulary.characters)[found.ids], own[0])  # (N, K)
-    distinct, places = np.unique(np.append(own, others), return_inverse=True)
+    codes = text.spread(code_points(model.vocabulary.characters)[found.ids], own[0])  # (N, K)
+    distinct, indices = np.unique(np.append(own, codes), return_inverse=True)
     return {
         "size": len(model.vocabulary),
-        "most": others.shape[1],
+        "most": codes.shape[1],
         "labels": [sign(chr(code)) for code in distinct],
-        "own": _packed(places[: len(own)], "<u4"),
+        "own": _packed(indices[: len(own)], "<u4"),
         "bits": _packed(bits, "<f4"),
         "ranks": _packed(text.spread(found.ranks, 0), "<u4"),
-        "ids": _packed(places[len(own) :], "<u4"),
+        "ids": _packed(indices[len(own) :], "<u4"),
         "probabilities": _packed(text.spread(found.probabilities, 0), "<f4"),
     }
 

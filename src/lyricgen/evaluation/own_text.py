@@ -118,10 +118,10 @@ def looks_like_path(argument: str) -> bool:
     """Whether an argument looks like a file's name, by its ending or its directory."""
     if "\n" in argument:
         return False
-    place = os.path.dirname(argument)  # noqa: PTH120
-    named = place.startswith((os.sep, f"~{os.sep}")) or place in (".", "..", "~")
+    directory = os.path.dirname(argument)  # noqa: PTH120
+    named = directory.startswith((os.sep, f"~{os.sep}")) or directory in (".", "..", "~")
     ending = argument.lower().endswith((".txt", ".md", ".gz", ".bz2", ".xz", ".zip"))
-    return ending or named or (place != "" and os.path.isdir(place))  # noqa: PTH112
+    return ending or named or (directory != "" and os.path.isdir(directory))  # noqa: PTH112
 
 
 @dataclass(frozen=True)
@@ -214,9 +214,9 @@ def replace_controls(text: str, name: str, model: TrainedModel) -> tuple[str, Us
     Returns:
         The text, and an error, not raised, if training refuses the text's control characters.
     """
-    wanted = _trained_with(model, "control_characters")
+    trained = _trained_with(model, "control_characters")
     choice: ControlCharacters = next(
-        (one for one in get_args(ControlCharacters) if one == wanted), "refuse"
+        (one for one in get_args(ControlCharacters) if one == trained), "refuse"
     )
     controls = ControlCharacterFilter(name, choice, "take them out, or say --unknown skip")
     text = controls.feed(text)

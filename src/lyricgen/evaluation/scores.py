@@ -160,10 +160,11 @@ def check_same_settings(
         UserError: a setting in `names` differs between `first` and `other`.
     """
     for name in names:
-        mine, others = (getattr(options, name) for options in (first, other))
-        if mine != others:
+        first_value, value = (getattr(options, name) for options in (first, other))
+        if first_value != value:
             raise UserError(
-                f"{str(file)!r} has data.{name}={others}, the first checkpoint {mine}: {SAME_TEXT}"
+                f"{str(file)!r} has data.{name}={value}, the first checkpoint {first_value}: "
+                f"{SAME_TEXT}"
             )
 
 

@@ -35,7 +35,7 @@ def named(name: str) -> str:
     return escape(printable(name))
 
 
-def shown(estimate: Estimate, digits: int, sign: str = "") -> str:
+def format_estimate(estimate: Estimate, digits: int, sign: str = "") -> str:
     """Write a figure with its interval; omit an interval that is missing or vanishes by rounding.
 
     `console.rounded` explains `digits` and `sign`.
@@ -121,7 +121,7 @@ def _comparison_table(scores: Scores, split: str) -> Table:
     for row in scores.splits[split]:
         more, verdict = "", ""
         if row.difference is not None:
-            more = shown(row.difference, 3, "+")
+            more = format_estimate(row.difference, 3, "+")
             verdict = "worse" if row.difference.value > 0 else "better"
         if not row.differs:
             verdict = "" if row.differs is None else "not told apart"
@@ -142,13 +142,13 @@ def _curve_table(found: Curves, curve: Curve, text: str) -> Table:
     labels = map(printable, curve.perplexities)
     table = new_table(numbers=(headings[curve.name], "characters", *labels))
     table.title = escape(printable(f"perplexity on {found.split} of {text}"))
-    last = len(curve.places) - 1
-    for index in curve.shown:
+    last = len(curve.labels) - 1
+    for index in curve.scored:
         if curve.name == "position" and index != last and (index + 1) & index:
             continue
         values = (values[index] for values in curve.perplexities.values())
         texts = ("–" if value is None else rounded(value) for value in values)
-        table.add_row(curve.places[index], f"{curve.characters[index]:,}", *texts)
+        table.add_row(curve.labels[index], f"{curve.characters[index]:,}", *texts)
     return table
 
 
@@ -159,7 +159,7 @@ def _title(name: str, prefix: str) -> str:
 
 
 def _figure(row: Row, name: str) -> str:
-    return shown(getattr(row, name), FIGURES[name])
+    return format_estimate(getattr(row, name), FIGURES[name])
 
 
 def _how_drawn(lengths: Mapping[str, int | None], resamples: int) -> str:

@@ -89,7 +89,7 @@ class _Search(PartialBatch):
         super().__init__(model, repeated, length, stop, stops or [1] * len(prefixes))
         device = self.device
         self._numbers = torch.arange(len(prefixes), device=device)  # (A,)
-        self._places = torch.arange(beams, device=device)  # (K,)
+        self._beams = torch.arange(beams, device=device)  # (K,)
         # (A, K), stops still to come
         self._left = torch.tensor(self.stops, device=device)[:, None].repeat(1, beams)
         # all texts of a prefix begin alike, so only the first may go on
@@ -115,15 +115,15 @@ class _Search(PartialBatch):
         """
         scores = self._continued_scores(rules)  # (A, K, V)
         vocabulary = scores.shape[-1]
-        best = scores.flatten(1).topk(len(self._places), dim=1)  # (A, K)
+        best = scores.flatten(1).topk(len(self._beams), dim=1)  # (A, K)
         # complete texts stay in their places, the best continuations fill the others
         rank = (self._open.cumsum(dim=1) - 1).clamp(min=0)
         taken = best.indices.gather(1, rank)
-        parents = torch.where(self._open, taken // vocabulary, self._places)
+        parents = torch.where(self._open, taken // vocabulary, self._beams)
         characters = torch.where(self._open, taken % vocabulary, -1)
         self._scores = torch.where(self._open, best.values.gather(1, rank), self._scores)
         self._lengths += self._open
-        rows = (parents + len(self._places) * self._numbers[:, None]).flatten()
+        rows = (parents + len(self._beams) * self._numbers[:, None]).flatten()
         self.text = self.text[rows]
         self.text[:, self.start + self.step] = characters.flatten()
         if not (self._scores > -torch.inf).any(dim=1).all():
@@ -135,7 +135,7 @@ class _Search(PartialBatch):
 
     def _continued_scores(self, rules: Sequence[Rule]) -> Tensor:
         """Compute ln p of each text with each next character, (A, K, V); -inf for complete ones."""
-        changed = self.logits(rules, self._numbers.repeat_interleave(len(self._places)))
+        changed = self.logits(rules, self._numbers.repeat_interleave(len(self._beams)))
         total = self.model.logits.double().logsumexp(dim=-1, keepdim=True)
         grown = self._scores[..., None] + (changed - total).view(*self._scores.shape, -1)
         return grown.masked_fill(~self._open[..., None], -torch.inf)
@@ -144,7 +144,7 @@ class _Search(PartialBatch):
         """List the texts of each prefix, the best score first."""
         scores = self._scores / ((5 + self._lengths) / 6) ** length_penalty  # (A, K)
         best = scores.argsort(dim=1, descending=True, stable=True)
-        rows = best + len(self._places) * self._numbers[:, None]
+        rows = best + len(self._beams) * self._numbers[:, None]
         texts = self.text[rows, self.start : self.start + self.step].tolist()  # (A, K, N)
         figures = [part.gather(1, best).tolist() for part in (scores, self._lengths)]
         return [

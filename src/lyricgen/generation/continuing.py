@@ -156,7 +156,7 @@ class PartialBatch:
         longs = [prefix.long() for prefix in prefixes]
         padded = pad_sequence(longs, batch_first=True, padding_value=-1, padding_side="left")
         prefix = padded.to(self.device)  # (B, P)
-        self.start = prefix.shape[1]  # P, place of the first new character
+        self.start = prefix.shape[1]  # P, position of the first new character
         # (B, P + N) ids, -1 before a shorter prefix and where no character is chosen yet
         self.text = torch.cat([prefix, prefix.new_full((len(prefix), length), -1)], dim=1)
 
@@ -187,12 +187,12 @@ class PartialBatch:
 
     def until_stop(self, new: list[int], text: int) -> list[int]:
         """Cut the new characters of text number `text` before the stop that ends it, if any."""
-        place = -1
+        index = -1
         for _ in range(self.stops[text]):
-            if self.stop not in new[place + 1 :]:
+            if self.stop not in new[index + 1 :]:
                 return new
-            place = new.index(self.stop, place + 1)
-        return new[:place]
+            index = new.index(self.stop, index + 1)
+        return new[:index]
 
 
 class _Batch(PartialBatch):
@@ -225,9 +225,11 @@ class _Batch(PartialBatch):
 
     def choose(self, rules: Sequence[Rule]) -> None:
         """Choose one more character for each text."""
-        place = self.start + self.step
+        position = self.start + self.step
         numbers = None if self._uniforms is None else self._uniforms[self.step]
-        self.text[:, place : place + 1] = draw_characters(self.logits(rules, self.rows), numbers)
+        self.text[:, position : position + 1] = draw_characters(
+            self.logits(rules, self.rows), numbers
+        )
         self.step += 1
 
     def settle(self) -> None:

@@ -40,7 +40,7 @@ def fill_gaps(
         model: the network; it is put into evaluation mode and back.
         texts: B tensors (1 + N,) of int64 ids: the start of the text, which is V for a line; then
             its characters, with any id in a gap.
-        gaps: B tensors (G,) of int64, the places of the gaps, rising from 1; G is at least 1.
+        gaps: B tensors (G,) of int64, the positions of the gaps, rising from 1; G is at least 1.
         seeds: B; each text depends on its own seed only.
         temperature: temperature of the softmax.
         sweeps: S.
@@ -48,25 +48,25 @@ def fill_gaps(
     """
     filled = pad_sequence(texts, batch_first=True).to(model.device)  # (B, 1 + N)
     lengths = torch.tensor([len(text) - 1 for text in texts], device=model.device)
-    places = pad_sequence(gaps, batch_first=True).to(model.device)  # (B, G), 0 for none
-    number, rows = places.shape[1], torch.arange(len(texts), device=model.device)
+    positions = pad_sequence(gaps, batch_first=True).to(model.device)  # (B, G), 0 for none
+    number, rows = positions.shape[1], torch.arange(len(texts), device=model.device)
     uniforms = below_one(_gap_uniforms(seeds, gaps, sweeps), model.output.bias.dtype).to(
         model.device
     )
     with evaluating(model), progress("filling the gaps", sweeps * number) as moved:
         for sweep in range(sweeps + 1):
             before = filled.clone()
-            for gap, place in enumerate(places.unbind(dim=1)):  # (B,)
+            for gap, position in enumerate(positions.unbind(dim=1)):  # (B,)
                 moved(max(0, sweep - 1) * number + gap)
                 logits = model.output.bias.expand(len(texts), -1).clone()
                 if sweep:
                     predicted, _ = model(filled, lengths, filled.shape[1] - 1)  # (B, N, V)
-                    logits = predicted[rows, (place - 1).clamp(min=0)]
+                    logits = predicted[rows, (position - 1).clamp(min=0)]
                 logits[:, forbidden] = -torch.inf
                 numbers = uniforms[:, gap, sweep, None] if temperature else None
                 chosen = draw_characters(scaled(logits, temperature or 1.0), numbers)[:, 0]
                 chosen.clamp_(max=logits.shape[1] - 1)  # V: a model that has diverged
-                filled[rows[place > 0], place[place > 0]] = chosen[place > 0]
+                filled[rows[position > 0], position[position > 0]] = chosen[position > 0]
             if temperature == 0 and sweep and torch.equal(filled, before):
                 break
     return [row[: len(text)] for row, text in zip(filled.cpu(), texts, strict=True)]
@@ -134,7 +134,7 @@ def fill_texts(
 
 
 def encode_gaps(model: TrainedModel, text: str, gap: str | None = None) -> tuple[Tensor, Tensor]:
-    """Encode a text with gaps as ids for the network, (1 + N,), and places of gaps, (G,).
+    """Encode a text with gaps as ids for the network, (1 + N,), and positions of gaps, (G,).
 
     The first id is that of an empty prefix, see `TrainedModel.encode_prefix`. In a model of lines,
     a newline follows the text. `gap` marks a gap; None takes the model's own mark.
@@ -150,10 +150,10 @@ def encode_gaps(model: TrainedModel, text: str, gap: str | None = None) -> tuple
         )
     if gap not in text:
         raise UserError(f"{text!r} has no gap to fill: mark each missing character by {gap!r}")
-    places = torch.tensor([i for i, character in enumerate(text, start=1) if character == gap])
+    positions = torch.tensor([i for i, character in enumerate(text, start=1) if character == gap])
     start = model.encode_prefix("")
     if model.layout == "lines" and "\n" in text:
         raise UserError("this model writes single lines: leave the newline out")
     known = text.replace(gap, model.vocabulary.characters[0])
     known += "\n" if model.layout == "lines" else ""
-    return torch.cat([start, model.vocabulary.encode(known).long()]), places
+    return torch.cat([start, model.vocabulary.encode(known).long()]), positions

@@ -79,13 +79,13 @@ class Stream:
     """
 
     def __init__(self, prefix: str) -> None:
-        self.begun = prefix
-        self.shown = False
+        self._prefix = prefix
+        self._printed = False
 
     def __call__(self, character: str) -> None:
         """Print one more character."""
-        show_generated(self.begun + character)
-        self.begun, self.shown = "", True
+        show_generated(self._prefix + character)
+        self._prefix, self._printed = "", True
 
     def mark(self, ended: bool | None) -> None:
         """Print the mark of a text that was cut off, on a terminal only."""
@@ -94,7 +94,7 @@ class Stream:
 
     def end(self) -> None:
         """Print the newline, if anything was printed."""
-        if self.shown:
+        if self._printed:
             self("\n")
 
 

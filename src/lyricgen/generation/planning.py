@@ -73,13 +73,13 @@ def request_texts(
     Raises:
         UserError: a constraint is for models of the other layout, or a set cannot be read.
     """
-    writes, others = "running text", "single lines"
+    written, other = "running text", "single lines"
     if model.layout == "lines":
-        writes, others = others, writes
+        written, other = other, written
     for name in FOR_TEXTS if model.layout == "lines" else FOR_NAMES:
         if getattr(control, name):
             raise UserError(
-                f"{as_option(name)} is for models of {others}, and this one writes {writes}"
+                f"{as_option(name)} is for models of {other}, and this one writes {written}"
             )
     known, small = model.vocabulary.characters, model.lowercase
     allowed = torch.ones(len(known), dtype=torch.bool)
@@ -151,11 +151,11 @@ def constrain_names(request: Request) -> Constraints:
     letters = torch.nn.functional.one_hot(starts, len(vocabulary)).bool().to(allowed.device)
     sets = torch.cat([torch.stack([ending, inside | ending, first]), letters])
 
-    place = begun[:, None] + torch.arange(steps)  # (R, T)
-    plan = torch.where(place == 0, 2, 1)
-    plan = torch.where(place < len(starts), 3 + place, plan)
+    position = begun[:, None] + torch.arange(steps)  # (R, T)
+    plan = torch.where(position == 0, 2, 1)
+    plan = torch.where(position < len(starts), 3 + position, plan)
     if control.max_length is not None:
-        plan = torch.where(place >= control.max_length, 0, plan)
+        plan = torch.where(position >= control.max_length, 0, plan)
     rules = [] if control == Control() else [planned(sets, plan.to(allowed.device))]
     return Constraints(rules, [steps] * len(prefixes), stop, [1] * len(prefixes))
 

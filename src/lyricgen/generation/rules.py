@@ -170,8 +170,9 @@ def rhyming(classes: Tensor, ends: Tensor) -> Rule:
 
     Args:
         classes: (V,) int64, the rhyme class of each character.
-        ends: (R, E) int64, rising places of the last characters of lines. The first new character
-            is at place 0; places in the prefix are negative. The first line is not constrained.
+        ends: (R, E) int64, rising positions of the last characters of lines. The first new
+            character is at position 0; positions in the prefix are negative. The first line is not
+            constrained.
     """
     steps = frozenset(ends.flatten().tolist())
 
@@ -179,11 +180,11 @@ def rhyming(classes: Tensor, ends: Tensor) -> Rule:
         text, step = written.text, written.step
         if step not in steps:
             return logits
-        places = ends[written.rows]  # (B, E)
-        earlier = places < step
-        due = (places == step).any(dim=1) & earlier[:, 0]  # (B,)
+        positions = ends[written.rows]  # (B, E)
+        earlier = positions < step
+        due = (positions == step).any(dim=1) & earlier[:, 0]  # (B,)
         first_new = text.shape[1] - step
-        last = text.gather(1, (first_new + places).clamp(0, text.shape[1] - 1))  # (B, E)
+        last = text.gather(1, (first_new + positions).clamp(0, text.shape[1] - 1))  # (B, E)
         last = last.where(earlier, last[:, :1])
         known = last.clamp(min=0)  # a row that is not due may have nothing there
         forbidden = classes != classes[known[:, :1]]  # (B, V)
@@ -228,14 +229,14 @@ def free_lines(
     return rule
 
 
-def unless_empty(constraints: Sequence[Rule], others: Sequence[Rule]) -> Rule:
-    """Make a rule that applies constraints, and then each other rule that leaves a character."""
+def unless_empty(constraints: Sequence[Rule], preferences: Sequence[Rule]) -> Rule:
+    """Make a rule that applies constraints, and then each preference that leaves a character."""
 
     def rule(logits: Tensor, written: PartialTexts) -> Tensor:
         for constraint in constraints:
             logits = constraint(logits, written)
-        for other in others:
-            changed = other(logits, written)
+        for preference in preferences:
+            changed = preference(logits, written)
             empty = changed.amax(dim=-1, keepdim=True) == -torch.inf
             logits = logits.where(empty, changed)
         return logits

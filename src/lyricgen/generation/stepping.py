@@ -67,7 +67,7 @@ class RecurrentStepper:
         self._layers = layers
         self._residual = model.recurrence.residual
         self._vocabulary, more = model.vocabulary_size, -model.vocabulary_size % 16
-        self._alone = len(prefixes) == 1
+        self._single = len(prefixes) == 1
         # padded to whole vectors of the processor: a tenth faster
         self._bias = F.pad(model.output.bias, (0, more))
         self._weight = F.pad(model.output_weight, (0, 0, 0, more)).T
@@ -98,7 +98,7 @@ class RecurrentStepper:
     def _hold(self, states: Sequence[Sequence[Tensor]]) -> None:
         """Make buffers, and copy the state of each layer, (B, H) tensors, into them."""
         texts = len(states[0][0])
-        rows = 1 if self._alone else texts + -texts % 4
+        rows = 1 if self._single else texts + -texts % 4
         for layer, state in zip(self._layers, states, strict=True):
             layer.hold(state, rows)
         self._ids = torch.zeros(rows, dtype=torch.int64, device=self._bias.device)

@@ -21,7 +21,7 @@ from lyricgen.models.trained_model import TrainedModel
 from lyricgen.options import check_number, check_texts, check_whole, validate
 
 LARGEST = 2**22  # most logits at a time
-UNSCORED = -1  # target of a place that is not scored
+UNSCORED = -1  # target of a position that is not scored
 
 
 @dataclass(frozen=True)
@@ -113,8 +113,8 @@ def continue_prefixes(
     for name in ("acrostic", "starts_with"):
         if isinstance(constraints.get(name), str):
             constraints[name] = model.normalised(constraints[name])
-    others = {name: value for name, value in options.items() if name not in constraints}
-    strategy: Strategy = validate(Strategy, others)
+    chosen = {name: value for name, value in options.items() if name not in constraints}
+    strategy: Strategy = validate(Strategy, chosen)
     control: Control = validate(Control, constraints)
     _check_generator(generator, strategy)
     number = check_number("count", (strategy.beams or 1) if count is None else count)
@@ -185,24 +185,24 @@ def log_probabilities(
     scored = [F.pad(row, (len(prefix), 0), value=UNSCORED) for prefix, row in each]
     inputs = pad_sequence(texts, batch_first=True)[:, :-1]  # (B, T)
     targets = pad_sequence(scored, batch_first=True, padding_value=UNSCORED)[:, 1:]  # (B, T)
-    places = max(1, LARGEST // model.vocabulary_size)
+    positions = max(1, LARGEST // model.vocabulary_size)
     with evaluating(model):
-        for first in range(0, len(rows), places):
-            some = slice(first, first + places)
-            totals[some] = _sums(model, inputs[some], targets[some], places)
+        for first in range(0, len(rows), positions):
+            some = slice(first, first + positions)
+            totals[some] = _sums(model, inputs[some], targets[some], positions)
     return totals
 
 
-def _sums(model: NextModel, inputs: Tensor, targets: Tensor, places: int) -> Tensor:
-    """Sum ln p of each row's scored targets, (B,); compute about `places` logit rows at once."""
+def _sums(model: NextModel, inputs: Tensor, targets: Tensor, positions: int) -> Tensor:
+    """Sum ln p of each row's scored targets, (B,); compute about `positions` logit rows at once."""
     state, totals = None, torch.zeros(len(inputs), dtype=torch.float64)
-    steps = max(1, places // len(inputs))
+    steps = max(1, positions // len(inputs))
     for start in range(0, inputs.shape[1], steps):
         window = slice(start, start + steps)
         logits, state = model(inputs[:, window].to(model.device), state)
-        wanted = targets[:, window].to(model.device)
+        target = targets[:, window].to(model.device)
         nats = F.cross_entropy(
-            logits.flatten(0, 1).double(), wanted.flatten(), ignore_index=UNSCORED, reduction="none"
+            logits.flatten(0, 1).double(), target.flatten(), ignore_index=UNSCORED, reduction="none"
         )
-        totals -= nats.view_as(wanted).sum(dim=1).cpu()
+        totals -= nats.view_as(target).sum(dim=1).cpu()
     return totals

@@ -181,8 +181,8 @@ def _plan_same_length(request: Request, sets: Tensor, visible: Tensor) -> Constr
         if (lengths < 1).any():
             prefix = prefixes[int((lengths < 1).nonzero()[0])]
             raise UserError(f"the prefix {prefix!r} is all of a text already: shorten it")
-    place = begun[:, None] + torch.arange(int(lengths.max()))  # (R, T)
-    line, column = place // (width + 1), place % (width + 1)
+    position = begun[:, None] + torch.arange(int(lengths.max()))  # (R, T)
+    line, column = position // (width + 1), position % (width + 1)
     plan = torch.where(column == width, BREAK, INSIDE)
     plan = torch.where((column == 0) | (column == width - 1), len(sets), plan)
     sets = torch.cat([sets, visible[None]])
@@ -255,8 +255,8 @@ def plan_rhymes(
     lines = (begun + lengths + 1) // (width + 1)  # (R,), whole ones
     if (lines < 2).any():
         raise UserError("--rhyme needs two whole lines: raise --length, or lower --line-length")
-    places = torch.arange(int(lines.max())) * (width + 1) + width - 1
-    ends = places - begun[:, None]  # (R, E)
+    positions = torch.arange(int(lines.max())) * (width + 1) + width - 1
+    ends = positions - begun[:, None]  # (R, E)
     free = visible.cpu() & (classes != NO_CLASS)
     sizes = torch.bincount(classes[free], minlength=len(CLASSES))
     numbers = sorted(set(lines.tolist()))

@@ -167,13 +167,13 @@ class Writer:
         length: int,
         score: float | None = None,
     ) -> Continuation:
-        shown = ids[: constraints.lengths[row]]
-        text = prefix + self.model.vocabulary.decode(torch.tensor(shown, dtype=torch.int64))
+        new = ids[: constraints.lengths[row]]
+        text = prefix + self.model.vocabulary.decode(torch.tensor(new, dtype=torch.int64))
         if constraints.stop is None:
-            return Continuation(prefix, text, shown, constraints.complete or None, score)
+            return Continuation(prefix, text, new, constraints.complete or None, score)
         # only the stop ends a text before its length
         ended = len(ids) < length
-        return Continuation(prefix, text, shown + [constraints.stop] * ended, ended, score)
+        return Continuation(prefix, text, new + [constraints.stop] * ended, ended, score)
 
 
 def text_seed(seed: int, prefix: str, index: int) -> int:
@@ -210,8 +210,8 @@ def draw_new_names(
         asked = []
         for number, known in enumerate(found):
             missing = count - len(known)
-            wanted = max(16, 2 * missing) if drawn[number] and missing else missing
-            upto = min(drawn[number] + wanted, most)
+            draws = max(16, 2 * missing) if drawn[number] and missing else missing
+            upto = min(drawn[number] + draws, most)
             asked += [(number, index) for index in range(drawn[number], upto)]
             drawn[number] = upto
         if not asked:

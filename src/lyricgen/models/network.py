@@ -289,13 +289,14 @@ class FillModel(CharacterNetwork):
         """
         empty = len(characters), 1, self.architecture.hidden_size
         after = self.output.bias.new_zeros(empty)  # the state before the first character
-        places = torch.arange(characters.shape[1], device=characters.device)
-        backwards = lengths[:, None] - places[: max(0, characters.shape[1] - 2)]  # to character 2
+        positions = torch.arange(characters.shape[1], device=characters.device)
+        # to character 2
+        backwards = lengths[:, None] - positions[: max(0, characters.shape[1] - 2)]
         if backwards.shape[1]:
             read = self.features(characters.gather(1, backwards.clamp(min=0)))
             states, _ = self.recurrence.right(read, None)  # (B, T + K - 1, H)
             after = F.pad(states, (0, 0, 1, 0))
-        number_read = (lengths[:, None] - places[1 : steps + 1]).clamp(min=0)  # (B, T)
+        number_read = (lengths[:, None] - positions[1 : steps + 1]).clamp(min=0)  # (B, T)
         return after.gather(1, number_read[..., None].expand(-1, -1, after.shape[-1]))
 
     @override

@@ -161,11 +161,11 @@ def copy_weights(source: TrainedModel, network: Model, vocabulary: Vocabulary) -
     )
     if differing:
         raise UserError(f"init_from: the networks differ, {differing}: choose the same")
-    places = {character: place for place, character in enumerate(source.vocabulary.characters)}
+    known = {character: index for index, character in enumerate(source.vocabulary.characters)}
     pairs = [
-        (place, places[character])
-        for place, character in enumerate(vocabulary.characters)
-        if character in places
+        (index, known[character])
+        for index, character in enumerate(vocabulary.characters)
+        if character in known
     ]
     kept = len(pairs)
     if network.architecture.start_symbol and source.network.architecture.start_symbol:

@@ -38,12 +38,12 @@ class Group:
         settings: values of the settings that the table is grouped by.
         scored: finished runs with the ranking figure, by their values of the settings averaged
             over.
-        others: all other runs, which are unfinished or have no figure.
+        unscored: all other runs, which are unfinished or have no figure.
     """
 
     settings: Values
     scored: dict[Values, Record]
-    others: list[Record]
+    unscored: list[Record]
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Comparison:
     @property
     def records(self) -> list[Record]:
         """The runs of all groups."""
-        return [run for group in self.groups for run in (*group.scored.values(), *group.others)]
+        return [run for group in self.groups for run in (*group.scored.values(), *group.unscored)]
 
     @property
     def ranked(self) -> list[Group]:
@@ -258,11 +258,11 @@ def _keys(each: Iterable[Settings]) -> list[str]:
     return list(dict.fromkeys(key for one in each for key in one))
 
 
-def follows(key: str, others: Sequence[str], settings: Sequence[Settings]) -> bool:
-    """Whether the settings `others` determine the setting `key` in all runs that have it."""
+def follows(key: str, names: Sequence[str], settings: Sequence[Settings]) -> bool:
+    """Whether the settings `names` determine the setting `key` in all runs that have it."""
     found: dict[Values, Value] = {}
     for one in settings:
-        values = tuple(one.get(name) for name in others)
+        values = tuple(one.get(name) for name in names)
         if key in one and found.setdefault(values, one[key]) != one[key]:
             return False
     return True
@@ -284,9 +284,9 @@ def _rank(groups: list[Group], metric: str, prefix: str) -> tuple[list[Group], p
     rows = by_group.mean().reindex(range(len(groups)))
     rows[["deviation", "test_deviation"]] = by_group.std()[["mean", "test_perplexity"]]
     rows["n"] = [len(group.scored) for group in groups]
-    lacking = [Counter(map(reason_without_figure, group.others)) for group in groups]
+    lacking = [Counter(map(reason_without_figure, group.unscored)) for group in groups]
     rows["incomplete"] = [", ".join(f"{n} {why}" for why, n in one.items()) for one in lacking]
-    reasons = ([run.summary.reason for run in group.others] for group in groups)
+    reasons = ([run.summary.reason for run in group.unscored] for group in groups)
     rows["reasons"] = ["; ".join(dict.fromkeys(filter(None, each))) for each in reasons]
     sign = sign_of(metric)
     rows = rows.sort_values("mean", key=lambda means: sign * means, kind="stable")

@@ -65,26 +65,26 @@ def _draw(comparison: Comparison, suffix: str) -> tuple[list[Plot], list[str]]:
 
     `suffix` ends the names of the plots' files.
     """
-    drawings: dict[str, Callable[[], Figure]] = {}
+    functions: dict[str, Callable[[], Figure]] = {}
     messages = []
     curves = read_curves(comparison)
     if curves.means:
-        drawings["learning curves"] = lambda: draw_curves(comparison, curves)
+        functions["learning curves"] = lambda: draw_curves(comparison, curves)
     for name, title in (("parameters", "parameters"), ("wall_seconds", "wall time in seconds")):
         if name != comparison.metric and comparison.rows[name].notna().any():
-            drawings[title.partition(" in ")[0]] = partial(draw_price, comparison, name, title)
+            functions[title.partition(" in ")[0]] = partial(draw_price, comparison, name, title)
     axes = heat_axes(comparison)
     if axes is not None:
-        drawings["heat map"] = lambda: draw_heat(comparison, *axes)
+        functions["heat map"] = lambda: draw_heat(comparison, *axes)
     shares = importances(comparison)
     if isinstance(shares, str):
         messages.append(shares)
     elif shares:
-        drawings["importance"] = lambda: draw_importance(shares)
+        functions["importance"] = lambda: draw_importance(shares)
     words = comparison.name + "".join(map(comparison.label, comparison.groups))
     plots = []
-    with plot_style(words), progress(f"drawing {comparison.name}", len(drawings)) as moved:
-        for number, (name, draw) in enumerate(drawings.items()):
+    with plot_style(words), progress(f"drawing {comparison.name}", len(functions)) as moved:
+        for number, (name, draw) in enumerate(functions.items()):
             moved(number)
             figure = draw()
             title = f"{name}: {title_of(comparison.metric)} on {comparison.name}"

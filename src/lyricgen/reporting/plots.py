@@ -200,7 +200,7 @@ def draw_heat(comparison: Comparison, rows: list[Value], columns: list[Value]) -
             text, ink = rounded(mean, 2 if few else 1), legible_ink(to_hex(mesh.to_rgba(mean)[:3]))
         axes.text(x + 0.5, y + 0.5, text, color=ink, ha="center", va="center", size=size)
     for values, set_ticks in ((columns, axes.set_xticks), (rows, axes.set_yticks)):
-        middles = [place + 0.5 for place in range(len(values))]
+        middles = [index + 0.5 for index in range(len(values))]
         set_ticks(middles, [printable(format_value(value)) for value in values])
     axes.set_xlabel(comparison.keys[1])
     axes.set_ylabel(comparison.keys[0])

@@ -80,7 +80,7 @@ class Record:
 
 
 @dataclass(frozen=True)
-class FoundRuns:
+class RunRecords:
     """Runs and sweeps below some directories.
 
     Attributes:
@@ -92,7 +92,7 @@ class FoundRuns:
     plans: dict[Path, dict[int, list[str]]]
 
 
-def read(directories: Sequence[Path]) -> FoundRuns:
+def read(directories: Sequence[Path]) -> RunRecords:
     """Read all runs below the directories, or below outputs/ if `directories` is empty.
 
     Unreadable summaries are left out, and a warning names them.
@@ -109,7 +109,7 @@ def read(directories: Sequence[Path]) -> FoundRuns:
                 f"{'name a directory that holds runs' if directories else mended}"
             )
     paths = list(dict.fromkeys(path.resolve() for one in asked for path in _with_summary(one)))
-    found = FoundRuns([], {})
+    found = RunRecords([], {})
     with progress("reading runs", len(paths)) as moved:
         for number, path in enumerate(paths, 1):
             try:
@@ -128,9 +128,9 @@ def read(directories: Sequence[Path]) -> FoundRuns:
 
 def _with_summary(directory: Path) -> Iterator[Path]:
     """Yield the directories that hold a summary.json, with jobs in the order of their numbers."""
-    for place, folders, files in walk(directory):
+    for folder, folders, files in walk(directory):
         if SUMMARY in files:
-            yield place
+            yield folder
         folders[:] = sorted(set(folders) - {CHECKPOINTS, RECORD}, key=_by_number)
 
 
@@ -139,7 +139,7 @@ def _by_number(name: str) -> tuple[float, str]:
     return (math.inf if number is None else number), name
 
 
-def _add(found: FoundRuns, directory: Path, summary: RunSummary | SweepSummary) -> None:
+def _add(found: RunRecords, directory: Path, summary: RunSummary | SweepSummary) -> None:
     if isinstance(summary, SweepSummary):
         found.plans[directory] = {int(number): typed for number, typed in summary.jobs.items()}
         return
@@ -152,7 +152,7 @@ def _add(found: FoundRuns, directory: Path, summary: RunSummary | SweepSummary) 
     found.records.append(Record(directory, summary, options, overrides, sweep, number))
 
 
-def with_missing_jobs(found: FoundRuns) -> list[Record]:
+def with_missing_jobs(found: RunRecords) -> list[Record]:
     """Return the records that were found, and records of the missing jobs of their sweeps.
 
     A job that failed before its options were known gets options from the job of the same sweep with
@@ -244,12 +244,12 @@ def select(records: Sequence[Record], conditions: Conditions) -> list[Record]:
     check_known(conditions, records, "--where")
     chosen = list(records)
     for key, texts in conditions.items():
-        wanted = {text: parse_value(text) for text in texts}
+        allowed = {text: parse_value(text) for text in texts}
         values = [record.value(key) for record in chosen]
         left = [
             record
             for record, value in zip(chosen, values, strict=True)
-            if str(value) in wanted or value in wanted.values()
+            if str(value) in allowed or value in allowed.values()
         ]
         if not left:
             there = ", ".join(sorted(set(map(format_value, values))))

@@ -15,7 +15,7 @@ from lyricgen.reporting.records import parse_conditions, read, select, with_miss
 from lyricgen.reporting.tables import failures, notes, terminal_table, to_frame
 from lyricgen.runs.directories import outputs_directory
 
-SHOWN = 10  # largest number of runs without a figure that the terminal lists
+RUNS_SHOWN = 10  # largest number of runs without a figure that the terminal lists
 REPORT = "report"  # name of the directory and of its files
 _LONGEST = 100  # largest number of bytes of a report's name
 
@@ -56,8 +56,8 @@ def report(
     sweeps = {record.sweep for record in found.records} | set(found.plans)
     if out is None:
         one = len(directories) == 1 and sweeps == {directories[0].resolve()}
-        place = directories[0] if one else outputs_directory()
-        out = place / _name_of({"where": where, "by": by, "over": over, "metric": metric})
+        parent = directories[0] if one else outputs_directory()
+        out = parent / _name_of({"where": where, "by": by, "over": over, "metric": metric})
     _write(comparisons, directories or [outputs_directory()], out)
     return comparisons, out
 
@@ -102,10 +102,10 @@ def print_report(comparisons: list[Comparison], directory: Path) -> None:
     for comparison in comparisons:
         put(terminal_table(comparison, console), console)
         lines = failures(comparison)
-        for line in (*notes(comparison), *lines[:SHOWN]):
+        for line in (*notes(comparison), *lines[:RUNS_SHOWN]):
             show(line)
-        if len(lines) > SHOWN:
-            show(f"… and {len(lines) - SHOWN} more, in the report")
+        if len(lines) > RUNS_SHOWN:
+            show(f"… and {len(lines) - RUNS_SHOWN} more, in the report")
     show(f"report: {directory / REPORT}.html")
 
 

@@ -60,7 +60,7 @@ def columns_of(comparison: Comparison, most: int | None = None) -> list[Column]:
         _column("characters/s", rows["chars_per_second"], "{:,.0f}".format),
         _column("wall time", rows["wall_seconds"], duration),
         _column("best epoch", rows["best_epoch"], "{:,.0f}".format),
-        Column("incomplete", list(rows["incomplete"]), [len(one.others) for one in groups], True),
+        Column("incomplete", list(rows["incomplete"]), [len(one.unscored) for one in groups], True),
     ]
     return [
         *settings,
@@ -114,7 +114,7 @@ def failures(comparison: Comparison) -> list[str]:
     lines = []
     pruned = sum(run.summary.status == "pruned" for run in comparison.records)
     for group in comparison.groups:
-        for run in group.others:
+        for run in group.unscored:
             if run.summary.status == "pruned":
                 continue
             over = [f"{key} {format_value(run.value(key))}" for key in comparison.over]

@@ -89,18 +89,18 @@ def make_directory(directory: Path, *, exist_ok: bool = True) -> None:
         OSError: it cannot be made, or exists although `exist_ok` is false.
     """
     directory = directory.absolute()
-    missing = list(takewhile(lambda place: not place.exists(), (directory, *directory.parents)))
+    missing = list(takewhile(lambda path: not path.exists(), (directory, *directory.parents)))
     directory.mkdir(parents=True, exist_ok=exist_ok)
     _made.extend(reversed(missing))
 
 
-def new_directory(wanted: Path) -> Path:
-    """Make a new directory with the name `wanted`, or the first free name with _2, _3, … added.
+def new_directory(preferred: Path) -> Path:
+    """Make a new directory with the name `preferred`, or the first free name with _2, _3, … added.
 
     Raises:
         OSError: it cannot be made.
     """
-    directory, number = wanted, 1
+    directory, number = preferred, 1
     while True:
         try:
             make_directory(directory, exist_ok=False)
@@ -109,7 +109,7 @@ def new_directory(wanted: Path) -> Path:
             if not directory.parent.is_dir():  # a file has the parent's name
                 raise
             number += 1
-            directory = wanted.with_name(f"{wanted.name}_{number}")
+            directory = preferred.with_name(f"{preferred.name}_{number}")
 
 
 def remove_unused() -> None:

@@ -162,7 +162,7 @@ def checkpoint_in(path: Path) -> Path:
     raise UserError(f"{str(path)!r} {found}: name a checkpoint or a run's directory")
 
 
-def places_of(checkpoint: Path) -> list[Path]:
+def starting_directories(checkpoint: Path) -> list[Path]:
     """List directories that relative paths in a run's settings may start from, likeliest first.
 
     The first is the directory in which the run was started, if it is recorded. All parents of the

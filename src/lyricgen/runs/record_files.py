@@ -139,14 +139,14 @@ def read_columns(
     rows = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         head = next(rows, [])
-        wanted = [*names, *(name for name in optional if name in head)]
-        places = {name: head.index(name) for name in wanted}
-        columns: dict[str, list[float]] = {name: [] for name in wanted}
+        chosen = [*names, *(name for name in optional if name in head)]
+        indices = {name: head.index(name) for name in chosen}
+        columns: dict[str, list[float]] = {name: [] for name in chosen}
         for row in rows:
             if len(row) != len(head):
                 raise RecordError(f"line {rows.line_num} has {len(row)} fields, not {len(head)}")
-            for name, place in places.items():
-                columns[name].append(float(row[place] or math.nan))
+            for name, index in indices.items():
+                columns[name].append(float(row[index] or math.nan))
     except (ValueError, csv.Error) as error:
         raise RecordError(str(error)) from error
     return columns
@@ -180,8 +180,8 @@ def walk(directory: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
         if not isinstance(error, FileNotFoundError):  # it is not there yet, or gone
             log.warning("%s is left out: %s", error.filename, error.strerror)
 
-    for place, folders, files in os.walk(directory, onerror=warn):
-        yield Path(place), folders, files
+    for path, folders, files in os.walk(directory, onerror=warn):
+        yield Path(path), folders, files
 
 
 def check(shape: type[Shape], value: Any) -> Shape:

@@ -83,8 +83,8 @@ class Run:
         """
         refuse_links(self.directory)
         with claimed(self.directory):
-            for place in (self.directory, self.checkpoints, self.directory / RECORD):
-                remove_torn(place)
+            for directory in (self.directory, self.checkpoints, self.directory / RECORD):
+                remove_torn(directory)
             with self.until_end:
                 yield
 

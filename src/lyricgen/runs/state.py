@@ -166,16 +166,16 @@ def fixed_settings(options: dict[str, Any]) -> list[str]:
 def sorted_settings(options: dict[str, Any]) -> list[str]:
     """List all settings except `resume`, in sorted lines key=value."""
     flat = flatten(complete(options))
-    return [f"{key}={_shown(flat, key)}" for key in sorted(flat) if key != "resume"]
+    return [f"{key}={_setting_text(flat, key)}" for key in sorted(flat) if key != "resume"]
 
 
 def forbidden_changes(recorded: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """List forbidden changes, as "key=recorded value (now: other value)", sorted by key."""
     before, after = flatten(complete(recorded)), flatten(complete(now))
     return [
-        f"{key}={_shown(before, key)} (now: {_shown(after, key)})"
+        f"{key}={_setting_text(before, key)} (now: {_setting_text(after, key)})"
         for key in sorted(before.keys() | after.keys())
-        if _shown(before, key) != _shown(after, key) and not belongs_to(key, FREE)
+        if _setting_text(before, key) != _setting_text(after, key) and not belongs_to(key, FREE)
     ]
 
 
@@ -200,7 +200,7 @@ def _how_to_make_longer(
     return None
 
 
-def _shown(values: Settings, key: str) -> str:
+def _setting_text(values: Settings, key: str) -> str:
     return override_text(values.get(key, "absent"))
 
 

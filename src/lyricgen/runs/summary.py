@@ -139,8 +139,8 @@ class RunSummary(Summary):
     @classmethod
     def _gather_metrics(cls, entries: dict[str, Any]) -> dict[str, Any]:
         metrics = {name: value for name, value in entries.items() if "/" in name}
-        others = {name: value for name, value in entries.items() if "/" not in name}
-        return others | {"metrics": metrics}
+        fields = {name: value for name, value in entries.items() if "/" not in name}
+        return fields | {"metrics": metrics}
 
     @model_serializer(mode="wrap")
     def _spread_metrics(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -151,8 +151,8 @@ class RunSummary(Summary):
     @property
     def figures(self) -> dict[str, float]:
         """Numbers by which runs can be compared; missing numbers are left out."""
-        others = ("parameters", "chars_per_second", "wall_seconds", "best_epoch", "epochs")
-        figures = self.metrics | {name: getattr(self, name) for name in others}
+        fields = ("parameters", "chars_per_second", "wall_seconds", "best_epoch", "epochs")
+        figures = self.metrics | {name: getattr(self, name) for name in fields}
         return {name: value for name, value in figures.items() if value is not None}
 
 

@@ -70,10 +70,10 @@ def sweep_grid(sweeper: Any, arguments: list[str]) -> None:
     at_a_time = options.jobs_at_a_time
     check_launcher(sweeper.launcher, at_a_time)
     typed, overrides, resume = read_arguments(arguments, options.params)
-    wanted = _compose_jobs(sweeper, overrides)
+    planned = _compose_jobs(sweeper, overrides)
     sweep = Sweep(Path(sweeper.config.hydra.sweep.dir), typed, resume=resume)
     with claimed(sweep.directory):
-        jobs = plan(sweep.directory, wanted)
+        jobs = plan(sweep.directory, planned)
         with sweep.conclusion():
             sweep.begin(OmegaConf.to_yaml(sweeper.config), jobs)
             left = [(job.number, sweep.arguments(job)) for job in jobs if not job.done]
@@ -86,13 +86,13 @@ def _compose_jobs(sweeper: Any, overrides: list[str]) -> list[PlannedJob]:
     """Compose a job for every combination of the overrides' values."""
     combinations = combine_values(sweeper.loader, overrides)
     left_out = sweeper.config.hydra.job.config.override_dirname.exclude_keys
-    wanted = []
+    jobs = []
     with progress("composing the jobs", len(combinations)) as moved:
         for own, name in zip(combinations, name_jobs(combinations, left_out), strict=True):
             values = job_values(sweeper.loader, sweeper.config, own)
-            wanted.append(PlannedJob(own, name, values))
-            moved(len(wanted))
-    return wanted
+            jobs.append(PlannedJob(own, name, values))
+            moved(len(jobs))
+    return jobs
 
 
 def name_jobs(combinations: Sequence[Sequence[str]], left_out: Sequence[str]) -> list[str]:
@@ -107,16 +107,16 @@ def name_jobs(combinations: Sequence[Sequence[str]], left_out: Sequence[str]) ->
     each_key = list(zip(*combinations, strict=True))
     short = [each for each in each_key if key(each[0]) not in left_out]
     differ = [[each for each in some if len(set(each)) > 1] for some in (short, each_key)]
-    shown = differ[0] or differ[1] or short
-    return [",".join(each[job] for each in shown) for job in range(len(combinations))]
+    naming = differ[0] or differ[1] or short
+    return [",".join(each[job] for each in naming) for job in range(len(combinations))]
 
 
-def plan(directory: Path, wanted: Sequence[PlannedJob]) -> list[Job]:
+def plan(directory: Path, planned: Sequence[PlannedJob]) -> list[Job]:
     """Number all jobs of a sweep; a job that has begun keeps its number and name.
 
     Args:
         directory: directory of the sweep.
-        wanted: all jobs.
+        planned: all jobs.
 
     Returns:
         The jobs in the order of their numbers.
@@ -125,12 +125,12 @@ def plan(directory: Path, wanted: Sequence[PlannedJob]) -> list[Job]:
         UserError: a job would train for fewer epochs than before.
     """
     there = jobs_in(directory)
-    values = [_checked(one.values) if there else one.values for one in wanted]
+    values = [_checked(one.values) if there else one.values for one in planned]
     options = {number: summary.options or {} for number, (_, summary) in there.items()}
     known = _match(values, options)
     following = 1 + max(there, default=-1)
     jobs = []
-    for index, one in enumerate(wanted):
+    for index, one in enumerate(planned):
         if index in known:
             number = known[index]
             run, summary = there[number]
@@ -154,14 +154,16 @@ def _checked(values: dict[str, Any]) -> dict[str, Any]:
         return values
 
 
-def _match(wanted: Sequence[dict[str, Any]], there: dict[int, dict[str, Any]]) -> dict[int, int]:
+def _match(
+    configurations: Sequence[dict[str, Any]], there: dict[int, dict[str, Any]]
+) -> dict[int, int]:
     """Match configurations with the jobs that have begun.
 
     Equal configurations are matched first, then configurations that differ only in settings that a
     resumed run may change, such as the number of epochs.
 
     Args:
-        wanted: configurations to match.
+        configurations: configurations to match.
         there: configuration of each job that has begun, by its number.
 
     Returns:
@@ -173,7 +175,7 @@ def _match(wanted: Sequence[dict[str, Any]], there: dict[int, dict[str, Any]]) -
         for number, options in there.items():
             if number not in found.values():
                 left.setdefault("\n".join(compared(options)), []).append(number)
-        for index, values in enumerate(wanted):
+        for index, values in enumerate(configurations):
             same = left.get("\n".join(compared(values))) if index not in found else None
             if same:
                 found[index] = same.pop(0)
@@ -194,10 +196,10 @@ def _check_epochs(directory: Path, summary: RunSummary, values: dict[str, Any]) 
     options = flatten(summary.options or {})
     done = summary.status in DONE
     saved = has_checkpoint(directory, (LAST, PREVIOUS))
-    wanted = flatten(values).get(EPOCHS)
-    if not (done or saved) or not isinstance(wanted, int) or options.get("model") == "ngram":
+    new_epochs = flatten(values).get(EPOCHS)
+    if not (done or saved) or not isinstance(new_epochs, int) or options.get("model") == "ngram":
         return
     lengths = {"has trained for": summary.epochs, "was begun for": options.get(EPOCHS)}
     for words, epochs in lengths.items():
         advice = f"choose {options.get(EPOCHS, epochs)} or more"
-        refuse_fewer_epochs(wanted, epochs, f"job {directory.name} {words}", advice)
+        refuse_fewer_epochs(new_epochs, epochs, f"job {directory.name} {words}", advice)

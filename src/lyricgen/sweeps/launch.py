@@ -22,17 +22,17 @@ from lyricgen.training.threads import cores, threads_of_each
 log = logging.getLogger(__name__)
 
 
-def check_launcher(launcher: Any, wanted: int | None) -> None:
+def check_launcher(launcher: Any, at_a_time: int | None) -> None:
     """Check that a launcher works on this machine, and start the fork server if it needs one.
 
     Args:
         launcher: launcher of Hydra.
-        wanted: number of jobs at a time; None for the launcher's own number.
+        at_a_time: number of jobs at a time; None for the launcher's own number.
 
     Raises:
         UserError: the launcher needs Slurm, which is missing, or its own number of jobs is wrong.
     """
-    jobs_at_a_time(launcher, wanted, 1)
+    jobs_at_a_time(launcher, at_a_time, 1)
     kind = type(launcher).__name__
     if kind == "SlurmLauncher" and shutil.which("srun") is None:
         raise UserError(
@@ -43,31 +43,31 @@ def check_launcher(launcher: Any, wanted: int | None) -> None:
         start_fork_server()
 
 
-def jobs_at_a_time(launcher: Any, wanted: int | None, jobs: int) -> int:
+def jobs_at_a_time(launcher: Any, at_a_time: int | None, jobs: int) -> int:
     """Count the jobs of a sweep that run at the same time on this machine.
 
     Args:
         launcher: launcher of Hydra.
-        wanted: number of jobs at a time; None for the launcher's own number, else one a core.
+        at_a_time: number of jobs at a time; None for the launcher's own number, else one a core.
         jobs: number of all jobs.
 
     Raises:
         UserError: the launcher's own number of jobs is wrong.
     """
     kind = type(launcher).__name__
-    if kind == "ProcessLauncher" and wanted is None:
-        wanted = launcher.n_jobs
-        if not isinstance(wanted, int) or isinstance(wanted, bool):
-            raise UserError(f"hydra.launcher.n_jobs={wanted}: choose a whole number")
-        if wanted == 0:
+    if kind == "ProcessLauncher" and at_a_time is None:
+        at_a_time = launcher.n_jobs
+        if not isinstance(at_a_time, int) or isinstance(at_a_time, bool):
+            raise UserError(f"hydra.launcher.n_jobs={at_a_time}: choose a whole number")
+        if at_a_time == 0:
             raise UserError("hydra.launcher.n_jobs=0: choose 1 or more, or -1 for one job a core")
-        if wanted < 0:  # -1 means all cores, -2 all but one
-            wanted = max(1, cores() + 1 + wanted)
-    return 1 if kind == "BasicLauncher" else min(wanted or cores(), cores(), jobs)
+        if at_a_time < 0:  # -1 means all cores, -2 all but one
+            at_a_time = max(1, cores() + 1 + at_a_time)
+    return 1 if kind == "BasicLauncher" else min(at_a_time or cores(), cores(), jobs)
 
 
 def launch(
-    launcher: Any, jobs: Jobs, sweep: Path, wanted: int | None = None, sharing: int = 0
+    launcher: Any, jobs: Jobs, sweep: Path, at_a_time: int | None = None, sharing: int = 0
 ) -> None:
     """Run jobs; if the launcher allows it, a job that fails or is killed stops no other job.
 
@@ -75,7 +75,7 @@ def launch(
         launcher: launcher of Hydra.
         jobs: number and overrides of each job.
         sweep: directory of the sweep.
-        wanted: number of jobs at a time; None for the launcher's own number, or all jobs on Ray.
+        at_a_time: number of jobs at a time; None for the launcher's own number, or all jobs on Ray.
         sharing: number of jobs that share the cores, if it exceeds the number of `jobs`. It counts
             the finished jobs of a resumed sweep, so that the other jobs get no more threads than
             before.
@@ -88,7 +88,7 @@ def launch(
     if not jobs:
         return
     kind = type(launcher).__name__
-    local = jobs_at_a_time(launcher, wanted, max(sharing, len(jobs)))
+    local = jobs_at_a_time(launcher, at_a_time, max(sharing, len(jobs)))
     if kind == "BasicLauncher":
         _launch_here(launcher, jobs, sweep)
         return
@@ -103,10 +103,10 @@ def launch(
                     options: Any = OmegaConf.to_container(launcher.ray_cfg.init, resolve=True)
                     ray.init(**options)
             each = [[job] for job in jobs]  # if Ray loses a job, it forgets the rest of its batch
-            LauncherWatch(launcher, each, sweep).run(min(wanted or len(jobs), len(jobs)))
+            LauncherWatch(launcher, each, sweep).run(min(at_a_time or len(jobs), len(jobs)))
         elif kind == "SlurmLauncher":
-            if wanted is not None:
-                launcher.params["array_parallelism"] = wanted
+            if at_a_time is not None:
+                launcher.params["array_parallelism"] = at_a_time
             SlurmWatch(launcher, [jobs], sweep).run(1)
         else:
             LauncherWatch(launcher, [jobs], sweep).run(1)

@@ -101,20 +101,20 @@ def read_arguments(arguments: list[str], params: dict[str, Any]) -> Arguments:
     return Arguments(typed, [*own, *typed], typed != arguments)
 
 
-def refuse_fewer_epochs(wanted: int, earlier: Any, earlier_jobs: str, advice: str) -> None:
+def refuse_fewer_epochs(epochs: int, earlier: Any, earlier_jobs: str, advice: str) -> None:
     """Refuse fewer epochs than earlier jobs had, if the earlier number is known.
 
     Args:
-        wanted: number of epochs of the next jobs.
+        epochs: number of epochs of the next jobs.
         earlier: number of epochs of the earlier jobs; a value that is not an int counts as unknown.
         earlier_jobs: subject and verb for the message, such as "job 3 has trained for".
         advice: end of the message.
 
     Raises:
-        UserError: `wanted` is smaller than `earlier`.
+        UserError: `epochs` is smaller than `earlier`.
     """
-    if isinstance(earlier, int) and wanted < earlier:
-        raise UserError(f"{EPOCHS}={wanted}: {earlier_jobs} {earlier} epochs: {advice}")
+    if isinstance(earlier, int) and epochs < earlier:
+        raise UserError(f"{EPOCHS}={epochs}: {earlier_jobs} {earlier} epochs: {advice}")
 
 
 class UnfinishedJobsError(Exception):
@@ -181,10 +181,10 @@ class Sweep:
     def arguments(self, job: Job) -> list[str]:
         """Return all overrides that a launcher needs for a job, including its directory."""
         directory = str(self.directory)
-        place = {"hydra.sweep.dir": directory, "hydra.sweep.subdir": job.name}
+        settings = {"hydra.sweep.dir": directory, "hydra.sweep.subdir": job.name}
         if job.begun:
-            place["resume"] = f"{directory}/{job.name}"
-        return [*job.overrides, *(f"{name}={quoted(value)}" for name, value in place.items())]
+            settings["resume"] = f"{directory}/{job.name}"
+        return [*job.overrides, *(f"{name}={quoted(value)}" for name, value in settings.items())]
 
     @contextmanager
     def conclusion(self) -> Iterator[None]:

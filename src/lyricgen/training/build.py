@@ -25,7 +25,7 @@ from lyricgen.training.recurrent_module import RecurrentModule
 log = logging.getLogger(__name__)
 
 MAX_BATCH_BYTES = 2**31  # estimated limit of a training batch of lines; longer lines are cut up
-SHOWN = 20  # first characters of a line in a message
+CHARACTERS_SHOWN = 20  # first characters of a line in a message
 
 
 def layout_of(options: TrainOptions) -> Layout:
@@ -124,7 +124,7 @@ def _report_long_lines(sampler: LineSampler, split: Split, vocabulary: Vocabular
         "1 line is" if cut_up == 1 else f"{cut_up:,} lines are",
         f"{int(sampler.row_lengths.max()):,}",
         f"{int(split.line_lengths[longest]) - 1:,}",
-        vocabulary.decode(split.ids[first : first + SHOWN]),
+        vocabulary.decode(split.ids[first : first + CHARACTERS_SHOWN]),
     )
 
 

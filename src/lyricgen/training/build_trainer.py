@@ -55,11 +55,11 @@ class Observers:
     """Observers of a run.
 
     `all` lists every observer in the order of the calls: later observers use the results of earlier
-    observers. `board`, `baseline` and `samples` are None if the options leave them out.
+    observers. `tensorboard`, `baseline` and `samples` are None if the options leave them out.
     """
 
     all: list[Observer]
-    board: TensorBoardSummary | None
+    tensorboard: TensorBoardSummary | None
     baseline: Baseline | None
     samples: Samples | None
 
@@ -172,10 +172,10 @@ def build_observers(
     chosen, monitor, folder = options.callbacks, monitored(datamodule), run.directory
     csv = options.logger.csv
     steps_csv, metrics_csv = (folder / name if csv else None for name in (STEPS, METRICS))
-    board = baseline = samples = None
+    tensorboard = baseline = samples = None
     logger = next((one for one in loggers if isinstance(one, EventLogger)), None)
     if logger is not None:
-        board = TensorBoardSummary(options.model_dump(), run, state, logger, model)
+        tensorboard = TensorBoardSummary(options.model_dump(), run, state, logger, model)
     if chosen.baseline.enabled and options.objective == "next":  # n-grams read from the left only
         baseline = Baseline(state, chosen.baseline)
     if chosen.samples.every_n_epochs or chosen.samples.steps:
@@ -189,14 +189,14 @@ def build_observers(
     observers.append(EpochLog(state, total, metrics_csv))
     if chosen.progress.enabled:
         observers.append(ProgressReport(state, total, options.trainer.max_steps))
-    if board is not None:
-        observers.append(board)
+    if tensorboard is not None:
+        observers.append(tensorboard)
     if trial is not None:
         observers.append(Pruning(state, trial, monitor.partition("/")[0]))
     if chosen.checkpoint.enabled:
         every = chosen.checkpoint.every_n_steps
         observers.append(Checkpoints(run, state, monitor, every, interruption))
-    return Observers(observers, board, baseline, samples)
+    return Observers(observers, tensorboard, baseline, samples)
 
 
 def build_trainer(

@@ -98,9 +98,10 @@ def check_precision(options: TrainOptions, trainer: pl.Trainer, network: Charact
     why = _try(trainer.precision_plugin, network.architecture)
     if why is None:
         return
-    others = [name for name in get_args(PrecisionName) if name not in (chosen, "16-mixed")]
+    alternatives = [name for name in get_args(PrecisionName) if name not in (chosen, "16-mixed")]
     plugins = {
-        name: probe_trainer(accelerator="cpu", precision=name).precision_plugin for name in others
+        name: probe_trainer(accelerator="cpu", precision=name).precision_plugin
+        for name in alternatives
     }
     works = [name for name, plugin in plugins.items() if _try(plugin, network.architecture) is None]
     raise UserError(

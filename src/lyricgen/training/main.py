@@ -156,8 +156,8 @@ def train_and_evaluate(training: Training, run: Run, point: ResumePoint) -> None
     state = training.state
     kept = training.options.callbacks.checkpoint.enabled and math.isfinite(state.best_loss)
     figures = results.conclude(training, run.checkpoints / BEST if kept else None)
-    if training.observers.board is not None:
-        training.observers.board.finish(figures)
+    if training.observers.tensorboard is not None:
+        training.observers.tensorboard.finish(figures)
     run.finish(figures, None if run.search is None else state.pruned)
 
 

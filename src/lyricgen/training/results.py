@@ -155,7 +155,7 @@ def show_end(run: Run) -> None:
     metrics = run.summary.metrics
     name = perplexity_name(metrics)
     shown = [
-        f"{split} {name.replace('_', '-')} {_shown(metrics[f'{split}/{name}'])}"
+        f"{split} {name.replace('_', '-')} {_format(metrics[f'{split}/{name}'])}"
         for split in SPLITS
         if f"{split}/{name}" in metrics
     ]
@@ -173,16 +173,16 @@ def print_table(summary: RunSummary) -> None:
     table.add_column(f"{name.replace('_', '-')} at epoch {summary.best_epoch}")
     for split in splits:
         table.add_column(split, justify="right", no_wrap=True)
-    table.add_row(summary.model, *(_shown(metrics.get(f"{split}/{name}")) for split in splits))
+    table.add_row(summary.model, *(_format(metrics.get(f"{split}/{name}")) for split in splits))
     by_split = summary.ngram_perplexities
     rows = {split: _ngram_rows(perplexities) for split, perplexities in by_split.items()}
     best = _best_ngram(by_split)
     for label in dict.fromkeys(label for each in rows.values() for label in each):
         mark = " (best)" if best is not None and label == best[2] else ""
-        table.add_row(label + mark, *(_shown(rows.get(split, {}).get(label)) for split in splits))
+        table.add_row(label + mark, *(_format(rows.get(split, {}).get(label)) for split in splits))
     weight = summary.mixture_network_weight
     if weight is not None:
-        cells = (_shown(metrics.get(f"{split}/mixture_perplexity")) for split in splits)
+        cells = (_format(metrics.get(f"{split}/mixture_perplexity")) for split in splits)
         table.add_row(f"mixture ({weight:.2f} network)", *cells)
     if summary.ngram_sampled:
         counted = f"{summary.ngram_characters:,}"
@@ -198,5 +198,5 @@ def print_table(summary: RunSummary) -> None:
         show(f"to write a text: python -m lyricgen.generate {directory}{fills}")
 
 
-def _shown(value: float | None) -> str:
+def _format(value: float | None) -> str:
     return "" if value is None else rounded(value)

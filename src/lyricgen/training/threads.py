@@ -33,8 +33,8 @@ def quota(cgroups: Path = CGROUPS, own: Path = Path("/proc/self/cgroup")) -> int
             continue
         # version 2 has no controllers here; a container may not see the folders of its own path
         for root in {cgroups / controllers, cgroups / "cpu"} if controllers else {cgroups}:
-            place = root / path.strip("/")
-            for folder in (place, *place.parents):
+            own_folder = root / path.strip("/")
+            for folder in (own_folder, *own_folder.parents):
                 quotas += _quotas_of(folder)
     return min(quotas, default=None)
 

@@ -220,9 +220,9 @@ def from_columns(
     """
     held = to_columns(layer, output_weight, output_bias)
     for name in sorted(held.keys() | parameters.keys()):
-        wanted, given = (p[name].shape if name in p else None for p in (held, parameters))
-        if wanted != given:
-            raise ValueError(f"{name} should be {wanted or 'absent'}, it is {given or 'absent'}")
+        expected, given = (p[name].shape if name in p else None for p in (held, parameters))
+        if expected != given:
+            raise ValueError(f"{name} should be {expected or 'absent'}, it is {given or 'absent'}")
     _kind(layer).weights(cast(Cell, layer)).state_bias.zero_()
     for name, parts in _views(layer, output_weight, output_bias).items():
         widths = [part.shape[1] for part in parts]

@@ -65,10 +65,10 @@ class NgramLanguageModel(NextModel):
             if name not in buffers or name not in tensors:
                 there = "absent" if name in buffers else "too many"
                 raise UserError(f"{printable(name)} is {there}")
-            found, wanted = tensors[name], buffers[name].dtype
-            if found.dtype != wanted or found.dim() != 1:
+            found, dtype = tensors[name], buffers[name].dtype
+            if found.dtype != dtype or found.dim() != 1:
                 shown = f"{found.dtype} of shape {tuple(found.shape)}"
-                raise UserError(f"{name} is {shown}, not a plain row of {wanted}")
+                raise UserError(f"{name} is {shown}, not a plain row of {dtype}")
             setattr(network, name, found)
         network._check()
         return network

@@ -126,14 +126,14 @@ class NgramCounts(Grams):
         self.counts: list[Numbers] = []
         found: list[Numbers] = []
         for _ in range(max_order):
-            wanted = self._next_keys(text, found)  # (T,)
-            whole = wanted >= 0
+            following = self._next_keys(text, found)  # (T,)
+            whole = following >= 0
             keys, inverse, counts = np.unique(
-                wanted[whole], return_inverse=True, return_counts=True
+                following[whole], return_inverse=True, return_counts=True
             )  # (G_k,), (T,) at most, (G_k,)
             self.keys.append(keys)
             self.counts.append(counts)
-            found.append(np.full_like(wanted, -1))
+            found.append(np.full_like(following, -1))
             found[-1][whole] = inverse
         self.counts[0][self.keys[0] == vocabulary_size] = 0
         self.continuations: list[Numbers] = []
@@ -222,14 +222,14 @@ class NgramModel:
         Returns:
             Nats, (..., T); nan for START.
         """
-        wanted = np.asarray(symbols, dtype=np.int64)
-        probability = np.full(wanted.shape, 1 / self.grams.vocabulary_size)
+        ids = np.asarray(symbols, dtype=np.int64)
+        probability = np.full(ids.shape, 1 / self.grams.vocabulary_size)
         width = self.grams.vocabulary_size + 1
         levels = zip(contexts, self.terms, strict=True)
         for keys, (context, (direct, passed)) in zip(self.grams.keys, levels, strict=False):
-            gram = _find(keys, context * width + wanted)
+            gram = _find(keys, context * width + ids)
             probability = direct[gram] + passed[context] * probability
-        return _nats(probability, wanted, self.grams)
+        return _nats(probability, ids, self.grams)
 
     def distributions(self, contexts: list[Numbers]) -> Floats:
         """Compute the probability of every symbol after each context.
@@ -311,12 +311,12 @@ def nats_by_order(
             lower = interpolate(order, lower, highest=False)
 
 
-def _find(keys: Numbers, wanted: Numbers) -> Numbers:
-    """Find the index of each wanted key in ascending keys; -1 for a missing key."""
+def _find(keys: Numbers, sought: Numbers) -> Numbers:
+    """Find the index of each sought key in ascending keys; -1 for a missing key."""
     if not len(keys):
-        return np.full_like(wanted, -1)
-    index = np.searchsorted(keys, wanted)
-    return np.where(keys[np.minimum(index, len(keys) - 1)] == wanted, index, -1)
+        return np.full_like(sought, -1)
+    index = np.searchsorted(keys, sought)
+    return np.where(keys[np.minimum(index, len(keys) - 1)] == sought, index, -1)
 
 
 def _nats(probability: Floats, ids: Ids, grams: Grams) -> Floats:

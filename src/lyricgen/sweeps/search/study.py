@@ -142,10 +142,10 @@ def run_trials(
                     sweep.add(study.jobs)
                 do_batch(batch)
                 study.tell(batch)
-            elif others := study.unfinished:
-                if others != waiting:
-                    show(f"waiting for other processes with job {', '.join(map(str, others))}")
-                waiting = others
+            elif unfinished := study.unfinished:
+                if unfinished != waiting:
+                    show(f"waiting for other processes with job {', '.join(map(str, unfinished))}")
+                waiting = unfinished
                 time.sleep(POLL_SECONDS)
             else:
                 break

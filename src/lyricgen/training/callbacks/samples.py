@@ -38,7 +38,7 @@ from lyricgen.training.options import SamplesOptions
 log = logging.getLogger(__name__)
 
 GREEDY = "greedy"
-SHOWN = 3  # samples on the terminal at a time
+SAMPLES_SHOWN = 3  # samples on the terminal at a time
 SHOWN_EVERY = 5  # epochs between samples on the terminal
 NOTEBOOK_PREFIXES = ("分开", "不分开")
 LONGEST_LINE = 30  # characters, at most, of the first line that becomes a text with gaps
@@ -237,10 +237,10 @@ class Samples(Observer):
         )
 
     def _choose_shown(self, samples: list[Sample]) -> list[Sample]:
-        """Choose at most `SHOWN` random samples, from each prefix in turn."""
+        """Choose at most `SAMPLES_SHOWN` random samples, from each prefix in turn."""
         random = [sample for sample in samples if sample.strategy != GREEDY]
         count = self.options.count
-        return [sample for i in range(count) for sample in random[i::count]][:SHOWN]
+        return [sample for i in range(count) for sample in random[i::count]][:SAMPLES_SHOWN]
 
     def samples_at(self, step: int) -> list[Sample]:
         """Read the samples of a step from samples.jsonl; warn and return [] if it is damaged."""
@@ -290,8 +290,8 @@ class Samples(Observer):
             log.info("%s (temperature %g):\n  %s", heading, self.options.temperature, shown)
 
 
-def choose_prefixes(wanted: list[str] | None, model: TrainedModel, opening: str) -> list[str]:
-    """Choose the prefixes of the samples: `wanted` by the user, or prefixes that suit the model.
+def choose_prefixes(prefixes: list[str] | None, model: TrainedModel, opening: str) -> list[str]:
+    """Choose the prefixes of the samples: `prefixes`, if given, or prefixes that suit the model.
 
     `opening` is the beginning of the text. A model of lines gets the empty prefix. A model of
     running text gets 分开 and 不分开, each if its vocabulary has the characters. If it lacks both,
@@ -299,17 +299,17 @@ def choose_prefixes(wanted: list[str] | None, model: TrainedModel, opening: str)
     fills gaps gets the first line of `opening`, cut to `LONGEST_LINE` characters and with gaps.
 
     Raises:
-        UserError: a wanted prefix has an unknown character, a newline for a model of lines, or no
+        UserError: a given prefix has an unknown character, a newline for a model of lines, or no
             gap for a model that fills gaps.
     """
-    if wanted:
+    if prefixes:
         encode = partial(encode_gaps, model) if model.fills_gaps else model.encode_prefix
-        for text in wanted:
+        for text in prefixes:
             try:
                 encode(text)
             except UserError as error:
                 raise UserError(f"callbacks.samples.prefixes: {error}") from error
-        return [model.normalised(text) for text in wanted]
+        return [model.normalised(text) for text in prefixes]
     if model.fills_gaps:
         line = opening.partition("\n")[0][:LONGEST_LINE]
         missing = [model.gap if i % 3 == 2 else character for i, character in enumerate(line)]

@@ -141,21 +141,21 @@ def worker_processes(
     store, threads = server(), torch.get_num_threads()
     share = max(1, threads // world_size)
     task |= {"world_size": world_size, "port": store.port, "threads": share, "device": device}
-    others = WorkerProcesses(task, world_size - 1, give_up)
+    workers = WorkerProcesses(task, world_size - 1, give_up)
     try:
-        others.wait_until(lambda rank: store.check([f"ready {rank}"]))
+        workers.wait_until(lambda rank: store.check([f"ready {rank}"]))
         torch.set_num_threads(share)
         with process_group(store, 0, world_size, device):
             try:
                 yield
-                others.end(GRACE)
+                workers.end(GRACE)
             except Exception as error:
-                reason = others.failure(NOTICE) if lost_connection(error) else None
+                reason = workers.failure(NOTICE) if lost_connection(error) else None
                 if reason is None:
                     raise
                 raise UserError(reason) from error
             finally:
-                others.end(0)  # before the group, whose end may wait for them
+                workers.end(0)  # before the group, whose end may wait for them
     finally:
-        others.end(0)
+        workers.end(0)
         torch.set_num_threads(threads)

@@ -246,8 +246,8 @@ def trial_name(directory: Path) -> str:
     """Name of a run in the table; its own directory comes first, since TensorBoard cuts the end."""
     directory = directory.resolve()
     parent, outputs = directory.parent, outputs_directory().resolve()
-    place = parent.relative_to(outputs) if parent.is_relative_to(outputs) else parent
-    return f"{directory.name} in {place}"
+    folder = parent.relative_to(outputs) if parent.is_relative_to(outputs) else parent
+    return f"{directory.name} in {folder}"
 
 
 def best_tag(name: str) -> str:
