@@ -94,9 +94,10 @@ def _score_rows(
     score: Callable[[Tensor, Tensor], Tensor],
     moved: Callable[[int], None] = lambda _: None,
 ) -> Floats:
-    """Score rows in blocks, and join their nats; `starts` and `ends` define the rows.
+    """Score rows in blocks, and join their nats.
 
-    A block has `rows` rows, or one row if `rows` is 0. `moved` shows the progress.
+    `starts` and `ends` have an entry for each row; `score` gets those of a block and returns its
+    nats. A block has `rows` rows, or one row if `rows` is 0. `moved` shows the progress.
     """
     found = []
     with torch.inference_mode(), evaluating(network):
@@ -135,7 +136,8 @@ def target_positions(split: Split, vocabulary_size: int, longest: int) -> Tensor
 def context_begins(split: Split, positions: Tensor, length: int) -> Tensor:
     """Find the starts, (M,), of the contexts of the characters at `positions`, (M,).
 
-    A context has `length` symbols. In a list of lines it begins no earlier than its line.
+    A context has `length` symbols, but in a list of lines it begins no earlier than the line of its
+    character.
     """
     begins = positions - length
     if split.line_starts is None:
@@ -150,7 +152,7 @@ class Curve(NamedTuple):
     name: Literal["position", "context", "frequency"]  # name of the axis
     labels: list[str]  # on the axis: positions or lengths from 1, or bins of counts
     characters: list[int]  # number of predicted characters at each label
-    perplexities: dict[str, list[float | None]]  # by checkpoint; None without characters
+    perplexities: dict[str, list[float | None]]  # by checkpoint; None at a label with 0 characters
 
     @property
     def scored(self) -> range:
@@ -163,7 +165,7 @@ class Curves(NamedTuple):
     """The curves of some checkpoints on one split."""
 
     split: str
-    position_in: Literal["line", "window"]
+    position_in: Literal["line", "window"]  # what the curve by position counts positions in
     curves: list[Curve]
 
 
@@ -177,7 +179,11 @@ def check_curves(evaluated: Sequence[Evaluated]) -> None:
 
 
 def curves(scores: Scores) -> Curves:
-    """Compute the curves of all checkpoints on one scored split: test, else val, else train."""
+    """Compute the curves of all checkpoints on one scored split: test, else val, else train.
+
+    Raises:
+        UserError: the ids of a split are damaged and cannot be restored.
+    """
     evaluated = scores.evaluated
     split = next(name for name in ("test", "val", "train") if name in scores.splits)
     text = scores.texts[split]

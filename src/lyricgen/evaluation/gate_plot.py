@@ -98,7 +98,7 @@ class Panel(NamedTuple):
 def panels(read: Activations, titles: Mapping[str, str]) -> list[Panel]:
     """Make a panel for each gate, in the order of the equations, then for each state.
 
-    `read` must have one sample. `titles` maps the names of the gates to titles.
+    `read` holds the activations of one sample. `titles` maps the names of the gates to titles.
     """
     listed = [
         Panel(titles[name], gate[:, 0], -1 if name == "candidate" else 0, 1)
@@ -113,7 +113,10 @@ def panels(read: Activations, titles: Mapping[str, str]) -> list[Panel]:
 
 
 def varying_most(read: Activations, units: int | None) -> list[int]:
-    """Return the ascending indices of the `units` units that vary most; None takes all units."""
+    """Return the ascending indices of the `units` units whose hidden state varies most.
+
+    If `units` is None, all units are taken.
+    """
     spread = read.a[:, 0].std(axis=1)
     most = np.argsort(-spread, kind="stable")[:units]
     return sorted(int(unit) for unit in most)

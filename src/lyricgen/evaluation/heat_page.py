@@ -66,7 +66,8 @@ def beginning_of_split(evaluated: Evaluated, split: str | None, most: int) -> tu
     If `split` is None, the test split is used, or the validation split if there is no test split.
 
     Raises:
-        UserError: the text has no such split, or `own_text` refuses the characters.
+        UserError: the text has no such split, its ids are damaged and cannot be restored, or
+            `own_text` refuses the characters.
     """
     splits, model = evaluated.splits, evaluated.model
     name = split or next((one for one in ("test", "val") if one in splits), None)
@@ -163,8 +164,8 @@ def heat_page(model: TrainedModel, text: OwnText, checkpoint: str, source: str) 
 def sign(character: str) -> str:
     """Return a visible form of a character.
 
-    Common white space becomes a sign, a combining mark gets a circle before it, and any other
-    unprintable character becomes its code point.
+    Common white space becomes a sign, and a combining mark gets a circle before it. Other spaces
+    and printable characters stay. All else becomes a code point.
     """
     if character in SIGNS:
         return SIGNS[character]

@@ -95,7 +95,8 @@ class Row(NamedTuple):
     loss: Estimate
     bits_per_byte: Estimate
     block_length: int | None  # characters drawn together; None if lines were drawn
-    difference: Estimate | None  # loss minus that of the first row, where both predict
+    # loss minus that of the first model, on characters that both predict; None for this first model
+    difference: Estimate | None
 
     @property
     def perplexity(self) -> Estimate:
@@ -154,7 +155,8 @@ def _units(text: SplitText, scored: Booleans, *quantities: Floats) -> tuple[Floa
         quantities: arrays with a value for each scored character.
 
     Returns:
-        The sums, (n, S), with the number of characters last; and the block length.
+        The sums, (n, S), with the number of characters last; and the block length. A line without
+        scored characters is left out.
     """
     columns = [*quantities, np.ones(len(quantities[0]))]
     if text.lines is None:
@@ -240,7 +242,7 @@ def _politis_white(values: Floats) -> float:
 
 
 def autocovariances(values: Floats, lags: int) -> Floats:
-    """Compute the autocovariances at lags 0 to `lags`, (1 + lags,), as sums of products over n."""
+    """Compute autocovariances at lags 0 to `lags`, (1 + lags,), as sums of products divided by n."""
     width = 1 << (len(values) + lags).bit_length()  # so wide that nothing wraps around
     power = np.abs(np.fft.rfft(values - values.mean(), width)) ** 2
     products: Floats = np.fft.irfft(power, width)[: lags + 1]

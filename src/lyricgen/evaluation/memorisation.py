@@ -34,7 +34,7 @@ LOGGED_DISTINCT = "samples/distinct_2"
 
 READINGS = 16  # approximate number of readings of the training split
 TEXTS, TEXT = 64, 250  # number of drawn texts, and of characters in each
-NAMES, NAME = 1000, 100  # the same for names
+NAMES, NAME = 1000, 100  # number of drawn names, and smallest limit of their characters
 
 BASE = 0x9E3779B97F4A7C13  # B
 INVERSE = pow(BASE, -1, 2**64)
@@ -51,7 +51,8 @@ class Overlap:
 
     texts: int  # number of texts
     characters: int  # number of characters in all texts
-    ngrams: dict[int, float]  # by n, share of the n-grams that are in the training split
+    # by n, share of the n-grams that are in the training split; without n longer than all texts
+    ngrams: dict[int, float]
     longest: int  # length of the longest run that is in the training split
 
 
@@ -61,7 +62,7 @@ class Names:
 
     whole: int  # number of complete names
     in_train: float  # share of names that are in the training split
-    in_held_out: float | None  # share in the validation and test splits; None without them
+    in_held_out: float | None  # share in the validation and test splits; None without these splits
     distinct: float  # distinct names over all names
     distinct_ngrams: dict[int, float]  # by n, distinct n-grams over all n-grams
 
@@ -70,12 +71,12 @@ class Names:
 class Memorisation:
     """Memorisation figures of a model.
 
-    The model was not trained on the held-out splits. So their figures show how much any text of
-    this kind overlaps with the training split.
+    The model was not trained on the held-out splits. So the overlap of these splits shows how much
+    any text of this kind has in common with the training split.
     """
 
     generated: Overlap  # overlap of texts drawn from the model
-    held_out: Overlap | None  # overlap of the validation and test splits; None without them
+    held_out: Overlap | None  # overlap of the validation and test splits; None without these splits
     names: Names | None  # None for running text, or if no name is complete
     temperature: float  # temperature of the samples
     seed: int
@@ -102,7 +103,8 @@ def measure(
         seed: seed of the samples.
 
     Raises:
-        UserError: the model fills gaps, its training has diverged, or a number is out of range.
+        UserError: the model fills gaps, its training has diverged, a number is out of range, or
+            the ids of a split are damaged and cannot be restored.
     """
     if model.fills_gaps:
         raise UserError("this model fills gaps: most of what it writes was given, not remembered")
@@ -232,7 +234,7 @@ class SharedNgrams:
         return {n: search.found for n, search in searches.items()}
 
     def longest(self, texts: Sequence[Ids]) -> int:
-        """Find the length of the longest n-gram of the texts in the searched text, or 0."""
+        """Find the length of the longest n-gram that a text shares with the searched text, or 0."""
         low, high = 0, max((len(text) for text in texts), default=0)  # the range of the answer
         while low < high:
             n = min((low + high + 1) // 2, max(SHORT, 2 * low))
@@ -245,12 +247,12 @@ class SharedNgrams:
         """Compute the hash of each n-gram of the texts, (W,)."""
         sizes = np.array([len(text) for text in texts], dtype=np.int64)
         joined = np.concatenate([np.empty(0, np.int64), *texts]).astype(np.int64)  # (N,)
-        left = np.repeat(sizes.cumsum(), sizes) - np.arange(len(joined))  # to the text's end
+        left = np.repeat(sizes.cumsum(), sizes) - np.arange(len(joined))  # symbols left in the text
         hashes = _RunningHashes(joined, self._numbers).of(n)
         return hashes[left[: len(hashes)] >= n]
 
     def _chunks(self, most: int) -> Iterator["_RunningHashes"]:
-        """Yield pieces of the searched text that overlap by `most` - 1 symbols."""
+        """Yield hashes of pieces of the searched text; the pieces overlap by `most` - 1 symbols."""
         for start in range(0, len(self.text), CHUNK):
             yield _RunningHashes(self.text[start : start + CHUNK + most - 1], self._numbers)
             self._read += len(self.text[start : start + CHUNK])
@@ -285,7 +287,7 @@ class _NgramSearch:
         self._first_bits[self._distinct >> self._shift] = True
 
     def look_through(self, hashes: Hashes) -> bool:
-        """Mark the n-grams whose hashes are among `hashes`; return whether there are any."""
+        """Mark the n-grams whose hashes are among `hashes`; return whether one was marked."""
         if not len(self._distinct):
             return False
         maybe = hashes[self._first_bits[hashes >> self._shift]]

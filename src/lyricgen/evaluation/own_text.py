@@ -1,4 +1,4 @@
-"""A text of the user, prepared as training prepares its text and scored like a held-out split.
+"""A text of the user, prepared as training prepares a corpus and scored like a held-out split.
 
 Shapes: N characters of the text, C known characters.
 """
@@ -104,7 +104,7 @@ def _is_there(argument: str) -> bool:
     """
     try:
         os.stat(argument)  # noqa: PTH116
-    except ValueError:  # it has the character NUL
+    except ValueError:  # the argument has the character NUL
         return False
     except OSError as error:
         # a text may be longer than a path can be
@@ -147,7 +147,7 @@ class OwnText:
     def nats(self, model: TrainedModel, label: str) -> Floats:
         """Score the known characters in nats, (C,); nan where the model predicts nothing.
 
-        The progress bar shows `label`. `scores.split_nats` explains the errors.
+        The progress bar shows `label`, the model's name. `scores.split_nats` explains the errors.
         """
         return split_nats(model, self.split, f"scoring {self.name} with {label}")
 
@@ -198,7 +198,7 @@ def own_text(text: str, name: str, model: TrainedModel, unknown: Unknown = "refu
 
 
 def text_for_gates(argument: TextArgument, model: TrainedModel) -> str:
-    """Prepare the text of --gates, which the model only reads."""
+    """Prepare the text of --gates: replace control characters, drop the last newline of a file."""
     text = argument.text
     if argument.file is not None:
         text = text.removesuffix("\n")  # a model of lines reads no text after a newline
@@ -212,7 +212,8 @@ def replace_controls(text: str, name: str, model: TrainedModel) -> tuple[str, Us
     `name` names the text in the error.
 
     Returns:
-        The text, and an error, not raised, if training refuses the text's control characters.
+        The text, and an error, not raised, if training refuses the text's control characters; else
+        None in place of the error.
     """
     trained = _trained_with(model, "control_characters")
     choice: ControlCharacters = next(

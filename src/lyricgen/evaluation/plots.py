@@ -115,7 +115,7 @@ def _draw_curve(axes: Axes, curve: Curve, title: str, families: list[str]) -> No
 
 
 def _note_characters(axes: Axes, curve: Curve) -> None:
-    """Write the number of characters of each place below the curve, on a logarithmic axis."""
+    """Write the number of characters of each bin below the curve; make its axis logarithmic."""
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(PLAIN)
     low, high = axes.get_ylim()
@@ -155,7 +155,7 @@ def logged(checkpoint: Path) -> dict[str, Points]:
     """Read the shares of copied text that training has logged, as points (epoch, share) by name.
 
     The shares come from metrics.csv in the directory of the checkpoint's run. The result is empty
-    if the file is missing, or, with a warning, if it is unreadable.
+    if this file is missing or has no shares, or, with a warning, if it cannot be read.
     """
     path = checkpoint.parent.parent / METRICS
     if not os.path.lexists(path):
@@ -190,7 +190,7 @@ def _draw_log(axes: Axes, label: str, log: dict[str, Points], held_out: Overlap 
 
 def _finish_shares(axes: Axes, title: str, across: str) -> None:
     axes.set_xlabel(across)
-    # shares reach from one half down to thousandths and to 0; a logarithmic axis has no 0
+    # shares differ by powers of ten and may be 0, which a logarithmic axis does not have
     axes.set_yscale("symlog", linthresh=0.001, linscale=0.4)
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_formatter(PercentFormatter(1))

@@ -172,18 +172,18 @@ class Ngrams(NamedTuple):
     """Kneser-Ney models of the training split, scored on the held-out splits."""
 
     nats: dict[str, list[Floats]]  # by held-out split, (C,) for each order from 1 to `ORDERS`
-    best: int | None  # the best order on the validation split; None without this split
+    best: int | None  # the best order on the validation split; None if it was not scored
     characters: int  # number of counted characters
 
 
 class Scores(NamedTuple):
-    """Scores of checkpoints and baselines on one text, by split."""
+    """Scores of checkpoints and baselines on one text."""
 
     evaluated: list[Evaluated]
-    splits: dict[str, list[Row]]
-    texts: dict[str, SplitText]
-    ngrams: Ngrams
-    mixture_weights: dict[str, float]
+    splits: dict[str, list[Row]]  # by split, a row for each checkpoint, then for each baseline
+    texts: dict[str, SplitText]  # by split
+    ngrams: Ngrams  # empty if no held-out split is scored, or for models that fill gaps
+    mixture_weights: dict[str, float]  # by label, share of a network in its mixture
     resamples: int
     seed: int
 
@@ -201,7 +201,7 @@ def score_splits(
     Each interval comes from `resamples` texts, drawn with `seed`. The text must have all `splits`.
 
     Raises:
-        UserError: a model gives a character the probability 0 or nan.
+        UserError: as for `split_nats`.
     """
     first = evaluated[0]
     needed = {*splits, "val"} if "test" in splits else {*splits}  # mixtures are tuned on val
@@ -231,7 +231,10 @@ def score_splits(
 
 
 def count_ngrams(evaluated: Evaluated) -> Ngrams:
-    """Count the n-grams of the training split, and score the held-out splits with every order."""
+    """Count n-grams of the training split; score the held-out splits with orders 1 to `ORDERS`.
+
+    At most the last `callbacks.baseline.max_chars` characters are counted, as in training.
+    """
     splits, size = evaluated.splits, len(evaluated.corpus.vocabulary)
     max_chars = evaluated.model.options["callbacks"]["baseline"]["max_chars"]
     baseline = NgramBaseline(splits, size, ORDERS, max_chars)
@@ -250,7 +253,8 @@ def mixture_weights(
 ) -> dict[str, float]:
     """Find the best share of each network, by label, in a mixture with the best n-gram model.
 
-    Shares are tuned on the validation split, if any. Checkpoints that count n-grams get no share.
+    Shares are tuned on the validation split; without it there are none. Checkpoints that count
+    n-grams get none either.
     """
     weights = {}
     for each, series in zip(evaluated, validation, strict=False):
@@ -267,8 +271,8 @@ def baselines(
 ) -> list[Series]:
     """Make the series of mixtures, n-grams and the uniform distribution over `size` characters.
 
-    `weights` holds the share of each network in its mixture. The training split gets only the
-    uniform distribution, because the n-gram models count its n-grams.
+    `weights` holds the share of each network in its mixture, by label. The training split gets only
+    the uniform distribution, because its n-grams are counted by the n-gram models.
     """
     found = []
     by_order = ngrams.nats.get(split, [])
@@ -287,7 +291,7 @@ def baselines(
 
 
 def split_nats(model: TrainedModel, split: Split, what: str) -> Floats:
-    """Score a split as validation does, in order, with the state carried and without dropout.
+    """Score a split as validation does: in order, with the state carried, without dropout.
 
     The split must have the model's vocabulary and layout. The progress bar shows `what`.
 
@@ -295,7 +299,8 @@ def split_nats(model: TrainedModel, split: Split, what: str) -> Floats:
         (C,) nats; nan where the model predicts nothing, as at the start of a running text.
 
     Raises:
-        UserError: the model gives a character the probability 0 or nan.
+        UserError: the model gives a character the probability 0 or nan, or the ids of the split are
+            damaged and cannot be restored.
     """
     found = torch.full((len(split.ids),), torch.nan, dtype=torch.float64)
     for batch, nats in read_split(model, split, what, model.network.score):
@@ -319,12 +324,12 @@ def read_split(
     what: str,
     read: Callable[[Batch, State | None], tuple[Tensor, State]],
 ) -> Iterator[tuple[Batch, Tensor]]:
-    """Apply `read` to the batches of a split in order, carrying the state.
+    """Apply `read` to the batches of a split in order, carrying the state; `what` names the work.
 
     `read` returns values for each character of a batch, (B, T, …), and the next state.
 
     Yields:
-        Each batch, and its values on the model's device.
+        Each batch, and the values from `read`, on the model's device.
     """
     following = FOLLOWING if model.fills_gaps else 0
     sampler = evaluation_sampler(split, len(model.vocabulary), following)

@@ -38,7 +38,10 @@ def families_for(text: str) -> tuple[list[str], str]:
 
 
 def _rank(entry: FontEntry) -> tuple[bool, bool, bool, bool, str]:
-    """Return the sort key of a font: `LATIN`, simplified Chinese, other Chinese, other fonts."""
+    """Return a key that sorts `LATIN` first, then simplified Chinese, other CJK and other fonts.
+
+    Among each of these, plain fonts come before bold, light and italic fonts.
+    """
     plain = entry.style == "normal" and entry.weight == 400
     name = entry.name
     return name != LATIN, "SC" not in name.split(), "CJK" not in name, not plain, name

@@ -51,7 +51,7 @@ def format_estimate(estimate: Estimate, digits: int, sign: str = "") -> str:
 
 
 def print_scores(scores: Scores, curves: Curves | None) -> None:
-    """Print all figures on the splits of a text."""
+    """Print all figures on the splits of a text, and any curves."""
     for index in range(len(scores.evaluated)):
         put_whole(_checkpoint_table(scores, index))
     lengths = {split: rows[0].block_length for split, rows in scores.splits.items()}
@@ -65,7 +65,7 @@ def print_scores(scores: Scores, curves: Curves | None) -> None:
 
 
 def plain_scores(scores: Scores, curves: Curves | None) -> dict[str, Any]:
-    """Return all figures on the splits of a text as plain values, for JSON."""
+    """Return all figures on the splits of a text, and any curves, as plain values for JSON."""
     first, ngrams = scores.evaluated[0], scores.ngrams
     return {
         "checkpoints": [
@@ -208,7 +208,7 @@ def print_text_figures(
 def plain_text_figures(
     found: Sequence[TextFigures], argument: TextArgument, resamples: int, seed: int
 ) -> dict[str, Any]:
-    """Return all figures on the user's text as plain values, for JSON."""
+    """Return all figures on the user's text as plain values for JSON."""
     return {
         "text": None if argument.file is None else str(argument.file),
         "resamples": resamples,
