@@ -242,7 +242,7 @@ def _politis_white(values: Floats) -> float:
 
 
 def autocovariances(values: Floats, lags: int) -> Floats:
-    """Compute autocovariances at lags 0 to `lags`, (1 + lags,), as sums of products divided by n."""
+    """Compute autocovariances at lags 0 to `lags`, (1 + lags,): sums of products divided by n."""
     width = 1 << (len(values) + lags).bit_length()  # so wide that nothing wraps around
     power = np.abs(np.fft.rfft(values - values.mean(), width)) ** 2
     products: Floats = np.fft.irfft(power, width)[: lags + 1]

@@ -14,8 +14,8 @@ from lyricgen.reporting.records import Record, check_known, format_value, shorte
 from lyricgen.settings import DECIDING, PLUMBING, SPLITTING, Settings, Value, belongs_to
 
 LEVEL = 0.05  # a difference with a smaller p-value is significant
-HELD_OUT = "val/perplexity"  # ranks the groups unless nothing is held out
-# Figures that can rank groups: either their smallest or their largest value is best.
+HELD_OUT = "val/perplexity"  # ranks the groups by default, unless nothing is held out
+# Ends of the names of figures that can rank groups, whose smallest or largest value is best.
 SMALLEST = ("loss", "perplexity", "bits_per_char", "parameters", "wall_seconds")
 LARGEST = ("chars_per_second",)
 # Figures whose means stand beside the ranking figure.
@@ -32,13 +32,13 @@ Values = tuple[Value, ...]
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that differ only in the settings averaged over; they make a row of the table.
+    """Runs with the same values of the settings grouped by; they make a row of the table.
 
     Attributes:
-        settings: values of the settings that the table is grouped by.
+        settings: these values.
         scored: finished runs with the ranking figure, by their values of the settings averaged
-            over.
-        unscored: all other runs, which are unfinished or have no figure.
+            over, which are `over` and `mixed` of the comparison.
+        unscored: all other runs, which are unfinished or have no ranking figure.
     """
 
     settings: Values
@@ -79,7 +79,7 @@ class Comparison:
 
     @property
     def ranked(self) -> list[Group]:
-        """The groups that have a figure."""
+        """The groups that have a ranking figure."""
         return [group for group in self.groups if group.scored]
 
     def label(self, group: Group) -> str:
@@ -107,7 +107,7 @@ def compare(
         by: settings to group by; empty for the settings that vary.
         over: settings to average over.
         metric: the ranking figure; None for the validation perplexity, or for the training
-            perplexity if no run has validated.
+            perplexity if no run on the text has validated.
 
     Returns:
         A comparison for each text and task.
@@ -305,8 +305,9 @@ def _compare_with_best(
 ) -> tuple[float | None, float | None, int | None, str]:
     """Compare group `number` with the best group: difference, p, number of pairs, verdict.
 
-    `rows` holds the figures of all groups, the best first. `values` holds the ranking figure by
-    pair and group. `sign` comes from `sign_of`.
+    All are empty for the best group itself and for a group without a figure; p and the verdict are
+    also empty if `paired_test` gives None. `rows` holds the figures of all groups, the best first.
+    `values` holds the ranking figure by pair and group. `sign` comes from `sign_of`.
     """
     best = rows.index[0]
     if number == best or number not in values:
@@ -343,6 +344,6 @@ def sign_of(metric: str) -> int:
 
 
 def reason_without_figure(record: Record) -> str:
-    """Return the reason why a run has no figure."""
+    """Return the reason why a run has no ranking figure."""
     status = record.summary.status
     return "without a figure" if status == "finished" else status

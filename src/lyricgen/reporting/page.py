@@ -96,7 +96,7 @@ def _draw(comparison: Comparison, suffix: str) -> tuple[list[Plot], list[str]]:
 def importances(comparison: Comparison) -> dict[str, float] | str:
     """Measure the importance of each searched setting for the ranking figure.
 
-    Optuna compares the best tenth of the runs with the others by PED-ANOVA (Watanabe, Bansal and
+    Optuna compares the best tenth of the runs with all runs by PED-ANOVA (Watanabe, Bansal and
     Hutter 2023). Only runs with the most common search space count.
 
     Returns:
@@ -177,7 +177,7 @@ def _best_and_worst(comparison: Comparison) -> dict[str, list[str]]:
 
 
 def render(template: str, sections: Sequence[Section], source: str) -> str:
-    """Fill the template report.md or report.html with sections; the page loads no other file.
+    """Fill the template report.md or report.html with sections; report.html loads no other file.
 
     `source` names the directories that were read.
     """

@@ -90,7 +90,7 @@ def read_curves(comparison: Comparison) -> LearningCurves:
 
 
 def _read(run: Record, metric: str) -> pd.DataFrame:
-    """Read a figure of a run with its epochs and steps; no rows if metrics.csv is not sound."""
+    """Read a figure of a run with its epochs and steps; no rows without a sound metrics.csv."""
     path = run.directory / METRICS
     columns: dict[str, list[float]] = {name: [] for name in ("epoch", "step", metric)}
     if path.exists() or run.options.get("logger.csv") is not False:
@@ -118,7 +118,7 @@ def draw_curves(comparison: Comparison, curves: LearningCurves) -> Figure:
             low, high = (means - deviations).clip(lower=1.0), means + deviations
             axes.fill_between(points.index, low, high, color=colour, alpha=0.18, linewidth=0)
         lines.setdefault(_label(comparison, rank, drawn), line)
-    # the n-gram models' perplexity, if all runs have the same
+    # the perplexity of n-gram models, if it is equal in all runs with figures
     ngrams = {round(run.figures.get(NGRAM, 0.0), 6) for run in comparison.records if run.figures}
     if comparison.metric == HELD_OUT and len(ngrams) == 1 and (ngram := ngrams.pop()):
         style = {"color": MUTED, "linestyle": (0, (4, 3)), "linewidth": 1.2}
@@ -162,7 +162,7 @@ def draw_price(comparison: Comparison, name: str, title: str) -> Figure:
 def heat_axes(comparison: Comparison) -> tuple[list[Value], list[Value]] | None:
     """Return the values of both grouping settings in rising order, or None for no heat map.
 
-    A heat map needs two settings with 2 to `MOST_VALUES` values each, at least half of all
+    A heat map needs two grouping settings with 2 to `MOST_VALUES` values each, at least half of all
     combinations, and a group with a figure.
     """
     if len(comparison.keys) != 2 or not comparison.ranked:
@@ -225,14 +225,15 @@ def draw_importance(shares: Mapping[str, float]) -> Figure:
 
 
 def _colour(rank: int) -> str:
-    """Choose the colour of a group by its rank; all groups after the best share one colour."""
+    """Choose the colour of a group by its rank; groups that are not among the best share one."""
     return SERIES[rank] if rank < len(SERIES) else LINE
 
 
 def _label(comparison: Comparison, rank: int, ranks: Iterable[int]) -> str:
     """Label a group in a legend; groups that share a colour share a label.
 
-    `rank` is the rank of the group; `ranks` includes the ranks of all groups with its colour.
+    `rank` is the rank of the group. `ranks` includes the ranks of all groups with the group's
+    colour.
     """
     if rank < len(SERIES):
         return comparison.short_label(comparison.ranked[rank])

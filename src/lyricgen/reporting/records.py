@@ -62,12 +62,15 @@ class Record:
 
     @cached_property
     def settings(self) -> dict[str, Value]:
-        """The options, and typed choices of groups that are not options, such as depth=deep."""
+        """The options, and typed settings that are no options, such as depth=deep.
+
+        A run of an n-gram model has only the settings that the model reads.
+        """
         return known_to_model(self.overrides | self.options)
 
     @cached_property
     def figures(self) -> dict[str, float]:
-        """The final figures, by their names in summary.json."""
+        """The figures of the run, by their names in summary.json."""
         return self.summary.figures
 
     def value(self, key: str) -> Value:
@@ -93,12 +96,12 @@ class RunRecords:
 
 
 def read(directories: Sequence[Path]) -> RunRecords:
-    """Read all runs below the directories, or below outputs/ if `directories` is empty.
+    """Read all runs in and below directories, or in the outputs if `directories` is empty.
 
     Unreadable summaries are left out, and a warning names them.
 
     Raises:
-        UserError: a directory does not exist, or no directory holds a run.
+        UserError: a directory does not exist, or no directory holds a run or sweep.
     """
     asked = list(directories) or [outputs_directory()]
     for directory in asked:
@@ -155,8 +158,9 @@ def _add(found: RunRecords, directory: Path, summary: RunSummary | SweepSummary)
 def with_missing_jobs(found: RunRecords) -> list[Record]:
     """Return the records that were found, and records of the missing jobs of their sweeps.
 
-    A job that failed before its options were known gets options from the job of the same sweep with
-    the nearest overrides. It gets only options that the two jobs must share.
+    A job without options, which is missing or failed early, gets options from the job of the same
+    sweep with the nearest overrides, if any job has options. It gets only options that both jobs
+    must share.
     """
     sweeps: dict[Path, list[Record]] = {sweep: [] for sweep in found.plans}
     for record in found.records:
@@ -180,7 +184,10 @@ def _planned(sweep: Path, plan: Mapping[int, list[str]], jobs: list[Record]) -> 
 
 
 def _gaps(jobs: list[Record]) -> Iterator[Record]:
-    """Find the combinations of a grid's values that have no job, if the grid has no plan."""
+    """Find the combinations of a grid's values that have no job, for a grid without a plan.
+
+    Nothing is found for a search, if jobs have different settings, or beyond `_MOST` combinations.
+    """
     keys = list(jobs[0].overrides)
     if any(job.summary.search_space or list(job.overrides) != keys for job in jobs):
         return
@@ -195,7 +202,7 @@ def _gaps(jobs: list[Record]) -> Iterator[Record]:
 
 
 def _with_options(job: Record, known: Iterable[Record]) -> Record:
-    """Give a job the options that it must share with the nearest job in `known`."""
+    """Give a job the options that it must share with the nearest job in `known`, if any."""
 
     def nearness(other: Record) -> tuple[bool, int]:
         same = job.overrides.items() & other.overrides.items()

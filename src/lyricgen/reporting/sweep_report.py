@@ -39,9 +39,9 @@ def report(
         by: settings to group by; empty for the settings that vary.
         over: settings to average over.
         metric: the ranking figure; None for the validation perplexity, or for the training
-            perplexity if no run has validated.
+            perplexity if no run on the text has validated.
         out: directory of the files. None means a directory in the sweep, if `directories` is one
-            sweep, else in the outputs; its name is made of the choices of runs and settings.
+            sweep, else in the outputs; the other arguments give it its name.
 
     Returns:
         The comparisons and the directory of the files.
@@ -82,7 +82,7 @@ def _write(comparisons: list[Comparison], sources: Sequence[Path], directory: Pa
 
 
 def _name_of(choices: Mapping[str, str | Sequence[str] | None]) -> str:
-    """Name the directory of a report by the choices of runs and settings."""
+    """Name the directory of a report by the arguments of `report` that are not defaults."""
     parts = [
         f"{option}_{value if isinstance(value, str) else ','.join(value)}"
         for option, value in choices.items()

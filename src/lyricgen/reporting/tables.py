@@ -189,7 +189,7 @@ def _layouts(settings: Sequence[Column], figures: Sequence[Column]) -> Iterator[
 
 
 def _clip(text: str) -> str:
-    """Cut long words, such as paths, to their ends."""
+    """Shorten long words, such as paths, by removing their beginnings."""
     return re.sub(rf"\S{{{_WORD + 1},}}", lambda word: f"…{word[0][1 - _WORD :]}", text)
 
 
