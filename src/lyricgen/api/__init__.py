@@ -20,7 +20,7 @@ class WritingModel(TrainedModel):
     ) -> str:
         """Write one text that begins with a prefix.
 
-        `generation.texts.continue_prefixes` explains the errors and the options, without `count`.
+        `generation.texts.continue_prefixes` explains the errors, and all options but `count`.
 
         >>> model.generate("分开", length=50, seed=1, temperature=0.8, top_p=0.9)
         >>> model.generate(lines=4, line_length=7, acrostic="桥头有雨", rhyme=True)

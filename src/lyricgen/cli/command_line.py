@@ -24,8 +24,8 @@ from lyricgen.files import replacing
 
 MOST = 10**6  # largest whole number that an option takes
 
-# Forms of a command: the options that a form needs, and the other options that go with them. A form
-# without needed options is one of them.
+# Forms of a command: the options that a form needs, and the other options that go with them. One
+# form needs no option.
 Forms = Mapping[tuple[str, ...], tuple[str, ...]]
 
 
@@ -157,7 +157,10 @@ def amount(value: str) -> float:
 
 
 def with_suggestions(message: str, known: Iterable[str]) -> str:
-    """Add the nearest known names to a parser's message about an unknown option or choice."""
+    """Add near names to a parser's message about an unknown option or choice, not to others.
+
+    `known` holds the names of all options; the message itself lists the choices.
+    """
     unknown = re.match(r"unrecognized arguments: .*?(-[^\s=]*)", message)
     if unknown:
         return message + did_you_mean(unknown[1], known)
@@ -170,7 +173,8 @@ def run(
 ) -> None:
     """Run a command; an error that the user can mend prints one line and gives status 2.
 
-    Ctrl-C gives status 130. Other errors are raised. With --debug, all errors are raised.
+    Ctrl-C gives status 130. The command ends quietly if the reader of its output has left. Other
+    errors are raised; with --debug, all errors of the work are raised.
 
     Args:
         parser: parser of the command.

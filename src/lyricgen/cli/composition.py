@@ -115,7 +115,10 @@ def _sampler_of_lines(values: dict[str, Any], overrides: Sequence[str]) -> dict[
 
 
 def search_options(hydra: Any) -> dict[str, Any] | None:
-    """Return the options of the search that a job belongs to; None without a search."""
+    """Return the options of the search that a job belongs to; None without a search.
+
+    `hydra` is Hydra's own configuration of the job.
+    """
     if hydra.mode != RunMode.MULTIRUN or hydra.runtime.choices["hydra/sweeper"] != "study":
         return None
     options: Any = OmegaConf.to_container(hydra.sweeper, resolve=True)
@@ -123,7 +126,9 @@ def search_options(hydra: Any) -> dict[str, Any] | None:
 
 
 def compose_run(config: DictConfig, hydra: Any) -> tuple[dict[str, Any], Run]:
-    """Return the plain values and the `Run` of a configuration; a resumed run keeps its settings.
+    """Return the plain values and the `Run` of a configuration.
+
+    A resumed single run keeps its recorded settings, as `with_recorded_settings` explains.
 
     Args:
         config: configuration of the run.
@@ -163,8 +168,8 @@ def job_values(loader: ConfigLoader, sweep: DictConfig, overrides: list[str]) ->
 class DirectoryCallback(Callback):
     """Hydra callback that checks the directory of a run or sweep before Hydra writes to it.
 
-    It makes the directory unless `resume` is given, and stores the path in the configuration. If
-    the directory cannot be used, it ends the command with status 2.
+    The callback makes the directory unless `resume` is given, and stores the path in the
+    configuration. If the directory cannot be used, the command ends with status 2.
     """
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:

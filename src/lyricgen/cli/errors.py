@@ -38,8 +38,9 @@ def mendable(error: Exception, training: CodeType) -> bool:
 
     Args:
         error: error that ended the command.
-        training: code of the function that trains. A ValueError in it, or in its calls, is a
-            mistake of lyricgen; another ValueError comes from a wrong option of Hydra.
+        training: code of the function that trains. A ValueError in this function or its calls is
+            a mistake of lyricgen, unless it is about a path; another ValueError comes from a wrong
+            option of Hydra.
     """
     kinds = UserError | HydraException | OmegaConfBaseException | OSError | UserWarning
     if isinstance(error, kinds) or path_problem(error) is not None:

@@ -120,7 +120,7 @@ def _arguments_of_new(
 
 
 def _with_newest(override: str) -> str:
-    """Replace init_from=latest by the path of the newest run's checkpoint.
+    """Replace init_from=latest by the path of the newest run's checkpoint; keep other overrides.
 
     So all jobs of a sweep take the same checkpoint.
 
@@ -136,7 +136,8 @@ def _refuse_record(option: str, path: str) -> None:
     """Refuse the record of a run as the directory of a configuration.
 
     Raises:
-        UserError: the path is the record of a run; the message says how to repeat the run.
+        UserError: the path is the record of a run; the message says how to repeat the run, or why
+            the record cannot be read.
     """
     directory = expand_home(path).absolute().parent
     if Path(path).name != RECORD or not (directory / _OVERRIDES).is_file():

@@ -116,6 +116,7 @@ def quote_texts(overrides: list[str], *, multirun: bool) -> list[str]:
 
     Quoted texts, escapes and interpolations of existing settings stay, since the grammar reads them
     as texts. So quoting an override twice does no harm. With `multirun`, commas separate values.
+    A group or callback that is switched off, as by null, gets the overrides that Hydra needs.
 
     Raises:
         UserError: an override is ambiguous, or a setting cannot be set in this way; the message
