@@ -61,7 +61,7 @@ def sweep_grid(sweeper: Any, arguments: list[str]) -> None:
     Raises:
         UserError: an option or a value is wrong, another process works on the sweep, the sweep
             exists and `resume=` is missing, or the end of the sweep cannot be recorded.
-        OSError: the beginning of the sweep cannot be recorded.
+        OSError: the directory cannot be used, or the beginning of the sweep cannot be recorded.
         HydraException: a combination cannot be composed.
         UnfinishedJobsError: some jobs failed, were killed or never began.
         Interrupted: Ctrl-C or another signal came; all jobs have stopped.
@@ -183,7 +183,9 @@ def _match(
 
 
 def _check_epochs(directory: Path, summary: RunSummary, values: dict[str, Any]) -> None:
-    """Refuse fewer epochs than before, unless the job has saved nothing and starts anew.
+    """Refuse fewer epochs than before, unless the job starts anew or counts n-grams.
+
+    A job starts anew if it is unfinished and has saved nothing.
 
     Args:
         directory: directory of the job.

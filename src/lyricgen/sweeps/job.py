@@ -118,7 +118,7 @@ def _run_task(
     job: tuple[list[str], int],
     variables: dict[str, str],
 ) -> None:
-    """Run a job in its own new process, as Hydra's launcher does.
+    """Run a job in its own new process, as Hydra's launcher does; an error is printed.
 
     Args:
         task: module and name of the function that runs a job.
@@ -156,8 +156,8 @@ def _run_task(
 def do_as_job(sweep: Path, job: Callable[[], float]) -> float:
     """Run a job of a sweep, in the sweep's own process or in another.
 
-    Another process stops with the sweep and leaves the terminal to it. It does not raise
-    Interrupted, since a launcher would then stop the other jobs.
+    A job in another process stops with the sweep and leaves the terminal to the sweep. It does not
+    raise Interrupted, since a launcher would then stop the other jobs.
 
     Args:
         sweep: directory of the sweep.
@@ -192,7 +192,7 @@ def do_as_job(sweep: Path, job: Callable[[], float]) -> float:
 def _watching_sweep(sweep: Path, parent: str, interruption: Interruption) -> Iterator[None]:
     """Stop this process if the sweep stops while the block runs; a thread watches the sweep.
 
-    If the sweep is gone and this process does not stop in time, the thread ends it.
+    If the sweep is gone and this process does not stop in time, the thread ends the process.
 
     Args:
         sweep: directory of the sweep.

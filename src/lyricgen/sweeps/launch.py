@@ -30,7 +30,8 @@ def check_launcher(launcher: Any, at_a_time: int | None) -> None:
         at_a_time: number of jobs at a time; None for the launcher's own number.
 
     Raises:
-        UserError: the launcher needs Slurm, which is missing, or its own number of jobs is wrong.
+        UserError: the launcher needs Slurm, which is missing, or the launcher's own number of jobs
+            is wrong.
     """
     jobs_at_a_time(launcher, at_a_time, 1)
     kind = type(launcher).__name__
@@ -44,7 +45,7 @@ def check_launcher(launcher: Any, at_a_time: int | None) -> None:
 
 
 def jobs_at_a_time(launcher: Any, at_a_time: int | None, jobs: int) -> int:
-    """Count the jobs of a sweep that run at the same time on this machine.
+    """Count the jobs of a sweep that run at the same time on this machine, at most one a core.
 
     Args:
         launcher: launcher of Hydra.
@@ -76,9 +77,10 @@ def launch(
         jobs: number and overrides of each job.
         sweep: directory of the sweep.
         at_a_time: number of jobs at a time; None for the launcher's own number, or all jobs on Ray.
-        sharing: number of jobs that share the cores, if it exceeds the number of `jobs`. It counts
-            the finished jobs of a resumed sweep, so that the other jobs get no more threads than
-            before.
+            Only the launchers for processes, Ray and Slurm heed it.
+        sharing: number of jobs that share the cores, if it exceeds the number of `jobs`, so that
+            the rest of a resumed grid, or the last trials of a search, get no more threads each
+            than the jobs before them.
 
     Raises:
         Interrupted: Ctrl-C or another signal came; all jobs have stopped.

@@ -62,6 +62,9 @@ def jobs_in(directory: Path) -> dict[int, tuple[Path, RunSummary]]:
     Returns:
         The directory and the summary of each job, by its number, in the order of the numbers. A
         damaged summary has the status `unknown`.
+
+    Raises:
+        OSError: the directory cannot be read.
     """
     numbered = [(number_of(path), path) for path in directory.iterdir() if path.is_dir()]
     found = {}

@@ -123,7 +123,10 @@ class JobWatch(ABC):
         self._stop.unlink(missing_ok=True)
 
     def _warn(self, why: str, numbers: Sequence[int]) -> None:
-        """Warn of the jobs in `numbers` that did not begin, unless the sweep is stopping."""
+        """Warn of the jobs in `numbers` that did not begin, unless the sweep is stopping.
+
+        `why` is the reason.
+        """
         if self._stop.exists():
             return  # the user knows
         begun = self._ended | self._summaries().keys()

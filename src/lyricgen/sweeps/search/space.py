@@ -47,7 +47,7 @@ class Dimension:
         return f"{self.key}={value!r}"
 
     def label(self, value: Any) -> str:
-        """Write an override for the name of a directory; a float has at most four digits."""
+        """Write an override for a directory's name; a float has at most four significant digits."""
         short = isinstance(value, float) and not self.texts
         return f"{self.key}={value:.4g}" if short else self.override(value)
 
@@ -76,7 +76,7 @@ class Space:
     def complete(self, searched: Sequence[str]) -> list[str]:
         """Add the fixed overrides to a trial's searched overrides.
 
-        A trial keeps its searched values, even if the search now fixes them.
+        A trial keeps its searched values, even if the search now fixes these settings.
         """
         keys = {key(one) for one in searched}
         return [*(one for one in self.fixed if key(one) not in keys), *searched]
@@ -121,7 +121,11 @@ def read_space(overrides: Sequence[Override]) -> Space:
 
 
 def describe(distributions: dict[str, BaseDistribution]) -> dict[str, dict[str, Any]]:
-    """Describe distributions by plain values, for summary.json."""
+    """Describe distributions by plain values, for summary.json.
+
+    Raises:
+        TypeError: a distribution is none of those of a search.
+    """
     described: dict[str, dict[str, Any]] = {}
     for name, one in distributions.items():
         if isinstance(one, CategoricalDistribution):

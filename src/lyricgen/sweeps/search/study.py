@@ -57,8 +57,8 @@ def sweep_study(sweeper: Any, arguments: list[str]) -> None:
 
     Raises:
         UserError: an option or the search space is wrong, the study does not fit the directory or
-            the space, or the end of the sweep cannot be recorded.
-        OSError: the jobs cannot be recorded.
+            the space, the storage cannot be used, or the end of the sweep cannot be recorded.
+        OSError: the directory cannot be used, or the jobs cannot be recorded.
         HydraException: an override cannot be read, or a trial cannot be composed.
         UnfinishedJobsError: some trials failed or were killed.
         Interrupted: Ctrl-C or another signal came; all jobs have stopped.
@@ -127,6 +127,8 @@ def run_trials(
         repeat_failed: whether to run failed trials again.
 
     Raises:
+        UserError: the storage lacks the study, or the sweep's directory is gone.
+        OSError: the jobs cannot be recorded.
         Interrupted: Ctrl-C or another signal came; this process has released its trials.
     """
     waiting: list[int] = []
