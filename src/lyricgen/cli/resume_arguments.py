@@ -43,8 +43,8 @@ DIRECTORY_SETTINGS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", 
 def expand(arguments: list[str]) -> list[str]:
     """Turn typed arguments into Hydra's; recorded overrides of a run or sweep replace `resume=`.
 
-    A sweep also gets --multirun. Otherwise Hydra would complain of several values if another
-    argument is wrong.
+    A sweep also gets --multirun. Otherwise, if an argument is wrong, Hydra would complain of the
+    settings with several values instead.
 
     Args:
         arguments: arguments as typed.
@@ -56,7 +56,7 @@ def expand(arguments: list[str]) -> list[str]:
 
     Raises:
         UserError: an argument cannot be read or is ambiguous, a named run or checkpoint does not
-            exist, its record cannot be read, or an argument contradicts `resume=`.
+            exist, the record of the run cannot be read, or an argument contradicts `resume=`.
     """
     read, options = _divide(arguments)
     for option, path in (("--config-path", read.config_path), ("--config-dir", read.config_dir)):

@@ -96,8 +96,8 @@ def _score_rows(
 ) -> Floats:
     """Score rows in blocks, and join their nats.
 
-    `starts` and `ends` have an entry for each row; `score` gets those of a block and returns its
-    nats. A block has `rows` rows, or one row if `rows` is 0. `moved` shows the progress.
+    `starts` and `ends` have an entry for each row; `score` gets the entries of a block and returns
+    the nats. A block has `rows` rows, or one row if `rows` is 0. `moved` shows the progress.
     """
     found = []
     with torch.inference_mode(), evaluating(network):
@@ -112,7 +112,7 @@ def _score_rows(
 def context_lengths(split: Split, vocabulary_size: int) -> list[int]:
     """Choose the lengths of contexts: the powers of two up to 256 and up to half the text.
 
-    In a list of lines, no length exceeds the first power that covers the longest line.
+    In a list of lines, the lengths end, at the latest, with the first that covers the longest line.
     """
     most = min(LONGEST_CONTEXT, int((split.ids < vocabulary_size).sum()) // 2)
     if split.line_starts is not None:

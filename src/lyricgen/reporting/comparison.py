@@ -35,7 +35,7 @@ class Group:
     """Runs with the same values of the settings grouped by; they make a row of the table.
 
     Attributes:
-        settings: these values.
+        settings: values of the settings grouped by.
         scored: finished runs with the ranking figure, by their values of the settings averaged
             over, which are `over` and `mixed` of the comparison.
         unscored: all other runs, which are unfinished or have no ranking figure.

@@ -295,6 +295,6 @@ def shorten(texts: Sequence[str]) -> list[str]:
 
 
 def _common_start(texts: Sequence[str]) -> str:
-    """Find the common beginning of texts, up to a whole word."""
+    """Find the common beginning of texts, up to the start of a word."""
     alike = takewhile(lambda characters: len(set(characters)) == 1, zip(*texts, strict=False))
     return re.sub(r"\w*$", "", "".join(characters[0] for characters in alike))

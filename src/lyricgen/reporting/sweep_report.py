@@ -41,7 +41,7 @@ def report(
         metric: the ranking figure; None for the validation perplexity, or for the training
             perplexity if no run on the text has validated.
         out: directory of the files. None means a directory in the sweep, if `directories` is one
-            sweep, else in the outputs; the other arguments give it its name.
+            sweep, else in the outputs; the name of this directory tells the other arguments.
 
     Returns:
         The comparisons and the directory of the files.

@@ -75,7 +75,7 @@ def start_fork_server() -> None:
     """Start the process from which jobs are forked, unless it runs already.
 
     The process imports the modules that every job needs. It has one thread, since other threads do
-    not survive a fork. It blocks all signals; they stay blocked in a job until the job can handle
+    not survive a fork. It blocks `SIGNALS`, which stay blocked in a job until the job can handle
     them.
     """
     multiprocessing.get_context("forkserver").set_forkserver_preload(PRELOADED)
