@@ -709,7 +709,10 @@ def test_a_run_whose_directory_goes_away(
         assert RunSummary.read(Path("elsewhere")).status != "finished"
 
 
-def test_a_sweep_whose_directory_goes_away(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("seeds", ["1", "1,2"], ids=["last job", "job between"])
+def test_a_sweep_whose_directory_goes_away(
+    train: Train, monkeypatch: pytest.MonkeyPatch, seeds: str
+) -> None:
     finish = Run.finish
 
     def away(self: Run, *arguments: Any) -> None:
@@ -718,7 +721,7 @@ def test_a_sweep_whose_directory_goes_away(train: Train, monkeypatch: pytest.Mon
             self.sweep.rename("elsewhere")
 
     monkeypatch.setattr(Run, "finish", away)
-    done = train("-m", *SMALL, "trainer.max_epochs=1", "seed=1,2")
+    done = train("-m", *SMALL, "trainer.max_epochs=1", f"seed={seeds}")
     assert done.status == 2
     [line] = done.err.splitlines()
     assert "was removed or renamed" in line

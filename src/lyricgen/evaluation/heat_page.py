@@ -164,14 +164,14 @@ def heat_page(model: TrainedModel, text: OwnText, checkpoint: str, source: str) 
 def sign(character: str) -> str:
     """Return a visible form of a character.
 
-    Common white space becomes a sign, and a combining mark gets a circle before it. Other spaces
-    and printable characters stay. All else becomes a code point.
+    Common white space becomes a sign, and a combining mark gets a circle before it. Printable
+    characters stay. All else becomes a code point.
     """
     if character in SIGNS:
         return SIGNS[character]
     if unicodedata.category(character).startswith("M"):
         return "◌" + character  # alone it would join the character before it
-    if character.isprintable() or unicodedata.category(character) == "Zs":
+    if character.isprintable():
         return character
     return f"U+{ord(character):04X}"
 

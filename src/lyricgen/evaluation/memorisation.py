@@ -109,8 +109,10 @@ def measure(
     if model.fills_gaps:
         raise UserError("this model fills gaps: most of what it writes was given, not remembered")
     names_only = model.layout == "lines"
-    count = count or (NAMES if names_only else TEXTS)
-    length = length or (max(NAME, model.default_length) if names_only else TEXT)
+    if count is None:
+        count = NAMES if names_only else TEXTS
+    if length is None:
+        length = max(NAME, model.default_length) if names_only else TEXT
     drawn = generate_texts(
         model, [""], count=count, length=length, temperature=temperature, seed=seed
     )

@@ -22,6 +22,7 @@ from lyricgen.files import remove_torn, write_atomically
 from lyricgen.runs.directories import (
     MULTIRUN,
     SUMMARY,
+    check_there,
     directory_taken,
     make_directory,
     number_of,
@@ -203,6 +204,7 @@ class Sweep:
         try:
             yield
             raise_if_requested()
+            check_there(self.directory)
             left = self.unfinished_jobs()
             self._end("failed" if left else "finished")
             gc.disable()  # imports leave no garbage; looking for it takes time
