@@ -22,7 +22,7 @@ _COPIED = 1 << 24  # ids copied to a device at a time
 def seed_of(seed: int, number: int) -> int:
     """Combine a seed and a number, such as that of an epoch or a step, into a new seed.
 
-    Different arguments give different seeds if each `number` is below 1,000,003.
+    Different arguments give different seeds if each `number` is from 0 to 1,000,002.
     """
     return seed * 1_000_003 + number
 
@@ -40,8 +40,9 @@ class Windows:
     lengths: Tensor | None  # (B,) int64
     starts_stream: bool  # whether the rows start from state zero, not from the previous state
     num_characters: int  # predicted characters in the whole batch, without padding
-    following: int = 0  # characters after the targets, which a model that fills gaps reads
-    ends: Tensor | None = None  # (B,) int64, where following characters end; None: with the text
+    following: int = 0  # number of characters after the targets that a model for gaps also reads
+    # (B,) int64, positions before which the following characters end; None: at the text's end
+    ends: Tensor | None = None
 
 
 def windows_of(

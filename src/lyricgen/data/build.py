@@ -119,8 +119,8 @@ def _is_table(lines: Sequence[str], separator: str) -> bool:
     """Whether lines are rows of a table with a given separator.
 
     There must be at least three rows, most of them with the same number of fields, two or more. In
-    prose a space follows a comma, so most fields after the first must not be empty or begin with
-    one.
+    prose a space follows a comma, so most fields after the first of their row must neither be empty
+    nor begin with a space.
     """
     try:
         rows = list(csv.reader(lines, delimiter=separator))
@@ -135,7 +135,7 @@ def _is_table(lines: Sequence[str], separator: str) -> bool:
 
 
 def private_use_notice(corpus: EncodedCorpus, encoding: str) -> str | None:
-    """Describe a text's private-use characters, which suggest a wrong encoding; None for none."""
+    """Describe a text's private-use characters, a sign of a wrong encoding; None if it has none."""
     private = [
         (character, int(count))
         for character, count in zip(corpus.vocabulary.characters, corpus.counts, strict=True)
@@ -163,7 +163,7 @@ def repeated_lines_notice(corpus: EncodedCorpus) -> str | None:
 
 
 def build_corpus(options: DataOptions) -> EncodedCorpus:
-    """Read and encode the text that options name; a large text is mapped from the cache.
+    """Read and encode the text that options name; a large running text is mapped from the cache.
 
     Raises:
         UserError: the options are wrong or contradict each other; the text cannot be fetched, read
@@ -268,6 +268,6 @@ def report_text(options: DataOptions, corpus: EncodedCorpus) -> None:
 
 
 def build_splits(options: DataOptions, corpus: EncodedCorpus, layout: Layout) -> dict[str, Split]:
-    """Split a corpus by its options; errors are those of `make_splits`."""
+    """Split a corpus by the options of `data=`; errors are those of `make_splits`."""
     names = {"val_fraction", "test_fraction", "split_seed", "max_held_out"}
     return make_splits(corpus, layout=layout, **options.model_dump(include=names))

@@ -31,12 +31,12 @@ log = logging.getLogger(__name__)
 
 LARGE = 32_000_000  # bytes; a running text from a larger file is not held in memory
 LARGE_PACKED = 1_000_000  # the same for a packed file, whose text may be many times as long
-MAX_BYTES = 16_000_000_000  # default limit of a text that is not held in memory
+MAX_BYTES = 16_000_000_000  # bytes; default limit of a text that is not held in memory
 _BLOCK = 1 << 20  # bytes read at a time to be hashed
 _SECTION = 1 << 26  # bytes hashed by one thread
 _THREADS = 2
 MEMORY_BYTES = 1000  # most bytes of a file that remembers a checksum
-SETTLED = 2_000_000_000  # nanoseconds after which another change of a file gets another time
+SETTLED = 2_000_000_000  # nanoseconds after which a change of a file surely changes its times
 _DAMAGED = "%s: the encoded text %s is damaged; it is encoded anew"
 _LONGEST = 100  # most characters of the reason why a file cannot be fetched
 
@@ -97,7 +97,10 @@ def _fetch(published: Published, path: Path) -> None:
 
 
 def is_large(path: str | os.PathLike[str]) -> bool:
-    """Whether a running text is too long to be held in memory; False if `path` is no file."""
+    """Whether a file's running text is too long for memory; False if no ordinary file is found.
+
+    A file that cannot be read is judged by its size, as a plain file.
+    """
     try:
         found = Path(path).stat()
         if not stat.S_ISREG(found.st_mode) or found.st_size <= LARGE_PACKED:
@@ -139,7 +142,8 @@ class LargeText:
             passed: called with the number of bytes read so far, unless the checksum is remembered.
 
         Raises:
-            UserError: The file cannot be read, or its remembered checksum belongs to another user.
+            UserError: The file cannot be read, or the file of its remembered checksum belongs to
+                another user.
         """
         options = [self.encoding, self.control_characters, self.newline, self.lowercase]
         described = json.dumps([FORMAT, unicodedata.unidata_version, *options, self.max_chars])
@@ -158,7 +162,7 @@ class LargeText:
             if before == list(stamp) and isinstance(content, str):
                 return content
         content = self._hash(stamp[0], passed)
-        # a file just written may be written again within the same tick of its clock
+        # a file just written may be written again without a new time
         settled = time.time_ns() - max(stamp[1:3]) > SETTLED
         if settled and self.stamp() == stamp:
             with suppress(OSError):  # if this fails, the next start hashes again
@@ -214,8 +218,9 @@ def encode_large(text: LargeText, name: str) -> EncodedCorpus:
         The corpus; its ids are mapped from the cache.
 
     Raises:
-        UserError: The text is too large, cannot be read, has nothing to learn from, or changes
-            meanwhile; or the cache cannot be written, or its file belongs to another user.
+        UserError: An option of `text` is wrong; the text is too large, cannot be read or decoded,
+            has nothing to learn from, or changes meanwhile; or the cache cannot be written, or a
+            file in it belongs to another user.
     """
     stamp = text.stamp()
     if stamp[0] > text.max_bytes:
@@ -277,7 +282,7 @@ def _restore(text: LargeText, name: str, entry: Path, is_sound: Callable[[], boo
         text: The file, and how to read it.
         name: The text's name in messages.
         entry: The damaged file.
-        is_sound: Returns whether the damaged file has become sound, by another process.
+        is_sound: Returns whether the damage is gone, since another process has mended it.
 
     Raises:
         UserError: The text cannot be read or has changed, or the cache cannot be written.

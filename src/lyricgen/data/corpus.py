@@ -33,8 +33,8 @@ _CHUNK = 1 << 22  # ids counted at a time; bincount takes eight bytes for each
 _END = struct.Struct("<32sQ8s")  # SHA-256 checksum and length of the description, mark
 _MARK = b"lyricgen"
 
-# A function that writes a damaged file anew, under the same name and inode. Its argument is a
-# function that returns whether the file is sound.
+# A function that writes a damaged file anew, under the same name and inode, or raises a UserError
+# if it cannot. Its argument is a function that returns whether the damage is gone.
 Restore = Callable[[Callable[[], bool]], None]
 
 
@@ -124,7 +124,7 @@ class EncodedCorpus:
         name: Its name in messages.
         unit: ``text`` for a running text, ``line`` for a list of lines.
         vocabulary: Its distinct characters.
-        ids: (N,) its characters, of the vocabulary's type.
+        ids: (N,) its characters, of the type `Vocabulary.dtype`.
         counts: (V,) int64, how often each character occurs.
         digest: SHA-256 of the ids and the characters, in hexadecimal; it identifies the text.
         mapping: The mapped file of the ids; None for ids in memory.

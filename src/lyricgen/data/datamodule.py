@@ -16,8 +16,8 @@ from lyricgen.errors import UserError
 class CharacterDataModule(pl.LightningDataModule):
     """Data module with the training, validation and test splits of a corpus.
 
-    Validation and test read a whole split in order, so their figures do not depend on the training
-    sampler. In the layout "lines" each line is scored by itself.
+    Validation and test read a whole split by an `evaluation_sampler`, so their metrics do not
+    depend on the training sampler. In the layout "lines" each line is scored by itself.
 
     Args:
         vocabulary: the characters of the whole corpus.
@@ -88,7 +88,7 @@ class CharacterDataModule(pl.LightningDataModule):
         self, batch: Any, device: torch.device, dataloader_idx: int
     ) -> Any:
         del device, dataloader_idx
-        return batch  # the batch was cut on its device
+        return batch  # the loader has already put it on the device
 
     @property
     def _device(self) -> torch.device:

@@ -60,13 +60,14 @@ _LATIN = (
     "çğıiöşüâîû ąčęėįšųūž āčēģīķļņšūž äöüõšž"
 )
 _ASCII = frozenset(map(chr, range(128)))
-_MOSTLY = 10  # sound characters beyond ASCII for each damaged place
+_MOSTLY = 10  # a damaged place needs more sound characters beyond ASCII than this
 _SHOWN = 5  # most encodings in a message
-_BEFORE, _EXCERPT, _SAMPLE = 6, 14, 4000  # characters
+# characters of a sample: before its first one beyond ASCII, shown in a message, and in all
+_BEFORE, _EXCERPT, _SAMPLE = 6, 14, 4000
 
 
 class ControlCharacterFilter:
-    r"""Filter that replaces or counts the control characters of a text that comes in pieces.
+    r"""Filter that replaces, deletes or counts the control characters of a text in pieces.
 
     Tabs, ``\n`` and ``\r`` are kept and not counted.
 
@@ -88,7 +89,7 @@ class ControlCharacterFilter:
         self._shifts = False  # whether there is an escape sequence of ISO-2022-JP
 
     def feed(self, piece: str) -> str:
-        """Replace or count the control characters of the next piece; return the filtered piece."""
+        """Filter the control characters of the next piece, and return the filtered piece."""
         # The few distinct characters are searched much faster than all of them.
         kinds = FORBIDDEN.findall(distinct(piece))
         if kinds and self.action != "refuse":
@@ -110,7 +111,7 @@ class ControlCharacterFilter:
 
     @property
     def error(self) -> UserError | None:
-        """Error about the characters counted so far; None if there are none."""
+        """Error about the characters counted so far; None if no character was counted."""
         return UserError(f"{self.found}; {self._advice()}") if self._counts else None
 
     @property
@@ -120,7 +121,7 @@ class ControlCharacterFilter:
 
     @property
     def found(self) -> str:
-        """Message that lists the counted characters: up to eight kinds, with counts and places."""
+        """Message about the counted characters: up to eight kinds, with counts and first places."""
         kinds = [
             f"U+{ord(kind):04X}{f' ({_NAMES[kind]})' if kind in _NAMES else ''} "
             f"{'once' if self._counts[kind] == 1 else f'{self._counts[kind]:,} times, first'} "
@@ -158,7 +159,7 @@ class ControlCharacterFilter:
 
 
 class Reading(NamedTuple):
-    """An encoding that decodes a file, the `oddity` of the text, and an excerpt of it."""
+    """An encoding that decodes a file; the `oddity`, and an excerpt, of a sample of the text."""
 
     encoding: str
     oddity: float
@@ -174,7 +175,8 @@ def possible_readings(pieces: Iterable[bytes], tried: str) -> list[Reading]:
 
     Returns:
         Readings, the most plausible first. Encodings that decode a sample to the same characters
-        share one reading. An encoding that decodes to a NUL or only to ASCII has no reading.
+        share one reading. An encoding that decodes to a NUL or only to ASCII has no reading, nor
+        has an encoding of one byte for each character that decodes to a C1 control.
     """
     decoders = {
         name: codecs.getincrementaldecoder(name)() for name in _MULTIBYTE if not _same(name, tried)
@@ -227,7 +229,7 @@ def count_damage(pieces: Iterable[bytes], encoding: str) -> int:
 
 
 def encoding_advice(readings: Sequence[Reading]) -> str:
-    """Write advice on which encoding to name, from the possible readings of a file."""
+    """Advise which encoding to name; without `readings`, say that no known one decodes the file."""
     if not readings:
         return "no encoding known here decodes all of it: it is damaged, or no text"
     shown = ", ".join(
@@ -248,9 +250,10 @@ def _same(name: str, tried: str) -> bool:
 
 
 def oddity(text: str) -> float:
-    """Estimate the share of characters beyond ASCII that do not fit their surroundings.
+    """Estimate the share of odd characters among a text's characters beyond ASCII.
 
-    The share is 0 for ASCII. It may exceed 1, since a character may be odd for two reasons.
+    A character is odd if it does not fit its neighbours or the text's likeliest language. The share
+    is 0 for ASCII. It may exceed 1, since a character may be odd for both reasons.
     """
     text = f" {text} "
     east_asian, latin, odd, every = "", "", 0.0, 0
@@ -284,7 +287,7 @@ def _oddity(before: str, character: str, after: str) -> float:
         return 0.3 if before.isalpha() and character.isupper() else 0
     if category[0] == "P":
         if unicodedata.east_asian_width(character) in "WF":
-            return 0  # East Asian texts have no spaces beside it
+            return 0  # East Asian texts have no spaces beside punctuation
         inside = before.isalpha() and after.isalpha() and character not in "’‐·—…"
         return 1 if inside else 0
     if category[0] == "M":

@@ -23,7 +23,7 @@ class Corpus:
         name: Its name in messages.
         unit: ``text`` for a running text, ``line`` for a list of lines.
         text: The characters in composed form (NFC), with ``\n`` as the only line end. With unit
-            ``line``, every line ends with ``\n``, also the last. No line is blank or has white
+            ``line``, every line ends with ``\n``, also the last, and no line is blank or has white
             space around it.
     """
 
@@ -61,7 +61,8 @@ def prepare(
 
     Raises:
         UserError: A setting is unknown or contradicts another; `max_chars` is below 2 or does not
-            hold the first line; or the prepared text is only white space or one repeated character.
+            hold the first line; or the prepared text is empty, only white space, or one repeated
+            character.
     """
     _check_settings(unit, newline, max_chars)
     if unit == "line":
@@ -125,7 +126,7 @@ def _composed(pieces: Iterable[str], lowercase: bool) -> Iterator[str]:
 
 
 def _last_cut(piece: str, has_sigma: bool) -> int | None:
-    """Find the last place where a cut does not change the prepared text; None if there is none.
+    """Find the last place for a cut that surely changes nothing; None if there is no such place.
 
     Args:
         piece: The text to cut.
@@ -143,8 +144,9 @@ def _begins(character: str, has_sigma: bool) -> bool:
     """Whether a text may be cut before a character.
 
     Marks and the vowels and finals of Hangul may not be cut off, since they compose with the
-    character before them. `has_sigma` says that the text before has a Σ to lower-case. The form of
-    its σ depends on the whole word, so the character must end a word.
+    character before them; nor may a newline, which may belong to a carriage return. If the text
+    before has a Σ to lower-case, as `has_sigma` says, the form of the σ depends on the whole word,
+    so the character must also end a word.
     """
     first = unicodedata.normalize("NFD", character)[0]
     if character in "\r\n" or unicodedata.category(first).startswith("M") or first in _JAMO:

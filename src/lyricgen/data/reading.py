@@ -154,7 +154,7 @@ def is_packed(path: str | os.PathLike[str]) -> bool:
 
     Raises:
         OSError: The file cannot be read.
-        UserError: The file is a pipe or a device.
+        UserError: The file is a pipe, a device or a socket.
         ValueError: The path has the character NUL.
     """
     with _open(path) as file:
@@ -162,7 +162,10 @@ def is_packed(path: str | os.PathLike[str]) -> bool:
 
 
 def too_large(shown: str, max_bytes: int) -> UserError:
-    """Make the error for a file of more than `max_bytes` bytes; `shown` is its quoted path."""
+    """Make the error for a file of more than `max_bytes` bytes, packed or unpacked.
+
+    `shown` is the quoted path of the file.
+    """
     return UserError(
         f"{shown} holds more than the {max_bytes} bytes allowed; "
         f"raise the limit, for example data.max_bytes={2 * max_bytes}"
@@ -175,7 +178,7 @@ def unreadable(error: Exception, shown: str, kind: str = "") -> UserError:
     Args:
         error: The reason.
         shown: The quoted path of the file.
-        kind: The kind of a packed file; "" for a plain file.
+        kind: The kind of a packed file; "" for a plain file, or if the kind is unknown.
     """
     # EINVAL: a damaged archive points to a place that no file can have
     from_system = isinstance(error, OSError) and error.errno not in {None, errno.EINVAL}
@@ -267,7 +270,7 @@ def _may_be_text(info: zipfile.ZipInfo) -> bool:
 
 
 class _UndecodableError(Exception):
-    """Error for a file that is not in its encoding; the message says where."""
+    """Error for bytes that the chosen encoding cannot decode; the message says where they are."""
 
 
 def _decoded(blocks: Iterable[bytes], shown: str, encoding: str, codec: str) -> Iterator[str]:
@@ -277,7 +280,7 @@ def _decoded(blocks: Iterable[bytes], shown: str, encoding: str, codec: str) -> 
         try:
             piece = decoder.decode(block, not block)
         except UnicodeDecodeError as error:
-            # The codec's bytes end here, and may begin in an earlier block.
+            # error.object ends with this block, and may begin in an earlier one
             offset = fed - len(error.object) + error.start
             raise _UndecodableError(
                 f"{shown} is not in the encoding {encoding!r}: byte "
@@ -293,7 +296,8 @@ def _choose_codec(encoding: str, data: Iterator[bytes]) -> tuple[bytes, str, str
     """Choose the encoding of a file by its byte-order mark, or else by `encoding`.
 
     Returns:
-        The first bytes of `data`, the encoding's name for messages, and the codec's name.
+        The first bytes of the file, which are taken from `data`; the encoding's name for messages;
+        and the codec's name.
 
     Raises:
         UserError: Python knows no text encoding named `encoding`, even if a mark decides.
@@ -326,7 +330,10 @@ def _no_encoding(encoding: str) -> UserError:
 
 
 def _other_encodings(path: str | os.PathLike[str], tried: str, max_bytes: int) -> str:
-    """Advise to mend the damaged places of a file, or else to name another encoding."""
+    """Advise to mend the places of a file that the encoding `tried` cannot decode, if they are few.
+
+    Otherwise tell which other encodings decode the file, if any does.
+    """
     with progress("looking for the encoding", 2 * os.stat(path).st_size) as moved:  # noqa: PTH116
         damaged = count_damage(_unpacked(path, max_bytes, moved), tried)
         if damaged:

@@ -18,8 +18,8 @@ from lyricgen.errors import UserError
 
 log = logging.getLogger(__name__)
 
-LONGEST_STREAM = 200_000  # characters of held-out text that are read as one row
-ROW = 20_000  # characters, on average, of a row of a longer text
+LONGEST_STREAM = 200_000  # most characters of held-out text that are read as one row
+ROW = 20_000  # characters of a row of a longer text, about
 EVALUATION_LOGITS = 2**22  # most logits of an evaluation batch, about
 EVALUATION_STEPS = 1024  # most characters of a row in an evaluation batch
 EVALUATION_LINES = 256  # most lines in an evaluation batch
@@ -69,8 +69,8 @@ class RandomSampler(TrainingSampler):
     """Sampler of windows that do not overlap; every batch starts from state zero.
 
     The text is cut into windows of T characters. A batch has B windows, or fewer if the text is
-    small. With `random_offset` each epoch cuts at other places. All epochs have the same number of
-    windows.
+    small. With `random_offset` each epoch draws where its first cut is. All epochs have the same
+    number of windows. `order` explains `shuffle` and its `seed`.
 
     With `drop_last`, as in textbooks, shorter windows and smaller batches are left out. Without it
     an epoch predicts every character but the first; the windows at both ends of the text may be
@@ -295,9 +295,9 @@ class StreamSampler:
 class LineScoringSampler:
     """Sampler that reads every line once, from state zero, for scoring.
 
-    A line of more than T characters is read in pieces of T, and the state is carried from piece to
-    piece. A batch holds lines with the same number of pieces. A larger vocabulary makes smaller
-    batches. `LineSampler` and `StreamSampler` explain the arguments.
+    A line of more than T = `EVALUATION_STEPS` characters is read in pieces of T, and the state is
+    carried from piece to piece. A batch holds lines with the same number of pieces. A larger
+    vocabulary makes smaller batches. `LineSampler` and `StreamSampler` explain the arguments.
     """
 
     def __init__(
@@ -336,7 +336,8 @@ class LineScoringSampler:
 def evaluation_sampler(split: Split, vocabulary_size: int, following: int = 0) -> Sampler:
     """Make a sampler that reads a whole split: running text as one stream, lines one by one.
 
-    A stream of more than 200,000 characters is cut into rows, each from state zero; a log says so.
+    A stream of more than 200,000 characters is cut into rows, each from state zero; the log says
+    so. `StreamSampler` explains `following`.
     """
     if split.line_starts is not None:
         starts, lengths = split.line_starts, split.line_lengths

@@ -117,7 +117,7 @@ def _held_out_sizes(
 
 
 def _at_most(lengths: NDArray[np.intp], characters: int, purpose: str) -> int:
-    """Count the first lines that fit into a number of characters; the first line always fits.
+    """Count the first lines that fit into a number of characters; count at least one line, if any.
 
     Args:
         lengths: Characters of each line.
@@ -154,7 +154,7 @@ class Split:
 
     @property
     def sound_ids(self) -> Tensor:
-        """The ids, after a check against the checksums of their file.
+        """The ids; ids mapped from a file are first checked against its checksums.
 
         Raises:
             UserError: the ids are damaged and cannot be restored.

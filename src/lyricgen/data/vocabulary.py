@@ -12,14 +12,14 @@ from torch import Tensor
 
 from lyricgen.errors import UserError
 
-# Characters encoded at a time; the code points of a whole text would take four times its memory.
+# Characters encoded at a time; the code points of a whole text would take four bytes for each.
 _CHUNK = 1 << 18
 CODE_POINTS = 0x110000
 
 
 def code_points(text: str) -> NDArray[np.uint32]:
     """Return the code points of a short text, (N,)."""
-    # surrogatepass: a command line that is not UTF-8 gives lone surrogates, which are unknown.
+    # surrogatepass: a command line that is not UTF-8 gives lone surrogates, unknown characters
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
 
 
@@ -71,7 +71,7 @@ LISTED = 10  # most unknown characters in an error
 
 
 def twins(character: str, known: str) -> str:
-    """Find the characters of `known` that are easily confused with `character`."""
+    """Find the characters of `known` that are easily confused with `character`; "" for none."""
     form = _form(character)
     return "".join(one for one in known if one != character and _form(one) == form)
 
@@ -130,7 +130,7 @@ class Vocabulary:
         """Encode a text of N characters as ids, (N,) of type `dtype`, on the CPU.
 
         Raises:
-            UserError: The vocabulary lacks characters of the text; the message lists them.
+            UserError: The vocabulary lacks characters of the text; the message lists some.
         """
         ids = torch.empty(len(text), dtype=self.dtype)
         view = ids.numpy()
@@ -152,7 +152,7 @@ class Vocabulary:
         return known
 
     def list_unknown(self, text: str) -> str:
-        """List up to ten unknown characters of a text, each with its known `twins`."""
+        """List up to ten unknown characters of a text with their known `twins`; count the rest."""
         unknown = [one for one in distinct(text) if one not in self.characters]
         listed = []
         for one in unknown[:LISTED]:
