@@ -183,7 +183,7 @@ def _rebuild_recurrent(architecture: RecurrentArchitecture, tensors: dict[str, T
 
 
 class _SkipDrawing(TorchFunctionMode):
-    """Mode that draws no initial weights, since drawing would import modules for a second."""
+    """Mode that draws no initial weights, since drawing would take a second to import modules."""
 
     def __torch_function__(
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None

@@ -36,7 +36,8 @@ MAX_MESSAGE = 500  # characters of a message; a file may have chosen most of the
 CARD = "lyricgen"  # name of the card in either kind of file
 PREFIX = "model."  # begins the names of the network's tensors in a LightningModule
 
-# The end of torch's archives: the end of the directory in its 64-bit form, its place, and the end.
+# The last bytes of torch's archives: the 64-bit record that ends the directory, the record of its
+# place, and the ordinary record that ends the directory.
 _END = struct.Struct("<4sQ2H2L4Q4sLQL4s4H2LH")
 _TYPES = ("Double", "Float", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool")
 _NAMES = {
@@ -73,9 +74,8 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> TrainedModel:
         ) from error
     except OSError as error:
         raise UserError(f"{shown} cannot be read: {error.strerror}") from error
-    except (
-        Exception
-    ) as error:  # a damaged file may raise anything; torch's message advises to run it
+    # a damaged file may raise anything; torch's own message advises to run the code in the file
+    except Exception as error:
         raise UserError(
             f"{shown} is not a readable checkpoint ({type(error).__name__}): it may be damaged or "
             "cut short; name one that lyricgen wrote"
@@ -168,7 +168,7 @@ def _check_end(stream: BinaryIO, size: int) -> None:
     """Check the place and the length of an archive's directory before it is read.
 
     Readers of zip files may find different directories in one file. If the directory lies where
-    torch puts it, all find the same.
+    torch puts it, all readers find the same one.
     """
     stream.seek(max(0, size - _END.size))
     tail = stream.read(_END.size)

@@ -290,7 +290,7 @@ class FillModel(CharacterNetwork):
         empty = len(characters), 1, self.architecture.hidden_size
         after = self.output.bias.new_zeros(empty)  # the state before the first character
         positions = torch.arange(characters.shape[1], device=characters.device)
-        # to character 2
+        # read from the last known character back to character 2
         backwards = lengths[:, None] - positions[: max(0, characters.shape[1] - 2)]
         if backwards.shape[1]:
             read = self.features(characters.gather(1, backwards.clamp(min=0)))
@@ -309,7 +309,7 @@ class FillModel(CharacterNetwork):
             after = (batch.following != IGNORED).sum(dim=1)
             lengths = torch.where(lengths == steps, lengths + after, lengths)
         characters = torch.cat(known, dim=1)  # (B, 1 + T + K)
-        characters = characters.masked_fill(characters == IGNORED, 0)  # padding, never read
+        characters = characters.masked_fill(characters == IGNORED, 0)  # padding: any id does
         logits, state = self(characters, lengths, steps, state)
         return logits, state
 

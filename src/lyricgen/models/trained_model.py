@@ -19,7 +19,7 @@ from lyricgen.models.options import RecurrentArchitecture
 from lyricgen.settings import Value, flatten
 
 GAPS = "_□◌"  # marks of a gap, the first choice first
-LENGTH = 50  # default number of new characters of a text
+LENGTH = 50  # default limit of new characters of a running text, and least default for lines
 LONGEST_LINE = 2000  # largest default for lines, however long the training lines are
 UNKNOWN_LINE = 500  # default for lines where the longest training line is unknown
 
@@ -103,8 +103,8 @@ class TrainedModel:
         """Encode a prefix as the first ids that the network reads, int64 on the CPU.
 
         `prefix` is normalised first. A model of lines reads (P + 1,) ids, the start symbol first.
-        A model of running text reads (P,) ids. There an empty prefix becomes a newline, else a
-        space, else the first character, whichever the vocabulary has.
+        A model of running text reads (P,) ids. There an empty prefix becomes a newline; if the
+        vocabulary has none, a space; and without a space, the vocabulary's first character.
 
         Raises:
             UserError: the prefix has an unknown character, or a newline in a model of lines.

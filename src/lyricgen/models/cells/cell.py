@@ -41,8 +41,8 @@ class Cell(nn.Module):
     """Base of all recurrent layers.
 
     A cell is built from its options, I and H. A call takes features, (B, T, I), and a state, (1, B,
-    H) tensors, or None for zero. It returns the outputs, (B, T, H), and the next state. Its first
-    two parameters are the matrix for the input and the matrix for the state.
+    H) tensors, or None for zero. It returns the outputs, (B, T, H), and the next state. The first
+    two parameters of a cell are the matrix for the input and the matrix for the state.
     """
 
     hidden_size: int
@@ -71,7 +71,7 @@ class Cell(nn.Module):
         """Find the `Step` of `column_vectors` that computes the same as the cell.
 
         Raises:
-            UserError: the cell has none.
+            UserError: the cell has no such step.
         """
         raise UserError(f"the cell {type(self).__name__} has no step in NumPy for --gates to show")
 
@@ -130,7 +130,8 @@ class ScratchCell(Cell):
     def from_inputs(self, inputs: Tensor) -> Tensor:
         """Compute X W_x + b of all steps, (T, B, G·H), from features (B, T, I) or ids (B, T).
 
-        An id stands for a one-hot vector, whose product with a matrix is a row of the matrix.
+        An id stands for a one-hot vector, whose product with a matrix is a row of the matrix. The
+        id V, the start of a line, stands for the zero vector.
         """
         if inputs.is_floating_point():
             return inputs.transpose(0, 1) @ self.input_weight + self.bias

@@ -122,7 +122,7 @@ def forward(step: Step, x: Array, state: tuple[Array, ...], parameters: Paramete
     """Compute all T_x steps, one after the other.
 
     Args:
-        step: `rnn_step`, `gru_step` or `lstm_step`.
+        step: a `Step`, such as `rnn_step`, `gru_step` or `lstm_step`.
         x: (n_x, m, T_x), one time step at least.
         state: initial state, (a,) or, for an LSTM, (a, c), each (n_a, m).
         parameters: see the module.

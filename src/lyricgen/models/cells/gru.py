@@ -1,8 +1,8 @@
 """Gated recurrent units (Cho et al. 2014): torch's layer, and the recurrence written out.
 
 Z = σ(X W_xz + H W_hz + b_z), R = σ(X W_xr + H W_hr + b_r), H = Z∘H + (1 - Z)∘H~. On the right, H is
-the previous state; `ScratchCell` explains the symbols. The update gate Z keeps the state, the reset
-gate R forgets it. The candidate H~ has two forms:
+the previous state; `ScratchCell` explains the symbols. An update gate Z of 1 keeps the state, a
+reset gate R of 0 hides it from the candidate H~. The candidate has two forms:
 
 - reset before the matrix product, as in the paper: H~ = tanh(X W_xh + (R∘H) W_hh + b_h);
 - reset after it, as in torch and cuDNN: H~ = tanh(X W_xh + b_h + R∘(H W_hh + c_h)), with a second

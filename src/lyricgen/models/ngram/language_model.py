@@ -199,7 +199,7 @@ class NgramBaseline:
 
     Attributes:
         characters: number of characters counted.
-        sampled: whether only a part of the training split was counted; the log says so.
+        sampled: whether only a part of the training split was counted; if so, the log says it.
 
     Raises:
         UserError: the mapped ids of a split are damaged and cannot be restored.

@@ -13,8 +13,8 @@ c(h w) > 0. If c(h) = 0, p_k is p_{k-1}. The discount D of order k is n1 / (n1 +
 the number of grams of k symbols with the count i. If n1 or n2 is 0, D is one half.
 
 Kneser-Ney counts occurrences in the text only at the highest order. Below it, c(g) is the number of
-distinct symbols that stand before g. No symbol stands before START, so a gram that begins with
-START keeps its count in the text.
+distinct symbols that stand before g. No symbol stands before START, the symbol that opens a line,
+so a gram that begins with START keeps its count in the text.
 
 A third smoothing uses no shorter context; its number a > 0 is `model.k`:
 
@@ -170,7 +170,7 @@ class NgramCounts(Grams):
             discount = once / (once + 2 * twice) if once and twice else 0.5
             kept, reserved = np.maximum(level - discount, 0.0), discount * distinct
         elif smoothing == "add_k":
-            reserved = np.full(contexts, added * self.vocabulary_size)  # as uniform as p_0
+            reserved = np.full(contexts, added * self.vocabulary_size)  # p_0 shares it evenly
         # A context that no symbol follows reserves all of its probability.
         reserved = np.where(reserved > 0, reserved, 1.0)
         total = np.bincount(prefix, weights=kept, minlength=contexts) + reserved  # (G_{k-1},)
