@@ -165,7 +165,7 @@ class PartialBatch:
 
         Args:
             rules: applied one after the other.
-            rows: (B,), the numbers of these texts among all requested texts.
+            rows: (B,), see `PartialTexts`.
         """
         written = PartialTexts(self.text[:, : self.start + self.step], self.step, rows)
         logits = self.model.logits
@@ -236,7 +236,7 @@ class _Batch(PartialBatch):
         """Remove the texts that have ended; this waits for the device.
 
         Raises:
-            UserError: a text had no character to choose.
+            UserError: a text had no character to choose, or the logits are NaN.
         """
         since = self.text[:, self.start + self._settled : self.start + self.step]  # (B, S)
         stops = (since == self.stop).cumsum(dim=1)

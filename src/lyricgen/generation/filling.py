@@ -65,7 +65,7 @@ def fill_gaps(
                 logits[:, forbidden] = -torch.inf
                 numbers = uniforms[:, gap, sweep, None] if temperature else None
                 chosen = draw_characters(scaled(logits, temperature or 1.0), numbers)[:, 0]
-                chosen.clamp_(max=logits.shape[1] - 1)  # V: a model that has diverged
+                chosen.clamp_(max=logits.shape[1] - 1)  # V: the logits are NaN
                 filled[rows[position > 0], position[position > 0]] = chosen[position > 0]
             if temperature == 0 and sweep and torch.equal(filled, before):
                 break

@@ -29,7 +29,7 @@ class Strategy(Options):
     no_repeat_ngram: int | None = Field(None, ge=1)
     # search for the most probable text with this number of texts at a time; draw nothing
     beams: int | None = Field(None, ge=1, le=1000)
-    # length penalty of a beam search; 0 for none, more favours longer texts
+    # length penalty of a beam search, None for LENGTH_PENALTY; more favours longer texts, 0 none
     length_penalty: float | None = Field(None, ge=0, le=100)
 
     @property
@@ -101,12 +101,12 @@ class Control(Options):
 
     @property
     def counted(self) -> str:
-        """The option that fixes the number of lines, as it was typed."""
+        """The option that fixes the number of lines, as typed on a command line."""
         return f"--lines {self.lines}" if self.acrostic is None else f"--acrostic {self.acrostic!r}"
 
     @property
     def sets(self) -> str:
-        """The options that restrict the characters, as they were typed; "" without them."""
+        """The options that restrict the characters, as typed on a command line; "" without them."""
         given = {"--only": self.only, "--ban": self.ban}
         return " with ".join(f"{name} {value!r}" for name, value in given.items() if value)
 

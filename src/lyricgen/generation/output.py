@@ -101,7 +101,8 @@ class Stream:
 def headings(paths: Sequence[Path], models: Sequence[TrainedModel]) -> list[str]:
     """Name models by the settings in which they differ, at most `MOST` of them.
 
-    Equal or empty names also get the parts in which the paths differ; then equal names get numbers.
+    Equal or empty names also get the parts in which the paths differ. Names that are still equal or
+    empty get numbers.
     """
     settings = [known_to_model(flatten(model.options)) for model in models]
     names = _differing(settings)[:MOST]

@@ -27,7 +27,7 @@ class Request:
 
     model: TrainedModel
     control: Control
-    prefixes: Sequence[str]  # R, as the model reads them; they need not obey `ban` and `only`
+    prefixes: Sequence[str]  # R, normalised as the corpus was; they need not obey `ban` and `only`
     length: int | None  # most new characters; None: `control` or the model's default decides
     allowed: Tensor  # (V,) booleans, the characters that `ban` and `only` leave
 
@@ -131,7 +131,7 @@ def constrain_text(request: Request) -> Constraints:
 
 
 def constrain_names(request: Request) -> Constraints:
-    """Plan names; a name may end wherever no other character is required.
+    """Plan names; a name may end wherever nothing else is required, but is not empty with `novel`.
 
     Raises:
         UserError: no name can obey the constraints, or they contradict the prefixes, the length or

@@ -22,7 +22,7 @@ class PartialTexts:
 
     text: Tensor  # (B, N) int64: -1 before shorter prefixes, the prefix, the chosen characters
     step: int  # number of characters chosen so far, the same for all sequences
-    rows: Tensor  # (B,) int64, numbers of these texts among the requested ones
+    rows: Tensor  # (B,) int64, number of the requested text of each row; its beams share one number
 
 
 # (B, V) logits -> new (B, V) logits, -inf for forbidden characters

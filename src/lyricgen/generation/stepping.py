@@ -129,9 +129,10 @@ def stepper(model: NextModel, prefixes: Sequence[Tensor], length: int) -> Steppe
 def _input_share(
     model: LanguageModel, layer: LayerStep, characters: int
 ) -> Callable[[Tensor, Tensor], Tensor]:
-    """Make a function that writes the first layer's product with ids, (R,), to totals, (R, G·H).
+    """Make a function of ids, (R,), that writes the first layer's product with them to totals.
 
-    If enough `characters` will be read, the products of all V ids are computed once, in a table.
+    The totals, (R, G·H), include the bias. If enough `characters` will be read, and a table of the
+    totals of all ids is not too large, the table is computed once.
     """
     weight, bias, vocabulary = layer.on_input, layer.bias, model.vocabulary_size
     small, last = vocabulary * len(bias) <= LARGEST_TABLE, vocabulary - 1
@@ -154,7 +155,7 @@ def _input_share(
                 weight,
                 out=totals,
             )
-        by_fours = 4 - vocabulary % 4  # additional rows, at least one, which V reads
+        by_fours = 4 - vocabulary % 4  # additional rows, at least one, that of the id V
         table = torch.addmm(bias, F.pad(symbols, (0, more, 0, by_fours)), weight)
     return lambda ids, totals: torch.index_select(table, 0, ids, out=totals)
 

@@ -28,17 +28,17 @@ UNSCORED = -1  # target of a position that is not scored
 class Generated:
     """A generated text, with its settings and its probability.
 
-    The model itself gives this probability to the new characters after the prefix, whatever the
-    strategy. The line break that ended the text counts, too.
+    The probability is the one that the model itself gives to the new characters after the prefix,
+    whatever the strategy. The line break that ended the text counts, too.
     """
 
-    prefix: str  # as the model reads it
+    prefix: str  # normalised as the corpus was
     text: str  # all of it, the prefix included
     strategy: str
     seed: int
     log_probability: float  # nats, ln p
     perplexity: float  # infinite if it is too large for a float
-    score: float | None = None  # the score by which a beam search orders texts
+    score: float | None = None  # the score by which a beam search orders texts; None: no search
     # whether the text reached the end of its last line; False: it was cut off; None: running text
     # has no end
     ended: bool | None = None
@@ -92,11 +92,12 @@ def continue_prefixes(
         prefixes: beginnings of the texts, which may be "".
         count: texts for each prefix; None for one, or for `beams` texts in a beam search.
         length: most new characters of a text. None takes the length that the options need, or else
-            `TrainedModel.default_length`, times the number of lines if only this is given.
+            `TrainedModel.default_length`: for each line if a number of lines is given, else in all.
         seed: text number i of a prefix depends only on (seed, prefix, i).
         generator: see `continuing.draw_uniforms`. With "numpy_reseeded", text number i of all texts
             has the seed `seed` + i.
-        watch: called with each new character, to show a single text while it is written.
+        watch: called with each new character, to show a single text while it is drawn. Of several
+            texts it shows the first of each batch, of a beam search nothing.
         options: fields of `Strategy` and `Control`, such as temperature=0.8 or lines=8; `acrostic`
             and `starts_with` are normalised as the corpus was.
 
@@ -104,8 +105,9 @@ def continue_prefixes(
         The continuations, prefix by prefix, and their writer. A beam search may find fewer texts.
 
     Raises:
-        UserError: the model fills gaps, has diverged, or lacks a character of a prefix; an option
-            is wrong or contradicts another; no text obeys all options; or the memory is too small.
+        UserError: the model fills gaps, has diverged, or lacks a character of a prefix; an argument
+            is wrong or contradicts another; no text obeys all options; the texts are too many; or
+            `novel` finds too few names, or no training names.
     """
     check_texts("prefixes", prefixes)
     check_whole("seed", seed)

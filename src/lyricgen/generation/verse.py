@@ -51,9 +51,10 @@ _BARE = frozenset(("zhi", "chi", "shi", "ri", "zi", "ci", "si"))
 def constrain_lines(request: Request) -> Constraints:
     """Plan running text in lines; a prefix is the beginning of its text.
 
-    A newline ends a line, or a space if the vocabulary has no newline. No line is empty or begins
-    with a blank. A line of a given length does not end with a blank either. It has blanks within it
-    only if newlines end the lines and the script has spaces between words.
+    A newline ends a line, or a space if the vocabulary has no newline. No line after the prefix is
+    empty or begins with a blank. With `line_length` no whole line ends with a blank either, and
+    blanks stand within lines only if newlines end the lines and the script has spaces between
+    words.
 
     Args:
         request: a request with `lines`, `line_length` or `acrostic`. If `line_length` and the
@@ -209,7 +210,7 @@ def rhyme_classes(characters: str) -> Tensor:
         UserError: the package pypinyin is not installed.
     """
     try:
-        from pypinyin import Style, lazy_pinyin  # noqa: PLC0415  an extra that takes seconds
+        from pypinyin import Style, lazy_pinyin  # noqa: PLC0415  optional, slow to import
     except ImportError as error:
         raise UserError(
             "--rhyme needs the package pypinyin, which is not installed: "
@@ -240,7 +241,7 @@ def plan_rhymes(
     Returns:
         - (R, E), places of the ends of lines. The first new character is at place 0.
         - (V,), rhyme class of each character.
-        - (D, V) booleans, a row for each number of lines: characters of large enough classes.
+        - (D, V) booleans: for each number of lines, the characters whose class has as many or more.
         - (R,), row of each text in these booleans.
 
     Raises:

@@ -62,8 +62,8 @@ class Writer:
         """Continue each prefix with random numbers from its own seed.
 
         Raises:
-            UserError: no text can obey the constraints, the texts are too many to hold in memory,
-                or the model's training has diverged.
+            UserError: the texts are too many to hold in memory; or as for `constraints`,
+                `TrainedModel.encode_prefix` and `continue_texts`.
         """
         at_once = max(1, LARGEST // len(self.model.vocabulary))
         batches = [prefixes[start : start + at_once] for start in range(0, len(prefixes), at_once)]
@@ -85,8 +85,8 @@ class Writer:
     def search(self, prefixes: Sequence[str], best: int) -> list[Continuation]:
         """Continue prefixes by beam search; keep at most `best` texts of each, the best first.
 
-        The texts stand in the order of their prefixes. Errors are those of `constraints` and
-        `beam_search`.
+        The texts stand in the order of their prefixes. Errors are those of `constraints`,
+        `TrainedModel.encode_prefix` and `beam_search`.
         """
         lengths = self.constraints(prefixes).lengths
         found: dict[int, list[Continuation]] = {}
@@ -100,8 +100,8 @@ class Writer:
         """Plan the constraints on continuations of some prefixes.
 
         Raises:
-            UserError: no text can obey the constraints, they are for models of another layout, or
-                they contradict the prefixes, the length or each other.
+            UserError: no text can obey the constraints, they do not suit the model, they contradict
+                the prefixes, the length or each other, or --rhyme lacks its package.
         """
         request = request_texts(self.model, self.control, prefixes, self.length)
         if self.model.layout == "lines":
@@ -245,7 +245,7 @@ def training_names(model: TrainedModel) -> frozenset[str]:
     """Read the lines of a model's training split from its corpus.
 
     Raises:
-        UserError: the model names no corpus, or the corpus is missing or has changed.
+        UserError: the model names no corpus, or the corpus is missing, unreadable or changed.
     """
     from lyricgen.data.build import build_splits, find_corpus  # noqa: PLC0415  heavy
 
