@@ -39,7 +39,7 @@ class ModelStepper:
         self.logits = output[:, -1]
 
     def select(self, rows: Tensor) -> None:
-        """Keep only the texts at `rows`, in this order."""
+        """Keep only the texts at `rows`, in this order; a row may occur more than once."""
         self.logits = self.logits.index_select(0, rows)
         self._state = tuple(part.index_select(1, rows) for part in self._state)
 
@@ -91,7 +91,7 @@ class RecurrentStepper:
         self.logits = self._all_logits[: len(characters), : self._vocabulary]
 
     def select(self, rows: Tensor) -> None:
-        """Keep only the texts at `rows`, in this order."""
+        """Keep only the texts at `rows`, in this order; a row may occur more than once."""
         self.logits = self.logits.index_select(0, rows)
         self._hold([[part.index_select(0, rows) for part in one.state] for one in self._layers])
 

@@ -239,7 +239,7 @@ def plan_rhymes(
         width: characters of a line.
 
     Returns:
-        - (R, E), places of the ends of lines. The first new character is at place 0.
+        - (R, E), positions of the ends of lines. The first new character is at position 0.
         - (V,), rhyme class of each character.
         - (D, V) booleans: for each number of lines, the characters whose class has as many or more.
         - (R,), row of each text in these booleans.
