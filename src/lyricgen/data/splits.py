@@ -204,7 +204,7 @@ def make_splits(
     split_seed: int,
     max_held_out: int | None = None,
 ) -> dict[str, Split]:
-    """Split a corpus by `split_text` or `split_lines`, which explain the fractions.
+    """Split a corpus by `split_text` or `split_lines`, which explain the arguments.
 
     Running text always gets the layout "stream". A list of lines gets `layout`, which `Split`
     explains.
