@@ -96,8 +96,7 @@ def continue_prefixes(
         seed: text number i of a prefix depends only on (seed, prefix, i).
         generator: see `continuing.draw_uniforms`. With "numpy_reseeded", text number i of all texts
             has the seed `seed` + i.
-        watch: called with each new character, to show a single text while it is drawn. Of several
-            texts it shows the first of each batch, of a beam search nothing.
+        watch: called with each new character, to show a single text while it is drawn.
         options: fields of `Strategy` and `Control`, such as temperature=0.8 or lines=8; `acrostic`
             and `starts_with` are normalised as the corpus was.
 
@@ -105,9 +104,8 @@ def continue_prefixes(
         The continuations, prefix by prefix, and their writer. A beam search may find fewer texts.
 
     Raises:
-        UserError: the model fills gaps, has diverged, or lacks a character of a prefix; an argument
-            is wrong or contradicts another; no text obeys all options; the texts are too many; or
-            `novel` finds too few names, or no training names.
+        UserError: the model fills gaps, has diverged, lacks a character of a prefix or, for
+            `novel`, its corpus; arguments are wrong or ask too much; or too few texts obey them.
     """
     check_texts("prefixes", prefixes)
     check_whole("seed", seed)
