@@ -50,10 +50,9 @@ from lyricgen.cli.typed_values import CONFIG_DIRECTORY
 from lyricgen.data.build import build_corpus
 from lyricgen.runs.interruption import Interruption
 from lyricgen.runs.run import Run
-from lyricgen.runs.state import RunState
+from lyricgen.runs.state import ResumePoint, RunState
 from lyricgen.training import build
 from lyricgen.training.build_trainer import build_observers, build_trainer
-from lyricgen.training.loggers.tensorboard import EventLogger
 from lyricgen.training.options import TrainOptions, parse
 from lyricgen.training.recurrent_module import RecurrentModule
 
@@ -110,12 +109,11 @@ def take_turn(options: TrainOptions, directory: Path) -> dict[str, float]:
     module.seconds = seconds = Counter()
     run = Run(directory)
     run.begin(options.model_dump(mode="json"))
-    loggers = [EventLogger(directory, 0)]
-    total, opening = module.totals["train"], corpus.opening
     observers = build_observers(
-        options, datamodule, network, state, total, opening, run, Interruption(), None, loggers
+        *(options, datamodule, network, state, corpus.opening),
+        *(run, Interruption(), None, ResumePoint(), 0, module.totals["train"]),
     )
-    trainer = build_trainer(options, datamodule, run, observers.all, loggers, rank=0)
+    trainer = build_trainer(options, datamodule, run, observers, rank=0)
 
     plain = plain_loop(options, datamodule.splits["train"].ids.long(), len(datamodule.vocabulary))
     with timed(seconds, "fit"):

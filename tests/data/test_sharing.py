@@ -154,8 +154,8 @@ def test_a_fit_begins_only_with_as_many_processes_as_were_asked_for() -> None:
 
 def test_every_fit_begins_with_that_question(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = iter((1, 2))  # when the Trainer is built, and when it begins to fit
-    place = "lyricgen.training.build_trainer.number_of_processes"
-    monkeypatch.setattr(place, lambda _: next(asked))
+    for place in ("build_trainer", "fitting"):
+        monkeypatch.setattr(f"lyricgen.training.{place}.number_of_processes", lambda _: next(asked))
     with pytest.raises(RuntimeError, match="2 processes were to train, Lightning knows 1"):
         train(*TINY)
 

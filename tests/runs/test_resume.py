@@ -24,9 +24,9 @@ from lyricgen.errors import UserError
 from lyricgen.runs.checkpoint_files import is_sound
 from lyricgen.runs.interruption import SIGNALS, Interrupted, listening
 from lyricgen.runs.state import FREE, RunState, forbidden_changes, rewind, sync_growing_files
-from lyricgen.training.build_trainer import NetworkTraining
 from lyricgen.training.callbacks.checkpoints import Checkpoints
 from lyricgen.training.callbacks.samples import Samples
+from lyricgen.training.fitting import NetworkTraining
 from lyricgen.training.recurrent_module import RecurrentModule
 from tests.conftest import ROOT, TINY, Finished, Train, copied, messages
 from tests.helpers.processes import started

@@ -4,7 +4,7 @@ Shapes: T time steps, H hidden size, I input size of the layer, V vocabulary siz
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,20 +30,6 @@ SIGNS = {"\n": ("⏎", "line break"), " ": ("␣", "space"), "\t": ("⇥", "tab"
 LEGEND = [(START, "start of line"), *SIGNS.values()]
 
 
-def recurrent_network(model: TrainedModel) -> LanguageModel:
-    """Return the network of a recurrent model that reads from left to right.
-
-    Raises:
-        UserError: the model fills gaps or counts n-grams.
-    """
-    if model.fills_gaps or model.network.counts_ngrams:
-        what = "fills gaps from both sides" if model.fills_gaps else "counts n-grams"
-        raise UserError(
-            f"this model {what}: --gates shows recurrent networks that read from left to right"
-        )
-    return cast(LanguageModel, model.network)
-
-
 def activations(model: TrainedModel, text: str, layer: int) -> Activations:
     """Compute the gates and states of a layer while the network reads a text from state zero.
 
@@ -58,7 +44,7 @@ def activations(model: TrainedModel, text: str, layer: int) -> Activations:
         UserError: the model fills gaps or counts n-grams, it cannot read a character of the text,
             the network does not have the layer, or its cell has no equations in NumPy.
     """
-    network = recurrent_network(model)
+    network = model.recurrent_model
     layers = network.architecture.layers
     if not 1 <= layer <= layers:
         known = "1" if layers == 1 else f"1 to {layers}"
@@ -130,7 +116,7 @@ def notes(model: TrainedModel, units: int | None, missing: str = "") -> list[str
     Raises:
         UserError: the model fills gaps or counts n-grams.
     """
-    architecture = recurrent_network(model).architecture
+    architecture = model.recurrent_model.architecture
     lines, size, cell = [], architecture.hidden_size, architecture.cell.kind
     if missing:
         lines.append(
@@ -169,7 +155,7 @@ def draw(
             "plot"
         )
     read = activations(model, text, layer)
-    titles = CELLS[recurrent_network(model).architecture.cell.kind].titles
+    titles = CELLS[model.recurrent_model.architecture.cell.kind].titles
     numbers = varying_most(read, units)
     shown = [panel._replace(values=panel.values[numbers]) for panel in panels(read, titles)]
     steps = shown[0].values.shape[1]
@@ -253,7 +239,7 @@ def _legend(labels: list[str]) -> str:
 
 
 def _title(model: TrainedModel, labels: list[str], layer: int, drawn: int) -> str:
-    architecture = recurrent_network(model).architecture
+    architecture = model.recurrent_model.architecture
     shown = [label if len(label) == 1 else "□" for label in labels[:TITLE_CHARACTERS]]
     text = "".join(shown) + "…" * (len(labels) > TITLE_CHARACTERS)
     where = f"layer {layer} of {architecture.layers}"

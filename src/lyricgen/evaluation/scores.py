@@ -258,7 +258,7 @@ def mixture_weights(
     """
     weights = {}
     for each, series in zip(evaluated, validation, strict=False):
-        if ngrams.best is not None and not each.model.network.counts_ngrams:
+        if ngrams.best is not None and each.model.network.mixes_with_ngrams:
             ngram = ngrams.nats["val"][ngrams.best - 1]
             both = ~(np.isnan(series.nats) | np.isnan(ngram))
             pair = (torch.from_numpy(nats[both]) for nats in (series.nats, ngram))

@@ -26,8 +26,8 @@ class Model(nn.Module):
 
     # whether the model fills gaps: it predicts a character from both sides, not only from the left
     fills_gaps: ClassVar[bool] = False
-    # whether the model counts n-grams instead of training weights
-    counts_ngrams: ClassVar[bool] = False
+    # whether the model is compared with n-gram models, and mixed with the best of them
+    mixes_with_ngrams: ClassVar[bool] = True
     # prefix in the names of its perplexity and bits per character
     metric_prefix: ClassVar[str] = ""
 

@@ -1,6 +1,6 @@
 """Options of models, cells, optimizers and schedules."""
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
 
@@ -59,6 +59,9 @@ class DepthOptions(Options):
 class RecurrentOptions(Options):
     """Options of `model=recurrent`: input, output and initial weights."""
 
+    objectives: ClassVar[tuple[Objective, ...]] = ("next", "fill")
+    trains_in_steps: ClassVar[bool] = True
+
     kind: Literal["recurrent"]
     input: Literal["embedding", "one_hot"]
     embedding_size: Size | None
@@ -84,6 +87,9 @@ class RecurrentArchitecture(Options):
 
 class NgramOptions(Options):
     """Options of `model=ngram`."""
+
+    objectives: ClassVar[tuple[Objective, ...]] = ("next",)
+    trains_in_steps: ClassVar[bool] = False  # it counts the whole text at once
 
     kind: Literal["ngram"]
     order: int = Field(ge=1, le=9)

@@ -14,7 +14,7 @@ from lyricgen.data.splits import Layout
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.models.model import Model, NextModel
-from lyricgen.models.network import CharacterNetwork, FillModel
+from lyricgen.models.network import CharacterNetwork, FillModel, LanguageModel
 from lyricgen.models.options import RecurrentArchitecture
 from lyricgen.settings import Value, flatten
 
@@ -88,6 +88,20 @@ class TrainedModel:
             return self.network
         raise UserError(
             "this model continues texts and fills no gaps: train one with objective=fill"
+        )
+
+    @property
+    def recurrent_model(self) -> LanguageModel:
+        """The network, if it is recurrent and reads from left to right.
+
+        Raises:
+            UserError: the model fills gaps or counts n-grams.
+        """
+        if isinstance(self.network, LanguageModel):
+            return self.network
+        what = "fills gaps from both sides" if self.fills_gaps else "counts n-grams"
+        raise UserError(
+            f"this model {what}: --gates shows recurrent networks that read from left to right"
         )
 
     @property

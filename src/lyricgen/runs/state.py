@@ -11,7 +11,15 @@ from typing import Any
 from lyricgen.errors import UserError
 from lyricgen.runs.directories import GROWING, HPARAMS, directory_taken, has_checkpoint
 from lyricgen.runs.summary import RunSummary
-from lyricgen.settings import PLUMBING, Settings, belongs_to, complete, flatten, override_text
+from lyricgen.settings import (
+    PLUMBING,
+    Settings,
+    belongs_to,
+    complete,
+    flatten,
+    known_to_model,
+    override_text,
+)
 
 log = logging.getLogger(__name__)
 
@@ -135,13 +143,14 @@ def find_resume_point(
             f"resume: a run goes on as it began, but {'; '.join(differences)}: leave these out, "
             f"or {start_anew(directory)}"
         )
+    finished = summary.status == "finished"
     if summary.status == "pruned":
         reason = summary.reason or "its search has pruned it"
         return ResumePoint(summary=summary, finished_because=reason)
-    if checkpoint is None or options["model"]["kind"] == "ngram":  # n-grams are counted at once
+    # a model without an optimizer is counted, which has no half-way
+    if checkpoint is None or "optimizer" not in known_to_model(flatten(options)):
         why = "it has kept no checkpoint" if checkpoint is None else "its n-grams are counted"
         begun = RunState(summary.corpus_digest)
-        finished = summary.status == "finished"
         return ResumePoint(state=begun, summary=summary, finished_because=why if finished else None)
     path, content = checkpoint
     state = RunState()
@@ -152,7 +161,6 @@ def find_resume_point(
             f"trainer.max_epochs={max_epochs}: the run has reached epoch {epoch + 1}: give "
             f"trainer.max_epochs={epoch + 1} or more, or {start_anew(directory)}"
         )
-    finished = summary.status == "finished"
     because = _how_to_make_longer(directory, content, state, options) if finished else None
     return ResumePoint(path, content["global_step"], state, summary, because)
 

@@ -16,7 +16,7 @@ from lyricgen.options import Options, validate
 from lyricgen.runs.directories import LAST, PREVIOUS, claimed, has_checkpoint, job_directory
 from lyricgen.runs.state import fixed_settings, sorted_settings
 from lyricgen.runs.summary import RunSummary
-from lyricgen.settings import flatten, key
+from lyricgen.settings import flatten, key, known_to_model
 from lyricgen.sweeps.launch import check_launcher, launch
 from lyricgen.sweeps.sweep import (
     DONE,
@@ -198,8 +198,8 @@ def _check_epochs(directory: Path, summary: RunSummary, values: dict[str, Any]) 
     options = flatten(summary.options or {})
     done = summary.status in DONE
     saved = has_checkpoint(directory, (LAST, PREVIOUS))
-    new_epochs = flatten(values).get(EPOCHS)
-    if not (done or saved) or not isinstance(new_epochs, int) or options.get("model") == "ngram":
+    new_epochs = known_to_model(flatten(values)).get(EPOCHS)
+    if not (done or saved) or not isinstance(new_epochs, int):
         return
     lengths = {"has trained for": summary.epochs, "was begun for": options.get(EPOCHS)}
     for words, epochs in lengths.items():

@@ -13,7 +13,7 @@ from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.models.card import card
 from lyricgen.models.model import Model
-from lyricgen.models.network import recurrent
+from lyricgen.models.network import CharacterNetwork, recurrent
 from lyricgen.models.ngram.language_model import NgramLanguageModel
 from lyricgen.models.optimizers import build_optimizer, build_scheduler
 from lyricgen.models.options import NgramArchitecture, RecurrentArchitecture
@@ -52,7 +52,7 @@ def build_datamodule(options: TrainOptions, corpus: EncodedCorpus) -> CharacterD
 
 
 def _build_sampler(options: TrainOptions, split: Split, vocabulary_size: int) -> Sampler:
-    if options.model.kind == "ngram":  # one batch of all characters
+    if not options.model.trains_in_steps:  # one batch of all characters
         return StreamSampler(len(split.ids), num_rows=1, num_steps=len(split.ids) - 1)
     data, settings = options.data, options.sampler.model_dump(exclude={"kind"})
     if settings.get("seed", 0) is None:
@@ -128,7 +128,9 @@ def _report_long_lines(sampler: LineSampler, split: Split, vocabulary: Vocabular
     )
 
 
-def build_model(options: TrainOptions, datamodule: CharacterDataModule) -> Model:
+def build_model(
+    options: TrainOptions, datamodule: CharacterDataModule
+) -> CharacterNetwork | NgramLanguageModel:
     """Build the model, and initialise its weights if it is a network.
 
     torch's global generator draws the weights. With model.init=numpy_normal_0.01, NumPy draws the
@@ -216,7 +218,8 @@ def describe(corpus: EncodedCorpus, datamodule: CharacterDataModule, model: Mode
         f"{name} {int(split.character_counts(size).sum()):,}"
         for name, split in datamodule.splits.items()
     )
-    learnt = "" if model.counts_ngrams else f", {model.num_parameters:,} parameters"
+    parameters = model.num_parameters  # n-grams have none yet
+    learnt = f", {parameters:,} parameters" if parameters else ""
     return (
         f"{corpus.name}: {len(corpus):,} characters, {size:,} distinct "
         f"({sizes}); {model.description}{learnt}"

@@ -1,8 +1,6 @@
 """Build the loggers, the observers and the Trainer of a run."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
@@ -10,13 +8,10 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.profilers import (
     AdvancedProfiler,
-    Profiler,
     PyTorchProfiler,
     SimpleProfiler,
 )
 from pytorch_lightning.strategies import Strategy
-from torch import Tensor
-from typing_extensions import override
 
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.errors import UserError
@@ -39,13 +34,11 @@ from lyricgen.training.ddp.environment import (
     number_of_processes,
     without_trainer_variables,
 )
-from lyricgen.training.ddp.group import check_processes
 from lyricgen.training.hardware import choose_devices
 from lyricgen.training.lightning_hooks import Moments, Observer, OrderedDDP, keep_out_of_signals
 from lyricgen.training.loggers.tensorboard import EventLogger, TensorBoardSummary
 from lyricgen.training.options import TrainerOptions, TrainOptions
-from lyricgen.training.recurrent_module import RecurrentModule
-from lyricgen.training.totals import NatsTotal, score_split
+from lyricgen.training.totals import NatsTotal
 
 PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler}
 
@@ -59,94 +52,10 @@ class Observers:
     """
 
     all: list[Observer]
+    loggers: list[Logger]
     tensorboard: TensorBoardSummary | None
     baseline: Baseline | None
     samples: Samples | None
-
-
-@dataclass
-class Training:
-    """Objects of a run, and methods that train and score its model."""
-
-    options: TrainOptions
-    datamodule: CharacterDataModule
-    model: Model
-    state: RunState
-    observers: Observers
-    description: str  # describes text and model in one line
-
-    @property
-    def device(self) -> torch.device:
-        """Device on which the model is trained."""
-        return torch.device("cpu")
-
-    @property
-    def world_size(self) -> int:
-        """Number of processes that train together."""
-        return 1
-
-    def fit(self, checkpoint: Path | None) -> None:
-        """Train from the start or from `checkpoint`; every process of a run calls this method.
-
-        Raises:
-            UserError: training diverged, or the run's directory is gone.
-            OSError: a file cannot be written.
-            Interrupted: a signal has stopped the run.
-        """
-        raise NotImplementedError
-
-    def score(self, split: str, nats_room: Tensor | None = None) -> dict[str, float]:
-        """Score a held-out split after training (see `score_split`); only rank 0 calls it."""
-        return score_split(self.model, self.datamodule, split, nats_room)
-
-
-@dataclass
-class NetworkTraining(Training):
-    """Run of a network, trained by Lightning's Trainer."""
-
-    module: RecurrentModule
-    trainer: pl.Trainer
-
-    @property
-    @override
-    def device(self) -> torch.device:
-        return self.trainer.strategy.root_device
-
-    @property
-    @override
-    def world_size(self) -> int:
-        return self.trainer.world_size
-
-    @override
-    def fit(self, checkpoint: Path | None) -> None:
-        settings = f"{self.state.corpus_digest} {self.options.model_dump_json()}"
-        check_processes(number_of_processes(self.options.trainer), self.world_size, settings)
-        self.trainer.fit(self.module, self.datamodule, ckpt_path=checkpoint, weights_only=True)
-
-    @override
-    def score(self, split: str, nats_room: Tensor | None = None) -> dict[str, float]:
-        """Score a split on the device of the training, then move the model to the CPU."""
-        profiler: Profiler = self.trainer.profiler  # type: ignore[attr-defined]
-        stage = "validate" if split == "val" else split
-        profiler.setup(stage)
-        self.model.to(self.device)
-        with profiler.profile("score"), self.trainer.precision_plugin.forward_context():
-            figures = super().score(split, nats_room)
-        self.model.cpu()
-        profiler.describe()  # writes its file
-        profiler.teardown(stage)
-        return figures
-
-
-def build_loggers(options: TrainOptions, run: Run, point: ResumePoint, rank: int) -> list[Logger]:
-    """Build the loggers that the options ask for; ranks above 0 get none."""
-    loggers: list[Logger] = []
-    if rank != 0:
-        return loggers
-    if options.logger.tensorboard:
-        purge_step = point.steps + 1 if point.steps else 0
-        loggers.append(EventLogger(run.directory, purge_step=purge_step))
-    return loggers
 
 
 def build_observers(
@@ -154,14 +63,15 @@ def build_observers(
     datamodule: CharacterDataModule,
     model: Model,
     state: RunState,
-    total: NatsTotal,
     opening: str,
     run: Run,
     interruption: Interruption,
     trial: Trial | None,
-    loggers: Sequence[Logger],
+    point: ResumePoint,
+    rank: int,
+    total: NatsTotal,
 ) -> Observers:
-    """Build the observers that the options ask for.
+    """Build the observers and loggers that the options ask for.
 
     `total` counts the nats of the training split in each epoch. `opening` holds the first
     characters of the text. `trial` is None unless the run is a trial of a search.
@@ -172,15 +82,17 @@ def build_observers(
     chosen, monitor, folder = options.callbacks, monitored(datamodule), run.directory
     csv = options.logger.csv
     steps_csv, metrics_csv = (folder / name if csv else None for name in (STEPS, METRICS))
-    tensorboard = baseline = samples = None
-    logger = next((one for one in loggers if isinstance(one, EventLogger)), None)
-    if logger is not None:
-        tensorboard = TensorBoardSummary(options.model_dump(), run, state, logger, model)
+    loggers: list[Logger] = []
+    events = tensorboard = baseline = samples = None
+    if options.logger.tensorboard and rank == 0:  # the other ranks write nothing
+        events = EventLogger(folder, purge_step=point.steps + 1 if point.steps else 0)
+        loggers.append(events)
+        tensorboard = TensorBoardSummary(options.model_dump(), run, state, events, model)
     if chosen.baseline.enabled and options.objective == "next":  # n-grams read from the left only
         baseline = Baseline(state, chosen.baseline)
     if chosen.samples.every_n_epochs or chosen.samples.steps:
         trained, path = trained_model(options, datamodule, model), folder / SAMPLES
-        samples = Samples(state, trained, path, chosen.samples, opening, options.seed, logger)
+        samples = Samples(state, trained, path, chosen.samples, opening, options.seed, events)
     observers: list[Observer] = [Throughput(state), *(one for one in (baseline, samples) if one)]
     if chosen.smoothed_loss.enabled:
         observers.append(SmoothedLoss(state, steps_csv, chosen.smoothed_loss))
@@ -194,17 +106,15 @@ def build_observers(
     if trial is not None:
         observers.append(Pruning(state, trial, monitor.partition("/")[0]))
     if chosen.checkpoint.enabled:
-        every = chosen.checkpoint.every_n_steps
-        observers.append(Checkpoints(run, state, monitor, every, interruption))
-    return Observers(observers, tensorboard, baseline, samples)
+        observers.append(Checkpoints(run, state, monitor, chosen.checkpoint, interruption))
+    return Observers(observers, loggers, tensorboard, baseline, samples)
 
 
 def build_trainer(
     options: TrainOptions,
     datamodule: CharacterDataModule,
     run: Run,
-    observers: list[Observer],
-    loggers: Sequence[Logger],
+    observers: Observers,
     rank: int,
 ) -> pl.Trainer:
     """Build Lightning's Trainer.
@@ -222,7 +132,7 @@ def build_trainer(
     _check_batches(chosen, len(datamodule.sampler), validates="val" in datamodule.splits)
     try:
         processes = number_of_processes(chosen)
-        trainer = _make_trainer(options, datamodule, run, loggers, observers, rank, processes)
+        trainer = _make_trainer(options, datamodule, run, observers, rank, processes)
     except UserError:
         raise
     except Exception as error:  # Lightning has many kinds of error for wrong arguments
@@ -260,8 +170,7 @@ def _make_trainer(
     options: TrainOptions,
     datamodule: CharacterDataModule,
     run: Run,
-    loggers: Sequence[Logger],
-    observers: list[Observer],
+    observers: Observers,
     rank: int,
     processes: int,
 ) -> pl.Trainer:
@@ -276,8 +185,8 @@ def _make_trainer(
         strategy=OrderedDDP() if processes > 1 else strategy,
         limit_val_batches=None if "val" in datamodule.splits else 0,
         profiler=profiler,
-        logger=loggers,
-        callbacks=[*observers, Moments(observers, chosen.max_steps)],
+        logger=observers.loggers,
+        callbacks=[*observers.all, Moments(observers.all, chosen.max_steps)],
         plugins=[AtomicCheckpointIO(), SingleMachine(rank, processes)],
         default_root_dir=run.directory,
         num_sanity_val_steps=0,

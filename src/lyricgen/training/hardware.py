@@ -88,6 +88,8 @@ def choose_devices(
 def check_precision(options: TrainOptions, trainer: pl.Trainer, network: CharacterNetwork) -> None:
     """Check that the CPU can train the network in the chosen precision; other devices always pass.
 
+    Warn of a precision that Lightning replaces by another precision.
+
     Raises:
         UserError: a tiny network fails in this precision; the message names working precisions.
     """
@@ -97,6 +99,8 @@ def check_precision(options: TrainOptions, trainer: pl.Trainer, network: Charact
         return
     why = _try(trainer.precision_plugin, network.architecture)
     if why is None:
+        if chosen == "16-mixed" and trainer.is_global_zero:
+            log.warning("trainer.precision=16-mixed: a CPU computes with bf16-mixed instead")
         return
     alternatives = [name for name in get_args(PrecisionName) if name not in (chosen, "16-mixed")]
     plugins = {
@@ -109,12 +113,6 @@ def check_precision(options: TrainOptions, trainer: pl.Trainer, network: Charact
         f"cell={network.architecture.cell.kind} with this precision ({why.partition('. ')[0]}): "
         f"choose one of {', '.join(works)}"
     )
-
-
-def report_precision(precision: str, device: torch.device) -> None:
-    """Warn if Lightning replaces `precision` by another precision."""
-    if precision == "16-mixed" and device.type == "cpu":
-        log.warning("trainer.precision=16-mixed: a CPU computes with bf16-mixed instead")
 
 
 def _try(plugin: Precision, architecture: RecurrentArchitecture) -> str | None:

@@ -28,7 +28,7 @@ from typing_extensions import override
 class Observer(pl.Callback):
     """Callback that acts after steps, validations and epochs; it may use Lightning's hooks, too.
 
-    For an n-gram model, `trainer` is a `counting.Counting`, which has some attributes of a Trainer.
+    For an n-gram model, `trainer` is a `fitting.Counting`, which has some attributes of a Trainer.
     """
 
     def after_step(self, trainer: pl.Trainer, outputs: Any) -> None:

@@ -9,7 +9,8 @@ A run goes through these steps:
 3. `build_trainer` builds the observers (`callbacks/`) and Lightning's Trainer, which trains the
    network's `RecurrentModule`. `lightning_hooks` calls the observers after each step, each
    validation within an epoch, and each epoch. The last observer, `Checkpoints`, saves the run.
-   `counting` fits n-grams without a Trainer, and calls the same observers.
+   `fitting` has the two ways to train: by the Trainer, or by counting n-grams, which calls the same
+   observers.
 4. `train_and_evaluate` cuts the files of a resumed run back to its checkpoint, and calls `fit`.
    With several devices, each device has its own process (`ddp/`, `worker`).
 5. `results.conclude` scores the held-out splits with the weights of the best epoch and with
@@ -19,8 +20,8 @@ A run goes through these steps:
 import logging
 import math
 import warnings
+from functools import partial
 from pathlib import Path
-from typing import cast
 
 import torch
 from pytorch_lightning import seed_everything
@@ -29,8 +30,7 @@ from lyricgen.data.build import find_corpus, report_text
 from lyricgen.data.corpus import EncodedCorpus
 from lyricgen.errors import UserError
 from lyricgen.models.checkpoint import load
-from lyricgen.models.network import CharacterNetwork
-from lyricgen.models.ngram.language_model import NgramLanguageModel
+from lyricgen.models.ngram.language_model import counts_ngrams
 from lyricgen.models.trained_model import copy_weights
 from lyricgen.runs.checkpoint_files import go_on_from
 from lyricgen.runs.directories import BEST, LAST
@@ -38,18 +38,12 @@ from lyricgen.runs.interruption import Interruption
 from lyricgen.runs.run import Run
 from lyricgen.runs.state import ResumePoint, RunState, rewind, start_anew
 from lyricgen.training import build, results
-from lyricgen.training.build_trainer import (
-    NetworkTraining,
-    Training,
-    build_loggers,
-    build_observers,
-    build_trainer,
-)
+from lyricgen.training.build_trainer import build_observers, build_trainer
 from lyricgen.training.callbacks.stopping import Trial
-from lyricgen.training.counting import Counting
 from lyricgen.training.ddp.environment import refuse_other_launchers
 from lyricgen.training.ddp.launch import worker_processes
-from lyricgen.training.hardware import check_precision, report_precision
+from lyricgen.training.fitting import Counting, NetworkTraining, Training
+from lyricgen.training.hardware import check_precision
 from lyricgen.training.options import TrainOptions
 from lyricgen.training.threads import cores
 from lyricgen.training.totals import NatsTotal
@@ -84,37 +78,29 @@ def prepare(
         shared = copy_weights(load(options.init_from), model, datamodule.vocabulary)
         log.info("init_from=%s: %s", options.init_from, shared)
     state = RunState(corpus.digest)  # `fit` fills it in a resumed run; point.state is for checks
-    module = None if model.counts_ngrams else build.build_module(options, datamodule, model, state)
-    total = NatsTotal() if module is None else module.totals["train"]
-    loggers = build_loggers(options, run, point, rank)
-    observers = build_observers(
-        options, datamodule, model, state, total, corpus.opening, run, interruption, trial, loggers
+    observe = partial(
+        build_observers,
+        *(options, datamodule, model, state, corpus.opening),
+        *(run, interruption, trial, point, rank),
     )
     description = build.describe(corpus, datamodule, model)
     training: Training
-    if module is None:
-        ngrams = cast(NgramLanguageModel, model)
-        training = Counting(
-            options, datamodule, ngrams, state, observers, description, total, loggers
-        )
+    if counts_ngrams(model):
+        total = NatsTotal()
+        observers = observe(total)
+        training = Counting(options, datamodule, model, state, observers, description, total)
     else:
-        trainer = build_trainer(options, datamodule, run, observers.all, loggers, rank)
-        check_precision(options, trainer, cast(CharacterNetwork, model))
+        module = build.build_module(options, datamodule, model, state)
+        observers = observe(module.totals["train"])
+        trainer = build_trainer(options, datamodule, run, observers, rank)
+        check_precision(options, trainer, model)
         training = NetworkTraining(
             options, datamodule, model, state, observers, description, module, trainer
         )
     if rank == 0:
-        _report(training, corpus)
+        report_text(options.data, corpus)
+        build.report_batches(options, datamodule)
     return training
-
-
-def _report(training: Training, corpus: EncodedCorpus) -> None:
-    """Log notes about the text, the precision and the batches."""
-    options = training.options
-    report_text(options.data, corpus)
-    if not training.model.counts_ngrams:  # n-grams have no precision
-        report_precision(options.trainer.precision, training.device)
-    build.report_batches(options, training.datamodule)
 
 
 def _read_corpus(options: TrainOptions, run: Run, point: ResumePoint) -> EncodedCorpus:
@@ -192,7 +178,7 @@ def _quiet_lightning() -> None:
         "You're resuming from a checkpoint that ended before",
         # the user may switch callbacks off for the rest of a run
         "Be aware that when using `ckpt_path`",
-        # `report_precision` replaces it
+        # `check_precision` says it
         "You passed .*16-mixed",
     ):
         warnings.filterwarnings("ignore", message=message)

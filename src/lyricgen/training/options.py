@@ -183,20 +183,20 @@ class TrainOptions(Options):
                 f"sampler=lines cannot serve data={self.data.kind}, which is running text: choose "
                 "sampler=consecutive or sampler=random, or data.unit=line"
             )
-        if self.objective == "fill" and self.model.kind == "ngram":
+        if self.objective not in self.model.objectives:
             raise ValueError(
-                "objective=fill predicts a character from both sides, which model=ngram cannot: "
-                "choose model=recurrent, or objective=next"
+                "objective=fill predicts a character from both sides, which "
+                f"model={self.model.kind} cannot: choose model=recurrent, or objective=next"
             )
         if self.objective == "fill" and self.callbacks.samples.generator != "torch":
             raise ValueError(
                 f"callbacks.samples.generator={self.callbacks.samples.generator} goes with "
                 "objective=next: leave it out where gaps are filled"
             )
-        if self.model.kind == "ngram" and self.callbacks.smoothed_loss.enabled:
+        if self.callbacks.smoothed_loss.enabled and not self.model.trains_in_steps:
             raise ValueError(
                 "callbacks.smoothed_loss.enabled=true follows a loss from step to step, and "
-                "model=ngram has one step: leave it out"
+                f"model={self.model.kind} has one step: leave it out"
             )
         if self.data.distinct and self.data.unit == "text":
             raise ValueError("data.distinct=true keeps each line once: it needs data.unit=line")

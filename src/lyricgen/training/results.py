@@ -18,8 +18,8 @@ from lyricgen.runs.run import Run
 from lyricgen.runs.summary import RunSummary, perplexity_name
 from lyricgen.stacking import put_whole
 from lyricgen.training.build import monitored
-from lyricgen.training.build_trainer import Training
 from lyricgen.training.callbacks.samples import one_line
+from lyricgen.training.fitting import Training
 
 log = logging.getLogger(__name__)
 
@@ -60,9 +60,9 @@ def conclude(training: Training, checkpoint: Path | None) -> dict[str, Any]:
     loss = min((row[monitor] for row in judged), default=figures.get(monitor, math.inf))
     if monitor == "train/loss":
         loss = figures.get("test/loss", loss)
-    rate = None if model.counts_ngrams else training.options.optimizer.lr
-    figures["worse_than_uniform"] = _is_worse_than_uniform(loss, datamodule, rate)
-    if not model.counts_ngrams:
+    uniform = _is_worse_than_uniform(loss, datamodule, training.learning_rate)
+    figures["worse_than_uniform"] = uniform
+    if model.mixes_with_ngrams:
         figures |= _compare_with_ngrams(figures)
     if training.observers.samples is not None:
         figures["samples"] = training.observers.samples.of_best(best)
@@ -79,7 +79,7 @@ def _evaluate(training: Training) -> dict[str, Any]:
         if split == "train":
             continue
         nats = None  # (N,) of the network, for its mixture with n-grams
-        if baseline is not None and split in baseline.nats and not training.model.counts_ngrams:
+        if baseline is not None and split in baseline.nats and training.model.mixes_with_ngrams:
             nats = torch.full_like(baseline.nats[split], torch.nan)
         metrics |= training.score(split, nats)
         if baseline is not None:

@@ -10,13 +10,13 @@ from typing import Self
 
 import torch
 from torch import Tensor
-from typing_extensions import override
+from typing_extensions import TypeIs, override
 
 from lyricgen.data.batch import IGNORED, Batch
 from lyricgen.data.splits import Split
 from lyricgen.errors import UserError, printable
 from lyricgen.models.cells.cell import State
-from lyricgen.models.model import NextModel
+from lyricgen.models.model import Model, NextModel
 from lyricgen.models.ngram.model import (
     NOTHING,
     Grams,
@@ -40,7 +40,7 @@ class NgramLanguageModel(NextModel):
     """
 
     architecture: NgramArchitecture
-    counts_ngrams = True
+    mixes_with_ngrams = False
 
     def __init__(self, architecture: NgramArchitecture) -> None:
         super().__init__()
@@ -185,6 +185,11 @@ class NgramLanguageModel(NextModel):
         text = torch.cat([before, inputs], dim=1)  # (B, C + T)
         contexts = [numbers[:, length:] for numbers in ngrams.contexts(text.numpy())]
         return ngrams, contexts, (text[:, steps:][None],)
+
+
+def counts_ngrams(model: Model) -> TypeIs[NgramLanguageModel]:
+    """Whether the model counts n-grams instead of training weights step by step."""
+    return isinstance(model, NgramLanguageModel)
 
 
 class NgramBaseline:

@@ -13,6 +13,7 @@ from lyricgen.runs.run import Run
 from lyricgen.runs.state import RunState, sync_growing_files
 from lyricgen.training.ddp.group import Broadcast
 from lyricgen.training.lightning_hooks import Observer, is_exact_point
+from lyricgen.training.options import CheckpointOptions
 
 
 @dataclass(eq=False)
@@ -27,7 +28,7 @@ class Checkpoints(Observer):
     run: Run
     state: RunState  # gets the sizes of growing files; a resumed run cuts the files back to them
     monitor: str  # "val/loss" or "train/loss"
-    every_n_steps: int | None  # steps between saves of last.ckpt within an epoch; None for none
+    options: CheckpointOptions  # how many steps lie between saves within an epoch
     interruption: Interruption
     _signal: Broadcast = field(default_factory=Broadcast)  # sends rank 0's signal
 
@@ -74,7 +75,7 @@ class Checkpoints(Observer):
         number = self._signal(self.interruption.requested or 0)
         if number and self.interruption.requested is None:
             self.interruption.requested = number
-        every = self.every_n_steps
+        every = self.options.every_n_steps
         return bool(number) or (every is not None and trainer.global_step % every == 0)
 
     def _improves(self) -> bool:

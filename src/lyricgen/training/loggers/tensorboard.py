@@ -181,9 +181,9 @@ class TensorBoardSummary(Observer):
 
     @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        # an n-gram model has no parameters before it is fitted
-        if trainer.global_step == 0 and not self.model.counts_ngrams:
-            self.logger.log_metrics({"run/parameters": self.model.num_parameters}, 0)
+        parameters = self.model.num_parameters  # 0 for an n-gram model before it is fitted
+        if trainer.global_step == 0 and parameters:
+            self.logger.log_metrics({"run/parameters": parameters}, 0)
 
     @override
     def after_validation(self, trainer: pl.Trainer) -> None:

@@ -1,39 +1,131 @@
-"""Train an n-gram model in one step of one epoch, without Lightning's Trainer.
+"""The two ways to train: a network by Lightning's Trainer, n-grams by counting.
 
 T characters in a piece of the training split.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
+import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.profilers import Profiler
+from torch import Tensor
 from typing_extensions import override
 
+from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.models.card import card
 from lyricgen.models.cells.cell import State
+from lyricgen.models.model import Model
 from lyricgen.models.ngram.language_model import NgramLanguageModel
 from lyricgen.runs.checkpoint_files import AtomicCheckpointIO
+from lyricgen.runs.state import RunState
 from lyricgen.training.build import trained_model
-from lyricgen.training.build_trainer import Training
+from lyricgen.training.build_trainer import Observers
+from lyricgen.training.ddp.environment import number_of_processes
+from lyricgen.training.ddp.group import check_processes
+from lyricgen.training.options import TrainOptions
+from lyricgen.training.recurrent_module import RecurrentModule
 from lyricgen.training.totals import NatsTotal, score_split
 
 PIECE = 2**20  # characters of the training split that are scored at once
 
 
 @dataclass
+class Training:
+    """Objects of a run, and methods that train and score its model."""
+
+    options: TrainOptions
+    datamodule: CharacterDataModule
+    model: Model
+    state: RunState
+    observers: Observers
+    description: str  # describes text and model in one line
+
+    @property
+    def device(self) -> torch.device:
+        """Device on which the model is trained."""
+        return torch.device("cpu")
+
+    @property
+    def world_size(self) -> int:
+        """Number of processes that train together."""
+        return 1
+
+    @property
+    def learning_rate(self) -> float | None:
+        """First learning rate; None without one."""
+        return None
+
+    def fit(self, checkpoint: Path | None) -> None:
+        """Train from the start or from `checkpoint`; every process of a run calls this method.
+
+        Raises:
+            UserError: training diverged, or the run's directory is gone.
+            OSError: a file cannot be written.
+            Interrupted: a signal has stopped the run.
+        """
+        raise NotImplementedError
+
+    def score(self, split: str, nats_room: Tensor | None = None) -> dict[str, float]:
+        """Score a held-out split after training (see `score_split`); only rank 0 calls it."""
+        return score_split(self.model, self.datamodule, split, nats_room)
+
+
+@dataclass
+class NetworkTraining(Training):
+    """Run of a network, trained by Lightning's Trainer."""
+
+    module: RecurrentModule
+    trainer: pl.Trainer
+
+    @property
+    @override
+    def device(self) -> torch.device:
+        return self.trainer.strategy.root_device
+
+    @property
+    @override
+    def world_size(self) -> int:
+        return self.trainer.world_size
+
+    @property
+    @override
+    def learning_rate(self) -> float | None:
+        return self.options.optimizer.lr
+
+    @override
+    def fit(self, checkpoint: Path | None) -> None:
+        settings = f"{self.state.corpus_digest} {self.options.model_dump_json()}"
+        check_processes(number_of_processes(self.options.trainer), self.world_size, settings)
+        self.trainer.fit(self.module, self.datamodule, ckpt_path=checkpoint, weights_only=True)
+
+    @override
+    def score(self, split: str, nats_room: Tensor | None = None) -> dict[str, float]:
+        """Score a split on the device of the training, then move the model to the CPU."""
+        profiler: Profiler = self.trainer.profiler  # type: ignore[attr-defined]
+        stage = "validate" if split == "val" else split
+        profiler.setup(stage)
+        self.model.to(self.device)
+        with profiler.profile("score"), self.trainer.precision_plugin.forward_context():
+            figures = super().score(split, nats_room)
+        self.model.cpu()
+        profiler.describe()  # writes its file
+        profiler.teardown(stage)
+        return figures
+
+
+@dataclass
 class Counting(Training):
-    """Run of an n-gram model.
+    """Run of an n-gram model: one step of one epoch, without Lightning's Trainer.
 
     It stands in for Lightning's Trainer: it has the attributes that observers read from a Trainer.
     """
 
     model: NgramLanguageModel
     total: NatsTotal  # total of the training split
-    loggers: Sequence[Logger]
     global_step: int = 0
     should_stop: bool = False
 
@@ -104,6 +196,11 @@ class Counting(Training):
     def _call(self, method: str, *arguments: Any, **named: Any) -> None:
         for observer in self.observers.all:
             getattr(observer, method)(self, *arguments, **named)
+
+    @property
+    def loggers(self) -> list[Logger]:
+        """The loggers of the run."""
+        return self.observers.loggers
 
     @property
     def lightning_module(self) -> NgramLanguageModel:
