@@ -347,7 +347,7 @@ def test_training_that_fails(train: Train, monkeypatch: pytest.MonkeyPatch, tmp_
     def fail(*_: object) -> NoReturn:
         raise RuntimeError("it went wrong")
 
-    monkeypatch.setattr(Throughput, "on_validation_start", fail)
+    monkeypatch.setattr(Throughput, "before_validation", fail)
     with pytest.raises(RuntimeError, match="it went wrong"):
         train(*TINY)
     [path] = (tmp_path / "outputs").rglob("summary.json")
@@ -360,7 +360,7 @@ def test_training_that_is_interrupted(train: Train, monkeypatch: pytest.MonkeyPa
     def interrupt(*_: object) -> NoReturn:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Throughput, "on_validation_start", interrupt)
+    monkeypatch.setattr(Throughput, "before_validation", interrupt)
     done = train(*TINY)
     assert done.status == 130
     assert "Traceback" not in done.err
@@ -686,7 +686,7 @@ def test_a_run_whose_directory_goes_away(
     train: Train, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, act: str, without: str
 ) -> None:
     """It ends in one line, and its directory is not made again."""
-    original, calls = Throughput.on_validation_start, []
+    original, calls = Throughput.before_validation, []
 
     def away(self: Throughput, *arguments: Any) -> None:
         calls.append(1)
@@ -698,7 +698,7 @@ def test_a_run_whose_directory_goes_away(
                 run.rename("elsewhere")
         original(self, *arguments)
 
-    monkeypatch.setattr(Throughput, "on_validation_start", away)
+    monkeypatch.setattr(Throughput, "before_validation", away)
     quiet = ("callbacks.checkpoint.enabled=false", "logger.csv=false", "logger.tensorboard=false")
     done = train(*SMALL, *(quiet if without == "everything" else (without,)))
     assert done.status == 2

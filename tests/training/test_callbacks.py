@@ -40,7 +40,7 @@ from lyricgen.training.callbacks.baseline import Baseline
 from lyricgen.training.callbacks.figures import EpochLog, Throughput
 from lyricgen.training.callbacks.progress import ProgressReport
 from lyricgen.training.callbacks.samples import Sample, Samples, choose_prefixes
-from lyricgen.training.lightning_hooks import Moments
+from lyricgen.training.lightning_hooks import Moments, Observer
 from lyricgen.training.options import BaselineOptions, SamplesOptions
 from lyricgen.training.recurrent_module import RecurrentModule
 from lyricgen.training.totals import NatsTotal, score_split
@@ -92,16 +92,16 @@ def module_of(datamodule: CharacterDataModule, layout: Layout) -> RecurrentModul
 
 
 def trainer_of(tmp_path: Path, *callbacks: pl.Callback, **options: Any) -> pl.Trainer:
+    observers = [each for each in callbacks if isinstance(each, Observer)]
     return pl.Trainer(
         **{"max_epochs": 1, **options},
         accelerator="cpu",
         logger=False,
-        callbacks=list(callbacks),
+        callbacks=[*callbacks, Moments(observers)],
         default_root_dir=tmp_path,
         num_sanity_val_steps=0,
         enable_progress_bar=False,
         enable_model_summary=False,
-        enable_checkpointing=any(isinstance(each, Moments) for each in callbacks),
     )
 
 
@@ -782,9 +782,7 @@ def test_speed_is_that_of_training(
     module = module_of(datamodule, "stream")
     state = module.run_state
     throughput, slow = Throughput(state), Slow(clock)
-    trainer = trainer_of(
-        tmp_path, throughput, slow, Moments([throughput]), max_epochs=2, val_check_interval=every
-    )
+    trainer = trainer_of(tmp_path, throughput, slow, max_epochs=2, val_check_interval=every)
     trainer.fit(module, datamodule)
     batches = len(datamodule.sampler)
     assert slow.steps == 2 * batches

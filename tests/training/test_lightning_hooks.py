@@ -1,4 +1,4 @@
-"""The three moments of a training, and the private parts of Lightning and torch they rest on."""
+"""The moments of a training, and the private parts of Lightning and torch they rest on."""
 
 from pathlib import Path
 from typing import Any
@@ -81,18 +81,31 @@ class Notes(Observer):
         self.note(trainer, f"E{trainer.global_step}{'v' * validated}")
 
 
+class ValidationNotes(Notes):
+    """Notes the moments around each validation, too: < before it and > after its scores."""
+
+    @override
+    def before_validation(self, trainer: pl.Trainer) -> None:
+        self.note(trainer, f"<{trainer.global_step}")
+
+    @override
+    def after_scoring(self, trainer: pl.Trainer) -> None:
+        self.note(trainer, f">{trainer.global_step}")
+
+
 def fit(
     tmp_path: Path,
     stop_at: str = "",
     max_steps: int | None = None,
     save: bool = False,
     resume: bool = False,
+    kind: type[Notes] = Notes,
     **options: Any,
 ) -> str:
     """Fit two epochs of four steps, or the rest of them, and tell what was seen."""
     seen: list[str] = []
     path = tmp_path / "saved.ckpt"
-    notes = Notes(seen, stop_at, path if save else None)
+    notes = kind(seen, stop_at, path if save else None)
     trainer = pl.Trainer(
         **{"max_epochs": 2} | options, callbacks=[Moments([notes], max_steps)], accelerator="cpu",
         logger=False, enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
@@ -115,6 +128,18 @@ def test_validations_within_an_epoch(tmp_path: Path) -> None:
     assert seen == "s1! s2 v V2 s3! s4. v module E4v"
     seen = fit(tmp_path, val_check_interval=3, max_epochs=1)  # none at the end
     assert seen == "s1! s2! s3 v V3 s4. module E4"
+
+
+@pytest.mark.parametrize(
+    ("every", "expected"),
+    [
+        (2, "s1! s2 <2 v >2 V2 s3! s4. <4 v >4 module E4v"),
+        (4, "s1! s2! s3! s4. <4 v >4 module E4v"),
+    ],
+)
+def test_moments_around_a_validation(tmp_path: Path, every: int, expected: str) -> None:
+    seen = fit(tmp_path, kind=ValidationNotes, val_check_interval=every, max_epochs=1)
+    assert seen == expected
 
 
 def test_an_epoch_without_validation(tmp_path: Path) -> None:

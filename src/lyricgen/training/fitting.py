@@ -165,9 +165,9 @@ class Counting(Training):
         self.global_step = 1
         self._call("after_step", None)
         if "val" in splits:
-            self._call("on_validation_start", None)
+            self._call("before_validation")
             state.metrics |= score_split(self.model, self.datamodule, "val")
-            self._call("on_validation_end", None)
+            self._call("after_scoring")
         state.characters = self.total.characters
         state.metrics |= self.total.figures("train")
         self._call("after_epoch", validated="val" in splits)

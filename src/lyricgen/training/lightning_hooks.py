@@ -7,8 +7,10 @@ Lightning calls each hook first on the callbacks, then on the module, in this or
         on_train_epoch_start
         for each batch:
             on_train_batch_start, training_step, on_train_batch_end       → after_step
-            if a validation is due: on_validation_start, its batches,
-                on_validation_epoch_end, on_validation_end                → after_validation
+            if a validation is due:
+                on_validation_start                                       → before_validation
+                its batches, on_validation_epoch_end, on_validation_end   → after_scoring
+                within an epoch                                           → after_validation
         on_train_epoch_end                                                → after_epoch
     on_train_end
 
@@ -37,6 +39,12 @@ class Observer(pl.Callback):
         `outputs["loss"]` is the result of `training_step` in this process. `outputs` is None for
         an n-gram model.
         """
+
+    def before_validation(self, trainer: pl.Trainer) -> None:
+        """Act before a validation, within an epoch or at its end."""
+
+    def after_scoring(self, trainer: pl.Trainer) -> None:
+        """Act when a validation has added its figures to the metrics, before others read them."""
 
     def after_validation(self, trainer: pl.Trainer) -> None:
         """Act after a validation within an epoch."""
@@ -79,10 +87,15 @@ class Moments(pl.callbacks.Checkpoint):
             observer.after_step(trainer, outputs)
 
     @override
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        for observer in self._observers:
+            observer.before_validation(trainer)
+
+    @override
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.state.fn != "fit":
-            return
         self._validated_step = trainer.global_step
+        for observer in self._observers:
+            observer.after_scoring(trainer)
         if not ends_epoch(trainer):
             for observer in self._observers:
                 observer.after_validation(trainer)

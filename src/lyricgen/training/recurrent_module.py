@@ -163,6 +163,7 @@ class RecurrentModule(pl.LightningModule):
             f"with a lower optimizer.lr (the rate was {rate:g}) or with {clipping}"
         )
 
+    # the module scores the batches itself: it keeps Lightning's hooks of a validation
     @override
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         state = None if batch.starts_stream else self._validation_state

@@ -98,10 +98,10 @@ class Baseline(Observer):
             self.state.metrics[f"{split}/mixture_perplexity"] = mixed
 
     @override
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def before_validation(self, trainer: pl.Trainer) -> None:
         if trainer.is_global_zero:
             self.count(trainer.datamodule)  # type: ignore[attr-defined]
 
     @override
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def after_scoring(self, trainer: pl.Trainer) -> None:
         self.record("val")

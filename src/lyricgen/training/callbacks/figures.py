@@ -46,7 +46,7 @@ class Throughput(Observer):
         self._since = time.perf_counter()
 
     @override
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def before_validation(self, trainer: pl.Trainer) -> None:
         self._stop(trainer)
 
     @override
