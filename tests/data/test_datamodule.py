@@ -310,8 +310,8 @@ def test_held_out_text_is_scored_once_whatever_the_training_batches(
     held_out = {"val": text[train : length - round(length * 0.3)]}
     held_out["test"] = text[len(text) - len(held_out["val"]) :]
     with constants(LONGEST_STREAM=longest, ROW=row, EVALUATION_LOGITS=logits):
-        loaders = {"val": data.val_dataloader(), "test": data.test_dataloader()}
-        same_loaders = {"val": other.val_dataloader(), "test": other.test_dataloader()}
+        loaders = {"val": data.val_dataloader(), "test": data.evaluation_loader("test")}
+        same_loaders = {"val": other.val_dataloader(), "test": other.evaluation_loader("test")}
     for name, loader in loaders.items():
         batches = batches_of(loader)
         assert all(map(same, batches, batches_of(same_loaders[name])))
@@ -340,7 +340,7 @@ def test_held_out_text_by_hand() -> None:
     assert first.targets.tolist() == [[1, 2, 3, 4]]
     assert second.inputs.tolist() == [[4, 5, 6, 7]]
     assert third.targets.tolist() == [[9]]
-    assert data.test_dataloader() == []
+    assert set(data.splits) == {"train", "val"}
 
 
 def test_long_texts_are_cut_into_rows_and_the_log_says_so(
@@ -374,7 +374,7 @@ def test_two_hundred_thousand_characters_are_one_stream() -> None:
 def test_held_out_lines_are_scored_one_by_one(lines: list[str], rows: int) -> None:
     data = names_module(lines, 0.3, 0.3)
     with constants(EVALUATION_LINES=rows, LONGEST_STREAM=2, ROW=2):
-        loaders = {"val": data.val_dataloader(), "test": data.test_dataloader()}
+        loaders = {"val": data.val_dataloader(), "test": data.evaluation_loader("test")}
     heard = []
     for name, loader in loaders.items():
         split = data.splits[name]
@@ -415,7 +415,7 @@ def test_batches_of_held_out_lines_are_bounded_too() -> None:
 def test_without_held_out_parts_nothing_is_evaluated() -> None:
     data = text_module(LETTERS)
     assert data.val_dataloader() == []
-    assert data.test_dataloader() == []
+    assert set(data.splits) == {"train"}
 
 
 @pytest.mark.parametrize("name", ["val", "test"])

@@ -66,11 +66,6 @@ class CharacterDataModule(pl.LightningDataModule):
     def val_dataloader(self) -> BatchLoader | list[BatchLoader]:
         return self.evaluation_loader("val") if "val" in self.splits else []
 
-    # No command calls this; users of Lightning expect `Trainer.test` to work.
-    @override
-    def test_dataloader(self) -> BatchLoader | list[BatchLoader]:
-        return self.evaluation_loader("test") if "test" in self.splits else []
-
     def evaluation_loader(self, name: str) -> BatchLoader:
         """Make a loader of the whole split `name`; each process reads its own rows.
 
