@@ -4,6 +4,7 @@ import ast
 import functools
 import inspect
 import itertools
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -279,8 +280,28 @@ def test_a_list_of_lines_keeps_the_settings_of_its_default_sampler() -> None:
         sampler_of_run(*LINES, "sampler.drop_last=true")
     with pytest.raises(UserError, match=r"^sampler\.drop_last: .* leave it out, or choose"):
         sampler_of_run(*LINES, "sampler.drop_last=false")  # the default, but typed
-    # a run of an earlier version, which ignored the setting
-    assert sampler_of_run(*LINES, "sampler.drop_last=true", "resume=somewhere") == lines
+
+
+@pytest.mark.parametrize(
+    ("recorded", "ignored"),
+    [
+        ({"overrides": ["sampler.drop_last=true"]}, True),
+        ({}, True),  # without its overrides
+        ({"overrides": []}, False),
+        ({"overrides": ["sampler.drop_last=false"]}, False),
+    ],
+)
+def test_a_resumed_run_ignores_a_setting_of_another_sampler_only_as_it_did_before(
+    tmp_path: Path, recorded: dict[str, Any], ignored: bool
+) -> None:
+    """An earlier version ignored the setting; a setting that is typed now would have no effect."""
+    (tmp_path / "summary.json").write_text(json.dumps({"status": "finished"} | recorded), "utf-8")
+    typed = (*LINES, "sampler.drop_last=true", f"resume='{tmp_path}'")
+    if ignored:
+        assert sampler_of_run(*typed) == composed("sampler=lines")["sampler"]
+    else:
+        with pytest.raises(UserError, match=r"^sampler\.drop_last: .* leave it out, or choose"):
+            sampler_of_run(*typed)
 
 
 def test_a_chosen_sampler_also_serves_a_list_of_lines() -> None:

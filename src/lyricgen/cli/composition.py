@@ -37,6 +37,7 @@ from lyricgen.runs.directories import (
 )
 from lyricgen.runs.record_files import read_yaml
 from lyricgen.runs.run import Run
+from lyricgen.runs.summary import Summary
 from lyricgen.settings import key
 
 NEW = "lyricgen.new_directory"  # resolver that marks a directory which must be new
@@ -91,21 +92,24 @@ def _sampler_of_lines(values: dict[str, Any], overrides: Sequence[str]) -> dict[
         overrides: overrides of the run.
 
     Raises:
-        UserError: sampler=lines lacks a chosen setting. For a resumed run, the setting is left out
-            instead, as earlier versions left it out.
+        UserError: sampler=lines lacks a chosen setting. A setting that a resumed run has recorded
+            is left out instead, as earlier versions left it out.
     """
     lines, default = (
         read_yaml(CONFIG_DIRECTORY / "sampler" / f"{name}.yaml")
         for name in ("lines", "consecutive")
     )
-    typed = {key(one) for one in overrides if "=" in one}
+    now = set(overrides)
+    if values["resume"] and (earlier := Summary.read_earlier(Path(values["resume"]))):
+        now -= set(earlier.overrides if "overrides" in earlier.model_fields_set else overrides)
+    typed, typed_now = ({key(one) for one in each if "=" in one} for each in (overrides, now))
     chosen = {
         name: value
         for name, value in values["sampler"].items()
         if f"sampler.{name}" in typed or value != default.get(name)
     }
     for name in chosen.keys() - lines.keys():
-        if values["resume"] is None:
+        if values["resume"] is None or f"sampler.{name}" in typed_now:
             raise UserError(
                 f"sampler.{name}: with data.unit=line the sampler is sampler=lines, which has no "
                 "such setting: leave it out, or choose sampler=consecutive"
