@@ -54,11 +54,6 @@ class Training:
         """Number of processes that train together."""
         return 1
 
-    @property
-    def learning_rate(self) -> float | None:
-        """First learning rate; None without one."""
-        return None
-
     def fit(self, checkpoint: Path | None) -> None:
         """Train from the start or from `checkpoint`; every process of a run calls this method.
 
@@ -90,11 +85,6 @@ class NetworkTraining(Training):
     @override
     def world_size(self) -> int:
         return self.trainer.world_size
-
-    @property
-    @override
-    def learning_rate(self) -> float | None:
-        return self.options.optimizer.lr
 
     @override
     def fit(self, checkpoint: Path | None) -> None:

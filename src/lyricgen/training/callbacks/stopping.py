@@ -127,12 +127,9 @@ class Pruning(Observer):
         if name not in metrics:
             return  # an epoch without validation
         epoch = trainer.current_epoch + 1
-        pruned = False
-        if trainer.is_global_zero:
-            self.trial.report(epoch, metrics[name])
-            last = trainer.should_stop or epoch == trainer.max_epochs
-            pruned = not last and self.trial.should_stop()
-        if gathered(pruned)[0]:
+        self.trial.report(epoch, metrics[name])
+        last = trainer.should_stop or epoch == trainer.max_epochs
+        if gathered(not last and self.trial.should_stop())[0]:
             self.state.pruned = (
                 f"pruned at epoch {epoch}: its best {name} so far is above the median of the "
                 "finished trials there"
