@@ -12,7 +12,6 @@ from typing_extensions import override
 from lyricgen.training.lightning_hooks import (
     Moments,
     Observer,
-    ends_epoch,
     is_exact_point,
     keep_out_of_signals,
 )
@@ -68,7 +67,7 @@ class Notes(Observer):
     @override
     def after_step(self, trainer: pl.Trainer, outputs: Any) -> None:
         assert float(outputs["loss"]) == 1 - trainer.global_step
-        exact, ends = is_exact_point(trainer), ends_epoch(trainer)
+        exact, ends = is_exact_point(trainer), trainer.is_last_batch
         assert not (exact and ends)
         self.note(trainer, f"s{trainer.global_step}{'!' * exact}{'.' * ends}")
 

@@ -44,15 +44,8 @@ class Training:
     observers: Observers
     description: str  # describes text and model in one line
 
-    @property
-    def device(self) -> torch.device:
-        """Device on which the model is trained."""
-        return torch.device("cpu")
-
-    @property
-    def world_size(self) -> int:
-        """Number of processes that train together."""
-        return 1
+    device = torch.device("cpu")  # on which the model is trained
+    world_size = 1  # number of processes that train together
 
     def fit(self, checkpoint: Path | None) -> None:
         """Train from the start or from `checkpoint`; every process of a run calls this method.
@@ -76,15 +69,8 @@ class NetworkTraining(Training):
     module: RecurrentModule
     trainer: pl.Trainer
 
-    @property
-    @override
-    def device(self) -> torch.device:
-        return self.trainer.strategy.root_device
-
-    @property
-    @override
-    def world_size(self) -> int:
-        return self.trainer.world_size
+    def __post_init__(self) -> None:
+        self.device, self.world_size = self.trainer.strategy.root_device, self.trainer.world_size
 
     @override
     def fit(self, checkpoint: Path | None) -> None:

@@ -96,13 +96,13 @@ class Moments(pl.callbacks.Checkpoint):
         self._validated_step = trainer.global_step
         for observer in self._observers:
             observer.after_scoring(trainer)
-        if not ends_epoch(trainer):
+        if not trainer.is_last_batch:
             for observer in self._observers:
                 observer.after_validation(trainer)
 
     @override
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if ends_epoch(trainer):
+        if trainer.is_last_batch:
             validated = self._validated_step == trainer.global_step
             for observer in self._observers:
                 observer.after_epoch(trainer, validated=validated)
@@ -111,17 +111,12 @@ class Moments(pl.callbacks.Checkpoint):
         return self._max_steps is not None and trainer.global_step >= self._max_steps
 
 
-def ends_epoch(trainer: pl.Trainer) -> bool:
-    """Whether the newest step is the last of its epoch."""
-    return trainer.is_last_batch
-
-
 def is_exact_point(trainer: pl.Trainer) -> bool:
     """Whether a run can be resumed exactly after the newest step.
 
     If a validation or the end of the epoch comes next, the resumed run would skip it.
     """
-    if ends_epoch(trainer):
+    if trainer.is_last_batch:
         return False
     loop = trainer.fit_loop.epoch_loop
     # this method of Lightning respects intervals, limits and epochs without validation

@@ -19,7 +19,6 @@ from lyricgen.models.cells.cell import State
 from lyricgen.models.model import Model, at_least_float32
 from lyricgen.runs.state import RunState
 from lyricgen.training.ddp.group import gathered, summed
-from lyricgen.training.lightning_hooks import ends_epoch
 from lyricgen.training.options import Reduction
 from lyricgen.training.totals import NatsTotal
 
@@ -129,7 +128,7 @@ class RecurrentModule(pl.LightningModule):
 
     @override
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        if len(self._losses) >= CHECK_EVERY or ends_epoch(self.trainer):
+        if len(self._losses) >= CHECK_EVERY or self.trainer.is_last_batch:
             self.check_finite()
 
     def check_finite(self) -> None:

@@ -16,7 +16,7 @@ from lyricgen.data.batch import world_size
 from lyricgen.files import write_atomically
 from lyricgen.runs.state import RunState
 from lyricgen.training.ddp.group import summed
-from lyricgen.training.lightning_hooks import Observer, ends_epoch
+from lyricgen.training.lightning_hooks import Observer
 from lyricgen.training.options import SmoothedLossOptions
 from lyricgen.training.totals import NatsTotal
 
@@ -109,7 +109,7 @@ class SmoothedLoss(Observer):
     @override
     def after_step(self, trainer: pl.Trainer, outputs: Any) -> None:
         self._losses.append(outputs["loss"].detach())
-        if len(self._losses) == FLUSH_EVERY or ends_epoch(trainer):
+        if len(self._losses) == FLUSH_EVERY or trainer.is_last_batch:
             self._flush(trainer)
 
     @override
