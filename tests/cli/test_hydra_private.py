@@ -9,7 +9,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
 from hydra._internal.hydra import Hydra
 
-from lyricgen.cli.hydra_private import combine_values
+from lyricgen.cli.hydra_private import combine_values, options_parser
 from tests.conftest import SMALL, Train
 
 HYDRAS_OWN = (
@@ -39,6 +39,12 @@ def test_values_are_combined_as_hydras_own_sweeper_does() -> None:
         for cell in ("rnn", "lstm")
         for layers in (1, 2)
     ]
+
+
+def test_the_names_of_hydras_options() -> None:
+    _, names = options_parser()
+    assert {"--multirun", "-m", "--config-dir", "--cfg"} <= set(names)
+    assert all(name.startswith("-") for name in names)
 
 
 @pytest.mark.parametrize("typed", [[], ["hydra.mode=RUN"]])

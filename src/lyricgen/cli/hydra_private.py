@@ -1,4 +1,4 @@
-"""Private parts of Hydra that the train command uses or replaces.
+"""Private parts of Hydra and of its parser that the train command uses or replaces.
 
 Tests in tests/cli fail if one of them changes.
 """
