@@ -24,7 +24,8 @@ from lyricgen.training.recurrent_module import RecurrentModule
 
 log = logging.getLogger(__name__)
 
-MAX_BATCH_BYTES = 2**31  # estimated limit of a training batch of lines; longer lines are cut up
+# Most memory, by estimate, of a training batch of lines. Lines that would need more are cut up.
+MAX_BATCH_BYTES = 2**31
 CHARACTERS_SHOWN = 20  # first characters of a line in a message
 
 
@@ -34,7 +35,7 @@ def layout_of(options: TrainOptions) -> Layout:
 
 
 def build_datamodule(options: TrainOptions, corpus: EncodedCorpus) -> CharacterDataModule:
-    """Split the corpus, and build the sampler.
+    """Split the corpus, and build the sampler and the data module.
 
     Raises:
         UserError: the fractions of the splits are wrong, a split is too short, or

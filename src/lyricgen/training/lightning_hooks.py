@@ -1,6 +1,7 @@
 """Moments at which observers act, and all access to private parts of Lightning and torch.
 
-Lightning calls each hook first on the callbacks, then on the module, in this order:
+Lightning calls each hook first on the callbacks, then on the module (but on_load_checkpoint first
+on the module), in this order:
 
     on_load_checkpoint (of a resumed run), on_fit_start, on_train_start
     for each epoch:

@@ -62,6 +62,7 @@ def prepare(
     """Build all objects of a run, without writing into its directory.
 
     `point` tells where a resumed run continues. `trial` is None unless a search started the run.
+    `rank` is the rank of this process, from 0.
 
     Raises:
         UserError: an option is wrong, the text or init_from cannot be used, or torchrun or srun has
@@ -104,7 +105,9 @@ def prepare(
 
 
 def _read_corpus(options: TrainOptions, run: Run, point: ResumePoint) -> EncodedCorpus:
-    """Read the text, which must be the same for a resumed run and for all jobs of a sweep.
+    """Read the text, and check that it is the text that a resumed run has read before.
+
+    Jobs of a sweep with the same settings of the text must read the same text, too.
 
     Raises:
         UserError: the text has changed, or cannot be used.
@@ -125,7 +128,8 @@ def train_and_evaluate(training: Training, run: Run, point: ResumePoint) -> None
     """Train, evaluate the best weights, and record the figures in the run's summary.
 
     Raises:
-        UserError: training diverged, another process of the run failed, or the directory is gone.
+        UserError: training diverged, another process of the run failed, the directory is gone, or
+            best.ckpt is gone or damaged.
         OSError: a file cannot be written.
         Interrupted: a signal has stopped the run.
     """
@@ -153,7 +157,7 @@ def _fit_together(
     """Train as rank 0 of several processes, and wait until the others have ended.
 
     Raises:
-        UserError: another process has failed, or training diverged.
+        UserError: another process has failed; `Training.fit` tells further errors.
     """
     task = {
         "options": training.options.model_dump(mode="json"),

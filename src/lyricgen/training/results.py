@@ -27,9 +27,9 @@ SMOOTHING_NAMES = {"kneser_ney": "Kneser-Ney", "witten_bell": "Witten-Bell"}
 
 
 def conclude(training: Training, checkpoint: Path | None) -> dict[str, Any]:
-    """Evaluate the model with the weights of its best epoch.
+    """Evaluate the model with the weights of its best epoch, from `checkpoint`.
 
-    The model loads them from `checkpoint`; without a checkpoint it keeps its last weights.
+    Without a checkpoint the model keeps its last weights, and the last epoch counts as the best.
 
     Returns:
         Plain figures for summary.json; only the names of metrics have a slash.
@@ -90,7 +90,10 @@ def _evaluate(training: Training) -> dict[str, Any]:
 def _is_worse_than_uniform(
     loss: float, datamodule: CharacterDataModule, learning_rate: float | None
 ) -> bool:
-    """Return whether the best loss is worse than uniform guessing; if so, log a warning."""
+    """Return whether the best loss is worse than uniform guessing; if so, log a warning.
+
+    `learning_rate` is None for an n-gram model.
+    """
     size = len(datamodule.vocabulary)
     if loss <= math.log(size):
         return False
@@ -130,7 +133,10 @@ def _ngram_rows(perplexities: dict[str, list[float]]) -> dict[str, float]:
 
 
 def _compare_with_ngrams(figures: dict[str, Any]) -> dict[str, Any]:
-    """Log whether the network beats the best n-gram model, and return this as a figure."""
+    """Log whether the network beats the best n-gram model, and return this as a figure.
+
+    Without scores of n-gram models the result is {}.
+    """
     found = _best_ngram(figures.get("ngram_perplexities", {}))
     if found is None:
         return {}

@@ -50,7 +50,8 @@ def main() -> None:
     """Read the task from standard input, and train.
 
     After a failure, the last line of standard error tells the reason. The exit status is then 1,
-    or `PEER_LOST` if another process is gone.
+    or `PEER_LOST` if another process is gone. If rank 0 closes the pipe or is gone, this process
+    ends at once with `PEER_LOST`, and without a reason.
     """
     for number in SIGNALS:  # rank 0 receives the signals, and decides for all
         signal.signal(number, signal.SIG_IGN)

@@ -25,13 +25,13 @@ class Baseline(Observer):
 
     It counts once, at the first validation, or after training if there is no validation. The
     metrics get the perplexity of one Kneser-Ney order: the best on the validation split, or the
-    highest without this split. After training, `record` mixes this order with the network. The
-    validation split determines the weight of the network.
+    highest order without this split. After training, `record` mixes this order with the network.
+    The validation split determines the weight of the network; without it there is no mixture.
     """
 
     state: RunState
     options: BaselineOptions
-    characters: int = 0  # counted, from the end of the training split
+    characters: int = 0  # characters at the end of the training split whose n-grams are counted
     sampled: bool = False  # whether the training split has more characters
     perplexities: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     """By split, smoothing and order."""

@@ -18,11 +18,13 @@ from lyricgen.training.options import CheckpointOptions
 
 @dataclass(eq=False)
 class Checkpoints(Observer):
-    """Saves last.ckpt at exact points, and best.ckpt when the monitored loss is lowest.
+    """Saves last.ckpt at some exact points, and best.ckpt when the monitored loss is lowest.
 
-    Exact points come after each epoch, after each validation within an epoch, and after each step
-    that neither ends its epoch nor precedes a validation. A signal stops the run at the next exact
-    point. This observer is the last, since it saves the results of the others.
+    An exact point is one from which a resumed run continues exactly. Exact points come after each
+    epoch, after each validation within an epoch, and after each step that neither ends its epoch
+    nor precedes a validation. `every_n_steps` and signals take effect at the next exact point; a
+    signal stops the run there. This observer is the last, since it saves the results of the other
+    observers.
     """
 
     run: Run

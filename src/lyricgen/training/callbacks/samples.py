@@ -141,11 +141,12 @@ class Copying:
 
 
 class Samples(Observer):
-    """Draws greedy and random samples before training, and after the chosen epochs and steps.
+    """Draws greedy and random samples after the chosen epochs and steps.
 
-    TensorBoard and samples.jsonl get all samples; the terminal shows a few of them. Samples have
-    their own random generators, so they do not change the training. Samples of a model that fills
-    gaps have no figures, since most of their text is given.
+    If epochs are chosen, samples are drawn before training, too. TensorBoard and samples.jsonl get
+    all samples; the terminal shows a few of them. Samples have their own random generators, so they
+    do not change the training. Samples of a model that fills gaps have no figures, since most of
+    their text is given.
 
     Args:
         state: state of the run; `state.metrics` gets the figures of `Copying`.
@@ -229,7 +230,7 @@ class Samples(Observer):
         return drawn
 
     def figures(self, samples: list[Sample]) -> dict[str, float]:
-        """Compute the figures of `Copying` for the samples; {} for a model that fills gaps."""
+        """Compute the figures of `Copying`, without greedy samples; {} if the model fills gaps."""
         if self._copying is None:
             return {}
         return self._copying.figures(
@@ -243,7 +244,10 @@ class Samples(Observer):
         return [sample for i in range(count) for sample in random[i::count]][:SAMPLES_SHOWN]
 
     def samples_at(self, step: int) -> list[Sample]:
-        """Read the samples of a step from samples.jsonl; warn and return [] if it is damaged."""
+        """Read the samples of a step from samples.jsonl.
+
+        The result is [] if the file is missing or damaged; a warning tells of damage.
+        """
         if not self.path.exists():
             return []
         try:
@@ -291,12 +295,13 @@ class Samples(Observer):
 
 
 def choose_prefixes(prefixes: list[str] | None, model: TrainedModel, opening: str) -> list[str]:
-    """Choose the prefixes of the samples: `prefixes`, if given, or prefixes that suit the model.
+    """Choose the prefixes of the samples: `prefixes`, if there are any, or some for the model.
 
-    `opening` is the beginning of the text. A model of lines gets the empty prefix. A model of
-    running text gets 分开 and 不分开, each if its vocabulary has the characters. If it lacks both,
-    it gets the first two characters of `opening`, without white space before them. A model that
-    fills gaps gets the first line of `opening`, cut to `LONGEST_LINE` characters and with gaps.
+    `opening` is the beginning of the text. A model that fills gaps gets the first line of
+    `opening`, cut to `LONGEST_LINE` characters and with gaps. Another model of lines gets the empty
+    prefix. Another model of running text gets 分开 and 不分开, each if the vocabulary has the
+    characters. If it gets neither, it gets the first two characters of `opening`, without white
+    space before them.
 
     Raises:
         UserError: a given prefix has an unknown character, a newline for a model of lines, or no

@@ -99,8 +99,8 @@ class NoTrial:
 class Pruning(Observer):
     """Reports the perplexity of each epoch to the search, and ends the run if the search prunes it.
 
-    It comes after early stopping, since a stopped run is not pruned, and before `Checkpoints`,
-    which saves its decision.
+    An epoch without a perplexity of `split` is not reported. This observer comes after early
+    stopping, since a stopped run is not pruned, and before `Checkpoints`, which saves the decision.
     """
 
     state: RunState

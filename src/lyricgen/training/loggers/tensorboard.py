@@ -1,7 +1,7 @@
 """Write the event files of a run for TensorBoard: figures, texts, hyperparameters and charts.
 
-`EventFile` replaces torch's writer. That writer may name a new file before an older file, and it
-writes in a thread, where errors end in a traceback.
+`EventFile` replaces torch's writer. That writer may give a new file a name that sorts before the
+name of an older file, and it writes in a thread, where errors end in a traceback.
 """
 
 import errno
