@@ -21,7 +21,7 @@ from lyricgen.runs.state import RunState
 
 log = logging.getLogger(__name__)
 
-LARGEST = 64_000_000_000  # bytes of a checkpoint
+LARGEST = 64_000_000_000  # most bytes of a checkpoint
 _BLOCK = 1 << 20  # bytes hashed at a time
 
 
@@ -29,8 +29,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes checkpoints so that a kill or a full disk leaves the earlier checkpoint.
 
     A file `….sha256` beside a checkpoint holds its checksum and the checksums of the two
-    checkpoints before, since torch does not notice flipped bits. Before a new `last.ckpt` is
-    written, the earlier `last.ckpt` becomes `previous.ckpt`.
+    checkpoints before it, since torch does not notice flipped bits. Before a new `last.ckpt` takes
+    its name, the earlier `last.ckpt` becomes `previous.ckpt`.
     """
 
     def save_checkpoint(
@@ -39,7 +39,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Save a checkpoint; its directory may be missing, but not the run's directory.
 
         Raises:
-            OSError: the disk is full, or the run's directory is gone; an earlier checkpoint stays.
+            OSError: the file cannot be written, for example since the disk is full or the run's
+                directory is gone; an earlier checkpoint stays.
         """
         del storage_options
         target = Path(path)
@@ -76,7 +77,8 @@ def newest_sound(checkpoints: Path) -> tuple[Path, dict[str, Any]] | None:
         checkpoints: the directory of the files.
 
     Returns:
-        Path and content of the checkpoint, on the CPU; None if neither file is there.
+        Path of the checkpoint, and its content with tensors on the CPU; None if neither file is
+        there.
 
     Raises:
         UserError: all existing files are damaged, an early version wrote the checkpoint, or the

@@ -26,14 +26,14 @@ CHECKPOINTS = "checkpoints"  # directory of the files below
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
 EVENTS = "events.out.tfevents.*"
 METRICS, STEPS, SAMPLES = "metrics.csv", "steps.csv", "samples.jsonl"
-HPARAMS = "hparams.yaml"  # file for TensorBoard
+HPARAMS = "hparams.yaml"  # options of the run, as Lightning's own loggers write them
 SUBMITTED = ".submitit"  # directory of the jobs that were sent to Slurm
-GROWING = (SAMPLES, STEPS, EVENTS)  # metrics.csv is written anew from the checkpoint
+GROWING = (SAMPLES, STEPS, EVENTS)  # files to which a run appends; metrics.csv is replaced whole
 # Patterns of the names of files in the directories of runs and sweeps.
 OF_RUN = (SUMMARY, RECORD, CHECKPOINTS, METRICS, HPARAMS, "*profile*", *GROWING)
 OF_SWEEP = (SUMMARY, MULTIRUN, SUBMITTED, "report", "[0-9]*_*")
 
-_made: list[Path] = []  # directories that this process has made, parents first
+_made: list[Path] = []  # directories that `make_directory` has made, parents first
 
 
 def outputs_directory() -> Path:
@@ -44,14 +44,14 @@ def outputs_directory() -> Path:
 def job_directory(number: int, overrides: str) -> str:
     """Name the directory of a job by its number and overrides, cut to 150 bytes of UTF-8.
 
-    The name has "-" in place of "/", and "{" in place of "${".
+    The name has "-" in place of "/", and "{" in place of "${" and the backslashes before it.
     """
     name = re.sub(r"\\*\$\{", "{", f"{number}_{overrides}".replace("/", "-"))
     return name.encode()[:150].decode(errors="ignore")
 
 
 def number_of(directory: Path) -> int | None:
-    """Read the number of a job from the name of its directory; None for another directory."""
+    """Read the number of a job, which begins the name of its directory; None for another name."""
     number = directory.name.partition("_")[0]
     return int(number) if number.isdecimal() else None
 
@@ -113,7 +113,7 @@ def new_directory(preferred: Path) -> Path:
 
 
 def remove_unused() -> None:
-    """Remove the directories that this process has made, if they hold nothing but a lock."""
+    """Remove the directories that `make_directory` has made, if they hold nothing but a lock."""
     while _made:
         directory = _made.pop()
         with suppress(OSError):  # it is not empty, or gone already
@@ -125,8 +125,8 @@ def remove_unused() -> None:
 def refuse_links(directory: Path, patterns: Sequence[str] = OF_RUN) -> None:
     """Refuse a directory in which a run's files are links, pipes or devices.
 
-    Writing to such a file could change another place, or block forever. `patterns` match the names
-    of the run's files.
+    Writing to a link could change a file elsewhere, and writing to a pipe could block forever.
+    `patterns` match the names of the run's files.
 
     Raises:
         UserError: a file of the run is a link, pipe or device.
@@ -142,14 +142,14 @@ def refuse_links(directory: Path, patterns: Sequence[str] = OF_RUN) -> None:
 
 
 def has_checkpoint(directory: Path, names: Sequence[str] = (BEST, LAST, PREVIOUS)) -> bool:
-    """Whether a run has saved one of the named checkpoints."""
+    """Whether the directory of a run has one of the named checkpoints."""
     return any((directory / CHECKPOINTS / name).is_file() for name in names)
 
 
 def matching(directory: Path, patterns: Sequence[str]) -> list[str]:
-    """List the names in a directory that match a pattern, sorted; a missing directory has none.
+    """List the names in a directory that match one of the patterns, sorted.
 
-    Broken links are listed, too.
+    The list is empty for a missing directory. Broken links are listed, too.
     """
     names = sorted(path.name for path in directory.iterdir()) if directory.is_dir() else []
     return [name for name in names if any(fnmatchcase(name, each) for each in patterns)]
@@ -158,7 +158,8 @@ def matching(directory: Path, patterns: Sequence[str]) -> list[str]:
 def mark(directory: Path) -> None:
     """Mark a directory as the directory of a run; the mark stays if the run is killed.
 
-    The mark is the lock file with `MARK` as its content. An existing file of this name is kept.
+    The mark is the lock file with `MARK` as its content. An existing file of this name is kept, and
+    its content decides whether the directory is marked.
 
     Raises:
         OSError: the lock is a link, or cannot be written.

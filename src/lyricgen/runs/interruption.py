@@ -1,4 +1,7 @@
-"""Handle Ctrl-C and other signals: stop at the next exact point, or at once."""
+"""Handle Ctrl-C and other signals: stop at the next exact point, or at once.
+
+A run that was saved at an exact point can be resumed exactly.
+"""
 
 import signal
 import sys
@@ -112,8 +115,8 @@ def raise_if_requested() -> None:
 def terminal_signals_blocked() -> Iterator[None]:
     """Block Ctrl-C and SIGHUP in this thread, and in the processes that it starts.
 
-    A terminal sends both signals to all processes, but only the main process must handle them. On
-    Windows nothing is blocked.
+    A terminal sends both signals to all of its processes, but only the main process must handle
+    them. On Windows nothing is blocked.
     """
     if HANGUP is None:
         yield

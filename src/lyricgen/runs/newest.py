@@ -54,7 +54,8 @@ def newest_run() -> Path:
 def newest_runs() -> Iterator[Path]:
     """List the runs and sweeps at most three levels below the outputs directory, newest first.
 
-    The run that latest.txt names comes first, since a resumed run may have begun before others.
+    The run or sweep that latest.txt names comes first, at any level, since a resumed run may have
+    begun before others. The jobs of sweeps are left out.
     """
     outputs = outputs_directory()
     named = _named_newest(outputs)
@@ -70,8 +71,8 @@ def record_newest(directory: Path, *, resumed: bool) -> None:
     """Write the path of a run or sweep into latest.txt of the outputs directory.
 
     A resumed run may lie in another outputs directory. If that directory has a latest.txt, this
-    file gets the path. The log tells if the run lies outside of the outputs directory, or if
-    latest.txt cannot be written.
+    file gets the path instead. The path of a run outside of the outputs directory is not written.
+    The log tells of this, and of a latest.txt that cannot be written.
     """
     directory, outputs = directory.resolve(), outputs_directory().resolve()
     if resumed:

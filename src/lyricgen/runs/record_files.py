@@ -83,7 +83,8 @@ def parse_json(text: str) -> Any:
     """Parse JSON into plain values; NaN and infinity become None, lone surrogates become "?".
 
     Raises:
-        RecordError: the text is not JSON, or is nested more than 50 levels deep.
+        RecordError: the text is not JSON, is nested more than 50 levels deep, or has an integer of
+            thousands of digits.
     """
     try:
         return _plain(json.loads(text), 0)

@@ -97,7 +97,8 @@ class Run:
         summary, and `seconds` its time until the checkpoint. A resumed run keeps its .hydra.
 
         Raises:
-            OSError: a file cannot be written; for a resumed run it is a UserError.
+            OSError: a file of a new run cannot be written.
+            UserError: summary.json of a resumed run cannot be written.
         """
         self._start = time.perf_counter() - seconds  # the time of imports does not count
         now: dict[str, Any] = {
@@ -179,7 +180,8 @@ class Run:
     def discard(self) -> None:
         """Remove the log and the lock of a run that never began, and a job's empty directory.
 
-        If a killed run has left its record in the directory, the lock stays as a mark of it.
+        A run with a summary.json has begun, so nothing is removed. If a killed run has left a
+        .hydra in the directory, the lock stays and marks the directory; see `directories.mark`.
         """
         if (self.directory / SUMMARY).exists():
             return

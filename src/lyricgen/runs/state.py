@@ -31,8 +31,8 @@ FREE = (*PLUMBING, "trainer.max_epochs", "data.path", "data.max_bytes")
 class RunState:
     """State that a run needs to continue exactly, in addition to Lightning's own state.
 
-    A checkpoint holds it under the key "run". Each part of a run updates its own fields, at the
-    latest in its hook `on_save_checkpoint`. All parts may read all fields.
+    A checkpoint holds it under the key "run". The LightningModule and each observer update their
+    own fields, at the latest in their hooks `on_save_checkpoint`, and may read all fields.
     """
 
     corpus_digest: str | None = None  # SHA-256 of the corpus
@@ -42,8 +42,8 @@ class RunState:
     rows: list[dict[str, float]] = field(default_factory=list)  # rows of metrics.csv
     best_loss: float = math.inf  # the lowest monitored loss, that of best.ckpt
     smoothed_loss: float | None = None
-    trained_characters: int = 0  # characters in all completed epochs
-    trained_seconds: float = 0.0
+    trained_characters: int = 0  # characters in all ended epochs
+    trained_seconds: float = 0.0  # seconds of training in all ended epochs
 
     patience_loss: float = math.inf  # newest loss that early stopping took for an improvement
     patience_epoch: int = 0  # epoch of that loss, counted from 1
@@ -52,7 +52,7 @@ class RunState:
 
     # the epoch so far
     metrics: dict[str, float] = field(default_factory=dict)
-    carried: tuple[Any, ...] | None = None  # recurrent state of all rows, (L, B, H), on the CPU
+    carried: tuple[Any, ...] | None = None  # recurrent state of all B rows, (L, B, H), on the CPU
     nats: list[float | None] = field(default_factory=list)  # total of the training text, by rank
     characters: int = 0  # number of characters in `nats`
     gradient_norm_total: Any = None  # a tensor, or None before the first step
@@ -62,7 +62,7 @@ class RunState:
 
     @property
     def characters_per_second(self) -> float:
-        """Training characters a second in all completed epochs; 0 without a completed epoch."""
+        """Training characters a second in all ended epochs; 0 before an epoch has ended."""
         return self.trained_characters / self.trained_seconds if self.trained_seconds else 0.0
 
     def restore(self, checkpoint: dict[str, Any]) -> None:
@@ -110,7 +110,7 @@ class ResumePoint:
     steps: int = 0  # steps before the checkpoint
     state: RunState = field(default_factory=RunState)  # state at the checkpoint
     summary: RunSummary | None = None
-    finished_because: str | None = None  # why it has ended, or how to make it longer
+    finished_because: str | None = None  # why a finished run has ended, or how to make it longer
 
 
 def find_resume_point(
@@ -121,7 +121,7 @@ def find_resume_point(
     Args:
         directory: directory of the run.
         options: current configuration, in plain values.
-        checkpoint: result of `newest_sound`; None for a new run.
+        checkpoint: result of `newest_sound`; None for a new run or a run without a checkpoint.
 
     Raises:
         UserError: the run cannot continue with these options, or a new run's directory is taken.
@@ -225,8 +225,8 @@ def sync_growing_files(directory: Path) -> dict[str, int]:
 def rewind(directory: Path, checkpointed: dict[str, int]) -> None:
     """Cut a run's growing files back to their sizes at a checkpoint.
 
-    Files that were missing or empty at the checkpoint are removed, and so is hparams.yaml. A
-    warning names each file that is shorter than at the checkpoint.
+    Growing files that were missing or empty at the checkpoint are removed, and so is hparams.yaml.
+    A warning names each growing file that is gone, or shorter than at the checkpoint.
 
     Args:
         directory: directory of the run.

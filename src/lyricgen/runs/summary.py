@@ -69,7 +69,8 @@ class Summary(BaseModel):
     def read_earlier(cls, directory: Path) -> Self | None:
         """Read the summary of an earlier run or sweep; None if there is no file.
 
-        For a damaged file, warn and return a summary that only has the status `unknown`.
+        For a file that is damaged or cannot be read, warn and return a summary that only has the
+        status `unknown`.
         """
         path = directory / SUMMARY
         try:
@@ -106,10 +107,13 @@ class RunSummary(Summary):
         search_space: settings that the run's search varies, with their ranges.
         corpus_digest: SHA-256 of the corpus; None before the text is read.
         resumed: time and versions of each resumption.
-        metrics: figures of the best epoch, such as val/perplexity; in the file each is an entry.
-        best_epoch: the best epoch, counted from 1.
+        model: short description of the model.
+        metrics: figures of `best_epoch`, such as val/perplexity; in the file each is an entry.
+        best_epoch: the best epoch, or the last if no checkpoint is kept; counted from 1.
         epochs: the last epoch, counted from 1.
         ngram_perplexities: perplexities of n-gram models by split, smoothing and order.
+        ngram_characters: characters of the training split whose n-grams are counted.
+        ngram_sampled: whether the training split has more characters than these.
         mixture_network_weight: share of the network in its mixture with an n-gram model.
         samples: texts drawn at the end of the run.
     """
