@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 
 class OptionsSweeper(Sweeper):
-    """Sweeper that keeps Hydra's objects, and its own options as plain values.
+    """Sweeper that keeps its own options as plain values, and what Hydra gives it.
 
     Args:
         options: settings of conf/hydra/sweeper/.
@@ -27,7 +27,7 @@ class OptionsSweeper(Sweeper):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Keep Hydra's objects."""
+        """Keep the configuration and Hydra's loader of configurations, and build the launcher."""
         self.loader = hydra_context.config_loader
         self.config = config
         self.launcher = Plugins.instance().instantiate_launcher(
@@ -80,7 +80,7 @@ class ProcessLauncher(Launcher):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Keep Hydra's objects."""
+        """Keep Hydra's context, the task and the configuration."""
         self.hydra_context = hydra_context
         self.task_function = task_function
         self.config = config

@@ -31,15 +31,15 @@ Printer = Callable[[str], None]
 
 PATIENCE = 2.0  # seconds of work before its progress is shown
 SILENCE = 10.0  # seconds between lines about progress outside a terminal
-WIDEST = 1000  # characters in a line of a table outside a terminal
+WIDEST = 1000  # most characters in a line of a table outside a terminal
 # Stand-ins for tabs and Unicode's separators in tables, where rich would turn these into spaces and
-# new lines. No text has the stand-ins.
+# new lines. Unicode reserves the stand-ins, so that texts rarely have them.
 STAND_INS = str.maketrans("\t\u2028\u2029", "\uffff\ufffe\ufdd0")
 EXPONENT_FROM = 1e7  # smallest figure that is shown by its exponent
 
 
 def prepare_streams() -> None:
-    """Set up the streams of a command, and escape Python's own messages.
+    """Set up the streams of a command, escape Python's own messages, and call `quiet_matplotlib`.
 
     A terminal that cannot show a character shows its code. Files and pipes get UTF-8, unless
     PYTHONIOENCODING is set.
@@ -55,7 +55,7 @@ def prepare_streams() -> None:
 
 
 def quiet_matplotlib() -> None:
-    """Silence Matplotlib's messages about its fonts and its cache."""
+    """Silence Matplotlib's messages, such as those about its fonts and its cache, except errors."""
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 
@@ -92,7 +92,7 @@ def forget_output(stream: TextIO) -> None:
 
 
 def leave_closed_terminal() -> None:
-    """Discard all output from now on if the terminal is gone, since each write would fail."""
+    """Discard all output to a closed terminal from now on, since each write would fail."""
     for descriptor in (1, 2):
         try:
             os.write(descriptor, b"")
@@ -109,7 +109,7 @@ def _send_nowhere(descriptor: int) -> None:
 
 @contextmanager
 def terminal_may_close() -> Iterator[None]:
-    """Discard all output from now on if a write in the block finds the terminal closed."""
+    """End the block without an error if a write finds the terminal closed; discard later output."""
     try:
         yield
     except OSError as error:
@@ -244,7 +244,7 @@ def rounded(value: float, digits: int = 2, sign: str = "") -> str:
 
     Args:
         value: the figure.
-        digits: number of decimals, without an exponent.
+        digits: number of decimals of a figure below `EXPONENT_FROM`.
         sign: "+" to show the sign of a positive figure, too.
     """
     form = f",.{digits}f" if abs(value) < EXPONENT_FROM else ".1e"
@@ -297,7 +297,7 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 def quiet_messages() -> None:
-    """Print only the log's warnings and errors from now on; train.log gets all messages."""
+    """Print only the log's warnings and errors from now on; the log file gets all messages."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, ConsoleHandler):
             handler.setLevel(logging.WARNING)
@@ -329,7 +329,8 @@ class PrintableFormatter(logging.Formatter):
 class LogFile(logging.FileHandler):
     """Appends log messages to a file; a failure to write never ends the work.
 
-    The constructor raises an OSError for a link, and for a pipe that nobody reads.
+    The constructor raises an OSError if the file cannot be opened, is a link, or is a pipe that
+    nobody reads.
     """
 
     @override

@@ -9,7 +9,7 @@ from difflib import SequenceMatcher
 # Harmless characters: code needs tabs; Persian, Indic scripts and families of emoji need joiners.
 TEXT = "\t\u200c\u200d"
 LONGEST_VALUE = 300  # characters of a value, such as a path, that a message shows whole
-LONGEST_MESSAGE = 3000
+LONGEST_MESSAGE = 3000  # characters
 _SUGGESTED = 3  # names in a message
 _LEAST = 0.6  # likeness of a suggested name, as in difflib
 _NEAR = 0.1  # largest difference in likeness between suggested names
@@ -74,7 +74,7 @@ def printable(text: str) -> str:
 def printable_text(text: str, keep: str = "") -> str:
     """Escape unprintable characters, which could steer a terminal.
 
-    Newlines, all kinds of spaces, and the characters in `keep` are not escaped.
+    Newlines, spaces of Unicode's category Zs, and the characters in `keep` are not escaped.
     """
     escaped = {c for c in set(text) if not (c.isprintable() or c in "\n" + keep)}
     return _escaped(text, {c for c in escaped if unicodedata.category(c) != "Zs"})
@@ -87,8 +87,9 @@ def _escaped(text: str, characters: set[str]) -> str:
 def nearest(name: str, known: Iterable[str]) -> list[str]:
     """Find at most three other known names that are most like `name`, the nearest first.
 
-    A known name is also found by its last part (lr for optimizer.lr), by one word of the last part
-    (epochs for trainer.max_epochs), and by its initials.
+    Names that are too unlike are left out. A known name is also found by its last part (lr for
+    optimizer.lr), by one word of the last part (epochs for trainer.max_epochs), and by its
+    initials.
     """
     ranked = sorted((-_likeness(name, each), len(each), each) for each in set(known) - {name})
     least = max(_LEAST, -ranked[0][0] - _NEAR) if ranked else _LEAST

@@ -203,7 +203,10 @@ def _save_plot(options: Namespace, name: str, title: str, figure: "Figure") -> N
 
 
 def _save(options: Namespace, name: str, title: str, content: bytes) -> None:
-    """Write a file to the path that the option `name` gives; print the title and the path."""
+    """Write a file to the path that the option `name` gives.
+
+    Without --json, print the title and the path.
+    """
     path = getattr(options, name)
     with writing(as_option(name), path) as stream:
         stream.write(content)

@@ -15,7 +15,7 @@ OPTIONS = {
     "--out FILE": f"file to write (default: NAME{SUFFIX} in this directory, with the run's name)",
     "--force": "replace FILE if it exists",
 }
-PERSONAL = {"init_from", "resume", "path", "prefixes"}  # settings of any group
+PERSONAL = {"init_from", "resume", "path", "prefixes"}  # settings that `shared` hides in any group
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -59,7 +59,7 @@ def shared(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_path(out: Path, force: bool | None) -> None:
-    """Check the path of the file to write; refuse an existing file unless `force` is given."""
+    """Check the path of the file to write; refuse an existing file unless `force` is true."""
     check_output("--out", out, SUFFIX)
     if out.exists() and not force:
         raise UserError(f"{str(out)!r} is there already: name another, or add --force")

@@ -73,9 +73,9 @@ OUTPUT = {
     "--compare CHECKPOINT …": "show texts of several checkpoints side by side",
 }
 NUMBERS = {"N": int, "K": int, "T": float, "P": float, "R": float, "A": float}
-TYPES: dict[str, Callable[[str], Any]] = {**NUMBERS, "CHECKPOINT": Path}  # else a text
+TYPES: dict[str, Callable[[str], Any]] = {**NUMBERS, "CHECKPOINT": Path}  # other values stay texts
 
-# Options of texts, however they are chosen.
+# Options of texts that are drawn or searched.
 TEXTS = (
     *("prefix", "length", "count", "repetition_penalty", "no_repeat_ngram", "lines"),
     *("line_length", "acrostic", "rhyme", "ban", "only", "starts_with", "max_length", "format"),

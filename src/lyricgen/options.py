@@ -21,7 +21,10 @@ class Options(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _read_none(cls, values: Any) -> Any:
-        """Read the text None as null where null is allowed; refuse anything but a dictionary."""
+        """Read the text None as null where null is allowed.
+
+        Anything but a dictionary or an object of this class is refused.
+        """
         if isinstance(values, cls):
             return values
         if not isinstance(values, dict):
@@ -38,7 +41,7 @@ class Options(BaseModel):
 
 
 def validate(schema: type[T] | Any, values: Any, group: str = "") -> Any:
-    """Check plain values, and turn them into an object of a schema.
+    """Check plain values, and turn them into an object of a schema, which is returned.
 
     Args:
         schema: a subclass of Options, or a union of subclasses that differ in `kind`.
@@ -56,10 +59,10 @@ def validate(schema: type[T] | Any, values: Any, group: str = "") -> Any:
 
 
 def check_texts(name: str, texts: Any) -> None:
-    """Check that `texts` is a list of texts.
+    """Check that `texts`, the argument called `name`, is a list or other iterable of texts.
 
     Raises:
-        UserError: `texts` is a single text or no list, or an element is no text.
+        UserError: `texts` is a single text or cannot be iterated, or an element is no text.
     """
     if isinstance(texts, str):  # it would pass for a list of its characters
         raise UserError(f"{name}={texts!r}: put it in a list, [{texts!r}]")
@@ -127,7 +130,7 @@ def _short(value: Any) -> str:
 
 
 def _say_where(path: list[str], values: Any) -> str:
-    """Describe the group of an unknown option, such as "with cell=rnn"; "here" without a group."""
+    """Describe the group of an unknown option, such as "with cell=rnn"; "here" without a kind."""
     for part in path[:-1]:
         values = values[part]
     chosen = values.get("kind") if isinstance(values, dict) else None

@@ -22,7 +22,7 @@ ADDED: tuple[tuple[str, str | None, dict[str, Value]], ...] = (
 )
 # Groups and settings that an n-gram model does not read.
 NETWORKS = ("layers", "hidden_size", "cell", "depth", "loss", "optimizer", "scheduler", "trainer")
-# Settings of the machine and of logs, which do not change the trained model.
+# Settings of the machine, of callbacks and of logs, which do not change what a step learns.
 PLUMBING = (
     *("trainer.accelerator", "trainer.devices", "trainer.strategy", "trainer.profiler"),
     *("callbacks", "logger", "name", "resume"),
@@ -35,7 +35,7 @@ def belongs_to(name: str, options: Sequence[str]) -> bool:
 
 
 def complete(options: dict[str, Any]) -> dict[str, Any]:
-    """Copy recorded options, and add the settings of `ADDED` that they lack."""
+    """Copy recorded options, and add the settings of `ADDED` that their groups lack."""
     for group, choice, added in ADDED:
         recorded = options.get(group)
         if isinstance(recorded, dict) and choice in (None, recorded.get("kind")):
@@ -46,7 +46,8 @@ def complete(options: dict[str, Any]) -> dict[str, Any]:
 def flatten(options: Mapping[str, Any]) -> dict[str, Value]:
     """Turn nested options into settings with flat names, such as optimizer.lr.
 
-    The kind of a group gets the name of the group. A list becomes a text.
+    The kind of a group gets the name of the group. Lists, and values of any class other than those
+    of `Value`, become texts.
     """
     flat: dict[str, Value] = {}
     for name, value in options.items():
@@ -61,7 +62,7 @@ def flatten(options: Mapping[str, Any]) -> dict[str, Value]:
 
 
 def known_to_model(settings: dict[str, Value]) -> dict[str, Value]:
-    """Select the settings that the model reads; n-gram models do not read `NETWORKS`."""
+    """Leave out `NETWORKS` from the settings of an n-gram model; return other settings whole."""
     if settings.get("model") != "ngram":
         return settings
     return {name: value for name, value in settings.items() if not belongs_to(name, NETWORKS)}

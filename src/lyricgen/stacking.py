@@ -10,7 +10,7 @@ from lyricgen.console import put, table_console
 
 
 def put_whole(table: Table) -> None:
-    """Print a table without broken numbers or words, if at least two columns fit."""
+    """Print a table, split so that it fits; only a very narrow terminal breaks numbers or words."""
     console = table_console()
     for part in stacked(table, console):
         put(part, console)
@@ -24,8 +24,9 @@ def fits(table: Table, console: Console) -> bool:
 def stacked(table: Table, console: Console) -> list[Table]:
     """Split a table that is too wide into tables that have some of its columns each.
 
-    Each table has the first column, which names the rows. The names and all headings may be wrapped
-    between words; other cells stay in one line. A split sets the widths of the columns of `table`.
+    A table that fits is returned whole. Each part has the first column, which names the rows. The
+    names and all headings may be wrapped, between words if they fit; other cells stay in one line.
+    A split sets the widths of the columns of `table`.
     """
     if fits(table, console):
         return [table]

@@ -119,7 +119,9 @@ def train(values: dict[str, Any], run: Run) -> float:
 
     Raises:
         UserError: an option is wrong, the text cannot be used, the directory is taken, the run
-            cannot be resumed, or a file cannot be written.
+            cannot be resumed, training diverges, another process of the run fails, or a file cannot
+            be written.
+        OSError: the lock, or the first files of a new run, cannot be written.
         Interrupted, KeyboardInterrupt: a signal, such as Ctrl-C, stops the run.
     """
     with run.claimed(), listening() as interruption:
@@ -164,7 +166,7 @@ def train(values: dict[str, Any], run: Run) -> float:
 def _record_unbegun(
     error: BaseException, run: Run, values: dict[str, Any], interruption: Interruption
 ) -> None:
-    """Record why a job could not begin; remove the files of a single run that is new."""
+    """Record why a job could not begin; discard a new single run, and a new job after a signal."""
     if run.sweep is not None and not hides_an_interrupt(error):
         earlier = RunSummary.read_earlier(run.directory)
         if earlier is None or earlier.options is None:
@@ -181,7 +183,7 @@ def _record(error: BaseException, run: Run, interruption: Interruption) -> None:
 
     Raises:
         Interrupted: a signal stopped the run, and a library replaced Interrupted by another error.
-        KeyboardInterrupt: a library replaced KeyboardInterrupt by another error.
+        KeyboardInterrupt: `error` is a KeyboardInterrupt, or a library replaced one by `error`.
     """
     if not hides_an_interrupt(error):
         run.fail(error)
