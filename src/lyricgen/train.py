@@ -118,9 +118,7 @@ def train(values: dict[str, Any], run: Run) -> float:
         perplexity if no checkpoint is kept; infinity without a perplexity.
 
     Raises:
-        UserError: an option is wrong, the text cannot be used, the directory is taken, the run
-            cannot be resumed, training diverges, another process of the run fails, or a file cannot
-            be written.
+        UserError: an option, the text or the directory cannot be used, or the training fails.
         OSError: the lock, or the first files of a new run, cannot be written.
         Interrupted, KeyboardInterrupt: a signal, such as Ctrl-C, stops the run.
     """

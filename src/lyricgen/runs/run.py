@@ -97,8 +97,7 @@ class Run:
         summary, and `seconds` its time until the checkpoint. A resumed run keeps its .hydra.
 
         Raises:
-            OSError: a file of a new run cannot be written.
-            UserError: summary.json of a resumed run cannot be written.
+            OSError: a file cannot be written; a resumed run raises a UserError instead.
         """
         self._start = time.perf_counter() - seconds  # the time of imports does not count
         now: dict[str, Any] = {
