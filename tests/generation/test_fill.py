@@ -246,6 +246,16 @@ def test_one_gap_is_drawn_from_the_models_own_probabilities() -> None:
     }
 
 
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+def test_a_model_that_has_diverged_fills_nothing(temperature: float) -> None:
+    model = trained("abcd")
+    assert isinstance(model.network, FillModel)
+    with torch.no_grad():
+        model.network.recurrence.join.weight.fill_(torch.nan)
+    with pytest.raises(UserError, match="diverged"):
+        model.fill_many(["a_b"], temperature=temperature)
+
+
 def test_a_filling_depends_on_its_seed_and_text_alone() -> None:
     model = trained("abcdef")
     together = model.fill_many(["a__b", "c_", "d___e___f"], count=4, seed=3, temperature=2.0)

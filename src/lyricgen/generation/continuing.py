@@ -52,6 +52,14 @@ def draw_uniforms(generator: Generator, seeds: list[int], length: int) -> Tensor
     return torch.tensor(drawn, dtype=torch.float64)
 
 
+def diverged() -> UserError:
+    """Make the error for a model whose logits are NaN."""
+    return UserError(
+        "the model's outputs are no numbers, its training has diverged: take the checkpoint of an "
+        "earlier step"
+    )
+
+
 def below_one(uniforms: Tensor, dtype: torch.dtype) -> Tensor:
     """Convert numbers from [0, 1) for `draw_characters`; keep them below 1 after rounding.
 
@@ -176,10 +184,7 @@ class PartialBatch:
     def no_character(self, step: int) -> UserError:
         """Make the error for a text that has no character to choose at a step, counted from 0."""
         if self.model.logits.isnan().any():
-            return UserError(
-                "the model's outputs are no numbers, its training has diverged: take the "
-                "checkpoint of an earlier step"
-            )
+            return diverged()
         return UserError(
             f"the constraints leave no character at position {step + 1} of a text: loosen one of "
             "them"

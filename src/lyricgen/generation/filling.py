@@ -9,7 +9,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from lyricgen.console import progress
 from lyricgen.errors import UserError
-from lyricgen.generation.continuing import below_one, draw_characters, draw_uniforms
+from lyricgen.generation.continuing import below_one, diverged, draw_characters, draw_uniforms
 from lyricgen.generation.options import Strategy
 from lyricgen.generation.rules import scaled
 from lyricgen.generation.writer import text_seed
@@ -45,6 +45,9 @@ def fill_gaps(
         temperature: temperature of the softmax.
         sweeps: S.
         forbidden: ids that fill no gap.
+
+    Raises:
+        UserError: the model's training has diverged.
     """
     filled = pad_sequence(texts, batch_first=True).to(model.device)  # (B, 1 + N)
     lengths = torch.tensor([len(text) - 1 for text in texts], device=model.device)
@@ -65,10 +68,12 @@ def fill_gaps(
                 logits[:, forbidden] = -torch.inf
                 numbers = uniforms[:, gap, sweep, None] if temperature else None
                 chosen = draw_characters(scaled(logits, temperature or 1.0), numbers)[:, 0]
-                chosen.clamp_(max=logits.shape[1] - 1)  # V: the logits are NaN
+                chosen.clamp_(max=logits.shape[1] - 1)  # V: the logits are NaN, refused below
                 filled[rows[position > 0], position[position > 0]] = chosen[position > 0]
             if temperature == 0 and sweep and torch.equal(filled, before):
                 break
+    if logits.isnan().any():
+        raise diverged()
     return [row[: len(text)] for row, text in zip(filled.cpu(), texts, strict=True)]
 
 
@@ -107,8 +112,8 @@ def fill_texts(
         len(texts) · count texts, normalised as the corpus was.
 
     Raises:
-        UserError: the model fills no gaps, a number is of the wrong type or out of range, or
-            `encode_gaps` refuses a text or the mark.
+        UserError: the model fills no gaps, or its training has diverged; a number is of the wrong
+            type or out of range; or `encode_gaps` refuses a text or the mark.
     """
     check_texts("texts", texts)
     check_whole("seed", seed)

@@ -62,7 +62,6 @@ def prepare(
     """Build all objects of a run, without writing into its directory.
 
     `point` tells where a resumed run continues. `trial` is None unless a search started the run.
-    `rank` is the rank of this process, from 0.
 
     Raises:
         UserError: an option is wrong, the text or init_from cannot be used, or torchrun or srun has
