@@ -38,8 +38,8 @@ def fill_gaps(
 
     Args:
         model: the network; it is put into evaluation mode and back.
-        texts: B tensors (1 + N,) of int64 ids: the start of the text, which is V for a line; then
-            its characters, with any id in a gap.
+        texts: B tensors (1 + N,) of int64 ids: a start, V for a line, and the characters; any id
+            stands in a gap.
         gaps: B tensors (G,) of int64, the positions of the gaps, rising from 1; G is at least 1.
         seeds: B; each text depends on its own seed only.
         temperature: temperature of the softmax.
@@ -53,9 +53,7 @@ def fill_gaps(
     lengths = torch.tensor([len(text) - 1 for text in texts], device=model.device)
     positions = pad_sequence(gaps, batch_first=True).to(model.device)  # (B, G), 0 for none
     number, rows = positions.shape[1], torch.arange(len(texts), device=model.device)
-    uniforms = below_one(_gap_uniforms(seeds, gaps, sweeps), model.output.bias.dtype).to(
-        model.device
-    )
+    uniforms = _gap_uniforms(seeds, gaps, sweeps, model.output.bias)
     with evaluating(model), progress("filling the gaps", sweeps * number) as moved:
         for sweep in range(sweeps + 1):
             before = filled.clone()
@@ -77,13 +75,16 @@ def fill_gaps(
     return [row[: len(text)] for row, text in zip(filled.cpu(), texts, strict=True)]
 
 
-def _gap_uniforms(seeds: list[int], gaps: list[Tensor], sweeps: int) -> Tensor:
-    """Draw random numbers, (B, G, S + 1); a text's numbers do not depend on the other texts."""
+def _gap_uniforms(seeds: list[int], gaps: list[Tensor], sweeps: int, like: Tensor) -> Tensor:
+    """Draw random numbers, (B, G, S + 1), with the type and device of `like`.
+
+    A text's numbers do not depend on the other texts.
+    """
     each = [
         draw_uniforms("torch", [seed], (sweeps + 1) * len(own)).view(sweeps + 1, -1).T
         for seed, own in zip(seeds, gaps, strict=True)
     ]
-    return pad_sequence(each, batch_first=True)
+    return below_one(pad_sequence(each, batch_first=True), like.dtype).to(like.device)
 
 
 def fill_texts(
