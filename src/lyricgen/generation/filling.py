@@ -37,13 +37,10 @@ def fill_gaps(
     is taken, and a sweep that changes nothing is the last. The filled texts are on the CPU.
 
     Args:
-        model: the network; it is put into evaluation mode and back.
         texts: B tensors (1 + N,) of int64 ids: a start, V for a line, and the characters; any id
             stands in a gap.
         gaps: B tensors (G,) of int64, the positions of the gaps, rising from 1; G is at least 1.
         seeds: B; each text depends on its own seed only.
-        temperature: temperature of the softmax.
-        sweeps: S.
         forbidden: ids that fill no gap.
 
     Raises:
