@@ -87,8 +87,7 @@ def prepare(
     training: Training
     if counts_ngrams(model):
         total = NatsTotal()
-        observers = observe(total)
-        training = Counting(options, datamodule, model, state, observers, description, total)
+        training = Counting(options, datamodule, model, state, observe(total), description, total)
     else:
         module = build.build_module(options, datamodule, model, state)
         observers = observe(module.totals["train"])
