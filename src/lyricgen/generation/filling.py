@@ -37,10 +37,13 @@ def fill_gaps(
     is taken, and a sweep that changes nothing is the last. The filled texts are on the CPU.
 
     Args:
+        model: the network; it is put into evaluation mode and back.
         texts: B tensors (1 + N,) of int64 ids: a start, V for a line, and the characters; any id
             stands in a gap.
         gaps: B tensors (G,) of int64, the positions of the gaps, rising from 1; G is at least 1.
         seeds: B; each text depends on its own seed only.
+        temperature: temperature of the softmax.
+        sweeps: S.
         forbidden: ids that fill no gap.
 
     Raises:
@@ -49,7 +52,7 @@ def fill_gaps(
     filled = pad_sequence(texts, batch_first=True).to(model.device)  # (B, 1 + N)
     lengths = torch.tensor([len(text) - 1 for text in texts], device=model.device)
     positions = pad_sequence(gaps, batch_first=True).to(model.device)  # (B, G), 0 for none
-    number, rows = positions.shape[1], torch.arange(len(texts), device=model.device)
+    number = positions.shape[1]
     uniforms = _gap_uniforms(seeds, gaps, sweeps, model.output.bias)
     with evaluating(model), progress("filling the gaps", sweeps * number) as moved:
         for sweep in range(sweeps + 1):
@@ -58,18 +61,25 @@ def fill_gaps(
                 moved(max(0, sweep - 1) * number + gap)
                 logits = model.output.bias.expand(len(texts), -1).clone()
                 if sweep:
-                    predicted, _ = model(filled, lengths, filled.shape[1] - 1)  # (B, N, V)
-                    logits = predicted[rows, (position - 1).clamp(min=0)]
+                    logits = _gap_logits(model, filled, lengths, position)
                 logits[:, forbidden] = -torch.inf
                 numbers = uniforms[:, gap, sweep, None] if temperature else None
                 chosen = draw_characters(scaled(logits, temperature or 1.0), numbers)[:, 0]
                 chosen.clamp_(max=logits.shape[1] - 1)  # V: the logits are NaN, refused below
-                filled[rows[position > 0], position[position > 0]] = chosen[position > 0]
+                filled[position > 0, position[position > 0]] = chosen[position > 0]
             if temperature == 0 and sweep and torch.equal(filled, before):
                 break
     if logits.isnan().any():
         raise diverged()
     return [row[: len(text)] for row, text in zip(filled.cpu(), texts, strict=True)]
+
+
+def _gap_logits(model: FillModel, filled: Tensor, lengths: Tensor, position: Tensor) -> Tensor:
+    """Compute the logits, (B, V), of the character at `position`, (B,), of each text."""
+    predicted, _ = model(filled, lengths, filled.shape[1] - 1)  # (B, N, V)
+    rows = torch.arange(len(filled), device=filled.device)
+    logits: Tensor = predicted[rows, (position - 1).clamp(min=0)]
+    return logits
 
 
 def _gap_uniforms(seeds: list[int], gaps: list[Tensor], sweeps: int, like: Tensor) -> Tensor:
