@@ -52,16 +52,14 @@ def fill_gaps(
     filled = pad_sequence(texts, batch_first=True).to(model.device)  # (B, 1 + N)
     lengths = torch.tensor([len(text) - 1 for text in texts], device=model.device)
     positions = pad_sequence(gaps, batch_first=True).to(model.device)  # (B, G), 0 for none
-    number = positions.shape[1]
+    number, first = positions.shape[1], model.output.bias.expand(len(texts), -1)
     uniforms = _gap_uniforms(seeds, gaps, sweeps, model.output.bias)
     with evaluating(model), progress("filling the gaps", sweeps * number) as moved:
         for sweep in range(sweeps + 1):
             before = filled.clone()
             for gap, position in enumerate(positions.unbind(dim=1)):  # (B,)
                 moved(max(0, sweep - 1) * number + gap)
-                logits = model.output.bias.expand(len(texts), -1).clone()
-                if sweep:
-                    logits = _gap_logits(model, filled, lengths, position)
+                logits = _gap_logits(model, filled, lengths, position) if sweep else first.clone()
                 logits[:, forbidden] = -torch.inf
                 numbers = uniforms[:, gap, sweep, None] if temperature else None
                 chosen = draw_characters(scaled(logits, temperature or 1.0), numbers)[:, 0]
