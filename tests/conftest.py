@@ -46,6 +46,8 @@ Found = TypeVar("Found")
 def pytest_configure() -> None:
     # a test's own directory holds its outputs, whatever the shell has set
     os.environ.pop("LYRICGEN_OUTPUTS", None)
+    # each core has a process of tests; the processes that these start share it
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(autouse=True)

@@ -12,6 +12,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import torch
+
 IMPORTED = ["lyricgen.training.main", "tests.conftest"]
 
 
@@ -60,4 +62,6 @@ def _called(
         for number in (1, 2):
             os.dup2(stream.fileno(), number)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    if "OMP_NUM_THREADS" in variables:  # which torch has read in the server
+        torch.set_num_threads(int(variables["OMP_NUM_THREADS"]))
     function(*arguments)

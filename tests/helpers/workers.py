@@ -10,7 +10,6 @@ from types import SimpleNamespace
 from typing import IO
 
 import pytest
-import torch
 
 from lyricgen.training import worker
 from lyricgen.training.ddp import launch
@@ -76,6 +75,5 @@ def _work(before: Callable[[], None], pipe: Connection, errors: Connection) -> N
     os.setsid()
     os.dup2(pipe.fileno(), 0)
     os.dup2(errors.fileno(), 2)
-    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     before()
     worker.main()

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import re
 import subprocess
 import sys
@@ -13,29 +12,16 @@ from report_speed import make_runs
 
 from lyricgen import report
 from tests.conftest import ROOT, printed
-
-
-def benchmark(place: Path, *arguments: str) -> str:
-    """What it prints."""
-    script = ROOT / "scripts" / "benchmark.py"
-    done = subprocess.run(
-        [sys.executable, script, *arguments],
-        check=False,
-        cwd=place,
-        capture_output=True,
-        text=True,
-        timeout=900,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+from tests.helpers.scripts import benchmark
 
 
 @pytest.mark.slow
 def test_the_benchmark_fills_its_tables(tmp_path: Path) -> None:
     few = ["--rounds", "1", "--epochs", "1", "--threads", "1"]
     cells = ["lstm", "gru_scratch", "lstm_scratch"]  # torch's layer; a state of one part and of two
-    out = benchmark(tmp_path, "--cells", *cells, *few)
+    script = ROOT / "scripts" / "benchmark.py"
+    command = [sys.executable, script, "--cells", *cells, *few]
+    out = subprocess.check_output(command, cwd=tmp_path, text=True, timeout=900)
     rows = [line.split() for line in out.splitlines()]
     speeds = {row[0]: row[1:] for row in rows if row and row[0] in cells and row[-1] == "10%"}
     assert list(speeds) == cells

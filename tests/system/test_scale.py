@@ -20,8 +20,9 @@ from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.data.samplers import RandomSampler
 from lyricgen.data.splits import Split
 from lyricgen.data.vocabulary import Vocabulary
-from tests.conftest import ROOT, TINY, Train
+from tests.conftest import TINY, Train
 from tests.helpers.datamodules import stub_trainer
+from tests.helpers.scripts import benchmark
 
 STATUS = Path("/proc/self/status")
 LENGTH = 800_000_000
@@ -157,19 +158,9 @@ def losses(metrics: Path) -> str:
 
 @pytest.mark.slow
 def test_the_benchmark_fills_its_table(tmp_path: Path) -> None:
-    script = ROOT / "scripts" / "benchmark.py"
-    sizes = ["--sizes", "0.1", "0.2", "--rounds", "1", "--steps", "2"]
-    done = subprocess.run(
-        [sys.executable, script, "--scale", *sizes],
-        check=False,
-        cwd=tmp_path,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
-    assert done.returncode == 0, done.stderr
-    rows = [line.split("│")[1:-1] for line in done.stdout.splitlines() if line.startswith("│")]
+    sizes = ["--sizes", "0.1", "0.2", "--rounds", "1", "--steps", "2", "--threads", "1"]
+    out = benchmark(tmp_path, "--scale", *sizes)
+    rows = [line.split("│")[1:-1] for line in out.splitlines() if line.startswith("│")]
     cells = {row[0].strip(): [cell.strip() for cell in row[1:3]] for row in rows}
     assert len(cells) == 9
     assert all(float(cell.replace(",", "")) >= 0 for row in cells.values() for cell in row)

@@ -1,0 +1,72 @@
+"""Scripts run in processes that are forked where the imports are done already."""
+
+import os
+import runpy
+import subprocess
+import sys
+import traceback
+from pathlib import Path
+from tempfile import TemporaryFile
+from types import SimpleNamespace
+from typing import Any
+
+import scale
+import sweep_speed
+
+from tests.conftest import ROOT
+from tests.helpers.processes import started
+
+
+def benchmark(place: Path, *arguments: str) -> str:
+    """Run `python scripts/benchmark.py` in a directory; return the text that it prints."""
+    output = place / "printed.txt"
+    process = started(_benchmark, place, arguments, output=output)
+    process.join(900)
+    text = output.read_text("utf-8")
+    assert process.exitcode == 0, text
+    return text
+
+
+def _benchmark(place: Path, arguments: tuple[str, ...]) -> None:
+    os.chdir(place)
+    for module in (scale, sweep_speed):  # which start scripts
+        module.subprocess = SimpleNamespace(run=_run)  # type: ignore[attr-defined]
+    _become([str(ROOT / "scripts" / "benchmark.py"), *arguments])
+
+
+def _become(command: list[str]) -> None:
+    sys.argv = command
+    runpy.run_path(command[0], run_name="__main__")
+
+
+def _run(
+    command: list[Any], *, env: dict[str, str], **others: object
+) -> "subprocess.CompletedProcess[str]":
+    """Do for a script of Python as `subprocess.run` does, without the start of a Python."""
+    assert command[0] == sys.executable
+    assert others["capture_output"]
+    with TemporaryFile("w+", encoding="utf-8") as out, TemporaryFile("w+", encoding="utf-8") as err:
+        process = os.fork()
+        if not process:
+            status = 1
+            try:
+                os.dup2(out.fileno(), 1)
+                os.dup2(err.fileno(), 2)
+                os.environ.update(env)
+                _become([str(word) for word in command[1:]])
+                status = 0
+            except BaseException:  # the process must end here
+                traceback.print_exc()
+            finally:
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(status)
+        status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+        printed = []
+        for stream in (out, err):
+            stream.seek(0)
+            printed.append(stream.read())
+    done = subprocess.CompletedProcess(command, status, *printed)
+    if others["check"]:
+        done.check_returncode()
+    return done
