@@ -54,7 +54,12 @@ VARIATIONS: tuple[tuple[tuple[str, ...], ...], ...] = (
     (("scheduler=none",), ("scheduler=cosine",), ("scheduler=plateau", "scheduler.patience=0")),
     ((), (), ("trainer.precision=64-true",), ("trainer.precision=bf16-mixed",)),
     ((), (), ("model.input=one_hot", "model.tie_weights=false"), ("loss.label_smoothing=0",)),
-    (("optimizer=sgd", "optimizer.momentum=0.9"), ("optimizer=adam",), ("optimizer=adamw",)),
+    (
+        ("optimizer=sgd", "optimizer.momentum=0.9"),
+        ("optimizer=adam",),
+        ("optimizer=adamw",),
+        ("optimizer=muon",),
+    ),
     (
         (),
         (),

@@ -177,6 +177,15 @@ class CharacterNetwork(Model):
                 found[weight] = 0 if cell.row_vectors else 1
         return found
 
+    def hidden_matrices(self) -> list[nn.Parameter]:
+        """List the matrices without a dimension of characters: those of the recurrence."""
+        of_characters = self.character_dimensions()
+        return [
+            parameter
+            for name, parameter in self.named_parameters()
+            if parameter.dim() == 2 and name not in of_characters
+        ]
+
     def set_output_bias(self, counts: Tensor) -> None:
         """Set the output bias to the log-frequencies of characters, smoothed by adding one.
 

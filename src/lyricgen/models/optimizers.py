@@ -3,10 +3,12 @@
 import inspect
 import math
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
-from torch import nn, optim
+import torch
+from torch import Tensor, nn, optim
+from typing_extensions import override
 
 from lyricgen.models.options import (
     CosineOptions,
@@ -15,16 +17,105 @@ from lyricgen.models.options import (
     SchedulerOptions,
 )
 
+# Coefficients a, b, c of the steps of `orthogonalized` (Amsel et al. 2025, "The Polar Express",
+# for singular values between 0.001 and 1).
+POLAR_EXPRESS = (
+    (8.28721201814563, -23.595886519098837, 17.300387312530933),
+    (4.107059111542203, -2.9478499167379106, 0.5448431082926601),
+    (3.9486908534822946, -2.908902115962949, 0.5518191394370137),
+)
+
+
+def orthogonalized(matrix: Tensor) -> Tensor:
+    """Move all singular values of a matrix towards 1, and keep its singular vectors.
+
+    Each step replaces X by (a I + b A + c A²) X with A = X Xᵀ. The steps multiply these square
+    factors, whose side is the shorter side of the matrix, and apply their product to X once.
+    """
+    if matrix.shape[0] > matrix.shape[1]:
+        return orthogonalized(matrix.T).mT
+    wide = matrix / matrix.norm().clamp(min=1e-7)  # no singular value is above 1
+    gram, factors = wide @ wide.T, list[Tensor]()
+    for a, b, c in POLAR_EXPRESS:
+        if factors:
+            gram = factors[-1] @ gram @ factors[-1]
+        factor = torch.addmm(gram, gram, gram, beta=b, alpha=c)
+        factor.diagonal().add_(a)
+        factors.append(factor)
+    moved: Tensor = torch.linalg.multi_dot([*reversed(factors), wide])
+    return moved
+
+
+class Muon(optim.AdamW):
+    """Muon for hidden matrices, and AdamW for all other parameters.
+
+    The update of a hidden matrix is its gradient with Nesterov's momentum, orthogonalized. Its
+    scale of 0.2 √(longer side) gives it the size of AdamW's updates, so that both share a learning
+    rate and weight decay. Sources: Jordan et al. 2024; Liu et al. 2025 for the scale.
+
+    torch.optim.Muon computes in bfloat16, which is slow on CPUs without such products.
+
+    Args:
+        params: groups of parameters; "hidden" in a group says whether it holds hidden matrices.
+        lr: learning rate.
+        momentum: decay of the average of a hidden matrix's gradients.
+        betas: decays of AdamW's averages.
+        fused: whether AdamW uses torch's fused step.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[dict[str, Any]],
+        lr: float,
+        momentum: float,
+        betas: tuple[float, float],
+        fused: bool = False,
+    ) -> None:
+        super().__init__(params, lr=lr, betas=betas, fused=fused)
+        self.momentum = momentum
+
+    @override
+    def step(self, closure: Any = None) -> Any:
+        groups = self.param_groups
+        self.param_groups = [group for group in groups if not group["hidden"]]
+        try:
+            loss = super().step(closure)
+        finally:
+            self.param_groups = groups
+        for group in groups:
+            for matrix in group["params"] if group["hidden"] else []:
+                self._step_matrix(matrix, group["lr"], group["weight_decay"])
+        return loss
+
+    @torch.no_grad()
+    def _step_matrix(self, matrix: Tensor, rate: float, decay: float) -> None:
+        if matrix.grad is None:
+            return
+        state = self.state[matrix]
+        if not state:
+            state["exp_avg"] = torch.zeros_like(matrix)
+            state["step"] = torch.tensor(0.0)  # AdamW expects it when it loads a state
+        average = state["exp_avg"]
+        average.lerp_(matrix.grad, 1 - self.momentum)
+        update = orthogonalized(matrix.grad.lerp(average, self.momentum))
+        matrix.mul_(1 - rate * decay)
+        matrix.add_(update, alpha=-0.2 * rate * math.sqrt(max(matrix.shape)))
+
+
 # By the names in `optimizer=`. The options have the names of torch's arguments.
 OPTIMIZERS: dict[str, type[optim.Optimizer]] = {
     "sgd": optim.SGD,
     "adam": optim.Adam,
     "adamw": optim.AdamW,
+    "muon": Muon,
 }
 
 
 def build_optimizer(
-    options: OptimizerOptions, parameters: Iterable[nn.Parameter], fused: bool
+    options: OptimizerOptions,
+    parameters: Iterable[nn.Parameter],
+    fused: bool,
+    hidden_matrices: Collection[nn.Parameter] = (),
 ) -> optim.Optimizer:
     """Build an optimizer that applies weight decay to matrices, not to biases.
 
@@ -33,13 +124,18 @@ def build_optimizer(
         parameters: the parameters to optimize.
         fused: whether to use torch's fused step, if there is one. With it, Lightning cannot clip
             gradients in mixed precision.
+        hidden_matrices: parameters that `optimizer=muon` orthogonalizes.
     """
-    parameters = list(parameters)
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": options.weight_decay},
-        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
-    ]
     kind = OPTIMIZERS[options.kind]
+    hidden = list(hidden_matrices) if kind is Muon else []
+    others = [p for p in parameters if all(p is not matrix for matrix in hidden)]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in others if p.dim() > 1], "weight_decay": options.weight_decay},
+        {"params": [p for p in others if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    if kind is Muon:
+        groups = [{**group, "hidden": False} for group in groups]
+        groups.append({"params": hidden, "weight_decay": options.weight_decay, "hidden": True})
     arguments = options.model_dump(exclude={"kind", "weight_decay"})
     if "fused" in inspect.signature(kind).parameters:
         arguments["fused"] = fused

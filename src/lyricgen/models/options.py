@@ -126,7 +126,17 @@ class AdamOptions(Options):
     weight_decay: NonNegativeFloat
 
 
-OptimizerOptions = Annotated[SgdOptions | AdamOptions, Field(discriminator="kind")]
+class MuonOptions(Options):
+    """Options of `optimizer=muon`; `betas` are those of AdamW for the other parameters."""
+
+    kind: Literal["muon"]
+    lr: PositiveFloat
+    momentum: Beta
+    betas: tuple[Beta, Beta] = Field(strict=False)  # YAML knows lists only
+    weight_decay: NonNegativeFloat
+
+
+OptimizerOptions = Annotated[SgdOptions | AdamOptions | MuonOptions, Field(discriminator="kind")]
 
 
 class ConstantOptions(Options):

@@ -183,13 +183,19 @@ def trained_model(
 
 
 def build_module(
-    options: TrainOptions, datamodule: CharacterDataModule, network: Model, state: RunState
+    options: TrainOptions,
+    datamodule: CharacterDataModule,
+    network: CharacterNetwork,
+    state: RunState,
 ) -> RecurrentModule:
     """Build the LightningModule of a network, with its loss, optimizer and schedule."""
     return RecurrentModule(
         network,
         optimizer=partial(
-            build_optimizer, options.optimizer, fused="mixed" not in options.trainer.precision
+            build_optimizer,
+            options.optimizer,
+            fused="mixed" not in options.trainer.precision,
+            hidden_matrices=network.hidden_matrices(),
         ),
         schedule=partial(
             build_scheduler,
