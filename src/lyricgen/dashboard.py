@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import redirect_stderr, suppress
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -221,7 +221,7 @@ def _wait_for(address: str, runs: int) -> None:
     """Wait until the server has read all runs, or has read no further run for `PATIENCE` seconds.
 
     Raises:
-        UserError: the server does not answer.
+        UserError: the server does not answer, or not with a list of runs.
     """
     url = urlsplit(address)
     connection = HTTPConnection(url.hostname or HOST, url.port, timeout=ANSWER)
@@ -236,8 +236,8 @@ def _wait_for(address: str, runs: int) -> None:
                 if found > read:
                     read, since = found, time.monotonic()
                 moved(read)
-    except OSError as error:
-        why = error.strerror or error
+    except (OSError, HTTPException, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
         raise UserError(f"TensorBoard does not answer at {address} ({why}): try again") from error
     finally:
         connection.close()

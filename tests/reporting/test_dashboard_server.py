@@ -1,8 +1,10 @@
 """Whom the dashboard answers, and how many files it may open."""
 
 import resource
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -103,3 +105,21 @@ def test_an_address_of_this_machine_will_do() -> None:
         check_host(host)
     with pytest.raises(UserError):
         check_host("\0")
+
+
+@pytest.mark.parametrize("answer", [b"no HTTP\r\n\r\n", b"HTTP/1.0 200 OK\r\n\r\n<html>"])
+def test_an_answer_that_is_no_list_of_runs(answer: bytes) -> None:
+    """Another program listens there, or TensorBoard answers with an error page."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def reply() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(1000)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=reply)
+        thread.start()
+        with pytest.raises(UserError, match="TensorBoard does not answer at"):
+            dashboard._wait_for(f"http://127.0.0.1:{listener.getsockname()[1]}/", 1)
+        thread.join()

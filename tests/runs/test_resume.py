@@ -790,6 +790,10 @@ def test_files_are_cut_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
         rewind(tmp_path, noted)
     assert samples.read_bytes() == b"o"  # what is lost is not made up by zeros
     assert "shorter" in caplog.text
+    caplog.clear()
+    rewind(tmp_path, {samples.name: 0})
+    assert caplog.text == ""
+    assert not samples.exists()
     rewind(tmp_path, {})
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 

@@ -240,7 +240,7 @@ def rewind(directory: Path, checkpointed: dict[str, int]) -> None:
             os.truncate(path, size)
     for name, size in checkpointed.items():
         path = directory / name
-        if not path.is_file() or path.stat().st_size < size:
+        if size and (not path.is_file() or path.stat().st_size < size):
             log.warning("%s is shorter than at the checkpoint: a part of it is lost", path)
     (directory / HPARAMS).unlink(missing_ok=True)  # may be torn; it is written once
 
