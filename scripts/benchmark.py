@@ -2,9 +2,10 @@
 
 Without an option it compares training with a plain loop (training_speed.py). An option chooses
 another measurement: --generation compares writing with the notebooks' loop (generation_speed.py),
---scale trains on texts of 1, 100 and 1,000 MB (scale.py), --sweep measures the time between jobs
-(sweep_speed.py), and --report measures reports on many runs (report_speed.py). On a busy machine
-use --threads 1 or OMP_WAIT_POLICY=passive, since waiting threads use up the cores.
+--scale trains on texts of 1, 100 and 1,000 MB (scale.py), --sweep compares jobs in one process with
+jobs in processes of their own (sweep_speed.py), and --report measures reports on many runs
+(report_speed.py). On a busy machine use --threads 1 or OMP_WAIT_POLICY=passive, since waiting
+threads use up the cores.
 """
 
 import argparse
@@ -39,8 +40,8 @@ def main() -> None:
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument("--generation", action="store_true", help="measure writing texts")
     instead.add_argument("--scale", action="store_true", help="measure texts of several sizes")
-    instead.add_argument("--sweep", action="store_true", help="measure the time between jobs")
-    parser.add_argument("--jobs", type=int, default=30, help="jobs of the sweep (default: 30)")
+    instead.add_argument("--sweep", action="store_true", help="measure sweeps")
+    parser.add_argument("--jobs", type=int, default=30, help="jobs of a sweep (default: 30)")
     instead.add_argument("--report", action="store_true", help="measure reports on many runs")
     parser.add_argument(
         "--sizes", type=float, nargs="+", default=[1, 100, 1000], help="of texts in MB"
@@ -62,7 +63,7 @@ def main() -> None:
             console.print(generation(arguments.rounds, arguments.steps))
             return
         if arguments.sweep:
-            console.print(sweep_speed(arguments.jobs, Path(name)))
+            console.print(sweep_speed(arguments.jobs, arguments.rounds, Path(name)))
             return
         if arguments.scale:
             os.environ["OMP_NUM_THREADS"] = str(arguments.threads)

@@ -5,6 +5,7 @@ import runpy
 import subprocess
 import sys
 import traceback
+from multiprocessing import current_process
 from pathlib import Path
 from tempfile import TemporaryFile
 from types import SimpleNamespace
@@ -53,6 +54,7 @@ def _run(
                 os.dup2(out.fileno(), 1)
                 os.dup2(err.fileno(), 2)
                 os.environ.update(env)
+                current_process().daemon = False  # for it may start processes
                 _become([str(word) for word in command[1:]])
                 status = 0
             except BaseException:  # the process must end here

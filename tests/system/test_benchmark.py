@@ -47,12 +47,20 @@ def test_the_benchmark_of_writing_fills_its_table(tmp_path: Path) -> None:
         assert least == target
 
 
+LAUNCHERS = r"│ (.*?) +│ +(-?[\d.]+) +│ +(-?[\d.]+) +│"  # a row with a figure for each
+
+
 @pytest.mark.slow
 def test_the_benchmark_of_sweeps_fills_its_table(tmp_path: Path) -> None:
-    out = benchmark(tmp_path, "--sweep", "--jobs", "2", "--threads", "1")
-    found = dict(re.findall(r"│ (.*?) +│ +([\d.]+) │", out))
-    assert 0 < float(found["s between jobs, median"]) <= float(found["s between jobs, longest"])
-    assert float(found["MB after the first job"]) > 100
+    few = ["--jobs", "2", "--rounds", "1", "--threads", "1"]
+    out = benchmark(tmp_path, "--sweep", *few)
+    found = {name: (one, other) for name, one, other in re.findall(LAUNCHERS, out)}
+    assert len(found) == 5
+    for column in (0, 1):
+        figures = {name: float(figure[column]) for name, figure in found.items()}
+        assert 0 < figures["s between jobs, median"] <= figures["s between jobs, longest"]
+        assert figures["s to the first step, median"] > 0
+        assert figures["MB after the first job"] > 100
 
 
 @pytest.mark.slow
