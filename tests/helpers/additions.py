@@ -112,7 +112,7 @@ def _status(words: list[str], settings: list[str]) -> int:
 
             # the fork server may have imported Hydra, whose plugin pytest then cannot rewrite
             quiet = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
-            return int(pytest.main([*words[1:], "-q", "-p", "no:cacheprovider", *quiet]))
+            return int(pytest.main([*words[1:], "-q", "-n", "0", "-p", "no:cacheprovider", *quiet]))
         assert words[:3] == ["python", "-m", "lyricgen.train"], words
         from lyricgen import train  # noqa: PLC0415  of the copy
 

@@ -2,12 +2,13 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
-from tests.helpers.additions import Addition, add, additions, copy_tree, run
+from tests.helpers.additions import PAGE, Addition, add, additions, copy_tree, run
 
 KINDS = ["cell", "sampler", "corpus", "callback", "optimizer", "schedule", "logger", "experiment"]
 ADDITIONS = additions()
@@ -29,7 +30,10 @@ def train_with(addition: Addition, directory: Path) -> Trained:
     return Trained(path.parent, json.loads(path.read_text("utf-8")))
 
 
-def test_the_page_has_every_kind_of_addition() -> None:
+def test_the_page_says_where_things_are_and_then_has_every_kind_of_addition() -> None:
+    page = PAGE.read_text("utf-8")
+    assert re.findall(r"^## (?:Add an? )?(.*)", page, re.M) == ["Where things are", "Rules", *KINDS]
+    assert len(page[: page.index("## Add a")].splitlines()) <= 70  # one page
     assert set(ADDITIONS) == set(KINDS)
     for addition in ADDITIONS.values():
         assert addition.commands[-1].startswith("python -m lyricgen.train")
