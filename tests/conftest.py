@@ -50,6 +50,11 @@ def pytest_configure() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # the longest tests come first, so that all processes of tests end at about the same time
+    items.sort(key=lambda item: item.path.parent.name != "system")
+
+
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)

@@ -24,8 +24,6 @@ from lyricgen.sweeps import grid
 from lyricgen.training import main as training
 from tests.conftest import SMALL, Train, summary_of, sweep_of, until
 
-pytestmark = pytest.mark.processes
-
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 143}
 
 

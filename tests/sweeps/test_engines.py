@@ -36,8 +36,6 @@ from lyricgen.training import threads
 from tests.conftest import SMALL, TINY, Train, hear_ctrl_c, summary_of, sweep_of, until
 from tests.helpers import slurm
 
-pytestmark = pytest.mark.processes
-
 LONG = ("trainer.max_epochs=100000", "callbacks.early_stopping.enabled=false")
 NEEDS = {"slurm": "submitit", "ray": "ray"}
 

@@ -38,8 +38,6 @@ from tests.conftest import SMALL, Train, killed_after, messages, summary_of, swe
 from tests.helpers.processes import started
 from tests.helpers.workers import fork_workers
 
-pytestmark = pytest.mark.processes
-
 SEARCH = (*SMALL, "sweep=optuna", "hydra.sweeper.n_trials=3")
 EARLY = ("hydra.sweeper.pruner.startup_trials=1", "hydra.sweeper.pruner.warmup_epochs=1")
 

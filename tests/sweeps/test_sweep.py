@@ -35,8 +35,6 @@ from tests.conftest import (
 )
 from tests.helpers.processes import fork_context
 
-pytestmark = pytest.mark.processes
-
 
 def jobs_of(sweep: Path) -> list[str]:
     return sorted(path.parent.name for path in sweep.glob("*/.hydra"))

@@ -23,8 +23,6 @@ from lyricgen.training.recurrent_module import RecurrentModule
 from tests.conftest import TINY, Finished, Train, hear_ctrl_c, until
 from tests.helpers.workers import fork_workers
 
-pytestmark = pytest.mark.processes
-
 # Without dropout, whose masks are each process's own.
 PLAIN = (
     *(option for option in TINY if not option.startswith("callbacks")),
