@@ -1,6 +1,6 @@
 """Batches of character ids, and their positions in a split.
 
-B rows, T time steps, N characters in a split of the corpus.
+Shapes: B rows, T time steps, N characters in a split of the corpus.
 """
 
 from collections.abc import Callable, Iterator

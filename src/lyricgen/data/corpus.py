@@ -1,7 +1,7 @@
 """Corpora as ids, in memory or in files of the cache.
 
-N characters in the corpus, V in the vocabulary. A file of the cache holds the ids, a description in
-JSON, the checksum and the length of the description, and a mark.
+Shapes: N characters in the corpus, V in the vocabulary. A file of the cache holds the ids, a
+description in JSON, the checksum and the length of the description, and a mark.
 """
 
 import hashlib

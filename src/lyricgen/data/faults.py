@@ -214,8 +214,8 @@ def count_damage(pieces: Iterable[bytes], encoding: str) -> int:
     """Count the places in a file that an encoding cannot decode.
 
     Returns:
-        The number of places; 0 if the file seems to have another encoding, since too many places
-        are damaged or the decoded text is too odd.
+        The number of places; 0 if the file seems to have another encoding: its text is odd, or has
+        few sound characters beyond ASCII for each damaged place.
     """
     decoder = codecs.getincrementaldecoder(encoding)(errors="replace")
     damaged, sound, sample = 0, 0, ""

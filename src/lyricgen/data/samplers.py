@@ -1,6 +1,6 @@
 """Samplers, which choose the positions of each batch from (seed, epoch, index) alone.
 
-B rows (batch size), T time steps, N characters in the text.
+Shapes: B rows (batch size), T time steps, N characters in the text.
 """
 
 import logging

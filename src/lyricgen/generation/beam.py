@@ -1,6 +1,6 @@
 """Beam search for the most probable continuations, a few of each prefix at a time.
 
-A prefixes, K beams, B = A·K sequences, V vocabulary, P prefix characters, N new characters.
+Shapes: A prefixes, K beams, B = A·K sequences, V vocabulary, P prefix characters, N new characters.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """Continuation of many texts at once, one character at a time.
 
-A texts, B texts that still grow, V vocabulary, P prefix characters, N new characters.
+Shapes: A texts, B texts that still grow, V vocabulary, P prefix characters, N new characters.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,6 +1,6 @@
 """Filling the gaps of texts by Gibbs sampling.
 
-B texts, N characters of a text, G gaps in it, S sweeps, V vocabulary.
+Shapes: B texts, N characters of a text, G gaps in it, S sweeps, V vocabulary.
 """
 
 import torch

@@ -1,6 +1,6 @@
 """Plans for texts: which characters are allowed at each place, and where the texts end.
 
-R texts, T new characters, V vocabulary, S characters of --starts-with.
+Shapes: R texts, T new characters, V vocabulary, S characters of --starts-with.
 """
 
 import re

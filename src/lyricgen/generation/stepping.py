@@ -1,7 +1,7 @@
 """Steppers, by which a model reads one character of many texts at a time.
 
-B texts, R rows that hold them, P prefix characters, V vocabulary, L layers, H hidden size, G gates,
-E embedding.
+Shapes: B texts, R rows that hold them, P prefix characters, V vocabulary, L layers, H hidden size,
+G gates, E embedding.
 """
 
 from collections.abc import Callable, Sequence

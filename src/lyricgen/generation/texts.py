@@ -1,6 +1,6 @@
 """Generation of texts by a trained model, and log-probabilities of texts.
 
-B texts, P prefix characters, T time steps.
+Shapes: B texts, P prefix characters, T time steps.
 """
 
 from collections.abc import Sequence

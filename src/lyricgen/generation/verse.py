@@ -1,6 +1,6 @@
 """Plans for running text in lines: number, length, first characters and rhymes of the lines.
 
-R texts, T new characters, V vocabulary, E ends of lines, D different numbers of lines.
+Shapes: R texts, T new characters, V vocabulary, E ends of lines, D different numbers of lines.
 """
 
 import re

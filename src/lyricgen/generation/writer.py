@@ -1,6 +1,6 @@
 """Writer of texts under constraints and by a strategy, and of new names.
 
-A prefixes, B texts.
+Shapes: A prefixes, B texts.
 """
 
 import zlib

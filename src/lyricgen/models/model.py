@@ -1,6 +1,6 @@
 """Base classes of all models, and the scores of a batch.
 
-B batch, T time steps, V vocabulary, N characters in a split.
+Shapes: B batch, T time steps, V vocabulary, N characters in a split.
 """
 
 from collections.abc import Iterator

@@ -1,7 +1,7 @@
 """Character networks: input, recurrence, output layer, and initial weights.
 
-B batch, T time steps, K known characters after these steps, V vocabulary, E embedding, H hidden
-size, L layers.
+Shapes: B batch, T time steps, K known characters after these steps, V vocabulary, E embedding, H
+hidden size, L layers.
 """
 
 from collections.abc import Callable

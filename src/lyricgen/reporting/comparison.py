@@ -223,12 +223,12 @@ def _compare(
 def varied(records: Sequence[Record], over: Sequence[str]) -> list[str]:
     """List the settings in which runs of one text and task differ.
 
-    The settings in `over`, the names of runs and the settings of the text are left out. Settings
-    that do not change the learning count only if a sweep tries several of their values.
+    The settings in `over`, the names of runs and the settings of the text are left out. A
+    setting that does not affect learning is listed only if a sweep tries several of its values.
 
     Returns:
-        The typed settings that differ, in their order; then options that still differ between runs
-        with equal typed settings.
+        The typed settings that differ, as typed first to last; then options that still differ
+        between runs with equal typed settings.
     """
     settings = [record.settings for record in records]
     options = {key for record in records for key in record.options}

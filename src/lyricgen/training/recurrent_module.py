@@ -1,6 +1,6 @@
 """The LightningModule that trains a network.
 
-B batch, T time steps, V vocabulary, H hidden, L layers.
+Shapes: B batch, T time steps, V vocabulary, H hidden, L layers.
 """
 
 import math

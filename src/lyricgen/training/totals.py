@@ -1,6 +1,6 @@
 """Sum up nats and characters, and score held-out splits.
 
-B batch, T time steps, N characters in a split.
+Shapes: B batch, T time steps, N characters in a split.
 """
 
 import torch

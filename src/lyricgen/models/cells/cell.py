@@ -1,7 +1,7 @@
 """Base classes of the cells and of their fast steps.
 
-B batch, R rows (one text each), T time steps, I input size, V vocabulary, H hidden size, G gates, L
-layers.
+Shapes: B batch, R rows (one text each), T time steps, I input size, V vocabulary, H hidden size, G
+gates, L layers.
 """
 
 from abc import ABC, abstractmethod

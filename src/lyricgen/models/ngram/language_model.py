@@ -1,7 +1,7 @@
 """N-gram models as networks, and as a baseline on the held-out splits.
 
-B batch, T time steps, V vocabulary, C = order - 1 symbols of context; G_k distinct n-grams of k
-symbols in the training text (G_0 = 1, the empty one); N characters in a split.
+Shapes: B batch, T time steps, V vocabulary, C = order - 1 symbols of context; G_k distinct n-grams
+of k symbols in the training text (G_0 = 1, the empty one); N characters in a split.
 """
 
 import logging

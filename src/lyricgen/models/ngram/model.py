@@ -24,11 +24,11 @@ Here h is the longest context in the line or stream, of at most order - 1 symbol
 uniform.
 
 Sources: Kneser and Ney, ICASSP 1995; Witten and Bell, IEEE Trans. Inf. Theory 37(4), 1991; Chen and
-Goodman, Harvard TR-10-98, 1998 (D, both smoothings in this interpolated form, and add k: Lidstone
-1920, and Laplace for a = 1).
+Goodman, Harvard TR-10-98, 1998 (D, the interpolated form of both smoothings, and add k). Add k is
+due to Lidstone, 1920; with a = 1 it is Laplace's rule.
 
-Shape legend: T symbols in a text, V in the vocabulary; G_k distinct grams of k symbols in the
-training text (G_0 = 1, the empty gram). Leading dimensions, "...", are independent texts.
+Shapes: T symbols in a text, V in the vocabulary; G_k distinct grams of k symbols in the training
+text (G_0 = 1, the empty gram). Leading dimensions, "...", are independent texts.
 """
 
 from collections.abc import Iterator

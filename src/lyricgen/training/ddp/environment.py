@@ -72,7 +72,7 @@ def number_of_processes(chosen: TrainerOptions) -> int:
 def refuse_other_launchers() -> None:
     """Refuse to run as one of several processes of torchrun or srun: each would train alone.
 
-    WORLD_SIZE without torchrun, and Slurm's variables without srun, have no effect.
+    WORLD_SIZE without torchrun, and Slurm's variables without srun, are no reason to refuse.
 
     Raises:
         UserError: torchrun or srun has started several processes.
