@@ -150,15 +150,15 @@ class Curve(NamedTuple):
     """Perplexities of checkpoints by position, by length of the context or by frequency."""
 
     name: Literal["position", "context", "frequency"]  # name of the axis
-    labels: list[str]  # on the axis: positions or lengths from 1, or bins of counts
-    characters: list[int]  # number of predicted characters at each label
-    perplexities: dict[str, list[float | None]]  # by checkpoint; None at a label with 0 characters
+    places: list[str]  # on the axis: positions or lengths from 1, or bins of counts
+    characters: list[int]  # number of predicted characters at each place
+    perplexities: dict[str, list[float | None]]  # by checkpoint; None at a place with 0 characters
 
     @property
     def scored(self) -> range:
-        """Indices of the labels from the first label with a character to the last label."""
+        """Indices of the places from the first place with a character to the last place."""
         first = next(index for index, number in enumerate(self.characters) if number)
-        return range(first, len(self.labels))
+        return range(first, len(self.places))
 
 
 class Curves(NamedTuple):

@@ -106,7 +106,7 @@ def _draw_curve(axes: Axes, curve: Curve, title: str, families: list[str]) -> No
         step = 5 * max(1, -(-len(ticks) // 60))
         ticks = [index for index in ticks if index == 0 or (index + 1) % step == 0]
     rotation = 45 if curve.name == "frequency" else 0
-    axes.set_xticks(ticks, [curve.labels[index] for index in ticks], size=8, rotation=rotation)
+    axes.set_xticks(ticks, [curve.places[index] for index in ticks], size=8, rotation=rotation)
     _finish(axes, title)
     if len(curve.perplexities) > 1:
         axes.legend(prop={"family": families, "size": 8})

@@ -142,13 +142,13 @@ def _curve_table(found: Curves, curve: Curve, text: str) -> Table:
     labels = map(printable, curve.perplexities)
     table = new_table(numbers=(headings[curve.name], "characters", *labels))
     table.title = escape(printable(f"perplexity on {found.split} of {text}"))
-    last = len(curve.labels) - 1
+    last = len(curve.places) - 1
     for index in curve.scored:
         if curve.name == "position" and index != last and (index + 1) & index:
             continue
         values = (values[index] for values in curve.perplexities.values())
         texts = ("–" if value is None else rounded(value) for value in values)
-        table.add_row(curve.labels[index], f"{curve.characters[index]:,}", *texts)
+        table.add_row(curve.places[index], f"{curve.characters[index]:,}", *texts)
     return table
 
 
