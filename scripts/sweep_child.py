@@ -54,7 +54,7 @@ def main() -> None:
         noted = [json.loads(line) for line in events.read_text().splitlines()]
     steps = [at for event, at, _ in noted if event == "step"]
     ends = [(at, megabytes) for event, at, megabytes in noted if event == "end"]
-    gaps = [step - end for step, (end, _) in zip(steps[1:], ends, strict=False)]
+    gaps = [step - end for step, (end, _) in zip(steps[1:], ends[:-1], strict=True)]
     megabytes = [one for _, one in ends]
     print(json.dumps({"first_step": steps[0], "gaps": gaps, "megabytes": megabytes}))
 

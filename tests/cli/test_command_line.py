@@ -119,7 +119,13 @@ def test_options_that_are_no_form_of_a_command(forms: Forms) -> None:
     assert refused > 100
 
 
-def test_three_options_may_exclude_each_other() -> None:
-    forms = {(): ("a", "b"), ("c",): ("a",), ("c", "d"): ("b",)}
-    with pytest.raises(UserError, match=r"^--a, --b and --c do not go together: leave one of them"):
-        check_forms(Namespace(a=1, b=1, c=1, d=None, other=1), forms)
+@pytest.mark.parametrize("forms", [evaluate.FORMS, generate.FORMS], ids=["evaluate", "generate"])
+def test_options_conflict_in_pairs(forms: Forms) -> None:
+    """`check_forms` looks at pairs only."""
+    whole = [{*needed, *more} for needed, more in forms.items()]
+    names = sorted(set().union(*whole))
+    apart = {pair for pair in combinations(names, 2) if not any(map(set(pair).issubset, whole))}
+    for size in (3, 4):
+        for given in combinations(names, size):
+            if not apart.intersection(combinations(given, 2)):
+                assert any(map(set(given).issubset, whole)), given

@@ -24,6 +24,8 @@ def benchmark(place: Path, *arguments: str) -> str:
     process = started(_benchmark, place, arguments, output=output)
     process.join(900)
     text = output.read_text("utf-8")
+    if process.exitcode is None:
+        process.kill()
     assert process.exitcode == 0, text
     return text
 

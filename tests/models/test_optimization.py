@@ -114,8 +114,20 @@ def test_adam(fused: bool, kind: str, decay: float, steps: int) -> None:
     check(weights, expected)
 
 
-def muon_options(lr: float = LR, decay: float = DECAY) -> MuonOptions:
-    return MuonOptions(kind="muon", lr=lr, momentum=0.9, betas=(0.8, 0.95), weight_decay=decay)
+MUON = MuonOptions(kind="muon", lr=LR, momentum=0.9, betas=(0.8, 0.95), weight_decay=DECAY)
+
+
+@pytest.mark.parametrize("shape", [(6, 4), (4, 6), (5, 5)])
+def test_singular_values_come_near_one(shape: tuple[int, int]) -> None:
+    """The bounds are those of three steps of the Polar Express from any value in [0.001, 1]."""
+    u, _, v = np.linalg.svd(np.random.default_rng(0).normal(size=shape), full_matrices=False)
+    values = np.geomspace(1, 0.001, 4 if shape != (5, 5) else 5)
+    values *= 1 / np.linalg.norm(values)
+    moved = optimizers.orthogonalized(torch.from_numpy((u * values) @ v)).numpy()
+    found = np.diag(u.T @ moved @ v.T)
+    np.testing.assert_allclose((u * found) @ v, moved, atol=1e-12)  # the singular vectors stay
+    assert found.min() > 0.1
+    assert found.max() < 1.9
 
 
 @FUSED
@@ -132,7 +144,7 @@ def test_muon(fused: bool, steps: int) -> None:
         for a, b, c in POLAR_EXPRESS:  # an odd polynomial acts on singular values alone
             s = a * s + b * s**3 + c * s**5
         hidden[...] = hidden * (1 - LR * DECAY) - 0.2 * LR * np.sqrt(4) * (u * s) @ v
-    run(build_optimizer(muon_options(), weights, fused, weights[:1]), weights, slopes)
+    run(build_optimizer(MUON, weights, fused, weights[:1]), weights, slopes)
     check(weights[:1], [hidden])
     torch.manual_seed(0)
     rest, slopes = parameters()[1:], [step[1:] for step in slopes]
@@ -150,7 +162,7 @@ def test_muon_moves_like_the_muon_of_torch(
     own = nn.Parameter(torch.randn(shape))
     theirs, start = nn.Parameter(own.detach().clone()), own.detach().clone()
     slopes = [[torch.randn(shape)] for _ in range(3)]
-    run(build_optimizer(muon_options(), [own], True, [own]), [own], slopes)
+    run(build_optimizer(MUON, [own], True, [own]), [own], slopes)
     muon = optim.Muon(
         [theirs], lr=LR, momentum=0.9, weight_decay=DECAY, adjust_lr_fn="match_rms_adamw"
     )
@@ -162,14 +174,34 @@ def test_muon_moves_like_the_muon_of_torch(
 def test_muon_resumes_to_the_bit() -> None:
     """A saved and loaded optimizer continues as if it had not been."""
     weights, slopes = parameters(), gradients(6)
-    optimizer = build_optimizer(muon_options(), weights, True, weights[:1])
+    optimizer = build_optimizer(MUON, weights, True, weights[:1])
     run(optimizer, weights, slopes[:3])
     copies = [nn.Parameter(weight.detach().clone()) for weight in weights]
-    resumed = build_optimizer(muon_options(), copies, True, copies[:1])
+    resumed = build_optimizer(MUON, copies, True, copies[:1])
     resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     run(optimizer, weights, slopes[3:])
     run(resumed, copies, slopes[3:])
     for weight, same in zip(weights, copies, strict=True):
+        assert torch.equal(weight, same)
+
+
+def test_muon_steps_with_the_gradients_of_its_closure() -> None:
+    """Lightning clips in the closure, by the groups of the optimizer."""
+    weights, slopes = parameters(), gradients(1)[0]
+    optimizer = build_optimizer(MUON, weights, True, weights[:1])
+
+    def closure() -> float:
+        assert sum(len(group["params"]) for group in optimizer.param_groups) == len(weights)
+        assert torch.is_grad_enabled()
+        for weight, slope in zip(weights, slopes, strict=True):
+            weight.grad = slope.clone()
+        return 1.5
+
+    assert optimizer.step(closure) == 1.5
+    torch.manual_seed(0)
+    expected = parameters()
+    run(build_optimizer(MUON, expected, True, expected[:1]), expected, [slopes])
+    for weight, same in zip(weights, expected, strict=True):
         assert torch.equal(weight, same)
 
 

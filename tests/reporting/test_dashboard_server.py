@@ -118,7 +118,8 @@ def test_an_answer_that_is_no_list_of_runs(answer: bytes) -> None:
                 connection.recv(1000)
                 connection.sendall(answer)
 
-        thread = threading.Thread(target=reply)
+        listener.settimeout(10)
+        thread = threading.Thread(target=reply, daemon=True)
         thread.start()
         with pytest.raises(UserError, match="TensorBoard does not answer at"):
             dashboard._wait_for(f"http://127.0.0.1:{listener.getsockname()[1]}/", 1)

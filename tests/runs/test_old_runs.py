@@ -66,6 +66,15 @@ def test_a_resumed_run_goes_on_as_it_would_have(runs: Path, train: Train, name: 
         torch.testing.assert_close(weights, expected, **rounding)
 
 
+def test_a_finished_ngram_run_is_not_counted_again(runs: Path, train: Train) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (runs / "ngram/checkpoints").iterdir()}
+    done = train(f"resume={runs / 'ngram'}")
+    assert done.status == 0, done.err
+    assert "finished" in done.out + done.err
+    assert before
+    assert all(path.stat().st_mtime_ns == written for path, written in before.items())
+
+
 @pytest.mark.parametrize("name", ["lstm", "names", "fill", "sweep/0_seed=1"])
 def test_a_run_state_that_lay_with_the_callbacks(runs: Path, name: str) -> None:
     path = runs / name / "checkpoints/last.ckpt"

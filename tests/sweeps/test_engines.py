@@ -338,7 +338,7 @@ def test_a_sweep_that_is_stopped(start: Start, name: str, expected: int) -> None
     assert set(command.statuses) == {"interrupted"}
     assert read_summary(command.sweep).status == "interrupted"
     assert not (command.sweep / "2_seed=3/summary.json").exists()
-    until(lambda: not command.processes, 20)
+    until(lambda: not command.processes, 60)
     assert not list(command.sweep.glob(".stop*"))
 
 
@@ -363,7 +363,7 @@ def test_a_sweep_that_is_stopped_at_once(start: Start, name: str, expected: int)
     assert read_summary(command.sweep).status == "interrupted"
     assert not (command.sweep / "2_seed=3/summary.json").exists()
     assert not any(is_alive(job) for job in jobs)
-    until(lambda: not command.processes, 20)
+    until(lambda: not command.processes, 60)
     assert not list(command.sweep.glob(".stop*"))
 
 

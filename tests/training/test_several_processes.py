@@ -331,7 +331,7 @@ class Started:
         raise AssertionError("there is no process of rank 1")
 
     def ended(self) -> Finished:
-        out, err = self.process.communicate(timeout=60)
+        out, err = self.process.communicate(timeout=300)
         [summary] = self.place.glob("runs/*/*/summary.json")
         return Finished(self.process.returncode, out, err, summary.parent)
 
@@ -365,7 +365,7 @@ def test_a_signal_ends_all(start: Callable[..., Started], number: int, status: i
     assert ended.status == status
     assert "Traceback" not in ended.err
     assert ended.summary["status"] == "interrupted"
-    until(lambda: not Path(f"/proc/{other}").exists(), 10)
+    until(lambda: not Path(f"/proc/{other}").exists(), 60)
     assert checkpoint(ended)["global_step"] > 0
 
 
@@ -421,7 +421,7 @@ def test_no_process_outlives_the_first(start: Callable[..., Started]) -> None:
     run = start(*LONG)
     other = run.other()
     run.process.kill()
-    until(lambda: not Path(f"/proc/{other}").exists(), 10)
+    until(lambda: not Path(f"/proc/{other}").exists(), 60)
 
 
 @pytest.mark.slow

@@ -108,9 +108,10 @@ def check_forms(options: argparse.Namespace, forms: Forms) -> None:
     given = [name for name, value in vars(options).items() if value is not None and name in names]
     fitting = [needed for needed in forms if whole[needed].issuperset(given)]
     if not fitting:
-        groups = (group for size in range(2, len(given) + 1) for group in combinations(given, size))
         conflict = next(
-            group for group in groups if not any(form.issuperset(group) for form in whole.values())
+            pair
+            for pair in combinations(given, 2)
+            if not any(form.issuperset(pair) for form in whole.values())
         )
         raise UserError(f"{_listed(conflict)} do not go together: leave one of them out")
     missing = min(([name for name in needed if name not in given] for needed in fitting), key=len)

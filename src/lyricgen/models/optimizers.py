@@ -17,8 +17,9 @@ from lyricgen.models.options import (
     SchedulerOptions,
 )
 
-# Coefficients a, b, c of the steps of `orthogonalized` (Amsel et al. 2025, "The Polar Express",
-# for singular values between 0.001 and 1).
+# Coefficients a, b, c of the steps of `orthogonalized`: the first three steps of Amsel et al. 2025,
+# "The Polar Express". They move singular values between 0.001 and 1 to between 0.1 and 1.9, which
+# trains as well as values nearer to 1.
 POLAR_EXPRESS = (
     (8.28721201814563, -23.595886519098837, 17.300387312530933),
     (4.107059111542203, -2.9478499167379106, 0.5448431082926601),
@@ -76,10 +77,14 @@ class Muon(optim.AdamW):
 
     @override
     def step(self, closure: Any = None) -> Any:
+        loss = None
+        if closure is not None:  # it computes and clips the gradients of all groups
+            with torch.enable_grad():
+                loss = closure()
         groups = self.param_groups
         self.param_groups = [group for group in groups if not group["hidden"]]
         try:
-            loss = super().step(closure)
+            super().step()
         finally:
             self.param_groups = groups
         for group in groups:
@@ -93,9 +98,9 @@ class Muon(optim.AdamW):
             return
         state = self.state[matrix]
         if not state:
-            state["exp_avg"] = torch.zeros_like(matrix)
+            state["momentum"] = torch.zeros_like(matrix)
             state["step"] = torch.tensor(0.0)  # AdamW expects it when it loads a state
-        average = state["exp_avg"]
+        average = state["momentum"]
         average.lerp_(matrix.grad, 1 - self.momentum)
         update = orthogonalized(matrix.grad.lerp(average, self.momentum))
         matrix.mul_(1 - rate * decay)

@@ -217,7 +217,7 @@ def is_alive(process: int) -> bool:
     """Whether a process with the number `process` exists on this machine."""
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+    except ProcessLookupError:  # it has ended
         return False
     except PermissionError:  # it is a process of another user
         return True

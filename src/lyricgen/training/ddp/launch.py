@@ -23,7 +23,7 @@ from lyricgen.training.ddp.group import lost_connection, process_group, server
 log = logging.getLogger(__name__)
 
 GRACE = 30.0  # seconds for the other processes to end once rank 0 has ended
-NOTICE = 30.0  # seconds to wait for the end of a process after its connection is lost
+NOTICE = 10.0  # seconds to wait for the end of a process after its connection is lost
 BLOCKED = 60.0  # seconds that rank 0 has to notice a lost process by itself
 
 
