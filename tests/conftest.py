@@ -1,4 +1,4 @@
-"""What several test files share: small runs through the real command."""
+"""Fixtures and functions of several test files: small runs through the real command."""
 
 import functools
 import io
@@ -26,7 +26,7 @@ from tests.helpers.processes import started
 
 ROOT = Path(__file__).parents[1]
 
-# Small enough for a second, and still everything that a run does.
+# A run of about a second that still does everything.
 TINY = (
     "trainer=cpu",
     "hidden_size=16",
@@ -37,7 +37,7 @@ TINY = (
     "callbacks.samples.every_n_epochs=1",
     "callbacks.samples.length=12",
 )
-# Smaller yet, for what happens around runs.
+# A still smaller run, for tests of what surrounds a run.
 SMALL = (*TINY, "callbacks.samples.every_n_epochs=0", "callbacks.baseline.enabled=false")
 
 Found = TypeVar("Found")
@@ -46,12 +46,12 @@ Found = TypeVar("Found")
 def pytest_configure() -> None:
     # a test's own directory holds its outputs, whatever the shell has set
     os.environ.pop("LYRICGEN_OUTPUTS", None)
-    # each core has a process of tests; the processes that these start share it
+    # each core runs one process of tests, which shares it with the processes that it starts
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # the longest tests come first, so that all processes of tests end at about the same time
+    # the longest tests start first, so that all processes of tests end at about the same time
     items.sort(key=lambda item: item.path.parent.name != "system")
 
 
@@ -61,15 +61,15 @@ def _one_thread() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _hears_ctrl_c() -> None:
-    # a shell that starts pytest in the background has Ctrl-C ignored
+def _restore_ctrl_c() -> None:
+    # a process that a shell starts in the background ignores Ctrl-C
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
-def _no_handlers_left() -> Iterator[None]:
-    """Hydra's handlers keep the streams of a test, which are closed after it."""
+def _remove_handlers() -> Iterator[None]:
+    """Remove Hydra's handlers after a test: they keep its streams, which are closed by then."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     yield
@@ -80,37 +80,37 @@ def _no_handlers_left() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _no_tracebacks(monkeypatch: pytest.MonkeyPatch) -> None:
-    # which main() asks Hydra for: the processes that a test starts are not to inherit it
+def _unset_full_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    # main() sets this variable; processes that a test starts must not inherit it
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
 
 
 def summary_of(directory: Path) -> dict[str, Any]:
-    """What a run or a sweep says of itself, in strict JSON."""
+    """Summary of a run or a sweep, read as strict JSON."""
 
-    def never(constant: str) -> NoReturn:
+    def refuse_constant(constant: str) -> NoReturn:
         raise AssertionError(f"{constant} is not JSON")
 
     text = (directory / "summary.json").read_text("utf-8")
-    summary: dict[str, Any] = json.loads(text, parse_constant=never)
+    summary: dict[str, Any] = json.loads(text, parse_constant=refuse_constant)
     return summary
 
 
 def newest_of(outputs: str | Path = "outputs") -> Path:
-    """The directory of the run or sweep that latest.txt names."""
+    """Directory of the run or sweep that latest.txt names."""
     outputs = Path(outputs)
     return (outputs / (outputs / "latest.txt").read_text("utf-8").strip()).resolve()
 
 
 def sweep_of(outputs: str | Path = "outputs") -> Path:
-    """The only sweep that is there."""
+    """Directory of the only sweep of the outputs."""
     [found] = Path(outputs).glob("sweeps/*/*")
     return found.resolve()
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A run of the train command that has ended."""
+    """Result of the train command: status, output and directory."""
 
     status: int
     out: str
@@ -127,7 +127,7 @@ Train = Callable[..., Finished]
 
 
 def until(look: Callable[[], Found], seconds: float = 120, every: float = 0.05) -> Found:
-    """Look again and again, until there is something."""
+    """Call `look` until its result is true; return the result."""
     end = time.monotonic() + seconds
     while not (found := look()):
         assert time.monotonic() < end, "it did not come about"
@@ -136,24 +136,24 @@ def until(look: Callable[[], Found], seconds: float = 120, every: float = 0.05) 
 
 
 def hear_ctrl_c() -> None:
-    """As preexec_fn of a process: pytest in the background ignores it, and so would the process."""
+    """Restore Ctrl-C, as preexec_fn of a process: a pytest in the background ignores it."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which nohup ignores
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored under nohup
 
 
 def killed_after(checkpoints: int, outputs: Path, *arguments: str) -> None:
-    """Run the train command in a process that is killed before the next checkpoint after those."""
+    """Run the train command in a process that is killed before checkpoint `checkpoints` + 1."""
     environment = {"OMP_NUM_THREADS": "1", "LYRICGEN_OUTPUTS": str(outputs)}
     printed = outputs.with_name(f"{outputs.name}.log")
     process = started(
-        _train_until_killed, checkpoints, arguments, output=printed, environment=environment
+        _train_with_kill, checkpoints, arguments, output=printed, environment=environment
     )
     process.join()
     assert process.exitcode == -signal.SIGKILL, printed.read_text("utf-8")
 
 
-def _train_until_killed(checkpoints: int, arguments: tuple[str, ...]) -> None:
-    """Train, and die in place of the next checkpoint: all else that it tells of is written."""
+def _train_with_kill(checkpoints: int, arguments: tuple[str, ...]) -> None:
+    """Train, and die instead of writing the next checkpoint; its other files are written."""
     save, left = Checkpoints._save, checkpoints
 
     def counted(*arguments: Any, **named: Any) -> None:
@@ -170,7 +170,7 @@ def _train_until_killed(checkpoints: int, arguments: tuple[str, ...]) -> None:
 
 @dataclass(frozen=True)
 class Printed:
-    """What one of the ordinary commands has left on the terminal."""
+    """Status and output of a command other than train."""
 
     status: int
     out: str
@@ -186,13 +186,13 @@ Main = Callable[[list[str]], None]
 
 
 def messages(err: str) -> list[str]:
-    """The lines on standard error, without the one that says which run is the newest."""
+    """Lines of standard error, without the line that names the newest run."""
     lines = err.splitlines()
     return lines[1:] if lines and lines[0].startswith("from ") else lines
 
 
 def refusal(printed: Printed) -> str:
-    """The one line of an error that ends a command with status 2."""
+    """The single error line of a command that ended with status 2."""
     assert (printed.status, printed.out) == (2, "")
     [line] = messages(printed.err)
     assert line.startswith("error: ")
@@ -201,8 +201,8 @@ def refusal(printed: Printed) -> str:
 
 
 def printed(main: Main, capture: pytest.CaptureFixture[str], *arguments: str | Path) -> Printed:
-    """Run an ordinary command in this process."""
-    capture.readouterr()  # what came before, a training say, is not the command's
+    """Run a command other than train in this process."""
+    capture.readouterr()  # earlier output, of a training for example, is not the command's
     status = 0
     try:
         main([str(argument) for argument in arguments])
@@ -213,7 +213,7 @@ def printed(main: Main, capture: pytest.CaptureFixture[str], *arguments: str | P
 
 
 def _train(*overrides: str) -> tuple[int, Path | None]:
-    """Run the train command; give its exit status and the directory that it has made."""
+    """Run the train command; return its exit status and the directory that it made."""
     before = _directories()
     status = 0
     with pytest.MonkeyPatch.context() as patch:
@@ -245,7 +245,7 @@ def train(
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Train:
-    """Train each command line once for all tests, which may only read the run."""
+    """Train each command line once for all tests; tests must not change its run."""
     home = tmp_path_factory.mktemp("trained")
 
     @functools.cache
@@ -261,7 +261,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Train:
 
 
 def copied(run: Finished, outputs: str = "outputs") -> Finished:
-    """A copy of a run that a test may change: the newest run below other outputs."""
+    """Copy a run for a test that changes it; make it the newest run of other outputs."""
     assert run.directory is not None, run.err
     relative = Path(*run.directory.parts[-3:])  # runs/<date>/<time>_<name>
     directory = Path(outputs).absolute() / relative
@@ -272,12 +272,12 @@ def copied(run: Finished, outputs: str = "outputs") -> Finished:
 
 @pytest.fixture
 def without_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let sweeps make no report at their end, where a test looks at their jobs alone."""
+    """Let sweeps make no report, for tests that only look at their jobs."""
     monkeypatch.setattr(sweep_report, "report_sweep", lambda directory: None)
 
 
 def need_published(kind: str) -> None:
-    """Skip a test on a published text where LYRICGEN_DATA does not have its file."""
+    """Skip the test if LYRICGEN_DATA lacks the file of a published text."""
     directory = os.environ.get("LYRICGEN_DATA")
     if not directory or not (Path(directory) / PUBLISHED[kind].file_name).exists():
         pytest.skip(f"the published file of data={kind} is not in LYRICGEN_DATA={directory}")
@@ -286,4 +286,4 @@ def need_published(kind: str) -> None:
 def _directories() -> set[Path]:
     outputs = Path(os.environ.get("LYRICGEN_OUTPUTS", "outputs"))
     found = {path.parent for path in outputs.resolve().rglob("summary.json")}
-    return {path for path in found if not (path / "multirun.yaml").exists()}  # not of sweeps
+    return {path for path in found if not (path / "multirun.yaml").exists()}  # sweeps have it

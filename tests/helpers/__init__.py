@@ -1,1 +1,1 @@
-"""What tests share."""
+"""Functions and classes that several test files use."""

@@ -16,7 +16,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "CONTRIBUTING.md"
 COPIED = ("src", "conf", "tests")
-OF_THE_COPY = {"lyricgen", "hydra_plugins", "tests"}  # packages
+COPIED_PACKAGES = {"lyricgen", "hydra_plugins", "tests"}
 
 _SECTION = re.compile(r"^## Add an? (\w+)\n(.*?)(?=^## |\Z)", re.S | re.M)
 # the path before a block, the block's language and its text
@@ -24,7 +24,7 @@ _BLOCK = re.compile(r"(?:`([\w./]+)`:\n\n)?```(\w+)\n(.*?)^```$", re.S | re.M)
 
 
 class Addition(NamedTuple):
-    """Files, each with its text; changes of files that there are; commands."""
+    """New files with their texts, changes of existing files, and commands."""
 
     files: dict[str, str]
     changes: list[tuple[str, str]]
@@ -32,7 +32,7 @@ class Addition(NamedTuple):
 
 
 def additions() -> dict[str, Addition]:
-    """The additions of CONTRIBUTING, by the word in their headings."""
+    """Additions of CONTRIBUTING, by the word in their headings."""
     return {name: _read(text) for name, text in _SECTION.findall(PAGE.read_text("utf-8"))}
 
 
@@ -77,10 +77,10 @@ def _sides(change: str) -> tuple[str, str]:
 
 
 def run(commands: list[str], settings: list[str], directory: Path) -> tuple[list[int], str]:
-    """Run commands in a copy of the tree; training commands with more settings.
+    """Run commands in a copy of the tree; give training commands additional settings.
 
     Returns:
-        Their exit statuses, and what they have printed.
+        Their exit statuses and their output.
     """
     context = get_context("forkserver")
     context.set_forkserver_preload(["torch", "pytorch_lightning", "pydantic"])
@@ -99,7 +99,7 @@ def _run(commands: list[str], settings: list[str], directory: Path, printed: Pat
         for number in (1, 2):
             os.dup2(stream.fileno(), number)
         sys.path[:0] = [str(directory), str(directory / "src")]
-        for name in [name for name in sys.modules if name.partition(".")[0] in OF_THE_COPY]:
+        for name in [name for name in sys.modules if name.partition(".")[0] in COPIED_PACKAGES]:
             del sys.modules[name]
         for command in commands:
             print(f"status {_status(shlex.split(command), settings)}", flush=True)
@@ -108,13 +108,13 @@ def _run(commands: list[str], settings: list[str], directory: Path, printed: Pat
 def _status(words: list[str], settings: list[str]) -> int:
     try:
         if words[0] == "pytest":
-            import pytest  # noqa: PLC0415  the copy is tested, too
+            import pytest  # noqa: PLC0415  only some commands need it
 
-            # the fork server may have imported Hydra, whose plugin pytest then cannot rewrite
+            # pytest cannot rewrite Hydra's plugin if the fork server has imported it
             quiet = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
             return int(pytest.main([*words[1:], "-q", "-n", "0", "-p", "no:cacheprovider", *quiet]))
         assert words[:3] == ["python", "-m", "lyricgen.train"], words
-        from lyricgen import train  # noqa: PLC0415  of the copy
+        from lyricgen import train  # noqa: PLC0415  the copy's lyricgen
 
         sys.argv = ["lyricgen.train", *words[3:], *settings]
         train.main()

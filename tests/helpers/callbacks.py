@@ -43,7 +43,7 @@ def network_of(vocabulary: Vocabulary, layout: Layout) -> LanguageModel:
 
 
 def names(count: int, seed: int = 0) -> str:
-    """Lines with habits that both a network and n-grams can learn."""
+    """Lines of names with patterns that a network and n-grams can learn."""
     generator = np.random.default_rng(seed)
     syllables = ["sau", "rus", "ty", "ra", "no", "don", "tri", "ce"]
     lines = ["".join(generator.choice(syllables, generator.integers(1, 5))) for _ in range(count)]

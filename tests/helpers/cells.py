@@ -20,7 +20,7 @@ def sigmoid(values: Floats) -> Floats:
 
 
 def read(layer: nn.RNNBase, inputs: Tensor, state: State | None) -> tuple[Tensor, State]:
-    """Run torch's own layer, with its state as a tuple."""
+    """Run torch's own layer; its states are tuples."""
     given = state if state is None or isinstance(layer, nn.LSTM) else state[0]
     output, after = layer(inputs, given)
     return output, after if isinstance(after, tuple) else (after,)

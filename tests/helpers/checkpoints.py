@@ -43,7 +43,7 @@ def model_of(
 
 
 def content_of(model: WritingModel) -> dict[str, Any]:
-    """What Lightning would save of it."""
+    """Content of a checkpoint as Lightning saves it."""
     weights = {f"model.{name}": value for name, value in model.network.state_dict().items()}
     return {"epoch": 3, "state_dict": weights, "lyricgen": card(model)}
 
@@ -56,7 +56,7 @@ def saved(directory: Path, content: Any, name: str = "some.ckpt") -> Path:
 
 
 def refusal(path: Path, *needed: str) -> str:
-    """The message that a file is refused with: one printable line with its path and all these."""
+    """Message of a refused file: one printable line with its path and all of `needed`."""
     with pytest.raises(UserError) as caught:
         load(path)
     message = str(caught.value)
@@ -68,7 +68,7 @@ def refusal(path: Path, *needed: str) -> str:
 
 
 class Touch:
-    """Pickled, it is a call that makes a file."""
+    """Object whose unpickling makes a file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

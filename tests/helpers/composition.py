@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from lyricgen.cli.typed_values import CONFIG_DIRECTORY
 
-# files of conf/ that nobody types as a choice
+# files of conf/ that are no choices
 ABSTRACT = {("data", "base"), ("sampler", "default")}
 
 
@@ -22,7 +22,7 @@ SAMPLERS_OF_LINES = {"lines", "lines_carried"}
 
 @functools.cache
 def groups() -> dict[str, list[str | None]]:
-    """Every group and its choices, as they lie on the disk; null where the default is none."""
+    """Every group and its choices from the files of conf/; None where the default is null."""
     defaults = yaml.safe_load((CONFIG_DIRECTORY / "train.yaml").read_text("utf-8"))["defaults"]
     listed = {group: choice for entry in defaults if isinstance(entry, dict)
               for group, choice in entry.items() if "override" not in group}  # fmt: skip

@@ -18,7 +18,7 @@ def trained(
     lowercase: bool = False,
     options: dict[str, Any] | None = None,
 ) -> WritingModel:
-    """A model with opinions, not trained at all."""
+    """Untrained model with large random weights, so that its probabilities differ."""
     torch.manual_seed(0)
     lines = layout == "lines"
     network = LanguageModel(
@@ -31,7 +31,7 @@ def trained(
 
 
 def nats(model: WritingModel, prefix: str, text: str) -> float:
-    """ln p of what follows the prefix, by one pass over the whole text."""
+    """ln p of the text after its prefix, by one pass over the whole text."""
     new = model.vocabulary.encode(text[len(prefix) :]).tolist()
     ids = [*model.encode_prefix(prefix).tolist(), *new]
     with torch.no_grad():

@@ -18,10 +18,10 @@ from tests.conftest import hear_ctrl_c
 
 @dataclass
 class Dashboard:
-    """The command in a process of its own, and the address that it has printed."""
+    """Process of the command, and the address that it printed."""
 
     process: subprocess.Popen[str]
-    out: str  # its first line
+    out: str  # its output up to the address
     address: str
 
     def get(self, path: str, **query: str) -> Any:
@@ -41,7 +41,7 @@ class Dashboard:
         return [int(child) for path in found for child in path.read_text("ascii").split()]
 
     def stop(self, number: int) -> tuple[int, str]:
-        """Send a signal; the exit status, and what stands on standard error."""
+        """Send a signal; return the exit status and standard error."""
         self.process.send_signal(number)
         _, errors = self.process.communicate(timeout=20)
         return self.process.returncode, errors
@@ -49,7 +49,7 @@ class Dashboard:
 
 @contextmanager
 def showing(outputs: Path, *arguments: str) -> Iterator[Dashboard]:
-    """Run the command until the block ends."""
+    """Run the dashboard command until the block ends."""
     process = subprocess.Popen(
         [sys.executable, "-m", "lyricgen.dashboard", *arguments],
         env={**os.environ, "LYRICGEN_OUTPUTS": str(outputs)},

@@ -1,4 +1,4 @@
-"""A trainer that stands in for Lightning's."""
+"""A stand-in for Lightning's Trainer."""
 
 from types import SimpleNamespace
 
@@ -8,7 +8,7 @@ CPU = torch.device("cpu")
 
 
 def stub_trainer() -> SimpleNamespace:
-    """As much of a Trainer as the data module asks for."""
+    """Trainer with only the attributes that the data module reads."""
     progress = SimpleNamespace(current=SimpleNamespace(ready=0))
     return SimpleNamespace(
         current_epoch=0,

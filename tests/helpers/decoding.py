@@ -45,7 +45,7 @@ def drawn_texts(
 
 @torch.no_grad()
 def whole_text_again(model: LanguageModel, prefix: list[int], length: int) -> list[int]:
-    """Greedy, the whole text read anew from state zero for each character."""
+    """Greedy continuation that reads the whole text again for each character."""
     ids = list(prefix)
     for _ in range(length):
         logits = model(torch.tensor([ids]))[0][0, -1].tolist()

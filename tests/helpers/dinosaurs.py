@@ -1,4 +1,4 @@
-"""The course's measurements of a run on names."""
+"""Readers of the measurements of a run on names."""
 
 import csv
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""README, CONTRIBUTING and docs/: their commands, links and headings."""
+"""Commands, links, headings and tables of README, CONTRIBUTING and docs/."""
 
 import re
 
@@ -15,31 +15,31 @@ def text_of(page: str) -> str:
 
 
 def blocks(page: str, language: str) -> list[str]:
-    """The code blocks of a page that are written in a language."""
+    """Code blocks of a page in one language."""
     return re.findall(rf"^```{language}\n(.*?)^```$", text_of(page), flags=re.S | re.M)
 
 
 def commands(page: str) -> list[str]:
-    """The command lines of a page's shell blocks."""
+    """Command lines in the shell blocks of a page."""
     lines = "".join(blocks(page, "sh")).replace("\\\n", " ").splitlines()
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 
 def links(page: str) -> list[str]:
-    """The targets of a page's links and pictures within the repository."""
+    """Targets of a page's links and images within the repository."""
     found = re.findall(r"\]\(([^)\s]+)\)", _without_code(page))
     return [link for link in found if not re.match(r"https?:", link)]
 
 
 def anchors(page: str) -> set[str]:
-    """The anchors of a page's headings, as GitHub makes them."""
+    """Anchors of a page's headings, as GitHub makes them."""
     headings = re.findall(r"^#+ +(.+)$", _without_code(page), flags=re.M)
     plain = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings)
     return {heading.strip().replace(" ", "-") for heading in plain}
 
 
 def tables(page: str) -> list[list[list[str]]]:
-    """The tables of a page: rows of cells, the heading first."""
+    """Tables of a page: rows of cells, the heading first."""
     found = re.findall(r"(?:^\|.*\|$\n?)+", _without_code(page), flags=re.M)
     return [[_cells(line) for line in table.splitlines()] for table in found]
 

@@ -1,4 +1,4 @@
-"""A trained run."""
+"""A short training, for tests that need a run."""
 
 import sys
 from pathlib import Path
@@ -10,7 +10,7 @@ from tests.conftest import TINY, newest_of
 
 
 def trained(place: Path, *overrides: str) -> Path:
-    """Train for an epoch below `place` and give the run's directory."""
+    """Train for an epoch below `place`; return the run's directory."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LYRICGEN_OUTPUTS", str(place))
         command = ["lyricgen.train", *TINY, "trainer.max_epochs=1", *overrides]

@@ -1,6 +1,6 @@
-"""Files that somebody could send: none is a model, and some would like to run code or take memory.
+"""Hostile files: none is a model; some try to run code or to take much memory.
 
-Each builder writes a file to a path; `marker` is what code in it would create.
+Each builder writes a file to a path; code in the file would create `marker`.
 """
 
 import io
@@ -26,20 +26,20 @@ from lyricgen.models.checkpoint import MAX_BYTES, MAX_OPERATIONS
 from tests.helpers.checkpoints import Touch, content_of, model_of
 
 Builder = Callable[[Path, Path], None]
-# a file's name, how it is made, and what is said of it
+# name of a file: its builder, and a part of the refusal
 HOSTILE: dict[str, tuple[Builder, str]] = {}
 
 
-def hostile(said: str) -> Callable[[Builder], Builder]:
+def hostile(message: str) -> Callable[[Builder], Builder]:
     def keep(builder: Builder) -> Builder:
-        HOSTILE[builder.__name__] = builder, said
+        HOSTILE[builder.__name__] = builder, message
         return builder
 
     return keep
 
 
-def checkpoint(said: str, suffix: str = "") -> Callable[[Callable[[Any, Path], Any]], None]:
-    """A checkpoint that is an honest one but for a change of its content."""
+def checkpoint(message: str, suffix: str = "") -> Callable[[Callable[[Any, Path], Any]], None]:
+    """Add a valid checkpoint with one change of its content."""
 
     def keep(change: Callable[[Any, Path], Any]) -> None:
         def build(path: Path, marker: Path) -> None:
@@ -47,24 +47,24 @@ def checkpoint(said: str, suffix: str = "") -> Callable[[Callable[[Any, Path], A
             changed = change(content, marker)
             torch.save(content if changed is None else changed, path)
 
-        HOSTILE[change.__name__ + suffix] = build, said
+        HOSTILE[change.__name__ + suffix] = build, message
 
     return keep
 
 
-def weight(name: str, made: Callable[[], Any], said: str) -> None:
-    """A checkpoint one of whose tensors is another one."""
+def weight(name: str, made: Callable[[], Any], message: str) -> None:
+    """Add a valid checkpoint with one tensor replaced."""
 
     def build(path: Path, marker: Path) -> None:
         content = content_of(model_of())
         content["state_dict"]["model.output.bias"] = made()
         torch.save(content, path)
 
-    HOSTILE[f"weight_{name}"] = build, said
+    HOSTILE[f"weight_{name}"] = build, message
 
 
 def archive(path: Path, **members: bytes) -> None:
-    """An archive as torch writes it, with members of any content."""
+    """Write an archive as torch does, with members of any content."""
     writer = torch._C.PyTorchFileWriter(str(path))
     for name, content in members.items():
         writer.write_record(name.replace("__", "/").replace("_pkl", ".pkl"), content, len(content))
@@ -72,7 +72,7 @@ def archive(path: Path, **members: bytes) -> None:
 
 
 def repacked(path: Path, **options: Any) -> zipfile.ZipFile:
-    """A zip file whose end `torch_end` makes look like torch's."""
+    """Open a new zip file; `torch_end` then gives it an end like that of torch's files."""
     return zipfile.ZipFile(path, "w", **options)
 
 
@@ -96,21 +96,21 @@ def nested(depth: int) -> Any:
 
 
 def laughs() -> Any:
-    """2**60 values in sixty lists."""
+    """Sixty nested lists that stand for 2**60 values."""
     inner: Any = ["ha"]
     for _ in range(60):
         inner = [inner, inner]
     return inner
 
 
-# no archive of torch's
+# files other than torch's archives
 
 
-def raw(name: str, content: bytes, said: str) -> None:
+def raw(name: str, content: bytes, message: str) -> None:
     def build(path: Path, marker: Path) -> None:
         path.write_bytes(content)
 
-    HOSTILE[name] = build, said
+    HOSTILE[name] = build, message
 
 
 raw("empty", b"", "it is none at all")
@@ -165,10 +165,10 @@ def archive_of_nonsense(path: Path, marker: Path) -> None:
 def too_large(path: Path, marker: Path) -> None:
     with path.open("wb") as stream:
         stream.write(b"PK\x03\x04")
-        stream.truncate(MAX_BYTES + 1)  # takes no room on the disk
+        stream.truncate(MAX_BYTES + 1)  # a sparse file: takes no room on the disk
 
 
-# archives whose members lie
+# archives whose directories are false
 
 
 @hostile("not stored as torch stores them")
@@ -223,7 +223,7 @@ def two_directories(path: Path, marker: Path) -> None:
 
 # pickles that take time or memory
 
-# the beginning of a name of a storage: of floats, in the member data/7
+# start of the name of a storage of floats in the member data/7
 STORAGE = b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x007X\x03\x00\x00\x00cpu"
 
 
@@ -264,7 +264,7 @@ def pickle_of_almost_too_many(path: Path, marker: Path) -> None:
 
 @hostile("of another program")
 def pickle_of_storages(path: Path, marker: Path) -> None:
-    """Empty ones, of which torch makes a new one each time."""
+    """Write many references to an empty storage: torch makes a new storage for each."""
     again = b"h\x01Q" * (MAX_OPERATIONS // 2 - 100)
     pickled = b"\x80\x02](" + STORAGE + b"K\x00tq\x01Q" + again + b"e."
     archive(path, data_pkl=pickled, data__7=b"")
@@ -285,7 +285,7 @@ def storage_that_is_not_there(path: Path, marker: Path) -> None:
     archive(path, data_pkl=b"\x80\x02" + STORAGE + b"\x8a\x05\x00\x00\x00\x00\x08tQ.")
 
 
-# checkpoints that are not lyricgen's, or not of this version
+# checkpoints of other programs or other versions
 
 
 @hostile("it is of another program")
@@ -324,7 +324,7 @@ def without_weights(content: Any, marker: Path) -> None:
     del content["state_dict"]
 
 
-# cards that are none
+# malformed cards
 
 
 @checkpoint("should be 9x65536, it is 9x12")
@@ -402,7 +402,7 @@ def escape_in_the_vocabulary(content: Any, marker: Path) -> None:
     content["lyricgen"]["vocabulary"] = "\n\x1bbcdeé分开"
 
 
-# tensors that are none
+# malformed tensors
 
 weight("of_another_shape", lambda: torch.zeros(10), "output.bias should be 9, it is 10")
 weight("of_integers", lambda: torch.zeros(9, dtype=torch.int64), "output.bias is torch.int64")
@@ -473,8 +473,8 @@ for field in ("format", "architecture", "vocabulary", "layout", "lowercase"):
 # model files
 
 
-def model_file(said: str) -> Callable[[Callable[[Any, Any], Any]], None]:
-    """A model file that is an honest one but for a change of its card and tensors."""
+def model_file(message: str) -> Callable[[Callable[[Any, Any], Any]], None]:
+    """Add a valid model file with one change of its card or tensors."""
 
     def keep(change: Callable[[Any, Any], Any]) -> None:
         def build(path: Path, marker: Path) -> None:
@@ -485,13 +485,13 @@ def model_file(said: str) -> Callable[[Callable[[Any, Any], Any]], None]:
                 metadata = {"lyricgen": json.dumps(described)}
             path.write_bytes(safetensors.torch.save(tensors, metadata=metadata))
 
-        HOSTILE[f"shared_{change.__name__}"] = build, said
+        HOSTILE[f"shared_{change.__name__}"] = build, message
 
     return keep
 
 
-def headed(name: str, made: Callable[[dict[str, Any], bytes], bytes], said: str) -> None:
-    """A model file whose header and numbers are made anew from those of an honest one."""
+def headed(name: str, made: Callable[[dict[str, Any], bytes], bytes], message: str) -> None:
+    """Add a model file made from the header and numbers of a valid one."""
 
     def build(path: Path, marker: Path) -> None:
         model = model_of()
@@ -500,7 +500,7 @@ def headed(name: str, made: Callable[[dict[str, Any], bytes], bytes], said: str)
         length = int.from_bytes(whole[:8], "little")
         path.write_bytes(made(json.loads(whole[8 : 8 + length]), whole[8 + length :]))
 
-    HOSTILE[f"header_{name}"] = build, said
+    HOSTILE[f"header_{name}"] = build, message
 
 
 def with_header(header: bytes | str, numbers: bytes = b"") -> bytes:
@@ -629,7 +629,7 @@ def of_no_numbers(described: Any, tensors: Any) -> Any:
     tensors["output.bias"] = torch.full((9,), float("nan"))
 
 
-# what is no file
+# paths that are no ordinary files
 
 
 @hostile("has no checkpoints/best.ckpt")

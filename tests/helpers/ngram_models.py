@@ -30,7 +30,7 @@ def uncounted(order: int, smoothing: Smoothing, *, lines: bool = False) -> Ngram
 
 
 def symbols(length: int, *, lines: bool = False, seed: int = 0) -> list[int]:
-    """Text with habits; of lines, each a start symbol, some symbols and a newline."""
+    """Random text with unequal symbols; each line is a start symbol, symbols and a newline."""
     generator = np.random.default_rng(seed)
     text = (generator.pareto(1, length) * 2).astype(np.int64) % V
     if not lines:

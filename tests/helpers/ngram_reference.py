@@ -15,7 +15,7 @@ INTERPOLATED: tuple[Interpolated, ...] = ("kneser_ney", "witten_bell")
 SMOOTHINGS: tuple[Smoothing, ...] = (*INTERPOLATED, "add_k")
 
 
-K = 0.25  # what add k adds
+K = 0.25  # addend of add-k smoothing
 
 
 def nats_of(model: NgramModel, ids: Ids) -> Floats:
@@ -35,7 +35,7 @@ def streams(ids: Sequence[int], size: int) -> list[list[int]]:
 
 
 class Reference:
-    """The definitions of the module under test, word for word, with dictionaries and fractions."""
+    """Definitions of the module under test, written with dictionaries and fractions."""
 
     def __init__(self, ids: Sequence[int], size: int, order: int, smoothing: Smoothing) -> None:
         self.size, self.order, self.smoothing = size, order, smoothing

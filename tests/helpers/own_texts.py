@@ -21,7 +21,7 @@ def model(layout: Any = "stream", cell: str = "gru", **options: Any) -> TrainedM
 
 
 def nats_one_by_one(model: TrainedModel, text: str) -> list[float]:
-    """-ln p of each character after the first, or of each line from its start: step by step."""
+    """Nats of each character by single steps; NaN for the first one of a text without lines."""
     found = []
     pieces = [text] if model.layout == "stream" else text.splitlines(keepends=True)
     for piece in pieces:

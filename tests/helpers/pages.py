@@ -1,4 +1,4 @@
-"""The parts of a surprisal page."""
+"""A parser of surprisal pages."""
 
 import base64
 import json
@@ -9,7 +9,7 @@ import numpy as np
 
 
 class Page(HTMLParser):
-    """The cells of a page's text, with what stands between them, and its data."""
+    """Cells of a page's text, the text between them, and the page's data."""
 
     def __init__(self, page: str) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
-"""Functions called in a fresh process, which is forked where the imports are done already.
+"""Processes forked from a server that has done the slow imports.
 
-A test whose point is the start of the interpreter, or a signal at its start, starts a Python.
+A test of the start of the interpreter, or of a signal at its start, starts a new Python instead.
 """
 
 import os
@@ -18,7 +18,7 @@ IMPORTED = ["lyricgen.training.main", "tests.conftest"]
 
 
 def fork_context() -> ForkServerContext:
-    """The context of processes that are forked where the imports are done already."""
+    """Context whose processes are forked from a server with the imports done."""
     context = get_context("forkserver")
     context.set_forkserver_preload(IMPORTED)
     return context
@@ -33,13 +33,13 @@ def started(
     """Start a process that calls a function of a module in the current directory.
 
     Args:
-        function: what it calls.
-        arguments: of the function; they are pickled.
-        output: file of what it prints.
-        environment: variables beside those of this process.
+        function: function that the process calls.
+        arguments: arguments of the function; they are pickled.
+        output: file of its standard output and standard error.
+        environment: variables in addition to those of this process.
 
     Returns:
-        Its pid, exit code, `kill`, `terminate` and `join`.
+        The process.
     """
     variables = {**os.environ, **(environment or {})}
     call = (Path.cwd(), variables, output, function, arguments)
@@ -62,6 +62,6 @@ def _called(
         for number in (1, 2):
             os.dup2(stream.fileno(), number)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    if "OMP_NUM_THREADS" in variables:  # which torch has read in the server
+    if "OMP_NUM_THREADS" in variables:  # torch read it in the server
         torch.set_num_threads(int(variables["OMP_NUM_THREADS"]))
     function(*arguments)

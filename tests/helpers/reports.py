@@ -1,4 +1,4 @@
-"""Records of runs as training leaves them, without any training, and the page that reports them."""
+"""Records of runs written without training, and a parser of report pages."""
 
 import json
 import math
@@ -32,7 +32,7 @@ OPTIONS: dict[str, Any] = {
 
 
 def options_of(**changed: Any) -> dict[str, Any]:
-    """Options with some changed, as `optimizer__lr=0.1`; a group whole where a dictionary is."""
+    """Options with changes such as `optimizer__lr=0.1`; a dictionary replaces a whole group."""
     options: dict[str, Any] = json.loads(json.dumps(OPTIONS))
     for key, value in changed.items():
         group, _, name = key.partition("__")
@@ -50,7 +50,7 @@ def write_run(
     curve: tuple[float, ...] = (),
     **changed: Any,
 ) -> Path:
-    """A run as training leaves it; what is not an option goes by the name of `summary`."""
+    """Write a run as training does; `summary` holds entries of the summary besides options."""
     more = changed.pop("summary", {})
     options = changed.pop("options", options_of(**changed))
     summary = {"status": "finished", "overrides": list(overrides), "options": options}
@@ -72,14 +72,14 @@ def write_run(
     return directory
 
 
-# Perplexities of three cells over seeds, to be worked by hand:
+# Perplexities of three cells over seeds, for figures by hand:
 # lstm 10, 11, 12; gru 12, 12, 15; rnn 13, 11 at seeds 1 and 3.
 WORKED = {"lstm": {1: 10.0, 2: 11.0, 3: 12.0}, "gru": {1: 12.0, 2: 12.0, 3: 15.0}}
 WORKED["rnn"] = {1: 13.0, 3: 11.5}
 
 
 def worked_sweep(sweep: Path) -> Path:
-    """The grid with one failed job."""
+    """Write a sweep over the cells and seeds of `WORKED`, with one failed job."""
     for number, (cell, seed) in enumerate(product(("rnn", "gru", "lstm"), (1, 2, 3))):
         typed = (f"cell={cell}", f"seed={seed}")
         value = WORKED[cell].get(seed)
@@ -101,7 +101,7 @@ SPACE = {
 
 
 def search(directory: Path, count: int) -> Path:
-    """A search in which only the learning rate matters, with Optuna's file of its study."""
+    """Write a search in which only the learning rate matters, with Optuna's study file."""
     optuna = pytest.importorskip("optuna")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     directory.mkdir(parents=True)
@@ -124,7 +124,7 @@ def search(directory: Path, count: int) -> Path:
         summary = {"search_space": SPACE, "status": "pruned" if number % 5 == 4 else "finished"}
         name = f"{number}_"
         write_run(directory / name, value, typed, summary=summary, **changed)
-        told = {"job": number, "directory": name, "overrides": list(typed)}
+        attributes = {"job": number, "directory": name, "overrides": list(typed)}
         pruned = number % 5 == 4
         states = optuna.trial.TrialState
         trial = optuna.trial.create_trial(
@@ -132,14 +132,14 @@ def search(directory: Path, count: int) -> Path:
             params={"optimizer.lr": rate, "hidden_size": size, "cell": cell},
             distributions=distributions,
             value=None if pruned else value,
-            user_attrs=told,
+            user_attrs=attributes,
         )
         study.add_trial(trial)
     return directory
 
 
 def stored_records(outputs: Path) -> Path:
-    """Runs and sweeps of all kinds: other texts and tasks, failures, plans, long names, samples."""
+    """Write runs and sweeps of all kinds: other texts, failures, plans, long names, samples."""
     sweep = worked_sweep(outputs / "sweeps" / "cells")
     jobs = [(cell, seed) for cell in ("rnn", "gru", "lstm") for seed in (1, 2, 3)] + [("gru", 4)]
     plan = {str(n): [f"cell={cell}", f"seed={seed}"] for n, (cell, seed) in enumerate(jobs)}
@@ -172,7 +172,7 @@ def stored_records(outputs: Path) -> Path:
 
 
 class Page(HTMLParser):
-    """Tags, attributes and texts of a page; complains about what is not closed."""
+    """Tags, attributes and texts of a page; every tag must be closed."""
 
     def __init__(self, page: str) -> None:
         super().__init__()

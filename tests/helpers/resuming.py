@@ -25,7 +25,7 @@ def same_weights(one: dict[str, Any], other: dict[str, Any]) -> bool:
 def stop_at(
     monkeypatch: pytest.MonkeyPatch, step: int, act: Callable[[], None], hook: str = "batch"
 ) -> None:
-    """Do something after a training step, once."""
+    """Call `act` once, after a training step."""
     done = []
     original = RecurrentModule.on_train_batch_start
 

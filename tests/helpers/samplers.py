@@ -19,7 +19,7 @@ KINDS = (
 
 
 def sampler_of(kind: str, length: int, batch_size: int, num_steps: int, seed: int = 0) -> Sampler:
-    """Any sampler over a text of N characters; the lines get 2 … T + 1 characters by turns."""
+    """Sampler of a kind over N characters; lines have 2 … T + 1 characters in turn."""
     if kind in ("random", "offset", "all random", "all offset"):
         offset, drop_last = kind.endswith("offset"), not kind.startswith("all")
         return RandomSampler(

@@ -1,4 +1,4 @@
-"""Scripts run in processes that are forked where the imports are done already."""
+"""Scripts in processes forked from a server that has done the slow imports."""
 
 import os
 import runpy
@@ -32,12 +32,12 @@ def benchmark(place: Path, *arguments: str) -> str:
 
 def _benchmark(place: Path, arguments: tuple[str, ...]) -> None:
     os.chdir(place)
-    for module in (scale, sweep_speed):  # which start scripts
+    for module in (scale, sweep_speed):  # these modules start scripts
         module.subprocess = SimpleNamespace(run=_run)  # type: ignore[attr-defined]
-    _become([str(ROOT / "scripts" / "benchmark.py"), *arguments])
+    _run_script([str(ROOT / "scripts" / "benchmark.py"), *arguments])
 
 
-def _become(command: list[str]) -> None:
+def _run_script(command: list[str]) -> None:
     sys.argv = command
     runpy.run_path(command[0], run_name="__main__")
 
@@ -45,7 +45,7 @@ def _become(command: list[str]) -> None:
 def _run(
     command: list[Any], *, env: dict[str, str], **others: object
 ) -> "subprocess.CompletedProcess[str]":
-    """Do for a script of Python as `subprocess.run` does, without the start of a Python."""
+    """Replacement of `subprocess.run` that runs a Python script without starting Python."""
     assert command[0] == sys.executable
     assert others["capture_output"]
     with TemporaryFile("w+", encoding="utf-8") as out, TemporaryFile("w+", encoding="utf-8") as err:
@@ -56,8 +56,8 @@ def _run(
                 os.dup2(out.fileno(), 1)
                 os.dup2(err.fileno(), 2)
                 os.environ.update(env)
-                current_process().daemon = False  # for it may start processes
-                _become([str(word) for word in command[1:]])
+                current_process().daemon = False  # so that it may start processes
+                _run_script([str(word) for word in command[1:]])
                 status = 0
             except BaseException:  # the process must end here
                 traceback.print_exc()

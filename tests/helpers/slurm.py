@@ -1,8 +1,8 @@
-"""A Slurm that runs its arrays here: the five commands that submitit calls, as shell scripts."""
+"""A Slurm that runs its arrays on this machine: its commands as shell scripts."""
 
 from pathlib import Path
 
-# Tasks run side by side; `state/` has what has become of each, `batch.sh` what was submitted.
+# Tasks run side by side; `state/` has the state of each task, `batch.sh` the submitted script.
 COMMANDS = {
     "sbatch": """
 cp "$1" "$place/batch.sh"
@@ -57,10 +57,10 @@ def install(place: Path) -> Path:
     """Write the commands.
 
     Args:
-        place: an empty directory; what they do is recorded there.
+        place: an empty directory; the commands keep their records there.
 
     Returns:
-        What to put in front of PATH.
+        The directory of the commands, for PATH.
     """
     (place / "state").mkdir()
     commands = place / "bin"

@@ -18,6 +18,6 @@ def network(cell: str = "lstm", dtype: torch.dtype = torch.float32, **given: Any
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(2)
-            if parameter.dim() == 1:  # scratch cells' biases may begin at zero
+            if parameter.dim() == 1:  # biases of scratch cells may start at zero
                 parameter.add_(0.1 * torch.randn_like(parameter))
     return model

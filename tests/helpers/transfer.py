@@ -37,7 +37,7 @@ def network(
 def trained(vocabulary: Vocabulary = OLD, *arguments: Any, **options: Any) -> TrainedModel:
     start = options.get("start", False)
     built = network(vocabulary, *arguments, seed=1, **options)
-    with torch.no_grad():  # an initial bias of the forget gate would hide what is copied
+    with torch.no_grad():  # an initial bias of the forget gate would hide a missing copy
         for parameter in built.parameters():
             parameter.normal_()
     return TrainedModel(built, vocabulary, "lines" if start else "stream", False)

@@ -1,4 +1,4 @@
-"""The other processes of a run, forked where the imports are done already."""
+"""Workers of a run, forked from a server that has done the slow imports."""
 
 import os
 import subprocess
@@ -17,9 +17,9 @@ from tests.helpers.processes import fork_context, started
 
 
 class ForkedWorker:
-    """What `subprocess.Popen` gives for a worker, without the start of a Python.
+    """Replacement of `subprocess.Popen` that forks a worker instead of starting Python.
 
-    `before` is called first in the process of the worker.
+    The process of the worker calls `before` first.
     """
 
     def __init__(
@@ -59,12 +59,12 @@ class ForkedWorker:
         self._process.kill()
 
 
-def nothing() -> None:
-    """What a worker does first, if not told otherwise."""
+def do_nothing() -> None:
+    """Do nothing before a worker's start."""
 
 
-def fork_workers(monkeypatch: pytest.MonkeyPatch, before: Callable[[], None] = nothing) -> None:
-    """Let runs of this process fork their workers, which first call a function of a module."""
+def fork_workers(monkeypatch: pytest.MonkeyPatch, before: Callable[[], None] = do_nothing) -> None:
+    """Let runs of this process fork their workers, which call `before` first."""
     named = {name: getattr(subprocess, name) for name in ("PIPE", "DEVNULL", "TimeoutExpired")}
     monkeypatch.setattr(
         launch, "subprocess", SimpleNamespace(Popen=partial(ForkedWorker, before), **named)
