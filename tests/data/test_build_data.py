@@ -1,4 +1,4 @@
-"""Training batches that are not what was asked for: what is said of them, and what they take."""
+"""Notices and memory of training batches that differ from the settings."""
 
 import logging
 from pathlib import Path
@@ -26,8 +26,8 @@ def options_of(path: Path, text: str, *overrides: str) -> TrainOptions:
     return parse(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
 
 
-def built(options: TrainOptions) -> tuple[CharacterDataModule, list[str]]:
-    """The data module of a run, and what the run says of its batches."""
+def build_data(options: TrainOptions) -> tuple[CharacterDataModule, list[str]]:
+    """Build the data module of a run; return it with the logged messages."""
     heard: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: heard.append(record.getMessage())  # type: ignore[method-assign]
@@ -52,17 +52,17 @@ LOWERED = "the training split is smaller than a batch: data.batch_size=32 is low
         ((), None),
         (("sampler=random",), None),
         (("sampler=random", "sampler.shuffle=once", "sampler.random_offset=true"), None),
-        # 32 rows of 68, of which one window of 35 is read
+        # 32 rows of 68 characters, of which one window of 35 is read
         (("sampler.drop_last=true",), 2199 - 32 * 35),
         (("sampler=random", "sampler.drop_last=true"), 2199 - 32 * 35),
         (("trainer.limit_train_batches=1",), 2199 - 32 * 34),
         (("sampler=random", "sampler.shuffle=none", "trainer.max_steps=1"), 2199 - 32 * 35),
     ],
 )
-def test_a_setting_that_leaves_characters_out_is_named_with_their_number(
+def test_notice_names_the_setting_that_leaves_characters_out_and_their_number(
     tmp_path: Path, overrides: tuple[str, ...], left_out: int | None
 ) -> None:
-    data, heard = built(options_of(tmp_path / "text.txt", TEXT, *WHOLE, *overrides))
+    data, heard = build_data(options_of(tmp_path / "text.txt", TEXT, *WHOLE, *overrides))
     if left_out is None:
         assert heard == []
         return
@@ -82,10 +82,10 @@ def test_a_setting_that_leaves_characters_out_is_named_with_their_number(
         ("".join(f"name{i}\n" for i in range(10)), ("data.unit=line", "sampler=lines"), 10),
     ],
 )
-def test_a_text_smaller_than_a_batch_lowers_it_and_says_so(
+def test_a_text_smaller_than_a_batch_lowers_the_batch_size_with_a_notice(
     tmp_path: Path, text: str, overrides: tuple[str, ...], rows: int
 ) -> None:
-    data, heard = built(options_of(tmp_path / "text.txt", text, *WHOLE, *overrides))
+    data, heard = build_data(options_of(tmp_path / "text.txt", text, *WHOLE, *overrides))
     assert heard == [LOWERED % rows]
     assert len(data.sampler.windows(0, 0).starts) == rows
 
@@ -109,7 +109,7 @@ LINES = "".join(f"a b c {i}\n" for i in range(200)) + "ab " * 43_000 + "\n"
 
 
 @pytest.mark.parametrize("sampler", ["lines", "lines_carried"])
-def test_one_long_line_takes_no_more_than_the_bound_and_is_named(
+def test_one_long_line_stays_within_the_memory_bound_and_is_named(
     tmp_path: Path, sampler: str
 ) -> None:
     rows = 1 if sampler == "lines_carried" else 32
@@ -122,7 +122,7 @@ def test_one_long_line_takes_no_more_than_the_bound_and_is_named(
         "hidden_size=2048",
         *WHOLE,
     )
-    data, heard = built(options)
+    data, heard = build_data(options)
     assert isinstance(data.sampler, LineSampler)
     longest = build.longest_row(options, len(data.vocabulary))
     steps = {data.sampler.windows(0, index).num_steps for index in range(len(data.sampler))}
@@ -134,16 +134,20 @@ def test_one_long_line_takes_no_more_than_the_bound_and_is_named(
     assert "the longest has 128,999 characters and begins with 'ab ab ab" in message
 
 
-def test_no_line_is_cut_that_fits(tmp_path: Path) -> None:
+def test_lines_that_fit_are_not_cut(tmp_path: Path) -> None:
     lines = "".join(f"line {i} {'x' * 253}\n" for i in range(40))
-    data, heard = built(options_of(tmp_path / "l.txt", lines, "data.unit=line", "sampler=lines"))
+    data, heard = build_data(
+        options_of(tmp_path / "l.txt", lines, "data.unit=line", "sampler=lines")
+    )
     assert heard == []
     assert isinstance(data.sampler, LineSampler)
     assert int(data.sampler.pieces.max()) == 1
 
 
 @pytest.mark.parametrize("objective", ["next", "fill"])
-def test_a_long_line_is_scored_in_pieces_as_if_at_once(tmp_path: Path, objective: str) -> None:
+def test_a_long_line_scored_in_pieces_has_the_nats_of_the_whole_line(
+    tmp_path: Path, objective: str
+) -> None:
     lines = "".join(f"a b c {i}\n" for i in range(9)) + "ab c 1" * 400 + "\n" + "c b a" * 410 + "\n"
     options = options_of(
         tmp_path / "l.txt",
@@ -155,7 +159,7 @@ def test_a_long_line_is_scored_in_pieces_as_if_at_once(tmp_path: Path, objective
         f"objective={objective}",
         *WHOLE,
     )
-    data, _ = built(options)
+    data, _ = build_data(options)
     torch.manual_seed(1)
     model = build.build_model(options, data).eval()
     split = data.splits["train"]
@@ -167,12 +171,12 @@ def test_a_long_line_is_scored_in_pieces_as_if_at_once(tmp_path: Path, objective
             nats, state = model.score(batch, None if batch.starts_stream else state)
         total, places = total + float(nats.sum()), places + batch.num_characters
     assert places == int(split.line_lengths.sum())
-    # independently: each line by itself, as a whole
+    # for comparison: each line separately and whole
     alone = 0.0
     assert split.line_starts is not None
     whole = LineSampler(split.line_starts, split.line_lengths, 1, shuffle="none")
     for index in range(len(whole)):
         with torch.no_grad():
             alone += float(model.score(cut(split.ids, whole.windows(0, index)), None)[0].sum())
-    # of both sides a piece knows 128 characters after it, which decide all but the last digits
+    # a piece sees 128 characters beyond its end, which decide all but the last digits
     assert total == pytest.approx(alone, rel=1e-12 if objective == "next" else 1e-6)

@@ -1,4 +1,4 @@
-"""A text too long for memory is encoded once, whole or not at all, and read from its file."""
+"""A text too long for memory is encoded once into a file and read from it."""
 
 import gzip
 import io
@@ -36,7 +36,7 @@ TEXT = "\ufeffΑΣ café 分开\r\n想要有直升机, e\u0301\u0323 🚀 END OF
 
 @pytest.fixture(autouse=True)
 def cache_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Pieces so small that everything happens many times."""
+    """Directory of the cache; pieces are so small that a text has many."""
     monkeypatch.setenv("LYRICGEN_DATA", str(tmp_path / "kept"))
     monkeypatch.setattr(reading, "_CHUNK", 97)
     monkeypatch.setattr(cache, "_SECTION", 101)
@@ -44,7 +44,7 @@ def cache_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "kept" / "encoded"
 
 
-def large(path: Path, **options: object) -> LargeText:
+def large_text(path: Path, **options: object) -> LargeText:
     settings: dict[str, object] = {"encoding": "utf-8", "newline": "keep", "lowercase": False}
     settings["control_characters"] = "refuse"
     return LargeText(path, **{**settings, "max_chars": None, "max_bytes": 10**6, **options})  # type: ignore[arg-type]
@@ -54,7 +54,7 @@ def large(path: Path, **options: object) -> LargeText:
 def text(tmp_path: Path) -> LargeText:
     path = tmp_path / "song.txt"
     path.write_bytes(TEXT.encode())
-    return large(path)
+    return large_text(path)
 
 
 def entries(directory: Path) -> list[str]:
@@ -75,7 +75,7 @@ def same(one: EncodedCorpus, other: EncodedCorpus) -> bool:
     )
 
 
-def in_memory(**options: object) -> EncodedCorpus:
+def encode_in_memory(**options: object) -> EncodedCorpus:
     return encode(prepare(TEXT.removeprefix("\ufeff"), name="a", unit="text", **options))  # type: ignore[arg-type]
 
 
@@ -90,7 +90,7 @@ def in_memory(**options: object) -> EncodedCorpus:
         {"lowercase": True, "newline": "space", "max_chars": 1001},
     ],
 )
-def test_what_is_mapped_is_what_would_be_in_memory(
+def test_mapped_corpus_equals_corpus_in_memory(
     tmp_path: Path, packing: str, options: dict[str, object]
 ) -> None:
     zipped = io.BytesIO()
@@ -99,22 +99,22 @@ def test_what_is_mapped_is_what_would_be_in_memory(
     contents = {"plain": TEXT.encode(), "gzip": gzip.compress(TEXT.encode())}
     path = tmp_path / "song"
     path.write_bytes(contents.get(packing, zipped.getvalue()))
-    for _ in range(2):  # written, then found
-        corpus = encode_large(large(path, **options), "a")
-        assert same(corpus, in_memory(**options))
+    for _ in range(2):  # first written, then found
+        corpus = encode_large(large_text(path, **options), "a")
+        assert same(corpus, encode_in_memory(**options))
         assert corpus.mapping is not None
 
 
 def test_the_second_start_reads_no_text(text: LargeText, monkeypatch: pytest.MonkeyPatch) -> None:
     encode_large(text, "a")
     monkeypatch.setattr(cache, "text_pieces", None)
-    assert same(encode_large(text, "a"), in_memory())
+    assert same(encode_large(text, "a"), encode_in_memory())
 
 
 def test_an_unchanged_file_is_not_even_hashed(
     text: LargeText, cache_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Once it has lain there for a while: within one tick of the clock it may change unseen."""
+    """A file just written is hashed: within one tick of the clock it may change unnoticed."""
     hashed: list[int] = []
     original = LargeText._hash
 
@@ -128,13 +128,13 @@ def test_an_unchanged_file_is_not_even_hashed(
     assert len(hashed) == 2  # it has only just been written
     monkeypatch.setattr(cache, "SETTLED", -(10**18))
     for _ in range(3):
-        assert same(encode_large(text, "a"), in_memory())
+        assert same(encode_large(text, "a"), encode_in_memory())
     assert len(hashed) == 3
     path = Path(text.path)
     before = path.stat()
     path.write_bytes(TEXT.replace("café", "thé!").encode()[: before.st_size].ljust(before.st_size))
-    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # the time of change still tells
-    assert not same(encode_large(text, "a"), in_memory())
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # its ctime still differs
+    assert not same(encode_large(text, "a"), encode_in_memory())
     assert len(hashed) == 4
     for memory in cache_directory.glob("*.sum"):
         memory.write_text("[", "utf-8")
@@ -148,13 +148,13 @@ def test_ids_of_every_size(tmp_path: Path, symbols: int) -> None:
     characters = [chr(0x100 + i) for i in range(symbols + 0x800) if not 0xD700 <= i < 0xDF00]
     drawn = characters[:symbols] + random.Random(0).choices(characters[:symbols], k=500)
     path.write_text("".join(drawn), encoding="utf-8")
-    corpus = encode_large(large(path), "a")
+    corpus = encode_large(large_text(path), "a")
     expected = encode(prepare("".join(drawn), name="a", unit="text"))
     assert len(corpus.vocabulary) == len(expected.vocabulary)
     assert same(corpus, expected)
 
 
-def test_the_training_part_is_counted_without_being_read(text: LargeText) -> None:
+def test_training_split_is_counted_without_reading_its_ids(text: LargeText) -> None:
     corpus = encode_large(text, "a")
     splits = make_splits(corpus, layout="stream", val_fraction=0.2, test_fraction=0.1, split_seed=0)
     size = len(corpus.vocabulary)
@@ -164,7 +164,7 @@ def test_the_training_part_is_counted_without_being_read(text: LargeText) -> Non
         assert split.mapping is corpus.mapping
 
 
-def test_content_and_options_have_entries_of_their_own(
+def test_other_content_or_options_make_another_entry(
     text: LargeText, cache_directory: Path
 ) -> None:
     changes: list[dict[str, object]] = [
@@ -177,7 +177,7 @@ def test_content_and_options_have_entries_of_their_own(
     for number, change in enumerate(changes, 1):
         encode_large(replace(text, **change), "a")  # type: ignore[arg-type]
         assert len(entries(cache_directory)) == number
-    encode_large(replace(text, max_bytes=10**5), "b")  # which changes nothing
+    encode_large(replace(text, max_bytes=10**5), "b")  # no change of the content
     assert len(entries(cache_directory)) == len(changes)
     content = TEXT.encode()
     for number, changed in enumerate(
@@ -207,19 +207,19 @@ def damages(content: bytes) -> Iterator[bytes]:
     yield content.replace(b'"counts": [', b'"counts": [1')
 
 
-def test_damage_is_made_good(text: LargeText, cache_directory: Path) -> None:
+def test_a_damaged_entry_is_encoded_again(text: LargeText, cache_directory: Path) -> None:
     encode_large(text, "a")
     [name] = entries(cache_directory)
     whole = (cache_directory / name).read_bytes()
     for damaged in damages(whole):
         assert damaged != whole
         (cache_directory / name).write_bytes(damaged)
-        assert same(encode_large(text, "a"), in_memory())
+        assert same(encode_large(text, "a"), encode_in_memory())
         assert (cache_directory / name).read_bytes() == whole
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")])
-def test_an_end_in_the_middle_leaves_nothing(
+def test_interrupted_encoding_leaves_no_entry(
     text: LargeText,
     cache_directory: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -235,13 +235,13 @@ def test_an_end_in_the_middle_leaves_nothing(
     if isinstance(error, OSError):
         message = str(caught.value)
         assert message.isprintable()
-        for told in ("No space left", "LYRICGEN_DATA", str(cache_directory)):
-            assert told in message
+        for phrase in ("No space left", "LYRICGEN_DATA", str(cache_directory)):
+            assert phrase in message
     assert entries(cache_directory) == []
-    assert same(encode_large(text, "a"), in_memory())
+    assert same(encode_large(text, "a"), encode_in_memory())
 
 
-def encode_and_tell(path: Path) -> None:
+def encode_and_print(path: Path) -> None:
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s", force=True)
     corpus = encode_large(LargeText(str(path), "utf-8", "refuse", "keep", False, None, 10**9), "a")
     counts = corpus.counts.square().sum().item()
@@ -249,12 +249,12 @@ def encode_and_tell(path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_kill_in_the_middle_leaves_what_the_next_start_clears(
+def test_the_next_start_clears_what_a_killed_process_left(
     tmp_path: Path, cache_directory: Path
 ) -> None:
-    path, told = tmp_path / "long.txt", tmp_path / "told.txt"
+    path, output = tmp_path / "long.txt", tmp_path / "printed.txt"
     path.write_bytes(TEXT.encode() * 8000)
-    process = started(encode_and_tell, path, output=told)
+    process = started(encode_and_print, path, output=output)
     until(lambda: not process.is_alive() or list(cache_directory.glob(".*.ids.*")), 60, 0.005)
     process.kill()
     process.join()
@@ -262,11 +262,11 @@ def test_a_kill_in_the_middle_leaves_what_the_next_start_clears(
     [left] = entries(cache_directory)
     assert left.startswith(".")
     path.write_bytes(path.read_bytes())  # the same content has the same entry
-    process = started(encode_and_tell, path, output=told)
+    process = started(encode_and_print, path, output=output)
     process.join()
-    assert process.exitcode == 0, told.read_text("utf-8")
-    assert told.read_text("utf-8").splitlines()[-1].split()[0] == str(
-        len(in_memory()) * 8000 + 7999
+    assert process.exitcode == 0, output.read_text("utf-8")
+    assert output.read_text("utf-8").splitlines()[-1].split()[0] == str(
+        len(encode_in_memory()) * 8000 + 7999
     )
     [entry] = entries(cache_directory)
     assert not entry.startswith(".")
@@ -276,18 +276,18 @@ def test_a_kill_in_the_middle_leaves_what_the_next_start_clears(
 def test_eight_processes_write_one_entry(tmp_path: Path, cache_directory: Path) -> None:
     path = tmp_path / "long.txt"
     path.write_bytes(TEXT.encode() * 1000)
-    outputs = [tmp_path / f"told {number}.txt" for number in range(8)]
-    processes = [started(encode_and_tell, path, output=output) for output in outputs]
+    outputs = [tmp_path / f"printed {number}.txt" for number in range(8)]
+    processes = [started(encode_and_print, path, output=output) for output in outputs]
     for process in processes:
         process.join()
-    told = [output.read_text("utf-8").splitlines() for output in outputs]
-    assert len({lines[-1] for lines in told}) == 1
-    messages = [line for lines in told for line in lines[:-1]]
+    printed = [output.read_text("utf-8").splitlines() for output in outputs]
+    assert len({lines[-1] for lines in printed}) == 1
+    messages = [line for lines in printed for line in lines[:-1]]
     assert sum("encoded into" in message for message in messages) == 1
     assert len(entries(cache_directory)) == 1
 
 
-def test_whoever_waits_says_so(
+def test_a_process_that_waits_for_another_logs_it(
     text: LargeText, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     acquired: list[object] = []
@@ -300,7 +300,7 @@ def test_whoever_waits_says_so(
             acquired.append(options)
             if options:
                 raise cache.Timeout("held")
-            encode_elsewhere()  # while we wait
+            encode_elsewhere()  # during the wait
 
         def release(self) -> None:
             acquired.append("released")
@@ -313,14 +313,14 @@ def test_whoever_waits_says_so(
     real = cache.FileLock
     monkeypatch.setattr(cache, "FileLock", Held)
     with caplog.at_level(logging.INFO):
-        assert same(encode_large(text, "a"), in_memory())
+        assert same(encode_large(text, "a"), encode_in_memory())
     assert acquired == [{"timeout": 0}, {}, "released"]
     assert "another process" in caplog.text
     assert caplog.text.count("encoded into") == 1
 
 
-@pytest.mark.parametrize("added", ["新", "分"])  # a character that the text had, and one it had not
-def test_a_file_that_grows_while_it_is_read(
+@pytest.mark.parametrize("added", ["新", "分"])  # a new character and a known one
+def test_a_file_that_grows_while_it_is_read_is_refused(
     text: LargeText, cache_directory: Path, added: str
 ) -> None:
     class Growing(LargeText):
@@ -336,14 +336,16 @@ def test_a_file_that_grows_while_it_is_read(
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere; the next test simulates it")
-def test_a_cache_that_may_not_be_written(text: LargeText, cache_directory: Path) -> None:
+def test_a_cache_without_write_permission_is_refused(
+    text: LargeText, cache_directory: Path
+) -> None:
     cache_directory.mkdir(parents=True)
     cache_directory.chmod(0o500)
     with pytest.raises(UserError, match=r"Permission denied.*LYRICGEN_DATA"):
         encode_large(text, "a")
 
 
-def test_a_cache_that_cannot_be_made(text: LargeText, cache_directory: Path) -> None:
+def test_a_cache_that_cannot_be_made_is_refused(text: LargeText, cache_directory: Path) -> None:
     cache_directory.parent.mkdir()
     cache_directory.write_bytes(b"a file")
     with pytest.raises(UserError, match=r"LYRICGEN_DATA") as caught:
@@ -351,17 +353,17 @@ def test_a_cache_that_cannot_be_made(text: LargeText, cache_directory: Path) -> 
     assert str(caught.value).isprintable()
 
 
-def test_an_entry_is_found_where_nothing_can_be_written(
+def test_an_entry_in_a_read_only_cache_is_found(
     text: LargeText, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encode_large(text, "a")
     monkeypatch.setattr(cache, "FileLock", None)
     monkeypatch.setattr(Path, "mkdir", None)
-    assert same(encode_large(text, "a"), in_memory())
+    assert same(encode_large(text, "a"), encode_in_memory())
 
 
 @pytest.mark.parametrize(
-    ("content", "options", "told"),
+    ("content", "options", "phrase"),
     [
         (b"", {}, "is empty"),
         (b" \n \n", {}, "only white space"),
@@ -373,24 +375,26 @@ def test_an_entry_is_found_where_nothing_can_be_written(
         (gzip.compress(b"abc", mtime=0)[:-5], {}, "damaged gzip file"),
     ],
 )
-def test_what_is_wrong_with_a_text_is_told_as_ever(
-    tmp_path: Path, cache_directory: Path, content: bytes, options: dict[str, object], told: str
+def test_a_faulty_large_text_is_refused_with_the_usual_message(
+    tmp_path: Path, cache_directory: Path, content: bytes, options: dict[str, object], phrase: str
 ) -> None:
     path = tmp_path / "song.txt"
     path.write_bytes(content)
     with pytest.raises(UserError) as caught:
-        encode_large(large(path, **options), "a")
-    assert told in str(caught.value)
+        encode_large(large_text(path, **options), "a")
+    assert phrase in str(caught.value)
     assert str(caught.value).isprintable()
     assert not cache_directory.exists() or entries(cache_directory) == []
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cannot read .*No such file"):
-        encode_large(large(tmp_path / "none.txt"), "a")
+        encode_large(large_text(tmp_path / "none.txt"), "a")
 
 
-def test_what_is_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_size_on_disk_decides_which_text_is_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(cache, "LARGE", 2000)
     monkeypatch.setattr(cache, "LARGE_PACKED", 500)
     path = tmp_path / "song"
@@ -408,7 +412,9 @@ def test_what_is_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not is_large("a\0b")
 
 
-def test_an_entry_says_what_it_holds_in_plain_json(text: LargeText, cache_directory: Path) -> None:
+def test_an_entry_describes_its_content_in_plain_json(
+    text: LargeText, cache_directory: Path
+) -> None:
     corpus = encode_large(text, "a")
     [name] = entries(cache_directory)
     content = (cache_directory / name).read_bytes()
@@ -434,7 +440,7 @@ def overwrite(path: Path, start: int, content: bytes) -> None:
 
 @pytest.mark.parametrize("content", [b"\xff" * 9, b"\x01" * 9], ids=["no ids", "other ids"])
 @pytest.mark.parametrize("when", ["before", "while mapped"])
-def test_ids_that_are_not_those_written_are_never_read(
+def test_changed_ids_are_encoded_again_before_a_batch_reads_them(
     text: LargeText,
     cache_directory: Path,
     several_blocks: int,
@@ -458,7 +464,7 @@ def test_ids_that_are_not_those_written_are_never_read(
     assert caplog.text.count("is damaged; it is encoded anew") == 1
 
 
-def test_a_block_is_summed_once_and_only_where_it_is_read(
+def test_each_block_is_checked_once_when_it_is_read(
     text: LargeText, several_blocks: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     corpus = encode_large(text, "a")
@@ -475,17 +481,17 @@ def test_a_block_is_summed_once_and_only_where_it_is_read(
         corpus.mapping.check(corpus.ids, torch.tensor([several_blocks - 3]), 7)
         corpus.mapping.check(corpus.ids[4 * several_blocks + 1 :], torch.tensor([0]), 7)
     assert sorted(summed) == [0, 1, 4]
-    corpus.mapping.check(torch.zeros(9))  # which does not lie there
+    corpus.mapping.check(torch.zeros(9))  # not in the mapping
     for _ in range(3):
         corpus.mapping.check(corpus.ids)
     blocks = -(-corpus.ids.nbytes // several_blocks)
     assert sorted(summed) == list(range(blocks))
 
 
-def test_every_reader_of_a_part_reads_sound_ids(
+def test_every_reader_of_a_split_reads_sound_ids(
     text: LargeText, cache_directory: Path, several_blocks: int
 ) -> None:
-    expected = in_memory()
+    expected = encode_in_memory()
     size = len(expected.vocabulary)
     fractions: dict[str, Any] = {"val_fraction": 0.2, "test_fraction": 0.1, "split_seed": 0}
     readers: list[Callable[[EncodedCorpus], object]] = [
@@ -511,10 +517,10 @@ def test_every_reader_of_a_part_reads_sound_ids(
         assert read(encode_large(text, "a")) == read(expected)
 
 
-def test_a_file_cut_short_while_it_is_mapped_ends_no_program(
+def test_a_mapped_file_cut_short_does_not_kill_the_process(
     text: LargeText, cache_directory: Path, several_blocks: int
 ) -> None:
-    """Whoever reads beyond the end of a mapped file is killed by SIGBUS."""
+    """A read beyond the end of a mapped file would kill the process by SIGBUS."""
     corpus = encode_large(text, "a")
     assert corpus.mapping is not None
     corpus.mapping.check(corpus.ids)
@@ -532,7 +538,7 @@ def test_a_file_cut_short_while_it_is_mapped_ends_no_program(
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
 @pytest.mark.parametrize("ending", [".ids", ".sum"])
-def test_what_another_user_has_put_there_is_refused(
+def test_an_entry_of_another_user_is_refused(
     text: LargeText, cache_directory: Path, monkeypatch: pytest.MonkeyPatch, ending: str
 ) -> None:
     monkeypatch.setattr(cache, "SETTLED", -(10**18))
@@ -542,14 +548,12 @@ def test_what_another_user_has_put_there_is_refused(
     with pytest.raises(UserError, match=r"belongs to another user \(number 65534\): remove it"):
         encode_large(text, "a")
     path.unlink()
-    assert same(encode_large(text, "a"), in_memory())
+    assert same(encode_large(text, "a"), encode_in_memory())
 
 
-def test_a_pipe_in_place_of_an_entry_is_not_waited_for(
-    text: LargeText, cache_directory: Path
-) -> None:
+def test_a_pipe_in_place_of_an_entry_does_not_block(text: LargeText, cache_directory: Path) -> None:
     encode_large(text, "a")
     [name] = entries(cache_directory)
     (cache_directory / name).unlink()
     os.mkfifo(cache_directory / name)
-    assert same(encode_large(text, "a"), in_memory())
+    assert same(encode_large(text, "a"), encode_in_memory())

@@ -1,4 +1,4 @@
-"""Control characters are told all at once, and one setting replaces them or leaves them out."""
+"""A refusal lists all control characters; one setting replaces or drops them."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ from lyricgen.training.options import parse
 from tests.conftest import SMALL, Train
 
 PAGES = "line 1\n\x0cline 2\n\x0c\x1bline\x0b 3\x85\nend\x1a"
-WANTED = {
+CLEANED = {
     "newline": PAGES.translate(dict.fromkeys(map(ord, "\x0c\x0b\x1b\x85\x1a"), "\n")),
     "drop": PAGES.translate(dict.fromkeys(map(ord, "\x0c\x0b\x1b\x85\x1a"))),
 }
@@ -44,9 +44,9 @@ def file(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_pa
     return path
 
 
-def test_all_kinds_are_told_with_their_numbers_and_first_places(file: Path) -> None:
+def test_refusal_lists_every_control_character_with_its_count_and_first_place(file: Path) -> None:
     message = refusal(file)
-    for told in (
+    for phrase in (
         "U+000C (form feed) 2 times, first at line 2, column 1;",
         "U+001B (escape) once at line 3, column 2;",
         "U+000B (vertical tab) once at line 3, column 7;",
@@ -55,26 +55,26 @@ def test_all_kinds_are_told_with_their_numbers_and_first_places(file: Path) -> N
         "data.control_characters=newline",
         "data.control_characters=drop",
     ):
-        assert told in message
+        assert phrase in message
     assert "utf-16" not in message
 
 
-@pytest.mark.parametrize("wanted", WANTED)
-def test_one_setting_replaces_them_or_leaves_them_out(file: Path, wanted: str) -> None:
-    assert read_text(file, control_characters=wanted) == WANTED[wanted]  # type: ignore[arg-type]
+@pytest.mark.parametrize("setting", CLEANED)
+def test_one_setting_replaces_or_drops_control_characters(file: Path, setting: str) -> None:
+    assert read_text(file, control_characters=setting) == CLEANED[setting]  # type: ignore[arg-type]
 
 
 def test_half_a_surrogate_pair_is_no_control_character(tmp_path: Path) -> None:
     path = tmp_path / "song.txt"
     path.write_bytes(b"ab+2AA-\x0c")
-    for wanted in ("newline", "drop"):
-        message = refusal(path, encoding="utf-7", control_characters=wanted)
+    for setting in ("newline", "drop"):
+        message = refusal(path, encoding="utf-7", control_characters=setting)
         assert "U+D800" in message
         assert "U+000C" not in message
 
 
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "iso2022_jp"])
-def test_an_encoding_is_advised_where_its_marks_stand(tmp_path: Path, encoding: str) -> None:
+def test_refusal_advises_an_encoding_whose_marks_occur(tmp_path: Path, encoding: str) -> None:
     path = tmp_path / "song.txt"
     path.write_bytes(("love me do\n" * 9 + "水の音" * (encoding[0] == "i")).encode(encoding))
     assert f"data.encoding={encoding}" in refusal(path)
@@ -82,9 +82,9 @@ def test_an_encoding_is_advised_where_its_marks_stand(tmp_path: Path, encoding: 
     assert "data.encoding" not in refusal(path)
 
 
-@pytest.mark.parametrize("wanted", WANTED)
-def test_a_text_too_long_for_memory_is_read_likewise(
-    file: Path, monkeypatch: pytest.MonkeyPatch, wanted: Any
+@pytest.mark.parametrize("setting", CLEANED)
+def test_a_text_too_long_for_memory_has_its_control_characters_replaced_or_dropped(
+    file: Path, monkeypatch: pytest.MonkeyPatch, setting: Any
 ) -> None:
     monkeypatch.setenv("LYRICGEN_DATA", str(file.parent / "kept"))
     monkeypatch.setattr(cache, "_SECTION", 101)
@@ -94,24 +94,24 @@ def test_a_text_too_long_for_memory_is_read_likewise(
 
     with pytest.raises(UserError, match="control_characters=newline"):
         encode_large(large("refuse"), "pages")
-    for choice in (wanted, *WANTED):  # each has an entry of its own
+    for choice in (setting, *CLEANED):  # each has its own entry
         found = encode_large(large(choice), "pages")
-        assert found.vocabulary.decode(found.ids) == WANTED[choice]
+        assert found.vocabulary.decode(found.ids) == CLEANED[choice]
 
 
-def test_a_text_of_ones_own_is_read_as_the_model_was_trained(
+def test_own_text_gets_the_setting_of_the_models_training(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "pages.txt"
     path.write_text((PAGES + "\n") * 40, "utf-8")
     trained = {}
-    for wanted in ("newline", "drop"):
-        done = train(*SMALL, "data=text", f"data.path={path}", f"data.control_characters={wanted}")
+    for setting in ("newline", "drop"):
+        done = train(*SMALL, "data=text", f"data.path={path}", f"data.control_characters={setting}")
         assert done.directory is not None, done.err
-        trained[wanted] = load(done.directory)
-        read = own_text(PAGES, "it", trained[wanted])
-        assert read.text == WANTED[wanted]
-        assert replace_controls(PAGES, "it", trained[wanted]) == (WANTED[wanted], None)
+        trained[setting] = load(done.directory)
+        read = own_text(PAGES, "it", trained[setting])
+        assert read.text == CLEANED[setting]
+        assert replace_controls(PAGES, "it", trained[setting]) == (CLEANED[setting], None)
     done = train(*SMALL, "data.max_chars=600")
     assert done.directory is not None
     refusing = load(done.directory)
@@ -123,14 +123,14 @@ def test_a_text_of_ones_own_is_read_as_the_model_was_trained(
     assert own_text(f"{known}\x0c{known}", "it", refusing, "skip").left_out == "\x0c"
 
 
-@pytest.mark.parametrize("wanted", get_args(ControlCharacters))
-def test_no_vocabulary_has_any(wanted: str) -> None:
-    read = WANTED.get(wanted, "")
+@pytest.mark.parametrize("setting", get_args(ControlCharacters))
+def test_replaced_text_has_no_control_characters(setting: str) -> None:
+    read = CLEANED.get(setting, "")
     assert not FORBIDDEN.search(read)
 
 
-def test_a_run_from_before_a_setting_goes_on(train: Train) -> None:
-    """Its checkpoint and its records do not have the setting."""
+def test_a_run_older_than_a_setting_resumes(train: Train) -> None:
+    """Its checkpoint and its records lack the setting."""
     directory = train(
         *SMALL, "sampler=random", "sampler.drop_last=true", "trainer.max_epochs=1"
     ).directory

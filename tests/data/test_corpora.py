@@ -1,4 +1,4 @@
-"""The bundled texts are what the README beside them promises."""
+"""The bundled texts hold the promises of the README beside them."""
 
 import os
 import unicodedata
@@ -38,8 +38,8 @@ def songs_of(text: str) -> list[list[str]]:
     return [song.split("\n") for song in text.strip("\n").split("\n\n")]
 
 
-def longest_return(lines: list[str]) -> int:
-    """Of the blocks of lines that come back later in the song, the longest; they do not overlap."""
+def longest_repeat(lines: list[str]) -> int:
+    """Length of the longest block of lines that returns later in the song without overlap."""
     longest = 0
     for first in range(len(lines)):
         for second in range(first + 1, len(lines)):
@@ -61,7 +61,7 @@ def test_lyrics_are_large_enough(lyrics: Corpus) -> None:
     assert len(songs_of(lyrics.text)) >= 60
 
 
-def test_lyrics_are_parted_by_single_blank_lines(lyrics: Corpus) -> None:
+def test_songs_are_separated_by_single_blank_lines(lyrics: Corpus) -> None:
     assert "\n\n\n" not in lyrics.text
     lines = lyrics.text.split("\n")
     assert all(line == line.strip() for line in lines)
@@ -70,16 +70,16 @@ def test_lyrics_are_parted_by_single_blank_lines(lyrics: Corpus) -> None:
     assert len({tuple(song) for song in songs}) == len(songs)
 
 
-def test_choruses_come_back_within_songs(lyrics: Corpus) -> None:
-    returns = [longest_return(song) for song in songs_of(lyrics.text)]
+def test_choruses_repeat_within_songs(lyrics: Corpus) -> None:
+    returns = [longest_repeat(song) for song in songs_of(lyrics.text)]
     assert min(returns) >= 2
-    assert longest_return([*"abcdabxabc"]) == 3  # the measure itself
-    assert longest_return([*"aaaa"]) == 2
-    assert longest_return([*"abc"]) == 0
+    assert longest_repeat([*"abcdabxabc"]) == 3  # the measure itself
+    assert longest_repeat([*"aaaa"]) == 2
+    assert longest_repeat([*"abc"]) == 0
 
 
-def test_songs_are_of_their_own(lyrics: Corpus) -> None:
-    """What comes back comes back within a song: two songs share next to no line."""
+def test_songs_share_next_to_no_lines(lyrics: Corpus) -> None:
+    """Lines repeat within a song: two songs share next to no lines."""
     held = Counter(line for song in songs_of(lyrics.text) for line in set(song))
     shared = sum(count > 1 for count in held.values())
     assert shared / len(held) < 0.01
@@ -92,7 +92,7 @@ def test_lyrics_are_chinese(lyrics: Corpus) -> None:
     assert chinese / sum(not one.isspace() for one in lyrics.text) > 0.95
 
 
-def test_names_are_many_and_none_twice(dino: Corpus) -> None:
+def test_names_are_many_and_distinct(dino: Corpus) -> None:
     names = dino.lines
     assert dino.unit == "line"
     assert len(names) >= 1_200
@@ -101,7 +101,7 @@ def test_names_are_many_and_none_twice(dino: Corpus) -> None:
     assert len(set(dino.text)) == 27  # a to z and the newline
 
 
-def test_names_are_sorted_one_a_line() -> None:
+def test_names_are_sorted_one_per_line() -> None:
     content = corpus_path("dino").read_bytes().decode("ascii")
     names = content.splitlines()
     assert content == "".join(f"{name}\n" for name in names)
@@ -109,7 +109,7 @@ def test_names_are_sorted_one_a_line() -> None:
     assert all(name[0].isupper() and name[1:].islower() for name in names)
 
 
-def test_names_are_of_dinosaurs(dino: Corpus) -> None:
+def test_names_sound_like_dinosaurs(dino: Corpus) -> None:
     known = """tyrannosaurus triceratops velociraptor stegosaurus diplodocus iguanodon compsognathus
     parasaurolophus micropachycephalosaurus ankylosaurus spinosaurus xiongguanlong zuul"""
     others = "pteranodon quetzalcoatlus dimetrodon plesiosaurus ichthyosaurus mosasaurus"
@@ -117,12 +117,12 @@ def test_names_are_of_dinosaurs(dino: Corpus) -> None:
     assert not set(others.split()) & set(dino.lines)
 
 
-def test_read_as_they_lie_in_the_package(lyrics: Corpus, dino: Corpus) -> None:
+def test_corpora_equal_their_packaged_files(lyrics: Corpus, dino: Corpus) -> None:
     assert lyrics.text == corpus_path("lyrics").read_text("utf-8")
     assert dino.text == corpus_path("dino").read_text("utf-8").lower()
 
 
-def test_free_for_anything() -> None:
+def test_readme_states_the_licence() -> None:
     folder = corpus_path("lyrics").parent
     assert folder == corpus_path("dino").parent
     readme = (folder / "README.md").read_text("utf-8")
@@ -132,7 +132,7 @@ def test_free_for_anything() -> None:
     assert f"{len(songs_of(corpus_path('lyrics').read_text('utf-8')))} song" in readme
 
 
-def published(name: str) -> Path:
+def published_text(name: str) -> Path:
     directory = os.environ.get("LYRICGEN_DATA")
     path = Path(directory or "") / name
     if not directory or not path.is_file():
@@ -140,9 +140,9 @@ def published(name: str) -> Path:
     return path
 
 
-def test_no_line_is_somebody_elses(lyrics: Corpus) -> None:
-    """Of five characters on, with or without the spaces."""
-    with zipfile.ZipFile(published("jaychou_lyrics.txt.zip")) as archive:
+def test_no_lyrics_line_is_in_the_published_lyrics(lyrics: Corpus) -> None:
+    """Lines of five characters or more are compared without their spaces."""
+    with zipfile.ZipFile(published_text("jaychou_lyrics.txt.zip")) as archive:
         theirs = archive.read("jaychou_lyrics.txt").decode("utf-8")
     taken = {"".join(line.split()) for line in theirs.splitlines()}
     assert len(taken) > 2_000
@@ -150,9 +150,11 @@ def test_no_line_is_somebody_elses(lyrics: Corpus) -> None:
     assert {line for line in ours if len(line) >= 5} & taken == set()
 
 
-def test_names_are_not_the_courses_list(dino: Corpus) -> None:
-    """Single names are facts and coincide; the list, its order and its doubles are another one."""
-    theirs = [line.strip().lower() for line in published("dinos.txt").read_text("ascii").split()]
+def test_names_differ_from_the_courses_list(dino: Corpus) -> None:
+    """Single names are facts and coincide; the list, its order and its repeats differ."""
+    theirs = [
+        line.strip().lower() for line in published_text("dinos.txt").read_text("ascii").split()
+    ]
     assert set(dino.lines) - set(theirs)
     assert set(theirs) - set(dino.lines)
     common = set(theirs) & set(dino.lines)

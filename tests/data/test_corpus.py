@@ -1,4 +1,4 @@
-"""A text becomes a corpus: one line end, composed characters, and only as much as was asked for."""
+"""Preparation of a text: one line end, composed characters, at most `max_chars`."""
 
 import itertools
 import os
@@ -16,11 +16,11 @@ from lyricgen.data.reading import read_text
 from lyricgen.errors import UserError
 
 
-def running(text: str, **settings: object) -> str:
+def prepare_text(text: str, **settings: object) -> str:
     return prepare(text, name="test", unit="text", **settings).text  # type: ignore[arg-type]
 
 
-def listed(text: str, **settings: object) -> Corpus:
+def prepare_list(text: str, **settings: object) -> Corpus:
     return prepare(text, name="test", unit="line", **settings)  # type: ignore[arg-type]
 
 
@@ -33,15 +33,15 @@ def refusal(text: str, *needed: str, **settings: object) -> None:
         assert part in message
 
 
-def published(name: str) -> str:
-    """A text of the notebooks, which is never committed."""
+def published_text(name: str) -> str:
+    """A text of the notebooks, from LYRICGEN_DATA; it is not in the repository."""
     directory = os.environ.get("LYRICGEN_DATA")
     if not directory or not (Path(directory) / name).exists():
         pytest.skip(f"{name} is not in LYRICGEN_DATA={directory}")
     return read_text(Path(directory) / name)
 
 
-def test_a_corpus_is_its_name_its_unit_and_its_text() -> None:
+def test_a_corpus_has_a_name_a_unit_and_a_text() -> None:
     corpus = prepare("ab\ncd", name="songs", unit="text")
     assert corpus == Corpus("songs", "text", "ab\ncd")
     with pytest.raises(FrozenInstanceError):
@@ -49,11 +49,11 @@ def test_a_corpus_is_its_name_its_unit_and_its_text() -> None:
 
 
 def test_every_line_end_becomes_a_newline() -> None:
-    assert running("a\r\nb\rc\nd\r\r\ne\n\r") == "a\nb\nc\nd\n\ne\n\n"
+    assert prepare_text("a\r\nb\rc\nd\r\r\ne\n\r") == "a\nb\nc\nd\n\ne\n\n"
 
 
-def test_newlines_become_spaces_one_for_one() -> None:
-    assert running("a\r\nb\n\nc\rd ", newline="space") == "a b  c d "
+def test_each_newline_becomes_one_space() -> None:
+    assert prepare_text("a\r\nb\n\nc\rd ", newline="space") == "a b  c d "
 
 
 @pytest.mark.parametrize("unit", ["text", "line"])
@@ -62,13 +62,13 @@ def test_characters_are_composed(unit: str) -> None:
     assert prepare(decomposed, name="x", unit=unit).text.strip() == "Café 가 Å"  # type: ignore[arg-type]
 
 
-def test_look_alikes_that_are_not_the_same_are_kept() -> None:
-    assert running("ﬁ ，, ² Ａ") == "ﬁ ，, ² Ａ"
+def test_compatibility_characters_are_kept() -> None:
+    assert prepare_text("ﬁ ，, ² Ａ") == "ﬁ ，, ² Ａ"
 
 
 def test_lower_case_is_composed_too() -> None:
-    assert running("J\u030cA", lowercase=True) == "\u01f0a"
-    assert running("J\u030cA") == "J\u030cA"
+    assert prepare_text("J\u030cA", lowercase=True) == "\u01f0a"
+    assert prepare_text("J\u030cA") == "J\u030cA"
 
 
 @pytest.mark.slow
@@ -78,8 +78,10 @@ def test_lower_case_is_composed_too() -> None:
     lowercase=st.booleans(),
     max_chars=st.none() | st.integers(2, 30),
 )
-def test_any_running_text(text: str, newline: str, lowercase: bool, max_chars: int | None) -> None:
-    """Against the same rules said in another way: line ends by splitting, the rest one by one."""
+def test_any_running_text_follows_the_rules(
+    text: str, newline: str, lowercase: bool, max_chars: int | None
+) -> None:
+    """The same rules written differently: line ends by splitting, the rest one by one."""
     expected = "\n".join(part for rest in text.split("\r\n") for part in rest.split("\r"))
     if lowercase:
         expected = expected.lower()
@@ -88,7 +90,7 @@ def test_any_running_text(text: str, newline: str, lowercase: bool, max_chars: i
         expected = "".join(" " if one == "\n" else one for one in expected)
     expected = "".join(one for place, one in enumerate(expected) if place < (max_chars or 10**9))
     try:
-        found = running(text, newline=newline, lowercase=lowercase, max_chars=max_chars)
+        found = prepare_text(text, newline=newline, lowercase=lowercase, max_chars=max_chars)
     except UserError:
         assert len(set(expected)) < 2 or not expected.strip()
     else:
@@ -96,23 +98,23 @@ def test_any_running_text(text: str, newline: str, lowercase: bool, max_chars: i
         assert unicodedata.is_normalized("NFC", found)
 
 
-def test_max_chars_counts_the_finished_text() -> None:
-    assert running("a\r\ne\u0301xyz", newline="space", max_chars=4) == "a éx"
-    assert running("ab", max_chars=100) == "ab"
+def test_max_chars_counts_the_prepared_text() -> None:
+    assert prepare_text("a\r\ne\u0301xyz", newline="space", max_chars=4) == "a éx"
+    assert prepare_text("ab", max_chars=100) == "ab"
 
 
-def test_a_list_has_stripped_lines_and_no_blank_ones() -> None:
-    corpus = listed("\n  Zuul \r\n\r\n\u3000想要\t\rZuul\n \n")
+def test_lines_are_stripped_and_blank_lines_dropped() -> None:
+    corpus = prepare_list("\n  Zuul \r\n\r\n\u3000想要\t\rZuul\n \n")
     assert corpus.text == "Zuul\n想要\nZuul\n"
     assert corpus.lines == ["Zuul", "想要", "Zuul"]
 
 
-def test_a_list_with_and_without_a_last_line_end_is_the_same() -> None:
-    assert listed("ab\ncd") == listed("ab\ncd\n")
+def test_a_last_line_end_makes_no_difference_to_a_list() -> None:
+    assert prepare_list("ab\ncd") == prepare_list("ab\ncd\n")
 
 
 def test_only_line_ends_end_a_line() -> None:
-    assert listed("a\u2028b\nc").lines == ["a\u2028b", "c"]
+    assert prepare_list("a\u2028b\nc").lines == ["a\u2028b", "c"]
 
 
 @pytest.mark.parametrize(
@@ -120,13 +122,13 @@ def test_only_line_ends_end_a_line() -> None:
     [(3, ["ab"]), (6, ["ab"]), (7, ["ab", "cde"]), (8, ["ab", "cde"]), (9, ["ab", "cde", "f"])],
 )
 def test_max_chars_keeps_whole_lines(max_chars: int, kept: list[str]) -> None:
-    assert listed("ab\n\n cde\nf", max_chars=max_chars).lines == kept
+    assert prepare_list("ab\n\n cde\nf", max_chars=max_chars).lines == kept
 
 
 @given(
     lines=st.lists(st.text("ab ", max_size=5), max_size=8), max_chars=st.none() | st.integers(2, 30)
 )
-def test_any_list(lines: list[str], max_chars: int | None) -> None:
+def test_any_list_follows_the_rules(lines: list[str], max_chars: int | None) -> None:
     room, expected = max_chars if max_chars is not None else 10**9, []
     for line in lines:
         if line.strip():
@@ -135,7 +137,7 @@ def test_any_list(lines: list[str], max_chars: int | None) -> None:
                 break
             expected.append(line.strip())
     try:
-        corpus = listed("\n".join(lines), max_chars=max_chars)
+        corpus = prepare_list("\n".join(lines), max_chars=max_chars)
     except UserError:
         assert not expected
     else:
@@ -143,33 +145,33 @@ def test_any_list(lines: list[str], max_chars: int | None) -> None:
         assert corpus.text == "".join(line + "\n" for line in expected)
 
 
-def test_the_first_line_has_to_fit() -> None:
+def test_a_first_line_longer_than_max_chars_is_refused() -> None:
     refusal("saurus\nab", "data.max_chars=6", "'songs'", "at least 7", unit="line", max_chars=6)
 
 
 @pytest.mark.parametrize("unit", ["text", "line"])
 @pytest.mark.parametrize("text", ["", " \n\t\r\n\u3000", "\n"])
-def test_only_white_space(text: str, unit: str) -> None:
+def test_white_space_alone_is_refused(text: str, unit: str) -> None:
     refusal(text, "only white space", "'songs'", "data.max_chars", unit=unit)
 
 
-def test_only_white_space_in_the_part_that_is_kept() -> None:
+def test_white_space_alone_within_max_chars_is_refused() -> None:
     refusal(" \n abc", "only white space", "data.max_chars", max_chars=3)
 
 
-def test_one_single_symbol() -> None:
+def test_a_text_of_one_symbol_is_refused() -> None:
     refusal("aaaa", "'songs'", "one single symbol, 'a'")
     refusal("aaab", "one single symbol, 'a'", "data.max_chars", max_chars=3)
     refusal("\x1b\x1b", r"'\x1b'")
-    assert listed("a\na").text == "a\na\n"
+    assert prepare_list("a\na").text == "a\na\n"
 
 
 @pytest.mark.parametrize("max_chars", [1, 0, -5])
-def test_too_few_characters_asked_for(max_chars: int) -> None:
+def test_too_small_max_chars_is_refused(max_chars: int) -> None:
     refusal("abc", f"data.max_chars={max_chars} ", "at least 2", max_chars=max_chars)
 
 
-def test_settings_that_are_not_choices() -> None:
+def test_unknown_choices_are_refused() -> None:
     refusal("abc", "data.unit='word'", "text or line", unit="word")
     refusal("abc", r"data.newline='tab\n'", "keep or space", newline="tab\n")
 
@@ -178,17 +180,17 @@ def test_a_list_keeps_its_newlines() -> None:
     refusal("a\nb", "data.newline=space", "data.unit=line", unit="line", newline="space")
 
 
-def test_the_lyrics_of_the_notebooks() -> None:
-    text = published("jaychou_lyrics.txt.zip")
-    kept = running(text)
+def test_lyrics_of_the_notebooks_have_their_known_sizes() -> None:
+    text = published_text("jaychou_lyrics.txt.zip")
+    kept = prepare_text(text)
     assert (len(kept), len(set(kept))) == (63_282, 2_583)
-    first = running(text, newline="space", max_chars=10_000)
+    first = prepare_text(text, newline="space", max_chars=10_000)
     assert (len(first), len(set(first))) == (10_000, 1_027)
     assert "\n" not in first
 
 
-def test_the_dinosaurs_of_the_notebooks() -> None:
-    corpus = listed(published("dinos.txt"), lowercase=True)
+def test_dinosaurs_of_the_notebooks_have_their_known_sizes() -> None:
+    corpus = prepare_list(published_text("dinos.txt"), lowercase=True)
     assert len(corpus.lines) == 1_536
     assert len(set(corpus.text)) == 27
 
@@ -206,27 +208,27 @@ NASTY = (
 )
 
 
-def whole(text: str, *, lowercase: bool, newline: str, max_chars: int | None) -> str:
+def prepare_whole(text: str, *, lowercase: bool, newline: str, max_chars: int | None) -> str:
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     text = unicodedata.normalize("NFC", text.lower() if lowercase else text)
     return (text.replace("\n", " ") if newline == "space" else text)[:max_chars]
 
 
-def cut_up(text: str, cuts: list[int], **settings: object) -> str:
+def prepare_in_pieces(text: str, cuts: list[int], **settings: object) -> str:
     places = [0, *sorted(cuts), len(text)]
     pieces = [text[start:stop] for start, stop in itertools.pairwise(places)]
     return "".join(prepared_pieces(pieces, **settings))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("lowercase", [False, True])
-def test_every_cut_of_a_nasty_text_gives_the_whole(lowercase: bool) -> None:
+def test_every_cut_of_a_nasty_text_gives_the_prepared_whole(lowercase: bool) -> None:
     kept = {"lowercase": lowercase, "newline": "keep", "max_chars": None}
     for text in (NASTY, NASTY[::-1], NASTY.replace(" ", ""), NASTY.replace(" ", "'")):
-        expected = whole(text, **kept)  # type: ignore[arg-type]
+        expected = prepare_whole(text, **kept)  # type: ignore[arg-type]
         for first in range(len(text)):
-            assert cut_up(text, [first], **kept) == expected
+            assert prepare_in_pieces(text, [first], **kept) == expected
         for size in (1, 2, 3, 5):
-            assert cut_up(text, list(range(0, len(text), size)), **kept) == expected
+            assert prepare_in_pieces(text, list(range(0, len(text), size)), **kept) == expected
 
 
 @given(
@@ -237,15 +239,15 @@ def test_every_cut_of_a_nasty_text_gives_the_whole(lowercase: bool) -> None:
     max_chars=st.none() | st.integers(2, 20),
 )
 @settings(deadline=None, max_examples=500)
-def test_any_cuts_give_the_whole(
+def test_any_cuts_give_the_prepared_whole(
     text: str, cuts: list[int], lowercase: bool, newline: str, max_chars: int | None
 ) -> None:
     options = {"lowercase": lowercase, "newline": newline, "max_chars": max_chars}
     cuts = [min(cut, len(text)) for cut in cuts]
-    assert cut_up(text, cuts, **options) == whole(text, **options)  # type: ignore[arg-type]
+    assert prepare_in_pieces(text, cuts, **options) == prepare_whole(text, **options)  # type: ignore[arg-type]
 
 
-def test_no_character_that_is_cut_before_joins_what_stands_before_it() -> None:
+def test_characters_after_a_cut_never_compose_with_the_character_before() -> None:
     safe = [*" 0123456789", *map(chr, [*range(65, 91), *range(97, 123), *range(0x3400, 0xA000)])]
     for character in safe:
         for before in "aeΣ一\u1100\u0301":
@@ -253,12 +255,12 @@ def test_no_character_that_is_cut_before_joins_what_stands_before_it() -> None:
                 both = (before + character).lower() if lowercase else before + character
                 parts = [each.lower() if lowercase else each for each in (before, character)]
                 if before == "Σ" and character.isalpha() and character.isascii():
-                    continue  # the other rule
+                    continue  # another rule holds for a final sigma
                 composed = [unicodedata.normalize("NFC", part) for part in parts]
                 assert unicodedata.normalize("NFC", both) == "".join(composed)
 
 
-def test_little_is_held_back() -> None:
+def test_preparation_holds_back_one_character() -> None:
     held = []
 
     def pieces() -> Iterator[str]:
@@ -281,7 +283,7 @@ def test_little_is_held_back() -> None:
         ("สวัสดี", False), ("각뷁", False), ("e\u0301", False), ("([{}])Σ", True), ("かなΣ", True),
     ],
 )  # fmt: skip
-def test_little_is_held_back_of_any_script(piece: str, lowercase: bool) -> None:
+def test_preparation_holds_back_few_characters_of_any_script(piece: str, lowercase: bool) -> None:
     settings_ = {"newline": "keep", "lowercase": lowercase, "max_chars": None}
     pieces = list(prepared_pieces([piece * 50] * 20, **settings_))  # type: ignore[arg-type]
     assert len(pieces) >= 20
@@ -291,7 +293,7 @@ def test_little_is_held_back_of_any_script(piece: str, lowercase: bool) -> None:
     assert "".join(pieces) == expected
 
 
-def test_nothing_is_read_past_the_characters_that_are_kept() -> None:
+def test_reading_stops_after_max_chars() -> None:
     read = []
     pieces = (read.append(number) or "ab cd " for number in range(100))  # type: ignore[func-returns-value]
     kept = prepared_pieces(pieces, newline="keep", lowercase=False, max_chars=20)

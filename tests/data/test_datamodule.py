@@ -1,4 +1,4 @@
-"""Batches of ids against slow slices of the text, and what the loaders serve when."""
+"""Batches of ids against slow slices of the text, and the batches of each loader."""
 
 import itertools
 import logging
@@ -67,7 +67,7 @@ def names_module(lines: list[str], val: float, test: float) -> CharacterDataModu
 
 @contextmanager
 def constants(**values: int) -> Iterator[None]:
-    """The module's limits made small; usable inside a property test, unlike the fixture."""
+    """Set limits of the module; inside a property test, where no fixture can do it."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in values.items():
             patch.setattr(samplers, name, value)
@@ -82,7 +82,7 @@ def batches_of(loader: BatchLoader | list[BatchLoader]) -> list[Batch]:
 
 
 def scored(batches: Iterable[Batch]) -> dict[int, int]:
-    """Position in the split → the character predicted there, each of them once."""
+    """Position in the split → the character predicted there; no position occurs twice."""
     found: dict[int, int] = {}
     for batch in batches:
         for start, targets in zip(batch.starts.tolist(), batch.targets.tolist(), strict=True):
@@ -115,7 +115,7 @@ def texts(draw: st.DrawFn) -> Tensor:
 
 @settings(deadline=None)
 @given(ids=texts(), data=st.data())
-def test_a_batch_is_what_slices_gather(ids: Tensor, data: st.DataObject) -> None:
+def test_a_batch_equals_slices_of_the_text(ids: Tensor, data: st.DataObject) -> None:
     text = ids.tolist()
     steps = data.draw(st.integers(1, len(text) - 1))
     starts = data.draw(st.lists(st.integers(0, len(text) - 1 - steps), min_size=1, max_size=6))
@@ -133,7 +133,7 @@ def test_a_batch_is_what_slices_gather(ids: Tensor, data: st.DataObject) -> None
 
 @settings(deadline=None)
 @given(ids=texts(), data=st.data())
-def test_a_padded_batch_is_what_slices_gather(ids: Tensor, data: st.DataObject) -> None:
+def test_a_padded_batch_equals_padded_slices_of_the_text(ids: Tensor, data: st.DataObject) -> None:
     text = ids.tolist()
     rows = data.draw(
         st.lists(
@@ -162,7 +162,7 @@ def test_a_padded_batch_is_what_slices_gather(ids: Tensor, data: st.DataObject) 
     assert (windows.starts.tolist(), windows.lengths.tolist()) == (starts, lengths)
 
 
-def test_what_is_ignored_is_what_the_loss_ignores() -> None:
+def test_padding_has_the_target_that_the_loss_ignores() -> None:
     logits = torch.zeros(2, 5)
     loss = torch.nn.functional.cross_entropy(logits, torch.tensor([3, IGNORED]), reduction="sum")
     assert loss.item() == pytest.approx(torch.tensor(5.0).log().item())
@@ -203,7 +203,7 @@ def test_the_loader_serves_the_epoch_of_the_trainer() -> None:
         for batch in expected:
             for start, inputs in zip(batch.starts.tolist(), batch.inputs, strict=True):
                 assert data.vocabulary.decode(inputs) == text[start : start + 5]
-    trainer.fit_loop.epoch_loop.batch_progress.current.ready = 2  # as where a run is resumed
+    trainer.fit_loop.epoch_loop.batch_progress.current.ready = 2  # as in a resumed run
     resumed = list(loader)
     assert len(resumed) == len(expected) - 2
     assert all(map(same, resumed, expected[2:]))
@@ -215,7 +215,7 @@ def test_the_loader_serves_the_epoch_of_the_trainer() -> None:
 
 
 class Recorder(pl.LightningModule):
-    """Keeps the batches it is given; its one weight has nothing to learn."""
+    """Module that keeps its batches; its one weight has nothing to learn."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -241,7 +241,7 @@ class Recorder(pl.LightningModule):
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning:pytorch_lightning.utilities._pytree")
-def test_lightning_itself_gets_the_right_epochs() -> None:
+def test_lightning_gets_the_batches_of_each_epoch() -> None:
     text = LETTERS * 8
     data = text_module(text, RandomSampler(187, 3, 5, seed=4, drop_last=True), val=0.1)
     assert len(data.splits["train"].ids) == 187
@@ -272,7 +272,7 @@ def test_training_batches_need_a_trainer() -> None:
         text_module(LETTERS).train_dataloader()
 
 
-def test_what_does_not_fit_the_device_is_cut_outside_and_moved() -> None:
+def test_a_text_too_large_for_the_device_is_cut_on_the_cpu() -> None:
     ids = torch.arange(26, dtype=torch.uint8)
     loader = BatchLoader(ids, ConsecutiveSampler(26, 2, 4, drop_last=True), torch.device("meta"))
     assert loader.ids.device == CPU
@@ -295,7 +295,7 @@ def test_what_does_not_fit_the_device_is_cut_outside_and_moved() -> None:
     batch_size=st.integers(1, 5),
     carried=st.booleans(),
 )
-def test_held_out_text_is_scored_once_whatever_the_training_batches(
+def test_held_out_text_is_scored_once_with_any_training_batches(
     length: int, longest: int, row: int, logits: int, batch_size: int, carried: bool
 ) -> None:
     text = (LETTERS * 12)[:length]
@@ -343,7 +343,7 @@ def test_held_out_text_by_hand() -> None:
     assert set(data.splits) == {"train", "val"}
 
 
-def test_long_texts_are_cut_into_rows_and_the_log_says_so(
+def test_long_texts_are_cut_into_rows_with_a_log_message(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     split = Split(torch.arange(51, dtype=torch.uint8) % 26, None)
@@ -403,23 +403,23 @@ def test_held_out_lines_are_scored_one_by_one(lines: list[str], rows: int) -> No
     )
 
 
-def test_batches_of_held_out_lines_are_bounded_too() -> None:
+def test_batches_of_held_out_lines_are_bounded() -> None:
     # nineteen short lines beside a long one, each padded to it: 20 x 41 x 27 logits
     data = names_module([*LETTERS[:19], LETTERS + LETTERS[:14]], 0, 0)
-    with constants(EVALUATION_LOGITS=41 * 27):  # the long line alone
+    with constants(EVALUATION_LOGITS=41 * 27):  # room for only the long line
         batches = batches_of(data.evaluation_loader("train"))
     for batch in batches:
         assert batch.inputs.numel() * len(data.vocabulary) <= 41 * 27
 
 
-def test_without_held_out_parts_nothing_is_evaluated() -> None:
+def test_without_held_out_splits_nothing_is_evaluated() -> None:
     data = text_module(LETTERS)
     assert data.val_dataloader() == []
     assert set(data.splits) == {"train"}
 
 
 @pytest.mark.parametrize("name", ["val", "test"])
-def test_a_part_too_short_to_predict_is_refused(name: str) -> None:
+def test_a_split_too_short_to_predict_is_refused(name: str) -> None:
     vocabulary = Vocabulary.of(LETTERS)
     train = Split(vocabulary.encode(LETTERS), None)
     sampler = ConsecutiveSampler(26, 1, 5, drop_last=True)

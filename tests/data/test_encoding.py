@@ -1,4 +1,4 @@
-"""A corpus as ids: the same text, and how often each character occurs."""
+"""A corpus as ids: its text and the counts of its characters."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from lyricgen.data.splits import make_splits
 
 
 @given(text=st.text(min_size=1))
-def test_the_text_comes_back_and_its_characters_are_counted(text: str) -> None:
+def test_encoding_keeps_the_text_and_counts_its_characters(text: str) -> None:
     encoded = encode(Corpus("songs", "text", text))
     assert (encoded.name, encoded.unit, len(encoded)) == ("songs", "text", len(text))
     assert encoded.vocabulary.decode(encoded.ids) == text
@@ -23,17 +23,17 @@ def test_the_text_comes_back_and_its_characters_are_counted(text: str) -> None:
     assert bool(encoded.opening) == bool(text.strip())
 
 
-def test_the_opening_stands_behind_any_white_space() -> None:
+def test_opening_skips_leading_white_space() -> None:
     assert encode(Corpus("songs", "text", " \n" * 2000 + "分开")).opening == "分开"
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32])
-def test_counting_in_pieces_leaves_out_what_is_no_character(
+def test_counting_in_pieces_skips_ids_outside_the_vocabulary(
     monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
 ) -> None:
     monkeypatch.setattr(corpus, "_CHUNK", 7)
     ids = torch.from_numpy(np.random.default_rng(0).integers(0, 12, 100)).to(dtype)
-    counts = count_ids(ids, 10)  # 10 and 11 are none
+    counts = count_ids(ids, 10)  # 10 and 11 are outside the vocabulary
     assert counts.dtype == torch.int64
     np.testing.assert_array_equal(counts, np.bincount(ids.numpy(), minlength=12)[:10])
     assert count_ids(ids[:0], 3).tolist() == [0, 0, 0]
@@ -42,7 +42,7 @@ def test_counting_in_pieces_leaves_out_what_is_no_character(
 @pytest.mark.parametrize("fractions", [(0.0, 0.0), (0.2, 0.0), (0.1, 0.3)])
 @pytest.mark.parametrize("layout", ["stream", "lines"])
 @pytest.mark.parametrize("unit", ["text", "line"])
-def test_the_training_part_has_what_the_others_leave(
+def test_character_counts_of_each_split_equal_a_direct_count(
     unit: str, layout: str, fractions: tuple[float, float]
 ) -> None:
     if (unit, layout) == ("text", "lines"):

@@ -1,4 +1,4 @@
-"""A text that a model was trained on is found where the model and the text lie by now."""
+"""The text of a training is found after the run or the text has moved."""
 
 import shutil
 from pathlib import Path
@@ -24,7 +24,7 @@ RUN = Path("outputs/runs/2026-01-01/10-00-00.000000_x")
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The directory of a project, its text in a folder; the current directory is another."""
+    """Directory of a project with its text in a folder; the current directory differs."""
     home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
     (home / "texts").mkdir(parents=True)
     (home / "texts" / "song.txt").write_text(TEXT, "utf-8")
@@ -49,17 +49,17 @@ def checkpoint_in(place: Path) -> Path:
     return checkpoint
 
 
-def test_around_the_checkpoint(home: Path) -> None:
+def test_text_is_found_around_the_checkpoint(home: Path) -> None:
     digest = build_corpus(options(home / "texts/song.txt")).digest
     checkpoint = checkpoint_in(home)
     Path("texts").mkdir()
     Path("texts/song.txt").write_text("another text of this name\n" * 40)
     assert find_corpus(options("texts/song.txt"), digest, checkpoint).digest == digest
-    # without a digest the path is all that is known
+    # without a digest only the path is known
     assert find_corpus(options("texts/song.txt"), None, checkpoint).digest != digest
 
 
-def test_where_the_run_was_started(home: Path, tmp_path: Path) -> None:
+def test_text_is_found_where_the_run_was_started(home: Path, tmp_path: Path) -> None:
     digest = build_corpus(options(home / "texts/song.txt")).digest
     checkpoint = checkpoint_in(tmp_path / "far")
     record = checkpoint.parents[1] / ".hydra" / "hydra.yaml"
@@ -71,7 +71,7 @@ def test_where_the_run_was_started(home: Path, tmp_path: Path) -> None:
         find_corpus(options("texts/song.txt"), digest, checkpoint)
 
 
-def test_in_the_cache(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_text_is_found_in_the_cache(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "LARGE", 100)
     monkeypatch.setattr(cache, "LARGE_PACKED", 100)
     text = home / "texts/song.txt"
@@ -86,7 +86,7 @@ def test_in_the_cache(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         find_corpus(options(text), "0" * 64, None)
 
 
-def test_nowhere_says_where_it_was_looked_for(home: Path) -> None:
+def test_missing_text_error_lists_the_places_searched(home: Path) -> None:
     checkpoint = checkpoint_in(home)
     with pytest.raises(UserError) as caught:
         find_corpus(options("gone.txt"), "0" * 64, checkpoint)
@@ -94,7 +94,7 @@ def test_nowhere_says_where_it_was_looked_for(home: Path) -> None:
         assert place in str(caught.value)
 
 
-def test_a_new_run_says_nothing_of_places_where_nobody_looked(home: Path) -> None:
+def test_missing_text_error_of_a_new_run_lists_no_other_places(home: Path) -> None:
     with pytest.raises(UserError, match="gone") as caught:
         find_corpus(options("gone.txt"), None, None)
     assert "also looked" not in str(caught.value)
@@ -103,7 +103,7 @@ def test_a_new_run_says_nothing_of_places_where_nobody_looked(home: Path) -> Non
     assert "cache" not in str(caught.value)
 
 
-def test_a_run_that_was_moved(
+def test_a_moved_run_is_evaluated_and_resumed(
     home: Path, train: Train, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(home)
@@ -121,7 +121,7 @@ def test_a_run_that_was_moved(
 
 
 @pytest.mark.parametrize("ended", ["killed", "counted"])
-def test_a_run_without_a_checkpoint_to_go_on_from_finds_its_own_text(
+def test_a_run_without_a_checkpoint_resumes_with_its_own_text(
     home: Path, train: Train, monkeypatch: pytest.MonkeyPatch, ended: str
 ) -> None:
     monkeypatch.chdir(home)

@@ -1,4 +1,4 @@
-"""What is odd about a text is said in one line before it is trained on."""
+"""Oddities of a text are logged, one line each, before training."""
 
 import csv
 import gzip
@@ -58,19 +58,19 @@ PLAIN = {
 
 @pytest.mark.parametrize("kind", OF_A_FORMAT)
 @pytest.mark.parametrize("length", [700, 10**6])
-def test_a_format_is_noticed_also_where_it_is_cut(kind: str, length: int) -> None:
+def test_a_format_is_recognised_in_whole_and_cut_texts(kind: str, length: int) -> None:
     found = format_of(OF_A_FORMAT[kind][:length])
     assert found is not None
     assert kind.strip() in found
 
 
 @pytest.mark.parametrize("kind", PLAIN)
-def test_a_plain_text_is_left_alone(kind: str) -> None:
+def test_a_plain_text_gets_no_format_notice(kind: str) -> None:
     assert format_of(PLAIN[kind]) is None
 
 
 @pytest.mark.parametrize("kind", BUNDLED)
-def test_the_bundled_texts_are_plain(kind: str) -> None:
+def test_bundled_texts_get_no_format_notice(kind: str) -> None:
     assert format_of(corpus_path(kind).read_text("utf-8")) is None
 
 
@@ -78,8 +78,8 @@ def test_private_use_characters_are_counted() -> None:
     corpus = encode(prepare("雨\ue5e5\ue5e5\uf8ff 灯\n", name="a", unit="text"))
     notice = private_use_notice(corpus, "gb18030")
     assert notice is not None
-    for told in ("3 private-use characters", "U+E5E5, U+F8FF", "data.encoding=gb18030"):
-        assert told in notice
+    for phrase in ("3 private-use characters", "U+E5E5, U+F8FF", "data.encoding=gb18030"):
+        assert phrase in notice
     assert private_use_notice(encode(prepare("雨灯", name="a", unit="text")), "utf-8") is None
 
 
@@ -95,7 +95,7 @@ def test_repeated_lines_are_counted() -> None:
     assert notice("ab\nab\ncd\n", distinct=True) is None
 
 
-def test_a_run_says_so_in_one_line_each_before_it_trains(train: Train, tmp_path: Path) -> None:
+def test_a_run_logs_each_notice_in_one_line_before_it_trains(train: Train, tmp_path: Path) -> None:
     content = table(",").encode() + "\ue5e5\n".encode()
     (tmp_path / "table.csv").write_bytes(gzip.compress(content))
     done = train(*SMALL, "data=text", "data.path=table.csv")
@@ -108,7 +108,7 @@ def test_a_run_says_so_in_one_line_each_before_it_trains(train: Train, tmp_path:
     assert said < described
 
 
-def test_the_parts_of_a_list_add_up_to_it(train: Train, tmp_path: Path) -> None:
+def test_sizes_of_the_splits_of_a_list_add_up(train: Train, tmp_path: Path) -> None:
     names = [f"name{number}" for number in range(90)]
     (tmp_path / "names.txt").write_text("\n".join([*names, *names[:7]]), "utf-8")
     done = train(*SMALL, "data=text", "data.path=names.txt", "data.unit=line")

@@ -1,4 +1,4 @@
-"""A file of any kind gives its text, or one line that says what is wrong with it."""
+"""Reading any file gives its text, or a refusal of one line."""
 
 import codecs
 import errno
@@ -31,7 +31,7 @@ clean_texts = st.text(
 ).filter(lambda text: not text.startswith("\ufeff"))
 
 
-def zipped(members: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
+def zip_files(members: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", compression) as archive:
         for name, content in members.items():
@@ -46,7 +46,7 @@ def write(directory: Path, content: bytes | bytearray, name: str = "song.txt") -
 
 
 def refusal(path: str | os.PathLike[str], *needed: str, **settings: object) -> str:
-    """The message that ``read_text`` refuses a file with: one printable line with all of these."""
+    """Message of a file that ``read_text`` refuses: one printable line with all of `needed`."""
     with pytest.raises(UserError) as caught:
         read_text(path, **settings)  # type: ignore[arg-type]
     message = str(caught.value)
@@ -58,27 +58,27 @@ def refusal(path: str | os.PathLike[str], *needed: str, **settings: object) -> s
 
 @settings(deadline=None, max_examples=60)
 @given(text=clean_texts, packing=st.sampled_from(["plain", "gzip", "deflated", "stored"]))
-def test_any_clean_text_comes_back_as_it_was_written(text: str, packing: str) -> None:
+def test_reading_returns_any_clean_text_as_written(text: str, packing: str) -> None:
     content = text.encode()
     packed = {
         "plain": lambda: content,
         "gzip": lambda: gzip.compress(content),
-        "deflated": lambda: zipped({"a": content}),
-        "stored": lambda: zipped({"a": content}, zipfile.ZIP_STORED),
+        "deflated": lambda: zip_files({"a": content}),
+        "stored": lambda: zip_files({"a": content}, zipfile.ZIP_STORED),
     }[packing]()
     with tempfile.TemporaryDirectory() as directory:
         assert read_text(write(Path(directory), packed)) == text
 
 
-def test_first_bytes_count_and_names_do_not(tmp_path: Path) -> None:
+def test_first_bytes_decide_the_packing_whatever_the_name(tmp_path: Path) -> None:
     plain = write(tmp_path, LYRICS.encode(), "plain.zip")
     packed = write(tmp_path, gzip.compress(LYRICS.encode()), "packed.txt")
-    archive = write(tmp_path, zipped({"song.gz": LYRICS.encode()}), "archive.gz")
+    archive = write(tmp_path, zip_files({"song.gz": LYRICS.encode()}), "archive.gz")
     assert read_text(plain) == read_text(packed) == read_text(archive) == LYRICS
 
 
 def test_nothing_is_written_to_disk(tmp_path: Path) -> None:
-    path = write(tmp_path, zipped({"../outside.txt": LYRICS.encode()}))
+    path = write(tmp_path, zip_files({"../outside.txt": LYRICS.encode()}))
     before = sorted(tmp_path.parent.rglob("*"))
     assert read_text(str(path)) == LYRICS
     assert sorted(tmp_path.parent.rglob("*")) == before
@@ -94,14 +94,16 @@ def test_a_mark_inside_the_text_is_kept(tmp_path: Path) -> None:
     assert read_text(write(tmp_path, "a\ufeffb".encode())) == "a\ufeffb"
 
 
-def test_another_encoding_has_to_be_named(tmp_path: Path) -> None:
+def test_another_encoding_is_read_when_named(tmp_path: Path) -> None:
     path = write(tmp_path, b"abc" + "飞到宇宙去".encode("gb18030"))
     assert read_text(path, "gb18030") == "abc飞到宇宙去"
     refusal(path, "'utf-8'", "0xB7", "offset 3 ", "data.encoding=gb18030 (")
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
-def test_the_offset_is_that_in_the_file_behind_a_mark_too(tmp_path: Path, encoding: str) -> None:
+def test_error_offset_counts_from_the_start_of_the_file_with_a_mark(
+    tmp_path: Path, encoding: str
+) -> None:
     path = write(tmp_path, codecs.BOM_UTF8 + b"ab\xe9cd")
     refusal(path, repr(encoding), "0xE9", "offset 5 ", encoding=encoding)
 
@@ -109,7 +111,7 @@ def test_the_offset_is_that_in_the_file_behind_a_mark_too(tmp_path: Path, encodi
 @pytest.mark.parametrize(
     "encoding", ["utf-9", "", "hex", "rot13", "undefined", "中文", "a\0b", "\ud800", "utf\n9"]
 )
-def test_an_unknown_encoding_is_named(tmp_path: Path, encoding: str) -> None:
+def test_an_unknown_encoding_is_refused_by_name(tmp_path: Path, encoding: str) -> None:
     path = write(tmp_path, b"abc")
     with pytest.raises(UserError) as caught:
         read_text(path, encoding)
@@ -118,14 +120,14 @@ def test_an_unknown_encoding_is_named(tmp_path: Path, encoding: str) -> None:
     assert "gb18030" in str(caught.value)
 
 
-def test_a_file_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     message = refusal("./no/歌词.txt", "No such file", "data.path=")
     assert str(tmp_path) not in message
 
 
 @pytest.mark.parametrize("path", ["a\0b", "line\nbreak", "\x1b[31m", "x" * 5000])
-def test_a_name_that_no_file_can_have_or_no_terminal_should_see(path: str) -> None:
+def test_an_impossible_or_unprintable_name_is_refused_in_printable_text(path: str) -> None:
     with pytest.raises(UserError) as caught:
         read_text(path)
     assert str(caught.value).isprintable()
@@ -133,22 +135,22 @@ def test_a_name_that_no_file_can_have_or_no_terminal_should_see(path: str) -> No
 
 
 @pytest.mark.parametrize("path", ["/dev/zero", "pipe"])
-def test_what_is_no_ordinary_file(tmp_path: Path, path: str) -> None:
-    """A pipe that nobody writes to would be waited for, a device never ends."""
+def test_pipes_and_devices_are_refused(tmp_path: Path, path: str) -> None:
+    """A read of a pipe without a writer would block, and a device never ends."""
     os.mkfifo(tmp_path / "pipe")
     for read in (read_text, reading.is_packed):
         with pytest.raises(UserError, match="is no ordinary file"):
             read(tmp_path / path)
 
 
-def test_a_directory(tmp_path: Path) -> None:
+def test_a_directory_is_refused(tmp_path: Path) -> None:
     refusal(tmp_path, "directory", "data.path=")
 
 
 @pytest.mark.skipif(
     os.geteuid() == 0, reason="root may read a file of mode 000; the next test simulates it"
 )
-def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
+def test_a_file_without_read_permission_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, b"abc")
     path.chmod(0)
     refusal(path, "Permission denied", "data.path=")
@@ -157,7 +159,7 @@ def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("number", "reason"), [(errno.EACCES, "Permission denied"), (errno.EIO, "Input/output error")]
 )
-def test_a_file_that_the_system_refuses(
+def test_a_file_that_the_system_denies_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, reason: str
 ) -> None:
     def refuse(self: Path, *arguments: object) -> None:
@@ -170,28 +172,28 @@ def test_a_file_that_the_system_refuses(
 
 @pytest.mark.parametrize(
     "content",
-    [b"", codecs.BOM_UTF8, gzip.compress(b""), zipped({"a.txt": b""})],
+    [b"", codecs.BOM_UTF8, gzip.compress(b""), zip_files({"a.txt": b""})],
     ids=["nothing", "only a mark", "gzip of nothing", "zip of nothing"],
 )
-def test_an_empty_file(tmp_path: Path, content: bytes) -> None:
+def test_an_empty_file_is_refused(tmp_path: Path, content: bytes) -> None:
     refusal(write(tmp_path, content), "is empty", "data.path=")
 
 
 @pytest.mark.parametrize(
-    "pack", [bytes, gzip.compress, lambda content: zipped({"a": content})], ids=["", "gz", "zip"]
+    "pack", [bytes, gzip.compress, lambda content: zip_files({"a": content})], ids=["", "gz", "zip"]
 )
-def test_the_most_bytes_allowed_are_allowed_and_no_more(tmp_path: Path, pack) -> None:  # type: ignore[no-untyped-def]
+def test_max_bytes_is_the_largest_size_read(tmp_path: Path, pack) -> None:  # type: ignore[no-untyped-def]
     path = write(tmp_path, pack(b"0123456789" * 100))
     assert len(read_text(path, max_bytes=1000)) == 1000
     refusal(path, "999 bytes", "data.max_bytes=1998", max_bytes=999)
 
 
-def test_a_limit_far_above_the_memory_reserves_none_of_it(tmp_path: Path) -> None:
+def test_a_limit_far_above_the_memory_reserves_no_memory(tmp_path: Path) -> None:
     assert read_text(write(tmp_path, b"abc"), max_bytes=10**30) == "abc"
 
 
 @pytest.mark.parametrize("limit", [0, -1])
-def test_a_limit_that_allows_nothing(limit: int) -> None:
+def test_a_limit_below_one_byte_is_refused(limit: int) -> None:
     with pytest.raises(UserError, match=rf"^data\.max_bytes={limit}: .*at least 1$"):
         read_text("song.txt", max_bytes=limit)
 
@@ -206,7 +208,7 @@ def test_a_bomb_of_zeros_is_stopped_at_the_limit(tmp_path: Path, packing: str) -
     elif packing == "gzip":
         path.write_bytes(gzip.compress(bytes(size), 1))
     else:
-        path.write_bytes(zipped({"zeros.txt": bytes(size)}))
+        path.write_bytes(zip_files({"zeros.txt": bytes(size)}))
     if packing != "plain":
         assert path.stat().st_size < MEBIBYTE
     tracemalloc.start()
@@ -217,12 +219,14 @@ def test_a_bomb_of_zeros_is_stopped_at_the_limit(tmp_path: Path, packing: str) -
 
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_a_packing_that_cannot_be_unpacked_in_steps(tmp_path: Path, compression: int) -> None:
-    path = write(tmp_path, zipped({"zeros.txt": bytes(MEBIBYTE)}, compression))
+def test_a_packing_that_cannot_be_unpacked_in_steps_is_refused(
+    tmp_path: Path, compression: int
+) -> None:
+    path = write(tmp_path, zip_files({"zeros.txt": bytes(MEBIBYTE)}, compression))
     refusal(path, f"method {compression}", "deflate")
 
 
-def test_what_computers_add_to_an_archive_is_no_text(tmp_path: Path) -> None:
+def test_system_files_in_an_archive_are_skipped(tmp_path: Path) -> None:
     link = zipfile.ZipInfo("link.txt")
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
     packed = io.BytesIO()
@@ -238,13 +242,13 @@ def test_what_computers_add_to_an_archive_is_no_text(tmp_path: Path) -> None:
 def test_an_archive_of_several_texts_names_the_first_few(tmp_path: Path) -> None:
     members = {f"song{number}.txt": b"la" for number in range(9)} | {".hidden": b""}
     message = refusal(
-        write(tmp_path, zipped(members)), "9 text files", "exactly one", "'song0.txt'", "4 more"
+        write(tmp_path, zip_files(members)), "9 text files", "exactly one", "'song0.txt'", "4 more"
     )
     assert "song5.txt" not in message
     assert ".hidden" not in message
 
 
-def test_a_name_given_twice_is_two_texts(tmp_path: Path) -> None:
+def test_an_archive_with_one_name_twice_has_two_texts(tmp_path: Path) -> None:
     packed = io.BytesIO()
     with (
         pytest.warns(UserWarning, match="Duplicate name"),
@@ -255,26 +259,26 @@ def test_a_name_given_twice_is_two_texts(tmp_path: Path) -> None:
     refusal(write(tmp_path, packed.getvalue()), "2 text files", "'a.txt', 'a.txt'")
 
 
-def test_an_archive_without_a_text_names_what_it_holds(tmp_path: Path) -> None:
-    refusal(write(tmp_path, zipped({".DS_Store": b"x"})), "0 text files", "'.DS_Store'")
-    refusal(write(tmp_path, zipped({})), "0 text files", "nothing")
+def test_refusal_of_an_archive_without_a_text_names_its_files(tmp_path: Path) -> None:
+    refusal(write(tmp_path, zip_files({".DS_Store": b"x"})), "0 text files", "'.DS_Store'")
+    refusal(write(tmp_path, zip_files({})), "0 text files", "nothing")
 
 
-def test_names_in_an_archive_cannot_talk_to_the_terminal(tmp_path: Path) -> None:
+def test_names_in_an_archive_are_printed_escaped(tmp_path: Path) -> None:
     members = {"\x1b[2Ja.txt": b"la", "b\n.txt": b"la"}
-    refusal(write(tmp_path, zipped(members)), r"'\x1b[2Ja.txt'", r"'b\n.txt'")
+    refusal(write(tmp_path, zip_files(members)), r"'\x1b[2Ja.txt'", r"'b\n.txt'")
 
 
-def test_an_encrypted_archive(tmp_path: Path) -> None:
-    content = bytearray(zipped({"a.txt": LYRICS.encode()}))
+def test_an_encrypted_archive_is_refused(tmp_path: Path) -> None:
+    content = bytearray(zip_files({"a.txt": LYRICS.encode()}))
     content[content.index(b"PK\x01\x02") + 8] |= 1  # the flag "encrypted" of the directory entry
     refusal(write(tmp_path, content), "encrypted", "unpack")
 
 
-def test_damaged_archives(tmp_path: Path) -> None:
+def test_damaged_archives_are_refused(tmp_path: Path) -> None:
     letters = "".join(random.Random(0).choices("abcdefgh", k=3000)).encode()
-    good_gzip, good_zip = gzip.compress(letters), zipped({"a.txt": letters})
-    stored = bytearray(zipped({"a.txt": letters}, zipfile.ZIP_STORED))
+    good_gzip, good_zip = gzip.compress(letters), zip_files({"a.txt": letters})
+    stored = bytearray(zip_files({"a.txt": letters}, zipfile.ZIP_STORED))
     stored[500] ^= 1
     flipped = bytearray(good_gzip)
     flipped[len(flipped) // 2] ^= 1
@@ -306,7 +310,7 @@ def test_control_characters_are_refused_with_their_place(tmp_path: Path, code: i
         refusal(path, f"U+{code:04X}", "line 3, column 3;", "data.control_characters=newline")
 
 
-def test_the_first_character_of_all_can_be_the_wrong_one(tmp_path: Path) -> None:
+def test_a_control_character_at_the_start_is_refused(tmp_path: Path) -> None:
     refusal(write(tmp_path, b"\0abc"), "U+0000", "line 1, column 1;")
     refusal(write(tmp_path, b"abc\n\x1b[31m"), "U+001B", "line 2, column 1;")
 
@@ -322,7 +326,7 @@ def test_a_utf_16_file_without_a_mark_gets_a_hint(tmp_path: Path) -> None:
     refusal(path, "U+0000", "line 1, column 2", "data.encoding=utf-16")
 
 
-def either_a_text_or_one_line(content: bytes, encoding: str = "utf-8") -> None:
+def check_text_or_refusal(content: bytes, encoding: str = "utf-8") -> None:
     with tempfile.TemporaryDirectory() as directory:
         path = write(Path(directory), content)
         try:
@@ -341,11 +345,11 @@ def either_a_text_or_one_line(content: bytes, encoding: str = "utf-8") -> None:
     encoding=st.sampled_from(["utf-8", "utf-16", "gb18030", "latin-1", "utf-7"]),
 )
 def test_any_bytes_give_a_text_or_one_line(start: bytes, rest: bytes, encoding: str) -> None:
-    either_a_text_or_one_line(start + rest, encoding)
+    check_text_or_refusal(start + rest, encoding)
 
 
-ARCHIVES = [gzip.compress(b"la " * 40), zipped({"a.txt": b"la " * 40, "d/": b"", ".x": b"y"})]
-# Where the directory gives the length of the first name; the length of its comment is 4 further.
+ARCHIVES = [gzip.compress(b"la " * 40), zip_files({"a.txt": b"la " * 40, "d/": b"", ".x": b"y"})]
+# Offset of the length of the first name in the directory; the length of its comment is 4 further.
 NAME_LENGTH = ARCHIVES[1].index(b"PK\x01\x02") + 28
 
 
@@ -361,7 +365,7 @@ def test_any_damage_gives_a_text_or_one_line(
     content = bytearray(archive)
     for place, value in changes:
         content[place % len(content)] = value
-    either_a_text_or_one_line(bytes(content))
+    check_text_or_refusal(bytes(content))
 
 
 # ---- in pieces
@@ -375,9 +379,9 @@ def small_pieces(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     return int(request.param)
 
 
-@pytest.mark.parametrize("pack", [bytes, gzip.compress, lambda content: zipped({"a": content})])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, lambda content: zip_files({"a": content})])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32", "utf-7", "gb18030"])
-def test_pieces_make_the_text(small_pieces: int, tmp_path: Path, encoding: str, pack) -> None:  # type: ignore[no-untyped-def]
+def test_pieces_join_to_the_text(small_pieces: int, tmp_path: Path, encoding: str, pack) -> None:  # type: ignore[no-untyped-def]
     content = NASTY.encode(encoding)
     pieces = list(text_pieces(write(tmp_path, pack(content)), encoding))
     assert "".join(pieces) == content.decode(encoding).removeprefix("\ufeff")
@@ -387,7 +391,7 @@ def test_pieces_make_the_text(small_pieces: int, tmp_path: Path, encoding: str, 
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
-def test_without_a_mark_the_order_is_the_machines(
+def test_without_a_mark_the_byte_order_is_the_machines(
     small_pieces: int, tmp_path: Path, encoding: str
 ) -> None:
     content = "分开 abc".encode(f"{encoding}-{'le' if sys.byteorder == 'little' else 'be'}")
@@ -414,7 +418,7 @@ def test_without_a_mark_the_order_is_the_machines(
         ("ascii", "abc 一".encode()),
     ],
 )
-def test_the_first_undecodable_byte_is_told_wherever_the_pieces_end(
+def test_refusal_names_the_first_undecodable_byte_with_any_size_of_pieces(
     small_pieces: int, tmp_path: Path, encoding: str, content: bytes
 ) -> None:
     with pytest.raises(UnicodeDecodeError) as whole:
@@ -431,7 +435,7 @@ def test_the_first_undecodable_byte_is_told_wherever_the_pieces_end(
 @pytest.mark.parametrize(
     "before", ["", "\r", "\r\n", "一\r\n二\r三四", "a\n\r\r\n\nbc", "\r\r\n\r"]
 )
-def test_a_control_character_keeps_its_place(
+def test_a_control_character_has_the_same_place_with_any_size_of_pieces(
     small_pieces: int, tmp_path: Path, before: str
 ) -> None:
     lines = before.replace("\r\n", "\n").replace("\r", "\n").split("\n")
@@ -439,7 +443,7 @@ def test_a_control_character_keeps_its_place(
     refusal(write(tmp_path, f"{before}\x1b\0 and on\n".encode()), "U+001B", place)
 
 
-def test_what_is_wrong_with_the_bytes_comes_first(small_pieces: int, tmp_path: Path) -> None:
+def test_faults_of_the_bytes_are_reported_first(small_pieces: int, tmp_path: Path) -> None:
     content = b"\0" + b"abc" * 100
     packed = bytearray(gzip.compress(content))
     packed[-8] ^= 1
@@ -448,7 +452,7 @@ def test_what_is_wrong_with_the_bytes_comes_first(small_pieces: int, tmp_path: P
     refusal(write(tmp_path, content + b"\xff"), "not in the encoding", "offset 301 ")
 
 
-def test_how_far_it_is_told_in_the_files_own_bytes(small_pieces: int, tmp_path: Path) -> None:
+def test_progress_counts_the_bytes_of_the_file(small_pieces: int, tmp_path: Path) -> None:
     content = "想要有直升机\n".encode() * 100
     for packed in (content, gzip.compress(content)):
         passed: list[int] = []

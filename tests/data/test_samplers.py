@@ -1,4 +1,4 @@
-"""Which characters make up a batch, against the notebooks' loops and by hand."""
+"""Characters of the batches of each sampler, against the notebooks' loops and by hand."""
 
 import itertools
 import math
@@ -36,15 +36,15 @@ sizes = st.tuples(st.integers(1, 8), st.integers(1, 9))  # B, T
 
 @st.composite
 def cases(draw: st.DrawFn, kinds: tuple[str, ...] = KINDS) -> tuple[str, int, int, int, int]:
-    """Kind, N, B, T and seed, with a text long enough for every kind."""
+    """Draw a kind, N, B, T and a seed, with a text long enough for every kind."""
     batch_size, num_steps = draw(sizes)
     least = (batch_size + 1) * (num_steps + 1)
     length = draw(st.integers(least, least + 80))
     return draw(st.sampled_from(kinds)), length, batch_size, num_steps, draw(st.integers(0, 2**32))
 
 
-def rows(windows: Windows) -> list[range]:
-    """Where the characters that each row really reads stand."""
+def row_ranges(windows: Windows) -> list[range]:
+    """Range of the positions that each row reads, without padding."""
     starts = windows.starts.tolist()
     steps = [windows.num_steps] * len(starts)
     counts = steps if windows.lengths is None else windows.lengths.tolist()
@@ -70,7 +70,8 @@ def plain(windows: Windows) -> tuple[object, ...]:
 def texts(windows: Windows, text: str) -> list[tuple[str, str]]:
     """Inputs and targets of every row as text."""
     return [
-        (text[row.start : row.stop], text[row.start + 1 : row.stop + 1]) for row in rows(windows)
+        (text[row.start : row.stop], text[row.start + 1 : row.stop + 1])
+        for row in row_ranges(windows)
     ]
 
 
@@ -111,12 +112,12 @@ def data_iter_consecutive(
 
 
 def pairs(sampler: Sampler, length: int, epoch: int) -> list[tuple[list[list[int]], ...]]:
-    """The batches of an epoch over the text 0 … N - 1, in the notebooks' form."""
+    """Batches of an epoch over the text 0 … N - 1, in the notebooks' form."""
     corpus = list(range(length))
     return [
         (
-            [corpus[row.start : row.stop] for row in rows(windows)],
-            [corpus[row.start + 1 : row.stop + 1] for row in rows(windows)],
+            [corpus[row.start : row.stop] for row in row_ranges(windows)],
+            [corpus[row.start + 1 : row.stop + 1] for row in row_ranges(windows)],
         )
         for windows in epoch_of(sampler, epoch)
     ]
@@ -139,7 +140,7 @@ def test_random_windows_by_hand() -> None:
     assert [first.num_characters, second.num_characters] == [6, 6]
 
 
-def test_the_last_character_has_no_successor() -> None:
+def test_the_last_character_is_no_input() -> None:
     # 12 characters hold four windows of three, but the fourth has no last target.
     sampler = RandomSampler(12, 1, 3, seed=1, drop_last=True)
     assert sorted(row for batch in epoch_of(sampler) for row in texts(batch, LETTERS)) == [
@@ -149,8 +150,8 @@ def test_the_last_character_has_no_successor() -> None:
     ]
 
 
-def test_every_epoch_draws_its_order_anew() -> None:
-    # Three windows, one batch of two: each epoch leaves another one out.
+def test_every_epoch_draws_a_new_order() -> None:
+    # Three windows, one batch of two: an epoch leaves a random window out.
     sampler = RandomSampler(12, 2, 3, seed=1, drop_last=True)
     assert len(sampler) == 1
     drawn = Counter(tuple(sampler.windows(epoch, 0).starts.tolist()) for epoch in range(600))
@@ -174,7 +175,7 @@ def test_random_offset_by_hand() -> None:
 
 @settings(deadline=None)
 @given(case=cases(("random",)), epoch=st.integers(0, 1000))
-def test_random_windows_are_those_of_the_notebook(
+def test_random_windows_equal_those_of_the_notebook(
     case: tuple[str, int, int, int, int], epoch: int
 ) -> None:
     _, length, batch_size, num_steps, seed = case
@@ -189,7 +190,7 @@ def test_random_windows_are_those_of_the_notebook(
 
     one_by_one = windows(list(data_iter_random(list(range(length)), 1, num_steps)))
     assert all(window in one_by_one for window in windows(ours))
-    if len(one_by_one) % batch_size == 0:  # else both leave out some, each its own
+    if len(one_by_one) % batch_size == 0:  # otherwise the two leave out different windows
         assert windows(ours) == windows(theirs) == one_by_one
 
 
@@ -234,7 +235,7 @@ def test_a_text_smaller_than_a_batch_has_fewer_rows() -> None:
 
 @settings(deadline=None)
 @given(case=cases(("consecutive",)), epoch=st.integers(0, 1000))
-def test_consecutive_windows_are_those_of_the_notebook(
+def test_consecutive_windows_equal_those_of_the_notebook(
     case: tuple[str, int, int, int, int], epoch: int
 ) -> None:
     _, length, batch_size, num_steps, _ = case
@@ -246,7 +247,7 @@ def test_consecutive_windows_are_those_of_the_notebook(
 
 
 def targets_of(sampler: Sampler, length: int, epoch: int = 0) -> torch.Tensor:
-    """How often an epoch predicts each character, (N,)."""
+    """Number of times that an epoch predicts each character, (N,)."""
     found = torch.zeros(length, dtype=torch.int64)
     for windows in epoch_of(sampler, epoch):
         steps = torch.arange(windows.num_steps)
@@ -274,7 +275,7 @@ def test_by_default_every_character_but_the_first_is_a_target_once_an_epoch(
         assert bool((found[1:] == 1).all()), length
 
 
-def test_the_shipped_samplers_leave_nothing_out() -> None:
+def test_the_shipped_samplers_drop_no_windows() -> None:
     for name in ("random", "consecutive"):
         text = (CONFIG_DIRECTORY / "sampler" / f"{name}.yaml").read_text("utf-8")
         assert yaml.safe_load(text)["drop_last"] is False
@@ -294,7 +295,7 @@ def test_lines_by_hand() -> None:
     assert texts(second, text) == [("^def", "def$")]
 
 
-def test_every_order_of_lines_is_drawn() -> None:
+def test_every_order_of_lines_is_equally_likely() -> None:
     sampler = LineSampler(torch.tensor([0, 4, 7]), torch.tensor([3, 2, 4]), 1, seed=3)
     orders = Counter(
         tuple(int(windows.starts) for windows in epoch_of(sampler, epoch)) for epoch in range(600)
@@ -310,7 +311,7 @@ def test_every_order_of_lines_is_drawn() -> None:
     seed=st.none() | st.integers(0, 2**32),
     epoch=st.integers(0, 1000),
 )
-def test_every_line_once_an_epoch_padded_to_the_longest_beside_it(
+def test_an_epoch_serves_every_line_once_padded_to_the_longest_of_its_batch(
     lengths: list[int], share: float, seed: int | None, epoch: int
 ) -> None:
     batch_size = 1 + int(share * (len(lengths) - 1))
@@ -355,13 +356,13 @@ def test_long_lines_are_cut_into_pieces_that_fit(
         carry_state=carry_state,
         longest=longest,
     )
-    served = [row for windows in epoch_of(sampler, epoch) for row in rows(windows)]
+    served = [row for windows in epoch_of(sampler, epoch) for row in row_ranges(windows)]
     assert sum(map(len, served)) == sum(lengths) == sampler.num_read
     places = [place for row in sorted(served, key=lambda row: row.start) for place in row]
     assert places == [s + k for s, n in zip(starts, lengths, strict=True) for k in range(n)]
     assert all(1 <= len(row) <= longest for row in served)
     assert max(windows.num_steps for windows in epoch_of(sampler, epoch)) <= longest
-    if carry_state:  # each piece goes on where the one before has ended, or begins a line
+    if carry_state:  # each piece continues the previous one or begins a line
         begins = {0, *starts}
         assert all(b.start in (a.stop, *begins) for a, b in itertools.pairwise(served))
         lines = [row.start for row in served if row.start in begins]
@@ -372,7 +373,7 @@ def test_long_lines_are_cut_into_pieces_that_fit(
         assert lines == [int(windows.starts) for windows in epoch_of(whole, epoch)]
 
 
-def test_short_lines_are_served_as_without_a_limit() -> None:
+def test_a_limit_changes_nothing_for_short_lines() -> None:
     starts, lengths = torch.tensor([0, 4, 7]), torch.tensor([3, 2, 4])
     free, limited = (LineSampler(starts, lengths, 2, seed=1, longest=most) for most in (None, 4))
     for epoch in range(5):
@@ -388,12 +389,12 @@ def test_a_stream_predicts_every_character_after_the_first_once(
     length: int, num_rows: int, num_steps: int
 ) -> None:
     batches = epoch_of(StreamSampler(length, num_rows, num_steps))
-    read = [rows(windows) for windows in batches]
+    read = [row_ranges(windows) for windows in batches]
     assert all(len(batch) == num_rows for batch in read)
     assert all(windows.num_steps <= num_steps for windows in batches)
     assert sum(windows.num_characters for windows in batches) == length - 1
-    # what one row reads from its first batch to its last: one unbroken piece of text, and the
-    # rows one after the other are the text
+    # each row reads one unbroken piece of text over all batches, and the rows in order make the
+    # text
     in_order = [place for number in range(num_rows) for batch in read for place in batch[number]]
     assert in_order == list(range(length - 1))
     for number in range(num_rows):
@@ -410,7 +411,7 @@ def test_a_stream_by_hand() -> None:
         [("g", "h")],
     ]
     assert [windows.starts_stream for windows in one_row] == [True, False, False]
-    # three rows of three targets would be nine: the last row has one alone
+    # three rows of three targets would be nine: the last row has only one
     three_rows = epoch_of(StreamSampler(8, 3, 2))
     assert [texts(windows, text) for windows in three_rows] == [
         [("ab", "bc"), ("de", "ef"), ("g", "h")],
@@ -419,22 +420,22 @@ def test_a_stream_by_hand() -> None:
     assert [windows.num_characters for windows in three_rows] == [5, 2]
 
 
-# ---- what every sampler promises
+# ---- all samplers
 
 
 @settings(deadline=None)
 @given(case=cases(), epoch=st.integers(0, 2**31))
-def test_windows_stay_within_the_text_and_share_no_character(
+def test_windows_stay_within_the_text_and_do_not_overlap(
     case: tuple[str, int, int, int, int], epoch: int
 ) -> None:
     kind, length, batch_size, num_steps, _ = case
     sampler = sampler_of(*case)
     batches = epoch_of(sampler, epoch)
     assert batches
-    read = Counter(place for windows in batches for row in rows(windows) for place in row)
+    read = Counter(place for windows in batches for row in row_ranges(windows) for place in row)
     assert set(read.values()) == {1}
     assert min(read) >= 0
-    assert max(read) + 1 <= length - 1  # the target of the last one is a character too
+    assert max(read) + 1 <= length - 1  # the last input has a target in the text
     assert all(windows.starts.dtype == torch.int64 for windows in batches)
     if kind in ("random", "offset"):
         windows_there = (length - (num_steps if kind == "offset" else 1)) // num_steps
@@ -447,7 +448,7 @@ def test_windows_stay_within_the_text_and_share_no_character(
 
 @settings(deadline=None)
 @given(case=cases())
-def test_the_characters_of_a_batch_are_its_targets_that_count(
+def test_num_characters_counts_the_targets_that_are_not_ignored(
     case: tuple[str, int, int, int, int],
 ) -> None:
     ids = torch.arange(case[1], dtype=torch.int16)
@@ -460,7 +461,7 @@ def test_the_characters_of_a_batch_are_its_targets_that_count(
 
 @settings(deadline=None)
 @given(case=cases(), epoch=st.integers(0, 5))
-def test_only_streams_go_on_where_the_batch_before_ended(
+def test_only_streams_continue_where_the_previous_batch_ended(
     case: tuple[str, int, int, int, int], epoch: int
 ) -> None:
     batches = epoch_of(sampler_of(*case), epoch)
@@ -473,7 +474,7 @@ def test_only_streams_go_on_where_the_batch_before_ended(
 
 @settings(deadline=None, max_examples=60)
 @given(case=cases(), data=st.data())
-def test_a_batch_depends_on_its_epoch_and_position_alone(
+def test_a_batch_depends_only_on_its_epoch_and_position(
     case: tuple[str, int, int, int, int], data: st.DataObject
 ) -> None:
     sampler = sampler_of(*case)
@@ -490,7 +491,7 @@ def test_a_batch_depends_on_its_epoch_and_position_alone(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_epochs_and_seeds_differ_where_the_order_is_drawn(kind: str) -> None:
+def test_orders_differ_by_epoch_and_seed_for_samplers_that_draw(kind: str) -> None:
     def order(seed: int, epoch: int) -> tuple[object, ...]:
         return tuple(map(repr, map(plain, epoch_of(sampler_of(kind, 900, 4, 5, seed), epoch))))
 
@@ -505,17 +506,17 @@ def test_epochs_and_seeds_differ_where_the_order_is_drawn(kind: str) -> None:
 def refusal(make: Callable[[], Sampler]) -> str:
     with pytest.raises(UserError) as caught:
         make()
-    assert str(caught.value).isprintable()  # one line, that is
+    assert str(caught.value).isprintable()  # a single line
     return str(caught.value)
 
 
 def fits(kind: str, length: int, batch_size: int, num_steps: int) -> bool:
-    """Whether there is a batch, as SEEDS.md words it."""
+    """Whether the text makes a batch, by the notebooks' loops."""
     if kind == "random":
         return any(data_iter_random(list(range(length)), batch_size, num_steps))
     if kind == "consecutive":
         return any(data_iter_consecutive(list(range(length)), batch_size, num_steps))
-    # the offset may be T - 1, and what follows has to hold B windows and one more target
+    # the offset may be T - 1, and the rest must hold B windows and one more target
     return any(data_iter_random(list(range(length - num_steps + 1)), batch_size, num_steps))
 
 
@@ -526,7 +527,7 @@ def fits(kind: str, length: int, batch_size: int, num_steps: int) -> bool:
     batch_size=st.integers(1, 20),
     num_steps=st.integers(1, 30),
 )
-def test_a_text_too_short_lowers_the_batch_and_is_refused_without_a_window(
+def test_a_short_text_lowers_the_batch_size_and_is_refused_without_a_window(
     kind: str, length: int, batch_size: int, num_steps: int
 ) -> None:
     def make(length: int) -> RandomSampler | ConsecutiveSampler:
@@ -540,7 +541,7 @@ def test_a_text_too_short_lowers_the_batch_and_is_refused_without_a_window(
         assert sampler.batch_size == max(fitting)
         batches = epoch_of(sampler)
         assert [len(windows.starts) for windows in batches] == [max(fitting)] * len(batches)
-        assert max(row.stop for windows in batches for row in rows(windows)) <= length - 1
+        assert max(row.stop for windows in batches for row in row_ranges(windows)) <= length - 1
         return
     message = refusal(lambda: make(length))
     said = re.fullmatch(
@@ -565,13 +566,13 @@ def test_fewer_lines_than_a_batch_are_one_batch() -> None:
     assert sorted(batch.starts.tolist()) == [0, 4, 7]
 
 
-def test_lines_in_order_are_scored_however_few() -> None:
+def test_a_single_line_makes_a_batch() -> None:
     (batch,) = epoch_of(LineSampler(torch.tensor([0]), torch.tensor([3]), 256, shuffle="none"))
     assert plain(batch) == ([0], 3, [3], True, 3)
 
 
 @pytest.mark.parametrize("kind", ["random", "lines"])
-def test_shuffled_once_every_epoch_has_numpys_order(kind: str) -> None:
+def test_shuffle_once_gives_every_epoch_numpys_order(kind: str) -> None:
     numbers = list(range(40))
     np.random.seed(7)
     np.random.shuffle(numbers)
@@ -587,12 +588,12 @@ def test_shuffled_once_every_epoch_has_numpys_order(kind: str) -> None:
         assert starts.tolist() == [2 * number for number in numbers]
 
 
-def test_windows_that_are_not_shuffled_follow_the_text() -> None:
+def test_windows_without_shuffling_follow_the_text() -> None:
     batches = epoch_of(RandomSampler(81, 4, 2, seed=7, shuffle="none", drop_last=True), 3)
     assert torch.cat([windows.starts for windows in batches]).tolist() == list(range(0, 80, 2))
 
 
-def test_a_state_carried_from_line_to_line_is_zero_once_only() -> None:
+def test_a_state_carried_between_lines_is_zero_only_at_the_first() -> None:
     starts, lengths = torch.tensor([0, 4, 7]), torch.tensor([3, 2, 4])
     carried = LineSampler(starts, lengths, 1, seed=3, shuffle="once", carry_state=True)
     flags = [w.starts_stream for epoch in (0, 1) for w in epoch_of(carried, epoch)]
@@ -613,7 +614,7 @@ def test_consecutive_windows_may_each_start_from_zero() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 1000, 30_011])
-def test_the_shuffle_takes_half_the_room_for_the_same_order(count: int) -> None:
+def test_the_shuffle_has_torchs_order_in_half_the_memory(count: int) -> None:
     """int32 instead of int64: a resumed run must find the order that it had."""
     generator = torch.Generator().manual_seed(5 * 1_000_003 + 2)
     first = int(torch.randint(7, (1,), generator=generator))

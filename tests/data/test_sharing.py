@@ -18,8 +18,8 @@ LENGTH = 97
 RANKS = (1, 2, 3, 4)
 
 
-def predicted(windows: Windows) -> list[list[int]]:
-    """Of each row the places in the text that it predicts, where there are any."""
+def predicted_positions(windows: Windows) -> list[list[int]]:
+    """Positions that each row predicts; rows without any are left out."""
     batch = cut(torch.arange(LENGTH), windows)
     rows = [[int(place) for place in row if place != IGNORED] for row in batch.targets]
     return [row for row in rows if row]
@@ -27,12 +27,14 @@ def predicted(windows: Windows) -> list[list[int]]:
 
 @pytest.mark.parametrize("ranks", RANKS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_row_is_one_processs(kind: str, ranks: int) -> None:
+def test_every_row_belongs_to_one_process(kind: str, ranks: int) -> None:
     sampler = sampler_of(kind, LENGTH, 5, 4)
     for epoch, index in itertools.product((0, 1), range(len(sampler))):
         whole = sampler.windows(epoch, index)
         parts = [share(whole, rank, ranks) for rank in range(ranks)]
-        assert [row for part in parts for row in predicted(part)] == predicted(whole)
+        assert [row for part in parts for row in predicted_positions(part)] == predicted_positions(
+            whole
+        )
         for part in parts:
             assert len(part.starts) >= 1  # every process takes part in every step
             assert part.num_characters == whole.num_characters
@@ -40,7 +42,7 @@ def test_every_row_is_one_processs(kind: str, ranks: int) -> None:
 
 
 @pytest.mark.parametrize("ranks", RANKS)
-def test_shares_differ_by_one_row_at_most(ranks: int) -> None:
+def test_shares_differ_by_at_most_one_row(ranks: int) -> None:
     for rows in range(20):
         blocks = [range(rows)[block(rows, rank, ranks)] for rank in range(ranks)]
         assert [row for one in blocks for row in one] == list(range(rows))
@@ -50,7 +52,7 @@ def test_shares_differ_by_one_row_at_most(ranks: int) -> None:
 
 @pytest.mark.parametrize("kind", ["consecutive", "remainder", "stream"])
 @pytest.mark.parametrize("ranks", RANKS)
-def test_a_process_keeps_its_rows_so_that_the_state_can_be_carried(kind: str, ranks: int) -> None:
+def test_a_process_keeps_its_rows_from_batch_to_batch(kind: str, ranks: int) -> None:
     sampler = sampler_of(kind, LENGTH, 5, 4)
     for rank in range(ranks):
         parts = [share(sampler.windows(0, index), rank, ranks) for index in range(len(sampler))]
@@ -58,7 +60,7 @@ def test_a_process_keeps_its_rows_so_that_the_state_can_be_carried(kind: str, ra
             assert torch.equal(before.starts + before.num_steps, after.starts)
 
 
-def test_a_process_without_a_row_has_nothing_that_counts() -> None:
+def test_a_process_without_a_row_has_no_loss_and_no_gradient() -> None:
     lines = LineSampler(torch.tensor([0, 5, 9]), torch.tensor([4, 3, 6]), 2, shuffle="none")
     last = lines.windows(0, 1)  # one line
     shared = [share(last, rank, 3) for rank in range(3)]
@@ -75,8 +77,8 @@ def test_a_process_without_a_row_has_nothing_that_counts() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_mean_of_the_shares_gradients_is_the_batchs(kind: str) -> None:
-    # as DistributedDataParallel averages what each process has multiplied by their number
+def test_the_mean_gradient_of_the_shares_is_the_gradient_of_the_batch(kind: str) -> None:
+    # each process multiplies its gradient by the number of processes; DDP takes the mean
     ids = torch.arange(LENGTH) % 7
     sampler = sampler_of(kind, LENGTH, 5, 4)
     windows = sampler.windows(0, len(sampler) - 1)
@@ -97,7 +99,7 @@ def test_the_mean_of_the_shares_gradients_is_the_batchs(kind: str) -> None:
     assert torch.allclose(sum(parts[1:], parts[0]) / 3, gradient(windows), atol=1e-15)
 
 
-def test_a_loader_serves_one_processs_rows() -> None:
+def test_a_loader_serves_the_rows_of_its_process() -> None:
     sampler: Sampler = sampler_of("random", LENGTH, 5, 4)
     ids, device = torch.arange(LENGTH), torch.device("cpu")
     whole = list(BatchLoader(ids, sampler, device))
@@ -107,10 +109,10 @@ def test_a_loader_serves_one_processs_rows() -> None:
         assert all(part.num_characters == batch.num_characters for part in shared)
 
 
-# What processes hold of an epoch; alone, a process has all of it
+# State and totals of each process
 
 
-def test_alone_all_is_ones_own() -> None:
+def test_a_single_process_has_the_whole_state_and_total() -> None:
     value = torch.tensor([1.0, 2.0])
     assert torch.equal(summed(value), value)
     assert gathered("a") == ["a"]
@@ -122,7 +124,7 @@ def test_alone_all_is_ones_own() -> None:
         assert torch.equal(part[0], state[0])
 
 
-def test_another_number_of_processes_takes_rows_and_totals_anew(
+def test_rows_and_totals_are_divided_among_another_number_of_processes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     state = (torch.arange(24.0).view(2, 4, 3),)  # (L, B, H)
@@ -145,27 +147,29 @@ def test_another_number_of_processes_takes_rows_and_totals_anew(
     assert shares.own_total([2.5]) == 2.5
 
 
-def test_a_fit_begins_only_with_as_many_processes_as_were_asked_for() -> None:
+def test_a_fit_needs_the_number_of_processes_of_its_options() -> None:
     check_processes(1, 1, "same")
     for asked, known in ((2, 2), (1, 2), (2, 1)):
         with pytest.raises(RuntimeError, match=f"{asked} processes were to train"):
             check_processes(asked, known, "same")
 
 
-def test_every_fit_begins_with_that_question(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = iter((1, 2))  # when the Trainer is built, and when it begins to fit
+def test_every_fit_checks_the_number_of_processes(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = iter((1, 2))  # at the build of the Trainer, and at the start of its fit
     for place in ("build_trainer", "fitting"):
         monkeypatch.setattr(f"lyricgen.training.{place}.number_of_processes", lambda _: next(asked))
     with pytest.raises(RuntimeError, match="2 processes were to train, Lightning knows 1"):
         train(*TINY)
 
 
-def test_processes_that_are_to_do_different_things(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_with_different_options_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lyricgen.training.ddp.group.gathered", lambda digest: [digest, "other"])
     with pytest.raises(RuntimeError, match="differ in their options or in their text"):
         check_processes(1, 1, "same")
 
 
-def test_shares_keep_what_a_batch_knows_besides() -> None:
+def test_shares_keep_the_other_fields_of_a_batch() -> None:
     windows = replace(sampler_of("stream", LENGTH, 3, 4).windows(0, 0), following=9)
     assert share(windows, 1, 2).following == 9

@@ -1,4 +1,4 @@
-"""Every corpus has one place, and a published one is used only if it is the pinned file."""
+"""Every corpus has one place; a published one must be the pinned file."""
 
 import errno
 import functools
@@ -26,7 +26,7 @@ URL = "https://example.invalid/names.txt"
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty directory of published files, where ``jaychou`` is a small file of ours."""
+    """Empty directory of published files, with a small file pinned as ``jaychou``."""
     monkeypatch.setenv("LYRICGEN_DATA", str(tmp_path / "cache"))
     monkeypatch.setitem(PUBLISHED, "jaychou", Published("names.txt", URL, SUM))
     return tmp_path / "cache"
@@ -34,7 +34,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes | Exception], list[str]]:
-    """Put a content, or a failure, behind every url; all else of ``pooch`` stays as it is."""
+    """Answer every url with a content or an error; the rest of ``pooch`` is unchanged."""
 
     def serve(answer: bytes | Exception) -> list[str]:
         asked = []
@@ -68,24 +68,24 @@ def refusal(kind: str, path: str | None = None) -> str:
     return str(caught.value)
 
 
-def test_the_kinds_are_those_of_the_design() -> None:
+def test_the_kinds_are_the_documented_ones() -> None:
     assert sorted(KINDS) == ["coursera_dino", "dino", "jaychou", "lyrics", "text"]
 
 
 @pytest.mark.parametrize("kind", ["lyric", "", "text ", "\x1b[31m"])
-def test_an_unknown_kind_names_those_there_are(kind: str) -> None:
+def test_refusal_of_an_unknown_kind_names_the_known_kinds(kind: str) -> None:
     message = refusal(kind)
     assert f"data={kind!r}" in message
     assert all(known in message for known in KINDS)
 
 
-def test_a_text_of_the_users_own_is_where_they_say(tmp_path: Path) -> None:
+def test_own_text_has_the_given_path(tmp_path: Path) -> None:
     assert corpus_path("text", "songs/歌词.txt") == Path("songs/歌词.txt")
     assert corpus_path("text", tmp_path) == tmp_path
 
 
 @pytest.mark.parametrize("path", [None, ""])
-def test_a_text_of_the_users_own_needs_a_path(path: str | None) -> None:
+def test_own_text_needs_a_path(path: str | None) -> None:
     assert refusal("text", path) == "data=text needs data.path=FILE"
 
 
@@ -97,19 +97,19 @@ def test_no_other_kind_takes_a_path(kind: str, no_network: None) -> None:
 
 
 @pytest.mark.parametrize(("kind", "name"), [("lyrics", "lyrics.txt"), ("dino", "dino.txt")])
-def test_bundled_texts_lie_in_the_package(kind: str, name: str, no_network: None) -> None:
+def test_bundled_texts_are_in_the_package(kind: str, name: str, no_network: None) -> None:
     path = corpus_path(kind)
     assert path == Path(lyricgen.__file__).parent / "data" / "corpora" / name
     assert path.is_file()
 
 
-def test_the_right_file_is_used_without_asking_anybody(cache: Path, no_network: None) -> None:
+def test_the_pinned_file_is_used_without_the_network(cache: Path, no_network: None) -> None:
     cache.mkdir()
     (cache / "names.txt").write_bytes(CONTENT)
     assert corpus_path("jaychou") == cache / "names.txt"
 
 
-def test_another_file_stays_untouched(cache: Path, no_network: None) -> None:
+def test_a_file_with_another_digest_stays_untouched(cache: Path, no_network: None) -> None:
     cache.mkdir()
     theirs = cache / "names.txt"
     theirs.write_bytes(b"mine")
@@ -122,7 +122,7 @@ def test_another_file_stays_untouched(cache: Path, no_network: None) -> None:
     assert list(cache.iterdir()) == [theirs]
 
 
-def test_a_directory_in_its_place_stays_untouched(cache: Path, no_network: None) -> None:
+def test_a_directory_in_place_of_the_file_stays_untouched(cache: Path, no_network: None) -> None:
     (cache / "names.txt").mkdir(parents=True)
     message = refusal("jaychou")
     assert str(cache / "names.txt") in message
@@ -130,7 +130,7 @@ def test_a_directory_in_its_place_stays_untouched(cache: Path, no_network: None)
     assert (cache / "names.txt").is_dir()
 
 
-def test_a_link_that_leads_nowhere_stays_untouched(cache: Path, no_network: None) -> None:
+def test_a_broken_link_stays_untouched(cache: Path, no_network: None) -> None:
     cache.mkdir()
     (cache / "names.txt").symlink_to(cache / "not mounted")
     message = refusal("jaychou")
@@ -142,14 +142,14 @@ def test_a_link_that_leads_nowhere_stays_untouched(cache: Path, no_network: None
 @pytest.mark.skipif(
     os.geteuid() == 0, reason="root may read a file of mode 000; the next test simulates it"
 )
-def test_a_file_that_may_not_be_read(cache: Path, no_network: None) -> None:
+def test_a_file_without_read_permission_is_refused(cache: Path, no_network: None) -> None:
     cache.mkdir()
     (cache / "names.txt").write_bytes(CONTENT)
     (cache / "names.txt").chmod(0)
     assert "Permission denied" in refusal("jaychou")
 
 
-def test_a_file_that_the_system_refuses(
+def test_a_file_that_the_system_denies_is_refused(
     cache: Path, no_network: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(self: Path, *arguments: object) -> None:
@@ -163,14 +163,14 @@ def test_a_file_that_the_system_refuses(
         assert part in message
 
 
-def test_an_absent_file_is_fetched_once_and_quietly(
+def test_a_missing_file_is_fetched_once_without_messages(
     cache: Path,
     serve: Callable[[bytes | Exception], list[str]],
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked = serve(CONTENT)
-    # pooch's logger stands outside the tree that caplog listens to.
+    # pooch's logger has no parent, so caplog does not hear it
     monkeypatch.setattr(pooch.get_logger(), "handlers", [caplog.handler])
     pooch.get_logger().setLevel(logging.INFO)
     assert corpus_path("jaychou") == corpus_path("jaychou") == cache / "names.txt"
@@ -181,7 +181,7 @@ def test_an_absent_file_is_fetched_once_and_quietly(
 
 
 def offline() -> Exception:
-    """As requests raises it: long words around the system's short ones."""
+    """Error as requests raises it: a long message around the system's short one."""
     error = ConnectionError(
         f"HTTPSConnectionPool: Max retries exceeded with url {URL}: " + "x" * 300
     )
@@ -201,7 +201,7 @@ def offline() -> Exception:
     ],
     ids=["another file", "no network", "disk full", "anything else", "offline"],
 )
-def test_a_fetch_that_fails_says_what_to_do_and_leaves_nothing(
+def test_a_failed_fetch_gives_advice_and_leaves_no_file(
     cache: Path,
     serve: Callable[[bytes | Exception], list[str]],
     answer: bytes | Exception,
@@ -215,7 +215,7 @@ def test_a_fetch_that_fails_says_what_to_do_and_leaves_nothing(
     assert list(cache.iterdir()) == []
 
 
-def test_a_cache_that_cannot_be_made(
+def test_a_cache_that_cannot_be_made_is_refused(
     cache: Path, serve: Callable[[bytes | Exception], list[str]]
 ) -> None:
     asked = serve(CONTENT)
@@ -244,7 +244,7 @@ def test_without_lyricgen_data_the_users_cache_is_used(
     assert corpus_path("jaychou") == tmp_path / "home" / "lyricgen" / "names.txt"
 
 
-def test_a_tilde_means_home_here_as_it_does_to_pooch(
+def test_a_tilde_in_lyricgen_data_means_home(
     cache: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -257,7 +257,7 @@ def test_a_tilde_means_home_here_as_it_does_to_pooch(
 
 
 @pytest.mark.parametrize(("kind", "size"), [("jaychou", 52_607), ("coursera_dino", 19_909)])
-def test_the_published_files_are_those_of_the_notebooks(
+def test_the_published_files_equal_those_of_the_notebooks(
     kind: str, size: int, no_network: None
 ) -> None:
     need_published(kind)

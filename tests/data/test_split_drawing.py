@@ -1,4 +1,4 @@
-"""Three splits that cover the corpus and share nothing."""
+"""Drawing of three splits that cover the corpus without overlap."""
 
 import logging
 import os
@@ -43,14 +43,14 @@ def test_ranges_tile_the_text_in_order(length: int, shares: tuple[float, float])
         assert size in {0, 2} or abs(size - length * share) <= 0.5
 
 
-def test_the_split_of_the_lyrics() -> None:
+def test_the_lyrics_have_their_known_split() -> None:
     assert split_text(63_282, 0.1, 0.1) == ((0, 50_626), (50_626, 56_954), (56_954, 63_282))
     assert split_text(100, 0.29, 0) == ((0, 71), (71, 100), (100, 100))
     assert split_text(100, 0, 0.5) == ((0, 50), (50, 50), (50, 100))
     assert split_text(10_000, 0, 0) == ((0, 10_000), (10_000, 10_000), (10_000, 10_000))
 
 
-def test_no_held_out_part_is_longer_than_allowed(caplog: pytest.LogCaptureFixture) -> None:
+def test_no_held_out_split_is_longer_than_allowed(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         assert split_text(10_000, 0.1, 0.1, 1000) == split_text(10_000, 0.1, 0.1)
         assert not caplog.messages
@@ -60,8 +60,8 @@ def test_no_held_out_part_is_longer_than_allowed(caplog: pytest.LogCaptureFixtur
     assert "data.max_held_out=600 is less than the 1000 characters" in caplog.messages[0]
 
 
-def test_no_more_characters_of_lines_are_held_out_than_allowed() -> None:
-    lines = [f"{number:03}" for number in range(50)] * 2  # four characters with its newline each
+def test_held_out_lines_have_at_most_the_allowed_characters() -> None:
+    lines = [f"{number:03}" for number in range(50)] * 2  # four characters each, with the newline
     train, val, test = split_lines(lines, 0.2, 0.04, 3, 19)
     assert [len(split) for split in (train, val, test)] == [88, 8, 4]
     assert [len(split) for split in split_lines(lines, 0.2, 0.04, 3, 1)] == [96, 2, 2]
@@ -70,12 +70,12 @@ def test_no_more_characters_of_lines_are_held_out_than_allowed() -> None:
     assert sorted([*train, *val, *test]) == list(range(100))
 
 
-def test_a_held_out_part_can_be_predicted_at_all() -> None:
+def test_a_held_out_split_has_at_least_two_characters() -> None:
     assert split_text(10, 0.01, 0.01) == ((0, 6), (6, 8), (8, 10))
 
 
 @given(lines=names, shares=fractions, seed=st.integers(0, 5))
-def test_lines_are_shared_out_and_none_leaks(
+def test_lines_are_split_without_leaks(
     lines: list[str], shares: tuple[float, float], seed: int
 ) -> None:
     try:
@@ -89,8 +89,8 @@ def test_lines_are_shared_out_and_none_leaks(
     assert train
     for distinct, share in zip((val, test), shares, strict=True):
         assert (not distinct) == (share == 0)
-        wanted = len(set(lines)) * share
-        assert len(distinct) <= 1 or abs(len(distinct) - wanted) <= 0.5
+        ideal = len(set(lines)) * share
+        assert len(distinct) <= 1 or abs(len(distinct) - ideal) <= 0.5
 
 
 def test_repeats_are_kept() -> None:
@@ -133,7 +133,7 @@ def test_the_split_does_not_depend_on_the_order_of_hashes() -> None:
 @pytest.mark.parametrize(
     "shares", [(-0.1, 0.0), (0.0, -0.1), (0.5, 0.5), (1.0, 0.0), (0.9, 0.2), (float("nan"), 0.0)]
 )
-def test_fractions_that_are_not_possible(shares: tuple[float, float]) -> None:
+def test_impossible_fractions_are_refused(shares: tuple[float, float]) -> None:
     for message in (
         refusal(split_text, 100, *shares),
         refusal(split_lines, ["a", "b", "c"], *shares, 0),
@@ -147,10 +147,10 @@ def test_fractions_that_are_not_possible(shares: tuple[float, float]) -> None:
     ("length", "shares", "left"),
     [(0, (0.0, 0.0), 0), (1, (0.0, 0.0), 1), (3, (0.1, 0.0), 1), (10, (0.45, 0.45), None)],
 )
-def test_a_text_with_nothing_left_to_train_on(
+def test_a_text_with_nothing_left_to_train_on_is_refused(
     length: int, shares: tuple[float, float], left: int | None
 ) -> None:
-    if left is None:  # 4 and 4 of 10: two are left, which is just enough
+    if left is None:  # 4 and 4 of 10 leave two: just enough
         assert split_text(length, *shares)[0] == (0, 2)
         return
     message = refusal(split_text, length, *shares)
@@ -159,7 +159,7 @@ def test_a_text_with_nothing_left_to_train_on(
 
 
 @pytest.mark.parametrize(("lines", "left"), [([], 0), (["a", "a"], 0), (["a", "b", "a"], 0)])
-def test_a_list_with_nothing_left_to_train_on(lines: list[str], left: int) -> None:
+def test_a_list_with_nothing_left_to_train_on_is_refused(lines: list[str], left: int) -> None:
     message = refusal(split_lines, lines, 0.1, 0.1, 0)
     assert f"leave {left} of {len(np.unique(lines))} distinct lines" in message
     assert "at least 1" in message

@@ -1,4 +1,4 @@
-"""Splits of a corpus: what stands in each of them, and where its lines begin."""
+"""Splits of a corpus: the content of each, and the starts of its lines."""
 
 from collections import Counter
 
@@ -37,8 +37,8 @@ def splits_of(
     )
 
 
-def spelled(vocabulary: Vocabulary, split: Split) -> str:
-    """The text of a split, the start symbol as ^."""
+def spell(vocabulary: Vocabulary, split: Split) -> str:
+    """Text of a split, with ^ for the start symbol."""
     return "".join([*vocabulary.characters, "^"][number] for number in split.ids.tolist())
 
 
@@ -48,10 +48,10 @@ def spelled(vocabulary: Vocabulary, split: Split) -> str:
 def test_running_text_by_hand() -> None:
     vocabulary, splits = splits_of("abracadabra" * 10, "text", val=0.2, test=0.1)
     assert list(splits) == ["train", "val", "test"]
-    # 110 characters: 22 to validate on, 11 to test on
-    assert spelled(vocabulary, splits["train"]) == "abracadabra" * 7
-    assert spelled(vocabulary, splits["val"]) == "abracadabra" * 2
-    assert spelled(vocabulary, splits["test"]) == "abracadabra"
+    # 110 characters: 22 for validation, 11 for the test
+    assert spell(vocabulary, splits["train"]) == "abracadabra" * 7
+    assert spell(vocabulary, splits["val"]) == "abracadabra" * 2
+    assert spell(vocabulary, splits["test"]) == "abracadabra"
     assert splits["test"].ids.tolist() == [0, 1, 4, 0, 2, 0, 3, 0, 1, 4, 0]
     for split in splits.values():
         assert split.ids.dtype == torch.uint8
@@ -60,14 +60,14 @@ def test_running_text_by_hand() -> None:
 
 @settings(deadline=None)
 @given(text=st.text("ab \n", min_size=2, max_size=300), fractions=shares)
-def test_running_text_is_cut_into_contiguous_parts(
+def test_running_text_is_cut_into_contiguous_splits(
     text: str, fractions: tuple[float, float]
 ) -> None:
     try:
         vocabulary, splits = splits_of(text, "text", "stream", *fractions)
     except UserError:
         assume(False)
-    assert "".join(spelled(vocabulary, split) for split in splits.values()) == text
+    assert "".join(spell(vocabulary, split) for split in splits.values()) == text
     held_out = [name for name, share in zip(("val", "test"), fractions, strict=True) if share]
     assert list(splits) == ["train", *held_out]
     for name, share in zip(("val", "test"), fractions, strict=True):
@@ -76,7 +76,7 @@ def test_running_text_is_cut_into_contiguous_parts(
             assert size == 2 or abs(size - share * len(text)) <= 0.5
 
 
-def test_parts_without_a_fraction_are_absent() -> None:
+def test_splits_without_a_fraction_are_absent() -> None:
     for unit, text in (("text", LETTERS), ("line", "\n".join([*LETTERS, ""]))):
         for fractions, there in (
             ((0.0, 0.0), ["train"]),
@@ -114,17 +114,17 @@ def test_lines_by_hand() -> None:
         (9, "^def\n^ab\n^c\n"),
     ],
 )
-def test_the_last_lines_that_fit(max_chars: int, kept: str) -> None:
+def test_last_returns_whole_lines_that_fit(max_chars: int, kept: str) -> None:
     vocabulary, splits = splits_of("def\nab\nc\n", "line", "lines")
-    assert spelled(vocabulary, Split(splits["train"].last(max_chars), None)) == kept
+    assert spell(vocabulary, Split(splits["train"].last(max_chars), None)) == kept
 
 
 @pytest.mark.parametrize(
     ("max_chars", "kept"), [(1, "a"), (3, "bra"), (11, "abracadabra"), (50, "abracadabra")]
 )
-def test_the_last_characters(max_chars: int, kept: str) -> None:
+def test_last_returns_the_last_characters_of_running_text(max_chars: int, kept: str) -> None:
     vocabulary, splits = splits_of("abracadabra", "text")
-    assert spelled(vocabulary, Split(splits["train"].last(max_chars), None)) == kept
+    assert spell(vocabulary, Split(splits["train"].last(max_chars), None)) == kept
 
 
 def test_lines_as_running_text_by_hand() -> None:
@@ -143,7 +143,7 @@ def test_lines_as_running_text_by_hand() -> None:
     split_seed=st.integers(0, 5),
     layout=st.sampled_from(["lines", "stream"]),
 )
-def test_every_line_is_in_one_part_from_its_start_to_its_newline(
+def test_every_line_is_whole_in_one_split(
     lines: list[str], fractions: tuple[float, float], split_seed: int, layout: Layout
 ) -> None:
     text = "".join(line + "\n" for line in lines)
@@ -154,7 +154,7 @@ def test_every_line_is_in_one_part_from_its_start_to_its_newline(
     start = "^" if layout == "lines" else ""
     found = {}
     for name, split in splits.items():
-        laid_out = spelled(vocabulary, split)
+        laid_out = spell(vocabulary, split)
         found[name] = laid_out.replace("^", "").removesuffix("\n").split("\n")
         assert laid_out == "".join(start + line + "\n" for line in found[name])
         assert found[name] == [line for line in lines if line in found[name]]  # in their order
@@ -175,12 +175,12 @@ def test_every_line_is_in_one_part_from_its_start_to_its_newline(
             assert size == 1 or abs(size - share * distinct) <= 0.5
 
 
-def test_the_split_seed_chooses_the_lines_and_nothing_else_does() -> None:
+def test_only_the_split_seed_chooses_the_lines() -> None:
     text = "".join(f"{one}{two}\n" for one in LETTERS for two in LETTERS)
 
     def val_of(split_seed: int) -> str:
         vocabulary, splits = splits_of(text, "line", "lines", 0.1, split_seed=split_seed)
-        return spelled(vocabulary, splits["val"])
+        return spell(vocabulary, splits["val"])
 
     drawn = [val_of(split_seed) for split_seed in range(5)]
     assert len(set(drawn)) == 5

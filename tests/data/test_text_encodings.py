@@ -1,4 +1,4 @@
-"""A file in another encoding than the one asked for is told with those that it may be in."""
+"""Refusal of a file in another encoding lists its plausible encodings."""
 
 import bz2
 import codecs
@@ -42,7 +42,7 @@ def refusal(path: Path, encoding: str = "utf-8", **options: object) -> str:
     return str(caught.value)
 
 
-def named(message: str) -> list[str]:
+def named_encodings(message: str) -> list[str]:
     return re.findall(r"data\.encoding=(\S+) \('", message)
 
 
@@ -63,7 +63,7 @@ def file(tmp_path: Path) -> Path:
         (RUSSIAN, "cp1251", "cp1251"),
         (RUSSIAN, "koi8_r", "koi8_r"),
         (SMART, "cp1252", "cp1252"),
-        (FRENCH, "latin-1", "cp1252"),  # which reads the same
+        (FRENCH, "latin-1", "cp1252"),  # cp1252 reads the same
         (FRENCH, "mac_roman", "mac_roman"),
         (GREEK, "cp1253", "cp1253"),
         (CZECH, "cp1250", "cp1250"),
@@ -85,10 +85,10 @@ def test_the_most_plausible_encoding_comes_first_and_reads_the_text(
     content = text.encode(encoding)
     file.write_bytes(content)
     message = refusal(file)
-    if chunk > 7:  # a text cut that small is told by a few characters only
-        assert named(message)[0] == first
-    for name in named(message):
-        content.decode(name)  # all of it
+    if chunk > 7:  # small pieces leave too few characters to tell
+        assert named_encodings(message)[0] == first
+    for name in named_encodings(message):
+        content.decode(name)  # raises no error
     excerpts = re.findall(r" \('(.*?)'\)", message)
     assert any(excerpt in " ".join(text.split()) for excerpt in excerpts)
     assert read_text(file, first) == text
@@ -97,7 +97,7 @@ def test_the_most_plausible_encoding_comes_first_and_reads_the_text(
 @pytest.mark.parametrize("tried", ["gb18030", "GBK", "euc_kr", "utf-8", "cp1252", "ascii"])
 def test_the_encoding_just_tried_is_never_advised(file: Path, tried: str) -> None:
     file.write_bytes(TRADITIONAL.encode("big5") + b"\xff\x81\n")
-    found = named(refusal(file, tried))
+    found = named_encodings(refusal(file, tried))
     assert codecs.lookup(tried).name not in [codecs.lookup(name).name for name in found]
 
 
@@ -105,27 +105,27 @@ def test_the_encoding_just_tried_is_never_advised(file: Path, tried: str) -> Non
     ("text", "encoding", "tried"),
     [(SMART, "cp1252", "latin-1"), (RUSSIAN, "utf-8", "latin-1"), (GREEK, "utf-8", "iso8859-15")],
 )
-def test_an_encoding_that_reads_anything_is_refused_where_it_reads_control_characters(
+def test_an_encoding_that_reads_control_characters_is_refused(
     file: Path, text: str, encoding: str, tried: str
 ) -> None:
     file.write_bytes(text.encode(encoding))
     message = refusal(file, tried)
     assert "control characters: U+00" in message
-    assert named(message)[0] == encoding
+    assert named_encodings(message)[0] == encoding
     assert "data.control_characters" not in message
-    file.write_bytes(b"one\x85two\x0cthree\n")  # a newline of its own, and a form feed
+    file.write_bytes(b"one\x85two\x0cthree\n")  # next line (U+0085) and a form feed
     assert "data.control_characters=newline" in refusal(file, tried)
 
 
 def test_an_ideograph_inside_a_word_is_not_plausible(file: Path) -> None:
     file.write_bytes(FRENCH.replace(" ", "").encode("cp1252") * 20)
-    found = named(refusal(file))
+    found = named_encodings(refusal(file))
     assert found[0] == "cp1252"
     file.write_bytes("wörd ünd \n".encode("latin-1") * 20)
-    assert named(refusal(file, "ascii"))[0] == "cp1252"
+    assert named_encodings(refusal(file, "ascii"))[0] == "cp1252"
 
 
-def test_bytes_of_no_encoding(file: Path) -> None:
+def test_bytes_of_no_encoding_are_refused_without_advice(file: Path) -> None:
     file.write_bytes(bytes(range(256)) * 3)
     assert "no encoding known here" in refusal(file)
 
@@ -134,7 +134,7 @@ def test_bytes_of_no_encoding(file: Path) -> None:
 def test_a_damaged_place_is_not_another_encoding(file: Path, encoding: str) -> None:
     file.write_bytes((CHINESE * 9).encode(encoding) + b"\xff\n" + CHINESE.encode(encoding))
     message = refusal(file, encoding)
-    assert named(message) == []
+    assert named_encodings(message) == []
     assert "the rest of the file is in it: mend this place" in message
 
 
@@ -153,7 +153,7 @@ def test_bzip2_and_xz_are_read(
     file: Path, monkeypatch: pytest.MonkeyPatch, pack, tmp_path: Path
 ) -> None:  # type: ignore[no-untyped-def]
     packed = pack(CHINESE.encode())
-    file.write_bytes(packed + pack(CHINESE.encode()))  # as both programs join files
+    file.write_bytes(packed + pack(CHINESE.encode()))  # both formats allow joined files
     assert read_text(file) == CHINESE * 2
     file.write_bytes(packed[:-9])
     assert "is a damaged" in refusal(file)
@@ -173,7 +173,7 @@ def _zip(tmp_path: Path, name: str) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "kind"),
     [
         (b"7z\xbc\xaf\x27\x1c\0\4 and so on", "7z"),
         (b"Rar!\x1a\x07\x01\0", "RAR"),
@@ -194,15 +194,15 @@ def _zip(tmp_path: Path, name: str) -> bytes:
     ],
 )
 @pytest.mark.parametrize("pack", [bytes, bz2.compress])
-def test_what_is_no_plain_text_is_named_as_what_it_is(
-    tmp_path: Path, content: bytes, told: str, pack
+def test_refusal_names_the_format_of_a_file_that_is_no_plain_text(
+    tmp_path: Path, content: bytes, kind: str, pack
 ) -> None:  # type: ignore[no-untyped-def]
     if content.endswith(b".xml"):
         content = _zip(tmp_path, content.decode())
-        told = told if pack is bytes else "packed twice"
+        kind = kind if pack is bytes else "packed twice"
     file = tmp_path / "song.txt"
     file.write_bytes(pack(content))
     message = refusal(file)
-    assert told in message
+    assert kind in message
     assert "data.path=FILE" in message
     assert "data.encoding" not in message

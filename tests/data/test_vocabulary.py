@@ -1,4 +1,4 @@
-"""Characters have numbers, the same ones every time, and every text comes back."""
+"""A vocabulary gives characters fixed ids and decodes every encoded text."""
 
 import os
 import pickle
@@ -26,7 +26,7 @@ def first_characters(count: int) -> str:
 @given(text=texts)
 @example(text="\ud800\udc00\ud83d\ude00🚀\0")
 @example(text="\U0010ffff")
-def test_any_text_comes_back(text: str) -> None:
+def test_decoding_returns_any_encoded_text(text: str) -> None:
     vocabulary = Vocabulary.of(text)
     ids = vocabulary.encode(text)
     assert vocabulary.characters == "".join(sorted(set(text)))
@@ -36,14 +36,14 @@ def test_any_text_comes_back(text: str) -> None:
     assert vocabulary.decode(ids) == text
 
 
-def test_numbers_follow_the_code_points() -> None:
+def test_ids_follow_the_code_points() -> None:
     vocabulary = Vocabulary.of("不分开\n 分")
     assert vocabulary.characters == "\n 不分开"
     assert vocabulary.encode("分开\n").tolist() == [3, 4, 0]
     assert vocabulary.decode(torch.tensor([2, 3, 4])) == "不分开"
 
 
-def test_texts_longer_than_any_piece_they_are_taken_in() -> None:
+def test_texts_longer_than_a_piece_are_encoded_whole() -> None:
     text = "abc🚀" * 300_000 + "z"
     vocabulary = Vocabulary.of(text)
     ids = vocabulary.encode(text)
@@ -64,7 +64,7 @@ def test_texts_longer_than_any_piece_they_are_taken_in() -> None:
         (0x110000, torch.int32),
     ],
 )
-def test_ids_take_the_smallest_type_that_holds_one_more(size: int, dtype: torch.dtype) -> None:
+def test_ids_have_the_smallest_type_with_room_for_one_more(size: int, dtype: torch.dtype) -> None:
     vocabulary = Vocabulary(first_characters(size))
     ids = vocabulary.encode(chr(size - 1))
     assert ids.dtype == vocabulary.dtype == dtype
@@ -79,7 +79,7 @@ def test_an_empty_text_has_no_ids() -> None:
     assert vocabulary.decode(vocabulary.encode("")) == ""
 
 
-def test_vocabularies_are_equal_when_their_characters_are() -> None:
+def test_vocabularies_with_equal_characters_are_equal() -> None:
     assert Vocabulary.of("cabbage") == Vocabulary("abceg")
     assert Vocabulary.of("cab") != Vocabulary.of("cabs")
 
@@ -93,19 +93,19 @@ def test_a_vocabulary_can_be_sent_to_another_process() -> None:
 
 
 @pytest.mark.parametrize("characters", ["ba", "aa", "abca", "a\n"])
-def test_characters_have_to_be_sorted_and_distinct(characters: str) -> None:
+def test_unsorted_or_repeated_characters_are_refused(characters: str) -> None:
     with pytest.raises(UserError, match="not sorted and distinct") as caught:
         Vocabulary(characters)
     assert str(caught.value).isprintable()
 
 
-def test_a_vocabulary_has_characters() -> None:
+def test_an_empty_vocabulary_is_refused() -> None:
     for empty in (Vocabulary, Vocabulary.of):
         with pytest.raises(UserError, match=r"^the vocabulary is empty.*$"):
             empty("")
 
 
-def test_unknown_characters_are_listed_and_harmless() -> None:
+def test_unknown_characters_are_listed_in_printable_form() -> None:
     with pytest.raises(UserError) as caught:
         Vocabulary.of("分开").encode("不分\x1b[31m\n\u202e\ud800'不")
     message = str(caught.value)
@@ -117,7 +117,7 @@ def test_unknown_characters_are_listed_and_harmless() -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "known", "told"),
+    ("typed", "known", "listed"),
     [
         ("'", "ab’", "\"'\" (it has '’')"),
         (",", "。，分", "',' (it has '，')"),
@@ -134,16 +134,16 @@ def test_unknown_characters_are_listed_and_harmless() -> None:
         ("1", "１２", "'1' (it has '１')"),
     ],
 )
-def test_an_error_names_the_twin_that_is_known(typed: str, known: str, told: str) -> None:
+def test_an_error_names_the_twin_that_is_known(typed: str, known: str, listed: str) -> None:
     vocabulary = Vocabulary.of(known)
     with pytest.raises(UserError) as caught:
         vocabulary.encode(known + typed)
-    assert f"does not have: {told}; leave" in str(caught.value)
-    assert vocabulary.list_unknown(typed + "Ω") in (f"{told}, 'Ω'", f"'Ω', {told}")
+    assert f"does not have: {listed}; leave" in str(caught.value)
+    assert vocabulary.list_unknown(typed + "Ω") in (f"{listed}, 'Ω'", f"'Ω', {listed}")
 
 
 @pytest.mark.parametrize("typed", list("Ωz?\n\x1b一;("))
-def test_what_looks_like_nothing_known_has_no_twin(typed: str) -> None:
+def test_a_character_unlike_all_known_ones_has_no_twin(typed: str) -> None:
     assert Vocabulary.of("ab.,' \u202e：我").list_unknown(typed) == repr(typed)
 
 
@@ -162,7 +162,7 @@ def test_only_the_first_ten_unknown_characters_are_listed() -> None:
     [torch.tensor([0, 3]), torch.tensor([-1]), torch.tensor(1), torch.tensor([[0, 1]])],
     ids=["the start of a line", "negative", "no dimension", "two dimensions"],
 )
-def test_what_is_no_character_is_not_decoded(ids: torch.Tensor) -> None:
+def test_ids_outside_the_vocabulary_are_not_decoded(ids: torch.Tensor) -> None:
     with pytest.raises(ValueError, match=r"^ids must"):
         Vocabulary.of("abc").decode(ids)
 
@@ -172,7 +172,7 @@ def test_ids_of_any_integer_type_are_decoded(dtype: torch.dtype) -> None:
     assert Vocabulary.of("abc").decode(torch.tensor([2, 0, 1, 1], dtype=dtype)) == "cabb"
 
 
-def test_a_long_text_takes_little_room_beside_its_ids() -> None:
+def test_encoding_a_long_text_takes_little_memory_beyond_its_ids() -> None:
     text = "0123456789abcdef" * 500_000
     tracemalloc.start()
     vocabulary = Vocabulary.of(text)
@@ -183,7 +183,7 @@ def test_a_long_text_takes_little_room_beside_its_ids() -> None:
     assert peak < 12_000_000
 
 
-def test_no_work_in_python_for_each_character() -> None:
+def test_encoding_runs_no_python_for_each_character() -> None:
     text = "0123456789abcdef" * 200_000
     vocabulary = Vocabulary.of(text)
 
@@ -202,7 +202,7 @@ def test_no_work_in_python_for_each_character() -> None:
     assert seconds(lambda: vocabulary.decode(ids)) < in_python / 2
 
 
-def test_the_lyrics_of_the_notebooks() -> None:
+def test_lyrics_of_the_notebooks_have_their_known_sizes() -> None:
     directory = os.environ.get("LYRICGEN_DATA")
     path = Path(directory or "") / "jaychou_lyrics.txt.zip"
     if not directory or not path.exists():
