@@ -1,4 +1,4 @@
-"""Each recurrence is torch's own layer, and the equations that the layer stands for."""
+"""Each cell computes the same as torch's own layer and as the layer's equations."""
 
 from collections.abc import Callable
 
@@ -76,13 +76,13 @@ STEPS: list[tuple[CellOptions, Step]] = [
 ]
 
 
-def parts_of(options: CellOptions) -> int:
-    """How many tensors its state has."""
+def state_size(options: CellOptions) -> int:
+    """Number of tensors in the state of a cell."""
     return 2 if options.kind == "lstm" else 1
 
 
-def layer_like(options: CellOptions, input_size: int, layers: int) -> nn.RNNBase:
-    """Torch's own layer, with weights of its own."""
+def torch_layer(options: CellOptions, input_size: int, layers: int) -> nn.RNNBase:
+    """Torch's own layer with new random weights."""
     if isinstance(options, RnnOptions):
         how = options.nonlinearity
         return nn.RNN(input_size, H, layers, nonlinearity=how, batch_first=True)
@@ -90,15 +90,15 @@ def layer_like(options: CellOptions, input_size: int, layers: int) -> nn.RNNBase
     return kind(input_size, H, layers, batch_first=True)
 
 
-def a_state(options: CellOptions, layers: int, generator: torch.Generator) -> State:
+def random_state(options: CellOptions, layers: int, generator: torch.Generator) -> State:
     return tuple(
         torch.randn(layers, B, H, generator=generator, dtype=torch.float64)
-        for _ in range(parts_of(options))
+        for _ in range(state_size(options))
     )
 
 
-def stacked(network: RecurrentStack) -> dict[str, Tensor]:
-    """The weights of a stack by the names that torch's own stacked layer gives them."""
+def stack_weights(network: RecurrentStack) -> dict[str, Tensor]:
+    """Weights of a stack by the names of torch's own stacked layer."""
     return {
         f"{name.removesuffix('_l0')}_l{layer}": weight
         for layer, block in enumerate(network.blocks)
@@ -110,18 +110,18 @@ def stacked(network: RecurrentStack) -> dict[str, Tensor]:
 @pytest.mark.parametrize("carried", [False, True], ids=["zero", "carried"])
 def test_a_cell_equals_torchs_layer(options: CellOptions, carried: bool) -> None:
     cell = CELLS[options.kind](options, E, H).double()
-    layer = layer_like(options, E, 1).double()
+    layer = torch_layer(options, E, 1).double()
     layer.load_state_dict(cell.state_dict())
-    state = a_state(options, 1, torch.Generator().manual_seed(1)) if carried else None
+    state = random_state(options, 1, torch.Generator().manual_seed(1)) if carried else None
     inputs = random(B, T, E)
     output, after = cell(inputs, state)
     expected, expected_after = read(layer, inputs, state)
     assert output.shape == (B, T, H)
-    assert len(after) == parts_of(options)
+    assert len(after) == state_size(options)
     same(output, expected)
-    for part, wanted in zip(after, expected_after, strict=True):
+    for part, expected_part in zip(after, expected_after, strict=True):
         assert part.shape == (1, B, H)
-        same(part, wanted)
+        same(part, expected_part)
 
 
 @pytest.mark.parametrize(("options", "step"), STEPS, ids=["rnn", "relu", "gru", "lstm"])
@@ -130,8 +130,8 @@ def test_a_cell_follows_its_equations(options: CellOptions, step: Step, carried:
     torch.manual_seed(2)
     layers = 2
     network = stack(options, layers)
-    weights = {name: value.numpy() for name, value in stacked(network).items()}
-    state = a_state(options, layers, torch.Generator().manual_seed(3)) if carried else None
+    weights = {name: value.numpy() for name, value in stack_weights(network).items()}
+    state = random_state(options, layers, torch.Generator().manual_seed(3)) if carried else None
     inputs = random(B, T, E)
     output, after = network(inputs, state)
 
@@ -167,9 +167,9 @@ def test_the_forget_bias_is_the_sum_of_both_biases(
         assert len(set(others.tolist())) == 3 * H
 
 
-def test_the_forget_bias_acts_on_what_is_remembered() -> None:
+def test_the_forget_bias_acts_on_the_memory() -> None:
     cell = CELLS["lstm"](LstmOptions(kind="lstm", forget_bias=1.5), E, H).double()
-    with torch.no_grad():  # nothing but the forget bias is left
+    with torch.no_grad():  # only the forget bias remains
         for name, parameter in cell.named_parameters():
             if name.startswith("weight"):
                 parameter.zero_()
@@ -183,11 +183,11 @@ def test_the_forget_bias_acts_on_what_is_remembered() -> None:
 
 @pytest.mark.parametrize("bias", [None, 1.0])
 @LAYERS
-def test_all_other_initial_weights_are_torchs_own(bias: float | None, layers: int) -> None:
+def test_other_initial_weights_of_an_lstm_are_torchs_own(bias: float | None, layers: int) -> None:
     options = LstmOptions(kind="lstm", forget_bias=bias)
     torch.manual_seed(4)
     depth = DepthOptions(dropout=0.0, residual=False)
-    weights = stacked(RecurrentStack(options, E, H, layers, depth))
+    weights = stack_weights(RecurrentStack(options, E, H, layers, depth))
     torch.manual_seed(4)
     layer = nn.LSTM(E, H, layers)
     forget = torch.zeros(4 * H, dtype=torch.bool)
@@ -202,12 +202,12 @@ def test_all_other_initial_weights_are_torchs_own(bias: float | None, layers: in
 
 
 @pytest.mark.parametrize("options", [RNN, RELU, GRU], ids=["rnn", "relu", "gru"])
-def test_initial_weights_of_the_others_are_torchs_own(options: CellOptions) -> None:
+def test_initial_weights_of_other_cells_are_torchs_own(options: CellOptions) -> None:
     torch.manual_seed(4)
     depth = DepthOptions(dropout=0.0, residual=False)
-    weights = stacked(RecurrentStack(options, E, H, 2, depth))
+    weights = stack_weights(RecurrentStack(options, E, H, 2, depth))
     torch.manual_seed(4)
-    layer = layer_like(options, E, 2)
+    layer = torch_layer(options, E, 2)
     for name, parameter in layer.named_parameters():
         assert torch.equal(weights[name], parameter)
 
@@ -216,15 +216,15 @@ def test_initial_weights_of_the_others_are_torchs_own(options: CellOptions) -> N
 @LAYERS
 def test_a_plain_stack_equals_torchs_stacked_layer(options: CellOptions, layers: int) -> None:
     network = stack(options, layers)
-    layer = layer_like(options, E, layers).double()
-    layer.load_state_dict(stacked(network))
-    state = a_state(options, layers, torch.Generator().manual_seed(5))
+    layer = torch_layer(options, E, layers).double()
+    layer.load_state_dict(stack_weights(network))
+    state = random_state(options, layers, torch.Generator().manual_seed(5))
     inputs = random(B, T, E)
     output, after = network(inputs, state)
     expected, expected_after = read(layer, inputs, state)
     same(output, expected)
-    for part, wanted in zip(after, expected_after, strict=True):
-        same(part, wanted)
+    for part, expected_part in zip(after, expected_after, strict=True):
+        same(part, expected_part)
 
 
 @ALL
@@ -234,19 +234,19 @@ def test_with_residuals_each_layer_after_the_first_adds_its_input(
     options: CellOptions, layers: int, carried: bool
 ) -> None:
     network = stack(options, layers, residual=True)
-    state = a_state(options, layers, torch.Generator().manual_seed(6)) if carried else None
+    state = random_state(options, layers, torch.Generator().manual_seed(6)) if carried else None
     inputs = random(B, T, E)
     output, after = network(inputs, state)
 
     below = inputs
     for number, block in enumerate(network.blocks):
-        layer = layer_like(options, E if number == 0 else H, 1).double()
+        layer = torch_layer(options, E if number == 0 else H, 1).double()
         layer.load_state_dict(block.state_dict())
         before = None if state is None else tuple(part[[number]] for part in state)
         above, expected_after = read(layer, below, before)
         below = above if number == 0 else above + below
-        for part, wanted in zip(after, expected_after, strict=True):
-            same(part[[number]], wanted)
+        for part, expected_part in zip(after, expected_after, strict=True):
+            same(part[[number]], expected_part)
     assert len(network.blocks) == layers
     assert after[0].shape == (layers, B, H)
     same(output, below)
@@ -265,8 +265,8 @@ def test_a_sequence_in_two_pieces_equals_the_whole(
     left, between = network(inputs[:, :first], None)
     right, after = network(inputs[:, first:], between)
     same(torch.cat([left, right], dim=1), whole)
-    for part, wanted in zip(after, end, strict=True):
-        same(part, wanted)
+    for part, expected_part in zip(after, end, strict=True):
+        same(part, expected_part)
 
 
 @ALL
@@ -293,7 +293,9 @@ def test_dropout_is_for_training_only(options: CellOptions, residual: bool) -> N
 
 @pytest.mark.parametrize("options", [RNN, GRU, LSTM], ids=["rnn", "gru", "lstm"])
 @RESIDUAL
-def test_a_single_layer_has_nothing_to_drop(options: CellOptions, residual: bool) -> None:
+def test_dropout_between_layers_leaves_a_single_layer_unchanged(
+    options: CellOptions, residual: bool
+) -> None:
     network = stack(options, 1, residual=residual, dropout=0.9)
     without = stack(options, 1, residual=residual)
     without.load_state_dict(network.state_dict())
@@ -302,7 +304,7 @@ def test_a_single_layer_has_nothing_to_drop(options: CellOptions, residual: bool
 
 
 @pytest.mark.parametrize("options", [RNN, GRU, LSTM], ids=["rnn", "gru", "lstm"])
-def test_dropout_stands_between_layers_and_spares_the_residual(options: CellOptions) -> None:
+def test_dropout_acts_between_layers_but_not_on_the_residual(options: CellOptions) -> None:
     network = stack(options, 2, residual=True, dropout=0.5)
     inputs = random(B, T, E)
     torch.manual_seed(8)
@@ -313,7 +315,7 @@ def test_dropout_stands_between_layers_and_spares_the_residual(options: CellOpti
     same(output, upper + lower)
 
 
-def test_dropout_of_a_plain_stack_spares_the_output() -> None:
+def test_dropout_of_a_plain_stack_leaves_its_output() -> None:
     network = stack(LSTM, 3, dropout=0.9)
     output, after = network(random(B, T, E), None)
     assert (output != 0).all()

@@ -1,4 +1,4 @@
-"""What a checkpoint holds, and that no file at all makes trouble when it is read."""
+"""Content of a checkpoint, and safe refusal of every other file."""
 
 import pickle
 import random
@@ -36,7 +36,7 @@ def kinds_in(value: Any) -> set[type]:
 
 
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
-def test_the_card_is_plain_values(cell: str) -> None:
+def test_the_card_holds_plain_values(cell: str) -> None:
     described = card(model_of(cell))
     assert kinds_in(described) <= {dict, list, str, int, float, bool, type(None)}
     assert described["format"] == 2
@@ -75,7 +75,7 @@ def test_a_saved_model_writes_the_same_texts(
 
 
 @pytest.mark.filterwarnings("ignore:.*treespec.*is deprecated")
-def test_what_lightning_saves_can_be_loaded(tmp_path: Path) -> None:
+def test_a_checkpoint_saved_by_lightning_can_be_loaded(tmp_path: Path) -> None:
     model = model_of()
     module = RecurrentModule(
         model.network, optim.SGD, lambda _: None, 0.0, "mean", card(model), RunState(), seed=1
@@ -148,7 +148,7 @@ def test_a_prefix_is_normalised_as_the_corpus_was() -> None:
         model.generate("AB")
 
 
-def test_a_text_depends_on_its_prefix_and_number_only() -> None:
+def test_a_text_depends_only_on_its_prefix_and_number() -> None:
     model = model_of()
     alone = model.generate("ab", seed=7, temperature=1)
     many = model.generate_many(["c", "ab", "", "分"], count=3, seed=7, temperature=1)
@@ -174,14 +174,14 @@ def test_a_text_depends_on_its_prefix_and_number_only() -> None:
         ({"temperature": float("inf")}, "temperature=inf"),
     ],
 )
-def test_numbers_out_of_range(wrong: dict[str, Any], named: str) -> None:
+def test_numbers_out_of_range_are_refused(wrong: dict[str, Any], named: str) -> None:
     with pytest.raises(UserError) as caught:
         model_of().generate_many(["a"], **wrong)
     assert named in str(caught.value)
     assert str(caught.value).isprintable()
 
 
-def test_one_text_is_no_list() -> None:
+def test_a_single_text_in_place_of_a_list_is_refused() -> None:
     model: Any = model_of()
     for write in (model.generate_many, model.fill_many):
         with pytest.raises(UserError, match=r"='分开': put it in a list, \['分开'\]$"):
@@ -192,7 +192,7 @@ def test_one_text_is_no_list() -> None:
             write(None)
 
 
-def test_a_generator_that_is_none_or_would_not_be_used() -> None:
+def test_an_unknown_or_unused_generator_is_refused() -> None:
     model: Any = model_of()
     with pytest.raises(UserError, match="generator='numpy': choose torch or numpy_reseeded"):
         model.generate_many(["分"], generator="numpy")
@@ -207,15 +207,15 @@ def test_another_seed_gives_another_text(seeds: tuple[int, int]) -> None:
     assert len({*texts[0], *texts[1]}) == 6
 
 
-# the largest `seed` of a run is 2**32 - 1, and its samples use it times 1,000,003 plus the step
+# a run's largest `seed` is 2**32 - 1, and its samples use seed * 1,000,003 + step
 @pytest.mark.parametrize("seed", [-1, 2**32 - 1, 2**32, (2**32 - 1) * 1_000_003 + 999])
-def test_any_seed_of_a_run_can_be_drawn_with(seed: int) -> None:
+def test_any_seed_of_a_run_can_be_used(seed: int) -> None:
     model = model_of()
     assert model.generate("a", seed=seed) == model.generate("a", seed=seed)
 
 
 @pytest.mark.parametrize("seed", [2**64, -(2**64), 10**30])
-def test_a_seed_beyond_all_bounds_is_no_traceback(seed: int) -> None:
+def test_a_huge_seed_gives_no_traceback(seed: int) -> None:
     try:
         text = model_of().generate("a", seed=seed)
     except UserError as error:
@@ -229,7 +229,7 @@ def test_a_seed_beyond_all_bounds_is_no_traceback(seed: int) -> None:
 def test_code_in_a_checkpoint_is_refused_and_not_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
-    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")  # what undoes torch's default
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")  # this undoes torch's default
     marker = tmp_path / "marker"
     content = content_of(model_of())
     code = Touch(marker)
@@ -247,7 +247,7 @@ def test_code_in_a_checkpoint_is_refused_and_not_run(
         pickle.loads(path.read_bytes())
     else:
         torch.load(path, weights_only=False)
-    assert marker.exists()  # it does run where nothing stops it
+    assert marker.exists()  # without the protection the code runs
     marker.unlink()
     with pytest.raises(UserError) as caught:
         load(path)
@@ -256,14 +256,14 @@ def test_code_in_a_checkpoint_is_refused_and_not_run(
 
 
 @pytest.mark.parametrize("text", [False, True])
-def test_a_refusal_does_not_advise_to_run_the_code(tmp_path: Path, text: bool) -> None:
+def test_a_refusal_does_not_advise_running_the_code(tmp_path: Path, text: bool) -> None:
     path = saved(tmp_path, {**content_of(model_of()), "more": Touch(tmp_path / "marker")})
     if text:
         path.write_text("想要有直升机\n", encoding="utf-8")
     assert "arbitrary code" not in refusal(path)
 
 
-def test_a_truncated_checkpoint(tmp_path: Path) -> None:
+def test_a_truncated_checkpoint_is_refused(tmp_path: Path) -> None:
     path = saved(tmp_path, content_of(model_of()))
     whole = path.read_bytes()
     for kept in (0, 1, 4, 100, len(whole) // 2, len(whole) - 200, len(whole) - 1):
@@ -287,13 +287,13 @@ def test_a_truncated_checkpoint(tmp_path: Path) -> None:
         b"\x80\x02cos\nsys\x1b[2Jtem\n.",
     ],
 )
-def test_a_file_that_is_no_checkpoint_at_all(tmp_path: Path, content: bytes) -> None:
+def test_any_other_file_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "song.txt"
     path.write_bytes(content)
     refusal(path)
 
 
-def test_an_archive_that_is_no_checkpoint(tmp_path: Path) -> None:
+def test_an_archive_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "songs.zip"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("song.txt", "la la la")
@@ -301,18 +301,18 @@ def test_an_archive_that_is_no_checkpoint(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-def test_damaged_bytes_never_give_another_error(tmp_path: Path) -> None:
+def test_damaged_bytes_give_only_user_errors(tmp_path: Path) -> None:
     small = Vocabulary("abc")
     path = saved(tmp_path, content_of(model_of(vocabulary=small)))
     whole = path.read_bytes()
     generator = random.Random(0)
     refused = 0
     for number in range(300):
-        if number % 2:  # a few bytes of the archive, most of all of the pickle that it begins with
+        if number % 2:  # a few bytes of the archive, mostly of the pickle at its start
             damaged = bytearray(whole)
             for _ in range(3):
                 damaged[generator.randrange(min(len(damaged), 3000))] = generator.randrange(256)
-        else:  # a pickle that makes no sense
+        else:  # a nonsensical pickle
             codes = b"(.012FJKMNTX]acehjopqrstu}\x81\x85\x86\x87\x89\x8a\x8b\x8c\x8e\x93\x95\x02"
             damaged = bytearray(b"\x80\x02" + bytes(generator.choices(codes, k=8)))
         path.write_bytes(damaged)
@@ -324,12 +324,12 @@ def test_damaged_bytes_never_give_another_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [[1, 2], 3, "text", None, {}, {"state_dict": {}}])
-def test_a_file_of_torchs_that_is_no_checkpoint_of_lyricgens(tmp_path: Path, content: Any) -> None:
+def test_other_files_of_torch_are_refused(tmp_path: Path, content: Any) -> None:
     refusal(saved(tmp_path, content), "not a checkpoint of lyricgen")
 
 
 @pytest.mark.parametrize("number", [0, 1, 3, "2", None])
-def test_another_format(tmp_path: Path, number: Any) -> None:
+def test_another_format_is_refused(tmp_path: Path, number: Any) -> None:
     content = content_of(model_of())
     content["lyricgen"]["format"] = number
     shown = "null" if number is None else repr(number)
@@ -337,20 +337,20 @@ def test_another_format(tmp_path: Path, number: Any) -> None:
 
 
 @pytest.mark.parametrize("missing", ["format", "architecture", "vocabulary", "layout"])
-def test_a_card_that_lacks_something(tmp_path: Path, missing: str) -> None:
+def test_a_card_with_a_missing_entry_is_refused(tmp_path: Path, missing: str) -> None:
     content = content_of(model_of())
     del content["lyricgen"][missing]
     refusal(saved(tmp_path, content), missing, "is missing")
 
 
 @pytest.mark.parametrize("described", [None, 3, "card", [], {}])
-def test_a_card_that_is_none(tmp_path: Path, described: Any) -> None:
+def test_a_malformed_card_is_refused(tmp_path: Path, described: Any) -> None:
     content = content_of(model_of())
     content["lyricgen"] = described
     refusal(saved(tmp_path, content))
 
 
-def test_a_card_of_another_architecture(tmp_path: Path) -> None:
+def test_a_card_of_another_architecture_is_refused(tmp_path: Path) -> None:
     content = content_of(model_of())
     content["lyricgen"]["architecture"]["cell"] = {"kind": "transformer"}
     refusal(saved(tmp_path, content), "architecture.cell", "lstm")
@@ -362,13 +362,13 @@ def test_a_card_of_another_architecture(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [0, -1, 1.5, "x", 10**19])
-def test_sizes_that_cannot_be(tmp_path: Path, size: Any) -> None:
+def test_impossible_sizes_are_refused(tmp_path: Path, size: Any) -> None:
     content = content_of(model_of())
     content["lyricgen"]["architecture"]["hidden_size"] = size
     refusal(saved(tmp_path, content))
 
 
-def test_shapes_that_do_not_fit(tmp_path: Path) -> None:
+def test_wrong_shapes_are_refused(tmp_path: Path) -> None:
     content = content_of(model_of())
     content["lyricgen"]["architecture"]["hidden_size"] = 13
     refusal(saved(tmp_path, content), "embedding.weight should be 9x13, it is 9x12")
@@ -377,7 +377,7 @@ def test_shapes_that_do_not_fit(tmp_path: Path) -> None:
     refusal(saved(tmp_path, content), "output.bias")
 
 
-def test_weights_that_are_missing_or_too_many(tmp_path: Path) -> None:
+def test_missing_or_additional_weights_are_refused(tmp_path: Path) -> None:
     content = content_of(model_of())
     del content["state_dict"]["model.output.bias"]
     refusal(saved(tmp_path, content), "output.bias")
@@ -389,33 +389,35 @@ def test_weights_that_are_missing_or_too_many(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("weights", [None, [], 3, {1: 2}, {"model.output.bias": "x"}])
-def test_weights_that_are_none(tmp_path: Path, weights: Any) -> None:
+def test_malformed_weights_are_refused(tmp_path: Path, weights: Any) -> None:
     content = content_of(model_of())
     content["state_dict"] = weights
     refusal(saved(tmp_path, content))
 
 
 @pytest.mark.parametrize("characters", ["", "ba", "aab"])
-def test_a_vocabulary_that_is_none(tmp_path: Path, characters: str) -> None:
+def test_a_malformed_vocabulary_is_refused(tmp_path: Path, characters: str) -> None:
     content = content_of(model_of())
     content["lyricgen"]["vocabulary"] = characters
     refusal(saved(tmp_path, content), "vocabulary")
 
 
 @pytest.mark.parametrize("characters", ["\nabc", "\nabcdefghijkl"])
-def test_a_vocabulary_of_another_size_than_the_networks(tmp_path: Path, characters: str) -> None:
+def test_a_vocabulary_of_another_size_than_the_network_is_refused(
+    tmp_path: Path, characters: str
+) -> None:
     content = content_of(model_of())
     content["lyricgen"]["vocabulary"] = characters
     refusal(saved(tmp_path, content))
 
 
-def test_lines_without_a_start_symbol(tmp_path: Path) -> None:
+def test_lines_without_a_start_symbol_are_refused(tmp_path: Path) -> None:
     content = content_of(model_of(layout="stream"))
     content["lyricgen"]["layout"] = "lines"
     refusal(saved(tmp_path, content))
 
 
-def test_lines_without_a_newline_to_end_them(tmp_path: Path) -> None:
+def test_lines_without_a_newline_in_the_vocabulary_are_refused(tmp_path: Path) -> None:
     content = content_of(model_of(layout="lines"))
     characters = content["lyricgen"]["vocabulary"]
     assert "\n" in characters
@@ -424,13 +426,13 @@ def test_lines_without_a_newline_to_end_them(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("key", ["two\nlines", "\x1b[2J"])
-def test_what_a_file_says_does_not_reach_the_terminal_raw(tmp_path: Path, key: str) -> None:
+def test_text_of_a_file_is_escaped_in_messages(tmp_path: Path, key: str) -> None:
     content = content_of(model_of())
     content["lyricgen"][key] = 1
     refusal(saved(tmp_path, content))
 
 
-def test_a_directory_means_its_best_checkpoint(tmp_path: Path) -> None:
+def test_a_directory_loads_its_best_checkpoint(tmp_path: Path) -> None:
     best, last = model_of("gru"), model_of("lstm")
     saved(tmp_path, content_of(last), "checkpoints/last.ckpt")
     assert load(tmp_path).network.architecture.cell.kind == "lstm"
@@ -439,6 +441,6 @@ def test_a_directory_means_its_best_checkpoint(tmp_path: Path) -> None:
     assert load(tmp_path / "checkpoints").network.architecture.cell.kind == "gru"
 
 
-def test_a_directory_without_a_checkpoint(tmp_path: Path) -> None:
+def test_a_directory_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
     refusal(tmp_path, "checkpoints/best.ckpt")
     refusal(tmp_path / "nowhere", "not there")

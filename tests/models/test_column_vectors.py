@@ -1,4 +1,4 @@
-"""The NumPy recurrences: against torch's layers and cells, in float64, in both directions."""
+"""NumPy recurrences against torch's layers and cells, in float64, in both directions."""
 
 import subprocess
 import sys
@@ -31,7 +31,7 @@ OPTIONS = {name: architecture(name).cell for name in SMALL}
 
 
 def build(name: str, seed: int = 0) -> tuple[nn.Module, nn.Linear]:
-    """A layer and the softmax's, every number of them drawn anew, in float64."""
+    """A recurrent layer and an output layer with random weights in float64."""
     torch.manual_seed(seed)
     options = OPTIONS[name]
     layer = CELLS[options.kind](options, N_X, N_A).double()
@@ -46,7 +46,7 @@ def columns(layer: nn.Module, output: nn.Linear) -> dict[str, np.ndarray]:
     return to_columns(layer, output.weight, output.bias)
 
 
-def drawn(name: str) -> tuple[Tensor, tuple[Tensor, ...]]:
+def draw_inputs(name: str) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Inputs (B, T, I) and a state of (1, B, H) tensors."""
     torch.manual_seed(3)
     inputs = torch.randn(M, T_X, N_X, dtype=torch.float64)
@@ -54,8 +54,8 @@ def drawn(name: str) -> tuple[Tensor, tuple[Tensor, ...]]:
     return inputs, tuple(torch.randn(1, M, N_A, dtype=torch.float64) for _ in range(parts))
 
 
-def passed(name: str, layer: nn.Module, output: nn.Linear) -> Activations:
-    inputs, state = drawn(name)
+def run_forward(name: str, layer: nn.Module, output: nn.Linear) -> Activations:
+    inputs, state = draw_inputs(name)
     x = inputs.permute(2, 0, 1).numpy()  # (n_x, m, T_x)
     before = tuple(s[0].T.numpy() for s in state)
     return forward(step_of(layer), x, before, columns(layer, output))
@@ -66,10 +66,10 @@ def close(array: Any, expected: Any) -> None:
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_every_state_and_prediction_is_the_layers(name: str) -> None:
+def test_states_and_predictions_equal_those_of_the_layer(name: str) -> None:
     layer, output = build(name)
-    inputs, state = drawn(name)
-    got = passed(name, layer, output)
+    inputs, state = draw_inputs(name)
+    got = run_forward(name, layer, output)
     with torch.no_grad():
         hidden, after = layer(inputs, state)  # (B, T, H)
         predicted = output(hidden).softmax(-1)  # (B, T, V)
@@ -85,11 +85,11 @@ def test_every_state_and_prediction_is_the_layers(name: str) -> None:
         assert got.c is None
 
 
-def test_lstm_gates_are_those_of_torchs_cell() -> None:
-    """Each step's gates by torch's documented order i, f, g, o, its states by nn.LSTMCell."""
+def test_lstm_gates_equal_those_of_torchs_cell() -> None:
+    """Gates in torch's documented order i, f, g, o; states by nn.LSTMCell."""
     layer, output = build("lstm")
-    inputs, (hidden, cell) = drawn("lstm")
-    got = passed("lstm", layer, output)
+    inputs, (hidden, cell) = draw_inputs("lstm")
+    got = run_forward("lstm", layer, output)
     alone = nn.LSTMCell(N_X, N_A).double()
     alone.load_state_dict({k.removesuffix("_l0"): v for k, v in layer.state_dict().items()})
     h, c = hidden[0], cell[0]
@@ -108,11 +108,11 @@ def test_lstm_gates_are_those_of_torchs_cell() -> None:
             close(got.a[:, :, t], h.T)
 
 
-def test_gru_gates_are_those_of_torchs_cell() -> None:
-    """By torch's documented order r, z, n, its states by nn.GRUCell."""
+def test_gru_gates_equal_those_of_torchs_cell() -> None:
+    """Gates in torch's documented order r, z, n; states by nn.GRUCell."""
     layer, output = build("gru")
-    inputs, (hidden,) = drawn("gru")
-    got = passed("gru", layer, output)
+    inputs, (hidden,) = draw_inputs("gru")
+    got = run_forward("gru", layer, output)
     alone = nn.GRUCell(N_X, N_A).double()
     alone.load_state_dict({k.removesuffix("_l0"): v for k, v in layer.state_dict().items()})
     h = hidden[0]
@@ -129,8 +129,8 @@ def test_gru_gates_are_those_of_torchs_cell() -> None:
             close(got.a[:, :, t], h.T)
 
 
-def test_gru_with_the_reset_gate_before_the_product() -> None:
-    """A loop over units and samples: H~ = tanh(X W_xh + (R∘H) W_hh + b_h), Cho et al. 2014."""
+def test_gru_with_the_reset_gate_before_the_product_follows_its_equations() -> None:
+    """H~ = tanh(X W_xh + (R∘H) W_hh + b_h), Cho et al. 2014, as a loop over units and samples."""
     rng = np.random.default_rng(0)
     p = {f"W{gate}": rng.normal(size=(N_A, N_A + N_X)) for gate in "zrc"}
     p |= {f"b{gate}": rng.normal(size=(N_A, 1)) for gate in "zrc"}
@@ -151,8 +151,8 @@ def test_gru_with_the_reset_gate_before_the_product() -> None:
     assert not np.allclose(gru_step(x, a, p | {"bca": np.zeros((N_A, 1))}).a, got.a)
 
 
-def test_the_dictionary_is_the_courses() -> None:
-    """Names and shapes of the parameters; an LSTM's bc is a column, as all biases are."""
+def test_the_dictionary_has_the_courses_names_and_shapes() -> None:
+    """An LSTM's bc is a column, like all biases."""
     stacked, column = (N_A, N_A + N_X), (N_A, 1)
     above = {"Wy": (N_Y, N_A), "by": (N_Y, 1)}
     shapes = {name: {k: v.shape for k, v in columns(*build(name)).items()} for name in OPTIONS}
@@ -169,8 +169,8 @@ def test_the_dictionary_is_the_courses() -> None:
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_there_and_back(name: str) -> None:
-    """A layer that is given another one's dictionary computes what that one does."""
+def test_a_layer_with_another_layers_dictionary_computes_the_same(name: str) -> None:
+    """Two layers with one dictionary have equal outputs."""
     layer, output = build(name)
     parameters = columns(layer, output)
     other, above = build(name, seed=1)
@@ -179,7 +179,7 @@ def test_there_and_back(name: str) -> None:
     assert list(again) == list(parameters)
     for key, value in parameters.items():
         assert np.array_equal(again[key], value), key
-    inputs, state = drawn(name)
+    inputs, state = draw_inputs(name)
     with torch.no_grad():
         close(other(inputs, state)[0], layer(inputs, state)[0])
         close(above(inputs[..., :N_A]), output(inputs[..., :N_A]))
@@ -189,9 +189,9 @@ def test_there_and_back(name: str) -> None:
     ("name", "other"),
     [("rnn", "rnn_scratch"), ("gru", "gru_scratch_after"), ("lstm", "lstm_scratch")],
 )
-def test_from_one_family_to_the_other(name: str, other: str) -> None:
-    """torch's layer and the one written out, by way of the dictionary, in both directions."""
-    inputs, state = drawn(name)
+def test_the_dictionary_connects_torchs_and_the_written_out_layers(name: str, other: str) -> None:
+    """Weights pass from torch's layer to the written-out one and back."""
+    inputs, state = draw_inputs(name)
     for source, target in ((name, other), (other, name)):
         layer, output = build(source)
         written, _ = build(target, seed=1)
@@ -211,9 +211,9 @@ def test_the_dictionary_is_a_copy(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "change", "told"),
+    ("name", "change", "message"),
     [
-        # (n_a, n_a + n_x) is what some course texts say of bc; it must not be broadcast
+        # some course texts give bc the shape (n_a, n_a + n_x); it must not be broadcast
         ("lstm", {"bc": np.zeros((N_A, N_A + N_X))}, "bc should be (4, 1), it is (4, 9)"),
         ("lstm", {"Wf": np.zeros((N_A, 1))}, "Wf should be (4, 9), it is (4, 1)"),
         ("rnn", {"Wy": np.zeros((N_Y, N_A))}, "Wy should be absent, it is (6, 4)"),
@@ -221,15 +221,15 @@ def test_the_dictionary_is_a_copy(name: str) -> None:
         ("gru_scratch", {"bca": np.zeros((N_A, 1))}, "bca should be absent, it is (4, 1)"),
     ],
 )
-def test_what_does_not_fit_changes_nothing(
-    name: str, change: dict[str, np.ndarray | None], told: str
+def test_a_dictionary_that_does_not_fit_changes_nothing(
+    name: str, change: dict[str, np.ndarray | None], message: str
 ) -> None:
     layer, output = build(name)
     before = columns(layer, output)
     changed = {k: v for k, v in (before | change).items() if v is not None}
     with pytest.raises(ValueError) as raised:
         from_columns(changed, layer, output.weight, output.bias)
-    assert str(raised.value) == told
+    assert str(raised.value) == message
     for key, value in columns(layer, output).items():
         assert np.array_equal(before[key], value)
 
@@ -243,11 +243,11 @@ def test_every_cell_has_columns() -> None:
     [("rnn", nn.RNN), ("gru", nn.GRU), ("lstm", nn.LSTM)],
 )
 def test_torchs_own_layers_have_columns(name: str, plain: type[nn.RNNBase]) -> None:
-    """As a notebook builds them, without a cell around them."""
+    """Layers as a notebook builds them, without a cell around them."""
     layer, output = build(name)
     own = plain(N_X, N_A, batch_first=True).double()
     from_columns(columns(layer, output), own, output.weight, output.bias)
-    inputs, state = drawn(name)
+    inputs, state = draw_inputs(name)
     with torch.no_grad():
         found, _ = own(inputs, state if name == "lstm" else state[0])
         close(found, layer(inputs, state)[0])
@@ -279,8 +279,8 @@ def test_other_modules_are_refused() -> None:
         to_columns(output, output.weight, output.bias)
 
 
-def test_a_pass_is_its_steps() -> None:
-    """In the type that is given, float32 say."""
+def test_a_forward_pass_equals_its_steps() -> None:
+    """The pass keeps the type of its inputs, here float32."""
     parameters = {k: v.astype(np.float32) for k, v in columns(*build("lstm")).items()}
     rng = np.random.default_rng(0)
     x = rng.normal(size=(N_X, M, T_X)).astype(np.float32)
@@ -299,7 +299,7 @@ def test_a_pass_is_its_steps() -> None:
             assert np.array_equal(whole.gates[name][:, :, t], gate)
 
 
-def test_an_rnn_by_hand() -> None:
+def test_rnn_steps_by_hand() -> None:
     """One unit: tanh(0.5·1 + 2·0.25 − 1) is 0; max(0, 0.5·2 + 2·1 − 1) is 2."""
     p = {"Wax": [[0.5]], "Waa": [[2]], "ba": [[-1]], "Wya": [[1], [0]], "by": [[1], [1]]}
     parameters = {k: np.array(v, dtype=np.float64) for k, v in p.items()}
@@ -311,7 +311,7 @@ def test_an_rnn_by_hand() -> None:
     close(two.y, [[np.e**2 / (np.e**2 + 1)], [1 / (np.e**2 + 1)]])
 
 
-def test_no_number_is_too_large() -> None:
+def test_sigmoid_and_softmax_do_not_overflow() -> None:
     huge = np.array([[-1e4, 0.0, 1e4], [1e4, 0.0, 1e4]], dtype=np.float32)
     assert sigmoid(huge).tolist() == [[0, 0.5, 1], [1, 0.5, 1]]
     assert softmax(huge).tolist() == [[0, 0.5, 0.5], [1, 0.5, 0.5]]

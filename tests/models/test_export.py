@@ -1,4 +1,4 @@
-"""Model files: what they hold, and that they speak as the checkpoints that they come from."""
+"""Model files: their content, and the same texts as from their checkpoints."""
 
 import hashlib
 import json
@@ -27,8 +27,8 @@ from tests.helpers.networks import CELLS
 TYPES = {"F32": "<f4", "F64": "<f8", "I64": "<i8"}
 
 
-def splits_of(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A model file's card and arrays, read as the format's description has it."""
+def read_model_file(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read a model file's card and arrays by the description of the format."""
     whole = path.read_bytes()
     begin = 8 + int.from_bytes(whole[:8], "little")
     header = json.loads(whole[8:begin])
@@ -52,7 +52,7 @@ def command(
 
 
 def models() -> dict[str, WritingModel]:
-    """A model of every kind, cell, layout and input."""
+    """Models of every kind, cell, layout and input."""
     fill = fill_models.model_of(
         "gru", vocabulary_size=len(VOCABULARY), start_symbol=False, layers=2
     )
@@ -69,12 +69,12 @@ def models() -> dict[str, WritingModel]:
 
 
 @pytest.mark.parametrize("kind", models())
-def test_a_model_file_is_its_checkpoint(command: Any, tmp_path: Path, kind: str) -> None:
+def test_a_model_file_loads_as_its_checkpoint_does(command: Any, tmp_path: Path, kind: str) -> None:
     model = models()[kind]
     checkpoint = saved(tmp_path, content_of(model))
     done: Printed = command(checkpoint, "--out", "shared.safetensors")
     assert done.status == 0, done.err
-    card, arrays = splits_of(tmp_path / "shared.safetensors")
+    card, arrays = read_model_file(tmp_path / "shared.safetensors")
     weights = model.network.state_dict()
     assert card["vocabulary"] == model.vocabulary.characters
     assert card["architecture"] == model.network.architecture.model_dump(mode="json")
@@ -94,7 +94,7 @@ def test_a_model_file_is_its_checkpoint(command: Any, tmp_path: Path, kind: str)
     assert texts[0] == texts[1]
 
 
-def test_the_same_model_is_the_same_file(command: Any, tmp_path: Path) -> None:
+def test_the_same_model_gives_the_same_file(command: Any, tmp_path: Path) -> None:
     checkpoint = saved(tmp_path, content_of(model_of()))
     for source, out in ((checkpoint, "a"), (checkpoint, "b"), ("a.safetensors", "c")):
         assert command(source, "--out", f"{out}.safetensors").status == 0
@@ -105,14 +105,14 @@ def test_the_same_model_is_the_same_file(command: Any, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory whose name is nobody's business, with a text in it."""
+    """Directory with a private name and a text."""
     directory = tmp_path_factory.mktemp("secret")
     (directory / "song.txt").write_text("la la la di da\nlu lu lu di du\n" * 60, "utf-8")
     return directory
 
 
 @pytest.mark.slow
-def test_a_runs_file(
+def test_a_run_is_exported_without_private_values(
     train: Train, secrets: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
 ) -> None:
     run = train(
@@ -129,11 +129,11 @@ def test_a_runs_file(
     content = Path("song.safetensors").read_bytes()
     digest = hashlib.sha256(content).hexdigest()
     assert done.out == f"song.safetensors: {len(content):,} bytes, sha256 {digest}\n"
-    for told in (b"secret", str(Path.cwd()).encode(), b"lala", b"host", b"optimizer_states"):
-        assert told not in content
+    for private in (b"secret", str(Path.cwd()).encode(), b"lala", b"host", b"optimizer_states"):
+        assert private not in content
     options = run.summary["options"]
     options["data"]["path"] = options["callbacks"]["samples"]["prefixes"] = None
-    card, _ = splits_of(Path("song.safetensors"))
+    card, _ = read_model_file(Path("song.safetensors"))
     assert card["options"] == options
     assert card["options"]["data"]["val_fraction"] == 0.2
 
@@ -150,7 +150,7 @@ def test_a_runs_file(
     assert further.status == 0, further.err
 
 
-def test_what_is_the_users_own_is_left_out() -> None:
+def test_shared_options_leave_out_private_values() -> None:
     options = {
         "init_from": "/home/me/a.ckpt",
         "resume": "/home/me/run",
@@ -182,7 +182,9 @@ def test_what_is_the_users_own_is_left_out() -> None:
         (["x"], "lstm_1x12"),
     ],
 )
-def test_a_file_name_of_its_own(command: Any, tmp_path: Path, name: Any, file: str) -> None:
+def test_a_model_file_is_named_after_its_run(
+    command: Any, tmp_path: Path, name: Any, file: str
+) -> None:
     content = content_of(model_of())
     content["lyricgen"]["options"] = {} if name is None else {"name": name}
     done = command(saved(tmp_path, content))
@@ -190,7 +192,7 @@ def test_a_file_name_of_its_own(command: Any, tmp_path: Path, name: Any, file: s
     assert {path.name for path in tmp_path.iterdir()} == {"some.ckpt", f"{file}.safetensors"}
 
 
-def test_nothing_is_replaced_but_by_force(command: Any, tmp_path: Path) -> None:
+def test_files_are_replaced_only_with_force(command: Any, tmp_path: Path) -> None:
     checkpoint = saved(tmp_path, content_of(model_of()))
     Path("lstm_1x12.safetensors").write_text("mine")
     Path("other.safetensors").write_text("mine")
@@ -205,22 +207,24 @@ def test_nothing_is_replaced_but_by_force(command: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("out", "told"),
+    ("out", "phrase"),
     [
         ("model.ckpt", "ends in .safetensors"),
         ("nowhere/model.safetensors", "no directory 'nowhere'"),
         ("folder.safetensors", "is a directory"),
     ],
 )
-def test_places_that_cannot_be_written(command: Any, tmp_path: Path, out: str, told: str) -> None:
+def test_unwritable_places_are_refused(command: Any, tmp_path: Path, out: str, phrase: str) -> None:
     Path("folder.safetensors").mkdir()
     done = command(saved(tmp_path, content_of(model_of())), "--out", out, "--force")
     assert (done.status, done.out) == (2, "")
-    assert told in done.err
+    assert phrase in done.err
     assert done.err.count("\n") == 1
 
 
-def test_a_full_disk(command: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_keeps_the_old_file(
+    command: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     checkpoint = saved(tmp_path, content_of(model_of()))
     Path("a.safetensors").write_text("mine")
 
@@ -235,7 +239,7 @@ def test_a_full_disk(command: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_a_file_that_is_no_checkpoint(command: Any, tmp_path: Path) -> None:
+def test_another_file_in_place_of_a_checkpoint_is_refused(command: Any, tmp_path: Path) -> None:
     (tmp_path / "song.txt").write_text("la la la\n" * 9)
     done = command("song.txt", "--out", "a.safetensors")
     assert done.status == 2
@@ -244,7 +248,9 @@ def test_a_file_that_is_no_checkpoint(command: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_model_file_needs_no_hydra_no_pickle_and_no_time(command: Any, tmp_path: Path) -> None:
+def test_a_model_file_needs_no_hydra_no_pickle_and_no_slow_imports(
+    command: Any, tmp_path: Path
+) -> None:
     assert command(saved(tmp_path, content_of(model_of())), "--out", "a.safetensors").status == 0
     script = """
 import sys, torch, pickle
@@ -263,7 +269,7 @@ print(sorted(slow & set(sys.modules)))
     assert done.stdout.endswith("\n[]\n")
 
 
-def test_a_device_that_is_not_there_is_no_fault_of_the_file(tmp_path: Path) -> None:
+def test_a_missing_device_is_not_blamed_on_the_file(tmp_path: Path) -> None:
     path = saved(tmp_path, content_of(model_of()))
     if torch.cuda.is_available():
         pytest.skip("it is there")

@@ -1,4 +1,4 @@
-"""Files that somebody could send are refused in one line; nothing in them runs or takes memory."""
+"""Hostile files are refused in one line; their code does not run and they take little memory."""
 
 import copy
 import itertools
@@ -21,9 +21,9 @@ from lyricgen.models.checkpoint import to_bytes
 from tests.helpers.checkpoints import content_of, model_of, refusal, saved
 from tests.helpers.hostile import HOSTILE
 
-MOST = 200 * 1024  # KiB of memory that a command may take, beside Python, torch and the like
+MOST = 200 * 1024  # KiB of memory that a command may take in addition to its imports
 
-# Runs both commands on every file, and says what they have printed and taken each time.
+# Runs both commands on every file; prints the output and the memory of each.
 COMMANDS = """
 import contextlib, io, json, os, sys
 import matplotlib.pyplot, pytorch_lightning, torch  # builds of torch differ by hundreds of MB
@@ -52,7 +52,7 @@ for path in sys.argv[1:]:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", HOSTILE)
-def test_refused(tmp_path: Path, name: str) -> None:
+def test_a_hostile_file_is_refused_and_runs_no_code(tmp_path: Path, name: str) -> None:
     build, said = HOSTILE[name]
     path, marker = tmp_path / "some file.ckpt", tmp_path / "marker"
     build(path, marker)
@@ -63,9 +63,9 @@ def test_refused(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux tells the memory")
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's /proc")
 @pytest.mark.filterwarnings("ignore")
-def test_the_commands_say_one_line_and_take_no_memory(tmp_path: Path) -> None:
+def test_the_commands_refuse_hostile_files_in_one_line_with_little_memory(tmp_path: Path) -> None:
     marker = tmp_path / "marker"
     paths = {name: tmp_path / name for name in HOSTILE}
     for name, (build, _) in HOSTILE.items():
@@ -93,7 +93,7 @@ def test_the_commands_say_one_line_and_take_no_memory(tmp_path: Path) -> None:
     assert not (tmp_path / "no.png").exists()
 
 
-def honest(directory: Path, kind: str) -> Path:
+def valid_file(directory: Path, kind: str) -> Path:
     model = model_of(layers=2)
     if kind == "checkpoint":
         return saved(directory, content_of(model))
@@ -104,17 +104,17 @@ def honest(directory: Path, kind: str) -> Path:
 
 @pytest.mark.parametrize("kind", ["checkpoint", "model file"])
 def test_a_damaged_file_loads_or_is_refused(tmp_path: Path, kind: str) -> None:
-    path = honest(tmp_path, kind)
+    path = valid_file(tmp_path, kind)
     whole, generator = path.read_bytes(), random.Random(0)
     refused = 0
     for number in range(400):
         damaged = bytearray(whole)
         if number % 4 == 0:
             del damaged[generator.randrange(len(whole)) :]
-        elif number % 4 == 1:  # a piece is missing, or there twice
+        elif number % 4 == 1:  # a piece is missing or occurs twice
             first, last = sorted(generator.choices(range(len(whole)), k=2))
             damaged[first:last] = b"" if number % 8 == 1 else whole[first:last] * 2
-        else:  # most of all in what is not numbers, at the beginning and the end
+        else:  # mostly at the beginning and the end, which are not numbers
             for _ in range(1 + number % 5):
                 place = generator.randrange(3000) - (1500 if kind == "checkpoint" else 0)
                 damaged[place] = generator.randrange(256)
@@ -129,7 +129,7 @@ def test_a_damaged_file_loads_or_is_refused(tmp_path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["checkpoint", "model file"])
 def test_a_file_cut_anywhere_is_refused(tmp_path: Path, kind: str) -> None:
-    path = honest(tmp_path, kind)
+    path = valid_file(tmp_path, kind)
     whole = path.read_bytes()
     for kept in (*range(0, len(whole), 97), *range(len(whole) - 100, len(whole))):
         path.write_bytes(whole[:kept])
@@ -137,8 +137,8 @@ def test_a_file_cut_anywhere_is_refused(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.slow
-def test_what_a_file_declares_takes_no_memory_until_it_is_checked(tmp_path: Path) -> None:
-    """A file of 600 MB whose shapes are wrong is refused without reading them."""
+def test_declared_tensors_take_no_memory_before_the_check(tmp_path: Path) -> None:
+    """A file of 600 MB with wrong shapes is refused before its tensors are read."""
     content = content_of(model_of())
     content["state_dict"]["model.embedding.weight"] = torch.zeros(12_500, 12_000)
     path = saved(tmp_path, content)
@@ -155,8 +155,8 @@ def test_what_a_file_declares_takes_no_memory_until_it_is_checked(tmp_path: Path
     assert int(after) - int(before) < MOST
 
 
-def test_an_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = honest(tmp_path, "checkpoint")
+def test_an_unreadable_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = valid_file(tmp_path, "checkpoint")
 
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied", str(path))
@@ -167,7 +167,7 @@ def test_an_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 @pytest.mark.parametrize("kind", ["checkpoint", "model file"])
-def test_weights_of_any_precision(tmp_path: Path, kind: str, dtype: torch.dtype) -> None:
+def test_weights_of_any_precision_are_loaded(tmp_path: Path, kind: str, dtype: torch.dtype) -> None:
     model = model_of()
     model.network.to(dtype)
     path = saved(tmp_path, content_of(model))
@@ -181,7 +181,7 @@ def test_weights_of_any_precision(tmp_path: Path, kind: str, dtype: torch.dtype)
 
 def test_a_loaded_model_outlives_its_file(tmp_path: Path) -> None:
     for kind in ("checkpoint", "model file"):
-        path = honest(tmp_path, kind)
+        path = valid_file(tmp_path, kind)
         model = load(path)
         text = model.generate("ab", seed=3)
         with path.open("r+b") as stream:
@@ -204,8 +204,8 @@ STRANGE: list[Any] = [
 
 
 @pytest.mark.parametrize("strange", STRANGE, ids=lambda value: repr(value)[:20])
-def test_no_value_in_a_card_makes_another_error(tmp_path: Path, strange: Any) -> None:
-    """Each place of a card in turn, and each of what lies beside it."""
+def test_any_value_in_a_card_gives_only_user_errors(tmp_path: Path, strange: Any) -> None:
+    """Each entry of the card and of the checkpoint around it gets the value in turn."""
     honest = content_of(model_of())
     places = [("lyricgen",), ("state_dict",), ("state_dict", "model.output.bias")]
     places += [("lyricgen", *place) for place in places_in(honest["lyricgen"])]
@@ -224,15 +224,15 @@ def test_no_value_in_a_card_makes_another_error(tmp_path: Path, strange: Any) ->
             assert len(str(error)) < 1000
 
 
-def test_torch_is_told_to_run_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What names are let through is checked before; this holds should that check have a hole."""
-    told: list[dict[str, Any]] = []
+def test_torch_loads_weights_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second protection, should the check of the pickle's names have a hole."""
+    calls: list[dict[str, Any]] = []
     read = torch.load
 
-    def recorded(*arguments: Any, **options: Any) -> Any:
-        told.append(options)
+    def record_call(*arguments: Any, **options: Any) -> Any:
+        calls.append(options)
         return read(*arguments, **options)
 
-    monkeypatch.setattr(torch, "load", recorded)
-    load(honest(tmp_path, "checkpoint"))
-    assert [options["weights_only"] for options in told] == [True]
+    monkeypatch.setattr(torch, "load", record_call)
+    load(valid_file(tmp_path, "checkpoint"))
+    assert [options["weights_only"] for options in calls] == [True]

@@ -1,4 +1,4 @@
-"""What stands around the recurrence: inputs, outputs, tied weights and initial values."""
+"""The network around the recurrence: inputs, outputs, tied weights and initial values."""
 
 import math
 from typing import Any
@@ -33,8 +33,8 @@ def same(left: Tensor, right: Tensor) -> None:
     torch.testing.assert_close(left, right, rtol=1e-12, atol=1e-12)
 
 
-def library(model: LanguageModel, kind: str, features: Tensor) -> Tensor:
-    """Logits by torch's own layers from features (B, T, input), with the model's weights."""
+def torch_logits(model: LanguageModel, kind: str, features: Tensor) -> Tensor:
+    """Logits of torch's own layers from features (B, T, input), with the model's weights."""
     layers = model.architecture.layers
     layer = LIBRARY[kind](features.shape[-1], H, layers, batch_first=True).double()
     stacked = {
@@ -50,7 +50,7 @@ def library(model: LanguageModel, kind: str, features: Tensor) -> Tensor:
 @EACH_CELL
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("start", [False, True])
-def test_one_hot_input_is_a_dense_layer_on_one_hot_vectors(
+def test_one_hot_input_equals_a_dense_layer_on_one_hot_vectors(
     cell: str, layers: int, start: bool
 ) -> None:
     model = network(cell, layers=layers, start_symbol=start, input="one_hot")
@@ -65,12 +65,12 @@ def test_one_hot_input_is_a_dense_layer_on_one_hot_vectors(
     assert vectors.sum() == 12 - (ids == START).sum()
     logits, _ = model(ids)
     assert logits.shape == (2, 6, V)
-    same(logits, library(model, cell, torch.from_numpy(vectors)))
+    same(logits, torch_logits(model, cell, torch.from_numpy(vectors)))
 
 
 @EACH_CELL
 @pytest.mark.parametrize("tied", [False, True])
-def test_embedded_input_is_the_rows_of_the_embedding(cell: str, tied: bool) -> None:
+def test_embedded_input_equals_rows_of_the_embedding(cell: str, tied: bool) -> None:
     size = H if tied else E
     model = network(cell, layers=2, embedding_size=size, tie_weights=tied)
     assert model.embedding is not None
@@ -78,7 +78,7 @@ def test_embedded_input_is_the_rows_of_the_embedding(cell: str, tied: bool) -> N
     ids[0, 0] = START
     rows = np.stack([model.embedding.weight.detach().numpy()[i] for i in ids.flatten()])
     logits, _ = model(ids)
-    same(logits, library(model, cell, torch.from_numpy(rows).reshape(2, 6, size)))
+    same(logits, torch_logits(model, cell, torch.from_numpy(rows).reshape(2, 6, size)))
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -155,18 +155,18 @@ def test_one_hot_input_has_no_embedding_to_tie() -> None:
     [
         # 12 input and 16 recurrent weights, 4 + 4 biases; 18 embedding; 20 + 5 output
         ({"cell": "rnn", "embedding_size": 3}, (12 + 16 + 8) + 18 + 25),
-        # the same three times
+        # three times as many
         ({"cell": "gru", "embedding_size": 3}, 3 * (12 + 16 + 8) + 18 + 25),
-        # and four times
+        # four times as many
         ({"cell": "lstm", "embedding_size": 3}, 4 * (12 + 16 + 8) + 18 + 25),
         ({"cell": "lstm", "embedding_size": 3, "start_symbol": False}, 4 * 36 + 15 + 25),
-        # a second layer reads 4 inputs
+        # the second layer reads 4 inputs
         ({"cell": "lstm", "embedding_size": 3, "layers": 2}, 4 * 36 + 4 * (16 + 16 + 8) + 18 + 25),
         (
             {"cell": "gru", "embedding_size": 3, "layers": 3, "residual": True},
             3 * 36 + 2 * 3 * 40 + 18 + 25,
         ),
-        # tied: the 6 rows of 4 are there once, and 5 output biases
+        # tied: 6 rows of 4 once, and 5 output biases
         ({"cell": "rnn", "tie_weights": True}, (16 + 16 + 8) + 24 + 5),
         ({"cell": "rnn", "tie_weights": False}, (16 + 16 + 8) + 24 + 25),
         # one-hot: 5 input columns, no embedding
@@ -174,7 +174,7 @@ def test_one_hot_input_has_no_embedding_to_tie() -> None:
         ({"cell": "lstm", "input": "one_hot", "start_symbol": False}, 4 * (20 + 16 + 8) + 25),
     ],
 )
-def test_parameters_counted_by_hand(options: dict[str, Any], expected: int) -> None:
+def test_number_of_parameters_by_hand(options: dict[str, Any], expected: int) -> None:
     assert sum(p.numel() for p in network(**options).parameters()) == expected
 
 
@@ -192,7 +192,7 @@ def test_tied_weights_need_an_embedding_of_the_hidden_size() -> None:
 @EACH_CELL
 @EACH_INPUT
 @pytest.mark.parametrize("tied", [False, True])
-def test_normal_initialisation(cell: str, kind: str, tied: bool) -> None:
+def test_normal_initialisation_has_its_standard_deviation(cell: str, kind: str, tied: bool) -> None:
     forgetful = {"kind": "lstm", "forget_bias": None} if cell == "lstm" else cell
     model = network(
         forgetful,
@@ -230,7 +230,7 @@ def test_normal_initialisation_keeps_the_forget_bias(residual: bool) -> None:
 
 def test_the_output_bias_is_the_log_of_smoothed_frequencies() -> None:
     model = network(vocabulary_size=3)
-    model.set_output_bias(torch.tensor([3, 0, 5]))  # 8 characters and one more of each of 3
+    model.set_output_bias(torch.tensor([3, 0, 5]))  # 8 characters, and one more for each of 3 kinds
     expected = [math.log(4 / 11), math.log(1 / 11), math.log(6 / 11)]
     assert model.output.bias.tolist() == pytest.approx(expected, rel=1e-12)
     assert model.output.bias.requires_grad
@@ -245,7 +245,7 @@ def test_the_output_bias_is_the_log_of_smoothed_frequencies() -> None:
 @EACH_CELL
 @EACH_INPUT
 @pytest.mark.parametrize("residual", [False, True])
-def test_the_state_carries_a_text_on(cell: str, kind: str, residual: bool) -> None:
+def test_the_state_continues_a_text(cell: str, kind: str, residual: bool) -> None:
     model = network(cell, layers=2, input=kind, residual=residual)
     ids = characters(3, 7)
     whole, end = model(ids)
@@ -253,14 +253,14 @@ def test_the_state_carries_a_text_on(cell: str, kind: str, residual: bool) -> No
     right, after = model(ids[:, 3:], between)
     same(torch.cat([left, right], dim=1), whole)
     assert len(end) == len(after) == (2 if cell == "lstm" else 1)
-    for part, wanted in zip(after, end, strict=True):
+    for part, expected_part in zip(after, end, strict=True):
         assert part.shape == (2, 3, H)
-        same(part, wanted)
+        same(part, expected_part)
 
 
 @EACH_CELL
 @EACH_INPUT
-def test_no_prediction_sees_what_comes_after(cell: str, kind: str) -> None:
+def test_no_prediction_sees_later_characters(cell: str, kind: str) -> None:
     model = network(cell, layers=2, residual=True, input=kind)
     ids = characters(1, 6, below=V)
     before, _ = model(ids)
@@ -270,7 +270,7 @@ def test_no_prediction_sees_what_comes_after(cell: str, kind: str) -> None:
     assert not torch.isclose(after[:, 3:], before[:, 3:]).any()
 
 
-def test_dropout_falls_on_the_embedded_input_and_on_the_output_of_the_last_layer() -> None:
+def test_dropout_acts_on_the_embedded_input_and_the_output_of_the_last_layer() -> None:
     model = network("gru", dropout=0.5)
     assert model.embedding is not None
     ids = characters(2, 6)

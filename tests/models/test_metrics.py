@@ -1,4 +1,4 @@
-"""Totals of nats and the figures read from them, against sums and grids in NumPy."""
+"""Totals of nats and their figures, against sums and grids in NumPy."""
 
 import math
 
@@ -41,7 +41,7 @@ def test_perplexity_is_exp_of_all_nats_over_all_characters() -> None:
     assert set(figures) == {"val/loss", "val/perplexity", "val/bits_per_char"}
     assert figures["val/loss"] == pytest.approx(every.mean(), rel=1e-12)
     assert figures["val/perplexity"] == pytest.approx(np.exp(every.mean()), rel=1e-12)
-    # 2 to the bits is the perplexity again
+    # 2 to the power of the bits is the perplexity
     assert 2 ** figures["val/bits_per_char"] == pytest.approx(np.exp(every.mean()), rel=1e-12)
 
     means = np.array([part.mean() for part in parts])
@@ -49,7 +49,7 @@ def test_perplexity_is_exp_of_all_nats_over_all_characters() -> None:
         assert abs(figures["val/perplexity"] - wrong) > 0.01 * figures["val/perplexity"]
 
 
-def test_how_a_text_is_cut_into_batches_does_not_matter() -> None:
+def test_batch_sizes_do_not_change_the_totals() -> None:
     every = np.concatenate(batches(30))
     whole = total_of([every]).figures("test")
     for size in (1, 7, 100):
@@ -58,7 +58,7 @@ def test_how_a_text_is_cut_into_batches_does_not_matter() -> None:
         assert cut.figures("test") == pytest.approx(whole, rel=1e-12)
 
 
-def test_figures_worked_by_hand() -> None:
+def test_figures_by_hand() -> None:
     # a coin and a die: (1·ln 2 + 3·ln 6) / 4
     total = NatsTotal()
     total.add(torch.tensor(math.log(2)), 1)
@@ -70,7 +70,7 @@ def test_figures_worked_by_hand() -> None:
 
 def test_totals_are_kept_in_float64() -> None:
     total = NatsTotal()
-    total.add(torch.tensor(2.0**24), 1)  # where float32 stops counting by ones
+    total.add(torch.tensor(2.0**24), 1)  # float32 cannot count by ones from here
     for _ in range(1000):
         total.add(torch.tensor(1.0), 1)
     assert total.figures("val")["val/loss"] == (2.0**24 + 1000) / 1001
@@ -79,7 +79,7 @@ def test_totals_are_kept_in_float64() -> None:
 def test_half_precision_batches_are_added_in_float64() -> None:
     total = NatsTotal()
     for _ in range(100):
-        total.add(torch.tensor(60_000.0, dtype=torch.float16), 1)  # its largest is 65,504
+        total.add(torch.tensor(60_000.0, dtype=torch.float16), 1)  # the largest float16 is 65,504
     assert total.figures("val")["val/loss"] == 60_000  # 59,968 + 32
 
 
@@ -90,7 +90,7 @@ def test_totals_hold_no_graph() -> None:
     assert not total.nats.requires_grad
 
 
-def test_a_new_epoch_begins_with_nothing() -> None:
+def test_a_new_epoch_begins_with_an_empty_total() -> None:
     total = total_of(batches(3))
     total.reset()
     assert total.figures("train") == {}
@@ -116,7 +116,7 @@ def test_overflow_is_infinite() -> None:
 
 
 def probabilities(count: int, seed: int, edge: float) -> tuple[Floats, Floats]:
-    """What two models give each character; `edge` favours the first."""
+    """Probabilities of each character by two models; `edge` favours the first."""
     generator = np.random.default_rng(seed)
     left = generator.beta(edge, 4, count)
     return left, generator.beta(1, 4, count)
@@ -137,7 +137,7 @@ def test_the_mixture_weight_is_the_best_of_a_fine_grid(edge: float, seed: int) -
     assert -np.log(weight * network + (1 - weight) * ngram).mean() <= losses.min() + 1e-12
 
 
-def test_the_grid_meets_weights_from_the_inside() -> None:
+def test_the_best_grid_weights_cover_the_interval() -> None:
     weights = [
         best_mixture_weight(*map(nats_of, probabilities(300, 0, edge)))
         for edge in (0.3, 0.7, 1.0, 1.5, 4.0)
@@ -146,20 +146,20 @@ def test_the_grid_meets_weights_from_the_inside() -> None:
     assert 0.01 < weights[1] < weights[3] < 0.99
 
 
-def test_a_model_that_is_always_better_gets_all_the_weight() -> None:
+def test_a_better_model_everywhere_gets_all_the_weight() -> None:
     good, bad = nats_of(np.array([0.5, 0.6, 0.7])), nats_of(np.array([0.1, 0.2, 0.3]))
     assert best_mixture_weight(good, bad) == pytest.approx(1, abs=1e-12)
     assert best_mixture_weight(bad, good) == pytest.approx(0, abs=1e-12)
 
 
-def test_the_weight_by_hand() -> None:
+def test_mixture_weight_by_hand() -> None:
     # p = (0.8, 0.2) and (0.4, 0.6): d/dw ln((0.4 + 0.4 w)(0.6 - 0.4 w)) = 0 at w = 1/4
     weight = best_mixture_weight(nats_of(np.array([0.8, 0.2])), nats_of(np.array([0.4, 0.6])))
     assert weight == pytest.approx(0.25, abs=1e-12)
 
 
 @pytest.mark.parametrize("weight", [0.0, 1e-9, 0.3, 0.5, 1.0])
-def test_mixture_nats_are_those_of_the_mixed_probabilities(weight: float) -> None:
+def test_mixture_nats_equal_those_of_the_mixed_probabilities(weight: float) -> None:
     network, ngram = probabilities(50, 0, 1.0)
     mixed = mixture_nats(weight, nats_of(network), nats_of(ngram))
     assert mixed.dtype == torch.float64
@@ -168,14 +168,14 @@ def test_mixture_nats_are_those_of_the_mixed_probabilities(weight: float) -> Non
     )
 
 
-def test_a_network_that_is_very_wrong_once_keeps_a_weight() -> None:
+def test_a_network_with_one_very_wrong_prediction_keeps_its_weight() -> None:
     # ln(0.5 + 0.5 w) three times and ln(0.5 - 0.5 w) once: best at w = 1/2
     network = torch.tensor([0.0, 0.0, 0.0, 900.0], dtype=torch.float64)
     weight = best_mixture_weight(network, nats_of(np.full(4, 0.5)))
     assert weight == pytest.approx(0.5, abs=1e-12)
 
 
-def test_mixture_nats_beyond_the_range_of_probabilities() -> None:
+def test_mixture_nats_of_probabilities_below_float64_are_finite() -> None:
     network = torch.tensor([2000.0, math.inf, 1.0], dtype=torch.float64)
     ngram = torch.tensor([2000.0, 1.0, math.inf], dtype=torch.float64)
     mixed = mixture_nats(0.25, network, ngram)

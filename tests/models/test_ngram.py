@@ -24,7 +24,7 @@ from tests.conftest import need_published
 from tests.helpers.ngram_reference import INTERPOLATED, SMOOTHINGS, K, Reference, nats_of
 
 ORDERS = (1, 2, 3, 4, 5)
-LETTERS = "abcdrz"  # z is in the vocabulary and nowhere in the text
+LETTERS = "abcdrz"  # z is in the vocabulary but not in the text
 ABRACADABRA = np.array([LETTERS.index(letter) for letter in "abracadabra"])
 
 
@@ -34,7 +34,7 @@ def model_of(ids: npt.ArrayLike, size: int, order: int, smoothing: Smoothing) ->
 
 
 def distribution_after(model: NgramModel, context: Ids) -> Floats:
-    """Probabilities of every symbol after a context, (V,), which may be empty."""
+    """Probabilities of every symbol after a context, which may be empty, (V,)."""
     read = np.insert(context.astype(np.int64), 0, NOTHING)
     return model.distributions([numbers[-1:] for numbers in model.contexts(read)])[0]
 
@@ -54,7 +54,7 @@ def corpora(draw: st.DrawFn) -> tuple[int, list[int], list[int]]:
         return [symbol for line in lines for symbol in (*opening, *line)]
 
     training = text(draw(st.integers(1, size)))  # some symbols may be missing
-    last = draw(st.integers(0, size - 1))  # so that there is a symbol to predict
+    last = draw(st.integers(0, size - 1))  # one symbol to predict at least
     return size, [*training, last], text(size)
 
 
@@ -69,7 +69,7 @@ HAND_WORKED = [
     # p(b|a) = (8/5)/4 + (2/5)(3/4)(11/84) = 112/280 + 11/280
     # p(c|a) = (3/5)/4 + 11/280 = 42/280 + 11/280;   p(a|a) = (3/10)(35/84) = 35/280
     ("kneser_ney", 2, "a", "35/280 123/280 53/280 53/280 11/280 5/280"),
-    # z never occurs, so the unigrams of the line above speak alone.
+    # z never occurs, so only the unigrams above count.
     ("kneser_ney", 2, "z", "35/84 11/84 11/84 11/84 11/84 5/84"),
     # Trigrams raw: abr 2, bra 2 and five once, D = 5/9. Bigrams by distinct predecessors are all 1
     # (ab at the very start has none, the other d), D = 1/2: after a, ab, ac, ad of 3:
@@ -84,17 +84,15 @@ HAND_WORKED = [
     ("add_k", 1, "", "21/50 9/50 5/50 5/50 9/50 1/50"),
     # p(b|a) = (2 + 1/4)/(4 + 6/4) = 9/22
     ("add_k", 2, "a", "1/22 9/22 5/22 5/22 1/22 1/22"),
-    # the whole context counts, of a trigram too, where it is all there is: p(b|a) = 9/22 again
+    # a trigram uses the whole context, here one symbol: p(b|a) = 9/22 again
     ("add_k", 3, "a", "1/22 9/22 5/22 5/22 1/22 1/22"),
-    # but a context that has not been seen is not shortened
+    # an unseen context is not shortened
     ("add_k", 3, "za", "1/6 1/6 1/6 1/6 1/6 1/6"),
 ]
 
 
 @pytest.mark.parametrize(("smoothing", "order", "context", "expected"), HAND_WORKED)
-def test_hand_worked_abracadabra(
-    smoothing: Smoothing, order: int, context: str, expected: str
-) -> None:
+def test_abracadabra_by_hand(smoothing: Smoothing, order: int, context: str, expected: str) -> None:
     worked = [Fraction(value) for value in expected.split()]
     assert sum(worked) == 1
     model = model_of(ABRACADABRA, len(LETTERS), order, smoothing)
@@ -103,7 +101,7 @@ def test_hand_worked_abracadabra(
     )
 
 
-def test_hand_worked_kneser_ney_keeps_the_counts_of_grams_that_open_a_line() -> None:
+def test_kneser_ney_keeps_the_counts_of_grams_that_open_a_line_by_hand() -> None:
     # Lines "ab", "ab", "b" with a = 0, b = 1, START = 2.
     # Unigrams by predecessors: a 1 (START), b 2 (START, a): D = 1/3.
     #   p1(a) = (2/3)/3 + (1/3)(2/3)(1/2) = 1/3,  p1(b) = 2/3
@@ -121,7 +119,7 @@ def test_hand_worked_kneser_ney_keeps_the_counts_of_grams_that_open_a_line() -> 
 @pytest.mark.parametrize("order", ORDERS)
 @given(corpus=corpora())
 @settings(deadline=None, max_examples=40)
-def test_agrees_with_the_reference(
+def test_nats_agree_with_the_reference(
     order: int, smoothing: Smoothing, corpus: tuple[int, list[int], list[int]]
 ) -> None:
     size, training, text = corpus
@@ -145,7 +143,8 @@ def test_every_distribution_sums_to_one_and_gives_the_nats(
 ) -> None:
     size, training, text = corpus
     model = model_of(training, size, order, smoothing)
-    for part in (training, text):  # seen contexts, then mostly unseen ones; t = 0 is the empty one
+    # seen contexts, then mostly unseen contexts; t = 0 is the empty context
+    for part in (training, text):
         ids = np.array(part, dtype=np.int64)
         nats = nats_of(model, ids)
         assert nats.dtype == np.float64
@@ -161,7 +160,7 @@ def test_every_distribution_sums_to_one_and_gives_the_nats(
 
 @given(corpus=corpora(), smoothing=st.sampled_from(INTERPOLATED))
 @settings(deadline=None)
-def test_all_orders_at_once_are_the_models_one_by_one(
+def test_all_orders_at_once_equal_the_models_one_by_one(
     corpus: tuple[int, list[int], list[int]], smoothing: Interpolated
 ) -> None:
     size, training, text = corpus
@@ -192,15 +191,15 @@ def test_no_context_crosses_a_line(smoothing: Smoothing) -> None:
     ids = np.concatenate(lines)
     model = model_of(ids, start, 4, smoothing)
     joined = nats_of(model, ids)
-    apart = [nats_of(model, np.array(line)) for line in lines]
-    assert all(np.isnan(line[0]) and not np.isnan(line[1:]).any() for line in apart)
-    np.testing.assert_array_equal(joined, np.concatenate(apart))
+    separate = [nats_of(model, np.array(line)) for line in lines]
+    assert all(np.isnan(line[0]) and not np.isnan(line[1:]).any() for line in separate)
+    np.testing.assert_array_equal(joined, np.concatenate(separate))
     # The text after a START is the same whatever the line before it held.
     np.testing.assert_array_equal(
         distribution_after(model, np.array([0, 1, start, 2])),
         distribution_after(model, np.array([start, 2])),
     )
-    # ... and it does matter that a START is there.
+    # Without a START the nats differ.
     opened = distribution_after(model, np.array([start, 2]))
     running = distribution_after(model, np.array([2]))
     assert not np.allclose(opened, running)
@@ -224,7 +223,7 @@ def test_a_text_without_symbols_has_no_scores() -> None:
 
 
 @pytest.mark.parametrize("smoothing", SMOOTHINGS)
-def test_texts_side_by_side_are_the_texts_one_by_one(smoothing: Smoothing) -> None:
+def test_texts_side_by_side_equal_the_texts_one_by_one(smoothing: Smoothing) -> None:
     size = 4
     ids = np.random.default_rng(2).integers(0, size + 1, (3, 2, 50))
     model = model_of(ids.ravel(), size, 3, smoothing)
@@ -233,10 +232,10 @@ def test_texts_side_by_side_are_the_texts_one_by_one(smoothing: Smoothing) -> No
     nats, probabilities = model.nats(contexts, ids), model.distributions(contexts)
     assert probabilities.shape == (3, 2, 50, size)
     for place in np.ndindex(3, 2):
-        alone = model.contexts(ids[place])
-        np.testing.assert_array_equal(nats[place], model.nats(alone, ids[place]))
-        np.testing.assert_array_equal(probabilities[place], model.distributions(alone))
-    # where nothing stands, nothing has been read
+        single = model.contexts(ids[place])
+        np.testing.assert_array_equal(nats[place], model.nats(single, ids[place]))
+        np.testing.assert_array_equal(probabilities[place], model.distributions(single))
+    # nothing was read at empty places
     fresh = model.contexts(ids[1, 0, 7:])
     np.testing.assert_array_equal(probabilities[1, 0, 7:], model.distributions(fresh))
     empty = distribution_after(model, ids[0, 0, :0])
@@ -254,12 +253,12 @@ def test_texts_side_by_side_are_the_texts_one_by_one(smoothing: Smoothing) -> No
         ([[0, 1]], 2, "1-D"),
     ],
 )
-def test_counting_refuses(ids: list[int], max_order: int, message: str) -> None:
+def test_counting_refuses_wrong_arguments(ids: list[int], max_order: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         NgramCounts(np.array(ids, dtype=np.int64), 2, max_order)
 
 
-def test_a_model_refuses_orders_and_names_it_does_not_have() -> None:
+def test_a_model_refuses_orders_and_smoothings_that_it_lacks() -> None:
     counts = NgramCounts(np.array([0, 1, 0]), 2, 2)
     for order in (0, 3):
         with pytest.raises(ValueError, match="order must lie in"):
@@ -299,7 +298,7 @@ def lyrics() -> str:
 @pytest.mark.parametrize(
     ("smoothing", "order", "spaces", "training", "scored", "perplexity", "tolerance"), PUBLISHED
 )
-def test_perplexities_measured_elsewhere(
+def test_perplexities_equal_those_of_other_programs(
     *,
     lyrics: str,
     smoothing: Smoothing,

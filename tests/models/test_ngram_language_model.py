@@ -1,4 +1,4 @@
-"""N-grams as a model of its own: the network, its checkpoint, and the commands."""
+"""N-grams as a model: the network, its checkpoint, and the commands."""
 
 import csv
 import json
@@ -39,7 +39,9 @@ EACH_SMOOTHING = pytest.mark.parametrize("smoothing", SMOOTHINGS)
 @EACH_SMOOTHING
 @pytest.mark.parametrize("order", [1, 2, 4])
 @pytest.mark.parametrize("lines", [False, True])
-def test_it_gives_what_dictionaries_give(smoothing: Smoothing, order: int, lines: bool) -> None:
+def test_the_network_gives_the_probabilities_of_the_reference(
+    smoothing: Smoothing, order: int, lines: bool
+) -> None:
     network = counted(order, smoothing, lines=lines)
     reference = Reference(symbols(400, lines=lines), V, order, smoothing)
     text = symbols(60, lines=lines, seed=1)
@@ -67,7 +69,7 @@ def test_nats_are_minus_the_log_probabilities(smoothing: Smoothing, order: int) 
 @EACH_SMOOTHING
 @pytest.mark.parametrize("order", [1, 2, 5])
 @pytest.mark.parametrize("cuts", [(20,), (1, 2, 3, 10)])
-def test_a_carried_state_is_one_long_batch(
+def test_batches_with_a_carried_state_equal_one_long_batch(
     smoothing: Smoothing, order: int, cuts: tuple[int, ...]
 ) -> None:
     network = counted(order, smoothing)
@@ -86,12 +88,12 @@ def test_a_carried_state_is_one_long_batch(
 
 
 @EACH_SMOOTHING
-def test_before_it_has_counted_all_is_equally_likely(smoothing: Smoothing) -> None:
+def test_before_counting_all_symbols_are_equally_likely(smoothing: Smoothing) -> None:
     output, _ = uncounted(3, smoothing)(torch.tensor([symbols(20)]))
     np.testing.assert_allclose(output.numpy(), -log(V), rtol=1e-12)
 
 
-def test_prefixes_of_any_length_are_read_together_as_alone() -> None:
+def test_prefixes_of_any_length_read_together_equal_single_ones() -> None:
     network = counted(4, "add_k")
     prefixes = [torch.tensor(symbols(length, seed=length)) for length in (1, 2, 7, 2)]
     numbers = draw_uniforms("torch", [1, 2, 3, 4], 20)
@@ -133,7 +135,7 @@ def test_a_saved_model_writes_the_same_texts(
 
 
 def plain_row(values: Tensor) -> Tensor:
-    """As many values as before, of one number in memory."""
+    """Tensor of the same length that has one number in memory."""
     return values[:1].expand(len(values))
 
 
@@ -164,7 +166,9 @@ def plain_row(values: Tensor) -> Tensor:
         ("keys_3", lambda _: torch.zeros(1, dtype=torch.int64).expand(10**12), "keys_3"),
     ],
 )
-def test_n_grams_that_cannot_be(tmp_path: Path, name: str, change: Any, needed: str) -> None:
+def test_impossible_n_grams_are_refused(
+    tmp_path: Path, name: str, change: Any, needed: str
+) -> None:
     content = content_of(model_of())
     before = content["state_dict"].pop(f"model.{name}", None)
     if change is not None:
@@ -188,7 +192,7 @@ def test_n_grams_that_cannot_be(tmp_path: Path, name: str, change: Any, needed: 
         ("layers", 2, "architecture.layers"),
     ],
 )
-def test_cards_that_cannot_be(tmp_path: Path, key: str, value: Any, needed: str) -> None:
+def test_impossible_cards_are_refused(tmp_path: Path, key: str, value: Any, needed: str) -> None:
     content = content_of(model_of())
     content["lyricgen"]["architecture"][key] = value
     refusal(saved(tmp_path, content), needed)
@@ -217,7 +221,9 @@ def rows_of(done: Finished) -> list[dict[str, str]]:
         ("dino", "witten_bell", 4),
     ],
 )
-def test_its_figures_are_the_baselines(train: Train, data: str, smoothing: str, order: int) -> None:
+def test_a_run_of_n_grams_has_the_figures_of_the_baseline(
+    train: Train, data: str, smoothing: str, order: int
+) -> None:
     done = train(*NGRAM, f"data={data}", f"model.smoothing={smoothing}", f"model.order={order}")
     assert done.status == 0, done.err
     for split in ("val", "test"):
@@ -239,8 +245,8 @@ def test_add_k_by_dictionaries(train: Train) -> None:
         assert done.summary[f"{split}/loss"] == pytest.approx(loss, rel=1e-12)
 
 
-def test_lines_are_trained_on_each_from_its_start(train: Train) -> None:
-    """Of bigrams with k = 1: names begin after a start of their own, and end by a newline."""
+def test_each_line_is_counted_from_its_start(train: Train) -> None:
+    """Bigrams with k = 1: each name begins after a start symbol and ends with a newline."""
     done = train(
         *NGRAM, "data=dino", "model.smoothing=add_k", "model.k=1", "model.order=2",
         "data.val_fraction=0", "data.test_fraction=0", "data.max_chars=null",
@@ -254,7 +260,7 @@ def test_lines_are_trained_on_each_from_its_start(train: Train) -> None:
     assert done.summary["train/loss"] == pytest.approx(total / pairs.total(), rel=1e-12)
 
 
-def test_one_step_leaves_all_that_a_run_leaves(train: Train) -> None:
+def test_a_run_of_one_step_writes_all_files_of_a_run(train: Train) -> None:
     done = train(*NGRAM)
     assert done.directory is not None, done.err
     [row] = rows_of(done)
@@ -288,7 +294,9 @@ def test_one_step_leaves_all_that_a_run_leaves(train: Train) -> None:
     assert not {"cell", "hidden_size", "optimizer", "trainer.max_epochs"} & set(columns)
 
 
-def test_it_is_fitted_without_a_trainer(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_n_grams_are_fitted_without_a_trainer(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("a Trainer was built")
 
@@ -296,7 +304,7 @@ def test_it_is_fitted_without_a_trainer(train: Train, monkeypatch: pytest.Monkey
     done = train(*NGRAM, "trainer.max_epochs=7", "trainer.precision=bf16-mixed")
     assert done.status == 0, done.err
     assert done.directory is not None
-    # the settings stay as they were typed
+    # the recorded settings stay as typed
     trainer = done.summary["options"]["trainer"]
     assert (trainer["max_epochs"], trainer["precision"]) == (7, "bf16-mixed")
     path = done.directory / "checkpoints/best.ckpt"
@@ -311,7 +319,7 @@ def test_it_is_fitted_without_a_trainer(train: Train, monkeypatch: pytest.Monkey
     assert all(torch.equal(content["state_dict"][name], expected[name]) for name in expected)
 
 
-def test_generate_writes_from_its_checkpoint(
+def test_generate_writes_from_a_checkpoint_of_n_grams(
     train: Train, capfd: pytest.CaptureFixture[str]
 ) -> None:
     done = train(*NGRAM, "data=dino")
@@ -319,13 +327,13 @@ def test_generate_writes_from_its_checkpoint(
     capfd.readouterr()
     generate.main([str(done.directory), "--prefix", "ab", "--count", "4", "--seed", "3"])
     written = capfd.readouterr().out.splitlines()
-    assert len(written) == 4  # lines that stop
+    assert len(written) == 4  # each text ends with its line
     assert all(line.startswith("ab") for line in written)
     model = lyricgen.load(done.directory)
     assert written == model.generate_many(["ab"], count=4, seed=3)
 
 
-def test_what_is_a_networks_is_not_read(train: Train) -> None:
+def test_settings_of_networks_do_not_change_n_grams(train: Train) -> None:
     plain = train(*NGRAM)
     other = train(
         *NGRAM,
@@ -358,14 +366,14 @@ def test_the_sampler_decides_the_layout(train: Train) -> None:
     assert lyricgen.load(stream.directory).layout == "stream"
 
 
-def test_its_name_says_what_it_is(train: Train) -> None:
+def test_the_name_of_a_run_has_its_order_and_smoothing(train: Train) -> None:
     done = train(*NGRAM, "model.order=2", "model.smoothing=add_k")
     assert str(done.directory).endswith("_lyrics_2-gram_add_k")
     assert str(train(*NGRAM, "name=mine").directory).endswith("_mine")
 
 
 @pytest.mark.slow
-def test_orders_are_swept(train: Train, tmp_path: Path) -> None:
+def test_a_sweep_varies_the_order(train: Train, tmp_path: Path) -> None:
     done = train("-m", *NGRAM, "model.order=1,2,3")
     assert done.status == 0, done.err
     summaries = sorted(tmp_path.glob("outputs/sweeps/*/*/*/summary.json"))
@@ -373,7 +381,7 @@ def test_orders_are_swept(train: Train, tmp_path: Path) -> None:
     assert found == [f"{order}-gram kneser_ney" for order in (1, 2, 3)]
 
 
-def test_a_finished_run_says_so_and_a_stopped_one_starts_again(
+def test_resuming_a_finished_run_gives_a_notice_and_a_stopped_run_starts_again(
     train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = train(*NGRAM)
@@ -401,7 +409,7 @@ def test_a_finished_run_says_so_and_a_stopped_one_starts_again(
 
 
 @pytest.mark.slow
-def test_no_network_starts_from_it_nor_it_from_a_network(train: Train) -> None:
+def test_networks_and_n_grams_cannot_start_from_each_other(train: Train) -> None:
     ngram, network = train(*NGRAM), train(*TINY, "trainer.max_epochs=1")
     for overrides in ((*NGRAM, f"init_from={network.directory}"),
                       (*TINY, f"init_from={ngram.directory}")):  # fmt: skip
@@ -415,7 +423,7 @@ def test_no_network_starts_from_it_nor_it_from_a_network(train: Train) -> None:
 @pytest.mark.parametrize(
     "override", ["model.order=0", "model.order=10", "model.smoothing=laplace", "model.k=0"]
 )
-def test_options_out_of_range(train: Train, override: str) -> None:
+def test_options_out_of_range_are_refused(train: Train, override: str) -> None:
     refused = train(*NGRAM, override)
     assert refused.status == 2
     assert refused.err.startswith(f"error: {override.split('=', maxsplit=1)[0]}")
@@ -434,7 +442,7 @@ def test_one_step_has_no_smoothed_loss(train: Train) -> None:
 QUIET = ("model=ngram", "logger=none", "callbacks.samples.every_n_epochs=0")
 
 
-def test_jay_chou_as_measured_elsewhere(train: Train) -> None:
+def test_perplexities_of_jay_chou_equal_those_of_other_programs(train: Train) -> None:
     need_published("jaychou")
     five = train(*QUIET, "data=jaychou")
     assert five.summary["val/perplexity"] == pytest.approx(220, abs=0.5)
@@ -443,8 +451,8 @@ def test_jay_chou_as_measured_elsewhere(train: Train) -> None:
     assert two.summary["val/perplexity"] == pytest.approx(284, abs=0.5)
 
 
-def test_dinosaurs_as_measured_elsewhere(train: Train) -> None:
-    """1.70-1.71 nats a character on a tenth of the distinct names, on average of three splits."""
+def test_nats_of_dinosaurs_equal_those_of_other_programs(train: Train) -> None:
+    """1.70-1.71 nats per character on a tenth of the distinct names, mean of three splits."""
     need_published("coursera_dino")
     losses = [
         train(

@@ -1,4 +1,4 @@
-"""Optimizer steps and learning rates, against their formulas."""
+"""Optimizer steps and learning rates against their formulas."""
 
 import copy
 import itertools
@@ -65,8 +65,8 @@ def run(
 
 
 def check(weights: list[nn.Parameter], expected: list[Floats]) -> None:
-    for weight, wanted in zip(weights, expected, strict=True):
-        np.testing.assert_allclose(weight.detach().numpy(), wanted, rtol=1e-9, atol=1e-12)
+    for weight, target in zip(weights, expected, strict=True):
+        np.testing.assert_allclose(weight.detach().numpy(), target, rtol=1e-9, atol=1e-12)
 
 
 def decay_of(weight: Floats, decay: float) -> float:
@@ -77,7 +77,7 @@ def decay_of(weight: Floats, decay: float) -> float:
 @pytest.mark.parametrize("decay", [0.0, DECAY])
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 @pytest.mark.parametrize("steps", [1, 3])
-def test_sgd(fused: bool, decay: float, momentum: float, steps: int) -> None:
+def test_sgd_follows_its_formula(fused: bool, decay: float, momentum: float, steps: int) -> None:
     weights, slopes = parameters(), gradients(steps)
     expected = [weight.detach().numpy().copy() for weight in weights]
     for number, weight in enumerate(expected):
@@ -94,7 +94,7 @@ def test_sgd(fused: bool, decay: float, momentum: float, steps: int) -> None:
 @pytest.mark.parametrize("kind", ["adam", "adamw"])
 @pytest.mark.parametrize("decay", [0.0, DECAY])
 @pytest.mark.parametrize("steps", [1, 3])
-def test_adam(fused: bool, kind: str, decay: float, steps: int) -> None:
+def test_adam_follows_its_formula(fused: bool, kind: str, decay: float, steps: int) -> None:
     weights, slopes = parameters(), gradients(steps)
     expected = [weight.detach().numpy().copy() for weight in weights]
     for number, weight in enumerate(expected):
@@ -103,7 +103,7 @@ def test_adam(fused: bool, kind: str, decay: float, steps: int) -> None:
             slope = step[number].numpy()
             if kind == "adam":  # decay is part of the gradient (L2)
                 slope = slope + decay_of(weight, decay) * weight
-            else:  # or of the weight alone (Loshchilov & Hutter)
+            else:  # or only of the weight (Loshchilov & Hutter)
                 weight[...] -= LR * decay_of(weight, decay) * weight
             mean = 0.8 * mean + 0.2 * slope
             square = 0.95 * square + 0.05 * slope**2
@@ -132,7 +132,7 @@ def test_singular_values_come_near_one(shape: tuple[int, int]) -> None:
 
 @FUSED
 @pytest.mark.parametrize("steps", [1, 3])
-def test_muon(fused: bool, steps: int) -> None:
+def test_muon_follows_its_formula(fused: bool, steps: int) -> None:
     weights, slopes = parameters(), gradients(steps)
     hidden = weights[0].detach().numpy().copy()
     average = np.zeros_like(hidden)
@@ -141,7 +141,7 @@ def test_muon(fused: bool, steps: int) -> None:
         average = 0.9 * average + 0.1 * slope
         u, s, v = np.linalg.svd(0.1 * slope + 0.9 * average, full_matrices=False)
         s /= np.linalg.norm(s)
-        for a, b, c in POLAR_EXPRESS:  # an odd polynomial acts on singular values alone
+        for a, b, c in POLAR_EXPRESS:  # an odd polynomial acts on the singular values only
             s = a * s + b * s**3 + c * s**5
         hidden[...] = hidden * (1 - LR * DECAY) - 0.2 * LR * np.sqrt(4) * (u * s) @ v
     run(build_optimizer(MUON, weights, fused, weights[:1]), weights, slopes)
@@ -154,10 +154,10 @@ def test_muon(fused: bool, steps: int) -> None:
 
 
 @pytest.mark.parametrize("shape", [(64, 16), (16, 64), (32, 32)])
-def test_muon_moves_like_the_muon_of_torch(
+def test_muon_agrees_with_torchs_muon(
     shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """torch's own Muon computes in bfloat16; its five steps are wrong by up to 2.1 % together."""
+    """torch's Muon computes in bfloat16; its five steps together err by up to 2.1 %."""
     monkeypatch.setattr(optimizers, "POLAR_EXPRESS", [(3.4445, -4.775, 2.0315)] * 5)
     own = nn.Parameter(torch.randn(shape))
     theirs, start = nn.Parameter(own.detach().clone()), own.detach().clone()
@@ -172,7 +172,7 @@ def test_muon_moves_like_the_muon_of_torch(
 
 
 def test_muon_resumes_to_the_bit() -> None:
-    """A saved and loaded optimizer continues as if it had not been."""
+    """A saved and loaded optimizer continues bit for bit."""
     weights, slopes = parameters(), gradients(6)
     optimizer = build_optimizer(MUON, weights, True, weights[:1])
     run(optimizer, weights, slopes[:3])
@@ -206,7 +206,7 @@ def test_muon_steps_with_the_gradients_of_its_closure() -> None:
 
 
 @pytest.mark.parametrize("kind", ["embedding", "one_hot"])
-def test_the_matrices_of_the_recurrence_are_hidden(kind: str) -> None:
+def test_muon_gets_the_matrices_of_the_recurrence(kind: str) -> None:
     network = LanguageModel(architecture("lstm", layers=2, input=kind))
     names = {id(parameter): name for name, parameter in network.named_parameters()}
     found = {names[id(matrix)].removeprefix("recurrence.") for matrix in network.hidden_matrices()}
@@ -239,7 +239,7 @@ COSINE = CosineOptions(kind="cosine", warmup_epochs=1.5, min_factor=0.1)
 
 
 def rates(options: SchedulerOptions, epochs: int, steps_per_epoch: int, steps: int) -> list[float]:
-    """The learning rate of each step."""
+    """Learning rate of each step."""
     weight = nn.Parameter(torch.zeros(1))
     optimizer = optim.SGD([weight], lr=LR)
     described = build_scheduler(options, optimizer, "val/loss", epochs, steps_per_epoch)
@@ -253,8 +253,8 @@ def rates(options: SchedulerOptions, epochs: int, steps_per_epoch: int, steps: i
     return seen
 
 
-def test_cosine_with_warm_up_worked_by_hand() -> None:
-    # 4 steps an epoch: 6 of warm-up, 24 in all, so half of the cosine is behind at step 15
+def test_cosine_with_warm_up_by_hand() -> None:
+    # 4 steps per epoch: 6 of warm-up, 24 in all, so step 15 is half-way through the cosine
     seen = rates(COSINE, 6, 4, 30)
     assert seen[:7] == pytest.approx([LR * k / 7 for k in range(1, 8)])
     assert seen[6] == pytest.approx(LR)
@@ -262,13 +262,13 @@ def test_cosine_with_warm_up_worked_by_hand() -> None:
     assert seen[12] == pytest.approx(LR * (0.1 + 0.9 * 0.75))  # 60 degrees
     assert seen[15] == pytest.approx(LR * 0.55)
     assert seen[18] == pytest.approx(LR * (0.1 + 0.9 * 0.25))
-    assert seen[24:] == pytest.approx([LR * 0.1] * 6)  # beyond the end it stays
+    assert seen[24:] == pytest.approx([LR * 0.1] * 6)  # the rate stays after the end
     assert all(a > b for a, b in itertools.pairwise(seen[6:25]))
 
 
 @pytest.mark.parametrize("warmup_epochs", [0.0, 0.3, 2.0])
 @pytest.mark.parametrize("min_factor", [0.0, 0.5, 1.0])
-def test_cosine_against_its_formula(warmup_epochs: float, min_factor: float) -> None:
+def test_cosine_follows_its_formula(warmup_epochs: float, min_factor: float) -> None:
     options = CosineOptions(kind="cosine", warmup_epochs=warmup_epochs, min_factor=min_factor)
     epochs, steps_per_epoch = 5, 10
     seen = rates(options, epochs, steps_per_epoch, 50)
@@ -310,12 +310,12 @@ def test_a_plateau_is_described_to_lightning(monitor: str) -> None:
     for loss in [3.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]:
         described["scheduler"].step(loss)
         seen.append(optimizer.param_groups[0]["lr"])
-    # a loss that falls keeps the rate, the third that does not lowers it, down to min_lr
+    # a falling loss keeps the rate; the third loss that does not fall lowers it, down to min_lr
     assert seen == pytest.approx([0.1] * 5 + [0.05] * 3 + [0.025] * 3 + [0.02])
 
 
 class Rates(pl.Callback):
-    """Notes the learning rate of every batch."""
+    """Callback that records the learning rate of every batch."""
 
     def __init__(self) -> None:
         self.seen: list[float] = []
@@ -362,11 +362,11 @@ def test_a_run_follows_the_schedule(schedule: str) -> None:
     if schedule == "cosine":
         wave = [0.5 * (1 + math.cos(math.pi * step / 8)) for step in range(8)]
         expected = [1 / 3, 2 / 3, *wave]
-    else:  # epoch 1 is the best there is, and after epoch 3 two have not been better
+    else:  # epoch 1 is the best; after epoch 3, two epochs have not been better
         expected = [1] * 6 + [0.5] * 4
     assert [rate / tiny for rate in noted.seen] == pytest.approx(expected)
 
 
-def test_a_plateau_waits_for_the_epochs_that_are_validated(train: Train) -> None:
+def test_a_plateau_counts_only_validated_epochs(train: Train) -> None:
     run = train(*TINY, "scheduler=plateau", "trainer.check_val_every_n_epoch=2")
     assert run.status == 0, run.err

@@ -1,4 +1,4 @@
-"""The recurrences written out equal torch's layers, and the equations in NumPy."""
+"""The written-out recurrences equal torch's layers and the equations in NumPy."""
 
 import csv
 import math
@@ -40,7 +40,7 @@ LAYERS = pytest.mark.parametrize("layers", [1, 2, 3])
 CARRIED = pytest.mark.parametrize("carried", [False, True], ids=["zero", "carried"])
 
 TORCH = {"rnn_scratch": nn.RNN, "gru_scratch": nn.GRU, "lstm_scratch": nn.LSTM}
-# where torch's gates stand among ours: reset, update, new; and input, forget, cell, output
+# torch's index of each of our gates: update, reset, new; input, forget, output, cell
 ORDER = {"rnn_scratch": [0], "gru_scratch": [1, 0, 2], "lstm_scratch": [0, 1, 3, 2]}
 
 
@@ -59,7 +59,7 @@ def state_of(options: CellOptions, layers: int) -> State:
 
 
 def from_torch(kind: str, layer: int, found: dict[str, Tensor], both: bool) -> dict[str, Tensor]:
-    """Torch's weights of a layer in our layout; of two biases that add up the sum, or the first."""
+    """Torch's weights of a layer in our layout; two biases become their sum, or the first."""
 
     def gates(name: str) -> list[Tensor]:
         parts = found[f"{name}_l{layer}"].chunk(len(ORDER[kind]))
@@ -76,7 +76,7 @@ def from_torch(kind: str, layer: int, found: dict[str, Tensor], both: bool) -> d
     }
 
 
-def stacked_from_torch(
+def stack_from_torch(
     kind: str, layers: int, found: dict[str, Tensor], both: bool
 ) -> dict[str, Tensor]:
     return {
@@ -89,12 +89,12 @@ def stacked_from_torch(
 @LIKE_TORCH
 @LAYERS
 @CARRIED
-def test_a_stack_equals_torchs_layers_with_every_gradient(
+def test_outputs_and_gradients_of_a_stack_equal_those_of_torchs_layers(
     options: CellOptions, layers: int, carried: bool
 ) -> None:
     layer = TORCH[options.kind](E, H, layers, batch_first=True).double()
     ours = stack(options, layers)
-    ours.load_state_dict(stacked_from_torch(options.kind, layers, layer.state_dict(), True))
+    ours.load_state_dict(stack_from_torch(options.kind, layers, layer.state_dict(), True))
     results = []
     for each in (layer, ours):
         inputs = random(B, T, E).requires_grad_()
@@ -112,7 +112,7 @@ def test_a_stack_equals_torchs_layers_with_every_gradient(
     for here, there in zip(results[1], results[0], strict=True):
         same(here, there)
     found = {name: weight.grad for name, weight in layer.named_parameters()}
-    expected = stacked_from_torch(options.kind, layers, found, False)
+    expected = stack_from_torch(options.kind, layers, found, False)
     assert set(expected) == {name for name, _ in ours.named_parameters()}
     for name, weight in ours.named_parameters():
         same(weight.grad, expected[name])
@@ -146,7 +146,7 @@ def test_reset_before_the_product_follows_its_equations(carried: bool) -> None:
 
 
 @ALL
-def test_gradients_are_those_of_finite_differences(options: CellOptions) -> None:
+def test_gradients_equal_finite_differences(options: CellOptions) -> None:
     cell = cell_of(options, 2, 3)
     names = [name for name, _ in cell.named_parameters()]
     state = [part[:, :2, :3].clone().requires_grad_() for part in state_of(options, 1)]
@@ -199,9 +199,9 @@ def test_a_network_reads_one_hot_vectors_without_making_them(
     monkeypatch.setattr(F, "one_hot", refuse)
     logits, state = model(ids)
     same(logits, hidden @ model.output.weight.T + model.output.bias)
-    for part, wanted in zip(state, after, strict=True):
-        same(part, wanted)
-    with pytest.raises(AssertionError, match="was made"):  # so torch's layers need them
+    for part, expected_part in zip(state, after, strict=True):
+        same(part, expected_part)
+    with pytest.raises(AssertionError, match="was made"):  # torch's layers need one-hot vectors
         one_hot_network("gru")(ids)
 
 
@@ -221,7 +221,7 @@ def test_an_embedding_is_read_as_features(options: CellOptions) -> None:
 
 
 @ALL
-def test_initial_weights_are_uniform_as_torchs(options: CellOptions) -> None:
+def test_initial_weights_are_uniform_as_in_torch(options: CellOptions) -> None:
     bound = 1 / math.sqrt(400)
     for name, weight in cell_of(options, 300, 400).named_parameters():
         values = weight.detach()
@@ -269,7 +269,7 @@ def test_a_saved_model_writes_the_same_texts(
 
 @ALL
 @pytest.mark.parametrize("start", [False, True])
-def test_shared_characters_bring_their_rows(options: CellOptions, start: bool) -> None:
+def test_rows_of_shared_characters_are_copied(options: CellOptions, start: bool) -> None:
     cell: Any = options.model_dump()
     source = trained(OLD, cell, start=start, input="one_hot")
     model = network(NEW, cell, start=start, input="one_hot")
@@ -281,14 +281,14 @@ def test_shared_characters_bring_their_rows(options: CellOptions, start: bool) -
         assert len(rows) == len(NEW)
         for row, kept, character in zip(rows, before[name], NEW.characters, strict=True):
             brought = character in SHARED
-            wanted = there[name][OLD.characters.index(character)] if brought else kept
-            assert torch.equal(row, wanted), (name, character)
+            expected_part = there[name][OLD.characters.index(character)] if brought else kept
+            assert torch.equal(row, expected_part), (name, character)
     assert "recurrence.blocks.1.input_weight" in after
     for name, weight in after.items():
         assert torch.equal(weight, there[name]), name
 
 
-def test_another_place_of_the_reset_gate_is_refused() -> None:
+def test_transfer_to_another_place_of_the_reset_gate_is_refused() -> None:
     there: Any = {"kind": "gru_scratch", "reset": "after"}
     here: Any = {"kind": "gru_scratch", "reset": "before"}
     with pytest.raises(UserError, match=r"cell\.reset=after there and before here"):
@@ -308,7 +308,7 @@ def test_another_place_of_the_reset_gate_is_refused() -> None:
         "cell=lstm_scratch trainer.precision=bf16-true",
     ],
 )
-def test_the_command_trains_them(train: Train, choice: str) -> None:
+def test_the_command_trains_scratch_cells(train: Train, choice: str) -> None:
     done = train(*TINY, "model.input=one_hot", *choice.split())
     assert done.status == 0, done.err
     assert done.directory is not None

@@ -1,4 +1,4 @@
-"""Weights of another text's network, character by character."""
+"""Transfer of weights between vocabularies, character by character."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ EACH_MODEL = pytest.mark.parametrize(
 
 
 def along_characters(name: str, options: dict[str, Any]) -> int | None:
-    """Which dimension of a weight is the vocabulary's."""
+    """Dimension of a weight that runs over the vocabulary, or None."""
     if name in {"embedding.weight", "output.weight", "output.bias"}:
         return 0
     first_layer = name == "recurrence.blocks.0.weight_ih_l0"
@@ -36,7 +36,7 @@ def along_characters(name: str, options: dict[str, Any]) -> int | None:
 @EACH_MODEL
 @pytest.mark.parametrize("start_here", [False, True])
 @pytest.mark.parametrize("start_there", [False, True])
-def test_shared_characters_bring_their_weights_and_the_others_keep_theirs(
+def test_shared_characters_get_the_copied_weights_and_others_keep_theirs(
     cell: str, options: dict[str, Any], start_here: bool, start_there: bool
 ) -> None:
     source = trained(OLD, cell, start=start_there, **options)
@@ -57,8 +57,8 @@ def test_shared_characters_bring_their_weights_and_the_others_keep_theirs(
             else:
                 assert torch.equal(got, before[name].select(dimension, here)), (name, character)
         if name == "embedding.weight" and start_here:
-            wanted = there[name][len(OLD)] if start_there else before[name][len(NEW)]
-            assert torch.equal(after[len(NEW)], wanted)
+            expected_start = there[name][len(OLD)] if start_there else before[name][len(NEW)]
+            assert torch.equal(after[len(NEW)], expected_start)
     for name, value in source.network.state_dict().items():
         assert torch.equal(value, there[name])
 
@@ -66,7 +66,7 @@ def test_shared_characters_bring_their_weights_and_the_others_keep_theirs(
 @EACH_CELL
 @EACH_MODEL
 @pytest.mark.parametrize("start", [False, True])
-def test_what_was_learnt_of_shared_characters_is_there(
+def test_predictions_for_shared_characters_equal_the_source(
     cell: str, options: dict[str, Any], start: bool
 ) -> None:
     source = trained(OLD, cell, start=start, **options)
@@ -84,7 +84,7 @@ def test_what_was_learnt_of_shared_characters_is_there(
     torch.testing.assert_close(logits[..., columns], expected[..., rows], rtol=1e-12, atol=1e-12)
 
 
-def test_the_same_vocabulary_brings_the_same_network() -> None:
+def test_the_same_vocabulary_gives_the_same_network() -> None:
     source = trained(OLD, start=True, tie_weights=True)
     model = network(OLD, start=True, tie_weights=True)
     assert copy_weights(source, model, OLD) == (len(OLD), 0, 0)
@@ -176,7 +176,7 @@ def test_another_nonlinearity_is_refused() -> None:
     ],
     ids=str,
 )
-def test_what_does_not_shape_the_network_may_differ(here: dict[str, Any]) -> None:
+def test_options_that_do_not_shape_the_network_may_differ(here: dict[str, Any]) -> None:
     model = network(NEW, **{"cell": "lstm", **here})
     source = trained(OLD, "lstm")
     assert copy_weights(source, model, NEW) == (3, 2, 3)
