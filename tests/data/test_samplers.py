@@ -615,7 +615,7 @@ def test_consecutive_windows_may_each_start_from_zero() -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 1000, 30_011])
 def test_the_shuffle_has_torchs_order_in_half_the_memory(count: int) -> None:
-    """int32 instead of int64: a resumed run must find the order that it had."""
+    """The order in int32 equals torch's in int64: a resumed run must keep its order."""
     generator = torch.Generator().manual_seed(5 * 1_000_003 + 2)
     first = int(torch.randint(7, (1,), generator=generator))
     expected = torch.randperm(count, generator=generator)

@@ -43,12 +43,12 @@ def started(
     """
     variables = {**os.environ, **(environment or {})}
     call = (Path.cwd(), variables, output, function, arguments)
-    process = fork_context().Process(target=_called, args=call, daemon=True)
+    process = fork_context().Process(target=_call, args=call, daemon=True)
     process.start()
     return process
 
 
-def _called(
+def _call(
     directory: Path,
     variables: dict[str, str],
     output: Path,

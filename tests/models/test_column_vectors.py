@@ -170,7 +170,7 @@ def test_the_dictionary_has_the_courses_names_and_shapes() -> None:
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_a_layer_with_another_layers_dictionary_computes_the_same(name: str) -> None:
-    """Two layers with one dictionary have equal outputs."""
+    """Two layers with equal dictionaries have equal outputs."""
     layer, output = build(name)
     parameters = columns(layer, output)
     other, above = build(name, seed=1)

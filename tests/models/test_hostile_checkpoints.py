@@ -225,7 +225,7 @@ def test_any_value_in_a_card_gives_only_user_errors(tmp_path: Path, strange: Any
 
 
 def test_torch_loads_weights_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A second protection, should the check of the pickle's names have a hole."""
+    """This protects the user even if the check of the pickle's names has a hole."""
     calls: list[dict[str, Any]] = []
     read = torch.load
 
