@@ -130,7 +130,7 @@ def until(look: Callable[[], Found], seconds: float = 120, every: float = 0.05) 
     """Call `look` until its result is true; return the result."""
     end = time.monotonic() + seconds
     while not (found := look()):
-        assert time.monotonic() < end, "it did not come about"
+        assert time.monotonic() < end, "no result in time"
         time.sleep(every)
     return found
 

@@ -71,7 +71,7 @@ def archive(path: Path, **members: bytes) -> None:
     writer.write_end_of_file()
 
 
-def repacked(path: Path, **options: Any) -> zipfile.ZipFile:
+def new_zip(path: Path, **options: Any) -> zipfile.ZipFile:
     """Open a new zip file; `torch_end` then gives it an end like that of torch's files."""
     return zipfile.ZipFile(path, "w", **options)
 
@@ -95,7 +95,7 @@ def nested(depth: int) -> Any:
     return inner
 
 
-def laughs() -> Any:
+def nested_pairs() -> Any:
     """Sixty nested lists that stand for 2**60 values."""
     inner: Any = ["ha"]
     for _ in range(60):
@@ -135,8 +135,8 @@ def legacy(path: Path, marker: Path) -> None:
 
 @hostile("cut short, or not of torch")
 def zip_of_songs(path: Path, marker: Path) -> None:
-    with zipfile.ZipFile(path, "w") as songs:
-        songs.writestr("song.txt", "la la la" * 50)
+    with zipfile.ZipFile(path, "w") as packing:
+        packing.writestr("song.txt", "la la la" * 50)
 
 
 @hostile("cut short, or not of torch")
@@ -173,9 +173,9 @@ def too_large(path: Path, marker: Path) -> None:
 
 @hostile("not stored as torch stores them")
 def packed(path: Path, marker: Path) -> None:
-    with repacked(path, compression=zipfile.ZIP_DEFLATED) as bomb:
-        bomb.writestr("a/data.pkl", b"\x80\x02}.")
-        with bomb.open("a/data/0", "w") as member:
+    with new_zip(path, compression=zipfile.ZIP_DEFLATED) as packing:
+        packing.writestr("a/data.pkl", b"\x80\x02}.")
+        with packing.open("a/data/0", "w") as member:
             for _ in range(400):
                 member.write(bytes(2**20))
     torch_end(path)
@@ -184,26 +184,26 @@ def packed(path: Path, marker: Path) -> None:
 @hostile("not stored as torch stores them")
 def same_member_twice(path: Path, marker: Path) -> None:
     content = b"\x80\x02}."
-    with repacked(path) as twice:
-        twice.writestr("a/data.pkl", content)
-        twice.filelist.append(twice.filelist[0])
+    with new_zip(path) as packing:
+        packing.writestr("a/data.pkl", content)
+        packing.filelist.append(packing.filelist[0])
     torch_end(path)
 
 
 @hostile("its directory has")
 def many_members(path: Path, marker: Path) -> None:
-    with repacked(path) as crowd:
-        crowd.writestr("a/" + "x" * 100, b"")
-        crowd.filelist *= 60_000
+    with new_zip(path) as packing:
+        packing.writestr("a/" + "x" * 100, b"")
+        packing.filelist *= 60_000
     torch_end(path)
 
 
 @hostile("larger than the file")
 def lying_sizes(path: Path, marker: Path) -> None:
-    with repacked(path) as liar:
-        liar.writestr("a/data.pkl", b"\x80\x02}.")
-        liar.writestr("a/data/0", b"12345678")
-        liar.filelist[1].file_size = liar.filelist[1].compress_size = 2**31
+    with new_zip(path) as packing:
+        packing.writestr("a/data.pkl", b"\x80\x02}.")
+        packing.writestr("a/data/0", b"12345678")
+        packing.filelist[1].file_size = packing.filelist[1].compress_size = 2**31
     torch_end(path)
 
 
@@ -281,7 +281,7 @@ def pickle_with_an_escape_in_a_name(path: Path, marker: Path) -> None:
 
 
 @hostile("not a readable checkpoint")
-def storage_that_is_not_there(path: Path, marker: Path) -> None:
+def missing_storage(path: Path, marker: Path) -> None:
     archive(path, data_pkl=b"\x80\x02" + STORAGE + b"\x8a\x05\x00\x00\x00\x00\x08tQ.")
 
 
@@ -333,7 +333,7 @@ def huge_sizes(content: Any, marker: Path) -> None:
 
 
 @checkpoint("less than or equal to 256")
-def beyond_all_sizes(content: Any, marker: Path) -> None:
+def too_many_layers(content: Any, marker: Path) -> None:
     content["lyricgen"]["architecture"]["layers"] = 10**9
 
 
@@ -353,17 +353,17 @@ def long_vocabulary(content: Any, marker: Path) -> None:
 
 
 @checkpoint("vocabulary")
-def laughing_vocabulary(content: Any, marker: Path) -> None:
-    content["lyricgen"]["vocabulary"] = laughs()
+def vocabulary_of_nested_lists(content: Any, marker: Path) -> None:
+    content["lyricgen"]["vocabulary"] = nested_pairs()
 
 
 @checkpoint("more than 1000000 bytes")
-def laughing_options(content: Any, marker: Path) -> None:
-    content["lyricgen"]["options"] = {"data": laughs()}
+def options_of_nested_lists(content: Any, marker: Path) -> None:
+    content["lyricgen"]["options"] = {"data": nested_pairs()}
 
 
 @checkpoint("more than 1000000 bytes")
-def laughing_tuples(content: Any, marker: Path) -> None:
+def options_of_nested_tuples(content: Any, marker: Path) -> None:
     once: Any = ("ha",) * 50
     for _ in range(15):
         once = (once,) * 50
@@ -376,7 +376,7 @@ def deep_options(content: Any, marker: Path) -> None:
 
 
 @checkpoint("nested more than 20 deep")
-def options_in_themselves(content: Any, marker: Path) -> None:
+def options_that_contain_themselves(content: Any, marker: Path) -> None:
     endless: list[Any] = []
     endless.append(endless)
     content["lyricgen"]["options"] = {"data": endless}
@@ -388,7 +388,7 @@ def tensor_among_the_options(content: Any, marker: Path) -> None:
 
 
 @checkpoint("not the plain values")
-def no_number_among_the_options(content: Any, marker: Path) -> None:
+def nan_among_the_options(content: Any, marker: Path) -> None:
     content["lyricgen"]["options"] = {"seed": float("nan")}
 
 
@@ -406,7 +406,7 @@ def escape_in_the_vocabulary(content: Any, marker: Path) -> None:
 
 weight("of_another_shape", lambda: torch.zeros(10), "output.bias should be 9, it is 10")
 weight("of_integers", lambda: torch.zeros(9, dtype=torch.int64), "output.bias is torch.int64")
-weight("of_truths", lambda: torch.zeros(9, dtype=torch.bool), "torch.bool")
+weight("of_booleans", lambda: torch.zeros(9, dtype=torch.bool), "torch.bool")
 weight("of_complex", lambda: torch.zeros(9, dtype=torch.complex64), "torch ComplexFloatStorage")
 weight("of_eight_bits", lambda: torch.zeros(9).to(torch.float8_e4m3fn), "it names")
 weight("sparse", lambda: torch.zeros(9).to_sparse(), "_rebuild_sparse_tensor")
@@ -444,7 +444,7 @@ def declared_and_expanded(content: Any, marker: Path) -> None:
 # code
 
 CODE: dict[str, Callable[[Any, Touch], Any]] = {
-    "alone": lambda content, code: code,
+    "only_code": lambda content, code: code,
     "as_the_card": lambda content, code: content.update(lyricgen=code),
     "in_the_options": lambda content, code: content["lyricgen"]["options"].update(seed=code),
     "among_the_weights": lambda content, code: content["state_dict"].update(a=code),
@@ -490,7 +490,7 @@ def model_file(message: str) -> Callable[[Callable[[Any, Any], Any]], None]:
     return keep
 
 
-def headed(name: str, made: Callable[[dict[str, Any], bytes], bytes], message: str) -> None:
+def header_file(name: str, made: Callable[[dict[str, Any], bytes], bytes], message: str) -> None:
     """Add a model file made from the header and numbers of a valid one."""
 
     def build(path: Path, marker: Path) -> None:
@@ -508,39 +508,39 @@ def with_header(header: bytes | str, numbers: bytes = b"") -> bytes:
     return len(header).to_bytes(8, "little") + header + numbers
 
 
-def moved(header: dict[str, Any], numbers: bytes) -> bytes:
+def overlapping_header(header: dict[str, Any], numbers: bytes) -> bytes:
     header["output.bias"]["data_offsets"] = header["embedding.weight"]["data_offsets"]
     return with_header(json.dumps(header), numbers)
 
 
-def larger(header: dict[str, Any], numbers: bytes) -> bytes:
+def huge_shape_header(header: dict[str, Any], numbers: bytes) -> bytes:
     header["embedding.weight"]["shape"] = [2**40, 2**40]
     return with_header(json.dumps(header), numbers)
 
 
-def doubled(header: dict[str, Any], numbers: bytes) -> bytes:
+def doubled_key_header(header: dict[str, Any], numbers: bytes) -> bytes:
     bias = json.dumps(header["output.bias"])
     return with_header(f'{{"output.bias": {bias}, {json.dumps(header)[1:]}', numbers)
 
 
-def deep(header: dict[str, Any], numbers: bytes) -> bytes:
+def deep_header(header: dict[str, Any], numbers: bytes) -> bytes:
     return with_header('{"a":' + "[" * 40_000 + "]" * 40_000 + "}")
 
 
 READABLE = "not a readable checkpoint"
-headed("of_no_end", lambda _, n: (2**63).to_bytes(8, "little") + b"{}" + n, "bytes, more than")
-headed("past_the_file", lambda _, n: (10**6).to_bytes(8, "little") + b"{}" + n, READABLE)
-headed("of_no_text", lambda _, n: with_header(b'{"\xff\xfe": 1}', n), READABLE)
-headed("of_no_object", lambda _, n: with_header("{]", n), READABLE)
-headed("deep", deep, READABLE)
-headed("of_many_values", lambda _, n: with_header('{"a":[' + "{}," * 10**6 + "0]}"), "values")
-headed("of_long_numbers", lambda _, n: with_header('{"a":' + "9" * 10_000 + "}"), READABLE)
-headed("of_one_key_twice", doubled, "the same key twice")
-headed("of_tensors_that_overlap", moved, READABLE)
-headed("of_another_shape", larger, READABLE)
-headed("cut", lambda h, n: with_header(json.dumps(h), n[:-1]), READABLE)
-headed("with_more_behind", lambda h, n: with_header(json.dumps(h), n + b"PK\5\6"), READABLE)
-headed("without_metadata", lambda h, n: with_header(json.dumps({}), n), "no card")
+header_file("of_no_end", lambda _, n: (2**63).to_bytes(8, "little") + b"{}" + n, "bytes, more than")
+header_file("past_the_file", lambda _, n: (10**6).to_bytes(8, "little") + b"{}" + n, READABLE)
+header_file("of_no_text", lambda _, n: with_header(b'{"\xff\xfe": 1}', n), READABLE)
+header_file("of_no_object", lambda _, n: with_header("{]", n), READABLE)
+header_file("deep", deep_header, READABLE)
+header_file("of_many_values", lambda _, n: with_header('{"a":[' + "{}," * 10**6 + "0]}"), "values")
+header_file("of_long_numbers", lambda _, n: with_header('{"a":' + "9" * 10_000 + "}"), READABLE)
+header_file("of_one_key_twice", doubled_key_header, "the same key twice")
+header_file("of_tensors_that_overlap", overlapping_header, READABLE)
+header_file("of_another_shape", huge_shape_header, READABLE)
+header_file("cut", lambda h, n: with_header(json.dumps(h), n[:-1]), READABLE)
+header_file("with_more_behind", lambda h, n: with_header(json.dumps(h), n + b"PK\5\6"), READABLE)
+header_file("without_metadata", lambda h, n: with_header(json.dumps({}), n), "no card")
 
 
 @model_file("no card of lyricgen")
@@ -549,7 +549,7 @@ def of_another_program(described: Any, tensors: Any) -> Any:
 
 
 @model_file(READABLE)
-def with_no_json(described: Any, tensors: Any) -> Any:
+def without_json(described: Any, tensors: Any) -> Any:
     return {"lyricgen": "{'format': 2}"}
 
 
@@ -575,12 +575,12 @@ def with_a_long_vocabulary(described: Any, tensors: Any) -> Any:
 
 
 @model_file("does not hold what it says")
-def with_a_card_that_is_none(described: Any, tensors: Any) -> Any:
+def with_a_list_as_card(described: Any, tensors: Any) -> Any:
     return {"lyricgen": "[1, 2]"}
 
 
 @model_file("which is no number")
-def with_no_number(described: Any, tensors: Any) -> Any:
+def with_nan_among_the_options(described: Any, tensors: Any) -> Any:
     described["options"] = {"seed": float("nan")}
 
 
@@ -605,12 +605,12 @@ def with_huge_sizes(described: Any, tensors: Any) -> Any:
 
 
 @model_file("more should be absent, it is 3")
-def with_one_too_many(described: Any, tensors: Any) -> Any:
+def with_an_additional_tensor(described: Any, tensors: Any) -> Any:
     tensors["more"] = torch.zeros(3)
 
 
 @model_file("output.bias should be 9, it is absent")
-def with_one_missing(described: Any, tensors: Any) -> Any:
+def with_a_missing_tensor(described: Any, tensors: Any) -> Any:
     del tensors["output.bias"]
 
 
@@ -625,7 +625,7 @@ def of_eight_bits(described: Any, tensors: Any) -> Any:
 
 
 @model_file("not finite")
-def of_no_numbers(described: Any, tensors: Any) -> Any:
+def of_nan(described: Any, tensors: Any) -> Any:
     tensors["output.bias"] = torch.full((9,), float("nan"))
 
 
