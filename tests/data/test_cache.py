@@ -111,7 +111,7 @@ def test_the_second_start_reads_no_text(text: LargeText, monkeypatch: pytest.Mon
     assert same(encode_large(text, "a"), encode_in_memory())
 
 
-def test_an_unchanged_file_is_not_even_hashed(
+def test_an_unchanged_file_is_not_hashed_again(
     text: LargeText, cache_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A file just written is hashed: within one tick of the clock it may change unnoticed."""

@@ -114,7 +114,7 @@ def test_lines_by_hand() -> None:
         (9, "^def\n^ab\n^c\n"),
     ],
 )
-def test_last_returns_whole_lines_that_fit(max_chars: int, kept: str) -> None:
+def test_last_returns_whole_lines(max_chars: int, kept: str) -> None:
     vocabulary, splits = splits_of("def\nab\nc\n", "line", "lines")
     assert spell(vocabulary, Split(splits["train"].last(max_chars), None)) == kept
 

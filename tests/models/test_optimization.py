@@ -367,6 +367,6 @@ def test_a_run_follows_the_schedule(schedule: str) -> None:
     assert [rate / tiny for rate in noted.seen] == pytest.approx(expected)
 
 
-def test_a_plateau_counts_only_validated_epochs(train: Train) -> None:
+def test_a_plateau_works_with_validation_every_second_epoch(train: Train) -> None:
     run = train(*TINY, "scheduler=plateau", "trainer.check_val_every_n_epoch=2")
     assert run.status == 0, run.err
