@@ -1,4 +1,4 @@
-"""What a user gets wrong is told in one line, with exit status 2, and leaves nothing behind."""
+"""A user's mistake is reported in one line, with exit status 2, and leaves nothing behind."""
 
 import copy
 import gzip
@@ -29,23 +29,24 @@ from tests.helpers.processes import started
 SONG = "想要有直升机\n想要和你飞到宇宙去\n想要和你融化在一起\n" * 20  # 26 · 20 characters
 
 
-def written(path: Path, content: bytes | str = SONG) -> str:
+def write_text(path: Path, content: bytes | str = SONG) -> str:
+    """Write a file; return the setting that reads it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     return f"data.path={path}"
 
 
-def everything() -> dict[Path, bytes | None]:
-    """What lies under the current directory: the files with their content, and the folders."""
+def directory_contents() -> dict[Path, bytes | None]:
+    """Files, with their content, and folders under the current directory."""
     return {
         path: path.read_bytes() if path.is_file() and not path.is_symlink() else None
         for path in sorted(Path.cwd().rglob("*"))
     }
 
 
-def refused(train: Train, *overrides: str, names: tuple[str, ...] = ()) -> str:
-    """The one line that the command refuses with; it has all of the names in it."""
-    before = everything()
+def check_refusal(train: Train, *overrides: str, names: tuple[str, ...] = ()) -> str:
+    """Check that the command refuses in one line that has all the names; return the line."""
+    before = directory_contents()
     done = train(*TINY, *overrides)
     assert done.status == 2
     assert "Traceback" not in done.err + done.out
@@ -55,9 +56,9 @@ def refused(train: Train, *overrides: str, names: tuple[str, ...] = ()) -> str:
     for name in names:
         assert name in line
     assert done.out == ""
-    after = everything()
+    after = directory_contents()
     if (Path.cwd() / "outputs") not in before and not list(Path("outputs").glob("*")):
-        after.pop(Path.cwd() / "outputs", None)  # it may stay, empty
+        after.pop(Path.cwd() / "outputs", None)  # an empty folder may stay
     assert after == before
     return line
 
@@ -76,7 +77,7 @@ def options_of(*overrides: str) -> TrainOptions:
 
 
 def test_missing_file(train: Train) -> None:
-    refused(
+    check_refusal(
         train,
         "data=text",
         "data.path=nowhere.txt",
@@ -84,53 +85,59 @@ def test_missing_file(train: Train) -> None:
     )
 
 
-def test_no_file_named(train: Train) -> None:
-    refused(train, "data=text", names=("data.path",))
+def test_data_path_that_is_not_set(train: Train) -> None:
+    check_refusal(train, "data=text", names=("data.path",))
 
 
-def test_bundled_text_with_a_file_of_the_users(train: Train, tmp_path: Path) -> None:
-    path = written(tmp_path / "song.txt")
-    refused(train, "data=lyrics", path, names=("song.txt", "data=text"))
+def test_bundled_text_with_a_user_file(train: Train, tmp_path: Path) -> None:
+    path = write_text(tmp_path / "song.txt")
+    check_refusal(train, "data=lyrics", path, names=("song.txt", "data=text"))
 
 
 def test_directory(train: Train, tmp_path: Path) -> None:
     (tmp_path / "songs").mkdir()
-    refused(train, "data=text", "data.path=songs", names=("'songs'", "directory"))
+    check_refusal(train, "data=text", "data.path=songs", names=("'songs'", "directory"))
 
 
 def test_empty_file(train: Train, tmp_path: Path) -> None:
-    refused(train, "data=text", written(tmp_path / "empty.txt", ""), names=("empty.txt", "empty"))
+    check_refusal(
+        train, "data=text", write_text(tmp_path / "empty.txt", ""), names=("empty.txt", "empty")
+    )
 
 
 def test_wrong_encoding(train: Train, tmp_path: Path) -> None:
-    path = written(tmp_path / "gbk.txt", b"12345" + SONG.encode("gb18030"))
-    refused(train, "data=text", path, names=("gbk.txt", "utf-8", "offset 5", "data.encoding="))
+    path = write_text(tmp_path / "gbk.txt", b"12345" + SONG.encode("gb18030"))
+    check_refusal(
+        train, "data=text", path, names=("gbk.txt", "utf-8", "offset 5", "data.encoding=")
+    )
 
 
 def test_unknown_encoding(train: Train, tmp_path: Path) -> None:
-    path = written(tmp_path / "song.txt")
-    refused(train, "data=text", path, "data.encoding=klingon", names=("data.encoding", "klingon"))
+    path = write_text(tmp_path / "song.txt")
+    check_refusal(
+        train, "data=text", path, "data.encoding=klingon", names=("data.encoding", "klingon")
+    )
 
 
 def test_white_space(train: Train, tmp_path: Path) -> None:
-    path = written(tmp_path / "blank.txt", " \n\t\u3000\n" * 500)
-    refused(train, "data=text", path, names=("blank.txt", "white space"))
+    path = write_text(tmp_path / "blank.txt", " \n\t\u3000\n" * 500)
+    check_refusal(train, "data=text", path, names=("blank.txt", "white space"))
 
 
 def test_nul(train: Train, tmp_path: Path) -> None:
-    path = written(tmp_path / "nul.txt", SONG[:10] + "\0" + SONG)
-    refused(train, "data=text", path, names=("nul.txt", "U+0000", "line 2, column 4"))
+    path = write_text(tmp_path / "nul.txt", SONG[:10] + "\0" + SONG)
+    check_refusal(train, "data=text", path, names=("nul.txt", "U+0000", "line 2, column 4"))
 
 
 def test_one_single_symbol(train: Train, tmp_path: Path) -> None:
-    path = written(tmp_path / "one.txt", "啦" * 5000)
-    refused(train, "data=text", path, names=("one.txt", "single symbol", "'啦'"))
+    path = write_text(tmp_path / "one.txt", "啦" * 5000)
+    check_refusal(train, "data=text", path, names=("one.txt", "single symbol", "'啦'"))
 
 
 def test_zip_without_a_text(train: Train, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "none.zip", "w") as archive:
         archive.writestr("songs/", "")
-    refused(train, "data=text", "data.path=none.zip", names=("none.zip", "0 text files"))
+    check_refusal(train, "data=text", "data.path=none.zip", names=("none.zip", "0 text files"))
 
 
 def test_zip_with_several_texts(train: Train, tmp_path: Path) -> None:
@@ -138,7 +145,7 @@ def test_zip_with_several_texts(train: Train, tmp_path: Path) -> None:
         archive.writestr("one.txt", SONG)
         archive.writestr("two.txt", SONG)
     names = ("two.zip", "2 text files", "one.txt", "two.txt")
-    refused(train, "data=text", "data.path=two.zip", names=names)
+    check_refusal(train, "data=text", "data.path=two.zip", names=names)
 
 
 @pytest.mark.parametrize("packing", ["zip", "gz"])
@@ -152,12 +159,12 @@ def test_archive_that_unpacks_past_the_limit(train: Train, tmp_path: Path, packi
     assert (tmp_path / f"bomb.{packing}").stat().st_size < 20_000
     names = (f"bomb.{packing}", "399999 bytes", "data.max_bytes=")
     overrides = ("data=text", f"data.path=bomb.{packing}", "data.max_bytes=399999")
-    refused(train, *overrides, names=names)
+    check_refusal(train, *overrides, names=names)
 
 
 def test_damaged_archive(train: Train, tmp_path: Path) -> None:
-    path = written(tmp_path / "cut.gz", gzip.compress(SONG.encode())[:-20])
-    refused(train, "data=text", path, names=("cut.gz", "damaged"))
+    path = write_text(tmp_path / "cut.gz", gzip.compress(SONG.encode())[:-20])
+    check_refusal(train, "data=text", path, names=("cut.gz", "damaged"))
 
 
 # Too short for one window
@@ -169,57 +176,59 @@ def test_damaged_archive(train: Train, tmp_path: Path) -> None:
 def test_fewer_characters_than_a_window(
     train: Train, tmp_path: Path, sampler: str, needs: int
 ) -> None:
-    path = written(tmp_path / "short.txt", SONG[:40])
+    path = write_text(tmp_path / "short.txt", SONG[:40])
     kind, *offset = sampler.split()
     given = [f"sampler={kind}", "sampler.drop_last=true", *(f"sampler.{o}=true" for o in offset)]
     names = ("32 characters", f"needs {needs}:", "data.num_steps=35", "sampler.drop_last=false")
-    refused(train, "data=text", path, "data.num_steps=35", *given, names=names)
+    check_refusal(train, "data=text", path, "data.num_steps=35", *given, names=names)
 
 
 @pytest.mark.parametrize("fractions", [("0.6", "0.4"), ("0.5", "0.7"), ("0.999", "0")])
 def test_fractions_that_leave_nothing_to_train_on(
     train: Train, tmp_path: Path, fractions: tuple[str, str]
 ) -> None:
-    path = written(tmp_path / "song.txt", SONG[:100])
+    path = write_text(tmp_path / "song.txt", SONG[:100])
     given = [f"data.val_fraction={fractions[0]}", f"data.test_fraction={fractions[1]}"]
-    refused(train, "data=text", path, *given, names=("data.val_fraction", "data.test_fraction"))
+    check_refusal(
+        train, "data=text", path, *given, names=("data.val_fraction", "data.test_fraction")
+    )
 
 
 @pytest.mark.parametrize("data", ["lyrics", "dino"])
 def test_too_few_characters_kept(train: Train, data: str) -> None:
-    refused(train, f"data={data}", "data.max_chars=1", names=("data.max_chars=1",))
+    check_refusal(train, f"data={data}", "data.max_chars=1", names=("data.max_chars=1",))
 
 
 def test_lines_and_newlines_as_spaces(train: Train) -> None:
     names = ("data.newline=space", "data.unit=line")
-    refused(train, "data=dino", "data.newline=space", names=names)
+    check_refusal(train, "data=dino", "data.newline=space", names=names)
 
 
 # The cache of published texts
 
 
-def test_cached_file_that_is_another(
+def test_cached_file_with_another_digest(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LYRICGEN_DATA", str(tmp_path / "cache"))
-    written(tmp_path / "cache/dinos.txt", "aachenosaurus\n")
+    write_text(tmp_path / "cache/dinos.txt", "aachenosaurus\n")
     found = hashlib.sha256(b"aachenosaurus\n").hexdigest()
     pinned = "ad6465621cf56c08f71d4fbb40cf7eab763f9df42c54cc460d6c4d86e9c927fb"
     names = (str(tmp_path / "cache/dinos.txt"), found, pinned)
-    refused(train, "data=coursera_dino", names=names)
+    check_refusal(train, "data=coursera_dino", names=names)
 
 
 def test_unreadable_cache(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LYRICGEN_DATA", str(tmp_path / "cache"))
     (tmp_path / "cache/jaychou_lyrics.txt.zip").mkdir(parents=True)
     names = (str(tmp_path / "cache/jaychou_lyrics.txt.zip"), "LYRICGEN_DATA")
-    refused(train, "data=jaychou", names=names)
+    check_refusal(train, "data=jaychou", names=names)
 
 
 def test_cache_below_a_file(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    written(tmp_path / "file")
+    write_text(tmp_path / "file")
     monkeypatch.setenv("LYRICGEN_DATA", str(tmp_path / "file/cache"))
-    refused(train, "data=jaychou", names=(str(tmp_path / "file/cache"),))
+    check_refusal(train, "data=jaychou", names=(str(tmp_path / "file/cache"),))
 
 
 def test_no_network(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,12 +241,12 @@ def test_no_network(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     cache = tmp_path / "cache"
     cache.mkdir()
     monkeypatch.setenv("LYRICGEN_DATA", str(cache))
-    refused(train, "data=jaychou", names=("https://", str(cache / "jaychou_lyrics.txt.zip")))
+    check_refusal(train, "data=jaychou", names=("https://", str(cache / "jaychou_lyrics.txt.zip")))
 
 
 # Options
 
-# key, value as YAML reads it, what else the line must show
+# key, value as YAML reads it, other text that the line must show
 WRONG: list[tuple[str, object, str]] = [
     # type
     ("layers", "two", "'two'"),
@@ -281,7 +290,7 @@ WRONG: list[tuple[str, object, str]] = [
     ("trainer.max_epochs", 0, "0"),
     ("trainer.gradient_clip_val", -1, "-1"),
     ("name", "", "at least 1"),
-    # none of the choices
+    # not one of the choices
     ("data.unit", "word", "'line'"),
     ("data.newline", "tab", "'space'"),
     ("model.init", "xavier", "normal_0.01"),
@@ -292,7 +301,7 @@ WRONG: list[tuple[str, object, str]] = [
     ("cell.kind", "transformer", "'gru'"),
     ("sampler.kind", "shuffled", "'random'"),
     ("optimizer.kind", "lion", "'adamw'"),
-    # keys that are not there
+    # unknown keys
     ("data.pth", "song.txt", "no such option"),
     ("trainer.max_steps", 0, "greater than 0"),
     ("trainer.max_time", 3, "no such option"),
@@ -318,8 +327,8 @@ def test_wrong_value_is_named(
     with pytest.raises(UserError) as caught:
         parse(values)
     message = str(caught.value)
-    assert message.isprintable()  # and so one line
-    # the group is name enough where the wrong thing is which of its kinds was meant
+    assert message.isprintable()  # so it is one line
+    # a wrong kind may be named by its group alone
     assert message.startswith((key, f"choose {key}", key.removesuffix(".kind")))
     assert shown in message
 
@@ -353,7 +362,7 @@ WRONG_ON_THE_COMMAND_LINE = [
 @pytest.mark.parametrize("case", WRONG_ON_THE_COMMAND_LINE, ids=lambda case: case[0])
 def test_wrong_value(train: Train, case: tuple[str, ...]) -> None:
     override, *names = case
-    refused(train, override, names=tuple(names))
+    check_refusal(train, override, names=tuple(names))
 
 
 UNKNOWN = [
@@ -366,7 +375,7 @@ UNKNOWN = [
 
 @pytest.mark.parametrize("case", UNKNOWN, ids=lambda case: case[0])
 def test_unknown_or_missing_key(train: Train, case: tuple[str, str]) -> None:
-    refused(train, case[0], names=(case[1],))
+    check_refusal(train, case[0], names=(case[1],))
 
 
 GROUPS = [
@@ -374,7 +383,7 @@ GROUPS = [
     ("data=abba", "data=abba", "lyrics"),
     ("experiment=nothing", "experiment=nothing"),
     ("rhythm=slow", "rhythm"),
-    ("data=base", "data"),  # what the others have in common is no corpus
+    ("data=base", "data"),  # the base of the other files is no corpus
     ("cell=null", "gru_scratch"),
     ("cell=3", "cell=3", "gru_scratch"),
 ]
@@ -383,67 +392,67 @@ GROUPS = [
 @pytest.mark.parametrize("case", GROUPS, ids=lambda case: case[0])
 def test_unknown_choice(train: Train, case: tuple[str, ...]) -> None:
     override, *names = case
-    refused(train, override, names=tuple(names))
+    check_refusal(train, override, names=tuple(names))
 
 
 @pytest.mark.parametrize("override", ["hidden_size=１６", "optimizer.betas=[0.9", "seed=~1"])
-def test_what_the_grammar_refuses_is_shown_as_a_text(train: Train, override: str) -> None:
+def test_value_that_the_grammar_refuses_is_shown_in_quotes(train: Train, override: str) -> None:
     name, _, value = override.partition("=")
-    refused(train, override, names=(f"{override}: ", f"\"{name}='{value}'\""))
+    check_refusal(train, override, names=(f"{override}: ", f"\"{name}='{value}'\""))
 
 
-def test_a_word_that_sets_nothing(train: Train) -> None:
-    refused(train, "song", names=("song: settings are typed as NAME=VALUE",))
+def test_word_without_a_value(train: Train) -> None:
+    check_refusal(train, "song", names=("song: settings are typed as NAME=VALUE",))
 
 
-# What does not go together
+# Settings that do not go together
 
 
 @pytest.mark.parametrize("data", [["data=lyrics"], ["data=text", "data.path=song.txt"]])
-def test_sampler_that_cannot_serve(train: Train, tmp_path: Path, data: list[str]) -> None:
-    written(tmp_path / "song.txt")
-    line = refused(train, *data, "sampler=lines", names=("sampler=lines", data[0]))
+def test_sampler_that_does_not_fit_the_text(train: Train, tmp_path: Path, data: list[str]) -> None:
+    write_text(tmp_path / "song.txt")
+    line = check_refusal(train, *data, "sampler=lines", names=("sampler=lines", data[0]))
     offered = re.findall(r"sampler=(?!lines)\w+|data\.unit=\w+", line)
     assert sorted(offered) == ["data.unit=line", "sampler=consecutive", "sampler=random"]
-    for mend in offered:  # each does what it promises
+    for mend in offered:  # each suggestion works
         options = options_of(*data, "sampler=lines", mend)
         build.build_datamodule(options, build_corpus(options.data))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
-def test_gpu_where_there_is_none(train: Train) -> None:
-    refused(train, "trainer=gpu", names=("gpu", "trainer.accelerator"))
+def test_gpu_setting_without_a_gpu(train: Train) -> None:
+    check_refusal(train, "trainer=gpu", names=("gpu", "trainer.accelerator"))
 
 
-def test_prefix_that_the_text_cannot_spell(train: Train) -> None:
+def test_prefix_with_a_character_that_the_text_lacks(train: Train) -> None:
     override = "callbacks.samples.prefixes=['Ω开']"
-    refused(train, override, names=("'Ω'",))
+    check_refusal(train, override, names=("'Ω'",))
 
 
 def test_tied_weights_of_another_size(train: Train) -> None:
     names = ("model.tie_weights", "model.embedding_size=8", "hidden_size=16")
-    refused(train, "model.embedding_size=8", names=names)
+    check_refusal(train, "model.embedding_size=8", names=names)
 
 
-def test_init_from_nowhere(train: Train) -> None:
-    refused(train, "init_from=no/such.ckpt", names=("no/such.ckpt",))
+def test_init_from_a_missing_file(train: Train) -> None:
+    check_refusal(train, "init_from=no/such.ckpt", names=("no/such.ckpt",))
 
 
-def test_init_from_no_checkpoint(train: Train, tmp_path: Path) -> None:
-    written(tmp_path / "song.ckpt")
-    refused(train, "init_from=song.ckpt", names=("song.ckpt", "checkpoint"))
+def test_init_from_a_file_that_is_no_checkpoint(train: Train, tmp_path: Path) -> None:
+    write_text(tmp_path / "song.ckpt")
+    check_refusal(train, "init_from=song.ckpt", names=("song.ckpt", "checkpoint"))
 
 
 def test_init_from_another_network(train: Train) -> None:
-    """The run that is there already stays as it is, to the last byte."""
+    """The existing run stays unchanged, to the last byte."""
     first = train(*TINY, "trainer.max_epochs=1")
     assert first.directory is not None
     given = f"init_from='{first.directory}'"
-    refused(train, given, "cell=gru", names=("init_from", "cell=lstm", "gru"))
-    refused(train, given, "hidden_size=17", names=("init_from", "hidden_size=16", "17"))
+    check_refusal(train, given, "cell=gru", names=("init_from", "cell=lstm", "gru"))
+    check_refusal(train, given, "hidden_size=17", names=("init_from", "hidden_size=16", "17"))
 
 
-# Sweeps, and the place where runs go
+# Sweeps, and the directory of outputs
 
 
 @pytest.mark.slow
@@ -457,7 +466,7 @@ def test_sweep_with_a_mistake(train: Train) -> None:
     assert "resume=" in line
 
 
-def test_sweep_over_what_there_is_not(train: Train) -> None:
+def test_sweep_over_an_unknown_choice(train: Train) -> None:
     done = train("-m", *TINY, "cell=gru,lamp")
     assert done.status == 2
     [line] = done.err.splitlines()
@@ -467,29 +476,29 @@ def test_sweep_over_what_there_is_not(train: Train) -> None:
 
 @pytest.mark.parametrize("mode", [[], ["-m"]])
 @pytest.mark.parametrize("place", ["file", "file/below"])
-def test_outputs_that_cannot_be(
+def test_outputs_directory_that_cannot_be_made(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, mode: list[str]
 ) -> None:
-    written(tmp_path / "file")
+    write_text(tmp_path / "file")
     monkeypatch.setenv("LYRICGEN_OUTPUTS", str(tmp_path / place))
-    refused(train, *mode, names=(str(tmp_path / place), "LYRICGEN_OUTPUTS"))
+    check_refusal(train, *mode, names=(str(tmp_path / place), "LYRICGEN_OUTPUTS"))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_outputs_that_may_not_be_written(
+def test_outputs_directory_without_write_permission(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o500)
     monkeypatch.setenv("LYRICGEN_OUTPUTS", str(closed / "outputs"))
-    refused(train, names=(str(closed / "outputs"), "Permission denied", "LYRICGEN_OUTPUTS"))
+    check_refusal(train, names=(str(closed / "outputs"), "Permission denied", "LYRICGEN_OUTPUTS"))
 
 
-# As a process of its own
+# In a process of its own
 
 
 def run(override: str, full: str) -> tuple[int | None, str]:
-    """The exit status and what is printed, with a value of HYDRA_FULL_ERROR."""
+    """Exit status and output of the train command under a value of HYDRA_FULL_ERROR."""
     output = Path(f"{full}.txt").absolute()
     environment = {"HYDRA_FULL_ERROR": full, "LYRICGEN_OUTPUTS": "outputs"}
     process = started(_run, override, output=output, environment=environment)
@@ -498,7 +507,7 @@ def run(override: str, full: str) -> tuple[int | None, str]:
 
 
 def _run(override: str) -> None:
-    """As python -m lyricgen.train: the variable is read where the module begins."""
+    """Run as python -m lyricgen.train does: the variable is read where the module begins."""
     del sys.modules["lyricgen.train"]
     sys.argv = ["lyricgen.train", override]
     runpy.run_module("lyricgen.train", run_name="__main__", alter_sys=True)
@@ -506,7 +515,7 @@ def _run(override: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("override", ["hidden_size=0", "cell=transformer", "data.max_chars=1"])
-def test_full_error_shows_where_it_comes_from(
+def test_full_error_shows_a_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, override: str
 ) -> None:
     monkeypatch.chdir(tmp_path)

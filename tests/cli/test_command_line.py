@@ -1,4 +1,4 @@
-"""What the ordinary commands share, whatever they do."""
+"""Behaviour that all commands share."""
 
 import logging
 import re
@@ -36,17 +36,17 @@ def test_a_full_disk_is_one_line(lines: int) -> None:
 
 
 @pytest.mark.parametrize("lines", [1, 100_000])
-def test_a_reader_may_have_seen_enough(lines: int) -> None:
+def test_a_reader_that_leaves_early_is_no_error(lines: int) -> None:
     command = f"{sys.executable} -c '{WRITES.format(lines=lines)}' | true; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], check=False, capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("0\n", "")
 
 
-def test_messages_go_beside_the_output(
+def test_messages_go_to_standard_error(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ours = logging.getLogger("lyricgen")
-    monkeypatch.setattr(ours, "handlers", [])  # those of a training in this process, say
+    monkeypatch.setattr(ours, "handlers", [])  # a training in this process may have set some
     monkeypatch.setattr(ours, "propagate", False)
     log = logging.getLogger("lyricgen.test")
     run(Parser("test", "Tell."), lambda options: log.info("%d %%", 12), [])
@@ -55,7 +55,7 @@ def test_messages_go_beside_the_output(
 
 
 @pytest.mark.parametrize("follow", [False, True])
-def test_a_link_is_followed_only_where_that_is_asked_for(tmp_path: Path, follow: bool) -> None:
+def test_a_link_is_followed_only_on_request(tmp_path: Path, follow: bool) -> None:
     (tmp_path / "real").write_text("old")
     (tmp_path / "link").symlink_to("real")
     with replacing(tmp_path / "link", follow_link=follow) as stream:
@@ -71,7 +71,7 @@ def test_a_link_is_followed_only_where_that_is_asked_for(tmp_path: Path, follow:
     [
         ("top_k=3: it must be at least 4", "--top-k 3: it must be at least 4"),
         ("top_k=3, and scale=0 or scale=0.0", "--top-k 3, and --scale 0 or --scale 0.0"),
-        # another's options, other values, and what is quoted
+        # unchanged: a longer name, another value, a quoted text, an option that was not given
         *[(kept, kept) for kept in ("data.top_k=3", "top_k=30", "'top_k=3'", "seed=None")],
     ],
 )
@@ -93,8 +93,8 @@ def test_errors_name_options_as_they_are_typed(
 
 
 @pytest.mark.parametrize("forms", [evaluate.FORMS, generate.FORMS], ids=["evaluate", "generate"])
-def test_options_that_are_no_form_of_a_command(forms: Forms) -> None:
-    """The error of any three options names options that no form has together, or a missing one."""
+def test_options_that_fit_no_form_are_refused(forms: Forms) -> None:
+    """The error for three options names options that no form combines, or a missing option."""
     whole = {needed: {*needed, *more} for needed, more in forms.items()}
     names = sorted(set().union(*whole.values()))
     refused = 0

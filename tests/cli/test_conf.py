@@ -1,4 +1,4 @@
-"""The files of conf/ and the schema: every choice composes, and neither side knows more."""
+"""The files of conf/ and the schema: every choice composes, and both have the same options."""
 
 import ast
 import functools
@@ -36,12 +36,12 @@ TIME = r"\d\d-\d\d-\d\d\.\d{6}"
 Row = dict[str, str | None]
 
 
-def cannot_serve(row: Row) -> bool:
+def is_refused(row: Row) -> bool:
     lines = row.get("sampler") in SAMPLERS_OF_LINES and row.get("data") in RUNNING_TEXT
     both_sides = ("objective", "fill")
     refused = recipes_of_networks() | {both_sides}
     if row.get("experiment") == "dino" and row.get("data") in RUNNING_TEXT:
-        return True  # it keeps equal lines once
+        return True  # the experiment drops repeated lines
     return lines or (row.get("model") == "ngram" and bool(refused & set(row.items())))
 
 
@@ -71,14 +71,14 @@ def covering_rows() -> list[Row]:
             ((one, name) for name in choices[one]), ((two, name) for name in choices[two])
         )
     }
-    open_pairs = {p for p in open_pairs if not cannot_serve(dict(p))}
+    open_pairs = {p for p in open_pairs if not is_refused(dict(p))}
     rows: list[Row] = []
     while open_pairs:
         row: Row = dict(min(open_pairs, key=str))
         for group in sorted(choices, key=lambda group: (group not in row, -len(choices[group]))):
             if group in row:
                 continue
-            allowed = [name for name in choices[group] if not cannot_serve({**row, group: name})]
+            allowed = [name for name in choices[group] if not is_refused({**row, group: name})]
             row[group] = max(
                 allowed,
                 key=lambda name: len(pairs_of({**row, group: name}) & open_pairs),
@@ -111,7 +111,7 @@ def test_rows_hold_every_file_and_every_pair() -> None:
         )
         - len(RUNNING_TEXT) * len(SAMPLERS_OF_LINES)
         - len(recipes_of_networks())
-        - len(RUNNING_TEXT)  # of lines is what experiment=dino keeps once
+        - len(RUNNING_TEXT)  # experiment=dino drops repeated lines
         - 1
     )
 
@@ -121,7 +121,7 @@ def test_rows_hold_every_file_and_every_pair() -> None:
 def test_every_choice_composes_with_every_other(row: Row) -> None:
     values = composed(*as_overrides(row))
     options = parse(values)
-    # no file but the user's choice decides
+    # the user's choice decides, not a file
     assert options.sampler.kind == str(row["sampler"]).removesuffix("_carried")
     assert options.data.kind == row["data"]
     assert options.model.kind == row["model"]
@@ -129,12 +129,12 @@ def test_every_choice_composes_with_every_other(row: Row) -> None:
     assert options.optimizer.kind == row["optimizer"]
     assert options.scheduler.kind == row["scheduler"]
     assert leaves(values) == schema_leaves(TrainOptions, values)
-    # what was accepted is what was written, up to lists for tuples: nothing coerced, nothing lost
+    # the options equal the composed values, up to lists for tuples: none is coerced or lost
     assert plain(options.model_dump()) == plain(values)
 
 
 @pytest.mark.parametrize("data", sorted(RUNNING_TEXT))
-def test_lines_are_refused_where_there_are_none(data: str) -> None:
+def test_a_sampler_of_lines_is_refused_for_running_text(data: str) -> None:
     with pytest.raises(UserError, match=r"(?=.*sampler=consecutive)(?=.*sampler=random)"):
         parse(composed(f"data={data}", "sampler=lines"))
     assert parse(composed(f"data={data}", "sampler=lines", "data.unit=line")).data.unit == "line"
@@ -155,7 +155,7 @@ def plain(value: Any) -> Any:
 
 
 def members(annotation: Any) -> list[type[BaseModel]]:
-    """The option classes that an annotation of the schema allows."""
+    """Option classes that an annotation of the schema allows."""
     if get_origin(annotation) is Annotated:
         return members(get_args(annotation)[0])
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
@@ -190,8 +190,8 @@ def all_classes(schema: type[BaseModel]) -> Iterator[type[BaseModel]]:
             yield from all_classes(member)
 
 
-def test_no_default_stands_in_the_schema() -> None:
-    """They stand in conf/: with the equal sets of keys above, conf/ has one for every option."""
+def test_the_schema_has_no_defaults() -> None:
+    """Defaults stand in conf/, which has one for every option: its keys are those of the schema."""
     fields = [
         field for schema in all_classes(TrainOptions) for field in schema.model_fields.items()
     ]
@@ -211,18 +211,18 @@ def test_every_kind_of_the_schema_has_a_file() -> None:
         files = (CONFIG_DIRECTORY / group).glob("*.yaml")
         contents = (yaml.safe_load(path.read_text("utf-8")) for path in files)
         written = (content.get(group, content).get("kind") for content in contents)
-        assert kinds == {kind for kind in written if kind not in (None, "???")}  # of base files
+        assert kinds == {kind for kind in written if kind not in (None, "???")}  # base files
 
 
 def test_every_option_is_read_somewhere() -> None:
-    """An option that only the schema knows would be a flag that changes nothing."""
+    """An option that no code reads would change nothing."""
     source = Path(lyricgen.__file__).parent
     read: set[str] = set()
     for path in source.rglob("*.py"):
         if path.name in {"config.py", "options.py"}:
             continue
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            # options.x or chosen.samples.x: an attribute of something else of that name is not it
+            # options.x or chosen.samples.x; the attribute x of another object does not count
             if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
                 owner = node.value
                 named = owner.attr if isinstance(owner, ast.Attribute) else getattr(owner, "id", "")
@@ -255,11 +255,11 @@ def test_the_users_sampler_wins_in_any_order() -> None:
         "drop_last": False,
     }
     assert composed("sampler=random", "data=dino") == one
-    assert one["data"] == composed("data=dino")["data"]  # and takes nothing else away
+    assert one["data"] == composed("data=dino")["data"]  # and nothing else changes
 
 
 def sampler_of_run(*overrides: str) -> dict[str, Any]:
-    """The sampler's settings as the train command reads them."""
+    """Settings of the sampler as the train command reads them."""
     with initialize_config_dir(str(CONFIG_DIRECTORY), version_base="1.3"):
         config = compose("train", overrides=list(overrides), return_hydra_config=True)
     own = OmegaConf.masked_copy(config, [str(name) for name in config if name != "hydra"])
@@ -291,10 +291,10 @@ def test_a_list_of_lines_keeps_the_settings_of_its_default_sampler() -> None:
         ({"overrides": ["sampler.drop_last=false"]}, False),
     ],
 )
-def test_a_resumed_run_ignores_a_setting_of_another_sampler_only_as_it_did_before(
+def test_a_resumed_run_ignores_a_setting_of_another_sampler_only_if_it_did_before(
     tmp_path: Path, recorded: dict[str, Any], ignored: bool
 ) -> None:
-    """An earlier version ignored the setting; a setting that is typed now would have no effect."""
+    """An earlier version ignored the setting; typed now, it would have no effect and is refused."""
     (tmp_path / "summary.json").write_text(json.dumps({"status": "finished"} | recorded), "utf-8")
     typed = (*LINES, "sampler.drop_last=true", f"resume='{tmp_path}'")
     if ignored:
@@ -314,7 +314,7 @@ def test_a_chosen_sampler_also_serves_a_list_of_lines() -> None:
     assert sampler_of_run("data=dino", "sampler=consecutive")["kind"] == "consecutive"
 
 
-def test_a_state_carried_from_line_to_line_needs_lines_one_by_one() -> None:
+def test_a_state_carried_between_lines_needs_batches_of_one_line() -> None:
     with pytest.raises(UserError, match=r"sampler.carry_state=true .*: set data.batch_size=1"):
         parse(composed("data=dino", "sampler=lines_carried"))
     carried = parse(composed("data=dino", "sampler=lines_carried", "data.batch_size=1"))
@@ -336,7 +336,7 @@ def test_depth_and_layers() -> None:
     assert composed()["layers"] == 1
 
 
-def test_name_says_what_is_trained() -> None:
+def test_the_default_name_describes_the_model() -> None:
     values = composed("data=dino", "cell=gru", "depth=deep", "hidden_size=64")
     assert values["name"] == "dino_gru_3x64"
     assert composed("name=mine")["name"] == "mine"
@@ -344,7 +344,7 @@ def test_name_says_what_is_trained() -> None:
     assert composed("name=mine", "model=ngram")["name"] == "mine"
 
 
-def test_a_run_lies_by_date_and_time(train: Train) -> None:
+def test_the_directory_of_a_run_has_date_and_time(train: Train) -> None:
     done = train(*TINY, "trainer.max_epochs=1", "name='分 开'")
     assert done.directory is not None, done.err
     place = str(done.directory.relative_to(Path("outputs/runs").resolve()))
@@ -352,10 +352,10 @@ def test_a_run_lies_by_date_and_time(train: Train) -> None:
 
 
 @pytest.mark.slow
-def test_a_sweeps_jobs_tell_what_differs(
+def test_directories_of_jobs_name_the_settings_that_differ(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A user's own experiment, with a text and prefixes, which names of directories leave out."""
+    """Names of directories leave out a user's experiment, text and prefixes."""
     monkeypatch.setenv("LYRICGEN_OUTPUTS", str(tmp_path / "another place"))
     (tmp_path / "song.txt").write_text("分开不分开\n想要和你\n" * 40, "utf-8")
     user = user_directory(tmp_path)
@@ -376,7 +376,7 @@ def test_a_sweeps_jobs_tell_what_differs(
     assert re.fullmatch(rf"\d{{4}}-\d\d-\d\d/{TIME}_text_gru_1x16", place)
     assert newest_of(tmp_path / "another place") == sweep
     assert not (tmp_path / "outputs").exists()
-    # what the experiment set has arrived, and what it did not set is as it was
+    # settings of the experiment have arrived; the others keep their defaults
     written = yaml.safe_load((jobs[1].parent / ".hydra/config.yaml").read_text("utf-8"))
     assert (written["cell"]["kind"], written["hidden_size"]) == ("gru", 9)
     assert written["optimizer"] == composed()["optimizer"]
@@ -403,7 +403,7 @@ def user_directory(tmp_path: Path) -> Path:
     return user
 
 
-def test_a_users_corpus_is_a_choice_like_ours(train: Train, tmp_path: Path) -> None:
+def test_a_users_file_is_a_choice_of_data(train: Train, tmp_path: Path) -> None:
     user = user_directory(tmp_path)
     (tmp_path / "names.txt").write_text("".join(f"Ab{i}\n" for i in range(100)), "utf-8")
     (user / "data/mine.yaml").write_text(
@@ -438,7 +438,7 @@ def test_a_jobs_name_fits_any_file_system(number: int, overrides: str, name: str
 
 
 @pytest.mark.slow
-def test_a_long_name_is_cut_when_it_is_made(train: Train) -> None:
+def test_the_directory_of_a_job_with_a_long_name_is_cut(train: Train) -> None:
     done = train("-m", *TINY, "trainer.max_epochs=1", "seed=1", f"name='{'歌' * 40}'")
     assert done.directory is not None, done.err
     begin = "0_trainer=cpu,hidden_size=16,data.max_chars=1500,data.batch_size=4,"

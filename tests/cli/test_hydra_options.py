@@ -1,4 +1,4 @@
-"""Hydra's own options, and what becomes of a command whose output nobody reads any more."""
+"""Hydra's own options, and commands whose output has lost its reader."""
 
 import io
 import os
@@ -38,7 +38,7 @@ def test_a_part_of_hydras_configuration_is_shown(train: Train) -> None:
     assert yaml.safe_load(done.out)["dir"].endswith("_mine")
 
 
-def test_the_record_of_a_run_tells_how_to_repeat_it(train: Train) -> None:
+def test_a_record_given_as_configuration_shows_how_to_repeat_the_run(train: Train) -> None:
     first = train(*SMALL, "trainer.max_epochs=1", "name=it's (1)")
     assert first.directory is not None
     for option in ("--config-path", "--config-dir"):
@@ -56,14 +56,14 @@ def test_the_record_of_a_run_tells_how_to_repeat_it(train: Train) -> None:
 
 
 @pytest.fixture
-def nobody_reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.TextIOWrapper]:
-    """Standard output into a pipe whose reader has left."""
+def closed_output(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.TextIOWrapper]:
+    """Standard output is a pipe whose reader has left."""
     reader, writer = os.pipe()
     os.close(reader)
     stream = os.fdopen(writer, "w", encoding="utf-8")
     monkeypatch.setattr(sys, "stdout", stream)
     yield stream
-    stream.close()  # fails where something is left that cannot be written
+    stream.close()  # fails if unwritten output is left
 
 
 SHOWING = [
@@ -76,7 +76,7 @@ SHOWING = [
 @pytest.mark.parametrize("case", SHOWING, ids=lambda case: " ".join(map(str, case[1:])))
 def test_a_reader_that_leaves_ends_a_command_quietly(
     case: list[Any],
-    nobody_reads: io.TextIOWrapper,
+    closed_output: io.TextIOWrapper,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
@@ -87,7 +87,7 @@ def test_a_reader_that_leaves_ends_a_command_quietly(
         command.main() if command is train else command.main(options)
     except SystemExit as stop:
         status = int(stop.code or 0)
-    nobody_reads.flush()  # as the interpreter does at its end
+    closed_output.flush()  # the interpreter flushes at its end
     assert status == 0
     assert capfd.readouterr().err == ""
 
@@ -103,28 +103,28 @@ def test_an_output_that_cannot_be_written_is_one_line(option: str, tmp_path: Pat
     assert done.stderr == "error: the output cannot be written: No space left on device\n"
 
 
-def test_a_mistake_keeps_its_status_where_nobody_reads(
-    nobody_reads: io.TextIOWrapper, monkeypatch: pytest.MonkeyPatch
+def test_a_mistake_keeps_its_status_without_a_reader(
+    closed_output: io.TextIOWrapper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "stderr", nobody_reads)
+    monkeypatch.setattr(sys, "stderr", closed_output)
     for arguments in (["--nope"], ["nowhere"]):
         with pytest.raises(SystemExit) as stop:
             report.main(arguments)
         assert stop.value.code == 2
 
 
-def test_matplotlib_does_not_tell_of_its_cache(tmp_path: Path) -> None:
+def test_warnings_of_matplotlib_about_its_cache_are_hidden(tmp_path: Path) -> None:
     program = "import logging; logging.basicConfig(); {}; import matplotlib as m; m.get_cachedir()"
     environment = {**os.environ, "MPLCONFIGDIR": "/proc/nowhere", "TMPDIR": str(tmp_path)}
-    told = {}
+    outputs = {}
     for before in ("pass", "import lyricgen.train", "from lyricgen.console import *;"
                    "prepare_streams()"):  # fmt: skip
         done = subprocess.run(
             [sys.executable, "-c", program.format(before)],
             env=environment, check=True, capture_output=True, text=True,
         )  # fmt: skip
-        told[before] = done.stderr
-    loud, *quiet = told.values()
+        outputs[before] = done.stderr
+    loud, *quiet = outputs.values()
     assert "cache directory" in loud
     assert quiet == ["", ""]
 
@@ -141,5 +141,5 @@ def test_garbage_is_collected_after_the_imports(tmp_path: Path) -> None:
     assert done.stdout.endswith("\nTrue True\n")
 
 
-def test_no_arguments_are_those_of_a_new_run() -> None:
+def test_no_arguments_start_a_new_run() -> None:
     assert expand([]) == []

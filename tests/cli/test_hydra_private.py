@@ -1,4 +1,4 @@
-"""Hydra composes a run once, and composes what it would have composed."""
+"""Hydra composes a run once, with the result of its own two compositions."""
 
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,14 @@ from hydra._internal.hydra import Hydra
 from lyricgen.cli.hydra_private import combine_values, options_parser
 from tests.conftest import SMALL, Train
 
-HYDRAS_OWN = (
+HYDRAS_GET_MODE = (
     Hydra.__dict__["get_mode"].__closure__[0].cell_contents
 )  # before compose_once replaces it
 
 
 @pytest.fixture
 def compositions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The run mode of each composition."""
+    """Run mode of each composition."""
     modes: list[str] = []
     compose = ConfigLoaderImpl._load_configuration_impl
 
@@ -55,7 +55,7 @@ def test_a_run_is_composed_once(train: Train, compositions: list[str], typed: li
 
 
 @pytest.mark.parametrize("typed", [[], ["hydra.mode=RUN", "hydra.verbose=false", "cell=gru"]])
-def test_the_record_is_that_of_hydras_two_compositions(
+def test_the_record_equals_that_of_hydras_two_compositions(
     train: Train, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, typed: list[str]
 ) -> None:
     record = []
@@ -64,14 +64,14 @@ def test_the_record_is_that_of_hydras_two_compositions(
         assert done.status == 0, done.err
         record.append({path.name: path.read_text("utf-8") for path in Path("a/.hydra").iterdir()})
         Path("a").rename(name)
-        monkeypatch.setattr(Hydra, "get_mode", HYDRAS_OWN)
+        monkeypatch.setattr(Hydra, "get_mode", HYDRAS_GET_MODE)
     assert record[0] == record[1]
     assert yaml.safe_load(record[0]["hydra.yaml"])["hydra"]["mode"] == "RUN"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("more", [[], ["seed=1,2"]])
-def test_a_file_may_say_that_it_is_a_sweep(
+def test_a_file_may_start_a_sweep(
     train: Train, compositions: list[str], tmp_path: Path, more: list[str]
 ) -> None:
     mine = tmp_path / "mine" / "experiment"

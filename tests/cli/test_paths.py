@@ -1,4 +1,4 @@
-"""Every path that a user or a record gives: what cannot be is one line and exit status 2."""
+"""A faulty path from a user or a record is refused in one line, with exit status 2."""
 
 import ctypes
 import os
@@ -19,11 +19,11 @@ from lyricgen.cli.command_line import Parser, run
 from lyricgen.cli.errors import describe_error, mendable
 from tests.conftest import SMALL, Main, messages, printed
 
-CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 1, 2  # root's right to any file; linux/capability.h
+CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 1, 2  # root's right to any file, from linux/capability.h
 
-RUN = "run"  # a good one
+RUN = "run"  # a run without faults
 
-# Where a path may be given: the command, and its arguments around the path.
+# Commands that take a path, with the arguments before and after it.
 COMMANDS: dict[str, tuple[Main, tuple[str, ...], tuple[str, ...]]] = {
     "generate": (generate.main, (), ()),
     "generate --compare": (generate.main, (RUN, "--compare"), ()),
@@ -45,7 +45,7 @@ ENDINGS = {
     "evaluate --heat": ".html", "evaluate --gates": ".png", "evaluate --png": ".png",
     "export --out": ".safetensors", "evaluate --text": ".txt",
 }  # fmt: skip
-# The settings of a training, each with what it needs beside it; {} stands for the path.
+# Settings of a training that take a path, with the settings they need; {} stands for the path.
 SETTINGS: dict[str, tuple[str, ...]] = {
     "data.path": ("data=text", "data.path='{}'"),
     "data.path in a list": ("data=text", "data.path='{}'", "data.unit=line"),
@@ -60,7 +60,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "name": ("name='{}'",),
 }
 
-# What can be wrong with a path.
+# Faults of a path.
 FAULTS = {
     "no permission": "closed/inside",
     "long name": "x" * 300,
@@ -76,7 +76,7 @@ FAULTS = {
 
 
 def pairs(names: Iterable[str]) -> list[Any]:
-    """Each name with each fault; all but one fault for a name are slow together."""
+    """Each name with each fault; all but one fault of a name are marked slow."""
     return [
         pytest.param(name, fault, marks=[pytest.mark.slow] if (i + j) % len(FAULTS) else [])
         for i, name in enumerate(names)
@@ -84,7 +84,7 @@ def pairs(names: Iterable[str]) -> list[Any]:
     ]
 
 
-def trained(*overrides: str) -> None:
+def train_small(*overrides: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["lyricgen.train", *SMALL, *overrides])
         train.main()
@@ -92,7 +92,7 @@ def trained(*overrides: str) -> None:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A directory where nobody may write, with a run and with what paths may run into."""
+    """A directory without write permission that holds a run and the targets of faulty paths."""
     directory = Path(tempfile.mkdtemp())
     (directory / "closed").mkdir(mode=0)
     (directory / "plain").write_text("a plain file\n")
@@ -101,7 +101,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         (directory / f"loop{ending}").symlink_to(f"loop{ending}")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(directory)
-        trained("trainer.max_epochs=1", f"hydra.run.dir={RUN}")
+        train_small("trainer.max_epochs=1", f"hydra.run.dir={RUN}")
     directory.chmod(0o500)
     yield directory
     for closed in (directory, directory / "closed"):
@@ -111,7 +111,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @contextmanager
 def as_a_user() -> Iterator[None]:
-    """Be refused what a file's mode does not permit, also as root, by capset(2)."""
+    """Obey the modes of files, also as root, by capset(2)."""
     if os.geteuid() != 0:
         yield
         return
@@ -142,7 +142,7 @@ def check_refusal(status: int, err: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "fault"), pairs(COMMANDS))
-def test_a_path_that_cannot_be_is_one_line(
+def test_a_faulty_path_is_refused_in_one_line(
     name: str, fault: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     main, before, after = COMMANDS[name]
@@ -152,21 +152,21 @@ def test_a_path_that_cannot_be_is_one_line(
 
 
 @pytest.mark.parametrize(("name", "fault"), pairs(SETTINGS))
-def test_a_setting_that_is_no_path_is_one_line(
+def test_a_faulty_path_in_a_setting_is_refused_in_one_line(
     name: str, fault: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     overrides = (one.format(FAULTS[fault]) for one in SETTINGS[name])
     with as_a_user():
-        found = printed(lambda _: trained(*overrides), capfd)
+        found = printed(lambda _: train_small(*overrides), capfd)
     check_refusal(found.status, found.err)
 
 
 @pytest.mark.parametrize(("name", "fault"), pairs(["LYRICGEN_OUTPUTS", "LYRICGEN_DATA"]))
-def test_a_variable_that_is_no_path_is_one_line(
+def test_a_faulty_path_in_a_variable_is_refused_in_one_line(
     name: str, fault: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(name, FAULTS[fault].replace("\0", "\udcff"))  # no variable has NUL
-    commands: list[Callable[[], object]] = [lambda: trained("data=jaychou")]
+    monkeypatch.setenv(name, FAULTS[fault].replace("\0", "\udcff"))  # a variable cannot hold NUL
+    commands: list[Callable[[], object]] = [lambda: train_small("data=jaychou")]
     if name == "LYRICGEN_OUTPUTS":
         mains = (generate.main, evaluate.main, report.main, export.main)
         commands += [partial(main, []) for main in mains]
@@ -188,7 +188,7 @@ def test_a_variable_that_is_no_path_is_one_line(
         (OSError(36, "File name too long", "x" * 5000), "File name too long"),
     ],
 )
-def test_an_error_of_a_path_is_one_line_wherever_it_is_raised(
+def test_an_error_about_a_path_is_reported_in_one_line(
     error: Exception, says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(options: object) -> None:
@@ -203,7 +203,7 @@ def test_an_error_of_a_path_is_one_line_wherever_it_is_raised(
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), RuntimeError("x"), KeyError("x")])
-def test_an_error_of_our_own_is_not_hidden(error: Exception) -> None:
+def test_other_errors_are_raised(error: Exception) -> None:
     def fail(options: object) -> None:
         raise error
 
@@ -211,7 +211,7 @@ def test_an_error_of_our_own_is_not_hidden(error: Exception) -> None:
         run(Parser("test", "Fail."), fail, [])
 
 
-def test_a_path_in_a_record_is_one_line(
+def test_a_faulty_path_in_a_record_is_refused_in_one_line(
     place: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     content = torch.load(RUN + "/checkpoints/best.ckpt", weights_only=True)

@@ -1,4 +1,4 @@
-"""A path, a name or another text on the command line is taken as it was typed."""
+"""A path, a name or another text on the command line is taken exactly as typed."""
 
 import os
 from pathlib import Path
@@ -46,8 +46,8 @@ def read_by_hydra(override: str) -> Any:
     return OverridesParser.create().parse_overrides([override])[0].value()
 
 
-def resolved(text: Any) -> Any:
-    """A text as OmegaConf gives it back, which knows no other setting."""
+def resolve(text: Any) -> Any:
+    """Resolve a text by OmegaConf, without any other setting."""
     return OmegaConf.create({"text": text}).text
 
 
@@ -56,7 +56,7 @@ def read_list(override: str) -> Any:
 
 
 def text_settings(schema: Any, prefix: str = "") -> dict[str, Any]:
-    """Dotted names of the settings that are texts or lists of them, with their types."""
+    """Dotted names and types of the settings that are texts or lists of texts."""
     found = {}
     for name, field in schema.model_fields.items():
         kinds = [field.annotation, *get_args(field.annotation)]
@@ -70,7 +70,7 @@ def text_settings(schema: Any, prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def test_the_lists_are_those_of_the_schema() -> None:
+def test_the_lists_name_the_text_settings_of_the_schema() -> None:
     found = text_settings(TrainOptions)
     del found["data.kind"]  # the name of a choice
     ours = {name for name in (*FILES, *NAMES, *LISTS) if not name.startswith("hydra.")}
@@ -91,7 +91,7 @@ def test_a_text_stays_as_it_was_typed(text: str, sign: str) -> None:
             assert quote_texts([override], multirun=multirun) == [override]
 
 
-# not of escaped interpolations, whose backslash says that they are texts
+# without escaped interpolations, which a backslash marks as texts
 @given(
     st.text(st.sampled_from("aZ歌(~=#'\"[]{}:;!&é 1_e+-.\\$|*?@%/"), min_size=1).filter(
         lambda text: not set("\\${") <= set(text)
@@ -105,16 +105,16 @@ def test_any_text_is_read(text: str) -> None:
         alone = None
     value = None if alone is None else alone._value
     read = value.text if isinstance(value, QuotedString) else value
-    if isinstance(read, str) and read != text.strip():  # quotes or escapes, which it undoes
-        assert resolved(read_by_hydra(override)) == read
+    if isinstance(read, str) and read != text.strip():  # the grammar undoes quotes and escapes
+        assert resolve(read_by_hydra(override)) == read
     elif alone is not None and (alone.is_sweep_override() or (read == text and "${" not in text)):
         assert override == f"name={text}"
     else:
-        assert resolved(read_by_hydra(override)) == text
+        assert resolve(read_by_hydra(override)) == text
 
 
 @pytest.mark.parametrize("typed", ["'歌 词'", '"歌"', "a\\,b", "${data.kind}_x", "a b"])
-def test_what_the_grammar_reads_as_a_text_stays(typed: str) -> None:
+def test_a_text_that_the_grammar_reads_is_unchanged(typed: str) -> None:
     assert quote_texts([f"name={typed}"], multirun=False) == [f"name={typed}"]
 
 
@@ -136,7 +136,7 @@ def test_a_list_of_texts(typed: str, texts: list[str]) -> None:
 
 
 @pytest.mark.parametrize("typed", ["分开", "[分开", "分开]"])
-def test_a_text_in_place_of_a_list_is_told_how(typed: str) -> None:
+def test_a_text_in_place_of_a_list_gets_a_hint(typed: str) -> None:
     with pytest.raises(UserError, match=r'type "callbacks.samples.prefixes=\[分开\]"'):
         quote_texts([f"callbacks.samples.prefixes={typed}"], multirun=False)
 
@@ -162,7 +162,7 @@ def test_a_sweep_over_texts(typed: str, values: list[Any]) -> None:
     assert found == values
 
 
-def test_a_comma_is_decided_by_the_files_that_are_there(
+def test_existing_files_decide_how_a_comma_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -196,7 +196,7 @@ def test_every_callback_is_switched_off() -> None:
 
 
 @pytest.mark.parametrize("value", ["off", "no", "False", "OFF"])
-def test_a_callback_is_off_in_other_words(value: str) -> None:
+def test_other_words_switch_a_callback_off(value: str) -> None:
     typed = quote_texts([f"callbacks.baseline={value}", f"logger={value}"], multirun=False)
     assert typed == ["callbacks.baseline.enabled=false", "logger=none"]
 
@@ -218,7 +218,7 @@ def test_a_callback_is_off_in_other_words(value: str) -> None:
         *("${foo:x}", "${oc.env:HOME", "${.x}", "${data.kind }"),
     ],
 )
-def test_an_interpolation_of_what_there_is_not_is_a_text(text: str) -> None:
+def test_an_interpolation_of_an_unknown_setting_is_a_text(text: str) -> None:
     typed = [f"name={text}"]
     if "'" not in text:
         typed.append(f"callbacks.samples.prefixes=['{text}']")
@@ -230,7 +230,7 @@ def test_an_interpolation_of_what_there_is_not_is_a_text(text: str) -> None:
     assert quote_texts(quoted[:1], multirun=False) == quoted[:1]
 
 
-def test_an_interpolation_of_a_setting_stays_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interpolation_of_a_known_setting_is_resolved(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LYRIC", "歌")
     for typed, value in {
         "${data.kind}_x": "lyrics_x",
@@ -245,12 +245,12 @@ def test_an_interpolation_of_a_setting_stays_one(monkeypatch: pytest.MonkeyPatch
 
 
 @given(st.text(st.sampled_from("\\${}x'\" :,"), min_size=1))
-def test_a_quoted_text_is_given_back(text: str) -> None:
-    assert resolved(read_by_hydra(f"name={quoted(text)}")) == text
+def test_a_quoted_text_is_read_unchanged(text: str) -> None:
+    assert resolve(read_by_hydra(f"name={quoted(text)}")) == text
 
 
 @pytest.mark.parametrize("text", [" lead.txt", "trail.txt ", " ", "\tx\t", " 歌 ", " 1 "])
-def test_blanks_around_a_text_belong_to_it(
+def test_blanks_around_a_text_are_kept(
     text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -269,12 +269,12 @@ def test_blanks_around_a_text_belong_to_it(
 @pytest.mark.parametrize(
     "typed", ["name=a,歌,", "name=,a", "layers=1,2,", "data.path=a,,b", "cell=gru,"]
 )
-def test_a_sweep_with_nothing_beside_a_comma(typed: str) -> None:
+def test_a_sweep_without_a_value_beside_a_comma_is_refused(typed: str) -> None:
     with pytest.raises(UserError, match="there is no value beside a comma: leave the comma out"):
         quote_texts([typed], multirun=True)
 
 
-def test_a_group_set_to_nothing() -> None:
+def test_a_group_set_to_null() -> None:
     for value in ("null", "None", "false"):
         assert quote_texts([f"logger={value}"], multirun=False) == ["logger=none"]
         typed = ["experiment=dino", "seed=2", f"experiment={value}"]
@@ -285,7 +285,7 @@ def test_a_group_set_to_nothing() -> None:
         quote_texts(["callbacks=null"], multirun=False)
 
 
-def test_none_is_null_where_null_may_be() -> None:
+def test_none_is_null_where_null_is_allowed() -> None:
     values = composed("trainer.gradient_clip_val=None", "data.path=None", "name=None")
     values["callbacks"]["samples"]["prefixes"] = "None"  # as in a user's file
     options = parse(values)
@@ -297,14 +297,14 @@ def test_none_is_null_where_null_may_be() -> None:
         parse({**values, "hidden_size": "None"})
 
 
-def test_a_group_of_settings_that_is_none_names_them() -> None:
+def test_a_value_in_place_of_a_group_names_its_settings() -> None:
     values = composed()
     values["callbacks"]["samples"] = True
     with pytest.raises(UserError, match=r"callbacks.samples=true: .*every_n_epochs"):
         parse(values)
 
 
-def test_a_run_of_such_names_is_resumed(train: Train, tmp_path: Path) -> None:
+def test_a_run_with_unusual_names_is_resumed(train: Train, tmp_path: Path) -> None:
     place = tmp_path / "歌 (1), 词"
     place.mkdir()
     (place / "2024").write_text("想要有直升机\n" * 100, "utf-8")
@@ -320,7 +320,7 @@ def test_a_run_of_such_names_is_resumed(train: Train, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_sweep_over_such_names(train: Train) -> None:
+def test_a_sweep_over_unusual_names(train: Train) -> None:
     done = train("-m", *SMALL, "name=歌,1_1", "trainer.max_epochs=1")
     assert done.status == 0, done.err
     configs = [yaml.safe_load(path.read_text("utf-8"))
