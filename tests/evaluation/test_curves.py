@@ -1,4 +1,4 @@
-"""Curves of perplexity against naive loops: one character after the other, in float64."""
+"""Curves of perplexity against loops that read one character at a time, in float64."""
 
 import math
 from typing import Any
@@ -50,7 +50,7 @@ def text_of(length: int, seed: int = 0) -> Tensor:
 
 
 def lines_of(seed: int = 0) -> Split:
-    """Start symbols, then characters that may be anything, the newline last."""
+    """Lines of a start symbol, random characters and a newline."""
     numbers = np.random.default_rng(seed)
     lines = [[V, *numbers.integers(1, V, size), 0] for size in (3, 1, 6, 12, 2, 5, 9)]
     starts = np.cumsum([0, *map(len, lines)])[:-1]
@@ -58,7 +58,7 @@ def lines_of(seed: int = 0) -> Split:
 
 
 def nats_one_by_one(network: Any, read: list[int], symbols: list[int]) -> list[float]:
-    """Of a symbol after each that is read, one step at a time from state zero."""
+    """Nats of the symbol after each character read, step by step from state zero."""
     found, state = [], None
     with torch.no_grad():
         for one, following in zip(read, symbols, strict=True):
@@ -110,9 +110,9 @@ def test_contexts_end_where_a_line_begins(kind: str, length: int) -> None:
 
 def test_lengths_of_contexts() -> None:
     assert context_lengths(Split(text_of(10_000), None), V) == [1, 2, 4, 8, 16, 32, 64, 128, 256]
-    assert context_lengths(Split(text_of(511), None), V)[-1] == 128  # half of it is to be predicted
+    assert context_lengths(Split(text_of(511), None), V)[-1] == 128  # the other half is predicted
     assert context_lengths(Split(text_of(2), None), V) == [1]
-    assert context_lengths(lines_of(), V) == [1, 2, 4, 8, 16]  # the longest has 13 to predict
+    assert context_lengths(lines_of(), V) == [1, 2, 4, 8, 16]  # the longest line has 13 targets
 
 
 def test_many_targets_are_evenly_spaced() -> None:
@@ -122,7 +122,7 @@ def test_many_targets_are_evenly_spaced() -> None:
     assert set(np.diff(places)) <= {195, 196}  # 99,743 / 511
 
 
-def test_windows_start_everywhere_or_in_runs_all_over_the_text() -> None:
+def test_windows_cover_a_short_text_and_sample_a_long_one_in_runs() -> None:
     assert window_starts(100, 35).tolist() == list(range(65))
     assert window_starts(36, 35).tolist() == [0]
     starts = window_starts(500_000, 35).numpy()

@@ -1,4 +1,4 @@
-"""The evaluate command: figures of checkpoints, and pictures of a model's gates."""
+"""The evaluate command: figures of checkpoints, and plots of a model's gates."""
 
 import re
 import subprocess
@@ -37,7 +37,7 @@ def pixels(path: Path) -> np.ndarray:
     return matplotlib.image.imread(path, format="png")
 
 
-def test_a_picture_of_the_newest_runs_gates(evaluate: Evaluate, tmp_path: Path) -> None:
+def test_a_plot_of_the_newest_runs_gates(evaluate: Evaluate, tmp_path: Path) -> None:
     printed = evaluate("--gates", "门.png", "--text", "abc d")
     assert "' '" in refusal(printed)  # the vocabulary has no space
     assert not Path("门.png").exists()
@@ -45,17 +45,17 @@ def test_a_picture_of_the_newest_runs_gates(evaluate: Evaluate, tmp_path: Path) 
     assert (printed.status, messages(printed.err)) == (0, [])
     best = "outputs/runs/2026-01-01/some/checkpoints/best.ckpt"
     assert printed.out == f"gates of {best} over the text given: 门.png\n"
-    picture = pixels(Path("门.png"))
-    assert picture.shape == (1320, 960, 4)  # 6 panels of 1.6 inches and 1.4 for the rest, 8 wide
-    assert len(np.unique(picture.reshape(-1, 4), axis=0)) > 100
+    plot = pixels(Path("门.png"))
+    assert plot.shape == (1320, 960, 4)  # 6 panels of 1.6 inches, 1.4 for the rest; 8 wide
+    assert len(np.unique(plot.reshape(-1, 4), axis=0)) > 100
     assert sorted(path.name for path in tmp_path.iterdir()) == ["outputs", "门.png"]
 
 
-def test_same_picture_every_time(evaluate: Evaluate) -> None:
+def test_the_same_plot_every_time(evaluate: Evaluate) -> None:
     for name in ("a.png", "b.png"):
         assert evaluate("--gates", name, "--text", "abc").status == 0
     assert Path("a.png").read_bytes() == Path("b.png").read_bytes()
-    assert evaluate("--gates", "b.png", "--text", "abc", "--layer", "2").status == 0  # replaced
+    assert evaluate("--gates", "b.png", "--text", "abc", "--layer", "2").status == 0  # replaces it
     some = evaluate("--gates", "b.png", "--text", "abc", "--units", "5")
     assert "5 of 12 units are shown, whose hidden state varies most: --units all" in some.out
     assert (
@@ -67,7 +67,7 @@ def test_same_picture_every_time(evaluate: Evaluate) -> None:
 
 
 @pytest.mark.parametrize(("cell", "height"), [("rnn", 360), ("gru", 936), ("lstm", 1320)])
-def test_one_panel_a_gate(evaluate: Evaluate, tmp_path: Path, cell: str, height: int) -> None:
+def test_each_gate_has_a_panel(evaluate: Evaluate, tmp_path: Path, cell: str, height: int) -> None:
     model = model_of(cell, layout="lines", lowercase=True, input="one_hot")
     path = saved(tmp_path / "其 他", content_of(model))
     assert evaluate(path, "--gates", "gates.PNG", "--text", "ABC").status == 0
@@ -93,7 +93,7 @@ def test_no_font_for_chinese(evaluate: Evaluate, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         ([], "does not say on which text it was trained (data: is missing)"),
         (["a.ckpt", "b.ckpt", "--gates", "a.png", "--text", "abc"], "name one checkpoint"),
@@ -116,20 +116,24 @@ def test_no_font_for_chinese(evaluate: Evaluate, monkeypatch: pytest.MonkeyPatch
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_what_cannot_be(evaluate: Evaluate, arguments: list[str], told: str) -> None:
+def test_faulty_arguments_are_refused(
+    evaluate: Evaluate, arguments: list[str], message: str
+) -> None:
     Path("folder.png").mkdir()
-    assert told in refusal(evaluate(*arguments))
+    assert message in refusal(evaluate(*arguments))
     assert sorted(path.name for path in Path().iterdir()) == ["folder.png", "outputs"]
 
 
-def test_a_newline_where_lines_are_read(evaluate: Evaluate, tmp_path: Path) -> None:
+def test_a_newline_is_refused_by_a_model_of_lines(evaluate: Evaluate, tmp_path: Path) -> None:
     path = saved(tmp_path, content_of(model_of("gru", layout="lines")))
     line = refusal(evaluate(path, "--gates", "a.png", "--text", "a\nb"))
     assert "newline" in line
     assert "prefix" not in line
 
 
-def test_a_disk_that_is_full(evaluate: Evaluate, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_keeps_the_old_file(
+    evaluate: Evaluate, monkeypatch: pytest.MonkeyPatch
+) -> None:
     Path("a.png").write_bytes(b"what was there")
 
     def full(stream: object) -> None:
@@ -147,12 +151,12 @@ def test_no_run_yet(evaluate: Evaluate, monkeypatch: pytest.MonkeyPatch) -> None
     assert "lyricgen.train" in refusal(evaluate("--gates", "a.png", "--text", "a"))
 
 
-def test_debug_shows_where_it_comes_from(evaluate: Evaluate) -> None:
+def test_debug_raises_the_error(evaluate: Evaluate) -> None:
     with pytest.raises(UserError, match="does not say"):
         evaluate("--debug")
 
 
-def test_help_waits_for_nothing() -> None:
+def test_help_imports_no_large_library() -> None:
     """Neither torch nor matplotlib is imported before it is needed."""
     program = (
         "import sys, lyricgen.evaluate\n"

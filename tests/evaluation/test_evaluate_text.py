@@ -1,4 +1,4 @@
-"""The evaluate command on texts of the user's own, its pages and what it says of memorisation."""
+"""The evaluate command on a user's own text: figures, pages of surprisal and memorisation."""
 
 import csv
 import json
@@ -35,20 +35,20 @@ def evaluate(
     return partial(printed, main, capfd)
 
 
-def small(directory: Path, name: str = "a.ckpt", cell: str = "gru") -> Path:
+def small_checkpoint(directory: Path, name: str = "a.ckpt", cell: str = "gru") -> Path:
     return saved(directory, content_of(model_of(cell, vocabulary=VOCABULARY)), name)
 
 
 # A text
 
 
-def test_figures_of_a_text_and_of_the_same_in_a_file(evaluate: Evaluate, tmp_path: Path) -> None:
-    path = small(tmp_path)
+def test_figures_of_a_text_typed_and_in_a_file(evaluate: Evaluate, tmp_path: Path) -> None:
+    path = small_checkpoint(tmp_path)
     text = "ab分开 cd\n" * 6
     Path("歌.txt").write_text(text.replace("\n", "\r\n"), "utf-8")
-    told = json.loads(evaluate(path, "--text", "歌.txt", "--json").out)
-    assert told["text"] == "歌.txt"
-    [model] = told["models"]
+    figures = json.loads(evaluate(path, "--text", "歌.txt", "--json").out)
+    assert figures["text"] == "歌.txt"
+    [model] = figures["models"]
     nats = nats_one_by_one(model_of("gru", vocabulary=VOCABULARY), text)[1:]
     loss = sum(nats) / len(nats)
     assert model["loss"]["value"] == pytest.approx(loss, rel=1e-5)
@@ -59,49 +59,49 @@ def test_figures_of_a_text_and_of_the_same_in_a_file(evaluate: Evaluate, tmp_pat
     assert (model["characters"], model["bytes"], model["left_out"]) == (len(nats), size, 0)
     assert model["loss"]["low"] < loss < model["loss"]["high"]
     given = json.loads(evaluate(path, "--text", text, "--json").out)
-    assert given == {**told, "text": None}
+    assert given == {**figures, "text": None}
     shown = evaluate(path, "--text", "歌.txt").out
     assert "'歌.txt'" in shown
     assert f"{math.exp(loss):.2f}" in shown
 
 
 def test_several_checkpoints_on_a_text(evaluate: Evaluate, tmp_path: Path) -> None:
-    one, other = small(tmp_path / "1"), small(tmp_path / "2", cell="rnn")
-    told = json.loads(evaluate(one, other, "--text", "ab分cd", "--json").out)
-    assert [model["name"] for model in told["models"]] == ["gru 1x12", "rnn 1x12"]
-    assert told["models"][0]["loss"] != told["models"][1]["loss"]
+    one, other = small_checkpoint(tmp_path / "1"), small_checkpoint(tmp_path / "2", cell="rnn")
+    figures = json.loads(evaluate(one, other, "--text", "ab分cd", "--json").out)
+    assert [model["name"] for model in figures["models"]] == ["gru 1x12", "rnn 1x12"]
+    assert figures["models"][0]["loss"] != figures["models"][1]["loss"]
 
 
-def test_characters_that_nobody_knows(evaluate: Evaluate, tmp_path: Path) -> None:
-    path = small(tmp_path)
+def test_unknown_characters(evaluate: Evaluate, tmp_path: Path) -> None:
+    path = small_checkpoint(tmp_path)
     line = refusal(evaluate(path, "--text", "abΩ[c]分"))
     assert "the text given has 3 characters that the model does not know: '[', ']', 'Ω'" in line
     shown = evaluate(path, "--text", "abΩ[c]分", "--unknown", "skip")
     assert "does not know 3 characters, which are left out: '[', ']', 'Ω'" in shown.out
-    told = json.loads(evaluate(path, "--text", "abΩ分", "--unknown", "skip", "--json").out)
-    assert (told["models"][0]["left_out"], told["models"][0]["characters"]) == (1, 2)
+    figures = json.loads(evaluate(path, "--text", "abΩ分", "--unknown", "skip", "--json").out)
+    assert (figures["models"][0]["left_out"], figures["models"][0]["characters"]) == (1, 2)
 
 
-def test_the_held_out_part_as_a_text_of_ones_own(evaluate: Evaluate, train: Train) -> None:
-    """Scored as a text it gives what training has reported of it."""
+def test_the_test_split_scored_as_own_text(evaluate: Evaluate, train: Train) -> None:
+    """The test split, scored as a user's text, has the perplexity that training reported."""
     done = train(*NAMES)
     assert done.directory is not None
     printed = evaluate(done.directory, "--heat", "page.html")
     assert printed.status == 0
     page = Page(Path("page.html").read_text("utf-8"))
     text = "".join("\n" if "n" in kind.split() else inside for _, kind, inside in page.cells)
-    Path("part").write_text(text, "utf-8")
-    told = json.loads(evaluate("--text", "part", "--json").out)
-    assert told["models"][0]["perplexity"]["value"] == pytest.approx(
+    Path("split").write_text(text, "utf-8")
+    figures = json.loads(evaluate("--text", "split", "--json").out)
+    assert figures["models"][0]["perplexity"]["value"] == pytest.approx(
         done.summary["test/perplexity"], rel=1e-6
     )
     assert f"{done.summary['test/perplexity']:,.2f}" in page.texts
 
 
 @pytest.mark.slow
-def test_a_text_of_ones_own_waits_for_no_training(tmp_path: Path) -> None:
-    """Neither Lightning nor matplotlib's plots, which take seconds, are imported for it."""
-    path, page = small(tmp_path), tmp_path / "a.html"
+def test_scoring_own_text_imports_no_training(tmp_path: Path) -> None:
+    """Scoring a text imports neither Lightning nor matplotlib's plots, which take seconds."""
+    path, page = small_checkpoint(tmp_path), tmp_path / "a.html"
     program = (
         "import sys\n"
         "from lyricgen.evaluate import main\n"
@@ -122,7 +122,7 @@ def test_a_text_of_ones_own_waits_for_no_training(tmp_path: Path) -> None:
 
 
 def test_page_of_a_text(evaluate: Evaluate, tmp_path: Path) -> None:
-    path = small(tmp_path)
+    path = small_checkpoint(tmp_path)
     printed = evaluate(path, "--heat", "热.html", "--text", "ab分\ncd")
     assert printed.out == f"surprisal of the text given, 6 characters, by {path}: 热.html\n"
     assert len(Page(Path("热.html").read_text("utf-8")).cells) == 6
@@ -138,7 +138,7 @@ def test_page_of_whole_lines(evaluate: Evaluate, tmp_path: Path) -> None:
     assert len(Page(Path("a.html").read_text("utf-8")).cells) == 6
 
 
-def test_page_of_a_part(evaluate: Evaluate, train: Train) -> None:
+def test_page_of_a_split(evaluate: Evaluate, train: Train) -> None:
     assert train(*LYRICS, "callbacks.samples.every_n_epochs=0").directory is not None
     assert "of the test split of lyrics, 800 char" in evaluate("--heat", "a.html").out
     printed = evaluate("--heat", "a.html", "--split", "train", "--heat-chars", "100")
@@ -147,9 +147,11 @@ def test_page_of_a_part(evaluate: Evaluate, train: Train) -> None:
 
 def test_gates_and_page_at_once(evaluate: Evaluate, tmp_path: Path) -> None:
     Path("song").write_text("ab分\n", "utf-8")
-    printed = evaluate(small(tmp_path), "--heat", "a.html", "--gates", "a.png", "--text", "song")
-    told = [line for line in printed.texts if "fonts-noto-cjk" not in line]  # no Chinese font here
-    assert [line.split(":")[-1] for line in told] == [" a.html", " a.png"]
+    printed = evaluate(
+        small_checkpoint(tmp_path), "--heat", "a.html", "--gates", "a.png", "--text", "song"
+    )
+    lines = [line for line in printed.texts if "fonts-noto-cjk" not in line]  # note without a font
+    assert [line.split(":")[-1] for line in lines] == [" a.html", " a.png"]
 
 
 # Memorisation
@@ -160,16 +162,16 @@ def test_memorisation_of_names(evaluate: Evaluate, train: Train) -> None:
     assert done.directory is not None
     found = evaluate("--memorisation", "--json", "--png", "a.png", "--count", "200")
     assert "a.png" not in found.err
-    [told] = json.loads(found.out)["memorisation"]
-    assert told["generated"]["texts"] == 200
-    assert told["names"]["whole"] > 100
-    assert told["held_out"]["texts"] == 270
-    assert set(told["held_out"]["ngrams"]) == {str(n) for n in range(4, 13)}
+    [figures] = json.loads(found.out)["memorisation"]
+    assert figures["generated"]["texts"] == 200
+    assert figures["names"]["whole"] > 100
+    assert figures["held_out"]["texts"] == 270
+    assert set(figures["held_out"]["ngrams"]) == {str(n) for n in range(4, 13)}
     assert matplotlib.image.imread("a.png", format="png").shape[0] > 700  # both panels
     shown = evaluate("--memorisation", "--count", "200").out
     assert "longest run in the training text" in shown
-    assert f"{100 * told['names']['in_train']:.2f} %" in shown
-    assert f"{100 * told['held_out']['ngrams']['4']:.2f} %" in shown
+    assert f"{100 * figures['names']['in_train']:.2f} %" in shown
+    assert f"{100 * figures['held_out']['ngrams']['4']:.2f} %" in shown
     with (done.directory / "metrics.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     curve = logged(done.directory / "checkpoints" / "best.ckpt")["samples/copied_ngrams_4"]
@@ -184,29 +186,29 @@ def test_memorisation_of_a_text(evaluate: Evaluate, train: Train) -> None:
         for more in ((), (), ("--temperature", "2"))
     )
     assert one == again != hot
-    [told] = json.loads(one)["memorisation"]
-    assert told["generated"]["characters"] == 5 * 250
-    assert told["names"] is None
-    assert told["held_out"]["characters"] == 1600
+    [figures] = json.loads(one)["memorisation"]
+    assert figures["generated"]["characters"] == 5 * 250
+    assert figures["names"] is None
+    assert figures["held_out"]["characters"] == 1600
 
 
-def test_what_was_not_logged(tmp_path: Path) -> None:
+def test_metrics_that_were_not_logged(tmp_path: Path) -> None:
     assert logged(tmp_path / "checkpoints" / "a.ckpt") == {}
     (tmp_path / "metrics.csv").write_text("epoch,samples/copied_ngrams_4\n1,\nx,y\n", "utf-8")
     assert logged(tmp_path / "checkpoints" / "a.ckpt") == {}
 
 
-def test_lines_of_a_part_of_names() -> None:
+def test_lines_of_a_split_of_names() -> None:
     model = model_of(layout="lines", vocabulary=VOCABULARY)
     split = own_text("ab\ncd\nab\n", "it", model).split
     assert lines_of(split, VOCABULARY) == {"ab", "cd"}
 
 
-# What does not go together
+# Arguments that do not go together
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["--unknown", "skip"], "--unknown needs --text: give --text as well, or leave"),
         (["--unknown", "refuse", "--heat", "a.html"], "--unknown needs --text: give"),
@@ -236,17 +238,19 @@ def test_lines_of_a_part_of_names() -> None:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_what_cannot_be(
-    evaluate: Evaluate, tmp_path: Path, arguments: list[str], told: str
+def test_faulty_arguments_are_refused(
+    evaluate: Evaluate, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
-    assert told in refusal(evaluate(small(tmp_path), *arguments))
+    assert message in refusal(evaluate(small_checkpoint(tmp_path), *arguments))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.ckpt"]
 
 
 def test_models_that_do_not_compare(evaluate: Evaluate, tmp_path: Path, train: Train) -> None:
     done = train(*LYRICS, "objective=fill", "callbacks.samples.every_n_epochs=0")
     assert done.directory is not None
-    assert "does not compare" in refusal(evaluate(done.directory, small(tmp_path), "--text", "ab"))
+    assert "does not compare" in refusal(
+        evaluate(done.directory, small_checkpoint(tmp_path), "--text", "ab")
+    )
     assert "fills gaps" in refusal(evaluate(done.directory, "--memorisation"))
     assert "pseudo-perplexity" in evaluate(done.directory, "--text", "我们").out
     assert evaluate(done.directory, "--heat", "a.html").status == 0

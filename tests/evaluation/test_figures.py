@@ -1,4 +1,4 @@
-"""The figures of the evaluate command: those of training, with intervals, beside the baselines."""
+"""Figures of the evaluate command: equal to those of training, with intervals and baselines."""
 
 import json
 import math
@@ -30,7 +30,7 @@ def evaluate(capfd: pytest.CaptureFixture[str]) -> Evaluate:
 
 @dataclass(frozen=True)
 class Runs:
-    """Small runs that several tests look at."""
+    """Small runs that several tests share."""
 
     lstm: Path
     gru: Path
@@ -146,11 +146,11 @@ def test_rows_of_a_long_text_are_those_of_training(
 def test_the_training_perplexity_is_that_of_the_weights_without_dropout(
     train: Train, evaluate: Evaluate
 ) -> None:
-    """Of n-grams, which have none, it is what training wrote; of a network it is lower."""
+    """N-grams have no dropout and repeat training's figure; that of a network is lower."""
     done = train(*TINY, "model=ngram")
     [ngram, uniform] = figures_of(evaluate)["parts"]["train"]["models"]
     assert ngram["perplexity"]["value"] == pytest.approx(done.summary["train/perplexity"], rel=1e-9)
-    assert uniform["kind"] == "uniform"  # the other baselines have counted this split
+    assert uniform["kind"] == "uniform"  # the other baselines are counted on this split
     done = train(*TINY, "model.dropout=0.9")
     network = figures_of(evaluate)["parts"]["train"]["models"][0]
     assert network["perplexity"]["value"] < done.summary["train/perplexity"]
@@ -163,8 +163,8 @@ def test_bits_per_byte_worked_by_hand(train: Train, evaluate: Evaluate) -> None:
     figures = figures_of(evaluate)
     for split, characters in (("val", 100), ("test", 40), ("train", 260)):
         for model in figures["parts"][split]["models"]:
-            assert model["characters"] == characters - 1  # the first has nothing before it
-            # each split is whole quadruples of 10 bytes and begins with the a that is not predicted
+            assert model["characters"] == characters - 1  # the first character is not predicted
+            # each split is made of quadruples of 10 bytes; its first character, a, is not predicted
             assert model["bytes"] == 10 * characters // 4 - 1
             nats = model["loss"]["value"] * model["characters"]
             assert model["bits_per_byte"]["value"] == pytest.approx(
@@ -185,9 +185,9 @@ DRAWS = {"resamples": 2000, "seed": 0}
 
 
 @pytest.mark.parametrize("lines", [False, True])
-def test_pairs_tell_more_than_two_intervals(lines: bool) -> None:
+def test_a_paired_interval_shows_a_difference_where_intervals_overlap(lines: bool) -> None:
     numbers = np.random.default_rng(0)
-    hard = numbers.gamma(2.0, 1.0, 3000)  # what both models find hard or easy
+    hard = numbers.gamma(2.0, 1.0, 3000)  # difficulty of the characters for both models
     one, other = (hard + numbers.normal(0, 0.2, 3000) + worse for worse in (0, 0.05))
     one[0] = np.nan
     ends = np.arange(3000) // 10 if lines else None
@@ -202,11 +202,11 @@ def test_pairs_tell_more_than_two_intervals(lines: bool) -> None:
     assert (high - low) / 2 == pytest.approx(expected, rel=0.1)  # type: ignore[operator]
     assert paired.differs
     overlap = alone[0].high - alone[1].low  # type: ignore[operator]
-    assert overlap > 0  # the intervals alone would not tell
+    assert overlap > 0  # the separate intervals show no difference
 
 
 def test_lines_are_drawn_whole() -> None:
-    """Each line is one draw: as wide as the ratio estimator's linearised variance has it."""
+    """Each line is one draw: the width is that of the ratio estimator's linearised variance."""
     numbers = np.random.default_rng(1)
     lengths = numbers.integers(3, 15, 400)
     lines = np.repeat(np.arange(400), lengths)
@@ -244,7 +244,7 @@ def test_checkpoints_are_compared_on_the_same_characters(runs: Runs, evaluate: E
         assert difference["value"] == pytest.approx(expected, abs=1e-12)
         assert model["differs"] == (not difference["low"] <= 0 <= difference["high"])
     assert models["uniform"]["differs"]
-    # a checkpoint of the baseline is the baseline
+    # a checkpoint of n-grams equals the baseline
     assert models["5-gram kneser_ney"]["loss"] == models["5-gram"]["loss"]
     [same] = [
         model
@@ -259,12 +259,13 @@ def test_models_of_lines_and_of_text_are_compared_on_what_both_predict(
     runs: Runs, evaluate: Evaluate
 ) -> None:
     figures = figures_of(evaluate, runs.names, runs.names_as_text, "--curves")
-    names = ["lstm 1x16 (dino_lstm_1x16)"] * 2  # equal: so the runs tell them apart
+    names = ["lstm 1x16 (dino_lstm_1x16)"] * 2  # equal names, so the runs' names are added
     one, other = (each["name"] for each in figures["checkpoints"])
     assert one != other
     assert [one[: len(names[0]) - 1], other[: len(names[0]) - 1]] == [name[:-1] for name in names]
     models = models_of(figures, "test")
-    assert models[one]["characters"] == models[other]["characters"] + 1  # the first of the text
+    # the first character of a running text is not predicted
+    assert models[one]["characters"] == models[other]["characters"] + 1
     assert models[one]["block_length"] is None
     assert figures["parts"]["test"]["lines"] > 1
     assert figures["curves"]["position_in"] == "line"
@@ -272,16 +273,16 @@ def test_models_of_lines_and_of_text_are_compared_on_what_both_predict(
     assert models_of(alone, "test")["lstm 1x16"]["loss"] == models[one]["loss"]
 
 
-def test_a_checkpoint_beside_itself(runs: Runs, evaluate: Evaluate) -> None:
+def test_a_checkpoint_against_itself(runs: Runs, evaluate: Evaluate) -> None:
     figures = figures_of(evaluate, runs.lstm, runs.lstm, "--split", "val")
-    assert figures == figures_of(evaluate, runs.lstm, runs.lstm, "--part", "val")  # its alias
+    assert figures == figures_of(evaluate, runs.lstm, runs.lstm, "--part", "val")  # the alias
     assert list(figures["parts"]) == ["val"]
     first, second = figures["parts"]["val"]["models"][:2]
     assert first["name"] != second["name"]
     assert second["difference"] == {"value": 0, "low": 0, "high": 0}
 
 
-def test_keys_are_those_that_are_documented(runs: Runs, evaluate: Evaluate) -> None:
+def test_every_key_is_documented(runs: Runs, evaluate: Evaluate) -> None:
     figures = figures_of(evaluate, runs.lstm, "--curves", "--resamples", "200", "--seed", "2000007")
     page = (ROOT / "docs/evaluate.md").read_text("utf-8")
     names = {"train", "val", "test", "lstm 1x16"}
@@ -304,7 +305,7 @@ def test_curves_in_json(runs: Runs, evaluate: Evaluate) -> None:
     position, context, frequency = (curves[name] for name in ("position", "context", "frequency"))
     assert position["places"] == [str(number) for number in range(1, 11)]  # data.num_steps
     assert position["characters"] == [140] * 10
-    assert context["places"] == ["1", "2", "4", "8", "16", "32", "64"]  # of 150
+    assert context["places"] == ["1", "2", "4", "8", "16", "32", "64"]  # 150 characters
     assert context["characters"] == [86] * 7
     # a 5-gram model looks no further than 4 characters back
     of_ngram = context["perplexities"]["5-gram kneser_ney"]
@@ -319,7 +320,7 @@ def test_curves_in_json(runs: Runs, evaluate: Evaluate) -> None:
 
 
 def test_positions_and_frequencies_of_names(runs: Runs, evaluate: Evaluate) -> None:
-    """Their means, weighted by their characters, are the whole."""
+    """Means of the bins, weighted by their characters, give the mean of the split."""
     figures = figures_of(evaluate, runs.names, "--curves")
     whole = models_of(figures, "test")["lstm 1x16"]
     for name in ("position", "frequency"):
@@ -348,7 +349,7 @@ def test_tables_in_the_terminal(runs: Runs, evaluate: Evaluate) -> None:
 
 
 @pytest.mark.slow
-def test_a_picture(runs: Runs, evaluate: Evaluate, tmp_path: Path) -> None:
+def test_a_plot(runs: Runs, evaluate: Evaluate, tmp_path: Path) -> None:
     small, large = tmp_path / "small.png", tmp_path / "large.png"
     done = evaluate(runs.lstm, "--png", small)
     assert (done.status, messages(done.err)) == (0, [])
@@ -362,7 +363,9 @@ def test_a_picture(runs: Runs, evaluate: Evaluate, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["large.png", "small.png"]
 
 
-def test_gap_fillers_have_pseudo_perplexities_alone(runs: Runs, evaluate: Evaluate) -> None:
+def test_models_that_fill_gaps_have_only_pseudo_perplexities(
+    runs: Runs, evaluate: Evaluate
+) -> None:
     figures = figures_of(evaluate, runs.fill)
     for split in figures["parts"].values():
         [model] = split["models"]
@@ -376,7 +379,7 @@ def test_gap_fillers_have_pseudo_perplexities_alone(runs: Runs, evaluate: Evalua
 
 
 @pytest.mark.parametrize(
-    ("overrides", "told"),
+    ("overrides", "message"),
     [
         (("data=dino",), "data.kind=dino, the first checkpoint lyrics"),
         (("data.max_chars=1400",), "data.max_chars=1400, the first checkpoint 1500"),
@@ -386,14 +389,14 @@ def test_gap_fillers_have_pseudo_perplexities_alone(runs: Runs, evaluate: Evalua
     ids=lambda value: value[0] if isinstance(value, tuple) else None,
 )
 def test_other_texts_and_splits_do_not_compare(
-    runs: Runs, train: Train, evaluate: Evaluate, overrides: tuple[str, ...], told: str
+    runs: Runs, train: Train, evaluate: Evaluate, overrides: tuple[str, ...], message: str
 ) -> None:
     done = train(*TINY, *overrides)
     assert done.directory is not None
-    assert told in refusal(evaluate(runs.lstm, done.directory))
+    assert message in refusal(evaluate(runs.lstm, done.directory))
 
 
-def test_a_text_that_has_gone_or_changed(train: Train, evaluate: Evaluate) -> None:
+def test_a_missing_or_changed_text_is_refused(train: Train, evaluate: Evaluate) -> None:
     text = Path("a.txt")
     text.write_text("abcd" * 300, "utf-8")
     train(*TINY, "data=text", "data.path=a.txt")
@@ -408,7 +411,7 @@ def test_a_text_that_has_gone_or_changed(train: Train, evaluate: Evaluate) -> No
     assert "--text FILE" in line
 
 
-def test_a_network_that_has_diverged(
+def test_a_diverged_network_is_refused(
     trained: Train, evaluate: Evaluate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -422,7 +425,7 @@ def test_a_network_that_has_diverged(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["--split", "all"], "--split"),
         (["--resamples", "99"], "'99': give a whole number from 100 to 1000000"),
@@ -433,11 +436,13 @@ def test_a_network_that_has_diverged(
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_what_cannot_be(runs: Runs, evaluate: Evaluate, arguments: list[str], told: str) -> None:
-    assert told in refusal(evaluate(runs.lstm, *arguments))
+def test_faulty_arguments_are_refused(
+    runs: Runs, evaluate: Evaluate, arguments: list[str], message: str
+) -> None:
+    assert message in refusal(evaluate(runs.lstm, *arguments))
 
 
-def test_a_part_that_there_is_not(train: Train, evaluate: Evaluate) -> None:
+def test_a_missing_split(train: Train, evaluate: Evaluate) -> None:
     train(*TINY, "data.test_fraction=0", "data.val_fraction=0")
     assert "the text has only train" in refusal(evaluate("--split", "test"))
     figures = figures_of(evaluate, "--curves")

@@ -1,4 +1,4 @@
-"""What a layer does over a text: its activations, the panels that show them, the fonts."""
+"""Activations of a layer over a text, the panels that show them, and their fonts."""
 
 from io import BytesIO
 from pathlib import Path
@@ -29,13 +29,13 @@ from tests.helpers.ngram_models import uncounted
 TEXT = "abc分de开bé"
 
 
-def precise(model: TrainedModel) -> TrainedModel:
+def in_double_precision(model: TrainedModel) -> TrainedModel:
     model.network.double()
     return model
 
 
 def features(model: TrainedModel, text: str) -> Tensor:
-    """What the first layer reads, one character after the other: (T, I)."""
+    """Inputs of the first layer, one character after the other, (T, I)."""
     vocabulary = model.vocabulary.characters
     ids = [vocabulary.index(character) for character in text]
     rows = torch.eye(len(vocabulary), dtype=torch.float64)[ids]
@@ -46,8 +46,8 @@ def features(model: TrainedModel, text: str) -> Tensor:
     return rows if embedding is None else embedding.weight[ids]
 
 
-def below(model: TrainedModel, text: str, layer: int, *, residual: bool) -> Tensor:
-    """What a layer reads, by the layers under it one by one: (T, I)."""
+def layer_inputs(model: TrainedModel, text: str, layer: int, *, residual: bool) -> Tensor:
+    """Inputs of a layer, computed by the layers below it one by one, (T, I)."""
     read = features(model, text)
     for number, block in enumerate(list(model.network.recurrence.blocks)[: layer - 1]):
         above, _ = block(read[None], None)
@@ -55,7 +55,7 @@ def below(model: TrainedModel, text: str, layer: int, *, residual: bool) -> Tens
     return read
 
 
-def close(array: Any, expected: Tensor) -> None:
+def assert_close(array: Any, expected: Tensor) -> None:
     np.testing.assert_allclose(array, expected.detach().numpy(), rtol=0, atol=1e-12)
 
 
@@ -63,13 +63,13 @@ def close(array: Any, expected: Tensor) -> None:
 @pytest.mark.parametrize("kind", ["embedding", "one_hot"])
 @pytest.mark.parametrize("residual", [False, True], ids=["plain", "residual"])
 @pytest.mark.parametrize("layer", [1, 2, 3])
-def test_an_lstm_of_any_depth(layer: int, residual: bool, kind: str, layout: str) -> None:
-    """By nn.LSTMCell, step by step, and torch's documented order of gates i, f, g, o."""
+def test_gates_of_an_lstm_of_any_depth(layer: int, residual: bool, kind: str, layout: str) -> None:
+    """Gates equal those of nn.LSTMCell, step by step, in torch's documented order i, f, g, o."""
     options = {"layers": 3, "residual": residual, "depth_dropout": 0.5, "dropout": 0.5}
-    model = precise(model_of("lstm", layout=layout, input=kind, **options))
+    model = in_double_precision(model_of("lstm", layout=layout, input=kind, **options))
     got = activations(model, TEXT, layer)
     layer_weights = model.network.recurrence.blocks[layer - 1].state_dict()
-    inputs = below(model, TEXT, layer, residual=residual)
+    inputs = layer_inputs(model, TEXT, layer, residual=residual)
     cell = nn.LSTMCell(inputs.shape[1], 12).double()
     cell.load_state_dict({k.removesuffix("_l0"): v for k, v in layer_weights.items()})
     h = c = torch.zeros(12, dtype=torch.float64)
@@ -78,34 +78,34 @@ def test_an_lstm_of_any_depth(layer: int, residual: bool, kind: str, layout: str
     for t, x in enumerate(inputs):
         total = F.linear(x, cell.weight_ih, cell.bias_ih) + F.linear(h, cell.weight_hh)
         i, f, g, o = (total + cell.bias_hh).chunk(4)
-        close(got.gates["update"][:, 0, t], i.sigmoid())
-        close(got.gates["forget"][:, 0, t], f.sigmoid())
-        close(got.gates["candidate"][:, 0, t], g.tanh())
-        close(got.gates["output"][:, 0, t], o.sigmoid())
+        assert_close(got.gates["update"][:, 0, t], i.sigmoid())
+        assert_close(got.gates["forget"][:, 0, t], f.sigmoid())
+        assert_close(got.gates["candidate"][:, 0, t], g.tanh())
+        assert_close(got.gates["output"][:, 0, t], o.sigmoid())
         h, c = cell(x, (h, c))
-        close(got.c[:, 0, t], c)
-        close(got.a[:, 0, t], h)
+        assert_close(got.c[:, 0, t], c)
+        assert_close(got.a[:, 0, t], h)
 
 
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("cell", CELLS)
-def test_the_last_layers_states_and_predictions_are_the_networks(cell: str, layers: int) -> None:
-    model = precise(model_of(cell, layers=layers, layout="lines", input="one_hot"))
+def test_the_last_layers_states_and_predictions_equal_the_networks(cell: str, layers: int) -> None:
+    model = in_double_precision(model_of(cell, layers=layers, layout="lines", input="one_hot"))
     with torch.no_grad():
         for parameter in model.network.parameters():
-            parameter.mul_(0.3)  # rectified units would grow and grow
+            parameter.mul_(0.3)  # otherwise rectified units grow without bound
     got = activations(model, TEXT, layers)
     ids = [len(model.vocabulary), *model.vocabulary.encode(TEXT).tolist()]
     logits, state = model.network(torch.tensor([ids]))
-    close(got.y[:, 0], logits[0].softmax(-1).T)
-    close(got.a[:, 0, -1], state[0][-1, 0])
+    assert_close(got.y[:, 0], logits[0].softmax(-1).T)
+    assert_close(got.a[:, 0, -1], state[0][-1, 0])
 
 
-def test_dropout_is_off_and_nothing_is_left_behind() -> None:
+def test_dropout_is_off_and_no_hook_is_left_behind() -> None:
     model = model_of("gru", layers=2, depth_dropout=0.9)
     first = activations(model, TEXT, 2)
     assert np.array_equal(first.a, activations(model, TEXT, 2).a)
-    assert first.a.dtype == np.float32  # as the network's weights
+    assert first.a.dtype == np.float32  # the type of the network's weights
     assert not model.network.recurrence.blocks[1]._forward_pre_hooks
 
 
@@ -113,7 +113,7 @@ def panels_of(model: TrainedModel) -> list[Panel]:
     return panels(activations(model, TEXT, 1), model.network.recurrence.blocks[0].titles)
 
 
-def test_panels_have_the_fields_names() -> None:
+def test_panels_have_the_usual_names_of_gates() -> None:
     def shown(cell: str) -> list[str]:
         return [panel.title for panel in panels_of(model_of(cell))]
 
@@ -137,7 +137,7 @@ def test_panels_have_the_fields_names() -> None:
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_no_value_is_beyond_its_colours(cell: str) -> None:
+def test_every_value_is_within_its_scale_of_colours(cell: str) -> None:
     model = model_of(cell)
     with torch.no_grad():
         for parameter in model.network.parameters():
@@ -150,7 +150,7 @@ def test_no_value_is_beyond_its_colours(cell: str) -> None:
 
 
 def labels(model: TrainedModel, text: str) -> tuple[list[str], str, str]:
-    """Of the axis below and of its name; and what no font has."""
+    """Labels of the lowest axis, its title, and the characters that no font has."""
     figure, missing = draw(model, text, 1)
     axes = [one for one in figure.axes if one.get_xlabel()]
     [last] = axes
@@ -170,20 +170,20 @@ def test_characters_stand_on_the_axis() -> None:
 
 
 def test_dollar_signs_are_no_formula() -> None:
-    """As one, `$_$` could not be drawn at all."""
+    """As a formula, `$_$` could not be drawn."""
     figure, _ = draw(model_of("rnn", vocabulary=Vocabulary("$_a")), "$_$", 1)
     figure.savefig(BytesIO(), format="png")
 
 
-def test_pictures_show_each_value_at_its_place() -> None:
+def test_plots_show_each_value_at_its_place() -> None:
     model = model_of("lstm")
     figure, _ = draw(model, TEXT, 1)
     read = activations(model, TEXT, 1)
     assert read.c is not None
     images = [axes.get_images()[0] for axes in figure.axes if axes.get_images()]
-    wanted = [*read.gates.values(), read.c, read.a]
-    assert len(images) == len(wanted) == 6
-    for image, values in zip(images, wanted, strict=True):
+    expected = [*read.gates.values(), read.c, read.a]
+    assert len(images) == len(expected) == 6
+    for image, values in zip(images, expected, strict=True):
         assert np.array_equal(image.get_array(), values[:, 0])
 
 
@@ -194,7 +194,9 @@ def test_characters_that_no_font_has(monkeypatch: pytest.MonkeyPatch) -> None:
     assert missing == "分开"
 
 
-def test_a_font_is_taken_for_what_it_has(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_font_is_chosen_by_its_characters(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """A font that matplotlib has not listed yet is found; a damaged one is passed over."""
     damaged = tmp_path / "damaged.ttf"
     damaged.write_bytes(b"no font")
@@ -231,14 +233,14 @@ def test_the_units_that_vary_most_are_drawn() -> None:
     model = model_of("lstm")
     read = activations(model, TEXT, 1)
     spread = [float(np.std(unit)) for unit in read.a[:, 0]]
-    wanted = sorted(sorted(range(12), key=lambda unit: -spread[unit])[:5])
+    expected = sorted(sorted(range(12), key=lambda unit: -spread[unit])[:5])
     figure, _ = draw(model, TEXT, 1, 5)
     images = [axes.get_images()[0] for axes in figure.axes if axes.get_images()]
     for image, values in zip(images, [*read.gates.values(), read.c, read.a], strict=True):
         assert values is not None
-        assert np.array_equal(image.get_array(), values[wanted, 0])
+        assert np.array_equal(image.get_array(), values[expected, 0])
     [axes, *_] = figure.axes
-    assert [int(label.get_text()) for label in axes.get_yticklabels()] == wanted
+    assert [int(label.get_text()) for label in axes.get_yticklabels()] == expected
     assert "5 of 12 units" in figure.get_suptitle()
     [note] = notes(model, 5)
     assert "5 of 12 units" in note
@@ -249,28 +251,28 @@ def test_the_units_that_vary_most_are_drawn() -> None:
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_a_cell_without_gates_says_so(cell: str) -> None:
+def test_a_cell_without_gates_has_a_note(cell: str) -> None:
     without = cell in ("rnn", "relu", "rnn_scratch")
-    told = [f"cell={CELLS[cell]['kind']} has no gates: its hidden state is shown"]
-    assert notes(model_of(cell), None) == (told if without else [])
+    note = [f"cell={CELLS[cell]['kind']} has no gates: its hidden state is shown"]
+    assert notes(model_of(cell), None) == (note if without else [])
 
 
 @pytest.mark.parametrize("layer", [-1, 0, 3])
-def test_no_such_layer(layer: int) -> None:
+def test_a_missing_layer_is_refused(layer: int) -> None:
     with pytest.raises(UserError, match=f"layer={layer}: the network has 2, give 1 to 2"):
         activations(model_of("gru", layers=2), TEXT, layer)
 
 
-def test_models_that_cannot_be_looked_into() -> None:
+def test_models_without_shown_gates_are_refused() -> None:
     filling = FillModel(architecture("lstm", objective="fill"))
     counting = uncounted(2, "witten_bell")
-    for network, told in ((filling, "fills gaps from both sides"), (counting, "counts n-grams")):
+    for network, message in ((filling, "fills gaps from both sides"), (counting, "counts n-grams")):
         model = TrainedModel(network, Vocabulary("abcde"), "stream", lowercase=False)
-        with pytest.raises(UserError, match=f"this model {told}: --gates shows recurrent"):
+        with pytest.raises(UserError, match=f"this model {message}: --gates shows recurrent"):
             activations(model, TEXT, 1)
 
 
-def test_a_cell_without_a_step_in_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cell_without_a_step_in_numpy_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(RnnCell, "column_step", Cell.column_step)
     with pytest.raises(
         UserError, match="the cell TorchRnn has no step in NumPy for --gates to show"

@@ -1,4 +1,4 @@
-"""The page of surprisal: what stands in it, read back as a browser would."""
+"""The page of surprisal, read back as a browser would."""
 
 import math
 import re
@@ -65,7 +65,7 @@ def test_facts_of_the_header() -> None:
     assert "gru 1x12 · some.ckpt" in words
 
 
-def test_nothing_steers_the_page() -> None:
+def test_no_character_steers_the_page() -> None:
     vocabulary = Vocabulary("".join(sorted(NASTY)))
     model = model_of("rnn", vocabulary=vocabulary)
     html = page_of(model, NASTY + NASTY)
@@ -99,7 +99,7 @@ def test_a_text_that_looks_like_the_template() -> None:
     assert "".join(inside for _, _, inside in page.cells) == "{{data}}{{text}}"
 
 
-def test_characters_that_were_left_out_are_shown_as_such() -> None:
+def test_characters_that_were_left_out_are_marked() -> None:
     page = Page(page_of(small_model(), "aΩb<\u202e"))
     assert [tag for tag, _, _ in page.cells] == ["i", "s", "i", "s", "s"]
     assert [inside for _, _, inside in page.cells] == ["a", "Ω", "b", "<", "U+202E"]
@@ -135,7 +135,7 @@ def test_a_long_text_stays_small() -> None:
 
 
 @pytest.mark.parametrize("stops", [LIGHT, DARK])
-def test_legible_on_every_colour(stops: str) -> None:
+def test_characters_are_legible_on_every_colour(stops: str) -> None:
     found = levels(stops)
     assert len(found) == len({one.ground for one in found}) == LEVELS
     assert min(contrast(one.ground, one.ink) for one in found) >= 4.5
@@ -153,5 +153,5 @@ def test_levels_of_a_scale() -> None:
 
 
 @pytest.mark.parametrize("space", ["\u00a0", "\u2003", "\u202f"])
-def test_spaces_that_nobody_sees_are_named(space: str) -> None:
+def test_invisible_spaces_are_named(space: str) -> None:
     assert sign(space) == f"U+{ord(space):04X}"

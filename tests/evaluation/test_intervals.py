@@ -1,4 +1,4 @@
-"""Intervals by resampling, against theory, against loops, and by how often they hold the truth."""
+"""Intervals by resampling, against theory, loops and the rate at which they hold the truth."""
 
 import math
 import time
@@ -44,8 +44,8 @@ def test_independent_values_have_the_interval_of_the_normal_distribution(length:
 
 
 @pytest.mark.slow
-def test_the_interval_of_dependent_values_holds_their_mean_as_often_as_it_says() -> None:
-    """Single values, drawn as if they were independent, hold it 59 times in a hundred.
+def test_intervals_of_dependent_values_hold_the_mean_at_the_stated_rate() -> None:
+    """Intervals of single values, drawn as if independent, hold the mean 59 times in a hundred.
 
     The standard error is sqrt(1.7 / 0.3) times that of independent values, and 1.96 over that is
     0.82 standard deviations.
@@ -63,13 +63,13 @@ def test_the_interval_of_dependent_values_holds_their_mean_as_often_as_it_says()
 
 @pytest.mark.parametrize(("phi", "length"), [(0.5, 20_000), (0.7, 5000), (0.8, 20_000)])
 def test_the_blocks_of_an_autoregression_have_the_length_of_theory(phi: float, length: int) -> None:
-    """(6 φ² / (1 - φ²)² n)^(1/3): Politis and White's (2 G² / D)^(1/3) n^(1/3), summed by hand."""
+    """Theory is Politis and White's (2 G² / D)^(1/3) n^(1/3) = (6 φ² / (1 - φ²)² n)^(1/3)."""
     expected = (6 * phi**2 / (1 - phi**2) ** 2 * length) ** (1 / 3)
     found = [block_length(autoregressive(length, phi, seed)) for seed in range(20)]
     assert np.median(found) == pytest.approx(expected, rel=0.08)
 
 
-def test_blocks_are_not_shorter_than_the_cube_root_nor_longer_than_a_third_of_the_text() -> None:
+def test_blocks_are_between_the_cube_root_and_a_third_of_the_text() -> None:
     for length in (1000, 8000):
         independent = np.random.default_rng(1).standard_normal(length)
         assert block_length(independent) == math.ceil(length ** (1 / 3))
@@ -102,7 +102,7 @@ def test_every_character_is_drawn_as_often_as_any_other() -> None:
     assert totals.mean(axis=0) == pytest.approx(np.ones(30), abs=0.05)
 
 
-def test_the_seed_decides() -> None:
+def test_the_seed_decides_the_draws() -> None:
     units = np.arange(50.0)[:, None]
     one, same, other = (resampled_totals(units, 4, resamples=20, seed=seed) for seed in (1, 1, 2))
     assert (one == same).all()

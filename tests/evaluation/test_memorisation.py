@@ -1,4 +1,4 @@
-"""How much of a model's texts stands in the training split: beside sets of strings in Python."""
+"""Share of a model's texts that stands in the training split, against sets of strings."""
 
 import math
 from typing import Any, Literal
@@ -49,7 +49,7 @@ def longest(train: str, texts: list[str]) -> int:
 
 
 @given(letters, st.lists(letters, max_size=4), st.sampled_from([1, 7, 1 << 18]))
-def test_as_sets_of_strings_have_it(train: str, texts: list[str], chunk: int) -> None:
+def test_shared_ngrams_equal_sets_of_strings(train: str, texts: list[str], chunk: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(memorisation, "CHUNK", chunk)
         shared = SharedNgrams(ids(train), 26)
@@ -67,7 +67,7 @@ def test_shares_worked_by_hand() -> None:
     assert found == Overlap(3, 14, {4: 2 / 6, 5: 0.0, 7: 0.0}, longest=4)
 
 
-def test_no_run_across_two_texts() -> None:
+def test_no_run_crosses_two_texts() -> None:
     shared = SharedNgrams(ids("abcdefgh"), 26)
     assert copied(shared, [ids("abcd"), ids("efgh")], [4, 5]).ngrams == {4: 1.0}
     assert shared.longest([ids("abcd"), ids("efgh")]) == 4
@@ -98,7 +98,7 @@ def test_stated_probability_of_a_wrong_answer() -> None:
         one = np.uint64(pow(BASE, power, 2**64))
         sums = np.concatenate([sums, sums + one, sums - one])
     lowest = sums[1:] & (~sums[1:] + np.uint64(1))  # the largest power of 2 that divides each
-    assert lowest.min() > 0  # none is 0 itself
+    assert lowest.min() > 0  # no sum is 0
     assert math.log2(lowest.max()) <= 64 - 47
 
 
@@ -115,7 +115,7 @@ def test_distinct_ngrams(texts: list[str], n: int) -> None:
 
 
 @pytest.mark.parametrize("layout", ["stream", "lines"])
-def test_texts_of_a_part(layout: Layout) -> None:
+def test_texts_of_a_split(layout: Layout) -> None:
     text = names(40)
     corpus = encode(Corpus("test", "line" if layout == "lines" else "text", text))
     splits = splits_of(text, layout)
@@ -171,7 +171,7 @@ def test_measure_of_a_model_that_fills_gaps() -> None:
         measure(model, {}, count=1, length=5, temperature=1, seed=1)
 
 
-# As training logs it
+# Figures that training logs
 
 
 def figures_of(text: str, layout: Layout, drawn: list[tuple[str, str]]) -> dict[str, float]:
@@ -185,7 +185,7 @@ def test_figures_of_a_text() -> None:
     found = figures_of(
         "abcdefghijkl\nxyz\n", "stream", [("", "abcdefgh\nabcd\n"), ("abc", "abcdz")]
     )
-    # of the first text the 11 fours abcd … h\nab, \nabc, abcd\n: 5 + 1; of dz none
+    # the first text has 11 fours, 5 + 1 of them copied: abcd … efgh, abcd; dz has none
     assert found == {
         "samples/copied_fraction": 0.0,
         "samples/copied_ngrams_4": 6 / 11,
@@ -227,6 +227,6 @@ def test_share_of_held_out_names() -> None:
     assert found["samples/copied_fraction"] == pytest.approx(1 / 3)
 
 
-def test_nothing_drawn() -> None:
+def test_no_draws_have_no_figures() -> None:
     assert figures_of("abc\nde\n", "stream", [("", "")]) == {}
     assert figures_of("abc\nde\n", "lines", []) == {}

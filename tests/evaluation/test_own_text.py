@@ -1,4 +1,4 @@
-"""A text of the user's own: what --text means, and its figures beside the formula."""
+"""A user's own text: how --text is read, and its figures against the formula."""
 
 import gzip
 import math
@@ -18,7 +18,7 @@ from lyricgen.models.trained_model import TrainedModel
 from tests.helpers.checkpoints import model_of
 from tests.helpers.own_texts import VOCABULARY, filling_model, model, nats_one_by_one, ngram_model
 
-# What is given
+# The argument
 
 
 def test_a_file_or_the_text_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,8 +28,8 @@ def test_a_file_or_the_text_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert read_text_argument("歌").name == "'歌'"
     assert (read_text_argument("分开").text, read_text_argument("分开").file) == ("分开", None)
     assert read_text_argument("a/b\nc.txt").file is None  # no file has a name of two lines
-    assert read_text_argument("分" * 5000).file is None  # nor one so long
-    assert read_text_argument("and/or").file is None  # nor is there a directory of this name
+    assert read_text_argument("分" * 5000).file is None  # nor a name of this length
+    assert read_text_argument("and/or").file is None  # no directory has this name
     assert read_text_argument("分/开/\0").file is None
 
 
@@ -42,7 +42,7 @@ def test_a_packed_file_and_another_encoding(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("argument", "told"),
+    ("argument", "message"),
     [
         ("没有/text.txt", "'没有/text.txt' is not there"),
         ("folder/text", "'folder/text' is not there"),
@@ -56,8 +56,8 @@ def test_a_packed_file_and_another_encoding(tmp_path: Path) -> None:
         ("empty", "(--text FILE)"),
     ],
 )
-def test_what_cannot_be_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, argument: str, told: str
+def test_unreadable_arguments_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, argument: str, message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("folder").mkdir()
@@ -65,12 +65,12 @@ def test_what_cannot_be_read(
     Path("empty").touch()
     with pytest.raises(UserError) as caught:
         read_text_argument(argument)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert "data." not in str(caught.value)
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
-def test_a_text_is_no_larger_than_its_scoring_has_room_for(tmp_path: Path, pack: Any) -> None:
+def test_a_text_past_the_size_limit_is_refused(tmp_path: Path, pack: Any) -> None:
     path = tmp_path / "song"
     path.write_bytes(pack(b"a b\n" * (MAX_BYTES // 4)))
     assert len(read_text_argument(str(path)).text) == MAX_BYTES
@@ -88,14 +88,14 @@ def test_a_text_is_no_larger_than_its_scoring_has_room_for(tmp_path: Path, pack:
 
 
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
-def test_a_running_text_one_by_one(cell: str) -> None:
+def test_nats_of_a_running_text(cell: str) -> None:
     one = model(cell=cell)
     text = "ab 分开\ncd\n\nabcd分" * 3
     found = own_text(text, "it", one).nats(one, "model")
     np.testing.assert_allclose(found, nats_one_by_one(one, text), rtol=2e-5)
 
 
-def test_lines_one_by_one() -> None:
+def test_nats_of_lines() -> None:
     one = model("lines")
     read = own_text("  ab\r\n\n cd开 \r分", "it", one)
     assert read.text == "ab\ncd开\n分\n"
@@ -103,13 +103,13 @@ def test_lines_one_by_one() -> None:
     assert read.characters.num_lines == 3
 
 
-def test_composed_and_in_lower_case_as_the_corpus() -> None:
+def test_a_text_is_normalised_as_the_corpus() -> None:
     assert own_text("ABE\u0301", "it", model(lowercase=True)).text == "abé"
     with pytest.raises(UserError, match=r"'A' \(it has 'a'\), 'B' \(it has 'b'\);"):
         own_text("ABe\u0301", "it", model())
 
 
-def test_newlines_become_spaces_where_they_did_in_training() -> None:
+def test_newlines_become_spaces_as_in_training() -> None:
     one = model_of(vocabulary=VOCABULARY)
     spaced = TrainedModel(
         one.network, VOCABULARY, "stream", False, {"data": {"newline": "space", "unit": "text"}}
@@ -117,7 +117,7 @@ def test_newlines_become_spaces_where_they_did_in_training() -> None:
     assert own_text("ab\r\ncd\n", "it", spaced).text == "ab cd "
 
 
-def test_a_list_that_is_read_as_a_running_text() -> None:
+def test_a_list_of_lines_for_a_model_of_running_text() -> None:
     one = model_of(vocabulary=VOCABULARY)
     listed = TrainedModel(one.network, VOCABULARY, "stream", False, {"data": {"unit": "line"}})
     read = own_text(" ab \n\ncd", "it", listed)
@@ -129,10 +129,12 @@ def test_a_list_that_is_read_as_a_running_text() -> None:
 def test_unknown_characters_are_refused() -> None:
     with pytest.raises(UserError) as caught:
         own_text("aΩb\x1bΩ" + "".join(map(chr, range(0x4E00, 0x4E20))), "'f'", model())
-    told = str(caught.value)
-    assert told.startswith("'f' has 35 characters that the model does not know: '\\x1b', 'Ω', '一'")
-    assert "and 24 more; leave them out, or say --unknown skip" in told
-    assert told.isprintable()
+    message = str(caught.value)
+    assert message.startswith(
+        "'f' has 35 characters that the model does not know: '\\x1b', 'Ω', '一'"
+    )
+    assert "and 24 more; leave them out, or say --unknown skip" in message
+    assert message.isprintable()
 
 
 @pytest.mark.parametrize("layout", ["stream", "lines"])
@@ -143,7 +145,7 @@ def test_unknown_characters_left_out(layout: Any) -> None:
     shown = "".join(
         character for character, known in zip(read.text, read.known, strict=True) if known
     )
-    # a line of which nothing is left is none
+    # a line without known characters is dropped
     assert shown == ("ab\n\ncd\n" if layout == "stream" else "ab\ncd\n")
     nats = read.nats(one, "model")
     np.testing.assert_allclose(nats, nats_one_by_one(one, shown), rtol=2e-5)
@@ -155,14 +157,14 @@ def test_unknown_characters_left_out(layout: Any) -> None:
 
 @pytest.mark.parametrize("layout", ["stream", "lines"])
 @pytest.mark.parametrize("text", ["Ω", "", "ΩΩ\nΩ", "\n" * 5])
-def test_nothing_to_read(layout: Any, text: str) -> None:
+def test_a_text_with_nothing_to_score_is_refused(layout: Any, text: str) -> None:
     if layout == "stream" and text == "\n" * 5:
         return
     with pytest.raises(UserError, match="at least 2"):
         own_text(text, "it", model(layout), "skip")
 
 
-def test_a_line_past_all_measure() -> None:
+def test_a_line_past_the_limit_is_refused() -> None:
     with pytest.raises(UserError, match="a line of 10,001 characters"):
         own_text("ab\n" + "a" * (LONGEST_LINE + 1), "it", model("lines"))
     assert own_text("a" * LONGEST_LINE, "it", model("lines")).characters.num_lines == 1
@@ -173,13 +175,13 @@ def test_a_line_past_all_measure() -> None:
 
 
 @pytest.mark.parametrize("kind", ["stream", "lines", "ngram", "fill"])
-def test_alternatives_as_sorting_has_them(kind: str) -> None:
+def test_alternatives_are_sorted_and_ranked(kind: str) -> None:
     one = {"ngram": ngram_model, "fill": filling_model}.get(kind, lambda: model(kind))()
     text = "ab分开\ncd\nab cd\n" * 2
     layout: Any = one.layout
     ids = VOCABULARY.encode(text)
-    part = line_split(ids, VOCABULARY, layout)
-    found = alternatives(one, part, "reading")
+    split = line_split(ids, VOCABULARY, layout)
+    found = alternatives(one, split, "reading")
     read = own_text(text, "it", one)
     np.testing.assert_allclose(found.nats, read.nats(one, "model"), rtol=1e-6)
     scored = ~np.isnan(found.nats)
@@ -195,11 +197,11 @@ def test_alternatives_as_sorting_has_them(kind: str) -> None:
             assert own <= p[-1] * (1 + 1e-6)
         if found.ranks[t] == 1:
             assert p[0] == pytest.approx(own, rel=1e-5)
-        if kind != "ngram":  # whose equal probabilities have no order
+        if kind != "ngram":  # equal probabilities of n-grams have no order
             assert found.ids[t].tolist().count(int(ids[t])) == (found.ranks[t] <= 5)
 
 
-def test_alternatives_beside_a_softmax() -> None:
+def test_alternatives_equal_a_sorted_softmax() -> None:
     one = model()
     text = "ab分开\ncd"
     found = alternatives(one, own_text(text, "it", one).split, "reading")
