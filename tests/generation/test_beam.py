@@ -1,4 +1,4 @@
-"""Beam search, against every text that there is on a tiny vocabulary."""
+"""Beam search, against an enumeration of all texts over a tiny vocabulary."""
 
 import functools
 import itertools
@@ -37,7 +37,7 @@ def network(cell: str = "gru", vocabulary_size: int = V) -> LanguageModel:
 
 
 def every_text(stop: int | None, stops: int) -> list[list[int]]:
-    """Up to LENGTH characters, among them the stops, the last of which ends the text."""
+    """All texts of up to LENGTH characters; the last of the stops ends a text."""
     texts = []
     for length in range(1, LENGTH + 1):
         for text in itertools.product(range(V), repeat=length):
@@ -61,7 +61,7 @@ def every_probability(cell: str, prefix: tuple[int, ...]) -> dict[tuple[int, ...
     return found
 
 
-def enumerated(
+def best_hypotheses(
     cell: str,
     prefix: list[int],
     stop: int | None,
@@ -78,7 +78,7 @@ def enumerated(
     return sorted(found, key=lambda one: -one.score)
 
 
-def no_two_alike(prefix: list[int], text: list[int]) -> bool:
+def repeats_no_pair(prefix: list[int], text: list[int]) -> bool:
     both = [*prefix, *text]
     pairs = list(itertools.pairwise(both))
     new = pairs[len(prefix) - 1 :]
@@ -86,11 +86,11 @@ def no_two_alike(prefix: list[int], text: list[int]) -> bool:
 
 
 def second_is_one(logits: Tensor, written: PartialTexts) -> Tensor:
-    """As a constraint has it: of each prefix, the second character is 1, for the third one 2."""
+    """Constraint: the second character is 1, after the third prefix 2."""
     if written.step != 1:
         return logits
-    wanted = torch.tensor([1, 1, 2, 1])[written.rows]
-    return logits.masked_fill(torch.arange(V) != wanted[:, None], -torch.inf)
+    expected = torch.tensor([1, 1, 2, 1])[written.rows]
+    return logits.masked_fill(torch.arange(V) != expected[:, None], -torch.inf)
 
 
 def has_second(prefix: list[int], text: list[int]) -> bool:
@@ -99,7 +99,7 @@ def has_second(prefix: list[int], text: list[int]) -> bool:
 
 RULED: dict[str, tuple[list[Rule], Allowed]] = {
     "none": ([], lambda prefix, text: True),
-    "no pair twice": ([rules.no_repeat_ngram(2)], no_two_alike),
+    "no pair twice": ([rules.no_repeat_ngram(2)], repeats_no_pair),
     "second": ([second_is_one], has_second),
 }
 
@@ -123,9 +123,9 @@ def test_enough_beams_find_every_text(
         length_penalty=penalty,
     )
     for prefix, number, hypotheses in zip(PREFIXES, stops or [1] * 4, found, strict=True):
-        wanted = enumerated(cell, prefix, stop, number, penalty, allowed)
-        assert [one.ids for one in hypotheses] == [one.ids for one in wanted]
-        scores = [[one.score for one in many] for many in (hypotheses, wanted)]
+        expected = best_hypotheses(cell, prefix, stop, number, penalty, allowed)
+        assert [one.ids for one in hypotheses] == [one.ids for one in expected]
+        scores = [[one.score for one in many] for many in (hypotheses, expected)]
         assert scores[0] == pytest.approx(scores[1], abs=1e-12)
 
 
@@ -146,7 +146,7 @@ def test_one_beam_is_greedy(stop: int | None, chosen: list[Rule]) -> None:
 
 
 def test_a_beam_follows_its_definition() -> None:
-    """A few beams, by a loop over lists."""
+    """A few beams equal a loop over lists."""
     model = network()
     for beams in (2, 3, 5):
         for prefix, hypotheses in zip(PREFIXES, search(model, PREFIXES, beams=beams), strict=True):
@@ -169,7 +169,7 @@ def test_a_beam_follows_its_definition() -> None:
             )
 
 
-def test_a_prefix_finds_alone_what_it_finds_among_others() -> None:
+def test_a_prefix_finds_the_same_texts_in_every_batch() -> None:
     model = network().float()
     together = search(model, PREFIXES * 3)
     assert together == together[: len(PREFIXES)] * 3
@@ -177,14 +177,16 @@ def test_a_prefix_finds_alone_what_it_finds_among_others() -> None:
         assert search(model, [prefix]) == [hypotheses]
 
 
-def own(model: LanguageModel, prefix: list[int], hypotheses: list[Hypothesis]) -> list[float]:
-    """ln p of the new characters and of the stop, where that ended them."""
+def own_scores(
+    model: LanguageModel, prefix: list[int], hypotheses: list[Hypothesis]
+) -> list[float]:
+    """ln p of the new characters, with the stop if it ended them."""
     rows = [one.ids + [STOP] * (len(one.ids) < 12) for one in hypotheses]
     nats: list[float] = log_probabilities(model, [torch.tensor(prefix)] * len(rows), rows).tolist()
     return nats
 
 
-def test_scores_are_the_models_own_less_what_rules_have_lowered() -> None:
+def test_scores_are_the_models_own_lowered_by_rules() -> None:
     model = network()
     lowered = []
     for chosen in ([], [rules.repetition_penalty(2.0)]):
@@ -192,31 +194,31 @@ def test_scores_are_the_models_own_less_what_rules_have_lowered() -> None:
         for prefix, hypotheses in zip(PREFIXES, found, strict=True):
             scores = [one.score for one in hypotheses]
             if not chosen:
-                assert scores == pytest.approx(own(model, prefix, hypotheses), abs=1e-12)
-            lowered += np.subtract(own(model, prefix, hypotheses), scores).tolist()
+                assert scores == pytest.approx(own_scores(model, prefix, hypotheses), abs=1e-12)
+            lowered += np.subtract(own_scores(model, prefix, hypotheses), scores).tolist()
     assert min(lowered) > -1e-12
     assert max(lowered) > 0.1
 
 
-def test_more_beams_than_characters_can_go_on() -> None:
+def test_more_beams_than_characters() -> None:
     """Fewer than K texts in the first step, K in the next."""
     [hypotheses] = search(network(), [[V]], beams=10, length=2, stop=None)
     assert len(hypotheses) == 10
     assert len({tuple(one.ids) for one in hypotheses}) == 10
 
 
-def test_constraints_that_leave_nothing() -> None:
-    def nothing(logits: Tensor, written: PartialTexts) -> Tensor:
+def test_constraints_that_leave_no_character_are_refused() -> None:
+    def forbid_all(logits: Tensor, written: PartialTexts) -> Tensor:
         return logits - torch.inf if written.step == 5 else logits
 
     with pytest.raises(UserError, match="position 6 of a text") as raised:
-        search(network(), PREFIXES, rules=[nothing], stop=None)
+        search(network(), PREFIXES, rules=[forbid_all], stop=None)
     assert "\n" not in str(raised.value)
-    # texts that end before are not in its way
+    # texts that end earlier meet no constraint
     model = network()
     with torch.no_grad():
         model.output.bias[STOP] = 9
-    found = search(model, PREFIXES, rules=[nothing])
+    found = search(model, PREFIXES, rules=[forbid_all])
     assert all(len(one.ids) < 5 for many in found for one in many)
 
 
@@ -231,7 +233,7 @@ def test_longer_texts_are_favoured_by_a_length_penalty() -> None:
 
 
 def test_greedy_finds_less_than_a_beam() -> None:
-    """What the search is for."""
+    """A search finds texts of higher probability."""
     model = network()
     greedy = continued(model, PREFIXES, temperature=0.0, length=12)
     ids = [torch.tensor(prefix) for prefix in PREFIXES]

@@ -1,4 +1,4 @@
-"""Constraints, against plain statements of what may follow a text, over all texts there are."""
+"""Constraints, against plain rules for the next character, over all texts."""
 
 import re
 import sys
@@ -22,7 +22,7 @@ from lyricgen.generation.verse import CLASSES, NO_CLASS, rhyme_classes
 from lyricgen.generation.writer import text_seed
 from tests.helpers.constraints import nats, trained
 
-# of a verse: three rhyme with 天, two with 人
+# characters of a verse: three rhyme with 天, two with 人
 RHYMES = {"天": 1, "山": 1, "安": 1, "人": 2, "云": 2, "东": 3, "我": 4}
 VERSE = "".join(sorted(["\n", " ", *RHYMES]))
 NAMES = "\nabc"
@@ -31,7 +31,7 @@ NAMES = "\nabc"
 Permitted = Callable[[str, str, int], bool]
 
 
-def verse(
+def allowed_in_verse(
     text: str,
     character: str,
     left: int,
@@ -41,7 +41,7 @@ def verse(
     rhyme: int = 0,
     only: str = VERSE,
 ) -> bool:
-    """Whether a character may follow a text of lines of k characters; rhyme: lines that do."""
+    """Whether a character may follow a text of lines of k characters, `rhyme` of which rhyme."""
     *whole, line = text.split("\n")
     if len(line) == k:
         return character == "\n"
@@ -58,10 +58,10 @@ def verse(
     return len(alike) >= rhyme
 
 
-def free(
+def allowed_in_free_lines(
     text: str, character: str, left: int, *, n: int, acrostic: str | None = None, ban: str = ""
 ) -> bool:
-    """The same for lines of any length, of which `left` characters are still to come."""
+    """Whether a character may follow lines of any length, with `left` characters to come."""
     *whole, line = text.split("\n")
     if not line:
         if character.isspace() or character in ban:
@@ -70,18 +70,18 @@ def free(
             return False
     elif character in ban:
         return False
-    return finishable(text + character, left - 1, n)
+    return can_finish(text + character, left - 1, n)
 
 
-def finishable(text: str, left: int, n: int) -> bool:
+def can_finish(text: str, left: int, n: int) -> bool:
     """Whether the rest has room for the beginnings of all lines."""
     *whole, line = text.split("\n")
     if len(whole) >= n or (len(whole) == n - 1 and line):
         return True
-    return left > 0 and finishable(text + ("x" if not line else "\n"), left - 1, n)
+    return left > 0 and can_finish(text + ("x" if not line else "\n"), left - 1, n)
 
 
-def name(
+def allowed_in_name(
     text: str,
     character: str,
     left: int,
@@ -101,7 +101,7 @@ def name(
     return character not in ban
 
 
-def over_line(text: str, n: int) -> bool:
+def ends_last_line(text: str, n: int) -> bool:
     return text.count("\n") == n
 
 
@@ -119,9 +119,9 @@ def check_every_text(
     most: int = 4000,
     **options: Any,
 ) -> list[str]:
-    """Over all texts, what is left of any logits is their softmax over what is permitted.
+    """Check over all texts that constrained logits are the softmax over permitted characters.
 
-    Gives all whole texts.
+    Return all whole texts.
     """
     characters = model.vocabulary.characters
     constraints = constraints_of(model, prefixes, length, **options)
@@ -156,7 +156,7 @@ def check_every_text(
         for row, new in following:
             over = ended(prefixes[row] + new) or len(new) == constraints.lengths[row]
             (complete if over else nodes).append((row, new))
-        nodes = nodes[:: max(1, len(nodes) // most)]  # where there are too many, some of them
+        nodes = nodes[:: max(1, len(nodes) // most)]  # only some of very many
         if not nodes:
             break
     return [prefixes[row] + new for row, new in complete]
@@ -178,7 +178,7 @@ def test_lines_of_one_length(n: int | None, options: dict[str, Any], prefixes: l
     texts = check_every_text(
         trained(VERSE),
         prefixes,
-        lambda *so_far: verse(*so_far, k=2, **options),
+        lambda *so_far: allowed_in_verse(*so_far, k=2, **options),
         length=5 if n is None else None,
         lines=n,
         line_length=2,
@@ -190,11 +190,11 @@ def test_lines_of_one_length(n: int | None, options: dict[str, Any], prefixes: l
         assert [len(line) for line in text.split("\n")] == [2] * (n or 0)
 
 
-def test_a_verse_with_everything() -> None:
+def test_a_verse_with_acrostic_length_and_rhyme() -> None:
     texts = check_every_text(
         trained(VERSE),
         ["", "东", "东我天\n"],
-        lambda *so_far: verse(*so_far, k=3, acrostic="东人", rhyme=2),
+        lambda *so_far: allowed_in_verse(*so_far, k=3, acrostic="东人", rhyme=2),
         acrostic="东人",
         line_length=3,
         rhyme=True,
@@ -216,8 +216,8 @@ def test_lines_of_any_length(options: dict[str, Any]) -> None:
     texts = check_every_text(
         trained(VERSE),
         prefixes,
-        lambda *so_far: free(*so_far, **options),
-        ended=lambda text: over_line(text, options["n"]),
+        lambda *so_far: allowed_in_free_lines(*so_far, **options),
+        ended=lambda text: ends_last_line(text, options["n"]),
         length=6,
         most=500,
         lines=options["n"],
@@ -245,7 +245,7 @@ def test_names(options: dict[str, Any]) -> None:
     check_every_text(
         trained(NAMES, "lines"),
         [""] if "starts" in options else ["", "c", "ab"],
-        lambda *so_far: name(*so_far, **options),
+        lambda *so_far: allowed_in_name(*so_far, **options),
         ended=lambda text: text.endswith("\n"),
         length=None if "most" in options else 5,
         **{given.get(name, name): value for name, value in options.items()},
@@ -261,12 +261,12 @@ def test_names(options: dict[str, Any]) -> None:
         ({"only": "天-我", "ban": "山"}, "天安我"),
     ],
 )
-def test_sets_alone(options: dict[str, str], member: str) -> None:
+def test_sets_of_characters(options: dict[str, str], member: str) -> None:
     check_every_text(trained(VERSE), [""], lambda _, c, __: c in member, length=3, **options)
 
 
 def test_spaces_that_were_newlines() -> None:
-    """Where the corpus has no newlines, spaces end lines."""
+    """In a corpus without newlines spaces end lines."""
     model = trained(VERSE.replace("\n", ""))
     [text] = model.generate_many([""], lines=3, line_length=4)
     assert [len(line) for line in text.split(" ")] == [4, 4, 4]
@@ -278,14 +278,14 @@ OPTIONS = {"lines": 2, "line_length": 3, "acrostic": "天我", "rhyme": True}
 
 
 def all_verses(model: WritingModel) -> list[str]:
-    """Every text of OPTIONS, by trying all."""
+    """All texts that OPTIONS allow, by trying each character."""
     texts = [""]
     while len(texts[0]) < 7:
         texts = [
             text + c
             for text in texts
             for c in VERSE
-            if verse(text, c, 0, k=3, acrostic="天我", rhyme=2)
+            if allowed_in_verse(text, c, 0, k=3, acrostic="天我", rhyme=2)
         ]
     return texts
 
@@ -303,19 +303,21 @@ def test_an_exhaustive_search_finds_the_best_of_all_texts() -> None:
 
 
 def test_an_exhaustive_search_of_lines_that_end_early() -> None:
-    """What follows the last line counts neither for the score nor for its length."""
+    """Characters after the last line count neither for the score nor for its length."""
     model = trained("\nab")
     texts = {""}
     whole: set[str] = set()
     for left in range(5, 0, -1):
-        longer = {text + c for text in texts for c in "\nab" if free(text, c, left, n=2)}
-        whole |= {text for text in longer if over_line(text, 2)}
+        longer = {
+            text + c for text in texts for c in "\nab" if allowed_in_free_lines(text, c, left, n=2)
+        }
+        whole |= {text for text in longer if ends_last_line(text, 2)}
         texts = longer - whole
     scores = {text: nats(model, "", text) / ((5 + len(text)) / 6) ** 1.5 for text in whole | texts}
     best = sorted(scores, key=lambda text: -scores[text])
     found = generate(model, [""], beams=300, lines=2, length=5, length_penalty=1.5)
     assert [one.text for one in found] == [
-        text[:-1] if over_line(text, 2) else text for text in best
+        text[:-1] if ends_last_line(text, 2) else text for text in best
     ]
     np.testing.assert_allclose(
         [one.score or 0 for one in found], sorted(scores.values())[::-1], rtol=1e-5
@@ -328,7 +330,7 @@ def test_an_exhaustive_search_of_lines_that_end_early() -> None:
 
 @pytest.mark.parametrize("temperature", [0.0, 0.7, 1.5])
 def test_draws_equal_a_loop(temperature: float) -> None:
-    """One character after another from the masked and renormalised softmax, in NumPy."""
+    """Draws equal those from the masked and renormalised softmax, one by one, in NumPy."""
     model = trained(VERSE)
     drawn = model.generate_many(["", "天"], count=3, temperature=temperature, seed=9, **OPTIONS)
     for row, found in enumerate(drawn):
@@ -342,7 +344,7 @@ def test_draws_equal_a_loop(temperature: float) -> None:
             ]
             with torch.no_grad():
                 logits = model.network(torch.tensor([ids]))[0][0, -1].double().numpy()
-            may = [verse(text, c, 0, k=3, acrostic="天我", rhyme=2) for c in VERSE]
+            may = [allowed_in_verse(text, c, 0, k=3, acrostic="天我", rhyme=2) for c in VERSE]
             logits = np.where(may, logits, -np.inf)
             if temperature == 0:
                 text += VERSE[int(logits.argmax())]
@@ -352,7 +354,7 @@ def test_draws_equal_a_loop(temperature: float) -> None:
         assert found == text
 
 
-def test_a_batch_gives_what_each_prefix_gives_alone() -> None:
+def test_a_batch_gives_the_texts_of_each_prefix() -> None:
     model = trained(VERSE)
     prefixes = ["", "天", "天人山\n我"]
     for strategy in ({"temperature": 0.9}, {"temperature": 0.0}, {"beams": 3}, {"top_k": 3}):
@@ -371,7 +373,7 @@ def test_a_batch_gives_what_each_prefix_gives_alone() -> None:
     sets=st.sampled_from([{}, {"only": "天山安人云我"}, {"ban": "东 "}]),
     rhyme=st.booleans(),
 )
-def test_any_combination(
+def test_any_combination_of_constraints(
     lines: int, width: int, seed: int, beams: int | None, repeat: int | None,
     sets: dict[str, str], rhyme: bool,
 ) -> None:  # fmt: skip
@@ -389,7 +391,7 @@ def test_any_combination(
         assert len({line[-1] for line in written}) == lines
 
 
-def test_a_constraint_wins_over_what_may_not_repeat() -> None:
+def test_a_constraint_wins_over_a_ban_of_repeats() -> None:
     allowed = torch.tensor([True, True, False])
     written = PartialTexts(torch.tensor([[0, 1], [2, 2]]), 2, torch.tensor([0, 1]))
     logits = torch.tensor([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0]])
@@ -428,7 +430,7 @@ def test_rhymes_by_hand(name: str) -> None:
     assert rhyme_classes(TABLE[name]).tolist() == [list(CLASSES).index(name)] * 5
 
 
-def test_what_has_no_syllable_rhymes_with_nothing() -> None:
+def test_characters_without_a_syllable_rhyme_with_none() -> None:
     assert rhyme_classes("a1，\n ☆").tolist() == [NO_CLASS] * 6
 
 
@@ -438,7 +440,7 @@ def test_the_most_frequent_reading_decides() -> None:
     assert [classes[one] for one in rhyme_classes("了着的都行")] == list("波波波尤庚")
 
 
-def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rhyme_without_the_package_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pypinyin", None)
     model = trained(VERSE)
     with pytest.raises(UserError, match=re.escape("pip install 'lyricgen[rhyme]'")):
@@ -467,7 +469,7 @@ def test_character_sets(given_set: str, expected: str) -> None:
     assert {c for c, one in zip(characters, found, strict=True) if one} - {"&"} == set(expected)
 
 
-def test_a_model_of_small_letters_knows_large_ones() -> None:
+def test_a_model_of_lower_case_knows_upper_case() -> None:
     assert members("--only", "A-B", "abc", ignore_case=True).tolist() == [True, True, False]
 
 
@@ -502,7 +504,7 @@ VERSE_REFUSED = [
 
 
 @pytest.mark.parametrize(("options", "shown"), VERSE_REFUSED, ids=str)
-def test_verses_that_cannot_be(options: dict[str, Any], shown: str) -> None:
+def test_impossible_verses_are_refused(options: dict[str, Any], shown: str) -> None:
     with pytest.raises(UserError) as caught:
         trained(VERSE).generate_many([""], **options)
     assert shown in str(caught.value)
@@ -525,7 +527,9 @@ def test_verses_that_cannot_be(options: dict[str, Any], shown: str) -> None:
         ("东天\n人天", {"lines": 3, "line_length": 2, "rhyme": True}, "do not end with different"),
     ],
 )
-def test_prefixes_that_do_not_fit(prefix: str, options: dict[str, Any], shown: str) -> None:
+def test_prefixes_that_do_not_fit_are_refused(
+    prefix: str, options: dict[str, Any], shown: str
+) -> None:
     with pytest.raises(UserError) as caught:
         trained(VERSE).generate_many(["", prefix], **options)
     assert shown in str(caught.value)
@@ -552,18 +556,18 @@ def test_prefixes_that_do_not_fit(prefix: str, options: dict[str, Any], shown: s
         ("", {"novel": True, "generator": "numpy_reseeded"}, "--generator numpy_reseeded"),
     ],
 )
-def test_names_that_cannot_be(prefix: str, options: dict[str, Any], shown: str) -> None:
+def test_impossible_names_are_refused(prefix: str, options: dict[str, Any], shown: str) -> None:
     with pytest.raises(UserError) as caught:
         trained(NAMES, "lines").generate_many([prefix], **options)
     assert shown in str(caught.value)
 
 
-def test_a_model_without_line_breaks() -> None:
+def test_lines_of_a_model_without_line_breaks_are_refused() -> None:
     with pytest.raises(UserError, match="knows no line break"):
         trained("ab").generate(lines=2)
 
 
-def test_the_engine_scores_as_one_pass_does() -> None:
+def test_scores_equal_those_of_one_pass() -> None:
     model = trained(NAMES, "lines")
     texts = generate(model, ["", "ab"], count=4, length=6, seed=3)
     for one in texts:

@@ -24,7 +24,7 @@ EACH_INPUT = pytest.mark.parametrize("kind", ["embedding", "one_hot"])
 
 
 def network(cell: str = "lstm", **options: Any) -> LanguageModel:
-    """A network with opinions: weights so large that texts do not end up alike."""
+    """A network with weights so large that its texts differ."""
     torch.manual_seed(0)
     model = LanguageModel(architecture(cell, hidden_size=12, layers=2, **options))
     with torch.no_grad():
@@ -33,8 +33,8 @@ def network(cell: str = "lstm", **options: Any) -> LanguageModel:
     return model.eval()
 
 
-def independent(probabilities: list[float]) -> LanguageModel:
-    """A network whose every character has these probabilities, whatever came before."""
+def network_of(probabilities: list[float]) -> LanguageModel:
+    """A network that gives each character a fixed probability after any text."""
     model = network()
     with torch.no_grad():
         model.output.weight.zero_()
@@ -43,10 +43,10 @@ def independent(probabilities: list[float]) -> LanguageModel:
 
 
 @torch.no_grad()
-def one_at_a_time(
+def draw_one_by_one(
     model: LanguageModel, prefix: list[int], length: int, temperature: float, seed: int
 ) -> list[int]:
-    """Each character drawn by a loop over the cumulative distribution, prefix included."""
+    """Draw each character by a loop over the cumulative distribution."""
     state = None
     for symbol in prefix:
         logits, state = model(torch.tensor([[symbol]]), state)
@@ -72,7 +72,7 @@ def test_greedy_takes_the_most_probable_character(cell: str, kind: str, residual
     expected = [whole_text_again(model, prefix, 20) for prefix in PREFIXES]
     assert len({tuple(text) for text in expected}) > 1
     assert continued(model, PREFIXES, temperature=0.0) == expected
-    # without chance the seed says nothing
+    # a greedy text does not depend on the seed
     assert continued(model, PREFIXES, temperature=0.0, seeds=[9] * len(PREFIXES)) == expected
 
 
@@ -84,7 +84,8 @@ def test_draws_equal_a_loop_over_single_characters(
 ) -> None:
     model = network(cell, input=kind)
     expected = [
-        one_at_a_time(model, prefix, 20, temperature, seed) for seed, prefix in enumerate(PREFIXES)
+        draw_one_by_one(model, prefix, 20, temperature, seed)
+        for seed, prefix in enumerate(PREFIXES)
     ]
     assert continued(model, PREFIXES, temperature=temperature) == expected
 
@@ -99,7 +100,7 @@ def chi_square(drawn: list[int], probabilities: np.ndarray) -> float:
 def test_draws_follow_the_softmax_at_a_temperature(temperature: float) -> None:
     probabilities = np.array([0.4, 0.3, 0.2, 0.07, 0.03])
     rows = continued(
-        independent(probabilities.tolist()),
+        network_of(probabilities.tolist()),
         [[0]] * 20,
         length=500,
         temperature=temperature,
@@ -114,7 +115,7 @@ def test_draws_follow_the_softmax_at_a_temperature(temperature: float) -> None:
 
 
 def test_neighbouring_draws_do_not_depend_on_each_other() -> None:
-    rows = continued(independent([0.2] * 5), [[0]] * 20, length=500)
+    rows = continued(network_of([0.2] * 5), [[0]] * 20, length=500)
     pairs = Counter(pair for row in rows for pair in itertools.pairwise(row))
     total = sum(pairs.values())
     seen = np.array([pairs[i, j] for i in range(V) for j in range(V)])
@@ -133,7 +134,7 @@ def test_a_temperature_near_zero_is_greedy(temperature: float) -> None:
 
 
 def test_a_character_without_probability_is_never_drawn() -> None:
-    model = independent([0.0, 0.5, 0.0, 0.5, 0.0])
+    model = network_of([0.0, 0.5, 0.0, 0.5, 0.0])
     rows = continued(model, [[0]] * 10, length=500)
     assert {symbol for row in rows for symbol in row} == {1, 3}
 
@@ -159,7 +160,7 @@ def test_seeds_make_different_texts_of_one_prefix() -> None:
 
 
 @pytest.mark.parametrize("short", [1, 5, 15, 16, 17, 40])
-def test_a_longer_text_begins_with_the_shorter_one(short: int) -> None:
+def test_a_longer_text_begins_with_the_shorter_text(short: int) -> None:
     model = network()
     longer = continued(model, PREFIXES, length=60)
     assert continued(model, PREFIXES, length=short) == [text[:short] for text in longer]
@@ -190,12 +191,12 @@ def test_a_stop_character_ends_a_text_and_is_left_out(
 
 
 def test_a_stop_character_in_the_prefix_does_not_end_the_text() -> None:
-    model = independent([0.0, 0.5, 0.5, 0.0, 0.0])
+    model = network_of([0.0, 0.5, 0.5, 0.0, 0.0])
     assert [len(text) for text in continued(model, [[3, 0, 3]], stop=3)] == [20]
 
 
 def test_all_texts_may_stop_at_once() -> None:
-    model = independent([0.0, 0.0, 0.0, 1.0, 0.0])
+    model = network_of([0.0, 0.0, 0.0, 1.0, 0.0])
     assert continued(model, PREFIXES, stop=3) == [[]] * len(PREFIXES)
 
 
@@ -211,7 +212,7 @@ def test_dropout_is_off_and_the_mode_comes_back(training: bool) -> None:
     assert all(module.training == training for module in model.modules())
 
 
-def test_a_network_trains_on_after_it_was_asked_for_texts() -> None:
+def test_a_network_can_train_after_generation() -> None:
     model = network().train()
     continued(model, PREFIXES)
     logits, _ = model(torch.tensor([[1, 2, 3]]))
@@ -236,7 +237,7 @@ def test_no_random_generator_of_the_process_is_touched(temperature: float) -> No
 
 
 @pytest.mark.parametrize("length", [0, -1])
-def test_no_characters_wanted(length: int) -> None:
+def test_a_length_below_1_is_refused(length: int) -> None:
     with pytest.raises(ValueError, match=f"length.*{length}"):
         continued(network(), [[1]], length=length)
 
@@ -261,8 +262,8 @@ def test_numpys_numbers_are_reseeded_for_every_character() -> None:
 
 
 def test_double_precision_is_kept_in_the_draw() -> None:
-    """Two characters of equal probability: a number just above one half takes the second."""
-    model = independent([0.5, 0.5, *[1e-300] * (V - 2)]).double()
+    """Of two equally probable characters a number just above one half draws the second."""
+    model = network_of([0.5, 0.5, *[1e-300] * (V - 2)]).double()
     uniforms = torch.tensor([[0.5 - 1e-12, 0.5 + 1e-12]], dtype=torch.float64)
     assert drawn_texts(model, [torch.tensor([1])], 1.0, uniforms) == [[0, 1]]
 
@@ -270,15 +271,15 @@ def test_double_precision_is_kept_in_the_draw() -> None:
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 @pytest.mark.parametrize("watched", [False, True])
 @pytest.mark.parametrize("stops", [None, [1, 2] * 20])
-def test_finished_texts_stop_costing(
+def test_finished_texts_leave_the_batch(
     temperature: float, watched: bool, stops: list[int] | None
 ) -> None:
-    """Rules are told of fewer and fewer rows, and which these are."""
+    """Rules get fewer and fewer rows, with their numbers."""
     model, prefixes, stop = network(), PREFIXES * 8, 2
     seen: list[PartialTexts] = []
     streamed: list[list[int]] = [[] for _ in prefixes]
 
-    def noted(logits: Tensor, written: PartialTexts) -> Tensor:
+    def note_rows(logits: Tensor, written: PartialTexts) -> Tensor:
         assert len(logits) == len(written.text) == len(written.rows)
         seen.append(written)
         return logits
@@ -288,7 +289,9 @@ def test_finished_texts_stop_costing(
             streamed[row].append(character)
 
     options: dict[str, Any] = {"temperature": temperature, "stop": stop, "stops": stops}
-    texts = continued(model, prefixes, **options, rules=[noted], watch=watch if watched else None)
+    texts = continued(
+        model, prefixes, **options, rules=[note_rows], watch=watch if watched else None
+    )
     assert texts == continued(model, prefixes, **options)
     assert streamed == (texts if watched else [[] for _ in prefixes])
     longest = max(len(text) for text in texts)
@@ -300,7 +303,7 @@ def test_finished_texts_stop_costing(
         assert rows == sorted(rows)
         if watched:
             assert set(rows) == running
-        else:  # the device is asked now and then
+        else:  # the device is asked only every few steps
             assert all(len(texts[row]) > step - 4 for row in rows)
         for row, text in zip(rows, written.text.tolist(), strict=True):
             known = [one for one in text if one >= 0]
@@ -310,7 +313,7 @@ def test_finished_texts_stop_costing(
 
 
 def test_texts_are_equal_bit_for_bit_in_every_batch() -> None:
-    """Hundreds of texts, of which some end early, and each of them alone."""
+    """Hundreds of texts, some of which end early, equal those of small batches and single rows."""
     torch.manual_seed(0)
     model = LanguageModel(architecture("lstm", hidden_size=64, vocabulary_size=97)).eval()
     with torch.no_grad():
@@ -319,30 +322,30 @@ def test_texts_are_equal_bit_for_bit_in_every_batch() -> None:
     seeds = list(range(203))
     together = continued(model, prefixes, length=60, stop=4)
     assert 20 < sum(len(text) < 60 for text in together) < 180
-    for some in (slice(0, 2), slice(5, 8), slice(10, 14), slice(20, 90), *map(one, range(9))):
+    for some in (slice(0, 2), slice(5, 8), slice(10, 14), slice(20, 90), *map(only_row, range(9))):
         few = continued(model, prefixes[some], length=60, stop=4, seeds=seeds[some])
         assert few == together[some]
 
 
-def one(row: int) -> slice:
+def only_row(row: int) -> slice:
     return slice(row, row + 1)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 @pytest.mark.parametrize("step", [0, 3, 4, 19])
-def test_constraints_that_leave_no_character(temperature: float, step: int) -> None:
-    def nothing(logits: Tensor, written: PartialTexts) -> Tensor:
+def test_constraints_that_leave_no_character_are_refused(temperature: float, step: int) -> None:
+    def forbid_all(logits: Tensor, written: PartialTexts) -> Tensor:
         impossible = (written.rows == 3) & (written.step == step)
         return logits.masked_fill(impossible[:, None], -torch.inf)
 
     with pytest.raises(UserError, match=f"position {step + 1} of a text") as raised:
-        continued(network(), PREFIXES, temperature=temperature, rules=[nothing])
+        continued(network(), PREFIXES, temperature=temperature, rules=[forbid_all])
     assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_constraints_do_not_bind_a_text_that_has_ended(temperature: float) -> None:
-    """A constraint need not say what comes after the stop."""
+    """A constraint may forbid every character after the stop."""
 
     def stop_at_two(logits: Tensor, written: PartialTexts) -> Tensor:
         if written.step < 2:
@@ -356,7 +359,7 @@ def test_constraints_do_not_bind_a_text_that_has_ended(temperature: float) -> No
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_a_model_that_has_diverged(temperature: float) -> None:
+def test_a_diverged_model_is_refused(temperature: float) -> None:
     model = network()
     with torch.no_grad():
         model.output.bias.fill_(torch.nan)
@@ -365,8 +368,8 @@ def test_a_model_that_has_diverged(temperature: float) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_the_largest_numbers_draw_what_is_allowed(dtype: torch.dtype) -> None:
-    """Rounding must not reach behind the last character that has a probability."""
+def test_the_largest_numbers_draw_allowed_characters(dtype: torch.dtype) -> None:
+    """Rounding must not go past the last character that has a probability."""
     logits = torch.randn(2000, 50, dtype=dtype, generator=torch.Generator().manual_seed(0))
     logits[:, -7:] = -torch.inf
     for number in (1 - 2**-24, 1 - 2**-53):

@@ -1,4 +1,4 @@
-"""The model that fills gaps: it never sees what it predicts, and it draws its gaps jointly."""
+"""The model that fills gaps: it never sees the character to predict, and draws gaps jointly."""
 
 import csv
 import itertools
@@ -28,7 +28,7 @@ from tests.helpers.fill_models import N, model_of
 from tests.helpers.networks import CELLS
 from tests.helpers.resuming import same_weights, send, stop_at, weights
 
-# a rectified unit that is off passes no gradient on, so "relu" cannot tell what a logit depends on
+# without "relu": a rectified unit that is off hides the dependence of a logit from its gradient
 EACH_CELL = pytest.mark.parametrize("cell", [cell for cell in CELLS if cell != "relu"])
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -37,8 +37,8 @@ def text(length: int, below: int, seed: int = 0) -> Tensor:
     return torch.randint(below, (length,), generator=torch.Generator().manual_seed(seed))
 
 
-def input_rows(model: FillModel) -> list[Tensor]:
-    """All gradients that the inputs of characters have, with a row for each character."""
+def input_gradients(model: FillModel) -> list[Tensor]:
+    """Gradients of the weights for inputs, with a row for each character."""
     if model.embedding is not None:
         return [model.embedding.weight.grad]  # type: ignore[list-item]
     first = [model.recurrence.left.blocks[0], model.recurrence.right.blocks[0]]
@@ -58,15 +58,15 @@ def input_rows(model: FillModel) -> list[Tensor]:
 def test_no_logit_depends_on_the_character_it_predicts(
     cell: str, layers: int, residual: bool, kind: str
 ) -> None:
-    """Every character of the text occurs once, so its row of weights stands for it alone."""
+    """Every character occurs once in the text, so its row of weights gets only its own gradient."""
     model = model_of(cell, layers=layers, residual=residual, input=kind)
-    characters = torch.arange(N + 1)[None]  # character t stands at t
+    characters = torch.arange(N + 1)[None]  # character t is at place t
     lengths = torch.tensor([N])
     for t in range(1, N + 1):
         model.zero_grad()
         logits, _ = model(characters, lengths, N)
         logits[0, t - 1].square().sum().backward()
-        rows = sum(gradient.abs().sum(dim=1) for gradient in input_rows(model))
+        rows = sum(gradient.abs().sum(dim=1) for gradient in input_gradients(model))
         assert isinstance(rows, Tensor)
         assert rows[t] == 0.0
         others = [rows[i] for i in range(N + 1) if i != t]
@@ -74,8 +74,8 @@ def test_no_logit_depends_on_the_character_it_predicts(
 
 
 @EACH_CELL
-def test_states_of_the_one_side_and_the_other(cell: str) -> None:
-    """One prediction at a time, by the stacks alone: forward to t - 1, backward to t + 1."""
+def test_states_of_both_sides(cell: str) -> None:
+    """Predictions equal single ones by the stacks: forward to t - 1, backward to t + 1."""
     model = model_of(cell, layers=2, residual=True)
     characters = text(N + 4, N + 1)[None]
     found, state = model(characters, torch.tensor([N + 3]), N)
@@ -87,14 +87,14 @@ def test_states_of_the_one_side_and_the_other(cell: str) -> None:
         joined = torch.tanh(model.recurrence.join(torch.cat([left[:, -1], right], dim=-1)))
         torch.testing.assert_close(found[:, t - 1], model.logits(joined), rtol=1e-12, atol=1e-12)
     assert all(torch.equal(one, other) for one, other in zip(until, state, strict=True))
-    last, _ = model(characters, torch.tensor([N + 3]), N + 3)  # after the last one stands nothing
+    last, _ = model(characters, torch.tensor([N + 3]), N + 3)  # nothing follows the last character
     left, _ = model.recurrence.left(model.features(characters[:, : N + 3]), None)
     joined = torch.tanh(model.recurrence.join(torch.cat([left[:, -1], zero], dim=-1)))
     torch.testing.assert_close(last[:, -1], model.logits(joined), rtol=1e-12, atol=1e-12)
 
 
 @EACH_CELL
-def test_rows_of_other_lengths_and_padding_change_nothing(cell: str) -> None:
+def test_other_rows_and_padding_change_nothing(cell: str) -> None:
     model = model_of(cell)
     rows = [text(length + 1, N + 1, seed=length) for length in (1, 2, 5, 8)]
     together = torch.full((4, 9), 3)
@@ -140,8 +140,10 @@ def module_of(model: FillModel) -> RecurrentModule:
 
 @EACH_CELL
 @pytest.mark.parametrize("steps", [1, 7, 30])
-def test_held_out_text_is_one_text(cell: str, steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cut into windows, with what follows each known, it has the loss of the whole."""
+def test_held_out_text_is_scored_as_one_text(
+    cell: str, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows, each with the characters that follow it, have the loss of the whole text."""
     model = model_of(cell)
     ids = text(61, N + 1, seed=2)
     with torch.no_grad():
@@ -151,7 +153,7 @@ def test_held_out_text_is_one_text(cell: str, steps: int, monkeypatch: pytest.Mo
     assert held_out_loss(cell, ids, model) == pytest.approx(float(expected), rel=1e-12)
 
 
-def test_what_follows_a_window() -> None:
+def test_characters_that_follow_a_window() -> None:
     ids = torch.arange(20)
     sampler = StreamSampler(20, num_rows=2, num_steps=4, following=3)
     batches = [cut(ids, sampler.windows(0, index)) for index in range(len(sampler))]
@@ -162,7 +164,7 @@ def test_what_follows_a_window() -> None:
     assert cut(ids, StreamSampler(20, 2, 4).windows(0, 0)).following is None
 
 
-def test_a_run_speaks_of_pseudo_perplexity_only(train: Train) -> None:
+def test_a_run_reports_only_pseudo_perplexity(train: Train) -> None:
     run = train(*TINY, "objective=fill", "callbacks.samples.prefixes=['分__天']")
     assert run.status == 0, run.err
     assert run.directory is not None
@@ -187,7 +189,9 @@ def test_a_run_speaks_of_pseudo_perplexity_only(train: Train) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("data", ["lyrics", "dino"])
-def test_a_run_goes_on_exactly(train: Train, monkeypatch: pytest.MonkeyPatch, data: str) -> None:
+def test_a_stopped_run_resumes_exactly(
+    train: Train, monkeypatch: pytest.MonkeyPatch, data: str
+) -> None:
     options = (*TINY, "data.max_chars=800", "objective=fill", f"data={data}", "model.dropout=0.5")
     whole = train(*options)
     assert whole.status == 0, whole.err
@@ -200,7 +204,7 @@ def test_a_run_goes_on_exactly(train: Train, monkeypatch: pytest.MonkeyPatch, da
     assert whole.summary["test/loss"] == stopped.summary["test/loss"]
 
 
-def test_ngrams_fill_no_gaps(train: Train) -> None:
+def test_ngrams_that_fill_gaps_are_refused(train: Train) -> None:
     run = train("objective=fill", "model=ngram")
     assert run.status == 2
     assert "objective=fill predicts a character from both sides" in run.err
@@ -227,7 +231,7 @@ def test_known_characters_stay_and_gaps_are_filled() -> None:
                 assert after == before if before != "_" else after in "abcde"
 
 
-def test_one_gap_is_drawn_from_the_models_own_probabilities() -> None:
+def test_one_gap_is_drawn_from_the_models_probabilities() -> None:
     model = trained("abcd")
     network = model.network
     assert isinstance(network, FillModel)
@@ -247,7 +251,7 @@ def test_one_gap_is_drawn_from_the_models_own_probabilities() -> None:
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.8])
-def test_a_model_that_has_diverged_fills_nothing(temperature: float) -> None:
+def test_a_diverged_model_is_refused(temperature: float) -> None:
     model = trained("abcd")
     assert isinstance(model.network, FillModel)
     with torch.no_grad():
@@ -256,7 +260,7 @@ def test_a_model_that_has_diverged_fills_nothing(temperature: float) -> None:
         model.fill_many(["a_b"], temperature=temperature)
 
 
-def test_a_filling_depends_on_its_seed_and_text_alone() -> None:
+def test_filled_gaps_depend_only_on_seed_and_text() -> None:
     model = trained("abcdef")
     together = model.fill_many(["a__b", "c_", "d___e___f"], count=4, seed=3, temperature=2.0)
     assert model.fill_many(["c_"], count=4, seed=3, temperature=2.0) == together[4:8]
@@ -271,7 +275,7 @@ def test_a_filling_depends_on_its_seed_and_text_alone() -> None:
 
 @pytest.mark.slow
 def test_neighbouring_gaps_agree(train: Train, tmp_path: Path) -> None:
-    """Each gap alone may be a or b: filled in isolation, half of the pairs would not agree."""
+    """Each gap may be a or b: filled independently, half of the pairs would not agree."""
     pairs = itertools.product(("xaax", "xbbx"), repeat=2)
     (tmp_path / "pairs.txt").write_text("\n".join("".join(pair) for pair in pairs) * 60, "utf-8")
     run = train(
@@ -299,12 +303,12 @@ def test_the_command_fills(train: Train, capfd: pytest.CaptureFixture[str]) -> N
         assert (line[0], line[3:6], line[7:]) == ("分", "天 我", "要")
     again = printed(generate.main, capfd, *asked)
     assert (again.status, again.out) == (filled.status, filled.out)
-    # the model is older by now
+    # the age of the model has grown
     first, second = (re.sub(r"\d+ seconds? old", "old", one.err) for one in (filled, again))
     assert first == second
     [marked] = printed(generate.main, capfd, "--fill", "分*", "--gap", "*").texts
     assert len(marked) == 2
-    for arguments, told in (
+    for arguments, message in (
         (["--prefix", "分开"], "this model fills gaps and continues no text: give it a text with"),
         (["--fill", "分开"], "'分开' has no gap to fill: mark each missing character by '_'"),
         (["--fill", "分_Ж"], "characters that the vocabulary of"),
@@ -319,11 +323,11 @@ def test_the_command_fills(train: Train, capfd: pytest.CaptureFixture[str]) -> N
     ):
         refused = printed(generate.main, capfd, *arguments)
         assert refused.status == 2
-        assert told in refused.err
+        assert message in refused.err
         assert len(messages(refused.err)) == 1
 
 
-def test_a_model_that_continues_fills_no_gaps(
+def test_a_model_that_continues_texts_refuses_gaps(
     train: Train, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert train(*TINY).status == 0
@@ -332,7 +336,7 @@ def test_a_model_that_continues_fills_no_gaps(
     assert "continues texts and fills no gaps: train one with objective=fill" in refused.err
 
 
-def test_a_text_that_has_the_usual_mark_itself(train: Train, tmp_path: Path) -> None:
+def test_a_text_that_contains_the_usual_mark_of_gaps(train: Train, tmp_path: Path) -> None:
     (tmp_path / "code.txt").write_text("max_steps = min_steps\n" * 40, "utf-8")
     run = train(*TINY, "data=text", "data.path=code.txt", "objective=fill")
     assert run.status == 0, run.err
@@ -344,7 +348,7 @@ def test_a_text_that_has_the_usual_mark_itself(train: Train, tmp_path: Path) -> 
         model.fill_many(["max_teps"], gap="_")
 
 
-def test_numbers_of_course_code_fill_no_gaps(train: Train) -> None:
+def test_numbers_of_the_courses_code_are_refused(train: Train) -> None:
     run = train(*TINY, "objective=fill", "callbacks.samples.generator=numpy_reseeded")
     assert run.status == 2
     assert "callbacks.samples.generator=numpy_reseeded goes with objective=next" in run.err

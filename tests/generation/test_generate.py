@@ -1,4 +1,4 @@
-"""The generate command: texts from a run that the train command has left."""
+"""The generate command: texts from a run of the train command."""
 
 import json
 import os
@@ -22,7 +22,7 @@ from tests.helpers.generating import trained
 
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where a run on lyrics without line breaks lies: each of its texts is one line."""
+    """Outputs with a run on lyrics without line breaks: each of its texts is one line."""
     place = tmp_path_factory.mktemp("歌 词") / "outputs"
     trained(place, "data.newline=space", "optimizer.lr=0.03")
     return place
@@ -59,8 +59,8 @@ def newest(outputs: Path) -> Path:
 def test_newest_run(generate: Generate, outputs: Path) -> None:
     best = newest(outputs) / "checkpoints/best.ckpt"
     printed = generate()
-    [told] = printed.err.splitlines()
-    assert re.fullmatch(rf"from {best}: lstm 1x16 on lyrics, \d+ \w+ old", told)
+    [line] = printed.err.splitlines()
+    assert re.fullmatch(rf"from {best}: lstm 1x16 on lyrics, \d+ \w+ old", line)
     assert generate(best).err == ""
     [text] = printed.texts
     assert len(text) == 50
@@ -68,7 +68,7 @@ def test_newest_run(generate: Generate, outputs: Path) -> None:
     assert text == lyricgen.load(best).generate()
 
 
-def test_newer_run_takes_over(
+def test_a_newer_run_is_used(
     generate: Generate, outputs: Path, tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -83,14 +83,14 @@ def test_newer_run_takes_over(
 
 def test_any_name_of_a_checkpoint(generate: Generate, outputs: Path) -> None:
     run = newest(outputs)
-    wanted = generate("--seed", "5").texts
-    assert generate(run, "--seed", "5").texts == wanted
-    assert generate(run / "checkpoints", "--seed", "5").texts == wanted
+    expected = generate("--seed", "5").texts
+    assert generate(run, "--seed", "5").texts == expected
+    assert generate(run / "checkpoints", "--seed", "5").texts == expected
     moved = outputs.parent / "我 的" / "最好 的 (1).ckpt"
     moved.parent.mkdir(exist_ok=True)
-    shutil.copy(run / "checkpoints/best.ckpt", moved)  # alone: no other file is needed
-    assert generate(moved, "--seed", "5").texts == wanted
-    assert generate(os.path.relpath(moved), "--seed", "5").texts == wanted
+    shutil.copy(run / "checkpoints/best.ckpt", moved)  # no other file is needed
+    assert generate(moved, "--seed", "5").texts == expected
+    assert generate(os.path.relpath(moved), "--seed", "5").texts == expected
 
 
 def test_six_texts(generate: Generate, outputs: Path) -> None:
@@ -100,7 +100,7 @@ def test_six_texts(generate: Generate, outputs: Path) -> None:
     assert [text[:1] for text in texts[3:]] == ["我"] * 3
     assert [len(text) for text in texts] == [22] * 3 + [21] * 3
     assert len(set(texts)) == 6
-    # a text does not depend on the others that are asked for, nor on their number
+    # a text does not depend on other texts or their number
     model = lyricgen.load(newest(outputs))
     assert texts[0] == model.generate("桥头", length=20, seed=4)
     assert texts[3] == model.generate("我", length=20, seed=4)
@@ -119,7 +119,7 @@ def test_seed(generate: Generate) -> None:
     assert generate("--count", "4", "--temperature", "1.5").texts == one  # 1 is the default
 
 
-def test_python_says_the_same(generate: Generate, outputs: Path) -> None:
+def test_python_gives_the_same_texts(generate: Generate, outputs: Path) -> None:
     model = lyricgen.load(newest(outputs))
     printed = generate("--prefix", "我", "--length", "30", "--temperature", "0.5", "--seed", "7")
     assert printed.texts == [model.generate("我", length=30, temperature=0.5, seed=7)]
@@ -129,7 +129,7 @@ def test_python_says_the_same(generate: Generate, outputs: Path) -> None:
 
 
 def test_greedy(generate: Generate, outputs: Path) -> None:
-    """The most probable character each time, by reading the whole text anew for each."""
+    """Each character is the most probable after reading the whole text anew."""
     model = lyricgen.load(newest(outputs))
     characters = model.vocabulary.characters
     text = "我在"
@@ -148,7 +148,7 @@ def test_low_temperature_is_nearly_greedy(generate: Generate) -> None:
     assert set(cold) == set(generate("--prefix", "我", "--temperature", "0").texts)
 
 
-def test_texts_of_several_lines_stand_apart(
+def test_an_empty_line_separates_texts_of_several_lines(
     tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
 ) -> None:
     place = tmp_path_factory.mktemp("lines")
@@ -167,19 +167,21 @@ def test_names_are_single_lines(generate: Generate, names: Path) -> None:
     texts = printed.texts
     assert len(texts) == 20
     assert all(len(text) <= 12 for text in texts)
-    assert {len(text) for text in texts} != {12}  # they stop by themselves
+    assert {len(text) for text in texts} != {12}  # the model ends some
     assert texts == lyricgen.load(names).generate_many([""], count=20, length=12)
     assert all(text == text.lower() and text.replace(" ", "").isalpha() for text in texts if text)
 
 
-def test_prefix_is_normalised_as_the_corpus_was(generate: Generate, names: Path) -> None:
+def test_prefix_is_normalised_as_the_corpus(generate: Generate, names: Path) -> None:
     upper = generate(names, "--prefix", "TRI", "--length", "5").texts
     assert upper == generate(names, "--prefix", "tri", "--length", "5").texts
     assert upper[0].startswith("tri")
 
 
-def test_outputs_from_anywhere(generate: Generate, outputs: Path, tmp_path: Path) -> None:
-    """Without the variable, outputs/ is looked for under the current directory."""
+def test_outputs_are_found_from_any_directory(
+    generate: Generate, outputs: Path, tmp_path: Path
+) -> None:
+    """Without the variable, outputs/ is sought under the current directory."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(outputs.parent)
         patch.delenv("LYRICGEN_OUTPUTS")
@@ -207,7 +209,9 @@ def test_outputs_from_anywhere(generate: Generate, outputs: Path, tmp_path: Path
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_what_cannot_be(generate: Generate, arguments: list[str], shown: list[str]) -> None:
+def test_faulty_arguments_are_refused(
+    generate: Generate, arguments: list[str], shown: list[str]
+) -> None:
     line = refusal(generate(*arguments))
     for part in shown:
         assert part in line
@@ -215,13 +219,13 @@ def test_what_cannot_be(generate: Generate, arguments: list[str], shown: list[st
 
 
 @pytest.mark.parametrize("seed", ["0", "-1", "4295", str(2**32 - 1)])
-def test_every_seed_that_training_takes(generate: Generate, seed: str) -> None:
+def test_every_seed_of_training_is_taken(generate: Generate, seed: str) -> None:
     [text] = generate("--seed", seed).texts
     assert len(text) == 50
 
 
-def test_seed_beyond_all_bounds(generate: Generate) -> None:
-    """It is taken or refused, but neither way is a traceback."""
+def test_a_huge_seed_is_no_traceback(generate: Generate) -> None:
+    """The seed is taken or refused, without a traceback."""
     printed = generate("--seed", str(10**30))
     if printed.status:
         assert "seed" in refusal(printed)
@@ -230,14 +234,16 @@ def test_seed_beyond_all_bounds(generate: Generate) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["--length", "many"], ["--lenght", "5"], ["--seed", "1.5"]])
-def test_arguments_that_cannot_be_read(generate: Generate, arguments: list[str]) -> None:
+def test_unreadable_arguments_are_refused(generate: Generate, arguments: list[str]) -> None:
     printed = generate(*arguments)
     assert (printed.status, printed.out) == (2, "")
     [line] = messages(printed.err)
     assert arguments[0] in line
 
 
-def test_no_run_at_all(generate: Generate, outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_run_is_an_error(
+    generate: Generate, outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("LYRICGEN_OUTPUTS", str(outputs.parent / "empty"))
     line = refusal(generate())
     assert "lyricgen.train" in line
@@ -246,7 +252,9 @@ def test_no_run_at_all(generate: Generate, outputs: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("damage", ["text", "cut", "other", "empty"])
-def test_no_checkpoint_of_ours(generate: Generate, outputs: Path, damage: str) -> None:
+def test_a_file_that_is_no_checkpoint_is_refused(
+    generate: Generate, outputs: Path, damage: str
+) -> None:
     best = newest(outputs) / "checkpoints/best.ckpt"
     path = outputs.parent / f"{damage}.ckpt"
     if damage == "text":
@@ -261,8 +269,8 @@ def test_no_checkpoint_of_ours(generate: Generate, outputs: Path, damage: str) -
     assert f"{damage}.ckpt" in line
 
 
-def test_checkpoint_that_would_run_code(generate: Generate, outputs: Path) -> None:
-    """Nothing but plain values is read, whatever the environment allows."""
+def test_code_in_a_checkpoint_is_refused(generate: Generate, outputs: Path) -> None:
+    """Only plain values are read, even if the environment allows more."""
     path, marker = outputs.parent / "evil.ckpt", outputs.parent / "marker"
     torch.save({"lyricgen": Evil(str(marker))}, path)
     with pytest.MonkeyPatch.context() as patch:
@@ -279,7 +287,7 @@ class Evil:
         return os.mkdir, (self.path,)
 
 
-def test_weights_that_are_not_what_the_card_says(generate: Generate, outputs: Path) -> None:
+def test_weights_that_differ_from_the_card_are_refused(generate: Generate, outputs: Path) -> None:
     content = torch.load(newest(outputs) / "checkpoints/best.ckpt", weights_only=True)
     path = outputs.parent / "changed.ckpt"
     content["lyricgen"]["architecture"]["hidden_size"] = 17
@@ -294,18 +302,18 @@ def test_weights_that_are_not_what_the_card_says(generate: Generate, outputs: Pa
     assert "layout" in refusal(generate(path))
 
 
-def test_newline_in_the_prefix_of_a_line(generate: Generate, names: Path) -> None:
+def test_a_newline_in_the_prefix_of_a_line_is_refused(generate: Generate, names: Path) -> None:
     assert "newline" in refusal(generate(names, "--prefix", "tri\nceratops"))
 
 
-def test_debug_shows_where_it_comes_from(generate: Generate) -> None:
+def test_debug_raises_the_error(generate: Generate) -> None:
     with pytest.raises(UserError, match="length=0"):
         generate("--length", "0", "--debug")
 
 
 @pytest.mark.slow
-def test_a_process_of_its_own(outputs: Path, tmp_path: Path) -> None:
-    """Ordinary command line, UTF-8 whatever the locale; Hydra is never imported, nor Lightning."""
+def test_the_command_in_its_own_process(outputs: Path, tmp_path: Path) -> None:
+    """The command in its own process writes UTF-8 and imports neither Hydra nor Lightning."""
     program = (
         "import sys, json, lyricgen.generate as g\n"
         "first = sorted(sys.modules)\n"
@@ -326,14 +334,14 @@ def test_a_process_of_its_own(outputs: Path, tmp_path: Path) -> None:
     text, modules = done.stdout.splitlines()
     assert text == lyricgen.load(newest(outputs)).generate("桥头", length=9)
     imported, used = json.loads(modules)
-    assert "torch" not in imported  # --help need not wait for it
+    assert "torch" not in imported  # --help does without it
     assert "torch" in used
     heavy = {"hydra", "omegaconf", "pytorch_lightning"}
     assert not heavy & {name.split(".")[0] for name in used}
 
 
 @pytest.mark.slow
-def test_reader_that_has_seen_enough(outputs: Path, tmp_path: Path) -> None:
+def test_a_reader_that_leaves_early_is_no_error(outputs: Path, tmp_path: Path) -> None:
     """`generate | head -1` ends quietly."""
     command = [sys.executable, "-m", "lyricgen.generate", "--count", "2000", "--length", "40"]
     process = subprocess.Popen(

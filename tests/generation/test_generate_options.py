@@ -1,4 +1,4 @@
-"""Every option of the generate command, through the command."""
+"""Every option of the generate command, on the command line."""
 
 import io
 import json
@@ -42,9 +42,9 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def counted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """N-grams of the same names."""
-    return trained(tmp_path_factory.mktemp("counted"), "data=dino", "model=ngram", "model.order=3")
+def ngrams(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of n-grams on the same names."""
+    return trained(tmp_path_factory.mktemp("ngrams"), "data=dino", "model=ngram", "model.order=3")
 
 
 Generate = Callable[..., Printed]
@@ -71,7 +71,7 @@ def generate(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
          {"temperature": 0.5, "top_k": 9, "min_p": 0.01, "seed": 7}),
     ],
 )  # fmt: skip
-def test_python_says_the_same(
+def test_python_gives_the_same_texts(
     generate: Generate, verse: Path, arguments: list[str], options: dict[str, object]
 ) -> None:
     model = lyricgen.load(verse)
@@ -80,8 +80,8 @@ def test_python_says_the_same(
     assert "\n".join(texts) != model.generate(length=30)
 
 
-def test_the_command_has_all_options() -> None:
-    """What it has beside them is read by itself, goes with --fill, or is not of one text alone."""
+def test_the_command_has_all_options_of_generation() -> None:
+    """Its other options are its own, go with --fill, or concern several texts."""
     parser = Parser("generate", "")
     add_all_options(parser)
     own = {"fill", "sweeps", "gap", "count", "length", "seed", "generator"}
@@ -91,9 +91,9 @@ def test_the_command_has_all_options() -> None:
 
 def test_a_verse(generate: Generate, verse: Path) -> None:
     """An acrostic, lines of seven characters and a rhyme, by every strategy."""
-    wanted = ["--acrostic", "桥头有雨", "--line-length", "7", "--rhyme", "--only", "一-龥"]
+    request = ["--acrostic", "桥头有雨", "--line-length", "7", "--rhyme", "--only", "一-龥"]
     for strategy in (["--seed", "3"], ["--temperature", "0"], ["--beams", "3", "--count", "1"]):
-        lines = generate(verse, *wanted, *strategy).texts[-4:]
+        lines = generate(verse, *request, *strategy).texts[-4:]
         assert [line[0] for line in lines] == list("桥头有雨")
         assert [len(line) for line in lines] == [7] * 4
         ends = "".join(line[-1] for line in lines)
@@ -123,15 +123,15 @@ def test_lines_of_any_length(generate: Generate, verse: Path) -> None:
     assert len("\n".join(lines)) <= 9
 
 
-def test_names(generate: Generate, names: Path, counted: Path) -> None:
-    for run in (names, counted):
+def test_names(generate: Generate, names: Path, ngrams: Path) -> None:
+    for run in (names, ngrams):
         texts = generate(run, "--starts-with", "Tri", "--max-length", "9", "--count", "20").texts
         assert all(text.startswith("tri") and len(text) <= 9 for text in texts)
         assert any(len(text) == 9 for text in texts)
         novel = generate(run, "--novel", "--count", "20").texts
         assert len(set(novel)) == 20
         known = (Path(lyricgen.__file__).parent / "data/corpora/dino.txt").read_text("utf-8")
-        # what is held out may come, but hardly does
+        # names that are held out are allowed but rare
         assert len(set(novel) & set(known.lower().split("\n"))) <= 2
         assert not set("".join(generate(run, "--ban", "aeiou", "--count", "9").texts)) & set(
             "aeiou"
@@ -183,7 +183,7 @@ def test_json_lines(generate: Generate, verse: Path) -> None:
 
 
 class Terminal(io.StringIO):
-    """Remembers what stood there at each flush."""
+    """A terminal that remembers its content at each flush."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -202,24 +202,24 @@ def test_watch(
             generate(verse, "--watch", *arguments)
         )
         return
-    wanted = generate(verse, *arguments).out
+    expected = generate(verse, *arguments).out
     terminal = Terminal()
     monkeypatch.setattr(sys, "stdout", terminal)
     main([str(verse), "--watch", *arguments])
-    assert terminal.getvalue() == wanted
+    assert terminal.getvalue() == expected
     first = 3 if "--prefix" in arguments else 1
     shown = list(dict.fromkeys(one for one in terminal.seen if one))
-    assert [len(one) for one in shown] == list(range(first, len(wanted) + 1))
+    assert [len(one) for one in shown] == list(range(first, len(expected) + 1))
 
 
 def test_watch_a_name(generate: Generate, names: Path) -> None:
-    wanted = generate(names, "--prefix", "Tri")
-    assert generate(names, "--prefix", "Tri", "--watch").out == wanted.out
-    assert len(wanted.texts) == 1
+    expected = generate(names, "--prefix", "Tri")
+    assert generate(names, "--prefix", "Tri", "--watch").out == expected.out
+    assert len(expected.texts) == 1
 
 
 def test_compare(generate: Generate, verse: Path, names: Path, tmp_path: Path) -> None:
-    """Columns of one width though Chinese characters are wide, without a terminal too."""
+    """Columns have one width despite wide Chinese characters, also without a terminal."""
     other = trained(tmp_path, "data.max_chars=12000", "optimizer.lr=0.02")
     given = ["--lines", "2", "--line-length", "4", "--count", "2", "--prefix", "我"]
     out = generate("--compare", verse, other, *given).out
@@ -266,13 +266,15 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("arguments", "shown"), REFUSED, ids=str)
-def test_what_cannot_be(generate: Generate, verse: Path, arguments: list[str], shown: str) -> None:
+def test_faulty_arguments_are_refused(
+    generate: Generate, verse: Path, arguments: list[str], shown: str
+) -> None:
     line = refusal(generate(verse, *arguments))
     assert shown in line
     assert line.isprintable()
 
 
-def test_a_perplexity_too_large_for_a_number(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_infinite_perplexity_is_null_in_json(capsys: pytest.CaptureFixture[str]) -> None:
     model = model_of("ab")
     with torch.no_grad():
         model.network.output.bias[0] = -5000
@@ -288,7 +290,7 @@ JOINED = "if x:\n\treturn می\u200cخواهم क्\u200dष 👩\u200d👧"
 
 
 def _print_all(texts: list[str]) -> None:
-    """Print texts in each way that generate has."""
+    """Print texts in each way of the generate command."""
     print_texts(texts)
     for text in texts:
         stream = Stream("")
@@ -307,7 +309,7 @@ def test_a_pipe_gets_every_text_unaltered(capsys: pytest.CaptureFixture[str]) ->
     assert "\x1b" not in out
 
 
-def test_a_terminal_gets_nothing_that_steers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_gets_no_steering_character(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setattr(Terminal, "isatty", lambda self: True)
     monkeypatch.setattr(sys, "stdout", Terminal())
@@ -321,7 +323,7 @@ def test_a_terminal_gets_nothing_that_steers(monkeypatch: pytest.MonkeyPatch) ->
     assert "می\u200cخواهم" in shown.splitlines()[-2]
 
 
-def test_json_is_printable_and_gives_every_character_back(
+def test_json_is_printable_and_keeps_every_character(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     one = Generated("", STEERS + JOINED, "greedy", 1, -2.0, 3.0)

@@ -19,7 +19,7 @@ def model_of(options: dict[str, Any]) -> TrainedModel:
 
 
 def options_of(cell: str = "gru", **changed: Any) -> dict[str, Any]:
-    """Options as a run has them, in part."""
+    """Some of the options of a run."""
     plain = {
         "name": "x", "seed": 1, "layers": 1, "cell": {"kind": cell, f"of_{cell}": True},
         "optimizer": {"kind": "adamw", "lr": 0.003}, "trainer": {"devices": 1, "max_epochs": 9},

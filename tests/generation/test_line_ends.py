@@ -1,4 +1,4 @@
-"""Lines that a model writes: how long they may get, and whether they came to their end."""
+"""Lines of a model: their largest length, and whether they ended."""
 
 import io
 import json
@@ -21,7 +21,7 @@ from tests.helpers.networks import architecture
 
 
 def model_of(stop: float, longest_line: int | None = None) -> WritingModel:
-    """A model of lines of a and b that end after each character with a probability."""
+    """A model of lines of a and b that end with probability `stop` after each character."""
     network = LanguageModel(architecture("gru", vocabulary_size=3, start_symbol=True))
     with torch.no_grad():
         network.output.weight.zero_()
@@ -63,7 +63,7 @@ def test_training_finds_the_longest_line(train: Train, tmp_path: Path) -> None:
     text = ["data=text", "data.path=songs.txt", "data.unit=line", "data.batch_size=2"]
     run = train(*kept, *text, "trainer.max_epochs=1", "data.val_fraction=0.3")
     assert run.directory is not None, run.err
-    # data.split_seed draws the lines that are held out, so that of training is not the last one
+    # data.split_seed draws the held-out lines, so the longest line of training is seldom the last
     found = lyricgen.load(run.directory).longest_line
     assert found in map(len, lines)
     assert max(map(len, lines)) * 0.7 < found <= max(map(len, lines))
@@ -71,7 +71,7 @@ def test_training_finds_the_longest_line(train: Train, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("length", [None, 1, 4, 60])
 @pytest.mark.parametrize("beams", [None, 3])
-def test_ended_says_whether_the_line_break_came(length: int | None, beams: int | None) -> None:
+def test_ended_says_whether_a_line_break_was_drawn(length: int | None, beams: int | None) -> None:
     model = model_of(0.2)
     options = {"beams": beams} if beams else {"count": 40, "temperature": 1.0}
     found = generate(model, ["", "ab"], length=length, **options)
@@ -83,7 +83,7 @@ def test_ended_says_whether_the_line_break_came(length: int | None, beams: int |
         assert {one.ended for one in found} == {True, False}
 
 
-def test_every_name_of_a_largest_length_ends() -> None:
+def test_every_name_with_a_largest_length_ends() -> None:
     found = generate(model_of(0.01), [""], count=30, temperature=1.0, max_length=5)
     assert [len(one.text) for one in found].count(5) > 20
     assert all(one.ended for one in found)
@@ -111,7 +111,7 @@ class Screen(io.StringIO):
 
 
 @pytest.mark.parametrize("more", [[], ["--watch"], ["--compare", "two"], ["--beams", "2"]])
-def test_a_terminal_marks_what_was_cut(
+def test_a_terminal_marks_cut_lines(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], more: list[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "100")

@@ -1,4 +1,4 @@
-"""Names that are new: no training name, and none twice."""
+"""New names: none is a training name, and none comes twice."""
 
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ def corpus(tmp_path: Path) -> Path:
 
 
 def writer_of(corpus: Path, probabilities: list[float], **changed: Any) -> WritingModel:
-    """A model of \\n, a and b whose every character has these probabilities."""
+    """A model of \\n, a and b that gives each a fixed probability."""
     base = OmegaConf.to_container(OmegaConf.load(ROOT / "conf/data/base.yaml"))
     assert isinstance(base, dict)
     options = {**base, "kind": "text", "path": str(corpus), "unit": "line"}
@@ -39,7 +39,7 @@ def writer_of(corpus: Path, probabilities: list[float], **changed: Any) -> Writi
     return model
 
 
-def test_all_are_new_and_different(corpus: Path) -> None:
+def test_all_names_are_new_and_different(corpus: Path) -> None:
     model = writer_of(corpus, [0.4, 0.3, 0.3])
     plain = model.generate_many([""], count=100, temperature=1.0)
     assert set(plain) & set(KNOWN)
@@ -50,7 +50,7 @@ def test_all_are_new_and_different(corpus: Path) -> None:
     assert {char for name in names for char in name} == {"a", "b"}
 
 
-def test_they_depend_on_the_seed_alone(corpus: Path) -> None:
+def test_new_names_depend_only_on_the_seed(corpus: Path) -> None:
     model = writer_of(corpus, [0.4, 0.3, 0.3])
     names = model.generate_many([""], count=30, temperature=1.0, novel=True, seed=5)
     assert names == model.generate_many([""], count=30, temperature=1.0, novel=True, seed=5)
@@ -58,7 +58,7 @@ def test_they_depend_on_the_seed_alone(corpus: Path) -> None:
     assert names != model.generate_many([""], count=30, temperature=1.0, novel=True, seed=6)
 
 
-def test_the_next_draw_takes_the_place_of_what_is_thrown_away(corpus: Path) -> None:
+def test_the_next_draw_replaces_a_known_name(corpus: Path) -> None:
     model = writer_of(corpus, [0.5, 0.25, 0.25])
     drawn = model.generate_many(["a"], count=20 * TRIES, temperature=1.0, seed=5)
     expected = [name for name in dict.fromkeys(drawn) if name not in KNOWN]
@@ -75,25 +75,25 @@ def test_several_prefixes_share_no_name(corpus: Path) -> None:
     assert all(name.startswith("aa") for name in names[24:])
 
 
-def test_too_few_new_names(corpus: Path) -> None:
+def test_too_few_new_names_are_an_error(corpus: Path) -> None:
     model = writer_of(corpus, [0.4, 0.3, 0.3])
-    # of at most two letters there are six names, four of which are known
-    wanted = {"count": 2, "max_length": 2, "temperature": 1.0, "novel": True}
-    assert sorted(model.generate_many([""], **wanted)) == ["aa", "bb"]
+    # there are six names of at most two letters, four of them known
+    options = {"count": 2, "max_length": 2, "temperature": 1.0, "novel": True}
+    assert sorted(model.generate_many([""], **options)) == ["aa", "bb"]
     with pytest.raises(UserError, match=rf"2 of 3 new names in {3 * TRIES} draws: ask for fewer"):
-        model.generate_many([""], **wanted | {"count": 3})
+        model.generate_many([""], **options | {"count": 3})
     with pytest.raises(UserError, match="0 of 1 new names that begin with 'ba' in 20 draws"):
-        model.generate_many(["aa", "ba"], **wanted | {"count": 1})
+        model.generate_many(["aa", "ba"], **options | {"count": 1})
 
 
-def test_a_name_that_was_cut_off_is_none(corpus: Path) -> None:
+def test_a_cut_name_does_not_count(corpus: Path) -> None:
     model = writer_of(corpus, [0.4, 0.3, 0.3])
-    wanted = {"temperature": 1.0, "novel": True}
-    found = model.generate_many([""], count=4, length=4, **wanted)
+    options = {"temperature": 1.0, "novel": True}
+    found = model.generate_many([""], count=4, length=4, **options)
     assert {len(name) for name in found} <= {2, 3}
     never = writer_of(corpus, [0.0, 0.5, 0.5])
     with pytest.raises(UserError, match="raise --length, which has cut 20 of the draws"):
-        never.generate_many([""], count=1, length=9, **wanted)
+        never.generate_many([""], count=1, length=9, **options)
 
 
 def test_only_training_names_are_known(corpus: Path) -> None:
@@ -105,7 +105,7 @@ def test_only_training_names_are_known(corpus: Path) -> None:
     assert set(found) == {"aa", "bb", *KNOWN} - learnt
 
 
-def test_a_corpus_that_is_gone_or_another(corpus: Path) -> None:
+def test_a_missing_or_changed_corpus_is_refused(corpus: Path) -> None:
     model = writer_of(corpus, [0.4, 0.3, 0.3])
     corpus.write_text("a\nc\n", "utf-8")
     with pytest.raises(UserError, match="has others now: bring that text back"):
@@ -119,8 +119,8 @@ def test_a_corpus_that_is_gone_or_another(corpus: Path) -> None:
     assert "\n" not in str(no.value)
 
 
-def test_other_names_of_the_same_characters(tmp_path: Path) -> None:
-    """They are told by the text's digest, in the checkpoint and in a model file of it."""
+def test_other_names_of_the_same_characters_are_refused(tmp_path: Path) -> None:
+    """The digest of the corpus in the checkpoint shows that the names have changed."""
     names = tmp_path / "names.txt"
     letters = np.random.default_rng(0).integers(97, 100, (120, 5)).astype("<u4")
     lines = letters.view("<U5").ravel().tolist()

@@ -16,7 +16,7 @@ Row = list[float]
 Loop = Callable[[Row, list[int]], Row]  # logits and the text so far
 
 
-def written(texts: list[list[int]]) -> PartialTexts:
+def partial_texts(texts: list[list[int]]) -> PartialTexts:
     width = max(len(text) for text in texts)
     padded = [[-1] * (width - len(text)) + text for text in texts]
     rows = torch.arange(len(texts))
@@ -30,15 +30,15 @@ def softmax(logits: Row) -> Row:
 
 
 def top_k_loop(k: int) -> Loop:
-    def kept(logits: Row, _: list[int]) -> Row:
-        # kept: what fewer than k characters surpass
+    def keep(logits: Row, _: list[int]) -> Row:
+        # a logit stays if fewer than k others are larger
         return [one if sum(other > one for other in logits) < k else -INF for one in logits]
 
-    return kept
+    return keep
 
 
 def top_p_loop(p: float) -> Loop:
-    def kept(logits: Row, _: list[int]) -> Row:
+    def keep(logits: Row, _: list[int]) -> Row:
         probabilities = softmax(logits)
         total, least = 0.0, INF
         for one in sorted(probabilities, reverse=True):
@@ -50,11 +50,11 @@ def top_p_loop(p: float) -> Loop:
             for logit, one in zip(logits, probabilities, strict=True)
         ]
 
-    return kept
+    return keep
 
 
 def min_p_loop(p: float) -> Loop:
-    def kept(logits: Row, _: list[int]) -> Row:
+    def keep(logits: Row, _: list[int]) -> Row:
         probabilities = softmax(logits)
         least = p * max(probabilities) * (1 - 1e-12)
         return [
@@ -62,7 +62,7 @@ def min_p_loop(p: float) -> Loop:
             for logit, one in zip(logits, probabilities, strict=True)
         ]
 
-    return kept
+    return keep
 
 
 def penalty_loop(value: float) -> Loop:
@@ -77,17 +77,17 @@ def penalty_loop(value: float) -> Loop:
 
 
 def ngram_loop(n: int) -> Loop:
-    def kept(logits: Row, text: list[int]) -> Row:
-        kept = list(logits)
+    def keep(logits: Row, text: list[int]) -> Row:
+        keep = list(logits)
         for symbol in range(len(logits)):
             gram = [*text[len(text) - n + 1 :], symbol]
             if len(gram) == n and any(
                 text[start : start + n] == gram for start in range(len(text) - n + 1)
             ):
-                kept[symbol] = -INF
-        return kept
+                keep[symbol] = -INF
+        return keep
 
-    return kept
+    return keep
 
 
 RULES: dict[str, tuple[Rule, Loop]] = {
@@ -111,7 +111,7 @@ def random_logits(rows: int) -> Tensor:
 
 
 def random_texts(rows: int, longest: int) -> list[list[int]]:
-    """Texts of three characters, so that much repeats, some with the start of a line before."""
+    """Texts of three characters, so that n-grams repeat; half begin with a start symbol."""
     generator = torch.Generator().manual_seed(1)
     texts = []
     for row in range(rows):
@@ -124,14 +124,14 @@ def random_texts(rows: int, longest: int) -> list[list[int]]:
 def check(name: str, logits: Tensor, texts: list[list[int]]) -> Tensor:
     rule, loop = RULES[name]
     before = logits.clone()
-    changed = rule(logits, written(texts))
-    assert torch.equal(logits, before)  # a rule gives new logits
+    changed = rule(logits, partial_texts(texts))
+    assert torch.equal(logits, before)  # a rule returns new logits
     each = zip(logits.tolist(), texts, strict=True)
-    wanted = torch.tensor([loop(row, text) for row, text in each], dtype=torch.float64)
-    if name.startswith("temperature"):  # which may move all logits of a row alike
-        wanted -= wanted.amax(dim=1, keepdim=True)
+    expected = torch.tensor([loop(row, text) for row, text in each], dtype=torch.float64)
+    if name.startswith("temperature"):  # it may shift all logits of a row
+        expected -= expected.amax(dim=1, keepdim=True)
         changed = changed - changed.amax(dim=1, keepdim=True)
-    torch.testing.assert_close(changed, wanted, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(changed, expected, rtol=1e-12, atol=1e-12)
     return changed
 
 
@@ -143,7 +143,7 @@ def test_rule_equals_a_loop(name: str) -> None:
 
 
 @EACH
-def test_ties(name: str) -> None:
+def test_equal_logits_are_treated_alike(name: str) -> None:
     """Equal logits are kept or forbidden together."""
     logits = random_logits(60).round()
     assert any(len(set(row)) < V for row in logits.tolist())
@@ -155,10 +155,10 @@ def test_ties(name: str) -> None:
 
 @EACH
 def test_one_character_left(name: str) -> None:
-    """What is forbidden already stays so, and the last character is not lost to a truncation."""
+    """Forbidden characters stay forbidden, and no truncation removes the last character."""
     logits = torch.full((V, V), -INF).double()
     logits.fill_diagonal_(0.7)
-    changed = RULES[name][0](logits, written([[V, 3]] * V))
+    changed = RULES[name][0](logits, partial_texts([[V, 3]] * V))
     possible = changed > -INF
     assert not changed.isnan().any()
     assert not possible[~torch.eye(V, dtype=torch.bool)].any()
@@ -169,36 +169,38 @@ def test_one_character_left(name: str) -> None:
 @EACH
 def test_a_row_does_not_depend_on_the_others(name: str) -> None:
     logits, texts, rule = random_logits(30).float(), random_texts(30, 12), RULES[name][0]
-    together = rule(logits, written(texts))
+    together = rule(logits, partial_texts(texts))
     for row, text in enumerate(texts):
-        assert torch.equal(rule(logits[row : row + 1], written([text])), together[row : row + 1])
+        assert torch.equal(
+            rule(logits[row : row + 1], partial_texts([text])), together[row : row + 1]
+        )
 
 
-def test_nothing_is_written_yet() -> None:
-    """The text is the start of a line alone, or shorter than n."""
+def test_rules_leave_a_text_without_characters_unchanged() -> None:
+    """The text is only the start of a line, or shorter than n."""
     logits = random_logits(2)
     for name in ("no_repeat_ngram 1", "no_repeat_ngram 3", "repetition_penalty 1.3"):
-        assert torch.equal(RULES[name][0](logits, written([[V], [V]])), logits)
-    assert torch.equal(RULES["no_repeat_ngram 3"][0](logits, written([[1], [2]])), logits)
+        assert torch.equal(RULES[name][0](logits, partial_texts([[V], [V]])), logits)
+    assert torch.equal(RULES["no_repeat_ngram 3"][0](logits, partial_texts([[1], [2]])), logits)
 
 
-def test_what_stands_before_a_shorter_text_repeats_nothing() -> None:
-    """Padding is no character: not as a context, nor as what follows one."""
+def test_padding_before_a_shorter_text_repeats_nothing() -> None:
+    """Padding counts neither in a context nor as a character after it."""
     logits = random_logits(2)
-    changed = rules.no_repeat_ngram(3)(logits, written([[1], [4, 5, 6, 4, 5]]))
+    changed = rules.no_repeat_ngram(3)(logits, partial_texts([[1], [4, 5, 6, 4, 5]]))
     assert torch.equal(changed[0], logits[0])
     assert changed[1].isinf().nonzero()[:, 0].tolist() == [6]
 
 
 def test_the_nucleus_of_holtzman() -> None:
-    """0.5 + 0.3 reach 0.8, so the third is out; a little more, and it is in."""
+    """0.5 + 0.3 reach 0.79, so the third is out; they do not reach 0.81, so it is in."""
     logits = torch.tensor([[0.5, 0.3, 0.15, 0.05]], dtype=torch.float64).log()
-    nothing = written([[0]])
+    nothing = partial_texts([[0]])
     assert rules.top_p(0.79)(logits, nothing).isinf().tolist() == [[False, False, True, True]]
     assert rules.top_p(0.81)(logits, nothing).isinf().tolist() == [[False, False, False, True]]
 
 
 def test_the_penalty_of_keskar() -> None:
     logits = torch.tensor([[2.4, -1.0, 3.0, -2.0]])
-    changed = rules.repetition_penalty(1.2)(logits, written([[0, 1, 0]]))
+    changed = rules.repetition_penalty(1.2)(logits, partial_texts([[0, 1, 0]]))
     torch.testing.assert_close(changed, torch.tensor([[2.0, -1.2, 3.0, -2.0]]))

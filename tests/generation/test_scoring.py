@@ -17,7 +17,7 @@ ROWS = [[(row * k) % V for k in range(1, 1 + row % 7)] for row in range(len(PREF
 
 
 @torch.no_grad()
-def one_at_a_time(model: NextModel, prefix: list[int], row: list[int]) -> float:
+def score_one_by_one(model: NextModel, prefix: list[int], row: list[int]) -> float:
     total: list[float] = []
     state = None
     for symbol in prefix:
@@ -35,18 +35,18 @@ def one_at_a_time(model: NextModel, prefix: list[int], row: list[int]) -> float:
 def test_sums_equal_a_loop(
     cell: str, kind: str, largest: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However much is computed at a time."""
+    """Sums do not depend on the number of logits computed at a time."""
     model = network(cell, torch.float64, input=kind, layers=2)
     each = zip(PREFIXES, ROWS, strict=True)
-    expected = [one_at_a_time(model, prefix.tolist(), row) for prefix, row in each]
+    expected = [score_one_by_one(model, prefix.tolist(), row) for prefix, row in each]
     shapes = []
     forward = LanguageModel.forward
 
-    def noted(self: LanguageModel, *given: torch.Tensor) -> object:
+    def note_shape(self: LanguageModel, *given: torch.Tensor) -> object:
         shapes.append(given[0].numel())
         return forward(self, *given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(LanguageModel, "forward", noted)
+    monkeypatch.setattr(LanguageModel, "forward", note_shape)
     monkeypatch.setattr(texts, "LARGEST", largest)
     found = log_probabilities(model, PREFIXES, ROWS)
     assert max(shapes) <= max(1, largest // V)
@@ -55,12 +55,12 @@ def test_sums_equal_a_loop(
     assert (found[[row == [] for row in ROWS]] == 0).all()
 
 
-def test_an_ngram_model() -> None:
+def test_sums_of_an_ngram_model_equal_a_loop() -> None:
     model = counted(3, "kneser_ney", lines=True)
     prefixes, rows = [[FEW], [FEW, 1, 2], [FEW, 0]], [[2, 1, 1, 0], [], [FEW - 1, 1]]
     found = log_probabilities(model, [torch.tensor(prefix) for prefix in prefixes], rows)
-    wanted = [one_at_a_time(model, *each) for each in zip(prefixes, rows, strict=True)]
-    assert found.tolist() == pytest.approx(wanted, abs=1e-10)
+    expected = [score_one_by_one(model, *each) for each in zip(prefixes, rows, strict=True)]
+    assert found.tolist() == pytest.approx(expected, abs=1e-10)
 
 
 def test_single_precision_is_summed_in_double() -> None:

@@ -1,4 +1,4 @@
-"""Lines of a given length: spaces within them where the script has spaces between words."""
+"""Lines of a given length have spaces if the script has spaces between words."""
 
 import sys
 
@@ -16,7 +16,7 @@ ENGLISH, CHINESE = "\n ,.abcdefgh", "\n ，。一天山人云东我在"
 
 
 def model_of(characters: str) -> WritingModel:
-    """A model that draws each character as often as any other, but spaces in half of all places."""
+    """A model that draws spaces in half of all places, the other characters equally often."""
     vocabulary = Vocabulary.of(characters)
     network = LanguageModel(
         architecture("gru", vocabulary_size=len(vocabulary), start_symbol=False)
@@ -50,7 +50,7 @@ def test_scripts_with_spaces_keep_them_within_lines(characters: str) -> None:
 
 @pytest.mark.parametrize("characters", [CHINESE, "\n กขค", "\n あいう", CHINESE + "abc", " abcdef"])
 def test_other_texts_have_no_spaces_within_lines(characters: str) -> None:
-    """Also those whose newlines became spaces: there a space is the end of a line."""
+    """In texts whose newlines became spaces, a space ends a line."""
     lines = lines_of(characters)
     assert {len(line) for line in lines} == {7}
     assert not any(character.isspace() for line in lines for character in line)
@@ -72,7 +72,7 @@ def test_spaces_go_with_the_other_constraints() -> None:
      ("123 ,.", False), ("안녕", True), ("हिन्दी", True), ("ไทย", False),
      ("日本語ひらカナ", False), ("𠀀𠀁", False)],
 )  # fmt: skip
-def test_most_of_the_letters_decide(characters: str, spaced: bool) -> None:
+def test_the_majority_of_letters_decides(characters: str, spaced: bool) -> None:
     assert is_spaced(characters) is spaced
 
 

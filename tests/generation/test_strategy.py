@@ -1,4 +1,4 @@
-"""What a user may say of how characters are chosen, and what is refused."""
+"""Options for choosing characters, and refusals of faulty ones."""
 
 import math
 from typing import Any
@@ -30,7 +30,7 @@ def strategy(**given: Any) -> Strategy:
         ({"beams": 5, "length_penalty": 1}, "beam 5, length_penalty 1"),
     ],
 )
-def test_name(given: dict[str, Any], name: str) -> None:
+def test_the_name_of_a_strategy(given: dict[str, Any], name: str) -> None:
     chosen = strategy(**given)
     assert chosen.name == name
     assert chosen.greedy == name.startswith("greedy")
@@ -62,7 +62,7 @@ def test_name(given: dict[str, Any], name: str) -> None:
     ],
     ids=str,
 )
-def test_what_is_refused(given: dict[str, Any], shown: str) -> None:
+def test_faulty_options_are_refused(given: dict[str, Any], shown: str) -> None:
     with pytest.raises(UserError) as raised:
         strategy(**given)
     assert shown in str(raised.value)
@@ -70,7 +70,7 @@ def test_what_is_refused(given: dict[str, Any], shown: str) -> None:
 
 
 def test_the_order_of_the_rules() -> None:
-    """Penalties on the model's own logits, then the temperature, truncations at last."""
+    """Penalties change the model's logits; then come temperature and truncations."""
     logits = torch.tensor([[4.0, 3.0, 2.0, -1.0]])
     written = PartialTexts(torch.tensor([[0, 3, 0]]), 0, torch.tensor([0]))
     changed = logits
@@ -81,7 +81,7 @@ def test_the_order_of_the_rules() -> None:
     # penalised 2, 3, 2, -2; without "0 3", then doubled: 4, 6, 4: all of them within 0.99
     expected = torch.tensor([[-2.0, 0.0, -2.0, -math.inf]])
     torch.testing.assert_close(changed - changed.max(), expected)
-    # at temperature 1 the nucleus of 0.5 is 1 alone; before the penalty it would have been 0
+    # at temperature 1 the nucleus of 0.5 holds only 1; before the penalty it would hold only 0
     chosen = strategy(temperature=1, repetition_penalty=2.0, top_p=0.5)
     for rule in strategy_rules(chosen):
         logits = rule(logits, written)
