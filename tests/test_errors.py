@@ -1,4 +1,4 @@
-"""What is printed never steers a terminal."""
+"""No output steers a terminal."""
 
 import ast
 import json
@@ -21,19 +21,19 @@ from lyricgen.errors import UserError, in_one_line, printable, printable_text, r
 from lyricgen.files import to_json
 from lyricgen.training.callbacks.samples import one_line
 
-# by Unicode's categories: what a terminal or an editor takes as an order, or nothing can show
+# Unicode's categories of characters that a terminal or an editor obeys, or that no font shows
 STEERING = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
 
 def test_long_values_are_shortened_in_the_middle() -> None:
     path = "/" + "歌 x/" * 1250
     for value in (repr(path), "data.path=" + "y" * 5000, f'"{path}"'):
-        told = in_one_line(f"cannot read {value}: it isn't there; name another (see 'x' or 'y')")
-        assert told.endswith(value[-70:] + ": it isn't there; name another (see 'x' or 'y')")
-        assert told.startswith(f"cannot read {value[:80]}…")
+        message = in_one_line(f"cannot read {value}: it isn't there; name another (see 'x' or 'y')")
+        assert message.endswith(value[-70:] + ": it isn't there; name another (see 'x' or 'y')")
+        assert message.startswith(f"cannot read {value[:80]}…")
     for length in (10, 290):
-        told = f"cannot read {'z' * length!r} or {'z' * length} in the list of {'it is ' * 200}"
-        assert in_one_line(told) == told.rstrip()
+        message = f"cannot read {'z' * length!r} or {'z' * length} in the list of {'it is ' * 200}"
+        assert in_one_line(message) == message.rstrip()
     assert reason(UserError(path)) == in_one_line(path)
     assert len(in_one_line("a b " * 5000)) < 3001
 
@@ -63,7 +63,7 @@ def test_every_character_of_unicode_is_kept_or_escaped_by_its_category() -> None
         "\\x1b",
     ],
 )
-def test_honest_text_stays(text: str) -> None:
+def test_harmless_text_is_unchanged(text: str) -> None:
     assert printable_text(text) == text
 
 
@@ -80,13 +80,13 @@ def test_honest_text_stays(text: str) -> None:
         ("\U000e0041\U0010fffd\u0378", "\\U000e0041\\U0010fffd\\u0378"),
     ],
 )
-def test_what_steers_is_escaped(text: str, shown: str) -> None:
+def test_steering_characters_are_escaped(text: str, shown: str) -> None:
     assert printable_text(text) == shown
     assert printable(text) == shown.replace("\n", "\\n")
     shown.encode()
 
 
-def test_what_the_console_shows_is_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_consoles_output_is_escaped(capsys: pytest.CaptureFixture[str]) -> None:
     console.show("epoch 1\n\x1b]0;title\x07 \u202eabc [bold]x[/bold]")
     assert capsys.readouterr().out == "epoch 1\n\\x1b]0;title\\x07 \\u202eabc [bold]x[/bold]\n"
 
@@ -97,22 +97,22 @@ def test_a_sample_on_one_line() -> None:
 
 HOSTILE = "\x1b]0;X\x07\x9b2J\u202e"
 
-# Where else the terminal is touched, and why that prints nothing that is not escaped.
+# Other modules that use the terminal, and why they print only escaped text.
 ALLOWED = {
     "training/callbacks/progress.py": {
         "get_console"
-    },  # a bar of figures; whether this is a terminal
+    },  # a bar of figures; asks whether this is a terminal
     "runs/interruption.py": {
         "get_console",
         "os.write",
-    },  # is it quiet; writes nothing, to see who reads
+    },  # asks whether it is quiet; writes nothing, to see whether a reader is left
     "training/loggers/tensorboard.py": {"os.write"},  # a file
-    "stacking.py": {"Console"},  # which a table has to fit
-    "sweeps/job.py": {"get_console"},  # which it tells to be quiet
+    "stacking.py": {"Console"},  # a table has to fit it
+    "sweeps/job.py": {"get_console"},  # makes it quiet
     "cli/command_line.py": {"sys.stdout"},  # flushed, closed, never written
-    "evaluate.py": {"sys.stderr"},  # takes what is printed in place of standard output
+    "evaluate.py": {"sys.stderr"},  # is printed to in place of standard output
     "report.py": {"sys.stderr"},  # likewise
-    "reporting/tables.py": {"Console"},  # whose width a table is to have
+    "reporting/tables.py": {"Console"},  # a table gets its width
 }
 WRITERS = {
     *("print", "pprint", "get_console", "Console", "StreamHandler", "RichHandler"),
@@ -122,7 +122,7 @@ WRITERS = {
 
 
 def _writers(path: Path) -> Iterator[str]:
-    """What a module calls or names that could print."""
+    """Names in a module that could print."""
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Name) and node.id in WRITERS:
             yield node.id
@@ -202,7 +202,7 @@ raise ValueError({hostile!r})
 """
 
 
-def test_what_python_prints_by_itself_is_escaped() -> None:
+def test_warnings_and_tracebacks_of_python_are_escaped() -> None:
     done = subprocess.run(
         [sys.executable, "-c", UNCAUGHT.format(hostile=HOSTILE)],
         check=False, capture_output=True, text=True,

@@ -1,4 +1,4 @@
-"""A mistake in the options is told by the name under which the user typed it."""
+"""A mistake in the options is reported by the name that the user typed."""
 
 import copy
 import math
@@ -60,7 +60,7 @@ GOOD: dict[str, Any] = {
 MISSING = object()
 
 
-def changed(changes: dict[str, Any]) -> dict[str, Any]:
+def values_with(changes: dict[str, Any]) -> dict[str, Any]:
     values = copy.deepcopy(GOOD)
     for path, value in changes.items():
         *groups, key = path.split(".")
@@ -89,8 +89,8 @@ def test_good_values_are_taken_as_they_are() -> None:
     assert isinstance(options.part, Slow)
     assert options.part.betas == (0.9, 0.99)
     assert options.model_dump(mode="json") == GOOD
-    assert isinstance(validate(Whole, changed({"part": {"kind": "fast"}})).part, Fast)
-    assert validate(Whole, changed({"devices": [0, 1]})).devices == [0, 1]
+    assert isinstance(validate(Whole, values_with({"part": {"kind": "fast"}})).part, Fast)
+    assert validate(Whole, values_with({"devices": [0, 1]})).devices == [0, 1]
 
 
 def test_options_do_not_change() -> None:
@@ -101,7 +101,7 @@ def test_options_do_not_change() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "told"),
+    ("key", "value", "expected"),
     [
         # at the top
         ("seed", "x", "seed='x': "),
@@ -148,16 +148,16 @@ def test_options_do_not_change() -> None:
         ("part.betas", [0.9, 0.9, 0.9], "part.betas=[0.9, 0.9, 0.9]: "),
     ],
 )
-def test_a_mistake_is_told_by_its_key(key: str, value: Any, told: str) -> None:
-    message = refusal(changed({key: value}))
-    assert message.startswith(told)
-    if value is MISSING or "option here" in told:
-        assert message == told
+def test_a_mistake_is_reported_by_its_key(key: str, value: Any, expected: str) -> None:
+    message = refusal(values_with({key: value}))
+    assert message.startswith(expected)
+    if value is MISSING or "option here" in expected:
+        assert message == expected
 
 
 @pytest.mark.parametrize("betas", [[], [0.9]])
 def test_a_list_that_is_too_short(betas: list[float]) -> None:
-    message = refusal(changed({"part.betas": betas}))
+    message = refusal(values_with({"part.betas": betas}))
     assert message.startswith("part.betas")
     assert "slow" not in message
 
@@ -166,46 +166,46 @@ def test_a_list_that_is_too_short(betas: list[float]) -> None:
     ("devices", "shown"), [(1.5, "1.5"), (None, "null"), ({"gpu": 1}, "{'gpu': 1}")]
 )
 def test_a_value_that_fits_none_of_several_types(devices: Any, shown: str) -> None:
-    assert refusal(changed({"devices": devices})).startswith(f"devices={shown}: ")
+    assert refusal(values_with({"devices": devices})).startswith(f"devices={shown}: ")
 
 
 def test_a_list_that_fits_none_of_several_types() -> None:
-    message = refusal(changed({"devices": [0, "a"]}))
+    message = refusal(values_with({"devices": [0, "a"]}))
     assert message.startswith(("devices=[0, 'a']: ", "devices.1='a': "))
 
 
-def test_a_kind_that_there_is_not() -> None:
-    message = refusal(changed({"part": {"kind": "middling"}}))
+def test_an_unknown_kind() -> None:
+    message = refusal(values_with({"part": {"kind": "middling"}}))
     assert message.startswith("part")
     assert "choose part= from 'slow', 'fast'" in message
 
 
-def test_a_kind_that_is_not_said() -> None:
-    message = refusal(changed({"part.kind": MISSING}))
+def test_a_missing_kind() -> None:
+    message = refusal(values_with({"part.kind": MISSING}))
     assert message.startswith("part")
     assert "'kind'" in message
 
 
 def test_an_option_of_another_kind() -> None:
-    message = refusal(changed({"part": {"kind": "fast", "rate": 0.5}}))
+    message = refusal(values_with({"part": {"kind": "fast", "rate": 0.5}}))
     assert message == "part.rate: there is no such option with part=fast"
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "expected"),
     [
         ({"seed": "x", "inner.size": 0}, "seed='x': "),
         ({"part.rate": MISSING, "part.more": 1, "limit": -1}, "part.rate: is missing"),
     ],
 )
-def test_of_several_mistakes_the_first_is_told(changes: dict[str, Any], told: str) -> None:
-    message = refusal(changed(changes))
-    assert message.startswith(told)
+def test_the_first_of_several_mistakes_is_reported(changes: dict[str, Any], expected: str) -> None:
+    message = refusal(values_with(changes))
+    assert message.startswith(expected)
     assert message.endswith(f"(and {len(changes) - 1} more)")
 
 
-def test_a_check_between_options_speaks_for_itself() -> None:
-    assert refusal(changed({"seed": 13})) == "seed=13: choose another please"
+def test_a_check_between_options_reports_its_own_message() -> None:
+    assert refusal(values_with({"seed": 13})) == "seed=13: choose another please"
 
 
 @pytest.mark.parametrize("values", [None, 3, "text", [1, 2], {}])

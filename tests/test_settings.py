@@ -1,4 +1,4 @@
-"""Which options decide whether checkpoints compare."""
+"""Options that decide whether checkpoints compare."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,14 +12,14 @@ from lyricgen.evaluation.scores import check_same_settings
 from lyricgen.settings import DECIDING, SPLITTING
 
 
-def test_all_options_of_the_text_decide_but_those_of_its_reading() -> None:
+def test_all_options_of_the_text_decide_except_those_of_batches_and_size() -> None:
     """Batches are cut from the training split; max_bytes only refuses."""
     assert set(DECIDING) == set(DataOptions.model_fields) - {"batch_size", "num_steps", "max_bytes"}
 
 
 @pytest.mark.parametrize("names", [DECIDING, SPLITTING])
 @pytest.mark.parametrize("name", sorted(DataOptions.model_fields))
-def test_each_is_told(name: str, names: tuple[str, ...]) -> None:
+def test_each_deciding_option_is_reported(name: str, names: tuple[str, ...]) -> None:
     same: Any = dict.fromkeys(DataOptions.model_fields, "a")
     first: Any = SimpleNamespace(**same)
     other: Any = SimpleNamespace(**same | {name: "b"})

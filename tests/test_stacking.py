@@ -1,4 +1,4 @@
-"""Tables of figures fit every terminal: no number and no word of theirs is broken."""
+"""Tables of figures fit every terminal: no number and no word is broken."""
 
 import io
 
@@ -14,7 +14,7 @@ from lyricgen.stacking import stacked
 INTERVAL = "1,234.56 (1,111.11…1,355.55)"
 
 
-def parts() -> Table:
+def split_figures() -> Table:
     table = new_table("lstm 1x256 on dino (a_run)", numbers=("train", "val", "test"))
     table.add_row("characters", "12,345", "1,234", "1,235")
     table.add_row("perplexity", INTERVAL, INTERVAL.replace("6", "7"), INTERVAL.replace("6", "8"))
@@ -40,7 +40,7 @@ def curve() -> Table:
 
 
 @pytest.mark.parametrize("width", [*range(45, 90, 3), 80, 120, 300])
-@pytest.mark.parametrize("build", [parts, comparison, curve])
+@pytest.mark.parametrize("build", [split_figures, comparison, curve])
 def test_no_cell_is_broken_at_any_width(build: object, width: int) -> None:
     assert callable(build)
     table = build()
@@ -59,14 +59,14 @@ def test_no_cell_is_broken_at_any_width(build: object, width: int) -> None:
     for name in names.cells:
         for word in str(name).split():
             assert any(word in line.split() for line in lines), word
-    for said in (table.title, table.caption):
-        assert said is None or sum(str(said) in line for line in lines) == 1
+    for text in (table.title, table.caption):
+        assert text is None or sum(str(text) in line for line in lines) == 1
 
 
-def test_a_table_that_fits_stays_as_it_is() -> None:
+def test_a_table_that_fits_is_unchanged() -> None:
     table = comparison()
     assert stacked(table, Console(width=120)) == [table]
-    assert len(stacked(parts(), Console(width=80))) == 2
+    assert len(stacked(split_figures(), Console(width=80))) == 2
 
 
 def test_a_name_is_no_markup() -> None:

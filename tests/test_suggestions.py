@@ -1,4 +1,4 @@
-"""A name that is not known is answered with the known ones that come nearest."""
+"""An unknown name is answered with the nearest known names."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -18,8 +18,8 @@ from lyricgen.errors import did_you_mean, nearest
 from tests.conftest import Train, printed
 
 
-def misspelt(name: str) -> Iterator[str]:
-    """The name with a letter left out, doubled, or changed with its neighbour."""
+def misspellings(name: str) -> Iterator[str]:
+    """A name with a letter left out, doubled, or exchanged with its neighbour."""
     middle = len(name) - max(1, len(name.rpartition(".")[2]) // 2)
     yield name[:middle] + name[middle + 1 :]
     yield name[:middle] + name[middle] + name[middle:]
@@ -39,7 +39,7 @@ def composed(*overrides: str) -> set[str]:
     return leaves(OmegaConf.to_container(config))  # type: ignore[arg-type]
 
 
-def test_the_known_settings_are_those_of_hydra() -> None:
+def test_the_known_settings_equal_those_of_hydra() -> None:
     ours = {name for name in known_settings() if not name.startswith("hydra")}
     optional = {name for name, choice in default_choices().items() if choice is None}
     choices = {group: [each for each in group_choices(group) if each != "base"]
@@ -73,32 +73,32 @@ def test_the_known_settings_are_those_of_hydra() -> None:
         ("patience", "callbacks.early_stopping.patience"),
     ],
 )
-def test_a_setting_is_found_wherever_it_stands(typed: str, found: str) -> None:
+def test_a_setting_is_found_in_any_group(typed: str, found: str) -> None:
     assert found in nearest(typed, known_settings())
 
 
 @pytest.mark.slow
 def test_every_misspelt_setting_is_found() -> None:
     for name in known_settings():
-        for typed in misspelt(name):
+        for typed in misspellings(name):
             assert typed in known_settings() or name in nearest(typed, known_settings()), typed
 
 
 def test_every_misspelt_choice_is_found() -> None:
     for group in default_choices():
         for choice in group_choices(group):
-            for typed in (*misspelt(choice), choice.rpartition("/")[2]):
+            for typed in (*misspellings(choice), choice.rpartition("/")[2]):
                 known = group_choices(group)
                 assert typed in known or len(typed) < 3 or choice in nearest(typed, known), typed
 
 
-def test_what_is_like_nothing_gets_no_suggestion() -> None:
+def test_an_unlike_name_gets_no_suggestion() -> None:
     assert did_you_mean("rhythm", known_settings()) == ""
     assert did_you_mean("x", []) == did_you_mean("---", known_settings()) == ""
 
 
 @pytest.mark.parametrize(
-    ("typed", "told"),
+    ("typed", "message"),
     [
         ("lr=0.01", "lr: there is no such setting: did you mean optimizer.lr?"),
         ("~optimizer.lrr", "optimizer.lrr: there is no such setting: did you mean optimizer.lr"),
@@ -133,12 +133,12 @@ def test_what_is_like_nothing_gets_no_suggestion() -> None:
         ("--cfg jb", "did you mean job?"),
     ],
 )
-def test_the_train_command(train: Train, typed: str, told: str) -> None:
+def test_suggestions_of_the_train_command(train: Train, typed: str, message: str) -> None:
     done = train(*typed.split())
     assert done.status == 2
     [line] = done.err.splitlines()
     assert line.startswith("error: ")
-    assert told in line
+    assert message in line
 
 
 COMMANDS = {
@@ -151,9 +151,11 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)
-def test_the_other_commands(command: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    for typed, told in zip(COMMANDS[command][::2], COMMANDS[command][1::2], strict=True):
+def test_suggestions_of_the_other_commands(
+    command: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for typed, message in zip(COMMANDS[command][::2], COMMANDS[command][1::2], strict=True):
         done = printed(command.main, capsys, *typed.split())
         assert done.status == 2
-        assert f"did you mean {told}" in done.err
+        assert f"did you mean {message}" in done.err
         assert len(done.err.splitlines()) == 1

@@ -1,4 +1,4 @@
-"""The measurements run: of training, of writing, of sweeps and of reports."""
+"""Benchmarks of training, generation, sweeps and reports run."""
 
 import csv
 import json
@@ -18,7 +18,8 @@ from tests.helpers.scripts import benchmark
 @pytest.mark.slow
 def test_the_benchmark_fills_its_tables(tmp_path: Path) -> None:
     few = ["--rounds", "1", "--epochs", "1", "--threads", "1"]
-    cells = ["lstm", "gru_scratch", "lstm_scratch"]  # torch's layer; a state of one part and of two
+    # torch's layer; a state of one tensor; a state of two
+    cells = ["lstm", "gru_scratch", "lstm_scratch"]
     script = ROOT / "scripts" / "benchmark.py"
     command = [sys.executable, script, "--cells", *cells, *few]
     out = subprocess.check_output(command, cwd=tmp_path, text=True, timeout=900)
@@ -31,7 +32,7 @@ def test_the_benchmark_fills_its_tables(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_benchmark_of_writing_fills_its_table(tmp_path: Path) -> None:
+def test_the_benchmark_of_generation_fills_its_table(tmp_path: Path) -> None:
     out = benchmark(tmp_path, "--generation", "--rounds", "1", "--steps", "20", "--threads", "1")
     lines = [line.split() for line in out.splitlines()]
     [loop] = [line[2:] for line in lines if line[:2] == ["notebooks'", "loop"]]
@@ -71,7 +72,7 @@ def test_the_benchmark_of_reports_fills_its_table(tmp_path: Path) -> None:
     assert all(float(seconds) > 0 for _, seconds, _ in rows)
 
 
-def test_runs_that_a_script_has_made_are_reported_as_finished(
+def test_runs_made_by_a_script_are_reported_as_finished(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_runs(tmp_path / "sweep", 30)

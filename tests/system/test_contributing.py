@@ -1,4 +1,4 @@
-"""CONTRIBUTING: each addition it shows is made in a copy of the tree, and a model is trained."""
+"""CONTRIBUTING: every addition of the page is made in a copy of the tree and trains a model."""
 
 import csv
 import json
@@ -15,22 +15,22 @@ ADDITIONS = additions()
 SMALL = ["hidden_size=8", "data.max_chars=3000", "trainer.max_epochs=1", "trainer=cpu"]
 
 
-class Trained(NamedTuple):
+class TrainedRun(NamedTuple):
     directory: Path
     summary: dict[str, Any]
 
 
-def train_with(addition: Addition, directory: Path) -> Trained:
+def train_with(addition: Addition, directory: Path) -> TrainedRun:
     """Make an addition in a copy of the tree and run its commands there."""
     copy_tree(directory)
     add(addition, directory)
     statuses, text = run(addition.commands, SMALL, directory)
     assert statuses == [0] * len(addition.commands), text
     [path] = directory.glob("outputs/runs/*/*/summary.json")
-    return Trained(path.parent, json.loads(path.read_text("utf-8")))
+    return TrainedRun(path.parent, json.loads(path.read_text("utf-8")))
 
 
-def test_the_page_says_where_things_are_and_then_has_every_kind_of_addition() -> None:
+def test_the_page_has_the_tour_the_rules_and_every_kind_of_addition() -> None:
     page = PAGE.read_text("utf-8")
     assert re.findall(r"^## (?:Add an? )?(.*)", page, re.M) == ["Where things are", "Rules", *KINDS]
     assert len(page[: page.index("## Add a")].splitlines()) <= 70  # one page

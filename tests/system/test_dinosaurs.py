@@ -1,4 +1,4 @@
-"""The dinosaur names of the deep-learning course, held against the digits that it prints."""
+"""The dinosaur names of the deep-learning course, against the digits that the course prints."""
 
 import json
 from functools import partial
@@ -54,10 +54,10 @@ def network(numbers: np.random.RandomState) -> LanguageModel:
 
 
 class Gradients(pl.Callback):
-    """Keeps the loss, and the gradients as the optimizer has taken them: clipped."""
+    """Keeps the loss and the clipped gradients that the optimizer has used."""
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, *_: Any) -> None:
-        self.of = {name: p.grad.clone() for name, p in pl_module.model.named_parameters()}
+        self.clipped = {name: p.grad.clone() for name, p in pl_module.model.named_parameters()}
         self.loss = float(outputs["loss"])
 
 
@@ -87,15 +87,19 @@ def test_one_step_gives_the_courses_gradients() -> None:
         enable_progress_bar=False, enable_model_summary=False,
     ).fit(module, DataLoader([batch], batch_size=None))  # type: ignore[arg-type]  # fmt: skip
     assert seen.loss == pytest.approx(126.50397572165345, abs=1e-10)
-    from_input = seen.of["recurrence.blocks.0.input_weight"].T  # (H, V)
-    from_hidden = seen.of["recurrence.blocks.0.hidden_weight"].T  # (H, H)
+    from_input = seen.clipped["recurrence.blocks.0.input_weight"].T  # (H, V)
+    from_hidden = seen.clipped["recurrence.blocks.0.hidden_weight"].T  # (H, H)
     assert float(from_hidden[1, 2]) == pytest.approx(0.19470931534725341, rel=1e-12)
-    assert int(from_input.numpy().argmax()) == 93  # the first of several that are clipped
-    assert float(seen.of["output.weight"][1, 2]) == pytest.approx(-0.007773876032004315, rel=1e-12)
-    assert float(seen.of["recurrence.blocks.0.bias"][4]) == pytest.approx(-0.06809825, abs=5e-9)
-    assert float(seen.of["output.bias"][1]) == pytest.approx(0.01538192, abs=5e-9)
+    assert int(from_input.numpy().argmax()) == 93  # the first of several clipped entries
+    assert float(seen.clipped["output.weight"][1, 2]) == pytest.approx(
+        -0.007773876032004315, rel=1e-12
+    )
+    assert float(seen.clipped["recurrence.blocks.0.bias"][4]) == pytest.approx(
+        -0.06809825, abs=5e-9
+    )
+    assert float(seen.clipped["output.bias"][1]) == pytest.approx(0.01538192, abs=5e-9)
     assert float(module._training_state[0][0, 0, 4]) == pytest.approx(-1.0, abs=1e-8)
-    assert max(float(gradient.abs().max()) for gradient in seen.of.values()) == 5.0  # clipped
+    assert max(float(gradient.abs().max()) for gradient in seen.clipped.values()) == 5.0  # clipped
 
 
 def test_one_name_is_drawn_as_in_the_course() -> None:

@@ -1,4 +1,4 @@
-"""README and docs/: their commands work, their links lead somewhere, their tables are complete."""
+"""README and docs/: commands work, links have targets, tables are complete."""
 
 import os
 import re
@@ -44,7 +44,7 @@ SLURM = (
 )
 RAY = f"{TRAIN} -m hydra/launcher=ray seed=1,2 +hydra.launcher.ray.remote.num_cpus=4"
 
-# The commands of the pages that no test runs as they stand, and why.
+# Commands of the pages that no test runs unchanged, with the reason.
 NOT_RUN = {
     START: ".ci/run runs it in a new environment",
     TESTS: ".ci/run runs it in a new environment",
@@ -52,26 +52,26 @@ NOT_RUN = {
     SLURM: "it needs a cluster; tests/sweeps/ has a Slurm of shell scripts",
     RAY: "its launcher needs an environment of its own",
 }
-# These fetch a text; they run where LYRICGEN_DATA has it.
+# Experiments that fetch a text; they run if LYRICGEN_DATA has it.
 FETCHED = {"notebook/lyrics_rnn_random": "jaychou", "notebook/dino_exact": "coursera_dino"}
-# The runs that the pages share.
+# Runs that the pages share.
 SHARED = (
     f"{TRAIN} data=dino cell=gru name=dinosaurs",
     f"{TRAIN} cell=lstm layers=2 name=songs",
 )
-# Every training is made small; a resumed run is made longer.
+# Settings that make every training small; a resumed run gets more epochs.
 SMALL = (
     *("hidden_size=16", "data.max_chars=6000"),
     *("trainer.max_epochs=2", "callbacks.samples.count=1"),
 )
-# Their jobs run in processes, which must find a main module.
+# Commands with jobs in processes, which must find a main module.
 IN_PROCESSES = ("trainer=ddp", "hydra/launcher=")
 
-TAKEN = r"from outputs/\S+: .* old\n"  # printed where a command takes the newest run
-PROGRESS = r"(?:.*: \d+ %\n)*"  # of a command that takes long
+NEWEST_RUN = r"from outputs/\S+: .* old\n"  # printed if a command takes the newest run
+PROGRESS = r"(?:.*: \d+ %\n)*"  # printed by a slow command
 
 
-class Ended(NamedTuple):
+class Result(NamedTuple):
     status: int
     out: str
     err: str
@@ -79,7 +79,7 @@ class Ended(NamedTuple):
 
 @dataclass
 class Workplace:
-    """A directory like the root of a checkout, and the commands whose files are there."""
+    """A directory like the root of a checkout, with the commands that have written files there."""
 
     directory: Path
     done: list[str] = field(default_factory=list)
@@ -102,57 +102,57 @@ def run_in(
     train: Train,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
-) -> Callable[[Path, str], Ended]:
-    """Run a command of a page in a directory, in this process if it can be."""
+) -> Callable[[Path, str], Result]:
+    """Run a command of a page in a directory, in this process if possible."""
 
-    def run(directory: Path, command: str) -> Ended:
+    def run(directory: Path, command: str) -> Result:
         monkeypatch.chdir(directory)
-        words = _as_the_shell_reads(command, directory)
+        words = _shell_words(command, directory)
         assert words[:2] == ["python", "-m"]
         name, arguments = words[2], words[3:]
         if name == "lyricgen.train":
-            arguments = _made_small(arguments)
+            arguments = _make_small(arguments)
         if any(part in command for part in IN_PROCESSES):
-            return _in_a_process([sys.executable, "-m", name, *arguments], directory)
+            return _run_process([sys.executable, "-m", name, *arguments], directory)
         if name == "lyricgen.train":
             finished = train(*arguments)
-            return Ended(finished.status, finished.out, finished.err)
+            return Result(finished.status, finished.out, finished.err)
         done = printed(import_module(name).main, capfd, *arguments)
-        return Ended(done.status, done.out, done.err)
+        return Result(done.status, done.out, done.err)
 
     return run
 
 
 @pytest.fixture
-def run(workplace: Workplace, run_in: Callable[[Path, str], Ended]) -> Callable[[str], Ended]:
+def run(workplace: Workplace, run_in: Callable[[Path, str], Result]) -> Callable[[str], Result]:
     """Run a command in the workplace that pages share."""
     return partial(run_in, workplace.directory)
 
 
-def _as_the_shell_reads(command: str, directory: Path) -> list[str]:
+def _shell_words(command: str, directory: Path) -> list[str]:
     found = subprocess.run(
         ["bash", "-c", f"printf '%s\\0' {command}"], cwd=directory, capture_output=True, check=True
     )
     return found.stdout.decode("utf-8").split("\0")[:-1]
 
 
-def _made_small(arguments: list[str]) -> list[str]:
+def _make_small(arguments: list[str]) -> list[str]:
     if any("resume=" in one for one in arguments):
         return [re.sub(r"(max_epochs)=\d+", r"\1=3", one) for one in arguments]
     return arguments if "--cfg" in arguments else [*arguments, *SMALL]
 
 
-def _in_a_process(command: list[str], directory: Path) -> Ended:
+def _run_process(command: list[str], directory: Path) -> Result:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         command, cwd=directory, env=environment, capture_output=True, text=True, check=False
     )
-    return Ended(done.returncode, done.stdout, done.stderr)
+    return Result(done.returncode, done.stdout, done.stderr)
 
 
 @pytest.mark.slow
 def test_the_readme_works_from_top_to_bottom(
-    tmp_path: Path, run_in: Callable[[Path, str], Ended]
+    tmp_path: Path, run_in: Callable[[Path, str], Result]
 ) -> None:
     directory = prepare_workplace(tmp_path).directory
     for command in commands(README):
@@ -164,7 +164,7 @@ def test_the_readme_works_from_top_to_bottom(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", DOCS)
-def test_every_command_works(page: str, workplace: Workplace, run: Callable[[str], Ended]) -> None:
+def test_every_command_works(page: str, workplace: Workplace, run: Callable[[str], Result]) -> None:
     for command in dict.fromkeys([*SHARED, *commands(page)]):
         resumes = "resume=" in command
         if command in NOT_RUN or command in workplace.done:
@@ -174,12 +174,12 @@ def test_every_command_works(page: str, workplace: Workplace, run: Callable[[str
                 need_published(kind)
         _check(command, run(command))
         if not resumes and re.search(r"lyricgen\.(train|export)", command):
-            workplace.done.append(command)  # its files are there
+            workplace.done.append(command)  # it has written its files
 
 
-def _check(command: str, done: Ended) -> None:
+def _check(command: str, done: Result) -> None:
     assert done.status == 0, f"{command}\n{done.err}"
-    expected = (TAKEN if _takes_the_newest(command) else "") + PROGRESS
+    expected = (NEWEST_RUN if _takes_newest_run(command) else "") + PROGRESS
     assert re.fullmatch(expected, done.err), f"{command}\n{done.err}"
     if "--cfg" in command:
         assert "label_smoothing" in done.out
@@ -190,7 +190,7 @@ def _check(command: str, done: Ended) -> None:
         assert done.out, command
 
 
-def _takes_the_newest(command: str) -> bool:
+def _takes_newest_run(command: str) -> bool:
     names_a_model = re.search(r"outputs/|\.safetensors |first_run", command)
     of_a_model = re.search(r"lyricgen\.(generate|evaluate|export)", command)
     return "resume=latest" in command or (of_a_model is not None and names_a_model is None)
@@ -199,7 +199,7 @@ def _takes_the_newest(command: str) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [README, "docs/generate.md"])
 def test_the_python_of_a_page_works(
-    page: str, workplace: Workplace, run: Callable[[str], Ended], capfd: pytest.CaptureFixture[str]
+    page: str, workplace: Workplace, run: Callable[[str], Result], capfd: pytest.CaptureFixture[str]
 ) -> None:
     if SHARED[1] not in workplace.done:
         assert run(SHARED[1]).status == 0
@@ -213,7 +213,7 @@ def test_the_python_of_a_page_works(
 
 
 @pytest.mark.slow
-def test_the_dashboard_shows_the_runs(workplace: Workplace, run: Callable[[str], Ended]) -> None:
+def test_the_dashboard_shows_the_runs(workplace: Workplace, run: Callable[[str], Result]) -> None:
     assert DASHBOARD in commands(README)
     assert run(TRAIN).status == 0
     outputs = workplace.directory / "outputs"
@@ -224,7 +224,7 @@ def test_the_dashboard_shows_the_runs(workplace: Workplace, run: Callable[[str],
         assert board.stop(signal.SIGTERM) == (0, "")
 
 
-def test_commands_that_are_not_run_stand_on_a_page() -> None:
+def test_every_command_that_is_not_run_stands_on_a_page() -> None:
     every = {command for page in PAGES for command in commands(page)}
     assert set(NOT_RUN) <= every
     for experiment in FETCHED:
@@ -232,28 +232,28 @@ def test_commands_that_are_not_run_stand_on_a_page() -> None:
 
 
 def test_slurm_is_composed(train: Train) -> None:
-    words = _as_the_shell_reads(SLURM, ROOT)[4:]  # after -m, which does not go with --cfg
+    words = _shell_words(SLURM, ROOT)[4:]  # after -m, which does not go with --cfg
     done = train(*words[:-1], "--cfg", "hydra")
     assert done.status == 0, done.err
     assert "partition: gpu" in done.out
 
 
 def test_the_readme_is_short_and_has_the_two_commands_of_the_start() -> None:
-    """CI runs them as they stand, in a new environment."""
+    """CI runs both commands unchanged in a new environment."""
     assert len(text_of(README).splitlines()) <= 200
     assert commands(README)[0] == START
     assert commands(README)[1].startswith("python -m lyricgen.generate")
     assert TESTS in commands(README)
 
 
-def test_pip_finds_what_the_pages_name() -> None:
+def test_extras_and_pins_of_the_pages_exist() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     text = "".join(map(text_of, PAGES))
     extras = set(re.findall(r"(?:lyricgen|\.)\[(\w+)\]", text))
     assert {"dev", "rhyme"} <= extras <= project["optional-dependencies"].keys()
     pinned = re.findall(r"^([\w.-]+)==", (ROOT / "constraints.txt").read_text("utf-8"), re.M)
     names = {re.split(r"[<>=\[ ]", one)[0].lower() for one in project["dependencies"]}
-    assert names <= {one.lower() for one in pinned}  # pip makes no difference
+    assert names <= {one.lower() for one in pinned}  # pip ignores case
 
 
 def test_git_ignores_the_files_that_the_readme_names() -> None:
@@ -295,7 +295,7 @@ def test_tables_have_as_many_cells_in_every_row(page: str) -> None:
 
 
 @pytest.mark.parametrize("page", [README, "docs/train.md"])
-def test_the_groups_are_those_of_conf(page: str) -> None:
+def test_the_pages_list_the_groups_of_conf(page: str) -> None:
     [table] = [table for table in tables(page) if table[0][0] == "group"]
     listed = {re.findall(r"`(\w+)`", row[0])[0]: row[1] for row in table[2:]}
     assert set(listed) == set(default_choices())

@@ -1,4 +1,4 @@
-"""The experiments: each composes with whatever a user chooses, and reaches its figures."""
+"""Experiments: each composes with a user's choices and reaches its figures."""
 
 import csv
 import itertools
@@ -22,7 +22,7 @@ NOTEBOOKS = [name for name in EXPERIMENTS if name.startswith("notebook/")]
 
 @pytest.mark.slow
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_every_experiment_goes_with_every_cell_and_sampler(experiment: str) -> None:
+def test_every_experiment_composes_with_every_cell_and_sampler(experiment: str) -> None:
     chosen = composed(f"experiment={experiment}")
     text = chosen["data"]["kind"] in RUNNING_TEXT
     samplers = [name for name in groups()["sampler"] if not (text and name in SAMPLERS_OF_LINES)]
@@ -38,7 +38,7 @@ def test_every_experiment_goes_with_every_cell_and_sampler(experiment: str) -> N
 
 
 @pytest.mark.parametrize("experiment", NOTEBOOKS)
-def test_every_notebook_experiment_says_what_it_comes_from(experiment: str) -> None:
+def test_every_notebook_experiment_names_its_source(experiment: str) -> None:
     text = (CONFIG_DIRECTORY / "experiment" / f"{experiment}.yaml").read_text("utf-8")
     comment = [line for line in text.splitlines()[1:] if line.startswith("#")]
     assert re.search(r"[Nn]otebooks? \(?00\d|notebook 00\d", " ".join(comment))
@@ -46,8 +46,8 @@ def test_every_notebook_experiment_says_what_it_comes_from(experiment: str) -> N
     assert isinstance(yaml.safe_load(text), dict)
 
 
-# For tests that read nothing but metrics.csv.
-FIGURES_ALONE = (
+# Settings for tests that read only metrics.csv.
+FIGURES_ONLY = (
     "callbacks.samples.every_n_epochs=0",
     "callbacks.baseline.enabled=false",
     "callbacks.checkpoint.enabled=false",
@@ -63,8 +63,8 @@ def perplexities(run: Finished, split: str = "train") -> dict[int, float]:
     return {epoch: float(value) for epoch, value in rows if value}
 
 
-# Training perplexity by epoch, where several sources have printed it: the notebook or a public port
-# of the same book, and an independent implementation of the same recipe.
+# Training perplexity by epoch, as printed by several sources: the notebook or a public port
+# of the book, and an independent implementation of the recipe.
 PRINTED = {
     "lyrics_rnn_random": {10: (301.1, 298.9), 40: (103.3, 103.2), 50: (68.0, 70.04, 67.5)},
     "lyrics_rnn_consecutive": {10: (299.9,), 40: (89.6,), 50: (59.51, 58.8)},
@@ -79,7 +79,7 @@ def test_lyrics_train_as_in_the_notebooks(train: Train, experiment: str) -> None
     need_published("jaychou")
     # in float32 its figures move by more than 5 % from one kind of CPU to another
     exact = ["trainer.precision=64-true"] if experiment == "lyrics_rnn_consecutive" else []
-    options = ("trainer.max_epochs=50", *exact, *FIGURES_ALONE)
+    options = ("trainer.max_epochs=50", *exact, *FIGURES_ONLY)
     run = train(f"experiment=notebook/{experiment}", *options)
     assert "10,000 characters, 1,027 distinct" in run.out
     found = perplexities(run)
@@ -88,7 +88,7 @@ def test_lyrics_train_as_in_the_notebooks(train: Train, experiment: str) -> None
             assert found[epoch] == pytest.approx(value, rel=0.05), (epoch, value)
 
 
-# The same at the last epoch, and for the library's cells; some minutes each.
+# Training perplexity at the last epoch, also for the library's cells; some minutes each.
 LAST = {
     "lyrics_rnn_random": (250, (1.304, 1.309)),
     "lyrics_rnn_consecutive": (250, (1.164, 1.148)),
@@ -117,25 +117,25 @@ def test_lyrics_end_as_in_the_notebooks(train: Train, experiment: str) -> None:
 @pytest.mark.skipif(
     not os.environ.get("LYRICGEN_WHOLE_RUNS"), reason="LYRICGEN_WHOLE_RUNS=1 runs it to its end"
 )
-def test_two_layers_learn_the_text_by_heart_as_well(train: Train) -> None:
+def test_two_layers_learn_the_text_by_heart(train: Train) -> None:
     need_published("jaychou")
     assert perplexities(train("experiment=notebook/lyrics_deep"))[160] < 1.1
 
 
 @pytest.mark.slow
 def test_lyrics_by_adam_train_as_in_the_notebooks(train: Train) -> None:
-    """The fastest of the three; the others are held against their last epoch."""
+    """The fastest of three experiments; the other two are compared at their last epoch."""
     need_published("jaychou")
-    options = ("trainer.max_epochs=40", *FIGURES_ALONE)
+    options = ("trainer.max_epochs=40", *FIGURES_ONLY)
     found = perplexities(train("experiment=notebook/lyrics_gru_adam", *options))
     assert found[40] == pytest.approx(1.022, rel=0.05)
 
 
 @pytest.mark.slow
 def test_the_notebooks_memorise(train: Train) -> None:
-    """Training perplexity goes to 1, and held-out perplexity past guessing among all characters."""
+    """Training perplexity falls to 1; held-out perplexity rises above that of a uniform guess."""
     need_published("jaychou")
-    options = ("trainer.max_epochs=40", "trainer.check_val_every_n_epoch=5", *FIGURES_ALONE)
+    options = ("trainer.max_epochs=40", "trainer.check_val_every_n_epoch=5", *FIGURES_ONLY)
     run = train("experiment=notebook/lyrics_honest", "cell=gru", *options)
     assert "20,000 characters, 1,447 distinct" in run.out
     train_split, held_out = perplexities(run), perplexities(run, "val")
@@ -148,7 +148,7 @@ def test_the_notebooks_memorise(train: Train) -> None:
 
 
 @pytest.mark.slow
-def test_the_dinosaurs_done_well_beat_counting(train: Train) -> None:
+def test_the_dino_experiment_beats_ngrams(train: Train) -> None:
     need_published("coursera_dino")
     no_samples = "callbacks.samples.every_n_epochs=0"
     run = train("experiment=dino", "data=coursera_dino", no_samples)

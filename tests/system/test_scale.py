@@ -1,4 +1,4 @@
-"""Long texts train in little memory, and the second start does not encode them again."""
+"""Long texts train in little memory; a second start does not encode them again."""
 
 import itertools
 import mmap
@@ -29,7 +29,7 @@ LENGTH = 800_000_000
 
 
 def mapped_megabytes() -> float:
-    """The pages of files that count as this process's memory."""
+    """Megabytes of mapped files that count as this process's memory."""
     found = re.search(r"RssFile:\s+(\d+) kB", STATUS.read_text())
     assert found is not None
     return int(found[1]) / 1000
@@ -40,13 +40,13 @@ def mapped_megabytes() -> float:
     not STATUS.exists() or not hasattr(mmap, "MADV_DONTNEED"), reason="needs Linux to be measured"
 )
 @pytest.mark.parametrize("rows", [8, 64])
-def test_what_was_read_of_a_mapped_text_is_given_back(tmp_path: Path, rows: int) -> None:
-    """Each row maps up to two megabytes around it, however short it is."""
+def test_memory_of_a_mapped_text_is_returned_after_reading(tmp_path: Path, rows: int) -> None:
+    """Each row maps up to two megabytes around it, even if it is short."""
     path = tmp_path / "ids"
     path.touch()
     os.truncate(path, LENGTH)
     with path.open("rb") as stream:
-        while stream.read(1 << 24):  # what lies in the system's cache is mapped around
+        while stream.read(1 << 24):  # pages in the system's cache are mapped around a row
             pass
         pages = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)
     ids = torch.from_numpy(np.frombuffer(pages, np.uint8))
@@ -54,7 +54,7 @@ def test_what_was_read_of_a_mapped_text_is_given_back(tmp_path: Path, rows: int)
     mapping = CheckedMapping(pages, sums, LENGTH, pytest.fail)
     sampler = RandomSampler(LENGTH, rows, 100, seed=0, drop_last=True)
 
-    def most(split: Split) -> float:
+    def most_megabytes(split: Split) -> float:
         data = CharacterDataModule(Vocabulary("ab"), {"train": split, "val": split}, sampler)
         data.trainer = stub_trainer()  # type: ignore[assignment]
         before = mapped_megabytes()
@@ -62,8 +62,8 @@ def test_what_was_read_of_a_mapped_text_is_given_back(tmp_path: Path, rows: int)
         assert data.evaluation_loader("val")._mapping is split.mapping
         return max(mapped_megabytes() - before for _ in batches)
 
-    assert most(Split(ids, None, mapping=mapping)) < 400
-    assert most(Split(ids, None)) > 600  # so there was something to give back
+    assert most_megabytes(Split(ids, None, mapping=mapping)) < 400
+    assert most_megabytes(Split(ids, None)) > 600  # so there was memory to return
 
 
 @pytest.mark.slow
@@ -78,9 +78,9 @@ def test_a_mapped_text_trains_as_one_in_memory(
     assert not (tmp_path / "kept").exists()
     monkeypatch.setattr(cache, "LARGE", 100)
     monkeypatch.setattr(cache, "LARGE_PACKED", 100)
-    for told in ("encoded into", ""):
+    for message in ("encoded into", ""):
         mapped = train(*overrides)
-        assert ("encoded into" in mapped.out) == bool(told)
+        assert ("encoded into" in mapped.out) == bool(message)
         for figure in ("train/loss", "val/loss", "test/mixture_perplexity", "samples"):
             assert mapped.summary[figure] == in_memory.summary[figure]
     assert len(list((tmp_path / "kept" / "encoded").glob("*.ids"))) == 1
@@ -89,7 +89,7 @@ def test_a_mapped_text_trains_as_one_in_memory(
     assert "data.max_bytes=2000" in refused.err
 
 
-def test_the_table_says_what_was_counted(train: Train) -> None:
+def test_the_table_says_how_many_characters_were_counted(train: Train) -> None:
     done = train(*TINY, "callbacks.baseline.max_chars=700")
     assert done.summary["ngram_characters"] == 700
     assert done.summary["ngram_sampled"]
@@ -115,8 +115,8 @@ def test_the_command_on_a_long_text(tmp_path: Path) -> None:
     figures = []
     for start in ("first", "second"):
         outputs = tmp_path / start
-        told_in = tmp_path / f"{start}.txt"
-        with told_in.open("wb") as stream:
+        log_path = tmp_path / f"{start}.txt"
+        with log_path.open("wb") as stream:
             process = subprocess.Popen(
                 [sys.executable, "-m", "lyricgen.train", *overrides, f"data.path={path}"],
                 env=os.environ
@@ -125,21 +125,21 @@ def test_the_command_on_a_long_text(tmp_path: Path) -> None:
                 stderr=subprocess.STDOUT,
             )
             peak = peak_of(process)
-        told = told_in.read_text()
-        assert process.returncode == 0, told
+        log = log_path.read_text()
+        assert process.returncode == 0, log
         assert 1e8 < peak < 1.5e9
-        assert ("encoded into" in told) == (start == "first")
-        assert "data.max_held_out=2000" in told
-        assert "n-grams are counted on the last 50,000 characters" in told
+        assert ("encoded into" in log) == (start == "first")
+        assert "data.max_held_out=2000" in log
+        assert "n-grams are counted on the last 50,000 characters" in log
         [metrics] = outputs.rglob("metrics.csv")
         figures.append(losses(metrics))
     assert figures[0] == figures[1]
     [entry] = (tmp_path / "cache" / "encoded").glob("*.ids")
-    assert entry.stat().st_size < size  # two bytes for a character of three
+    assert entry.stat().st_size < size  # two bytes instead of three per character
 
 
 def peak_of(process: subprocess.Popen[bytes]) -> int:
-    """Wait for a process; gives the most bytes it has had in memory.
+    """Wait for a process; return its peak memory in bytes.
 
     The system's own figure for a child that has ended begins with the parent's.
     """
