@@ -129,7 +129,7 @@ def as_a_user() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _in_place(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _enter_place(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
     monkeypatch.setenv("LYRICGEN_OUTPUTS", str(place / "outputs"))
 
