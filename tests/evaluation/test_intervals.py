@@ -63,7 +63,7 @@ def test_intervals_of_dependent_values_hold_the_mean_at_the_stated_rate() -> Non
 
 @pytest.mark.parametrize(("phi", "length"), [(0.5, 20_000), (0.7, 5000), (0.8, 20_000)])
 def test_the_blocks_of_an_autoregression_have_the_length_of_theory(phi: float, length: int) -> None:
-    """Theory is Politis and White's (2 G² / D)^(1/3) n^(1/3) = (6 φ² / (1 - φ²)² n)^(1/3)."""
+    """Politis and White's length (2 G² / D)^(1/3) n^(1/3) is here (6 φ² / (1 - φ²)² n)^(1/3)."""
     expected = (6 * phi**2 / (1 - phi**2) ** 2 * length) ** (1 / 3)
     found = [block_length(autoregressive(length, phi, seed)) for seed in range(20)]
     assert np.median(found) == pytest.approx(expected, rel=0.08)

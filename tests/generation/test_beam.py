@@ -61,7 +61,7 @@ def every_probability(cell: str, prefix: tuple[int, ...]) -> dict[tuple[int, ...
     return found
 
 
-def best_hypotheses(
+def enumerate_hypotheses(
     cell: str,
     prefix: list[int],
     stop: int | None,
@@ -123,7 +123,7 @@ def test_enough_beams_find_every_text(
         length_penalty=penalty,
     )
     for prefix, number, hypotheses in zip(PREFIXES, stops or [1] * 4, found, strict=True):
-        expected = best_hypotheses(cell, prefix, stop, number, penalty, allowed)
+        expected = enumerate_hypotheses(cell, prefix, stop, number, penalty, allowed)
         assert [one.ids for one in hypotheses] == [one.ids for one in expected]
         scores = [[one.score for one in many] for many in (hypotheses, expected)]
         assert scores[0] == pytest.approx(scores[1], abs=1e-12)
@@ -232,8 +232,7 @@ def test_longer_texts_are_favoured_by_a_length_penalty() -> None:
     assert sum(lengths[0]) < sum(lengths[1])
 
 
-def test_greedy_finds_less_than_a_beam() -> None:
-    """A search finds texts of higher probability."""
+def test_a_beam_finds_more_probable_texts_than_greedy() -> None:
     model = network()
     greedy = continued(model, PREFIXES, temperature=0.0, length=12)
     ids = [torch.tensor(prefix) for prefix in PREFIXES]

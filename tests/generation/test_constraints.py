@@ -266,7 +266,7 @@ def test_sets_of_characters(options: dict[str, str], member: str) -> None:
 
 
 def test_spaces_that_were_newlines() -> None:
-    """In a corpus without newlines spaces end lines."""
+    """In a corpus without newlines, spaces end lines."""
     model = trained(VERSE.replace("\n", ""))
     [text] = model.generate_many([""], lines=3, line_length=4)
     assert [len(line) for line in text.split(" ")] == [4, 4, 4]

@@ -28,7 +28,7 @@ from tests.helpers.fill_models import N, model_of
 from tests.helpers.networks import CELLS
 from tests.helpers.resuming import same_weights, send, stop_at, weights
 
-# without "relu": a rectified unit that is off hides the dependence of a logit from its gradient
+# without "relu": a rectified unit that is off passes no gradient, so a dependence may not show
 EACH_CELL = pytest.mark.parametrize("cell", [cell for cell in CELLS if cell != "relu"])
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -75,7 +75,7 @@ def test_no_logit_depends_on_the_character_it_predicts(
 
 @EACH_CELL
 def test_states_of_both_sides(cell: str) -> None:
-    """Predictions equal single ones by the stacks: forward to t - 1, backward to t + 1."""
+    """Each prediction joins the left stack read to t - 1 and the right stack read back to t + 1."""
     model = model_of(cell, layers=2, residual=True)
     characters = text(N + 4, N + 1)[None]
     found, state = model(characters, torch.tensor([N + 3]), N)

@@ -224,7 +224,7 @@ def test_every_seed_of_training_is_taken(generate: Generate, seed: str) -> None:
     assert len(text) == 50
 
 
-def test_a_huge_seed_is_no_traceback(generate: Generate) -> None:
+def test_a_huge_seed_gives_no_traceback(generate: Generate) -> None:
     """The seed is taken or refused, without a traceback."""
     printed = generate("--seed", str(10**30))
     if printed.status:
