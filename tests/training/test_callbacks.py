@@ -1,4 +1,4 @@
-"""What watches a training: samples, figures, n-grams, the progress report, the clock."""
+"""Callbacks of a training: samples, figures, n-grams, the progress report, the speed."""
 
 import csv
 import io
@@ -109,7 +109,7 @@ def trainer_of(tmp_path: Path, *callbacks: pl.Callback, **options: Any) -> pl.Tr
 
 
 def samples_of(text: str, layout: Layout, tmp_path: Path, **options: Any) -> Samples:
-    """The callback as it stands when training on the text starts; it has drawn nothing."""
+    """Build the callback for a training on the text that starts now; it has drawn nothing."""
     datamodule = datamodule_of(text, layout, held_out=0)
     network = network_of(datamodule.vocabulary, layout)
     model = WritingModel(network, datamodule.vocabulary, layout, lowercase=False)
@@ -146,8 +146,8 @@ SONG = "春天来了\n你在哪里\n\n想要和你\n" * 8
     [
         (["春天来了\n里哪在你\n"], 1 / 2),
         (["春天来了\n你在哪里\n"], 1.0),
-        (["春天来\n天来了\n来"], 0.0),  # splits of lines are no lines
-        (["春天来了"], None),  # cut off at the length: nobody knows how it goes on
+        (["春天来\n天来了\n来"], 0.0),  # pieces of lines are no lines
+        (["春天来了"], None),  # cut off at the length, so it may not be a whole line
         (["里哪\n春天来了"], 0.0),
         (["\n\n春天来了\n\n\n里哪\n"], 1 / 2),  # blank lines do not count
         (["春天来了\n", "里哪\n里哪\n里哪\n"], 1 / 4),  # of all lines, not a mean of shares
@@ -168,12 +168,12 @@ def test_greedy_texts_are_not_judged(tmp_path: Path) -> None:
     assert samples.figures([greedy, sample("里哪\n")]) == samples.figures([sample("里哪\n")])
 
 
-def test_lines_of_a_text_whose_newlines_became_spaces(tmp_path: Path) -> None:
+def test_copied_lines_of_a_text_with_spaces_for_newlines(tmp_path: Path) -> None:
     samples = samples_of(SONG.replace("\n", " "), "stream", tmp_path)
     assert copied_fraction(samples, [sample("春天来了 里哪在你 你在")]) == 1 / 2
 
 
-def test_words_of_a_line_are_no_lines(tmp_path: Path) -> None:
+def test_words_of_a_line_do_not_count_as_lines(tmp_path: Path) -> None:
     samples = samples_of("叮当一声 夜就开演\nto be or not\n" * 20, "stream", tmp_path)
     assert copied_fraction(samples, [sample("叮当一声 演开就夜\nbe to\n")]) == 0.0
     assert copied_fraction(samples, [sample("叮当一声 夜就开演\nbe to\n")]) == 1 / 2
@@ -185,8 +185,8 @@ def test_words_of_a_line_are_no_lines(tmp_path: Path) -> None:
         (["triceratops"], 1.0),
         (["triceratop", "triceratopsps", "ceratops"], 0.0),
         (["triceratops", "mei", "yi", "to"], 3 / 4),
-        (["mei", ""], 1.0),  # an empty line is none
-        (["mei", "x" * 20], 1.0),  # as long as may be: cut off
+        (["mei", ""], 1.0),  # an empty line does not count
+        (["mei", "x" * 20], 1.0),  # of the greatest length: cut off
         ([""], None),
     ],
 )
@@ -201,8 +201,8 @@ def test_copied_lines_of_a_list_with_spaces(tmp_path: Path) -> None:
     assert copied_fraction(samples, [sample("york"), sample("rome")]) == 1 / 2
 
 
-def test_prefix_counts_to_the_length(tmp_path: Path) -> None:
-    """A line that stopped by itself is whole, with its prefix."""
+def test_the_length_includes_the_prefix(tmp_path: Path) -> None:
+    """A line shorter than the length, with its prefix, ended by itself and is whole."""
     samples = samples_of("triceratops\nmei\n" * 5, "lines", tmp_path, length=8)
     assert copied_fraction(samples, [sample("triceratops", prefix="tric")]) == 1.0
     assert copied_fraction(samples, [sample("triceratops", prefix="tri")]) is None
@@ -217,12 +217,12 @@ def test_held_out_lines_are_not_copied(tmp_path: Path) -> None:
     copied = {line for line in text.split() if copied_fraction(samples, [sample(line)]) == 1.0}
     ids = datamodule.splits["train"].ids
     kept = ids[ids < len(datamodule.vocabulary)].tolist()
-    wanted = "".join(datamodule.vocabulary.characters[i] for i in kept).split()
-    assert copied == set(wanted)
+    expected = "".join(datamodule.vocabulary.characters[i] for i in kept).split()
+    assert copied == set(expected)
     assert len(copied) == 32
 
 
-def test_lines_of_a_very_long_text_are_not_kept(
+def test_no_copied_lines_are_counted_for_a_very_long_text(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(drawn_samples, "MOST_COMPARED", len(SONG) - 1)
@@ -235,7 +235,7 @@ def test_lines_of_a_very_long_text_are_not_kept(
     assert copied_fraction(samples_of(SONG, "stream", tmp_path), [sample("春天来了\n")]) == 1.0
 
 
-def test_each_drawing_has_numbers_of_its_own(tmp_path: Path) -> None:
+def test_each_drawing_has_its_own_random_numbers(tmp_path: Path) -> None:
     samples = samples_of(SONG, "stream", tmp_path, prefixes=["春", "你"], count=2)
     drawn = [samples.draw(step, 0) for step in (0, 1, 2)]
     for step, texts in enumerate(drawn):
@@ -256,10 +256,10 @@ def model_with(characters: str, layout: Layout = "stream", lowercase: bool = Fal
 
 
 @pytest.mark.parametrize(
-    ("wanted", "characters", "layout", "text", "chosen"),
+    ("given", "characters", "layout", "text", "chosen"),
     [
         (["春", "天来"], "春天来", "stream", "春天来", ["春", "天来"]),
-        (["b"], "abc", "lines", "abc\n", ["b"]),  # the user's own, for lists too
+        (["b"], "abc", "lines", "abc\n", ["b"]),  # a given prefix holds for lists, too
         (None, "分开不", "stream", "不分开", ["分开", "不分开"]),
         (None, "分开", "stream", "分开", ["分开"]),
         (None, "分不", "stream", "\n \n不分\n", ["不分"]),
@@ -269,33 +269,33 @@ def model_with(characters: str, layout: Layout = "stream", lowercase: bool = Fal
         ([], "分开", "stream", "分开", ["分开"]),
     ],
 )
-def test_prefixes(
-    wanted: list[str] | None, characters: str, layout: Layout, text: str, chosen: list[str]
+def test_prefixes_are_chosen_by_the_text_unless_given(
+    given: list[str] | None, characters: str, layout: Layout, text: str, chosen: list[str]
 ) -> None:
-    assert choose_prefixes(wanted, model_with(characters, layout), text) == chosen
+    assert choose_prefixes(given, model_with(characters, layout), text) == chosen
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_prefix_of_unknown_characters(layout: Layout) -> None:
+def test_a_prefix_with_unknown_characters_is_refused(layout: Layout) -> None:
     with pytest.raises(UserError, match="'Ω'"):
         choose_prefixes(["ab", "aΩ"], model_with("abc", layout), "abc\n")
 
 
-def test_prefix_is_taken_as_generate_takes_it() -> None:
+def test_a_prefix_is_normalised_as_by_generate() -> None:
     model = model_with("abcé", "stream", lowercase=True)
     [prefix] = choose_prefixes(["ABe\u0301"], model, "abcé")
     assert model.generate(prefix, length=3) == model.generate("abé", length=3)
 
 
-def test_prefix_that_no_line_can_have() -> None:
+def test_a_prefix_with_a_newline_is_refused_for_lines() -> None:
     with pytest.raises(UserError, match="newline"):
         choose_prefixes(["a\nb"], model_with("ab", "lines"), "ab\n")
 
 
-# The epoch's row
+# Rows of metrics.csv
 
 
-def test_rows_may_bring_new_columns(tmp_path: Path) -> None:
+def test_later_rows_may_add_columns(tmp_path: Path) -> None:
     logged: list[tuple[dict[str, float], int]] = []
     logger = SimpleNamespace(log_metrics=lambda figures, step: logged.append((figures, step)))
     trainer: Any = SimpleNamespace(loggers=[logger], is_global_zero=True)
@@ -329,7 +329,7 @@ def test_rows_may_bring_new_columns(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("scheduler", ["cosine", "plateau"])
 def test_validation_every_other_epoch(train: Train, scheduler: str) -> None:
-    """The best epoch is one that was validated."""
+    """Only an epoch with a validation can be the best."""
     done = train(*TINY, "trainer.check_val_every_n_epoch=2", "trainer.max_epochs=3",
                  f"scheduler={scheduler}")  # fmt: skip
     assert done.directory is not None, done.err
@@ -340,22 +340,22 @@ def test_validation_every_other_epoch(train: Train, scheduler: str) -> None:
 
 
 @pytest.mark.parametrize("silent", ["no path", "another rank"])
-def test_rows_that_are_not_written(tmp_path: Path, silent: str) -> None:
+def test_rows_are_kept_without_a_file(tmp_path: Path, silent: str) -> None:
     trainer: Any = SimpleNamespace(
         loggers=[], current_epoch=0, global_step=3, is_global_zero=silent == "no path"
     )
     state = RunState(metrics={"train/loss": 1.5})
     log = EpochLog(state, NatsTotal(), None if silent == "no path" else tmp_path / "metrics.csv")
     log.after_epoch(trainer, validated=True)
-    assert state.rows[0]["train/loss"] == 1.5  # the end of the run reads them all the same
+    assert state.rows[0]["train/loss"] == 1.5  # kept for the end of the run
     assert list(tmp_path.iterdir()) == []
 
 
-# N-grams, and the mixture
+# N-grams and the mixture
 
 
 def network_nats(network: LanguageModel, ids: list[int]) -> Floats:
-    """-ln p of each character but the first, read one by one."""
+    """Compute -ln p of each character except the first, one character at a time."""
     network.eval()
     nats, state = [], None
     with torch.no_grad():
@@ -375,7 +375,7 @@ def baseline_of(
 def both_nats(
     network: LanguageModel, datamodule: CharacterDataModule, split: str, order: int
 ) -> tuple[Floats, Floats]:
-    """The network's and the n-gram's nats of the same characters, in order."""
+    """Return the nats of the network and of the n-gram for the same characters, in order."""
     size = len(datamodule.vocabulary)
     counts = NgramCounts(datamodule.splits["train"].ids.numpy(), size, order)
     ngram = nats_of(smoothed(counts, order, "kneser_ney"), datamodule.splits[split].ids.numpy())
@@ -389,7 +389,7 @@ def both_nats(
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_the_networks_and_the_n_grams_figures_are_of_the_same_characters(
+def test_figures_of_network_and_ngram_cover_the_same_characters(
     tmp_path: Path, layout: Layout
 ) -> None:
     datamodule = datamodule_of(names(120), layout)
@@ -437,11 +437,11 @@ def _check_mixture(
     grid = np.linspace(0, 1, 2001)
     losses = [loss(weight, *val) for weight in grid]
     weight = float(grid[int(np.argmin(losses))])
-    assert 0.01 < weight < 0.99  # else the mixture would show nothing
+    assert 0.01 < weight < 0.99  # otherwise the mixture would equal one of the two
     assert baseline.network_weight == pytest.approx(weight, abs=1e-3)
     assert float(figures["val/mixture_perplexity"]) == pytest.approx(np.exp(min(losses)), rel=1e-5)
     test = both_nats(module.model, datamodule, "test", baseline.best_order)
-    # the weight is validation's
+    # the weight is chosen on the validation split
     assert baseline.network_weight is not None
     assert float(figures["test/mixture_perplexity"]) == pytest.approx(
         np.exp(loss(baseline.network_weight, *test)), rel=1e-5
@@ -449,7 +449,7 @@ def _check_mixture(
     assert min(losses) < min(val[0].mean(), val[1].mean())
 
 
-def test_witten_bell_stands_beside_it() -> None:
+def test_perplexities_of_witten_bell_are_kept_too() -> None:
     datamodule = datamodule_of(names(120), "stream")
     baseline = baseline_of()
     baseline.count(datamodule)
@@ -462,14 +462,14 @@ def test_witten_bell_stands_beside_it() -> None:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_counting_a_sample_is_counting_the_end_of_the_training_part(
+def test_limited_counts_are_of_the_end_of_the_training_split(
     layout: Layout, caplog: pytest.LogCaptureFixture
 ) -> None:
     datamodule = datamodule_of(names(200), layout)
     train, size = datamodule.splits["train"], len(datamodule.vocabulary)
     ids = train.ids.numpy()
     end = ids[-300:]
-    if layout == "lines":  # whole lines of 300 characters, start symbols not among them
+    if layout == "lines":  # whole lines, at most 300 characters without start symbols
         lines = np.split(ids, np.flatnonzero(ids == size)[1:])
         while sum(len(line) - 1 for line in lines) > 300:
             lines.pop(0)
@@ -491,7 +491,7 @@ def test_counting_a_sample_is_counting_the_end_of_the_training_part(
     assert f"the last {counted} characters" in caplog.text
 
 
-def test_a_sample_that_holds_everything_is_none(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_limit_above_the_whole_split_counts_everything(caplog: pytest.LogCaptureFixture) -> None:
     datamodule = datamodule_of(names(50), "stream")
     whole, longest = (
         baseline_of(),
@@ -506,7 +506,7 @@ def test_a_sample_that_holds_everything_is_none(caplog: pytest.LogCaptureFixture
     assert not caplog.messages
 
 
-def test_nothing_held_out_nothing_to_compare() -> None:
+def test_no_perplexities_without_held_out_text() -> None:
     baseline = baseline_of()
     baseline.count(datamodule_of(names(50), "stream", held_out=0))
     assert baseline.perplexities == {}
@@ -516,7 +516,7 @@ def test_nothing_held_out_nothing_to_compare() -> None:
 
 
 class Untouchable:
-    """Whoever asks it for anything would make the program wait for the device."""
+    """Value on the device; any use of it fails, because reading it waits for the device."""
 
     def __getattribute__(self, name: str) -> NoReturn:
         raise AssertionError(f"asked for {name}")
@@ -526,18 +526,18 @@ class Untouchable:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Stands still, and goes on as told."""
+    """Replace the clocks by one that stands still until it is called with seconds."""
     now = [1000.0]
 
-    def go_on(seconds: float) -> None:
+    def advance(seconds: float) -> None:
         now[0] += seconds
 
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
-    return go_on
+    return advance
 
 
-def watched() -> Any:
+def trainer_on_gpu() -> Any:
     return SimpleNamespace(
         is_global_zero=True, max_epochs=3, num_training_batches=20, current_epoch=0,
         global_step=0, strategy=SimpleNamespace(root_device=torch.device("cuda")),
@@ -569,7 +569,7 @@ def test_plain_lines_without_a_terminal(
     monkeypatch.setattr(progress, "get_console", lambda: Console(file=shown))
     monkeypatch.setattr(terminal, "get_console", lambda: Console(file=shown))
     caplog.set_level(logging.INFO, "lyricgen")
-    report, trainer = report_of(), watched()
+    report, trainer = report_of(), trainer_on_gpu()
     report.on_train_start(trainer, pl.LightningModule())
     for _ in range(20):
         batch(report, trainer)
@@ -597,7 +597,7 @@ def test_a_bar_on_a_terminal(
     monkeypatch.setattr(progress, "get_console", lambda: screen)
     monkeypatch.setattr(terminal, "get_console", lambda: screen)
     caplog.set_level(logging.INFO, "lyricgen")
-    report, trainer = report_of(), watched()
+    report, trainer = report_of(), trainer_on_gpu()
     report.on_train_start(trainer, pl.LightningModule())
     for _ in range(20):
         clock(1.0)
@@ -628,7 +628,7 @@ def test_the_bar_shows_perplexity_within_the_first_epoch(
     datamodule = datamodule_of(names(50), "stream")
     module = module_of(datamodule, "stream")
     module.totals["train"].add(torch.tensor(10 * math.log(321.5)), 10)
-    report, trainer = ProgressReport(module.run_state, module.totals["train"]), watched()
+    report, trainer = ProgressReport(module.run_state, module.totals["train"]), trainer_on_gpu()
     trainer.strategy = SimpleNamespace(root_device=torch.device("cpu"))
     report.on_train_start(trainer, module)
     clock(1.0)
@@ -649,7 +649,7 @@ def test_the_bar_is_not_drawn_for_every_batch(
         "update",
         lambda self, task, **fields: drawn.append(fields["completed"]),
     )
-    report, trainer = report_of(), watched()
+    report, trainer = report_of(), trainer_on_gpu()
     report.on_train_start(trainer, pl.LightningModule())
     for _ in range(100):
         batch(report, trainer)
@@ -664,9 +664,9 @@ def test_the_bar_is_closed_when_training_breaks(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(terminal, "get_console", lambda: screen)
     for _ in range(2):  # a console can hold one live bar: a second run would fail
         report = report_of()
-        report.on_train_start(watched(), pl.LightningModule())
-        report.on_exception(watched(), pl.LightningModule(), RuntimeError())
-        report.on_train_end(watched(), pl.LightningModule())
+        report.on_train_start(trainer_on_gpu(), pl.LightningModule())
+        report.on_exception(trainer_on_gpu(), pl.LightningModule(), RuntimeError())
+        report.on_train_end(trainer_on_gpu(), pl.LightningModule())
     shown = screen.file.getvalue()  # type: ignore[attr-defined]
     assert shown.count("\x1b[?25l") == shown.count("\x1b[?25h") == 2
 
@@ -680,7 +680,7 @@ def test_only_one_process_reports(
     monkeypatch.setattr(progress, "get_console", lambda: screen)
     monkeypatch.setattr(terminal, "get_console", lambda: screen)
     caplog.set_level(logging.INFO, "lyricgen")
-    report, trainer = report_of(), watched()
+    report, trainer = report_of(), trainer_on_gpu()
     trainer.is_global_zero = False
     report.on_train_start(trainer, pl.LightningModule())
     clock(60.0)
@@ -692,7 +692,7 @@ def test_only_one_process_reports(
 
 
 @pytest.mark.parametrize("is_terminal", [True, False])
-def test_something_slow_is_seen_to_move(
+def test_progress_of_slow_work_is_shown(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     clock: Callable[[float], None],
@@ -706,7 +706,7 @@ def test_something_slow_is_seen_to_move(
         for done in range(20):
             clock(0.09)
             moved(done)
-        assert shown.getvalue() == ""  # it may soon be over
+        assert shown.getvalue() == ""  # short work shows nothing
         for done in range(20, 320):
             clock(0.1)
             moved(done)
@@ -736,10 +736,10 @@ def test_messages_stand_above_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(terminal, "get_console", lambda: screen)
     monkeypatch.setattr(progress, "get_console", lambda: screen)
     report = report_of()
-    report.on_train_start(watched(), pl.LightningModule())
+    report.on_train_start(trainer_on_gpu(), pl.LightningModule())
     record = logging.LogRecord("lyricgen", logging.INFO, "", 1, "分开 / 不分开", (), None)
     ConsoleHandler().emit(record)
-    report.on_train_end(watched(), pl.LightningModule())
+    report.on_train_end(trainer_on_gpu(), pl.LightningModule())
     shown = screen.file.getvalue()  # type: ignore[attr-defined]
     message = shown.index("分开 / 不分开\n")
     # the line of the bar is wiped before the message is written, and the bar drawn again after it
@@ -747,11 +747,11 @@ def test_messages_stand_above_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "━" in shown[message:]
 
 
-# The clock
+# The speed
 
 
-class Slow(pl.Callback):
-    """Lets training steps take a second, and all that belongs to validation very long."""
+class SlowCallback(pl.Callback):
+    """Callback that makes a training step take a second and a validation very long."""
 
     def __init__(self, clock: Callable[[float], None]) -> None:
         self.clock = clock
@@ -774,14 +774,14 @@ class Slow(pl.Callback):
         self.clock(0.5)
 
 
-@pytest.mark.parametrize("every", [1.0, 3])  # validation after the epoch, and every three batches
-def test_speed_is_that_of_training(
+@pytest.mark.parametrize("every", [1.0, 3])  # validation after each epoch, or every three batches
+def test_speed_leaves_out_validation(
     tmp_path: Path, clock: Callable[[float], None], every: float
 ) -> None:
     datamodule = datamodule_of(names(120), "stream")
     module = module_of(datamodule, "stream")
     state = module.run_state
-    throughput, slow = Throughput(state), Slow(clock)
+    throughput, slow = Throughput(state), SlowCallback(clock)
     trainer = trainer_of(tmp_path, throughput, slow, max_epochs=2, val_check_interval=every)
     trainer.fit(module, datamodule)
     batches = len(datamodule.sampler)
@@ -794,8 +794,8 @@ def test_speed_is_that_of_training(
     assert state.trained_characters == 2 * characters
 
 
-def test_the_runs_speed_is_of_all_characters(clock: Callable[[float], None]) -> None:
-    """Not a mean of the epochs' speeds."""
+def test_speed_of_a_run_is_all_characters_by_all_seconds(clock: Callable[[float], None]) -> None:
+    """The speed of a run is not the mean of its epochs' speeds."""
     datamodule = datamodule_of(names(50), "stream")
     module = module_of(datamodule, "stream")
     state = RunState()
@@ -812,7 +812,7 @@ def test_the_runs_speed_is_of_all_characters(clock: Callable[[float], None]) -> 
         state.characters = characters
         state.gradient_norm_total, state.gradient_norms = torch.tensor(6.0), 4
         throughput.after_epoch(trainer, validated=True)
-        clock(500.0)  # samples, checkpoints: no training either
+        clock(500.0)  # samples and checkpoints are no training time
         assert state.metrics["train/chars_per_second"] == characters / seconds
     assert state.characters_per_second == pytest.approx(400 / 12)
     assert state.metrics["train/grad_norm"] == 6.0 / 4

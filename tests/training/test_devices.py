@@ -1,4 +1,4 @@
-"""GPUs are shared out among a sweep's jobs; here by their number alone."""
+"""The jobs of a sweep share the GPUs; these tests need none, only their number."""
 
 import multiprocessing
 import os
@@ -17,7 +17,7 @@ from lyricgen.training.hardware import Slot, choose_devices
 from tests.conftest import TINY, Train
 
 
-def test_the_gpu_with_the_fewest_jobs(tmp_path: Path) -> None:
+def test_a_job_gets_the_gpu_with_the_fewest_jobs(tmp_path: Path) -> None:
     slots = [Slot(tmp_path / "slots", 3) for _ in range(7)]
     assert [slot.device for slot in slots] == [0, 1, 2, 0, 1, 2, 0]
     slots[1].release()
@@ -26,13 +26,13 @@ def test_the_gpu_with_the_fewest_jobs(tmp_path: Path) -> None:
     assert [slot.device for slot in later] == [1, 1, 1, 2]
 
 
-def test_a_place_that_is_given_back(tmp_path: Path) -> None:
+def test_a_released_place_is_taken_again(tmp_path: Path) -> None:
     held = [Slot(tmp_path, 2) for _ in range(4)]
     for number in (1, 3):
         held[number].release()
     more = [Slot(tmp_path, 2), Slot(tmp_path, 2), Slot(tmp_path, 2)]
     assert [slot.device for slot in more] == [1, 1, 0]
-    # GPU 0 keeps one of the later places alone, which counts as any other
+    # only the newest job stays on GPU 0; it counts like any other
     for slot in (held[0], held[2]):
         slot.release()
     last = [Slot(tmp_path, 2), Slot(tmp_path, 2)]
@@ -46,8 +46,8 @@ def _take(directory: Path, devices: int, barrier: Barrier, taken: Any) -> None:
     signal.pause()
 
 
-def test_processes_that_come_at_once(tmp_path: Path) -> None:
-    """Twenty-four on four GPUs, all at the same time; one that is killed leaves its place."""
+def test_simultaneous_processes_share_the_gpus_evenly(tmp_path: Path) -> None:
+    """Start 24 processes at once on four GPUs; killed processes leave their places."""
     context = multiprocessing.get_context("fork")
     barrier, taken = context.Barrier(24), context.Queue()
     processes = [
@@ -77,7 +77,7 @@ def test_processes_that_come_at_once(tmp_path: Path) -> None:
         (True, "auto", 1, 2, [1]),
         (True, "gpu", 1, 2, [1]),
         (True, "cuda", 1, 2, [1]),
-        (True, "auto", 1, 1, 1),  # Slurm and Ray show a job its own alone
+        (True, "auto", 1, 1, 1),  # Slurm and Ray show a job only its own GPU
         (True, "auto", 1, 0, 1),
         (True, "cpu", 1, 2, 1),
         (True, "auto", 2, 2, 2),
@@ -86,12 +86,12 @@ def test_processes_that_come_at_once(tmp_path: Path) -> None:
         (False, "auto", 1, 2, 1),
     ],
 )
-def test_what_the_trainer_is_told(
+def test_devices_given_to_the_trainer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     sweep: bool, accelerator: str, devices: Any, gpus: int, expected: Any,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    other = Slot(tmp_path / ".devices", 2)  # another job's: GPU 0
+    other = Slot(tmp_path / ".devices", 2)  # another job's place, on GPU 0
     run = Run(tmp_path / "job", tmp_path if sweep else None)
     run.directory.mkdir()
     with run.claimed():
@@ -104,22 +104,22 @@ def test_what_the_trainer_is_told(
 def test_a_job_holds_its_place_while_it_trains(
     train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """There is no GPU here: the Trainer itself is told another thing, and counts none."""
+    """Note the devices given to the Trainer, then let it train on the CPU."""
     seen: list[Any] = []
     build = build_trainer.pl.Trainer
 
     def trainer(**arguments: Any) -> Any:
-        if "default_root_dir" in arguments:  # not that which only counts processes
+        if "default_root_dir" in arguments:  # another Trainer only counts processes
             seen.append(arguments["devices"])
             sweep = Path(arguments["default_root_dir"]).parent
-            seen.append(Slot(sweep / ".devices", 2).device)  # what a job beside it would get
+            seen.append(Slot(sweep / ".devices", 2).device)  # the GPU that another job gets now
         with monkeypatch.context() as none:
             none.setattr(torch.cuda, "device_count", lambda: 0)
             return build(**(arguments | {"devices": 1, "accelerator": "cpu"}))
 
     monkeypatch.setattr(build_trainer.pl, "Trainer", trainer)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    # a build for GPUs counts, and would then ask the GPUs for their random numbers
+    # torch built for GPUs would otherwise ask them for their random numbers
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     done = train("-m", *TINY, "trainer=auto", "seed=1,2")
     assert done.status == 0, done.err

@@ -1,4 +1,4 @@
-"""What a run says when it ends: that it was stopped, what it is worth, and how to go on."""
+"""Messages at the end of a run: early stopping, how good it is, and the next command."""
 
 import csv
 import math
@@ -30,7 +30,7 @@ def rows_of(directory: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-def test_early_stopping_says_so(train: Train) -> None:
+def test_early_stopping_is_reported(train: Train) -> None:
     stop = ("callbacks.early_stopping.min_delta=100", "callbacks.early_stopping.patience=2")
     done = train(*SMALL, *stop, "trainer.max_epochs=9")
     best = float(rows_of(directory_of(done))[0]["val/loss"])
@@ -40,17 +40,17 @@ def test_early_stopping_says_so(train: Train) -> None:
     )
     assert said in done.out.splitlines()
     assert said in (directory_of(done) / "train.log").read_text("utf-8")
-    again = train("resume=latest", "callbacks.early_stopping.patience=4")  # it goes on
+    again = train("resume=latest", "callbacks.early_stopping.patience=4")  # training continues
     assert "after epoch 5, val/loss has not fallen for 4 validations" in again.out
     assert f"the best is {best:.4f} of epoch 1" in again.out
 
 
-def test_a_run_that_is_not_stopped_early_does_not_say_so(trained: Train) -> None:
+def test_a_run_without_early_stopping_does_not_report_it(trained: Train) -> None:
     assert "early stopping" not in trained(*SMALL).out
 
 
 @pytest.mark.parametrize("rate", ["3", "0.01"])
-def test_a_loss_worse_than_guessing_is_called_so(train: Train, rate: str) -> None:
+def test_a_loss_worse_than_guessing_is_reported(train: Train, rate: str) -> None:
     done = train(*SMALL, f"optimizer.lr={rate}", "scheduler=none")
     assert done.status == 0, done.err
     size = len(load(directory_of(done) / "checkpoints" / "best.ckpt").vocabulary)
@@ -59,8 +59,8 @@ def test_a_loss_worse_than_guessing_is_called_so(train: Train, rate: str) -> Non
     assert diverged == (rate == "3")
     assert done.summary["worse_than_uniform"] is diverged
     log = (directory_of(done) / "train.log").read_text("utf-8")
-    for told in (done.out, log):
-        warned = [line for line in told.splitlines() if "worse than guessing" in line]
+    for output in (done.out, log):
+        warned = [line for line in output.splitlines() if "worse than guessing" in line]
         assert len(warned) == diverged
         assert all(f"all {size:,} characters" in line for line in warned)
         assert all(f"optimizer.lr={rate}" in line for line in warned)
@@ -86,7 +86,7 @@ def table_of(
     return capsys.readouterr().out
 
 
-def test_the_table_shows_a_perplexity_of_any_size_whole(
+def test_the_table_does_not_cut_huge_perplexities(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ngrams = {"kneser_ney": [math.inf], "witten_bell": []}
@@ -97,7 +97,7 @@ def test_the_table_shows_a_perplexity_of_any_size_whole(
     assert re.search(r"1-gram \(best\) +inf", out)
 
 
-def test_the_table_marks_the_best_ngram_of_all(
+def test_the_table_marks_the_best_ngram(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ngrams = {"kneser_ney": [9.0, 10.0], "witten_bell": [11.0, 8.0]}
@@ -142,11 +142,11 @@ def test_the_end_says_whether_the_network_beats_the_best_ngram(train: Train, rat
         (math.inf, "inf"),
     ],
 )
-def test_a_figure_that_no_column_holds_is_shown_by_its_exponent(value: float, shown: str) -> None:
+def test_figures_too_wide_for_a_column_have_an_exponent(value: float, shown: str) -> None:
     assert rounded(value) == shown
 
 
-def test_evaluate_shows_such_figures_so_too() -> None:
+def test_evaluate_shows_wide_figures_with_an_exponent() -> None:
     assert (
         tables.format_estimate(Estimate(1.3e27, 1.2e27, 1.5e27), 2) == "1.3e+27 (1.2e+27…1.5e+27)"
     )

@@ -1,6 +1,6 @@
-"""The default experiment, shortened, follows the curve on file.
+"""The default experiment, shortened, follows the stored curve.
 
-After a change that is meant to move it, write it anew with
+After a change that is meant to move the curve, store it again with
 LYRICGEN_WRITE_GOLDEN=1 pytest tests/training/test_golden.py
 """
 
@@ -30,5 +30,5 @@ def test_default_experiment_follows_its_curve(train: Train) -> None:
     assert len(rows) == len(golden) == 3
     for row, expected in zip(rows, golden, strict=True):
         for name in COLUMNS:
-            # other processors round otherwise; a wrong gradient shows in the third digit
+            # other processors round differently; a wrong gradient changes the third digit
             assert float(row[name]) == pytest.approx(float(expected[name]), rel=1e-3), name

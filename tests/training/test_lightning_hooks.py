@@ -1,4 +1,4 @@
-"""The moments of a training, and the private parts of Lightning and torch they rest on."""
+"""Moments of a training, and the private parts of Lightning and torch that they need."""
 
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 
 class Line(pl.LightningModule):
-    """A parameter that falls by one a step."""
+    """Module with one parameter that falls by one a step."""
 
     def __init__(self, seen: list[str]) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class Line(pl.LightningModule):
 
 
 class Notes(Observer):
-    """Notes each moment by letter and step, with ! at exact points, and may stop or save there."""
+    """Observer that notes letter and step of each moment, ! at exact points; can stop and save."""
 
     def __init__(self, seen: list[str], stop_at: str, save: Path | None) -> None:
         self.seen = seen
@@ -81,7 +81,7 @@ class Notes(Observer):
 
 
 class ValidationNotes(Notes):
-    """Notes the moments around each validation, too: < before it and > after its scores."""
+    """Notes with the moments around each validation: < before it and > after its scores."""
 
     @override
     def before_validation(self, trainer: pl.Trainer) -> None:
@@ -101,7 +101,7 @@ def fit(
     kind: type[Notes] = Notes,
     **options: Any,
 ) -> str:
-    """Fit two epochs of four steps, or the rest of them, and tell what was seen."""
+    """Fit two epochs of four steps, or the rest of them, and return the moments seen."""
     seen: list[str] = []
     path = tmp_path / "saved.ckpt"
     notes = kind(seen, stop_at, path if save else None)
@@ -125,7 +125,7 @@ def test_moments_of_an_epoch_come_after_its_validation_and_the_module(tmp_path: 
 def test_validations_within_an_epoch(tmp_path: Path) -> None:
     seen = fit(tmp_path, val_check_interval=2, max_epochs=1)
     assert seen == "s1! s2 v V2 s3! s4. v module E4v"
-    seen = fit(tmp_path, val_check_interval=3, max_epochs=1)  # none at the end
+    seen = fit(tmp_path, val_check_interval=3, max_epochs=1)  # no validation at the end
     assert seen == "s1! s2! s3 v V3 s4. module E4"
 
 
@@ -146,11 +146,11 @@ def test_an_epoch_without_validation(tmp_path: Path) -> None:
     assert seen == "s1! s2! s3! s4. module E4 s5! s6! s7! s8. v module E8v"
 
 
-def test_an_epoch_that_a_validation_ends_has_no_end(tmp_path: Path) -> None:
+def test_stopping_at_a_validation_skips_the_end_of_the_epoch(tmp_path: Path) -> None:
     assert fit(tmp_path, "V2", val_check_interval=2) == "s1! s2 v V2 module"
 
 
-def test_steps_end_a_run_as_an_epoch_ends(tmp_path: Path) -> None:
+def test_max_steps_ends_a_run_like_an_epoch(tmp_path: Path) -> None:
     assert fit(tmp_path, max_steps=6) == "s1! s2! s3! s4. v module E4v s5! s6. v module E6v"
     assert fit(tmp_path, max_steps=4) == "s1! s2! s3! s4. v module E4v"
 
@@ -169,7 +169,7 @@ def test_steps_end_a_run_as_an_epoch_ends(tmp_path: Path) -> None:
         ("E4v", {"max_steps": 7}),
     ],
 )
-def test_from_an_exact_point_the_rest_follows(
+def test_resuming_at_an_exact_point_gives_the_remaining_moments(
     tmp_path: Path, saved_at: str, options: dict[str, Any]
 ) -> None:
     whole = fit(tmp_path, **options)
@@ -180,13 +180,13 @@ def test_from_an_exact_point_the_rest_follows(
 
 
 @pytest.mark.parametrize(("steps", "last"), [(4, "E4v"), (7, "E7v")])
-def test_a_run_that_steps_have_ended_stays_ended(tmp_path: Path, steps: int, last: str) -> None:
+def test_a_run_ended_by_max_steps_stays_ended(tmp_path: Path, steps: int, last: str) -> None:
     assert fit(tmp_path, last, max_steps=steps, save=True).split()[-1] == last
     assert fit(tmp_path, max_steps=steps, resume=True) == ""
 
 
-def test_private_parts_are_still_there() -> None:
-    """The replacements of renamed ones would be called by nobody."""
+def test_private_parts_still_exist() -> None:
+    """Replacing a part that was renamed would have no effect."""
     trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
     replaced = (
         (trainer._signal_connector, "register_signal_handlers"),

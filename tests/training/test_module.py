@@ -1,4 +1,4 @@
-"""Losses, totals, carried state and gradients, against loops written out in float64."""
+"""Losses, totals, carried state and gradients, compared with plain loops in float64."""
 
 import itertools
 import math
@@ -43,7 +43,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 
 def module_of(cell: str = "lstm", *, smoothing: float = 0.0, **options: Any) -> RecurrentModule:
-    """A small module in float64; the same options give the same weights."""
+    """Build a small module in float64; the same options give the same weights."""
     torch.manual_seed(0)
     return RecurrentModule(
         LanguageModel(architecture(cell, hidden_size=6, **options)),
@@ -67,7 +67,7 @@ def batch_of(inputs: Tensor, targets: Tensor, *, starts_stream: bool = True) -> 
 
 
 def windows(ids: Tensor, *bounds: int) -> list[Batch]:
-    """One row, cut where told, read as one stream."""
+    """Cut one row at the bounds into batches of one stream."""
     return [
         batch_of(ids[None, a:b], ids[None, a + 1 : b + 1], starts_stream=a == bounds[0])
         for a, b in itertools.pairwise(bounds)
@@ -94,7 +94,7 @@ def gradient(module: RecurrentModule) -> Tensor:
 
 
 def step(module: RecurrentModule, batch: Batch) -> tuple[float, Tensor]:
-    """The loss of one training step, and its gradient."""
+    """Return the loss of one training step and its gradient."""
     module.zero_grad()
     loss = module.training_step(batch, 0)
     loss.backward()
@@ -108,10 +108,10 @@ def total(module: RecurrentModule, split: str) -> float:
 
 
 def by_hand(logits: Tensor, targets: Tensor, smoothing: float) -> tuple[float, float]:
-    """Mean smoothed cross-entropy and total plain nats of (B, T, V) logits, character by one."""
+    """Compute mean smoothed cross-entropy and total plain nats of (B, T, V) logits in loops."""
     smoothed, plain, count = 0.0, 0.0, 0
-    for row, wanted in zip(logits.detach().numpy(), targets.numpy(), strict=True):
-        for scores, target in zip(row, wanted, strict=True):
+    for row, row_targets in zip(logits.detach().numpy(), targets.numpy(), strict=True):
+        for scores, target in zip(row, row_targets, strict=True):
             if target == IGNORED:
                 continue
             probability = np.exp(scores) / np.exp(scores).sum()
@@ -125,7 +125,7 @@ def by_hand(logits: Tensor, targets: Tensor, smoothing: float) -> tuple[float, f
 
 @SMOOTHING
 @EACH_INPUT
-def test_the_loss_is_the_cross_entropy_and_the_total_its_plain_nats(
+def test_the_loss_is_the_cross_entropy_and_totals_are_plain_nats(
     smoothing: float, kind: str
 ) -> None:
     module = module_of(smoothing=smoothing, input=kind)
@@ -151,10 +151,12 @@ def test_smoothing_changes_the_gradient_but_not_the_totals() -> None:
 @SMOOTHING
 @EACH_INPUT
 @EACH_CELL
-def test_padded_lines_count_as_each_alone(smoothing: float, kind: str, cell: str) -> None:
+def test_a_padded_batch_counts_like_its_single_lines(
+    smoothing: float, kind: str, cell: str
+) -> None:
     split = line_split(LINES)
     together = module_of(cell, smoothing=smoothing, input=kind)
-    alone = module_of(cell, smoothing=smoothing, input=kind)
+    separate = module_of(cell, smoothing=smoothing, input=kind)
     (padded,) = line_batches(split, len(LINES))
     assert padded.inputs.shape == (4, 8)
     assert padded.num_characters == 17
@@ -162,19 +164,19 @@ def test_padded_lines_count_as_each_alone(smoothing: float, kind: str, cell: str
     losses, slopes = 0.0, torch.zeros_like(slope)
     for batch in line_batches(split, 1):
         assert not (batch.targets == IGNORED).any()
-        own_loss, own_slope = step(alone, batch)
+        own_loss, own_slope = step(separate, batch)
         losses += own_loss * batch.num_characters
         slopes += own_slope * batch.num_characters
     assert loss == pytest.approx(losses / 17, rel=1e-12)
     torch.testing.assert_close(slope, slopes / 17, rtol=1e-10, atol=1e-13)
     assert slope.abs().max() > 1e-3
-    assert total(together, "train") == pytest.approx(total(alone, "train"), rel=1e-12)
-    assert together.totals["train"].characters == alone.totals["train"].characters == 17
+    assert total(together, "train") == pytest.approx(total(separate, "train"), rel=1e-12)
+    assert together.totals["train"].characters == separate.totals["train"].characters == 17
 
 
 @SMOOTHING
 @EACH_INPUT
-def test_what_stands_in_the_padding_is_all_the_same(smoothing: float, kind: str) -> None:
+def test_the_content_of_the_padding_does_not_matter(smoothing: float, kind: str) -> None:
     results = []
     for filling in ([], [1, 1, 1], [4, START]):
         inputs = torch.tensor([[START, 2, 3, *filling], [1, 1, 4, *filling]])
@@ -201,9 +203,9 @@ def test_evaluation_gives_each_characters_nats_and_zero_for_padding() -> None:
     assert total(module, "val") == pytest.approx(plain, rel=1e-6)
     assert float(nats.sum()) == pytest.approx(plain, rel=1e-6)
     for row, line, batch in zip(nats, LINES, line_batches(line_split(LINES), 1), strict=True):
-        alone = evaluate(batch, 0)[0]
-        assert alone.shape == (len(line) + 1,)
-        torch.testing.assert_close(row[: len(alone)], alone)
+        separate = evaluate(batch, 0)[0]
+        assert separate.shape == (len(line) + 1,)
+        torch.testing.assert_close(row[: len(separate)], separate)
     assert module.totals["train"].nats is None
 
 
@@ -223,7 +225,7 @@ def test_the_state_is_carried_and_detached(cell: str) -> None:
     assert loss == pytest.approx(float(expected.detach()), rel=1e-12)
     torch.testing.assert_close(slope, gradient(reference), rtol=1e-10, atol=1e-13)
 
-    reference.zero_grad()  # neither a gradient through the batch before nor a zero state
+    reference.zero_grad()  # neither the gradient through both batches nor a zero state
     logits, _ = reference.model(second.inputs, reference.model(first.inputs)[1])
     torch.nn.functional.cross_entropy(logits[0], second.targets[0]).backward()
     assert not torch.allclose(slope, gradient(reference))
@@ -245,9 +247,9 @@ def test_the_state_is_zeroed_where_a_stream_starts(cell: str) -> None:
 
 def test_validation_neither_reads_nor_disturbs_the_training_state() -> None:
     training, held_out = windows(text(16), 0, 5, 10, 15), windows(text(9, seed=1), 0, 4, 8)
-    alone, other, module = module_of(), module_of(), module_of()
+    separate, other, module = module_of(), module_of(), module_of()
     with torch.no_grad():
-        expected_held_out = [alone.validation_step(batch, 0) for batch in held_out]
+        expected_held_out = [separate.validation_step(batch, 0) for batch in held_out]
     expected = [step(other, batch) for batch in training]
 
     results = []
@@ -256,16 +258,16 @@ def test_validation_neither_reads_nor_disturbs_the_training_state() -> None:
         with torch.no_grad():
             nats = [module.validation_step(split, 0) for split in held_out]
         torch.testing.assert_close(nats, expected_held_out)
-    for (loss, slope), (wanted, wanted_slope) in zip(results, expected, strict=True):
-        assert loss == wanted
-        assert torch.equal(slope, wanted_slope)
+    for (loss, slope), (expected_loss, expected_slope) in zip(results, expected, strict=True):
+        assert loss == expected_loss
+        assert torch.equal(slope, expected_slope)
 
 
-def test_training_within_a_validation_leaves_its_state_alone() -> None:
+def test_training_within_a_validation_does_not_change_its_state() -> None:
     training, held_out = windows(text(6), 0, 5), windows(text(9, seed=1), 0, 4, 8)
-    alone, module = module_of(), module_of()
+    separate, module = module_of(), module_of()
     with torch.no_grad():
-        expected = [alone.validation_step(batch, 0) for batch in held_out]
+        expected = [separate.validation_step(batch, 0) for batch in held_out]
         first = module.validation_step(held_out[0], 0)
     step(module, training[0])
     with torch.no_grad():
@@ -294,7 +296,7 @@ def data_of(training: Tensor, sampler: Sampler, **held_out: Split) -> CharacterD
 @pytest.mark.parametrize(
     ("algorithm", "limit"), [("norm", None), ("norm", 0.05), ("norm", 1e3), ("value", 0.01)]
 )
-def test_a_run_is_the_loop_written_out(algorithm: str, limit: float | None) -> None:
+def test_a_run_equals_a_plain_loop(algorithm: str, limit: float | None) -> None:
     ids = text(67)
     sampler = ConsecutiveSampler(
         len(ids), 3, 5, drop_last=True
@@ -346,7 +348,7 @@ def test_a_run_is_the_loop_written_out(algorithm: str, limit: float | None) -> N
         )
 
 
-def test_validations_inside_an_epoch_leave_the_training_as_it_is() -> None:
+def test_validations_within_an_epoch_do_not_change_the_training() -> None:
     weights = []
     for held_out in ({}, {"val": Split(text(30, seed=1), None)}):
         module = module_of(dropout=0.3, layers=2, depth_dropout=0.3)
@@ -362,7 +364,7 @@ def test_validations_inside_an_epoch_leave_the_training_as_it_is() -> None:
 
 
 def character_by_character(model: LanguageModel, ids: list[int]) -> list[float]:
-    """Nats of every character after the first: a one-hot RNN in NumPy, from state zero."""
+    """Compute the nats of each character after the first by an RNN in NumPy, from state zero."""
     w = {name: value.detach().numpy() for name, value in model.state_dict().items()}
     prefix = "recurrence.blocks.0."
     hidden = np.zeros(6)
@@ -389,7 +391,7 @@ def one_hot_rnn() -> RecurrentModule:
 
 @pytest.mark.parametrize("rows", [1, 2, 7])
 @pytest.mark.parametrize("steps", [None, 1, 7])
-def test_held_out_perplexity_is_that_of_single_characters(
+def test_held_out_perplexity_equals_reading_single_characters(
     monkeypatch: pytest.MonkeyPatch, rows: int, steps: int | None
 ) -> None:
     if steps is not None:  # characters read at once
@@ -408,7 +410,7 @@ def test_held_out_perplexity_is_that_of_single_characters(
     assert module.totals["val"].characters == 51
 
 
-def test_held_out_perplexity_within_a_run_is_that_of_its_weights() -> None:
+def test_held_out_perplexity_within_a_run_uses_its_current_weights() -> None:
     held_out = Split(text(52, seed=1), None)
     module = one_hot_rnn()
     before = math.exp(np.mean(character_by_character(module.model, held_out.ids.tolist())))
@@ -424,7 +426,7 @@ def test_held_out_perplexity_within_a_run_is_that_of_its_weights() -> None:
 
 
 @pytest.mark.parametrize("together", [1, 3, 256])
-def test_held_out_lines_are_scored_each_from_its_own_start(
+def test_each_held_out_line_is_scored_from_its_start(
     monkeypatch: pytest.MonkeyPatch, together: int
 ) -> None:
     monkeypatch.setattr(samplers, "EVALUATION_LINES", together)
@@ -441,7 +443,7 @@ def test_held_out_lines_are_scored_each_from_its_own_start(
     check_figures(module.run_state.metrics, "val", nats)
 
 
-def test_a_very_long_text_is_read_in_rows_each_from_state_zero(
+def test_a_very_long_text_is_read_in_rows_from_state_zero(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(samplers, "LONGEST_STREAM", 50)
@@ -471,7 +473,7 @@ def test_totals_are_exact_in_half_precision_too() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["64-true", "bf16-true", "bf16-mixed"])
 def test_every_precision_trains(train: Train, precision: str) -> None:
-    # gru, since a CPU without AVX-512 has no LSTM in bf16-mixed
+    # a gru, because a CPU without AVX-512 has no LSTM in bf16-mixed
     options = (*TINY, "callbacks.baseline.enabled=false", "optimizer.lr=0.003", "cell=gru")
     usual = train(*options)
     other = train(*options, f"trainer.precision={precision}")

@@ -1,4 +1,4 @@
-"""Precisions: their names, and a CPU that has no instructions for one; fractions of an epoch."""
+"""Precisions, their names and CPUs without instructions for one; fractions of an epoch."""
 
 import csv
 from typing import Any
@@ -36,7 +36,7 @@ def test_short_names_of_precisions(typed: Any, full: str) -> None:
 
 
 @pytest.mark.parametrize("wrong", [8, "half", True, None, 16.0])
-def test_names_that_no_precision_has(wrong: Any) -> None:
+def test_unknown_names_of_precisions_are_refused(wrong: Any) -> None:
     with pytest.raises(UserError, match=r"^precision=.*'bf16-mixed'"):
         trainer_options(precision=wrong)
 
@@ -74,7 +74,9 @@ def _no_avx_512(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("objective", ["next", "fill"])
 @pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
 @pytest.mark.filterwarnings("ignore:You passed `Trainer")
-def test_a_precision_that_this_cpu_cannot_do(train: Train, precision: str, objective: str) -> None:
+def test_a_precision_without_instructions_is_refused(
+    train: Train, precision: str, objective: str
+) -> None:
     refused = train(*SMALL, f"objective={objective}", f"trainer.precision={precision}")
     assert (refused.status, refused.directory) == (2, None)
     [line] = [line for line in refused.err.splitlines() if line.startswith("error: ")]
@@ -87,14 +89,16 @@ def test_a_precision_that_this_cpu_cannot_do(train: Train, precision: str, objec
 
 
 @pytest.mark.usefixtures("_no_avx_512")
-def test_other_layers_of_that_cpu(train: Train) -> None:
+def test_other_cells_train_without_the_instructions(train: Train) -> None:
     done = train(*SMALL, "cell=gru", "trainer.precision=bf16-mixed")
     assert done.status == 0, done.err
 
 
 @pytest.mark.slow
-def test_trying_a_precision_draws_nothing(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The run is the same, to the last bit, as if nothing had been tried."""
+def test_checking_a_precision_draws_no_random_numbers(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run with the check equals a run without it to the last bit."""
     options = (*SMALL, "cell=gru", "trainer.precision=bf16-true")
     tried = train(*options)
     monkeypatch.setattr("lyricgen.training.main.check_precision", lambda *arguments: None)
@@ -106,7 +110,7 @@ def test_trying_a_precision_draws_nothing(train: Train, monkeypatch: pytest.Monk
 
 
 def epochs_of(run: Finished) -> list[tuple[int, int]]:
-    """The epoch and the steps made of each validation."""
+    """Return the epoch and the number of steps of each validation."""
     assert run.directory is not None, run.err
     with (run.directory / "metrics.csv").open(encoding="utf-8") as stream:
         return [(int(row["epoch"]), int(row["step"])) for row in csv.DictReader(stream)]
@@ -114,7 +118,7 @@ def epochs_of(run: Finished) -> list[tuple[int, int]]:
 
 def test_fractions_of_an_epoch(train: Train, trained: Train) -> None:
     [(_, steps), _] = epochs_of(trained(*SMALL))
-    part = train(
+    limited = train(
         *SMALL, "trainer.limit_train_batches=0.6", "trainer.val_check_interval=0.25",
         "scheduler=cosine",
     )  # fmt: skip
@@ -125,7 +129,7 @@ def test_fractions_of_an_epoch(train: Train, trained: Train) -> None:
         for epoch in (1, 2)
         for step in range(every, made + 1, every)
     ]
-    found = epochs_of(part)
+    found = epochs_of(limited)
     assert set(expected) <= set(found)
     assert max(step for _, step in found) == 2 * made
     whole = train(*SMALL, "trainer.limit_train_batches=1.0", "trainer.val_check_interval=1.0")
@@ -136,18 +140,18 @@ def test_fractions_of_an_epoch(train: Train, trained: Train) -> None:
 
 @pytest.mark.parametrize("name", ["limit_train_batches", "val_check_interval"])
 @pytest.mark.parametrize("wrong", [0, 0.0, -1, -0.5, 1.5, float("nan"), True, "half"])
-def test_what_is_no_part_of_an_epoch(name: str, wrong: Any) -> None:
+def test_wrong_fractions_of_an_epoch_are_refused(name: str, wrong: Any) -> None:
     with pytest.raises(UserError, match=f"^{name}="):
         trainer_options(**{name: wrong})
 
 
-def test_a_part_without_a_batch(train: Train) -> None:
+def test_a_fraction_without_a_batch_is_refused(train: Train) -> None:
     refused = train(*SMALL, "trainer.limit_train_batches=0.001")
     assert (refused.status, refused.directory) == (2, None)
     assert refused.err.startswith("error: trainer.limit_train_batches=0.001 leaves none of the ")
 
 
-def test_ngrams_have_no_use_for_a_precision(train: Train) -> None:
+def test_ngrams_ignore_the_precision(train: Train) -> None:
     done = train(*SMALL, "model=ngram", "trainer.precision=16-mixed")
     assert done.status == 0, done.err
     assert "precision" not in done.out + done.err

@@ -1,4 +1,4 @@
-"""What recipes of others need, as options: steps counted, smoothed and summed losses, draws."""
+"""Options for recipes of others: numbers of steps, smoothed and summed losses, draws."""
 
 import csv
 import json
@@ -66,8 +66,8 @@ SHORT = (*TINY, "data.max_chars=800", "callbacks.checkpoint.every_n_steps=4")
 WATCHED = ("callbacks.smoothed_loss.enabled=true", "callbacks.samples.steps=[3,21]")
 
 
-def test_steps_end_a_run_within_an_epoch(train: Train) -> None:
-    """16 batches an epoch: the run ends as if the second epoch had five."""
+def test_max_steps_ends_a_run_within_an_epoch(train: Train) -> None:
+    """The run ends after 5 of the 16 batches of its second epoch."""
     longer = train(*SHORT, "scheduler=none")
     run = train(*SHORT, "scheduler=none", "trainer.max_steps=21", "trainer.max_epochs=9")
     assert run.status == 0, run.err
@@ -83,12 +83,12 @@ def test_steps_end_a_run_within_an_epoch(train: Train) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_that_steps_end_is_resumed_exactly(
+def test_a_run_with_max_steps_is_resumed_exactly(
     train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = (*SHORT, *WATCHED, "trainer.max_steps=21", "scheduler=cosine")
     whole = train(*options)
-    for step in (10, 15, 17, 20):  # 15: the last one of the first epoch
+    for step in (10, 15, 17, 20):  # 15 is the last exact point of the first epoch
         with monkeypatch.context() as patch:
             stop_at(patch, step, send(15))
             stopped = train(*options)
@@ -140,19 +140,21 @@ def test_a_run_that_stops_early_within_an_epoch_is_finished(train: Train) -> Non
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         (["trainer.check_val_every_n_epoch=2"], "nothing would be validated"),
         (["trainer.val_check_interval=99"], "is more than the 16 steps of an epoch"),
     ],
 )
-def test_steps_that_end_before_a_validation(train: Train, options: list[str], told: str) -> None:
+def test_max_steps_without_a_validation_is_refused(
+    train: Train, options: list[str], message: str
+) -> None:
     run = train(*SHORT, "trainer.max_steps=5", *options)
     assert run.status == 2
-    assert told in run.err
+    assert message in run.err
 
 
-def test_steps_fewer_than_the_interval_of_validation(train: Train) -> None:
+def test_max_steps_below_the_validation_interval_still_validates(train: Train) -> None:
     run = train(*SHORT, "trainer.max_steps=5", "trainer.val_check_interval=10")
     assert run.status == 0, run.err
     assert [row["step"] for row in metrics(run)] == ["5"]
@@ -173,7 +175,7 @@ def test_samples_after_single_steps(train: Train) -> None:
 
 
 def test_numpys_generator_draws_the_initial_weights_as_course_code_does() -> None:
-    def of(cell: dict[str, Any], **options: Any) -> dict[str, Tensor]:
+    def initial_weights(cell: dict[str, Any], **options: Any) -> dict[str, Tensor]:
         built = architecture(cell, input="one_hot", init="numpy_normal_0.01", **options)
         model = LanguageModel(built).double()
         model.initialise(1)
@@ -181,21 +183,21 @@ def test_numpys_generator_draws_the_initial_weights_as_course_code_does() -> Non
 
     np.random.seed(1)
     wax, waa, wya = (0.01 * np.random.randn(*shape) for shape in ((4, 5), (4, 4), (5, 4)))
-    scratch = of({"kind": "rnn_scratch"})
+    scratch = initial_weights({"kind": "rnn_scratch"})
     assert np.array_equal(scratch["recurrence.blocks.0.input_weight"].T.numpy(), wax)
     assert np.array_equal(scratch["recurrence.blocks.0.hidden_weight"].T.numpy(), waa)
     assert np.array_equal(scratch["output.weight"].numpy(), wya)
-    library = of({"kind": "rnn", "nonlinearity": "tanh"})
+    library = initial_weights({"kind": "rnn", "nonlinearity": "tanh"})
     assert np.array_equal(library["recurrence.blocks.0.weight_ih_l0"].numpy(), wax)
     assert np.array_equal(library["recurrence.blocks.0.weight_hh_l0"].numpy(), waa)
     for state in (scratch, library):
         assert all(not tensor.any() for tensor in state.values() if tensor.dim() == 1)
-    forgetful = of({"kind": "lstm_scratch", "forget_bias": 1.0})
+    forgetful = initial_weights({"kind": "lstm_scratch", "forget_bias": 1.0})
     assert forgetful["recurrence.blocks.0.bias"].tolist() == [0.0] * 4 + [1.0] * 4 + [0.0] * 8
 
 
 def test_a_summed_loss_has_the_gradient_of_all_characters() -> None:
-    """Its gradient is that of the mean times the characters of the batch."""
+    """The gradient of the sum is that of the mean times the number of characters."""
     batch = Batch(
         torch.tensor([[0, 1, 2], [3, 4, 0]]),
         torch.tensor([[1, 2, 3], [4, 0, -100]]),
@@ -237,7 +239,7 @@ def test_equal_lines_are_kept_once(train: Train, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("init", ["torch", "normal_0.01", "numpy_normal_0.01"])
 @pytest.mark.parametrize("output_bias", ["init", "zero", "unigram"])
-def test_the_output_bias_that_a_run_begins_with(init: str, output_bias: str) -> None:
+def test_the_initial_output_bias(init: str, output_bias: str) -> None:
     overrides = ("data.batch_size=2", f"model.init={init}", f"model.output_bias={output_bias}")
     options = parse(composed(*overrides))
     corpus = build_corpus(options.data)

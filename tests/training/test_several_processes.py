@@ -1,4 +1,4 @@
-"""A run in several processes is the same run as in one, and ends as one."""
+"""A run in several processes equals the run in one process, and ends as a whole."""
 
 import csv
 import itertools
@@ -23,7 +23,7 @@ from lyricgen.training.recurrent_module import RecurrentModule
 from tests.conftest import TINY, Finished, Train, hear_ctrl_c, until
 from tests.helpers.workers import fork_workers
 
-# Without dropout, whose masks are each process's own.
+# No dropout, because each process draws its own masks.
 PLAIN = (
     *(option for option in TINY if not option.startswith("callbacks")),
     "model.dropout=0",
@@ -33,7 +33,7 @@ PLAIN = (
 CLOCKS = ("train/chars_per_second", "chars_per_second")
 
 
-def of(processes: int) -> tuple[str, ...]:
+def in_processes(processes: int) -> tuple[str, ...]:
     return "trainer=ddp", "trainer.accelerator=cpu", f"trainer.devices={processes}"
 
 
@@ -44,7 +44,7 @@ def _one_thread_each(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def forked_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Start the other processes without a new Python, where their start is not the point."""
+    """Fork the other processes, which is faster than starting a new Python."""
     fork_workers(monkeypatch)
 
 
@@ -62,7 +62,7 @@ def rows(run: Finished) -> list[dict[str, str]]:
 
 
 def files(run: Finished) -> set[str]:
-    """All files, but for the numbers in the names of TensorBoard's."""
+    """Return the names of all files, those of TensorBoard without their numbers."""
     assert run.directory is not None
     names = (path.relative_to(run.directory).as_posix() for path in run.directory.rglob("*"))
     return {re.sub(r"tfevents\..*", "tfevents", name) for name in names} - {
@@ -71,7 +71,7 @@ def files(run: Finished) -> set[str]:
 
 
 def assert_same(one: Finished, other: Finished) -> None:
-    """To 1e-5: figures of every epoch, of the end, weights and carried state."""
+    """Compare the figures, weights, carried state and files of two runs, numbers to 1e-5."""
     for row, expected in zip(rows(other), rows(one), strict=True):
         assert row.keys() == expected.keys()
         for name in row.keys() - CLOCKS:
@@ -90,11 +90,11 @@ def assert_same(one: Finished, other: Finished) -> None:
     assert files(one) == files(other)
 
 
-# The same run
+# Equality with one process
 
 
 def without_clocks(run: Finished) -> list[str]:
-    # the directory of the run; and progress, which is shown where work takes over two seconds
+    # lines with the run's directory, and the progress of work that takes over two seconds
     varying = "best checkpoint|to write a text|starting 1 more processes|epoch [0-9]+/[0-9]+: step "
     lines = [line for line in run.out.splitlines() if line.strip() and not re.match(varying, line)]
     return [re.sub(r"[\d,]+ characters/s", "", line) for line in lines]
@@ -102,11 +102,11 @@ def without_clocks(run: Finished) -> list[str]:
 
 @pytest.mark.slow
 def test_two_processes_follow_the_curve_of_one(train: Train) -> None:
-    one, two = train(*PLAIN), train(*PLAIN, *of(2))
+    one, two = train(*PLAIN), train(*PLAIN, *in_processes(2))
     assert_same(one, two)
     assert two.err == ""
     state = checkpoint(two)["run"]
-    assert [part.shape for part in state["carried"]] == [(1, 4, 16)] * 2  # of all four rows
+    assert [tensor.shape for tensor in state["carried"]] == [(1, 4, 16)] * 2  # of all four rows
     assert len(state["nats"]) == 2
     assert two.summary["status"] == "finished"
     assert without_clocks(two) == without_clocks(one)  # each line once
@@ -131,7 +131,7 @@ def test_two_processes_follow_the_curve_of_one(train: Train) -> None:
 def test_any_number_of_processes_follows_the_curve_of_one(
     train: Train, processes: int, options: tuple[str, ...]
 ) -> None:
-    if "data=dino" in options:  # 127 lines to train on: a single one is left for the last batch
+    if "data=dino" in options:  # 127 lines to train on, so the last batch has one line
         options += ("data.max_chars=2001", "data.batch_size=7")
     base = [one for one in PLAIN if one.split("=")[0] not in {o.split("=")[0] for o in options}]
     several = (*base, *options, f"trainer.devices={processes}")
@@ -149,7 +149,7 @@ def test_a_sweep_over_the_number_of_processes(train: Train, tmp_path: Path) -> N
     assert not torch.distributed.is_initialized()
 
 
-def test_each_process_drops_out_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_process_draws_its_own_dropout_masks(monkeypatch: pytest.MonkeyPatch) -> None:
     class Trainer:
         global_step = 3
 
@@ -168,16 +168,14 @@ def test_each_process_drops_out_otherwise(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_ngrams_are_counted_by_one_process(train: Train) -> None:
-    counted = train(*PLAIN[:3], *of(2), "model=ngram")
+    counted = train(*PLAIN[:3], *in_processes(2), "model=ngram")
     assert counted.status == 0, counted.err
 
 
-# Going on
+# Resuming
 
 
-def stopped_after(
-    train: Train, monkeypatch: pytest.MonkeyPatch, step: int, *options: str
-) -> Finished:
+def stop_after(train: Train, monkeypatch: pytest.MonkeyPatch, step: int, *options: str) -> Finished:
     original = Checkpoints.after_step
 
     def end(self: Checkpoints, trainer: Any, *arguments: Any) -> None:
@@ -197,12 +195,17 @@ def stopped_after(
 @pytest.mark.parametrize("processes", [2, 3])
 @pytest.mark.parametrize("data", ["lyrics", "dino"])
 @pytest.mark.usefixtures("forked_workers")
-def test_as_many_processes_go_on_to_the_last_bit(
+def test_resuming_with_as_many_processes_is_exact(
     train: Train, monkeypatch: pytest.MonkeyPatch, processes: int, data: str
 ) -> None:
-    options = (*TINY, *of(processes), f"data={data}", "callbacks.smoothed_loss.enabled=true")
+    options = (
+        *TINY,
+        *in_processes(processes),
+        f"data={data}",
+        "callbacks.smoothed_loss.enabled=true",
+    )
     whole = train(*options)  # dropout is on
-    stopped = stopped_after(train, monkeypatch, 11, *options)
+    stopped = stop_after(train, monkeypatch, 11, *options)
     assert checkpoint(stopped)["global_step"] in (11, 12)
     done = train(f"resume={stopped.directory}")
     assert done.status == 0, done.err
@@ -213,11 +216,11 @@ def test_as_many_processes_go_on_to_the_last_bit(
 @pytest.mark.slow
 @pytest.mark.parametrize(("first", "then"), [(2, 1), (1, 2), (3, 2)])
 @pytest.mark.usefixtures("forked_workers")
-def test_more_or_fewer_processes_go_on(
+def test_resuming_with_more_or_fewer_processes(
     train: Train, monkeypatch: pytest.MonkeyPatch, first: int, then: int
 ) -> None:
     whole = train(*PLAIN)
-    stopped = stopped_after(train, monkeypatch, 11, *PLAIN, *of(first))
+    stopped = stop_after(train, monkeypatch, 11, *PLAIN, *in_processes(first))
     done = train(f"resume={stopped.directory}", f"trainer.devices={then}")
     assert done.status == 0, done.err
     assert_same(whole, stopped)
@@ -235,7 +238,7 @@ def test_more_or_fewer_processes_go_on(
         (("trainer.strategy=fsdp",), ("trainer.strategy=fsdp", "trainer.strategy=ddp,")),
     ],
 )
-def test_what_several_processes_cannot_do(
+def test_settings_not_for_several_processes_are_refused(
     train: Train, options: tuple[str, ...], named: tuple[str, ...]
 ) -> None:
     base = [one for one in PLAIN if one.split("=")[0] not in {o.split("=")[0] for o in options}]
@@ -252,12 +255,12 @@ def test_what_several_processes_cannot_do(
         ("srun", {"SLURM_STEP_NUM_TASKS": "2", "SLURM_NTASKS": "2", "SLURM_JOB_ID": "7"}),
     ],
 )
-def test_processes_that_others_have_started(
+def test_processes_of_other_launchers_are_refused(
     train: Train, monkeypatch: pytest.MonkeyPatch, launcher: str, variables: dict[str, str]
 ) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    for options in ((), of(2)):
+    for options in ((), in_processes(2)):
         refused = train(*PLAIN, *options)
         assert (refused.status, refused.directory) == (2, None)
         variable = next(iter(variables))
@@ -279,14 +282,14 @@ LEFTOVERS: list[dict[str, str]] = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize("variables", LEFTOVERS, ids=lambda variables: next(iter(variables)))
-def test_variables_of_an_allocation_mean_nothing(
+def test_variables_of_an_allocation_are_ignored(
     train: Train, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
 ) -> None:
-    """One process trains, writes all files of a run, and asks nobody for its rank."""
+    """One process trains and writes all files of a run; its rank is 0 whatever the variables."""
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     rank = fabric_rank()
-    monkeypatch.setattr(rank_zero_only, "rank", rank or 0)  # as on Lightning's import
+    monkeypatch.setattr(rank_zero_only, "rank", rank or 0)  # as when Lightning is imported
     done = train(*PLAIN, "logger.tensorboard=true")
     assert (done.status, done.err) == (0, "")
     assert done.summary["epochs"] == 2
@@ -295,17 +298,17 @@ def test_variables_of_an_allocation_mean_nothing(
     assert list(done.directory.glob("events.*"))
 
 
-# Ends
+# The end of the processes
 
 
-class Started:
-    """A run of two processes in a process of its own."""
+class TwoProcesses:
+    """The train command in a subprocess, with two processes."""
 
     def __init__(self, place: Path, *options: str, path: Path | None = None) -> None:
         paths = [*([str(path)] if path else []), *filter(None, [os.environ.get("PYTHONPATH")])]
         self.place = place
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "lyricgen.train", *PLAIN, *of(2), *options],
+            [sys.executable, "-m", "lyricgen.train", *PLAIN, *in_processes(2), *options],
             cwd=place,
             env=os.environ | {"LYRICGEN_OUTPUTS": str(place), "PYTHONPATH": os.pathsep.join(paths)},
             stdout=subprocess.PIPE,
@@ -315,8 +318,8 @@ class Started:
             preexec_fn=hear_ctrl_c,  # noqa: PLW1509
         )
 
-    def other(self) -> int:
-        """The process of rank 1, once training is under way."""
+    def second(self) -> int:
+        """Return the id of rank 1's process once training has begun."""
 
         def look() -> bool:
             assert self.process.poll() is None, self.process.communicate()
@@ -330,18 +333,18 @@ class Started:
                 return int(path.parent.name)
         raise AssertionError("there is no process of rank 1")
 
-    def ended(self) -> Finished:
+    def wait(self) -> Finished:
         out, err = self.process.communicate(timeout=300)
         [summary] = self.place.glob("runs/*/*/summary.json")
         return Finished(self.process.returncode, out, err, summary.parent)
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., Started]]:
+def start(tmp_path: Path) -> Iterator[Callable[..., TwoProcesses]]:
     started = []
 
-    def begin(*options: str, path: Path | None = None) -> Started:
-        started.append(Started(tmp_path, *options, path=path))
+    def begin(*options: str, path: Path | None = None) -> TwoProcesses:
+        started.append(TwoProcesses(tmp_path, *options, path=path))
         return started[-1]
 
     yield begin
@@ -357,11 +360,13 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="it
 @pytest.mark.slow
 @needs_proc
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_ends_all(start: Callable[..., Started], number: int, status: int) -> None:
+def test_a_signal_ends_all_processes(
+    start: Callable[..., TwoProcesses], number: int, status: int
+) -> None:
     run = start(*LONG)
-    other = run.other()
-    os.killpg(run.process.pid, number)  # as a terminal's Ctrl-C
-    ended = run.ended()
+    other = run.second()
+    os.killpg(run.process.pid, number)  # like Ctrl-C in a terminal
+    ended = run.wait()
     assert ended.status == status
     assert "Traceback" not in ended.err
     assert ended.summary["status"] == "interrupted"
@@ -371,10 +376,10 @@ def test_a_signal_ends_all(start: Callable[..., Started], number: int, status: i
 
 @pytest.mark.slow
 @needs_proc
-def test_the_end_of_one_is_the_end_of_all(start: Callable[..., Started]) -> None:
+def test_a_killed_process_ends_the_run(start: Callable[..., TwoProcesses]) -> None:
     run = start(*LONG)
-    os.kill(run.other(), signal.SIGKILL)
-    ended = run.ended()
+    os.kill(run.second(), signal.SIGKILL)
+    ended = run.wait()
     assert ended.status == 2
     assert ended.err == "error: process 2 of 2 has ended: it was killed by SIGKILL\n"
     assert ended.summary["status"] == "failed"
@@ -399,10 +404,10 @@ train.main()
 
 
 @pytest.mark.slow
-def test_a_first_process_that_cannot_know_ends_too(tmp_path: Path) -> None:
-    # as one that waits for its GPU, which waits for another
+def test_a_blocked_first_process_ends_when_the_second_is_killed(tmp_path: Path) -> None:
+    # the first process is blocked, like one that waits for its GPU
     done = subprocess.run(
-        [sys.executable, "-c", BLOCKED, *PLAIN, *of(2)],
+        [sys.executable, "-c", BLOCKED, *PLAIN, *in_processes(2)],
         env=os.environ | {"LYRICGEN_OUTPUTS": str(tmp_path)},
         capture_output=True,
         text=True,
@@ -417,18 +422,18 @@ def test_a_first_process_that_cannot_know_ends_too(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @needs_proc
-def test_no_process_outlives_the_first(start: Callable[..., Started]) -> None:
+def test_no_process_outlives_the_first(start: Callable[..., TwoProcesses]) -> None:
     run = start(*LONG)
-    other = run.other()
+    other = run.second()
     run.process.kill()
     until(lambda: not Path(f"/proc/{other}").exists(), 60)
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("forked_workers")
-def test_divergence_ends_all_with_one_line(train: Train) -> None:
+def test_divergence_ends_all_processes_with_one_line(train: Train) -> None:
     wild = ("optimizer=sgd", "optimizer.lr=1e30", "trainer.gradient_clip_val=null")
-    done = train(*PLAIN, *of(2), *wild)
+    done = train(*PLAIN, *in_processes(2), *wild)
     assert done.status == 2
     assert done.err.startswith("error: training diverged in epoch 1")
     assert done.err.count("\n") == 1
@@ -436,7 +441,7 @@ def test_divergence_ends_all_with_one_line(train: Train) -> None:
     assert not torch.distributed.is_initialized()
 
 
-# Python imports a module of this name first thing, in every process that finds it.
+# The content of sitecustomize.py, which Python imports first in each process that finds it.
 IN_RANK_1 = """
 import sys
 if "lyricgen.training.worker" in sys.orig_argv:
@@ -456,13 +461,13 @@ if "lyricgen.training.worker" in sys.orig_argv:
 
 
 @pytest.mark.slow
-def test_an_error_of_one_ends_all_with_its_line(
+def test_an_error_in_one_process_ends_the_run_with_its_message(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = IN_RANK_1.format(failing=True, report="")
     (tmp_path / "sitecustomize.py").write_text(code, "utf-8")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
-    done = train(*PLAIN, *of(2))
+    done = train(*PLAIN, *in_processes(2))
     assert (done.status, done.err) == (
         2,
         "error: process 2 of 2 has ended: MemoryError: no more room\n",
@@ -478,7 +483,7 @@ def test_all_processes_have_the_same_weights(
     code = IN_RANK_1.format(failing=False, report=str(report))
     (tmp_path / "sitecustomize.py").write_text(code, "utf-8")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
-    done = train(*TINY, *of(2))  # dropout is on
+    done = train(*TINY, *in_processes(2))  # dropout is on
     reported = json.loads(report.read_text("utf-8"))
     for name, weight in checkpoint(done)["state_dict"].items():
         assert torch.equal(weight, torch.tensor(reported[name])), name

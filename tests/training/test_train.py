@@ -1,4 +1,4 @@
-"""The train command, from a command line to what it leaves in a run's directory."""
+"""The train command, from its command line to the files in the run's directory."""
 
 import csv
 import json
@@ -68,14 +68,14 @@ def test_files_of_a_run_agree(train: Train) -> None:
     summary = done.summary
     assert summary["status"] == "finished"
     assert summary["best_epoch"] == int(best["epoch"])
-    # the weights are loaded back and scored again: the figure must be the one of that epoch
+    # the best weights are loaded and scored again, which must give the figure of their epoch
     assert summary["val/perplexity"] == float(best["val/perplexity"])
     assert summary["train/perplexity"] == float(best["train/perplexity"])
     assert newest_of() == done.directory
     assert newest_checkpoint().resolve() == done.directory / "checkpoints" / "best.ckpt"
 
 
-def test_figures_keep_their_relations(trained: Train) -> None:
+def test_figures_of_a_row_agree(trained: Train) -> None:
     done = trained(*TINY)
     assert done.directory is not None
     for row in rows_of(done.directory):
@@ -109,16 +109,14 @@ def test_same_seed_gives_the_same_bits(train: Train, sampler: str) -> None:
 @pytest.mark.parametrize(
     "without", ["callbacks.samples.every_n_epochs=0", "callbacks.baseline.enabled=false"]
 )
-def test_what_watches_does_not_change_the_weights(
-    train: Train, trained: Train, without: str
-) -> None:
+def test_callbacks_do_not_change_the_weights(train: Train, trained: Train, without: str) -> None:
     watched, unwatched = trained(*TINY), train(*TINY, without)
     assert watched.directory is not None
     assert unwatched.directory is not None
     assert_same_weights(watched.directory, unwatched.directory)
 
 
-def test_tensorboard_says_what_the_files_say(train: Train) -> None:
+def test_tensorboard_shows_the_figures_and_texts_of_the_files(train: Train) -> None:
     done = train(*TINY, "callbacks.samples.prefixes=['分开']", "callbacks.samples.count=2")
     assert done.directory is not None
     events = EventAccumulator(
@@ -172,10 +170,10 @@ def test_the_terminal_shows_texts_of_every_fifth_epoch(
 def test_early_stopping_waits_for_its_patience(train: Train) -> None:
     stop = ("callbacks.early_stopping.min_delta=100", "callbacks.early_stopping.patience=2")
     done = train(*TINY, *stop, "trainer.max_epochs=9", "callbacks.samples.every_n_epochs=0")
-    assert done.summary["epochs"] == 3  # the first sets the mark, two more do not beat it by 100
+    assert done.summary["epochs"] == 3  # the first is the best, two more do not beat it by 100
 
 
-def test_without_a_held_out_part_training_perplexity_decides(train: Train) -> None:
+def test_without_held_out_text_training_perplexity_decides(train: Train) -> None:
     done = train(*TINY, "data.val_fraction=0", "data.test_fraction=0")
     assert done.status == 0, done.err
     assert done.directory is not None
@@ -186,7 +184,7 @@ def test_without_a_held_out_part_training_perplexity_decides(train: Train) -> No
     assert (done.directory / "checkpoints" / "best.ckpt").is_file()
 
 
-def test_init_from_goes_on_from_the_old_weights(train: Train, trained: Train) -> None:
+def test_init_from_starts_with_the_weights_of_a_run(train: Train, trained: Train) -> None:
     first = copied(trained(*TINY))
     assert first.directory is not None
     second = train(*TINY, "init_from=latest", "optimizer.lr=1e-12", "seed=7")
@@ -197,7 +195,7 @@ def test_init_from_goes_on_from_the_old_weights(train: Train, trained: Train) ->
 
 
 def test_the_best_checkpoint_holds_the_best_weights(train: Train) -> None:
-    # a rate so high that the network is best before its last epoch
+    # the rate is so high that the network is best before its last epoch
     done = train(*TINY, "optimizer.lr=1", "scheduler=none", "trainer.max_epochs=4")
     assert done.directory is not None
     losses = [float(row["val/loss"]) for row in rows_of(done.directory)]
@@ -207,7 +205,7 @@ def test_the_best_checkpoint_holds_the_best_weights(train: Train) -> None:
     assert done.summary["val/loss"] == losses[best]
 
 
-def test_a_run_that_diverges_says_so_and_fails(train: Train) -> None:
+def test_a_diverging_run_fails_and_reports_it(train: Train) -> None:
     wild = ("optimizer=sgd", "optimizer.lr=1e38", "trainer.gradient_clip_val=null")
     done = train(*TINY, *wild, "scheduler=none")
     assert done.status == 2
@@ -217,7 +215,7 @@ def test_a_run_that_diverges_says_so_and_fails(train: Train) -> None:
     assert "diverged" in done.summary["reason"]
 
 
-def test_a_directory_with_a_run_is_not_trained_into(train: Train, trained: Train) -> None:
+def test_training_into_the_directory_of_a_run_is_refused(train: Train, trained: Train) -> None:
     first = copied(trained(*TINY))
     assert first.directory is not None
     kept = (first.directory / "metrics.csv").read_text("utf-8")
@@ -228,7 +226,7 @@ def test_a_directory_with_a_run_is_not_trained_into(train: Train, trained: Train
     assert (first.directory / "train.log").exists()
 
 
-def test_lines_of_a_users_text_are_samples_of_their_own(train: Train, tmp_path: Path) -> None:
+def test_samples_of_a_text_of_lines_are_single_lines(train: Train, tmp_path: Path) -> None:
     names = [f"{a}{b}os" for a in "abcdefgh" for b in "klmnpqrs"]
     (tmp_path / "names.txt").write_text("\n".join(names), "utf-8")
     lines = (*TINY, "data=text", "data.path=names.txt", "data.unit=line")
@@ -243,7 +241,7 @@ def test_lines_of_a_users_text_are_samples_of_their_own(train: Train, tmp_path: 
 
 
 @pytest.mark.parametrize("prefixes", ["['分开']", "['分开','我']"])
-def test_three_texts_of_the_best_weights_end_a_run(train: Train, prefixes: str) -> None:
+def test_a_run_ends_with_three_texts_of_its_best_weights(train: Train, prefixes: str) -> None:
     done = train(*TINY, f"callbacks.samples.prefixes={prefixes}")
     assert done.directory is not None
     texts = done.summary["samples"]
@@ -255,7 +253,7 @@ def test_three_texts_of_the_best_weights_end_a_run(train: Train, prefixes: str) 
 
 
 @pytest.mark.slow
-def test_a_terminal_without_chinese_is_no_obstacle(tmp_path: Path) -> None:
+def test_a_run_trains_on_a_terminal_without_chinese(tmp_path: Path) -> None:
     environment = {**os.environ, "LYRICGEN_OUTPUTS": str(tmp_path), "PYTHONIOENCODING": "ascii"}
     command = [sys.executable, "-m", "lyricgen.train", *TINY, "trainer.max_epochs=1"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -264,7 +262,7 @@ def test_a_terminal_without_chinese_is_no_obstacle(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_sweep_leaves_a_directory_a_job(train: Train) -> None:
+def test_a_sweep_has_a_directory_for_each_job(train: Train) -> None:
     done = train("-m", *TINY, "trainer.max_epochs=1", "cell=rnn,gru")
     assert done.status == 0, done.err
     sweep = newest_of()
@@ -299,7 +297,7 @@ def test_overfit_learns_a_page_by_heart(train: Train, sampler: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_key_press_ends_a_run_in_order(tmp_path: Path) -> None:
+def test_ctrl_c_ends_a_run_in_order(tmp_path: Path) -> None:
     environment = {**os.environ, "LYRICGEN_OUTPUTS": str(tmp_path)}
     command = [sys.executable, "-m", "lyricgen.train", "trainer=cpu", "trainer.max_epochs=500"]
     process = subprocess.Popen(
@@ -339,7 +337,7 @@ def test_the_default_run_beats_its_baselines(train: Train) -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_a_gpu_reaches_what_the_cpu_reaches(train: Train, precision: str) -> None:
+def test_a_gpu_reaches_the_loss_of_the_cpu(train: Train, precision: str) -> None:
     options = [option for option in TINY if option != "trainer=cpu"]
     on_cpu = train(*TINY, "model.dropout=0")
     on_gpu = train(*options, "trainer=gpu", f"trainer.precision={precision}", "model.dropout=0")
@@ -347,9 +345,9 @@ def test_a_gpu_reaches_what_the_cpu_reaches(train: Train, precision: str) -> Non
     assert on_gpu.summary["val/loss"] == pytest.approx(on_cpu.summary["val/loss"], rel=0.02)
 
 
-def test_a_precision_that_a_cpu_replaces_is_told_in_one_line(train: Train) -> None:
-    # Lightning's warning would be an error here
+def test_a_precision_replaced_on_a_cpu_is_reported_in_one_line(train: Train) -> None:
+    # the tests turn a warning of Lightning into an error
     done = train(*SMALL, "trainer.precision=16-mixed", "cell=lstm_scratch", "trainer.max_epochs=1")
     assert done.status == 0, done.err
-    told = [line for line in done.out.splitlines() if "16-mixed" in line]
-    assert told == ["trainer.precision=16-mixed: a CPU computes with bf16-mixed instead"]
+    lines = [line for line in done.out.splitlines() if "16-mixed" in line]
+    assert lines == ["trainer.precision=16-mixed: a CPU computes with bf16-mixed instead"]
