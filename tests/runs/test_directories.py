@@ -28,7 +28,7 @@ Tree = dict[str, object]
 
 
 def tree(place: Path) -> Tree:
-    """What lies below a directory: the content of files, the goal of links, the kind of others."""
+    """Map each path below a directory to its content, target of a link, or kind of file."""
     found: Tree = {}
     for path in sorted(place.rglob("*")):
         mode = path.lstat().st_mode
@@ -98,7 +98,7 @@ def test_a_directory_with_files_of_others_is_refused(
 
 @pytest.mark.parametrize("kind", ["run", "sweep"])
 @pytest.mark.parametrize("name", ["x\udcff\udcfe", "歌\udcff/x", "${x}", "a${b/c"])
-def test_a_directory_that_no_record_can_name_is_refused(
+def test_a_directory_with_a_name_that_cannot_be_recorded_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, name: str
 ) -> None:
     config = hydra_config(kind, "")
@@ -112,7 +112,9 @@ def test_a_directory_that_no_record_can_name_is_refused(
 
 
 @pytest.mark.parametrize("setting", ["hydra.run.dir", "name", "data.path", "init_from", "resume"])
-def test_what_is_not_utf_8_is_refused(train: Train, setting: str, tmp_path: Path) -> None:
+def test_settings_that_are_not_utf_8_are_refused(
+    train: Train, setting: str, tmp_path: Path
+) -> None:
     for more in ((), ("-m", "seed=1,2")):
         done = train(f"{setting}=x\udcff", *more)
         assert done.status == 2
@@ -134,7 +136,7 @@ def test_outputs_that_are_not_utf_8_are_refused(
 
 
 @pytest.mark.slow
-def test_a_name_like_an_interpolation(train: Train) -> None:
+def test_a_name_that_looks_like_an_interpolation_is_kept(train: Train) -> None:
     done = train(*SMALL, "name=${x}", "trainer.max_epochs=1")
     assert done.status == 0, done.err
     assert done.directory is not None
@@ -144,12 +146,12 @@ def test_a_name_like_an_interpolation(train: Train) -> None:
     assert done.summary["epochs"] == 2
 
 
-def test_other_files_stand_in_nobodys_way(tmp_path: Path) -> None:
+def test_unrelated_files_do_not_hinder_a_run(tmp_path: Path) -> None:
     for name in ("notes.txt", "slurm-1.out"):
         (tmp_path / name).touch()
     settle("run", hydra_config("run", str(tmp_path)))
     settle("sweep", hydra_config("sweep", str(tmp_path)))
-    # beside the lock: of a run that was killed before its summary was written
+    # files that a run left when it was killed before it wrote its summary
     (tmp_path / "train.log").touch()
     (tmp_path / ".hydra").mkdir()
     (tmp_path / ".hydra/config.yaml").touch()
@@ -157,11 +159,11 @@ def test_other_files_stand_in_nobodys_way(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"mine\n", MARK + b"more\n"])
-def test_a_lock_of_others_marks_no_files(
+def test_a_foreign_lock_marks_no_files(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes
 ) -> None:
     (tmp_path / LOCK).write_bytes(content)
-    settle("run", hydra_config("run", str(tmp_path)))  # nothing there is replaced
+    settle("run", hydra_config("run", str(tmp_path)))  # nothing is replaced
     assert (tmp_path / LOCK).read_bytes() == content
     (tmp_path / "train.log").write_text("mine")
     with pytest.raises(SystemExit):
@@ -184,7 +186,7 @@ def test_a_lock_that_is_a_link_is_not_followed(
 
 @pytest.mark.parametrize("harm", ["link", "pipe"])
 @pytest.mark.parametrize("name", ["samples.jsonl", "train.log", "metrics.csv", "summary.json"])
-def test_a_run_whose_files_are_links_or_pipes_is_not_resumed(
+def test_resuming_a_run_with_links_or_pipes_as_files_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, harm: str
 ) -> None:
     put(tmp_path / name, harm)
@@ -196,7 +198,7 @@ def test_a_run_whose_files_are_links_or_pipes_is_not_resumed(
 
 
 @pytest.mark.parametrize("name", ["checkpoints", ".hydra"])
-def test_a_run_whose_folders_are_those_of_another_is_not_resumed(
+def test_resuming_a_run_with_linked_folders_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     (tmp_path / "other").mkdir()
@@ -210,7 +212,7 @@ def test_a_run_whose_folders_are_those_of_another_is_not_resumed(
 
 
 def test_a_refusal_leaves_nothing_behind(train: Train, tmp_path: Path) -> None:
-    """Of foreign directories as of missing ones, alone and in a sweep."""
+    """Refuse foreign directories and missing files, in a run and in a sweep."""
     (tmp_path / "x/checkpoints").mkdir(parents=True)
     (tmp_path / "x/.hydra").mkdir()
     for name in ("checkpoints/best.ckpt", "metrics.csv", ".hydra/config.yaml"):
@@ -240,8 +242,8 @@ def test_a_refusal_leaves_nothing_behind(train: Train, tmp_path: Path) -> None:
         assert changes(before, tree(tmp_path)) == set()
 
 
-def test_a_refusal_leaves_logs_of_others_alone(train: Train, tmp_path: Path) -> None:
-    """Of a run that is resumed, and of a user where the run's log has another name."""
+def test_a_refusal_does_not_touch_foreign_logs(train: Train, tmp_path: Path) -> None:
+    """Keep the log of a resumed run, and a user's train.log when the run's has another name."""
     assert train(*SMALL, "hydra.run.dir=run").status == 0
     (tmp_path / "run/summary.json").unlink()
     (tmp_path / "a").mkdir()
@@ -261,7 +263,7 @@ def test_a_refusal_leaves_logs_of_others_alone(train: Train, tmp_path: Path) -> 
 
 
 def test_unused_directories_are_removed(tmp_path: Path) -> None:
-    """But none that was there before, and none that holds something."""
+    """Directories that existed before and directories that hold files are kept."""
     (tmp_path / "old").mkdir()
     for name in ("old/a/b", "new/a", "kept/a"):
         make_directory(tmp_path / name)
@@ -271,10 +273,10 @@ def test_unused_directories_are_removed(tmp_path: Path) -> None:
     assert set(tree(tmp_path)) == {"old", "kept", "kept/a", "kept/a/notes"}
 
 
-def test_home(
+def test_tilde_means_the_home_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """~ means it in every setting that names a path; nowhere is a folder of that name made."""
+    """~ is the home in each setting that is a path, and no folder named ~ is made."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LYRICGEN_OUTPUTS", "~/o")
@@ -292,14 +294,14 @@ def test_home(
     plain = plain_values(OmegaConf.create(values), hydra)
     assert plain["init_from"] == str(tmp_path / "home/a/best.ckpt")
     assert plain["data"]["path"] == str(tmp_path / "home/a.txt")
-    nobody = "~nobody_of_that_name/o"  # a home that is not known: the name stays as it is
-    monkeypatch.setenv("LYRICGEN_OUTPUTS", nobody)
-    assert outputs_directory() == Path(nobody)
-    with pytest.raises(UserError, match=nobody):
-        expand([f"resume={nobody}"])
+    unknown = "~no_user_of_that_name/o"  # an unknown home: the name is kept
+    monkeypatch.setenv("LYRICGEN_OUTPUTS", unknown)
+    assert outputs_directory() == Path(unknown)
+    with pytest.raises(UserError, match=unknown):
+        expand([f"resume={unknown}"])
     package = Path(files.__file__).parent
     places = {p.name for p in package.rglob("*.py") if "expanduser" in p.read_text("utf-8")}
-    assert places == {"files.py"}  # one place knows of ~
+    assert places == {"files.py"}  # only one module expands ~
 
 
 @pytest.mark.slow
@@ -309,7 +311,7 @@ def test_every_command_writes_only_its_own_files(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """In a tree full of files, links and pipes that look like what commands read and write."""
+    """The tree is full of files, links and pipes with names that commands read and write."""
     victims, here = tmp_path / "victims", tmp_path / "home/project"
     for place in (victims, here / "outputs/runs", here / "lightning_logs"):
         place.mkdir(parents=True)
@@ -345,10 +347,10 @@ def test_every_command_writes_only_its_own_files(
     for command, options in commands.items():
         done = printed(command.main, capfd, str(run), *shlex.split(options))
         assert done.status == 0, done.err
-    done = printed(report.main, capfd, "--out", "told")
+    done = printed(report.main, capfd, "--out", "written")
     assert done.status == 0, done.err
 
-    mine = ("home/project/outputs/runs/20", "home/project/outputs/sweeps", "home/project/told")
+    mine = ("home/project/outputs/runs/20", "home/project/outputs/sweeps", "home/project/written")
     named = {"home/project/outputs/latest.txt", "home/project/heat.html"}
     named |= {"home/project/m.safetensors"}
     changed = changes(before, tree(tmp_path))

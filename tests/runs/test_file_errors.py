@@ -1,4 +1,4 @@
-"""No error of a file is passed over in silence without a reason."""
+"""Code that ignores an error of a file has a comment with the reason."""
 
 import ast
 from collections.abc import Iterator
@@ -17,12 +17,12 @@ def names(node: ast.AST | None) -> set[str]:
 
 
 def silent(tree: ast.Module) -> Iterator[tuple[int, int]]:
-    """First and last line of each place that catches an error of a file and tells nobody."""
+    """Find the first and last line of each place that ignores an error of a file."""
     for node in ast.walk(tree):
         if isinstance(node, ast.ExceptHandler) and names(node.type) & FILE_ERRORS:
-            told = any(isinstance(each, ast.Raise) for each in ast.walk(node))
-            told |= any(names(line) & {"log", "tell", "stop", "refuse"} for line in node.body)
-            if not told:
+            reported = any(isinstance(each, ast.Raise) for each in ast.walk(node))
+            reported |= any(names(line) & {"log", "tell", "stop", "refuse"} for line in node.body)
+            if not reported:
                 yield node.lineno, node.body[0].lineno
         if isinstance(node, ast.With):
             for item in node.items:
@@ -32,7 +32,7 @@ def silent(tree: ast.Module) -> Iterator[tuple[int, int]]:
                     yield node.lineno - 1, node.lineno
 
 
-def test_each_passed_over_error_of_a_file_has_a_reason() -> None:
+def test_each_ignored_error_of_a_file_has_a_reason() -> None:
     package = Path(lyricgen.__file__).parent
     found, without = 0, []
     for path in sorted(package.rglob("*.py")):

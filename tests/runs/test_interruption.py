@@ -1,4 +1,4 @@
-"""Signals that come while Python would lose an exception, and terminals that close."""
+"""Signals at moments when Python would lose an exception, and terminals that close."""
 
 import fcntl
 import gc
@@ -29,7 +29,7 @@ STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 143}
 
 @pytest.fixture(autouse=True)
 def _signals_heard() -> Iterator[None]:
-    """A shell that starts pytest in the background has Ctrl-C ignored, nohup SIGHUP."""
+    """Handle Ctrl-C and SIGHUP, which a shell in the background and nohup set to be ignored."""
     before = {number: signal.getsignal(number) for number in STATUS}
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -54,7 +54,7 @@ def in_collector(number: int) -> None:
 
 
 class Object:
-    """Something that can be freed."""
+    """An object that can be freed."""
 
 
 def in_del(number: int) -> None:
@@ -80,7 +80,7 @@ MOMENTS = [in_collector, in_del, in_weak_reference]
 
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("number", STATUS)
-def test_a_signal_is_noted_where_its_exception_is_lost(
+def test_a_signal_is_remembered_when_its_exception_is_lost(
     moment: Callable[[int], None], number: int
 ) -> None:
     with listening() as interruption:
@@ -89,11 +89,11 @@ def test_a_signal_is_noted_where_its_exception_is_lost(
         with pytest.raises(Interrupted) as stop:
             raise_if_requested()
         assert stop.value.code == STATUS[number]
-    raise_if_requested()  # only while somebody listens
+    raise_if_requested()  # nothing is raised outside of the block
 
 
-def once(function: Callable[..., Any], calls: int, action: Callable[[], None]) -> Any:
-    """The function, with an action in place of so many calls later."""
+def act_at_call(function: Callable[..., Any], calls: int, action: Callable[[], None]) -> Any:
+    """Return the function with an action before one of its calls, counted from 1."""
     made: list[int] = []
 
     def changed(*arguments: Any, **named: Any) -> Any:
@@ -106,15 +106,15 @@ def once(function: Callable[..., Any], calls: int, action: Callable[[], None]) -
 
 
 class Job:
-    """A job that does nothing but note its seed."""
+    """A job that only notes its seed."""
 
     @staticmethod
     def end() -> None:
-        """Its end, at which a test may send a signal."""
+        """End the job; a test can send a signal here."""
 
 
 def note_jobs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Let the jobs of sweeps do nothing but note their seeds."""
+    """Replace the jobs of sweeps by ones that only note their seeds."""
     done: list[int] = []
 
     def note(values: dict[str, Any], run: Run) -> float:
@@ -143,11 +143,11 @@ def test_a_sweep_hears_signals_at_any_time(
     train: Train, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, calls: int,
     moment: Callable[[int], None], expected: list[int],
 ) -> None:  # fmt: skip
-    """While it starts, in a job, between two jobs, after the last one, and while it reports."""
+    """The signal comes at the start, in a job, between jobs, after the last, in the report."""
     done = note_jobs(monkeypatch)
     with monkeypatch.context() as patch:
         action = lambda: moment(signal.SIGINT)  # noqa: E731
-        patch.setattr(owner, name, once(getattr(owner, name), calls, action))
+        patch.setattr(owner, name, act_at_call(getattr(owner, name), calls, action))
         stopped = train("-m", *SMALL, "seed=1,2,3")
     assert (stopped.status, stopped.err) == (130, "")
     assert done == expected
@@ -167,7 +167,7 @@ def test_a_search_hears_signals_between_trials(
     pytest.importorskip("optuna")
     done = note_jobs(monkeypatch)
     action = lambda: in_collector(signal.SIGTERM)  # noqa: E731
-    monkeypatch.setattr(Job, "end", once(Job.end, 2, action))
+    monkeypatch.setattr(Job, "end", act_at_call(Job.end, 2, action))
     stopped = train(*SMALL, "sweep=optuna", "hydra.sweeper.n_trials=5")
     assert stopped.status == 143, stopped.err
     assert len(done) == 2
@@ -179,7 +179,7 @@ def test_a_run_hears_signals_before_it_trains(
     train: Train, monkeypatch: pytest.MonkeyPatch, name: str, begun: bool
 ) -> None:
     action = lambda: in_collector(signal.SIGHUP)  # noqa: E731
-    monkeypatch.setattr(training, name, once(getattr(training, name), 1, action))
+    monkeypatch.setattr(training, name, act_at_call(getattr(training, name), 1, action))
     stopped = train(*SMALL, "trainer.max_epochs=1000")
     assert (stopped.status, stopped.err) == (143, "")
     if begun:
@@ -188,7 +188,7 @@ def test_a_run_hears_signals_before_it_trains(
         assert stopped.directory is None
 
 
-def test_a_closed_terminal_may_say_so_twice() -> None:
+def test_a_second_hangup_of_a_terminal_changes_nothing() -> None:
     with listening() as interruption:
         interruption.patient = True
         send(signal.SIGHUP)
@@ -199,15 +199,15 @@ def test_a_closed_terminal_may_say_so_twice() -> None:
 
 
 @pytest.mark.parametrize("number", STATUS)
-def test_signals_that_are_ignored_stay_so(number: int) -> None:
-    """As SIGHUP is under nohup, and Ctrl-C in the background."""
+def test_ignored_signals_stay_ignored(number: int) -> None:
+    """nohup ignores SIGHUP, and a shell ignores Ctrl-C in the background."""
     signal.signal(number, signal.SIG_IGN)
     with listening() as interruption:
         send(number)
         assert interruption.requested is None
 
 
-def test_a_block_within_another_shares_its_record() -> None:
+def test_nested_blocks_share_the_requested_signal() -> None:
     with listening() as outer:
         with listening() as inner:
             inner.patient = True
@@ -219,10 +219,10 @@ def test_a_block_within_another_shares_its_record() -> None:
 TRAINING = ("trainer.max_epochs=100000", "callbacks.early_stopping.enabled=false")
 
 
-def started_on_a_terminal(
+def start_on_a_terminal(
     outputs: Path, *overrides: str, sweep: bool, nohup: bool
 ) -> tuple["subprocess.Popen[bytes]", int]:
-    """Start a run, or a sweep of two, and give its process and the end of its terminal."""
+    """Start a run or a sweep of two; return its process and the master of its terminal."""
     master, slave = pty.openpty()
 
     def own_terminal() -> None:
@@ -246,8 +246,10 @@ def started_on_a_terminal(
 @pytest.mark.slow
 @pytest.mark.parametrize("sweep", [False, True])
 @pytest.mark.parametrize("nohup", [False, True])
-def test_a_terminal_that_closes(tmp_path: Path, sweep: bool, nohup: bool) -> None:
-    process, master = started_on_a_terminal(tmp_path, *TRAINING, sweep=sweep, nohup=nohup)
+def test_a_closed_terminal_interrupts_unless_nohup(
+    tmp_path: Path, sweep: bool, nohup: bool
+) -> None:
+    process, master = start_on_a_terminal(tmp_path, *TRAINING, sweep=sweep, nohup=nohup)
     try:
         [written] = until(lambda: list(tmp_path.glob("*/*/**/metrics.csv")))
         run = written.parent
@@ -269,11 +271,9 @@ def test_a_terminal_that_closes(tmp_path: Path, sweep: bool, nohup: bool) -> Non
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sweep", [False, True])
-def test_work_outlives_its_terminal_where_the_hangup_is_ignored(
-    tmp_path: Path, sweep: bool
-) -> None:
+def test_training_finishes_without_its_terminal_under_nohup(tmp_path: Path, sweep: bool) -> None:
     longer = ("trainer.max_epochs=12", "callbacks.early_stopping.enabled=false")
-    process, master = started_on_a_terminal(tmp_path, *longer, sweep=sweep, nohup=True)
+    process, master = start_on_a_terminal(tmp_path, *longer, sweep=sweep, nohup=True)
     try:
         [written] = until(lambda: list(tmp_path.glob("*/*/**/metrics.csv")))
         os.close(master)
@@ -288,8 +288,8 @@ def test_work_outlives_its_terminal_where_the_hangup_is_ignored(
         process.wait()
 
 
-def test_a_stream_that_is_closed_stays_away_from_other_files(tmp_path: Path) -> None:
-    """Its number must not be given to the next file that is opened."""
+def test_the_number_of_a_closed_stream_is_not_reused(tmp_path: Path) -> None:
+    """The next open file must not get the number of a closed stream."""
     program = (
         "from lyricgen.console import leave_closed_terminal\n"
         "leave_closed_terminal()\n"

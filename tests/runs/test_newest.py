@@ -1,4 +1,4 @@
-"""The run that is taken where none is named: which it is, and what the command says of it."""
+"""The newest run, which commands take if none is named, and their message about it."""
 
 import json
 import os
@@ -30,7 +30,7 @@ def add_run(
     outputs: Path, second: int, age: float | None, changed: dict[str, Any] | None = None,
     **summary: Any,
 ) -> Path:  # fmt: skip
-    """A run that began at a second of the day, with a checkpoint of an age if one is given."""
+    """Make a run that began at a second of the day; its checkpoint has the age, if any."""
     run = outputs / "runs/2026-01-02" / f"00-00-{second:02}.000000_x"
     (run / "checkpoints").mkdir(parents=True)
     options = OPTIONS | (changed or {})
@@ -44,19 +44,21 @@ def add_run(
 
 
 @pytest.mark.parametrize(
-    ("age", "told"),
+    ("age", "expected_age"),
     [(-50, "0 seconds"), (1, "1 second"), (59, "59 seconds"), (60, "1 minute"), (185, "3 minutes"),
      (3600, "1 hour"), (7300, "2 hours"), (86_400 * 400, "400 days")],
 )  # fmt: skip
-def test_the_line(outputs: Path, capsys: pytest.CaptureFixture[str], age: int, told: str) -> None:
+def test_the_message_gives_the_age(
+    outputs: Path, capsys: pytest.CaptureFixture[str], age: int, expected_age: str
+) -> None:
     run = add_run(outputs, 1, age + 0.2)
     assert newest_checkpoint() == run / "checkpoints/best.ckpt"
-    expected = f"from {run}/checkpoints/best.ckpt: gru 2x64 on dino, {told} old\n"
+    expected = f"from {run}/checkpoints/best.ckpt: gru 2x64 on dino, {expected_age} old\n"
     assert capsys.readouterr() == ("", expected)
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "description"),
     [
         ({"model": {"kind": "ngram", "order": 5, "smoothing": "kneser_ney"}},
          "5-gram kneser_ney on dino, "),
@@ -67,15 +69,15 @@ def test_the_line(outputs: Path, capsys: pytest.CaptureFixture[str], age: int, t
         ({"data": None}, ""),
     ],
 )  # fmt: skip
-def test_models_and_texts_of_all_kinds(
-    outputs: Path, capsys: pytest.CaptureFixture[str], changed: dict[str, Any], told: str
+def test_the_message_describes_model_and_text(
+    outputs: Path, capsys: pytest.CaptureFixture[str], changed: dict[str, Any], description: str
 ) -> None:
     add_run(outputs, 1, 125, changed)
     best = newest_checkpoint()
-    assert capsys.readouterr().err == f"from {best}: {told}2 minutes old\n"
+    assert capsys.readouterr().err == f"from {best}: {description}2 minutes old\n"
 
 
-def test_damaged_records_are_no_hindrance(
+def test_a_run_with_a_damaged_summary_is_taken(
     outputs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = add_run(outputs, 1, 1)
@@ -97,7 +99,7 @@ def test_damaged_records_are_no_hindrance(
         ({"status": "failed", "reason": "\x1b[2J\nx"}, r"it failed: \x1b[2J\nx"),
     ],
 )  # fmt: skip
-def test_a_run_without_a_checkpoint_is_passed_over(
+def test_a_run_without_a_checkpoint_is_skipped(
     outputs: Path, capsys: pytest.CaptureFixture[str], summary: dict[str, Any], why: str
 ) -> None:
     older = add_run(outputs, 1, 90)
@@ -112,7 +114,7 @@ def test_a_run_without_a_checkpoint_is_passed_over(
     assert "), nor have 1 older runs: an older run is taken" in capsys.readouterr().err
 
 
-def test_no_run_with_a_checkpoint(outputs: Path) -> None:
+def test_no_run_with_a_checkpoint_is_an_error(outputs: Path) -> None:
     with pytest.raises(UserError, match="no run found in 'outputs': train a run"):
         newest_checkpoint()
     run = add_run(outputs, 1, None, status="failed", reason="no luck")
@@ -120,7 +122,7 @@ def test_no_run_with_a_checkpoint(outputs: Path) -> None:
         newest_checkpoint()
 
 
-TAKING: list[tuple[Main, list[str]]] = [
+ARGUMENTS: list[tuple[Main, list[str]]] = [
     (generate.main, ["--length", "5"]),
     (generate.main, ["--length", "5", "--format", "jsonl"]),
     (evaluate.main, ["--part", "val", "--resamples", "100"]),
@@ -131,20 +133,20 @@ TAKING: list[tuple[Main, list[str]]] = [
 
 
 @pytest.mark.slow
-def test_every_command_says_which_run_it_takes(
+def test_each_command_names_the_run_that_it_takes(
     train: Train, capfd: pytest.CaptureFixture[str]
 ) -> None:
     run = train(*SMALL, "trainer.max_epochs=1").directory
     assert run is not None
     [short] = Path("outputs/runs").glob("*/*")
     line = rf"from {short}/checkpoints/best\.ckpt: lstm 1x16 on lyrics, \d+ seconds? old"
-    for main, arguments in TAKING:
+    for main, arguments in ARGUMENTS:
         done = printed(main, capfd, *arguments)
         assert done.status == 0, done.err
-        [told] = done.err.splitlines()
-        assert re.fullmatch(line, told)
+        [message] = done.err.splitlines()
+        assert re.fullmatch(line, message)
         assert "from outputs" not in done.out
-    for main, arguments in TAKING[:-1]:
+    for main, arguments in ARGUMENTS[:-1]:
         assert printed(main, capfd, run, *arguments).err == ""
     again = train("resume=latest", "trainer.max_epochs=2")
     assert again.status == 0

@@ -1,4 +1,4 @@
-"""Runs, a sweep and a model file that an earlier version wrote can be read, resumed and reported.
+"""Runs, a sweep and a model file of an earlier version can be read, resumed and reported.
 
 `fixtures/old_runs.tar.xz` holds three runs, an n-gram run, a sweep of two jobs and an exported
 model. Its `continued.json` holds the losses of a third epoch that the earlier version trained,
@@ -26,7 +26,7 @@ CONTINUED = ROOT / "tests/fixtures/old_runs_continued.safetensors"
 
 
 def machine() -> dict[str, str]:
-    """What rounding depends on: the version of torch, the CPU and its instructions."""
+    """Describe what rounding depends on: torch's version, the CPU and its instructions."""
     cpu = Path("/proc/cpuinfo")
     found = re.search(r"model name\s*: (.*)", cpu.read_text("utf-8")) if cpu.exists() else None
     return {
@@ -44,8 +44,10 @@ def runs(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", ["lstm", "names", "fill", "sweep"])
-def test_a_resumed_run_goes_on_as_it_would_have(runs: Path, train: Train, name: str) -> None:
-    """To the last bit on the machine of the earlier version; other CPUs round differently."""
+def test_a_resumed_run_continues_as_in_the_earlier_version(
+    runs: Path, train: Train, name: str
+) -> None:
+    """Results agree to the last bit on the same machine; other CPUs round differently."""
     done = train(f"resume={runs / name}", "trainer.max_epochs=3")
     assert done.status == 0, done.err
     with safe_open(CONTINUED, "pt") as stored:
@@ -76,7 +78,7 @@ def test_a_finished_ngram_run_is_not_counted_again(runs: Path, train: Train) -> 
 
 
 @pytest.mark.parametrize("name", ["lstm", "names", "fill", "sweep/0_seed=1"])
-def test_a_run_state_that_lay_with_the_callbacks(runs: Path, name: str) -> None:
+def test_the_state_of_a_run_is_read_from_its_old_places(runs: Path, name: str) -> None:
     path = runs / name / "checkpoints/last.ckpt"
     content = torch.load(path, weights_only=True)
     assert "rows" not in content["run"]
@@ -101,7 +103,7 @@ def test_a_run_state_that_lay_with_the_callbacks(runs: Path, name: str) -> None:
     assert state.corpus_digest == recorded["corpus_digest"]
 
 
-def test_the_states_of_runs_that_a_search_pruned_or_that_smoothed_their_loss() -> None:
+def test_old_states_of_pruned_runs_and_smoothed_losses_are_read() -> None:
     callbacks = {
         "EpochLog": {"rows": []},
         "Checkpoints": {"best": 1.5},
@@ -109,7 +111,7 @@ def test_the_states_of_runs_that_a_search_pruned_or_that_smoothed_their_loss() -
         "Throughput": {"characters": 3, "seconds": 2.0, "rate": 0.5, "epoch_seconds": 1.0},
     }
     content = {"run": {"text": "ab"}, "callbacks": callbacks, "metrics": {}, "smoothed_loss": 2.5}
-    one = RunState()  # when one process trained, its nats were no list
+    one = RunState()  # the nats of a single process were no list
     one.restore(content | {"epoch_so_far": {"nats": torch.tensor(4.0), "state": None}})
     assert (one.pruned, one.smoothed_loss, one.nats, one.rate) == ("worse", 2.5, [4.0], 0.5)
     several = RunState()
@@ -121,13 +123,15 @@ def test_the_states_of_runs_that_a_search_pruned_or_that_smoothed_their_loss() -
 
 
 @pytest.mark.parametrize("name", ["lstm", "names", "ngram", "sweep/0_seed=1", "lstm.safetensors"])
-def test_a_model_writes(runs: Path, capfd: pytest.CaptureFixture[str], name: str) -> None:
+def test_an_old_model_generates_text(
+    runs: Path, capfd: pytest.CaptureFixture[str], name: str
+) -> None:
     [text] = printed(generate.main, capfd, runs / name, "--length", "1").texts[:1]
     assert text
 
 
 @pytest.mark.slow
-def test_the_runs_are_evaluated_and_reported(
+def test_old_runs_are_evaluated_and_reported(
     runs: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     evaluated = printed(evaluate.main, capfd, runs / "lstm", "--resamples", "100", "--json")

@@ -1,4 +1,4 @@
-"""Records of runs as data: nothing that stands in the place of one hangs, crashes or takes over."""
+"""Records of runs as data: wrong files in their place do not hang, crash or run code."""
 
 import json
 import os
@@ -57,7 +57,7 @@ def vast(path: Path) -> None:
 
 
 def sizeless(path: Path) -> None:
-    path.symlink_to("/proc/self/pagemap")  # an ordinary file of 0 bytes, and of terabytes
+    path.symlink_to("/proc/self/pagemap")  # an ordinary file of 0 bytes that yields terabytes
 
 
 def silent(path: Path) -> None:
@@ -92,11 +92,13 @@ READERS: list[Callable[[Path], object]] = [
 
 
 @pytest.mark.parametrize("make", NO_RECORDS)
-def test_what_is_no_record_is_refused_at_once(make: Callable[[Path], None], tmp_path: Path) -> None:
+def test_a_wrong_file_for_a_record_is_refused_at_once(
+    make: Callable[[Path], None], tmp_path: Path
+) -> None:
     make(tmp_path / "record")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for number, reader in enumerate(READERS):
-        if make is deep and number == 0:  # a text like any other
+        if make is deep and number == 0:  # an ordinary text for read_record
             continue
         with pytest.raises(RecordError) as error:
             reader(tmp_path / "record")
@@ -105,7 +107,7 @@ def test_what_is_no_record_is_refused_at_once(make: Callable[[Path], None], tmp_
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kB
 
 
-def test_a_pipe_that_takes_the_place_of_a_file_while_it_is_opened(
+def test_a_pipe_that_replaces_a_file_during_opening_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record = tmp_path / "record"
@@ -122,7 +124,9 @@ def test_a_pipe_that_takes_the_place_of_a_file_while_it_is_opened(
         read_record(record)
 
 
-def test_a_record_is_read_up_to_a_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_record_above_the_size_limit_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     record = tmp_path / "record"
     record.write_text("x" * 100)
     assert read_record(record, 100) == "x" * 100
@@ -150,16 +154,14 @@ def test_plain_values_of_json() -> None:
 @pytest.mark.parametrize(
     "scalar", ["2024-13-45", "0b_", "!!timestamp foo", "!!bool foo", "!!int ''"]
 )
-def test_a_scalar_that_yaml_cannot_read_is_a_fault_of_the_record(
-    tmp_path: Path, scalar: str
-) -> None:
+def test_an_invalid_yaml_scalar_is_an_error_of_the_record(tmp_path: Path, scalar: str) -> None:
     record = tmp_path / "hydra.yaml"
     record.write_text(f"job: {scalar}\n", "utf-8")
     with pytest.raises(RecordError):
         read_yaml(record)
 
 
-def test_yaml_that_stands_for_gigabytes(tmp_path: Path) -> None:
+def test_yaml_with_aliases_or_tags_is_refused(tmp_path: Path) -> None:
     record = tmp_path / "hydra.yaml"
     lines = ["a0: &a0 [x, x]"]
     lines += [f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 40)]
@@ -206,18 +208,18 @@ DAMAGE: dict[str, Any] = {
 }  # fmt: skip
 
 
-def damage(path: Path, what: Any) -> None:
-    """Put something else in the place of a summary.json."""
-    if callable(what):
-        what(path)
+def damage(path: Path, content: Any) -> None:
+    """Write wrong content, or make a wrong kind of file, in the place of a summary.json."""
+    if callable(content):
+        content(path)
         return
-    if isinstance(what, dict):
-        what = {"host": socket.gethostname(), "options": {"seed": 1}} | what
-    path.write_text(what if isinstance(what, str) else json.dumps(what), "utf-8")
+    if isinstance(content, dict):
+        content = {"host": socket.gethostname(), "options": {"seed": 1}} | content
+    path.write_text(content if isinstance(content, str) else json.dumps(content), "utf-8")
 
 
 def job(sweep: Path, seed: int, **more: Any) -> Path:
-    """A finished job as training leaves it."""
+    """Make the directory of a finished job."""
     options = {"seed": seed, "data": {"kind": "dino"}, "model": {"kind": "recurrent"}}
     summary = {"status": "finished", "options": options, "job": seed, "val/perplexity": 5.0 + seed}
     directory = sweep / f"{seed}_seed={seed}"
@@ -226,8 +228,8 @@ def job(sweep: Path, seed: int, **more: Any) -> Path:
     return directory
 
 
-def compared(directory: Path) -> Comparison:
-    """The report's table of all runs below a directory."""
+def comparison_of(directory: Path) -> Comparison:
+    """Return the report's table of all runs below a directory."""
     [comparison] = compare(with_missing_jobs(read([directory])), (), ("seed",), None)
     return comparison
 
@@ -241,21 +243,21 @@ def test_a_damaged_job_stops_no_other(
     broken = directories[1] / "summary.json"
     broken.unlink()
     damage(broken, DAMAGE[name])
-    wanted = [
+    planned = [
         PlannedJob([f"seed={seed}"], f"seed={seed}", summary_of(directories[seed - 1])["options"])
         for seed in (1, 3)
     ]
-    wanted.insert(1, PlannedJob(["seed=2"], "seed=2", wanted[0].values | {"seed": 2}))
-    jobs = plan(sweep, wanted)
-    # the damaged one is done anew, under a number of its own
+    planned.insert(1, PlannedJob(["seed=2"], "seed=2", planned[0].values | {"seed": 2}))
+    jobs = plan(sweep, planned)
+    # the damaged job is repeated under a new number
     assert [(one.number, one.done) for one in jobs] == [(1, True), (3, True), (4, False)]
     [warning] = [one.getMessage() for one in caplog.records]
     assert warning.startswith(f"{broken} is damaged (")
     record = Sweep(sweep, ["seed=1,2,3"], resume=True)
     record.begin("{}", jobs)
     assert record.unfinished_jobs() == ["4 seed=2 (not begun)"]
-    assert len(caplog.records) == 1  # it is said once
-    comparison = compared(sweep)
+    assert len(caplog.records) == 1  # the warning comes once
+    comparison = comparison_of(sweep)
     assert tuple(comparison.rows.loc[0, ["mean", "deviation", "n"]]) == (
         7.0,
         pytest.approx(2**0.5),
@@ -269,12 +271,12 @@ OF_RUNS = ("options that are a list", "a figure that is text", "epochs that are 
 @pytest.mark.parametrize(
     "name", [*sorted(DAMAGE.keys() - OF_RUNS), "jobs that are a list", "jobs that are called a"]
 )
-def test_a_damaged_summary_of_a_sweep(
+def test_a_damaged_summary_of_a_sweep_is_replaced_with_a_warning(
     name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     more = {"jobs that are a list": [1], "jobs that are called a": {"a": ["seed=1"]}}
-    what = DAMAGE.get(name, {"status": "finished", "jobs": more.get(name)})
-    damage(tmp_path / "summary.json", what)
+    content = DAMAGE.get(name, {"status": "finished", "jobs": more.get(name)})
+    damage(tmp_path / "summary.json", content)
     sweep = Sweep(tmp_path, [], resume=True)
     assert sweep.summary.status == "running"
     assert not sweep.summary.wall_seconds
@@ -283,7 +285,7 @@ def test_a_damaged_summary_of_a_sweep(
 
 
 @pytest.mark.parametrize("name", DAMAGE)
-def test_a_damaged_summary_of_a_run(name: str, tmp_path: Path) -> None:
+def test_a_damaged_summary_of_a_run_has_status_unknown(name: str, tmp_path: Path) -> None:
     damage(tmp_path / "summary.json", DAMAGE[name])
     assert RunSummary.read_earlier(tmp_path) == RunSummary(status="unknown")
     with pytest.raises(UserError, match=r"summary\.json' cannot be read \(.+\): name a run's"):
@@ -292,14 +294,14 @@ def test_a_damaged_summary_of_a_run(name: str, tmp_path: Path) -> None:
 
 @pytest.fixture
 def open_to_all() -> Iterator[Path]:
-    """A directory that another user may read; pytest's own he may not."""
+    """Make a directory that other users can read, unlike pytest's own."""
     with TemporaryDirectory() as name:
         Path(name).chmod(0o755)
         yield Path(name)
 
 
 @pytest.mark.skipif(os.name != "posix" or os.getuid() != 0, reason="needs another user")
-def test_a_run_that_may_not_be_read_is_named(
+def test_a_run_without_permission_to_read_is_named(
     open_to_all: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     sweep = open_to_all / "sweep"
@@ -310,7 +312,7 @@ def test_a_run_that_may_not_be_read_is_named(
         jobs, found = jobs_in(sweep), read([sweep])
     finally:
         os.seteuid(0)
-    assert jobs[2][1].status == "unknown"  # its number is taken
+    assert jobs[2][1].status == "unknown"  # its number is not used again
     assert [one.getMessage() for one in caplog.records] == [
         f"{secret}/summary.json is damaged (Permission denied): what it said of the run is lost",
         f"{secret} is left out: Permission denied",
@@ -319,23 +321,23 @@ def test_a_run_that_may_not_be_read_is_named(
 
 
 @pytest.mark.parametrize("make", NO_RECORDS)
-def test_curves_that_are_no_tables(
+def test_wrong_files_for_curves_are_left_out(
     make: Callable[[Path], None], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     directory = job(tmp_path, 1)
     make(directory / "metrics.csv")
-    comparison = compared(tmp_path)
+    comparison = comparison_of(tmp_path)
     assert read_curves(comparison).means == {}
     (directory / "checkpoints").mkdir()
     assert logged(directory / "checkpoints" / "best.ckpt") == {}
     assert tuple(comparison.rows.loc[0, ["mean", "n"]]) == (6.0, 1)
-    told = [one.getMessage() for one in caplog.records]
-    assert len(told) == 2
-    assert all(one.startswith(f"{directory / 'metrics.csv'} is left out: ") for one in told)
+    messages = [one.getMessage() for one in caplog.records]
+    assert len(messages) == 2
+    assert all(one.startswith(f"{directory / 'metrics.csv'} is left out: ") for one in messages)
 
 
 @pytest.mark.parametrize("make", NO_RECORDS)
-def test_records_of_what_was_typed_that_are_none(
+def test_wrong_files_for_the_record_of_hydra_are_refused(
     make: Callable[[Path], None], tmp_path: Path
 ) -> None:
     (tmp_path / ".hydra").mkdir()
@@ -346,7 +348,9 @@ def test_records_of_what_was_typed_that_are_none(
 
 
 @pytest.mark.parametrize("make", NO_RECORDS)
-def test_sums_and_checkpoints_that_are_none(make: Callable[[Path], None], tmp_path: Path) -> None:
+def test_wrong_files_for_checkpoints_and_their_digests_are_unsound(
+    make: Callable[[Path], None], tmp_path: Path
+) -> None:
     for damaged in ("last.ckpt", "last.ckpt.sha256"):
         place = tmp_path / damaged.replace(".", "_")
         place.mkdir()
@@ -371,7 +375,7 @@ SAMPLE = Sample(10, 1, "a", "greedy", 1, "abc")
         lambda path: path.write_text("[]\n"),
     ],
 )
-def test_samples_that_are_none(
+def test_wrong_files_for_samples_hold_no_samples(
     make: Callable[[Path], None], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     samples = object.__new__(Samples)
@@ -382,7 +386,7 @@ def test_samples_that_are_none(
     samples.path.unlink()
     make(samples.path)
     assert samples.samples_at(10) == []
-    assert len(caplog.records) == samples.path.exists()  # a loop of links is not there
+    assert len(caplog.records) == samples.path.exists()  # a loop of links does not exist
     if make is not folder:
         rewind(tmp_path, {"samples.jsonl": 5})
         assert not samples.path.exists() or samples.path.is_file()
@@ -398,16 +402,16 @@ def test_samples_that_are_none(
         {"job": 0},
     ],
 )
-def test_a_trial_of_a_study_that_is_none(
+def test_a_trial_with_wrong_attributes_is_left_out(
     attributes: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     optuna = pytest.importorskip("optuna")
     from lyricgen.sweeps.search.storage import newest_trials  # noqa: PLC0415
 
     study = optuna.create_study(study_name=f"one of {attributes}")
-    for told in ({"job": 1, "directory": "1_a", "overrides": ["x=1"]}, attributes):
+    for given in ({"job": 1, "directory": "1_a", "overrides": ["x=1"]}, attributes):
         trial = study.ask()
-        for key, value in told.items():
+        for key, value in given.items():
             trial.set_user_attr(key, value)
     assert list(newest_trials(study)) == list(newest_trials(study)) == [1]
     [warning] = [one.getMessage() for one in caplog.records if one.name.startswith("lyricgen")]
@@ -415,7 +419,7 @@ def test_a_trial_of_a_study_that_is_none(
 
 
 @pytest.mark.parametrize("make", [noise, deep, vast])
-def test_what_a_study_was_composed_from_that_is_none(
+def test_a_wrong_file_for_the_record_of_a_search_is_refused(
     make: Callable[[Path], None], tmp_path: Path
 ) -> None:
     job(tmp_path, 1)
@@ -428,7 +432,9 @@ def test_what_a_study_was_composed_from_that_is_none(
 
 
 @pytest.mark.parametrize("make", [pipe, endless, folder])
-def test_a_journal_of_a_study_that_is_none(make: Callable[[Path], None], tmp_path: Path) -> None:
+def test_a_wrong_file_for_the_journal_of_a_study_is_refused(
+    make: Callable[[Path], None], tmp_path: Path
+) -> None:
     pytest.importorskip("optuna")
     from lyricgen.sweeps.search.storage import StudyOptions, open_storage  # noqa: PLC0415
 
@@ -438,8 +444,6 @@ def test_a_journal_of_a_study_that_is_none(make: Callable[[Path], None], tmp_pat
         open_storage(options, tmp_path)
 
 
-def test_a_directory_that_is_not_there_yet_is_no_fault(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_missing_directory_is_empty(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert list(walk(tmp_path / "outputs")) == []
     assert caplog.records == []

@@ -1,4 +1,4 @@
-"""Resuming: the same run to the last bit, wherever it was stopped, and nothing but the same run."""
+"""Resuming a run is exact wherever it was stopped; other settings are refused."""
 
 import csv
 import json
@@ -35,14 +35,14 @@ from tests.helpers.resuming import same_weights, send, stop_at, weights
 SHORT = (*TINY, "data.max_chars=800", "callbacks.checkpoint.every_n_steps=4")
 
 
-# Stopping and going on
+# Stopping and resuming
 
 
 @pytest.mark.parametrize(
     ("number", "status"),
     [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 143)],
 )
-def test_a_signal_saves_stops_and_says_how_to_go_on(
+def test_a_signal_saves_and_stops_and_names_the_command_to_resume(
     train: Train, trained: Train, monkeypatch: pytest.MonkeyPatch, number: int, status: int
 ) -> None:
     whole = trained(*SHORT)
@@ -54,7 +54,7 @@ def test_a_signal_saves_stops_and_says_how_to_go_on(
     assert "Traceback" not in stopped.err
     assert stopped.summary["status"] == "interrupted"
     saved = torch.load(stopped.directory / "checkpoints" / "last.ckpt", weights_only=True)
-    assert saved["global_step"] == 7  # the step was finished, though 8 would have been due
+    assert saved["global_step"] == 7  # the step was finished; the next regular checkpoint is at 8
     [line] = [line for line in stopped.out.splitlines() if "to go on: " in line]
     command = shlex.split(line.partition("to go on: ")[2])
     assert command[:3] == ["python", "-m", "lyricgen.train"]
@@ -72,13 +72,13 @@ def test_a_signal_saves_stops_and_says_how_to_go_on(
 
 
 def table(run: Finished) -> list[str]:
-    """The table at the end, without what a clock has measured and without paths."""
+    """Return the table at the end of a run without speeds and paths."""
     lines = run.out[run.out.index("perplexity at epoch") :].splitlines()
     left_out = ("characters/s", "best checkpoint: ", "to write a text: ")
     return [line for line in lines if not any(words in line for words in left_out)]
 
 
-def test_latest_is_the_run_that_was_stopped(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_latest_names_the_stopped_run(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         stop_at(patch, 3, send(signal.SIGTERM))
         stopped = train(*SHORT)
@@ -87,7 +87,7 @@ def test_latest_is_the_run_that_was_stopped(train: Train, monkeypatch: pytest.Mo
     assert stopped.summary["status"] == "finished"
 
 
-def test_an_interrupt_that_a_library_turns_into_another_error(
+def test_an_interrupt_hidden_by_the_error_of_a_library_is_recognised(
     train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted() -> None:
@@ -114,11 +114,11 @@ def test_a_second_signal_stops_at_once(train: Train, monkeypatch: pytest.MonkeyP
     assert stopped.status == 130
     assert stopped.directory is not None
     saved = torch.load(stopped.directory / "checkpoints" / "last.ckpt", weights_only=True)
-    assert saved["global_step"] == 4  # not the step in which it came
+    assert saved["global_step"] == 4  # not the step of the signal
     assert stopped.summary["status"] == "interrupted"
 
 
-def test_a_run_that_keeps_no_checkpoints_stops_at_once(
+def test_a_run_without_checkpoints_stops_at_once(
     train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stop_at(monkeypatch, 6, send(signal.SIGTERM))
@@ -129,10 +129,10 @@ def test_a_run_that_keeps_no_checkpoints_stops_at_once(
 
 
 @pytest.mark.parametrize("place", ["val", "samples", "test"])
-def test_stopped_outside_of_a_step(
+def test_a_run_stopped_outside_of_a_step_is_resumed(
     train: Train, trained: Train, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
-    """In validation and sampling it waits for the end of the epoch; in testing it need not."""
+    """Validation and sampling wait for the end of the epoch; testing stops at once."""
     whole = trained(*SHORT)
     kind, name = {
         "val": (RecurrentModule, "on_validation_epoch_start"),
@@ -166,10 +166,10 @@ def lines(run: Finished, name: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_resumed_where_names_are_strange(
+def test_a_run_in_a_directory_with_a_strange_name_is_resumed(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Hydra's grammar and OmegaConf leave a quoted path as it is."""
+    """Hydra and OmegaConf must not change the quoted path."""
     for name in ("a b", "歌词", "it's", 'a"b', "a=b,c", "[x]{y}", "back\\slash", "end\\"):
         place = tmp_path / name
         place.mkdir()
@@ -183,7 +183,7 @@ def test_resumed_where_names_are_strange(
         assert stopped.summary["status"] == "finished"
 
 
-def test_one_that_was_killed_before_its_first_checkpoint_begins_anew(
+def test_a_run_killed_before_its_first_checkpoint_starts_again(
     train: Train, trained: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = trained(*SHORT)
@@ -208,10 +208,10 @@ def test_one_that_was_killed_before_its_first_checkpoint_begins_anew(
     )
 
 
-# Which run, and what may change
+# Which run, and which settings can change
 
 
-def test_a_finished_run_says_so(train: Train, trained: Train) -> None:
+def test_resuming_a_finished_run_changes_nothing(train: Train, trained: Train) -> None:
     first = copied(trained(*SHORT))
     files = {path: path.read_bytes() for path in first.directory.rglob("*ckpt*")}  # type: ignore[union-attr]
     again = train("resume=latest")
@@ -221,7 +221,7 @@ def test_a_finished_run_says_so(train: Train, trained: Train) -> None:
 
 
 def test_a_finished_run_can_be_made_longer(train: Train) -> None:
-    """As if it had been so long from the start, where the schedule does not look ahead."""
+    """With a schedule that ignores the length, it equals a run that was longer from the start."""
     options = (*SHORT, "scheduler=none", "seed=5")
     long = train(*options, "trainer.max_epochs=3")
     short = train(*options, "trainer.max_epochs=2")
@@ -233,7 +233,7 @@ def test_a_finished_run_can_be_made_longer(train: Train) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_that_stopped_early_stays_stopped(train: Train) -> None:
+def test_a_run_after_early_stopping_stays_finished(train: Train) -> None:
     options = (*SHORT, "optimizer.lr=0.5", "trainer.max_epochs=9")
     first = train(*options, "callbacks.early_stopping.patience=1")
     assert first.summary["epochs"] < 9
@@ -255,7 +255,7 @@ def test_a_run_that_stopped_early_stays_stopped(train: Train) -> None:
         ("depth.residual=true", "depth.residual=false (now: true)"),
     ],
 )
-def test_what_changes_the_mathematics_is_refused(
+def test_a_changed_setting_of_the_mathematics_is_refused(
     train: Train, trained: Train, override: str, shown: str
 ) -> None:
     first = trained(*SHORT)
@@ -270,8 +270,8 @@ def test_what_changes_the_mathematics_is_refused(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["consecutive", "random"])
-def test_a_setting_whose_default_has_changed_stays_as_recorded(train: Train, sampler: str) -> None:
-    """As of a version that left the rest out by default, which random did not record."""
+def test_a_setting_with_a_changed_default_keeps_its_old_value(train: Train, sampler: str) -> None:
+    """The summary is of a version with drop_last=true, which sampler=random did not record."""
     typed = (*SHORT, f"sampler={sampler}", "trainer.max_epochs=1")
     first = train(*typed, "sampler.drop_last=true")
     assert first.directory is not None
@@ -294,7 +294,7 @@ def test_a_setting_whose_default_has_changed_stays_as_recorded(train: Train, sam
         assert "a run goes on as it began" in refused.err
 
 
-def test_only_what_nobody_typed_is_taken_from_the_record(tmp_path: Path) -> None:
+def test_only_settings_that_were_not_typed_come_from_the_record(tmp_path: Path) -> None:
     before = {"seed": 1, "old": 1, "cell": {"kind": "rnn", "a": 1}, "data": {"x": 1, "y": 1}}
     record = {"status": "failed", "options": before, "overrides": ["seed=1"]}
     (tmp_path / "summary.json").write_text(json.dumps(record), "utf-8")
@@ -311,10 +311,10 @@ def test_only_what_nobody_typed_is_taken_from_the_record(tmp_path: Path) -> None
     assert with_recorded_settings(tmp_path / "elsewhere", now, []) == now
 
 
-def test_the_page_on_training_names_what_may_change() -> None:
+def test_the_page_on_training_names_the_settings_that_can_change() -> None:
     text = (ROOT / "docs/train.md").read_text("utf-8")
-    told = text.partition("These settings may change")[2].partition("Any other change")[0]
-    assert set(re.findall(r"`([a-z_.]+)`", told)) == set(FREE) - {"resume"}
+    listed = text.partition("These settings may change")[2].partition("Any other change")[0]
+    assert set(re.findall(r"`([a-z_.]+)`", listed)) == set(FREE) - {"resume"}
 
 
 def test_every_change_is_named() -> None:
@@ -342,13 +342,13 @@ def test_every_change_is_named() -> None:
         (["resume=broken"], "cannot be read"),
     ],
 )
-def test_what_cannot_be_resumed(
+def test_resuming_anything_but_a_run_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    recorded(tmp_path / "sweep/0")
+    write_record(tmp_path / "sweep/0")
     (tmp_path / "sweep/multirun.yaml").touch()
-    recorded(tmp_path / "broken")
+    write_record(tmp_path / "broken")
     (tmp_path / "broken/.hydra/hydra.yaml").write_text("hydra: [", "utf-8")
     with pytest.raises(UserError, match=message):
         expand(arguments)
@@ -361,7 +361,7 @@ RECORD = """hydra:
 """
 
 
-def recorded(directory: Path, overrides: str = "- cell=rnn\n- layers=2\n- seed=3\n") -> Path:
+def write_record(directory: Path, overrides: str = "- cell=rnn\n- layers=2\n- seed=3\n") -> Path:
     (directory / ".hydra").mkdir(parents=True, exist_ok=True)
     (directory / ".hydra/overrides.yaml").write_text(overrides, "utf-8")
     (directory / ".hydra/hydra.yaml").write_text(RECORD, "utf-8")
@@ -369,7 +369,7 @@ def recorded(directory: Path, overrides: str = "- cell=rnn\n- layers=2\n- seed=3
 
 
 def test_recorded_overrides_come_first_and_typed_ones_win(tmp_path: Path) -> None:
-    directory = recorded(tmp_path)
+    directory = write_record(tmp_path)
     there = [f"hydra.run.dir='{directory}'", "hydra.mode=RUN", f"resume='{directory}'"]
     found = ["--config-dir", "/mine", "--config-name", "other"]
     assert expand(["layers=3", f"resume={tmp_path}", "--cfg", "job", "data=dino"]) == [
@@ -388,18 +388,18 @@ def test_recorded_overrides_come_first_and_typed_ones_win(tmp_path: Path) -> Non
     (tmp_path / "summary.json").write_text(
         '{"status": "failed", "overrides": ["cell=gru"]}', "utf-8"
     )
-    assert expand([f"resume={tmp_path}"])[4] == "cell=gru"  # as of the last resume
+    assert expand([f"resume={tmp_path}"])[4] == "cell=gru"  # the overrides of the last resume
 
 
 @pytest.mark.parametrize("overrides", ["", "null", "- 5", "foo", "{a: 1}", "- [a]"])
-def test_a_damaged_record_is_told(tmp_path: Path, overrides: str) -> None:
-    directory = recorded(tmp_path, overrides)
+def test_a_damaged_record_is_refused(tmp_path: Path, overrides: str) -> None:
+    directory = write_record(tmp_path, overrides)
     with pytest.raises(UserError, match="cannot be read"):
         expand([f"resume={directory}"])
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null"])
-def test_a_damaged_summary_stands_in_nobodys_way(train: Train, content: str) -> None:
+def test_a_damaged_summary_does_not_hinder_resuming(train: Train, content: str) -> None:
     first = train(*SHORT)
     assert first.directory is not None
     (first.directory / "summary.json").write_text(content, "utf-8")
@@ -410,7 +410,7 @@ def test_a_damaged_summary_stands_in_nobodys_way(train: Train, content: str) -> 
 
 
 @pytest.mark.slow
-def test_what_was_typed_on_a_resume_still_holds_on_the_next(
+def test_settings_typed_on_a_resume_hold_on_the_next_one(
     train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = train(*SHORT, "trainer.max_epochs=1")
@@ -430,7 +430,7 @@ def test_what_was_typed_on_a_resume_still_holds_on_the_next(
     )
 
 
-def test_a_refused_command_leaves_the_record_alone(train: Train, trained: Train) -> None:
+def test_a_refused_command_does_not_change_the_record(train: Train, trained: Train) -> None:
     first = copied(trained(*SHORT))
     assert first.directory is not None
     files = {path: path.read_bytes() for path in first.directory.rglob("*") if path.is_file()}
@@ -459,7 +459,9 @@ def test_resume_belongs_on_the_command_line(
 
 
 @pytest.mark.slow
-def test_a_run_without_checkpoints(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_without_checkpoints_is_trained_again(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
     options = (*SHORT, "callbacks.checkpoint.enabled=false")
     first = train(*options)
     before = first.summary
@@ -471,11 +473,11 @@ def test_a_run_without_checkpoints(train: Train, monkeypatch: pytest.MonkeyPatch
     refused = train("resume=latest", "cell=gru")
     assert refused.status == 2
     assert "cell=lstm (now: gru)" in refused.err
-    assert train("resume=latest", "hidden_size=16").status == 0  # as it was
+    assert train("resume=latest", "hidden_size=16").status == 0  # the same setting
     assert stopped.summary["test/perplexity"] == before["test/perplexity"]
 
 
-def test_a_best_checkpoint_that_is_gone(train: Train, trained: Train) -> None:
+def test_a_damaged_best_checkpoint_is_refused(train: Train, trained: Train) -> None:
     first = copied(trained(*SHORT))
     assert first.directory is not None
     best = first.directory / "checkpoints" / "best.ckpt"
@@ -491,7 +493,7 @@ def test_a_best_checkpoint_that_is_gone(train: Train, trained: Train) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["64-true", "bf16-true"])
-def test_resumed_in_another_precision(
+def test_a_run_in_another_precision_is_resumed_exactly(
     train: Train, monkeypatch: pytest.MonkeyPatch, precision: str
 ) -> None:
     options = (*SHORT, f"trainer.precision={precision}")
@@ -505,10 +507,10 @@ def test_resumed_in_another_precision(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("closed", ["stderr", "pipe"])
-def test_a_signal_when_nobody_reads(tmp_path: Path, closed: str) -> None:
-    """As of Ctrl-C in `train 2>&1 | tee log`, which ends tee, too."""
+def test_a_signal_after_the_output_was_closed_is_obeyed(tmp_path: Path, closed: str) -> None:
+    """Ctrl-C in `train 2>&1 | tee log` ends tee as well, and closes the output."""
     process = started(
-        _train_with_nobody, closed, output=tmp_path / "out.txt",
+        _train_with_closed_output, closed, output=tmp_path / "out.txt",
         environment={"LYRICGEN_OUTPUTS": str(tmp_path)},
     )  # fmt: skip
     process.join(100)
@@ -519,7 +521,7 @@ def test_a_signal_when_nobody_reads(tmp_path: Path, closed: str) -> None:
     assert torch.load(last, weights_only=True)["global_step"] == 7
 
 
-def _train_with_nobody(closed: str) -> None:
+def _train_with_closed_output(closed: str) -> None:
     """Train until a step at which the streams are closed and SIGTERM comes."""
     read, write = os.pipe()
 
@@ -553,7 +555,7 @@ def test_another_text_is_refused(train: Train, tmp_path: Path) -> None:
     assert "not the text" in line
     advised = line.rpartition(" ")[2]
     assert advised == f"init_from={first.directory}"
-    # which works: the characters are the same
+    # the advice works, because the characters are the same
     anew = train(*TINY, *options, "data.path=moved.txt", advised, "trainer.max_epochs=1")
     assert anew.status == 0, anew.err
     assert "characters: 8 kept, 0 new, 0 lost" in anew.out
@@ -570,18 +572,18 @@ def test_the_newest_run_to_start_from_is_named_by_its_path(
     checkpoint.touch()
     (checkpoint.parents[1] / "summary.json").write_text('{"status": "finished"}')
     for one in ("init_from=latest", "init_from='latest'", "++init_from=latest"):
-        # a sweep, whose jobs would each find another newest run
+        # in a sweep each job would find another newest run
         (given,) = [word for word in expand([one, "-m", "seed=1,2"]) if "init_from" in word]
         assert given == f"{one.partition('=')[0]}='{checkpoint}'"
 
 
-def test_a_model_that_is_no_run_may_be_started_from(tmp_path: Path) -> None:
+def test_resuming_a_model_file_advises_init_from(tmp_path: Path) -> None:
     (tmp_path / "song.safetensors").touch()
     with pytest.raises(UserError, match="init_from=CHECKPOINT"):
         expand([f"resume={tmp_path / 'song.safetensors'}"])
 
 
-def test_two_at_once(train: Train, trained: Train) -> None:
+def test_two_processes_cannot_resume_the_same_run(train: Train, trained: Train) -> None:
     first = copied(trained(*SHORT))
     assert first.directory is not None
     before = first.summary
@@ -593,12 +595,12 @@ def test_two_at_once(train: Train, trained: Train) -> None:
     [line] = messages(second.err)
     assert "in use by another process" in line
     assert first.summary == before
-    assert torn.exists()  # it may be the other one's, in the making
+    assert torn.exists()  # the other process may be writing it
     assert train("resume=latest").status == 0
     assert not torn.exists()
 
 
-def test_a_directory_that_holds_a_run_is_not_taken_twice(train: Train, trained: Train) -> None:
+def test_a_second_run_in_the_same_directory_is_refused(train: Train, trained: Train) -> None:
     first = copied(trained(*SHORT))
     again = train(*SHORT, f"hydra.run.dir={first.directory}")
     assert again.status == 2
@@ -608,13 +610,13 @@ def test_a_directory_that_holds_a_run_is_not_taken_twice(train: Train, trained: 
 # Checkpoints
 
 
-def test_a_damaged_checkpoint_gives_way_to_the_one_before(train: Train) -> None:
+def test_a_damaged_checkpoint_is_replaced_by_the_previous_one(train: Train) -> None:
     whole = train(*SHORT, "trainer.max_epochs=3", "scheduler=none")
     first = train(*SHORT, "scheduler=none")
     assert first.directory is not None
     last = first.directory / "checkpoints" / "last.ckpt"
     content = bytearray(last.read_bytes())
-    content[len(content) // 2] ^= 1  # torch would read it without a word
+    content[len(content) // 2] ^= 1  # torch would read it without an error
     last.write_bytes(content)
     assert not is_sound(last)
     done = train("resume=latest", "trainer.max_epochs=3")
@@ -629,7 +631,9 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(train: Train) -> None:
 
 
 @pytest.mark.parametrize("harm", ["empty", "text", "no sums"])
-def test_no_undamaged_checkpoint(train: Train, trained: Train, harm: str) -> None:
+def test_a_run_without_an_undamaged_checkpoint_is_refused(
+    train: Train, trained: Train, harm: str
+) -> None:
     first = copied(trained(*SHORT))
     assert first.directory is not None
     folder = first.directory / "checkpoints"
@@ -645,7 +649,7 @@ def test_no_undamaged_checkpoint(train: Train, trained: Train, harm: str) -> Non
     assert "best.ckpt" in line
 
 
-def test_saved_every_so_many_steps_and_only_where_exact(
+def test_checkpoints_are_saved_at_exact_points_every_few_steps(
     train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved: list[tuple[int, str]] = []
@@ -695,7 +699,7 @@ def test_a_row_for_every_validation(train: Train) -> None:
     assert done.summary["val/loss"] == float(best["val/loss"])
     assert done.summary["epochs"] == 2
     steps = [json.loads(line)["step"] for line in lines(done, "samples.jsonl")]
-    assert int(best["step"]) in steps  # the texts of the best weights are there, too
+    assert int(best["step"]) in steps  # the texts of the best weights are included
     shown = [line.partition(":")[0] for line in done.out.splitlines() if line.startswith("epoch ")]
     assert shown == [
         "epoch 1/2, step 5", "epoch 1/2, step 10", "epoch 1/2",
@@ -703,14 +707,14 @@ def test_a_row_for_every_validation(train: Train) -> None:
     ]  # fmt: skip
 
 
-def test_more_steps_between_validations_than_there_are(train: Train) -> None:
+def test_a_validation_interval_above_the_steps_of_an_epoch_is_refused(train: Train) -> None:
     refused = train(*SHORT, "trainer.val_check_interval=1000")
     assert refused.status == 2
     [line] = refused.err.splitlines()
     assert "trainer.val_check_interval=1000" in line
 
 
-# What watching may not change
+# Watching changes nothing
 
 
 @pytest.mark.parametrize(
@@ -733,7 +737,7 @@ def test_watching_does_not_change_the_weights(train: Train, trained: Train, watc
 # A loss that is not finite
 
 
-def test_training_that_diverges(train: Train) -> None:
+def test_diverging_training_fails_with_one_line(train: Train) -> None:
     done = train(*TINY, "optimizer=sgd", "optimizer.lr=1e30", "trainer.gradient_clip_val=null",
                  "callbacks.checkpoint.every_n_steps=1")  # fmt: skip
     assert done.status == 2
@@ -744,8 +748,8 @@ def test_training_that_diverges(train: Train) -> None:
     assert "NaN" not in json.dumps(done.summary)
 
 
-def test_the_step_that_diverged_is_named(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a long epoch within 50 steps, and the checkpoint before it is kept."""
+def test_the_step_of_the_divergence_is_named(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training stops within 50 steps of a long epoch and keeps the checkpoint before it."""
     seen = []
     count = RecurrentModule.on_train_batch_start
 
@@ -761,7 +765,7 @@ def test_the_step_that_diverged_is_named(train: Train, monkeypatch: pytest.Monke
                  "callbacks.checkpoint.every_n_steps=30")  # fmt: skip
     assert done.status == 2
     assert "at step 62;" in done.err
-    assert max(seen) < 100  # of some 350
+    assert max(seen) < 100  # of about 350 steps
     assert done.directory is not None
     kept = torch.load(done.directory / "checkpoints" / "last.ckpt", weights_only=True)
     assert kept["global_step"] == 60
@@ -771,7 +775,7 @@ def test_the_step_that_diverged_is_named(train: Train, monkeypatch: pytest.Monke
 # Growing files
 
 
-def test_files_are_cut_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_growing_files_are_cut_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     samples, events = tmp_path / "samples.jsonl", tmp_path / "events.out.tfevents.1.host.2.0"
     samples.write_bytes(b"one\n")
     events.write_bytes(b"abc")
@@ -788,7 +792,7 @@ def test_files_are_cut_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
     samples.write_bytes(b"o")
     with caplog.at_level(logging.WARNING):
         rewind(tmp_path, noted)
-    assert samples.read_bytes() == b"o"  # what is lost is not made up by zeros
+    assert samples.read_bytes() == b"o"  # lost bytes are not filled with zeros
     assert "shorter" in caplog.text
     caplog.clear()
     rewind(tmp_path, {samples.name: 0})
@@ -801,14 +805,14 @@ def test_files_are_cut_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
 # Signals
 
 
-def test_signals_are_given_back() -> None:
+def test_signal_handlers_are_restored() -> None:
     before = [signal.getsignal(number) for number in SIGNALS]
     with listening() as interruption:
         assert [signal.getsignal(number) for number in SIGNALS] != before
         with pytest.raises(Interrupted) as impatient:
             os.kill(os.getpid(), signal.SIGTERM)
         assert impatient.value.code == 143
-        with pytest.raises(Interrupted):  # also where that one was swallowed
+        with pytest.raises(Interrupted):  # also if the first exception was swallowed
             interruption.raise_if_requested()
     with listening() as interruption:
         interruption.patient = True
@@ -824,7 +828,7 @@ def test_signals_are_given_back() -> None:
 
 
 def test_the_checkpoint_callback_comes_last(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It sees, and saves, what all others have done in the same hook."""
+    """A checkpoint includes the changes of all other callbacks in the same hook."""
     seen = []
     original = Checkpoints.on_train_start
 
@@ -841,8 +845,8 @@ def test_the_checkpoint_callback_comes_last(train: Train, monkeypatch: pytest.Mo
 
 
 @pytest.mark.slow
-def test_killed_at_random_and_resumed_until_done(tmp_path: Path) -> None:
-    """Twelve chains, two for each sampler, each equal to a run that nobody disturbed."""
+def test_runs_killed_at_random_finish_exactly(tmp_path: Path) -> None:
+    """Twelve chains, two for each sampler, each equal an undisturbed run."""
     script = ROOT / "scripts" / "chaos.py"
     done = subprocess.run(
         [sys.executable, str(script), "--chains", "12"],

@@ -1,4 +1,4 @@
-"""Run directories: files are whole or not there, and summary.json tells how a run stands."""
+"""Run directories: files are whole or absent, and summary.json has the state of the run."""
 
 import contextlib
 import errno
@@ -45,7 +45,7 @@ def full_disk(*_: object, **__: object) -> NoReturn:
 # Whole files
 
 
-def test_text_is_written_as_it_is(tmp_path: Path) -> None:
+def test_text_is_written_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "歌.txt"
     write_atomically(path, "想要\r\n有\n直升机")
     assert path.read_bytes() == "想要\r\n有\n直升机".encode()
@@ -71,7 +71,9 @@ def test_text_that_cannot_be_encoded_leaves_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "samples.txt"
     path.write_text("old", "utf-8")
     with pytest.raises(UnicodeEncodeError):
-        write_atomically(path, "new " * 100_000 + "\ud800")  # after buffers have been written
+        write_atomically(
+            path, "new " * 100_000 + "\ud800"
+        )  # the error comes after buffers were written
     assert path.read_text("utf-8") == "old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -92,7 +94,7 @@ def test_interrupted_writing_leaves_the_old_text(
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_the_disk_has_the_text_before_it_has_the_name(
+def test_the_text_is_on_disk_before_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, seen = tmp_path / "latest.txt", []
@@ -103,11 +105,14 @@ def test_the_disk_has_the_text_before_it_has_the_name(
 
     monkeypatch.setattr(os, "fsync", note)
     write_atomically(path, "four")
-    assert seen == [(4, False), ("folder", True)]  # then the disk has the name, too
+    assert seen == [
+        (4, False),
+        ("folder", True),
+    ]  # the folder is synced after the file has its name
 
 
 def test_writers_with_equal_process_numbers_lose_no_write(tmp_path: Path) -> None:
-    """As those of two containers that share a disk; here they are threads."""
+    """Two threads stand for two containers that share a disk."""
     shared = tmp_path / "latest.txt"
 
     def write(writer: int) -> None:
@@ -123,7 +128,7 @@ def test_writers_with_equal_process_numbers_lose_no_write(tmp_path: Path) -> Non
     assert {path.name for path in tmp_path.iterdir()} == names | {"latest.txt"}
 
 
-def test_what_a_kill_leaves_is_told_from_other_hidden_files(
+def test_only_temporary_files_of_killed_runs_are_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in (".notes.2024", ".mine.part", "歌" * 85):  # 255 bytes, the longest name
@@ -172,8 +177,10 @@ def test_old_checkpoint_survives(
     assert is_sound(path.with_name("previous.ckpt"))
 
 
-def test_disk_that_fills_up_while_training(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The third checkpoint does not fit: best and last of the first epoch are whole."""
+def test_a_disk_that_fills_up_while_training_leaves_whole_checkpoints(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The third checkpoint does not fit; best and last of the first epoch are whole."""
     saved = []
     save = torch.save
 
@@ -185,7 +192,9 @@ def test_disk_that_fills_up_while_training(train: Train, monkeypatch: pytest.Mon
         save(content, stream)
 
     monkeypatch.setattr(torch, "save", until_full)
-    done = train(*TINY, "data.val_fraction=0", "data.test_fraction=0")  # better each time
+    done = train(
+        *TINY, "data.val_fraction=0", "data.test_fraction=0"
+    )  # each epoch is the best so far
     assert saved == [0, 0]
     assert done.status == 2
     [line] = done.err.splitlines()
@@ -204,7 +213,7 @@ def test_disk_that_fills_up_while_training(train: Train, monkeypatch: pytest.Mon
 
 
 def test_last_checkpoint_is_of_the_last_epoch(train: Train) -> None:
-    """Even where the best one is older, as with steps that overshoot."""
+    """The best checkpoint is older, because the learning rate is too high."""
     done = train(*TINY, "trainer.max_epochs=3", "optimizer.lr=0.03")
     assert done.directory is not None, done.err
     assert done.summary["best_epoch"] == 1
@@ -215,45 +224,45 @@ def test_last_checkpoint_is_of_the_last_epoch(train: Train) -> None:
     assert epochs == [0, 2]  # Lightning counts from 0
 
 
-# How a run stands
+# The state of a run
 
 
-def begun(directory: Path) -> Run:
+def begin_run(directory: Path) -> Run:
     directory.mkdir()
     run = Run(directory)
     run.begin({"seed": 7, "cell": {"kind": "rnn"}})
     return run
 
 
-def test_a_run_says_so_from_the_start(tmp_path: Path) -> None:
-    begun(tmp_path / "run")
+def test_a_run_has_a_summary_from_the_start(tmp_path: Path) -> None:
+    begin_run(tmp_path / "run")
     summary = summary_of(tmp_path / "run")
     assert summary["status"] == "running"
     assert summary["seed"] == 7
     assert summary["process"] == os.getpid()
-    # of builds for a GPU the package may not name its build, 2.14.1+cu130
+    # the package's version may lack the suffix of a build for GPUs, as in 2.14.1+cu130
     recorded, imported = summary["versions"]["torch"], str(torch.__version__)
     assert recorded.partition("+")[0] == imported.partition("+")[0]
     assert RunSummary.read(tmp_path / "run").entries() == summary
 
 
-def test_every_way_to_end(tmp_path: Path) -> None:
-    begun(tmp_path / "one").finish({"val/perplexity": 12.5, "best_epoch": 3})
+def test_the_summary_records_each_way_to_end(tmp_path: Path) -> None:
+    begin_run(tmp_path / "one").finish({"val/perplexity": 12.5, "best_epoch": 3})
     summary = summary_of(tmp_path / "one")
     assert summary["status"] == "finished"
     assert (summary["val/perplexity"], summary["best_epoch"]) == (12.5, 3)
     assert summary["wall_seconds"] >= 0
-    assert summary["seed"] == 7  # what it said at the start still stands
+    assert summary["seed"] == 7  # entries of the start are kept
     try:
         raise RuntimeError("坏了\nmore")
     except RuntimeError as error:
-        begun(tmp_path / "two").fail(error)
+        begin_run(tmp_path / "two").fail(error)
     assert summary_of(tmp_path / "two")["status"] == "failed"
     assert summary_of(tmp_path / "two")["reason"] == "RuntimeError: 坏了 more"
     assert 'raise RuntimeError("坏了' in summary_of(tmp_path / "two")["traceback"]
-    begun(tmp_path / "four").fail(UserError("sampler=lines: choose another"))
+    begin_run(tmp_path / "four").fail(UserError("sampler=lines: choose another"))
     assert summary_of(tmp_path / "four")["reason"] == "sampler=lines: choose another"
-    begun(tmp_path / "three").interrupt()
+    begin_run(tmp_path / "three").interrupt()
     assert summary_of(tmp_path / "three")["status"] == "interrupted"
 
 
@@ -291,16 +300,18 @@ def dead_process() -> int:
 @pytest.mark.parametrize(
     ("change", "status"),
     [
-        ({"process": None}, "killed"),  # None: one that has just died
+        ({"process": None}, "killed"),  # None: a process that has just ended
         ({"process": 0}, "killed"),
         ({"process": os.getppid()}, "running"),
-        ({"process": None, "host": "elsewhere"}, "running"),  # nobody here can know
+        ({"process": None, "host": "elsewhere"}, "running"),  # unknown on this machine
         ({"process": None, "status": "finished"}, "finished"),
         ({"process": None, "status": "failed"}, "failed"),
     ],
 )
-def test_a_run_whose_process_is_gone(tmp_path: Path, change: dict[str, Any], status: str) -> None:
-    begun(tmp_path / "run")
+def test_a_running_run_without_its_process_counts_as_killed(
+    tmp_path: Path, change: dict[str, Any], status: str
+) -> None:
+    begin_run(tmp_path / "run")
     summary = summary_of(tmp_path / "run") | change
     summary["process"] = dead_process() if change["process"] is None else change["process"]
     (tmp_path / "run/summary.json").write_text(json.dumps(summary), "utf-8")
@@ -325,7 +336,7 @@ def test_figures_without_a_number_are_null(tmp_path: Path) -> None:
         "count": 3,
         "none": None,
     }
-    begun(tmp_path / "run").finish(figures)
+    begin_run(tmp_path / "run").finish(figures)
     summary = summary_of(tmp_path / "run")
     assert {name: summary[name] for name in figures} == {
         "train/perplexity": None,
@@ -336,14 +347,16 @@ def test_figures_without_a_number_are_null(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [None, "", "{", '{"status": "running"'])
-def test_summary_that_cannot_be_read(tmp_path: Path, content: str | None) -> None:
+def test_an_unreadable_summary_is_an_error(tmp_path: Path, content: str | None) -> None:
     if content is not None:
         (tmp_path / "summary.json").write_text(content, "utf-8")
     with pytest.raises(UserError, match=r"summary\.json"):
         RunSummary.read(tmp_path)
 
 
-def test_training_that_fails(train: Train, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_failing_training_is_recorded(
+    train: Train, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     def fail(*_: object) -> NoReturn:
         raise RuntimeError("it went wrong")
 
@@ -356,7 +369,7 @@ def test_training_that_fails(train: Train, monkeypatch: pytest.MonkeyPatch, tmp_
     assert "val/perplexity" not in summary
 
 
-def test_training_that_is_interrupted(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_training_is_recorded(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object) -> NoReturn:
         raise KeyboardInterrupt
 
@@ -370,10 +383,10 @@ def test_training_that_is_interrupted(train: Train, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
-def test_what_breaks_before_training_leaves_no_nameless_directory(
+def test_an_error_before_training_leaves_no_directory_without_a_summary(
     train: Train, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
 ) -> None:
-    """Nothing at all, or a run that says how it ended."""
+    """Each directory with the files of Hydra also has a summary."""
 
     def stop(*_: object) -> NoReturn:
         raise error
@@ -385,7 +398,7 @@ def test_what_breaks_before_training_leaves_no_nameless_directory(
     assert begun_runs == {path.parent for path in Path("outputs").rglob("summary.json")}
 
 
-# Where a checkpoint is
+# The place of a checkpoint
 
 
 def touch(path: Path, seconds: int) -> Path:
@@ -400,11 +413,11 @@ def test_checkpoint_of_a_file_and_of_a_run(tmp_path: Path) -> None:
     assert checkpoint_in(tmp_path / "run") == last
     assert checkpoint_in(last) == last
     best = touch(tmp_path / "run/checkpoints/best.ckpt", 5)
-    assert checkpoint_in(tmp_path / "run") == best  # the better one, however old
+    assert checkpoint_in(tmp_path / "run") == best  # the best one, however old
     assert checkpoint_in(tmp_path / "run/checkpoints") == best
 
 
-def test_checkpoint_of_a_sweep_is_its_newest_jobs(tmp_path: Path) -> None:
+def test_checkpoint_of_a_sweep_is_that_of_its_newest_job(tmp_path: Path) -> None:
     touch(tmp_path / "0_a/checkpoints/best.ckpt", 10)
     newest = touch(tmp_path / "1_b/checkpoints/best.ckpt", 30)
     touch(tmp_path / "10_c/checkpoints/best.ckpt", 20)
@@ -412,7 +425,7 @@ def test_checkpoint_of_a_sweep_is_its_newest_jobs(tmp_path: Path) -> None:
     assert checkpoint_in(tmp_path) == newest
 
 
-def test_no_checkpoint(tmp_path: Path) -> None:
+def test_a_missing_checkpoint_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"empty' has no checkpoints/best\.ckpt"):
         checkpoint_in(tmp_path / "empty")
@@ -425,7 +438,7 @@ def test_newest_run_of_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.chdir(tmp_path)
     assert outputs_directory() == Path("outputs")
     monkeypatch.setenv("LYRICGEN_OUTPUTS", "")
-    assert outputs_directory() == Path("outputs")  # empty is as good as not set
+    assert outputs_directory() == Path("outputs")  # an empty value counts as unset
     with pytest.raises(UserError, match="no run found"):
         newest_checkpoint()
     one = touch(tmp_path / "outputs/runs/day/one/checkpoints/best.ckpt", 20)
@@ -436,7 +449,7 @@ def test_newest_run_of_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     Run(two.parents[1], sweep=two.parents[2]).begin({"seed": 1})
     assert newest_checkpoint() == two.relative_to(tmp_path)
     latest = Path("outputs/latest.txt").read_text("utf-8")
-    assert latest == "sweeps/day/two\n"  # relative: good wherever outputs is moved
+    assert latest == "sweeps/day/two\n"  # relative, so that outputs can be moved
     monkeypatch.chdir("/")
     monkeypatch.setenv("LYRICGEN_OUTPUTS", str(tmp_path / "outputs"))
     assert newest_checkpoint() == two
@@ -445,14 +458,14 @@ def test_newest_run_of_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert newest_checkpoint() == tmp_path / "moved/sweeps/day/two/0_x/checkpoints/best.ckpt"
 
 
-def begun_at(outputs: Path, place: str) -> Path:
+def make_run(outputs: Path, place: str) -> Path:
     directory = outputs / place
     directory.mkdir(parents=True)
     (directory / "summary.json").write_text("{}", "utf-8")
     return directory
 
 
-def test_a_run_whose_name_is_no_date_counts_by_its_summary(
+def test_a_run_without_a_date_in_its_name_is_dated_by_its_summary(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LYRICGEN_OUTPUTS", str(tmp_path))
@@ -463,24 +476,24 @@ def test_a_run_whose_name_is_no_date_counts_by_its_summary(
     for run in runs:
         run.mkdir(parents=True)
         (run / "summary.json").write_text('{"status": "finished"}')
-    os.utime(runs[1] / "summary.json", (10, 10))  # long before
+    os.utime(runs[1] / "summary.json", (10, 10))  # much earlier
     assert list(newest_runs()) == runs
 
 
-def test_runs_newest_first(tmp_path: Path) -> None:
-    """By the times in their names, which a copy keeps; jobs count as their sweep."""
+def test_runs_are_listed_newest_first(tmp_path: Path) -> None:
+    """Names give the times, which survive a copy; jobs count as their sweep."""
     outputs = tmp_path / "outputs"
     runs = [
-        begun_at(outputs, place)
+        make_run(outputs, place)
         for place in (
             "runs/2026-01-02/09-00-00.000000_a",
             "sweeps/2026-01-02/10-00-00.000000_b",
             "runs/2026-01-03/08-00-00.000000_c",
         )
     ]
-    begun_at(outputs, "sweeps/2026-01-02/10-00-00.000000_b/0_seed=1")
+    make_run(outputs, "sweeps/2026-01-02/10-00-00.000000_b/0_seed=1")
     assert list(newest_runs()) == runs[::-1]
-    own_name = begun_at(outputs, "mine")  # by the time of its summary
+    own_name = make_run(outputs, "mine")  # dated by its summary
     assert list(newest_runs()) == [own_name, *runs[::-1]]
     (outputs / "latest.txt").write_text("runs/2026-01-02/09-00-00.000000_a\n", "utf-8")
     assert list(newest_runs()) == [runs[0], own_name, runs[2], runs[1]]
@@ -520,8 +533,8 @@ def test_damaged_latest_is_ignored_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, harm: str
 ) -> None:
     outputs = tmp_path / "outputs"
-    run = begun_at(outputs, "runs/2026-01-02/09-00-00.000000_a")
-    begun_at(outputs, "runs/other")
+    run = make_run(outputs, "runs/2026-01-02/09-00-00.000000_a")
+    make_run(outputs, "runs/other")
     harm_latest(outputs / "latest.txt", harm)
     os.utime(outputs / "runs/other/summary.json", (0, 0))
     assert newest_run() == run
@@ -529,10 +542,10 @@ def test_damaged_latest_is_ignored_with_a_warning(
     assert "latest.txt names no run" in record.message
 
 
-def test_new_run_writes_latest_of_the_outputs_in_use_alone(
+def test_a_new_run_writes_only_the_latest_of_its_outputs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither in a directory above, nor through a link; a run outside is named nowhere."""
+    """No directory above and no target of a link changes; a run elsewhere is not named."""
     victim = tmp_path / "victim"
     victim.write_text("mine", "utf-8")
     inner = tmp_path / "outputs/two"
@@ -541,10 +554,10 @@ def test_new_run_writes_latest_of_the_outputs_in_use_alone(
         (place / "latest.txt").write_text("mine", "utf-8")
     (inner / "latest.txt").symlink_to(victim)
     monkeypatch.setenv("LYRICGEN_OUTPUTS", str(inner))
-    begun(inner / "run")
+    begin_run(inner / "run")
     assert (inner / "latest.txt").read_text("utf-8") == "run\n"
     assert not (inner / "latest.txt").is_symlink()
-    begun(tmp_path / "elsewhere")
+    begin_run(tmp_path / "elsewhere")
     assert (inner / "latest.txt").read_text("utf-8") == "run\n"
     for place in (victim, tmp_path / "latest.txt", tmp_path / "outputs/latest.txt"):
         assert place.read_text("utf-8") == "mine"
@@ -556,26 +569,26 @@ def test_runs_may_lie_on_another_disk(tmp_path: Path, monkeypatch: pytest.Monkey
     outputs.mkdir()
     (outputs / "runs").symlink_to(tmp_path / "large")
     monkeypatch.setenv("LYRICGEN_OUTPUTS", str(outputs))
-    begun(outputs / "runs/2026-01-02/09-00-00.000000_a")
+    begin_run(outputs / "runs/2026-01-02/09-00-00.000000_a")
     assert (outputs / "latest.txt").read_text("utf-8") == "runs/2026-01-02/09-00-00.000000_a\n"
 
 
-def test_a_latest_that_cannot_be_written_hinders_no_run(
+def test_an_unwritable_latest_does_not_hinder_a_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("LYRICGEN_OUTPUTS", str(tmp_path))
     (tmp_path / "latest.txt").mkdir()
-    begun(tmp_path / "run")
+    begin_run(tmp_path / "run")
     [record] = caplog.records
     assert "latest.txt cannot be written (Is a directory): name " in record.message
     assert [path.name for path in tmp_path.iterdir()] == ["latest.txt", "run"]
 
 
-def test_resumed_run_is_named_in_the_outputs_that_hold_it(
+def test_a_resumed_run_is_named_in_the_outputs_that_hold_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     holder, used = tmp_path / "outputs/moved", tmp_path / "outputs"
-    run = begun_at(holder, "runs/2026-01-02/09-00-00.000000_a")
+    run = make_run(holder, "runs/2026-01-02/09-00-00.000000_a")
     marked = [tmp_path, used, holder, holder / "runs", run.parent, run]
     for place in marked:
         (place / "latest.txt").write_text("mine", "utf-8")
@@ -587,14 +600,14 @@ def test_resumed_run_is_named_in_the_outputs_that_hold_it(
 
 
 def test_discarding_keeps_the_mark_of_a_killed_run(tmp_path: Path) -> None:
-    """A run was killed after it had written .hydra; the next is stopped before it begins."""
+    """Discard a run in the directory of a run that was killed after it wrote .hydra."""
     mark(tmp_path)
     (tmp_path / ".hydra").mkdir()
     Run(tmp_path).discard()
     assert is_marked(tmp_path)
 
 
-def test_discarding_leaves_what_is_others(tmp_path: Path) -> None:
+def test_discarding_keeps_foreign_files(tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir(parents=True)
     for name in ("train.log", ".lock", "notes.txt"):
@@ -606,8 +619,8 @@ def test_discarding_leaves_what_is_others(tmp_path: Path) -> None:
 # The end of a run
 
 
-def full_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the disk be full from the moment that results are to be written."""
+def fill_disk_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the disk be full when the results are written."""
     write = Run._write
 
     def until_finished(self: Run) -> None:
@@ -618,12 +631,12 @@ def full_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Run, "_write", until_finished)
 
 
-def test_results_that_cannot_be_written_are_completed_by_the_command_that_is_told(
+def test_unwritten_results_are_completed_by_the_command_in_the_error(
     train: Train, trained: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = trained(*TINY)
     with monkeypatch.context() as patch:
-        full_at_the_end(patch)
+        fill_disk_at_the_end(patch)
         stopped = train(*TINY)
     assert stopped.status == 2
     [line] = stopped.err.splitlines()
@@ -638,14 +651,14 @@ def test_results_that_cannot_be_written_are_completed_by_the_command_that_is_tol
     monkeypatch.setattr(Throughput, "after_step", lambda *_: steps.append(1))
     done = train(*command[3:])
     assert done.status == 0, done.err
-    assert steps == []  # nothing is trained again
+    assert steps == []  # no step is trained again
     assert (stopped.directory / "checkpoints/last.ckpt").stat().st_mtime_ns == last.st_mtime_ns
     for figure in ("val/perplexity", "test/perplexity", "best_epoch", "samples"):
         assert stopped.summary[figure] == whole.summary[figure]
     assert stopped.summary["status"] == "finished"
 
 
-def test_a_file_that_cannot_be_written_is_named_without_its_temporary_one(train: Train) -> None:
+def test_the_error_of_an_unwritable_file_hides_its_temporary_file(train: Train) -> None:
     begun = train(*SMALL, "trainer.max_epochs=1", "hydra.run.dir=run")
     assert begun.status == 0
     metrics = Path("run/metrics.csv")
@@ -660,7 +673,7 @@ def test_a_file_that_cannot_be_written_is_named_without_its_temporary_one(train:
 
 
 @pytest.mark.parametrize("name", ["checkpoints/last.ckpt", "summary.json"])
-def test_a_directory_that_cannot_be_written_is_told_by_the_file_in_it(
+def test_the_error_of_an_unwritable_directory_names_the_file(
     train: Train, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     begun = train(*SMALL, "trainer.max_epochs=1", "hydra.run.dir=run")
@@ -675,17 +688,17 @@ def test_a_directory_that_cannot_be_written_is_told_by_the_file_in_it(
     monkeypatch.setattr(Path, "open", refusing)
     stopped = train("resume=run", "trainer.max_epochs=2")
     assert stopped.status == 2
-    told = f"error: {closed / Path(name).name}: Permission denied: mend that, then go on by"
-    assert stopped.err.splitlines()[-1].startswith(told)
+    message = f"error: {closed / Path(name).name}: Permission denied: mend that, then go on by"
+    assert stopped.err.splitlines()[-1].startswith(message)
     assert ".part" not in stopped.err
 
 
 @pytest.mark.parametrize("act", ["remove", "rename"])
 @pytest.mark.parametrize("without", ["callbacks.checkpoint.enabled=true", "everything"])
-def test_a_run_whose_directory_goes_away(
+def test_a_run_without_its_directory_ends_in_one_line(
     train: Train, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, act: str, without: str
 ) -> None:
-    """It ends in one line, and its directory is not made again."""
+    """The directory is removed or renamed, and is not made again."""
     original, calls = Throughput.before_validation, []
 
     def away(self: Throughput, *arguments: Any) -> None:
@@ -710,7 +723,7 @@ def test_a_run_whose_directory_goes_away(
 
 
 @pytest.mark.parametrize("seeds", ["1", "1,2"], ids=["last job", "job between"])
-def test_a_sweep_whose_directory_goes_away(
+def test_a_sweep_without_its_directory_ends_in_one_line(
     train: Train, monkeypatch: pytest.MonkeyPatch, seeds: str
 ) -> None:
     finish = Run.finish
@@ -728,7 +741,7 @@ def test_a_sweep_whose_directory_goes_away(
     assert list(Path("outputs/sweeps").glob("*/*")) == []
 
 
-def test_a_log_that_cannot_be_written_ends_nothing(tmp_path: Path) -> None:
+def test_an_unwritable_log_does_not_end_a_run(tmp_path: Path) -> None:
     (tmp_path / "link.log").symlink_to("/nonexistent/goal")
     os.mkfifo(tmp_path / "pipe.log")
     for name in ("link.log", "pipe.log"):
