@@ -1,4 +1,4 @@
-"""Engines: jobs side by side on the real command, and what becomes of them when some are killed."""
+"""Engines run jobs side by side by the real command; some jobs, sweeps or servers are killed."""
 
 import json
 import math
@@ -39,15 +39,17 @@ from tests.helpers import slurm
 LONG = ("trainer.max_epochs=100000", "callbacks.early_stopping.enabled=false")
 NEEDS = {"slurm": "submitit", "ray": "ray"}
 
-# Python imports sitecustomize first thing, in the sweep and in every job: it holds what follows.
-# The report at the end takes seconds.
+# The programs below are the content of sitecustomize.py, which Python imports first in the sweep
+# and in each job.
+#
+# A sweep without its report, which takes seconds.
 WITHOUT_REPORT = """
 import sys, types
 unmade = types.SimpleNamespace(report_sweep=lambda directory: None)
 sys.modules["lyricgen.reporting.sweep_report"] = unmade
 """
 
-# It changes how every job is carried out.
+# Each job calls `before` first.
 CHANGED_JOBS = """
 import importlib.abc, importlib.util, os, pathlib, signal, sys, time
 
@@ -87,7 +89,7 @@ SPOILED = """
         sys.exit(seed - 3)
 """
 
-# Every job waits in its second epoch until the sweep's directory has a file `go`.
+# Each job waits in its second epoch until the sweep's directory has a file `go`.
 HELD = """
     step = training.module.training_step
     def training_step(batch, batch_idx):
@@ -99,7 +101,7 @@ HELD = """
     training.module.training_step = training_step
 """
 
-# No job comes to the end of a step in its second epoch; that with seed=2 hears no SIGTERM either.
+# No job finishes a step of its second epoch; the job with seed=2 also ignores SIGTERM.
 STUCK = """
     step = training.module.training_step
     def training_step(batch, batch_idx):
@@ -112,14 +114,14 @@ STUCK = """
     training.module.training_step = training_step
 """
 
-# A job whose sweep is gone does not wait as long as it would.
+# A job waits only a few seconds after its sweep has ended.
 SOONER = """
     from lyricgen.sweeps import job
     job.SWEEP_STOP_SECONDS = 4.0
 """
 
 
-# Tasks of Slurm are elsewhere.
+# Tasks of Slurm seem to run on another host.
 TASKS_ON = """
 import sys
 if {host!r} is not None and "submitit.core._submit" in sys.orig_argv:
@@ -127,7 +129,7 @@ if {host!r} is not None and "submitit.core._submit" in sys.orig_argv:
     socket.gethostname = lambda: {host!r}
 """
 
-# The launcher soon gives up a killed task; held jobs go on seconds later.
+# The launcher soon gives up a killed task; held jobs continue seconds later.
 GIVEN_UP = """
 if "lyricgen.train" in sys.orig_argv:
     import threading
@@ -141,13 +143,13 @@ if "lyricgen.train" in sys.orig_argv:
 """
 
 
-def changed_jobs(before: str) -> str:
-    """Changes of a sweep whose jobs do something else first."""
+def changes_of_jobs(before: str) -> str:
+    """Return the changes for a sweep whose jobs run the code `before` first."""
     return WITHOUT_REPORT + CHANGED_JOBS.format(before=before)
 
 
 class Command:
-    """A sweep by the real command, in a session of its own."""
+    """A sweep by the real command in its own session."""
 
     def __init__(self, sweep: Path, *overrides: str, **environment: str) -> None:
         self.sweep = sweep
@@ -168,12 +170,12 @@ class Command:
         )
 
     def wait(self, seconds: float = 300) -> tuple[int, str]:
-        """Its exit status and what it has printed."""
+        """Wait for the end; return the exit status and the output."""
         out, _ = self.process.communicate(timeout=seconds)
         return self.process.returncode, out
 
-    def begun(self, number: int, file: str = "metrics.csv") -> dict[str, Any]:
-        """The summary of a job that has written a file; by default, made its first epoch."""
+    def wait_for_job(self, number: int, file: str = "metrics.csv") -> dict[str, Any]:
+        """Wait until a job has a file, by default that of its first epoch; return its summary."""
 
         def look() -> dict[str, Any] | None:
             found = [path.parent for path in self.sweep.glob(f"{number}_*/{file}")]
@@ -187,7 +189,7 @@ class Command:
         (self.sweep / "go").touch()
 
     def stop(self, name: str) -> None:
-        """Ask it to, by SIGTERM, or as a terminal does on Ctrl-C or when it closes: all of it."""
+        """Stop by SIGTERM, or send the whole session what a terminal sends on Ctrl-C or closing."""
         if name == "Ctrl-C":
             os.killpg(self.process.pid, signal.SIGINT)
         elif name == "SIGHUP":
@@ -199,13 +201,13 @@ class Command:
 
     @property
     def statuses(self) -> list[str]:
-        """Of all jobs that have begun, in their order."""
+        """Statuses of all jobs that have begun, by number."""
         jobs = sorted(path.parent for path in self.sweep.glob("*/summary.json"))
         return [read_summary(job).status for job in jobs]
 
     @property
     def processes(self) -> list[int]:
-        """All that live in its session."""
+        """Numbers of all processes alive in the session."""
         found = []
         for stat in Path("/proc").glob("[0-9]*/stat"):
             try:
@@ -217,7 +219,7 @@ class Command:
         return found
 
     def end(self) -> None:
-        """Leave nothing of it."""
+        """Kill all processes of the session."""
         for process in (*self.processes, self.process.pid):
             try:
                 os.kill(process, signal.SIGKILL)
@@ -233,9 +235,9 @@ Start = Callable[..., Command]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Start a sweep of the real command on an engine; none survives the test.
+    """Start a sweep by the real command on an engine; it is killed after the test.
 
-    `changes` is what Python does first in the sweep and in its jobs.
+    `changes` is code that Python runs first in the sweep and in its jobs.
     """
     started: list[Command] = []
 
@@ -259,7 +261,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 # Each engine
 
 
-TWO = "hydra.sweeper.jobs_at_a_time=2"  # however many cores there are
+TWO = "hydra.sweeper.jobs_at_a_time=2"  # whatever the number of cores
 needs_two_cores = pytest.mark.skipif(
     len(os.sched_getaffinity(0)) < 2, reason="jobs run side by side on two cores at least"
 )
@@ -267,27 +269,27 @@ needs_two_cores = pytest.mark.skipif(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["basic", "cpus", "processes", "ray"])
-def test_two_jobs(start: Start, trained: Train, engine: str) -> None:
+def test_jobs_of_each_engine_equal_single_runs(start: Start, trained: Train, engine: str) -> None:
     command = start(engine, "seed=1,2", changes="")
     status, out = command.wait()
     assert status == 0, out
     assert command.statuses == ["finished", "finished"]
     for name in ("0_seed=1", "1_seed=2"):
-        # told by name, by the sweep alone, without the lines that a job has for a terminal
+        # only the sweep names the job; the job itself prints nothing
         assert out.count(name) == 1, out
     assert "epoch 1/2" not in out
     assert "epoch 1/2" in (command.sweep / "1_seed=2/train.log").read_text("utf-8")
     # an engine changes no figure
-    alone = trained(*SMALL, "seed=2").summary
+    single = trained(*SMALL, "seed=2").summary
     job = read_summary(command.sweep / "1_seed=2").entries()
     for name in ("train/loss", "val/loss", "test/loss"):
-        assert job[name] == alone[name]
+        assert job[name] == single[name]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["basic", "processes"])
-def test_jobs_that_fail(start: Start, engine: str) -> None:
-    spoiled = changed_jobs(SPOILED)
+def test_failing_jobs_are_reported(start: Start, engine: str) -> None:
+    spoiled = changes_of_jobs(SPOILED)
     command = start(engine, "seed=1,2,3,4,5", "trainer.max_epochs=1", changes=spoiled)
     status, out = command.wait()
     assert status == 1, out
@@ -308,10 +310,12 @@ def test_jobs_that_fail(start: Start, engine: str) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("without_report")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_job_that_is_killed(start: Start, train: Train, number: signal.Signals) -> None:
-    command = start("processes", "seed=1,2,3", TWO, changes=changed_jobs(HELD))
-    command.begun(0, "held")
-    os.kill(command.begun(1, "held")["process"], number)
+def test_a_killed_job_is_reported_and_resumed(
+    start: Start, train: Train, number: signal.Signals
+) -> None:
+    command = start("processes", "seed=1,2,3", TWO, changes=changes_of_jobs(HELD))
+    command.wait_for_job(0, "held")
+    os.kill(command.wait_for_job(1, "held")["process"], number)
     command.go()
     status, out = command.wait()
     assert status == 1, out
@@ -328,9 +332,9 @@ def test_a_job_that_is_killed(start: Start, train: Train, number: signal.Signals
 @needs_two_cores
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "expected"), [("Ctrl-C", 130), ("SIGTERM", 143), ("SIGHUP", 143)])
-def test_a_sweep_that_is_stopped(start: Start, name: str, expected: int) -> None:
+def test_a_stopped_sweep_interrupts_its_jobs(start: Start, name: str, expected: int) -> None:
     command = start("processes", "seed=1,2,3", *LONG, TWO)
-    command.begun(0)
+    command.wait_for_job(0)
     command.stop(name)
     status, out = command.wait()
     assert status == expected, out
@@ -345,13 +349,13 @@ def test_a_sweep_that_is_stopped(start: Start, name: str, expected: int) -> None
 @needs_two_cores
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "expected"), [("Ctrl-C", 130), ("SIGTERM", 143)])
-def test_a_sweep_that_is_stopped_at_once(start: Start, name: str, expected: int) -> None:
-    """By the second signal, where jobs do not stop for the first."""
-    command = start("processes", "seed=1,2,3", *LONG, TWO, changes=changed_jobs(STUCK))
-    jobs = [command.begun(number, "stuck")["process"] for number in (0, 1)]
+def test_a_second_signal_stops_a_sweep_at_once(start: Start, name: str, expected: int) -> None:
+    """The jobs are stuck and do not stop after the first signal."""
+    command = start("processes", "seed=1,2,3", *LONG, TWO, changes=changes_of_jobs(STUCK))
+    jobs = [command.wait_for_job(number, "stuck")["process"] for number in (0, 1)]
     command.stop(name)
     until(lambda: list(command.sweep.glob(".stop*")))
-    time.sleep(1)  # each job is told of it
+    time.sleep(1)  # each job sees the file
     assert command.process.poll() is None
     assert command.statuses == ["running", "running"]
     command.stop(name)
@@ -369,9 +373,9 @@ def test_a_sweep_that_is_stopped_at_once(start: Start, name: str, expected: int)
 
 @needs_two_cores
 @pytest.mark.slow
-def test_a_sweep_that_is_killed_takes_its_jobs_along(start: Start) -> None:
+def test_the_jobs_of_a_killed_sweep_end(start: Start) -> None:
     command = start("processes", "seed=1,2", *LONG)
-    processes = [command.begun(number)["process"] for number in (0, 1)]
+    processes = [command.wait_for_job(number)["process"] for number in (0, 1)]
     command.process.kill()
     command.process.wait()
     until(lambda: not set(processes) & set(command.processes), 30)
@@ -382,8 +386,8 @@ def test_a_sweep_that_is_killed_takes_its_jobs_along(start: Start) -> None:
 @needs_two_cores
 @pytest.mark.slow
 def test_no_stuck_job_outlives_a_killed_sweep(start: Start) -> None:
-    command = start("processes", "seed=1,2,3", *LONG, TWO, changes=changed_jobs(STUCK + SOONER))
-    jobs = [command.begun(number, "stuck")["process"] for number in (0, 1)]
+    command = start("processes", "seed=1,2,3", *LONG, TWO, changes=changes_of_jobs(STUCK + SOONER))
+    jobs = [command.wait_for_job(number, "stuck")["process"] for number in (0, 1)]
     command.process.kill()
     command.process.wait()
     until(lambda: not (command.processes or any(map(is_alive, jobs))), 3 * SWEEP_STOP_SECONDS)
@@ -391,41 +395,41 @@ def test_no_stuck_job_outlives_a_killed_sweep(start: Start) -> None:
     assert not (command.sweep / "2_seed=3").exists()
 
 
-# Every job writes down what its process has inherited.
+# Each job writes what its process inherited to a file.
 INHERITED = """
     import json, torch
-    told = {
+    inherited = {
         "parent": os.getppid(), "threads": torch.get_num_threads(),
         "blocked": [int(one) for one in signal.pthread_sigmask(signal.SIG_BLOCK, ())],
         "variable": os.environ.get("OMP_NUM_THREADS"),
         "others": len(os.listdir(f"/proc/{os.getppid()}/task")) - 1,
     }
-    (directory / "inherited.json").write_text(json.dumps(told))
+    (directory / "inherited.json").write_text(json.dumps(inherited))
 """
 
 
 @pytest.mark.slow
 def test_every_job_has_a_fresh_process_of_one_server(start: Start) -> None:
-    inherited = changed_jobs(INHERITED)
+    inherited = changes_of_jobs(INHERITED)
     command = start("cpus", "seed=1,2,3", "trainer.max_epochs=1", TWO, changes=inherited)
     status, out = command.wait()
     assert status == 0, out
     assert "Warning" not in out
     jobs = sorted(path.parent for path in command.sweep.glob("*/summary.json"))
     assert len({read_summary(job).process for job in jobs}) == 3
-    told = [json.loads((job / "inherited.json").read_text("utf-8")) for job in jobs]
-    assert told[0] == told[1] == told[2]  # of one server, which has no thread that a fork loses
-    assert told[0] | {"parent": 0} == {
+    found = [json.loads((job / "inherited.json").read_text("utf-8")) for job in jobs]
+    assert found[0] == found[1] == found[2]  # one server, without threads that a fork loses
+    assert found[0] | {"parent": 0} == {
         **{"parent": 0, "threads": 1, "blocked": [], "variable": "1", "others": 0},
     }
 
 
 @needs_two_cores
 @pytest.mark.slow
-def test_jobs_go_on_where_their_server_is_killed(start: Start) -> None:
-    command = start("processes", "seed=1,2,3", TWO, changes=changed_jobs(HELD))
-    command.begun(0, "held")
-    job = command.begun(1, "held")["process"]
+def test_jobs_continue_after_their_server_is_killed(start: Start) -> None:
+    command = start("processes", "seed=1,2,3", TWO, changes=changes_of_jobs(HELD))
+    command.wait_for_job(0, "held")
+    job = command.wait_for_job(1, "held")["process"]
     server = int(Path(f"/proc/{job}/stat").read_text().rpartition(") ")[2].split()[1])
     assert server != command.process.pid
     os.kill(server, signal.SIGKILL)
@@ -435,7 +439,7 @@ def test_jobs_go_on_where_their_server_is_killed(start: Start) -> None:
     assert command.statuses == ["finished"] * 3
 
 
-# What the fork server imports, with a note of each question about GPUs.
+# Import all that the fork server imports, and note each call about GPUs.
 SERVER = """
 import os, threading, torch
 asked = []
@@ -450,8 +454,8 @@ print(asked, len(os.listdir("/proc/self/task")), torch.get_rng_state().tolist() 
 
 
 @pytest.mark.slow
-def test_the_fork_server_leaves_gpus_threads_and_random_numbers_to_the_jobs() -> None:
-    """A fork keeps one thread, and CUDA fails in a process that was forked after its start."""
+def test_the_fork_server_uses_no_gpus_threads_or_random_numbers() -> None:
+    """A fork loses all threads but one, and CUDA fails if it started before the fork."""
     done = subprocess.run(
         [sys.executable, "-c", SERVER],
         env=os.environ | dict.fromkeys(threads.VARIABLES, "1"),
@@ -460,7 +464,7 @@ def test_the_fork_server_leaves_gpus_threads_and_random_numbers_to_the_jobs() ->
     assert done.stdout == "[] 1 True\n"
 
 
-# Starts the fork server as a sweep does, and asks a process of it for its blocked signals.
+# Start the fork server like a sweep, and print the blocked signals of one of its processes.
 BLOCKED = """
 import multiprocessing, signal
 from lyricgen.sweeps import job
@@ -477,7 +481,7 @@ if __name__ == "__main__":
 """
 
 
-def test_no_signal_reaches_a_job_before_it_can_answer(tmp_path: Path) -> None:
+def test_signals_are_blocked_until_a_job_handles_them(tmp_path: Path) -> None:
     (tmp_path / "blocked.py").write_text(BLOCKED, "utf-8")
     done = subprocess.run(
         [sys.executable, "blocked.py"], cwd=tmp_path, capture_output=True, text=True, check=True
@@ -487,8 +491,8 @@ def test_no_signal_reaches_a_job_before_it_can_answer(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("without_report")
-def test_a_sweep_of_before_is_resumed(train: Train) -> None:
-    """The record names the engine and its setting as they were typed."""
+def test_a_sweep_of_an_earlier_version_is_resumed(train: Train) -> None:
+    """The record has the typed engine and settings, with the launcher's old class."""
     done = train("-m", "hydra/launcher=cpus", "hydra.launcher.n_jobs=2", *SMALL, "seed=1,2")
     assert done.status == 0, done.err
     sweep = sweep_of()
@@ -502,7 +506,9 @@ def test_a_sweep_of_before_is_resumed(train: Train) -> None:
     assert record.count(typed) == 1
     place = record.index(typed)
     indent = record[record.rindex("\n", 0, place) + 1 : place]
-    record = record.replace(typed, f"{typed}{indent}- hydra.launcher.verbose=1\n")  # joblib's
+    record = record.replace(
+        typed, f"{typed}{indent}- hydra.launcher.verbose=1\n"
+    )  # a setting of joblib
     (sweep / "multirun.yaml").write_text(record, "utf-8")
     done = train(f"resume={sweep}", "seed=1,2,3")
     assert done.status == 0, done.err
@@ -515,7 +521,7 @@ def test_a_sweep_of_before_is_resumed(train: Train) -> None:
 def test_a_sweeper_of_another_package_gets_a_float_for_each_job(
     train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What it gets is what the jobs' own summaries say."""
+    """The floats are the figures of the jobs' summaries."""
     given: list[Any] = []
 
     def sweep(sweeper: Any, arguments: list[str]) -> None:
@@ -542,13 +548,13 @@ def cluster(tmp_path: Path) -> Path:
     return place
 
 
-def on(cluster: Path) -> dict[str, str]:
+def variables_of(cluster: Path) -> dict[str, str]:
     return {"PATH": f"{cluster / 'bin'}{os.pathsep}{os.environ['PATH']}"}
 
 
 @pytest.mark.slow
-def test_slurm(start: Start, cluster: Path) -> None:
-    """The batch file asks for what was chosen, and the jobs that it starts finish."""
+def test_a_sweep_on_slurm_finishes(start: Start, cluster: Path) -> None:
+    """The batch file has the chosen settings, and its jobs finish."""
     chosen = ("timeout_min=90", "mem_gb=3", "gpus_per_node=2")
     command = start(
         "slurm",
@@ -556,7 +562,7 @@ def test_slurm(start: Start, cluster: Path) -> None:
         "trainer.max_epochs=1",
         "hydra.sweeper.jobs_at_a_time=1",
         *(f"hydra.launcher.{one}" for one in (*chosen, "cpus_per_task=1", "partition=night")),
-        **on(cluster),
+        **variables_of(cluster),
         **dict.fromkeys(threads.VARIABLES, ""),  # the user has set none
     )
     status, out = command.wait()
@@ -572,16 +578,18 @@ def test_slurm(start: Start, cluster: Path) -> None:
     }
     assert {name: asked[name] for name in expected} == expected
     assert asked["output"].startswith(str(command.sweep / ".submitit"))
-    # that of the sweep, which finds lyricgen also from elsewhere
+    # the sweep's Python, which finds lyricgen from any directory
     assert f" {sys.executable} -u -m submitit.core._submit {command.sweep}" in batch
 
 
 @pytest.mark.slow
-def test_slurm_starts_again_what_it_has_preempted(start: Start, cluster: Path) -> None:
-    """The warning comes in the middle of a job, which then goes on from where it was."""
-    held = changed_jobs(HELD)
-    command = start("slurm", "seed=1,2", "trainer.max_epochs=3", changes=held, **on(cluster))
-    os.kill(command.begun(1, "held")["process"], signal.SIGUSR2)
+def test_a_preempted_job_of_slurm_is_resumed(start: Start, cluster: Path) -> None:
+    """The warning comes in the middle of a job, which continues from there."""
+    held = changes_of_jobs(HELD)
+    command = start(
+        "slurm", "seed=1,2", "trainer.max_epochs=3", changes=held, **variables_of(cluster)
+    )
+    os.kill(command.wait_for_job(1, "held")["process"], signal.SIGUSR2)
     command.go()
     status, out = command.wait()
     assert status == 0, out
@@ -591,19 +599,21 @@ def test_slurm_starts_again_what_it_has_preempted(start: Start, cluster: Path) -
     assert len(summary["resumed"]) == 1
     assert summary["epochs"] == 3
     log = (command.sweep / "1_seed=2/train.log").read_text("utf-8")
-    told = re.findall(r"epoch (\d+)/3: train perplexity", log)  # no epoch twice
-    assert told == ["1", "2", "3"]
+    epochs = re.findall(r"epoch (\d+)/3: train perplexity", log)  # no epoch twice
+    assert epochs == ["1", "2", "3"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("host", [None, "node7"])
-def test_slurm_kills_one(start: Start, cluster: Path, tmp_path: Path, host: str | None) -> None:
-    """The sweep waits for the others, though its launcher gives up."""
+def test_a_killed_job_of_slurm_does_not_end_the_sweep(
+    start: Start, cluster: Path, tmp_path: Path, host: str | None
+) -> None:
+    """The sweep waits for the other job, although its launcher gives up."""
     given_up = GIVEN_UP.format(go=str(tmp_path / "sweep/go"))
-    changes = changed_jobs(HELD) + given_up + TASKS_ON.format(host=host)
-    command = start("slurm", "seed=1,2", changes=changes, **on(cluster))
-    command.begun(1, "held")
-    killed = command.begun(0, "held")
+    changes = changes_of_jobs(HELD) + given_up + TASKS_ON.format(host=host)
+    command = start("slurm", "seed=1,2", changes=changes, **variables_of(cluster))
+    command.wait_for_job(1, "held")
+    killed = command.wait_for_job(0, "held")
     assert killed["host"] == (host or socket.gethostname())
     os.kill(killed["process"], signal.SIGKILL)
     status, out = command.wait()
@@ -611,16 +621,16 @@ def test_slurm_kills_one(start: Start, cluster: Path, tmp_path: Path, host: str 
     assert command.statuses == ["killed", "finished"]
     assert "job 0_seed=1 killed" in out
     assert "1 of 2 jobs did not finish: 0_seed=1 (killed)" in out
-    # what nobody can see from here is written down
+    # a death on another host cannot be seen, so it is written to the summary
     written = summary_of(command.sweep / "0_seed=1")["status"]
     assert written == ("killed" if host else "running")
 
 
 @pytest.mark.slow
 def test_a_stopped_sweep_stops_its_slurm_jobs(start: Start, cluster: Path) -> None:
-    command = start("slurm", "seed=1,2", *LONG, **on(cluster))
+    command = start("slurm", "seed=1,2", *LONG, **variables_of(cluster))
     for number in (0, 1):
-        command.begun(number)
+        command.wait_for_job(number)
     command.process.send_signal(signal.SIGINT)
     status, out = command.wait()
     assert status == 130, out
@@ -630,8 +640,8 @@ def test_a_stopped_sweep_stops_its_slurm_jobs(start: Start, cluster: Path) -> No
     assert {"4242_0", "4242_1"} <= set(cancelled)
 
 
-class Elsewhere:
-    """A launcher whose jobs begin on another machine, and are not heard of again."""
+class LosingLauncher:
+    """Launcher whose jobs begin on another machine and never end."""
 
     def __init__(self, *directories: Path) -> None:
         self.directories = directories
@@ -643,15 +653,15 @@ class Elsewhere:
             (directory / "summary.json").write_text(json.dumps(summary), "utf-8")
 
 
-def test_jobs_elsewhere_that_nobody_works_on_are_killed(
+def test_abandoned_jobs_on_other_machines_count_as_killed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lost, held, earlier = (tmp_path / name for name in ("0_lost", "1_held", "2_earlier"))
     for directory in (lost, held, earlier):
         directory.mkdir()
     (tmp_path / "summary.json").write_text('{"status": "running"}', "utf-8")
-    Elsewhere(earlier).launch([], 0)  # by another sweep, to which it belongs
-    launcher: Any = Elsewhere(lost, held)
+    LosingLauncher(earlier).launch([], 0)  # it belongs to another sweep
+    launcher: Any = LosingLauncher(lost, held)
     with claimed(held):
         LauncherWatch(launcher, [[(0, []), (1, []), (2, [])]], tmp_path).run(1)
         statuses = [read_summary(each).status for each in (lost, held, earlier)]
@@ -664,7 +674,7 @@ def test_jobs_elsewhere_that_nobody_works_on_are_killed(
     ]
 
 
-# What is not installed
+# Engines that are not installed
 
 
 @pytest.mark.parametrize(
@@ -674,10 +684,10 @@ def test_jobs_elsewhere_that_nobody_works_on_are_killed(
         ("ray", "ray", "ray"),
     ],
 )
-def test_an_engine_that_is_not_installed(
+def test_an_engine_without_its_package_names_the_extra(
     train: Train, monkeypatch: pytest.MonkeyPatch, engine: str, plugin: str, extra: str
 ) -> None:
-    Plugins.instance()  # has them registered
+    Plugins.instance()  # registers the launchers
     launchers = ConfigStore.instance().repo["hydra"]["launcher"]
     monkeypatch.delitem(launchers, f"{plugin}.yaml", raising=False)
     done = train("-m", f"hydra/launcher={engine}", *TINY, "seed=1,2")
@@ -696,7 +706,7 @@ def engine(name: str, n_jobs: int = -1) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("launcher", "wanted", "jobs", "expected"),
+    ("launcher", "chosen", "jobs", "expected"),
     [
         (engine("BasicLauncher"), 4, 9, 1),
         (engine("ProcessLauncher"), None, 9, 8),
@@ -708,16 +718,16 @@ def engine(name: str, n_jobs: int = -1) -> Any:
         (engine("ProcessLauncher"), 3, 9, 3),
     ],
 )
-def test_jobs_side_by_side(
-    monkeypatch: pytest.MonkeyPatch, launcher: Any, wanted: int | None, jobs: int, expected: int
+def test_number_of_jobs_at_a_time(
+    monkeypatch: pytest.MonkeyPatch, launcher: Any, chosen: int | None, jobs: int, expected: int
 ) -> None:
     monkeypatch.setattr(engines, "cores", lambda: 8)
-    assert engines.jobs_at_a_time(launcher, wanted, jobs) == expected
+    assert engines.jobs_at_a_time(launcher, chosen, jobs) == expected
 
 
 @pytest.mark.parametrize(("own", "jobs"), [(None, 1), (None, 3), (None, 8), ("1", 2), ("6", 2)])
 @pytest.mark.parametrize("name", threads.VARIABLES)
-def test_cores_are_shared_out(
+def test_jobs_share_the_cores(
     monkeypatch: pytest.MonkeyPatch, name: str, own: str | None, jobs: int
 ) -> None:
     monkeypatch.setattr(threads, "cores", lambda: 8)
@@ -764,7 +774,7 @@ OWN_CGROUPS = """\
 def test_cores_of_a_cgroup_of_version_1(
     tmp_path: Path, controllers: str, folder: str, mount: str
 ) -> None:
-    """The quota of the process, of a group above it, or of a container that sees no path."""
+    """The quota is that of the process, a group above it, or a container without the path."""
     own = tmp_path / "cgroup"
     own.write_text(OWN_CGROUPS.format(controllers=controllers))
     groups = tmp_path / "groups"
@@ -782,7 +792,7 @@ def test_cores_of_a_cgroup_of_version_1(
     quota.write_text("-1\n")
     assert threads.quota(groups, own) is None
     (groups / "cpuset/docker/abc").mkdir(parents=True)
-    (groups / "cpu.max").write_text("100000 100000\n")  # both versions: the lower one counts
+    (groups / "cpu.max").write_text("100000 100000\n")  # with both versions the lower quota counts
     quota.write_text("400000\n")
     assert threads.quota(groups, own) == 1
 
@@ -808,10 +818,10 @@ def test_one_process_uses_all_cores_but_no_more(
     assert train(*TINY).summary["threads"] == 1
 
 
-# A job in a process of its own
+# Jobs and their processes
 
 
-def test_a_job_of_the_sweeps_own_process(tmp_path: Path) -> None:
+def test_an_interrupt_of_a_job_in_the_sweeps_process_is_raised(tmp_path: Path) -> None:
     def fail() -> float:
         raise KeyboardInterrupt
 
@@ -820,13 +830,15 @@ def test_a_job_of_the_sweeps_own_process(tmp_path: Path) -> None:
     assert not get_console().quiet
 
 
-def test_a_job_that_has_not_begun_when_the_sweep_stops(tmp_path: Path) -> None:
+def test_a_job_does_not_begin_after_the_sweep_was_stopped(tmp_path: Path) -> None:
     with changed_environment({SWEEP: process_name()}):
         stop_file(tmp_path, process_name()).touch()
         assert do_as_job(tmp_path, lambda: 1.0) == math.inf
 
 
-def test_where_there_is_no_slurm(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slurm_without_its_commands_is_refused(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PATH", "")
     done = train("-m", "hydra/launcher=slurm", "seed=1,2")
     assert done.status == 2
@@ -845,7 +857,7 @@ def test_where_there_is_no_slurm(train: Train, monkeypatch: pytest.MonkeyPatch) 
         "+hydra.sweeper.jobs=3",
     ],
 )
-def test_a_wrong_setting_of_a_sweep(train: Train, typed: str) -> None:
+def test_a_wrong_setting_of_a_sweep_is_refused(train: Train, typed: str) -> None:
     done = train("-m", "hydra/launcher=processes", "seed=1,2", typed)
     assert done.status == 2
     [line] = done.err.splitlines()
@@ -862,7 +874,7 @@ def test_a_wrong_setting_of_a_sweep(train: Train, typed: str) -> None:
         ("processes", "hydra.launcher.n_jobs=0", "choose 1 or more, or -1 for one job a core"),
     ],
 )
-def test_no_jobs_at_a_time(train: Train, engine: str, typed: str, why: str) -> None:
+def test_zero_jobs_at_a_time_is_refused(train: Train, engine: str, typed: str, why: str) -> None:
     done = train("-m", f"hydra/launcher={engine}", "seed=1,2", typed)
     assert done.status == 2
     assert done.err == f"error: {typed}: {why}\n"
@@ -871,7 +883,7 @@ def test_no_jobs_at_a_time(train: Train, engine: str, typed: str, why: str) -> N
 
 @pytest.mark.parametrize("module", ["grid", "search.study"])
 def test_a_sweep_begins_without_torch(module: str) -> None:
-    """Its import takes seconds, and only jobs need it."""
+    """The import of torch takes seconds, and only jobs need it."""
     if module == "search.study":
         pytest.importorskip("optuna")
     program = f"import sys, lyricgen.sweeps.{module}; print('torch' in sys.modules)"

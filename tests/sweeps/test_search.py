@@ -1,4 +1,4 @@
-"""Searches with Optuna: their space, their study, pruning, and several processes at one study."""
+"""Searches with Optuna: space, study, pruning, and several processes with one study."""
 
 import json
 import os
@@ -47,7 +47,7 @@ def space_of(*overrides: str) -> Space:
 
 
 def trials_of(sweep: Path) -> list[optuna.trial.FrozenTrial]:
-    """By Optuna alone, as anybody may read the file."""
+    """Read the trials with nothing but Optuna."""
     storage = JournalStorage(JournalFileBackend(str(sweep / "study.log")))
     return optuna.load_study(study_name=None, storage=storage).trials
 
@@ -81,8 +81,8 @@ def test_the_grammar_of_a_space(override: str, distribution: Any) -> None:
     assert space.fixed == ["y=2", "cell=gru"]
 
 
-def test_values_come_back_as_they_were() -> None:
-    """Overrides of a trial, read by Hydra, give the very values that Optuna has proposed."""
+def test_values_survive_as_overrides() -> None:
+    """Hydra reads from the overrides of a trial exactly the values that Optuna proposed."""
     space = space_of("a=tag(log,interval(1e-9,1))", "b=range(1,9)", "c='1',2,null,'b, c'")
     study = optuna.create_study(sampler=build_sampler(options().sampler, 0))
     parser = OverridesParser.create()
@@ -93,15 +93,15 @@ def test_values_come_back_as_they_were() -> None:
         assert [type(one) for one in read] == [type(one) for one in params.values()]
 
 
-def test_a_directory_is_called_by_what_is_searched(tmp_path: Path) -> None:
+def test_a_directory_is_named_after_the_searched_values(tmp_path: Path) -> None:
     space = space_of("y=1", "lr=interval(0.123456,0.123456)", "h=range(8,8)", "c=0.123456,0.1")
     [job] = Study(options(), tmp_path, space).ask()
     assert job.name.startswith("0_lr=0.1235,h=8,c=0.1")
     assert job.overrides[:3] == ["y=1", "lr=0.123456", "h=8"]
 
 
-def test_what_was_searched_for_a_trial_stays(tmp_path: Path) -> None:
-    """Where the search goes on with other overrides, a trial under way has those but its own."""
+def test_a_resumed_trial_keeps_its_searched_values(tmp_path: Path) -> None:
+    """The search is resumed with other overrides; a trial keeps only its searched values."""
     study = Study(options(), tmp_path, space_of("a=1", "x=interval(0,1)", "cell=rnn,gru"))
     [job] = study.ask()
     study.release()
@@ -127,7 +127,7 @@ def test_the_last_override_of_a_key_counts() -> None:
         ("x=range(1,5,0)", "step is 0"),
     ],
 )
-def test_what_cannot_be_searched(override: str, message: str) -> None:
+def test_a_wrong_space_is_refused(override: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         space_of(override)
 
@@ -154,14 +154,14 @@ def options(**changed: Any) -> StudyOptions:
 
 
 def finish(sweep: Path, job: Any, status: str = "finished", perplexity: float = 1.0) -> None:
-    """Leave what a job leaves."""
+    """Write the directory and summary of a job that has ended."""
     (sweep / job.name).mkdir(exist_ok=True)
     summary = {"status": status, "val/perplexity": perplexity}
     (sweep / job.name / "summary.json").write_text(json.dumps(summary), "utf-8")
 
 
 def work(study: Study, count: int) -> list[str]:
-    """Do trials whose perplexity is a function of what they are; their values."""
+    """Do trials whose perplexity is a function of their value; return the values."""
     done = []
     for _ in range(count):
         [job] = study.ask()
@@ -173,7 +173,7 @@ def work(study: Study, count: int) -> list[str]:
 
 
 def test_a_study_is_a_function_of_its_seed(tmp_path: Path) -> None:
-    """Also where another process goes on with it, after the random trials and after TPE's."""
+    """This holds when another process continues it, among random trials or those of TPE."""
     space = space_of("x=interval(0,1)")
     values = {}
     for split in (0, 1, 5, 8):
@@ -189,7 +189,7 @@ def test_a_study_is_a_function_of_its_seed(tmp_path: Path) -> None:
     assert work(Study(options(sampler=sampler), other, space), 3) != values[0][:3]
 
 
-def test_a_study_has_its_trials_and_no_more(tmp_path: Path) -> None:
+def test_a_study_starts_no_more_than_its_trials(tmp_path: Path) -> None:
     space = space_of("x=interval(0,1)")
     one, two = Study(options(jobs_at_a_time=2), tmp_path, space), Study(options(), tmp_path, space)
     jobs = one.ask()
@@ -199,14 +199,14 @@ def test_a_study_has_its_trials_and_no_more(tmp_path: Path) -> None:
     assert one.unfinished == [0, 1, 2]
 
 
-def test_what_a_dead_process_has_left_is_taken_up(tmp_path: Path) -> None:
-    """With its number, its overrides and its reported values; what others do is left to them."""
+def test_the_trial_of_a_dead_process_is_resumed(tmp_path: Path) -> None:
+    """It keeps its number, overrides and reported values; trials of live processes are left."""
     space = space_of("x=interval(0,1)")
     dead, alive, third = (Study(options(), tmp_path, space) for _ in range(3))
     [left], [kept] = dead.ask(), alive.ask()
     JobTrial(options(), tmp_path, 0).report(1, 5.0)
     assert third.resume_trials(failed=True) == []
-    dead.release()  # as the system does for a killed process
+    dead.release()  # the system does this for a killed process
     assert third.resume_trials(failed=True) == [left]
     assert alive.resume_trials(failed=True) == []
     finish(tmp_path, left, perplexity=7.0)
@@ -217,7 +217,7 @@ def test_what_a_dead_process_has_left_is_taken_up(tmp_path: Path) -> None:
 
 
 def test_a_job_that_outlives_its_search_is_not_done_twice(tmp_path: Path) -> None:
-    """An engine's process may go on after the one that has launched it."""
+    """A job's process can outlive the search that launched it."""
     space = space_of("x=interval(0,1)")
     first = Study(options(), tmp_path, space)
     [job] = first.ask()
@@ -227,11 +227,11 @@ def test_a_job_that_outlives_its_search_is_not_done_twice(tmp_path: Path) -> Non
     with FileLock(tmp_path / job.name / ".lock"):
         assert again.resume_trials(failed=False) == []
     finish(tmp_path, job, perplexity=3.0)
-    assert again.resume_trials(failed=False) == []  # nothing to do, but to note what has come of it
+    assert again.resume_trials(failed=False) == []  # only its result is recorded
     assert trials_of(tmp_path)[0].value == 3.0
 
 
-def test_a_failed_trial_is_repeated_once_asked_for(tmp_path: Path) -> None:
+def test_a_failed_trial_is_repeated_when_asked(tmp_path: Path) -> None:
     space = space_of("x=interval(0,1)")
     study = Study(options(), tmp_path, space)
     [job] = study.ask()
@@ -245,8 +245,10 @@ def test_a_failed_trial_is_repeated_once_asked_for(tmp_path: Path) -> None:
     study.tell([again])
     states = [(trial.number, trial.state.name) for trial in trials_of(tmp_path)]
     assert states == [(0, "FAIL"), (1, "COMPLETE")]
-    assert trials_of(tmp_path)[1].intermediate_values == {1: 5.0}  # not told once more
-    assert [job.number for job in study.ask()] == [1]  # the failed one and its like count once
+    assert trials_of(tmp_path)[1].intermediate_values == {1: 5.0}  # not reported again
+    assert [job.number for job in study.ask()] == [
+        1
+    ]  # the failed trial and its repetition count once
 
 
 def test_a_study_keeps_its_choices(tmp_path: Path) -> None:
@@ -265,7 +267,7 @@ def test_a_torn_line_of_the_journal_is_cut_off(tmp_path: Path) -> None:
     assert [trial.number for trial in trials_of(tmp_path)] == [0, 1]
 
 
-def test_a_killed_process_holds_up_no_other(
+def test_a_killed_process_does_not_keep_the_lock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     journal = tmp_path / "study.log"
@@ -294,8 +296,8 @@ def trainer_at(epoch: int, **changed: Any) -> Any:
     return SimpleNamespace(**(plain | changed))
 
 
-class Told:
-    """A trial that is always given up."""
+class PrunedTrial:
+    """A trial that is always pruned."""
 
     def __init__(self) -> None:
         self.values: list[tuple[int, float]] = []
@@ -307,13 +309,13 @@ class Told:
         return True
 
 
-def test_the_end_of_a_run_is_no_pruning() -> None:
-    trial = Told()
+def test_a_run_that_ends_by_itself_is_not_pruned() -> None:
+    trial = PrunedTrial()
     state = RunState()
     pruning = Pruning(state, trial, "val")
     for trainer, metrics in (
         (trainer_at(5), {"val/perplexity": 4.0}),  # the last epoch
-        (trainer_at(4, should_stop=True), {"val/perplexity": 3.0}),  # early stopping, say
+        (trainer_at(4, should_stop=True), {"val/perplexity": 3.0}),  # early stopping, for example
         (trainer_at(3), {"train/perplexity": 2.0}),  # no validation
     ):
         before, state.metrics = trainer.should_stop, metrics
@@ -321,8 +323,10 @@ def test_the_end_of_a_run_is_no_pruning() -> None:
         assert (state.pruned, trainer.should_stop) == (None, before)
     assert trial.values == [(5, 4.0), (4, 3.0)]
     state.metrics = {"val/perplexity": 3.5}
-    pruning.after_validation(trainer_at(3))  # within an epoch, which goes on
-    pruning.after_validation(trainer_at(4, should_stop=True))  # or is ended by early stopping
+    pruning.after_validation(trainer_at(3))  # within an epoch that continues
+    pruning.after_validation(
+        trainer_at(4, should_stop=True)
+    )  # within an epoch that early stopping ends
     assert trial.values[2:] == [(4, 3.5)]
     trainer, state.metrics = trainer_at(2), {"val/pseudo_perplexity": 9.0}
     pruning.after_epoch(trainer, validated=True)
@@ -333,7 +337,7 @@ def test_the_end_of_a_run_is_no_pruning() -> None:
     assert resumed.should_stop
 
 
-def test_an_epoch_is_told_once(tmp_path: Path) -> None:
+def test_an_epoch_is_reported_once(tmp_path: Path) -> None:
     study = Study(options(), tmp_path, space_of("x=interval(0,1)"))
     [job] = study.ask()
     trial = JobTrial(options(), tmp_path, 0)
@@ -341,12 +345,12 @@ def test_an_epoch_is_told_once(tmp_path: Path) -> None:
     JobTrial(options(), tmp_path, 0).report(1, 6.0)  # the same epoch, after a resume
     finish(tmp_path, job)
     study.tell([job])
-    trial.report(2, 4.0)  # of a process that has outlived the search
+    trial.report(2, 4.0)  # from a process that outlived the search
     assert trials_of(tmp_path)[0].intermediate_values == {1: 5.0}
 
 
 @pytest.mark.parametrize("storage", [None, "sqlite:///study.db"])
-def test_a_study_that_is_gone_is_an_error_in_one_line(
+def test_a_deleted_study_is_an_error_in_one_line(
     tmp_path: Path, storage: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -370,8 +374,10 @@ def test_a_study_that_is_gone_is_an_error_in_one_line(
                 use()
 
 
-def given_up_at(values: dict[int, float], others: list[dict[int, float]], last: int) -> int | None:
-    """The median rule: startup of 1 trial, warm-up of 1 epoch."""
+def median_pruning(
+    values: dict[int, float], others: list[dict[int, float]], last: int
+) -> int | None:
+    """Return the epoch at which the median rule prunes, with 1 trial and 1 epoch of warm-up."""
     for epoch in sorted(values):
         there = [other[epoch] for other in others if epoch in other]
         best = min(value for at, value in values.items() if at <= epoch)
@@ -380,8 +386,8 @@ def given_up_at(values: dict[int, float], others: list[dict[int, float]], last: 
     return None
 
 
-def pruned_in(sweep: Path, last: int) -> dict[int, int]:
-    """The epochs at which trials were given up, by their numbers; each must be the rule's."""
+def pruned_epochs(sweep: Path, last: int) -> dict[int, int]:
+    """Return the epochs of pruned trials by number; check each against the median rule."""
     complete: list[dict[int, float]] = []
     pruned = {}
     for trial, directory in zip(trials_of(sweep), jobs_of(sweep), strict=True):
@@ -392,7 +398,7 @@ def pruned_in(sweep: Path, last: int) -> dict[int, int]:
         assert trial.intermediate_values == rows
         assert job["options"]["optimizer"]["lr"] == trial.params["optimizer.lr"]
         assert job["search_space"] == {"optimizer.lr": {"low": 1e-4, "high": 1, "log": True}}
-        epoch = given_up_at(rows, complete, last)
+        epoch = median_pruning(rows, complete, last)
         if epoch is None:
             assert (trial.state, job["status"]) == (TrialState.COMPLETE, "finished")
             assert trial.value == job["val/perplexity"]
@@ -413,11 +419,11 @@ LR = ("optimizer.lr=tag(log,interval(1e-4,1))", "hydra.sweeper.sampler.kind=rand
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("without_report")
-def test_bad_trials_are_given_up_between_epochs(train: Train) -> None:
+def test_bad_trials_are_pruned_between_epochs(train: Train) -> None:
     six = ("trainer.max_epochs=4", "model.dropout=0", "hydra.sweeper.n_trials=6")
     done = train(*SEARCH, *EARLY, *LR, *six)
     assert done.status == 0, done.err
-    pruned = len(pruned_in(sweep_of(), 4))
+    pruned = len(pruned_epochs(sweep_of(), 4))
     assert pruned
     assert pruned < 5
     assert summary_of(sweep_of())["status"] == "finished"
@@ -428,45 +434,45 @@ def test_bad_trials_are_given_up_between_epochs(train: Train) -> None:
     assert f"the best is job {best.number}, perplexity {best.value:,.2f}: {lr}" in done.out
 
 
-def tell_end(report: Path) -> None:
-    """Let this process, the second of a trial, tell the end of its training."""
+def report_end(report: Path) -> None:
+    """Let this process, the second of a trial, write the end of its training to a file."""
 
     def on_train_end(pruning: Pruning, trainer: Any, module: Any) -> None:
-        told = [os.getpid(), trainer.world_size, trainer.current_epoch, pruning.state.pruned]
+        entry = [os.getpid(), trainer.world_size, trainer.current_epoch, pruning.state.pruned]
         with report.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(told) + "\n")
+            stream.write(json.dumps(entry) + "\n")
 
     Pruning.on_train_end = on_train_end  # type: ignore[assignment, method-assign]
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("without_report")
-def test_a_trial_of_several_processes_is_given_up_in_all(
+def test_a_trial_is_pruned_in_all_its_processes(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where it is in one, by the decision of the first, which alone speaks with the search."""
+    """The first process decides, as if it were the only one; only it uses the study."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    report = tmp_path / "told.jsonl"
-    fork_workers(monkeypatch, partial(tell_end, report))
+    report = tmp_path / "end.jsonl"
+    fork_workers(monkeypatch, partial(report_end, report))
     plain = [one for one in SEARCH if one != "trainer=cpu"]
     few = ("trainer.max_epochs=3", "model.dropout=0", "hydra.sweeper.n_trials=4")
-    few += ("trainer.precision=64-true",)  # so that wild trials are the same ones, too
+    few += ("trainer.precision=64-true",)  # diverging trials are then equal, too
     two = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "hydra.sweep.dir=two")
     done = train(*plain, *EARLY, *LR, *few, *two)
     assert done.status == 0, done.err
     assert done.err == ""
-    pruned = pruned_in(Path("two"), 3)
+    pruned = pruned_epochs(Path("two"), 3)
     assert 0 < len(pruned) < 3
-    told = [json.loads(line) for line in report.read_text("utf-8").splitlines()]
-    for number, (process, count, epochs, reason) in enumerate(told):
+    entries = [json.loads(line) for line in report.read_text("utf-8").splitlines()]
+    for number, (process, count, epochs, reason) in enumerate(entries):
         job = summary_of(jobs_of(Path("two"))[number])
         assert (count, epochs, reason) == (2, pruned.get(number, 3), job.get("reason"))
         assert not is_alive(process)
-    assert len(told) == 4
+    assert len(entries) == 4
     assert summary_of(Path("two"))["status"] == "finished"
-    alone = train(*SEARCH, *EARLY, *LR, *few, "hydra.sweep.dir=one")
-    assert alone.status == 0, alone.err
-    assert pruned_in(Path("one"), 3) == pruned
+    single = train(*SEARCH, *EARLY, *LR, *few, "hydra.sweep.dir=one")
+    assert single.status == 0, single.err
+    assert pruned_epochs(Path("one"), 3) == pruned
     for one, other in zip(trials_of(Path("one")), trials_of(Path("two")), strict=True):
         assert one.params == other.params
         assert one.intermediate_values == pytest.approx(other.intermediate_values, rel=1e-5)
@@ -474,7 +480,7 @@ def test_a_trial_of_several_processes_is_given_up_in_all(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("without_report")
-def test_a_search_is_repeatable_and_typed_values_stay(train: Train) -> None:
+def test_a_search_is_repeatable_and_keeps_typed_values(train: Train) -> None:
     typed = ("layers=2", "optimizer.lr=0.01", "hydra.sweeper.params.hidden_size='range(8,16,8)'")
     search = [one for one in SEARCH if not one.startswith("hidden_size")]
     search.append("trainer.max_epochs=1")
@@ -494,7 +500,7 @@ def test_a_search_is_repeatable_and_typed_values_stay(train: Train) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("without_report")
-def test_a_failing_trial_stops_no_other(train: Train) -> None:
+def test_a_failing_trial_does_not_stop_the_search(train: Train) -> None:
     sizes = ("trainer.val_check_interval=null,100000", "model.dropout=0", "optimizer.lr=0.01")
     done = train(*SEARCH, *sizes, "hydra.sweeper.n_trials=4")
     assert done.status == 1
@@ -508,7 +514,7 @@ def test_a_failing_trial_stops_no_other(train: Train) -> None:
         bad = name in failed
         assert state == ((TrialState.FAIL, "failed") if bad else (TrialState.COMPLETE, "finished"))
     assert f"error: {len(failed)} of 4 jobs did not finish: {failed[0]} (failed: " in done.err
-    # another process that comes when all is done takes nothing away
+    # a process that starts after the end changes nothing
     record = summary_of(sweep_of())
     late = train(*SEARCH, *sizes, "hydra.sweeper.n_trials=4", f"hydra.sweep.dir={sweep_of()}")
     assert late.status == 1
@@ -550,14 +556,14 @@ def test_mistakes_are_one_line_before_any_trial(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("without_report")
-def test_a_grid_is_not_taken_for_a_study(train: Train) -> None:
+def test_a_search_in_the_directory_of_a_grid_is_refused(train: Train) -> None:
     train("-m", *SMALL, "trainer.max_epochs=1", "seed=1", "hydra.sweep.dir=here")
     done = train(*SEARCH, "hydra.sweep.dir=here")
     assert done.status == 2
     assert "holds a sweep that this study knows nothing of" in done.err
 
 
-def test_without_optuna(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_search_without_optuna_is_refused(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
     done = train(*SEARCH)
     assert done.status == 2
@@ -578,7 +584,7 @@ def test_hydra_starts_without_heavy_imports() -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("without_report")
-def test_a_study_may_be_kept_elsewhere(train: Train) -> None:
+def test_a_study_can_be_stored_elsewhere(train: Train) -> None:
     done = train(*SEARCH, "hydra.sweeper.storage=sqlite:///study.db", "trainer.max_epochs=1")
     assert done.status == 0, done.err
     study = optuna.load_study(study_name=sweep_of().name, storage="sqlite:///study.db")
@@ -587,7 +593,7 @@ def test_a_study_may_be_kept_elsewhere(train: Train) -> None:
 
 
 @pytest.mark.usefixtures("without_report")
-def test_an_interrupted_search_goes_on(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_search_is_resumed(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     train_and_evaluate = training.train_and_evaluate
 
     def stopped(prepared: training.Training, run: Run, *arguments: Any) -> dict[str, Any]:
@@ -608,19 +614,19 @@ def test_an_interrupted_search_goes_on(train: Train, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("without_report")
-def test_one_trial_alone_can_be_gone_on_with(train: Train) -> None:
+def test_a_single_trial_can_be_resumed(train: Train) -> None:
     early = ("hydra.sweeper.pruner.startup_trials=1", "hydra.sweeper.pruner.warmup_epochs=0")
     lr = ("optimizer.lr=1e-2,1", "hydra.sweeper.sampler.kind=random", "scheduler=none")
     done = train(*SEARCH, *early, *lr, "model.dropout=0", "hydra.sweeper.n_trials=4")
     assert done.status == 0, done.err
-    told = {summary_of(path)["status"]: path for path in jobs_of(sweep_of())}
-    again = train(f"resume={told['pruned']}", "trainer.max_epochs=3")
+    by_status = {summary_of(path)["status"]: path for path in jobs_of(sweep_of())}
+    again = train(f"resume={by_status['pruned']}", "trainer.max_epochs=3")
     assert again.status == 0, again.err
     assert "is finished: pruned at epoch 1" in again.out
-    before = summary_of(told["finished"])
-    longer = train(f"resume={told['finished']}", "trainer.max_epochs=3")
+    before = summary_of(by_status["finished"])
+    longer = train(f"resume={by_status['finished']}", "trainer.max_epochs=3")
     assert longer.status == 0, longer.err
-    after = summary_of(told["finished"])
+    after = summary_of(by_status["finished"])
     assert after["epochs"] == 3
     assert (after["search_space"], after["job"]) == (before["search_space"], before["job"])
 
@@ -628,7 +634,7 @@ def test_one_trial_alone_can_be_gone_on_with(train: Train) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("without_report")
 @pytest.mark.parametrize("recipe", [(), ("experiment=dino",), ("-m", "experiment=textbook")])
-def test_the_search_that_is_a_file(
+def test_the_search_of_the_configuration_files(
     train: Train, monkeypatch: pytest.MonkeyPatch, recipe: tuple[str, ...]
 ) -> None:
     done: list[dict[str, Any]] = []
@@ -651,13 +657,13 @@ def test_the_search_that_is_a_file(
         "hidden_size": IntDistribution(64, 512, step=64),
         "model.dropout": FloatDistribution(0.0, 0.8),
     }
-    if not recipe:  # the sampler has seen that a small learning rate is good
-        first, then = ([lr for lr, _, _ in part] for part in (searched[:6], searched[6:]))
+    if not recipe:  # the sampler has found that a small learning rate is good
+        first, then = ([lr for lr, _, _ in half] for half in (searched[:6], searched[6:]))
         assert np.median(then) < np.median(first)
 
 
 def search(*arguments: str) -> None:
-    """Search in this process, which a test has started, without the report at the end."""
+    """Search in this process of a test without the report at the end."""
     sweep_report.report_sweep = lambda directory: None
     torch.set_num_threads(1)
     sys.argv = ["lyricgen.train", *arguments]
@@ -669,7 +675,7 @@ LONG = ("trainer.max_epochs=3", *EARLY, "hydra.sweeper.n_trials=4")
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("without_report")
-def test_a_killed_search_is_finished_as_if_it_had_never_been(train: Train, tmp_path: Path) -> None:
+def test_a_killed_search_is_resumed_exactly(train: Train, tmp_path: Path) -> None:
     killed_after(3 + 3 + 1, tmp_path / "killed", *SEARCH, *LONG)
     sweep = sweep_of(tmp_path / "killed")
     assert [trial.state.name for trial in trials_of(sweep)][2:] == ["RUNNING"]
@@ -688,14 +694,14 @@ def test_a_killed_search_is_finished_as_if_it_had_never_been(train: Train, tmp_p
 
 
 def _in_a_job(process: int, sweep: Path) -> bool:
-    """Whether a process is in the midst of a job that has a checkpoint."""
+    """Whether a process is at work on a job that has a checkpoint."""
     jobs = [path.parent.parent for path in sweep.glob("*/checkpoints/last.ckpt")]
     summaries = map(summary_of, jobs)
     return any(one["process"] == process and one["status"] == "running" for one in summaries)
 
 
-def _held_in_a_job(process: int, sweep: Path) -> bool:
-    """Whether a process has been stopped there."""
+def _halt_in_a_job(process: int, sweep: Path) -> bool:
+    """Halt a process if it is at work on a job with a checkpoint; return whether it is."""
     if not _in_a_job(process, sweep):
         return False
     os.kill(process, signal.SIGSTOP)
@@ -708,7 +714,7 @@ def _held_in_a_job(process: int, sweep: Path) -> bool:
 
 @pytest.mark.slow
 def test_two_processes_share_a_study(tmp_path: Path) -> None:
-    """One is killed; the other takes its trial up, and no trial is done twice."""
+    """One process is killed; the other resumes its trial, and no trial is done twice."""
     place = f"hydra.sweep.dir={tmp_path / 'here'}"
     printed = tmp_path / "two.log"
     one, two = (
@@ -717,7 +723,7 @@ def test_two_processes_share_a_study(tmp_path: Path) -> None:
     )
     process = one.pid or 0
     try:
-        until(lambda: not two.is_alive() or _held_in_a_job(process, tmp_path / "here"))
+        until(lambda: not two.is_alive() or _halt_in_a_job(process, tmp_path / "here"))
         assert two.is_alive(), printed.read_text("utf-8")
         one.kill()
         two.join(300)
@@ -738,10 +744,10 @@ def test_two_processes_share_a_study(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("without_report")
-def test_several_trials_at_a_time(train: Train) -> None:
+def test_several_trials_run_at_a_time(train: Train) -> None:
     done = train(*SEARCH, "hydra/launcher=processes", "hydra.sweeper.jobs_at_a_time=3")
     assert done.status == 0, done.err
     assert [trial.state for trial in trials_of(sweep_of())] == [TrialState.COMPLETE] * 3
     times = [(trial.datetime_start, trial.datetime_complete) for trial in trials_of(sweep_of())]
     starts, ends = zip(*times, strict=True)
-    assert max(starts) < min(ends)  # asked for before any had ended
+    assert max(starts) < min(ends)  # all began before the first ended

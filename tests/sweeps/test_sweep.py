@@ -1,4 +1,4 @@
-"""Sweeps: their record, jobs that fail, and going on where one has stopped."""
+"""Sweeps: their record, jobs that fail, and resuming."""
 
 import json
 import os
@@ -56,11 +56,11 @@ def test_every_combination_has_its_directory(train: Train) -> None:
     assert record["jobs"]["2"][-3:] == ["cell=gru", "seed=3", "name='a b'"]
     assert record["overrides"] == [*SMALL, "cell=rnn,gru", "seed=3,4", "name='a b'"]
     assert newest_of() == sweep
-    # a line for each job and one for its figures, no message of Hydra's, then the report
+    # a line for each job and one for its figures, no message of Hydra, then the report
     jobs = done.out.splitlines()[:8]
     assert jobs[::2] == [f"job {name}" for name in names]
     assert all(line.startswith("  train perplexity ") for line in jobs[1::2])
-    # with the table, seed 3 and seed 4 in one row
+    # the report has a table with seeds 3 and 4 in one row
     for cell, jobs in (("rnn", names[:2]), ("gru", names[2:])):
         mean = np.mean([summary_of(sweep / name)["val/perplexity"] for name in jobs])
         assert re.search(rf"^ *{cell} +{mean:.2f} ± [\d.]+ +2 ", done.out, flags=re.MULTILINE)
@@ -69,14 +69,14 @@ def test_every_combination_has_its_directory(train: Train) -> None:
 
 
 @pytest.mark.usefixtures("without_report")
-def test_a_job_is_what_the_run_alone_would_be(train: Train) -> None:
+def test_a_job_equals_a_single_run(train: Train) -> None:
     train("-m", *TINY, "cell=gru,rnn")
-    alone = train(*TINY, "cell=rnn")
-    assert alone.directory is not None
-    assert not differences(sweep_of() / "1_cell=rnn", alone.directory)
+    single = train(*TINY, "cell=rnn")
+    assert single.directory is not None
+    assert not differences(sweep_of() / "1_cell=rnn", single.directory)
 
 
-def test_a_failed_job_stops_no_other(train: Train) -> None:
+def test_a_failed_job_does_not_stop_the_sweep(train: Train) -> None:
     done = train("-m", *SMALL, "hidden_size=16,-3,8", "trainer.val_check_interval=null,100000")
     assert done.status == 1
     statuses = {
@@ -104,7 +104,9 @@ def test_a_failed_job_stops_no_other(train: Train) -> None:
 
 
 @pytest.mark.usefixtures("without_report")
-def test_whatever_ends_a_job(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_that_raises_anything_is_failed(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
     errors = [
         (SystemExit(0), "SystemExit: 0"),
         (SystemExit(3), "SystemExit: 3"),
@@ -131,7 +133,7 @@ def test_whatever_ends_a_job(train: Train, monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("without_report")
-def test_a_library_that_ends_the_program_before_training(
+def test_a_job_that_exits_before_training_is_failed(
     train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prepare = training.prepare
@@ -148,7 +150,7 @@ def test_a_library_that_ends_the_program_before_training(
 
 
 @pytest.mark.slow
-def test_a_report_that_cannot_be_made_hides_nothing(
+def test_an_error_of_the_report_hides_no_failed_job(
     train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*arguments: Any, **options: Any) -> Any:
@@ -164,7 +166,7 @@ def test_a_report_that_cannot_be_made_hides_nothing(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("without_report")
-def test_a_diverged_job_says_so(train: Train) -> None:
+def test_a_diverged_job_is_reported(train: Train) -> None:
     huge = ("optimizer=sgd", "trainer.gradient_clip_val=null", "scheduler=none")
     done = train("-m", *SMALL, "trainer.max_epochs=1", *huge, "optimizer.lr=1e38,0.1")
     assert done.status == 1
@@ -174,7 +176,7 @@ def test_a_diverged_job_says_so(train: Train) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("without_report")
-def test_only_what_is_left_is_done_again(train: Train) -> None:
+def test_resuming_repeats_only_unfinished_jobs(train: Train) -> None:
     train("-m", *SMALL, "trainer.max_epochs=1", "hidden_size=8,-1", "optimizer.weight_decay=0")
     kept = sweep_of() / "0_hidden_size=8/checkpoints/best.ckpt"
     before = kept.stat().st_mtime_ns
@@ -188,7 +190,7 @@ def test_only_what_is_left_is_done_again(train: Train) -> None:
         "0_hidden_size=8", "1_hidden_size=-1", "2_hidden_size=9",
     ]  # fmt: skip
     assert list(summary_of(sweep_of())["jobs"]) == ["0", "2"]
-    # what was typed is remembered, and a job keeps its number where others come before it
+    # typed overrides are kept, and a job keeps its number when others come before it
     train("resume=latest", "seed=0,1")
     assert set(jobs_of(sweep_of())) >= {
         "0_hidden_size=8",
@@ -201,7 +203,7 @@ def test_only_what_is_left_is_done_again(train: Train) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("without_report")
-def test_a_finished_sweep_made_longer(train: Train) -> None:
+def test_a_finished_sweep_can_be_made_longer(train: Train) -> None:
     train("-m", *SMALL, "scheduler=none", "trainer.max_epochs=1", "seed=1,2")
     sweep = sweep_of()
     done = train(f"resume={sweep}", "trainer.max_epochs=2")
@@ -223,7 +225,9 @@ def without(row: str, column: int) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("without_report")
-def test_a_finished_job_that_cannot_go_on_keeps_its_figures(train: Train, tmp_path: Path) -> None:
+def test_a_finished_job_that_cannot_be_resumed_keeps_its_figures(
+    train: Train, tmp_path: Path
+) -> None:
     path, text = tmp_path / "song.txt", "一二三四五六七八九十\n" * 100
     path.write_text(text, "utf-8")
     own = ("data=text", f"data.path={path}", "trainer.max_epochs=1")
@@ -246,7 +250,7 @@ def test_a_finished_job_that_cannot_go_on_keeps_its_figures(train: Train, tmp_pa
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("without_report")
-def test_one_job_alone_can_be_gone_on_with(train: Train) -> None:
+def test_a_single_job_can_be_resumed(train: Train) -> None:
     train(*SMALL, "trainer.max_epochs=1", "sweep=seeds", "seed=1,2")
     job = sweep_of() / "1_seed=2"
     done = train(f"resume={job}", "trainer.max_epochs=2")
@@ -256,14 +260,14 @@ def test_one_job_alone_can_be_gone_on_with(train: Train) -> None:
 
 
 @pytest.mark.usefixtures("without_report")
-def test_a_sweep_has_the_name_that_was_typed(train: Train) -> None:
+def test_a_sweep_has_the_typed_name(train: Train) -> None:
     train(*SMALL, "sweep=seeds", "seed=1", "name=mine")
     assert sweep_of().name.endswith("_mine")
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("without_report")
-def test_many_failures_are_told_in_part(train: Train) -> None:
+def test_the_error_names_only_the_first_of_many_failures(train: Train) -> None:
     done = train("-m", *SMALL, "hidden_size=range(-10,0)")
     [line] = done.err.splitlines()
     assert "10 of 10 jobs did not finish: 0_hidden_size=-10 (failed: " in line
@@ -273,8 +277,8 @@ def test_many_failures_are_told_in_part(train: Train) -> None:
 
 
 @pytest.mark.slow
-def test_a_first_jobs_time_is_that_of_its_training(tmp_path: Path) -> None:
-    """Not that of the imports, which only the first job of a process needs."""
+def test_the_time_of_the_first_job_leaves_out_imports(tmp_path: Path) -> None:
+    """Only the first job of a process imports torch."""
     subprocess.run(
         [sys.executable, "-m", "lyricgen.train", "-m", *SMALL, "seed=1,2"],
         env={**os.environ, "OMP_NUM_THREADS": "1", "LYRICGEN_OUTPUTS": str(tmp_path)},
@@ -286,7 +290,7 @@ def test_a_first_jobs_time_is_that_of_its_training(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("without_report")
-def test_an_interrupted_sweep_says_how_to_go_on(
+def test_an_interrupted_sweep_names_the_command_to_resume(
     train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train_and_evaluate = training.train_and_evaluate
@@ -314,7 +318,7 @@ def test_an_interrupted_sweep_says_how_to_go_on(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("without_report")
-def test_a_killed_sweep_is_finished_as_if_it_had_never_been(train: Train, tmp_path: Path) -> None:
+def test_a_killed_sweep_is_resumed_exactly(train: Train, tmp_path: Path) -> None:
     arguments = [*TINY, "trainer.max_epochs=3", "depth=deep", "cell=gru,lstm,rnn"]
     killed_after(3 + 1, tmp_path / "killed", "-m", *arguments)
     sweep = sweep_of(tmp_path / "killed")
@@ -324,7 +328,7 @@ def test_a_killed_sweep_is_finished_as_if_it_had_never_been(train: Train, tmp_pa
     assert not (sweep / "2_cell=rnn").exists()
     done = train(f"resume={sweep}")
     assert done.status == 0, done.err
-    assert summary_of(sweep / "0_cell=gru") == first  # nobody has touched it
+    assert summary_of(sweep / "0_cell=gru") == first  # it is unchanged
     assert summary_of(sweep / "1_cell=lstm")["resumed"]
     whole = train("-m", *arguments)
     assert whole.status == 0, whole.err
@@ -334,7 +338,7 @@ def test_a_killed_sweep_is_finished_as_if_it_had_never_been(train: Train, tmp_pa
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("without_report")
-def test_a_sweep_is_done_by_one_process(train: Train) -> None:
+def test_two_processes_cannot_run_the_same_sweep(train: Train) -> None:
     train("-m", *SMALL, "seed=1")
     with claimed(sweep_of()):
         done = train("resume=latest")
@@ -343,7 +347,7 @@ def test_a_sweep_is_done_by_one_process(train: Train) -> None:
 
 
 @pytest.mark.usefixtures("without_report")
-def test_a_sweep_is_not_begun_twice_in_one_place(train: Train) -> None:
+def test_a_second_sweep_in_the_same_directory_is_refused(train: Train) -> None:
     train("-m", *SMALL, "seed=1", "hydra.sweep.dir=here")
     done = train("-m", *SMALL, "seed=2", "hydra.sweep.dir=here")
     assert done.status == 2
@@ -351,7 +355,7 @@ def test_a_sweep_is_not_begun_twice_in_one_place(train: Train) -> None:
     assert "resume=here" in done.err
 
 
-def test_a_sweeper_that_would_not_tell_of_failed_jobs(train: Train) -> None:
+def test_a_sweeper_that_hides_failed_jobs_is_refused(train: Train) -> None:
     done = train("-m", *SMALL, "seed=1,2", "optimizer.lr=-1,0.01", "hydra/sweeper=basic")
     assert done.status == 2
     [line] = done.err.splitlines()
@@ -371,33 +375,33 @@ EXPECTED: dict[str, dict[str, set[Any]]] = {
 @pytest.mark.usefixtures("without_report")
 @pytest.mark.parametrize("name", sorted(EXPECTED))
 @pytest.mark.parametrize("recipe", [(), ("experiment=dino",), ("-m", "experiment=textbook")])
-def test_the_sweeps_that_are_files(
+def test_the_sweeps_of_the_configuration_files(
     train: Train, monkeypatch: pytest.MonkeyPatch, name: str, recipe: tuple[str, ...]
 ) -> None:
-    wanted: list[dict[str, Any]] = []
+    planned: list[dict[str, Any]] = []
 
     def note(directory: Path, jobs: list[PlannedJob]) -> list[Any]:
         del directory
-        wanted.extend(job.values for job in jobs)
+        planned.extend(job.values for job in jobs)
         return []
 
     monkeypatch.setattr(grid, "plan", note)
     expected = EXPECTED[name]
-    if recipe:  # what is typed wins over the file
+    if recipe:  # a typed setting wins over the file
         expected = expected | {"seed": {7}}
         recipe = (*recipe, "seed=7")
     result = train(*recipe, f"sweep={name}")
     assert result.status == 0, result.err
-    found = [tuple(flatten(values)[key] for key in expected) for values in wanted]
+    found = [tuple(flatten(values)[key] for key in expected) for values in planned]
     assert len(found) == len(set(found))
     assert set(found) == set(product(*expected.values()))
     assert sweep_of().name.endswith(f"_{name}")
     if "experiment=dino" in recipe:
-        assert {values["data"]["kind"] for values in wanted} == {"dino"}
-        assert {values["optimizer"]["weight_decay"] for values in wanted} == {0.1}
+        assert {values["data"]["kind"] for values in planned} == {"dino"}
+        assert {values["optimizer"]["weight_decay"] for values in planned} == {0.1}
 
 
-def test_jobs_are_called_by_what_differs() -> None:
+def test_jobs_are_named_after_their_differences() -> None:
     grid = [["cell=rnn", "data.path=a", "seed=1"], ["cell=rnn", "data.path=b", "seed=2"]]
     assert name_jobs(grid, ["data.path"]) == ["seed=1", "seed=2"]
     assert name_jobs(grid[:1], ["data.path"]) == ["cell=rnn,seed=1"]
@@ -405,7 +409,7 @@ def test_jobs_are_called_by_what_differs() -> None:
     assert name_jobs([[]], []) == [""]
 
 
-def test_equal_jobs_stay_apart(tmp_path: Path) -> None:
+def test_equal_jobs_have_their_own_directories(tmp_path: Path) -> None:
     twice = [PlannedJob(["seed=1"], "seed=1", {"seed": 1, "trainer": {}})] * 2
     jobs = plan(tmp_path, twice)
     assert [job.name for job in jobs] == ["0_seed=1", "1_seed=1"]
@@ -419,7 +423,7 @@ def test_equal_jobs_stay_apart(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def wanted_epochs(*epochs: int) -> list[PlannedJob]:
+def jobs_with_epochs(*epochs: int) -> list[PlannedJob]:
     return [
         PlannedJob([f"trainer.max_epochs={n}"], str(n), {"seed": 1, "trainer": {"max_epochs": n}})
         for n in epochs
@@ -427,7 +431,7 @@ def wanted_epochs(*epochs: int) -> list[PlannedJob]:
 
 
 @pytest.mark.parametrize(
-    ("told", "numbers"),
+    ("summary", "numbers"),
     [
         ({"status": "failed", "options": {"seed": 1}, "epochs": 3}, [0, 1, 0]),
         ({"status": "finished", "options": {"seed": 1}, "epochs": None}, [0, 1, 0]),
@@ -435,36 +439,36 @@ def wanted_epochs(*epochs: int) -> list[PlannedJob]:
         ({"status": "finished", "options": {"seed": 1, "trainer": None}, "epochs": 3}, [1, 0, 1]),
     ],
 )
-def test_jobs_without_what_a_run_has(
-    tmp_path: Path, told: dict[str, Any], numbers: list[int]
+def test_jobs_are_planned_in_spite_of_wrong_options(
+    tmp_path: Path, summary: dict[str, Any], numbers: list[int]
 ) -> None:
-    """A refused configuration or a damaged summary is no reason to give up."""
+    """A refused configuration or a damaged summary does not stop the plan."""
     (tmp_path / "0_seed=1").mkdir()
-    (tmp_path / "0_seed=1/summary.json").write_text(json.dumps(told), "utf-8")
+    (tmp_path / "0_seed=1/summary.json").write_text(json.dumps(summary), "utf-8")
     given: list[dict[str, Any]] = [{}, {"trainer": None}, {"trainer": {"max_epochs": 2}}]
-    wanted = [[PlannedJob(["seed=1"], "seed=1", {"seed": 1, **trainer})] for trainer in given]
-    assert [plan(tmp_path, one)[0].number for one in wanted] == numbers
+    plans = [[PlannedJob(["seed=1"], "seed=1", {"seed": 1, **trainer})] for trainer in given]
+    assert [plan(tmp_path, one)[0].number for one in plans] == numbers
 
 
-def test_jobs_that_differ_only_in_what_may_change_find_their_own(tmp_path: Path) -> None:
-    wanted = wanted_epochs(*range(1, 13))  # "10_" and "11_" come before "2_" by name
-    for job, one in zip(plan(tmp_path, wanted), wanted, strict=True):
+def test_jobs_that_differ_only_in_epochs_keep_their_directories(tmp_path: Path) -> None:
+    planned = jobs_with_epochs(*range(1, 13))  # "10_" and "11_" come before "2_" by name
+    for job, one in zip(plan(tmp_path, planned), planned, strict=True):
         (tmp_path / job.name).mkdir()
         epochs = one.values["trainer"]["max_epochs"]
         summary = {"status": "finished", "options": one.values, "epochs": epochs}
         (tmp_path / job.name / "summary.json").write_text(json.dumps(summary), "utf-8")
-    again = plan(tmp_path, wanted)
-    assert [job.overrides for job in again] == [one.overrides for one in wanted]
+    again = plan(tmp_path, planned)
+    assert [job.overrides for job in again] == [one.overrides for one in planned]
     assert all(job.done for job in again)
     assert [job.number for job in again] == list(range(12))
-    others = {job.name: (job.begun, job.done) for job in plan(tmp_path, wanted_epochs(3, 20))}
-    # which one is made longer does not matter, but it is none that is asked for as it is
+    others = {job.name: (job.begun, job.done) for job in plan(tmp_path, jobs_with_epochs(3, 20))}
+    # any job may be made longer, except one that the new sweep asks for unchanged
     assert others == {"0_1": (True, False), "2_3": (True, True)}
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("without_report")
-def test_more_values_of_an_option_that_may_change(train: Train) -> None:
+def test_more_numbers_of_epochs_add_jobs(train: Train) -> None:
     train("-m", *SMALL, "trainer.max_epochs=2,3")
     sweep = sweep_of()
     before = {name: (sweep / name / "summary.json").read_bytes() for name in jobs_of(sweep)}
@@ -477,7 +481,7 @@ def test_more_values_of_an_option_that_may_change(train: Train) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("without_report")
-def test_fewer_epochs_than_there_are_change_nothing(train: Train) -> None:
+def test_fewer_epochs_than_trained_are_refused(train: Train) -> None:
     train("-m", *SMALL, "seed=1,2")
     sweep = sweep_of()
     before = {path: path.read_bytes() for path in sweep.rglob("summary.json")}
@@ -498,14 +502,14 @@ def test_fewer_epochs_than_there_are_change_nothing(train: Train) -> None:
         ("finished", True, 4, "was begun for 9"),  # stopped early
         ("pruned", True, 4, "was begun for 9"),
         ("finished", True, 9, "has trained for 9"),
-        ("failed", False, None, None),  # begins anew
+        ("failed", False, None, None),  # starts again
         ("killed", False, None, None),
     ],
 )
-def test_no_job_that_has_trained_is_made_shorter(
+def test_making_a_trained_job_shorter_is_refused(
     tmp_path: Path, status: str, saved: bool, epochs: int | None, refused: str | None
 ) -> None:
-    [begun, second] = wanted_epochs(9), wanted_epochs(6)
+    [begun, second] = jobs_with_epochs(9), jobs_with_epochs(6)
     [job] = plan(tmp_path, begun)
     checkpoints = tmp_path / job.name / "checkpoints"
     checkpoints.mkdir(parents=True)
@@ -523,10 +527,10 @@ def test_no_job_that_has_trained_is_made_shorter(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("without_report")
-def test_a_job_of_the_sweep_was_to_train_for_longer(
+def test_making_a_partly_done_sweep_shorter_is_refused(
     train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One job is done and two are not: no job begins, and no file changes."""
+    """One of three jobs is done; no job begins and no file changes."""
     train_and_evaluate = training.train_and_evaluate
 
     def stopped(prepared: training.Training, *arguments: Any) -> dict[str, Any]:
@@ -548,10 +552,10 @@ def test_a_job_of_the_sweep_was_to_train_for_longer(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("without_report")
-def test_what_a_job_that_never_began_has_left(train: Train) -> None:
+def test_empty_directories_of_jobs_do_not_hinder_resuming(train: Train) -> None:
     train("-m", *SMALL, "trainer.max_epochs=1", "seed=1")
     sweep = sweep_of()
-    for seed in range(3, 23):  # whatever order the file system has
+    for seed in range(3, 23):  # many, because the file system gives any order
         (sweep / f"0_seed={seed}").mkdir()
     done = train("resume=latest")
     assert done.status == 0, done.err
@@ -567,7 +571,7 @@ def test_a_misspelt_key_is_named(train: Train, typed: tuple[str, ...]) -> None:
     assert refused.err.count("\n") == 1
 
 
-def test_hydra_is_told_of_sweeps() -> None:
+def test_sweep_adds_multirun_for_hydra() -> None:
     assert expand(["seed=3", "sweep=seeds", "--config-dir", "x"]) == [
         "--multirun", "--config-dir", "x", "seed=3", "sweep=seeds",
     ]  # fmt: skip
@@ -593,7 +597,7 @@ def test_no_two_runs_have_the_same_directory(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-def test_two_runs_of_the_same_microsecond(train: Train) -> None:
+def test_two_runs_of_the_same_microsecond_have_two_directories(train: Train) -> None:
     at = "hydra.run.dir=${lyricgen.new_directory:outputs/runs/12-00-00.000000_x}"
     first, second = train(*SMALL, at), train(*SMALL, at)
     assert first.directory is not None, first.err
@@ -602,8 +606,8 @@ def test_two_runs_of_the_same_microsecond(train: Train) -> None:
 
 
 @pytest.mark.slow
-def test_jobs_leave_no_memory_behind(tmp_path: Path) -> None:
-    """30 jobs in one process, all callbacks on; resident MB after each."""
+def test_jobs_do_not_leak_memory(tmp_path: Path) -> None:
+    """Measure the resident memory after each of 30 jobs in one process, all callbacks on."""
     script = ROOT / "scripts" / "sweep_child.py"
     result = subprocess.run(
         [sys.executable, script, "-m", *TINY, "trainer.max_epochs=1", "seed=range(30)"],
@@ -619,7 +623,7 @@ def test_jobs_leave_no_memory_behind(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("without_report")
-def test_the_record_that_a_sweep_is_resumed_from(train: Train) -> None:
+def test_resuming_a_sweep_reads_its_recorded_arguments(train: Train) -> None:
     more = ("hydra.verbose=false", "+hydra.job.env_set.NOTHING=1")
     train("-m", "--config-dir", ".", *SMALL, "seed=1,2", *more)
     sweep = sweep_of()
