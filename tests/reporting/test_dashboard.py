@@ -1,4 +1,4 @@
-"""The dashboard command: a real TensorBoard, asked over HTTP for what the runs' files say."""
+"""The dashboard command: a real TensorBoard must answer over HTTP with the data of the runs."""
 
 import csv
 import html
@@ -25,18 +25,18 @@ from tests.helpers.dashboards import Dashboard, showing
 
 pytestmark = pytest.mark.slow
 
-# What Markdown would make something else of, and what HTML would.
+# Characters that have a meaning in Markdown or HTML.
 MARKED = "# 分开 *粗* __下__\n    `码` ```\n- 一\n\n> &amp; <b>5</b>\n  两格 | 表 |\n---\n"
-EPOCHS = 12  # more than the ten that TensorBoard keeps where nobody asks for more
+EPOCHS = 12  # more than the ten points that TensorBoard keeps by default
 COLUMNS = ("best_val_perplexity", "chars_per_second", "parameters", "test_perplexity")
 
 
 @dataclass(frozen=True)
-class Trained:
-    """Runs of several kinds, and the dashboard that shows them."""
+class TrainedRuns:
+    """Runs of several kinds and a dashboard that shows them."""
 
     outputs: Path
-    runs: dict[str, Path]  # what each is for, and its directory
+    runs: dict[str, Path]  # the directory of each run
     board: Dashboard
 
     def name(self, run: str) -> str:
@@ -61,8 +61,8 @@ class Trained:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
-    """A run of marked-up text, resumed; a fill run; one that fails; a sweep of two; many points."""
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrainedRuns]:
+    """Train a run of marked-up text, a fill run, a failing run and a sweep, and show them."""
     outputs = tmp_path_factory.mktemp("dashboard") / "輸出 outputs"
     text = outputs.parent / "marked.txt"
     text.write_text(MARKED * 40, encoding="utf-8")
@@ -89,7 +89,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
         diverging = ("optimizer=sgd", "optimizer.lr=1e30", "trainer.gradient_clip_val=null")
         train(*TINY, *diverging, "callbacks.samples.every_n_epochs=0")
         runs["failed"] = newest()
-        # nothing is learnt, so the first epoch stays the best
+        # the network learns nothing, so the first epoch stays the best
         still = ("scheduler=none", "optimizer=sgd", "optimizer.lr=1e-30", "trainer.max_epochs=3")
         train(*TINY, *still, "callbacks.samples.every_n_epochs=3")
         runs["best"] = newest()
@@ -102,13 +102,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
                 writer.add_text("samples", str(step), step)
     runs["many"] = outputs / "many"
     with showing(outputs) as board:
-        found = Trained(outputs, runs, board)
-        # TensorBoard reads files in a process of its own
+        found = TrainedRuns(outputs, runs, board)
+        # TensorBoard reads files in another process
         until(lambda: len(found.scalars("many", "loss")[0]) == 1500, 20)
         yield found
 
 
-def test_every_run_is_there_under_its_directory_and_nothing_else(trained: Trained) -> None:
+def test_runs_are_named_by_their_directories(trained: TrainedRuns) -> None:
     names = {trained.name(run) for run in trained.runs}
     assert set(trained.board.get("runs")) == names
     assert any(name.endswith("_中文") for name in names)
@@ -116,15 +116,15 @@ def test_every_run_is_there_under_its_directory_and_nothing_else(trained: Traine
 
 
 @pytest.mark.parametrize("run", ["marked", "fill", "0", "1"])
-def test_scalars_are_those_of_metrics_csv(trained: Trained, run: str) -> None:
+def test_scalars_equal_metrics_csv(trained: TrainedRuns, run: str) -> None:
     rows = trained.rows(run)
     tags = trained.board.get("plugin/scalars/tags")[trained.name(run)]
     assert rows[0].keys() - {"epoch", "step"} <= tags.keys()
     for tag in rows[0].keys() - {"epoch", "step"}:
-        if tag != "val/mixture_perplexity":  # at the end, of the best epoch
+        if tag != "val/mixture_perplexity":  # it is logged at the end, for the best epoch
             written = [(int(row["step"]), float(row[tag])) for row in rows]
             steps, values = trained.scalars(run, tag)
-            if tag.startswith("samples/"):  # which are drawn before the first step, too
+            if tag.startswith("samples/"):  # there are samples before the first step, too
                 assert steps.pop(0) == 0
                 values.pop(0)
             assert steps == [step for step, _ in written]
@@ -135,7 +135,7 @@ def test_scalars_are_those_of_metrics_csv(trained: Trained, run: str) -> None:
 
 
 @pytest.mark.parametrize("run", ["marked", "fill"])
-def test_texts_are_those_of_samples_jsonl(trained: Trained, run: str) -> None:
+def test_texts_equal_samples_jsonl(trained: TrainedRuns, run: str) -> None:
     drawn: dict[int, list[str]] = {}
     with (trained.runs[run] / "samples.jsonl").open(encoding="utf-8") as stream:
         for sample in map(json.loads, stream):
@@ -153,12 +153,12 @@ def test_texts_are_those_of_samples_jsonl(trained: Trained, run: str) -> None:
 
 
 def visible(text: str) -> str:
-    """A text without what nobody sees: blanks that end a line, empty lines that end the text."""
+    """Remove blanks at the ends of lines and empty lines at both ends of the text."""
     return re.sub(r" +$", "", text, flags=re.M).strip("\n")
 
 
-def test_the_best_texts_stand_beside_the_others(trained: Trained) -> None:
-    """Drawn at the end for an epoch that had none, they make TensorBoard forget no other."""
+def test_texts_of_the_best_epoch_are_added_to_the_others(trained: TrainedRuns) -> None:
+    """They are drawn at the end for an epoch without samples, and replace no others."""
     steps = [int(row["step"]) for row in trained.rows("best")]
     assert trained.summary("best")["best_epoch"] == 1
     answer = {each["step"]: each["text"] for each in trained.texts("best")}
@@ -169,12 +169,12 @@ def test_the_best_texts_stand_beside_the_others(trained: Trained) -> None:
     ]
 
 
-def test_nothing_is_left_out_of_long_runs(trained: Trained) -> None:
+def test_all_texts_of_a_long_run_are_shown(trained: TrainedRuns) -> None:
     answer = trained.texts("many")
     assert [each["step"] for each in answer] == list(range(150))
 
 
-def test_the_page_of_charts_has_each_once(trained: Trained) -> None:
+def test_the_page_of_charts_has_each_chart_once(trained: TrainedRuns) -> None:
     categories = trained.board.get("plugin/custom_scalars/layout")["category"]
     charts = [(one["title"], chart["title"]) for one in categories for chart in one["chart"]]
     assert len(charts) == len(set(charts))
@@ -195,7 +195,7 @@ def test_the_page_of_charts_has_each_once(trained: Trained) -> None:
     assert len({value for _, _, value in shown["val/ngram_perplexity"]}) == 1
 
 
-def test_the_table_has_a_row_for_every_run(trained: Trained) -> None:
+def test_the_table_has_a_row_for_every_run(trained: TrainedRuns) -> None:
     experiment = trained.board.post(
         "plugin/hparams/experiment", {"experimentName": "", "hparamsLimit": 1000}
     )
@@ -204,7 +204,7 @@ def test_the_table_has_a_row_for_every_run(trained: Trained) -> None:
     assert {"cell", "objective", "optimizer"} <= set(differing)
     metrics = [each["name"]["tag"] for each in experiment["metricInfos"]]
     perplexities = [tag for tag in metrics if "pseudo" not in tag]
-    # the first five of a list are what TensorBoard shows by itself
+    # TensorBoard shows the first five of a list by default
     assert perplexities[:5] == [*(f"run/{name}" for name in COLUMNS), "run/wall_seconds"]
     statuses = ["STATUS_UNKNOWN", "STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_RUNNING"]
     groups = trained.board.post(
@@ -219,7 +219,7 @@ def test_the_table_has_a_row_for_every_run(trained: Trained) -> None:
     )["sessionGroups"]
     table = {group["sessions"][0]["name"]: group for group in groups}
     assert len({group["name"] for group in groups}) == len(groups)
-    for name, group in table.items():  # what tells runs apart comes first
+    for name, group in table.items():  # the last part of the directory comes first
         assert group["name"].startswith(Path(name).name)
     # parallel coordinates show the first five columns of each kind, and the runs that have all
     shown = [each["name"] for each in experiment["hparamInfos"]][:5]
@@ -249,8 +249,8 @@ def test_the_table_has_a_row_for_every_run(trained: Trained) -> None:
     assert [each["name"]["tag"] for each in failed["metricValues"]] == ["run/parameters"]
 
 
-def test_the_row_follows_the_run(trained: Trained) -> None:
-    """The best so far, also across a resume, so that a run that goes on or was killed has it."""
+def test_the_best_perplexity_of_the_table_follows_the_run(trained: TrainedRuns) -> None:
+    """Each epoch logs the best so far, so that running and killed runs have it, too."""
     rows = trained.rows("marked")
     steps, values = trained.scalars("marked", "run/best_val_perplexity")
     best = [
@@ -265,7 +265,7 @@ def test_the_row_follows_the_run(trained: Trained) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_it_ends_cleanly_and_leaves_no_process(tmp_path: Path, number: int) -> None:
+def test_the_dashboard_ends_cleanly_and_leaves_no_process(tmp_path: Path, number: int) -> None:
     with showing(tmp_path) as board:
         assert board.out.startswith(f"no runs in {str(tmp_path)!r} yet")
         assert board.get("environment")["window_title"] == "lyricgen"
@@ -275,7 +275,7 @@ def test_it_ends_cleanly_and_leaves_no_process(tmp_path: Path, number: int) -> N
         until(lambda: not any(Path(f"/proc/{child}").exists() for child in children), 20)
 
 
-def test_a_page_cannot_read_the_runs_under_a_name_of_its_own(tmp_path: Path) -> None:
+def test_a_page_cannot_read_the_runs_under_another_host_name(tmp_path: Path) -> None:
     with showing(tmp_path, "--host", "127.0.0.1", "--port", "0") as board:
         connection = HTTPConnection("127.0.0.1", urlsplit(board.address).port, timeout=20)
         for name, status in (("evil.example:6006", 403), ("localhost:6006", 200)):
@@ -285,13 +285,13 @@ def test_a_page_cannot_read_the_runs_under_a_name_of_its_own(tmp_path: Path) -> 
         connection.close()
 
 
-def test_it_takes_another_port_where_one_is_taken(tmp_path: Path) -> None:
+def test_the_dashboard_chooses_another_port_if_one_is_taken(tmp_path: Path) -> None:
     with showing(tmp_path) as one, showing(tmp_path) as other:
         assert one.address != other.address
         assert one.get("runs") == other.get("runs") == []
 
 
-def test_runs_show_as_they_are_trained(tmp_path: Path) -> None:
+def test_new_runs_appear_while_the_dashboard_is_open(tmp_path: Path) -> None:
     outputs = tmp_path / "not there yet"
     with showing(outputs, "--port", "0") as board:
         with SummaryWriter(outputs / "new") as writer:
@@ -299,7 +299,7 @@ def test_runs_show_as_they_are_trained(tmp_path: Path) -> None:
         until(lambda: board.get("runs") == ["new"], 20)
 
 
-def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
+def test_a_chosen_port_that_is_taken_is_an_error(tmp_path: Path) -> None:
     with showing(tmp_path) as board:
         port = board.address.rstrip("/").rpartition(":")[2]
         command = [sys.executable, "-m", "lyricgen.dashboard", str(tmp_path), "--port", port]
@@ -310,7 +310,7 @@ def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (("missing",), "'missing' is not there: name a directory of runs, or none for 'outputs'"),
         ((__file__,), "is a file: name the directory of one run or of many"),
@@ -318,26 +318,26 @@ def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
         (("--port", "many"), "argument --port: invalid int value: 'many'"),
     ],
 )
-def test_what_cannot_be_is_told_in_one_line(
+def test_wrong_arguments_are_refused_in_one_line(
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     arguments: tuple[str, ...],
-    told: str,
+    message: str,
 ) -> None:
     done = printed(dashboard.main, capfd, *arguments)
     assert done.status == 2
-    assert told in done.err
+    assert message in done.err
     assert done.err.count("\n") == 1
 
 
-def test_ctrl_c_while_it_starts(
+def test_ctrl_c_while_the_dashboard_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    def stopped(*_: Any) -> Any:
+    def interrupt(*_: Any) -> Any:
         raise KeyboardInterrupt
 
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    monkeypatch.setattr(dashboard, "_launch", stopped)
+    monkeypatch.setattr(dashboard, "_launch", interrupt)
     done = printed(dashboard.main, capfd, tmp_path)
     for number, handler in before.items():
         signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""Whom the dashboard answers, and how many files it may open."""
+"""Hosts that the dashboard answers, and the number of files that it can open."""
 
 import resource
 import socket
@@ -38,7 +38,7 @@ def test_requests_for_the_names_of_the_server_are_answered(
 
 
 @pytest.mark.parametrize("host", ["no.such.name.invalid", "203.0.113.77", "a b", "x" * 250, ""])
-def test_a_host_that_is_none_of_this_machine(
+def test_a_host_of_another_machine_is_refused(
     host: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     done = printed(dashboard.main, capfd, tmp_path, f"--host={host}")
@@ -62,7 +62,7 @@ def test_the_limit_of_open_files_is_raised(limits: tuple[int, int]) -> None:
     assert soft >= min(664, hard)
 
 
-def test_a_limit_that_cannot_be_raised_is_told() -> None:
+def test_a_limit_that_cannot_be_raised_is_reported() -> None:
     script = (
         "import resource; from lyricgen.dashboard import allow_open_files\n"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (256, 512))\n"
@@ -76,7 +76,7 @@ def test_a_limit_that_cannot_be_raised_is_told() -> None:
     assert "600 event files and this process may open 512 files: some runs will be" in many
 
 
-def test_the_command_raises_the_limit_and_names_what_is_no_file(
+def test_the_command_raises_the_limit_and_names_wrong_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     for number in range(3):
@@ -89,18 +89,18 @@ def test_the_command_raises_the_limit_and_names_what_is_no_file(
         asked.append(files)
         return "too many"
 
-    def stopped(*_: object) -> None:
+    def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(dashboard, "allow_open_files", allow)
-    monkeypatch.setattr(dashboard, "_launch", stopped)
+    monkeypatch.setattr(dashboard, "_launch", interrupt)
     done = printed(dashboard.main, capfd, tmp_path)
     assert asked == [4]
     assert "0/events.out.tfevents.2.x is no ordinary file" in done.err
     assert "too many" in done.err
 
 
-def test_an_address_of_this_machine_will_do() -> None:
+def test_addresses_of_this_machine_are_accepted() -> None:
     for host in ("127.0.0.1", "localhost", "0.0.0.0"):
         check_host(host)
     with pytest.raises(UserError):
@@ -108,8 +108,8 @@ def test_an_address_of_this_machine_will_do() -> None:
 
 
 @pytest.mark.parametrize("answer", [b"no HTTP\r\n\r\n", b"HTTP/1.0 200 OK\r\n\r\n<html>"])
-def test_an_answer_that_is_no_list_of_runs(answer: bytes) -> None:
-    """Another program listens there, or TensorBoard answers with an error page."""
+def test_an_answer_without_a_list_of_runs_is_an_error(answer: bytes) -> None:
+    """Another program listens at the address, or TensorBoard answers with an error page."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def reply() -> None:

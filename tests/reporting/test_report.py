@@ -1,4 +1,4 @@
-"""The report on many runs: which are read, how they are grouped, compared and shown."""
+"""The report on many runs: how runs are read, grouped, compared and shown."""
 
 import csv
 import io
@@ -46,20 +46,20 @@ from tests.conftest import TINY, Train, printed
 from tests.helpers.reports import OPTIONS, SPACE, Page, options_of, search, worked_sweep, write_run
 
 
-def compared(*directories: Path, **chosen: Any) -> list[Comparison]:
+def comparisons_of(*directories: Path, **chosen: Any) -> list[Comparison]:
     records = with_missing_jobs(read(directories))
     return compare(
         records, chosen.get("by", ()), chosen.get("over", ("seed",)), chosen.get("metric")
     )
 
 
-def only(*directories: Path, **chosen: Any) -> Comparison:
-    [comparison] = compared(*directories, **chosen)
+def comparison_of(*directories: Path, **chosen: Any) -> Comparison:
+    [comparison] = comparisons_of(*directories, **chosen)
     return comparison
 
 
 def differences_of(t: float, degrees: int) -> "pd.Series[float]":
-    """Differences of pairs, one more than the degrees of freedom, of which Student's t is `t`."""
+    """Return differences of pairs with this t statistic and these degrees of freedom."""
     spread = pd.Series(range(degrees + 1), dtype=float)
     return (spread - spread.mean()) / spread.std() + t / math.sqrt(len(spread))
 
@@ -101,16 +101,16 @@ def test_the_paired_test_worked_by_hand() -> None:
 
 
 def figures(comparison: Comparison, *names: str) -> list[tuple[Any, ...]]:
-    """Some figures of all rows, the best first; None where there is none."""
+    """Return columns of all rows, the best row first; None for a missing figure."""
     return [tuple(row[name] for name in names) for row in plain(comparison)]
 
 
 MEAN = ("mean", "deviation", "n")
-BESIDE = ("difference", "p", "pairs")
+AGAINST_BEST = ("difference", "p", "pairs")
 
 
 def test_a_table_worked_by_hand(tmp_path: Path) -> None:
-    found = only(worked_sweep(tmp_path / "sweep"))
+    found = comparison_of(worked_sweep(tmp_path / "sweep"))
     assert (found.name, found.metric, found.keys) == ("lyrics", "val/perplexity", ("cell",))
     assert [group.settings for group in found.groups] == [("lstm",), ("rnn",), ("gru",)]
     assert figures(found, *MEAN) == [
@@ -118,36 +118,36 @@ def test_a_table_worked_by_hand(tmp_path: Path) -> None:
         (12.25, pytest.approx(1.5 / math.sqrt(2)), 2),
         (13.0, pytest.approx(math.sqrt(3)), 3),
     ]
-    # rnn at seeds 1 and 3 alone: 3 and −0.5, t = 1.25/1.75; gru 2, 1, 3 as above
+    # rnn has only seeds 1 and 3: 3 and −0.5, t = 1.25/1.75; gru has 2, 1, 3 as above
     p = 1 - 2 * math.atan(1.25 / 1.75) / math.pi
-    assert figures(found, *BESIDE) == [
+    assert figures(found, *AGAINST_BEST) == [
         (None, None, None),
         (1.25, pytest.approx(p), 2),
         (2.0, pytest.approx(1 - math.sqrt(12 / 14)), 3),
     ]
-    told = figures(found, "verdict", "incomplete", "test_perplexity")
-    assert told[1] == ("not told apart", "1 failed", 13.25)
-    assert told[2] == ("not told apart", "", 14.0)
+    rows = figures(found, "verdict", "incomplete", "test_perplexity")
+    assert rows[1] == ("not told apart", "1 failed", 13.25)
+    assert rows[2] == ("not told apart", "", 14.0)
 
 
 def test_worse_and_better(tmp_path: Path) -> None:
     for seed, (first, second) in enumerate([(10.0, 20.0), (10.1, 20.2), (10.2, 20.1)]):
         write_run(tmp_path / f"{2 * seed}_a", first, ("layers=1",), layers=1, seed=seed)
         write_run(tmp_path / f"{2 * seed + 1}_b", second, ("layers=2",), layers=2, seed=seed)
-    found = only(tmp_path)
+    found = comparison_of(tmp_path)
     assert list(found.rows["verdict"]) == ["", "worse"]
-    # a lucky seed of its own makes layers=2 the best, which pairs by pairs is worse
+    # lucky seeds without a pair make layers=2 the best, although it is worse in each pair
     write_run(tmp_path / "6_b", 0.1, ("layers=2",), layers=2, seed=7)
     write_run(tmp_path / "7_b", 0.1, ("layers=2",), layers=2, seed=8)
     write_run(tmp_path / "8_b", 0.1, ("layers=2",), layers=2, seed=9)
     write_run(tmp_path / "9_a", 10.3, ("layers=1",), layers=1, seed=10)
     write_run(tmp_path / "10_a", 11.3, ("layers=1",), layers=1, seed=11)
-    found = only(tmp_path)
+    found = comparison_of(tmp_path)
     assert [group.settings for group in found.ranked] == [(2,), (1,)]
     assert list(found.rows["verdict"]) == ["", "better"]
 
 
-def test_runs_of_other_texts_and_tasks_are_never_in_one_table(tmp_path: Path) -> None:
+def test_runs_of_different_texts_or_tasks_have_their_own_tables(tmp_path: Path) -> None:
     write_run(tmp_path / "a", 10.0, seed=1)
     write_run(tmp_path / "b", 3.0, seed=1, data__kind="dino")
     write_run(tmp_path / "c", 5.0, seed=1, data__max_chars=500)
@@ -155,7 +155,7 @@ def test_runs_of_other_texts_and_tasks_are_never_in_one_table(tmp_path: Path) ->
     pseudo = {"val/pseudo_perplexity": 2.0, "test/pseudo_perplexity": 2.5}
     write_run(tmp_path / "e", None, seed=1, objective="fill", summary=pseudo)
     write_run(tmp_path / "f", None, data__val_fraction=0, summary={"train/perplexity": 4.0})
-    found = compared(tmp_path)
+    found = comparisons_of(tmp_path)
     assert {one.name: one.metric for one in found} == {
         "lyrics, objective=next, data.max_chars=null, data.val_fraction=0.1": "val/perplexity",
         "dino": "val/perplexity",
@@ -169,18 +169,22 @@ def test_runs_of_other_texts_and_tasks_are_never_in_one_table(tmp_path: Path) ->
     assert all(len(one.groups) == 1 for one in found)
     fill = next(one for one in found if one.prefix)
     assert plain(fill)[0]["test_perplexity"] == 2.5
-    assert compared(tmp_path, metric="test/perplexity")[4].metric == "test/pseudo_perplexity"
+    assert comparisons_of(tmp_path, metric="test/perplexity")[4].metric == "test/pseudo_perplexity"
 
 
 def test_settings_that_follow_from_others_make_no_column(tmp_path: Path) -> None:
     deep = {"dropout": 0.3, "residual": True}
     write_run(tmp_path / "0_", 1.0, ("depth=shallow", "trainer=cpu"), name="a")
     write_run(tmp_path / "1_", 2.0, ("depth=deep", "trainer=cpu"), name="b", depth=deep, layers=3)
-    assert only(tmp_path).keys == ("depth",)
-    # where the group was not typed for all runs, what it sets tells them apart
+    assert comparison_of(tmp_path).keys == ("depth",)
+    # the group was not typed for all runs, so its settings distinguish them
     write_run(tmp_path / "2_", 3.0, ("optimizer.lr=0.1",), optimizer__lr=0.1)
-    assert only(tmp_path).keys == ("optimizer.lr", "layers")
-    assert {group.settings for group in only(tmp_path).groups} == {(0.01, 1), (0.01, 3), (0.1, 1)}
+    assert comparison_of(tmp_path).keys == ("optimizer.lr", "layers")
+    assert {group.settings for group in comparison_of(tmp_path).groups} == {
+        (0.01, 1),
+        (0.01, 3),
+        (0.1, 1),
+    }
 
 
 def test_an_option_of_one_cell_that_varies_by_itself(tmp_path: Path) -> None:
@@ -189,7 +193,7 @@ def test_an_option_of_one_cell_that_varies_by_itself(tmp_path: Path) -> None:
         cell = {"kind": "lstm", "forget_bias": bias}
         typed = ("cell=lstm", f"cell.forget_bias={bias}")
         write_run(tmp_path / f"{number}_", 2.0, typed, cell=cell)
-    found = only(tmp_path)
+    found = comparison_of(tmp_path)
     assert found.keys == ("cell", "cell.forget_bias")
     assert {group.settings for group in found.groups} == {
         ("rnn", "–"),
@@ -202,65 +206,67 @@ def test_callbacks_make_a_column_only_where_a_sweep_tries_them(tmp_path: Path) -
     for number, patience in enumerate((2, 4)):
         stopping = {"early_stopping": {"enabled": True, "patience": patience}}
         typed = (f"callbacks.early_stopping.patience={patience}",)
-        write_run(tmp_path / "alone" / f"run{number}", 1.0, typed, callbacks=stopping, seed=number)
+        write_run(tmp_path / "runs" / f"run{number}", 1.0, typed, callbacks=stopping, seed=number)
         write_run(tmp_path / "sweep" / f"{number}_", 1.0, typed, callbacks=stopping)
-    assert only(tmp_path / "alone").keys == ("name",)
-    assert only(tmp_path / "sweep").keys == ("callbacks.early_stopping.patience",)
+    assert comparison_of(tmp_path / "runs").keys == ("name",)
+    assert comparison_of(tmp_path / "sweep").keys == ("callbacks.early_stopping.patience",)
 
 
-def test_ngrams_have_no_settings_of_networks(tmp_path: Path) -> None:
+def test_settings_of_networks_make_no_column_for_ngrams(tmp_path: Path) -> None:
     write_run(tmp_path / "0_", 1.0, ("model=ngram", "layers=2"), layers=2, model={"kind": "ngram"})
     write_run(tmp_path / "1_", 2.0, ("model=ngram", "layers=3"), layers=3, model={"kind": "ngram"})
     write_run(tmp_path / "2_", 2.0, ("model=recurrent",), layers=1)
-    found = only(tmp_path)
+    found = comparison_of(tmp_path)
     assert found.keys == ("model",)
     assert found.repeated == 1
 
 
-def test_by_and_over(tmp_path: Path) -> None:
+def test_by_and_over_choose_the_groups(tmp_path: Path) -> None:
     values = {}
     for number, (cell, layers, seed) in enumerate(product(("rnn", "gru"), (1, 2), (1, 2))):
         values[cell, layers, seed] = float(10 + number**2)
         typed = (f"cell={cell}", f"layers={layers}", f"seed={seed}")
         changed = {"cell": {"kind": cell}, "layers": layers, "seed": seed}
         write_run(tmp_path / f"{number}_", values[cell, layers, seed], typed, **changed)
-    assert only(tmp_path).keys == ("cell", "layers")
-    found = only(tmp_path, by=("cell",))
+    assert comparison_of(tmp_path).keys == ("cell", "layers")
+    found = comparison_of(tmp_path, by=("cell",))
     assert (found.keys, found.mixed) == (("cell",), ("layers",))
     for group, mean in zip(found.groups, figures(found, *MEAN), strict=True):
         numbers = [value for key, value in values.items() if key[0] == group.settings[0]]
         assert mean == pytest.approx((statistics.mean(numbers), statistics.stdev(numbers), 4))
     pairs = [values["gru", *rest] - values["rnn", *rest] for rest in product((1, 2), (1, 2))]
     assert figures(found, "difference", "pairs")[1] == (statistics.mean(pairs), 4)
-    # what follows from the settings asked for is not mixed
-    assert only(tmp_path, by=("cell", "layers")).mixed == ()
-    assert only(tmp_path, over=("layers", "seed")).keys == ("cell",)
-    assert only(tmp_path, over=("layers",)).keys == ("cell", "seed")
-    for wrong, told in [
+    # settings that follow from the chosen ones are not mixed
+    assert comparison_of(tmp_path, by=("cell", "layers")).mixed == ()
+    assert comparison_of(tmp_path, over=("layers", "seed")).keys == ("cell",)
+    assert comparison_of(tmp_path, over=("layers",)).keys == ("cell", "seed")
+    for wrong, message in [
         ({"by": ("cel",)}, "--by cel: .*did you mean cell"),
         ({"over": ("x",)}, "--over x"),
     ]:
-        with pytest.raises(UserError, match=told):
-            only(tmp_path, **wrong)
+        with pytest.raises(UserError, match=message):
+            comparison_of(tmp_path, **wrong)
 
 
-def test_metrics(tmp_path: Path) -> None:
+def test_metric_chooses_the_compared_figure(tmp_path: Path) -> None:
     more = {"summary": {"chars_per_second": 9.0, "test/perplexity": 1.0}}
     write_run(tmp_path / "a", 1.0, layers=1)
     write_run(tmp_path / "b", 2.0, layers=2, **more)
-    assert [group.settings for group in only(tmp_path).groups] == [(1,), (2,)]
-    assert [group.settings for group in only(tmp_path, metric="test/perplexity").groups] == [
+    assert [group.settings for group in comparison_of(tmp_path).groups] == [(1,), (2,)]
+    assert [
+        group.settings for group in comparison_of(tmp_path, metric="test/perplexity").groups
+    ] == [
         (2,),
         (1,),
     ]
     # more characters a second are better
-    fast = only(tmp_path, metric="chars_per_second")
+    fast = comparison_of(tmp_path, metric="chars_per_second")
     assert [group.settings for group in fast.groups] == [(1,), (2,)]
     with pytest.raises(UserError, match=r"--metric best_epoch: .*chars_per_second, parameters"):
-        only(tmp_path, metric="best_epoch")
+        comparison_of(tmp_path, metric="best_epoch")
 
 
-def test_where(tmp_path: Path) -> None:
+def test_where_selects_runs(tmp_path: Path) -> None:
     worked_sweep(tmp_path / "sweep")
 
     def cells(*where: str) -> set[Any]:
@@ -275,17 +281,17 @@ def test_where(tmp_path: Path) -> None:
     assert cells("status=failed") == {("rnn", 0)}
     assert len(cells("optimizer.lr=1e-2", "data=lyrics", "init_from=null")) == 3
     assert len(cells("optimizer.betas=[0.9, 0.99]")) == 3
-    for wrong, told in [
+    for wrong, message in [
         ("cell", "--where cell: say of which"),
         ("cell=lstmm", "no run has --where cell=lstmm: there is gru, lstm, rnn"),
         ("layer=1", "--where layer: no run has this setting: did you mean layers"),
     ]:
-        with pytest.raises(UserError, match=re.escape(told)):
+        with pytest.raises(UserError, match=re.escape(message)):
             cells(wrong)
     assert parse_conditions(["a=1,2", "b=x=y", "a=3"]) == {"a": ["1", "2", "3"], "b": ["x=y"]}
 
 
-def test_settings_as_they_are_typed() -> None:
+def test_settings_are_written_as_typed() -> None:
     flat = flatten(OPTIONS)
     assert (flat["cell"], flat["cell.forget_bias"], flat["data"]) == ("lstm", 1.0, "lyrics")
     assert flat["callbacks.early_stopping.patience"] == 8
@@ -297,14 +303,14 @@ def test_settings_as_they_are_typed() -> None:
     assert [parse_value(one) for one in ("null", "True", "nan", "")] == [None, True, "nan", ""]
 
 
-def test_missing_jobs_of_a_plan(tmp_path: Path) -> None:
+def test_missing_jobs_of_a_plan_are_counted(tmp_path: Path) -> None:
     sweep = worked_sweep(tmp_path / "sweep")
     jobs = [f"cell={cell}" for cell in ("rnn", "gru", "lstm") for _ in range(3)] + ["cell=gru"]
     plan = {str(n): [job, f"seed={n % 3 + 1}"] for n, job in enumerate(jobs)}
     plan["9"][1] = "seed=4"
     plan["10"] = ["cell=lstm_plain", "seed=1"]
     (sweep / "summary.json").write_text(json.dumps({"status": "finished", "jobs": plan}))
-    found = only(sweep)
+    found = comparison_of(sweep)
     assert dict(figures(found, "cell", "incomplete")) == {
         "lstm": "",
         "rnn": "1 failed",
@@ -312,23 +318,26 @@ def test_missing_jobs_of_a_plan(tmp_path: Path) -> None:
         "lstm_plain": "1 missing",
     }
     assert found.keys == ("cell",)
-    # the sweep's own file is no run
+    # the sweep's own summary is no run
     assert len(found.records) == 11
 
 
-def test_runs_that_are_called_as_jobs_are(tmp_path: Path) -> None:
+def test_runs_with_names_like_jobs_are_no_sweep(tmp_path: Path) -> None:
     for number, (hidden_size, layers) in enumerate([(4, 1), (8, 2)]):
         typed = (f"hidden_size={hidden_size}", f"layers={layers}")
         run = tmp_path / f"{number}_{layers}"
         write_run(run, 9.0, typed, hidden_size=hidden_size, layers=layers, summary={"job": None})
-    comparison = only(tmp_path)
+    comparison = comparison_of(tmp_path)
     assert [run.summary.status for run in comparison.records] == ["finished"] * 2
-    # unless they are those of a sweep that Hydra's own sweeper has left
+    # with the file of Hydra's own sweeper they are jobs of a sweep
     (tmp_path / "multirun.yaml").touch()
-    assert len([run for run in only(tmp_path).records if run.summary.status == "missing"]) == 2
+    assert (
+        len([run for run in comparison_of(tmp_path).records if run.summary.status == "missing"])
+        == 2
+    )
 
 
-def test_missing_cells_of_a_grid_without_a_plan(tmp_path: Path) -> None:
+def test_missing_cells_of_a_grid_without_a_plan_are_counted(tmp_path: Path) -> None:
     for number, (layers, seed) in enumerate([(1, 1), (1, 2), (2, 1)]):
         write_run(
             tmp_path / f"{number}_",
@@ -337,10 +346,10 @@ def test_missing_cells_of_a_grid_without_a_plan(tmp_path: Path) -> None:
             layers=layers,
             seed=seed,
         )
-    assert dict(figures(only(tmp_path), "layers", "incomplete")) == {1: "", 2: "1 missing"}
+    assert dict(figures(comparison_of(tmp_path), "layers", "incomplete")) == {1: "", 2: "1 missing"}
 
 
-def test_a_job_that_failed_before_its_options_were_known(tmp_path: Path) -> None:
+def test_a_job_that_failed_without_options_is_grouped_by_its_overrides(tmp_path: Path) -> None:
     write_run(tmp_path / "0_", 5.0, ("cell=lstm", "layers=2", "seed=1"), layers=2)
     failed = {"status": "failed", "reason": "cell=nope: no such cell"}
     typed = ("cell=nope", "layers=2", "seed=1")
@@ -348,7 +357,7 @@ def test_a_job_that_failed_before_its_options_were_known(tmp_path: Path) -> None
     partial = {"cell": {"kind": "gru"}, "layers": "two"}
     typed = ("cell=gru", "layers=two", "seed=1")
     write_run(tmp_path / "2_", None, typed, options=partial, summary=failed)
-    found = only(tmp_path)
+    found = comparison_of(tmp_path)
     assert found.keys == ("cell", "layers")
     assert {group.settings for group in found.groups if group.unscored} >= {
         ("nope", 2),
@@ -357,7 +366,7 @@ def test_a_job_that_failed_before_its_options_were_known(tmp_path: Path) -> None
     assert found.name == "lyrics"
 
 
-def test_a_job_that_failed_early_stands_beside_those_on_its_text(tmp_path: Path) -> None:
+def test_a_job_that_failed_early_is_in_the_table_of_its_text(tmp_path: Path) -> None:
     jobs = [("lyrics", "rnn", 1), ("dino", "rnn", 1), ("dino", "gru", 2)]
     for number, (data, cell, seed) in enumerate(jobs):
         typed = (f"data={data}", f"cell={cell}", f"seed={seed}")
@@ -366,21 +375,21 @@ def test_a_job_that_failed_early_stands_beside_those_on_its_text(tmp_path: Path)
         changed = {"data__kind": data, "data__max_chars": chars, "cell": {"kind": cell}}
         write_run(tmp_path / f"{number}_", 5.0, typed, seed=seed, **changed, **early)
 
-    def there() -> dict[str, list[Any]]:
+    def runs_by_text() -> dict[str, list[Any]]:
         return {
             one.name: [run for run in one.records if run.summary.status != "missing"]
-            for one in compared(tmp_path)
+            for one in comparisons_of(tmp_path)
         }
 
-    assert {name: len(runs) for name, runs in there().items()} == {"lyrics": 1, "dino": 2}
-    # on a text of which no job is known it takes nothing from the other text's
+    assert {name: len(runs) for name, runs in runs_by_text().items()} == {"lyrics": 1, "dino": 2}
+    # if no job of its text is known, it takes no settings from jobs of the other text
     (tmp_path / "2_" / "summary.json").unlink()
-    [alone] = there()["dino"]
-    assert alone.settings["data"] == "dino"
-    assert "data.max_chars" not in alone.settings
+    [single] = runs_by_text()["dino"]
+    assert single.settings["data"] == "dino"
+    assert "data.max_chars" not in single.settings
 
 
-def test_every_kind_of_end_is_marked(tmp_path: Path) -> None:
+def test_unfinished_runs_are_counted_by_status(tmp_path: Path) -> None:
     write_run(tmp_path / "0_", 5.0, seed=0)
     ends = ("failed", "interrupted", "pruned", "killed")
     for number, status in enumerate(ends, 1):
@@ -390,19 +399,19 @@ def test_every_kind_of_end_is_marked(tmp_path: Path) -> None:
     write_run(tmp_path / "6_", 4.0, seed=6, summary={"status": "running", "host": "elsewhere"})
     write_run(tmp_path / "7_", None, seed=7, summary={"val/perplexity": None})
     write_run(tmp_path / "8_", None, seed=8, summary={"val/perplexity": math.nan})
-    [row] = plain(only(tmp_path))
+    [row] = plain(comparison_of(tmp_path))
     assert row["n"] == 1
     assert set(row["incomplete"].split(", ")) == {
         *("1 failed", "1 interrupted", "1 pruned", "2 killed", "1 running", "2 without a figure"),
     }
 
 
-def test_of_runs_repeated_the_latest_counts(tmp_path: Path) -> None:
+def test_only_the_latest_of_repeated_runs_counts(tmp_path: Path) -> None:
     times = {"a": "2026-01-01T00:00:00", "b": "2026-01-03T00:00:00", "c": "2026-01-04T00:00:00"}
     for value, (name, started) in enumerate(times.items(), 1):
         status = "failed" if name == "c" else "finished"
         write_run(tmp_path / name, value, summary={"started": started, "status": status})
-    found = only(tmp_path)
+    found = comparison_of(tmp_path)
     assert found.repeated == 2
     assert figures(found, *MEAN) == [(2.0, None, 1)]
     assert any("2 left out" in note for note in sweep_report.notes(found))
@@ -415,15 +424,15 @@ BROKEN: dict[str, str | bytes] = {
     "not UTF-8": b'{"status": "\xff"}',
     "deep": "[" * 100_000,
     "no status": "{}",
-    "a status that is none": '{"status": 3}',
-    "options that are none": '{"status": "finished", "options": [1]}',
+    "a wrong status": '{"status": 3}',
+    "wrong options": '{"status": "finished", "options": [1]}',
     "a figure that is text": '{"status": "finished", "val/perplexity": "12"}',
     "a figure too large": f'{{"status": "finished", "val/perplexity": 1{"0" * 400}}}',
     "a number too large": f'{{"status": "finished", "parameters": 1{"0" * 400}}}',
-    "samples that are none": '{"status": "finished", "samples": [1]}',
-    "a process that is none": '{"status": "running", "host": "HOST", "process": "x"}',
+    "wrong samples": '{"status": "finished", "samples": [1]}',
+    "a wrong process": '{"status": "running", "host": "HOST", "process": "x"}',
     "a process too large": '{"status": "running", "host": "HOST", "process": 1e400}',
-    "a plan that is none": '{"status": "finished", "jobs": [1]}',
+    "a wrong plan": '{"status": "finished", "jobs": [1]}',
 }
 
 
@@ -436,13 +445,13 @@ def test_a_broken_summary_is_left_out(
     text = BROKEN[name]
     text = text.encode() if isinstance(text, str) else text
     broken.write_bytes(text.replace(b"HOST", socket.gethostname().encode()))
-    assert len(only(tmp_path).records) == 1
+    assert len(comparison_of(tmp_path).records) == 1
     [warning] = [one.getMessage() for one in caplog.records]
     assert warning.startswith(f"{broken} is left out: ")
     assert "\n" not in warning
 
 
-def test_a_summary_that_may_not_be_read(
+def test_a_summary_without_permission_is_left_out(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_run(tmp_path / "good", 5.0)
@@ -457,13 +466,13 @@ def test_a_summary_that_may_not_be_read(
         return opened(path, *arguments)
 
     monkeypatch.setattr(os, "open", refuse)
-    assert len(only(tmp_path).records) == 1
-    told = sorted(one.getMessage().partition("/summary.json")[2] for one in caplog.records)
-    assert told == [" is left out: Permission denied", " is left out: it is no ordinary file"]
+    assert len(comparison_of(tmp_path).records) == 1
+    messages = sorted(one.getMessage().partition("/summary.json")[2] for one in caplog.records)
+    assert messages == [" is left out: Permission denied", " is left out: it is no ordinary file"]
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("epoch,step,val/perplexity\n1,10,5\n2,20\n", "line 3 has 2 fields, not 3"),
         ("epoch,step,val/perplexity\n1,10,5,6\n", "line 2 has 4 fields, not 3"),
@@ -475,14 +484,14 @@ def test_a_summary_that_may_not_be_read(
     ],
 )
 def test_a_broken_curve_is_left_out(
-    text: str | None, told: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    text: str | None, message: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     write_run(tmp_path / "good", 5.0, curve=(7, 6), seed=1)
     broken = write_run(tmp_path / "broken", 6.0, seed=2) / "metrics.csv"
     broken.unlink()
     if text is not None:
         broken.write_text(text)
-    found = only(tmp_path)
+    found = comparison_of(tmp_path)
     curves = read_curves(found)
     assert figures(found, *MEAN) == [(5.5, pytest.approx(math.sqrt(0.5)), 2)]
     assert {rank: dict(points["mean"]) for rank, points in curves.means.items()} == {
@@ -491,23 +500,23 @@ def test_a_broken_curve_is_left_out(
     assert curves.means[0]["std"].isna().all()
     [warning] = [one.getMessage() for one in caplog.records]
     assert warning.startswith(f"{broken} is left out: ")
-    assert told in warning
+    assert message in warning
 
 
-def test_no_curve_is_expected_where_none_was_asked_for(
+def test_runs_without_the_csv_logger_have_no_curve(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     directory = write_run(tmp_path / "run", 5.0, logger={"csv": False})
     (directory / "metrics.csv").unlink()
-    assert read_curves(only(tmp_path)).means == {}
+    assert read_curves(comparison_of(tmp_path)).means == {}
     assert caplog.records == []
 
 
-def test_curves_are_means_as_far_as_all_runs_go(tmp_path: Path) -> None:
+def test_curves_are_means_up_to_the_shortest_run(tmp_path: Path) -> None:
     curves = [(9.0, 8.0, 7.0), (11.0, 8.0), (10.0, 11.0, 3.0, 2.0)]
     for seed, curve in enumerate(curves):
         write_run(tmp_path / str(seed), curve[-1], curve=curve, seed=seed)
-    [points] = read_curves(only(tmp_path)).means.values()
+    [points] = read_curves(comparison_of(tmp_path)).means.values()
     assert list(points.index) == [1, 2]
     for epoch, point in points.iterrows():
         values = [curve[int(epoch) - 1] for curve in curves]
@@ -515,11 +524,11 @@ def test_curves_are_means_as_far_as_all_runs_go(tmp_path: Path) -> None:
         assert point["std"] == pytest.approx(np.std(values, ddof=1))
 
 
-def test_a_band_of_one_standard_deviation_goes_with_a_curve(tmp_path: Path) -> None:
+def test_a_curve_has_a_band_of_one_standard_deviation(tmp_path: Path) -> None:
     curves = [(9.0, 8.0, 7.0), (11.0, 8.0, 6.0), (10.0, 11.0, 3.0)]
     for seed, curve in enumerate(curves):
         write_run(tmp_path / str(seed), curve[-1], curve=curve, seed=seed)
-    comparison = only(tmp_path)
+    comparison = comparison_of(tmp_path)
     axes = draw_curves(comparison, read_curves(comparison)).axes[0]
     means, deviations = np.mean(curves, axis=0), np.std(curves, axis=0, ddof=1)
     assert np.asarray(axes.lines[0].get_ydata()) == pytest.approx(means)
@@ -531,62 +540,66 @@ def test_a_band_of_one_standard_deviation_goes_with_a_curve(tmp_path: Path) -> N
         assert heights.max() == pytest.approx(middle + deviation)
 
 
-def test_curves_of_runs_validated_within_an_epoch_go_by_step(tmp_path: Path) -> None:
+def test_curves_of_runs_validated_within_an_epoch_have_steps(tmp_path: Path) -> None:
     path = write_run(tmp_path / "a", 5.0) / "metrics.csv"
     path.write_text("epoch,step,val/perplexity\n1,10,9\n1,20,8\n2,30,\n3,40,inf\n")
-    curves = read_curves(only(tmp_path))
+    curves = read_curves(comparison_of(tmp_path))
     assert curves.unit == "step"
     assert dict(curves.means[0]["mean"]) == {10: 9, 20: 8}
 
 
-def test_runs_validated_at_other_steps_have_no_curve(tmp_path: Path) -> None:
+def test_runs_validated_at_different_steps_have_no_curve(tmp_path: Path) -> None:
     for seed, step in enumerate((10, 15)):
         path = write_run(tmp_path / str(seed), 5.0, seed=seed) / "metrics.csv"
         path.write_text(f"epoch,step,val/perplexity\n1,{step},9\n1,{2 * step + 1},8\n")
-    assert read_curves(only(tmp_path)).means == {}
+    assert read_curves(comparison_of(tmp_path)).means == {}
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_the_pareto_front_by_brute_force(seed: int) -> None:
+def test_the_pareto_front_equals_brute_force(seed: int) -> None:
     draw = Random(seed)
     # few values, so that there are ties and equal points
     points = [(float(draw.randrange(8)), float(draw.randrange(8))) for _ in range(12)]
 
-    def beaten(x: float, y: float) -> bool:
+    def is_dominated(x: float, y: float) -> bool:
         return any(a <= x and b <= y and (a, b) != (x, y) for a, b in points)
 
-    expected = {place for place, point in enumerate(points) if not beaten(*point)}
+    expected = {place for place, point in enumerate(points) if not is_dominated(*point)}
     found = front(points)
     assert set(found) == expected
     assert [points[place][0] for place in found] == sorted(points[place][0] for place in found)
 
 
 def test_prices_are_drawn_with_their_front(tmp_path: Path) -> None:
-    prices = {"rnn": (100, 9.0), "gru": (200, 7.0), "lstm": (300, 8.0)}  # lstm is beaten by gru
+    prices = {
+        "rnn": (100, 9.0),
+        "gru": (200, 7.0),
+        "lstm": (300, 8.0),
+    }  # gru is cheaper and better than lstm
     for cell, (parameters, value) in prices.items():
         more = {"parameters": parameters, "wall_seconds": 40.0 - parameters / 10}
         write_run(tmp_path / cell, value, (f"cell={cell}",), summary=more, cell={"kind": cell})
-    comparison = only(tmp_path)
+    comparison = comparison_of(tmp_path)
     axes = draw_price(comparison, "parameters", "parameters").axes[0]
     drawn = {tuple(*bars.lines[0].get_xydata()) for bars in axes.containers}  # type: ignore[attr-defined]
     assert drawn == set(prices.values())
     assert axes.lines[-1].get_xydata().tolist() == [[100, 9], [200, 7]]  # type: ignore[union-attr]
     axes = draw_price(comparison, "wall_seconds", "wall time").axes[0]
-    # the dearest is now the cheapest
+    # the order of the prices is reversed
     assert axes.lines[-1].get_xydata().tolist() == [[10, 8], [20, 7]]  # type: ignore[union-attr]
 
 
-def test_every_place_of_the_heat_map_has_its_figure(tmp_path: Path) -> None:
+def test_each_cell_of_the_heat_map_has_its_figure(tmp_path: Path) -> None:
     figures = {("gru", 2): 5.25, ("gru", 10): 6.5, ("rnn", 2): 7.75}
     for number, ((cell, layers), value) in enumerate(figures.items()):
         typed = (f"cell={cell}", f"layers={layers}")
         write_run(tmp_path / str(number), value, typed, cell={"kind": cell}, layers=layers)
-    axes = draw_heat(only(tmp_path), ["gru", "rnn"], [2, 10]).axes[0]
+    axes = draw_heat(comparison_of(tmp_path), ["gru", "rnn"], [2, 10]).axes[0]
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["gru", "rnn"]
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["2", "10"]
-    told = {text.get_position(): text.get_text() for text in axes.texts}
+    labels = {text.get_position(): text.get_text() for text in axes.texts}
     expected = {(0.5, 0.5): "5.25", (1.5, 0.5): "6.50", (0.5, 1.5): "7.75", (1.5, 1.5): "1 missing"}
-    assert told == expected
+    assert labels == expected
     [mesh] = axes.collections
     values = np.ma.filled(np.ma.masked_invalid(mesh.get_array()), 0.0)  # type: ignore[arg-type]
     assert values.ravel().tolist() == [5.25, 6.5, 7.75, 0.0]
@@ -596,13 +609,13 @@ def test_the_heat_map_needs_two_settings(tmp_path: Path) -> None:
     for number, (cell, layers) in enumerate(product(("rnn", "gru"), (10, 2))):
         typed = (f"cell={cell}", f"layers={layers}")
         write_run(tmp_path / f"{number}_", 5.0 + number, typed, cell={"kind": cell}, layers=layers)
-    assert heat_axes(only(tmp_path)) == (["gru", "rnn"], [2, 10])
-    assert heat_axes(only(tmp_path, by=("cell",))) is None
+    assert heat_axes(comparison_of(tmp_path)) == (["gru", "rnn"], [2, 10])
+    assert heat_axes(comparison_of(tmp_path, by=("cell",))) is None
     _, out = report([tmp_path])
     assert (out / "heat_map.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_figures_are_saved_as_matplotlib_saves_them() -> None:
+def test_plots_are_saved_as_by_savefig() -> None:
     saved = []
     with plot_style("plot"):
         for save in (to_png, lambda figure: savefig(figure, "png", "white", {"Software": None})):
@@ -625,11 +638,11 @@ def savefig(figure: Figure, form: str, ground: str, metadata: dict[str, str | No
     return stream.getvalue()
 
 
-def test_importance_of_what_a_search_has_tried(
+def test_importance_of_the_settings_of_a_search(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("optuna")
-    comparison = only(search(tmp_path / "search", 40))
+    comparison = comparison_of(search(tmp_path / "search", 40))
     found = importances(comparison)
     assert not isinstance(found, str)
     assert next(iter(found)) == "optimizer.lr"
@@ -647,7 +660,7 @@ def test_importance_of_what_a_search_has_tried(
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (None, "importance of settings needs study.log in the directory of the search"),
         ("", "importance of settings: "),
@@ -655,19 +668,19 @@ def test_importance_of_what_a_search_has_tried(
         ("{" * 1000 + "\n\n", "importance of settings: "),
     ],
 )
-def test_a_study_that_is_none(tmp_path: Path, content: str | None, told: str) -> None:
+def test_a_damaged_study_gives_a_message(tmp_path: Path, content: str | None, message: str) -> None:
     sweep = search(tmp_path / "search", 20)
     (sweep / "study.log").unlink()
     if content is not None:
         (sweep / "study.log").write_text(content)
-    found = importances(only(sweep))
+    found = importances(comparison_of(sweep))
     assert isinstance(found, str)
-    assert found.startswith(told)
+    assert found.startswith(message)
     assert found.isprintable()
 
 
 @pytest.mark.slow
-def test_what_other_commands_do_not_load() -> None:
+def test_commands_do_not_import_the_report() -> None:
     program = (
         "import sys, lyricgen.report\n"
         "print({'pandas', 'mpmath', 'jinja2', 'matplotlib', 'pydantic'} & set(sys.modules))\n"
@@ -681,16 +694,16 @@ def test_what_other_commands_do_not_load() -> None:
     assert done.stdout == "set()\nset()\n", done.stderr
 
 
-def test_importance_says_why_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    comparison = only(search(tmp_path / "few", 6))
+def test_missing_importance_has_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    comparison = comparison_of(search(tmp_path / "few", 6))
     assert importances(comparison) == "importance of settings needs 10 finished trials; there are 5"
-    comparison = only(search(tmp_path / "search", 20))
+    comparison = comparison_of(search(tmp_path / "search", 20))
     monkeypatch.setitem(sys.modules, "optuna", None)
-    told = "importance of settings needs Optuna: pip install 'lyricgen[optuna]'"
-    assert importances(comparison) == told
+    message = "importance of settings needs Optuna: pip install 'lyricgen[optuna]'"
+    assert importances(comparison) == message
     _, out = report([tmp_path / "search"])
-    assert told in unescape((out / "report.html").read_text("utf-8"))
-    assert told in (out / "report.md").read_text("utf-8")
+    assert message in unescape((out / "report.html").read_text("utf-8"))
+    assert message in (out / "report.md").read_text("utf-8")
 
 
 def test_the_page_has_the_figures_and_loads_nothing(tmp_path: Path) -> None:
@@ -715,7 +728,7 @@ def test_the_page_has_the_figures_and_loads_nothing(tmp_path: Path) -> None:
     }
 
 
-def test_nothing_steers_the_page_or_the_terminal(
+def test_names_cannot_inject_code_into_the_page_or_the_terminal(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     nasty = "</title><script>alert(1)</script>\x1b[31m[bold]{{sections}}$\\frac{$|`_"
@@ -749,7 +762,7 @@ def test_nothing_steers_the_page_or_the_terminal(
     assert "<script>" not in line.replace(r"\<", "")
 
 
-def test_settings_that_are_called_as_figures(tmp_path: Path) -> None:
+def test_settings_with_the_names_of_columns_are_allowed(tmp_path: Path) -> None:
     for number, (data, n) in enumerate(product(("lyrics", "dino"), (1, 2))):
         typed = (f"n={n}", "verdict=good")
         write_run(tmp_path / "sweep" / f"{number}_", 5.0 + n, typed, data__kind=data)
@@ -780,7 +793,7 @@ def test_markdown_and_csv(tmp_path: Path) -> None:
 
 
 def test_the_table_fits_on_a_terminal(tmp_path: Path) -> None:
-    found = only(worked_sweep(tmp_path / "sweep"))
+    found = comparison_of(worked_sweep(tmp_path / "sweep"))
     for width in (60, 80, 120, 200):
         console = Console(width=width, record=True, file=io.StringIO())
         console.print(terminal_table(found, console))
@@ -792,11 +805,11 @@ def test_the_table_fits_on_a_terminal(tmp_path: Path) -> None:
         assert any("wall time" in line for line in lines) == (width >= 120)
 
 
-def test_only_the_best_rows_are_on_the_terminal(tmp_path: Path) -> None:
+def test_only_the_best_rows_are_printed(tmp_path: Path) -> None:
     for number in range(LONGEST + 5):
         write_run(tmp_path / str(number), float(number), hidden_size=number + 1)
     console = Console(width=100, record=True, file=io.StringIO())
-    console.print(terminal_table(only(tmp_path), console))
+    console.print(terminal_table(comparison_of(tmp_path), console))
     text = console.export_text()
     assert f"+{LONGEST - 1}.00" in text
     assert f"+{LONGEST}.00" not in text
@@ -826,14 +839,14 @@ def test_samples_of_the_three_best_and_the_worst(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_where_reports_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_directories_of_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LYRICGEN_OUTPUTS", str(tmp_path / "outputs"))
     sweep = worked_sweep(tmp_path / "outputs" / "sweeps" / "one")
-    run = write_run(tmp_path / "outputs" / "runs" / "alone", 5.0)
+    run = write_run(tmp_path / "outputs" / "runs" / "single", 5.0)
     assert report([sweep])[1] == sweep / "report"
     for several in ([], [sweep, run], [run], [sweep / "0_cell=rnn,seed=1"]):
         assert report(several)[1] == tmp_path / "outputs" / "report"
-    # what was chosen has a report of its own
+    # chosen groups, runs or metrics have their own report
     chosen: list[tuple[dict[str, Any], str]] = [
         ({"by": ("cell", "seed")}, "report_by_cell,seed"),
         ({"where": ("cell=lstm,gru",)}, "report_where_cell=lstm,gru"),
@@ -851,14 +864,14 @@ def test_where_reports_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         {report([sweep], where=[f"name=x_lstm,{'歌' * 99}{last}"])[1]} for last in "ab"
     )
     assert long != other
-    # what a report leaves is no run
+    # the files of a report are no run
     assert len(read([]).records) == 10
     # no run is read twice
     assert len(read([sweep, sweep / "0_cell=rnn,seed=1", tmp_path]).records) == 10
 
 
 @pytest.mark.slow
-def test_the_command(
+def test_the_command_prints_and_refuses(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LYRICGEN_OUTPUTS", str(tmp_path / "outputs"))
@@ -866,10 +879,10 @@ def test_the_command(
     assert none.status == 2
     assert re.fullmatch(r"error: '.*/outputs' is not there: train one .*\n", none.err)
     sweep = worked_sweep(tmp_path / "outputs" / "sweeps" / "one")
-    told = printed(command.main, capfd, sweep, "--where", "cell=lstm,gru", "--by", "cell").texts
-    assert told[0].strip() == "lyrics"
+    lines = printed(command.main, capfd, sweep, "--where", "cell=lstm,gru", "--by", "cell").texts
+    assert lines[0].strip() == "lyrics"
     own = "report_where_cell=lstm,gru_by_cell"
-    assert told[-1] == f"report: {sweep}/{own}/report.html"
+    assert lines[-1] == f"report: {sweep}/{own}/report.html"
     plain = json.loads(printed(command.main, capfd, "--json").out)
     assert [row["mean"] for row in plain] == [11.0, 12.25, 13.0]
     (tmp_path / "empty").mkdir()
@@ -886,7 +899,7 @@ def test_the_command(
         assert wrong.err.count("\n") == 1
 
 
-def test_a_sweep_that_left_nothing_is_a_warning(
+def test_a_report_of_an_empty_sweep_is_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     report_sweep(tmp_path)
@@ -895,7 +908,7 @@ def test_a_sweep_that_left_nothing_is_a_warning(
     ]
 
 
-def test_a_sweep_of_which_all_is_missing(tmp_path: Path) -> None:
+def test_a_report_of_a_sweep_without_any_job(tmp_path: Path) -> None:
     plan = {"0": ["cell=rnn"], "1": ["cell=gru"]}
     (tmp_path / "summary.json").write_text(json.dumps({"status": "running", "jobs": plan}))
     report_sweep(tmp_path)
@@ -904,7 +917,9 @@ def test_a_sweep_of_which_all_is_missing(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_small_real_sweep(train: Train, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_report_of_a_real_sweep_has_its_means(
+    train: Train, capfd: pytest.CaptureFixture[str]
+) -> None:
     grid = ("-m", "cell=rnn,gru", "seed=1,2", "callbacks.progress.enabled=false")
     assert train(*TINY, *grid).status == 0
     [sweep] = Path("outputs/sweeps").glob("*/*")
@@ -925,7 +940,7 @@ def test_a_small_real_sweep(train: Train, capfd: pytest.CaptureFixture[str]) -> 
     assert "n-gram model" in page.text
 
 
-def drawn(comparison: Comparison, width: int) -> str:
+def render_table(comparison: Comparison, width: int) -> str:
     console = Console(width=width, record=True, file=io.StringIO())
     console.print(terminal_table(comparison, console))
     return console.export_text()
@@ -935,13 +950,13 @@ LONG = ("callbacks.early_stopping.patience", "optimizer.weight_decay_of_all_but_
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 100])
-def test_no_table_breaks_a_number_or_a_word(tmp_path: Path, width: int) -> None:
+def test_tables_do_not_break_numbers_or_words(tmp_path: Path, width: int) -> None:
     for number, (value, seed) in enumerate(product((1.3e27, 12345.6, 9.5), (1, 2))):
         typed = (*(f"{key}={number // 2}" for key in LONG), f"seed={seed}")
         options = {**options_of(seed=seed), LONG[0]: number // 2, LONG[1]: number // 2}
         options["cell"] = {"kind": f"cell{number // 2}"}
         write_run(tmp_path / f"{number}_", value * (1 + 0.1 * seed), typed, options=options)
-    text = drawn(only(tmp_path), width)
+    text = render_table(comparison_of(tmp_path), width)
     assert max(map(len, text.splitlines())) <= width
     for figure in ("10.93", "14,197.44", "1.5e+27"):
         assert figure in text
@@ -954,33 +969,33 @@ def test_no_table_breaks_a_number_or_a_word(tmp_path: Path, width: int) -> None:
 
 
 @pytest.mark.parametrize("width", [80, 100])
-def test_a_long_path_takes_no_room_from_the_figures(tmp_path: Path, width: int) -> None:
+def test_a_long_path_is_cut_and_hides_no_column(tmp_path: Path, width: int) -> None:
     path = f"/home/somebody/{'a/long/way/' * 12}best.ckpt"
     for number, value in enumerate((5.0, 5.1, 5.2, 6.0, 6.1, 6.3)):
         begun = path if number > 2 else None
         typed = () if begun is None else (f"init_from={begun}",)
         options = {**options_of(seed=number % 3), "init_from": begun}
         write_run(tmp_path / f"{number}_", value, typed, options=options)
-    text = drawn(only(tmp_path), width)
+    text = render_table(comparison_of(tmp_path), width)
     assert max(map(len, text.splitlines())) <= width
     assert "/best.ckpt" in text
     assert {"n", "p", "− best"} <= set(re.split(r"\s{2,}|\n", text)), text
 
 
-def test_settings_of_all_rows_stand_above_the_table(tmp_path: Path) -> None:
+def test_settings_common_to_all_rows_are_above_the_table(tmp_path: Path) -> None:
     for number, cell in enumerate(("rnn", "gru")):
         write_run(tmp_path / f"{number}_", 5.0 + number, cell={"kind": cell}, layers=3)
-    lines = drawn(only(tmp_path, by=("layers", "cell")), 80).splitlines()
+    lines = render_table(comparison_of(tmp_path, by=("layers", "cell")), 80).splitlines()
     assert [line.strip() for line in lines[:2]] == ["lyrics", "layers 3"]
     assert not any("layers" in line for line in lines[2:])
 
 
-def test_legends_show_what_differs(tmp_path: Path) -> None:
+def test_legends_shorten_values_to_their_differences(tmp_path: Path) -> None:
     place = "/home/somebody/a/long/way/down/to/the/models/"
     for number, name in enumerate(("one", "other")):
         path = f"{place}{name}/best.ckpt"
         write_run(tmp_path / str(number), 5.0 + number, (f"init_from={path}",), init_from=path)
-    found = only(tmp_path)
+    found = comparison_of(tmp_path)
     assert [found.short_label(group) for group in found.groups] == [
         "init_from …one…", "init_from …other…",
     ]  # fmt: skip

@@ -1,6 +1,6 @@
-"""The report on stored records, in every form, beside the stored outputs of an earlier version.
+"""The report on stored records in each form, compared with stored outputs.
 
-Texts must be equal, figures up to the last printed digit. Pictures are left out.
+Texts must be equal, and figures up to the last printed digit. Plots are left out.
 """
 
 import io
@@ -29,7 +29,7 @@ def outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def check(found: str, name: str) -> None:
-    """Compare with a stored output: words as they are, numbers up to their last digit."""
+    """Compare with a stored output: words exactly, numbers up to their last digit."""
     number = re.compile(r"(?<![\w.])[+-]?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?")
     stored = (GOLDEN / name).read_text("utf-8")
     assert number.sub("#", found) == number.sub("#", stored)
@@ -40,14 +40,16 @@ def check(found: str, name: str) -> None:
 
 
 def page_in_lines(html: str) -> str:
-    """The elements and texts of a page; its layout and its plots are left out."""
+    """Return the elements and texts of a page without its layout and plots."""
     html = re.sub(r"<svg.*?</svg>", "<svg></svg>", html, flags=re.S)
-    page = Page(re.sub(r"(<[^>]+>)", r"\1 ", html))  # else texts of two elements could be one word
+    page = Page(re.sub(r"(<[^>]+>)", r"\1 ", html))  # separates the texts of two elements
     rows = [[" ".join(text.split()) for text in row] for row in page.rows]
     return "\n".join([*map(repr, page.tags), *map(repr, rows), *page.text.split(), ""])
 
 
-def test_the_files_of_the_report(outputs: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_files_of_the_report_equal_the_stored_ones(
+    outputs: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     shown = printed(command.main, capfd, outputs, "--out", "out")
     assert shown.status == 0, shown.err
     check(shown.out, "shown.txt")
@@ -65,7 +67,7 @@ def test_the_files_of_the_report(outputs: Path, capfd: pytest.CaptureFixture[str
         ("speed.json", ["--metric", "chars_per_second", "--where", "data=dino"]),
     ],
 )
-def test_the_rows_in_json(
+def test_rows_in_json_equal_the_stored_ones(
     outputs: Path, capfd: pytest.CaptureFixture[str], name: str, arguments: list[str]
 ) -> None:
     found = printed(command.main, capfd, outputs, "--out", "out", "--json", *arguments)
@@ -73,7 +75,7 @@ def test_the_rows_in_json(
     check(found.out, name)
 
 
-def test_the_tables_on_terminals(outputs: Path) -> None:
+def test_tables_on_terminals_equal_the_stored_ones(outputs: Path) -> None:
     comparisons = compare(with_missing_jobs(read([outputs])), (), ("seed",), None)
     for width in (40, 60, 80, 120):
         console = Console(width=width, record=True, file=io.StringIO())
@@ -82,7 +84,7 @@ def test_the_tables_on_terminals(outputs: Path) -> None:
         check(console.export_text(), f"terminal_{width}.txt")
 
 
-def test_the_importance_of_settings(tmp_path: Path) -> None:
+def test_the_importance_of_settings_equals_the_stored_one(tmp_path: Path) -> None:
     [comparison] = compare(
         with_missing_jobs(read([search(tmp_path / "search", 40)])), (), ("seed",), None
     )

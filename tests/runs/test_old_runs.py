@@ -26,7 +26,7 @@ CONTINUED = ROOT / "tests/fixtures/old_runs_continued.safetensors"
 
 
 def machine() -> dict[str, str]:
-    """Describe what rounding depends on: torch's version, the CPU and its instructions."""
+    """Return all that rounding depends on: torch's version, the CPU and its instructions."""
     cpu = Path("/proc/cpuinfo")
     found = re.search(r"model name\s*: (.*)", cpu.read_text("utf-8")) if cpu.exists() else None
     return {

@@ -43,24 +43,24 @@ def pipe(path: Path) -> None:
     os.mkfifo(path)
 
 
-def endless(path: Path) -> None:
+def endless_device(path: Path) -> None:
     path.symlink_to("/dev/zero")
 
 
-def loop(path: Path) -> None:
+def link_loop(path: Path) -> None:
     path.symlink_to(path.name)
 
 
-def vast(path: Path) -> None:
+def vast_file(path: Path) -> None:
     path.touch()
     os.truncate(path, 1 << 40)
 
 
-def sizeless(path: Path) -> None:
+def sizeless_file(path: Path) -> None:
     path.symlink_to("/proc/self/pagemap")  # an ordinary file of 0 bytes that yields terabytes
 
 
-def silent(path: Path) -> None:
+def silent_socket(path: Path) -> None:
     server = socket.socket(socket.AF_UNIX)
     here = Path.cwd()
     os.chdir(path.parent)  # the path of a socket must be short
@@ -77,11 +77,21 @@ def noise(path: Path) -> None:
     path.write_bytes(bytes(range(256)) * 100)
 
 
-def deep(path: Path) -> None:
+def deep_list(path: Path) -> None:
     path.write_text("[" * 100_000)
 
 
-NO_RECORDS = [pipe, endless, loop, vast, sizeless, silent, folder, noise, deep]
+WRONG_FILES = [
+    pipe,
+    endless_device,
+    link_loop,
+    vast_file,
+    sizeless_file,
+    silent_socket,
+    folder,
+    noise,
+    deep_list,
+]
 READERS: list[Callable[[Path], object]] = [
     read_record,
     read_json,
@@ -91,14 +101,14 @@ READERS: list[Callable[[Path], object]] = [
 ]
 
 
-@pytest.mark.parametrize("make", NO_RECORDS)
+@pytest.mark.parametrize("make", WRONG_FILES)
 def test_a_wrong_file_for_a_record_is_refused_at_once(
     make: Callable[[Path], None], tmp_path: Path
 ) -> None:
     make(tmp_path / "record")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for number, reader in enumerate(READERS):
-        if make is deep and number == 0:  # an ordinary text for read_record
+        if make is deep_list and number == 0:  # an ordinary text for read_record
             continue
         with pytest.raises(RecordError) as error:
             reader(tmp_path / "record")
@@ -114,12 +124,12 @@ def test_a_pipe_that_replaces_a_file_during_opening_is_refused(
     record.write_text("{}")
     opened = os.open
 
-    def too_late(path: Path, *arguments: Any) -> int:
+    def replace_and_open(path: Path, *arguments: Any) -> int:
         record.unlink()
         pipe(record)
         return opened(path, *arguments)
 
-    monkeypatch.setattr(os, "open", too_late)
+    monkeypatch.setattr(os, "open", replace_and_open)
     with pytest.raises(RecordError, match="no ordinary file"):
         read_record(record)
 
@@ -202,8 +212,8 @@ DAMAGE: dict[str, Any] = {
     "a list": [],
     "no JSON": "{",
     "a pipe": pipe,
-    "no end": endless,
-    "a loop": loop,
+    "no end": endless_device,
+    "a loop": link_loop,
     "a folder": folder,
 }  # fmt: skip
 
@@ -320,7 +330,7 @@ def test_a_run_without_permission_to_read_is_named(
     assert [record.number for record in found.records] == [1, 3]
 
 
-@pytest.mark.parametrize("make", NO_RECORDS)
+@pytest.mark.parametrize("make", WRONG_FILES)
 def test_wrong_files_for_curves_are_left_out(
     make: Callable[[Path], None], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -336,7 +346,7 @@ def test_wrong_files_for_curves_are_left_out(
     assert all(one.startswith(f"{directory / 'metrics.csv'} is left out: ") for one in messages)
 
 
-@pytest.mark.parametrize("make", NO_RECORDS)
+@pytest.mark.parametrize("make", WRONG_FILES)
 def test_wrong_files_for_the_record_of_hydra_are_refused(
     make: Callable[[Path], None], tmp_path: Path
 ) -> None:
@@ -347,7 +357,7 @@ def test_wrong_files_for_the_record_of_hydra_are_refused(
         expand([f"resume={tmp_path}"])
 
 
-@pytest.mark.parametrize("make", NO_RECORDS)
+@pytest.mark.parametrize("make", WRONG_FILES)
 def test_wrong_files_for_checkpoints_and_their_digests_are_unsound(
     make: Callable[[Path], None], tmp_path: Path
 ) -> None:
@@ -369,7 +379,7 @@ SAMPLE = Sample(10, 1, "a", "greedy", 1, "abc")
 @pytest.mark.parametrize(
     "make",
     [
-        *NO_RECORDS,
+        *WRONG_FILES,
         lambda path: path.write_text('{"step": "ten"}\n'),
         lambda path: path.write_text('{"step": 10, "text": "a"}\n'),
         lambda path: path.write_text("[]\n"),
@@ -418,7 +428,7 @@ def test_a_trial_with_wrong_attributes_is_left_out(
     assert warning.startswith("trial 1 of one of")
 
 
-@pytest.mark.parametrize("make", [noise, deep, vast])
+@pytest.mark.parametrize("make", [noise, deep_list, vast_file])
 def test_a_wrong_file_for_the_record_of_a_search_is_refused(
     make: Callable[[Path], None], tmp_path: Path
 ) -> None:
@@ -431,7 +441,7 @@ def test_a_wrong_file_for_the_record_of_a_search_is_refused(
         refuse_shorter_search(tmp_path, 1)
 
 
-@pytest.mark.parametrize("make", [pipe, endless, folder])
+@pytest.mark.parametrize("make", [pipe, endless_device, folder])
 def test_a_wrong_file_for_the_journal_of_a_study_is_refused(
     make: Callable[[Path], None], tmp_path: Path
 ) -> None:

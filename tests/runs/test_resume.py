@@ -90,7 +90,7 @@ def test_latest_names_the_stopped_run(train: Train, monkeypatch: pytest.MonkeyPa
 def test_an_interrupt_hidden_by_the_error_of_a_library_is_recognised(
     train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted() -> None:
+    def interrupt() -> None:
         try:
             try:
                 raise KeyboardInterrupt
@@ -99,7 +99,7 @@ def test_an_interrupt_hidden_by_the_error_of_a_library_is_recognised(
         except AttributeError as error:
             raise ValueError("full_key: hydra.runtime") from error.__cause__
 
-    monkeypatch.setattr(command, "task", interrupted)
+    monkeypatch.setattr(command, "task", interrupt)
     stopped = train()
     assert (stopped.status, stopped.err) == (130, "")
 
@@ -141,14 +141,14 @@ def test_a_run_stopped_outside_of_a_step_is_resumed(
     }[place]
     original, calls = getattr(kind, name), []
 
-    def interrupted(self: Any, *arguments: Any) -> Any:
+    def interrupt(self: Any, *arguments: Any) -> Any:
         calls.append(1)
         if len(calls) == (1 if place == "test" else 2):
             send(signal.SIGTERM)()
         return original(self, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(kind, name, interrupted)
+        patch.setattr(kind, name, interrupt)
         stopped = train(*SHORT)
     assert stopped.status == 143
     assert stopped.directory is not None
@@ -208,7 +208,7 @@ def test_a_run_killed_before_its_first_checkpoint_starts_again(
     )
 
 
-# Which run, and which settings can change
+# The run to resume, and settings that can change
 
 
 def test_resuming_a_finished_run_changes_nothing(train: Train, trained: Train) -> None:

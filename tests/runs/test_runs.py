@@ -152,11 +152,11 @@ def test_old_checkpoint_survives(
     writer.save_checkpoint({"step": 1, "weights": torch.arange(5)}, path)
     if failing == "save":
 
-        def half(_: object, stream: Any) -> NoReturn:
+        def save_half(_: object, stream: Any) -> NoReturn:
             stream.write(b"PK\x03\x04 half of a checkpoint")
             full_disk()
 
-        monkeypatch.setattr(torch, "save", half)
+        monkeypatch.setattr(torch, "save", save_half)
     else:
         monkeypatch.setattr(os, failing, full_disk)
     with pytest.raises(OSError, match="No space left"):
@@ -184,14 +184,14 @@ def test_a_disk_that_fills_up_while_training_leaves_whole_checkpoints(
     saved = []
     save = torch.save
 
-    def until_full(content: Any, stream: Any) -> None:
+    def save_until_full(content: Any, stream: Any) -> None:
         if len(saved) == 2:
             stream.write(b"PK")
             full_disk()
         saved.append(content["epoch"])
         save(content, stream)
 
-    monkeypatch.setattr(torch, "save", until_full)
+    monkeypatch.setattr(torch, "save", save_until_full)
     done = train(
         *TINY, "data.val_fraction=0", "data.test_fraction=0"
     )  # each epoch is the best so far
@@ -623,12 +623,12 @@ def fill_disk_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the disk be full when the results are written."""
     write = Run._write
 
-    def until_finished(self: Run) -> None:
+    def write_unless_finished(self: Run) -> None:
         if self.summary.status != "running":
             full_disk()
         write(self)
 
-    monkeypatch.setattr(Run, "_write", until_finished)
+    monkeypatch.setattr(Run, "_write", write_unless_finished)
 
 
 def test_unwritten_results_are_completed_by_the_command_in_the_error(
@@ -680,12 +680,12 @@ def test_the_error_of_an_unwritable_directory_names_the_file(
     assert begun.status == 0
     closed, open_path = Path("run", name).absolute().parent, Path.open
 
-    def refusing(path: Path, mode: str = "r", *arguments: Any, **named: Any) -> Any:
+    def refuse(path: Path, mode: str = "r", *arguments: Any, **named: Any) -> Any:
         if mode == "xb" and path.absolute().parent == closed:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
         return open_path(path, mode, *arguments, **named)
 
-    monkeypatch.setattr(Path, "open", refusing)
+    monkeypatch.setattr(Path, "open", refuse)
     stopped = train("resume=run", "trainer.max_epochs=2")
     assert stopped.status == 2
     message = f"error: {closed / Path(name).name}: Permission denied: mend that, then go on by"
@@ -701,7 +701,7 @@ def test_a_run_without_its_directory_ends_in_one_line(
     """The directory is removed or renamed, and is not made again."""
     original, calls = Throughput.before_validation, []
 
-    def away(self: Throughput, *arguments: Any) -> None:
+    def remove(self: Throughput, *arguments: Any) -> None:
         calls.append(1)
         if len(calls) == 1:
             [run] = Path("outputs/runs").glob("*/*")
@@ -711,7 +711,7 @@ def test_a_run_without_its_directory_ends_in_one_line(
                 run.rename("elsewhere")
         original(self, *arguments)
 
-    monkeypatch.setattr(Throughput, "before_validation", away)
+    monkeypatch.setattr(Throughput, "before_validation", remove)
     quiet = ("callbacks.checkpoint.enabled=false", "logger.csv=false", "logger.tensorboard=false")
     done = train(*SMALL, *(quiet if without == "everything" else (without,)))
     assert done.status == 2
@@ -728,12 +728,12 @@ def test_a_sweep_without_its_directory_ends_in_one_line(
 ) -> None:
     finish = Run.finish
 
-    def away(self: Run, *arguments: Any) -> None:
+    def rename(self: Run, *arguments: Any) -> None:
         finish(self, *arguments)
         if self.sweep is not None:
             self.sweep.rename("elsewhere")
 
-    monkeypatch.setattr(Run, "finish", away)
+    monkeypatch.setattr(Run, "finish", rename)
     done = train("-m", *SMALL, "trainer.max_epochs=1", f"seed={seeds}")
     assert done.status == 2
     [line] = done.err.splitlines()

@@ -189,7 +189,7 @@ class Command:
         (self.sweep / "go").touch()
 
     def stop(self, name: str) -> None:
-        """Stop by SIGTERM, or send the whole session what a terminal sends on Ctrl-C or closing."""
+        """Stop by SIGTERM, or by the signals that a terminal sends to all on Ctrl-C or closing."""
         if name == "Ctrl-C":
             os.killpg(self.process.pid, signal.SIGINT)
         elif name == "SIGHUP":
@@ -395,7 +395,7 @@ def test_no_stuck_job_outlives_a_killed_sweep(start: Start) -> None:
     assert not (command.sweep / "2_seed=3").exists()
 
 
-# Each job writes what its process inherited to a file.
+# Each job writes the state that its process inherited to a file.
 INHERITED = """
     import json, torch
     inherited = {

@@ -173,7 +173,7 @@ def work(study: Study, count: int) -> list[str]:
 
 
 def test_a_study_is_a_function_of_its_seed(tmp_path: Path) -> None:
-    """This holds when another process continues it, among random trials or those of TPE."""
+    """Another process continues the study, after random trials and after trials of TPE."""
     space = space_of("x=interval(0,1)")
     values = {}
     for split in (0, 1, 5, 8):
@@ -596,13 +596,13 @@ def test_a_study_can_be_stored_elsewhere(train: Train) -> None:
 def test_an_interrupted_search_is_resumed(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     train_and_evaluate = training.train_and_evaluate
 
-    def stopped(prepared: training.Training, run: Run, *arguments: Any) -> dict[str, Any]:
+    def interrupt(prepared: training.Training, run: Run, *arguments: Any) -> dict[str, Any]:
         if run.directory.name.startswith("1_"):
             os.kill(os.getpid(), signal.SIGINT)
         return train_and_evaluate(prepared, run, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "train_and_evaluate", stopped)
+        patch.setattr(training, "train_and_evaluate", interrupt)
         assert train(*SEARCH).status == 130
     states = [trial.state for trial in trials_of(sweep_of())]
     assert states == [TrialState.COMPLETE, TrialState.RUNNING]

@@ -115,12 +115,12 @@ def test_a_job_that_raises_anything_is_failed(
     ]
     train_and_evaluate = training.train_and_evaluate
 
-    def broken(prepared: training.Training, *arguments: Any) -> dict[str, Any]:
+    def fail(prepared: training.Training, *arguments: Any) -> dict[str, Any]:
         if prepared.options.seed < len(errors):
             raise errors[prepared.options.seed][0]
         return train_and_evaluate(prepared, *arguments)
 
-    monkeypatch.setattr(training, "train_and_evaluate", broken)
+    monkeypatch.setattr(training, "train_and_evaluate", fail)
     done = train("-m", *SMALL, "seed=range(0,5)")
     assert done.status == 1
     for number, (error, reason) in enumerate(errors):
@@ -138,12 +138,12 @@ def test_a_job_that_exits_before_training_is_failed(
 ) -> None:
     prepare = training.prepare
 
-    def broken(options: Any, *arguments: Any) -> training.Training:
+    def fail(options: Any, *arguments: Any) -> training.Training:
         if options.seed == 1:
             raise SystemExit(0)
         return prepare(options, *arguments)
 
-    monkeypatch.setattr(training, "prepare", broken)
+    monkeypatch.setattr(training, "prepare", fail)
     done = train("-m", *SMALL, "trainer.max_epochs=1", "seed=1,2")
     assert done.status == 1
     assert "0_seed=1 (failed: SystemExit: 0)" in done.err
@@ -153,10 +153,10 @@ def test_a_job_that_exits_before_training_is_failed(
 def test_an_error_of_the_report_hides_no_failed_job(
     train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*arguments: Any, **options: Any) -> Any:
+    def fail(*arguments: Any, **options: Any) -> Any:
         raise ValueError("no fonts")
 
-    monkeypatch.setattr(sweep_report, "report", broken)
+    monkeypatch.setattr(sweep_report, "report", fail)
     done = train("-m", *SMALL, "trainer.max_epochs=1", "hidden_size=-1,8")
     assert done.status == 1
     assert "0_hidden_size=-1 (failed: " in done.err
@@ -295,13 +295,13 @@ def test_an_interrupted_sweep_names_the_command_to_resume(
 ) -> None:
     train_and_evaluate = training.train_and_evaluate
 
-    def stopped(prepared: training.Training, *arguments: Any) -> dict[str, Any]:
+    def interrupt(prepared: training.Training, *arguments: Any) -> dict[str, Any]:
         if prepared.options.seed == 2:
             os.kill(os.getpid(), signal.SIGINT)
         return train_and_evaluate(prepared, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "train_and_evaluate", stopped)
+        patch.setattr(training, "train_and_evaluate", interrupt)
         done = train("-m", *SMALL, "seed=1,2,3")
     assert done.status == 130
     sweep = sweep_of()
@@ -533,13 +533,13 @@ def test_making_a_partly_done_sweep_shorter_is_refused(
     """One of three jobs is done; no job begins and no file changes."""
     train_and_evaluate = training.train_and_evaluate
 
-    def stopped(prepared: training.Training, *arguments: Any) -> dict[str, Any]:
+    def interrupt(prepared: training.Training, *arguments: Any) -> dict[str, Any]:
         figures = train_and_evaluate(prepared, *arguments)
         os.kill(os.getpid(), signal.SIGTERM)
         return figures
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "train_and_evaluate", stopped)
+        patch.setattr(training, "train_and_evaluate", interrupt)
         train("-m", *SMALL, "seed=1,2,3")
     before = {path: path.read_bytes() for path in Path("outputs").rglob("*") if path.is_file()}
     refused = train("resume=latest", "trainer.max_epochs=1")

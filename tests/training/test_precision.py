@@ -62,12 +62,12 @@ def _no_avx_512(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let torch's LSTM fail in mixed precision, as on a CPU that lacks the instructions."""
     forward = torch.nn.LSTM.forward
 
-    def lacking(self: torch.nn.LSTM, *arguments: Any) -> Any:
+    def fail_in_autocast(self: torch.nn.LSTM, *arguments: Any) -> Any:
         if torch.is_autocast_enabled("cpu"):
             raise RuntimeError(f"{LACKING}. Run workload with environment variable ONEDNN_VERBOSE")
         return forward(self, *arguments)
 
-    monkeypatch.setattr(torch.nn.LSTM, "forward", lacking)
+    monkeypatch.setattr(torch.nn.LSTM, "forward", fail_in_autocast)
 
 
 @pytest.mark.usefixtures("_no_avx_512")

@@ -1,4 +1,4 @@
-"""Texts are told apart by their digest: in reports, in `evaluate`, in sweeps."""
+"""Reports, `evaluate` and sweeps distinguish texts by their digests."""
 
 import json
 import shutil
@@ -19,14 +19,14 @@ from tests.conftest import SMALL, Train, summary_of
 ONE, TWO = "1" * 64, "2" * 64
 
 
-def compared(*directories: Path) -> dict[str, Comparison]:
+def comparisons_by_name(*directories: Path) -> dict[str, Comparison]:
     found = compare(with_missing_jobs(read(directories)), (), ("seed",), None)
     assert len({comparison.name for comparison in found}) == len(found)
     return {comparison.name: comparison for comparison in found}
 
 
 def write(directory: Path, digest: str | None, seed: int = 1, **more: Any) -> Path:
-    """A finished run; what is no entry of a summary is an option of its text."""
+    """Write a finished run; `more` are options of its text or entries of its summary."""
     data = {"kind": "text", "path": "song.txt", "val_fraction": 0.1, "max_chars": None}
     data |= {key: more.pop(key) for key in list(more) if key in data}
     options = {"seed": seed, "name": "x", "objective": "next", "data": data}
@@ -38,68 +38,70 @@ def write(directory: Path, digest: str | None, seed: int = 1, **more: Any) -> Pa
     return directory
 
 
-def test_one_table_a_text(tmp_path: Path) -> None:
+def test_each_text_has_its_own_table(tmp_path: Path) -> None:
     write(tmp_path / "a", ONE, seed=1)
     write(tmp_path / "b", TWO, seed=1)
     write(tmp_path / "c", ONE, seed=2, path="/elsewhere/song.txt", max_chars=10**6)
-    found = compared(tmp_path)
+    found = comparisons_by_name(tmp_path)
     assert found.keys() == {"song.txt, text 11111111", "song.txt, text 22222222"}
     one = found["song.txt, text 11111111"]
     assert [len(group.scored) for group in one.groups] == [2]
-    assert one.keys == ("name",)  # what the text was called makes no column
+    assert one.keys == ("name",)  # the name of the text makes no column
     assert not any("digest" in line for line in notes(one))
-    # another split of the same text is another task
+    # the same text with another split has its own table
     write(tmp_path / "d", ONE, val_fraction=0.2)
-    assert len(compared(tmp_path)) == 3
+    assert len(comparisons_by_name(tmp_path)) == 3
 
 
-def test_texts_are_called_by_their_paths_where_these_differ(tmp_path: Path) -> None:
+def test_texts_with_different_paths_are_named_by_them(tmp_path: Path) -> None:
     write(tmp_path / "a", ONE, path="a/song.txt")
     write(tmp_path / "b", TWO, path="b/song.txt")
     write(tmp_path / "c", "3" * 64, path="other.txt")
-    assert compared(tmp_path).keys() == {
+    assert comparisons_by_name(tmp_path).keys() == {
         "song.txt, data.path=a/song.txt", "song.txt, data.path=b/song.txt", "other.txt",
     }  # fmt: skip
 
 
-def test_old_runs_are_a_group_of_their_own_and_say_so(tmp_path: Path) -> None:
+def test_old_runs_without_a_digest_have_their_own_table(tmp_path: Path) -> None:
     write(tmp_path / "new", ONE)
     write(tmp_path / "old", None)
-    found = compared(tmp_path)
+    found = comparisons_by_name(tmp_path)
     assert found.keys() == {"song.txt, text 11111111", "song.txt, text without a digest"}
-    told = notes(found["song.txt, text without a digest"])
-    assert told == ["runs of an earlier version, without the digest of their text: it may differ"]
+    found_notes = notes(found["song.txt, text without a digest"])
+    assert found_notes == [
+        "runs of an earlier version, without the digest of their text: it may differ"
+    ]
 
 
-def test_jobs_that_have_not_read_their_text_stand_beside_their_sweep(tmp_path: Path) -> None:
+def test_jobs_without_a_digest_are_in_the_table_of_their_sweep(tmp_path: Path) -> None:
     failed = {"status": "failed", "val/perplexity": None}
     for sweep, digest in (("first", ONE), ("second", TWO)):
         write(tmp_path / sweep / "0_seed=1", digest, seed=1, job=0)
         write(tmp_path / sweep / "1_seed=2", None, seed=2, job=1, **failed)
     write(tmp_path / "elsewhere", None, seed=3, started="2027", **failed)
-    found = compared(tmp_path)
+    found = comparisons_by_name(tmp_path)
     numbers = {name: len(one.records) for name, one in found.items()}
     assert sorted(numbers.values()) == [2, 3]
     for one in found.values():
         assert len({run.sweep for run in one.records if run.sweep is not None}) == 1
 
 
-def test_a_job_does_not_read_another_text_than_the_others(tmp_path: Path) -> None:
+def test_a_job_with_another_text_than_its_sweep_is_refused(tmp_path: Path) -> None:
     first = write(tmp_path / "0_seed=1", ONE)
     options = summary_of(first)["options"]
     other = options | {"seed": 2}
     job = Run(tmp_path / "1_seed=2", tmp_path)
     job.check_text(other, ONE)
-    Run(first, tmp_path).check_text(options, TWO)  # its own summary is no other's
+    Run(first, tmp_path).check_text(options, TWO)  # a job is not compared with its own summary
     with pytest.raises(UserError, match="data=text: the text is not the one that job 0_seed=1 has"):
         job.check_text(other, TWO)
-    # other settings of the text, jobs of no digest and damaged ones say nothing of it
+    # jobs with other settings of the text, no digest or a damaged summary are not compared
     Run(tmp_path / "1_", tmp_path).check_text(other | {"data": {"kind": "dino"}}, TWO)
     (first / "summary.json").write_text("{")
     job.check_text(other, TWO)
 
 
-def test_a_digest_stays_when_a_run_is_resumed(tmp_path: Path) -> None:
+def test_a_resumed_run_keeps_its_digest(tmp_path: Path) -> None:
     run = Run(tmp_path)
     run.corpus_digest = ONE
     run.begin({"seed": 1})
@@ -112,7 +114,7 @@ SONGS = {"a": "the rain in spain stays mainly in the plain\n", "b": "a bad dog a
 
 
 @pytest.mark.slow
-def test_two_files_of_one_name(
+def test_two_files_with_the_same_name_are_two_texts(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LYRICGEN_OUTPUTS", str(tmp_path / "outputs"))
@@ -126,13 +128,13 @@ def test_two_files_of_one_name(
         assert done.status == 0, done.err
         assert done.directory is not None
         runs.append(done.directory)
-    found = compared(tmp_path / "outputs")
+    found = comparisons_by_name(tmp_path / "outputs")
     assert sorted(len(one.records) for one in found.values()) == [1, 2]
     digests = [summary_of(run)["corpus_digest"] for run in runs]
     assert digests[0] == digests[2] != digests[1]
     with pytest.raises(UserError, match="another text than the first checkpoint"):
         open_checkpoints(runs[:2])
-    # the same text under another name compares
+    # the same text with another name is accepted
     monkeypatch.chdir(tmp_path)
     shutil.copy("a/song.txt", "copy.txt")
     done = train(*SMALL, "data=text", "data.path=copy.txt", "trainer.max_epochs=1")
