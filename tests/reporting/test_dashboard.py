@@ -330,7 +330,7 @@ def test_wrong_arguments_are_refused_in_one_line(
     assert done.err.count("\n") == 1
 
 
-def test_ctrl_c_while_the_dashboard_starts(
+def test_ctrl_c_while_the_dashboard_starts_ends_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def interrupt(*_: Any) -> Any:

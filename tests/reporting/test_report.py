@@ -46,15 +46,15 @@ from tests.conftest import TINY, Train, printed
 from tests.helpers.reports import OPTIONS, SPACE, Page, options_of, search, worked_sweep, write_run
 
 
-def comparisons_of(*directories: Path, **chosen: Any) -> list[Comparison]:
+def tables_of(*directories: Path, **chosen: Any) -> list[Comparison]:
     records = with_missing_jobs(read(directories))
     return compare(
         records, chosen.get("by", ()), chosen.get("over", ("seed",)), chosen.get("metric")
     )
 
 
-def comparison_of(*directories: Path, **chosen: Any) -> Comparison:
-    [comparison] = comparisons_of(*directories, **chosen)
+def table_of(*directories: Path, **chosen: Any) -> Comparison:
+    [comparison] = tables_of(*directories, **chosen)
     return comparison
 
 
@@ -110,7 +110,7 @@ AGAINST_BEST = ("difference", "p", "pairs")
 
 
 def test_a_table_worked_by_hand(tmp_path: Path) -> None:
-    found = comparison_of(worked_sweep(tmp_path / "sweep"))
+    found = table_of(worked_sweep(tmp_path / "sweep"))
     assert (found.name, found.metric, found.keys) == ("lyrics", "val/perplexity", ("cell",))
     assert [group.settings for group in found.groups] == [("lstm",), ("rnn",), ("gru",)]
     assert figures(found, *MEAN) == [
@@ -130,11 +130,11 @@ def test_a_table_worked_by_hand(tmp_path: Path) -> None:
     assert rows[2] == ("not told apart", "", 14.0)
 
 
-def test_worse_and_better(tmp_path: Path) -> None:
+def test_verdicts_follow_the_paired_tests(tmp_path: Path) -> None:
     for seed, (first, second) in enumerate([(10.0, 20.0), (10.1, 20.2), (10.2, 20.1)]):
         write_run(tmp_path / f"{2 * seed}_a", first, ("layers=1",), layers=1, seed=seed)
         write_run(tmp_path / f"{2 * seed + 1}_b", second, ("layers=2",), layers=2, seed=seed)
-    found = comparison_of(tmp_path)
+    found = table_of(tmp_path)
     assert list(found.rows["verdict"]) == ["", "worse"]
     # lucky seeds without a pair make layers=2 the best, although it is worse in each pair
     write_run(tmp_path / "6_b", 0.1, ("layers=2",), layers=2, seed=7)
@@ -142,7 +142,7 @@ def test_worse_and_better(tmp_path: Path) -> None:
     write_run(tmp_path / "8_b", 0.1, ("layers=2",), layers=2, seed=9)
     write_run(tmp_path / "9_a", 10.3, ("layers=1",), layers=1, seed=10)
     write_run(tmp_path / "10_a", 11.3, ("layers=1",), layers=1, seed=11)
-    found = comparison_of(tmp_path)
+    found = table_of(tmp_path)
     assert [group.settings for group in found.ranked] == [(2,), (1,)]
     assert list(found.rows["verdict"]) == ["", "better"]
 
@@ -155,7 +155,7 @@ def test_runs_of_different_texts_or_tasks_have_their_own_tables(tmp_path: Path) 
     pseudo = {"val/pseudo_perplexity": 2.0, "test/pseudo_perplexity": 2.5}
     write_run(tmp_path / "e", None, seed=1, objective="fill", summary=pseudo)
     write_run(tmp_path / "f", None, data__val_fraction=0, summary={"train/perplexity": 4.0})
-    found = comparisons_of(tmp_path)
+    found = tables_of(tmp_path)
     assert {one.name: one.metric for one in found} == {
         "lyrics, objective=next, data.max_chars=null, data.val_fraction=0.1": "val/perplexity",
         "dino": "val/perplexity",
@@ -169,31 +169,31 @@ def test_runs_of_different_texts_or_tasks_have_their_own_tables(tmp_path: Path) 
     assert all(len(one.groups) == 1 for one in found)
     fill = next(one for one in found if one.prefix)
     assert plain(fill)[0]["test_perplexity"] == 2.5
-    assert comparisons_of(tmp_path, metric="test/perplexity")[4].metric == "test/pseudo_perplexity"
+    assert tables_of(tmp_path, metric="test/perplexity")[4].metric == "test/pseudo_perplexity"
 
 
 def test_settings_that_follow_from_others_make_no_column(tmp_path: Path) -> None:
     deep = {"dropout": 0.3, "residual": True}
     write_run(tmp_path / "0_", 1.0, ("depth=shallow", "trainer=cpu"), name="a")
     write_run(tmp_path / "1_", 2.0, ("depth=deep", "trainer=cpu"), name="b", depth=deep, layers=3)
-    assert comparison_of(tmp_path).keys == ("depth",)
+    assert table_of(tmp_path).keys == ("depth",)
     # the group was not typed for all runs, so its settings distinguish them
     write_run(tmp_path / "2_", 3.0, ("optimizer.lr=0.1",), optimizer__lr=0.1)
-    assert comparison_of(tmp_path).keys == ("optimizer.lr", "layers")
-    assert {group.settings for group in comparison_of(tmp_path).groups} == {
+    assert table_of(tmp_path).keys == ("optimizer.lr", "layers")
+    assert {group.settings for group in table_of(tmp_path).groups} == {
         (0.01, 1),
         (0.01, 3),
         (0.1, 1),
     }
 
 
-def test_an_option_of_one_cell_that_varies_by_itself(tmp_path: Path) -> None:
+def test_an_option_of_one_cell_makes_its_own_column(tmp_path: Path) -> None:
     write_run(tmp_path / "0_", 1.0, ("cell=rnn",), cell={"kind": "rnn", "nonlinearity": "tanh"})
     for number, bias in enumerate((0.0, 1.0), 1):
         cell = {"kind": "lstm", "forget_bias": bias}
         typed = ("cell=lstm", f"cell.forget_bias={bias}")
         write_run(tmp_path / f"{number}_", 2.0, typed, cell=cell)
-    found = comparison_of(tmp_path)
+    found = table_of(tmp_path)
     assert found.keys == ("cell", "cell.forget_bias")
     assert {group.settings for group in found.groups} == {
         ("rnn", "–"),
@@ -208,15 +208,15 @@ def test_callbacks_make_a_column_only_where_a_sweep_tries_them(tmp_path: Path) -
         typed = (f"callbacks.early_stopping.patience={patience}",)
         write_run(tmp_path / "runs" / f"run{number}", 1.0, typed, callbacks=stopping, seed=number)
         write_run(tmp_path / "sweep" / f"{number}_", 1.0, typed, callbacks=stopping)
-    assert comparison_of(tmp_path / "runs").keys == ("name",)
-    assert comparison_of(tmp_path / "sweep").keys == ("callbacks.early_stopping.patience",)
+    assert table_of(tmp_path / "runs").keys == ("name",)
+    assert table_of(tmp_path / "sweep").keys == ("callbacks.early_stopping.patience",)
 
 
 def test_settings_of_networks_make_no_column_for_ngrams(tmp_path: Path) -> None:
     write_run(tmp_path / "0_", 1.0, ("model=ngram", "layers=2"), layers=2, model={"kind": "ngram"})
     write_run(tmp_path / "1_", 2.0, ("model=ngram", "layers=3"), layers=3, model={"kind": "ngram"})
     write_run(tmp_path / "2_", 2.0, ("model=recurrent",), layers=1)
-    found = comparison_of(tmp_path)
+    found = table_of(tmp_path)
     assert found.keys == ("model",)
     assert found.repeated == 1
 
@@ -228,8 +228,8 @@ def test_by_and_over_choose_the_groups(tmp_path: Path) -> None:
         typed = (f"cell={cell}", f"layers={layers}", f"seed={seed}")
         changed = {"cell": {"kind": cell}, "layers": layers, "seed": seed}
         write_run(tmp_path / f"{number}_", values[cell, layers, seed], typed, **changed)
-    assert comparison_of(tmp_path).keys == ("cell", "layers")
-    found = comparison_of(tmp_path, by=("cell",))
+    assert table_of(tmp_path).keys == ("cell", "layers")
+    found = table_of(tmp_path, by=("cell",))
     assert (found.keys, found.mixed) == (("cell",), ("layers",))
     for group, mean in zip(found.groups, figures(found, *MEAN), strict=True):
         numbers = [value for key, value in values.items() if key[0] == group.settings[0]]
@@ -237,33 +237,31 @@ def test_by_and_over_choose_the_groups(tmp_path: Path) -> None:
     pairs = [values["gru", *rest] - values["rnn", *rest] for rest in product((1, 2), (1, 2))]
     assert figures(found, "difference", "pairs")[1] == (statistics.mean(pairs), 4)
     # settings that follow from the chosen ones are not mixed
-    assert comparison_of(tmp_path, by=("cell", "layers")).mixed == ()
-    assert comparison_of(tmp_path, over=("layers", "seed")).keys == ("cell",)
-    assert comparison_of(tmp_path, over=("layers",)).keys == ("cell", "seed")
+    assert table_of(tmp_path, by=("cell", "layers")).mixed == ()
+    assert table_of(tmp_path, over=("layers", "seed")).keys == ("cell",)
+    assert table_of(tmp_path, over=("layers",)).keys == ("cell", "seed")
     for wrong, message in [
         ({"by": ("cel",)}, "--by cel: .*did you mean cell"),
         ({"over": ("x",)}, "--over x"),
     ]:
         with pytest.raises(UserError, match=message):
-            comparison_of(tmp_path, **wrong)
+            table_of(tmp_path, **wrong)
 
 
 def test_metric_chooses_the_compared_figure(tmp_path: Path) -> None:
     more = {"summary": {"chars_per_second": 9.0, "test/perplexity": 1.0}}
     write_run(tmp_path / "a", 1.0, layers=1)
     write_run(tmp_path / "b", 2.0, layers=2, **more)
-    assert [group.settings for group in comparison_of(tmp_path).groups] == [(1,), (2,)]
-    assert [
-        group.settings for group in comparison_of(tmp_path, metric="test/perplexity").groups
-    ] == [
+    assert [group.settings for group in table_of(tmp_path).groups] == [(1,), (2,)]
+    assert [group.settings for group in table_of(tmp_path, metric="test/perplexity").groups] == [
         (2,),
         (1,),
     ]
     # more characters a second are better
-    fast = comparison_of(tmp_path, metric="chars_per_second")
+    fast = table_of(tmp_path, metric="chars_per_second")
     assert [group.settings for group in fast.groups] == [(1,), (2,)]
     with pytest.raises(UserError, match=r"--metric best_epoch: .*chars_per_second, parameters"):
-        comparison_of(tmp_path, metric="best_epoch")
+        table_of(tmp_path, metric="best_epoch")
 
 
 def test_where_selects_runs(tmp_path: Path) -> None:
@@ -310,7 +308,7 @@ def test_missing_jobs_of_a_plan_are_counted(tmp_path: Path) -> None:
     plan["9"][1] = "seed=4"
     plan["10"] = ["cell=lstm_plain", "seed=1"]
     (sweep / "summary.json").write_text(json.dumps({"status": "finished", "jobs": plan}))
-    found = comparison_of(sweep)
+    found = table_of(sweep)
     assert dict(figures(found, "cell", "incomplete")) == {
         "lstm": "",
         "rnn": "1 failed",
@@ -327,14 +325,11 @@ def test_runs_with_names_like_jobs_are_no_sweep(tmp_path: Path) -> None:
         typed = (f"hidden_size={hidden_size}", f"layers={layers}")
         run = tmp_path / f"{number}_{layers}"
         write_run(run, 9.0, typed, hidden_size=hidden_size, layers=layers, summary={"job": None})
-    comparison = comparison_of(tmp_path)
+    comparison = table_of(tmp_path)
     assert [run.summary.status for run in comparison.records] == ["finished"] * 2
     # with the file of Hydra's own sweeper they are jobs of a sweep
     (tmp_path / "multirun.yaml").touch()
-    assert (
-        len([run for run in comparison_of(tmp_path).records if run.summary.status == "missing"])
-        == 2
-    )
+    assert len([run for run in table_of(tmp_path).records if run.summary.status == "missing"]) == 2
 
 
 def test_missing_cells_of_a_grid_without_a_plan_are_counted(tmp_path: Path) -> None:
@@ -346,7 +341,7 @@ def test_missing_cells_of_a_grid_without_a_plan_are_counted(tmp_path: Path) -> N
             layers=layers,
             seed=seed,
         )
-    assert dict(figures(comparison_of(tmp_path), "layers", "incomplete")) == {1: "", 2: "1 missing"}
+    assert dict(figures(table_of(tmp_path), "layers", "incomplete")) == {1: "", 2: "1 missing"}
 
 
 def test_a_job_that_failed_without_options_is_grouped_by_its_overrides(tmp_path: Path) -> None:
@@ -357,7 +352,7 @@ def test_a_job_that_failed_without_options_is_grouped_by_its_overrides(tmp_path:
     partial = {"cell": {"kind": "gru"}, "layers": "two"}
     typed = ("cell=gru", "layers=two", "seed=1")
     write_run(tmp_path / "2_", None, typed, options=partial, summary=failed)
-    found = comparison_of(tmp_path)
+    found = table_of(tmp_path)
     assert found.keys == ("cell", "layers")
     assert {group.settings for group in found.groups if group.unscored} >= {
         ("nope", 2),
@@ -378,7 +373,7 @@ def test_a_job_that_failed_early_is_in_the_table_of_its_text(tmp_path: Path) -> 
     def runs_by_text() -> dict[str, list[Any]]:
         return {
             one.name: [run for run in one.records if run.summary.status != "missing"]
-            for one in comparisons_of(tmp_path)
+            for one in tables_of(tmp_path)
         }
 
     assert {name: len(runs) for name, runs in runs_by_text().items()} == {"lyrics": 1, "dino": 2}
@@ -399,7 +394,7 @@ def test_unfinished_runs_are_counted_by_status(tmp_path: Path) -> None:
     write_run(tmp_path / "6_", 4.0, seed=6, summary={"status": "running", "host": "elsewhere"})
     write_run(tmp_path / "7_", None, seed=7, summary={"val/perplexity": None})
     write_run(tmp_path / "8_", None, seed=8, summary={"val/perplexity": math.nan})
-    [row] = plain(comparison_of(tmp_path))
+    [row] = plain(table_of(tmp_path))
     assert row["n"] == 1
     assert set(row["incomplete"].split(", ")) == {
         *("1 failed", "1 interrupted", "1 pruned", "2 killed", "1 running", "2 without a figure"),
@@ -411,7 +406,7 @@ def test_only_the_latest_of_repeated_runs_counts(tmp_path: Path) -> None:
     for value, (name, started) in enumerate(times.items(), 1):
         status = "failed" if name == "c" else "finished"
         write_run(tmp_path / name, value, summary={"started": started, "status": status})
-    found = comparison_of(tmp_path)
+    found = table_of(tmp_path)
     assert found.repeated == 2
     assert figures(found, *MEAN) == [(2.0, None, 1)]
     assert any("2 left out" in note for note in sweep_report.notes(found))
@@ -445,7 +440,7 @@ def test_a_broken_summary_is_left_out(
     text = BROKEN[name]
     text = text.encode() if isinstance(text, str) else text
     broken.write_bytes(text.replace(b"HOST", socket.gethostname().encode()))
-    assert len(comparison_of(tmp_path).records) == 1
+    assert len(table_of(tmp_path).records) == 1
     [warning] = [one.getMessage() for one in caplog.records]
     assert warning.startswith(f"{broken} is left out: ")
     assert "\n" not in warning
@@ -466,7 +461,7 @@ def test_a_summary_without_permission_is_left_out(
         return opened(path, *arguments)
 
     monkeypatch.setattr(os, "open", refuse)
-    assert len(comparison_of(tmp_path).records) == 1
+    assert len(table_of(tmp_path).records) == 1
     messages = sorted(one.getMessage().partition("/summary.json")[2] for one in caplog.records)
     assert messages == [" is left out: Permission denied", " is left out: it is no ordinary file"]
 
@@ -491,7 +486,7 @@ def test_a_broken_curve_is_left_out(
     broken.unlink()
     if text is not None:
         broken.write_text(text)
-    found = comparison_of(tmp_path)
+    found = table_of(tmp_path)
     curves = read_curves(found)
     assert figures(found, *MEAN) == [(5.5, pytest.approx(math.sqrt(0.5)), 2)]
     assert {rank: dict(points["mean"]) for rank, points in curves.means.items()} == {
@@ -508,7 +503,7 @@ def test_runs_without_the_csv_logger_have_no_curve(
 ) -> None:
     directory = write_run(tmp_path / "run", 5.0, logger={"csv": False})
     (directory / "metrics.csv").unlink()
-    assert read_curves(comparison_of(tmp_path)).means == {}
+    assert read_curves(table_of(tmp_path)).means == {}
     assert caplog.records == []
 
 
@@ -516,7 +511,7 @@ def test_curves_are_means_up_to_the_shortest_run(tmp_path: Path) -> None:
     curves = [(9.0, 8.0, 7.0), (11.0, 8.0), (10.0, 11.0, 3.0, 2.0)]
     for seed, curve in enumerate(curves):
         write_run(tmp_path / str(seed), curve[-1], curve=curve, seed=seed)
-    [points] = read_curves(comparison_of(tmp_path)).means.values()
+    [points] = read_curves(table_of(tmp_path)).means.values()
     assert list(points.index) == [1, 2]
     for epoch, point in points.iterrows():
         values = [curve[int(epoch) - 1] for curve in curves]
@@ -528,7 +523,7 @@ def test_a_curve_has_a_band_of_one_standard_deviation(tmp_path: Path) -> None:
     curves = [(9.0, 8.0, 7.0), (11.0, 8.0, 6.0), (10.0, 11.0, 3.0)]
     for seed, curve in enumerate(curves):
         write_run(tmp_path / str(seed), curve[-1], curve=curve, seed=seed)
-    comparison = comparison_of(tmp_path)
+    comparison = table_of(tmp_path)
     axes = draw_curves(comparison, read_curves(comparison)).axes[0]
     means, deviations = np.mean(curves, axis=0), np.std(curves, axis=0, ddof=1)
     assert np.asarray(axes.lines[0].get_ydata()) == pytest.approx(means)
@@ -543,7 +538,7 @@ def test_a_curve_has_a_band_of_one_standard_deviation(tmp_path: Path) -> None:
 def test_curves_of_runs_validated_within_an_epoch_have_steps(tmp_path: Path) -> None:
     path = write_run(tmp_path / "a", 5.0) / "metrics.csv"
     path.write_text("epoch,step,val/perplexity\n1,10,9\n1,20,8\n2,30,\n3,40,inf\n")
-    curves = read_curves(comparison_of(tmp_path))
+    curves = read_curves(table_of(tmp_path))
     assert curves.unit == "step"
     assert dict(curves.means[0]["mean"]) == {10: 9, 20: 8}
 
@@ -552,7 +547,7 @@ def test_runs_validated_at_different_steps_have_no_curve(tmp_path: Path) -> None
     for seed, step in enumerate((10, 15)):
         path = write_run(tmp_path / str(seed), 5.0, seed=seed) / "metrics.csv"
         path.write_text(f"epoch,step,val/perplexity\n1,{step},9\n1,{2 * step + 1},8\n")
-    assert read_curves(comparison_of(tmp_path)).means == {}
+    assert read_curves(table_of(tmp_path)).means == {}
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -579,7 +574,7 @@ def test_prices_are_drawn_with_their_front(tmp_path: Path) -> None:
     for cell, (parameters, value) in prices.items():
         more = {"parameters": parameters, "wall_seconds": 40.0 - parameters / 10}
         write_run(tmp_path / cell, value, (f"cell={cell}",), summary=more, cell={"kind": cell})
-    comparison = comparison_of(tmp_path)
+    comparison = table_of(tmp_path)
     axes = draw_price(comparison, "parameters", "parameters").axes[0]
     drawn = {tuple(*bars.lines[0].get_xydata()) for bars in axes.containers}  # type: ignore[attr-defined]
     assert drawn == set(prices.values())
@@ -594,7 +589,7 @@ def test_each_cell_of_the_heat_map_has_its_figure(tmp_path: Path) -> None:
     for number, ((cell, layers), value) in enumerate(figures.items()):
         typed = (f"cell={cell}", f"layers={layers}")
         write_run(tmp_path / str(number), value, typed, cell={"kind": cell}, layers=layers)
-    axes = draw_heat(comparison_of(tmp_path), ["gru", "rnn"], [2, 10]).axes[0]
+    axes = draw_heat(table_of(tmp_path), ["gru", "rnn"], [2, 10]).axes[0]
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["gru", "rnn"]
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["2", "10"]
     labels = {text.get_position(): text.get_text() for text in axes.texts}
@@ -609,8 +604,8 @@ def test_the_heat_map_needs_two_settings(tmp_path: Path) -> None:
     for number, (cell, layers) in enumerate(product(("rnn", "gru"), (10, 2))):
         typed = (f"cell={cell}", f"layers={layers}")
         write_run(tmp_path / f"{number}_", 5.0 + number, typed, cell={"kind": cell}, layers=layers)
-    assert heat_axes(comparison_of(tmp_path)) == (["gru", "rnn"], [2, 10])
-    assert heat_axes(comparison_of(tmp_path, by=("cell",))) is None
+    assert heat_axes(table_of(tmp_path)) == (["gru", "rnn"], [2, 10])
+    assert heat_axes(table_of(tmp_path, by=("cell",))) is None
     _, out = report([tmp_path])
     assert (out / "heat_map.png").read_bytes().startswith(b"\x89PNG")
 
@@ -642,7 +637,7 @@ def test_importance_of_the_settings_of_a_search(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("optuna")
-    comparison = comparison_of(search(tmp_path / "search", 40))
+    comparison = table_of(search(tmp_path / "search", 40))
     found = importances(comparison)
     assert not isinstance(found, str)
     assert next(iter(found)) == "optimizer.lr"
@@ -673,7 +668,7 @@ def test_a_damaged_study_gives_a_message(tmp_path: Path, content: str | None, me
     (sweep / "study.log").unlink()
     if content is not None:
         (sweep / "study.log").write_text(content)
-    found = importances(comparison_of(sweep))
+    found = importances(table_of(sweep))
     assert isinstance(found, str)
     assert found.startswith(message)
     assert found.isprintable()
@@ -695,9 +690,9 @@ def test_commands_do_not_import_the_report() -> None:
 
 
 def test_missing_importance_has_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    comparison = comparison_of(search(tmp_path / "few", 6))
+    comparison = table_of(search(tmp_path / "few", 6))
     assert importances(comparison) == "importance of settings needs 10 finished trials; there are 5"
-    comparison = comparison_of(search(tmp_path / "search", 20))
+    comparison = table_of(search(tmp_path / "search", 20))
     monkeypatch.setitem(sys.modules, "optuna", None)
     message = "importance of settings needs Optuna: pip install 'lyricgen[optuna]'"
     assert importances(comparison) == message
@@ -793,7 +788,7 @@ def test_markdown_and_csv(tmp_path: Path) -> None:
 
 
 def test_the_table_fits_on_a_terminal(tmp_path: Path) -> None:
-    found = comparison_of(worked_sweep(tmp_path / "sweep"))
+    found = table_of(worked_sweep(tmp_path / "sweep"))
     for width in (60, 80, 120, 200):
         console = Console(width=width, record=True, file=io.StringIO())
         console.print(terminal_table(found, console))
@@ -809,7 +804,7 @@ def test_only_the_best_rows_are_printed(tmp_path: Path) -> None:
     for number in range(LONGEST + 5):
         write_run(tmp_path / str(number), float(number), hidden_size=number + 1)
     console = Console(width=100, record=True, file=io.StringIO())
-    console.print(terminal_table(comparison_of(tmp_path), console))
+    console.print(terminal_table(table_of(tmp_path), console))
     text = console.export_text()
     assert f"+{LONGEST - 1}.00" in text
     assert f"+{LONGEST}.00" not in text
@@ -956,7 +951,7 @@ def test_tables_do_not_break_numbers_or_words(tmp_path: Path, width: int) -> Non
         options = {**options_of(seed=seed), LONG[0]: number // 2, LONG[1]: number // 2}
         options["cell"] = {"kind": f"cell{number // 2}"}
         write_run(tmp_path / f"{number}_", value * (1 + 0.1 * seed), typed, options=options)
-    text = render_table(comparison_of(tmp_path), width)
+    text = render_table(table_of(tmp_path), width)
     assert max(map(len, text.splitlines())) <= width
     for figure in ("10.93", "14,197.44", "1.5e+27"):
         assert figure in text
@@ -976,7 +971,7 @@ def test_a_long_path_is_cut_and_hides_no_column(tmp_path: Path, width: int) -> N
         typed = () if begun is None else (f"init_from={begun}",)
         options = {**options_of(seed=number % 3), "init_from": begun}
         write_run(tmp_path / f"{number}_", value, typed, options=options)
-    text = render_table(comparison_of(tmp_path), width)
+    text = render_table(table_of(tmp_path), width)
     assert max(map(len, text.splitlines())) <= width
     assert "/best.ckpt" in text
     assert {"n", "p", "− best"} <= set(re.split(r"\s{2,}|\n", text)), text
@@ -985,7 +980,7 @@ def test_a_long_path_is_cut_and_hides_no_column(tmp_path: Path, width: int) -> N
 def test_settings_common_to_all_rows_are_above_the_table(tmp_path: Path) -> None:
     for number, cell in enumerate(("rnn", "gru")):
         write_run(tmp_path / f"{number}_", 5.0 + number, cell={"kind": cell}, layers=3)
-    lines = render_table(comparison_of(tmp_path, by=("layers", "cell")), 80).splitlines()
+    lines = render_table(table_of(tmp_path, by=("layers", "cell")), 80).splitlines()
     assert [line.strip() for line in lines[:2]] == ["lyrics", "layers 3"]
     assert not any("layers" in line for line in lines[2:])
 
@@ -995,7 +990,7 @@ def test_legends_shorten_values_to_their_differences(tmp_path: Path) -> None:
     for number, name in enumerate(("one", "other")):
         path = f"{place}{name}/best.ckpt"
         write_run(tmp_path / str(number), 5.0 + number, (f"init_from={path}",), init_from=path)
-    found = comparison_of(tmp_path)
+    found = table_of(tmp_path)
     assert [found.short_label(group) for group in found.groups] == [
         "init_from …one…", "init_from …other…",
     ]  # fmt: skip

@@ -245,7 +245,7 @@ def comparison_of(directory: Path) -> Comparison:
 
 
 @pytest.mark.parametrize("name", DAMAGE)
-def test_a_damaged_job_stops_no_other(
+def test_a_damaged_job_does_not_stop_the_sweep(
     name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     sweep = tmp_path / "sweep"
