@@ -67,10 +67,8 @@ def test_old_runs_without_a_digest_have_their_own_table(tmp_path: Path) -> None:
     write(tmp_path / "old", None)
     found = comparisons_by_name(tmp_path)
     assert found.keys() == {"song.txt, text 11111111", "song.txt, text without a digest"}
-    found_notes = notes(found["song.txt, text without a digest"])
-    assert found_notes == [
-        "runs of an earlier version, without the digest of their text: it may differ"
-    ]
+    shown = notes(found["song.txt, text without a digest"])
+    assert shown == ["runs of an earlier version, without the digest of their text: it may differ"]
 
 
 def test_jobs_without_a_digest_are_in_the_table_of_their_sweep(tmp_path: Path) -> None:

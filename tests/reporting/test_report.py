@@ -566,11 +566,8 @@ def test_the_pareto_front_equals_brute_force(seed: int) -> None:
 
 
 def test_prices_are_drawn_with_their_front(tmp_path: Path) -> None:
-    prices = {
-        "rnn": (100, 9.0),
-        "gru": (200, 7.0),
-        "lstm": (300, 8.0),
-    }  # gru is cheaper and better than lstm
+    # gru is cheaper and better than lstm
+    prices = {"rnn": (100, 9.0), "gru": (200, 7.0), "lstm": (300, 8.0)}
     for cell, (parameters, value) in prices.items():
         more = {"parameters": parameters, "wall_seconds": 40.0 - parameters / 10}
         write_run(tmp_path / cell, value, (f"cell={cell}",), summary=more, cell={"kind": cell})

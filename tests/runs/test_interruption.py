@@ -114,7 +114,7 @@ class Job:
 
 
 def note_jobs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Replace the jobs of sweeps by ones that only note their seeds."""
+    """Replace the jobs of sweeps by jobs that only note their seeds."""
     done: list[int] = []
 
     def note(values: dict[str, Any], run: Run) -> float:

@@ -82,15 +82,8 @@ def deep_list(path: Path) -> None:
 
 
 WRONG_FILES = [
-    pipe,
-    endless_device,
-    link_loop,
-    vast_file,
-    sizeless_file,
-    silent_socket,
-    folder,
-    noise,
-    deep_list,
+    *(pipe, endless_device, link_loop, vast_file, sizeless_file, silent_socket),
+    *(folder, noise, deep_list),
 ]
 READERS: list[Callable[[Path], object]] = [
     read_record,

@@ -846,7 +846,7 @@ def test_the_checkpoint_callback_comes_last(train: Train, monkeypatch: pytest.Mo
 
 @pytest.mark.slow
 def test_runs_killed_at_random_finish_exactly(tmp_path: Path) -> None:
-    """Twelve chains, two for each sampler, each equal an undisturbed run."""
+    """Twelve chains, two for each sampler, each equals an undisturbed run."""
     script = ROOT / "scripts" / "chaos.py"
     done = subprocess.run(
         [sys.executable, str(script), "--chains", "12"],

@@ -71,9 +71,8 @@ def test_text_that_cannot_be_encoded_leaves_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "samples.txt"
     path.write_text("old", "utf-8")
     with pytest.raises(UnicodeEncodeError):
-        write_atomically(
-            path, "new " * 100_000 + "\ud800"
-        )  # the error comes after buffers were written
+        # the error comes after buffers were written
+        write_atomically(path, "new " * 100_000 + "\ud800")
     assert path.read_text("utf-8") == "old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -105,10 +104,7 @@ def test_the_text_is_on_disk_before_its_name(
 
     monkeypatch.setattr(os, "fsync", note)
     write_atomically(path, "four")
-    assert seen == [
-        (4, False),
-        ("folder", True),
-    ]  # the folder is synced after the file has its name
+    assert seen == [(4, False), ("folder", True)]  # the folder is synced after the renaming
 
 
 def test_writers_with_equal_process_numbers_lose_no_write(tmp_path: Path) -> None:
@@ -192,9 +188,8 @@ def test_a_disk_that_fills_up_while_training_leaves_whole_checkpoints(
         save(content, stream)
 
     monkeypatch.setattr(torch, "save", save_until_full)
-    done = train(
-        *TINY, "data.val_fraction=0", "data.test_fraction=0"
-    )  # each epoch is the best so far
+    # without held-out text each epoch is the best so far
+    done = train(*TINY, "data.val_fraction=0", "data.test_fraction=0")
     assert saved == [0, 0]
     assert done.status == 2
     [line] = done.err.splitlines()

@@ -506,9 +506,8 @@ def test_a_sweep_of_an_earlier_version_is_resumed(train: Train) -> None:
     assert record.count(typed) == 1
     place = record.index(typed)
     indent = record[record.rindex("\n", 0, place) + 1 : place]
-    record = record.replace(
-        typed, f"{typed}{indent}- hydra.launcher.verbose=1\n"
-    )  # a setting of joblib
+    # verbose is a setting of joblib
+    record = record.replace(typed, f"{typed}{indent}- hydra.launcher.verbose=1\n")
     (sweep / "multirun.yaml").write_text(record, "utf-8")
     done = train(f"resume={sweep}", "seed=1,2,3")
     assert done.status == 0, done.err

@@ -246,9 +246,8 @@ def test_a_failed_trial_is_repeated_when_asked(tmp_path: Path) -> None:
     states = [(trial.number, trial.state.name) for trial in trials_of(tmp_path)]
     assert states == [(0, "FAIL"), (1, "COMPLETE")]
     assert trials_of(tmp_path)[1].intermediate_values == {1: 5.0}  # not reported again
-    assert [job.number for job in study.ask()] == [
-        1
-    ]  # the failed trial and its repetition count once
+    # the failed trial and its repetition count once
+    assert [job.number for job in study.ask()] == [1]
 
 
 def test_a_study_keeps_its_choices(tmp_path: Path) -> None:
@@ -323,10 +322,8 @@ def test_a_run_that_ends_by_itself_is_not_pruned() -> None:
         assert (state.pruned, trainer.should_stop) == (None, before)
     assert trial.values == [(5, 4.0), (4, 3.0)]
     state.metrics = {"val/perplexity": 3.5}
-    pruning.after_validation(trainer_at(3))  # within an epoch that continues
-    pruning.after_validation(
-        trainer_at(4, should_stop=True)
-    )  # within an epoch that early stopping ends
+    pruning.after_validation(trainer_at(3))  # the epoch continues
+    pruning.after_validation(trainer_at(4, should_stop=True))  # early stopping ends the epoch
     assert trial.values[2:] == [(4, 3.5)]
     trainer, state.metrics = trainer_at(2), {"val/pseudo_perplexity": 9.0}
     pruning.after_epoch(trainer, validated=True)

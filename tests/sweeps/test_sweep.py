@@ -555,7 +555,7 @@ def test_making_a_partly_done_sweep_shorter_is_refused(
 def test_empty_directories_of_jobs_do_not_hinder_resuming(train: Train) -> None:
     train("-m", *SMALL, "trainer.max_epochs=1", "seed=1")
     sweep = sweep_of()
-    for seed in range(3, 23):  # many, because the file system gives any order
+    for seed in range(3, 23):  # many, since the file system gives any order
         (sweep / f"0_seed={seed}").mkdir()
     done = train("resume=latest")
     assert done.status == 0, done.err
