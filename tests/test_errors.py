@@ -17,7 +17,7 @@ import hydra_plugins.lyricgen_plugins
 import lyricgen
 from lyricgen import console
 from lyricgen.cli.typed_values import CONFIG_DIRECTORY
-from lyricgen.errors import UserError, in_one_line, printable, printable_text, reason
+from lyricgen.errors import UserError, escape_line, escape_text, in_one_line, reason
 from lyricgen.files import to_json
 from lyricgen.training.callbacks.samples import one_line
 
@@ -42,7 +42,7 @@ def test_long_values_are_shortened_in_the_middle() -> None:
 def test_every_character_of_unicode_is_kept_or_escaped_by_its_category() -> None:
     for code in range(sys.maxunicode + 1):
         character = chr(code)
-        shown = printable_text(character)
+        shown = escape_text(character)
         if unicodedata.category(character) in STEERING and character != "\n":
             assert shown.isascii(), code
             assert shown.startswith("\\"), code
@@ -64,7 +64,7 @@ def test_every_character_of_unicode_is_kept_or_escaped_by_its_category() -> None
     ],
 )
 def test_harmless_text_is_unchanged(text: str) -> None:
-    assert printable_text(text) == text
+    assert escape_text(text) == text
 
 
 @pytest.mark.parametrize(
@@ -81,8 +81,8 @@ def test_harmless_text_is_unchanged(text: str) -> None:
     ],
 )
 def test_steering_characters_are_escaped(text: str, shown: str) -> None:
-    assert printable_text(text) == shown
-    assert printable(text) == shown.replace("\n", "\\n")
+    assert escape_text(text) == shown
+    assert escape_line(text) == shown.replace("\n", "\\n")
     shown.encode()
 
 

@@ -7,9 +7,9 @@ from rich.console import Console
 from rich.table import Table
 
 from lyricgen.console import put
-from lyricgen.errors import printable
-from lyricgen.evaluation.tables import named, new_table
-from lyricgen.stacking import stacked
+from lyricgen.errors import escape_line
+from lyricgen.evaluation.tables import escape_name, new_table
+from lyricgen.stacking import split_table
 
 INTERVAL = "1,234.56 (1,111.11…1,355.55)"
 
@@ -46,7 +46,7 @@ def test_no_cell_is_broken_at_any_width(build: object, width: int) -> None:
     table = build()
     stream = io.StringIO()
     console = Console(file=stream, width=width, force_terminal=True, color_system=None)
-    for part in stacked(table, console):
+    for part in split_table(table, console):
         put(part, console)
     lines = stream.getvalue().splitlines()
     assert max(map(len, lines)) <= width
@@ -65,14 +65,14 @@ def test_no_cell_is_broken_at_any_width(build: object, width: int) -> None:
 
 def test_a_table_that_fits_is_unchanged() -> None:
     table = comparison()
-    assert stacked(table, Console(width=120)) == [table]
-    assert len(stacked(split_figures(), Console(width=80))) == 2
+    assert split_table(table, Console(width=120)) == [table]
+    assert len(split_table(split_figures(), Console(width=80))) == 2
 
 
 def test_a_name_is_no_markup() -> None:
     for name in ("run [/b]", "[link=http://x]run[/link]", "a\x1b[2J"):
-        table = new_table(printable(name), numbers=("val",))
-        table.add_row(named(name), "1")
+        table = new_table(escape_line(name), numbers=("val",))
+        table.add_row(escape_name(name), "1")
         stream = io.StringIO()
         put(table, Console(file=stream, width=80, force_terminal=True, color_system=None))
-        assert stream.getvalue().count(printable(name)) == 2
+        assert stream.getvalue().count(escape_line(name)) == 2

@@ -14,7 +14,7 @@ from lyricgen.cli.typed_values import (
     group_choices,
     known_settings,
 )
-from lyricgen.errors import did_you_mean, nearest
+from lyricgen.errors import did_you_mean, find_nearest
 from tests.conftest import Train, printed
 
 
@@ -74,14 +74,14 @@ def test_the_known_settings_equal_those_of_hydra() -> None:
     ],
 )
 def test_a_setting_is_found_in_any_group(typed: str, found: str) -> None:
-    assert found in nearest(typed, known_settings())
+    assert found in find_nearest(typed, known_settings())
 
 
 @pytest.mark.slow
 def test_every_misspelt_setting_is_found() -> None:
     for name in known_settings():
         for typed in misspellings(name):
-            assert typed in known_settings() or name in nearest(typed, known_settings()), typed
+            assert typed in known_settings() or name in find_nearest(typed, known_settings()), typed
 
 
 def test_every_misspelt_choice_is_found() -> None:
@@ -89,7 +89,9 @@ def test_every_misspelt_choice_is_found() -> None:
         for choice in group_choices(group):
             for typed in (*misspellings(choice), choice.rpartition("/")[2]):
                 known = group_choices(group)
-                assert typed in known or len(typed) < 3 or choice in nearest(typed, known), typed
+                assert typed in known or len(typed) < 3 or choice in find_nearest(typed, known), (
+                    typed
+                )
 
 
 def test_an_unlike_name_gets_no_suggestion() -> None:

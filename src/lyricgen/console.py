@@ -23,7 +23,7 @@ from rich.table import Table
 from rich.text import Text
 from typing_extensions import override
 
-from lyricgen.errors import TEXT, in_one_line, printable, printable_text
+from lyricgen.errors import TEXT, escape_line, escape_text, in_one_line
 
 log = logging.getLogger(__name__)
 
@@ -148,13 +148,13 @@ def output_problem(error: Exception) -> str | None:
 
 def show(text: str) -> None:
     """Print a text on standard output, escaped; the terminal wraps long lines."""
-    _print(printable_text(text), markup=False, emoji=False, highlight=False, soft_wrap=True)
+    _print(escape_text(text), markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 def tell(text: str) -> None:
     """Print a message on standard error, escaped; a failure to print it is ignored."""
     try:
-        print(printable_text(text), file=sys.stderr, flush=True)
+        print(escape_text(text), file=sys.stderr, flush=True)
     except OSError:  # its reader has left, or a disk is full: the exit status tells
         forget_output(sys.stderr)
 
@@ -162,7 +162,7 @@ def tell(text: str) -> None:
 def tell_now(text: str) -> None:
     """Print like `tell`, but safely in a signal handler that may interrupt another print."""
     with suppress(OSError):  # its reader may have left
-        os.write(2, f"{printable_text(text)}\n".encode(errors="backslashreplace"))
+        os.write(2, f"{escape_text(text)}\n".encode(errors="backslashreplace"))
 
 
 def show_json(text: str) -> None:
@@ -173,7 +173,7 @@ def show_json(text: str) -> None:
 
 def show_generated(text: str) -> None:
     """Write a generated text to standard output, escaped only on a terminal."""
-    _write(printable_text(text, TEXT) if on_terminal() else text)
+    _write(escape_text(text, TEXT) if on_terminal() else text)
 
 
 def on_terminal() -> bool:
@@ -191,7 +191,7 @@ def put_generated(table: Table) -> None:
         for cell in column.cells:
             assert isinstance(cell, Text)
             text = cell.plain
-            cell.plain = printable_text(text, TEXT) if terminal else text.translate(STAND_INS)
+            cell.plain = escape_text(text, TEXT) if terminal else text.translate(STAND_INS)
     if terminal:
         put(table)
         return
@@ -213,7 +213,7 @@ class _Escaped:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
         for text, style, control in console.render(self.content, options):
-            yield Segment(text if control else printable_text(text, TEXT), style, control)
+            yield Segment(text if control else escape_text(text, TEXT), style, control)
 
 
 def _write(text: str) -> None:
@@ -239,7 +239,7 @@ def _show_warning(*warning: Any, **_: Any) -> None:
     tell(warnings.formatwarning(*warning[:4]).rstrip("\n"))
 
 
-def rounded(value: float, digits: int = 2, sign: str = "") -> str:
+def format_figure(value: float, digits: int = 2, sign: str = "") -> str:
     """Format a figure for people: 1,234.50, or 1.2e+09 from `EXPONENT_FROM` on.
 
     Args:
@@ -273,7 +273,7 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
     bar: ProgressBar | None = None
     start = shown = time.monotonic()
 
-    def moved(done: int) -> None:
+    def move_bar(done: int) -> None:
         nonlocal bar, shown
         now = time.monotonic()
         if now - start < PATIENCE:
@@ -282,7 +282,7 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
             shown = now
             if bar is None:
                 bar = ProgressBar()
-                bar.add_task(escape(printable(what)), total=total)
+                bar.add_task(escape(escape_line(what)), total=total)
                 bar.start()
             bar.update(bar.task_ids[0], completed=done, refresh=True)
         elif not get_console().is_terminal and now - shown > SILENCE:
@@ -290,7 +290,7 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
             log.info("%s: %d %%", what, 100 * done / max(1, total))
 
     try:
-        yield moved
+        yield move_bar
     finally:
         if bar is not None:
             bar.stop()
@@ -323,7 +323,7 @@ class PrintableFormatter(logging.Formatter):
 
     @override
     def format(self, record: logging.LogRecord) -> str:
-        return printable_text(super().format(record))
+        return escape_text(super().format(record))
 
 
 class LogFile(logging.FileHandler):

@@ -57,7 +57,7 @@ def path_problem(error: BaseException) -> str | None:
 
 def in_one_line(message: str) -> str:
     """Escape a message and join it into one line; long values and messages lose their middle."""
-    text = printable(" ".join(message.split()))
+    text = escape_line(" ".join(message.split()))
     text = _VALUE.sub(lambda value: _without_middle(value[0], LONGEST_VALUE, _ENDS), text)
     return _without_middle(text, LONGEST_MESSAGE, LONGEST_MESSAGE // 3)
 
@@ -66,25 +66,25 @@ def _without_middle(text: str, longest: int, ends: int) -> str:
     return text if len(text) <= longest else f"{text[:ends]}…{text[-ends:]}"
 
 
-def printable(text: str) -> str:
+def escape_line(text: str) -> str:
     """Escape unprintable characters as repr() does; the result is one line, safe on a terminal."""
-    return _escaped(text, {c for c in set(text) if not c.isprintable()})
+    return _escape(text, {c for c in set(text) if not c.isprintable()})
 
 
-def printable_text(text: str, keep: str = "") -> str:
+def escape_text(text: str, keep: str = "") -> str:
     """Escape unprintable characters, which could steer a terminal.
 
     Newlines, spaces of Unicode's category Zs, and the characters in `keep` are not escaped.
     """
     escaped = {c for c in set(text) if not (c.isprintable() or c in "\n" + keep)}
-    return _escaped(text, {c for c in escaped if unicodedata.category(c) != "Zs"})
+    return _escape(text, {c for c in escaped if unicodedata.category(c) != "Zs"})
 
 
-def _escaped(text: str, characters: set[str]) -> str:
+def _escape(text: str, characters: set[str]) -> str:
     return text.translate({ord(c): repr(c)[1:-1] for c in characters}) if characters else text
 
 
-def nearest(name: str, known: Iterable[str]) -> list[str]:
+def find_nearest(name: str, known: Iterable[str]) -> list[str]:
     """Find at most three other known names that are most like `name`, the nearest first.
 
     Names that are too unlike are left out. A known name is also found by its last part (lr for
@@ -98,7 +98,7 @@ def nearest(name: str, known: Iterable[str]) -> list[str]:
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Suggest the nearest known names, as the end of a message; "" if no name is near."""
-    names = nearest(name, known)
+    names = find_nearest(name, known)
     *first, last = names or [""]
     listed = f"{', '.join(first)} or {last}" if first else last
     return f": did you mean {listed}?" if names else ""

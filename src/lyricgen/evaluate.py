@@ -16,8 +16,8 @@ from lyricgen.cli.command_line import (
     check_forms,
     check_output,
     number_from,
+    open_output,
     run,
-    writing,
 )
 from lyricgen.console import show, show_json
 from lyricgen.errors import UserError, as_option
@@ -134,9 +134,9 @@ def _score_splits(options: Namespace, paths: list[Path], _: object) -> dict[str,
     if not options.json:
         print_scores(scores, found)
     if options.png is not None:
-        from lyricgen.evaluation.plots import draw_scores
+        from lyricgen.evaluation.plots import plot_scores
 
-        _save_plot(options, "png", "figures", draw_scores(scores, found))
+        _save_plot(options, "png", "figures", plot_scores(scores, found))
     return plain_scores(scores, found)
 
 
@@ -163,9 +163,9 @@ def _measure_memorisation(options: Namespace, paths: list[Path], _: object) -> d
     if not options.json:
         print_memorisation(found)
     if options.png is not None:
-        from lyricgen.evaluation.plots import draw_memorisation
+        from lyricgen.evaluation.plots import plot_memorisation
 
-        _save_plot(options, "png", "memorisation", draw_memorisation(found))
+        _save_plot(options, "png", "memorisation", plot_memorisation(found))
     return plain_memorisation(found)
 
 
@@ -184,13 +184,13 @@ def _write_heat(options: Namespace, paths: list[Path], text: "TextArgument | Non
     _save(options, "heat", f"surprisal of {source}, by {paths[0]}", page)
 
 
-def _draw_gates(options: Namespace, paths: list[Path], text: "TextArgument") -> None:
-    from lyricgen.evaluation.gate_plot import draw, notes
+def _plot_gates(options: Namespace, paths: list[Path], text: "TextArgument") -> None:
+    from lyricgen.evaluation.gate_plot import notes, plot_gates
     from lyricgen.evaluation.own_text import text_for_gates
     from lyricgen.evaluation.scores import load_checkpoints
 
     model = load_checkpoints(paths)[0].model
-    figure, missing = draw(model, text_for_gates(text, model), options.layer, options.units)
+    figure, missing = plot_gates(model, text_for_gates(text, model), options.layer, options.units)
     for line in notes(model, options.units, missing):
         show(line)
     _save_plot(options, "gates", f"gates of {paths[0]} over {text.name}", figure)
@@ -208,7 +208,7 @@ def _save(options: Namespace, name: str, title: str, content: bytes) -> None:
     Without --json, print the title and the path.
     """
     path = getattr(options, name)
-    with writing(as_option(name), path) as stream:
+    with open_output(as_option(name), path) as stream:
         stream.write(content)
     if not options.json:
         show(f"{title}: {path}")
@@ -219,7 +219,7 @@ TASKS: dict[str, Callable[..., dict[str, Any] | None]] = {
     "text": _score_text,
     "memorisation": _measure_memorisation,
     "heat": _write_heat,
-    "gates": _draw_gates,
+    "gates": _plot_gates,
 }
 
 

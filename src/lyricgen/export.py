@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from lyricgen.cli.command_line import Parser, check_output, run, writing
+from lyricgen.cli.command_line import Parser, check_output, open_output, run
 from lyricgen.console import show
 from lyricgen.errors import UserError
 
@@ -15,7 +15,8 @@ OPTIONS = {
     "--out FILE": f"file to write (default: NAME{SUFFIX} in this directory, with the run's name)",
     "--force": "replace FILE if it exists",
 }
-PERSONAL = {"init_from", "resume", "path", "prefixes"}  # settings that `shared` hides in any group
+# settings that `hide_personal` hides in any group
+PERSONAL = {"init_from", "resume", "path", "prefixes"}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -43,17 +44,17 @@ def _export(options: argparse.Namespace) -> None:
         out = Path(f"{plain[:60] or 'model'}{SUFFIX}")
         _check_path(out, options.force)
     described = card(model)
-    described["options"] = shared(described["options"])
+    described["options"] = hide_personal(described["options"])
     content = to_bytes(described, model.network.state_dict())
-    with writing("--out", out) as stream:
+    with open_output("--out", out) as stream:
         stream.write(content)
     show(f"{out}: {len(content):,} bytes, sha256 {hashlib.sha256(content).hexdigest()}")
 
 
-def shared(options: dict[str, Any]) -> dict[str, Any]:
+def hide_personal(options: dict[str, Any]) -> dict[str, Any]:
     """Copy a run's options with None for paths and prefixes, which are personal."""
     return {
-        key: None if key in PERSONAL else shared(value) if isinstance(value, dict) else value
+        key: None if key in PERSONAL else hide_personal(value) if isinstance(value, dict) else value
         for key, value in options.items()
     }
 

@@ -16,7 +16,7 @@ NOT_ORDINARY = "it is no ordinary file"
 
 
 @contextmanager
-def replacing(path: Path, *, follow_link: bool = False) -> Iterator[BinaryIO]:
+def replace_file(path: Path, *, follow_link: bool = False) -> Iterator[BinaryIO]:
     """Replace a file as a whole, once its new content is on the disk.
 
     A kill, a full disk or an error inside the block leaves the earlier file, if there is one.
@@ -80,7 +80,7 @@ def expand_home(path: str | os.PathLike[str]) -> Path:
 
 
 def remove_torn(directory: Path) -> None:
-    """Remove the temporary files of `replacing` that a killed process has left.
+    """Remove the temporary files of `replace_file` that a killed process has left.
 
     No other process may write to the directory at the same time.
     """
@@ -90,22 +90,22 @@ def remove_torn(directory: Path) -> None:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a text file in UTF-8 by `replacing`."""
-    with replacing(path) as stream:
+    """Write a text file in UTF-8 by `replace_file`."""
+    with replace_file(path) as stream:
         stream.write(text.encode())
 
 
 def to_json(value: Any) -> str:
     """Turn plain values into JSON, with null for NaN and infinity."""
-    return json.dumps(finite(value), ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+    return json.dumps(keep_finite(value), ensure_ascii=False, indent=2, allow_nan=False) + "\n"
 
 
-def finite(value: Any) -> Any:
+def keep_finite(value: Any) -> Any:
     """Copy plain values, with None for NaN and infinity in all dictionaries and lists."""
     if isinstance(value, dict):
-        return {key: finite(entry) for key, entry in value.items()}
+        return {key: keep_finite(entry) for key, entry in value.items()}
     if isinstance(value, list):
-        return [finite(entry) for entry in value]
+        return [keep_finite(entry) for entry in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -76,16 +76,16 @@ NUMBERS = {"N": int, "K": int, "T": float, "P": float, "R": float, "A": float}
 TYPES: dict[str, Callable[[str], Any]] = {**NUMBERS, "CHECKPOINT": Path}  # other values stay texts
 
 # Options of texts that are drawn or searched.
-TEXTS = (
+TEXT_OPTIONS = (
     *("prefix", "length", "count", "repetition_penalty", "no_repeat_ngram", "lines"),
     *("line_length", "acrostic", "rhyme", "ban", "only", "starts_with", "max_length", "format"),
 )
-DRAWING = ("temperature", "top_k", "top_p", "min_p", "seed", "generator")
+DRAW_OPTIONS = ("temperature", "top_k", "top_p", "min_p", "seed", "generator")
 # Forms of the command: the options that a form needs, and the other options that go with them.
 FORMS = {
-    (): (*TEXTS, *DRAWING, "novel", "compare"),
-    ("beams",): (*TEXTS, "length_penalty", "novel", "compare"),
-    ("watch",): (*TEXTS, *DRAWING),
+    (): (*TEXT_OPTIONS, *DRAW_OPTIONS, "novel", "compare"),
+    ("beams",): (*TEXT_OPTIONS, "length_penalty", "novel", "compare"),
+    ("watch",): (*TEXT_OPTIONS, *DRAW_OPTIONS),
     ("fill",): ("count", "temperature", "seed", "sweeps", "gap", "compare"),
 }
 
@@ -153,7 +153,7 @@ def _describe_texts(model: "TrainedModel", options: argparse.Namespace) -> list[
 
 def _write_texts(model: "TrainedModel", options: argparse.Namespace) -> list[str]:
     from lyricgen.generation.filling import fill_texts
-    from lyricgen.generation.output import marked, with_score
+    from lyricgen.generation.output import mark_cut, with_score
     from lyricgen.generation.texts import continue_prefixes
 
     if options.fill:
@@ -161,7 +161,7 @@ def _write_texts(model: "TrainedModel", options: argparse.Namespace) -> list[str
     if options.beams:
         return [with_score(one) for one in _describe_texts(model, options)]
     written, _ = continue_prefixes(model, options.prefix or [""], **_library_options(options))
-    return [marked(one.text, one.ended) for one in written]
+    return [mark_cut(one.text, one.ended) for one in written]
 
 
 def _watch_text(model: "TrainedModel", options: argparse.Namespace) -> None:
@@ -169,7 +169,7 @@ def _watch_text(model: "TrainedModel", options: argparse.Namespace) -> None:
     from lyricgen.generation.texts import continue_prefixes
 
     prefixes = options.prefix or [""]
-    stream = Stream(model.normalised(prefixes[0]))
+    stream = Stream(model.normalise_prefix(prefixes[0]))
     try:
         [one], _ = continue_prefixes(model, prefixes, watch=stream, **_library_options(options))
         stream.mark(one.ended)

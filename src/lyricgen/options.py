@@ -7,7 +7,7 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, model_validator
 
-from lyricgen.errors import UserError, did_you_mean, printable
+from lyricgen.errors import UserError, did_you_mean, escape_line
 from lyricgen.settings import belongs_to, flatten
 
 T = TypeVar("T")
@@ -113,7 +113,7 @@ def _first_mistake(error: ValidationError, values: Any) -> str:
         shown = f"={_short(first['input'])}"
         message = message[:1].lower() + message[1:]
     more = f" (and {len(rest)} more)" if rest else ""
-    return printable(f"{name}{shown}: {message}{more}" if name else f"{message}{more}")
+    return escape_line(f"{name}{shown}: {message}{more}" if name else f"{message}{more}")
 
 
 def _short(value: Any) -> str:

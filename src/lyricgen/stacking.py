@@ -12,16 +12,16 @@ from lyricgen.console import put, table_console
 def put_whole(table: Table) -> None:
     """Print a table, split so that it fits; only a very narrow terminal breaks numbers or words."""
     console = table_console()
-    for part in stacked(table, console):
+    for part in split_table(table, console):
         put(part, console)
 
 
 def fits(table: Table, console: Console) -> bool:
     """Whether a table fits a console without a broken cell."""
-    return Measurement.get(console, _wide(console), table).maximum <= console.width
+    return Measurement.get(console, _wide_options(console), table).maximum <= console.width
 
 
-def stacked(table: Table, console: Console) -> list[Table]:
+def split_table(table: Table, console: Console) -> list[Table]:
     """Split a table that is too wide into tables that have some of its columns each.
 
     A table that fits is returned whole. Each part has the first column, which names the rows. The
@@ -31,12 +31,14 @@ def stacked(table: Table, console: Console) -> list[Table]:
     if fits(table, console):
         return [table]
     names, *figures = table.columns
-    longest_word = max(_measured(cell, console).minimum for cell in (names.header, *names.cells))
+    longest_word = max(
+        _measure_cell(cell, console).minimum for cell in (names.header, *names.cells)
+    )
     groups: list[list[Column]] = [[]]
     for column in figures:
-        cells = (_measured(cell, console).maximum for cell in column.cells)
-        column.width = max(_measured(column.header, console).minimum, *cells)
-        if groups[-1] and longest_word > _left(console, [*groups[-1], column]):
+        cells = (_measure_cell(cell, console).maximum for cell in column.cells)
+        column.width = max(_measure_cell(column.header, console).minimum, *cells)
+        if groups[-1] and longest_word > _remaining_width(console, [*groups[-1], column]):
             groups.append([])
         groups[-1].append(column)
     tables = [_with_columns(table, names, group, console) for group in groups]
@@ -45,15 +47,15 @@ def stacked(table: Table, console: Console) -> list[Table]:
     return tables
 
 
-def _left(console: Console, figures: list[Column]) -> int:
+def _remaining_width(console: Console, figures: list[Column]) -> int:
     """Width in characters that `figures` leave for the first column."""
     return console.width - sum((column.width or 0) + 3 for column in figures)
 
 
 def _with_columns(table: Table, names: Column, figures: list[Column], console: Console) -> Table:
     first = names.copy()
-    natural = max(_measured(cell, console).maximum for cell in (names.header, *names.cells))
-    first.width = max(1, min(natural, _left(console, figures)))
+    natural = max(_measure_cell(cell, console).maximum for cell in (names.header, *names.cells))
+    first.width = max(1, min(natural, _remaining_width(console, figures)))
     first.overflow = "fold"
     part = Table(
         first,
@@ -70,10 +72,10 @@ def _with_columns(table: Table, names: Column, figures: list[Column], console: C
     return part
 
 
-def _measured(cell: object, console: Console) -> Measurement:
+def _measure_cell(cell: object, console: Console) -> Measurement:
     """The widths of a cell's longest word and of the whole cell."""
-    return Measurement.get(console, _wide(console), str(cell))
+    return Measurement.get(console, _wide_options(console), str(cell))
 
 
-def _wide(console: Console) -> ConsoleOptions:
+def _wide_options(console: Console) -> ConsoleOptions:
     return console.options.update_width(10_000)

@@ -24,8 +24,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from lyricgen.cli.composition import compose_run, register_resolvers
-from lyricgen.cli.errors import hides_an_interrupt, mendable, stop
-from lyricgen.cli.hydra_private import compose_once, hide_bases, showing_everything
+from lyricgen.cli.errors import hides_an_interrupt, is_mendable, stop
+from lyricgen.cli.hydra_private import compose_once, hide_bases, show_everything
 from lyricgen.cli.resume_arguments import expand, read_options
 from lyricgen.cli.typed_values import CONFIG_DIRECTORY
 from lyricgen.console import (
@@ -38,7 +38,7 @@ from lyricgen.console import (
 )
 from lyricgen.errors import UserError, in_one_line, reason
 from lyricgen.runs.directories import SUMMARY, has_checkpoint, remove_unused
-from lyricgen.runs.interruption import Interrupted, Interruption, listening, raise_if_requested
+from lyricgen.runs.interruption import Interrupted, Interruption, handle_signals, raise_if_requested
 from lyricgen.runs.run import Run
 from lyricgen.runs.state import find_resume_point
 from lyricgen.runs.summary import RunSummary, score
@@ -64,12 +64,13 @@ def task(config: DictConfig) -> float:
         values, run = compose_run(config, hydra_config)
     except Exception as error:
         in_sweep = hydra_config.mode == RunMode.MULTIRUN
-        if in_sweep or _DEBUG or not mendable(error, train.__code__):
+        if in_sweep or _DEBUG or not is_mendable(error, train.__code__):
             raise
         if config["resume"] is None:
             directory, log_file = hydra_config.runtime.output_dir, f"{hydra_config.job.name}.log"
             unbegun = Run(Path(directory), log_file=log_file)
-            with suppress(UserError, OSError), unbegun.claimed():  # else another process is there
+            # with an error, another process is there
+            with suppress(UserError, OSError), unbegun.claim_directory():
                 unbegun.discard()
         stop(error)  # here, since Hydra would print its own lines
     if run.sweep is not None:
@@ -79,7 +80,7 @@ def task(config: DictConfig) -> float:
     try:
         return train(values, run)
     except Exception as error:
-        if _DEBUG or hides_an_interrupt(error) or not mendable(error, train.__code__):
+        if _DEBUG or hides_an_interrupt(error) or not is_mendable(error, train.__code__):
             raise
         stop(error)
 
@@ -122,7 +123,7 @@ def train(values: dict[str, Any], run: Run) -> float:
         OSError: the lock, or the first files of a new run, cannot be written.
         Interrupted, KeyboardInterrupt: a signal, such as Ctrl-C, stops the run.
     """
-    with run.claimed(), listening() as interruption:
+    with run.claim_directory(), handle_signals() as interruption:
         try:
             from lyricgen.training.options import parse
 
@@ -155,7 +156,7 @@ def train(values: dict[str, Any], run: Run) -> float:
         except BaseException as error:
             _record(error, run, interruption)
             if isinstance(error, OSError):
-                raise run.unfinished(error) from error
+                raise run.writing_error(error) from error
             raise
     show_end(run)
     return score(run.summary)
@@ -209,10 +210,10 @@ def main() -> None:
     warnings.filterwarnings("error", message="provider=", category=UserWarning)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here; Hydra does not print them
     os.environ.pop(SWEEP, None)  # this process is no job, even if a job has started it
-    with listening() as interruption, reader_may_leave():
+    with handle_signals() as interruption, reader_may_leave():
         try:
             sys.argv[1:] = expand(sys.argv[1:])
-            with showing_everything(read_options(sys.argv[1:])):
+            with show_everything(read_options(sys.argv[1:])):
                 task()
             interruption.raise_if_requested()
         except UnfinishedJobsError as error:
@@ -224,7 +225,7 @@ def main() -> None:
             if hides_an_interrupt(error):
                 interruption.raise_if_requested()
                 sys.exit(130)
-            if _DEBUG or not mendable(error, train.__code__):
+            if _DEBUG or not is_mendable(error, train.__code__):
                 raise
             stop(error)
         except KeyboardInterrupt:

@@ -13,7 +13,7 @@ import pytest
 from lyricgen import evaluate, generate
 from lyricgen.cli.command_line import Forms, Parser, check_forms, run
 from lyricgen.errors import UserError, as_option
-from lyricgen.files import replacing
+from lyricgen.files import replace_file
 
 WRITES = """
 from lyricgen.cli.command_line import Parser, run
@@ -58,7 +58,7 @@ def test_messages_go_to_standard_error(
 def test_a_link_is_followed_only_on_request(tmp_path: Path, follow: bool) -> None:
     (tmp_path / "real").write_text("old")
     (tmp_path / "link").symlink_to("real")
-    with replacing(tmp_path / "link", follow_link=follow) as stream:
+    with replace_file(tmp_path / "link", follow_link=follow) as stream:
         stream.write(b"new")
     assert (tmp_path / "link").is_symlink() == follow
     assert (tmp_path / "link").read_text() == "new"

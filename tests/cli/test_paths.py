@@ -16,7 +16,7 @@ import torch
 
 from lyricgen import dashboard, evaluate, export, generate, report, train
 from lyricgen.cli.command_line import Parser, run
-from lyricgen.cli.errors import describe_error, mendable
+from lyricgen.cli.errors import describe_error, is_mendable
 from tests.conftest import SMALL, Main, messages, printed
 
 CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 1, 2  # root's right to any file, from linux/capability.h
@@ -198,7 +198,7 @@ def test_an_error_about_a_path_is_reported_in_one_line(
     check_refusal(found.status, found.err)
     assert says in found.err
     assert len(found.err) < 300
-    assert mendable(error, fail.__code__)
+    assert is_mendable(error, fail.__code__)
     assert says in describe_error(error)
 
 

@@ -22,7 +22,7 @@ from lyricgen.cli.typed_values import (
     NAMES,
     NULLABLE,
     quote_texts,
-    quoted,
+    quote_value,
     switched_off,
 )
 from lyricgen.errors import UserError
@@ -246,7 +246,7 @@ def test_an_interpolation_of_a_known_setting_is_resolved(monkeypatch: pytest.Mon
 
 @given(st.text(st.sampled_from("\\${}x'\" :,"), min_size=1))
 def test_a_quoted_text_is_read_unchanged(text: str) -> None:
-    assert resolve(read_by_hydra(f"name={quoted(text)}")) == text
+    assert resolve(read_by_hydra(f"name={quote_value(text)}")) == text
 
 
 @pytest.mark.parametrize("text", [" lead.txt", "trail.txt ", " ", "\tx\t", " 歌 ", " 1 "])

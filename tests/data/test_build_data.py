@@ -35,7 +35,7 @@ def build_data(options: TrainOptions) -> tuple[CharacterDataModule, list[str]]:
     build.log.setLevel(logging.INFO)
     try:
         data = build.build_datamodule(options, build_corpus(options.data))
-        build.report_batches(options, data)
+        build.log_batches(options, data)
     finally:
         build.log.removeHandler(handler)
     return data, heard

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lyricgen.data.preparation import Corpus, prepare, prepared_pieces
+from lyricgen.data.preparation import Corpus, prepare, prepare_pieces
 from lyricgen.data.reading import read_text
 from lyricgen.errors import UserError
 
@@ -217,7 +217,7 @@ def prepare_whole(text: str, *, lowercase: bool, newline: str, max_chars: int | 
 def prepare_in_pieces(text: str, cuts: list[int], **settings: object) -> str:
     places = [0, *sorted(cuts), len(text)]
     pieces = [text[start:stop] for start, stop in itertools.pairwise(places)]
-    return "".join(prepared_pieces(pieces, **settings))  # type: ignore[arg-type]
+    return "".join(prepare_pieces(pieces, **settings))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("lowercase", [False, True])
@@ -270,7 +270,7 @@ def test_preparation_holds_back_one_character() -> None:
 
     given_on = 0
     settings_ = {"newline": "keep", "lowercase": True, "max_chars": None}
-    for piece in prepared_pieces(pieces(), **settings_):  # type: ignore[arg-type]
+    for piece in prepare_pieces(pieces(), **settings_):  # type: ignore[arg-type]
         given_on += len(piece)
     assert [read * 210 - given for read, given in enumerate(held)][1:] == [1] * 999
 
@@ -285,7 +285,7 @@ def test_preparation_holds_back_one_character() -> None:
 )  # fmt: skip
 def test_preparation_holds_back_few_characters_of_any_script(piece: str, lowercase: bool) -> None:
     settings_ = {"newline": "keep", "lowercase": lowercase, "max_chars": None}
-    pieces = list(prepared_pieces([piece * 50] * 20, **settings_))  # type: ignore[arg-type]
+    pieces = list(prepare_pieces([piece * 50] * 20, **settings_))  # type: ignore[arg-type]
     assert len(pieces) >= 20
     assert len(pieces[-1]) <= 3
     whole = piece * 1000
@@ -296,6 +296,6 @@ def test_preparation_holds_back_few_characters_of_any_script(piece: str, lowerca
 def test_reading_stops_after_max_chars() -> None:
     read = []
     pieces = (read.append(number) or "ab cd " for number in range(100))  # type: ignore[func-returns-value]
-    kept = prepared_pieces(pieces, newline="keep", lowercase=False, max_chars=20)
+    kept = prepare_pieces(pieces, newline="keep", lowercase=False, max_chars=20)
     assert "".join(kept) == "ab cd ab cd ab cd ab"
     assert len(read) == 4

@@ -15,7 +15,7 @@ import pytest
 from lyricgen.evaluate import main
 from lyricgen.evaluation.memorisation import lines_of
 from lyricgen.evaluation.own_text import own_text
-from lyricgen.evaluation.plots import logged
+from lyricgen.evaluation.plots import read_logged_shares
 from tests.conftest import Printed, Train, printed, refusal
 from tests.helpers.checkpoints import content_of, model_of, saved
 from tests.helpers.own_texts import VOCABULARY, nats_one_by_one
@@ -174,7 +174,9 @@ def test_memorisation_of_names(evaluate: Evaluate, train: Train) -> None:
     assert f"{100 * figures['held_out']['ngrams']['4']:.2f} %" in shown
     with (done.directory / "metrics.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    curve = logged(done.directory / "checkpoints" / "best.ckpt")["samples/copied_ngrams_4"]
+    curve = read_logged_shares(done.directory / "checkpoints" / "best.ckpt")[
+        "samples/copied_ngrams_4"
+    ]
     assert curve == [(float(r["epoch"]), float(r["samples/copied_ngrams_4"])) for r in rows]
     assert {"samples/distinct_2", "samples/in_held_out", "samples/longest_copied"} <= set(rows[0])
 
@@ -193,9 +195,9 @@ def test_memorisation_of_a_text(evaluate: Evaluate, train: Train) -> None:
 
 
 def test_metrics_that_were_not_logged(tmp_path: Path) -> None:
-    assert logged(tmp_path / "checkpoints" / "a.ckpt") == {}
+    assert read_logged_shares(tmp_path / "checkpoints" / "a.ckpt") == {}
     (tmp_path / "metrics.csv").write_text("epoch,samples/copied_ngrams_4\n1,\nx,y\n", "utf-8")
-    assert logged(tmp_path / "checkpoints" / "a.ckpt") == {}
+    assert read_logged_shares(tmp_path / "checkpoints" / "a.ckpt") == {}
 
 
 def test_lines_of_a_split_of_names() -> None:

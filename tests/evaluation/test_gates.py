@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.evaluation import style
-from lyricgen.evaluation.gate_plot import Panel, activations, draw, notes, panels
+from lyricgen.evaluation.gate_plot import Panel, activations, notes, panels, plot_gates
 from lyricgen.models.cells.cell import Cell
 from lyricgen.models.cells.rnn import RnnCell
 from lyricgen.models.network import FillModel
@@ -151,7 +151,7 @@ def test_every_value_is_within_its_scale_of_colours(cell: str) -> None:
 
 def labels(model: TrainedModel, text: str) -> tuple[list[str], str, str]:
     """Labels of the lowest axis, its title, and the characters that no font has."""
-    figure, missing = draw(model, text, 1)
+    figure, missing = plot_gates(model, text, 1)
     axes = [one for one in figure.axes if one.get_xlabel()]
     [last] = axes
     assert [label.get_text() for label in last.get_xticklabels()][: len(text)]
@@ -171,13 +171,13 @@ def test_characters_stand_on_the_axis() -> None:
 
 def test_dollar_signs_are_no_formula() -> None:
     """As a formula, `$_$` could not be drawn."""
-    figure, _ = draw(model_of("rnn", vocabulary=Vocabulary("$_a")), "$_$", 1)
+    figure, _ = plot_gates(model_of("rnn", vocabulary=Vocabulary("$_a")), "$_$", 1)
     figure.savefig(BytesIO(), format="png")
 
 
 def test_plots_show_each_value_at_its_place() -> None:
     model = model_of("lstm")
-    figure, _ = draw(model, TEXT, 1)
+    figure, _ = plot_gates(model, TEXT, 1)
     read = activations(model, TEXT, 1)
     assert read.c is not None
     images = [axes.get_images()[0] for axes in figure.axes if axes.get_images()]
@@ -234,7 +234,7 @@ def test_the_units_that_vary_most_are_drawn() -> None:
     read = activations(model, TEXT, 1)
     spread = [float(np.std(unit)) for unit in read.a[:, 0]]
     expected = sorted(sorted(range(12), key=lambda unit: -spread[unit])[:5])
-    figure, _ = draw(model, TEXT, 1, 5)
+    figure, _ = plot_gates(model, TEXT, 1, 5)
     images = [axes.get_images()[0] for axes in figure.axes if axes.get_images()]
     for image, values in zip(images, [*read.gates.values(), read.c, read.a], strict=True):
         assert values is not None
@@ -246,7 +246,7 @@ def test_the_units_that_vary_most_are_drawn() -> None:
     assert "5 of 12 units" in note
     assert "--units all" in note
     assert notes(model, 12) == notes(model, None) == []
-    everything, _ = draw(model, TEXT, 1)
+    everything, _ = plot_gates(model, TEXT, 1)
     assert len(everything.axes[0].get_images()[0].get_array()) == 12
 
 

@@ -21,9 +21,9 @@ from lyricgen.evaluation.memorisation import (
     NGRAMS,
     Overlap,
     SharedNgrams,
-    copied,
     distinct_ngrams,
     measure,
+    measure_overlap,
     texts_of,
 )
 from lyricgen.training.callbacks.samples import Copying
@@ -63,13 +63,13 @@ def test_shared_ngrams_equal_sets_of_strings(train: str, texts: list[str], chunk
 def test_shares_worked_by_hand() -> None:
     shared = SharedNgrams(ids("abcdefg"), 26)
     # abcdx: abcd, bcdx. defgabc: defg, efga, fgab, gabc. ab: none.
-    found = copied(shared, [ids("abcdx"), ids("defgabc"), ids("ab")], [4, 5, 7, 8])
+    found = measure_overlap(shared, [ids("abcdx"), ids("defgabc"), ids("ab")], [4, 5, 7, 8])
     assert found == Overlap(3, 14, {4: 2 / 6, 5: 0.0, 7: 0.0}, longest=4)
 
 
 def test_no_run_crosses_two_texts() -> None:
     shared = SharedNgrams(ids("abcdefgh"), 26)
-    assert copied(shared, [ids("abcd"), ids("efgh")], [4, 5]).ngrams == {4: 1.0}
+    assert measure_overlap(shared, [ids("abcd"), ids("efgh")], [4, 5]).ngrams == {4: 1.0}
     assert shared.longest([ids("abcd"), ids("efgh")]) == 4
 
 
@@ -78,7 +78,9 @@ def test_a_whole_song_by_heart() -> None:
     train = numbers.integers(0, 500, 300_000).astype(np.int16)  # more than one piece
     start = memorisation.CHUNK - 300
     shared = SharedNgrams(train, 501)
-    found = copied(shared, [train[start : start + 700], numbers.integers(0, 500, 700)], [4, 12])
+    found = measure_overlap(
+        shared, [train[start : start + 700], numbers.integers(0, 500, 700)], [4, 12]
+    )
     assert found.ngrams[12] == pytest.approx(1 / 2)
     assert found.longest == 700
 

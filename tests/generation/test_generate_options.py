@@ -16,7 +16,7 @@ from rich.cells import cell_len
 import lyricgen
 from lyricgen.cli.command_line import Parser
 from lyricgen.console import prepare_streams
-from lyricgen.errors import printable_text
+from lyricgen.errors import escape_text
 from lyricgen.generate import OWN_OPTIONS, add_all_options, main
 from lyricgen.generation.options import Control, Strategy
 from lyricgen.generation.output import Stream, print_columns, print_json, print_texts
@@ -314,7 +314,7 @@ def test_a_terminal_gets_no_steering_character(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(Terminal, "isatty", lambda self: True)
     monkeypatch.setattr(sys, "stdout", Terminal())
     print_texts([STEERS])
-    assert sys.stdout.getvalue() == printable_text(STEERS) + "\n"  # type: ignore[attr-defined]
+    assert sys.stdout.getvalue() == escape_text(STEERS) + "\n"  # type: ignore[attr-defined]
     print_texts([JOINED])
     assert sys.stdout.getvalue().endswith(JOINED + "\n")  # type: ignore[attr-defined]
     _print_all([STEERS, JOINED])

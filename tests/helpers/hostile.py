@@ -113,21 +113,25 @@ def raw(name: str, content: bytes, message: str) -> None:
     HOSTILE[name] = build, message
 
 
-raw("empty", b"", "it is none at all")
-raw("text", "想要有直升机\n".encode() * 20, "it is none at all")
-raw("image", b"\x89PNG\r\n\x1a\n" + bytes(200), "it is none at all")
-raw("noise", random.Random(0).randbytes(5000), "it is none at all")
+raw("empty", b"", "it has another format")
+raw("text", "想要有直升机\n".encode() * 20, "it has another format")
+raw("image", b"\x89PNG\r\n\x1a\n" + bytes(200), "it has another format")
+raw("noise", random.Random(0).randbytes(5000), "it has another format")
 raw("start_of_a_zip", b"PK\x03\x04", "cut short")
-raw("pickle", pickle.dumps({"state_dict": {}, "lyricgen": {}}), "it is none at all")
-raw("end_alone", b"PK\x05\x06" + bytes(18), "it is none at all")
+raw(
+    "pickle",
+    pickle.dumps({"state_dict": {}, "lyricgen": {}}),
+    "it has another format",
+)
+raw("end_alone", b"PK\x05\x06" + bytes(18), "it has another format")
 
 
-@hostile("it is none at all")
+@hostile("it has another format")
 def pickled_code(path: Path, marker: Path) -> None:
     path.write_bytes(pickle.dumps(Touch(marker), protocol=2))
 
 
-@hostile("it is none at all")
+@hostile("it has another format")
 def legacy(path: Path, marker: Path) -> None:
     content = {**content_of(model_of()), "more": Touch(marker)}
     torch.save(content, path, _use_new_zipfile_serialization=False)

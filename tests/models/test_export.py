@@ -18,7 +18,7 @@ import lyricgen
 from lyricgen import evaluate, export, generate
 from lyricgen.api import WritingModel
 from lyricgen.errors import UserError
-from lyricgen.export import shared
+from lyricgen.export import hide_personal
 from tests.conftest import TINY, Printed, Train, messages, printed
 from tests.helpers import fill_models, ngram_models
 from tests.helpers.checkpoints import VOCABULARY, content_of, model_of, saved
@@ -158,7 +158,7 @@ def test_shared_options_leave_out_private_values() -> None:
         "callbacks": {"samples": {"prefixes": ["me"], "count": 3}},
         "betas": [0.9, 0.99],
     }
-    assert shared(options) == {
+    assert hide_personal(options) == {
         "init_from": None,
         "resume": None,
         "data": {"kind": "text", "path": None, "val_fraction": 0.1},
@@ -166,7 +166,7 @@ def test_shared_options_leave_out_private_values() -> None:
         "betas": [0.9, 0.99],
     }
     assert options["init_from"] == "/home/me/a.ckpt"
-    assert shared({}) == {}
+    assert hide_personal({}) == {}
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from lyricgen.models.ngram.model import (
     NgramCounts,
     NgramModel,
     nats_by_order,
-    smoothed,
+    smooth_counts,
 )
 from lyricgen.models.options import Interpolated, Smoothing
 from tests.conftest import need_published
@@ -30,7 +30,7 @@ ABRACADABRA = np.array([LETTERS.index(letter) for letter in "abracadabra"])
 
 def model_of(ids: npt.ArrayLike, size: int, order: int, smoothing: Smoothing) -> NgramModel:
     counts = NgramCounts(np.asarray(ids, dtype=np.int64), size, order)
-    return smoothed(counts, order, smoothing, K)
+    return smooth_counts(counts, order, smoothing, K)
 
 
 def distribution_after(model: NgramModel, context: Ids) -> Floats:
@@ -125,7 +125,7 @@ def test_nats_agree_with_the_reference(
     size, training, text = corpus
     reference = Reference(training, size, order, smoothing)
     counts = NgramCounts(np.array(training), size, max(ORDERS))
-    model = smoothed(counts, order, smoothing, K)
+    model = smooth_counts(counts, order, smoothing, K)
     ids = np.array(text, dtype=np.int64)
     expected = []
     for t, symbol in enumerate(text):
@@ -169,7 +169,7 @@ def test_all_orders_at_once_equal_the_models_one_by_one(
     found = list(nats_by_order(counts, [(each, counts.number(each, 4)) for each in ids], smoothing))
     assert len(found) == 4
     for order, scored in enumerate(found, 1):
-        model = smoothed(counts, order, smoothing)
+        model = smooth_counts(counts, order, smoothing)
         for nats, each in zip(scored, ids, strict=True):
             np.testing.assert_array_equal(nats, nats_of(model, each))
 
@@ -210,7 +210,7 @@ def test_the_type_of_the_ids_makes_no_difference(smoothing: Smoothing) -> None:
     size = 255  # START fills the last value of a byte
     ids = np.random.default_rng(1).integers(0, size + 1, 3000)
     wide = model_of(ids, size, 3, smoothing)
-    narrow = smoothed(NgramCounts(ids.astype(np.uint8), size, 3), 3, smoothing, K)
+    narrow = smooth_counts(NgramCounts(ids.astype(np.uint8), size, 3), 3, smoothing, K)
     np.testing.assert_array_equal(nats_of(narrow, ids.astype(np.uint8)), nats_of(wide, ids))
     np.testing.assert_array_equal(
         distribution_after(narrow, ids[:9].astype(np.uint8)), distribution_after(wide, ids[:9])
@@ -262,9 +262,9 @@ def test_a_model_refuses_orders_and_smoothings_that_it_lacks() -> None:
     counts = NgramCounts(np.array([0, 1, 0]), 2, 2)
     for order in (0, 3):
         with pytest.raises(ValueError, match="order must lie in"):
-            smoothed(counts, order, "kneser_ney")
+            smooth_counts(counts, order, "kneser_ney")
     with pytest.raises(ValueError, match="smoothing"):
-        smoothed(counts, 2, "laplace")  # type: ignore[arg-type]
+        smooth_counts(counts, 2, "laplace")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("bad", [[3], [-2], [0, 1, 3]])

@@ -30,12 +30,12 @@ from lyricgen.reporting.comparison import Comparison, compare, paired_test
 from lyricgen.reporting.page import build_sections, importances
 from lyricgen.reporting.plot_style import add_legend, new_plot, plot_style, to_png, to_svg
 from lyricgen.reporting.plots import (
-    draw_curves,
-    draw_heat,
-    draw_importance,
-    draw_price,
     front,
     heat_axes,
+    plot_curves,
+    plot_heat,
+    plot_importance,
+    plot_price,
     read_curves,
 )
 from lyricgen.reporting.records import parse_conditions, read, select, shorten, with_missing_jobs
@@ -524,7 +524,7 @@ def test_a_curve_has_a_band_of_one_standard_deviation(tmp_path: Path) -> None:
     for seed, curve in enumerate(curves):
         write_run(tmp_path / str(seed), curve[-1], curve=curve, seed=seed)
     comparison = table_of(tmp_path)
-    axes = draw_curves(comparison, read_curves(comparison)).axes[0]
+    axes = plot_curves(comparison, read_curves(comparison)).axes[0]
     means, deviations = np.mean(curves, axis=0), np.std(curves, axis=0, ddof=1)
     assert np.asarray(axes.lines[0].get_ydata()) == pytest.approx(means)
     [band] = axes.collections
@@ -572,11 +572,11 @@ def test_prices_are_drawn_with_their_front(tmp_path: Path) -> None:
         more = {"parameters": parameters, "wall_seconds": 40.0 - parameters / 10}
         write_run(tmp_path / cell, value, (f"cell={cell}",), summary=more, cell={"kind": cell})
     comparison = table_of(tmp_path)
-    axes = draw_price(comparison, "parameters", "parameters").axes[0]
+    axes = plot_price(comparison, "parameters", "parameters").axes[0]
     drawn = {tuple(*bars.lines[0].get_xydata()) for bars in axes.containers}  # type: ignore[attr-defined]
     assert drawn == set(prices.values())
     assert axes.lines[-1].get_xydata().tolist() == [[100, 9], [200, 7]]  # type: ignore[union-attr]
-    axes = draw_price(comparison, "wall_seconds", "wall time").axes[0]
+    axes = plot_price(comparison, "wall_seconds", "wall time").axes[0]
     # the order of the prices is reversed
     assert axes.lines[-1].get_xydata().tolist() == [[10, 8], [20, 7]]  # type: ignore[union-attr]
 
@@ -586,7 +586,7 @@ def test_each_cell_of_the_heat_map_has_its_figure(tmp_path: Path) -> None:
     for number, ((cell, layers), value) in enumerate(figures.items()):
         typed = (f"cell={cell}", f"layers={layers}")
         write_run(tmp_path / str(number), value, typed, cell={"kind": cell}, layers=layers)
-    axes = draw_heat(table_of(tmp_path), ["gru", "rnn"], [2, 10]).axes[0]
+    axes = plot_heat(table_of(tmp_path), ["gru", "rnn"], [2, 10]).axes[0]
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["gru", "rnn"]
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["2", "10"]
     labels = {text.get_position(): text.get_text() for text in axes.texts}
@@ -644,7 +644,7 @@ def test_importance_of_the_settings_of_a_search(
     assert capfd.readouterr() == ("", "")
     lines = sweep_report.failures(comparison)
     assert lines == ["pruned: 8"]
-    axes = draw_importance(found).axes[0]
+    axes = plot_importance(found).axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == list(found)
     assert [bar.get_width() for bar in axes.patches] == list(found.values())  # type: ignore[attr-defined]
     [section] = build_sections([comparison])
@@ -992,7 +992,7 @@ def test_legends_shorten_values_to_their_differences(tmp_path: Path) -> None:
         "init_from …one…", "init_from …other…",
     ]  # fmt: skip
     assert place in found.label(found.groups[0])
-    legend = draw_curves(found, read_curves(found)).legends[0]
+    legend = plot_curves(found, read_curves(found)).legends[0]
     assert "init_from …one…" in [text.get_text() for text in legend.get_texts()]
     assert shorten(["a_1", "a_2"]) == ["a_1", "a_2"]
     assert shorten(["x" * 30, "x" * 30]) == ["x" * 30] * 2

@@ -18,7 +18,7 @@ import pytest
 
 from lyricgen import train as command
 from lyricgen.reporting import sweep_report
-from lyricgen.runs.interruption import Interrupted, listening, raise_if_requested
+from lyricgen.runs.interruption import Interrupted, handle_signals, raise_if_requested
 from lyricgen.runs.run import Run
 from lyricgen.sweeps import grid
 from lyricgen.training import main as training
@@ -83,7 +83,7 @@ MOMENTS = [in_collector, in_del, in_weak_reference]
 def test_a_signal_is_remembered_when_its_exception_is_lost(
     moment: Callable[[int], None], number: int
 ) -> None:
-    with listening() as interruption:
+    with handle_signals() as interruption:
         moment(number)  # pytest would report an exception that was printed
         assert interruption.requested == number
         with pytest.raises(Interrupted) as stop:
@@ -189,7 +189,7 @@ def test_a_run_hears_signals_before_it_trains(
 
 
 def test_a_second_hangup_of_a_terminal_changes_nothing() -> None:
-    with listening() as interruption:
+    with handle_signals() as interruption:
         interruption.patient = True
         send(signal.SIGHUP)
         send(signal.SIGHUP)
@@ -202,14 +202,14 @@ def test_a_second_hangup_of_a_terminal_changes_nothing() -> None:
 def test_ignored_signals_stay_ignored(number: int) -> None:
     """nohup ignores SIGHUP, and a shell ignores Ctrl-C in the background."""
     signal.signal(number, signal.SIG_IGN)
-    with listening() as interruption:
+    with handle_signals() as interruption:
         send(number)
         assert interruption.requested is None
 
 
 def test_nested_blocks_share_the_requested_signal() -> None:
-    with listening() as outer:
-        with listening() as inner:
+    with handle_signals() as outer:
+        with handle_signals() as inner:
             inner.patient = True
             send(signal.SIGINT)
         assert outer.requested == signal.SIGINT

@@ -14,7 +14,7 @@ import pytest
 
 from lyricgen.cli.resume_arguments import expand
 from lyricgen.errors import UserError
-from lyricgen.evaluation.plots import logged
+from lyricgen.evaluation.plots import read_logged_shares
 from lyricgen.reporting.comparison import Comparison, compare
 from lyricgen.reporting.plots import read_curves
 from lyricgen.reporting.records import read, with_missing_jobs
@@ -317,7 +317,7 @@ def test_a_run_without_permission_to_read_is_named(
         os.seteuid(0)
     assert jobs[2][1].status == "unknown"  # its number is not used again
     assert [one.getMessage() for one in caplog.records] == [
-        f"{secret}/summary.json is damaged (Permission denied): what it said of the run is lost",
+        f"{secret}/summary.json is damaged (Permission denied): its entries are lost",
         f"{secret} is left out: Permission denied",
     ]
     assert [record.number for record in found.records] == [1, 3]
@@ -332,7 +332,7 @@ def test_wrong_files_for_curves_are_left_out(
     comparison = comparison_of(tmp_path)
     assert read_curves(comparison).means == {}
     (directory / "checkpoints").mkdir()
-    assert logged(directory / "checkpoints" / "best.ckpt") == {}
+    assert read_logged_shares(directory / "checkpoints" / "best.ckpt") == {}
     assert tuple(comparison.rows.loc[0, ["mean", "n"]]) == (6.0, 1)
     messages = [one.getMessage() for one in caplog.records]
     assert len(messages) == 2

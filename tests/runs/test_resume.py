@@ -22,7 +22,7 @@ from lyricgen import train as command
 from lyricgen.cli.resume_arguments import expand, with_recorded_settings
 from lyricgen.errors import UserError
 from lyricgen.runs.checkpoint_files import is_sound
-from lyricgen.runs.interruption import SIGNALS, Interrupted, listening
+from lyricgen.runs.interruption import SIGNALS, Interrupted, handle_signals
 from lyricgen.runs.state import FREE, RunState, forbidden_changes, rewind, sync_growing_files
 from lyricgen.training.callbacks.checkpoints import Checkpoints
 from lyricgen.training.callbacks.samples import Samples
@@ -807,14 +807,14 @@ def test_growing_files_are_cut_back(tmp_path: Path, caplog: pytest.LogCaptureFix
 
 def test_signal_handlers_are_restored() -> None:
     before = [signal.getsignal(number) for number in SIGNALS]
-    with listening() as interruption:
+    with handle_signals() as interruption:
         assert [signal.getsignal(number) for number in SIGNALS] != before
         with pytest.raises(Interrupted) as impatient:
             os.kill(os.getpid(), signal.SIGTERM)
         assert impatient.value.code == 143
         with pytest.raises(Interrupted):  # also if the first exception was swallowed
             interruption.raise_if_requested()
-    with listening() as interruption:
+    with handle_signals() as interruption:
         interruption.patient = True
         os.kill(os.getpid(), signal.SIGINT)
         assert interruption.requested == signal.SIGINT

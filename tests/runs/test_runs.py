@@ -22,7 +22,7 @@ import torch
 import lyricgen
 from lyricgen.console import LogFile
 from lyricgen.errors import UserError
-from lyricgen.files import remove_torn, replacing, write_atomically
+from lyricgen.files import remove_torn, replace_file, write_atomically
 from lyricgen.runs.checkpoint_files import AtomicCheckpointIO, is_sound
 from lyricgen.runs.directories import is_marked, mark, outputs_directory
 from lyricgen.runs.newest import checkpoint_in, newest_checkpoint, newest_run, newest_runs
@@ -132,7 +132,7 @@ def test_only_temporary_files_of_killed_runs_are_removed(
     before = set(tmp_path.iterdir())
     with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
         patch.setattr(Path, "unlink", lambda *_, **__: None)
-        with replacing(tmp_path / ("歌" * 85)):
+        with replace_file(tmp_path / ("歌" * 85)):
             raise KeyboardInterrupt
     assert len(set(tmp_path.iterdir()) - before) == 1
     remove_torn(tmp_path)

@@ -19,13 +19,13 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from rich import get_console
 
-from lyricgen.runs.directories import claimed, is_alive
+from lyricgen.runs.directories import claim_directory, is_alive
 from lyricgen.runs.summary import read_summary
 from lyricgen.sweeps import launch as engines
 from lyricgen.sweeps.job import (
     SWEEP,
     SWEEP_STOP_SECONDS,
-    changed_environment,
+    change_environment,
     do_as_job,
     process_name,
     stop_file,
@@ -661,7 +661,7 @@ def test_abandoned_jobs_on_other_machines_count_as_killed(
     (tmp_path / "summary.json").write_text('{"status": "running"}', "utf-8")
     LosingLauncher(earlier).launch([], 0)  # it belongs to another sweep
     launcher: Any = LosingLauncher(lost, held)
-    with claimed(held):
+    with claim_directory(held):
         LauncherWatch(launcher, [[(0, []), (1, []), (2, [])]], tmp_path).run(1)
         statuses = [read_summary(each).status for each in (lost, held, earlier)]
     assert statuses == ["killed", "running", "running"]
@@ -830,7 +830,7 @@ def test_an_interrupt_of_a_job_in_the_sweeps_process_is_raised(tmp_path: Path) -
 
 
 def test_a_job_does_not_begin_after_the_sweep_was_stopped(tmp_path: Path) -> None:
-    with changed_environment({SWEEP: process_name()}):
+    with change_environment({SWEEP: process_name()}):
         stop_file(tmp_path, process_name()).touch()
         assert do_as_job(tmp_path, lambda: 1.0) == math.inf
 

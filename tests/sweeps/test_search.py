@@ -88,7 +88,7 @@ def test_values_survive_as_overrides() -> None:
     parser = OverridesParser.create()
     for _ in range(20):
         params = study.ask(space.distributions).params
-        read = [one.value() for one in parser.parse_overrides(space.searched(params))]
+        read = [one.value() for one in parser.parse_overrides(space.write_overrides(params))]
         assert read == list(params.values())
         assert [type(one) for one in read] == [type(one) for one in params.values()]
 

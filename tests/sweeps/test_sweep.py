@@ -17,7 +17,7 @@ from compare_runs import differences
 from lyricgen.cli.resume_arguments import expand
 from lyricgen.errors import UserError
 from lyricgen.reporting import sweep_report
-from lyricgen.runs.directories import claimed, new_directory
+from lyricgen.runs.directories import claim_directory, new_directory
 from lyricgen.settings import flatten
 from lyricgen.sweeps import grid
 from lyricgen.sweeps.grid import PlannedJob, name_jobs, plan
@@ -340,7 +340,7 @@ def test_a_killed_sweep_is_resumed_exactly(train: Train, tmp_path: Path) -> None
 @pytest.mark.usefixtures("without_report")
 def test_two_processes_cannot_run_the_same_sweep(train: Train) -> None:
     train("-m", *SMALL, "seed=1")
-    with claimed(sweep_of()):
+    with claim_directory(sweep_of()):
         done = train("resume=latest")
     assert done.status == 2
     assert "is in use by another process" in done.err

@@ -32,7 +32,7 @@ from lyricgen.data.splits import make_splits
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.models.network import LanguageModel
-from lyricgen.models.ngram.model import NgramCounts, smoothed
+from lyricgen.models.ngram.model import NgramCounts, smooth_counts
 from lyricgen.runs.state import RunState
 from lyricgen.training.callbacks import progress
 from lyricgen.training.callbacks import samples as drawn_samples
@@ -378,7 +378,9 @@ def both_nats(
     """Return the nats of the network and of the n-gram for the same characters, in order."""
     size = len(datamodule.vocabulary)
     counts = NgramCounts(datamodule.splits["train"].ids.numpy(), size, order)
-    ngram = nats_of(smoothed(counts, order, "kneser_ney"), datamodule.splits[split].ids.numpy())
+    ngram = nats_of(
+        smooth_counts(counts, order, "kneser_ney"), datamodule.splits[split].ids.numpy()
+    )
     ids = datamodule.splits[split].ids.tolist()
     if datamodule.splits[split].line_starts is None:
         return network_nats(network, ids), ngram[1:]
@@ -456,7 +458,7 @@ def test_perplexities_of_witten_bell_are_kept_too() -> None:
     train, val = (datamodule.splits[split].ids.numpy() for split in ("train", "val"))
     counts = NgramCounts(train, len(datamodule.vocabulary), 3)
     for order in (1, 2, 3):
-        nats = nats_of(smoothed(counts, order, "witten_bell"), val)[1:]
+        nats = nats_of(smooth_counts(counts, order, "witten_bell"), val)[1:]
         found = baseline.perplexities["val"]["witten_bell"][order - 1]
         assert found == pytest.approx(np.exp(nats.mean()), rel=1e-12)
 
@@ -481,7 +483,7 @@ def test_limited_counts_are_of_the_end_of_the_training_split(
     for split in ("val", "test"):
         for order in (1, 2, 3):
             nats = nats_of(
-                smoothed(counts, order, "kneser_ney"), datamodule.splits[split].ids.numpy()
+                smooth_counts(counts, order, "kneser_ney"), datamodule.splits[split].ids.numpy()
             )
             nats = nats[1:] if layout == "stream" else nats
             found = baseline.perplexities[split]["kneser_ney"][order - 1]

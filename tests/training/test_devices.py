@@ -94,7 +94,7 @@ def test_devices_given_to_the_trainer(
     other = Slot(tmp_path / ".devices", 2)  # another job's place, on GPU 0
     run = Run(tmp_path / "job", tmp_path if sweep else None)
     run.directory.mkdir()
-    with run.claimed():
+    with run.claim_directory():
         assert choose_devices(accelerator, devices, run) == expected
     again = Slot(tmp_path / ".devices", 2)
     assert (other.device, again.device) == (0, 1)  # the job has given its place back

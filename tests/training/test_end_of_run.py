@@ -11,7 +11,7 @@ import rich
 from rich.console import Console
 
 from lyricgen import generate
-from lyricgen.console import rounded
+from lyricgen.console import format_figure
 from lyricgen.evaluation import tables
 from lyricgen.evaluation.intervals import Estimate
 from lyricgen.models.checkpoint import load
@@ -143,7 +143,7 @@ def test_the_end_says_whether_the_network_beats_the_best_ngram(train: Train, rat
     ],
 )
 def test_figures_too_wide_for_a_column_have_an_exponent(value: float, shown: str) -> None:
-    assert rounded(value) == shown
+    assert format_figure(value) == shown
 
 
 def test_evaluate_shows_wide_figures_with_an_exponent() -> None:

@@ -20,7 +20,7 @@ from lyricgen.console import (
     tell,
 )
 from lyricgen.errors import UserError, as_option, did_you_mean, in_one_line, path_problem
-from lyricgen.files import replacing
+from lyricgen.files import replace_file
 
 MOST = 10**6  # largest whole number that an option takes
 
@@ -113,16 +113,16 @@ def check_forms(options: argparse.Namespace, forms: Forms) -> None:
             for pair in combinations(given, 2)
             if not any(form.issuperset(pair) for form in whole.values())
         )
-        raise UserError(f"{_listed(conflict)} do not go together: leave one of them out")
+        raise UserError(f"{_list_options(conflict)} do not go together: leave one of them out")
     missing = min(([name for name in needed if name not in given] for needed in fitting), key=len)
     if missing:
         reached = max((needed for needed in forms if set(needed).issubset(given)), key=len)
         lacking = as_option(next(name for name in given if name not in whole[reached]))
-        needs = _listed(missing)
+        needs = _list_options(missing)
         raise UserError(f"{lacking} needs {needs}: give {needs} as well, or leave {lacking} out")
 
 
-def _listed(names: Sequence[str]) -> str:
+def _list_options(names: Sequence[str]) -> str:
     *first, last = map(as_option, names)
     return f"{', '.join(first)} and {last}" if first else last
 
@@ -186,7 +186,7 @@ def run(
     with reader_may_leave():
         options = parser.parse_args(arguments)
         try:
-            with _showing_messages():
+            with _show_messages():
                 work(options)
             sys.stdout.flush()
         except UserError as error:
@@ -205,7 +205,7 @@ def run(
 
 
 @contextmanager
-def _showing_messages() -> Iterator[None]:
+def _show_messages() -> Iterator[None]:
     """Show log messages on standard error until the block ends."""
     handler, log = ConsoleHandler(tell), logging.getLogger("lyricgen")
     level = log.level
@@ -221,13 +221,13 @@ def _showing_messages() -> Iterator[None]:
 def _with_options_as_typed(message: str, options: argparse.Namespace) -> str:
     """Replace each name=value in a message by --name value, if the user typed this option."""
 
-    def translated(found: re.Match[str]) -> str:
+    def translate(found: re.Match[str]) -> str:
         name, shown = found[1], found[2]
         value = getattr(options, name, "")
         given = {str(value)} | ({f"{value:g}"} if isinstance(value, int | float) else set())
         return f"{as_option(name)} {shown}" if shown in given - {"None"} else found[0]
 
-    return re.sub(r"(?<![\w.'\"-])([a-z_]+)=([\w.+-]*\w)", translated, message)
+    return re.sub(r"(?<![\w.'\"-])([a-z_]+)=([\w.+-]*\w)", translate, message)
 
 
 def check_output(option: str, path: Path, suffix: str) -> None:
@@ -245,7 +245,7 @@ def check_output(option: str, path: Path, suffix: str) -> None:
 
 
 @contextmanager
-def writing(option: str, path: Path) -> Iterator[BinaryIO]:
+def open_output(option: str, path: Path) -> Iterator[BinaryIO]:
     """Open a file for writing; the file gets its name when it is complete.
 
     Raises:
@@ -253,7 +253,7 @@ def writing(option: str, path: Path) -> Iterator[BinaryIO]:
             stays.
     """
     try:
-        with replacing(path, follow_link=True) as stream:
+        with replace_file(path, follow_link=True) as stream:
             yield stream
     except OSError as error:
         raise UserError(f"{option} {str(path)!r} cannot be written: {error.strerror}") from error

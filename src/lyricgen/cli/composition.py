@@ -15,22 +15,22 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lyricgen.cli.errors import stop
 from lyricgen.cli.hydra_private import BASIC_SWEEPER
-from lyricgen.cli.resume_arguments import with_recorded_settings, without_resume
+from lyricgen.cli.resume_arguments import drop_resume, with_recorded_settings
 from lyricgen.cli.typed_values import CONFIG_DIRECTORY
 from lyricgen.errors import UserError
 from lyricgen.files import expand_home
 from lyricgen.runs.directories import (
+    HYDRA_FOLDER,
     MULTIRUN,
     OF_RUN,
     OF_SWEEP,
-    RECORD,
     SUMMARY,
     directory_taken,
     is_marked,
     job_directory,
+    list_matching,
     make_directory,
     mark,
-    matching,
     new_directory,
     outputs_directory,
     refuse_links,
@@ -144,7 +144,7 @@ def compose_run(config: DictConfig, hydra: Any) -> tuple[dict[str, Any], Run]:
     directory = Path(hydra.runtime.output_dir)
     sweep = Path(hydra.sweep.dir) if hydra.mode == RunMode.MULTIRUN else None
     overrides = list(hydra.overrides.task)
-    typed = without_resume(overrides)
+    typed = drop_resume(overrides)
     values = plain_values(config, hydra)
     if values["resume"] is not None and sweep is None:
         values = with_recorded_settings(directory, values, typed)
@@ -227,12 +227,12 @@ def _refuse_unusable(directory: Path) -> None:
 
 def _refuse_foreign(directory: Path, patterns: Sequence[str], kind: str) -> None:
     """Refuse a directory with files that a new run or sweep would replace."""
-    found = matching(directory, patterns)
+    found = list_matching(directory, patterns)
     if kind == "run" and SUMMARY in found:
         raise directory_taken(directory, "run")
     if {SUMMARY, MULTIRUN} <= set(found):
         return  # a sweep, perhaps of several processes
-    if is_marked(directory) and all(_written_first(directory / name) for name in found):
+    if is_marked(directory) and all(_is_written_first(directory / name) for name in found):
         return  # left by a run that was killed before its summary was written
     if found:
         names = ", ".join(found[:3]) + (", …" if len(found) > 3 else "")
@@ -242,9 +242,9 @@ def _refuse_foreign(directory: Path, patterns: Sequence[str], kind: str) -> None
         )
 
 
-def _written_first(path: Path) -> bool:
+def _is_written_first(path: Path) -> bool:
     """Whether a run writes this file before summary.json: the log or .hydra."""
     mode = path.lstat().st_mode
-    if path.name == RECORD:
+    if path.name == HYDRA_FOLDER:
         return stat.S_ISDIR(mode)
     return path.suffix == ".log" and stat.S_ISREG(mode)

@@ -15,10 +15,10 @@ from lyricgen.cli.typed_values import (
     for_shell,
     group_choices,
     known_settings,
-    quoted,
+    quote_value,
 )
 from lyricgen.console import output_problem, refuse
-from lyricgen.errors import UserError, did_you_mean, in_one_line, nearest, path_problem
+from lyricgen.errors import UserError, did_you_mean, find_nearest, in_one_line, path_problem
 from lyricgen.runs.interruption import Interrupted
 
 _UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.ENOTDIR, errno.EEXIST}
@@ -33,7 +33,7 @@ _UNKNOWN = re.compile(
 _EXTRAS = {"submitit": "slurm", "ray": "ray"}
 
 
-def mendable(error: Exception, training: CodeType) -> bool:
+def is_mendable(error: Exception, training: CodeType) -> bool:
     """Whether the user can mend an error.
 
     Args:
@@ -64,7 +64,7 @@ def describe_error(error: Exception) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         text = _unknown_choice(error.missing_cfg_file, error.options or ())
     elif isinstance(error, OverrideParseException):
-        text = _unreadable(error.override)
+        text = _describe_unreadable(error.override)
     elif unknown:
         text = _unknown_setting(unknown[1] or unknown[2])
     elif added:
@@ -78,13 +78,13 @@ def describe_error(error: Exception) -> str:
     return in_one_line(text)
 
 
-def _unreadable(override: str) -> str:
+def _describe_unreadable(override: str) -> str:
     """Describe the error of an override that Hydra's grammar refuses."""
     name, equals, value = override.partition("=")
     if equals and not re.fullmatch(r"[~+]*[\w$./@:-]+", name, re.ASCII):
         return _unknown_setting(name)
     if equals:
-        as_text = for_shell(f"{name}={quoted(value)}")
+        as_text = for_shell(f"{name}={quote_value(value)}")
         return f"{override}: the value cannot be read; as a text it is typed {as_text}"
     choices = [
         f"{group}={choice}" for group in default_choices() for choice in group_choices(group)
@@ -115,7 +115,7 @@ def _unknown_choice(path: str, options: Sequence[str]) -> str:
     there = [*options, *(group_choices(group) if group in known else ())]
     elsewhere = [f"{each}={one}" for each in known for one in group_choices(each) if each != group]
     same = [each for each in elsewhere if each.endswith(f"={choice}")]
-    near = nearest(choice, there) if not same else []
+    near = find_nearest(choice, there) if not same else []
     meant = did_you_mean(choice, near or same or elsewhere)
     if group == "data" and ("." in choice or "/" in choice):
         meant = f": a file is named by data=text {for_shell(f'data.path={choice}')}"

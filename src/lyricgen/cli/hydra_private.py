@@ -85,7 +85,7 @@ def compose_once() -> None:
 
 
 @contextmanager
-def showing_everything(options: argparse.Namespace) -> Iterator[None]:
+def show_everything(options: argparse.Namespace) -> Iterator[None]:
     """Let Hydra's --cfg and --info show everything until the block ends.
 
     `options` holds the parsed options of the command line. With --cfg hydra and --resolve, all

@@ -19,13 +19,13 @@ from lyricgen.cli.typed_values import (
     default_choices,
     known_settings,
     quote_texts,
-    quoted,
+    quote_value,
     read_text,
 )
 from lyricgen.console import tell
 from lyricgen.errors import UserError
 from lyricgen.files import expand_home
-from lyricgen.runs.directories import CHECKPOINTS, MULTIRUN, RECORD
+from lyricgen.runs.directories import CHECKPOINTS, HYDRA_FOLDER, MULTIRUN
 from lyricgen.runs.newest import newest_checkpoint, newest_run, tell_taken
 from lyricgen.runs.record_files import RecordError, read_yaml
 from lyricgen.runs.state import start_anew
@@ -33,7 +33,7 @@ from lyricgen.runs.summary import RunSummary
 from lyricgen.settings import belongs_to, complete, key
 
 _TYPED = "command-line"  # Hydra's name for the source --config-dir
-_HYDRA, _OVERRIDES = f"{RECORD}/hydra.yaml", f"{RECORD}/overrides.yaml"
+_HYDRA, _OVERRIDES = f"{HYDRA_FOLDER}/hydra.yaml", f"{HYDRA_FOLDER}/overrides.yaml"
 # Groups whose choice changes neither other groups nor the learning.
 _INDEPENDENT = {"trainer", "callbacks", "logger"}
 # Settings of the directory of a run or sweep, which `resume=` decides.
@@ -63,16 +63,16 @@ def expand(arguments: list[str]) -> list[str]:
         if path is not None:
             _refuse_record(option, path)
     overrides = [_with_newest(one) for one in read.overrides]
-    resumed = _last("resume", overrides)
+    resumed = _find_last_value("resume", overrides)
     if resumed is None:
         return _arguments_of_new(read, options, overrides)
-    typed = without_resume(overrides)
+    typed = drop_resume(overrides)
     for one in (*options, *typed):
         if one in ("-m", "--multirun") or key(one) in DIRECTORY_SETTINGS:
             raise UserError(f"resume={resumed} continues in its own directory: leave out {one}")
     directory = _directory(resumed)
     is_sweep = (directory / MULTIRUN).exists()
-    recorded_options, recorded = _recorded(directory, is_sweep=is_sweep)
+    recorded_options, recorded = _read_command_line(directory, is_sweep=is_sweep)
     rewritten = quote_texts(typed, multirun=is_sweep)
     keys = {key(one) for one in (*typed, *rewritten)}
     return [
@@ -81,10 +81,10 @@ def expand(arguments: list[str]) -> list[str]:
         *(part for pair in recorded_options if pair[0] not in options for part in pair),
         *(one for one in recorded if key(one) not in keys),
         *rewritten,
-        f"hydra.{'sweep' if is_sweep else 'run'}.dir={quoted(str(directory))}",
+        f"hydra.{'sweep' if is_sweep else 'run'}.dir={quote_value(str(directory))}",
         # the recorded overrides of a job may contain sweep=, which begins a sweep
         f"hydra.mode={'MULTIRUN' if is_sweep else 'RUN'}",
-        f"resume={quoted(str(directory))}",
+        f"resume={quote_value(str(directory))}",
     ]
 
 
@@ -112,8 +112,8 @@ def _arguments_of_new(
     read: argparse.Namespace, options: list[str], overrides: list[str]
 ) -> list[str]:
     """Return the arguments of a new run or sweep; `sweep=` adds --multirun."""
-    mode = _last("hydra.mode", overrides)
-    sweeps = _last("sweep", overrides) is not None and mode is None
+    mode = _find_last_value("hydra.mode", overrides)
+    sweeps = _find_last_value("sweep", overrides) is not None and mode is None
     multirun = sweeps or mode == "MULTIRUN" or read.multirun
     typed = quote_texts(overrides, multirun=multirun)
     return [*(_multirun(read) if sweeps else []), *options, *typed]
@@ -127,9 +127,9 @@ def _with_newest(override: str) -> str:
     Raises:
         UserError: there is no such checkpoint.
     """
-    if key(override) != "init_from" or _last("init_from", [override]) != "latest":
+    if key(override) != "init_from" or _find_last_value("init_from", [override]) != "latest":
         return override
-    return f"{override.partition('=')[0]}={quoted(str(newest_checkpoint().resolve()))}"
+    return f"{override.partition('=')[0]}={quote_value(str(newest_checkpoint().resolve()))}"
 
 
 def _refuse_record(option: str, path: str) -> None:
@@ -140,9 +140,9 @@ def _refuse_record(option: str, path: str) -> None:
             the record cannot be read.
     """
     directory = expand_home(path).absolute().parent
-    if Path(path).name != RECORD or not (directory / _OVERRIDES).is_file():
+    if Path(path).name != HYDRA_FOLDER or not (directory / _OVERRIDES).is_file():
         return
-    options, overrides = _recorded(directory, is_sweep=False)
+    options, overrides = _read_command_line(directory, is_sweep=False)
     words = [word for option in options for word in option] + overrides
     raise UserError(
         f"{option} {path}: it is the record of a run; to repeat the run type "
@@ -151,7 +151,7 @@ def _refuse_record(option: str, path: str) -> None:
     )
 
 
-def _last(name: str, overrides: list[str]) -> str | None:
+def _find_last_value(name: str, overrides: list[str]) -> str | None:
     """Return the last typed value of a setting; None for null or no value."""
     typed = [one.partition("=")[2] for one in overrides if key(one) == name]
     return read_text(typed[-1]) if typed and typed[-1] not in ("None", "") else None
@@ -177,7 +177,7 @@ def read_options(arguments: list[str]) -> argparse.Namespace:
     return parser.parse_intermixed_args(arguments)
 
 
-def without_resume(overrides: Iterable[str]) -> list[str]:
+def drop_resume(overrides: Iterable[str]) -> list[str]:
     """Return the overrides without `resume=`."""
     return [one for one in overrides if key(one) != "resume"]
 
@@ -197,7 +197,9 @@ def _directory(resumed: str) -> Path:
     return directory.resolve()
 
 
-def _recorded(directory: Path, *, is_sweep: bool) -> tuple[list[tuple[str, str]], list[str]]:
+def _read_command_line(
+    directory: Path, *, is_sweep: bool
+) -> tuple[list[tuple[str, str]], list[str]]:
     """Read the options and overrides of the last command line of a run or sweep.
 
     Raises:
@@ -233,14 +235,14 @@ def _recorded(directory: Path, *, is_sweep: bool) -> tuple[list[tuple[str, str]]
         if one.key_or_group not in DIRECTORY_SETTINGS
         and (is_sweep or one.key_or_group == "hydra.searchpath")
     ]
-    kept = _without_old_options(kept)
+    kept = _drop_old_options(kept)
     overrides = [str(one.input_line) for one in [*task, *kept] if one.key_or_group != "resume"]
     # records omit the backslash before ${x} in a text
     parts = [quote_texts([one], multirun=is_sweep) if "${" in one else [one] for one in overrides]
     return options, [part for each in parts for part in each]
 
 
-def _without_old_options(overrides: list[Override]) -> list[Override]:
+def _drop_old_options(overrides: list[Override]) -> list[Override]:
     """Leave out launcher options that only an earlier version had, and tell the user."""
     engines = [one.value() for one in overrides if one.key_or_group == "hydra/launcher"]
     if not engines or engines[-1] not in ("cpus", "processes"):

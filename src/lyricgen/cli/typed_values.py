@@ -155,7 +155,7 @@ def _rewrite(override: str, *, multirun: bool) -> list[str]:
     elif name in LISTS:
         value = _rewrite_list(override, multirun=multirun)
     elif name.startswith("hydra.") and parse_by_grammar(value) is REFUSED:
-        value = _quoted(value)
+        value = _quote_with_interpolations(value)
     return [f"{head}={value}"]
 
 
@@ -166,12 +166,12 @@ def read_text(value: str) -> str | None:
     return None if read is None else str(read)
 
 
-def quoted(value: str) -> str:
+def quote_value(value: str) -> str:
     """Quote a value, so that Hydra reads it unchanged."""
-    return _quoted(re.sub(r"(\\*)\$\{", r"\1\1\\${", value))
+    return _quote_with_interpolations(re.sub(r"(\\*)\$\{", r"\1\1\\${", value))
 
 
-def _quoted(value: str) -> str:
+def _quote_with_interpolations(value: str) -> str:
     """Quote a value, but leave interpolations of existing settings as they are."""
     value = re.sub(r"\\+(?='|\Z)", lambda slashes: slashes[0] * 2, _escape_unknown(value))
     return "'" + value.replace("'", "\\'") + "'"
@@ -216,7 +216,7 @@ def _rewrite_text(override: str, *, multirun: bool) -> str:
         parts = [part.strip() for part in _split_at_commas(value)]
         if multirun and len(parts) > 1 and all(map(_is_file, parts)):
             raise _ambiguous_comma(override, value)
-        return quoted(value)
+        return quote_value(value)
     if not multirun and len(_split_at_commas(value)) > 1:
         raise _ambiguous_comma(override, value)
     whole = len(_split_at_commas(value)) == 1 and not _CHOICE.fullmatch(value)
@@ -257,15 +257,15 @@ def _refuse_missing_value(override: str) -> None:
     if value.strip() and not is_file and not all(part.strip() for part in _split_at_commas(value)):
         raise UserError(
             f"{override}: there is no value beside a comma: leave the comma out; as one text it is "
-            f"typed {for_shell(f'{name}={_quoted(value)}')}"
+            f"typed {for_shell(f'{name}={_quote_with_interpolations(value)}')}"
         )
 
 
 def _ambiguous_comma(override: str, value: str) -> UserError:
     """Make the error for a comma that may be part of the text."""
     name, parts = override.partition("=")[0], _split_at_commas(value)
-    one = for_shell(f"{name}={_quoted(value)}")
-    each = ",".join(_quoted(part.strip()) for part in parts)
+    one = for_shell(f"{name}={_quote_with_interpolations(value)}")
+    each = ",".join(_quote_with_interpolations(part.strip()) for part in parts)
     return UserError(
         f"{override}: for one value with a comma in it type {one};"
         f" for a sweep over {len(parts)} values type --multirun {for_shell(f'{name}={each}')}"
@@ -294,8 +294,8 @@ def _as_text(text: str, *, nullable: bool = False, swept: bool = True, whole: bo
         return text
     read = value.text if isinstance(value, QuotedString) else value
     if not isinstance(read, str) or (whole and read == text.strip() != text):
-        return _quoted(text if whole else text.strip())
-    return text if _escape_unknown(read) == read else _quoted(read)
+        return _quote_with_interpolations(text if whole else text.strip())
+    return text if _escape_unknown(read) == read else _quote_with_interpolations(read)
 
 
 def _split_at_commas(value: str) -> list[str]:

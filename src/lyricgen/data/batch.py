@@ -16,7 +16,7 @@ from lyricgen.data.corpus import CheckedMapping
 IGNORED = -100  # the target of padding, as in torch.nn.functional.cross_entropy
 # Rows read from a mapped text before its pages are given back: Linux maps up to 2 MB around a row.
 FORGET_EVERY = 128
-_COPIED = 1 << 24  # ids copied to a device at a time
+_PIECE = 1 << 24  # ids copied to a device at a time
 
 
 def seed_of(seed: int, number: int) -> int:
@@ -182,7 +182,7 @@ class BatchLoader:
         mapping: CheckedMapping | None = None,
         process: tuple[int, int] = (0, 1),
     ) -> None:
-        self.ids = _copied(ids, device, mapping) if _fits(ids, device) else ids
+        self.ids = _copy_ids(ids, device, mapping) if _fits(ids, device) else ids
         self._mapping = mapping
         self._sampler = sampler  # Lightning looks into an attribute `sampler`
         self.device = device
@@ -204,7 +204,7 @@ class BatchLoader:
                     rows = len(windows.starts)
                 steps = windows.num_steps + 1 + windows.following
                 self._mapping.check(self.ids, windows.starts, steps)
-            yield _moved(cut(self.ids, windows), self.device)
+            yield _move_batch(cut(self.ids, windows), self.device)
 
 
 def _fits(ids: Tensor, device: torch.device) -> bool:
@@ -219,21 +219,21 @@ def _fits(ids: Tensor, device: torch.device) -> bool:
     return ids.nbytes <= free // 4
 
 
-def _copied(ids: Tensor, device: torch.device, mapping: CheckedMapping | None) -> Tensor:
+def _copy_ids(ids: Tensor, device: torch.device, mapping: CheckedMapping | None) -> Tensor:
     if ids.device == device:
         return ids
     copy = torch.empty(len(ids), dtype=ids.dtype, device=device)
-    for start in range(0, len(ids), _COPIED):  # a mapped text never lies in memory as a whole
-        piece = ids[start : start + _COPIED]
+    for start in range(0, len(ids), _PIECE):  # a mapped text never lies in memory as a whole
+        piece = ids[start : start + _PIECE]
         if mapping is not None:
             mapping.check(piece)
-        copy[start : start + _COPIED] = piece.to(device)
+        copy[start : start + _PIECE] = piece.to(device)
         if mapping is not None:
             mapping.forget()
     return copy
 
 
-def _moved(batch: Batch, device: torch.device) -> Batch:
+def _move_batch(batch: Batch, device: torch.device) -> Batch:
     if batch.inputs.device == device:
         return batch
     names = ("inputs", "targets", "starts", "following")

@@ -18,9 +18,9 @@ from lyricgen.data.cache import (
     LargeText,
     cache_directory,
     encode_large,
+    fetch_published,
     find_encoded,
     is_large,
-    published_path,
 )
 from lyricgen.data.corpus import EncodedCorpus, encode
 from lyricgen.data.options import BUNDLED, PUBLISHED, DataOptions, check_kind
@@ -76,7 +76,7 @@ def corpus_path(kind: str, path: str | os.PathLike[str] | None = None) -> Path:
         )
     if kind in BUNDLED:
         return Path(str(files("lyricgen.data") / "corpora" / BUNDLED[kind]))
-    return published_path(PUBLISHED[kind])
+    return fetch_published(PUBLISHED[kind])
 
 
 def format_of(opening: str) -> str | None:
@@ -241,7 +241,7 @@ def find_corpus(options: DataOptions, digest: str | None, checkpoint: Path | Non
     raise UserError(f"{problem}{also}")
 
 
-def report_text(options: DataOptions, corpus: EncodedCorpus) -> None:
+def log_notices(options: DataOptions, corpus: EncodedCorpus) -> None:
     """Log notices about a text: private-use characters, repeated lines, another format.
 
     The format is checked only for a user's own file that can be read.

@@ -21,11 +21,11 @@ from filelock import FileLock, Timeout
 from lyricgen.console import progress
 from lyricgen.data.corpus import FORMAT, EncodedCorpus, open_entry, open_own, write_entry
 from lyricgen.data.options import ControlCharacters, Newline, Published
-from lyricgen.data.preparation import check_symbols, prepared_pieces
-from lyricgen.data.reading import is_packed, text_pieces, too_large, unreadable
+from lyricgen.data.preparation import check_symbols, prepare_pieces
+from lyricgen.data.reading import is_packed, reading_error, size_error, text_pieces
 from lyricgen.data.vocabulary import Distinct, Vocabulary
 from lyricgen.errors import UserError, reason
-from lyricgen.files import expand_home, replacing, to_disk, write_atomically
+from lyricgen.files import expand_home, replace_file, to_disk, write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ def cache_directory() -> Path:
     return expand_home(os.environ.get("LYRICGEN_DATA") or pooch.os_cache("lyricgen"))
 
 
-def published_path(published: Published) -> Path:
+def fetch_published(published: Published) -> Path:
     """Fetch a published file if it is missing, check its checksum, and return its path.
 
     Raises:
@@ -131,7 +131,7 @@ class LargeText:
         try:
             found = Path(self.path).stat()
         except OSError as error:
-            raise unreadable(error, repr(os.fspath(self.path))) from error
+            raise reading_error(error, repr(os.fspath(self.path))) from error
         return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_dev
 
     def key(self, directory: Path, passed: Callable[[int], object]) -> str:
@@ -188,15 +188,15 @@ class LargeText:
                     digest.update(block)
                     left -= len(block)
         except OSError as error:
-            raise unreadable(error, repr(os.fspath(self.path))) from error
+            raise reading_error(error, repr(os.fspath(self.path))) from error
         return digest.digest()
 
     def pieces(self, passed: Callable[[int], object]) -> Iterator[str]:
         """Read the prepared text in pieces; call `passed` with the number of bytes read so far.
 
-        Errors are those of `text_pieces` and `prepared_pieces`.
+        Errors are those of `text_pieces` and `prepare_pieces`.
         """
-        return prepared_pieces(
+        return prepare_pieces(
             text_pieces(self.path, self.encoding, self.max_bytes, passed, self.control_characters),
             newline=self.newline,
             lowercase=self.lowercase,
@@ -224,7 +224,7 @@ def encode_large(text: LargeText, name: str) -> EncodedCorpus:
     """
     stamp = text.stamp()
     if stamp[0] > text.max_bytes:
-        raise too_large(repr(os.fspath(text.path)), text.max_bytes)
+        raise size_error(repr(os.fspath(text.path)), text.max_bytes)
     with progress(f"reading {name}", stamp[0]) as moved:
         directory = cache_directory() / "encoded"
         entry = directory / f"{text.key(directory, moved)}.ids"
@@ -232,14 +232,14 @@ def encode_large(text: LargeText, name: str) -> EncodedCorpus:
     corpus = open_entry(entry, name, restore)
     if corpus is not None:
         return corpus
-    with _locked(entry, name):
+    with _hold_lock(entry, name):
         corpus = open_entry(entry, name, restore)  # another process may just have written it
         if corpus is None:
             if os.path.lexists(entry):
                 log.warning(_DAMAGED, name, entry)
             for left_over in directory.glob(f".{entry.name}.*"):
                 left_over.unlink()  # of a killed process, since this process holds the lock
-            with replacing(entry) as stream:
+            with replace_file(entry) as stream:
                 _encode(text, name, stream, stamp)
             log.info("%s: encoded into %s, where it is found from now on", name, directory)
             corpus = open_entry(entry, name, restore)
@@ -287,7 +287,7 @@ def _restore(text: LargeText, name: str, entry: Path, is_sound: Callable[[], boo
     Raises:
         UserError: The text cannot be read or has changed, or the cache cannot be written.
     """
-    with _locked(entry, name):
+    with _hold_lock(entry, name):
         if is_sound():  # another process has restored it
             return
         log.warning(_DAMAGED, name, entry)
@@ -300,7 +300,7 @@ def _restore(text: LargeText, name: str, entry: Path, is_sound: Callable[[], boo
 
 
 @contextmanager
-def _locked(entry: Path, name: str) -> Iterator[None]:
+def _hold_lock(entry: Path, name: str) -> Iterator[None]:
     """Hold the lock of a file of the cache during a `with` block.
 
     The system releases it if the process dies.

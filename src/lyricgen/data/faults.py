@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from lyricgen.data.options import ControlCharacters
-from lyricgen.data.vocabulary import distinct
-from lyricgen.errors import UserError, printable
+from lyricgen.data.vocabulary import find_characters
+from lyricgen.errors import UserError, escape_line
 
 _CONTROLS = "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f"
 # Unicode's class Cc without \t, \n and \r; and lone surrogates, which some codecs let through, but
@@ -91,7 +91,7 @@ class ControlCharacterFilter:
     def feed(self, piece: str) -> str:
         """Filter the control characters of the next piece, and return the filtered piece."""
         # The few distinct characters are searched much faster than all of them.
-        kinds = FORBIDDEN.findall(distinct(piece))
+        kinds = FORBIDDEN.findall(find_characters(piece))
         if kinds and self.action != "refuse":
             piece = _REPLACED.sub("\n" if self.action == "newline" else "", piece)
             kinds = [kind for kind in kinds if kind in piece]
@@ -112,7 +112,7 @@ class ControlCharacterFilter:
     @property
     def error(self) -> UserError | None:
         """Error about the characters counted so far; None if no character was counted."""
-        return UserError(f"{self.found}; {self._advice()}") if self._counts else None
+        return UserError(f"{self.message}; {self._advice()}") if self._counts else None
 
     @property
     def misread(self) -> bool:
@@ -120,7 +120,7 @@ class ControlCharacterFilter:
         return any("\x80" <= kind <= "\x9f" and kind != "\x85" for kind in self._counts)
 
     @property
-    def found(self) -> str:
+    def message(self) -> str:
         """Message about the counted characters: up to eight kinds, with counts and first places."""
         kinds = [
             f"U+{ord(kind):04X}{f' ({_NAMES[kind]})' if kind in _NAMES else ''} "
@@ -179,7 +179,9 @@ def possible_readings(pieces: Iterable[bytes], tried: str) -> list[Reading]:
         has an encoding of one byte for each character that decodes to a C1 control.
     """
     decoders = {
-        name: codecs.getincrementaldecoder(name)() for name in _MULTIBYTE if not _same(name, tried)
+        name: codecs.getincrementaldecoder(name)()
+        for name in _MULTIBYTE
+        if not _is_same_codec(name, tried)
     }
     samples = dict.fromkeys(decoders, "")
     used, sample = np.zeros(256, np.int64), b""  # how often each byte occurs
@@ -197,7 +199,7 @@ def possible_readings(pieces: Iterable[bytes], tried: str) -> list[Reading]:
                 samples[name] = samples[name] or _from_first_beyond_ascii(text)
     alphabet = bytes(np.flatnonzero(used).tolist())
     for name in _SINGLE_BYTE:
-        if not _same(name, tried) and not re.search(
+        if not _is_same_codec(name, tried) and not re.search(
             "[\0\x80-\x9f\ufffd]", alphabet.decode(name, "replace")
         ):
             samples[name] = _from_first_beyond_ascii(sample.decode(name, "replace"))
@@ -233,7 +235,7 @@ def encoding_advice(readings: Sequence[Reading]) -> str:
     if not readings:
         return "no encoding known here decodes all of it: it is damaged, or no text"
     shown = ", ".join(
-        f"data.encoding={one.encoding} ('{printable(one.excerpt)}')" for one in readings[:_SHOWN]
+        f"data.encoding={one.encoding} ('{escape_line(one.excerpt)}')" for one in readings[:_SHOWN]
     )
     return f"name the encoding that reads well: {shown}"
 
@@ -245,7 +247,7 @@ def _from_first_beyond_ascii(text: str) -> str:
     return text[max(0, first - _BEFORE) :][:_SAMPLE]
 
 
-def _same(name: str, tried: str) -> bool:
+def _is_same_codec(name: str, tried: str) -> bool:
     return codecs.lookup(name).name == codecs.lookup(tried).name
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from lyricgen.data.options import Newline, Unit
-from lyricgen.data.vocabulary import distinct
+from lyricgen.data.vocabulary import find_characters
 from lyricgen.errors import UserError
 
 # Vowels and finals of Hangul, which compose with the character before them.
@@ -66,7 +66,7 @@ def prepare(
     """
     _check_settings(unit, newline, max_chars)
     if unit == "line":
-        lines = "".join(_composed([text], lowercase)).split("\n")
+        lines = "".join(_compose_pieces([text], lowercase)).split("\n")
         kept = [stripped for line in lines if (stripped := line.strip())]
         if distinct_lines:
             kept = list(dict.fromkeys(kept))
@@ -79,13 +79,13 @@ def prepare(
                     f"give at least {len(kept[0]) + 1}"
                 )
     else:
-        pieces = prepared_pieces([text], newline=newline, lowercase=lowercase, max_chars=max_chars)
+        pieces = prepare_pieces([text], newline=newline, lowercase=lowercase, max_chars=max_chars)
         text = "".join(pieces)
-    check_symbols(distinct(text), len(text), name)
+    check_symbols(find_characters(text), len(text), name)
     return Corpus(name, unit, text)
 
 
-def prepared_pieces(
+def prepare_pieces(
     pieces: Iterable[str], *, newline: Newline, lowercase: bool, max_chars: int | None
 ) -> Iterator[str]:
     """Prepare a running text that comes in pieces; the settings are those of `prepare`.
@@ -98,7 +98,7 @@ def prepared_pieces(
     """
     _check_settings("text", newline, max_chars)
     left = max_chars
-    for piece in _composed(pieces, lowercase):
+    for piece in _compose_pieces(pieces, lowercase):
         kept = piece.replace("\n", " ") if newline == "space" else piece
         if left is not None:
             kept = kept[:left]
@@ -108,7 +108,7 @@ def prepared_pieces(
             return
 
 
-def _composed(pieces: Iterable[str], lowercase: bool) -> Iterator[str]:
+def _compose_pieces(pieces: Iterable[str], lowercase: bool) -> Iterator[str]:
     held: list[str] = []  # pieces read since the last place to cut
     has_sigma = False
     for piece in pieces:

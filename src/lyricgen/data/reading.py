@@ -129,10 +129,10 @@ def text_pieces(
     if max_bytes < 1:
         raise UserError(f"data.max_bytes={max_bytes}: it must be at least 1")
     controls = ControlCharacterFilter(shown, control_characters or "refuse")
-    data, empty = _unpacked(path, max_bytes, passed), True
+    data, empty = _unpack_file(path, max_bytes, passed), True
     head, encoding, codec = _choose_codec(encoding, data)
     try:
-        for decoded in _decoded(chain([head], data), shown, encoding, codec):
+        for decoded in _decode_blocks(chain([head], data), shown, encoding, codec):
             piece = decoded if control_characters is None else controls.feed(decoded)
             if piece and controls.error is None:
                 empty = False
@@ -143,7 +143,7 @@ def text_pieces(
         raise UserError(f"{error}{_other_encodings(path, codec, max_bytes)}") from error
     if controls.error is not None:
         if controls.misread and not codec.startswith("utf"):
-            raise UserError(f"{controls.found}{_other_encodings(path, codec, max_bytes)}")
+            raise UserError(f"{controls.message}{_other_encodings(path, codec, max_bytes)}")
         raise controls.error
     if empty:
         raise UserError(f"{shown} is empty; name a file with text in it (data.path=FILE)")
@@ -161,7 +161,7 @@ def is_packed(path: str | os.PathLike[str]) -> bool:
         return _packed_kind(file) != ""
 
 
-def too_large(shown: str, max_bytes: int) -> UserError:
+def size_error(shown: str, max_bytes: int) -> UserError:
     """Make the error for a file of more than `max_bytes` bytes, packed or unpacked.
 
     `shown` is the quoted path of the file.
@@ -172,7 +172,7 @@ def too_large(shown: str, max_bytes: int) -> UserError:
     )
 
 
-def unreadable(error: Exception, shown: str, kind: str = "") -> UserError:
+def reading_error(error: Exception, shown: str, kind: str = "") -> UserError:
     """Make the error for a file that cannot be read.
 
     Args:
@@ -190,7 +190,7 @@ def unreadable(error: Exception, shown: str, kind: str = "") -> UserError:
     return UserError(f"cannot read {shown}: {why}; name a readable text file (data.path=FILE)")
 
 
-def _unpacked(
+def _unpack_file(
     path: str | os.PathLike[str], max_bytes: int, passed: Callable[[int], object]
 ) -> Iterator[bytes]:
     """Read a file's unpacked bytes in pieces; `text_pieces` explains the arguments and errors."""
@@ -199,7 +199,7 @@ def _unpacked(
         with ExitStack() as opened:
             file = opened.enter_context(_open(path))
             if os.fstat(file.fileno()).st_size > max_bytes:
-                raise too_large(shown, max_bytes)
+                raise size_error(shown, max_bytes)
             kind = _packed_kind(file)
             stream: Any = opened.enter_context(_PACKED[kind][1](file)) if kind else file
             if kind == _ZIP:
@@ -209,14 +209,14 @@ def _unpacked(
             while piece := stream.read(min(_CHUNK, left + 1)):
                 left -= len(piece)
                 if left < 0:
-                    raise too_large(shown, max_bytes)
+                    raise size_error(shown, max_bytes)
                 if len(head) < _HEAD:
                     head += piece[:_HEAD]
                     _refuse_kind(shown, ((k, a) for mark, k, a in _KINDS if mark.match(head)))
                 passed(file.tell() if file.seekable() else 0)
                 yield piece
     except _DAMAGE as error:
-        raise unreadable(error, shown, kind) from error
+        raise reading_error(error, shown, kind) from error
 
 
 def _open(path: str | os.PathLike[str]) -> BufferedReader:
@@ -273,7 +273,7 @@ class _UndecodableError(Exception):
     """Error for bytes that the chosen encoding cannot decode; the message says where they are."""
 
 
-def _decoded(blocks: Iterable[bytes], shown: str, encoding: str, codec: str) -> Iterator[str]:
+def _decode_blocks(blocks: Iterable[bytes], shown: str, encoding: str, codec: str) -> Iterator[str]:
     decoder, fed, started = codecs.getincrementaldecoder(codec)(), 0, False
     for block in chain(blocks, [b""]):
         fed += len(block)
@@ -335,9 +335,9 @@ def _other_encodings(path: str | os.PathLike[str], tried: str, max_bytes: int) -
     Otherwise tell which other encodings decode the file, if any does.
     """
     with progress("looking for the encoding", 2 * os.stat(path).st_size) as moved:  # noqa: PTH116
-        damaged = count_damage(_unpacked(path, max_bytes, moved), tried)
+        damaged = count_damage(_unpack_file(path, max_bytes, moved), tried)
         if damaged:
             places = "this place" if damaged == 1 else f"the {damaged:,} such places"
             return f"; the rest of the file is in it: mend {places}"
-        readings = possible_readings(_unpacked(path, max_bytes, moved), tried)
+        readings = possible_readings(_unpack_file(path, max_bytes, moved), tried)
     return f"; {encoding_advice(readings)}"

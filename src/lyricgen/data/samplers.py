@@ -107,7 +107,7 @@ class RandomSampler(TrainingSampler):
                 self.offsets = range(spare + 1, num_steps)
                 self.num_windows += 1
         if self.num_windows < 1:
-            raise _too_short(num_characters, len(self.offsets) + num_steps, num_steps)
+            raise _short_split_error(num_characters, len(self.offsets) + num_steps, num_steps)
         self.batch_size = min(batch_size, self.num_windows)
         in_windows = len(self) * self.batch_size * num_steps
         self.num_read = in_windows if drop_last else self.num_targets
@@ -158,7 +158,7 @@ class ConsecutiveSampler(TrainingSampler):
         if drop_last:
             most = num_characters // (num_steps + 1)
             if most < 1:
-                raise _too_short(num_characters, num_steps + 1, num_steps)
+                raise _short_split_error(num_characters, num_steps + 1, num_steps)
             self.batch_size = min(batch_size, most)
             row = num_characters // self.batch_size
             self.row_starts = torch.arange(self.batch_size) * row
@@ -259,7 +259,7 @@ def _cut_lines(starts: Tensor, lengths: Tensor, pieces: Tensor) -> tuple[Tensor,
     return starts[lines] + first, end - first
 
 
-def _too_short(has: int, needs: int, num_steps: int) -> UserError:
+def _short_split_error(has: int, needs: int, num_steps: int) -> UserError:
     return UserError(
         f"the training split has {has} characters, one window of data.num_steps={num_steps} needs "
         f"{needs}: lower data.num_steps, or set sampler.drop_last=false"

@@ -47,7 +47,7 @@ class Distinct:
         return codes.tobytes().decode("utf-32-le", "surrogatepass")
 
 
-def distinct(text: str) -> str:
+def find_characters(text: str) -> str:
     """Find the distinct characters of a text, by rising code point."""
     found = Distinct()
     found.add(text)
@@ -70,7 +70,7 @@ _GROUP = {one: group[0] for group in _GROUPS for one in group}
 LISTED = 10  # most unknown characters in an error
 
 
-def twins(character: str, known: str) -> str:
+def find_twins(character: str, known: str) -> str:
     """Find the characters of `known` that are easily confused with `character`; "" for none."""
     form = _form(character)
     return "".join(one for one in known if one != character and _form(one) == form)
@@ -114,7 +114,7 @@ class Vocabulary:
     @classmethod
     def of(cls, text: str) -> "Vocabulary":
         """Make the vocabulary of a text; an empty text is a UserError."""
-        return cls(distinct(text))
+        return cls(find_characters(text))
 
     def __len__(self) -> int:
         return len(self.characters)
@@ -152,11 +152,11 @@ class Vocabulary:
         return known
 
     def list_unknown(self, text: str) -> str:
-        """List up to ten unknown characters of a text with their known `twins`; count the rest."""
-        unknown = [one for one in distinct(text) if one not in self.characters]
+        """List up to ten unknown characters of a text with their known twins; count the rest."""
+        unknown = [one for one in find_characters(text) if one not in self.characters]
         listed = []
         for one in unknown[:LISTED]:
-            known = " or ".join(map(repr, twins(one, self.characters)))
+            known = " or ".join(map(repr, find_twins(one, self.characters)))
             # repr: an escape sequence in a prefix must not reach the terminal
             listed.append(f"{one!r} (it has {known})" if known else repr(one))
         more = f" and {len(unknown) - LISTED} more" if len(unknown) > LISTED else ""

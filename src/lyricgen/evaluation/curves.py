@@ -19,7 +19,7 @@ from lyricgen.errors import UserError
 from lyricgen.evaluation.intervals import Floats, Integers, SplitText
 from lyricgen.evaluation.scores import Evaluated, Scores
 from lyricgen.models.metrics import perplexity
-from lyricgen.models.model import Model, NextModel, evaluating
+from lyricgen.models.model import Model, NextModel, eval_mode
 
 LONGEST_CONTEXT = 256
 WINDOW_CHARACTERS = 2**18  # approximate number of characters in all windows
@@ -100,7 +100,7 @@ def _score_rows(
     the nats. A block has `rows` rows, or one row if `rows` is 0. `moved` shows the progress.
     """
     found = []
-    with torch.inference_mode(), evaluating(network):
+    with torch.inference_mode(), eval_mode(network):
         for first in range(0, len(starts), max(1, rows)):
             block = slice(first, first + max(1, rows))
             found.append(score(starts[block], ends[block]))
@@ -195,7 +195,7 @@ def curves(scores: Scores) -> Curves:
         begins = np.flatnonzero(np.diff(text.lines, prepend=-1))  # of each line, in the text
         bins = np.arange(len(text.lines)) - begins[text.lines]  # (C,)
         labels = [str(1 + position) for position in range(int(bins.max()) + 1)]
-        positions = _binned("position", nats, bins, labels)
+        positions = _make_binned_curve("position", nats, bins, labels)
     found = [positions, _contexts(evaluated, split), _frequencies(nats, text, evaluated[0])]
     return Curves(split, "window" if text.lines is None else "line", found)
 
@@ -239,10 +239,10 @@ def _frequencies(nats: dict[str, Floats], text: SplitText, evaluated: Evaluated)
     counts = evaluated.splits["train"].character_counts(size).numpy()  # (V,)
     bins = frequency_bins(counts)[text.ids]  # (C,)
     names = ["0", "1"] + [f"{2**e}–{2 * 2**e - 1}" for e in range(1, int(bins.max()))]
-    return _binned("frequency", nats, bins, names[: int(bins.max()) + 1])
+    return _make_binned_curve("frequency", nats, bins, names[: int(bins.max()) + 1])
 
 
-def _binned(
+def _make_binned_curve(
     name: Literal["position", "frequency"],
     nats: dict[str, Floats],
     bins: Integers,

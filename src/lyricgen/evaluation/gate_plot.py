@@ -98,7 +98,7 @@ def panels(read: Activations, titles: Mapping[str, str]) -> list[Panel]:
     return listed
 
 
-def varying_most(read: Activations, units: int | None) -> list[int]:
+def choose_varying_units(read: Activations, units: int | None) -> list[int]:
     """Return the ascending indices of the `units` units whose hidden state varies most.
 
     If `units` is None, all units are taken.
@@ -111,7 +111,8 @@ def varying_most(read: Activations, units: int | None) -> list[int]:
 def notes(model: TrainedModel, units: int | None, missing: str = "") -> list[str]:
     """Write notes for the terminal on gates, units and characters that the plot does not show.
 
-    `units` is the argument of `draw`. `missing` holds the characters that no installed font has.
+    `units` is the argument of `plot_gates`. `missing` holds the characters that no installed font
+    has.
 
     Raises:
         UserError: the model fills gaps or counts n-grams.
@@ -133,10 +134,10 @@ def notes(model: TrainedModel, units: int | None, missing: str = "") -> list[str
     return lines
 
 
-def draw(
+def plot_gates(
     model: TrainedModel, text: str, layer: int, units: int | None = None
 ) -> tuple[Figure, str]:
-    """Draw the gates and states of a layer for a text of 1 to `MAX_CHARACTERS` characters.
+    """Plot the gates and states of a layer for a text of 1 to `MAX_CHARACTERS` characters.
 
     Layer 1 is next to the input. The plot shows the `units` units whose hidden state varies most;
     None shows all units.
@@ -148,7 +149,7 @@ def draw(
     Raises:
         UserError: the text is empty or too long, or `activations` refuses it.
     """
-    text = model.normalised(text)
+    text = model.normalise_prefix(text)
     if not 1 <= len(text) <= MAX_CHARACTERS:
         raise UserError(
             f"the text has {len(text)} characters: 1 to {MAX_CHARACTERS} can be told apart in a "
@@ -156,7 +157,7 @@ def draw(
         )
     read = activations(model, text, layer)
     titles = CELLS[model.recurrent_model.architecture.cell.kind].titles
-    numbers = varying_most(read, units)
+    numbers = choose_varying_units(read, units)
     shown = [panel._replace(values=panel.values[numbers]) for panel in panels(read, titles)]
     steps = shown[0].values.shape[1]
     families, missing = families_for("".join(filter(_leaves_a_mark, text)))
@@ -168,7 +169,7 @@ def draw(
     figure = Figure(size, dpi=DPI, layout="constrained")
     rows = list(figure.subplots(len(shown), 1, squeeze=False)[:, 0])
     for axes, panel in zip(rows, shown, strict=True):
-        _draw_panel(axes, panel, numbers if len(numbers) < len(read.a) else None)
+        _plot_panel(axes, panel, numbers if len(numbers) < len(read.a) else None)
     font = {"family": families, "parse_math": False}  # a text may have dollar signs
     for axes, side in ((rows[0], "top"), (rows[-1], "bottom")):
         _name_steps(axes, labels, side, min(12, 54 * cell), font)
@@ -177,8 +178,8 @@ def draw(
     return figure, missing
 
 
-def _draw_panel(axes: Axes, panel: Panel, numbers: list[int] | None) -> None:
-    """Draw a panel; `numbers`, if given, label its rows with the numbers of the units."""
+def _plot_panel(axes: Axes, panel: Panel, numbers: list[int] | None) -> None:
+    """Plot a panel; `numbers`, if given, label its rows with the numbers of the units."""
     both_signs = panel.least < 0
     image = axes.imshow(
         panel.values,

@@ -18,11 +18,11 @@ import numpy.typing as npt
 import torch
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from lyricgen.console import rounded
+from lyricgen.console import format_figure
 from lyricgen.data.batch import IGNORED
 from lyricgen.data.splits import Layout, Split
 from lyricgen.data.vocabulary import code_points
-from lyricgen.errors import UserError, printable
+from lyricgen.errors import UserError, escape_line
 from lyricgen.evaluation.intervals import Floats, Integers
 from lyricgen.evaluation.own_text import OwnText, TextArgument, Unknown, own_text
 from lyricgen.evaluation.scores import Evaluated, check_finite, read_split
@@ -145,10 +145,10 @@ def heat_page(model: TrainedModel, text: OwnText, checkpoint: str, source: str) 
         trim_blocks=True,
     )
     return environment.get_template("heat.html").render(
-        name=printable(text.name),
+        name=escape_line(text.name),
         pseudo=model.fills_gaps,
-        model=printable(f"{model.network.description} · {checkpoint}"),
-        source=printable(source),
+        model=escape_line(f"{model.network.description} · {checkpoint}"),
+        source=escape_line(source),
         facts=_facts(model, text, found.nats),
         light=levels(LIGHT),
         dark=levels(DARK),
@@ -182,7 +182,7 @@ def _facts(model: TrainedModel, text: OwnText, nats: Floats) -> dict[str, str]:
     count, sizes = int(scored.sum()), int(text.characters.sizes[scored].sum())
     prefix = model.network.metric_prefix.replace("_", "-")
     facts = {
-        f"{prefix}perplexity": rounded(perplexity(total / count)),
+        f"{prefix}perplexity": format_figure(perplexity(total / count)),
         f"{prefix}bits per character": f"{total / math.log(2) / count:.3f}",
         f"{prefix}bits per byte": f"{total / math.log(2) / sizes:.3f}",
         "characters scored": f"{count:,}",
@@ -228,13 +228,13 @@ def _data(model: TrainedModel, text: OwnText, bits: Floats, found: Alternatives)
         "size": len(model.vocabulary),
         "most": codes.shape[1],
         "labels": [sign(chr(code)) for code in distinct],
-        "own": _packed(indices[: len(own)], "<u4"),
-        "bits": _packed(bits, "<f4"),
-        "ranks": _packed(text.spread(found.ranks, 0), "<u4"),
-        "ids": _packed(indices[len(own) :], "<u4"),
-        "probabilities": _packed(text.spread(found.probabilities, 0), "<f4"),
+        "own": _encode_base64(indices[: len(own)], "<u4"),
+        "bits": _encode_base64(bits, "<f4"),
+        "ranks": _encode_base64(text.spread(found.ranks, 0), "<u4"),
+        "ids": _encode_base64(indices[len(own) :], "<u4"),
+        "probabilities": _encode_base64(text.spread(found.probabilities, 0), "<f4"),
     }
 
 
-def _packed(values: npt.NDArray[np.generic], kind: str) -> str:
+def _encode_base64(values: npt.NDArray[np.generic], kind: str) -> str:
     return base64.b64encode(values.astype(kind).tobytes()).decode("ascii")

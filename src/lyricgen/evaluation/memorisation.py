@@ -123,15 +123,15 @@ def measure(
     with progress("looking for copied runs", READINGS * len(train)) as moved:
         shared = SharedNgrams(train, len(model.vocabulary) + 1, moved)
         return Memorisation(
-            generated=copied(shared, generated),
-            held_out=copied(shared, held_out) if held_out else None,
+            generated=measure_overlap(shared, generated),
+            held_out=measure_overlap(shared, held_out) if held_out else None,
             names=names(whole, splits, model.vocabulary) if names_only else None,
             temperature=temperature,
             seed=seed,
         )
 
 
-def copied(
+def measure_overlap(
     shared: "SharedNgrams", texts: Sequence[Ids], lengths: Sequence[int] = NGRAMS
 ) -> Overlap:
     """Measure the overlap of texts, (N_i,) ids each, with the training split in `shared`.
@@ -233,7 +233,7 @@ class SharedNgrams:
         for hashes in self._chunks(max(lengths, default=1)):
             for n, search in searches.items():
                 search.look_through(hashes.of(n))
-        return {n: search.found for n, search in searches.items()}
+        return {n: search.flags for n, search in searches.items()}
 
     def longest(self, texts: Sequence[Ids]) -> int:
         """Find the length of the longest n-gram that a text shares with the searched text, or 0."""
@@ -299,7 +299,7 @@ class _NgramSearch:
         return len(there) > 0
 
     @property
-    def found(self) -> Flags:
+    def flags(self) -> Flags:
         """Whether each n-gram was found, (W,)."""
         flags: Flags = self._seen[self._which]
         return flags

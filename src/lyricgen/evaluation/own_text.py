@@ -16,10 +16,10 @@ import numpy.typing as npt
 
 from lyricgen.data.faults import FORBIDDEN, ControlCharacterFilter
 from lyricgen.data.options import ControlCharacters, Newline, Unit
-from lyricgen.data.preparation import prepared_pieces
+from lyricgen.data.preparation import prepare_pieces
 from lyricgen.data.reading import read_text
 from lyricgen.data.splits import Split, line_split
-from lyricgen.data.vocabulary import code_points, distinct
+from lyricgen.data.vocabulary import code_points, find_characters
 from lyricgen.errors import UserError
 from lyricgen.evaluation.intervals import (
     Booleans,
@@ -76,7 +76,7 @@ def read_text_argument(argument: str, encoding: str | None = None) -> TextArgume
             text = read_text(argument, encoding or "utf-8", MAX_BYTES, control_characters=None)
             return TextArgument(text, Path(argument))
         except UserError as error:
-            raise _in_own_words(error) from error
+            raise _translate_options(error) from error
     if looks_like_path(argument):
         raise UserError(
             f"--text {shown} is not there; a text that looks like a file's name has to be in a file"
@@ -88,7 +88,7 @@ def read_text_argument(argument: str, encoding: str | None = None) -> TextArgume
     return TextArgument(argument, None)
 
 
-def _in_own_words(error: UserError) -> UserError:
+def _translate_options(error: UserError) -> UserError:
     """Replace the options of training in an error message by the options of evaluate."""
     message = str(error)
     for theirs, ours in WORDS.items():
@@ -162,11 +162,11 @@ def own_text(text: str, name: str, model: TrainedModel, unknown: Unknown = "refu
         UserError: unknown characters are refused, fewer than two characters are left, or a line is
             too long for a model of lines.
     """
-    lines = model.layout == "lines" or _trained_with(model, "unit") == "line"
+    lines = model.layout == "lines" or _find_training_option(model, "unit") == "line"
     unit: Unit = "line" if lines else "text"
-    newline: Newline = "space" if _trained_with(model, "newline") == "space" else "keep"
+    newline: Newline = "space" if _find_training_option(model, "newline") == "space" else "keep"
     text, refused = replace_controls(text, name, model)
-    pieces = prepared_pieces([text], newline=newline, lowercase=model.lowercase, max_chars=None)
+    pieces = prepare_pieces([text], newline=newline, lowercase=model.lowercase, max_chars=None)
     text = "".join(pieces)
     if unit == "line":
         stripped = [one for line in text.split("\n") if (one := line.strip())]
@@ -175,7 +175,7 @@ def own_text(text: str, name: str, model: TrainedModel, unknown: Unknown = "refu
     codes = code_points(text)
     left_out = _text_of(codes[~known])
     if unknown == "refuse" and left_out:
-        if refused is not None and all(map(FORBIDDEN.match, distinct(left_out))):
+        if refused is not None and all(map(FORBIDDEN.match, find_characters(left_out))):
             raise refused
         raise UserError(
             f"{name} has {len(left_out):,} characters that the model does not know: "
@@ -215,13 +215,13 @@ def replace_controls(text: str, name: str, model: TrainedModel) -> tuple[str, Us
         The text, and an error, not raised, if training refuses the text's control characters; else
         None in place of the error.
     """
-    trained = _trained_with(model, "control_characters")
+    trained = _find_training_option(model, "control_characters")
     choice: ControlCharacters = next(
         (one for one in get_args(ControlCharacters) if one == trained), "refuse"
     )
     controls = ControlCharacterFilter(name, choice, "take them out, or say --unknown skip")
     text = controls.feed(text)
-    return text, None if controls.error is None else _in_own_words(controls.error)
+    return text, None if controls.error is None else _translate_options(controls.error)
 
 
 def _ends_of_empty_lines(codes: Integers, known: Booleans) -> Booleans:
@@ -233,7 +233,7 @@ def _ends_of_empty_lines(codes: Integers, known: Booleans) -> Booleans:
     return empty
 
 
-def _trained_with(model: TrainedModel, option: str) -> object:
+def _find_training_option(model: TrainedModel, option: str) -> object:
     """Return a `data` option of the model's training; None if it is not recorded."""
     data = model.options.get("data")
     return data.get(option) if isinstance(data, dict) else None

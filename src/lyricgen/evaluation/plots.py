@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
-from lyricgen.console import rounded
-from lyricgen.errors import printable
+from lyricgen.console import format_figure
+from lyricgen.errors import escape_line
 from lyricgen.evaluation.curves import Curve, Curves
 from lyricgen.evaluation.intervals import Row
 from lyricgen.evaluation.memorisation import (
@@ -41,31 +41,31 @@ TITLES = {
 Points = list[tuple[float, float]]
 
 
-def draw_scores(scores: Scores, curves: Curves | None) -> Figure:
-    """Draw the perplexities on each split as bars with intervals, and any curves below."""
+def plot_scores(scores: Scores, curves: Curves | None) -> Figure:
+    """Plot the perplexities on each split as bars with intervals, and any curves below."""
     names = [row.series.name for row in max(scores.splits.values(), key=len)]
     bars = 0.32 * len(names) + 1.1
     heights = [bars] if curves is None else [bars, 3.4]
     figure = Figure((WIDTH, sum(heights) + 0.5), dpi=DPI, layout="constrained")
     rows = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
     text = scores.evaluated[0].corpus.name
-    families, _ = families_for("".join(map(printable, [*names, text])))
+    families, _ = families_for("".join(map(escape_line, [*names, text])))
     axes = rows[0].subplots(1, len(scores.splits), sharey=True, squeeze=False)[0]
     for each, (split, of_split) in zip(axes, scores.splits.items(), strict=True):
-        _draw_bars(each, split, of_split, names)
-    axes[0].set_yticks(range(len(names)), [*map(printable, names)], family=families)
+        _plot_bars(each, split, of_split, names)
+    axes[0].set_yticks(range(len(names)), [*map(escape_line, names)], family=families)
     axes[0].invert_yaxis()
     metric = f"{scores.prefix}perplexity".replace("_", "-")
-    rows[0].suptitle(f"{metric} on {printable(text)}, 95 % intervals", family=families)
+    rows[0].suptitle(f"{metric} on {escape_line(text)}, 95 % intervals", family=families)
     if curves is not None:
         rows[1].suptitle(f"{metric} on {curves.split}")
         panels = rows[1].subplots(1, len(curves.curves), squeeze=False)[0]
         for each, curve in zip(panels, curves.curves, strict=True):
-            _draw_curve(each, curve, TITLES[curve.name].format(unit=curves.position_in), families)
+            _plot_curve(each, curve, TITLES[curve.name].format(unit=curves.position_in), families)
     return figure
 
 
-def _draw_bars(axes: Axes, split: str, rows: Sequence[Row], names: Sequence[str]) -> None:
+def _plot_bars(axes: Axes, split: str, rows: Sequence[Row], names: Sequence[str]) -> None:
     for row in rows:
         value, low, high = row.perplexity
         number = names.index(row.series.name)
@@ -82,7 +82,7 @@ def _draw_bars(axes: Axes, split: str, rows: Sequence[Row], names: Sequence[str]
             error_kw={"elinewidth": 1.2, "capsize": 2.5},
         )
         axes.annotate(
-            rounded(value),
+            format_figure(value),
             (value if high is None else high, number),
             xytext=(4, 0),
             textcoords="offset points",
@@ -97,10 +97,10 @@ def _draw_bars(axes: Axes, split: str, rows: Sequence[Row], names: Sequence[str]
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _draw_curve(axes: Axes, curve: Curve, title: str, families: list[str]) -> None:
+def _plot_curve(axes: Axes, curve: Curve, title: str, families: list[str]) -> None:
     for label, values in curve.perplexities.items():
         known = [(index, value) for index, value in enumerate(values) if value is not None]
-        axes.plot(*zip(*known, strict=True), marker="o", markersize=3, label=printable(label))
+        axes.plot(*zip(*known, strict=True), marker="o", markersize=3, label=escape_line(label))
     ticks = list(curve.scored)
     if curve.name == "position":  # 1, 5, 10, 15 …; fewer on a long axis
         step = 5 * max(1, -(-len(ticks) // 60))
@@ -132,26 +132,26 @@ def _note_characters(axes: Axes, curve: Curve) -> None:
         )
 
 
-def draw_memorisation(measured: Sequence[tuple[Evaluated, Memorisation]]) -> Figure:
-    """Draw the shares of copied n-grams by n, and below them the shares that training logged."""
-    logs = [(*each, points) for each in measured if (points := logged(each[0].path))]
+def plot_memorisation(measured: Sequence[tuple[Evaluated, Memorisation]]) -> Figure:
+    """Plot the shares of copied n-grams by n, and below them the shares that training logged."""
+    logs = [(*each, points) for each in measured if (points := read_logged_shares(each[0].path))]
     heights = [4.2, *(3.0 for _ in logs)]
     figure = Figure((8, sum(heights)), dpi=DPI, layout="constrained")
     first, *below = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
     held_out: list[dict[int, float]] = []
     for number, (evaluated, found) in enumerate(measured):
-        label = f"generated by {printable(evaluated.label)}"
-        _draw_shares(first, found.generated.ngrams, label=label, color=f"C{number}")
+        label = f"generated by {escape_line(evaluated.label)}"
+        _plot_shares(first, found.generated.ngrams, label=label, color=f"C{number}")
         if found.held_out is not None and found.held_out.ngrams not in held_out:
             held_out.append(found.held_out.ngrams)
-            _draw_shares(first, held_out[-1], label="held-out text", color="0.4", linestyle="--")
+            _plot_shares(first, held_out[-1], label="held-out text", color="0.4", linestyle="--")
     _finish_shares(first, "n-grams that stand in the training text", "n")
     for axes, (evaluated, found, points) in zip(below, logs, strict=True):
-        _draw_log(axes, printable(evaluated.label), points, found.held_out)
+        _plot_log(axes, escape_line(evaluated.label), points, found.held_out)
     return figure
 
 
-def logged(checkpoint: Path) -> dict[str, Points]:
+def read_logged_shares(checkpoint: Path) -> dict[str, Points]:
     """Read the shares of copied text that training has logged, as points (epoch, share) by name.
 
     The shares come from metrics.csv in the directory of the checkpoint's run. The result is empty
@@ -173,11 +173,11 @@ def logged(checkpoint: Path) -> dict[str, Points]:
     return {name: points for name, points in finite.items() if points}
 
 
-def _draw_shares(axes: Axes, shares: dict[int, float], **style: Any) -> None:
+def _plot_shares(axes: Axes, shares: dict[int, float], **style: Any) -> None:
     axes.plot(list(shares), list(shares.values()), marker="o", markersize=4, **style)
 
 
-def _draw_log(axes: Axes, label: str, log: dict[str, Points], held_out: Overlap | None) -> None:
+def _plot_log(axes: Axes, label: str, log: dict[str, Points], held_out: Overlap | None) -> None:
     for number, (name, points) in enumerate(log.items()):
         n = next((n for n, metric in LOGGED_NGRAMS.items() if metric == name), None)
         title = "whole lines" if n is None else f"{n}-grams"

@@ -26,7 +26,7 @@ from lyricgen.evaluation.intervals import Floats, Row, Series, SplitText, row
 from lyricgen.models.cells.cell import State
 from lyricgen.models.checkpoint import load
 from lyricgen.models.metrics import best_mixture_weight, mixture_nats
-from lyricgen.models.model import evaluating, write_to_positions
+from lyricgen.models.model import eval_mode, write_to_positions
 from lyricgen.models.ngram.language_model import NgramBaseline
 from lyricgen.models.trained_model import TrainedModel
 from lyricgen.options import validate
@@ -241,7 +241,7 @@ def count_ngrams(evaluated: Evaluated) -> Ngrams:
     nats: dict[str, list[Floats]] = {split: [] for split in splits if split != "train"}
     for scored in baseline.nats_by_order("kneser_ney"):
         for split, of_split in scored.items():
-            nats[split].append(without_starts(of_split, splits[split], size))
+            nats[split].append(drop_starts(of_split, splits[split], size))
     best = None
     if "val" in nats:
         best = int(np.argmin([np.nanmean(each) for each in nats["val"]])) + 1
@@ -306,7 +306,7 @@ def split_nats(model: TrainedModel, split: Split, what: str) -> Floats:
     for batch, nats in read_split(model, split, what, model.network.score):
         write_to_positions(nats, batch, found)
         check_finite(nats, what)
-    return without_starts(found, split, len(model.vocabulary))
+    return drop_starts(found, split, len(model.vocabulary))
 
 
 def check_finite(nats: Tensor, what: str) -> None:
@@ -335,14 +335,14 @@ def read_split(
     sampler = evaluation_sampler(split, len(model.vocabulary), following)
     loader = BatchLoader(split.ids, sampler, model.network.device, mapping=split.mapping)
     state: State | None = None
-    with torch.inference_mode(), evaluating(model.network), progress(what, len(loader)) as moved:
+    with torch.inference_mode(), eval_mode(model.network), progress(what, len(loader)) as moved:
         for done, batch in enumerate(loader, start=1):
             found, state = read(batch, None if batch.starts_stream else state)
             yield batch, found
             moved(done)
 
 
-def without_starts(nats: Tensor, split: Split, vocabulary_size: int) -> Floats:
+def drop_starts(nats: Tensor, split: Split, vocabulary_size: int) -> Floats:
     """Remove the values at the start symbols of lines: (N,) -> (C,)."""
     if split.line_starts is not None:
         nats = nats[split.ids < vocabulary_size]

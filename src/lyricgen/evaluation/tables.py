@@ -8,8 +8,8 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from lyricgen.console import rounded, show
-from lyricgen.errors import printable
+from lyricgen.console import format_figure, show
+from lyricgen.errors import escape_line
 from lyricgen.evaluation.curves import Curve, Curves
 from lyricgen.evaluation.intervals import CONFIDENCE, Estimate, Row
 from lyricgen.evaluation.memorisation import Memorisation, Names
@@ -30,18 +30,18 @@ def new_table(*headings: str, numbers: Sequence[str]) -> Table:
     return table
 
 
-def named(name: str) -> str:
+def escape_name(name: str) -> str:
     """Escape a user's name, so that a table shows it without reading markup in it."""
-    return escape(printable(name))
+    return escape(escape_line(name))
 
 
 def format_estimate(estimate: Estimate, digits: int, sign: str = "") -> str:
     """Write a figure with its interval; omit an interval that is missing or vanishes by rounding.
 
-    `console.rounded` explains `digits` and `sign`.
+    `console.format_figure` explains `digits` and `sign`.
     """
     value, *bounds = (
-        "" if number is None else rounded(number, digits, sign) for number in estimate
+        "" if number is None else format_figure(number, digits, sign) for number in estimate
     )
     # a square bracket would be markup
     return value if set(bounds) <= {"", value} else f"{value} ({bounds[0]}…{bounds[1]})"
@@ -102,7 +102,7 @@ def plain_scores(scores: Scores, curves: Curves | None) -> dict[str, Any]:
 def _checkpoint_table(scores: Scores, index: int) -> Table:
     rows = [of_split[index] for of_split in scores.splits.values()]
     heading = scores.evaluated[index].label_and_text
-    table = new_table(printable(heading), numbers=list(scores.splits))
+    table = new_table(escape_line(heading), numbers=list(scores.splits))
     table.add_row("characters", *(f"{row.characters:,}" for row in rows))
     for name in FIGURES:
         table.add_row(_title(name, scores.prefix), *(_figure(row, name) for row in rows))
@@ -112,8 +112,8 @@ def _checkpoint_table(scores: Scores, index: int) -> Table:
 def _comparison_table(scores: Scores, split: str) -> Table:
     """Build the table of all models on a split, each with its difference from the first."""
     first = scores.splits[split][0]
-    text = printable(scores.evaluated[0].corpus.name)
-    difference = f"loss − that of {printable(first.series.name)}"
+    text = escape_line(scores.evaluated[0].corpus.name)
+    difference = f"loss − that of {escape_line(first.series.name)}"
     table = new_table(
         f"{split} of {text}", numbers=(_title("perplexity", scores.prefix), difference)
     )
@@ -125,7 +125,7 @@ def _comparison_table(scores: Scores, split: str) -> Table:
             verdict = "worse" if row.difference.value > 0 else "better"
         if not row.differs:
             verdict = "" if row.differs is None else "not told apart"
-        table.add_row(named(row.series.name), _figure(row, "perplexity"), more, verdict)
+        table.add_row(escape_name(row.series.name), _figure(row, "perplexity"), more, verdict)
     return table
 
 
@@ -139,15 +139,15 @@ def _curve_table(found: Curves, curve: Curve, text: str) -> Table:
         "context": "characters before",
         "frequency": "times in training",
     }
-    labels = map(printable, curve.perplexities)
+    labels = map(escape_line, curve.perplexities)
     table = new_table(numbers=(headings[curve.name], "characters", *labels))
-    table.title = escape(printable(f"perplexity on {found.split} of {text}"))
+    table.title = escape(escape_line(f"perplexity on {found.split} of {text}"))
     last = len(curve.places) - 1
     for index in curve.scored:
         if curve.name == "position" and index != last and (index + 1) & index:
             continue
         values = (values[index] for values in curve.perplexities.values())
-        texts = ("–" if value is None else rounded(value) for value in values)
+        texts = ("–" if value is None else format_figure(value) for value in values)
         table.add_row(curve.places[index], f"{curve.characters[index]:,}", *texts)
     return table
 
@@ -191,14 +191,14 @@ def print_text_figures(
     """Print the figures on the user's text, and the characters that a model leaves out."""
     prefix = found[0].checkpoint.model.network.metric_prefix
     headings = ["characters", *(_title(name, prefix) for name in FIGURES)]
-    table = new_table(printable(argument.name), numbers=headings)
+    table = new_table(escape_line(argument.name), numbers=headings)
     notes = [_how_drawn({"text": found[0].row.block_length}, resamples)]
     for checkpoint, text, row in found:
         figures = (_figure(row, name) for name in FIGURES)
-        table.add_row(named(checkpoint.label), f"{row.characters:,}", *figures)
+        table.add_row(escape_name(checkpoint.label), f"{row.characters:,}", *figures)
         if text.left_out:
             notes.append(
-                f"{printable(checkpoint.label)} does not know {len(text.left_out):,} characters, "
+                f"{escape_line(checkpoint.label)} does not know {len(text.left_out):,} characters, "
                 "which are left out: " + checkpoint.model.vocabulary.list_unknown(text.left_out)
             )
     table.caption = escape("\n".join(notes))
@@ -238,7 +238,7 @@ def print_memorisation(measured: Sequence[tuple[Evaluated, Memorisation]]) -> No
 def _overlap_table(heading: str, found: Memorisation) -> Table:
     columns = {"generated": found.generated, "held-out": found.held_out}
     present = {name: overlap for name, overlap in columns.items() if overlap is not None}
-    table = new_table(printable(heading), numbers=list(present))
+    table = new_table(escape_line(heading), numbers=list(present))
     for n in found.generated.ngrams:
         shares = [_percent(overlap.ngrams.get(n)) for overlap in present.values()]
         table.add_row(f"{n}-grams in the training text", *shares)

@@ -13,7 +13,7 @@ from lyricgen.console import progress
 from lyricgen.generation.continuing import PartialBatch
 from lyricgen.generation.options import LENGTH_PENALTY
 from lyricgen.generation.rules import Rule
-from lyricgen.models.model import NextModel, evaluating
+from lyricgen.models.model import NextModel, eval_mode
 
 
 class Hypothesis(NamedTuple):
@@ -56,7 +56,7 @@ def beam_search(
         ValueError: a prefix is empty.
         UserError: the rules leave no text for a prefix, or the model's training has diverged.
     """
-    with evaluating(model), progress("searching", length) as moved:
+    with eval_mode(model), progress("searching", length) as moved:
         search = _Search(model, prefixes, beams, length, stop, stops)
         for step in range(length):
             characters, parents = search.grow(rules)
@@ -149,7 +149,7 @@ class _Search(PartialBatch):
         figures = [part.gather(1, best).tolist() for part in (scores, self._lengths)]
         return [
             [
-                Hypothesis(self.until_stop(text[: int(length)], number), score)
+                Hypothesis(self.cut_at_stop(text[: int(length)], number), score)
                 for text, score, length in zip(*each, strict=True)
                 if score > -torch.inf
             ]

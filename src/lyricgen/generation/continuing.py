@@ -15,7 +15,7 @@ from lyricgen.errors import UserError
 from lyricgen.generation.options import Generator
 from lyricgen.generation.rules import PartialTexts, Rule
 from lyricgen.generation.stepping import stepper
-from lyricgen.models.model import NextModel, evaluating
+from lyricgen.models.model import NextModel, eval_mode
 
 # called with the numbers (B,) of the texts that go on, and the new character (B,) of each text
 Watch = Callable[[Tensor, Tensor], None]
@@ -44,15 +44,15 @@ def draw_uniforms(generator: Generator, seeds: list[int], length: int) -> Tensor
         return torch.stack(rows)
     numbers = np.random.RandomState()
 
-    def reseeded(seed: int) -> float:
+    def draw_first(seed: int) -> float:
         numbers.seed(seed % 2**32)
         return numbers.random_sample()
 
-    drawn = [[reseeded(2 * step + seed) for step in range(length)] for seed in seeds]
+    drawn = [[draw_first(2 * step + seed) for step in range(length)] for seed in seeds]
     return torch.tensor(drawn, dtype=torch.float64)
 
 
-def diverged() -> UserError:
+def divergence_error() -> UserError:
     """Make the error for a model whose logits are NaN."""
     return UserError(
         "the model's outputs are no numbers, its training has diverged: take the checkpoint of an "
@@ -130,7 +130,7 @@ def continue_texts(
     """
     # steps between two looks for texts that have ended; each look waits for the device
     look = 1 if watch is not None else 32 if stop is None else 4
-    with evaluating(model), progress("writing", length) as moved:
+    with eval_mode(model), progress("writing", length) as moved:
         batch = _Batch(model, prefixes, uniforms, length, stop, stops)
         while True:
             batch.choose(rules)
@@ -184,13 +184,13 @@ class PartialBatch:
     def no_character(self, step: int) -> UserError:
         """Make the error for a text that has no character to choose at a step, counted from 0."""
         if self.model.logits.isnan().any():
-            return diverged()
+            return divergence_error()
         return UserError(
             f"the constraints leave no character at position {step + 1} of a text: loosen one of "
             "them"
         )
 
-    def until_stop(self, new: list[int], text: int) -> list[int]:
+    def cut_at_stop(self, new: list[int], text: int) -> list[int]:
         """Cut the new characters of text number `text` before the stop that ends it, if any."""
         index = -1
         for _ in range(self.stops[text]):
@@ -265,4 +265,4 @@ class _Batch(PartialBatch):
     def texts(self) -> list[list[int]]:
         """Return the ids of the new characters of all texts."""
         self._new[self.rows] = self.text[:, self.start :]
-        return [self.until_stop(new, text) for text, new in enumerate(self._new.tolist())]
+        return [self.cut_at_stop(new, text) for text, new in enumerate(self._new.tolist())]

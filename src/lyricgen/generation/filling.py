@@ -9,11 +9,16 @@ from torch.nn.utils.rnn import pad_sequence
 
 from lyricgen.console import progress
 from lyricgen.errors import UserError
-from lyricgen.generation.continuing import below_one, diverged, draw_characters, draw_uniforms
+from lyricgen.generation.continuing import (
+    below_one,
+    divergence_error,
+    draw_characters,
+    draw_uniforms,
+)
 from lyricgen.generation.options import Strategy
-from lyricgen.generation.rules import scaled
+from lyricgen.generation.rules import scale_logits
 from lyricgen.generation.writer import text_seed
-from lyricgen.models.model import evaluating
+from lyricgen.models.model import eval_mode
 from lyricgen.models.network import FillModel
 from lyricgen.models.trained_model import TrainedModel
 from lyricgen.options import check_number, check_texts, check_whole, validate
@@ -54,7 +59,7 @@ def fill_gaps(
     positions = pad_sequence(gaps, batch_first=True).to(model.device)  # (B, G), 0 for none
     number, first = positions.shape[1], model.output.bias.expand(len(texts), -1)
     uniforms = _gap_uniforms(seeds, gaps, sweeps, model.output.bias)
-    with evaluating(model), progress("filling the gaps", sweeps * number) as moved:
+    with eval_mode(model), progress("filling the gaps", sweeps * number) as moved:
         for sweep in range(sweeps + 1):
             before = filled.clone()
             for gap, position in enumerate(positions.unbind(dim=1)):  # (B,)
@@ -62,13 +67,13 @@ def fill_gaps(
                 logits = _gap_logits(model, filled, lengths, position) if sweep else first.clone()
                 logits[:, forbidden] = -torch.inf
                 numbers = uniforms[:, gap, sweep, None] if temperature else None
-                chosen = draw_characters(scaled(logits, temperature or 1.0), numbers)[:, 0]
+                chosen = draw_characters(scale_logits(logits, temperature or 1.0), numbers)[:, 0]
                 chosen.clamp_(max=logits.shape[1] - 1)  # V: the logits are NaN, refused below
                 filled[position > 0, position[position > 0]] = chosen[position > 0]
             if temperature == 0 and sweep and torch.equal(filled, before):
                 break
     if logits.isnan().any():
-        raise diverged()
+        raise divergence_error()
     return [row[: len(text)] for row, text in zip(filled.cpu(), texts, strict=True)]
 
 
@@ -127,7 +132,7 @@ def fill_texts(
     check_number("sweeps", sweeps)
     validate(Strategy, {"temperature": temperature})
     network = model.fill_model
-    each = [model.normalised(text) for text in texts for _ in range(count)]
+    each = [model.normalise_prefix(text) for text in texts for _ in range(count)]
     if not each:
         return []
     ids, gaps = zip(*(encode_gaps(model, text, gap) for text in each), strict=True)
@@ -154,7 +159,7 @@ def encode_gaps(model: TrainedModel, text: str, gap: str | None = None) -> tuple
         UserError: the text has no gap, an unknown character, or a newline in a model of lines; or
             the mark is not one character, or is in the vocabulary.
     """
-    text, gap = model.normalised(text), model.gap if gap is None else gap
+    text, gap = model.normalise_prefix(text), model.gap if gap is None else gap
     if len(gap) != 1 or gap in model.vocabulary.characters:
         raise UserError(
             f"gap={gap!r}: a gap is marked by one character that the model's texts do not have"

@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from lyricgen.console import on_terminal, put_generated, show_generated, show_json
-from lyricgen.errors import printable
-from lyricgen.files import finite
+from lyricgen.errors import escape_line
+from lyricgen.files import keep_finite
 from lyricgen.generation.texts import Generated
 from lyricgen.models.trained_model import TrainedModel
 from lyricgen.settings import PLUMBING, Settings, belongs_to, flatten, known_to_model, override_text
@@ -29,15 +29,15 @@ def print_texts(texts: Sequence[str]) -> None:
     show_generated(f"{between.join(texts)}\n")
 
 
-def marked(text: str, ended: bool | None) -> str:
+def mark_cut(text: str, ended: bool | None) -> str:
     """Mark a text that was cut off before its end, on a terminal only."""
     return text + CUT if ended is False and on_terminal() else text
 
 
 def with_score(one: Generated) -> str:
-    """Format a text of a beam search: its score, then the text, marked by `marked`."""
+    """Format a text of a beam search: its score, then the text, marked by `mark_cut`."""
     between = "\n" if "\n" in one.text else "  "
-    return f"{one.score:.3f}{between}{marked(one.text, one.ended)}"
+    return f"{one.score:.3f}{between}{mark_cut(one.text, one.ended)}"
 
 
 def print_json(
@@ -56,7 +56,7 @@ def print_json(
         source = {} if checkpoints is None else {"checkpoint": str(checkpoints[number])}
         for one in of_model:
             known = {name: value for name, value in asdict(one).items() if value is not None}
-            line = json.dumps(finite({**source, **known}), ensure_ascii=False, allow_nan=False)
+            line = json.dumps(keep_finite({**source, **known}), ensure_ascii=False, allow_nan=False)
             lines.append(line)
     show_json("\n".join(lines))
 
@@ -65,7 +65,7 @@ def print_columns(headings: Sequence[str], texts: Sequence[Sequence[str]]) -> No
     """Print the texts of each model in a column of its own, side by side."""
     table = Table(show_lines=True)
     for heading in headings:
-        table.add_column(Text(printable(heading)), overflow="fold", ratio=1)
+        table.add_column(Text(escape_line(heading)), overflow="fold", ratio=1)
     for row in zip_longest(*texts, fillvalue=""):
         table.add_row(*map(Text, row))
     put_generated(table)
@@ -89,7 +89,7 @@ class Stream:
 
     def mark(self, ended: bool | None) -> None:
         """Print the mark of a text that was cut off, on a terminal only."""
-        if mark := marked("", ended):
+        if mark := mark_cut("", ended):
             self(mark)
 
     def end(self) -> None:
@@ -105,7 +105,7 @@ def headings(paths: Sequence[Path], models: Sequence[TrainedModel]) -> list[str]
     empty get numbers.
     """
     settings = [known_to_model(flatten(model.options)) for model in models]
-    names = _differing(settings)[:MOST]
+    names = _find_differing(settings)[:MOST]
     found = [
         ", ".join(f"{name}={override_text(one[name])}" for name in names if name in one)
         for one in settings
@@ -118,7 +118,7 @@ def headings(paths: Sequence[Path], models: Sequence[TrainedModel]) -> list[str]
     return found
 
 
-def _differing(settings: Sequence[Settings]) -> list[str]:
+def _find_differing(settings: Sequence[Settings]) -> list[str]:
     """Find the settings in which models differ, without the settings of `PLUMBING`.
 
     If the kind of a group differs, the other settings of the group are left out.

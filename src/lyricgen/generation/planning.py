@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lyricgen.errors import UserError, as_option
 from lyricgen.generation.options import Control
-from lyricgen.generation.rules import Rule, only, planned
+from lyricgen.generation.rules import Rule, allow_only, allow_planned
 from lyricgen.models.trained_model import TrainedModel
 
 FOR_TEXTS = ("lines", "line_length", "acrostic", "rhyme")  # only for running text
@@ -124,7 +124,7 @@ def constrain_text(request: Request) -> Constraints:
     """
     allowed, number = request.allowed, len(request.prefixes)
     request.check_any(allowed, "to write")
-    rules = [] if allowed.all() else [only(allowed)]
+    rules = [] if allowed.all() else [allow_only(allowed)]
     return Constraints(
         rules, [request.length or request.model.default_length] * number, None, [1] * number
     )
@@ -156,7 +156,7 @@ def constrain_names(request: Request) -> Constraints:
     plan = torch.where(position < len(starts), 3 + position, plan)
     if control.max_length is not None:
         plan = torch.where(position >= control.max_length, 0, plan)
-    rules = [] if control == Control() else [planned(sets, plan.to(allowed.device))]
+    rules = [] if control == Control() else [allow_planned(sets, plan.to(allowed.device))]
     return Constraints(rules, [steps] * len(prefixes), stop, [1] * len(prefixes))
 
 

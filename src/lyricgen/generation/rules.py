@@ -46,7 +46,7 @@ def strategy_rules(strategy: Strategy) -> list[Rule]:
     return [rule(value) for rule, value in chosen if value is not None]
 
 
-def scaled(logits: Tensor, temperature: float) -> Tensor:
+def scale_logits(logits: Tensor, temperature: float) -> Tensor:
     """Divide logits, (B, V), by a temperature above 0; a tiny temperature also shifts each row."""
     if 1 / temperature < torch.finfo(logits.dtype).max ** 0.5:
         return logits / temperature
@@ -56,7 +56,7 @@ def scaled(logits: Tensor, temperature: float) -> Tensor:
 
 def temperature(value: float) -> Rule:
     """Make a rule that divides logits by `value`; above 1 the text varies more, below 1 less."""
-    return lambda logits, _: scaled(logits, value)
+    return lambda logits, _: scale_logits(logits, value)
 
 
 def top_k(k: int) -> Rule:
@@ -112,7 +112,7 @@ def repetition_penalty(value: float) -> Rule:
 
     def rule(logits: Tensor, written: PartialTexts) -> Tensor:
         penalised = torch.where(logits > 0, logits / value, logits * value)
-        return torch.where(_marked(written.text, logits), penalised, logits)
+        return torch.where(_mark_characters(written.text, logits), penalised, logits)
 
     return rule
 
@@ -130,13 +130,13 @@ def no_repeat_ngram(n: int) -> Rule:
         grams = text.unfold(1, n, 1)  # (B, N - n + 1, n)
         context = text[:, text.shape[1] - n + 1 :][:, None]  # (B, 1, n - 1)
         repeated = ((grams[..., :-1] == context) & (context >= 0)).all(dim=-1)
-        forbidden = _marked(grams[..., -1].where(repeated, -1), logits)
+        forbidden = _mark_characters(grams[..., -1].where(repeated, -1), logits)
         return logits.masked_fill(forbidden, -torch.inf)
 
     return rule
 
 
-def _marked(characters: Tensor, logits: Tensor) -> Tensor:
+def _mark_characters(characters: Tensor, logits: Tensor) -> Tensor:
     """Mark the characters (B, N) of each row in (B, V) booleans; -1 and the id V mark nothing."""
     rows, vocabulary = logits.shape
     marked = torch.zeros(rows, vocabulary + 2, dtype=torch.bool, device=logits.device)
@@ -148,13 +148,13 @@ def _mask(allowed: Tensor) -> Tensor:
     return torch.zeros_like(allowed, dtype=torch.float32).masked_fill_(~allowed, -torch.inf)
 
 
-def only(allowed: Tensor) -> Rule:
+def allow_only(allowed: Tensor) -> Rule:
     """Make a rule that allows only some characters, (V,) booleans, at every place."""
     added = _mask(allowed)
     return lambda logits, _: logits + added
 
 
-def planned(allowed: Tensor, plan: Tensor) -> Rule:
+def allow_planned(allowed: Tensor, plan: Tensor) -> Rule:
     """Make a rule that allows at each place one of several sets of characters.
 
     Args:
@@ -165,7 +165,7 @@ def planned(allowed: Tensor, plan: Tensor) -> Rule:
     return lambda logits, written: logits + masks[plan[written.rows, written.step]]
 
 
-def rhyming(classes: Tensor, ends: Tensor) -> Rule:
+def require_rhyme(classes: Tensor, ends: Tensor) -> Rule:
     """Make a rule that lets the last characters of all lines rhyme and differ.
 
     Args:

@@ -16,7 +16,7 @@ from lyricgen.errors import UserError
 from lyricgen.generation.options import Control, Generator, Strategy
 from lyricgen.generation.writer import Continuation, Watch, Writer, draw_new_names, text_seed
 from lyricgen.models.metrics import perplexity
-from lyricgen.models.model import NextModel, evaluating
+from lyricgen.models.model import NextModel, eval_mode
 from lyricgen.models.trained_model import TrainedModel
 from lyricgen.options import check_number, check_texts, check_whole, validate
 
@@ -112,7 +112,7 @@ def continue_prefixes(
     constraints = {name: value for name, value in options.items() if name in Control.model_fields}
     for name in ("acrostic", "starts_with"):
         if isinstance(constraints.get(name), str):
-            constraints[name] = model.normalised(constraints[name])
+            constraints[name] = model.normalise_prefix(constraints[name])
     chosen = {name: value for name, value in options.items() if name not in constraints}
     strategy: Strategy = validate(Strategy, chosen)
     control: Control = validate(Control, constraints)
@@ -120,7 +120,7 @@ def continue_prefixes(
     number = check_number("count", (strategy.beams or 1) if count is None else count)
     if length is not None:
         check_number("length", length)
-    each = [model.normalised(prefix) for prefix in prefixes]
+    each = [model.normalise_prefix(prefix) for prefix in prefixes]
     writer = Writer(model, model.next_model, strategy, control, length, generator, watch)
     return _write(writer, each, number, seed), writer
 
@@ -186,7 +186,7 @@ def log_probabilities(
     inputs = pad_sequence(texts, batch_first=True)[:, :-1]  # (B, T)
     targets = pad_sequence(scored, batch_first=True, padding_value=UNSCORED)[:, 1:]  # (B, T)
     positions = max(1, LARGEST // model.vocabulary_size)
-    with evaluating(model):
+    with eval_mode(model):
         for first in range(0, len(rows), positions):
             some = slice(first, first + positions)
             totals[some] = _sums(model, inputs[some], targets[some], positions)

@@ -11,7 +11,7 @@ from torch import Tensor
 from lyricgen.errors import UserError
 from lyricgen.generation.options import Control
 from lyricgen.generation.planning import Constraints, Request
-from lyricgen.generation.rules import free_lines, planned, rhyming
+from lyricgen.generation.rules import allow_planned, free_lines, require_rhyme
 
 BREAK, INSIDE, HEADS = 0, 1, 2  # numbers of sets of characters
 # Letters of scripts without spaces between words: Chinese, Japanese, Thai, Lao, Tibetan, Burmese,
@@ -68,7 +68,7 @@ def constrain_lines(request: Request) -> Constraints:
     mark = next((one for one in "\n " if one in vocabulary.characters), None)
     if mark is None:
         raise UserError("this model knows no line break: train one on a text that has lines")
-    begun = [_begun_lines(prefix, mark, request.control) for prefix in request.prefixes]
+    begun = [_split_prefix(prefix, mark, request.control) for prefix in request.prefixes]
     blank = torch.tensor([one.isspace() for one in vocabulary.characters], device=allowed.device)
     breaks = torch.zeros_like(allowed)
     breaks[int(vocabulary.encode(mark))] = True
@@ -90,7 +90,7 @@ def is_spaced(characters: str) -> bool:
     return 2 * sum(_UNSPACED.match(one) is None for one in letters) > len(letters)
 
 
-def _begun_lines(prefix: str, mark: str, control: Control) -> list[str]:
+def _split_prefix(prefix: str, mark: str, control: Control) -> list[str]:
     """Split a prefix into lines at each `mark`; the last line is "" if it has not begun.
 
     Raises:
@@ -194,8 +194,8 @@ def _plan_same_length(request: Request, sets: Tensor, visible: Tensor) -> Constr
         ends, classes, enough, which = plan_rhymes(request, visible, lengths, width)
         plan = torch.where((line == 0) & (column == width - 1), len(sets) + which[:, None], plan)
         sets = torch.cat([sets, enough])
-        rules = [rhyming(classes, ends)]
-    rules = [planned(sets, plan.to(sets.device)), *rules]
+        rules = [require_rhyme(classes, ends)]
+    rules = [allow_planned(sets, plan.to(sets.device)), *rules]
     stops = [1] * len(prefixes)
     return Constraints(rules, lengths.tolist(), None, stops, complete=number is not None)
 

@@ -225,11 +225,11 @@ def draw_new_names(
                 found[number].append(one)
     for prefix, known, number_cut in zip(prefixes, found, cut, strict=True):
         if len(known) < count:
-            raise _too_few(prefix, len(known), count, number_cut)
+            raise _few_names_error(prefix, len(known), count, number_cut)
     return [text for known in found for text in known]
 
 
-def _too_few(prefix: str, found: int, count: int, number_cut: int) -> UserError:
+def _few_names_error(prefix: str, found: int, count: int, number_cut: int) -> UserError:
     """Make the error for a prefix with too few new names; `number_cut` draws were cut off."""
     after = f" that begin with {prefix!r}" if prefix else ""
     mend = "raise --temperature, or loosen the constraints"

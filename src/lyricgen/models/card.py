@@ -27,7 +27,7 @@ FORMAT: Literal[2] = 2
 MAX_OPTIONS, MAX_DEPTH = 10**6, 20  # bytes and nesting of a run's options in JSON
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64)
 # functions that draw initial weights
-_DRAWING = {
+_INITIALISERS = {
     *(Tensor.uniform_, Tensor.normal_, Tensor.zero_, Tensor.fill_),
     *(nn.init.uniform_, nn.init.normal_, nn.init.constant_),
 }
@@ -190,6 +190,6 @@ class _SkipDrawing(TorchFunctionMode):
     ) -> Any:
         del types
         kwargs = kwargs or {}
-        if function in _DRAWING:
+        if function in _INITIALISERS:
             return args[0] if args else kwargs["tensor"]
         return function(*args, **kwargs)

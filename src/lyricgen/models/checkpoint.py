@@ -21,7 +21,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from lyricgen.errors import UserError, printable
+from lyricgen.errors import UserError, escape_line
 from lyricgen.models.card import rebuild
 from lyricgen.models.trained_model import TrainedModel
 from lyricgen.runs.newest import checkpoint_in
@@ -94,7 +94,7 @@ def to_bytes(card: dict[str, Any], tensors: dict[str, Tensor]) -> bytes:
 
 
 def _shorten(error: UserError) -> str:
-    text = printable(str(error))
+    text = escape_line(str(error))
     return text if len(text) <= MAX_MESSAGE else f"{text[:MAX_MESSAGE]} …"
 
 
@@ -107,7 +107,7 @@ def _read(path: Path, size: int) -> tuple[Any, dict[str, Tensor]]:
     if start[8:9] == b"{":  # after the length of a header in JSON
         return _read_model_file(path)
     if not start.startswith(b"PK\x03\x04"):
-        raise UserError("it is none at all")
+        raise UserError("it has another format")
     content = _read_archive(path, size)
     if not isinstance(content, dict) or CARD not in content:
         raise UserError("it is of another program")

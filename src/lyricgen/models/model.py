@@ -115,7 +115,7 @@ def write_to_positions(nats: Tensor, batch: Batch, room: Tensor) -> None:
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
+def eval_mode(model: nn.Module) -> Iterator[None]:
     """Put a network into evaluation mode for a `with` block; restore its mode afterwards."""
     was_training = model.training
     model.eval()

@@ -288,10 +288,11 @@ class FillModel(CharacterNetwork):
             Logits (B, T, V), and the left stack's state after character T - 1.
         """
         before, state = self.recurrence.left(self.features(characters[:, :steps]), state)
-        hidden = torch.cat([before, self._after(characters, lengths, steps)], dim=-1)  # (B, T, 2H)
+        after = self._compute_right_states(characters, lengths, steps)
+        hidden = torch.cat([before, after], dim=-1)  # (B, T, 2H)
         return self.logits(torch.tanh(self.recurrence.join(hidden))), state
 
-    def _after(self, characters: Tensor, lengths: Tensor, steps: int) -> Tensor:
+    def _compute_right_states(self, characters: Tensor, lengths: Tensor, steps: int) -> Tensor:
         """Compute the states of the right stack, (B, T, H), for characters t = 1 … T.
 
         The state for t has read all known characters after t.

@@ -17,7 +17,7 @@ from lyricgen.models.options import (
     SchedulerOptions,
 )
 
-# Coefficients a, b, c of the steps of `orthogonalized`: the first three steps of Amsel et al. 2025,
+# Coefficients a, b, c of the steps of `orthogonalize`: the first three steps of Amsel et al. 2025,
 # "The Polar Express". They move singular values between 0.001 and 1 to between 0.1 and 1.9, which
 # trains as well as values nearer to 1.
 POLAR_EXPRESS = (
@@ -27,14 +27,14 @@ POLAR_EXPRESS = (
 )
 
 
-def orthogonalized(matrix: Tensor) -> Tensor:
+def orthogonalize(matrix: Tensor) -> Tensor:
     """Move all singular values of a matrix towards 1, and keep its singular vectors.
 
     Each step replaces X by (a I + b A + c A²) X with A = X Xᵀ. The steps multiply these square
     factors, whose side is the shorter side of the matrix, and apply their product to X once.
     """
     if matrix.shape[0] > matrix.shape[1]:
-        return orthogonalized(matrix.T).mT
+        return orthogonalize(matrix.T).mT
     wide = matrix / matrix.norm().clamp(min=1e-7)  # no singular value is above 1
     gram, factors = wide @ wide.T, list[Tensor]()
     for a, b, c in POLAR_EXPRESS:
@@ -102,7 +102,7 @@ class Muon(optim.AdamW):
             state["step"] = torch.tensor(0.0)  # AdamW expects it when it loads a state
         average = state["momentum"]
         average.lerp_(matrix.grad, 1 - self.momentum)
-        update = orthogonalized(matrix.grad.lerp(average, self.momentum))
+        update = orthogonalize(matrix.grad.lerp(average, self.momentum))
         matrix.mul_(1 - rate * decay)
         matrix.add_(update, alpha=-0.2 * rate * math.sqrt(max(matrix.shape)))
 
@@ -133,10 +133,10 @@ def build_optimizer(
     """
     kind = OPTIMIZERS[options.kind]
     hidden = list(hidden_matrices) if kind is Muon else []
-    others = [p for p in parameters if all(p is not matrix for matrix in hidden)]
+    rest = [p for p in parameters if all(p is not matrix for matrix in hidden)]
     groups: list[dict[str, Any]] = [
-        {"params": [p for p in others if p.dim() > 1], "weight_decay": options.weight_decay},
-        {"params": [p for p in others if p.dim() <= 1], "weight_decay": 0.0},
+        {"params": [p for p in rest if p.dim() > 1], "weight_decay": options.weight_decay},
+        {"params": [p for p in rest if p.dim() <= 1], "weight_decay": 0.0},
     ]
     if kind is Muon:
         groups = [{**group, "hidden": False} for group in groups]

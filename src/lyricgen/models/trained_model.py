@@ -109,7 +109,7 @@ class TrainedModel:
         """Mark of a gap: the first of "_□◌" that is not in the vocabulary; "_" if all are in it."""
         return next((mark for mark in GAPS if mark not in self.vocabulary.characters), GAPS[0])
 
-    def normalised(self, prefix: str) -> str:
+    def normalise_prefix(self, prefix: str) -> str:
         """Convert a prefix to NFC, and to lower case if the corpus was lower-cased."""
         return unicodedata.normalize("NFC", prefix.lower() if self.lowercase else prefix)
 
@@ -123,7 +123,7 @@ class TrainedModel:
         Raises:
             UserError: the prefix has an unknown character, or a newline in a model of lines.
         """
-        prefix = self.normalised(prefix)
+        prefix = self.normalise_prefix(prefix)
         if self.layout == "lines":
             if "\n" in prefix:
                 raise UserError("this model writes single lines: leave the newline out")
@@ -167,7 +167,7 @@ def copy_weights(source: TrainedModel, network: Model, vocabulary: Vocabulary) -
             f"init_from: that is a {source.network.description} model, which has no weights: name "
             "the checkpoint of a network"
         )
-    here, there = _shaping(network.architecture), _shaping(source.network.architecture)
+    here, there = map(_shape_settings, (network.architecture, source.network.architecture))
     differing = ", ".join(
         f"{key}={there.get(key)} there and {here.get(key)} here"
         for key in here | there
@@ -198,7 +198,7 @@ def copy_weights(source: TrainedModel, network: Model, vocabulary: Vocabulary) -
     return CopiedWeights(kept, len(vocabulary) - kept, len(source.vocabulary) - kept)
 
 
-def _shaping(architecture: RecurrentArchitecture) -> dict[str, Value]:
+def _shape_settings(architecture: RecurrentArchitecture) -> dict[str, Value]:
     """Find the settings that decide the shapes and meanings of the weights, by their names."""
     model, embedded = architecture.model, architecture.model.input == "embedding"
     settings = flatten(

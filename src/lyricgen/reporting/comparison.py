@@ -125,12 +125,12 @@ def compare(
         if metric not in rankable:
             there, meant = ", ".join(rankable), did_you_mean(metric, rankable)
             raise UserError(f"--metric {metric}: no run has it (there is {there}){meant}")
-    texts = _by_text(records)
+    texts = _group_by_text(records)
     named = zip(_names(texts), texts, strict=True)
     return [_compare(name, runs, by, over, metric) for name, runs in named]
 
 
-def _by_text(records: Sequence[Record]) -> list[list[Record]]:
+def _group_by_text(records: Sequence[Record]) -> list[list[Record]]:
     """Group runs that learn the same task on the same text.
 
     The digest identifies a text. An old run has no digest, so its settings identify the text. A job
@@ -194,7 +194,7 @@ def _compare(
     ranking = f"{split}/{figure}" if split else figure
     if metric is None and not any(ranking in record.figures for record in records):
         ranking = f"train/{figure}"  # nothing is held out
-    found = varied(records, over)
+    found = list_varied_settings(records, over)
     keys = tuple(by or found or ["name"])
     settings = [record.settings for record in records]
     mixed = [key for key in found if key not in keys and not follows(key, [*keys, *over], settings)]
@@ -220,7 +220,7 @@ def _compare(
     return Comparison(name, prefix, ranking, keys, tuple(over), tuple(mixed), repeated, *ranked)
 
 
-def varied(records: Sequence[Record], over: Sequence[str]) -> list[str]:
+def list_varied_settings(records: Sequence[Record], over: Sequence[str]) -> list[str]:
     """List the settings in which runs of one text and task differ.
 
     The settings in `over`, the names of runs and the settings of the text are left out. A

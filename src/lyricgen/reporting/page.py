@@ -14,16 +14,16 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
-from lyricgen.console import progress, rounded
-from lyricgen.errors import TEXT, in_one_line, printable, printable_text
+from lyricgen.console import format_figure, progress
+from lyricgen.errors import TEXT, escape_line, escape_text, in_one_line
 from lyricgen.reporting.comparison import Comparison, sign_of
 from lyricgen.reporting.plot_style import DARK, LIGHT, plot_style, to_png, to_svg
 from lyricgen.reporting.plots import (
-    draw_curves,
-    draw_heat,
-    draw_importance,
-    draw_price,
     heat_axes,
+    plot_curves,
+    plot_heat,
+    plot_importance,
+    plot_price,
     read_curves,
 )
 from lyricgen.reporting.records import Record, format_value
@@ -53,15 +53,15 @@ class Section(NamedTuple):
 
 
 def build_sections(comparisons: Sequence[Comparison]) -> list[Section]:
-    """Draw the plots of all comparisons."""
+    """Plot the plots of all comparisons."""
     return [
-        Section(comparison, *_draw(comparison, "" if number == 1 else f"_{number}"))
+        Section(comparison, *_plot_comparison(comparison, "" if number == 1 else f"_{number}"))
         for number, comparison in enumerate(comparisons, 1)
     ]
 
 
-def _draw(comparison: Comparison, suffix: str) -> tuple[list[Plot], list[str]]:
-    """Draw the plots of a comparison; return them, and messages in place of missing plots.
+def _plot_comparison(comparison: Comparison, suffix: str) -> tuple[list[Plot], list[str]]:
+    """Plot the plots of a comparison; return them, and messages in place of missing plots.
 
     `suffix` ends the names of the plots' files.
     """
@@ -69,18 +69,18 @@ def _draw(comparison: Comparison, suffix: str) -> tuple[list[Plot], list[str]]:
     messages = []
     curves = read_curves(comparison)
     if curves.means:
-        functions["learning curves"] = lambda: draw_curves(comparison, curves)
+        functions["learning curves"] = lambda: plot_curves(comparison, curves)
     for name, title in (("parameters", "parameters"), ("wall_seconds", "wall time in seconds")):
         if name != comparison.metric and comparison.rows[name].notna().any():
-            functions[title.partition(" in ")[0]] = partial(draw_price, comparison, name, title)
+            functions[title.partition(" in ")[0]] = partial(plot_price, comparison, name, title)
     axes = heat_axes(comparison)
     if axes is not None:
-        functions["heat map"] = lambda: draw_heat(comparison, *axes)
+        functions["heat map"] = lambda: plot_heat(comparison, *axes)
     shares = importances(comparison)
     if isinstance(shares, str):
         messages.append(shares)
     elif shares:
-        functions["importance"] = lambda: draw_importance(shares)
+        functions["importance"] = lambda: plot_importance(shares)
     words = comparison.name + "".join(map(comparison.label, comparison.groups))
     plots = []
     with plot_style(words), progress(f"drawing {comparison.name}", len(functions)) as moved:
@@ -171,7 +171,7 @@ def _best_and_worst(comparison: Comparison) -> dict[str, list[str]]:
             for key in comparison.over
             if key in run.settings
         ]
-        figure = f"{title_of(comparison.metric)} {rounded(value)}"
+        figure = f"{title_of(comparison.metric)} {format_figure(value)}"
         samples[f"{name}: {', '.join([label, *over])} ({figure})"] = run.summary.samples
     return samples
 
@@ -185,7 +185,7 @@ def render(template: str, sections: Sequence[Section], source: str) -> str:
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=template.endswith(".html"),
         # escape characters that steer a terminal, except in the page's own elements
-        finalize=lambda value: value if isinstance(value, Markup) else printable(str(value)),
+        finalize=lambda value: value if isinstance(value, Markup) else escape_line(str(value)),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -197,7 +197,7 @@ def render(template: str, sections: Sequence[Section], source: str) -> str:
         "failures": failures,
         "samples": _best_and_worst,
         "chinese": lambda texts: any(re.search("[\u4e00-\u9fff]", text) for text in texts),
-        "sample": lambda text: Markup(escape(printable_text(text, TEXT))),
+        "sample": lambda text: Markup(escape(escape_text(text, TEXT))),
         "markdown": lambda text: re.sub(r"([|\\`*_<>\[\]])", r"\\\1", text).replace("&", "&amp;"),
     }
     records = [run for section in sections for run in section.comparison.records]

@@ -15,7 +15,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from lyricgen.errors import printable
+from lyricgen.errors import escape_line
 from lyricgen.evaluation.style import families_for
 
 DPI = 160
@@ -59,7 +59,7 @@ _STYLE: dict[Any, Any] = {
 @contextmanager
 def plot_style(words: str) -> Iterator[None]:
     """Set the style of figures, with fonts for `words`, until the block ends."""
-    families, _ = families_for(printable(words))
+    families, _ = families_for(escape_line(words))
     with rc_context({**_STYLE, "font.family": families}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # no font has the character
         yield
@@ -93,7 +93,7 @@ def add_legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) ->
     columns = 1 if max(map(len, labels)) > 32 else 2
     rows = -(-len(labels) // columns)
     figure.set_size_inches(SIZE[0], SIZE[1] - 0.9 + 0.19 * rows)
-    names = [printable(label) for label in labels]
+    names = [escape_line(label) for label in labels]
     figure.legend(handles, names, loc="outside lower left", ncols=columns, fontsize=8.5)
 
 

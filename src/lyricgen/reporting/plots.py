@@ -12,8 +12,8 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from lyricgen.console import progress, rounded
-from lyricgen.errors import printable
+from lyricgen.console import format_figure, progress
+from lyricgen.errors import escape_line
 from lyricgen.evaluation.style import legible_ink
 from lyricgen.reporting.comparison import HELD_OUT, Comparison, sign_of
 from lyricgen.reporting.plot_style import (
@@ -102,8 +102,8 @@ def _read(run: Record, metric: str) -> pd.DataFrame:
     return table.dropna(subset=[metric])
 
 
-def draw_curves(comparison: Comparison, curves: LearningCurves) -> Figure:
-    """Draw the mean of each of the best `MOST_LINES` groups in a band of one standard deviation."""
+def plot_curves(comparison: Comparison, curves: LearningCurves) -> Figure:
+    """Plot the mean of each of the best `MOST_LINES` groups in a band of one standard deviation."""
     figure, axes = new_plot(f"{title_of(curves.metric)} by {curves.unit}")
     lines: dict[str, Any] = {}
     heights: list[float] = []
@@ -131,8 +131,8 @@ def draw_curves(comparison: Comparison, curves: LearningCurves) -> Figure:
     return figure
 
 
-def draw_price(comparison: Comparison, name: str, title: str) -> Figure:
-    """Draw the ranking figure of each group against a cost, and mark the Pareto front.
+def plot_price(comparison: Comparison, name: str, title: str) -> Figure:
+    """Plot the ranking figure of each group against a cost, and mark the Pareto front.
 
     `name` is the figure that measures the cost; `title` describes it.
     """
@@ -181,8 +181,8 @@ def _in_order(value: Value) -> tuple[bool, float, str]:
     return isinstance(value, str), number, str(value)
 
 
-def draw_heat(comparison: Comparison, rows: list[Value], columns: list[Value]) -> Figure:
-    """Draw the ranking figure by the values of two settings; fields without a figure stay white."""
+def plot_heat(comparison: Comparison, rows: list[Value], columns: list[Value]) -> Figure:
+    """Plot the ranking figure by the values of two settings; fields without a figure stay white."""
     title = f"{title_of(comparison.metric)} by {' and '.join(comparison.keys)}"
     height = max(2.4, min(0.42 * len(rows) + 1.2, 9))
     figure, axes = new_plot(title, (max(SIZE[0], 0.5 * len(columns) + 1.5), height))
@@ -195,13 +195,14 @@ def draw_heat(comparison: Comparison, rows: list[Value], columns: list[Value]) -
     few = len(columns) <= 6
     size = 9 if few else max(5, 60 / len(columns))
     for (y, x), mean in np.ndenumerate(means):
-        text, ink = printable(marks[y, x]), MUTED
+        text, ink = escape_line(marks[y, x]), MUTED
         if not math.isnan(mean):
-            text, ink = rounded(mean, 2 if few else 1), legible_ink(to_hex(mesh.to_rgba(mean)[:3]))
+            text = format_figure(mean, 2 if few else 1)
+            ink = legible_ink(to_hex(mesh.to_rgba(mean)[:3]))
         axes.text(x + 0.5, y + 0.5, text, color=ink, ha="center", va="center", size=size)
     for values, set_ticks in ((columns, axes.set_xticks), (rows, axes.set_yticks)):
         middles = [index + 0.5 for index in range(len(values))]
-        set_ticks(middles, [printable(format_value(value)) for value in values])
+        set_ticks(middles, [escape_line(format_value(value)) for value in values])
     axes.set_xlabel(comparison.keys[1])
     axes.set_ylabel(comparison.keys[0])
     axes.invert_yaxis()
@@ -209,11 +210,11 @@ def draw_heat(comparison: Comparison, rows: list[Value], columns: list[Value]) -
     return figure
 
 
-def draw_importance(shares: Mapping[str, float]) -> Figure:
-    """Draw the importance of each setting as a bar."""
+def plot_importance(shares: Mapping[str, float]) -> Figure:
+    """Plot the importance of each setting as a bar."""
     figure, axes = new_plot("importance of settings", (SIZE[0], 0.34 * len(shares) + 1.0))
     axes.barh(range(len(shares)), list(shares.values()), color=SERIES[0], height=0.65)
-    axes.set_yticks(range(len(shares)), [printable(name) for name in shares])
+    axes.set_yticks(range(len(shares)), [escape_line(name) for name in shares])
     for y, share in enumerate(shares.values()):
         label = f"{share:.0%}"
         axes.annotate(label, (share, y), (4, 0), textcoords="offset points", va="center")

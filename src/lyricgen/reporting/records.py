@@ -13,8 +13,8 @@ from lyricgen.console import progress
 from lyricgen.errors import UserError, did_you_mean
 from lyricgen.runs.directories import (
     CHECKPOINTS,
+    HYDRA_FOLDER,
     MULTIRUN,
-    RECORD,
     SUMMARY,
     number_of,
     outputs_directory,
@@ -134,7 +134,7 @@ def _with_summary(directory: Path) -> Iterator[Path]:
     for folder, folders, files in walk(directory):
         if SUMMARY in files:
             yield folder
-        folders[:] = sorted(set(folders) - {CHECKPOINTS, RECORD}, key=_by_number)
+        folders[:] = sorted(set(folders) - {CHECKPOINTS, HYDRA_FOLDER}, key=_by_number)
 
 
 def _by_number(name: str) -> tuple[float, str]:
@@ -168,14 +168,17 @@ def with_missing_jobs(found: RunRecords) -> list[Record]:
             sweeps.setdefault(record.sweep, []).append(record)
     records = [record for record in found.records if record.sweep is None]
     for sweep, jobs in sweeps.items():
-        missing = _planned(sweep, found.plans[sweep], jobs) if sweep in found.plans else _gaps(jobs)
+        plan = found.plans.get(sweep)
+        missing = _gaps(jobs) if plan is None else _find_missing_jobs(sweep, plan, jobs)
         known = [job for job in jobs if "model" in job.options]
         for job in [*jobs, *missing]:
             records.append(job if "model" in job.options else _with_options(job, known))
     return records
 
 
-def _planned(sweep: Path, plan: Mapping[int, list[str]], jobs: list[Record]) -> Iterator[Record]:
+def _find_missing_jobs(
+    sweep: Path, plan: Mapping[int, list[str]], jobs: list[Record]
+) -> Iterator[Record]:
     """Find the planned jobs that left no files."""
     there = {job.number for job in jobs}
     for number, overrides in plan.items():

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lyricgen.console import put, show, table_console
 from lyricgen.errors import UserError, reason
-from lyricgen.files import replacing, write_atomically
+from lyricgen.files import replace_file, write_atomically
 from lyricgen.reporting.comparison import Comparison, compare
 from lyricgen.reporting.page import build_sections, render
 from lyricgen.reporting.records import parse_conditions, read, select, with_missing_jobs
@@ -72,7 +72,7 @@ def _write(comparisons: list[Comparison], sources: Sequence[Path], directory: Pa
         for name in (f"{REPORT}.md", f"{REPORT}.html"):
             write_atomically(directory / name, render(name, sections, source))
         for plot in (plot for section in sections for plot in section.plots):
-            with replacing(directory / plot.file) as stream:
+            with replace_file(directory / plot.file) as stream:
                 stream.write(plot.png)
     except OSError as error:
         raise UserError(

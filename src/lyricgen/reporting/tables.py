@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from lyricgen.console import rounded
-from lyricgen.errors import printable
+from lyricgen.console import format_figure
+from lyricgen.errors import escape_line
 from lyricgen.reporting.comparison import Comparison, reason_without_figure
 from lyricgen.reporting.records import format_value, shorten
 from lyricgen.stacking import fits
@@ -43,7 +43,9 @@ def columns_of(comparison: Comparison, most: int | None = None) -> list[Column]:
     """Make the non-empty columns of the best `most` rows, settings first; None takes all rows."""
     rows, groups = comparison.rows[:most], comparison.groups[:most]
     settings = [
-        Column(key, [printable(format_value(value)) for value in values], list(values), words=True)
+        Column(
+            key, [escape_line(format_value(value)) for value in values], list(values), words=True
+        )
         for key, *values in zip(comparison.keys, *(group.settings for group in groups), strict=True)
     ]
     best = rows["n"].gt(0) & (rows.index == 0)
@@ -55,7 +57,7 @@ def columns_of(comparison: Comparison, most: int | None = None) -> list[Column]:
         _column("p", rows["p"], p_value),
         pairs._replace(values=_column("", rows["pairs"], str).values),
         Column("", list(rows["verdict"].mask(best, "best")), [None] * len(rows), words=True),
-        _column("test", rows["test_perplexity"], rounded, rows["test_deviation"]),
+        _column("test", rows["test_perplexity"], format_figure, rows["test_deviation"]),
         _column("parameters", rows["parameters"], "{:,.0f}".format),
         _column("characters/s", rows["chars_per_second"], "{:,.0f}".format),
         _column("wall time", rows["wall_seconds"], duration),
@@ -64,7 +66,7 @@ def columns_of(comparison: Comparison, most: int | None = None) -> list[Column]:
     ]
     return [
         *settings,
-        _column(title_of(comparison.metric), rows["mean"], rounded, rows["deviation"]),
+        _column(title_of(comparison.metric), rows["mean"], format_figure, rows["deviation"]),
         *(
             one
             for one in figures
@@ -120,7 +122,7 @@ def failures(comparison: Comparison) -> list[str]:
             over = [f"{key} {format_value(run.value(key))}" for key in comparison.over]
             where = ", ".join([comparison.label(group), *over])
             why = f": {run.summary.reason}" if run.summary.reason else ""
-            lines.append(printable(f"{reason_without_figure(run)}: {where}{why}"))
+            lines.append(escape_line(f"{reason_without_figure(run)}: {where}{why}"))
     return [*lines, f"pruned: {pruned:,}"] if pruned else lines
 
 
@@ -157,7 +159,7 @@ def terminal_table(comparison: Comparison, console: Console) -> Table:
         table = _table(layout)
         if fits(table, console):
             break
-    table.title = escape("\n".join([printable(comparison.name), ", ".join(shared)]).rstrip())
+    table.title = escape("\n".join([escape_line(comparison.name), ", ".join(shared)]).rstrip())
     if count > LONGEST:
         table.caption = f"{count - LONGEST:,} more rows in the report"
     return table

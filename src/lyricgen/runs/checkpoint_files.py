@@ -14,7 +14,7 @@ import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from lyricgen.errors import UserError
-from lyricgen.files import replacing, to_disk, write_atomically
+from lyricgen.files import replace_file, to_disk, write_atomically
 from lyricgen.runs.directories import BEST, LAST, PREVIOUS
 from lyricgen.runs.record_files import RecordError, open_record, read_record
 from lyricgen.runs.state import RunState
@@ -48,11 +48,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         content = io.BytesIO()  # torch would not raise OSError for a full disk
         torch.save(checkpoint, content)
         digest = hashlib.sha256(content.getbuffer()).hexdigest()
-        with replacing(target) as stream:
+        with replace_file(target) as stream:
             stream.write(content.getbuffer())
             to_disk(stream)
             # a kill from here on leaves a sound checkpoint and its sum
-            write_atomically(_sums(target), "\n".join([digest, *_known(target)[:2], ""]))
+            write_atomically(_sums(target), "\n".join([digest, *_read_digests(target)[:2], ""]))
             if target.name == LAST and target.exists():
                 target.replace(target.with_name(PREVIOUS))
 
@@ -65,7 +65,7 @@ def is_sound(checkpoint: Path) -> bool:
             while block := stream.read(min(left, _BLOCK)):
                 digest.update(block)
                 left -= len(block)
-            return digest.hexdigest() in _known(checkpoint)
+            return digest.hexdigest() in _read_digests(checkpoint)
     except (OSError, RecordError):  # missing or unreadable
         return False
 
@@ -127,7 +127,7 @@ def _sums(checkpoint: Path) -> Path:
     return checkpoint.with_name(f"{name}.sha256")
 
 
-def _known(checkpoint: Path) -> list[str]:
+def _read_digests(checkpoint: Path) -> list[str]:
     try:
         return read_record(_sums(checkpoint)).split()
     except RecordError:

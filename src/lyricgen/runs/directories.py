@@ -19,7 +19,7 @@ from lyricgen.files import expand_home, open_ordinary
 SUMMARY = "summary.json"
 MULTIRUN = "multirun.yaml"  # configuration of a sweep, under the name that Hydra's sweeper gives it
 STUDY = "study.log"  # Optuna's journal of a search, in the directory of its sweep
-RECORD = ".hydra"
+HYDRA_FOLDER = ".hydra"
 LOCK = ".lock"
 MARK = b"lyricgen\n"  # in the lock of a run whose directory was empty before
 CHECKPOINTS = "checkpoints"  # directory of the files below
@@ -30,7 +30,7 @@ HPARAMS = "hparams.yaml"  # options of the run, as Lightning's own loggers write
 SUBMITTED = ".submitit"  # directory of the jobs that were sent to Slurm
 GROWING = (SAMPLES, STEPS, EVENTS)  # files to which a run appends; metrics.csv is replaced whole
 # Patterns of the names of files in the directories of runs and sweeps.
-OF_RUN = (SUMMARY, RECORD, CHECKPOINTS, METRICS, HPARAMS, "*profile*", *GROWING)
+OF_RUN = (SUMMARY, HYDRA_FOLDER, CHECKPOINTS, METRICS, HPARAMS, "*profile*", *GROWING)
 OF_SWEEP = (SUMMARY, MULTIRUN, SUBMITTED, "report", "[0-9]*_*")
 
 _made: list[Path] = []  # directories that `make_directory` has made, parents first
@@ -69,7 +69,7 @@ def check_there(directory: Path) -> None:
     """
     if not (directory / SUMMARY).is_file():
         raise UserError(
-            f"{str(directory)!r} is gone: it was removed or renamed while it was worked in: bring "
+            f"{str(directory)!r} is gone: it was removed or renamed during the work: bring "
             f"it back and go on by {resume_command(directory)}, or start anew"
         )
 
@@ -131,7 +131,7 @@ def refuse_links(directory: Path, patterns: Sequence[str] = OF_RUN) -> None:
     Raises:
         UserError: a file of the run is a link, pipe or device.
     """
-    for name in matching(directory, patterns):
+    for name in list_matching(directory, patterns):
         path = directory / name
         mode = path.lstat().st_mode
         if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
@@ -146,7 +146,7 @@ def has_checkpoint(directory: Path, names: Sequence[str] = (BEST, LAST, PREVIOUS
     return any((directory / CHECKPOINTS / name).is_file() for name in names)
 
 
-def matching(directory: Path, patterns: Sequence[str]) -> list[str]:
+def list_matching(directory: Path, patterns: Sequence[str]) -> list[str]:
     """List the names in a directory that match one of the patterns, sorted.
 
     The list is empty for a missing directory. Broken links are listed, too.
@@ -193,7 +193,7 @@ def _content_of_lock(directory: Path) -> bytes | None:
 
 
 @contextmanager
-def claimed(directory: Path) -> Iterator[None]:
+def claim_directory(directory: Path) -> Iterator[None]:
     """Keep other processes out of a directory until the block ends.
 
     Raises:

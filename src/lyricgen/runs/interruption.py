@@ -39,7 +39,7 @@ class Interruption:
     garbage collector, so code calls `raise_if_requested` before it starts long work.
     """
 
-    active: ClassVar["Interruption | None"] = None  # set by `listening`
+    active: ClassVar["Interruption | None"] = None  # set by `handle_signals`
 
     def __init__(self) -> None:
         self.patient = False
@@ -72,7 +72,7 @@ class Interruption:
 
 
 @contextmanager
-def listening(signals: Iterable[signal.Signals] = SIGNALS) -> Iterator[Interruption]:
+def handle_signals(signals: Iterable[signal.Signals] = SIGNALS) -> Iterator[Interruption]:
     """Handle signals of this process until the block ends.
 
     An inner block uses the Interruption of the outer block, and restores `patient` at its end.

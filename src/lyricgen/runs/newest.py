@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from lyricgen.console import tell
-from lyricgen.errors import UserError, printable
+from lyricgen.errors import UserError, escape_line
 from lyricgen.files import write_atomically
 from lyricgen.runs.directories import (
     BEST,
     CHECKPOINTS,
+    HYDRA_FOLDER,
     LAST,
     OF_RUN,
     PREVIOUS,
-    RECORD,
     SUMMARY,
-    matching,
+    list_matching,
     outputs_directory,
 )
 from lyricgen.runs.record_files import RecordError, read_record, read_yaml
@@ -58,13 +58,13 @@ def newest_runs() -> Iterator[Path]:
     begun before others. The jobs of sweeps are left out.
     """
     outputs = outputs_directory()
-    named = _named_newest(outputs)
+    named = _find_named_run(outputs)
     if named is not None:
         yield named
     levels = [outputs.glob(f"{level}/{SUMMARY}") for level in ("*", "*/*", "*/*/*")]
     found = {summary.parent for level in levels for summary in level}
     runs = [run for run in found if run.parent not in found]  # the others are jobs of sweeps
-    yield from sorted((run for run in runs if run != named), key=_begun, reverse=True)
+    yield from sorted((run for run in runs if run != named), key=_find_start, reverse=True)
 
 
 def record_newest(directory: Path, *, resumed: bool) -> None:
@@ -94,7 +94,7 @@ def record_newest(directory: Path, *, resumed: bool) -> None:
         log.warning(advice, outputs / LATEST, error.strerror, directory)
 
 
-def _named_newest(outputs: Path) -> Path | None:
+def _find_named_run(outputs: Path) -> Path | None:
     """Find the directory that latest.txt names; None if the file is missing, or names no run."""
     latest = outputs / LATEST
     if not os.path.lexists(latest):
@@ -111,7 +111,7 @@ def _named_newest(outputs: Path) -> Path | None:
         directory = outputs / named
         if not directory.is_dir():
             return None
-        if not matching(directory, OF_RUN):
+        if not list_matching(directory, OF_RUN):
             raise ValueError
         return directory
     except (OSError, ValueError):  # OSError: the name is too long for a file
@@ -119,17 +119,17 @@ def _named_newest(outputs: Path) -> Path | None:
         return None
 
 
-def _begun(directory: Path) -> float:
+def _find_start(directory: Path) -> float:
     """Start of a run or sweep in seconds, by its path or else by the last change of its summary."""
     name = f"{directory.parent.name} {directory.name}"
     began = re.match(f"{_DATE} {_TIME}", name)
     if began is not None:
         with suppress(ValueError, OverflowError):  # no such day or hour
             return datetime.strptime(began[0], "%Y-%m-%d %H-%M-%S.%f").timestamp()
-    return _modified(directory / SUMMARY)
+    return _find_change_time(directory / SUMMARY)
 
 
-def _modified(path: Path) -> float:
+def _find_change_time(path: Path) -> float:
     """Time of a file's last change in seconds; 0 if it is gone by now."""
     try:
         return path.stat().st_mtime
@@ -154,7 +154,7 @@ def checkpoint_in(path: Path) -> Path:
             if candidate.is_file():
                 return candidate
     jobs = path.glob(f"*/{CHECKPOINTS}/{BEST}")
-    newest = max(jobs, key=_modified, default=None)
+    newest = max(jobs, key=_find_change_time, default=None)
     if newest is not None:
         return newest
     found = f"has no {CHECKPOINTS}/{BEST}" if path.is_dir() else "is not there"
@@ -172,7 +172,7 @@ def starting_directories(checkpoint: Path) -> list[Path]:
     around = list(checkpoint.absolute().parents)
     for run in around[:3]:
         with suppress(RecordError, TypeError, KeyError):  # the record lacks it
-            started = read_yaml(run / RECORD / "hydra.yaml")["hydra"]["runtime"]["cwd"]
+            started = read_yaml(run / HYDRA_FOLDER / "hydra.yaml")["hydra"]["runtime"]["cwd"]
             return [Path(started), *around]
     return around
 
@@ -208,15 +208,15 @@ def tell_taken(path: Path) -> None:
     directory = path if path.is_dir() else path.parent.parent
     dated = path / SUMMARY if path.is_dir() else path
     known = [_describe(_summary(directory)), _age(dated)]
-    tell(printable(f"from {path}: {', '.join(one for one in known if one)}"))
+    tell(escape_line(f"from {path}: {', '.join(one for one in known if one)}"))
 
 
 def _without_checkpoint(runs: list[Path]) -> str:
     more = f", nor have {len(runs) - 1} older runs" if len(runs) > 1 else ""
-    return printable(f"{runs[0]} has no checkpoint ({_why(_summary(runs[0]))}){more}")
+    return escape_line(f"{runs[0]} has no checkpoint ({_explain_missing(_summary(runs[0]))}){more}")
 
 
-def _why(summary: RunSummary | SweepSummary) -> str:
+def _explain_missing(summary: RunSummary | SweepSummary) -> str:
     """Explain why a run has no checkpoint."""
     if summary.status == "failed":
         return f"it failed: {summary.reason}"[:_LONGEST_REASON]

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lyricgen.errors import printable
+from lyricgen.errors import escape_line
 from lyricgen.files import open_ordinary
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ class RecordError(ValueError):
     """Error for a record that cannot be read; its message is one short line without the path."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(printable(" ".join(message.split()))[:200])
+        super().__init__(escape_line(" ".join(message.split()))[:200])
 
 
 def open_record(path: Path, most: int = MOST) -> io.BufferedReader:

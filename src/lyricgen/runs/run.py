@@ -21,10 +21,10 @@ from lyricgen.errors import UserError, reason
 from lyricgen.files import remove_torn, write_atomically
 from lyricgen.runs.directories import (
     CHECKPOINTS,
-    RECORD,
+    HYDRA_FOLDER,
     SUMMARY,
     check_there,
-    claimed,
+    claim_directory,
     number_of,
     refuse_links,
     resume_command,
@@ -72,7 +72,7 @@ class Run:
         self.until_end = ExitStack()  # closed when the directory is given up
 
     @contextmanager
-    def claimed(self) -> Iterator[None]:
+    def claim_directory(self) -> Iterator[None]:
         """Keep other processes out of the directory until the block ends; then close `until_end`.
 
         Incomplete files of a killed process are removed first.
@@ -82,8 +82,8 @@ class Run:
             OSError: the lock cannot be opened.
         """
         refuse_links(self.directory)
-        with claimed(self.directory):
-            for directory in (self.directory, self.checkpoints, self.directory / RECORD):
+        with claim_directory(self.directory):
+            for directory in (self.directory, self.checkpoints, self.directory / HYDRA_FOLDER):
                 remove_torn(directory)
             with self.until_end:
                 yield
@@ -122,8 +122,8 @@ class Run:
         }
         if earlier is None:
             for name, text in self.record.items():
-                (self.directory / RECORD).mkdir(exist_ok=True)
-                write_atomically(self.directory / RECORD / name, text)
+                (self.directory / HYDRA_FOLDER).mkdir(exist_ok=True)
+                write_atomically(self.directory / HYDRA_FOLDER / name, text)
         else:
             before, kept = earlier.entries(), ("started", "command", "job", "search_space")
             entries |= {name: before[name] for name in kept if name in before}
@@ -136,7 +136,7 @@ class Run:
         except OSError as error:
             if earlier is None:
                 raise
-            raise self.unfinished(error) from error
+            raise self.writing_error(error) from error
         record_newest(self.sweep or self.directory, resumed=earlier is not None)
 
     @property
@@ -185,7 +185,7 @@ class Run:
         if (self.directory / SUMMARY).exists():
             return
         (self.directory / self.log_file).unlink(missing_ok=True)
-        if not (self.directory / RECORD).exists():
+        if not (self.directory / HYDRA_FOLDER).exists():
             unmark(self.directory)
         if self.sweep is not None:
             with suppress(OSError):  # it is not empty
@@ -208,7 +208,7 @@ class Run:
         self.summary = RunSummary.model_validate(self.summary.entries() | end | figures)
         self._write()
 
-    def unfinished(self, error: OSError) -> UserError:
+    def writing_error(self, error: OSError) -> UserError:
         """Error for a run that could not write a file, with the reason and a remedy."""
         try:
             check_there(self.directory)

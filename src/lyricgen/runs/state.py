@@ -215,7 +215,7 @@ def _setting_text(values: Settings, key: str) -> str:
 def sync_growing_files(directory: Path) -> dict[str, int]:
     """Write a run's growing files through to the disk; return their sizes by name, in bytes."""
     found = {}
-    for path in _growing(directory):
+    for path in _list_growing(directory):
         with path.open("rb") as stream:
             os.fsync(stream.fileno())
             found[path.name] = os.fstat(stream.fileno()).st_size
@@ -232,7 +232,7 @@ def rewind(directory: Path, checkpointed: dict[str, int]) -> None:
         directory: directory of the run.
         checkpointed: result of `sync_growing_files` at the checkpoint; empty to begin anew.
     """
-    for path in _growing(directory):
+    for path in _list_growing(directory):
         size = checkpointed.get(path.name, 0)
         if size == 0 or not path.is_file():  # nobody can append to a pipe
             path.unlink()
@@ -245,5 +245,5 @@ def rewind(directory: Path, checkpointed: dict[str, int]) -> None:
     (directory / HPARAMS).unlink(missing_ok=True)  # may be torn; it is written once
 
 
-def _growing(directory: Path) -> list[Path]:
+def _list_growing(directory: Path) -> list[Path]:
     return sorted(path for pattern in GROWING for path in directory.glob(pattern))

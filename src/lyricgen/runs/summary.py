@@ -223,4 +223,4 @@ def _read(directory: Path, choose: Callable[[dict[str, Any]], type[Kind]]) -> Ki
 @cache
 def _warn_of_damage(path: Path, why: str) -> None:
     """Warn of a damaged summary; a repeated call does nothing."""
-    log.warning("%s is damaged (%s): what it said of the run is lost", path, why)
+    log.warning("%s is damaged (%s): its entries are lost", path, why)

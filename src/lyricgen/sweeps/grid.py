@@ -13,7 +13,7 @@ from lyricgen.cli.hydra_private import combine_values
 from lyricgen.console import progress, show
 from lyricgen.errors import UserError
 from lyricgen.options import Options, validate
-from lyricgen.runs.directories import LAST, PREVIOUS, claimed, has_checkpoint, job_directory
+from lyricgen.runs.directories import LAST, PREVIOUS, claim_directory, has_checkpoint, job_directory
 from lyricgen.runs.state import fixed_settings, sorted_settings
 from lyricgen.runs.summary import RunSummary
 from lyricgen.settings import flatten, key, known_to_model
@@ -72,7 +72,7 @@ def sweep_grid(sweeper: Any, arguments: list[str]) -> None:
     typed, overrides, resume = read_arguments(arguments, options.params)
     planned = _compose_jobs(sweeper, overrides)
     sweep = Sweep(Path(sweeper.config.hydra.sweep.dir), typed, resume=resume)
-    with claimed(sweep.directory):
+    with claim_directory(sweep.directory):
         jobs = plan(sweep.directory, planned)
         with sweep.conclusion():
             sweep.begin(OmegaConf.to_yaml(sweeper.config), jobs)
@@ -125,7 +125,7 @@ def plan(directory: Path, planned: Sequence[PlannedJob]) -> list[Job]:
         UserError: a job would train for fewer epochs than before.
     """
     there = jobs_in(directory)
-    values = [_checked(one.values) if there else one.values for one in planned]
+    values = [_parse_values(one.values) if there else one.values for one in planned]
     options = {number: summary.options or {} for number, (_, summary) in there.items()}
     known = _match(values, options)
     following = 1 + max(there, default=-1)
@@ -144,7 +144,7 @@ def plan(directory: Path, planned: Sequence[PlannedJob]) -> list[Job]:
     return sorted(jobs, key=lambda job: job.number)
 
 
-def _checked(values: dict[str, Any]) -> dict[str, Any]:
+def _parse_values(values: dict[str, Any]) -> dict[str, Any]:
     """Return a configuration in the form of summary.json, or unchanged if an option is wrong."""
     from lyricgen.training.options import parse  # noqa: PLC0415  takes seconds; for resumed sweeps
 

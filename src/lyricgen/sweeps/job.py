@@ -26,7 +26,7 @@ from rich import get_console
 from lyricgen.console import leave_closed_terminal, tell
 from lyricgen.errors import reason
 from lyricgen.runs.directories import is_alive
-from lyricgen.runs.interruption import HANGUP, SIGNALS, Interrupted, Interruption, listening
+from lyricgen.runs.interruption import HANGUP, SIGNALS, Interrupted, Interruption, handle_signals
 from lyricgen.training.threads import VARIABLES
 
 SWEEP_POLL_SECONDS = 0.25  # between two looks at the sweep
@@ -57,7 +57,7 @@ def stop_file(sweep: Path, process: str) -> Path:
 
 
 @contextmanager
-def changed_environment(changes: Mapping[str, str]) -> Iterator[None]:
+def change_environment(changes: Mapping[str, str]) -> Iterator[None]:
     """Change environment variables until the block ends."""
     before = {name: os.environ.get(name) for name in changes}
     os.environ.update(changes)
@@ -82,7 +82,7 @@ def start_fork_server() -> None:
     resource_tracker.ensure_running()  # its start would unblock SIGINT and SIGTERM again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
-        with changed_environment(dict.fromkeys(VARIABLES, "1")):
+        with change_environment(dict.fromkeys(VARIABLES, "1")):
             ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -181,7 +181,10 @@ def do_as_job(sweep: Path, job: Callable[[], float]) -> float:
         if HANGUP is not None:
             signal.signal(HANGUP, lambda *_: leave_closed_terminal())
     try:
-        with listening(_OWN_SIGNALS) as interruption, _watching_sweep(sweep, parent, interruption):
+        with (
+            handle_signals(_OWN_SIGNALS) as interruption,
+            _watch_sweep(sweep, parent, interruption),
+        ):
             return job()
     except Interrupted as stop:
         _requeue(stop.number)
@@ -189,7 +192,7 @@ def do_as_job(sweep: Path, job: Callable[[], float]) -> float:
 
 
 @contextmanager
-def _watching_sweep(sweep: Path, parent: str, interruption: Interruption) -> Iterator[None]:
+def _watch_sweep(sweep: Path, parent: str, interruption: Interruption) -> Iterator[None]:
     """Stop this process if the sweep stops while the block runs; a thread watches the sweep.
 
     If the sweep is gone and this process does not stop in time, the thread ends the process.

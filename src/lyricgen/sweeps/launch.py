@@ -14,7 +14,7 @@ from lyricgen.errors import UserError, reason
 from lyricgen.runs.directories import check_there
 from lyricgen.runs.interruption import raise_if_requested, terminal_signals_blocked
 from lyricgen.runs.summary import score
-from lyricgen.sweeps.job import SWEEP, changed_environment, process_name, start_fork_server
+from lyricgen.sweeps.job import SWEEP, change_environment, process_name, start_fork_server
 from lyricgen.sweeps.sweep import jobs_in
 from lyricgen.sweeps.watch import Jobs, LauncherWatch, ProcessWatch, SlurmWatch
 from lyricgen.training.threads import cores, threads_of_each
@@ -94,7 +94,7 @@ def launch(
     if kind == "BasicLauncher":
         _launch_here(launcher, jobs, sweep)
         return
-    with changed_environment({SWEEP: process_name()}):
+    with change_environment({SWEEP: process_name()}):
         if kind == "ProcessLauncher":
             ProcessWatch(launcher, jobs, sweep, threads_of_each(local)).run(local)
         elif kind == "RayLauncher":  # Ray has its own queue and cores

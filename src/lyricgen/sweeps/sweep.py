@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lyricgen.cli.resume_arguments import without_resume
-from lyricgen.cli.typed_values import quote_texts, quoted
+from lyricgen.cli.resume_arguments import drop_resume
+from lyricgen.cli.typed_values import quote_texts, quote_value
 from lyricgen.console import show
 from lyricgen.errors import UserError, reason
 from lyricgen.files import remove_torn, write_atomically
@@ -100,7 +100,7 @@ def read_arguments(arguments: list[str], params: dict[str, Any]) -> Arguments:
     Raises:
         UserError: the value of a parameter is ambiguous or cannot be read.
     """
-    typed = without_resume(arguments)
+    typed = drop_resume(arguments)
     own = quote_texts([f"{name}={value}" for name, value in params.items()], multirun=True)
     return Arguments(typed, [*own, *typed], typed != arguments)
 
@@ -188,7 +188,10 @@ class Sweep:
         settings = {"hydra.sweep.dir": directory, "hydra.sweep.subdir": job.name}
         if job.begun:
             settings["resume"] = f"{directory}/{job.name}"
-        return [*job.overrides, *(f"{name}={quoted(value)}" for name, value in settings.items())]
+        return [
+            *job.overrides,
+            *(f"{name}={quote_value(value)}" for name, value in settings.items()),
+        ]
 
     @contextmanager
     def conclusion(self) -> Iterator[None]:

@@ -18,10 +18,10 @@ from typing import Any
 
 from typing_extensions import override
 
-from lyricgen.console import rounded, show
+from lyricgen.console import format_figure, show
 from lyricgen.errors import UserError, reason
-from lyricgen.runs.directories import SUBMITTED, SUMMARY, claimed, is_alive, number_of
-from lyricgen.runs.interruption import listening, terminal_signals_blocked
+from lyricgen.runs.directories import SUBMITTED, SUMMARY, claim_directory, is_alive, number_of
+from lyricgen.runs.interruption import handle_signals, terminal_signals_blocked
 from lyricgen.runs.summary import RunSummary
 from lyricgen.sweeps.job import create_job_process, process_name, stop_file
 
@@ -63,7 +63,7 @@ class JobWatch(ABC):
             Interrupted: Ctrl-C or another signal came; all jobs have stopped.
         """
         self._stop.unlink(missing_ok=True)  # left by an earlier process of this name
-        with listening() as interruption:
+        with handle_signals() as interruption:
             interruption.patient = True
             try:
                 while True:
@@ -164,7 +164,7 @@ class JobWatch(ABC):
         """Mark running jobs as killed if no process works on them."""
         for directory, _ in self._summaries().values():
             # the summary is gone or damaged, or the job still works
-            with suppress(OSError, UserError), claimed(directory):
+            with suppress(OSError, UserError), claim_directory(directory):
                 summary = RunSummary.read(directory)
                 if summary.status == "running":
                     summary.status = "killed"
@@ -177,7 +177,9 @@ class JobWatch(ABC):
                 continue
             self._ended.add(number)
             figures = [(name, summary.metrics.get(name)) for name in SHOWN_FIGURES]
-            shown = next((f", {name} {rounded(value)}" for name, value in figures if value), "")
+            shown = next(
+                (f", {name} {format_figure(value)}" for name, value in figures if value), ""
+            )
             why = f": {summary.reason}" if summary.reason else ""
             done = f"{len(self._ended)} of {len(self._numbers)}"
             show(f"job {directory.name} {summary.status}{shown}{why} ({done})")

@@ -78,7 +78,7 @@ def longest_row(options: TrainOptions, vocabulary_size: int) -> int:
     return max(options.data.num_steps, most)
 
 
-def report_batches(options: TrainOptions, datamodule: CharacterDataModule) -> None:
+def log_batches(options: TrainOptions, datamodule: CharacterDataModule) -> None:
     """Log a lowered batch size, lines that are cut up, and characters that an epoch leaves out."""
     sampler, split = datamodule.sampler, datamodule.splits["train"]
     if isinstance(sampler, LineSampler):

@@ -26,7 +26,7 @@ from pathlib import Path
 import torch
 from pytorch_lightning import seed_everything
 
-from lyricgen.data.build import find_corpus, report_text
+from lyricgen.data.build import find_corpus, log_notices
 from lyricgen.data.corpus import EncodedCorpus
 from lyricgen.errors import UserError
 from lyricgen.models.checkpoint import load
@@ -97,8 +97,8 @@ def prepare(
             options, datamodule, model, state, observers, description, module, trainer
         )
     if rank == 0:
-        report_text(options.data, corpus)
-        build.report_batches(options, datamodule)
+        log_notices(options.data, corpus)
+        build.log_batches(options, datamodule)
     return training
 
 

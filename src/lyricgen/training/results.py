@@ -10,7 +10,7 @@ import torch
 from rich import box
 from rich.table import Table
 
-from lyricgen.console import rounded, show
+from lyricgen.console import format_figure, show
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.data.splits import SPLITS
 from lyricgen.models.checkpoint import load
@@ -101,7 +101,7 @@ def _is_worse_than_uniform(
         "the best %s loss, %s nats a character, is worse than guessing among all %s characters "
         "(%.2f)%s",
         "held-out" if len(datamodule.splits) > 1 else "training",
-        rounded(loss),
+        format_figure(loss),
         f"{size:,}",
         math.log(size),
         "" if learning_rate is None else f": lower optimizer.lr={learning_rate:g}",
@@ -146,9 +146,9 @@ def _compare_with_ngrams(figures: dict[str, Any]) -> dict[str, Any]:
         "the network %s the best n-gram on the %s text: perplexity %s, %s %s",
         "beats" if own < best else "does not beat",
         "validation" if split == "val" else "test",
-        rounded(own),
+        format_figure(own),
         name,
-        rounded(best),
+        format_figure(best),
     )
     return {"beats_ngrams": own < best}
 
@@ -205,4 +205,4 @@ def print_table(summary: RunSummary) -> None:
 
 
 def _format(value: float | None) -> str:
-    return "" if value is None else rounded(value)
+    return "" if value is None else format_figure(value)

@@ -9,7 +9,7 @@ from torch import Tensor
 from lyricgen.data.datamodule import CharacterDataModule
 from lyricgen.models.cells.cell import State
 from lyricgen.models.metrics import loss_figures
-from lyricgen.models.model import Model, evaluating, write_to_positions
+from lyricgen.models.model import Model, eval_mode, write_to_positions
 from lyricgen.training.ddp.group import summed
 
 
@@ -60,7 +60,7 @@ def score_split(
     """
     total = NatsTotal(model.metric_prefix)
     state: State | None = None
-    with torch.inference_mode(), evaluating(model):
+    with torch.inference_mode(), eval_mode(model):
         for batch in datamodule.evaluation_loader(split):
             nats, state = model.score(batch, None if batch.starts_stream else state)  # (B, T)
             total.add(nats, batch.num_characters)

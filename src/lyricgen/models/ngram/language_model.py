@@ -14,7 +14,7 @@ from typing_extensions import TypeIs, override
 
 from lyricgen.data.batch import IGNORED, Batch
 from lyricgen.data.splits import Split
-from lyricgen.errors import UserError, printable
+from lyricgen.errors import UserError, escape_line
 from lyricgen.models.cells.cell import State
 from lyricgen.models.model import Model, NextModel
 from lyricgen.models.ngram.model import (
@@ -24,7 +24,7 @@ from lyricgen.models.ngram.model import (
     NgramModel,
     Numbers,
     nats_by_order,
-    smoothed,
+    smooth_counts,
 )
 from lyricgen.models.options import Interpolated, NgramArchitecture
 
@@ -64,7 +64,7 @@ class NgramLanguageModel(NextModel):
         for name in sorted(buffers.keys() | tensors.keys()):
             if name not in buffers or name not in tensors:
                 there = "absent" if name in buffers else "too many"
-                raise UserError(f"{printable(name)} is {there}")
+                raise UserError(f"{escape_line(name)} is {there}")
             found, dtype = tensors[name], buffers[name].dtype
             if found.dtype != dtype or found.dim() != 1:
                 shown = f"{found.dtype} of shape {tuple(found.shape)}"
@@ -123,7 +123,7 @@ class NgramLanguageModel(NextModel):
         """
         chosen = self.architecture
         counts = NgramCounts(ids.numpy(), self.vocabulary_size, chosen.order)
-        model = smoothed(counts, chosen.order, chosen.smoothing, chosen.k)
+        model = smooth_counts(counts, chosen.order, chosen.smoothing, chosen.k)
         each = zip(counts.keys, model.terms, strict=True)
         for k, (keys, (direct, passed)) in enumerate(each, start=1):
             for name, values in (("keys", keys), ("direct", direct), ("passed", passed)):

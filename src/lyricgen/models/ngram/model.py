@@ -253,7 +253,9 @@ class NgramModel:
         return probability[:, :-1].reshape(*shape, width - 1)
 
 
-def smoothed(counts: NgramCounts, order: int, smoothing: Smoothing, k: float = 1.0) -> NgramModel:
+def smooth_counts(
+    counts: NgramCounts, order: int, smoothing: Smoothing, k: float = 1.0
+) -> NgramModel:
     """Make a model from counted grams.
 
     Args:

@@ -69,7 +69,7 @@ class Space:
         """Distribution of each searched setting, by name, for Optuna."""
         return {name: dimension.distribution for name, dimension in self.dimensions.items()}
 
-    def searched(self, values: dict[str, Any]) -> list[str]:
+    def write_overrides(self, values: dict[str, Any]) -> list[str]:
         """Write the overrides that set the searched values of a trial."""
         return [one.override(values[name]) for name, one in self.dimensions.items()]
 
@@ -89,7 +89,7 @@ class Space:
     def corner(self) -> list[str]:
         """Overrides that set all numbers to their lowest values and all choices to the first."""
         spaces = {name: one.distribution for name, one in self.dimensions.items()}
-        return self.searched(
+        return self.write_overrides(
             {
                 name: one.choices[0] if isinstance(one, CategoricalDistribution) else one.low
                 for name, one in spaces.items()

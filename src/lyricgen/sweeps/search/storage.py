@@ -150,7 +150,7 @@ def newest_trials(study: optuna.Study) -> dict[int, FrozenTrial]:
     try:
         trials = study.get_trials(deepcopy=False)
     except KeyError as error:
-        raise _missing(study.study_name) from error
+        raise _missing_study_error(study.study_name) from error
     for trial in trials:
         if JOB in trial.user_attrs:  # missing if the process was killed before it set the number
             try:
@@ -160,7 +160,7 @@ def newest_trials(study: optuna.Study) -> dict[int, FrozenTrial]:
     return found
 
 
-def _missing(study: str, job: int | None = None) -> UserError:
+def _missing_study_error(study: str, job: int | None = None) -> UserError:
     trial = "" if job is None else f"the trial of job {job} of "
     return UserError(
         f"{trial}the study {study!r} is not in its storage: bring the storage back, or start a new "
@@ -200,28 +200,28 @@ class JobTrial:
             study = self._storage.get_study_id_from_name(self._name)
             self._id = self._storage.get_trial_id_from_study_id_trial_number(study, number)
         except KeyError as error:
-            raise _missing(self._name, job) from error
+            raise _missing_study_error(self._name, job) from error
 
     @property
     def search_space(self) -> dict[str, dict[str, Any]]:
         """Description of the search space, for summary.json."""
-        return describe(self._frozen().distributions)
+        return describe(self._read_trial().distributions)
 
     def report(self, epoch: int, value: float) -> None:
         """Report the value of an epoch, unless it was reported before or the trial has ended."""
-        trial = self._frozen()
+        trial = self._read_trial()
         if epoch not in trial.intermediate_values and not trial.state.is_finished():
             self._storage.set_trial_intermediate_value(self._id, epoch, value)
 
     def should_stop(self) -> bool:
         """Whether the pruner stops the trial at the last reported epoch."""
-        return self._study.pruner.prune(self._study, self._frozen())
+        return self._study.pruner.prune(self._study, self._read_trial())
 
-    def _frozen(self) -> FrozenTrial:
+    def _read_trial(self) -> FrozenTrial:
         try:
             return self._storage.get_trial(self._id)
         except KeyError as error:
-            raise _missing(self._name, self._job) from error
+            raise _missing_study_error(self._name, self._job) from error
 
 
 def trial_of(run: Run) -> JobTrial:

@@ -17,7 +17,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from lyricgen.cli.composition import job_values
-from lyricgen.console import rounded, show
+from lyricgen.console import format_figure, show
 from lyricgen.errors import UserError
 from lyricgen.runs.directories import LOCK, MULTIRUN, job_directory
 from lyricgen.runs.interruption import raise_if_requested
@@ -276,15 +276,15 @@ class Study:
         ]
         if complete:
             value, best = min(complete, key=lambda each: each[0])
-            overrides = ", ".join(self.space.searched(best.params))
+            overrides = ", ".join(self.space.write_overrides(best.params))
             number = best.user_attrs[JOB]
-            show(f"the best is job {number}, perplexity {rounded(value)}: {overrides}")
+            show(f"the best is job {number}, perplexity {format_figure(value)}: {overrides}")
 
     def _ask(self, number: int) -> Job:
         self._study.sampler = build_sampler(self.options.sampler, number)
         trial = self._study.ask(self.space.distributions)
         name = job_directory(number, self.space.label(trial.params))
-        trial.set_user_attr(OVERRIDES, self.space.searched(trial.params))
+        trial.set_user_attr(OVERRIDES, self.space.write_overrides(trial.params))
         trial.set_user_attr(DIRECTORY, name)
         trial.set_user_attr(JOB, number)
         self._claim(number)

@@ -10,7 +10,7 @@ from rich import get_console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from typing_extensions import override
 
-from lyricgen.console import ProgressBar, rounded
+from lyricgen.console import ProgressBar, format_figure
 from lyricgen.data.batch import world_size
 from lyricgen.runs.state import RunState
 from lyricgen.runs.summary import perplexity_name
@@ -83,7 +83,7 @@ class ProgressReport(Observer):
         name = perplexity_name(metrics)
         shown = name.replace("_", "-")
         perplexities = {
-            split: rounded(metrics[f"{split}/{name}"], 1)
+            split: format_figure(metrics[f"{split}/{name}"], 1)
             for split in ("train", "val")
             if f"{split}/{name}" in metrics
         }
@@ -115,7 +115,7 @@ class ProgressReport(Observer):
         if not figures:
             return ""
         name = perplexity_name(figures)
-        return f"{name.replace('_', '-')} train {rounded(figures[f'train/{name}'], 1)}"
+        return f"{name.replace('_', '-')} train {format_figure(figures[f'train/{name}'], 1)}"
 
     def _close(self) -> None:
         if self._bar is not None:

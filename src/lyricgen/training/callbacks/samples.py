@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from lyricgen.data.batch import seed_of
 from lyricgen.data.splits import Split
-from lyricgen.errors import UserError, printable_text
+from lyricgen.errors import UserError, escape_text
 from lyricgen.evaluation.memorisation import (
     LOGGED_DISTINCT,
     LOGGED_IN_HELD_OUT,
@@ -21,9 +21,9 @@ from lyricgen.evaluation.memorisation import (
     LOGGED_LONGEST,
     LOGGED_NGRAMS,
     SharedNgrams,
-    copied,
     distinct_ngrams,
     held_out_names,
+    measure_overlap,
     share_in,
 )
 from lyricgen.generation.filling import encode_gaps, fill_texts
@@ -59,7 +59,7 @@ class Sample:
 
 def one_line(text: str) -> str:
     """Join the lines of a text into one printable line."""
-    return printable_text(text.strip().replace("\n", " / "))
+    return escape_text(text.strip().replace("\n", " / "))
 
 
 def as_markdown(samples: list[Sample]) -> str:
@@ -120,7 +120,7 @@ class Copying:
         vocabulary = self.model.vocabulary
         texts = [vocabulary.encode(text[len(prefix) :]).numpy() for prefix, text in drawn]
         if self._shared is not None and any(map(len, texts)):
-            common = copied(self._shared, texts, list(LOGGED_NGRAMS))
+            common = measure_overlap(self._shared, texts, list(LOGGED_NGRAMS))
             figures |= {LOGGED_NGRAMS[n]: share for n, share in common.ngrams.items()}
             figures[LOGGED_LONGEST] = float(common.longest)
         if lines and self._held_out:
@@ -314,7 +314,7 @@ def choose_prefixes(prefixes: list[str] | None, model: TrainedModel, opening: st
                 encode(text)
             except UserError as error:
                 raise UserError(f"callbacks.samples.prefixes: {error}") from error
-        return [model.normalised(text) for text in prefixes]
+        return [model.normalise_prefix(text) for text in prefixes]
     if model.fills_gaps:
         line = opening.partition("\n")[0][:LONGEST_LINE]
         missing = [model.gap if i % 3 == 2 else character for i, character in enumerate(line)]

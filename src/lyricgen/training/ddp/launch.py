@@ -16,7 +16,7 @@ from typing import IO, Any
 import torch
 
 from lyricgen.console import progress, tell_now
-from lyricgen.errors import UserError, printable
+from lyricgen.errors import UserError, escape_line
 from lyricgen.training.ddp import PEER_LOST
 from lyricgen.training.ddp.group import lost_connection, process_group, server
 
@@ -100,7 +100,7 @@ class WorkerProcesses:
         said = next((line for line in reversed(lines) if line.strip()), "no reason known")
         if process.returncode < 0:
             said = f"it was killed by {signal.Signals(-process.returncode).name}"
-        return printable(f"process {rank + 1} of {len(self._processes) + 1} has ended: {said}")
+        return escape_line(f"process {rank + 1} of {len(self._processes) + 1} has ended: {said}")
 
     def _watch(self) -> None:
         """End rank 0 if it stays blocked after a process has failed."""
