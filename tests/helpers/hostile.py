@@ -118,11 +118,7 @@ raw("text", "想要有直升机\n".encode() * 20, "it has another format")
 raw("image", b"\x89PNG\r\n\x1a\n" + bytes(200), "it has another format")
 raw("noise", random.Random(0).randbytes(5000), "it has another format")
 raw("start_of_a_zip", b"PK\x03\x04", "cut short")
-raw(
-    "pickle",
-    pickle.dumps({"state_dict": {}, "lyricgen": {}}),
-    "it has another format",
-)
+raw("pickle", pickle.dumps({"state_dict": {}, "lyricgen": {}}), "it has another format")
 raw("end_alone", b"PK\x05\x06" + bytes(18), "it has another format")
 
 
