@@ -22,7 +22,7 @@ from lyricgen import train as command
 from lyricgen.data.options import PUBLISHED
 from lyricgen.reporting import sweep_report
 from lyricgen.training.callbacks.checkpoints import Checkpoints
-from tests.helpers.processes import started
+from tests.helpers.processes import start_process
 
 ROOT = Path(__file__).parents[1]
 
@@ -109,7 +109,7 @@ def sweep_of(outputs: str | Path = "outputs") -> Path:
 
 
 @dataclass(frozen=True)
-class Finished:
+class TrainingResult:
     """Result of the train command: status, output and directory."""
 
     status: int
@@ -123,7 +123,7 @@ class Finished:
         return summary_of(self.directory)
 
 
-Train = Callable[..., Finished]
+Train = Callable[..., TrainingResult]
 
 
 def until(look: Callable[[], Found], seconds: float = 120, every: float = 0.05) -> Found:
@@ -141,11 +141,11 @@ def hear_ctrl_c() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored under nohup
 
 
-def killed_after(checkpoints: int, outputs: Path, *arguments: str) -> None:
+def train_until_killed(checkpoints: int, outputs: Path, *arguments: str) -> None:
     """Run the train command in a process that is killed before checkpoint `checkpoints` + 1."""
     environment = {"OMP_NUM_THREADS": "1", "LYRICGEN_OUTPUTS": str(outputs)}
     printed = outputs.with_name(f"{outputs.name}.log")
-    process = started(
+    process = start_process(
         _train_with_kill, checkpoints, arguments, output=printed, environment=environment
     )
     process.join()
@@ -169,7 +169,7 @@ def _train_with_kill(checkpoints: int, arguments: tuple[str, ...]) -> None:
 
 
 @dataclass(frozen=True)
-class Printed:
+class CommandOutput:
     """Status and output of a command other than train."""
 
     status: int
@@ -191,7 +191,7 @@ def messages(err: str) -> list[str]:
     return lines[1:] if lines and lines[0].startswith("from ") else lines
 
 
-def refusal(printed: Printed) -> str:
+def refusal(printed: CommandOutput) -> str:
     """The single error line of a command that ended with status 2."""
     assert (printed.status, printed.out) == (2, "")
     [line] = messages(printed.err)
@@ -200,7 +200,9 @@ def refusal(printed: Printed) -> str:
     return line
 
 
-def printed(main: Main, capture: pytest.CaptureFixture[str], *arguments: str | Path) -> Printed:
+def run_main(
+    main: Main, capture: pytest.CaptureFixture[str], *arguments: str | Path
+) -> CommandOutput:
     """Run a command other than train in this process."""
     capture.readouterr()  # earlier output, of a training for example, is not the command's
     status = 0
@@ -209,7 +211,7 @@ def printed(main: Main, capture: pytest.CaptureFixture[str], *arguments: str | P
     except SystemExit as stop:
         status = int(stop.code or 0)
     captured = capture.readouterr()
-    return Printed(status, captured.out, captured.err)
+    return CommandOutput(status, captured.out, captured.err)
 
 
 def _train(*overrides: str) -> tuple[int, Path | None]:
@@ -235,10 +237,10 @@ def train(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
 
-    def run(*overrides: str) -> Finished:
+    def run(*overrides: str) -> TrainingResult:
         status, directory = _train(*overrides)
         captured = capfd.readouterr()
-        return Finished(status, captured.out, captured.err, directory)
+        return TrainingResult(status, captured.out, captured.err, directory)
 
     return run
 
@@ -249,18 +251,18 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Train:
     home = tmp_path_factory.mktemp("trained")
 
     @functools.cache
-    def run(*overrides: str) -> Finished:
+    def run(*overrides: str) -> TrainingResult:
         out, err = io.StringIO(), io.StringIO()
         with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
             patch.chdir(home)
             patch.delenv("LYRICGEN_OUTPUTS", raising=False)
             status, directory = _train(*overrides)
-        return Finished(status, out.getvalue(), err.getvalue(), directory)
+        return TrainingResult(status, out.getvalue(), err.getvalue(), directory)
 
     return run
 
 
-def copied(run: Finished, outputs: str = "outputs") -> Finished:
+def copy_run(run: TrainingResult, outputs: str = "outputs") -> TrainingResult:
     """Copy a run for a test that changes it; make it the newest run of other outputs."""
     assert run.directory is not None, run.err
     relative = Path(*run.directory.parts[-3:])  # runs/<date>/<time>_<name>

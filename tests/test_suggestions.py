@@ -15,7 +15,7 @@ from lyricgen.cli.typed_values import (
     known_settings,
 )
 from lyricgen.errors import did_you_mean, find_nearest
-from tests.conftest import Train, printed
+from tests.conftest import Train, run_main
 
 
 def misspellings(name: str) -> Iterator[str]:
@@ -157,7 +157,7 @@ def test_suggestions_of_the_other_commands(
     command: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for typed, message in zip(COMMANDS[command][::2], COMMANDS[command][1::2], strict=True):
-        done = printed(command.main, capsys, *typed.split())
+        done = run_main(command.main, capsys, *typed.split())
         assert done.status == 2
         assert f"did you mean {message}" in done.err
         assert len(done.err.splitlines()) == 1

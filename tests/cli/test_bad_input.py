@@ -24,7 +24,7 @@ from lyricgen.errors import UserError
 from lyricgen.training import build
 from lyricgen.training.options import TrainOptions, parse
 from tests.conftest import TINY, Train
-from tests.helpers.processes import started
+from tests.helpers.processes import start_process
 
 SONG = "想要有直升机\n想要和你飞到宇宙去\n想要和你融化在一起\n" * 20  # 26 · 20 characters
 
@@ -501,7 +501,7 @@ def run(override: str, full: str) -> tuple[int | None, str]:
     """Exit status and output of the train command under a value of HYDRA_FULL_ERROR."""
     output = Path(f"{full}.txt").absolute()
     environment = {"HYDRA_FULL_ERROR": full, "LYRICGEN_OUTPUTS": "outputs"}
-    process = started(_run, override, output=output, environment=environment)
+    process = start_process(_run, override, output=output, environment=environment)
     process.join()
     return process.exitcode, output.read_text("utf-8")
 

@@ -29,7 +29,13 @@ from lyricgen.models.optimizers import OPTIMIZERS
 from lyricgen.runs.directories import job_directory
 from lyricgen.training.options import TrainOptions, parse
 from tests.conftest import TINY, Train, newest_of
-from tests.helpers.composition import ABSTRACT, RUNNING_TEXT, SAMPLERS_OF_LINES, composed, groups
+from tests.helpers.composition import (
+    ABSTRACT,
+    RUNNING_TEXT,
+    SAMPLERS_OF_LINES,
+    compose_options,
+    groups,
+)
 
 TIME = r"\d\d-\d\d-\d\d\.\d{6}"
 
@@ -119,7 +125,7 @@ def test_rows_hold_every_file_and_every_pair() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("row", covering_rows(), ids=lambda row: ",".join(as_overrides(row)))
 def test_every_choice_composes_with_every_other(row: Row) -> None:
-    values = composed(*as_overrides(row))
+    values = compose_options(*as_overrides(row))
     options = parse(values)
     # the user's choice decides, not a file
     assert options.sampler.kind == str(row["sampler"]).removesuffix("_carried")
@@ -136,8 +142,11 @@ def test_every_choice_composes_with_every_other(row: Row) -> None:
 @pytest.mark.parametrize("data", sorted(RUNNING_TEXT))
 def test_a_sampler_of_lines_is_refused_for_running_text(data: str) -> None:
     with pytest.raises(UserError, match=r"(?=.*sampler=consecutive)(?=.*sampler=random)"):
-        parse(composed(f"data={data}", "sampler=lines"))
-    assert parse(composed(f"data={data}", "sampler=lines", "data.unit=line")).data.unit == "line"
+        parse(compose_options(f"data={data}", "sampler=lines"))
+    assert (
+        parse(compose_options(f"data={data}", "sampler=lines", "data.unit=line")).data.unit
+        == "line"
+    )
 
 
 def leaves(values: dict[str, Any], prefix: str = "") -> set[str]:
@@ -240,13 +249,13 @@ def test_every_option_is_read_somewhere() -> None:
 
 
 def test_corpus_of_lines_picks_its_sampler() -> None:
-    assert composed("data=dino")["sampler"]["kind"] == "lines"
-    assert composed("data=coursera_dino")["sampler"]["kind"] == "lines"
-    assert composed()["sampler"]["kind"] == "consecutive"
+    assert compose_options("data=dino")["sampler"]["kind"] == "lines"
+    assert compose_options("data=coursera_dino")["sampler"]["kind"] == "lines"
+    assert compose_options()["sampler"]["kind"] == "consecutive"
 
 
 def test_the_users_sampler_wins_in_any_order() -> None:
-    one = composed("data=dino", "sampler=random")
+    one = compose_options("data=dino", "sampler=random")
     assert one["sampler"] == {
         "kind": "random",
         "shuffle": "each_epoch",
@@ -254,8 +263,8 @@ def test_the_users_sampler_wins_in_any_order() -> None:
         "random_offset": False,
         "drop_last": False,
     }
-    assert composed("sampler=random", "data=dino") == one
-    assert one["data"] == composed("data=dino")["data"]  # and nothing else changes
+    assert compose_options("sampler=random", "data=dino") == one
+    assert one["data"] == compose_options("data=dino")["data"]  # and nothing else changes
 
 
 def sampler_of_run(*overrides: str) -> dict[str, Any]:
@@ -272,7 +281,7 @@ LINES = ("data=text", "data.unit=line")
 
 @pytest.mark.slow
 def test_a_list_of_lines_keeps_the_settings_of_its_default_sampler() -> None:
-    lines = composed("sampler=lines")["sampler"]
+    lines = compose_options("sampler=lines")["sampler"]
     assert sampler_of_run(*LINES) == lines
     assert sampler_of_run(*LINES, "sampler.carry_state=true") == lines | {"carry_state": True}
     assert sampler_of_run(*LINES, "+sampler.shuffle=once") == lines | {"shuffle": "once"}
@@ -298,7 +307,7 @@ def test_a_resumed_run_ignores_a_setting_of_another_sampler_only_if_it_did_befor
     (tmp_path / "summary.json").write_text(json.dumps({"status": "finished"} | recorded), "utf-8")
     typed = (*LINES, "sampler.drop_last=true", f"resume='{tmp_path}'")
     if ignored:
-        assert sampler_of_run(*typed) == composed("sampler=lines")["sampler"]
+        assert sampler_of_run(*typed) == compose_options("sampler=lines")["sampler"]
     else:
         with pytest.raises(UserError, match=r"^sampler\.drop_last: .* leave it out, or choose"):
             sampler_of_run(*typed)
@@ -316,8 +325,8 @@ def test_a_chosen_sampler_also_serves_a_list_of_lines() -> None:
 
 def test_a_state_carried_between_lines_needs_batches_of_one_line() -> None:
     with pytest.raises(UserError, match=r"sampler.carry_state=true .*: set data.batch_size=1"):
-        parse(composed("data=dino", "sampler=lines_carried"))
-    carried = parse(composed("data=dino", "sampler=lines_carried", "data.batch_size=1"))
+        parse(compose_options("data=dino", "sampler=lines_carried"))
+    carried = parse(compose_options("data=dino", "sampler=lines_carried", "data.batch_size=1"))
     assert carried.sampler.model_dump() == {
         "kind": "lines",
         "shuffle": "once",
@@ -327,21 +336,21 @@ def test_a_state_carried_between_lines_needs_batches_of_one_line() -> None:
 
 
 def test_depth_and_layers() -> None:
-    deep = composed("depth=deep")
+    deep = compose_options("depth=deep")
     assert (deep["layers"], deep["depth"]) == (3, {"dropout": 0.2, "residual": True})
-    two = composed("depth=deep", "layers=2")
+    two = compose_options("depth=deep", "layers=2")
     assert (two["layers"], two["depth"]) == (2, deep["depth"])
-    assert composed("layers=2", "depth=deep") == two
-    assert composed("layers=2")["depth"] == {"dropout": 0.0, "residual": False}
-    assert composed()["layers"] == 1
+    assert compose_options("layers=2", "depth=deep") == two
+    assert compose_options("layers=2")["depth"] == {"dropout": 0.0, "residual": False}
+    assert compose_options()["layers"] == 1
 
 
 def test_the_default_name_describes_the_model() -> None:
-    values = composed("data=dino", "cell=gru", "depth=deep", "hidden_size=64")
+    values = compose_options("data=dino", "cell=gru", "depth=deep", "hidden_size=64")
     assert values["name"] == "dino_gru_3x64"
-    assert composed("name=mine")["name"] == "mine"
-    assert composed("model=ngram", "model.order=3")["name"] == "lyrics_3-gram_kneser_ney"
-    assert composed("name=mine", "model=ngram")["name"] == "mine"
+    assert compose_options("name=mine")["name"] == "mine"
+    assert compose_options("model=ngram", "model.order=3")["name"] == "lyrics_3-gram_kneser_ney"
+    assert compose_options("name=mine", "model=ngram")["name"] == "mine"
 
 
 def test_the_directory_of_a_run_has_date_and_time(train: Train) -> None:
@@ -379,7 +388,7 @@ def test_directories_of_jobs_name_the_settings_that_differ(
     # settings of the experiment have arrived; the others keep their defaults
     written = yaml.safe_load((jobs[1].parent / ".hydra/config.yaml").read_text("utf-8"))
     assert (written["cell"]["kind"], written["hidden_size"]) == ("gru", 9)
-    assert written["optimizer"] == composed()["optimizer"]
+    assert written["optimizer"] == compose_options()["optimizer"]
 
 
 def user_directory(tmp_path: Path) -> Path:
@@ -418,7 +427,7 @@ def test_a_users_file_is_a_choice_of_data(train: Train, tmp_path: Path) -> None:
     lengths = [int(n) for n in re.findall(r"(?:train|val|test) (\d+)", done.out)]
     assert sum(lengths) == sum(len(f"Ab{i}\n") for i in range(100))
     written = yaml.safe_load((done.directory / ".hydra/config.yaml").read_text("utf-8"))
-    assert written["sampler"] == composed("sampler=lines", "data=dino")["sampler"]
+    assert written["sampler"] == compose_options("sampler=lines", "data=dino")["sampler"]
     assert written["data"]["lowercase"] is True
 
 

@@ -17,7 +17,7 @@ import torch
 from lyricgen import dashboard, evaluate, export, generate, report, train
 from lyricgen.cli.command_line import Parser, run
 from lyricgen.cli.errors import describe_error, is_mendable
-from tests.conftest import SMALL, Main, messages, printed
+from tests.conftest import SMALL, Main, messages, run_main
 
 CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 1, 2  # root's right to any file, from linux/capability.h
 
@@ -147,7 +147,7 @@ def test_a_faulty_path_is_refused_in_one_line(
 ) -> None:
     main, before, after = COMMANDS[name]
     with as_a_user():
-        found = printed(main, capsys, *before, FAULTS[fault] + ENDINGS.get(name, ""), *after)
+        found = run_main(main, capsys, *before, FAULTS[fault] + ENDINGS.get(name, ""), *after)
     check_refusal(found.status, found.err)
 
 
@@ -157,7 +157,7 @@ def test_a_faulty_path_in_a_setting_is_refused_in_one_line(
 ) -> None:
     overrides = (one.format(FAULTS[fault]) for one in SETTINGS[name])
     with as_a_user():
-        found = printed(lambda _: train_small(*overrides), capfd)
+        found = run_main(lambda _: train_small(*overrides), capfd)
     check_refusal(found.status, found.err)
 
 
@@ -172,7 +172,7 @@ def test_a_faulty_path_in_a_variable_is_refused_in_one_line(
         commands += [partial(main, []) for main in mains]
     for command in commands:
         with as_a_user():
-            found = printed(lambda _, command=command: command(), capfd)
+            found = run_main(lambda _, command=command: command(), capfd)
         check_refusal(found.status, found.err)
 
 
@@ -194,7 +194,7 @@ def test_an_error_about_a_path_is_reported_in_one_line(
     def fail(options: object) -> None:
         raise error
 
-    found = printed(lambda arguments: run(Parser("test", "Fail."), fail, arguments), capsys)
+    found = run_main(lambda arguments: run(Parser("test", "Fail."), fail, arguments), capsys)
     check_refusal(found.status, found.err)
     assert says in found.err
     assert len(found.err) < 300
@@ -219,5 +219,5 @@ def test_a_faulty_path_in_a_record_is_refused_in_one_line(
         data = content["lyricgen"]["options"]["data"]
         data |= {"kind": "text", "path": path.replace("\udcff", "x").replace("\udcfe", "x")}
         torch.save(content, tmp_path / "record.ckpt")
-        found = printed(evaluate.main, capsys, tmp_path / "record.ckpt")
+        found = run_main(evaluate.main, capsys, tmp_path / "record.ckpt")
         check_refusal(found.status, found.err)

@@ -29,7 +29,7 @@ from lyricgen.data.samplers import RandomSampler
 from lyricgen.data.splits import Split, make_splits
 from lyricgen.errors import UserError
 from tests.conftest import until
-from tests.helpers.processes import started
+from tests.helpers.processes import start_process
 
 TEXT = "\ufeffΑΣ café 分开\r\n想要有直升机, e\u0301\u0323 🚀 END OF LINE\n\r\n" * 40
 
@@ -254,7 +254,7 @@ def test_the_next_start_clears_what_a_killed_process_left(
 ) -> None:
     path, output = tmp_path / "long.txt", tmp_path / "printed.txt"
     path.write_bytes(TEXT.encode() * 8000)
-    process = started(encode_and_print, path, output=output)
+    process = start_process(encode_and_print, path, output=output)
     until(lambda: not process.is_alive() or list(cache_directory.glob(".*.ids.*")), 60, 0.005)
     process.kill()
     process.join()
@@ -262,7 +262,7 @@ def test_the_next_start_clears_what_a_killed_process_left(
     [left] = entries(cache_directory)
     assert left.startswith(".")
     path.write_bytes(path.read_bytes())  # the same content has the same entry
-    process = started(encode_and_print, path, output=output)
+    process = start_process(encode_and_print, path, output=output)
     process.join()
     assert process.exitcode == 0, output.read_text("utf-8")
     assert output.read_text("utf-8").splitlines()[-1].split()[0] == str(
@@ -277,7 +277,7 @@ def test_eight_processes_write_one_entry(tmp_path: Path, cache_directory: Path) 
     path = tmp_path / "long.txt"
     path.write_bytes(TEXT.encode() * 1000)
     outputs = [tmp_path / f"printed {number}.txt" for number in range(8)]
-    processes = [started(encode_and_print, path, output=output) for output in outputs]
+    processes = [start_process(encode_and_print, path, output=output) for output in outputs]
     for process in processes:
         process.join()
     printed = [output.read_text("utf-8").splitlines() for output in outputs]

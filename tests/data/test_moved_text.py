@@ -16,7 +16,7 @@ from lyricgen.evaluate import main
 from lyricgen.models.checkpoint import load
 from lyricgen.runs.summary import read_summary
 from lyricgen.training.options import parse
-from tests.conftest import SMALL, Train, printed
+from tests.conftest import SMALL, Train, run_main
 
 TEXT = "一 song with a line\nand another 行\n" * 40
 RUN = Path("outputs/runs/2026-01-01/10-00-00.000000_x")
@@ -113,7 +113,7 @@ def test_a_moved_run_is_evaluated_and_resumed(
     moved = home.rename(home.with_name("moved"))
     monkeypatch.chdir(moved.parent)
     directory = moved / done.directory.relative_to(home)
-    found = printed(main, capfd, directory, "--resamples", "100")
+    found = run_main(main, capfd, directory, "--resamples", "100")
     assert found.status == 0, found.err
     resumed = train(f"resume={directory}", "trainer.max_epochs=3")
     assert resumed.status == 0, resumed.err

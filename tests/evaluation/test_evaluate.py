@@ -13,11 +13,11 @@ import pytest
 
 from lyricgen.errors import UserError
 from lyricgen.evaluate import DEFAULTS, FORMS, OPTIONS, main
-from tests.conftest import Printed, messages, printed, refusal
-from tests.helpers.checkpoints import content_of, model_of, saved
-from tests.helpers.fonts import use_latin_alone
+from tests.conftest import CommandOutput, messages, refusal, run_main
+from tests.helpers.checkpoints import content_of, model_of, save_checkpoint
+from tests.helpers.fonts import use_only_latin
 
-Evaluate = Callable[..., Printed]
+Evaluate = Callable[..., CommandOutput]
 
 
 @pytest.fixture
@@ -27,10 +27,12 @@ def evaluate(
     """Run `python -m lyricgen.evaluate` in this process, beside a run with an LSTM of 2 layers."""
     monkeypatch.chdir(tmp_path)
     run_directory = tmp_path / "outputs/runs/2026-01-01/some"
-    saved(run_directory / "checkpoints", content_of(model_of("lstm", layers=2)), "best.ckpt")
+    save_checkpoint(
+        run_directory / "checkpoints", content_of(model_of("lstm", layers=2)), "best.ckpt"
+    )
     (tmp_path / "outputs/latest.txt").write_text("runs/2026-01-01/some\n", "utf-8")
 
-    return partial(printed, main, capsys)
+    return partial(run_main, main, capsys)
 
 
 def pixels(path: Path) -> np.ndarray:
@@ -69,14 +71,14 @@ def test_the_same_plot_every_time(evaluate: Evaluate) -> None:
 @pytest.mark.parametrize(("cell", "height"), [("rnn", 360), ("gru", 936), ("lstm", 1320)])
 def test_each_gate_has_a_panel(evaluate: Evaluate, tmp_path: Path, cell: str, height: int) -> None:
     model = model_of(cell, layout="lines", lowercase=True, input="one_hot")
-    path = saved(tmp_path / "其 他", content_of(model))
+    path = save_checkpoint(tmp_path / "其 他", content_of(model))
     assert evaluate(path, "--gates", "gates.PNG", "--text", "ABC").status == 0
     assert pixels(Path("gates.PNG")).shape == (height, 960, 4)
 
 
 @pytest.mark.slow
 def test_long_text(evaluate: Evaluate, tmp_path: Path) -> None:
-    path = saved(tmp_path, content_of(model_of("rnn")))
+    path = save_checkpoint(tmp_path, content_of(model_of("rnn")))
     line = refusal(evaluate(path, "--gates", "a.png", "--text", "a" * 501))
     assert "501 characters: 1 to 500" in line
     assert evaluate(path, "--gates", "a.png", "--text", "ab" * 250).status == 0
@@ -84,7 +86,7 @@ def test_long_text(evaluate: Evaluate, tmp_path: Path) -> None:
 
 
 def test_no_font_for_chinese(evaluate: Evaluate, monkeypatch: pytest.MonkeyPatch) -> None:
-    use_latin_alone(monkeypatch)
+    use_only_latin(monkeypatch)
     printed = evaluate("--gates", "a.png", "--text", "分开a开")
     assert (printed.status, messages(printed.err)) == (0, [])
     note, _ = printed.out.splitlines()
@@ -125,7 +127,7 @@ def test_faulty_arguments_are_refused(
 
 
 def test_a_newline_is_refused_by_a_model_of_lines(evaluate: Evaluate, tmp_path: Path) -> None:
-    path = saved(tmp_path, content_of(model_of("gru", layout="lines")))
+    path = save_checkpoint(tmp_path, content_of(model_of("gru", layout="lines")))
     line = refusal(evaluate(path, "--gates", "a.png", "--text", "a\nb"))
     assert "newline" in line
     assert "prefix" not in line

@@ -16,12 +16,12 @@ from lyricgen.evaluate import main
 from lyricgen.evaluation.memorisation import lines_of
 from lyricgen.evaluation.own_text import own_text
 from lyricgen.evaluation.plots import read_logged_shares
-from tests.conftest import Printed, Train, printed, refusal
-from tests.helpers.checkpoints import content_of, model_of, saved
+from tests.conftest import CommandOutput, Train, refusal, run_main
+from tests.helpers.checkpoints import content_of, model_of, save_checkpoint
 from tests.helpers.own_texts import VOCABULARY, nats_one_by_one
 from tests.helpers.pages import Page
 
-Evaluate = Callable[..., Printed]
+Evaluate = Callable[..., CommandOutput]
 
 NAMES = ("data=dino", "trainer=cpu", "hidden_size=32", "trainer.max_epochs=2", "layers=1")
 LYRICS = (*("trainer=cpu", "hidden_size=16", "trainer.max_epochs=2"), "data.max_chars=8000")
@@ -32,11 +32,11 @@ def evaluate(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> Evaluate:
     monkeypatch.chdir(tmp_path)
-    return partial(printed, main, capfd)
+    return partial(run_main, main, capfd)
 
 
 def small_checkpoint(directory: Path, name: str = "a.ckpt", cell: str = "gru") -> Path:
-    return saved(directory, content_of(model_of(cell, vocabulary=VOCABULARY)), name)
+    return save_checkpoint(directory, content_of(model_of(cell, vocabulary=VOCABULARY)), name)
 
 
 # A text
@@ -133,7 +133,7 @@ def test_page_of_a_text(evaluate: Evaluate, tmp_path: Path) -> None:
 
 def test_page_of_whole_lines(evaluate: Evaluate, tmp_path: Path) -> None:
     model = model_of("gru", vocabulary=VOCABULARY, layout="lines")
-    path = saved(tmp_path, content_of(model))
+    path = save_checkpoint(tmp_path, content_of(model))
     evaluate(path, "--heat", "a.html", "--text", "ab\ncd\nabcd\n", "--heat-chars", "8")
     assert len(Page(Path("a.html").read_text("utf-8")).cells) == 6
 

@@ -16,16 +16,16 @@ import torch
 from lyricgen.data import samplers
 from lyricgen.evaluate import main
 from lyricgen.evaluation.intervals import Series, SplitText, row, utf8_sizes
-from tests.conftest import ROOT, TINY, Printed, Train, copied, messages, printed, refusal
+from tests.conftest import ROOT, TINY, CommandOutput, Train, copy_run, messages, refusal, run_main
 
-Evaluate = Callable[..., Printed]
+Evaluate = Callable[..., CommandOutput]
 LINES = ("data=dino", "data.batch_size=4")
 
 
 @pytest.fixture
 def evaluate(capfd: pytest.CaptureFixture[str]) -> Evaluate:
     """Run `python -m lyricgen.evaluate` in this process."""
-    return partial(printed, main, capfd)
+    return partial(run_main, main, capfd)
 
 
 @dataclass(frozen=True)
@@ -415,7 +415,7 @@ def test_a_diverged_network_is_refused(
     trained: Train, evaluate: Evaluate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    done = copied(trained(*TINY))
+    done = copy_run(trained(*TINY))
     assert done.directory is not None
     path = done.directory / "checkpoints/best.ckpt"
     content = torch.load(path, weights_only=True)

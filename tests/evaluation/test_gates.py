@@ -22,9 +22,9 @@ from lyricgen.models.cells.rnn import RnnCell
 from lyricgen.models.network import FillModel
 from lyricgen.models.trained_model import TrainedModel
 from tests.helpers.checkpoints import model_of
-from tests.helpers.fonts import use_latin_alone
+from tests.helpers.fonts import use_only_latin
 from tests.helpers.networks import CELLS, architecture
-from tests.helpers.ngram_models import uncounted
+from tests.helpers.ngram_models import new_model
 
 TEXT = "abc分de开bé"
 
@@ -188,7 +188,7 @@ def test_plots_show_each_value_at_its_place() -> None:
 
 
 def test_characters_that_no_font_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    use_latin_alone(monkeypatch)
+    use_only_latin(monkeypatch)
     names, _, missing = labels(model_of("rnn"), "a分b开é")
     assert names == ["a", "U+5206", "b", "U+5F00", "é"]
     assert missing == "分开"
@@ -203,9 +203,9 @@ def test_a_font_is_chosen_by_its_characters(
     other = str(findfont("STIXGeneral"))
     latin, more = (set(get_font(path).get_charmap()) for path in (findfont("DejaVu Sans"), other))
     mathematical = chr(min(more - latin))
-    use_latin_alone(monkeypatch, str(damaged))
+    use_only_latin(monkeypatch, str(damaged))
     assert style.families_for("a" + mathematical) == (["DejaVu Sans"], mathematical)
-    use_latin_alone(monkeypatch, str(damaged), other)
+    use_only_latin(monkeypatch, str(damaged), other)
     assert style.families_for("abc") == (["DejaVu Sans"], "")
     families, missing = style.families_for(f"a{mathematical}分")
     assert (families, missing) == (["DejaVu Sans", "STIXGeneral"], "分")
@@ -265,7 +265,7 @@ def test_a_missing_layer_is_refused(layer: int) -> None:
 
 def test_models_without_shown_gates_are_refused() -> None:
     filling = FillModel(architecture("lstm", objective="fill"))
-    counting = uncounted(2, "witten_bell")
+    counting = new_model(2, "witten_bell")
     for network, message in ((filling, "fills gaps from both sides"), (counting, "counts n-grams")):
         model = TrainedModel(network, Vocabulary("abcde"), "stream", lowercase=False)
         with pytest.raises(UserError, match=f"this model {message}: --gates shows recurrent"):

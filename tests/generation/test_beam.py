@@ -18,7 +18,7 @@ from lyricgen.generation.continuing import continue_texts
 from lyricgen.generation.rules import PartialTexts, Rule
 from lyricgen.generation.texts import log_probabilities
 from lyricgen.models.network import LanguageModel
-from tests.helpers.decoding import continued
+from tests.helpers.decoding import continue_prefixes
 from tests.helpers.networks import architecture
 
 V, LENGTH, STOP = 4, 4, 3
@@ -234,7 +234,7 @@ def test_longer_texts_are_favoured_by_a_length_penalty() -> None:
 
 def test_a_beam_finds_more_probable_texts_than_greedy() -> None:
     model = network()
-    greedy = continued(model, PREFIXES, temperature=0.0, length=12)
+    greedy = continue_prefixes(model, PREFIXES, temperature=0.0, length=12)
     ids = [torch.tensor(prefix) for prefix in PREFIXES]
     found = [many[0].ids for many in search(model, PREFIXES, beams=30, stop=None)]
     gains = log_probabilities(model, ids, found) - log_probabilities(model, ids, greedy)

@@ -20,7 +20,7 @@ from lyricgen.generation.rules import PartialTexts, no_repeat_ngram, unless_empt
 from lyricgen.generation.texts import continue_prefixes, generate
 from lyricgen.generation.verse import CLASSES, NO_CLASS, rhyme_classes
 from lyricgen.generation.writer import text_seed
-from tests.helpers.constraints import nats, trained
+from tests.helpers.constraints import nats, random_model
 
 # characters of a verse: three rhyme with 天, two with 人
 RHYMES = {"天": 1, "山": 1, "安": 1, "人": 2, "云": 2, "东": 3, "我": 4}
@@ -176,7 +176,7 @@ def check_every_text(
 )
 def test_lines_of_one_length(n: int | None, options: dict[str, Any], prefixes: list[str]) -> None:
     texts = check_every_text(
-        trained(VERSE),
+        random_model(VERSE),
         prefixes,
         lambda *so_far: allowed_in_verse(*so_far, k=2, **options),
         length=5 if n is None else None,
@@ -192,7 +192,7 @@ def test_lines_of_one_length(n: int | None, options: dict[str, Any], prefixes: l
 
 def test_a_verse_with_acrostic_length_and_rhyme() -> None:
     texts = check_every_text(
-        trained(VERSE),
+        random_model(VERSE),
         ["", "东", "东我天\n"],
         lambda *so_far: allowed_in_verse(*so_far, k=3, acrostic="东人", rhyme=2),
         acrostic="东人",
@@ -214,7 +214,7 @@ def test_a_verse_with_acrostic_length_and_rhyme() -> None:
 def test_lines_of_any_length(options: dict[str, Any]) -> None:
     prefixes = [""] if options["n"] == 1 else ["", "天", "天东\n"]
     texts = check_every_text(
-        trained(VERSE),
+        random_model(VERSE),
         prefixes,
         lambda *so_far: allowed_in_free_lines(*so_far, **options),
         ended=lambda text: ends_last_line(text, options["n"]),
@@ -243,7 +243,7 @@ def test_lines_of_any_length(options: dict[str, Any]) -> None:
 def test_names(options: dict[str, Any]) -> None:
     given = {"starts": "starts_with", "most": "max_length"}
     check_every_text(
-        trained(NAMES, "lines"),
+        random_model(NAMES, "lines"),
         [""] if "starts" in options else ["", "c", "ab"],
         lambda *so_far: allowed_in_name(*so_far, **options),
         ended=lambda text: text.endswith("\n"),
@@ -262,12 +262,12 @@ def test_names(options: dict[str, Any]) -> None:
     ],
 )
 def test_sets_of_characters(options: dict[str, str], member: str) -> None:
-    check_every_text(trained(VERSE), [""], lambda _, c, __: c in member, length=3, **options)
+    check_every_text(random_model(VERSE), [""], lambda _, c, __: c in member, length=3, **options)
 
 
 def test_spaces_that_were_newlines() -> None:
     """In a corpus without newlines, spaces end lines."""
-    model = trained(VERSE.replace("\n", ""))
+    model = random_model(VERSE.replace("\n", ""))
     [text] = model.generate_many([""], lines=3, line_length=4)
     assert [len(line) for line in text.split(" ")] == [4, 4, 4]
     [text] = model.generate_many(["天人 "], acrostic="天人我", length=40)
@@ -291,7 +291,7 @@ def all_verses(model: WritingModel) -> list[str]:
 
 
 def test_an_exhaustive_search_finds_the_best_of_all_texts() -> None:
-    model = trained(VERSE)
+    model = random_model(VERSE)
     texts = sorted(all_verses(model), key=lambda text: -nats(model, "", text))
     assert len(texts) == 7 * 8 * 7
     found = generate(model, [""], beams=500, count=20, **OPTIONS)
@@ -304,7 +304,7 @@ def test_an_exhaustive_search_finds_the_best_of_all_texts() -> None:
 
 def test_an_exhaustive_search_of_lines_that_end_early() -> None:
     """Characters after the last line count neither for the score nor for its length."""
-    model = trained("\nab")
+    model = random_model("\nab")
     texts = {""}
     whole: set[str] = set()
     for left in range(5, 0, -1):
@@ -331,7 +331,7 @@ def test_an_exhaustive_search_of_lines_that_end_early() -> None:
 @pytest.mark.parametrize("temperature", [0.0, 0.7, 1.5])
 def test_draws_equal_a_loop(temperature: float) -> None:
     """Draws equal those from the masked and renormalised softmax, one by one, in NumPy."""
-    model = trained(VERSE)
+    model = random_model(VERSE)
     drawn = model.generate_many(["", "天"], count=3, temperature=temperature, seed=9, **OPTIONS)
     for row, found in enumerate(drawn):
         prefix, index = ["", "天"][row // 3], row % 3
@@ -355,7 +355,7 @@ def test_draws_equal_a_loop(temperature: float) -> None:
 
 
 def test_a_batch_gives_the_texts_of_each_prefix() -> None:
-    model = trained(VERSE)
+    model = random_model(VERSE)
     prefixes = ["", "天", "天人山\n我"]
     for strategy in ({"temperature": 0.9}, {"temperature": 0.0}, {"beams": 3}, {"top_k": 3}):
         together = model.generate_many(prefixes, count=2, **OPTIONS, **strategy)
@@ -380,7 +380,7 @@ def test_any_combination_of_constraints(
     rhyme = rhyme and 2 <= lines <= 3
     chosen: dict[str, Any] = {"no_repeat_ngram": repeat, "rhyme": rhyme, **sets}
     chosen |= {"seed": seed} if beams is None else {"beams": beams}
-    [text, *_] = trained(VERSE).generate_many([""], lines=lines, line_length=width, **chosen)
+    [text, *_] = random_model(VERSE).generate_many([""], lines=lines, line_length=width, **chosen)
     written = text.split("\n")
     assert [len(line) for line in written] == [width] * lines
     assert not set("".join(written)) & set("\n ")
@@ -442,7 +442,7 @@ def test_the_most_frequent_reading_decides() -> None:
 
 def test_rhyme_without_the_package_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pypinyin", None)
-    model = trained(VERSE)
+    model = random_model(VERSE)
     with pytest.raises(UserError, match=re.escape("pip install 'lyricgen[rhyme]'")):
         model.generate(lines=2, line_length=2, rhyme=True)
     assert len(model.generate(lines=2, line_length=2)) == 5
@@ -506,7 +506,7 @@ VERSE_REFUSED = [
 @pytest.mark.parametrize(("options", "shown"), VERSE_REFUSED, ids=str)
 def test_impossible_verses_are_refused(options: dict[str, Any], shown: str) -> None:
     with pytest.raises(UserError) as caught:
-        trained(VERSE).generate_many([""], **options)
+        random_model(VERSE).generate_many([""], **options)
     assert shown in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -531,7 +531,7 @@ def test_prefixes_that_do_not_fit_are_refused(
     prefix: str, options: dict[str, Any], shown: str
 ) -> None:
     with pytest.raises(UserError) as caught:
-        trained(VERSE).generate_many(["", prefix], **options)
+        random_model(VERSE).generate_many(["", prefix], **options)
     assert shown in str(caught.value)
 
 
@@ -558,17 +558,17 @@ def test_prefixes_that_do_not_fit_are_refused(
 )
 def test_impossible_names_are_refused(prefix: str, options: dict[str, Any], shown: str) -> None:
     with pytest.raises(UserError) as caught:
-        trained(NAMES, "lines").generate_many([prefix], **options)
+        random_model(NAMES, "lines").generate_many([prefix], **options)
     assert shown in str(caught.value)
 
 
 def test_lines_of_a_model_without_line_breaks_are_refused() -> None:
     with pytest.raises(UserError, match="knows no line break"):
-        trained("ab").generate(lines=2)
+        random_model("ab").generate(lines=2)
 
 
 def test_scores_equal_those_of_one_pass() -> None:
-    model = trained(NAMES, "lines")
+    model = random_model(NAMES, "lines")
     texts = generate(model, ["", "ab"], count=4, length=6, seed=3)
     for one in texts:
         whole = one.text + "\n" * (len(one.text) - len(one.prefix) < 6)

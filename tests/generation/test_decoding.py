@@ -14,7 +14,7 @@ from lyricgen.errors import UserError
 from lyricgen.generation.continuing import below_one, draw_characters, draw_uniforms
 from lyricgen.generation.rules import PartialTexts
 from lyricgen.models.network import LanguageModel
-from tests.helpers.decoding import continued, drawn_texts, whole_text_again
+from tests.helpers.decoding import continue_by_rereading, continue_prefixes, draw_texts
 from tests.helpers.networks import architecture
 
 V, START = 5, 5
@@ -69,11 +69,13 @@ def draw_one_by_one(
 @pytest.mark.parametrize("residual", [False, True])
 def test_greedy_takes_the_most_probable_character(cell: str, kind: str, residual: bool) -> None:
     model = network(cell, input=kind, residual=residual)
-    expected = [whole_text_again(model, prefix, 20) for prefix in PREFIXES]
+    expected = [continue_by_rereading(model, prefix, 20) for prefix in PREFIXES]
     assert len({tuple(text) for text in expected}) > 1
-    assert continued(model, PREFIXES, temperature=0.0) == expected
+    assert continue_prefixes(model, PREFIXES, temperature=0.0) == expected
     # a greedy text does not depend on the seed
-    assert continued(model, PREFIXES, temperature=0.0, seeds=[9] * len(PREFIXES)) == expected
+    assert (
+        continue_prefixes(model, PREFIXES, temperature=0.0, seeds=[9] * len(PREFIXES)) == expected
+    )
 
 
 @EACH_CELL
@@ -87,7 +89,7 @@ def test_draws_equal_a_loop_over_single_characters(
         draw_one_by_one(model, prefix, 20, temperature, seed)
         for seed, prefix in enumerate(PREFIXES)
     ]
-    assert continued(model, PREFIXES, temperature=temperature) == expected
+    assert continue_prefixes(model, PREFIXES, temperature=temperature) == expected
 
 
 def chi_square(drawn: list[int], probabilities: np.ndarray) -> float:
@@ -99,7 +101,7 @@ def chi_square(drawn: list[int], probabilities: np.ndarray) -> float:
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
 def test_draws_follow_the_softmax_at_a_temperature(temperature: float) -> None:
     probabilities = np.array([0.4, 0.3, 0.2, 0.07, 0.03])
-    rows = continued(
+    rows = continue_prefixes(
         network_of(probabilities.tolist()),
         [[0]] * 20,
         length=500,
@@ -115,7 +117,7 @@ def test_draws_follow_the_softmax_at_a_temperature(temperature: float) -> None:
 
 
 def test_neighbouring_draws_do_not_depend_on_each_other() -> None:
-    rows = continued(network_of([0.2] * 5), [[0]] * 20, length=500)
+    rows = continue_prefixes(network_of([0.2] * 5), [[0]] * 20, length=500)
     pairs = Counter(pair for row in rows for pair in itertools.pairwise(row))
     total = sum(pairs.values())
     seen = np.array([pairs[i, j] for i in range(V) for j in range(V)])
@@ -129,13 +131,13 @@ def test_neighbouring_draws_do_not_depend_on_each_other() -> None:
 @pytest.mark.parametrize("temperature", [1e-2, 1e-5, 1e-30, 1e-60])
 def test_a_temperature_near_zero_is_greedy(temperature: float) -> None:
     model = network()
-    greedy = continued(model, PREFIXES, temperature=0.0)
-    assert continued(model, PREFIXES, temperature=temperature) == greedy
+    greedy = continue_prefixes(model, PREFIXES, temperature=0.0)
+    assert continue_prefixes(model, PREFIXES, temperature=temperature) == greedy
 
 
 def test_a_character_without_probability_is_never_drawn() -> None:
     model = network_of([0.0, 0.5, 0.0, 0.5, 0.0])
-    rows = continued(model, [[0]] * 10, length=500)
+    rows = continue_prefixes(model, [[0]] * 10, length=500)
     assert {symbol for row in rows for symbol in row} == {1, 3}
 
 
@@ -143,27 +145,27 @@ def test_a_character_without_probability_is_never_drawn() -> None:
 def test_a_text_does_not_depend_on_the_others(temperature: float) -> None:
     model = network()
     seeds = [11, 22, 33, 44, 55]
-    together = continued(model, PREFIXES, temperature=temperature, seeds=seeds)
+    together = continue_prefixes(model, PREFIXES, temperature=temperature, seeds=seeds)
     for prefix, seed, text in zip(PREFIXES, seeds, together, strict=True):
-        assert continued(model, [prefix], temperature=temperature, seeds=[seed]) == [text]
-    backwards = continued(model, PREFIXES[::-1], temperature=temperature, seeds=seeds[::-1])
+        assert continue_prefixes(model, [prefix], temperature=temperature, seeds=[seed]) == [text]
+    backwards = continue_prefixes(model, PREFIXES[::-1], temperature=temperature, seeds=seeds[::-1])
     assert backwards == together[::-1]
-    doubled = continued(model, PREFIXES * 3, temperature=temperature, seeds=seeds * 3)
+    doubled = continue_prefixes(model, PREFIXES * 3, temperature=temperature, seeds=seeds * 3)
     assert doubled == together * 3
 
 
 def test_seeds_make_different_texts_of_one_prefix() -> None:
     model = network()
-    texts = continued(model, [[1]] * 10, seeds=list(range(10)))
+    texts = continue_prefixes(model, [[1]] * 10, seeds=list(range(10)))
     assert len({tuple(text) for text in texts}) == 10
-    assert continued(model, [[1]] * 2, seeds=[3, 3]) == [texts[3]] * 2
+    assert continue_prefixes(model, [[1]] * 2, seeds=[3, 3]) == [texts[3]] * 2
 
 
 @pytest.mark.parametrize("short", [1, 5, 15, 16, 17, 40])
 def test_a_longer_text_begins_with_the_shorter_text(short: int) -> None:
     model = network()
-    longer = continued(model, PREFIXES, length=60)
-    assert continued(model, PREFIXES, length=short) == [text[:short] for text in longer]
+    longer = continue_prefixes(model, PREFIXES, length=60)
+    assert continue_prefixes(model, PREFIXES, length=short) == [text[:short] for text in longer]
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
@@ -174,7 +176,7 @@ def test_a_stop_character_ends_a_text_and_is_left_out(
 ) -> None:
     model = network()
     prefixes = PREFIXES * 4
-    endless = continued(model, prefixes, temperature=temperature)
+    endless = continue_prefixes(model, prefixes, temperature=temperature)
     expected = []
     for text, number in zip(endless, stops or [1] * 20, strict=True):
         kept: list[int] = []
@@ -184,7 +186,7 @@ def test_a_stop_character_ends_a_text_and_is_left_out(
             kept.append(symbol)
         expected.append(kept)
     assert all(len(text) == 20 for text in endless)
-    found = continued(model, prefixes, temperature=temperature, stop=stop, stops=stops)
+    found = continue_prefixes(model, prefixes, temperature=temperature, stop=stop, stops=stops)
     assert found == expected
     if temperature:
         assert len({len(text) for text in expected}) > 2
@@ -192,29 +194,29 @@ def test_a_stop_character_ends_a_text_and_is_left_out(
 
 def test_a_stop_character_in_the_prefix_does_not_end_the_text() -> None:
     model = network_of([0.0, 0.5, 0.5, 0.0, 0.0])
-    assert [len(text) for text in continued(model, [[3, 0, 3]], stop=3)] == [20]
+    assert [len(text) for text in continue_prefixes(model, [[3, 0, 3]], stop=3)] == [20]
 
 
 def test_all_texts_may_stop_at_once() -> None:
     model = network_of([0.0, 0.0, 0.0, 1.0, 0.0])
-    assert continued(model, PREFIXES, stop=3) == [[]] * len(PREFIXES)
+    assert continue_prefixes(model, PREFIXES, stop=3) == [[]] * len(PREFIXES)
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_dropout_is_off_and_the_mode_comes_back(training: bool) -> None:
     model = network(dropout=0.5, depth_dropout=0.5)
-    expected = continued(network(), PREFIXES)
+    expected = continue_prefixes(network(), PREFIXES)
     model.train(training)
-    assert continued(model, PREFIXES) == expected
+    assert continue_prefixes(model, PREFIXES) == expected
     assert all(module.training == training for module in model.modules())
     with pytest.raises(ValueError, match="prefix"):
-        continued(model, [[1], []])
+        continue_prefixes(model, [[1], []])
     assert all(module.training == training for module in model.modules())
 
 
 def test_a_network_can_train_after_generation() -> None:
     model = network().train()
-    continued(model, PREFIXES)
+    continue_prefixes(model, PREFIXES)
     logits, _ = model(torch.tensor([[1, 2, 3]]))
     logits.sum().backward()
     assert all(p.requires_grad and p.grad is not None for p in model.parameters())
@@ -228,18 +230,18 @@ def test_no_random_generator_of_the_process_is_touched(temperature: float) -> No
         return torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # type: ignore[index]
 
     before = states()
-    first = continued(model, PREFIXES, temperature=temperature)
+    first = continue_prefixes(model, PREFIXES, temperature=temperature)
     after = states()
     assert torch.equal(before[0], after[0])
     assert before[1:] == after[1:]
     torch.manual_seed(123)
-    assert continued(model, PREFIXES, temperature=temperature) == first
+    assert continue_prefixes(model, PREFIXES, temperature=temperature) == first
 
 
 @pytest.mark.parametrize("length", [0, -1])
 def test_a_length_below_1_is_refused(length: int) -> None:
     with pytest.raises(ValueError, match=f"length.*{length}"):
-        continued(network(), [[1]], length=length)
+        continue_prefixes(network(), [[1]], length=length)
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int64])
@@ -247,8 +249,8 @@ def test_prefixes_of_any_integer_type(dtype: torch.dtype) -> None:
     model = network()
     prefix = torch.tensor([1, 2, 3], dtype=dtype)
     uniforms = draw_uniforms("torch", [0], 20)
-    texts = drawn_texts(model, [prefix], 1.0, uniforms)
-    assert texts == continued(model, [[1, 2, 3]])
+    texts = draw_texts(model, [prefix], 1.0, uniforms)
+    assert texts == continue_prefixes(model, [[1, 2, 3]])
     assert all(isinstance(symbol, int) for symbol in texts[0])
 
 
@@ -265,7 +267,7 @@ def test_double_precision_is_kept_in_the_draw() -> None:
     """Of two equally probable characters a number just above one half draws the second."""
     model = network_of([0.5, 0.5, *[1e-300] * (V - 2)]).double()
     uniforms = torch.tensor([[0.5 - 1e-12, 0.5 + 1e-12]], dtype=torch.float64)
-    assert drawn_texts(model, [torch.tensor([1])], 1.0, uniforms) == [[0, 1]]
+    assert draw_texts(model, [torch.tensor([1])], 1.0, uniforms) == [[0, 1]]
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
@@ -289,10 +291,10 @@ def test_finished_texts_leave_the_batch(
             streamed[row].append(character)
 
     options: dict[str, Any] = {"temperature": temperature, "stop": stop, "stops": stops}
-    texts = continued(
+    texts = continue_prefixes(
         model, prefixes, **options, rules=[note_rows], watch=watch if watched else None
     )
-    assert texts == continued(model, prefixes, **options)
+    assert texts == continue_prefixes(model, prefixes, **options)
     assert streamed == (texts if watched else [[] for _ in prefixes])
     longest = max(len(text) for text in texts)
     for step, written in enumerate(seen):
@@ -320,10 +322,10 @@ def test_texts_are_equal_bit_for_bit_in_every_batch() -> None:
         model.output.weight.mul_(10)
     prefixes = [[97, row % 97, row * 5 % 97][: 1 + row % 3] for row in range(203)]
     seeds = list(range(203))
-    together = continued(model, prefixes, length=60, stop=4)
+    together = continue_prefixes(model, prefixes, length=60, stop=4)
     assert 20 < sum(len(text) < 60 for text in together) < 180
     for some in (slice(0, 2), slice(5, 8), slice(10, 14), slice(20, 90), *map(only_row, range(9))):
-        few = continued(model, prefixes[some], length=60, stop=4, seeds=seeds[some])
+        few = continue_prefixes(model, prefixes[some], length=60, stop=4, seeds=seeds[some])
         assert few == together[some]
 
 
@@ -339,7 +341,7 @@ def test_constraints_that_leave_no_character_are_refused(temperature: float, ste
         return logits.masked_fill(impossible[:, None], -torch.inf)
 
     with pytest.raises(UserError, match=f"position {step + 1} of a text") as raised:
-        continued(network(), PREFIXES, temperature=temperature, rules=[forbid_all])
+        continue_prefixes(network(), PREFIXES, temperature=temperature, rules=[forbid_all])
     assert "\n" not in str(raised.value)
 
 
@@ -354,7 +356,9 @@ def test_constraints_do_not_bind_a_text_that_has_ended(temperature: float) -> No
             return logits.masked_fill(torch.arange(V) != 3, -torch.inf)
         return logits - torch.inf
 
-    texts = continued(network(), PREFIXES, temperature=temperature, stop=3, rules=[stop_at_two])
+    texts = continue_prefixes(
+        network(), PREFIXES, temperature=temperature, stop=3, rules=[stop_at_two]
+    )
     assert [len(text) for text in texts] == [2] * len(PREFIXES)
 
 
@@ -364,7 +368,7 @@ def test_a_diverged_model_is_refused(temperature: float) -> None:
     with torch.no_grad():
         model.output.bias.fill_(torch.nan)
     with pytest.raises(UserError, match="diverged"):
-        continued(model, PREFIXES, temperature=temperature)
+        continue_prefixes(model, PREFIXES, temperature=temperature)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

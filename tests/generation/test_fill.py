@@ -23,7 +23,7 @@ from lyricgen.errors import UserError
 from lyricgen.models.network import FillModel
 from lyricgen.runs.state import RunState
 from lyricgen.training.recurrent_module import RecurrentModule
-from tests.conftest import TINY, Train, messages, printed
+from tests.conftest import TINY, Train, messages, run_main
 from tests.helpers.fill_models import N, model_of
 from tests.helpers.networks import CELLS
 from tests.helpers.resuming import same_weights, send, stop_at, weights
@@ -296,17 +296,17 @@ def test_neighbouring_gaps_agree(train: Train, tmp_path: Path) -> None:
 def test_the_command_fills(train: Train, capfd: pytest.CaptureFixture[str]) -> None:
     assert train(*TINY, "objective=fill").status == 0
     asked = ("--fill", "分__天 我_要", "--count", "3", "--seed", "4")
-    filled = printed(generate.main, capfd, *asked)
+    filled = run_main(generate.main, capfd, *asked)
     lines = filled.texts
     assert len(lines) == 3
     for line in lines:
         assert (line[0], line[3:6], line[7:]) == ("分", "天 我", "要")
-    again = printed(generate.main, capfd, *asked)
+    again = run_main(generate.main, capfd, *asked)
     assert (again.status, again.out) == (filled.status, filled.out)
     # the age of the model has grown
     first, second = (re.sub(r"\d+ seconds? old", "old", one.err) for one in (filled, again))
     assert first == second
-    [marked] = printed(generate.main, capfd, "--fill", "分*", "--gap", "*").texts
+    [marked] = run_main(generate.main, capfd, "--fill", "分*", "--gap", "*").texts
     assert len(marked) == 2
     for arguments, message in (
         (["--prefix", "分开"], "this model fills gaps and continues no text: give it a text with"),
@@ -321,7 +321,7 @@ def test_the_command_fills(train: Train, capfd: pytest.CaptureFixture[str]) -> N
         (["--prefix", "分", "--sweeps", "3"], "--prefix and --sweeps do not go together"),
         (["--gap", "*"], "--gap needs --fill"),
     ):
-        refused = printed(generate.main, capfd, *arguments)
+        refused = run_main(generate.main, capfd, *arguments)
         assert refused.status == 2
         assert message in refused.err
         assert len(messages(refused.err)) == 1
@@ -331,7 +331,7 @@ def test_a_model_that_continues_texts_refuses_gaps(
     train: Train, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert train(*TINY).status == 0
-    refused = printed(generate.main, capfd, "--fill", "分_")
+    refused = run_main(generate.main, capfd, "--fill", "分_")
     assert refused.status == 2
     assert "continues texts and fills no gaps: train one with objective=fill" in refused.err
 

@@ -16,24 +16,24 @@ import torch
 import lyricgen
 from lyricgen.errors import UserError
 from lyricgen.generate import main
-from tests.conftest import Printed, messages, printed, refusal
-from tests.helpers.generating import trained
+from tests.conftest import CommandOutput, messages, refusal, run_main
+from tests.helpers.generating import train_run
 
 
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Outputs with a run on lyrics without line breaks: each of its texts is one line."""
     place = tmp_path_factory.mktemp("歌 词") / "outputs"
-    trained(place, "data.newline=space", "optimizer.lr=0.03")
+    train_run(place, "data.newline=space", "optimizer.lr=0.03")
     return place
 
 
 @pytest.fixture(scope="module")
 def names(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return trained(tmp_path_factory.mktemp("names"), "data=dino", "trainer.max_epochs=2")
+    return train_run(tmp_path_factory.mktemp("names"), "data=dino", "trainer.max_epochs=2")
 
 
-Generate = Callable[..., Printed]
+Generate = Callable[..., CommandOutput]
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def generate(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LYRICGEN_OUTPUTS", str(outputs))
 
-    yield partial(printed, main, capsys)
+    yield partial(run_main, main, capsys)
     assert list(tmp_path.iterdir()) == []  # it writes nothing
 
 
@@ -74,7 +74,7 @@ def test_a_newer_run_is_used(
 ) -> None:  # fmt: skip
     place = tmp_path_factory.mktemp("two") / "outputs"
     shutil.copytree(outputs, place)
-    second = trained(place, "data=dino", "data.max_chars=600")
+    second = train_run(place, "data=dino", "data.max_chars=600")
     monkeypatch.setenv("LYRICGEN_OUTPUTS", str(place))
     assert generate("--seed", "3").texts == [lyricgen.load(second).generate(seed=3)]
     shutil.rmtree(second)
@@ -154,7 +154,7 @@ def test_an_empty_line_separates_texts_of_several_lines(
     place = tmp_path_factory.mktemp("lines")
     song = place / "song.txt"
     song.write_text("甲乙\n" * 400, "utf-8")
-    run = trained(
+    run = train_run(
         place, "data=text", f"data.path={song}", "optimizer.lr=0.05", "trainer.max_epochs=8"
     )
     capsys.readouterr()

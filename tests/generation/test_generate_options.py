@@ -23,37 +23,37 @@ from lyricgen.generation.output import Stream, print_columns, print_json, print_
 from lyricgen.generation.texts import Generated
 from lyricgen.generation.texts import generate as generated
 from lyricgen.generation.verse import rhyme_classes
-from tests.conftest import Printed, printed, refusal
+from tests.conftest import CommandOutput, refusal, run_main
 from tests.helpers.constraints import nats
-from tests.helpers.constraints import trained as model_of
-from tests.helpers.generating import trained
+from tests.helpers.constraints import random_model as model_of
+from tests.helpers.generating import train_run
 
 
 @pytest.fixture(scope="module")
 def verse(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run on lyrics with their line breaks."""
     place = tmp_path_factory.mktemp("verse")
-    return trained(place, "data.max_chars=12000", "optimizer.lr=0.03", "trainer.max_epochs=2")
+    return train_run(place, "data.max_chars=12000", "optimizer.lr=0.03", "trainer.max_epochs=2")
 
 
 @pytest.fixture(scope="module")
 def names(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return trained(tmp_path_factory.mktemp("names"), "data=dino", "trainer.max_epochs=2")
+    return train_run(tmp_path_factory.mktemp("names"), "data=dino", "trainer.max_epochs=2")
 
 
 @pytest.fixture(scope="module")
 def ngrams(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of n-grams on the same names."""
-    return trained(tmp_path_factory.mktemp("ngrams"), "data=dino", "model=ngram", "model.order=3")
+    return train_run(tmp_path_factory.mktemp("ngrams"), "data=dino", "model=ngram", "model.order=3")
 
 
-Generate = Callable[..., Printed]
+Generate = Callable[..., CommandOutput]
 
 
 @pytest.fixture
 def generate(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Generate:
     monkeypatch.setenv("COLUMNS", "100")
-    return partial(printed, main, capsys)
+    return partial(run_main, main, capsys)
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_watch_a_name(generate: Generate, names: Path) -> None:
 
 def test_compare(generate: Generate, verse: Path, names: Path, tmp_path: Path) -> None:
     """Columns have one width despite wide Chinese characters, also without a terminal."""
-    other = trained(tmp_path, "data.max_chars=12000", "optimizer.lr=0.02")
+    other = train_run(tmp_path, "data.max_chars=12000", "optimizer.lr=0.02")
     given = ["--lines", "2", "--line-length", "4", "--count", "2", "--prefix", "我"]
     out = generate("--compare", verse, other, *given).out
     assert len({cell_len(line) for line in out.splitlines()}) == 1

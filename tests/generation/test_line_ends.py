@@ -16,7 +16,7 @@ from lyricgen.generation.texts import generate
 from lyricgen.models.card import card, rebuild
 from lyricgen.models.network import LanguageModel
 from lyricgen.models.trained_model import LENGTH, LONGEST_LINE, UNKNOWN_LINE
-from tests.conftest import TINY, Train, printed
+from tests.conftest import TINY, Train, run_main
 from tests.helpers.networks import architecture
 
 
@@ -117,7 +117,7 @@ def test_a_terminal_marks_cut_lines(
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setattr("lyricgen.models.checkpoint.load", lambda path: models[path.name])
     models = {"never": model_of(0, 10), "two": model_of(1, 10)}
-    piped = printed(main, capsys, "never", *more, "--length", "6")
+    piped = run_main(main, capsys, "never", *more, "--length", "6")
     assert piped.status == 0, piped.err
     assert "…" not in piped.out
     for name in models:
@@ -133,6 +133,6 @@ def test_json_says_whether_a_line_ended(
 ) -> None:
     monkeypatch.setattr("lyricgen.models.checkpoint.load", lambda path: model_of(0.2))
     given = ["one", "--count", "30", "--format", "jsonl", "--length", "4"]
-    found = [json.loads(line) for line in printed(main, capsys, *given).texts]
+    found = [json.loads(line) for line in run_main(main, capsys, *given).texts]
     assert [one["ended"] for one in found] == [len(one["text"]) < 4 for one in found]
     assert len({one["ended"] for one in found}) == 2

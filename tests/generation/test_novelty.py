@@ -13,8 +13,8 @@ from lyricgen.api import WritingModel
 from lyricgen.errors import UserError
 from lyricgen.generation.writer import TRIES, training_names
 from tests.conftest import ROOT
-from tests.helpers.constraints import trained
-from tests.helpers.generating import trained as train
+from tests.helpers.constraints import random_model
+from tests.helpers.generating import train_run as train
 
 KNOWN = ["a", "b", "ab", "ba"]
 
@@ -32,7 +32,7 @@ def writer_of(corpus: Path, probabilities: list[float], **changed: Any) -> Writi
     assert isinstance(base, dict)
     options = {**base, "kind": "text", "path": str(corpus), "unit": "line"}
     options |= {"val_fraction": 0.0, "test_fraction": 0.0, **changed}
-    model = trained("\nab", "lines", options={"data": options})
+    model = random_model("\nab", "lines", options={"data": options})
     with torch.no_grad():
         model.network.output.weight.zero_()
         model.network.output.bias.copy_(torch.tensor(probabilities).log())

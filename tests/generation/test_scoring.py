@@ -10,7 +10,7 @@ from lyricgen.generation.texts import log_probabilities
 from lyricgen.models.model import NextModel
 from lyricgen.models.network import LanguageModel
 from tests.helpers.ngram_models import V as FEW
-from tests.helpers.ngram_models import counted
+from tests.helpers.ngram_models import fit_model
 from tests.helpers.stepping import PREFIXES, V, network
 
 ROWS = [[(row * k) % V for k in range(1, 1 + row % 7)] for row in range(len(PREFIXES))]
@@ -56,7 +56,7 @@ def test_sums_equal_a_loop(
 
 
 def test_sums_of_an_ngram_model_equal_a_loop() -> None:
-    model = counted(3, "kneser_ney", lines=True)
+    model = fit_model(3, "kneser_ney", lines=True)
     prefixes, rows = [[FEW], [FEW, 1, 2], [FEW, 0]], [[2, 1, 1, 0], [], [FEW - 1, 1]]
     found = log_probabilities(model, [torch.tensor(prefix) for prefix in prefixes], rows)
     expected = [score_one_by_one(model, *each) for each in zip(prefixes, rows, strict=True)]

@@ -19,7 +19,7 @@ def sigmoid(values: Floats) -> Floats:
     return 1 / (1 + np.exp(-values))
 
 
-def read(layer: nn.RNNBase, inputs: Tensor, state: State | None) -> tuple[Tensor, State]:
+def run_layer(layer: nn.RNNBase, inputs: Tensor, state: State | None) -> tuple[Tensor, State]:
     """Run torch's own layer; its states are tuples."""
     given = state if state is None or isinstance(layer, nn.LSTM) else state[0]
     output, after = layer(inputs, given)
@@ -33,10 +33,10 @@ def stack(
     return RecurrentStack(options, E, H, layers, depth).double()
 
 
-def random(*shape: int, seed: int = 0) -> Tensor:
+def random_tensor(*shape: int, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
 
-def same(left: Tensor, right: Tensor | Floats) -> None:
+def assert_same(left: Tensor, right: Tensor | Floats) -> None:
     torch.testing.assert_close(left, torch.as_tensor(right), rtol=1e-12, atol=1e-12)

@@ -48,7 +48,7 @@ def content_of(model: WritingModel) -> dict[str, Any]:
     return {"epoch": 3, "state_dict": weights, "lyricgen": card(model)}
 
 
-def saved(directory: Path, content: Any, name: str = "some.ckpt") -> Path:
+def save_checkpoint(directory: Path, content: Any, name: str = "some.ckpt") -> Path:
     path = directory / name
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save(content, path)

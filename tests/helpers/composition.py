@@ -34,7 +34,7 @@ def groups() -> dict[str, list[str | None]]:
     return found
 
 
-def composed(*overrides: str) -> dict[str, Any]:
+def compose_options(*overrides: str) -> dict[str, Any]:
     return copy.deepcopy(_composed(*overrides))
 
 

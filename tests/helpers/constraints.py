@@ -11,7 +11,7 @@ from lyricgen.models.network import LanguageModel
 from tests.helpers.networks import architecture
 
 
-def trained(
+def random_model(
     characters: str,
     layout: Layout = "stream",
     *,

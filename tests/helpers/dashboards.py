@@ -48,7 +48,7 @@ class Dashboard:
 
 
 @contextmanager
-def showing(outputs: Path, *arguments: str) -> Iterator[Dashboard]:
+def run_dashboard(outputs: Path, *arguments: str) -> Iterator[Dashboard]:
     """Run the dashboard command until the block ends."""
     process = subprocess.Popen(
         [sys.executable, "-m", "lyricgen.dashboard", *arguments],

@@ -13,14 +13,16 @@ from lyricgen.models.model import NextModel
 from lyricgen.models.network import LanguageModel
 
 
-def continued(model: LanguageModel, prefixes: list[list[int]], **options: Any) -> list[list[int]]:
+def continue_prefixes(
+    model: LanguageModel, prefixes: list[list[int]], **options: Any
+) -> list[list[int]]:
     chosen = {"length": 20, "temperature": 1.0, "seeds": list(range(len(prefixes))), **options}
     uniforms = draw_uniforms("torch", chosen.pop("seeds"), chosen.pop("length"))
     texts = [torch.tensor(prefix) for prefix in prefixes]
-    return drawn_texts(model, texts, chosen.pop("temperature"), uniforms, **chosen)
+    return draw_texts(model, texts, chosen.pop("temperature"), uniforms, **chosen)
 
 
-def drawn_texts(
+def draw_texts(
     model: NextModel,
     prefixes: list[Tensor],
     temperature: float,
@@ -44,7 +46,7 @@ def drawn_texts(
 
 
 @torch.no_grad()
-def whole_text_again(model: LanguageModel, prefix: list[int], length: int) -> list[int]:
+def continue_by_rereading(model: LanguageModel, prefix: list[int], length: int) -> list[int]:
     """Greedy continuation that reads the whole text again for each character."""
     ids = list(prefix)
     for _ in range(length):

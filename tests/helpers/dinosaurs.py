@@ -3,16 +3,16 @@
 import csv
 from pathlib import Path
 
-from tests.conftest import Finished
+from tests.conftest import TrainingResult
 
 
-def smoothed(directory: Path | None) -> dict[int, float]:
+def smoothed_losses(directory: Path | None) -> dict[int, float]:
     assert directory is not None
     with (directory / "steps.csv").open(encoding="utf-8") as stream:
         return {int(row["step"]): float(row["smoothed_loss"]) for row in csv.DictReader(stream)}
 
 
-def metrics(run: Finished) -> list[dict[str, str]]:
+def metrics(run: TrainingResult) -> list[dict[str, str]]:
     assert run.directory is not None
     with (run.directory / "metrics.csv").open(encoding="utf-8") as stream:
         return list(csv.DictReader(stream))

@@ -9,7 +9,7 @@ from lyricgen import train as train_command
 from tests.conftest import TINY, newest_of
 
 
-def trained(place: Path, *overrides: str) -> Path:
+def train_run(place: Path, *overrides: str) -> Path:
     """Train for an epoch below `place`; return the run's directory."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LYRICGEN_OUTPUTS", str(place))

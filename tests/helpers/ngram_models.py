@@ -16,7 +16,7 @@ VOCABULARY = Vocabulary("\nabc分")
 V = 5
 
 
-def uncounted(order: int, smoothing: Smoothing, *, lines: bool = False) -> NgramLanguageModel:
+def new_model(order: int, smoothing: Smoothing, *, lines: bool = False) -> NgramLanguageModel:
     return NgramLanguageModel(
         NgramArchitecture(
             kind="ngram",
@@ -39,13 +39,13 @@ def symbols(length: int, *, lines: bool = False, seed: int = 0) -> list[int]:
     return [s for line in np.split(text, line_ends + 1)[:-1] for s in (V, *line.tolist())]
 
 
-def counted(order: int, smoothing: Smoothing, *, lines: bool = False) -> NgramLanguageModel:
-    network = uncounted(order, smoothing, lines=lines)
+def fit_model(order: int, smoothing: Smoothing, *, lines: bool = False) -> NgramLanguageModel:
+    network = new_model(order, smoothing, lines=lines)
     network.fit(torch.tensor(symbols(400, lines=lines), dtype=torch.uint8))
     return network
 
 
 def model_of(order: int = 3, smoothing: Smoothing = "kneser_ney", layout: Any = "stream") -> Any:
     return WritingModel(
-        counted(order, smoothing, lines=layout == "lines"), VOCABULARY, layout, False, {"seed": 1}
+        fit_model(order, smoothing, lines=layout == "lines"), VOCABULARY, layout, False, {"seed": 1}
     )

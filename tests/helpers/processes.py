@@ -24,7 +24,7 @@ def fork_context() -> ForkServerContext:
     return context
 
 
-def started(
+def start_process(
     function: Callable[..., object],
     *arguments: Any,
     output: Path,

@@ -15,13 +15,13 @@ import scale
 import sweep_speed
 
 from tests.conftest import ROOT
-from tests.helpers.processes import started
+from tests.helpers.processes import start_process
 
 
 def benchmark(place: Path, *arguments: str) -> str:
     """Run `python scripts/benchmark.py` in a directory; return the text that it prints."""
     output = place / "printed.txt"
-    process = started(_benchmark, place, arguments, output=output)
+    process = start_process(_benchmark, place, arguments, output=output)
     process.join(900)
     text = output.read_text("utf-8")
     if process.exitcode is None:

@@ -34,7 +34,7 @@ def network(
     return LanguageModel(described).double()
 
 
-def trained(vocabulary: Vocabulary = OLD, *arguments: Any, **options: Any) -> TrainedModel:
+def source_model(vocabulary: Vocabulary = OLD, *arguments: Any, **options: Any) -> TrainedModel:
     start = options.get("start", False)
     built = network(vocabulary, *arguments, seed=1, **options)
     with torch.no_grad():  # an initial bias of the forget gate would hide a missing copy
@@ -43,5 +43,5 @@ def trained(vocabulary: Vocabulary = OLD, *arguments: Any, **options: Any) -> Tr
     return TrainedModel(built, vocabulary, "lines" if start else "stream", False)
 
 
-def copied(model: LanguageModel) -> dict[str, Tensor]:
+def clone_weights(model: LanguageModel) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in model.state_dict().items()}

@@ -13,7 +13,7 @@ import pytest
 
 from lyricgen.training import worker
 from lyricgen.training.ddp import launch
-from tests.helpers.processes import fork_context, started
+from tests.helpers.processes import fork_context, start_process
 
 
 class ForkedWorker:
@@ -36,7 +36,7 @@ class ForkedWorker:
         assert others["start_new_session"]
         reading, writing = fork_context().Pipe(duplex=False)
         errors = Connection(os.dup(stderr.fileno()), readable=False)
-        self._process = started(
+        self._process = start_process(
             _work, before, reading, errors, output=Path(os.devnull), environment=env
         )
         self.stdin = os.fdopen(os.dup(writing.fileno()), "wb")

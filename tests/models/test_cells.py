@@ -18,7 +18,18 @@ from lyricgen.models.options import (
     PlainCellOptions,
     RnnOptions,
 )
-from tests.helpers.cells import B, E, Floats, H, T, random, read, same, sigmoid, stack
+from tests.helpers.cells import (
+    B,
+    E,
+    Floats,
+    H,
+    T,
+    assert_same,
+    random_tensor,
+    run_layer,
+    sigmoid,
+    stack,
+)
 
 # (input, hidden state, cell state, weights by torch's names) -> hidden state, cell state
 Step = Callable[[Floats, Floats, Floats, dict[str, Floats]], tuple[Floats, Floats]]
@@ -113,15 +124,15 @@ def test_a_cell_equals_torchs_layer(options: CellOptions, carried: bool) -> None
     layer = torch_layer(options, E, 1).double()
     layer.load_state_dict(cell.state_dict())
     state = random_state(options, 1, torch.Generator().manual_seed(1)) if carried else None
-    inputs = random(B, T, E)
+    inputs = random_tensor(B, T, E)
     output, after = cell(inputs, state)
-    expected, expected_after = read(layer, inputs, state)
+    expected, expected_after = run_layer(layer, inputs, state)
     assert output.shape == (B, T, H)
     assert len(after) == state_size(options)
-    same(output, expected)
+    assert_same(output, expected)
     for part, expected_part in zip(after, expected_after, strict=True):
         assert part.shape == (1, B, H)
-        same(part, expected_part)
+        assert_same(part, expected_part)
 
 
 @pytest.mark.parametrize(("options", "step"), STEPS, ids=["rnn", "relu", "gru", "lstm"])
@@ -132,7 +143,7 @@ def test_a_cell_follows_its_equations(options: CellOptions, step: Step, carried:
     network = stack(options, layers)
     weights = {name: value.numpy() for name, value in stack_weights(network).items()}
     state = random_state(options, layers, torch.Generator().manual_seed(3)) if carried else None
-    inputs = random(B, T, E)
+    inputs = random_tensor(B, T, E)
     output, after = network(inputs, state)
 
     for b in range(B):
@@ -145,10 +156,10 @@ def test_a_cell_follows_its_equations(options: CellOptions, step: Step, carried:
             for t in range(T):
                 h, c = step(sequence[t], h, c, own)
                 sequence[t] = h
-            same(after[0][layer, b], h)
+            assert_same(after[0][layer, b], h)
             if options.kind == "lstm":
-                same(after[1][layer, b], c)
-        same(output[b], np.stack(sequence))
+                assert_same(after[1][layer, b], c)
+        assert_same(output[b], np.stack(sequence))
 
 
 @pytest.mark.parametrize("bias", [1.5, -2.0, 0.0])
@@ -175,10 +186,10 @@ def test_the_forget_bias_acts_on_the_memory() -> None:
                 parameter.zero_()
             else:
                 parameter[:H] = parameter[2 * H :] = 0
-    remembered = random(1, B, H)
-    _, (hidden, memory) = cell(random(B, 1, E), (torch.zeros_like(remembered), remembered))
-    same(memory, sigmoid(np.array(1.5)) * remembered.numpy())
-    same(hidden, 0.5 * np.tanh(memory.detach().numpy()))
+    remembered = random_tensor(1, B, H)
+    _, (hidden, memory) = cell(random_tensor(B, 1, E), (torch.zeros_like(remembered), remembered))
+    assert_same(memory, sigmoid(np.array(1.5)) * remembered.numpy())
+    assert_same(hidden, 0.5 * np.tanh(memory.detach().numpy()))
 
 
 @pytest.mark.parametrize("bias", [None, 1.0])
@@ -219,12 +230,12 @@ def test_a_plain_stack_equals_torchs_stacked_layer(options: CellOptions, layers:
     layer = torch_layer(options, E, layers).double()
     layer.load_state_dict(stack_weights(network))
     state = random_state(options, layers, torch.Generator().manual_seed(5))
-    inputs = random(B, T, E)
+    inputs = random_tensor(B, T, E)
     output, after = network(inputs, state)
-    expected, expected_after = read(layer, inputs, state)
-    same(output, expected)
+    expected, expected_after = run_layer(layer, inputs, state)
+    assert_same(output, expected)
     for part, expected_part in zip(after, expected_after, strict=True):
-        same(part, expected_part)
+        assert_same(part, expected_part)
 
 
 @ALL
@@ -235,7 +246,7 @@ def test_with_residuals_each_layer_after_the_first_adds_its_input(
 ) -> None:
     network = stack(options, layers, residual=True)
     state = random_state(options, layers, torch.Generator().manual_seed(6)) if carried else None
-    inputs = random(B, T, E)
+    inputs = random_tensor(B, T, E)
     output, after = network(inputs, state)
 
     below = inputs
@@ -243,13 +254,13 @@ def test_with_residuals_each_layer_after_the_first_adds_its_input(
         layer = torch_layer(options, E if number == 0 else H, 1).double()
         layer.load_state_dict(block.state_dict())
         before = None if state is None else tuple(part[[number]] for part in state)
-        above, expected_after = read(layer, below, before)
+        above, expected_after = run_layer(layer, below, before)
         below = above if number == 0 else above + below
         for part, expected_part in zip(after, expected_after, strict=True):
-            same(part[[number]], expected_part)
+            assert_same(part[[number]], expected_part)
     assert len(network.blocks) == layers
     assert after[0].shape == (layers, B, H)
-    same(output, below)
+    assert_same(output, below)
 
 
 @ALL
@@ -260,23 +271,23 @@ def test_a_sequence_in_two_pieces_equals_the_whole(
     options: CellOptions, layers: int, residual: bool, first: int
 ) -> None:
     network = stack(options, layers, residual=residual)
-    inputs = random(B, T, E)
+    inputs = random_tensor(B, T, E)
     whole, end = network(inputs, None)
     left, between = network(inputs[:, :first], None)
     right, after = network(inputs[:, first:], between)
-    same(torch.cat([left, right], dim=1), whole)
+    assert_same(torch.cat([left, right], dim=1), whole)
     for part, expected_part in zip(after, end, strict=True):
-        same(part, expected_part)
+        assert_same(part, expected_part)
 
 
 @ALL
 @RESIDUAL
 def test_sequences_of_a_batch_do_not_mix(options: CellOptions, residual: bool) -> None:
     network = stack(options, 2, residual=residual)
-    inputs = random(B, T, E)
+    inputs = random_tensor(B, T, E)
     output, _ = network(inputs, None)
     for b in range(B):
-        same(network(inputs[[b]], None)[0][0], output[b])
+        assert_same(network(inputs[[b]], None)[0][0], output[b])
 
 
 @ALL
@@ -286,9 +297,9 @@ def test_dropout_is_for_training_only(options: CellOptions, residual: bool) -> N
     network = stack(options, 2, residual=residual, dropout=0.5)
     without = stack(options, 2, residual=residual)
     without.load_state_dict(network.state_dict())
-    inputs = random(B, T, E)
+    inputs = random_tensor(B, T, E)
     assert not torch.equal(network(inputs, None)[0], network(inputs, None)[0])
-    same(network.eval()(inputs, None)[0], without(inputs, None)[0])
+    assert_same(network.eval()(inputs, None)[0], without(inputs, None)[0])
 
 
 @pytest.mark.parametrize("options", [RNN, GRU, LSTM], ids=["rnn", "gru", "lstm"])
@@ -299,27 +310,29 @@ def test_dropout_between_layers_leaves_a_single_layer_unchanged(
     network = stack(options, 1, residual=residual, dropout=0.9)
     without = stack(options, 1, residual=residual)
     without.load_state_dict(network.state_dict())
-    inputs = random(B, T, E)
-    same(network(inputs, None)[0], without(inputs, None)[0])
+    inputs = random_tensor(B, T, E)
+    assert_same(network(inputs, None)[0], without(inputs, None)[0])
 
 
 @pytest.mark.parametrize("options", [RNN, GRU, LSTM], ids=["rnn", "gru", "lstm"])
 def test_dropout_acts_between_layers_but_not_on_the_residual(options: CellOptions) -> None:
     network = stack(options, 2, residual=True, dropout=0.5)
-    inputs = random(B, T, E)
+    inputs = random_tensor(B, T, E)
     torch.manual_seed(8)
     output, _ = network(inputs, None)
     torch.manual_seed(8)
     lower, _ = network.blocks[0](inputs, None)
     upper, _ = network.blocks[1](F.dropout(lower, 0.5), None)
-    same(output, upper + lower)
+    assert_same(output, upper + lower)
 
 
 def test_dropout_of_a_plain_stack_leaves_its_output() -> None:
     network = stack(LSTM, 3, dropout=0.9)
-    output, after = network(random(B, T, E), None)
+    output, after = network(random_tensor(B, T, E), None)
     assert (output != 0).all()
-    same(output[:, -1], after[0][-1])
+    assert_same(output[:, -1], after[0][-1])
     below = stack(LSTM, 3)
     below.load_state_dict(network.state_dict())
-    same(after[0][0], below(random(B, T, E), None)[1][0][0])  # nothing is dropped before layer 1
+    assert_same(
+        after[0][0], below(random_tensor(B, T, E), None)[1][0][0]
+    )  # nothing is dropped before layer 1

@@ -18,8 +18,15 @@ from lyricgen.errors import UserError
 from lyricgen.models.card import card
 from lyricgen.runs.state import RunState
 from lyricgen.training.recurrent_module import RecurrentModule
-from tests.helpers.checkpoints import VOCABULARY, Touch, content_of, model_of, refusal, saved
-from tests.helpers.decoding import whole_text_again
+from tests.helpers.checkpoints import (
+    VOCABULARY,
+    Touch,
+    content_of,
+    model_of,
+    refusal,
+    save_checkpoint,
+)
+from tests.helpers.decoding import continue_by_rereading
 
 
 def ids_of(text: str) -> list[int]:
@@ -60,7 +67,7 @@ def test_a_saved_model_writes_the_same_texts(
     tmp_path: Path, cell: str, layout: str, options: dict[str, Any]
 ) -> None:
     model = model_of(cell, layout=layout, **options)
-    loaded = load(saved(tmp_path, content_of(model)))
+    loaded = load(save_checkpoint(tmp_path, content_of(model)))
     assert (loaded.vocabulary, loaded.layout) == (model.vocabulary, layout)
     assert not loaded.network.training
     prefixes = ["", "ab", "分开"]
@@ -96,7 +103,7 @@ def test_greedy_continues_the_prefix(prefix: str) -> None:
 
 def whole_text(model: WritingModel, ids: list[int], length: int) -> str:
     network = model.network
-    drawn = whole_text_again(network, ids, length)
+    drawn = continue_by_rereading(network, ids, length)
     return "".join(VOCABULARY.characters[symbol] for symbol in drawn)
 
 
@@ -241,7 +248,7 @@ def test_code_in_a_checkpoint_is_refused_and_not_run(
         content["state_dict"]["model.output.bias"] = code
     elif place == "beside":
         content["hyper_parameters"] = code
-    path = saved(tmp_path, code if place == "alone" else content)
+    path = save_checkpoint(tmp_path, code if place == "alone" else content)
     if place == "pickle":
         path.write_bytes(pickle.dumps(code, protocol=2))
         pickle.loads(path.read_bytes())
@@ -257,14 +264,14 @@ def test_code_in_a_checkpoint_is_refused_and_not_run(
 
 @pytest.mark.parametrize("text", [False, True])
 def test_a_refusal_does_not_advise_running_the_code(tmp_path: Path, text: bool) -> None:
-    path = saved(tmp_path, {**content_of(model_of()), "more": Touch(tmp_path / "marker")})
+    path = save_checkpoint(tmp_path, {**content_of(model_of()), "more": Touch(tmp_path / "marker")})
     if text:
         path.write_text("想要有直升机\n", encoding="utf-8")
     assert "arbitrary code" not in refusal(path)
 
 
 def test_a_truncated_checkpoint_is_refused(tmp_path: Path) -> None:
-    path = saved(tmp_path, content_of(model_of()))
+    path = save_checkpoint(tmp_path, content_of(model_of()))
     whole = path.read_bytes()
     for kept in (0, 1, 4, 100, len(whole) // 2, len(whole) - 200, len(whole) - 1):
         path.write_bytes(whole[:kept])
@@ -303,7 +310,7 @@ def test_an_archive_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 def test_damaged_bytes_give_only_user_errors(tmp_path: Path) -> None:
     small = Vocabulary("abc")
-    path = saved(tmp_path, content_of(model_of(vocabulary=small)))
+    path = save_checkpoint(tmp_path, content_of(model_of(vocabulary=small)))
     whole = path.read_bytes()
     generator = random.Random(0)
     refused = 0
@@ -325,7 +332,7 @@ def test_damaged_bytes_give_only_user_errors(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [[1, 2], 3, "text", None, {}, {"state_dict": {}}])
 def test_other_files_of_torch_are_refused(tmp_path: Path, content: Any) -> None:
-    refusal(saved(tmp_path, content), "not a checkpoint of lyricgen")
+    refusal(save_checkpoint(tmp_path, content), "not a checkpoint of lyricgen")
 
 
 @pytest.mark.parametrize("number", [0, 1, 3, "2", None])
@@ -333,73 +340,73 @@ def test_another_format_is_refused(tmp_path: Path, number: Any) -> None:
     content = content_of(model_of())
     content["lyricgen"]["format"] = number
     shown = "null" if number is None else repr(number)
-    refusal(saved(tmp_path, content), f"format={shown}")
+    refusal(save_checkpoint(tmp_path, content), f"format={shown}")
 
 
 @pytest.mark.parametrize("missing", ["format", "architecture", "vocabulary", "layout"])
 def test_a_card_with_a_missing_entry_is_refused(tmp_path: Path, missing: str) -> None:
     content = content_of(model_of())
     del content["lyricgen"][missing]
-    refusal(saved(tmp_path, content), missing, "is missing")
+    refusal(save_checkpoint(tmp_path, content), missing, "is missing")
 
 
 @pytest.mark.parametrize("described", [None, 3, "card", [], {}])
 def test_a_malformed_card_is_refused(tmp_path: Path, described: Any) -> None:
     content = content_of(model_of())
     content["lyricgen"] = described
-    refusal(saved(tmp_path, content))
+    refusal(save_checkpoint(tmp_path, content))
 
 
 def test_a_card_of_another_architecture_is_refused(tmp_path: Path) -> None:
     content = content_of(model_of())
     content["lyricgen"]["architecture"]["cell"] = {"kind": "transformer"}
-    refusal(saved(tmp_path, content), "architecture.cell", "lstm")
+    refusal(save_checkpoint(tmp_path, content), "architecture.cell", "lstm")
     content["lyricgen"]["architecture"] = {
         **content_of(model_of())["lyricgen"]["architecture"],
         "heads": 3,
     }
-    refusal(saved(tmp_path, content), "architecture.heads")
+    refusal(save_checkpoint(tmp_path, content), "architecture.heads")
 
 
 @pytest.mark.parametrize("size", [0, -1, 1.5, "x", 10**19])
 def test_impossible_sizes_are_refused(tmp_path: Path, size: Any) -> None:
     content = content_of(model_of())
     content["lyricgen"]["architecture"]["hidden_size"] = size
-    refusal(saved(tmp_path, content))
+    refusal(save_checkpoint(tmp_path, content))
 
 
 def test_wrong_shapes_are_refused(tmp_path: Path) -> None:
     content = content_of(model_of())
     content["lyricgen"]["architecture"]["hidden_size"] = 13
-    refusal(saved(tmp_path, content), "embedding.weight should be 9x13, it is 9x12")
+    refusal(save_checkpoint(tmp_path, content), "embedding.weight should be 9x13, it is 9x12")
     content = content_of(model_of())
     content["state_dict"]["model.output.bias"] = torch.zeros(10)
-    refusal(saved(tmp_path, content), "output.bias")
+    refusal(save_checkpoint(tmp_path, content), "output.bias")
 
 
 def test_missing_or_additional_weights_are_refused(tmp_path: Path) -> None:
     content = content_of(model_of())
     del content["state_dict"]["model.output.bias"]
-    refusal(saved(tmp_path, content), "output.bias")
+    refusal(save_checkpoint(tmp_path, content), "output.bias")
     content = content_of(model_of())
     content["state_dict"]["model.output.scale"] = torch.zeros(1)
-    refusal(saved(tmp_path, content), "output.scale")
+    refusal(save_checkpoint(tmp_path, content), "output.scale")
     del content["state_dict"]
-    refusal(saved(tmp_path, content), "state_dict")
+    refusal(save_checkpoint(tmp_path, content), "state_dict")
 
 
 @pytest.mark.parametrize("weights", [None, [], 3, {1: 2}, {"model.output.bias": "x"}])
 def test_malformed_weights_are_refused(tmp_path: Path, weights: Any) -> None:
     content = content_of(model_of())
     content["state_dict"] = weights
-    refusal(saved(tmp_path, content))
+    refusal(save_checkpoint(tmp_path, content))
 
 
 @pytest.mark.parametrize("characters", ["", "ba", "aab"])
 def test_a_malformed_vocabulary_is_refused(tmp_path: Path, characters: str) -> None:
     content = content_of(model_of())
     content["lyricgen"]["vocabulary"] = characters
-    refusal(saved(tmp_path, content), "vocabulary")
+    refusal(save_checkpoint(tmp_path, content), "vocabulary")
 
 
 @pytest.mark.parametrize("characters", ["\nabc", "\nabcdefghijkl"])
@@ -408,13 +415,13 @@ def test_a_vocabulary_of_another_size_than_the_network_is_refused(
 ) -> None:
     content = content_of(model_of())
     content["lyricgen"]["vocabulary"] = characters
-    refusal(saved(tmp_path, content))
+    refusal(save_checkpoint(tmp_path, content))
 
 
 def test_lines_without_a_start_symbol_are_refused(tmp_path: Path) -> None:
     content = content_of(model_of(layout="stream"))
     content["lyricgen"]["layout"] = "lines"
-    refusal(saved(tmp_path, content))
+    refusal(save_checkpoint(tmp_path, content))
 
 
 def test_lines_without_a_newline_in_the_vocabulary_are_refused(tmp_path: Path) -> None:
@@ -422,21 +429,21 @@ def test_lines_without_a_newline_in_the_vocabulary_are_refused(tmp_path: Path) -
     characters = content["lyricgen"]["vocabulary"]
     assert "\n" in characters
     content["lyricgen"]["vocabulary"] = characters.replace("\n", "\x0b")
-    refusal(saved(tmp_path, content), "newline")
+    refusal(save_checkpoint(tmp_path, content), "newline")
 
 
 @pytest.mark.parametrize("key", ["two\nlines", "\x1b[2J"])
 def test_text_of_a_file_is_escaped_in_messages(tmp_path: Path, key: str) -> None:
     content = content_of(model_of())
     content["lyricgen"][key] = 1
-    refusal(saved(tmp_path, content))
+    refusal(save_checkpoint(tmp_path, content))
 
 
 def test_a_directory_loads_its_best_checkpoint(tmp_path: Path) -> None:
     best, last = model_of("gru"), model_of("lstm")
-    saved(tmp_path, content_of(last), "checkpoints/last.ckpt")
+    save_checkpoint(tmp_path, content_of(last), "checkpoints/last.ckpt")
     assert load(tmp_path).network.architecture.cell.kind == "lstm"
-    saved(tmp_path, content_of(best), "checkpoints/best.ckpt")
+    save_checkpoint(tmp_path, content_of(best), "checkpoints/best.ckpt")
     assert load(tmp_path).network.architecture.cell.kind == "gru"
     assert load(tmp_path / "checkpoints").network.architecture.cell.kind == "gru"
 

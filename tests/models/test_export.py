@@ -19,9 +19,9 @@ from lyricgen import evaluate, export, generate
 from lyricgen.api import WritingModel
 from lyricgen.errors import UserError
 from lyricgen.export import hide_personal
-from tests.conftest import TINY, Printed, Train, messages, printed
+from tests.conftest import TINY, CommandOutput, Train, messages, run_main
 from tests.helpers import fill_models, ngram_models
-from tests.helpers.checkpoints import VOCABULARY, content_of, model_of, saved
+from tests.helpers.checkpoints import VOCABULARY, content_of, model_of, save_checkpoint
 from tests.helpers.networks import CELLS
 
 TYPES = {"F32": "<f4", "F64": "<f8", "I64": "<i8"}
@@ -48,7 +48,7 @@ def command(
 ) -> Any:
     """Run `python -m lyricgen.export` in this process, in a directory of its own."""
     monkeypatch.chdir(tmp_path)
-    return partial(printed, export.main, capsys)
+    return partial(run_main, export.main, capsys)
 
 
 def models() -> dict[str, WritingModel]:
@@ -71,8 +71,8 @@ def models() -> dict[str, WritingModel]:
 @pytest.mark.parametrize("kind", models())
 def test_a_model_file_loads_as_its_checkpoint_does(command: Any, tmp_path: Path, kind: str) -> None:
     model = models()[kind]
-    checkpoint = saved(tmp_path, content_of(model))
-    done: Printed = command(checkpoint, "--out", "shared.safetensors")
+    checkpoint = save_checkpoint(tmp_path, content_of(model))
+    done: CommandOutput = command(checkpoint, "--out", "shared.safetensors")
     assert done.status == 0, done.err
     card, arrays = read_model_file(tmp_path / "shared.safetensors")
     weights = model.network.state_dict()
@@ -95,7 +95,7 @@ def test_a_model_file_loads_as_its_checkpoint_does(command: Any, tmp_path: Path,
 
 
 def test_the_same_model_gives_the_same_file(command: Any, tmp_path: Path) -> None:
-    checkpoint = saved(tmp_path, content_of(model_of()))
+    checkpoint = save_checkpoint(tmp_path, content_of(model_of()))
     for source, out in ((checkpoint, "a"), (checkpoint, "b"), ("a.safetensors", "c")):
         assert command(source, "--out", f"{out}.safetensors").status == 0
     contents = {Path(f"{out}.safetensors").read_bytes() for out in "abc"}
@@ -124,7 +124,7 @@ def test_a_run_is_exported_without_private_values(
         "data.val_fraction=0.2",
     )
     assert run.status == 0, run.err
-    done = printed(export.main, capfd)
+    done = run_main(export.main, capfd)
     assert (done.status, messages(done.err)) == (0, [])
     content = Path("song.safetensors").read_bytes()
     digest = hashlib.sha256(content).hexdigest()
@@ -137,9 +137,9 @@ def test_a_run_is_exported_without_private_values(
     assert card["options"] == options
     assert card["options"]["data"]["val_fraction"] == 0.2
 
-    texts = [printed(generate.main, capfd, *where) for where in ([], ["song.safetensors"])]
+    texts = [run_main(generate.main, capfd, *where) for where in ([], ["song.safetensors"])]
     assert [one.texts for one in texts] == [texts[0].texts] * 2
-    png = printed(evaluate.main, capfd, "song.safetensors", "--gates", "g.png", "--text", "la")
+    png = run_main(evaluate.main, capfd, "song.safetensors", "--gates", "g.png", "--text", "la")
     assert png.status == 0, png.err
     further = train(
         *TINY,
@@ -187,13 +187,13 @@ def test_a_model_file_is_named_after_its_run(
 ) -> None:
     content = content_of(model_of())
     content["lyricgen"]["options"] = {} if name is None else {"name": name}
-    done = command(saved(tmp_path, content))
+    done = command(save_checkpoint(tmp_path, content))
     assert done.status == 0, done.err
     assert {path.name for path in tmp_path.iterdir()} == {"some.ckpt", f"{file}.safetensors"}
 
 
 def test_files_are_replaced_only_with_force(command: Any, tmp_path: Path) -> None:
-    checkpoint = saved(tmp_path, content_of(model_of()))
+    checkpoint = save_checkpoint(tmp_path, content_of(model_of()))
     Path("lstm_1x12.safetensors").write_text("mine")
     Path("other.safetensors").write_text("mine")
     for out in ([], ["--out", "other.safetensors"]):
@@ -216,7 +216,7 @@ def test_files_are_replaced_only_with_force(command: Any, tmp_path: Path) -> Non
 )
 def test_unwritable_places_are_refused(command: Any, tmp_path: Path, out: str, phrase: str) -> None:
     Path("folder.safetensors").mkdir()
-    done = command(saved(tmp_path, content_of(model_of())), "--out", out, "--force")
+    done = command(save_checkpoint(tmp_path, content_of(model_of())), "--out", out, "--force")
     assert (done.status, done.out) == (2, "")
     assert phrase in done.err
     assert done.err.count("\n") == 1
@@ -225,7 +225,7 @@ def test_unwritable_places_are_refused(command: Any, tmp_path: Path, out: str, p
 def test_a_full_disk_keeps_the_old_file(
     command: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    checkpoint = saved(tmp_path, content_of(model_of()))
+    checkpoint = save_checkpoint(tmp_path, content_of(model_of()))
     Path("a.safetensors").write_text("mine")
 
     def full(_: int) -> None:
@@ -251,7 +251,10 @@ def test_another_file_in_place_of_a_checkpoint_is_refused(command: Any, tmp_path
 def test_a_model_file_needs_no_hydra_no_pickle_and_no_slow_imports(
     command: Any, tmp_path: Path
 ) -> None:
-    assert command(saved(tmp_path, content_of(model_of())), "--out", "a.safetensors").status == 0
+    assert (
+        command(save_checkpoint(tmp_path, content_of(model_of())), "--out", "a.safetensors").status
+        == 0
+    )
     script = """
 import sys, torch, pickle
 def refuse(*_, **__): raise AssertionError("a pickle")
@@ -270,7 +273,7 @@ print(sorted(slow & set(sys.modules)))
 
 
 def test_a_missing_device_is_not_blamed_on_the_file(tmp_path: Path) -> None:
-    path = saved(tmp_path, content_of(model_of()))
+    path = save_checkpoint(tmp_path, content_of(model_of()))
     if torch.cuda.is_available():
         pytest.skip("it is there")
     with pytest.raises((RuntimeError, AssertionError)) as caught:

@@ -18,7 +18,7 @@ from lyricgen.api import load
 from lyricgen.errors import UserError
 from lyricgen.models.card import card
 from lyricgen.models.checkpoint import to_bytes
-from tests.helpers.checkpoints import content_of, model_of, refusal, saved
+from tests.helpers.checkpoints import content_of, model_of, refusal, save_checkpoint
 from tests.helpers.hostile import HOSTILE
 
 MOST = 200 * 1024  # KiB of memory that a command may take in addition to its imports
@@ -96,7 +96,7 @@ def test_the_commands_refuse_hostile_files_in_one_line_with_little_memory(tmp_pa
 def valid_file(directory: Path, kind: str) -> Path:
     model = model_of(layers=2)
     if kind == "checkpoint":
-        return saved(directory, content_of(model))
+        return save_checkpoint(directory, content_of(model))
     path = directory / "some.safetensors"
     path.write_bytes(to_bytes(card(model), model.network.state_dict()))
     return path
@@ -141,7 +141,7 @@ def test_declared_tensors_take_no_memory_before_the_check(tmp_path: Path) -> Non
     """A file of 600 MB with wrong shapes is refused before its tensors are read."""
     content = content_of(model_of())
     content["state_dict"]["model.embedding.weight"] = torch.zeros(12_500, 12_000)
-    path = saved(tmp_path, content)
+    path = save_checkpoint(tmp_path, content)
     peak = "print(next(l.split()[1] for l in open('/proc/self/status') if l[:5] == 'VmHWM'))"
     script = (
         f"import lyricgen\nload = lyricgen.load\n{peak}\n"
@@ -170,7 +170,7 @@ def test_an_unreadable_file_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
 def test_weights_of_any_precision_are_loaded(tmp_path: Path, kind: str, dtype: torch.dtype) -> None:
     model = model_of()
     model.network.to(dtype)
-    path = saved(tmp_path, content_of(model))
+    path = save_checkpoint(tmp_path, content_of(model))
     if kind == "model file":
         path = tmp_path / "some.safetensors"
         path.write_bytes(to_bytes(card(model), model.network.state_dict()))
@@ -216,7 +216,7 @@ def test_any_value_in_a_card_gives_only_user_errors(tmp_path: Path, strange: Any
         for key in place[:-1]:
             group = group[key]
         group[place[-1]] = strange
-        path = saved(tmp_path, content)
+        path = save_checkpoint(tmp_path, content)
         try:
             load(path)
         except UserError as error:

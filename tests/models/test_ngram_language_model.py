@@ -24,10 +24,10 @@ from lyricgen.models.card import card
 from lyricgen.models.ngram.language_model import NgramLanguageModel
 from lyricgen.models.ngram.model import NOTHING
 from lyricgen.models.options import Smoothing
-from tests.conftest import TINY, Finished, Train, need_published
-from tests.helpers.checkpoints import refusal, saved
-from tests.helpers.decoding import drawn_texts
-from tests.helpers.ngram_models import V, counted, model_of, symbols, uncounted
+from tests.conftest import TINY, Train, TrainingResult, need_published
+from tests.helpers.checkpoints import refusal, save_checkpoint
+from tests.helpers.decoding import draw_texts
+from tests.helpers.ngram_models import V, fit_model, model_of, new_model, symbols
 from tests.helpers.ngram_reference import SMOOTHINGS, Reference
 
 EACH_SMOOTHING = pytest.mark.parametrize("smoothing", SMOOTHINGS)
@@ -42,7 +42,7 @@ EACH_SMOOTHING = pytest.mark.parametrize("smoothing", SMOOTHINGS)
 def test_the_network_gives_the_probabilities_of_the_reference(
     smoothing: Smoothing, order: int, lines: bool
 ) -> None:
-    network = counted(order, smoothing, lines=lines)
+    network = fit_model(order, smoothing, lines=lines)
     reference = Reference(symbols(400, lines=lines), V, order, smoothing)
     text = symbols(60, lines=lines, seed=1)
     output, _ = network(torch.tensor([text]))
@@ -56,7 +56,7 @@ def test_the_network_gives_the_probabilities_of_the_reference(
 @EACH_SMOOTHING
 @pytest.mark.parametrize("order", [1, 2, 5])
 def test_nats_are_minus_the_log_probabilities(smoothing: Smoothing, order: int) -> None:
-    network = counted(order, smoothing)
+    network = fit_model(order, smoothing)
     inputs = torch.tensor([symbols(50, seed=seed) for seed in (1, 2)])
     targets = torch.randint(V, inputs.shape, generator=torch.Generator().manual_seed(0))
     output, state = network(inputs)
@@ -72,7 +72,7 @@ def test_nats_are_minus_the_log_probabilities(smoothing: Smoothing, order: int) 
 def test_batches_with_a_carried_state_equal_one_long_batch(
     smoothing: Smoothing, order: int, cuts: tuple[int, ...]
 ) -> None:
-    network = counted(order, smoothing)
+    network = fit_model(order, smoothing)
     inputs = torch.tensor([symbols(40, seed=seed) for seed in (1, 2, 3)])
     whole, last = network(inputs)
     state, outputs = None, []
@@ -89,18 +89,18 @@ def test_batches_with_a_carried_state_equal_one_long_batch(
 
 @EACH_SMOOTHING
 def test_before_counting_all_symbols_are_equally_likely(smoothing: Smoothing) -> None:
-    output, _ = uncounted(3, smoothing)(torch.tensor([symbols(20)]))
+    output, _ = new_model(3, smoothing)(torch.tensor([symbols(20)]))
     np.testing.assert_allclose(output.numpy(), -log(V), rtol=1e-12)
 
 
 def test_prefixes_of_any_length_read_together_equal_single_ones() -> None:
-    network = counted(4, "add_k")
+    network = fit_model(4, "add_k")
     prefixes = [torch.tensor(symbols(length, seed=length)) for length in (1, 2, 7, 2)]
     numbers = draw_uniforms("torch", [1, 2, 3, 4], 20)
-    together = drawn_texts(network, prefixes, 1.0, numbers)
+    together = draw_texts(network, prefixes, 1.0, numbers)
     for row, prefix, own in zip(together, prefixes, numbers, strict=True):
-        assert [row] == drawn_texts(network, [prefix], 1.0, own[None])
-    greedy = drawn_texts(network, prefixes, 0.0, numbers)
+        assert [row] == draw_texts(network, [prefix], 1.0, own[None])
+    greedy = draw_texts(network, prefixes, 0.0, numbers)
     for row, prefix in zip(greedy, prefixes, strict=True):
         text = prefix.tolist()
         for _ in range(20):
@@ -123,7 +123,7 @@ def test_a_saved_model_writes_the_same_texts(
     tmp_path: Path, smoothing: Smoothing, layout: str, order: int
 ) -> None:
     model = model_of(order, smoothing, layout)
-    loaded = lyricgen.load(saved(tmp_path, content_of(model)))
+    loaded = lyricgen.load(save_checkpoint(tmp_path, content_of(model)))
     assert loaded.network.architecture == model.network.architecture
     assert loaded.network.num_parameters == model.network.num_parameters > 0
     for temperature in (0.0, 1.0):
@@ -173,7 +173,7 @@ def test_impossible_n_grams_are_refused(
     before = content["state_dict"].pop(f"model.{name}", None)
     if change is not None:
         content["state_dict"][f"model.{name}"] = change(before)
-    refusal(saved(tmp_path, content), needed)
+    refusal(save_checkpoint(tmp_path, content), needed)
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_impossible_n_grams_are_refused(
 def test_impossible_cards_are_refused(tmp_path: Path, key: str, value: Any, needed: str) -> None:
     content = content_of(model_of())
     content["lyricgen"]["architecture"][key] = value
-    refusal(saved(tmp_path, content), needed)
+    refusal(save_checkpoint(tmp_path, content), needed)
 
 
 # The commands
@@ -205,7 +205,7 @@ NGRAM = (*TINY, "model=ngram")
 CORPORA = Path(lyricgen.__file__).parent / "data/corpora"
 
 
-def rows_of(done: Finished) -> list[dict[str, str]]:
+def rows_of(done: TrainingResult) -> list[dict[str, str]]:
     assert done.directory is not None, done.err
     with (done.directory / "metrics.csv").open(encoding="utf-8") as stream:
         return list(csv.DictReader(stream))

@@ -24,10 +24,21 @@ from lyricgen.models.options import (
 )
 from lyricgen.models.trained_model import CopiedWeights, copy_weights
 from tests.conftest import TINY, Train
-from tests.helpers.cells import B, E, Floats, H, T, random, read, same, sigmoid, stack
-from tests.helpers.checkpoints import content_of, model_of, saved
+from tests.helpers.cells import (
+    B,
+    E,
+    Floats,
+    H,
+    T,
+    assert_same,
+    random_tensor,
+    run_layer,
+    sigmoid,
+    stack,
+)
+from tests.helpers.checkpoints import content_of, model_of, save_checkpoint
 from tests.helpers.networks import START, V, architecture, characters
-from tests.helpers.transfer import NEW, OLD, SHARED, copied, network, trained
+from tests.helpers.transfer import NEW, OLD, SHARED, clone_weights, network, source_model
 
 RNN = PlainCellOptions(kind="rnn_scratch")
 BEFORE = GruScratchOptions(kind="gru_scratch", reset="before")
@@ -55,7 +66,7 @@ def cell_of(options: CellOptions, input_size: int = E, hidden_size: int = H) -> 
 
 def state_of(options: CellOptions, layers: int) -> State:
     parts = 2 if options.kind == "lstm_scratch" else 1
-    return tuple(random(layers, B, H, seed=10 + part) for part in range(parts))
+    return tuple(random_tensor(layers, B, H, seed=10 + part) for part in range(parts))
 
 
 def from_torch(kind: str, layer: int, found: dict[str, Tensor], both: bool) -> dict[str, Tensor]:
@@ -97,25 +108,25 @@ def test_outputs_and_gradients_of_a_stack_equal_those_of_torchs_layers(
     ours.load_state_dict(stack_from_torch(options.kind, layers, layer.state_dict(), True))
     results = []
     for each in (layer, ours):
-        inputs = random(B, T, E).requires_grad_()
+        inputs = random_tensor(B, T, E).requires_grad_()
         state = tuple(part.requires_grad_() for part in state_of(options, layers))
         given = state if carried else None
         if isinstance(each, RecurrentStack):
             output, after = each(inputs, given)
         else:
-            output, after = read(each, inputs, given)
+            output, after = run_layer(each, inputs, given)
         pulled = [output, *after]
-        weighted = [part * random(*part.shape, seed=20 + k) for k, part in enumerate(pulled)]
+        weighted = [part * random_tensor(*part.shape, seed=20 + k) for k, part in enumerate(pulled)]
         sum(part.sum() for part in weighted).backward()
         leaves = [inputs, *(state if carried else ())]
         results.append([*pulled, *(leaf.grad for leaf in leaves)])
     for here, there in zip(results[1], results[0], strict=True):
-        same(here, there)
+        assert_same(here, there)
     found = {name: weight.grad for name, weight in layer.named_parameters()}
     expected = stack_from_torch(options.kind, layers, found, False)
     assert set(expected) == {name for name, _ in ours.named_parameters()}
     for name, weight in ours.named_parameters():
-        same(weight.grad, expected[name])
+        assert_same(weight.grad, expected[name])
 
 
 def gru_before(x: Floats, h: Floats, w: dict[str, Floats]) -> Floats:
@@ -133,7 +144,7 @@ def test_reset_before_the_product_follows_its_equations(carried: bool) -> None:
     weights = {name: weight.numpy() for name, weight in cell.state_dict().items()}
     assert set(weights) == {"input_weight", "hidden_weight", "bias"}
     state = state_of(BEFORE, 1) if carried else None
-    inputs = random(B, T, E)
+    inputs = random_tensor(B, T, E)
     output, (after,) = cell(inputs, state)
     assert output.shape == (B, T, H)
     assert after.shape == (1, B, H)
@@ -141,8 +152,8 @@ def test_reset_before_the_product_follows_its_equations(carried: bool) -> None:
         h = np.zeros(H) if state is None else state[0][0, b].numpy()
         for t in range(T):
             h = gru_before(inputs[b, t].numpy(), h, weights)
-            same(output[b, t], h)
-        same(after[0, b], h)
+            assert_same(output[b, t], h)
+        assert_same(after[0, b], h)
 
 
 @ALL
@@ -150,7 +161,7 @@ def test_gradients_equal_finite_differences(options: CellOptions) -> None:
     cell = cell_of(options, 2, 3)
     names = [name for name, _ in cell.named_parameters()]
     state = [part[:, :2, :3].clone().requires_grad_() for part in state_of(options, 1)]
-    inputs = random(2, 3, 2).requires_grad_()
+    inputs = random_tensor(2, 3, 2).requires_grad_()
 
     def read_with(features: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
         given, weights = others[: len(state)], others[len(state) :]
@@ -173,14 +184,14 @@ def test_ids_are_read_as_one_hot_vectors(options: CellOptions, carried: bool) ->
     assert vectors.sum() == (ids != START).sum()
     state = state_of(options, 1) if carried else None
     weights = list(cell.parameters())
-    pull = random(B, T, H, seed=3)
+    pull = random_tensor(B, T, H, seed=3)
     results = []
     for inputs in (ids, vectors):
         output, after = cell(inputs, state)
         gradients = torch.autograd.grad((output * pull).sum(), weights)
         results.append([output, *after, *gradients])
     for rows, dense in zip(*results, strict=True):
-        same(rows, dense)
+        assert_same(rows, dense)
 
 
 @ALL
@@ -198,9 +209,9 @@ def test_a_network_reads_one_hot_vectors_without_making_them(
 
     monkeypatch.setattr(F, "one_hot", refuse)
     logits, state = model(ids)
-    same(logits, hidden @ model.output.weight.T + model.output.bias)
+    assert_same(logits, hidden @ model.output.weight.T + model.output.bias)
     for part, expected_part in zip(state, after, strict=True):
-        same(part, expected_part)
+        assert_same(part, expected_part)
     with pytest.raises(AssertionError, match="was made"):  # torch's layers need one-hot vectors
         one_hot_network("gru")(ids)
 
@@ -217,7 +228,7 @@ def test_an_embedding_is_read_as_features(options: CellOptions) -> None:
     assert model.embedding is not None
     ids = characters(2, 6)
     hidden, _ = model.recurrence(model.embedding.weight[ids], None)
-    same(model(ids)[0], hidden @ model.output.weight.T + model.output.bias)
+    assert_same(model(ids)[0], hidden @ model.output.weight.T + model.output.bias)
 
 
 @ALL
@@ -259,7 +270,7 @@ def test_a_saved_model_writes_the_same_texts(
     tmp_path: Path, options: CellOptions, layout: str, given: str
 ) -> None:
     model = model_of(options.model_dump(), layout=layout, layers=2, input=given)
-    loaded = load(saved(tmp_path, content_of(model)))
+    loaded = load(save_checkpoint(tmp_path, content_of(model)))
     assert loaded.network.architecture.cell == options
     for temperature in (0.0, 1.0):
         arguments: Any = {"count": 2, "length": 20, "temperature": temperature, "seed": 5}
@@ -271,9 +282,9 @@ def test_a_saved_model_writes_the_same_texts(
 @pytest.mark.parametrize("start", [False, True])
 def test_rows_of_shared_characters_are_copied(options: CellOptions, start: bool) -> None:
     cell: Any = options.model_dump()
-    source = trained(OLD, cell, start=start, input="one_hot")
+    source = source_model(OLD, cell, start=start, input="one_hot")
     model = network(NEW, cell, start=start, input="one_hot")
-    before, there = copied(model), copied(source.network)
+    before, there = clone_weights(model), clone_weights(source.network)
     assert copy_weights(source, model, NEW) == CopiedWeights(kept=3, new=2, lost=3)
     after = model.state_dict()
     for name in ("recurrence.blocks.0.input_weight", "output.weight", "output.bias"):
@@ -292,7 +303,7 @@ def test_transfer_to_another_place_of_the_reset_gate_is_refused() -> None:
     there: Any = {"kind": "gru_scratch", "reset": "after"}
     here: Any = {"kind": "gru_scratch", "reset": "before"}
     with pytest.raises(UserError, match=r"cell\.reset=after there and before here"):
-        copy_weights(trained(OLD, there), network(NEW, here), NEW)
+        copy_weights(source_model(OLD, there), network(NEW, here), NEW)
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import torch
 from lyricgen.data.vocabulary import Vocabulary
 from lyricgen.errors import UserError
 from lyricgen.models.trained_model import copy_weights
-from tests.helpers.transfer import NEW, OLD, SHARED, H, copied, network, trained
+from tests.helpers.transfer import NEW, OLD, SHARED, H, clone_weights, network, source_model
 
 EACH_CELL = pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
 EACH_MODEL = pytest.mark.parametrize(
@@ -39,9 +39,9 @@ def along_characters(name: str, options: dict[str, Any]) -> int | None:
 def test_shared_characters_get_the_copied_weights_and_others_keep_theirs(
     cell: str, options: dict[str, Any], start_here: bool, start_there: bool
 ) -> None:
-    source = trained(OLD, cell, start=start_there, **options)
+    source = source_model(OLD, cell, start=start_there, **options)
     model = network(NEW, cell, start=start_here, **options)
-    before, there = copied(model), copied(source.network)
+    before, there = clone_weights(model), clone_weights(source.network)
     assert copy_weights(source, model, NEW) == (3, 2, 3)
     for name, after in model.state_dict().items():
         dimension = along_characters(name, options)
@@ -69,7 +69,7 @@ def test_shared_characters_get_the_copied_weights_and_others_keep_theirs(
 def test_predictions_for_shared_characters_equal_the_source(
     cell: str, options: dict[str, Any], start: bool
 ) -> None:
-    source = trained(OLD, cell, start=start, **options)
+    source = source_model(OLD, cell, start=start, **options)
     model = network(NEW, cell, start=start, **options)
     copy_weights(source, model, NEW)
     text = "facafcca"
@@ -85,7 +85,7 @@ def test_predictions_for_shared_characters_equal_the_source(
 
 
 def test_the_same_vocabulary_gives_the_same_network() -> None:
-    source = trained(OLD, start=True, tie_weights=True)
+    source = source_model(OLD, start=True, tie_weights=True)
     model = network(OLD, start=True, tie_weights=True)
     assert copy_weights(source, model, OLD) == (len(OLD), 0, 0)
     for name, value in model.state_dict().items():
@@ -94,9 +94,9 @@ def test_the_same_vocabulary_gives_the_same_network() -> None:
 
 def test_without_a_shared_character_only_the_rest_is_copied() -> None:
     other = Vocabulary("xyz")
-    source = trained(OLD, start=True)
+    source = source_model(OLD, start=True)
     model = network(other, start=True)
-    before = copied(model)
+    before = clone_weights(model)
     assert copy_weights(source, model, other).kept == 0
     after = model.state_dict()
     assert torch.equal(after["output.weight"], before["output.weight"])
@@ -109,12 +109,12 @@ def test_without_a_shared_character_only_the_rest_is_copied() -> None:
 
 
 def test_the_network_still_learns_and_shares_no_memory_with_the_source() -> None:
-    source = trained(OLD, tie_weights=True)
+    source = source_model(OLD, tie_weights=True)
     model = network(NEW, tie_weights=True)
     copy_weights(source, model, NEW)
     assert model.embedding is not None
     assert model.output_weight.data_ptr() == model.embedding.weight.data_ptr()
-    before = copied(source.network)
+    before = clone_weights(source.network)
     logits, _ = model(torch.tensor([[0, 1, 2, 3, 4]]))
     logits.square().sum().backward()
     with torch.no_grad():
@@ -147,9 +147,9 @@ def test_another_architecture_is_refused_by_its_keys(
     there: dict[str, Any], here: dict[str, Any], named: tuple[str, ...]
 ) -> None:
     model = network(NEW, **here)
-    before = copied(model)
+    before = clone_weights(model)
     with pytest.raises(UserError) as caught:
-        copy_weights(trained(OLD, **there), model, NEW)
+        copy_weights(source_model(OLD, **there), model, NEW)
     message = str(caught.value)
     assert message.isprintable()
     for part in ("init_from", *named):
@@ -161,7 +161,7 @@ def test_another_architecture_is_refused_by_its_keys(
 def test_another_nonlinearity_is_refused() -> None:
     relu: Any = {"kind": "rnn", "nonlinearity": "relu"}
     with pytest.raises(UserError, match=r"cell\.nonlinearity"):
-        copy_weights(trained(OLD, relu), network(NEW, "rnn"), NEW)
+        copy_weights(source_model(OLD, relu), network(NEW, "rnn"), NEW)
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_another_nonlinearity_is_refused() -> None:
 )
 def test_options_that_do_not_shape_the_network_may_differ(here: dict[str, Any]) -> None:
     model = network(NEW, **{"cell": "lstm", **here})
-    source = trained(OLD, "lstm")
+    source = source_model(OLD, "lstm")
     assert copy_weights(source, model, NEW) == (3, 2, 3)
     name = "recurrence.blocks.0.bias_ih_l0"
     assert torch.equal(model.state_dict()[name], source.network.state_dict()[name])

@@ -20,8 +20,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from lyricgen import dashboard
 from lyricgen import train as train_command
-from tests.conftest import TINY, newest_of, printed, until
-from tests.helpers.dashboards import Dashboard, showing
+from tests.conftest import TINY, newest_of, run_main, until
+from tests.helpers.dashboards import Dashboard, run_dashboard
 
 pytestmark = pytest.mark.slow
 
@@ -101,7 +101,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrainedRuns]:
             if step < 150:
                 writer.add_text("samples", str(step), step)
     runs["many"] = outputs / "many"
-    with showing(outputs) as board:
+    with run_dashboard(outputs) as board:
         found = TrainedRuns(outputs, runs, board)
         # TensorBoard reads files in another process
         until(lambda: len(found.scalars("many", "loss")[0]) == 1500, 20)
@@ -266,7 +266,7 @@ def test_the_best_perplexity_of_the_table_follows_the_run(trained: TrainedRuns) 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_the_dashboard_ends_cleanly_and_leaves_no_process(tmp_path: Path, number: int) -> None:
-    with showing(tmp_path) as board:
+    with run_dashboard(tmp_path) as board:
         assert board.out.startswith(f"no runs in {str(tmp_path)!r} yet")
         assert board.get("environment")["window_title"] == "lyricgen"
         children = board.children
@@ -276,7 +276,7 @@ def test_the_dashboard_ends_cleanly_and_leaves_no_process(tmp_path: Path, number
 
 
 def test_a_page_cannot_read_the_runs_under_another_host_name(tmp_path: Path) -> None:
-    with showing(tmp_path, "--host", "127.0.0.1", "--port", "0") as board:
+    with run_dashboard(tmp_path, "--host", "127.0.0.1", "--port", "0") as board:
         connection = HTTPConnection("127.0.0.1", urlsplit(board.address).port, timeout=20)
         for name, status in (("evil.example:6006", 403), ("localhost:6006", 200)):
             connection.request("GET", "/data/runs", headers={"Host": name})
@@ -286,21 +286,21 @@ def test_a_page_cannot_read_the_runs_under_another_host_name(tmp_path: Path) -> 
 
 
 def test_the_dashboard_chooses_another_port_if_one_is_taken(tmp_path: Path) -> None:
-    with showing(tmp_path) as one, showing(tmp_path) as other:
+    with run_dashboard(tmp_path) as one, run_dashboard(tmp_path) as other:
         assert one.address != other.address
         assert one.get("runs") == other.get("runs") == []
 
 
 def test_new_runs_appear_while_the_dashboard_is_open(tmp_path: Path) -> None:
     outputs = tmp_path / "not there yet"
-    with showing(outputs, "--port", "0") as board:
+    with run_dashboard(outputs, "--port", "0") as board:
         with SummaryWriter(outputs / "new") as writer:
             writer.add_scalar("loss", 1.0, 0)
         until(lambda: board.get("runs") == ["new"], 20)
 
 
 def test_a_chosen_port_that_is_taken_is_an_error(tmp_path: Path) -> None:
-    with showing(tmp_path) as board:
+    with run_dashboard(tmp_path) as board:
         port = board.address.rstrip("/").rpartition(":")[2]
         command = [sys.executable, "-m", "lyricgen.dashboard", str(tmp_path), "--port", port]
         done = subprocess.run(command, check=False, capture_output=True, text=True)
@@ -324,7 +324,7 @@ def test_wrong_arguments_are_refused_in_one_line(
     arguments: tuple[str, ...],
     message: str,
 ) -> None:
-    done = printed(dashboard.main, capfd, *arguments)
+    done = run_main(dashboard.main, capfd, *arguments)
     assert done.status == 2
     assert message in done.err
     assert done.err.count("\n") == 1
@@ -338,7 +338,7 @@ def test_ctrl_c_while_the_dashboard_starts_ends_it(
 
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     monkeypatch.setattr(dashboard, "_launch", interrupt)
-    done = printed(dashboard.main, capfd, tmp_path)
+    done = run_main(dashboard.main, capfd, tmp_path)
     for number, handler in before.items():
         signal.signal(number, handler)
     assert (done.status, done.err) == (0, "")

@@ -13,7 +13,7 @@ import pytest
 from lyricgen import dashboard
 from lyricgen.dashboard import NamedHosts, allow_open_files, check_host
 from lyricgen.errors import UserError
-from tests.conftest import printed
+from tests.conftest import run_main
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_requests_for_the_names_of_the_server_are_answered(
 def test_a_host_of_another_machine_is_refused(
     host: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    done = printed(dashboard.main, capfd, tmp_path, f"--host={host}")
+    done = run_main(dashboard.main, capfd, tmp_path, f"--host={host}")
     assert done.status == 2
     assert done.err.startswith(f"error: --host {host}: the dashboard cannot listen there (")
     assert done.err.count("\n") == 1
@@ -94,7 +94,7 @@ def test_the_command_raises_the_limit_and_names_wrong_files(
 
     monkeypatch.setattr(dashboard, "allow_open_files", allow)
     monkeypatch.setattr(dashboard, "_launch", interrupt)
-    done = printed(dashboard.main, capfd, tmp_path)
+    done = run_main(dashboard.main, capfd, tmp_path)
     assert asked == [4]
     assert "0/events.out.tfevents.2.x is no ordinary file" in done.err
     assert "too many" in done.err

@@ -42,7 +42,7 @@ from lyricgen.reporting.records import parse_conditions, read, select, shorten, 
 from lyricgen.reporting.sweep_report import report, report_sweep
 from lyricgen.reporting.tables import LONGEST, duration, plain, terminal_table
 from lyricgen.settings import flatten, parse_overrides, parse_value
-from tests.conftest import TINY, Train, printed
+from tests.conftest import TINY, Train, run_main
 from tests.helpers.reports import OPTIONS, SPACE, Page, options_of, search, worked_sweep, write_run
 
 
@@ -867,15 +867,15 @@ def test_the_command_prints_and_refuses(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LYRICGEN_OUTPUTS", str(tmp_path / "outputs"))
-    none = printed(command.main, capfd)
+    none = run_main(command.main, capfd)
     assert none.status == 2
     assert re.fullmatch(r"error: '.*/outputs' is not there: train one .*\n", none.err)
     sweep = worked_sweep(tmp_path / "outputs" / "sweeps" / "one")
-    lines = printed(command.main, capfd, sweep, "--where", "cell=lstm,gru", "--by", "cell").texts
+    lines = run_main(command.main, capfd, sweep, "--where", "cell=lstm,gru", "--by", "cell").texts
     assert lines[0].strip() == "lyrics"
     own = "report_where_cell=lstm,gru_by_cell"
     assert lines[-1] == f"report: {sweep}/{own}/report.html"
-    plain = json.loads(printed(command.main, capfd, "--json").out)
+    plain = json.loads(run_main(command.main, capfd, "--json").out)
     assert [row["mean"] for row in plain] == [11.0, 12.25, 13.0]
     (tmp_path / "empty").mkdir()
     for arguments, message in [
@@ -885,7 +885,7 @@ def test_the_command_prints_and_refuses(
         (["--metric", "luck"], "--metric luck: no run has it"),
         (["--out", sweep / "0_cell=rnn,seed=1" / "metrics.csv"], "the report cannot be written"),
     ]:
-        wrong = printed(command.main, capfd, *arguments)
+        wrong = run_main(command.main, capfd, *arguments)
         assert wrong.status == 2
         assert wrong.err.startswith(f"error: {message}")
         assert wrong.err.count("\n") == 1
@@ -915,7 +915,7 @@ def test_the_report_of_a_real_sweep_has_its_means(
     grid = ("-m", "cell=rnn,gru", "seed=1,2", "callbacks.progress.enabled=false")
     assert train(*TINY, *grid).status == 0
     [sweep] = Path("outputs/sweeps").glob("*/*")
-    rows = json.loads(printed(command.main, capfd, sweep, "--json").out)
+    rows = json.loads(run_main(command.main, capfd, sweep, "--json").out)
     assert {row["cell"] for row in rows} == {"rnn", "gru"}
     summaries = [json.loads(path.read_text("utf-8")) for path in sweep.glob("*/summary.json")]
     for row in rows:

@@ -16,7 +16,7 @@ from lyricgen.reporting.comparison import compare
 from lyricgen.reporting.page import importances
 from lyricgen.reporting.records import read, with_missing_jobs
 from lyricgen.reporting.tables import terminal_table
-from tests.conftest import ROOT, printed
+from tests.conftest import ROOT, run_main
 from tests.helpers.reports import Page, search, stored_records
 
 GOLDEN = ROOT / "tests/golden/report"
@@ -50,7 +50,7 @@ def page_in_lines(html: str) -> str:
 def test_files_of_the_report_equal_the_stored_ones(
     outputs: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    shown = printed(command.main, capfd, outputs, "--out", "out")
+    shown = run_main(command.main, capfd, outputs, "--out", "out")
     assert shown.status == 0, shown.err
     check(shown.out, "shown.txt")
     check(page_in_lines(Path("out/report.html").read_text("utf-8")), "report.html.txt")
@@ -70,7 +70,7 @@ def test_files_of_the_report_equal_the_stored_ones(
 def test_rows_in_json_equal_the_stored_ones(
     outputs: Path, capfd: pytest.CaptureFixture[str], name: str, arguments: list[str]
 ) -> None:
-    found = printed(command.main, capfd, outputs, "--out", "out", "--json", *arguments)
+    found = run_main(command.main, capfd, outputs, "--out", "out", "--json", *arguments)
     assert found.status == 0, found.err
     check(found.out, name)
 

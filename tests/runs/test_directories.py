@@ -22,7 +22,7 @@ from lyricgen.runs.directories import (
     outputs_directory,
     remove_unused,
 )
-from tests.conftest import SMALL, TINY, Train, newest_of, printed, sweep_of
+from tests.conftest import SMALL, TINY, Train, newest_of, run_main, sweep_of
 
 Tree = dict[str, object]
 
@@ -345,9 +345,9 @@ def test_every_command_writes_only_its_own_files(
 
     commands = {generate: "--count 2", evaluate: "--heat heat.html", export: "--out m.safetensors"}
     for command, options in commands.items():
-        done = printed(command.main, capfd, str(run), *shlex.split(options))
+        done = run_main(command.main, capfd, str(run), *shlex.split(options))
         assert done.status == 0, done.err
-    done = printed(report.main, capfd, "--out", "written")
+    done = run_main(report.main, capfd, "--out", "written")
     assert done.status == 0, done.err
 
     mine = ("home/project/outputs/runs/20", "home/project/outputs/sweeps", "home/project/written")

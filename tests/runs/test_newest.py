@@ -12,7 +12,7 @@ import pytest
 from lyricgen import evaluate, export, generate
 from lyricgen.errors import UserError
 from lyricgen.runs.newest import newest_checkpoint
-from tests.conftest import SMALL, Main, Train, printed
+from tests.conftest import SMALL, Main, Train, run_main
 
 OPTIONS: dict[str, Any] = {
     "model": {"kind": "recurrent"}, "cell": {"kind": "gru"}, "layers": 2, "hidden_size": 64,
@@ -141,13 +141,13 @@ def test_each_command_names_the_run_that_it_takes(
     [short] = Path("outputs/runs").glob("*/*")
     line = rf"from {short}/checkpoints/best\.ckpt: lstm 1x16 on lyrics, \d+ seconds? old"
     for main, arguments in ARGUMENTS:
-        done = printed(main, capfd, *arguments)
+        done = run_main(main, capfd, *arguments)
         assert done.status == 0, done.err
         [message] = done.err.splitlines()
         assert re.fullmatch(line, message)
         assert "from outputs" not in done.out
     for main, arguments in ARGUMENTS[:-1]:
-        assert printed(main, capfd, run, *arguments).err == ""
+        assert run_main(main, capfd, run, *arguments).err == ""
     again = train("resume=latest", "trainer.max_epochs=2")
     assert again.status == 0
     assert re.fullmatch(rf"from {short}: lstm 1x16 on lyrics, \d+ seconds? old\n", again.err)

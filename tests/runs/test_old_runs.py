@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from lyricgen import evaluate, generate, report
 from lyricgen.runs.checkpoint_files import AtomicCheckpointIO
 from lyricgen.runs.state import RunState
-from tests.conftest import ROOT, Train, printed
+from tests.conftest import ROOT, Train, run_main
 
 ARCHIVE = ROOT / "tests/fixtures/old_runs.tar.xz"
 CONTINUED = ROOT / "tests/fixtures/old_runs_continued.safetensors"
@@ -126,7 +126,7 @@ def test_old_states_of_pruned_runs_and_smoothed_losses_are_read() -> None:
 def test_an_old_model_generates_text(
     runs: Path, capfd: pytest.CaptureFixture[str], name: str
 ) -> None:
-    [text] = printed(generate.main, capfd, runs / name, "--length", "1").texts[:1]
+    [text] = run_main(generate.main, capfd, runs / name, "--length", "1").texts[:1]
     assert text
 
 
@@ -134,9 +134,9 @@ def test_an_old_model_generates_text(
 def test_old_runs_are_evaluated_and_reported(
     runs: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    evaluated = printed(evaluate.main, capfd, runs / "lstm", "--resamples", "100", "--json")
+    evaluated = run_main(evaluate.main, capfd, runs / "lstm", "--resamples", "100", "--json")
     assert json.loads(evaluated.out)["parts"]
-    reported = printed(report.main, capfd, runs, "--out", tmp_path / "report", "--json")
+    reported = run_main(report.main, capfd, runs, "--out", tmp_path / "report", "--json")
     assert reported.status == 0, reported.err
     assert sum(row["n"] for row in json.loads(reported.out)) == 6
 

@@ -28,8 +28,8 @@ from lyricgen.training.callbacks.checkpoints import Checkpoints
 from lyricgen.training.callbacks.samples import Samples
 from lyricgen.training.fitting import NetworkTraining
 from lyricgen.training.recurrent_module import RecurrentModule
-from tests.conftest import ROOT, TINY, Finished, Train, copied, messages
-from tests.helpers.processes import started
+from tests.conftest import ROOT, TINY, Train, TrainingResult, copy_run, messages
+from tests.helpers.processes import start_process
 from tests.helpers.resuming import same_weights, send, stop_at, weights
 
 SHORT = (*TINY, "data.max_chars=800", "callbacks.checkpoint.every_n_steps=4")
@@ -71,7 +71,7 @@ def test_a_signal_saves_and_stops_and_names_the_command_to_resume(
         assert summary[name] == whole.summary[name]
 
 
-def table(run: Finished) -> list[str]:
+def table(run: TrainingResult) -> list[str]:
     """Return the table at the end of a run without speeds and paths."""
     lines = run.out[run.out.index("perplexity at epoch") :].splitlines()
     left_out = ("characters/s", "best checkpoint: ", "to write a text: ")
@@ -160,7 +160,7 @@ def test_a_run_stopped_outside_of_a_step_is_resumed(
     assert lines(stopped, "samples.jsonl") == lines(whole, "samples.jsonl")
 
 
-def lines(run: Finished, name: str) -> list[str]:
+def lines(run: TrainingResult, name: str) -> list[str]:
     assert run.directory is not None
     return (run.directory / name).read_text("utf-8").splitlines()
 
@@ -212,7 +212,7 @@ def test_a_run_killed_before_its_first_checkpoint_starts_again(
 
 
 def test_resuming_a_finished_run_changes_nothing(train: Train, trained: Train) -> None:
-    first = copied(trained(*SHORT))
+    first = copy_run(trained(*SHORT))
     files = {path: path.read_bytes() for path in first.directory.rglob("*ckpt*")}  # type: ignore[union-attr]
     again = train("resume=latest")
     assert (again.status, messages(again.err)) == (0, [])
@@ -431,7 +431,7 @@ def test_settings_typed_on_a_resume_hold_on_the_next_one(
 
 
 def test_a_refused_command_does_not_change_the_record(train: Train, trained: Train) -> None:
-    first = copied(trained(*SHORT))
+    first = copy_run(trained(*SHORT))
     assert first.directory is not None
     files = {path: path.read_bytes() for path in first.directory.rglob("*") if path.is_file()}
     assert train(*SHORT, "cell=rnn", f"hydra.run.dir={first.directory}").status == 2
@@ -452,7 +452,7 @@ def test_resume_belongs_on_the_command_line(
         assert refused.status == 2
         assert "command line" in refused.err
     else:
-        composed = copied(trained(*SHORT))
+        composed = copy_run(trained(*SHORT))
         shown = train("--cfg", "job", "resume=latest")
         assert shown.status == 0, shown.err
         assert f"resume: {composed.directory}" in shown.out
@@ -478,7 +478,7 @@ def test_a_run_without_checkpoints_is_trained_again(
 
 
 def test_a_damaged_best_checkpoint_is_refused(train: Train, trained: Train) -> None:
-    first = copied(trained(*SHORT))
+    first = copy_run(trained(*SHORT))
     assert first.directory is not None
     best = first.directory / "checkpoints" / "best.ckpt"
     content = bytearray(best.read_bytes())
@@ -509,7 +509,7 @@ def test_a_run_in_another_precision_is_resumed_exactly(
 @pytest.mark.parametrize("closed", ["stderr", "pipe"])
 def test_a_signal_after_the_output_was_closed_is_obeyed(tmp_path: Path, closed: str) -> None:
     """Ctrl-C in `train 2>&1 | tee log` ends tee as well, and closes the output."""
-    process = started(
+    process = start_process(
         _train_with_closed_output, closed, output=tmp_path / "out.txt",
         environment={"LYRICGEN_OUTPUTS": str(tmp_path)},
     )  # fmt: skip
@@ -584,7 +584,7 @@ def test_resuming_a_model_file_advises_init_from(tmp_path: Path) -> None:
 
 
 def test_two_processes_cannot_resume_the_same_run(train: Train, trained: Train) -> None:
-    first = copied(trained(*SHORT))
+    first = copy_run(trained(*SHORT))
     assert first.directory is not None
     before = first.summary
     torn = first.directory / "checkpoints" / ".last.ckpt.0123456789abcdef.part"
@@ -601,7 +601,7 @@ def test_two_processes_cannot_resume_the_same_run(train: Train, trained: Train) 
 
 
 def test_a_second_run_in_the_same_directory_is_refused(train: Train, trained: Train) -> None:
-    first = copied(trained(*SHORT))
+    first = copy_run(trained(*SHORT))
     again = train(*SHORT, f"hydra.run.dir={first.directory}")
     assert again.status == 2
     assert "holds a run already" in again.err
@@ -634,7 +634,7 @@ def test_a_damaged_checkpoint_is_replaced_by_the_previous_one(train: Train) -> N
 def test_a_run_without_an_undamaged_checkpoint_is_refused(
     train: Train, trained: Train, harm: str
 ) -> None:
-    first = copied(trained(*SHORT))
+    first = copy_run(trained(*SHORT))
     assert first.directory is not None
     folder = first.directory / "checkpoints"
     for name in ("last.ckpt", "previous.ckpt"):

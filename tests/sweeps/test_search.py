@@ -34,8 +34,8 @@ from lyricgen.sweeps.search.storage import JobTrial, JournalLock, StudyOptions, 
 from lyricgen.sweeps.search.study import Study, build_sampler
 from lyricgen.training import main as training
 from lyricgen.training.callbacks.stopping import Pruning
-from tests.conftest import SMALL, Train, killed_after, messages, summary_of, sweep_of, until
-from tests.helpers.processes import started
+from tests.conftest import SMALL, Train, messages, summary_of, sweep_of, train_until_killed, until
+from tests.helpers.processes import start_process
 from tests.helpers.workers import fork_workers
 
 SEARCH = (*SMALL, "sweep=optuna", "hydra.sweeper.n_trials=3")
@@ -673,7 +673,7 @@ LONG = ("trainer.max_epochs=3", *EARLY, "hydra.sweeper.n_trials=4")
 @pytest.mark.slow
 @pytest.mark.usefixtures("without_report")
 def test_a_killed_search_is_resumed_exactly(train: Train, tmp_path: Path) -> None:
-    killed_after(3 + 3 + 1, tmp_path / "killed", *SEARCH, *LONG)
+    train_until_killed(3 + 3 + 1, tmp_path / "killed", *SEARCH, *LONG)
     sweep = sweep_of(tmp_path / "killed")
     assert [trial.state.name for trial in trials_of(sweep)][2:] == ["RUNNING"]
     done = train(f"resume={sweep}")
@@ -715,7 +715,7 @@ def test_two_processes_share_a_study(tmp_path: Path) -> None:
     place = f"hydra.sweep.dir={tmp_path / 'here'}"
     printed = tmp_path / "two.log"
     one, two = (
-        started(search, *SEARCH, *LONG, place, output=tmp_path / name)
+        start_process(search, *SEARCH, *LONG, place, output=tmp_path / name)
         for name in ("one.log", printed.name)
     )
     process = one.pid or 0

@@ -27,11 +27,11 @@ from tests.conftest import (
     SMALL,
     TINY,
     Train,
-    killed_after,
     messages,
     newest_of,
     summary_of,
     sweep_of,
+    train_until_killed,
 )
 from tests.helpers.processes import fork_context
 
@@ -320,7 +320,7 @@ def test_an_interrupted_sweep_names_the_command_to_resume(
 @pytest.mark.usefixtures("without_report")
 def test_a_killed_sweep_is_resumed_exactly(train: Train, tmp_path: Path) -> None:
     arguments = [*TINY, "trainer.max_epochs=3", "depth=deep", "cell=gru,lstm,rnn"]
-    killed_after(3 + 1, tmp_path / "killed", "-m", *arguments)
+    train_until_killed(3 + 1, tmp_path / "killed", "-m", *arguments)
     sweep = sweep_of(tmp_path / "killed")
     first = summary_of(sweep / "0_cell=gru")
     assert first["status"] == "finished"

@@ -11,7 +11,7 @@ import pytest
 from report_speed import make_runs
 
 from lyricgen import report
-from tests.conftest import ROOT, printed
+from tests.conftest import ROOT, run_main
 from tests.helpers.scripts import benchmark
 
 
@@ -76,7 +76,7 @@ def test_runs_made_by_a_script_are_reported_as_finished(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_runs(tmp_path / "sweep", 30)
-    done = printed(report.main, capsys, tmp_path / "sweep")
+    done = run_main(report.main, capsys, tmp_path / "sweep")
     assert done.status == 0, done.err
     with (tmp_path / "sweep/report/report.csv").open(encoding="utf-8", newline="") as stream:
         rows = {row["layers"]: row for row in csv.DictReader(stream)}

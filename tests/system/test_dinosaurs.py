@@ -16,9 +16,9 @@ from lyricgen.generation.continuing import draw_uniforms
 from lyricgen.models.network import LanguageModel
 from lyricgen.runs.state import RunState
 from lyricgen.training.recurrent_module import RecurrentModule
-from tests.conftest import Finished, Train, need_published
-from tests.helpers.decoding import drawn_texts
-from tests.helpers.dinosaurs import metrics, smoothed
+from tests.conftest import Train, TrainingResult, need_published
+from tests.helpers.decoding import draw_texts
+from tests.helpers.dinosaurs import metrics, smoothed_losses
 from tests.helpers.networks import architecture
 
 SYMBOLS, HIDDEN = 27, 100
@@ -106,7 +106,7 @@ def test_one_name_is_drawn_as_in_the_course() -> None:
     model = network(np.random.RandomState(2))
     uniforms = draw_uniforms("numpy_reseeded", [0], 50)
     start = torch.tensor([SYMBOLS])
-    [drawn] = drawn_texts(model, [start], 1.0, uniforms)
+    [drawn] = draw_texts(model, [start], 1.0, uniforms)
     printed = (
         "12 17 24 14 13 9 10 22 24 6 13 11 12 6 21 15 21 14 3 2 1 21 18 24 7 25 6 25 18 10 16 2 3 "
         "8 15 12 11 7 1 12 10 2 7"
@@ -117,7 +117,7 @@ def test_one_name_is_drawn_as_in_the_course() -> None:
     assert len(drawn) == 50
 
 
-def names_drawn(run: Finished, step: int) -> list[str]:
+def names_drawn(run: TrainingResult, step: int) -> list[str]:
     assert run.directory is not None
     texts = map(json.loads, (run.directory / "samples.jsonl").read_text("utf-8").splitlines())
     return [
@@ -132,7 +132,7 @@ def test_the_courses_digits_and_names(train: Train) -> None:
     need_published("coursera_dino")
     run = train("experiment=notebook/dino_exact")
     assert run.status == 0, run.err
-    losses = smoothed(run.directory)
+    losses = smoothed_losses(run.directory)
     assert list(losses) == list(range(1, 3501))
     assert losses[1] == pytest.approx(23.087336085484605, rel=1e-10)
     assert losses[2001] == pytest.approx(27.884160491415773, rel=1e-10)
@@ -147,5 +147,5 @@ def test_the_courses_digits_and_names(train: Train) -> None:
 def test_the_courses_first_step(train: Train) -> None:
     need_published("coursera_dino")
     run = train("experiment=notebook/dino_exact", "trainer.max_steps=2")
-    assert smoothed(run.directory)[1] == pytest.approx(23.087336085484605, rel=1e-10)
+    assert smoothed_losses(run.directory)[1] == pytest.approx(23.087336085484605, rel=1e-10)
     assert names_drawn(run, 1) == NAMES[1].split()

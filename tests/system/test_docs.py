@@ -20,8 +20,8 @@ import lyricgen
 import lyricgen.data
 from lyricgen.cli.typed_values import default_choices, group_choices
 from lyricgen.runs.directories import EVENTS
-from tests.conftest import ROOT, Train, need_published, printed, until
-from tests.helpers.dashboards import showing
+from tests.conftest import ROOT, Train, need_published, run_main, until
+from tests.helpers.dashboards import run_dashboard
 from tests.helpers.documents import (
     DOCS,
     PAGES,
@@ -117,7 +117,7 @@ def run_in(
         if name == "lyricgen.train":
             finished = train(*arguments)
             return Result(finished.status, finished.out, finished.err)
-        done = printed(import_module(name).main, capfd, *arguments)
+        done = run_main(import_module(name).main, capfd, *arguments)
         return Result(done.status, done.out, done.err)
 
     return run
@@ -219,7 +219,7 @@ def test_the_dashboard_shows_the_runs(workplace: Workplace, run: Callable[[str],
     outputs = workplace.directory / "outputs"
     runs = {str(path.parent.relative_to(outputs)) for path in outputs.rglob(EVENTS)}
     assert runs
-    with showing(outputs) as board:
+    with run_dashboard(outputs) as board:
         until(lambda: set(board.get("runs")) == runs, 20)
         assert board.stop(signal.SIGTERM) == (0, "")
 
@@ -308,7 +308,7 @@ def test_the_pages_list_the_groups_of_conf(page: str) -> None:
 @pytest.mark.parametrize("command", ["generate", "evaluate", "report", "export", "dashboard"])
 def test_the_pages_name_every_option(command: str, capfd: pytest.CaptureFixture[str]) -> None:
     page = {"export": "files", "dashboard": "files"}.get(command, command)
-    shown = printed(import_module(f"lyricgen.{command}").main, capfd, "--help")
+    shown = run_main(import_module(f"lyricgen.{command}").main, capfd, "--help")
     options = set(re.findall(r"--[a-z][a-z-]*", shown.out)) - {"--help", "--debug"}
     assert len(options) > 1
     assert {one for one in options if one not in text_of(f"docs/{page}.md")} == set()

@@ -10,8 +10,8 @@ import yaml
 
 from lyricgen.cli.typed_values import CONFIG_DIRECTORY
 from lyricgen.training.options import parse
-from tests.conftest import ROOT, Finished, Train, need_published
-from tests.helpers.composition import RUNNING_TEXT, SAMPLERS_OF_LINES, composed, groups
+from tests.conftest import ROOT, Train, TrainingResult, need_published
+from tests.helpers.composition import RUNNING_TEXT, SAMPLERS_OF_LINES, compose_options, groups
 
 EXPERIMENTS = sorted(
     str(path.relative_to(CONFIG_DIRECTORY / "experiment").with_suffix(""))
@@ -23,7 +23,7 @@ NOTEBOOKS = [name for name in EXPERIMENTS if name.startswith("notebook/")]
 @pytest.mark.slow
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_composes_with_every_cell_and_sampler(experiment: str) -> None:
-    chosen = composed(f"experiment={experiment}")
+    chosen = compose_options(f"experiment={experiment}")
     text = chosen["data"]["kind"] in RUNNING_TEXT
     samplers = [name for name in groups()["sampler"] if not (text and name in SAMPLERS_OF_LINES)]
     cells = groups()["cell"]
@@ -31,10 +31,10 @@ def test_every_experiment_composes_with_every_cell_and_sampler(experiment: str) 
     for cell, sampler in zip(cells, itertools.cycle(samplers), strict=False):
         one = ["data.batch_size=1"] if sampler == "lines_carried" else []
         both = [f"cell={cell}", f"sampler={sampler}"]
-        options = parse(composed(f"experiment={experiment}", *both, "layers=3", *one))
+        options = parse(compose_options(f"experiment={experiment}", *both, "layers=3", *one))
         assert (options.cell.kind, options.layers) == (str(cell).removesuffix("_plain"), 3)
         assert options.sampler.kind == str(sampler).removesuffix("_carried")
-    assert parse(chosen).name != parse(composed()).name
+    assert parse(chosen).name != parse(compose_options()).name
 
 
 @pytest.mark.parametrize("experiment", NOTEBOOKS)
@@ -54,7 +54,7 @@ FIGURES_ONLY = (
 )
 
 
-def perplexities(run: Finished, split: str = "train") -> dict[int, float]:
+def perplexities(run: TrainingResult, split: str = "train") -> dict[int, float]:
     """Perplexity by epoch, without epochs that were not validated."""
     assert run.status == 0, run.err
     assert run.directory is not None

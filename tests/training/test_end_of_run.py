@@ -17,10 +17,10 @@ from lyricgen.evaluation.intervals import Estimate
 from lyricgen.models.checkpoint import load
 from lyricgen.runs.summary import RunSummary
 from lyricgen.training import results
-from tests.conftest import SMALL, TINY, Finished, Train, printed
+from tests.conftest import SMALL, TINY, Train, TrainingResult, run_main
 
 
-def directory_of(done: Finished) -> Path:
+def directory_of(done: TrainingResult) -> Path:
     assert done.directory is not None, done.err
     return done.directory
 
@@ -112,7 +112,7 @@ def test_the_end_names_the_command_that_writes_a_text(
     [command] = re.findall(r"^to write a text: (.+)$", done.out, flags=re.MULTILINE)
     program, *arguments = shlex.split(command)
     assert (program, arguments[:2]) == ("python", ["-m", "lyricgen.generate"])
-    assert printed(generate.main, capfd, *arguments[2:]).texts[0]
+    assert run_main(generate.main, capfd, *arguments[2:]).texts[0]
     assert Path(arguments[2]).resolve() == directory_of(done)
 
 

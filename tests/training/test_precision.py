@@ -9,7 +9,7 @@ import torch
 from lyricgen.errors import UserError
 from lyricgen.options import validate
 from lyricgen.training.options import TrainerOptions
-from tests.conftest import SMALL, Finished, Train
+from tests.conftest import SMALL, Train, TrainingResult
 
 TRAINER: dict[str, Any] = {
     "max_epochs": 2, "max_steps": None, "accelerator": "cpu", "devices": 1, "strategy": "auto",
@@ -109,7 +109,7 @@ def test_checking_a_precision_draws_no_random_numbers(
 # Fractions
 
 
-def epochs_of(run: Finished) -> list[tuple[int, int]]:
+def epochs_of(run: TrainingResult) -> list[tuple[int, int]]:
     """Return the epoch and the number of steps of each validation."""
     assert run.directory is not None, run.err
     with (run.directory / "metrics.csv").open(encoding="utf-8") as stream:

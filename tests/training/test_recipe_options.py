@@ -24,8 +24,8 @@ from lyricgen.training.callbacks.figures import SMOOTHED_LOSS, SmoothedLoss
 from lyricgen.training.options import SmoothedLossOptions, parse
 from lyricgen.training.recurrent_module import RecurrentModule
 from tests.conftest import SMALL, TINY, Train
-from tests.helpers.composition import composed
-from tests.helpers.dinosaurs import metrics, smoothed
+from tests.helpers.composition import compose_options
+from tests.helpers.dinosaurs import metrics, smoothed_losses
 from tests.helpers.networks import architecture
 from tests.helpers.resuming import same_weights, send, stop_at, weights
 
@@ -96,8 +96,8 @@ def test_a_run_with_max_steps_is_resumed_exactly(
         assert stopped.directory is not None
         assert train(f"resume={stopped.directory}").status == 0
         assert same_weights(weights(whole.directory), weights(stopped.directory))
-        assert smoothed(stopped.directory) == smoothed(whole.directory)
-        assert list(smoothed(stopped.directory)) == list(range(1, 22))
+        assert smoothed_losses(stopped.directory) == smoothed_losses(whole.directory)
+        assert list(smoothed_losses(stopped.directory)) == list(range(1, 22))
         assert whole.directory is not None
         name = "samples.jsonl"
         assert (stopped.directory / name).read_bytes() == (whole.directory / name).read_bytes()
@@ -118,7 +118,7 @@ def test_every_step_is_written_wherever_training_ends(
     run = train(*TINY, *WATCHED, "trainer.val_check_interval=7", checkpoint, *stop)
     assert run.status == 0, run.err
     last = metrics(run)[-1]
-    values = smoothed(run.directory)
+    values = smoothed_losses(run.directory)
     assert list(values) == list(range(1, int(last["step"]) + 1))
     assert float(last["train/smoothed_loss"]) == values[int(last["step"])]
     assert all(row["train/smoothed_loss"] for row in metrics(run))
@@ -241,7 +241,7 @@ def test_equal_lines_are_kept_once(train: Train, tmp_path: Path) -> None:
 @pytest.mark.parametrize("output_bias", ["init", "zero", "unigram"])
 def test_the_initial_output_bias(init: str, output_bias: str) -> None:
     overrides = ("data.batch_size=2", f"model.init={init}", f"model.output_bias={output_bias}")
-    options = parse(composed(*overrides))
+    options = parse(compose_options(*overrides))
     corpus = build_corpus(options.data)
     datamodule = build.build_datamodule(options, corpus)
     bias = build.build_model(options, datamodule).state_dict()["output.bias"]

@@ -20,7 +20,7 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 
 from lyricgen.training.callbacks.checkpoints import Checkpoints
 from lyricgen.training.recurrent_module import RecurrentModule
-from tests.conftest import TINY, Finished, Train, hear_ctrl_c, until
+from tests.conftest import TINY, Train, TrainingResult, hear_ctrl_c, until
 from tests.helpers.workers import fork_workers
 
 # No dropout, because each process draws its own masks.
@@ -48,20 +48,20 @@ def forked_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     fork_workers(monkeypatch)
 
 
-def checkpoint(run: Finished) -> dict[str, Any]:
+def checkpoint(run: TrainingResult) -> dict[str, Any]:
     assert run.directory is not None, run.err
     path = run.directory / "checkpoints" / "last.ckpt"
     content: dict[str, Any] = torch.load(path, weights_only=True)
     return content
 
 
-def rows(run: Finished) -> list[dict[str, str]]:
+def rows(run: TrainingResult) -> list[dict[str, str]]:
     assert run.directory is not None, run.err
     with (run.directory / "metrics.csv").open(encoding="utf-8") as stream:
         return list(csv.DictReader(stream))
 
 
-def files(run: Finished) -> set[str]:
+def files(run: TrainingResult) -> set[str]:
     """Return the names of all files, those of TensorBoard without their numbers."""
     assert run.directory is not None
     names = (path.relative_to(run.directory).as_posix() for path in run.directory.rglob("*"))
@@ -70,7 +70,7 @@ def files(run: Finished) -> set[str]:
     }
 
 
-def assert_same(one: Finished, other: Finished) -> None:
+def assert_same(one: TrainingResult, other: TrainingResult) -> None:
     """Compare the figures, weights, carried state and files of two runs, numbers to 1e-5."""
     for row, expected in zip(rows(other), rows(one), strict=True):
         assert row.keys() == expected.keys()
@@ -93,7 +93,7 @@ def assert_same(one: Finished, other: Finished) -> None:
 # Equality with one process
 
 
-def without_clocks(run: Finished) -> list[str]:
+def without_clocks(run: TrainingResult) -> list[str]:
     # lines with the run's directory, and the progress of work that takes over two seconds
     varying = "best checkpoint|to write a text|starting 1 more processes|epoch [0-9]+/[0-9]+: step "
     lines = [line for line in run.out.splitlines() if line.strip() and not re.match(varying, line)]
@@ -144,7 +144,7 @@ def test_a_sweep_over_the_number_of_processes(train: Train, tmp_path: Path) -> N
     assert swept.status == 0, swept.err
     jobs = sorted((tmp_path / "outputs" / "sweeps").glob("*/*/*/summary.json"))
     assert [path.parent.name[0] for path in jobs] == ["0", "1"]
-    assert_same(*(Finished(0, "", "", path.parent) for path in reversed(jobs)))
+    assert_same(*(TrainingResult(0, "", "", path.parent) for path in reversed(jobs)))
     assert not {"LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE"} & os.environ.keys()
     assert not torch.distributed.is_initialized()
 
@@ -175,7 +175,9 @@ def test_ngrams_are_counted_by_one_process(train: Train) -> None:
 # Resuming
 
 
-def stop_after(train: Train, monkeypatch: pytest.MonkeyPatch, step: int, *options: str) -> Finished:
+def stop_after(
+    train: Train, monkeypatch: pytest.MonkeyPatch, step: int, *options: str
+) -> TrainingResult:
     original = Checkpoints.after_step
 
     def end(self: Checkpoints, trainer: Any, *arguments: Any) -> None:
@@ -333,10 +335,10 @@ class TwoProcesses:
                 return int(path.parent.name)
         raise AssertionError("there is no process of rank 1")
 
-    def wait(self) -> Finished:
+    def wait(self) -> TrainingResult:
         out, err = self.process.communicate(timeout=300)
         [summary] = self.place.glob("runs/*/*/summary.json")
-        return Finished(self.process.returncode, out, err, summary.parent)
+        return TrainingResult(self.process.returncode, out, err, summary.parent)
 
 
 @pytest.fixture

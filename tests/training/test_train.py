@@ -22,7 +22,7 @@ from tests.conftest import (
     SMALL,
     TINY,
     Train,
-    copied,
+    copy_run,
     hear_ctrl_c,
     newest_of,
     summary_of,
@@ -185,7 +185,7 @@ def test_without_held_out_text_training_perplexity_decides(train: Train) -> None
 
 
 def test_init_from_starts_with_the_weights_of_a_run(train: Train, trained: Train) -> None:
-    first = copied(trained(*TINY))
+    first = copy_run(trained(*TINY))
     assert first.directory is not None
     second = train(*TINY, "init_from=latest", "optimizer.lr=1e-12", "seed=7")
     assert second.status == 0, second.err
@@ -216,7 +216,7 @@ def test_a_diverging_run_fails_and_reports_it(train: Train) -> None:
 
 
 def test_training_into_the_directory_of_a_run_is_refused(train: Train, trained: Train) -> None:
-    first = copied(trained(*TINY))
+    first = copy_run(trained(*TINY))
     assert first.directory is not None
     kept = (first.directory / "metrics.csv").read_text("utf-8")
     again = train(*TINY, f"hydra.run.dir='{first.directory}'", "layers=2")
